@@ -1,0 +1,116 @@
+use super::BufferedBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+use std::{
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// The response body of a layer that may answer instead of the service behind it.
+#[derive(Clone, Debug)]
+#[pin_project]
+pub struct ResponseBody<B> {
+    #[pin]
+    kind: Kind<B>,
+}
+
+#[derive(Clone, Debug)]
+#[pin_project(project = KindProj)]
+enum Kind<B> {
+    /// The body of the service behind the layer, untouched.
+    Inner(#[pin] B),
+    /// The layer's own answer.
+    Buffered(BufferedBody),
+    /// The body of the service behind the layer, of which the layer has read the beginning.
+    #[cfg(feature = "idempotency")]
+    Resumed {
+        read: [Bytes; 2],
+        #[pin]
+        rest: B,
+    },
+}
+
+impl<B> ResponseBody<B> {
+    /// The body of the service behind the layer.
+    pub const fn inner(body: B) -> Self {
+        Self {
+            kind: Kind::Inner(body),
+        }
+    }
+
+    /// A layer's own answer.
+    pub const fn buffered(body: BufferedBody) -> Self {
+        Self {
+            kind: Kind::Buffered(body),
+        }
+    }
+
+    #[cfg(feature = "idempotency")]
+    pub(crate) const fn resumed(read: [Bytes; 2], rest: B) -> Self {
+        Self {
+            kind: Kind::Resumed { read, rest },
+        }
+    }
+}
+
+/// Empty: what some services need to answer on their own.
+impl<B> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self::buffered(BufferedBody::default())
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProj::Inner(body) => body.poll_frame(cx),
+            KindProj::Buffered(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+            #[cfg(feature = "idempotency")]
+            KindProj::Resumed { read, rest } => {
+                match read.iter_mut().find(|chunk| !chunk.is_empty()) {
+                    Some(chunk) => Poll::Ready(Some(Ok(Frame::data(mem::take(chunk))))),
+                    None => rest.poll_frame(cx),
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner(body) => body.is_end_stream(),
+            Kind::Buffered(body) => body.is_end_stream(),
+            #[cfg(feature = "idempotency")]
+            Kind::Resumed { read, rest } => {
+                read.iter().all(Bytes::is_empty) && rest.is_end_stream()
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner(body) => body.size_hint(),
+            Kind::Buffered(body) => body.size_hint(),
+            #[cfg(feature = "idempotency")]
+            Kind::Resumed { read, rest } => {
+                let read = read.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
+                let rest = rest.size_hint();
+                let mut hint = SizeHint::new();
+                hint.set_lower(rest.lower().saturating_add(read));
+                if let Some(upper) = rest.upper() {
+                    hint.set_upper(upper.saturating_add(read));
+                }
+                hint
+            }
+        }
+    }
+}

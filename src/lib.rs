@@ -1,0 +1,16 @@
+//! Tower layers for webhooks.
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![warn(clippy::expect_used, clippy::unwrap_used)]
+#![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+pub mod body;
+pub mod problem;
+
+mod trace;
+
+#[doc(inline)]
+pub use self::body::BufferBodyLayer;
+
+/// A boxed error that can cross threads, as tower uses it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
