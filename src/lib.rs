@@ -5,12 +5,14 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod body;
+pub mod clock;
 pub mod problem;
 
+mod config;
 mod trace;
 
 #[doc(inline)]
-pub use self::body::BufferBodyLayer;
+pub use self::{body::BufferBodyLayer, config::InvalidConfig};
 
 /// A boxed error that can cross threads, as tower uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

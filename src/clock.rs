@@ -1,0 +1,79 @@
+//! The wall clock, for timestamps on the wire and on disk.
+//!
+//! Durations are measured with the monotonic clock of [`tokio::time`], which tests pause. What
+//! crosses a process boundary (a signature's timestamp, a lease in a database) needs the wall
+//! clock, which may jump; it comes in through a [`WallClock`], so that a test decides what time it
+//! is.
+
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Where a layer or store reads the time of day. The system clock by default.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_webhook::clock::WallClock;
+///
+/// let clock = WallClock::fixed(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+/// assert_eq!(clock.unix_seconds(), 1_700_000_000);
+/// ```
+#[derive(Clone, Default)]
+pub struct WallClock {
+    /// `None` is the system clock: no call through a pointer where nobody asked for one.
+    read: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
+}
+
+impl WallClock {
+    /// The system clock.
+    pub const fn system() -> Self {
+        Self { read: None }
+    }
+
+    /// A clock that always says `now`.
+    pub fn fixed(now: SystemTime) -> Self {
+        Self::from_fn(move || now)
+    }
+
+    /// A clock of your own.
+    pub fn from_fn(read: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self {
+            read: Some(Arc::new(read)),
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> SystemTime {
+        match &self.read {
+            Some(read) => read(),
+            None => SystemTime::now(),
+        }
+    }
+
+    /// Whole seconds since 1970, zero before.
+    pub fn unix_seconds(&self) -> u64 {
+        self.since_epoch().as_secs()
+    }
+
+    /// Whole milliseconds since 1970, zero before.
+    pub fn unix_millis(&self) -> u64 {
+        u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn since_epoch(&self) -> Duration {
+        self.now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for WallClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.read {
+            Some(_) => "WallClock(custom)",
+            None => "WallClock(system)",
+        })
+    }
+}
