@@ -6,6 +6,8 @@
 
 pub mod body;
 pub mod clock;
+#[cfg(feature = "idempotency")]
+pub mod idempotency;
 pub mod problem;
 
 mod config;

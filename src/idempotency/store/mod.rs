@@ -1,0 +1,204 @@
+//! Where claims and answers are kept.
+//!
+//! A [`Store`] is four atomic operations on a key:
+//!
+//! ```text
+//!            begin                    complete(token)
+//!  (free) ----------> claimed(token) -----------------> completed(answer)
+//!    ^                   |   |                               |
+//!    |   release(token)  |   | lease over                    | time to live over
+//!    +-------------------+---+-------------------------------+
+//! ```
+//!
+//! A claim is a lease: whoever holds it renews it while the work runs, and when the holder dies the
+//! key is free once the lease ends. Every claim has a [`Token`], and `renew`, `complete` and
+//! `release` compare it: a holder that was slow, whose claim has passed to another, changes nothing
+//! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
+//!
+//! [`contract`](super::contract) has the tests that every store must pass.
+
+#[cfg(feature = "moka")]
+pub mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use super::Key;
+use crate::BoxError;
+use bytes::Bytes;
+use std::{fmt, future::Future, pin::Pin, time::Duration};
+
+/// Proof of a claim. A later claim of the same key has a greater token, so that a resource
+/// that the work writes to can refuse a holder that came too late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Token(u64);
+
+impl Token {
+    /// A token of this value. For stores.
+    pub const fn new(value: u64) -> Self {
+        Self(value)
+    }
+
+    /// Its value.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A digest of what was asked, to tell a repeat from another request under the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// A fingerprint of these bytes, which should come from a collision-resistant hash.
+    pub const fn new(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+
+    /// The digest.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// What [`Store::begin`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// The key was free and is now the caller's, until the lease ends.
+    Acquired(Token),
+    /// The work was done before, with this answer.
+    Completed(Bytes),
+    /// Somebody else holds the key.
+    InProgress {
+        /// The time until their lease ends, unless they renew it.
+        lease_left: Duration,
+    },
+    /// The key belongs to another request: its fingerprint differs.
+    Mismatch,
+}
+
+/// What [`Store::renew`], [`Store::complete`] and [`Store::release`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Settled {
+    /// The token was the current one, and the change is made.
+    Done,
+    /// The claim had ended: its lease is over, or it was settled before. Nothing was changed.
+    Lost,
+}
+
+/// Keeps claims and answers. See the [module docs](self) for the life of a key.
+///
+/// A store is a handle: clones share what they keep. Its futures own what they need, so that a
+/// release can outlive the request that was dropped. A store that answers at once uses
+/// [`std::future::Ready`] and costs no allocation; one that goes to a server may name
+/// [`BoxFuture`].
+///
+/// # What every operation promises
+///
+/// - It is atomic: of any number of concurrent `begin` calls for a free key, one acquires it.
+/// - `begin` compares the fingerprint, when both sides have one, with a claim in flight as well as
+///   with a completed answer.
+/// - A claim is never forgotten before its lease ends, nor an answer before its time to live ends,
+///   except as the store's documented bound says. A store that is full of claims refuses with
+///   [`StoreErrorKind::Full`].
+/// - A lease ends and a time to live ends by the store's own clock.
+///
+/// # Cancel safety
+///
+/// Dropping a future of a store leaves the operation either done or not done, never half done.
+pub trait Store: Clone + Send + Sync + 'static {
+    /// Future of [`begin`](Self::begin).
+    type Begin: Future<Output = Result<Begin, StoreError>> + Send + 'static;
+    /// Future of the other operations.
+    type Settle: Future<Output = Result<Settled, StoreError>> + Send + 'static;
+
+    /// Claims `key` for `lease`, or says who has it.
+    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> Self::Begin;
+
+    /// Extends the claim to `lease` from now.
+    fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle;
+
+    /// Ends the claim with an answer, which is kept for `ttl`.
+    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle;
+
+    /// Ends the claim without an answer: the key is free again.
+    fn release(&self, key: &Key, token: Token) -> Self::Settle;
+}
+
+/// A boxed future, for stores that cannot name theirs.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A store that could not do what it was asked. The state of the key is then unknown.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<BoxError>,
+}
+
+/// What kind of trouble a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// What is stored under the key cannot be read.
+    Corrupt,
+    /// As many claims are in flight, or operations waiting, as the store allows.
+    Full,
+    /// The store did not answer in time.
+    Timeout,
+    /// The store cannot be reached, or failed.
+    Unavailable,
+}
+
+impl StoreErrorKind {
+    /// A fixed name, fit for a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrupt => "corrupt",
+            Self::Full => "full",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl StoreError {
+    /// An error of this kind.
+    pub const fn new(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Corrupt => "the stored record cannot be read",
+            StoreErrorKind::Full => "the store is full",
+            StoreErrorKind::Timeout => "the store did not answer in time",
+            StoreErrorKind::Unavailable => "the store is unavailable",
+        })
+    }
+}
+
+impl std::error::Error for StoreError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
