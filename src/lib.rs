@@ -13,6 +13,9 @@ pub mod problem;
 mod config;
 mod trace;
 
+#[cfg(feature = "idempotency")]
+#[doc(inline)]
+pub use self::idempotency::IdempotencyLayer;
 #[doc(inline)]
 pub use self::{body::BufferBodyLayer, config::InvalidConfig};
 

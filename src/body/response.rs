@@ -3,7 +3,6 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use std::{
-    mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -78,7 +77,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             #[cfg(feature = "idempotency")]
             KindProj::Resumed { read, rest } => {
                 match read.iter_mut().find(|chunk| !chunk.is_empty()) {
-                    Some(chunk) => Poll::Ready(Some(Ok(Frame::data(mem::take(chunk))))),
+                    Some(chunk) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(chunk))))),
                     None => rest.poll_frame(cx),
                 }
             }

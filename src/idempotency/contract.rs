@@ -10,7 +10,7 @@
 //!     type Store = MemoryStore;
 //!
 //!     async fn store(&self) -> MemoryStore {
-//!         MemoryStore::new(1_000)
+//!         MemoryStore::default()
 //!     }
 //!
 //!     // The memory store reads tokio's clock, which a test can move.
@@ -45,7 +45,7 @@ const LEASE: Duration = Duration::from_millis(400);
 /// The time to live of the contract's answers.
 const TTL: Duration = Duration::from_millis(800);
 /// Past any of the two.
-const LATER: Duration = Duration::from_millis(1000);
+const LATER: Duration = Duration::from_secs(1);
 
 /// Checks every rule, one after another, each on its own key.
 ///

@@ -1,0 +1,214 @@
+//! A response as a store keeps it.
+//!
+//! Stores keep opaque bytes, so that every store keeps the same thing and none must know HTTP. The
+//! form is versioned; a version this release does not know reads as a corrupt record, not as
+//! another response.
+
+use crate::body::BufferedBody;
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
+
+const VERSION: u8 = 1;
+
+/// The body was too long to keep: a repeat gets the status and headers alone.
+const FLAG_BODY_OMITTED: u8 = 1;
+
+/// Headers that belong to one exchange, not to the answer: connection management (RFC 9110 §7.6.1),
+/// the date, credentials and challenges, cookies, and the length, which is counted anew.
+const NOT_KEPT: [HeaderName; 18] = [
+    header::AUTHORIZATION,
+    HeaderName::from_static("authentication-info"),
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::COOKIE,
+    header::DATE,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    HeaderName::from_static("proxy-authentication-info"),
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("proxy-connection"),
+    header::SET_COOKIE,
+    HeaderName::from_static("set-cookie2"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::WWW_AUTHENTICATE,
+];
+
+/// A stored response.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) response: Response<BufferedBody>,
+    pub(super) body_omitted: bool,
+}
+
+/// Writes a response; `body` is `None` when it was too long to keep.
+pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Bytes {
+    let empty = BufferedBody::default();
+    let flags = if body.is_none() { FLAG_BODY_OMITTED } else { 0 };
+    let body = body.unwrap_or(&empty);
+
+    let mut out = BytesMut::with_capacity(128 + body.as_bytes().len());
+    out.put_u8(VERSION);
+    out.put_u8(flags);
+    out.put_u16(head.status.as_u16());
+    let connection = head.headers.get_all(header::CONNECTION);
+    put_headers(&mut out, &head.headers, |name| {
+        // RFC 9110 §7.6.1: what `Connection` names is part of the connection too.
+        let named = connection.iter().any(|value| {
+            value.to_str().is_ok_and(|names| {
+                names
+                    .split(',')
+                    .any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
+            })
+        });
+        !named && !NOT_KEPT.contains(name)
+    });
+    match body.trailers() {
+        Some(trailers) => put_headers(&mut out, trailers, |_| true),
+        None => out.put_u32(0),
+    }
+    out.put_slice(body.as_bytes());
+    out.freeze()
+}
+
+fn put_headers(out: &mut BytesMut, headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+    let kept = headers.iter().filter(|(name, _)| keep(name));
+    let count_at = out.len();
+    out.put_u32(0);
+    let mut count = 0_u32;
+    for (name, value) in kept {
+        // A name is 64 KiB and a value 4 GiB at the most: `http` and memory see to that.
+        let lengths = (
+            u16::try_from(name.as_str().len()),
+            u32::try_from(value.len()),
+        );
+        let (Ok(name_len), Ok(value_len)) = lengths else {
+            continue;
+        };
+        out.put_u16(name_len);
+        out.put_slice(name.as_str().as_bytes());
+        out.put_u32(value_len);
+        out.put_slice(value.as_bytes());
+        count += 1;
+    }
+    out[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
+}
+
+/// Reads what [`encode`] wrote, without copying; `None` when it is something else.
+pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
+    if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
+        return None;
+    }
+    let flags = bytes.get_u8();
+    let status = StatusCode::from_u16(bytes.get_u16()).ok()?;
+    let headers = get_headers(&mut bytes)?;
+    let trailers = get_headers(&mut bytes)?;
+
+    let mut body = BufferedBody::new(bytes);
+    if !trailers.is_empty() {
+        body = body.with_trailers(trailers);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Some(Answer {
+        response,
+        body_omitted: flags & FLAG_BODY_OMITTED != 0,
+    })
+}
+
+fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
+    let count = bytes.try_get_u32().ok()?;
+    let mut headers = HeaderMap::new();
+    for _ in 0..count {
+        let name_len = usize::from(bytes.try_get_u16().ok()?);
+        let name = HeaderName::from_bytes(&take(bytes, name_len)?).ok()?;
+        let value_len = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+        let value = HeaderValue::from_maybe_shared(take(bytes, value_len)?).ok()?;
+        headers.try_append(name, value).ok()?;
+    }
+    Some(headers)
+}
+
+fn take(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
+    (len <= bytes.len()).then(|| bytes.split_to(len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parts(build: response::Builder) -> response::Parts {
+        build.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn an_answer_comes_back_with_repeated_headers_and_trailers() {
+        let head = parts(
+            Response::builder()
+                .status(201)
+                .header("link", "</1>")
+                .header("link", "</2>")
+                .header("x-binary", HeaderValue::from_bytes(b"\xff\xfe").unwrap()),
+        );
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let body = BufferedBody::new(vec![0, 159, 146, 150]).with_trailers(trailers.clone());
+
+        let answer = decode(encode(&head, Some(&body))).unwrap();
+        assert!(!answer.body_omitted);
+        assert_eq!(answer.response.status(), 201);
+        let links: Vec<_> = answer.response.headers().get_all("link").iter().collect();
+        assert_eq!(links, ["</1>", "</2>"]);
+        assert_eq!(
+            answer.response.headers()["x-binary"].as_bytes(),
+            b"\xff\xfe"
+        );
+        assert_eq!(answer.response.body().as_bytes(), body.as_bytes());
+        assert_eq!(answer.response.body().trailers(), Some(&trailers));
+    }
+
+    #[test]
+    fn headers_of_one_exchange_are_not_kept() {
+        let head = parts(
+            Response::builder()
+                .header("set-cookie", "session=1")
+                .header("content-length", "3")
+                .header("date", "Sat, 21 Nov 2026 00:00:00 GMT")
+                .header("connection", "close, X-Hop")
+                .header("x-hop", "1")
+                .header("www-authenticate", "Basic")
+                .header("location", "/orders/1"),
+        );
+        let answer = decode(encode(&head, Some(&BufferedBody::from("abc")))).unwrap();
+        let names: Vec<_> = answer.response.headers().keys().collect();
+        assert_eq!(names, ["location"]);
+    }
+
+    #[test]
+    fn an_omitted_body_is_marked() {
+        let answer = decode(encode(&parts(Response::builder()), None)).unwrap();
+        assert!(answer.body_omitted);
+        assert!(answer.response.body().as_bytes().is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(bytes.into());
+        }
+
+        #[test]
+        fn a_cut_record_is_no_record_unless_only_the_body_is_cut(cut in 0_usize..60) {
+            let head = parts(Response::builder().header("location", "/orders/1"));
+            let whole = encode(&head, Some(&BufferedBody::from("abc")));
+            let without_body = whole.len() - 3;
+            let cut = cut.min(whole.len());
+            let decoded = decode(whole.slice(..cut));
+            prop_assert_eq!(decoded.is_some(), cut >= without_body);
+        }
+    }
+}

@@ -1,0 +1,486 @@
+use super::{
+    Begin, Claim, Disposition, Fingerprint, IdempotencyError, Key, KeyError, Settled, Store,
+    StoreError, StoreErrorKind, StoreOutage, Token, answer,
+    layer::Settings,
+    lease::{Held, Renewal, Timed},
+};
+use crate::{
+    body::{BufferedBody, Collect, CollectError, ResponseBody, collect},
+    trace::{Scope, passed, refused, scope, trouble},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, response};
+use http_body::Body;
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep};
+use tower_service::Service;
+
+/// The longest time that a refused repeat is told to stay away: the first request usually ends
+/// long before its lease.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a waiting repeat asks the store, at first and at the least.
+const POLL_FIRST: Duration = Duration::from_millis(5);
+const POLL_LAST: Duration = Duration::from_millis(250);
+
+type Answer<ResB> = Response<ResponseBody<ResB>>;
+
+/// The state that follows.
+type Next<S, St, ResB> = State<
+    <S as Service<Request<BufferedBody>>>::Future,
+    St,
+    ResB,
+    <S as Service<Request<BufferedBody>>>::Error,
+>;
+
+/// Response future of [`Idempotency`](super::Idempotency).
+#[pin_project]
+pub struct ResponseFuture<S, St, ResB>
+where
+    S: Service<Request<BufferedBody>>,
+    St: Store,
+{
+    #[pin]
+    state: State<S::Future, St, ResB, S::Error>,
+    /// What begins and runs the call; `None` where there is nothing to guard.
+    call: Option<Call<S, St>>,
+}
+
+struct Call<S, St> {
+    /// Taken when the claim is ours.
+    work: Option<(S, Request<BufferedBody>)>,
+    key: Key,
+    fingerprint: Option<Fingerprint>,
+    store: St,
+    settings: Arc<Settings>,
+    /// Until when a repeat waits, and how long it sleeps next. Set when it begins to wait.
+    waiting: Option<(Instant, Duration)>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, St: Store, ResB, E> {
+    /// The answer is here.
+    Ended {
+        result: Option<Result<Answer<ResB>, E>>,
+    },
+    /// The handler runs without a claim.
+    Unclaimed {
+        #[pin]
+        future: F,
+        disposition: Option<Disposition>,
+    },
+    /// The store is asked.
+    Beginning {
+        #[pin]
+        begin: Timed<St::Begin>,
+    },
+    /// Another request has the key, and we wait for its answer.
+    Waiting {
+        #[pin]
+        timer: Sleep,
+    },
+    /// The handler runs under our claim.
+    Running {
+        #[pin]
+        future: F,
+        #[pin]
+        renewal: Renewal<St>,
+        scope: Scope,
+    },
+    /// The handler has answered; its body is read, to be stored.
+    Collecting {
+        head: Option<response::Parts>,
+        body: Option<Collect<ResB>>,
+        #[pin]
+        renewal: Renewal<St>,
+    },
+    /// The claim is settled before the caller hears of it: a repeat that follows the answer must
+    /// find the key settled.
+    Settling {
+        #[pin]
+        settle: Timed<St::Settle>,
+        held: Held<St>,
+        result: Option<Result<Answer<ResB>, E>>,
+    },
+}
+
+impl<S, St, ResB> ResponseFuture<S, St, ResB>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+    St: Store,
+{
+    pub(super) fn unguarded(future: S::Future) -> Self {
+        Self {
+            state: State::Unclaimed {
+                future,
+                disposition: None,
+            },
+            call: None,
+        }
+    }
+
+    pub(super) fn refused(settings: &Settings, error: KeyError) -> Self {
+        let reason = IdempotencyError::Key(error);
+        refused!("idempotency", reason);
+        let answer = settings.refuser.response(reason);
+        Self {
+            state: State::ended(answer),
+            call: None,
+        }
+    }
+
+    pub(super) fn begin(
+        inner: S,
+        req: Request<BufferedBody>,
+        key: Key,
+        store: &St,
+        settings: &Arc<Settings>,
+    ) -> Self {
+        let call = Call {
+            fingerprint: settings.fingerprint.digest(&req),
+            work: Some((inner, req)),
+            key,
+            store: store.clone(),
+            settings: Arc::clone(settings),
+            waiting: None,
+        };
+        Self {
+            state: State::Beginning {
+                begin: call.begin(),
+            },
+            call: Some(call),
+        }
+    }
+}
+
+impl<S, St, ResB> Call<S, St>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+    St: Store,
+{
+    fn begin(&self) -> Timed<St::Begin> {
+        let settings = &self.settings;
+        let begin = self
+            .store
+            .begin(&self.key, self.fingerprint.as_ref(), settings.lease);
+        Timed::new(begin, settings.store_timeout)
+    }
+
+    /// What follows from what the store says.
+    fn begun(&mut self, begun: Result<Begin, StoreError>) -> Next<S, St, ResB> {
+        match begun {
+            Ok(Begin::Acquired(token)) => self.run(token),
+            Ok(Begin::Completed(bytes)) => match answer::decode(bytes) {
+                Some(answer) => self.replay(answer),
+                None => self.store_down(&StoreError::new(StoreErrorKind::Corrupt)),
+            },
+            Ok(Begin::InProgress { lease_left }) => self.in_progress(lease_left),
+            Ok(Begin::Mismatch) => self.refuse(IdempotencyError::Mismatch),
+            Err(error) => self.store_down(&error),
+        }
+    }
+
+    fn run(&mut self, token: Token) -> Next<S, St, ResB> {
+        let held = Held::new(self.store.clone(), self.key.clone(), token);
+        let (mut inner, mut req) = self.take_work();
+        req.extensions_mut()
+            .insert(Claim::new(self.key.clone(), token));
+        let scope = scope!("idempotent_work", token = token);
+        let future = scope.in_scope(|| inner.call(req));
+        State::Running {
+            future,
+            renewal: Renewal::new(held, self.settings.lease),
+            scope,
+        }
+    }
+
+    fn replay(&self, stored: answer::Answer) -> Next<S, St, ResB> {
+        passed!("idempotency", "replayed");
+        let mut answer = stored.response.map(ResponseBody::buffered);
+        answer.headers_mut().insert(
+            self.settings.marker.clone(),
+            HeaderValue::from_static("true"),
+        );
+        answer.extensions_mut().insert(if stored.body_omitted {
+            Disposition::ReplayedWithoutBody
+        } else {
+            Disposition::Replayed
+        });
+        State::ended(answer)
+    }
+
+    fn in_progress(&mut self, lease_left: Duration) -> Next<S, St, ResB> {
+        let now = Instant::now();
+        let (until, pause) = *self
+            .waiting
+            .get_or_insert((now + self.settings.wait, POLL_FIRST));
+        let left = until.saturating_duration_since(now);
+        if left.is_zero() {
+            return self.refuse(IdempotencyError::InProgress {
+                retry_after: lease_left.min(MAX_RETRY_AFTER),
+            });
+        }
+        self.waiting = Some((until, (pause * 2).min(POLL_LAST)));
+        State::Waiting {
+            timer: sleep(pause.min(left)),
+        }
+    }
+
+    fn store_down(&mut self, error: &StoreError) -> Next<S, St, ResB> {
+        trouble!("idempotency", "store cannot be asked", error = error);
+        match self.settings.outage {
+            StoreOutage::FailClosed => self.refuse(IdempotencyError::Store(error.kind())),
+            StoreOutage::FailOpen => {
+                let (mut inner, req) = self.take_work();
+                State::Unclaimed {
+                    future: inner.call(req),
+                    disposition: Some(Disposition::Unclaimed),
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, reason: IdempotencyError) -> Next<S, St, ResB> {
+        refused!("idempotency", reason);
+        State::ended(self.settings.refuser.response(reason))
+    }
+
+    fn take_work(&mut self) -> (S, Request<BufferedBody>) {
+        // Invariant: each way out of `Beginning` takes it at most once, and none comes back.
+        #[expect(clippy::expect_used, reason = "a call is run once")]
+        self.work.take().expect("called twice")
+    }
+
+    /// Frees the key, then hands on `result`.
+    fn release(
+        &self,
+        mut held: Held<St>,
+        result: Result<Answer<ResB>, S::Error>,
+    ) -> Next<S, St, ResB> {
+        State::Settling {
+            settle: Timed::new(held.release(), self.settings.store_timeout),
+            held,
+            result: Some(result),
+        }
+    }
+
+    /// Stores `record`, then hands on `answer`.
+    fn complete(
+        &self,
+        mut held: Held<St>,
+        record: Bytes,
+        answer: Answer<ResB>,
+    ) -> Next<S, St, ResB> {
+        let settle = held.complete(record, self.settings.ttl);
+        State::Settling {
+            settle: Timed::new(settle, self.settings.store_timeout),
+            held,
+            result: Some(Ok(answer)),
+        }
+    }
+
+    /// What follows when the handler has answered.
+    fn answered(
+        &self,
+        held: Option<Held<St>>,
+        result: Result<Response<ResB>, S::Error>,
+    ) -> Next<S, St, ResB>
+    where
+        ResB: Body,
+    {
+        let Some(held) = held else {
+            // The claim passed to another, whose answer will be the stored one.
+            let result = result.map(|answer| not_stored(answer.map(ResponseBody::inner)));
+            return State::Ended {
+                result: Some(result),
+            };
+        };
+        match result {
+            Err(error) => self.release(held, Err(error)),
+            Ok(answer) if !self.settings.keep.keeps(answer.status()) => {
+                self.release(held, Ok(answer.map(ResponseBody::inner)))
+            }
+            Ok(answer) => {
+                let (head, body) = answer.into_parts();
+                State::Collecting {
+                    head: Some(head),
+                    body: Some(collect(body, self.settings.max_answer)),
+                    renewal: Renewal::new(held, self.settings.lease),
+                }
+            }
+        }
+    }
+
+    /// What follows when the answer's body was read, or was too long to.
+    fn collected(
+        &self,
+        held: Option<Held<St>>,
+        head: response::Parts,
+        collected: Result<BufferedBody, CollectError<ResB::Error>>,
+        body: Collect<ResB>,
+    ) -> Next<S, St, ResB>
+    where
+        ResB: Body,
+    {
+        let (record, answer) = match collected {
+            Ok(body) => {
+                let record = held.is_some().then(|| answer::encode(&head, Some(&body)));
+                let answer = Response::from_parts(head, ResponseBody::buffered(body));
+                (record, answer)
+            }
+            Err(CollectError::TooLarge { .. }) => {
+                trouble!("idempotency", "answer too large to store");
+                let record = held.is_some().then(|| answer::encode(&head, None));
+                let (read, rest) = body.into_rest();
+                let answer = Response::from_parts(head, ResponseBody::resumed(read, rest));
+                (record, not_stored(answer))
+            }
+            Err(CollectError::Read(_)) => {
+                trouble!("idempotency", "the handler's answer broke off");
+                let reason = IdempotencyError::BrokenAnswer;
+                (None, self.settings.refuser.response(reason))
+            }
+        };
+        match (held, record) {
+            (Some(held), Some(record)) => self.complete(held, record, answer),
+            (Some(held), None) => self.release(held, Ok(answer)),
+            (None, _) => State::ended(not_stored(answer)),
+        }
+    }
+}
+
+impl<F, St: Store, ResB, E> State<F, St, ResB, E> {
+    const fn ended(answer: Answer<ResB>) -> Self {
+        Self::Ended {
+            result: Some(Ok(answer)),
+        }
+    }
+}
+
+impl<S, St, ResB> Future for ResponseFuture<S, St, ResB>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+    St: Store,
+    ResB: Body<Data = Bytes> + Unpin,
+{
+    type Output = Result<Answer<ResB>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            // Invariant: only `Ended` and `Unclaimed` exist without a call, and both end here.
+            let next = match (this.state.as_mut().project(), this.call.as_mut()) {
+                (StateProj::Ended { result }, _) => return Poll::Ready(once(result)),
+                (
+                    StateProj::Unclaimed {
+                        future,
+                        disposition,
+                    },
+                    _,
+                ) => {
+                    let mut answer = ready!(future.poll(cx))?.map(ResponseBody::inner);
+                    if let Some(disposition) = disposition.take() {
+                        answer.extensions_mut().insert(disposition);
+                    }
+                    return Poll::Ready(Ok(answer));
+                }
+                (StateProj::Beginning { begin }, Some(call)) => {
+                    let begun = ready!(begin.poll(cx));
+                    call.begun(begun)
+                }
+                (StateProj::Waiting { timer }, Some(call)) => {
+                    ready!(timer.poll(cx));
+                    State::Beginning {
+                        begin: call.begin(),
+                    }
+                }
+                (
+                    StateProj::Running {
+                        future,
+                        renewal,
+                        scope,
+                    },
+                    Some(call),
+                ) => {
+                    let Poll::Ready(result) = scope.in_scope(|| future.poll(cx)) else {
+                        renewal.poll_keep(cx);
+                        return Poll::Pending;
+                    };
+                    call.answered(renewal.take(), result)
+                }
+                (
+                    StateProj::Collecting {
+                        head,
+                        body,
+                        mut renewal,
+                    },
+                    Some(call),
+                ) => {
+                    let mut collecting = once(body);
+                    let Poll::Ready(collected) = Pin::new(&mut collecting).poll(cx) else {
+                        *body = Some(collecting);
+                        renewal.as_mut().poll_keep(cx);
+                        return Poll::Pending;
+                    };
+                    call.collected(renewal.take(), once(head), collected, collecting)
+                }
+                (
+                    StateProj::Settling {
+                        settle,
+                        held,
+                        result,
+                    },
+                    _,
+                ) => {
+                    let settled = ready!(settle.poll(cx));
+                    // Whatever came of it, the handler's result goes to the caller.
+                    held.forget();
+                    let result = once(result);
+                    return Poll::Ready(match settled {
+                        Ok(Settled::Done) => result,
+                        Ok(Settled::Lost) => {
+                            trouble!("idempotency", "claim was lost before it was settled");
+                            result.map(not_stored)
+                        }
+                        Err(error) => {
+                            trouble!("idempotency", "claim not settled", error = error);
+                            result.map(not_stored)
+                        }
+                    });
+                }
+                (_, None) => unreachable!("a claim without a call"),
+            };
+            this.state.set(next);
+        }
+    }
+}
+
+fn not_stored<ResB>(mut answer: Answer<ResB>) -> Answer<ResB> {
+    answer.extensions_mut().insert(Disposition::NotStored);
+    answer
+}
+
+/// Takes what a state holds for its end.
+fn once<T>(slot: &mut Option<T>) -> T {
+    // Invariant: taken on the way out of a state, which is then replaced or never polled again.
+    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+    slot.take().expect("polled after completion")
+}
+
+impl<S, St, ResB> fmt::Debug for ResponseFuture<S, St, ResB>
+where
+    S: Service<Request<BufferedBody>>,
+    St: Store,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

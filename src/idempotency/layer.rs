@@ -1,0 +1,346 @@
+use super::{
+    FingerprintOf, Idempotency, IdempotencyError, Key, KeyError, KeySource, Store,
+    fingerprint::original_uri,
+};
+use crate::{
+    InvalidConfig,
+    body::BufferedBody,
+    problem::{Problem, Refuser},
+};
+use http::{HeaderName, Method, Request, Response, StatusCode};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use tower_layer::Layer;
+
+/// Runs the handler once per key and gives repeats the stored answer.
+///
+/// See the [module docs](super). Built by [`webhook`](Self::webhook) or [`api`](Self::api): two
+/// sets of defaults for two kinds of caller.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct IdempotencyLayer<St> {
+    store: St,
+    settings: Arc<Settings>,
+}
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) source: KeySource,
+    pub(super) required: bool,
+    pub(super) scope: Scope,
+    pub(super) methods: Option<Vec<Method>>,
+    pub(super) fingerprint: FingerprintOf,
+    pub(super) lease: Duration,
+    pub(super) ttl: Duration,
+    pub(super) wait: Duration,
+    pub(super) outage: StoreOutage,
+    pub(super) store_timeout: Duration,
+    pub(super) keep: Keep,
+    pub(super) max_answer: usize,
+    pub(super) marker: HeaderName,
+    pub(super) refuser: Refuser<IdempotencyError>,
+}
+
+impl Settings {
+    /// The key of `req`, or `None` where it has none and needs none.
+    pub(super) fn key(&self, req: &Request<BufferedBody>) -> Result<Option<Key>, KeyError> {
+        if let Some(methods) = &self.methods
+            && !methods.contains(req.method())
+        {
+            return Ok(None);
+        }
+        match self.source.find(req)? {
+            Some(id) => Key::new(&self.scope.of(req), &id).map(Some),
+            None if self.required => Err(KeyError::Missing),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What the layer does while its store cannot be asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreOutage {
+    /// Refuses, with 503 and `Retry-After`: nothing runs that might have run before. The default.
+    #[default]
+    FailClosed,
+    /// Runs the handler without a claim: nothing is refused, and repeats run again.
+    /// Such answers carry [`Disposition::Unclaimed`](super::Disposition::Unclaimed) in their extensions.
+    FailOpen,
+}
+
+/// Which statuses are stored and replayed.
+#[derive(Clone)]
+pub(super) enum Keep {
+    Webhook,
+    Api,
+    Custom(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
+}
+
+impl Keep {
+    pub(super) fn keeps(&self, status: StatusCode) -> bool {
+        // "Not now" is no result: the sender is told to come back, and then the handler must run.
+        let not_now = matches!(status.as_u16(), 408 | 409 | 425 | 429);
+        match self {
+            Self::Webhook => !status.is_server_error() && !not_now,
+            Self::Api => status != StatusCode::SERVICE_UNAVAILABLE && !not_now,
+            Self::Custom(keep) => keep(status),
+        }
+    }
+}
+
+impl fmt::Debug for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Webhook => "below 500",
+            Self::Api => "any result",
+            Self::Custom(_) => "custom",
+        })
+    }
+}
+
+type ScopeOf = dyn Fn(&Request<BufferedBody>) -> String + Send + Sync;
+
+/// What an id is unique within.
+#[derive(Clone)]
+pub(super) enum Scope {
+    Path,
+    Fixed(Arc<str>),
+    Closure(Arc<ScopeOf>),
+}
+
+impl Scope {
+    fn of<'a>(&'a self, req: &'a Request<BufferedBody>) -> Cow<'a, str> {
+        match self {
+            Self::Path => original_uri(req).path().into(),
+            Self::Fixed(scope) => (&**scope).into(),
+            Self::Closure(scope) => scope(req).into(),
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("path"),
+            Self::Fixed(scope) => write!(f, "{scope:?}"),
+            Self::Closure(_) => f.write_str("closure"),
+        }
+    }
+}
+
+/// Settings of an [`IdempotencyLayer`].
+#[derive(Debug)]
+#[must_use]
+pub struct IdempotencyLayerBuilder<St> {
+    store: St,
+    settings: Settings,
+}
+
+impl<St: Store> IdempotencyLayer<St> {
+    /// For incoming webhooks, whose sender is a machine that repeats whatever was not answered 2xx.
+    ///
+    /// | Setting | Value |
+    /// | --- | --- |
+    /// | stored | statuses below 500, but 408, 409, 425 and 429; a 5xx, a panic and a cancelled request free the key, so that the sender's retry runs |
+    /// | kept for | 7 days: longer than any provider repeats |
+    /// | fingerprint | none: senders repeat an id with another timestamp |
+    /// | scope | the original path |
+    /// | without a key | 400 |
+    ///
+    /// `key` should be covered by the signature: see [`KeySource`].
+    pub fn webhook(store: St, key: KeySource) -> IdempotencyLayerBuilder<St> {
+        IdempotencyLayerBuilder {
+            store,
+            settings: Settings {
+                source: key,
+                required: true,
+                scope: Scope::Path,
+                methods: None,
+                fingerprint: FingerprintOf::Nothing,
+                lease: Duration::from_secs(60),
+                ttl: Duration::from_secs(7 * 24 * 60 * 60),
+                wait: Duration::ZERO,
+                outage: StoreOutage::FailClosed,
+                store_timeout: Duration::from_secs(5),
+                keep: Keep::Webhook,
+                max_answer: 256 << 10,
+                marker: HeaderName::from_static("idempotent-replayed"),
+                refuser: Refuser::new(),
+            },
+        }
+    }
+
+    /// For an API of your own, after draft-ietf-httpapi-idempotency-key-header-07.
+    ///
+    /// | Setting | Value |
+    /// | --- | --- |
+    /// | key | the header `Idempotency-Key` |
+    /// | methods | `POST` and `PATCH`; others pass |
+    /// | stored | any result, errors too (as Stripe does), but 408, 409, 425, 429 and 503; a panic and a cancelled request free the key |
+    /// | kept for | 24 hours |
+    /// | fingerprint | method, original path and query, body |
+    /// | scope | the original path |
+    /// | without a key | 400 |
+    ///
+    /// Where callers have accounts, set [`scope_with`](IdempotencyLayerBuilder::scope_with) to the
+    /// account as well, or one caller can ask for another's answers.
+    pub fn api(store: St) -> IdempotencyLayerBuilder<St> {
+        let key = KeySource::header(HeaderName::from_static("idempotency-key"));
+        let mut builder = Self::webhook(store, key);
+        builder.settings.methods = Some(vec![Method::POST, Method::PATCH]);
+        builder.settings.fingerprint = FingerprintOf::Request;
+        builder.settings.keep = Keep::Api;
+        builder.settings.ttl = Duration::from_secs(24 * 60 * 60);
+        builder
+    }
+}
+
+impl<St> IdempotencyLayerBuilder<St> {
+    /// Where the id is found.
+    pub fn key(mut self, source: KeySource) -> Self {
+        self.settings.source = source;
+        self
+    }
+
+    /// Passes requests without a key to the handler, unguarded, instead of refusing them with 400.
+    pub const fn key_optional(mut self) -> Self {
+        self.settings.required = false;
+        self
+    }
+
+    /// A fixed scope, such as the provider's name, instead of the original path.
+    pub fn scope(mut self, scope: impl Into<Arc<str>>) -> Self {
+        self.settings.scope = Scope::Fixed(scope.into());
+        self
+    }
+
+    /// A scope taken from the request, such as route and tenant, instead of the original path.
+    /// Join its parts so that they cannot run into each other.
+    pub fn scope_with(
+        mut self,
+        scope: impl Fn(&Request<BufferedBody>) -> String + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.scope = Scope::Closure(Arc::new(scope));
+        self
+    }
+
+    /// Guards these methods; others pass.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.settings.methods = Some(methods.into_iter().collect());
+        self
+    }
+
+    /// What two requests under one key must share; otherwise the later one is refused with 422.
+    pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
+        self.settings.fingerprint = of;
+        self
+    }
+
+    /// How long a claim outlives its holder. Default: 60 seconds. It is renewed every third of it
+    /// while the handler runs, so it bounds how long a crash blocks a key, not how long a handler
+    /// may take. A handler that blocks its thread is not renewed.
+    pub const fn lease(mut self, lease: Duration) -> Self {
+        self.settings.lease = lease;
+        self
+    }
+
+    /// How long an answer is kept.
+    pub const fn ttl(mut self, ttl: Duration) -> Self {
+        self.settings.ttl = ttl;
+        self
+    }
+
+    /// Lets a repeat wait this long for the first request's answer before it is refused with 409.
+    /// Default: zero, no waiting. A waiting repeat holds its connection and its body.
+    pub const fn wait(mut self, wait: Duration) -> Self {
+        self.settings.wait = wait;
+        self
+    }
+
+    /// What to do while the store cannot be asked. Default: [`StoreOutage::FailClosed`].
+    pub const fn store_outage(mut self, outage: StoreOutage) -> Self {
+        self.settings.outage = outage;
+        self
+    }
+
+    /// The time that each operation of the store has. Default: 5 seconds.
+    pub const fn store_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.store_timeout = timeout;
+        self
+    }
+
+    /// Which statuses are stored and replayed. Any other frees the key.
+    pub fn store_when(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
+        self.settings.keep = Keep::Custom(Arc::new(keep));
+        self
+    }
+
+    /// The longest body stored, in bytes. Default: 256 KiB. A longer answer goes to its caller
+    /// whole; a repeat gets its status and headers, an empty body and
+    /// [`Disposition::ReplayedWithoutBody`](super::Disposition::ReplayedWithoutBody).
+    pub const fn max_answer(mut self, bytes: usize) -> Self {
+        self.settings.max_answer = bytes;
+        self
+    }
+
+    /// The header that marks a replayed answer. Default: `Idempotent-Replayed`, as Stripe spells
+    /// it; its value is `true`.
+    pub fn marker(mut self, name: HeaderName) -> Self {
+        self.settings.marker = name;
+        self
+    }
+
+    /// Replaces the answer to a refused request. The default is the [`Problem`] that the closure
+    /// gets, as `application/problem+json`.
+    pub fn refuse_with(
+        mut self,
+        respond: impl Fn(&IdempotencyError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.refuser = Refuser::with(respond);
+        self
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] when `lease`, `ttl` or `store_timeout` is zero, `ttl` is shorter than
+    /// `lease`, or `methods` is empty.
+    pub fn build(self) -> Result<IdempotencyLayer<St>, InvalidConfig> {
+        let settings = &self.settings;
+        for (setting, value) in [
+            ("lease", settings.lease),
+            ("ttl", settings.ttl),
+            ("store_timeout", settings.store_timeout),
+        ] {
+            if value.is_zero() {
+                return Err(InvalidConfig::new(setting, "must be longer than zero"));
+            }
+        }
+        if settings.ttl < settings.lease {
+            return Err(InvalidConfig::new(
+                "ttl",
+                "must not be shorter than `lease`",
+            ));
+        }
+        if settings.methods.as_ref().is_some_and(Vec::is_empty) {
+            return Err(InvalidConfig::new("methods", "must name at least one"));
+        }
+        Ok(IdempotencyLayer {
+            store: self.store,
+            settings: Arc::new(self.settings),
+        })
+    }
+}
+
+impl<S, St: Clone> Layer<S> for IdempotencyLayer<St> {
+    type Service = Idempotency<S, St>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Idempotency {
+            inner,
+            store: self.store.clone(),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! A claim that is held: renewed while the work runs, settled once, released when dropped.
+
+use super::{Key, Settled, Store, StoreError, StoreErrorKind, Token};
+use bytes::Bytes;
+use pin_project::pin_project;
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A claim in our hands.
+///
+/// Dropping it does what is still owed to the key: a claim whose work did not end is released, so
+/// that a repeat runs; one whose work ended is completed, so that a repeat does not. Neither waits:
+/// a store that answers at once is done within `drop`, any other is finished by a task of the
+/// runtime, and without a runtime the lease runs out.
+#[derive(Debug)]
+pub(super) struct Held<St: Store> {
+    store: St,
+    key: Key,
+    token: Token,
+    owed: Owed,
+}
+
+#[derive(Debug)]
+enum Owed {
+    Release,
+    Complete { answer: Bytes, ttl: Duration },
+    Nothing,
+}
+
+impl<St: Store> Held<St> {
+    pub(super) const fn new(store: St, key: Key, token: Token) -> Self {
+        Self {
+            store,
+            key,
+            token,
+            owed: Owed::Release,
+        }
+    }
+
+    pub(super) fn release(&mut self) -> St::Settle {
+        self.store.release(&self.key, self.token)
+    }
+
+    /// From here on the work has ended: a drop completes the claim instead of releasing it.
+    pub(super) fn complete(&mut self, answer: Bytes, ttl: Duration) -> St::Settle {
+        let settle = self
+            .store
+            .complete(&self.key, self.token, answer.clone(), ttl);
+        self.owed = Owed::Complete { answer, ttl };
+        settle
+    }
+
+    /// Nothing is owed any more: the claim is settled, or its lease is left to run out.
+    pub(super) fn forget(&mut self) {
+        self.owed = Owed::Nothing;
+    }
+}
+
+impl<St: Store> Drop for Held<St> {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.owed, Owed::Nothing) {
+            Owed::Release => finish(self.release()),
+            Owed::Complete { answer, ttl } => {
+                // The first try may have been made: then this one finds the claim settled.
+                finish(self.store.complete(&self.key, self.token, answer, ttl));
+            }
+            Owed::Nothing => {}
+        }
+    }
+}
+
+/// Runs a future to its end, without waiting for it here.
+fn finish<F>(future: F)
+where
+    F: Future<Output = Result<Settled, StoreError>> + Send + 'static,
+{
+    // A box on this path alone: the request was dropped.
+    let mut future = Box::pin(future);
+    let mut cx = Context::from_waker(Waker::noop());
+    if future.as_mut().poll(&mut cx).is_pending()
+        && let Ok(runtime) = tokio::runtime::Handle::try_current()
+    {
+        runtime.spawn(future);
+    }
+}
+
+/// Keeps a claim alive while something else is polled beside it.
+#[derive(Debug)]
+#[pin_project]
+pub(super) struct Renewal<St: Store> {
+    held: Option<Held<St>>,
+    lease: Duration,
+    /// Set when the work makes us wait: work that is done at once costs no timer.
+    #[pin]
+    timer: Option<Sleep>,
+    #[pin]
+    renewing: Option<St::Settle>,
+}
+
+impl<St: Store> Renewal<St> {
+    pub(super) const fn new(held: Held<St>, lease: Duration) -> Self {
+        Self {
+            held: Some(held),
+            lease,
+            timer: None,
+            renewing: None,
+        }
+    }
+
+    /// The claim, to settle it. It is renewed no more.
+    pub(super) fn take(self: Pin<&mut Self>) -> Option<Held<St>> {
+        self.project().held.take()
+    }
+
+    /// Renews the claim when a third of its lease has gone. To be called whenever the work is
+    /// pending: it registers the task for the next renewal.
+    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        let mut this = self.project();
+        // A third leaves two more tries before the lease ends.
+        let every = *this.lease / 3;
+        loop {
+            if let Some(renewing) = this.renewing.as_mut().as_pin_mut() {
+                let Poll::Ready(renewed) = renewing.poll(cx) else {
+                    return;
+                };
+                this.renewing.set(None);
+                match renewed {
+                    Ok(Settled::Done) => {}
+                    Ok(Settled::Lost) => {
+                        crate::trace::trouble!("idempotency", "claim lost while its work runs");
+                        // It is another's now: nothing to renew, and nothing to settle.
+                        if let Some(mut held) = this.held.take() {
+                            held.forget();
+                        }
+                    }
+                    Err(error) => {
+                        crate::trace::trouble!("idempotency", "claim not renewed", error = error);
+                    }
+                }
+                if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                    timer.reset(Instant::now() + every);
+                }
+            }
+            let Some(held) = this.held.as_ref() else {
+                return;
+            };
+            if this.timer.is_none() {
+                this.timer.set(Some(sleep(every)));
+            }
+            let Some(timer) = this.timer.as_mut().as_pin_mut() else {
+                return;
+            };
+            if timer.poll(cx).is_pending() {
+                return;
+            }
+            let renewing = held.store.renew(&held.key, held.token, *this.lease);
+            this.renewing.set(Some(renewing));
+        }
+    }
+}
+
+/// An operation of a store, with a time limit.
+#[derive(Debug)]
+#[pin_project]
+pub(super) struct Timed<F> {
+    #[pin]
+    operation: F,
+    limit: Duration,
+    /// Set when the store makes us wait.
+    #[pin]
+    timer: Option<Sleep>,
+}
+
+impl<F> Timed<F> {
+    pub(super) const fn new(operation: F, limit: Duration) -> Self {
+        Self {
+            operation,
+            limit,
+            timer: None,
+        }
+    }
+}
+
+impl<F, T> Future for Timed<F>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    type Output = Result<T, StoreError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Poll::Ready(result) = this.operation.poll(cx) {
+            return Poll::Ready(result);
+        }
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(*this.limit)));
+        }
+        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+            ready!(timer.poll(cx));
+        }
+        Poll::Ready(Err(StoreError::new(StoreErrorKind::Timeout)))
+    }
+}
