@@ -7,10 +7,15 @@
 pub mod body;
 pub mod clock;
 pub mod problem;
+#[cfg(feature = "signature")]
+pub mod signature;
 
 mod config;
 mod trace;
 
+#[cfg(feature = "signature")]
+#[doc(inline)]
+pub use self::signature::{SignLayer, SignatureVerifyLayer};
 #[doc(inline)]
 pub use self::{body::BufferBodyLayer, config::InvalidConfig};
 
