@@ -9,6 +9,8 @@ pub mod clock;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub mod problem;
+#[cfg(feature = "signature")]
+pub mod signature;
 
 mod config;
 mod trace;
@@ -16,6 +18,9 @@ mod trace;
 #[cfg(feature = "idempotency")]
 #[doc(inline)]
 pub use self::idempotency::IdempotencyLayer;
+#[cfg(feature = "signature")]
+#[doc(inline)]
+pub use self::signature::{SignLayer, SignatureVerifyLayer};
 #[doc(inline)]
 pub use self::{body::BufferBodyLayer, config::InvalidConfig};
 

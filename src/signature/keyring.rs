@@ -1,0 +1,274 @@
+use super::{
+    Backend, Secret, Secrets,
+    mac::{MacKey, Tag, equal},
+};
+use crate::InvalidConfig;
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// More keys than a rotation needs; few enough that a forged signature stays cheap to refuse.
+const MAX_KEYS: usize = 16;
+
+/// Longer labels are no labels.
+const MAX_LABEL: usize = 64;
+
+/// The name of the key that made a signature. Cheap to clone, and never the key itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KeyLabel(Arc<str>);
+
+impl KeyLabel {
+    /// The label of a key that a [`Scheme`](super::Scheme) outside this crate holds.
+    pub fn new(label: impl Into<Arc<str>>) -> Self {
+        Self(label.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for KeyLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How often a key has matched, from [`Keys::usage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KeyUsage {
+    /// The key.
+    pub label: KeyLabel,
+    /// Messages that it verified since it was put here.
+    pub matched: u64,
+}
+
+/// The keys of a scheme, from its `keys()`: replaces them while requests are served.
+///
+/// Every clone of the scheme, of the layers that were built from it and of their services sees
+/// the new keys with its next message.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::signature::{Secret, scheme::GitHub};
+///
+/// let scheme = GitHub::new("the old one")?;
+/// let keys = scheme.keys();
+/// // Later, from a signal handler or a watcher of the secret store:
+/// keys.replace([
+///     Secret::new("the new one").label("2026-11"),
+///     Secret::new("the old one").label("2025-11"),
+/// ])?;
+/// // And when the old one has stopped matching:
+/// assert_eq!(keys.usage()[1].matched, 0);
+/// keys.replace(Secret::new("the new one").label("2026-11"))?;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone)]
+pub struct Keys(Arc<dyn Rotate>);
+
+impl Keys {
+    /// Puts these keys in the place of all that were there. The first one signs where a scheme has
+    /// room for one signature.
+    ///
+    /// A message that is being checked or signed meanwhile is finished with the old keys: the call
+    /// waits for it, at most for the time of one MAC. When it returns, the old keys are gone and
+    /// their memory is overwritten.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] when the scheme cannot use one of the secrets, when there is none or more
+    /// than sixteen, or when two have the same label. The keys that were there then stay.
+    pub fn replace(&self, secrets: impl Into<Secrets>) -> Result<(), InvalidConfig> {
+        self.0.replace(&secrets.into())
+    }
+
+    /// The keys and how often each has matched, in their order.
+    ///
+    /// When the count of the old key stands still, the sender has changed over and the old key can
+    /// go.
+    pub fn usage(&self) -> Vec<KeyUsage> {
+        self.0.usage()
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keys").field(&self.usage()).finish()
+    }
+}
+
+/// What a scheme makes of a secret: its key rule.
+type Rule<K> = dyn Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync;
+
+/// The keys of one scheme, shared by its clones.
+///
+/// A plain lock: a reader takes it for the time of one MAC, which costs two atomic operations,
+/// less than a clone of an `Arc` under a lock; and writers come once in a month.
+pub(crate) struct Keyring<K>(Arc<Ring<K>>);
+
+struct Ring<K> {
+    rule: Box<Rule<K>>,
+    keys: RwLock<Vec<Entry<K>>>,
+}
+
+pub(crate) struct Entry<K> {
+    pub(crate) key: K,
+    label: KeyLabel,
+    matched: AtomicU64,
+}
+
+impl<K> Entry<K> {
+    /// Counts the match and gives the label.
+    #[inline]
+    pub(crate) fn matched(&self) -> KeyLabel {
+        // Relaxed: a statistic, which nothing else is ordered by.
+        self.matched.fetch_add(1, Ordering::Relaxed);
+        self.label.clone()
+    }
+}
+
+impl<K> Keyring<K> {
+    /// # Errors
+    ///
+    /// As [`Keys::replace`].
+    pub(crate) fn new(
+        secrets: impl Into<Secrets>,
+        rule: impl Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync + 'static,
+    ) -> Result<Self, InvalidConfig> {
+        let keys = prepare(&secrets.into(), &rule)?;
+        Ok(Self(Arc::new(Ring {
+            rule: Box::new(rule),
+            keys: RwLock::new(keys),
+        })))
+    }
+
+    /// The keys, never none. Held while a message is checked, and no longer.
+    #[inline]
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Vec<Entry<K>>> {
+        // Nothing can panic while a writer has the lock: it swaps two pointers.
+        self.0.keys.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Send + Sync + 'static> Keyring<K> {
+    pub(crate) fn handle(&self) -> Keys {
+        Keys(self.0.clone())
+    }
+}
+
+impl Keyring<MacKey> {
+    /// The label of the first key under which the pieces have one of these MACs.
+    #[inline]
+    pub(crate) fn matching(&self, pieces: &[&[u8]], candidates: &[Tag]) -> Option<KeyLabel> {
+        self.read()
+            .iter()
+            .find(|entry| {
+                let tag = entry.key.tag(pieces);
+                candidates.iter().any(|candidate| equal(candidate, &tag))
+            })
+            .map(Entry::matched)
+    }
+}
+
+/// A key rule: the bytes of the secret as they are.
+pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidConfig> {
+    mac_key(secret.bytes(), backend)
+}
+
+/// # Errors
+///
+/// An empty key is refused: anyone can compute a MAC under it.
+pub(crate) fn mac_key(key: &[u8], backend: Backend) -> Result<MacKey, InvalidConfig> {
+    if key.is_empty() {
+        return Err(InvalidConfig::new("secrets", "must not be empty"));
+    }
+    Ok(MacKey::new(backend, key))
+}
+
+fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, InvalidConfig> {
+    let invalid = |problem: &str| Err(InvalidConfig::new("secrets", problem));
+    if secrets.list.is_empty() {
+        return invalid("must have at least one");
+    }
+    if secrets.list.len() > MAX_KEYS {
+        return invalid("must not have more than 16");
+    }
+    let mut keys: Vec<Entry<K>> = Vec::with_capacity(secrets.list.len());
+    for (at, secret) in secrets.list.iter().enumerate() {
+        let label = match secret.label_text() {
+            Some(label) => label.clone(),
+            None => format!("key-{}", at + 1).into(),
+        };
+        if label.is_empty() || label.len() > MAX_LABEL || label.chars().any(char::is_control) {
+            return invalid("must have labels of 1 to 64 bytes, without control characters");
+        }
+        if keys.iter().any(|entry| entry.label.0 == label) {
+            return invalid("must have labels that differ");
+        }
+        if secret.bytes().is_empty() {
+            return invalid("must not be empty");
+        }
+        keys.push(Entry {
+            key: rule(secret, secrets.backend)?,
+            label: KeyLabel(label),
+            matched: AtomicU64::new(0),
+        });
+    }
+    Ok(keys)
+}
+
+impl<K> Clone for Keyring<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The labels: never a key.
+impl<K> fmt::Debug for Keyring<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.read().iter().map(|entry| &entry.label))
+            .finish()
+    }
+}
+
+/// [`Keyring`] for [`Keys`], which does not know what kind of key it replaces.
+trait Rotate: Send + Sync {
+    fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig>;
+    fn usage(&self) -> Vec<KeyUsage>;
+}
+
+impl<K: Send + Sync> Rotate for Ring<K> {
+    fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig> {
+        let mut keys = prepare(secrets, &*self.rule)?;
+        let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut *current, &mut keys);
+        // The old keys are dropped, and overwritten, after the lock is.
+        drop(current);
+        Ok(())
+    }
+
+    fn usage(&self) -> Vec<KeyUsage> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter()
+            .map(|entry| KeyUsage {
+                label: entry.label.clone(),
+                matched: entry.matched.load(Ordering::Relaxed),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,134 @@
+use super::{
+    Scheme,
+    credential::{Credential, after_scheme},
+    sensitive,
+};
+use crate::{
+    InvalidConfig,
+    signature::{
+        Defect, Keys, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError, Verified,
+        keyring::Keyring,
+    },
+};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use zeroize::Zeroizing;
+
+/// Longer credentials are refused.
+const MAX_DECODED: usize = 768;
+
+/// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`. What
+/// Cognigy's webhook endpoint has.
+///
+/// **It does not cover the body.** Whoever reads one request can write any other: demand TLS, and
+/// nothing that [`Verified`] says about id or time is there. User and password are compared in
+/// constant time, whatever their lengths. A refusal carries the `WWW-Authenticate` challenge.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::{SignatureVerifyLayer, signature::scheme::BasicAuth};
+///
+/// let layer = SignatureVerifyLayer::new(BasicAuth::new("cognigy", "a long random text")?);
+/// # let _ = layer;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct BasicAuth {
+    challenge: HeaderValue,
+    keys: Keyring<Credential>,
+}
+
+impl BasicAuth {
+    /// This user, with any of these passwords.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `user` when it has a colon or control character (RFC 7617 §2); for
+    /// `secrets` as [`Keys::replace`].
+    pub fn new(user: &str, passwords: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        if user.contains(|char: char| char == ':' || char.is_control()) {
+            let problem = "must not have a colon or control character";
+            return Err(InvalidConfig::new("user", problem));
+        }
+        let user = format!("{user}:");
+        let keys = Keyring::new(passwords, move |password, _| {
+            let text = [user.as_bytes(), password.bytes()].concat();
+            if text.len() > MAX_DECODED {
+                return Err(InvalidConfig::new("secrets", "must not be that long"));
+            }
+            Ok(Credential::of(Zeroizing::new(text)))
+        })?;
+        Ok(Self {
+            challenge: HeaderValue::from_static(r#"Basic realm="webhook", charset="UTF-8""#),
+            keys,
+        })
+    }
+
+    /// The realm of the challenge (RFC 9110 §11.5). Default: `webhook`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] when it has a quote, a backslash or something outside printable ASCII.
+    pub fn realm(mut self, realm: &str) -> Result<Self, InvalidConfig> {
+        let invalid = || InvalidConfig::new("realm", "must be printable ASCII without quotes");
+        if realm.contains(|char: char| !matches!(char, ' '..='~') || "\"\\".contains(char)) {
+            return Err(invalid());
+        }
+        let challenge = format!("Basic realm=\"{realm}\", charset=\"UTF-8\"");
+        self.challenge = HeaderValue::try_from(challenge).map_err(|_| invalid())?;
+        Ok(self)
+    }
+
+    /// The passwords, to be [replaced](Keys::replace) while requests are served.
+    pub fn keys(&self) -> Keys {
+        self.keys.handle()
+    }
+}
+
+impl Scheme for BasicAuth {
+    fn name(&self) -> &'static str {
+        "basic"
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(AUTHORIZATION)
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        let malformed = |what| SignatureError::malformed(&AUTHORIZATION, what);
+        let value = message.header(&AUTHORIZATION)?.as_bytes();
+        let base64 = after_scheme(value, "Basic").ok_or_else(|| malformed(Defect::Prefix))?;
+
+        let mut buffer = Zeroizing::new([0; MAX_DECODED]);
+        let length = data_encoding::BASE64
+            .decode_len(base64.len())
+            .map_err(|_| malformed(Defect::Encoding))?;
+        let room = buffer
+            .get_mut(..length)
+            .ok_or_else(|| malformed(Defect::TooLong))?;
+        let length = data_encoding::BASE64
+            .decode_mut(base64, room)
+            .map_err(|_| malformed(Defect::Encoding))?;
+        let label = self
+            .keys
+            .presented(&room[..length])
+            .ok_or(SignatureError::Mismatch)?;
+        Ok(Verified::new(self.name()).with_key(label))
+    }
+
+    fn challenge(&self) -> Option<HeaderValue> {
+        Some(self.challenge.clone())
+    }
+}
+
+/// With the first password.
+impl SignScheme for BasicAuth {
+    fn sign(&self, _: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
+        let mut text = String::from("Basic ");
+        if let Some(entry) = self.keys.read().first() {
+            data_encoding::BASE64.encode_append(entry.key.text(), &mut text);
+        }
+        headers.insert(AUTHORIZATION, sensitive(text)?);
+        Ok(())
+    }
+}

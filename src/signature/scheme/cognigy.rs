@@ -1,0 +1,246 @@
+use super::{Scheme, candidates::Candidates, fields::Grammar, sensitive};
+use crate::{
+    InvalidConfig,
+    signature::{
+        Defect, Encoding, Keys, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
+        Tolerance, Verified,
+        keyring::{Keyring, raw},
+        mac::{MacKey, Tag},
+        timestamp,
+    },
+};
+use http::{HeaderMap, HeaderName};
+use std::time::Duration;
+
+/// Cognigy webhooks as the tutorials describe them: `X-Cognigy-Signature` in one of four
+/// [formats](CognigyFormat), under the text of the secret.
+///
+/// A receiver lists the formats that it accepts. The format of a message is known by its shape,
+/// and only that one is checked.
+///
+/// The header has no trace in the official documentation of the platform, whose webhook endpoint
+/// authenticates with [`BasicAuth`](super::BasicAuth) on the way to you and with
+/// [`Token::webhook_key`](super::Token::webhook_key) on the way to it.
+///
+/// # What to accept
+///
+/// Only [`SignedTimestamp`](CognigyFormat::SignedTimestamp) protects against a copy that is sent
+/// again later. With the other three a copy passes **for ever**; put idempotency behind them, with
+/// a key from the body. [`UnsignedTimestamp`](CognigyFormat::UnsignedTimestamp) looks as if it
+/// protected: its timestamp is not under the MAC, so whoever has seen one message writes a fresh
+/// timestamp before the same MAC and it passes again.
+///
+/// Where `SignedTimestamp` is accepted beside others, a message in one of the others whose body
+/// begins with digits and a full stop is refused: it could be a copy of the former, `ts.body` sent
+/// as a body. No JSON object begins so.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::SignatureVerifyLayer;
+/// use tower_webhook::signature::scheme::{Cognigy, CognigyFormat};
+///
+/// let scheme = Cognigy::new("a long random text", [CognigyFormat::Hex, CognigyFormat::Base64])?;
+/// let layer = SignatureVerifyLayer::new(scheme);
+/// # let _ = layer;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Cognigy {
+    header: HeaderName,
+    accepted: Vec<CognigyFormat>,
+    signs: CognigyFormat,
+    tolerance: Tolerance,
+    keys: Keyring<MacKey>,
+}
+
+/// How a [`Cognigy`] signature is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CognigyFormat {
+    /// Base64 of the MAC of the body: 44 characters.
+    Base64,
+    /// Lower-case hexadecimal of the MAC of the body: 64 characters.
+    Hex,
+    /// `t=<seconds>,v1=<hex>` with the MAC of `<seconds>.<body>`; more than one `v1` during a
+    /// rotation. The safe one.
+    SignedTimestamp,
+    /// `<seconds>,<base64>` with the MAC of the body alone. **The timestamp is not signed**: see
+    /// [`Cognigy`]. Spaces around the parts, which the tutorial's receiver cuts off and no sender
+    /// writes, are refused.
+    UnsignedTimestamp,
+}
+
+impl CognigyFormat {
+    /// The format of that shape, whether or not what it holds can be decoded.
+    fn of(text: &[u8]) -> Option<Self> {
+        match text.len() {
+            _ if text.starts_with(b"t=") => Some(Self::SignedTimestamp),
+            44 => Some(Self::Base64),
+            64 => Some(Self::Hex),
+            _ if text.contains(&b',') => Some(Self::UnsignedTimestamp),
+            _ => None,
+        }
+    }
+}
+
+impl Cognigy {
+    /// Accepts these formats. Signs with [`CognigyFormat::SignedTimestamp`].
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `accepted` when there is none; for `secrets` as [`Keys::replace`].
+    pub fn new(
+        secrets: impl Into<Secrets>,
+        accepted: impl IntoIterator<Item = CognigyFormat>,
+    ) -> Result<Self, InvalidConfig> {
+        let accepted = accepted.into_iter().collect::<Vec<_>>();
+        if accepted.is_empty() {
+            return Err(InvalidConfig::new("accepted", "must have a format"));
+        }
+        Ok(Self {
+            header: HeaderName::from_static("x-cognigy-signature"),
+            accepted,
+            signs: CognigyFormat::SignedTimestamp,
+            tolerance: Tolerance::default(),
+            keys: Keyring::new(secrets, raw)?,
+        })
+    }
+
+    /// Reads and writes this header instead.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName) -> Self {
+        self.header = name;
+        self
+    }
+
+    /// The format that is written when a request is signed. Default:
+    /// [`CognigyFormat::SignedTimestamp`].
+    #[must_use]
+    pub const fn sign_as(mut self, format: CognigyFormat) -> Self {
+        self.signs = format;
+        self
+    }
+
+    /// How far a timestamp may lie from our clock. Default: 300 seconds both ways.
+    #[must_use]
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.tolerance = tolerance.into();
+        self
+    }
+
+    /// The keys, to be [replaced](Keys::replace) while requests are served.
+    pub fn keys(&self) -> Keys {
+        self.keys.handle()
+    }
+
+    /// Checks a MAC over the body alone.
+    #[inline]
+    fn verify_body(&self, body: &[u8], tag: Option<Tag>) -> Result<Verified, SignatureError> {
+        let tag = tag.ok_or_else(|| self.malformed(Defect::Encoding))?;
+        if self.accepts(CognigyFormat::SignedTimestamp) && begins_with_timestamp(body) {
+            return Err(SignatureError::Mismatch);
+        }
+        let label = self
+            .keys
+            .matching(&[body], &[tag])
+            .ok_or(SignatureError::Mismatch)?;
+        Ok(Verified::new(self.name()).with_key(label))
+    }
+
+    fn accepts(&self, format: CognigyFormat) -> bool {
+        self.accepted.contains(&format)
+    }
+
+    fn malformed(&self, what: Defect) -> SignatureError {
+        SignatureError::malformed(&self.header, what)
+    }
+}
+
+/// Whether this body could be what [`CognigyFormat::SignedTimestamp`] signs.
+fn begins_with_timestamp(body: &[u8]) -> bool {
+    let digits = body.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && body.get(digits) == Some(&b'.')
+}
+
+impl Scheme for Cognigy {
+    fn name(&self) -> &'static str {
+        "cognigy"
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(&self.header)
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        let text = message.header(&self.header)?.as_bytes();
+        let format = CognigyFormat::of(text).ok_or_else(|| self.malformed(Defect::Encoding))?;
+        if !self.accepts(format) {
+            return Err(self.malformed(Defect::Format));
+        }
+        match format {
+            CognigyFormat::Hex => self.verify_body(message.body(), Encoding::Hex.decode(text)),
+            CognigyFormat::Base64 => {
+                self.verify_body(message.body(), Encoding::Base64.decode(text))
+            }
+            CognigyFormat::UnsignedTimestamp => {
+                let comma = text.iter().position(|&byte| byte == b',');
+                let (seconds, tag) = text.split_at(comma.unwrap_or_default());
+                let seconds =
+                    timestamp::parse(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
+                self.tolerance.check(seconds, message.unix_seconds())?;
+                self.verify_body(message.body(), Encoding::Base64.decode(&tag[1..]))
+                    .map(|verified| verified.with_claimed_timestamp(seconds))
+            }
+            CognigyFormat::SignedTimestamp => {
+                let mut candidates = Candidates::new();
+                let (timestamp, seconds) = Grammar::STRIPE
+                    .read(text, Encoding::Hex, &mut candidates)
+                    .map_err(|what| self.malformed(what))?;
+                self.tolerance.check(seconds, message.unix_seconds())?;
+                let label = self
+                    .keys
+                    .matching(&[timestamp, b".", message.body()], candidates.as_slice())
+                    .ok_or(SignatureError::Mismatch)?;
+                Ok(Verified::new(self.name())
+                    .with_key(label)
+                    .with_timestamp(seconds))
+            }
+        }
+    }
+
+    /// `None` unless [`CognigyFormat::SignedTimestamp`] alone is accepted.
+    fn replay_window(&self) -> Option<Duration> {
+        self.accepted
+            .iter()
+            .all(|format| *format == CognigyFormat::SignedTimestamp)
+            .then(|| self.tolerance.window())
+    }
+}
+
+/// [`CognigyFormat::SignedTimestamp`] has room for a signature of each key; the others are signed
+/// with the first key.
+impl SignScheme for Cognigy {
+    fn sign(&self, message: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
+        let keys = self.keys.read();
+        let seconds = message.unix_seconds().to_string();
+        let body = |encoding: Encoding, mut text: String| {
+            if let Some(entry) = keys.first() {
+                encoding.encode_append(&entry.key.tag(&[message.body()]), &mut text);
+            }
+            text
+        };
+        let text = match self.signs {
+            CognigyFormat::Base64 => body(Encoding::Base64, String::new()),
+            CognigyFormat::Hex => body(Encoding::Hex, String::new()),
+            CognigyFormat::UnsignedTimestamp => body(Encoding::Base64, format!("{seconds},")),
+            CognigyFormat::SignedTimestamp => {
+                let content = [seconds.as_bytes(), b".", message.body()];
+                let tags = keys.iter().map(|entry| entry.key.tag(&content));
+                Grammar::STRIPE.write(&seconds, Encoding::Hex, tags)
+            }
+        };
+        headers.insert(&self.header, sensitive(text)?);
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+//! The `t=<seconds>,v1=<signature>[,v1=<signature>]` grammar of Stripe and those who followed.
+
+use super::candidates::Candidates;
+use crate::signature::{Defect, Encoding, mac::Tag, timestamp};
+use std::borrow::Cow;
+
+/// The names and the separator of one such header.
+#[derive(Clone, Debug)]
+pub(super) struct Grammar {
+    pub(super) separator: char,
+    pub(super) timestamp: Cow<'static, str>,
+    pub(super) signature: Cow<'static, str>,
+}
+
+impl Grammar {
+    /// Stripe's: `t=..,v1=..`.
+    pub(super) const STRIPE: Self = Self {
+        separator: ',',
+        timestamp: Cow::Borrowed("t"),
+        signature: Cow::Borrowed("v1"),
+    };
+
+    /// The timestamp as text and number; the signatures go to `candidates`.
+    ///
+    /// Fields of other names (`v0=`, what comes after `v1`) are passed over, unread.
+    ///
+    /// # Errors
+    ///
+    /// No or a second timestamp, no signature, one that cannot be decoded, an item without `=`.
+    pub(super) fn read<'a>(
+        &self,
+        text: &'a [u8],
+        encoding: Encoding,
+        candidates: &mut Candidates,
+    ) -> Result<(&'a [u8], u64), Defect> {
+        let mut found = None;
+        for item in text.split(|&byte| char::from(byte) == self.separator) {
+            let equals = item.iter().position(|&byte| byte == b'=');
+            let (name, value) = item.split_at(equals.ok_or(Defect::Syntax)?);
+            let value = &value[1..];
+            if name == self.signature.as_bytes() {
+                candidates.push(encoding.decode(value))?;
+            } else if name == self.timestamp.as_bytes() {
+                // Libraries disagree on which of two counts.
+                if found.is_some() {
+                    return Err(Defect::Repeated);
+                }
+                let seconds = timestamp::parse(value).ok_or(Defect::Timestamp)?;
+                found = Some((value, seconds));
+            } else if name.is_empty() {
+                return Err(Defect::Syntax);
+            }
+        }
+        if candidates.as_slice().is_empty() {
+            return Err(Defect::NoCandidate);
+        }
+        found.ok_or(Defect::Timestamp)
+    }
+
+    pub(super) fn write(
+        &self,
+        seconds: &str,
+        encoding: Encoding,
+        tags: impl Iterator<Item = Tag>,
+    ) -> String {
+        let mut text = String::with_capacity(160);
+        text.push_str(&self.timestamp);
+        text.push('=');
+        text.push_str(seconds);
+        for tag in tags {
+            text.push(self.separator);
+            text.push_str(&self.signature);
+            text.push('=');
+            encoding.encode_append(&tag, &mut text);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(u64, usize), Defect> {
+        let mut candidates = Candidates::new();
+        Grammar::STRIPE
+            .read(text.as_bytes(), Encoding::Hex, &mut candidates)
+            .map(|(_, seconds)| (seconds, candidates.as_slice().len()))
+    }
+
+    #[test]
+    fn reads_what_is_written_and_passes_over_other_versions() {
+        let tags = [[7; 32], [8; 32]];
+        let text = Grammar::STRIPE.write("5", Encoding::Hex, tags.into_iter());
+        assert_eq!(read(&text), Ok((5, 2)));
+        assert_eq!(read(&format!("v0=x,{text},v2=")), Ok((5, 2)));
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        let tag = "00".repeat(32);
+        let cases = [
+            ("", Defect::Syntax),
+            ("t=5", Defect::NoCandidate),
+            ("t=5,v0=00", Defect::NoCandidate),
+            (&format!("v1={tag}"), Defect::Timestamp),
+            (&format!("t=,v1={tag}"), Defect::Timestamp),
+            (&format!("t=5x,v1={tag}"), Defect::Timestamp),
+            (&format!("t=5,t=5,v1={tag}"), Defect::Repeated),
+            ("t=5,v1=", Defect::Encoding),
+            (&format!("t=5,v1={tag}0"), Defect::Encoding),
+            (&format!("t=5,v1={tag} "), Defect::Encoding),
+            (&format!("t=5,v1={tag},"), Defect::Syntax),
+            (&format!("t=5,=,v1={tag}"), Defect::Syntax),
+            (&format!("t=5, v1={tag}"), Defect::NoCandidate),
+            (
+                &format!("t=5{}", format!(",v1={tag}").repeat(17)),
+                Defect::TooManySignatures,
+            ),
+        ];
+        for (text, defect) in cases {
+            assert_eq!(read(text), Err(defect), "{text}");
+        }
+    }
+}

@@ -1,0 +1,597 @@
+use super::{Scheme, candidates::Candidates, fields::Grammar, sensitive};
+use crate::{
+    InvalidConfig,
+    signature::{
+        Defect, Encoding, Keys, Message, MessageId, Outgoing, Secret, Secrets, SignError,
+        SignScheme, SignatureError, Tolerance, Verified,
+        keyring::{Keyring, mac_key},
+        mac::MacKey,
+        timestamp,
+    },
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::{borrow::Cow, sync::Arc, time::Duration};
+use zeroize::Zeroizing;
+
+/// Pieces of a content template that fit on the stack.
+const MAX_PIECES: usize = 8;
+
+/// HMAC-SHA256 in the words of whoever sends: header, prefix, encoding and what is signed.
+///
+/// # Examples
+///
+/// Chatwoot: `X-Chatwoot-Signature: sha256=<hex of ts.body>` and `X-Chatwoot-Timestamp`.
+///
+/// ```
+/// use http::HeaderName;
+/// use tower_webhook::signature::scheme::{Generic, Piece};
+///
+/// let chatwoot = Generic::builder(HeaderName::from_static("x-chatwoot-signature"))
+///     .name("chatwoot")
+///     .prefix("sha256=")
+///     .timestamp_header(HeaderName::from_static("x-chatwoot-timestamp"))
+///     .content([Piece::Timestamp, ".".into(), Piece::Body])
+///     .build("the webhook's secret")?;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+///
+/// Paddle: `Paddle-Signature: ts=..;h1=<hex of ts:body>`, five seconds of tolerance.
+///
+/// ```
+/// # use http::HeaderName;
+/// # use tower_webhook::signature::scheme::{Generic, Piece};
+/// use std::time::Duration;
+///
+/// let paddle = Generic::builder(HeaderName::from_static("paddle-signature"))
+///     .name("paddle")
+///     .fields(';', "ts", "h1")
+///     .content([Piece::Timestamp, ":".into(), Piece::Body])
+///     .tolerance(Duration::from_secs(5))
+///     .build("pdl_ntfset_...")?;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+///
+/// Linear: `Linear-Signature: <hex of body>`, and nothing else to say.
+///
+/// ```
+/// # use http::HeaderName;
+/// # use tower_webhook::signature::scheme::Generic;
+/// let linear = Generic::builder(HeaderName::from_static("linear-signature"))
+///     .name("linear")
+///     .build("lin_wh_...")?;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Generic {
+    recipe: Arc<Recipe>,
+    keys: Keyring<MacKey>,
+}
+
+#[derive(Clone, Debug)]
+struct Recipe {
+    name: &'static str,
+    header: HeaderName,
+    layout: Layout,
+    encoding: Encoding,
+    id: Option<HeaderName>,
+    timestamp: Option<HeaderName>,
+    content: Cow<'static, [Piece]>,
+    tolerance: Tolerance,
+}
+
+/// How the signature header is laid out.
+#[derive(Clone, Debug)]
+enum Layout {
+    /// `prefix`, one signature, and with a separator perhaps more.
+    Plain {
+        prefix: Cow<'static, str>,
+        separator: Option<char>,
+    },
+    /// `t=..,v1=..`
+    Fields(Grammar),
+}
+
+impl Recipe {
+    const fn has_timestamp(&self) -> bool {
+        self.timestamp.is_some() || matches!(self.layout, Layout::Fields(_))
+    }
+}
+
+/// A piece of what is signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Piece {
+    /// The body, as it was sent.
+    Body,
+    /// The text of the id header.
+    Id,
+    /// Text that is always the same, such as the full stop between two pieces.
+    Literal(Cow<'static, str>),
+    /// The text of the timestamp, in seconds since 1970.
+    Timestamp,
+}
+
+impl From<&'static str> for Piece {
+    fn from(literal: &'static str) -> Self {
+        Self::Literal(literal.into())
+    }
+}
+
+/// What the text of a secret means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum KeyRule {
+    /// It is base64 (RFC 4648 §4, padded or not) of the key.
+    Base64,
+    /// It is hexadecimal, in either case, of the key.
+    Hex,
+    /// It is the key.
+    #[default]
+    Raw,
+}
+
+impl KeyRule {
+    fn decode(self, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, InvalidConfig> {
+        let text = secret.bytes();
+        let (decoded, problem) = match self {
+            Self::Base64 => (
+                crate::signature::secret::base64(text),
+                "must be base64 of the key",
+            ),
+            Self::Hex => (
+                data_encoding::HEXLOWER_PERMISSIVE.decode(text).ok(),
+                "must be hexadecimal of the key",
+            ),
+            Self::Raw => (Some(text.to_vec()), ""),
+        };
+        decoded
+            .map(Zeroizing::new)
+            .ok_or_else(|| InvalidConfig::new("secrets", problem))
+    }
+}
+
+impl Generic {
+    /// A scheme whose signature is in this header; by default it is the bare hexadecimal MAC of
+    /// the body under the text of the secret.
+    pub fn builder(header: HeaderName) -> GenericBuilder {
+        GenericBuilder {
+            recipe: Recipe {
+                name: "generic",
+                header,
+                layout: Layout::Plain {
+                    prefix: Cow::Borrowed(""),
+                    separator: None,
+                },
+                encoding: Encoding::Hex,
+                id: None,
+                timestamp: None,
+                content: Cow::Borrowed(&[Piece::Body]),
+                tolerance: Tolerance::default(),
+            },
+            key_rule: KeyRule::default(),
+        }
+    }
+
+    /// The keys, to be [replaced](Keys::replace) while requests are served.
+    pub fn keys(&self) -> Keys {
+        self.keys.handle()
+    }
+
+    pub(super) fn header(mut self, name: HeaderName) -> Self {
+        Arc::make_mut(&mut self.recipe).header = name;
+        self
+    }
+
+    pub(super) fn tolerance(mut self, tolerance: Tolerance) -> Self {
+        Arc::make_mut(&mut self.recipe).tolerance = tolerance;
+        self
+    }
+
+    /// The values of the headers, as many as the recipe has.
+    #[inline]
+    fn read<'a>(&self, message: &Message<'a>) -> Result<Read<'a>, SignatureError> {
+        let recipe = &*self.recipe;
+        let (signature, timestamp, id) = match (&recipe.timestamp, &recipe.id) {
+            (None, None) => {
+                let [signature] = message.header_values([&recipe.header])?;
+                (signature, None, None)
+            }
+            (Some(timestamp), None) => {
+                let [signature, timestamp] = message.header_values([&recipe.header, timestamp])?;
+                (signature, Some(timestamp), None)
+            }
+            (None, Some(id)) => {
+                let [signature, id] = message.header_values([&recipe.header, id])?;
+                (signature, None, Some(id))
+            }
+            (Some(timestamp), Some(id)) => {
+                let [signature, timestamp, id] =
+                    message.header_values([&recipe.header, timestamp, id])?;
+                (signature, Some(timestamp), Some(id))
+            }
+        };
+        if let (Some(value), Some(name)) = (id, &recipe.id) {
+            let allowed = MessageId::is_valid(value.as_bytes())
+                && !self.may_end_elsewhere(Piece::Id, value.as_bytes());
+            if !allowed {
+                return Err(SignatureError::malformed(name, Defect::Id));
+            }
+        }
+        let timestamp = match (timestamp, &recipe.timestamp) {
+            (Some(value), Some(name)) => {
+                let text = value.as_bytes();
+                let seconds = timestamp::parse(text)
+                    .ok_or_else(|| SignatureError::malformed(name, Defect::Timestamp))?;
+                Some((text, seconds))
+            }
+            _ => None,
+        };
+        Ok(Read {
+            signature,
+            timestamp,
+            id,
+        })
+    }
+
+    /// Whether the literal that ends this piece occurs inside it: bytes could then move from one
+    /// piece to the next under the same MAC.
+    fn may_end_elsewhere(&self, piece: Piece, text: &[u8]) -> bool {
+        let mut rest = self.recipe.content.iter().skip_while(|at| **at != piece);
+        match rest.nth(1) {
+            Some(Piece::Literal(end)) => text
+                .windows(end.len().max(1))
+                .any(|window| window == end.as_bytes()),
+            _ => false,
+        }
+    }
+
+    /// Runs `with` on what is signed.
+    #[inline]
+    fn with_content<R>(
+        &self,
+        id: &[u8],
+        timestamp: &[u8],
+        body: &[u8],
+        with: impl FnOnce(&[&[u8]]) -> R,
+    ) -> R {
+        let mut pieces: [&[u8]; MAX_PIECES] = [b""; MAX_PIECES];
+        let content = &self.recipe.content;
+        for (text, piece) in pieces.iter_mut().zip(content.iter()) {
+            *text = match piece {
+                Piece::Body => body,
+                Piece::Id => id,
+                Piece::Literal(literal) => literal.as_bytes(),
+                Piece::Timestamp => timestamp,
+            };
+        }
+        with(&pieces[..content.len()])
+    }
+}
+
+/// The headers of one message.
+struct Read<'a> {
+    signature: &'a HeaderValue,
+    timestamp: Option<(&'a [u8], u64)>,
+    id: Option<&'a HeaderValue>,
+}
+
+impl Scheme for Generic {
+    fn name(&self) -> &'static str {
+        self.recipe.name
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        // Not the id: other schemes may have a header of that name.
+        let timestamp = self.recipe.timestamp.as_ref();
+        headers.contains_key(&self.recipe.header)
+            || timestamp.is_some_and(|name| headers.contains_key(name))
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        let recipe = &*self.recipe;
+        let malformed = |what| SignatureError::malformed(&recipe.header, what);
+        let mut read = self.read(message)?;
+        let text = read.signature.as_bytes();
+
+        let (one, mut many);
+        let candidates = match &recipe.layout {
+            Layout::Plain { prefix, separator } => {
+                let text = text
+                    .strip_prefix(prefix.as_bytes())
+                    .ok_or_else(|| malformed(Defect::Prefix))?;
+                match separator {
+                    None => {
+                        let tag = recipe.encoding.decode(text);
+                        one = [tag.ok_or_else(|| malformed(Defect::Encoding))?];
+                        &one[..]
+                    }
+                    Some(separator) => {
+                        many = Candidates::new();
+                        for text in text.split(|&byte| char::from(byte) == *separator) {
+                            many.push(recipe.encoding.decode(text)).map_err(malformed)?;
+                        }
+                        many.as_slice()
+                    }
+                }
+            }
+            Layout::Fields(grammar) => {
+                many = Candidates::new();
+                let timestamp = grammar
+                    .read(text, recipe.encoding, &mut many)
+                    .map_err(malformed)?;
+                read.timestamp = Some(timestamp);
+                many.as_slice()
+            }
+        };
+        if let Some((_, seconds)) = read.timestamp {
+            recipe.tolerance.check(seconds, message.unix_seconds())?;
+        }
+
+        let id = read.id.map_or(&b""[..], HeaderValue::as_bytes);
+        let timestamp = read.timestamp.map_or(&b""[..], |(text, _)| text);
+        let label = self
+            .with_content(id, timestamp, message.body(), |content| {
+                self.keys.matching(content, candidates)
+            })
+            .ok_or(SignatureError::Mismatch)?;
+
+        let mut verified = Verified::new(recipe.name).with_key(label);
+        if let Some(id) = read.id {
+            verified = verified.with_id(id.clone());
+        }
+        if let Some((_, seconds)) = read.timestamp {
+            verified = verified.with_timestamp(seconds);
+        }
+        Ok(verified)
+    }
+
+    fn replay_window(&self) -> Option<Duration> {
+        self.recipe
+            .has_timestamp()
+            .then(|| self.recipe.tolerance.window())
+    }
+}
+
+impl SignScheme for Generic {
+    fn id_header(&self) -> Option<&HeaderName> {
+        self.recipe.id.as_ref()
+    }
+
+    fn sign(&self, message: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
+        let recipe = &*self.recipe;
+        let id = match &recipe.id {
+            Some(_) => Some(message.id().ok_or(SignError::MissingId)?.as_value()),
+            None => None,
+        };
+        let id_text = id.map_or(&b""[..], HeaderValue::as_bytes);
+        if self.may_end_elsewhere(Piece::Id, id_text) {
+            return Err(SignError::InvalidId);
+        }
+        let seconds = message.unix_seconds().to_string();
+        let tag = |key: &MacKey| {
+            self.with_content(id_text, seconds.as_bytes(), message.body(), |content| {
+                key.tag(content)
+            })
+        };
+        let keys = self.keys.read();
+        let signature = match &recipe.layout {
+            Layout::Plain { prefix, separator } => {
+                let mut text = String::with_capacity(80);
+                text.push_str(prefix);
+                // Without a separator there is room for one signature: the first key's.
+                let room = if separator.is_some() { keys.len() } else { 1 };
+                for (at, entry) in keys.iter().take(room).enumerate() {
+                    if at > 0 {
+                        text.extend(*separator);
+                    }
+                    recipe.encoding.encode_append(&tag(&entry.key), &mut text);
+                }
+                text
+            }
+            Layout::Fields(grammar) => {
+                let tags = keys.iter().map(|entry| tag(&entry.key));
+                grammar.write(&seconds, recipe.encoding, tags)
+            }
+        };
+        drop(keys);
+        headers.insert(&recipe.header, sensitive(signature)?);
+        if let Some(name) = &recipe.timestamp {
+            headers.insert(name, HeaderValue::from(message.unix_seconds()));
+        }
+        if let (Some(name), Some(id)) = (&recipe.id, id) {
+            headers.insert(name, id.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Settings of a [`Generic`] scheme.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct GenericBuilder {
+    recipe: Recipe,
+    key_rule: KeyRule,
+}
+
+impl GenericBuilder {
+    /// The name for logs and metrics. Default: `generic`.
+    pub const fn name(mut self, name: &'static str) -> Self {
+        self.recipe.name = name;
+        self
+    }
+
+    /// What stands before the signature, such as `sha256=`. Default: nothing.
+    pub fn prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
+        let separator = match self.recipe.layout {
+            Layout::Plain { separator, .. } => separator,
+            Layout::Fields(_) => None,
+        };
+        self.recipe.layout = Layout::Plain {
+            prefix: prefix.into(),
+            separator,
+        };
+        self
+    }
+
+    /// Several signatures, after the prefix, with this between them: a sender that rotates.
+    /// Default: one.
+    pub fn separator(mut self, between: char) -> Self {
+        let prefix = match self.recipe.layout {
+            Layout::Plain { prefix, .. } => prefix,
+            Layout::Fields(_) => Cow::Borrowed(""),
+        };
+        self.recipe.layout = Layout::Plain {
+            prefix,
+            separator: Some(between),
+        };
+        self
+    }
+
+    /// The header is a list of fields as in Stripe's `t=..,v1=..`, with the timestamp in it:
+    /// what stands between them, the name of the timestamp and the name of the signature, which
+    /// may occur more than once. It takes the place of [`prefix`](Self::prefix) and
+    /// [`separator`](Self::separator).
+    pub fn fields(
+        mut self,
+        between: char,
+        timestamp: impl Into<Cow<'static, str>>,
+        signature: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.recipe.layout = Layout::Fields(Grammar {
+            separator: between,
+            timestamp: timestamp.into(),
+            signature: signature.into(),
+        });
+        self
+    }
+
+    /// How the signature is written. Default: [`Encoding::Hex`].
+    pub const fn encoding(mut self, encoding: Encoding) -> Self {
+        self.recipe.encoding = encoding;
+        self
+    }
+
+    /// The header of [`Piece::Id`]. Default: none.
+    pub fn id_header(mut self, name: HeaderName) -> Self {
+        self.recipe.id = Some(name);
+        self
+    }
+
+    /// The header of [`Piece::Timestamp`]. Default: none.
+    pub fn timestamp_header(mut self, name: HeaderName) -> Self {
+        self.recipe.timestamp = Some(name);
+        self
+    }
+
+    /// What is signed, in this order. Default: the body.
+    pub fn content(mut self, pieces: impl IntoIterator<Item = Piece>) -> Self {
+        self.recipe.content = pieces.into_iter().collect();
+        self
+    }
+
+    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways.
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.recipe.tolerance = tolerance.into();
+        self
+    }
+
+    /// What the text of a secret means. Default: [`KeyRule::Raw`].
+    pub const fn key_rule(mut self, rule: KeyRule) -> Self {
+        self.key_rule = rule;
+        self
+    }
+
+    /// The scheme, under these secrets.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `content` when it has no or two bodies, more than eight pieces, an id
+    /// or timestamp that no header gives, two pieces of varying length with nothing between them,
+    /// or when it leaves out an id or timestamp that a header gives (it would look protected, and
+    /// anyone could change it); for `timestamp_header` when the fields have the timestamp already;
+    /// for `separator` when it can be part of a signature or name; for `secrets` as
+    /// [`Keys::replace`].
+    pub fn build(self, secrets: impl Into<Secrets>) -> Result<Generic, InvalidConfig> {
+        let Self { recipe, key_rule } = self;
+        check(&recipe)?;
+        let keys = Keyring::new(secrets, move |secret, backend| {
+            mac_key(&key_rule.decode(secret)?, backend)
+        })?;
+        Ok(Generic {
+            recipe: Arc::new(recipe),
+            keys,
+        })
+    }
+}
+
+fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
+    let content = |problem: &str| Err(InvalidConfig::new("content", problem));
+    let count = |piece| recipe.content.iter().filter(|at| **at == piece).count();
+
+    if recipe.content.len() > MAX_PIECES {
+        return content("must not have more than eight pieces");
+    }
+    if count(Piece::Body) != 1 {
+        return content("must have the body once");
+    }
+    if count(Piece::Timestamp) != usize::from(recipe.has_timestamp()) {
+        return content("must have the timestamp once if a header gives it, and else not at all");
+    }
+    if count(Piece::Id) != usize::from(recipe.id.is_some()) {
+        return content("must have the id once if a header gives it, and else not at all");
+    }
+    let varies = |piece: &Piece| match piece {
+        Piece::Literal(literal) => literal.is_empty(),
+        _ => true,
+    };
+    if recipe.content.windows(2).any(|two| two.iter().all(varies)) {
+        return content("must have a literal between two pieces of varying length");
+    }
+    let runs_on = |two: &[Piece]| match two {
+        [Piece::Timestamp, Piece::Literal(literal)] => {
+            literal.starts_with(|char: char| char.is_ascii_digit())
+        }
+        _ => false,
+    };
+    if recipe.content.windows(2).any(runs_on) {
+        return content("must not have a digit right after the timestamp");
+    }
+    // The body may hold anything: what comes after it has no sure beginning.
+    let mut after_body = recipe
+        .content
+        .iter()
+        .skip_while(|piece| **piece != Piece::Body);
+    if after_body.any(|piece| *piece == Piece::Id) {
+        return content("must not have the id after the body");
+    }
+
+    let separator = match &recipe.layout {
+        Layout::Plain { separator, .. } => *separator,
+        Layout::Fields(grammar) => {
+            if recipe.timestamp.is_some() {
+                let problem = "must not be set, because the fields have the timestamp";
+                return Err(InvalidConfig::new("timestamp_header", problem));
+            }
+            let name_is_bad = |name: &str| {
+                let bad = |char: char| {
+                    !char.is_ascii_graphic() || char == '=' || char == grammar.separator
+                };
+                name.is_empty() || name.contains(bad)
+            };
+            if name_is_bad(&grammar.timestamp)
+                || name_is_bad(&grammar.signature)
+                || grammar.timestamp == grammar.signature
+            {
+                let problem = "must have two different names of visible ASCII";
+                return Err(InvalidConfig::new("fields", problem));
+            }
+            Some(grammar.separator)
+        }
+    };
+    let in_signature = |char: char| char.is_ascii_alphanumeric() || "+/=".contains(char);
+    if separator.is_some_and(|char| !matches!(char, ' '..='~') || in_signature(char)) {
+        let problem = "must be ASCII that no signature contains";
+        return Err(InvalidConfig::new("separator", problem));
+    }
+    Ok(())
+}

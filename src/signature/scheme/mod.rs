@@ -1,0 +1,216 @@
+//! Signature schemes: what each provider signs, and how it writes it down.
+//!
+//! | Scheme | Headers | What the MAC covers | Written as | Key |
+//! | --- | --- | --- | --- | --- |
+//! | [`Cognigy`] hex, base64 | `X-Cognigy-Signature` | body | hex, base64 | the text |
+//! | [`Cognigy`] `ts,base64` | `X-Cognigy-Signature` | body; **not** the timestamp | base64 | the text |
+//! | [`Cognigy`] timestamped | `X-Cognigy-Signature` | `ts.body` | `t=ts,v1=hex` | the text |
+//! | [`StandardWebhooks`] | `webhook-id`, `-timestamp`, `-signature`; `svix-*` | `id.ts.body` | `v1,base64` | `whsec_` + base64, decoded |
+//! | the same, feature `ed25519` | the same | `id.ts.body` | `v1a,base64` | `whpk_`, `whsk_` + base64, decoded |
+//! | [`Stripe`] | `Stripe-Signature` | `ts.body` | `t=ts,v1=hex` | the text, with `whsec_` |
+//! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
+//! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
+//! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
+//! | [`Generic`] | any | any template | hex or base64 | as you say |
+//! | [`BasicAuth`], [`Token`] | `Authorization`, any | **nothing**: a shared secret, sent along | | |
+//! | [`AnyOf`] | those of its schemes | | | |
+//!
+//! The key rule belongs to the scheme and is never guessed: `whsec_...` is decoded by one provider
+//! and taken as it stands by another.
+//!
+//! Use different secrets for different schemes. Under one key, the MAC of `ts.body` in one scheme
+//! is the MAC of a body that begins with `ts.` in another.
+//!
+//! # Strictness
+//!
+//! One value for each header; digits-only timestamps; a signature decodes to exactly the bytes of
+//! a MAC, without trailing bits, spaces or missing padding; hexadecimal is lower case, as all of
+//! these senders write it; at most sixteen signatures in a header of at most 4096 bytes; ids of
+//! 1 to 255 visible ASCII characters without a full stop, which would let bytes move between id,
+//! timestamp and body. What breaks a rule is a refusal, before any MAC is computed.
+//!
+//! # A scheme of your own
+//!
+//! Try [`Generic`] first. Otherwise implement [`Scheme`]:
+//!
+//! ```
+//! use http::{HeaderMap, HeaderName};
+//! use tower_webhook::SignatureVerifyLayer;
+//! use tower_webhook::signature::{Message, Scheme, SignatureError, Verified};
+//!
+//! /// Whoever knows the length of the body is welcome.
+//! #[derive(Debug)]
+//! struct Length;
+//!
+//! const HEADER: HeaderName = HeaderName::from_static("x-length");
+//!
+//! impl Scheme for Length {
+//!     fn name(&self) -> &'static str {
+//!         "length"
+//!     }
+//!
+//!     fn recognizes(&self, headers: &HeaderMap) -> bool {
+//!         headers.contains_key(&HEADER)
+//!     }
+//!
+//!     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+//!         if message.header(&HEADER)? != message.body().len().to_string().as_str() {
+//!             return Err(SignatureError::Mismatch);
+//!         }
+//!         Ok(Verified::new(self.name()))
+//!     }
+//! }
+//!
+//! let layer = SignatureVerifyLayer::new(Length);
+//! # let _ = layer;
+//! ```
+
+use super::{Message, SignatureError, Verified};
+use http::{HeaderMap, HeaderValue};
+use std::{sync::Arc, time::Duration};
+
+mod any_of;
+mod basic;
+mod candidates;
+mod cognigy;
+mod credential;
+mod fields;
+mod generic;
+mod github;
+mod shopify;
+mod slack;
+mod standard_webhooks;
+mod stripe;
+mod token;
+
+pub use self::{
+    any_of::AnyOf,
+    basic::BasicAuth,
+    cognigy::{Cognigy, CognigyFormat},
+    generic::{Generic, GenericBuilder, KeyRule, Piece},
+    github::GitHub,
+    shopify::Shopify,
+    slack::Slack,
+    standard_webhooks::StandardWebhooks,
+    stripe::Stripe,
+    token::Token,
+};
+
+/// Decides whether a message was signed by someone who holds a key.
+///
+/// See the [module docs](self) for the schemes that are here, and for one of your own.
+pub trait Scheme: Send + Sync + 'static {
+    /// A short name from a closed set, for logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// Whether the request carries any of the headers of this scheme.
+    ///
+    /// [`AnyOf`] chooses by it, and what it chooses is final: say yes to any trace of the scheme,
+    /// or a caller who leaves out one header is sent on to a weaker scheme.
+    fn recognizes(&self, headers: &HeaderMap) -> bool;
+
+    /// Verifies the signature. Neither blocks nor panics, whatever the message holds, and compares
+    /// in constant time.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureError`]: the caller gets a refusal that does not say which.
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError>;
+
+    /// For how long one signed message passes: the tolerance of its timestamp, both ways added.
+    /// `None`, the default, when the signature covers no timestamp and a message passes for ever.
+    fn replay_window(&self) -> Option<Duration> {
+        None
+    }
+
+    /// The `WWW-Authenticate` challenge of a refusal (RFC 9110 §11.6.1). Default: none, because a
+    /// webhook signature is not a registered authentication scheme.
+    fn challenge(&self) -> Option<HeaderValue> {
+        None
+    }
+}
+
+macro_rules! through_pointer {
+    ($($pointer:ident),+) => {$(
+        impl<T: Scheme + ?Sized> Scheme for $pointer<T> {
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+
+            fn recognizes(&self, headers: &HeaderMap) -> bool {
+                (**self).recognizes(headers)
+            }
+
+            fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+                (**self).verify(message)
+            }
+
+            fn replay_window(&self) -> Option<Duration> {
+                (**self).replay_window()
+            }
+
+            fn challenge(&self) -> Option<HeaderValue> {
+                (**self).challenge()
+            }
+        }
+    )+};
+}
+through_pointer!(Arc, Box);
+
+/// The traits of a scheme that is a [`Generic`] with everything settled.
+macro_rules! settled_generic {
+    ($scheme:ty) => {
+        impl $scheme {
+            /// The keys, to be [replaced](crate::signature::Keys::replace) while requests are served.
+            pub fn keys(&self) -> crate::signature::Keys {
+                self.0.keys()
+            }
+
+            /// Reads and writes this header instead: for senders that follow the format under a
+            /// name of their own.
+            #[must_use]
+            pub fn header(self, name: http::HeaderName) -> Self {
+                Self(self.0.header(name))
+            }
+        }
+
+        impl crate::signature::Scheme for $scheme {
+            fn name(&self) -> &'static str {
+                self.0.name()
+            }
+
+            fn recognizes(&self, headers: &http::HeaderMap) -> bool {
+                self.0.recognizes(headers)
+            }
+
+            fn verify(
+                &self,
+                message: &crate::signature::Message<'_>,
+            ) -> Result<crate::signature::Verified, crate::signature::SignatureError> {
+                self.0.verify(message)
+            }
+
+            fn replay_window(&self) -> Option<std::time::Duration> {
+                self.0.replay_window()
+            }
+        }
+
+        impl crate::signature::SignScheme for $scheme {
+            fn sign(
+                &self,
+                message: &crate::signature::Outgoing<'_>,
+                headers: &mut http::HeaderMap,
+            ) -> Result<(), crate::signature::SignError> {
+                self.0.sign(message, headers)
+            }
+        }
+    };
+}
+use settled_generic;
+
+/// A signature as a header value that neither `Debug` nor HPACK tables keep.
+fn sensitive(text: String) -> Result<HeaderValue, super::SignError> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| super::SignError::HeaderValue)?;
+    value.set_sensitive(true);
+    Ok(value)
+}

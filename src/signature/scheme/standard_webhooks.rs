@@ -1,0 +1,397 @@
+use super::{
+    Scheme,
+    candidates::{Candidates, MAX},
+    sensitive,
+};
+#[cfg(feature = "ed25519")]
+use crate::signature::ed25519::Ed25519Key;
+use crate::{
+    InvalidConfig,
+    signature::{
+        Backend, Defect, Encoding, Keys, Message, MessageId, Outgoing, Secret, Secrets, SignError,
+        SignScheme, SignatureError, Tolerance, Verified,
+        keyring::{Entry, Keyring, mac_key},
+        mac::{MacKey, Tag, equal},
+        secret, timestamp,
+    },
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
+/// 1.0: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64>[ v1,<base64>]` over
+/// `id.ts.body`. Svix signs alike.
+///
+/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. Where we
+/// hold a public key and a `v1a` signature is there, it must verify: a `v1` beside it does not
+/// rescue it. At most four `v1a` signatures are looked at, because each costs as much as the MAC
+/// of a long body.
+///
+/// An id with a full stop in it is refused, though the reference libraries take it: with one, the
+/// message `A`, `T`, `N.x` has the signature of `A.T`, `N`, `x`, and a new id is a new message to
+/// whatever drops duplicates.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::SignatureVerifyLayer;
+/// use tower_webhook::signature::{Secret, scheme::StandardWebhooks};
+///
+/// let layer = SignatureVerifyLayer::new(StandardWebhooks::new([
+///     Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").label("2026-11"),
+///     Secret::new("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").label("2025-11"),
+/// ])?);
+/// # let _ = layer;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct StandardWebhooks {
+    names: Names,
+    /// Read where none of `names` is there; never written.
+    otherwise: Option<Names>,
+    tolerance: Tolerance,
+    keys: Keyring<Key>,
+}
+
+/// The three headers.
+#[derive(Clone, Debug)]
+struct Names {
+    id: HeaderName,
+    timestamp: HeaderName,
+    signature: HeaderName,
+}
+
+impl Names {
+    const WEBHOOK: Self = Self {
+        id: HeaderName::from_static("webhook-id"),
+        timestamp: HeaderName::from_static("webhook-timestamp"),
+        signature: HeaderName::from_static("webhook-signature"),
+    };
+
+    const SVIX: Self = Self {
+        id: HeaderName::from_static("svix-id"),
+        timestamp: HeaderName::from_static("svix-timestamp"),
+        signature: HeaderName::from_static("svix-signature"),
+    };
+
+    const fn all(&self) -> [&HeaderName; 3] {
+        [&self.id, &self.timestamp, &self.signature]
+    }
+}
+
+/// A key of either kind: a sender who changes from one to the other has both for a while.
+enum Key {
+    Mac(MacKey),
+    #[cfg(feature = "ed25519")]
+    Ed25519(Ed25519Key),
+}
+
+impl StandardWebhooks {
+    /// The secrets are `whsec_` and base64 of the key, or that base64 alone, padded or not; with
+    /// feature `ed25519` also `whpk_` and `whsk_`. The specification asks for keys of 24 to 64
+    /// bytes; shorter ones are taken, an empty one is not.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`].
+    pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        Ok(Self {
+            names: Names::WEBHOOK,
+            otherwise: None,
+            tolerance: Tolerance::default(),
+            keys: Keyring::new(secrets, key)?,
+        })
+    }
+
+    /// The same under Svix's header names: `svix-id`, `svix-timestamp`, `svix-signature`. Where
+    /// none of them is there, `webhook-...` are read, as Svix's libraries do; a request that has
+    /// both is refused. Signs with `svix-...`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn svix(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        Ok(Self {
+            names: Names::SVIX,
+            otherwise: Some(Names::WEBHOOK),
+            ..Self::new(secrets)?
+        })
+    }
+
+    /// The same under header names of a brand: `acme-id`, `acme-timestamp`, `acme-signature` for
+    /// the prefix `acme`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `header_prefix` when that makes no header names.
+    pub fn header_prefix(mut self, prefix: &str) -> Result<Self, InvalidConfig> {
+        let name = |what| {
+            HeaderName::try_from(format!("{prefix}-{what}"))
+                .map_err(|_| InvalidConfig::new("header_prefix", "must be fit for a header name"))
+        };
+        self.names = Names {
+            id: name("id")?,
+            timestamp: name("timestamp")?,
+            signature: name("signature")?,
+        };
+        self.otherwise = None;
+        Ok(self)
+    }
+
+    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways, as in the
+    /// reference libraries.
+    #[must_use]
+    pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
+        self.tolerance = tolerance.into();
+        self
+    }
+
+    /// The keys, to be [replaced](Keys::replace) while requests are served.
+    pub fn keys(&self) -> Keys {
+        self.keys.handle()
+    }
+
+    /// The names that this request uses, and its three values.
+    #[inline]
+    fn read<'a>(
+        &self,
+        message: &Message<'a>,
+    ) -> Result<(&Names, [&'a HeaderValue; 3]), SignatureError> {
+        let Some(other) = &self.otherwise else {
+            return Ok((&self.names, message.header_values(self.names.all())?));
+        };
+        let ours = message.find(self.names.all());
+        let others = message.find(other.all());
+        let names = match (
+            ours.iter().any(|found| !found.is_none()),
+            others.iter().any(|found| !found.is_none()),
+        ) {
+            // Two answers to who sent what when: layers behind might read the other one.
+            (true, true) => {
+                return Err(SignatureError::malformed(&other.id, Defect::Repeated));
+            }
+            (false, true) => other,
+            _ => &self.names,
+        };
+        Ok((names, message.header_values(names.all())?))
+    }
+}
+
+/// The key rule.
+fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
+    let text = secret.bytes();
+    let decode = |text| {
+        secret::base64(text)
+            .map(Zeroizing::new)
+            .ok_or_else(|| InvalidConfig::new("secrets", "must be `whsec_` and base64 of the key"))
+    };
+    #[cfg(feature = "ed25519")]
+    {
+        if let Some(public) = text.strip_prefix(b"whpk_") {
+            return Ed25519Key::public(&decode(public)?).map(Key::Ed25519);
+        }
+        if let Some(private) = text.strip_prefix(b"whsk_") {
+            return Ed25519Key::private(&decode(private)?).map(Key::Ed25519);
+        }
+    }
+    #[cfg(not(feature = "ed25519"))]
+    if text.starts_with(b"whpk_") || text.starts_with(b"whsk_") {
+        return Err(InvalidConfig::new(
+            "secrets",
+            "must not be ed25519 keys without the feature `ed25519`",
+        ));
+    }
+    let text = text.strip_prefix(b"whsec_").unwrap_or(text);
+    mac_key(&decode(text)?, backend).map(Key::Mac)
+}
+
+/// The signatures of one header.
+struct Signatures {
+    v1: Candidates,
+    #[cfg(feature = "ed25519")]
+    v1a: V1a,
+}
+
+impl Signatures {
+    /// Passes over versions that are not ours, `v1a` among them where we hold no such key.
+    #[inline]
+    fn read(text: &[u8], keys: &[Entry<Key>]) -> Result<Self, Defect> {
+        #[cfg(feature = "ed25519")]
+        let verifies_v1a = keys
+            .iter()
+            .any(|entry| matches!(entry.key, Key::Ed25519(_)));
+        #[cfg(not(feature = "ed25519"))]
+        let _ = keys;
+
+        let mut signatures = Self {
+            v1: Candidates::new(),
+            #[cfg(feature = "ed25519")]
+            v1a: V1a::default(),
+        };
+        for (at, item) in text.split(|&byte| byte == b' ').enumerate() {
+            if at >= MAX {
+                return Err(Defect::TooManySignatures);
+            }
+            if let Some(base64) = item.strip_prefix(b"v1,") {
+                signatures.v1.push(Encoding::Base64.decode(base64))?;
+                continue;
+            }
+            #[cfg(feature = "ed25519")]
+            if let Some(base64) = item.strip_prefix(b"v1a,")
+                && verifies_v1a
+            {
+                signatures.v1a.push(base64)?;
+                continue;
+            }
+            // Some other version: a name, a comma, and what only that version can tell.
+            match item.iter().position(|&byte| byte == b',') {
+                None | Some(0) => return Err(Defect::Syntax),
+                Some(_) => {}
+            }
+        }
+        Ok(signatures)
+    }
+}
+
+/// The `v1a` signatures of one header.
+#[cfg(feature = "ed25519")]
+#[derive(Default)]
+struct V1a {
+    signatures: [Option<[u8; 64]>; 4],
+}
+
+#[cfg(feature = "ed25519")]
+impl V1a {
+    fn push(&mut self, base64: &[u8]) -> Result<(), Defect> {
+        // 64 bytes are 88 characters, two of them padding; room for 66.
+        let mut bytes = [0; 66];
+        if base64.len() != 88 {
+            return Err(Defect::Encoding);
+        }
+        let length = data_encoding::BASE64.decode_mut(base64, &mut bytes);
+        let signature = match (length, bytes.first_chunk()) {
+            (Ok(64), Some(signature)) => *signature,
+            _ => return Err(Defect::Encoding),
+        };
+        let place = self.signatures.iter_mut().find(|place| place.is_none());
+        *place.ok_or(Defect::TooManySignatures)? = Some(signature);
+        Ok(())
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8; 64]> {
+        self.signatures.iter().flatten()
+    }
+}
+
+impl Scheme for StandardWebhooks {
+    fn name(&self) -> &'static str {
+        "standard_webhooks"
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        let any = |names: &Names| names.all().iter().any(|name| headers.contains_key(*name));
+        any(&self.names) || self.otherwise.as_ref().is_some_and(any)
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        let (names, [id, timestamp, signature]) = self.read(message)?;
+        if !MessageId::is_valid(id.as_bytes()) {
+            return Err(SignatureError::malformed(&names.id, Defect::Id));
+        }
+        let seconds = timestamp::parse(timestamp.as_bytes())
+            .ok_or_else(|| SignatureError::malformed(&names.timestamp, Defect::Timestamp))?;
+        self.tolerance.check(seconds, message.unix_seconds())?;
+
+        let malformed = |what| SignatureError::malformed(&names.signature, what);
+        let content = [
+            id.as_bytes(),
+            b".",
+            timestamp.as_bytes(),
+            b".",
+            message.body(),
+        ];
+        let keys = self.keys.read();
+        let signatures = Signatures::read(signature.as_bytes(), &keys).map_err(malformed)?;
+
+        #[cfg(feature = "ed25519")]
+        let v1a = signatures.v1a.iter().next().is_some();
+        #[cfg(not(feature = "ed25519"))]
+        let v1a = false;
+        let mut usable = false;
+        let matched = keys.iter().find(|entry| match &entry.key {
+            Key::Mac(key) => {
+                // A `v1a` that fails is not rescued by a `v1`.
+                if v1a || signatures.v1.as_slice().is_empty() {
+                    return false;
+                }
+                usable = true;
+                let tag: Tag = key.tag(&content);
+                signatures.v1.as_slice().iter().any(|v1| equal(v1, &tag))
+            }
+            #[cfg(feature = "ed25519")]
+            Key::Ed25519(key) => {
+                usable |= v1a;
+                signatures.v1a.iter().any(|v1a| key.verify(&content, v1a))
+            }
+        });
+        let label = match matched {
+            Some(entry) => entry.matched(),
+            None if usable => return Err(SignatureError::Mismatch),
+            None => return Err(malformed(Defect::NoCandidate)),
+        };
+        Ok(Verified::new(self.name())
+            .with_key(label)
+            .with_id(id.clone())
+            .with_timestamp(seconds))
+    }
+
+    fn replay_window(&self) -> Option<Duration> {
+        Some(self.tolerance.window())
+    }
+}
+
+/// One signature for each key that can sign, the first key's first.
+impl SignScheme for StandardWebhooks {
+    fn id_header(&self) -> Option<&HeaderName> {
+        Some(&self.names.id)
+    }
+
+    fn sign(&self, message: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
+        let id = message.id().ok_or(SignError::MissingId)?.as_value();
+        let timestamp = HeaderValue::from(message.unix_seconds());
+        let content = [
+            id.as_bytes(),
+            b".",
+            timestamp.as_bytes(),
+            b".",
+            message.body(),
+        ];
+        let mut text = String::with_capacity(64);
+        for entry in &*self.keys.read() {
+            let between = if text.is_empty() { "" } else { " " };
+            match &entry.key {
+                Key::Mac(key) => {
+                    text.push_str(between);
+                    text.push_str("v1,");
+                    Encoding::Base64.encode_append(&key.tag(&content), &mut text);
+                }
+                #[cfg(feature = "ed25519")]
+                Key::Ed25519(key) => {
+                    if let Some(signature) = key.sign(&content) {
+                        text.push_str(between);
+                        text.push_str("v1a,");
+                        data_encoding::BASE64.encode_append(&signature, &mut text);
+                    }
+                }
+            }
+        }
+        if text.is_empty() {
+            return Err(SignError::NoSigningKey);
+        }
+        headers.insert(&self.names.signature, sensitive(text)?);
+        headers.insert(&self.names.id, id.clone());
+        headers.insert(&self.names.timestamp, timestamp);
+        Ok(())
+    }
+}
