@@ -3,7 +3,11 @@
 use super::{KeyError, pointer};
 use crate::body::BufferedBody;
 use http::{HeaderName, Request};
-use std::{fmt, sync::Arc};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 /// Where the id of a request is found: a header, the verified webhook id, the body, or a closure.
 ///
@@ -32,6 +36,7 @@ type Find = dyn Fn(&Request<BufferedBody>) -> Result<Option<String>, KeyError> +
 
 #[derive(Clone)]
 enum Kind {
+    BodyDigest,
     Header(HeaderName),
     JsonPointer(Arc<str>),
     Closure(Arc<Find>),
@@ -65,6 +70,14 @@ impl KeySource {
         Self::new(Kind::JsonPointer(pointer.into()))
     }
 
+    /// The SHA-256 of the body, in hexadecimal: for senders that give no id.
+    ///
+    /// Two messages of the same bytes are then one message. A sender that means two by them, such
+    /// as a bot that says the same twice, needs an id in the body.
+    pub const fn body_digest() -> Self {
+        Self::new(Kind::BodyDigest)
+    }
+
     /// What a closure finds.
     pub fn from_fn(
         find: impl Fn(&Request<BufferedBody>) -> Result<Option<String>, KeyError>
@@ -94,6 +107,7 @@ impl KeySource {
     /// [`KeyError`] when there is an id and it is unusable.
     pub fn find(&self, req: &Request<BufferedBody>) -> Result<Option<String>, KeyError> {
         let found = match &self.kind {
+            Kind::BodyDigest => Some(hex(&Sha256::digest(req.body().as_bytes()))),
             Kind::Header(name) => from_header(req, name)?,
             Kind::JsonPointer(pointer) => pointer::find(req.body().as_bytes(), pointer)?,
             Kind::Closure(find) => find(req)?,
@@ -111,6 +125,16 @@ impl KeySource {
 fn verified_id(req: &Request<BufferedBody>) -> Option<String> {
     let verified = req.extensions().get::<crate::signature::Verified>()?;
     Some(verified.id()?.to_owned())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(out, "{byte:02x}");
+            out
+        })
 }
 
 fn from_header(req: &Request<BufferedBody>, name: &HeaderName) -> Result<Option<String>, KeyError> {
@@ -157,6 +181,7 @@ fn unquote(text: &str) -> Result<String, KeyError> {
 impl fmt::Debug for KeySource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
+            Kind::BodyDigest => f.write_str("body_digest()")?,
             Kind::Header(name) => write!(f, "header({name})")?,
             Kind::JsonPointer(pointer) => write!(f, "json_pointer({pointer})")?,
             Kind::Closure(_) => f.write_str("from_fn(..)")?,

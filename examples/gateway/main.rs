@@ -1,0 +1,99 @@
+//! The crate's main job as one program: receive Cognigy webhooks, verify them, accept each once,
+//! answer at once, deliver in the background, and say what became of them.
+//!
+//! ```sh
+//! cargo run --release --example gateway --features gateway             # embedded defaults
+//! cargo run --release --example gateway --features gateway -- --demo   # sends itself sample traffic
+//! ```
+//!
+//! When it is ready it prints `listening on http://ADDR:PORT` on stdout and nothing else; generated
+//! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
+//!
+//! Where to look: `app.rs` has the pipeline, `deliver.rs` the way out, `events.rs` what is stored.
+
+mod app;
+mod args;
+mod deliver;
+mod demo;
+mod echo;
+mod events;
+mod hints;
+mod server;
+
+use crate::{
+    app::App,
+    args::{Args, Problem, StoreUrl},
+    events::Events,
+};
+use std::{process::ExitCode, sync::Arc};
+use tower_webhook::{
+    idempotency::{MemoryStore, store::sqlite::SqliteStore},
+    sqlite::Database,
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = match Args::read() {
+        Ok(args) => args,
+        Err(problem) => return problem.report(),
+    };
+    args.log.start();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => problem.report(),
+    }
+}
+
+async fn run(args: Args) -> Result<(), Problem> {
+    // Before anything is stored: an address that cannot be had is the likeliest mistake.
+    let listener = server::bind(args.listen).await?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Problem::new("--listen", error))?;
+
+    let (downstream, _echo) = match &args.downstream {
+        Some(url) => (url.clone(), None),
+        None => {
+            let echo = echo::start().await?;
+            (echo.url(), Some(echo))
+        }
+    };
+
+    let (app, router, database) = match &args.store {
+        StoreUrl::Memory => {
+            let app = App::new(&args, Events::memory(), downstream)?;
+            let router = app.router(MemoryStore::default())?;
+            (app, router, None)
+        }
+        StoreUrl::Sqlite(path) => {
+            let open = || -> Result<_, tower_webhook::BoxError> {
+                let database = Database::open(path)?;
+                let store = SqliteStore::new(&database)?;
+                let events = Events::sqlite(&database)?;
+                Ok((database, store, events))
+            };
+            let (database, store, events) =
+                open().map_err(|error| Problem::new("--store", error))?;
+            let app = App::new(&args, events, downstream)?;
+            let router = app.router(store)?;
+            (app, router, Some(database))
+        }
+    };
+    let app = Arc::new(app);
+
+    server::announce(address);
+    hints::print(&args, address);
+
+    let deliveries = deliver::start(Arc::clone(&app));
+    if args.demo {
+        let served = server::serve(listener, router, demo::run(&args, address));
+        served.await;
+    } else {
+        server::serve(listener, router, server::asked_to_stop()).await;
+    }
+    deliveries.stop().await;
+    if let Some(database) = database {
+        database.close().await;
+    }
+    Ok(())
+}
