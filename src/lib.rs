@@ -8,6 +8,7 @@ pub mod body;
 pub mod clock;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
+pub mod outcome;
 pub mod problem;
 #[cfg(feature = "signature")]
 pub mod signature;
