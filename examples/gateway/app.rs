@@ -90,3 +90,156 @@ impl App {
             .layer(CatchPanicLayer::new()))
     }
 }
+
+/// A route behind the receiving pipeline. Outermost first: body, signature, then each event once.
+fn guarded<St: Store>(
+    route: axum::routing::MethodRouter<Arc<App>>,
+    app: &App,
+    scheme: Arc<dyn Scheme>,
+    store: &St,
+    scope: &'static str,
+) -> Result<axum::routing::MethodRouter<Arc<App>>, BadFlag> {
+    let once = IdempotencyLayer::webhook(store.clone(), event_key())
+        .scope(scope)
+        .lease(LEASE)
+        // A body that is no event has no key; the handler says what is wrong with it.
+        .key_optional()
+        .build()
+        .map_err(|error| BadFlag::new("--store", error))?;
+    Ok(route.layer(
+        ServiceBuilder::new()
+            .layer(BufferBodyLayer::new(app.max_body))
+            .layer(SignatureVerifyLayer::new(scheme))
+            .map_response(say_duplicate)
+            .layer(once),
+    ))
+}
+
+/// The id of an event is its key. The two forms that have none are known by their bytes: a repeat
+/// is the same bytes.
+fn event_key() -> KeySource {
+    let digest = KeySource::body_digest();
+    KeySource::from_fn(move |req| {
+        let body = req.body().as_bytes();
+        let id = match CognigyEvent::from_bytes(body.clone()) {
+            Ok(event) => event.event_id().map(str::to_owned),
+            Err(_) if WebhookDelivery::from_bytes(body.clone()).is_ok() => None,
+            Err(_) => return Ok(None),
+        };
+        match id {
+            Some(id) => Ok(Some(id)),
+            None => digest.find(req),
+        }
+    })
+}
+
+/// A repeat is answered in the documents' words instead of the first answer's.
+fn say_duplicate<B>(answer: http::Response<ResponseBody<B>>) -> http::Response<ResponseBody<B>> {
+    let replayed = matches!(
+        answer.extensions().get(),
+        Some(Disposition::Replayed | Disposition::ReplayedWithoutBody)
+    );
+    if !(replayed && answer.status() == StatusCode::OK) {
+        return answer;
+    }
+    answer.map(|_| ResponseBody::buffered(BufferedBody::new(Ack::duplicate().to_json())))
+}
+
+/// An event of either route, as the routes share it.
+trait Event {
+    fn raw(&self) -> bytes::Bytes;
+}
+
+impl Event for CognigyEvent {
+    fn raw(&self) -> bytes::Bytes {
+        Self::raw(self).clone()
+    }
+}
+
+impl Event for WebhookDelivery {
+    fn raw(&self) -> bytes::Bytes {
+        Self::raw(self).clone()
+    }
+}
+
+/// Stores the event and answers; the background delivers it.
+async fn receive<E>(State(app): State<Arc<App>>, req: Request) -> Response
+where
+    E: Event + FromRequest<()>,
+{
+    let claim = req.extensions().get::<Claim>().cloned();
+    let event = match E::from_request(req, &()).await {
+        Ok(event) => event,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let Some(claim) = claim else {
+        // Whatever parses here has a key: see `event_key`.
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let event = NewEvent {
+        id: claim.key().id().to_owned(),
+        task_id: uuid::Uuid::new_v4().to_string(),
+        body: event.raw(),
+    };
+    match app.events.accept(event).await {
+        Ok(task_id) => {
+            app.accepted.notify_one();
+            Ack::queued(task_id)
+                .into_response()
+                .map(axum::body::Body::new)
+        }
+        Err(error) => store_down(&error),
+    }
+}
+
+/// 503: the sender comes back, and the key is free for it.
+fn store_down(error: &EventsError) -> Response {
+    tracing::error!(%error, "events cannot be stored or read");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE)
+        .retry_after(Duration::from_secs(2))
+        .into_response()
+        .map(axum::body::Body::new)
+}
+
+/// What became of an event, by the task id of its acceptance.
+async fn status(State(app): State<Arc<App>>, Path(task_id): Path<String>) -> Response {
+    match app.events.status(task_id).await {
+        Ok(None) => Problem::new(StatusCode::NOT_FOUND)
+            .into_response()
+            .map(axum::body::Body::new),
+        Ok(Some(Status::Pending)) => {
+            (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
+        }
+        Ok(Some(Status::Delivered)) => Json(DialogAnswer::completed()).into_response(),
+        // One attempt, so no retries.
+        Ok(Some(Status::Failed)) => Json(DialogAnswer::fallback(0)).into_response(),
+        Err(error) => store_down(&error),
+    }
+}
+
+/// How the gateway is. Deliveries that failed count as dead letters: they wait for somebody.
+async fn health(State(app): State<Arc<App>>) -> Response {
+    let failed = app.events.failed().await;
+    let (code, status) = match &failed {
+        Ok(failed) if *failed < DEGRADED_AT => (StatusCode::OK, "healthy"),
+        Ok(_) => (StatusCode::OK, "degraded"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    };
+    let totals = app.deliverer.totals();
+    let timestamp = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64();
+    let health = json!({
+        "status": status,
+        "metrics": {
+            "total_requests": totals.attempts,
+            "success_rate": totals.success_rate(),
+            "avg_latency_ms": totals.mean_latency_ms(),
+            "dead_letter_size": failed.unwrap_or_default(),
+        },
+        "breakers": [],
+        "timestamp": timestamp,
+    });
+    (code, Json(health)).into_response()
+}

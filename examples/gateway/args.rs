@@ -13,10 +13,19 @@ use tower_webhook::{
 use tracing_subscriber::EnvFilter;
 
 #[derive(Parser)]
-#[command(name = "gateway", about = "Receives Cognigy webhooks and delivers them", version)]
+#[command(
+    name = "gateway",
+    about = "Receives Cognigy webhooks and delivers them",
+    version
+)]
 struct Flags {
     /// Where to listen; port 0 picks a free one.
-    #[arg(long, env = "GATEWAY_LISTEN", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    #[arg(
+        long,
+        env = "GATEWAY_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDR"
+    )]
     listen: SocketAddr,
 
     /// A webhook secret. Repeat it, or separate with commas, while secrets rotate. Generated and
@@ -31,7 +40,12 @@ struct Flags {
     secret: Vec<String>,
 
     /// How events are signed; `any` is the three forms of the documents.
-    #[arg(long, env = "GATEWAY_SIGNATURE", default_value = "any", value_name = "KIND")]
+    #[arg(
+        long,
+        env = "GATEWAY_SIGNATURE",
+        default_value = "any",
+        value_name = "KIND"
+    )]
     signature: Kind,
 
     /// Basic credentials of the platform's Webhook Endpoint. Generated and printed when there are
@@ -45,7 +59,12 @@ struct Flags {
     endpoint_auth: Option<String>,
 
     /// Idempotency and events: `memory:` or `sqlite:PATH`.
-    #[arg(long, env = "GATEWAY_STORE", default_value = "sqlite:gateway.db", value_name = "URL")]
+    #[arg(
+        long,
+        env = "GATEWAY_STORE",
+        default_value = "sqlite:gateway.db",
+        value_name = "URL"
+    )]
     store: String,
 
     /// Where events are delivered. A built-in echo when there is none.
@@ -57,7 +76,12 @@ struct Flags {
     max_body: usize,
 
     /// The form of the log on stderr; `RUST_LOG` filters it.
-    #[arg(long, env = "GATEWAY_LOG", default_value = "text", value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "GATEWAY_LOG",
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
     log: Log,
 
     /// Send sample traffic to itself, say what became of it, and end.
@@ -198,7 +222,10 @@ impl Flags {
         };
         let endpoint_auth_is_generated = self.endpoint_auth.is_none();
         let (endpoint_user, endpoint_password) = match self.endpoint_auth {
-            None => ("cognigy".to_owned(), data_encoding::HEXLOWER.encode(&random()?)),
+            None => (
+                "cognigy".to_owned(),
+                data_encoding::HEXLOWER.encode(&random()?),
+            ),
             Some(auth) => match auth.split_once(':') {
                 Some((user, password)) if !user.is_empty() && !password.is_empty() => {
                     (user.to_owned(), password.to_owned())

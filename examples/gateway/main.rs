@@ -61,7 +61,7 @@ async fn run(args: Args) -> Result<(), Problem> {
 
     let (app, router, database) = match &args.store {
         StoreUrl::Memory => {
-            let app = App::new(&args, Events::memory(), downstream)?;
+            let app = Arc::new(App::new(&args, Events::memory(), downstream)?);
             let router = app.router(MemoryStore::default())?;
             (app, router, None)
         }
@@ -74,20 +74,17 @@ async fn run(args: Args) -> Result<(), Problem> {
             };
             let (database, store, events) =
                 open().map_err(|error| Problem::new("--store", error))?;
-            let app = App::new(&args, events, downstream)?;
+            let app = Arc::new(App::new(&args, events, downstream)?);
             let router = app.router(store)?;
             (app, router, Some(database))
         }
     };
-    let app = Arc::new(app);
-
     server::announce(address);
     hints::print(&args, address);
 
-    let deliveries = deliver::start(Arc::clone(&app));
+    let deliveries = deliver::start(app);
     if args.demo {
-        let served = server::serve(listener, router, demo::run(&args, address));
-        served.await;
+        server::serve(listener, router, demo::run(&args, address)).await;
     } else {
         server::serve(listener, router, server::asked_to_stop()).await;
     }

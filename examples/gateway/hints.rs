@@ -1,0 +1,65 @@
+//! What a newcomer needs next: the generated secrets, and commands to paste.
+
+use crate::args::{Args, Kind};
+use http::HeaderMap;
+use std::{fmt::Write as _, net::SocketAddr};
+use tower_webhook::{
+    BoxError,
+    clock::WallClock,
+    signature::{
+        MessageId, Outgoing, Secrets, SignScheme,
+        scheme::{Cognigy, CognigyFormat, StandardWebhooks},
+    },
+};
+
+/// Signs a body as a sender would.
+pub fn signed(args: &Args, body: &str) -> Result<HeaderMap, BoxError> {
+    let secrets = Secrets::from(args.secrets[0].as_str());
+    let id = MessageId::generate();
+    let message = Outgoing::new(body.as_bytes(), WallClock::system().unix_seconds()).with_id(&id);
+    let mut headers = HeaderMap::new();
+    let format = match args.signature {
+        Kind::Any | Kind::Hex => CognigyFormat::Hex,
+        Kind::Base64 => CognigyFormat::Base64,
+        Kind::Timestamped => CognigyFormat::UnsignedTimestamp,
+        Kind::Standard => {
+            StandardWebhooks::new(secrets)?.sign(&message, &mut headers)?;
+            return Ok(headers);
+        }
+    };
+    Cognigy::new(secrets, [format])?
+        .sign_as(format)
+        .sign(&message, &mut headers)?;
+    Ok(headers)
+}
+
+pub fn print(args: &Args, address: SocketAddr) {
+    if args.secret_is_generated {
+        eprintln!("webhook secret (--secret): {}", args.secrets[0]);
+    }
+    if args.endpoint_auth_is_generated {
+        eprintln!(
+            "endpoint credentials (--endpoint-auth): {}:{}",
+            args.endpoint_user, args.endpoint_password
+        );
+    }
+    let event = format!(
+        r#"{{"eventId":"{}","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{{"channel":"webchat"}}}}"#,
+        MessageId::generate()
+    );
+    match curl(args, address, &event) {
+        Ok(command) => eprintln!("\ntry it; the second time it is a duplicate:\n\n{command}\n"),
+        Err(error) => tracing::warn!(error, "no sample command"),
+    }
+}
+
+fn curl(args: &Args, address: SocketAddr, body: &str) -> Result<String, BoxError> {
+    let mut command =
+        format!("curl -i http://{address}/webhooks/cognigy -H 'Content-Type: application/json'");
+    for (name, value) in &signed(args, body)? {
+        // The sample's headers are ASCII, and so are the quotes that they do not have.
+        let _ = write!(command, " -H '{name}: {}'", value.to_str()?);
+    }
+    let _ = write!(command, " -d '{body}'");
+    Ok(command)
+}
