@@ -9,6 +9,8 @@ pub mod clock;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub mod problem;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 mod config;
 mod trace;
