@@ -1,6 +1,11 @@
 //! Tower layers for webhooks.
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
-#![warn(clippy::expect_used, clippy::unwrap_used)]
+#![warn(
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used
+)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -12,6 +17,8 @@ pub mod outcome;
 pub mod problem;
 #[cfg(feature = "signature")]
 pub mod signature;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 
 mod config;
 mod trace;
