@@ -1,0 +1,43 @@
+//! An axum endpoint that takes Standard Webhooks: signed, once each, in bounded memory.
+//!
+//! ```sh
+//! WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw cargo run --example axum_server --features axum
+//! ```
+
+use axum::{Extension, Json, Router, routing::post};
+use serde_json::{Value, json};
+use std::env;
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_webhook::{
+    BoxError, BufferBodyLayer, IdempotencyLayer, SignatureVerifyLayer,
+    idempotency::{KeySource, MemoryStore},
+    signature::{Verified, scheme::StandardWebhooks},
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET")?)?;
+    let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
+    let app = Router::new().route("/hooks", post(on_event)).layer(
+        ServiceBuilder::new() // outermost first
+            .layer(BufferBodyLayer::new(1 << 20))
+            .layer(SignatureVerifyLayer::new(scheme))
+            .layer(once.build()?),
+    );
+
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
+
+/// Runs once for each event, however often its sender repeats it.
+async fn on_event(
+    Extension(verified): Extension<Verified>,
+    Json(event): Json<Value>,
+) -> Json<Value> {
+    println!("{} says {event}", verified.key_label().unwrap_or("nobody"));
+    Json(json!({ "handled": verified.id() }))
+}

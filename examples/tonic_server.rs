@@ -1,0 +1,38 @@
+//! A gRPC server whose unary calls are signed: the health service of tonic behind a signature.
+//!
+//! gRPC has no webhook signature of its own; a header over the message's bytes does. The layers
+//! need a whole body, so this is for unary calls: leave streaming services outside.
+//!
+//! ```sh
+//! WEBHOOK_SECRET=anything cargo run --example tonic_server
+//! ```
+
+use std::env;
+use tokio::net::TcpListener;
+use tonic::transport::server::{Server, TcpIncoming};
+use tower::ServiceBuilder;
+use tower_webhook::{BoxError, BufferBodyLayer, SignatureVerifyLayer, signature::scheme::GitHub};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    // `x-hub-signature-256: sha256=<hex>` over the framed message.
+    let scheme = GitHub::new(env::var("WEBHOOK_SECRET")?)?;
+    let layers = ServiceBuilder::new()
+        // Refusals in gRPC's own terms: UNAUTHENTICATED instead of 401.
+        .layer(BufferBodyLayer::new(4 << 20).refuse_with(|_, problem| problem.into_grpc()))
+        .layer(SignatureVerifyLayer::new(scheme).refuse_with(|_, problem| problem.into_grpc()));
+    let (health, service) = tonic_health::server::health_reporter();
+    health
+        .set_service_status("webhooks", tonic_health::ServingStatus::Serving)
+        .await;
+
+    let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    Server::builder()
+        .layer(layers)
+        .add_service(service)
+        .serve_with_incoming(TcpIncoming::from(listener))
+        .await?;
+    Ok(())
+}
