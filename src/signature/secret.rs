@@ -53,7 +53,7 @@ impl Secret {
 pub(super) fn base64(text: &[u8]) -> Option<Vec<u8>> {
     let encoding = match text.last() {
         Some(b'=') => data_encoding::BASE64,
-        _ if text.len() % 4 == 0 => data_encoding::BASE64,
+        _ if text.len().is_multiple_of(4) => data_encoding::BASE64,
         _ => data_encoding::BASE64_NOPAD,
     };
     encoding.decode(text).ok()

@@ -212,7 +212,7 @@ impl Generic {
         };
         if let (Some(value), Some(name)) = (id, &recipe.id) {
             let allowed = MessageId::is_valid(value.as_bytes())
-                && !self.may_end_elsewhere(Piece::Id, value.as_bytes());
+                && !self.may_end_elsewhere(&Piece::Id, value.as_bytes());
             if !allowed {
                 return Err(SignatureError::malformed(name, Defect::Id));
             }
@@ -235,8 +235,8 @@ impl Generic {
 
     /// Whether the literal that ends this piece occurs inside it: bytes could then move from one
     /// piece to the next under the same MAC.
-    fn may_end_elsewhere(&self, piece: Piece, text: &[u8]) -> bool {
-        let mut rest = self.recipe.content.iter().skip_while(|at| **at != piece);
+    fn may_end_elsewhere(&self, piece: &Piece, text: &[u8]) -> bool {
+        let mut rest = self.recipe.content.iter().skip_while(|at| *at != piece);
         match rest.nth(1) {
             Some(Piece::Literal(end)) => text
                 .windows(end.len().max(1))
@@ -364,7 +364,7 @@ impl SignScheme for Generic {
             None => None,
         };
         let id_text = id.map_or(&b""[..], HeaderValue::as_bytes);
-        if self.may_end_elsewhere(Piece::Id, id_text) {
+        if self.may_end_elsewhere(&Piece::Id, id_text) {
             return Err(SignError::InvalidId);
         }
         let seconds = message.unix_seconds().to_string();

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 /// GitHub: `X-Hub-Signature-256: sha256=<hex>` over the body
 /// ([its documentation](https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries)).
-/// WebSub hubs and Meta sign alike.
+/// `WebSub` hubs and Meta sign alike.
 ///
 /// No timestamp and no id is signed, so a copy of a delivery passes for ever: put idempotency
 /// behind it, with a key from the body. The older `X-Hub-Signature` (SHA-1) is not looked at.

@@ -33,9 +33,10 @@ where
     fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
         match self.settings.verify(&req) {
             Ok((verified, claim)) => {
-                let label = match self.settings.label_responses {
-                    true => verified.key().cloned(),
-                    false => None,
+                let label = if self.settings.label_responses {
+                    verified.key().cloned()
+                } else {
+                    None
                 };
                 // In the place of one that somebody else may have put there.
                 req.extensions_mut().insert(verified);

@@ -1,0 +1,14 @@
+//! Signatures through the public API: what passes, what is refused and why, and what a refusal says.
+#![cfg(feature = "signature")]
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
+
+mod layer;
+mod peers;
+mod properties;
+mod replay;
+mod rotation;
+mod sign;
+mod strict;
+mod support;
+mod vectors;
+mod wycheproof;

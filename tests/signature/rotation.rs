@@ -1,0 +1,136 @@
+//! Keys that are replaced while requests are served.
+
+use crate::support::{NOW, at, refused, signed, verify};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+use tower::Layer;
+use tower_webhook::{
+    SignatureVerifyLayer,
+    signature::{
+        Secret, SignatureError,
+        scheme::{GitHub, StandardWebhooks, Stripe, Token},
+    },
+};
+
+fn labels(keys: &tower_webhook::signature::Keys) -> Vec<(String, u64)> {
+    let usage = keys.usage().into_iter();
+    usage
+        .map(|key| (key.label.to_string(), key.matched))
+        .collect()
+}
+
+#[test]
+fn keys_are_replaced_for_all_clones_and_counted() {
+    let scheme = GitHub::new(Secret::new("old").label("old")).unwrap();
+    let keys = scheme.keys();
+    let clone = scheme.clone();
+    let (old, new) = (
+        signed(&GitHub::new("old").unwrap(), "body"),
+        signed(&GitHub::new("new").unwrap(), "body"),
+    );
+    verify(&clone, &old).unwrap();
+    assert_eq!(refused(&clone, &new), "mismatch");
+
+    keys.replace([
+        Secret::new("new").label("new"),
+        Secret::new("old").label("old"),
+    ])
+    .unwrap();
+    assert_eq!(verify(&clone, &new).unwrap().key_label(), Some("new"));
+    assert_eq!(verify(&clone, &old).unwrap().key_label(), Some("old"));
+    verify(&scheme, &new).unwrap();
+    assert_eq!(
+        labels(&keys),
+        [("new".to_owned(), 2), ("old".to_owned(), 1)]
+    );
+
+    keys.replace("new").unwrap();
+    assert_eq!(refused(&clone, &old), "mismatch");
+    assert_eq!(verify(&clone, &new).unwrap().key_label(), Some("key-1"));
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_the_keys_stay() {
+    let scheme = StandardWebhooks::new(crate::support::WHSEC).unwrap();
+    let message = signed(&scheme, "body");
+    for bad in ["", "whsec_", "whsec_???"] {
+        let error = scheme.keys().replace(bad).unwrap_err();
+        assert_eq!(error.setting(), "secrets");
+        assert!(!error.to_string().contains("???"));
+    }
+    scheme.keys().replace(Vec::<Secret>::new()).unwrap_err();
+    verify(&scheme, &message).unwrap();
+}
+
+/// The key rule of the scheme holds for what comes later too.
+#[test]
+fn the_key_rule_stays() {
+    let scheme = StandardWebhooks::new("whsec_YQ==").unwrap();
+    scheme.keys().replace(crate::support::WHSEC).unwrap();
+    let other = StandardWebhooks::new(crate::support::WHSEC).unwrap();
+    verify(&scheme, &signed(&other, "body")).unwrap();
+    let token = Token::gitlab("old").unwrap();
+    token.keys().replace("new").unwrap();
+    verify(&token, &signed(&Token::gitlab("new").unwrap(), "")).unwrap();
+    assert_eq!(
+        refused(&token, &signed(&Token::gitlab("old").unwrap(), "")),
+        "mismatch"
+    );
+}
+
+/// Two threads verify while a third turns the keys: what both key lists hold always passes, what
+/// neither holds never does.
+#[test]
+fn keys_turn_under_load() {
+    let scheme = Stripe::new(["a".into(), Secret::new("b")]).unwrap();
+    let always = signed(&Stripe::new("b").unwrap(), "body");
+    let never = signed(&Stripe::new("d").unwrap(), "body");
+    let done = AtomicBool::new(false);
+    thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    verify(&scheme, &always).unwrap();
+                    assert_eq!(
+                        verify(&scheme, &never).unwrap_err(),
+                        SignatureError::Mismatch
+                    );
+                }
+            });
+        }
+        let keys = scheme.keys();
+        for turn in 0..500 {
+            let (first, second) = if turn % 2 == 0 {
+                ("b", "c")
+            } else {
+                ("a", "b")
+            };
+            keys.replace([Secret::new(first), Secret::new(second)])
+                .unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[tokio::test]
+async fn a_layer_that_was_built_sees_new_keys() {
+    use tower::ServiceExt as _;
+    let scheme = GitHub::new("old").unwrap();
+    let keys = scheme.keys();
+    let service = SignatureVerifyLayer::new(scheme)
+        .clock(at(NOW))
+        .layer(tower::service_fn(
+            |request: http::Request<tower_webhook::body::BufferedBody>| async {
+                Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+            },
+        ));
+    let new = signed(&GitHub::new("new").unwrap(), "body");
+    assert_eq!(
+        service.clone().oneshot(new.clone()).await.unwrap().status(),
+        401
+    );
+    keys.replace("new").unwrap();
+    assert_eq!(service.oneshot(new).await.unwrap().status(), 200);
+}

@@ -1,0 +1,716 @@
+//! Everything that is refused, with the reason that must be given for it.
+
+use crate::support::{
+    ALL_COGNIGY, Both, NOW, WHSEC, covering_schemes, credential_schemes, refused, request, signed,
+    verify, verify_at,
+};
+use http::{HeaderName, HeaderValue, Request};
+use tower_webhook::{
+    body::BufferedBody,
+    signature::{
+        Defect, Encoding, Secret, SignatureError, Tolerance,
+        scheme::{
+            AnyOf, BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, KeyRule, Piece, Shopify,
+            Slack, StandardWebhooks, Stripe, Token,
+        },
+    },
+};
+
+fn set(request: &mut Request<BufferedBody>, name: &str, value: &[u8]) {
+    let name = HeaderName::try_from(name).unwrap();
+    request
+        .headers_mut()
+        .insert(name, HeaderValue::from_bytes(value).unwrap());
+}
+
+fn all_schemes() -> impl Iterator<Item = Box<dyn Both>> {
+    covering_schemes().into_iter().chain(credential_schemes())
+}
+
+#[test]
+fn a_header_that_is_missing_doubled_empty_long_or_not_ascii_is_refused() {
+    for scheme in all_schemes() {
+        let good = signed(&scheme, "body");
+        verify(&scheme, &good).unwrap();
+        let names = good.headers().keys().cloned().collect::<Vec<_>>();
+        for name in &names {
+            let changed = |change: &dyn Fn(&mut Request<BufferedBody>)| {
+                let mut request = good.clone();
+                change(&mut request);
+                refused(&scheme, &request)
+            };
+            let value = &good.headers()[name];
+            assert_eq!(
+                changed(&|request| {
+                    request.headers_mut().remove(name);
+                }),
+                "missing"
+            );
+            for second in [value, &HeaderValue::from_static("x")] {
+                assert_eq!(
+                    changed(&|request| {
+                        request.headers_mut().append(name, second.clone());
+                    }),
+                    "malformed",
+                    "{name} twice"
+                );
+            }
+            let odd: &[&[u8]] = &[b"", b"\xff\xfe\x80", "é".as_bytes(), b"\x01"[..0].as_ref()];
+            for text in odd {
+                let reason = changed(&|request| set(request, name.as_str(), text));
+                assert!(
+                    matches!(reason, "malformed" | "mismatch"),
+                    "{name}: {reason}"
+                );
+            }
+            let long = [value.as_bytes(), &b"x".repeat(1 << 20)].concat();
+            assert_eq!(
+                changed(&|request| set(request, name.as_str(), &long)),
+                "malformed"
+            );
+            let zeros = b"0".repeat(1 << 20);
+            assert_eq!(
+                changed(&|request| set(request, name.as_str(), &zeros)),
+                "malformed"
+            );
+        }
+    }
+}
+
+/// Also where a request has more headers than are looked through one by one.
+#[test]
+fn headers_are_found_among_many() {
+    for scheme in all_schemes() {
+        let mut good = signed(&scheme, "body");
+        for number in 0..100 {
+            set(&mut good, &format!("x-other-{number}"), b"x");
+        }
+        verify(&scheme, &good).unwrap();
+        let name = good.headers().keys().next().unwrap().clone();
+        good.headers_mut()
+            .append(name, HeaderValue::from_static("x"));
+        assert_eq!(refused(&scheme, &good), "malformed");
+    }
+}
+
+#[test]
+fn text_around_a_signature_is_refused() {
+    for scheme in covering_schemes() {
+        let good = signed(&scheme, "body");
+        for (name, value) in good.headers() {
+            let value = value.as_bytes();
+            let spoilt: [Vec<u8>; 9] = [
+                [value, b" "].concat(),
+                [b" ", value].concat(),
+                [value, b"="].concat(),
+                [value, b"\n"].concat()[..value.len()].to_ascii_uppercase(),
+                [value, b"A"].concat(),
+                [value, b","].concat(),
+                [value, b"\t"].concat(),
+                [b"x", value].concat(),
+                value[..value.len() - 1].to_vec(),
+            ];
+            for text in spoilt {
+                if text == value {
+                    continue;
+                }
+                let mut request = good.clone();
+                set(&mut request, name.as_str(), &text);
+                let reason = refused(&scheme, &request);
+                let shown = String::from_utf8_lossy(&text);
+                // An id may be any text, and a timestamp any number: then the MAC does not match.
+                assert!(
+                    matches!(reason, "malformed" | "mismatch" | "stale"),
+                    "{name}: {shown}: {reason}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn timestamps_are_digits_inside_the_tolerance() {
+    let with = |text: &str| {
+        request(
+            &[
+                ("x-slack-request-timestamp", text),
+                ("x-slack-signature", &format!("v0={}", "0".repeat(64))),
+            ],
+            "body",
+        )
+    };
+    let slack = Slack::new("secret").unwrap();
+    for text in [
+        "-9223372036854775808",
+        "9223372036854775807",
+        "18446744073709551616",
+        "123456789012345678901234567890",
+        "-1",
+        "+1700000000",
+        "1700000000 ",
+        "1700000000.0",
+        "1700000000abc",
+        "1e9",
+        "0x6553f100",
+    ] {
+        assert_eq!(
+            verify(&slack, &with(text)).unwrap_err(),
+            SignatureError::Malformed {
+                header: HeaderName::from_static("x-slack-request-timestamp"),
+                what: Defect::Timestamp,
+            },
+            "{text}"
+        );
+    }
+    assert_eq!(refused(&slack, &with("0")), "stale");
+    assert_eq!(refused(&slack, &with("999999999999999")), "early");
+    // Fresh, and then the MAC counts.
+    assert_eq!(refused(&slack, &with("1700000000")), "mismatch");
+}
+
+#[test]
+fn the_tolerance_is_inclusive_and_can_differ_both_ways() {
+    let seconds = std::time::Duration::from_secs;
+    for scheme in covering_schemes() {
+        let good = signed(&scheme, "body");
+        if verify(&scheme, &good).unwrap().timestamp().is_none() {
+            continue;
+        }
+        for (now, reason) in [
+            (NOW - 301, Some("early")),
+            (NOW - 300, None),
+            (NOW + 300, None),
+            (NOW + 301, Some("stale")),
+            (0, Some("early")),
+        ] {
+            let result = verify_at(&scheme, &good, now);
+            assert_eq!(result.err().map(|error| error.label()), reason);
+        }
+    }
+    let stripe = Stripe::new("secret")
+        .unwrap()
+        .tolerance(Tolerance::new(seconds(10), seconds(0)));
+    let good = signed(&stripe, "body");
+    assert!(verify_at(&stripe, &good, NOW + 10).is_ok());
+    assert!(verify_at(&stripe, &good, NOW + 11).is_err());
+    assert!(verify_at(&stripe, &good, NOW - 1).is_err());
+}
+
+#[test]
+fn stripe_fields() {
+    let stripe = Stripe::new("secret").unwrap();
+    let good = signed(&stripe, "body");
+    let text = good.headers()["stripe-signature"].to_str().unwrap();
+    let tag = text.split("v1=").nth(1).unwrap();
+    let zeros = "0".repeat(64);
+    let check = |text: &str| verify(&stripe, &request(&[("stripe-signature", text)], "body"));
+    let defect = |text: &str| match check(text) {
+        Err(SignatureError::Malformed { what, .. }) => what,
+        other => panic!("{text}: {other:?}"),
+    };
+    for passes in [
+        text.to_owned(),
+        format!("v1={tag},t={NOW}"),
+        format!("t={NOW},v1={zeros},v1={tag}"),
+        format!("t={NOW},v0={zeros},v1={tag},v2=?"),
+        format!("t={NOW}{},v1={tag}", format!(",v1={zeros}").repeat(15)),
+    ] {
+        check(&passes).expect(&passes);
+    }
+    for (text, what) in [
+        (format!("t={NOW},t={NOW},v1={tag}"), Defect::Repeated),
+        (format!("t={NOW},t=1,v1={tag}"), Defect::Repeated),
+        (format!("v1={tag}"), Defect::Timestamp),
+        (format!("t={NOW}"), Defect::NoCandidate),
+        (format!("t={NOW},v0={tag}"), Defect::NoCandidate),
+        (format!("t={NOW},v1="), Defect::Encoding),
+        (format!("t={NOW},v1={tag},v1="), Defect::Encoding),
+        (format!("t={NOW},v1={tag}0"), Defect::Encoding),
+        (format!("t={NOW},v1={}", &tag[..63]), Defect::Encoding),
+        (
+            format!("t={NOW},v1={}", tag.to_uppercase()),
+            Defect::Encoding,
+        ),
+        (format!("t={NOW}, v1={tag}"), Defect::NoCandidate),
+        (format!("t={NOW},v1={tag},"), Defect::Syntax),
+        (format!("t={NOW};v1={tag}"), Defect::Timestamp),
+        (
+            format!("t={NOW}{},v1={tag}", format!(",v1={zeros}").repeat(16)),
+            Defect::TooManySignatures,
+        ),
+    ] {
+        assert_eq!(defect(&text), what, "{text}");
+    }
+}
+
+#[test]
+fn standard_webhooks_signatures_and_ids() {
+    let scheme = StandardWebhooks::new(WHSEC).unwrap();
+    let good = signed(&scheme, "body");
+    let text = good.headers()["webhook-signature"].to_str().unwrap();
+    let zeros = format!("v1,{}=", "A".repeat(43));
+    let check = |name: &str, text: &str| {
+        let mut request = good.clone();
+        set(&mut request, name, text.as_bytes());
+        verify(&scheme, &request)
+    };
+    for passes in [
+        text.to_owned(),
+        format!("{zeros} {text}"),
+        format!("v2,? v1a,? {text} v0,"),
+        format!("{}{text}", format!("{zeros} ").repeat(15)),
+    ] {
+        check("webhook-signature", &passes).expect(&passes);
+    }
+    for (spoilt, what) in [
+        ("v1,".to_owned(), Defect::Encoding),
+        (format!("{text} v1,"), Defect::Encoding),
+        (text[..text.len() - 1].to_owned(), Defect::Encoding),
+        (format!("{text}="), Defect::Encoding),
+        (format!("{text}garbage"), Defect::Encoding),
+        (format!("{text} "), Defect::Syntax),
+        (format!(" {text}"), Defect::Syntax),
+        (format!("{text}  {text}"), Defect::Syntax),
+        (text[3..].to_owned(), Defect::Syntax),
+        (format!(",{}", &text[3..]), Defect::Syntax),
+        (text.replace("v1,", "v2,"), Defect::NoCandidate),
+        (text.replace("v1,", "v1a,"), Defect::NoCandidate),
+        (text.replace("v1,", "V1,"), Defect::NoCandidate),
+        (
+            format!("{}{text}", format!("{zeros} ").repeat(16)),
+            Defect::TooManySignatures,
+        ),
+        (
+            format!("{}{text}", "v9,x ".repeat(16)),
+            Defect::TooManySignatures,
+        ),
+    ] {
+        match check("webhook-signature", &spoilt) {
+            Err(SignatureError::Malformed { what: found, .. }) => {
+                assert_eq!(found, what, "{spoilt}");
+            }
+            other => panic!("{spoilt}: {other:?}"),
+        }
+    }
+    for id in ["a.b", "a b", "é", &"x".repeat(256)] {
+        match check("webhook-id", id) {
+            Err(SignatureError::Malformed {
+                what: Defect::Id, ..
+            }) => {}
+            other => panic!("{id}: {other:?}"),
+        }
+    }
+    assert_eq!(
+        check("webhook-id", "msg_2").unwrap_err(),
+        SignatureError::Mismatch
+    );
+}
+
+/// A message `A`, `T`, `N.x` has the MAC of `A.T`, `N`, `x`: a new id for the same event.
+#[test]
+fn fields_cannot_be_shifted() {
+    let scheme = StandardWebhooks::new(WHSEC).unwrap();
+    let good = signed(&scheme, format!("{NOW}.x"));
+    let signature = good.headers()["webhook-signature"].as_bytes();
+    let shifted = request(
+        &[
+            ("webhook-id", format!("msg_1.{NOW}").as_bytes()),
+            ("webhook-timestamp", NOW.to_string().as_bytes()),
+            ("webhook-signature", signature),
+        ],
+        "x",
+    );
+    assert!(matches!(
+        verify(&scheme, &shifted),
+        Err(SignatureError::Malformed {
+            what: Defect::Id,
+            ..
+        })
+    ));
+    // Nor through the literal of a template.
+    let generic = Generic::builder(HeaderName::from_static("x-signature"))
+        .id_header(HeaderName::from_static("x-id"))
+        .timestamp_header(HeaderName::from_static("x-time"))
+        .content([
+            Piece::Id,
+            "--".into(),
+            Piece::Timestamp,
+            "--".into(),
+            Piece::Body,
+        ])
+        .build("secret")
+        .unwrap();
+    let good = signed(&generic, format!("{NOW}--x"));
+    let shifted = request(
+        &[
+            ("x-id", format!("msg_1--{NOW}").as_bytes()),
+            ("x-time", NOW.to_string().as_bytes()),
+            ("x-signature", good.headers()["x-signature"].as_bytes()),
+        ],
+        "x",
+    );
+    assert_eq!(refused(&generic, &shifted), "malformed");
+}
+
+/// `ts.body` in one format is a body in another, under the same key.
+#[test]
+fn a_timestamped_message_is_not_a_body_in_another_format() {
+    let sender = Cognigy::new("secret", ALL_COGNIGY).unwrap();
+    let header = |request: &Request<BufferedBody>| {
+        let text = request.headers()["x-cognigy-signature"].to_str().unwrap();
+        text.split("v1=").nth(1).unwrap().to_owned()
+    };
+    let tag = header(&signed(&sender, "body"));
+    let disguised = request(&[("x-cognigy-signature", &tag)], format!("{NOW}.body"));
+    assert_eq!(refused(&sender, &disguised), "mismatch");
+    // A body that merely begins with a digit is nobody's disguise.
+    let number = signed(&sender.clone().sign_as(CognigyFormat::Hex), "17");
+    verify(&sender, &number).unwrap();
+}
+
+#[test]
+fn svix_takes_one_set_of_headers_and_not_a_mixture() {
+    let svix = StandardWebhooks::svix(WHSEC).unwrap();
+    let standard = StandardWebhooks::new(WHSEC).unwrap();
+    let good = signed(&standard, "body");
+    verify(&svix, &good).unwrap();
+    for name in ["svix-id", "svix-timestamp", "svix-signature"] {
+        let mut mixed = good.clone();
+        set(&mut mixed, name, b"x");
+        assert_eq!(refused(&svix, &mixed), "malformed");
+    }
+    assert_eq!(refused(&standard, &signed(&svix, "body")), "missing");
+}
+
+#[cfg(feature = "ed25519")]
+#[test]
+fn v1a_is_not_rescued_by_v1() {
+    let (private, public) = crate::support::ed25519_keys();
+    let sender = StandardWebhooks::new([Secret::new(private), Secret::new(WHSEC)]).unwrap();
+    let receiver = StandardWebhooks::new([Secret::new(&*public), Secret::new(WHSEC)]).unwrap();
+    let reversed = StandardWebhooks::new([Secret::new(WHSEC), Secret::new(&*public)]).unwrap();
+    let only_v1 = StandardWebhooks::new(WHSEC).unwrap();
+    let only_v1a = StandardWebhooks::new(&*public).unwrap();
+
+    let good = signed(&sender, "body");
+    for scheme in [&receiver, &reversed, &only_v1, &only_v1a] {
+        verify(scheme, &good).unwrap();
+    }
+    assert_eq!(verify(&reversed, &good).unwrap().key_label(), Some("key-2"));
+
+    let text = good.headers()["webhook-signature"]
+        .to_str()
+        .unwrap()
+        .to_owned();
+    let (v1a, v1) = text.split_once(' ').unwrap();
+    let with = |text: &str| {
+        let mut request = good.clone();
+        set(&mut request, "webhook-signature", text.as_bytes());
+        request
+    };
+    // The `v1a` of another message, with the right `v1`.
+    let other = signed(&sender, "other");
+    let other = other.headers()["webhook-signature"].to_str().unwrap();
+    let wrong_v1a = other.split(' ').next().unwrap();
+    for text in [format!("{wrong_v1a} {v1}"), format!("{v1} {wrong_v1a}")] {
+        assert_eq!(refused(&receiver, &with(&text)), "mismatch");
+        assert_eq!(refused(&reversed, &with(&text)), "mismatch");
+        verify(&only_v1, &with(&text)).unwrap();
+    }
+    // None at all, and we hold both kinds: the `v1` counts.
+    verify(&receiver, &with(v1)).unwrap();
+    assert_eq!(refused(&only_v1a, &with(v1)), "malformed");
+    // Five are too many, and spelling counts.
+    assert_eq!(
+        refused(&receiver, &with(&[wrong_v1a; 5].join(" "))),
+        "malformed"
+    );
+    verify(
+        &receiver,
+        &with(&[&[wrong_v1a; 3][..], &[v1a]].concat().join(" ")),
+    )
+    .unwrap();
+    for spoilt in [
+        "v1a,",
+        "v1a,AAAA",
+        &v1a[..v1a.len() - 1],
+        &format!("{v1a}="),
+    ] {
+        assert_eq!(refused(&receiver, &with(spoilt)), "malformed", "{spoilt}");
+    }
+}
+
+#[test]
+fn the_first_scheme_that_is_there_decides() {
+    let any = AnyOf::first(StandardWebhooks::new(WHSEC).unwrap())
+        .or(GitHub::new("github").unwrap())
+        .or(Token::gitlab("token").unwrap());
+    let standard = signed(&StandardWebhooks::new(WHSEC).unwrap(), "body");
+    let github = signed(&GitHub::new("github").unwrap(), "body");
+    assert_eq!(
+        verify(&any, &standard).unwrap().scheme(),
+        "standard_webhooks"
+    );
+    assert_eq!(verify(&any, &github).unwrap().scheme(), "github");
+
+    // A good weaker signature beside any trace of a stronger one that is wrong.
+    for name in ["webhook-id", "webhook-timestamp", "webhook-signature"] {
+        let mut downgrade = github.clone();
+        set(&mut downgrade, name, b"x");
+        verify(&any, &downgrade).unwrap_err();
+    }
+    assert_eq!(
+        verify(&any, &request::<&str>(&[], "body")).unwrap_err(),
+        SignatureError::missing(&HeaderName::from_static("webhook-id"))
+    );
+}
+
+#[test]
+fn credentials() {
+    let basic = BasicAuth::new("user", "pass:word").unwrap();
+    let encode = |text: &str| data_encoding::BASE64.encode(text.as_bytes());
+    let check = |text: String| verify(&basic, &request(&[("authorization", &text)], "body"));
+    for passes in ["Basic", "basic", "BASIC", "Basic "] {
+        check(format!("{passes} {}", encode("user:pass:word"))).unwrap();
+    }
+    for wrong in [
+        "user:",
+        "user:pass",
+        "user:pass:word ",
+        "User:pass:word",
+        ":pass:word",
+        "",
+    ] {
+        assert!(
+            check(format!("Basic {}", encode(wrong))).is_err(),
+            "{wrong}"
+        );
+    }
+    for malformed in [
+        "Basic".to_owned(),
+        "Basic ".to_owned(),
+        "Basic ???".to_owned(),
+        format!("Bearer {}", encode("user:pass:word")),
+        format!("Basic {}", encode("user:pass:word").trim_end_matches('=')),
+        format!("Basic{}", encode("user:pass:word")),
+        format!("Basic {}", encode(&"x".repeat(2000))),
+    ] {
+        let error = check(malformed.clone()).unwrap_err();
+        assert_eq!(error.label(), "malformed", "{malformed}");
+    }
+
+    let bearer = Token::bearer("token").unwrap();
+    let check = |text: &str| verify(&bearer, &request(&[("authorization", text)], "body"));
+    check("Bearer token").unwrap();
+    check("bearer token").unwrap();
+    for wrong in [
+        "token",
+        "Bearer",
+        "Bearer tok",
+        "Bearer token2",
+        "Basic token",
+        "Bearer \u{e9}",
+    ] {
+        assert!(check(wrong).is_err(), "{wrong}");
+    }
+    let gitlab = Token::gitlab("token").unwrap();
+    assert_eq!(
+        refused(&gitlab, &request(&[("x-gitlab-token", "Token")], "body")),
+        "mismatch"
+    );
+}
+
+#[test]
+fn secrets_that_cannot_be_are_refused_when_built() {
+    let setting =
+        |result: Result<(), tower_webhook::InvalidConfig>| result.unwrap_err().to_string();
+    macro_rules! refuses {
+        ($($built:expr),+ $(,)?) => {$(
+            let text = setting($built.map(|_| ()));
+            assert!(text.starts_with("`secrets` "), "{text}");
+        )+};
+    }
+    let many = |count: usize| {
+        (0..count)
+            .map(|n| Secret::new(format!("s{n}")))
+            .collect::<Vec<_>>()
+    };
+    refuses![
+        GitHub::new(""),
+        GitHub::new(Vec::<Secret>::new()),
+        GitHub::new(["good".into(), Secret::new("")]),
+        GitHub::new(many(17)),
+        GitHub::new([Secret::new("a").label("x"), Secret::new("b").label("x")]),
+        GitHub::new(Secret::new("a").label("")),
+        GitHub::new(Secret::new("a").label("line\nbreak")),
+        GitHub::new(Secret::new("a").label("x".repeat(65))),
+        Shopify::new(""),
+        Slack::new(""),
+        Stripe::new(""),
+        Cognigy::new("", [CognigyFormat::Hex]),
+        StandardWebhooks::new(""),
+        StandardWebhooks::new("whsec_"),
+        StandardWebhooks::new("whsec_="),
+        StandardWebhooks::new("whsec_not base64"),
+        StandardWebhooks::new("whsec_é"),
+        StandardWebhooks::new("whpk_AAAA"),
+        StandardWebhooks::new("whpk_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="),
+        StandardWebhooks::new("whsk_AAAA"),
+        StandardWebhooks::new(format!("whsk_{}", data_encoding::BASE64.encode(&[7; 64]))),
+        BasicAuth::new("user", ""),
+        BasicAuth::new("user", "x".repeat(2000)),
+        Token::gitlab(""),
+        Token::gitlab("line\nbreak"),
+        Generic::builder(HeaderName::from_static("x"))
+            .key_rule(KeyRule::Hex)
+            .build("zz"),
+        Generic::builder(HeaderName::from_static("x"))
+            .key_rule(KeyRule::Base64)
+            .build("?"),
+    ];
+    assert!(GitHub::new(many(16)).is_ok());
+    // Unpadded, as some consoles print it.
+    assert!(
+        StandardWebhooks::new("whsec_YQ").is_ok() && StandardWebhooks::new("whsec_YQ==").is_ok()
+    );
+    assert!(setting(Cognigy::new("s", []).map(|_| ())).starts_with("`accepted` "));
+    assert!(setting(BasicAuth::new("a:b", "s").map(|_| ())).starts_with("`user` "));
+    assert!(
+        setting(BasicAuth::new("a", "s").unwrap().realm("\"").map(|_| ())).starts_with("`realm` ")
+    );
+    assert!(
+        setting(
+            StandardWebhooks::new(WHSEC)
+                .unwrap()
+                .header_prefix("a b")
+                .map(|_| ())
+        )
+        .starts_with("`header_prefix` ")
+    );
+}
+
+#[test]
+fn templates_that_protect_less_than_they_seem_to_are_refused() {
+    let name = HeaderName::from_static;
+    let builder = || Generic::builder(name("x-signature")).encoding(Encoding::Base64);
+    let timed = || builder().timestamp_header(name("x-time"));
+    let dot = || Piece::from(".");
+    for (builder, setting) in [
+        (builder().content([]), "content"),
+        (
+            builder().content([Piece::Body, dot(), Piece::Body]),
+            "content",
+        ),
+        (
+            builder().content([Piece::Timestamp, dot(), Piece::Body]),
+            "content",
+        ),
+        (
+            builder().content([Piece::Id, dot(), Piece::Body]),
+            "content",
+        ),
+        (builder().id_header(name("x-id")), "content"),
+        (timed(), "content"),
+        (timed().content([Piece::Timestamp, Piece::Body]), "content"),
+        (
+            timed().content([Piece::Timestamp, "".into(), Piece::Body]),
+            "content",
+        ),
+        (
+            timed().content([Piece::Timestamp, "0".into(), Piece::Body]),
+            "content",
+        ),
+        (
+            builder()
+                .id_header(name("x-id"))
+                .content([Piece::Body, dot(), Piece::Id]),
+            "content",
+        ),
+        (
+            builder().content([
+                dot(),
+                dot(),
+                dot(),
+                dot(),
+                dot(),
+                dot(),
+                dot(),
+                dot(),
+                Piece::Body,
+            ]),
+            "content",
+        ),
+        (
+            timed()
+                .fields(',', "t", "v1")
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "timestamp_header",
+        ),
+        (
+            builder()
+                .fields(',', "t", "t")
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "fields",
+        ),
+        (
+            builder()
+                .fields(',', "", "v1")
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "fields",
+        ),
+        (
+            builder()
+                .fields('=', "t", "v1")
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "separator",
+        ),
+        (builder().separator('a'), "separator"),
+        (builder().separator('é'), "separator"),
+    ] {
+        assert_eq!(builder.build("secret").unwrap_err().setting(), setting);
+    }
+    assert!(
+        timed()
+            .content([Piece::Timestamp, dot(), Piece::Body])
+            .build("secret")
+            .is_ok()
+    );
+}
+
+#[test]
+fn no_secret_is_shown() {
+    const SECRET: &str = "dG9wc2VjcmV0dG9wc2VjcmV0";
+    let shown = |value: &dyn std::fmt::Debug| {
+        let text = format!("{value:?} {value:#?}");
+        for part in [
+            SECRET,
+            "topsecret",
+            &data_encoding::HEXLOWER.encode(b"topsecret"),
+            "116, 111, 112",
+        ] {
+            assert!(!text.contains(part), "{text}");
+        }
+    };
+    let github = GitHub::new(SECRET).unwrap();
+    shown(&Secret::new(SECRET));
+    shown(&Secret::new(SECRET).label("label"));
+    shown(&tower_webhook::signature::Secrets::from(SECRET));
+    shown(&github);
+    shown(&github.keys());
+    shown(&StandardWebhooks::new(SECRET).unwrap());
+    shown(&Cognigy::new(SECRET, ALL_COGNIGY).unwrap());
+    shown(&BasicAuth::new("user", SECRET).unwrap());
+    shown(&Token::bearer(SECRET).unwrap());
+    shown(&AnyOf::first(github.clone()));
+    shown(&tower_webhook::SignatureVerifyLayer::new(github.clone()));
+    shown(&tower_webhook::SignLayer::new(github.clone()));
+    shown(&signed(&BasicAuth::new("user", SECRET).unwrap(), "body"));
+    shown(&signed(&Token::bearer(SECRET).unwrap(), "body"));
+    shown(&StandardWebhooks::new(format!("whsec_{SECRET}!")));
+    shown(&Token::new(
+        HeaderName::from_static("x"),
+        format!("{SECRET}\n"),
+    ));
+    // Nor is a signature, in a log of requests.
+    assert!(format!("{:?}", signed(&github, "body")).contains("Sensitive"));
+}
