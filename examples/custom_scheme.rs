@@ -13,18 +13,19 @@ use tower_webhook::{
     BoxError, SignatureVerifyLayer,
     body::BufferedBody,
     signature::{
-        Encoding, Message, Scheme, SignatureError, Verified,
+        Message, Scheme, SignatureError, Verified,
         scheme::{AnyOf, Generic, Piece},
     },
 };
 
-/// Linear's: lower-case hexadecimal of the MAC of the body.
-fn linear() -> Result<Generic, BoxError> {
-    let header = HeaderName::from_static("linear-signature");
-    let scheme = Generic::builder(header)
-        .encoding(Encoding::Hex)
-        .content([Piece::Body])
-        .build("the signing secret")?;
+/// Chatwoot's: hexadecimal after `sha256=`, over the timestamp of another header and the body.
+fn chatwoot() -> Result<Generic, BoxError> {
+    let scheme = Generic::builder(HeaderName::from_static("x-chatwoot-signature"))
+        .name("chatwoot")
+        .prefix("sha256=")
+        .timestamp_header(HeaderName::from_static("x-chatwoot-timestamp"))
+        .content([Piece::Timestamp, ".".into(), Piece::Body])
+        .build("the webhook's secret")?;
     Ok(scheme)
 }
 
@@ -58,7 +59,7 @@ impl Scheme for Checksum {
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // Strongest first: the first scheme whose header is there decides, and its word is final.
-    let schemes = AnyOf::first(linear()?).or(Checksum);
+    let schemes = AnyOf::first(chatwoot()?).or(Checksum);
     let service = SignatureVerifyLayer::new(schemes).layer(service_fn(handle));
 
     let sent = |name: &'static str, value: &'static str| {
@@ -72,7 +73,7 @@ async fn main() -> Result<(), BoxError> {
     println!("checksum: {}", passed.status());
     let body = passed.into_body().collect().await?.to_bytes();
     assert_eq!(body, "checksum");
-    let refused = sent("linear-signature", "294").await?;
+    let refused = sent("x-chatwoot-signature", "sha256=00").await?;
     println!("forged: {}", refused.status());
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
     Ok(())
