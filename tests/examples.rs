@@ -1,0 +1,180 @@
+//! The small examples, as a user runs them: over sockets, with signatures made by clients that we
+//! did not write.
+#![cfg(feature = "full")]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "support/foreign.rs"]
+mod foreign;
+#[path = "support/process.rs"]
+mod process;
+
+use foreign::{Curled, Foreign, curl, now, openssl_hex};
+use process::{Server, command};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+fn start(example: &str, secret: &str) -> Server {
+    let mut command = command(example);
+    command.env("WEBHOOK_SECRET", secret).arg("127.0.0.1:0");
+    Server::start(command)
+}
+
+fn post(url: &str, headers: &[(String, String)], body: &str) -> Curled {
+    let mut all = vec![("content-type", "application/json")];
+    all.extend(
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    curl(url, &all, Some(body.as_bytes()), &[])
+}
+
+#[test]
+fn axum_takes_what_standardwebhooks_and_svix_sign() {
+    let server = start("axum_server", SECRET);
+    let url = server.url("/hooks");
+    let mut clients = Foreign::start();
+    let body = r#"{"event":"paid","note":"Zoë"}"#;
+    // The route takes the unbranded headers; Svix signs the same bytes under its own names.
+    let signed = clients.sign("standardwebhooks", SECRET, "msg_1", body);
+
+    let first = post(&url, &signed, body);
+    assert_eq!(
+        (first.status, first.json()["handled"].as_str()),
+        (200, Some("msg_1")),
+        "{first:?}"
+    );
+    assert_eq!(first.header("idempotent-replayed"), None);
+
+    let again = clients.sign("standardwebhooks", SECRET, "msg_1", body);
+    let again = post(&url, &again, body);
+    assert_eq!(again.status, 200);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    assert_eq!(again.body, first.body);
+
+    let forged = post(&url, &signed, &body.replace("paid", "void"));
+    assert_eq!(forged.status, 401);
+    assert!(!forged.body.contains("mismatch"), "{}", forged.body);
+
+    let stale = clients.sign_at("standardwebhooks", SECRET, "msg_2", body, now() - 301);
+    assert_eq!(post(&url, &stale, body).status, 401);
+    let early = clients.sign_at("standardwebhooks", SECRET, "msg_3", body, now() + 330);
+    assert_eq!(post(&url, &early, body).status, 401);
+    let other = clients.sign(
+        "standardwebhooks",
+        "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "m",
+        body,
+    );
+    assert_eq!(post(&url, &other, body).status, 401);
+    let branded = clients.sign("svix", SECRET, "msg_4", body);
+    assert_eq!(
+        post(&url, &branded, body).status,
+        401,
+        "this route does not take svix-* headers"
+    );
+}
+
+#[test]
+fn hyper_takes_what_stripe_signs() {
+    let server = start("hyper_server", "whsec_taken_as_it_stands");
+    let url = server.url("/");
+    let mut clients = Foreign::start();
+    let body = r#"{"id":"evt_1","object":"event","type":"invoice.paid"}"#;
+    let signed = clients.sign("stripe", "whsec_taken_as_it_stands", "", body);
+    let first = post(&url, &signed, body);
+    assert_eq!(
+        (first.status, first.body.as_str()),
+        (200, r#"{"received":true}"#),
+        "{first:?}"
+    );
+    assert_eq!(
+        post(&url, &signed, body).header("idempotent-replayed"),
+        Some("true")
+    );
+
+    let without_id = r#"{"object":"event"}"#;
+    let signed = clients.sign("stripe", "whsec_taken_as_it_stands", "", without_id);
+    assert_eq!(post(&url, &signed, without_id).status, 400);
+    let stale = clients.sign_at("stripe", "whsec_taken_as_it_stands", "", body, now() - 301);
+    assert_eq!(post(&url, &stale, body).status, 401);
+}
+
+#[test]
+fn github_deliveries_signed_by_openssl_are_handled_once() {
+    let secret = "It's a Secret to Everybody";
+    let server = start("github_webhooks", secret);
+    let url = server.url("/github");
+    let body = "payload=%7B%22zen%22%3A%22Practicality+beats+purity.%22%7D";
+    let headers = |delivery: &str, signature: String| {
+        [
+            ("x-hub-signature-256", signature),
+            ("x-github-delivery", delivery.to_owned()),
+            ("x-github-event", "ping".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+    };
+    let signature = format!("sha256={}", openssl_hex(secret, body.as_bytes()));
+    let first = post(&url, &headers("d-1", signature.clone()), body);
+    assert_eq!(
+        (first.status, first.body.as_str()),
+        (200, "ping: 58 bytes"),
+        "{first:?}"
+    );
+    let again = post(&url, &headers("d-1", signature.clone()), body);
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let another = post(&url, &headers("d-2", signature.clone()), body);
+    assert_eq!(another.header("idempotent-replayed"), None);
+
+    // The prefix counts: it names the algorithm.
+    let renamed = signature.replace("sha256=", "sha1=");
+    assert_eq!(post(&url, &headers("d-3", renamed), body).status, 401);
+    assert_eq!(post(&url, &[], body).status, 401);
+}
+
+#[test]
+fn the_examples_that_only_talk_to_themselves_end_well() {
+    for example in ["custom_scheme", "custom_store", "key_rotation"] {
+        let output = command(example).output().expect("it starts");
+        assert!(output.status.success(), "{example}: {output:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tonic_client_is_told_in_grpc_what_was_refused() {
+    use http::Request;
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tower::{ServiceBuilder, ServiceExt};
+    use tower_webhook::{
+        BufferBodyLayer, SignLayer, body::BufferedBody, signature::scheme::GitHub,
+    };
+
+    let server = start("tonic_server", "a gRPC secret");
+    let channel = tonic::transport::Endpoint::from_shared(server.url(""))
+        .expect("a URL")
+        .connect()
+        .await
+        .expect("it listens");
+    let ask = || HealthCheckRequest {
+        service: "webhooks".to_owned(),
+    };
+
+    let unsigned = HealthClient::new(channel.clone()).check(ask()).await;
+    assert_eq!(unsigned.unwrap_err().code(), tonic::Code::Unauthenticated);
+
+    let signing = |secret: &str| {
+        ServiceBuilder::new()
+            .layer(BufferBodyLayer::new(4 << 20))
+            .layer(SignLayer::new(GitHub::new(secret).expect("a secret")))
+            .map_request(|req: Request<BufferedBody>| req.map(tonic::body::Body::new))
+            .service(channel.clone().map_err(tower_webhook::BoxError::from))
+    };
+    let answer = HealthClient::new(signing("a gRPC secret"))
+        .check(ask())
+        .await;
+    assert_eq!(answer.expect("signed").into_inner().status, 1);
+    let forged = HealthClient::new(signing("another")).check(ask()).await;
+    let refusal = forged.unwrap_err();
+    assert_eq!(refusal.code(), tonic::Code::Unauthenticated);
+    assert_eq!(refusal.message(), "Unauthorized");
+}
