@@ -214,7 +214,7 @@ async fn a_scheme_without_a_timestamp_needs_a_window_of_its_own() {
             .reject_replays(cache().window(Duration::from_secs(3600)))
             .unwrap();
     }
-    layer(&[CognigyFormat::SignedTimestamp])
+    let _ = layer(&[CognigyFormat::SignedTimestamp])
         .reject_replays(cache())
         .unwrap();
     SignatureVerifyLayer::new(standard())

@@ -19,20 +19,23 @@ use tower_webhook::{
     },
 };
 
-pub const NOW: u64 = 1_700_000_000;
-pub const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-pub const ALL_COGNIGY: [CognigyFormat; 4] = [
+pub(crate) const NOW: u64 = 1_700_000_000;
+pub(crate) const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+pub(crate) const ALL_COGNIGY: [CognigyFormat; 4] = [
     CognigyFormat::Base64,
     CognigyFormat::Hex,
     CognigyFormat::SignedTimestamp,
     CognigyFormat::UnsignedTimestamp,
 ];
 
-pub fn at(unix_seconds: u64) -> WallClock {
+pub(crate) fn at(unix_seconds: u64) -> WallClock {
     WallClock::fixed(UNIX_EPOCH + Duration::from_secs(unix_seconds))
 }
 
-pub fn request<V>(headers: &[(&str, V)], body: impl Into<BufferedBody>) -> Request<BufferedBody>
+pub(crate) fn request<V>(
+    headers: &[(&str, V)],
+    body: impl Into<BufferedBody>,
+) -> Request<BufferedBody>
 where
     V: AsRef<[u8]>,
 {
@@ -47,14 +50,14 @@ where
 }
 
 /// Verifies at [`NOW`], without the layer.
-pub fn verify(
+pub(crate) fn verify(
     scheme: &dyn Scheme,
     request: &Request<BufferedBody>,
 ) -> Result<Verified, SignatureError> {
     verify_at(scheme, request, NOW)
 }
 
-pub fn verify_at(
+pub(crate) fn verify_at(
     scheme: &dyn Scheme,
     request: &Request<BufferedBody>,
     now: u64,
@@ -63,18 +66,21 @@ pub fn verify_at(
 }
 
 /// Why it is refused, as in the metric.
-pub fn refused(scheme: &dyn Scheme, request: &Request<BufferedBody>) -> &'static str {
+pub(crate) fn refused(scheme: &dyn Scheme, request: &Request<BufferedBody>) -> &'static str {
     verify(scheme, request)
         .expect_err("it must not pass")
         .label()
 }
 
 /// A scheme that signs and verifies.
-pub trait Both: Scheme + SignScheme {}
+pub(crate) trait Both: Scheme + SignScheme {}
 impl<T: Scheme + SignScheme> Both for T {}
 
 /// The request as `scheme` signs it at [`NOW`], with the id `msg_1`.
-pub fn signed(scheme: &dyn SignScheme, body: impl Into<BufferedBody>) -> Request<BufferedBody> {
+pub(crate) fn signed(
+    scheme: &dyn SignScheme,
+    body: impl Into<BufferedBody>,
+) -> Request<BufferedBody> {
     let mut request = Request::new(body.into());
     let id = MessageId::new("msg_1").unwrap();
     let mut headers = HeaderMap::new();
@@ -85,7 +91,7 @@ pub fn signed(scheme: &dyn SignScheme, body: impl Into<BufferedBody>) -> Request
 }
 
 /// Every scheme that covers the body, in every format.
-pub fn covering_schemes() -> Vec<Box<dyn Both>> {
+pub(crate) fn covering_schemes() -> Vec<Box<dyn Both>> {
     let mut schemes: Vec<Box<dyn Both>> = vec![
         Box::new(GitHub::new("github").unwrap()),
         Box::new(Shopify::new("shopify").unwrap()),
@@ -130,7 +136,7 @@ pub fn covering_schemes() -> Vec<Box<dyn Both>> {
 }
 
 /// Schemes that send a secret along.
-pub fn credential_schemes() -> Vec<Box<dyn Both>> {
+pub(crate) fn credential_schemes() -> Vec<Box<dyn Both>> {
     vec![
         Box::new(BasicAuth::new("user", "password").unwrap()),
         Box::new(Token::bearer("token").unwrap()),
@@ -141,7 +147,7 @@ pub fn credential_schemes() -> Vec<Box<dyn Both>> {
 
 /// RFC 8032 §7.1 test 1, as `whsk_` and `whpk_`.
 #[cfg(feature = "ed25519")]
-pub fn ed25519_keys() -> (String, String) {
+pub(crate) fn ed25519_keys() -> (String, String) {
     let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).unwrap();
     let seed = hex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60");
     let public = hex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a");
@@ -153,7 +159,7 @@ pub fn ed25519_keys() -> (String, String) {
 }
 
 /// Sends one request through the layer; the handler gives its [`Verified`] back in the answer.
-pub async fn through(
+pub(crate) async fn through(
     layer: &SignatureVerifyLayer,
     request: Request<BufferedBody>,
 ) -> Response<tower_webhook::body::ResponseBody<BufferedBody>> {
@@ -166,6 +172,9 @@ pub async fn through(
     layer.layer(handler).oneshot(request).await.unwrap()
 }
 
-pub async fn status(layer: &SignatureVerifyLayer, request: Request<BufferedBody>) -> StatusCode {
+pub(crate) async fn status(
+    layer: &SignatureVerifyLayer,
+    request: Request<BufferedBody>,
+) -> StatusCode {
     through(layer, request).await.status()
 }

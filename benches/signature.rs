@@ -1,0 +1,411 @@
+//! Verification over the bare MAC, and beside its peers.
+//!
+//! `cargo bench --bench signature --all-features`. The last table is the one that counts: on a
+//! shared machine only variants that take turns in one run can be compared.
+
+#![allow(clippy::unwrap_used, reason = "a bench")]
+
+use criterion::Criterion;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use sha2::Sha256;
+use std::{
+    convert::Infallible,
+    future::{Ready, ready},
+    hint::black_box,
+    pin::pin,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+use tower::{Layer, Service, service_fn};
+use tower_webhook::{
+    SignatureVerifyLayer,
+    body::BufferedBody,
+    clock::WallClock,
+    signature::{
+        Backend, Message, MessageId, Outgoing, ReplayCache, Scheme, Secret, Secrets, SignScheme,
+        scheme::{BasicAuth, Cognigy, CognigyFormat, GitHub, Slack, StandardWebhooks, Stripe},
+    },
+};
+
+const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const KEY: &str = "a secret of more than thirty-two bytes";
+/// The bare MAC is computed over as many bytes as the scheme signs.
+const BODY: usize = 1024;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for variant in variants() {
+        criterion
+            .benchmark_group(variant.group)
+            .bench_function(variant.name, |bencher| bencher.iter(&*variant.run));
+    }
+    criterion.final_summary();
+    // `cargo bench` says so; `cargo test --benches` and `-- --test` do not want to wait.
+    let arguments = std::env::args().collect::<Vec<_>>();
+    if arguments.iter().any(|one| one == "--bench") && !arguments.iter().any(|one| one == "--test")
+    {
+        take_turns();
+    }
+}
+
+/// One thing that is measured. The first of a group is its baseline.
+struct Variant {
+    group: &'static str,
+    name: &'static str,
+    run: Box<dyn Fn()>,
+}
+
+fn backends() -> Vec<(&'static str, Backend)> {
+    vec![
+        ("rustcrypto", Backend::RustCrypto),
+        #[cfg(feature = "aws-lc-rs")]
+        ("aws-lc", Backend::AwsLc),
+    ]
+}
+
+/// The MAC alone, from a key that was set up before.
+fn bare_mac(backend: Backend, pieces: Vec<Vec<u8>>) -> Box<dyn Fn()> {
+    match backend {
+        #[cfg(feature = "aws-lc-rs")]
+        Backend::AwsLc => {
+            use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+            let key = Key::new(HMAC_SHA256, KEY.as_bytes());
+            Box::new(move || {
+                let mut mac = Context::with_key(black_box(&key));
+                for piece in black_box(&pieces) {
+                    mac.update(piece);
+                }
+                black_box(mac.sign());
+            })
+        }
+        _ => {
+            let key = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
+            Box::new(move || {
+                let mut mac = black_box(&key).clone();
+                for piece in black_box(&pieces) {
+                    mac.update(piece);
+                }
+                black_box(mac.finalize());
+            })
+        }
+    }
+}
+
+fn signed(scheme: &dyn SignScheme) -> Request<BufferedBody> {
+    let body = vec![b'x'; BODY];
+    let id = MessageId::new("msg_2KWPBgLlAfxdpx2AI54pPJ85f4W").unwrap();
+    let now = WallClock::system().unix_seconds();
+    // What a server sees beside the signature.
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("host", "hooks.example.com"),
+        ("user-agent", "webhooks/1.0"),
+        ("content-type", "application/json"),
+        ("content-length", "1024"),
+        ("accept", "*/*"),
+        ("x-request-id", "5d2f6f8a-6a4e-4b0f-9a53-8f9a7f5b7f0e"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    let message = Outgoing::new(&body, now).with_id(&id);
+    scheme.sign(&message, &mut headers).unwrap();
+    let mut request = Request::new(BufferedBody::from(body));
+    *request.headers_mut() = headers;
+    request
+}
+
+fn verify<S: Scheme + SignScheme>(scheme: S) -> Box<dyn Fn()> {
+    let request = signed(&scheme);
+    // A clock that reads the time as the default does, and never finds the message stale, however
+    // long the run is.
+    let start = WallClock::system().now();
+    let clock = WallClock::from_fn(move || {
+        black_box(std::time::SystemTime::now());
+        start
+    });
+    Box::new(move || {
+        let verified = scheme.verify(black_box(&Message::of(&request, &clock)));
+        black_box(verified).unwrap();
+    })
+}
+
+fn no_op(request: Request<BufferedBody>) -> Ready<Result<Response<BufferedBody>, Infallible>> {
+    black_box(request);
+    ready(Ok(Response::new(BufferedBody::default())))
+}
+
+fn call<S, ResB>(service: S, request: Request<BufferedBody>) -> Box<dyn Fn()>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>, Error = Infallible>
+        + Clone
+        + 'static,
+{
+    Box::new(move || {
+        // Cloned by every variant alike: a request can be sent once.
+        let mut service = service.clone();
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut future = pin!(service.call(request.clone()));
+        match future.as_mut().poll(&mut cx) {
+            Poll::Ready(Ok(response)) => assert!(black_box(response).status().is_success()),
+            _ => unreachable!("a no-op answers at once"),
+        }
+    })
+}
+
+fn variants() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    let mut add = |group, name, run| variants.push(Variant { group, name, run });
+
+    for (label, backend) in backends() {
+        let secrets = || Secrets::from(Secret::new(KEY)).backend(backend);
+        let base64 = || {
+            let text = data_encoding::BASE64.encode(KEY.as_bytes());
+            Secrets::from(Secret::new(text)).backend(backend)
+        };
+        let body = || vec![b'x'; BODY];
+        let dot = || b".".to_vec();
+        let id = || b"msg_2KWPBgLlAfxdpx2AI54pPJ85f4W".to_vec();
+        let time = || b"1700000000".to_vec();
+
+        let group = if label == "aws-lc" {
+            "body/aws-lc"
+        } else {
+            "body/rustcrypto"
+        };
+        let hex = [CognigyFormat::Hex];
+        let cognigy = || Cognigy::new(secrets(), hex).unwrap();
+        add(group, "bare MAC", bare_mac(backend, vec![body()]));
+        add(group, "github", verify(GitHub::new(secrets()).unwrap()));
+        add(
+            group,
+            "cognigy hex",
+            verify(cognigy().sign_as(CognigyFormat::Hex)),
+        );
+        let scheme = Cognigy::new(secrets(), [CognigyFormat::Base64]).unwrap();
+        add(
+            group,
+            "cognigy base64",
+            verify(scheme.sign_as(CognigyFormat::Base64)),
+        );
+
+        let group = if label == "aws-lc" {
+            "ts.body/aws-lc"
+        } else {
+            "ts.body/rustcrypto"
+        };
+        add(
+            group,
+            "bare MAC",
+            bare_mac(backend, vec![time(), dot(), body()]),
+        );
+        add(group, "stripe", verify(Stripe::new(secrets()).unwrap()));
+        add(group, "slack", verify(Slack::new(secrets()).unwrap()));
+        let scheme = Cognigy::new(secrets(), [CognigyFormat::SignedTimestamp]).unwrap();
+        add(group, "cognigy t=,v1=", verify(scheme));
+
+        let group = if label == "aws-lc" {
+            "id.ts.body/aws-lc"
+        } else {
+            "id.ts.body/rustcrypto"
+        };
+        let pieces = vec![id(), dot(), time(), dot(), body()];
+        add(group, "bare MAC", bare_mac(backend, pieces));
+        let scheme = || StandardWebhooks::new(base64()).unwrap();
+        add(group, "standard webhooks", verify(scheme()));
+    }
+
+    // What a verification costs beside its MAC, taken apart.
+    let clock = WallClock::system();
+    add("parts", "nothing", Box::new(|| {}));
+    add(
+        "parts",
+        "clock",
+        Box::new(move || {
+            black_box(clock.unix_seconds());
+        }),
+    );
+    let request = signed(&GitHub::new(KEY).unwrap());
+    let clock = WallClock::system();
+    let name = http::HeaderName::from_static("x-hub-signature-256");
+    add(
+        "parts",
+        "one header",
+        Box::new(move || {
+            let message = Message::of(black_box(&request), &clock);
+            black_box(message.header(&name)).unwrap();
+        }),
+    );
+
+    let group = "layer";
+    let request = signed(&GitHub::new(KEY).unwrap());
+    let bare = service_fn(no_op);
+    add(group, "bare service", call(bare, request.clone()));
+    let layer = SignatureVerifyLayer::new(GitHub::new(KEY).unwrap());
+    add(group, "github", call(layer.layer(bare), request));
+    let basic = BasicAuth::new("user", KEY).unwrap();
+    let request = signed(&basic);
+    add(
+        group,
+        "basic",
+        call(SignatureVerifyLayer::new(basic).layer(bare), request),
+    );
+    let slack = Slack::new(KEY)
+        .unwrap()
+        .tolerance(Duration::from_secs(40_000));
+    let request = signed(&slack);
+    let layer = SignatureVerifyLayer::new(slack);
+    add(
+        group,
+        "slack",
+        call(layer.clone().layer(bare), request.clone()),
+    );
+    // Remembers nothing, because the handler fails: the price of a claim and of giving it back.
+    let failing = service_fn(|request: Request<BufferedBody>| {
+        black_box(request);
+        let mut response = Response::new(BufferedBody::default());
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        ready(Ok::<_, Infallible>(response))
+    });
+    let layer = layer.reject_replays(ReplayCache::new(1000)).unwrap();
+    let replays = layer.layer(failing);
+    add(
+        group,
+        "slack, replays refused",
+        Box::new(move || {
+            let mut service = replays.clone();
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut future = pin!(service.call(request.clone()));
+            assert!(black_box(future.as_mut().poll(&mut cx)).is_ready());
+        }),
+    );
+
+    // The peers, in their own words. They use `sha2` or a hash of their own.
+    let group = "peers";
+    add(
+        group,
+        "ours github (rustcrypto)",
+        verify(GitHub::new(Secrets::from(KEY).backend(Backend::RustCrypto)).unwrap()),
+    );
+    let request = signed(&GitHub::new(KEY).unwrap());
+    let secret = webhook_verify::Secret::new(KEY);
+    add(
+        group,
+        "webhook-verify github",
+        Box::new(move || {
+            let provider = webhook_verify::Provider::GitHub;
+            let body = request.body().as_bytes();
+            let options = webhook_verify::VerifyOptions::default();
+            webhook_verify::verify(
+                provider,
+                black_box(request.headers()),
+                body,
+                &secret,
+                options,
+            )
+            .unwrap();
+        }),
+    );
+    add(
+        group,
+        "ours standard webhooks (rustcrypto)",
+        verify(StandardWebhooks::new(Secrets::from(WHSEC).backend(Backend::RustCrypto)).unwrap()),
+    );
+    let request = signed(&StandardWebhooks::new(WHSEC).unwrap());
+    let peer = standardwebhooks::Webhook::new(WHSEC).unwrap();
+    let fresh = Resigned::new(request);
+    add(
+        group,
+        "standardwebhooks",
+        Box::new(move || {
+            fresh.with(|request| {
+                let body = request.body().as_bytes();
+                peer.verify(body, black_box(request.headers())).unwrap();
+            });
+        }),
+    );
+    let request = signed(&StandardWebhooks::new(WHSEC).unwrap());
+    let secret = webhook_verify::Secret::new(WHSEC);
+    let fresh = Resigned::new(request);
+    add(
+        group,
+        "webhook-verify standard webhooks",
+        Box::new(move || {
+            fresh.with(|request| {
+                let provider = webhook_verify::Provider::StandardWebhooks;
+                let body = request.body().as_bytes();
+                let options = webhook_verify::VerifyOptions::default();
+                webhook_verify::verify(
+                    provider,
+                    black_box(request.headers()),
+                    body,
+                    &secret,
+                    options,
+                )
+                .unwrap();
+            });
+        }),
+    );
+    variants
+}
+
+/// A request whose signature is renewed before it is stale: the peers read the system's clock.
+struct Resigned {
+    request: std::cell::RefCell<(Instant, Request<BufferedBody>)>,
+}
+
+impl Resigned {
+    fn new(request: Request<BufferedBody>) -> Self {
+        Self {
+            request: std::cell::RefCell::new((Instant::now(), request)),
+        }
+    }
+
+    fn with(&self, run: impl FnOnce(&Request<BufferedBody>)) {
+        let mut state = self.request.borrow_mut();
+        if state.0.elapsed() > Duration::from_secs(120) {
+            *state = (
+                Instant::now(),
+                signed(&StandardWebhooks::new(WHSEC).unwrap()),
+            );
+        }
+        run(&state.1);
+    }
+}
+
+/// All variants in turns, many times; the least time of each counts, and its difference from the
+/// baseline of its group.
+fn take_turns() {
+    const ROUNDS: usize = 400;
+    let variants = variants();
+    let mut least = vec![f64::MAX; variants.len()];
+    let mut every = vec![Vec::with_capacity(ROUNDS); variants.len()];
+    for _ in 0..ROUNDS {
+        for ((variant, least), every) in variants.iter().zip(&mut least).zip(&mut every) {
+            let calls = 200_u32;
+            let start = Instant::now();
+            for _ in 0..calls {
+                (variant.run)();
+            }
+            let each = start.elapsed().as_secs_f64() * 1e9 / f64::from(calls);
+            *least = least.min(each);
+            every.push(each);
+        }
+    }
+    eprintln!(
+        "\n{:44} {:>9} {:>9} {:>9} {:>9}",
+        "in turns (ns)", "least", "over it", "median", "over it"
+    );
+    let mut base = (0.0, 0.0);
+    let mut group = "";
+    for ((variant, least), mut every) in variants.iter().zip(least).zip(every) {
+        every.sort_by(f64::total_cmp);
+        let median = every[every.len() / 2];
+        if variant.group != group {
+            (group, base) = (variant.group, (least, median));
+        }
+        let name = format!("{}: {}", variant.group, variant.name);
+        let (over_least, over_median) = (least - base.0, median - base.1);
+        eprintln!("{name:44} {least:9.1} {over_least:+9.1} {median:9.1} {over_median:+9.1}");
+    }
+}
