@@ -23,13 +23,15 @@ pub(super) fn recognise(
     may_be_empty: bool,
 ) -> Result<(), OpenError> {
     let because = |error| settings.because(error);
+    // In this order: another process that makes the file ours meanwhile makes table and mark in
+    // one commit, so where there is its table there is its mark.
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(because)?;
     let id = pragma(connection, "application_id").map_err(because)?;
     if id == APPLICATION_ID {
         return Ok(());
     }
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(because)?;
     if id == 0 && tables == 0 && may_be_empty {
         return Ok(());
     }
