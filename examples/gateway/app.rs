@@ -64,19 +64,19 @@ impl App {
     }
 
     /// The routes. Idempotency answers from `store`.
-    pub fn router<St: Store>(self: &Arc<Self>, store: St) -> Result<Router, BadFlag> {
+    pub fn router<St: Store>(self: &Arc<Self>, store: &St) -> Result<Router, BadFlag> {
         let signed = guarded(
             post(receive::<CognigyEvent>),
             self,
             Arc::clone(&self.scheme),
-            &store,
+            store,
             "cognigy",
         )?;
         let platform = guarded(
             post(receive::<WebhookDelivery>),
             self,
             Arc::clone(&self.endpoint_scheme),
-            &store,
+            store,
             "cognigy-endpoint",
         )?;
         Ok(Router::new()

@@ -51,18 +51,17 @@ async fn run(args: Args) -> Result<(), Problem> {
         .local_addr()
         .map_err(|error| Problem::new("--listen", error))?;
 
-    let (downstream, _echo) = match &args.downstream {
-        Some(url) => (url.clone(), None),
-        None => {
-            let echo = echo::start().await?;
-            (echo.url(), Some(echo))
-        }
+    let (downstream, _echo) = if let Some(url) = &args.downstream {
+        (url.clone(), None)
+    } else {
+        let echo = echo::start().await?;
+        (echo.url(), Some(echo))
     };
 
     let (app, router, database) = match &args.store {
         StoreUrl::Memory => {
             let app = Arc::new(App::new(&args, Events::memory(), downstream)?);
-            let router = app.router(MemoryStore::default())?;
+            let router = app.router(&MemoryStore::default())?;
             (app, router, None)
         }
         StoreUrl::Sqlite(path) => {
@@ -75,7 +74,7 @@ async fn run(args: Args) -> Result<(), Problem> {
             let (database, store, events) =
                 open().map_err(|error| Problem::new("--store", error))?;
             let app = Arc::new(App::new(&args, events, downstream)?);
-            let router = app.router(store)?;
+            let router = app.router(&store)?;
             (app, router, Some(database))
         }
     };
