@@ -106,7 +106,8 @@ fn guarded<St: Store>(
         .key_optional()
         .build()
         .map_err(|error| BadFlag::new("--store", error))?;
-    Ok(route.layer(
+    // Not around the answer to another method, which is 405 for everybody.
+    Ok(route.route_layer(
         ServiceBuilder::new()
             .layer(BufferBodyLayer::new(app.max_body))
             .layer(SignatureVerifyLayer::new(scheme))

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Mutex, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ pub struct Server {
     child: Child,
     pub address: SocketAddr,
     /// What it writes to stdout after the line that says where it listens, and to stderr.
-    output: mpsc::Receiver<(Stream, String)>,
+    output: Mutex<mpsc::Receiver<(Stream, String)>>,
     seen: Vec<(Stream, String)>,
 }
 
@@ -100,7 +100,7 @@ impl Server {
         Self {
             child,
             address,
-            output,
+            output: Mutex::new(output),
             seen,
         }
     }
@@ -108,6 +108,11 @@ impl Server {
     /// `http://ADDR` and a path.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`.
@@ -140,7 +145,8 @@ impl Server {
 
     /// Everything written so far to one of its outputs, but the line that says where it listens.
     pub fn written(&mut self, stream: Stream) -> String {
-        self.seen.extend(self.output.try_iter());
+        let output = self.output.get_mut().expect("nobody panics with it");
+        self.seen.extend(output.try_iter());
         let lines = self.seen.iter().filter(|(from, _)| *from == stream);
         lines.map(|(_, line)| format!("{line}\n")).collect()
     }

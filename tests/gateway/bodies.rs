@@ -1,0 +1,156 @@
+use super::*;
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
+#[test]
+fn what_is_not_json_is_refused() {
+    let server = gateway(&[]);
+    let deep = "[".repeat(20_000);
+    let deep_payload = event("deep").replace("[1]", &format!("{deep}{}", "]".repeat(20_000)));
+    for body in [
+        &b""[..],
+        b"[]",
+        b"null",
+        b"7",
+        b"\"text\"",
+        b"{",
+        b"{\"eventId\":\"e\"",
+        b"{} {}",
+        b"\xef\xbb\xbf{}",
+        b"{\"conversationId\":\"\xff\"}",
+        b"\xff\xfe\x00",
+        b"conversationId=c",
+        b"{\"conversationId\":\"c\",\"conversationId\":\"d\"}",
+        b"{\"conversationId\":\"\\ud800\"}",
+        b"{\"conversationId\":NaN}",
+        deep.as_bytes(),
+        deep_payload.as_bytes(),
+    ] {
+        let refused = post(&server, body);
+        assert_eq!(
+            refused.status,
+            400,
+            "{} {refused:?}",
+            String::from_utf8_lossy(&body[..body.len().min(80)])
+        );
+        assert_eq!(
+            refused.header("content-type"),
+            Some("application/problem+json")
+        );
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_declared_or_not() {
+    let server = gateway(&["--max-body", "1000"]);
+    let fits = event(&"e".repeat(200));
+    let padded = format!("{fits}{}", " ".repeat(1000 - fits.len()));
+    assert_eq!(
+        post(&server, padded.as_bytes()).status,
+        200,
+        "exactly the limit"
+    );
+
+    let large = format!("{padded} ");
+    let signature = openssl_hex(SECRET, large.as_bytes());
+    let header = [("x-cognigy-signature", signature.as_str())];
+    let url = server.url("/webhooks/cognigy");
+    let refused = curl(&url, &header, Some(large.as_bytes()), &[]);
+    assert_eq!(refused.status, 413, "{refused:?}");
+    assert_eq!(
+        refused.header("content-type"),
+        Some("application/problem+json")
+    );
+    let streamed = curl(
+        &url,
+        &header,
+        Some(large.as_bytes()),
+        &["-H", "transfer-encoding: chunked"],
+    );
+    assert_eq!(streamed.status, 413);
+    let gigabyte = ask(
+        &server,
+        "content-length: 1000000000\r\n",
+        b"",
+        Shutdown::Write,
+    );
+    assert!(
+        gigabyte.starts_with("HTTP/1.1 413"),
+        "before a byte of it is read: {gigabyte}"
+    );
+}
+
+#[test]
+fn a_body_that_ends_early_is_refused_or_dropped_and_never_accepted() {
+    let server = gateway(&[]);
+    let body = event("evt_cut");
+    let signature = openssl_hex(SECRET, &body.as_bytes()[..50]);
+    let head = format!("content-length: 500\r\nx-cognigy-signature: {signature}\r\n");
+    let answer = ask(&server, &head, &body.as_bytes()[..50], Shutdown::Write);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+        "{answer}"
+    );
+
+    let head = format!("transfer-encoding: chunked\r\nx-cognigy-signature: {signature}\r\n");
+    let answer = ask(&server, &head, b"ffff\r\n{\"eventId\":", Shutdown::Write);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+        "{answer}"
+    );
+    let answer = ask(&server, &head, b"zz\r\n{}\r\n0\r\n\r\n", Shutdown::Write);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 400"),
+        "{answer}"
+    );
+
+    assert_eq!(post(&server, body.as_bytes()).json()["status"], "accepted");
+}
+
+#[test]
+fn a_sender_that_trickles_is_cut_off_and_holds_up_nobody() {
+    let server = gateway(&[]);
+    let mut slow = TcpStream::connect(server.address).unwrap();
+    slow.write_all(b"POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
+        .unwrap();
+    let started = Instant::now();
+    let trickle = slow.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let mut trickle = trickle;
+        while trickle.write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+    assert_eq!(
+        post(&server, event("evt").as_bytes()).status,
+        200,
+        "others are served"
+    );
+    let mut answer = [0; 12];
+    slow.set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    slow.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+    assert!(
+        started.elapsed() > Duration::from_secs(5),
+        "it had its ten seconds"
+    );
+}
+
+/// Sends a request by hand and reads what comes back.
+fn ask(server: &Server, headers: &str, body: &[u8], then: Shutdown) -> String {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head =
+        format!("POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    stream.shutdown(then).unwrap();
+    let mut answer = String::new();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}

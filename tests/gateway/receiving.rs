@@ -1,0 +1,203 @@
+use super::*;
+use serde_json::json;
+
+#[test]
+fn an_event_is_accepted_once_and_its_repeat_is_told_so() {
+    for store in ["memory:", "sqlite"] {
+        let folder = tempfile::tempdir().unwrap();
+        let server = match store {
+            "sqlite" => gateway_on(&folder.path().join("gateway.db"), &[]),
+            _ => gateway(&[]),
+        };
+        let first = post(&server, event("evt_1").as_bytes());
+        assert_eq!(first.status, 200, "{first:?}");
+        assert_eq!(first.header("content-type"), Some("application/json"));
+        assert_eq!(first.header("idempotent-replayed"), None);
+        let task = task_id(&first);
+        assert_eq!(
+            first.body,
+            format!(r#"{{"status":"accepted","taskId":"{task}"}}"#)
+        );
+
+        for _ in 0..2 {
+            let again = post(&server, event("evt_1").as_bytes());
+            assert_eq!(again.status, 200, "{again:?}");
+            assert_eq!(again.body, r#"{"status":"accepted","duplicate":true}"#);
+            assert_eq!(again.header("idempotent-replayed"), Some("true"));
+            assert_eq!(again.header("content-length"), Some("38"));
+        }
+        // Another spelling of the same event is the same event: its id decides.
+        let respelled = event("evt_1").replace("\"new\":[1]", "\"new\": [2]");
+        assert_eq!(
+            post(&server, respelled.as_bytes()).json()["duplicate"],
+            true
+        );
+        assert_eq!(
+            post(&server, event("evt_2").as_bytes()).json()["duplicate"],
+            json!(null)
+        );
+    }
+}
+
+#[test]
+fn a_dialog_event_has_no_id_and_is_known_by_its_bytes() {
+    let server = gateway(&[]);
+    let dialog =
+        br#"{"conversationId":"c-1","currentNode":"lookup","variables":{"customerId":"7"}}"#;
+    assert_eq!(post(&server, dialog).json()["status"], "accepted");
+    assert_eq!(post(&server, dialog).json()["duplicate"], true);
+    let later = br#"{"conversationId":"c-1","currentNode":"done","variables":{"customerId":"7"}}"#;
+    assert_eq!(post(&server, later).json()["duplicate"], json!(null));
+}
+
+#[test]
+fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
+    let server = gateway(&["--endpoint-auth", "cognigy:pass:word"]);
+    let url = server.url("/webhooks/cognigy/endpoint");
+    let body = br#"{"userId":"u","sessionId":"s","AIOutput":{"text":"hi","traceId":"t","disableSensitiveLogging":false,"source":"bot"}}"#;
+    let post = |more: &[&str]| {
+        curl(
+            &url,
+            &[("content-type", "application/json")],
+            Some(body),
+            more,
+        )
+    };
+
+    let first = post(&["-u", "cognigy:pass:word"]);
+    assert_eq!(
+        (first.status, first.json()["status"].as_str()),
+        (200, Some("accepted"))
+    );
+    let again = post(&["-u", "cognigy:pass:word"]);
+    assert_eq!(
+        again.json(),
+        json!({"status": "accepted", "duplicate": true})
+    );
+
+    for wrong in [
+        &["-u", "cognigy:other"][..],
+        &["-u", "other:pass:word"],
+        &[],
+        &["-H", "authorization: Bearer x"],
+    ] {
+        let refused = post(wrong);
+        assert_eq!(refused.status, 401, "{wrong:?}");
+        let challenge = refused.header("www-authenticate").expect("a challenge");
+        assert!(challenge.starts_with("Basic realm="), "{challenge}");
+    }
+    let signed = openssl_hex(SECRET, body);
+    let signed = format!("x-cognigy-signature: {signed}");
+    assert_eq!(
+        post(&["-H", &signed]).status,
+        401,
+        "a signature is no password"
+    );
+
+    let no_trace = br#"{"userId":"u","sessionId":"s","AIOutput":{"text":"hi"}}"#;
+    let refused = curl(&url, &[], Some(no_trace), &["-u", "cognigy:pass:word"]);
+    assert_eq!(refused.status, 400);
+    assert_eq!(refused.json()["field"], "AIOutput.traceId");
+}
+
+#[test]
+fn what_is_no_event_is_refused_with_the_name_of_the_field() {
+    let server = gateway(&[]);
+    for (body, field) in [
+        (
+            r#"{"eventId":"e","type":"DIALOG_STARTED","payload":{}}"#,
+            "timestamp",
+        ),
+        (
+            r#"{"timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":7,"timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":"","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":"e","timestamp":"yesterday","type":"DIALOG_STARTED","payload":{}}"#,
+            "timestamp",
+        ),
+        (
+            r#"{"eventId":"e","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":[]}"#,
+            "payload",
+        ),
+        (
+            r#"{"eventId":"e","timestamp":"2026-11-21T12:00:00Z","type":"PROFILE_UPDATED","payload":{}}"#,
+            "payload.profile",
+        ),
+        (
+            r#"{"eventId":"e","timestamp":"2026-11-21T12:00:00Z","type":"USER_INPUT_RECEIVED","payload":{}}"#,
+            "payload.input",
+        ),
+        (r#"{"currentNode":"lookup"}"#, "conversationId"),
+        (r#"{"conversationId":""}"#, "conversationId"),
+        ("{}", "conversationId"),
+    ] {
+        for _ in 0..2 {
+            let refused = post(&server, body.as_bytes());
+            assert_eq!(refused.status, 400, "{body} {refused:?}");
+            assert_eq!(
+                refused.header("content-type"),
+                Some("application/problem+json")
+            );
+            assert_eq!(refused.json()["field"], field, "{body}");
+        }
+    }
+    // An unknown type is an event of tomorrow.
+    let unknown = event("evt_new").replace("USER_INPUT_RECEIVED", "CONVERSATION_RATED");
+    assert_eq!(post(&server, unknown.as_bytes()).status, 200);
+}
+
+#[test]
+fn fifty_concurrent_repeats_of_one_event_are_one_event() {
+    let seen = downstream::Downstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let server = gateway_on(
+        &folder.path().join("gateway.db"),
+        &["--downstream", &seen.url()],
+    );
+    let body = event("evt_1");
+    let signature = openssl_hex(SECRET, body.as_bytes());
+    let answers: Vec<Curled> = std::thread::scope(|scope| {
+        let repeats: Vec<_> = (0..50)
+            .map(|_| scope.spawn(|| send(&server, &signature, body.as_bytes())))
+            .collect();
+        repeats
+            .into_iter()
+            .map(|repeat| repeat.join().unwrap())
+            .collect()
+    });
+    let mut accepted = 0;
+    for answer in &answers {
+        match answer.status {
+            200 if answer.json()["duplicate"] == true => {}
+            200 => accepted += 1,
+            409 => assert!(answer.header("retry-after").is_some()),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    assert_eq!(accepted, 1, "{answers:?}");
+    let last = post(&server, event("evt_last").as_bytes());
+    result_of(&server, &task_id(&last));
+    eventually("both events arrive", || {
+        (seen.got().len() >= 2).then_some(())
+    });
+    assert_eq!(seen.got().len(), 2, "one event is delivered once");
+}
+
+#[test]
+fn only_post_receives_and_unknown_routes_are_not_found() {
+    let server = gateway(&[]);
+    assert_eq!(get(&server, "/webhooks/cognigy").status, 405);
+    assert_eq!(get(&server, "/nowhere").status, 404);
+    for later in ["/metrics", "/dead-letters", "/"] {
+        assert_eq!(get(&server, later).status, 404, "{later} is not there yet");
+    }
+}

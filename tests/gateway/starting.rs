@@ -1,0 +1,209 @@
+use super::*;
+use crate::process::Stream;
+use std::process::Output;
+
+fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = command("gateway");
+    command.args(["--listen", "127.0.0.1:0"]).args(flags);
+    command.envs(environment.iter().copied());
+    command.output().expect("it runs")
+}
+
+#[test]
+fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage.db");
+    std::fs::write(
+        &garbage,
+        "this is no database, however long it may be".repeat(200),
+    )
+    .unwrap();
+    let garbage = format!("sqlite:{}", garbage.display());
+    let nowhere = format!("sqlite:{}/no/such/folder/x.db", folder.path().display());
+    let a_folder = format!("sqlite:{}", folder.path().display());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (flags, names) in [
+        (&["--listen", "nowhere"][..], "--listen"),
+        (&["--listen", &taken], "--listen"),
+        (&["--secret", ""], "--secret"),
+        (&["--secret", "a,,b"], "--secret"),
+        (&["--signature", "rot13"], "--signature"),
+        (
+            &["--signature", "standard", "--secret", "whsec_not base64!"],
+            "--secret",
+        ),
+        (&["--endpoint-auth", "nocolon-hunter2"], "--endpoint-auth"),
+        (&["--endpoint-auth", ":hunter2"], "--endpoint-auth"),
+        (&["--endpoint-auth", "user:"], "--endpoint-auth"),
+        (&["--store", "postgres://x"], "--store"),
+        (&["--store", "sqlite:"], "--store"),
+        (&["--store", &garbage], "--store"),
+        (&["--store", &nowhere], "--store"),
+        (&["--store", &a_folder], "--store"),
+        (&["--downstream", "ftp://x"], "--downstream"),
+        (&["--downstream", "/path"], "--downstream"),
+        (&["--max-body", "0"], "--max-body"),
+        (&["--max-body", "many"], "--max-body"),
+        (&["--log", "xml"], "--log"),
+        (&["--no-such-flag"], "--no-such-flag"),
+    ] {
+        let output = refused(flags, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}: {said}");
+        assert!(said.contains(names), "{flags:?}: {said}");
+        assert!(
+            !said.contains("hunter2") && !said.contains("not base64"),
+            "a secret: {said}"
+        );
+        assert!(output.stdout.is_empty(), "{flags:?}");
+    }
+    let output = refused(&[], &[("COGNIGY_WEBHOOK_SECRET", "")]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "an empty secret is no secret"
+    );
+    let output = refused(&[], &[("GATEWAY_MAX_BODY", "-1")]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--max-body"));
+}
+
+#[test]
+fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.db");
+    drop(gateway_on(&path, &[]));
+    let store = format!("sqlite:{}", path.display());
+    let sqlite = |sql: &str| crate::foreign::run("sqlite3", &[path.to_str().unwrap(), sql], b"");
+
+    sqlite("UPDATE tower_webhook_schema SET version = 99");
+    let output = refused(&["--store", &store], &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("99"), "{said}");
+}
+
+#[test]
+fn flags_come_from_the_environment_too() {
+    let mut command = command("gateway");
+    command.env("COGNIGY_WEBHOOK_SECRET", format!("first,{SECRET}"));
+    command
+        .env("GATEWAY_LISTEN", "127.0.0.1:0")
+        .env("GATEWAY_STORE", "memory:");
+    let server = Server::start(command);
+    assert_eq!(post(&server, event("evt").as_bytes()).status, 200);
+}
+
+#[test]
+fn a_newcomer_gets_secrets_and_a_command_that_works() {
+    let mut command = command("gateway");
+    command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
+    let mut server = Server::start(command);
+    let said = server.wait_for(Stream::Err, "curl -i");
+    assert!(
+        said.contains("--secret") && said.contains("--endpoint-auth"),
+        "{said}"
+    );
+    let pasted = said
+        .lines()
+        .find(|line| line.starts_with("curl -i"))
+        .unwrap();
+    let answer = crate::foreign::run("sh", &["-c", pasted], b"");
+    assert!(
+        answer.contains(r#"{"status":"accepted","taskId":"#),
+        "{answer}"
+    );
+    let again = crate::foreign::run("sh", &["-c", pasted], b"");
+    assert!(
+        again.ends_with(r#"{"status":"accepted","duplicate":true}"#),
+        "{again}"
+    );
+    assert_eq!(
+        server.written(Stream::Out),
+        "",
+        "one line on stdout, and no more"
+    );
+}
+
+#[test]
+fn the_demo_shows_what_became_of_its_traffic_and_ends() {
+    let mut server = gateway(&["--demo"]);
+    let said = server.wait_for(Stream::Err, "how the gateway is");
+    assert!(server.wait(Duration::from_secs(20)).success());
+    for line in [
+        "a signed event",
+        "the same event again",
+        "401 Unauthorized",
+        "continue_dialog",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    assert_eq!(server.written(Stream::Out), "");
+}
+
+#[test]
+fn json_logs_are_json_and_hold_no_secret() {
+    let mut command = command("gateway");
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--store",
+        "memory:",
+        "--log",
+        "json",
+    ]);
+    command
+        .args(["--secret", SECRET, "--endpoint-auth", "u:hunter2"])
+        .env("RUST_LOG", "trace");
+    let mut server = Server::start(command);
+    let body = event("evt_logged");
+    let signature = openssl_hex(SECRET, body.as_bytes());
+    let accepted = send(&server, &signature, body.as_bytes());
+    send(&server, "forged", body.as_bytes());
+    result_of(&server, &task_id(&accepted));
+    let said = server.wait_for(Stream::Err, "\"refused\"");
+    let logged: Vec<_> = said.lines().filter(|line| line.starts_with('{')).collect();
+    assert!(!logged.is_empty());
+    for line in &logged {
+        let parsed: serde_json::Value = serde_json::from_str(line).expect(line);
+        assert!(parsed["level"].is_string(), "{line}");
+        for secret in [SECRET, "hunter2", &signature, "Grüße"] {
+            assert!(!line.contains(secret), "{secret}: {line}");
+        }
+    }
+}
+
+#[test]
+fn asked_to_stop_it_finishes_what_runs_and_ends_well() {
+    use std::io::{Read, Write};
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = gateway_on(&folder.path().join("gateway.db"), &[]);
+    let body = event("evt_slow");
+    let signature = openssl_hex(SECRET, body.as_bytes());
+    let (first, second) = body.as_bytes().split_at(20);
+    let second = second.to_vec();
+    let mut slow = std::net::TcpStream::connect(server.address).unwrap();
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-cognigy-signature: {signature}\r\n\r\n",
+        body.len()
+    );
+    slow.write_all(head.as_bytes()).unwrap();
+    slow.write_all(first).unwrap();
+    // Another request, so that the slow one has surely been taken up.
+    assert_eq!(post(&server, event("evt").as_bytes()).status, 200);
+    let idle = std::net::TcpStream::connect(server.address).unwrap();
+
+    let late = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        slow.write_all(&second).unwrap();
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).unwrap();
+        answer
+    });
+    let status = server.terminate(Duration::from_secs(10));
+    assert_eq!(status.code(), Some(0));
+    let answer = late.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    drop(idle);
+    assert!(std::net::TcpStream::connect(server.address).is_err());
+}
