@@ -1,0 +1,107 @@
+//! The programs that are measured.
+
+use std::{
+    env,
+    io::{BufRead, BufReader},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+pub const SECRET: &str = "a bench secret of thirty-two byte";
+
+/// A running receiver on a fresh database. Killed when it is dropped.
+pub struct Receiver {
+    pub name: &'static str,
+    pub address: SocketAddr,
+    child: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Receiver {
+    /// The gateway example, optimised, with its own echo as downstream.
+    pub fn gateway() -> Self {
+        let built = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--quiet", "--locked", "--release"])
+            .args(["--example", "gateway", "--features", "gateway"])
+            .status();
+        assert!(built.expect("cargo runs").success(), "the gateway builds");
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = folder.path().join("gateway.db");
+        let mut child = Command::new(release().join("examples/gateway"))
+            .args(["--listen", "127.0.0.1:0", "--secret", SECRET])
+            .arg("--store")
+            .arg(format!("sqlite:{}", database.display()))
+            .env("RUST_LOG", "warn")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("it says where it listens");
+        let address = line.trim().trim_start_matches("listening on http://");
+        Self {
+            name: "gateway",
+            address: address.parse().expect("an address"),
+            child,
+            _folder: folder,
+        }
+    }
+
+    /// The documents' receiver (`benches/baseline/receiver.py`), if its Python is there.
+    pub fn documents(testing: bool) -> Option<Self> {
+        let python = release().parent()?.join("bench-python/bin/python");
+        if testing || !python.exists() {
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = port.expect("a free port");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/baseline/receiver.py");
+        let child = Command::new(python)
+            .arg(script)
+            .args([
+                address.port().to_string(),
+                folder.path().join("events.db").display().to_string(),
+            ])
+            .env("COGNIGY_WEBHOOK_SECRET", SECRET)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let until = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(address).is_err() {
+            assert!(
+                Instant::now() < until,
+                "the documents' receiver does not listen"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(Self {
+            name: "documents' receiver (FastAPI)",
+            address,
+            child,
+            _folder: folder,
+        })
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `target/release`: this bench is `target/release/deps/accept-<hash>`.
+fn release() -> PathBuf {
+    let bench = env::current_exe().expect("a bench knows where it is");
+    bench
+        .ancestors()
+        .nth(2)
+        .expect("target/release/deps/bench")
+        .to_owned()
+}
