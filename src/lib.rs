@@ -11,6 +11,8 @@
 
 pub mod body;
 pub mod clock;
+#[cfg(feature = "cognigy")]
+pub mod cognigy;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub mod outcome;
@@ -23,6 +25,9 @@ pub mod sqlite;
 mod config;
 mod trace;
 
+#[cfg(feature = "cognigy")]
+#[doc(inline)]
+pub use self::cognigy::CognigyEvent;
 #[cfg(feature = "idempotency")]
 #[doc(inline)]
 pub use self::idempotency::IdempotencyLayer;

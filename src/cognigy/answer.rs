@@ -1,0 +1,260 @@
+use crate::body::BufferedBody;
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, header};
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use std::borrow::Cow;
+
+/// What a receiver answers before the work is done (S3, S4).
+///
+/// Answer within 8 s: S4 grants 10, the platform's HTTP Request Node waits 8.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::cognigy::Ack;
+///
+/// assert_eq!(Ack::accepted().to_json(), r#"{"status":"accepted"}"#);
+/// assert_eq!(Ack::queued("t-1").to_json(), r#"{"status":"accepted","taskId":"t-1"}"#);
+/// assert_eq!(Ack::duplicate().to_json(), r#"{"status":"accepted","duplicate":true}"#);
+/// assert_eq!(Ack::processing().to_json(), r#"{"status":"processing"}"#);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ack {
+    status: &'static str,
+    #[serde(rename = "taskId", skip_serializing_if = "Option::is_none")]
+    task_id: Option<Cow<'static, str>>,
+    #[serde(skip_serializing_if = "is_false")]
+    duplicate: bool,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde asks for"
+)]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl Ack {
+    const fn new(status: &'static str) -> Self {
+        Self {
+            status,
+            task_id: None,
+            duplicate: false,
+        }
+    }
+
+    /// The first delivery of an event: 200 `{"status":"accepted"}`.
+    pub const fn accepted() -> Self {
+        Self::new("accepted")
+    }
+
+    /// The first delivery, when work was queued: 200 `{"status":"accepted","taskId":...}`. The
+    /// result is asked for by this id, so it must not be guessable.
+    pub fn queued(task_id: impl Into<Cow<'static, str>>) -> Self {
+        let mut ack = Self::accepted();
+        ack.task_id = Some(task_id.into());
+        ack
+    }
+
+    /// A delivery of an event that is known already: 200 `{"status":"accepted","duplicate":true}`.
+    pub const fn duplicate() -> Self {
+        let mut ack = Self::accepted();
+        ack.duplicate = true;
+        ack
+    }
+
+    /// The result is not there yet: 202 `{"status":"processing"}`.
+    pub const fn processing() -> Self {
+        Self::new("processing")
+    }
+
+    /// 202 while processing, otherwise 200.
+    pub fn status(&self) -> StatusCode {
+        match self.status {
+            "processing" => StatusCode::ACCEPTED,
+            _ => StatusCode::OK,
+        }
+    }
+
+    /// The body.
+    pub fn to_json(&self) -> Bytes {
+        // Text and a flag: writing them to memory cannot fail.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    /// The response.
+    pub fn into_response(self) -> Response<BufferedBody> {
+        json_response(self.status(), self.to_json())
+    }
+}
+
+/// The result that a flow goes on with (S3):
+/// `{"status":"success","nextNode":...,"variables":{...}}`.
+///
+/// # Examples
+///
+/// A node and variables of one's own, and S3's two:
+///
+/// ```
+/// use tower_webhook::cognigy::DialogAnswer;
+///
+/// let answer = DialogAnswer::new("greet", serde_json::json!({ "name": "Ada" }));
+/// assert_eq!(
+///     answer.to_json()?,
+///     r#"{"status":"success","nextNode":"greet","variables":{"name":"Ada"}}"#
+/// );
+///
+/// let found = DialogAnswer::completed();
+/// assert_eq!(
+///     found.to_json()?,
+///     r#"{"status":"success","nextNode":"continue_dialog","variables":{"lookupStatus":"completed"}}"#
+/// );
+///
+/// let fallback = DialogAnswer::fallback(3);
+/// assert_eq!(fallback.next_node(), "default_fallback_branch");
+/// # Ok::<_, serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialogAnswer<V> {
+    next_node: Cow<'static, str>,
+    variables: V,
+}
+
+impl<V> DialogAnswer<V> {
+    /// Goes on at `next_node` with `variables`, which serialise as an object.
+    pub fn new(next_node: impl Into<Cow<'static, str>>, variables: V) -> Self {
+        Self {
+            next_node: next_node.into(),
+            variables,
+        }
+    }
+
+    /// Goes on at another node.
+    #[must_use]
+    pub fn at(mut self, next_node: impl Into<Cow<'static, str>>) -> Self {
+        self.next_node = next_node.into();
+        self
+    }
+
+    /// The node at which the flow goes on.
+    pub fn next_node(&self) -> &str {
+        &self.next_node
+    }
+
+    /// What the flow gets.
+    pub const fn variables(&self) -> &V {
+        &self.variables
+    }
+}
+
+impl DialogAnswer<LookupVariables> {
+    /// S3's answer to a lookup that worked: node `continue_dialog`, `lookupStatus` `completed`.
+    pub const fn completed() -> Self {
+        Self {
+            next_node: Cow::Borrowed("continue_dialog"),
+            variables: LookupVariables {
+                lookup_status: "completed",
+                failure_reason: None,
+                max_retries: None,
+            },
+        }
+    }
+
+    /// S3's fallback branch, for a lookup whose retries are exhausted or whose breaker is open:
+    /// node `default_fallback_branch`, `lookupStatus` `failed`, `failureReason`
+    /// `downstream_unavailable`, and `maxRetries`, the attempts allowed (3 in S3).
+    ///
+    /// Its `status` is `success` too: the dialog goes on.
+    pub const fn fallback(max_retries: u32) -> Self {
+        Self {
+            next_node: Cow::Borrowed("default_fallback_branch"),
+            variables: LookupVariables {
+                lookup_status: "failed",
+                failure_reason: Some("downstream_unavailable"),
+                max_retries: Some(max_retries),
+            },
+        }
+    }
+}
+
+impl<V: Serialize> DialogAnswer<V> {
+    /// The body.
+    ///
+    /// # Errors
+    ///
+    /// When the variables do not serialise, such as a map with keys that are not text.
+    pub fn to_json(&self) -> Result<Bytes, serde_json::Error> {
+        serde_json::to_vec(self).map(Bytes::from)
+    }
+
+    /// The response: 200.
+    ///
+    /// # Errors
+    ///
+    /// As [`to_json`](Self::to_json).
+    pub fn into_response(self) -> Result<Response<BufferedBody>, serde_json::Error> {
+        let json = self.to_json()?;
+        Ok(json_response(StatusCode::OK, json))
+    }
+}
+
+impl<V: Serialize> Serialize for DialogAnswer<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut answer = serializer.serialize_struct("DialogAnswer", 3)?;
+        answer.serialize_field("status", "success")?;
+        answer.serialize_field("nextNode", &self.next_node)?;
+        answer.serialize_field("variables", &self.variables)?;
+        answer.end()
+    }
+}
+
+/// The variables of S3's own answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LookupVariables {
+    lookup_status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_retries: Option<u32>,
+}
+
+fn json_response(status: StatusCode, json: Bytes) -> Response<BufferedBody> {
+    let mut response = Response::new(BufferedBody::new(json));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
+    response
+}
+
+#[cfg(feature = "axum")]
+mod axum {
+    use super::{Ack, DialogAnswer};
+    use crate::{problem::Problem, trace};
+    use axum_core::{
+        body::Body,
+        response::{IntoResponse, Response},
+    };
+    use http::StatusCode;
+    use serde::Serialize;
+
+    impl IntoResponse for Ack {
+        fn into_response(self) -> Response {
+            self.into_response().map(Body::new)
+        }
+    }
+
+    /// 500 without detail where the variables do not serialise.
+    impl<V: Serialize> IntoResponse for DialogAnswer<V> {
+        fn into_response(self) -> Response {
+            let response = self.into_response().unwrap_or_else(|error| {
+                trace::trouble!("cognigy", "an answer does not serialise", error = error);
+                Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response()
+            });
+            response.map(Body::new)
+        }
+    }
+}

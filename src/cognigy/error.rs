@@ -1,0 +1,119 @@
+use crate::problem::{Problem, Refusal};
+use http::StatusCode;
+use std::{borrow::Cow, fmt};
+
+/// Why a body is not the event it should be. Carries names and expectations, never a value, so it
+/// is safe to log and to send back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventError {
+    /// Objects and arrays stand in one another deeper than the limit.
+    Deep {
+        /// The limit, in levels.
+        limit: u32,
+    },
+    /// A field is there twice: readers differ in which of the two they take.
+    Duplicate {
+        /// Its path, such as `payload.profile`.
+        field: Cow<'static, str>,
+    },
+    /// The body is not UTF-8.
+    Encoding {
+        /// Where it stops being UTF-8, in bytes from the beginning.
+        offset: usize,
+    },
+    /// A field has another type than documented, or breaks a rule.
+    Invalid {
+        /// Its path, such as `AIOutput.traceId`.
+        field: Cow<'static, str>,
+        /// What should be there.
+        expected: Cow<'static, str>,
+    },
+    /// A field is not there.
+    Missing {
+        /// Its path, such as `eventId`.
+        field: Cow<'static, str>,
+        /// What should be there.
+        expected: Cow<'static, str>,
+    },
+    /// JSON, but not an object.
+    NotAnObject,
+    /// Not JSON.
+    Syntax {
+        /// Where it stops being JSON, in bytes from the beginning.
+        offset: usize,
+        /// What should be there.
+        expected: &'static str,
+    },
+}
+
+impl EventError {
+    pub(super) const fn invalid(field: &'static str, expected: &'static str) -> Self {
+        Self::Invalid {
+            field: Cow::Borrowed(field),
+            expected: Cow::Borrowed(expected),
+        }
+    }
+
+    pub(super) const fn missing(field: &'static str, expected: &'static str) -> Self {
+        Self::Missing {
+            field: Cow::Borrowed(field),
+            expected: Cow::Borrowed(expected),
+        }
+    }
+
+    /// The path of the field at fault, such as `payload.profile`; `None` where the body as a whole
+    /// is no event.
+    pub fn field(&self) -> Option<&str> {
+        match self {
+            Self::Duplicate { field }
+            | Self::Invalid { field, .. }
+            | Self::Missing { field, .. } => Some(field),
+            Self::Deep { .. } | Self::Encoding { .. } | Self::NotAnObject | Self::Syntax { .. } => {
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for EventError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deep { limit } => write!(f, "the body is nested deeper than {limit} levels"),
+            Self::Duplicate { field } => write!(f, "`{field}` is there twice"),
+            Self::Encoding { offset } => write!(f, "the body is not UTF-8 at byte {offset}"),
+            Self::Invalid { field, expected } => {
+                write!(f, "`{field}` must be {expected}")
+            }
+            Self::Missing { field, expected } => {
+                write!(f, "`{field}` is missing, expected {expected}")
+            }
+            Self::NotAnObject => f.write_str("the body is not a JSON object"),
+            Self::Syntax { offset, expected } => {
+                write!(
+                    f,
+                    "the body is not JSON at byte {offset}, expected {expected}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for EventError {}
+
+/// 400, with the path of the field at fault as the member `field`.
+impl Refusal for EventError {
+    fn problem(&self) -> Problem {
+        let problem = Problem::new(StatusCode::BAD_REQUEST).detail(self.to_string());
+        match self.field() {
+            Some(field) => problem.member("field", field.to_owned()),
+            None => problem,
+        }
+    }
+}
+
+impl From<EventError> for Problem {
+    fn from(error: EventError) -> Self {
+        error.problem()
+    }
+}

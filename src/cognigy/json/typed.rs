@@ -1,0 +1,157 @@
+use super::scan::MAX_DEPTH;
+use crate::cognigy::EventError;
+use serde::Deserialize;
+use std::{borrow::Cow, fmt::Write as _};
+
+/// The longest path that an error carries, in bytes: keys of a map come from the sender.
+const MAX_PATH: usize = 128;
+
+/// Types `json`, which stands at `within` in the body (empty, or ends with a dot).
+pub(in crate::cognigy) fn typed<'de, T: Deserialize<'de>>(
+    json: &'de str,
+    within: &'static str,
+) -> Result<T, EventError> {
+    // Paths cost an allocation per key: they are asked for only once something is wrong.
+    serde_json::from_str(json).or_else(|_| {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let path = error.path().to_string();
+            let message = error.into_inner().to_string();
+            explain(within, &path, &message)
+        })
+    })
+}
+
+/// What a `serde_json` message says, without the values that it quotes.
+fn explain(within: &str, path: &str, message: &str) -> EventError {
+    // The path of the whole is `.`.
+    let path = if path == "." { "" } else { path };
+    let quoted = |prefix| {
+        let name = str::strip_prefix(message, prefix)?;
+        name.split_once('`').map(|(name, _)| name)
+    };
+
+    if let Some(name) = quoted("missing field `") {
+        return EventError::Missing {
+            field: join(within, path, name).into(),
+            expected: Cow::Borrowed("a value"),
+        };
+    }
+    if let Some(name) = quoted("duplicate field `") {
+        return EventError::Duplicate {
+            field: join(within, path, name).into(),
+        };
+    }
+    if message.starts_with("recursion limit") {
+        return EventError::Deep { limit: MAX_DEPTH };
+    }
+    let expected = if message.contains("surrogate") || message.contains("hex escape") {
+        Cow::Borrowed("text without lone surrogates")
+    } else if message.starts_with("number out of range") {
+        Cow::Borrowed("a number in range")
+    } else {
+        expectation(message).map_or(Cow::Borrowed("a value of its type"), Cow::Owned)
+    };
+    EventError::Invalid {
+        field: join(within, path, "").into(),
+        expected,
+    }
+}
+
+/// What the type expected, by serde's own wordings. The value is quoted before it, so the last
+/// ", expected " is serde's.
+fn expectation(message: &str) -> Option<String> {
+    const WORDINGS: [&str; 5] = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant `",
+        "unknown field `",
+    ];
+    if !WORDINGS.iter().any(|start| message.starts_with(start)) {
+        return None;
+    }
+    let (_, expected) = message.rsplit_once(", expected ")?;
+    let (expected, _) = expected.rsplit_once(" at line ").unwrap_or((expected, ""));
+    Some(expected.to_owned())
+}
+
+/// `within`, `path` and `name` as one path, on one line and of bounded length.
+fn join(within: &str, path: &str, name: &str) -> String {
+    let mut all = String::from(within);
+    all.push_str(path);
+    if !path.is_empty() && !name.is_empty() {
+        all.push('.');
+    }
+    all.push_str(name);
+
+    let mut out = String::with_capacity(all.len().min(MAX_PATH));
+    for char in all.trim_end_matches('.').chars() {
+        if out.len() >= MAX_PATH {
+            out.push('…');
+            break;
+        }
+        if char.is_control() {
+            // Writing to a `String` cannot fail.
+            let _ = write!(out, "{}", char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "only the errors are looked at")]
+    struct Profile {
+        name: String,
+        age: Option<u8>,
+        tags: Option<Vec<Tag>>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Tag {
+        New,
+        Old,
+    }
+
+    fn message(json: &str) -> String {
+        typed::<Profile>(json, "payload.").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn errors_name_the_path_and_never_the_value() {
+        let secret = r#"{"name":"n","age":"s3cret, expected nothing"}"#;
+        assert_eq!(message(secret), "`payload.age` must be u8");
+        assert_eq!(
+            message(r#"{"name":"n","tags":["new","s3cret"]}"#),
+            "`payload.tags[1]` must be `new` or `old`"
+        );
+        assert_eq!(message("{}"), "`payload.name` is missing, expected a value");
+        assert_eq!(
+            message(r#"{"name":"a","name":"b"}"#),
+            "`payload.name` is there twice"
+        );
+        assert_eq!(
+            message(r#"{"name":"\ud800"}"#),
+            "`payload.name` must be text without lone surrogates"
+        );
+        assert_eq!(message("7"), "`payload` must be struct Profile");
+    }
+
+    #[test]
+    fn a_path_from_the_sender_is_bounded_and_on_one_line() {
+        let key = format!("a\\n{}", "b".repeat(1000));
+        let json = format!(r#"{{"{key}":"x"}}"#);
+        let error = typed::<BTreeMap<String, u8>>(&json, "payload.").unwrap_err();
+        let field = error.field().unwrap();
+        assert!(field.starts_with(r"payload.a\nbbb"), "{field}");
+        assert!(field.len() < MAX_PATH + 8, "{field}");
+    }
+}

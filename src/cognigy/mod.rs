@@ -1,0 +1,134 @@
+//! Typed NICE Cognigy events, and the answers to them.
+//!
+//! # Two contracts
+//!
+//! What is written about Cognigy webhooks describes two different things:
+//!
+//! - **The documents' contract** ([`event`]): signed webhooks as five tutorials describe them,
+//!   called S0 to S4 here. Two of them say what arrives. S3 ("Implementing Resilient NICE Cognigy
+//!   Webhook Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook
+//!   Events with Python") the [`Envelope`]. Neither these events, nor the `X-Cognigy-Signature`
+//!   header that signs them, nor the routes of S0 to S4 have a trace in what the vendor publishes:
+//!   this is what gateways and shims built after those tutorials send.
+//! - **The official platform** ([`platform`]): the [`WebhookDelivery`] that Cognigy.AI's Webhook
+//!   Endpoint posts for each output. It has no signature, no event id and no time; the endpoint
+//!   authenticates with HTTP Basic.
+//!
+//! They are told apart by route, never by guessing: [`CognigyEvent`] reads the first contract,
+//! [`WebhookDelivery`] the second.
+//!
+//! # What survives
+//!
+//! Types and fields that this crate does not know are no errors, and `raw()` gives the bytes as
+//! they came. The open part (`payload`, `variables`, `AIOutput.data`) is checked to be JSON and
+//! left as it is until `payload_as` types it. Reading an event copies nothing.
+//!
+//! # What is refused
+//!
+//! With [`EventError`], which is a 400 naming the field and what was expected there, and never
+//! quotes a value: what is not JSON in UTF-8 (a byte order mark included), not an object, nested
+//! deeper than 128 levels; a documented field that is missing, there twice, or of another type; an
+//! id with control characters, a key (`eventId`, `conversationId`) that is empty or longer than 255
+//! bytes. `null` stands for an optional field that is absent.
+//!
+//! # Order
+//!
+//! Outside: the signature layer, which needs the buffer layer, and the idempotency layer. Parsing
+//! before verifying means parsing what anyone sends.
+//!
+//! # Examples
+//!
+//! ```
+//! use serde::Deserialize;
+//! use tower_webhook::cognigy::{Ack, CognigyEvent, Envelope, EventError, EventType};
+//!
+//! #[derive(Deserialize)]
+//! struct UserInput<'a> {
+//!     input: &'a str,
+//! }
+//!
+//! fn handle(event: &Envelope) -> Result<Ack, EventError> {
+//!     match event.event_type() {
+//!         EventType::UserInputReceived => {
+//!             let UserInput { input } = event.payload_as()?;
+//!             println!("{} says {input}", event.contact_id().unwrap_or("somebody"));
+//!         }
+//!         // New types are acknowledged: refusing them makes the sender repeat them.
+//!         other => println!("ignored: {other}"),
+//!     }
+//!     Ok(Ack::accepted())
+//! }
+//!
+//! let event = CognigyEvent::from_bytes(
+//!     r#"{"eventId":"evt_1","timestamp":"2024-01-15T10:00:00Z","type":"USER_INPUT_RECEIVED",
+//!         "payload":{"input":"hello"},"userId":"u-1"}"#,
+//! )?;
+//! let CognigyEvent::Envelope(envelope) = &event else { unreachable!() };
+//! assert_eq!(handle(envelope)?, Ack::accepted());
+//!
+//! let error = CognigyEvent::from_bytes(
+//!     r#"{"eventId":"evt_2","timestamp":"2024-01-15T10:00:00Z","type":"PROFILE_UPDATED","payload":{}}"#,
+//! )
+//! .unwrap_err();
+//! assert_eq!(error.field(), Some("payload.profile"));
+//! # Ok::<_, EventError>(())
+//! ```
+//! # In axum
+//!
+//! With the feature `axum`, [`CognigyEvent`], [`Envelope`], [`DialogEvent`] and [`WebhookDelivery`]
+//! are extractors. They give an event only where [`signature::Verified`](crate::signature) says
+//! that a layer outside has checked who sends; without it they answer 500, because a route that
+//! forgot the layer would take orders from anyone. `Unverified` skips that check. Bad bodies are
+//! answered with `application/problem+json`: 400 for a bad event, 413 for one that is too long. A
+//! body that a layer outside has buffered is taken as it is, under that layer's limit and without a
+//! copy; any other is read up to 1 MiB, whatever axum's `DefaultBodyLimit` says.
+//!
+//! ```
+//! # #[cfg(all(feature = "axum", feature = "signature"))]
+//! # tokio_test::block_on(async {
+//! use axum::{Router, body::Body, http::Request, routing::post};
+//! use tower::{ServiceBuilder, ServiceExt};
+//! use tower_webhook::cognigy::{Ack, WebhookDelivery};
+//! use tower_webhook::signature::scheme::BasicAuth;
+//! use tower_webhook::{BoxError, BufferBodyLayer, SignatureVerifyLayer};
+//!
+//! async fn on_output(delivery: WebhookDelivery) -> Ack {
+//!     println!("session {} says {:?}", delivery.session_id(), delivery.text());
+//!     Ack::accepted()
+//! }
+//!
+//! let app: Router = Router::new().route("/webhooks/cognigy/endpoint", post(on_output)).layer(
+//!     ServiceBuilder::new() // outermost first
+//!         .layer(BufferBodyLayer::new(1 << 20))
+//!         .layer(SignatureVerifyLayer::new(BasicAuth::new("cognigy", "a long random text")?)),
+//! );
+//!
+//! let request = Request::post("/webhooks/cognigy/endpoint")
+//!     .header("authorization", "Basic Y29nbmlneTphIGxvbmcgcmFuZG9tIHRleHQ=")
+//!     .body(Body::from(
+//!         r#"{"userId":"u","sessionId":"s","AIOutput":{"text":"Hello!","traceId":"t"}}"#,
+//!     ))?;
+//! assert_eq!(app.oneshot(request).await?.status(), 200);
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
+
+mod answer;
+mod error;
+pub mod event;
+#[cfg(feature = "axum")]
+mod extract;
+mod json;
+pub mod platform;
+
+#[cfg(feature = "axum")]
+pub use self::extract::{EventRejection, Unverified};
+pub use self::{
+    answer::{Ack, DialogAnswer, LookupVariables},
+    error::EventError,
+};
+#[doc(no_inline)]
+pub use self::{
+    event::{CognigyEvent, DialogEvent, Envelope, EventType},
+    platform::{Source, WebhookDelivery},
+};
