@@ -81,8 +81,8 @@ impl Verified {
         self.key.as_ref().map(KeyLabel::as_str)
     }
 
-    pub(super) const fn key(&self) -> Option<&KeyLabel> {
-        self.key.as_ref()
+    pub(super) const fn key(&self) -> Option<KeyLabel> {
+        self.key
     }
 
     /// The id of the message, if the signature covers one: fit to be an idempotency key.
