@@ -29,6 +29,14 @@ impl Encoding {
         }
     }
 
+    /// The length of a tag in characters.
+    pub(crate) const fn length(self) -> usize {
+        match self {
+            Self::Base64 => 44,
+            Self::Hex | Self::HexAnyCase => 64,
+        }
+    }
+
     pub(crate) fn encode_append(self, tag: &Tag, out: &mut String) {
         match self {
             Self::Base64 => data_encoding::BASE64.encode_append(tag, out),
