@@ -156,7 +156,18 @@ where
 fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
     let mut add = |group, name, run| variants.push(Variant { group, name, run });
+    schemes(&mut add);
+    parts(&mut add);
+    layers(&mut add);
+    peers(&mut add);
+    variants
+}
 
+/// Takes a group, a name and what is measured.
+type Add<'a> = &'a mut dyn FnMut(&'static str, &'static str, Box<dyn Fn()>);
+
+/// Each scheme over the bare MAC of the same bytes by the same code.
+fn schemes(add: Add<'_>) {
     for (label, backend) in backends() {
         let secrets = || Secrets::from(Secret::new(KEY)).backend(backend);
         let base64 = || {
@@ -214,8 +225,10 @@ fn variants() -> Vec<Variant> {
         let scheme = || StandardWebhooks::new(base64()).unwrap();
         add(group, "standard webhooks", verify(scheme()));
     }
+}
 
-    // What a verification costs beside its MAC, taken apart.
+/// What a verification costs beside its MAC, taken apart.
+fn parts(add: Add<'_>) {
     let clock = WallClock::system();
     add("parts", "nothing", Box::new(|| {}));
     add(
@@ -236,7 +249,10 @@ fn variants() -> Vec<Variant> {
             black_box(message.header(&name)).unwrap();
         }),
     );
+}
 
+/// The whole layer over a service that does nothing. Credentials have no MAC.
+fn layers(add: Add<'_>) {
     let group = "layer";
     let request = signed(&GitHub::new(KEY).unwrap());
     let bare = service_fn(no_op);
@@ -279,8 +295,10 @@ fn variants() -> Vec<Variant> {
             assert!(black_box(future.as_mut().poll(&mut cx)).is_ready());
         }),
     );
+}
 
-    // The peers, in their own words. They use `sha2` or a hash of their own.
+/// The peers, in their own words. They use `sha2` or a hash of their own.
+fn peers(add: Add<'_>) {
     let group = "peers";
     add(
         group,
@@ -346,7 +364,6 @@ fn variants() -> Vec<Variant> {
             });
         }),
     );
-    variants
 }
 
 /// A request whose signature is renewed before it is stale: the peers read the system's clock.

@@ -9,25 +9,18 @@ use subtle::ConstantTimeEq;
 pub(crate) type Tag = [u8; 32];
 
 /// The code that computes HMAC-SHA256. Results are the same; speed is not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
     /// aws-lc through `aws-lc-rs`, the default where feature `aws-lc-rs` is on.
     ///
-    /// On a processor without SHA extensions it takes 0.55 of the time (November 2026).
+    /// On a processor without SHA extensions it takes 0.57 of the time (November 2026).
     #[cfg(feature = "aws-lc-rs")]
+    #[default]
     AwsLc,
     /// `hmac` and `sha2`, pure Rust.
+    #[cfg_attr(not(feature = "aws-lc-rs"), default)]
     RustCrypto,
-}
-
-impl Default for Backend {
-    fn default() -> Self {
-        #[cfg(feature = "aws-lc-rs")]
-        return Self::AwsLc;
-        #[cfg(not(feature = "aws-lc-rs"))]
-        Self::RustCrypto
-    }
 }
 
 /// A secret after the two blocks that depend on it alone: computed once, copied for each message.

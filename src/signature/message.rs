@@ -105,12 +105,13 @@ impl<'a> Message<'a> {
     pub(super) fn find<const N: usize>(&self, names: [&HeaderName; N]) -> [Found<'a>; N] {
         let mut found = [Found::None; N];
         if self.headers.len() <= FEW {
-            // Hashing a name takes 20-40 ns here, one pass over a usual request less than that for
-            // all the names of a scheme (November 2026).
+            // To hash one name takes as long as to pass over the ten headers of a usual request,
+            // and a scheme has up to three (November 2026: 28 and 23 ns).
             for (name, value) in self.headers {
                 for (found, wanted) in found.iter_mut().zip(names) {
                     if name == wanted {
                         found.add(value);
+                        break;
                     }
                 }
             }

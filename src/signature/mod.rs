@@ -1,6 +1,6 @@
 //! Refuse what is not signed; sign what is sent.
 //!
-//! [`SignatureVerifyLayer`] lets a request pass when a [scheme](scheme) finds that someone who
+//! [`SignatureVerifyLayer`] lets a request pass when a [`scheme`] finds that someone who
 //! holds one of its keys signed exactly these bytes, recently. [`SignLayer`] writes the headers
 //! that such a layer verifies.
 //!

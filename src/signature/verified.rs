@@ -32,6 +32,7 @@ impl Verified {
     ///
     /// Add what the signature covers: the layers behind trust it.
     #[must_use]
+    #[inline]
     pub const fn new(scheme: &'static str) -> Self {
         Self {
             scheme,
@@ -44,6 +45,7 @@ impl Verified {
 
     /// The key that made the signature.
     #[must_use]
+    #[inline]
     pub fn with_key(mut self, label: KeyLabel) -> Self {
         self.key = Some(label);
         self
@@ -52,6 +54,7 @@ impl Verified {
     /// The id of the message, **covered by the signature**. A value outside visible ASCII is no id
     /// and reads as none.
     #[must_use]
+    #[inline]
     pub fn with_id(mut self, id: HeaderValue) -> Self {
         self.id = Some(id);
         self
@@ -59,6 +62,7 @@ impl Verified {
 
     /// The time of the message in seconds since 1970, **covered by the signature**.
     #[must_use]
+    #[inline]
     pub const fn with_timestamp(mut self, unix_seconds: u64) -> Self {
         self.timestamp = Some(unix_seconds);
         self
@@ -66,6 +70,7 @@ impl Verified {
 
     /// The time that somebody wrote beside the signature.
     #[must_use]
+    #[inline]
     pub const fn with_claimed_timestamp(mut self, unix_seconds: u64) -> Self {
         self.claimed_timestamp = Some(unix_seconds);
         self
@@ -81,8 +86,8 @@ impl Verified {
         self.key.as_ref().map(KeyLabel::as_str)
     }
 
-    pub(super) const fn key(&self) -> Option<&KeyLabel> {
-        self.key.as_ref()
+    pub(super) const fn key(&self) -> Option<KeyLabel> {
+        self.key
     }
 
     /// The id of the message, if the signature covers one: fit to be an idempotency key.

@@ -265,7 +265,7 @@ async fn a_scheme_can_be_yours() {
             if message.header(&HEADER)? != message.body().len().to_string().as_str() {
                 return Err(SignatureError::Mismatch);
             }
-            Ok(Verified::new("length").with_key(KeyLabel::new("mine")))
+            Ok(Verified::new("length").with_key(KeyLabel::new("mine").unwrap()))
         }
         fn replay_window(&self) -> Option<Duration> {
             Some(Duration::from_secs(1))

@@ -34,12 +34,21 @@ impl Grammar {
         candidates: &mut Candidates,
     ) -> Result<(&'a [u8], u64), Defect> {
         let mut found = None;
-        for item in text.split(|&byte| char::from(byte) == self.separator) {
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            // A signature has one length: no need to look for its end.
+            if let Some((tag, after)) = self.signature_at(text, encoding) {
+                candidates.push(Some(tag))?;
+                rest = after;
+                continue;
+            }
+            let item;
+            (item, rest) = self.split(text);
             let equals = item.iter().position(|&byte| byte == b'=');
             let (name, value) = item.split_at(equals.ok_or(Defect::Syntax)?);
             let value = &value[1..];
             if name == self.signature.as_bytes() {
-                candidates.push(encoding.decode(value))?;
+                return Err(Defect::Encoding);
             } else if name == self.timestamp.as_bytes() {
                 // Libraries disagree on which of two counts.
                 if found.is_some() {
@@ -55,6 +64,36 @@ impl Grammar {
             return Err(Defect::NoCandidate);
         }
         found.ok_or(Defect::Timestamp)
+    }
+
+    /// The signature that `text` begins with, if it does, and what comes after its separator.
+    #[inline]
+    fn signature_at<'a>(
+        &self,
+        text: &'a [u8],
+        encoding: Encoding,
+    ) -> Option<(Tag, Option<&'a [u8]>)> {
+        let text = text.strip_prefix(self.signature.as_bytes())?;
+        let (tag, after) = text
+            .strip_prefix(b"=")?
+            .split_at_checked(encoding.length())?;
+        let after = match after.split_first() {
+            None => None,
+            Some((&byte, after)) if char::from(byte) == self.separator => Some(after),
+            Some(_) => return None,
+        };
+        Some((encoding.decode(tag)?, after))
+    }
+
+    /// The first item, and what comes after its separator.
+    fn split<'a>(&self, text: &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
+        match text
+            .iter()
+            .position(|&byte| char::from(byte) == self.separator)
+        {
+            Some(end) => (&text[..end], Some(&text[end + 1..])),
+            None => (text, None),
+        }
     }
 
     pub(super) fn write(

@@ -76,6 +76,7 @@ mod cognigy;
 mod credential;
 mod fields;
 mod generic;
+mod generic_builder;
 mod github;
 mod shopify;
 mod slack;
@@ -87,7 +88,8 @@ pub use self::{
     any_of::AnyOf,
     basic::BasicAuth,
     cognigy::{Cognigy, CognigyFormat},
-    generic::{Generic, GenericBuilder, KeyRule, Piece},
+    generic::{Generic, Piece},
+    generic_builder::{GenericBuilder, KeyRule},
     github::GitHub,
     shopify::Shopify,
     slack::Slack,

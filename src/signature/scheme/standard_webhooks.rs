@@ -10,7 +10,7 @@ use crate::{
     signature::{
         Backend, Defect, Encoding, Keys, Message, MessageId, Outgoing, Secret, Secrets, SignError,
         SignScheme, SignatureError, Tolerance, Verified,
-        keyring::{Entry, Keyring, mac_key},
+        keyring::{Keyring, mac_key},
         mac::{MacKey, Tag, equal},
         secret, timestamp,
     },
@@ -206,52 +206,42 @@ fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
     mac_key(&decode(text)?, backend).map(Key::Mac)
 }
 
-/// The signatures of one header.
-struct Signatures {
-    v1: Candidates,
-    #[cfg(feature = "ed25519")]
-    v1a: V1a,
-}
-
-impl Signatures {
-    /// Passes over versions that are not ours, `v1a` among them where we hold no such key.
-    #[inline]
-    fn read(text: &[u8], keys: &[Entry<Key>]) -> Result<Self, Defect> {
-        #[cfg(feature = "ed25519")]
-        let verifies_v1a = keys
-            .iter()
-            .any(|entry| matches!(entry.key, Key::Ed25519(_)));
-        #[cfg(not(feature = "ed25519"))]
-        let _ = keys;
-
-        let mut signatures = Self {
-            v1: Candidates::new(),
-            #[cfg(feature = "ed25519")]
-            v1a: V1a::default(),
-        };
-        for (at, item) in text.split(|&byte| byte == b' ').enumerate() {
-            if at >= MAX {
-                return Err(Defect::TooManySignatures);
-            }
-            if let Some(base64) = item.strip_prefix(b"v1,") {
-                signatures.v1.push(Encoding::Base64.decode(base64))?;
-                continue;
-            }
-            #[cfg(feature = "ed25519")]
-            if let Some(base64) = item.strip_prefix(b"v1a,")
-                && verifies_v1a
-            {
-                signatures.v1a.push(base64)?;
-                continue;
-            }
-            // Some other version: a name, a comma, and what only that version can tell.
-            match item.iter().position(|&byte| byte == b',') {
-                None | Some(0) => return Err(Defect::Syntax),
-                Some(_) => {}
-            }
-        }
-        Ok(signatures)
+/// Reads the signatures of one header. Passes over versions that are not ours, `v1a` among them
+/// where we hold no such key and gave no room.
+#[inline]
+fn read_signatures(
+    text: &[u8],
+    v1: &mut Candidates,
+    #[cfg(feature = "ed25519")] mut v1a: Option<&mut V1a>,
+) -> Result<(), Defect> {
+    // The usual header, one `v1`, without a look for spaces. What is not that goes the long way.
+    if let Some(base64) = text.strip_prefix(b"v1,")
+        && let Some(tag) = Encoding::Base64.decode(base64)
+    {
+        return v1.push(Some(tag));
     }
+    for (at, item) in text.split(|&byte| byte == b' ').enumerate() {
+        if at >= MAX {
+            return Err(Defect::TooManySignatures);
+        }
+        if let Some(base64) = item.strip_prefix(b"v1,") {
+            v1.push(Encoding::Base64.decode(base64))?;
+            continue;
+        }
+        #[cfg(feature = "ed25519")]
+        if let Some(base64) = item.strip_prefix(b"v1a,")
+            && let Some(v1a) = &mut v1a
+        {
+            v1a.push(base64)?;
+            continue;
+        }
+        // Some other version: a name, a comma, and what only that version can tell.
+        match item.iter().position(|&byte| byte == b',') {
+            None | Some(0) => return Err(Defect::Syntax),
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }
 
 /// The `v1a` signatures of one header.
@@ -312,27 +302,42 @@ impl Scheme for StandardWebhooks {
             message.body(),
         ];
         let keys = self.keys.read();
-        let signatures = Signatures::read(signature.as_bytes(), &keys).map_err(malformed)?;
-
-        #[cfg(feature = "ed25519")]
-        let v1a = signatures.v1a.iter().next().is_some();
+        let mut v1 = Candidates::new();
         #[cfg(not(feature = "ed25519"))]
-        let v1a = false;
+        let has_v1a = {
+            read_signatures(signature.as_bytes(), &mut v1).map_err(malformed)?;
+            false
+        };
+        #[cfg(feature = "ed25519")]
+        let mut v1a = None;
+        #[cfg(feature = "ed25519")]
+        let has_v1a = {
+            if keys
+                .iter()
+                .any(|entry| matches!(entry.key, Key::Ed25519(_)))
+            {
+                v1a = Some(V1a::default());
+            }
+            read_signatures(signature.as_bytes(), &mut v1, v1a.as_mut()).map_err(malformed)?;
+            v1a.as_ref().is_some_and(|v1a| v1a.iter().next().is_some())
+        };
         let mut usable = false;
         let matched = keys.iter().find(|entry| match &entry.key {
             Key::Mac(key) => {
                 // A `v1a` that fails is not rescued by a `v1`.
-                if v1a || signatures.v1.as_slice().is_empty() {
+                if has_v1a || v1.as_slice().is_empty() {
                     return false;
                 }
                 usable = true;
                 let tag: Tag = key.tag(&content);
-                signatures.v1.as_slice().iter().any(|v1| equal(v1, &tag))
+                v1.as_slice().iter().any(|v1| equal(v1, &tag))
             }
             #[cfg(feature = "ed25519")]
             Key::Ed25519(key) => {
-                usable |= v1a;
-                signatures.v1a.iter().any(|v1a| key.verify(&content, v1a))
+                usable |= has_v1a;
+                v1a.iter()
+                    .flat_map(V1a::iter)
+                    .any(|v1a| key.verify(&content, v1a))
             }
         });
         let label = match matched {

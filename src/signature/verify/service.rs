@@ -34,7 +34,7 @@ where
         match self.settings.verify(&req) {
             Ok((verified, claim)) => {
                 let label = if self.settings.label_responses {
-                    verified.key().cloned()
+                    verified.key()
                 } else {
                     None
                 };
