@@ -51,10 +51,10 @@ impl Writer {
         loop {
             match self.queue.recv_timeout(IDLE) {
                 Ok(first) => group.push_back(first),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => match self.tidy() {
+                    Some(first) => group.push_back(first),
+                    None => continue,
+                },
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while group.len() < self.settings.with.max_per_commit {
@@ -106,11 +106,12 @@ impl Writer {
         let durable = group
             .iter()
             .any(|operation| operation.durability() == Durability::Durable);
-        let begun = self.begin(if durable {
+        let level = if durable {
             Durability::Durable
         } else {
             Durability::Relaxed
-        });
+        };
+        let begun = self.begin(level, self.settings.with.busy_timeout);
         let file = match (begun, &self.file) {
             (Ok(()), Some(file)) => file,
             (begun, _) => {
@@ -149,7 +150,7 @@ impl Writer {
     }
 
     /// Begins a transaction, and opens the file again where it must be.
-    fn begin(&mut self, level: Durability) -> Result<(), DatabaseError> {
+    fn begin(&mut self, level: Durability, patience: Duration) -> Result<(), DatabaseError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -168,23 +169,19 @@ impl Writer {
         begun
             .and_then(|()| {
                 self.level = level;
-                file.connection
-                    .prepare_cached("BEGIN IMMEDIATE")?
-                    .execute([])
+                file.begin(&self.settings, patience)
             })
-            .map(drop)
             .map_err(DatabaseError::from_driver)
     }
 
-    /// Chores of an idle database: as long as there is something to do, and nothing more urgent.
-    fn tidy(&mut self) {
+    /// Chores of an idle database, until they are done or an operation arrives.
+    fn tidy(&mut self) -> Option<Queued> {
         while self.sweep() {
-            // `sweep` is short; what arrived meanwhile has waited for one of them.
             if let Ok(operation) = self.queue.try_recv() {
-                let mut group = VecDeque::from([operation]);
-                self.commit(&mut group);
+                return Some(operation);
             }
         }
+        None
     }
 
     /// One turn of the chores. `true` when there is more to do.
@@ -195,8 +192,9 @@ impl Writer {
                 Some(file) => chore.due(&file.connection).unwrap_or(false),
                 None => false,
             };
-            // What is swept and lost with the power is swept again.
-            if !due || self.begin(Durability::Relaxed).is_err() {
+            // What is swept and lost with the power is swept again, and another process that holds
+            // the file is not waited for.
+            if !due || self.begin(Durability::Relaxed, Duration::ZERO).is_err() {
                 continue;
             }
             let Some(file) = &self.file else { continue };
