@@ -84,7 +84,12 @@ impl Writer {
         let mut done = Vec::with_capacity(group.len());
         let committed = self.run(group, &mut done);
         if let Err(error) = &committed {
-            trouble!("sqlite", "a commit failed", error = error);
+            trouble!(
+                "sqlite",
+                "a commit failed",
+                kind = error.kind().as_str(),
+                cause = cause(error)
+            );
             let stuck = |file: &File| !file.connection.is_autocommit();
             if lost(error.kind()) || self.file.as_ref().is_some_and(stuck) {
                 self.file = None;
@@ -201,11 +206,19 @@ impl Writer {
             let swept = chore
                 .sweep(&file.connection, TURN_ROWS)
                 .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows));
-            match swept {
+            match swept.map_err(DatabaseError::from_driver) {
                 Ok(rows) => more |= rows == TURN_ROWS,
-                Err(_error) => {
-                    trouble!("sqlite", "a chore failed", error = _error);
+                Err(error) => {
+                    trouble!(
+                        "sqlite",
+                        "a chore failed",
+                        kind = error.kind().as_str(),
+                        cause = cause(&error)
+                    );
                     roll_back(file);
+                    if lost(error.kind()) {
+                        self.file = None;
+                    }
                 }
             }
         }
@@ -254,4 +267,10 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
         kind,
         DatabaseErrorKind::Corrupt | DatabaseErrorKind::ReadOnly | DatabaseErrorKind::Unavailable
     )
+}
+
+/// What the driver said, for the log: it names tables and columns, and no value.
+#[cfg(feature = "tracing")]
+fn cause(error: &DatabaseError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }
