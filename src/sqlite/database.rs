@@ -178,7 +178,8 @@ impl Database {
     }
 
     /// Runs `work` in the reading thread. Its statements see one state of the database, and
-    /// cannot change it. It holds up other reads, and no write.
+    /// cannot change it. It holds up other reads, and no write; but while it runs the log cannot
+    /// be folded into the file, and grows.
     ///
     /// # Errors
     ///

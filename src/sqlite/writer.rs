@@ -51,10 +51,10 @@ impl Writer {
         loop {
             match self.queue.recv_timeout(IDLE) {
                 Ok(first) => group.push_back(first),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
-                    continue;
-                }
+                Err(RecvTimeoutError::Timeout) => match self.tidy() {
+                    Some(first) => group.push_back(first),
+                    None => continue,
+                },
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             while group.len() < self.settings.with.max_per_commit {
@@ -84,7 +84,12 @@ impl Writer {
         let mut done = Vec::with_capacity(group.len());
         let committed = self.run(group, &mut done);
         if let Err(error) = &committed {
-            trouble!("sqlite", "a commit failed", error = error);
+            trouble!(
+                "sqlite",
+                "a commit failed",
+                kind = error.kind().as_str(),
+                cause = cause(error)
+            );
             let stuck = |file: &File| !file.connection.is_autocommit();
             if lost(error.kind()) || self.file.as_ref().is_some_and(stuck) {
                 self.file = None;
@@ -106,11 +111,12 @@ impl Writer {
         let durable = group
             .iter()
             .any(|operation| operation.durability() == Durability::Durable);
-        let begun = self.begin(if durable {
+        let level = if durable {
             Durability::Durable
         } else {
             Durability::Relaxed
-        });
+        };
+        let begun = self.begin(level, self.settings.with.busy_timeout);
         let file = match (begun, &self.file) {
             (Ok(()), Some(file)) => file,
             (begun, _) => {
@@ -149,7 +155,7 @@ impl Writer {
     }
 
     /// Begins a transaction, and opens the file again where it must be.
-    fn begin(&mut self, level: Durability) -> Result<(), DatabaseError> {
+    fn begin(&mut self, level: Durability, patience: Duration) -> Result<(), DatabaseError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -168,23 +174,19 @@ impl Writer {
         begun
             .and_then(|()| {
                 self.level = level;
-                file.connection
-                    .prepare_cached("BEGIN IMMEDIATE")?
-                    .execute([])
+                file.begin(&self.settings, patience)
             })
-            .map(drop)
             .map_err(DatabaseError::from_driver)
     }
 
-    /// Chores of an idle database: as long as there is something to do, and nothing more urgent.
-    fn tidy(&mut self) {
+    /// Chores of an idle database, until they are done or an operation arrives.
+    fn tidy(&mut self) -> Option<Queued> {
         while self.sweep() {
-            // `sweep` is short; what arrived meanwhile has waited for one of them.
             if let Ok(operation) = self.queue.try_recv() {
-                let mut group = VecDeque::from([operation]);
-                self.commit(&mut group);
+                return Some(operation);
             }
         }
+        None
     }
 
     /// One turn of the chores. `true` when there is more to do.
@@ -195,19 +197,28 @@ impl Writer {
                 Some(file) => chore.due(&file.connection).unwrap_or(false),
                 None => false,
             };
-            // What is swept and lost with the power is swept again.
-            if !due || self.begin(Durability::Relaxed).is_err() {
+            // What is swept and lost with the power is swept again, and another process that holds
+            // the file is not waited for.
+            if !due || self.begin(Durability::Relaxed, Duration::ZERO).is_err() {
                 continue;
             }
             let Some(file) = &self.file else { continue };
             let swept = chore
                 .sweep(&file.connection, TURN_ROWS)
                 .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows));
-            match swept {
+            match swept.map_err(DatabaseError::from_driver) {
                 Ok(rows) => more |= rows == TURN_ROWS,
-                Err(_error) => {
-                    trouble!("sqlite", "a chore failed", error = _error);
+                Err(error) => {
+                    trouble!(
+                        "sqlite",
+                        "a chore failed",
+                        kind = error.kind().as_str(),
+                        cause = cause(&error)
+                    );
                     roll_back(file);
+                    if lost(error.kind()) {
+                        self.file = None;
+                    }
                 }
             }
         }
@@ -256,4 +267,10 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
         kind,
         DatabaseErrorKind::Corrupt | DatabaseErrorKind::ReadOnly | DatabaseErrorKind::Unavailable
     )
+}
+
+/// What the driver said, for the log: it names tables and columns, and no value.
+#[cfg(feature = "tracing")]
+fn cause(error: &DatabaseError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }

@@ -1,4 +1,4 @@
-//! A process that is killed has lost nothing that it acknowledged.
+//! A process that is killed, or whose disk refuses a write, has lost nothing that it acknowledged.
 
 use crate::support::{Ends, Home, TTL, child, childs_file, key};
 use bytes::Bytes;
@@ -64,13 +64,13 @@ async fn what_was_acknowledged_survives_a_kill() {
 async fn child_that_is_killed() {
     let Some(file) = childs_file() else { return };
     let store = SqliteStore::open(file).unwrap();
-    let life = std::process::id();
+    let process = std::process::id();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
         let store = store.clone();
         tasks.spawn(async move {
             for event in 0..100_000 {
-                let id = format!("{life}-{task}-{event}");
+                let id = format!("{process}-{task}-{event}");
                 let token = claim(&store, &id).await;
                 let answer = Bytes::from(format!("{id} {token}"));
                 let done = store.complete(&key(&id), token, answer, TTL).await.unwrap();
@@ -89,5 +89,81 @@ async fn claim(store: &SqliteStore, id: &str) -> Token {
     match store.begin(&key(id), None, LEASE).await.unwrap() {
         Begin::Acquired(token) => token,
         other => panic!("{id} is new: {other:?}"),
+    }
+}
+
+/// Under a limit on the size of files, which is lifted while the child runs: to SQLite an I/O error
+/// in the middle of a commit.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_system_refuses_is_told_and_passes_without_a_restart() {
+    let home = Home::new();
+    let limited = child("crash::child_with_a_limit", &home.file());
+    // An ignored signal stays ignored across `exec`; the write then fails instead.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 3000; exec \"$0\" \"$@\""])
+        .arg(limited.get_program())
+        .args(limited.get_args())
+        .env("TEST_DATABASE", home.file())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null());
+    let mut process = Ends(command.spawn().unwrap());
+    let mut kept = Vec::new();
+    let (mut refused, mut recovered) = (false, false);
+    for line in BufReader::new(process.0.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some(id) = line.strip_prefix("kept ") {
+            kept.push(id.to_owned());
+            recovered |= refused;
+        } else if line == "refused" && !refused {
+            refused = true;
+            let lifted = std::process::Command::new("prlimit")
+                .args(["--fsize=unlimited:", "--pid", &process.0.id().to_string()])
+                .status();
+            match lifted {
+                Ok(status) if status.success() => {}
+                // Nothing else can lift another process's limit.
+                other => return eprintln!("skipped, no prlimit: {other:?}"),
+            }
+        }
+    }
+    assert!(process.0.wait().unwrap().success());
+    assert!(refused, "the limit was never reached");
+    assert!(recovered, "it never worked again");
+    let store = home.store();
+    for id in &kept {
+        let found = store.begin(&key(id), None, LEASE).await.unwrap();
+        assert_eq!(found, Begin::Completed(large(id)), "{id}");
+    }
+}
+
+fn large(id: &str) -> Bytes {
+    id.repeat(20_000).into()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_with_a_limit() {
+    let Some(file) = childs_file() else { return };
+    let store = SqliteStore::open(file).unwrap();
+    let (mut event, mut refused, mut after) = (0, false, 0);
+    while after < 20 {
+        event += 1;
+        let id = format!("{event:04}");
+        let kept = match store.begin(&key(&id), None, LEASE).await {
+            Ok(Begin::Acquired(token)) => store.complete(&key(&id), token, large(&id), TTL).await,
+            Ok(other) => panic!("{id} is new: {other:?}"),
+            Err(error) => Err(error),
+        };
+        if let Ok(settled) = kept {
+            assert_eq!(settled, Settled::Done);
+            println!("\nkept {id}");
+            after += i32::from(refused);
+        } else {
+            refused = true;
+            println!("\nrefused");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert!(event < 5000, "neither refused nor recovered");
     }
 }

@@ -255,14 +255,14 @@ async fn a_read_sees_what_was_answered_before_it_and_one_state_throughout() {
         assert_eq!(database.read(count).await.unwrap(), id + 1);
     }
     let (go, wait) = std::sync::mpsc::channel();
-    let (began, begun) = std::sync::mpsc::channel();
+    let (running, started) = std::sync::mpsc::channel();
     let steady = database.read(move |transaction| {
         let before = count(transaction)?;
-        began.send(()).unwrap();
+        running.send(()).unwrap();
         wait.recv().unwrap();
         Ok((before, count(transaction)?))
     });
-    begun.recv().unwrap();
+    started.recv().unwrap();
     database.execute(insert(100)).await.unwrap();
     go.send(()).unwrap();
     assert_eq!(steady.await.unwrap(), (20, 20));

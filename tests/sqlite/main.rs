@@ -3,6 +3,8 @@
 //! left after a kill.
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+// Children of the tests speak through their stdout.
+#![allow(clippy::print_stdout)]
 
 mod contract;
 mod crash;

@@ -97,19 +97,13 @@ async fn a_full_disk_refuses_answers_until_there_is_room() {
     // Time makes room; nothing is restarted.
     clock.forward(TTL);
     until("there is room again", || async {
-        match store.begin(&key("again"), None, LEASE).await {
-            Ok(Begin::Acquired(token)) => {
-                matches!(
-                    store
-                        .complete(&key("again"), token, body.clone(), TTL)
-                        .await,
-                    Ok(Settled::Done)
-                )
-            }
-            _ => {
-                clock.forward(LEASE);
-                false
-            }
+        let again = key("again");
+        if let Ok(Begin::Acquired(token)) = store.begin(&again, None, LEASE).await {
+            let done = store.complete(&again, token, body.clone(), TTL).await;
+            matches!(done, Ok(Settled::Done))
+        } else {
+            clock.forward(LEASE);
+            false
         }
     })
     .await;

@@ -162,8 +162,8 @@ impl Store for SqliteStore {
     }
 }
 
-/// Future of [`SqliteStore::renew`], [`complete`](SqliteStore::complete) and
-/// [`release`](SqliteStore::release).
+/// Future of [`renew`](Store::renew), [`complete`](Store::complete) and
+/// [`release`](Store::release) of a [`SqliteStore`].
 ///
 /// # Cancel safety
 ///

@@ -12,7 +12,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Future of [`SqliteStore::begin`](super::SqliteStore::begin).
+/// Future of [`Store::begin`](crate::idempotency::Store::begin) of a
+/// [`SqliteStore`](super::SqliteStore).
 ///
 /// # Cancel safety
 ///
