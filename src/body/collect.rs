@@ -149,7 +149,11 @@ impl<B: Body> Collect<B> {
     /// what is too long to keep.
     #[cfg(feature = "idempotency")]
     pub(crate) fn into_rest(mut self) -> ([Bytes; 2], Option<HeaderMap>, B) {
-        ([self.chunks.take(), self.overflow], self.trailers, self.body)
+        (
+            [self.chunks.take(), self.overflow],
+            self.trailers,
+            self.body,
+        )
     }
 }
 

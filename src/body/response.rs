@@ -51,9 +51,7 @@ impl<B> ResponseBody<B> {
     }
 
     #[cfg(feature = "idempotency")]
-    pub(crate) fn resumed(
-        (read, trailers, rest): ([Bytes; 2], Option<HeaderMap>, B),
-    ) -> Self {
+    pub(crate) fn resumed((read, trailers, rest): ([Bytes; 2], Option<HeaderMap>, B)) -> Self {
         Self {
             kind: Kind::Resumed {
                 read,
