@@ -64,6 +64,12 @@ impl WallClock {
         u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Whole nanoseconds since 1970, zero before; enough until the year 2554.
+    #[cfg(feature = "moka")]
+    pub(crate) fn unix_nanos(&self) -> u64 {
+        u64::try_from(self.since_epoch().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn since_epoch(&self) -> Duration {
         self.now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }

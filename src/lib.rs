@@ -1,4 +1,5 @@
 //! Tower layers for webhooks.
+#![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(
     clippy::expect_used,

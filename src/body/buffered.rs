@@ -3,7 +3,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     convert::Infallible,
-    mem,
+    fmt, mem,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -12,7 +12,9 @@ use std::{
 ///
 /// `Request<BufferedBody>` is what the layers behind [`BufferBodyLayer`](super::BufferBodyLayer)
 /// take, so that the bytes that were verified are, by type, the bytes that are handled.
-#[derive(Clone, Debug, Default)]
+///
+/// `Debug` shows its length, not what is in it: requests end up in logs.
+#[derive(Clone, Default)]
 pub struct BufferedBody {
     data: Bytes,
     trailers: Option<HeaderMap>,
@@ -74,6 +76,15 @@ impl Body for BufferedBody {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.data.len() as u64)
+    }
+}
+
+impl fmt::Debug for BufferedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BufferedBody")
+            .field("len", &self.data.len())
+            .field("trailers", &self.trailers.as_ref().map(HeaderMap::len))
+            .finish()
     }
 }
 

@@ -15,13 +15,18 @@ use std::{
 /// frame ready must not hold its thread.
 const FRAMES_PER_POLL: usize = 128;
 
+/// The most that trailers may take, in bytes of names and values: what hyper allows a peer. A body
+/// that is all trailers would otherwise fill memory without ever being too long.
+const MAX_TRAILERS: usize = 16 << 10;
+
 /// Why a body could not be read into memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CollectError<E> {
     /// The body could not be read to its end: the peer or the transport failed while sending.
     Read(E),
-    /// Longer than the limit. Nothing was read when the declared length already said so.
+    /// Longer than the limit. Nothing was read when the declared length already said so. A body
+    /// whose trailers take more than 16 KiB is too long as well.
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
@@ -51,7 +56,6 @@ impl<E: std::error::Error + 'static> std::error::Error for CollectError<E> {
 /// # Cancel safety
 ///
 /// Dropping it drops the body and what was read of it; nothing else is held.
-#[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct Collect<B> {
@@ -62,13 +66,15 @@ pub struct Collect<B> {
     /// The chunk that went over the limit: kept for [`Collect::into_rest`].
     overflow: Bytes,
     trailers: Option<HeaderMap>,
+    /// Bytes of names and values in `trailers`.
+    trailers_len: usize,
 }
 
 /// Reads `body` to its end into memory, refusing more than `limit` bytes.
 ///
 /// A body that declares more than `limit` is refused before a byte of it is read; one that lies
 /// or does not say is stopped at the limit. A body that comes in one chunk, the common case, is
-/// not copied. Trailers are kept.
+/// not copied. Trailers are kept, up to 16 KiB of them.
 ///
 /// # Errors
 ///
@@ -94,11 +100,11 @@ pub fn collect<B: Body>(body: B, limit: usize) -> Collect<B> {
         chunks: Chunks::None,
         overflow: Bytes::new(),
         trailers: None,
+        trailers_len: 0,
     }
 }
 
 /// What has been read so far.
-#[derive(Debug)]
 enum Chunks {
     None,
     One(Bytes),
@@ -142,8 +148,12 @@ impl<B: Body> Collect<B> {
     /// What was read, in order, and the body that gives the rest: for a caller that passes on
     /// what is too long to keep.
     #[cfg(feature = "idempotency")]
-    pub(crate) fn into_rest(mut self) -> ([Bytes; 2], B) {
-        ([self.chunks.take(), self.overflow], self.body)
+    pub(crate) fn into_rest(mut self) -> ([Bytes; 2], Option<HeaderMap>, B) {
+        (
+            [self.chunks.take(), self.overflow],
+            self.trailers,
+            self.body,
+        )
     }
 }
 
@@ -182,9 +192,10 @@ impl<B: Body> Future for Collect<B> {
                 }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        match this.trailers {
-                            Some(all) => all.extend(trailers),
-                            None => *this.trailers = Some(trailers),
+                        *this.trailers_len += trailers_len(&trailers);
+                        let fits = merge(this.trailers, trailers);
+                        if !fits || *this.trailers_len > MAX_TRAILERS {
+                            return too_large;
                         }
                     }
                 }
@@ -192,5 +203,33 @@ impl<B: Body> Future for Collect<B> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+fn trailers_len(trailers: &HeaderMap) -> usize {
+    let fields = trailers.iter();
+    fields
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum()
+}
+
+/// Adds trailers to those that came before; says whether a map can hold them all.
+fn merge(all: &mut Option<HeaderMap>, trailers: HeaderMap) -> bool {
+    let Some(all) = all else {
+        *all = Some(trailers);
+        return true;
+    };
+    // Appended, not extended: a field that comes twice keeps both its values.
+    trailers
+        .iter()
+        .all(|(name, value)| all.try_append(name, value.clone()).is_ok())
+}
+
+impl<B> fmt::Debug for Collect<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Collect")
+            .field("limit", &self.limit)
+            .field("read", &self.chunks.len())
+            .finish_non_exhaustive()
     }
 }

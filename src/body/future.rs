@@ -30,6 +30,8 @@ enum State<S, F, B> {
         /// Taken when the body is whole.
         call: Option<(request::Parts, S)>,
         settings: Settings,
+        /// The length that the headers declare; a body may not tell it by itself.
+        declared: u64,
         #[pin]
         body: Collect<B>,
         /// Set when the body makes us wait: a body that is already here costs no timer.
@@ -51,6 +53,7 @@ where
         let (head, body) = req.into_parts();
         Self {
             state: State::Collecting {
+                declared: declared(&head.headers).max().unwrap_or(0),
                 body: collect(body, settings.limit),
                 call: Some((head, inner)),
                 settings,
@@ -80,15 +83,18 @@ where
                 StateProj::Collecting {
                     call,
                     settings,
+                    declared,
                     body,
                     mut deadline,
                 } => {
-                    let collected = match body.poll(cx) {
-                        Poll::Ready(collected) => collected.map_err(|error| match error {
+                    let limit = settings.limit;
+                    let collected = match (*declared <= limit as u64).then(|| body.poll(cx)) {
+                        None => Err(BodyError::TooLarge { limit }),
+                        Some(Poll::Ready(collected)) => collected.map_err(|error| match error {
                             CollectError::Read(_) => BodyError::Unreadable,
                             CollectError::TooLarge { limit } => BodyError::TooLarge { limit },
                         }),
-                        Poll::Pending => {
+                        Some(Poll::Pending) => {
                             if deadline.is_none() {
                                 deadline.set(Some(sleep(settings.deadline)));
                             }
@@ -124,13 +130,16 @@ where
 /// A server that speaks HTTP/1 or HTTP/2 has checked this; a body from elsewhere has not been.
 fn check_length(headers: &HeaderMap, received: usize) -> Result<(), BodyError> {
     let received = received as u64;
-    let declared = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
-    match declared {
-        Some(declared) if declared != received => Err(BodyError::Length { declared, received }),
-        _ => Ok(()),
+    match declared(headers).find(|declared| *declared != received) {
+        Some(declared) => Err(BodyError::Length { declared, received }),
+        None => Ok(()),
     }
+}
+
+/// Every length that the headers declare: two that differ are one too many.
+fn declared(headers: &HeaderMap) -> impl Iterator<Item = u64> {
+    let values = headers.get_all(header::CONTENT_LENGTH).iter();
+    values.filter_map(|value| value.to_str().ok()?.parse().ok())
 }
 
 impl<S, B> fmt::Debug for ResponseFuture<S, B>

@@ -1,21 +1,24 @@
 use super::BufferedBody;
 use bytes::Bytes;
+#[cfg(feature = "idempotency")]
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll},
 };
 
 /// The response body of a layer that may answer instead of the service behind it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[pin_project]
 pub struct ResponseBody<B> {
     #[pin]
     kind: Kind<B>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[pin_project(project = KindProj)]
 enum Kind<B> {
     /// The body of the service behind the layer, untouched.
@@ -26,6 +29,7 @@ enum Kind<B> {
     #[cfg(feature = "idempotency")]
     Resumed {
         read: [Bytes; 2],
+        trailers: Option<HeaderMap>,
         #[pin]
         rest: B,
     },
@@ -47,9 +51,13 @@ impl<B> ResponseBody<B> {
     }
 
     #[cfg(feature = "idempotency")]
-    pub(crate) const fn resumed(read: [Bytes; 2], rest: B) -> Self {
+    pub(crate) fn resumed((read, trailers, rest): ([Bytes; 2], Option<HeaderMap>, B)) -> Self {
         Self {
-            kind: Kind::Resumed { read, rest },
+            kind: Kind::Resumed {
+                read,
+                trailers,
+                rest,
+            },
         }
     }
 }
@@ -75,9 +83,16 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
             #[cfg(feature = "idempotency")]
-            KindProj::Resumed { read, rest } => {
-                match read.iter_mut().find(|chunk| !chunk.is_empty()) {
-                    Some(chunk) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(chunk))))),
+            KindProj::Resumed {
+                read,
+                trailers,
+                rest,
+            } => {
+                if let Some(chunk) = read.iter_mut().find(|chunk| !chunk.is_empty()) {
+                    return Poll::Ready(Some(Ok(Frame::data(std::mem::take(chunk)))));
+                }
+                match trailers.take() {
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                     None => rest.poll_frame(cx),
                 }
             }
@@ -89,9 +104,11 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Kind::Inner(body) => body.is_end_stream(),
             Kind::Buffered(body) => body.is_end_stream(),
             #[cfg(feature = "idempotency")]
-            Kind::Resumed { read, rest } => {
-                read.iter().all(Bytes::is_empty) && rest.is_end_stream()
-            }
+            Kind::Resumed {
+                read,
+                trailers,
+                rest,
+            } => read.iter().all(Bytes::is_empty) && trailers.is_none() && rest.is_end_stream(),
         }
     }
 
@@ -100,7 +117,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Kind::Inner(body) => body.size_hint(),
             Kind::Buffered(body) => body.size_hint(),
             #[cfg(feature = "idempotency")]
-            Kind::Resumed { read, rest } => {
+            Kind::Resumed { read, rest, .. } => {
                 let read = read.iter().map(|chunk| chunk.len() as u64).sum::<u64>();
                 let rest = rest.size_hint();
                 let mut hint = SizeHint::new();
@@ -110,6 +127,18 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
                 }
                 hint
             }
+        }
+    }
+}
+
+/// Whose body it is. What is in it is a matter between handler and caller.
+impl<B> fmt::Debug for ResponseBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::Inner(_) => f.write_str("ResponseBody(inner)"),
+            Kind::Buffered(body) => f.debug_tuple("ResponseBody").field(body).finish(),
+            #[cfg(feature = "idempotency")]
+            Kind::Resumed { .. } => f.write_str("ResponseBody(resumed)"),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! another response.
 
 use crate::body::BufferedBody;
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
 
 const VERSION: u8 = 1;
@@ -49,12 +49,8 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
     let flags = if body.is_none() { FLAG_BODY_OMITTED } else { 0 };
     let body = body.unwrap_or(&empty);
 
-    let mut out = BytesMut::with_capacity(128 + body.as_bytes().len());
-    out.put_u8(VERSION);
-    out.put_u8(flags);
-    out.put_u16(head.status.as_u16());
     let connection = head.headers.get_all(header::CONNECTION);
-    put_headers(&mut out, &head.headers, |name| {
+    let keep = |name: &HeaderName| {
         // RFC 9110 §7.6.1: what `Connection` names is part of the connection too.
         let named = connection.iter().any(|value| {
             value.to_str().is_ok_and(|names| {
@@ -64,29 +60,46 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
             })
         });
         !named && !NOT_KEPT.contains(name)
-    });
-    match body.trailers() {
-        Some(trailers) => put_headers(&mut out, trailers, |_| true),
-        None => out.put_u32(0),
-    }
+    };
+    let none = HeaderMap::new();
+    let trailers = body.trailers().unwrap_or(&none);
+
+    // To the byte: a store counts the length of what it keeps, not its capacity.
+    let len = 4 + fields_len(&head.headers, keep) + fields_len(trailers, |_| true);
+    let mut out = Vec::with_capacity(len + body.as_bytes().len());
+    out.put_u8(VERSION);
+    out.put_u8(flags);
+    out.put_u16(head.status.as_u16());
+    put_fields(&mut out, &head.headers, keep);
+    put_fields(&mut out, trailers, |_| true);
     out.put_slice(body.as_bytes());
-    out.freeze()
+    out.into()
 }
 
-fn put_headers(out: &mut BytesMut, headers: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
-    let kept = headers.iter().filter(|(name, _)| keep(name));
+/// The fields to write, with the lengths of their names and values.
+fn fields(
+    map: &HeaderMap,
+    keep: impl Fn(&HeaderName) -> bool,
+) -> impl Iterator<Item = (u16, &HeaderName, u32, &HeaderValue)> {
+    map.iter().filter_map(move |(name, value)| {
+        // A name is 64 KiB and a value 4 GiB at the most: `http` and memory see to that.
+        let name_len = u16::try_from(name.as_str().len()).ok()?;
+        let value_len = u32::try_from(value.len()).ok()?;
+        keep(name).then_some((name_len, name, value_len, value))
+    })
+}
+
+fn fields_len(map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
+    4 + fields(map, keep)
+        .map(|(_, name, _, value)| 2 + name.as_str().len() + 4 + value.len())
+        .sum::<usize>()
+}
+
+fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let count_at = out.len();
     out.put_u32(0);
     let mut count = 0_u32;
-    for (name, value) in kept {
-        // A name is 64 KiB and a value 4 GiB at the most: `http` and memory see to that.
-        let lengths = (
-            u16::try_from(name.as_str().len()),
-            u32::try_from(value.len()),
-        );
-        let (Ok(name_len), Ok(value_len)) = lengths else {
-            continue;
-        };
+    for (name_len, name, value_len, value) in fields(map, keep) {
         out.put_u16(name_len);
         out.put_slice(name.as_str().as_bytes());
         out.put_u32(value_len);

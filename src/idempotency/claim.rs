@@ -28,8 +28,8 @@ impl Claim {
 
 /// Response extension: how the layer treated a request that did not simply run and get stored.
 ///
-/// An answer without it is the handler's, stored for repeats; a refused one carries an
-/// [`IdempotencyError`](super::IdempotencyError) instead.
+/// An answer without it is the handler's: stored for repeats, or its key freed, as its status says. A
+/// refused request's carries an [`IdempotencyError`](super::IdempotencyError) instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Disposition {

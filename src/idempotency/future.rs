@@ -31,6 +31,9 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
 const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_LAST: Duration = Duration::from_millis(250);
 
+/// The longest wait that the clock can count.
+const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
 type Answer<ResB> = Response<ResponseBody<ResB>>;
 
 /// The state that follows.
@@ -77,6 +80,8 @@ enum State<F, St: Store, ResB, E> {
         future: F,
         disposition: Option<Disposition>,
     },
+    /// Not polled yet, so the store was not asked: a future that is dropped now leaves no claim.
+    New,
     /// The store is asked.
     Beginning {
         #[pin]
@@ -153,9 +158,7 @@ where
             waiting: None,
         };
         Self {
-            state: State::Beginning {
-                begin: call.begin(),
-            },
+            state: State::New,
             call: Some(call),
         }
     }
@@ -166,12 +169,14 @@ where
     S: Service<Request<BufferedBody>, Response = Response<ResB>>,
     St: Store,
 {
-    fn begin(&self) -> Timed<St::Begin> {
+    fn begin(&self) -> Next<S, St, ResB> {
         let settings = &self.settings;
         let begin = self
             .store
             .begin(&self.key, self.fingerprint.as_ref(), settings.lease);
-        Timed::new(begin, settings.store_timeout)
+        State::Beginning {
+            begin: Timed::new(begin, settings.store_timeout),
+        }
     }
 
     /// What follows from what the store says.
@@ -197,9 +202,13 @@ where
         let future = scope.in_scope(|| inner.call(req));
         State::Running {
             future,
-            renewal: Renewal::new(held, self.settings.lease),
+            renewal: self.renewal(held),
             scope,
         }
+    }
+
+    fn renewal(&self, held: Held<St>) -> Renewal<St> {
+        Renewal::new(held, self.settings.lease, self.settings.store_timeout)
     }
 
     fn replay(&self, stored: answer::Answer) -> Next<S, St, ResB> {
@@ -221,7 +230,7 @@ where
         let now = Instant::now();
         let (until, pause) = *self
             .waiting
-            .get_or_insert((now + self.settings.wait, POLL_FIRST));
+            .get_or_insert((now + self.settings.wait.min(LONGEST_WAIT), POLL_FIRST));
         let left = until.saturating_duration_since(now);
         if left.is_zero() {
             return self.refuse(IdempotencyError::InProgress {
@@ -313,7 +322,7 @@ where
                 State::Collecting {
                     head: Some(head),
                     body: Some(collect(body, self.settings.max_answer)),
-                    renewal: Renewal::new(held, self.settings.lease),
+                    renewal: self.renewal(held),
                 }
             }
         }
@@ -339,8 +348,7 @@ where
             Err(CollectError::TooLarge { .. }) => {
                 trouble!("idempotency", "answer too large to store");
                 let record = held.is_some().then(|| answer::encode(&head, None));
-                let (read, rest) = body.into_rest();
-                let answer = Response::from_parts(head, ResponseBody::resumed(read, rest));
+                let answer = Response::from_parts(head, ResponseBody::resumed(body.into_rest()));
                 (record, not_stored(answer))
             }
             Err(CollectError::Read(_)) => {
@@ -396,11 +404,10 @@ where
                     let begun = ready!(begin.poll(cx));
                     call.begun(begun)
                 }
+                (StateProj::New, Some(call)) => call.begin(),
                 (StateProj::Waiting { timer }, Some(call)) => {
                     ready!(timer.poll(cx));
-                    State::Beginning {
-                        begin: call.begin(),
-                    }
+                    call.begin()
                 }
                 (
                     StateProj::Running {

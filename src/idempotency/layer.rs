@@ -305,9 +305,10 @@ impl<St> IdempotencyLayerBuilder<St> {
     /// # Errors
     ///
     /// [`InvalidConfig`] when `lease`, `ttl` or `store_timeout` is zero, `ttl` is shorter than
-    /// `lease`, or `methods` is empty.
+    /// `lease`, `methods` is empty, or `key` has a JSON pointer that does not begin with `/`.
     pub fn build(self) -> Result<IdempotencyLayer<St>, InvalidConfig> {
         let settings = &self.settings;
+        settings.source.check()?;
         for (setting, value) in [
             ("lease", settings.lease),
             ("ttl", settings.ttl),

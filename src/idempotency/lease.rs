@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// A claim in our hands.
 ///
@@ -17,15 +17,15 @@ use tokio::time::{Instant, Sleep, sleep};
 /// that a repeat runs; one whose work ended is completed, so that a repeat does not. Neither waits:
 /// a store that answers at once is done within `drop`, any other is finished by a task of the
 /// runtime, and without a runtime the lease runs out.
-#[derive(Debug)]
 pub(super) struct Held<St: Store> {
     store: St,
     key: Key,
     token: Token,
     owed: Owed,
+    /// When it is to be renewed next. Set when the work first makes us wait.
+    due: Option<Instant>,
 }
 
-#[derive(Debug)]
 enum Owed {
     Release,
     Complete { answer: Bytes, ttl: Duration },
@@ -39,6 +39,7 @@ impl<St: Store> Held<St> {
             key,
             token,
             owed: Owed::Release,
+            due: None,
         }
     }
 
@@ -90,23 +91,30 @@ where
 }
 
 /// Keeps a claim alive while something else is polled beside it.
-#[derive(Debug)]
 #[pin_project]
 pub(super) struct Renewal<St: Store> {
     held: Option<Held<St>>,
     lease: Duration,
+    /// The time between renewals.
+    every: Duration,
+    /// The time that one renewal has: a store that hangs must not use up the tries that are left.
+    limit: Duration,
     /// Set when the work makes us wait: work that is done at once costs no timer.
     #[pin]
     timer: Option<Sleep>,
     #[pin]
-    renewing: Option<St::Settle>,
+    renewing: Option<Timed<St::Settle>>,
 }
 
 impl<St: Store> Renewal<St> {
-    pub(super) const fn new(held: Held<St>, lease: Duration) -> Self {
+    pub(super) fn new(held: Held<St>, lease: Duration, store_timeout: Duration) -> Self {
+        // A third leaves two more tries before the lease ends. Never zero: that would be a loop.
+        let every = (lease / 3).max(Duration::from_millis(1));
         Self {
             held: Some(held),
             lease,
+            every,
+            limit: store_timeout.min(every),
             timer: None,
             renewing: None,
         }
@@ -121,8 +129,6 @@ impl<St: Store> Renewal<St> {
     /// pending: it registers the task for the next renewal.
     pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
-        // A third leaves two more tries before the lease ends.
-        let every = *this.lease / 3;
         loop {
             if let Some(renewing) = this.renewing.as_mut().as_pin_mut() {
                 let Poll::Ready(renewed) = renewing.poll(cx) else {
@@ -142,24 +148,27 @@ impl<St: Store> Renewal<St> {
                         crate::trace::trouble!("idempotency", "claim not renewed", error = error);
                     }
                 }
-                if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-                    timer.reset(Instant::now() + every);
-                }
             }
-            let Some(held) = this.held.as_ref() else {
+            let Some(held) = this.held.as_mut() else {
                 return;
             };
             if this.timer.is_none() {
-                this.timer.set(Some(sleep(every)));
+                // A claim keeps its pace from one state of the request to the next.
+                let due = *held.due.get_or_insert_with(|| Instant::now() + *this.every);
+                this.timer.set(Some(sleep_until(due)));
             }
-            let Some(timer) = this.timer.as_mut().as_pin_mut() else {
+            let Some(mut timer) = this.timer.as_mut().as_pin_mut() else {
                 return;
             };
-            if timer.poll(cx).is_pending() {
+            if timer.as_mut().poll(cx).is_pending() {
                 return;
             }
+            // From the start of this renewal, not from its end: the store's delay is not ours.
+            let due = Instant::now() + *this.every;
+            held.due = Some(due);
+            timer.reset(due);
             let renewing = held.store.renew(&held.key, held.token, *this.lease);
-            this.renewing.set(Some(renewing));
+            this.renewing.set(Some(Timed::new(renewing, *this.limit)));
         }
     }
 }

@@ -32,9 +32,13 @@
 //! # Cancel safety
 //!
 //! A response future that is dropped (the caller hung up) drops the handler and frees the key, so
-//! that a repeat runs. Dropped after the handler answered, it stores that answer all the same. What
-//! cannot be done at once is finished by a task of the runtime; without one, the lease runs out. A
-//! panic of the handler frees the key likewise.
+//! that a repeat runs. Dropped after the handler's answer was there to its last byte, it stores that
+//! answer all the same. What cannot be done at once is finished by a task of the runtime; without
+//! one, the lease runs out. A panic of the handler frees the key likewise.
+//!
+//! Dropped while a store is asked for a claim, the claim may have been made and nobody has its
+//! token: its key is free when the lease ends. The memory store answers at once and has no such
+//! moment.
 //!
 //! # Examples
 //!

@@ -144,8 +144,13 @@ impl<'de> Visitor<'de> for At<'_> {
             return Ok(());
         };
         let (first, rest) = segment(path);
+        let mut seen = false;
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             if name == first {
+                // Anywhere on the way, and whatever it holds: parsers differ in which one they take.
+                if std::mem::replace(&mut seen, true) {
+                    *self.found = Found::Twice;
+                }
                 map.next_value_seed(At {
                     path: rest,
                     found: &mut *self.found,
@@ -208,8 +213,16 @@ mod tests {
         ] {
             assert_eq!(at(body, "/id"), Err(KeyError::Malformed), "{body}");
         }
-        let twice = r#"{"id":"a","id":"b"}"#;
-        assert_eq!(at(twice, "/id"), Err(KeyError::Repeated));
+        for (body, pointer) in [
+            (r#"{"id":"a","id":"b"}"#, "/id"),
+            (r#"{"id":null,"id":"b"}"#, "/id"),
+            (r#"{"id":"a","id":null}"#, "/id"),
+            (r#"{"data":{"id":"a"},"data":{"id":"b"}}"#, "/data/id"),
+            (r#"{"data":{"id":"a"},"data":7}"#, "/data/id"),
+            (r#"{"data":{},"data":{"id":"b"}}"#, "/data/id"),
+        ] {
+            assert_eq!(at(body, pointer), Err(KeyError::Repeated), "{body}");
+        }
     }
 
     #[test]

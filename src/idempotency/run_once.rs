@@ -137,7 +137,7 @@ impl<St: Store> RunOnce<St> {
         };
 
         let held = Held::new(self.store.clone(), key.clone(), token);
-        let mut renewal = pin!(Renewal::new(held, self.lease));
+        let mut renewal = pin!(Renewal::new(held, self.lease, self.store_timeout));
         let mut work = pin!(work(token));
         let result = poll_fn(|cx| {
             let polled = work.as_mut().poll(cx);
@@ -180,8 +180,8 @@ impl<St: Store> RunOnce<St> {
     }
 }
 
-/// The answer of [`RunOnce::run_once`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The answer of [`RunOnce::run_once`]. `Debug` shows its length, not what is in it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Ran {
     /// The work was done before; this is what it answered.
     Before(Bytes),
@@ -199,6 +199,15 @@ impl Ran {
     pub fn into_answer(self) -> Bytes {
         match self {
             Self::Before(answer) | Self::Now(answer) => answer,
+        }
+    }
+}
+
+impl fmt::Debug for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Before(answer) => write!(f, "Before({} bytes)", answer.len()),
+            Self::Now(answer) => write!(f, "Now({} bytes)", answer.len()),
         }
     }
 }

@@ -1,10 +1,11 @@
 //! Where the key of a request is found.
 
 use super::{KeyError, pointer};
-use crate::body::BufferedBody;
+use crate::{InvalidConfig, body::BufferedBody};
 use http::{HeaderName, Request};
 use sha2::{Digest, Sha256};
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     sync::Arc,
 };
@@ -65,7 +66,8 @@ impl KeySource {
     }
 
     /// The string or integer at a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) in the
-    /// body, such as `/eventId`. A body that is not JSON has none.
+    /// body, such as `/eventId`. A body that is not JSON has none. A body in which a member on the
+    /// way is there twice is refused: parsers differ in which one they take.
     pub fn json_pointer(pointer: &str) -> Self {
         Self::new(Kind::JsonPointer(pointer.into()))
     }
@@ -100,19 +102,37 @@ impl KeySource {
         self
     }
 
+    /// Can this find anything?
+    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+        if let Kind::JsonPointer(pointer) = &self.kind
+            && !pointer.starts_with('/')
+        {
+            return Err(InvalidConfig::new(
+                "key",
+                format!("has the JSON pointer {pointer:?}, which must begin with `/`"),
+            ));
+        }
+        self.next.as_ref().map_or(Ok(()), |next| next.check())
+    }
+
     /// The id of `req`, if it has one.
     ///
     /// # Errors
     ///
     /// [`KeyError`] when there is an id and it is unusable.
-    pub fn find(&self, req: &Request<BufferedBody>) -> Result<Option<String>, KeyError> {
+    pub fn find<'a>(
+        &self,
+        req: &'a Request<BufferedBody>,
+    ) -> Result<Option<Cow<'a, str>>, KeyError> {
         let found = match &self.kind {
-            Kind::BodyDigest => Some(hex(&Sha256::digest(req.body().as_bytes()))),
+            Kind::BodyDigest => Some(Cow::Owned(hex(&Sha256::digest(req.body().as_bytes())))),
             Kind::Header(name) => from_header(req, name)?,
-            Kind::JsonPointer(pointer) => pointer::find(req.body().as_bytes(), pointer)?,
-            Kind::Closure(find) => find(req)?,
+            Kind::JsonPointer(pointer) => {
+                pointer::find(req.body().as_bytes(), pointer)?.map(Cow::Owned)
+            }
+            Kind::Closure(find) => find(req)?.map(Cow::Owned),
             #[cfg(feature = "signature")]
-            Kind::VerifiedId => verified_id(req),
+            Kind::VerifiedId => verified_id(req).map(Cow::Borrowed),
         };
         match (found, &self.next) {
             (None, Some(next)) => next.find(req),
@@ -122,9 +142,8 @@ impl KeySource {
 }
 
 #[cfg(feature = "signature")]
-fn verified_id(req: &Request<BufferedBody>) -> Option<String> {
-    let verified = req.extensions().get::<crate::signature::Verified>()?;
-    Some(verified.id()?.to_owned())
+fn verified_id(req: &Request<BufferedBody>) -> Option<&str> {
+    req.extensions().get::<crate::signature::Verified>()?.id()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -137,7 +156,10 @@ fn hex(bytes: &[u8]) -> String {
         })
 }
 
-fn from_header(req: &Request<BufferedBody>, name: &HeaderName) -> Result<Option<String>, KeyError> {
+fn from_header<'a>(
+    req: &'a Request<BufferedBody>,
+    name: &HeaderName,
+) -> Result<Option<Cow<'a, str>>, KeyError> {
     let mut values = req.headers().get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -150,15 +172,21 @@ fn from_header(req: &Request<BufferedBody>, name: &HeaderName) -> Result<Option<
 }
 
 /// The text of a structured-field string (RFC 9651 §4.2.5), or bare text as it is.
-fn unquote(text: &str) -> Result<String, KeyError> {
+fn unquote(text: &str) -> Result<Cow<'_, str>, KeyError> {
     let text = text.trim_matches(|char| char == ' ' || char == '\t');
     let Some(quoted) = text.strip_prefix('"') else {
         return if text.contains('"') {
             Err(KeyError::Malformed)
         } else {
-            Ok(text.to_owned())
+            Ok(text.into())
         };
     };
+    // Nothing is escaped in the usual key.
+    if let Some((inside, "")) = quoted.split_once('"')
+        && !inside.contains('\\')
+    {
+        return Ok(inside.into());
+    }
     let mut out = String::with_capacity(quoted.len());
     let mut chars = quoted.chars();
     loop {
@@ -175,7 +203,7 @@ fn unquote(text: &str) -> Result<String, KeyError> {
     if chars.next().is_some() {
         return Err(KeyError::Malformed);
     }
-    Ok(out)
+    Ok(out.into())
 }
 
 impl fmt::Debug for KeySource {

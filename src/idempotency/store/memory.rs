@@ -9,10 +9,11 @@
 //! [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept. (moka's default policy would refuse a key
 //! it has not seen often, which is every idempotency key.)
 //!
-//! What it keeps dies with the process: use it where a repeat after a restart may run again.
+//! What it keeps dies with the process: use it where a repeat after a restart may run again. Its
+//! tokens go on from the time of day, so that those of a later process are greater.
 
 use super::{Begin, Fingerprint, Settled, Store, StoreError, StoreErrorKind, Token};
-use crate::{InvalidConfig, idempotency::Key};
+use crate::{InvalidConfig, clock::WallClock, idempotency::Key};
 use bytes::Bytes;
 use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 use std::{
@@ -204,7 +205,9 @@ impl MemoryStore {
                 max_in_flight: settings.max_in_flight,
                 earliest_end: AtomicU64::new(u64::MAX),
                 epoch: Instant::now(),
-                next_token: AtomicU64::new(1),
+                // A resource that remembers the tokens of an earlier process must not take those of
+                // this one for stale. Nanoseconds: no store makes more claims than that.
+                next_token: AtomicU64::new(WallClock::system().unix_nanos()),
                 answers: Cache::builder()
                     .max_capacity(settings.max_entries as u64)
                     .eviction_policy(EvictionPolicy::lru())

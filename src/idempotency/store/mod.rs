@@ -66,8 +66,8 @@ impl Fingerprint {
     }
 }
 
-/// What [`Store::begin`] found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What [`Store::begin`] found. `Debug` shows an answer's length, not what is in it.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Begin {
     /// The key was free and is now the caller's, until the lease ends.
     Acquired(Token),
@@ -80,6 +80,20 @@ pub enum Begin {
     },
     /// The key belongs to another request: its fingerprint differs.
     Mismatch,
+}
+
+impl fmt::Debug for Begin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Acquired(token) => f.debug_tuple("Acquired").field(token).finish(),
+            Self::Completed(answer) => write!(f, "Completed({} bytes)", answer.len()),
+            Self::InProgress { lease_left } => f
+                .debug_struct("InProgress")
+                .field("lease_left", lease_left)
+                .finish(),
+            Self::Mismatch => f.write_str("Mismatch"),
+        }
+    }
 }
 
 /// What [`Store::renew`], [`Store::complete`] and [`Store::release`] came to.

@@ -1,0 +1,577 @@
+//! What `BufferBodyLayer` promises, against bodies that lie, dawdle, break off and never end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "support/bodies.rs"]
+mod bodies;
+#[path = "support/services.rs"]
+mod services;
+
+use bodies::{Gone, Script, Step, data, header_map, read, trailers};
+use bytes::{Buf, Bytes};
+use http::{Request, Response, StatusCode, header};
+use http_body::Body;
+use http_body_util::{Empty, Full};
+use services::Strict;
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_test::mock;
+use tower_webhook::{
+    BufferBodyLayer,
+    body::{BodyError, BufferBody, BufferedBody, CollectError, ResponseBody, collect},
+};
+
+const LIMIT: usize = 16;
+
+fn echo(layer: BufferBodyLayer) -> BufferBody<Strict> {
+    layer.layer(Strict::default())
+}
+
+/// Sends a body through the layer; the service behind it echoes.
+async fn send<B: Body>(layer: BufferBodyLayer, body: B) -> Response<ResponseBody<BufferedBody>> {
+    echo(layer).oneshot(Request::new(body)).await.unwrap()
+}
+
+fn reason<B>(response: &Response<B>) -> BodyError {
+    *response
+        .extensions()
+        .get::<BodyError>()
+        .expect("a refusal has its reason in the extensions")
+}
+
+// Length
+
+#[tokio::test]
+async fn a_declared_length_over_the_limit_is_refused_before_a_byte_is_read() {
+    let body = Script::chunks(["never read"]).declares(17);
+    let probe = body.probe();
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(reason(&response), BodyError::TooLarge { limit: LIMIT });
+    assert_eq!(probe.polls(), 0);
+    assert!(probe.is_dropped());
+}
+
+#[tokio::test]
+async fn a_content_length_over_the_limit_is_refused_before_a_byte_is_read() {
+    for lengths in [&["17"][..], &["3", "17"], &["18446744073709551615"]] {
+        let body = Script::chunks(["never read"]);
+        let probe = body.probe();
+        let mut req = Request::new(body);
+        for length in lengths {
+            let length = length.parse().unwrap();
+            req.headers_mut().append(header::CONTENT_LENGTH, length);
+        }
+        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let response = response.unwrap();
+        assert_eq!(reason(&response), BodyError::TooLarge { limit: LIMIT });
+        assert_eq!(probe.polls(), 0, "{lengths:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_limit_is_exact() {
+    for (len, status) in [(LIMIT, 200), (LIMIT + 1, 413)] {
+        let whole = Bytes::from(vec![b'x'; len]);
+        let halves = [data(whole.slice(..9)), data(whole.slice(9..))];
+        let one_by_one = whole.chunks(1).map(|byte| data(byte.to_vec()));
+
+        let answer = send(BufferBodyLayer::new(LIMIT), Full::new(whole.clone())).await;
+        assert_eq!(answer.status(), status, "declared");
+        for script in [
+            Script::new([data(whole.clone())]),
+            Script::new(halves),
+            Script::new(one_by_one),
+        ] {
+            let answer = send(BufferBodyLayer::new(LIMIT), script).await;
+            assert_eq!(answer.status(), status, "streamed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_zero_takes_empty_bodies_alone() {
+    let layer = BufferBodyLayer::new(0);
+    let empty = send(layer.clone(), Empty::<Bytes>::new()).await;
+    assert_eq!(empty.status(), 200);
+    let empty = send(layer.clone(), Script::chunks(["", ""])).await;
+    assert_eq!(empty.status(), 200);
+    let one = send(layer, Script::chunks(["x"])).await;
+    assert_eq!(one.status(), 413);
+}
+
+#[tokio::test]
+async fn reading_stops_at_the_limit() {
+    let endless = (0..1_000_000).map(|_| data("0123456789"));
+    let body = Script::new(endless);
+    let probe = body.probe();
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(response.status(), 413);
+    assert_eq!(probe.polls(), 2);
+}
+
+#[tokio::test]
+async fn a_content_length_that_lies_either_way_is_a_bad_request() {
+    for (declared, sent) in [("5", "four"), ("3", "four"), ("1", ""), ("0", "x")] {
+        let req = Request::builder()
+            .header(header::CONTENT_LENGTH, declared)
+            .body(Script::chunks([sent]))
+            .unwrap();
+        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+        let expected = BodyError::Length {
+            declared: declared.parse().unwrap(),
+            received: sent.len() as u64,
+        };
+        assert_eq!(reason(&response), expected);
+    }
+}
+
+#[tokio::test]
+async fn two_content_lengths_that_differ_are_one_too_many() {
+    for lengths in [["4", "5"], ["5", "4"]] {
+        let req = Request::builder()
+            .header(header::CONTENT_LENGTH, lengths[0])
+            .header(header::CONTENT_LENGTH, lengths[1])
+            .body(Script::chunks(["four"]))
+            .unwrap();
+        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let expected = BodyError::Length {
+            declared: 5,
+            received: 4,
+        };
+        assert_eq!(reason(&response.unwrap()), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_true_content_length_passes() {
+    let req = Request::builder()
+        .header(header::CONTENT_LENGTH, "4")
+        .body(Script::chunks(["fo", "ur"]))
+        .unwrap();
+    let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+    assert_eq!(response.unwrap().status(), 200);
+}
+
+// Bytes and trailers
+
+#[tokio::test]
+async fn one_chunk_is_not_copied() {
+    let payload = Bytes::from(vec![b'x'; 1024]);
+    let at = payload.as_ptr();
+    for body in [
+        Script::new([data(payload.clone())]),
+        Script::new([
+            data(""),
+            data(payload.clone()),
+            data(""),
+            trailers(&[("x-end", "1")]),
+        ]),
+    ] {
+        let service = BufferBodyLayer::new(1024).layer(service_fn(
+            move |req: Request<BufferedBody>| async move {
+                let same = req.body().as_bytes().as_ptr() == at;
+                Ok::<_, Infallible>(Response::new(BufferedBody::from(format!("{same}"))))
+            },
+        ));
+        let response = service.oneshot(Request::new(body)).await.unwrap();
+        assert_eq!(read(response.into_body()).await.0, "true");
+    }
+}
+
+#[tokio::test]
+async fn many_chunks_come_together_in_order() {
+    let numbers: Vec<_> = (0..10_000).map(|n| format!("{n},")).collect();
+    let body = Script::new(numbers.iter().cloned().map(data));
+    let response = send(BufferBodyLayer::new(1 << 20), body).await;
+    let (bytes, _) = read(response.into_body()).await;
+    assert!(bytes == numbers.concat());
+}
+
+#[tokio::test]
+async fn a_frame_of_several_slices_is_read_whole() {
+    let frame = Bytes::from("one ")
+        .chain(Bytes::from("two "))
+        .chain(Bytes::from("three"));
+    let response = send(BufferBodyLayer::new(LIMIT), Full::new(frame)).await;
+    assert_eq!(read(response.into_body()).await.0, "one two three");
+
+    let too_long = Bytes::from("sixteen bytes ").chain(Bytes::from("and more"));
+    let response = send(BufferBodyLayer::new(LIMIT), Full::new(too_long)).await;
+    assert_eq!(response.status(), 413);
+}
+
+#[tokio::test]
+async fn trailers_are_kept_with_every_value() {
+    let body = Script::new([
+        data("body"),
+        trailers(&[("x-sum", "1"), ("x-sum", "2"), ("x-one", "first")]),
+        trailers(&[("x-one", "second"), ("x-two", "2")]),
+    ]);
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    let (bytes, kept) = read(response.into_body()).await;
+    assert_eq!(bytes, "body");
+    let expected = header_map(&[
+        ("x-sum", "1"),
+        ("x-sum", "2"),
+        ("x-one", "first"),
+        ("x-one", "second"),
+        ("x-two", "2"),
+    ]);
+    assert_eq!(kept, Some(expected));
+}
+
+#[tokio::test]
+async fn trailers_without_a_body_are_kept() {
+    let body = Script::new([trailers(&[("grpc-status", "0")])]);
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    let (bytes, kept) = read(response.into_body()).await;
+    assert!(bytes.is_empty());
+    assert_eq!(kept, Some(header_map(&[("grpc-status", "0")])));
+}
+
+#[tokio::test]
+async fn trailers_are_bounded_too() {
+    // More fields than a header map can hold, which would panic; more bytes than fit, which would
+    // fill memory.
+    let field = || trailers(&[("x-filler", "0123456789")]);
+    let body = Script::new((0..40_000).map(|_| field()));
+    let probe = body.probe();
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(response.status(), 413);
+    assert!(probe.polls() < 1_000, "{} frames were taken", probe.polls());
+}
+
+#[tokio::test]
+async fn the_head_of_the_request_and_its_extensions_pass() {
+    let service =
+        BufferBodyLayer::new(LIMIT).layer(service_fn(|req: Request<BufferedBody>| async move {
+            assert_eq!(req.extensions().get::<u32>(), Some(&7));
+            assert_eq!(req.headers()["x-head"], "kept");
+            assert_eq!(req.version(), http::Version::HTTP_2);
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(
+                req.uri().path().to_owned(),
+            )))
+        }));
+    let req = Request::put("/path?query")
+        .version(http::Version::HTTP_2)
+        .header("x-head", "kept")
+        .extension(7_u32)
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = service.oneshot(req).await.unwrap();
+    assert_eq!(read(response.into_body()).await.0, "/path");
+}
+
+#[tokio::test]
+async fn a_buffered_body_buffers_again_without_a_copy() {
+    let body = BufferedBody::from("twice").with_trailers(header_map(&[("x-end", "1")]));
+    let at = body.as_bytes().as_ptr();
+    let again = collect(body, LIMIT).await.unwrap();
+    assert_eq!(again.as_bytes().as_ptr(), at);
+    assert_eq!(again.trailers(), Some(&header_map(&[("x-end", "1")])));
+}
+
+#[tokio::test]
+async fn an_incoming_body_of_hyper_is_read() {
+    let (client, server) = tokio::io::duplex(64);
+    let service = hyper::service::service_fn(|req: Request<hyper::body::Incoming>| {
+        echo(BufferBodyLayer::new(1024)).oneshot(req)
+    });
+    tokio::spawn(
+        hyper::server::conn::http1::Builder::new()
+            .serve_connection(hyper_util::rt::TokioIo::new(server), service),
+    );
+    let io = hyper_util::rt::TokioIo::new(client);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+
+    // Longer than the pipe, so that it arrives in pieces.
+    let payload = Bytes::from(vec![b'x'; 1000]);
+    let req = Request::post("/").body(Full::new(payload.clone())).unwrap();
+    let response = sender.send_request(req).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(read(response.into_body()).await.0, payload);
+}
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn it_stands_in_an_axum_router_whose_error_stays_infallible() {
+    use axum::{Router, routing::post};
+
+    let app = Router::new()
+        .route("/", post(|body: Bytes| async move { body }))
+        .layer(BufferBodyLayer::new(LIMIT));
+    for (body, status) in [("fits", 200), ("is longer than sixteen", 413)] {
+        let req = Request::post("/")
+            .body(axum::body::Body::from(body))
+            .unwrap();
+        let response: Result<_, Infallible> = app.clone().oneshot(req).await;
+        assert_eq!(response.unwrap().status(), status);
+    }
+}
+
+// Time
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_trickles_past_the_deadline_times_out() {
+    let deadline = Duration::from_secs(3);
+    let trickle = (0..100).flat_map(|_| [Step::Wait(Duration::from_secs(1)), data("x")]);
+    let body = Script::new(trickle);
+    let probe = body.probe();
+    let started = Instant::now();
+    let response = send(BufferBodyLayer::new(1024).deadline(deadline), body).await;
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(reason(&response), BodyError::Deadline { deadline });
+    // A frame that comes with the deadline may still be read.
+    assert!(started.elapsed() < deadline + Duration::from_millis(10));
+    assert!(probe.is_dropped());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_waits_within_the_deadline_passes() {
+    let body = Script::new([data("one"), Step::Wait(Duration::from_secs(9)), data("two")]);
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(read(response.into_body()).await.0, "onetwo");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_of_zero_takes_only_what_is_here() {
+    let layer = BufferBodyLayer::new(1024).deadline(Duration::ZERO);
+    let here = send(layer.clone(), Script::chunks(["all", " here"])).await;
+    assert_eq!(here.status(), 200);
+    let late = Script::new([data("x"), Step::Wait(Duration::from_secs(1)), data("y")]);
+    assert_eq!(send(layer.clone(), late).await.status(), 408);
+    let never = Script::new([Step::Hang]);
+    assert_eq!(send(layer, never).await.status(), 408);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_deadline_is_no_panic() {
+    let layer = BufferBodyLayer::new(LIMIT).deadline(Duration::MAX);
+    let body = Script::new([Step::Wait(Duration::from_secs(1 << 20)), data("late")]);
+    assert_eq!(send(layer, body).await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_body_that_is_here_starts_no_timer() {
+    // Outside a runtime a timer would panic.
+    let response = std::thread::spawn(|| {
+        let future = pin!(
+            echo(BufferBodyLayer::new(LIMIT))
+                .oneshot(Request::new(Script::chunks(["all", "here"])))
+        );
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(response) => response.unwrap().status(),
+            std::task::Poll::Pending => panic!("there is nothing to wait for"),
+        }
+    });
+    assert_eq!(response.join().unwrap(), 200);
+}
+
+/// The body of tower-github-webhook's verifier that spun at 100 % CPU, and worse: it always has
+/// one more frame.
+#[tokio::test]
+async fn an_endless_stream_of_empty_frames_leaves_the_thread_to_others_and_ends() {
+    let deadline = Duration::from_millis(50);
+    let body = Script::new([Step::Spin]);
+    let probe = body.probe();
+    // One thread: the ticker runs only when the body gives way.
+    let ticks = Arc::new(AtomicUsize::new(0));
+    let ticker = tokio::spawn({
+        let (ticks, probe) = (Arc::clone(&ticks), probe.clone());
+        async move {
+            while !probe.is_dropped() {
+                ticks.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let response = send(BufferBodyLayer::new(LIMIT).deadline(deadline), body).await;
+    assert_eq!(reason(&response), BodyError::Deadline { deadline });
+    ticker.await.unwrap();
+    let (ticks, polls) = (ticks.load(Ordering::SeqCst), probe.polls());
+    assert!(ticks > 1, "{ticks} ticks beside {polls} frames");
+    assert!(polls / ticks <= 256, "{ticks} ticks beside {polls} frames");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_never_says_it_ended_ends_with_its_last_frame() {
+    let body = Script::chunks(["whole"]);
+    let probe = body.probe();
+    assert!(!body.is_end_stream());
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(response.status(), 200);
+    assert_eq!(probe.polls(), 2);
+}
+
+// Failure
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_a_bad_request() {
+    let body = Script::new([data("half"), Step::Fail]);
+    let response = send(BufferBodyLayer::new(LIMIT), body).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(reason(&response), BodyError::Unreadable);
+}
+
+#[tokio::test]
+async fn collect_tells_the_cause() {
+    let body = Script::new([data("half"), Step::Fail]);
+    let error = collect(body, LIMIT).await.unwrap_err();
+    assert_eq!(error, CollectError::Read(Gone));
+    let source = std::error::Error::source(&error).unwrap();
+    assert!(source.is::<Gone>());
+}
+
+#[tokio::test]
+async fn a_refusal_is_a_problem_to_the_byte() {
+    for (body, json) in [
+        (
+            Script::chunks([]).declares(17),
+            r#"{"type":"about:blank","title":"Payload Too Large","status":413,"detail":"the body is longer than 16 bytes"}"#,
+        ),
+        (
+            Script::new([Step::Fail]),
+            r#"{"type":"about:blank","title":"Bad Request","status":400,"detail":"the body could not be read to its end"}"#,
+        ),
+    ] {
+        let response = send(BufferBodyLayer::new(LIMIT), body).await;
+        let kind = &response.headers()[header::CONTENT_TYPE];
+        assert_eq!(kind, "application/problem+json");
+        assert_eq!(read(response.into_body()).await.0, json);
+    }
+}
+
+#[tokio::test]
+async fn a_closure_replaces_the_answer_and_the_reason_stays() {
+    let layer = BufferBodyLayer::new(LIMIT).refuse_with(|reason, problem| {
+        assert_eq!(problem.status(), 413);
+        let mut response = Response::new(BufferedBody::from(reason.to_string()));
+        *response.status_mut() = StatusCode::IM_A_TEAPOT;
+        response
+    });
+    let response = send(layer, Script::chunks(["more than sixteen bytes"])).await;
+    assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
+    assert_eq!(reason(&response), BodyError::TooLarge { limit: LIMIT });
+    let (text, _) = read(response.into_body()).await;
+    assert_eq!(text, "the body is longer than 16 bytes");
+}
+
+#[tokio::test]
+async fn an_error_of_the_service_behind_passes() {
+    let service = BufferBodyLayer::new(LIMIT).layer(service_fn(|_: Request<BufferedBody>| async {
+        Err::<Response<BufferedBody>, _>(Gone)
+    }));
+    let result = service.oneshot(Request::new(Empty::<Bytes>::new())).await;
+    assert_eq!(result.unwrap_err(), Gone);
+}
+
+// Readiness and cancellation
+
+#[tokio::test]
+async fn the_instance_that_was_polled_ready_is_called() {
+    let mut service = echo(BufferBodyLayer::new(LIMIT));
+    for _ in 0..3 {
+        let ready = ServiceExt::<Request<Script>>::ready(&mut service).await;
+        let call = ready
+            .unwrap()
+            .call(Request::new(Script::chunks(["a", "b"])));
+        let answer = call.await;
+        assert_eq!(answer.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn readiness_is_the_inner_services() {
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<BufferedBody>, Response<BufferedBody>, _>(
+            BufferBodyLayer::new(LIMIT),
+        );
+    handle.allow(0);
+    assert_pending!(service.poll_ready::<Request<Script>>());
+    handle.allow(1);
+    assert_ready_ok!(service.poll_ready::<Request<Script>>());
+
+    let mut call = task::spawn(service.call(Request::new(Script::chunks(["x"]))));
+    assert_pending!(call.poll());
+    let (req, respond) = assert_ready!(task::spawn(handle.next_request()).poll()).unwrap();
+    assert_eq!(req.body().as_bytes(), "x");
+    respond.send_response(Response::new(BufferedBody::from("y")));
+    let response = assert_ready!(call.poll()).unwrap();
+    assert_eq!(read(response.into_body()).await.0, "y");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_future_drops_the_body_and_calls_nothing() {
+    let (mut service, mut handle) =
+        mock::spawn_layer::<Request<BufferedBody>, Response<BufferedBody>, _>(
+            BufferBodyLayer::new(LIMIT),
+        );
+    handle.allow(2);
+    // Not polled yet, and in the middle of the body.
+    for polls in [0, 1] {
+        assert_ready_ok!(service.poll_ready::<Request<Script>>());
+        let body = Script::new([data("half"), Step::Hang]);
+        let probe = body.probe();
+        let mut call = task::spawn(service.call(Request::new(body)));
+        for _ in 0..polls {
+            assert_pending!(call.poll());
+        }
+        drop(call);
+        assert!(probe.is_dropped());
+    }
+    assert_pending!(task::spawn(handle.next_request()).poll());
+}
+
+#[tokio::test]
+async fn a_future_that_is_dropped_in_the_call_drops_the_call() {
+    let dropped = bodies::Script::new([]);
+    let probe = dropped.probe();
+    let guard = Arc::new(std::sync::Mutex::new(Some(dropped)));
+    let service = BufferBodyLayer::new(LIMIT).layer(service_fn(move |_: Request<BufferedBody>| {
+        let held = guard.lock().unwrap().take();
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+        }
+    }));
+    let mut call = task::spawn(service.oneshot(Request::new(Empty::<Bytes>::new())));
+    assert_pending!(call.poll());
+    assert!(!probe.is_dropped());
+    drop(call);
+    assert!(probe.is_dropped());
+}
+
+#[tokio::test]
+async fn debug_shows_no_body() {
+    let body = BufferedBody::from("secret").with_trailers(header_map(&[("x-end", "secret")]));
+    let response = send(BufferBodyLayer::new(LIMIT), body.clone()).await;
+    let collecting = collect(Script::new([data("secret"), Step::Hang]), LIMIT);
+    let mut collecting = task::spawn(collecting);
+    assert_pending!(collecting.poll());
+    for text in [
+        format!("{body:?}"),
+        format!("{:?}", Request::new(body.clone())),
+        format!("{response:?}"),
+        format!("{:?}", ResponseBody::<BufferedBody>::buffered(body)),
+        format!("{collecting:?}"),
+    ] {
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
