@@ -4,8 +4,10 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "support/foreign.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
 mod foreign;
 #[path = "support/process.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
 use foreign::{Curled, Foreign, curl, now, openssl_hex};

@@ -129,7 +129,7 @@ fn event_key() -> KeySource {
         };
         match id {
             Some(id) => Ok(Some(id)),
-            None => digest.find(req),
+            None => Ok(digest.find(req)?.map(Into::into)),
         }
     })
 }

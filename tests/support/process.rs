@@ -148,7 +148,10 @@ impl Server {
         let output = self.output.get_mut().expect("nobody panics with it");
         self.seen.extend(output.try_iter());
         let lines = self.seen.iter().filter(|(from, _)| *from == stream);
-        lines.map(|(_, line)| format!("{line}\n")).collect()
+        lines
+            .map(|(_, line)| line.as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Waits until one of its outputs has `text`.

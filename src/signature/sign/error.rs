@@ -1,3 +1,4 @@
+use crate::outcome::Unsendable;
 use std::fmt;
 
 /// Why a request could not be signed. It was not sent.
@@ -34,4 +35,28 @@ impl fmt::Display for SignError {
     }
 }
 
-impl std::error::Error for SignError {}
+impl std::error::Error for SignError {
+    /// The mark by which a [classifier](crate::outcome) knows that nothing was sent, and that
+    /// another attempt cannot help.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        static UNSENDABLE: Unsendable = Unsendable::new();
+        Some(&UNSENDABLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        BoxError,
+        outcome::{Outcome, OutcomeKind},
+    };
+
+    #[test]
+    fn a_signing_error_is_never_retried() {
+        let error = BoxError::from(SignError::InvalidId);
+        let outcome = Outcome::of_error(&*error);
+        assert_eq!(outcome.kind(), OutcomeKind::Unsendable);
+        assert!(!outcome.may_retry());
+    }
+}
