@@ -4,6 +4,7 @@
 //! Not criterion: what is measured is a program, over sockets, under 64 connections. `--test` runs
 //! it for a moment, to see that it works.
 
+#[path = "../support/load.rs"]
 mod load;
 mod receivers;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
         "{:<34} {:>10} {:>9} {:>9} {:>9}",
         "", "accepts/s", "p50 ms", "p99 ms", "max ms"
     );
-    let mut best = [0.0_f64; 2];
+    let mut best = [0.0_f64; 4];
     for round in 0..rounds {
         let mut measure = |slot: usize, receiver: Receiver, events: usize| {
             let load = Load::signed(SECRET, round, events);
@@ -33,16 +34,20 @@ fn main() -> ExitCode {
             assert_eq!(report.refused, 0, "every event is accepted");
             best[slot] = best[slot].max(report.per_second);
         };
-        measure(0, Receiver::gateway(), events);
-        match Receiver::documents(testing) {
-            Some(receiver) => measure(1, receiver, events / 30),
-            None => println!("(the documents' receiver needs Python: see benches/README.md)"),
+        measure(0, Receiver::gateway(false), events);
+        measure(1, Receiver::gateway(true), events / 2);
+        for (slot, wal) in [(2, false), (3, true)] {
+            match Receiver::documents(wal, testing) {
+                Some(receiver) => measure(slot, receiver, events / 30),
+                None => println!("(the documents' receiver needs Python: see benches/README.md)"),
+            }
         }
     }
-    if best[1] > 0.0 {
+    if best[2] > 0.0 {
         println!(
-            "\nthe gateway accepts {:.1} times as many",
-            best[0] / best[1]
+            "\naccepting alone, the gateway does {:.1} times the documents' receiver as written, {:.1} times the one with a WAL",
+            best[0] / best[2],
+            best[0] / best[3]
         );
     }
     ExitCode::SUCCESS

@@ -16,12 +16,15 @@ pub struct Receiver {
     pub name: &'static str,
     pub address: SocketAddr,
     child: Child,
+    _silent: Option<TcpListener>,
     _folder: tempfile::TempDir,
 }
 
 impl Receiver {
-    /// The gateway example, optimised, with its own echo as downstream.
-    pub fn gateway() -> Self {
+    /// The gateway example, optimised. With `delivering` its built-in echo is the downstream, in
+    /// the same process on the same two cores; without, a downstream that never answers, so that
+    /// accepting is all there is to do.
+    pub fn gateway(delivering: bool) -> Self {
         let built = Command::new(env!("CARGO"))
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .args(["build", "--quiet", "--locked", "--release"])
@@ -30,7 +33,16 @@ impl Receiver {
         assert!(built.expect("cargo runs").success(), "the gateway builds");
         let folder = tempfile::tempdir().expect("a folder");
         let database = folder.path().join("gateway.db");
-        let mut child = Command::new(release().join("examples/gateway"))
+        // Connections to it wait in its queue.
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let mut command = Command::new(release().join("examples/gateway"));
+        if !delivering {
+            let address = silent.local_addr().expect("an address");
+            command
+                .arg("--downstream")
+                .arg(format!("http://{address}/"));
+        }
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--secret", SECRET])
             .arg("--store")
             .arg(format!("sqlite:{}", database.display()))
@@ -45,15 +57,20 @@ impl Receiver {
             .expect("it says where it listens");
         let address = line.trim().trim_start_matches("listening on http://");
         Self {
-            name: "gateway",
+            name: if delivering {
+                "gateway, and delivering"
+            } else {
+                "gateway"
+            },
             address: address.parse().expect("an address"),
             child,
+            _silent: Some(silent),
             _folder: folder,
         }
     }
 
     /// The documents' receiver (`benches/baseline/receiver.py`), if its Python is there.
-    pub fn documents(testing: bool) -> Option<Self> {
+    pub fn documents(wal: bool, testing: bool) -> Option<Self> {
         let python = release().parent()?.join("bench-python/bin/python");
         if testing || !python.exists() {
             return None;
@@ -80,10 +97,16 @@ impl Receiver {
             );
             std::thread::sleep(Duration::from_millis(50));
         }
+        let name = if wal {
+            "documents' receiver, with a WAL"
+        } else {
+            "documents' receiver, as written"
+        };
         Some(Self {
-            name: "documents' receiver (FastAPI)",
+            name,
             address,
             child,
+            _silent: None,
             _folder: folder,
         })
     }
