@@ -34,8 +34,8 @@ fn main() -> ExitCode {
             assert_eq!(report.refused, 0, "every event is accepted");
             best[slot] = best[slot].max(report.per_second);
         };
-        measure(0, Receiver::gateway(false), events);
-        measure(1, Receiver::gateway(true), events / 2);
+        measure(0, Receiver::gateway(false, testing), events);
+        measure(1, Receiver::gateway(true, testing), events / 2);
         for (slot, wal) in [(2, false), (3, true)] {
             match Receiver::documents(wal, testing) {
                 Some(receiver) => measure(slot, receiver, events / 30),

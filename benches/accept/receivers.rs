@@ -24,18 +24,21 @@ impl Receiver {
     /// The gateway example, optimised. With `delivering` its built-in echo is the downstream, in
     /// the same process on the same two cores; without, a downstream that never answers, so that
     /// accepting is all there is to do.
-    pub fn gateway(delivering: bool) -> Self {
-        let built = Command::new(env!("CARGO"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--quiet", "--locked", "--release"])
-            .args(["--example", "gateway", "--features", "gateway"])
-            .status();
-        assert!(built.expect("cargo runs").success(), "the gateway builds");
+    pub fn gateway(delivering: bool, testing: bool) -> Self {
+        if !testing {
+            build_gateway();
+        }
+        let program = profile().join("examples/gateway");
+        assert!(
+            program.exists(),
+            "{} is not built: run `cargo build --example gateway --features gateway`",
+            program.display()
+        );
         let folder = tempfile::tempdir().expect("a folder");
         let database = folder.path().join("gateway.db");
         // Connections to it wait in its queue.
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let mut command = Command::new(release().join("examples/gateway"));
+        let mut command = Command::new(program);
         if !delivering {
             let address = silent.local_addr().expect("an address");
             command
@@ -71,7 +74,7 @@ impl Receiver {
 
     /// The documents' receiver (`benches/baseline/receiver.py`), if its Python is there.
     pub fn documents(wal: bool, testing: bool) -> Option<Self> {
-        let python = release().parent()?.join("bench-python/bin/python");
+        let python = profile().parent()?.join("bench-python/bin/python");
         if testing || !python.exists() {
             return None;
         }
@@ -119,12 +122,22 @@ impl Drop for Receiver {
     }
 }
 
-/// `target/release`: this bench is `target/release/deps/accept-<hash>`.
-fn release() -> PathBuf {
+/// The optimised example. `cargo bench` does not build examples.
+fn build_gateway() {
+    let built = Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--quiet", "--locked", "--release"])
+        .args(["--example", "gateway", "--features", "gateway"])
+        .status();
+    assert!(built.expect("cargo runs").success(), "the gateway builds");
+}
+
+/// `target/<profile>`: this bench is `target/<profile>/deps/accept-<hash>`.
+fn profile() -> PathBuf {
     let bench = env::current_exe().expect("a bench knows where it is");
     bench
         .ancestors()
         .nth(2)
-        .expect("target/release/deps/bench")
+        .expect("target/<profile>/deps/bench")
         .to_owned()
 }
