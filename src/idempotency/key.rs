@@ -52,11 +52,8 @@ impl Key {
             Ok(len) if scope.len() <= MAX_SCOPE_LEN => len,
             _ => return Err(KeyError::ScopeTooLong { len: scope.len() }),
         };
-        let mut text = String::with_capacity(scope.len() + id.len());
-        text.push_str(scope);
-        text.push_str(id);
         Ok(Self {
-            text: text.into(),
+            text: join(scope, id),
             scope_len,
         })
     }
@@ -74,6 +71,20 @@ impl Key {
             .get(usize::from(self.scope_len)..)
             .unwrap_or_default()
     }
+}
+
+/// The usual key in one allocation: an `Arc` copies what it is made of, so it is put together here.
+fn join(scope: &str, id: &str) -> Arc<str> {
+    let mut usual = [0; 256];
+    if let Some(text) = usual.get_mut(..scope.len() + id.len()) {
+        let (head, tail) = text.split_at_mut(scope.len());
+        head.copy_from_slice(scope.as_bytes());
+        tail.copy_from_slice(id.as_bytes());
+        if let Ok(text) = std::str::from_utf8(text) {
+            return text.into();
+        }
+    }
+    [scope, id].concat().into()
 }
 
 impl fmt::Debug for Key {

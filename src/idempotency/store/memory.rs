@@ -23,7 +23,7 @@ use std::{
     },
     fmt,
     future::{Ready, ready},
-    hash::BuildHasher,
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -65,18 +65,103 @@ pub struct MemoryStore {
 }
 
 struct Shared {
-    claims: Box<[Mutex<HashMap<Key, Claim, RandomState>>]>,
-    /// Claims in all shards.
-    in_flight: AtomicUsize,
+    claims: Box<[Shard]>,
+    counters: Counters,
     max_in_flight: usize,
     /// No claim ends before this moment (milliseconds since `epoch`): until then there is nothing
     /// to sweep, however often a full store is asked.
     earliest_end: AtomicU64,
     epoch: Instant,
-    next_token: AtomicU64,
-    answers: Cache<Key, Answer, RandomState>,
-    max_bytes: usize,
+    answers: Cache<Hashed, Answer, PassOn>,
+    bounds: Bounds,
     hasher: RandomState,
+}
+
+/// Both bounds on answers in one: an answer takes one of `slots`, or as many as its bytes fill.
+#[derive(Clone, Copy)]
+struct Bounds {
+    slots: usize,
+    slot_bytes: usize,
+}
+
+impl Bounds {
+    fn new(settings: &MemoryStoreBuilder) -> Self {
+        let slot_bytes = (settings.max_bytes / settings.max_entries).max(1);
+        Self {
+            slots: settings.max_entries.min(settings.max_bytes / slot_bytes),
+            slot_bytes,
+        }
+    }
+
+    const fn slots(self, bytes: usize) -> usize {
+        bytes.div_ceil(self.slot_bytes)
+    }
+}
+
+type Claims = HashMap<Hashed, Claim, PassOn>;
+
+/// On cache lines of its own, as are the counters: two threads at two shards do not slow each
+/// other down.
+#[derive(Default)]
+#[repr(align(128))]
+struct Shard(Mutex<Claims>);
+
+/// What every claim changes.
+#[repr(align(128))]
+struct Counters {
+    /// Claims in all shards.
+    in_flight: AtomicUsize,
+    next_token: AtomicU64,
+}
+
+/// A key and its hash: the shard, its map and the cache ask for it, and it is worked out once.
+#[derive(Clone)]
+struct Hashed {
+    hash: u64,
+    key: Key,
+}
+
+impl PartialEq for Hashed {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.key == other.key
+    }
+}
+
+impl Eq for Hashed {}
+
+impl Hash for Hashed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// The hasher of [`Hashed`]: gives back the hash, which a keyed hasher made.
+#[derive(Clone, Copy, Default)]
+struct PassOn(u64);
+
+impl BuildHasher for PassOn {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        *self
+    }
+}
+
+impl Hasher for PassOn {
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    /// Never called: `Hashed` writes one `u64`. Right all the same.
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Claim {
@@ -97,14 +182,19 @@ struct Answer {
 /// Gives each answer the time to live that it came with.
 struct TimeToLive;
 
-impl Expiry<Key, Answer> for TimeToLive {
-    fn expire_after_create(&self, _: &Key, answer: &Answer, _: time::Instant) -> Option<Duration> {
+impl Expiry<Hashed, Answer> for TimeToLive {
+    fn expire_after_create(
+        &self,
+        _: &Hashed,
+        answer: &Answer,
+        _: time::Instant,
+    ) -> Option<Duration> {
         Some(answer.ttl)
     }
 
     fn expire_after_update(
         &self,
-        _: &Key,
+        _: &Hashed,
         answer: &Answer,
         _: time::Instant,
         _: Option<Duration>,
@@ -188,49 +278,53 @@ impl MemoryStore {
     }
 
     fn build(settings: &MemoryStoreBuilder) -> Self {
-        let (entries, bytes) = (settings.max_entries as u128, settings.max_bytes as u128);
-        // Both bounds in one: an answer takes one of `max_entries` slots, or as many as its bytes
-        // are of `max_bytes`.
-        let weigh = move |key: &Key, answer: &Answer| {
-            let slots = (size(key, &answer.bytes) as u128 * entries).div_ceil(bytes);
-            u32::try_from(slots.max(1)).unwrap_or(u32::MAX)
+        let bounds = Bounds::new(settings);
+        let weigh = move |key: &Hashed, answer: &Answer| {
+            let slots = bounds.slots(size(&key.key, &answer.bytes));
+            u32::try_from(slots).unwrap_or(u32::MAX)
         };
-        let hasher = RandomState::new();
         Self {
             shared: Arc::new(Shared {
-                claims: (0..SHARDS)
-                    .map(|_| Mutex::new(HashMap::with_hasher(hasher.clone())))
-                    .collect(),
-                in_flight: AtomicUsize::new(0),
+                claims: (0..SHARDS).map(|_| Shard::default()).collect(),
+                counters: Counters {
+                    in_flight: AtomicUsize::new(0),
+                    // A resource that remembers the tokens of an earlier process must not take
+                    // those of this one for stale. Nanoseconds: no store makes more claims than
+                    // that.
+                    next_token: AtomicU64::new(WallClock::system().unix_nanos()),
+                },
                 max_in_flight: settings.max_in_flight,
                 earliest_end: AtomicU64::new(u64::MAX),
                 epoch: Instant::now(),
-                // A resource that remembers the tokens of an earlier process must not take those of
-                // this one for stale. Nanoseconds: no store makes more claims than that.
-                next_token: AtomicU64::new(WallClock::system().unix_nanos()),
                 answers: Cache::builder()
-                    .max_capacity(settings.max_entries as u64)
+                    .max_capacity(bounds.slots as u64)
                     .eviction_policy(EvictionPolicy::lru())
                     .expire_after(TimeToLive)
                     .weigher(weigh)
-                    .build_with_hasher(hasher.clone()),
-                max_bytes: settings.max_bytes,
-                hasher,
+                    .build_with_hasher(PassOn::default()),
+                bounds,
+                hasher: RandomState::new(),
             }),
         }
     }
 
     /// Claims in flight now, those whose lease has run out and was not yet swept included.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Relaxed)
+        self.shared.counters.in_flight.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
-    fn shard(&self, key: &Key) -> MutexGuard<'_, HashMap<Key, Claim, RandomState>> {
-        // The upper half of the hash: the map inside uses the lower.
-        let hash = self.hasher.hash_one(key);
-        let index = usize::try_from(hash >> 48).unwrap_or_default() % SHARDS;
+    fn hashed(&self, key: &Key) -> Hashed {
+        Hashed {
+            hash: self.hasher.hash_one(key),
+            key: key.clone(),
+        }
+    }
+
+    fn shard(&self, key: &Hashed) -> MutexGuard<'_, Claims> {
+        // Bits that the map inside uses neither for its places nor for its tags.
+        let index = usize::try_from(key.hash >> 48).unwrap_or_default() % SHARDS;
         lock(&self.claims[index])
     }
 
@@ -241,11 +335,12 @@ impl Shared {
         lease: Duration,
     ) -> Result<Begin, StoreError> {
         let now = Instant::now();
-        if self.in_flight.load(Ordering::Relaxed) >= self.max_in_flight {
+        if self.counters.in_flight.load(Ordering::Relaxed) >= self.max_in_flight {
             self.sweep(now);
         }
-        let mut shard = self.shard(key);
-        if let Some(claim) = shard.get(key) {
+        let key = self.hashed(key);
+        let mut shard = self.shard(&key);
+        if let Some(claim) = shard.get(&key) {
             if differ(claim.fingerprint.as_ref(), fingerprint) && claim.until > now {
                 return Ok(Begin::Mismatch);
             }
@@ -255,38 +350,40 @@ impl Shared {
             }
         } else {
             // Under the shard's lock, as `complete` inserts: a key is always in one of the two.
-            if let Some(answer) = self.answers.get(key).filter(|answer| answer.until > now) {
+            if let Some(answer) = self.answers.get(&key).filter(|answer| answer.until > now) {
                 return Ok(if differ(answer.fingerprint.as_ref(), fingerprint) {
                     Begin::Mismatch
                 } else {
                     Begin::Completed(answer.bytes)
                 });
             }
-            let reserved =
-                self.in_flight
-                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |claims| {
-                        (claims < self.max_in_flight).then_some(claims + 1)
-                    });
-            if reserved.is_err() {
+            let before = self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
+            if before >= self.max_in_flight {
+                self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
                 return Err(StoreError::new(StoreErrorKind::Full));
             }
         }
-        let token = Token::new(self.next_token.fetch_add(1, Ordering::Relaxed));
+        let token = Token::new(self.counters.next_token.fetch_add(1, Ordering::Relaxed));
         let until = self.end_of(now, lease);
         let claim = Claim {
             token,
             fingerprint: fingerprint.copied(),
             until,
         };
-        shard.insert(key.clone(), claim);
+        shard.insert(key, claim);
         Ok(Begin::Acquired(token))
     }
 
-    /// When a lease from now ends; a lease too long for the clock ends in thirty years.
+    /// When a lease from now ends; a lease too long for the clock ends in thirty years. To be
+    /// called under the shard's lock: a sweep that resets `earliest_end` comes to this shard later,
+    /// and finds the claim, or came before, and its reset is seen here.
     fn end_of(&self, now: Instant, lease: Duration) -> Instant {
         let until = deadline(now, lease);
-        self.earliest_end
-            .fetch_min(self.millis(until), Ordering::Relaxed);
+        let end = self.millis(until);
+        // Looked at before it is written: it hardly ever changes, and all threads share it.
+        if end < self.earliest_end.load(Ordering::Relaxed) {
+            self.earliest_end.fetch_min(end, Ordering::Relaxed);
+        }
         until
     }
 
@@ -306,7 +403,7 @@ impl Shared {
             let before = shard.len();
             shard.retain(|_, claim| claim.until > now);
             let gone = before - shard.len();
-            self.in_flight.fetch_sub(gone, Ordering::Relaxed);
+            self.counters.in_flight.fetch_sub(gone, Ordering::Relaxed);
             let earliest = shard.values().map(|claim| self.millis(claim.until)).min();
             self.earliest_end
                 .fetch_min(earliest.unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -314,12 +411,14 @@ impl Shared {
     }
 
     /// Ends the claim of `token`, with what `settle` does while the key is locked.
-    fn settle(&self, key: &Key, token: Token, settle: impl FnOnce(Claim)) -> Settled {
-        let mut shard = self.shard(key);
-        match shard.entry(key.clone()) {
+    fn settle(&self, key: &Key, token: Token, settle: impl FnOnce(Hashed, Claim)) -> Settled {
+        let key = self.hashed(key);
+        let mut shard = self.shard(&key);
+        match shard.entry(key) {
             Entry::Occupied(entry) if entry.get().token == token => {
-                settle(entry.remove());
-                self.in_flight.fetch_sub(1, Ordering::Relaxed);
+                let (key, claim) = entry.remove_entry();
+                settle(key, claim);
+                self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
                 Settled::Done
             }
             _ => Settled::Lost,
@@ -328,8 +427,8 @@ impl Shared {
 }
 
 /// A poisoned lock is taken all the same: no code that can panic runs while it is held.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(shard: &Shard) -> MutexGuard<'_, Claims> {
+    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What an answer takes of [`MemoryStoreBuilder::max_bytes`].
@@ -356,8 +455,9 @@ impl Store for MemoryStore {
     }
 
     fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle {
-        let mut claims = self.shared.shard(key);
-        ready(Ok(match claims.get_mut(key) {
+        let key = self.shared.hashed(key);
+        let mut claims = self.shared.shard(&key);
+        ready(Ok(match claims.get_mut(&key) {
             Some(claim) if claim.token == token => {
                 claim.until = self.shared.end_of(Instant::now(), lease);
                 Settled::Done
@@ -368,23 +468,23 @@ impl Store for MemoryStore {
 
     fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle {
         let shared = &self.shared;
-        if size(key, &answer) > shared.max_bytes {
+        if shared.bounds.slots(size(key, &answer)) > shared.bounds.slots {
             // The cache would drop it without a word.
             return ready(Err(StoreError::new(StoreErrorKind::Full)));
         }
-        ready(Ok(shared.settle(key, token, |claim| {
+        ready(Ok(shared.settle(key, token, |key, claim| {
             let answer = Answer {
                 bytes: answer,
                 fingerprint: claim.fingerprint,
                 until: deadline(Instant::now(), ttl),
                 ttl,
             };
-            shared.answers.insert(key.clone(), answer);
+            shared.answers.insert(key, answer);
         })))
     }
 
     fn release(&self, key: &Key, token: Token) -> Self::Settle {
-        ready(Ok(self.shared.settle(key, token, |_| ())))
+        ready(Ok(self.shared.settle(key, token, |_, _| ())))
     }
 }
 
