@@ -116,7 +116,7 @@ mod idempotency {
     }
 
     // In debug and release builds alike. `moka` is the cache's `insert`, whatever it holds.
-    const MOKA: usize = 6;
+    const MOKA: u64 = 6;
 
     #[test]
     fn a_first_request() {
