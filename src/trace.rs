@@ -26,7 +26,8 @@ macro_rules! trouble {
         tracing::warn!(target: "tower_webhook", layer = $layer $(, $field = %$value)*, $message);
         #[cfg(not(feature = "tracing"))]
         {
-            $(let _ = &$value;)*
+            // Names the values, for the compiler; computes nothing.
+            $(let _ = || { let _ = &$value; };)*
         }
     };
 }
@@ -38,7 +39,8 @@ macro_rules! passed {
         tracing::debug!(target: "tower_webhook", layer = $layer $(, $field = %$value)*, $message);
         #[cfg(not(feature = "tracing"))]
         {
-            $(let _ = &$value;)*
+            // Names the values, for the compiler; computes nothing.
+            $(let _ = || { let _ = &$value; };)*
         }
     };
 }

@@ -1,6 +1,10 @@
 //! What `BufferBodyLayer` promises, against bodies that lie, dawdle, break off and never end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::needless_pass_by_value
+)]
 
 #[path = "support/bodies.rs"]
 mod bodies;

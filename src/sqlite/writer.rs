@@ -270,7 +270,6 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
 }
 
 /// What the driver said, for the log: it names tables and columns, and no value.
-#[cfg(feature = "tracing")]
 fn cause(error: &DatabaseError) -> String {
     std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
 }

@@ -136,7 +136,11 @@ async fn headers_are_replayed_but_those_of_one_exchange() {
 
     let repeat = call(&service, delivery("a")).await;
     assert_eq!(repeat.status(), 201);
-    let mut names: Vec<_> = repeat.headers().keys().map(|name| name.as_str()).collect();
+    let mut names: Vec<_> = repeat
+        .headers()
+        .keys()
+        .map(http::HeaderName::as_str)
+        .collect();
     names.sort_unstable();
     let expected = ["idempotent-replayed", "link", "location", "x-binary"];
     assert_eq!(names, expected);

@@ -2,7 +2,13 @@
 //! they outlive their lease, and when the store fails them.
 
 #![cfg(all(feature = "idempotency", feature = "moka"))]
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(
+    clippy::expect_used,
+    clippy::manual_assert,
+    clippy::unchecked_time_subtraction,
+    clippy::unused_async,
+    clippy::unwrap_used
+)]
 
 mod answers;
 mod cancel;
