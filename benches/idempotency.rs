@@ -31,7 +31,7 @@ use tower::{Layer, Service};
 use tower_webhook::{
     IdempotencyLayer,
     body::BufferedBody,
-    idempotency::{Begin, Key, KeySource, MemoryStore, Store, Token},
+    idempotency::{Begin, Key, KeySource, MemoryStore, Settled, Store, StoreError, Token},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -98,6 +98,10 @@ fn begin(store: &MemoryStore, key: &Key) -> Token {
     }
 }
 
+fn settled(settle: Ready<Result<Settled, StoreError>>) {
+    assert_eq!(settle.into_inner().unwrap(), Settled::Done);
+}
+
 fn bare_moka() -> Cache<Key, Bytes> {
     Cache::builder()
         .max_capacity(ENTRIES as u64)
@@ -121,16 +125,16 @@ fn store(criterion: &mut Criterion) {
             };
             let clean = |keys: &[Key], _: &[()]| {
                 let mut map = map.lock().unwrap();
-                keys.iter().for_each(|key| {
+                for key in keys {
                     map.remove(key);
-                });
+                }
             };
             on_threads(bencher, threads, |_| fresh_keys(), work, clean);
         });
         group.bench_function(id("fresh/moka_or_insert_with"), |bencher| {
             let cache = bare_moka();
             let work = |key: &Key| {
-                let entry = cache.entry_by_ref(key).or_insert_with(Bytes::new);
+                let entry = cache.entry_by_ref(key).or_insert_with(|| answer.clone());
                 assert!(entry.is_fresh());
             };
             on_threads(bencher, threads, |_| fresh_keys(), work, none);
@@ -140,7 +144,7 @@ fn store(criterion: &mut Criterion) {
             let work = |key: &Key| -> Token { begin(&store, key) };
             let clean = |keys: &[Key], tokens: &[Token]| {
                 for (key, token) in keys.iter().zip(tokens) {
-                    let _ = store.release(key, *token);
+                    settled(store.release(key, *token));
                 }
             };
             on_threads(bencher, threads, |_| fresh_keys(), work, clean);
@@ -162,7 +166,7 @@ fn store(criterion: &mut Criterion) {
             let keys: Vec<_> = (0..threads).map(|_| fresh_keys()).collect();
             for key in keys.iter().flatten() {
                 let token = begin(&store, key);
-                let _ = store.complete(key, token, answer.clone(), TTL);
+                settled(store.complete(key, token, answer.clone(), TTL));
             }
             let work = |key: &Key| {
                 let begun = store.begin(key, None, LEASE).into_inner().unwrap();
@@ -180,7 +184,7 @@ fn store(criterion: &mut Criterion) {
             let store = MemoryStore::default();
             let work = |key: &Key| {
                 let token = begin(&store, key);
-                let _ = black_box(store.complete(key, token, answer.clone(), TTL));
+                settled(store.complete(key, token, answer.clone(), TTL));
             };
             on_threads(bencher, threads, |_| fresh_keys(), work, none);
         });

@@ -53,7 +53,7 @@ pub(crate) fn header_map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
 pub(crate) struct Script {
     steps: VecDeque<Step>,
     sleeping: Option<Pin<Box<Sleep>>>,
-    hint: SizeHint,
+    declared: Option<u64>,
     probe: Probe,
 }
 
@@ -79,7 +79,7 @@ impl Script {
         Self {
             steps: steps.into_iter().collect(),
             sleeping: None,
-            hint: SizeHint::new(),
+            declared: None,
             probe: Probe::default(),
         }
     }
@@ -90,7 +90,7 @@ impl Script {
 
     /// Says that this many bytes follow, whatever follows.
     pub(crate) fn declares(mut self, bytes: u64) -> Self {
-        self.hint = SizeHint::with_exact(bytes);
+        self.declared = Some(bytes);
         self
     }
 
@@ -156,7 +156,8 @@ impl Body for Script {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.hint.clone()
+        self.declared
+            .map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
