@@ -39,13 +39,13 @@ use tower_webhook::{
 
 const LIMIT: usize = 16;
 
-fn echo(layer: BufferBodyLayer) -> BufferBody<Strict> {
+fn echo(layer: &BufferBodyLayer) -> BufferBody<Strict> {
     layer.layer(Strict::default())
 }
 
 /// Sends a body through the layer; the service behind it echoes.
 async fn send<B: Body>(layer: BufferBodyLayer, body: B) -> Response<ResponseBody<BufferedBody>> {
-    echo(layer).oneshot(Request::new(body)).await.unwrap()
+    echo(&layer).oneshot(Request::new(body)).await.unwrap()
 }
 
 fn reason<B>(response: &Response<B>) -> BodyError {
@@ -78,7 +78,7 @@ async fn a_content_length_over_the_limit_is_refused_before_a_byte_is_read() {
             let length = length.parse().unwrap();
             req.headers_mut().append(header::CONTENT_LENGTH, length);
         }
-        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let response = echo(&BufferBodyLayer::new(LIMIT)).oneshot(req).await;
         let response = response.unwrap();
         assert_eq!(reason(&response), BodyError::TooLarge { limit: LIMIT });
         assert_eq!(probe.polls(), 0, "{lengths:?}");
@@ -133,7 +133,7 @@ async fn a_content_length_that_lies_either_way_is_a_bad_request() {
             .header(header::CONTENT_LENGTH, declared)
             .body(Script::chunks([sent]))
             .unwrap();
-        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let response = echo(&BufferBodyLayer::new(LIMIT)).oneshot(req).await;
         let response = response.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         let expected = BodyError::Length {
@@ -152,7 +152,7 @@ async fn two_content_lengths_that_differ_are_one_too_many() {
             .header(header::CONTENT_LENGTH, lengths[1])
             .body(Script::chunks(["four"]))
             .unwrap();
-        let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+        let response = echo(&BufferBodyLayer::new(LIMIT)).oneshot(req).await;
         let expected = BodyError::Length {
             declared: 5,
             received: 4,
@@ -167,7 +167,7 @@ async fn a_true_content_length_passes() {
         .header(header::CONTENT_LENGTH, "4")
         .body(Script::chunks(["fo", "ur"]))
         .unwrap();
-    let response = echo(BufferBodyLayer::new(LIMIT)).oneshot(req).await;
+    let response = echo(&BufferBodyLayer::new(LIMIT)).oneshot(req).await;
     assert_eq!(response.unwrap().status(), 200);
 }
 
@@ -294,7 +294,7 @@ async fn a_buffered_body_buffers_again_without_a_copy() {
 async fn an_incoming_body_of_hyper_is_read() {
     let (client, server) = tokio::io::duplex(64);
     let service = hyper::service::service_fn(|req: Request<hyper::body::Incoming>| {
-        echo(BufferBodyLayer::new(1024)).oneshot(req)
+        echo(&BufferBodyLayer::new(1024)).oneshot(req)
     });
     tokio::spawn(
         hyper::server::conn::http1::Builder::new()
@@ -376,7 +376,7 @@ async fn a_body_that_is_here_starts_no_timer() {
     // Outside a runtime a timer would panic.
     let response = std::thread::spawn(|| {
         let future = pin!(
-            echo(BufferBodyLayer::new(LIMIT))
+            echo(&BufferBodyLayer::new(LIMIT))
                 .oneshot(Request::new(Script::chunks(["all", "here"])))
         );
         match future.poll(&mut Context::from_waker(Waker::noop())) {
@@ -489,7 +489,7 @@ async fn an_error_of_the_service_behind_passes() {
 
 #[tokio::test]
 async fn the_instance_that_was_polled_ready_is_called() {
-    let mut service = echo(BufferBodyLayer::new(LIMIT));
+    let mut service = echo(&BufferBodyLayer::new(LIMIT));
     for _ in 0..3 {
         let ready = ServiceExt::<Request<Script>>::ready(&mut service).await;
         let call = ready

@@ -141,6 +141,10 @@ async fn a_waiting_repeat_runs_when_the_first_frees_the_key() {
     assert_eq!(runs.count(), 2);
 }
 
+fn panics(at: &str) -> Result<Response<BufferedBody>, Infallible> {
+    panic!("{at}")
+}
+
 #[tokio::test]
 async fn a_panic_of_the_handler_frees_the_key() {
     let (store, runs) = (MemoryStore::default(), Runs::default());
@@ -156,10 +160,7 @@ async fn a_panic_of_the_handler_frees_the_key() {
 
     let in_poll = layer.layer(service_fn(async |_: Request<BufferedBody>| {
         tokio::task::yield_now().await;
-        if true {
-            panic!("in the poll");
-        }
-        Ok::<_, Infallible>(with_status(200))
+        panics("in the poll")
     }));
     let result = tokio::spawn(in_poll.oneshot(delivery("a"))).await;
     assert!(result.unwrap_err().is_panic());
@@ -196,12 +197,7 @@ async fn a_panic_that_a_layer_outside_catches_frees_the_key() {
     let store = MemoryStore::default();
     let layer = webhook(store.clone()).build().unwrap();
     let service = tower_http::catch_panic::CatchPanicLayer::new().layer(layer.layer(service_fn(
-        async |_: Request<BufferedBody>| {
-            if true {
-                panic!("caught outside");
-            }
-            Ok::<_, Infallible>(with_status(200))
-        },
+        async |_: Request<BufferedBody>| panics("caught outside"),
     )));
     let answer = AssertUnwindSafe(service.oneshot(delivery("a"))).0.await;
     assert_eq!(answer.unwrap().status(), 500);

@@ -53,7 +53,7 @@ async fn a_claim_is_renewed_every_third_of_its_lease() {
 async fn a_handler_within_a_third_of_its_lease_renews_nothing() {
     let store = Gated::default();
     call(
-        &slow(&store, LEASE / 3 - Duration::from_secs(1)),
+        &slow(&store, (LEASE / 3).saturating_sub(Duration::from_secs(1))),
         delivery("a"),
     )
     .await;
@@ -195,7 +195,7 @@ async fn a_crash_frees_its_key_when_the_lease_ends() {
     };
     let layer = webhook(store.clone()).build().unwrap();
     let service = layer.layer(counting(&Runs::default()));
-    advance(LEASE - Duration::from_millis(1)).await;
+    advance(LEASE.saturating_sub(Duration::from_millis(1))).await;
     assert_eq!(call(&service, delivery("a")).await.status(), 409);
     advance(Duration::from_millis(1)).await;
     assert_eq!(text(call(&service, delivery("a")).await).await, "run 1");

@@ -169,7 +169,7 @@ async fn a_full_store_makes_room_when_leases_end_and_not_before() {
         }
     }
     let refused = |n| store.begin(&nth(n), None, LEASE).into_inner().is_err();
-    advance(LEASE / 2 - Duration::from_millis(2)).await;
+    advance((LEASE / 2).saturating_sub(Duration::from_millis(2))).await;
     assert!((1_000..1_100).all(refused));
     assert_eq!(store.in_flight(), 1_000);
 
@@ -182,7 +182,7 @@ async fn a_full_store_makes_room_when_leases_end_and_not_before() {
     }
     // A renewed claim is not swept with the rest.
     let kept = acquire(&store, &nth(2_000));
-    advance(LEASE - Duration::from_secs(1)).await;
+    advance(LEASE.saturating_sub(Duration::from_secs(1))).await;
     let renewed = store.renew(&nth(2_000), kept, LEASE).into_inner();
     assert_eq!(renewed.unwrap(), Settled::Done);
     advance(Duration::from_secs(2)).await;

@@ -72,7 +72,7 @@ async fn a_repeat_of_one_that_runs_is_a_conflict() {
 async fn retry_after_is_never_longer_than_the_lease_that_is_left() {
     let (store, key) = (MemoryStore::default(), key("a"));
     store.begin(&key, None, LEASE).await.unwrap();
-    tokio::time::advance(LEASE - Duration::from_millis(300)).await;
+    tokio::time::advance(LEASE.saturating_sub(Duration::from_millis(300))).await;
     let service = webhook(store).build().unwrap();
     let repeat = call(&service.layer(counting(&Runs::default())), delivery("a")).await;
     assert_eq!(repeat.headers()[header::RETRY_AFTER], "1");
