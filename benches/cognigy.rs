@@ -12,7 +12,7 @@ use std::{borrow::Cow, hint::black_box};
 use tower_webhook::CognigyEvent;
 
 /// A user's turn, 1 KiB: ids, a sentence, recognised slots, a profile.
-const BODY: &str = r#"{"eventId":"evt_01HQ3K5Z8Y7X6W5V4T3S2R1Q0P","timestamp":"2024-01-15T10:00:00.123Z","type":"USER_INPUT_RECEIVED","externalId":"crm-000482913","userId":"user-7f3a9c52-1b8e-4d60-9f0a-2c4e6a8b0d1f","payload":{"input":{"text":"Hello, I would like to change the delivery address of my order from last Tuesday, please.","language":"en-GB","intent":"change_delivery_address","confidence":0.9731,"slots":[{"name":"order_date","value":"2024-01-09","confidence":0.88},{"name":"address_type","value":"delivery","confidence":0.93}]},"session":{"id":"session-5d2c7e18-90ab-4cde-8f01-23456789abcd","channel":"webchat3","locale":"en-GB","turn":4,"startedAt":"2024-01-15T09:58:12Z"},"profile":{"firstName":"Zo\u00eb","lastName":"Larsson","email":"zoe.larsson@example.com","tier":"gold","tags":["returning","newsletter"],"consent":true},"context":{"flow":"Order Management","node":"ask_order_details","variables":{"orderId":"A-1048213","attempts":1,"items":3,"total":129.95,"currency":"EUR","express":false,"coupon":null}}}}"#;
+const BODY: &str = include_str!("support/event.json");
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,6 +13,9 @@ use tower_webhook::signature::{
     scheme::{Cognigy, CognigyFormat},
 };
 
+/// A user's turn, 1 KiB.
+const EVENT: &str = include_str!("event.json");
+
 pub struct Load {
     requests: Vec<Vec<u8>>,
 }
@@ -32,10 +35,7 @@ impl Load {
             .expect("a secret")
             .sign_as(CognigyFormat::Base64);
         let requests = (0..events).map(|n| {
-            let head = format!(
-                r#"{{"eventId":"evt_{round}_{n:08}","timestamp":"2026-11-21T12:00:00Z","type":"USER_INPUT_RECEIVED","userId":"u-{n}","payload":{{"input":""#
-            );
-            let body = format!("{head}{}\"}}}}", "x".repeat(1024 - head.len() - 3));
+            let body = EVENT.replace("evt_01HQ3K5Z8Y7X6W5V4T3S2R1Q0P", &format!("evt_{round:04}_{n:021}"));
             let mut headers = http::HeaderMap::new();
             scheme
                 .sign(&Outgoing::new(body.as_bytes(), 0), &mut headers)

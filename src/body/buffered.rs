@@ -17,7 +17,8 @@ use std::{
 #[derive(Clone, Default)]
 pub struct BufferedBody {
     data: Bytes,
-    trailers: Option<HeaderMap>,
+    /// Boxed: few bodies have any, and every request and answer that is moved carries the room.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 impl BufferedBody {
@@ -32,11 +33,11 @@ impl BufferedBody {
     /// Adds trailers (RFC 9110 §6.5), sent after the bytes.
     #[must_use]
     pub fn with_trailers(mut self, trailers: HeaderMap) -> Self {
-        self.trailers = Some(trailers);
+        self.trailers = Some(Box::new(trailers));
         self
     }
 
-    pub(super) const fn from_parts(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+    pub(super) const fn from_parts(data: Bytes, trailers: Option<Box<HeaderMap>>) -> Self {
         Self { data, trailers }
     }
 
@@ -46,8 +47,8 @@ impl BufferedBody {
     }
 
     /// The trailers, if there were any.
-    pub const fn trailers(&self) -> Option<&HeaderMap> {
-        self.trailers.as_ref()
+    pub fn trailers(&self) -> Option<&HeaderMap> {
+        self.trailers.as_deref()
     }
 
     /// The bytes, without the trailers.
@@ -67,7 +68,7 @@ impl Body for BufferedBody {
         if !self.data.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(mem::take(&mut self.data)))));
         }
-        Poll::Ready(self.trailers.take().map(|map| Ok(Frame::trailers(map))))
+        Poll::Ready(self.trailers.take().map(|map| Ok(Frame::trailers(*map))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -83,7 +84,7 @@ impl fmt::Debug for BufferedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BufferedBody")
             .field("len", &self.data.len())
-            .field("trailers", &self.trailers.as_ref().map(HeaderMap::len))
+            .field("trailers", &self.trailers.as_ref().map(|map| map.len()))
             .finish()
     }
 }

@@ -65,7 +65,7 @@ pub struct Collect<B> {
     chunks: Chunks,
     /// The chunk that went over the limit: kept for [`Collect::into_rest`].
     overflow: Bytes,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Box<HeaderMap>>,
     /// Bytes of names and values in `trailers`.
     trailers_len: usize,
 }
@@ -148,7 +148,7 @@ impl<B: Body> Collect<B> {
     /// What was read, in order, and the body that gives the rest: for a caller that passes on
     /// what is too long to keep.
     #[cfg(feature = "idempotency")]
-    pub(crate) fn into_rest(mut self) -> ([Bytes; 2], Option<HeaderMap>, B) {
+    pub(crate) fn into_rest(mut self) -> ([Bytes; 2], Option<Box<HeaderMap>>, B) {
         (
             [self.chunks.take(), self.overflow],
             self.trailers,
@@ -214,9 +214,9 @@ fn trailers_len(trailers: &HeaderMap) -> usize {
 }
 
 /// Adds trailers to those that came before; says whether a map can hold them all.
-fn merge(all: &mut Option<HeaderMap>, trailers: HeaderMap) -> bool {
+fn merge(all: &mut Option<Box<HeaderMap>>, trailers: HeaderMap) -> bool {
     let Some(all) = all else {
-        *all = Some(trailers);
+        *all = Some(Box::new(trailers));
         return true;
     };
     // Appended, not extended: a field that comes twice keeps both its values.

@@ -29,7 +29,7 @@ enum Kind<B> {
     #[cfg(feature = "idempotency")]
     Resumed {
         read: [Bytes; 2],
-        trailers: Option<HeaderMap>,
+        trailers: Option<Box<HeaderMap>>,
         #[pin]
         rest: B,
     },
@@ -51,7 +51,7 @@ impl<B> ResponseBody<B> {
     }
 
     #[cfg(feature = "idempotency")]
-    pub(crate) fn resumed((read, trailers, rest): ([Bytes; 2], Option<HeaderMap>, B)) -> Self {
+    pub(crate) fn resumed((read, trailers, rest): ([Bytes; 2], Option<Box<HeaderMap>>, B)) -> Self {
         Self {
             kind: Kind::Resumed {
                 read,
@@ -92,7 +92,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
                     return Poll::Ready(Some(Ok(Frame::data(std::mem::take(chunk)))));
                 }
                 match trailers.take() {
-                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(*trailers)))),
                     None => rest.poll_frame(cx),
                 }
             }

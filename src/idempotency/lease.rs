@@ -180,9 +180,8 @@ pub(super) struct Timed<F> {
     #[pin]
     operation: F,
     limit: Duration,
-    /// Set when the store makes us wait.
-    #[pin]
-    timer: Option<Sleep>,
+    /// Set, and allocated, when the store makes us wait: its server costs more than a timer.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl<F> Timed<F> {
@@ -202,15 +201,15 @@ where
     type Output = Result<T, StoreError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
+        let this = self.project();
         if let Poll::Ready(result) = this.operation.poll(cx) {
             return Poll::Ready(result);
         }
         if this.timer.is_none() {
-            this.timer.set(Some(sleep(*this.limit)));
+            *this.timer = Some(Box::pin(sleep(*this.limit)));
         }
-        if let Some(timer) = this.timer.as_mut().as_pin_mut() {
-            ready!(timer.poll(cx));
+        if let Some(timer) = this.timer {
+            ready!(timer.as_mut().poll(cx));
         }
         Poll::Ready(Err(StoreError::new(StoreErrorKind::Timeout)))
     }
