@@ -14,8 +14,15 @@ use tower_webhook::signature::{
     scheme::{Cognigy, CognigyFormat},
 };
 
-/// Rounds of kill and restart on one file.
-const ROUNDS: usize = 5;
+/// Rounds of kill and restart on one file; more of them with `tests/run --long`.
+fn rounds() -> usize {
+    if std::env::var_os("TOWER_WEBHOOK_LONG").is_some() {
+        100
+    } else {
+        5
+    }
+}
+
 /// Senders at once.
 const SENDERS: usize = 16;
 
@@ -83,7 +90,8 @@ fn killed_while_it_accepts_it_has_every_event_it_answered_and_knows_it_again() {
     let database = folder.path().join("gateway.db");
     let (next, accepted) = (AtomicU64::new(0), Mutex::new(Vec::new()));
 
-    for round in 0..ROUNDS {
+    let rounds = rounds();
+    for round in 0..rounds {
         let mut server = gateway_on(&database, &["--downstream", &seen.url()]);
         let stop = AtomicBool::new(false);
         let before = next.load(Ordering::Relaxed);
@@ -157,7 +165,7 @@ fn killed_while_it_accepts_it_has_every_event_it_answered_and_knows_it_again() {
     }
     let repeated = times.values().filter(|times| **times > 1).count();
     println!(
-        "{} accepted in {ROUNDS} rounds, all stored and delivered; {repeated} delivered more than once across a kill",
+        "{} accepted in {rounds} rounds, all stored and delivered; {repeated} delivered more than once across a kill",
         accepted.len()
     );
 }

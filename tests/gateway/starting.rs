@@ -1,6 +1,9 @@
 use super::*;
 use crate::process::Stream;
-use std::process::Output;
+use std::{
+    io::{BufRead, Write},
+    process::Output,
+};
 
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = command("gateway");
@@ -75,6 +78,35 @@ fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
     drop(gateway_on(&path, &[]));
     let store = format!("sqlite:{}", path.display());
     let sqlite = |sql: &str| crate::foreign::run("sqlite3", &[path.to_str().unwrap(), sql], b"");
+
+    // Another program holds it: we wait for the busy timeout, and then say so.
+    let mut holder = std::process::Command::new("sqlite3")
+        .arg(&path)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("sqlite3 is installed by ./tests/run");
+    let mut input = holder.stdin.take().unwrap();
+    let mut output = std::io::BufReader::new(holder.stdout.take().unwrap());
+    writeln!(
+        input,
+        "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; SELECT 'held';"
+    )
+    .unwrap();
+    let mut line = String::new();
+    while line != "held\n" {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "sqlite3 ended");
+    }
+    let refusal = refused(&["--store", &store], &[]);
+    let said = String::from_utf8_lossy(&refusal.stderr).into_owned();
+    assert_eq!(refusal.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("--store") && said.contains("holds the database"),
+        "{said}"
+    );
+    drop(input);
+    holder.wait().unwrap();
 
     sqlite("UPDATE tower_webhook_schema SET version = 99");
     let output = refused(&["--store", &store], &[]);
@@ -175,7 +207,7 @@ fn json_logs_are_json_and_hold_no_secret() {
 
 #[test]
 fn asked_to_stop_it_finishes_what_runs_and_ends_well() {
-    use std::io::{Read, Write};
+    use std::io::Read;
     let folder = tempfile::tempdir().unwrap();
     let mut server = gateway_on(&folder.path().join("gateway.db"), &[]);
     let body = event("evt_slow");
