@@ -15,6 +15,7 @@ use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -38,6 +39,7 @@ type Answer<ResB> = Response<ResponseBody<ResB>>;
 
 /// The state that follows.
 type Next<S, St, ResB> = State<
+    S,
     <S as Service<Request<BufferedBody>>>::Future,
     St,
     ResB,
@@ -52,24 +54,27 @@ where
     St: Store,
 {
     #[pin]
-    state: State<S::Future, St, ResB, S::Error>,
-    /// What begins and runs the call; `None` where there is nothing to guard.
+    state: State<S, S::Future, St, ResB, S::Error>,
+    /// What begins and settles the claim; `None` where there is nothing to guard.
     call: Option<Call<S, St>>,
 }
 
+/// What is to be done when the claim is ours. In the states that come before that, not beside all
+/// states: the future of a request that runs need not have room for one that waits.
+type Work<S> = (S, Request<BufferedBody>);
+
 struct Call<S, St> {
-    /// Taken when the claim is ours.
-    work: Option<(S, Request<BufferedBody>)>,
     key: Key,
     fingerprint: Option<Fingerprint>,
     store: St,
     settings: Arc<Settings>,
     /// Until when a repeat waits, and how long it sleeps next. Set when it begins to wait.
     waiting: Option<(Instant, Duration)>,
+    service: PhantomData<fn() -> S>,
 }
 
 #[pin_project(project = StateProj)]
-enum State<F, St: Store, ResB, E> {
+enum State<S, F, St: Store, ResB, E> {
     /// The answer is here.
     Ended {
         result: Option<Result<Answer<ResB>, E>>,
@@ -81,16 +86,18 @@ enum State<F, St: Store, ResB, E> {
         disposition: Option<Disposition>,
     },
     /// Not polled yet, so the store was not asked: a future that is dropped now leaves no claim.
-    New,
+    New { work: Option<Work<S>> },
     /// The store is asked.
     Beginning {
         #[pin]
         begin: Timed<St::Begin>,
+        work: Option<Work<S>>,
     },
     /// Another request has the key, and we wait for its answer.
     Waiting {
         #[pin]
         timer: Sleep,
+        work: Option<Work<S>>,
     },
     /// The handler runs under our claim.
     Running {
@@ -151,14 +158,15 @@ where
     ) -> Self {
         let call = Call {
             fingerprint: settings.fingerprint.digest(&req),
-            work: Some((inner, req)),
             key,
             store: store.clone(),
             settings: Arc::clone(settings),
             waiting: None,
+            service: PhantomData,
         };
+        let work = (inner, req);
         Self {
-            state: State::New,
+            state: State::New { work: Some(work) },
             call: Some(call),
         }
     }
@@ -169,33 +177,33 @@ where
     S: Service<Request<BufferedBody>, Response = Response<ResB>>,
     St: Store,
 {
-    fn begin(&self) -> Next<S, St, ResB> {
+    fn begin(&self, work: Work<S>) -> Next<S, St, ResB> {
         let settings = &self.settings;
         let begin = self
             .store
             .begin(&self.key, self.fingerprint.as_ref(), settings.lease);
         State::Beginning {
             begin: Timed::new(begin, settings.store_timeout),
+            work: Some(work),
         }
     }
 
     /// What follows from what the store says.
-    fn begun(&mut self, begun: Result<Begin, StoreError>) -> Next<S, St, ResB> {
+    fn begun(&mut self, begun: Result<Begin, StoreError>, work: Work<S>) -> Next<S, St, ResB> {
         match begun {
-            Ok(Begin::Acquired(token)) => self.run(token),
+            Ok(Begin::Acquired(token)) => self.run(token, work),
             Ok(Begin::Completed(bytes)) => match answer::decode(bytes) {
                 Some(answer) => self.replay(answer),
-                None => self.store_down(&StoreError::new(StoreErrorKind::Corrupt)),
+                None => self.store_down(&StoreError::new(StoreErrorKind::Corrupt), work),
             },
-            Ok(Begin::InProgress { lease_left }) => self.in_progress(lease_left),
+            Ok(Begin::InProgress { lease_left }) => self.in_progress(lease_left, work),
             Ok(Begin::Mismatch) => self.refuse(IdempotencyError::Mismatch),
-            Err(error) => self.store_down(&error),
+            Err(error) => self.store_down(&error, work),
         }
     }
 
-    fn run(&mut self, token: Token) -> Next<S, St, ResB> {
+    fn run(&self, token: Token, (mut inner, mut req): Work<S>) -> Next<S, St, ResB> {
         let held = Held::new(self.store.clone(), self.key.clone(), token);
-        let (mut inner, mut req) = self.take_work();
         req.extensions_mut()
             .insert(Claim::new(self.key.clone(), token));
         let scope = scope!("idempotent_work", token = token);
@@ -226,7 +234,7 @@ where
         State::ended(answer)
     }
 
-    fn in_progress(&mut self, lease_left: Duration) -> Next<S, St, ResB> {
+    fn in_progress(&mut self, lease_left: Duration, work: Work<S>) -> Next<S, St, ResB> {
         let now = Instant::now();
         let (until, pause) = *self
             .waiting
@@ -240,15 +248,16 @@ where
         self.waiting = Some((until, (pause * 2).min(POLL_LAST)));
         State::Waiting {
             timer: sleep(pause.min(left)),
+            work: Some(work),
         }
     }
 
-    fn store_down(&mut self, error: &StoreError) -> Next<S, St, ResB> {
+    fn store_down(&self, error: &StoreError, work: Work<S>) -> Next<S, St, ResB> {
         trouble!("idempotency", "store cannot be asked", error = error);
         match self.settings.outage {
             StoreOutage::FailClosed => self.refuse(IdempotencyError::Store(error.kind())),
             StoreOutage::FailOpen => {
-                let (mut inner, req) = self.take_work();
+                let (mut inner, req) = work;
                 State::Unclaimed {
                     future: inner.call(req),
                     disposition: Some(Disposition::Unclaimed),
@@ -260,12 +269,6 @@ where
     fn refuse(&self, reason: IdempotencyError) -> Next<S, St, ResB> {
         refused!("idempotency", reason);
         State::ended(self.settings.refuser.response(reason))
-    }
-
-    fn take_work(&mut self) -> (S, Request<BufferedBody>) {
-        // Invariant: each way out of `Beginning` takes it at most once, and none comes back.
-        #[expect(clippy::expect_used, reason = "a call is run once")]
-        self.work.take().expect("called twice")
     }
 
     /// Frees the key, then hands on `result`.
@@ -365,7 +368,7 @@ where
     }
 }
 
-impl<F, St: Store, ResB, E> State<F, St, ResB, E> {
+impl<S, F, St: Store, ResB, E> State<S, F, St, ResB, E> {
     const fn ended(answer: Answer<ResB>) -> Self {
         Self::Ended {
             result: Some(Ok(answer)),
@@ -400,14 +403,14 @@ where
                     }
                     return Poll::Ready(Ok(answer));
                 }
-                (StateProj::Beginning { begin }, Some(call)) => {
+                (StateProj::New { work }, Some(call)) => call.begin(once(work)),
+                (StateProj::Beginning { begin, work }, Some(call)) => {
                     let begun = ready!(begin.poll(cx));
-                    call.begun(begun)
+                    call.begun(begun, once(work))
                 }
-                (StateProj::New, Some(call)) => call.begin(),
-                (StateProj::Waiting { timer }, Some(call)) => {
+                (StateProj::Waiting { timer, work }, Some(call)) => {
                     ready!(timer.poll(cx));
-                    call.begin()
+                    call.begin(once(work))
                 }
                 (
                     StateProj::Running {
