@@ -7,9 +7,9 @@ use crate::{
 };
 use axum::{
     Json, Router,
-    extract::{FromRequest, Path, Request, State},
+    extract::{FromRequest, Path, Request, State, rejection::PathRejection},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use http::{StatusCode, Uri};
 use serde_json::json;
@@ -31,6 +31,9 @@ use tower_webhook::{
 
 /// How long an accept may take before its key is free again: accepting is one insert.
 const LEASE: Duration = Duration::from_secs(10);
+
+/// How long the store may take to say that it is well.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// From this many failed deliveries on, health says `degraded`.
 const DEGRADED_AT: u64 = 10;
@@ -65,20 +68,10 @@ impl App {
 
     /// The routes. Idempotency answers from `store`.
     pub fn router<St: Store>(self: &Arc<Self>, store: &St) -> Result<Router, BadFlag> {
-        let signed = guarded(
-            post(receive::<CognigyEvent>),
-            self,
-            Arc::clone(&self.scheme),
-            store,
-            "cognigy",
-        )?;
-        let platform = guarded(
-            post(receive::<WebhookDelivery>),
-            self,
-            Arc::clone(&self.endpoint_scheme),
-            store,
-            "cognigy-endpoint",
-        )?;
+        let max_body = self.max_body;
+        let signed = guarded::<CognigyEvent, _>(Arc::clone(&self.scheme), store, max_body)?;
+        let endpoint_scheme = Arc::clone(&self.endpoint_scheme);
+        let platform = guarded::<WebhookDelivery, _>(endpoint_scheme, store, max_body)?;
         Ok(Router::new()
             .route("/webhooks/cognigy", signed)
             .route("/webhooks/cognigy/endpoint", platform)
@@ -92,46 +85,47 @@ impl App {
 }
 
 /// A route behind the receiving pipeline. Outermost first: body, signature, then each event once.
-fn guarded<St: Store>(
-    route: axum::routing::MethodRouter<Arc<App>>,
-    app: &App,
+fn guarded<E: Event, St: Store>(
     scheme: Arc<dyn Scheme>,
     store: &St,
-    scope: &'static str,
-) -> Result<axum::routing::MethodRouter<Arc<App>>, BadFlag> {
-    let once = IdempotencyLayer::webhook(store.clone(), event_key())
-        .scope(scope)
+    max_body: usize,
+) -> Result<MethodRouter<Arc<App>>, BadFlag> {
+    let once = IdempotencyLayer::webhook(store.clone(), event_key::<E>())
+        .scope_with(|req| scope::<E>(req).to_owned())
         .lease(LEASE)
         // A body that is no event has no key; the handler says what is wrong with it.
         .key_optional()
         .build()
         .map_err(|error| BadFlag::new("--store", error))?;
     // Not around the answer to another method, which is 405 for everybody.
-    Ok(route.route_layer(
+    Ok(post(receive::<E>).route_layer(
         ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(app.max_body))
+            .layer(BufferBodyLayer::new(max_body))
             .layer(SignatureVerifyLayer::new(scheme))
             .map_response(say_duplicate)
             .layer(once),
     ))
 }
 
-/// The id of an event is its key. The two forms that have none are known by their bytes: a repeat
-/// is the same bytes.
-fn event_key() -> KeySource {
+/// The id of an event is its key. The forms that have none are known by their bytes: a repeat is
+/// the same bytes.
+fn event_key<E: Event>() -> KeySource {
     let digest = KeySource::body_digest();
-    KeySource::from_fn(move |req| {
-        let body = req.body().as_bytes();
-        let id = match CognigyEvent::from_bytes(body.clone()) {
-            Ok(event) => event.event_id().map(str::to_owned),
-            Err(_) if WebhookDelivery::from_bytes(body.clone()).is_ok() => None,
-            Err(_) => return Ok(None),
-        };
-        match id {
-            Some(id) => Ok(Some(id)),
+    KeySource::from_fn(move |req| match E::read(req.body().as_bytes()) {
+        Some(event) => match event.id() {
+            Some(id) => Ok(Some(id.to_owned())),
             None => Ok(digest.find(req)?.map(Into::into)),
-        }
+        },
+        None => Ok(None),
     })
+}
+
+/// Ids are apart by route, and from the digests that stand in for them.
+fn scope<E: Event>(req: &http::Request<BufferedBody>) -> &'static str {
+    match E::read(req.body().as_bytes()) {
+        Some(event) if event.id().is_some() => E::SCOPES[0],
+        _ => E::SCOPES[1],
+    }
 }
 
 /// A repeat is answered in the documents' words instead of the first answer's.
@@ -147,27 +141,49 @@ fn say_duplicate<B>(answer: http::Response<ResponseBody<B>>) -> http::Response<R
 }
 
 /// An event of either route, as the routes share it.
-trait Event {
+trait Event: FromRequest<()> + Sized + Send + 'static {
+    /// Of events with an id, and of those that are known by their bytes.
+    const SCOPES: [&'static str; 2];
+
+    fn read(body: &bytes::Bytes) -> Option<Self>;
+    fn id(&self) -> Option<&str>;
     fn raw(&self) -> bytes::Bytes;
 }
 
 impl Event for CognigyEvent {
+    const SCOPES: [&'static str; 2] = ["cognigy/event", "cognigy/dialog"];
+
+    fn read(body: &bytes::Bytes) -> Option<Self> {
+        Self::from_bytes(body.clone()).ok()
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.event_id()
+    }
+
     fn raw(&self) -> bytes::Bytes {
         Self::raw(self).clone()
     }
 }
 
 impl Event for WebhookDelivery {
+    const SCOPES: [&'static str; 2] = ["cognigy/endpoint-id", "cognigy/endpoint"];
+
+    fn read(body: &bytes::Bytes) -> Option<Self> {
+        Self::from_bytes(body.clone()).ok()
+    }
+
+    fn id(&self) -> Option<&str> {
+        None
+    }
+
     fn raw(&self) -> bytes::Bytes {
         Self::raw(self).clone()
     }
 }
 
 /// Stores the event and answers; the background delivers it.
-async fn receive<E>(State(app): State<Arc<App>>, req: Request) -> Response
-where
-    E: Event + FromRequest<()>,
-{
+async fn receive<E: Event>(State(app): State<Arc<App>>, req: Request) -> Response {
     let claim = req.extensions().get::<Claim>().cloned();
     let event = match E::from_request(req, &()).await {
         Ok(event) => event,
@@ -178,6 +194,7 @@ where
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let event = NewEvent {
+        scope: claim.key().scope().to_owned(),
         id: claim.key().id().to_owned(),
         task_id: uuid::Uuid::new_v4().to_string(),
         body: event.raw(),
@@ -203,7 +220,12 @@ fn store_down(error: &EventsError) -> Response {
 }
 
 /// What became of an event, by the task id of its acceptance.
-async fn status(State(app): State<Arc<App>>, Path(task_id): Path<String>) -> Response {
+async fn status(
+    State(app): State<Arc<App>>,
+    task_id: Result<Path<String>, PathRejection>,
+) -> Response {
+    // What is not even text is no task's id.
+    let task_id = task_id.map(|Path(id)| id).unwrap_or_default();
     match app.events.status(task_id).await {
         Ok(None) => Problem::new(StatusCode::NOT_FOUND)
             .into_response()
@@ -220,7 +242,8 @@ async fn status(State(app): State<Arc<App>>, Path(task_id): Path<String>) -> Res
 
 /// How the gateway is. Deliveries that failed count as dead letters: they wait for somebody.
 async fn health(State(app): State<Arc<App>>) -> Response {
-    let failed = app.events.failed().await;
+    let failed = tokio::time::timeout(PATIENCE, app.events.failed()).await;
+    let failed = failed.unwrap_or(Err(EventsError::Full));
     let (code, status) = match &failed {
         Ok(failed) if *failed < DEGRADED_AT => (StatusCode::OK, "healthy"),
         Ok(_) => (StatusCode::OK, "degraded"),

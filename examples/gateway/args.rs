@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use http::Uri;
-use std::{fmt, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tower_webhook::{
     InvalidConfig,
     signature::{
@@ -35,9 +35,10 @@ struct Flags {
         env = "COGNIGY_WEBHOOK_SECRET",
         hide_env_values = true,
         value_delimiter = ',',
+        allow_hyphen_values = true,
         value_name = "S"
     )]
-    secret: Vec<String>,
+    secret: Vec<OsString>,
 
     /// How events are signed; `any` is the three forms of the documents.
     #[arg(
@@ -54,25 +55,32 @@ struct Flags {
         long,
         env = "GATEWAY_ENDPOINT_AUTH",
         hide_env_values = true,
+        allow_hyphen_values = true,
         value_name = "USER:PASS"
     )]
-    endpoint_auth: Option<String>,
+    endpoint_auth: Option<OsString>,
 
     /// Idempotency and events: `memory:` or `sqlite:PATH`.
     #[arg(
         long,
         env = "GATEWAY_STORE",
+        hide_env_values = true,
         default_value = "sqlite:gateway.db",
         value_name = "URL"
     )]
     store: String,
 
     /// Where events are delivered. A built-in echo when there is none.
-    #[arg(long, env = "GATEWAY_DOWNSTREAM", value_name = "URL")]
+    #[arg(
+        long,
+        env = "GATEWAY_DOWNSTREAM",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     downstream: Option<String>,
 
     /// The longest body, in bytes; a longer one is answered 413.
-    #[arg(long, env = "GATEWAY_MAX_BODY", default_value_t = 1 << 20, value_name = "BYTES")]
+    #[arg(long, env = "GATEWAY_MAX_BODY", allow_hyphen_values = true, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
 
     /// The form of the log on stderr; `RUST_LOG` filters it.
@@ -218,7 +226,8 @@ impl Flags {
                 _ => data_encoding::HEXLOWER.encode(&random()?),
             }]
         } else {
-            self.secret
+            let secrets = self.secret.into_iter();
+            secrets.map(secret_text).collect::<Result<_, _>>()?
         };
         let endpoint_auth_is_generated = self.endpoint_auth.is_none();
         let (endpoint_user, endpoint_password) = match self.endpoint_auth {
@@ -226,7 +235,7 @@ impl Flags {
                 "cognigy".to_owned(),
                 data_encoding::HEXLOWER.encode(&random()?),
             ),
-            Some(auth) => match auth.split_once(':') {
+            Some(auth) => match auth.to_str().and_then(|auth| auth.split_once(':')) {
                 Some((user, password)) if !user.is_empty() && !password.is_empty() => {
                     (user.to_owned(), password.to_owned())
                 }
@@ -262,21 +271,31 @@ impl Flags {
 fn store_url(text: &str) -> Result<StoreUrl, Problem> {
     match text.split_once(':') {
         Some(("memory", "")) => Ok(StoreUrl::Memory),
-        Some(("sqlite", path)) if !path.is_empty() => Ok(StoreUrl::Sqlite(path.into())),
+        // SQLite would read `:memory:` as something else than a file's name.
+        Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') => {
+            Ok(StoreUrl::Sqlite(path.into()))
+        }
+        // What was said is not said again: a URL may have a password in it.
         _ => Err(Problem::new(
             "--store",
-            format!("`{text}` must be `memory:` or `sqlite:PATH`"),
+            "must be `memory:` or `sqlite:PATH`",
         )),
     }
 }
 
+/// A secret as text. One with a space at an end is a list that was written with spaces, and would
+/// never match.
+fn secret_text(secret: OsString) -> Result<String, Problem> {
+    let problem = |why: &str| Problem::new("--secret", why);
+    let secret = secret.into_string().map_err(|_| problem("must be UTF-8"))?;
+    if secret.trim() != secret {
+        return Err(problem("must not begin or end with a space"));
+    }
+    Ok(secret)
+}
+
 fn target(text: &str) -> Result<Uri, Problem> {
-    let wrong = || {
-        Problem::new(
-            "--downstream",
-            format!("`{text}` must be an http or https URL"),
-        )
-    };
+    let wrong = || Problem::new("--downstream", "must be an http or https URL");
     let uri: Uri = text.parse().map_err(|_| wrong())?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(uri),

@@ -41,7 +41,7 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const DRAIN: usize = 64 << 10;
 
 /// How long the running deliveries have when the gateway stops.
-const LAST: Duration = Duration::from_secs(3);
+const LAST: Duration = Duration::from_secs(2);
 
 /// The HTTP client: TLS for `https` targets, no redirects.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,11 +15,14 @@ use tower_webhook::{
 /// Finished events are kept this long, so that their status can be asked for.
 pub const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Events in memory at the most. Beyond it the oldest finished ones leave, and where none is
-/// finished nothing more is accepted.
+/// Events in memory at the most, and the bytes of their bodies. Beyond it the oldest finished ones
+/// leave, and where none is finished nothing more is accepted.
 const MAX_IN_MEMORY: usize = 100_000;
+const MAX_BYTES_IN_MEMORY: usize = 256 << 20;
 
 pub struct NewEvent {
+    /// What the id is unique within: the route and the form.
+    pub scope: String,
     pub id: String,
     pub task_id: String,
     /// The bytes as they were signed.
@@ -89,8 +92,10 @@ pub enum Events {
 pub struct Memory {
     next_row: i64,
     events: BTreeMap<i64, Kept>,
-    by_id: HashMap<String, i64>,
+    by_id: HashMap<(String, String), i64>,
     by_task: HashMap<String, i64>,
+    finished: BTreeSet<i64>,
+    bytes: usize,
     failed: u64,
 }
 
@@ -108,13 +113,17 @@ impl Events {
     pub fn sqlite(database: &Database) -> Result<Self, OpenError> {
         database.migrate(
             "gateway/events",
+            // A row's number is never used again, so that whoever has seen all up to one has seen
+            // them: what finished is removed, the newest too.
             &["CREATE TABLE gateway_events (
-                   row INTEGER PRIMARY KEY,
-                   id TEXT NOT NULL UNIQUE,
+                   row INTEGER PRIMARY KEY AUTOINCREMENT,
+                   scope TEXT NOT NULL,
+                   id TEXT NOT NULL,
                    task_id TEXT NOT NULL UNIQUE,
                    body BLOB NOT NULL,
                    status INTEGER NOT NULL DEFAULT 0,
-                   finished_ms INTEGER
+                   finished_ms INTEGER,
+                   UNIQUE (scope, id)
                ) STRICT;
                CREATE INDEX gateway_events_pending ON gateway_events (row) WHERE status = 0;
                CREATE INDEX gateway_events_failed ON gateway_events (row) WHERE status = 2;
@@ -132,17 +141,21 @@ impl Events {
             Self::Sqlite(database) => {
                 let accepted = database.write(move |transaction| {
                     let insert = Statement::new(
-                        "INSERT INTO gateway_events (id, task_id, body) VALUES (?1, ?2, ?3)
-                         ON CONFLICT (id) DO NOTHING",
+                        "INSERT INTO gateway_events (scope, id, task_id, body)
+                         VALUES (?1, ?2, ?3, ?4) ON CONFLICT (scope, id) DO NOTHING",
                     )
+                    .bind(event.scope.as_str())
                     .bind(event.id.as_str())
                     .bind(event.task_id.as_str())
                     .bind(event.body.to_vec());
                     if transaction.execute(&insert)? == 1 {
                         return Ok(event.task_id);
                     }
-                    let first = Statement::new("SELECT task_id FROM gateway_events WHERE id = ?1")
-                        .bind(event.id);
+                    let first = Statement::new(
+                        "SELECT task_id FROM gateway_events WHERE scope = ?1 AND id = ?2",
+                    )
+                    .bind(event.scope)
+                    .bind(event.id);
                     match transaction.query_one(&first)? {
                         Some(row) => row.get("task_id"),
                         None => Ok(event.task_id),
@@ -218,15 +231,19 @@ impl Events {
         }
     }
 
-    /// How many deliveries failed.
+    /// How many deliveries failed: asked in the way that events are stored.
     pub async fn failed(&self) -> Result<u64, EventsError> {
         match self {
             Self::Memory(memory) => Ok(lock(memory).failed),
             Self::Sqlite(database) => {
-                let query =
-                    Statement::new("SELECT count(*) AS n FROM gateway_events WHERE status = 2");
-                let rows = database.query(query).await?;
-                let count = rows.first().map(|row| row.get::<i64>("n")).transpose()?;
+                // By the writing thread: what cannot be written cannot be accepted.
+                let counted = database.write_relaxed(|transaction| {
+                    let query =
+                        Statement::new("SELECT count(*) AS n FROM gateway_events WHERE status = 2");
+                    let row = transaction.query_one(&query)?;
+                    row.map(|row| row.get::<i64>("n")).transpose()
+                });
+                let count = counted.await?;
                 Ok(count.and_then(|n| n.try_into().ok()).unwrap_or_default())
             }
         }
@@ -254,25 +271,20 @@ impl Events {
 
 impl Memory {
     fn accept(&mut self, event: NewEvent) -> Result<String, EventsError> {
-        if let Some(kept) = self
-            .by_id
-            .get(&event.id)
-            .and_then(|row| self.events.get(row))
-        {
+        let id = (event.scope.clone(), event.id.clone());
+        if let Some(kept) = self.by_id.get(&id).and_then(|row| self.events.get(row)) {
             return Ok(kept.event.task_id.clone());
         }
-        if self.events.len() >= MAX_IN_MEMORY {
-            let finished = self
-                .events
-                .iter()
-                .find(|(_, kept)| kept.status != Status::Pending)
-                .map(|(row, _)| *row)
-                .ok_or(EventsError::Full)?;
-            self.remove(finished);
+        while self.events.len() >= MAX_IN_MEMORY
+            || self.bytes + event.body.len() > MAX_BYTES_IN_MEMORY
+        {
+            let oldest = self.finished.pop_first().ok_or(EventsError::Full)?;
+            self.remove(oldest);
         }
+        self.bytes += event.body.len();
         self.next_row += 1;
         let (row, task_id) = (self.next_row, event.task_id.clone());
-        self.by_id.insert(event.id.clone(), row);
+        self.by_id.insert(id, row);
         self.by_task.insert(task_id.clone(), row);
         let status = Status::Pending;
         self.events.insert(row, Kept { event, status });
@@ -281,7 +293,8 @@ impl Memory {
 
     fn remove(&mut self, row: i64) {
         if let Some(kept) = self.events.remove(&row) {
-            self.by_id.remove(&kept.event.id);
+            self.bytes -= kept.event.body.len();
+            self.by_id.remove(&(kept.event.scope, kept.event.id));
             self.by_task.remove(&kept.event.task_id);
             self.failed -= u64::from(kept.status == Status::Failed);
         }
@@ -303,6 +316,7 @@ impl Memory {
     fn finish(&mut self, row: i64, status: Status) {
         if let Some(kept) = self.events.get_mut(&row) {
             kept.status = status;
+            self.finished.insert(row);
             self.failed += u64::from(status == Status::Failed);
         }
     }

@@ -24,12 +24,16 @@ use crate::{
     app::App,
     args::{Args, Problem, StoreUrl},
     events::Events,
+    server::Stop,
 };
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tower_webhook::{
     idempotency::{MemoryStore, store::sqlite::SqliteStore},
     sqlite::Database,
 };
+
+/// How long everything that runs has to end, once we are asked to.
+const LAST: Duration = Duration::from_secs(9);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -45,6 +49,8 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Problem> {
+    // Before anybody can know that we are here.
+    let mut stop = Stop::catch().map_err(|error| Problem::new("signals", error))?;
     // Before anything is stored: an address that cannot be had is the likeliest mistake.
     let listener = server::bind(args.listen).await?;
     let address = listener
@@ -82,14 +88,27 @@ async fn run(args: Args) -> Result<(), Problem> {
     hints::print(&args, address);
 
     let deliveries = deliver::start(app);
-    if args.demo {
-        server::serve(listener, router, demo::run(&args, address)).await;
-    } else {
-        server::serve(listener, router, server::asked_to_stop()).await;
-    }
-    deliveries.stop().await;
-    if let Some(database) = database {
-        database.close().await;
+    let until = async {
+        if args.demo {
+            tokio::select! {
+                () = demo::run(&args, address) => {}
+                () = stop.asked() => {}
+            }
+        } else {
+            stop.asked().await;
+        }
+    };
+    let finishing = server::serve(listener, router, until).await;
+    let ended = tokio::time::timeout(LAST, async {
+        finishing.wait().await;
+        deliveries.stop().await;
+        if let Some(database) = database {
+            database.close().await;
+        }
+    });
+    if ended.await.is_err() {
+        // Nothing that was answered is lost: it was on the disk before its answer.
+        tracing::warn!("ended before everything was closed");
     }
     Ok(())
 }

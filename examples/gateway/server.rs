@@ -2,19 +2,27 @@
 
 use crate::args::Problem;
 use axum::Router;
+use hyper::server::conn::http1;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
-use std::{future::Future, net::SocketAddr, time::Duration};
-use tokio::net::TcpListener;
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 
-/// The time that a request's head has to arrive: a connection that says nothing is not kept.
+/// The time that a request's head has to arrive, from the moment of the connection or of the last
+/// answer: a connection that says nothing is not kept.
 const HEAD: Duration = Duration::from_secs(10);
 
+/// Connections at once. Further ones wait in the listener's queue.
+const MAX_CONNECTIONS: usize = 4096;
+
 /// How long running requests have when the gateway stops.
-const LAST: Duration = Duration::from_secs(5);
+const LAST: Duration = Duration::from_secs(4);
 
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
     TcpListener::bind(address)
@@ -30,60 +38,112 @@ pub fn announce(address: SocketAddr) {
     let _ = stdout.flush();
 }
 
-/// Serves until `until` is done, then lets the running requests finish.
-pub async fn serve(listener: TcpListener, router: Router, until: impl Future<Output = ()>) {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+/// Serves until `until` is done; then the running requests are to be waited for.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    until: impl Future<Output = ()>,
+) -> Finishing {
+    // HTTP/1 alone: a webhook is one exchange, and a second protocol is a second way to hold a
+    // connection without saying anything.
+    let mut server = http1::Builder::new();
     server
-        .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD);
-    server.http2().timer(TokioTimer::new());
+        .header_read_timeout(HEAD)
+        // A sender may close its side once it has said everything.
+        .half_close(true);
     let open = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut troubled = false;
     let mut until = std::pin::pin!(until);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &places) => accepted,
             () = &mut until => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file handles, most likely: wait for some to be closed.
-                tracing::warn!(%error, "a connection could not be accepted");
+                // Out of file handles, most likely: wait for some to be closed. Said once.
+                if !troubled {
+                    tracing::warn!(%error, "connections cannot be accepted");
+                }
+                troubled = true;
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        troubled = false;
         // A webhook is one small exchange: waiting for a full packet only delays it.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service);
-        let connection = open.watch(connection.into_owned());
+        let connection = open.watch(connection);
         tokio::spawn(async move {
+            let _place = place;
             if let Err(error) = connection.await {
-                tracing::debug!(error, "a connection ended early");
+                tracing::debug!(%error, "a connection ended early");
             }
         });
     }
     drop(listener);
-    if tokio::time::timeout(LAST, open.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time");
+    Finishing(open)
+}
+
+/// The requests that run when the gateway stops.
+pub struct Finishing(GracefulShutdown);
+
+impl Finishing {
+    pub async fn wait(self) {
+        if tokio::time::timeout(LAST, self.0.shutdown()).await.is_err() {
+            tracing::warn!("some requests did not end in time");
+        }
     }
 }
 
-/// SIGTERM or Ctrl-C.
-pub async fn asked_to_stop() {
-    let ctrl_c = tokio::signal::ctrl_c();
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places)
+        .acquire_owned()
+        .await
+        .map_err(std::io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+/// SIGTERM and Ctrl-C, caught from the moment that this is made: whoever reads that we are ready
+/// may ask us to stop at once.
+pub struct Stop {
     #[cfg(unix)]
-    {
+    signals: [tokio::signal::unix::Signal; 2],
+}
+
+impl Stop {
+    pub fn catch() -> std::io::Result<Self> {
+        #[cfg(unix)]
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut term) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = ctrl_c => {}
-                _ = term.recv() => {}
-            }
-            return;
-        }
+        Ok(Self {
+            #[cfg(unix)]
+            signals: [
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::terminate())?,
+            ],
+        })
     }
-    let _ = ctrl_c.await;
+
+    pub async fn asked(&mut self) {
+        #[cfg(unix)]
+        {
+            let [interrupt, terminate] = &mut self.signals;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

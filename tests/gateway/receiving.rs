@@ -201,3 +201,78 @@ fn only_post_receives_and_unknown_routes_are_not_found() {
         assert_eq!(get(&server, later).status, 404, "{later} is not there yet");
     }
 }
+
+#[test]
+fn one_route_cannot_use_up_the_ids_of_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("gateway.db");
+    for store in [
+        "memory:".to_owned(),
+        format!("sqlite:{}", database.display()),
+    ] {
+        let server = gateway(&["--store", &store, "--endpoint-auth", "u:p"]);
+        // An envelope and a platform delivery in one.
+        let both = event("pay-1").replace(
+            "\"new\":[1]",
+            r#""sessionId":"s","AIOutput":{"text":"hi","traceId":"t"}"#,
+        );
+        let url = server.url("/webhooks/cognigy/endpoint");
+        let first = curl(&url, &[], Some(both.as_bytes()), &["-u", "u:p"]);
+        assert_eq!(first.json()["status"], "accepted", "{first:?}");
+        let signed = post(&server, event("pay-1").as_bytes());
+        assert_eq!(signed.json()["duplicate"], json!(null), "{signed:?}");
+        assert_ne!(task_id(&signed), task_id(&first));
+
+        // An event whose id is the digest that stands for a dialog event.
+        let dialog = br#"{"conversationId":"c-1"}"#;
+        let digest = crate::foreign::run("openssl", &["dgst", "-sha256", "-r"], dialog);
+        let digest = digest.split(' ').next().unwrap();
+        post(&server, event(digest).as_bytes());
+        assert_eq!(post(&server, dialog).json()["duplicate"], json!(null));
+    }
+}
+
+#[test]
+fn a_sender_that_closes_its_side_after_the_request_is_answered() {
+    use std::io::{Read, Write};
+    let server = gateway(&[]);
+    let body = event("evt");
+    let signature = openssl_hex(SECRET, body.as_bytes());
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-cognigy-signature: {signature}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+}
+
+#[test]
+fn connections_that_say_nothing_are_closed() {
+    use std::io::{ErrorKind, Read, Write};
+    let server = gateway(&[]);
+    let openings: [&[u8]; 4] = [
+        b"",
+        b"PRI",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /webhooks",
+    ];
+    let silent = openings.map(|opening| {
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        stream.write_all(opening).unwrap();
+        let patience = Some(Duration::from_secs(20));
+        stream.set_read_timeout(patience).unwrap();
+        (opening, stream)
+    });
+    for (opening, mut stream) in silent {
+        let mut said = Vec::new();
+        // An answer or none, and then the end: not our own time-out.
+        match stream.read_to_end(&mut said) {
+            Ok(_) => assert!(!said.starts_with(b"HTTP/1.1 200"), "{opening:?}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{opening:?}"),
+        }
+    }
+}

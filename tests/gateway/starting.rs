@@ -12,6 +12,35 @@ fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     command.output().expect("it runs")
 }
 
+/// Another program that holds a database: sqlite3.
+struct Holder(std::process::Child);
+
+impl Holder {
+    fn start(path: &std::path::Path) -> Self {
+        let mut child = std::process::Command::new("sqlite3")
+            .arg(path)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("sqlite3 is installed by ./tests/run");
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let input = child.stdin.as_mut().unwrap();
+        writeln!(input, "PRAGMA busy_timeout=5000;").unwrap();
+        writeln!(input, "BEGIN EXCLUSIVE; SELECT 'held';").unwrap();
+        let mut line = String::new();
+        while line != "held\n" {
+            line.clear();
+            assert_ne!(output.read_line(&mut line).unwrap(), 0, "sqlite3 ended");
+        }
+        Self(child)
+    }
+
+    fn release(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
     let folder = tempfile::tempdir().unwrap();
@@ -41,6 +70,11 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--endpoint-auth", "user:"], "--endpoint-auth"),
         (&["--store", "postgres://x"], "--store"),
         (&["--store", "sqlite:"], "--store"),
+        (&["--store", "sqlite::memory:"], "--store"),
+        (&["--store", "redis://u:hunter2@host"], "--store"),
+        (&["--secret", "a, b"], "--secret"),
+        (&["--max-body", "-1"], "--max-body"),
+        (&["--downstream", "ftp://u:hunter2@x"], "--downstream"),
         (&["--store", &garbage], "--store"),
         (&["--store", &nowhere], "--store"),
         (&["--store", &a_folder], "--store"),
@@ -69,6 +103,74 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
     );
     let output = refused(&[], &[("GATEWAY_MAX_BODY", "-1")]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("--max-body"));
+    for (variable, flag) in [
+        ("COGNIGY_WEBHOOK_SECRET", "--secret"),
+        ("GATEWAY_ENDPOINT_AUTH", "--endpoint-auth"),
+    ] {
+        use std::os::unix::ffi::OsStrExt;
+        let mut command = command("gateway");
+        command.env(variable, std::ffi::OsStr::from_bytes(b"u:\xff"));
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            String::from_utf8_lossy(&output.stderr).contains(flag),
+            "{variable}"
+        );
+    }
+}
+
+#[test]
+fn help_shows_no_value_of_the_environment() {
+    let mut command = command("gateway");
+    for variable in [
+        "COGNIGY_WEBHOOK_SECRET",
+        "GATEWAY_ENDPOINT_AUTH",
+        "GATEWAY_DOWNSTREAM",
+        "GATEWAY_STORE",
+    ] {
+        command.env(variable, "http://u:hunter2@host");
+    }
+    let output = command.arg("--help").output().unwrap();
+    assert!(output.status.success());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("hunter2"));
+}
+
+#[test]
+fn asked_to_stop_as_soon_as_it_is_ready_it_ends_well() {
+    for _ in 0..10 {
+        let mut server = gateway(&[]);
+        assert_eq!(server.terminate(Duration::from_secs(10)).code(), Some(0));
+    }
+}
+
+#[test]
+fn it_stops_in_time_whatever_holds_it_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.db");
+    // A downstream that never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}/", silent.local_addr().unwrap());
+    let mut server = gateway_on(&path, &["--downstream", &silent]);
+    assert_eq!(post(&server, event("evt").as_bytes()).status, 200);
+    // A request that never ends, and others that wait for a database that another program holds.
+    let mut unfinished = Vec::new();
+    let mut holder = Holder::start(&path);
+    for n in 0..8 {
+        let body = event(&format!("evt_{n}"));
+        let sent = if n == 0 { "{" } else { body.as_str() };
+        let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+        let head = format!(
+            "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\nx-cognigy-signature: {}\r\n\r\n{sent}",
+            body.len(),
+            openssl_hex(SECRET, body.as_bytes()),
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        unfinished.push(stream);
+    }
+    // Another request, so that those have surely been taken up.
+    assert_eq!(get(&server, "/nowhere").status, 404);
+    assert_eq!(server.terminate(Duration::from_secs(10)).code(), Some(0));
+    holder.release();
 }
 
 #[test]
@@ -80,24 +182,7 @@ fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
     let sqlite = |sql: &str| crate::foreign::run("sqlite3", &[path.to_str().unwrap(), sql], b"");
 
     // Another program holds it: we wait for the busy timeout, and then say so.
-    let mut holder = std::process::Command::new("sqlite3")
-        .arg(&path)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("sqlite3 is installed by ./tests/run");
-    let mut input = holder.stdin.take().unwrap();
-    let mut output = std::io::BufReader::new(holder.stdout.take().unwrap());
-    writeln!(
-        input,
-        "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; SELECT 'held';"
-    )
-    .unwrap();
-    let mut line = String::new();
-    while line != "held\n" {
-        line.clear();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "sqlite3 ended");
-    }
+    let mut holder = Holder::start(&path);
     let refusal = refused(&["--store", &store], &[]);
     let said = String::from_utf8_lossy(&refusal.stderr).into_owned();
     assert_eq!(refusal.status.code(), Some(2), "{said}");
@@ -105,8 +190,7 @@ fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
         said.contains("--store") && said.contains("holds the database"),
         "{said}"
     );
-    drop(input);
-    holder.wait().unwrap();
+    holder.release();
 
     sqlite("UPDATE tower_webhook_schema SET version = 99");
     let output = refused(&["--store", &store], &[]);
