@@ -1,6 +1,7 @@
 use super::{
     BodyError, BufferedBody, Collect, CollectError, ResponseBody, collect, layer::Settings,
 };
+use crate::trace::{Scope, scope};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header, request};
 use http_body::Body;
@@ -30,6 +31,7 @@ enum State<S, F, B> {
         /// Taken when the body is whole.
         call: Option<(request::Parts, S)>,
         settings: Settings,
+        scope: Scope,
         /// The length that the headers declare; a body may not tell it by itself.
         declared: u64,
         #[pin]
@@ -57,6 +59,7 @@ where
                 body: collect(body, settings.limit),
                 call: Some((head, inner)),
                 settings,
+                scope: scope!("buffer_body"),
                 deadline: None,
             },
         }
@@ -83,12 +86,15 @@ where
                 StateProj::Collecting {
                     call,
                     settings,
+                    scope,
                     declared,
                     body,
                     mut deadline,
                 } => {
                     let limit = settings.limit;
-                    let collected = match (*declared <= limit as u64).then(|| body.poll(cx)) {
+                    let collected = match (*declared <= limit as u64)
+                        .then(|| scope.in_scope(|| body.poll(cx)))
+                    {
                         None => Err(BodyError::TooLarge { limit }),
                         Some(Poll::Ready(collected)) => collected.map_err(|error| match error {
                             CollectError::Read(_) => BodyError::Unreadable,

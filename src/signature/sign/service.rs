@@ -1,4 +1,5 @@
 use super::{MessageId, Outgoing, ResponseFuture, SignError, SignScheme};
+use crate::trace::{scope, trouble};
 use crate::{BoxError, body::BufferedBody, clock::WallClock};
 use http::{HeaderName, Request};
 use std::{
@@ -30,9 +31,17 @@ where
     }
 
     fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
-        match self.sign(&mut req) {
+        let signed = scope!("sign").in_scope(|| self.sign(&mut req));
+        match signed {
             Ok(()) => ResponseFuture::called(self.inner.call(req)),
-            Err(error) => ResponseFuture::failed(error),
+            Err(error) => {
+                trouble!(
+                    "sign",
+                    "not sent, because it cannot be signed",
+                    error = error
+                );
+                ResponseFuture::failed(error)
+            }
         }
     }
 }
