@@ -146,14 +146,19 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+pub mod attempt;
 pub mod body;
 pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
+pub mod deadline;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
+pub mod key;
 pub mod outcome;
 pub mod problem;
+#[cfg(feature = "retry")]
+pub mod retry;
 #[cfg(feature = "signature")]
 pub mod signature;
 #[cfg(feature = "sqlite")]

@@ -1,4 +1,4 @@
-use super::Outcome;
+use super::{LateOutcome, Outcome};
 use std::fmt;
 
 /// Makes a [`Classify`] for each request, from what the request says.
@@ -57,6 +57,13 @@ pub trait MakeClassifier<Req> {
 pub trait Classify<Res, Err> {
     /// Judges.
     fn classify(self, result: Result<&Res, &Err>) -> Outcome;
+
+    /// The verdict to come, where the result has only begun and [`classify`](Self::classify) can
+    /// judge no more than its beginning. `None`, the default: all there is to say is said.
+    fn late(&self, result: Result<&Res, &Err>) -> Option<LateOutcome> {
+        let _ = result;
+        None
+    }
 }
 
 /// A classifier of results alone. Made by [`classify_fn`].

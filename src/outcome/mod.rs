@@ -85,6 +85,7 @@ mod field;
 mod grpc;
 mod hint;
 mod http;
+mod late;
 mod marker;
 #[allow(clippy::module_inception, reason = "the type names the room")]
 mod outcome;
@@ -99,6 +100,7 @@ pub use self::{
     grpc::{ClassifyGrpc, GrpcClassifier},
     hint::{HintError, find_hint, parse_retry_after},
     http::{ClassifyHttp, HttpClassifier},
+    late::{LateOutcome, LateSender},
     marker::{LocallyRefused, Unreached, Unsendable},
     outcome::{Outcome, OutcomeKind},
     pushback::{Pushback, find_grpc_pushback, parse_grpc_pushback},

@@ -1,0 +1,5 @@
+//! A total deadline that everything inside can read.
+
+mod current;
+
+pub use self::current::Deadline;

@@ -1,0 +1,144 @@
+//! Which peer a request is for: what circuit breakers and metrics are kept by.
+//!
+//! A key is taken from a request without copying it, and has few values: a host, an endpoint, a
+//! tenant; never a path with ids in it, nor a query string.
+
+use std::{borrow::Cow, fmt};
+
+/// Takes the key of a request.
+///
+/// Implemented by [`ByHost`], [`NoKey`] and what [`key_fn`] returns.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes no key from requests of type `{Req}`",
+    note = "`ByHost` takes `http::Request<_>`; use `NoKey` or `key_fn(|req: &{Req}| ...)` for other requests"
+)]
+pub trait RequestKey<Req> {
+    /// The key, best borrowed from the request: it is asked for at every call.
+    fn key<'a>(&'a self, req: &'a Req) -> Cow<'a, str>;
+}
+
+/// The host and port that a request is sent to: lower case, without user names, and without the
+/// port that its scheme has anyway. A request that names no host has the key `""`.
+///
+/// # Examples
+///
+/// ```
+/// use http::Request;
+/// use tower_webhook::key::{ByHost, RequestKey};
+///
+/// let key = |uri: &str| ByHost.key(&Request::get(uri).body(()).unwrap()).into_owned();
+/// assert_eq!(key("https://API.example.com:443/v1/customers?id=7"), "api.example.com");
+/// assert_eq!(key("https://api.example.com:8443/"), "api.example.com:8443");
+/// assert_eq!(key("/health"), "");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ByHost;
+
+impl<B> RequestKey<http::Request<B>> for ByHost {
+    fn key<'a>(&'a self, req: &'a http::Request<B>) -> Cow<'a, str> {
+        let Some(authority) = req.uri().authority() else {
+            return Cow::Borrowed("");
+        };
+        let whole = authority.as_str();
+        let whole = whole.rsplit_once('@').map_or(whole, |(_, host)| host);
+        let known = match req.uri().scheme_str() {
+            Some("http") => ":80",
+            Some("https") => ":443",
+            _ => ":",
+        };
+        let host = whole.strip_suffix(known).unwrap_or(whole);
+        let host = host.strip_suffix(':').unwrap_or(host);
+        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        }
+    }
+}
+
+/// One key, `""`, for every request: where there is one peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NoKey;
+
+impl<Req> RequestKey<Req> for NoKey {
+    fn key<'a>(&'a self, _: &'a Req) -> Cow<'a, str> {
+        Cow::Borrowed("")
+    }
+}
+
+/// A key of one's own. Made by [`key_fn`].
+#[derive(Clone, Copy)]
+pub struct KeyFn<F> {
+    key: F,
+}
+
+/// A key from a function of the request.
+///
+/// # Examples
+///
+/// ```
+/// use std::borrow::Cow;
+/// use tower_webhook::key::{RequestKey, key_fn};
+///
+/// struct Job {
+///     tenant: String,
+/// }
+///
+/// let by_tenant = key_fn(|job: &Job| Cow::Borrowed(job.tenant.as_str()));
+/// assert_eq!(by_tenant.key(&Job { tenant: "acme".into() }), "acme");
+/// ```
+pub const fn key_fn<F, Req>(key: F) -> KeyFn<F>
+where
+    F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
+{
+    KeyFn { key }
+}
+
+impl<F, Req> RequestKey<Req> for KeyFn<F>
+where
+    F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
+{
+    fn key<'a>(&'a self, req: &'a Req) -> Cow<'a, str> {
+        (self.key)(req)
+    }
+}
+
+impl<F> fmt::Debug for KeyFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyFn").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn by_host(uri: &str) -> String {
+        let req = http::Request::get(uri).body(()).unwrap();
+        ByHost.key(&req).into_owned()
+    }
+
+    #[test]
+    fn the_same_peer_has_one_key_however_it_is_spelt() {
+        for uri in [
+            "http://peer.test",
+            "http://peer.test:80/",
+            "http://PEER.test/a?b",
+            "http://user:secret@peer.test/",
+            "https://peer.test:443/",
+            "http://peer.test:/",
+        ] {
+            assert_eq!(by_host(uri), "peer.test", "{uri}");
+        }
+        assert_eq!(by_host("http://peer.test:443/"), "peer.test:443");
+        assert_eq!(by_host("https://peer.test:80/"), "peer.test:80");
+        assert_eq!(by_host("http://[::1]:8080/"), "[::1]:8080");
+        assert_eq!(by_host("https://[::1]:443/"), "[::1]");
+    }
+
+    #[test]
+    fn a_key_that_needs_no_change_is_borrowed() {
+        let req = http::Request::get("https://peer.test/").body(()).unwrap();
+        assert!(matches!(ByHost.key(&req), Cow::Borrowed("peer.test")));
+    }
+}

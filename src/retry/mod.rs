@@ -1,0 +1,5 @@
+//! Retry.
+
+mod exchange;
+
+pub use self::exchange::Exchange;
