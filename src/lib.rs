@@ -163,6 +163,7 @@ pub mod retry;
 pub mod signature;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod target;
 
 mod config;
 mod trace;
