@@ -1,5 +1,26 @@
 //! Retry.
 
+mod backoff;
+mod budget;
+mod config;
+mod course;
 mod exchange;
+mod future;
+mod hooks;
+mod layer;
+mod policy;
+mod schedule;
+mod service;
 
-pub use self::exchange::Exchange;
+pub use self::{
+    backoff::{Backoff, BackoffBuilder, Jitter},
+    budget::{Budget, BudgetBuilder, Permit},
+    config::{HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
+    exchange::{CloneExchange, Exchange, ExchangeResponse},
+    future::ResponseFuture,
+    hooks::Retrying,
+    layer::RetryWithJitterLayer,
+    policy::{RetryPolicy, RetryWait},
+    schedule::{CognigyPolicy, Schedule},
+    service::RetryWithJitter,
+};
