@@ -155,6 +155,8 @@ pub mod deadline;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub mod key;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 pub mod outcome;
 pub mod problem;
 #[cfg(feature = "retry")]
@@ -174,6 +176,9 @@ pub use self::cognigy::CognigyEvent;
 #[cfg(feature = "idempotency")]
 #[doc(inline)]
 pub use self::idempotency::IdempotencyLayer;
+#[cfg(feature = "metrics")]
+#[doc(inline)]
+pub use self::metrics::DeliveryMetricsLayer;
 #[cfg(feature = "retry")]
 #[doc(inline)]
 pub use self::retry::RetryWithJitterLayer;

@@ -1,0 +1,153 @@
+//! Recorders made of recorders.
+
+use super::{BreakerState, Level, Measurement, Recorder, Series};
+use std::{
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+/// Runs a recorder's code, which must not break the call that it measures.
+pub(super) fn shielded<T>(record: impl FnOnce() -> T) -> Option<T> {
+    // Unwind safe: nothing of ours is inside, and what a recorder leaves half done is its own.
+    let result = catch_unwind(AssertUnwindSafe(record));
+    if result.is_err() {
+        crate::trace::trouble!("delivery_metrics", "a recorder panicked");
+    }
+    result.ok()
+}
+
+impl<R: Recorder + ?Sized> Recorder for Arc<R> {
+    type Series = R::Series;
+
+    fn series(&self, key: &str) -> R::Series {
+        (**self).series(key)
+    }
+}
+
+/// `None` records nothing.
+impl<R: Recorder> Recorder for Option<R> {
+    type Series = Option<R::Series>;
+
+    fn series(&self, key: &str) -> Self::Series {
+        self.as_ref().map(|recorder| recorder.series(key))
+    }
+}
+
+/// Both are told; where one panics, the other is told all the same.
+impl<A: Recorder, B: Recorder> Recorder for (A, B) {
+    type Series = (Option<A::Series>, Option<B::Series>);
+
+    fn series(&self, key: &str) -> Self::Series {
+        (
+            shielded(|| self.0.series(key)),
+            shielded(|| self.1.series(key)),
+        )
+    }
+}
+
+macro_rules! told {
+    ($($method:ident: $arg:ty),*) => {
+        $(fn $method(&self, arg: $arg) {
+            self.tell(|series| series.$method(arg));
+        })*
+    };
+}
+
+impl<X: Series> Series for Option<X> {
+    fn is_for(&self, key: &str) -> bool {
+        self.as_ref().is_none_or(|series| series.is_for(key))
+    }
+
+    told!(started: Level, finished: &Measurement, retried: Option<u16>, breaker_changed: BreakerState);
+}
+
+trait Tell {
+    fn tell(&self, what: impl Fn(&dyn Series));
+}
+
+impl<X: Series> Tell for Option<X> {
+    fn tell(&self, what: impl Fn(&dyn Series)) {
+        if let Some(series) = self {
+            what(series);
+        }
+    }
+}
+
+impl<A: Series, B: Series> Series for (A, B) {
+    fn is_for(&self, key: &str) -> bool {
+        self.0.is_for(key) && self.1.is_for(key)
+    }
+
+    told!(started: Level, finished: &Measurement, retried: Option<u16>, breaker_changed: BreakerState);
+}
+
+impl<A: Series, B: Series> Tell for (A, B) {
+    fn tell(&self, what: impl Fn(&dyn Series)) {
+        shielded(|| what(&self.0));
+        shielded(|| what(&self.1));
+    }
+}
+
+impl<X: Series + ?Sized> Series for Arc<X> {
+    fn is_for(&self, key: &str) -> bool {
+        (**self).is_for(key)
+    }
+
+    fn started(&self, level: Level) {
+        (**self).started(level);
+    }
+
+    fn finished(&self, measurement: &Measurement) {
+        (**self).finished(measurement);
+    }
+
+    fn retried(&self, code: Option<u16>) {
+        (**self).retried(code);
+    }
+
+    fn breaker_changed(&self, state: BreakerState) {
+        (**self).breaker_changed(state);
+    }
+}
+
+/// A recorder whose type is forgotten: for what must not be generic over it.
+///
+/// It costs one allocation each time that a layer calls for another key than before.
+#[derive(Clone)]
+pub struct SharedRecorder {
+    recorder: Arc<dyn AnyRecorder>,
+}
+
+trait AnyRecorder: Send + Sync {
+    fn any_series(&self, key: &str) -> Arc<dyn Series>;
+}
+
+impl<R: Recorder> AnyRecorder for R {
+    fn any_series(&self, key: &str) -> Arc<dyn Series> {
+        Arc::new(self.series(key))
+    }
+}
+
+impl SharedRecorder {
+    /// Forgets the type of `recorder`.
+    pub fn new(recorder: impl Recorder) -> Self {
+        Self {
+            recorder: Arc::new(recorder),
+        }
+    }
+}
+
+impl Recorder for SharedRecorder {
+    type Series = Arc<dyn Series>;
+
+    fn series(&self, key: &str) -> Arc<dyn Series> {
+        self.recorder.any_series(key)
+    }
+}
+
+impl fmt::Debug for SharedRecorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedRecorder").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,237 @@
+use super::{
+    BreakerState, Level, Measurement,
+    codes::{self, CODES},
+    histogram::{Counts, Histogram},
+};
+use crate::outcome::OutcomeKind;
+use std::{
+    array,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU8, AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
+    time::Duration,
+};
+
+pub(super) const KINDS: usize = OutcomeKind::ALL.len();
+
+/// Everything that is counted for one key. Written by many threads, none of which waits.
+///
+/// What is counted twice (a total and its parts) is counted once here and summed by who asks: each
+/// counter is a locked instruction on the way of every request.
+#[derive(Debug)]
+pub(super) struct KeyStats {
+    pub(super) name: Arc<str>,
+    shared: Arc<SharedStats>,
+    attempts: OnceLock<Box<LevelStats>>,
+    deliveries: OnceLock<Box<LevelStats>>,
+    pub(super) retries: AtomicU64,
+    pub(super) repeated: AtomicU64,
+    pub(super) trips: AtomicU64,
+    /// 0 is unknown, then as in [`BreakerState::ALL`].
+    breaker: AtomicU8,
+}
+
+/// What is counted for all keys together, because it is seldom.
+#[derive(Debug)]
+pub(super) struct SharedStats {
+    retries: [AtomicU64; CODES],
+}
+
+impl SharedStats {
+    pub(super) fn new() -> Self {
+        Self {
+            retries: array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+
+    pub(super) fn retries(&self) -> Vec<(Option<u16>, u64)> {
+        let counts = self.retries.iter().map(|count| count.load(Relaxed));
+        let named = counts.enumerate().map(|(at, n)| (codes::code(at), n));
+        named.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// One level of one key.
+#[derive(Debug)]
+pub(super) struct LevelStats {
+    started: AtomicU64,
+    kinds: [AtomicU64; KINDS],
+    histogram: Histogram,
+    /// Nanoseconds, as the next two. All three stay where they are at `u64::MAX`, 584 years.
+    sum: AtomicU64,
+    least: AtomicU64,
+    most: AtomicU64,
+}
+
+/// What a [`LevelStats`] held at one time.
+#[derive(Clone, Debug)]
+pub(super) struct LevelCounts {
+    pub(super) started: u64,
+    pub(super) kinds: [u64; KINDS],
+    pub(super) times: Counts,
+    pub(super) sum: u128,
+    pub(super) least: u64,
+    pub(super) most: u64,
+}
+
+impl KeyStats {
+    pub(super) fn new(name: Arc<str>, shared: Arc<SharedStats>) -> Self {
+        Self {
+            name,
+            shared,
+            attempts: OnceLock::new(),
+            deliveries: OnceLock::new(),
+            retries: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            trips: AtomicU64::new(0),
+            breaker: AtomicU8::new(0),
+        }
+    }
+
+    /// Made when it is first used: most keys have one level.
+    const fn place(&self, level: Level) -> &OnceLock<Box<LevelStats>> {
+        match level {
+            Level::Attempt => &self.attempts,
+            Level::Delivery => &self.deliveries,
+        }
+    }
+
+    fn level(&self, level: Level) -> &LevelStats {
+        self.place(level)
+            .get_or_init(|| Box::new(LevelStats::new()))
+    }
+
+    pub(super) fn add_to(&self, level: Level, counts: &mut LevelCounts) {
+        if let Some(stats) = self.place(level).get() {
+            stats.add_to(counts);
+        }
+    }
+
+    pub(super) fn breaker(&self) -> Option<BreakerState> {
+        let at = usize::from(self.breaker.load(Relaxed));
+        BreakerState::ALL.get(at.wrapping_sub(1)).copied()
+    }
+
+    /// Whether anything was told about this key.
+    pub(super) fn is_used(&self) -> bool {
+        self.attempts.get().is_some()
+            || self.deliveries.get().is_some()
+            || self.retries.load(Relaxed) > 0
+            || self.breaker.load(Relaxed) > 0
+    }
+}
+
+impl KeyStats {
+    pub(super) fn is_for(&self, key: &str) -> bool {
+        *self.name == *key
+    }
+
+    pub(super) fn started(&self, level: Level) {
+        self.level(level).started.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn finished(&self, measurement: &Measurement) {
+        if measurement.attempts() > 1 {
+            self.repeated.fetch_add(1, Relaxed);
+        }
+        let kind = measurement.outcome().kind();
+        self.level(measurement.level())
+            .finish(kind, measurement.elapsed());
+    }
+
+    pub(super) fn retried(&self, code: Option<u16>) {
+        self.retries.fetch_add(1, Relaxed);
+        if let Some(count) = self.shared.retries.get(codes::index(code)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    pub(super) fn breaker_changed(&self, state: BreakerState) {
+        if state == BreakerState::Open {
+            self.trips.fetch_add(1, Relaxed);
+        }
+        self.breaker.store(state as u8 + 1, Relaxed);
+    }
+}
+
+impl LevelStats {
+    fn new() -> Self {
+        Self {
+            started: AtomicU64::new(0),
+            kinds: array::from_fn(|_| AtomicU64::new(0)),
+            histogram: Histogram::new(),
+            sum: AtomicU64::new(0),
+            least: AtomicU64::new(u64::MAX),
+            most: AtomicU64::new(0),
+        }
+    }
+
+    fn finish(&self, kind: OutcomeKind, elapsed: Duration) {
+        // How soon callers go away says nothing about the peer.
+        if kind != OutcomeKind::Cancelled {
+            let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+            // Looked at first: a new extreme is rare, and looking is cheap.
+            if nanos < self.least.load(Relaxed) {
+                self.least.fetch_min(nanos, Relaxed);
+            }
+            if nanos > self.most.load(Relaxed) {
+                self.most.fetch_max(nanos, Relaxed);
+            }
+            let before = self.sum.fetch_add(nanos, Relaxed);
+            if before.checked_add(nanos).is_none() {
+                self.sum.store(u64::MAX, Relaxed);
+            }
+            self.histogram.record(nanos);
+        }
+        // Released last, so that who counts this one finds its start and its time counted.
+        if let Some(count) = self.kinds.get(kind as usize) {
+            count.fetch_add(1, Release);
+        }
+    }
+
+    fn add_to(&self, counts: &mut LevelCounts) {
+        for (sum, kind) in counts.kinds.iter_mut().zip(&self.kinds) {
+            *sum += kind.load(Acquire);
+        }
+        self.histogram.add_to(&mut counts.times);
+        counts.sum += u128::from(self.sum.load(Relaxed));
+        counts.least = counts.least.min(self.least.load(Relaxed));
+        counts.most = counts.most.max(self.most.load(Relaxed));
+        counts.started += self.started.load(Relaxed);
+    }
+}
+
+impl LevelCounts {
+    pub(super) fn new() -> Self {
+        Self {
+            started: 0,
+            kinds: [0; KINDS],
+            times: Counts::new(),
+            sum: 0,
+            least: u64::MAX,
+            most: 0,
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.times.clear();
+        (self.started, self.sum) = (0, 0);
+        (self.least, self.most) = (u64::MAX, 0);
+        self.kinds = [0; KINDS];
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        self.started += other.started;
+        for (sum, kind) in self.kinds.iter_mut().zip(&other.kinds) {
+            *sum += kind;
+        }
+        self.times.add(&other.times);
+        self.sum += other.sum;
+        self.least = self.least.min(other.least);
+        self.most = self.most.max(other.most);
+    }
+}

@@ -1,0 +1,88 @@
+//! Figures by key.
+
+use super::*;
+use tower::{Layer, ServiceExt};
+use tower_webhook::{
+    DeliveryMetricsLayer,
+    key::key_fn,
+    metrics::{KeySnapshot, Recorder},
+};
+
+#[tokio::test(start_paused = true)]
+async fn each_host_has_its_own_figures() {
+    let metrics = DeliveryMetrics::new();
+    let mut client = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Peer::new([500]));
+    for uri in ["http://b.test/x", "http://a.test/", "http://B.TEST:80/y"] {
+        client.ready().await.unwrap().call(to(uri)).await.unwrap();
+    }
+    let snapshot = metrics.snapshot();
+    let keys: Vec<_> = snapshot.keys().iter().map(KeySnapshot::key).collect();
+    assert_eq!(keys, ["a.test", "b.test"]);
+    let b = snapshot.key("b.test").unwrap();
+    assert_eq!(b.attempts().success_rate(), Some(0.5));
+    assert_eq!(snapshot.key("c.test"), None);
+    assert_eq!(snapshot.other(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_hosts_stay_under_the_bound() {
+    let metrics = DeliveryMetrics::builder().max_keys(100).build().unwrap();
+    let mut client = DeliveryMetricsLayer::deliveries(metrics.clone()).layer(Peer::default());
+    let mut calls = Vec::new();
+    for n in 0..10_000 {
+        calls.push(client.call(to(&format!("http://host-{n}.test/"))));
+    }
+    for call in calls {
+        call.await.unwrap();
+    }
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.keys().len(), 100);
+    assert_eq!(snapshot.other().unwrap().deliveries().total(), 9_900);
+    assert_eq!(snapshot.deliveries().total(), 10_000);
+    assert!(snapshot.key("host-99.test").is_some());
+    assert_idle(&metrics);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_keys_are_counted_and_not_kept() {
+    let metrics = DeliveryMetrics::new();
+    let by_header = key_fn(|req: &Req| {
+        String::from_utf8_lossy(req.headers()["x-tenant"].as_bytes())
+            .into_owned()
+            .into()
+    });
+    let client = DeliveryMetricsLayer::attempts(metrics.clone())
+        .key(by_header)
+        .layer(Peer::default());
+    let long = "x".repeat(8192);
+    for tenant in [r#"a"b\c{}"#, "tab\there", &long] {
+        let mut req = to("http://peer.test/");
+        req.headers_mut()
+            .insert("x-tenant", tenant.parse().unwrap());
+        client.clone().oneshot(req).await.unwrap();
+    }
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.keys().len(), 1);
+    assert!(snapshot.key(r#"a"b\c{}"#).is_some());
+    assert_eq!(snapshot.other().unwrap().attempts().total(), 2);
+    assert_eq!(snapshot.attempts().total(), 3);
+}
+
+#[test]
+fn what_no_call_asked_for_is_not_there() {
+    let metrics = DeliveryMetrics::new();
+    metrics.retried("peer.test", Some(503));
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.key("peer.test").unwrap().retries(), 1);
+    assert_eq!(snapshot.attempts().total(), 0);
+    assert_eq!(snapshot.other(), None);
+}
+
+#[test]
+fn a_bound_that_makes_no_sense_is_refused_by_name() {
+    for keys in [0, 100_001, usize::MAX] {
+        let refused = DeliveryMetrics::builder().max_keys(keys).build();
+        assert_eq!(refused.unwrap_err().setting(), "max_keys");
+    }
+    assert!(DeliveryMetrics::builder().max_keys(100_000).build().is_ok());
+}

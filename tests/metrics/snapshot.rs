@@ -1,0 +1,172 @@
+//! What the figures say, and what they say when there is nothing to say.
+
+use super::*;
+use tower_webhook::{
+    metrics::{BreakerState, Level, Measurement, Recorder, Series},
+    outcome::Outcome,
+};
+
+fn told(metrics: &DeliveryMetrics, outcome: Outcome, elapsed: Duration) {
+    let series = metrics.series("peer.test");
+    series.started(Level::Delivery);
+    series.finished(&Measurement::new(Level::Delivery, outcome, elapsed));
+}
+
+#[test]
+fn nothing_counted_is_no_rate_and_no_latency() {
+    let snapshot = DeliveryMetrics::new().snapshot();
+    for level in [snapshot.attempts(), snapshot.deliveries()] {
+        assert_eq!((level.total(), level.in_flight()), (0, 0));
+        assert_eq!(level.success_rate(), None);
+        let latency = level.latency();
+        assert_eq!(latency.count(), 0);
+        assert_eq!([latency.mean(), latency.min(), latency.max()], [None; 3]);
+        assert_eq!([latency.p50(), latency.p99(), latency.p999()], [None; 3]);
+    }
+    assert_eq!(snapshot.retries_by_code(), []);
+    assert!(snapshot.keys().is_empty());
+}
+
+#[test]
+fn refused_and_unsendable_count_against_the_rate_and_cancelled_do_not() {
+    let metrics = DeliveryMetrics::new();
+    for outcome in [
+        Outcome::success(),
+        Outcome::refused(None),
+        Outcome::unsendable(),
+        Outcome::unreached(),
+        Outcome::cancelled(),
+    ] {
+        told(&metrics, outcome, millis(1));
+    }
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.deliveries().success_rate(), Some(0.25));
+    assert_eq!(snapshot.deliveries().failures(), 3);
+    assert_eq!(snapshot.deliveries().total(), 5);
+    assert_eq!(snapshot.deliveries().latency().count(), 4);
+}
+
+#[test]
+fn quantiles_are_within_their_error_and_the_rest_is_exact() {
+    let metrics = DeliveryMetrics::new();
+    for n in 1..=1000 {
+        told(&metrics, Outcome::success(), millis(n));
+    }
+    let snapshot = metrics.snapshot();
+    let latency = snapshot.deliveries().latency();
+    assert_eq!(latency.count(), 1000);
+    assert_eq!(latency.mean(), Some(Duration::from_micros(500_500)));
+    assert_eq!(
+        (latency.min(), latency.max()),
+        (Some(millis(1)), Some(millis(1000)))
+    );
+    for (read, exact) in [
+        (latency.p50(), 500),
+        (latency.p90(), 900),
+        (latency.p99(), 990),
+        (latency.p999(), 999),
+    ] {
+        let wrong = read.unwrap().abs_diff(millis(exact));
+        assert!(wrong <= millis(exact) / 32, "{exact} ms read as {read:?}");
+    }
+}
+
+#[test]
+fn all_of_one_time_have_that_very_quantile() {
+    let metrics = DeliveryMetrics::new();
+    told(&metrics, Outcome::success(), millis(123));
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.deliveries().latency().p99(), Some(millis(123)));
+}
+
+#[test]
+fn a_clock_that_stands_still_gives_zero() {
+    let metrics = DeliveryMetrics::new();
+    told(&metrics, Outcome::success(), Duration::ZERO);
+    let snapshot = metrics.snapshot();
+    let latency = snapshot.deliveries().latency();
+    let zero = Some(Duration::ZERO);
+    assert_eq!(
+        [latency.mean(), latency.min(), latency.max(), latency.p50()],
+        [zero; 4]
+    );
+}
+
+#[test]
+fn the_longest_times_do_not_overflow() {
+    let metrics = DeliveryMetrics::new();
+    for elapsed in [
+        Duration::MAX,
+        Duration::MAX,
+        Duration::from_nanos(u64::MAX),
+        millis(1),
+    ] {
+        told(&metrics, Outcome::success(), elapsed);
+    }
+    let snapshot = metrics.snapshot();
+    let latency = snapshot.deliveries().latency();
+    let longest = Duration::from_nanos(u64::MAX);
+    assert_eq!(
+        (latency.min(), latency.max()),
+        (Some(millis(1)), Some(longest))
+    );
+    assert_eq!(latency.p999(), Some(longest));
+    // The sum stays at its limit, instead of beginning anew.
+    assert_eq!(latency.mean(), Some(longest / 4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_uptime_is_counted_from_the_recorder_s_making() {
+    let metrics = DeliveryMetrics::new();
+    tokio::time::advance(Duration::from_secs(90)).await;
+    assert_eq!(metrics.snapshot().uptime(), Duration::from_secs(90));
+}
+
+#[test]
+fn breakers_are_counted_when_they_open() {
+    let metrics = DeliveryMetrics::new();
+    assert_eq!(metrics.snapshot().breaker_trips(), 0);
+    for state in [
+        BreakerState::Open,
+        BreakerState::HalfOpen,
+        BreakerState::Open,
+        BreakerState::Closed,
+    ] {
+        metrics.breaker_changed("a.test", state);
+    }
+    metrics.breaker_changed("b.test", BreakerState::Open);
+    let snapshot = metrics.snapshot();
+    assert_eq!(snapshot.breaker_trips(), 3);
+    let states: Vec<_> = snapshot
+        .keys()
+        .iter()
+        .map(|key| (key.breaker_trips(), key.breaker()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (2, Some(BreakerState::Closed)),
+            (1, Some(BreakerState::Open))
+        ]
+    );
+}
+
+#[test]
+fn grpc_codes_and_http_statuses_stand_beside_each_other() {
+    let metrics = DeliveryMetrics::new();
+    for code in [
+        Some(14),
+        Some(503),
+        None,
+        Some(99),
+        Some(600),
+        Some(u16::MAX),
+        Some(0),
+    ] {
+        metrics.retried("peer.test", code);
+    }
+    assert_eq!(
+        metrics.snapshot().retries_by_code(),
+        [(Some(0), 1), (Some(14), 1), (Some(503), 1), (None, 4)]
+    );
+}
