@@ -186,7 +186,11 @@ pub use self::retry::RetryWithJitterLayer;
 #[doc(inline)]
 pub use self::signature::{SignLayer, SignatureVerifyLayer};
 #[doc(inline)]
-pub use self::{body::BufferBodyLayer, config::InvalidConfig};
+pub use self::{
+    body::BufferBodyLayer,
+    config::InvalidConfig,
+    deadline::{AttemptTimeoutLayer, DeadlineLayer, TellDeadlineLayer},
+};
 
 /// A boxed error that can cross threads, as tower uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -76,6 +76,40 @@ fn buffering_a_body_that_is_here_allocates_nothing() {
     }
 }
 
+#[test]
+fn time_limits_allocate_nothing() {
+    use std::time::Duration;
+    use tower_webhook::{AttemptTimeoutLayer, DeadlineLayer};
+
+    let second = Duration::from_secs(1);
+    let attempt = AttemptTimeoutLayer::new(second).unwrap().layer(Bare);
+    let by_attempt = AttemptTimeoutLayer::by_attempt(move |n| second * n).layer(attempt);
+    let mut service = DeadlineLayer::new(second).unwrap().layer(by_attempt);
+    // The timer too, where the call has to wait.
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+    let _entered = runtime.enter();
+    let mut hanging = DeadlineLayer::new(second)
+        .unwrap()
+        .layer(tower::service_fn(|()| {
+            std::future::pending::<Result<(), Infallible>>()
+        }));
+    for _ in 0..3 {
+        let (allocated, ()) = allocations(|| {
+            let future = pin!(service.call(Request::new(())));
+            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(polled, Poll::Ready(Ok(_))));
+        });
+        assert_eq!(allocated, 0);
+        let (allocated, ()) = allocations(|| {
+            let future = pin!(hanging.call(()));
+            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+        });
+        assert_eq!(allocated, 0);
+    }
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 mod idempotency {
     use super::*;

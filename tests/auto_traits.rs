@@ -56,6 +56,31 @@ fn of_the_body_layer() {
     unpinned::<ResponseBody<BufferedBody>>();
 }
 
+#[test]
+fn of_the_time_limits() {
+    use tower_webhook::deadline::{
+        AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer, Deadline, DeadlineExceeded,
+        DeadlineFuture, DeadlineLayer, Fixed, FromHeader, GrpcTimeout, GrpcTimeoutError,
+        TellDeadline, TellDeadlineFuture, TellDeadlineLayer, WithAttemptTimeout, WithDeadline,
+    };
+    type Called = <Inner as tower::Service<Request<BufferedBody>>>::Future;
+    cloned::<DeadlineLayer>();
+    cloned::<DeadlineLayer<FromHeader>>();
+    cloned::<WithDeadline<Inner, Fixed>>();
+    sent::<DeadlineFuture<Called>>();
+    cloned::<AttemptTimeoutLayer>();
+    cloned::<WithAttemptTimeout<Inner>>();
+    sent::<AttemptTimeoutFuture<Called>>();
+    cloned::<TellDeadlineLayer>();
+    cloned::<TellDeadline<Inner>>();
+    sent::<TellDeadlineFuture<Called>>();
+    cloned::<Deadline>();
+    cloned::<DeadlineExceeded>();
+    cloned::<AttemptTimeout>();
+    cloned::<GrpcTimeout>();
+    cloned::<GrpcTimeoutError>();
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 #[test]
 fn of_the_idempotency_layer() {
