@@ -58,6 +58,8 @@ mod collect;
 mod error;
 mod future;
 mod layer;
+mod rebuild;
+mod replay;
 mod response;
 mod service;
 
@@ -67,6 +69,8 @@ pub use self::{
     error::BodyError,
     future::ResponseFuture,
     layer::BufferBodyLayer,
+    rebuild::RebuildBody,
+    replay::{Replay, ReplayBody, ReplayError},
     response::ResponseBody,
     service::BufferBody,
 };
