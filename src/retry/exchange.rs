@@ -1,16 +1,16 @@
-use std::future::Future;
+use crate::attempt::History;
+use std::future::{Future, Ready, ready};
 
-/// How a request is kept for another attempt, and how a failed response is put away: what differs
-/// between HTTP and everything else that can be retried.
-pub trait Exchange<Req, Res> {
+/// How a request is kept for another attempt: one side of what differs between HTTP and everything
+/// else that can be retried. The other side is [`ExchangeResponse`].
+///
+/// Two traits, because what is sent decides which response there will be.
+pub trait Exchange<Req> {
     /// What the service inside is called with.
     type Sent;
 
     /// What is kept of a request to send it again.
     type Kept;
-
-    /// Puts a failed response away.
-    type Discard: Future<Output = ()>;
 
     /// Before the first attempt: what is sent, and what is kept. `keep` is `false` where there will
     /// be one attempt whatever happens; nothing is copied then. `None` for what is kept: the
@@ -24,8 +24,53 @@ pub trait Exchange<Req, Res> {
     /// What is sent next. With `last` it will not be asked for again, so that nothing need be
     /// copied. `None` only where [`can_send_again`](Self::can_send_again) is `false`.
     fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Self::Sent>;
+}
+
+/// How a failed response is put away, and how a response is told its history.
+pub trait ExchangeResponse<Res> {
+    /// Puts a failed response away.
+    type Discard: Future<Output = ()>;
 
     /// Puts a failed response away before the next attempt, so that its connection can be used
     /// again. Bounded in bytes and in time.
     fn discard(&self, res: Res) -> Self::Discard;
+
+    /// Adds the history to a response that is returned after a failure: one that was given up on,
+    /// or that came with a later attempt than the first.
+    fn annotate(&self, res: &mut Res, history: History);
+}
+
+/// The exchange for requests that can be cloned: jobs, plain services, buffered requests.
+///
+/// A failed response is dropped, and a history goes to the hooks alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CloneExchange;
+
+impl<Req: Clone> Exchange<Req> for CloneExchange {
+    type Sent = Req;
+    type Kept = Req;
+
+    fn first(&self, req: Req, keep: bool) -> (Req, Option<Req>) {
+        let kept = keep.then(|| req.clone());
+        (req, kept)
+    }
+
+    fn can_send_again(&self, _: &Req) -> bool {
+        true
+    }
+
+    fn again(&self, kept: &mut Option<Req>, last: bool) -> Option<Req> {
+        if last { kept.take() } else { kept.clone() }
+    }
+}
+
+impl<Res> ExchangeResponse<Res> for CloneExchange {
+    type Discard = Ready<()>;
+
+    fn discard(&self, res: Res) -> Ready<()> {
+        drop(res);
+        ready(())
+    }
+
+    fn annotate(&self, _: &mut Res, _: History) {}
 }

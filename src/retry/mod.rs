@@ -2,4 +2,4 @@
 
 mod exchange;
 
-pub use self::exchange::Exchange;
+pub use self::exchange::{CloneExchange, Exchange, ExchangeResponse};
