@@ -56,8 +56,10 @@
 mod buffered;
 mod collect;
 mod error;
+pub(crate) mod front;
 mod future;
 mod layer;
+pub mod peek;
 mod rebuild;
 mod replay;
 mod response;
@@ -67,6 +69,7 @@ pub use self::{
     buffered::BufferedBody,
     collect::{Collect, CollectError, collect},
     error::BodyError,
+    front::PeekedBody,
     future::ResponseFuture,
     layer::BufferBodyLayer,
     rebuild::RebuildBody,
