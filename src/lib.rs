@@ -152,6 +152,7 @@ pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
 pub mod deadline;
+pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
 pub mod key;

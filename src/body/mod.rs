@@ -56,8 +56,12 @@
 mod buffered;
 mod collect;
 mod error;
+pub(crate) mod front;
 mod future;
 mod layer;
+pub mod peek;
+mod rebuild;
+mod replay;
 mod response;
 mod service;
 
@@ -65,8 +69,11 @@ pub use self::{
     buffered::BufferedBody,
     collect::{Collect, CollectError, collect},
     error::BodyError,
+    front::PeekedBody,
     future::ResponseFuture,
     layer::BufferBodyLayer,
+    rebuild::RebuildBody,
+    replay::{Replay, ReplayBody, ReplayError},
     response::ResponseBody,
     service::BufferBody,
 };

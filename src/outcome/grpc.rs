@@ -1,23 +1,26 @@
 use super::{
-    Classify, MakeClassifier, Outcome, Pushback,
+    Classify, LateOutcome, MakeClassifier, Outcome, Pushback,
     chain::ErrorRule,
-    field::one_value,
     find_grpc_pushback, hint,
     http::by_answer,
+    peeked::{GrpcEnd, code},
     repeat::Repeatability,
     rules::{self, Rules},
 };
-use http::{HeaderMap, HeaderName, Request, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderName, Request, Response, StatusCode, header};
 use std::{
     error::Error,
     time::{Duration, SystemTime},
 };
 
-/// Judges gRPC calls, by the head of their answer.
+/// Judges gRPC calls, by the head of their answer, and by its trailers where they have been read.
 ///
 /// A call that fails at once is answered with "trailers only", whose `grpc-status` is in the head,
-/// and is judged by it. A call whose head says nothing yet is a success here: its status comes in
-/// trailers, after the body, and an answer that has begun is past retrying anyway
+/// and is judged by it. A call whose head says nothing yet has its status in trailers, after the
+/// body. With a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) innermost they are looked at where
+/// they are there already or the call is unary; where an answer has only begun, it is a success for
+/// now, and the verdict at its end is [`late`](Classify::late). Without that layer it is a success,
+/// and an answer that has begun is past retrying anyway
 /// ([gRFC A6](https://github.com/grpc/proposal/blob/master/A6-client-retries.md#when-retries-are-valid)).
 ///
 /// # Codes
@@ -174,16 +177,27 @@ impl<B> MakeClassifier<Request<B>> for GrpcClassifier {
 impl<B, E: 'static> Classify<Response<B>, E> for ClassifyGrpc {
     fn classify(self, result: Result<&Response<B>, &E>) -> Outcome {
         let outcome = match result {
-            Ok(response) => self.judge(response.status(), response.headers()),
+            Ok(response) => {
+                let headers = response.headers();
+                let end = end(headers, response.extensions());
+                self.judge(response.status(), headers, end)
+            }
             Err(error) => self.rules.judge_error(error),
         };
         self.rules.finish(outcome)
     }
+
+    /// The [`LateOutcome`] that [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) has put into the
+    /// extensions of a response that has only begun.
+    fn late(&self, result: Result<&Response<B>, &E>) -> Option<LateOutcome> {
+        let extensions = result.ok()?.extensions();
+        extensions.get::<LateOutcome>().cloned()
+    }
 }
 
 impl ClassifyGrpc {
-    fn judge(self, status: StatusCode, headers: &HeaderMap) -> Outcome {
-        let outcome = match code(headers) {
+    fn judge(self, status: StatusCode, headers: &HeaderMap, end: Option<GrpcEnd>) -> Outcome {
+        let outcome = match end.map(GrpcEnd::code).or_else(|| code(headers)) {
             Some(code) => by_code(code).with_code(code),
             None if status == StatusCode::OK && may_be_grpc(headers) => return Outcome::success(),
             None => by_proxy(status, headers),
@@ -191,7 +205,8 @@ impl ClassifyGrpc {
         if !rules::takes_hints(outcome.kind()) {
             return outcome;
         }
-        match find_grpc_pushback(headers, self.rules.max_hint) {
+        let pushback = end.and_then(GrpcEnd::pushback);
+        match pushback.or_else(|| find_grpc_pushback(headers, self.rules.max_hint)) {
             Some(Pushback::After(wait)) => outcome.with_retry_after(Some(wait)),
             Some(Pushback::Never) => outcome.never_retry(),
             None => {
@@ -203,19 +218,19 @@ impl ClassifyGrpc {
     }
 }
 
-/// The code, if the head has one. What is no code is `UNKNOWN`, which keeps the labels a closed set.
-fn code(headers: &HeaderMap) -> Option<u16> {
-    if !headers.contains_key("grpc-status") {
-        return None;
-    }
-    let value = one_value(headers, "grpc-status").unwrap_or_default();
-    let code = match value {
-        // As it is written by every server: no sign, no leading zero.
-        [unit @ b'0'..=b'9'] => u16::from(unit - b'0'),
-        [b'1', unit @ b'0'..=b'6'] => 10 + u16::from(unit - b'0'),
-        _ => 2,
+/// What the trailers say, where they have been read and the head says nothing.
+fn end(headers: &HeaderMap, extensions: &Extensions) -> Option<GrpcEnd> {
+    let end = extensions.get::<GrpcEnd>()?;
+    (!headers.contains_key("grpc-status")).then_some(*end)
+}
+
+/// The verdict that comes with the trailers, when nobody asks any more whether to repeat.
+pub(crate) fn late_verdict(end: GrpcEnd) -> Outcome {
+    let classify = ClassifyGrpc {
+        rules: Rules::new(),
     };
-    Some(code)
+    let outcome = classify.judge(StatusCode::OK, &HeaderMap::new(), Some(end));
+    classify.rules.finish(outcome)
 }
 
 fn by_code(code: u16) -> Outcome {

@@ -1,5 +1,5 @@
 use super::{
-    Classify, MakeClassifier, Outcome,
+    Classify, MakeClassifier, Outcome, Peeked,
     chain::ErrorRule,
     find_hint, hint,
     repeat::Repeatability,
@@ -59,6 +59,7 @@ pub struct HttpClassifier {
     repeatability: Repeatability,
     rules: Rules,
     statuses: Option<StatusRule>,
+    bodies: Option<BodyRule>,
 }
 
 /// Judges the result of one HTTP call. Made by [`HttpClassifier`].
@@ -66,9 +67,11 @@ pub struct HttpClassifier {
 pub struct ClassifyHttp {
     rules: Rules,
     statuses: Option<StatusRule>,
+    bodies: Option<BodyRule>,
 }
 
 type StatusRule = fn(StatusCode) -> Option<Outcome>;
+type BodyRule = fn(StatusCode, &[u8]) -> Option<Outcome>;
 
 impl HttpClassifier {
     /// The rules above.
@@ -77,6 +80,7 @@ impl HttpClassifier {
             repeatability: Repeatability::new(),
             rules: Rules::new(),
             statuses: None,
+            bodies: None,
         }
     }
 
@@ -132,6 +136,27 @@ impl HttpClassifier {
         self
     }
 
+    /// Judges some answers by their body. Asked before [`statuses`](Self::statuses), about answers
+    /// whose beginning a [`PeekBodyLayer`](crate::body::peek::PeekBodyLayer) below has read: it is
+    /// given the status and that beginning, which may be cut anywhere. `None` leaves the answer to
+    /// the other rules. Hints, the status as [`code`](Outcome::code) and the rules about repeating
+    /// are added to what it returns.
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_webhook::outcome::{HttpClassifier, Outcome};
+    ///
+    /// // A receiver that says 400 for what is not yet there.
+    /// let classifier = HttpClassifier::new().bodies(|status, body| {
+    ///     let is_early = body.windows(9).any(|window| window == b"not_ready");
+    ///     (status == StatusCode::BAD_REQUEST && is_early).then(Outcome::transient)
+    /// });
+    /// ```
+    pub const fn bodies(mut self, rule: fn(StatusCode, &[u8]) -> Option<Outcome>) -> Self {
+        self.bodies = Some(rule);
+        self
+    }
+
     /// Judges some errors otherwise: asked about each link of the chain of sources, outermost
     /// first, before the markers. `None` leaves a link to them.
     ///
@@ -173,6 +198,7 @@ impl<B> MakeClassifier<Request<B>> for HttpClassifier {
                 ..self.rules
             },
             statuses: self.statuses,
+            bodies: self.bodies,
         }
     }
 }
@@ -180,7 +206,10 @@ impl<B> MakeClassifier<Request<B>> for HttpClassifier {
 impl<B, E: 'static> Classify<Response<B>, E> for ClassifyHttp {
     fn classify(self, result: Result<&Response<B>, &E>) -> Outcome {
         let outcome = match result {
-            Ok(response) => self.judge(response.status(), response.headers()),
+            Ok(response) => {
+                let peeked = response.extensions().get::<Peeked>();
+                self.judge(response.status(), response.headers(), peeked)
+            }
             Err(error) => self.rules.judge_error(error),
         };
         self.rules.finish(outcome)
@@ -188,11 +217,12 @@ impl<B, E: 'static> Classify<Response<B>, E> for ClassifyHttp {
 }
 
 impl ClassifyHttp {
-    fn judge(self, status: StatusCode, headers: &HeaderMap) -> Outcome {
-        let outcome = match self.statuses.and_then(|rule| rule(status)) {
-            Some(outcome) => outcome,
-            None => by_answer(status, headers),
-        };
+    fn judge(self, status: StatusCode, headers: &HeaderMap, peeked: Option<&Peeked>) -> Outcome {
+        let by_body = || (self.bodies?)(status, peeked?.as_bytes());
+        let by_status = || (self.statuses?)(status);
+        let outcome = by_body()
+            .or_else(by_status)
+            .unwrap_or_else(|| by_answer(status, headers));
         let outcome = outcome.with_code(status.as_u16());
         if outcome.retry_after().is_some() || !rules::takes_hints(outcome.kind()) {
             return outcome;

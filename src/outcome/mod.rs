@@ -89,12 +89,14 @@ mod late;
 mod marker;
 #[allow(clippy::module_inception, reason = "the type names the room")]
 mod outcome;
+mod peeked;
 mod pushback;
 mod rate_limit;
 mod repeat;
 mod rules;
 mod structured;
 
+pub(crate) use self::grpc::late_verdict;
 pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, classify_fn},
     grpc::{ClassifyGrpc, GrpcClassifier},
@@ -103,6 +105,7 @@ pub use self::{
     late::{LateOutcome, LateSender},
     marker::{LocallyRefused, Unreached, Unsendable},
     outcome::{Outcome, OutcomeKind},
+    peeked::{GrpcEnd, Peeked},
     pushback::{Pushback, find_grpc_pushback, parse_grpc_pushback},
     repeat::Repeatable,
 };

@@ -7,6 +7,7 @@ mod course;
 mod exchange;
 mod future;
 mod hooks;
+mod http;
 mod layer;
 mod policy;
 mod schedule;
@@ -19,6 +20,7 @@ pub use self::{
     exchange::{CloneExchange, Exchange, ExchangeResponse},
     future::ResponseFuture,
     hooks::Retrying,
+    http::{Discard, HttpExchange, KeptRequest, ReplayExchange},
     layer::RetryWithJitterLayer,
     policy::{RetryPolicy, RetryWait},
     schedule::{CognigyPolicy, Schedule},
