@@ -215,3 +215,61 @@ mod idempotency {
         assert_eq!(counts, [0, 0, 0, MOKA, 0]);
     }
 }
+
+#[cfg(feature = "metrics")]
+mod metrics {
+    use super::*;
+    use tower_webhook::{
+        DeliveryMetricsLayer,
+        metrics::{DeliveryMetrics, Recorder},
+    };
+
+    fn to(uri: &'static str) -> Request<()> {
+        Request::get(uri).body(()).unwrap()
+    }
+
+    /// Of calls for one key, and of calls for another key each time.
+    fn both_levels<R: Recorder + Clone>(recorder: &R) {
+        let attempts = DeliveryMetricsLayer::attempts(recorder.clone()).layer(Bare);
+        let mut service = DeliveryMetricsLayer::deliveries(recorder.clone()).layer(attempts);
+        let uris = ["http://a.test/", "http://b.test/"];
+        for uri in uris {
+            count(&mut service, to(uri));
+        }
+        for uri in ["http://a.test/"; 3].into_iter().chain(uris) {
+            assert_eq!(count(&mut service, to(uri)).0, 0, "{uri}");
+        }
+        // A stack that is cloned for each call, and a future that is dropped.
+        let req = to("http://b.test/");
+        let cloned = allocations(|| drop(service.clone().call(req)));
+        assert_eq!(cloned.0, 0);
+    }
+
+    #[test]
+    fn measuring_a_known_key_allocates_nothing() {
+        both_levels(&DeliveryMetrics::new());
+        both_levels(&(DeliveryMetrics::new(), Some(DeliveryMetrics::new())));
+    }
+
+    #[test]
+    fn neither_do_retries_nor_keys_beyond_the_bound() {
+        let metrics = DeliveryMetrics::builder().max_keys(1).build().unwrap();
+        both_levels(&metrics);
+        let series = metrics.series("http://a.test/");
+        let (allocated, ()) = allocations(|| {
+            use tower_webhook::metrics::Series;
+            series.retried(Some(503));
+            series.retried(None);
+        });
+        assert_eq!(allocated, 0);
+    }
+
+    #[cfg(feature = "metrics-facade")]
+    #[test]
+    fn writing_to_the_facade_allocates_nothing() {
+        use tower_webhook::metrics::exporter::FacadeRecorder;
+
+        both_levels(&FacadeRecorder::new());
+        both_levels(&FacadeRecorder::builder().key_label(9).build().unwrap());
+    }
+}

@@ -115,3 +115,42 @@ fn of_the_idempotency_layer() {
     shared::<StoreError>();
     sent::<BoxFuture<()>>();
 }
+
+#[cfg(feature = "metrics")]
+#[test]
+fn of_the_metrics_layer() {
+    use tower_webhook::{
+        key::ByHost,
+        metrics::{
+            BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
+            DeliverySeries, KeySnapshot, Latency, Level, LevelSnapshot, Measure, Measurement,
+            ResponseFuture, SharedRecorder, Snapshot,
+        },
+        outcome::{ClassifyHttp, HttpClassifier},
+    };
+    type Future = <Inner as tower::Service<Request<BufferedBody>>>::Future;
+    cloned::<DeliveryMetricsLayer<DeliveryMetrics>>();
+    cloned::<Measure<Inner, DeliveryMetrics, HttpClassifier, ByHost>>();
+    cloned::<Measure<Inner, SharedRecorder, HttpClassifier, ByHost>>();
+    sent::<ResponseFuture<Future, ClassifyHttp, DeliverySeries>>();
+    cloned::<DeliveryMetrics>();
+    cloned::<DeliveryMetricsBuilder>();
+    cloned::<DeliverySeries>();
+    cloned::<SharedRecorder>();
+    cloned::<Measurement>();
+    cloned::<Level>();
+    cloned::<BreakerState>();
+    cloned::<Snapshot>();
+    cloned::<KeySnapshot>();
+    cloned::<LevelSnapshot>();
+    cloned::<Latency>();
+}
+
+#[cfg(feature = "metrics-facade")]
+#[test]
+fn of_the_facade_recorder() {
+    use tower_webhook::metrics::exporter::{FacadeRecorder, FacadeRecorderBuilder, FacadeSeries};
+    cloned::<FacadeRecorder>();
+    cloned::<FacadeRecorderBuilder>();
+    cloned::<FacadeSeries>();
+}

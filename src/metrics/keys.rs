@@ -27,8 +27,7 @@ impl<T> Keys<T> {
         }
     }
 
-    /// The value of `key`, which `make` makes where it has none and there is room. `make` runs under
-    /// the lock, so it is quick and asks nobody.
+    /// The value of `key`, which `make` makes where it has none and there is room.
     pub(super) fn get(&self, key: &str, make: impl FnOnce(Arc<str>) -> T) -> Arc<T> {
         if let Some(known) = self.find(key) {
             return known;
@@ -36,15 +35,17 @@ impl<T> Keys<T> {
         if !is_fit(key) || self.is_full() {
             return Arc::clone(&self.other);
         }
+        // Before the lock is taken, because it may ask somebody else's code. Of two that are made
+        // at once, one is dropped.
+        let name: Arc<str> = Arc::from(key);
+        let value = Arc::new(make(Arc::clone(&name)));
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = known.get(key) {
-            return Arc::clone(value);
+        if let Some(known) = known.get(key) {
+            return Arc::clone(known);
         }
         if known.len() >= self.most {
             return Arc::clone(&self.other);
         }
-        let name: Arc<str> = Arc::from(key);
-        let value = Arc::new(make(Arc::clone(&name)));
         known.insert(name, Arc::clone(&value));
         value
     }

@@ -86,6 +86,8 @@
 
 mod codes;
 mod combine;
+#[cfg(feature = "metrics-facade")]
+pub mod exporter;
 mod future;
 mod guard;
 mod histogram;

@@ -5,6 +5,8 @@
 
 mod cancel;
 mod concurrency;
+#[cfg(feature = "metrics-facade")]
+mod facade;
 mod keys;
 mod layer;
 mod levels;

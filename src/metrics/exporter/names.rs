@@ -1,0 +1,85 @@
+use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// As the Cognigy webhook documents name them.
+pub(super) const RETRIES: &str = "cognigy_webhook_retries";
+pub(super) const TRIPS: &str = "cognigy_circuit_breaker_trips";
+
+pub(super) struct Names {
+    pub(super) attempts: LevelNames,
+    pub(super) deliveries: LevelNames,
+    pub(super) attempts_each: String,
+    pub(super) transitions: String,
+    pub(super) breaker_state: String,
+}
+
+pub(super) struct LevelNames {
+    pub(super) total: String,
+    pub(super) seconds: String,
+    pub(super) in_flight: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        let level = |one: &str, many: &str| LevelNames {
+            total: format!("{prefix}{many}_total"),
+            seconds: format!("{prefix}{one}_duration_seconds"),
+            in_flight: format!("{prefix}{many}_in_flight"),
+        };
+        Self {
+            attempts: level("attempt", "attempts"),
+            deliveries: level("delivery", "deliveries"),
+            attempts_each: format!("{prefix}delivery_attempts"),
+            transitions: format!("{prefix}breaker_transitions_total"),
+            breaker_state: format!("{prefix}breaker_state"),
+        }
+    }
+
+    pub(super) fn describe(&self) {
+        for (names, what) in [
+            (&self.attempts, "attempts"),
+            (&self.deliveries, "deliveries"),
+        ] {
+            let LevelNames {
+                total,
+                seconds,
+                in_flight,
+            } = names;
+            describe_counter!(
+                total.clone(),
+                Unit::Count,
+                format!("Webhook {what} that have ended, by outcome")
+            );
+            describe_histogram!(
+                seconds.clone(),
+                Unit::Seconds,
+                format!("How long webhook {what} took, cancelled ones left out")
+            );
+            describe_gauge!(
+                in_flight.clone(),
+                Unit::Count,
+                format!("Webhook {what} that have begun and not ended")
+            );
+        }
+        describe_histogram!(
+            self.attempts_each.clone(),
+            Unit::Count,
+            "Attempts that a webhook delivery took"
+        );
+        describe_counter!(
+            self.transitions.clone(),
+            Unit::Count,
+            "Changes of state of circuit breakers, by the new state"
+        );
+        describe_gauge!(
+            self.breaker_state.clone(),
+            Unit::Count,
+            "1 for the state that a circuit breaker is in, 0 for the others"
+        );
+        describe_counter!(
+            RETRIES,
+            Unit::Count,
+            "Webhook attempts beyond the first, by the status of the attempt before"
+        );
+        describe_counter!(TRIPS, Unit::Count, "How often a circuit breaker opened");
+    }
+}

@@ -1,0 +1,314 @@
+//! What an exporter behind the `metrics` facade is told.
+
+use super::*;
+use ::metrics::{Unit, set_default_local_recorder, with_local_recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
+use std::collections::{BTreeMap, BTreeSet};
+use tower::{Layer, ServiceExt};
+use tower_webhook::{
+    DeliveryMetricsLayer,
+    key::key_fn,
+    metrics::{
+        BreakerState, Level, Measurement, Recorder, Series,
+        exporter::{FacadeRecorder, FacadeRecorderBuilder},
+    },
+    outcome::Outcome,
+};
+
+/// Reads each value as text, by `name{label="value"}`.
+fn values(snapshotter: &Snapshotter) -> BTreeMap<String, String> {
+    let entries = snapshotter.snapshot().into_vec().into_iter();
+    let values = entries.map(|(key, _, _, value)| {
+        let key = key.key();
+        let labels: Vec<_> = key
+            .labels()
+            .map(|label| format!("{}={}", label.key(), label.value()))
+            .collect();
+        let value = match value {
+            DebugValue::Counter(count) => count.to_string(),
+            DebugValue::Gauge(value) => value.to_string(),
+            DebugValue::Histogram(values) => {
+                let values: Vec<_> = values.iter().map(ToString::to_string).collect();
+                values.join(" ")
+            }
+        };
+        (format!("{}{{{}}}", key.name(), labels.join(",")), value)
+    });
+    values.collect()
+}
+
+fn prometheus() -> PrometheusRecorder {
+    let seconds = Matcher::Suffix("_duration_seconds".to_owned());
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(seconds, &[0.1, 1.0, 10.0])
+        .unwrap()
+        .build_recorder()
+}
+
+/// Two deliveries: one with a retry, and one that fails at once.
+async fn deliver<R: Recorder + Clone>(recorder: R) {
+    let inner = DeliveryMetricsLayer::attempts(recorder.clone()).layer(Peer::new([503, 200, 0]));
+    let again = Again { inner, most: 2 };
+    let client = DeliveryMetricsLayer::deliveries(recorder).layer(again);
+    client
+        .clone()
+        .oneshot(to("http://peer.test/"))
+        .await
+        .unwrap();
+    drop(client.clone().call(to("http://peer.test/")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_series_has_its_value() {
+    let debugging = DebuggingRecorder::new();
+    let snapshotter = debugging.snapshotter();
+    let _guard = set_default_local_recorder(&debugging);
+    let recorder = FacadeRecorder::new();
+    deliver(recorder.clone()).await;
+    recorder.breaker_changed("peer.test", BreakerState::Open);
+
+    let mut values = values(&snapshotter);
+    values.retain(|_, value| value != "0" && !value.is_empty());
+    let values: Vec<_> = values
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        values,
+        [
+            ("cognigy_circuit_breaker_trips{}", "1"),
+            ("cognigy_webhook_retries{status_code=503}", "1"),
+            ("tower_webhook_attempt_duration_seconds{}", "0.01 0.01"),
+            ("tower_webhook_attempts_total{outcome=success}", "1"),
+            ("tower_webhook_attempts_total{outcome=throttled}", "1"),
+            ("tower_webhook_breaker_transitions_total{state=open}", "1"),
+            ("tower_webhook_deliveries_total{outcome=cancelled}", "1"),
+            ("tower_webhook_deliveries_total{outcome=success}", "1"),
+            ("tower_webhook_delivery_attempts{}", "2"),
+            ("tower_webhook_delivery_duration_seconds{}", "1.02"),
+        ]
+    );
+}
+
+#[test]
+fn every_series_is_there_from_the_start_and_described_with_its_unit() {
+    let debugging = DebuggingRecorder::new();
+    let snapshotter = debugging.snapshotter();
+    with_local_recorder(&debugging, FacadeRecorder::new);
+    let all = snapshotter.snapshot().into_vec();
+    let names: BTreeSet<_> = all
+        .iter()
+        .map(|(key, unit, text, _)| {
+            assert!(text.as_ref().is_some_and(|text| !text.is_empty()));
+            (key.key().name().to_owned(), unit.unwrap().as_str())
+        })
+        .collect();
+    let (count, seconds) = (Unit::Count.as_str(), Unit::Seconds.as_str());
+    let expected = [
+        ("cognigy_circuit_breaker_trips", count),
+        ("tower_webhook_attempt_duration_seconds", seconds),
+        ("tower_webhook_attempts_in_flight", count),
+        ("tower_webhook_attempts_total", count),
+        ("tower_webhook_breaker_transitions_total", count),
+        ("tower_webhook_deliveries_in_flight", count),
+        ("tower_webhook_deliveries_total", count),
+        ("tower_webhook_delivery_attempts", count),
+        ("tower_webhook_delivery_duration_seconds", seconds),
+    ];
+    let expected = expected.map(|(name, unit)| (name.to_owned(), unit));
+    assert_eq!(names, BTreeSet::from(expected));
+    // Eight outcomes on each level, three states, and six without labels.
+    assert_eq!(all.len(), 16 + 3 + 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn prometheus_shows_them() {
+    let prometheus = prometheus();
+    let _guard = set_default_local_recorder(&prometheus);
+    deliver(FacadeRecorder::new()).await;
+    let page = prometheus.handle().render();
+    for line in [
+        "# TYPE tower_webhook_attempts_total counter",
+        r#"tower_webhook_attempts_total{outcome="throttled"} 1"#,
+        r#"tower_webhook_attempts_total{outcome="refused"} 0"#,
+        r#"tower_webhook_deliveries_total{outcome="success"} 1"#,
+        "# TYPE tower_webhook_attempts_in_flight gauge",
+        "tower_webhook_attempts_in_flight 0",
+        "# TYPE tower_webhook_delivery_duration_seconds histogram",
+        r#"tower_webhook_delivery_duration_seconds_bucket{le="1"} 0"#,
+        r#"tower_webhook_delivery_duration_seconds_bucket{le="10"} 1"#,
+        "tower_webhook_attempt_duration_seconds_count 2",
+        "# TYPE cognigy_webhook_retries counter",
+        r#"cognigy_webhook_retries{status_code="503"} 1"#,
+        "cognigy_circuit_breaker_trips 0",
+    ] {
+        assert!(
+            page.lines().any(|shown| shown == line),
+            "{line}\nin\n{page}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn hostile_keys_stay_inside_their_label() {
+    let prometheus = prometheus();
+    let _guard = set_default_local_recorder(&prometheus);
+    let recorder = FacadeRecorder::builder().key_label(3).build().unwrap();
+    let mut client = DeliveryMetricsLayer::attempts(recorder)
+        .key(key_fn(|req: &Req| {
+            req.extensions().get::<String>().unwrap().into()
+        }))
+        .layer(Peer::default());
+    let long = "x".repeat(8192);
+    let line = "\"} 1\ntower_webhook_attempts_total{key=\"evil";
+    for key in [
+        r#"quo"te\"#,
+        line,
+        "a\rb",
+        &long,
+        "a",
+        "b",
+        "one more",
+        "yet one more",
+    ] {
+        let mut req = to("http://peer.test/");
+        req.extensions_mut().insert(key.to_owned());
+        client.ready().await.unwrap().call(req).await.unwrap();
+    }
+    let page = prometheus.handle().render();
+    let counted: BTreeSet<_> = page
+        .lines()
+        .filter(|line| line.starts_with("tower_webhook_attempts_total{") && !line.ends_with(" 0"))
+        .collect();
+    assert_eq!(
+        counted,
+        BTreeSet::from([
+            r#"tower_webhook_attempts_total{key="a",outcome="success"} 1"#,
+            r#"tower_webhook_attempts_total{key="b",outcome="success"} 1"#,
+            r#"tower_webhook_attempts_total{key="other",outcome="success"} 5"#,
+            r#"tower_webhook_attempts_total{key="quo\"te\\",outcome="success"} 1"#,
+        ])
+    );
+}
+
+#[test]
+fn a_request_cannot_add_a_label_without_the_setting() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let recorder = FacadeRecorder::new();
+        let series = debugging.snapshotter().snapshot().into_vec().len();
+        for n in 0..10_000 {
+            let of = recorder.series(&format!("host-{n}.test"));
+            of.started(Level::Attempt);
+            let outcome = Outcome::success();
+            of.finished(&Measurement::new(Level::Attempt, outcome, millis(n)));
+        }
+        assert_eq!(debugging.snapshotter().snapshot().into_vec().len(), series);
+    });
+}
+
+#[test]
+fn ten_thousand_numbers_are_no_ten_thousand_status_codes() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let recorder = FacadeRecorder::new();
+        (0..=u16::MAX).for_each(|code| recorder.retried("", Some(code)));
+        recorder.retried("", None);
+    });
+    let values = values(&debugging.snapshotter());
+    let codes: Vec<_> = values
+        .keys()
+        .filter(|key| key.contains("status_code"))
+        .collect();
+    assert_eq!(codes.len(), 500 + 17 + 1);
+    assert_eq!(values["cognigy_webhook_retries{status_code=429}"], "1");
+    assert_eq!(values["cognigy_webhook_retries{status_code=14}"], "1");
+    assert_eq!(
+        values["cognigy_webhook_retries{status_code=none}"],
+        (65_537 - 517).to_string()
+    );
+}
+
+/// tower-resilience 0.14 sets the gauge of the new state and never clears the old one.
+#[test]
+fn a_breaker_is_in_one_state_at_a_time() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let recorder = FacadeRecorder::builder().key_label(2).build().unwrap();
+        for state in [
+            BreakerState::Open,
+            BreakerState::HalfOpen,
+            BreakerState::Open,
+            BreakerState::Closed,
+            BreakerState::Open,
+        ] {
+            recorder.breaker_changed("a.test", state);
+            let values = values(&debugging.snapshotter());
+            for each in BreakerState::ALL {
+                let key = format!(
+                    "tower_webhook_breaker_state{{key=a.test,state={}}}",
+                    each.as_str()
+                );
+                assert_eq!(values[&key], if each == state { "1" } else { "0" }, "{key}");
+            }
+        }
+        // Beyond the bound, several breakers share a key and have no one state.
+        for key in ["b.test", "c.test", "d.test"] {
+            recorder.breaker_changed(key, BreakerState::Open);
+        }
+    });
+    let values = values(&debugging.snapshotter());
+    assert!(values.contains_key("tower_webhook_breaker_state{key=b.test,state=open}"));
+    assert!(
+        !values
+            .keys()
+            .any(|key| key.contains("breaker_state{key=other"))
+    );
+}
+
+#[test]
+fn the_prefix_is_a_choice() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        FacadeRecorder::builder()
+            .prefix("acme:hooks_")
+            .build()
+            .unwrap()
+    });
+    let values = values(&debugging.snapshotter());
+    assert!(values.contains_key("acme:hooks_attempts_total{outcome=success}"));
+    assert!(values.contains_key("cognigy_circuit_breaker_trips{}"));
+    assert!(!values.keys().any(|key| key.starts_with("tower_webhook")));
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    let refused = |builder: FacadeRecorderBuilder| builder.build().unwrap_err().setting();
+    for prefix in ["", "9lives_", "with space", "quo\"te", "größe", "line\n"] {
+        assert_eq!(refused(FacadeRecorder::builder().prefix(prefix)), "prefix");
+    }
+    for keys in [0, 10_001] {
+        assert_eq!(
+            refused(FacadeRecorder::builder().key_label(keys)),
+            "key_label"
+        );
+    }
+}
+
+#[test]
+fn without_an_exporter_it_is_silent_and_stays_so() {
+    let recorder = FacadeRecorder::new();
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let series = recorder.series("peer.test");
+        series.started(Level::Attempt);
+        series.finished(&Measurement::new(
+            Level::Attempt,
+            Outcome::success(),
+            Duration::MAX,
+        ));
+    });
+    // Bound when it was made, as its documentation says.
+    assert!(values(&debugging.snapshotter()).is_empty());
+}
