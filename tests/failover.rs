@@ -8,6 +8,7 @@
 )]
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
+use proptest::prelude::*;
 use std::{
     collections::VecDeque,
     future::{Future, pending, ready},
@@ -246,6 +247,72 @@ async fn all_refused_is_a_refusal_until_the_first_is_over() {
     assert_eq!(outcome.retry_after(), Some(SECOND * 3));
 }
 
+/// What the module docs say, written down once more: who is asked, and whose result comes back.
+fn model(does: [Does; 3], start: usize, repeatable: bool) -> (String, usize) {
+    let order = [start, 0, 1, 2].into_iter().enumerate();
+    let order = order.filter(|(at, index)| *at == 0 || *index != start);
+    let (mut asked, mut best) = (String::new(), None::<(u8, u64, usize)>);
+    for (_, index) in order {
+        asked += &index.to_string();
+        let (rank, wait) = match does[index] {
+            Refuses(seconds) => (0, seconds),
+            Does::Unreached => (1, 0),
+            Answers(429 | 500..) | Resets if repeatable => (2, 0),
+            _ => return (asked, index),
+        };
+        if best.is_none_or(|(before, sooner, _)| {
+            rank > before || rank == before && (rank > 0 || wait < sooner)
+        }) {
+            best = Some((rank, wait, index));
+        }
+    }
+    (asked, best.unwrap().2)
+}
+
+proptest! {
+    #[test]
+    fn every_mixture_of_outcomes_ends_as_the_docs_say(
+        picks in [0_usize..9, 0..9, 0..9],
+        start in 0_usize..3,
+        repeatable: bool,
+    ) {
+        let kinds = [
+            Answers(200), Answers(404), Answers(429), Answers(502), Refuses(2), Refuses(7), Does::Unreached, Resets,
+            Does::Unsendable,
+        ];
+        let does = picks.map(|pick| kinds[pick]);
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build().unwrap();
+        let (expected, from) = model(does, start, repeatable);
+        runtime.block_on(async {
+            let peers = Peers::default();
+            let layer = sticky();
+            if start > 0 {
+                // Somebody has moved on to it before.
+                let mut well = [Resets; 3];
+                well[start] = Answers(200);
+                peers.now(well);
+                layer.layer(peers.service()).oneshot(get()).await.unwrap();
+                peers.asked();
+            }
+            peers.now(does);
+            let req = if repeatable { get() } else { post() };
+            let result = layer.layer(peers.service()).oneshot(req).await;
+            assert_eq!(peers.asked(), expected);
+            match result {
+                Ok(res) => {
+                    assert_eq!(Answers(res.status().as_u16()), does[from]);
+                    assert_eq!(index(&res).unwrap_or(0), from);
+                }
+                Err(error) => {
+                    let expected = does[from].it().await.unwrap_err();
+                    assert_eq!(error.to_string(), expected.to_string());
+                }
+            }
+        });
+    }
+}
+
 // The deadline
 
 #[tokio::test(start_paused = true)]
@@ -258,6 +325,30 @@ async fn nothing_further_is_begun_when_no_time_is_left() {
     advance(SECOND).await;
     let res = deadline.scope(|| assert_ready!(call.poll())).unwrap();
     assert_eq!((res.status().as_u16(), peers.asked().as_str()), (503, "0"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_further_is_begun_when_readiness_took_what_was_left() {
+    let moves = Arc::new(AtomicUsize::new(0));
+    let count = moves.clone();
+    let layer = FailoverLayer::to_uris(HOSTS).on_failover(move |_, _, _| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let layer = layer.build().unwrap();
+    let (mut service, mut peer) = mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
+    let deadline = Deadline::at(Instant::now() + SECOND);
+    peer.allow(1);
+    assert_ready_ok!(service.poll_ready());
+    let mut call = task::spawn(service.call(get()));
+    deadline.scope(|| assert_pending!(call.poll()));
+    let (_, responder) = peer.next_request().await.unwrap();
+    responder.send_error("reset");
+    deadline.scope(|| assert_pending!(call.poll()));
+    advance(SECOND).await;
+    peer.allow(1);
+    let error = deadline.scope(|| assert_ready!(call.poll())).unwrap_err();
+    assert_eq!(error.to_string(), "reset");
+    assert_eq!(moves.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -52,6 +52,8 @@ pub struct Round<S, Req, Res, Err, T, M, C> {
     rest: Option<Rest<S, Req>>,
     start: usize,
     position: usize,
+    /// The target before this one, and how it failed.
+    failed: Option<(usize, Outcome)>,
     best: Option<Failed<Res, Err>>,
 }
 
@@ -77,6 +79,7 @@ impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, Round<S, Req, Res, Err, T, 
                 rest: None,
                 start: 0,
                 position: 0,
+                failed: None,
                 best: None,
             },
         }
@@ -101,6 +104,7 @@ impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, Round<S, Req, Res, Err, T, 
                 }),
                 start,
                 position: 0,
+                failed: None,
                 best: None,
             },
         }
@@ -178,17 +182,7 @@ where
             return self.give_up();
         }
         self.position += 1;
-        let next = target_at(self.start, self.position);
-        passed!(
-            "failover",
-            "trying the next target",
-            from = index,
-            to = next,
-            outcome = outcome.kind()
-        );
-        if let Some(hook) = &self.shared.hook {
-            hook(index, next, outcome);
-        }
+        self.failed = Some((index, outcome));
         None
     }
 
@@ -213,18 +207,37 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<S::Future, Result<S::Response, S::Error>>> {
-        // Invariant of both: `settle` moves on only where there is another target.
+        // Invariant of all three: `settle` moves on only where there is another target.
         let rest = self.rest.as_mut().expect("polled after completion");
         if let Err(error) = ready!(rest.service.poll_ready(cx)) {
             return Poll::Ready(Err(self.give_up().unwrap_or(Err(error))));
         }
+        // It may have taken what was left.
+        if no_time_left()
+            && let Some(result) = self.give_up()
+        {
+            return Poll::Ready(Err(result));
+        }
+        let index = target_at(self.start, self.position);
+        if let Some((from, outcome)) = self.failed.take() {
+            passed!(
+                "failover",
+                "trying the next target",
+                from = from,
+                to = index,
+                outcome = outcome.kind()
+            );
+            if let Some(hook) = &self.shared.hook {
+                hook(from, index, outcome);
+            }
+        }
+        let rest = self.rest.as_mut().expect("polled after completion");
         let next = if self.position + 1 < self.shared.count {
             rest.kept.clone()
         } else {
             rest.kept.take()
         };
         let mut req = next.expect("polled after completion");
-        let index = target_at(self.start, self.position);
         self.shared.targets.aim(&mut req, index);
         self.classifier = Some(self.shared.make.make_classifier(&req));
         Poll::Ready(Ok(rest.service.call(req)))
