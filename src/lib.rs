@@ -152,6 +152,10 @@ pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
 pub mod deadline;
+#[cfg(feature = "failover")]
+pub mod failover;
+#[cfg(feature = "failover")]
+pub mod fallback;
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
@@ -192,6 +196,9 @@ pub use self::{
     config::InvalidConfig,
     deadline::{AttemptTimeoutLayer, DeadlineLayer, TellDeadlineLayer},
 };
+#[cfg(feature = "failover")]
+#[doc(inline)]
+pub use self::{failover::FailoverLayer, fallback::FallbackLayer};
 
 /// A boxed error that can cross threads, as tower uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

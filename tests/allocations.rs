@@ -110,6 +110,45 @@ fn time_limits_allocate_nothing() {
     }
 }
 
+#[cfg(feature = "failover")]
+#[test]
+fn failover_allocates_for_the_copy_of_the_request_alone() {
+    use tower_webhook::{FailoverLayer, FallbackLayer};
+
+    let builder = |uris: &[&'static str]| FailoverLayer::to_uris(uris.iter().copied());
+    let once = builder(&["https://a.test/"]).build().unwrap();
+    let two = ["https://a.test/", "https://b.test/"];
+    let (two, sticky) = (
+        builder(&two).build().unwrap(),
+        builder(&two)
+            .sticky(std::time::Duration::from_secs(1))
+            .build()
+            .unwrap(),
+    );
+    let fallback = FallbackLayer::http(|_| None);
+    let request = || {
+        let req = Request::post("https://own.test/hooks").header("webhook-id", "msg_1");
+        req.body(BufferedBody::from("{}")).unwrap()
+    };
+    let (copy, _kept) = allocations(|| {
+        let req = request();
+        let before = req.clone();
+        (req, before)
+    });
+    let (made, _kept) = allocations(request);
+    let copy = copy - made;
+    assert!(copy > 0, "a request with headers");
+    for _ in 0..3 {
+        let (none, _) = count(&mut once.layer(fallback.layer(Bare)), request());
+        assert_eq!(none, 0);
+        for layer in [&two, &sticky] {
+            let mut service = fallback.layer(layer.layer(Bare));
+            let (allocated, response) = count(&mut service, request());
+            assert_eq!((allocated, response.status().as_u16()), (copy, 200));
+        }
+    }
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 mod idempotency {
     use super::*;

@@ -81,6 +81,28 @@ fn of_the_time_limits() {
     cloned::<GrpcTimeoutError>();
 }
 
+#[cfg(feature = "failover")]
+#[test]
+fn of_failover_and_fallback() {
+    use tower_webhook::{
+        FailoverLayer, FallbackLayer,
+        failover::{EachOf, Failover, FailoverLayerBuilder, TargetIndex, Uris},
+        fallback::{AnswerFn, AnswerHttp, Fallback, FallbackReason},
+    };
+    type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
+    cloned::<FailoverLayer>();
+    cloned::<FailoverLayer<EachOf<u8, fn(&mut u8, &u8)>>>();
+    sent::<FailoverLayerBuilder<Uris>>();
+    cloned::<Failover<Inner>>();
+    sent::<FutureOf<Failover<Inner>>>();
+    cloned::<TargetIndex>();
+    cloned::<FallbackLayer<AnswerHttp>>();
+    cloned::<FallbackLayer<AnswerFn<fn()>>>();
+    cloned::<Fallback<Inner, AnswerHttp>>();
+    sent::<FutureOf<Fallback<Inner, AnswerHttp>>>();
+    cloned::<FallbackReason>();
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 #[test]
 fn of_the_idempotency_layer() {

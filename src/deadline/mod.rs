@@ -32,6 +32,9 @@
 //! | [`DeadlineExceeded`] | the call took too long | transient |
 //! | [`DeadlineExceeded`] | nothing was left when it would have begun | refused: it was not sent |
 //!
+//! A server that limits its handlers has to make a response of them, in axum with
+//! `HandleErrorLayer` outside.
+//!
 //! # Cost
 //!
 //! No allocation. One reading of the clock for each call; a timer only where what is inside is not
