@@ -148,6 +148,8 @@
 
 pub mod attempt;
 pub mod body;
+#[cfg(feature = "circuit-breaker")]
+pub mod circuit_breaker;
 pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
@@ -167,6 +169,9 @@ pub mod sqlite;
 mod config;
 mod trace;
 
+#[cfg(feature = "circuit-breaker")]
+#[doc(inline)]
+pub use self::circuit_breaker::CircuitBreakerLayer;
 #[cfg(feature = "cognigy")]
 #[doc(inline)]
 pub use self::cognigy::CognigyEvent;
