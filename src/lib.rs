@@ -148,6 +148,8 @@
 
 pub mod attempt;
 pub mod body;
+#[cfg(feature = "circuit-breaker")]
+pub mod circuit_breaker;
 pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
@@ -175,6 +177,9 @@ pub mod target;
 mod config;
 mod trace;
 
+#[cfg(feature = "circuit-breaker")]
+#[doc(inline)]
+pub use self::circuit_breaker::CircuitBreakerLayer;
 #[cfg(feature = "cognigy")]
 #[doc(inline)]
 pub use self::cognigy::CognigyEvent;

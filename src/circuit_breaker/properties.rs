@@ -1,0 +1,326 @@
+//! The machine under any order of events, and the windows beside a log of every call.
+
+use super::{
+    BreakerConfig, BreakerMode, BreakerState,
+    rules::{Rules, Tick, WindowRule, World},
+    state::{Admission, Evidence, Machine},
+    window::{Counts, Window},
+};
+use proptest::{collection::vec, prelude::*};
+use std::{cell::Cell, time::Duration};
+
+const SECOND: u64 = 1_000_000_000;
+
+struct Test {
+    now: Cell<u64>,
+    random: Cell<f64>,
+}
+
+impl World for Test {
+    fn now(&self) -> Tick {
+        Tick(self.now.get())
+    }
+
+    fn random(&self) -> f64 {
+        self.random.get()
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Begin,
+    /// Ends one of the calls in flight.
+    End(prop::sample::Index, Verdict),
+    /// The clock goes on, or back.
+    Clock(i64),
+    Mode(BreakerMode),
+    Reset,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    Cancelled,
+    Failed(Option<u64>),
+    Healthy,
+    Neutral,
+    Throttled(Option<u64>),
+}
+
+impl From<Verdict> for Evidence {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Cancelled => Self::Cancelled,
+            Verdict::Failed(hint) => Self::Failed { hint },
+            Verdict::Healthy => Self::Healthy,
+            Verdict::Neutral => Self::Neutral,
+            Verdict::Throttled(hint) => Self::Throttled { hint },
+        }
+    }
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    let hint = || prop::option::weighted(0.3, prop_oneof![0..300 * SECOND, Just(u64::MAX)]);
+    prop_oneof![
+        1 => Just(Verdict::Cancelled),
+        4 => hint().prop_map(Verdict::Failed),
+        3 => Just(Verdict::Healthy),
+        1 => Just(Verdict::Neutral),
+        1 => hint().prop_map(Verdict::Throttled),
+    ]
+}
+
+fn event(modes: u32) -> impl Strategy<Value = Event> {
+    let seconds = SECOND.cast_signed();
+    let mode = prop::sample::select(vec![
+        BreakerMode::Auto,
+        BreakerMode::Disabled,
+        BreakerMode::ForcedClosed,
+        BreakerMode::ForcedOpen,
+        BreakerMode::MetricsOnly,
+    ]);
+    prop_oneof![
+        8 => Just(Event::Begin),
+        8 => (any::<prop::sample::Index>(), verdict()).prop_map(|(at, how)| Event::End(at, how)),
+        4 => (-3 * seconds..40 * seconds).prop_map(Event::Clock),
+        modes => mode.prop_map(Event::Mode),
+        modes => Just(Event::Reset),
+    ]
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let window = prop_oneof![
+        (1_u32..40).prop_map(WindowRule::Calls),
+        (1_u32..12, 1..4 * SECOND).prop_map(|(buckets, width)| WindowRule::Time { buckets, width }),
+    ];
+    let conditions = (
+        prop::option::of(1_u32..6),
+        prop::option::of(0.01..=1.0),
+        prop::option::of(0..5 * SECOND),
+        1_u32..20,
+    );
+    let opening = (
+        1..20 * SECOND,
+        1..200 * SECOND,
+        1.0..4.0,
+        0.0..=1.0,
+        1_u32..4,
+        1_u32..4,
+        1..20 * SECOND,
+    );
+    (window, conditions, opening).prop_map(|(window, conditions, opening)| {
+        let (consecutive_failures, failure_rate, slow_call, min_calls) = conditions;
+        let (open_for, more, open_growth, open_jitter, probes, probe_successes, probe_lease) =
+            opening;
+        Rules {
+            window,
+            min_calls,
+            failure_rate,
+            consecutive_failures,
+            slow_call,
+            slow_call_rate: 0.5,
+            open_for,
+            max_open_for: open_for + more,
+            open_growth,
+            open_jitter,
+            probes,
+            probe_successes,
+            probe_lease,
+            ..BreakerConfig::default().rules
+        }
+    })
+}
+
+/// What a call that is in flight was admitted as.
+struct Call {
+    admission: Admission,
+    lease_ends: u64,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn it_never_wedges_and_never_admits_too_many(
+        rules in rules(),
+        events in vec((event(1), 0.0..=1.0), 0..160),
+    ) {
+        let world = Test { now: Cell::new(0), random: Cell::new(0.0) };
+        let mut machine = Machine::new(&rules, BreakerMode::Auto, Tick(0));
+        let mut calls: Vec<Call> = Vec::new();
+        let mut latest = 0;
+        for (event, random) in events {
+            world.random.set(random);
+            latest = latest.max(world.now.get());
+            match event {
+                Event::Begin => {
+                    let (admitted, _) = machine.admit(&rules, &world);
+                    if let Ok(admission) = admitted {
+                        let lease_ends = latest + rules.probe_lease;
+                        calls.push(Call { admission, lease_ends });
+                    }
+                    if machine.state() == BreakerState::HalfOpen {
+                        let probes = calls.iter().filter(|call| {
+                            call.admission.ticket != 0
+                                && call.admission.generation == machine.generation()
+                                && call.lease_ends > latest
+                        });
+                        prop_assert!(probes.count() <= rules.probes as usize);
+                    }
+                }
+                Event::End(at, how) => {
+                    if calls.is_empty() {
+                        continue;
+                    }
+                    let call = calls.swap_remove(at.index(calls.len()));
+                    let before = machine.view(Tick(latest));
+                    let late = call.admission.generation != before.generation
+                        || call.admission.ticket != 0 && call.lease_ends <= latest;
+                    let change = machine.settle(&rules, call.admission, how.into(), &world);
+                    let after = machine.view(Tick(latest));
+                    if late {
+                        prop_assert_eq!(change, None);
+                        prop_assert_eq!(before.counts, after.counts);
+                        prop_assert_eq!(before.consecutive, after.consecutive);
+                        prop_assert_eq!(before.probe_successes, after.probe_successes);
+                        prop_assert_eq!(before.totals.failures, after.totals.failures);
+                        prop_assert_eq!(before.totals.successes, after.totals.successes);
+                    }
+                    if matches!(how, Verdict::Cancelled | Verdict::Neutral) {
+                        prop_assert_eq!(before.state, after.state);
+                    }
+                    if let Some(open_for) = change.and_then(|change| change.open_for) {
+                        prop_assert!(open_for <= rules.max_open_for);
+                    }
+                }
+                Event::Clock(step) => {
+                    world.now.set(world.now.get().saturating_add_signed(step));
+                }
+                Event::Mode(mode) => {
+                    machine.set_mode(mode, &world);
+                }
+                Event::Reset => {
+                    machine.reset(&world);
+                }
+            }
+        }
+        if machine.state() == BreakerState::ForcedOpen {
+            machine.set_mode(BreakerMode::Auto, &world);
+        }
+        // Nobody ends a call that is in flight: time alone must be enough.
+        let enough = rules.max_open_for.max(rules.probe_lease);
+        world.now.set(latest.max(world.now.get()) + enough);
+        prop_assert!(machine.admit(&rules, &world).0.is_ok());
+        // And from there, a peer that is well gets it closed.
+        for _ in 0..=rules.probe_successes {
+            let now = world.now.get() + rules.probe_lease;
+            world.now.set(now);
+            let (admitted, _) = machine.admit(&rules, &world);
+            prop_assert!(admitted.is_ok());
+            if machine.state() != BreakerState::HalfOpen {
+                break;
+            }
+            machine.settle(&rules, admitted.unwrap(), Evidence::Healthy, &world);
+        }
+        prop_assert_ne!(machine.state(), BreakerState::HalfOpen);
+    }
+
+    #[test]
+    fn a_window_of_calls_holds_the_last_ones_and_no_others(
+        size in 1_u32..200,
+        calls in vec((any::<bool>(), any::<bool>()), 0..600),
+    ) {
+        let mut window = Window::new(WindowRule::Calls(size));
+        for (done, (failed, slow)) in calls.iter().enumerate() {
+            window.record(Tick(0), *failed, *slow);
+            let last = &calls[..=done];
+            let last = &last[last.len().saturating_sub(size as usize)..];
+            let count = |which: fn(&(bool, bool)) -> bool| last.iter().filter(|c| which(c)).count();
+            prop_assert_eq!(window.counts(), Counts {
+                calls: last.len() as u64,
+                failures: count(|call| call.0) as u64,
+                slow: count(|call| call.1) as u64,
+            });
+        }
+    }
+
+    #[test]
+    fn a_window_of_time_holds_what_is_young_enough_by_buckets(
+        buckets in 1_u32..12,
+        width in 1_u64..50,
+        calls in vec((-20_i64..200, any::<bool>()), 0..200),
+        later in 0_u64..1_000,
+    ) {
+        let mut window = Window::new(WindowRule::Time { buckets, width });
+        let (mut now, mut latest) = (0_u64, 0_u64);
+        let mut log = Vec::new();
+        let holds = |log: &[(u64, bool)], now: u64| {
+            let young = |at: &u64| at / width + u64::from(buckets) > now / width;
+            let held: Vec<_> = log.iter().filter(|(at, _)| young(at)).collect();
+            (held.len() as u64, held.iter().filter(|(_, failed)| *failed).count() as u64)
+        };
+        for (step, failed) in calls {
+            now = now.saturating_add_signed(step);
+            latest = latest.max(now);
+            window.record(Tick(now), failed, false);
+            // A call that the clock says was before the last one is as young as that.
+            log.push((latest / width * width, failed));
+            let counts = window.counts();
+            prop_assert_eq!((counts.calls, counts.failures), holds(&log, latest));
+        }
+        let counts = window.counts_at(Tick(latest + later));
+        prop_assert_eq!((counts.calls, counts.failures), holds(&log, latest + later));
+    }
+
+    #[test]
+    fn the_open_time_is_never_over_its_cap_nor_under_a_hint(
+        rules in rules(),
+        rounds: u32,
+        hint in prop::option::of(any::<u64>()),
+        random in 0.0..=1.0,
+    ) {
+        let time = rules.open_time(rounds, hint, random);
+        prop_assert!(time <= rules.max_open_for);
+        if let Some(hint) = hint.filter(|hint| *hint < rules.max_open_for) {
+            prop_assert!(time + 1_000 >= hint);
+        }
+        // Less what a float rounds.
+        let least = Duration::from_nanos(rules.open_for).mul_f64(1.0 - rules.open_jitter);
+        prop_assert!(Duration::from_nanos(time + 1_000) >= least);
+    }
+}
+
+#[test]
+fn sixty_days_of_silence_are_cleared_in_one_step() {
+    const DAY: u64 = 24 * 3_600 * SECOND;
+    let rule = WindowRule::Time {
+        buckets: 10,
+        width: 1_000_000,
+    };
+    let mut window = Window::new(rule);
+    for _ in 0..7 {
+        window.record(Tick(5), true, false);
+    }
+    window.record(Tick(60 * DAY), false, false);
+    let counts = window.counts();
+    assert_eq!((counts.calls, counts.failures), (1, 0));
+    window.record(Tick(u64::MAX), true, true);
+    window.record(Tick(0), true, true);
+    assert_eq!(window.counts().calls, 2, "the clock went back");
+    assert_eq!(window.counts_at(Tick(u64::MAX)).calls, 2);
+}
+
+#[test]
+fn the_jitter_is_there_at_the_cap_and_for_every_instance() {
+    let rules = BreakerConfig::default().rules;
+    let times = [0.0, 0.5, 1.0].map(|random| rules.open_time(40, None, random) / SECOND);
+    assert_eq!(times, [60, 54, 48]);
+    let hinted =
+        |hint: u64| [0.0, 1.0].map(|r| rules.open_time(0, Some(hint * SECOND), r) / SECOND);
+    assert_eq!(hinted(2), [5, 4], "shorter than its own");
+    assert_eq!(hinted(30), [30, 36], "a hint is a floor");
+    assert_eq!(
+        hinted(86_400),
+        [60, 48],
+        "beyond the cap there is nothing to wait for"
+    );
+}

@@ -1,0 +1,438 @@
+//! One breaker, as a machine: what it is told decides, and nothing else.
+//!
+//! Every change of state begins a new generation, and every call carries the one it was admitted
+//! in: what an earlier one has to say comes too late.
+
+use super::{
+    model::{BreakerMode, BreakerState, Totals, TransitionReason},
+    probes::Probes,
+    rules::{Rules, Tick, World},
+    window::{Counts, Window},
+};
+
+/// How long a call is told to wait that found every probe's place taken: probes end when they end,
+/// so this is only a bound for how often it is asked.
+const PROBE_WAIT: u64 = 1_000_000_000;
+
+/// A call that may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    pub(super) generation: u64,
+    /// Zero for a call that is no probe.
+    pub(super) ticket: u32,
+    /// Read only where calls can be slow.
+    pub(super) started: Option<Tick>,
+    /// When the answer came, where the verdict comes later.
+    pub(super) answered: Option<Tick>,
+}
+
+/// A call that may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) state: BreakerState,
+    pub(super) retry_after: u64,
+}
+
+/// What a call says about the peer. A hint is when the peer wants to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    Cancelled,
+    Failed { hint: Option<u64> },
+    Healthy,
+    Neutral,
+    Throttled { hint: Option<u64> },
+}
+
+/// From one state to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) from: BreakerState,
+    pub(super) to: BreakerState,
+    pub(super) reason: TransitionReason,
+    pub(super) at: Tick,
+    /// The generation that begins.
+    pub(super) generation: u64,
+    pub(super) open_for: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Closed,
+    HalfOpen,
+    Open { until: Tick },
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    generation: u64,
+    mode: BreakerMode,
+    state: State,
+    consecutive: u32,
+    window: Window,
+    totals: Totals,
+    /// Rounds of probes that failed since it was last closed.
+    rounds: u32,
+    probes: Probes,
+    /// The latest time it was told: a clock that goes back stands still.
+    latest: Tick,
+    /// When it was last told something against the peer.
+    trouble: Tick,
+    /// When this state began.
+    entered: Tick,
+}
+
+/// What there is to see.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) state: BreakerState,
+    pub(super) generation: u64,
+    pub(super) entered: Tick,
+    pub(super) left: Option<u64>,
+    pub(super) counts: Counts,
+    pub(super) consecutive: u32,
+    pub(super) rounds: u32,
+    pub(super) probes: usize,
+    pub(super) probe_successes: u32,
+    pub(super) totals: Totals,
+}
+
+impl Machine {
+    pub(super) fn new(rules: &Rules, mode: BreakerMode, now: Tick) -> Self {
+        Self {
+            generation: 1,
+            mode,
+            state: State::Closed,
+            consecutive: 0,
+            window: Window::new(rules.window),
+            totals: Totals::default(),
+            rounds: 0,
+            probes: Probes::default(),
+            latest: now,
+            trouble: now,
+            entered: now,
+        }
+    }
+
+    pub(super) const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether every call of this generation passes: then none needs to ask.
+    pub(super) const fn passes_all(&self) -> bool {
+        match self.mode {
+            BreakerMode::Auto => matches!(self.state, State::Closed),
+            BreakerMode::ForcedOpen => false,
+            BreakerMode::Disabled | BreakerMode::ForcedClosed | BreakerMode::MetricsOnly => true,
+        }
+    }
+
+    pub(super) const fn state(&self) -> BreakerState {
+        match (self.mode, self.state) {
+            (BreakerMode::Auto, State::Closed) => BreakerState::Closed,
+            (BreakerMode::Auto, State::HalfOpen) => BreakerState::HalfOpen,
+            (BreakerMode::Auto, State::Open { .. }) => BreakerState::Open,
+            (BreakerMode::Disabled, _) => BreakerState::Disabled,
+            (BreakerMode::ForcedClosed, _) => BreakerState::ForcedClosed,
+            (BreakerMode::ForcedOpen, _) => BreakerState::ForcedOpen,
+            (BreakerMode::MetricsOnly, _) => BreakerState::MetricsOnly,
+        }
+    }
+
+    fn clock(&mut self, world: &impl World) -> Tick {
+        self.latest = self.latest.max(world.now());
+        self.latest
+    }
+
+    /// Lets a call pass, or not.
+    pub(super) fn admit(
+        &mut self,
+        rules: &Rules,
+        world: &impl World,
+    ) -> (Result<Admission, Refusal>, Option<Change>) {
+        let now = self.clock(world);
+        let mut change = None;
+        if self.passes_all() {
+            return (Ok(self.admission(rules, 0, now)), None);
+        }
+        if self.mode == BreakerMode::ForcedOpen {
+            return (Err(self.refuse(rules.open_for)), None);
+        }
+        if let State::Open { until } = self.state {
+            if now < until {
+                return (Err(self.refuse(until.since(now))), None);
+            }
+            self.probes.clear();
+            let reason = TransitionReason::OpenTimeOver;
+            change = Some(self.enter(State::HalfOpen, reason, now));
+        }
+        self.totals.leases_lost += self.probes.expire(now);
+        let admitted = match self.probes.admit(now, rules.probes, rules.probe_lease) {
+            Ok(ticket) => Ok(self.admission(rules, ticket, now)),
+            Err(free) => Err(self.refuse(free.since(now).min(PROBE_WAIT))),
+        };
+        (admitted, change)
+    }
+
+    fn admission(&self, rules: &Rules, ticket: u32, now: Tick) -> Admission {
+        Admission {
+            generation: self.generation,
+            ticket,
+            started: rules.slow_call.map(|_| now),
+            answered: None,
+        }
+    }
+
+    fn refuse(&mut self, retry_after: u64) -> Refusal {
+        self.totals.refused += 1;
+        Refusal {
+            state: self.state(),
+            retry_after,
+        }
+    }
+
+    /// Takes what a call has to say.
+    pub(super) fn settle(
+        &mut self,
+        rules: &Rules,
+        admission: Admission,
+        evidence: Evidence,
+        world: &impl World,
+    ) -> Option<Change> {
+        let current = admission.generation == self.generation;
+        if current && self.mode == BreakerMode::Disabled {
+            return None;
+        }
+        let mut kept = current;
+        if current && admission.ticket != 0 {
+            let now = self.clock(world);
+            self.totals.leases_lost += self.probes.expire(now);
+            kept = self.probes.release(admission.ticket);
+        }
+        let (failed, hint) = match evidence {
+            // There is no result that could be late.
+            Evidence::Cancelled => {
+                self.totals.cancelled += 1;
+                return None;
+            }
+            _ if !kept => {
+                self.totals.stale += 1;
+                return None;
+            }
+            Evidence::Neutral => {
+                self.totals.neutral += 1;
+                return None;
+            }
+            Evidence::Healthy => (false, None),
+            Evidence::Failed { hint } | Evidence::Throttled { hint } => (true, hint),
+        };
+        let slow = self.is_slow(rules, admission, world);
+        if failed {
+            self.totals.failures += 1;
+            self.totals.throttled += u64::from(matches!(evidence, Evidence::Throttled { .. }));
+        } else {
+            self.totals.successes += 1;
+        }
+        self.totals.slow += u64::from(slow);
+
+        if admission.ticket != 0 {
+            return self.settle_probe(rules, failed || slow, hint, world);
+        }
+        // Neither a step towards the limit nor one away from it: the peer answers, and has enough.
+        match evidence {
+            Evidence::Throttled { .. } => {}
+            _ if failed => self.consecutive = self.consecutive.saturating_add(1),
+            _ => self.consecutive = 0,
+        }
+        let now = if failed || slow || self.window.needs_time() {
+            self.clock(world)
+        } else {
+            self.latest
+        };
+        self.window.record(now, failed, slow);
+        if failed || slow {
+            self.trouble = now;
+        }
+        if self.mode == BreakerMode::ForcedClosed {
+            return None;
+        }
+        let reason = self.verdict(rules)?;
+        if self.mode == BreakerMode::MetricsOnly {
+            self.totals.held_back += 1;
+            self.forget();
+            return None;
+        }
+        self.totals.trips += 1;
+        Some(self.open(rules, hint, reason, world))
+    }
+
+    fn is_slow(&mut self, rules: &Rules, admission: Admission, world: &impl World) -> bool {
+        let (Some(limit), Some(started)) = (rules.slow_call, admission.started) else {
+            return false;
+        };
+        let answered = admission.answered.unwrap_or_else(|| self.clock(world));
+        answered.since(started) > limit
+    }
+
+    fn settle_probe(
+        &mut self,
+        rules: &Rules,
+        failed: bool,
+        hint: Option<u64>,
+        world: &impl World,
+    ) -> Option<Change> {
+        if failed {
+            self.rounds = self.rounds.saturating_add(1);
+            self.totals.reopened += 1;
+            return Some(self.open(rules, hint, TransitionReason::ProbeFailed, world));
+        }
+        self.probes.successes += 1;
+        if self.probes.successes < rules.probe_successes {
+            return None;
+        }
+        let now = self.clock(world);
+        self.forget();
+        Some(self.enter(State::Closed, TransitionReason::ProbesSucceeded, now))
+    }
+
+    /// The first condition that holds.
+    #[allow(clippy::cast_precision_loss, reason = "a window holds fewer calls")]
+    fn verdict(&self, rules: &Rules) -> Option<TransitionReason> {
+        if rules
+            .consecutive_failures
+            .is_some_and(|limit| self.consecutive >= limit)
+        {
+            return Some(TransitionReason::ConsecutiveFailures);
+        }
+        let counts = self.window.counts();
+        if counts.calls < u64::from(rules.min_calls) {
+            return None;
+        }
+        // A division, because it rounds 3 of 10 to the very number that is written 0.3.
+        let reaches = |part: u64, rate: f64| part > 0 && part as f64 / counts.calls as f64 >= rate;
+        if rules
+            .failure_rate
+            .is_some_and(|rate| reaches(counts.failures, rate))
+        {
+            return Some(TransitionReason::FailureRate);
+        }
+        (rules.slow_call.is_some() && reaches(counts.slow, rules.slow_call_rate))
+            .then_some(TransitionReason::SlowCallRate)
+    }
+
+    fn open(
+        &mut self,
+        rules: &Rules,
+        hint: Option<u64>,
+        reason: TransitionReason,
+        world: &impl World,
+    ) -> Change {
+        let now = self.clock(world);
+        self.trouble = now;
+        let open_for = rules.open_time(self.rounds, hint, world.random());
+        let until = now.after(open_for);
+        Change {
+            open_for: Some(open_for),
+            ..self.enter(State::Open { until }, reason, now)
+        }
+    }
+
+    fn enter(&mut self, state: State, reason: TransitionReason, now: Tick) -> Change {
+        self.change(reason, now, |machine| machine.state = state)
+    }
+
+    fn change(
+        &mut self,
+        reason: TransitionReason,
+        now: Tick,
+        change: impl FnOnce(&mut Self),
+    ) -> Change {
+        let from = self.state();
+        change(self);
+        self.generation += 1;
+        self.entered = now;
+        Change {
+            from,
+            to: self.state(),
+            reason,
+            at: now,
+            generation: self.generation,
+            open_for: None,
+        }
+    }
+
+    /// Nothing is held against the peer any more.
+    fn forget(&mut self) {
+        self.window.clear();
+        self.consecutive = 0;
+        self.rounds = 0;
+        self.probes.clear();
+    }
+
+    /// Hands the decision to an operator, or back. Whoever takes it over starts without evidence.
+    pub(super) fn set_mode(&mut self, mode: BreakerMode, world: &impl World) -> Option<Change> {
+        if mode == self.mode {
+            return None;
+        }
+        let now = self.clock(world);
+        self.forget();
+        Some(self.change(TransitionReason::Operator, now, |machine| {
+            machine.mode = mode;
+            machine.state = State::Closed;
+        }))
+    }
+
+    /// Closes it and forgets all evidence, the mode apart. A change of state only where it was not
+    /// closed, but always a new generation: calls in flight were made before.
+    pub(super) fn reset(&mut self, world: &impl World) -> Option<Change> {
+        let now = self.clock(world);
+        self.forget();
+        let change = self.enter(State::Closed, TransitionReason::Operator, now);
+        (change.from != change.to).then_some(change)
+    }
+
+    /// Whether it could be made anew and nobody would notice: closed, nothing against the peer, not
+    /// in an operator's hand. What was against it is forgotten when it is old.
+    pub(super) fn is_forgettable(&self, rules: &Rules, normal: BreakerMode, now: Tick) -> bool {
+        if self.mode != normal {
+            return false;
+        }
+        let old = |since: Tick| now.since(since) >= rules.forget_after;
+        match self.state {
+            State::Closed => {
+                let counts = self.window.counts_at(now);
+                let clean = self.consecutive == 0 && counts.failures == 0 && counts.slow == 0;
+                clean || old(self.trouble)
+            }
+            // Nobody has asked for so long after it could have been probed.
+            State::Open { until } => old(until),
+            State::HalfOpen => old(self.latest),
+        }
+    }
+
+    pub(super) fn is_untouched(&self) -> bool {
+        self.generation == 1 && self.totals == Totals::default()
+    }
+
+    pub(super) const fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    pub(super) fn view(&self, now: Tick) -> View {
+        let now = now.max(self.latest);
+        View {
+            state: self.state(),
+            generation: self.generation,
+            entered: self.entered,
+            left: match (self.mode, self.state) {
+                (BreakerMode::Auto, State::Open { until }) => Some(until.since(now)),
+                _ => None,
+            },
+            counts: self.window.counts_at(now),
+            consecutive: self.consecutive,
+            rounds: self.rounds,
+            probes: self.probes.in_flight(),
+            probe_successes: self.probes.successes,
+            totals: self.totals,
+        }
+    }
+}
