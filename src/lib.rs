@@ -172,6 +172,8 @@ pub mod retry;
 pub mod signature;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg(feature = "stack")]
+pub mod stack;
 pub mod target;
 
 mod config;

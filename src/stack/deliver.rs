@@ -1,0 +1,301 @@
+use super::DeliverLayer;
+use crate::{
+    AttemptTimeoutLayer, CircuitBreakerLayer, DeadlineLayer, DeliveryMetricsLayer, InvalidConfig,
+    RetryWithJitterLayer, SignLayer,
+    attempt::AttemptHeaderLayer,
+    circuit_breaker::{BreakerConfig, BreakerState as State, Breakers},
+    key::ByHost,
+    metrics::{BreakerState, DeliveryMetrics, Recorder},
+    outcome::{GrpcClassifier, HttpClassifier},
+    retry::{HttpExchange, RetryConfig},
+    signature::SignScheme,
+};
+use http::HeaderName;
+use std::{sync::Arc, time::Duration};
+use tower_layer::{Identity, Stack};
+
+/// The outbound stack in its documented order, with the defaults of every layer.
+///
+/// See the [module docs](super) for the order, [`Deliver`] for what can be said.
+pub fn deliver() -> Deliver {
+    Deliver {
+        retry: RetryConfig::default(),
+        breakers: BreakerChoice::New(BreakerConfig::default()),
+        deadline: Duration::from_secs(300),
+        attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+        recorder: DeliveryMetrics::new(),
+        make: HttpClassifier::new(),
+        key: ByHost,
+        exchange: HttpExchange::new(),
+        failover: Identity::new(),
+        each: Identity::new(),
+    }
+}
+
+/// What a [`DeliverLayer`] is made of. Made by [`deliver`].
+///
+/// | Type | What it is |
+/// | --- | --- |
+/// | `M` | what judges the results, in every layer |
+/// | `K` | what breakers and metrics are kept by |
+/// | `R` | where the measurements go |
+/// | `X` | how requests are kept and failed answers put away |
+/// | `F` | the failover |
+/// | `E` | what is done to each attempt: its number, its signature, what you add |
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Deliver<
+    M = HttpClassifier,
+    K = ByHost,
+    R = DeliveryMetrics,
+    X = HttpExchange,
+    F = Identity,
+    E = Identity,
+> {
+    retry: RetryConfig,
+    breakers: BreakerChoice,
+    deadline: Duration,
+    attempt_timeout: AttemptTime,
+    recorder: R,
+    make: M,
+    key: K,
+    exchange: X,
+    failover: F,
+    each: E,
+}
+
+#[derive(Clone, Debug)]
+enum BreakerChoice {
+    New(BreakerConfig),
+    Shared(Breakers),
+}
+
+#[derive(Clone)]
+enum AttemptTime {
+    Fixed(Duration),
+    By(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
+
+impl std::fmt::Debug for AttemptTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Fixed(time) => time.fmt(f),
+            Self::By(_) => f.write_str("by attempt"),
+        }
+    }
+}
+
+impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
+    /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
+    pub fn retry(mut self, config: RetryConfig) -> Self {
+        self.retry = config;
+        self
+    }
+
+    /// When a peer is left alone. Default: [`BreakerConfig::default`].
+    pub fn breaker(mut self, config: BreakerConfig) -> Self {
+        self.breakers = BreakerChoice::New(config);
+        self
+    }
+
+    /// Breakers that others use too. Their transitions are recorded by each stack that shares them.
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        self.breakers = BreakerChoice::Shared(breakers);
+        self
+    }
+
+    /// How long a delivery may take, all attempts and waits together. Default: 5 minutes.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How long an attempt may take. Default: 10 s.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = AttemptTime::Fixed(timeout);
+        self
+    }
+
+    /// How long an attempt may take, by its number from 1.
+    pub fn attempt_timeout_by(
+        mut self,
+        timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        self.attempt_timeout = AttemptTime::By(Arc::new(timeout));
+        self
+    }
+
+    /// Where the measurements go. Default: a [`DeliveryMetrics`] of its own, which
+    /// [`DeliverLayer::metrics`] gives out.
+    pub fn metrics<R2: Recorder>(self, recorder: R2) -> Deliver<M, K, R2, X, F, E> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder,
+            make: self.make,
+            key: self.key,
+            exchange: self.exchange,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// What judges the results, in every layer. Default: [`HttpClassifier`].
+    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder: self.recorder,
+            make,
+            key: self.key,
+            exchange: self.exchange,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// Judges the results as gRPC, by the defaults of [`GrpcClassifier`]. What ends in late
+    /// trailers is seen where a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
+    /// [inside](Self::each_attempt).
+    pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E> {
+        self.classifier(GrpcClassifier::new())
+    }
+
+    /// What breakers and metrics are kept by. Default: [`ByHost`].
+    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, R, X, F, E> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder: self.recorder,
+            make: self.make,
+            key,
+            exchange: self.exchange,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// How requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
+    /// [`HttpExchange::replaying`] for bodies that are streamed,
+    /// [`CloneExchange`](crate::retry::CloneExchange) for what is not HTTP.
+    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, R, X2, F, E> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder: self.recorder,
+            make: self.make,
+            key: self.key,
+            exchange,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// Where an attempt goes when its target is down: a [`FailoverLayer`](crate::FailoverLayer).
+    /// Default: nowhere.
+    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder: self.recorder,
+            make: self.make,
+            key: self.key,
+            exchange: self.exchange,
+            failover,
+            each: self.each,
+        }
+    }
+
+    /// A layer around each attempt on the transport, inside those that were added before.
+    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, R, X, F, Stack<L, E>> {
+        Deliver {
+            retry: self.retry,
+            breakers: self.breakers,
+            deadline: self.deadline,
+            attempt_timeout: self.attempt_timeout,
+            recorder: self.recorder,
+            make: self.make,
+            key: self.key,
+            exchange: self.exchange,
+            failover: self.failover,
+            each: Stack::new(layer, self.each),
+        }
+    }
+
+    /// Writes the number of the attempt into this header of each attempt.
+    pub fn attempt_header(
+        self,
+        name: HeaderName,
+    ) -> Deliver<M, K, R, X, F, Stack<AttemptHeaderLayer, E>> {
+        self.each_attempt(AttemptHeaderLayer::named(name))
+    }
+
+    /// Signs each attempt afresh. Say it last: what is added later is not signed.
+    pub fn sign<Sc: SignScheme + 'static>(
+        self,
+        scheme: Sc,
+    ) -> Deliver<M, K, R, X, F, Stack<SignLayer, E>> {
+        self.each_attempt(SignLayer::new(scheme))
+    }
+
+    /// The stack.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
+    pub fn build(self) -> Result<DeliverLayer<M, K, R, X, F, E>, InvalidConfig>
+    where
+        M: Clone,
+        K: Clone,
+        R: Recorder + Clone,
+    {
+        let breakers = match self.breakers {
+            BreakerChoice::New(config) => Breakers::new(config),
+            BreakerChoice::Shared(breakers) => breakers,
+        };
+        let recorder = self.recorder.clone();
+        breakers.on_transition(move |change| {
+            recorder.breaker_changed(&change.key, recorded(change.to));
+        });
+        let measured = |layer: DeliveryMetricsLayer<R>| {
+            layer.classifier(self.make.clone()).key(self.key.clone())
+        };
+        Ok(DeliverLayer {
+            deliveries: measured(DeliveryMetricsLayer::deliveries(self.recorder.clone())),
+            deadline: DeadlineLayer::new(self.deadline)?,
+            retry: RetryWithJitterLayer::new(self.retry)
+                .classifier(self.make.clone())
+                .exchange(self.exchange),
+            failover: self.failover,
+            breaker: CircuitBreakerLayer::sharing(breakers)
+                .classifier(self.make.clone())
+                .key(self.key.clone()),
+            attempts: measured(DeliveryMetricsLayer::attempts(self.recorder.clone())),
+            attempt_timeout: match self.attempt_timeout {
+                AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)?,
+                AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
+            },
+            each: self.each,
+            recorder: self.recorder,
+        })
+    }
+}
+
+/// What a gauge shows of a breaker: forced states are what they do.
+fn recorded(state: State) -> BreakerState {
+    match state {
+        State::HalfOpen => BreakerState::HalfOpen,
+        state if state.is_refusing() => BreakerState::Open,
+        _ => BreakerState::Closed,
+    }
+}

@@ -1,0 +1,70 @@
+use crate::{
+    AttemptTimeoutLayer, CircuitBreakerLayer, DeadlineLayer, DeliveryMetricsLayer,
+    RetryWithJitterLayer,
+    circuit_breaker::{Breakers, CircuitBreaker},
+    deadline::{WithAttemptTimeout, WithDeadline},
+    metrics::{Measure, Recorder},
+    retry::RetryWithJitter,
+};
+use tower_layer::Layer;
+
+/// The outbound stack. Made by [`Deliver::build`](super::Deliver::build).
+///
+/// Clones, and every service it makes, share budget, breakers and metrics.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DeliverLayer<M, K, R, X, F, E> {
+    pub(super) deliveries: DeliveryMetricsLayer<R, M, K>,
+    pub(super) deadline: DeadlineLayer,
+    pub(super) retry: RetryWithJitterLayer<M, X>,
+    pub(super) failover: F,
+    pub(super) breaker: CircuitBreakerLayer<M, K>,
+    pub(super) attempts: DeliveryMetricsLayer<R, M, K>,
+    pub(super) attempt_timeout: AttemptTimeoutLayer,
+    pub(super) each: E,
+    pub(super) recorder: R,
+}
+
+impl<M, K, R, X, F, E> DeliverLayer<M, K, R, X, F, E> {
+    /// The breakers: to observe, to force, to subscribe, to share.
+    pub const fn breakers(&self) -> &Breakers {
+        self.breaker.breakers()
+    }
+
+    /// Where the measurements go.
+    pub const fn metrics(&self) -> &R {
+        &self.recorder
+    }
+
+    /// The retry layer's settings, among them the budget.
+    pub const fn retry(&self) -> &crate::retry::RetryConfig {
+        self.retry.config()
+    }
+}
+
+/// One attempt on one target: what failover and breaker stand around. `S` is the transport with
+/// what is done to each attempt.
+type Target<S, M, K, R> = CircuitBreaker<Measure<WithAttemptTimeout<S>, R, M, K>, M, K>;
+
+/// The service of a [`DeliverLayer`], where `S` is what the failover makes of one target, or that
+/// target itself.
+pub type DeliverService<S, M, K, R, X> = Measure<WithDeadline<RetryWithJitter<S, M, X>>, R, M, K>;
+
+impl<S, M, K, R, X, F, E> Layer<S> for DeliverLayer<M, K, R, X, F, E>
+where
+    E: Layer<S>,
+    F: Layer<Target<E::Service, M, K, R>>,
+    M: Clone,
+    K: Clone,
+    R: Recorder + Clone,
+    X: Clone,
+{
+    type Service = DeliverService<F::Service, M, K, R, X>;
+
+    fn layer(&self, transport: S) -> Self::Service {
+        let attempt = self.attempt_timeout.layer(self.each.layer(transport));
+        let target = self.breaker.layer(self.attempts.layer(attempt));
+        let retried = self.retry.layer(self.failover.layer(target));
+        self.deliveries.layer(self.deadline.layer(retried))
+    }
+}

@@ -1,0 +1,78 @@
+//! The ready-made order of the outbound stack, and the layers as verbs of a
+//! [`ServiceBuilder`](tower::ServiceBuilder).
+//!
+//! # Delivering
+//!
+//! [`deliver`] puts everything that a delivery needs around a transport, in the one order in which
+//! it works:
+//!
+//! ```text
+//! metrics(delivery) > total deadline > retry > failover > breaker(host) > metrics(attempt)
+//!                   > attempt timeout > attempt number > sign > transport
+//! ```
+//!
+//! | Layer | Why it stands there |
+//! | --- | --- |
+//! | metrics of deliveries | what the caller sees, waits included |
+//! | [`DeadlineLayer`](crate::DeadlineLayer) | bounds all attempts and the waits between them |
+//! | [`RetryWithJitterLayer`](crate::RetryWithJitterLayer) | inside the deadline, so that it begins nothing that cannot end; outside the breaker, so that each attempt is asked about, and a refusal costs neither attempt nor budget |
+//! | [`FailoverLayer`](crate::FailoverLayer), where there is one | each attempt goes to the first target that takes it; outside the breaker, so that each target has its own |
+//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | sees every attempt. Outside the retry layer it would see a delivery once, and late |
+//! | metrics of attempts | what the peer sees: a refusal of the breaker is no attempt |
+//! | [`AttemptTimeoutLayer`](crate::AttemptTimeoutLayer) | inside the breaker, so that a peer that hangs is held against it: from outside, a timeout is a call that its caller gave up |
+//! | [`AttemptHeaderLayer`](crate::attempt::AttemptHeaderLayer), and what else changes a request | fresh for each attempt |
+//! | [`SignLayer`](crate::SignLayer) | last: a request that is signed before it waits is stale when it arrives, and what is added later is not signed |
+//!
+//! A [`FallbackLayer`](crate::FallbackLayer) stands outside all of them, where there is an answer
+//! to give in the place of a failure.
+//!
+//! # Examples
+//!
+//! ```
+//! use http::{Request, Response};
+//! use std::time::Duration;
+//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower_webhook::{
+//!     BoxError, attempt::Attempt, body::BufferedBody, signature::scheme::StandardWebhooks, stack,
+//! };
+//!
+//! # tokio_test::block_on(async {
+//! let deliver = stack::deliver()
+//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+//!     .attempt_timeout(Duration::from_secs(5))
+//!     .build()?;
+//! let metrics = deliver.metrics().clone();
+//!
+//! // The transport: a hyper-util client, reqwest, a tonic channel. Here a peer that needs a while.
+//! # tokio::time::pause();
+//! let mut client = deliver.layer(service_fn(|req: Request<BufferedBody>| async move {
+//!     assert!(req.headers().contains_key("webhook-signature"));
+//!     let well = Attempt::current() > Some(Attempt::first());
+//!     let status = if well { 200 } else { 503 };
+//!     Ok::<_, BoxError>(Response::builder().status(status).body(BufferedBody::from(""))?)
+//! }));
+//!
+//! let req = Request::post("https://example.com/hooks")
+//!     .header("webhook-id", "msg_1") // known again by its receiver, so it may be repeated
+//!     .body(BufferedBody::from("{}"))?;
+//! let res = client.ready().await?.call(req).await?;
+//! assert_eq!(res.status(), 200);
+//!
+//! let seen = metrics.snapshot();
+//! assert_eq!(seen.attempts().total(), 2);
+//! assert_eq!(seen.deliveries().success_rate(), Some(1.0));
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Another order, or some of the layers, by hand: [`WebhookServiceBuilderExt`].
+
+mod builder_ext;
+mod deliver;
+mod layer;
+
+pub use self::{
+    builder_ext::WebhookServiceBuilderExt,
+    deliver::{Deliver, deliver},
+    layer::{DeliverLayer, DeliverService},
+};
