@@ -97,7 +97,7 @@ fn of_the_metrics_layer() {
     use tower_webhook::{
         key::ByHost,
         metrics::{
-            BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
+            Both, BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
             DeliverySeries, KeySnapshot, Latency, Level, LevelSnapshot, Measure, Measurement,
             ResponseFuture, SharedRecorder, Snapshot,
         },
@@ -112,6 +112,7 @@ fn of_the_metrics_layer() {
     cloned::<DeliveryMetricsBuilder>();
     cloned::<DeliverySeries>();
     cloned::<SharedRecorder>();
+    cloned::<Both<DeliverySeries, DeliverySeries>>();
     cloned::<Measurement>();
     cloned::<Level>();
     cloned::<BreakerState>();

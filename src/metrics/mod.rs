@@ -109,7 +109,7 @@ mod stats;
 mod trail;
 
 pub use self::{
-    combine::SharedRecorder,
+    combine::{Both, SharedRecorder},
     future::ResponseFuture,
     in_process::{DeliveryMetrics, DeliveryMetricsBuilder, DeliverySeries},
     layer::DeliveryMetricsLayer,
