@@ -181,7 +181,9 @@ mod tests {
             per_mille in 0_u64..=1000,
         ) {
             let histogram = Histogram::new();
-            times.iter().for_each(|nanos| histogram.record(*nanos));
+            for nanos in &times {
+                histogram.record(*nanos);
+            }
             let mut counts = Counts::new();
             histogram.add_to(&mut counts);
             times.sort_unstable();
