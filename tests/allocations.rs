@@ -258,9 +258,11 @@ mod idempotency {
 #[cfg(feature = "metrics")]
 mod metrics {
     use super::*;
+    use std::time::Duration;
     use tower_webhook::{
         DeliveryMetricsLayer,
-        metrics::{DeliveryMetrics, Recorder},
+        metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series},
+        outcome::Outcome,
     };
 
     fn to(uri: &'static str) -> Request<()> {
@@ -291,12 +293,22 @@ mod metrics {
     }
 
     #[test]
+    fn the_first_failure_of_a_key_makes_room_for_failures() {
+        let series = DeliveryMetrics::new().series("a.test");
+        let counts = [(); 4].map(|()| {
+            let failed = Measurement::new(Level::Attempt, Outcome::transient(), Duration::ZERO);
+            series.started(Level::Attempt);
+            allocations(|| series.finished(&failed)).0
+        });
+        assert_eq!(counts, [1, 0, 0, 0]);
+    }
+
+    #[test]
     fn neither_do_retries_nor_keys_beyond_the_bound() {
         let metrics = DeliveryMetrics::builder().max_keys(1).build().unwrap();
         both_levels(&metrics);
         let series = metrics.series("http://a.test/");
         let (allocated, ()) = allocations(|| {
-            use tower_webhook::metrics::Series;
             series.retried(Some(503));
             series.retried(None);
         });

@@ -144,7 +144,7 @@ fn of_the_metrics_layer() {
     use tower_webhook::{
         key::ByHost,
         metrics::{
-            BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
+            Both, BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
             DeliverySeries, KeySnapshot, Latency, Level, LevelSnapshot, Measure, Measurement,
             ResponseFuture, SharedRecorder, Snapshot,
         },
@@ -159,6 +159,7 @@ fn of_the_metrics_layer() {
     cloned::<DeliveryMetricsBuilder>();
     cloned::<DeliverySeries>();
     cloned::<SharedRecorder>();
+    cloned::<Both<DeliverySeries, DeliverySeries>>();
     cloned::<Measurement>();
     cloned::<Level>();
     cloned::<BreakerState>();

@@ -36,14 +36,22 @@ impl<R: Recorder> Recorder for Option<R> {
 
 /// Both are told; where one panics, the other is told all the same.
 impl<A: Recorder, B: Recorder> Recorder for (A, B) {
-    type Series = (Option<A::Series>, Option<B::Series>);
+    type Series = Both<A::Series, B::Series>;
 
     fn series(&self, key: &str) -> Self::Series {
-        (
-            shielded(|| self.0.series(key)),
-            shielded(|| self.1.series(key)),
-        )
+        Both {
+            one: shielded(|| self.0.series(key)),
+            other: shielded(|| self.1.series(key)),
+        }
     }
+}
+
+/// The series of two recorders.
+#[derive(Clone, Debug)]
+pub struct Both<X, Y> {
+    /// `None` where the recorder panicked: it is asked again at the next call.
+    one: Option<X>,
+    other: Option<Y>,
 }
 
 macro_rules! told {
@@ -74,18 +82,19 @@ impl<X: Series> Tell for Option<X> {
     }
 }
 
-impl<A: Series, B: Series> Series for (A, B) {
+impl<X: Series, Y: Series> Series for Both<X, Y> {
     fn is_for(&self, key: &str) -> bool {
-        self.0.is_for(key) && self.1.is_for(key)
+        let one = self.one.as_ref().is_some_and(|series| series.is_for(key));
+        one && self.other.as_ref().is_some_and(|series| series.is_for(key))
     }
 
     told!(started: Level, finished: &Measurement, retried: Option<u16>, breaker_changed: BreakerState);
 }
 
-impl<A: Series, B: Series> Tell for (A, B) {
+impl<X: Series, Y: Series> Tell for Both<X, Y> {
     fn tell(&self, what: impl Fn(&dyn Series)) {
-        shielded(|| what(&self.0));
-        shielded(|| what(&self.1));
+        shielded(|| self.one.tell(&what));
+        shielded(|| self.other.tell(&what));
     }
 }
 

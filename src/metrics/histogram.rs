@@ -7,7 +7,10 @@
 
 use std::{
     array,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{
+        AtomicU64,
+        Ordering::{Acquire, Release},
+    },
     time::Duration,
 };
 
@@ -70,14 +73,20 @@ impl Histogram {
 
     pub(super) fn record(&self, nanos: u64) {
         if let Some(bucket) = self.buckets.get(index(nanos / 1000)) {
-            bucket.fetch_add(1, Relaxed);
+            bucket.fetch_add(1, Release);
         }
     }
 
-    pub(super) fn add_to(&self, counts: &mut Counts) {
+    /// Adds what was counted, and says how many that were. What was written before they were
+    /// recorded can be read after.
+    pub(super) fn add_to(&self, counts: &mut Counts) -> u64 {
+        let mut added = 0;
         for (sum, bucket) in counts.buckets.iter_mut().zip(&self.buckets) {
-            *sum += bucket.load(Relaxed);
+            let count = bucket.load(Acquire);
+            *sum += count;
+            added += count;
         }
+        added
     }
 }
 
@@ -172,7 +181,9 @@ mod tests {
             per_mille in 0_u64..=1000,
         ) {
             let histogram = Histogram::new();
-            times.iter().for_each(|nanos| histogram.record(*nanos));
+            for nanos in &times {
+                histogram.record(*nanos);
+            }
             let mut counts = Counts::new();
             histogram.add_to(&mut counts);
             times.sort_unstable();

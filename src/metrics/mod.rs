@@ -31,7 +31,8 @@
 //!
 //! # Keys
 //!
-//! Figures are kept by a [`RequestKey`](crate::key::RequestKey), by host where nothing else is
+//! Every instance of a service remembers the series it used last, so that a stack that calls one
+//! peer looks nothing up. Figures are kept by a [`RequestKey`](crate::key::RequestKey), by host where nothing else is
 //! said, up to a bound; the rest is counted together. Keys come from requests, so a key that would
 //! break a page (longer than 260 bytes, or with control characters) is counted with the rest too.
 //!
@@ -39,6 +40,13 @@
 //!
 //! ```text
 //! metrics(delivery) > dead letter > deadline > retry > breaker > metrics(attempt) > timeout > sign > transport
+//! ```
+//!
+//! On the receiving side one layer stands outermost, with
+//! [`NoKey`](crate::key::NoKey): the requests of a server name no host.
+//!
+//! ```text
+//! metrics(delivery) > buffer body > verify signature > idempotency > handler
 //! ```
 //!
 //! Attempt-level outside retry, it would measure deliveries a second time; outside the breaker, its
@@ -101,7 +109,7 @@ mod stats;
 mod trail;
 
 pub use self::{
-    combine::SharedRecorder,
+    combine::{Both, SharedRecorder},
     future::ResponseFuture,
     in_process::{DeliveryMetrics, DeliveryMetricsBuilder, DeliverySeries},
     layer::DeliveryMetricsLayer,

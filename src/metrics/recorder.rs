@@ -166,8 +166,8 @@ pub trait Recorder: Send + Sync + 'static {
 
     /// A retry for `key` was made, because the attempt before ended with `code`.
     ///
-    /// For retries that the layers cannot see. Where an attempt-level layer stands inside a
-    /// delivery-level one, they count them: see the [module docs](super).
+    /// For retries that no attempt-level layer sees: such a layer counts them by itself (see the
+    /// [module docs](super)), and a hook that calls this too would count each twice.
     fn retried(&self, key: &str, code: Option<u16>) {
         self.series(key).retried(code);
     }

@@ -59,8 +59,11 @@ impl SharedStats {
 #[derive(Debug)]
 pub(super) struct LevelStats {
     started: AtomicU64,
+    /// All but the successes, which their histogram counts.
     kinds: [AtomicU64; KINDS],
-    histogram: Histogram,
+    successes: Histogram,
+    /// Made with the first failure.
+    failures: OnceLock<Box<Histogram>>,
     /// Nanoseconds, as the next two. All three stay where they are at `u64::MAX`, 584 years.
     sum: AtomicU64,
     least: AtomicU64,
@@ -163,7 +166,8 @@ impl LevelStats {
         Self {
             started: AtomicU64::new(0),
             kinds: array::from_fn(|_| AtomicU64::new(0)),
-            histogram: Histogram::new(),
+            successes: Histogram::new(),
+            failures: OnceLock::new(),
             sum: AtomicU64::new(0),
             least: AtomicU64::new(u64::MAX),
             most: AtomicU64::new(0),
@@ -185,9 +189,14 @@ impl LevelStats {
             if before.checked_add(nanos).is_none() {
                 self.sum.store(u64::MAX, Relaxed);
             }
-            self.histogram.record(nanos);
+            if kind == OutcomeKind::Success {
+                return self.successes.record(nanos);
+            }
+            let failures = self.failures.get_or_init(|| Box::new(Histogram::new()));
+            failures.record(nanos);
         }
-        // Released last, so that who counts this one finds its start and its time counted.
+        // Released last, as in the histogram, so that who counts this one finds its start and its
+        // time counted.
         if let Some(count) = self.kinds.get(kind as usize) {
             count.fetch_add(1, Release);
         }
@@ -197,7 +206,13 @@ impl LevelStats {
         for (sum, kind) in counts.kinds.iter_mut().zip(&self.kinds) {
             *sum += kind.load(Acquire);
         }
-        self.histogram.add_to(&mut counts.times);
+        let successes = self.successes.add_to(&mut counts.times);
+        if let Some(sum) = counts.kinds.get_mut(OutcomeKind::Success as usize) {
+            *sum += successes;
+        }
+        if let Some(failures) = self.failures.get() {
+            failures.add_to(&mut counts.times);
+        }
         counts.sum += u128::from(self.sum.load(Relaxed));
         counts.least = counts.least.min(self.least.load(Relaxed));
         counts.most = counts.most.max(self.most.load(Relaxed));

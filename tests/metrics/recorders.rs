@@ -167,3 +167,30 @@ async fn one_that_panics_breaks_neither_the_call_nor_the_others() {
         drop(stack(&bad, Peer::default()).call(to("http://a.test/")));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn one_that_panicked_is_asked_again() {
+    /// Panics once.
+    #[derive(Clone, Default)]
+    struct Once(Diary);
+
+    impl Recorder for Once {
+        type Series = DiaryOf;
+
+        fn series(&self, key: &str) -> DiaryOf {
+            let series = self.0.series(key);
+            assert!(self.0.lookups.load(Relaxed) > 1, "on purpose");
+            series
+        }
+    }
+
+    let (bad, good) = (Once::default(), Diary::default());
+    let layer = DeliveryMetricsLayer::attempts((bad.clone(), good.clone()));
+    let mut client = layer.layer(Peer::default());
+    for _ in 0..3 {
+        let call = client.ready().await.unwrap().call(to("http://a.test/"));
+        call.await.unwrap();
+    }
+    // Two lines for each call, less the first.
+    assert_eq!((bad.0.lines().len(), good.lines().len()), (4, 6));
+}

@@ -1,6 +1,7 @@
 //! What the figures say, and what they say when there is nothing to say.
 
 use super::*;
+use proptest::prelude::*;
 use tower_webhook::{
     metrics::{BreakerState, Level, Measurement, Recorder, Series},
     outcome::Outcome,
@@ -169,4 +170,45 @@ fn grpc_codes_and_http_statuses_stand_beside_each_other() {
         metrics.snapshot().retries_by_code(),
         [(Some(0), 1), (Some(14), 1), (Some(503), 1), (None, 4)]
     );
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::success()),
+        Just(Outcome::transient()),
+        Just(Outcome::refused(None)),
+        Just(Outcome::cancelled()),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn the_figures_agree_with_each_other(
+        calls in proptest::collection::vec((any_outcome(), any::<u64>(), any::<u8>()), 0..60),
+    ) {
+        let metrics = DeliveryMetrics::new();
+        let mut times = Vec::new();
+        for (outcome, nanos, shift) in &calls {
+            let elapsed = Duration::from_nanos(nanos >> (shift % 64));
+            told(&metrics, *outcome, elapsed);
+            if outcome.kind() != OutcomeKind::Cancelled {
+                times.push(elapsed);
+            }
+        }
+        let snapshot = metrics.snapshot();
+        let level = snapshot.deliveries();
+        prop_assert_eq!(level.total(), calls.len() as u64);
+        prop_assert_eq!(level.in_flight(), 0);
+        prop_assert_eq!(level.success_rate().is_some(), !times.is_empty());
+        prop_assert!(level.success_rate().is_none_or(|rate| (0.0..=1.0).contains(&rate)));
+
+        let latency = level.latency();
+        prop_assert_eq!(latency.count(), times.len() as u64);
+        prop_assert_eq!(latency.min(), times.iter().min().copied());
+        prop_assert_eq!(latency.max(), times.iter().max().copied());
+        let quantiles = [latency.p50(), latency.p90(), latency.p99(), latency.p999()];
+        prop_assert!(quantiles.is_sorted());
+        let inside = |read: Option<Duration>| latency.min() <= read && read <= latency.max();
+        prop_assert!(quantiles.into_iter().chain([latency.mean()]).all(inside));
+    }
 }

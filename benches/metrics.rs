@@ -1,0 +1,284 @@
+//! What measuring adds to a call that succeeds, beside the bare service, the same by hand, and
+//! tower-http's `TraceLayer` in the same run.
+//!
+//! Run: `cargo bench --bench metrics --all-features`
+//!
+//! `by_hand` is the floor: two looks at the clock and three counters, one peer, no verdict but `Ok`.
+//! Half of it and more is the clock.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use criterion::{BatchSize, BenchmarkGroup, Criterion, measurement::WallTime};
+use http::{Request, Response};
+use pin_project::pin_project;
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker, ready as ready_or_return},
+    thread,
+    time::{Duration, Instant},
+};
+use tower::{Layer, Service};
+use tower_http::trace::TraceLayer;
+use tower_webhook::{
+    DeliveryMetricsLayer,
+    body::BufferedBody,
+    key::NoKey,
+    metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series, SharedRecorder},
+    outcome::{Outcome, classify_fn},
+};
+
+/// Few enough that requests made off the clock are still in the processor's cache when called.
+const BATCH: BatchSize = BatchSize::NumIterations(32);
+
+/// Answers at once, without an allocation.
+#[derive(Clone, Copy)]
+struct Bare;
+
+impl Service<Request<BufferedBody>> for Bare {
+    type Response = Response<BufferedBody>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        black_box(req);
+        ready(Ok(Response::new(BufferedBody::default())))
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    started: AtomicU64,
+    succeeded: AtomicU64,
+    nanos: AtomicU64,
+}
+
+struct ByHand<S> {
+    inner: S,
+    counters: Arc<Counters>,
+}
+
+#[pin_project]
+struct ByHandFuture<F> {
+    #[pin]
+    inner: F,
+    counters: Arc<Counters>,
+    started: Instant,
+}
+
+impl<S: Service<Request<BufferedBody>>> Service<Request<BufferedBody>> for ByHand<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ByHandFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        self.counters.started.fetch_add(1, Relaxed);
+        ByHandFuture {
+            started: Instant::now(),
+            inner: self.inner.call(req),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+}
+
+impl<F, T, E> Future for ByHandFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<T, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready_or_return!(this.inner.poll(cx));
+        if result.is_ok() {
+            this.counters.succeeded.fetch_add(1, Relaxed);
+        }
+        let nanos = u64::try_from(this.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        this.counters.nanos.fetch_add(nanos, Relaxed);
+        Poll::Ready(result)
+    }
+}
+
+/// Polls a future that is ready at once: a runtime would be most of what is measured.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn bench<S>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    mut service: S,
+    mut uri: impl FnMut() -> String,
+) where
+    S: Service<Request<BufferedBody>>,
+    S::Error: std::fmt::Debug,
+{
+    group.bench_function(name, |bencher| {
+        let request = || Request::get(uri()).body(BufferedBody::default()).unwrap();
+        bencher.iter_batched(request, |req| now(service.call(req)).unwrap(), BATCH);
+    });
+}
+
+fn one_host() -> String {
+    "http://crm.example.com/hooks".to_owned()
+}
+
+/// Another one each time, of so many.
+fn hosts(count: u32) -> impl FnMut() -> String {
+    let mut next = 0;
+    move || {
+        next = (next + 1) % count;
+        format!("http://host-{next}.example.com/hooks")
+    }
+}
+
+fn one_layer(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("metrics");
+    let layer = || DeliveryMetricsLayer::attempts(DeliveryMetrics::new());
+
+    bench(&mut group, "bare", Bare, one_host);
+    let by_hand = ByHand {
+        inner: Bare,
+        counters: Arc::default(),
+    };
+    bench(&mut group, "by_hand", by_hand, one_host);
+    bench(
+        &mut group,
+        "trace_layer",
+        TraceLayer::new_for_http().layer(Bare),
+        one_host,
+    );
+
+    let judge = classify_fn(
+        |result: Result<&Response<BufferedBody>, &Infallible>| match result {
+            Ok(_) => Outcome::success(),
+            Err(never) => match *never {},
+        },
+    );
+    let least = layer().key(NoKey).classifier(judge);
+    bench(&mut group, "no_key_no_http", least.layer(Bare), one_host);
+    bench(
+        &mut group,
+        "no_key",
+        layer().key(NoKey).layer(Bare),
+        one_host,
+    );
+    bench(&mut group, "one_key", layer().layer(Bare), one_host);
+    bench(&mut group, "1000_keys", layer().layer(Bare), hosts(1000));
+    bench(
+        &mut group,
+        "2000_keys_of_which_1000_have_room",
+        layer().layer(Bare),
+        hosts(2000),
+    );
+
+    let shared = SharedRecorder::new(DeliveryMetrics::new());
+    bench(
+        &mut group,
+        "shared_recorder",
+        DeliveryMetricsLayer::attempts(shared).layer(Bare),
+        one_host,
+    );
+
+    let metrics = DeliveryMetrics::new();
+    let attempts = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Bare);
+    let both = DeliveryMetricsLayer::deliveries(metrics).layer(attempts);
+    bench(&mut group, "both_levels", both, one_host);
+    group.finish();
+}
+
+#[cfg(feature = "metrics-facade")]
+fn facade(criterion: &mut Criterion) {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower_webhook::metrics::exporter::FacadeRecorder;
+
+    let mut group = criterion.benchmark_group("metrics_facade");
+    let silent = DeliveryMetricsLayer::attempts(FacadeRecorder::new());
+    bench(&mut group, "no_exporter", silent.layer(Bare), one_host);
+
+    let prometheus = PrometheusBuilder::new()
+        .set_buckets(&[0.01, 0.1, 1.0, 10.0])
+        .unwrap()
+        .build_recorder();
+    let recorder = ::metrics::with_local_recorder(&prometheus, FacadeRecorder::new);
+    let layer = DeliveryMetricsLayer::attempts(recorder.clone());
+    bench(&mut group, "prometheus", layer.layer(Bare), one_host);
+    let both = DeliveryMetricsLayer::attempts((DeliveryMetrics::new(), recorder));
+    bench(
+        &mut group,
+        "prometheus_and_in_process",
+        both.layer(Bare),
+        one_host,
+    );
+    // What is kept for the page until it is asked for.
+    prometheus.handle().run_upkeep();
+    group.finish();
+}
+
+/// Two threads that count for the same key, and one page.
+fn reading(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("metrics_reading");
+    group.bench_function("two_threads_one_key", |bencher| {
+        bencher.iter_custom(|iters| {
+            let series = DeliveryMetrics::new().series("crm.example.com");
+            let barrier = Barrier::new(2);
+            thread::scope(|scope| {
+                let time = || {
+                    barrier.wait();
+                    let started = Instant::now();
+                    for n in 0..iters {
+                        series.started(Level::Attempt);
+                        let elapsed = Duration::from_nanos(black_box(n));
+                        let done = Measurement::new(Level::Attempt, Outcome::success(), elapsed);
+                        series.finished(&done);
+                    }
+                    started.elapsed()
+                };
+                let other = scope.spawn(time);
+                time().max(other.join().unwrap())
+            })
+        });
+    });
+    let metrics = DeliveryMetrics::new();
+    for n in 0..1000 {
+        let series = metrics.series(&format!("host-{n}.example.com"));
+        for level in Level::ALL {
+            series.started(level);
+            series.finished(&Measurement::new(
+                level,
+                Outcome::success(),
+                Duration::from_millis(n),
+            ));
+        }
+    }
+    group.bench_function("snapshot_1000_keys", |bencher| {
+        bencher.iter(|| metrics.snapshot());
+    });
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    one_layer(&mut criterion);
+    #[cfg(feature = "metrics-facade")]
+    facade(&mut criterion);
+    reading(&mut criterion);
+    criterion.final_summary();
+}
