@@ -90,3 +90,47 @@ fn of_the_idempotency_layer() {
     shared::<StoreError>();
     sent::<BoxFuture<()>>();
 }
+
+#[test]
+fn of_bodies_that_are_sent_again_or_looked_at() {
+    use tower_webhook::{
+        body::{
+            PeekedBody, RebuildBody, Replay, ReplayBody, ReplayError,
+            peek::{self, PeekBody, PeekBodyLayer},
+        },
+        grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
+        outcome::{GrpcEnd, Peeked},
+    };
+    type Answer = std::future::Ready<Result<http::Response<BufferedBody>, Infallible>>;
+    /// May be sent and not shared, as most streaming bodies.
+    type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
+    sent::<ReplayBody<Sendable>>();
+    shared::<Replay<Sendable>>();
+    unpinned::<ReplayBody<Sendable>>();
+    cloned::<ReplayError>();
+    cloned::<RebuildBody<fn() -> BufferedBody, BufferedBody>>();
+    cloned::<PeekBodyLayer>();
+    cloned::<PeekBody<Inner>>();
+    sent::<peek::ResponseFuture<Answer, Sendable>>();
+    sent::<PeekedBody<Sendable>>();
+    unpinned::<PeekedBody<Sendable>>();
+    cloned::<GrpcPeekLayer>();
+    cloned::<GrpcPeek<Inner>>();
+    cloned::<Call>();
+    sent::<grpc::ResponseFuture<Answer, Sendable>>();
+    sent::<GrpcBody<Sendable>>();
+    unpinned::<GrpcBody<Sendable>>();
+    cloned::<GrpcEnd>();
+    cloned::<Peeked>();
+}
+
+#[cfg(feature = "retry")]
+#[test]
+fn of_the_exchanges() {
+    use tower_webhook::retry::{Discard, HttpExchange, KeptRequest, ReplayExchange};
+    type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
+    cloned::<HttpExchange>();
+    cloned::<ReplayExchange>();
+    shared::<KeptRequest<Sendable>>();
+    sent::<Discard<Sendable>>();
+}

@@ -1,4 +1,5 @@
 //! Streaming bodies that are sent again.
+#![cfg(feature = "retry")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
@@ -661,6 +662,73 @@ fn bodies_on_several_threads_neither_panic_nor_wait_for_each_other() {
         assert!(matches!(first, None | Some(640)), "{first:?}");
         assert_eq!(second.join().unwrap(), Some(640));
         drop(held);
+    }
+}
+
+/// Says that it is polled, and stays there until it is told to go on.
+struct Blocking {
+    polled: std::sync::mpsc::Sender<()>,
+    go_on: std::sync::mpsc::Receiver<Frames>,
+}
+
+impl Body for Blocking {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Frames {
+        self.polled.send(()).unwrap();
+        self.go_on.recv().unwrap()
+    }
+}
+
+#[test]
+fn an_original_that_is_being_polled_is_waited_for_and_nothing_of_it_lost() {
+    let frame = || Poll::Ready(Some(Ok(Frame::data(Bytes::from("x")))));
+    let broken = || Poll::Ready(Some(Err(BoxError::from(Gone))));
+    type Case = (fn() -> Frames, fn(&Frames) -> bool, Option<&'static str>);
+    let is_taken_over = |given: &Frames| match given {
+        Poll::Ready(Some(Err(error))) => error.is::<ReplayError>(),
+        _ => false,
+    };
+    let cases: [Case; 4] = [
+        (frame, is_taken_over, Some("x")),
+        (|| Poll::Pending, is_taken_over, None),
+        (
+            || Poll::Ready(None),
+            |given| matches!(given, Poll::Ready(None)),
+            Some(""),
+        ),
+        (
+            broken,
+            |given| matches!(given, Poll::Ready(Some(Err(error))) if error.is::<Gone>()),
+            Some("lost"),
+        ),
+    ];
+    for (gives, expected, then) in cases {
+        let (polled, is_polled) = std::sync::mpsc::channel();
+        let (go, go_on) = std::sync::mpsc::channel();
+        let (mut first, replay) = ReplayBody::new(Blocking { polled, go_on }, CAP);
+        let sending = std::thread::spawn(move || poll(&mut first));
+        is_polled.recv().unwrap();
+
+        let woken = Arc::new(Woken::default());
+        let mut second = replay.replay().unwrap();
+        assert_pending!(poll_with(&mut second, &woken.clone().into()));
+        assert!(!second.is_end_stream());
+        assert_eq!(woken.times(), 0);
+        go.send(gives()).unwrap();
+        let given = sending.join().unwrap();
+        assert!(expected(&given), "{given:?}");
+        assert_eq!(woken.times(), 1);
+        match then {
+            Some("lost") => assert_eq!(error(&mut second), ReplayError::Lost),
+            Some("") => assert_eq!(next(&mut second), None),
+            Some(data) => assert_eq!(next(&mut second).unwrap(), data),
+            None => {
+                go.send(frame()).unwrap();
+                assert_eq!(next(&mut second).unwrap(), "x");
+            }
+        }
     }
 }
 

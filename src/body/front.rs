@@ -53,10 +53,7 @@ impl<B: Body> PeekedBody<B> {
     }
 
     /// Reads the next frame and keeps it, to be given later.
-    pub(crate) fn poll_peek(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Peek<'_, B::Data>> {
+    pub(crate) fn poll_peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Peek<'_, B::Data>> {
         let this = self.project();
         if this.end.is_some() {
             return Poll::Ready(Peek::Ended);
