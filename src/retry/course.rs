@@ -207,7 +207,9 @@ impl Course {
         };
         let retry = self.attempt.number();
         let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
-        let spread = (hint / 10).min(MAX_HINT_SPREAD).min(room - hint);
+        let spread = (hint / 10)
+            .min(MAX_HINT_SPREAD)
+            .min(room.saturating_sub(hint));
         let spread = Duration::from_nanos(part_of(nanos(spread), rng.u64(..)));
         let wait = own.max(hint + spread);
         if wait > room {

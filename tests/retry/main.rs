@@ -12,6 +12,7 @@ mod policy;
 mod refusals;
 mod safety;
 mod service;
+mod simulation;
 
 use http::{Request, Response};
 use std::{
