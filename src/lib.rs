@@ -174,6 +174,9 @@ pub use self::cognigy::CognigyEvent;
 #[cfg(feature = "idempotency")]
 #[doc(inline)]
 pub use self::idempotency::IdempotencyLayer;
+#[cfg(feature = "retry")]
+#[doc(inline)]
+pub use self::retry::RetryWithJitterLayer;
 #[cfg(feature = "signature")]
 #[doc(inline)]
 pub use self::signature::{SignLayer, SignatureVerifyLayer};

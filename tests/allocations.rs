@@ -288,3 +288,68 @@ mod exchange {
         }
     }
 }
+
+#[cfg(feature = "retry")]
+mod retry {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::Instant;
+    use tower_webhook::{
+        RetryWithJitterLayer,
+        deadline::Deadline,
+        retry::{RetryConfig, RetryPolicy},
+    };
+
+    /// Calls a service whose future is ready at once; says what that allocated.
+    fn count_boxed<S, Req>(service: &mut S, req: Req) -> u64
+    where
+        S: Service<Req>,
+    {
+        let counted = allocations(|| {
+            let future = pin!(service.call(req));
+            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(
+                matches!(polled, Poll::Ready(Ok(_))),
+                "the call failed or waits"
+            );
+        });
+        counted.0
+    }
+
+    #[test]
+    fn an_attempt_that_succeeds_allocates_for_the_copy_of_the_request_alone() {
+        let mut service = RetryWithJitterLayer::new(RetryConfig::default()).layer(Bare);
+        let soon = Deadline::at(Instant::now() + Duration::from_secs(60));
+        soon.scope(|| {
+            for _ in 0..3 {
+                // A header map without a header is copied for nothing.
+                let req = Request::get("/").body(BufferedBody::default()).unwrap();
+                assert_eq!(count_boxed(&mut service, req), 0);
+
+                let req = Request::get("/")
+                    .header("x-id", "7")
+                    .body(BufferedBody::default())
+                    .unwrap();
+                // The first copy of a name of one's own makes it shared.
+                drop(req.clone());
+                let (copy, _copied) = allocations(|| req.clone());
+                assert_eq!(count_boxed(&mut service, req), copy);
+            }
+        });
+        let one = RetryConfig::builder().attempts(1).build().unwrap();
+        let mut once = RetryWithJitterLayer::new(one).layer(Bare);
+        let req = Request::get("/")
+            .header("x-id", "7")
+            .body(BufferedBody::default())
+            .unwrap();
+        assert_eq!(count_boxed(&mut once, req), 0);
+    }
+
+    #[test]
+    fn the_policy_allocates_as_little() {
+        let policy = RetryPolicy::new(RetryConfig::default());
+        let mut service = tower::retry::RetryLayer::new(policy).layer(Bare);
+        let req = Request::get("/").body(BufferedBody::default()).unwrap();
+        assert_eq!(count_boxed(&mut service, req), 0);
+    }
+}

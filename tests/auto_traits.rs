@@ -134,3 +134,40 @@ fn of_the_exchanges() {
     shared::<KeptRequest<Sendable>>();
     sent::<Discard<Sendable>>();
 }
+
+#[cfg(feature = "retry")]
+#[test]
+fn of_the_retry_layer() {
+    use tower_webhook::{
+        attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
+        outcome::{ClassifyHttp, HttpClassifier},
+        retry::{
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, CognigyPolicy,
+            HintLimit, Jitter, Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder,
+            RetryPolicy, RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
+        },
+    };
+    cloned::<RetryWithJitterLayer>();
+    cloned::<RetryWithJitter<Inner, HttpClassifier>>();
+    sent::<ResponseFuture<Inner, ClassifyHttp, CloneExchange, Request<BufferedBody>>>();
+    cloned::<RetryConfig>();
+    shared::<RetryConfigBuilder>();
+    cloned::<RetryPolicy>();
+    shared::<RetryWait>();
+    cloned::<Budget>();
+    cloned::<BudgetBuilder>();
+    shared::<Permit>();
+    cloned::<Backoff>();
+    cloned::<BackoffBuilder>();
+    cloned::<Jitter>();
+    cloned::<Schedule>();
+    cloned::<CognigyPolicy>();
+    cloned::<HintLimit>();
+    cloned::<Refusals>();
+    cloned::<Retrying>();
+    cloned::<Attempt>();
+    cloned::<AttemptRecord>();
+    cloned::<GaveUp>();
+    cloned::<History>();
+    shared::<Failed>();
+}

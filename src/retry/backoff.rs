@@ -1,0 +1,316 @@
+use crate::InvalidConfig;
+use std::{sync::Arc, time::Duration};
+
+/// How long to wait before each retry.
+///
+/// Pure: the number of the retry and the randomness come in as arguments, so that two deliveries
+/// never share a sequence of waits. Counted in whole nanoseconds; no setting and no number of
+/// retries can overflow, and no delay is above the cap.
+///
+/// # Jitter at the cap
+///
+/// Jitter that is added before the cap is cut off there (every client of a long outage ends up with
+/// the same delay), and jitter that is added after it exceeds the cap. Here the jitter's range is
+/// moved below the cap as a whole: with a cap of 30 s and additive jitter of 1 s, late retries wait
+/// between 29 s and 30 s.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::retry::{Backoff, Jitter};
+///
+/// let backoff = Backoff::exponential(Duration::from_secs(1), Duration::from_secs(30))
+///     .jitter(Jitter::None)
+///     .build()?;
+/// let delays: Vec<_> = (1..=7).map(|retry| backoff.delay(retry, Duration::ZERO, 0).as_secs()).collect();
+/// assert_eq!(delays, [1, 2, 4, 8, 16, 30, 30]);
+///
+/// assert_eq!(
+///     Backoff::exponential(Duration::from_secs(60), Duration::from_secs(30)).build().unwrap_err().setting(),
+///     "cap",
+/// );
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Backoff {
+    strategy: Strategy,
+    /// In nanoseconds, as everything inside.
+    cap: u64,
+    jitter: Jitter,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Strategy {
+    Exponential { base: u64, factor: f64 },
+    Linear { base: u64 },
+    Constant { delay: u64 },
+    Table(Arc<[u64]>),
+}
+
+/// How the delays of clients that failed together are spread.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// Adds up to this much to the delay: `d + U(0, range)`.
+    Additive(Duration),
+    /// Each delay is drawn from the base to three times the delay before it: `U(base, 3 * previous)`.
+    /// A little quicker than [`Full`](Self::Full), for about a quarter more calls. A table has no
+    /// base: its first entry is taken.
+    Decorrelated,
+    /// Keeps half of the delay and draws the other half: `d / 2 + U(0, d / 2)`.
+    Equal,
+    /// Draws the whole delay: `U(0, d)`. The default: the fewest calls where clients contend.
+    #[default]
+    Full,
+    /// None: for tests, and for callers that are spread already.
+    None,
+    /// Adds up to a tenth: `d + U(0, d / 10)`.
+    Plus10Percent,
+}
+
+/// Sets up a [`Backoff`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BackoffBuilder {
+    strategy: Settings,
+    cap: Option<Duration>,
+    jitter: Jitter,
+}
+
+#[derive(Clone, Debug)]
+enum Settings {
+    Exponential { base: Duration, factor: f64 },
+    Linear { base: Duration },
+    Constant { delay: Duration },
+    Table(Vec<Duration>),
+}
+
+impl Backoff {
+    /// `base * factor^(n - 1)` before the n-th retry, and never more than `cap`. The factor is 2.
+    pub const fn exponential(base: Duration, cap: Duration) -> BackoffBuilder {
+        let strategy = Settings::Exponential { base, factor: 2.0 };
+        BackoffBuilder::new(strategy, Some(cap))
+    }
+
+    /// `base * n` before the n-th retry, and never more than `cap`.
+    pub const fn linear(base: Duration, cap: Duration) -> BackoffBuilder {
+        BackoffBuilder::new(Settings::Linear { base }, Some(cap))
+    }
+
+    /// The same delay before each retry. It is its own cap, unless [`cap`](BackoffBuilder::cap) is
+    /// set higher to make room for jitter.
+    pub const fn constant(delay: Duration) -> BackoffBuilder {
+        BackoffBuilder::new(Settings::Constant { delay }, None)
+    }
+
+    /// A delay for each retry; the last one serves for all that follow. The longest one and a tenth
+    /// of it is the cap, unless [`cap`](BackoffBuilder::cap) is set.
+    pub fn table(delays: impl IntoIterator<Item = Duration>) -> BackoffBuilder {
+        BackoffBuilder::new(Settings::Table(delays.into_iter().collect()), None)
+    }
+
+    /// The delay before the retry of this number, from 1.
+    ///
+    /// `previous` is the delay before the last one, zero for the first: only
+    /// [`Jitter::Decorrelated`] looks at it. `random` is where in the jitter's range to land:
+    /// uniform over all of `u64`, fresh for each call.
+    pub fn delay(&self, retry: u32, previous: Duration, random: u64) -> Duration {
+        let full = self.strategy.delay(retry).min(self.cap);
+        let (low, spread) = match self.jitter {
+            Jitter::None => (full, 0),
+            Jitter::Full => (0, full),
+            Jitter::Equal => (full - full / 2, full / 2),
+            Jitter::Plus10Percent => self.below_cap(full, full / 10),
+            Jitter::Additive(range) => self.below_cap(full, nanos(range)),
+            Jitter::Decorrelated => {
+                let base = self.strategy.base().min(self.cap);
+                let high = nanos(previous).max(base).saturating_mul(3).min(self.cap);
+                (base, high - base)
+            }
+        };
+        Duration::from_nanos(low + part_of(spread, random))
+    }
+
+    /// No delay is above this.
+    pub const fn cap(&self) -> Duration {
+        Duration::from_nanos(self.cap)
+    }
+
+    /// How the delays are spread.
+    pub const fn jitter(&self) -> Jitter {
+        self.jitter
+    }
+
+    /// The longest time that this many retries can wait together.
+    pub(super) fn longest(&self, retries: u32) -> Duration {
+        // Schedules alone ask, whose retries are few.
+        (1..=retries)
+            .map(|retry| self.delay(retry, self.cap(), u64::MAX))
+            .fold(Duration::ZERO, Duration::saturating_add)
+    }
+
+    /// The range that begins at `delay`, moved down as far as the cap demands.
+    fn below_cap(&self, delay: u64, spread: u64) -> (u64, u64) {
+        let spread = spread.min(self.cap);
+        (delay.min(self.cap - spread), spread)
+    }
+}
+
+impl Strategy {
+    fn delay(&self, retry: u32) -> u64 {
+        let steps = retry.saturating_sub(1);
+        match self {
+            Self::Exponential { base, factor } => power(*base, *factor, steps),
+            Self::Linear { base } => base.saturating_mul(u64::from(retry.max(1))),
+            Self::Constant { delay } => *delay,
+            Self::Table(delays) => {
+                let at = usize::try_from(steps).unwrap_or(usize::MAX);
+                let last = delays.len().saturating_sub(1);
+                delays.get(at.min(last)).copied().unwrap_or_default()
+            }
+        }
+    }
+
+    fn base(&self) -> u64 {
+        self.delay(1)
+    }
+}
+
+/// `base * factor^steps`, at most `u64::MAX`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    clippy::float_cmp,
+    reason = "a cast from a float saturates, which is what is wanted"
+)]
+fn power(base: u64, factor: f64, steps: u32) -> u64 {
+    if factor == 2.0 {
+        // Exact, and the common case.
+        return if base.leading_zeros() >= steps {
+            base << steps.min(63)
+        } else {
+            u64::MAX
+        };
+    }
+    let steps = i32::try_from(steps).unwrap_or(i32::MAX);
+    (base as f64 * factor.powi(steps)) as u64
+}
+
+/// The share of `whole` that `random` is of `u64`: from 0 to `whole`, both included.
+pub(super) const fn part_of(whole: u64, random: u64) -> u64 {
+    (((whole as u128 + 1) * random as u128) >> 64) as u64
+}
+
+/// Saturates after 584 years.
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl BackoffBuilder {
+    const fn new(strategy: Settings, cap: Option<Duration>) -> Self {
+        Self {
+            strategy,
+            cap,
+            jitter: Jitter::Full,
+        }
+    }
+
+    /// By how much each delay of an exponential backoff is longer than the one before it. Default:
+    /// 2. Finite, and at least 1. Other strategies have none.
+    pub const fn factor(mut self, by: f64) -> Self {
+        if let Settings::Exponential { factor, .. } = &mut self.strategy {
+            *factor = by;
+        }
+        self
+    }
+
+    /// No delay is above this.
+    pub const fn cap(mut self, cap: Duration) -> Self {
+        self.cap = Some(cap);
+        self
+    }
+
+    /// How the delays are spread. Default: [`Jitter::Full`].
+    pub const fn jitter(mut self, jitter: Jitter) -> Self {
+        self.jitter = jitter;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the first setting that makes no sense: `base`, `factor`, `constant`,
+    /// `table`, `cap` or `jitter`.
+    pub fn build(self) -> Result<Backoff, InvalidConfig> {
+        match &self.strategy {
+            Settings::Exponential { factor, .. } if !factor.is_finite() || *factor < 1.0 => {
+                return Err(InvalidConfig::new(
+                    "factor",
+                    "must be finite and at least 1",
+                ));
+            }
+            Settings::Exponential { base, .. } | Settings::Linear { base } if base.is_zero() => {
+                return Err(InvalidConfig::new("base", "must be longer than zero"));
+            }
+            Settings::Constant { delay } if delay.is_zero() => {
+                return Err(InvalidConfig::new("constant", "must be longer than zero"));
+            }
+            Settings::Table(delays) if delays.is_empty() => {
+                return Err(InvalidConfig::new("table", "must have an entry"));
+            }
+            _ => {}
+        }
+        if self.cap.is_some_and(|cap| cap < self.strategy.bound()) {
+            let problem = "must not be shorter than the delays that it bounds";
+            return Err(InvalidConfig::new("cap", problem));
+        }
+        if matches!(self.jitter, Jitter::Additive(range) if range.is_zero()) {
+            let problem = "must add more than zero; `Jitter::None` adds nothing";
+            return Err(InvalidConfig::new("jitter", problem));
+        }
+        Ok(self.build_known())
+    }
+
+    /// Builds one whose settings are known to make sense.
+    pub(super) fn build_known(self) -> Backoff {
+        let bound = nanos(self.strategy.bound());
+        let (strategy, cap) = match self.strategy {
+            Settings::Exponential { base, factor } => {
+                let base = nanos(base);
+                (Strategy::Exponential { base, factor }, bound)
+            }
+            Settings::Linear { base } => (Strategy::Linear { base: nanos(base) }, bound),
+            Settings::Constant { delay } => {
+                let delay = nanos(delay);
+                (Strategy::Constant { delay }, bound)
+            }
+            Settings::Table(delays) => {
+                let delays = delays.into_iter().map(nanos).collect();
+                (Strategy::Table(delays), bound.saturating_add(bound / 10))
+            }
+        };
+        Backoff {
+            strategy,
+            cap: self.cap.map_or(cap, nanos),
+            jitter: self.jitter,
+        }
+    }
+}
+
+impl Settings {
+    /// What no cap may be shorter than.
+    fn bound(&self) -> Duration {
+        match self {
+            Self::Exponential { base, .. } | Self::Linear { base } => *base,
+            Self::Constant { delay } => *delay,
+            Self::Table(delays) => delays.iter().copied().max().unwrap_or_default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

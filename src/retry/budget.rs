@@ -1,0 +1,357 @@
+use crate::InvalidConfig;
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::Instant;
+
+/// Into how many slots the window is cut.
+const SLOTS: usize = 10;
+
+/// A retry, in the units of the balance: shares are counted in millionths.
+const RETRY: u64 = 1_000_000;
+
+/// How many retries there may be, as a share of the traffic and a floor.
+///
+/// In any window, retries are at most `share * first attempts + floor * window`. That is what keeps
+/// an outage from being made worse: three attempts per delivery are three times the load where
+/// everything fails, and 1.2 times with a budget of 20 %. A single delivery never notices it; the
+/// floor keeps small clients retrying.
+///
+/// Clones share one balance: give the same budget to every layer that sends to the same peer.
+///
+/// The defaults (20 %, 10 a second, 10 s) are those of Finagle, tower and linkerd; Envoy has the
+/// same share, the SRE book says 10 %.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::retry::Budget;
+///
+/// let budget = Budget::builder().share(0.6).floor(0).build()?;
+/// (0..5).for_each(|_| budget.deposit());
+/// assert_eq!(budget.balance(), 3);
+///
+/// let permit = budget.withdraw().unwrap();
+/// assert_eq!(budget.balance(), 2);
+/// drop(permit); // the retry was not sent after all
+/// assert_eq!(budget.balance(), 3);
+///
+/// budget.withdraw().unwrap().spend();
+/// assert_eq!(budget.balance(), 2);
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone)]
+pub struct Budget {
+    /// `None` is unlimited.
+    inner: Option<Arc<Inner>>,
+}
+
+struct Inner {
+    share: u64,
+    /// What the floor is worth in a whole window.
+    reserve: u64,
+    slot: Duration,
+    origin: Instant,
+    /// What each slot of time brought in: when it was, and how many first attempts. Added to
+    /// without a lock, because every delivery does.
+    deposits: [AtomicU64; SLOTS],
+    /// What was taken out. Locked, because looking and taking must be one step; only retries do.
+    withdrawals: Mutex<[Withdrawn; SLOTS]>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Withdrawn {
+    tick: u64,
+    retries: u64,
+}
+
+/// A retry that the budget allows. Dropped, it goes back; [`spend`](Self::spend) it when the retry
+/// is sent.
+#[must_use]
+pub struct Permit {
+    /// Which budget, and in which slot it was taken. `None` where it has gone already, or is free.
+    taken: Option<(Arc<Inner>, u64)>,
+}
+
+/// Sets up a [`Budget`].
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct BudgetBuilder {
+    share: f64,
+    floor: u32,
+    window: Duration,
+}
+
+impl Budget {
+    /// The defaults: 20 % of the traffic, and 10 a second, over 10 s.
+    pub fn new() -> Self {
+        Self::of(200_000, 10, Duration::from_secs(10))
+    }
+
+    /// Sets up another.
+    pub const fn builder() -> BudgetBuilder {
+        BudgetBuilder {
+            share: 0.2,
+            floor: 10,
+            window: Duration::from_secs(10),
+        }
+    }
+
+    /// Any number of retries. In an outage the load is then multiplied by the number of attempts.
+    pub const fn unlimited() -> Self {
+        Self { inner: None }
+    }
+
+    fn of(share: u64, floor: u32, window: Duration) -> Self {
+        let micros = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
+        let inner = Inner {
+            share,
+            reserve: u64::from(floor).saturating_mul(micros),
+            slot: window / 10,
+            origin: Instant::now(),
+            deposits: Default::default(),
+            withdrawals: Mutex::default(),
+        };
+        Self {
+            inner: Some(Arc::new(inner)),
+        }
+    }
+
+    /// Counts a first attempt.
+    pub fn deposit(&self) {
+        self.deposit_at(Instant::now());
+    }
+
+    pub(super) fn deposit_at(&self, now: Instant) {
+        if let Some(inner) = &self.inner {
+            inner.deposit(inner.tick(now));
+        }
+    }
+
+    /// Takes a retry out, if there is one.
+    pub fn withdraw(&self) -> Option<Permit> {
+        self.withdraw_at(Instant::now())
+    }
+
+    pub(super) fn withdraw_at(&self, now: Instant) -> Option<Permit> {
+        let Some(inner) = &self.inner else {
+            return Some(Permit { taken: None });
+        };
+        let tick = inner.tick(now);
+        inner.withdraw(tick).then(|| Permit {
+            taken: Some((Arc::clone(inner), tick)),
+        })
+    }
+
+    /// How many retries there may be now; [`u64::MAX`] where there is no limit.
+    pub fn balance(&self) -> u64 {
+        match &self.inner {
+            Some(inner) => inner.balance(inner.tick(Instant::now()), &inner.withdrawals()) / RETRY,
+            None => u64::MAX,
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Inner {
+    /// The number of the slot that `now` is in.
+    fn tick(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin).as_nanos();
+        u64::try_from(since / self.slot.as_nanos().max(1)).unwrap_or(u64::MAX) & packed::TICK
+    }
+
+    fn deposit(&self, tick: u64) {
+        let slot = &self.deposits[index(tick)];
+        let mut seen = slot.load(Ordering::Relaxed);
+        loop {
+            let next = packed::add(seen, tick);
+            match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => seen = newer,
+            }
+        }
+    }
+
+    /// What is left, in millionths of a retry. Looks at each slot once, however long nothing
+    /// happened.
+    fn balance(&self, tick: u64, withdrawals: &[Withdrawn; SLOTS]) -> u64 {
+        let deposited: u64 = self
+            .deposits
+            .iter()
+            .map(|slot| slot.load(Ordering::Relaxed))
+            .filter(|&slot| is_recent(packed::tick(slot), tick))
+            .map(packed::count)
+            .sum();
+        let withdrawn: u64 = withdrawals
+            .iter()
+            .filter(|slot| is_recent(slot.tick, tick))
+            .map(|slot| slot.retries)
+            .fold(0, u64::saturating_add);
+        deposited
+            .saturating_mul(self.share)
+            .saturating_add(self.reserve)
+            .saturating_sub(withdrawn.saturating_mul(RETRY))
+    }
+
+    fn withdraw(&self, tick: u64) -> bool {
+        let mut withdrawals = self.withdrawals();
+        if self.balance(tick, &withdrawals) < RETRY {
+            return false;
+        }
+        let slot = &mut withdrawals[index(tick)];
+        if slot.tick != tick {
+            *slot = Withdrawn { tick, retries: 0 };
+        }
+        slot.retries = slot.retries.saturating_add(1);
+        true
+    }
+
+    fn give_back(&self, tick: u64) {
+        let slot = &mut self.withdrawals()[index(tick)];
+        if slot.tick == tick {
+            slot.retries = slot.retries.saturating_sub(1);
+        }
+    }
+
+    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    fn withdrawals(&self) -> MutexGuard<'_, [Withdrawn; SLOTS]> {
+        self.withdrawals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn index(tick: u64) -> usize {
+    usize::try_from(tick % SLOTS as u64).unwrap_or_default()
+}
+
+/// Whether a slot of `then` is inside the window at `now`. One that is ahead was filled by a thread
+/// that read the clock later, and counts.
+const fn is_recent(then: u64, now: u64) -> bool {
+    then.saturating_add(SLOTS as u64) > now
+}
+
+/// A slot's number and its count, in one word.
+mod packed {
+    /// Enough for 268 million first attempts in a slot; more are not counted.
+    const COUNT: u64 = (1 << 28) - 1;
+
+    /// Enough for 21 years of the shortest slots.
+    pub(super) const TICK: u64 = (1 << 36) - 1;
+
+    pub(super) const fn tick(slot: u64) -> u64 {
+        slot >> 28
+    }
+
+    pub(super) const fn count(slot: u64) -> u64 {
+        slot & COUNT
+    }
+
+    pub(super) const fn add(slot: u64, now: u64) -> u64 {
+        // A thread that read the clock earlier adds to the slot that it finds.
+        if tick(slot) < now {
+            return now << 28 | 1;
+        }
+        if count(slot) == COUNT { slot } else { slot + 1 }
+    }
+}
+
+impl Permit {
+    /// The retry is sent.
+    pub fn spend(mut self) {
+        self.taken = None;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some((budget, tick)) = self.taken.take() {
+            budget.give_back(tick);
+        }
+    }
+}
+
+impl BudgetBuilder {
+    /// How many retries there may be for each first attempt. Default: 0.2. At most 1000; counted in
+    /// millionths.
+    pub const fn share(mut self, share: f64) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// How many retries a second there may be whatever the traffic. Default: 10.
+    pub const fn floor(mut self, per_second: u32) -> Self {
+        self.floor = per_second;
+        self
+    }
+
+    /// How long a first attempt counts, and a retry. Default: 10 s. From 100 ms to a day.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the first setting that makes no sense: `share`, `floor` or `window`.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked to be from 0 to 1000"
+    )]
+    pub fn build(self) -> Result<Budget, InvalidConfig> {
+        if !(0.0..=1_000.0).contains(&self.share) {
+            return Err(InvalidConfig::new("share", "must be from 0 to 1000"));
+        }
+        let share = (self.share * 1e6).round() as u64;
+        if share == 0 && self.floor == 0 {
+            let problem = "must be above zero where the share is zero; one attempt needs no budget";
+            return Err(InvalidConfig::new("floor", problem));
+        }
+        let (least, most) = (Duration::from_millis(100), Duration::from_secs(86_400));
+        if !(least..=most).contains(&self.window) {
+            return Err(InvalidConfig::new("window", "must be from 100 ms to a day"));
+        }
+        Ok(Budget::of(share, self.floor, self.window))
+    }
+}
+
+impl Default for BudgetBuilder {
+    fn default() -> Self {
+        Budget::builder()
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.inner {
+            Some(_) => f
+                .debug_struct("Budget")
+                .field("balance", &self.balance())
+                .finish(),
+            None => f.write_str("Budget(unlimited)"),
+        }
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

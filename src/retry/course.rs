@@ -1,0 +1,273 @@
+use super::{
+    HintLimit, Permit, Refusals,
+    backoff::{nanos, part_of},
+    config::Settings,
+};
+use crate::{
+    attempt::{Attempt, AttemptRecord, GaveUp, History},
+    deadline::Deadline,
+    outcome::{Outcome, OutcomeKind},
+};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The most that is added to a hint, so that those who were told the same do not return together.
+const MAX_HINT_SPREAD: Duration = Duration::from_secs(10);
+
+/// Where one delivery is. Pure: the time and the randomness come in as arguments; what it knows of
+/// the world is the budget.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    /// When the first attempt began.
+    started: Instant,
+    /// When the current one did.
+    began: Instant,
+    deadline: Option<Deadline>,
+    attempt: Attempt,
+    refusals: u32,
+    /// The own delay before the current attempt.
+    delay: Duration,
+    ticket: Ticket,
+    history: History,
+}
+
+/// What follows from an outcome.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    /// There is nothing to retry. With the history, where something had to be.
+    Done(Option<History>),
+    GiveUp(History),
+    /// Another attempt is to be made after this wait.
+    Retry(Duration),
+}
+
+impl Course {
+    pub(super) const fn new(now: Instant, deadline: Option<Deadline>) -> Self {
+        Self {
+            started: now,
+            began: now,
+            deadline,
+            attempt: Attempt::first(),
+            refusals: 0,
+            delay: Duration::ZERO,
+            ticket: Ticket::none(),
+            history: History::new(),
+        }
+    }
+
+    /// The attempt that is made, or will be next.
+    pub(super) const fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Whether nothing has failed yet.
+    pub(super) fn is_first_call(&self) -> bool {
+        self.history.records().is_empty()
+    }
+
+    /// What was begun is not sent after all.
+    pub(super) const fn not_sent(&mut self) {
+        self.ticket.sent = false;
+    }
+
+    /// Whether the call that is about to be made is the last, however it ends. The last attempt is
+    /// not, while a refusal of it could be waited for.
+    pub(super) fn is_last(&self, settings: &Settings) -> bool {
+        let attempts_left = self.attempt.number() < settings.attempts;
+        !attempts_left && !self.may_wait_for_refusal(settings)
+    }
+
+    /// Begins a call, if one that begins now can end in time.
+    pub(super) fn begin(&mut self, settings: &Settings, now: Instant) -> Result<(), GaveUp> {
+        let (left, reason) = self.left(settings, now);
+        if left < settings.min_attempt || left.is_zero() {
+            return Err(reason);
+        }
+        self.begin_anyway(now);
+        Ok(())
+    }
+
+    /// Begins a call, whatever time there is.
+    pub(super) const fn begin_anyway(&mut self, now: Instant) {
+        self.began = now;
+        self.ticket.sent = true;
+    }
+
+    /// Ends the delivery for a reason that is not in an outcome.
+    pub(super) fn end(&mut self, reason: GaveUp) -> History {
+        std::mem::take(&mut self.history).with_gave_up(reason)
+    }
+
+    /// Judges how the current call went. `can_send_again` is asked only where everything else
+    /// speaks for another one.
+    pub(super) fn decide(
+        &mut self,
+        settings: &Settings,
+        outcome: Outcome,
+        now: Instant,
+        can_send_again: impl FnOnce() -> bool,
+    ) -> Verdict {
+        if !outcome.is_failure() && self.is_first_call() {
+            return Verdict::Done(None);
+        }
+        let record = AttemptRecord::new(
+            self.attempt.number(),
+            self.began.saturating_duration_since(self.started),
+            now.saturating_duration_since(self.began),
+            outcome,
+        );
+        if !outcome.is_failure() {
+            self.history.push(record);
+            return Verdict::Done(Some(std::mem::take(&mut self.history)));
+        }
+        match self.next(settings, outcome, now, can_send_again) {
+            Ok(wait) => {
+                self.history.push(record.with_wait(wait));
+                Verdict::Retry(wait)
+            }
+            Err(reason) => {
+                self.history.push(record);
+                Verdict::GiveUp(self.end(reason))
+            }
+        }
+    }
+
+    /// How long to wait before another call, and all that is due for it.
+    fn next(
+        &mut self,
+        settings: &Settings,
+        outcome: Outcome,
+        now: Instant,
+        can_send_again: impl FnOnce() -> bool,
+    ) -> Result<Duration, GaveUp> {
+        let attempted = outcome.was_attempted();
+        if !attempted {
+            // What was not sent has cost nothing: the permit serves for the next call.
+            self.ticket.sent = false;
+        }
+        if !outcome.may_retry() {
+            return Err(GaveUp::NotRetryable);
+        }
+        if attempted && self.attempt.number() >= settings.attempts {
+            return Err(GaveUp::RetriesExhausted);
+        }
+        if !attempted && !self.may_wait_for_refusal(settings) {
+            return Err(GaveUp::Refused);
+        }
+        if !can_send_again() {
+            return Err(GaveUp::BodyNotReplayable);
+        }
+        let mut rng = settings.rng();
+        let (wait, own) = self.wait(settings, outcome, now, &mut rng)?;
+        if attempted {
+            let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
+            self.ticket.replace(permit);
+            self.attempt = self.attempt.next();
+        } else {
+            self.refusals = self.refusals.saturating_add(1);
+        }
+        self.delay = own;
+        Ok(wait)
+    }
+
+    const fn may_wait_for_refusal(&self, settings: &Settings) -> bool {
+        match settings.refusals {
+            Refusals::GiveUp => false,
+            Refusals::Wait(most) => settings.attempts > 1 && self.refusals < most,
+        }
+    }
+
+    /// How long to wait, and what the backoff alone would have waited.
+    fn wait(
+        &self,
+        settings: &Settings,
+        outcome: Outcome,
+        now: Instant,
+        rng: &mut fastrand::Rng,
+    ) -> Result<(Duration, Duration), GaveUp> {
+        let (left, no_time) = self.left(settings, now);
+        // The wait may be as long as leaves time for an attempt.
+        let room = left.checked_sub(settings.min_attempt).ok_or(no_time)?;
+        let hint = outcome.retry_after().unwrap_or_default();
+        if outcome.kind() == OutcomeKind::Refused {
+            if hint > room {
+                return Err(GaveUp::Refused);
+            }
+            // Added, not compared: all that a circuit refused in an outage would return at the
+            // moment it closes, and open it again. The longer it was open, the wider they spread.
+            let refusals = self.refusals.saturating_add(1);
+            let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
+            return Ok((hint.saturating_add(own).min(room), own));
+        }
+        let hint = match settings.hint_limit {
+            _ if hint > room => return Err(GaveUp::HintTooLong),
+            HintLimit::GiveUp(limit) if hint > limit => return Err(GaveUp::HintTooLong),
+            HintLimit::GiveUp(_) => hint,
+            HintLimit::CapTo(limit) => hint.min(limit),
+        };
+        let retry = self.attempt.number();
+        let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
+        let spread = (hint / 10)
+            .min(MAX_HINT_SPREAD)
+            .min(room.saturating_sub(hint));
+        let spread = Duration::from_nanos(part_of(nanos(spread), rng.u64(..)));
+        let wait = own.max(hint + spread);
+        if wait > room {
+            return Err(no_time);
+        }
+        Ok((wait, own))
+    }
+
+    /// How much time there is, and the reason for giving up where it is too little.
+    fn left(&self, settings: &Settings, now: Instant) -> (Duration, GaveUp) {
+        let since = now.saturating_duration_since(self.started);
+        let window = settings.window.saturating_sub(since);
+        match self.deadline.map(|deadline| deadline.left(now)) {
+            Some(left) if left < window => (left, GaveUp::Deadline),
+            _ => (window, GaveUp::Window),
+        }
+    }
+}
+
+/// The permit of the current attempt. It goes back to the budget, unless the attempt was begun.
+#[derive(Debug)]
+struct Ticket {
+    permit: Option<Permit>,
+    sent: bool,
+}
+
+impl Ticket {
+    const fn none() -> Self {
+        Self {
+            permit: None,
+            sent: false,
+        }
+    }
+
+    fn replace(&mut self, permit: Permit) {
+        if let Some(used) = self.permit.replace(permit) {
+            used.spend();
+        }
+        self.sent = false;
+    }
+}
+
+/// A permit is one retry's: a copy of the delivery has none.
+impl Clone for Ticket {
+    fn clone(&self) -> Self {
+        Self::none()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take()
+            && self.sent
+        {
+            permit.spend();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
