@@ -361,6 +361,33 @@ async fn a_call_that_is_dropped_while_it_waits_drops_the_answer() {
     assert!(probe.is_dropped());
 }
 
+#[cfg(feature = "retry")]
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_in_its_trailers_is_retried() {
+    use tower_webhook::{
+        RetryWithJitterLayer,
+        retry::{HttpExchange, RetryConfig},
+    };
+    let answers = Arc::new(Mutex::new([UNAVAILABLE, OK].into_iter()));
+    let transport = service_fn(move |_: Request<()>| {
+        let steps = [data("message"), Step::Wait(Duration::from_secs(1))];
+        let end = [trailers(answers.lock().unwrap().next().unwrap())];
+        let res = answer(
+            "application/grpc",
+            Script::new(steps.into_iter().chain(end)),
+        );
+        std::future::ready(Ok::<_, BoxError>(res))
+    });
+    let service = RetryWithJitterLayer::new(RetryConfig::default())
+        .classifier(GrpcClassifier::new().assume_repeatable(true))
+        .exchange(HttpExchange::new())
+        .layer(GrpcPeekLayer::new().assume_unary(true).layer(transport));
+    let res = service.oneshot(call()).await.unwrap();
+    let (message, trailers) = read(res.into_body()).await;
+    assert_eq!(message, "message");
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
+}
+
 // Against a tonic server.
 
 type Verdicts = Arc<Mutex<Vec<(Outcome, Option<LateOutcome>)>>>;

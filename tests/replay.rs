@@ -685,9 +685,10 @@ impl Body for Blocking {
 
 #[test]
 fn an_original_that_is_being_polled_is_waited_for_and_nothing_of_it_lost() {
+    type Case = (fn() -> Frames, fn(&Frames) -> bool, Option<&'static str>);
+
     let frame = || Poll::Ready(Some(Ok(Frame::data(Bytes::from("x")))));
     let broken = || Poll::Ready(Some(Err(BoxError::from(Gone))));
-    type Case = (fn() -> Frames, fn(&Frames) -> bool, Option<&'static str>);
     let is_taken_over = |given: &Frames| match given {
         Poll::Ready(Some(Err(error))) => error.is::<ReplayError>(),
         _ => false,
