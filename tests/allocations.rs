@@ -324,3 +324,175 @@ mod metrics {
         both_levels(&FacadeRecorder::builder().key_label(9).build().unwrap());
     }
 }
+
+mod exchange {
+    use super::*;
+    use http_body::Body;
+    use std::pin::Pin;
+    use tower_webhook::{
+        body::{ReplayBody, peek::PeekBodyLayer},
+        grpc::GrpcPeekLayer,
+    };
+
+    /// How often polling a body to its end allocates.
+    fn reading<B: Body + Unpin>(mut body: B) -> u64 {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (allocated, ()) =
+            allocations(
+                || {
+                    while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut body).poll_frame(cx) {}
+                },
+            );
+        allocated
+    }
+
+    #[test]
+    fn a_body_that_is_sent_once_costs_nothing() {
+        let body = BufferedBody::from("payload");
+        let (allocated, once) = allocations(|| ReplayBody::once(body));
+        assert_eq!((allocated, reading(once)), (0, 0));
+    }
+
+    #[test]
+    fn a_recorded_body_costs_its_state_and_its_recording() {
+        let body = BufferedBody::from("payload");
+        let (allocated, (first, replay)) = allocations(|| ReplayBody::new(body, 1 << 10));
+        // What the bodies share, and the original in its place.
+        assert_eq!(allocated, 2);
+        // The list of frames.
+        assert_eq!(reading(first), 1);
+        let (allocated, again) = allocations(|| replay.replay().unwrap());
+        assert_eq!((allocated, reading(again)), (0, 0));
+    }
+
+    #[cfg(feature = "retry")]
+    #[test]
+    fn keeping_a_request_is_one_copy_of_it() {
+        use tower_webhook::retry::{Exchange, HttpExchange};
+
+        let exchange = HttpExchange::new();
+        let request = || {
+            let req = Request::post("/hooks").header("webhook-id", "msg_1");
+            req.extension(7_u8).body(BufferedBody::from("{}")).unwrap()
+        };
+        let req = request();
+        let (copy, _copy) = allocations(|| req.clone());
+        assert!(copy > 0);
+        let (kept, (_, mut again)) = allocations(|| exchange.first(request(), true));
+        let (bare, _) = allocations(request);
+        assert_eq!(kept - bare, copy);
+        // The last attempt gets what was kept.
+        let (last, _req) = allocations(|| exchange.again(&mut again, true).unwrap());
+        assert_eq!(last, 0);
+        let req = request();
+        assert_eq!(allocations(|| exchange.first(req, false)).0, 0);
+    }
+
+    #[test]
+    fn answers_that_have_not_failed_are_looked_at_for_nothing() {
+        let mut service = PeekBodyLayer::new(1 << 10).layer(Bare);
+        assert_eq!(count(&mut service, Request::new(())).0, 0);
+        let mut service = GrpcPeekLayer::new().layer(Bare);
+        assert_eq!(count(&mut service, Request::new(())).0, 0);
+    }
+
+    #[test]
+    fn a_unary_call_that_goes_well_costs_nothing() {
+        #[derive(Clone, Debug)]
+        struct Unary;
+
+        impl Service<Request<Response<BufferedBody>>> for Unary {
+            type Response = Response<BufferedBody>;
+            type Error = Infallible;
+            type Future = Ready<Result<Self::Response, Infallible>>;
+
+            fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn call(&mut self, req: Request<Response<BufferedBody>>) -> Self::Future {
+                ready(Ok(req.into_body()))
+            }
+        }
+
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", 0.into());
+        let body = BufferedBody::from("message").with_trailers(trailers);
+        let res = Response::builder().header("content-type", "application/grpc");
+        let res = res.body(body).unwrap();
+        for layer in [
+            GrpcPeekLayer::new(),
+            GrpcPeekLayer::new().assume_unary(true),
+        ] {
+            let mut service = layer.layer(Unary);
+            let (allocated, res) = count(&mut service, Request::new(res.clone()));
+            assert_eq!(allocated, 0);
+            assert_eq!(reading(res.into_body()), 0);
+        }
+    }
+}
+
+#[cfg(feature = "retry")]
+mod retry {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::Instant;
+    use tower_webhook::{
+        RetryWithJitterLayer,
+        deadline::Deadline,
+        retry::{RetryConfig, RetryPolicy},
+    };
+
+    /// Calls a service whose future is ready at once; says what that allocated.
+    fn count_boxed<S, Req>(service: &mut S, req: Req) -> u64
+    where
+        S: Service<Req>,
+    {
+        let counted = allocations(|| {
+            let future = pin!(service.call(req));
+            let polled = future.poll(&mut Context::from_waker(Waker::noop()));
+            assert!(
+                matches!(polled, Poll::Ready(Ok(_))),
+                "the call failed or waits"
+            );
+        });
+        counted.0
+    }
+
+    #[test]
+    fn an_attempt_that_succeeds_allocates_for_the_copy_of_the_request_alone() {
+        let mut service = RetryWithJitterLayer::new(RetryConfig::default()).layer(Bare);
+        let soon = Deadline::at(Instant::now() + Duration::from_secs(60));
+        soon.scope(|| {
+            for _ in 0..3 {
+                // A header map without a header is copied for nothing.
+                let req = Request::get("/").body(BufferedBody::default()).unwrap();
+                assert_eq!(count_boxed(&mut service, req), 0);
+
+                let req = Request::get("/")
+                    .header("x-id", "7")
+                    .body(BufferedBody::default())
+                    .unwrap();
+                // The first copy of a name of one's own makes it shared.
+                drop(req.clone());
+                let (copy, _copied) = allocations(|| req.clone());
+                assert_eq!(count_boxed(&mut service, req), copy);
+            }
+        });
+        let one = RetryConfig::builder().attempts(1).build().unwrap();
+        let mut once = RetryWithJitterLayer::new(one).layer(Bare);
+        let req = Request::get("/")
+            .header("x-id", "7")
+            .body(BufferedBody::default())
+            .unwrap();
+        assert_eq!(count_boxed(&mut once, req), 0);
+    }
+
+    #[test]
+    fn the_policy_allocates_as_little() {
+        let policy = RetryPolicy::new(RetryConfig::default());
+        let mut service = tower::retry::RetryLayer::new(policy).layer(Bare);
+        let req = Request::get("/").body(BufferedBody::default()).unwrap();
+        assert_eq!(count_boxed(&mut service, req), 0);
+    }
+}

@@ -138,6 +138,87 @@ fn of_the_idempotency_layer() {
     sent::<BoxFuture<()>>();
 }
 
+#[test]
+fn of_bodies_that_are_sent_again_or_looked_at() {
+    use tower_webhook::{
+        body::{
+            PeekedBody, RebuildBody, Replay, ReplayBody, ReplayError,
+            peek::{self, PeekBody, PeekBodyLayer},
+        },
+        grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
+        outcome::{GrpcEnd, Peeked},
+    };
+    type Answer = std::future::Ready<Result<http::Response<BufferedBody>, Infallible>>;
+    /// May be sent and not shared, as most streaming bodies.
+    type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
+    sent::<ReplayBody<Sendable>>();
+    shared::<Replay<Sendable>>();
+    unpinned::<ReplayBody<Sendable>>();
+    cloned::<ReplayError>();
+    cloned::<RebuildBody<fn() -> BufferedBody, BufferedBody>>();
+    cloned::<PeekBodyLayer>();
+    cloned::<PeekBody<Inner>>();
+    sent::<peek::ResponseFuture<Answer, Sendable>>();
+    sent::<PeekedBody<Sendable>>();
+    unpinned::<PeekedBody<Sendable>>();
+    cloned::<GrpcPeekLayer>();
+    cloned::<GrpcPeek<Inner>>();
+    cloned::<Call>();
+    sent::<grpc::ResponseFuture<Answer, Sendable>>();
+    sent::<GrpcBody<Sendable>>();
+    unpinned::<GrpcBody<Sendable>>();
+    cloned::<GrpcEnd>();
+    cloned::<Peeked>();
+}
+
+#[cfg(feature = "retry")]
+#[test]
+fn of_the_exchanges() {
+    use tower_webhook::retry::{Discard, HttpExchange, KeptRequest, ReplayExchange};
+    type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
+    cloned::<HttpExchange>();
+    cloned::<ReplayExchange>();
+    shared::<KeptRequest<Sendable>>();
+    sent::<Discard<Sendable>>();
+}
+
+#[cfg(feature = "retry")]
+#[test]
+fn of_the_retry_layer() {
+    use tower_webhook::{
+        attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
+        outcome::{ClassifyHttp, HttpClassifier},
+        retry::{
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, CognigyPolicy,
+            HintLimit, Jitter, Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder,
+            RetryPolicy, RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
+        },
+    };
+    cloned::<RetryWithJitterLayer>();
+    cloned::<RetryWithJitter<Inner, HttpClassifier>>();
+    sent::<ResponseFuture<Inner, ClassifyHttp, CloneExchange, Request<BufferedBody>>>();
+    cloned::<RetryConfig>();
+    shared::<RetryConfigBuilder>();
+    cloned::<RetryPolicy>();
+    shared::<RetryWait>();
+    cloned::<Budget>();
+    cloned::<BudgetBuilder>();
+    shared::<Permit>();
+    cloned::<Backoff>();
+    cloned::<BackoffBuilder>();
+    cloned::<Jitter>();
+    cloned::<Schedule>();
+    cloned::<CognigyPolicy>();
+    cloned::<HintLimit>();
+    cloned::<Refusals>();
+    cloned::<Retrying>();
+    cloned::<Attempt>();
+    cloned::<AttemptRecord>();
+    cloned::<GaveUp>();
+    cloned::<History>();
+    shared::<Failed>();
+}
+
 #[cfg(feature = "metrics")]
 #[test]
 fn of_the_metrics_layer() {

@@ -1,4 +1,5 @@
 //! Streaming bodies that are sent again.
+#![cfg(feature = "retry")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
@@ -25,11 +26,13 @@ use std::{
 use support::{Gone, Script, Step, data, header_map, read, trailers};
 use tokio::{net::TcpListener, sync::mpsc, time::timeout};
 use tokio_test::{assert_pending, assert_ready};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
-    BoxError,
+    BoxError, RetryWithJitterLayer,
+    attempt::{GaveUp, History},
     body::{BufferedBody, RebuildBody, Replay, ReplayBody, ReplayError},
     deadline::Deadline,
-    retry::{Exchange, ExchangeResponse, HttpExchange},
+    retry::{Exchange, ExchangeResponse, HttpExchange, RetryConfig},
 };
 
 #[path = "support/bodies.rs"]
@@ -664,6 +667,74 @@ fn bodies_on_several_threads_neither_panic_nor_wait_for_each_other() {
     }
 }
 
+/// Says that it is polled, and stays there until it is told to go on.
+struct Blocking {
+    polled: std::sync::mpsc::Sender<()>,
+    go_on: std::sync::mpsc::Receiver<Frames>,
+}
+
+impl Body for Blocking {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Frames {
+        self.polled.send(()).unwrap();
+        self.go_on.recv().unwrap()
+    }
+}
+
+#[test]
+fn an_original_that_is_being_polled_is_waited_for_and_nothing_of_it_lost() {
+    type Case = (fn() -> Frames, fn(&Frames) -> bool, Option<&'static str>);
+
+    let frame = || Poll::Ready(Some(Ok(Frame::data(Bytes::from("x")))));
+    let broken = || Poll::Ready(Some(Err(BoxError::from(Gone))));
+    let is_taken_over = |given: &Frames| match given {
+        Poll::Ready(Some(Err(error))) => error.is::<ReplayError>(),
+        _ => false,
+    };
+    let cases: [Case; 4] = [
+        (frame, is_taken_over, Some("x")),
+        (|| Poll::Pending, is_taken_over, None),
+        (
+            || Poll::Ready(None),
+            |given| matches!(given, Poll::Ready(None)),
+            Some(""),
+        ),
+        (
+            broken,
+            |given| matches!(given, Poll::Ready(Some(Err(error))) if error.is::<Gone>()),
+            Some("lost"),
+        ),
+    ];
+    for (gives, expected, then) in cases {
+        let (polled, is_polled) = std::sync::mpsc::channel();
+        let (go, go_on) = std::sync::mpsc::channel();
+        let (mut first, replay) = ReplayBody::new(Blocking { polled, go_on }, CAP);
+        let sending = std::thread::spawn(move || poll(&mut first));
+        is_polled.recv().unwrap();
+
+        let woken = Arc::new(Woken::default());
+        let mut second = replay.replay().unwrap();
+        assert_pending!(poll_with(&mut second, &woken.clone().into()));
+        assert!(!second.is_end_stream());
+        assert_eq!(woken.times(), 0);
+        go.send(gives()).unwrap();
+        let given = sending.join().unwrap();
+        assert!(expected(&given), "{given:?}");
+        assert_eq!(woken.times(), 1);
+        match then {
+            Some("lost") => assert_eq!(error(&mut second), ReplayError::Lost),
+            Some("") => assert_eq!(next(&mut second), None),
+            Some(data) => assert_eq!(next(&mut second).unwrap(), data),
+            None => {
+                go.send(frame()).unwrap();
+                assert_eq!(next(&mut second).unwrap(), "x");
+            }
+        }
+    }
+}
+
 // The exchange, in process and over a socket.
 
 #[tokio::test]
@@ -878,6 +949,65 @@ impl Body for OwnedChannel {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         self.0.poll_recv(cx).map(|frame| frame.map(Ok))
+    }
+}
+
+/// The same, through the layer.
+async fn early_answer_through_the_layer(is_http2: bool) {
+    let (bodies, mut received) = mpsc::unbounded_channel();
+    let uri = early_server(bodies).await;
+    let client = Client::builder(TokioExecutor::new())
+        .http2_only(is_http2)
+        .build_http::<ReplayBody<OwnedChannel>>();
+    let (retried, mut retrying) = mpsc::unbounded_channel();
+    let config = RetryConfig::builder().on_retry(move |retry| {
+        retried.send(retry.outcome().code()).unwrap();
+    });
+    let service = RetryWithJitterLayer::new(config.build().unwrap())
+        .exchange(HttpExchange::new().replaying(CAP))
+        .layer(client);
+    let (chunks, source) = mpsc::unbounded_channel();
+    let req = Request::put(&uri).body(OwnedChannel(source)).unwrap();
+    let calling = tokio::spawn(service.oneshot(req));
+    chunks.send(Frame::data(Bytes::from("one "))).unwrap();
+    assert_eq!(retrying.recv().await, Some(Some(503)));
+    chunks.send(Frame::data(Bytes::from("two"))).unwrap();
+    drop(chunks);
+    let answer = calling.await.unwrap().unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let history = answer.extensions().get::<History>().unwrap();
+    assert_eq!(history.attempts(), 2);
+    assert_eq!(received.recv().await.unwrap().0, "one two");
+}
+
+#[tokio::test]
+async fn the_retry_layer_sends_a_streaming_upload_again() {
+    for is_http2 in [false, true] {
+        let done = early_answer_through_the_layer(is_http2);
+        timeout(Duration::from_secs(20), done).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_cannot_be_sent_again_is_sent_once_and_its_answer_returned() {
+    let transport = service_fn(|req: Request<ReplayBody<Script>>| async move {
+        assert_eq!(read(req.into_body()).await.0, "12345678");
+        let res = Response::builder().status(503);
+        Ok::<_, BoxError>(res.body(BufferedBody::from("busy"))?)
+    });
+    let layer = RetryWithJitterLayer::new(RetryConfig::default());
+    for body in [
+        Script::chunks(["1234", "5678"]),
+        Script::chunks(["1234", "5678"]).declares(8),
+    ] {
+        let layer = layer.clone().exchange(HttpExchange::new().replaying(7));
+        let req = Request::put("/").body(body).unwrap();
+        let answer = layer.layer(transport).oneshot(req).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let history = answer.extensions().get::<History>().unwrap();
+        assert_eq!(history.gave_up(), Some(GaveUp::BodyNotReplayable));
+        assert_eq!(history.attempts(), 1);
+        assert_eq!(read(answer.into_body()).await.0, "busy");
     }
 }
 

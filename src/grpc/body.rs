@@ -46,10 +46,8 @@ impl<B: Body> Body for GrpcBody<B> {
                     None => this.body.is_end_stream().then_some(GrpcEnd::MISSING),
                 },
             };
-            if let Some(end) = end {
-                if let Some(late) = this.late.take() {
-                    late.send(late_verdict(end));
-                }
+            if let Some((end, late)) = end.and_then(|end| Some((end, this.late.take()?))) {
+                late.send(late_verdict(end));
             }
         }
         Poll::Ready(frame)

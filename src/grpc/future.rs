@@ -158,9 +158,8 @@ fn of_peek<D>(peek: &Peek<'_, D>) -> Option<GrpcEnd> {
 fn ends_in_trailers(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";
     let is_grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let (kind, rest) = match value.as_bytes().split_at_checked(GRPC.len()) {
-            Some(split) => split,
-            None => return false,
+        let Some((kind, rest)) = value.as_bytes().split_at_checked(GRPC.len()) else {
+            return false;
         };
         kind.eq_ignore_ascii_case(GRPC) && matches!(rest, [] | [b'+' | b';' | b' ', ..])
     });

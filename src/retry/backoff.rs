@@ -200,12 +200,8 @@ fn power(base: u64, factor: f64, steps: u32) -> u64 {
 }
 
 /// The share of `whole` that `random` is of `u64`: from 0 to `whole`, both included.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a product of two u64, shifted by 64, is one"
-)]
 pub(super) const fn part_of(whole: u64, random: u64) -> u64 {
-    ((whole as u128 + 1) * random as u128 >> 64) as u64
+    (((whole as u128 + 1) * random as u128) >> 64) as u64
 }
 
 /// Saturates after 584 years.

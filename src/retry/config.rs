@@ -54,8 +54,12 @@ impl Default for HintLimit {
 pub enum Refusals {
     /// The delivery ends, as [`GaveUp::Refused`](crate::attempt::GaveUp).
     GiveUp,
-    /// The refusal's hint (or the backoff, where that is longer) is waited for, up to this many
-    /// times in a delivery, inside the window and the deadline.
+    /// The refusal's hint and the backoff's delay on top of it are waited for, up to this many times
+    /// in a delivery, inside the window and the deadline. A hint that does not fit in there ends
+    /// the delivery at once.
+    ///
+    /// On top, because everything that an open circuit refused would otherwise come back at the
+    /// moment when it closes. The delay grows with each refusal of a delivery.
     Wait(u32),
 }
 

@@ -189,23 +189,27 @@ impl Course {
         // The wait may be as long as leaves time for an attempt.
         let room = left.checked_sub(settings.min_attempt).ok_or(no_time)?;
         let hint = outcome.retry_after().unwrap_or_default();
-        // A refusal is our own: it is said with its own reason, and no limit for peers holds.
-        let refused = outcome.kind() == OutcomeKind::Refused;
+        if outcome.kind() == OutcomeKind::Refused {
+            if hint > room {
+                return Err(GaveUp::Refused);
+            }
+            // Added, not compared: all that a circuit refused in an outage would return at the
+            // moment it closes, and open it again. The longer it was open, the wider they spread.
+            let refusals = self.refusals.saturating_add(1);
+            let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
+            return Ok((hint.saturating_add(own).min(room), own));
+        }
         let hint = match settings.hint_limit {
-            _ if hint > room && refused => return Err(GaveUp::Refused),
             _ if hint > room => return Err(GaveUp::HintTooLong),
-            _ if refused => hint,
             HintLimit::GiveUp(limit) if hint > limit => return Err(GaveUp::HintTooLong),
             HintLimit::GiveUp(_) => hint,
             HintLimit::CapTo(limit) => hint.min(limit),
         };
-        let retry = if refused {
-            self.refusals.saturating_add(1)
-        } else {
-            self.attempt.number()
-        };
+        let retry = self.attempt.number();
         let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
-        let spread = (hint / 10).min(MAX_HINT_SPREAD).min(room - hint);
+        let spread = (hint / 10)
+            .min(MAX_HINT_SPREAD)
+            .min(room.saturating_sub(hint));
         let spread = Duration::from_nanos(part_of(nanos(spread), rng.u64(..)));
         let wait = own.max(hint + spread);
         if wait > room {

@@ -35,26 +35,26 @@ impl Retrying {
     }
 }
 
-type Hook<T> = Option<Arc<dyn Fn(&T) + Send + Sync>>;
+type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
 
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
-    pub(super) on_retry: Hook<Retrying>,
-    pub(super) on_give_up: Hook<History>,
+    pub(super) on_retry: Option<Hook<Retrying>>,
+    pub(super) on_give_up: Option<Hook<History>>,
 }
 
 impl Hooks {
     pub(super) fn retrying(&self, event: &Retrying) {
-        call(&self.on_retry, event);
+        call(self.on_retry.as_ref(), event);
     }
 
     pub(super) fn gave_up(&self, history: &History) {
-        call(&self.on_give_up, history);
+        call(self.on_give_up.as_ref(), history);
     }
 }
 
 /// A hook that panics is its own trouble: the delivery goes on.
-fn call<T>(hook: &Hook<T>, event: &T) {
+fn call<T>(hook: Option<&Hook<T>>, event: &T) {
     if let Some(hook) = hook {
         let _ = catch_unwind(AssertUnwindSafe(|| hook(event)));
     }

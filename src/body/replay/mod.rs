@@ -33,7 +33,8 @@ use std::{
 ///
 /// It counts bytes of data and of trailers, and beside them frames: 16, and one for every 64 bytes
 /// of the cap. A body that goes over it is passed on to its end, and cannot be sent again: what was
-/// recorded is freed. So memory stays below about twice the cap, whatever the frames.
+/// recorded is freed. So memory stays below about twice the cap, whatever the frames. (A `Bytes`
+/// that is a slice of something larger keeps that in memory: what it comes from must be bounded.)
 ///
 /// # When an answer comes early
 ///

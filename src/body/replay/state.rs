@@ -110,10 +110,9 @@ impl<B: Body> State<B> {
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower().saturating_add(here));
         let has_trailers = self.record.has_trailers() || stash.is_some_and(Frame::is_trailers);
-        if self.is_sized || !has_trailers {
-            if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(here)) {
-                hint.set_upper(upper);
-            }
+        let upper = rest.upper().filter(|_| self.is_sized || !has_trailers);
+        if let Some(upper) = upper.and_then(|upper| upper.checked_add(here)) {
+            hint.set_upper(upper);
         }
         hint
     }
@@ -217,6 +216,9 @@ pub(super) fn wake(waker: Option<Waker>) {
     }
 }
 
+/// What the original gives.
+type Read<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
+
 /// The original, while it is polled. Where it panics it has failed: nobody waits for it to come
 /// back.
 pub(super) struct Loan<'a, B> {
@@ -225,10 +227,7 @@ pub(super) struct Loan<'a, B> {
 }
 
 impl<B: Body> Loan<'_, B> {
-    pub(super) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Read<B>> {
         match &mut self.body {
             Some(body) => body.as_mut().poll_frame(cx),
             None => Poll::Ready(None),

@@ -1,0 +1,100 @@
+//! Calls that were refused on our side: they cost nothing, and do not go on for ever.
+
+use super::*;
+use tower_webhook::retry::Refusals;
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_waited_for_and_is_no_attempt() {
+    let script = [
+        Step::Refused(15),
+        Step::Status(500),
+        Step::Refused(15),
+        Step::Refused(15),
+        Step::Status(200),
+    ];
+    let peer = Peer::new(script);
+    let result = deliver(plain().attempts(2), &peer, get()).await;
+    assert_eq!(status(&result), 200);
+    assert_eq!(peer.attempts(), [1, 1, 2, 2, 2].map(Some));
+    let history = history(&result).unwrap();
+    assert_eq!((history.attempts(), history.refusals()), (2, 3));
+    assert!(
+        (46_000..=51_000).contains(&peer.times()[4]),
+        "{:?}",
+        peer.times()
+    );
+}
+
+/// A breaker inside the retries must not drain their budget.
+#[tokio::test(start_paused = true)]
+async fn refusals_take_nothing_from_the_budget() {
+    let budget = Budget::builder()
+        .share(0.0)
+        .floor(1)
+        .window(secs(1))
+        .build()
+        .unwrap();
+    let peer = Peer::new([
+        Step::Refused(2),
+        Step::Refused(2),
+        Step::Refused(2),
+        Step::Status(200),
+    ]);
+    let mut service = layer(plain().budget(budget.clone())).layer(peer.clone());
+    ready(&mut service).await;
+    let call = service.call(get());
+    assert_eq!(budget.balance(), 1);
+    assert_eq!(status(&call.await), 200);
+    assert_eq!(budget.balance(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_end() {
+    let start = Instant::now();
+    let peer = Peer::new([Step::Refused(0)]);
+    let result = deliver(plain(), &peer, get()).await;
+    assert_eq!(
+        (gave_up(&result), peer.calls()),
+        (Some(GaveUp::Refused), 11)
+    );
+    assert_eq!(start.elapsed(), secs(10));
+
+    for (refusals, calls) in [
+        (Refusals::GiveUp, 1),
+        (Refusals::Wait(0), 1),
+        (Refusals::Wait(2), 3),
+    ] {
+        let peer = Peer::new([Step::Refused(0)]);
+        let result = deliver(plain().refusals(refusals), &peer, get()).await;
+        assert_eq!(
+            (gave_up(&result), peer.calls()),
+            (Some(GaveUp::Refused), calls)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_opens_again_after_the_window_is_not_waited_for() {
+    let (peer, start) = (Peer::new([Step::Refused(60)]), Instant::now());
+    let result = deliver(plain().window(secs(30)), &peer, get()).await;
+    assert_eq!(
+        (gave_up(&result), start.elapsed()),
+        (Some(GaveUp::Refused), Duration::ZERO)
+    );
+    assert_eq!(
+        result.unwrap_err().to_string(),
+        "gave up after 0 attempts: it was not sent"
+    );
+}
+
+/// Also where the request was to be sent for the last time: it was not sent.
+#[tokio::test(start_paused = true)]
+async fn a_refused_last_attempt_is_made_later() {
+    let peer = Peer::new([
+        Step::Status(500),
+        Step::Status(500),
+        Step::Refused(5),
+        Step::Status(200),
+    ]);
+    assert_eq!(status(&deliver(plain(), &peer, get()).await), 200);
+}
