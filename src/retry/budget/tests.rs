@@ -110,6 +110,26 @@ fn clones_share_the_balance() {
 }
 
 #[test]
+fn threads_neither_lose_a_deposit_nor_take_one_twice() {
+    let budget = budget(1.0, 0, 86_400_000);
+    let four = |work: &(dyn Fn() -> u64 + Sync)| -> u64 {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        })
+    };
+    four(&|| {
+        (0..10_000).for_each(|_| budget.deposit());
+        0
+    });
+    assert_eq!(budget.balance(), 40_000);
+    assert_eq!(four(&|| take_all(&budget, Instant::now())), 40_000);
+}
+
+#[test]
 fn an_unlimited_budget_has_no_end() {
     let budget = Budget::unlimited();
     (0..1_000).for_each(|_| budget.withdraw().unwrap().spend());
