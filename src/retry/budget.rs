@@ -146,7 +146,7 @@ impl Budget {
             return Some(Permit { taken: None });
         };
         let tick = inner.tick(now);
-        inner.withdraw(tick).then(|| Permit {
+        inner.withdraw(tick).map(|tick| Permit {
             taken: Some((Arc::clone(inner), tick)),
         })
     }
@@ -205,17 +205,19 @@ impl Inner {
             .saturating_sub(withdrawn.saturating_mul(RETRY))
     }
 
-    fn withdraw(&self, tick: u64) -> bool {
+    /// Takes a retry out, and says in which slot that is written down.
+    fn withdraw(&self, tick: u64) -> Option<u64> {
         let mut withdrawals = self.withdrawals();
         if self.balance(tick, &withdrawals) < RETRY {
-            return false;
+            return None;
         }
         let slot = &mut withdrawals[index(tick)];
-        if slot.tick != tick {
+        // A thread that read the clock earlier adds to the slot that it finds.
+        if slot.tick < tick {
             *slot = Withdrawn { tick, retries: 0 };
         }
         slot.retries = slot.retries.saturating_add(1);
-        true
+        Some(slot.tick)
     }
 
     fn give_back(&self, tick: u64) {

@@ -181,8 +181,9 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// How long after the first attempt began another one may still end. Default: an hour. At most
-    /// 366 days.
+    /// How long after the first attempt began there may be others: none is begun that would have
+    /// less than [`min_attempt`](Self::min_attempt) left of it. One that is under way is not cut;
+    /// that is for a deadline or an attempt timeout. Default: an hour. At most 366 days.
     pub fn window(mut self, window: Duration) -> Self {
         self.settings.window = window;
         self

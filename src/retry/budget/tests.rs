@@ -99,6 +99,21 @@ fn an_unspent_permit_goes_back_to_the_slot_it_came_from() {
     assert_eq!(take_all(&budget, at(3_000)), 0);
 }
 
+/// It read the clock, was interrupted for more than a window, and comes back.
+#[test]
+fn a_thread_that_is_late_wipes_nothing_out() {
+    let budget = budget(1.0, 5, 1_000);
+    let at = |ms| origin(&budget) + Duration::from_millis(ms);
+    assert_eq!(take_all(&budget, at(1_000)), 5);
+    assert!(budget.withdraw_at(at(0)).is_none());
+    budget.deposit_at(at(1_000));
+    budget.deposit_at(at(0));
+    let late = budget.withdraw_at(at(0)).unwrap();
+    assert_eq!(take_all(&budget, at(1_000)), 1);
+    drop(late);
+    assert_eq!(take_all(&budget, at(1_000)), 1);
+}
+
 #[test]
 fn clones_share_the_balance() {
     let one = budget(1.0, 0, 10_000);
