@@ -64,7 +64,7 @@ pub enum Jitter {
     /// Draws the whole delay: `U(0, d)`. The default: the fewest calls where clients contend.
     #[default]
     Full,
-    /// None: for tests, and for callers that are spread already.
+    /// None, to hints neither: for tests, and for callers that are spread already.
     None,
     /// Adds up to a tenth: `d + U(0, d / 10)`.
     Plus10Percent,
@@ -204,9 +204,10 @@ pub(super) const fn part_of(whole: u64, random: u64) -> u64 {
     (((whole as u128 + 1) * random as u128) >> 64) as u64
 }
 
-/// Saturates after 584 years.
-pub(super) fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// Saturates after 584 years. In 64 bits all along: the budget does it for every delivery.
+pub(super) const fn nanos(duration: Duration) -> u64 {
+    let secs = duration.as_secs().saturating_mul(1_000_000_000);
+    secs.saturating_add(duration.subsec_nanos() as u64)
 }
 
 impl BackoffBuilder {

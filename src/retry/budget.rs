@@ -1,3 +1,4 @@
+use super::backoff::nanos;
 use crate::InvalidConfig;
 use std::{
     fmt,
@@ -56,7 +57,8 @@ struct Inner {
     share: u64,
     /// What the floor is worth in a whole window.
     reserve: u64,
-    slot: Duration,
+    /// How long a slot is, in nanoseconds; at least one.
+    slot: u64,
     origin: Instant,
     /// What each slot of time brought in: when it was, and how many first attempts. Added to
     /// without a lock, because every delivery does.
@@ -113,7 +115,7 @@ impl Budget {
         let inner = Inner {
             share,
             reserve: u64::from(floor).saturating_mul(micros),
-            slot: window / 10,
+            slot: nanos(window / 10).max(1),
             origin: Instant::now(),
             deposits: Default::default(),
             withdrawals: Mutex::default(),
@@ -144,7 +146,7 @@ impl Budget {
             return Some(Permit { taken: None });
         };
         let tick = inner.tick(now);
-        inner.withdraw(tick).then(|| Permit {
+        inner.withdraw(tick).map(|tick| Permit {
             taken: Some((Arc::clone(inner), tick)),
         })
     }
@@ -167,8 +169,7 @@ impl Default for Budget {
 impl Inner {
     /// The number of the slot that `now` is in.
     fn tick(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.origin).as_nanos();
-        u64::try_from(since / self.slot.as_nanos().max(1)).unwrap_or(u64::MAX) & packed::TICK
+        (nanos(now.saturating_duration_since(self.origin)) / self.slot) & packed::TICK
     }
 
     fn deposit(&self, tick: u64) {
@@ -204,17 +205,19 @@ impl Inner {
             .saturating_sub(withdrawn.saturating_mul(RETRY))
     }
 
-    fn withdraw(&self, tick: u64) -> bool {
+    /// Takes a retry out, and says in which slot that is written down.
+    fn withdraw(&self, tick: u64) -> Option<u64> {
         let mut withdrawals = self.withdrawals();
         if self.balance(tick, &withdrawals) < RETRY {
-            return false;
+            return None;
         }
         let slot = &mut withdrawals[index(tick)];
-        if slot.tick != tick {
+        // A thread that read the clock earlier adds to the slot that it finds.
+        if slot.tick < tick {
             *slot = Withdrawn { tick, retries: 0 };
         }
         slot.retries = slot.retries.saturating_add(1);
-        true
+        Some(slot.tick)
     }
 
     fn give_back(&self, tick: u64) {
@@ -261,7 +264,7 @@ mod packed {
     pub(super) const fn add(slot: u64, now: u64) -> u64 {
         // A thread that read the clock earlier adds to the slot that it finds.
         if tick(slot) < now {
-            return now << 28 | 1;
+            return (now << 28) | 1;
         }
         if count(slot) == COUNT { slot } else { slot + 1 }
     }

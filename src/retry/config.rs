@@ -14,8 +14,9 @@ const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// What is done about a peer that asks for a long wait.
 ///
 /// A hint that is within the limit is waited for, and a little longer: up to a tenth of it and at
-/// most 10 s, so that a thousand clients that were told "5 s" do not return at one instant. Never
-/// shorter, and never shorter than the own delay.
+/// most 10 s, so that a thousand clients that were told "5 s" do not return at one instant (with
+/// [`Jitter::None`](super::Jitter::None), nothing is added). Never shorter, and never shorter than
+/// the own delay.
 ///
 /// A hint that does not fit into what is left of the window or the deadline ends the delivery at
 /// once, whatever the limit: to ask sooner is not what the peer wants, and to wait is in vain.
@@ -58,8 +59,9 @@ pub enum Refusals {
     /// in a delivery, inside the window and the deadline. A hint that does not fit in there ends
     /// the delivery at once.
     ///
-    /// On top, because everything that an open circuit refused would otherwise come back at the
-    /// moment when it closes. The delay grows with each refusal of a delivery.
+    /// On top, and up to as long again as the delivery will have waited by then (at most the hint
+    /// limit), because everything that an open circuit refused would otherwise come back at the
+    /// moment when it closes. Ten waits reach over an outage of some minutes.
     Wait(u32),
 }
 
@@ -179,8 +181,9 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// How long after the first attempt began another one may still end. Default: an hour. At most
-    /// 366 days.
+    /// How long after the first attempt began there may be others: none is begun that would have
+    /// less than [`min_attempt`](Self::min_attempt) left of it. One that is under way is not cut;
+    /// that is for a deadline or an attempt timeout. Default: an hour. At most 366 days.
     pub fn window(mut self, window: Duration) -> Self {
         self.settings.window = window;
         self

@@ -1,5 +1,5 @@
 use super::{
-    HintLimit, Permit, Refusals,
+    HintLimit, Jitter, Permit, Refusals,
     backoff::{nanos, part_of},
     config::Settings,
 };
@@ -194,10 +194,14 @@ impl Course {
                 return Err(GaveUp::Refused);
             }
             // Added, not compared: all that a circuit refused in an outage would return at the
-            // moment it closes, and open it again. The longer it was open, the wider they spread.
+            // moment it closes. And spread over as long as each will have waited by then, or most
+            // of a long outage's deliveries would still come in the first second after it.
             let refusals = self.refusals.saturating_add(1);
             let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
-            return Ok((hint.saturating_add(own).min(room), own));
+            let waited = now.saturating_duration_since(self.started);
+            let most = waited.saturating_add(hint).min(settings.hint_limit.limit());
+            let spread = spread(settings, most, rng);
+            return Ok((hint.saturating_add(own.max(spread)).min(room), own));
         }
         let hint = match settings.hint_limit {
             _ if hint > room => return Err(GaveUp::HintTooLong),
@@ -207,11 +211,9 @@ impl Course {
         };
         let retry = self.attempt.number();
         let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
-        let spread = (hint / 10)
-            .min(MAX_HINT_SPREAD)
-            .min(room.saturating_sub(hint));
-        let spread = Duration::from_nanos(part_of(nanos(spread), rng.u64(..)));
-        let wait = own.max(hint + spread);
+        let most = (hint / 10).min(MAX_HINT_SPREAD);
+        let spread = spread(settings, most.min(room.saturating_sub(hint)), rng);
+        let wait = own.max(hint.saturating_add(spread));
         if wait > room {
             return Err(no_time);
         }
@@ -226,6 +228,14 @@ impl Course {
             Some(left) if left < window => (left, GaveUp::Deadline),
             _ => (window, GaveUp::Window),
         }
+    }
+}
+
+/// Up to `most`; nothing where no jitter is wanted.
+fn spread(settings: &Settings, most: Duration, rng: &mut fastrand::Rng) -> Duration {
+    match settings.backoff.jitter() {
+        Jitter::None => Duration::ZERO,
+        _ => Duration::from_nanos(part_of(nanos(most), rng.u64(..))),
     }
 }
 

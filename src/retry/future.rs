@@ -64,7 +64,8 @@ pub(super) struct Call<S, C, X: Exchange<Req>, Req> {
     exchange: X,
     config: RetryConfig,
     course: Course,
-    resume_at: Instant,
+    /// When the next attempt is due; `None` is at once.
+    resume_at: Option<Instant>,
     /// The error of the last attempt, if it was one: returned where no other can be made after all.
     error: Option<BoxError>,
 }
@@ -107,7 +108,6 @@ impl<S, C, X: Exchange<Req>, Req> Call<S, C, X, Req> {
         exchange: X,
         config: RetryConfig,
         course: Course,
-        now: Instant,
     ) -> Self {
         Self {
             again: again.map(|(inner, kept)| (inner, Some(kept))),
@@ -115,7 +115,7 @@ impl<S, C, X: Exchange<Req>, Req> Call<S, C, X, Req> {
             exchange,
             config,
             course,
-            resume_at: now,
+            resume_at: None,
             error: None,
         }
     }
@@ -169,14 +169,14 @@ where
                     outcome,
                     wait,
                 });
-                self.resume_at = now + wait;
+                self.resume_at = (!wait.is_zero()).then(|| now + wait);
                 match result {
                     Ok(res) => Ok(State::Discarding {
                         discard: self.exchange.discard(res),
                     }),
                     Err(error) => {
                         self.error = Some(error.into());
-                        Ok(self.wait(now))
+                        Ok(self.wait())
                     }
                 }
             }
@@ -205,12 +205,14 @@ where
         Poll::Ready(Ok(State::Calling { future }))
     }
 
-    fn wait(&self, now: Instant) -> State<S::Future, X::Discard> {
-        if self.resume_at <= now {
-            return State::Readying;
-        }
-        State::Sleeping {
-            timer: sleep_until(self.resume_at),
+    fn wait(&self) -> State<S::Future, X::Discard> {
+        match self.resume_at {
+            // A timer also where its time has passed meanwhile: it yields to other tasks now and
+            // then, which a service that fails at once does not.
+            Some(at) => State::Sleeping {
+                timer: sleep_until(at),
+            },
+            None => State::Readying,
         }
     }
 
@@ -253,7 +255,7 @@ where
                 }
                 (StateProj::Discarding { discard }, Some(call)) => {
                     ready!(discard.poll(cx));
-                    Ok(call.wait(Instant::now()))
+                    Ok(call.wait())
                 }
                 (StateProj::Sleeping { timer }, Some(_)) => {
                     ready!(timer.poll(cx));

@@ -44,7 +44,8 @@
 //!
 //! Five attempts are five times the load exactly when the peer can bear it least. With a budget an
 //! outage costs it a fifth more than it was offered, and the floor; with a breaker inside, next to
-//! nothing.
+//! nothing. What the breaker refused is delivered afterwards, spread over time: see
+//! [`Refusals::Wait`].
 //!
 //! <div>
 #![doc = include_str!("outage.svg")]

@@ -126,7 +126,7 @@ impl Schedule {
         &self.backoff
     }
 
-    /// How long after the first attempt began another one may still end.
+    /// How long after the first attempt began there may be others.
     pub const fn window(&self) -> Duration {
         self.window
     }
@@ -186,8 +186,8 @@ impl CognigyPolicy {
         self
     }
 
-    /// How long after the first attempt began another one may still end: from 1 s to a day.
-    /// Default: an hour.
+    /// How long after the first attempt began there may be others: from 1 s to a day. Default: an
+    /// hour.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self

@@ -65,7 +65,7 @@ where
             }
         };
         let (exchange, config) = (self.exchange.clone(), self.config.clone());
-        let call = Call::new(again, classifier, exchange, config, course, now);
+        let call = Call::new(again, classifier, exchange, config, course);
         ResponseFuture::called(future, call)
     }
 }

@@ -7,6 +7,7 @@
 mod cancel;
 mod delays;
 mod giving_up;
+mod hints;
 mod hooks;
 mod policy;
 mod refusals;

@@ -86,3 +86,14 @@ fn a_total_outage_is_not_made_worse_than_by_the_share_and_the_floor() {
     // With a breaker the peer hears next to nothing of it.
     assert!(during(Guard::BudgetAndBreaker) < offered / 100);
 }
+
+/// Three thousand deliveries wait for an open breaker. With the hint alone they would all be back in
+/// the second in which it closes.
+#[test]
+fn what_a_breaker_refused_comes_back_over_time() {
+    let calls = outage::simulate(Guard::BudgetAndBreaker, 7).unwrap();
+    let after: u32 = calls[40..].iter().sum();
+    assert!(after > 4_500, "what waited is delivered: {after}");
+    let most = calls.iter().max().unwrap();
+    assert!(*most < 8 * outage::RATE, "{calls:?}");
+}

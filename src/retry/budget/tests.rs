@@ -99,6 +99,21 @@ fn an_unspent_permit_goes_back_to_the_slot_it_came_from() {
     assert_eq!(take_all(&budget, at(3_000)), 0);
 }
 
+/// It read the clock, was interrupted for more than a window, and comes back.
+#[test]
+fn a_thread_that_is_late_wipes_nothing_out() {
+    let budget = budget(1.0, 5, 1_000);
+    let at = |ms| origin(&budget) + Duration::from_millis(ms);
+    assert_eq!(take_all(&budget, at(1_000)), 5);
+    assert!(budget.withdraw_at(at(0)).is_none());
+    budget.deposit_at(at(1_000));
+    budget.deposit_at(at(0));
+    let late = budget.withdraw_at(at(0)).unwrap();
+    assert_eq!(take_all(&budget, at(1_000)), 1);
+    drop(late);
+    assert_eq!(take_all(&budget, at(1_000)), 1);
+}
+
 #[test]
 fn clones_share_the_balance() {
     let one = budget(1.0, 0, 10_000);
@@ -107,6 +122,26 @@ fn clones_share_the_balance() {
     other.withdraw().unwrap().spend();
     assert!(one.withdraw().is_none());
     assert_eq!(one.balance(), 0);
+}
+
+#[test]
+fn threads_neither_lose_a_deposit_nor_take_one_twice() {
+    let budget = budget(1.0, 0, 86_400_000);
+    let four = |work: &(dyn Fn() -> u64 + Sync)| -> u64 {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(work)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .sum()
+        })
+    };
+    four(&|| {
+        (0..10_000).for_each(|_| budget.deposit());
+        0
+    });
+    assert_eq!(budget.balance(), 40_000);
+    assert_eq!(four(&|| take_all(&budget, Instant::now())), 40_000);
 }
 
 #[test]

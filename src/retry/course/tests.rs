@@ -155,7 +155,7 @@ fn a_hint_is_waited_for_cut_or_given_up_on_as_its_limit_says() {
 
 #[test]
 fn those_who_are_told_the_same_do_not_return_together() {
-    let config = plain().build().unwrap();
+    let config = RetryConfig::default();
     let mut waits: Vec<_> = (0..1_000)
         .map(|_| wait(&first(&config, None, Outcome::throttled(Some(secs(5))))))
         .collect();
@@ -166,6 +166,29 @@ fn those_who_are_told_the_same_do_not_return_together() {
             && waits[0] >= secs(5)
             && waits[waits.len() - 1] <= Duration::from_millis(5_500)
     );
+}
+
+/// What an open circuit refused does not come back all at once when it closes: a delivery that has
+/// waited a minute may wait another.
+#[test]
+fn a_refused_delivery_is_spread_over_as_long_as_it_has_waited() {
+    let config = RetryConfig::default();
+    let start = Instant::now();
+    let waits: Vec<_> = (0..1_000)
+        .map(|_| {
+            let mut course = Course::new(start, None);
+            let outcome = Outcome::refused(Some(secs(5)));
+            wait(&course.decide(&config.settings, outcome, start + secs(60), || true))
+        })
+        .collect();
+    assert!(waits.iter().all(|wait| (secs(5)..=secs(70)).contains(wait)));
+    let within = |from, to| {
+        waits
+            .iter()
+            .filter(|wait| (secs(from)..secs(to)).contains(wait))
+            .count()
+    };
+    assert!((400..600).contains(&within(5, 37)), "{}", within(5, 37));
 }
 
 /// A refusal is none of the attempts and costs no budget: a permit that was taken for the attempt
