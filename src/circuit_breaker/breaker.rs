@@ -63,7 +63,8 @@ impl Breaker {
         let kept = (0..=MAX_KEY_LEN).rev().find(boundary).unwrap_or(0);
         Arc::new(Self {
             gate: Gate::new(machine),
-            touched: AtomicBool::new(true),
+            // A key that is used once goes before those that are used again.
+            touched: AtomicBool::new(false),
             hash,
             key_len: key.len(),
             key: key[..kept].into(),
