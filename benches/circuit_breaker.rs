@@ -219,7 +219,7 @@ fn keyed(criterion: &mut Criterion) {
             breakers
                 .admit(fresh.next().unwrap())
                 .unwrap()
-                .settle(Outcome::success())
+                .settle(Outcome::success());
         });
     });
     group.finish();

@@ -251,3 +251,25 @@ fn evidence(outcome: Outcome) -> Evidence {
         (None, _) => Evidence::Neutral,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::circuit_breaker::BreakerConfig;
+
+    #[test]
+    fn keys_with_the_same_beginning_are_told_apart() {
+        let shared = Arc::new(Shared {
+            rules: BreakerConfig::default().rules,
+            epoch: Instant::now(),
+            listeners: Listeners::default(),
+        });
+        for key in ["a", &"a".repeat(256), &"a".repeat(300), &"é".repeat(200)] {
+            let breaker = Breaker::new(&shared, key, 0, BreakerMode::Auto);
+            assert!(breaker.key.len() <= MAX_KEY_LEN);
+            assert!(breaker.is_of(key));
+            assert!(!breaker.is_of(&format!("{key}a")));
+            assert!(!breaker.is_of(&key[..key.len() - key.chars().last().unwrap().len_utf8()]));
+        }
+    }
+}

@@ -252,7 +252,8 @@ impl BreakerConfigBuilder {
     /// How long a probe may take. Default: 30 seconds; at most a year.
     ///
     /// After that another takes its place, and its result comes too late: a peer that never answers
-    /// cannot hold the breaker half-open for ever. Longer than the timeout of the client below.
+    /// cannot hold the breaker half-open for ever. Longer than the timeout of the client below, and
+    /// than the streams that are judged at their end.
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;
         self

@@ -225,7 +225,17 @@ impl Machine {
             Evidence::Healthy => (false, None),
             Evidence::Failed { hint } | Evidence::Throttled { hint } => (true, hint),
         };
-        let slow = self.is_slow(rules, admission, world);
+        // Read once, and not at all for a call that is only counted.
+        let timed = failed
+            || admission.ticket != 0
+            || admission.started.is_some()
+            || self.window.needs_time();
+        let now = if timed {
+            self.clock(world)
+        } else {
+            self.latest
+        };
+        let slow = is_slow(rules, admission, now);
         if failed {
             self.totals.failures += 1;
             self.totals.throttled += u64::from(matches!(evidence, Evidence::Throttled { .. }));
@@ -235,7 +245,7 @@ impl Machine {
         self.totals.slow += u64::from(slow);
 
         if admission.ticket != 0 {
-            return self.settle_probe(rules, failed || slow, hint, world);
+            return self.settle_probe(rules, failed || slow, hint, now, world);
         }
         // Neither a step towards the limit nor one away from it: the peer answers, and has enough.
         match evidence {
@@ -243,11 +253,6 @@ impl Machine {
             _ if failed => self.consecutive = self.consecutive.saturating_add(1),
             _ => self.consecutive = 0,
         }
-        let now = if failed || slow || self.window.needs_time() {
-            self.clock(world)
-        } else {
-            self.latest
-        };
         self.window.record(now, failed, slow);
         if failed || slow {
             self.trouble = now;
@@ -265,19 +270,12 @@ impl Machine {
         Some(self.open(rules, hint, reason, world))
     }
 
-    fn is_slow(&mut self, rules: &Rules, admission: Admission, world: &impl World) -> bool {
-        let (Some(limit), Some(started)) = (rules.slow_call, admission.started) else {
-            return false;
-        };
-        let answered = admission.answered.unwrap_or_else(|| self.clock(world));
-        answered.since(started) > limit
-    }
-
     fn settle_probe(
         &mut self,
         rules: &Rules,
         failed: bool,
         hint: Option<u64>,
+        now: Tick,
         world: &impl World,
     ) -> Option<Change> {
         if failed {
@@ -289,7 +287,6 @@ impl Machine {
         if self.probes.successes < rules.probe_successes {
             return None;
         }
-        let now = self.clock(world);
         self.forget();
         Some(self.enter(State::Closed, TransitionReason::ProbesSucceeded, now))
     }
@@ -435,4 +432,11 @@ impl Machine {
             totals: self.totals,
         }
     }
+}
+
+fn is_slow(rules: &Rules, admission: Admission, now: Tick) -> bool {
+    let (Some(limit), Some(started)) = (rules.slow_call, admission.started) else {
+        return false;
+    };
+    admission.answered.unwrap_or(now).since(started) > limit
 }

@@ -101,6 +101,31 @@ async fn one_probe_that_fails_opens_it_again() {
     }
 }
 
+/// Neither its successes nor the places that its probes still hold.
+#[tokio::test(start_paused = true)]
+async fn nothing_of_a_round_is_left_to_the_next() {
+    let config = one_failure().probes(3).probe_successes(2);
+    let breakers = opened(config.open_growth(1.0).open_for(secs(1))).await;
+    advance(secs(1)).await;
+    let hung = [admit(&breakers), admit(&breakers)];
+    run(&breakers, "S").await;
+    run(&breakers, "F").await;
+    assert_eq!(state(&breakers), Open);
+
+    advance(secs(1)).await;
+    let probes: Vec<_> = (0..3).map(|_| admit(&breakers)).collect();
+    assert!(breakers.admit(KEY).is_err());
+    for late in hung {
+        late.settle(Outcome::success());
+    }
+    assert_eq!(see(&breakers).probes_in_flight, 3);
+    let mut probes = probes.into_iter();
+    probes.next().unwrap().settle(Outcome::success());
+    assert_eq!(state(&breakers), HalfOpen);
+    probes.next().unwrap().settle(Outcome::success());
+    assert_eq!(state(&breakers), Closed);
+}
+
 /// A slow probe is no sign of recovery where slow calls count.
 #[tokio::test(start_paused = true)]
 async fn a_slow_probe_fails() {
