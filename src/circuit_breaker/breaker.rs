@@ -2,11 +2,12 @@
 
 use super::{
     BreakerMode, BreakerSnapshot, CircuitOpen, Transition, TransitionReason,
+    call::{Admission, Change, Evidence},
     gate::Gate,
     listeners::Listeners,
     model::BreakerState,
     rules::{Rules, Tick, World, nanos},
-    state::{Admission, Change, Evidence, Machine},
+    state::Machine,
 };
 use crate::{
     outcome::{LocallyRefused, Outcome, OutcomeKind},

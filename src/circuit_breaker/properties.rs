@@ -2,9 +2,10 @@
 
 use super::{
     BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerState,
+    call::{Admission, Evidence},
     gate::Gate,
     rules::{Rules, Tick, WindowRule, World},
-    state::{Admission, Evidence, Machine},
+    state::Machine,
     window::{Counts, Window},
 };
 use proptest::{collection::vec, prelude::*};

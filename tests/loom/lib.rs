@@ -5,6 +5,8 @@
 #![cfg(test)]
 #![allow(dead_code, reason = "each model uses some of it")]
 
+#[path = "../../src/circuit_breaker/call.rs"]
+mod call;
 #[path = "../../src/circuit_breaker/gate.rs"]
 mod gate;
 #[path = "../../src/circuit_breaker/model.rs"]
@@ -26,11 +28,12 @@ mod sync {
     pub(super) use std::sync::PoisonError;
 }
 
+use call::{Admission, Evidence};
 use gate::Gate;
 use loom::{sync::Arc, thread};
 use model::{BreakerMode, BreakerState, Totals};
 use rules::{Rules, Tick, WindowRule, World};
-use state::{Admission, Evidence, Machine};
+use state::Machine;
 
 const FAILED: Evidence = Evidence::Failed { hint: None };
 
