@@ -496,3 +496,95 @@ mod retry {
         assert_eq!(count_boxed(&mut service, req), 0);
     }
 }
+
+#[cfg(feature = "circuit-breaker")]
+mod circuit_breaker {
+    use super::*;
+    use std::time::Duration;
+    use tower_webhook::{
+        BoxError, CircuitBreakerLayer,
+        circuit_breaker::{BreakerConfig, BreakerConfigBuilder},
+        key::NoKey,
+        outcome::Outcome,
+    };
+
+    /// Calls a service whose future is ready at once; says what that allocated.
+    fn call<S>(service: &mut S, uri: &str) -> (u64, Result<S::Response, BoxError>)
+    where
+        S: Service<Request<()>, Error = BoxError>,
+    {
+        let req = Request::post(uri).body(()).unwrap();
+        allocations(|| {
+            let future = pin!(service.call(req));
+            match future.poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => result,
+                Poll::Pending => panic!("the future waits"),
+            }
+        })
+    }
+
+    fn configs() -> [BreakerConfigBuilder; 4] {
+        [
+            BreakerConfig::builder(),
+            BreakerConfig::builder().cognigy(),
+            BreakerConfig::builder().window_time(Duration::from_secs(10)),
+            BreakerConfig::builder().slow_call(Duration::from_secs(10)),
+        ]
+    }
+
+    #[test]
+    fn a_closed_breaker() {
+        for config in configs() {
+            let layer = CircuitBreakerLayer::new(config.build().unwrap());
+            let mut one = layer.clone().key(NoKey).layer(Bare);
+            let mut keyed = layer.layer(Bare);
+            for n in 0..300 {
+                assert_eq!(call(&mut one, "http://peer.test/").0, 0);
+                let (allocated, result) =
+                    call(&mut keyed, &format!("http://peer-{}.test/", n % 10));
+                assert!(result.is_ok());
+                assert!(n < 10 || allocated == 0, "a known key, {allocated}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_probe_and_its_success() {
+        let config = BreakerConfig::builder().open_for(Duration::from_nanos(1));
+        let layer = CircuitBreakerLayer::new(config.build().unwrap()).key(NoKey);
+        let mut service = layer.layer(Bare);
+        let breakers = layer.breakers();
+        for round in 0..3 {
+            for _ in 0..5 {
+                breakers.admit("").unwrap().settle(Outcome::transient());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+            // The list of leases, once.
+            assert_eq!(call(&mut service, "/").0, u64::from(round == 0));
+        }
+        assert_eq!(breakers.totals().trips, 3);
+    }
+
+    #[test]
+    fn a_refusal_is_one_boxed_error() {
+        let layer = CircuitBreakerLayer::new(BreakerConfig::cognigy());
+        let breakers = layer.breakers().clone();
+        breakers.of("peer.test").unwrap().force_open();
+        let (allocated, result) = call(&mut layer.layer(Bare), "http://peer.test/");
+        assert!(result.is_err());
+        assert_eq!(allocated, 1);
+    }
+
+    #[test]
+    fn a_new_key() {
+        let layer =
+            CircuitBreakerLayer::new(BreakerConfig::builder().max_keys(64).build().unwrap());
+        let mut service = layer.layer(Bare);
+        for n in 0..10_000 {
+            let (_, result) = call(&mut service, &format!("http://warm-{n}.test/"));
+            assert!(result.is_ok());
+        }
+        // The key's text, the breaker, and the ring of its window.
+        assert_eq!(call(&mut service, "http://new.test/").0, 3);
+    }
+}

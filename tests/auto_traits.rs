@@ -258,3 +258,33 @@ fn of_the_facade_recorder() {
     cloned::<FacadeRecorderBuilder>();
     cloned::<FacadeSeries>();
 }
+
+#[cfg(feature = "circuit-breaker")]
+#[test]
+fn of_the_circuit_breaker() {
+    use tower_webhook::{
+        CircuitBreakerLayer,
+        circuit_breaker::{
+            BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerSnapshot, BreakerState,
+            Breakers, CircuitBreaker, CircuitOpen, KeyBreaker, Permit, ResponseFuture, Totals,
+            Transition, TransitionReason,
+        },
+    };
+    cloned::<CircuitBreakerLayer>();
+    cloned::<CircuitBreaker<Inner>>();
+    cloned::<BreakerConfig>();
+    cloned::<BreakerConfigBuilder>();
+    cloned::<BreakerMode>();
+    cloned::<BreakerSnapshot>();
+    cloned::<BreakerState>();
+    cloned::<Breakers>();
+    cloned::<CircuitOpen>();
+    cloned::<KeyBreaker>();
+    cloned::<Totals>();
+    cloned::<Transition>();
+    cloned::<TransitionReason>();
+    shared::<Permit>();
+    unpinned::<Permit>();
+    sent::<ResponseFuture<std::future::Ready<()>, ()>>();
+    unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
+}

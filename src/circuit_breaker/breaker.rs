@@ -2,11 +2,12 @@
 
 use super::{
     BreakerMode, BreakerSnapshot, CircuitOpen, Transition, TransitionReason,
+    call::{Admission, Change, Evidence},
     gate::Gate,
     listeners::Listeners,
     model::BreakerState,
     rules::{Rules, Tick, World, nanos},
-    state::{Admission, Change, Evidence, Machine},
+    state::Machine,
 };
 use crate::{
     outcome::{LocallyRefused, Outcome, OutcomeKind},
@@ -63,7 +64,8 @@ impl Breaker {
         let kept = (0..=MAX_KEY_LEN).rev().find(boundary).unwrap_or(0);
         Arc::new(Self {
             gate: Gate::new(machine),
-            touched: AtomicBool::new(true),
+            // A key that is used once goes before those that are used again.
+            touched: AtomicBool::new(false),
             hash,
             key_len: key.len(),
             key: key[..kept].into(),
@@ -248,5 +250,27 @@ fn evidence(outcome: Outcome) -> Evidence {
         (Some(false), _) => Evidence::Failed { hint },
         (Some(true), _) => Evidence::Healthy,
         (None, _) => Evidence::Neutral,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::circuit_breaker::BreakerConfig;
+
+    #[test]
+    fn keys_with_the_same_beginning_are_told_apart() {
+        let shared = Arc::new(Shared {
+            rules: BreakerConfig::default().rules,
+            epoch: Instant::now(),
+            listeners: Listeners::default(),
+        });
+        for key in ["a", &"a".repeat(256), &"a".repeat(300), &"é".repeat(200)] {
+            let breaker = Breaker::new(&shared, key, 0, BreakerMode::Auto);
+            assert!(breaker.key.len() <= MAX_KEY_LEN);
+            assert!(breaker.is_of(key));
+            assert!(!breaker.is_of(&format!("{key}a")));
+            assert!(!breaker.is_of(&key[..key.len() - key.chars().last().unwrap().len_utf8()]));
+        }
     }
 }

@@ -1,4 +1,7 @@
-use super::rules::{Rules, WindowRule, nanos};
+use super::{
+    check::{count, invalid, part, span},
+    rules::{Rules, WindowRule, nanos},
+};
 use crate::InvalidConfig;
 use std::time::Duration;
 
@@ -55,9 +58,6 @@ enum Span {
 const MAX_CALLS: u32 = 1 << 16;
 const MAX_BUCKETS: u32 = 3_600;
 const MAX_PROBES: u32 = 1_000;
-/// Beyond it, nothing in here means anything.
-const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3_600);
-
 impl BreakerConfig {
     /// The defaults above, to be changed.
     pub const fn builder() -> BreakerConfigBuilder {
@@ -252,7 +252,8 @@ impl BreakerConfigBuilder {
     /// How long a probe may take. Default: 30 seconds; at most a year.
     ///
     /// After that another takes its place, and its result comes too late: a peer that never answers
-    /// cannot hold the breaker half-open for ever. Longer than the timeout of the client below.
+    /// cannot hold the breaker half-open for ever. Longer than the timeout of the client below, and
+    /// than the streams that are judged at their end.
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;
         self
@@ -365,42 +366,6 @@ impl BreakerConfigBuilder {
             max_keys: self.max_keys,
         }
     }
-}
-
-fn invalid<T>(setting: &'static str, problem: &'static str) -> Result<T, InvalidConfig> {
-    Err(InvalidConfig::new(setting, problem))
-}
-
-fn part(setting: &'static str, rate: Option<f64>) -> Result<(), InvalidConfig> {
-    match rate {
-        Some(rate) if !(rate > 0.0 && rate <= 1.0) => {
-            invalid(setting, "must be a number above 0, and at most 1")
-        }
-        _ => Ok(()),
-    }
-}
-
-fn span(setting: &'static str, time: Duration) -> Result<(), InvalidConfig> {
-    if time.is_zero() {
-        return invalid(setting, "must be longer than zero");
-    }
-    if time > MAX_TIME {
-        return invalid(setting, "must not be longer than a year");
-    }
-    Ok(())
-}
-
-fn count(setting: &'static str, count: u32, max: u32) -> Result<(), InvalidConfig> {
-    if count == 0 {
-        return invalid(setting, "must be at least 1");
-    }
-    if count > max {
-        return Err(InvalidConfig::new(
-            setting,
-            format!("must not be more than {max}"),
-        ));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

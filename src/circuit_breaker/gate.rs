@@ -2,9 +2,10 @@
 //! the lock.
 
 use super::{
+    call::{Admission, Change, Evidence, Refusal},
     model::BreakerMode,
     rules::{Rules, World},
-    state::{Admission, Change, Evidence, Machine, Refusal},
+    state::Machine,
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
 };
 

@@ -77,6 +77,8 @@
 //! ```
 
 mod breaker;
+mod call;
+mod check;
 mod config;
 mod error;
 mod future;

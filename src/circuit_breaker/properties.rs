@@ -1,9 +1,11 @@
 //! The machine under any order of events, and the windows beside a log of every call.
 
 use super::{
-    BreakerConfig, BreakerMode, BreakerState,
+    BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerState,
+    call::{Admission, Evidence},
+    gate::Gate,
     rules::{Rules, Tick, WindowRule, World},
-    state::{Admission, Evidence, Machine},
+    state::Machine,
     window::{Counts, Window},
 };
 use proptest::{collection::vec, prelude::*};
@@ -323,4 +325,59 @@ fn the_jitter_is_there_at_the_cap_and_for_every_instance() {
         [60, 48],
         "beyond the cap there is nothing to wait for"
     );
+}
+
+#[test]
+fn a_clock_that_goes_back_stands_still() {
+    let rules = BreakerConfig::cognigy().rules;
+    let world = Test {
+        now: Cell::new(100 * SECOND),
+        random: Cell::new(0.0),
+    };
+    let mut machine = Machine::new(&rules, BreakerMode::Auto, world.now());
+    for _ in 0..3 {
+        let (admitted, _) = machine.admit(&rules, &world);
+        let failed = Evidence::Failed { hint: None };
+        machine.settle(&rules, admitted.unwrap(), failed, &world);
+    }
+    let mut wait = |seconds: u64| {
+        world.now.set(seconds * SECOND);
+        let refused = machine.admit(&rules, &world).0.unwrap_err();
+        refused.retry_after / SECOND
+    };
+    assert_eq!([wait(110), wait(50), wait(0), wait(111)], [5, 5, 5, 4]);
+    assert_eq!(machine.view(Tick(0)).left, Some(4 * SECOND));
+}
+
+#[test]
+fn the_clock_is_read_at_most_twice_a_call_and_not_where_it_says_nothing() {
+    struct Counting(Cell<u32>);
+    impl World for Counting {
+        fn now(&self) -> Tick {
+            self.0.set(self.0.get() + 1);
+            Tick(0)
+        }
+
+        fn random(&self) -> f64 {
+            unreachable!("nothing opens")
+        }
+    }
+    let reads = |config: BreakerConfigBuilder, evidence| {
+        let rules = config.build().unwrap().rules;
+        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
+        let world = Counting(Cell::new(0));
+        let (admitted, _) = gate.admit(&rules, &world);
+        gate.settle(&rules, admitted.unwrap(), evidence, &world);
+        world.0.get()
+    };
+    let base = BreakerConfig::builder;
+    let second = Duration::from_secs(1);
+    let failed = Evidence::Failed { hint: None };
+    assert_eq!(reads(base(), Evidence::Healthy), 0);
+    assert_eq!(reads(base().cognigy(), Evidence::Healthy), 0);
+    assert_eq!(reads(base(), failed), 1);
+    assert_eq!(reads(base().window_time(second), Evidence::Healthy), 1);
+    let everything = base().window_time(second).slow_call(second);
+    assert_eq!(reads(everything.clone(), Evidence::Healthy), 2);
+    assert_eq!(reads(everything, failed), 2);
 }

@@ -4,6 +4,7 @@
 //! in: what an earlier one has to say comes too late.
 
 use super::{
+    call::{Admission, Change, Evidence, Refusal},
     model::{BreakerMode, BreakerState, Totals, TransitionReason},
     probes::Probes,
     rules::{Rules, Tick, World},
@@ -13,47 +14,6 @@ use super::{
 /// How long a call is told to wait that found every probe's place taken: probes end when they end,
 /// so this is only a bound for how often it is asked.
 const PROBE_WAIT: u64 = 1_000_000_000;
-
-/// A call that may go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Admission {
-    pub(super) generation: u64,
-    /// Zero for a call that is no probe.
-    pub(super) ticket: u32,
-    /// Read only where calls can be slow.
-    pub(super) started: Option<Tick>,
-    /// When the answer came, where the verdict comes later.
-    pub(super) answered: Option<Tick>,
-}
-
-/// A call that may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) state: BreakerState,
-    pub(super) retry_after: u64,
-}
-
-/// What a call says about the peer. A hint is when the peer wants to be asked again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Evidence {
-    Cancelled,
-    Failed { hint: Option<u64> },
-    Healthy,
-    Neutral,
-    Throttled { hint: Option<u64> },
-}
-
-/// From one state to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) from: BreakerState,
-    pub(super) to: BreakerState,
-    pub(super) reason: TransitionReason,
-    pub(super) at: Tick,
-    /// The generation that begins.
-    pub(super) generation: u64,
-    pub(super) open_for: Option<u64>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -225,7 +185,17 @@ impl Machine {
             Evidence::Healthy => (false, None),
             Evidence::Failed { hint } | Evidence::Throttled { hint } => (true, hint),
         };
-        let slow = self.is_slow(rules, admission, world);
+        // Read once, and not at all for a call that is only counted.
+        let timed = failed
+            || admission.ticket != 0
+            || admission.started.is_some()
+            || self.window.needs_time();
+        let now = if timed {
+            self.clock(world)
+        } else {
+            self.latest
+        };
+        let slow = is_slow(rules, admission, now);
         if failed {
             self.totals.failures += 1;
             self.totals.throttled += u64::from(matches!(evidence, Evidence::Throttled { .. }));
@@ -235,7 +205,7 @@ impl Machine {
         self.totals.slow += u64::from(slow);
 
         if admission.ticket != 0 {
-            return self.settle_probe(rules, failed || slow, hint, world);
+            return self.settle_probe(rules, failed || slow, hint, now, world);
         }
         // Neither a step towards the limit nor one away from it: the peer answers, and has enough.
         match evidence {
@@ -243,11 +213,6 @@ impl Machine {
             _ if failed => self.consecutive = self.consecutive.saturating_add(1),
             _ => self.consecutive = 0,
         }
-        let now = if failed || slow || self.window.needs_time() {
-            self.clock(world)
-        } else {
-            self.latest
-        };
         self.window.record(now, failed, slow);
         if failed || slow {
             self.trouble = now;
@@ -265,19 +230,12 @@ impl Machine {
         Some(self.open(rules, hint, reason, world))
     }
 
-    fn is_slow(&mut self, rules: &Rules, admission: Admission, world: &impl World) -> bool {
-        let (Some(limit), Some(started)) = (rules.slow_call, admission.started) else {
-            return false;
-        };
-        let answered = admission.answered.unwrap_or_else(|| self.clock(world));
-        answered.since(started) > limit
-    }
-
     fn settle_probe(
         &mut self,
         rules: &Rules,
         failed: bool,
         hint: Option<u64>,
+        now: Tick,
         world: &impl World,
     ) -> Option<Change> {
         if failed {
@@ -289,7 +247,6 @@ impl Machine {
         if self.probes.successes < rules.probe_successes {
             return None;
         }
-        let now = self.clock(world);
         self.forget();
         Some(self.enter(State::Closed, TransitionReason::ProbesSucceeded, now))
     }
@@ -435,4 +392,11 @@ impl Machine {
             totals: self.totals,
         }
     }
+}
+
+fn is_slow(rules: &Rules, admission: Admission, now: Tick) -> bool {
+    let (Some(limit), Some(started)) = (rules.slow_call, admission.started) else {
+        return false;
+    };
+    admission.answered.unwrap_or(now).since(started) > limit
 }

@@ -1,0 +1,234 @@
+//! What a circuit breaker adds to a call, beside the bare service and the breakers of others in the
+//! same run; and what a hundred thousand keys cost.
+//!
+//! Run: `cargo bench --bench circuit_breaker`
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use criterion::{Criterion, measurement::WallTime};
+use failsafe::{backoff, failure_policy, futures::CircuitBreaker as _};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::pin,
+    sync::Mutex,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tokio::runtime;
+use tower::{Layer, Service};
+use tower_webhook::{
+    BoxError, CircuitBreakerLayer,
+    circuit_breaker::{BreakerConfig, BreakerConfigBuilder},
+    key::{NoKey, key_fn},
+    outcome::{Outcome, classify_fn},
+};
+
+/// Answers at once, without an allocation.
+#[derive(Clone, Copy)]
+struct Bare;
+
+impl Service<&'static str> for Bare {
+    type Response = usize;
+    type Error = BoxError;
+    type Future = Ready<Result<usize, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: &'static str) -> Self::Future {
+        ready(Ok(black_box(req).len()))
+    }
+}
+
+/// Polls a future that is ready at once: a runtime would be most of what is measured.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn judge(result: Result<&usize, &BoxError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::success(),
+        Err(error) => Outcome::of_error(&**error),
+    }
+}
+
+fn config(builder: BreakerConfigBuilder) -> BreakerConfig {
+    builder.build().unwrap()
+}
+
+const REQUEST: &str = "peer.test";
+
+type Group<'a> = criterion::BenchmarkGroup<'a, WallTime>;
+
+/// The readiness of a service is part of every call.
+fn call<S>(group: &mut Group<'_>, name: &str, mut service: S)
+where
+    S: Service<&'static str>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            assert!(service.poll_ready(&mut cx).is_ready());
+            now(service.call(black_box(REQUEST))).is_ok()
+        });
+    });
+}
+
+fn closed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("closed");
+    call(&mut group, "bare", Bare);
+    let base = BreakerConfig::builder;
+    let ours = |builder| {
+        let layer = CircuitBreakerLayer::new(config(builder)).key(NoKey);
+        layer.classifier(classify_fn(judge)).layer(Bare)
+    };
+    call(&mut group, "ours", ours(base()));
+    call(&mut group, "ours_cognigy", ours(base().cognigy()));
+    call(
+        &mut group,
+        "ours_time_window",
+        ours(base().window_time(Duration::from_secs(10))),
+    );
+    call(
+        &mut group,
+        "ours_slow_calls",
+        ours(base().slow_call(Duration::from_secs(10))),
+    );
+
+    let breaker = recloser::AsyncRecloser::from(recloser::Recloser::default());
+    group.bench_function("recloser", |bencher| {
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+    });
+    let breaker = failsafe::Config::new().build();
+    group.bench_function("failsafe", |bencher| {
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+    });
+    let wait = backoff::constant(Duration::from_secs(10));
+    let policy = failure_policy::consecutive_failures(3, wait);
+    let breaker = failsafe::Config::new().failure_policy(policy).build();
+    group.bench_function("failsafe_consecutive", |bencher| {
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+    });
+    let layer = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
+    call(
+        &mut group,
+        "tower_resilience",
+        layer.build().unwrap().layer(Bare),
+    );
+    group.finish();
+}
+
+fn open(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("open");
+    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).key(NoKey);
+    layer.breakers().find("").unwrap().force_open();
+    let layer = layer.classifier(classify_fn(judge));
+    call(&mut group, "ours_forced", layer.layer(Bare));
+
+    let long = Duration::from_secs(86_400);
+    let builder = BreakerConfig::builder().consecutive_failures(1);
+    let layer = CircuitBreakerLayer::new(config(builder.open_for(long).max_open_for(long)));
+    let layer = layer.key(NoKey).classifier(classify_fn(judge));
+    layer
+        .breakers()
+        .admit("")
+        .unwrap()
+        .settle(Outcome::transient());
+    call(&mut group, "ours", layer.layer(Bare));
+
+    let breaker = recloser::Recloser::custom()
+        .closed_len(1)
+        .open_wait(long)
+        .build();
+    for _ in 0..2 {
+        assert!(breaker.call(|| Err::<(), ()>(())).is_err());
+    }
+    let breaker = recloser::AsyncRecloser::from(breaker);
+    group.bench_function("recloser", |bencher| {
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_err());
+    });
+    let builder = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
+    let (layer, handle) = builder.build_with_handle().unwrap();
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(handle.force_open());
+    call(&mut group, "tower_resilience_forced", layer.layer(Bare));
+    group.finish();
+}
+
+/// Keys that outlive everything, so that a request need not own its own.
+fn keys(count: usize) -> Vec<&'static str> {
+    let keys = (0..count).map(|n| &*format!("endpoint-{n}.customers.test").leak());
+    keys.collect()
+}
+
+fn keyed(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("keyed");
+    for count in [1, 1_000, 100_000] {
+        let keys = keys(count);
+        // All of them, and never the neighbour of the last one.
+        let mut at = 0;
+        let mut next = || {
+            at = (at + 61_803) % count;
+            keys[at]
+        };
+        let mut bare = Bare;
+        group.bench_function(format!("bare/{count}"), |bencher| {
+            bencher.iter(|| now(bare.call(next())).is_ok());
+        });
+        // What no registry can go below: one look into one map under one lock.
+        let map: HashMap<&str, u64> = keys.iter().map(|key| (*key, 0)).collect();
+        let map = Mutex::new(map);
+        group.bench_function(format!("locked_map/{count}"), |bencher| {
+            bencher.iter(|| {
+                if let Some(calls) = map.lock().unwrap().get_mut(next()) {
+                    *calls += 1;
+                }
+            });
+        });
+        let builder = BreakerConfig::builder().max_keys(100_000);
+        let layer = CircuitBreakerLayer::new(config(builder)).classifier(classify_fn(judge));
+        let layer = layer.key(key_fn(|key: &&'static str| Cow::Borrowed(*key)));
+        let mut service = layer.layer(Bare);
+        for key in &keys {
+            now(service.call(key)).unwrap();
+        }
+        group.bench_function(format!("ours/{count}"), |bencher| {
+            bencher.iter(|| now(service.call(next())).is_ok());
+        });
+        assert_eq!(
+            (layer.breakers().len(), layer.breakers().unguarded()),
+            (count, 0)
+        );
+    }
+
+    // Every call with a key that was never seen, in a map that is full.
+    let builder = BreakerConfig::builder().max_keys(1_000);
+    let layer = CircuitBreakerLayer::new(config(builder));
+    let breakers = layer.breakers();
+    let keys = keys(300_000);
+    let mut fresh = keys.iter().cycle();
+    group.bench_function("ours/new_key_in_a_full_map", |bencher| {
+        bencher.iter(|| {
+            breakers
+                .admit(fresh.next().unwrap())
+                .unwrap()
+                .settle(Outcome::success());
+        });
+    });
+    group.finish();
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    closed(&mut criterion);
+    open(&mut criterion);
+    keyed(&mut criterion);
+    criterion.final_summary();
+}

@@ -1,0 +1,99 @@
+//! How the gateway is: its store, the breakers of its targets, and what its deliveries came to.
+
+use crate::{app::App, events::EventsError};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tower_webhook::{circuit_breaker::BreakerSnapshot, metrics::LevelSnapshot};
+
+/// How long the store may take to say that it is well.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// From this many failed deliveries on, health says `degraded`.
+const DEGRADED_AT: u64 = 10;
+
+/// Deliveries that failed count as dead letters: they wait for somebody.
+pub async fn health(State(app): State<Arc<App>>) -> Response {
+    let failed = tokio::time::timeout(PATIENCE, app.events.failed()).await;
+    let failed = failed.unwrap_or(Err(EventsError::Full));
+    let mut breakers = app.deliverer.breakers.snapshots();
+    breakers.sort_by(|a, b| a.key.cmp(&b.key));
+    let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
+
+    let (code, status) = match &failed {
+        Ok(failed) if *failed < DEGRADED_AT && all_closed => (StatusCode::OK, "healthy"),
+        Ok(_) => (StatusCode::OK, "degraded"),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    };
+    let seen = app.deliverer.metrics.snapshot();
+    let attempts = seen.attempts();
+    let timestamp = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs_f64();
+    let health = json!({
+        "status": status,
+        "metrics": {
+            "total_requests": attempts.total(),
+            "success_rate": rate(attempts),
+            "avg_latency_ms": millis(attempts.latency().mean()),
+            "dead_letter_size": failed.unwrap_or_default(),
+            "retries": seen.retries(),
+            "attempts": level(attempts),
+            "deliveries": level(seen.deliveries()),
+        },
+        "breakers": breakers.iter().map(breaker).collect::<Vec<_>>(),
+        "timestamp": timestamp,
+    });
+    (code, Json(health)).into_response()
+}
+
+fn level(level: &LevelSnapshot) -> Value {
+    let outcomes: serde_json::Map<_, _> = level
+        .counts()
+        .filter(|(_, count)| *count > 0)
+        .map(|(kind, count)| (kind.to_string(), count.into()))
+        .collect();
+    let latency = level.latency();
+    json!({
+        "total": level.total(),
+        "in_flight": level.in_flight(),
+        "success_rate": rate(level),
+        "outcomes": outcomes,
+        "avg_latency_ms": millis(latency.mean()),
+        "p50_latency_ms": millis(latency.p50()),
+        "p99_latency_ms": millis(latency.p99()),
+    })
+}
+
+fn breaker(breaker: &BreakerSnapshot) -> Value {
+    json!({
+        "key": &*breaker.key,
+        "state": breaker.state.as_str(),
+        "retry_after_ms": breaker.time_left.map(whole_millis),
+        "consecutive_failures": breaker.consecutive_failures,
+        "trips": breaker.totals.trips,
+    })
+}
+
+/// A fraction with four digits, zero before anything was counted.
+fn rate(level: &LevelSnapshot) -> f64 {
+    (level.success_rate().unwrap_or_default() * 1e4).round() / 1e4
+}
+
+/// With two digits, zero before anything was measured.
+fn millis(latency: Option<Duration>) -> f64 {
+    (latency.unwrap_or_default().as_secs_f64() * 1e5).round() / 1e2
+}
+
+fn whole_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
