@@ -94,6 +94,9 @@ mod rate_limit;
 mod repeat;
 mod rules;
 mod structured;
+#[cfg(feature = "hyper-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper-util")))]
+pub mod transport;
 
 pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, classify_fn},

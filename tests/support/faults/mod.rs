@@ -19,6 +19,7 @@ mod http2;
 mod step;
 mod tls;
 
+#[allow(unused_imports, reason = "each test file uses some of it")]
 pub use self::{
     step::{How, Point, Step, answer, close, go_away, grpc, grpc_late, reset, stall},
     tls::{Certificate, client_config},
