@@ -9,7 +9,7 @@ mod faults;
 #[path = "transport_errors/clients.rs"]
 mod clients;
 
-use clients::{CLIENTS, Kind, Talk, https, judged, plain};
+use clients::{CLIENTS, Https, Kind, Talk, https, judged, plain};
 use faults::{Certificate, Faults, How, Point, Script, answer, close, go_away, reset, stall};
 use h2::Reason;
 use std::time::Duration;
@@ -92,7 +92,7 @@ async fn a_peer_that_is_down_or_has_no_address_was_not_reached() {
 async fn a_handshake_that_fails_left_nothing_with_the_peer() {
     for certificate in [Certificate::WrongName, Certificate::Expired] {
         let server = Faults::http2().tls(certificate).start();
-        for client in https(Some(server.authority())) {
+        for client in https(Some(&server.authority())) {
             let (outcome, said) = client.judged(&server.url("/")).await;
             assert_eq!(outcome.kind(), Unreached, "{certificate:?}: {said}");
         }
@@ -108,7 +108,7 @@ async fn a_handshake_that_fails_left_nothing_with_the_peer() {
             .tls(Certificate::Good)
             .otherwise(step)
             .start();
-        for client in https(Some(server.authority())) {
+        for client in https(Some(&server.authority())) {
             let (outcome, said) = client.judged(&server.url("/")).await;
             assert_eq!(outcome.kind(), Unreached, "cut: {said}");
         }
@@ -135,9 +135,9 @@ async fn a_timeout_of_the_clients_own_is_transient_and_one_of_its_connector_is_n
         .tls(Certificate::Good)
         .otherwise(stall(Point::Accept))
         .start();
-    for client in https(Some(server.authority()))
+    for client in https(Some(&server.authority()))
         .into_iter()
-        .filter(|client| client.has_connect_timeout())
+        .filter(Https::has_connect_timeout)
     {
         let (outcome, said) = client.judged(&server.url("/")).await;
         assert_eq!(outcome.kind(), Unreached, "connect timeout: {said}");
@@ -165,4 +165,49 @@ async fn a_body_of_our_own_that_fails_is_not_the_peers_fault() {
         assert_eq!(outcome.kind(), Unsendable, "{talk:?}: {said}");
         assert_eq!(outcome.peer_is_healthy(), None);
     }
+}
+
+#[tokio::test]
+async fn reqwest_says_what_a_status_and_a_redirect_were() {
+    use tower_webhook::outcome::{Outcome, transport};
+    let server = Faults::http1()
+        .then(answer(503))
+        .otherwise(answer(302).header("location", "/"))
+        .start();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let res = client.get(server.url("/")).send().await.unwrap();
+    let outcome = transport::reqwest(&res.error_for_status().unwrap_err());
+    assert_eq!(outcome, Some(Outcome::throttled(None).with_code(503)));
+    let error = client.get(server.url("/")).send().await.unwrap_err();
+    assert_eq!(transport::reqwest(&error), Some(Outcome::permanent()));
+}
+
+#[test]
+fn a_request_that_a_connection_has_no_more_use_for_was_never_written() {
+    use tower_webhook::outcome::{Outcome, transport};
+    let server = Faults::http2()
+        .then(go_away())
+        .otherwise(stall(Point::Answer))
+        .start();
+    let (here, there) = (plain::runtime(), plain::runtime());
+    here.block_on(async {
+        let mut sender = there.connect(&server.url("/")).await;
+        assert!(sender.send_request(plain::get()).await.is_err());
+        while !sender.is_closed() {
+            tokio::task::yield_now().await;
+        }
+        let error = sender.send_request(plain::get()).await.unwrap_err();
+        assert!(error.is_canceled(), "{error:?}");
+        assert_eq!(transport::hyper_util(&error), Some(Outcome::unreached()));
+        assert_eq!(transport::tonic(&error), Some(Outcome::unreached()));
+
+        // The end of a runtime is no fault of the request, and the peer has it.
+        let mut sender = there.connect(&server.url("/")).await;
+        let call = tokio::spawn(sender.send_request(plain::get()));
+        server.seen(2).await;
+        there.end();
+        let error = call.await.unwrap().unwrap_err();
+        assert!(error.is_user(), "{error:?}");
+        assert_eq!(transport::hyper_util(&error), Some(Outcome::transient()));
+    });
 }

@@ -118,8 +118,6 @@ pub async fn judged(
     verdict(client.rule(), result.await)
 }
 
-type Authority = Option<CertificateDer<'static>>;
-
 /// A client that speaks TLS. reqwest is built without TLS here; its errors are those of the same
 /// client and connector.
 pub enum Https {
@@ -128,8 +126,8 @@ pub enum Https {
     Tonic(rustls::ClientConfig),
 }
 
-pub fn https(authority: Authority) -> [Https; 2] {
-    let config = || match &authority {
+pub fn https(authority: Option<&CertificateDer<'static>>) -> [Https; 2] {
+    let config = || match authority {
         Some(authority) => client_config(authority.clone()),
         None => rustls::ClientConfig::builder_with_provider(
             rustls::crypto::ring::default_provider().into(),
@@ -200,5 +198,48 @@ pub mod plain {
             .build_http();
         let result = bounded(client.oneshot(Request::post(url).body(body).unwrap())).await;
         verdict(transport::hyper_util, result.map_err(BoxError::from))
+    }
+
+    /// A runtime that connections live on and that can end before them.
+    pub struct Runtime(tokio::runtime::Runtime);
+
+    pub fn runtime() -> Runtime {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Runtime(builder.worker_threads(1).enable_all().build().unwrap())
+    }
+
+    pub fn get() -> Request<http_body_util::Empty<Bytes>> {
+        Request::get("http://example.com/")
+            .body(Default::default())
+            .unwrap()
+    }
+
+    type Sender = hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>;
+
+    impl Runtime {
+        pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+            self.0.block_on(bounded(work))
+        }
+
+        /// A connection that is driven here, whoever uses it.
+        pub async fn connect(&self, url: &str) -> Sender {
+            let address = url
+                .trim_start_matches("http://")
+                .trim_end_matches('/')
+                .to_owned();
+            let connect = self.0.spawn(async {
+                let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+                let (sender, connection) = handshake.await.unwrap();
+                tokio::spawn(connection);
+                sender
+            });
+            connect.await.unwrap()
+        }
+
+        pub fn end(self) {
+            self.0.shutdown_background();
+        }
     }
 }

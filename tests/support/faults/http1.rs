@@ -92,9 +92,11 @@ async fn exchange<S: Socket>(
     at(Point::MidBody).await?;
     wire.write(&step, &data(&step, second)).await?;
     at(Point::End).await?;
-    while step.endless {
-        wire.write(&step, &data(&step, &[b'.'; 1024])).await?;
-        time::sleep(Duration::from_millis(5)).await;
+    if step.endless {
+        loop {
+            wire.write(&step, &data(&step, &[b'.'; 1024])).await?;
+            time::sleep(Duration::from_millis(5)).await;
+        }
     }
     if is_chunked(&step) {
         let mut end = "0\r\n".to_owned();

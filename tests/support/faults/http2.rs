@@ -150,7 +150,7 @@ impl Exchange<'_> {
         }
         let head = head.body(()).expect("a head");
         let ends = step.body.is_empty() && step.trailers.is_empty() && !step.endless;
-        let faulty = matches!(step.how(), Some(_) if !step.is_at(Point::Head));
+        let faulty = step.how().is_some() && !step.is_at(Point::Head);
         let answer = sender.insert(respond.send_response(head, ends && !faulty)?);
         self.at(Point::AfterHead).await?;
         if ends && !faulty {
@@ -161,9 +161,11 @@ impl Exchange<'_> {
         self.at(Point::MidBody).await?;
         self.write(answer, second).await?;
         self.at(Point::End).await?;
-        while step.endless {
-            self.write(answer, &[b'.'; 1024]).await?;
-            time::sleep(Duration::from_millis(5)).await;
+        if step.endless {
+            loop {
+                self.write(answer, &[b'.'; 1024]).await?;
+                time::sleep(Duration::from_millis(5)).await;
+            }
         }
         let mut trailers = HeaderMap::new();
         for (name, value) in &step.trailers {

@@ -251,7 +251,7 @@ impl Faults {
 
     fn command(&self, command: impl FnOnce(sync_mpsc::Sender<()>) -> Control) {
         let (done, wait) = sync_mpsc::channel();
-        self.control.send(command(done)).ok().expect("it runs");
+        assert!(self.control.send(command(done)).is_ok(), "it runs");
         wait.recv().expect("it runs");
     }
 }
