@@ -210,7 +210,7 @@ pub mod plain {
 
     pub fn get() -> Request<http_body_util::Empty<Bytes>> {
         Request::get("http://example.com/")
-            .body(Default::default())
+            .body(http_body_util::Empty::default())
             .unwrap()
     }
 

@@ -34,7 +34,7 @@
 //!
 //! A bad certificate is `Unreached`, and so tried again: nothing has left, certificates are renewed
 //! while a delivery waits, and one of several hosts behind a name may have the wrong one. A rule of
-//! your own around these says otherwise, with [`Outcome::never_retry`].
+//! your own around these says otherwise, with [`Outcome::never_retry`](super::Outcome::never_retry).
 //!
 //! The clients repeat some requests by themselves, before these rules see anything: hyper-util what
 //! was not yet written to a connection from its pool (`retry_canceled_requests`), reqwest the two
