@@ -43,10 +43,16 @@ pub(super) fn judge<E: 'static>(error: &E, rule: Option<ErrorRule>) -> Outcome {
 }
 
 fn judge_chain(error: &(dyn Error + 'static), rule: Option<ErrorRule>) -> Outcome {
-    iter::successors(Some(error), |link| next(*link))
-        .take(MAX_LINKS)
+    links(error)
         .find_map(|link| rule.and_then(|rule| rule(link)).or_else(|| by_link(link)))
         .unwrap_or(Outcome::transient())
+}
+
+/// An error and what is below it, outermost first.
+pub(super) fn links<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |link| next(*link)).take(MAX_LINKS)
 }
 
 /// The next link. What an [`io::Error`] wraps is not its source: its source is *that* error's

@@ -95,6 +95,9 @@ mod rate_limit;
 mod repeat;
 mod rules;
 mod structured;
+#[cfg(feature = "hyper-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hyper-util")))]
+pub mod transport;
 
 pub(crate) use self::grpc::late_verdict;
 pub use self::{
