@@ -19,6 +19,8 @@ mod crash;
 mod delivery;
 #[path = "gateway/receiving.rs"]
 mod receiving;
+#[path = "gateway/resilience.rs"]
+mod resilience;
 #[path = "gateway/signatures.rs"]
 mod signatures;
 #[path = "gateway/starting.rs"]
@@ -30,10 +32,11 @@ use std::time::{Duration, Instant};
 
 const SECRET: &str = "a test secret of thirty-two bytes";
 
-/// A gateway in memory, with these flags added.
+/// A gateway in memory that delivers to loopback, with these flags added.
 fn gateway(flags: &[&str]) -> Server {
     let mut command = command("gateway");
     command.args(["--listen", "127.0.0.1:0", "--secret", SECRET]);
+    command.arg("--allow-private");
     if !flags.contains(&"--store") {
         command.args(["--store", "memory:"]);
     }

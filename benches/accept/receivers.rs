@@ -42,7 +42,7 @@ impl Receiver {
         if !delivering {
             let address = silent.local_addr().expect("an address");
             command
-                .arg("--downstream")
+                .args(["--allow-private", "--downstream"])
                 .arg(format!("http://{address}/"));
         }
         let mut child = command

@@ -2,8 +2,10 @@
 
 use crate::{
     args::{Args, Problem as BadFlag},
-    deliver::{Client, Deliverer},
+    deliver::Deliverer,
     events::{Events, EventsError, NewEvent, Status},
+    health::health,
+    metrics::MetricsPage,
 };
 use axum::{
     Json, Router,
@@ -11,12 +13,9 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
 };
-use http::{StatusCode, Uri};
+use http::{StatusCode, Uri, header};
 use serde_json::json;
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tower::ServiceBuilder;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
@@ -32,16 +31,11 @@ use tower_webhook::{
 /// How long an accept may take before its key is free again: accepting is one insert.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How long the store may take to say that it is well.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// From this many failed deliveries on, health says `degraded`.
-const DEGRADED_AT: u64 = 10;
-
 /// What the routes and the background share.
 pub struct App {
     pub events: Events,
     pub deliverer: Deliverer,
+    pub page: MetricsPage,
     /// Rung when there is something to deliver.
     pub accepted: Notify,
     scheme: Arc<dyn Scheme>,
@@ -52,10 +46,11 @@ pub struct App {
 impl App {
     pub fn new(args: &Args, events: Events, downstream: Uri) -> Result<Self, BadFlag> {
         let secret = |error| BadFlag::new("--secret", error);
-        let outgoing = args.outgoing_scheme().map_err(secret)?;
+        let page = MetricsPage::install()?;
         Ok(Self {
             events,
-            deliverer: Deliverer::new(Client::new(), downstream, outgoing),
+            deliverer: Deliverer::new(args, downstream, page.recorder())?,
+            page,
             accepted: Notify::new(),
             scheme: args.scheme().map_err(secret)?.into(),
             endpoint_scheme: Arc::new(
@@ -78,6 +73,7 @@ impl App {
             .route("/webhooks/cognigy/status/{task_id}", get(status))
             .route("/health", get(health))
             .route("/api/v2/health", get(health))
+            .route("/metrics", get(metrics))
             .with_state(Arc::clone(self))
             .layer(TraceLayer::new_for_http())
             .layer(CatchPanicLayer::new()))
@@ -234,36 +230,15 @@ async fn status(
             (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
         }
         Ok(Some(Status::Delivered)) => Json(DialogAnswer::completed()).into_response(),
-        // One attempt, so no retries.
-        Ok(Some(Status::Failed)) => Json(DialogAnswer::fallback(0)).into_response(),
+        Ok(Some(Status::Failed)) => {
+            Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response()
+        }
         Err(error) => store_down(&error),
     }
 }
 
-/// How the gateway is. Deliveries that failed count as dead letters: they wait for somebody.
-async fn health(State(app): State<Arc<App>>) -> Response {
-    let failed = tokio::time::timeout(PATIENCE, app.events.failed()).await;
-    let failed = failed.unwrap_or(Err(EventsError::Full));
-    let (code, status) = match &failed {
-        Ok(failed) if *failed < DEGRADED_AT => (StatusCode::OK, "healthy"),
-        Ok(_) => (StatusCode::OK, "degraded"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
-    };
-    let totals = app.deliverer.totals();
-    let timestamp = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs_f64();
-    let health = json!({
-        "status": status,
-        "metrics": {
-            "total_requests": totals.attempts,
-            "success_rate": totals.success_rate(),
-            "avg_latency_ms": totals.mean_latency_ms(),
-            "dead_letter_size": failed.unwrap_or_default(),
-        },
-        "breakers": [],
-        "timestamp": timestamp,
-    });
-    (code, Json(health)).into_response()
+/// What the deliveries came to, as Prometheus text.
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let content_type = [(header::CONTENT_TYPE, MetricsPage::CONTENT_TYPE)];
+    (content_type, app.page.render()).into_response()
 }

@@ -2,15 +2,19 @@
 
 use clap::{Parser, ValueEnum};
 use http::Uri;
-use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use tower_webhook::{
     InvalidConfig,
     signature::{
         Scheme, Secret, Secrets,
         scheme::{BasicAuth, Cognigy, CognigyFormat, StandardWebhooks},
     },
+    target::{ForbiddenTarget, TargetRules},
 };
 use tracing_subscriber::EnvFilter;
+
+/// No setting of a delivery is longer than a day.
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 #[derive(Parser)]
 #[command(
@@ -79,6 +83,80 @@ struct Flags {
     )]
     downstream: Option<String>,
 
+    /// Tried in order while the downstream is down, at most 5. Repeat it, or separate with commas.
+    #[arg(
+        long,
+        env = "GATEWAY_FALLBACK_URLS",
+        hide_env_values = true,
+        value_delimiter = ',',
+        value_name = "URL"
+    )]
+    fallback_url: Vec<String>,
+
+    /// Permit http, and loopback and private addresses, as targets. The built-in echo always is.
+    #[arg(long, env = "GATEWAY_ALLOW_PRIVATE")]
+    allow_private: bool,
+
+    /// Attempts of a delivery, the first one counted: 1 to 10.
+    #[arg(
+        long,
+        env = "GATEWAY_MAX_ATTEMPTS",
+        allow_hyphen_values = true,
+        default_value_t = 4,
+        value_name = "N"
+    )]
+    max_attempts: u32,
+
+    /// The wait before the second attempt; it doubles with each one, and is spread at random.
+    #[arg(
+        long,
+        env = "GATEWAY_BASE_DELAY_MS",
+        allow_hyphen_values = true,
+        default_value_t = 1000,
+        value_name = "MS"
+    )]
+    base_delay_ms: u64,
+
+    /// No wait of our own is longer than this.
+    #[arg(
+        long,
+        env = "GATEWAY_MAX_DELAY_MS",
+        allow_hyphen_values = true,
+        default_value_t = 30_000,
+        value_name = "MS"
+    )]
+    max_delay_ms: u64,
+
+    /// The time that each attempt has.
+    #[arg(
+        long,
+        env = "GATEWAY_ATTEMPT_TIMEOUT_MS",
+        allow_hyphen_values = true,
+        default_value_t = 10_000,
+        value_name = "MS"
+    )]
+    attempt_timeout_ms: u64,
+
+    /// Failures in a row after which a host is left alone.
+    #[arg(
+        long,
+        env = "GATEWAY_BREAKER_FAILURES",
+        allow_hyphen_values = true,
+        default_value_t = 3,
+        value_name = "N"
+    )]
+    breaker_failures: u32,
+
+    /// How long it is left alone before it is tried again.
+    #[arg(
+        long,
+        env = "GATEWAY_BREAKER_OPEN_MS",
+        allow_hyphen_values = true,
+        default_value_t = 15_000,
+        value_name = "MS"
+    )]
+    breaker_open_ms: u64,
+
     /// The longest body, in bytes; a longer one is answered 413.
     #[arg(long, env = "GATEWAY_MAX_BODY", allow_hyphen_values = true, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
@@ -98,6 +176,7 @@ struct Flags {
 }
 
 /// What the flags say, checked.
+#[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Args {
     pub listen: SocketAddr,
     pub secrets: Vec<String>,
@@ -108,9 +187,23 @@ pub struct Args {
     pub endpoint_auth_is_generated: bool,
     pub store: StoreUrl,
     pub downstream: Option<Uri>,
+    pub fallbacks: Vec<Uri>,
+    pub allow_private: bool,
+    pub delivery: Delivery,
     pub max_body: usize,
     pub log: Log,
     pub demo: bool,
+}
+
+/// How deliveries are made.
+#[derive(Clone, Copy)]
+pub struct Delivery {
+    pub max_attempts: u32,
+    pub base_delay: Duration,
+    pub max_delay: Duration,
+    pub attempt_timeout: Duration,
+    pub breaker_failures: u32,
+    pub breaker_open: Duration,
 }
 
 /// The signatures that are accepted.
@@ -219,6 +312,8 @@ impl Args {
 
 impl Flags {
     fn check(self) -> Result<Args, Problem> {
+        let delivery = self.delivery()?;
+        let (downstream, fallbacks) = self.targets()?;
         let secret_is_generated = self.secret.is_empty();
         let secrets = if secret_is_generated {
             vec![match self.signature {
@@ -254,7 +349,10 @@ impl Flags {
             endpoint_password,
             endpoint_auth_is_generated,
             store: store_url(&self.store)?,
-            downstream: self.downstream.as_deref().map(target).transpose()?,
+            downstream,
+            fallbacks,
+            allow_private: self.allow_private,
+            delivery,
             max_body: self.max_body,
             log: self.log,
             demo: self.demo,
@@ -266,6 +364,66 @@ impl Flags {
             .map_err(|error| Problem::new("--endpoint-auth", error))?;
         Ok(args)
     }
+}
+
+impl Flags {
+    /// Where events go, and where they go instead.
+    fn targets(&self) -> Result<(Option<Uri>, Vec<Uri>), Problem> {
+        let rules = target_rules(self.allow_private);
+        let target = |flag, text: &str| -> Result<Uri, Problem> {
+            // What was said is not said again: a URL may have a password in it.
+            let uri = text
+                .parse()
+                .map_err(|_| Problem::new(flag, "must be an http or https URL"))?;
+            rules.check(&uri).map_err(|problem| match problem {
+                ForbiddenTarget::NotHttps | ForbiddenTarget::NotPublic => Problem::new(
+                    flag,
+                    format!("{problem}, which only --allow-private permits"),
+                ),
+                problem => Problem::new(flag, problem),
+            })?;
+            Ok(uri)
+        };
+        let downstream = self.downstream.as_deref();
+        let downstream = downstream.map(|url| target("--downstream", url));
+        let fallbacks = self.fallback_url.iter();
+        let fallbacks = fallbacks.map(|url| target("--fallback-url", url));
+        Ok((
+            downstream.transpose()?,
+            fallbacks.collect::<Result<_, _>>()?,
+        ))
+    }
+
+    fn delivery(&self) -> Result<Delivery, Problem> {
+        let between = |flag, value: u64, least, most| match value {
+            value if (least..=most).contains(&value) => Ok(value),
+            _ => Err(Problem::new(flag, format!("must be {least} to {most}"))),
+        };
+        let millis = |flag, value| between(flag, value, 1, DAY_MS).map(Duration::from_millis);
+        between("--max-attempts", self.max_attempts.into(), 1, 10)?;
+        between("--breaker-failures", self.breaker_failures.into(), 1, 1000)?;
+        let base_delay = millis("--base-delay-ms", self.base_delay_ms)?;
+        let max_delay = millis("--max-delay-ms", self.max_delay_ms)?;
+        if max_delay < base_delay {
+            let why = "must not be shorter than --base-delay-ms";
+            return Err(Problem::new("--max-delay-ms", why));
+        }
+        Ok(Delivery {
+            max_attempts: self.max_attempts,
+            base_delay,
+            max_delay,
+            attempt_timeout: millis("--attempt-timeout-ms", self.attempt_timeout_ms)?,
+            breaker_failures: self.breaker_failures,
+            breaker_open: millis("--breaker-open-ms", self.breaker_open_ms)?,
+        })
+    }
+}
+
+/// Which targets `--allow-private` leaves.
+pub fn target_rules(allow_private: bool) -> TargetRules {
+    TargetRules::new()
+        .allow_http(allow_private)
+        .allow_private(allow_private)
 }
 
 fn store_url(text: &str) -> Result<StoreUrl, Problem> {
@@ -292,15 +450,6 @@ fn secret_text(secret: OsString) -> Result<String, Problem> {
         return Err(problem("must not begin or end with a space"));
     }
     Ok(secret)
-}
-
-fn target(text: &str) -> Result<Uri, Problem> {
-    let wrong = || Problem::new("--downstream", "must be an http or https URL");
-    let uri: Uri = text.parse().map_err(|_| wrong())?;
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(uri),
-        _ => Err(wrong()),
-    }
 }
 
 /// 256 random bits from the operating system.

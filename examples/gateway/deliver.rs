@@ -1,31 +1,37 @@
-//! Delivers accepted events downstream, in the background: one attempt each.
+//! Delivers accepted events downstream, in the background, through the crate's client stack.
 
 use crate::{
     app::App,
+    args::{Args, Delivery, Problem, target_rules},
     events::{Pending, Status, housekeeping},
 };
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{self, connect::HttpConnector},
+    client::legacy::{
+        self,
+        connect::{HttpConnector, dns::GaiResolver},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::{Layer, Service, ServiceExt};
+use tower::{
+    Layer, Service, ServiceExt,
+    util::{BoxCloneSyncService, MapRequestLayer},
+};
 use tower_webhook::{
-    BoxError, SignLayer,
+    BoxError, FailoverLayer, InvalidConfig,
     body::BufferedBody,
-    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
-    signature::scheme::Cognigy,
+    circuit_breaker::{BreakerConfig, Breakers},
+    metrics::{DeliveryMetrics, exporter::FacadeRecorder},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, transport},
+    retry::{Backoff, RetryConfig},
+    stack,
+    target::GuardedResolver,
 };
 
 /// Deliveries under way at once.
@@ -34,29 +40,34 @@ const MAX_AT_ONCE: usize = 64;
 /// Read from the store at a time.
 const BATCH: usize = 256;
 
-/// The time of one attempt.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// The time of a delivery, all attempts and waits together: the documents' retry window.
+const DELIVERY: Duration = Duration::from_secs(3600);
 
-/// How much of an answer is read, so that its connection can be used again.
+/// How much of an answer is read, so that its connection can be used again, and for how long.
 const DRAIN: usize = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// How long the running deliveries have when the gateway stops.
 const LAST: Duration = Duration::from_secs(2);
 
-/// The HTTP client: TLS for `https` targets, no redirects.
+/// The HTTP client: TLS for `https` targets, no redirects, no private addresses unless allowed.
 #[derive(Clone)]
 pub struct Client(Inner);
 
-type Inner = legacy::Client<HttpsConnector<HttpConnector>, BufferedBody>;
+type Inner =
+    legacy::Client<HttpsConnector<HttpConnector<GuardedResolver<GaiResolver>>>, BufferedBody>;
 
 impl Client {
-    pub fn new() -> Self {
+    pub fn new(allow_private: bool) -> Self {
+        let resolver = target_rules(allow_private).resolver(GaiResolver::new());
+        let mut connector = HttpConnector::new_with_resolver(resolver);
+        connector.enforce_http(false);
         // The provider is named: a library in the same process may prefer another.
         let connector = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
             .enable_http1()
-            .build();
+            .wrap_connector(connector);
         Self(
             legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
@@ -70,78 +81,80 @@ impl Client {
     }
 }
 
-/// Sends one event.
+type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
+
+/// Delivers events: the client stack of the crate, and what is known of it.
 pub struct Deliverer {
-    client: Client,
+    stack: Stack,
     downstream: Uri,
-    sign: SignLayer,
-    totals: Counters,
-}
-
-#[derive(Default)]
-struct Counters {
-    attempts: AtomicU64,
-    delivered: AtomicU64,
-    latency_us: AtomicU64,
-}
-
-/// What the deliveries came to since the start.
-pub struct Totals {
-    pub attempts: u64,
-    delivered: u64,
-    latency_us: u64,
-}
-
-impl Totals {
-    /// A fraction, zero before the first attempt.
-    #[allow(clippy::cast_precision_loss, reason = "shown with four digits")]
-    pub fn success_rate(&self) -> f64 {
-        let rate = self.delivered as f64 / self.attempts.max(1) as f64;
-        (rate * 1e4).round() / 1e4
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "shown with two digits")]
-    pub fn mean_latency_ms(&self) -> f64 {
-        let mean = self.latency_us as f64 / self.attempts.max(1) as f64 / 1e3;
-        (mean * 1e2).round() / 1e2
-    }
+    classifier: HttpClassifier,
+    pub max_retries: u32,
+    pub metrics: DeliveryMetrics,
+    pub breakers: Breakers,
 }
 
 impl Deliverer {
-    pub fn new(client: Client, downstream: Uri, scheme: Cognigy) -> Self {
-        Self {
-            client,
-            downstream,
-            sign: SignLayer::new(scheme),
-            totals: Counters::default(),
-        }
-    }
+    /// `recorder` writes what is shown on the metrics page.
+    pub fn new(args: &Args, downstream: Uri, recorder: FacadeRecorder) -> Result<Self, Problem> {
+        let Delivery { max_attempts, .. } = args.delivery;
+        let failover = FailoverLayer::cognigy(args.fallbacks.clone());
+        let failover = failover
+            .build()
+            .map_err(|error| Problem::new("--fallback-url", error))?;
+        let scheme = args
+            .outgoing_scheme()
+            .map_err(|error| Problem::new("--secret", error))?;
+        // The flags were checked, so nothing of this is news.
+        let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
 
-    pub fn totals(&self) -> Totals {
-        Totals {
-            attempts: self.totals.attempts.load(Ordering::Relaxed),
-            delivered: self.totals.delivered.load(Ordering::Relaxed),
-            latency_us: self.totals.latency_us.load(Ordering::Relaxed),
-        }
+        let metrics = DeliveryMetrics::new();
+        let classifier = HttpClassifier::new().errors(transport::hyper_util);
+        let stack = stack::deliver()
+            .retry(retry(args.delivery).map_err(unfit)?)
+            .breaker(breaker(args.delivery).map_err(unfit)?)
+            .deadline(DELIVERY)
+            .attempt_timeout(args.delivery.attempt_timeout)
+            .metrics((metrics.clone(), recorder))
+            .classifier(classifier.clone())
+            .failover(failover)
+            .attempt_header(header::HeaderName::from_static("x-webhook-attempt"))
+            .each_attempt(MapRequestLayer::new(|mut req: Request<BufferedBody>| {
+                prevent_loop(req.headers_mut());
+                req
+            }))
+            .sign(scheme)
+            .build()
+            .map_err(unfit)?;
+        Ok(Self {
+            breakers: stack.breakers().clone(),
+            stack: Stack::new(stack.layer(Client::new(args.allow_private).into_inner())),
+            downstream,
+            classifier,
+            max_retries: max_attempts - 1,
+            metrics,
+        })
     }
 
     async fn deliver(&self, event: &Pending) -> Outcome {
-        let started = Instant::now();
         let req = self.request(event);
-        let classifier = HttpClassifier::new().make_classifier(&req);
-        let result = tokio::time::timeout(ATTEMPT, self.send(req)).await;
-        let result = result.unwrap_or_else(|elapsed| Err(elapsed.into()));
+        let classifier = self.classifier.make_classifier(&req);
+        let mut stack = self.stack.clone();
+        let result = async { stack.ready().await?.call(req).await }.await;
         let outcome = classifier.classify(result.as_ref());
-
-        let latency = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.totals.attempts.fetch_add(1, Ordering::Relaxed);
-        self.totals.latency_us.fetch_add(latency, Ordering::Relaxed);
-        if outcome.is_failure() {
-            let error = result.err();
-            tracing::warn!(event.id, kind = %outcome.kind(), status = outcome.code(), error, "not delivered");
-        } else {
-            self.totals.delivered.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(event.id, "delivered");
+        match result {
+            Ok(answer) => {
+                // What it says does not matter: the status was the answer.
+                let body = Limited::new(answer.into_body(), DRAIN).collect();
+                let _ = tokio::time::timeout(DRAIN_TIME, body).await;
+                if outcome.is_failure() {
+                    tracing::warn!(event.id, kind = %outcome.kind(), status = outcome.code(), "not delivered");
+                } else {
+                    tracing::debug!(event.id, "delivered");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(event.id, kind = %outcome.kind(), error, "not delivered");
+            }
         }
         outcome
     }
@@ -159,30 +172,42 @@ impl Deliverer {
         if let Ok(id) = HeaderValue::from_bytes(event.id.as_bytes()) {
             headers.insert("idempotency-key", id);
         }
-        headers.insert("x-webhook-attempt", HeaderValue::from_static("1"));
-        // The loop-prevention headers of the documents, with ids of this delivery's own.
-        headers.insert(
-            "x-cognigy-webhook-source",
-            HeaderValue::from_static("bot-integration"),
-        );
-        headers.insert("prevent-loop", HeaderValue::from_static("true"));
-        for name in ["x-request-id", "x-correlation-id"] {
-            if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
-                headers.insert(name, id);
-            }
-        }
         req
     }
+}
 
-    async fn send(&self, req: Request<BufferedBody>) -> Result<http::Response<()>, BoxError> {
-        let mut signed = self
-            .sign
-            .layer(self.client.0.clone().map_err(BoxError::from));
-        let answer = signed.ready().await?.call(req).await?;
-        let (head, body) = answer.into_parts();
-        // What it says does not matter: the status was the answer.
-        let _ = Limited::new(body, DRAIN).collect().await;
-        Ok(http::Response::from_parts(head, ()))
+fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
+    let backoff = Backoff::exponential(delivery.base_delay, delivery.max_delay).build()?;
+    RetryConfig::builder()
+        .attempts(delivery.max_attempts)
+        .backoff(backoff)
+        .window(DELIVERY)
+        .build()
+}
+
+/// The documents' breaker, with the numbers of the flags.
+fn breaker(delivery: Delivery) -> Result<BreakerConfig, InvalidConfig> {
+    BreakerConfig::builder()
+        .cognigy()
+        .consecutive_failures(delivery.breaker_failures)
+        .open_for(delivery.breaker_open)
+        .max_open_for(delivery.breaker_open)
+        // A probe has the time of an attempt, and a little to say how it ended.
+        .probe_lease(delivery.attempt_timeout + Duration::from_secs(1))
+        .build()
+}
+
+/// The loop-prevention headers of the documents (S2), with ids of this attempt's own.
+fn prevent_loop(headers: &mut HeaderMap) {
+    headers.insert(
+        "x-cognigy-webhook-source",
+        HeaderValue::from_static("bot-integration"),
+    );
+    headers.insert("prevent-loop", HeaderValue::from_static("true"));
+    for name in ["x-request-id", "x-correlation-id"] {
+        if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
+            headers.insert(name, id);
+        }
     }
 }
 

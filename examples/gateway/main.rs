@@ -17,7 +17,9 @@ mod deliver;
 mod demo;
 mod echo;
 mod events;
+mod health;
 mod hints;
+mod metrics;
 mod server;
 
 use crate::{

@@ -246,7 +246,7 @@ fn evidence(outcome: Outcome) -> Evidence {
     let hint = outcome.retry_after().map(nanos);
     match (outcome.peer_is_healthy(), outcome.kind()) {
         (_, OutcomeKind::Cancelled) => Evidence::Cancelled,
-        (Some(false), OutcomeKind::Throttled) => Evidence::Throttled { hint },
+        (Some(false), _) if outcome.is_rate_limit() => Evidence::Throttled { hint },
         (Some(false), _) => Evidence::Failed { hint },
         (Some(true), _) => Evidence::Healthy,
         (None, _) => Evidence::Neutral,

@@ -125,8 +125,9 @@ impl BreakerConfigBuilder {
 
     /// Opens after this many failures in a row. Default: 5.
     ///
-    /// A throttled call (429, 503) is none of them, nor does it end the row: the peer is there and
-    /// sheds load, as Linkerd has it. It counts in the rate.
+    /// A call that the peer limits (429, gRPC 8) is none of them, nor does it end the row: the peer
+    /// is there and has had enough of us, as Linkerd has it. It counts in the rate. A 503 is one of
+    /// them: see [`Outcome::is_rate_limit`](crate::outcome::Outcome::is_rate_limit).
     pub const fn consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = Some(failures);
         self

@@ -12,7 +12,7 @@
 //!
 //! What counts as a failure is said by the [`Outcome`](crate::outcome::Outcome): whatever is
 //! evidence against the peer. A 400 is none, and an error that came from nearer by (a signing
-//! error, another breaker) is no evidence at all. A throttled call (429, 503) counts in the rate and
+//! error, another breaker) is no evidence at all. A call that the peer limits (429) counts in the rate and
 //! fails a probe; in the row of consecutive failures it neither counts nor ends the row. A
 //! `Retry-After` on the answer that opens the breaker lengthens the open time, up to its
 //! [cap](BreakerConfigBuilder::max_open_for).

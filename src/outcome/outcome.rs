@@ -204,6 +204,12 @@ impl Outcome {
         }
     }
 
+    /// Whether the peer limits this caller (429, gRPC 8) and may be well otherwise. A peer that is
+    /// overloaded (503) throttles everybody, and is not.
+    pub const fn is_rate_limit(self) -> bool {
+        matches!(self.kind, OutcomeKind::Throttled) && !matches!(self.code, Some(503))
+    }
+
     /// Whether work is left undone that somebody still wants: what a dead letter is written for. A
     /// cancelled call is neither a success nor a failure.
     pub const fn is_failure(self) -> bool {

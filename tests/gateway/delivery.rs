@@ -52,7 +52,8 @@ fn a_delivery_that_fails_is_answered_with_the_fallback_branch() {
         format!("http://{}/", listener.local_addr().unwrap())
     };
     for url in [refusing.url(), nobody] {
-        let server = gateway(&["--downstream", &url]);
+        let once = ["--max-attempts", "1", "--breaker-failures", "1000"];
+        let server = gateway(&[&["--downstream", &url], &once[..]].concat());
         for n in 0..10 {
             let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
             let done = result_of(&server, &task_id(&accepted));

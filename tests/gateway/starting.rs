@@ -42,6 +42,7 @@ impl Holder {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
     let folder = tempfile::tempdir().unwrap();
     let garbage = folder.path().join("garbage.db");
@@ -80,6 +81,41 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--store", &a_folder], "--store"),
         (&["--downstream", "ftp://x"], "--downstream"),
         (&["--downstream", "/path"], "--downstream"),
+        (&["--downstream", "http://example.com/"], "--downstream"),
+        (&["--downstream", "https://127.0.0.1/"], "--downstream"),
+        (
+            &["--downstream", "https://[::ffff:10.0.0.1]/"],
+            "--downstream",
+        ),
+        (
+            &["--downstream", "https://u:hunter2@example.com/"],
+            "--downstream",
+        ),
+        (&["--fallback-url", "http://example.com/"], "--fallback-url"),
+        (
+            &["--fallback-url", "https://a.test,nonsense"],
+            "--fallback-url",
+        ),
+        (
+            &[
+                "--fallback-url",
+                "https://a.test,https://b.test,https://c.test,https://d.test,https://e.test,https://f.test",
+            ],
+            "--fallback-url",
+        ),
+        (&["--max-attempts", "0"], "--max-attempts"),
+        (&["--max-attempts", "11"], "--max-attempts"),
+        (&["--max-attempts", "-1"], "--max-attempts"),
+        (&["--base-delay-ms", "0"], "--base-delay-ms"),
+        (&["--base-delay-ms", "1.5"], "--base-delay-ms"),
+        (&["--max-delay-ms", "999"], "--max-delay-ms"),
+        (&["--attempt-timeout-ms", "0"], "--attempt-timeout-ms"),
+        (
+            &["--attempt-timeout-ms", "86400001"],
+            "--attempt-timeout-ms",
+        ),
+        (&["--breaker-failures", "0"], "--breaker-failures"),
+        (&["--breaker-open-ms", "0"], "--breaker-open-ms"),
         (&["--max-body", "0"], "--max-body"),
         (&["--max-body", "many"], "--max-body"),
         (&["--log", "xml"], "--log"),

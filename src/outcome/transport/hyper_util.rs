@@ -1,5 +1,5 @@
 use super::{h2, hyper};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, OutcomeKind};
 use ::hyper_util::client::legacy;
 use std::error::Error;
 
@@ -41,7 +41,10 @@ pub fn hyper_util(link: &(dyn Error + 'static)) -> Option<Outcome> {
 
 fn by_client(error: &legacy::Error) -> Option<Outcome> {
     if error.is_connect() {
-        return Some(Outcome::unreached());
+        // A resolver or connector of ours may know that it never will be.
+        let below = Outcome::of_error(error);
+        let never = below.kind() == OutcomeKind::Unsendable;
+        return Some(if never { below } else { Outcome::unreached() });
     }
     if error.source().is_some() {
         return None;
