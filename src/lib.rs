@@ -1,8 +1,9 @@
-//! `Layer<S>` for webhooks: receive each one once, from who signed it; sign the ones you send.
+//! `Layer<S>` for webhooks: receive each one once, from who signed it; deliver the ones you send.
 //!
 //! Composable [tower] layers for any hyper, axum or tonic app. A request is read under a limit,
 //! verified over its very bytes, and handled once however often its sender repeats it; the handler
-//! gets a typed event. On the way out, requests are signed afresh at each attempt.
+//! gets a typed event. On the way out, requests are retried where that is safe, inside a budget and
+//! a deadline, past a circuit breaker for each host, signed afresh at each attempt, and measured.
 //!
 //! [tower]: https://docs.rs/tower
 //!
@@ -53,33 +54,30 @@
 //!
 //! ```
 //! use http::{Request, Response};
-//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! use tower::{Layer, Service, ServiceExt, service_fn};
 //! use tower_webhook::{
-//!     BoxError, SignLayer,
-//!     body::BufferedBody,
-//!     outcome::{Classify, HttpClassifier, MakeClassifier, OutcomeKind},
-//!     signature::{MessageId, MessageIdLayer, scheme::StandardWebhooks},
+//!     BoxError, body::BufferedBody, circuit_breaker::BreakerConfig,
+//!     signature::scheme::StandardWebhooks, stack,
 //! };
 //!
 //! # tokio_test::block_on(async {
 //! // The transport: a hyper-util client, reqwest, a tonic channel. Here a function.
 //! let transport = service_fn(|req: Request<BufferedBody>| async move {
 //!     assert!(req.headers().contains_key("webhook-signature"));
-//!     Ok::<_, BoxError>(Response::builder().status(429).header("retry-after", "30").body(())?)
+//!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
-//! let client = ServiceBuilder::new()
-//!     .layer(MessageIdLayer::new()) // one id, whatever retries stand behind it
-//!     .layer(SignLayer::new(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?))
-//!     .service(transport);
+//! let deliver = stack::deliver() // retry, breaker, deadline, metrics, in the order that works
+//!     .breaker(BreakerConfig::cognigy())
+//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+//!     .build()?;
+//! let mut client = deliver.layer(transport);
 //!
-//! let req = Request::post("https://example.com/hooks").body(BufferedBody::from("{}"))?;
-//! // What came of it, in the words that every layer understands.
-//! let classifier = HttpClassifier::new().make_classifier(&req);
-//! let result = client.oneshot(req).await;
-//! let outcome = classifier.classify(result.as_ref());
-//! assert_eq!(outcome.kind(), OutcomeKind::Throttled);
-//! assert_eq!(outcome.retry_after().map(|wait| wait.as_secs()), Some(30));
-//! # let _ = MessageId::generate();
+//! let req = Request::post("https://example.com/hooks")
+//!     .header("webhook-id", "msg_1") // by which the receiver knows a repetition
+//!     .body(BufferedBody::from("{}"))?;
+//! let res = client.ready().await?.call(req).await?;
+//! assert_eq!(res.status(), 200);
+//! assert_eq!(deliver.metrics().snapshot().deliveries().success_rate(), Some(1.0));
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
@@ -92,16 +90,24 @@
 //! | [`SignatureVerifyLayer`] | refuse what no known secret has signed, or too long ago |
 //! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored answer |
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
+//! | [`RetryWithJitterLayer`] | try again what is safe to try again, inside a budget and a deadline |
+//! | [`CircuitBreakerLayer`] | leave a peer alone that fails, probe it, come back |
+//! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`TellDeadlineLayer`] | bound a call and its attempts; tell the peer what is left |
+//! | [`FailoverLayer`] | the next target while one is down |
+//! | [`FallbackLayer`] | an answer where none is left |
+//! | [`DeliveryMetricsLayer`] | attempts and deliveries: outcomes, latency, retries |
+//! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers what stands behind the head |
 //!
-//! And beside them: [`CognigyEvent`] and the other types of [`cognigy`]; [`outcome`], one verdict on
-//! a call for everything that must judge one; [`sqlite`], the file behind
+//! And beside them: [`stack`], the outbound order in one call; [`CognigyEvent`] and the other types
+//! of [`cognigy`]; [`outcome`], one verdict on a call for everything that must judge one;
+//! [`target`], where requests may be sent; [`sqlite`], the file behind
 //! [`SqliteStore`](idempotency::SqliteStore); [`problem`], what refused callers are told.
 //!
 //! # Order
 //!
 //! ```text
 //! receive   buffer body > verify signature > idempotency > typed extractor > handler
-//! send      message id > (retry) > sign > transport
+//! send      metrics > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
 //! ```
 //!
 //! Each module says what must stand outside and inside it, and what goes wrong otherwise: an id
@@ -116,6 +122,13 @@
 //! | `idempotency` | yes | [`idempotency`]: the layer, the store trait and its contract |
 //! | `moka` | yes | [`MemoryStore`](idempotency::MemoryStore) |
 //! | `cognigy` | yes | [`cognigy`]: typed events and answers |
+//! | `retry` | yes | [`retry`] |
+//! | `circuit-breaker` | yes | [`circuit_breaker`] |
+//! | `metrics` | yes | [`metrics`]: the layer and the in-process recorder |
+//! | `failover` | yes | [`failover`] and [`fallback`] |
+//! | `stack` | yes | [`stack`] |
+//! | `metrics-facade` | | [`FacadeRecorder`](metrics::exporter::FacadeRecorder), for the `metrics` facade and its exporters |
+//! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
 //! | `sqlite` | | [`sqlite`] and [`SqliteStore`](idempotency::SqliteStore), with SQLite built in |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
@@ -124,7 +137,8 @@
 //! | `tracing` | | events and spans, under the target `tower_webhook` |
 //! | `full` | | all of these |
 //!
-//! Features only add. [`body`], [`clock`], [`outcome`] and [`problem`] are always there.
+//! Features only add. [`attempt`], [`body`], [`clock`], [`deadline`], [`grpc`], [`key`], [`outcome`],
+//! [`problem`] and [`target`] are always there.
 //!
 //! # Cancel safety
 //!

@@ -3,7 +3,7 @@
 //!
 //! # Delivering
 //!
-//! [`deliver`] puts everything that a delivery needs around a transport, in the one order in which
+//! [`deliver()`] puts everything that a delivery needs around a transport, in the one order in which
 //! it works:
 //!
 //! ```text

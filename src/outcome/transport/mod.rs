@@ -9,9 +9,9 @@
 //!
 //! | Rule | For |
 //! | --- | --- |
-//! | [`hyper_util`] | hyper-util's client, with any connector |
-//! | [`reqwest`] | `reqwest::Client` |
-//! | [`tonic`] | `tonic::transport::Channel` as a service; plain hyper connections |
+//! | [`hyper_util()`] | hyper-util's client, with any connector |
+//! | [`reqwest()`] | `reqwest::Client` |
+//! | [`tonic()`] | `tonic::transport::Channel` as a service; plain hyper connections |
 //!
 //! # Errors
 //!
