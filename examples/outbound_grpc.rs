@@ -27,7 +27,7 @@ async fn main() -> Result<(), BoxError> {
         .ok_or("the URL of the server is missing")?;
     let calls: u32 = env::args().nth(2).map_or(Ok(1), |count| count.parse())?;
 
-    let channel = Endpoint::from_shared(target)?
+    let channel = Endpoint::from_shared(target.clone())?
         .connect_timeout(Duration::from_secs(1))
         .connect_lazy();
 
@@ -50,7 +50,8 @@ async fn main() -> Result<(), BoxError> {
         .layer(deliver)
         .map_request(|req: Request<ReplayBody<Body>>| req.map(Body::new))
         .service(channel);
-    let mut client = HealthClient::new(channel);
+    // The origin is the host by which breakers and metrics know the server.
+    let mut client = HealthClient::with_origin(channel, target.parse()?);
 
     for number in 1..=calls {
         let request = HealthCheckRequest {
