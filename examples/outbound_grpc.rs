@@ -1,4 +1,5 @@
-//! Unary gRPC calls through a tonic channel with layers around it: the health service, asked.
+//! Unary gRPC calls through a tonic channel, here the health service, asked: retries that honour
+//! gRPC's pushback, a circuit breaker, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_grpc --features hyper-util -- http://127.0.0.1:8080 3
@@ -10,10 +11,13 @@ use tonic::{body::Body, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::ServiceBuilder;
 use tower_webhook::{
-    BoxError, BufferBodyLayer, SignLayer,
-    body::BufferedBody,
-    outcome::{Classify, GrpcClassifier, MakeClassifier, transport},
-    signature::scheme::GitHub,
+    BoxError,
+    body::ReplayBody,
+    circuit_breaker::BreakerConfig,
+    grpc::GrpcPeekLayer,
+    outcome::{GrpcClassifier, transport},
+    retry::{Backoff, HttpExchange, RetryConfig},
+    stack,
 };
 
 #[tokio::main]
@@ -22,31 +26,32 @@ async fn main() -> Result<(), BoxError> {
         .nth(1)
         .ok_or("the URL of the server is missing")?;
     let calls: u32 = env::args().nth(2).map_or(Ok(1), |count| count.parse())?;
-    let secret = env::var("WEBHOOK_SECRET").unwrap_or("anything".to_owned());
 
-    let channel = Endpoint::from_shared(target)?
-        .connect_timeout(Duration::from_secs(5))
-        .timeout(Duration::from_secs(5))
+    let channel = Endpoint::from_shared(target.clone())?
+        .connect_timeout(Duration::from_secs(1))
         .connect_lazy();
 
     // To ask about a service's health twice does no harm.
     let classifier = GrpcClassifier::new()
         .errors(transport::tonic)
         .assume_repeatable(true);
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+    let deliver = stack::deliver()
+        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
+        .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
+        .deadline(Duration::from_secs(30))
+        .attempt_timeout(Duration::from_secs(2))
+        .classifier(classifier)
+        .exchange(HttpExchange::new().replaying(64 << 10)) // kept of each message
+        .each_attempt(GrpcPeekLayer::new().assume_unary(true)) // a status may come in trailers
+        .build()?;
+    let metrics = deliver.metrics().clone();
     let channel = ServiceBuilder::new()
-        .layer(BufferBodyLayer::new(4 << 20)) // unary calls alone: a stream has no whole body
-        .map_result(move |result: Result<http::Response<Body>, BoxError>| {
-            let classify = classifier.make_classifier(&Request::new(()));
-            let outcome = classify.classify(result.as_ref());
-            println!("  {} {:?}", outcome.kind(), outcome.code());
-            result
-        })
-        // The ready-made order goes here: retry, breaker, metrics around what is below.
-        .layer(SignLayer::new(GitHub::new(secret)?)) // afresh for each attempt
-        .map_request(|req: Request<BufferedBody>| req.map(Body::new))
-        .map_err(BoxError::from)
+        .layer(deliver)
+        .map_request(|req: Request<ReplayBody<Body>>| req.map(Body::new))
         .service(channel);
-    let mut client = HealthClient::new(channel);
+    // The origin is the host by which breakers and metrics know the server.
+    let mut client = HealthClient::with_origin(channel, target.parse()?);
 
     for number in 1..=calls {
         let request = HealthCheckRequest {
@@ -57,5 +62,9 @@ async fn main() -> Result<(), BoxError> {
             Err(status) => println!("{number}: {:?}", status.code()),
         }
     }
+
+    let seen = metrics.snapshot();
+    let (sent, failed) = (seen.attempts().total(), seen.deliveries().failures());
+    println!("attempts: {sent}, failed deliveries: {failed}");
     Ok(())
 }

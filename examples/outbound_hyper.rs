@@ -1,4 +1,5 @@
-//! Signed deliveries through hyper-util's client, with rustls.
+//! Signed deliveries through hyper-util's client, with rustls: retries, a circuit breaker for each
+//! host, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_hyper --features hyper-util -- http://127.0.0.1:8080/hooks 3
@@ -7,13 +8,15 @@
 use http::Request;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use std::{env, time::Duration};
-use tokio::time;
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
-    BoxError, SignLayer,
+    BoxError,
     body::BufferedBody,
-    outcome::{Classify, HttpClassifier, MakeClassifier, transport},
-    signature::{MessageIdLayer, scheme::StandardWebhooks},
+    circuit_breaker::BreakerConfig,
+    outcome::{HttpClassifier, transport},
+    retry::{Backoff, RetryConfig},
+    signature::scheme::StandardWebhooks,
+    stack,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -30,26 +33,35 @@ async fn main() -> Result<(), BoxError> {
         .https_or_http()
         .enable_all_versions()
         .build();
-    let transport = Client::builder(TokioExecutor::new()).build(https);
+    let transport = Client::builder(TokioExecutor::new())
+        .retry_canceled_requests(false) // what is sent again is counted
+        .build(https);
 
-    let classifier = HttpClassifier::new().errors(transport::hyper_util);
-    let client = ServiceBuilder::new()
-        .layer(MessageIdLayer::new()) // one id for all attempts of a delivery
-        // The ready-made order goes here: retry, breaker, metrics around what is below.
-        .layer(SignLayer::new(StandardWebhooks::new(SECRET)?)) // afresh for each attempt
-        .map_err(BoxError::from)
-        .service(transport);
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+    let deliver = stack::deliver()
+        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
+        .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
+        .deadline(Duration::from_secs(30))
+        .attempt_timeout(Duration::from_secs(2))
+        .classifier(HttpClassifier::new().errors(transport::hyper_util))
+        .sign(StandardWebhooks::new(SECRET)?)
+        .build()?;
+    let metrics = deliver.metrics().clone();
+    let mut client = deliver.layer(transport);
 
     for number in 1..=deliveries {
         let req = Request::post(&target)
             .header("content-type", "application/json")
-            .header("idempotency-key", format!("delivery-{number}"))
+            .header("webhook-id", format!("msg_{number}")) // so it may be sent again
             .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
-        let classify = classifier.make_classifier(&req);
-        let result = time::timeout(Duration::from_secs(5), client.clone().oneshot(req)).await;
-        let result = result.map_err(BoxError::from).flatten();
-        let outcome = classify.classify(result.as_ref());
-        println!("{number}: {} {:?}", outcome.kind(), outcome.code());
+        match client.ready().await?.call(req).await {
+            Ok(res) => println!("{number}: {}", res.status()),
+            Err(error) => println!("{number}: {error}"),
+        }
     }
+
+    let seen = metrics.snapshot();
+    let (sent, failed) = (seen.attempts().total(), seen.deliveries().failures());
+    println!("attempts: {sent}, failed deliveries: {failed}");
     Ok(())
 }

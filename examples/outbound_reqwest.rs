@@ -1,4 +1,5 @@
-//! Signed deliveries through reqwest: its types are met at the bottom of the stack alone.
+//! Signed deliveries through reqwest, whose types are met at the bottom of the stack alone: retries,
+//! a circuit breaker for each host, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_reqwest --features reqwest -- http://127.0.0.1:8080/hooks 3
@@ -6,12 +7,15 @@
 
 use http::Request;
 use std::{env, time::Duration};
-use tower::{ServiceBuilder, ServiceExt};
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_webhook::{
-    BoxError, SignLayer,
+    BoxError,
     body::BufferedBody,
-    outcome::{Classify, HttpClassifier, MakeClassifier, Unsendable, transport},
-    signature::{MessageIdLayer, scheme::StandardWebhooks},
+    circuit_breaker::BreakerConfig,
+    outcome::{HttpClassifier, Unsendable, transport},
+    retry::{Backoff, RetryConfig},
+    signature::scheme::StandardWebhooks,
+    stack,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -24,17 +28,23 @@ async fn main() -> Result<(), BoxError> {
     let deliveries: u32 = env::args().nth(2).map_or(Ok(1), |count| count.parse())?;
 
     let transport = reqwest::Client::builder()
-        .timeout(Duration::from_secs(5))
         // A redirected webhook is a mistake, and a repetition is the business of the layers.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .build()?;
 
-    let classifier = HttpClassifier::new().errors(transport::reqwest);
-    let client = ServiceBuilder::new()
-        .layer(MessageIdLayer::new()) // one id for all attempts of a delivery
-        // The ready-made order goes here: retry, breaker, metrics around what is below.
-        .layer(SignLayer::new(StandardWebhooks::new(SECRET)?)) // afresh for each attempt
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+    let deliver = stack::deliver()
+        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
+        .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
+        .deadline(Duration::from_secs(30))
+        .attempt_timeout(Duration::from_secs(2))
+        .classifier(HttpClassifier::new().errors(transport::reqwest))
+        .sign(StandardWebhooks::new(SECRET)?)
+        .build()?;
+    let metrics = deliver.metrics().clone();
+    let mut client = ServiceBuilder::new()
+        .layer(deliver)
         .filter(|req: Request<BufferedBody>| {
             let req = reqwest::Request::try_from(req.map(BufferedBody::into_bytes));
             req.map_err(Unsendable::because)
@@ -45,12 +55,16 @@ async fn main() -> Result<(), BoxError> {
     for number in 1..=deliveries {
         let req = Request::post(&target)
             .header("content-type", "application/json")
-            .header("idempotency-key", format!("delivery-{number}"))
+            .header("webhook-id", format!("msg_{number}")) // so it may be sent again
             .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
-        let classify = classifier.make_classifier(&req);
-        let result = client.clone().oneshot(req).await;
-        let outcome = classify.classify(result.as_ref());
-        println!("{number}: {} {:?}", outcome.kind(), outcome.code());
+        match client.ready().await?.call(req).await {
+            Ok(res) => println!("{number}: {}", res.status()),
+            Err(error) => println!("{number}: {error}"),
+        }
     }
+
+    let seen = metrics.snapshot();
+    let (sent, failed) = (seen.attempts().total(), seen.deliveries().failures());
+    println!("attempts: {sent}, failed deliveries: {failed}");
     Ok(())
 }

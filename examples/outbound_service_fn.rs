@@ -1,5 +1,6 @@
 //! Deliveries through a function: any client that has no tower service of its own. Here a line of
-//! text over TCP, which is no HTTP at all.
+//! text over TCP, which is no HTTP at all, with retries, a circuit breaker, time limits and metrics
+//! in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_service_fn -- 127.0.0.1:8080 3
@@ -9,28 +10,28 @@ use std::{env, io, time::Duration};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpStream,
-    time,
 };
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     BoxError,
-    outcome::{Classify, MakeClassifier, Outcome, classify_fn},
+    circuit_breaker::BreakerConfig,
+    key::NoKey,
+    outcome::{Outcome, classify_fn},
+    retry::{Backoff, CloneExchange, RetryConfig},
+    stack,
 };
 
 /// One line there, one line back.
 async fn send(target: String, line: String) -> Result<String, BoxError> {
-    let exchange = async move {
-        let mut stream = BufReader::new(TcpStream::connect(target).await?);
-        stream
-            .write_all(format!("{line}\r\n\r\n").as_bytes())
-            .await?;
-        let mut answer = String::new();
-        if stream.read_line(&mut answer).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        Ok(answer)
-    };
-    time::timeout(Duration::from_secs(5), exchange).await?
+    let mut stream = BufReader::new(TcpStream::connect(target).await?);
+    stream
+        .write_all(format!("{line}\r\n\r\n").as_bytes())
+        .await?;
+    let mut answer = String::new();
+    match stream.read_line(&mut answer).await? {
+        0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        _ => Ok(answer),
+    }
 }
 
 #[tokio::main]
@@ -50,15 +51,29 @@ async fn main() -> Result<(), BoxError> {
         Ok(_) => Outcome::permanent(),
         Err(error) => Outcome::of_error(&**error),
     });
-    let client = ServiceBuilder::new()
-        // The ready-made order goes here: retry, breaker, metrics around what is below.
-        .service(service_fn(|line| send(target.clone(), line)));
+    let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
+    let deliver = stack::deliver()
+        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
+        .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
+        .deadline(Duration::from_secs(30))
+        .attempt_timeout(Duration::from_secs(2))
+        .classifier(classifier)
+        .key(NoKey) // there is one receiver
+        .exchange(CloneExchange)
+        .build()?;
+    let metrics = deliver.metrics().clone();
+    let mut client = deliver.layer(service_fn(|line| send(target.clone(), line)));
 
     for number in 1..=deliveries {
         let line = format!("GET /{number} HTTP/1.0");
-        let classify = classifier.make_classifier(&line);
-        let result = client.oneshot(line).await;
-        println!("{number}: {}", classify.classify(result.as_ref()).kind());
+        match client.ready().await?.call(line).await {
+            Ok(answer) => println!("{number}: {}", answer.trim_end()),
+            Err(error) => println!("{number}: {error}"),
+        }
     }
+
+    let seen = metrics.snapshot();
+    let (sent, failed) = (seen.attempts().total(), seen.deliveries().failures());
+    println!("attempts: {sent}, failed deliveries: {failed}");
     Ok(())
 }

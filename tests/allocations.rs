@@ -588,3 +588,56 @@ mod circuit_breaker {
         assert_eq!(call(&mut service, "http://new.test/").0, 3);
     }
 }
+
+#[cfg(feature = "stack")]
+mod stack {
+    use super::*;
+    use tower_webhook::{FailoverLayer, stack::deliver};
+
+    /// What one copy of the request allocates, and what deliveries do beyond it.
+    fn beyond_the_copy<S>(mut service: S) -> [(u64, u64); 4]
+    where
+        S: Service<Request<BufferedBody>, Response = Response<BufferedBody>>,
+    {
+        let request = || {
+            let req = Request::post("https://peer.test/hooks").header("webhook-id", "msg_1");
+            let req = req.header("content-type", "application/json");
+            req.body(BufferedBody::from("{}")).unwrap()
+        };
+        [(); 4].map(|()| {
+            let req = request();
+            // The first copy of a name or URI of one's own makes it shared.
+            drop(req.clone());
+            let (copy, copied) = allocations(|| req.clone());
+            drop(copied);
+            let (allocated, status) = allocations(|| {
+                let future = pin!(service.call(req));
+                match future.poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(Ok(res)) => res.status(),
+                    _ => panic!("the delivery failed or waits"),
+                }
+            });
+            assert_eq!(status, 200);
+            assert!(copy > 0);
+            (copy, allocated - copy)
+        })
+    }
+
+    #[test]
+    fn a_delivery_that_goes_well_allocates_for_the_copy_of_the_request_alone() {
+        let [first, others @ ..] = beyond_the_copy(deliver().build().unwrap().layer(Bare));
+        // The key, in the breakers and in the metrics.
+        assert!(first.1 > 0);
+        assert_eq!(others.map(|(_, beyond)| beyond), [0; 3]);
+    }
+
+    #[test]
+    fn a_failover_keeps_a_copy_of_its_own() {
+        let failover = FailoverLayer::fallbacks(["https://other.test/"]).build();
+        let deliver = deliver().failover(failover.unwrap()).build().unwrap();
+        let [_, others @ ..] = beyond_the_copy(deliver.layer(Bare));
+        for (copy, beyond) in others {
+            assert_eq!(beyond, copy);
+        }
+    }
+}

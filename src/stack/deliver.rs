@@ -259,10 +259,17 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         K: Clone,
         R: Recorder + Clone,
     {
+        let deadline = DeadlineLayer::new(self.deadline)?;
+        let attempt_timeout = match self.attempt_timeout {
+            AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)
+                .map_err(|_| InvalidConfig::new("attempt_timeout", "must be longer than zero"))?,
+            AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
+        };
         let breakers = match self.breakers {
             BreakerChoice::New(config) => Breakers::new(config),
             BreakerChoice::Shared(breakers) => breakers,
         };
+        // Last: a listener stays for good, also where nothing was built.
         let recorder = self.recorder.clone();
         breakers.on_transition(move |change| {
             recorder.breaker_changed(&change.key, recorded(change.to));
@@ -272,7 +279,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         };
         Ok(DeliverLayer {
             deliveries: measured(DeliveryMetricsLayer::deliveries(self.recorder.clone())),
-            deadline: DeadlineLayer::new(self.deadline)?,
+            deadline,
             retry: RetryWithJitterLayer::new(self.retry)
                 .classifier(self.make.clone())
                 .exchange(self.exchange),
@@ -281,10 +288,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
                 .classifier(self.make.clone())
                 .key(self.key.clone()),
             attempts: measured(DeliveryMetricsLayer::attempts(self.recorder.clone())),
-            attempt_timeout: match self.attempt_timeout {
-                AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)?,
-                AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
-            },
+            attempt_timeout,
             each: self.each,
             recorder: self.recorder,
         })
