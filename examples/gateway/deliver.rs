@@ -97,8 +97,9 @@ impl Deliverer {
     /// `recorder` writes what is shown on the metrics page.
     pub fn new(args: &Args, downstream: Uri, recorder: FacadeRecorder) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
-        let failover = FailoverLayer::cognigy(args.fallbacks.clone());
-        let failover = failover
+        let classifier = HttpClassifier::new().errors(transport::hyper_util);
+        let failover = FailoverLayer::cognigy(args.fallbacks.clone())
+            .classifier(classifier.clone())
             .build()
             .map_err(|error| Problem::new("--fallback-url", error))?;
         let scheme = args
@@ -108,7 +109,6 @@ impl Deliverer {
         let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
 
         let metrics = DeliveryMetrics::new();
-        let classifier = HttpClassifier::new().errors(transport::hyper_util);
         let stack = stack::deliver()
             .retry(retry(args.delivery).map_err(unfit)?)
             .breaker(breaker(args.delivery).map_err(unfit)?)

@@ -98,7 +98,9 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         self
     }
 
-    /// Breakers that others use too. Their transitions are recorded by each stack that shares them.
+    /// Breakers that others use too. Each stack that shares them records their transitions, for as
+    /// long as the breakers live: stacks with one recorder between them count each trip several
+    /// times, so build one stack and clone it where that matters.
     pub fn breakers(mut self, breakers: Breakers) -> Self {
         self.breakers = BreakerChoice::Shared(breakers);
         self
@@ -142,7 +144,8 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         }
     }
 
-    /// What judges the results, in every layer. Default: [`HttpClassifier`].
+    /// What judges the results, in every layer but the [failover](Self::failover), which brings its
+    /// own. Default: [`HttpClassifier`].
     pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E> {
         Deliver {
             retry: self.retry,
@@ -158,9 +161,13 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         }
     }
 
-    /// Judges the results as gRPC, by the defaults of [`GrpcClassifier`]. What ends in late
-    /// trailers is seen where a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
-    /// [inside](Self::each_attempt).
+    /// Judges the results as gRPC, by the defaults of [`GrpcClassifier`]: no call is repeated that
+    /// may have been done, unless its metadata have a key. For more, give
+    /// [`classifier`](Self::classifier) a `GrpcClassifier` of your own.
+    ///
+    /// What ends in late trailers is seen where a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
+    /// [inside](Self::each_attempt). A tonic client's requests name no host until it is made with
+    /// `with_origin`; without, all of them have one breaker and one set of figures.
     pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E> {
         self.classifier(GrpcClassifier::new())
     }
@@ -200,7 +207,8 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     }
 
     /// Where an attempt goes when its target is down: a [`FailoverLayer`](crate::FailoverLayer).
-    /// Default: nowhere.
+    /// Default: nowhere. It has a classifier of its own: give it
+    /// [the same one](crate::failover::FailoverLayerBuilder::classifier).
     pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E> {
         Deliver {
             retry: self.retry,

@@ -1,4 +1,5 @@
 use super::MessageId;
+use crate::outcome::Repeatable;
 use http::Request;
 use std::task::{Context, Poll};
 use tower_layer::Layer;
@@ -6,6 +7,11 @@ use tower_service::Service;
 
 /// Gives each request a [`MessageId`], unless it has one: stands outside the retry, so that all
 /// attempts have the same.
+///
+/// Its receiver then knows a repetition when it sees one, so the request is made
+/// [`Repeatable`](crate::outcome::Repeatable), unless it says otherwise itself: retry layers repeat
+/// it, a POST too. That holds for schemes that send the id (Standard Webhooks, Svix); with others,
+/// leave this layer out and give the request a header that its receiver deduplicates by.
 ///
 /// Without it, and without an id header in the request, [`Sign`](super::Sign) gives each attempt an
 /// id of its own, and the receiver cannot tell a repeated delivery from a new one.
@@ -64,7 +70,9 @@ where
     }
 
     fn call(&mut self, mut req: Request<B>) -> S::Future {
-        req.extensions_mut().get_or_insert_with(MessageId::generate);
+        let extensions = req.extensions_mut();
+        extensions.get_or_insert_with(MessageId::generate);
+        extensions.get_or_insert(Repeatable::Yes);
         self.inner.call(req)
     }
 }
