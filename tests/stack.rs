@@ -21,7 +21,7 @@ use tonic::{body::Body, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::MapRequestLayer};
 use tower_webhook::{
-    BoxError, FailoverLayer,
+    BoxError, FailoverLayer, FallbackLayer,
     attempt::{Attempt, Failed, GaveUp, History},
     body::{BufferedBody, ReplayBody},
     circuit_breaker::{BreakerConfig, BreakerState, Breakers, CircuitOpen},
@@ -32,7 +32,7 @@ use tower_webhook::{
     metrics::{self, DeliveryMetrics, Snapshot},
     outcome::{GrpcClassifier, HttpClassifier, Outcome, OutcomeKind, classify_fn, transport},
     retry::{Backoff, Budget, CloneExchange, HttpExchange, Jitter, Refusals, RetryConfig},
-    signature::{Message, Scheme, scheme::StandardWebhooks},
+    signature::{Message, MessageIdLayer, Scheme, scheme::StandardWebhooks},
     stack::{self, Deliver},
 };
 
@@ -127,7 +127,9 @@ fn request() -> Request<BufferedBody> {
 /// Waits of a second exactly.
 fn every_second() -> tower_webhook::retry::RetryConfigBuilder {
     let backoff = Backoff::constant(SECOND).jitter(Jitter::None);
-    RetryConfig::builder().backoff(backoff.build().unwrap())
+    RetryConfig::builder()
+        .backoff(backoff.build().unwrap())
+        .refusals(Refusals::Wait(10))
 }
 
 /// Opens after three failures in a row, for 20 s exactly.
@@ -204,6 +206,44 @@ async fn an_open_breaker_costs_neither_an_attempt_nor_budget() {
     let seen = deliver.metrics().snapshot();
     assert_eq!(count(&seen, OutcomeKind::Refused), (0, 1));
     assert_eq!((seen.attempts().total(), seen.retries()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_breaker_is_answered_at_once_and_a_fallback_with_it() {
+    let stack = stack::deliver().build().unwrap();
+    stack.breakers().of("crm.example.com").unwrap().force_open();
+    let fallback = FallbackLayer::http(|outcome| {
+        assert_eq!(outcome.kind(), OutcomeKind::Refused);
+        Some(Response::new(BufferedBody::from("the fallback branch")))
+    });
+    let never = service_fn(|_: Request<BufferedBody>| async {
+        Err::<Response<BufferedBody>, _>(BoxError::from("it was called"))
+    });
+    let started = Instant::now();
+    let req = Request::post("https://crm.example.com/hooks")
+        .header("webhook-id", "msg_1")
+        .body(BufferedBody::default())
+        .unwrap();
+    let res = fallback.layer(stack.layer(never)).oneshot(req).await;
+    assert_eq!(res.unwrap().status(), StatusCode::OK);
+    assert_eq!(started.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_given_an_id_is_delivered_by_another_attempt() {
+    let peers = Peers::new("crm.example.com", &[Answers(500), Answers(200)]);
+    let asked = peers.clone();
+    let scheme = StandardWebhooks::new(SECRET).unwrap();
+    let client = ServiceBuilder::new()
+        .layer(MessageIdLayer::new())
+        .layer(stack::deliver().sign(scheme).build().unwrap())
+        .service(service_fn(move |req| peers.clone().ask(req)));
+    let req = Request::post("https://crm.example.com/hooks");
+    let res = client
+        .oneshot(req.body(BufferedBody::default()).unwrap())
+        .await;
+    assert_eq!(res.unwrap().status(), StatusCode::OK);
+    assert_eq!(asked.asked.lock().unwrap().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

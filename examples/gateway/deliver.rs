@@ -16,7 +16,11 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::{
@@ -25,11 +29,12 @@ use tower::{
 };
 use tower_webhook::{
     BoxError, FailoverLayer, InvalidConfig,
+    attempt::{Failed, GaveUp, History},
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, transport},
-    retry::{Backoff, RetryConfig},
+    retry::{Backoff, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
 };
@@ -46,6 +51,10 @@ const DELIVERY: Duration = Duration::from_secs(3600);
 /// How much of an answer is read, so that its connection can be used again, and for how long.
 const DRAIN: usize = 64 << 10;
 const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// What was postponed is taken up again after this long at the least, and at the most.
+const PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// How long the running deliveries have when the gateway stops.
 const LAST: Duration = Duration::from_secs(2);
@@ -135,28 +144,35 @@ impl Deliverer {
         })
     }
 
-    async fn deliver(&self, event: &Pending) -> Outcome {
+    async fn deliver(&self, event: &Pending) -> End {
         let req = self.request(event);
         let classifier = self.classifier.make_classifier(&req);
         let mut stack = self.stack.clone();
         let result = async { stack.ready().await?.call(req).await }.await;
         let outcome = classifier.classify(result.as_ref());
-        match result {
+        let history = match &result {
+            Ok(answer) => answer.extensions().get::<History>(),
+            Err(error) => error.downcast_ref::<Failed>().map(Failed::history),
+        };
+        let end = End::of(outcome, history);
+        let error = match result {
             Ok(answer) => {
-                // What it says does not matter: the status was the answer.
+                // What it says does not matter: the status was the answer. Nobody waits for it.
                 let body = Limited::new(answer.into_body(), DRAIN).collect();
-                let _ = tokio::time::timeout(DRAIN_TIME, body).await;
-                if outcome.is_failure() {
-                    tracing::warn!(event.id, kind = %outcome.kind(), status = outcome.code(), "not delivered");
-                } else {
-                    tracing::debug!(event.id, "delivered");
-                }
+                tokio::spawn(tokio::time::timeout(DRAIN_TIME, body));
+                None
             }
-            Err(error) => {
-                tracing::warn!(event.id, kind = %outcome.kind(), error, "not delivered");
+            Err(error) => Some(error),
+        };
+        let (kind, status) = (outcome.kind(), outcome.code());
+        match end {
+            End::Delivered => tracing::debug!(event.id, "delivered"),
+            End::Failed => tracing::warn!(event.id, %kind, status, error, "not delivered"),
+            End::Postponed { .. } => {
+                tracing::debug!(event.id, %kind, status, error, "not delivered yet");
             }
         }
-        outcome
+        end
     }
 
     fn request(&self, event: &Pending) -> Request<BufferedBody> {
@@ -176,12 +192,45 @@ impl Deliverer {
     }
 }
 
+/// How a delivery ended.
+#[derive(Clone, Copy)]
+enum End {
+    Delivered,
+    Failed,
+    /// Our side held it back, not the peer: an open breaker, or a budget that others have used. It
+    /// is as good as new.
+    Postponed {
+        attempts: u32,
+        wait: Duration,
+    },
+}
+
+impl End {
+    fn of(outcome: Outcome, history: Option<&History>) -> Self {
+        if !outcome.is_failure() {
+            return Self::Delivered;
+        }
+        match history.and_then(History::gave_up) {
+            Some(GaveUp::Budget | GaveUp::Refused) => Self::Postponed {
+                attempts: history.map_or(0, History::attempts),
+                wait: outcome
+                    .retry_after()
+                    .unwrap_or_default()
+                    .clamp(PAUSE, MAX_PAUSE),
+            },
+            _ => Self::Failed,
+        }
+    }
+}
+
 fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
     let backoff = Backoff::exponential(delivery.base_delay, delivery.max_delay).build()?;
     RetryConfig::builder()
         .attempts(delivery.max_attempts)
         .backoff(backoff)
         .window(DELIVERY)
+        // Nobody waits for the answer, so the breaker is waited for.
+        .refusals(Refusals::Wait(u32::MAX))
         .build()
 }
 
@@ -253,9 +302,11 @@ impl Deliveries {
 
 async fn dispatch(app: Arc<App>, stop: CancellationToken, running: TaskTracker) {
     let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
+    let postponed = Arc::new(Postponed::default());
     // Everything up to this row has been started.
     let mut last = 0;
     loop {
+        postponed.tidy();
         let batch = match app.events.pending(last, BATCH).await {
             Ok(batch) => batch,
             Err(error) => {
@@ -268,26 +319,112 @@ async fn dispatch(app: Arc<App>, stop: CancellationToken, running: TaskTracker) 
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = app.accepted.notified() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            if postponed.is_due() {
+                last = 0;
             }
             continue;
         }
         for event in batch {
+            last = event.row;
+            if !postponed.take_up(event.row) {
+                continue;
+            }
             let place = tokio::select! {
                 () = stop.cancelled() => return,
                 place = Arc::clone(&places).acquire_owned() => place,
             };
-            last = event.row;
-            let app = Arc::clone(&app);
+            let (app, postponed) = (Arc::clone(&app), Arc::clone(&postponed));
             running.spawn(async move {
                 let _place = place;
-                let status = match app.deliverer.deliver(&event).await {
-                    outcome if outcome.is_failure() => Status::Failed,
-                    _ => Status::Delivered,
+                let end = app.deliverer.deliver(&event).await;
+                let status = match postponed.after(event.row, end, app.deliverer.max_retries + 1) {
+                    End::Postponed { .. } => return,
+                    End::Delivered => Status::Delivered,
+                    End::Failed => Status::Failed,
                 };
                 record(&app, event.row, status).await;
+                postponed.finish(event.row);
             });
         }
+    }
+}
+
+/// The events that are under way or wait for another time, by row. What it forgets at a restart
+/// begins anew: the store has it as undelivered.
+#[derive(Default)]
+struct Postponed {
+    events: Mutex<HashMap<i64, Waiting>>,
+}
+
+struct Waiting {
+    /// `None` while it is under way.
+    due: Option<Instant>,
+    attempts: u32,
+    /// Its end is recorded. It may still be in what was read of the store before.
+    finished: bool,
+}
+
+impl Postponed {
+    fn events(&self) -> MutexGuard<'_, HashMap<i64, Waiting>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let due = |waiting: &Waiting| waiting.due.is_some_and(|due| due <= now);
+        self.events().values().any(due)
+    }
+
+    /// Whether an event is to be delivered now; it is under way then.
+    fn take_up(&self, row: i64) -> bool {
+        match self.events().entry(row) {
+            Entry::Vacant(new) => {
+                new.insert(Waiting {
+                    due: None,
+                    attempts: 0,
+                    finished: false,
+                });
+                true
+            }
+            Entry::Occupied(mut known) => {
+                let waiting = known.get_mut();
+                let due = waiting.due.is_some_and(|due| due <= Instant::now());
+                if due {
+                    waiting.due = None;
+                }
+                due
+            }
+        }
+    }
+
+    /// What follows from the end of a delivery, where an event has so many attempts in all.
+    fn after(&self, row: i64, end: End, most: u32) -> End {
+        let End::Postponed { attempts, wait } = end else {
+            return end;
+        };
+        let mut events = self.events();
+        let Some(waiting) = events.get_mut(&row) else {
+            return end;
+        };
+        waiting.attempts = waiting.attempts.saturating_add(attempts);
+        if waiting.attempts >= most {
+            return End::Failed;
+        }
+        waiting.due = Some(Instant::now() + wait);
+        end
+    }
+
+    fn finish(&self, row: i64) {
+        if let Some(waiting) = self.events().get_mut(&row) {
+            waiting.finished = true;
+        }
+    }
+
+    /// Forgets what is finished: before the store is read, which knows it by now.
+    fn tidy(&self) {
+        self.events().retain(|_, waiting| !waiting.finished);
     }
 }
 

@@ -12,7 +12,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
     BoxError, RetryWithJitterLayer,
     outcome::{LocallyRefused, Outcome, classify_fn},
-    retry::{Budget, RetryConfig},
+    retry::{Budget, Refusals, RetryConfig},
 };
 
 /// First attempts a second.
@@ -52,7 +52,11 @@ async fn deliveries(guard: Guard, seed: u64) -> Result<Vec<u32>, BoxError> {
         Guard::Nothing => Budget::unlimited(),
         Guard::Budget | Guard::BudgetAndBreaker => Budget::default(),
     };
-    let config = RetryConfig::builder().attempts(5).budget(budget).seed(seed);
+    let config = RetryConfig::builder()
+        .attempts(5)
+        .budget(budget)
+        .refusals(Refusals::Wait(10))
+        .seed(seed);
     let layer = RetryWithJitterLayer::new(config.build()?).classifier(classify_fn(judge));
     let service = layer.layer(Shared(Arc::clone(&peer)));
     let mut tasks = tokio::task::JoinSet::new();

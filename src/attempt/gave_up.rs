@@ -74,7 +74,7 @@ impl fmt::Display for GaveUp {
             Self::HintTooLong => "the peer asks for a longer wait than there is time",
             Self::NotReady => "the service takes no more calls",
             Self::NotRetryable => "not one to repeat",
-            Self::Refused => "it was not sent",
+            Self::Refused => "our side refused to send it",
             Self::RetriesExhausted => "no attempts left",
             Self::Window => "the retry window leaves no time",
         })

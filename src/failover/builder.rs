@@ -65,7 +65,8 @@ impl<T, M> FailoverLayerBuilder<T, M> {
     }
 
     /// Calls `hook` before each move, with the index of the target that failed, of the next one,
-    /// and how it failed. On the thread of the call, so it is brief; a panic ends the call.
+    /// and how it failed. On the thread of the call, so it is brief. One that panics is its own
+    /// trouble: the call goes on.
     pub fn on_failover(
         mut self,
         hook: impl Fn(usize, usize, Outcome) + Send + Sync + 'static,

@@ -12,6 +12,7 @@ use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -228,7 +229,7 @@ where
                 outcome = outcome.kind()
             );
             if let Some(hook) = &self.shared.hook {
-                hook(from, index, outcome);
+                let _ = catch_unwind(AssertUnwindSafe(|| hook(from, index, outcome)));
             }
         }
         let rest = self.rest.as_mut().expect("polled after completion");

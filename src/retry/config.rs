@@ -18,8 +18,8 @@ const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// [`Jitter::None`](super::Jitter::None), nothing is added). Never shorter, and never shorter than
 /// the own delay.
 ///
-/// A hint that does not fit into what is left of the window or the deadline ends the delivery at
-/// once, whatever the limit: to ask sooner is not what the peer wants, and to wait is in vain.
+/// A hint, cut or not, that does not fit into what is left of the window or the deadline ends the
+/// delivery at once: to ask sooner is not what the peer wants, and to wait is in vain.
 ///
 /// How many attempts there are never depends on a hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +65,12 @@ pub enum Refusals {
     Wait(u32),
 }
 
-/// [`Wait`](Refusals::Wait), up to 10 times.
+/// [`GiveUp`](Refusals::GiveUp): an open circuit is answered at once, so that a fallback can answer in
+/// its place and no caller is parked through an outage. A worker in the background, whose delivery
+/// nobody waits for, says [`Wait`](Refusals::Wait).
 impl Default for Refusals {
     fn default() -> Self {
-        Self::Wait(10)
+        Self::GiveUp
     }
 }
 
@@ -203,8 +205,7 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// What is done about a call that was refused on our side. Default: [`Refusals::Wait`] up to 10
-    /// times.
+    /// What is done about a call that was refused on our side. Default: [`Refusals::GiveUp`].
     pub fn refusals(mut self, refusals: Refusals) -> Self {
         self.settings.refusals = refusals;
         self

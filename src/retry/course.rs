@@ -204,11 +204,13 @@ impl Course {
             return Ok((hint.saturating_add(own.max(spread)).min(room), own));
         }
         let hint = match settings.hint_limit {
-            _ if hint > room => return Err(GaveUp::HintTooLong),
             HintLimit::GiveUp(limit) if hint > limit => return Err(GaveUp::HintTooLong),
             HintLimit::GiveUp(_) => hint,
             HintLimit::CapTo(limit) => hint.min(limit),
         };
+        if hint > room {
+            return Err(GaveUp::HintTooLong);
+        }
         let retry = self.attempt.number();
         let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
         let most = (hint / 10).min(MAX_HINT_SPREAD);

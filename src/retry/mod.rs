@@ -7,7 +7,7 @@
 //! | --- | --- | --- | --- |
 //! | the classifier | [`classifier`](RetryWithJitterLayer::classifier) | [`HttpClassifier`](crate::outcome::HttpClassifier): idempotent methods, requests with an idempotency key, and those that never arrived | [`GaveUp::NotRetryable`] |
 //! | attempts | [`attempts`](RetryConfigBuilder::attempts) | 3 | [`GaveUp::RetriesExhausted`] |
-//! | refusals on our side | [`refusals`](RetryConfigBuilder::refusals) | waited for, 10 times | [`GaveUp::Refused`] |
+//! | refusals on our side | [`refusals`](RetryConfigBuilder::refusals) | not waited for | [`GaveUp::Refused`] |
 //! | the request | [`exchange`](RetryWithJitterLayer::exchange) | cloned | [`GaveUp::BodyNotReplayable`] |
 //! | the peer's hint | [`hint_limit`](RetryConfigBuilder::hint_limit) | cut at 5 min | [`GaveUp::HintTooLong`] |
 //! | the deadline of the call | [`Deadline`](crate::deadline::Deadline) | none | [`GaveUp::Deadline`] |

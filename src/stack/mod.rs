@@ -24,7 +24,18 @@
 //! | [`SignLayer`](crate::SignLayer) | last: a request that is signed before it waits is stale when it arrives, and what is added later is not signed |
 //!
 //! A [`FallbackLayer`](crate::FallbackLayer) stands outside all of them, where there is an answer
-//! to give in the place of a failure.
+//! to give in the place of a failure. An open breaker ends the delivery at once; a worker in the
+//! background waits for it with [`Refusals::Wait`](crate::retry::Refusals::Wait).
+//!
+//! # Spawning
+//!
+//! `tokio::spawn(client.oneshot(req))` always compiles, and so does
+//! `client.ready().await?.call(req).await` in a spawned `async` block around clients with an error
+//! type of their own, such as hyper-util's and reqwest's. Where the error of the service inside is
+//! a [`BoxError`](crate::BoxError) already, the compiler says of such a block that an implementation
+//! is "not general enough" ([rust#64552](https://github.com/rust-lang/rust/issues/64552)): spawn the
+//! future of `oneshot`, or put the finished stack into a
+//! [`BoxCloneSyncService`](tower::util::BoxCloneSyncService).
 //!
 //! # Examples
 //!

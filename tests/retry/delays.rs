@@ -114,12 +114,25 @@ async fn a_hint_over_the_limit_is_cut_or_given_up_on() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_always_says_in_a_day_is_asked_once_and_not_waited_for() {
     let (peer, start) = (Peer::new([Step::Busy(503, 86_400)]), Instant::now());
-    let result = deliver(plain().attempts(u32::MAX), &peer, get()).await;
+    let strict = plain().hint_limit(HintLimit::GiveUp(secs(300)));
+    let result = deliver(strict.attempts(u32::MAX), &peer, get()).await;
     assert_eq!(
         (status(&result), gave_up(&result)),
         (503, Some(GaveUp::HintTooLong))
     );
     assert_eq!((peer.calls(), start.elapsed()), (1, Duration::ZERO));
+}
+
+/// The cap comes first, and only then the question whether there is time for it.
+#[tokio::test(start_paused = true)]
+async fn a_hint_of_any_length_is_cut_to_the_cap() {
+    for hint in [300, 3_000, 3_700, 86_400, 1_000_000_000] {
+        let (peer, start) = (Peer::new([Step::Busy(503, hint)]), Instant::now());
+        let capped = plain().hint_limit(HintLimit::CapTo(secs(300)));
+        let result = deliver(capped.attempts(3), &peer, get()).await;
+        assert_eq!(gave_up(&result), Some(GaveUp::RetriesExhausted), "{hint}");
+        assert_eq!((peer.calls(), start.elapsed()), (3, secs(600)), "{hint}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

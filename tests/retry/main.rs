@@ -202,6 +202,7 @@ fn plain() -> RetryConfigBuilder {
     RetryConfig::builder()
         .backoff(backoff.build().unwrap())
         .budget(Budget::unlimited())
+        .refusals(tower_webhook::retry::Refusals::Wait(10))
 }
 
 fn layer(

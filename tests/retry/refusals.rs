@@ -83,7 +83,7 @@ async fn a_circuit_that_opens_again_after_the_window_is_not_waited_for() {
     );
     assert_eq!(
         result.unwrap_err().to_string(),
-        "gave up after 0 attempts: it was not sent"
+        "gave up after 0 attempts: our side refused to send it"
     );
 }
 

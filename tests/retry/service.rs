@@ -51,7 +51,7 @@ async fn a_request_is_copied_once_and_never_for_an_attempt_that_is_the_last() {
             .await;
         copies.load(Ordering::Relaxed)
     };
-    let default = Refusals::default();
+    let default = Refusals::Wait(10);
     assert_eq!(copies(1, default, 9).await, 0);
     assert_eq!(copies(3, default, 0).await, 1);
     assert_eq!(copies(3, Refusals::GiveUp, 1).await, 2);

@@ -14,6 +14,7 @@ fn plain() -> RetryConfigBuilder {
     RetryConfig::builder()
         .backoff(backoff)
         .budget(Budget::unlimited())
+        .refusals(Refusals::Wait(10))
 }
 
 /// What follows from `outcome`, 0 s after the beginning, with this much time until the deadline.
@@ -99,8 +100,8 @@ fn every_other_reason_to_give_up() {
             .build()
             .unwrap()
     };
-    let default = config(3, Refusals::default());
-    let (one, strict) = (config(1, Refusals::default()), config(3, Refusals::GiveUp));
+    let default = config(3, Refusals::Wait(10));
+    let (one, strict) = (config(1, Refusals::Wait(10)), config(3, Refusals::GiveUp));
     let refused = Outcome::refused(None);
     let cases = [
         (&default, Outcome::permanent(), GaveUp::NotRetryable),
@@ -155,7 +156,10 @@ fn a_hint_is_waited_for_cut_or_given_up_on_as_its_limit_says() {
 
 #[test]
 fn those_who_are_told_the_same_do_not_return_together() {
-    let config = RetryConfig::default();
+    let config = RetryConfig::builder()
+        .refusals(Refusals::Wait(10))
+        .build()
+        .unwrap();
     let mut waits: Vec<_> = (0..1_000)
         .map(|_| wait(&first(&config, None, Outcome::throttled(Some(secs(5))))))
         .collect();
@@ -172,7 +176,10 @@ fn those_who_are_told_the_same_do_not_return_together() {
 /// waited a minute may wait another.
 #[test]
 fn a_refused_delivery_is_spread_over_as_long_as_it_has_waited() {
-    let config = RetryConfig::default();
+    let config = RetryConfig::builder()
+        .refusals(Refusals::Wait(10))
+        .build()
+        .unwrap();
     let start = Instant::now();
     let waits: Vec<_> = (0..1_000)
         .map(|_| {
