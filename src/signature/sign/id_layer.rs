@@ -9,7 +9,7 @@ use tower_service::Service;
 /// attempts have the same.
 ///
 /// Its receiver then knows a repetition when it sees one, so the request is made
-/// [`Repeatable`](crate::outcome::Repeatable), unless it says otherwise itself: retry layers repeat
+/// [`Repeatable`], unless it says otherwise itself: retry layers repeat
 /// it, a POST too. That holds for schemes that send the id (Standard Webhooks, Svix); with others,
 /// leave this layer out and give the request a header that its receiver deduplicates by.
 ///
