@@ -155,6 +155,7 @@ impl Deliverer {
             Err(error) => error.downcast_ref::<Failed>().map(Failed::history),
         };
         let end = End::of(outcome, history);
+        let reason = history.and_then(History::gave_up).map(GaveUp::as_str);
         let error = match result {
             Ok(answer) => {
                 // What it says does not matter: the status was the answer. Nobody waits for it.
@@ -167,9 +168,9 @@ impl Deliverer {
         let (kind, status) = (outcome.kind(), outcome.code());
         match end {
             End::Delivered => tracing::debug!(event.id, "delivered"),
-            End::Failed => tracing::warn!(event.id, %kind, status, error, "not delivered"),
+            End::Failed => tracing::warn!(event.id, %kind, status, reason, error, "not delivered"),
             End::Postponed { .. } => {
-                tracing::debug!(event.id, %kind, status, error, "not delivered yet");
+                tracing::debug!(event.id, %kind, status, reason, error, "not delivered yet");
             }
         }
         end

@@ -166,7 +166,10 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// [`classifier`](Self::classifier) a `GrpcClassifier` of your own.
     ///
     /// What ends in late trailers is seen where a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
-    /// [inside](Self::each_attempt). A tonic client's requests name no host until it is made with
+    /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: say
+    /// `.exchange(HttpExchange::new().replaying(64 << 10))`, and map it for the channel with
+    /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`;
+    /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is made with
     /// `with_origin`; without, all of them have one breaker and one set of figures.
     pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E> {
         self.classifier(GrpcClassifier::new())
