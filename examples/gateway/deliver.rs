@@ -411,6 +411,8 @@ impl Postponed {
         };
         waiting.attempts = waiting.attempts.saturating_add(attempts);
         if waiting.attempts >= most {
+            let reason = GaveUp::RetriesExhausted.as_str();
+            tracing::warn!(row, waiting.attempts, reason, "not delivered");
             return End::Failed;
         }
         waiting.due = Some(Instant::now() + wait);
