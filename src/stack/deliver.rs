@@ -19,10 +19,12 @@ use tower_layer::{Identity, Stack};
 /// See the [module docs](super) for the order, [`Deliver`] for what can be said.
 pub fn deliver() -> Deliver {
     Deliver {
-        retry: RetryConfig::default(),
-        breakers: BreakerChoice::New(BreakerConfig::default()),
-        deadline: Duration::from_secs(300),
-        attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+        settings: Settings {
+            retry: RetryConfig::default(),
+            breakers: BreakerChoice::New(BreakerConfig::default()),
+            deadline: Duration::from_secs(300),
+            attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+        },
         recorder: DeliveryMetrics::new(),
         make: HttpClassifier::new(),
         key: ByHost,
@@ -52,16 +54,22 @@ pub struct Deliver<
     F = Identity,
     E = Identity,
 > {
-    retry: RetryConfig,
-    breakers: BreakerChoice,
-    deadline: Duration,
-    attempt_timeout: AttemptTime,
+    settings: Settings,
     recorder: R,
     make: M,
     key: K,
     exchange: X,
     failover: F,
     each: E,
+}
+
+/// What stays as it is when a type is changed.
+#[derive(Clone, Debug)]
+struct Settings {
+    retry: RetryConfig,
+    breakers: BreakerChoice,
+    deadline: Duration,
+    attempt_timeout: AttemptTime,
 }
 
 #[derive(Clone, Debug)]
@@ -88,13 +96,13 @@ impl std::fmt::Debug for AttemptTime {
 impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
-        self.retry = config;
+        self.settings.retry = config;
         self
     }
 
     /// When a peer is left alone. Default: [`BreakerConfig::default`].
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
-        self.breakers = BreakerChoice::New(config);
+        self.settings.breakers = BreakerChoice::New(config);
         self
     }
 
@@ -102,19 +110,19 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// long as the breakers live: stacks with one recorder between them count each trip several
     /// times, so build one stack and clone it where that matters.
     pub fn breakers(mut self, breakers: Breakers) -> Self {
-        self.breakers = BreakerChoice::Shared(breakers);
+        self.settings.breakers = BreakerChoice::Shared(breakers);
         self
     }
 
     /// How long a delivery may take, all attempts and waits together. Default: 5 minutes.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = deadline;
+        self.settings.deadline = deadline;
         self
     }
 
     /// How long an attempt may take. Default: 10 s.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = AttemptTime::Fixed(timeout);
+        self.settings.attempt_timeout = AttemptTime::Fixed(timeout);
         self
     }
 
@@ -123,7 +131,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         mut self,
         timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
     ) -> Self {
-        self.attempt_timeout = AttemptTime::By(Arc::new(timeout));
+        self.settings.attempt_timeout = AttemptTime::By(Arc::new(timeout));
         self
     }
 
@@ -131,10 +139,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// [`DeliverLayer::metrics`] gives out.
     pub fn metrics<R2: Recorder>(self, recorder: R2) -> Deliver<M, K, R2, X, F, E> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder,
             make: self.make,
             key: self.key,
@@ -148,10 +153,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// own. Default: [`HttpClassifier`].
     pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder: self.recorder,
             make,
             key: self.key,
@@ -169,8 +171,8 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: say
     /// `.exchange(HttpExchange::new().replaying(64 << 10))`, and map it for the channel with
     /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`;
-    /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is made with
-    /// `with_origin`; without, all of them have one breaker and one set of figures.
+    /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is
+    /// made with `with_origin`; without, all of them have one breaker and one set of figures.
     pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E> {
         self.classifier(GrpcClassifier::new())
     }
@@ -178,10 +180,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// What breakers and metrics are kept by. Default: [`ByHost`].
     pub fn key<K2>(self, key: K2) -> Deliver<M, K2, R, X, F, E> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder: self.recorder,
             make: self.make,
             key,
@@ -196,10 +195,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// [`CloneExchange`](crate::retry::CloneExchange) for what is not HTTP.
     pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, R, X2, F, E> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder: self.recorder,
             make: self.make,
             key: self.key,
@@ -214,10 +210,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// [the same one](crate::failover::FailoverLayerBuilder::classifier).
     pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder: self.recorder,
             make: self.make,
             key: self.key,
@@ -230,10 +223,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// A layer around each attempt on the transport, inside those that were added before.
     pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, R, X, F, Stack<L, E>> {
         Deliver {
-            retry: self.retry,
-            breakers: self.breakers,
-            deadline: self.deadline,
-            attempt_timeout: self.attempt_timeout,
+            settings: self.settings,
             recorder: self.recorder,
             make: self.make,
             key: self.key,
@@ -270,13 +260,14 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         K: Clone,
         R: Recorder + Clone,
     {
-        let deadline = DeadlineLayer::new(self.deadline)?;
-        let attempt_timeout = match self.attempt_timeout {
+        let settings = self.settings;
+        let deadline = DeadlineLayer::new(settings.deadline)?;
+        let attempt_timeout = match settings.attempt_timeout {
             AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)
                 .map_err(|_| InvalidConfig::new("attempt_timeout", "must be longer than zero"))?,
             AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
         };
-        let breakers = match self.breakers {
+        let breakers = match settings.breakers {
             BreakerChoice::New(config) => Breakers::new(config),
             BreakerChoice::Shared(breakers) => breakers,
         };
@@ -291,7 +282,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         Ok(DeliverLayer {
             deliveries: measured(DeliveryMetricsLayer::deliveries(self.recorder.clone())),
             deadline,
-            retry: RetryWithJitterLayer::new(self.retry)
+            retry: RetryWithJitterLayer::new(settings.retry)
                 .classifier(self.make.clone())
                 .exchange(self.exchange),
             failover: self.failover,
