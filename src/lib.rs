@@ -191,6 +191,13 @@ pub mod stack;
 pub mod target;
 
 mod config;
+#[cfg(any(
+    feature = "circuit-breaker",
+    feature = "failover",
+    feature = "metrics",
+    feature = "retry"
+))]
+mod shield;
 mod trace;
 
 #[cfg(feature = "circuit-breaker")]

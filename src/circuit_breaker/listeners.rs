@@ -1,9 +1,9 @@
 //! Who is told of transitions. Nobody is, under a lock.
 
 use super::Transition;
+use crate::shield::shielded;
 use std::{
     fmt,
-    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -56,11 +56,9 @@ impl Listeners {
 
     /// A listener that panics has no say in what becomes of the call, nor of other listeners.
     fn guard(&self, work: impl FnOnce()) {
-        if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(work)) {
+        if shielded(work).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
             crate::trace::trouble!("circuit_breaker", "a listener panicked");
-            // What was thrown may throw once more when it is dropped.
-            let _ = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)));
         }
     }
 

@@ -12,7 +12,6 @@ use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -229,7 +228,7 @@ where
                 outcome = outcome.kind()
             );
             if let Some(hook) = &self.shared.hook {
-                let _ = catch_unwind(AssertUnwindSafe(|| hook(from, index, outcome)));
+                let _ = crate::shield::shielded(|| hook(from, index, outcome));
             }
         }
         let rest = self.rest.as_mut().expect("polled after completion");

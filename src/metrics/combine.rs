@@ -1,20 +1,16 @@
 //! Recorders made of recorders.
 
 use super::{BreakerState, Level, Measurement, Recorder, Series};
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-};
+use crate::shield;
+use std::{fmt, sync::Arc};
 
 /// Runs a recorder's code, which must not break the call that it measures.
 pub(super) fn shielded<T>(record: impl FnOnce() -> T) -> Option<T> {
-    // Unwind safe: nothing of ours is inside, and what a recorder leaves half done is its own.
-    let result = catch_unwind(AssertUnwindSafe(record));
-    if result.is_err() {
+    let result = shield::shielded(record);
+    if result.is_none() {
         crate::trace::trouble!("delivery_metrics", "a recorder panicked");
     }
-    result.ok()
+    result
 }
 
 impl<R: Recorder + ?Sized> Recorder for Arc<R> {

@@ -1,13 +1,9 @@
 use crate::{
     attempt::{Attempt, History},
     outcome::Outcome,
+    shield::shielded,
 };
-use std::{
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What [`on_retry`](super::RetryConfigBuilder::on_retry) is told: an attempt failed, and another
 /// will be made.
@@ -56,7 +52,7 @@ impl Hooks {
 /// A hook that panics is its own trouble: the delivery goes on.
 fn call<T>(hook: Option<&Hook<T>>, event: &T) {
     if let Some(hook) = hook {
-        let _ = catch_unwind(AssertUnwindSafe(|| hook(event)));
+        let _ = shielded(|| hook(event));
     }
 }
 
