@@ -740,6 +740,17 @@ fn an_empty_list_of_any_kind_is_refused() {
 }
 
 #[tokio::test]
+async fn a_hook_that_panics_ends_no_call() {
+    let peers = Peers::new([Answers(503), Answers(200), Answers(200)]);
+    let layer = FailoverLayer::to_uris(HOSTS)
+        .on_failover(|_, _, _| panic!("on purpose"))
+        .build()
+        .unwrap();
+    let res = layer.layer(peers.service()).oneshot(get()).await.unwrap();
+    assert_eq!((res.status().as_u16(), peers.asked().as_str()), (200, "01"));
+}
+
+#[tokio::test]
 async fn the_hook_hears_of_each_move_before_it_is_made() {
     let peers = Peers::new([Answers(503), Refuses(1), Answers(200)]);
     let moves = Arc::new(Mutex::new(Vec::new()));
