@@ -13,10 +13,8 @@ use std::{
 };
 use tokio::time::Instant;
 use tower_webhook::{
-    BoxError,
-    idempotency::{
-        Begin, BoxFuture, Fingerprint, Key, Settled, Store, StoreError, Token, contract,
-    },
+    BoxError, BoxFuture,
+    idempotency::{Begin, Fingerprint, Key, Settled, Store, StoreError, Token, contract},
 };
 
 /// A map behind a lock that is asked over a "network" of one tick. Clones share it.

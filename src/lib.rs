@@ -167,11 +167,15 @@ pub mod circuit_breaker;
 pub mod clock;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
+#[cfg(feature = "dead-letter")]
+pub mod dead_letter;
 pub mod deadline;
 #[cfg(feature = "failover")]
 pub mod failover;
 #[cfg(feature = "failover")]
 pub mod fallback;
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+pub mod fence;
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
@@ -180,6 +184,8 @@ pub mod key;
 pub mod metrics;
 pub mod outcome;
 pub mod problem;
+#[cfg(feature = "queue")]
+pub mod queue;
 #[cfg(feature = "retry")]
 pub mod retry;
 #[cfg(feature = "signature")]
@@ -193,6 +199,7 @@ pub mod target;
 mod config;
 #[cfg(any(
     feature = "circuit-breaker",
+    feature = "dead-letter",
     feature = "failover",
     feature = "metrics",
     feature = "retry"
@@ -230,6 +237,9 @@ pub use self::{failover::FailoverLayer, fallback::FallbackLayer};
 
 /// A boxed error that can cross threads, as tower uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A boxed future that can cross threads, for stores and sinks that go to a file or a server.
+pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// The README's code, as tests.
 #[cfg(all(doctest, feature = "full"))]

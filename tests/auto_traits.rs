@@ -6,7 +6,7 @@
 use http::Request;
 use std::convert::Infallible;
 use tower_webhook::{
-    BufferBodyLayer, InvalidConfig,
+    BoxFuture, BufferBodyLayer, InvalidConfig,
     body::{self, BodyError, BufferBody, BufferedBody, Collect, CollectError, ResponseBody},
     clock::WallClock,
     problem::Problem,
@@ -107,10 +107,10 @@ fn of_failover_and_fallback() {
 #[test]
 fn of_the_idempotency_layer() {
     use tower_webhook::idempotency::{
-        Begin, BoxFuture, Claim, Disposition, Fingerprint, FingerprintOf, Idempotency,
-        IdempotencyError, IdempotencyLayer, IdempotencyLayerBuilder, Key, KeyError, KeySource,
-        MemoryStore, MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError, Settled,
-        StoreError, StoreErrorKind, StoreOutage, Token,
+        Begin, Claim, Disposition, Fingerprint, FingerprintOf, Idempotency, IdempotencyError,
+        IdempotencyLayer, IdempotencyLayerBuilder, Key, KeyError, KeySource, MemoryStore,
+        MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError, Settled, StoreError,
+        StoreErrorKind, StoreOutage, Token,
     };
     cloned::<IdempotencyLayer<MemoryStore>>();
     shared::<IdempotencyLayerBuilder<MemoryStore>>();

@@ -12,7 +12,7 @@ pub struct AttemptRecord {
     started: Duration,
     took: Duration,
     outcome: Outcome,
-    wait: Option<Duration>,
+    pub(super) wait: Option<Duration>,
 }
 
 impl AttemptRecord {
@@ -85,11 +85,11 @@ impl AttemptRecord {
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    records: Vec<AttemptRecord>,
-    left_out: u32,
-    attempts: u32,
-    refusals: u32,
-    gave_up: Option<GaveUp>,
+    pub(super) records: Vec<AttemptRecord>,
+    pub(super) left_out: u32,
+    pub(super) attempts: u32,
+    pub(super) refusals: u32,
+    pub(super) gave_up: Option<GaveUp>,
 }
 
 impl History {

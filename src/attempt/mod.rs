@@ -5,6 +5,8 @@ mod failed;
 mod gave_up;
 mod header;
 mod history;
+#[cfg(feature = "dead-letter")]
+pub(crate) mod wire;
 
 pub use self::{
     current::Attempt,

@@ -102,7 +102,7 @@ pub use self::{
     run_once::{Ran, RunOnce, RunOnceError},
     service::Idempotency,
     source::KeySource,
-    store::{Begin, BoxFuture, Fingerprint, Settled, Store, StoreError, StoreErrorKind, Token},
+    store::{Begin, Fingerprint, Settled, Store, StoreError, StoreErrorKind, Token},
 };
 
 #[cfg(feature = "moka")]

@@ -105,6 +105,18 @@ impl Outcome {
         }
     }
 
+    /// An outcome that was stored.
+    #[cfg(feature = "dead-letter")]
+    pub(crate) const fn recorded(
+        kind: OutcomeKind,
+        may_retry: bool,
+        retry_after: Option<Duration>,
+        code: Option<u16>,
+    ) -> Self {
+        let outcome = Self::new(kind, may_retry, retry_after);
+        Self { code, ..outcome }
+    }
+
     /// The caller went away. For the layer that notices it, which is the one whose future is dropped.
     pub const fn cancelled() -> Self {
         Self::new(OutcomeKind::Cancelled, false, None)

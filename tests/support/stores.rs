@@ -9,9 +9,11 @@ use std::{
     time::Duration,
 };
 use tokio::sync::Semaphore;
-use tower_webhook::idempotency::{
-    Begin, BoxFuture, Fingerprint, Key, MemoryStore, Settled, Store, StoreError, StoreErrorKind,
-    Token,
+use tower_webhook::{
+    BoxFuture,
+    idempotency::{
+        Begin, Fingerprint, Key, MemoryStore, Settled, Store, StoreError, StoreErrorKind, Token,
+    },
 };
 
 /// An operation of a store.

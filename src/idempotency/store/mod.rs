@@ -24,31 +24,9 @@ pub mod sqlite;
 
 use super::Key;
 use crate::BoxError;
+pub use crate::fence::{Settled, Token};
 use bytes::Bytes;
-use std::{fmt, future::Future, pin::Pin, time::Duration};
-
-/// Proof of a claim. A later claim of the same key has a greater token, so that a resource
-/// that the work writes to can refuse a holder that came too late.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token(u64);
-
-impl Token {
-    /// A token of this value. For stores.
-    pub const fn new(value: u64) -> Self {
-        Self(value)
-    }
-
-    /// Its value.
-    pub const fn get(self) -> u64 {
-        self.0
-    }
-}
-
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use std::{fmt, future::Future, time::Duration};
 
 /// A digest of what was asked, to tell a repeat from another request under the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,22 +74,12 @@ impl fmt::Debug for Begin {
     }
 }
 
-/// What [`Store::renew`], [`Store::complete`] and [`Store::release`] came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Settled {
-    /// The token was the current one, and the change is made.
-    Done,
-    /// The claim had ended: its lease is over, or it was settled before. Nothing was changed.
-    Lost,
-}
-
 /// Keeps claims and answers. See the [module docs](self) for the life of a key.
 ///
 /// A store is a handle: clones share what they keep. Its futures own what they need, so that a
 /// release can outlive the request that was dropped. A store that answers at once uses
 /// [`std::future::Ready`] and costs no allocation; one that goes to a server may name
-/// [`BoxFuture`].
+/// [`BoxFuture`](crate::BoxFuture).
 ///
 /// # What every operation promises
 ///
@@ -144,9 +112,6 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Ends the claim without an answer: the key is free again.
     fn release(&self, key: &Key, token: Token) -> Self::Settle;
 }
-
-/// A boxed future, for stores that cannot name theirs.
-pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A store that could not do what it was asked. The state of the key is then unknown.
 #[derive(Debug)]

@@ -1,0 +1,245 @@
+use super::{LetterId, Reason};
+use crate::attempt::History;
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use std::{fmt, time::SystemTime};
+
+/// Something that could not be delivered, and everything that is needed to see why and to try again.
+///
+/// Secrets and credentials do not belong in it: whoever makes one filters headers and URI (see
+/// [`Redaction`](super::Redaction)). `Debug` shows neither headers nor body.
+///
+/// Its JSON form is described in [`json`](super::json).
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Letter {
+    /// Its name. Writing a letter with the same name again replaces it.
+    pub id: LetterId,
+    /// Whether it was on its way out or in.
+    pub direction: Direction,
+    /// What kind of request it was: `http`, or the kind of a job.
+    pub kind: String,
+    /// Where it was to go: the key of breakers and metrics, such as a host.
+    pub target: String,
+    /// The method of an HTTP request.
+    pub method: Option<String>,
+    /// The URI of an HTTP request, without user and password.
+    pub uri: Option<String>,
+    /// Those of its headers that may be kept, names in lower case, in their order.
+    pub headers: Vec<(String, Bytes)>,
+    /// What was to be delivered.
+    pub body: LetterBody,
+    /// Why it was given up.
+    pub cause: Cause,
+    /// How the attempts went. Their times count from [`first_attempt_at`](Self::first_attempt_at).
+    pub history: History,
+    /// When the first attempt began; `None` where there was none.
+    pub first_attempt_at: Option<SystemTime>,
+    /// When the last attempt ended; `None` where there was none.
+    pub last_attempt_at: Option<SystemTime>,
+    /// When this record was made.
+    pub written_at: SystemTime,
+    /// When what it tells of happened, as its sender said.
+    pub event_time: Option<SystemTime>,
+    /// The id of the event, as its sender said.
+    pub event_id: Option<String>,
+    /// The key by which the receiver knows a repetition.
+    pub idempotency_key: Option<String>,
+    /// How often it was tried again from here. Counted when it is claimed for that.
+    pub replays: u32,
+    /// The event or letter that this was a repetition of.
+    pub replay_of: Option<String>,
+    /// The trace that it belonged to.
+    pub trace_id: Option<String>,
+}
+
+impl Letter {
+    /// The newest schema of the JSON form, and the one that is written.
+    pub const SCHEMA_VERSION: u32 = 1;
+
+    /// The longest error message that is kept, in characters: Sidekiq's bound.
+    pub const MAX_MESSAGE: usize = 10_000;
+
+    /// A letter that says what, why and when. The rest is set field by field.
+    pub fn new(
+        id: LetterId,
+        kind: &str,
+        target: &str,
+        cause: Cause,
+        written_at: SystemTime,
+    ) -> Self {
+        Self {
+            id,
+            direction: Direction::Outbound,
+            kind: kind.to_owned(),
+            target: target.to_owned(),
+            method: None,
+            uri: None,
+            headers: Vec::new(),
+            body: LetterBody::default(),
+            cause,
+            history: History::new(),
+            first_attempt_at: None,
+            last_attempt_at: None,
+            written_at,
+            event_time: None,
+            event_id: None,
+            idempotency_key: None,
+            replays: 0,
+            replay_of: None,
+            trace_id: None,
+        }
+    }
+}
+
+impl fmt::Debug for Letter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Letter")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("target", &self.target)
+            .field("reason", &self.cause.reason)
+            .field("body", &self.body)
+            .field("attempts", &self.history.attempts())
+            .field("replays", &self.replays)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which way a letter was going.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// To us: an event whose handler failed.
+    Inbound,
+    /// From us: a delivery that failed.
+    Outbound,
+}
+
+impl Direction {
+    /// The name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+/// Why a letter was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cause {
+    /// The reason.
+    pub reason: Reason,
+    /// The last number that the peer answered with: an HTTP status, a gRPC code.
+    pub code: Option<u16>,
+    /// What the last attempt came to: the name of an
+    /// [`OutcomeKind`](crate::outcome::OutcomeKind).
+    pub class: Option<String>,
+    /// The last error in words, at most [`Letter::MAX_MESSAGE`] characters of it.
+    pub message: Option<String>,
+}
+
+impl Cause {
+    /// A cause that is known by its reason alone.
+    pub const fn new(reason: Reason) -> Self {
+        Self {
+            reason,
+            code: None,
+            class: None,
+            message: None,
+        }
+    }
+
+    /// Adds what the peer answered.
+    #[must_use]
+    pub const fn with_code(mut self, code: Option<u16>) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// Adds what the last attempt came to.
+    #[must_use]
+    pub fn with_class(mut self, class: &str) -> Self {
+        self.class = Some(class.to_owned());
+        self
+    }
+
+    /// Adds the last error, in words that hold no secret. Cut to [`Letter::MAX_MESSAGE`]
+    /// characters.
+    #[must_use]
+    pub fn with_message(mut self, message: &str) -> Self {
+        let end = message.char_indices().nth(Letter::MAX_MESSAGE);
+        let kept = end.map_or(message, |(end, _)| &message[..end]);
+        self.message = Some(kept.to_owned());
+        self
+    }
+}
+
+/// What was to be delivered: all of it, or its beginning and what the whole was.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LetterBody {
+    bytes: Bytes,
+    length: u64,
+    sha256: [u8; 32],
+}
+
+impl LetterBody {
+    /// A body of which no more than `most` bytes are kept.
+    pub fn new(whole: &Bytes, most: usize) -> Self {
+        Self {
+            bytes: whole.slice(..whole.len().min(most)),
+            length: u64::try_from(whole.len()).unwrap_or(u64::MAX),
+            sha256: Sha256::digest(whole).into(),
+        }
+    }
+
+    /// A body as a record has it: `bytes` are the beginning of a whole of this length and digest.
+    /// `None` where they are more than that.
+    pub fn from_parts(bytes: Bytes, length: u64, sha256: [u8; 32]) -> Option<Self> {
+        let fits = u64::try_from(bytes.len()).is_ok_and(|kept| kept <= length);
+        fits.then_some(Self {
+            bytes,
+            length,
+            sha256,
+        })
+    }
+
+    /// The bytes that are kept.
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How long the whole is.
+    pub const fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The SHA-256 of the whole.
+    pub const fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Whether less than the whole is kept. Such a letter cannot be sent again from its record.
+    pub fn is_truncated(&self) -> bool {
+        u64::try_from(self.bytes.len()).is_ok_and(|kept| kept < self.length)
+    }
+}
+
+/// An empty body.
+impl Default for LetterBody {
+    fn default() -> Self {
+        Self::new(&Bytes::new(), 0)
+    }
+}
+
+impl fmt::Debug for LetterBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "LetterBody({} of {} bytes)",
+            self.bytes.len(),
+            self.length
+        )
+    }
+}

@@ -1,0 +1,198 @@
+use super::{Letter, Sink, SinkError, SinkErrorKind};
+use crate::{InvalidConfig, shield::shielded, trace::trouble};
+use std::{fmt, sync::Arc, time::Duration};
+
+type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
+
+/// The way to a sink: what layers and workers write letters with.
+///
+/// A write has a time limit, because a sink may hang. What the sink does not take goes to the
+/// fallback sink, where there is one; what neither takes is an error that holds both causes, and a
+/// warning. Clones share everything.
+#[derive(Clone)]
+#[must_use]
+pub struct DeadLetters {
+    sink: Arc<dyn Sink>,
+    fallback: Option<Arc<dyn Sink>>,
+    time_limit: Duration,
+    hook: Option<Hook>,
+}
+
+/// Where a letter ended up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LetterEnd {
+    /// In the fallback sink: the first one did not take it.
+    FellBack,
+    /// Nowhere: no sink took it.
+    Lost,
+    /// In the sink.
+    Written,
+}
+
+impl LetterEnd {
+    /// Every end, in alphabetical order: for counters that are set up in advance.
+    pub const ALL: [Self; 3] = [Self::FellBack, Self::Lost, Self::Written];
+
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::FellBack => "fell_back",
+            Self::Lost => "lost",
+            Self::Written => "written",
+        }
+    }
+}
+
+impl DeadLetters {
+    /// Writes to `sink`.
+    pub fn new(sink: impl Sink) -> Self {
+        Self::shared(Arc::new(sink))
+    }
+
+    /// Writes to a sink that others use too.
+    pub fn shared(sink: Arc<dyn Sink>) -> Self {
+        Self {
+            sink,
+            fallback: None,
+            time_limit: Duration::from_secs(5),
+            hook: None,
+        }
+    }
+
+    /// Where what the sink does not take goes. Nowhere by default.
+    pub fn fallback(mut self, sink: impl Sink) -> Self {
+        self.fallback = Some(Arc::new(sink));
+        self
+    }
+
+    /// How long each of the sinks has for a letter. Default: 5 s.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where it is zero.
+    pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
+        if limit.is_zero() {
+            return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
+        }
+        self.time_limit = limit;
+        Ok(self)
+    }
+
+    /// Called with each letter and where it ended up: for metrics and audits. Brief; a panic in it
+    /// is caught. What was set before is called too.
+    pub fn on_end(mut self, hook: impl Fn(&Letter, LetterEnd) + Send + Sync + 'static) -> Self {
+        let before = self.hook.take();
+        self.hook = Some(Arc::new(move |letter: &Letter, end| {
+            if let Some(before) = &before {
+                before(letter, end);
+            }
+            hook(letter, end);
+        }));
+        self
+    }
+
+    /// Writes a letter. Gives where it is.
+    ///
+    /// # Errors
+    ///
+    /// [`NotWritten`]: no sink took it.
+    ///
+    /// # Cancel safety
+    ///
+    /// A write that is dropped is either done or not; its hook is then not called.
+    pub async fn write(&self, letter: Arc<Letter>) -> Result<LetterEnd, NotWritten> {
+        let result = match self.within(&*self.sink, &letter).await {
+            Ok(()) => Ok(LetterEnd::Written),
+            Err(first) => match &self.fallback {
+                None => Err(NotWritten {
+                    first,
+                    second: None,
+                }),
+                Some(fallback) => match self.within(&**fallback, &letter).await {
+                    Ok(()) => {
+                        trouble!(
+                            "dead_letter",
+                            "a letter went to the fallback sink",
+                            id = letter.id,
+                            kind = first.kind().as_str()
+                        );
+                        Ok(LetterEnd::FellBack)
+                    }
+                    Err(second) => Err(NotWritten {
+                        first,
+                        second: Some(second),
+                    }),
+                },
+            },
+        };
+        let end = match &result {
+            Ok(end) => *end,
+            Err(error) => {
+                trouble!(
+                    "dead_letter",
+                    "a letter was not written",
+                    id = letter.id,
+                    reason = letter.cause.reason,
+                    kind = error.first().kind().as_str()
+                );
+                LetterEnd::Lost
+            }
+        };
+        if let Some(hook) = &self.hook {
+            shielded(|| hook(&letter, end));
+        }
+        result
+    }
+
+    async fn within(&self, sink: &dyn Sink, letter: &Arc<Letter>) -> Result<(), SinkError> {
+        match tokio::time::timeout(self.time_limit, sink.write(letter)).await {
+            Ok(written) => written,
+            Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
+        }
+    }
+}
+
+impl fmt::Debug for DeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadLetters")
+            .field("sink", &self.sink)
+            .field("fallback", &self.fallback)
+            .field("time_limit", &self.time_limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A letter that no sink took.
+#[derive(Debug)]
+pub struct NotWritten {
+    first: SinkError,
+    second: Option<SinkError>,
+}
+
+impl NotWritten {
+    /// What the sink said.
+    pub const fn first(&self) -> &SinkError {
+        &self.first
+    }
+
+    /// What the fallback sink said, where there is one.
+    pub const fn second(&self) -> Option<&SinkError> {
+        self.second.as_ref()
+    }
+}
+
+impl fmt::Display for NotWritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the dead letter was not written: {}", self.first)?;
+        match &self.second {
+            Some(second) => write!(f, "; by the fallback sink neither: {second}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for NotWritten {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.first)
+    }
+}

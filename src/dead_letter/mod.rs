@@ -1,0 +1,18 @@
+//! What could not be delivered is kept, with everything that is needed to see why and to try again.
+
+mod id;
+mod letter;
+mod letters;
+mod reason;
+mod sink;
+
+pub use self::{
+    id::{LetterId, NotAnId},
+    letter::{Cause, Direction, Letter, LetterBody},
+    letters::{DeadLetters, LetterEnd, NotWritten},
+    reason::Reason,
+    sink::{
+        Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
+        SinkError, SinkErrorKind, Summary,
+    },
+};

@@ -1,0 +1,438 @@
+use super::{Cause, Letter, LetterId, Reason};
+use crate::{
+    BoxError, BoxFuture,
+    fence::{Settled, Token},
+};
+use std::{
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+/// Where dead letters go.
+///
+/// # What it promises
+///
+/// - `Ok` means that the letter is there as safely as the sink's documentation says: on the disk,
+///   with the server.
+/// - Writing a letter whose id is there already replaces it: whoever is not sure whether a write
+///   was done does it again.
+///
+/// # Cancel safety
+///
+/// A write whose future is dropped is either done or not, never half done.
+pub trait Sink: fmt::Debug + Send + Sync + 'static {
+    /// Writes a letter.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`], in its future: the letter is not known to be there.
+    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>>;
+}
+
+/// A sink whose letters can be seen, and sent again.
+///
+/// A letter that is to be sent again is claimed for a while first, so that two who want the same do
+/// it once; it is removed only after it has been accepted, and where that fails it is released as
+/// it was, or as it is now. A claim that is not settled ends with its lease.
+///
+/// [`contract`](super::contract) has the tests that every store must pass.
+///
+/// # Cancel safety
+///
+/// Dropping a future leaves the operation either done or not done, never half done.
+pub trait LetterStore: Sink {
+    /// Letters that match, newest first.
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>>;
+
+    /// One letter, whole. `None` where there is none of this id.
+    fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>>;
+
+    /// Claims a letter for `lease` to send it again, and counts that in
+    /// [`Letter::replays`]: also where the claimer dies.
+    fn claim(
+        &self,
+        id: LetterId,
+        lease: Duration,
+        max_replays: u32,
+    ) -> BoxFuture<Result<LetterClaim, SinkError>>;
+
+    /// Extends a claim to `lease` from now.
+    fn renew(
+        &self,
+        id: LetterId,
+        token: Token,
+        lease: Duration,
+    ) -> BoxFuture<Result<Settled, SinkError>>;
+
+    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history.
+    fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>>;
+
+    /// Ends a claim and removes the letter: it was accepted.
+    fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>>;
+
+    /// Removes a letter that nobody wants any more, unless it is just being sent again.
+    fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>>;
+
+    /// How many letters match.
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>>;
+}
+
+/// What [`LetterStore::claim`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LetterClaim {
+    /// The letter is the caller's until the lease ends.
+    Claimed {
+        /// Proof of it.
+        token: Token,
+        /// The letter, this replay counted.
+        letter: Box<Letter>,
+    },
+    /// Somebody else is sending it.
+    InProgress {
+        /// The time until their lease ends, unless they renew it.
+        lease_left: Duration,
+    },
+    /// There is no such letter.
+    Missing,
+    /// It has been sent again as often as may be.
+    Spent {
+        /// How often that was.
+        replays: u32,
+    },
+}
+
+/// What [`LetterStore::discard`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discarded {
+    /// The letter is gone.
+    Done,
+    /// It is just being sent again, and stays.
+    InProgress,
+    /// There was none.
+    Missing,
+}
+
+/// Which letters are meant. All of them by default; every condition that is set must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Filter {
+    /// Given up for this reason.
+    pub reason: Option<Reason>,
+    /// Of exactly this target.
+    pub target: Option<String>,
+    /// Of exactly this event.
+    pub event_id: Option<String>,
+    /// Written at this time or later.
+    pub written_from: Option<SystemTime>,
+    /// Written before this time.
+    pub written_before: Option<SystemTime>,
+}
+
+impl Filter {
+    /// Every letter.
+    pub const fn all() -> Self {
+        Self {
+            reason: None,
+            target: None,
+            event_id: None,
+            written_from: None,
+            written_before: None,
+        }
+    }
+
+    /// Those that were given up for this reason.
+    #[must_use]
+    pub const fn reason(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// Those of this target.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// Those of this event.
+    #[must_use]
+    pub fn event_id(mut self, event_id: impl Into<String>) -> Self {
+        self.event_id = Some(event_id.into());
+        self
+    }
+
+    /// Those that were written from this time on.
+    #[must_use]
+    pub const fn written_from(mut self, time: SystemTime) -> Self {
+        self.written_from = Some(time);
+        self
+    }
+
+    /// Those that were written before this time.
+    #[must_use]
+    pub const fn written_before(mut self, time: SystemTime) -> Self {
+        self.written_before = Some(time);
+        self
+    }
+
+    /// Whether a letter is meant.
+    pub fn matches(&self, letter: &Letter) -> bool {
+        self.reason
+            .is_none_or(|reason| reason == letter.cause.reason)
+            && self
+                .target
+                .as_ref()
+                .is_none_or(|target| *target == letter.target)
+            && (self.event_id.is_none() || self.event_id == letter.event_id)
+            && self
+                .written_from
+                .is_none_or(|time| letter.written_at >= time)
+            && self
+                .written_before
+                .is_none_or(|time| letter.written_at < time)
+    }
+}
+
+/// Which part of a list is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Page {
+    /// How many letters at the most: 1 to [`Page::MAX`].
+    pub limit: usize,
+    /// Where the page before ended.
+    pub after: Option<Cursor>,
+}
+
+impl Page {
+    /// The most letters of a page.
+    pub const MAX: usize = 1_000;
+
+    /// The first letters, this many at the most. Brought into 1 to [`Page::MAX`].
+    pub fn first(limit: usize) -> Self {
+        Self {
+            limit: limit.clamp(1, Self::MAX),
+            after: None,
+        }
+    }
+
+    /// What comes after the page that ended there.
+    #[must_use]
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+}
+
+/// A place in a list. Only its store knows what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cursor(u64);
+
+impl Cursor {
+    /// For stores: a place that a number names.
+    pub const fn new(place: u64) -> Self {
+        Self(place)
+    }
+
+    /// For stores: the number.
+    pub const fn place(&self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = NotACursor;
+
+    fn from_str(text: &str) -> Result<Self, NotACursor> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() > 16 || !text.bytes().all(hex) {
+            return Err(NotACursor);
+        }
+        u64::from_str_radix(text, 16)
+            .map(Self)
+            .map_err(|_| NotACursor)
+    }
+}
+
+/// A text that no list has given out as a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotACursor;
+
+impl fmt::Display for NotACursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a cursor that a list has given out")
+    }
+}
+
+impl std::error::Error for NotACursor {}
+
+/// A part of a list.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The letters, newest first.
+    pub letters: Vec<Summary>,
+    /// Where the next part begins; `None` at the end.
+    pub next: Option<Cursor>,
+    /// Records of this part that cannot be read: damaged, or of a newer schema. They stay where
+    /// they are.
+    pub unreadable: u64,
+}
+
+/// A letter in a list: everything but headers, body and the single attempts.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Its name.
+    pub id: LetterId,
+    /// The kind of request.
+    pub kind: String,
+    /// Where it was to go.
+    pub target: String,
+    /// The method of an HTTP request.
+    pub method: Option<String>,
+    /// The URI of an HTTP request.
+    pub uri: Option<String>,
+    /// Why it was given up.
+    pub cause: Cause,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// The length of the whole body, in bytes.
+    pub body_length: u64,
+    /// When the first attempt began.
+    pub first_attempt_at: Option<SystemTime>,
+    /// When the last attempt ended.
+    pub last_attempt_at: Option<SystemTime>,
+    /// When it was written.
+    pub written_at: SystemTime,
+    /// The id of the event.
+    pub event_id: Option<String>,
+    /// How often it was tried again from here.
+    pub replays: u32,
+    /// Whether it is just being sent again.
+    pub in_progress: bool,
+}
+
+impl Summary {
+    /// What a list says of a letter.
+    pub fn of(letter: &Letter, in_progress: bool) -> Self {
+        Self {
+            id: letter.id,
+            kind: letter.kind.clone(),
+            target: letter.target.clone(),
+            method: letter.method.clone(),
+            uri: letter.uri.clone(),
+            cause: letter.cause.clone(),
+            attempts: letter.history.attempts(),
+            body_length: letter.body.length(),
+            first_attempt_at: letter.first_attempt_at,
+            last_attempt_at: letter.last_attempt_at,
+            written_at: letter.written_at,
+            event_id: letter.event_id.clone(),
+            replays: letter.replays,
+            in_progress,
+        }
+    }
+}
+
+/// A sink that could not do what it was asked.
+#[derive(Debug)]
+pub struct SinkError {
+    kind: SinkErrorKind,
+    source: Option<BoxError>,
+}
+
+/// What kind of trouble a sink has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SinkErrorKind {
+    /// It was closed.
+    Closed,
+    /// What is stored cannot be read.
+    Corrupt,
+    /// It has no room for more: its own bound, or the disk's.
+    Full,
+    /// The record has a schema that this release does not know.
+    NewerSchema {
+        /// The schema of the record.
+        found: u32,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// The receiver does not take it, now or later.
+    Rejected,
+    /// It did not answer in time.
+    Timeout,
+    /// The record is larger than the sink takes.
+    TooLarge,
+    /// It cannot be reached, or failed.
+    Unavailable,
+}
+
+impl SinkErrorKind {
+    /// A fixed name, fit for a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Corrupt => "corrupt",
+            Self::Full => "full",
+            Self::NewerSchema { .. } => "newer_schema",
+            Self::Rejected => "rejected",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl SinkError {
+    /// An error of this kind.
+    pub const fn new(kind: SinkErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> SinkErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for SinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            SinkErrorKind::Closed => f.write_str("the sink is closed"),
+            SinkErrorKind::Corrupt => f.write_str("the stored record cannot be read"),
+            SinkErrorKind::Full => f.write_str("the sink is full"),
+            SinkErrorKind::NewerSchema { found, known } => {
+                write!(
+                    f,
+                    "the record has schema {found}, and {known} is the newest known here"
+                )
+            }
+            SinkErrorKind::Rejected => f.write_str("the receiver of dead letters refused it"),
+            SinkErrorKind::Timeout => f.write_str("the sink did not answer in time"),
+            SinkErrorKind::TooLarge => f.write_str("the record is larger than the sink takes"),
+            SinkErrorKind::Unavailable => f.write_str("the sink is unavailable"),
+        }
+    }
+}
+
+impl std::error::Error for SinkError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

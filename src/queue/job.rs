@@ -1,0 +1,202 @@
+use super::TaskId;
+use crate::{attempt::History, dead_letter::Cause, fence::Token, idempotency::Key};
+use bytes::Bytes;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+/// Something to be done later: what is put into a queue.
+///
+/// `Debug` shows the length of the payload, not what is in it.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct NewJob {
+    /// Its name, by which its status can be asked for.
+    pub id: TaskId,
+    /// What kind of job it is, so that a worker knows what to make of the payload. A short fixed
+    /// name: `http`, `event`.
+    pub kind: String,
+    /// What the job is about, to the byte.
+    pub payload: Bytes,
+    /// What makes two jobs the same: a second one with the same key is not put in, and gets the
+    /// first one's id, until the first has left after its time to live.
+    pub key: Option<Key>,
+    /// Whom it burdens: of each target no more than so many jobs run at once. A host, a tenant;
+    /// `""` by default.
+    pub target: String,
+    /// Jobs with the same order key run one after another, in the order in which they were put
+    /// in: the next begins when the one before has succeeded or failed for good.
+    pub order: Option<String>,
+    /// How long it waits at first.
+    pub delay: Duration,
+    /// What its dead letter would tell.
+    pub about: About,
+}
+
+/// Where a job comes from: what its dead letter tells beside the payload.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct About {
+    /// The id of the event, as its sender said.
+    pub event_id: Option<String>,
+    /// When the event happened, as its sender said.
+    pub event_time: Option<SystemTime>,
+    /// The key by which the receiver knows a repetition.
+    pub idempotency_key: Option<String>,
+    /// The event, task or letter that this is a repetition of.
+    pub replay_of: Option<String>,
+    /// How often it was tried again by an operator.
+    pub replays: u32,
+    /// The trace that it belongs to.
+    pub trace_id: Option<String>,
+}
+
+impl NewJob {
+    /// A job of this kind, with an id that nobody can guess.
+    pub fn new(kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        Self {
+            id: TaskId::random(),
+            kind: kind.into(),
+            payload: payload.into(),
+            key: None,
+            target: String::new(),
+            order: None,
+            delay: Duration::ZERO,
+            about: About::default(),
+        }
+    }
+
+    /// Sets what makes it the same as another.
+    #[must_use]
+    pub fn key(mut self, key: Key) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// Sets whom it burdens.
+    #[must_use]
+    pub fn target(mut self, target: impl Into<String>) -> Self {
+        self.target = target.into();
+        self
+    }
+
+    /// Sets what it is in order with.
+    #[must_use]
+    pub fn order(mut self, order: impl Into<String>) -> Self {
+        self.order = Some(order.into());
+        self
+    }
+
+    /// Sets how long it waits at first.
+    #[must_use]
+    pub const fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Sets what its dead letter would tell.
+    #[must_use]
+    pub fn about(mut self, about: About) -> Self {
+        self.about = about;
+        self
+    }
+}
+
+impl fmt::Debug for NewJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewJob")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("payload", &self.payload.len())
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came of putting a job in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The id of the job that is in the queue: of the first one, where this was a repetition.
+    pub id: TaskId,
+    /// Whether a job with the same key was there already.
+    pub repeated: bool,
+}
+
+/// A job that a worker has claimed: what its service is called with.
+///
+/// `Debug` shows the length of the payload, not what is in it.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Job {
+    /// Its name.
+    pub id: TaskId,
+    /// Proof of the claim. Greater with each claim of this job: a resource that the work writes to
+    /// can refuse a worker that came too late.
+    pub token: Token,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// The kind that it was put in with.
+    pub kind: String,
+    /// The payload that it was put in with.
+    pub payload: Bytes,
+    /// What makes it the same as another.
+    pub key: Option<Key>,
+    /// Whom it burdens.
+    pub target: String,
+    /// What its dead letter would tell.
+    pub about: About,
+    /// When it was accepted.
+    pub accepted_at: SystemTime,
+    /// How the attempts before went. Their times count from [`accepted_at`](Self::accepted_at).
+    pub history: History,
+}
+
+impl Job {
+    /// For engines: a job as it was put in, claimed for the first time. The rest is set field by
+    /// field.
+    pub fn new(job: NewJob, token: Token, accepted_at: SystemTime) -> Self {
+        Self {
+            id: job.id,
+            token,
+            attempt: 1,
+            kind: job.kind,
+            payload: job.payload,
+            key: job.key,
+            target: job.target,
+            about: job.about,
+            accepted_at,
+            history: History::new(),
+        }
+    }
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Job")
+            .field("id", &self.id)
+            .field("token", &self.token)
+            .field("attempt", &self.attempt)
+            .field("kind", &self.kind)
+            .field("payload", &self.payload.len())
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A job that has failed for good, and whose letter is still to be written.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Burial {
+    /// The job. Its token is that of the claim on the burial.
+    pub job: Job,
+    /// Why it failed.
+    pub cause: Cause,
+}
+
+impl Burial {
+    /// For engines.
+    pub const fn new(job: Job, cause: Cause) -> Self {
+        Self { job, cause }
+    }
+}

@@ -1,0 +1,12 @@
+//! Accept now, process later: what was answered with "accepted" is done, or ends where an operator
+//! sees it.
+
+mod engine;
+mod job;
+mod task;
+
+pub use self::{
+    engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
+    job::{About, Burial, Enqueued, Job, NewJob},
+    task::{Status, Task, TaskId},
+};
