@@ -213,6 +213,14 @@ fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Lets a handler refuse with `?`.
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Problem {
+    fn into_response(self) -> axum_core::response::Response {
+        Self::into_response(self).map(axum_core::body::Body::new)
+    }
+}
+
 /// A typed reason for which a layer refuses a request.
 pub trait Refusal: Clone + Send + Sync + 'static {
     /// What the caller is told, unless the user replaces it.
