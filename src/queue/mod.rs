@@ -3,10 +3,12 @@
 
 mod engine;
 mod job;
+mod memory;
 mod task;
 
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
     job::{About, Burial, Enqueued, Job, NewJob},
+    memory::{MemoryQueue, MemoryQueueBuilder},
     task::{Status, Task, TaskId},
 };
