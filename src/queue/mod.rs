@@ -1,6 +1,7 @@
 //! Accept now, process later: what was answered with "accepted" is done, or ends where an operator
 //! sees it.
 
+pub mod contract;
 mod engine;
 mod job;
 mod memory;
