@@ -1,10 +1,12 @@
 //! What could not be delivered is kept, with everything that is needed to see why and to try again.
 
+pub mod contract;
 mod id;
+pub mod json;
 mod letter;
 mod letters;
 mod reason;
-mod sink;
+pub mod sink;
 
 pub use self::{
     id::{LetterId, NotAnId},
@@ -13,6 +15,6 @@ pub use self::{
     reason::Reason,
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
-        SinkError, SinkErrorKind, Summary,
+        SinkError, SinkErrorKind, Summary, memory::MemoryLetters,
     },
 };
