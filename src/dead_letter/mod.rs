@@ -1,16 +1,32 @@
 //! What could not be delivered is kept, with everything that is needed to see why and to try again.
 
+mod case;
+mod cause;
+mod describe;
+mod error;
+mod future;
+mod http;
 mod id;
+mod layer;
 mod letter;
 mod letters;
 mod reason;
+mod redaction;
+mod service;
 mod sink;
 
 pub use self::{
+    describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
+    error::{Buried, CallError, LetterLost},
+    future::ResponseFuture,
+    http::HttpRequests,
     id::{LetterId, NotAnId},
+    layer::DeadLetterLayer,
     letter::{Cause, Direction, Letter, LetterBody},
     letters::{DeadLetters, LetterEnd, NotWritten},
     reason::Reason,
+    redaction::Redaction,
+    service::DeadLetter,
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
         SinkError, SinkErrorKind, Summary,
