@@ -4,6 +4,7 @@ mod id;
 mod letter;
 mod letters;
 mod reason;
+pub mod redrive;
 mod sink;
 
 pub use self::{
