@@ -1,12 +1,17 @@
 //! What could not be delivered is kept, with everything that is needed to see why and to try again.
 
+pub mod contract;
 mod id;
+pub mod json;
 mod letter;
 mod letters;
 mod reason;
 pub mod redrive;
-mod sink;
+pub mod sink;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sink::sqlite::SqliteLetters;
 pub use self::{
     id::{LetterId, NotAnId},
     letter::{Cause, Direction, Letter, LetterBody},
@@ -15,5 +20,7 @@ pub use self::{
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
         SinkError, SinkErrorKind, Summary,
+        callback::{CallbackForm, CallbackSink},
+        memory::MemoryLetters,
     },
 };

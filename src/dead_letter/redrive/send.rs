@@ -53,9 +53,9 @@ where
         Err(error) => {
             let kind = error.kind();
             return match kind {
-                SinkErrorKind::Corrupt | SinkErrorKind::NewerSchema { .. } => {
-                    Ok(Redriven::Unreadable { kind })
-                }
+                SinkErrorKind::Corrupt
+                | SinkErrorKind::NewerSchema { .. }
+                | SinkErrorKind::TooLarge => Ok(Redriven::Unreadable { kind }),
                 _ => Err(error),
             };
         }

@@ -186,9 +186,9 @@ impl Sink for SqliteLetters {
             Ok(record) => record,
             Err(error) => return Box::pin(async { Err(error) }),
         };
-        let reply = self.database.write(move |transaction| {
-            rows::write(transaction, &letter, &record, most)
-        });
+        let reply = self
+            .database
+            .write(move |transaction| rows::write(transaction, &letter, &record, most));
         Box::pin(async move {
             match reply.await.map_err(sink_error)? {
                 true => Ok(()),
@@ -201,9 +201,11 @@ impl Sink for SqliteLetters {
 impl LetterStore for SqliteLetters {
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>> {
         let (filter, page, clock) = (filter.clone(), page.clone(), self.clock());
-        answer(self.database.read(move |transaction| {
-            rows::list(transaction, &filter, &page, rows::now(&clock))
-        }))
+        answer(
+            self.database.read(move |transaction| {
+                rows::list(transaction, &filter, &page, rows::now(&clock))
+            }),
+        )
     }
 
     fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>> {
@@ -264,7 +266,10 @@ impl LetterStore for SqliteLetters {
 
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>> {
         let filter = filter.clone();
-        answer(self.database.read(move |transaction| rows::count(transaction, &filter)))
+        answer(
+            self.database
+                .read(move |transaction| rows::count(transaction, &filter)),
+        )
     }
 }
 

@@ -65,8 +65,7 @@ const REPLACE: &str = "UPDATE tower_webhook_letters
     record = ?7 WHERE id = ?1";
 const GET: &str = "SELECT replays, record FROM tower_webhook_letters WHERE id = ?1";
 const LOOK: &str = "SELECT since, until FROM tower_webhook_letters WHERE id = ?1";
-const GRANT_AGAIN: &str =
-    "UPDATE tower_webhook_letters SET since = ?2, until = ?3 WHERE id = ?1";
+const GRANT_AGAIN: &str = "UPDATE tower_webhook_letters SET since = ?2, until = ?3 WHERE id = ?1";
 const CLAIM: &str = "UPDATE tower_webhook_letters
     SET replays = replays + 1, since = ?2, until = ?3, token = max(?4, token + 1,
     (SELECT 1 + token FROM tower_webhook_letters_state WHERE only = 1))
@@ -314,7 +313,11 @@ fn look(
         // The clock went back. What was granted is granted from now on, and is written down, or
         // it would be granted anew each time that somebody looks.
         left = length;
-        change(connection, GRANT_AGAIN, params![id.as_bytes(), now, now + left])?;
+        change(
+            connection,
+            GRANT_AGAIN,
+            params![id.as_bytes(), now, now + left],
+        )?;
     }
     Ok(Some(Some(Duration::from_millis(left.unsigned_abs()))))
 }
