@@ -78,7 +78,8 @@ fn guarded<E: Event>(
         let events = events.clone();
         Box::pin(async move { events.accept(job).await })
     });
-    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &target)).answer(acknowledge);
+    let enqueue =
+        EnqueueService::new(accept, move |req| job::<E>(&req, &target)).answer(acknowledge);
     post_service(
         ServiceBuilder::new()
             .layer(BufferBodyLayer::new(max_body))

@@ -31,7 +31,10 @@ use tower_webhook::{
     key::{ByHost, RequestKey},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
-    queue::{Job, worker::{Worker, WorkerEvent, WorkerHandle}},
+    queue::{
+        Job,
+        worker::{Worker, WorkerEvent, WorkerHandle},
+    },
     retry::{Backoff, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,

@@ -251,7 +251,11 @@ impl Events {
                 .bind(i64::try_from(now).unwrap_or(i64::MAX))
                 .bind(action)
                 .bind(subject);
-                database.execute(insert).await.map(drop).map_err(queue_error)
+                database
+                    .execute(insert)
+                    .await
+                    .map(drop)
+                    .map_err(queue_error)
             }
         }
     }

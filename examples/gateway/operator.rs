@@ -73,14 +73,20 @@ impl From<Problem> for Refused {
 /// 503: the operator comes back.
 impl From<QueueError> for Refused {
     fn from(error: QueueError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store cannot be asked");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store cannot be asked"
+        );
         Self(unavailable())
     }
 }
 
 impl From<SinkError> for Refused {
     fn from(error: SinkError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the dead letters cannot be asked");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the dead letters cannot be asked"
+        );
         Self(unavailable())
     }
 }
@@ -104,7 +110,9 @@ fn letters(app: &App) -> Result<&Letters, Refused> {
         return Ok(&app.letters);
     }
     let detail = "dead letters are posted to the callback of --dead-letters, which cannot be asked";
-    Err(Problem::new(StatusCode::NOT_IMPLEMENTED).detail(detail).into())
+    Err(Problem::new(StatusCode::NOT_IMPLEMENTED)
+        .detail(detail)
+        .into())
 }
 
 /// What is no id is no letter's.
@@ -130,7 +138,10 @@ impl Wanted {
         if let Some(name) = &self.reason {
             let reason = Reason::from_name(name).ok_or_else(|| {
                 let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-                bad("reason", format!("`reason` must be one of {}", names.join(", ")))
+                bad(
+                    "reason",
+                    format!("`reason` must be one of {}", names.join(", ")),
+                )
             })?;
             filter = filter.reason(reason);
         }
@@ -231,10 +242,7 @@ async fn redrive_one(
 }
 
 /// `POST /dead-letters/redrive`: sends all again that the body's filter names.
-async fn redrive_many(
-    State(app): State<Arc<App>>,
-    body: Bytes,
-) -> Result<Response, Refused> {
+async fn redrive_many(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Refused> {
     let wanted = match body.as_ref() {
         [] => Wanted::default(),
         body => serde_json::from_slice(body).map_err(|error| bad("filter", error.to_string()))?,
@@ -248,7 +256,9 @@ async fn redrive_many(
     let subject = serde_json::to_string(&json!({
         "reason": wanted.reason, "target": wanted.target, "eventId": wanted.event_id,
     }));
-    app.events.audit("redrive", &subject.unwrap_or_default()).await?;
+    app.events
+        .audit("redrive", &subject.unwrap_or_default())
+        .await?;
     let queued = if app.letters.redrive_many(filter, OPERATOR) {
         matched
     } else {
@@ -317,7 +327,9 @@ async fn trigger(
 
     let mut job = NewJob::new("event", body).target(&*app.target);
     let mut about = About::default();
-    let id = key.as_ref().map_or_else(|| job.id.to_string(), |key| key.id().to_owned());
+    let id = key
+        .as_ref()
+        .map_or_else(|| job.id.to_string(), |key| key.id().to_owned());
     about.event_id = Some(named.unwrap_or_else(|| id.clone()));
     about.idempotency_key = Some(id);
     app.events

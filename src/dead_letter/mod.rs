@@ -14,9 +14,13 @@ mod letter;
 mod letters;
 mod reason;
 mod redaction;
+pub mod redrive;
 mod service;
 pub mod sink;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sink::sqlite::SqliteLetters;
 pub use self::{
     describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
     error::{Buried, CallError, LetterLost},
@@ -31,6 +35,9 @@ pub use self::{
     service::DeadLetter,
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
-        SinkError, SinkErrorKind, Summary, jsonl::JsonlLetters, memory::MemoryLetters,
+        SinkError, SinkErrorKind, Summary,
+        callback::{CallbackForm, CallbackSink},
+        jsonl::JsonlLetters,
+        memory::MemoryLetters,
     },
 };

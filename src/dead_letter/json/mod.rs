@@ -69,7 +69,7 @@
 
 mod older;
 mod read;
-mod time;
+pub(super) mod time;
 mod write;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 /// `2026-11-21T12:00:00.000Z`. Finer parts are cut off; what cannot be named is brought to
 /// what can.
-pub(super) fn print(time: SystemTime) -> String {
+pub(in crate::dead_letter) fn print(time: SystemTime) -> String {
     let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         // Down to the millisecond before, as after 1970.

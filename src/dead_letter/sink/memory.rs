@@ -288,6 +288,7 @@ impl LetterStore for MemoryLetters {
         if let Some(before) = state.shelf.put(letter.id, kept, letter.replays) {
             state.bytes = (state.bytes - before.weight).saturating_add(added);
         }
+        state.shelf.set_replays(letter.id, letter.replays);
         state.shelf.unclaim(letter.id, token);
         done(Ok(Settled::Done))
     }

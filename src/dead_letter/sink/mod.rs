@@ -2,8 +2,10 @@
 //!
 //! | | Kept | Bound | For |
 //! | --- | --- | --- | --- |
+//! | [`callback`] | by whoever takes the `POST` | time | queues and tools of others |
 //! | [`memory`] | while the process lives | letters and bytes | tests, and as a fallback |
 //! | [`jsonl`] | in files, synced before the answer | bytes | one process, no database; readable with `jq` |
+//! | `sqlite` | on the disk, for several processes | letters, the size of the file | operators who look and send again |
 //!
 //! What is only to be written implements [`Sink`]. What is to be listed and sent again implements
 //! [`LetterStore`] too, and passes [`contract`](super::contract).
@@ -17,9 +19,13 @@
 //!   them.
 //! - The lease of a claim is measured by the store.
 
+pub mod callback;
 pub mod jsonl;
 pub mod memory;
 mod shelf;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub mod sqlite;
 
 use super::{Cause, Letter, LetterId, Reason};
 use crate::{
@@ -89,7 +95,8 @@ pub trait LetterStore: Sink {
         lease: Duration,
     ) -> BoxFuture<Result<Settled, SinkError>>;
 
-    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history.
+    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history, and
+    /// with the count of replays that it has here, which is less by one where nothing was sent.
     fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>>;
 
     /// Ends a claim and removes the letter: it was accepted.

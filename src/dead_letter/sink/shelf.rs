@@ -143,6 +143,13 @@ impl<T> Shelf<T> {
         }
     }
 
+    /// The count as whoever holds the claim gives it back: less where nothing was sent.
+    pub(super) fn set_replays(&mut self, id: LetterId, replays: u32) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = replays;
+        }
+    }
+
     /// Ends a claim, if it is still that one.
     pub(super) fn unclaim(&mut self, id: LetterId, token: Token) {
         if let Some(item) = self.items.get_mut(&id)
