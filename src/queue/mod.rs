@@ -3,8 +3,13 @@
 
 mod engine;
 mod job;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod task;
 
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use self::sqlite::{SqliteQueue, SqliteQueueBuilder};
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
     job::{About, Burial, Enqueued, Job, NewJob},
