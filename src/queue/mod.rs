@@ -5,8 +5,13 @@ pub mod contract;
 mod engine;
 mod job;
 mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 mod task;
 
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use self::sqlite::{SqliteQueue, SqliteQueueBuilder};
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
     job::{About, Burial, Enqueued, Job, NewJob},
