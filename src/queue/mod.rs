@@ -2,11 +2,19 @@
 //! sees it.
 
 mod engine;
+mod enqueue;
+mod http;
 mod job;
+mod queue;
+mod status;
 mod task;
 
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
+    enqueue::{EnqueueError, EnqueueFuture, EnqueueService},
+    http::NotARequest,
     job::{About, Burial, Enqueued, Job, NewJob},
+    queue::{Accept, AcceptFn, Queue, accept_fn},
+    status::{TaskStatusFuture, TaskStatusService},
     task::{Status, Task, TaskId},
 };
