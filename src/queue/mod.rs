@@ -7,6 +7,7 @@ mod http;
 mod job;
 mod queue;
 mod status;
+mod memory;
 mod task;
 
 pub use self::{
@@ -16,5 +17,6 @@ pub use self::{
     job::{About, Burial, Enqueued, Job, NewJob},
     queue::{Accept, AcceptFn, Queue, accept_fn},
     status::{TaskStatusFuture, TaskStatusService},
+    memory::{MemoryQueue, MemoryQueueBuilder},
     task::{Status, Task, TaskId},
 };
