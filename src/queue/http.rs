@@ -40,6 +40,7 @@ impl NewJob {
     /// assert_eq!(job.about.event_id.as_deref(), Some("evt_1"));
     /// # Ok::<_, http::Error>(())
     /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "it becomes the job")]
     pub fn http(req: Request<BufferedBody>) -> Self {
         let target = ByHost.key(&req).into_owned();
         let about = about(req.headers());

@@ -3,20 +3,25 @@
 
 mod engine;
 mod enqueue;
+mod handle;
 mod http;
 mod job;
-mod queue;
-mod status;
 mod memory;
+mod status;
 mod task;
+mod worker;
 
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
     enqueue::{EnqueueError, EnqueueFuture, EnqueueService},
+    handle::{Accept, AcceptFn, Queue, accept_fn},
     http::NotARequest,
     job::{About, Burial, Enqueued, Job, NewJob},
-    queue::{Accept, AcceptFn, Queue, accept_fn},
-    status::{TaskStatusFuture, TaskStatusService},
     memory::{MemoryQueue, MemoryQueueBuilder},
+    status::{TaskStatusFuture, TaskStatusService},
     task::{Status, Task, TaskId},
+    worker::{
+        ByJob, ByRequest, ByResult, NoResult, ResultFn, TakeResult, Worker, WorkerBuilder,
+        WorkerEvent, WorkerHandle,
+    },
 };

@@ -63,6 +63,11 @@ impl StoredCourse {
         history
     }
 
+    /// The history so far: the attempt was not made.
+    pub(crate) fn into_history(self) -> History {
+        self.course.into_history()
+    }
+
     /// The attempt was broken off by no fault of its own. What is to be known of it.
     pub(crate) fn broken_off(mut self, now: Instant) -> History {
         self.course.broken_off(now)

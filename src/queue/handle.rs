@@ -83,7 +83,7 @@ impl Accept for Queue {
     }
 }
 
-impl<A: Accept + ?Sized> Accept for Arc<A> {
+impl<T: Accept + ?Sized> Accept for Arc<T> {
     fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
         (**self).accept(job)
     }
