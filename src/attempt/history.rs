@@ -152,6 +152,23 @@ impl History {
         self
     }
 
+    /// The same with times that count from `origin` on, by which they began.
+    #[cfg(feature = "queue")]
+    pub(crate) fn counted_from(&self, origin: Duration) -> Self {
+        let mut history = self.clone();
+        for record in &mut history.records {
+            record.started = record.started.saturating_sub(origin);
+        }
+        history
+    }
+
+    /// Sets how many attempts were made at least, where not all of them are known.
+    #[cfg(feature = "queue")]
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = self.attempts.max(attempts);
+        self
+    }
+
     /// The calls, oldest first.
     pub fn records(&self) -> &[AttemptRecord] {
         &self.records

@@ -1,0 +1,127 @@
+//! The letter of a job that has failed for good.
+
+use super::shared::Shared;
+use crate::{
+    attempt::{AttemptRecord, History},
+    dead_letter::{Cause, Direction, Letter, LetterBody, Reason},
+    outcome::{Outcome, OutcomeKind},
+    queue::{Burial, Job, NewJob},
+    shield::shielded,
+    trace::trouble,
+};
+use bytes::Bytes;
+use std::{error::Error, sync::Arc, time::Duration};
+
+pub(super) type Describe = Arc<dyn Fn(&Job, &mut Letter) + Send + Sync>;
+
+/// Longer chains of sources are not read to their end: an error can be its own source.
+const MAX_LINKS: usize = 32;
+
+/// Why a job is buried. `reason` is what is known of it beside the outcome.
+pub(super) fn cause(
+    outcome: Outcome,
+    history: &History,
+    reason: Option<Reason>,
+    error: Option<&(dyn Error + 'static)>,
+) -> Cause {
+    let is_refused = outcome.kind() == OutcomeKind::Refused;
+    let said = Reason::of(outcome, history.gave_up());
+    let reason = match reason {
+        // The last of several attempts panicked: that is what to look at.
+        Some(Reason::Panicked) if said == Reason::RetriesExhausted => Reason::Panicked,
+        Some(reason) if is_refused => reason,
+        _ if is_refused && error.is_some_and(is_open_circuit) => Reason::CircuitOpen,
+        _ if is_refused => Reason::Refused,
+        _ => said,
+    };
+    let cause = Cause::new(reason)
+        .with_code(outcome.code())
+        .with_class(outcome.kind().as_str());
+    match error {
+        Some(error) => cause.with_message(&message(error)),
+        None => cause,
+    }
+}
+
+fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |link| (*link).source()).take(MAX_LINKS)
+}
+
+#[cfg(feature = "circuit-breaker")]
+fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
+    use crate::circuit_breaker::CircuitOpen;
+    links(error).any(<dyn Error>::is::<CircuitOpen>)
+}
+
+#[cfg(not(feature = "circuit-breaker"))]
+fn is_open_circuit(_: &(dyn Error + 'static)) -> bool {
+    false
+}
+
+fn message(error: &(dyn Error + 'static)) -> String {
+    let mut message = String::new();
+    for link in links(error) {
+        let text = link.to_string();
+        if message.len() > 4 * Letter::MAX_MESSAGE || message.ends_with(&text) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&text);
+    }
+    message
+}
+
+impl Shared {
+    /// The letter of a burial. The same each time but for when it was written.
+    pub(super) fn letter(&self, burial: &Burial) -> Letter {
+        let job = &burial.job;
+        let now = self.clock.now();
+        let id = job.id.letter_id();
+        let mut letter = Letter::new(id, &job.kind, &job.target, burial.cause.clone(), now);
+        let origin = job.history.records().first().map(AttemptRecord::started);
+        let last = job.history.last();
+        let at = |age: Duration| job.accepted_at.checked_add(age);
+        letter.first_attempt_at = origin.and_then(at);
+        letter.last_attempt_at =
+            last.and_then(|last| at(last.started().saturating_add(last.took())));
+        letter.history = job.history.counted_from(origin.unwrap_or_default());
+        if burial.cause.reason == Reason::WorkerLost {
+            // Nobody was left to note how those went.
+            letter.history = letter.history.with_attempts(job.attempt);
+        }
+        let about = job.about.clone();
+        letter.event_id = about.event_id;
+        letter.event_time = about.event_time;
+        letter.idempotency_key = about.idempotency_key;
+        letter.replay_of = about.replay_of;
+        letter.replays = about.replays;
+        letter.trace_id = about.trace_id;
+        if let Ok(req) = job.http_request() {
+            letter.method = Some(req.method().to_string());
+            letter.uri = Some(req.uri().to_string());
+            letter.headers = req
+                .headers()
+                .iter()
+                .filter(|(_, value)| !value.is_sensitive())
+                .map(|(name, value)| {
+                    let value = Bytes::copy_from_slice(value.as_bytes());
+                    (name.as_str().to_owned(), value)
+                })
+                .collect();
+            letter.body = LetterBody::new(req.body().as_bytes(), self.letter_body);
+        } else {
+            if job.kind != NewJob::HTTP {
+                letter.direction = Direction::Inbound;
+            }
+            letter.body = LetterBody::new(&job.payload, self.letter_body);
+        }
+        if let Some(describe) = &self.describe
+            && shielded(|| describe(job, &mut letter)).is_none()
+        {
+            trouble!("worker", "a job was not described whole", id = job.id);
+        }
+        letter
+    }
+}
