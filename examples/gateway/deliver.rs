@@ -31,10 +31,7 @@ use tower_webhook::{
     key::{ByHost, RequestKey},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
-    queue::{
-        Job,
-        worker::{Worker, WorkerEvent, WorkerHandle},
-    },
+    queue::{Job, Worker, WorkerEvent, WorkerHandle},
     retry::{Backoff, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
@@ -45,6 +42,10 @@ const MAX_AT_ONCE: usize = 64;
 
 /// The time of a delivery, all attempts and waits together: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
+
+/// The time that a dead letter has to be posted, all attempts together. Where that fails, a worker
+/// tries again later.
+pub const POSTING: Duration = Duration::from_secs(20);
 
 /// A worker that died is noticed after this long. Longer than a hiccup, shorter than a hang is
 /// tolerable; renewed while a delivery runs.
@@ -172,6 +173,21 @@ impl Deliverer {
     }
 }
 
+/// What dead letters are posted with: not to a fallback target, and not counted as deliveries.
+pub fn posting(args: &Args) -> Result<Stack, Problem> {
+    let unfit = |error: InvalidConfig| Problem::new("--dead-letters", error);
+    let stack = stack::deliver()
+        .attempt_timeout(args.delivery.attempt_timeout)
+        .deadline(POSTING)
+        .classifier(HttpClassifier::new().errors(transport::hyper_util))
+        .sign(args.outgoing_scheme().map_err(unfit)?)
+        .build()
+        .map_err(unfit)?;
+    Ok(Stack::new(
+        stack.layer(Client::new(args.allow_private).into_inner()),
+    ))
+}
+
 fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
     let backoff = Backoff::exponential(delivery.base_delay, delivery.max_delay).build()?;
     RetryConfig::builder()
@@ -224,7 +240,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let worker = Worker::http(app.queue.clone())
         .request(move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
-            Ok(requests.request(job.payload.clone(), id))
+            Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
         .classifier(deliverer.classifier())
         .concurrency(MAX_AT_ONCE)
@@ -235,6 +251,8 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .dead_letters(app.letters.sink())
         .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
         .keep(crate::events::KEEP)
+        // Whole: a letter that is cut cannot be sent again.
+        .letter_body(usize::MAX)
         .on_event(move |event| tell(&seen, event))
         .build(deliverer.once.clone())
         .map_err(|error| Problem::new("the delivery", error))?;
@@ -249,6 +267,22 @@ pub async fn stop(deliveries: WorkerHandle) {
     }
 }
 
+/// What an operator should see, and what the events have to remember.
 fn tell(app: &App, event: &WorkerEvent<'_>) {
-    todo!()
+    match event {
+        WorkerEvent::Buried { job, .. } | WorkerEvent::Succeeded { job, .. } => {
+            if let Some(key) = &job.key {
+                app.events.finished(key);
+            }
+        }
+        WorkerEvent::Failed { job, cause } => {
+            let reason = cause.reason.as_str();
+            let event_id = job.about.event_id.as_deref();
+            tracing::warn!(event_id, reason, status = cause.code, "not delivered");
+        }
+        WorkerEvent::Trouble { asked, kind } => {
+            tracing::warn!(asked, kind = kind.as_str(), "the queue is in trouble");
+        }
+        _ => {}
+    }
 }

@@ -139,7 +139,7 @@ impl Events {
             Kept::Together(database, jobs) => {
                 let jobs = jobs.clone();
                 let written = database.write(move |transaction| {
-                    let accepted = jobs.enqueue_in(transaction, job)?;
+                    let accepted = jobs.enqueue_in(transaction, &job)?;
                     if !accepted.repeated {
                         insert(transaction, &event, true)?;
                     }

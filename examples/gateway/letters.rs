@@ -2,10 +2,10 @@
 
 use crate::{
     args::{Args, Place, Problem},
-    deliver::{Deliverer, Stack},
+    deliver::{Deliverer, POSTING, Stack, posting},
     stores::Databases,
 };
-use http::Request;
+use http::{Request, Response};
 use std::{
     sync::{
         Arc,
@@ -16,11 +16,12 @@ use std::{
 use tokio_util::task::TaskTracker;
 use tower_webhook::{
     BoxError,
+    attempt::History,
     body::BufferedBody,
     dead_letter::{
-        DeadLetters, Filter, Letter, LetterEnd, LetterId, LetterStore, Sink, SinkError,
-        redrive::{NotSendable, Redrive, ResendFn, Run, Stop},
-        sink::{CallbackSink, JsonlLetters, MemoryLetters, SqliteLetters},
+        CallbackSink, DeadLetters, Filter, JsonlLetters, Letter, LetterEnd, LetterId, LetterStore,
+        MemoryLetters, SinkError, SqliteLetters,
+        redrive::{NotSendable, ReadHistory, Redrive, Resend, Run, Stop},
     },
     metrics::Recorder,
     outcome::HttpClassifier,
@@ -35,8 +36,29 @@ const RATE: f64 = 50.0;
 /// How long the letters that are being sent again have when the gateway stops.
 const LAST: Duration = Duration::from_secs(1);
 
-type Make = Box<dyn Fn(&Letter) -> Result<Request<BufferedBody>, NotSendable> + Send + Sync>;
-type Again = Redrive<Stack, HttpClassifier, ResendFn<Make, Request<BufferedBody>>>;
+type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
+
+/// To where events go now: the address in the letter has no credentials any more.
+#[derive(Clone)]
+struct ToDownstream(Arc<Deliverer>);
+
+impl Resend for ToDownstream {
+    type Request = Request<BufferedBody>;
+
+    fn to_request(&self, letter: &Letter) -> Result<Request<BufferedBody>, NotSendable> {
+        if letter.body.is_truncated() {
+            return Err(NotSendable::because("the letter has not the whole body"));
+        }
+        let body = letter.body.bytes().clone();
+        Ok(self.0.request(body, letter.idempotency_key.as_deref()))
+    }
+}
+
+impl<B> ReadHistory<Response<B>> for ToDownstream {
+    fn history<'a>(&self, response: &'a Response<B>) -> Option<&'a History> {
+        response.extensions().get()
+    }
+}
 
 pub struct Letters {
     sink: DeadLetters,
@@ -62,9 +84,12 @@ impl Letters {
         let unfit = |error: BoxError| Problem::new(FLAG, error);
         let (sink, kept) = match &args.dead_letters {
             Place::Callback(url) => {
-                let sink = CallbackSink::new(deliverer.patiently(), url.clone())
-                    .map_err(|error| Problem::new(FLAG, error))?;
-                (DeadLetters::new(sink), Kept::Away(Arc::default()))
+                let unfit = |error| Problem::new(FLAG, error);
+                let sink = CallbackSink::new(&url.to_string(), posting(args)?)
+                    .and_then(|sink| sink.time_limit(2 * POSTING))
+                    .map_err(unfit)?;
+                let sink = DeadLetters::new(sink).time_limit(2 * POSTING);
+                (sink.map_err(unfit)?, Kept::Away(Arc::default()))
             }
             Place::Jsonl(path) => {
                 let letters = JsonlLetters::open(path).map_err(|error| unfit(error.into()))?;
@@ -169,20 +194,11 @@ fn here<L: LetterStore + Clone>(
     deliverer: &Arc<Deliverer>,
 ) -> Result<(DeadLetters, Kept), Problem> {
     let store: Arc<dyn LetterStore> = Arc::new(letters.clone());
-    let downstream = Arc::clone(deliverer);
-    // To where events go now: the address in the letter has no credentials any more.
-    let make: Make = Box::new(move |letter| {
-        if letter.body.is_truncated() {
-            return Err(NotSendable::because("the letter has not the whole body"));
-        }
-        let body = letter.body.bytes().clone();
-        Ok(downstream.request(body, letter.idempotency_key.as_deref()))
-    });
     let again = Redrive::builder(Arc::clone(&store))
         .max_replays(MAX_REPLAYS)
         .rate(RATE)
         .classifier(deliverer.classifier())
-        .to_request(make)
+        .resend(ToDownstream(Arc::clone(deliverer)))
         .build(deliverer.patiently())
         .map_err(|error| Problem::new("--dead-letters", error))?;
     Ok((DeadLetters::new(letters), Kept::Here(store, again)))

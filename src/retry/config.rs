@@ -155,6 +155,18 @@ impl RetryConfig {
         self.settings.attempts
     }
 
+    /// One attempt, and nothing kept for another.
+    #[cfg(feature = "stack")]
+    pub(crate) fn once() -> Self {
+        let attempts = 1;
+        Self {
+            settings: Arc::new(Settings {
+                attempts,
+                ..Settings::default()
+            }),
+        }
+    }
+
     /// The budget, to be shared with other services or observed.
     pub fn budget(&self) -> &Budget {
         &self.settings.budget

@@ -28,6 +28,7 @@ pub fn deliver() -> Deliver {
             breakers: BreakerChoice::New(BreakerConfig::default()),
             deadline: Duration::from_secs(300),
             attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+            once: false,
         },
         recorder: DeliveryMetrics::new(),
         make: HttpClassifier::new(),
@@ -78,6 +79,7 @@ struct Settings {
     breakers: BreakerChoice,
     deadline: Duration,
     attempt_timeout: AttemptTime,
+    once: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +107,13 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
+        self
+    }
+
+    /// Makes one attempt, whatever [`retry`](Self::retry) says, and measures attempts alone: for a
+    /// worker of a [queue](crate#layers), which tries again later and measures deliveries itself.
+    pub const fn once(mut self) -> Self {
+        self.settings.once = true;
         self
     }
 
@@ -321,21 +330,28 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
         breakers.on_transition(move |change| {
             recorder.breaker_changed(&change.key, recorded(change.to));
         });
-        let measured = |layer: DeliveryMetricsLayer<R>| {
-            layer.classifier(self.make.clone()).key(self.key.clone())
+        let deliveries = (!settings.once).then(|| self.recorder.clone());
+        let retry = if settings.once {
+            RetryConfig::once()
+        } else {
+            settings.retry
         };
         Ok(DeliverLayer {
-            deliveries: measured(DeliveryMetricsLayer::deliveries(self.recorder.clone())),
+            deliveries: DeliveryMetricsLayer::deliveries(deliveries)
+                .classifier(self.make.clone())
+                .key(self.key.clone()),
             letters: self.letters.layer(&self.make, &self.key, &self.recorder),
             deadline,
-            retry: RetryWithJitterLayer::new(settings.retry)
+            retry: RetryWithJitterLayer::new(retry)
                 .classifier(self.make.clone())
                 .exchange(self.exchange),
             failover: self.failover,
             breaker: CircuitBreakerLayer::sharing(breakers)
                 .classifier(self.make.clone())
                 .key(self.key.clone()),
-            attempts: measured(DeliveryMetricsLayer::attempts(self.recorder.clone())),
+            attempts: DeliveryMetricsLayer::attempts(self.recorder.clone())
+                .classifier(self.make.clone())
+                .key(self.key.clone()),
             attempt_timeout,
             each: self.each,
             recorder: self.recorder,

@@ -14,7 +14,8 @@ use tower_layer::{Identity, Layer};
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeliverLayer<M, K, R, X, F, E, B = Identity> {
-    pub(super) deliveries: DeliveryMetricsLayer<R, M, K>,
+    /// None where the caller measures them.
+    pub(super) deliveries: DeliveryMetricsLayer<Option<R>, M, K>,
     pub(super) letters: B,
     pub(super) deadline: DeadlineLayer,
     pub(super) retry: RetryWithJitterLayer<M, X>,
@@ -50,7 +51,7 @@ type Target<S, M, K, R> = CircuitBreaker<Measure<WithAttemptTimeout<S>, R, M, K>
 /// The service of a [`DeliverLayer`], where `S` is what the failover makes of one target, or that
 /// target itself, and `B` the layer of the dead letters, where there is one.
 pub type DeliverService<S, M, K, R, X, B = Identity> =
-    Measure<<B as Layer<Bounded<S, M, X>>>::Service, R, M, K>;
+    Measure<<B as Layer<Bounded<S, M, X>>>::Service, Option<R>, M, K>;
 
 /// All attempts within the deadline of the whole.
 type Bounded<S, M, X> = WithDeadline<RetryWithJitter<S, M, X>>;
