@@ -1,6 +1,11 @@
 //! Every way in which the ready-made stack can end, and the reason that its letter gives.
 
 use super::*;
+use std::{
+    future::{Ready, ready},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    task::{Context, Poll},
+};
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
@@ -74,6 +79,41 @@ fn fails<E: Into<BoxError> + 'static>(
     service_fn(move |_: Request<BufferedBody>| async move { Err(error().into()) })
 }
 
+/// Answers once that it is busy; then it fails to become ready, or never does.
+#[derive(Clone)]
+struct Once {
+    spent: Arc<AtomicBool>,
+    fails: bool,
+}
+
+impl Once {
+    fn that_then(fails: bool) -> Self {
+        Self {
+            spent: Arc::default(),
+            fails,
+        }
+    }
+}
+
+impl Service<Request<BufferedBody>> for Once {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = Ready<Result<Answer, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        match (self.spent.load(Relaxed), self.fails) {
+            (false, _) => Poll::Ready(Ok(())),
+            (true, true) => Poll::Ready(Err("closed".into())),
+            (true, false) => Poll::Pending,
+        }
+    }
+
+    fn call(&mut self, _: Request<BufferedBody>) -> Self::Future {
+        self.spent.store(true, Relaxed);
+        ready(answer(503))
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn no_attempts_left() {
     let (result, letter) = delivered(|it| it, answers(503), request()).await;
@@ -114,7 +154,12 @@ async fn rejected_by_the_peer() {
 async fn cut_by_the_deadline() {
     let hangs = service_fn(|_: Request<BufferedBody>| pending());
     let short = |it: Stack| it.deadline(5 * SECOND);
-    let (result, letter) = delivered(short, hangs, request()).await;
+    let (_, letter) = delivered(short, hangs, request()).await;
+    assert_eq!(letter.cause.reason, Reason::Deadline);
+    assert_eq!(letter.history.attempts(), 1);
+
+    // While the retry layer waits for the client, nobody but the deadline ends it.
+    let (result, letter) = delivered(short, Once::that_then(false), request()).await;
     assert!(result.unwrap_err().is::<DeadlineExceeded>());
     assert_eq!(letter.cause.reason, Reason::Deadline);
     assert_eq!(letter.history.attempts(), 1);
@@ -145,7 +190,7 @@ async fn no_time_for_a_first_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn no_budget_left() {
-    let budget = Budget::builder().share(0.0).floor(0).build();
+    let budget = Budget::builder().share(0.2).floor(0).build();
     let config = every_second().budget(budget.unwrap()).build().unwrap();
     let (_, letter) = delivered(|it| it.retry(config), answers(503), request()).await;
     assert_eq!(letter.cause.reason, Reason::Budget);
@@ -202,32 +247,7 @@ async fn a_body_that_cannot_be_sent_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_more_calls() {
-    #[derive(Clone)]
-    struct Once {
-        spent: Arc<std::sync::atomic::AtomicBool>,
-    }
-    impl Service<Request<BufferedBody>> for Once {
-        type Response = Answer;
-        type Error = BoxError;
-        type Future = std::future::Ready<Result<Answer, BoxError>>;
-
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), BoxError>> {
-            let spent = self.spent.load(std::sync::atomic::Ordering::Relaxed);
-            std::task::Poll::Ready(if spent { Err("closed".into()) } else { Ok(()) })
-        }
-
-        fn call(&mut self, _: Request<BufferedBody>) -> Self::Future {
-            self.spent.store(true, std::sync::atomic::Ordering::Relaxed);
-            std::future::ready(answer(503))
-        }
-    }
-    let once = Once {
-        spent: Arc::default(),
-    };
-    let (_, letter) = delivered(|it| it, once, request()).await;
+    let (_, letter) = delivered(|it| it, Once::that_then(true), request()).await;
     assert_eq!(letter.cause.reason, Reason::NotReady);
     let message = letter.cause.message.as_deref().unwrap();
     assert!(message.ends_with("closed"), "{message}");
