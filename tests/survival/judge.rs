@@ -95,10 +95,9 @@ pub fn settle(
 ) -> HashMap<u64, Letter> {
     let accepted = accepted(lines);
     let open = |letters: &HashMap<u64, Letter>| {
-        let open = accepted.iter().filter(|event| {
-            let poisoned = poison(**event).is_some() && !letters.contains_key(event);
-            poisoned || (downstream.taken(**event) == 0 && !letters.contains_key(event))
-        });
+        let open = accepted
+            .iter()
+            .filter(|event| downstream.taken(**event) == 0 && !letters.contains_key(event));
         open.count()
     };
     let mut moved = Instant::now();
@@ -246,6 +245,9 @@ fn after_recorded(lines: &[Line], arrivals: &[Arrival]) -> Vec<String> {
         .collect()
 }
 
+/// What our own side held back is no failure of the event.
+const HELD_BACK: [&str; 4] = ["budget", "circuit_open", "not_ready", "refused"];
+
 /// A letter is of an event that the downstream did not take, and poison is always a letter.
 fn dead(
     letters: &HashMap<u64, Letter>,
@@ -260,6 +262,9 @@ fn dead(
         .map(|arrival| arrival.event)
         .collect();
     for (event, letter) in letters {
+        if HELD_BACK.contains(&letter.reason.as_str()) {
+            wrong.push(format!("{} is dead for {}", id(*event), letter.reason));
+        }
         if !failed.contains(event) && letter.reason != "worker_lost" {
             wrong.push(format!("{} is dead and never failed", id(*event)));
         }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-const TOKEN: &str = "an operator token for the tests";
+pub const TOKEN: &str = "an operator token for the tests";
 
 /// Short waits, and a breaker that plays its part without taking it over.
 const FLAGS: [&str; 10] = [
