@@ -11,7 +11,7 @@ use crate::{
     load::{self, scheme},
     place::Place,
     process::Server,
-    random,
+    random, tell,
 };
 use std::{
     env, fs,
@@ -82,7 +82,7 @@ fn under_steady_load_memory_handles_and_queue_stay_flat() {
     }
     let elapsed = started.elapsed().as_secs_f64();
     let (accepted, refused) = offer.stop();
-    tell(&samples, elapsed, accepted, refused, rate);
+    figures(&samples, elapsed, accepted, refused, rate);
 
     let flat = |what: &str, of: fn(&Sample) -> u64, share: f64, room: u64| {
         let (before, after) = (quarter(&samples, 1, of), quarter(&samples, 3, of));
@@ -114,10 +114,10 @@ fn under_steady_load_memory_handles_and_queue_stay_flat() {
         thread::sleep(Duration::from_millis(500));
     }
     let (requests, delivered, repeated) = downstream.counts();
-    println!(
+    tell(&format!(
         "soak: {requests} requests downstream, delivered {delivered}, dead-lettered {}, repeated {repeated}, lost 0",
         dead()
-    );
+    ));
     assert_eq!(repeated, 0, "an event was taken twice");
     assert_eq!(server.terminate(Duration::from_secs(10)).code(), Some(0));
 }
@@ -131,15 +131,15 @@ fn quarter(samples: &[Sample], which: usize, of: fn(&Sample) -> u64) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "figures to read")]
-fn tell(samples: &[Sample], elapsed: f64, accepted: u64, refused: u64, rate: u64) {
-    println!(
+fn figures(samples: &[Sample], elapsed: f64, accepted: u64, refused: u64, rate: u64) {
+    tell(&format!(
         "soak: {elapsed:.0} s, {rate} offered a second, accepted {accepted} ({:.0}/s), refused {refused}",
         accepted as f64 / elapsed
-    );
-    println!("quarter  memory MiB  handles  queue  database MiB  log MiB");
+    ));
+    tell("quarter  memory MiB  handles  queue  database MiB  log MiB");
     for which in 0..4 {
         let mean = |of| quarter(samples, which, of);
-        println!(
+        tell(&format!(
             "{:>7} {:>11.1} {:>8.0} {:>6.0} {:>13.1} {:>8.1}",
             which + 1,
             mean(|sample| sample.memory) / f64::from(1 << 20),
@@ -147,15 +147,15 @@ fn tell(samples: &[Sample], elapsed: f64, accepted: u64, refused: u64, rate: u64
             mean(|sample| sample.depth),
             mean(|sample| sample.database) / f64::from(1 << 20),
             mean(|sample| sample.log) / f64::from(1 << 20),
-        );
+        ));
     }
     let (first, last) = (samples[0], samples[samples.len() - 1]);
     let grown = last.database.saturating_sub(first.database) as f64;
-    println!(
+    tell(&format!(
         "the database keeps {:.0} bytes of each event; delivered {:.0}/s",
         grown / (last.accepted - first.accepted).max(1) as f64,
         (last.delivered - first.delivered) as f64 / elapsed,
-    );
+    ));
 }
 
 fn look(server: &Server, database: &Path, downstream: &Downstream, offer: &Offer) -> Sample {

@@ -13,7 +13,7 @@ use crate::{
     nanos, now,
     place::Place,
     process::Server,
-    random,
+    random, tell,
 };
 use std::{
     fs,
@@ -100,7 +100,7 @@ fn a_limit_on_the_size_of_files_is_told_to_senders_and_passes() {
 fn a_full_disk_is_told_to_senders_and_passes_once_there_is_room() {
     if !may_mount() {
         // The limit on files, above, is the same to the gateway: writes that fail.
-        println!("a full disk: no mounts in namespaces here, so the limit on files stands for it");
+        tell("a full disk: no mounts in namespaces here, so the limit on files stands for it");
         return;
     }
     let downstream = Downstream::start(random("disk").u64(..), FAIR, true);
@@ -229,10 +229,10 @@ fn with_a_slow_disk_every_answer_waits_for_it_and_a_kill_still_loses_nothing() {
     }
     waits.sort_unstable();
     let (least, middle) = (waits[0], waits[waits.len() / 2]);
-    println!(
+    tell(&format!(
         "a slow disk: {} accepted meanwhile, least wait {least:.0?}, median {middle:.0?}",
         waits.len()
-    );
+    ));
     assert!(
         least >= FLUSH,
         "{least:?}: answered before it was on the disk"
