@@ -33,6 +33,9 @@ pub const WELL: Mood = Mood {
 /// Longer than the longest lease: what a killed gateway had claimed is free after it.
 pub const STALL: Duration = Duration::from_secs(120);
 
+/// Lines of the sender that are worth a judgement.
+const ENOUGH: usize = 2000;
+
 #[test]
 fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that_it_recorded() {
     let mut random = random("kills");
@@ -40,7 +43,10 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     let place = Place::new(&downstream.url());
     let load = Load::start(place.settings(), &place.ledger());
     let mut kills = Vec::new();
-    for round in 0..rounds(10, 100) {
+    let rounds = rounds(10, 100);
+    // More where the machine is busy with something else.
+    let few = || load.so_far().len() < ENOUGH;
+    for round in (0..).take_while(|round| *round < rounds || (*round < 4 * rounds && few())) {
         if round % 5 == 4 {
             // Before it listens, too.
             let mut early = place.command();
@@ -64,7 +70,7 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     let arrivals = downstream.arrivals();
     let what = format!("{} kills", kills.len());
     let counts = judge(&what, &lines, &arrivals, &letters, &kills, true);
-    assert!(counts.accepted > 500, "too few to prove anything");
+    assert!(counts.accepted > ENOUGH / 4, "too few to prove anything");
     assert!(counts.broken > 0, "no kill met a request");
 }
 
