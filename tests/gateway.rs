@@ -18,6 +18,8 @@ mod process;
 mod bodies;
 #[path = "gateway/delivery.rs"]
 mod delivery;
+#[path = "gateway/operator.rs"]
+mod operator;
 #[path = "gateway/receiving.rs"]
 mod receiving;
 #[path = "gateway/resilience.rs"]
