@@ -28,6 +28,7 @@ use tower_webhook::{
     BoxError, FailoverLayer, InvalidConfig, RetryWithJitterLayer,
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
+    dead_letter::Direction,
     key::{ByHost, RequestKey},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
@@ -236,6 +237,7 @@ pub fn target(downstream: &Uri) -> String {
 pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
     let requests = Arc::clone(&app.deliverer);
+    let told = Arc::clone(&app.deliverer);
     let seen = Arc::clone(app);
     let worker = Worker::http(app.queue.clone())
         .request(move |job: &Job| {
@@ -251,6 +253,11 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .dead_letters(app.letters.sink())
         .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
         .keep(crate::events::KEEP)
+        .describe(move |_, letter| {
+            letter.direction = Direction::Outbound;
+            letter.method = Some(Method::POST.to_string());
+            letter.uri = Some(told.downstream.to_string());
+        })
         // Whole: a letter that is cut cannot be sent again.
         .letter_body(usize::MAX)
         .on_event(move |event| tell(&seen, event))

@@ -38,6 +38,11 @@ pub fn open(
     target: &str,
 ) -> Result<(Queue, Events), Problem> {
     let unfit = |flag| move |error| Problem::new(flag, error);
+    // First: whoever says nothing of a queue should not read of one.
+    let store = match &args.store {
+        Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
+        _ => None,
+    };
     let (queue, jobs) = match &args.queue {
         Place::Sqlite(path) => {
             let database = databases.open("--queue", path)?;
@@ -46,18 +51,15 @@ pub fn open(
         }
         _ => (Queue::new(MemoryQueue::default()), None),
     };
-    let events = match &args.store {
-        Place::Sqlite(path) => {
-            let database = databases.open("--store", path)?;
-            match jobs {
-                Some((beside, jobs)) if beside == path => {
-                    Events::together(&database, jobs, queue.clone(), target)
-                }
-                jobs => Events::apart(&database, queue.clone(), jobs.is_some(), target),
-            }
-            .map_err(unfit("--store"))?
+    let events = match (store, jobs) {
+        (None, _) => Ok(Events::memory(queue.clone(), target)),
+        (Some((path, database)), Some((beside, jobs))) if beside == path => {
+            Events::together(&database, jobs, queue.clone(), target)
         }
-        _ => Events::memory(queue.clone(), target),
+        (Some((_, database)), jobs) => {
+            Events::apart(&database, queue.clone(), jobs.is_some(), target)
+        }
     };
+    let events = events.map_err(unfit("--store"))?;
     Ok((queue, events))
 }
