@@ -142,10 +142,10 @@ impl Redaction {
             cut(uri, MOST_URI);
             *uri = redacted_uri(uri);
         }
-        if let Some(message) = &mut letter.cause.message {
-            if let Cow::Owned(redacted) = redacted_text(message) {
-                *message = redacted;
-            }
+        if let Some(message) = &mut letter.cause.message
+            && let Cow::Owned(redacted) = redacted_text(message)
+        {
+            *message = redacted;
         }
         let ids = [&mut letter.event_id, &mut letter.idempotency_key];
         let texts = [
@@ -158,12 +158,12 @@ impl Redaction {
         }
         cut(&mut letter.kind, MOST_TEXT);
         cut(&mut letter.target, MOST_TEXT);
-        if let Some(hook) = &self.hook {
-            if shielded(|| hook(letter)).is_none() {
-                letter.headers.clear();
-                letter.uri = None;
-                letter.body = mem::take(&mut letter.body).cut(0);
-            }
+        if let Some(hook) = &self.hook
+            && shielded(|| hook(letter)).is_none()
+        {
+            letter.headers.clear();
+            letter.uri = None;
+            letter.body = mem::take(&mut letter.body).cut(0);
         }
     }
 
@@ -225,15 +225,12 @@ fn decoded(name: &str) -> Cow<'_, str> {
             [high, low, ..] if *first == b'%' => hex(high).zip(hex(low)),
             _ => None,
         };
-        match escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let Some(byte) = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            bytes.push(byte);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
