@@ -36,11 +36,10 @@ const PARTS: &[&str] = &[
     "session",
     "signature",
     "token",
-    "xauth",
 ];
 
 /// Whole names of query parameters that hold credentials beside those.
-const PARAMETERS: &[&str] = &["auth", "code", "pass", "pwd", "sig"];
+const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
 
 type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 
@@ -48,13 +47,13 @@ type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 ///
 /// - **Headers**: one is left out where its name, `-` and `_` aside, contains `accesskey`,
 ///   `apikey`, `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`,
-///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature`, `token`
-///   or `xauth`, or ends with `key` and not with `idempotencykey`. So `authorization`,
+///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature` or
+///   `token`, has `auth` as a word, or ends with `key` and not with `idempotencykey`. So `authorization`,
 ///   `proxy-authorization`, `cookie`, `set-cookie`, `x-api-key`, `x-auth-token`,
 ///   `webhook-signature`, `x-hub-signature-256` and `x-shopify-hmac-sha256` are.
 ///   [`allow`](Self::allow) and [`deny`](Self::deny) say otherwise for a name.
 /// - **URIs**: user, password and fragment are left out, and the value of a query parameter whose
-///   name is as above, or `auth`, `code`, `pass`, `pwd` or `sig`, is replaced by `redacted`. A URI
+///   name is as above, or `code`, `pass`, `pwd` or `sig`, is replaced by `redacted`. A URI
 ///   whose path is a secret is not recognised: take it out [with](Self::with) a function.
 /// - **Error messages**: each URL in one is treated the same.
 /// - **Bodies** are not looked at: [`with`](Self::with) a function of your own.
@@ -195,12 +194,14 @@ impl fmt::Debug for Redaction {
 }
 
 fn names_a_credential(name: &str) -> bool {
+    let mut words = name.split(['-', '_', '.', '[', ']']);
+    let auth = words.any(|word| word.eq_ignore_ascii_case("auth"));
     let name: String = name
         .chars()
         .filter(|c| !matches!(c, '-' | '_' | '.' | '[' | ']'))
         .map(|c| c.to_ascii_lowercase())
         .collect();
-    PARTS.iter().any(|part| name.contains(part))
+    auth || PARTS.iter().any(|part| name.contains(part))
         || (name.ends_with("key") && !name.ends_with("idempotencykey"))
 }
 
