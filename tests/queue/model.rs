@@ -17,7 +17,8 @@ use tower_webhook::{
     fence::{Settled, Token},
     idempotency::Key,
     queue::{
-        Engine, Job, MemoryQueue, NewJob, QueueErrorKind, Status, Task, TaskId, Terms, Verdict,
+        Claims, Engine, Enqueued, Job, MemoryQueue, NewJob, QueueError, QueueErrorKind, Status,
+        Task, TaskId, Terms, Verdict,
     },
 };
 
@@ -194,6 +195,78 @@ impl Model {
         jobs.map(|index| self.jobs[index].new.id).collect()
     }
 
+    /// A claim gave this.
+    fn claimed(&mut self, terms: &Terms, got: &Claims) {
+        self.bury_lost(terms.attempts);
+        let until = self.now + terms.lease;
+        let mut jobs = got.jobs.iter();
+        for _ in 0..terms.jobs {
+            let Some(&index) = self.claimable(terms.per_target).first() else {
+                break;
+            };
+            let expected = &mut self.jobs[index];
+            expected.attempts += 1;
+            expected.state = State::Running { until };
+            let job = jobs.next().expect("a job that is due is given");
+            expected.token = Some(job.token);
+            let id = expected.new.id;
+            let expected = (id, expected.attempts, expected.history.clone());
+            assert_eq!(seen(job), expected);
+        }
+        assert_eq!(jobs.next(), None, "nothing else is given");
+        let mut burials = got.burials.iter();
+        for _ in 0..terms.burials {
+            let Some(&index) = self.burials().first() else {
+                break;
+            };
+            let expected = &mut self.jobs[index];
+            expected.state = State::Burying { until };
+            let burial = burials.next().expect("a burial that is due is given");
+            expected.token = Some(burial.job.token);
+            let reason = [Reason::Rejected, Reason::WorkerLost][usize::from(expected.lost)];
+            assert_eq!(burial.cause.reason, reason);
+            let id = expected.new.id;
+            let expected = (id, expected.attempts, expected.history.clone());
+            assert_eq!(seen(&burial.job), expected);
+        }
+        assert_eq!(burials.next(), None, "nothing else is given");
+    }
+
+    fn renewed(&mut self, (id, token): (TaskId, Token), lease: Duration) -> Settled {
+        let Some(index) = self.holder(id, token) else {
+            return Settled::Lost;
+        };
+        match &mut self.jobs[index].state {
+            State::Running { until } | State::Burying { until } => *until = self.now + lease,
+            other => panic!("held in state {other:?}"),
+        }
+        Settled::Done
+    }
+
+    fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, QueueError>) {
+        let mut jobs = self.jobs.iter();
+        let first = jobs.find(|job| new.key.is_some() && job.new.key == new.key);
+        let unfinished = self.jobs.iter().filter(|job| job.is_unfinished());
+        if let Some(first) = first {
+            let enqueued = result.unwrap();
+            assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
+        } else if unfinished.count() >= MAX_JOBS {
+            assert_eq!(result.unwrap_err().kind(), QueueErrorKind::Full);
+        } else {
+            let enqueued = result.unwrap();
+            assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
+            self.jobs.push(Modelled {
+                due: self.now + new.delay,
+                new,
+                state: State::Waiting { lost: false },
+                attempts: 0,
+                token: None,
+                history: History::new(),
+                lost: false,
+            });
+        }
+    }
+
     fn bury_lost(&mut self, attempts: u32) {
         for job in &mut self.jobs {
             if job.state == (State::Waiting { lost: true }) && job.attempts >= attempts {
@@ -322,63 +395,11 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
                 new.key = key.map(|key| keys[usize::from(key)].clone());
                 new.order = order.map(|order| order.to_string());
                 let result = queue.enqueue(new.clone()).await;
-                let mut jobs = model.jobs.iter();
-                let first = jobs.find(|job| new.key.is_some() && job.new.key == new.key);
-                let unfinished = model.jobs.iter().filter(|job| job.is_unfinished());
-                if let Some(first) = first {
-                    let enqueued = result.unwrap();
-                    assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
-                } else if unfinished.count() >= MAX_JOBS {
-                    assert_eq!(result.unwrap_err().kind(), QueueErrorKind::Full);
-                } else {
-                    let enqueued = result.unwrap();
-                    assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
-                    model.jobs.push(Modelled {
-                        new,
-                        state: State::Waiting { lost: false },
-                        due: model.now + delay,
-                        attempts: 0,
-                        token: None,
-                        history: History::new(),
-                        lost: false,
-                    });
-                }
+                model.enqueued(new, result);
             }
             Step::Claim(terms) => {
                 let got = queue.claim(terms.clone()).await.unwrap();
-                model.bury_lost(terms.attempts);
-                let until = model.now + terms.lease;
-                let mut jobs = got.jobs.iter();
-                for _ in 0..terms.jobs {
-                    let Some(&index) = model.claimable(terms.per_target).first() else {
-                        break;
-                    };
-                    let expected = &mut model.jobs[index];
-                    expected.attempts += 1;
-                    expected.state = State::Running { until };
-                    let job = jobs.next().expect("a job that is due is given");
-                    expected.token = Some(job.token);
-                    let id = expected.new.id;
-                    let expected = (id, expected.attempts, expected.history.clone());
-                    assert_eq!(seen(job), expected);
-                }
-                assert_eq!(jobs.next(), None, "nothing else is given");
-                let mut burials = got.burials.iter();
-                for _ in 0..terms.burials {
-                    let Some(&index) = model.burials().first() else {
-                        break;
-                    };
-                    let expected = &mut model.jobs[index];
-                    expected.state = State::Burying { until };
-                    let burial = burials.next().expect("a burial that is due is given");
-                    expected.token = Some(burial.job.token);
-                    let reason = [Reason::Rejected, Reason::WorkerLost][usize::from(expected.lost)];
-                    assert_eq!(burial.cause.reason, reason);
-                    let id = expected.new.id;
-                    let expected = (id, expected.attempts, expected.history.clone());
-                    assert_eq!(seen(&burial.job), expected);
-                }
-                assert_eq!(burials.next(), None, "nothing else is given");
+                model.claimed(&terms, &got);
                 let burials = got.burials.iter().map(|burial| &burial.job);
                 for job in got.jobs.iter().chain(burials) {
                     let mut earlier = claims.iter().filter(|(id, _)| *id == job.id);
@@ -406,19 +427,7 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
                     .filter_map(|back| pick(&claims, *back))
                     .collect();
                 let settled = queue.renew(picked.clone(), lease).await.unwrap();
-                let renewed = picked.iter().map(|(id, token)| {
-                    let Some(index) = model.holder(*id, *token) else {
-                        return Settled::Lost;
-                    };
-                    let until = model.now + lease;
-                    match &mut model.jobs[index].state {
-                        State::Running { until: end } | State::Burying { until: end } => {
-                            *end = until;
-                        }
-                        other => panic!("held in state {other:?}"),
-                    }
-                    Settled::Done
-                });
+                let renewed = picked.iter().map(|claim| model.renewed(*claim, lease));
                 assert_eq!(settled, renewed.collect::<Vec<_>>());
             }
         }
@@ -431,32 +440,37 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
                 "who waits is woken when something comes"
             );
         }
-        let depth = queue.depth().await.unwrap();
-        let is = |state: State| match state {
-            State::Waiting { .. } => 0,
-            State::Running { .. } => 1,
-            State::ToBury | State::Burying { .. } => 2,
-            State::Over { .. } => 3,
-        };
-        let expected = [0, 1, 2].map(|kind| model.count(|state| is(state) == kind));
-        assert_eq!([depth.queued, depth.running, depth.burying], expected);
-        let same = |task: Option<Task>, job: Option<&Modelled>| {
-            let task = task.map(|task| (task.id, task.status, task.attempts));
-            let job = job.map(|job| (job.new.id, job.status(), job.attempts));
-            assert_eq!(task, job);
-        };
-        for job in &model.jobs {
-            same(queue.task(job.new.id).await.unwrap(), Some(job));
-        }
-        for key in &keys {
-            let mut jobs = model.jobs.iter();
-            let job = jobs.find(|job| job.new.key.as_ref() == Some(key));
-            same(queue.find(key.clone()).await.unwrap(), job);
-        }
-        for (id, _) in &claims {
-            let job = model.jobs.iter().find(|job| job.new.id == *id);
-            same(queue.task(*id).await.unwrap(), job);
-        }
+        compare(&queue, &model, &keys, &claims).await;
+    }
+}
+
+/// All that can be asked of the two is answered alike.
+async fn compare(queue: &MemoryQueue, model: &Model, keys: &[Key], claims: &[(TaskId, Token)]) {
+    let depth = queue.depth().await.unwrap();
+    let is = |state: State| match state {
+        State::Waiting { .. } => 0,
+        State::Running { .. } => 1,
+        State::ToBury | State::Burying { .. } => 2,
+        State::Over { .. } => 3,
+    };
+    let expected = [0, 1, 2].map(|kind| model.count(|state| is(state) == kind));
+    assert_eq!([depth.queued, depth.running, depth.burying], expected);
+    let same = |task: Option<Task>, job: Option<&Modelled>| {
+        let task = task.map(|task| (task.id, task.status, task.attempts));
+        let job = job.map(|job| (job.new.id, job.status(), job.attempts));
+        assert_eq!(task, job);
+    };
+    for job in &model.jobs {
+        same(queue.task(job.new.id).await.unwrap(), Some(job));
+    }
+    for key in keys {
+        let mut jobs = model.jobs.iter();
+        let job = jobs.find(|job| job.new.key.as_ref() == Some(key));
+        same(queue.find(key.clone()).await.unwrap(), job);
+    }
+    for (id, _) in claims {
+        let job = model.jobs.iter().find(|job| job.new.id == *id);
+        same(queue.task(*id).await.unwrap(), job);
     }
 }
 
