@@ -15,6 +15,6 @@ pub use self::{
     reason::Reason,
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
-        SinkError, SinkErrorKind, Summary, memory::MemoryLetters,
+        SinkError, SinkErrorKind, Summary, jsonl::JsonlLetters, memory::MemoryLetters,
     },
 };

@@ -3,6 +3,7 @@
 //! | | Kept | Bound | For |
 //! | --- | --- | --- | --- |
 //! | [`memory`] | while the process lives | letters and bytes | tests, and as a fallback |
+//! | [`jsonl`] | in files, synced before the answer | bytes | one process, no database; readable with `jq` |
 //!
 //! What is only to be written implements [`Sink`]. What is to be listed and sent again implements
 //! [`LetterStore`] too, and passes [`contract`](super::contract).
@@ -16,6 +17,7 @@
 //!   them.
 //! - The lease of a claim is measured by the store.
 
+pub mod jsonl;
 pub mod memory;
 mod shelf;
 
