@@ -58,9 +58,9 @@ pub trait Subject {
 }
 
 /// The lease of the contract's claims: short, for stores whose clock cannot be moved.
-const LEASE: Duration = Duration::from_millis(400);
+const LEASE: Duration = Duration::from_secs(1);
 /// Past it.
-const LATER: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_millis(1_500);
 /// Longer than the contract takes.
 const LONG: Duration = Duration::from_secs(600);
 
