@@ -113,8 +113,6 @@ async fn each_line_is_a_letter_in_its_json_form() {
 async fn files_are_for_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
-    fs::write(home.file(), "torn").unwrap();
-    fs::remove_file(home.file()).unwrap();
     let builder = JsonlLetters::builder().max_file_bytes(1);
     let letters = builder.open(home.file()).unwrap();
     for number in 1..=3 {
