@@ -144,7 +144,8 @@ fn a_damaged_record_names_its_member_and_never_its_value() {
             "headers",
         ),
         ("\"base64\":\"//4=\"", "\"base64\":\"//4\"", "headers"),
-        ("größer", "kleiner", "body.length"),
+        ("größer", "viel kleiner", "body.length"),
+        ("größer", "kleiner", "body.truncated"),
         ("größer", "grösser", "body.sha256"),
         (
             "\"truncated\":false",
