@@ -182,14 +182,7 @@ async fn list(
     let (filter, page) = (wanted.filter()?, wanted.page()?);
     let store = letters(&app)?.store().ok_or_else(not_found)?;
     let listing = store.list(&filter, &page).await?;
-    let items = listing.letters.iter().map(record::summary_json);
-    let body = format!(
-        r#"{{"items":[{}],"nextCursor":{},"unreadable":{}}}"#,
-        items.collect::<Vec<_>>().join(","),
-        json!(listing.next.map(|cursor| cursor.to_string())),
-        listing.unreadable,
-    );
-    Ok(as_json(body))
+    Ok(as_json(record::listing_json(&listing)))
 }
 
 fn as_json(body: impl Into<Body>) -> Response {

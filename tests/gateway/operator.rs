@@ -184,7 +184,7 @@ fn letters_are_listed_newest_first_in_pages_and_by_filter() {
     let host = seen.address.to_string();
     assert_eq!(text(item, "reason"), "rejected");
     assert_eq!(text(item, "target"), host);
-    assert_eq!(item["lastCode"], 400);
+    assert_eq!(item["lastStatus"], 400);
     assert_eq!(item["attempts"], 1);
     assert_eq!(item["replays"], 0);
     assert_eq!(text(item, "errorClass"), "permanent");

@@ -93,7 +93,7 @@ fn what_is_cut_or_not_text_is_in_base64() {
 fn members_of_others_are_ignored_and_null_is_nothing() {
     let record = GOLDEN
         .replacen('{', r#"{"place":7,"deep":[[{"id":1}]],"#, 1)
-        .replace(r#""cause":{"#, r#""cause":{"also":[],"#)
+        .replace(r#""body":{"#, r#""body":{"also":[],"#)
         .replace(r#""replayOf":"evt_0""#, r#""replayOf":null"#);
     let mut expected = full();
     expected.replay_of = None;
@@ -160,15 +160,11 @@ fn a_damaged_record_names_its_member_and_never_its_value() {
         ("\"sha256\":\"", "\"sha256\":\"00", "body.sha256"),
         ("\"length\":19,", "", "body.length"),
         (
-            "retries_exhausted\",\"code\":503",
-            "bored\",\"code\":503",
-            "cause.reason",
+            "retries_exhausted\",\"lastStatus\":503",
+            "bored\",\"lastStatus\":503",
+            "reason",
         ),
-        (
-            "\"code\":503,\"class\"",
-            "\"code\":70000,\"class\"",
-            "cause.code",
-        ),
+        ("\"lastStatus\":503", "\"lastStatus\":70000", "lastStatus"),
         (
             "\"outcome\":\"transient\"",
             "\"outcome\":\"odd\"",
@@ -267,7 +263,7 @@ fn a_list_says_what_an_operator_sees() {
     let expected = concat!(
         r#"{"id":"0000000000000000000000000000abcd","kind":"http","target":"peer.test:8443","#,
         r#""method":"POST","uri":"https://peer.test:8443/hooks?a=1","#,
-        r#""cause":{"reason":"retries_exhausted","code":503,"class":"throttled","message":"the peer answered \"busy\"\n"},"#,
+        r#""reason":"retries_exhausted","lastStatus":503,"errorClass":"throttled","errorMessage":"the peer answered \"busy\"\n","#,
         r#""attempts":2,"bodyLength":19,"firstAttemptAt":"2025-11-21T11:59:56.123Z","#,
         r#""lastAttemptAt":"2025-11-21T12:00:00.123Z","writtenAt":"2025-11-21T12:00:00.123Z","#,
         r#""eventId":"evt_1","replays":2,"inProgress":true}"#,

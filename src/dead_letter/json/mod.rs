@@ -17,10 +17,10 @@
 //! | `body.length` | number | how many bytes the whole has |
 //! | `body.truncated` | boolean | whether less than the whole is kept |
 //! | `body.sha256` | string | the digest of the whole, in hexadecimal |
-//! | `cause.reason` | string | a [`Reason`](super::Reason) |
-//! | `cause.code` | number, optional | the peer's last answer |
-//! | `cause.class` | string, optional | what the last attempt came to |
-//! | `cause.message` | string, optional | the last error in words |
+//! | `reason` | string | a [`Reason`](super::Reason) |
+//! | `lastStatus` | number, optional | the peer's last answer: an HTTP status, a gRPC code |
+//! | `errorClass` | string, optional | what the last attempt came to |
+//! | `errorMessage` | string, optional | the last error in words |
 //! | `history.attempts` | array | the calls, oldest first: see below |
 //! | `history.leftOut` | number | how many calls are not in it |
 //! | `history.attemptsMade` | number | how many attempts were made on the peer |

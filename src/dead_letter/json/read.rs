@@ -39,7 +39,13 @@ struct LetterIn<'a> {
     #[serde(borrow)]
     body: Option<&'a RawValue>,
     #[serde(borrow)]
-    cause: Option<&'a RawValue>,
+    reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last_status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error_class: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error_message: Option<&'a RawValue>,
     #[serde(borrow)]
     history: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -83,18 +89,6 @@ struct BodyIn<'a> {
     sha256: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct CauseIn<'a> {
-    #[serde(borrow)]
-    reason: Option<&'a RawValue>,
-    #[serde(borrow)]
-    code: Option<&'a RawValue>,
-    #[serde(borrow)]
-    class: Option<&'a RawValue>,
-    #[serde(borrow)]
-    message: Option<&'a RawValue>,
-}
-
 pub(super) fn letter(record: &[u8]) -> Result<Letter, SinkError> {
     let record = std::str::from_utf8(record).map_err(|_| damaged("(record)"))?;
     let schema: Schema<'_> = whole(record)?;
@@ -116,7 +110,7 @@ fn first(record: &LetterIn<'_>) -> Result<Letter, SinkError> {
         id.parse().map_err(|_| damaged("id"))?,
         &kind,
         &target,
-        cause(&required(record.cause, "cause")?)?,
+        cause(record)?,
         moment(record.written_at, "writtenAt")?.ok_or_else(|| damaged("writtenAt"))?,
     );
     let direction: String = required(record.direction, "direction")?;
@@ -168,15 +162,15 @@ fn body(body: &BodyIn<'_>) -> Result<LetterBody, SinkError> {
     Ok(body)
 }
 
-fn cause(cause: &CauseIn<'_>) -> Result<Cause, SinkError> {
-    let reason: String = required(cause.reason, "cause.reason")?;
-    let reason = Reason::from_name(&reason).ok_or_else(|| damaged("cause.reason"))?;
-    let mut read = Cause::new(reason).with_code(optional(cause.code, "cause.code")?);
-    read.class = optional(cause.class, "cause.class")?;
-    if let Some(message) = optional::<String>(cause.message, "cause.message")? {
-        read = read.with_message(&message);
+fn cause(record: &LetterIn<'_>) -> Result<Cause, SinkError> {
+    let reason: String = required(record.reason, "reason")?;
+    let reason = Reason::from_name(&reason).ok_or_else(|| damaged("reason"))?;
+    let mut cause = Cause::new(reason).with_code(optional(record.last_status, "lastStatus")?);
+    cause.class = optional(record.error_class, "errorClass")?;
+    if let Some(message) = optional::<String>(record.error_message, "errorMessage")? {
+        cause = cause.with_message(&message);
     }
-    Ok(read)
+    Ok(cause)
 }
 
 /// The one of both that is there.

@@ -22,6 +22,7 @@ struct LetterOut<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<HeaderOut<'a>>,
     body: BodyOut<'a>,
+    #[serde(flatten)]
     cause: CauseOut<'a>,
     history: HistoryWire,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,14 +67,15 @@ enum BytesOut<'a> {
 }
 
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 struct CauseOut<'a> {
     reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    code: Option<u16>,
+    last_status: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    class: Option<&'a str>,
+    error_class: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
+    error_message: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +88,7 @@ struct SummaryOut<'a> {
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uri: Option<&'a str>,
+    #[serde(flatten)]
     cause: CauseOut<'a>,
     attempts: u32,
     body_length: u64,
@@ -189,9 +192,9 @@ impl<'a> From<&'a Cause> for CauseOut<'a> {
     fn from(cause: &'a Cause) -> Self {
         Self {
             reason: cause.reason.as_str(),
-            code: cause.code,
-            class: cause.class.as_deref(),
-            message: cause.message.as_deref(),
+            last_status: cause.code,
+            error_class: cause.class.as_deref(),
+            error_message: cause.message.as_deref(),
         }
     }
 }
