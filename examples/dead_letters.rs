@@ -18,7 +18,7 @@ use std::{
 use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
     BoxError,
-    attempt::Failed,
+    attempt::{Failed, History},
     body::BufferedBody,
     dead_letter::{
         Cause, DeadLetters, Filter, Letter, LetterBody, LetterId, LetterStore, Reason,
@@ -51,7 +51,7 @@ async fn main() -> Result<(), BoxError> {
             .header("idempotency-key", format!("event-{number}"))
             .body(BufferedBody::from(body.clone()))?;
         if let Err(error) = down.ready().await?.call(req).await {
-            let letter = describe(number, &uri, body, &error.into());
+            let letter = describe(number, &uri, body, &error);
             letters.write(Arc::new(letter)).await?;
         }
     }
@@ -89,7 +89,7 @@ async fn main() -> Result<(), BoxError> {
 fn describe(number: u32, uri: &str, body: String, error: &BoxError) -> Letter {
     let outcome = Outcome::of_error(&**error);
     let history = error.downcast_ref::<Failed>().map(Failed::history);
-    let reason = Reason::of(outcome, history.and_then(|history| history.gave_up()));
+    let reason = Reason::of(outcome, history.and_then(History::gave_up));
     let cause = Cause::new(reason)
         .with_class(outcome.kind().as_str())
         .with_message(&error.to_string());

@@ -22,7 +22,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn for_b(number: u64) -> Letter {
     let mut letter = letter(number);
-    letter.target = "b.test".to_owned();
+    "b.test".clone_into(&mut letter.target);
     letter
 }
 
