@@ -9,6 +9,29 @@ type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
 /// A write has a time limit, because a sink may hang. What the sink does not take goes to the
 /// fallback sink, where there is one; what neither takes is an error that holds both causes, and a
 /// warning. Clones share everything.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, time::{Duration, SystemTime}};
+/// use tower_webhook::dead_letter::{
+///     Cause, DeadLetters, JsonlLetters, Letter, LetterEnd, LetterId, MemoryLetters, Reason,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("letters.jsonl");
+/// let letters = DeadLetters::new(JsonlLetters::open(path)?)
+///     .fallback(MemoryLetters::default()) // while the disk is full
+///     .time_limit(Duration::from_secs(2))?
+///     .on_end(|letter, end| println!("{} {}", letter.id, end.as_str()));
+///
+/// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
+/// let letter = Letter::new(LetterId::random(), "http", "peer.test", cause, SystemTime::now());
+/// assert_eq!(letters.write(Arc::new(letter)).await?, LetterEnd::Written);
+/// # Ok::<_, tower_webhook::BoxError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct DeadLetters {

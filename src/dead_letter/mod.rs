@@ -21,6 +21,6 @@ pub use self::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
         SinkError, SinkErrorKind, Summary,
         callback::{CallbackForm, CallbackSink},
-        memory::MemoryLetters,
+        jsonl::JsonlLetters, memory::MemoryLetters,
     },
 };

@@ -5,6 +5,7 @@
 //! | [`callback`] | by whoever takes the `POST` | time | queues and tools of others |
 //! | [`memory`] | while the process lives | letters and bytes | tests, and as a fallback |
 //! | `sqlite` | on the disk, for several processes | letters, the size of the file | operators who look and send again |
+//! | [`jsonl`] | in files, synced before the answer | bytes | one process, no database; readable with `jq` |
 //!
 //! What is only to be written implements [`Sink`]. What is to be listed and sent again implements
 //! [`LetterStore`] too, and passes [`contract`](super::contract).
@@ -19,6 +20,7 @@
 //! - The lease of a claim is measured by the store.
 
 pub mod callback;
+pub mod jsonl;
 pub mod memory;
 mod shelf;
 #[cfg(feature = "sqlite")]

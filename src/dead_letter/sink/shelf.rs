@@ -64,12 +64,14 @@ impl<T> Shelf<T> {
         self.items.get(&id)
     }
 
-    /// The place that a letter has, or would get.
-    #[expect(dead_code, reason = "the sink of lines comes next")]
-    pub(super) fn place_of(&self, id: LetterId) -> u64 {
-        self.items
-            .get(&id)
-            .map_or(self.next_place, |item| item.place)
+    /// The place that a letter has, or gets: nobody else gets it.
+    pub(super) fn reserve(&mut self, id: LetterId) -> u64 {
+        if let Some(item) = self.items.get(&id) {
+            return item.place;
+        }
+        let place = self.next_place;
+        self.next_place = self.next_place.saturating_add(1);
+        place
     }
 
     /// Puts a letter in, at the end. One that is there already keeps place, claim and the greater
@@ -188,13 +190,24 @@ impl<T> Shelf<T> {
         ids.filter_map(|id| self.items.get(id).map(|item| (*id, item)))
     }
 
+    /// What is kept of each, to be changed.
+    pub(super) fn kept_mut(&mut self, id: LetterId) -> Option<&mut T> {
+        self.items.get_mut(&id).map(|item| &mut item.kept)
+    }
+
+    /// A claim of an earlier process counted.
+    pub(super) fn count_replays(&mut self, id: LetterId, replays: u32) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = item.replays.max(replays);
+        }
+    }
+
     pub(super) fn count(&self, matches: impl Fn(&T) -> bool) -> u64 {
         let matching = self.items.values().filter(|item| matches(&item.kept));
         matching.fold(0, |count, _| count + 1)
     }
 
     /// Takes over the claims and tokens of an earlier view of the same letters.
-    #[expect(dead_code, reason = "the sink of lines comes next")]
     pub(super) fn inherit(&mut self, earlier: &Self) {
         self.next_token = self.next_token.max(earlier.next_token);
         self.next_place = self.next_place.max(earlier.next_place);
