@@ -230,9 +230,6 @@ impl Worker {
                     return drop(answer.send(Ok(Settled::Lost)));
                 }
                 let place = self.shelf.reserve(letter.id);
-                let mut letter = (*letter).clone();
-                let counted = self.shelf.get(letter.id).map_or(0, |item| item.replays);
-                letter.replays = letter.replays.max(counted);
                 let line = line::letter(&letter, place);
                 if line.len() > self.with.max_letter_bytes {
                     return drop(answer.send(Err(SinkError::new(SinkErrorKind::TooLarge))));
@@ -401,6 +398,8 @@ impl Worker {
     fn put(&mut self, summary: Summary, at: Location, place: u64) {
         let (id, replays) = (summary.id, summary.replays);
         let before = self.shelf.put_at(place, id, Known { summary, at }, replays);
+        // What was written again has the greater count; what was released, the holder's.
+        self.shelf.set_replays(id, replays);
         if let Some(before) = before {
             self.files.died(before.at);
         }
