@@ -1,7 +1,7 @@
 //! What could not be delivered is kept in a file, and sent again when the peer is back.
 //!
 //! ```sh
-//! cargo run --example dead_letters --features hyper-util,sqlite
+//! cargo run --example dead_letters --features hyper-util
 //! ```
 
 use axum::{Router, http::StatusCode, routing::post};
@@ -13,18 +13,14 @@ use std::{
     io::{IsTerminal, stderr},
     net::SocketAddr,
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
     BoxError,
-    attempt::{Failed, History},
     body::BufferedBody,
-    dead_letter::{
-        Cause, DeadLetters, Filter, Letter, LetterBody, LetterId, LetterStore, Reason,
-        SqliteLetters, redrive::Redrive,
-    },
-    outcome::{HttpClassifier, Outcome, transport},
+    dead_letter::{DeadLetters, Filter, JsonlLetters, LetterStore, Reason, redrive::Redrive},
+    outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
     stack,
 };
@@ -32,28 +28,27 @@ use tower_webhook::{
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
-    let store = Arc::new(SqliteLetters::open(folder.path().join("letters.db"))?);
-    let letters = DeadLetters::shared(store.clone());
+    let store = Arc::new(JsonlLetters::open(folder.path().join("letters.jsonl"))?);
 
-    // The peer is down: a port where nobody listens.
-    let address = free_port()?;
     let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(20));
     let deliver = stack::deliver()
         .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
         .classifier(HttpClassifier::new().errors(transport::hyper_util));
-    let client = || Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
-    let mut down = deliver.clone().build()?.layer(client());
+    let transport = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
+
+    // The peer is down: a port where nobody listens.
+    let address = free_port()?;
+    let kept = deliver
+        .clone()
+        .dead_letters(DeadLetters::shared(store.clone()));
+    let mut client = kept.build()?.layer(transport.clone());
     for number in 1..=20 {
-        let body = format!(r#"{{"number":{number}}}"#);
-        let uri = format!("http://{address}/hooks");
-        let req = Request::post(&uri)
+        let req = Request::post(format!("http://{address}/hooks"))
             .header("content-type", "application/json")
             .header("idempotency-key", format!("event-{number}"))
-            .body(BufferedBody::from(body.clone()))?;
-        if let Err(error) = down.ready().await?.call(req).await {
-            let letter = describe(number, &uri, body, &error);
-            letters.write(Arc::new(letter)).await?;
-        }
+            .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
+        // The caller is told; what is left undone is in the file.
+        let _ = client.ready().await?.call(req).await;
     }
     println!("kept: {}", store.count(&Filter::all()).await?);
 
@@ -72,7 +67,8 @@ async fn main() -> Result<(), BoxError> {
             *ends.entry(audit.redriven.as_str()).or_default() += 1;
         })
         .classifier(HttpClassifier::new().errors(transport::hyper_util))
-        .build(deliver.build()?.layer(client()))?;
+        // The same stack, without dead letters: these are there already.
+        .build(deliver.build()?.layer(transport))?;
     let report = redrive.many(Filter::all(), "the example").await?;
     bar.finish_and_clear();
 
@@ -83,24 +79,6 @@ async fn main() -> Result<(), BoxError> {
     let rejected = Filter::all().reason(Reason::Rejected);
     println!("still kept: {}", store.count(&rejected).await?);
     Ok(())
-}
-
-/// What a `DeadLetterLayer` in the stack would write down.
-fn describe(number: u32, uri: &str, body: String, error: &BoxError) -> Letter {
-    let outcome = Outcome::of_error(&**error);
-    let history = error.downcast_ref::<Failed>().map(Failed::history);
-    let reason = Reason::of(outcome, history.and_then(History::gave_up));
-    let cause = Cause::new(reason)
-        .with_class(outcome.kind().as_str())
-        .with_message(&error.to_string());
-    let mut letter = Letter::new(LetterId::random(), "http", "peer", cause, SystemTime::now());
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some(uri.to_owned());
-    letter.headers = vec![("content-type".to_owned(), "application/json".into())];
-    letter.idempotency_key = Some(format!("event-{number}"));
-    letter.body = LetterBody::new(&body.into(), 256 << 10);
-    letter.history = history.cloned().unwrap_or_default();
-    letter
 }
 
 async fn take(body: String) -> StatusCode {

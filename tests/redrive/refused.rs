@@ -14,7 +14,10 @@ use tower_webhook::{
     attempt::{AttemptRecord, Failed, GaveUp, History},
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, CircuitBreakerLayer},
-    dead_letter::{Filter, Letter, LetterStore, redrive::Redriven},
+    dead_letter::{
+        Filter, JsonlLetters, Letter, LetterStore, Sink,
+        redrive::{Redrive, Redriven},
+    },
     outcome::{LocallyRefused, Outcome},
 };
 
@@ -144,4 +147,22 @@ async fn a_service_that_takes_no_calls_costs_no_replay() {
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!(report.counts.refused, 1);
     assert_eq!(store.get(id(1)).await.unwrap(), Some(letter(1)));
+}
+
+/// What was given back stays given back when the store is opened again.
+#[tokio::test]
+async fn a_refusal_costs_no_replay_in_files_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.jsonl");
+    for _ in 0..3 {
+        let store = Arc::new(JsonlLetters::open(&file).unwrap());
+        store.write(&Arc::new(letter(1))).await.unwrap();
+        let client = Peer::default().behaving(|_, _| refuses(SECOND));
+        let redrive = Redrive::builder(store.clone()).max_replays(1);
+        let redrive = redrive.build(client).unwrap();
+        let refused = redrive.one(id(1), "anna").await.unwrap();
+        assert!(matches!(refused, Redriven::Refused { .. }), "{refused:?}");
+    }
+    let store = Arc::new(JsonlLetters::open(&file).unwrap());
+    assert_eq!(replays(&*store, 1).await, 0);
 }

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     BoxError,
-    attempt::{AttemptRecord, Failed, History},
-    dead_letter::{Cause, Letter, LetterClaim, LetterId, Reason, SinkError, SinkErrorKind},
+    attempt::{AttemptRecord, History},
+    dead_letter::{Cause, Letter, LetterClaim, LetterId, Reason, SinkError, SinkErrorKind, cause},
     fence::Token,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
     shield::shielded,
@@ -84,16 +84,16 @@ where
         }
         Sent::Done { began, end } => (began, end),
     };
-    let (outcome, reason, message, history) = match end {
-        None => (Outcome::transient(), Some(Reason::Panicked), None, None),
+    let (outcome, cause, history) = match end {
+        None => (Outcome::transient(), Cause::new(Reason::Panicked), None),
         Some((outcome, Ok(response))) => {
-            let history = resend.history(&response).cloned();
-            (outcome, None, None, history)
+            let (cause, history) = cause::find(outcome, resend.history(&response), None);
+            (outcome, cause, history)
         }
         Some((outcome, Err(error))) => {
             let error: BoxError = error.into();
-            let history = failed(&error).map(|failed| failed.history().clone());
-            (outcome, None, Some(in_words(&error)), history)
+            let (cause, history) = cause::find(outcome, None, Some(&*error));
+            (outcome, cause, history)
         }
     };
     if outcome.kind() == OutcomeKind::Success {
@@ -110,14 +110,6 @@ where
         return Ok(Redriven::Refused {
             retry_after: outcome.retry_after(),
         });
-    }
-    let gave_up = history.as_ref().and_then(History::gave_up);
-    let reason = reason.unwrap_or_else(|| Reason::of(outcome, gave_up));
-    let mut cause = Cause::new(reason)
-        .with_code(outcome.code())
-        .with_class(outcome.kind().as_str());
-    if let Some(message) = message {
-        cause = cause.with_message(&message);
     }
     letter.cause = cause;
     let now = shared.settings.clock.now();
@@ -146,33 +138,6 @@ async fn claimed(
         },
     };
     Ok(Err(why_not))
-}
-
-fn failed(error: &BoxError) -> Option<&Failed> {
-    let mut link: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-    for _ in 0..16 {
-        if let Some(failed) = link?.downcast_ref() {
-            return Some(failed);
-        }
-        link = link?.source();
-    }
-    None
-}
-
-/// An error and what is below it, without what says the same twice.
-fn in_words(error: &BoxError) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    for _ in 0..16 {
-        let Some(error) = source else { break };
-        let more = error.to_string();
-        if !words.ends_with(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = error.source();
-    }
-    words
 }
 
 /// Adds the attempts of this replay to those before it.

@@ -360,11 +360,12 @@ impl Worker {
                 place,
                 then,
             } => {
-                let id = summary.id;
+                let (id, replays) = (summary.id, summary.replays);
                 self.put(*summary, at, place);
                 match then {
                     Ok(answer) => drop(answer.send(Ok(()))),
                     Err((token, answer)) => {
+                        self.shelf.set_replays(id, replays);
                         self.shelf.unclaim(id, token);
                         let _ = answer.send(Ok(Settled::Done));
                     }
@@ -398,8 +399,6 @@ impl Worker {
     fn put(&mut self, summary: Summary, at: Location, place: u64) {
         let (id, replays) = (summary.id, summary.replays);
         let before = self.shelf.put_at(place, id, Known { summary, at }, replays);
-        // What was written again has the greater count; what was released, the holder's.
-        self.shelf.set_replays(id, replays);
         if let Some(before) = before {
             self.files.died(before.at);
         }
@@ -474,8 +473,11 @@ impl Worker {
             for (at, seen) in lines {
                 match seen {
                     Seen::Letter(summary, place) => {
-                        let place = place.unwrap_or(0);
-                        self.put(*summary, at, place);
+                        let (id, replays) = (summary.id, summary.replays);
+                        self.put(*summary, at, place.unwrap_or(0));
+                        // Lines are in the order of what happened: one after a claim counts it, or
+                        // takes it back.
+                        self.shelf.set_replays(id, replays);
                     }
                     Seen::Claimed(id, replays) => self.shelf.count_replays(id, replays),
                     Seen::Removed(id) => self.take(id),
