@@ -3,6 +3,7 @@
 use crate::support::{Answer, Peer, builder, filled, id, left, letter, refuses, replays};
 use http::{Request, Response};
 use std::{
+    path::Path,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -155,7 +156,7 @@ async fn a_refusal_costs_no_replay_in_files_either() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("letters.jsonl");
     for _ in 0..3 {
-        let store = Arc::new(JsonlLetters::open(&file).unwrap());
+        let store = Arc::new(opened(&file).await);
         store.write(&Arc::new(letter(1))).await.unwrap();
         let client = Peer::default().behaving(|_, _| refuses(SECOND));
         let redrive = Redrive::builder(store.clone()).max_replays(1);
@@ -163,6 +164,17 @@ async fn a_refusal_costs_no_replay_in_files_either() {
         let refused = redrive.one(id(1), "anna").await.unwrap();
         assert!(matches!(refused, Redriven::Refused { .. }), "{refused:?}");
     }
-    let store = Arc::new(JsonlLetters::open(&file).unwrap());
+    let store = Arc::new(opened(&file).await);
     assert_eq!(replays(&*store, 1).await, 0);
+}
+
+/// The file is closed a moment after its last handle is gone.
+async fn opened(file: &Path) -> JsonlLetters {
+    for _ in 0..500 {
+        if let Ok(store) = JsonlLetters::open(file) {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it stays locked")
 }
