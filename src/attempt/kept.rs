@@ -47,6 +47,7 @@ impl<Req: 'static> Kept<Req> {
     }
 
     /// The request.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn request(&self) -> &Req {
         let copy = self.copy.downcast_ref();
         // Both ways to make one check it.
@@ -112,13 +113,14 @@ impl<Req> fmt::Debug for Kept<Req> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic;
+    use std::panic::{self, AssertUnwindSafe};
 
     #[test]
     fn an_offer_ends_with_its_scope_also_by_a_panic() {
         let (outer, inner) = (Kept::new(Arc::new(1_u8)), Kept::new(Arc::new(2_u8)));
         outer.offer(|| {
-            let _ = panic::catch_unwind(|| inner.offer(|| panic!("on purpose")));
+            let failing = AssertUnwindSafe(|| inner.offer(|| panic!("on purpose")));
+            let _ = panic::catch_unwind(failing);
             assert_eq!(Kept::<u8>::take().map(|kept| *kept.request()), Some(1));
         });
         assert!(Kept::<u8>::take().is_none());

@@ -36,11 +36,10 @@ const PARTS: &[&str] = &[
     "session",
     "signature",
     "token",
-    "xauth",
 ];
 
 /// Whole names of query parameters that hold credentials beside those.
-const PARAMETERS: &[&str] = &["auth", "code", "pass", "pwd", "sig"];
+const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
 
 type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 
@@ -48,13 +47,13 @@ type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 ///
 /// - **Headers**: one is left out where its name, `-` and `_` aside, contains `accesskey`,
 ///   `apikey`, `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`,
-///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature`, `token`
-///   or `xauth`, or ends with `key` and not with `idempotencykey`. So `authorization`,
+///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature` or
+///   `token`, has `auth` as a word, or ends with `key` and not with `idempotencykey`. So `authorization`,
 ///   `proxy-authorization`, `cookie`, `set-cookie`, `x-api-key`, `x-auth-token`,
 ///   `webhook-signature`, `x-hub-signature-256` and `x-shopify-hmac-sha256` are.
 ///   [`allow`](Self::allow) and [`deny`](Self::deny) say otherwise for a name.
 /// - **URIs**: user, password and fragment are left out, and the value of a query parameter whose
-///   name is as above, or `auth`, `code`, `pass`, `pwd` or `sig`, is replaced by `redacted`. A URI
+///   name is as above, or `code`, `pass`, `pwd` or `sig`, is replaced by `redacted`. A URI
 ///   whose path is a secret is not recognised: take it out [with](Self::with) a function.
 /// - **Error messages**: each URL in one is treated the same.
 /// - **Bodies** are not looked at: [`with`](Self::with) a function of your own.
@@ -142,10 +141,10 @@ impl Redaction {
             cut(uri, MOST_URI);
             *uri = redacted_uri(uri);
         }
-        if let Some(message) = &mut letter.cause.message {
-            if let Cow::Owned(redacted) = redacted_text(message) {
-                *message = redacted;
-            }
+        if let Some(message) = &mut letter.cause.message
+            && let Cow::Owned(redacted) = redacted_text(message)
+        {
+            *message = redacted;
         }
         let ids = [&mut letter.event_id, &mut letter.idempotency_key];
         let texts = [
@@ -158,12 +157,12 @@ impl Redaction {
         }
         cut(&mut letter.kind, MOST_TEXT);
         cut(&mut letter.target, MOST_TEXT);
-        if let Some(hook) = &self.hook {
-            if shielded(|| hook(letter)).is_none() {
-                letter.headers.clear();
-                letter.uri = None;
-                letter.body = mem::take(&mut letter.body).cut(0);
-            }
+        if let Some(hook) = &self.hook
+            && shielded(|| hook(letter)).is_none()
+        {
+            letter.headers.clear();
+            letter.uri = None;
+            letter.body = mem::take(&mut letter.body).cut(0);
         }
     }
 
@@ -195,12 +194,14 @@ impl fmt::Debug for Redaction {
 }
 
 fn names_a_credential(name: &str) -> bool {
+    let mut words = name.split(['-', '_', '.', '[', ']']);
+    let auth = words.any(|word| word.eq_ignore_ascii_case("auth"));
     let name: String = name
         .chars()
         .filter(|c| !matches!(c, '-' | '_' | '.' | '[' | ']'))
         .map(|c| c.to_ascii_lowercase())
         .collect();
-    PARTS.iter().any(|part| name.contains(part))
+    auth || PARTS.iter().any(|part| name.contains(part))
         || (name.ends_with("key") && !name.ends_with("idempotencykey"))
 }
 
@@ -225,15 +226,12 @@ fn decoded(name: &str) -> Cow<'_, str> {
             [high, low, ..] if *first == b'%' => hex(high).zip(hex(low)),
             _ => None,
         };
-        match escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
+        if let Some(byte) = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            bytes.push(byte);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = tail;
         }
     }
     Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())

@@ -298,6 +298,10 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
+    #[expect(
+        clippy::type_complexity,
+        reason = "each is a part that can be replaced"
+    )]
     pub fn build(self) -> Result<DeliverLayer<M, K, R, X, F, E, B::Layer>, InvalidConfig>
     where
         M: Clone,

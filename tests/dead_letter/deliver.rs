@@ -13,7 +13,7 @@ use tower_webhook::{
     attempt::{Attempt, Failed, History},
     dead_letter::{Buried, DeadLetters, HttpRequests, LetterEnd, Reason, Redaction},
     deadline::{Deadline, DeadlineExceeded},
-    metrics::DeliveryMetrics,
+    metrics::{DeliveryMetrics, KeySnapshot},
     outcome::{LocallyRefused, Unsendable},
     retry::{Backoff, Budget, HintLimit, HttpExchange, Jitter, RetryConfig, RetryConfigBuilder},
     stack::{self, Burying, Deliver},
@@ -61,7 +61,7 @@ where
     let by_key = metrics
         .snapshot()
         .key("a.test")
-        .map(|key| key.dead_letters());
+        .map(KeySnapshot::dead_letters);
     assert_eq!((metrics.snapshot().dead_letters(), by_key), (1, Some(1)));
     (result, letter)
 }

@@ -13,7 +13,8 @@ use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
     dead_letter::{
-        Buried, DeadLetters, Direction, LetterEnd, LetterLost, Reason, Redaction, describe_fn,
+        Buried, DeadLetters, Direction, LetterBody, LetterEnd, LetterLost, Reason, Redaction,
+        describe_fn,
     },
     key::{NoKey, key_fn},
     outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
@@ -150,7 +151,7 @@ async fn a_body_over_the_limit_is_kept_in_part_and_says_so() {
 #[tokio::test]
 async fn a_redaction_has_the_last_word() {
     let sink = Recording::default();
-    let redaction = Redaction::new().with(|letter| letter.body = Default::default());
+    let redaction = Redaction::new().with(|letter| letter.body = LetterBody::default());
     let service = layer(&sink).redaction(redaction).layer(answers(400));
     service.oneshot(request()).await.unwrap();
     assert_eq!(sink.letter().body.length(), 0);
