@@ -318,3 +318,35 @@ fn of_the_circuit_breaker() {
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
 }
+
+#[cfg(feature = "dead-letter")]
+#[test]
+fn of_letters_at_rest() {
+    use tower_webhook::dead_letter::{
+        Cursor, DeadLetters, Filter, JsonlLetters, Letter, LetterClaim, LetterId, LetterStore,
+        Listing, MemoryLetters, NotWritten, Page, Sink, SinkError, SinkErrorKind, Summary,
+        sink::{
+            jsonl::{JsonlLettersBuilder, OpenLettersError},
+            memory::MemoryLettersBuilder,
+        },
+    };
+    cloned::<DeadLetters>();
+    cloned::<MemoryLetters>();
+    cloned::<MemoryLettersBuilder>();
+    cloned::<JsonlLetters>();
+    cloned::<JsonlLettersBuilder>();
+    cloned::<std::sync::Arc<dyn Sink>>();
+    cloned::<std::sync::Arc<dyn LetterStore>>();
+    cloned::<Letter>();
+    cloned::<LetterClaim>();
+    cloned::<LetterId>();
+    cloned::<Summary>();
+    cloned::<Listing>();
+    cloned::<Filter>();
+    cloned::<Page>();
+    cloned::<Cursor>();
+    cloned::<SinkErrorKind>();
+    shared::<SinkError>();
+    shared::<NotWritten>();
+    shared::<OpenLettersError>();
+}

@@ -123,8 +123,8 @@ async fn a_damaged_letter_does_not_keep_old_files_from_going() {
         write(&letters, &large(number, 1_000)).await.unwrap();
         letters.discard(id(number)).await.unwrap();
     }
-    assert!(!home.beside(".0000000001").exists());
     letters.close().await;
+    assert!(!home.beside(".0000000001").exists());
     let letters = builder.open(home.file()).unwrap();
     assert_eq!(ids(&letters).await, [id(2222)]);
     assert_eq!(letters.get(id(2222)).await.unwrap(), Some(letter(2222)));

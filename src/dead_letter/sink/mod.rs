@@ -45,8 +45,8 @@ use std::{
 ///
 /// - `Ok` means that the letter is there as safely as the sink's documentation says: on the disk,
 ///   with the server.
-/// - Writing a letter whose id is there already replaces it: whoever is not sure whether a write
-///   was done does it again.
+/// - Writing a letter whose id is there already replaces it, where it is: whoever is not sure
+///   whether a write was done does it again.
 ///
 /// # Cancel safety
 ///
@@ -66,7 +66,8 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 /// it once; it is removed only after it has been accepted, and where that fails it is released as
 /// it was, or as it is now. A claim that is not settled ends with its lease.
 ///
-/// [`contract`](super::contract) has the tests that every store must pass.
+/// The [module docs](self) have the rules on places and counts, and
+/// [`contract`](super::contract) the tests that every store must pass.
 ///
 /// # Cancel safety
 ///
