@@ -142,6 +142,18 @@ fn the_examples_that_only_talk_to_themselves_end_well() {
     }
 }
 
+#[test]
+fn letters_of_a_peer_that_was_down_are_sent_again_when_it_is_back() {
+    let output = command("dead_letters").output().expect("it starts");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines,
+        ["kept: 20", "accepted: 18", "failed: 2", "still kept: 2"]
+    );
+}
+
 #[tokio::test]
 async fn a_tonic_client_is_told_in_grpc_what_was_refused() {
     use http::Request;

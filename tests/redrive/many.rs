@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tower_webhook::dead_letter::{
     Cause, Filter, LetterBody, LetterStore, MemoryLetters, Reason, Sink,
-    redrive::{Progress, Run, Stop},
+    redrive::{Counts, Progress, Run, Stop},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -193,5 +193,5 @@ async fn an_empty_store_is_done_at_once() {
     let store = Arc::new(MemoryLetters::default());
     let redrive = redrive(&store, Peer::default().behaving(|_, _| Answer::Status(200)));
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!(report.counts, Default::default());
+    assert_eq!(report.counts, Counts::default());
 }

@@ -3,6 +3,7 @@
 use crate::support::{Answer, Peer, builder, filled, id, left, letter, refuses, replays};
 use http::{Request, Response};
 use std::{
+    path::Path,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -14,7 +15,10 @@ use tower_webhook::{
     attempt::{AttemptRecord, Failed, GaveUp, History},
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, CircuitBreakerLayer},
-    dead_letter::{Filter, Letter, LetterStore, redrive::Redriven},
+    dead_letter::{
+        Filter, JsonlLetters, Letter, LetterStore, Sink,
+        redrive::{Redrive, Redriven},
+    },
     outcome::{LocallyRefused, Outcome},
 };
 
@@ -22,7 +26,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn for_b(number: u64) -> Letter {
     let mut letter = letter(number);
-    letter.target = "b.test".to_owned();
+    "b.test".clone_into(&mut letter.target);
     letter
 }
 
@@ -144,4 +148,33 @@ async fn a_service_that_takes_no_calls_costs_no_replay() {
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!(report.counts.refused, 1);
     assert_eq!(store.get(id(1)).await.unwrap(), Some(letter(1)));
+}
+
+/// What was given back stays given back when the store is opened again.
+#[tokio::test]
+async fn a_refusal_costs_no_replay_in_files_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("letters.jsonl");
+    for _ in 0..3 {
+        let store = Arc::new(opened(&file).await);
+        store.write(&Arc::new(letter(1))).await.unwrap();
+        let client = Peer::default().behaving(|_, _| refuses(SECOND));
+        let redrive = Redrive::builder(store.clone()).max_replays(1);
+        let redrive = redrive.build(client).unwrap();
+        let refused = redrive.one(id(1), "anna").await.unwrap();
+        assert!(matches!(refused, Redriven::Refused { .. }), "{refused:?}");
+    }
+    let store = Arc::new(opened(&file).await);
+    assert_eq!(replays(&*store, 1).await, 0);
+}
+
+/// The file is closed a moment after its last handle is gone.
+async fn opened(file: &Path) -> JsonlLetters {
+    for _ in 0..500 {
+        if let Ok(store) = JsonlLetters::open(file) {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it stays locked")
 }

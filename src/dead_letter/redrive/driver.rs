@@ -38,10 +38,12 @@ pub(super) struct Settings {
     pub(super) clock: WallClock,
 }
 
+type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
+
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
-    pub(super) progress: Option<Arc<dyn Fn(&Progress) + Send + Sync>>,
-    pub(super) audit: Option<Arc<dyn Fn(&Audit) + Send + Sync>>,
+    pub(super) progress: Option<Hook<Progress>>,
+    pub(super) audit: Option<Hook<Audit>>,
 }
 
 impl Redrive<()> {

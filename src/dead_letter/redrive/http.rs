@@ -16,7 +16,9 @@ use http::{
 ///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
 ///   `content-length`, which the client sets.
 /// - Credentials and signatures are not in letters. The service that sends puts them there, as it
-///   did the first time: `stack::deliver()` signs each attempt.
+///   did the first time: `stack::deliver()` signs each attempt. A letter whose URI had one that
+///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
+///   [`to_request`](super::RedriveBuilder::to_request).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResendHttp(());
 
@@ -55,6 +57,10 @@ impl Resend for ResendHttp {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method"))?;
         let uri = letter.uri.as_ref().ok_or(missing("URI"))?;
         let uri = Uri::try_from(uri.as_str()).map_err(|_| malformed("URI"))?;
+        let mut parameters = uri.query().unwrap_or_default().split('&');
+        if parameters.any(|parameter| parameter.ends_with("=redacted")) {
+            return Err(NotSendable::because("a credential in its URI was not kept"));
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in &letter.headers {
             if OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str()) {
@@ -185,6 +191,11 @@ mod tests {
         assert_eq!(
             refusal(&|letter| letter.uri = Some("http://[".to_owned())),
             NotSendable::Malformed { part: "URI" }
+        );
+        let redacted = "https://peer.example/hooks?sig=redacted&a=1";
+        assert_eq!(
+            refusal(&|letter| letter.uri = Some(redacted.to_owned())),
+            NotSendable::because("a credential in its URI was not kept")
         );
         assert_eq!(
             refusal(&|letter| letter.idempotency_key = Some("a\r\nb: c".to_owned())),

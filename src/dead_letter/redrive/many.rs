@@ -2,8 +2,9 @@
 
 use super::{
     Counts, Progress, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
+    call::or_stopped,
     driver::{Shared, asked_by},
-    send::{self, or_stopped},
+    send,
     several::Several,
 };
 use crate::{
@@ -77,9 +78,13 @@ struct Item {
     page: u64,
 }
 
+/// Where a page begins: at the beginning, or after another.
+#[derive(Clone, Default)]
+struct Begin(Option<Cursor>);
+
 /// A page that is not done with.
 struct Open {
-    begins: Option<Cursor>,
+    begins: Begin,
     left: usize,
 }
 
@@ -95,8 +100,8 @@ struct Course {
     /// Pages in order; the first is number `closed`.
     open: VecDeque<Open>,
     closed: u64,
-    /// Where the next page begins; `None` in the second place at the end of the list.
-    next: Option<Option<Cursor>>,
+    /// The next page; `None` at the end of the list.
+    next: Option<Begin>,
     items: VecDeque<Item>,
     error: Option<SinkError>,
     stopped: bool,
@@ -144,14 +149,16 @@ where
                 )),
             }
         }
-        if going && course.items.is_empty() && listing.is_none() {
-            if let Some(begins) = course.next.take() {
-                let mut page = Page::first(PAGE);
-                if let Some(cursor) = &begins {
-                    page = page.after(cursor.clone());
-                }
-                listing = Some((store.list(&filter, &page), begins));
+        if going
+            && course.items.is_empty()
+            && listing.is_none()
+            && let Some(begins) = course.next.take()
+        {
+            let mut page = Page::first(PAGE);
+            if let Some(cursor) = &begins.0 {
+                page = page.after(cursor.clone());
             }
+            listing = Some((store.list(&filter, &page), begins));
         }
         if sending.len() == 0 && listing.is_none() {
             break;
@@ -168,7 +175,8 @@ where
         });
         match event.await {
             Event::Listed(listed) => {
-                let begins = listing.take().and_then(|(_, begins)| begins);
+                let begins = listing.take().map(|(_, begins)| begins);
+                let begins = begins.unwrap_or_default();
                 match listed {
                     Ok(listed) => course.listed(listed, begins, shared.settings.max_replays),
                     Err(error) => {
@@ -226,21 +234,21 @@ impl Course {
             total: 0,
             open: VecDeque::new(),
             closed: 0,
-            next: Some(after),
+            next: Some(Begin(after)),
             items: VecDeque::new(),
             error: None,
             stopped: false,
         }
     }
 
-    fn listed(&mut self, listed: Listing, begins: Option<Cursor>, max_replays: u32) {
+    fn listed(&mut self, listed: Listing, begins: Begin, max_replays: u32) {
         let page = self.closed + self.open.len() as u64;
         let left = listed.letters.len();
         let matched = (left as u64).saturating_add(listed.unreadable);
         self.counts.matched = self.counts.matched.saturating_add(matched);
         self.counts.unreadable = self.counts.unreadable.saturating_add(listed.unreadable);
         self.open.push_back(Open { begins, left });
-        self.next = listed.next.map(Some);
+        self.next = listed.next.map(|next| Begin(Some(next)));
         self.items.extend(listed.letters.into_iter().map(|letter| {
             let replays = letter.replays;
             let known = (replays >= max_replays && !letter.in_progress)
@@ -285,11 +293,9 @@ impl Course {
 
     /// Where another run can go on.
     fn cursor(&self) -> Option<Cursor> {
-        match self.open.front() {
-            Some(Open { left: 0, .. }) => self.next.clone().flatten(),
-            Some(open) => open.begins.clone(),
-            None => self.next.clone().flatten(),
-        }
+        let open = self.open.front().filter(|open| open.left > 0);
+        let begins = open.map(|open| &open.begins).or(self.next.as_ref());
+        begins.and_then(|begins| begins.0.clone())
     }
 }
 

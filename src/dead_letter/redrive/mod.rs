@@ -84,6 +84,7 @@
 //! ```
 
 mod builder;
+mod call;
 mod claim;
 mod driver;
 mod http;

@@ -2,24 +2,26 @@
 
 use super::{
     NotSendable, ReadHistory, Redrive, Redriven, Resend, Stop,
+    call::{Began, Sent, call},
     claim::{Claim, keep},
     driver::Shared,
 };
 use crate::{
     BoxError,
-    attempt::{AttemptRecord, Failed, History},
-    dead_letter::{Cause, Letter, LetterClaim, LetterId, Reason, SinkError, SinkErrorKind},
+    attempt::{AttemptRecord, History},
+    dead_letter::{Cause, Letter, LetterClaim, LetterId, Reason, SinkError, SinkErrorKind, cause},
+    fence::Token,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
     shield::shielded,
 };
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
+    pin::pin,
     sync::Arc,
-    task::{Context, Poll},
-    time::SystemTime,
+    task::Poll,
+    time::{Duration, SystemTime},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tower_service::Service;
 
 pub(super) async fn one<S, M, R>(
@@ -42,23 +44,9 @@ where
     } = this;
     let (lease, since) = (shared.settings.lease, Instant::now());
     let store = Arc::clone(&shared.store);
-    let claimed = store.claim(id, lease, shared.settings.max_replays).await;
-    let (token, mut letter) = match claimed {
-        Ok(LetterClaim::Claimed { token, letter }) => (token, letter),
-        Ok(LetterClaim::InProgress { lease_left }) => {
-            return Ok(Redriven::InProgress { lease_left });
-        }
-        Ok(LetterClaim::Missing) => return Ok(Redriven::Missing),
-        Ok(LetterClaim::Spent { replays }) => return Ok(Redriven::Spent { replays }),
-        Err(error) => {
-            let kind = error.kind();
-            return match kind {
-                SinkErrorKind::Corrupt
-                | SinkErrorKind::NewerSchema { .. }
-                | SinkErrorKind::TooLarge => Ok(Redriven::Unreadable { kind }),
-                _ => Err(error),
-            };
-        }
+    let (token, mut letter) = match claimed(&shared, id).await? {
+        Ok(claimed) => claimed,
+        Err(why_not) => return Ok(why_not),
     };
     let mut claim = Claim::new(Arc::clone(&store), token, &letter);
     let request = shielded(|| resend.to_request(&letter)).unwrap_or(Err(NotSendable::Panicked));
@@ -70,7 +58,7 @@ where
         }
     };
     let sent = {
-        let mut sending = pin!(send(service, &make, request, &shared, &stop, || {
+        let mut sending = pin!(call(service, &make, request, &shared, &stop, || {
             claim.leave((*letter).clone());
         }));
         let mut kept = pin!(keep(store, id, token, since, lease));
@@ -96,16 +84,16 @@ where
         }
         Sent::Done { began, end } => (began, end),
     };
-    let (outcome, reason, message, history) = match end {
-        None => (Outcome::transient(), Some(Reason::Panicked), None, None),
+    let (outcome, cause, history) = match end {
+        None => (Outcome::transient(), Cause::new(Reason::Panicked), None),
         Some((outcome, Ok(response))) => {
-            let history = resend.history(&response).cloned();
-            (outcome, None, None, history)
+            let (cause, history) = cause::find(outcome, resend.history(&response), None);
+            (outcome, cause, history)
         }
         Some((outcome, Err(error))) => {
             let error: BoxError = error.into();
-            let history = failed(&error).map(|failed| failed.history().clone());
-            (outcome, None, Some(in_words(&error)), history)
+            let (cause, history) = cause::find(outcome, None, Some(&*error));
+            (outcome, cause, history)
         }
     };
     if outcome.kind() == OutcomeKind::Success {
@@ -123,140 +111,33 @@ where
             retry_after: outcome.retry_after(),
         });
     }
-    let gave_up = history.as_ref().and_then(History::gave_up);
-    let reason = reason.unwrap_or_else(|| Reason::of(outcome, gave_up));
-    let mut cause = Cause::new(reason)
-        .with_code(outcome.code())
-        .with_class(outcome.kind().as_str());
-    if let Some(message) = message {
-        cause = cause.with_message(&message);
-    }
     letter.cause = cause;
-    add(
-        &mut letter,
-        history,
-        &began,
-        outcome,
-        shared.settings.clock.now(),
-    );
+    let now = shared.settings.clock.now();
+    add(&mut letter, history, &began, outcome, now);
     claim.leave(*letter);
     let recorded = claim.release().await;
     Ok(Redriven::Failed { outcome, recorded })
 }
 
-enum Sent<Res, Err> {
-    Stopped,
-    NotReady,
-    Done {
-        began: Began,
-        /// `None` where the service panicked.
-        end: Option<(Outcome, Result<Res, Err>)>,
-    },
-}
-
-struct Began {
-    at: SystemTime,
-    instant: Instant,
-}
-
-/// Waits for its turn, and calls. `sending` hears when the peer may see it from now on.
-async fn send<S, M, Req>(
-    mut service: S,
-    make: &M,
-    request: Req,
+/// The letter, where it is ours now; otherwise why not.
+async fn claimed(
     shared: &Shared,
-    stop: &Stop,
-    sending: impl FnOnce(),
-) -> Sent<S::Response, S::Error>
-where
-    S: Service<Req>,
-    M: MakeClassifier<Req>,
-    M::Classifier: Classify<S::Response, S::Error>,
-{
-    let turn = shared.pace.as_ref().map(|pace| pace.take(Instant::now()));
-    let ready = {
-        let ready = async {
-            if let Some(turn) = turn {
-                sleep_until(turn).await;
-            }
-            poll_fn(|cx| caught(|| service.poll_ready(cx))).await
-        };
-        or_stopped(ready, stop).await
+    id: LetterId,
+) -> Result<Result<(Token, Box<Letter>), Redriven>, SinkError> {
+    let (lease, max_replays) = (shared.settings.lease, shared.settings.max_replays);
+    let why_not = match shared.store.claim(id, lease, max_replays).await {
+        Ok(LetterClaim::Claimed { token, letter }) => return Ok(Ok((token, letter))),
+        Ok(LetterClaim::InProgress { lease_left }) => Redriven::InProgress { lease_left },
+        Ok(LetterClaim::Missing) => Redriven::Missing,
+        Ok(LetterClaim::Spent { replays }) => Redriven::Spent { replays },
+        Err(error) => match error.kind() {
+            kind @ (SinkErrorKind::Corrupt
+            | SinkErrorKind::NewerSchema { .. }
+            | SinkErrorKind::TooLarge) => Redriven::Unreadable { kind },
+            _ => return Err(error),
+        },
     };
-    match ready {
-        None => return Sent::Stopped,
-        Some(Some(Ok(()))) => {}
-        Some(_) => return Sent::NotReady,
-    }
-    sending();
-    let began = Began {
-        at: shared.settings.clock.now(),
-        instant: Instant::now(),
-    };
-    let Some((classifier, future)) = shielded(|| {
-        let classifier = make.make_classifier(&request);
-        (classifier, service.call(request))
-    }) else {
-        return Sent::Done { began, end: None };
-    };
-    let mut future = pin!(future);
-    let result = poll_fn(|cx| caught(|| future.as_mut().poll(cx))).await;
-    let end = result.and_then(|result| {
-        let outcome = shielded(|| {
-            let late = classifier.late(result.as_ref());
-            let known = late.and_then(|late| late.known());
-            known.unwrap_or_else(|| classifier.classify(result.as_ref()))
-        });
-        outcome.map(|outcome| (outcome, result))
-    });
-    Sent::Done { began, end }
-}
-
-/// What a poll gives; `None` where it panics.
-fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
-    shielded(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
-}
-
-/// What `work` comes to; `None` where it is stopped before.
-pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
-    let mut stopped = pin!(stop.stopped());
-    let mut work = pin!(work);
-    let both = |cx: &mut Context<'_>, stopped: Pin<&mut _>| {
-        let stopped: Pin<&mut dyn Future<Output = ()>> = stopped;
-        if stopped.poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        work.as_mut().poll(cx).map(Some)
-    };
-    let mut both = both;
-    poll_fn(|cx| both(cx, stopped.as_mut())).await
-}
-
-fn failed(error: &BoxError) -> Option<&Failed> {
-    let mut link: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-    for _ in 0..16 {
-        if let Some(failed) = link?.downcast_ref() {
-            return Some(failed);
-        }
-        link = link?.source();
-    }
-    None
-}
-
-/// An error and what is below it, without what says the same twice.
-fn in_words(error: &BoxError) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    for _ in 0..16 {
-        let Some(error) = source else { break };
-        let more = error.to_string();
-        if !words.ends_with(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = error.source();
-    }
-    words
+    Ok(Err(why_not))
 }
 
 /// Adds the attempts of this replay to those before it.
@@ -273,7 +154,7 @@ fn add(
     let history = history.unwrap_or_else(|| {
         let mut history = History::new();
         let took = began.instant.elapsed();
-        history.push(AttemptRecord::new(1, Default::default(), took, outcome));
+        history.push(AttemptRecord::new(1, Duration::ZERO, took, outcome));
         history
     });
     letter.history.append(&history, offset);

@@ -190,10 +190,10 @@ impl Sink for SqliteLetters {
             .database
             .write(move |transaction| rows::write(transaction, &letter, &record, most));
         Box::pin(async move {
-            match reply.await.map_err(sink_error)? {
-                true => Ok(()),
-                false => Err(SinkError::new(SinkErrorKind::Full)),
-            }
+            let written = reply.await.map_err(sink_error)?;
+            written
+                .then_some(())
+                .ok_or(SinkError::new(SinkErrorKind::Full))
         })
     }
 }

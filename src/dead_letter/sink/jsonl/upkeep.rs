@@ -35,8 +35,11 @@ impl Worker {
             for (at, seen) in lines {
                 match seen {
                     Seen::Letter(summary, place) => {
-                        let place = place.unwrap_or(0);
-                        self.put(*summary, at, place);
+                        let (id, replays) = (summary.id, summary.replays);
+                        self.put(*summary, at, place.unwrap_or(0));
+                        // Lines are in the order of what happened: one after a claim counts it, or
+                        // takes it back.
+                        self.shelf.set_replays(id, replays);
                     }
                     Seen::Claimed(id, replays) => self.shelf.count_replays(id, replays),
                     Seen::Removed(id) => self.take(id),

@@ -126,9 +126,6 @@ impl Worker {
                     return drop(answer.send(Ok(Settled::Lost)));
                 }
                 let place = self.shelf.reserve(letter.id);
-                let mut letter = (*letter).clone();
-                let counted = self.shelf.get(letter.id).map_or(0, |item| item.replays);
-                letter.replays = letter.replays.max(counted);
                 let line = line::letter(&letter, place);
                 if line.len() > self.with.max_letter_bytes {
                     return drop(answer.send(Err(SinkError::new(SinkErrorKind::TooLarge))));
@@ -259,11 +256,12 @@ impl Worker {
                 place,
                 then,
             } => {
-                let id = summary.id;
+                let (id, replays) = (summary.id, summary.replays);
                 self.put(*summary, at, place);
                 match then {
                     Ok(answer) => drop(answer.send(Ok(()))),
                     Err((token, answer)) => {
+                        self.shelf.set_replays(id, replays);
                         self.shelf.unclaim(id, token);
                         let _ = answer.send(Ok(Settled::Done));
                     }

@@ -189,9 +189,9 @@ pub(super) fn claim(
     let connection = transaction.connection();
     let now = now(clock);
     match look(connection, id, now)? {
-        None => return Ok(Ok(LetterClaim::Missing)),
-        Some(Some(lease_left)) => return Ok(Ok(LetterClaim::InProgress { lease_left })),
-        Some(None) => {}
+        Look::Missing => return Ok(Ok(LetterClaim::Missing)),
+        Look::Claimed(lease_left) => return Ok(Ok(LetterClaim::InProgress { lease_left })),
+        Look::Free => {}
     }
     let claimed = || {
         let mut letter = match read(connection, id)? {
@@ -263,9 +263,9 @@ pub(super) fn discard(
 ) -> Result<Discarded, DatabaseError> {
     let connection = transaction.connection();
     Ok(match look(connection, id, now)? {
-        None => Discarded::Missing,
-        Some(Some(_)) => Discarded::InProgress,
-        Some(None) => {
+        Look::Missing => Discarded::Missing,
+        Look::Claimed(_) => Discarded::InProgress,
+        Look::Free => {
             change(connection, DISCARD, &[id.as_bytes()])?;
             Discarded::Done
         }
@@ -286,12 +286,15 @@ pub(super) fn count(transaction: &Transaction<'_>, filter: &Filter) -> Result<u6
     counted.map_err(DatabaseError::from_driver)
 }
 
-/// How long a letter is still claimed for. The outer `None` where there is none.
-fn look(
-    connection: &Connection,
-    id: LetterId,
-    now: i64,
-) -> Result<Option<Option<Duration>>, DatabaseError> {
+enum Look {
+    /// For this long.
+    Claimed(Duration),
+    Free,
+    Missing,
+}
+
+/// Whether a letter is claimed.
+fn look(connection: &Connection, id: LetterId, now: i64) -> Result<Look, DatabaseError> {
     let found = connection
         .prepare_cached(LOOK)
         .and_then(|mut query| {
@@ -300,9 +303,9 @@ fn look(
         })
         .map_err(DatabaseError::from_driver)?;
     let (since, until): (i64, i64) = match found {
-        None => return Ok(None),
+        None => return Ok(Look::Missing),
         Some((Some(since), Some(until))) if until > now => (since, until),
-        Some(_) => return Ok(Some(None)),
+        Some(_) => return Ok(Look::Free),
     };
     let length = until
         .checked_sub(since)
@@ -319,7 +322,7 @@ fn look(
             params![id.as_bytes(), now, now + left],
         )?;
     }
-    Ok(Some(Some(Duration::from_millis(left.unsigned_abs()))))
+    Ok(Look::Claimed(Duration::from_millis(left.unsigned_abs())))
 }
 
 fn letters(connection: &Connection) -> rusqlite::Result<u64> {

@@ -55,27 +55,27 @@ impl Select {
         let by_event = filter.event_id.is_some();
         let plus = if by_event { "+" } else { "" };
         if let Some(event_id) = &filter.event_id {
-            select.add("event_id = ?".to_owned(), event_id.clone().into());
+            select.add("event_id = ?", event_id.clone().into());
         }
         if let Some(target) = &filter.target {
-            select.add(format!("{plus}target = ?"), target.clone().into());
+            select.add(&format!("{plus}target = ?"), target.clone().into());
         }
         if let Some(reason) = filter.reason {
             let reason = reason.as_str().to_owned();
-            select.add(format!("{plus}reason = ?"), reason.into());
+            select.add(&format!("{plus}reason = ?"), reason.into());
         }
         if let Some(from) = filter.written_from {
-            select.add(format!("{time} >= ?"), millis(from, true).into());
+            select.add(&format!("{time} >= ?"), millis(from, true).into());
         }
         if let Some(before) = filter.written_before {
-            select.add(format!("{time} < ?"), millis(before, true).into());
+            select.add(&format!("{time} < ?"), millis(before, true).into());
         }
         select
     }
 
-    fn add(&mut self, condition: String, value: Value) {
+    fn add(&mut self, condition: &str, value: Value) {
         self.sql.push_str(" AND ");
-        self.sql.push_str(&condition);
+        self.sql.push_str(condition);
         self.values.push(value);
     }
 }
