@@ -245,7 +245,9 @@ impl Bench {
     pub async fn end(&self, id: TaskId) -> Status {
         for _ in 0..1_000_000 {
             let status = self.status(id).await;
-            if status.is_final() {
+            // A task has failed before its letter is written.
+            let burying = self.queue.depth().await.unwrap().burying;
+            if status.is_final() && burying == 0 {
                 return status;
             }
             sleep(Duration::from_millis(50)).await;

@@ -72,10 +72,6 @@ async fn a_letter_that_cannot_be_written_is_tried_until_it_can() {
             "{mode:?}: {tries} tries in an hour"
         );
         assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
-        assert_eq!(
-            bench.status(id).await.as_str(),
-            bench.status(id).await.as_str()
-        );
         bench.sink.mode(Mode::Well);
         assert_eq!(bench.end(id).await, Status::Failed);
         assert_eq!(bench.sink.only().id, id.letter_id());
