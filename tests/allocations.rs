@@ -592,7 +592,12 @@ mod circuit_breaker {
 #[cfg(feature = "stack")]
 mod stack {
     use super::*;
-    use tower_webhook::{FailoverLayer, stack::deliver};
+    use std::sync::Arc;
+    use tower_webhook::{
+        BoxFuture, DeadLetterLayer, FailoverLayer,
+        dead_letter::{DeadLetters, Letter, Sink, SinkError},
+        stack::deliver,
+    };
 
     /// What one copy of the request allocates, and what deliveries do beyond it.
     fn beyond_the_copy<S>(mut service: S) -> [(u64, u64); 4]
@@ -629,6 +634,32 @@ mod stack {
         // The key, in the breakers and in the metrics.
         assert!(first.1 > 0);
         assert_eq!(others.map(|(_, beyond)| beyond), [0; 3]);
+    }
+
+    /// Nothing goes wrong here, so nothing is written.
+    #[derive(Debug)]
+    struct NoSink;
+
+    impl Sink for NoSink {
+        fn write(&self, _: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+            panic!("a letter")
+        }
+    }
+
+    #[test]
+    fn dead_letters_and_retries_share_one_copy_of_the_request() {
+        let deliver = deliver().dead_letters(DeadLetters::new(NoSink));
+        let [_, others @ ..] = beyond_the_copy(deliver.build().unwrap().layer(Bare));
+        // What the copy is shared by.
+        assert_eq!(others.map(|(_, beyond)| beyond), [1; 3]);
+    }
+
+    #[test]
+    fn dead_letters_alone_keep_one_copy_of_the_request() {
+        let layer = DeadLetterLayer::new(DeadLetters::new(NoSink));
+        let service = layer.layer(Bare);
+        let all = beyond_the_copy(service);
+        assert_eq!(all.map(|(_, beyond)| beyond), [1; 4]);
     }
 
     #[test]

@@ -103,6 +103,36 @@ fn of_failover_and_fallback() {
     cloned::<FallbackReason>();
 }
 
+#[cfg(feature = "dead-letter")]
+#[test]
+fn of_the_dead_letter_layer() {
+    use tower_webhook::{
+        BoxError, DeadLetterLayer,
+        attempt::Kept,
+        dead_letter::{
+            Buried, DeadLetter, DeadLetters, DescribeFn, HttpRequests, Letter, LetterLost,
+            NotWritten, Redaction,
+        },
+        key::ByHost,
+        outcome::HttpClassifier,
+    };
+    type Service = DeadLetter<Inner, HttpClassifier, ByHost, HttpRequests>;
+    type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
+    cloned::<DeadLetterLayer>();
+    cloned::<Service>();
+    sent::<FutureOf<Service>>();
+    cloned::<DeadLetters>();
+    cloned::<Letter>();
+    cloned::<Redaction>();
+    cloned::<Buried>();
+    cloned::<HttpRequests>();
+    cloned::<DescribeFn<fn()>>();
+    cloned::<Kept<Request<BufferedBody>>>();
+    shared::<LetterLost>();
+    shared::<NotWritten>();
+    sent::<BoxError>();
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 #[test]
 fn of_the_idempotency_layer() {

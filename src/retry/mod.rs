@@ -144,7 +144,7 @@ pub use self::{
     backoff::{Backoff, BackoffBuilder, Jitter},
     budget::{Budget, BudgetBuilder, Permit},
     config::{HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
-    exchange::{CloneExchange, Exchange, ExchangeResponse},
+    exchange::{CloneExchange, Exchange, ExchangeResponse, KeptCopy},
     future::ResponseFuture,
     hooks::Retrying,
     http::{Discard, HttpExchange, KeptRequest, ReplayExchange},
