@@ -318,3 +318,25 @@ fn of_the_circuit_breaker() {
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
 }
+
+#[cfg(feature = "queue")]
+#[test]
+fn of_the_queue() {
+    use tower_webhook::queue::{
+        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, MemoryQueue, NewJob, NoResult,
+        Queue, QueueError, Task, TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder,
+        WorkerHandle,
+    };
+    type Make = fn(Request<BufferedBody>) -> Result<NewJob, Problem>;
+    cloned::<Queue>();
+    cloned::<EnqueueService<Queue, Make>>();
+    cloned::<TaskStatusService>();
+    cloned::<MemoryQueue>();
+    cloned::<(Job, NewJob, Task, Claims)>();
+    shared::<QueueError>();
+    shared::<WorkerHandle>();
+    sent::<Worker>();
+    sent::<WorkerBuilder<ByResult, NoResult, ByJob>>();
+    sent::<EnqueueFuture>();
+    sent::<TaskStatusFuture>();
+}

@@ -106,7 +106,7 @@
 //! ```
 
 mod case;
-mod cause;
+pub(crate) mod cause;
 mod describe;
 mod error;
 mod future;

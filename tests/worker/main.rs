@@ -1,5 +1,6 @@
 //! How a worker treats jobs, its queue and its sinks, whatever goes wrong.
 
+#![cfg(all(feature = "circuit-breaker", feature = "queue"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod claims;

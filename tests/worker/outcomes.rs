@@ -50,7 +50,7 @@ async fn a_result_that_is_too_long_is_not_kept_and_the_job_is_done_all_the_same(
     let id = bench.put("payload").await;
     let worker = bench
         .worker()
-        .result(|_: &()| Some(Bytes::from(vec![0; (64 << 10) + 1])));
+        .result(|(): &()| Some(Bytes::from(vec![0; (64 << 10) + 1])));
     let worker = worker
         .build(service_fn(|_| async { Ok::<_, BoxError>(()) }))
         .unwrap();
