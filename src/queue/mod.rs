@@ -93,6 +93,7 @@
 //! [`Worker::run`] drops what runs; its jobs are others' when their leases end. A
 //! [`WorkerHandle`] that is dropped stops its worker, which gives back what it has.
 
+pub mod contract;
 mod engine;
 mod enqueue;
 mod handle;
