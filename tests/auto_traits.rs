@@ -321,6 +321,26 @@ fn of_the_circuit_breaker() {
 
 #[cfg(feature = "queue")]
 #[test]
+fn of_the_queue() {
+    use tower_webhook::queue::{
+        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, NewJob, NoResult, Queue,
+        QueueError, Task, TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder, WorkerHandle,
+    };
+    type Make = fn(Request<BufferedBody>) -> Result<NewJob, Problem>;
+    cloned::<Queue>();
+    cloned::<EnqueueService<Queue, Make>>();
+    cloned::<TaskStatusService>();
+    cloned::<(Job, NewJob, Task, Claims)>();
+    shared::<QueueError>();
+    shared::<WorkerHandle>();
+    sent::<Worker>();
+    sent::<WorkerBuilder<ByResult, NoResult, ByJob>>();
+    sent::<EnqueueFuture>();
+    sent::<TaskStatusFuture>();
+}
+
+#[cfg(feature = "queue")]
+#[test]
 fn of_the_memory_queue() {
     use tower_webhook::queue::{MemoryQueue, MemoryQueueBuilder};
 

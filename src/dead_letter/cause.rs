@@ -82,7 +82,7 @@ fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason
 
 /// The error and what caused it, one after another. What a link repeats of the one before it is
 /// said once.
-fn message(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     let mut message = String::new();
     for link in links(error) {
         let mut text = Bounded::default();

@@ -106,7 +106,7 @@
 //! ```
 
 mod case;
-mod cause;
+pub(crate) mod cause;
 pub mod contract;
 mod describe;
 mod error;

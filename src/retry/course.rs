@@ -276,7 +276,8 @@ impl Course {
         let room = left.checked_sub(settings.min_attempt).ok_or(no_time)?;
         let hint = outcome.retry_after().unwrap_or_default();
         if outcome.kind() == OutcomeKind::Refused {
-            if hint > room {
+            // At the last moment, to wait no time at all would be to ask without end.
+            if hint > room || room.is_zero() {
                 return Err(GaveUp::Refused);
             }
             // Added, not compared: all that a circuit refused in an outage would return at the

@@ -203,6 +203,27 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_at_the_last_moment_is_not_asked_again_without_end() {
+        let config = plain().window(SECOND * 10).build().unwrap();
+        let refused = || Outcome::refused(None);
+        let (mut age, mut history) = (SECOND, History::new());
+        for _ in 0..20 {
+            match step(&config, 1, history, age, refused()) {
+                Step::Again {
+                    wait,
+                    history: next,
+                } => {
+                    assert!(!wait.is_zero());
+                    age += wait;
+                    history = next;
+                }
+                end => return assert_eq!(gave_up(end), GaveUp::Refused),
+            }
+        }
+        panic!("it does not end");
+    }
+
+    #[test]
     fn a_spent_budget_is_found_before_the_attempt_and_a_refusal_gives_its_permit_back() {
         let budget = Budget::builder().share(0.0).floor(1).window(SECOND);
         let budget = budget.build().unwrap();

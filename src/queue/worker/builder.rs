@@ -10,7 +10,7 @@ use crate::{
     BoxError, InvalidConfig,
     body::BufferedBody,
     clock::WallClock,
-    dead_letter::{DeadLetters, Letter},
+    dead_letter::{DeadLetters, Letter, Redaction},
     metrics::{Recorder, SharedRecorder},
     outcome::{Classify, HttpClassifier, MakeClassifier},
     queue::{Job, Queue},
@@ -80,6 +80,7 @@ pub(super) struct Settings {
     dead_letters: Option<DeadLetters>,
     describe: Option<Describe>,
     letter_body: usize,
+    redaction: Redaction,
     recorder: Option<SharedRecorder>,
     hook: Option<Hook>,
 }
@@ -99,6 +100,7 @@ impl Settings {
             dead_letters: None,
             describe: None,
             letter_body: 1 << 20,
+            redaction: Redaction::new(),
             recorder: None,
             hook: None,
         }
@@ -201,6 +203,12 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
+    /// What must not get into a letter: applied last. Default: [`Redaction::new`].
+    pub fn redaction(mut self, redaction: Redaction) -> Self {
+        self.settings.redaction = redaction;
+        self
+    }
+
     /// How long status and result of a finished task are kept, and its key known. Default: 7 days.
     pub const fn keep(mut self, keep: Duration) -> Self {
         self.settings.keep = keep;
@@ -299,6 +307,7 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
             dead_letters: settings.dead_letters,
             describe: settings.describe,
             letter_body: settings.letter_body,
+            redaction: settings.redaction,
             recorder: settings.recorder,
             hook: settings.hook,
             handed_back: AtomicUsize::new(0),

@@ -3,19 +3,17 @@
 use super::shared::Shared;
 use crate::{
     attempt::{AttemptRecord, History},
-    dead_letter::{Cause, Direction, Letter, LetterBody, Reason},
-    outcome::{Outcome, OutcomeKind},
+    dead_letter::{
+        Cause, Describe as _, Direction, HttpRequests, Letter, LetterBody, Reason, cause::message,
+    },
+    outcome::{LocallyRefused, Outcome, OutcomeKind, links},
     queue::{Burial, Job, NewJob},
     shield::shielded,
     trace::trouble,
 };
-use bytes::Bytes;
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{error::Error, mem, sync::Arc, time::Duration};
 
 pub(super) type Describe = Arc<dyn Fn(&Job, &mut Letter) + Send + Sync>;
-
-/// Longer chains of sources are not read to their end: an error can be its own source.
-const MAX_LINKS: usize = 32;
 
 /// Why a job is buried. `reason` is what is known of it beside the outcome.
 pub(super) fn cause(
@@ -43,34 +41,10 @@ pub(super) fn cause(
     }
 }
 
-fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |link| (*link).source()).take(MAX_LINKS)
-}
-
-#[cfg(feature = "circuit-breaker")]
 fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
-    use crate::circuit_breaker::CircuitOpen;
-    links(error).any(<dyn Error>::is::<CircuitOpen>)
-}
-
-#[cfg(not(feature = "circuit-breaker"))]
-fn is_open_circuit(_: &(dyn Error + 'static)) -> bool {
-    false
-}
-
-fn message(error: &(dyn Error + 'static)) -> String {
-    let mut message = String::new();
-    for link in links(error) {
-        let text = link.to_string();
-        if message.len() > 4 * Letter::MAX_MESSAGE || message.ends_with(&text) {
-            continue;
-        }
-        if !message.is_empty() {
-            message.push_str(": ");
-        }
-        message.push_str(&text);
-    }
-    message
+    links(error)
+        .filter_map(|link| link.downcast_ref::<LocallyRefused>())
+        .any(LocallyRefused::is_circuit_open)
 }
 
 impl Shared {
@@ -91,37 +65,28 @@ impl Shared {
             // Nobody was left to note how those went.
             letter.history = letter.history.with_attempts(job.attempt);
         }
-        let about = job.about.clone();
-        letter.event_id = about.event_id;
-        letter.event_time = about.event_time;
-        letter.idempotency_key = about.idempotency_key;
-        letter.replay_of = about.replay_of;
-        letter.replays = about.replays;
-        letter.trace_id = about.trace_id;
         if let Ok(req) = job.http_request() {
-            letter.method = Some(req.method().to_string());
-            letter.uri = Some(req.uri().to_string());
-            letter.headers = req
-                .headers()
-                .iter()
-                .filter(|(_, value)| !value.is_sensitive())
-                .map(|(name, value)| {
-                    let value = Bytes::copy_from_slice(value.as_bytes());
-                    (name.as_str().to_owned(), value)
-                })
-                .collect();
-            letter.body = LetterBody::new(req.body().as_bytes(), self.letter_body);
+            HttpRequests.describe(&Arc::new(req), &mut letter);
         } else {
             if job.kind != NewJob::HTTP {
                 letter.direction = Direction::Inbound;
             }
-            letter.body = LetterBody::new(&job.payload, self.letter_body);
+            letter.body = LetterBody::new(&job.payload, usize::MAX);
         }
+        let about = job.about.clone();
+        letter.event_id = about.event_id.or(letter.event_id);
+        letter.event_time = about.event_time.or(letter.event_time);
+        letter.idempotency_key = about.idempotency_key.or(letter.idempotency_key);
+        letter.trace_id = about.trace_id.or(letter.trace_id);
+        letter.replay_of = about.replay_of;
+        letter.replays = about.replays;
         if let Some(describe) = &self.describe
             && shielded(|| describe(job, &mut letter)).is_none()
         {
             trouble!("worker", "a job was not described whole", id = job.id);
         }
+        letter.body = mem::take(&mut letter.body).cut(self.letter_body);
+        self.redaction.apply(&mut letter);
         letter
     }
 }

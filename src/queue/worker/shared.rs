@@ -3,7 +3,7 @@
 use super::{WorkerEvent, held::Held, letter::Describe};
 use crate::{
     clock::WallClock,
-    dead_letter::DeadLetters,
+    dead_letter::{DeadLetters, Redaction},
     fence::{Settled, Token},
     metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::Outcome,
@@ -34,6 +34,7 @@ pub(super) struct Shared {
     pub(super) dead_letters: Option<DeadLetters>,
     pub(super) describe: Option<Describe>,
     pub(super) letter_body: usize,
+    pub(super) redaction: Redaction,
     pub(super) recorder: Option<SharedRecorder>,
     pub(super) hook: Option<Hook>,
     /// Jobs that were given back because the worker stops.

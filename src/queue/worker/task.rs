@@ -266,7 +266,14 @@ impl Shared {
         };
         let settling = self.settle(job.id, job.token, verdict);
         match race(settling, told.lost()).await {
-            Race::First(Settled::Done) => self.tell(&event),
+            Race::First(Settled::Done) => {
+                let is_over = matches!(event, WorkerEvent::Buried { .. });
+                if is_over && burial.cause.reason == Reason::WorkerLost {
+                    // Of the others, the worker that gave up on them has told.
+                    self.finished(job, Outcome::transient(), job.attempt);
+                }
+                self.tell(&event);
+            }
             Race::First(Settled::Lost) | Race::Second(()) => self.lost(job),
         }
     }
