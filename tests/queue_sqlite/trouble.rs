@@ -205,6 +205,15 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         .await
         .unwrap();
     assert_eq!(queue.depth().await.unwrap().unfinished(), 1);
+
+    let held = take(&queue).await;
+    let done = |length| tower_webhook::queue::Verdict::Done {
+        result: Some(vec![0; length].into()),
+        keep: LEASE,
+    };
+    let refused = queue.settle(held.id, held.token, done(1001)).await;
+    assert_eq!(kind(refused), QueueErrorKind::TooLarge);
+    settle(&queue, &held, done(1000)).await;
     home.check();
 }
 
