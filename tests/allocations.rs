@@ -641,3 +641,47 @@ mod stack {
         }
     }
 }
+
+#[cfg(feature = "queue")]
+mod queue {
+    use super::*;
+    use std::time::Duration;
+    use tower_webhook::queue::{Engine, MemoryQueue, NewJob, QueueError, Terms, Verdict};
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn now<T>(future: impl Future<Output = Result<T, QueueError>>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(output)) => output,
+            _ => panic!("the engine failed or waits"),
+        }
+    }
+
+    /// What each operation allocates for its future, the copy of the job that a claim gives, and
+    /// the sets that the job stands in: the same however much waits and was done.
+    #[test]
+    fn the_memory_queue_allocates_no_more_with_a_backlog() {
+        for backlog in [0, 10_000] {
+            let queue = MemoryQueue::default();
+            for _ in 0..backlog {
+                now(queue.enqueue(NewJob::new("test", "payload").target("host")));
+            }
+            let mut most = [0; 3];
+            for _ in 0..100 {
+                let job = NewJob::new("test", "payload").target("host");
+                let (enqueued, _) = allocations(|| now(queue.enqueue(job)));
+                let (claimed, claims) = allocations(|| now(queue.claim(Terms::new(1, LONG))));
+                let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
+                let (result, keep) = (None, LONG);
+                let done = Verdict::Done { result, keep };
+                let (settled, _) = allocations(|| now(queue.settle(id, token, done)));
+                for (most, now) in most.iter_mut().zip([enqueued, claimed, settled]) {
+                    *most = now.max(*most);
+                }
+            }
+            let [enqueued, claimed, settled] = most;
+            let within = enqueued <= 12 && claimed <= 12 && settled <= 8;
+            assert!(within, "with {backlog} behind it: {most:?}");
+        }
+    }
+}

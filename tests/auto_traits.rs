@@ -288,3 +288,12 @@ fn of_the_circuit_breaker() {
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
 }
+
+#[cfg(feature = "queue")]
+#[test]
+fn of_the_memory_queue() {
+    use tower_webhook::queue::{MemoryQueue, MemoryQueueBuilder};
+
+    cloned::<MemoryQueue>();
+    cloned::<MemoryQueueBuilder>();
+}

@@ -213,6 +213,11 @@ pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
         next.token > lost.token,
         "contract: a later token is greater"
     );
+    let none = ok(engine.claim(all().attempts(1))).await;
+    assert!(
+        none.is_empty(),
+        "contract: a job that runs again is not buried for the claim that ended, got {none:?}"
+    );
     settle(&*engine, &next, done(LONG)).await;
 }
 

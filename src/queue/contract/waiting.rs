@@ -8,27 +8,36 @@ use crate::{
     queue::{Engine, Terms, Verdict},
 };
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
 /// In which whoever is woken has been woken, on any machine.
 const SURELY: Duration = Duration::from_secs(20);
 
 /// So many that wait, and have begun to.
 async fn waiters(engine: &Arc<dyn Engine>, number: usize) -> JoinSet<()> {
+    let begun = Arc::new(Semaphore::new(0));
     let mut waiters = JoinSet::new();
     for _ in 0..number {
-        let engine = Arc::clone(engine);
-        waiters.spawn(async move { engine.wait(LONG).await });
+        let (mut wait, begun) = (engine.wait(LONG), Arc::clone(&begun));
+        waiters.spawn(async move {
+            let first_look = poll_fn(|context| Poll::Ready(wait.as_mut().poll(context)));
+            let looked = first_look.await;
+            begun.add_permits(1);
+            if looked.is_pending() {
+                wait.await;
+            }
+        });
     }
-    for _ in 0..20 {
-        tokio::task::yield_now().await;
-    }
+    let all = u32::try_from(number).unwrap_or(u32::MAX);
+    drop(begun.acquire_many(all).await);
     waiters
 }
 

@@ -111,3 +111,56 @@ impl Lanes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// A hundred thousand jobs wait for targets that are full: a claim looks past all of them.
+    #[test]
+    fn what_waits_in_full_lanes_costs_a_claim_nothing() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        let mut number = 0;
+        let mut next = || {
+            number += 1;
+            (now, number)
+        };
+        for target in 0..100 {
+            let target = format!("full-{target}");
+            for _ in 0..1_000 {
+                lanes.push(&target, next());
+            }
+            for _ in 0..8 {
+                let spot = lanes.lanes[&target].waiting.first().copied();
+                lanes.start(&target, spot.expect("it was put in"));
+            }
+        }
+        let last = next();
+        lanes.push("free", last);
+        let before = lanes.looked_at();
+        assert_eq!(lanes.first(8), Some(last));
+        assert_eq!(lanes.looked_at() - before, 1);
+
+        // One has room again: two sets, of the lanes with no job running and with seven.
+        assert!(lanes.stop("full-42", now));
+        let before = lanes.looked_at();
+        assert!(lanes.first(8) < Some(last));
+        assert_eq!(lanes.looked_at() - before, 2);
+    }
+
+    #[test]
+    fn a_lane_leaves_with_its_last_job() {
+        let now = Instant::now();
+        let mut lanes = Lanes::default();
+        lanes.push("a", (now, 1));
+        lanes.push("b", (now + Duration::from_secs(1), 2));
+        lanes.start("a", (now, 1));
+        assert_eq!(lanes.len(), 2);
+        assert!(!lanes.stop("a", now));
+        lanes.remove("b", (now + Duration::from_secs(1), 2));
+        assert_eq!((lanes.len(), lanes.heads.len()), (0, 0));
+        assert_eq!(lanes.first(u32::MAX), None);
+    }
+}

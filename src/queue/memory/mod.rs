@@ -1,39 +1,4 @@
 //! The engine in this process's memory.
-//!
-//! What it keeps dies with the process: use it for tests, and where what was accepted may be lost
-//! with the process that accepted it. Everything else is as with an engine that keeps it: claims
-//! end, attempts are counted, keys are known again, and all of it has a bound.
-//!
-//! One lock is held for a few microseconds by each operation; nothing waits while it is held.
-//! Tokens count up from 1, over all jobs. Durations are measured by the clock of [`tokio::time`],
-//! which tests pause.
-//!
-//! # Examples
-//!
-//! ```
-//! use std::time::Duration;
-//! use tower_webhook::queue::{Engine, MemoryQueue, NewJob, Status, Terms, Verdict};
-//!
-//! # tokio_test::block_on(async {
-//! let queue = MemoryQueue::default();
-//! let id = queue.enqueue(NewJob::new("event", "payload")).await?.id;
-//!
-//! let claims = queue.claim(Terms::new(10, Duration::from_secs(30))).await?;
-//! let job = &claims.jobs[0];
-//! assert_eq!((job.id, &job.payload[..], job.attempt), (id, &b"payload"[..], 1));
-//!
-//! let done = Verdict::Done { result: None, keep: Duration::from_secs(60) };
-//! queue.settle(id, job.token, done).await?;
-//! let task = queue.task(id).await?.expect("it is kept for a minute");
-//! assert_eq!(task.status, Status::Succeeded { result: None });
-//! # Ok::<_, tower_webhook::BoxError>(())
-//! # }).unwrap();
-//! ```
-//!
-//! # Cancel safety
-//!
-//! Each operation is done whole when its future is polled for the first time, and not at all when
-//! it never is. A [`wait`](Engine::wait) that is dropped takes nothing with it.
 
 mod bell;
 mod lanes;
@@ -58,9 +23,42 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// An [`Engine`] in this process's memory. See the [module docs](self).
+/// An [`Engine`] in this process's memory. Clones share what they keep.
 ///
-/// Clones share what they keep.
+/// What it keeps dies with the process: use it for tests, and where what was accepted may be lost
+/// with the process that accepted it. Everything else is as with an engine that keeps it: claims
+/// end, attempts are counted, keys are known again, and all of it has a bound.
+///
+/// One lock is held for a few microseconds by each operation; nothing waits while it is held.
+/// Tokens count up from 1, over all jobs. Durations are measured by the clock of [`tokio::time`],
+/// which tests pause.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::queue::{Engine, MemoryQueue, NewJob, Status, Terms, Verdict};
+///
+/// # tokio_test::block_on(async {
+/// let queue = MemoryQueue::default();
+/// let id = queue.enqueue(NewJob::new("event", "payload")).await?.id;
+///
+/// let claims = queue.claim(Terms::new(10, Duration::from_secs(30))).await?;
+/// let job = &claims.jobs[0];
+/// assert_eq!((job.id, &job.payload[..], job.attempt), (id, &b"payload"[..], 1));
+///
+/// let done = Verdict::Done { result: None, keep: Duration::from_secs(60) };
+/// queue.settle(id, job.token, done).await?;
+/// let task = queue.task(id).await?.expect("it is kept for a minute");
+/// assert_eq!(task.status, Status::Succeeded { result: None });
+/// # Ok::<_, tower_webhook::BoxError>(())
+/// # }).unwrap();
+/// ```
+///
+/// # Cancel safety
+///
+/// Each operation is done whole when its future is polled for the first time, and not at all when
+/// it never is. A [`wait`](Engine::wait) that is dropped takes nothing with it.
 #[derive(Clone)]
 pub struct MemoryQueue {
     shared: Arc<Shared>,

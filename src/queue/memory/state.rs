@@ -638,3 +638,119 @@ pub(super) fn after(now: Instant, wait: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now + wait.min(FAR)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        jobs: 1_000,
+        bytes: 1 << 20,
+        payload: 1 << 10,
+        finished: 1_000,
+        results: 1 << 20,
+    };
+
+    /// Whatever became of the jobs, nothing is left of them once their time is over.
+    #[test]
+    fn what_is_over_leaves_nothing_behind() {
+        let (mut now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut state = State::new(LIMITS, now);
+        let ids: Vec<_> = (0..300)
+            .map(|number| {
+                let mut job = NewJob::new("test", vec![7; 100])
+                    .target(format!("target-{}", number % 7))
+                    .delay(second * (number % 3));
+                if number % 2 == 0 {
+                    job = job.order(format!("order-{}", number % 5));
+                }
+                if number % 3 == 0 {
+                    match Key::new("test", &number.to_string()) {
+                        Ok(key) => job = job.key(key),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                state.enqueue(now, job, SystemTime::UNIX_EPOCH).unwrap().id
+            })
+            .collect();
+        let mut round = 0_u32;
+        while state.depth(now).unfinished() > 0 {
+            now += second;
+            let claims = state.claim(now, &Terms::new(40, second * 2).per_target(5));
+            for (job, is_burial) in claims
+                .jobs
+                .iter()
+                .map(|job| (job, false))
+                .chain(claims.burials.iter().map(|burial| (&burial.job, true)))
+            {
+                round += 1;
+                let (history, keep) = (History::new(), second);
+                let verdict = match (round % 6, is_burial) {
+                    (0, _) => continue, // It dies.
+                    (1, _) => Verdict::Retry {
+                        after: second,
+                        history,
+                    },
+                    (2, _) => Verdict::HandBack {
+                        after: second,
+                        history,
+                    },
+                    (_, true) => Verdict::Buried { keep },
+                    (3, false) => Verdict::Bury {
+                        cause: Cause::new(Reason::Rejected),
+                        history,
+                    },
+                    (_, false) => Verdict::Done {
+                        result: Some(vec![7; 10].into()),
+                        keep,
+                    },
+                };
+                let settled = state.settle(now, job.id, job.token, verdict);
+                assert_eq!(settled.unwrap(), Settled::Done);
+            }
+        }
+        for _ in 0..10 {
+            now += second;
+            assert_eq!(state.depth(now), Depth::new(0, 0, 0));
+        }
+        assert!(ids.iter().all(|id| state.task(now, *id).is_none()));
+        let left = [
+            state.jobs.len(),
+            state.over.len(),
+            state.ids.len(),
+            state.keys.len(),
+            state.lanes.len(),
+            state.orders.len(),
+            state.burials.len(),
+            state.leases.len(),
+            state.lost.len(),
+            state.alarms.len(),
+            state.ends.len(),
+            state.bytes,
+            state.result_bytes,
+        ];
+        assert_eq!(left, [0; 13]);
+    }
+
+    /// A waiter that cannot use what there is sleeps: it does not run in circles.
+    #[test]
+    fn who_can_use_nothing_sleeps() {
+        let now = Instant::now();
+        let end = now + Duration::from_secs(60);
+        let mut state = State::new(LIMITS, now);
+        for _ in 0..3 {
+            let job = NewJob::new("test", "payload").target("full");
+            drop(state.enqueue(now, job, SystemTime::UNIX_EPOCH));
+        }
+        let terms = Terms::new(10, Duration::from_secs(600)).per_target(1);
+        assert_eq!(state.claim(now, &terms).jobs.len(), 1);
+        let mut told = 0;
+        for _ in 0..100 {
+            assert!(state.claim(now, &terms).is_empty());
+            let seen = state.bell().version();
+            told += u32::from(state.sleep(now, seen, end).is_none());
+        }
+        assert!(told <= 1, "it was told {told} times of nothing");
+    }
+}
