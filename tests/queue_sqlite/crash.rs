@@ -56,7 +56,7 @@ async fn what_was_accepted_survives_kills_under_load_and_is_done() {
     // Whoever comes after does the rest, when the leases of the dead are over.
     let queue = home.queue();
     while queue.depth().await.unwrap().unfinished() > 0 {
-        let terms = Terms::new(64, LEASE).attempts(1000);
+        let terms = Terms::new(64, TTL).attempts(1000);
         let claims = queue.claim(terms).await.unwrap();
         if claims.is_empty() {
             queue.wait(Duration::from_secs(5)).await;
