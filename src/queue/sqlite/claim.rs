@@ -26,7 +26,7 @@ const MOST: usize = 4096;
 /// After so many bytes of payloads a claim takes no more.
 const MOST_BYTES: usize = 64 << 20;
 /// The most leases that one claim ends. The next ends more.
-const MOST_EXPIRED: usize = 4096;
+const MOST_EXPIRED: usize = 1024;
 
 /// What a claim took.
 #[derive(Default)]
