@@ -228,3 +228,18 @@ async fn a_backlog_that_nobody_wants_wakes_nobody_twice() {
         assert_pending!(wait.poll());
     }
 }
+
+/// One that was told, and had room for less than there was, passes it on.
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_leaves_is_told_to_the_next() {
+    let queue = MemoryQueue::default();
+    for _ in 0..2 {
+        queue.enqueue(NewJob::new("test", "")).await.unwrap();
+    }
+    assert_ready!(task::spawn(queue.wait(LONG)).poll());
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    assert_ready!(task::spawn(queue.wait(LONG)).poll());
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    assert_pending!(task::spawn(queue.wait(LONG)).poll());
+}

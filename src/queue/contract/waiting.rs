@@ -119,6 +119,8 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     for job in &claims.jobs {
         let none = ok(engine.claim(terms())).await;
         assert!(none.is_empty(), "contract: all may run that runs");
+        // An engine may tell once more of what came before.
+        engine.wait(Duration::from_millis(20)).await;
         let waiting = waiters(&engine, 1).await;
         settle(&*engine, job, done(LONG)).await;
         all_wake(waiting, "there is room, or another's turn").await;
