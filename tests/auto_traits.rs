@@ -319,6 +319,14 @@ fn of_the_circuit_breaker() {
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
 }
 
+#[cfg(all(feature = "queue", feature = "sqlite"))]
+#[test]
+fn of_the_sqlite_queue() {
+    use tower_webhook::queue::{SqliteQueue, SqliteQueueBuilder};
+    cloned::<SqliteQueue>();
+    cloned::<SqliteQueueBuilder>();
+}
+
 #[cfg(feature = "queue")]
 #[test]
 fn of_the_queue() {

@@ -36,6 +36,7 @@ struct Shared {
     writer: RwLock<Option<SyncSender<Queued>>>,
     reader: RwLock<Option<SyncSender<Queued>>>,
     chores: Chores,
+    #[cfg_attr(not(feature = "queue"), allow(dead_code, reason = "see `bell`"))]
     bell: Arc<Bell>,
     /// Its sender goes when the threads have ended.
     ended: watch::Receiver<()>,

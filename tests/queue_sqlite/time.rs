@@ -3,6 +3,7 @@
 use crate::support::{Home, LEASE, TTL, again, done, job, one, put, settle, take, until};
 use std::time::Duration;
 use tower_webhook::{
+    attempt::History,
     dead_letter::{Cause, Reason},
     fence::Settled,
     queue::{Engine, SqliteQueue, Status, Terms, Verdict},
@@ -30,7 +31,7 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
         let verdict = if number % 3 == 0 {
             Verdict::Bury {
                 cause: Cause::new(Reason::Rejected),
-                history: Default::default(),
+                history: History::new(),
             }
         } else {
             done()
@@ -45,7 +46,8 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
     let waits = put(&queue, "waits").await;
     assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
     assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
-    clock.forward(TTL - Duration::from_millis(1));
+    clock.forward(TTL);
+    clock.back(Duration::from_millis(1));
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
     clock.forward(Duration::from_millis(1));

@@ -130,7 +130,7 @@ async fn child_that_only_waits() {
     let before = used();
     let waiting = tokio::time::timeout(Duration::from_secs(2), queue.wait(LONG)).await;
     assert!(waiting.is_err(), "nothing happened");
-    println!("\nused {}", (used() - before).as_micros());
+    println!("\nused {}", used().saturating_sub(before).as_micros());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,7 +61,7 @@ impl SqliteQueueBuilder {
         self
     }
 
-    /// The largest payload, in bytes. 16 MiB by default, 512 MiB at the most. A larger one is
+    /// The largest payload, and the largest result, in bytes. 16 MiB by default, 512 MiB at the most. A larger one is
     /// refused as [`TooLarge`](crate::queue::QueueErrorKind::TooLarge).
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;

@@ -26,7 +26,7 @@ const MOST: usize = 4096;
 /// After so many bytes of payloads a claim takes no more.
 const MOST_BYTES: usize = 64 << 20;
 /// The most leases that one claim ends. The next ends more.
-const MOST_EXPIRED: usize = 4096;
+const MOST_EXPIRED: usize = 1024;
 
 /// What a claim took.
 #[derive(Default)]
@@ -98,7 +98,7 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
         for (held, end) in over {
             if !carried && held.attempts >= attempts {
                 let lost = wire::cause(&Cause::new(Reason::WorkerLost));
-                settle::bury(ledger, &held, end, None, lost)?;
+                settle::bury(ledger, &held, end, None, lost.as_deref())?;
             } else {
                 settle::again(ledger, &held, end, false, None)?;
             }
@@ -127,6 +127,9 @@ fn expired(ledger: &Ledger<'_>, carried: bool) -> rusqlite::Result<Vec<(Held, i6
     })?
     .collect()
 }
+
+/// Where a job is in the order of claiming: when it is due, and which it is.
+type Place = (i64, i64);
 
 /// A lane of which something is due: when, which job, what it is called, how many of it run.
 type Lane = Reverse<(i64, i64, String, u32)>;
@@ -205,9 +208,9 @@ fn due_of(
     ledger: &Ledger<'_>,
     target: &str,
     most: usize,
-    bound: Option<(i64, i64)>,
+    bound: Option<Place>,
     taking: &mut Taking,
-) -> Result<(Vec<Found>, Option<(i64, i64)>), DatabaseError> {
+) -> Result<(Vec<Found>, Option<Place>), DatabaseError> {
     let driver = DatabaseError::from_driver;
     let mut due = ledger
         .connection
@@ -281,7 +284,7 @@ impl Found {
             let payload = row.get_ref(11)?.as_blob_or_null()?.unwrap_or_default();
             let mut new = NewJob::new(kind.unwrap_or_default(), Bytes::copy_from_slice(payload));
             new.id = id;
-            new.target = target.to_owned();
+            target.clone_into(&mut new.target);
             new.about = wire::read_about(about.as_deref());
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = time::system_time(row.get(7)?);

@@ -56,7 +56,9 @@ pub(super) fn enqueue(
             return Ok(Ok(known));
         }
         // What was in the way had left, but for its row.
-        insert(connection, clock, job, due, held)?;
+        if !insert(connection, clock, job, due, held)? {
+            return Err(rusqlite::Error::StatementChangedRows(0));
+        }
     }
     let seq = connection.last_insert_rowid();
     connection

@@ -112,7 +112,7 @@
 //! | --- | --- |
 //! | too many unfinished jobs, too many operations are waiting, disk full | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
-//! | a payload, a name or what the letter would tell is too long | `TooLarge` |
+//! | a payload, a result, a name or what the letter would tell is too long | `TooLarge` |
 //! | the file is damaged, or a row makes no sense | `Corrupt` |
 //! | the database was closed | `Closed` |
 //! | everything else: file gone or read-only, a write that failed | `Unavailable` |
@@ -217,13 +217,6 @@ impl SqliteQueue {
         transaction: &Transaction<'_>,
         job: &NewJob,
     ) -> Result<Enqueued, DatabaseError> {
-        let refused = |kind| {
-            let told = match kind {
-                QueueErrorKind::Full => DatabaseErrorKind::Full,
-                _ => DatabaseErrorKind::Invalid,
-            };
-            DatabaseError::caused(told, QueueError::new(kind))
-        };
         enqueue::enqueue(transaction, self.database.clock(), &self.limits, job)
             .map_err(DatabaseError::from_driver)?
             .map_err(refused)
@@ -235,7 +228,8 @@ impl SqliteQueue {
     ///
     /// # Errors
     ///
-    /// What can befall a file.
+    /// [`DatabaseErrorKind::Invalid`] when a result is larger than a payload may be, with the
+    /// [`QueueError`] as its source, and what can befall a file.
     pub fn settle_in(
         &self,
         transaction: &Transaction<'_>,
@@ -243,8 +237,21 @@ impl SqliteQueue {
         token: Token,
         verdict: &Verdict,
     ) -> Result<Settled, DatabaseError> {
+        if !self.takes(verdict) {
+            return Err(refused(QueueErrorKind::TooLarge));
+        }
         settle::settle(transaction, self.database.clock(), id, token, verdict)
             .map_err(DatabaseError::from_driver)
+    }
+
+    fn takes(&self, verdict: &Verdict) -> bool {
+        match verdict {
+            Verdict::Done {
+                result: Some(result),
+                ..
+            } => result.len() <= self.limits.max_payload,
+            _ => true,
+        }
     }
 
     fn read<T: Send + 'static>(
@@ -299,6 +306,10 @@ impl Engine for SqliteQueue {
         token: Token,
         verdict: Verdict,
     ) -> BoxFuture<Result<Settled, QueueError>> {
+        if !self.takes(&verdict) {
+            let too_large = QueueError::new(QueueErrorKind::TooLarge);
+            return Box::pin(std::future::ready(Err(too_large)));
+        }
         let queue = self.clone();
         let relaxed = matches!(verdict, Verdict::HandBack { .. });
         let work =
@@ -333,6 +344,15 @@ impl Engine for SqliteQueue {
             at_most,
         ))
     }
+}
+
+/// A refusal as the error of a transaction.
+fn refused(kind: QueueErrorKind) -> DatabaseError {
+    let told = match kind {
+        QueueErrorKind::Full => DatabaseErrorKind::Full,
+        _ => DatabaseErrorKind::Invalid,
+    };
+    DatabaseError::caused(told, QueueError::new(kind))
 }
 
 fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, QueueError>> {

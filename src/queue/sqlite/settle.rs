@@ -6,6 +6,7 @@ use super::{
     time, wire,
 };
 use crate::{
+    attempt::History,
     clock::WallClock,
     fence::{Settled, Token},
     queue::{TaskId, Verdict},
@@ -60,8 +61,8 @@ pub(super) fn settle(
     let now = ledger.now;
     match (verdict, held.carried) {
         (Verdict::Bury { cause, history }, false) => {
-            let (history, cause) = (wire::history(history), wire::cause(cause));
-            bury(&mut ledger, &held, now, history, cause)?;
+            let (history, cause) = (told(history), wire::cause(cause));
+            bury(&mut ledger, &held, now, Some(&history), cause.as_deref())?;
         }
         (Verdict::Buried { keep }, true) => {
             finish(&ledger, &held, state::FAILED, *keep, None)?;
@@ -75,11 +76,13 @@ pub(super) fn settle(
         }
         (Verdict::HandBack { after, history }, _) => {
             let due = time::until(now, *after);
-            again(&mut ledger, &held, due, true, wire::history(history))?;
+            let history = told(history);
+            again(&mut ledger, &held, due, true, Some(&history))?;
         }
         (Verdict::Retry { after, history }, _) => {
             let due = time::until(now, *after);
-            again(&mut ledger, &held, due, false, wire::history(history))?;
+            let history = told(history);
+            again(&mut ledger, &held, due, false, Some(&history))?;
         }
         _ => return Ok(Settled::Lost),
     }
@@ -116,7 +119,7 @@ pub(super) fn again(
     held: &Held,
     due: i64,
     uncounted: bool,
-    history: Option<String>,
+    history: Option<&str>,
 ) -> rusqlite::Result<()> {
     let attempts = if uncounted && !held.carried {
         held.attempts.saturating_sub(1)
@@ -143,8 +146,8 @@ pub(super) fn bury(
     ledger: &mut Ledger<'_>,
     held: &Held,
     due: i64,
-    history: Option<String>,
-    cause: Option<String>,
+    history: Option<&str>,
+    cause: Option<&str>,
 ) -> rusqlite::Result<()> {
     let attempts = held.attempts;
     relocate(ledger, held, state::BURYING, due, attempts, history, cause)?;
@@ -162,8 +165,8 @@ fn relocate(
     state: i64,
     at: i64,
     attempts: u32,
-    history: Option<String>,
-    cause: Option<String>,
+    history: Option<&str>,
+    cause: Option<&str>,
 ) -> rusqlite::Result<()> {
     ledger
         .connection
@@ -190,6 +193,11 @@ fn finish(
         .prepare_cached(schema::DELETE_PAYLOAD)?
         .execute([held.seq])
         .map(drop)
+}
+
+/// A history that was given. An empty one replaces what is stored as well.
+fn told(history: &History) -> String {
+    wire::history(history).unwrap_or_default()
 }
 
 /// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
