@@ -26,7 +26,7 @@ pub struct Trouble {
 
 impl Trouble {
     /// Killed: what was answered in the last moments may not have been recorded.
-    pub const KILL: Duration = Duration::from_secs(2);
+    pub const KILL: Duration = Duration::from_secs(1);
 
     /// Whether it may be the reason that an event which was taken at `taken` came again at `again`.
     fn explains(&self, taken: u64, again: u64) -> bool {
@@ -45,6 +45,8 @@ pub struct Counts {
     pub dead_lettered: usize,
     pub both: usize,
     pub repeated: usize,
+    /// How long before the gateway's end the earliest of them was taken that was repeated after it.
+    pub unrecorded: Duration,
     pub lost: usize,
     pub refused: usize,
     pub busy: usize,
@@ -61,6 +63,7 @@ impl fmt::Display for Counts {
             dead_lettered,
             both,
             repeated,
+            unrecorded,
             lost,
             refused,
             busy,
@@ -71,7 +74,8 @@ impl fmt::Display for Counts {
         write!(
             f,
             "accepted {accepted}, delivered {delivered}, dead-lettered {dead_lettered} {reasons:?}, \
-             both {both}, repeated {repeated}, lost {lost}; requests refused {refused}, \
+             both {both}, repeated {repeated} (taken at most {unrecorded:.0?} before), \
+             lost {lost}; requests refused {refused}, \
              told that they run already {busy}, cut off {broken}, sent again after 200 {resent}"
         )
     }
@@ -174,6 +178,7 @@ fn weigh(
         dead_lettered: letters.len(),
         both: letters.keys().filter(|event| taken.contains(event)).count(),
         repeated: times.values().filter(|times| **times > 1).count(),
+        unrecorded: unrecorded(arrivals, troubles),
         lost: lost.len(),
         refused: count(|seen| matches!(seen, Seen::Refused { status: 503, .. })),
         busy: count(|seen| matches!(seen, Seen::Refused { status: 409, .. })),
@@ -238,6 +243,24 @@ fn repeats(arrivals: &[Arrival], troubles: &[Trouble]) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// How long before a trouble the earliest event was taken that came again after it.
+fn unrecorded(arrivals: &[Arrival], troubles: &[Trouble]) -> Duration {
+    let mut taken: HashMap<u64, u64> = HashMap::new();
+    let mut longest = 0;
+    for arrival in arrivals {
+        if let Some(at) = taken.get(&arrival.event) {
+            // The first trouble after it was taken.
+            let ends = troubles.iter().map(|trouble| trouble.from);
+            let end = ends.filter(|from| from >= at && *from <= arrival.at).min();
+            longest = longest.max(end.map_or(0, |end| end - at));
+        }
+        if arrival.answer == Answer::Taken {
+            taken.insert(arrival.event, arrival.answered);
+        }
+    }
+    Duration::from_nanos(longest)
 }
 
 /// Once its status says that it is delivered, an event never comes again, whatever happens.

@@ -58,9 +58,14 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
             early.wait().expect("it ends");
         }
         let mut server = place.start();
-        // Just after a start it takes up what the last one left.
-        let most = if round % 3 == 0 { 60 } else { 1200 };
-        thread::sleep(Duration::from_millis(random.u64(0..most)));
+        let alive = match round % 5 {
+            // Just after a start it takes up what the last one left.
+            0 | 3 => random.u64(0..60),
+            // Long enough that most of what was delivered must have been recorded by then.
+            2 => random.u64(2000..3500),
+            _ => random.u64(0..1200),
+        };
+        thread::sleep(Duration::from_millis(alive));
         kills.push(killed(|| server.kill()));
     }
     downstream.mood(WELL);
