@@ -15,9 +15,10 @@ use tower_webhook::{
     circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::{Direction, Reason},
     deadline::Deadline,
+    fence::Settled,
     metrics::DeliveryMetrics,
     outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
-    queue::{Job, NewJob, Status, Worker},
+    queue::{Job, NewJob, Status, Verdict, Worker},
     retry::{Budget, Refusals, RetryConfig},
 };
 
@@ -42,6 +43,28 @@ async fn a_job_is_done_once_and_its_result_is_kept() {
     assert_eq!(calls.all(), [(0, 1)]);
     assert_eq!(bench.events(), ["claimed", "succeeded"]);
     assert_eq!(worker.stop(SECOND).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_its_handler_has_ended_itself_is_done_and_not_lost() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let queue = bench.queue.clone();
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        let queue = queue.clone();
+        async move {
+            let (result, keep) = (Some(Bytes::from_static(b"mine")), 60 * SECOND);
+            let done = Verdict::Done { result, keep };
+            let settled = queue.engine().settle(job.id, job.token, done).await?;
+            assert_eq!(settled, Settled::Done);
+            Ok::<_, BoxError>(())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let result = Some(Bytes::from_static(b"mine"));
+    assert_eq!(bench.end(id).await, Status::Succeeded { result });
+    sleep(SECOND).await;
+    assert_eq!(bench.events(), ["claimed", "succeeded"]);
 }
 
 #[tokio::test(start_paused = true)]

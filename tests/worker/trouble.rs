@@ -129,3 +129,18 @@ async fn a_description_that_panics_leaves_the_letter_as_it_is() {
     assert_eq!(letter.event_id.as_deref(), Some("evt_1"));
     assert_eq!(letter.body.bytes(), "payload");
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_that_fail_at_once_are_all_buried_at_once() {
+    let bench = Bench::new();
+    for _ in 0..120 {
+        bench.put("").await;
+    }
+    let retry = retry().attempts(1).build().unwrap();
+    let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
+    let _worker = bench.worker().retry(retry).build(broken).unwrap().spawn();
+    // More than may be written at once: whoever has written one comes for the next.
+    sleep(SECOND).await;
+    assert_eq!(bench.sink.all().len(), 120);
+    assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+}

@@ -131,8 +131,13 @@ impl Worker {
                         if in_vain > 3 {
                             spared.await;
                         }
-                        let waiting = self.shared.engine.wait(IDLE);
-                        let _ = timeout(2 * IDLE, waiting).await;
+                        let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
+                        if burials > 0 {
+                            let _ = waiting.await;
+                        } else {
+                            // The engine has told of what waits to be buried, and would not again.
+                            race(waiting, self.shared.held.freed()).await;
+                        }
                     };
                     if let Some(grace) = first(&mut until, idle).await {
                         break grace;

@@ -7,7 +7,7 @@ use crate::{
     fence::{Settled, Token},
     metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::Outcome,
-    queue::{Engine, Job, QueueErrorKind, TaskId, Verdict},
+    queue::{Engine, Job, QueueErrorKind, Status, TaskId, Verdict},
     retry::RetryConfig,
     shield::shielded,
     trace::trouble,
@@ -110,6 +110,14 @@ impl Shared {
             sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
+    }
+
+    /// Whether a task is done whose claim has ended: the handler has ended it, in a transaction of
+    /// its own.
+    pub(super) async fn is_done(&self, id: TaskId) -> bool {
+        let asked = timeout(self.lease / 3, self.engine.task(id)).await;
+        let task = asked.ok().and_then(Result::ok).flatten();
+        task.is_some_and(|task| matches!(task.status, Status::Succeeded { .. }))
     }
 
     /// How long to wait before a letter is tried again: by how often none could be written, for it

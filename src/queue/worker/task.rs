@@ -165,29 +165,35 @@ impl Task {
 impl Claimed {
     /// Ends the claim. Whether it was still ours.
     async fn settle(&mut self, verdict: Verdict) -> bool {
-        let (id, token) = (self.job.id, self.job.token);
-        let mut settling = pin!(self.shared.settle(id, token, verdict));
-        let settled = match race(&mut settling, self.told.lost()).await {
-            Race::First(settled) => settled,
-            Race::Second(()) => {
-                // A settled claim can no longer be renewed, and looks lost for a moment.
-                let settled = timeout(self.shared.lease / 3, settling).await;
-                settled.unwrap_or(Settled::Lost)
-            }
-        };
-        let is_ours = settled == Settled::Done;
+        let is_ours = self.ask(verdict).await == Settled::Done;
         if !is_ours {
             self.shared.lost(&self.job);
         }
         is_ours
     }
 
+    async fn ask(&mut self, verdict: Verdict) -> Settled {
+        let (id, token) = (self.job.id, self.job.token);
+        let mut settling = pin!(self.shared.settle(id, token, verdict));
+        match race(&mut settling, self.told.lost()).await {
+            Race::First(settled) => settled,
+            Race::Second(()) => {
+                // A settled claim can no longer be renewed, and looks lost for a moment.
+                let settled = timeout(self.shared.lease / 3, settling).await;
+                settled.unwrap_or(Settled::Lost)
+            }
+        }
+    }
+
     async fn succeeded(mut self, done: Done, took: Duration) {
         let (result, keep) = (done.result, self.shared.keep);
-        if self.settle(Verdict::Done { result, keep }).await {
-            let job = &self.job;
+        let settled = self.ask(Verdict::Done { result, keep }).await;
+        let job = &self.job;
+        if settled == Settled::Done || self.shared.is_done(job.id).await {
             self.shared.finished(job, done.outcome, job.attempt);
             self.shared.tell(&WorkerEvent::Succeeded { job, took });
+        } else {
+            self.shared.lost(job);
         }
     }
 
