@@ -213,6 +213,9 @@ pub use self::circuit_breaker::CircuitBreakerLayer;
 #[cfg(feature = "cognigy")]
 #[doc(inline)]
 pub use self::cognigy::CognigyEvent;
+#[cfg(feature = "dead-letter")]
+#[doc(inline)]
+pub use self::dead_letter::DeadLetterLayer;
 #[cfg(feature = "idempotency")]
 #[doc(inline)]
 pub use self::idempotency::IdempotencyLayer;

@@ -1,7 +1,7 @@
 //! `tracing` events and spans of the layers, or nothing where the feature is off.
 //!
 //! One place decides their shape: target `tower_webhook`; level `DEBUG` for what a layer does and
-//! for what a caller did wrong, `WARN` for what an operator should see. Fields are typed reasons
+//! for what a caller did wrong, `INFO` for what is to be accounted for, `WARN` for what an operator should see. Fields are typed reasons
 //! and fixed names: no header value, body, key or secret. Arguments are evaluated only when a
 //! subscriber listens.
 
@@ -45,6 +45,19 @@ macro_rules! passed {
     };
 }
 
+/// Somebody did something that is to be accounted for.
+macro_rules! audited {
+    ($message:literal $(, $field:ident = $value:expr)*) => {
+        #[cfg(feature = "tracing")]
+        tracing::info!(target: "tower_webhook", audit = true $(, $field = %$value)*, $message);
+        #[cfg(not(feature = "tracing"))]
+        {
+            // Names the values, for the compiler; computes nothing.
+            $(let _ = || { let _ = &$value; };)*
+        }
+    };
+}
+
 /// A [`Scope`]: the work of a layer on one request.
 macro_rules! scope {
     ($name:literal $(, $field:ident = $value:expr)*) => {
@@ -55,7 +68,7 @@ macro_rules! scope {
     };
 }
 
-pub(crate) use {passed, refused, scope, trouble};
+pub(crate) use {audited, passed, refused, scope, trouble};
 
 /// A span that a future enters each time it is polled. Nothing where the feature is off.
 #[derive(Clone, Debug)]

@@ -592,7 +592,12 @@ mod circuit_breaker {
 #[cfg(feature = "stack")]
 mod stack {
     use super::*;
-    use tower_webhook::{FailoverLayer, stack::deliver};
+    use std::sync::Arc;
+    use tower_webhook::{
+        BoxFuture, DeadLetterLayer, FailoverLayer,
+        dead_letter::{DeadLetters, Letter, Sink, SinkError},
+        stack::deliver,
+    };
 
     /// What one copy of the request allocates, and what deliveries do beyond it.
     fn beyond_the_copy<S>(mut service: S) -> [(u64, u64); 4]
@@ -631,6 +636,32 @@ mod stack {
         assert_eq!(others.map(|(_, beyond)| beyond), [0; 3]);
     }
 
+    /// Nothing goes wrong here, so nothing is written.
+    #[derive(Debug)]
+    struct NoSink;
+
+    impl Sink for NoSink {
+        fn write(&self, _: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+            panic!("a letter")
+        }
+    }
+
+    #[test]
+    fn dead_letters_and_retries_share_one_copy_of_the_request() {
+        let deliver = deliver().dead_letters(DeadLetters::new(NoSink));
+        let [_, others @ ..] = beyond_the_copy(deliver.build().unwrap().layer(Bare));
+        // What the copy is shared by.
+        assert_eq!(others.map(|(_, beyond)| beyond), [1; 3]);
+    }
+
+    #[test]
+    fn dead_letters_alone_keep_one_copy_of_the_request() {
+        let layer = DeadLetterLayer::new(DeadLetters::new(NoSink));
+        let service = layer.layer(Bare);
+        let all = beyond_the_copy(service);
+        assert_eq!(all.map(|(_, beyond)| beyond), [1; 4]);
+    }
+
     #[test]
     fn a_failover_keeps_a_copy_of_its_own() {
         let failover = FailoverLayer::fallbacks(["https://other.test/"]).build();
@@ -638,6 +669,50 @@ mod stack {
         let [_, others @ ..] = beyond_the_copy(deliver.layer(Bare));
         for (copy, beyond) in others {
             assert_eq!(beyond, copy);
+        }
+    }
+}
+
+#[cfg(feature = "queue")]
+mod queue {
+    use super::*;
+    use std::time::Duration;
+    use tower_webhook::queue::{Engine, MemoryQueue, NewJob, QueueError, Terms, Verdict};
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    fn now<T>(future: impl Future<Output = Result<T, QueueError>>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(output)) => output,
+            _ => panic!("the engine failed or waits"),
+        }
+    }
+
+    /// What each operation allocates for its future, the copy of the job that a claim gives, and
+    /// the sets that the job stands in: the same however much waits and was done.
+    #[test]
+    fn the_memory_queue_allocates_no_more_with_a_backlog() {
+        for backlog in [0, 10_000] {
+            let queue = MemoryQueue::default();
+            for _ in 0..backlog {
+                now(queue.enqueue(NewJob::new("test", "payload").target("host")));
+            }
+            let mut most = [0; 3];
+            for _ in 0..100 {
+                let job = NewJob::new("test", "payload").target("host");
+                let (enqueued, _) = allocations(|| now(queue.enqueue(job)));
+                let (claimed, claims) = allocations(|| now(queue.claim(Terms::new(1, LONG))));
+                let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
+                let (result, keep) = (None, LONG);
+                let done = Verdict::Done { result, keep };
+                let (settled, _) = allocations(|| now(queue.settle(id, token, done)));
+                for (most, now) in most.iter_mut().zip([enqueued, claimed, settled]) {
+                    *most = now.max(*most);
+                }
+            }
+            let [enqueued, claimed, settled] = most;
+            let within = enqueued <= 12 && claimed <= 12 && settled <= 8;
+            assert!(within, "with {backlog} behind it: {most:?}");
         }
     }
 }

@@ -103,6 +103,36 @@ fn of_failover_and_fallback() {
     cloned::<FallbackReason>();
 }
 
+#[cfg(feature = "dead-letter")]
+#[test]
+fn of_the_dead_letter_layer() {
+    use tower_webhook::{
+        BoxError, DeadLetterLayer,
+        attempt::Kept,
+        dead_letter::{
+            Buried, DeadLetter, DeadLetters, DescribeFn, HttpRequests, Letter, LetterLost,
+            NotWritten, Redaction,
+        },
+        key::ByHost,
+        outcome::HttpClassifier,
+    };
+    type Service = DeadLetter<Inner, HttpClassifier, ByHost, HttpRequests>;
+    type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
+    cloned::<DeadLetterLayer>();
+    cloned::<Service>();
+    sent::<FutureOf<Service>>();
+    cloned::<DeadLetters>();
+    cloned::<Letter>();
+    cloned::<Redaction>();
+    cloned::<Buried>();
+    cloned::<HttpRequests>();
+    cloned::<DescribeFn<fn()>>();
+    cloned::<Kept<Request<BufferedBody>>>();
+    shared::<LetterLost>();
+    shared::<NotWritten>();
+    sent::<BoxError>();
+}
+
 #[cfg(all(feature = "idempotency", feature = "moka"))]
 #[test]
 fn of_the_idempotency_layer() {
@@ -287,4 +317,73 @@ fn of_the_circuit_breaker() {
     unpinned::<Permit>();
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
+}
+
+#[cfg(all(feature = "queue", feature = "sqlite"))]
+#[test]
+fn of_the_sqlite_queue() {
+    use tower_webhook::queue::{SqliteQueue, SqliteQueueBuilder};
+    cloned::<SqliteQueue>();
+    cloned::<SqliteQueueBuilder>();
+}
+
+#[cfg(feature = "queue")]
+#[test]
+fn of_the_queue() {
+    use tower_webhook::queue::{
+        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, NewJob, NoResult, Queue,
+        QueueError, Task, TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder, WorkerHandle,
+    };
+    type Make = fn(Request<BufferedBody>) -> Result<NewJob, Problem>;
+    cloned::<Queue>();
+    cloned::<EnqueueService<Queue, Make>>();
+    cloned::<TaskStatusService>();
+    cloned::<(Job, NewJob, Task, Claims)>();
+    shared::<QueueError>();
+    shared::<WorkerHandle>();
+    sent::<Worker>();
+    sent::<WorkerBuilder<ByResult, NoResult, ByJob>>();
+    sent::<EnqueueFuture>();
+    sent::<TaskStatusFuture>();
+}
+
+#[cfg(feature = "queue")]
+#[test]
+fn of_the_memory_queue() {
+    use tower_webhook::queue::{MemoryQueue, MemoryQueueBuilder};
+
+    cloned::<MemoryQueue>();
+    cloned::<MemoryQueueBuilder>();
+}
+
+#[cfg(feature = "dead-letter")]
+#[test]
+fn of_letters_at_rest() {
+    use tower_webhook::dead_letter::{
+        Cursor, DeadLetters, Filter, JsonlLetters, Letter, LetterClaim, LetterId, LetterStore,
+        Listing, MemoryLetters, NotWritten, Page, Sink, SinkError, SinkErrorKind, Summary,
+        sink::{
+            jsonl::{JsonlLettersBuilder, OpenLettersError},
+            memory::MemoryLettersBuilder,
+        },
+    };
+    cloned::<DeadLetters>();
+    cloned::<MemoryLetters>();
+    cloned::<MemoryLettersBuilder>();
+    cloned::<JsonlLetters>();
+    cloned::<JsonlLettersBuilder>();
+    cloned::<std::sync::Arc<dyn Sink>>();
+    cloned::<std::sync::Arc<dyn LetterStore>>();
+    cloned::<Letter>();
+    cloned::<LetterClaim>();
+    cloned::<LetterId>();
+    cloned::<Summary>();
+    cloned::<Listing>();
+    cloned::<Filter>();
+    cloned::<Page>();
+    cloned::<Cursor>();
+    cloned::<SinkErrorKind>();
+    shared::<SinkError>();
+    shared::<NotWritten>();
+    shared::<OpenLettersError>();
 }

@@ -8,15 +8,18 @@ mod downstream;
 #[path = "support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod foreign;
+#[path = "support/holder.rs"]
+mod holder;
 #[path = "support/process.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
 #[path = "gateway/bodies.rs"]
 mod bodies;
-#[path = "gateway/crash.rs"]
-mod crash;
 #[path = "gateway/delivery.rs"]
 mod delivery;
+#[path = "gateway/operator.rs"]
+mod operator;
 #[path = "gateway/receiving.rs"]
 mod receiving;
 #[path = "gateway/resilience.rs"]

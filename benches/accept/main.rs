@@ -9,7 +9,7 @@ mod load;
 mod receivers;
 
 use load::Load;
-use receivers::{Receiver, SECRET};
+use receivers::{Form, Receiver, SECRET};
 use std::{env, process::ExitCode, time::Duration};
 
 const CONNECTIONS: usize = 64;
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         "{:<34} {:>10} {:>9} {:>9} {:>9}",
         "", "accepts/s", "p50 ms", "p99 ms", "max ms"
     );
-    let mut best = [0.0_f64; 4];
+    let mut best = [0.0_f64; 5];
     for round in 0..rounds {
         let mut measure = |slot: usize, receiver: Receiver, events: usize| {
             let load = Load::signed(SECRET, round, events);
@@ -36,19 +36,23 @@ fn main() -> ExitCode {
         };
         measure(0, Receiver::gateway(false, testing), events);
         measure(1, Receiver::gateway(true, testing), events / 2);
-        for (slot, wal) in [(2, false), (3, true)] {
-            match Receiver::documents(wal, testing) {
+        for (slot, form) in (2..).zip(Form::ALL) {
+            match Receiver::documents(form, testing) {
                 Some(receiver) => measure(slot, receiver, events / 30),
-                None => println!("(the documents' receiver needs Python: see benches/README.md)"),
+                None => println!("({}: needs Python, see benches/README.md)", form.title()),
             }
         }
     }
-    if best[2] > 0.0 {
-        println!(
-            "\naccepting alone, the gateway does {:.1} times the documents' receiver as written, {:.1} times the one with a WAL",
-            best[0] / best[2],
-            best[0] / best[3]
-        );
+    let [alone, delivering, documents @ ..] = best;
+    for (form, per_second) in Form::ALL.iter().zip(documents) {
+        if per_second > 0.0 {
+            println!(
+                "{}: the gateway does {:.1} times as many accepting alone, {:.1} times as many and delivering",
+                form.title(),
+                alone / per_second,
+                delivering / per_second
+            );
+        }
     }
     ExitCode::SUCCESS
 }

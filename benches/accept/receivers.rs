@@ -73,7 +73,7 @@ impl Receiver {
     }
 
     /// The documents' receiver (`benches/baseline/receiver.py`), if its Python is there.
-    pub fn documents(wal: bool, testing: bool) -> Option<Self> {
+    pub fn documents(form: Form, testing: bool) -> Option<Self> {
         let python = profile().parent()?.join("bench-python/bin/python");
         if testing || !python.exists() {
             return None;
@@ -82,11 +82,12 @@ impl Receiver {
         let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let address = port.expect("a free port");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/baseline/receiver.py");
-        let child = Command::new(python)
+        let mut child = Command::new(python)
             .arg(script)
             .args([
-                address.port().to_string(),
-                folder.path().join("events.db").display().to_string(),
+                form.name(),
+                &address.port().to_string(),
+                &folder.path().join("events.db").display().to_string(),
             ])
             .env("COGNIGY_WEBHOOK_SECRET", SECRET)
             .stdout(Stdio::null())
@@ -94,24 +95,51 @@ impl Receiver {
             .expect("it starts");
         let until = Instant::now() + Duration::from_secs(30);
         while TcpStream::connect(address).is_err() {
+            let ended = child.try_wait().expect("it is ours");
             assert!(
-                Instant::now() < until,
-                "the documents' receiver does not listen"
+                ended.is_none() && Instant::now() < until,
+                "the documents' receiver does not listen: install benches/baseline/requirements.txt anew"
             );
             std::thread::sleep(Duration::from_millis(50));
         }
-        let name = if wal {
-            "documents' receiver, with a WAL"
-        } else {
-            "documents' receiver, as written"
-        };
         Some(Self {
-            name,
+            name: form.title(),
             address,
             child,
             _silent: None,
             _folder: folder,
         })
+    }
+}
+
+/// How the documents' receiver stores: each of them has an event on the disk before its answer.
+#[derive(Clone, Copy)]
+pub enum Form {
+    /// `SQLAlchemy`, as the documents have it.
+    AsWritten,
+    /// The same with the least work in Python.
+    ByHand,
+    /// And with a write-ahead log.
+    ByHandWithWal,
+}
+
+impl Form {
+    pub const ALL: [Self; 3] = [Self::AsWritten, Self::ByHand, Self::ByHandWithWal];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::AsWritten => "documents",
+            Self::ByHand => "hand",
+            Self::ByHandWithWal => "hand-wal",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::AsWritten => "documents' receiver, as written",
+            Self::ByHand => "the same by hand",
+            Self::ByHandWithWal => "by hand, with a WAL",
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tower_webhook::{
     InvalidConfig,
     signature::{
         Scheme, Secret, Secrets,
-        scheme::{BasicAuth, Cognigy, CognigyFormat, StandardWebhooks},
+        scheme::{BasicAuth, Cognigy, CognigyFormat, StandardWebhooks, Token},
     },
     target::{ForbiddenTarget, TargetRules},
 };
@@ -64,7 +64,17 @@ struct Flags {
     )]
     endpoint_auth: Option<OsString>,
 
-    /// Idempotency and events: `memory:` or `sqlite:PATH`.
+    /// The token of the operator routes. Generated and printed when there is none.
+    #[arg(
+        long,
+        env = "GATEWAY_OPERATOR_TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        value_name = "T"
+    )]
+    operator_token: Option<OsString>,
+
+    /// Events, and which of them are known: `memory:` or `sqlite:PATH`.
     #[arg(
         long,
         env = "GATEWAY_STORE",
@@ -73,6 +83,25 @@ struct Flags {
         value_name = "URL"
     )]
     store: String,
+
+    /// Background jobs: `memory:` or `sqlite:PATH`. As the store when nothing is said.
+    #[arg(
+        long,
+        env = "GATEWAY_QUEUE",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    queue: Option<String>,
+
+    /// What could not be delivered: `memory:`, `sqlite:PATH`, `jsonl:PATH`, or an http or https URL
+    /// that each is posted to. As the store when nothing is said.
+    #[arg(
+        long,
+        env = "GATEWAY_DEAD_LETTERS",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    dead_letters: Option<String>,
 
     /// Where events are delivered. A built-in echo when there is none.
     #[arg(
@@ -157,6 +186,16 @@ struct Flags {
     )]
     breaker_open_ms: u64,
 
+    /// Dead letters from which health says `degraded`.
+    #[arg(
+        long,
+        env = "GATEWAY_DEGRADED_AT",
+        allow_hyphen_values = true,
+        default_value_t = 10,
+        value_name = "N"
+    )]
+    degraded_at: u64,
+
     /// The longest body, in bytes; a longer one is answered 413.
     #[arg(long, env = "GATEWAY_MAX_BODY", allow_hyphen_values = true, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
@@ -185,7 +224,12 @@ pub struct Args {
     pub endpoint_user: String,
     pub endpoint_password: String,
     pub endpoint_auth_is_generated: bool,
-    pub store: StoreUrl,
+    pub operator_token: String,
+    pub operator_token_is_generated: bool,
+    pub store: Place,
+    pub queue: Place,
+    pub dead_letters: Place,
+    pub degraded_at: u64,
     pub downstream: Option<Uri>,
     pub fallbacks: Vec<Uri>,
     pub allow_private: bool,
@@ -237,8 +281,12 @@ impl Log {
     }
 }
 
-#[derive(Clone, Debug)]
-pub enum StoreUrl {
+/// Where something is kept.
+#[derive(Clone)]
+pub enum Place {
+    /// Posted to whoever keeps it.
+    Callback(Uri),
+    Jsonl(PathBuf),
     Memory,
     Sqlite(PathBuf),
 }
@@ -304,6 +352,11 @@ impl Args {
         BasicAuth::new(&self.endpoint_user, self.endpoint_password.as_str())
     }
 
+    /// The scheme of the operator routes.
+    pub fn operator_scheme(&self) -> Result<Token, InvalidConfig> {
+        Token::bearer(self.operator_token.as_str())
+    }
+
     /// What deliveries are signed with: the safe form, timestamp under the MAC.
     pub fn outgoing_scheme(&self) -> Result<Cognigy, InvalidConfig> {
         Cognigy::new(self.secret_list(), [CognigyFormat::SignedTimestamp])
@@ -322,7 +375,8 @@ impl Flags {
             }]
         } else {
             let secrets = self.secret.into_iter();
-            secrets.map(secret_text).collect::<Result<_, _>>()?
+            let secrets = secrets.map(|secret| plain_text("--secret", secret));
+            secrets.collect::<Result<_, _>>()?
         };
         let endpoint_auth_is_generated = self.endpoint_auth.is_none();
         let (endpoint_user, endpoint_password) = match self.endpoint_auth {
@@ -337,6 +391,15 @@ impl Flags {
                 _ => return Err(Problem::new("--endpoint-auth", "must be USER:PASS")),
             },
         };
+        let store = local_place("--store", &self.store)?;
+        let operator_token_is_generated = self.operator_token.is_none();
+        let operator_token = match self.operator_token {
+            None => data_encoding::HEXLOWER.encode(&random()?),
+            Some(token) => plain_text("--operator-token", token)?,
+        };
+        if self.degraded_at == 0 {
+            return Err(Problem::new("--degraded-at", "must be at least 1"));
+        }
         if self.max_body == 0 {
             return Err(Problem::new("--max-body", "must be at least 1"));
         }
@@ -348,7 +411,18 @@ impl Flags {
             endpoint_user,
             endpoint_password,
             endpoint_auth_is_generated,
-            store: store_url(&self.store)?,
+            operator_token,
+            operator_token_is_generated,
+            queue: match &self.queue {
+                Some(url) => local_place("--queue", url)?,
+                None => store.clone(),
+            },
+            dead_letters: match &self.dead_letters {
+                Some(url) => letters_place(url, target_rules(self.allow_private))?,
+                None => store.clone(),
+            },
+            degraded_at: self.degraded_at,
+            store,
             downstream,
             fallbacks,
             allow_private: self.allow_private,
@@ -362,6 +436,8 @@ impl Flags {
         args.outgoing_scheme().map_err(secret)?;
         args.endpoint_scheme()
             .map_err(|error| Problem::new("--endpoint-auth", error))?;
+        args.operator_scheme()
+            .map_err(|error| Problem::new("--operator-token", error))?;
         Ok(args)
     }
 }
@@ -370,24 +446,10 @@ impl Flags {
     /// Where events go, and where they go instead.
     fn targets(&self) -> Result<(Option<Uri>, Vec<Uri>), Problem> {
         let rules = target_rules(self.allow_private);
-        let target = |flag, text: &str| -> Result<Uri, Problem> {
-            // What was said is not said again: a URL may have a password in it.
-            let uri = text
-                .parse()
-                .map_err(|_| Problem::new(flag, "must be an http or https URL"))?;
-            rules.check(&uri).map_err(|problem| match problem {
-                ForbiddenTarget::NotHttps | ForbiddenTarget::NotPublic => Problem::new(
-                    flag,
-                    format!("{problem}, which only --allow-private permits"),
-                ),
-                problem => Problem::new(flag, problem),
-            })?;
-            Ok(uri)
-        };
         let downstream = self.downstream.as_deref();
-        let downstream = downstream.map(|url| target("--downstream", url));
+        let downstream = downstream.map(|url| target("--downstream", url, rules));
         let fallbacks = self.fallback_url.iter();
-        let fallbacks = fallbacks.map(|url| target("--fallback-url", url));
+        let fallbacks = fallbacks.map(|url| target("--fallback-url", url, rules));
         Ok((
             downstream.transpose()?,
             fallbacks.collect::<Result<_, _>>()?,
@@ -426,25 +488,52 @@ pub fn target_rules(allow_private: bool) -> TargetRules {
         .allow_private(allow_private)
 }
 
-fn store_url(text: &str) -> Result<StoreUrl, Problem> {
+/// What is kept by this process.
+fn local_place(flag: &'static str, text: &str) -> Result<Place, Problem> {
     match text.split_once(':') {
-        Some(("memory", "")) => Ok(StoreUrl::Memory),
+        Some(("memory", "")) => Ok(Place::Memory),
         // SQLite would read `:memory:` as something else than a file's name.
         Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') => {
-            Ok(StoreUrl::Sqlite(path.into()))
+            Ok(Place::Sqlite(path.into()))
         }
         // What was said is not said again: a URL may have a password in it.
+        _ => Err(Problem::new(flag, "must be `memory:` or `sqlite:PATH`")),
+    }
+}
+
+fn letters_place(text: &str, rules: TargetRules) -> Result<Place, Problem> {
+    const FLAG: &str = "--dead-letters";
+    match text.split_once(':') {
+        Some(("memory" | "sqlite", _)) => local_place(FLAG, text),
+        Some(("jsonl", path)) if !path.is_empty() => Ok(Place::Jsonl(path.into())),
+        Some(("http" | "https", _)) => target(FLAG, text, rules).map(Place::Callback),
         _ => Err(Problem::new(
-            "--store",
-            "must be `memory:` or `sqlite:PATH`",
+            FLAG,
+            "must be `memory:`, `sqlite:PATH`, `jsonl:PATH`, or an http or https URL",
         )),
     }
 }
 
+/// A URL that requests are sent to.
+fn target(flag: &'static str, text: &str, rules: TargetRules) -> Result<Uri, Problem> {
+    // What was said is not said again: a URL may have a password in it.
+    let uri = text
+        .parse()
+        .map_err(|_| Problem::new(flag, "must be an http or https URL"))?;
+    rules.check(&uri).map_err(|problem| match problem {
+        ForbiddenTarget::NotHttps | ForbiddenTarget::NotPublic => Problem::new(
+            flag,
+            format!("{problem}, which only --allow-private permits"),
+        ),
+        problem => Problem::new(flag, problem),
+    })?;
+    Ok(uri)
+}
+
 /// A secret as text. One with a space at an end is a list that was written with spaces, and would
 /// never match.
-fn secret_text(secret: OsString) -> Result<String, Problem> {
-    let problem = |why: &str| Problem::new("--secret", why);
+fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
+    let problem = |why: &str| Problem::new(flag, why);
     let secret = secret.into_string().map_err(|_| problem("must be UTF-8"))?;
     if secret.trim() != secret {
         return Err(problem("must not begin or end with a space"));

@@ -1,12 +1,15 @@
-//! Delivers accepted events downstream, in the background, through the crate's client stack.
+//! Delivers accepted events downstream, in the background: workers of the queue around the crate's
+//! client stack.
+//!
+//! Each run of a job is one attempt through the stack; when and how often there is another is the
+//! queue's, so that waits and counts outlive the process.
 
 use crate::{
     app::App,
     args::{Args, Delivery, Problem, target_rules},
-    events::{Pending, Status, housekeeping},
 };
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Limited};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -16,25 +19,21 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
-};
-use tokio::{sync::Semaphore, task::JoinHandle};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{sync::Arc, time::Duration};
 use tower::{
-    Layer, Service, ServiceExt,
+    Layer,
     util::{BoxCloneSyncService, MapRequestLayer},
 };
 use tower_webhook::{
-    BoxError, FailoverLayer, InvalidConfig,
-    attempt::{Failed, GaveUp, History},
+    BoxError, FailoverLayer, InvalidConfig, RetryWithJitterLayer,
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
+    dead_letter::Direction,
+    key::{ByHost, RequestKey},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
-    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, transport},
-    retry::{Backoff, Refusals, RetryConfig},
+    outcome::{HttpClassifier, transport},
+    queue::{Job, Worker, WorkerEvent, WorkerHandle},
+    retry::{Backoff, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
 };
@@ -42,19 +41,16 @@ use tower_webhook::{
 /// Deliveries under way at once.
 const MAX_AT_ONCE: usize = 64;
 
-/// Read from the store at a time.
-const BATCH: usize = 256;
-
 /// The time of a delivery, all attempts and waits together: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
 
-/// How much of an answer is read, so that its connection can be used again, and for how long.
-const DRAIN: usize = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
+/// The time that a dead letter has to be posted, all attempts together. Where that fails, a worker
+/// tries again later.
+pub const POSTING: Duration = Duration::from_secs(20);
 
-/// What was postponed is taken up again after this long at the least, and at the most.
-const PAUSE: Duration = Duration::from_secs(1);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// A worker that died is noticed after this long. Longer than a hiccup, shorter than a hang is
+/// tolerable; renewed while a delivery runs.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// How long the running deliveries have when the gateway stops.
 const LAST: Duration = Duration::from_secs(2);
@@ -90,16 +86,19 @@ impl Client {
     }
 }
 
-type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
+pub type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
 
-/// Delivers events: the client stack of the crate, and what is known of it.
+/// The client stack, and what is known of it.
 pub struct Deliverer {
-    stack: Stack,
+    /// One attempt.
+    once: Stack,
     downstream: Uri,
     classifier: HttpClassifier,
+    retry: RetryConfig,
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
     pub breakers: Breakers,
+    pub recorder: FacadeRecorder,
 }
 
 impl Deliverer {
@@ -119,14 +118,13 @@ impl Deliverer {
 
         let metrics = DeliveryMetrics::new();
         let stack = stack::deliver()
-            .retry(retry(args.delivery).map_err(unfit)?)
+            .once()
             .breaker(breaker(args.delivery).map_err(unfit)?)
-            .deadline(DELIVERY)
             .attempt_timeout(args.delivery.attempt_timeout)
-            .metrics((metrics.clone(), recorder))
+            .metrics((metrics.clone(), recorder.clone()))
             .classifier(classifier.clone())
             .failover(failover)
-            .attempt_header(header::HeaderName::from_static("x-webhook-attempt"))
+            .attempt_header(HeaderName::from_static("x-webhook-attempt"))
             .each_attempt(MapRequestLayer::new(|mut req: Request<BufferedBody>| {
                 prevent_loop(req.headers_mut());
                 req
@@ -136,48 +134,31 @@ impl Deliverer {
             .map_err(unfit)?;
         Ok(Self {
             breakers: stack.breakers().clone(),
-            stack: Stack::new(stack.layer(Client::new(args.allow_private).into_inner())),
+            once: Stack::new(stack.layer(Client::new(args.allow_private).into_inner())),
             downstream,
             classifier,
+            retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
+            recorder,
         })
     }
 
-    async fn deliver(&self, event: &Pending) -> End {
-        let req = self.request(event);
-        let classifier = self.classifier.make_classifier(&req);
-        let mut stack = self.stack.clone();
-        let result = async { stack.ready().await?.call(req).await }.await;
-        let outcome = classifier.classify(result.as_ref());
-        let history = match &result {
-            Ok(answer) => answer.extensions().get::<History>(),
-            Err(error) => error.downcast_ref::<Failed>().map(Failed::history),
-        };
-        let end = End::of(outcome, history);
-        let reason = history.and_then(History::gave_up).map(GaveUp::as_str);
-        let error = match result {
-            Ok(answer) => {
-                // What it says does not matter: the status was the answer. Nobody waits for it.
-                let body = Limited::new(answer.into_body(), DRAIN).collect();
-                tokio::spawn(tokio::time::timeout(DRAIN_TIME, body));
-                None
-            }
-            Err(error) => Some(error),
-        };
-        let (kind, status) = (outcome.kind(), outcome.code());
-        match end {
-            End::Delivered => tracing::debug!(event.id, "delivered"),
-            End::Failed => tracing::warn!(event.id, %kind, status, reason, error, "not delivered"),
-            End::Postponed { .. } => {
-                tracing::debug!(event.id, %kind, status, reason, error, "not delivered yet");
-            }
-        }
-        end
+    /// Deliveries that somebody waits for: with all their attempts in one call.
+    pub fn patiently(&self) -> Stack {
+        let retry = RetryWithJitterLayer::new(self.retry.clone())
+            .classifier(self.classifier.clone())
+            .exchange(HttpExchange::new());
+        Stack::new(retry.layer(self.once.clone()))
     }
 
-    fn request(&self, event: &Pending) -> Request<BufferedBody> {
-        let mut req = Request::new(BufferedBody::new(event.body.clone()));
+    pub fn classifier(&self) -> HttpClassifier {
+        self.classifier.clone()
+    }
+
+    /// The delivery of an event.
+    pub fn request(&self, body: Bytes, id: Option<&str>) -> Request<BufferedBody> {
+        let mut req = Request::new(BufferedBody::new(body));
         *req.method_mut() = Method::POST;
         *req.uri_mut() = self.downstream.clone();
         let headers = req.headers_mut();
@@ -186,42 +167,26 @@ impl Deliverer {
             HeaderValue::from_static("application/json"),
         );
         // An id is printable text, so its bytes are a header value.
-        if let Ok(id) = HeaderValue::from_bytes(event.id.as_bytes()) {
+        if let Some(Ok(id)) = id.map(|id| HeaderValue::from_bytes(id.as_bytes())) {
             headers.insert("idempotency-key", id);
         }
         req
     }
 }
 
-/// How a delivery ended.
-#[derive(Clone, Copy)]
-enum End {
-    Delivered,
-    Failed,
-    /// Our side held it back, not the peer: an open breaker, or a budget that others have used. It
-    /// is as good as new.
-    Postponed {
-        attempts: u32,
-        wait: Duration,
-    },
-}
-
-impl End {
-    fn of(outcome: Outcome, history: Option<&History>) -> Self {
-        if !outcome.is_failure() {
-            return Self::Delivered;
-        }
-        match history.and_then(History::gave_up) {
-            Some(GaveUp::Budget | GaveUp::Refused) => Self::Postponed {
-                attempts: history.map_or(0, History::attempts),
-                wait: outcome
-                    .retry_after()
-                    .unwrap_or_default()
-                    .clamp(PAUSE, MAX_PAUSE),
-            },
-            _ => Self::Failed,
-        }
-    }
+/// What dead letters are posted with: not to a fallback target, and not counted as deliveries.
+pub fn posting(args: &Args) -> Result<Stack, Problem> {
+    let unfit = |error: InvalidConfig| Problem::new("--dead-letters", error);
+    let stack = stack::deliver()
+        .attempt_timeout(args.delivery.attempt_timeout)
+        .deadline(POSTING)
+        .classifier(HttpClassifier::new().errors(transport::hyper_util))
+        .sign(args.outgoing_scheme().map_err(unfit)?)
+        .build()
+        .map_err(unfit)?;
+    Ok(Stack::new(
+        stack.layer(Client::new(args.allow_private).into_inner()),
+    ))
 }
 
 fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
@@ -261,180 +226,70 @@ fn prevent_loop(headers: &mut HeaderMap) {
     }
 }
 
-/// The deliveries of a running gateway.
-pub struct Deliveries {
-    stop: CancellationToken,
-    running: TaskTracker,
-    background: Vec<JoinHandle<()>>,
+/// Whom deliveries to this URL burden.
+pub fn target(downstream: &Uri) -> String {
+    let mut req = Request::new(());
+    *req.uri_mut() = downstream.clone();
+    ByHost.key(&req).into_owned()
 }
 
 /// Delivers what was accepted before this start, and then whatever is accepted.
-pub fn start(app: Arc<App>) -> Deliveries {
-    let stop = CancellationToken::new();
-    let running = TaskTracker::new();
-    let background = vec![
-        tokio::spawn(dispatch(Arc::clone(&app), stop.clone(), running.clone())),
-        tokio::spawn(housekeeping(app)),
-    ];
-    Deliveries {
-        stop,
-        running,
-        background,
+pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
+    let deliverer = &app.deliverer;
+    let requests = Arc::clone(&app.deliverer);
+    let told = Arc::clone(&app.deliverer);
+    let seen = Arc::clone(app);
+    let worker = Worker::http(app.queue.clone())
+        .request(move |job: &Job| {
+            let id = job.about.idempotency_key.as_deref();
+            Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
+        })
+        .classifier(deliverer.classifier())
+        .concurrency(MAX_AT_ONCE)
+        // There is one downstream, whose breaker knows how it is.
+        .per_target(u32::MAX)
+        .lease(LEASE)
+        .retry(deliverer.retry.clone())
+        .dead_letters(app.letters.sink())
+        .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
+        .keep(crate::events::KEEP)
+        .describe(move |_, letter| {
+            letter.direction = Direction::Outbound;
+            letter.method = Some(Method::POST.to_string());
+            letter.uri = Some(told.downstream.to_string());
+        })
+        // Whole: a letter that is cut cannot be sent again.
+        .letter_body(usize::MAX)
+        .on_event(move |event| tell(&seen, event))
+        .build(deliverer.once.clone())
+        .map_err(|error| Problem::new("the delivery", error))?;
+    Ok(worker.spawn())
+}
+
+/// Finishes what runs, or hands it back for the next start.
+pub async fn stop(deliveries: WorkerHandle) {
+    let handed_back = deliveries.stop(LAST).await;
+    if handed_back > 0 {
+        tracing::info!(handed_back, "deliveries are left for the next start");
     }
 }
 
-impl Deliveries {
-    /// Starts no more deliveries and lets the running ones finish. What is not finished in time
-    /// stays undelivered in the store, for the next start.
-    pub async fn stop(self) {
-        self.stop.cancel();
-        self.running.close();
-        if tokio::time::timeout(LAST, self.running.wait())
-            .await
-            .is_err()
-        {
-            tracing::warn!("some deliveries did not end in time: the next start takes them up");
-        }
-        for task in self.background {
-            task.abort();
-        }
-    }
-}
-
-async fn dispatch(app: Arc<App>, stop: CancellationToken, running: TaskTracker) {
-    let places = Arc::new(Semaphore::new(MAX_AT_ONCE));
-    let postponed = Arc::new(Postponed::default());
-    // Everything up to this row has been started.
-    let mut last = 0;
-    loop {
-        postponed.tidy();
-        let batch = match app.events.pending(last, BATCH).await {
-            Ok(batch) => batch,
-            Err(error) => {
-                tracing::warn!(%error, "events cannot be read");
-                Vec::new()
-            }
-        };
-        if batch.is_empty() {
-            // Now and then even without a ring, for what could not be read before.
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = app.accepted.notified() => {}
-                () = tokio::time::sleep(PAUSE) => {}
-            }
-            if postponed.is_due() {
-                last = 0;
-            }
-            continue;
-        }
-        for event in batch {
-            last = event.row;
-            if !postponed.take_up(event.row) {
-                continue;
-            }
-            let place = tokio::select! {
-                () = stop.cancelled() => return,
-                place = Arc::clone(&places).acquire_owned() => place,
-            };
-            let (app, postponed) = (Arc::clone(&app), Arc::clone(&postponed));
-            running.spawn(async move {
-                let _place = place;
-                let end = app.deliverer.deliver(&event).await;
-                let status = match postponed.after(event.row, end, app.deliverer.max_retries + 1) {
-                    End::Postponed { .. } => return,
-                    End::Delivered => Status::Delivered,
-                    End::Failed => Status::Failed,
-                };
-                record(&app, event.row, status).await;
-                postponed.finish(event.row);
-            });
-        }
-    }
-}
-
-/// The events that are under way or wait for another time, by row. What it forgets at a restart
-/// begins anew: the store has it as undelivered.
-#[derive(Default)]
-struct Postponed {
-    events: Mutex<HashMap<i64, Waiting>>,
-}
-
-struct Waiting {
-    /// `None` while it is under way.
-    due: Option<Instant>,
-    attempts: u32,
-    /// Its end is recorded. It may still be in what was read of the store before.
-    finished: bool,
-}
-
-impl Postponed {
-    fn events(&self) -> MutexGuard<'_, HashMap<i64, Waiting>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_due(&self) -> bool {
-        let now = Instant::now();
-        let due = |waiting: &Waiting| waiting.due.is_some_and(|due| due <= now);
-        self.events().values().any(due)
-    }
-
-    /// Whether an event is to be delivered now; it is under way then.
-    fn take_up(&self, row: i64) -> bool {
-        match self.events().entry(row) {
-            Entry::Vacant(new) => {
-                new.insert(Waiting {
-                    due: None,
-                    attempts: 0,
-                    finished: false,
-                });
-                true
-            }
-            Entry::Occupied(mut known) => {
-                let waiting = known.get_mut();
-                let due = waiting.due.is_some_and(|due| due <= Instant::now());
-                if due {
-                    waiting.due = None;
-                }
-                due
+/// What an operator should see, and what the events have to remember.
+fn tell(app: &App, event: &WorkerEvent<'_>) {
+    match event {
+        WorkerEvent::Buried { job, .. } | WorkerEvent::Succeeded { job, .. } => {
+            if let Some(key) = &job.key {
+                app.events.finished(key);
             }
         }
-    }
-
-    /// What follows from the end of a delivery, where an event has so many attempts in all.
-    fn after(&self, row: i64, end: End, most: u32) -> End {
-        let End::Postponed { attempts, wait } = end else {
-            return end;
-        };
-        let mut events = self.events();
-        let Some(waiting) = events.get_mut(&row) else {
-            return end;
-        };
-        waiting.attempts = waiting.attempts.saturating_add(attempts);
-        if waiting.attempts >= most {
-            let reason = GaveUp::RetriesExhausted.as_str();
-            tracing::warn!(row, waiting.attempts, reason, "not delivered");
-            return End::Failed;
+        WorkerEvent::Failed { job, cause } => {
+            let reason = cause.reason.as_str();
+            let event_id = job.about.event_id.as_deref();
+            tracing::warn!(event_id, reason, status = cause.code, "not delivered");
         }
-        waiting.due = Some(Instant::now() + wait);
-        end
-    }
-
-    fn finish(&self, row: i64) {
-        if let Some(waiting) = self.events().get_mut(&row) {
-            waiting.finished = true;
+        WorkerEvent::Trouble { asked, kind } => {
+            tracing::warn!(asked, kind = kind.as_str(), "the queue is in trouble");
         }
-    }
-
-    /// Forgets what is finished: before the store is read, which knows it by now.
-    fn tidy(&self) {
-        self.events().retain(|_, waiting| !waiting.finished);
-    }
-}
-
-/// Records what became of a delivery, as often as the store needs.
-async fn record(app: &App, row: i64, status: Status) {
-    while let Err(error) = app.events.finish(row, status).await {
-        tracing::warn!(%error, "the end of a delivery cannot be recorded yet");
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        _ => {}
     }
 }

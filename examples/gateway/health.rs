@@ -1,6 +1,6 @@
-//! How the gateway is: its store, the breakers of its targets, and what its deliveries came to.
+//! How the gateway is: its stores, the breakers of its targets, and what its deliveries came to.
 
-use crate::{app::App, events::EventsError};
+use crate::app::App;
 use axum::{
     Json,
     extract::State,
@@ -12,27 +12,41 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tower_webhook::{circuit_breaker::BreakerSnapshot, metrics::LevelSnapshot};
+use tower_webhook::{BoxError, circuit_breaker::BreakerSnapshot, metrics::LevelSnapshot};
 
 /// How long the store may take to say that it is well.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// From this many failed deliveries on, health says `degraded`.
-const DEGRADED_AT: u64 = 10;
-
-/// Deliveries that failed count as dead letters: they wait for somebody.
+/// `degraded` from so many dead letters on, or while a breaker is open; `unhealthy` while a store
+/// does not answer.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
-    let failed = tokio::time::timeout(PATIENCE, app.events.failed()).await;
-    let failed = failed.unwrap_or(Err(EventsError::Full));
+    let stored = async {
+        app.events.probe().await?;
+        Ok::<_, BoxError>((app.queue.depth().await?, app.letters.count().await?))
+    };
+    let stored = match tokio::time::timeout(PATIENCE, stored).await {
+        Ok(Ok(stored)) => Some(stored),
+        Ok(Err(error)) => {
+            tracing::warn!(error, "a store does not answer");
+            None
+        }
+        Err(_) => {
+            tracing::warn!("a store does not answer in time");
+            None
+        }
+    };
     let mut breakers = app.deliverer.breakers.snapshots();
     breakers.sort_by(|a, b| a.key.cmp(&b.key));
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
 
-    let (code, status) = match &failed {
-        Ok(failed) if *failed < DEGRADED_AT && all_closed => (StatusCode::OK, "healthy"),
-        Ok(_) => (StatusCode::OK, "degraded"),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+    let (code, status) = match stored {
+        Some((_, letters)) if letters < app.degraded_at && all_closed => {
+            (StatusCode::OK, "healthy")
+        }
+        Some(_) => (StatusCode::OK, "degraded"),
+        None => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
     };
+    let (depth, letters) = stored.unwrap_or_default();
     let seen = app.deliverer.metrics.snapshot();
     let attempts = seen.attempts();
     let timestamp = SystemTime::now()
@@ -45,7 +59,12 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
             "total_requests": attempts.total(),
             "success_rate": rate(attempts),
             "avg_latency_ms": millis(attempts.latency().mean()),
-            "dead_letter_size": failed.unwrap_or_default(),
+            "dead_letter_size": letters,
+            "queue": {
+                "queued": depth.queued,
+                "running": depth.running,
+                "burying": depth.burying,
+            },
             "retries": seen.retries(),
             "attempts": level(attempts),
             "deliveries": level(seen.deliveries()),

@@ -43,6 +43,9 @@ pub fn print(args: &Args, address: SocketAddr) {
             args.endpoint_user, args.endpoint_password
         );
     }
+    if args.operator_token_is_generated {
+        eprintln!("operator token (--operator-token): {}", args.operator_token);
+    }
     let event = format!(
         r#"{{"eventId":"{}","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{{"channel":"webchat"}}}}"#,
         MessageId::generate()

@@ -9,7 +9,8 @@
 //! When it is ready it prints `listening on http://ADDR:PORT` on stdout and nothing else; generated
 //! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
 //!
-//! Where to look: `app.rs` has the pipeline, `deliver.rs` the way out, `events.rs` what is stored.
+//! Where to look: `app.rs` has the pipeline, `events.rs` what is stored, `deliver.rs` the way out,
+//! `letters.rs` and `operator.rs` what becomes of what could not be delivered.
 
 mod app;
 mod args;
@@ -19,20 +20,22 @@ mod echo;
 mod events;
 mod health;
 mod hints;
+mod letters;
 mod metrics;
+mod operator;
 mod server;
+mod stores;
 
 use crate::{
     app::App,
-    args::{Args, Problem, StoreUrl},
-    events::Events,
+    args::{Args, Problem},
+    deliver::Deliverer,
+    letters::Letters,
+    metrics::MetricsPage,
     server::Stop,
+    stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tower_webhook::{
-    idempotency::{MemoryStore, store::sqlite::SqliteStore},
-    sqlite::Database,
-};
 
 /// How long everything that runs has to end, once we are asked to.
 const LAST: Duration = Duration::from_secs(9);
@@ -66,30 +69,31 @@ async fn run(args: Args) -> Result<(), Problem> {
         (echo.url(), Some(echo))
     };
 
-    let (app, router, database) = match &args.store {
-        StoreUrl::Memory => {
-            let app = Arc::new(App::new(&args, Events::memory(), downstream)?);
-            let router = app.router(&MemoryStore::default())?;
-            (app, router, None)
-        }
-        StoreUrl::Sqlite(path) => {
-            let open = || -> Result<_, tower_webhook::BoxError> {
-                let database = Database::open(path)?;
-                let store = SqliteStore::new(&database)?;
-                let events = Events::sqlite(&database)?;
-                Ok((database, store, events))
-            };
-            let (database, store, events) =
-                open().map_err(|error| Problem::new("--store", error))?;
-            let app = Arc::new(App::new(&args, events, downstream)?);
-            let router = app.router(&store)?;
-            (app, router, Some(database))
-        }
-    };
+    let target: Arc<str> = deliver::target(&downstream).into();
+    let mut databases = Databases::default();
+    let (queue, events) = stores::open(&args, &mut databases, &target)?;
+    let page = MetricsPage::install()?;
+    let deliverer = Arc::new(Deliverer::new(&args, downstream, page.recorder())?);
+    let app = Arc::new(App {
+        letters: Letters::open(&args, &mut databases, &deliverer)?,
+        events,
+        queue,
+        deliverer,
+        page,
+        target,
+        degraded_at: args.degraded_at,
+    });
+    let router = app::router(&app, &args)?;
+    let taken_up = app.events.take_up().await;
+    let taken_up = taken_up.map_err(|error| Problem::new("--store", error))?;
+    if taken_up > 0 {
+        tracing::info!(taken_up, "events of the run before are delivered now");
+    }
     server::announce(address);
     hints::print(&args, address);
 
-    let deliveries = deliver::start(app);
+    let deliveries = deliver::start(&app)?;
+    let housekeeping = tokio::spawn(app.events.clone().housekeeping());
     let until = async {
         if args.demo {
             tokio::select! {
@@ -103,10 +107,10 @@ async fn run(args: Args) -> Result<(), Problem> {
     let finishing = server::serve(listener, router, until).await;
     let ended = tokio::time::timeout(LAST, async {
         finishing.wait().await;
-        deliveries.stop().await;
-        if let Some(database) = database {
-            database.close().await;
-        }
+        app.letters.stop().await;
+        deliver::stop(deliveries).await;
+        housekeeping.abort();
+        databases.close().await;
     });
     if ended.await.is_err() {
         // Nothing that was answered is lost: it was on the disk before its answer.

@@ -34,6 +34,14 @@ impl Attempt {
         }
     }
 
+    /// The one of this number; zero is taken as 1.
+    pub const fn numbered(number: u32) -> Self {
+        match NonZeroU32::new(number) {
+            Some(number) => Self { number },
+            None => Self::first(),
+        }
+    }
+
     /// The one after this one.
     #[must_use]
     pub const fn next(self) -> Self {

@@ -123,10 +123,49 @@ impl History {
         self.records.push(record);
     }
 
+    /// Adds the attempts of another time, which began this long after this history did. Why there
+    /// were no more is said by the later one.
+    #[cfg(feature = "dead-letter")]
+    pub(crate) fn append(&mut self, later: &Self, offset: Duration) {
+        let before = self.attempts;
+        for record in &later.records {
+            let mut record = *record;
+            record.number = record.number.saturating_add(before);
+            record.started = record.started.saturating_add(offset);
+            self.push(record);
+        }
+        // Those that the later one counts and does not have are left out here too.
+        self.left_out = self.left_out.saturating_add(later.left_out);
+        self.attempts = before.saturating_add(later.attempts);
+        let pushed = later.records.iter();
+        let refused = pushed.filter(|record| !record.outcome.was_attempted());
+        let refused = u32::try_from(refused.count()).unwrap_or(u32::MAX);
+        let missing = later.refusals.saturating_sub(refused);
+        self.refusals = self.refusals.saturating_add(missing);
+        self.gave_up = later.gave_up;
+    }
+
     /// Sets why there were no more.
     #[must_use]
     pub const fn with_gave_up(mut self, reason: GaveUp) -> Self {
         self.gave_up = Some(reason);
+        self
+    }
+
+    /// The same with times that count from `origin` on, by which they began.
+    #[cfg(feature = "queue")]
+    pub(crate) fn counted_from(&self, origin: Duration) -> Self {
+        let mut history = self.clone();
+        for record in &mut history.records {
+            record.started = record.started.saturating_sub(origin);
+        }
+        history
+    }
+
+    /// Sets how many attempts were made at least, where not all of them are known.
+    #[cfg(feature = "queue")]
+    pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = self.attempts.max(attempts);
         self
     }
 
@@ -186,5 +225,29 @@ mod tests {
         let expected: Vec<_> = (1..=16).chain(985..=1_000).collect();
         assert_eq!(numbers, expected);
         assert_eq!((history.attempts(), history.left_out()), (1_000, 968));
+    }
+
+    #[cfg(feature = "dead-letter")]
+    #[test]
+    fn what_came_later_follows_what_came_before() {
+        let second = Duration::from_secs(1);
+        let record = |number, outcome| AttemptRecord::new(number, second, second, outcome);
+        let mut history = History::new().with_gave_up(GaveUp::Budget);
+        history.push(record(1, Outcome::transient()));
+        history.push(record(2, Outcome::refused(None)));
+        let mut later = History::new().with_gave_up(GaveUp::RetriesExhausted);
+        for number in 1..=40 {
+            later.push(record(number, Outcome::transient()));
+        }
+        later.push(record(41, Outcome::refused(None)));
+        history.append(&later, second * 10);
+
+        assert_eq!((history.attempts(), history.refusals()), (41, 2));
+        assert_eq!(history.gave_up(), Some(GaveUp::RetriesExhausted));
+        assert_eq!(history.records().len(), History::MAX_RECORDS);
+        assert_eq!(history.left_out(), 43 - 32);
+        let third = history.records()[2];
+        assert_eq!((third.number(), third.started()), (2, second * 11));
+        assert_eq!(history.last().map(AttemptRecord::number), Some(42));
     }
 }

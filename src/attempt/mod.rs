@@ -5,6 +5,7 @@ mod failed;
 mod gave_up;
 mod header;
 mod history;
+pub(crate) mod kept;
 #[cfg(feature = "dead-letter")]
 pub(crate) mod wire;
 
@@ -14,4 +15,5 @@ pub use self::{
     gave_up::GaveUp,
     header::{AttemptHeader, AttemptHeaderLayer},
     history::{AttemptRecord, History},
+    kept::Kept,
 };

@@ -96,7 +96,7 @@ impl Breaker {
             Err(refusal) => Err(CircuitOpen {
                 key: Arc::clone(&self.key),
                 state: refusal.state,
-                refused: LocallyRefused::after(Duration::from_nanos(refusal.retry_after)),
+                refused: LocallyRefused::by_circuit(Duration::from_nanos(refusal.retry_after)),
             }),
         }
     }

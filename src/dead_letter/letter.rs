@@ -188,7 +188,7 @@ impl LetterBody {
     /// A body of which no more than `most` bytes are kept.
     pub fn new(whole: &Bytes, most: usize) -> Self {
         Self {
-            bytes: whole.slice(..whole.len().min(most)),
+            bytes: beginning(whole, most),
             length: u64::try_from(whole.len()).unwrap_or(u64::MAX),
             sha256: Sha256::digest(whole).into(),
         }
@@ -203,6 +203,15 @@ impl LetterBody {
             length,
             sha256,
         })
+    }
+
+    /// The same body of which no more than `most` bytes are kept.
+    #[must_use]
+    pub fn cut(self, most: usize) -> Self {
+        Self {
+            bytes: beginning(&self.bytes, most),
+            ..self
+        }
     }
 
     /// The bytes that are kept.
@@ -223,6 +232,14 @@ impl LetterBody {
     /// Whether less than the whole is kept. Such a letter cannot be sent again from its record.
     pub fn is_truncated(&self) -> bool {
         u64::try_from(self.bytes.len()).is_ok_and(|kept| kept < self.length)
+    }
+}
+
+/// A beginning is copied: it would hold on to the whole.
+fn beginning(whole: &Bytes, most: usize) -> Bytes {
+    match whole.get(..most) {
+        Some(beginning) if most < whole.len() => Bytes::copy_from_slice(beginning),
+        _ => whole.clone(),
     }
 }
 

@@ -1,14 +1,37 @@
 use super::{Letter, Sink, SinkError, SinkErrorKind};
-use crate::{InvalidConfig, shield::shielded, trace::trouble};
-use std::{fmt, sync::Arc, time::Duration};
+use crate::{BoxError, InvalidConfig, shield::shielded, trace::trouble};
+use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
 
 /// The way to a sink: what layers and workers write letters with.
 ///
-/// A write has a time limit, because a sink may hang. What the sink does not take goes to the
+/// A write has a time limit, because a sink may hang; one that panics has failed. What the sink does not take goes to the
 /// fallback sink, where there is one; what neither takes is an error that holds both causes, and a
 /// warning. Clones share everything.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, time::{Duration, SystemTime}};
+/// use tower_webhook::dead_letter::{
+///     Cause, DeadLetters, JsonlLetters, Letter, LetterEnd, LetterId, MemoryLetters, Reason,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("letters.jsonl");
+/// let letters = DeadLetters::new(JsonlLetters::open(path)?)
+///     .fallback(MemoryLetters::default()) // while the disk is full
+///     .time_limit(Duration::from_secs(2))?
+///     .on_end(|letter, end| println!("{} {}", letter.id, end.as_str()));
+///
+/// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
+/// let letter = Letter::new(LetterId::random(), "http", "peer.test", cause, SystemTime::now());
+/// assert_eq!(letters.write(Arc::new(letter)).await?, LetterEnd::Written);
+/// # Ok::<_, tower_webhook::BoxError>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone)]
 #[must_use]
 pub struct DeadLetters {
@@ -145,7 +168,13 @@ impl DeadLetters {
     }
 
     async fn within(&self, sink: &dyn Sink, letter: &Arc<Letter>) -> Result<(), SinkError> {
-        match tokio::time::timeout(self.time_limit, sink.write(letter)).await {
+        let broken = || SinkError::new(SinkErrorKind::Unavailable).caused_by("the sink panicked");
+        let mut write = shielded(|| sink.write(letter)).ok_or_else(broken)?;
+        let write = poll_fn(|cx| {
+            let polled = shielded(|| write.as_mut().poll(cx));
+            polled.unwrap_or_else(|| Poll::Ready(Err(broken())))
+        });
+        match tokio::time::timeout(self.time_limit, write).await {
             Ok(written) => written,
             Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
         }
@@ -170,6 +199,14 @@ pub struct NotWritten {
 }
 
 impl NotWritten {
+    /// The write ended without a word: its task panicked, or the runtime was shut down.
+    pub(super) fn broken_off(cause: impl Into<BoxError>) -> Self {
+        Self {
+            first: SinkError::new(SinkErrorKind::Unavailable).caused_by(cause),
+            second: None,
+        }
+    }
+
     /// What the sink said.
     pub const fn first(&self) -> &SinkError {
         &self.first

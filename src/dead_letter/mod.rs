@@ -1,18 +1,148 @@
 //! What could not be delivered is kept, with everything that is needed to see why and to try again.
+//!
+//! [`DeadLetterLayer`] asks the [`Outcome`](crate::outcome::Outcome) of each call whether work is
+//! left undone. Where it is, it writes a [`Letter`] by way of [`DeadLetters`] to a [`Sink`], waits
+//! until it is there, and then returns the answer or the error as it was. A call that goes well, and
+//! one whose caller went away, leave no letter.
+//!
+//! | What became of the letter | A failed answer | An error |
+//! | --- | --- | --- |
+//! | it is in the sink, or in the fallback sink | has a [`Buried`] among its extensions | is the same |
+//! | no sink took it | has a `Buried` that [says why](Buried::not_written) | is inside a [`LetterLost`], which says why |
+//!
+//! [`DeadLetters::on_end`] hears of all of them, and so do the metrics of a
+//! [stack](crate::stack::Deliver::dead_letters).
+//!
+//! Why it was given up is one of a closed set of [`Reason`]s, found in what the layers inside have
+//! said: the [`History`](crate::attempt::History) of a retry layer, a
+//! [`DeadlineExceeded`](crate::deadline::DeadlineExceeded), the mark of an open circuit
+//! ([`LocallyRefused::by_circuit`](crate::outcome::LocallyRefused::by_circuit)). The history and
+//! the times of the attempts are those of the retry layer; where none tells them (there is none, or
+//! the deadline has cut its call) one attempt stands for all.
+//!
+//! Credentials do not get into a letter: see [`Redaction`].
+//!
+//! A streamed answer that is judged at its end (gRPC, behind a
+//! [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)) is returned at once, and where it then ends badly
+//! its letter is written in the background, without a history.
+//!
+//! # Order
+//!
+//! ```text
+//! metrics(delivery) > DEAD LETTER > total deadline > retry > breaker > ... > transport
+//! ```
+//!
+//! - Outside: the metrics of deliveries. A [`FallbackLayer`](crate::FallbackLayer), too: inside, it
+//!   would hide the failure. A time limit outside cuts the caller's wait for the sink, and not the
+//!   letter; it is a cancellation to everything inside, though, so the one that ends deliveries
+//!   stands inside.
+//! - Inside: everything that gives a delivery up. A retry layer outside writes a letter for each
+//!   attempt; a deadline outside is not seen, and what it cuts is lost.
+//! - Inbound, inside the idempotency layer, or a repetition is buried once more; outside the
+//!   handler. The body must be in memory: a [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
+//!
+//! # What it costs
+//!
+//! One copy of each request, in one allocation beside those of the copy itself; in the ready-made
+//! stack the retry layer [shares](DeadLetterLayer::share_copy) it and makes none of its own. All
+//! else happens where a call has failed.
+//!
+//! # Cancel safety
+//!
+//! A response future that is dropped before its call has failed leaves no letter. From the moment
+//! of the failure the letter is written by a task of its own: dropping the future then stops
+//! nothing, and the hook is called as ever. The task ends with its runtime, so let deliveries end
+//! before you shut that down. Outside a tokio runtime there are no tasks, and dropping the future
+//! stops the write.
+//!
+//! # Examples
+//!
+//! ```
+//! use http::{Request, Response};
+//! use std::sync::{Arc, Mutex};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_webhook::{
+//!     BoxError, BoxFuture, DeadLetterLayer,
+//!     body::BufferedBody,
+//!     dead_letter::{Buried, DeadLetters, Letter, Reason, Sink, SinkError},
+//! };
+//!
+//! /// Any place: a table, a queue, a file.
+//! #[derive(Clone, Debug, Default)]
+//! struct Table(Arc<Mutex<Vec<Arc<Letter>>>>);
+//!
+//! impl Sink for Table {
+//!     fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+//!         self.0.lock().unwrap().push(Arc::clone(letter));
+//!         Box::pin(async { Ok(()) })
+//!     }
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let table = Table::default();
+//! let letters = DeadLetters::new(table.clone())
+//!     .on_end(|letter, end| eprintln!("{}: {} {}", letter.id, letter.cause.reason, end.as_str()));
+//!
+//! // A peer that is no more.
+//! let peer = service_fn(|_: Request<BufferedBody>| async {
+//!     Ok::<_, BoxError>(Response::builder().status(410).body(BufferedBody::from(""))?)
+//! });
+//! let service = DeadLetterLayer::new(letters).layer(peer);
+//!
+//! let req = Request::post("https://example.com/hooks?token=abc")
+//!     .header("webhook-id", "msg_1")
+//!     .header("authorization", "Bearer abc")
+//!     .body(BufferedBody::from("{}"))?;
+//! let res = service.oneshot(req).await?;
+//!
+//! assert_eq!(res.status(), 410);
+//! let buried: &Buried = res.extensions().get().ok_or("it was buried")?;
+//! let letter = table.0.lock().unwrap()[0].clone();
+//! assert_eq!((letter.id, letter.cause.reason), (buried.id(), Reason::Rejected));
+//! assert_eq!(letter.uri.as_deref(), Some("https://example.com/hooks?token=redacted"));
+//! assert_eq!(letter.headers.len(), 1, "the credential is left out");
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
 
+mod case;
+pub(crate) mod cause;
+pub mod contract;
+mod describe;
+mod error;
+mod future;
+mod http;
 mod id;
+pub mod json;
+mod layer;
 mod letter;
 mod letters;
 mod reason;
-mod sink;
+mod redaction;
+pub mod redrive;
+mod service;
+pub mod sink;
 
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub use self::sink::sqlite::SqliteLetters;
 pub use self::{
+    describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
+    error::{Buried, CallError, LetterLost},
+    future::ResponseFuture,
+    http::HttpRequests,
     id::{LetterId, NotAnId},
+    layer::DeadLetterLayer,
     letter::{Cause, Direction, Letter, LetterBody},
     letters::{DeadLetters, LetterEnd, NotWritten},
     reason::Reason,
+    redaction::Redaction,
+    service::DeadLetter,
     sink::{
         Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
         SinkError, SinkErrorKind, Summary,
+        callback::{CallbackForm, CallbackSink},
+        jsonl::JsonlLetters,
+        memory::MemoryLetters,
     },
 };

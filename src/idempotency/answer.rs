@@ -89,13 +89,13 @@ fn fields(
     })
 }
 
-fn fields_len(map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
+pub(crate) fn fields_len(map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
     4 + fields(map, keep)
         .map(|(_, name, _, value)| 2 + name.as_str().len() + 4 + value.len())
         .sum::<usize>()
 }
 
-fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
     let count_at = out.len();
     out.put_u32(0);
     let mut count = 0_u32;
@@ -132,7 +132,7 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
     })
 }
 
-fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
+pub(crate) fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
     let count = bytes.try_get_u32().ok()?;
     let mut headers = HeaderMap::new();
     for _ in 0..count {
@@ -145,7 +145,7 @@ fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn take(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
+pub(crate) fn take(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
     (len <= bytes.len()).then(|| bytes.split_to(len))
 }
 

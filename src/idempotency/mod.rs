@@ -72,7 +72,7 @@
 //! # }).unwrap();
 //! ```
 
-mod answer;
+pub(crate) mod answer;
 #[cfg(feature = "canonical-json")]
 mod canonical;
 mod claim;

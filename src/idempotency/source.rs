@@ -103,7 +103,7 @@ impl KeySource {
     }
 
     /// Can this find anything?
-    pub(super) fn check(&self) -> Result<(), InvalidConfig> {
+    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         if let Kind::JsonPointer(pointer) = &self.kind
             && !pointer.starts_with('/')
         {

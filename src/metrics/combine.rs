@@ -64,6 +64,10 @@ impl<X: Series> Series for Option<X> {
     }
 
     told!(started: Level, finished: &Measurement, retried: Option<u16>, breaker_changed: BreakerState);
+
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        self.tell(|series| series.dead_lettered(reason, end));
+    }
 }
 
 trait Tell {
@@ -85,6 +89,10 @@ impl<X: Series, Y: Series> Series for Both<X, Y> {
     }
 
     told!(started: Level, finished: &Measurement, retried: Option<u16>, breaker_changed: BreakerState);
+
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        self.tell(|series| series.dead_lettered(reason, end));
+    }
 }
 
 impl<X: Series, Y: Series> Tell for Both<X, Y> {
@@ -113,6 +121,10 @@ impl<X: Series + ?Sized> Series for Arc<X> {
 
     fn breaker_changed(&self, state: BreakerState) {
         (**self).breaker_changed(state);
+    }
+
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        (**self).dead_lettered(reason, end);
     }
 }
 

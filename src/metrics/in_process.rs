@@ -98,6 +98,7 @@ impl DeliveryMetrics {
             keys: by_key,
             other,
             by_code: shared.retries(),
+            dead_letters: shared.dead_letters(),
             uptime: Instant::now().saturating_duration_since(*since),
         }
     }
@@ -139,6 +140,10 @@ impl Series for DeliverySeries {
 
     fn breaker_changed(&self, state: BreakerState) {
         self.stats.breaker_changed(state);
+    }
+
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        self.stats.dead_lettered(reason, end);
     }
 }
 
@@ -202,6 +207,7 @@ impl Sums {
             retries: stats.retries.load(Relaxed),
             repeated: stats.repeated.load(Relaxed),
             trips: stats.trips.load(Relaxed),
+            dead_letters: stats.dead_letters.load(Relaxed),
             breaker: stats.breaker(),
         }
     }
@@ -225,12 +231,14 @@ impl Sums {
             retries: 0,
             repeated: 0,
             trips: 0,
+            dead_letters: 0,
             breaker: None,
         };
         for key in keys {
             total.retries += key.retries;
             total.repeated += key.repeated;
             total.trips += key.trips;
+            total.dead_letters += key.dead_letters;
         }
         total
     }

@@ -176,6 +176,13 @@ pub trait Recorder: Send + Sync + 'static {
     fn breaker_changed(&self, key: &str, state: BreakerState) {
         self.series(key).breaker_changed(state);
     }
+
+    /// A dead letter for `key` was to be written. For the
+    /// [hook](crate::dead_letter::DeadLetters::on_end) of dead letters; see
+    /// [`Series::dead_lettered`].
+    fn dead_lettered(&self, key: &str, reason: &'static str, end: &'static str) {
+        self.series(key).dead_lettered(reason, end);
+    }
 }
 
 /// What happens to the calls for one key. See [`Recorder`].
@@ -207,5 +214,11 @@ pub trait Series: Send + Sync + 'static {
     /// The circuit breaker of this key is now in this state.
     fn breaker_changed(&self, state: BreakerState) {
         let _ = state;
+    }
+
+    /// A dead letter was to be written: why, and where it ended up. Both are names of closed sets,
+    /// fit for labels: a reason such as `retries_exhausted`, and `written`, `fell_back` or `lost`.
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        let _ = (reason, end);
     }
 }

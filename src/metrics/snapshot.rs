@@ -14,6 +14,7 @@ pub struct Snapshot {
     pub(super) uptime: Duration,
     pub(super) total: KeySnapshot,
     pub(super) by_code: Vec<(Option<u16>, u64)>,
+    pub(super) dead_letters: Vec<(&'static str, &'static str, u64)>,
     pub(super) keys: Vec<KeySnapshot>,
     pub(super) other: Option<KeySnapshot>,
 }
@@ -27,6 +28,7 @@ pub struct KeySnapshot {
     pub(super) retries: u64,
     pub(super) repeated: u64,
     pub(super) trips: u64,
+    pub(super) dead_letters: u64,
     pub(super) breaker: Option<BreakerState>,
 }
 
@@ -89,6 +91,16 @@ impl Snapshot {
         self.total.trips
     }
 
+    /// How many dead letters were to be written, those included that no sink took.
+    pub const fn dead_letters(&self) -> u64 {
+        self.total.dead_letters
+    }
+
+    /// The same by reason and end, in alphabetical order. Only those that were seen.
+    pub fn dead_letters_by_reason(&self) -> &[(&'static str, &'static str, u64)] {
+        &self.dead_letters
+    }
+
     /// Each key that has figures of its own, in alphabetical order.
     pub fn keys(&self) -> &[KeySnapshot] {
         &self.keys
@@ -136,6 +148,11 @@ impl KeySnapshot {
     /// How often its circuit breaker opened.
     pub const fn breaker_trips(&self) -> u64 {
         self.trips
+    }
+
+    /// How many of its deliveries became dead letters, or were to.
+    pub const fn dead_letters(&self) -> u64 {
+        self.dead_letters
     }
 
     /// What its circuit breaker does, where one has changed its state since the start.

@@ -6,8 +6,9 @@ use super::{
 use crate::outcome::OutcomeKind;
 use std::{
     array,
+    collections::BTreeMap,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
             AtomicU8, AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
@@ -31,6 +32,7 @@ pub(super) struct KeyStats {
     pub(super) retries: AtomicU64,
     pub(super) repeated: AtomicU64,
     pub(super) trips: AtomicU64,
+    pub(super) dead_letters: AtomicU64,
     /// 0 is unknown, then as in [`BreakerState::ALL`].
     breaker: AtomicU8,
 }
@@ -39,13 +41,32 @@ pub(super) struct KeyStats {
 #[derive(Debug)]
 pub(super) struct SharedStats {
     retries: [AtomicU64; CODES],
+    /// By reason and end. Few and seldom, so a lock does.
+    dead_letters: Mutex<DeadLetters>,
 }
+
+type DeadLetters = BTreeMap<(&'static str, &'static str), u64>;
 
 impl SharedStats {
     pub(super) fn new() -> Self {
         Self {
             retries: array::from_fn(|_| AtomicU64::new(0)),
+            dead_letters: Mutex::default(),
         }
+    }
+
+    pub(super) fn dead_letters(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let counts = self.counted();
+        let counts = counts.iter();
+        counts
+            .map(|((reason, end), n)| (*reason, *end, *n))
+            .collect()
+    }
+
+    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    fn counted(&self) -> MutexGuard<'_, DeadLetters> {
+        let counts = self.dead_letters.lock();
+        counts.unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn retries(&self) -> Vec<(Option<u16>, u64)> {
@@ -91,6 +112,7 @@ impl KeyStats {
             retries: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
             trips: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
             breaker: AtomicU8::new(0),
         }
     }
@@ -125,6 +147,7 @@ impl KeyStats {
             || self.deliveries.get().is_some()
             || self.retries.load(Relaxed) > 0
             || self.breaker.load(Relaxed) > 0
+            || self.dead_letters.load(Relaxed) > 0
     }
 }
 
@@ -151,6 +174,13 @@ impl KeyStats {
         if let Some(count) = self.shared.retries.get(codes::index(code)) {
             count.fetch_add(1, Relaxed);
         }
+    }
+
+    pub(super) fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        self.dead_letters.fetch_add(1, Relaxed);
+        let mut counts = self.shared.counted();
+        let count = counts.entry((reason, end)).or_default();
+        *count = count.saturating_add(1);
     }
 
     pub(super) fn breaker_changed(&self, state: BreakerState) {

@@ -49,7 +49,7 @@ fn judge_chain(error: &(dyn Error + 'static), rule: Option<ErrorRule>) -> Outcom
 }
 
 /// An error and what is below it, outermost first.
-pub(super) fn links<'a>(
+pub(crate) fn links<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(Some(error), |link| next(*link)).take(MAX_LINKS)

@@ -39,17 +39,34 @@ use std::{error::Error, fmt, time::Duration};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LocallyRefused {
     retry_after: Duration,
+    circuit_open: bool,
 }
 
 impl LocallyRefused {
     /// Refused now; worth trying again after this long. Zero leaves the wait to the retry layer.
     pub const fn after(retry_after: Duration) -> Self {
-        Self { retry_after }
+        Self {
+            retry_after,
+            circuit_open: false,
+        }
+    }
+
+    /// Refused because a circuit is open, which dead letters tell from other refusals.
+    pub const fn by_circuit(retry_after: Duration) -> Self {
+        Self {
+            retry_after,
+            circuit_open: true,
+        }
     }
 
     /// How long to wait before trying again.
     pub const fn retry_after(&self) -> Duration {
         self.retry_after
+    }
+
+    /// Whether an open circuit has refused it.
+    pub const fn is_circuit_open(&self) -> bool {
+        self.circuit_open
     }
 }
 

@@ -99,6 +99,8 @@ mod structured;
 #[cfg_attr(docsrs, doc(cfg(feature = "hyper-util")))]
 pub mod transport;
 
+#[cfg(feature = "dead-letter")]
+pub(crate) use self::chain::links;
 pub(crate) use self::grpc::late_verdict;
 pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, classify_fn},

@@ -174,6 +174,12 @@ impl Problem {
     }
 }
 
+impl From<Problem> for Response<BufferedBody> {
+    fn from(problem: Problem) -> Self {
+        problem.into_response()
+    }
+}
+
 /// Percent-encodes as the gRPC protocol asks of `grpc-message`: everything outside
 /// printable ASCII, and `%` itself.
 fn percent_encode(text: &str) -> String {
@@ -213,6 +219,14 @@ fn push_json_string(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Lets a handler refuse with `?`.
+#[cfg(feature = "axum")]
+impl axum_core::response::IntoResponse for Problem {
+    fn into_response(self) -> axum_core::response::Response {
+        Self::into_response(self).map(axum_core::body::Body::new)
+    }
+}
+
 /// A typed reason for which a layer refuses a request.
 pub trait Refusal: Clone + Send + Sync + 'static {
     /// What the caller is told, unless the user replaces it.
@@ -244,13 +258,18 @@ impl<E> Refuser<E> {
 impl<E: Refusal> Refuser<E> {
     /// The answer, with the typed reason among its extensions.
     pub(crate) fn response<B>(&self, reason: E) -> Response<ResponseBody<B>> {
+        self.buffered(reason).map(ResponseBody::buffered)
+    }
+
+    /// The same, from a service that answers itself.
+    pub(crate) fn buffered(&self, reason: E) -> Response<BufferedBody> {
         let problem = reason.problem();
         let mut response = match &self.respond {
             Some(respond) => respond(&reason, problem),
             None => problem.into_response(),
         };
         response.extensions_mut().insert(reason);
-        response.map(ResponseBody::buffered)
+        response
     }
 }
 

@@ -1,12 +1,125 @@
 //! Accept now, process later: what was answered with "accepted" is done, or ends where an operator
 //! sees it.
+//!
+//! A [`Queue`] is the way to an [`Engine`], which keeps jobs. [`EnqueueService`] stands at the end of
+//! a receive stack: it puts a job in and answers when that is safe. A [`Worker`] claims jobs and has
+//! any tower service do them. [`TaskStatusService`] says how a task is to whoever knows its id.
+//!
+//! # Order
+//!
+//! ```text
+//! receive   buffer body > verify signature > ENQUEUE
+//! work      WORKER > deliver stack of one attempt > client
+//! ```
+//!
+//! - Outside [`EnqueueService`]: what decides whether a request is to be believed. What is put in
+//!   unverified is done unverified. Give it a [`key`](EnqueueService::key), and a sender that asks
+//!   again gets the first id.
+//! - Inside a [`Worker`]: the [deliver stack](crate::stack::deliver) with a single attempt. The
+//!   worker is what tries again: its waits are in the queue, where they outlive the process, and not
+//!   in a task that sleeps. Attempts inside multiply with those of the worker. A breaker belongs
+//!   inside: what it refuses is given back, and costs no attempt.
+//! - No dead letter layer inside: each failed attempt would be a letter. The worker
+//!   [has its own](WorkerBuilder::dead_letters), for the job as a whole.
+//!
+//! # What it promises
+//!
+//! A job is done at least once: where a worker dies after the work and before it is noted, it is
+//! done again. What does it can tell by [`Job::id`] that it has seen it, and by [`Job::token`] that
+//! it is the late one of two.
+//!
+//! | What happens | What becomes of the job |
+//! | --- | --- |
+//! | it succeeds | done; status and result are kept for a while |
+//! | it fails, or panics, or takes too long | again, after the delay that [`WorkerBuilder::retry`] says; buried after the last attempt |
+//! | our side refuses it: an open circuit, a spent budget | given back; no attempt is counted |
+//! | its worker dies | another's when the lease ends; the attempt counts, so that a payload that kills its workers is buried |
+//! | its claim is lost | what runs is dropped; the newer claim is the one that counts |
+//! | the queue cannot be reached | the worker waits and asks again; what is done is noted when it can be, while its claim lasts |
+//! | it fails for good | its letter is written, for as long as that takes; only then is the task over |
+//! | the worker stops | what does not end within the grace is given back |
+//!
+//! # Examples
+//!
+//! Jobs that are HTTP requests, sent by the deliver stack:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceBuilder, service_fn};
+//! use tower_webhook::{
+//!     BoxError,
+//!     body::BufferedBody,
+//!     queue::{MemoryQueue, NewJob, Queue, Worker},
+//!     retry::{RetryConfig, Schedule},
+//!     stack::deliver,
+//! };
+//!
+//! # tokio_test::block_on(async {
+//! let queue = Queue::new(MemoryQueue::default());
+//!
+//! // Wherever something is to be sent:
+//! let req = Request::post("https://peer.example/hooks")
+//!     .header("idempotency-key", "evt_1")
+//!     .body(BufferedBody::from(r#"{"paid":true}"#))?;
+//! let accepted = queue.enqueue(NewJob::http(req)).await?;
+//!
+//! // A worker, in this process or another. Of the client there is one attempt at a time.
+//! let client = service_fn(|_: Request<BufferedBody>| async {
+//!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+//! });
+//! let once = RetryConfig::builder().attempts(1).build()?;
+//! let client = ServiceBuilder::new().layer(deliver().retry(once).build()?).service(client);
+//! let schedule = RetryConfig::builder().schedule(Schedule::standard_webhooks()).build()?;
+//! let worker = Worker::http(queue.clone())
+//!     .retry(schedule)
+//!     .on_event(|event| eprintln!("{}", event.as_str()))
+//!     .build(client)?
+//!     .spawn();
+//!
+//! # for _ in 0..1_000 {
+//! #     if queue.task(accepted.id).await?.is_some_and(|task| task.status.is_final()) { break }
+//! #     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+//! # }
+//! let task = queue.task(accepted.id).await?.ok_or("it is kept for 7 days")?;
+//! assert_eq!(task.status.as_str(), "succeeded");
+//! assert_eq!(worker.stop(std::time::Duration::from_secs(5)).await, 0);
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # Cancel safety
+//!
+//! Dropping a future of a [`Queue`] leaves the job either there or not. Dropping
+//! [`Worker::run`] drops what runs; its jobs are others' when their leases end. A
+//! [`WorkerHandle`] that is dropped stops its worker, which gives back what it has.
 
+pub mod contract;
 mod engine;
+mod enqueue;
+mod handle;
+mod http;
 mod job;
+mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+mod status;
 mod task;
+mod worker;
 
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use self::sqlite::{SqliteQueue, SqliteQueueBuilder};
 pub use self::{
     engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
+    enqueue::{EnqueueError, EnqueueFuture, EnqueueService},
+    handle::{Accept, AcceptFn, Queue, accept_fn},
+    http::NotARequest,
     job::{About, Burial, Enqueued, Job, NewJob},
+    memory::{MemoryQueue, MemoryQueueBuilder},
+    status::{TaskStatusFuture, TaskStatusService},
     task::{Status, Task, TaskId},
+    worker::{
+        ByJob, ByRequest, ByResult, NoResult, ResultFn, TakeResult, Worker, WorkerBuilder,
+        WorkerEvent, WorkerHandle,
+    },
 };

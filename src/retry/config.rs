@@ -92,7 +92,8 @@ pub(super) struct Settings {
     pub(super) window: Duration,
     pub(super) min_attempt: Duration,
     pub(super) budget: Budget,
-    pub(super) refusals: Refusals,
+    /// `None` is the default, which depends on who waits.
+    pub(super) refusals: Option<Refusals>,
     pub(super) hooks: Hooks,
     pub(super) seeds: Option<Seeds>,
 }
@@ -107,7 +108,7 @@ impl Default for Settings {
             window: schedule.window,
             min_attempt: Duration::from_millis(10),
             budget: Budget::default(),
-            refusals: Refusals::default(),
+            refusals: None,
             hooks: Hooks::default(),
             seeds: None,
         }
@@ -146,6 +147,24 @@ impl RetryConfig {
     /// The defaults, to be changed.
     pub fn builder() -> RetryConfigBuilder {
         RetryConfigBuilder::default()
+    }
+
+    /// How many attempts there are.
+    #[cfg(feature = "queue")]
+    pub(crate) fn attempts(&self) -> u32 {
+        self.settings.attempts
+    }
+
+    /// One attempt, and nothing kept for another.
+    #[cfg(feature = "stack")]
+    pub(crate) fn once() -> Self {
+        let attempts = 1;
+        Self {
+            settings: Arc::new(Settings {
+                attempts,
+                ..Settings::default()
+            }),
+        }
     }
 
     /// The budget, to be shared with other services or observed.
@@ -205,9 +224,10 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// What is done about a call that was refused on our side. Default: [`Refusals::GiveUp`].
+    /// What is done about a call that was refused on our side. Default: [`Refusals::GiveUp`]; where
+    /// nobody waits, which is in a worker of a queue, it is put off for as long as the window is.
     pub fn refusals(mut self, refusals: Refusals) -> Self {
-        self.settings.refusals = refusals;
+        self.settings.refusals = Some(refusals);
         self
     }
 

@@ -18,12 +18,21 @@ const MAX_HINT_SPREAD: Duration = Duration::from_secs(10);
 /// the world is the budget.
 #[derive(Clone, Debug)]
 pub(super) struct Course {
-    /// When the first attempt began.
+    /// When the first attempt began, or the stored delivery was taken up again.
     started: Instant,
-    /// When the current one did.
+    /// How old the delivery was then.
+    before: Duration,
+    /// How old it was when its first attempt began.
+    opened: Duration,
+    /// When the current attempt began.
     began: Instant,
     deadline: Option<Deadline>,
+    /// Counted from 1, whatever was made further out.
     attempt: Attempt,
+    /// The attempts that were made further out: this delivery is part of the next.
+    made_outside: u32,
+    /// Whether each attempt is decided on and made apart from the others.
+    is_stored: bool,
     refusals: u32,
     /// The own delay before the current attempt.
     delay: Duration,
@@ -42,12 +51,17 @@ pub(super) enum Verdict {
 }
 
 impl Course {
-    pub(super) const fn new(now: Instant, deadline: Option<Deadline>) -> Self {
+    pub(super) fn new(now: Instant, deadline: Option<Deadline>) -> Self {
+        let outside = Attempt::current().map_or(1, Attempt::number);
         Self {
             started: now,
+            before: Duration::ZERO,
+            opened: Duration::ZERO,
             began: now,
             deadline,
             attempt: Attempt::first(),
+            made_outside: outside - 1,
+            is_stored: false,
             refusals: 0,
             delay: Duration::ZERO,
             ticket: Ticket::none(),
@@ -55,9 +69,36 @@ impl Course {
         }
     }
 
+    /// A delivery of this age whose next attempt has this number. What was decided about the one
+    /// before is in its history.
+    #[cfg(feature = "queue")]
+    pub(super) fn resumed(attempt: Attempt, history: History, age: Duration, now: Instant) -> Self {
+        let opened = history.records().first();
+        Self {
+            before: age,
+            opened: opened.map_or(age, |first| first.started().min(age)),
+            attempt,
+            made_outside: 0,
+            is_stored: true,
+            refusals: history.refusals(),
+            delay: history
+                .last()
+                .and_then(AttemptRecord::wait)
+                .unwrap_or_default(),
+            history,
+            ..Self::new(now, None)
+        }
+    }
+
     /// The attempt that is made, or will be next.
-    pub(super) const fn attempt(&self) -> Attempt {
-        self.attempt
+    pub(super) fn attempt(&self) -> Attempt {
+        Attempt::numbered(self.attempt.number().saturating_add(self.made_outside))
+    }
+
+    /// How old the delivery is.
+    fn age(&self, now: Instant) -> Duration {
+        let since = now.saturating_duration_since(self.started);
+        self.before.saturating_add(since)
     }
 
     /// Whether nothing has failed yet.
@@ -93,9 +134,48 @@ impl Course {
         self.ticket.sent = true;
     }
 
+    /// Begins a call of a stored delivery: if it can end in time, and the budget has a permit for
+    /// it where it is a retry.
+    ///
+    /// After a refusal there is always one more call: it was put off as long as there was time, and
+    /// what it says is why it ends.
+    #[cfg(feature = "queue")]
+    pub(super) fn begin_stored(&mut self, settings: &Settings, now: Instant) -> Result<(), GaveUp> {
+        self.began = now;
+        let last = self.history.last().map(AttemptRecord::outcome);
+        if last.is_some_and(Outcome::was_attempted) {
+            self.begin(settings, now)?;
+        }
+        if self.attempt > Attempt::first() {
+            let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
+            self.ticket.replace(permit);
+        } else if self.is_first_call() {
+            settings.budget.deposit_at(now);
+        }
+        self.begin_anyway(now);
+        Ok(())
+    }
+
     /// Ends the delivery for a reason that is not in an outcome.
     pub(super) fn end(&mut self, reason: GaveUp) -> History {
         std::mem::take(&mut self.history).with_gave_up(reason)
+    }
+
+    /// The history so far.
+    #[cfg(feature = "queue")]
+    pub(super) fn into_history(mut self) -> History {
+        std::mem::take(&mut self.history)
+    }
+
+    /// Ends the current call without a verdict: it was broken off.
+    #[cfg(feature = "queue")]
+    pub(super) fn broken_off(&mut self, now: Instant) -> History {
+        let took = now.saturating_duration_since(self.began);
+        let (number, started) = (self.attempt.number(), self.age(self.began));
+        let outcome = Outcome::cancelled();
+        self.history
+            .push(AttemptRecord::new(number, started, took, outcome));
+        std::mem::take(&mut self.history)
     }
 
     /// Judges how the current call went. `can_send_again` is asked only where everything else
@@ -112,7 +192,7 @@ impl Course {
         }
         let record = AttemptRecord::new(
             self.attempt.number(),
-            self.began.saturating_duration_since(self.started),
+            self.age(self.began),
             now.saturating_duration_since(self.began),
             outcome,
         );
@@ -160,8 +240,11 @@ impl Course {
         let mut rng = settings.rng();
         let (wait, own) = self.wait(settings, outcome, now, &mut rng)?;
         if attempted {
-            let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
-            self.ticket.replace(permit);
+            // A stored delivery asks when its time has come.
+            if !self.is_stored {
+                let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
+                self.ticket.replace(permit);
+            }
             self.attempt = self.attempt.next();
         } else {
             self.refusals = self.refusals.saturating_add(1);
@@ -172,8 +255,11 @@ impl Course {
 
     const fn may_wait_for_refusal(&self, settings: &Settings) -> bool {
         match settings.refusals {
-            Refusals::GiveUp => false,
-            Refusals::Wait(most) => settings.attempts > 1 && self.refusals < most,
+            None => self.is_stored,
+            Some(Refusals::GiveUp) => false,
+            Some(Refusals::Wait(most)) => {
+                (settings.attempts > 1 || self.is_stored) && self.refusals < most
+            }
         }
     }
 
@@ -190,7 +276,8 @@ impl Course {
         let room = left.checked_sub(settings.min_attempt).ok_or(no_time)?;
         let hint = outcome.retry_after().unwrap_or_default();
         if outcome.kind() == OutcomeKind::Refused {
-            if hint > room {
+            // At the last moment, to wait no time at all would be to ask without end.
+            if hint > room || room.is_zero() {
                 return Err(GaveUp::Refused);
             }
             // Added, not compared: all that a circuit refused in an outage would return at the
@@ -198,7 +285,7 @@ impl Course {
             // of a long outage's deliveries would still come in the first second after it.
             let refusals = self.refusals.saturating_add(1);
             let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
-            let waited = now.saturating_duration_since(self.started);
+            let waited = self.age(now).saturating_sub(self.opened);
             let most = waited.saturating_add(hint).min(settings.hint_limit.limit());
             let spread = spread(settings, most, rng);
             return Ok((hint.saturating_add(own.max(spread)).min(room), own));
@@ -224,7 +311,7 @@ impl Course {
 
     /// How much time there is, and the reason for giving up where it is too little.
     fn left(&self, settings: &Settings, now: Instant) -> (Duration, GaveUp) {
-        let since = now.saturating_duration_since(self.started);
+        let since = self.age(now).saturating_sub(self.opened);
         let window = settings.window.saturating_sub(since);
         match self.deadline.map(|deadline| deadline.left(now)) {
             Some(left) if left < window => (left, GaveUp::Deadline),

@@ -1,5 +1,8 @@
-use crate::attempt::History;
-use std::future::{Future, Ready, ready};
+use crate::attempt::{History, Kept};
+use std::{
+    fmt,
+    future::{Future, Ready, ready},
+};
 
 /// How a request is kept for another attempt: one side of what differs between HTTP and everything
 /// else that can be retried. The other side is [`ExchangeResponse`].
@@ -46,21 +49,64 @@ pub trait ExchangeResponse<Res> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneExchange;
 
-impl<Req: Clone> Exchange<Req> for CloneExchange {
-    type Sent = Req;
-    type Kept = Req;
+/// The copy of a request that is kept to send it again: one of its own, or a share in the one that
+/// a layer further out has made (see [`Kept`]).
+pub struct KeptCopy<Req> {
+    copy: Copied<Req>,
+}
 
-    fn first(&self, req: Req, keep: bool) -> (Req, Option<Req>) {
-        let kept = keep.then(|| req.clone());
+enum Copied<Req> {
+    Own(Req),
+    Shared(Kept<Req>),
+}
+
+impl<Req: Clone + 'static> KeptCopy<Req> {
+    pub(super) fn of(req: &Req) -> Self {
+        let copy = match Kept::take() {
+            Some(kept) => Copied::Shared(kept),
+            None => Copied::Own(req.clone()),
+        };
+        Self { copy }
+    }
+
+    pub(super) fn again(kept: &mut Option<Self>, last: bool) -> Option<Req> {
+        if last {
+            return match kept.take()?.copy {
+                Copied::Own(req) => Some(req),
+                Copied::Shared(kept) => Some(kept.request().clone()),
+            };
+        }
+        kept.as_ref().map(|kept| match &kept.copy {
+            Copied::Own(req) => req.clone(),
+            Copied::Shared(kept) => kept.request().clone(),
+        })
+    }
+}
+
+impl<Req> fmt::Debug for KeptCopy<Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = matches!(self.copy, Copied::Shared(_));
+        f.debug_struct("KeptCopy")
+            .field("shared", &shared)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Req: Clone + 'static> Exchange<Req> for CloneExchange {
+    type Sent = Req;
+    type Kept = KeptCopy<Req>;
+
+    fn first(&self, req: Req, keep: bool) -> (Req, Option<KeptCopy<Req>>) {
+        let kept = keep.then(|| KeptCopy::of(&req));
         (req, kept)
     }
 
-    fn can_send_again(&self, _: &Req) -> bool {
+    fn can_send_again(&self, _: &KeptCopy<Req>) -> bool {
         true
     }
 
-    fn again(&self, kept: &mut Option<Req>, last: bool) -> Option<Req> {
-        if last { kept.take() } else { kept.clone() }
+    fn again(&self, kept: &mut Option<KeptCopy<Req>>, last: bool) -> Option<Req> {
+        KeptCopy::again(kept, last)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is sent again, and what is read of a failed answer, where requests are HTTP.
 
-use super::{Exchange, ExchangeResponse};
+use super::{Exchange, ExchangeResponse, KeptCopy};
 use crate::{
     attempt::History,
     body::{Replay, ReplayBody},
@@ -27,7 +27,9 @@ const FRAMES_PER_POLL: usize = 128;
 /// [`RebuildBody`](crate::body::RebuildBody) can.
 ///
 /// The request is cloned once before its first attempt, and once for each further one but the last:
-/// its headers and extensions are copied, a body in memory is shared.
+/// its headers and extensions are copied, a body in memory is shared. Where a layer further out
+/// offers the copy that it [keeps](crate::attempt::Kept), that one is used instead, and cloned for
+/// each attempt after the first.
 ///
 /// # Failed answers
 ///
@@ -99,21 +101,21 @@ impl Default for HttpExchange {
     }
 }
 
-impl<B: Clone> Exchange<Request<B>> for HttpExchange {
+impl<B: Clone + 'static> Exchange<Request<B>> for HttpExchange {
     type Sent = Request<B>;
-    type Kept = Request<B>;
+    type Kept = KeptCopy<Request<B>>;
 
-    fn first(&self, req: Request<B>, keep: bool) -> (Request<B>, Option<Request<B>>) {
-        let kept = keep.then(|| req.clone());
+    fn first(&self, req: Request<B>, keep: bool) -> (Request<B>, Option<Self::Kept>) {
+        let kept = keep.then(|| KeptCopy::of(&req));
         (req, kept)
     }
 
-    fn can_send_again(&self, _: &Request<B>) -> bool {
+    fn can_send_again(&self, _: &Self::Kept) -> bool {
         true
     }
 
-    fn again(&self, kept: &mut Option<Request<B>>, last: bool) -> Option<Request<B>> {
-        if last { kept.take() } else { kept.clone() }
+    fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Request<B>> {
+        KeptCopy::again(kept, last)
     }
 }
 

@@ -67,7 +67,8 @@
 //! - The timeout of an attempt is a layer of its own, inside the breaker. A timeout in here would
 //!   drop the breaker's call, which is a cancellation to it and no evidence: a peer that never
 //!   answers would never open the circuit.
-//! - Two retrying layers multiply: three attempts of three attempts are nine.
+//! - Two retrying layers multiply: three attempts of three attempts are nine. The inner one goes on
+//!   counting from the attempt that the outer one makes.
 //!
 //! # Cancel safety
 //!
@@ -134,12 +135,16 @@ mod layer;
 mod policy;
 mod schedule;
 mod service;
+#[cfg(feature = "queue")]
+mod stored;
 
+#[cfg(feature = "queue")]
+pub(crate) use self::stored::{Step, StoredCourse};
 pub use self::{
     backoff::{Backoff, BackoffBuilder, Jitter},
     budget::{Budget, BudgetBuilder, Permit},
     config::{HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
-    exchange::{CloneExchange, Exchange, ExchangeResponse},
+    exchange::{CloneExchange, Exchange, ExchangeResponse, KeptCopy},
     future::ResponseFuture,
     hooks::Retrying,
     http::{Discard, HttpExchange, KeptRequest, ReplayExchange},

@@ -4,6 +4,7 @@ use super::{
 };
 use crate::{
     BoxError,
+    attempt::kept::withdraw,
     deadline::Deadline,
     outcome::{Classify, HttpClassifier, MakeClassifier},
 };
@@ -52,6 +53,8 @@ where
         settings.budget.deposit_at(now);
         let classifier = self.make.make_classifier(&req);
         let (sent, kept) = self.exchange.first(req, settings.attempts > 1);
+        // A layer further in that repeats calls has other requests than this one.
+        withdraw();
         let attempt = course.attempt();
         let (future, again) = match kept {
             None => (attempt.scope(|| self.inner.call(sent)), None),

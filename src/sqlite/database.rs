@@ -1,5 +1,5 @@
 use super::{
-    DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, Reply, Row, Statement,
+    Bell, DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, Reply, Row, Statement,
     Transaction,
     file::{File, Settings},
     operation::{Durability, Job, Operation},
@@ -18,6 +18,7 @@ use std::{
         mpsc::{self, SyncSender, TrySendError},
     },
     thread,
+    time::Instant,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -35,6 +36,8 @@ struct Shared {
     writer: RwLock<Option<SyncSender<Queued>>>,
     reader: RwLock<Option<SyncSender<Queued>>>,
     chores: Chores,
+    #[cfg_attr(not(feature = "queue"), allow(dead_code, reason = "see `bell`"))]
+    bell: Arc<Bell>,
     /// Its sender goes when the threads have ended.
     ended: watch::Receiver<()>,
 }
@@ -67,10 +70,14 @@ impl Database {
         let read = File::open_to_read(&settings)?;
 
         let (to_reader, queue) = mpsc::sync_channel(places);
+        let bell = Arc::new(Bell::default());
         let reader = Reader {
             settings: settings.clone(),
             file: Some(read),
             queue,
+            bell: bell.clone(),
+            version: None,
+            looked: Instant::now(),
         };
         let (to_writer, queue) = mpsc::sync_channel(places);
         let chores = Chores::default();
@@ -78,6 +85,7 @@ impl Database {
             settings: settings.clone(),
             file: Some(written),
             chores: chores.clone(),
+            bell: bell.clone(),
             queue,
             level: Durability::Durable,
             since_turn: 0,
@@ -97,6 +105,7 @@ impl Database {
                 writer: RwLock::new(Some(to_writer)),
                 reader: RwLock::new(Some(to_reader)),
                 chores,
+                bell,
                 ended,
             }),
         })
@@ -287,6 +296,11 @@ impl Database {
 
     pub(crate) fn add_chore(&self, chore: Arc<dyn Chore>) {
         self.shared.chores.add(chore);
+    }
+
+    #[cfg(feature = "queue")]
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.shared.bell
     }
 
     /// Hands an operation to the writing thread, or finishes it with what is in the way.

@@ -47,6 +47,15 @@
 //! An operation is handed over by the call that makes its [`Reply`]. Dropping the reply, before or
 //! after it is polled, does not undo the operation, and leaks nothing.
 
+#[cfg_attr(
+    not(feature = "queue"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the queue listens, nobody else yet"
+    )
+)]
+mod bell;
 mod builder;
 mod database;
 mod error;
@@ -62,6 +71,11 @@ mod upkeep;
 mod value;
 mod writer;
 
+pub(crate) use self::{
+    bell::Bell,
+    operation::{Durability, Operation},
+    upkeep::Chore,
+};
 pub use self::{
     builder::DatabaseBuilder,
     database::Database,
@@ -72,8 +86,4 @@ pub use self::{
     statement::Statement,
     transaction::Transaction,
     value::Value,
-};
-pub(crate) use self::{
-    operation::{Durability, Operation},
-    upkeep::Chore,
 };

@@ -2,25 +2,73 @@
 
 use super::{
     DatabaseError, Transaction,
+    bell::Bell,
     file::{File, Settings},
     writer::{Queued, apart, lost, roll_back},
 };
-use std::sync::{Arc, mpsc::Receiver};
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+/// How often somebody who waits for another process's writes has them looked for. One look is a
+/// few microseconds.
+const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
     pub(super) settings: Arc<Settings>,
     pub(super) file: Option<File>,
     pub(super) queue: Receiver<Queued>,
+    pub(super) bell: Arc<Bell>,
+    /// What SQLite said at the last look; another number means that somebody has written.
+    pub(super) version: Option<i64>,
+    pub(super) looked: Instant,
 }
 
 impl Reader {
     pub(super) fn work(mut self) {
-        while let Ok(mut operation) = self.queue.recv() {
+        loop {
+            let next = if self.bell.is_heard() {
+                if self.looked.elapsed() >= LOOK {
+                    self.look();
+                }
+                self.queue
+                    .recv_timeout(LOOK.saturating_sub(self.looked.elapsed()))
+            } else {
+                // Whoever begins to listen has something read as well.
+                self.queue
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected)
+            };
+            let mut operation = match next {
+                Ok(operation) => operation,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             let result = self.run(&mut operation);
             if result.as_ref().is_err_and(|error| lost(error.kind())) {
                 self.file = None;
             }
             operation.finish(result);
+        }
+    }
+
+    /// Looks whether the file was written to since the last look.
+    fn look(&mut self) {
+        self.looked = Instant::now();
+        let Some(file) = &self.file else { return };
+        let version = file
+            .connection
+            .prepare_cached("PRAGMA data_version")
+            .and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
+        // What is wrong with the file is told to those who read it.
+        let version = version.ok();
+        if version != self.version {
+            self.version = version;
+            self.bell.stir();
         }
     }
 

@@ -3,7 +3,7 @@ use super::{
     value::{Bound, Value},
 };
 use rusqlite::{CachedStatement, Connection};
-use std::{fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc};
 
 /// What an operation sees of the database: a transaction that it shares with others.
 ///
@@ -11,6 +11,7 @@ use std::{fmt, sync::Arc};
 pub struct Transaction<'a> {
     connection: &'a Connection,
     max_rows: usize,
+    rings: Cell<bool>,
 }
 
 impl<'a> Transaction<'a> {
@@ -18,6 +19,7 @@ impl<'a> Transaction<'a> {
         Self {
             connection,
             max_rows,
+            rings: Cell::new(false),
         }
     }
 
@@ -70,6 +72,16 @@ impl<'a> Transaction<'a> {
 
     pub(crate) const fn connection(&self) -> &'a Connection {
         self.connection
+    }
+
+    /// Once this is committed, those who wait for the database are told.
+    #[cfg(feature = "queue")]
+    pub(crate) fn ring(&self) {
+        self.rings.set(true);
+    }
+
+    pub(super) const fn rings(&self) -> bool {
+        self.rings.get()
     }
 
     fn prepare(&self, statement: &Statement) -> Result<CachedStatement<'a>, DatabaseError> {

@@ -5,6 +5,7 @@
 
 use super::{
     DatabaseError, DatabaseErrorKind, Transaction,
+    bell::Bell,
     file::{File, Settings, moved},
     operation::{Durability, Operation},
     upkeep::Chores,
@@ -36,6 +37,7 @@ pub(super) struct Writer {
     /// `None` after it failed or was replaced, until it is opened again.
     pub(super) file: Option<File>,
     pub(super) chores: Chores,
+    pub(super) bell: Arc<Bell>,
     pub(super) queue: Receiver<Queued>,
     /// What commits wait for now.
     pub(super) level: Durability,
@@ -148,6 +150,9 @@ impl Writer {
             return Err(DatabaseError::from_driver(error));
         }
         if file.in_place(&self.settings.path) {
+            if transaction.rings() {
+                self.bell.ring();
+            }
             return Ok(());
         }
         self.file = None;

@@ -1,7 +1,8 @@
 use crate::{
-    AttemptTimeoutLayer, BufferBodyLayer, CircuitBreakerLayer, DeadlineLayer, DeliveryMetricsLayer,
-    InvalidConfig, RetryWithJitterLayer, SignLayer, SignatureVerifyLayer,
+    AttemptTimeoutLayer, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer,
+    DeliveryMetricsLayer, InvalidConfig, RetryWithJitterLayer, SignLayer, SignatureVerifyLayer,
     circuit_breaker::BreakerConfig,
+    dead_letter::DeadLetters,
     metrics::Recorder,
     outcome::HttpClassifier,
     retry::{HttpExchange, RetryConfig},
@@ -63,6 +64,9 @@ pub trait WebhookServiceBuilderExt<Outer>: Sized {
     /// Signs each request: [`SignLayer`].
     fn sign(self, scheme: impl SignScheme + 'static) -> With<SignLayer, Outer>;
 
+    /// Writes a letter for each request that fails, its body being in memory: [`DeadLetterLayer`].
+    fn dead_letter(self, letters: DeadLetters) -> With<DeadLetterLayer, Outer>;
+
     /// Bounds the whole of a call: [`DeadlineLayer`].
     ///
     /// # Errors
@@ -111,6 +115,10 @@ impl<Outer> WebhookServiceBuilderExt<Outer> for ServiceBuilder<Outer> {
 
     fn sign(self, scheme: impl SignScheme + 'static) -> With<SignLayer, Outer> {
         self.layer(SignLayer::new(scheme))
+    }
+
+    fn dead_letter(self, letters: DeadLetters) -> With<DeadLetterLayer, Outer> {
+        self.layer(DeadLetterLayer::new(letters))
     }
 
     fn within(self, deadline: Duration) -> Result<With<DeadlineLayer, Outer>, InvalidConfig> {

@@ -1,9 +1,13 @@
-use super::DeliverLayer;
+use super::{
+    DeliverLayer,
+    bury::{Bury, Burying},
+};
 use crate::{
-    AttemptTimeoutLayer, CircuitBreakerLayer, DeadlineLayer, DeliveryMetricsLayer, InvalidConfig,
-    RetryWithJitterLayer, SignLayer,
+    AttemptTimeoutLayer, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer,
+    InvalidConfig, RetryWithJitterLayer, SignLayer,
     attempt::AttemptHeaderLayer,
     circuit_breaker::{BreakerConfig, BreakerState as State, Breakers},
+    dead_letter::{DeadLetters, HttpRequests},
     key::ByHost,
     metrics::{BreakerState, DeliveryMetrics, Recorder},
     outcome::{GrpcClassifier, HttpClassifier},
@@ -24,6 +28,7 @@ pub fn deliver() -> Deliver {
             breakers: BreakerChoice::New(BreakerConfig::default()),
             deadline: Duration::from_secs(300),
             attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+            once: false,
         },
         recorder: DeliveryMetrics::new(),
         make: HttpClassifier::new(),
@@ -31,6 +36,7 @@ pub fn deliver() -> Deliver {
         exchange: HttpExchange::new(),
         failover: Identity::new(),
         each: Identity::new(),
+        letters: Identity::new(),
     }
 }
 
@@ -44,6 +50,7 @@ pub fn deliver() -> Deliver {
 /// | `X` | how requests are kept and failed answers put away |
 /// | `F` | the failover |
 /// | `E` | what is done to each attempt: its number, its signature, what you add |
+/// | `B` | what is done with a delivery that has failed: the dead letters |
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Deliver<
@@ -53,6 +60,7 @@ pub struct Deliver<
     X = HttpExchange,
     F = Identity,
     E = Identity,
+    B = Identity,
 > {
     settings: Settings,
     recorder: R,
@@ -61,6 +69,7 @@ pub struct Deliver<
     exchange: X,
     failover: F,
     each: E,
+    letters: B,
 }
 
 /// What stays as it is when a type is changed.
@@ -70,6 +79,7 @@ struct Settings {
     breakers: BreakerChoice,
     deadline: Duration,
     attempt_timeout: AttemptTime,
+    once: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -93,10 +103,17 @@ impl std::fmt::Debug for AttemptTime {
     }
 }
 
-impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
+impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
+        self
+    }
+
+    /// Makes one attempt, whatever [`retry`](Self::retry) says, and measures attempts alone: for a
+    /// worker of a [queue](crate#layers), which tries again later and measures deliveries itself.
+    pub const fn once(mut self) -> Self {
+        self.settings.once = true;
         self
     }
 
@@ -137,7 +154,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
 
     /// Where the measurements go. Default: a [`DeliveryMetrics`] of its own, which
     /// [`DeliverLayer::metrics`] gives out.
-    pub fn metrics<R2: Recorder>(self, recorder: R2) -> Deliver<M, K, R2, X, F, E> {
+    pub fn metrics<R2: Recorder>(self, recorder: R2) -> Deliver<M, K, R2, X, F, E, B> {
         Deliver {
             settings: self.settings,
             recorder,
@@ -146,12 +163,13 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
+            letters: self.letters,
         }
     }
 
     /// What judges the results, in every layer but the [failover](Self::failover), which brings its
     /// own. Default: [`HttpClassifier`].
-    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E> {
+    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E, B> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -160,6 +178,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
+            letters: self.letters,
         }
     }
 
@@ -173,12 +192,12 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`;
     /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is
     /// made with `with_origin`; without, all of them have one breaker and one set of figures.
-    pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E> {
+    pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E, B> {
         self.classifier(GrpcClassifier::new())
     }
 
     /// What breakers and metrics are kept by. Default: [`ByHost`].
-    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, R, X, F, E> {
+    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, R, X, F, E, B> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -187,13 +206,14 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
+            letters: self.letters,
         }
     }
 
     /// How requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
     /// [`HttpExchange::replaying`] for bodies that are streamed,
     /// [`CloneExchange`](crate::retry::CloneExchange) for what is not HTTP.
-    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, R, X2, F, E> {
+    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, R, X2, F, E, B> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -202,13 +222,14 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange,
             failover: self.failover,
             each: self.each,
+            letters: self.letters,
         }
     }
 
     /// Where an attempt goes when its target is down: a [`FailoverLayer`](crate::FailoverLayer).
     /// Default: nowhere. It has a classifier of its own: give it
     /// [the same one](crate::failover::FailoverLayerBuilder::classifier).
-    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E> {
+    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E, B> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -217,11 +238,42 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange: self.exchange,
             failover,
             each: self.each,
+            letters: self.letters,
+        }
+    }
+
+    /// Where deliveries that have failed go. Default: nowhere; they are answered, and forgotten.
+    /// Each letter is told to the [metrics](Self::metrics).
+    pub fn dead_letters(
+        self,
+        letters: DeadLetters,
+    ) -> Deliver<M, K, R, X, F, E, Burying<HttpRequests>> {
+        self.dead_letter_layer(DeadLetterLayer::new(letters))
+    }
+
+    /// The same with settings of your own: what of a request is kept, and what is not. The
+    /// classifier and the key are those of the stack, whatever the layer has, and the copy that it
+    /// keeps of each request is [shared](DeadLetterLayer::share_copy) with the retry layer.
+    pub fn dead_letter_layer<M2, K2, D>(
+        self,
+        layer: DeadLetterLayer<M2, K2, D>,
+    ) -> Deliver<M, K, R, X, F, E, Burying<D>> {
+        Deliver {
+            settings: self.settings,
+            recorder: self.recorder,
+            make: self.make,
+            key: self.key,
+            exchange: self.exchange,
+            failover: self.failover,
+            each: self.each,
+            letters: Burying {
+                layer: layer.classifier(()).key(()).share_copy(true),
+            },
         }
     }
 
     /// A layer around each attempt on the transport, inside those that were added before.
-    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, R, X, F, Stack<L, E>> {
+    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, R, X, F, Stack<L, E>, B> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -230,6 +282,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
             exchange: self.exchange,
             failover: self.failover,
             each: Stack::new(layer, self.each),
+            letters: self.letters,
         }
     }
 
@@ -237,7 +290,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     pub fn attempt_header(
         self,
         name: HeaderName,
-    ) -> Deliver<M, K, R, X, F, Stack<AttemptHeaderLayer, E>> {
+    ) -> Deliver<M, K, R, X, F, Stack<AttemptHeaderLayer, E>, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
@@ -245,7 +298,7 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
-    ) -> Deliver<M, K, R, X, F, Stack<SignLayer, E>> {
+    ) -> Deliver<M, K, R, X, F, Stack<SignLayer, E>, B> {
         self.each_attempt(SignLayer::new(scheme))
     }
 
@@ -254,11 +307,16 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
-    pub fn build(self) -> Result<DeliverLayer<M, K, R, X, F, E>, InvalidConfig>
+    #[expect(
+        clippy::type_complexity,
+        reason = "each is a part that can be replaced"
+    )]
+    pub fn build(self) -> Result<DeliverLayer<M, K, R, X, F, E, B::Layer>, InvalidConfig>
     where
         M: Clone,
         K: Clone,
         R: Recorder + Clone,
+        B: Bury<M, K, R>,
     {
         let settings = self.settings;
         let deadline = DeadlineLayer::new(settings.deadline)?;
@@ -276,20 +334,28 @@ impl<M, K, R, X, F, E> Deliver<M, K, R, X, F, E> {
         breakers.on_transition(move |change| {
             recorder.breaker_changed(&change.key, recorded(change.to));
         });
-        let measured = |layer: DeliveryMetricsLayer<R>| {
-            layer.classifier(self.make.clone()).key(self.key.clone())
+        let deliveries = (!settings.once).then(|| self.recorder.clone());
+        let retry = if settings.once {
+            RetryConfig::once()
+        } else {
+            settings.retry
         };
         Ok(DeliverLayer {
-            deliveries: measured(DeliveryMetricsLayer::deliveries(self.recorder.clone())),
+            deliveries: DeliveryMetricsLayer::deliveries(deliveries)
+                .classifier(self.make.clone())
+                .key(self.key.clone()),
+            letters: self.letters.layer(&self.make, &self.key, &self.recorder),
             deadline,
-            retry: RetryWithJitterLayer::new(settings.retry)
+            retry: RetryWithJitterLayer::new(retry)
                 .classifier(self.make.clone())
                 .exchange(self.exchange),
             failover: self.failover,
             breaker: CircuitBreakerLayer::sharing(breakers)
                 .classifier(self.make.clone())
                 .key(self.key.clone()),
-            attempts: measured(DeliveryMetricsLayer::attempts(self.recorder.clone())),
+            attempts: DeliveryMetricsLayer::attempts(self.recorder.clone())
+                .classifier(self.make.clone())
+                .key(self.key.clone()),
             attempt_timeout,
             each: self.each,
             recorder: self.recorder,

@@ -6,15 +6,17 @@ use crate::{
     metrics::{Measure, Recorder},
     retry::RetryWithJitter,
 };
-use tower_layer::Layer;
+use tower_layer::{Identity, Layer};
 
 /// The outbound stack. Made by [`Deliver::build`](super::Deliver::build).
 ///
 /// Clones, and every service it makes, share budget, breakers and metrics.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct DeliverLayer<M, K, R, X, F, E> {
-    pub(super) deliveries: DeliveryMetricsLayer<R, M, K>,
+pub struct DeliverLayer<M, K, R, X, F, E, B = Identity> {
+    /// None where the caller measures them.
+    pub(super) deliveries: DeliveryMetricsLayer<Option<R>, M, K>,
+    pub(super) letters: B,
     pub(super) deadline: DeadlineLayer,
     pub(super) retry: RetryWithJitterLayer<M, X>,
     pub(super) failover: F,
@@ -25,7 +27,7 @@ pub struct DeliverLayer<M, K, R, X, F, E> {
     pub(super) recorder: R,
 }
 
-impl<M, K, R, X, F, E> DeliverLayer<M, K, R, X, F, E> {
+impl<M, K, R, X, F, E, B> DeliverLayer<M, K, R, X, F, E, B> {
     /// The breakers: to observe, to force, to subscribe, to share.
     pub const fn breakers(&self) -> &Breakers {
         self.breaker.breakers()
@@ -47,10 +49,14 @@ impl<M, K, R, X, F, E> DeliverLayer<M, K, R, X, F, E> {
 type Target<S, M, K, R> = CircuitBreaker<Measure<WithAttemptTimeout<S>, R, M, K>, M, K>;
 
 /// The service of a [`DeliverLayer`], where `S` is what the failover makes of one target, or that
-/// target itself.
-pub type DeliverService<S, M, K, R, X> = Measure<WithDeadline<RetryWithJitter<S, M, X>>, R, M, K>;
+/// target itself, and `B` the layer of the dead letters, where there is one.
+pub type DeliverService<S, M, K, R, X, B = Identity> =
+    Measure<<B as Layer<Bounded<S, M, X>>>::Service, Option<R>, M, K>;
 
-impl<S, M, K, R, X, F, E> Layer<S> for DeliverLayer<M, K, R, X, F, E>
+/// All attempts within the deadline of the whole.
+type Bounded<S, M, X> = WithDeadline<RetryWithJitter<S, M, X>>;
+
+impl<S, M, K, R, X, F, E, B> Layer<S> for DeliverLayer<M, K, R, X, F, E, B>
 where
     E: Layer<S>,
     F: Layer<Target<E::Service, M, K, R>>,
@@ -58,13 +64,15 @@ where
     K: Clone,
     R: Recorder + Clone,
     X: Clone,
+    B: Layer<Bounded<F::Service, M, X>>,
 {
-    type Service = DeliverService<F::Service, M, K, R, X>;
+    type Service = DeliverService<F::Service, M, K, R, X, B>;
 
     fn layer(&self, transport: S) -> Self::Service {
         let attempt = self.attempt_timeout.layer(self.each.layer(transport));
         let target = self.breaker.layer(self.attempts.layer(attempt));
         let retried = self.retry.layer(self.failover.layer(target));
-        self.deliveries.layer(self.deadline.layer(retried))
+        let bounded = self.deadline.layer(retried);
+        self.deliveries.layer(self.letters.layer(bounded))
     }
 }

@@ -116,21 +116,3 @@ fn an_id_of_any_script_travels_downstream_as_it_is() {
         "évt-日本".as_bytes()
     );
 }
-
-#[test]
-fn an_event_is_delivered_although_all_before_it_are_gone_from_the_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = folder.path().join("gateway.db");
-    let server = gateway_on(&database, &[]);
-    for n in 0..3 {
-        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
-        assert_eq!(result_of(&server, &task_id(&accepted)).status, 200);
-    }
-    // What the hourly purge does after seven days.
-    let purge =
-        "PRAGMA busy_timeout=5000; DELETE FROM gateway_events WHERE finished_ms IS NOT NULL";
-    crate::foreign::run("sqlite3", &[database.to_str().unwrap(), purge], b"");
-    let accepted = post(&server, event("evt_later").as_bytes());
-    let done = result_of(&server, &task_id(&accepted));
-    assert_eq!(done.json()["nextNode"], "continue_dialog");
-}

@@ -169,10 +169,11 @@ fn what_an_open_breaker_holds_back_is_delivered_later() {
         let done = deliver(&server, &format!("evt_{n}"));
         assert_eq!(done["nextNode"], "default_fallback_branch");
     }
+    // Whoever is let through as a probe finds it well, however slow this machine is.
+    seen.answer(200);
     let tasks: Vec<_> = (3..20)
         .map(|n| task_id(&post(&server, event(&format!("evt_{n}")).as_bytes())))
         .collect();
-    seen.answer(200);
     for task in tasks {
         assert_eq!(
             result_of(&server, &task).json()["nextNode"],

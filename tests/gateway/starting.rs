@@ -1,44 +1,12 @@
 use super::*;
-use crate::process::Stream;
-use std::{
-    io::{BufRead, Write},
-    process::Output,
-};
+use crate::{holder::Holder, process::Stream};
+use std::{io::Write, process::Output};
 
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = command("gateway");
     command.args(["--listen", "127.0.0.1:0"]).args(flags);
     command.envs(environment.iter().copied());
     command.output().expect("it runs")
-}
-
-/// Another program that holds a database: sqlite3.
-struct Holder(std::process::Child);
-
-impl Holder {
-    fn start(path: &std::path::Path) -> Self {
-        let mut child = std::process::Command::new("sqlite3")
-            .arg(path)
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("sqlite3 is installed by ./tests/run");
-        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
-        let input = child.stdin.as_mut().unwrap();
-        writeln!(input, "PRAGMA busy_timeout=5000;").unwrap();
-        writeln!(input, "BEGIN EXCLUSIVE; SELECT 'held';").unwrap();
-        let mut line = String::new();
-        while line != "held\n" {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "sqlite3 ended");
-        }
-        Self(child)
-    }
-
-    fn release(&mut self) {
-        drop(self.0.stdin.take());
-        self.0.wait().unwrap();
-    }
 }
 
 #[test]

@@ -75,17 +75,17 @@ async fn while_a_response_is_put_away_or_the_service_becomes_ready() {
 
     impl Exchange<Request<()>> for Stuck {
         type Sent = Request<()>;
-        type Kept = Request<()>;
+        type Kept = KeptCopy<Request<()>>;
 
-        fn first(&self, req: Request<()>, keep: bool) -> (Request<()>, Option<Request<()>>) {
+        fn first(&self, req: Request<()>, keep: bool) -> (Request<()>, Option<Self::Kept>) {
             CloneExchange.first(req, keep)
         }
 
-        fn can_send_again(&self, _: &Request<()>) -> bool {
+        fn can_send_again(&self, _: &Self::Kept) -> bool {
             true
         }
 
-        fn again(&self, kept: &mut Option<Request<()>>, last: bool) -> Option<Request<()>> {
+        fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Request<()>> {
             CloneExchange.again(kept, last)
         }
     }

@@ -30,7 +30,7 @@ use tower_webhook::{
     attempt::{Attempt, Failed, GaveUp, History},
     outcome::LocallyRefused,
     retry::{
-        Backoff, Budget, CloneExchange, Exchange, ExchangeResponse, Jitter, RetryConfig,
+        Backoff, Budget, CloneExchange, Exchange, ExchangeResponse, Jitter, KeptCopy, RetryConfig,
         RetryConfigBuilder, RetryWithJitter,
     },
 };
@@ -163,19 +163,19 @@ impl<B> Service<Request<B>> for Peer {
 #[derive(Clone, Copy, Debug)]
 struct Annotate;
 
-impl<Req: Clone> Exchange<Req> for Annotate {
+impl<Req: Clone + 'static> Exchange<Req> for Annotate {
     type Sent = Req;
-    type Kept = Req;
+    type Kept = KeptCopy<Req>;
 
-    fn first(&self, req: Req, keep: bool) -> (Req, Option<Req>) {
+    fn first(&self, req: Req, keep: bool) -> (Req, Option<KeptCopy<Req>>) {
         CloneExchange.first(req, keep)
     }
 
-    fn can_send_again(&self, _: &Req) -> bool {
+    fn can_send_again(&self, _: &KeptCopy<Req>) -> bool {
         true
     }
 
-    fn again(&self, kept: &mut Option<Req>, last: bool) -> Option<Req> {
+    fn again(&self, kept: &mut Option<KeptCopy<Req>>, last: bool) -> Option<Req> {
         CloneExchange.again(kept, last)
     }
 }

@@ -28,12 +28,13 @@ const MOST_KEYS: usize = 10_000;
 /// | `tower_webhook_delivery_attempts` | histogram: attempts of a delivery that made any | |
 /// | `tower_webhook_breaker_transitions_total` | counter | `state`: `closed`, `half_open`, `open` |
 /// | `tower_webhook_breaker_state` | gauge: 1 for the state it is in, 0 for the others | `key`, `state`; only with [`key_label`](FacadeRecorderBuilder::key_label) |
+/// | `tower_webhook_dead_letters_total` | counter | `reason`, `end`: the names that a dead letter has for both |
 /// | `cognigy_webhook_retries` | counter | `status_code`: 100 to 599, 0 to 16 for gRPC, `none` |
 /// | `cognigy_circuit_breaker_trips` | counter | |
 ///
 /// Labels are closed sets; a request cannot add to them. The last two names are those of the Cognigy
 /// webhook documents, and have no prefix. Counters begin at 0 when the recorder is made, save the
-/// retries, of which each code appears when it is first seen.
+/// retries and the dead letters, of which each code or reason appears when it is first seen.
 ///
 /// # Order
 ///
@@ -263,6 +264,12 @@ impl Series for FacadeSeries {
             count.increment(1);
         }
         self.handles.set_breaker(state);
+    }
+
+    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
+        let name = self.handles.names.dead_letters.clone();
+        // Seldom, so it is looked up each time.
+        ::metrics::counter!(name, "reason" => reason, "end" => end).increment(1);
     }
 }
 

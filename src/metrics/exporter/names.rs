@@ -10,6 +10,7 @@ pub(super) struct Names {
     pub(super) attempts_each: String,
     pub(super) transitions: String,
     pub(super) breaker_state: String,
+    pub(super) dead_letters: String,
 }
 
 pub(super) struct LevelNames {
@@ -31,6 +32,7 @@ impl Names {
             attempts_each: format!("{prefix}delivery_attempts"),
             transitions: format!("{prefix}breaker_transitions_total"),
             breaker_state: format!("{prefix}breaker_state"),
+            dead_letters: format!("{prefix}dead_letters_total"),
         }
     }
 
@@ -74,6 +76,11 @@ impl Names {
             self.breaker_state.clone(),
             Unit::Count,
             "1 for the state that a circuit breaker is in, 0 for the others"
+        );
+        describe_counter!(
+            self.dead_letters.clone(),
+            Unit::Count,
+            "Webhook deliveries that were given up, by reason and by where their letter ended up"
         );
         describe_counter!(
             RETRIES,

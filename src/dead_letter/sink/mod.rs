@@ -1,3 +1,32 @@
+//! Where dead letters go: the traits, and the sinks that come with the crate.
+//!
+//! | | Kept | Bound | For |
+//! | --- | --- | --- | --- |
+//! | [`callback`] | by whoever takes the `POST` | time | queues and tools of others |
+//! | [`memory`] | while the process lives | letters and bytes | tests, and as a fallback |
+//! | [`jsonl`] | in files, synced before the answer | bytes | one process, no database; readable with `jq` |
+//! | `sqlite` | on the disk, for several processes | letters, the size of the file | operators who look and send again |
+//!
+//! What is only to be written implements [`Sink`]. What is to be listed and sent again implements
+//! [`LetterStore`] too, and passes [`contract`](super::contract).
+//!
+//! # Rules of every store
+//!
+//! - A letter has its place in the list by when it was first written: writing it again, claiming
+//!   and releasing it do not move it. So pages neither repeat nor miss a letter while others write.
+//! - A letter that is written again replaces what is there, but keeps its claim, and the greater
+//!   number of [replays](Letter::replays): what counts its own ends must not be able to forget
+//!   them.
+//! - The lease of a claim is measured by the store.
+
+pub mod callback;
+pub mod jsonl;
+pub mod memory;
+mod shelf;
+#[cfg(feature = "sqlite")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub mod sqlite;
+
 use super::{Cause, Letter, LetterId, Reason};
 use crate::{
     BoxError, BoxFuture,
@@ -16,8 +45,8 @@ use std::{
 ///
 /// - `Ok` means that the letter is there as safely as the sink's documentation says: on the disk,
 ///   with the server.
-/// - Writing a letter whose id is there already replaces it: whoever is not sure whether a write
-///   was done does it again.
+/// - Writing a letter whose id is there already replaces it, where it is: whoever is not sure
+///   whether a write was done does it again.
 ///
 /// # Cancel safety
 ///
@@ -37,7 +66,8 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 /// it once; it is removed only after it has been accepted, and where that fails it is released as
 /// it was, or as it is now. A claim that is not settled ends with its lease.
 ///
-/// [`contract`](super::contract) has the tests that every store must pass.
+/// The [module docs](self) have the rules on places and counts, and
+/// [`contract`](super::contract) the tests that every store must pass.
 ///
 /// # Cancel safety
 ///
@@ -66,7 +96,8 @@ pub trait LetterStore: Sink {
         lease: Duration,
     ) -> BoxFuture<Result<Settled, SinkError>>;
 
-    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history.
+    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history, and
+    /// with the count of replays that it has here, which is less by one where nothing was sent.
     fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>>;
 
     /// Ends a claim and removes the letter: it was accepted.
@@ -179,19 +210,38 @@ impl Filter {
 
     /// Whether a letter is meant.
     pub fn matches(&self, letter: &Letter) -> bool {
-        self.reason
-            .is_none_or(|reason| reason == letter.cause.reason)
-            && self
-                .target
-                .as_ref()
-                .is_none_or(|target| *target == letter.target)
-            && (self.event_id.is_none() || self.event_id == letter.event_id)
-            && self
-                .written_from
-                .is_none_or(|time| letter.written_at >= time)
-            && self
-                .written_before
-                .is_none_or(|time| letter.written_at < time)
+        let event_id = letter.event_id.as_deref();
+        self.meets(
+            letter.cause.reason,
+            &letter.target,
+            event_id,
+            letter.written_at,
+        )
+    }
+
+    /// Whether the letter that this is a summary of is meant.
+    pub fn matches_summary(&self, summary: &Summary) -> bool {
+        let event_id = summary.event_id.as_deref();
+        self.meets(
+            summary.cause.reason,
+            &summary.target,
+            event_id,
+            summary.written_at,
+        )
+    }
+
+    fn meets(
+        &self,
+        reason: Reason,
+        target: &str,
+        event_id: Option<&str>,
+        written_at: SystemTime,
+    ) -> bool {
+        self.reason.is_none_or(|wanted| wanted == reason)
+            && self.target.as_deref().is_none_or(|wanted| wanted == target)
+            && (self.event_id.is_none() || self.event_id.as_deref() == event_id)
+            && self.written_from.is_none_or(|time| written_at >= time)
+            && self.written_before.is_none_or(|time| written_at < time)
     }
 }
 

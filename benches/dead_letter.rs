@@ -1,0 +1,164 @@
+//! What the dead letter layer adds to a call: to one that goes well, and to one that fails. No peer
+//! has such a layer; beside it is the same by hand, which keeps a clone of the request and makes
+//! the letter itself.
+//!
+//! Run: `cargo bench --bench dead_letter`
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use criterion::{BatchSize, Criterion};
+use http::{Request, Response};
+use std::{
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::SystemTime,
+};
+use tower::{Layer, Service};
+use tower_webhook::{
+    BoxError, BoxFuture, DeadLetterLayer,
+    body::BufferedBody,
+    dead_letter::{
+        Cause, DeadLetters, Letter, LetterBody, LetterId, Reason, Redaction, Sink, SinkError,
+    },
+};
+
+/// Few enough that requests made off the clock are still in the processor's cache when called.
+const BATCH: BatchSize = BatchSize::NumIterations(32);
+
+/// Answers at once.
+#[derive(Clone, Copy)]
+struct Bare(u16);
+
+impl Service<Request<BufferedBody>> for Bare {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Ready<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        black_box(req);
+        ready(Ok(Response::builder().status(self.0).body(()).unwrap()))
+    }
+}
+
+/// Takes everything and keeps nothing.
+#[derive(Debug)]
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+        black_box(letter);
+        Box::pin(ready(Ok(())))
+    }
+}
+
+/// The same by hand: no reasons but one, no shared copy, a boxed future.
+struct ByHand {
+    inner: Bare,
+    letters: DeadLetters,
+}
+
+impl Service<Request<BufferedBody>> for ByHand {
+    type Response = Response<()>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<()>, BoxError>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        let (kept, letters) = (req.clone(), self.letters.clone());
+        let call = self.inner.call(req);
+        Box::pin(async move {
+            let res = call.await?;
+            if !res.status().is_success() {
+                let target = kept.uri().host().unwrap_or_default();
+                let cause = Cause::new(Reason::Rejected).with_code(Some(res.status().as_u16()));
+                let (id, now) = (LetterId::random(), SystemTime::now());
+                let mut letter = Letter::new(id, "http", target, cause, now);
+                letter.uri = Some(kept.uri().to_string());
+                letter.headers = { kept.headers().iter() }
+                    .map(|(name, value)| {
+                        let value = bytes::Bytes::copy_from_slice(value.as_bytes());
+                        (name.as_str().to_owned(), value)
+                    })
+                    .collect();
+                letter.body = LetterBody::new(kept.body().as_bytes(), 256 << 10);
+                Redaction::new().apply(&mut letter);
+                letters.write(Arc::new(letter)).await?;
+            }
+            Ok(res)
+        })
+    }
+}
+
+fn request() -> Request<BufferedBody> {
+    let req = Request::post("https://peer.test/hooks?n=1")
+        .header("webhook-id", "msg_1")
+        .header("content-type", "application/json")
+        .header("authorization", "Bearer abc");
+    req.body(BufferedBody::from("{}")).unwrap()
+}
+
+/// Polls a future that is ready at once: a runtime would be most of what is measured.
+fn now<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().unwrap();
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let letters = || DeadLetters::new(Nowhere);
+    let layer = DeadLetterLayer::new(letters());
+    let mut group = criterion.benchmark_group("dead_letter");
+
+    let mut bare = Bare(200);
+    group.bench_function("well/bare", |bencher| {
+        bencher.iter_batched(request, |req| now(bare.call(req)).unwrap(), BATCH);
+    });
+    let mut service = layer.layer(Bare(200));
+    group.bench_function("well/layer", |bencher| {
+        bencher.iter_batched(request, |req| now(service.call(req)).unwrap(), BATCH);
+    });
+    let mut by_hand = ByHand {
+        inner: Bare(200),
+        letters: letters(),
+    };
+    group.bench_function("well/by_hand", |bencher| {
+        bencher.iter_batched(request, |req| now(by_hand.call(req)).unwrap(), BATCH);
+    });
+
+    // A letter is written by a task of its own, so here the runtime is part of what is measured.
+    let mut bare = Bare(400);
+    group.bench_function("failed/bare", |bencher| {
+        let call = |req| runtime.block_on(bare.call(req)).unwrap();
+        bencher.iter_batched(request, call, BATCH);
+    });
+    let mut service = layer.layer(Bare(400));
+    group.bench_function("failed/layer", |bencher| {
+        let call = |req| runtime.block_on(service.call(req)).unwrap();
+        bencher.iter_batched(request, call, BATCH);
+    });
+    let mut by_hand = ByHand {
+        inner: Bare(400),
+        letters: letters(),
+    };
+    group.bench_function("failed/by_hand", |bencher| {
+        let call = |req| runtime.block_on(by_hand.call(req)).unwrap();
+        bencher.iter_batched(request, call, BATCH);
+    });
+    group.finish();
+    criterion.final_summary();
+}

@@ -1,0 +1,136 @@
+//! What a queue's operations cost, and whether a backlog or a history makes them slower.
+//!
+//! Run: `cargo bench --bench queue`
+//!
+//! - `enqueue`: one job of 1 KiB, with so many in the queue.
+//! - `claim_settle`: one job is claimed and done, with so many behind it: for its own target
+//!   (`backlog`), for targets in which as many run as may (`full`), or done and kept (`history`).
+//!
+//! `deque` is what it is measured against: a `VecDeque` behind a lock, which forgets a job when it
+//! gives it.
+
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+
+use bytes::Bytes;
+use criterion::{BatchSize, Bencher, BenchmarkId, Criterion};
+use std::{
+    collections::VecDeque,
+    future::Future,
+    hint::black_box,
+    pin::pin,
+    sync::Mutex,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+use tower_webhook::{
+    fence::Settled,
+    queue::{Engine, MemoryQueue, NewJob, QueueError, Terms, Verdict},
+};
+
+const LEASE: Duration = Duration::from_secs(3_600);
+const BATCH: BatchSize = BatchSize::NumIterations(32);
+const SIZES: [usize; 3] = [0, 10_000, 100_000];
+
+/// Polls a future that is ready at once: a runtime would be most of what is measured.
+fn now<T>(future: impl Future<Output = Result<T, QueueError>>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output.unwrap(),
+        Poll::Pending => panic!("the future waits"),
+    }
+}
+
+fn queue() -> MemoryQueue {
+    let queue = MemoryQueue::builder()
+        .max_jobs(10_000_000)
+        .max_bytes(1 << 40)
+        .max_finished(10_000_000);
+    queue.build().unwrap()
+}
+
+fn job(target: &str) -> NewJob {
+    static PAYLOAD: [u8; 1024] = [7; 1024];
+    NewJob::new("bench", Bytes::from_static(&PAYLOAD)).target(target)
+}
+
+fn put(queue: &MemoryQueue, jobs: usize, target: impl Fn(usize) -> String) {
+    for number in 0..jobs {
+        now(queue.enqueue(job(&target(number))));
+    }
+}
+
+fn take_and_finish(queue: &MemoryQueue, keep: Duration) {
+    let claims = now(queue.claim(Terms::new(1, LEASE).per_target(8)));
+    let [job] = &claims.jobs[..] else {
+        panic!("one job is given");
+    };
+    let done = Verdict::Done { result: None, keep };
+    let settled = now(queue.settle(job.id, job.token, done));
+    assert_eq!(settled, Settled::Done);
+}
+
+/// Puts one in off the clock, and takes it or the one before it on the clock.
+fn claim_settle(bencher: &mut Bencher<'_>, queue: &MemoryQueue, target: &str) {
+    let setup = || now(queue.enqueue(job(target)));
+    let work = |_| take_and_finish(queue, Duration::ZERO);
+    bencher.iter_batched(setup, work, BATCH);
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+
+    let mut group = criterion.benchmark_group("enqueue");
+    group.bench_function("deque", |bencher| {
+        let deque = Mutex::new(VecDeque::new());
+        let work = |job| deque.lock().unwrap().push_back(job);
+        bencher.iter_batched(|| job("target"), work, BATCH);
+    });
+    for size in SIZES {
+        group.bench_function(BenchmarkId::new("memory", size), |bencher| {
+            let queue = queue();
+            put(&queue, size, |_| "target".to_owned());
+            let setup = || {
+                // Off the clock one leaves for each that comes: the size stays.
+                if now(queue.depth()).queued > size as u64 {
+                    take_and_finish(&queue, Duration::ZERO);
+                }
+                job("target")
+            };
+            bencher.iter_batched(setup, |job| black_box(now(queue.enqueue(job))), BATCH);
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("claim_settle");
+    group.bench_function("deque", |bencher| {
+        let deque = Mutex::new(VecDeque::new());
+        let setup = || deque.lock().unwrap().push_back(job("target"));
+        let work = |()| deque.lock().unwrap().pop_front();
+        bencher.iter_batched(setup, work, BATCH);
+    });
+    for size in SIZES {
+        group.bench_function(BenchmarkId::new("memory/backlog", size), |bencher| {
+            let queue = queue();
+            put(&queue, size, |_| "target".to_owned());
+            claim_settle(bencher, &queue, "target");
+        });
+    }
+    for size in [10_000, 100_000] {
+        group.bench_function(BenchmarkId::new("memory/full", size), |bencher| {
+            let queue = queue();
+            put(&queue, size, |number| format!("target-{}", number % 100));
+            let running = now(queue.claim(Terms::new(usize::MAX, LEASE).per_target(8)));
+            assert_eq!(running.jobs.len(), 800);
+            claim_settle(bencher, &queue, "free");
+        });
+        group.bench_function(BenchmarkId::new("memory/history", size), |bencher| {
+            let queue = queue();
+            for _ in 0..size {
+                put(&queue, 1, |_| "target".to_owned());
+                take_and_finish(&queue, LEASE);
+            }
+            claim_settle(bencher, &queue, "target");
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}

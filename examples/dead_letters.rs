@@ -1,0 +1,104 @@
+//! What could not be delivered is kept in a file, and sent again when the peer is back.
+//!
+//! ```sh
+//! cargo run --example dead_letters --features hyper-util
+//! ```
+
+use axum::{Router, http::StatusCode, routing::post};
+use http::Request;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, stderr},
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tower::{Layer, Service, ServiceExt};
+use tower_webhook::{
+    BoxError,
+    body::BufferedBody,
+    dead_letter::{DeadLetters, Filter, JsonlLetters, LetterStore, Reason, redrive::Redrive},
+    outcome::{HttpClassifier, transport},
+    retry::{Backoff, RetryConfig},
+    stack,
+};
+
+#[tokio::main]
+async fn main() -> Result<(), BoxError> {
+    let folder = tempfile::tempdir()?;
+    let store = Arc::new(JsonlLetters::open(folder.path().join("letters.jsonl"))?);
+
+    let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(20));
+    let deliver = stack::deliver()
+        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
+        .classifier(HttpClassifier::new().errors(transport::hyper_util));
+    let transport = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
+
+    // The peer is down: a port where nobody listens.
+    let address = free_port()?;
+    let kept = deliver
+        .clone()
+        .dead_letters(DeadLetters::shared(store.clone()));
+    let mut client = kept.build()?.layer(transport.clone());
+    for number in 1..=20 {
+        let req = Request::post(format!("http://{address}/hooks"))
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("event-{number}"))
+            .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
+        // The caller is told; what is left undone is in the file.
+        let _ = client.ready().await?.call(req).await;
+    }
+    println!("kept: {}", store.count(&Filter::all()).await?);
+
+    // It is back, and does not want the numbers that end in 0.
+    let listener = tokio::net::TcpListener::bind(address).await?;
+    tokio::spawn(axum::serve(listener, Router::new().route("/hooks", post(take))).into_future());
+
+    let bar = progress_bar(store.count(&Filter::all()).await?);
+    let ends = Arc::new(Mutex::new(BTreeMap::<_, u32>::new()));
+    let (shown, counted) = (bar.clone(), ends.clone());
+    let redrive = Redrive::builder(store.clone())
+        .rate(200.0)
+        .on_progress(move |progress| shown.set_position(progress.counts.done()))
+        .audit(move |audit| {
+            let mut ends = counted.lock().expect("nobody panics here");
+            *ends.entry(audit.redriven.as_str()).or_default() += 1;
+        })
+        .classifier(HttpClassifier::new().errors(transport::hyper_util))
+        // The same stack, without dead letters: these are there already.
+        .build(deliver.build()?.layer(transport))?;
+    let report = redrive.many(Filter::all(), "the example").await?;
+    bar.finish_and_clear();
+
+    for (end, letters) in &*ends.lock().expect("nobody panics here") {
+        println!("{end}: {letters}");
+    }
+    assert_eq!(report.counts.done(), report.counts.matched);
+    let rejected = Filter::all().reason(Reason::Rejected);
+    println!("still kept: {}", store.count(&rejected).await?);
+    Ok(())
+}
+
+async fn take(body: String) -> StatusCode {
+    if body.ends_with("0}") {
+        StatusCode::GONE
+    } else {
+        StatusCode::ACCEPTED
+    }
+}
+
+/// Only for those who look on.
+fn progress_bar(letters: u64) -> ProgressBar {
+    let bar = ProgressBar::new(letters);
+    if !stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} letters, {per_sec}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn free_port() -> std::io::Result<SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}

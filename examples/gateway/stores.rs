@@ -1,0 +1,65 @@
+//! Opens what the flags name. What is in the same file shares one handle on it.
+
+use crate::{
+    args::{Args, Place, Problem},
+    events::Events,
+};
+use std::path::{Path, PathBuf};
+use tower_webhook::{
+    queue::{MemoryQueue, Queue, SqliteQueue},
+    sqlite::Database,
+};
+
+/// The files that are open.
+#[derive(Default)]
+pub struct Databases(Vec<(PathBuf, Database)>);
+
+impl Databases {
+    pub fn open(&mut self, flag: &'static str, path: &Path) -> Result<Database, Problem> {
+        if let Some((_, database)) = self.0.iter().find(|(known, _)| known == path) {
+            return Ok(database.clone());
+        }
+        let database = Database::open(path).map_err(|error| Problem::new(flag, error))?;
+        self.0.push((path.to_owned(), database.clone()));
+        Ok(database)
+    }
+
+    pub async fn close(self) {
+        for (_, database) in self.0 {
+            database.close().await;
+        }
+    }
+}
+
+/// The queue, and the events beside it or elsewhere.
+pub fn open(
+    args: &Args,
+    databases: &mut Databases,
+    target: &str,
+) -> Result<(Queue, Events), Problem> {
+    let unfit = |flag| move |error| Problem::new(flag, error);
+    // First: whoever says nothing of a queue should not read of one.
+    let store = match &args.store {
+        Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
+        _ => None,
+    };
+    let (queue, jobs) = match &args.queue {
+        Place::Sqlite(path) => {
+            let database = databases.open("--queue", path)?;
+            let jobs = SqliteQueue::new(&database).map_err(unfit("--queue"))?;
+            (Queue::new(jobs.clone()), Some((path, jobs)))
+        }
+        _ => (Queue::new(MemoryQueue::default()), None),
+    };
+    let events = match (store, jobs) {
+        (None, _) => Ok(Events::memory(queue.clone(), target)),
+        (Some((path, database)), Some((beside, jobs))) if beside == path => {
+            Events::together(&database, jobs, queue.clone(), target)
+        }
+        (Some((_, database)), jobs) => {
+            Events::apart(&database, queue.clone(), jobs.is_some(), target)
+        }
+    };
+    let events = events.map_err(unfit("--store"))?;
+    Ok((queue, events))
+}

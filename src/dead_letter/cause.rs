@@ -1,0 +1,207 @@
+//! Why a call has failed, in the words of a letter.
+
+use super::{Cause, Letter, Reason, redaction::beginning};
+use crate::{
+    attempt::{Failed, History},
+    deadline::DeadlineExceeded,
+    outcome::{LocallyRefused, Outcome, links},
+};
+use std::{
+    error::Error,
+    fmt::{self, Write},
+};
+
+/// What an error says of how it came about.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    history: Option<&'a History>,
+    /// The time for the whole of it was up.
+    overdue: Overdue,
+    circuit_open: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Overdue {
+    #[default]
+    No,
+    /// Of the call as a whole.
+    Outside,
+    /// Of an attempt, which a retry layer has then judged.
+    Inside,
+}
+
+fn told<'a>(error: &'a (dyn Error + 'static)) -> Told<'a> {
+    let mut told = Told::default();
+    for link in links(error) {
+        if let Some(failed) = link.downcast_ref::<Failed>() {
+            told.history = told.history.or(Some(failed.history()));
+        }
+        if link.is::<DeadlineExceeded>() && told.overdue == Overdue::No {
+            told.overdue = match told.history {
+                None => Overdue::Outside,
+                Some(_) => Overdue::Inside,
+            };
+        }
+        if let Some(refused) = link.downcast_ref::<LocallyRefused>() {
+            told.circuit_open |= refused.is_circuit_open();
+        }
+    }
+    told
+}
+
+/// The cause of a failure, and how the attempts went where that is known. `noted` is what an answer
+/// says of its attempts.
+pub(super) fn find(
+    outcome: Outcome,
+    noted: Option<&History>,
+    error: Option<&(dyn Error + 'static)>,
+) -> (Cause, Option<History>) {
+    let told = error.map(told).unwrap_or_default();
+    let history = told.history.or(noted);
+    let cause = Cause::new(reason(outcome, history, told))
+        .with_code(outcome.code())
+        .with_class(outcome.kind().as_str());
+    let cause = match error {
+        Some(error) => cause.with_message(&message(error)),
+        None => cause,
+    };
+    (cause, history.cloned())
+}
+
+fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason {
+    let reason = Reason::of(outcome, history.and_then(History::gave_up));
+    // What the retry layer said of the whole comes before what was said of its last attempt.
+    match (told.overdue, reason) {
+        (Overdue::Outside, _) | (Overdue::Inside, Reason::NotRetryable | Reason::Refused) => {
+            Reason::Deadline
+        }
+        (Overdue::No, Reason::Refused) if told.circuit_open => Reason::CircuitOpen,
+        (_, reason) => reason,
+    }
+}
+
+/// The error and what caused it, one after another. What a link repeats of the one before it is
+/// said once.
+pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
+    let mut message = String::new();
+    for link in links(error) {
+        let mut text = Bounded::default();
+        // An error means that it is full, or that the link says no more.
+        let _ = write!(text, "{link}");
+        if message.len() >= Bounded::MOST || message.ends_with(&text.text) {
+            continue;
+        }
+        if !message.is_empty() {
+            message.push_str(": ");
+        }
+        message.push_str(&text.text);
+    }
+    message
+}
+
+/// Takes no more text than a message can have.
+#[derive(Default)]
+struct Bounded {
+    text: String,
+}
+
+impl Bounded {
+    /// In bytes: a character has four at the most.
+    const MOST: usize = 4 * Letter::MAX_MESSAGE;
+}
+
+impl Write for Bounded {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Self::MOST.saturating_sub(self.text.len());
+        let kept = beginning(text, room);
+        self.text.push_str(kept);
+        if kept.len() < text.len() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{attempt::GaveUp, outcome::Unreached};
+    use std::{io, time::Duration};
+
+    fn reason_of(error: impl Error + 'static) -> Reason {
+        let outcome = Outcome::of_error(&error);
+        find(outcome, None, Some(&error)).0.reason
+    }
+
+    fn given_up(error: impl Into<crate::BoxError>, gave_up: GaveUp) -> Failed {
+        Failed::new(error, History::new().with_gave_up(gave_up))
+    }
+
+    #[test]
+    fn an_open_circuit_is_told_from_another_refusal() {
+        let second = Duration::from_secs(1);
+        assert_eq!(reason_of(LocallyRefused::after(second)), Reason::Refused);
+        let open = LocallyRefused::by_circuit(second);
+        assert_eq!(reason_of(open), Reason::CircuitOpen);
+        let given_up = given_up(open, GaveUp::Refused);
+        assert_eq!(reason_of(given_up), Reason::CircuitOpen);
+    }
+
+    #[test]
+    fn what_was_said_of_the_whole_comes_before_what_was_said_of_an_attempt() {
+        let overdue = DeadlineExceeded::before_sending;
+        assert_eq!(reason_of(overdue()), Reason::Deadline);
+        let refused = given_up(overdue(), GaveUp::Refused);
+        assert_eq!(reason_of(refused), Reason::Deadline);
+        let exhausted = given_up(overdue(), GaveUp::RetriesExhausted);
+        assert_eq!(reason_of(exhausted), Reason::RetriesExhausted);
+    }
+
+    #[test]
+    fn a_message_says_each_link_once() {
+        #[derive(Debug)]
+        struct Repeats(io::Error);
+        impl fmt::Display for Repeats {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "sending failed: {}", self.0)
+            }
+        }
+        impl Error for Repeats {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(&self.0)
+            }
+        }
+        let error = Unreached::because(Repeats(io::Error::other("no route")));
+        assert_eq!(
+            message(&error),
+            "the peer was not reached: sending failed: no route"
+        );
+    }
+
+    #[test]
+    fn a_message_without_end_is_cut() {
+        #[derive(Debug)]
+        struct Endless(bool);
+        impl fmt::Display for Endless {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                loop {
+                    f.write_str("é…")?;
+                    if self.0 {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        impl Error for Endless {
+            fn source(&self) -> Option<&(dyn Error + 'static)> {
+                Some(self)
+            }
+        }
+        assert!(message(&Endless(false)).len() <= Bounded::MOST);
+        assert_eq!(message(&Endless(true)), "é…");
+        let cause = find(Outcome::transient(), None, Some(&Endless(false))).0;
+        let length = cause.message.map(|message| message.chars().count());
+        assert_eq!(length, Some(Letter::MAX_MESSAGE));
+    }
+}

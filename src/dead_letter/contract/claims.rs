@@ -1,0 +1,333 @@
+//! Claiming, and how claims end.
+
+use super::{
+    LATER, LEASE, LONG, Subject, at, claim, count, done, get, id, is_in_progress, letter, list,
+    write,
+};
+use crate::{
+    attempt::AttemptRecord,
+    dead_letter::{
+        Cause, Discarded, Filter, LetterClaim, LetterStore, Listing, Page, Reason, Summary,
+    },
+    fence::{Settled, Token},
+    outcome::Outcome,
+};
+use std::sync::Arc;
+
+/// Of 50 concurrent claims of a letter one gets it and 49 are told so.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn one_of_many_claims_a_letter<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    for round in 1..=10 {
+        write(&store, &letter(round)).await;
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let claim = store.claim(id(round), LONG, 5);
+            tasks.spawn(claim);
+        }
+        let mut claimed = 0;
+        while let Some(result) = tasks.join_next().await {
+            match result {
+                Ok(Ok(LetterClaim::Claimed { letter, .. })) => {
+                    assert_eq!(letter.replays, 1, "contract: one claim counts once");
+                    claimed += 1;
+                }
+                Ok(Ok(LetterClaim::InProgress { lease_left })) => {
+                    assert!(lease_left <= LONG, "contract: a lease does not grow");
+                }
+                other => panic!("contract: a claimed letter must be in progress, got {other:?}"),
+            }
+        }
+        assert_eq!(claimed, 1, "contract: one of many claims a letter");
+        let listing = list(&store, &Filter::all(), &Page::first(1)).await;
+        let shown = listing
+            .letters
+            .first()
+            .map(|it| (it.in_progress, it.replays));
+        assert_eq!(
+            shown,
+            Some((true, 1)),
+            "contract: a list shows what is in progress"
+        );
+    }
+}
+
+/// Every claim counts, also one that nobody settled, and at the limit there is no other.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_counts_and_the_limit_holds<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    let (token, claimed) = claim(&store, id(1), LONG).await;
+    assert_eq!(claimed.replays, 1, "contract: a claim counts");
+    let settled = done(store.release(token, &Arc::new(claimed)).await);
+    assert_eq!(settled, Settled::Done, "contract: the holder may release");
+    // This one dies.
+    let (_, claimed) = claim(&store, id(1), LEASE).await;
+    assert_eq!(claimed.replays, 2, "contract: a claim counts");
+    let busy = done(store.claim(id(1), LEASE, 2).await);
+    assert!(
+        matches!(busy, LetterClaim::InProgress { .. }),
+        "contract: the last replay is in progress while it is, got {busy:?}"
+    );
+    subject.advance(LATER).await;
+    for most in [2, 1, 0] {
+        assert_eq!(
+            done(store.claim(id(1), LEASE, most).await),
+            LetterClaim::Spent { replays: 2 },
+            "contract: {most} replays are all there are"
+        );
+    }
+    let replays = get(&store, id(1)).await.map(|letter| letter.replays);
+    assert_eq!(replays, Some(2), "contract: a refused claim does not count");
+    let (_, claimed) = claim(&store, id(1), LEASE).await;
+    assert_eq!(claimed.replays, 3, "contract: a higher limit allows more");
+}
+
+/// When a lease ends, the letter can be claimed, and its next token is greater.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_lease_that_ends_frees_the_letter<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    let (first, _) = claim(&store, id(1), LEASE).await;
+    assert!(
+        is_in_progress(&store, id(1)).await,
+        "contract: a claim excludes others"
+    );
+    subject.advance(LATER).await;
+    let listing = list(&store, &Filter::all(), &Page::first(1)).await;
+    assert!(
+        listing.letters.iter().all(|summary| !summary.in_progress),
+        "contract: what nobody holds is not in progress"
+    );
+    let (second, _) = claim(&store, id(1), LEASE).await;
+    assert!(second > first, "contract: a later token is greater");
+}
+
+/// A claim that is renewed outlives its first lease.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    let (token, _) = claim(&store, id(1), LEASE).await;
+    for _ in 0..3 {
+        subject.advance(LEASE / 2).await;
+        let settled = done(store.renew(id(1), token, LEASE).await);
+        assert_eq!(settled, Settled::Done, "contract: the holder may renew");
+    }
+    assert!(
+        is_in_progress(&store, id(1)).await,
+        "contract: a renewed lease holds"
+    );
+}
+
+/// A holder whose lease is over can neither renew, release nor remove: not while the letter is
+/// free, and not after it passed to another.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    let (stale, mut late) = claim(&store, id(1), LEASE).await;
+    late.cause = Cause::new(Reason::Window);
+    let late = Arc::new(late);
+    let made_up = Token::new(stale.get().wrapping_add(1_000));
+    subject.advance(LATER).await;
+    let mut current = None;
+    for state in ["a free letter", "another's letter"] {
+        for token in [stale, made_up] {
+            for (operation, result) in [
+                ("renewal", done(store.renew(id(1), token, LONG).await)),
+                ("release", done(store.release(token, &late).await)),
+                ("removal", done(store.remove(id(1), token).await)),
+            ] {
+                assert_eq!(
+                    result,
+                    Settled::Lost,
+                    "contract: a stale {operation} of {state} is refused"
+                );
+            }
+        }
+        if current.is_none() {
+            current = Some(claim(&store, id(1), LONG).await);
+        }
+    }
+    let reason = get(&store, id(1)).await.map(|letter| letter.cause.reason);
+    assert_eq!(
+        reason,
+        Some(Reason::RetriesExhausted),
+        "contract: a stale holder changes nothing"
+    );
+    assert!(
+        is_in_progress(&store, id(1)).await,
+        "contract: the current claim stays"
+    );
+    if let Some((token, _)) = current {
+        let settled = done(store.remove(id(1), token).await);
+        assert_eq!(
+            settled,
+            Settled::Done,
+            "contract: the current holder removes"
+        );
+    }
+}
+
+/// A released letter is free at once, with the cause and history that it was given back with, and
+/// its claim cannot be settled again.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_released_letter_is_as_it_was_given_back<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    write(&store, &letter(2)).await;
+    let (token, mut claimed) = claim(&store, id(1), LONG).await;
+    claimed.cause = Cause::new(Reason::Rejected)
+        .with_code(Some(410))
+        .with_message("gone");
+    let gone = Outcome::permanent().with_code(410);
+    claimed
+        .history
+        .push(AttemptRecord::new(3, LONG, LEASE, gone));
+    claimed.last_attempt_at = Some(at(100));
+    let newest = Arc::new(claimed);
+    let settled = done(store.release(token, &newest).await);
+    assert_eq!(settled, Settled::Done, "contract: the holder may release");
+    let found = get(&store, id(1)).await;
+    assert_eq!(
+        found.as_ref(),
+        Some(&*newest),
+        "contract: a release keeps the newest"
+    );
+    let rejected = Filter::all().reason(Reason::Rejected);
+    let listing = list(&store, &rejected, &Page::first(5)).await;
+    assert_eq!(
+        listing.letters,
+        [Summary::of(&newest, false)],
+        "contract: lists and filters see the newest"
+    );
+    for again in [
+        done(store.release(token, &newest).await),
+        done(store.renew(id(1), token, LONG).await),
+        done(store.remove(id(1), token).await),
+    ] {
+        assert_eq!(again, Settled::Lost, "contract: a claim is settled once");
+    }
+    let (next, _) = claim(&store, id(1), LONG).await;
+    assert!(next > token, "contract: a later token is greater");
+}
+
+/// A removed letter is in no list, and its neighbours are.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_removed_letter_is_gone<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    for number in 1..=3 {
+        write(&store, &letter(number)).await;
+    }
+    let (token, _) = claim(&store, id(2), LONG).await;
+    let settled = done(store.remove(id(2), token).await);
+    assert_eq!(settled, Settled::Done, "contract: the holder may remove");
+    let settled = done(store.remove(id(2), token).await);
+    assert_eq!(settled, Settled::Lost, "contract: once");
+    assert_eq!(
+        get(&store, id(2)).await,
+        None,
+        "contract: a removed letter is gone"
+    );
+    let claimed = done(store.claim(id(2), LEASE, u32::MAX).await);
+    assert_eq!(
+        claimed,
+        LetterClaim::Missing,
+        "contract: a removed letter is gone"
+    );
+    assert_eq!(
+        count(&store).await,
+        2,
+        "contract: a removed letter does not count"
+    );
+    let listing = list(&store, &Filter::all(), &Page::first(10)).await;
+    let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
+    assert_eq!(ids, [id(3), id(1)], "contract: the others stay");
+    write(&store, &letter(2)).await;
+    let again = get(&store, id(2)).await;
+    assert_eq!(
+        again,
+        Some(letter(2)),
+        "contract: the same id can come again"
+    );
+}
+
+/// A letter that is being sent again is not discarded; a free one is.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_letter_in_progress_is_not_discarded<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    let (token, claimed) = claim(&store, id(1), LONG).await;
+    let refused = done(store.discard(id(1)).await);
+    assert_eq!(
+        refused,
+        Discarded::InProgress,
+        "contract: not while it is sent"
+    );
+    let settled = done(store.release(token, &Arc::new(claimed)).await);
+    assert_eq!(settled, Settled::Done, "contract: the claim is as it was");
+    let discarded = done(store.discard(id(1)).await);
+    assert_eq!(discarded, Discarded::Done, "contract: a free letter goes");
+    assert_eq!(get(&store, id(1)).await, None, "contract: and is gone");
+    let again = done(store.discard(id(1)).await);
+    assert_eq!(again, Discarded::Missing, "contract: once");
+}
+
+/// An id that no letter has is an answer, not an error.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_is_not_there_is_missing<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    assert_eq!(count(&store).await, 0, "contract: the store is empty");
+    let listing = list(&store, &Filter::all(), &Page::first(10)).await;
+    assert_eq!(
+        listing,
+        Listing::default(),
+        "contract: an empty list is the end"
+    );
+    assert_eq!(get(&store, id(1)).await, None, "contract: none");
+    let claimed = done(store.claim(id(1), LEASE, 5).await);
+    assert_eq!(claimed, LetterClaim::Missing, "contract: none to claim");
+    let token = Token::new(1);
+    for settled in [
+        done(store.renew(id(1), token, LEASE).await),
+        done(store.remove(id(1), token).await),
+        done(store.release(token, &Arc::new(letter(1))).await),
+    ] {
+        assert_eq!(settled, Settled::Lost, "contract: none to settle");
+    }
+    assert_eq!(
+        count(&store).await,
+        0,
+        "contract: and a release writes none"
+    );
+    let discarded = done(store.discard(id(1)).await);
+    assert_eq!(discarded, Discarded::Missing, "contract: none to discard");
+}

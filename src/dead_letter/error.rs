@@ -1,0 +1,189 @@
+use super::{LetterEnd, LetterId, NotWritten, Reason};
+use crate::BoxError;
+use std::{convert::Infallible, error::Error, fmt, sync::Arc};
+
+/// What became of a call that failed: its letter, and where that is.
+///
+/// [`HttpRequests`](super::HttpRequests) puts it into the extensions of a failed answer. Where
+/// [`not_written`](Self::not_written) says something, nobody has the request any more but whoever
+/// reads this.
+#[derive(Clone, Debug)]
+pub struct Buried {
+    id: LetterId,
+    reason: Reason,
+    end: LetterEnd,
+    not_written: Option<Arc<NotWritten>>,
+}
+
+impl Buried {
+    pub(super) fn new(
+        id: LetterId,
+        reason: Reason,
+        written: Result<LetterEnd, NotWritten>,
+    ) -> Self {
+        let (end, not_written) = match written {
+            Ok(end) => (end, None),
+            Err(error) => (LetterEnd::Lost, Some(Arc::new(error))),
+        };
+        Self {
+            id,
+            reason,
+            end,
+            not_written,
+        }
+    }
+
+    /// The name of the letter.
+    pub const fn id(&self) -> LetterId {
+        self.id
+    }
+
+    /// Why it was given up.
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Where the letter is.
+    pub const fn end(&self) -> LetterEnd {
+        self.end
+    }
+
+    /// Why it is nowhere, where that is so.
+    pub fn not_written(&self) -> Option<&NotWritten> {
+        self.not_written.as_deref()
+    }
+}
+
+/// A call failed, and its dead letter was not written: both causes.
+///
+/// Its [`source`](Error::source) is the error of the call, so that whatever judges errors further
+/// out judges that one.
+///
+/// # Examples
+///
+/// ```
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_webhook::{BoxError, BoxFuture, DeadLetterLayer};
+/// use tower_webhook::dead_letter::{
+///     DeadLetters, Letter, LetterLost, Sink, SinkError, SinkErrorKind, describe_fn,
+/// };
+/// use tower_webhook::key::NoKey;
+/// use tower_webhook::outcome::{Outcome, OutcomeKind, Unreached, classify_fn};
+///
+/// #[derive(Debug)]
+/// struct DiskFull;
+///
+/// impl Sink for DiskFull {
+///     fn write(&self, _: &std::sync::Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+///         Box::pin(async { Err(SinkError::new(SinkErrorKind::Full)) })
+///     }
+/// }
+///
+/// # tokio_test::block_on(async {
+/// let by_error = classify_fn(|result: Result<&(), &BoxError>| match result {
+///     Ok(()) => Outcome::success(),
+///     Err(error) => Outcome::of_error(&**error),
+/// });
+/// let layer = DeadLetterLayer::new(DeadLetters::new(DiskFull))
+///     .classifier(by_error)
+///     .key(NoKey)
+///     .describe(describe_fn(|job: &u32, letter| letter.event_id = Some(job.to_string())));
+/// let service = layer.layer(service_fn(|_: u32| async { Err(BoxError::from(Unreached::new())) }));
+///
+/// let error = service.oneshot(7).await.unwrap_err();
+/// let lost: &LetterLost = error.downcast_ref().unwrap();
+/// assert_eq!(lost.not_written().first().kind(), SinkErrorKind::Full);
+/// assert_eq!(Outcome::of_error(lost).kind(), OutcomeKind::Unreached);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct LetterLost {
+    id: LetterId,
+    reason: Reason,
+    not_written: Arc<NotWritten>,
+    source: BoxError,
+}
+
+impl LetterLost {
+    /// The name that the letter would have had.
+    pub const fn id(&self) -> LetterId {
+        self.id
+    }
+
+    /// Why the call was given up.
+    pub const fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Why the letter was not written.
+    pub fn not_written(&self) -> &NotWritten {
+        &self.not_written
+    }
+
+    /// The error of the call.
+    pub fn into_source(self) -> BoxError {
+        self.source
+    }
+}
+
+impl fmt::Display for LetterLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the call failed ({}), and {}",
+            self.reason, self.not_written
+        )
+    }
+}
+
+impl Error for LetterLost {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
+    }
+}
+
+/// An error of a service that [`DeadLetterLayer`](super::DeadLetterLayer) can stand around.
+///
+/// [`BoxError`] can, and so can [`Infallible`], as axum has it. For an error type of your own, put
+/// `.map_err(BoxError::from)` below the layer, or implement this.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot carry the news that a dead letter was lost",
+    note = "put `.map_err(BoxError::from)` below the layer, or implement `CallError` for `{Self}`"
+)]
+pub trait CallError: Sized {
+    /// The error itself, to read its chain of sources.
+    fn as_error(&self) -> &(dyn Error + 'static);
+
+    /// Adds that the letter was not written. `buried` says which and why.
+    #[must_use]
+    fn with_loss(self, buried: &Buried) -> Self;
+}
+
+/// It becomes a [`LetterLost`].
+impl CallError for BoxError {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        &**self
+    }
+
+    fn with_loss(self, buried: &Buried) -> Self {
+        match &buried.not_written {
+            None => self,
+            Some(not_written) => Box::new(LetterLost {
+                id: buried.id,
+                reason: buried.reason,
+                not_written: Arc::clone(not_written),
+                source: self,
+            }),
+        }
+    }
+}
+
+impl CallError for Infallible {
+    fn as_error(&self) -> &(dyn Error + 'static) {
+        self
+    }
+
+    fn with_loss(self, _: &Buried) -> Self {
+        self
+    }
+}

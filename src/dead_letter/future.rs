@@ -1,0 +1,198 @@
+use super::{
+    Buried, CallError, DeadLetters, Describe, DescribeAnswer, Letter, LetterEnd, LetterId,
+    NotWritten, Reason, case::Case,
+};
+use crate::{
+    BoxFuture,
+    key::RequestKey,
+    outcome::{Classify, Outcome},
+    trace::{passed, trouble},
+};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tokio::{runtime::Handle, task::JoinHandle};
+
+/// Response future of [`DeadLetter`](super::DeadLetter).
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F: Future, C, K, D: Describe<Req>, Req> {
+    #[pin]
+    state: State<F, C, K, D, Req>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F: Future, C, K, D: Describe<Req>, Req> {
+    Called {
+        #[pin]
+        future: F,
+        /// `None` once there is a result.
+        open: Option<(C, Case<K, D, Req>)>,
+    },
+    /// It has failed, and its letter is on its way.
+    Burying {
+        write: Write,
+        /// `None` once it is there.
+        failed: Option<Failure<F::Output, K, D, Req>>,
+    },
+}
+
+struct Failure<T, K, D: Describe<Req>, Req> {
+    result: T,
+    case: Case<K, D, Req>,
+    id: LetterId,
+    reason: Reason,
+}
+
+type Written = Result<LetterEnd, NotWritten>;
+
+/// A letter that is being written.
+enum Write {
+    /// By a task of its own, which goes on when the caller goes away.
+    Spawned(JoinHandle<Written>),
+    /// Here: there is no runtime that could have tasks.
+    Here(BoxFuture<Written>),
+}
+
+impl Write {
+    fn begin(letters: &DeadLetters, letter: Letter) -> Self {
+        let writing = write(letters.clone(), letter);
+        match Handle::try_current() {
+            Ok(runtime) => Self::Spawned(runtime.spawn(writing)),
+            Err(_) => Self::Here(Box::pin(writing)),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
+        match self {
+            Self::Here(writing) => writing.as_mut().poll(cx),
+            Self::Spawned(task) => {
+                let written = ready!(Pin::new(task).poll(cx));
+                Poll::Ready(written.unwrap_or_else(|error| Err(NotWritten::broken_off(error))))
+            }
+        }
+    }
+}
+
+async fn write(letters: DeadLetters, letter: Letter) -> Written {
+    passed!(
+        "dead_letter",
+        "buried",
+        id = letter.id,
+        reason = letter.cause.reason
+    );
+    letters.write(Arc::new(letter)).await
+}
+
+impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
+    pub(super) const fn new(future: F, classifier: C, case: Case<K, D, Req>) -> Self {
+        Self {
+            state: State::Called {
+                future,
+                open: Some((classifier, case)),
+            },
+        }
+    }
+}
+
+impl<F, C, K, D, Req, Res, Err> Future for ResponseFuture<F, C, K, D, Req>
+where
+    F: Future<Output = Result<Res, Err>>,
+    C: Classify<Res, Err>,
+    Err: CallError,
+    K: RequestKey<Req> + Send + Sync + 'static,
+    D: Describe<Req, Kept: Send + 'static> + DescribeAnswer<Res> + Send + Sync + 'static,
+    Req: 'static,
+{
+    type Output = Result<Res, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            match state.as_mut().project() {
+                StateProj::Called { future, open } => {
+                    let result = ready!(future.poll(cx));
+                    let Some((classifier, case)) = open.take() else {
+                        return Poll::Ready(result);
+                    };
+                    if let Some(late) = classifier.late(result.as_ref()) {
+                        let runtime = Handle::try_current().ok();
+                        late.then(move |outcome| bury_late(&case, outcome, runtime));
+                        return Poll::Ready(result);
+                    }
+                    let outcome = classifier.classify(result.as_ref());
+                    if !outcome.is_failure() {
+                        return Poll::Ready(result);
+                    }
+                    let letter = match &result {
+                        Ok(res) => {
+                            let noted = case.shared.describe.history(res);
+                            case.letter(outcome, noted, None)
+                        }
+                        Err(error) => case.letter(outcome, None, Some(error.as_error())),
+                    };
+                    let failed = Failure {
+                        result,
+                        id: letter.id,
+                        reason: letter.cause.reason,
+                        case,
+                    };
+                    let write = Write::begin(&failed.case.shared.settings.letters, letter);
+                    state.set(State::Burying {
+                        write,
+                        failed: Some(failed),
+                    });
+                }
+                StateProj::Burying { write, failed } => {
+                    let written = ready!(write.poll(cx));
+                    // Invariant: taken here alone, at the end.
+                    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                    let failed = failed.take().expect("polled after completion");
+                    let buried = Buried::new(failed.id, failed.reason, written);
+                    return Poll::Ready(match failed.result {
+                        Ok(mut res) => {
+                            failed.case.shared.describe.annotate(&mut res, buried);
+                            Ok(res)
+                        }
+                        Err(error) => Err(error.with_loss(&buried)),
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// An answer that had begun has ended, and badly: nobody waits for its letter.
+fn bury_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime: Option<Handle>)
+where
+    K: RequestKey<Req>,
+    D: Describe<Req>,
+    Req: 'static,
+{
+    if !outcome.is_failure() {
+        return;
+    }
+    let letter = case.letter(outcome, None, None);
+    match runtime {
+        Some(runtime) => drop(runtime.spawn(write(case.shared.settings.letters.clone(), letter))),
+        None => {
+            trouble!(
+                "dead_letter",
+                "a letter was not written: there is no runtime",
+                id = letter.id,
+                reason = letter.cause.reason
+            );
+        }
+    }
+}
+
+impl<F: Future, C, K, D: Describe<Req>, Req> fmt::Debug for ResponseFuture<F, C, K, D, Req> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}

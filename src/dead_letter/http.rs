@@ -1,0 +1,128 @@
+use super::{Buried, Describe, DescribeAnswer, Letter, LetterBody};
+use crate::{
+    attempt::{History, Kept},
+    body::BufferedBody,
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use std::{sync::Arc, time::SystemTime};
+
+/// The longest id and key that are kept, in bytes. Longer ones are left out.
+const MOST_ID: usize = 1024;
+
+/// Describes HTTP requests whose body is in memory.
+///
+/// | Of the letter | Of the request |
+/// | --- | --- |
+/// | `kind` | `http` |
+/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out, trailers too. What else is left out is up to [`Redaction`](super::Redaction) |
+/// | `idempotency_key` | `idempotency-key`, or else `webhook-id` |
+/// | `event_id` | `webhook-id` ([Standard Webhooks](https://www.standardwebhooks.com)), or else `ce-id` ([CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md)) |
+/// | `event_time` | `ce-time` |
+/// | `trace_id` | that of `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/#trace-id)) |
+///
+/// A failed answer gets a [`Buried`] among its extensions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HttpRequests;
+
+impl Describe<Request<BufferedBody>> for HttpRequests {
+    type Kept = Arc<Request<BufferedBody>>;
+
+    fn keep(&self, req: &Request<BufferedBody>) -> Self::Kept {
+        Arc::new(req.clone())
+    }
+
+    fn describe(&self, req: &Self::Kept, letter: &mut Letter) {
+        let headers = req.headers();
+        "http".clone_into(&mut letter.kind);
+        letter.method = Some(req.method().to_string());
+        letter.uri = Some(req.uri().to_string());
+        letter.headers = headers
+            .iter()
+            .filter(|(_, value)| !value.is_sensitive())
+            .map(|(name, value)| {
+                let value = Bytes::copy_from_slice(value.as_bytes());
+                (name.as_str().to_owned(), value)
+            })
+            .collect();
+        letter.body = LetterBody::new(req.body().as_bytes(), usize::MAX);
+        let webhook_id = text(headers, "webhook-id");
+        letter.idempotency_key = text(headers, "idempotency-key").or_else(|| webhook_id.clone());
+        letter.event_id = webhook_id.or_else(|| text(headers, "ce-id"));
+        letter.event_time = text(headers, "ce-time").and_then(|time| instant(&time));
+        letter.trace_id = text(headers, "traceparent").and_then(|parent| trace_id(&parent));
+    }
+
+    fn share(&self, kept: &Self::Kept) -> Option<Kept<Request<BufferedBody>>> {
+        Some(Kept::new(Arc::clone(kept)))
+    }
+}
+
+impl<B> DescribeAnswer<Response<B>> for HttpRequests {
+    fn history<'a>(&self, res: &'a Response<B>) -> Option<&'a History> {
+        res.extensions().get()
+    }
+
+    fn annotate(&self, res: &mut Response<B>, buried: Buried) {
+        res.extensions_mut().insert(buried);
+    }
+}
+
+/// A header that is there once, in characters that can be shown.
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let mut values = headers.get_all(name).iter();
+    let (value, None) = (values.next()?, values.next()) else {
+        return None;
+    };
+    let text = value.to_str().ok()?.trim();
+    (!text.is_empty() && text.len() <= MOST_ID && !value.is_sensitive()).then(|| text.to_owned())
+}
+
+fn instant(time: &str) -> Option<SystemTime> {
+    time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
+}
+
+/// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`: the second of its parts.
+fn trace_id(parent: &str) -> Option<String> {
+    let mut parts = parent.split('-');
+    let (version, id) = (parts.next()?, parts.next()?);
+    let hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let known = version.len() == 2 && hex(version) && version != "ff";
+    let valid = id.len() == 32 && hex(id) && id.bytes().any(|b| b != b'0');
+    (known && valid).then(|| id.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_trace_id_that_the_specification_allows_is_taken() {
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        let taken = |parent: &str| trace_id(parent);
+        assert_eq!(
+            taken(&format!("00-{id}-b7ad6b7169203331-01")).as_deref(),
+            Some(id)
+        );
+        for parent in [
+            "",
+            id,
+            "00",
+            &format!("ff-{id}-b7ad6b7169203331-01"),
+            &format!("00-{}-b7ad6b7169203331-01", "0".repeat(32)),
+            &format!("00-{}-b7ad6b7169203331-01", id.to_uppercase()),
+            "00-é-b7ad6b7169203331-01",
+        ] {
+            assert_eq!(taken(parent), None, "{parent}");
+        }
+    }
+
+    #[test]
+    fn a_header_that_is_there_twice_says_nothing() {
+        let mut headers = HeaderMap::new();
+        headers.append("webhook-id", "msg_1".parse().unwrap());
+        assert_eq!(text(&headers, "webhook-id").as_deref(), Some("msg_1"));
+        headers.append("webhook-id", "msg_2".parse().unwrap());
+        assert_eq!(text(&headers, "webhook-id"), None);
+    }
+}

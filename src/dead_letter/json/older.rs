@@ -1,0 +1,82 @@
+//! Schema 0: the queue item of Cognigy's documents.
+
+use super::{damaged, read};
+use crate::{
+    attempt::{GaveUp, History, wire::HistoryWire},
+    dead_letter::{Cause, Letter, LetterBody, LetterId, Reason, SinkError},
+    key::{ByHost, RequestKey},
+};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use std::time::SystemTime;
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow)]
+    url: Option<&'a RawValue>,
+    #[serde(borrow)]
+    payload: Option<&'a RawValue>,
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+    #[serde(borrow)]
+    attempts: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    #[serde(alias = "eventId")]
+    event_id: Option<String>,
+}
+
+pub(super) fn letter(record: &str) -> Result<Letter, SinkError> {
+    let item: Item<'_> = read::whole(record)?;
+    if item.url.is_none() {
+        // Neither a number nor what the form without a number has.
+        return Err(damaged("schemaVersion"));
+    }
+    let url: String = read::required(item.url, "url")?;
+    let uri = without_user(&url);
+    let parsed: http::Uri = uri.parse().map_err(|_| damaged("url"))?;
+    let mut request = http::Request::new(());
+    *request.uri_mut() = parsed;
+    let payload = item.payload.ok_or_else(|| damaged("payload"))?;
+    let attempts = read::optional(item.attempts, "attempts")?.unwrap_or_default();
+
+    let mut id = [0; 16];
+    id.copy_from_slice(&Sha256::digest(record.trim())[..16]);
+    let mut letter = Letter::new(
+        LetterId::from_bytes(id),
+        "http",
+        &ByHost.key(&request),
+        Cause::new(Reason::RetriesExhausted),
+        SystemTime::UNIX_EPOCH,
+    );
+    letter.method = Some("POST".to_owned());
+    letter.uri = Some(uri);
+    letter.headers = vec![(
+        "content-type".to_owned(),
+        Bytes::from_static(b"application/json"),
+    )];
+    letter.body = LetterBody::new(&payload.get().to_owned().into(), usize::MAX);
+    // Of metadata of any other shape there is nothing to take.
+    let metadata: Option<Metadata> = read::optional(item.metadata, "metadata").ok().flatten();
+    letter.event_id = metadata.and_then(|metadata| metadata.event_id);
+    letter.history = History::try_from(HistoryWire::counted(attempts))
+        .map_err(|_| damaged("attempts"))?
+        .with_gave_up(GaveUp::RetriesExhausted);
+    Ok(letter)
+}
+
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return url.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}

@@ -1,0 +1,221 @@
+use super::time;
+use crate::{
+    attempt::wire::HistoryWire,
+    dead_letter::{Cause, Letter, LetterBody, Listing, Summary},
+};
+use data_encoding::{BASE64, HEXLOWER};
+use serde::Serialize;
+use std::time::SystemTime;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LetterOut<'a> {
+    schema_version: u32,
+    id: String,
+    direction: &'static str,
+    kind: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<HeaderOut<'a>>,
+    body: BodyOut<'a>,
+    #[serde(flatten)]
+    cause: CauseOut<'a>,
+    history: HistoryWire,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt_at: Option<String>,
+    written_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    replays: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HeaderOut<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    value: BytesOut<'a>,
+}
+
+#[derive(Serialize)]
+struct BodyOut<'a> {
+    #[serde(flatten)]
+    bytes: BytesOut<'a>,
+    length: u64,
+    truncated: bool,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BytesOut<'a> {
+    Text(&'a str),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CauseOut<'a> {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SummaryOut<'a> {
+    id: String,
+    kind: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a str>,
+    #[serde(flatten)]
+    cause: CauseOut<'a>,
+    attempts: u32,
+    body_length: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt_at: Option<String>,
+    written_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    replays: u32,
+    in_progress: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListingOut<'a> {
+    items: Vec<SummaryOut<'a>>,
+    next_cursor: Option<String>,
+    unreadable: u64,
+}
+
+pub(super) fn letter(letter: &Letter) -> String {
+    text(&LetterOut {
+        schema_version: Letter::SCHEMA_VERSION,
+        id: letter.id.to_string(),
+        direction: letter.direction.as_str(),
+        kind: &letter.kind,
+        target: &letter.target,
+        method: letter.method.as_deref(),
+        uri: letter.uri.as_deref(),
+        headers: letter
+            .headers
+            .iter()
+            .map(|(name, value)| HeaderOut {
+                name,
+                value: BytesOut::from(&**value),
+            })
+            .collect(),
+        body: BodyOut::from(&letter.body),
+        cause: CauseOut::from(&letter.cause),
+        history: HistoryWire::from(&letter.history),
+        first_attempt_at: printed(letter.first_attempt_at),
+        last_attempt_at: printed(letter.last_attempt_at),
+        written_at: time::print(letter.written_at),
+        event_time: printed(letter.event_time),
+        event_id: letter.event_id.as_deref(),
+        idempotency_key: letter.idempotency_key.as_deref(),
+        replays: letter.replays,
+        replay_of: letter.replay_of.as_deref(),
+        trace_id: letter.trace_id.as_deref(),
+    })
+}
+
+pub(super) fn summary(summary: &Summary) -> String {
+    text(&SummaryOut::from(summary))
+}
+
+pub(super) fn listing(listing: &Listing) -> String {
+    text(&ListingOut {
+        items: listing.letters.iter().map(SummaryOut::from).collect(),
+        next_cursor: listing.next.as_ref().map(ToString::to_string),
+        unreadable: listing.unreadable,
+    })
+}
+
+fn text(value: &impl Serialize) -> String {
+    // Writing to memory fails for maps whose keys are no strings, and there is none.
+    #[expect(
+        clippy::expect_used,
+        reason = "strings, numbers, arrays and structs alone"
+    )]
+    serde_json::to_string(value).expect("structs of strings and numbers are JSON")
+}
+
+fn printed(time: Option<SystemTime>) -> Option<String> {
+    time.map(time::print)
+}
+
+impl<'a> From<&'a [u8]> for BytesOut<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text),
+            Err(_) => Self::Base64(BASE64.encode(bytes)),
+        }
+    }
+}
+
+impl<'a> From<&'a LetterBody> for BodyOut<'a> {
+    fn from(body: &'a LetterBody) -> Self {
+        Self {
+            bytes: BytesOut::from(&**body.bytes()),
+            length: body.length(),
+            truncated: body.is_truncated(),
+            sha256: HEXLOWER.encode(body.sha256()),
+        }
+    }
+}
+
+impl<'a> From<&'a Cause> for CauseOut<'a> {
+    fn from(cause: &'a Cause) -> Self {
+        Self {
+            reason: cause.reason.as_str(),
+            last_status: cause.code,
+            error_class: cause.class.as_deref(),
+            error_message: cause.message.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Summary> for SummaryOut<'a> {
+    fn from(summary: &'a Summary) -> Self {
+        Self {
+            id: summary.id.to_string(),
+            kind: &summary.kind,
+            target: &summary.target,
+            method: summary.method.as_deref(),
+            uri: summary.uri.as_deref(),
+            cause: CauseOut::from(&summary.cause),
+            attempts: summary.attempts,
+            body_length: summary.body_length,
+            first_attempt_at: printed(summary.first_attempt_at),
+            last_attempt_at: printed(summary.last_attempt_at),
+            written_at: time::print(summary.written_at),
+            event_id: summary.event_id.as_deref(),
+            replays: summary.replays,
+            in_progress: summary.in_progress,
+        }
+    }
+}

@@ -1,0 +1,172 @@
+use super::{
+    Audit, Progress, ReadHistory, RedriveBuilder, Redriven, Report, Resend, ResendHttp, Run,
+    RunFailed, Stop, many, pace::Pace, send,
+};
+use crate::{
+    BoxError,
+    clock::WallClock,
+    dead_letter::{Filter, LetterId, LetterStore, SinkError},
+    outcome::{Classify, HttpClassifier, MakeClassifier},
+    shield::shielded,
+    trace::audited,
+};
+use std::{fmt, sync::Arc, time::Duration};
+use tower_service::Service;
+
+/// Sends dead letters again. See the [module docs](super). Clones share the rate.
+#[derive(Clone)]
+pub struct Redrive<S, M = HttpClassifier, R = ResendHttp> {
+    pub(super) service: S,
+    pub(super) make: M,
+    pub(super) resend: R,
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub(super) store: Arc<dyn LetterStore>,
+    pub(super) settings: Settings,
+    pub(super) pace: Option<Pace>,
+    pub(super) hooks: Hooks,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) lease: Duration,
+    pub(super) max_replays: u32,
+    pub(super) at_once: usize,
+    pub(super) patience: Duration,
+    pub(super) clock: WallClock,
+}
+
+type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
+
+#[derive(Clone, Default)]
+pub(super) struct Hooks {
+    pub(super) progress: Option<Hook<Progress>>,
+    pub(super) audit: Option<Hook<Audit>>,
+}
+
+impl Redrive<()> {
+    /// Settings, all with defaults. The letters are those of `store`.
+    pub fn builder(store: Arc<dyn LetterStore>) -> RedriveBuilder {
+        RedriveBuilder::new(store)
+    }
+}
+
+impl<S, M, R> Redrive<S, M, R> {
+    /// Where the letters are.
+    pub fn store(&self) -> &Arc<dyn LetterStore> {
+        &self.shared.store
+    }
+
+    /// Sends one letter again, because `by` asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`]: the store did not say whether the letter is ours. Nothing was sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// See the [module docs](super).
+    pub fn one(
+        &self,
+        id: LetterId,
+        by: &str,
+    ) -> impl Future<Output = Result<Redriven, SinkError>> + use<S, M, R>
+    where
+        Self: Clone,
+        S: Service<R::Request>,
+        S::Error: Into<BoxError>,
+        M: MakeClassifier<R::Request>,
+        M::Classifier: Classify<S::Response, S::Error>,
+        R: Resend + ReadHistory<S::Response>,
+    {
+        let (this, by) = (self.clone(), asked_by(by));
+        async move {
+            let shared = Arc::clone(&this.shared);
+            let redriven = send::one(this, id, Stop::new()).await?;
+            shared.audit(by, id, &redriven);
+            Ok(redriven)
+        }
+    }
+
+    /// Sends all letters again that match, newest first, because `by` asks for it.
+    ///
+    /// # Errors
+    ///
+    /// [`RunFailed`]: the store gives no more letters. It tells what was done until then.
+    ///
+    /// # Cancel safety
+    ///
+    /// See the [module docs](super).
+    pub fn many(
+        &self,
+        filter: Filter,
+        by: &str,
+    ) -> impl Future<Output = Result<Report, RunFailed>> + use<S, M, R>
+    where
+        Self: Clone,
+        S: Service<R::Request>,
+        S::Error: Into<BoxError>,
+        M: MakeClassifier<R::Request>,
+        M::Classifier: Classify<S::Response, S::Error>,
+        R: Resend + ReadHistory<S::Response>,
+    {
+        self.run(Run::new(filter, by))
+    }
+
+    /// [`many`](Self::many) with more to say: where to go on, what stops it.
+    ///
+    /// # Errors
+    ///
+    /// As [`many`](Self::many).
+    ///
+    /// # Cancel safety
+    ///
+    /// See the [module docs](super).
+    pub fn run(&self, run: Run) -> impl Future<Output = Result<Report, RunFailed>> + use<S, M, R>
+    where
+        Self: Clone,
+        S: Service<R::Request>,
+        S::Error: Into<BoxError>,
+        M: MakeClassifier<R::Request>,
+        M::Classifier: Classify<S::Response, S::Error>,
+        R: Resend + ReadHistory<S::Response>,
+    {
+        many::drive(self.clone(), run)
+    }
+}
+
+impl Shared {
+    pub(super) fn audit(&self, by: String, id: LetterId, redriven: &Redriven) {
+        audited!(
+            "a dead letter was sent again",
+            by = by,
+            id = id,
+            redriven = redriven.as_str()
+        );
+        if let Some(hook) = &self.hooks.audit {
+            let audit = Audit {
+                by,
+                at: self.settings.clock.now(),
+                id,
+                redriven: redriven.clone(),
+            };
+            shielded(|| hook(&audit));
+        }
+    }
+}
+
+/// Bounded: it goes into logs once for each letter.
+pub(super) fn asked_by(by: &str) -> String {
+    by.chars().take(256).collect()
+}
+
+impl<S, M, R> fmt::Debug for Redrive<S, M, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Redrive")
+            .field("store", &self.shared.store)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}

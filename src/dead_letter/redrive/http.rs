@@ -1,0 +1,205 @@
+//! Letters as HTTP requests.
+
+use super::{NotSendable, ReadHistory, Resend};
+use crate::{attempt::History, body::BufferedBody, dead_letter::Letter};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
+    header::IntoHeaderName,
+};
+
+/// Makes the HTTP request of a letter again: its method, URI, the headers that were kept, its body.
+///
+/// - The `idempotency-key` is put back where the headers have none, so that a receiver that had
+///   the request after all knows it again.
+/// - What belongs to the former connection is left out: `connection`, `keep-alive`,
+///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
+///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
+///   `content-length`, which the client sets.
+/// - Credentials and signatures are not in letters. The service that sends puts them there, as it
+///   did the first time: `stack::deliver()` signs each attempt. A letter whose URI had one that
+///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
+///   [`to_request`](super::RedriveBuilder::to_request).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResendHttp(());
+
+impl ResendHttp {
+    /// The only one there is.
+    pub const fn new() -> Self {
+        Self(())
+    }
+}
+
+const OF_THE_CONNECTION: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+impl Resend for ResendHttp {
+    type Request = Request<BufferedBody>;
+
+    fn to_request(&self, letter: &Letter) -> Result<Request<BufferedBody>, NotSendable> {
+        let missing = |part| NotSendable::Missing { part };
+        let malformed = |part| NotSendable::Malformed { part };
+        let body = &letter.body;
+        if body.is_truncated() {
+            return Err(NotSendable::BodyTruncated {
+                kept: u64::try_from(body.bytes().len()).unwrap_or(u64::MAX),
+                length: body.length(),
+            });
+        }
+        let method = letter.method.as_ref().ok_or(missing("method"))?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method"))?;
+        let uri = letter.uri.as_ref().ok_or(missing("URI"))?;
+        let uri = Uri::try_from(uri.as_str()).map_err(|_| malformed("URI"))?;
+        let mut parameters = uri.query().unwrap_or_default().split('&');
+        if parameters.any(|parameter| parameter.ends_with("=redacted")) {
+            return Err(NotSendable::because("a credential in its URI was not kept"));
+        }
+        let mut headers = HeaderMap::new();
+        for (name, value) in &letter.headers {
+            if OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str()) {
+                continue;
+            }
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed("header"))?;
+            append(&mut headers, name, value)?;
+        }
+        if let Some(key) = &letter.idempotency_key {
+            let name = HeaderName::from_static("idempotency-key");
+            if !headers.contains_key(&name) {
+                append(&mut headers, name, key.as_bytes())?;
+            }
+        }
+        // The client writes it from the URI; a second one is refused by strict receivers.
+        if uri.authority().is_some() {
+            headers.remove(header::HOST);
+        }
+        let mut request = Request::new(BufferedBody::new(body.bytes().clone()));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+}
+
+fn append(
+    headers: &mut HeaderMap,
+    name: impl IntoHeaderName,
+    value: &[u8],
+) -> Result<(), NotSendable> {
+    let part = "header";
+    let value = HeaderValue::from_bytes(value).map_err(|_| NotSendable::Malformed { part })?;
+    let added = headers.try_append(name, value);
+    added.map(drop).map_err(|_| NotSendable::Malformed { part })
+}
+
+impl<B> ReadHistory<Response<B>> for ResendHttp {
+    fn history<'a>(&self, response: &'a Response<B>) -> Option<&'a History> {
+        response.extensions().get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::{Cause, LetterBody, LetterId, Reason};
+    use bytes::Bytes;
+    use std::time::UNIX_EPOCH;
+
+    fn letter() -> Letter {
+        let cause = Cause::new(Reason::RetriesExhausted);
+        let id = LetterId::from_bytes([7; 16]);
+        let mut letter = Letter::new(id, "http", "peer.example", cause, UNIX_EPOCH);
+        letter.method = Some("POST".to_owned());
+        letter.uri = Some("https://peer.example/hooks?a=1".to_owned());
+        letter.body = LetterBody::new(&Bytes::from_static(b"\x00\xff{}"), 100);
+        letter
+    }
+
+    fn with(headers: &[(&str, &'static [u8])]) -> Letter {
+        let mut letter = letter();
+        let owned =
+            |(name, value): &(&str, &'static [u8])| ((*name).to_owned(), Bytes::from_static(value));
+        letter.headers = headers.iter().map(owned).collect();
+        letter
+    }
+
+    #[test]
+    fn the_request_is_what_it_was() {
+        let mut letter = with(&[
+            ("content-type", b"application/json"),
+            ("x-twice", b"1"),
+            ("x-twice", b"\xe9"),
+            ("content-length", b"99"),
+            ("transfer-encoding", b"chunked"),
+            ("host", b"another.example"),
+        ]);
+        letter.idempotency_key = Some("key-1".to_owned());
+        let request = ResendHttp::new().to_request(&letter).unwrap();
+        assert_eq!(request.method(), "POST");
+        assert_eq!(request.uri(), "https://peer.example/hooks?a=1");
+        assert_eq!(&request.body().as_bytes()[..], b"\x00\xff{}");
+        let headers = request.headers();
+        assert_eq!(headers["idempotency-key"], "key-1");
+        let twice: Vec<_> = headers.get_all("x-twice").iter().collect();
+        assert_eq!(twice, [&b"1"[..], &b"\xe9"[..]]);
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["content-type", "idempotency-key", "x-twice"]);
+    }
+
+    #[test]
+    fn a_key_that_was_kept_is_not_doubled() {
+        let mut letter = with(&[("idempotency-key", b"kept")]);
+        letter.idempotency_key = Some("kept".to_owned());
+        let request = ResendHttp::new().to_request(&letter).unwrap();
+        assert_eq!(
+            request.headers().get_all("idempotency-key").iter().count(),
+            1
+        );
+    }
+
+    #[test]
+    fn what_makes_no_request_is_said() {
+        let refusal = |change: &dyn Fn(&mut Letter)| {
+            let mut letter = letter();
+            change(&mut letter);
+            ResendHttp::new().to_request(&letter).unwrap_err()
+        };
+        let truncated = refusal(&|letter| {
+            letter.body = LetterBody::new(&Bytes::from_static(b"12345"), 3);
+        });
+        assert_eq!(truncated, NotSendable::BodyTruncated { kept: 3, length: 5 });
+        assert_eq!(
+            truncated.to_string(),
+            "only 3 of the 5 bytes of its body were kept"
+        );
+        let part = "method";
+        assert_eq!(
+            refusal(&|letter| letter.method = None),
+            NotSendable::Missing { part }
+        );
+        assert_eq!(
+            refusal(&|letter| letter.method = Some("NO WAY".to_owned())),
+            NotSendable::Malformed { part }
+        );
+        assert_eq!(
+            refusal(&|letter| letter.uri = Some("http://[".to_owned())),
+            NotSendable::Malformed { part: "URI" }
+        );
+        let redacted = "https://peer.example/hooks?sig=redacted&a=1";
+        assert_eq!(
+            refusal(&|letter| letter.uri = Some(redacted.to_owned())),
+            NotSendable::because("a credential in its URI was not kept")
+        );
+        assert_eq!(
+            refusal(&|letter| letter.idempotency_key = Some("a\r\nb: c".to_owned())),
+            NotSendable::Malformed { part: "header" }
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! Many letters: list, send some at once, count.
+
+use super::{
+    Counts, Progress, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
+    call::or_stopped,
+    driver::{Shared, asked_by},
+    send,
+    several::Several,
+};
+use crate::{
+    BoxError,
+    dead_letter::{Cursor, Filter, LetterId, Listing, Page, SinkError},
+    outcome::{Classify, MakeClassifier},
+    shield::shielded,
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+use tower_service::Service;
+
+/// How many letters are listed at a time.
+const PAGE: usize = 100;
+
+/// How many targets that refuse are remembered.
+const MOST_TARGETS: usize = 10_000;
+
+/// How long a target that refuses and does not say for how long is left alone.
+const UNSAID: Duration = Duration::from_secs(1);
+
+/// What is to be sent again, for whom, from where on. For [`Redrive::run`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Run {
+    filter: Filter,
+    by: String,
+    after: Option<Cursor>,
+    stop: Stop,
+}
+
+impl Run {
+    /// All letters that match, because `by` asks for it.
+    pub fn new(filter: Filter, by: &str) -> Self {
+        Self {
+            filter,
+            by: asked_by(by),
+            after: None,
+            stop: Stop::new(),
+        }
+    }
+
+    /// Goes on where a run with the same filter was stopped: at [`Report::cursor`] or
+    /// [`Progress::cursor`]. Without it, a run that is started again looks once more at the letters
+    /// that failed, and counts that as a replay of theirs.
+    pub fn after(mut self, cursor: Cursor) -> Self {
+        self.after = Some(cursor);
+        self
+    }
+
+    /// Ends early when this says so.
+    pub fn until(mut self, stop: &Stop) -> Self {
+        self.stop = stop.clone();
+        self
+    }
+}
+
+/// A letter that is yet to be looked at.
+struct Item {
+    id: LetterId,
+    target: String,
+    /// What the list says already, so that it need not be claimed.
+    known: Option<Redriven>,
+    /// The page that it came on.
+    page: u64,
+}
+
+/// Where a page begins: at the beginning, or after another.
+#[derive(Clone, Default)]
+struct Begin(Option<Cursor>);
+
+/// A page that is not done with.
+struct Open {
+    begins: Begin,
+    left: usize,
+}
+
+/// What is known of targets that our own side does not send to.
+#[derive(Clone, Default)]
+struct Refusing {
+    until: Arc<Mutex<HashMap<String, Instant>>>,
+}
+
+struct Course {
+    counts: Counts,
+    total: u64,
+    /// Pages in order; the first is number `closed`.
+    open: VecDeque<Open>,
+    closed: u64,
+    /// The next page; `None` at the end of the list.
+    next: Option<Begin>,
+    items: VecDeque<Item>,
+    error: Option<SinkError>,
+    stopped: bool,
+}
+
+pub(super) async fn drive<S, M, R>(this: Redrive<S, M, R>, run: Run) -> Result<Report, RunFailed>
+where
+    Redrive<S, M, R>: Clone,
+    S: Service<R::Request>,
+    S::Error: Into<BoxError>,
+    M: MakeClassifier<R::Request>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    R: Resend + ReadHistory<S::Response>,
+{
+    let Run {
+        filter,
+        by,
+        after,
+        stop,
+    } = run;
+    let shared = Arc::clone(&this.shared);
+    let store = Arc::clone(&shared.store);
+    let mut course = Course::new(after);
+    match store.count(&filter).await {
+        Ok(total) => course.total = total,
+        Err(error) => course.error = Some(error),
+    }
+    let refusing = Refusing::default();
+    let mut sending = Several::new();
+    let mut listing = None;
+    loop {
+        course.stopped = course.stopped || stop.is_stopped();
+        let going = !course.stopped && course.error.is_none();
+        while going && sending.len() < shared.settings.at_once {
+            let Some(item) = course.items.pop_front() else {
+                break;
+            };
+            match item.known {
+                Some(known) => course.done(&shared, item.page, &known),
+                None => sending.push(patiently(
+                    this.clone(),
+                    item,
+                    refusing.clone(),
+                    stop.clone(),
+                )),
+            }
+        }
+        if going
+            && course.items.is_empty()
+            && listing.is_none()
+            && let Some(begins) = course.next.take()
+        {
+            let mut page = Page::first(PAGE);
+            if let Some(cursor) = &begins.0 {
+                page = page.after(cursor.clone());
+            }
+            listing = Some((store.list(&filter, &page), begins));
+        }
+        if sending.len() == 0 && listing.is_none() {
+            break;
+        }
+        let event = poll_fn(|cx| {
+            if let Some((list, _)) = &mut listing
+                && let Poll::Ready(listed) = list.as_mut().poll(cx)
+            {
+                return Poll::Ready(Event::Listed(listed));
+            }
+            sending
+                .poll_next(cx)
+                .map(|(item, end)| Event::Sent(item, end))
+        });
+        match event.await {
+            Event::Listed(listed) => {
+                let begins = listing.take().map(|(_, begins)| begins);
+                let begins = begins.unwrap_or_default();
+                match listed {
+                    Ok(listed) => course.listed(listed, begins, shared.settings.max_replays),
+                    Err(error) => {
+                        course.next = Some(begins);
+                        course.error = course.error.or(Some(error));
+                    }
+                }
+            }
+            Event::Sent(item, Ok(redriven)) => {
+                if redriven != Redriven::Stopped {
+                    shared.audit(by.clone(), item.id, &redriven);
+                }
+                course.done(&shared, item.page, &redriven);
+            }
+            Event::Sent(item, Err(error)) => {
+                // Its page stays open: it is looked at again.
+                drop(item);
+                course.error = course.error.or(Some(error));
+            }
+        }
+    }
+    let cursor = course.cursor();
+    let report = Report {
+        counts: course.counts,
+        stopped: course.stopped,
+        cursor,
+    };
+    match course.error {
+        None => Ok(report),
+        Some(source) => Err(RunFailed { report, source }),
+    }
+}
+
+enum Event {
+    Listed(Result<Listing, SinkError>),
+    Sent(Item, Result<Redriven, SinkError>),
+}
+
+impl Course {
+    const fn new(after: Option<Cursor>) -> Self {
+        Self {
+            counts: Counts {
+                matched: 0,
+                accepted: 0,
+                not_removed: 0,
+                failed: 0,
+                refused: 0,
+                in_progress: 0,
+                missing: 0,
+                spent: 0,
+                unsendable: 0,
+                unreadable: 0,
+                lost: 0,
+            },
+            total: 0,
+            open: VecDeque::new(),
+            closed: 0,
+            next: Some(Begin(after)),
+            items: VecDeque::new(),
+            error: None,
+            stopped: false,
+        }
+    }
+
+    fn listed(&mut self, listed: Listing, begins: Begin, max_replays: u32) {
+        let page = self.closed + self.open.len() as u64;
+        let left = listed.letters.len();
+        let matched = (left as u64).saturating_add(listed.unreadable);
+        self.counts.matched = self.counts.matched.saturating_add(matched);
+        self.counts.unreadable = self.counts.unreadable.saturating_add(listed.unreadable);
+        self.open.push_back(Open { begins, left });
+        self.next = listed.next.map(|next| Begin(Some(next)));
+        self.items.extend(listed.letters.into_iter().map(|letter| {
+            let replays = letter.replays;
+            let known = (replays >= max_replays && !letter.in_progress)
+                .then_some(Redriven::Spent { replays });
+            Item {
+                id: letter.id,
+                target: letter.target,
+                known,
+                page,
+            }
+        }));
+        self.close();
+    }
+
+    fn done(&mut self, shared: &Shared, page: u64, redriven: &Redriven) {
+        if *redriven == Redriven::Stopped {
+            return;
+        }
+        self.counts.add(redriven);
+        let at = usize::try_from(page - self.closed).unwrap_or(usize::MAX);
+        if let Some(open) = self.open.get_mut(at) {
+            open.left -= 1;
+        }
+        self.close();
+        if let Some(hook) = &shared.hooks.progress {
+            let progress = Progress {
+                total: self.total,
+                counts: self.counts,
+                cursor: self.cursor(),
+            };
+            shielded(|| hook(&progress));
+        }
+    }
+
+    /// Pages whose letters are all dealt with are behind us.
+    fn close(&mut self) {
+        while self.open.len() > 1 && self.open.front().is_some_and(|open| open.left == 0) {
+            self.open.pop_front();
+            self.closed += 1;
+        }
+    }
+
+    /// Where another run can go on.
+    fn cursor(&self) -> Option<Cursor> {
+        let open = self.open.front().filter(|open| open.left > 0);
+        let begins = open.map(|open| &open.begins).or(self.next.as_ref());
+        begins.and_then(|begins| begins.0.clone())
+    }
+}
+
+/// Sends a letter, and waits once for its target where our own side refuses to.
+async fn patiently<S, M, R>(
+    this: Redrive<S, M, R>,
+    item: Item,
+    refusing: Refusing,
+    stop: Stop,
+) -> (Item, Result<Redriven, SinkError>)
+where
+    Redrive<S, M, R>: Clone,
+    S: Service<R::Request>,
+    S::Error: Into<BoxError>,
+    M: MakeClassifier<R::Request>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    R: Resend + ReadHistory<S::Response>,
+{
+    let mut patience = this.shared.settings.patience;
+    if let Some(until) = refusing.of(&item.target) {
+        // This run has waited for it already.
+        patience = Duration::ZERO;
+        let left = until.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            let retry_after = Some(left);
+            return (item, Ok(Redriven::Refused { retry_after }));
+        }
+    }
+    let give_up = Instant::now() + patience;
+    loop {
+        let result = send::one(this.clone(), item.id, stop.clone()).await;
+        let Ok(Redriven::Refused { retry_after }) = result else {
+            return (item, result);
+        };
+        let wait = retry_after.unwrap_or(UNSAID).max(Duration::from_millis(50));
+        let now = Instant::now();
+        if now.checked_add(wait).is_none_or(|until| until > give_up) {
+            refusing.add(&item.target, now, wait);
+            return (item, result);
+        }
+        if or_stopped(sleep(wait), &stop).await.is_none() {
+            return (item, Ok(Redriven::Stopped));
+        }
+    }
+}
+
+impl Refusing {
+    fn of(&self, target: &str) -> Option<Instant> {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get(target).copied()
+    }
+
+    fn add(&self, target: &str, now: Instant, wait: Duration) {
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.len() >= MOST_TARGETS {
+            until.clear();
+        }
+        // A peer's word is not taken for longer than this.
+        let end = now + wait.min(Duration::from_secs(3600));
+        until.insert(target.to_owned(), end);
+    }
+}

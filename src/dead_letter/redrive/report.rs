@@ -1,0 +1,226 @@
+use super::NotSendable;
+use crate::{
+    dead_letter::{Cursor, LetterId, SinkError, SinkErrorKind},
+    outcome::Outcome,
+};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+/// What became of one letter that was to be sent again.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Redriven {
+    /// It was accepted, and is removed.
+    Accepted,
+    /// It failed again, and stays.
+    Failed {
+        /// How it went.
+        outcome: Outcome,
+        /// Whether the newest cause and history are in the letter. Where not, the store did not
+        /// take them, and the letter is as it was.
+        recorded: bool,
+    },
+    /// Somebody else is sending it.
+    InProgress {
+        /// The time until their lease ends, unless they renew it.
+        lease_left: Duration,
+    },
+    /// The claim was lost while it was being sent: the store was away for longer than the lease.
+    /// It stays, and the peer may have had it.
+    Lost,
+    /// There is no such letter.
+    Missing,
+    /// It was accepted, and could not be removed: the next run may send it again.
+    NotRemoved {
+        /// The trouble of the store; `None` where the claim had ended.
+        kind: Option<SinkErrorKind>,
+    },
+    /// Our side did not send it: a breaker is open, the service takes no calls. It stays as it was,
+    /// and this does not count as a replay.
+    Refused {
+        /// When to try again, where that is known.
+        retry_after: Option<Duration>,
+    },
+    /// It has been sent again as often as may be.
+    Spent {
+        /// How often that was.
+        replays: u32,
+    },
+    /// The run was stopped before it was sent. It stays as it was.
+    Stopped,
+    /// Its record cannot be read. It stays as it was.
+    Unreadable {
+        /// Why.
+        kind: SinkErrorKind,
+    },
+    /// It cannot be sent from its record. It stays as it was.
+    Unsendable(NotSendable),
+}
+
+impl Redriven {
+    /// A fixed name, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Failed { .. } => "failed",
+            Self::InProgress { .. } => "in_progress",
+            Self::Lost => "lost",
+            Self::Missing => "missing",
+            Self::NotRemoved { .. } => "not_removed",
+            Self::Refused { .. } => "refused",
+            Self::Spent { .. } => "spent",
+            Self::Stopped => "stopped",
+            Self::Unreadable { .. } => "unreadable",
+            Self::Unsendable(_) => "unsendable",
+        }
+    }
+}
+
+/// How many letters of a run came to what. See [`Redriven`] for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// All that were listed, readable or not.
+    pub matched: u64,
+    /// Accepted by the service, and removed.
+    pub accepted: u64,
+    /// Accepted by the service, and not removed: these may be sent twice.
+    pub not_removed: u64,
+    /// Failed again.
+    pub failed: u64,
+    /// Not sent, by our own decision.
+    pub refused: u64,
+    /// Just being sent by somebody else.
+    pub in_progress: u64,
+    /// Gone before they were claimed.
+    pub missing: u64,
+    /// Sent again as often as may be.
+    pub spent: u64,
+    /// Not to be sent from their records.
+    pub unsendable: u64,
+    /// Not to be read.
+    pub unreadable: u64,
+    /// Claims that were lost while sending.
+    pub lost: u64,
+}
+
+impl Counts {
+    /// How many the service accepted, removed or not.
+    pub const fn sent(&self) -> u64 {
+        self.accepted.saturating_add(self.not_removed)
+    }
+
+    /// How many were passed over: in progress, missing, spent, unsendable, unreadable.
+    pub const fn skipped(&self) -> u64 {
+        self.in_progress
+            .saturating_add(self.missing)
+            .saturating_add(self.spent)
+            .saturating_add(self.unsendable)
+            .saturating_add(self.unreadable)
+    }
+
+    /// How many are dealt with, one way or the other.
+    pub const fn done(&self) -> u64 {
+        self.sent()
+            .saturating_add(self.skipped())
+            .saturating_add(self.failed)
+            .saturating_add(self.refused)
+            .saturating_add(self.lost)
+    }
+
+    pub(super) const fn add(&mut self, redriven: &Redriven) {
+        let count = match redriven {
+            Redriven::Accepted => &mut self.accepted,
+            Redriven::Failed { .. } => &mut self.failed,
+            Redriven::InProgress { .. } => &mut self.in_progress,
+            Redriven::Lost => &mut self.lost,
+            Redriven::Missing => &mut self.missing,
+            Redriven::NotRemoved { .. } => &mut self.not_removed,
+            Redriven::Refused { .. } => &mut self.refused,
+            Redriven::Spent { .. } => &mut self.spent,
+            Redriven::Unreadable { .. } => &mut self.unreadable,
+            Redriven::Unsendable(_) => &mut self.unsendable,
+            // Not dealt with: the run goes on with it another time.
+            Redriven::Stopped => return,
+        };
+        *count = count.saturating_add(1);
+    }
+}
+
+/// How far a run is. Given to [`on_progress`](super::RedriveBuilder::on_progress) after each letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// How many letters matched when the run began. Others may come and go meanwhile.
+    pub total: u64,
+    /// What came of those that are done.
+    pub counts: Counts,
+    /// Where another run can [go on](super::Run::after): everything before it is dealt with. `None`
+    /// is the beginning.
+    pub cursor: Option<Cursor>,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Report {
+    /// What came of the letters.
+    pub counts: Counts,
+    /// Whether it was stopped before it came to the end of the list.
+    pub stopped: bool,
+    /// Where another run can [go on](super::Run::after) that was stopped. `None` at the end, and
+    /// where it came no further than the beginning.
+    pub cursor: Option<Cursor>,
+}
+
+/// A run that the store put an end to.
+#[derive(Debug)]
+pub struct RunFailed {
+    pub(super) report: Report,
+    pub(super) source: SinkError,
+}
+
+impl RunFailed {
+    /// What came of the letters until then.
+    pub const fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// What the store said.
+    pub const fn error(&self) -> &SinkError {
+        &self.source
+    }
+}
+
+impl fmt::Display for RunFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the store of dead letters failed after {} letters: {}",
+            self.report.counts.done(),
+            self.source
+        )
+    }
+}
+
+impl std::error::Error for RunFailed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Who had which letter sent again, when, and what came of it.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Audit {
+    /// Who asked for it, in the first 256 characters of their own words.
+    pub by: String,
+    /// When it was done.
+    pub at: SystemTime,
+    /// Which letter.
+    pub id: LetterId,
+    /// What came of it.
+    pub redriven: Redriven,
+}

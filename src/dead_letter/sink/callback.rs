@@ -1,0 +1,194 @@
+//! Letters are posted to a URL.
+//!
+//! Each letter is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <letter
+//! id>`, so that a receiver that sees one twice can tell.
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::service_fn;
+//! use tower_webhook::{
+//!     BoxError,
+//!     body::BufferedBody,
+//!     dead_letter::{CallbackSink, DeadLetters},
+//! };
+//!
+//! // A client in `stack::deliver()`, so that a receiver that is briefly away is asked again.
+//! let client = service_fn(|req: Request<BufferedBody>| async move {
+//!     assert_eq!(req.headers()["content-type"], "application/json");
+//!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+//! });
+//! let sink = CallbackSink::new("https://ops.example/dead-letters", client)?;
+//! let letters = DeadLetters::new(sink);
+//! # Ok::<_, BoxError>(())
+//! ```
+//!
+//! # Order
+//!
+//! The service is a whole delivery, with the retries and the breaker of
+//! [`stack::deliver()`](crate::stack::deliver). Inside it stands no
+//! [`DeadLetterLayer`](crate::dead_letter::DeadLetterLayer) whose letters come here: what could not
+//! be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
+//! cuts the whole of it, at 5 s by default: leave it room for the retries, and give it a fallback.
+//!
+//! # What the answer means
+//!
+//! | Answer | |
+//! | --- | --- |
+//! | 2xx | written, whatever the receiver does with it |
+//! | 413 | [`TooLarge`](SinkErrorKind::TooLarge) |
+//! | 408, 425, 429 | [`Unavailable`](SinkErrorKind::Unavailable) |
+//! | another 3xx or 4xx | [`Rejected`](SinkErrorKind::Rejected) |
+//! | everything else, and every error | [`Unavailable`](SinkErrorKind::Unavailable) |
+//! | none within the [time limit](CallbackSink::time_limit) | [`Timeout`](SinkErrorKind::Timeout) |
+//!
+//! # Cancel safety
+//!
+//! A write that is dropped may have been done by the receiver.
+
+mod forms;
+
+pub use self::forms::CallbackForm;
+
+use super::{Sink, SinkError, SinkErrorKind};
+use crate::{BoxError, BoxFuture, InvalidConfig, body::BufferedBody, dead_letter::Letter};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tower_service::Service;
+
+/// Posts letters to a URL, with any HTTP service. See the [module docs](self).
+#[must_use]
+pub struct CallbackSink<S> {
+    /// A lock, so that the service need not be `Sync`. Held to clone it.
+    service: Mutex<S>,
+    url: Uri,
+    form: CallbackForm,
+    headers: HeaderMap,
+    time_limit: Duration,
+}
+
+impl<S> CallbackSink<S> {
+    /// Posts to `url`, which is absolute. As [`CallbackForm::Record`], within 15 s.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where the `url` is not one of `http` or `https`, or holds a user or
+    /// password: those belong into a [`header`](Self::header).
+    pub fn new(url: &str, service: S) -> Result<Self, InvalidConfig> {
+        let wrong = || InvalidConfig::new("url", "must be absolute, with http or https");
+        let url: Uri = url.parse().map_err(|_| wrong())?;
+        if !matches!(url.scheme_str(), Some("http" | "https")) {
+            return Err(wrong());
+        }
+        let authority = url.authority().ok_or_else(wrong)?;
+        if authority.as_str().contains('@') {
+            return Err(InvalidConfig::new("url", "must hold no user or password"));
+        }
+        let mut headers = HeaderMap::new();
+        let json = HeaderValue::from_static("application/json");
+        headers.insert(header::CONTENT_TYPE, json);
+        Ok(Self {
+            service: Mutex::new(service),
+            url,
+            form: CallbackForm::Record,
+            headers,
+            time_limit: Duration::from_secs(15),
+        })
+    }
+
+    /// What is posted. Default: [`CallbackForm::Record`].
+    pub const fn form(mut self, form: CallbackForm) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Adds a header to each request, in the place of one of the same name: a credential. Shown in
+    /// no `Debug`.
+    pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
+        value.set_sensitive(true);
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// How long a letter may take, all attempts of the service together. Default: 15 s, as the
+    /// published retry guide has it for its `dlq_callback_url`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where it is zero.
+    pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
+        if limit.is_zero() {
+            return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
+        }
+        self.time_limit = limit;
+        Ok(self)
+    }
+
+    fn request(&self, letter: &Letter) -> Request<BufferedBody> {
+        let mut request = Request::new(BufferedBody::from(self.form.body(letter)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.url.clone();
+        *request.headers_mut() = self.headers.clone();
+        // 32 hexadecimal digits are always a value.
+        if let Ok(id) = HeaderValue::try_from(letter.id.to_string()) {
+            let name = HeaderName::from_static("idempotency-key");
+            request.headers_mut().insert(name, id);
+        }
+        request
+    }
+}
+
+impl<S, B> Sink for CallbackSink<S>
+where
+    S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send,
+{
+    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+        let service = self.service.lock();
+        let mut service = service.unwrap_or_else(PoisonError::into_inner).clone();
+        let (request, time_limit) = (self.request(letter), self.time_limit);
+        Box::pin(async move {
+            let posted = tokio::time::timeout(time_limit, async move {
+                poll_fn(|cx| service.poll_ready(cx)).await?;
+                let response = service.call(request).await?;
+                Ok::<_, S::Error>(response.status())
+            });
+            match posted.await {
+                Ok(Ok(status)) => judge(status),
+                Ok(Err(error)) => {
+                    Err(SinkError::new(SinkErrorKind::Unavailable).caused_by(error.into()))
+                }
+                Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
+            }
+        })
+    }
+}
+
+fn judge(status: StatusCode) -> Result<(), SinkError> {
+    let kind = match status.as_u16() {
+        200..=299 => return Ok(()),
+        413 => SinkErrorKind::TooLarge,
+        408 | 425 | 429 => SinkErrorKind::Unavailable,
+        300..=499 => SinkErrorKind::Rejected,
+        _ => SinkErrorKind::Unavailable,
+    };
+    Err(SinkError::new(kind).caused_by(format!("the receiver answered {status}")))
+}
+
+/// Without the path, which may be as good as a password.
+impl<S> fmt::Debug for CallbackSink<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackSink")
+            .field("host", &self.url.host())
+            .field("form", &self.form)
+            .field("time_limit", &self.time_limit)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,60 @@
+//! Lines that are written as one.
+
+use super::op::{Answer, Failed};
+use crate::{
+    dead_letter::{Discarded, Letter, LetterClaim, LetterId, Summary},
+    fence::{Settled, Token},
+};
+use std::{collections::HashSet, time::Duration};
+
+/// Lines that are to be written, and what is true when they are.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) lines: Vec<u8>,
+    pub(super) changes: Vec<(u64, Change)>,
+    pub(super) touched: HashSet<LetterId>,
+    /// Bytes by which the letters grow.
+    pub(super) grows: u64,
+}
+
+pub(super) enum Change {
+    Put {
+        summary: Box<Summary>,
+        place: u64,
+        /// The claim that ends with it.
+        then: Result<Answer<()>, (Token, Answer<Settled>)>,
+    },
+    Claimed {
+        lease: Duration,
+        letter: Box<Letter>,
+        answer: Answer<LetterClaim>,
+    },
+    Removed {
+        id: LetterId,
+        then: Result<Answer<Settled>, Answer<Discarded>>,
+    },
+}
+
+impl Batch {
+    pub(super) fn add(&mut self, id: LetterId, line: &[u8], change: Change) {
+        self.lines.extend_from_slice(line);
+        self.changes.push((line.len() as u64, change));
+        self.touched.insert(id);
+    }
+}
+
+impl Change {
+    pub(super) fn fail(self, error: &Failed) {
+        match self {
+            Self::Put { then, .. } => match then {
+                Ok(answer) => error.tell(answer),
+                Err((_, answer)) => error.tell(answer),
+            },
+            Self::Claimed { answer, .. } => error.tell(answer),
+            Self::Removed { then, .. } => match then {
+                Ok(answer) => error.tell(answer),
+                Err(answer) => error.tell(answer),
+            },
+        }
+    }
+}

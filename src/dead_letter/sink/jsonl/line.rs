@@ -1,0 +1,61 @@
+//! What the lines of a file say.
+
+use crate::dead_letter::{Letter, LetterId, json};
+use serde::Deserialize;
+
+pub(super) enum Line {
+    /// A letter, and its place in the list where the line says it.
+    Letter(Box<Letter>, Option<u64>),
+    /// A letter was claimed: so often in all.
+    Claimed(LetterId, u32),
+    /// A letter is gone.
+    Removed(LetterId),
+    /// Damaged, or of a newer schema: left as it is.
+    Unreadable,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    schema_version: Option<u64>,
+    claimed: Option<String>,
+    removed: Option<String>,
+    replays: Option<u32>,
+    place: Option<u64>,
+}
+
+impl Line {
+    pub(super) fn read(line: &[u8]) -> Self {
+        Self::known(line).unwrap_or(Self::Unreadable)
+    }
+
+    fn known(line: &[u8]) -> Option<Self> {
+        let outline: Outline = serde_json::from_slice(line).ok()?;
+        let id = |id: &String| id.parse().ok();
+        if outline.schema_version == Some(1) {
+            if let Some(removed) = &outline.removed {
+                return Some(Self::Removed(id(removed)?));
+            }
+            if let Some(claimed) = &outline.claimed {
+                return Some(Self::Claimed(id(claimed)?, outline.replays?));
+            }
+        }
+        let letter = json::from_json(line).ok()?;
+        Some(Self::Letter(Box::new(letter), outline.place))
+    }
+}
+
+pub(super) fn letter(letter: &Letter, place: u64) -> Vec<u8> {
+    let mut line = json::to_json(letter);
+    // A member more, which the form allows.
+    line.pop();
+    format!("{line},\"place\":{place}}}\n").into_bytes()
+}
+
+pub(super) fn claimed(id: LetterId, replays: u32) -> Vec<u8> {
+    format!("{{\"schemaVersion\":1,\"claimed\":\"{id}\",\"replays\":{replays}}}\n").into_bytes()
+}
+
+pub(super) fn removed(id: LetterId) -> Vec<u8> {
+    format!("{{\"schemaVersion\":1,\"removed\":\"{id}\"}}\n").into_bytes()
+}

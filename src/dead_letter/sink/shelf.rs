@@ -1,0 +1,221 @@
+//! The order of letters and their claims: what the stores of one process share. Pure: the time is
+//! an argument, from a beginning of the caller's.
+
+use super::Page;
+use crate::{clock::WallClock, dead_letter::LetterId, fence::Token};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+/// Letters, or what is known of them, by id and in the order in which they came.
+pub(super) struct Shelf<T> {
+    items: HashMap<LetterId, Item<T>>,
+    places: BTreeMap<u64, LetterId>,
+    next_place: u64,
+    next_token: u64,
+}
+
+pub(super) struct Item<T> {
+    pub(super) kept: T,
+    pub(super) place: u64,
+    pub(super) replays: u32,
+    claim: Option<Claim>,
+}
+
+#[derive(Clone, Copy)]
+struct Claim {
+    token: Token,
+    until: Duration,
+}
+
+/// Whether a letter can be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claimable {
+    /// It can, for the replay of this number.
+    Yes(u32),
+    InProgress(Duration),
+    Missing,
+    Spent(u32),
+}
+
+impl<T> Item<T> {
+    pub(super) fn in_progress(&self, now: Duration) -> bool {
+        self.claim.is_some_and(|claim| claim.until > now)
+    }
+}
+
+impl<T> Shelf<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            items: HashMap::new(),
+            places: BTreeMap::new(),
+            next_place: 1,
+            // From the time of day: those of a later process are greater.
+            next_token: WallClock::system().unix_millis().saturating_mul(1 << 20),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn get(&self, id: LetterId) -> Option<&Item<T>> {
+        self.items.get(&id)
+    }
+
+    /// The place that a letter has, or gets: nobody else gets it.
+    pub(super) fn reserve(&mut self, id: LetterId) -> u64 {
+        if let Some(item) = self.items.get(&id) {
+            return item.place;
+        }
+        let place = self.next_place;
+        self.next_place = self.next_place.saturating_add(1);
+        place
+    }
+
+    /// Puts a letter in, at the end. One that is there already keeps place, claim and the greater
+    /// count. Gives what was there.
+    pub(super) fn put(&mut self, id: LetterId, kept: T, replays: u32) -> Option<T> {
+        self.put_at(self.next_place, id, kept, replays)
+    }
+
+    /// [`put`](Self::put), at a place: at the end where another has it.
+    pub(super) fn put_at(&mut self, place: u64, id: LetterId, kept: T, replays: u32) -> Option<T> {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = item.replays.max(replays);
+            return Some(std::mem::replace(&mut item.kept, kept));
+        }
+        let free = place > 0 && !self.places.contains_key(&place);
+        let place = if free { place } else { self.next_place };
+        self.next_place = self.next_place.max(place.saturating_add(1));
+        self.places.insert(place, id);
+        let item = Item {
+            kept,
+            place,
+            replays,
+            claim: None,
+        };
+        self.items.insert(id, item);
+        None
+    }
+
+    pub(super) fn take(&mut self, id: LetterId) -> Option<Item<T>> {
+        let item = self.items.remove(&id)?;
+        self.places.remove(&item.place);
+        Some(item)
+    }
+
+    pub(super) fn claimable(&self, id: LetterId, now: Duration, max_replays: u32) -> Claimable {
+        match self.items.get(&id) {
+            None => Claimable::Missing,
+            Some(item) => match item.claim {
+                Some(claim) if claim.until > now => {
+                    Claimable::InProgress(claim.until.saturating_sub(now))
+                }
+                _ if item.replays >= max_replays => Claimable::Spent(item.replays),
+                _ => Claimable::Yes(item.replays.saturating_add(1)),
+            },
+        }
+    }
+
+    /// Claims a letter that is [claimable](Self::claimable) and there.
+    pub(super) fn claim(&mut self, id: LetterId, until: Duration) -> Token {
+        let token = Token::new(self.next_token);
+        self.next_token = self.next_token.saturating_add(1);
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = item.replays.saturating_add(1);
+            item.claim = Some(Claim { token, until });
+        }
+        token
+    }
+
+    /// Whether the claim of this token is the current one, and not over.
+    pub(super) fn holds(&self, id: LetterId, token: Token, now: Duration) -> bool {
+        let claim = self.items.get(&id).and_then(|item| item.claim);
+        claim.is_some_and(|claim| claim.token == token && claim.until > now)
+    }
+
+    pub(super) fn renew(&mut self, id: LetterId, until: Duration) {
+        let claim = self.items.get_mut(&id).and_then(|item| item.claim.as_mut());
+        if let Some(claim) = claim {
+            claim.until = until;
+        }
+    }
+
+    /// The count as whoever holds the claim gives it back: less where nothing was sent.
+    pub(super) fn set_replays(&mut self, id: LetterId, replays: u32) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = replays;
+        }
+    }
+
+    /// Ends a claim, if it is still that one.
+    pub(super) fn unclaim(&mut self, id: LetterId, token: Token) {
+        if let Some(item) = self.items.get_mut(&id)
+            && item.claim.is_some_and(|claim| claim.token == token)
+        {
+            item.claim = None;
+        }
+    }
+
+    /// Those of a page that `matches` and the place after which there are more, newest first.
+    pub(super) fn page(
+        &self,
+        page: &Page,
+        matches: impl Fn(&T) -> bool,
+    ) -> (Vec<(LetterId, &Item<T>)>, Option<u64>) {
+        let end = page.after.as_ref().map_or(u64::MAX, super::Cursor::place);
+        let limit = page.limit.clamp(1, Page::MAX);
+        let mut found = Vec::new();
+        for id in self.places.range(..end).rev().map(|(_, id)| *id) {
+            let Some(item) = self.items.get(&id) else {
+                continue;
+            };
+            if !matches(&item.kept) {
+                continue;
+            }
+            if found.len() == limit {
+                let next = found.last().map(|(_, item): &(_, &Item<T>)| item.place);
+                return (found, next);
+            }
+            found.push((id, item));
+        }
+        (found, None)
+    }
+
+    /// All of them, oldest first.
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = (LetterId, &Item<T>)> {
+        let ids = self.places.values();
+        ids.filter_map(|id| self.items.get(id).map(|item| (*id, item)))
+    }
+
+    /// What is kept of each, to be changed.
+    pub(super) fn kept_mut(&mut self, id: LetterId) -> Option<&mut T> {
+        self.items.get_mut(&id).map(|item| &mut item.kept)
+    }
+
+    /// A claim of an earlier process counted.
+    pub(super) fn count_replays(&mut self, id: LetterId, replays: u32) {
+        if let Some(item) = self.items.get_mut(&id) {
+            item.replays = item.replays.max(replays);
+        }
+    }
+
+    pub(super) fn count(&self, matches: impl Fn(&T) -> bool) -> u64 {
+        let matching = self.items.values().filter(|item| matches(&item.kept));
+        matching.fold(0, |count, _| count + 1)
+    }
+
+    /// Takes over the claims and tokens of an earlier view of the same letters.
+    pub(super) fn inherit(&mut self, earlier: &Self) {
+        self.next_token = self.next_token.max(earlier.next_token);
+        self.next_place = self.next_place.max(earlier.next_place);
+        for (id, item) in &mut self.items {
+            if let Some(before) = earlier.items.get(id) {
+                item.claim = before.claim;
+                item.replays = item.replays.max(before.replays);
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+use super::{
+    LATER, LEASE, LONG, SOON, Subject, all, all_said, attempts, depth, done, history, job, ok, put,
+    renew, retry, settle, status, take, take_none,
+};
+use crate::{
+    dead_letter::Reason,
+    fence::Settled,
+    queue::{Status, Terms, Verdict},
+};
+use std::{collections::HashSet, sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+
+/// 50 workers that claim at once get each of 200 jobs once.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut expected = HashSet::new();
+    for _ in 0..200 {
+        expected.insert(put(&*engine, job("once")).await);
+    }
+    let mut workers = JoinSet::new();
+    for _ in 0..50 {
+        let engine = Arc::clone(&engine);
+        workers.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claims = ok(engine.claim(Terms::new(3, LONG))).await;
+                if claims.is_empty() {
+                    return mine;
+                }
+                mine.extend(claims.jobs.into_iter().map(|job| job.id));
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+    let claimed: Vec<_> = workers.join_all().await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), 200, "contract: each job is claimed once");
+    let claimed: HashSet<_> = claimed.into_iter().collect();
+    assert_eq!(claimed, expected, "contract: each job is claimed");
+}
+
+/// What is due first is given first, and of what is due at the same time what came first, over all
+/// targets.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for (text, target, delay) in [
+        ("fifth", "a", 700),
+        ("third", "b", 300),
+        ("first", "a", 0),
+        ("fourth", "a", 500),
+        ("second", "c", 100),
+    ] {
+        let delay = Duration::from_millis(delay);
+        put(&*engine, job(text).target(target).delay(delay)).await;
+    }
+    subject.advance(LATER).await;
+    let first = ok(engine.claim(Terms::new(2, LONG))).await;
+    let rest = ok(engine.claim(all())).await;
+    let order = [all_said(&first), all_said(&rest)].concat();
+    assert_eq!(
+        order,
+        ["first", "second", "third", "fourth", "fifth"],
+        "contract: what is due first is given first"
+    );
+
+    let names: Vec<_> = (0..20).map(|number| number.to_string()).collect();
+    for name in &names {
+        put(&*engine, job(name)).await;
+    }
+    let claims = ok(engine.claim(all())).await;
+    assert_eq!(
+        all_said(&claims),
+        names,
+        "contract: what came first is given first"
+    );
+}
+
+/// A claim gives no more jobs and no more burials than it asks for.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for _ in 0..10 {
+        put(&*engine, job("many")).await;
+    }
+    let claims = ok(engine.claim(Terms::new(6, LONG))).await;
+    assert_eq!(
+        claims.jobs.len(),
+        6,
+        "contract: as many as were asked for are given"
+    );
+    for job in &claims.jobs {
+        let verdict = Verdict::Bury {
+            cause: crate::dead_letter::Cause::new(Reason::Rejected),
+            history: history(1),
+        };
+        settle(&*engine, job, verdict).await;
+    }
+    for (jobs, burials) in [(0, 0), (0, 2), (1, 0), (2, 3), (100, 100)] {
+        let claims = ok(engine.claim(Terms::new(jobs, LONG).burials(burials))).await;
+        let (left_jobs, left_burials) = (if jobs == 100 { 1 } else { jobs }, {
+            if burials == 100 { 1 } else { burials }
+        });
+        assert_eq!(
+            (claims.jobs.len(), claims.burials.len()),
+            (left_jobs, left_burials),
+            "contract: a claim gives what was asked for, and no more"
+        );
+    }
+}
+
+/// A backlog of thousands is claimed by one claim, and settled.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut producers = JoinSet::new();
+    for producer in 0..16 {
+        let engine = Arc::clone(&engine);
+        producers.spawn(async move {
+            for number in 0..250 {
+                let target = format!("target-{}", (producer + number) % 7);
+                put(&*engine, job("backlog").target(target)).await;
+            }
+        });
+    }
+    producers.join_all().await;
+    assert_eq!(depth(&*engine).await, [4_000, 0, 0]);
+    let claims = ok(engine.claim(Terms::new(usize::MAX, LONG))).await;
+    assert_eq!(
+        claims.jobs.len(),
+        4_000,
+        "contract: a backlog is claimed at once"
+    );
+    let names: Vec<_> = claims.jobs.iter().map(|job| (job.id, job.token)).collect();
+    let renewed = renew(&*engine, names, LONG).await;
+    assert_eq!(renewed.len(), 4_000);
+    assert!(
+        renewed.iter().all(|settled| *settled == Settled::Done),
+        "contract: claims are renewed, however many"
+    );
+}
+
+/// Each claim has the number of its attempt and a token that is greater than the one before.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_counts_the_attempt<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("counted")).await;
+    assert_eq!(attempts(&*engine, id).await, Some(0));
+    let mut last = None;
+    for attempt in 1..=5 {
+        let job = take(&*engine, all()).await;
+        assert_eq!(job.attempt, attempt, "contract: a claim counts the attempt");
+        assert_eq!(
+            attempts(&*engine, id).await,
+            Some(attempt),
+            "contract: an attempt is counted when it begins"
+        );
+        assert!(
+            last < Some(job.token),
+            "contract: a later token is greater, {last:?} and {:?}",
+            job.token
+        );
+        last = Some(job.token);
+        settle(&*engine, &job, retry(Duration::ZERO, history(attempt))).await;
+    }
+}
+
+/// A job whose claim ended is queued again at once, for whoever claims it, and lost to its holder.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("crashed")).await;
+    let lost = take(&*engine, Terms::new(1, LEASE)).await;
+    assert_eq!(status(&*engine, id).await, Some(Status::Running));
+    take_none(&*engine, "a claimed job is nobody else's").await;
+    subject.advance(LATER).await;
+    assert_eq!(
+        status(&*engine, id).await,
+        Some(Status::Queued),
+        "contract: a job whose claim ended is queued"
+    );
+    assert_eq!(
+        renew(&*engine, vec![(id, lost.token)], LONG).await,
+        [Settled::Lost],
+        "contract: a claim that ended is not renewed"
+    );
+    assert_eq!(
+        ok(engine.settle(id, lost.token, done(LONG))).await,
+        Settled::Lost,
+        "contract: a claim that ended is not settled"
+    );
+    let next = take(&*engine, all()).await;
+    assert_eq!((next.id, next.attempt), (id, 2));
+    assert!(
+        next.token > lost.token,
+        "contract: a later token is greater"
+    );
+    let none = ok(engine.claim(all().attempts(1))).await;
+    assert!(
+        none.is_empty(),
+        "contract: a job that runs again is not buried for the claim that ended, got {none:?}"
+    );
+    settle(&*engine, &next, done(LONG)).await;
+}
+
+/// Claims that are renewed outlive their first lease, all of them; nobody else gets their jobs.
+/// The answers come in the order of the claims.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for _ in 0..3 {
+        put(&*engine, job("renewed")).await;
+    }
+    let claims = ok(engine.claim(Terms::new(3, LEASE))).await;
+    let mut names: Vec<_> = claims.jobs.iter().map(|job| (job.id, job.token)).collect();
+    settle(&*engine, &claims.jobs[1], done(LONG)).await;
+    for _ in 0..5 {
+        subject.advance(LEASE / 2).await;
+        assert_eq!(
+            renew(&*engine, names.clone(), LEASE).await,
+            [Settled::Done, Settled::Lost, Settled::Done],
+            "contract: the holder renews what it holds"
+        );
+        take_none(&*engine, "a renewed claim holds").await;
+    }
+    // From here on only one of them is.
+    let last = names.remove(2);
+    assert_eq!(renew(&*engine, vec![last], LONG).await, [Settled::Done]);
+    subject.advance(LATER).await;
+    let taken = take(&*engine, all()).await;
+    assert_eq!(
+        taken.id, names[0].0,
+        "contract: what is not renewed any more is given to another"
+    );
+}
+
+/// A job whose workers die is run as often as it may be, then buried: once, by whichever of many
+/// finds it, with what is known of it.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_job_that_kills_its_workers_is_buried_once<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("poison").target("poisoned")).await;
+    let terms = Terms::new(10, LEASE).attempts(3);
+    let mut token = None;
+    for attempt in 1..=3 {
+        let job = take(&*engine, terms.clone()).await;
+        assert_eq!(job.attempt, attempt, "contract: a lost attempt is counted");
+        token = Some(job.token);
+        subject.advance(LATER).await;
+    }
+    put(&*engine, job("healthy")).await;
+
+    let mut workers = JoinSet::new();
+    for _ in 0..10 {
+        let (engine, terms) = (Arc::clone(&engine), Terms::new(10, LONG).attempts(3));
+        workers.spawn(async move { ok(engine.claim(terms)).await });
+    }
+    let claims = workers.join_all().await;
+    let jobs = claims.iter().flat_map(|claims| &claims.jobs);
+    assert_eq!(
+        jobs.map(super::said).collect::<Vec<_>>(),
+        ["healthy"],
+        "contract: a job that has had its attempts is not run again"
+    );
+    let burials: Vec<_> = claims.iter().flat_map(|claims| &claims.burials).collect();
+    let [burial] = &burials[..] else {
+        panic!("contract: a job is buried once, got {burials:?}");
+    };
+    assert_eq!(
+        burial.cause.reason,
+        Reason::WorkerLost,
+        "contract: a job that kills its workers says so"
+    );
+    assert_eq!(
+        (burial.job.id, burial.job.attempt, super::said(&burial.job)),
+        (id, 3, "poison".to_owned()),
+        "contract: a burial has its job"
+    );
+    assert!(
+        Some(burial.job.token) > token,
+        "contract: a later token is greater"
+    );
+    assert_eq!(depth(&*engine).await, [0, 1, 1]);
+    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
+    take_none(&*engine, "a job is buried once").await;
+    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
+    assert_eq!(attempts(&*engine, id).await, Some(3));
+}
+
+/// Of a target no more jobs run than may, whoever has them, and those of other targets go on. There
+/// is room again when one is done, given back, buried, or its claim has ended.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for _ in 0..10 {
+        put(&*engine, job("slow").target("slow")).await;
+    }
+    for _ in 0..3 {
+        put(&*engine, job("quick").target("quick")).await;
+    }
+    put(&*engine, job("untargeted")).await;
+    let terms = || Terms::new(10, LONG).per_target(2);
+    let claims = ok(engine.claim(terms())).await;
+    let mut got = all_said(&claims);
+    got.sort();
+    assert_eq!(
+        got,
+        ["quick", "quick", "slow", "slow", "untargeted"],
+        "contract: of a target no more run than may, and the others go on"
+    );
+    let none = ok(engine.claim(terms())).await;
+    assert!(
+        none.is_empty(),
+        "contract: another worker finds the targets full, got {none:?}"
+    );
+    let mut slow = claims.jobs.into_iter().filter(|job| job.target == "slow");
+    let (Some(first), Some(second)) = (slow.next(), slow.next()) else {
+        panic!("contract: two of a target run");
+    };
+
+    let room = async |why: &str, lease: Duration| {
+        let claims = ok(engine.claim(Terms::new(10, lease).per_target(2))).await;
+        assert_eq!(
+            all_said(&claims),
+            ["slow"],
+            "contract: there is room for one when one {why}"
+        );
+        claims.jobs[0].clone()
+    };
+    settle(&*engine, &first, done(LONG)).await;
+    let third = room("is done", LONG).await;
+    settle(&*engine, &second, retry(LONG, history(1))).await;
+    let fourth = room("is to be tried again", LONG).await;
+    let hand_back = Verdict::HandBack {
+        after: LONG,
+        history: history(0),
+    };
+    settle(&*engine, &third, hand_back).await;
+    let fifth = room("is handed back", LONG).await;
+    let bury = Verdict::Bury {
+        cause: crate::dead_letter::Cause::new(Reason::Rejected),
+        history: history(1),
+    };
+    settle(&*engine, &fourth, bury).await;
+    let terms = Terms::new(10, LEASE).burials(0).per_target(2);
+    let sixth = take(&*engine, terms).await;
+    subject.advance(SOON.max(LATER)).await;
+    let terms = Terms::new(10, LONG).burials(0).per_target(2);
+    let seventh = take(&*engine, terms).await;
+    assert!(
+        [&fifth, &sixth].iter().all(|job| job.target == "slow") && seventh.target == "slow",
+        "contract: there is room for one when a claim has ended"
+    );
+
+    // Another worker may have another bound.
+    let more = ok(engine.claim(Terms::new(10, LONG).burials(0).per_target(3))).await;
+    assert_eq!(
+        all_said(&more)
+            .iter()
+            .filter(|said| *said == "slow")
+            .count(),
+        1,
+        "contract: each claim has its own bound"
+    );
+}

@@ -1,0 +1,404 @@
+use super::{
+    LATER, LEASE, LONG, SOON, Subject, all, attempts, depth, done, history, job, key, ok, put,
+    renew, retry, settle, status, take, take_none,
+};
+use crate::{
+    dead_letter::{Cause, Reason},
+    fence::Settled,
+    queue::{Burial, Engine, Status, Terms, Verdict},
+};
+use bytes::Bytes;
+use std::time::Duration;
+
+fn cause() -> Cause {
+    Cause::new(Reason::RetriesExhausted)
+        .with_code(Some(503))
+        .with_class("transient")
+        .with_message("no \u{1f40c} answer")
+}
+
+fn bury(attempts: u32) -> Verdict {
+    Verdict::Bury {
+        cause: cause(),
+        history: history(attempts),
+    }
+}
+
+/// The one burial that can be claimed.
+async fn take_burial(engine: &dyn Engine, terms: Terms) -> Burial {
+    let mut claims = ok(engine.claim(terms)).await;
+    assert_eq!(
+        (claims.jobs.len(), claims.burials.len()),
+        (0, 1),
+        "contract: one burial can be claimed, and nothing else"
+    );
+    claims.burials.remove(0)
+}
+
+/// A job to be tried again is queued, not due before its time, and then given with its history.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("again")).await;
+    for attempt in 1..=2 {
+        let job = take(&*engine, all()).await;
+        assert_eq!(
+            job.history,
+            history(attempt - 1),
+            "contract: a job knows how its attempts went"
+        );
+        settle(&*engine, &job, retry(SOON, history(attempt))).await;
+        assert_eq!(status(&*engine, id).await, Some(Status::Queued));
+        take_none(&*engine, "a retry waits its time").await;
+        subject.advance(SOON / 4).await;
+        take_none(&*engine, "a retry waits all of its time").await;
+        subject.advance(LATER).await;
+    }
+    let job = take(&*engine, all()).await;
+    assert_eq!((job.id, job.attempt), (id, 3));
+    // Longer than any clock counts: it waits, and nothing breaks.
+    settle(&*engine, &job, retry(Duration::MAX, history(3))).await;
+    take_none(&*engine, "a wait has no end too far").await;
+}
+
+/// The bound on attempts is for claims that ended by themselves: a worker that says "again" gets
+/// the job again.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    put(&*engine, job("again")).await;
+    for attempt in 1..=5 {
+        let job = take(&*engine, all().attempts(2)).await;
+        assert_eq!(job.attempt, attempt, "contract: a retry is given again");
+        settle(&*engine, &job, retry(Duration::ZERO, history(attempt))).await;
+    }
+}
+
+/// What is handed back comes again after the wait, its attempt not counted and its token greater.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_is_handed_back_has_lost_no_attempt<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("handed back")).await;
+    let hand_back = |after: Duration| Verdict::HandBack {
+        after,
+        history: history(2),
+    };
+    let mut last = None;
+    for _ in 0..5 {
+        // More often than a job may be attempted.
+        let job = take(&*engine, all().attempts(2)).await;
+        assert_eq!(
+            job.attempt, 1,
+            "contract: a handed back attempt is not counted"
+        );
+        assert!(last < Some(job.token), "contract: a later token is greater");
+        last = Some(job.token);
+        settle(&*engine, &job, hand_back(Duration::ZERO)).await;
+        assert_eq!(attempts(&*engine, id).await, Some(0));
+    }
+    let job = take(&*engine, all()).await;
+    assert_eq!(
+        job.history,
+        history(2),
+        "contract: a job knows how its attempts went"
+    );
+    settle(&*engine, &job, hand_back(SOON)).await;
+    take_none(&*engine, "what is handed back waits its time").await;
+    assert_eq!(
+        ok(engine.settle(id, job.token, done(LONG))).await,
+        Settled::Lost,
+        "contract: what is handed back is held no more"
+    );
+    subject.advance(LATER).await;
+    take(&*engine, all()).await;
+}
+
+/// A result is kept with the status, to the byte.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let binary: Bytes = (0..=255).collect();
+    for result in [None, Some(Bytes::new()), Some(binary)] {
+        let id = put(&*engine, job("result")).await;
+        let job = take(&*engine, all()).await;
+        let verdict = Verdict::Done {
+            result: result.clone(),
+            // Longer than any clock counts.
+            keep: Duration::MAX,
+        };
+        settle(&*engine, &job, verdict).await;
+        for _ in 0..2 {
+            assert_eq!(
+                status(&*engine, id).await,
+                Some(Status::Succeeded {
+                    result: result.clone()
+                }),
+                "contract: a result is kept to the byte"
+            );
+        }
+        assert_eq!(attempts(&*engine, id).await, Some(1));
+        take_none(&*engine, "what is done is not given again").await;
+    }
+}
+
+/// A job that failed for good is a burial, with its cause and history, and never a job again. It is
+/// given until its letter is written: after a failed write, a claim that ended, a hand back; its
+/// attempts are those of the job, however often. Then its status is kept.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_burial_is_given_until_its_letter_is_written<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let new = job("buried").key(key("buried")).target("grave");
+    let id = put(&*engine, new.clone()).await;
+    let claimed = take(&*engine, all()).await;
+    settle(&*engine, &claimed, bury(1)).await;
+    assert_eq!(
+        status(&*engine, id).await,
+        Some(Status::Failed),
+        "contract: a job to be buried has failed"
+    );
+    let none = ok(engine.claim(all().burials(0))).await;
+    assert!(
+        none.is_empty(),
+        "contract: a burial is no job, got {none:?}"
+    );
+
+    let mut last = claimed.token;
+    let mut next = async |terms: Terms, attempts: u32| {
+        let burial = take_burial(&*engine, terms).await;
+        assert_eq!(burial.cause, cause(), "contract: a burial keeps its cause");
+        assert_eq!(
+            burial.job.history,
+            history(attempts),
+            "contract: a burial keeps its history"
+        );
+        assert_eq!(
+            (burial.job.id, burial.job.attempt, &burial.job.payload),
+            (id, 1, &new.payload),
+            "contract: a burial keeps its job"
+        );
+        assert_eq!(burial.job.key, new.key, "contract: a burial keeps its key");
+        assert!(
+            burial.job.token > last,
+            "contract: a later token is greater"
+        );
+        last = burial.job.token;
+        take_none(&*engine, "a claimed burial is nobody else's").await;
+        burial.job
+    };
+    let burial = next(all(), 1).await;
+    settle(&*engine, &burial, retry(SOON, history(1))).await;
+    take_none(&*engine, "a burial waits its time").await;
+    subject.advance(LATER).await;
+    for _ in 0..4 {
+        // Its bound on attempts is none.
+        next(Terms::new(1, LEASE).attempts(1), 1).await;
+        subject.advance(LATER).await;
+    }
+    let burial = next(all(), 1).await;
+    let hand_back = Verdict::HandBack {
+        after: Duration::ZERO,
+        history: history(2),
+    };
+    settle(&*engine, &burial, hand_back).await;
+    let burial = next(Terms::new(1, LEASE), 2).await;
+    subject.advance(LEASE / 2).await;
+    assert_eq!(
+        renew(&*engine, vec![(id, burial.token)], LONG).await,
+        [Settled::Done],
+        "contract: the claim of a burial is renewed"
+    );
+    subject.advance(LATER).await;
+    settle(&*engine, &burial, Verdict::Buried { keep: SOON }).await;
+    take_none(&*engine, "what is buried is not given again").await;
+    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
+    assert_eq!(attempts(&*engine, id).await, Some(1));
+    subject.advance(LATER).await;
+    assert_eq!(
+        status(&*engine, id).await,
+        None,
+        "contract: what is over leaves after its time"
+    );
+}
+
+/// A job cannot be buried before it has failed, and a burial is no job to be done: the claim is
+/// lost to such a verdict, and stands.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("running")).await;
+    let claimed = take(&*engine, all()).await;
+    let buried = Verdict::Buried { keep: LONG };
+    assert_eq!(
+        ok(engine.settle(id, claimed.token, buried)).await,
+        Settled::Lost,
+        "contract: a running job is not buried yet"
+    );
+    assert_eq!(status(&*engine, id).await, Some(Status::Running));
+    settle(&*engine, &claimed, bury(1)).await;
+    let burial = take_burial(&*engine, all()).await;
+    for verdict in [bury(1), done(LONG)] {
+        assert_eq!(
+            ok(engine.settle(id, burial.job.token, verdict)).await,
+            Settled::Lost,
+            "contract: a burial is no job"
+        );
+    }
+    assert_eq!(depth(&*engine).await, [0, 0, 1]);
+    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
+}
+
+/// A holder whose claim has passed to another can neither renew nor settle it.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let id = put(&*engine, job("stale")).await;
+    let stale = take(&*engine, Terms::new(1, LEASE)).await;
+    subject.advance(LATER).await;
+    let current = take(&*engine, all()).await;
+    let verdicts = || {
+        [
+            bury(1),
+            Verdict::Buried { keep: LONG },
+            done(LONG),
+            Verdict::HandBack {
+                after: Duration::ZERO,
+                history: history(1),
+            },
+            retry(Duration::ZERO, history(1)),
+        ]
+    };
+    let expect_lost = async |token, when: &str| {
+        for verdict in verdicts() {
+            let name = format!("{verdict:?}");
+            assert_eq!(
+                ok(engine.settle(id, token, verdict)).await,
+                Settled::Lost,
+                "contract: a stale holder changes nothing {when}: {name}"
+            );
+        }
+        assert_eq!(
+            renew(&*engine, vec![(id, token)], LONG).await,
+            [Settled::Lost],
+            "contract: a stale holder renews nothing {when}"
+        );
+    };
+    expect_lost(stale.token, "of a job that runs").await;
+    assert_eq!(status(&*engine, id).await, Some(Status::Running));
+    assert_eq!(attempts(&*engine, id).await, Some(2));
+    settle(&*engine, &current, bury(2)).await;
+    for token in [stale.token, current.token] {
+        expect_lost(token, "of a job to be buried").await;
+    }
+    let burial = take_burial(&*engine, all()).await;
+    for token in [stale.token, current.token] {
+        expect_lost(token, "of a burial").await;
+    }
+    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
+    for token in [stale.token, current.token, burial.job.token] {
+        expect_lost(token, "of a job that is over").await;
+    }
+    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
+}
+
+/// A claim is settled once, whatever the verdict.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let hand_back = Verdict::HandBack {
+        after: LONG,
+        history: history(0),
+    };
+    for first in [bury(1), done(LONG), retry(LONG, history(1)), hand_back] {
+        let id = put(&*engine, job("settled")).await;
+        let job = take(&*engine, all().burials(0)).await;
+        settle(&*engine, &job, first.clone()).await;
+        let before = ok(engine.task(id)).await;
+        for second in [first, done(LONG), bury(1), retry(LONG, history(1))] {
+            assert_eq!(
+                ok(engine.settle(id, job.token, second)).await,
+                Settled::Lost,
+                "contract: a claim is settled once"
+            );
+        }
+        assert_eq!(
+            ok(engine.task(id)).await,
+            before,
+            "contract: a claim is settled once"
+        );
+    }
+}
+
+/// What is over leaves after its time to live and not before; what is not over never leaves.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut ids = Vec::new();
+    for keep in [SOON, LONG] {
+        for text in ["succeeds", "fails"] {
+            let id = put(&*engine, job(text)).await;
+            let job = take(&*engine, all()).await;
+            if text == "succeeds" {
+                settle(&*engine, &job, done(keep)).await;
+            } else {
+                settle(&*engine, &job, bury(1)).await;
+                let burial = take_burial(&*engine, all()).await.job;
+                settle(&*engine, &burial, Verdict::Buried { keep }).await;
+            }
+            ids.push(id);
+        }
+    }
+    let unfinished = put(&*engine, job("unfinished").key(key("unfinished"))).await;
+    let present = async || {
+        let mut present = Vec::new();
+        for id in &ids {
+            present.push(ok(engine.task(*id)).await.is_some());
+        }
+        present
+    };
+    subject.advance(SOON / 4).await;
+    assert_eq!(
+        present().await[2..],
+        [true, true],
+        "contract: what is over is kept for its time"
+    );
+    subject.advance(LATER).await;
+    // Whatever clears away, had its chance.
+    for _ in 0..3 {
+        let repeat = ok(engine.enqueue(job("again").key(key("unfinished")))).await;
+        assert_eq!(repeat.id, unfinished);
+    }
+    assert_eq!(
+        present().await,
+        [false, false, true, true],
+        "contract: what is over leaves after its time, and nothing else does"
+    );
+    assert_eq!(status(&*engine, unfinished).await, Some(Status::Queued));
+    assert_eq!(depth(&*engine).await, [1, 0, 0]);
+}

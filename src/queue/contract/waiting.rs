@@ -1,0 +1,246 @@
+use super::{
+    LATER, LEASE, LONG, SOON, Subject, all, depth, done, history, job, ok, put, retry, settle,
+    take, take_none,
+};
+use crate::{
+    BoxFuture,
+    dead_letter::{Cause, Reason},
+    queue::{Engine, Terms, Verdict},
+};
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
+
+/// In which whoever is woken has been woken, on any machine.
+const SURELY: Duration = Duration::from_secs(20);
+
+/// So many that wait, and have begun to.
+async fn waiters(engine: &Arc<dyn Engine>, number: usize) -> JoinSet<()> {
+    let begun = Arc::new(Semaphore::new(0));
+    let mut waiters = JoinSet::new();
+    for _ in 0..number {
+        let (mut wait, begun) = (engine.wait(LONG), Arc::clone(&begun));
+        waiters.spawn(async move {
+            let first_look = poll_fn(|context| Poll::Ready(wait.as_mut().poll(context)));
+            let looked = first_look.await;
+            begun.add_permits(1);
+            if looked.is_pending() {
+                wait.await;
+            }
+        });
+    }
+    let all = u32::try_from(number).unwrap_or(u32::MAX);
+    drop(begun.acquire_many(all).await);
+    waiters
+}
+
+async fn all_wake(mut waiters: JoinSet<()>, why: &str) {
+    let woken = async { while waiters.join_next().await.is_some() {} };
+    assert!(
+        timeout(SURELY, woken).await.is_ok(),
+        "contract: who waits is woken when {why}"
+    );
+}
+
+/// Waiting ends in time when nothing comes.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    put(&*engine, job("later").delay(LONG)).await;
+    for at_most in [Duration::ZERO, Duration::from_millis(50)] {
+        assert!(
+            timeout(SURELY, engine.wait(at_most)).await.is_ok(),
+            "contract: waiting has an end"
+        );
+    }
+}
+
+/// Who waits is woken when a job is put in or given back, a target has room again, a job in order
+/// is the next, or a letter is to be written.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let waiting = waiters(&engine, 3).await;
+    for target in ["a", "b", "c"] {
+        put(&*engine, job("new").target(target)).await;
+    }
+    all_wake(waiting, "jobs are put in").await;
+    let claims = ok(engine.claim(all())).await;
+
+    let again: [(&str, Verdict); 3] = [
+        (
+            "a job is to be tried again",
+            retry(Duration::ZERO, history(1)),
+        ),
+        (
+            "a job is handed back",
+            Verdict::HandBack {
+                after: Duration::ZERO,
+                history: history(1),
+            },
+        ),
+        (
+            "a letter is to be written",
+            Verdict::Bury {
+                cause: Cause::new(Reason::Rejected),
+                history: history(1),
+            },
+        ),
+    ];
+    for ((why, verdict), job) in again.into_iter().zip(&claims.jobs) {
+        take_none(&*engine, "all is claimed").await;
+        let waiting = waiters(&engine, 1).await;
+        settle(&*engine, job, verdict).await;
+        all_wake(waiting, why).await;
+        ok(engine.claim(all())).await;
+    }
+
+    let engine = subject.engine().await;
+    for order in ["one", "one"] {
+        put(&*engine, job("in order").order(order).target("ordered")).await;
+        put(&*engine, job("crowd").target("crowded")).await;
+    }
+    let terms = || all().per_target(1);
+    let claims = ok(engine.claim(terms())).await;
+    assert_eq!(claims.jobs.len(), 2);
+    for job in &claims.jobs {
+        let none = ok(engine.claim(terms())).await;
+        assert!(none.is_empty(), "contract: all may run that runs");
+        // An engine may tell once more of what came before.
+        engine.wait(Duration::from_millis(20)).await;
+        let waiting = waiters(&engine, 1).await;
+        settle(&*engine, job, done(LONG)).await;
+        all_wake(waiting, "there is room, or another's turn").await;
+        take(&*engine, terms()).await;
+    }
+}
+
+/// Who waits is woken when a job or a burial becomes due, or a claim ends: also one that began
+/// after they had begun to wait.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_time_brings_wakes_who_waits<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let waiting = waiters(&engine, 1).await;
+    put(&*engine, job("later").delay(SOON)).await;
+    subject.advance(LATER).await;
+    all_wake(waiting, "a job becomes due").await;
+    let claimed = take(&*engine, Terms::new(1, LEASE)).await;
+    let waiting = waiters(&engine, 1).await;
+    subject.advance(LATER).await;
+    all_wake(waiting, "a claim ends").await;
+    drop(claimed);
+
+    let claimed = take(&*engine, all()).await;
+    let waiting = waiters(&engine, 1).await;
+    settle(&*engine, &claimed, retry(SOON, history(1))).await;
+    subject.advance(LATER).await;
+    all_wake(waiting, "a retry becomes due").await;
+
+    put(&*engine, job("behind").delay(LONG)).await;
+    let waiting = waiters(&engine, 1).await;
+    let claimed = take(&*engine, Terms::new(1, LEASE)).await;
+    subject.advance(LATER).await;
+    all_wake(waiting, "a claim ends that began later").await;
+    drop(claimed);
+}
+
+/// What comes after a worker has looked and before it waits is not missed, and what comes before
+/// the future of the wait is polled is neither.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn news_between_a_claim_and_a_wait_are_not_missed<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let returns = async |wait: BoxFuture<()>, when: &str| {
+        assert!(
+            timeout(SURELY, wait).await.is_ok(),
+            "contract: what came {when} is not missed"
+        );
+    };
+    take_none(&*engine, "an engine is empty at first").await;
+    put(&*engine, job("between")).await;
+    returns(engine.wait(LONG), "before the wait").await;
+    take(&*engine, all()).await;
+
+    let wait = engine.wait(LONG);
+    put(&*engine, job("early")).await;
+    returns(wait, "before the wait was polled").await;
+    let claimed = take(&*engine, Terms::new(1, LEASE)).await;
+
+    take_none(&*engine, "all is claimed").await;
+    subject.advance(LATER).await;
+    returns(engine.wait(LONG), "with the time before the wait").await;
+    let again = take(&*engine, all()).await;
+    assert_eq!(again.id, claimed.id);
+}
+
+/// Many producers and many workers that wait when there is nothing: all is done, and nobody sleeps
+/// while there is something to do.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_burst_is_drained<S: Subject>(subject: &S) {
+    const PRODUCERS: usize = 16;
+    const EACH: usize = 50;
+    let engine = subject.engine().await;
+    let finished = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for worker in 0..8 {
+        let (engine, finished) = (Arc::clone(&engine), Arc::clone(&finished));
+        workers.spawn(async move {
+            loop {
+                let terms = Terms::new(1 + worker % 3, LONG).per_target(4);
+                let claims = ok(engine.claim(terms)).await;
+                if claims.is_empty() {
+                    engine.wait(LONG).await;
+                }
+                for job in &claims.jobs {
+                    tokio::task::yield_now().await;
+                    settle(&*engine, job, done(LONG)).await;
+                    finished.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+    }
+    let mut producers = JoinSet::new();
+    for producer in 0..PRODUCERS {
+        let engine = Arc::clone(&engine);
+        producers.spawn(async move {
+            for number in 0..EACH {
+                let target = format!("target-{}", (producer + number) % 3);
+                put(&*engine, job("burst").target(target)).await;
+            }
+        });
+    }
+    let drained = async {
+        while finished.load(Ordering::SeqCst) < PRODUCERS * EACH {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(
+        timeout(SURELY, drained).await.is_ok(),
+        "contract: a burst is drained, {} of {} are done and {:?} are left",
+        finished.load(Ordering::SeqCst),
+        PRODUCERS * EACH,
+        depth(&*engine).await,
+    );
+    assert_eq!(depth(&*engine).await, [0, 0, 0]);
+}

@@ -1,0 +1,345 @@
+use super::{Accept, Enqueued, NewJob, QueueError, QueueErrorKind};
+use crate::{
+    BoxFuture, InvalidConfig,
+    body::BufferedBody,
+    idempotency::{Key, KeyError, KeySource},
+    problem::{Problem, Refusal, Refuser},
+    trace::{refused, trouble},
+};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use pin_project::pin_project;
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tower_service::Service;
+
+/// The end of a receive stack: makes a job of each request, puts it in, and answers.
+///
+/// | | Answer |
+/// | --- | --- |
+/// | accepted | 202 `{"status":"accepted","taskId":ID}` |
+/// | a job with this key was there | the same with the first one's id and `"duplicate":true`, and `Idempotent-Replayed: true` |
+/// | the request makes no job | what the closure says |
+/// | an id that is malformed | 400 |
+/// | the job is too large | 413 |
+/// | the queue is full, closed, slow or away | 503 with `Retry-After` |
+///
+/// It answers only after the job is safe: what was answered with "accepted" is done, or ends as a
+/// dead letter. Outside it stands what decides whether the request is to be believed (the body
+/// buffered, the signature verified); nothing inside.
+///
+/// # Cancel safety
+///
+/// Where the response future is dropped, the job is either there or not, and nobody was told. A
+/// sender that asks again is answered as a repetition, if jobs have a [`key`](Self::key).
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderName, Request, StatusCode};
+/// use tower::ServiceExt;
+/// use tower_webhook::{
+///     body::BufferedBody,
+///     idempotency::KeySource,
+///     problem::Problem,
+///     queue::{EnqueueService, Enqueued, NewJob, accept_fn},
+/// };
+///
+/// # tokio_test::block_on(async {
+/// # let queue = accept_fn(|job: NewJob| async move { Ok(Enqueued { id: job.id, repeated: false }) });
+/// // `queue` is a `Queue`.
+/// let service = EnqueueService::new(queue, |req: Request<BufferedBody>| {
+///     if req.body().as_bytes().is_empty() {
+///         return Err(Problem::new(StatusCode::BAD_REQUEST).detail("there is no event"));
+///     }
+///     Ok(NewJob::new("event", req.into_body().into_bytes()))
+/// })
+/// .key("orders", KeySource::header(HeaderName::from_static("idempotency-key")))?;
+///
+/// let req = Request::post("/hooks").header("idempotency-key", "evt_1").body("{}".into())?;
+/// assert_eq!(service.clone().oneshot(req).await?.status(), 202);
+/// let empty = Request::post("/hooks").body(BufferedBody::default())?;
+/// assert_eq!(service.oneshot(empty).await?.status(), 400);
+/// # Ok::<_, tower_webhook::BoxError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct EnqueueService<A, F> {
+    accept: A,
+    job: F,
+    settings: Settings,
+}
+
+#[derive(Clone)]
+struct Settings {
+    key: Option<(Arc<str>, KeySource)>,
+    retry_after: Duration,
+    refuser: Refuser<EnqueueError>,
+    answer: Answer,
+}
+
+type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
+
+impl<A, F> EnqueueService<A, F> {
+    /// Puts what `job` makes of each request into `accept`: a [`Queue`](super::Queue), or an
+    /// [`accept_fn`](super::accept_fn). What it makes no job of it answers itself, with a
+    /// [`Problem`] or a response.
+    pub fn new<E>(accept: A, job: F) -> Self
+    where
+        A: Accept,
+        F: Fn(Request<BufferedBody>) -> Result<NewJob, E>,
+        E: Into<Response<BufferedBody>>,
+    {
+        Self {
+            accept,
+            job,
+            settings: Settings {
+                key: None,
+                retry_after: Duration::from_secs(5),
+                refuser: Refuser::new(),
+                answer: Arc::new(accepted),
+            },
+        }
+    }
+
+    /// Gives each job a [`key`](NewJob::key) in this scope, from an id in the request, unless it
+    /// has one. A request without an id makes a job without a key. By default none has.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where the source can find nothing, or the scope is too long.
+    pub fn key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
+        source.check()?;
+        if Key::new(scope, "id").is_err() {
+            return Err(InvalidConfig::new("key", "has a scope that is too long"));
+        }
+        self.settings.key = Some((scope.into(), source));
+        Ok(self)
+    }
+
+    /// When a sender may come back after a 503. Default: 5 s.
+    pub const fn retry_after(mut self, wait: Duration) -> Self {
+        self.settings.retry_after = wait;
+        self
+    }
+
+    /// Replaces the answer to what was accepted.
+    pub fn answer(
+        mut self,
+        answer: impl Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.answer = Arc::new(answer);
+        self
+    }
+
+    /// Replaces the answer to what was not.
+    pub fn refuse_with(
+        mut self,
+        respond: impl Fn(&EnqueueError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.refuser = Refuser::with(respond);
+        self
+    }
+}
+
+impl Settings {
+    fn key(&self, req: &Request<BufferedBody>) -> Result<Option<Key>, KeyError> {
+        let Some((scope, source)) = &self.key else {
+            return Ok(None);
+        };
+        let id = source.find(req)?;
+        id.map(|id| Key::new(scope, &id)).transpose()
+    }
+
+    fn refuse(&self, error: EnqueueError) -> Response<BufferedBody> {
+        refused!("enqueue", error);
+        self.refuser.buffered(error)
+    }
+
+    fn answer(&self, result: Result<Enqueued, QueueError>) -> Response<BufferedBody> {
+        match result {
+            Ok(enqueued) => (self.answer)(&enqueued),
+            Err(error) => {
+                let kind = error.kind();
+                trouble!("enqueue", "a job was not accepted", kind = kind.as_str());
+                self.refuse(EnqueueError::NotAccepted {
+                    kind,
+                    retry_after: self.retry_after,
+                })
+            }
+        }
+    }
+}
+
+fn accepted(enqueued: &Enqueued) -> Response<BufferedBody> {
+    let duplicate = if enqueued.repeated {
+        r#","duplicate":true"#
+    } else {
+        ""
+    };
+    let id = enqueued.id;
+    let json = format!(r#"{{"status":"accepted","taskId":"{id}"{duplicate}}}"#);
+    let mut response = super::status::json(StatusCode::ACCEPTED, json.into());
+    if enqueued.repeated {
+        response.headers_mut().insert(
+            HeaderName::from_static("idempotent-replayed"),
+            HeaderValue::from_static("true"),
+        );
+    }
+    response
+}
+
+impl<A, F, E> Service<Request<BufferedBody>> for EnqueueService<A, F>
+where
+    A: Accept,
+    F: Fn(Request<BufferedBody>) -> Result<NewJob, E>,
+    E: Into<Response<BufferedBody>>,
+{
+    type Response = Response<BufferedBody>;
+    type Error = Infallible;
+    type Future = EnqueueFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> EnqueueFuture {
+        let settings = &self.settings;
+        let key = match settings.key(&req) {
+            Ok(key) => key,
+            Err(error) => return EnqueueFuture::answered(settings.refuse(error.into())),
+        };
+        let mut job = match (self.job)(req) {
+            Ok(job) => job,
+            Err(answer) => return EnqueueFuture::answered(answer.into()),
+        };
+        job.key = job.key.take().or(key);
+        EnqueueFuture {
+            state: State::Accepting {
+                accepting: self.accept.accept(job),
+                settings: settings.clone(),
+            },
+        }
+    }
+}
+
+impl<A, F> fmt::Debug for EnqueueService<A, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnqueueService")
+            .field("key", &self.settings.key)
+            .field("retry_after", &self.settings.retry_after)
+            .field("refuser", &self.settings.refuser)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Response future of [`EnqueueService`].
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct EnqueueFuture {
+    state: State,
+}
+
+enum State {
+    Answered(Option<Response<BufferedBody>>),
+    Accepting {
+        accepting: BoxFuture<Result<Enqueued, QueueError>>,
+        settings: Settings,
+    },
+}
+
+impl EnqueueFuture {
+    const fn answered(answer: Response<BufferedBody>) -> Self {
+        Self {
+            state: State::Answered(Some(answer)),
+        }
+    }
+}
+
+impl Future for EnqueueFuture {
+    type Output = Result<Response<BufferedBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let state = self.project().state;
+        let answer = match state {
+            State::Answered(answer) => answer.take(),
+            State::Accepting {
+                accepting,
+                settings,
+            } => {
+                let result = ready!(accepting.as_mut().poll(cx));
+                Some(settings.answer(result))
+            }
+        };
+        *state = State::Answered(None);
+        // Polled after its end: any answer will do, but not a panic.
+        Poll::Ready(Ok(answer.unwrap_or_default()))
+    }
+}
+
+impl fmt::Debug for EnqueueFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EnqueueFuture").finish_non_exhaustive()
+    }
+}
+
+/// Why an [`EnqueueService`] accepted no job. In the extensions of its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnqueueError {
+    /// The id of the request is unusable.
+    Key(KeyError),
+    /// The queue did not take the job.
+    NotAccepted {
+        /// Why.
+        kind: QueueErrorKind,
+        /// When the sender is told to come back.
+        retry_after: Duration,
+    },
+}
+
+impl From<KeyError> for EnqueueError {
+    fn from(error: KeyError) -> Self {
+        Self::Key(error)
+    }
+}
+
+impl fmt::Display for EnqueueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(error) => error.fmt(f),
+            Self::NotAccepted { kind, .. } => write!(f, "not accepted: {}", kind.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for EnqueueError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key(error) => Some(error),
+            Self::NotAccepted { .. } => None,
+        }
+    }
+}
+
+impl Refusal for EnqueueError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST).detail(error.to_string()),
+            Self::NotAccepted {
+                kind: QueueErrorKind::TooLarge,
+                ..
+            } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
+            Self::NotAccepted { retry_after, .. } => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(*retry_after)
+            }
+        }
+    }
+}

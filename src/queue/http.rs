@@ -1,0 +1,253 @@
+//! An HTTP request as a job.
+
+use super::{About, Job, NewJob};
+use crate::{
+    body::BufferedBody,
+    idempotency::answer::{fields_len, get_headers, put_fields, take},
+    key::{ByHost, RequestKey},
+};
+use bytes::{Buf, BufMut, Bytes};
+use http::{HeaderMap, Method, Request, Uri, header};
+use std::fmt;
+
+const VERSION: u8 = 1;
+
+impl NewJob {
+    /// The kind of a job that is an HTTP request.
+    pub const HTTP: &'static str = "http";
+
+    /// A job that is an HTTP request: method, URI, headers in their order, body and trailers, in a
+    /// versioned form. Extensions are not kept.
+    ///
+    /// Its [`target`](Self::target) is the [host](ByHost). Its letter would tell the `webhook-id`,
+    /// the `idempotency-key` and the trace of the `traceparent` header
+    /// ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
+    ///
+    /// The whole request is kept, so that it can be sent: user names in the URI, credentials in the
+    /// headers. Add those where it is sent, not here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Request;
+    /// use tower_webhook::{body::BufferedBody, queue::NewJob};
+    ///
+    /// let req = Request::post("https://peer.example/hooks")
+    ///     .header("idempotency-key", "evt_1")
+    ///     .body(BufferedBody::from("{}"))?;
+    /// let job = NewJob::http(req);
+    /// assert_eq!((job.kind.as_str(), job.target.as_str()), ("http", "peer.example"));
+    /// assert_eq!(job.about.event_id.as_deref(), Some("evt_1"));
+    /// # Ok::<_, http::Error>(())
+    /// ```
+    #[expect(clippy::needless_pass_by_value, reason = "it becomes the job")]
+    pub fn http(req: Request<BufferedBody>) -> Self {
+        let target = ByHost.key(&req).into_owned();
+        let about = about(req.headers());
+        Self::new(Self::HTTP, encode(&req))
+            .target(target)
+            .about(about)
+    }
+}
+
+impl Job {
+    /// The HTTP request that the job is, as [`NewJob::http`] put it in.
+    ///
+    /// # Errors
+    ///
+    /// [`NotARequest`]: it is of another kind, or what is stored is damaged or of a newer form.
+    pub fn http_request(&self) -> Result<Request<BufferedBody>, NotARequest> {
+        if self.kind == NewJob::HTTP {
+            decode(self.payload.clone()).ok_or(NotARequest)
+        } else {
+            Err(NotARequest)
+        }
+    }
+}
+
+/// A job that is no HTTP request, or one that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotARequest;
+
+impl fmt::Display for NotARequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the job holds no HTTP request that can be read")
+    }
+}
+
+impl std::error::Error for NotARequest {}
+
+fn about(headers: &HeaderMap) -> About {
+    let text = |name: &str| {
+        let value = headers.get(name)?.to_str().ok()?.trim();
+        (!value.is_empty()).then(|| value.to_owned())
+    };
+    let key = text("idempotency-key");
+    About {
+        event_id: text("webhook-id").or_else(|| key.clone()),
+        idempotency_key: key,
+        trace_id: text("traceparent").as_deref().and_then(trace_id),
+        ..About::default()
+    }
+}
+
+/// The second part of a `traceparent`, where it is one.
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_id.then(|| id.to_owned())
+}
+
+fn encode(req: &Request<BufferedBody>) -> Bytes {
+    let none = HeaderMap::new();
+    let (method, uri) = (req.method().as_str(), req.uri().to_string());
+    let (headers, body) = (req.headers(), req.body());
+    let trailers = body.trailers().unwrap_or(&none);
+    let fields = fields_len(headers, |_| true) + fields_len(trailers, |_| true);
+    let head = 9 + method.len() + uri.len() + fields;
+    let mut out = Vec::with_capacity(head + body.as_bytes().len());
+    out.put_u8(VERSION);
+    put_text(&mut out, method);
+    put_text(&mut out, &uri);
+    put_fields(&mut out, headers, |_| true);
+    put_fields(&mut out, trailers, |_| true);
+    out.put_slice(body.as_bytes());
+    out.into()
+}
+
+/// Methods and URIs are far below 4 GiB; `http` sees to that.
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    out.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
+    out.put_slice(text.as_bytes());
+}
+
+/// Reads what [`encode`] wrote, without copying the body.
+fn decode(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
+    if bytes.try_get_u8().ok()? != VERSION {
+        return None;
+    }
+    let method = Method::from_bytes(&get_text(&mut bytes)?).ok()?;
+    let uri = Uri::from_maybe_shared(get_text(&mut bytes)?).ok()?;
+    let mut headers = get_headers(&mut bytes)?;
+    let trailers = get_headers(&mut bytes)?;
+    // Whether a value was marked is not stored; these always are.
+    for name in [
+        header::AUTHORIZATION,
+        header::COOKIE,
+        header::PROXY_AUTHORIZATION,
+    ] {
+        if let http::header::Entry::Occupied(mut values) = headers.entry(name) {
+            for value in values.iter_mut() {
+                value.set_sensitive(true);
+            }
+        }
+    }
+    let mut body = BufferedBody::new(bytes);
+    if !trailers.is_empty() {
+        body = body.with_trailers(trailers);
+    }
+    let mut req = Request::new(body);
+    *req.method_mut() = method;
+    *req.uri_mut() = uri;
+    *req.headers_mut() = headers;
+    Some(req)
+}
+
+fn get_text(bytes: &mut Bytes) -> Option<Bytes> {
+    let len = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
+    take(bytes, len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderName, HeaderValue};
+    use proptest::{collection::vec, prelude::*};
+
+    fn request() -> Request<BufferedBody> {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-checksum", HeaderValue::from_static("1"));
+        Request::put("https://user:pass@Peer.test:8443/a%20b?x=1&y")
+            .header("link", "</1>")
+            .header("x-binary", HeaderValue::from_bytes(b"\xff\xfe").unwrap())
+            .header("link", "</2>")
+            .header("authorization", "Bearer secret")
+            .body(BufferedBody::new(vec![0, 159, 146, 150]).with_trailers(trailers))
+            .unwrap()
+    }
+
+    fn parts(req: &Request<BufferedBody>) -> impl PartialEq + fmt::Debug + use<> {
+        let headers: Vec<_> = req
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.clone(), value.as_bytes().to_vec()))
+            .collect();
+        (
+            req.method().clone(),
+            req.uri().clone(),
+            headers,
+            req.body().trailers().cloned(),
+            req.body().as_bytes().clone(),
+        )
+    }
+
+    #[test]
+    fn a_request_comes_back_with_its_order_repeated_headers_and_trailers() {
+        let req = request();
+        let back = decode(encode(&req)).unwrap();
+        assert_eq!(parts(&back), parts(&req));
+        assert!(!format!("{back:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_trace_is_taken_from_a_well_formed_parent_only() {
+        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+        assert_eq!(
+            trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(),
+            Some(id)
+        );
+        for bad in ["", "00", "00-xyz-1-1", "00-4bf92f3577b34da6-1-1"] {
+            assert_eq!(trace_id(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_comes_back(
+            method in "[A-Z]{1,20}",
+            path in "/[a-z0-9/]{0,60}(\\?[a-z=&]{0,20})?",
+            headers in vec(("[a-z][a-z0-9-]{0,12}", vec(0x20_u8..0x7f, 0..40)), 0..40),
+            body in vec(any::<u8>(), 0..300),
+        ) {
+            let mut req = Request::new(BufferedBody::new(body));
+            *req.method_mut() = Method::from_bytes(method.as_bytes()).unwrap();
+            *req.uri_mut() = path.parse().unwrap();
+            for (name, value) in headers {
+                let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+                req.headers_mut().append(name, HeaderValue::from_bytes(&value).unwrap());
+            }
+            let encoded = encode(&req);
+            prop_assert_eq!(parts(&decode(encoded.clone()).unwrap()), parts(&req));
+            let head = encoded.len() - req.body().as_bytes().len();
+            for cut in 0..head {
+                prop_assert!(decode(encoded.slice(..cut)).is_none(), "cut at {}", cut);
+            }
+        }
+
+        #[test]
+        fn hostile_bytes_are_no_request_and_no_panic(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = decode(bytes.clone().into());
+            let mut versioned = vec![VERSION];
+            versioned.extend(bytes);
+            let _ = decode(versioned.into());
+        }
+
+        #[test]
+        fn one_changed_byte_is_no_panic(at in 0_usize..200, byte: u8) {
+            let mut bytes = encode(&request()).to_vec();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            let _ = decode(bytes.into());
+        }
+    }
+}

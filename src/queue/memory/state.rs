@@ -1,0 +1,756 @@
+//! The state machine of the memory engine: pure, with the time as an argument.
+
+use super::{
+    bell::Bell,
+    lanes::{Lanes, Spot},
+};
+use crate::{
+    attempt::History,
+    dead_letter::{Cause, Reason},
+    fence::{Settled, Token},
+    idempotency::Key,
+    queue::{
+        About, Burial, Claims, Depth, Enqueued, Job, NewJob, QueueError, QueueErrorKind, Status,
+        Task, TaskId, Terms, Verdict,
+    },
+};
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+use tokio::time::Instant;
+
+/// How many of the finished tasks whose time is over one operation clears away, and how many of
+/// the moments that have passed it takes note of: more would make it slow.
+const CHORES: usize = 64;
+
+/// What a queue may hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) jobs: usize,
+    pub(super) bytes: usize,
+    pub(super) payload: usize,
+    pub(super) finished: usize,
+    pub(super) results: usize,
+}
+
+/// Everything that is in a queue, by what is asked of it.
+#[derive(Debug)]
+pub(super) struct State {
+    limits: Limits,
+    /// What is not over, by the order in which it came.
+    jobs: HashMap<u64, Entry>,
+    /// What is over, and until when that is kept.
+    over: HashMap<u64, Over>,
+    ids: HashMap<TaskId, u64>,
+    keys: HashMap<Key, u64>,
+    lanes: Lanes,
+    /// Jobs of the same order key: the first is in its lane or runs, the others are held back.
+    orders: HashMap<String, VecDeque<u64>>,
+    /// Letters to be written that nobody has.
+    burials: BTreeSet<Spot>,
+    /// Claims, by their end.
+    leases: BTreeSet<Spot>,
+    /// Queued jobs whose last claim ended by itself, by their attempts.
+    lost: BTreeSet<(u32, u64)>,
+    /// What will be due later.
+    alarms: BTreeSet<Spot>,
+    /// What is over, by the end of its time.
+    ends: BTreeSet<Spot>,
+    queued: u64,
+    running: u64,
+    burying: u64,
+    bytes: usize,
+    result_bytes: usize,
+    next_number: u64,
+    next_token: u64,
+    now: Instant,
+    bell: Bell,
+}
+
+#[derive(Debug)]
+struct Entry {
+    job: NewJob,
+    size: usize,
+    accepted_at: SystemTime,
+    due: Instant,
+    attempts: u32,
+    history: History,
+    /// Set when it has failed for good.
+    cause: Option<Cause>,
+    claim: Option<Claim>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    token: Token,
+    until: Instant,
+}
+
+#[derive(Debug)]
+struct Over {
+    task: Task,
+    key: Option<Key>,
+    until: Instant,
+}
+
+impl State {
+    pub(super) fn new(limits: Limits, now: Instant) -> Self {
+        Self {
+            limits,
+            jobs: HashMap::new(),
+            over: HashMap::new(),
+            ids: HashMap::new(),
+            keys: HashMap::new(),
+            lanes: Lanes::default(),
+            orders: HashMap::new(),
+            burials: BTreeSet::new(),
+            leases: BTreeSet::new(),
+            lost: BTreeSet::new(),
+            alarms: BTreeSet::new(),
+            ends: BTreeSet::new(),
+            queued: 0,
+            running: 0,
+            burying: 0,
+            bytes: 0,
+            result_bytes: 0,
+            next_number: 0,
+            next_token: 1,
+            now,
+            bell: Bell::default(),
+        }
+    }
+
+    pub(super) const fn bell(&mut self) -> &mut Bell {
+        &mut self.bell
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        now: Instant,
+        job: NewJob,
+        accepted_at: SystemTime,
+    ) -> Result<Enqueued, QueueError> {
+        self.pass(now);
+        let of_key = job.key.as_ref().and_then(|key| self.keys.get(key).copied());
+        let of_id = self.ids.get(&job.id).copied();
+        for number in [of_key, of_id].into_iter().flatten() {
+            if let Some(task) = self.look_up(number) {
+                return Ok(Enqueued {
+                    id: task.id,
+                    repeated: true,
+                });
+            }
+        }
+        let size = size(&job);
+        if job.payload.len() > self.limits.payload || size > self.limits.bytes {
+            return Err(QueueError::new(QueueErrorKind::TooLarge));
+        }
+        let bytes = self.bytes.saturating_add(size);
+        if self.jobs.len() >= self.limits.jobs || bytes > self.limits.bytes {
+            return Err(QueueError::new(QueueErrorKind::Full));
+        }
+
+        let number = self.next_number;
+        self.next_number += 1;
+        self.bytes = bytes;
+        self.queued += 1;
+        let id = job.id;
+        self.ids.insert(id, number);
+        if let Some(key) = &job.key {
+            self.keys.insert(key.clone(), number);
+        }
+        let mut is_first = true;
+        if let Some(order) = &job.order {
+            match self.orders.get_mut(order) {
+                Some(line) => {
+                    line.push_back(number);
+                    is_first = false;
+                }
+                None => drop(self.orders.insert(order.clone(), [number].into())),
+            }
+        }
+        let entry = Entry {
+            due: after(self.now, job.delay),
+            job,
+            size,
+            accepted_at,
+            attempts: 0,
+            history: History::new(),
+            cause: None,
+            claim: None,
+        };
+        self.jobs.insert(number, entry);
+        if is_first {
+            self.line_up(number);
+        }
+        Ok(Enqueued {
+            id,
+            repeated: false,
+        })
+    }
+
+    pub(super) fn claim(&mut self, now: Instant, terms: &Terms) -> Claims {
+        self.pass(now);
+        while let Some(&(attempts, number)) = self.lost.last()
+            && attempts >= terms.attempts
+        {
+            self.lost.remove(&(attempts, number));
+            self.bury_lost(number);
+        }
+
+        let mut claims = Claims::default();
+        while claims.jobs.len() < terms.jobs
+            && let Some((due, number)) = self.lanes.first(terms.per_target)
+            && due <= self.now
+        {
+            let Some(job) = self.begin((due, number), terms.lease) else {
+                break;
+            };
+            claims.jobs.push(job);
+        }
+        while claims.burials.len() < terms.burials
+            && let Some(&(due, number)) = self.burials.first()
+            && due <= self.now
+        {
+            let Some(burial) = self.begin_burial((due, number), terms.lease) else {
+                break;
+            };
+            claims.burials.push(burial);
+        }
+
+        let first = self.lanes.first(u32::MAX).into_iter();
+        let mut first = first.chain(self.burials.first().copied());
+        let more_jobs = claims.jobs.len() == terms.jobs && !claims.jobs.is_empty();
+        let more_burials = claims.burials.len() == terms.burials && !claims.burials.is_empty();
+        if !first.any(|(due, _)| due <= self.now) {
+            self.bell.quiet();
+        } else if more_jobs || more_burials {
+            // This worker had to leave some: another may have waited for them.
+            self.bell.news();
+        }
+        claims
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        now: Instant,
+        claims: &[(TaskId, Token)],
+        lease: Duration,
+    ) -> Vec<Settled> {
+        self.pass(now);
+        let until = after(self.now, lease);
+        let mut settled = Vec::with_capacity(claims.len());
+        for (id, token) in claims {
+            settled.push(match self.holder(*id, *token) {
+                Some(number) => {
+                    self.release(number);
+                    self.grant(number, *token, until);
+                    Settled::Done
+                }
+                None => Settled::Lost,
+            });
+        }
+        settled
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        now: Instant,
+        id: TaskId,
+        token: Token,
+        verdict: Verdict,
+    ) -> Result<Settled, QueueError> {
+        self.pass(now);
+        let Some(number) = self.holder(id, token) else {
+            return Ok(Settled::Lost);
+        };
+        let Some(entry) = self.jobs.get(&number) else {
+            return Ok(Settled::Lost);
+        };
+        match (entry.cause.is_some(), verdict) {
+            (false, Verdict::Bury { cause, history }) => {
+                self.stop(number);
+                self.bury(number, cause, Some(history), self.now);
+            }
+            (false, Verdict::Done { result, keep }) => {
+                let length = result.as_ref().map_or(0, bytes::Bytes::len);
+                if length > self.limits.results {
+                    return Err(QueueError::new(QueueErrorKind::TooLarge));
+                }
+                self.stop(number);
+                self.advance_order(number);
+                self.finish(number, Status::Succeeded { result }, keep);
+            }
+            (true, Verdict::Buried { keep }) => {
+                self.release(number);
+                self.burying = self.burying.saturating_sub(1);
+                self.finish(number, Status::Failed, keep);
+            }
+            (is_burial, Verdict::Retry { after, history }) => {
+                self.give_back(number, is_burial, after, history, 0);
+            }
+            (is_burial, Verdict::HandBack { after, history }) => {
+                self.give_back(number, is_burial, after, history, u32::from(!is_burial));
+            }
+            (true, Verdict::Bury { .. } | Verdict::Done { .. })
+            | (false, Verdict::Buried { .. }) => return Ok(Settled::Lost),
+        }
+        Ok(Settled::Done)
+    }
+
+    pub(super) fn task(&mut self, now: Instant, id: TaskId) -> Option<Task> {
+        self.pass(now);
+        let number = self.ids.get(&id).copied()?;
+        self.look_up(number)
+    }
+
+    pub(super) fn find(&mut self, now: Instant, key: &Key) -> Option<Task> {
+        self.pass(now);
+        let number = self.keys.get(key).copied()?;
+        self.look_up(number)
+    }
+
+    pub(super) fn depth(&mut self, now: Instant) -> Depth {
+        self.pass(now);
+        Depth::new(self.queued, self.running, self.burying)
+    }
+
+    /// Until when somebody who has seen this version of the bell, and waits until `end` at the
+    /// most, is to sleep. `None` when they have something to look at, or have waited enough.
+    pub(super) fn sleep(&mut self, now: Instant, seen: u64, end: Instant) -> Option<Instant> {
+        self.pass(now);
+        if self.bell.has_news(seen) || self.now >= end {
+            return None;
+        }
+        let events = self.alarms.first().into_iter().chain(self.leases.first());
+        let until = events.fold(end, |until, (at, _)| until.min(*at));
+        self.bell.sleeps(until);
+        Some(until)
+    }
+
+    /// Does what time has brought.
+    fn pass(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        while let Some(&(end, number)) = self.leases.first()
+            && end <= self.now
+        {
+            self.leases.remove(&(end, number));
+            self.lose(number, end);
+        }
+        for _ in 0..CHORES {
+            match self.alarms.first().copied() {
+                Some(alarm) if alarm.0 <= self.now => {
+                    self.alarms.remove(&alarm);
+                    self.bell.news();
+                }
+                _ => break,
+            }
+        }
+        for _ in 0..CHORES {
+            match self.ends.first() {
+                Some(&(end, number)) if end <= self.now => self.forget(number),
+                _ => break,
+            }
+        }
+    }
+
+    /// A claim has ended by itself.
+    fn lose(&mut self, number: u64, end: Instant) {
+        let Some(entry) = self.jobs.get_mut(&number) else {
+            return;
+        };
+        entry.claim = None;
+        entry.due = end;
+        if entry.cause.is_some() {
+            self.burials.insert((end, number));
+        } else {
+            self.lost.insert((entry.attempts, number));
+            self.running = self.running.saturating_sub(1);
+            self.queued += 1;
+            self.lanes.stop(&entry.job.target, self.now);
+            self.lanes.push(&entry.job.target, (end, number));
+        }
+        self.bell.news();
+    }
+
+    /// A job in line, whose last claim ended by itself, has had all of its attempts.
+    fn bury_lost(&mut self, number: u64) {
+        let Some(entry) = self.jobs.get(&number) else {
+            return;
+        };
+        let due = entry.due;
+        self.lanes.remove(&entry.job.target, (due, number));
+        self.queued = self.queued.saturating_sub(1);
+        self.bury(number, Cause::new(Reason::WorkerLost), None, due);
+    }
+
+    /// A job that is neither in line nor running any more becomes a burial.
+    fn bury(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
+        if let Some(entry) = self.jobs.get_mut(&number) {
+            entry.cause = Some(cause);
+            entry.due = due;
+            if let Some(history) = history {
+                entry.history = history;
+            }
+        }
+        self.burying += 1;
+        self.burials.insert((due, number));
+        self.bell.news();
+        self.advance_order(number);
+    }
+
+    /// A job runs no more, by a verdict.
+    fn stop(&mut self, number: u64) {
+        self.release(number);
+        self.running = self.running.saturating_sub(1);
+        if let Some(entry) = self.jobs.get(&number)
+            && self.lanes.stop(&entry.job.target, self.now)
+        {
+            self.bell.news();
+        }
+    }
+
+    /// A job or burial goes back to where it came from.
+    fn give_back(
+        &mut self,
+        number: u64,
+        is_burial: bool,
+        wait: Duration,
+        history: History,
+        uncount: u32,
+    ) {
+        if is_burial {
+            self.release(number);
+        } else {
+            self.stop(number);
+            self.queued += 1;
+        }
+        let due = after(self.now, wait);
+        if let Some(entry) = self.jobs.get_mut(&number) {
+            entry.due = due;
+            entry.history = history;
+            entry.attempts = entry.attempts.saturating_sub(uncount);
+        }
+        if is_burial {
+            self.burials.insert((due, number));
+            self.announce((due, number));
+        } else {
+            self.line_up(number);
+        }
+    }
+
+    /// The job after this one in its order, if there is one, is held back no more.
+    fn advance_order(&mut self, number: u64) {
+        let Some(order) = self
+            .jobs
+            .get(&number)
+            .and_then(|entry| entry.job.order.as_ref())
+        else {
+            return;
+        };
+        let Some(line) = self.orders.get_mut(order) else {
+            return;
+        };
+        line.pop_front();
+        match line.front().copied() {
+            Some(next) => self.line_up(next),
+            None => drop(self.orders.remove(order)),
+        }
+    }
+
+    /// Puts a job into its lane.
+    fn line_up(&mut self, number: u64) {
+        if let Some(entry) = self.jobs.get(&number) {
+            let spot = (entry.due, number);
+            self.lanes.push(&entry.job.target, spot);
+            self.announce(spot);
+        }
+    }
+
+    /// Something is due, or will be.
+    fn announce(&mut self, spot: Spot) {
+        if spot.0 <= self.now {
+            self.bell.news();
+        } else {
+            self.alarms.insert(spot);
+            self.bell.alarm(spot.0);
+        }
+    }
+
+    /// Claims the job at this place in line.
+    fn begin(&mut self, spot: Spot, lease: Duration) -> Option<Job> {
+        let token = self.token();
+        let until = after(self.now, lease);
+        let entry = self.jobs.get_mut(&spot.1)?;
+        self.lost.remove(&(entry.attempts, spot.1));
+        entry.attempts = entry.attempts.saturating_add(1);
+        self.lanes.start(&entry.job.target, spot);
+        let job = entry.job(token);
+        self.queued = self.queued.saturating_sub(1);
+        self.running += 1;
+        self.grant(spot.1, token, until);
+        Some(job)
+    }
+
+    fn begin_burial(&mut self, spot: Spot, lease: Duration) -> Option<Burial> {
+        let token = self.token();
+        let until = after(self.now, lease);
+        self.burials.remove(&spot);
+        let entry = self.jobs.get(&spot.1)?;
+        let burial = Burial::new(entry.job(token), entry.cause.clone()?);
+        self.grant(spot.1, token, until);
+        Some(burial)
+    }
+
+    fn token(&mut self) -> Token {
+        let token = Token::new(self.next_token);
+        self.next_token += 1;
+        token
+    }
+
+    /// The number of the job or burial that is claimed with this token.
+    fn holder(&self, id: TaskId, token: Token) -> Option<u64> {
+        let number = *self.ids.get(&id)?;
+        let claim = self.jobs.get(&number)?.claim?;
+        (claim.token == token).then_some(number)
+    }
+
+    fn grant(&mut self, number: u64, token: Token, until: Instant) {
+        if let Some(entry) = self.jobs.get_mut(&number) {
+            entry.claim = Some(Claim { token, until });
+            self.leases.insert((until, number));
+            self.bell.alarm(until);
+        }
+    }
+
+    fn release(&mut self, number: u64) {
+        if let Some(entry) = self.jobs.get_mut(&number)
+            && let Some(claim) = entry.claim.take()
+        {
+            self.leases.remove(&(claim.until, number));
+        }
+    }
+
+    /// Nothing more will become of it: the payload goes, the status stays for a while.
+    fn finish(&mut self, number: u64, status: Status, keep: Duration) {
+        let Some(entry) = self.jobs.remove(&number) else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_sub(entry.size);
+        let over = Over {
+            until: after(self.now, keep),
+            task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
+            key: entry.job.key,
+        };
+        self.result_bytes = self.result_bytes.saturating_add(over.result_len());
+        self.ends.insert((over.until, number));
+        self.over.insert(number, over);
+        while self.over.len() > self.limits.finished || self.result_bytes > self.limits.results {
+            match self.ends.first() {
+                Some(&(_, number)) => self.forget(number),
+                None => break,
+            }
+        }
+    }
+
+    fn forget(&mut self, number: u64) {
+        let Some(over) = self.over.remove(&number) else {
+            return;
+        };
+        self.ends.remove(&(over.until, number));
+        self.result_bytes = self.result_bytes.saturating_sub(over.result_len());
+        self.ids.remove(&over.task.id);
+        if let Some(key) = &over.key {
+            self.keys.remove(key);
+        }
+    }
+
+    /// How it is, unless its time is over: then it is forgotten.
+    fn look_up(&mut self, number: u64) -> Option<Task> {
+        if let Some(entry) = self.jobs.get(&number) {
+            return Some(Task::new(
+                entry.job.id,
+                entry.status(),
+                entry.accepted_at,
+                entry.attempts,
+            ));
+        }
+        let over = self.over.get(&number)?;
+        if over.until <= self.now {
+            self.forget(number);
+            return None;
+        }
+        Some(over.task.clone())
+    }
+}
+
+impl Entry {
+    fn job(&self, token: Token) -> Job {
+        let mut job = Job::new(self.job.clone(), token, self.accepted_at);
+        job.attempt = self.attempts;
+        job.history = self.history.clone();
+        job
+    }
+
+    const fn status(&self) -> Status {
+        match (&self.cause, &self.claim) {
+            (Some(_), _) => Status::Failed,
+            (None, Some(_)) => Status::Running,
+            (None, None) => Status::Queued,
+        }
+    }
+}
+
+impl Over {
+    fn result_len(&self) -> usize {
+        match &self.task.status {
+            Status::Succeeded {
+                result: Some(result),
+            } => result.len(),
+            _ => 0,
+        }
+    }
+}
+
+/// What a job takes of the bytes of a queue: its payload, and every text beside it.
+fn size(job: &NewJob) -> usize {
+    let About {
+        event_id,
+        event_time: _,
+        idempotency_key,
+        replay_of,
+        replays: _,
+        trace_id,
+    } = &job.about;
+    let about = [event_id, idempotency_key, replay_of, trace_id];
+    let texts = about.into_iter().chain([&job.order]).flatten();
+    let key = job.key.as_ref();
+    texts
+        .map(String::len)
+        .chain(key.map(|key| key.scope().len() + key.id().len()))
+        .chain([job.payload.len(), job.kind.len(), job.target.len()])
+        .fold(0, usize::saturating_add)
+}
+
+/// `now + wait`, thirty years at the most.
+pub(super) fn after(now: Instant, wait: Duration) -> Instant {
+    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+    now + wait.min(FAR)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        jobs: 1_000,
+        bytes: 1 << 20,
+        payload: 1 << 10,
+        finished: 1_000,
+        results: 1 << 20,
+    };
+
+    /// Whatever became of the jobs, nothing is left of them once their time is over.
+    #[test]
+    fn what_is_over_leaves_nothing_behind() {
+        let (mut now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut state = State::new(LIMITS, now);
+        let ids: Vec<_> = (0..300)
+            .map(|number| {
+                let mut job = NewJob::new("test", vec![7; 100])
+                    .target(format!("target-{}", number % 7))
+                    .delay(second * (number % 3));
+                if number % 2 == 0 {
+                    job = job.order(format!("order-{}", number % 5));
+                }
+                if number % 3 == 0 {
+                    match Key::new("test", &number.to_string()) {
+                        Ok(key) => job = job.key(key),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                state.enqueue(now, job, SystemTime::UNIX_EPOCH).unwrap().id
+            })
+            .collect();
+        let mut round = 0_u32;
+        while state.depth(now).unfinished() > 0 {
+            now += second;
+            let claims = state.claim(now, &Terms::new(40, second * 2).per_target(5));
+            for (job, is_burial) in claims
+                .jobs
+                .iter()
+                .map(|job| (job, false))
+                .chain(claims.burials.iter().map(|burial| (&burial.job, true)))
+            {
+                round += 1;
+                let (history, keep) = (History::new(), second);
+                let verdict = match (round % 6, is_burial) {
+                    (0, _) => continue, // It dies.
+                    (1, _) => Verdict::Retry {
+                        after: second,
+                        history,
+                    },
+                    (2, _) => Verdict::HandBack {
+                        after: second,
+                        history,
+                    },
+                    (_, true) => Verdict::Buried { keep },
+                    (3, false) => Verdict::Bury {
+                        cause: Cause::new(Reason::Rejected),
+                        history,
+                    },
+                    (_, false) => Verdict::Done {
+                        result: Some(vec![7; 10].into()),
+                        keep,
+                    },
+                };
+                let settled = state.settle(now, job.id, job.token, verdict);
+                assert_eq!(settled.unwrap(), Settled::Done);
+            }
+        }
+        for _ in 0..10 {
+            now += second;
+            assert_eq!(state.depth(now), Depth::new(0, 0, 0));
+        }
+        assert!(ids.iter().all(|id| state.task(now, *id).is_none()));
+        let left = [
+            state.jobs.len(),
+            state.over.len(),
+            state.ids.len(),
+            state.keys.len(),
+            state.lanes.len(),
+            state.orders.len(),
+            state.burials.len(),
+            state.leases.len(),
+            state.lost.len(),
+            state.alarms.len(),
+            state.ends.len(),
+            state.bytes,
+            state.result_bytes,
+        ];
+        assert_eq!(left, [0; 13]);
+    }
+
+    /// A waiter that cannot use what there is sleeps: it does not run in circles.
+    #[test]
+    fn who_can_use_nothing_sleeps() {
+        let now = Instant::now();
+        let end = now + Duration::from_secs(60);
+        let mut state = State::new(LIMITS, now);
+        for _ in 0..3 {
+            let job = NewJob::new("test", "payload").target("full");
+            drop(state.enqueue(now, job, SystemTime::UNIX_EPOCH));
+        }
+        let terms = Terms::new(10, Duration::from_secs(600)).per_target(1);
+        assert_eq!(state.claim(now, &terms).jobs.len(), 1);
+        let mut told = 0;
+        for _ in 0..100 {
+            assert!(state.claim(now, &terms).is_empty());
+            let seen = state.bell().version();
+            told += u32::from(state.sleep(now, seen, end).is_none());
+        }
+        assert!(told <= 1, "it was told {told} times of nothing");
+    }
+}

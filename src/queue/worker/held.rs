@@ -1,0 +1,231 @@
+//! The claims that a worker has, and the renewal of all of them in one call.
+
+use super::shared::Shared;
+use crate::{
+    fence::{Settled, Token},
+    queue::{QueueErrorKind, TaskId},
+};
+use std::{
+    collections::HashMap,
+    future::pending,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// What the task that holds a claim is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// The claim is another's, or will be before it can be renewed.
+    Lost,
+    /// The worker stops, and its patience is over.
+    Stop,
+}
+
+/// What a claim is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Burial,
+    Job,
+}
+
+type Claim = (TaskId, Token);
+
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    claims: Mutex<HashMap<Claim, Entry>>,
+    jobs: AtomicUsize,
+    burials: AtomicUsize,
+    /// A claim has ended.
+    freed: Notify,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// When it ends, unless it is renewed: counted from before it was asked for.
+    until: Instant,
+    signal: Option<oneshot::Sender<Signal>>,
+    /// It is not renewed any more.
+    is_lost: bool,
+}
+
+/// A claim that is renewed as long as this lives.
+#[derive(Debug)]
+pub(super) struct Holding {
+    held: Arc<Held>,
+    kind: Kind,
+    claim: Claim,
+}
+
+/// Where the task that holds a claim is told.
+#[derive(Debug)]
+pub(super) struct Told(Option<oneshot::Receiver<Signal>>);
+
+impl Told {
+    /// Waits for the next signal; for ever where there is none.
+    pub(super) async fn next(&mut self) -> Signal {
+        if let Some(receiver) = &mut self.0 {
+            let signal = receiver.await;
+            self.0 = None;
+            if let Ok(signal) = signal {
+                return signal;
+            }
+        }
+        pending().await
+    }
+}
+
+impl Told {
+    /// Waits until the claim is lost.
+    pub(super) async fn lost(&mut self) {
+        while self.next().await != Signal::Lost {}
+    }
+}
+
+impl Held {
+    pub(super) fn hold(
+        self: &Arc<Self>,
+        kind: Kind,
+        claim: Claim,
+        until: Instant,
+    ) -> (Holding, Told) {
+        let (sender, receiver) = oneshot::channel();
+        let entry = Entry {
+            until,
+            signal: Some(sender),
+            is_lost: false,
+        };
+        self.lock().insert(claim, entry);
+        self.counter(kind).fetch_add(1, Ordering::Relaxed);
+        let held = Arc::clone(self);
+        (Holding { held, kind, claim }, Told(Some(receiver)))
+    }
+
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.counter(kind).load(Ordering::Relaxed)
+    }
+
+    /// Waits until a claim has ended since this was asked last.
+    pub(super) async fn freed(&self) {
+        self.freed.notified().await;
+    }
+
+    const fn counter(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Burial => &self.burials,
+            Kind::Job => &self.jobs,
+        }
+    }
+
+    /// Tells all of them to stop.
+    pub(super) fn stop(&self) {
+        for entry in self.lock().values_mut() {
+            entry.tell(Signal::Stop);
+        }
+    }
+
+    fn lose(&self, claim: &Claim) {
+        if let Some(entry) = self.lock().get_mut(claim) {
+            entry.tell(Signal::Lost);
+        }
+    }
+
+    /// Tells those whose time is as good as over. Gives when the next one's will be.
+    fn expire(&self, now: Instant, margin: Duration) -> Option<Instant> {
+        let mut first: Option<Instant> = None;
+        for entry in self.lock().values_mut() {
+            let end = entry.until.checked_sub(margin).unwrap_or(entry.until);
+            if end <= now {
+                entry.tell(Signal::Lost);
+            } else if entry.signal.is_some() {
+                first = Some(first.map_or(end, |first| first.min(end)));
+            }
+        }
+        first
+    }
+
+    fn claims(&self) -> Vec<Claim> {
+        let claims = self.lock();
+        let ours = claims.iter().filter(|(_, entry)| !entry.is_lost);
+        ours.map(|(claim, _)| *claim).collect()
+    }
+
+    fn renewed(&self, claim: &Claim, until: Instant) {
+        if let Some(entry) = self.lock().get_mut(claim) {
+            entry.until = until;
+        }
+    }
+
+    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Claim, Entry>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    fn tell(&mut self, signal: Signal) {
+        self.is_lost |= signal == Signal::Lost;
+        if let Some(sender) = self.signal.take() {
+            let _ = sender.send(signal);
+        }
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.held.lock().remove(&self.claim);
+        let counter = self.held.counter(self.kind);
+        counter.fetch_sub(1, Ordering::Relaxed);
+        self.held.freed.notify_one();
+    }
+}
+
+/// Renews all claims, at a third of the lease, for ever.
+///
+/// A claim that could not be renewed is lost a tenth of the lease before it ends: what runs is
+/// dropped before another can have it.
+pub(super) async fn renew(shared: Arc<Shared>) {
+    let lease = shared.lease;
+    let (third, margin) = (lease / 3, lease / 10);
+    let mut due = Instant::now() + third;
+    loop {
+        let now = Instant::now();
+        let first = shared.held.expire(now, margin);
+        if now < due {
+            let wake = first.map_or(due, |first| first.min(due));
+            // A claim that comes meanwhile is younger than the next round.
+            sleep_until(wake).await;
+            continue;
+        }
+        let claims = shared.held.claims();
+        if claims.is_empty() {
+            due = now + third;
+            continue;
+        }
+        // No longer than the first of them can wait.
+        let patience = first.map_or(lease / 6, |first| (lease / 6).min(first - now));
+        let asked = shared.engine.renew(claims.clone(), lease);
+        let kind = match timeout(patience, asked).await {
+            Ok(Ok(renewed)) => {
+                for (claim, settled) in claims.iter().zip(renewed) {
+                    match settled {
+                        Settled::Done => shared.held.renewed(claim, now + lease),
+                        Settled::Lost => shared.held.lose(claim),
+                    }
+                }
+                due = now + third;
+                continue;
+            }
+            Ok(Err(error)) => error.kind(),
+            Err(_) => QueueErrorKind::Timeout,
+        };
+        shared.trouble("renew", kind);
+        due = Instant::now() + lease / 30;
+    }
+}

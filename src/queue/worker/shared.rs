@@ -1,0 +1,137 @@
+//! What the tasks of a worker share.
+
+use super::{WorkerEvent, held::Held, letter::Describe};
+use crate::{
+    clock::WallClock,
+    dead_letter::{DeadLetters, Redaction},
+    fence::{Settled, Token},
+    metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
+    outcome::Outcome,
+    queue::{Engine, Job, QueueErrorKind, Status, TaskId, Verdict},
+    retry::RetryConfig,
+    shield::shielded,
+    trace::trouble,
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::time::{sleep, timeout};
+
+pub(super) type Hook = Arc<dyn Fn(&WorkerEvent<'_>) + Send + Sync>;
+
+pub(super) struct Shared {
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) held: Arc<Held>,
+    pub(super) lease: Duration,
+    pub(super) time_limit: Duration,
+    pub(super) keep: Duration,
+    pub(super) retry: RetryConfig,
+    pub(super) clock: WallClock,
+    pub(super) dead_letters: Option<DeadLetters>,
+    pub(super) describe: Option<Describe>,
+    pub(super) letter_body: usize,
+    pub(super) redaction: Redaction,
+    pub(super) recorder: Option<SharedRecorder>,
+    pub(super) hook: Option<Hook>,
+    /// Jobs that were given back because the worker stops.
+    pub(super) handed_back: AtomicUsize,
+    /// Letters that could not be written, since one could.
+    pub(super) unwritten: AtomicU32,
+}
+
+impl Shared {
+    pub(super) fn tell(&self, event: &WorkerEvent<'_>) {
+        if let Some(hook) = &self.hook {
+            let _ = shielded(|| hook(event));
+        }
+    }
+
+    pub(super) fn trouble(&self, asked: &'static str, kind: QueueErrorKind) {
+        trouble!(
+            "worker",
+            "the queue failed",
+            asked = asked,
+            kind = kind.as_str()
+        );
+        self.tell(&WorkerEvent::Trouble { asked, kind });
+    }
+
+    /// How old the job is: its times count from when it was accepted.
+    pub(super) fn age(&self, accepted_at: SystemTime) -> Duration {
+        let since = self.clock.now().duration_since(accepted_at);
+        since.unwrap_or_default()
+    }
+
+    pub(super) fn retried(&self, job: &Job, outcome: Outcome) {
+        if let Some(recorder) = &self.recorder {
+            let _ = shielded(|| recorder.retried(&job.target, outcome.code()));
+        }
+    }
+
+    /// Measures a task that is over.
+    pub(super) fn finished(&self, job: &Job, outcome: Outcome, attempts: u32) {
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let elapsed = self.age(job.accepted_at);
+        let _ = shielded(|| {
+            let series = recorder.series(&job.target);
+            series.started(Level::Delivery);
+            let measurement = Measurement::new(Level::Delivery, outcome, elapsed);
+            series.finished(&measurement.with_attempts(attempts));
+        });
+    }
+
+    /// Ends a claim, for as long as it takes. The claim is renewed meanwhile, so whoever calls this
+    /// is told when that fails.
+    pub(super) async fn settle(&self, id: TaskId, token: Token, mut verdict: Verdict) -> Settled {
+        let mut wait = Duration::from_millis(50);
+        let mut unsure = false;
+        loop {
+            let asked = self.engine.settle(id, token, verdict.clone());
+            let kind = match timeout(self.lease / 3, asked).await {
+                Ok(Ok(Settled::Done)) => return Settled::Done,
+                // One that was not answered may have been done.
+                Ok(Ok(Settled::Lost)) if unsure => return Settled::Done,
+                Ok(Ok(Settled::Lost)) => return Settled::Lost,
+                Ok(Err(error)) => error.kind(),
+                Err(_) => QueueErrorKind::Timeout,
+            };
+            if kind == QueueErrorKind::TooLarge && drop_result(&mut verdict) {
+                trouble!("worker", "a result is too long for the queue", id = id);
+                continue;
+            }
+            unsure = true;
+            self.trouble("settle", kind);
+            sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Whether a task is done whose claim has ended: the handler has ended it, in a transaction of
+    /// its own.
+    pub(super) async fn is_done(&self, id: TaskId) -> bool {
+        let asked = timeout(self.lease / 3, self.engine.task(id)).await;
+        let task = asked.ok().and_then(Result::ok).flatten();
+        task.is_some_and(|task| matches!(task.status, Status::Succeeded { .. }))
+    }
+
+    /// How long to wait before a letter is tried again: by how often none could be written, for it
+    /// is the sink that fails and not the letter.
+    pub(super) fn not_written(&self) -> Duration {
+        let before = self.unwritten.fetch_add(1, Ordering::Relaxed);
+        let longest = Duration::from_secs(1 << before.min(6));
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+}
+
+fn drop_result(verdict: &mut Verdict) -> bool {
+    match verdict {
+        Verdict::Done { result, .. } => result.take().is_some(),
+        _ => false,
+    }
+}

@@ -1,0 +1,311 @@
+//! One claim, from its beginning to its end.
+
+use super::{
+    WorkerEvent,
+    held::{Holding, Signal, Told},
+    letter::cause,
+    perform::{Called, Done, Perform, Performing},
+    race::{Race, race},
+    shared::Shared,
+};
+use crate::{
+    attempt::{AttemptRecord, GaveUp, History},
+    dead_letter::Reason,
+    deadline::Deadline,
+    fence::Settled,
+    outcome::{Outcome, OutcomeKind},
+    queue::{Burial, Job, Verdict},
+    retry::{Step, StoredCourse},
+    trace::trouble,
+};
+use std::{
+    error::Error,
+    mem,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+
+/// A job that was claimed, before its attempt is over.
+pub(super) struct Task {
+    course: StoredCourse,
+    claimed: Claimed,
+}
+
+/// A job, and the claim on it.
+struct Claimed {
+    shared: Arc<Shared>,
+    job: Job,
+    told: Told,
+    /// Last, so that the claim is renewed until all of it is over.
+    _holding: Holding,
+}
+
+/// How the attempt ended.
+enum End {
+    Done(Done),
+    Signal(Signal),
+}
+
+impl Task {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        mut job: Job,
+        (holding, told): (Holding, Told),
+    ) -> Self {
+        let age = shared.age(job.accepted_at);
+        let history = mem::take(&mut job.history);
+        let now = Instant::now();
+        let course = StoredCourse::resume(&shared.retry, job.attempt, history, age, now);
+        let claimed = Claimed {
+            shared: Arc::clone(shared),
+            job,
+            told,
+            _holding: holding,
+        };
+        Self { course, claimed }
+    }
+
+    /// Begins the attempt, if it is to be made. The future makes it and ends the claim.
+    pub(super) fn start(
+        mut self,
+        perform: &dyn Perform,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let Claimed { shared, job, .. } = &self.claimed;
+        let limit = shared.time_limit;
+        shared.tell(&WorkerEvent::Claimed { job });
+        let now = Instant::now();
+        let called = Called::default();
+        let begun = self.course.begin(now).map(|()| {
+            let deadline = now.checked_add(limit).map(Deadline::at);
+            let (job, called) = (job.clone(), called.clone());
+            let perform = || perform.perform(job, called);
+            Performing::begin(perform, self.course.attempt(), deadline)
+        });
+        async move {
+            let end = match begun {
+                Ok(performing) => self.perform(performing, &called).await,
+                Err(GaveUp::Budget) => End::Done(Done::held_back(Reason::Budget, None)),
+                Err(reason) => return self.too_late(reason).await,
+            };
+            match end {
+                End::Done(done) => self.done(done, now.elapsed()).await,
+                End::Signal(Signal::Lost) => self.claimed.shared.lost(&self.claimed.job),
+                End::Signal(Signal::Stop) => self.stopped(called.is_set()).await,
+            }
+        }
+    }
+
+    async fn perform(&mut self, performing: Performing, called: &Called) -> End {
+        let limit = self.claimed.shared.time_limit;
+        match race(self.claimed.told.next(), timeout(limit, performing)).await {
+            Race::First(signal) => End::Signal(signal),
+            Race::Second(Ok(done)) => End::Done(done),
+            Race::Second(Err(_)) if called.is_set() => End::Done(Done::overdue()),
+            Race::Second(Err(_)) => End::Done(Done::held_back(Reason::NotReady, None)),
+        }
+    }
+
+    /// The attempt has ended: what follows.
+    async fn done(self, mut done: Done, took: Duration) {
+        if done.outcome.kind() == OutcomeKind::Cancelled {
+            // Nobody is there who could have gone away: the work is still wanted.
+            done.outcome = Outcome::transient();
+        }
+        let outcome = done.outcome;
+        let Self { course, claimed } = self;
+        match course.decide(outcome, Instant::now()) {
+            Step::Done => claimed.succeeded(done, took).await,
+            Step::Again { wait, history } if outcome.was_attempted() => {
+                claimed.retry(outcome, wait, history).await;
+            }
+            Step::Again { wait, history } => claimed.hand_back(wait, history).await,
+            Step::GiveUp(history) => claimed.bury(&done, history).await,
+        }
+    }
+
+    /// Nobody came for it in time.
+    async fn too_late(self, reason: GaveUp) {
+        let history = self.course.end(reason);
+        let last = history.last().map(AttemptRecord::outcome);
+        let outcome = last.unwrap_or(Outcome::transient());
+        let done = Done::failed(outcome, None);
+        self.claimed.bury(&done, history).await;
+    }
+
+    /// The worker stops: the job is another's.
+    async fn stopped(self, was_called: bool) {
+        let Self { course, claimed } = self;
+        let (job, shared) = (&claimed.job, &claimed.shared);
+        let after = Duration::ZERO;
+        let (verdict, event) = if was_called {
+            let history = course.broken_off(Instant::now());
+            let outcome = Outcome::cancelled();
+            let event = WorkerEvent::Retrying {
+                job,
+                outcome,
+                after,
+            };
+            (Verdict::Retry { after, history }, event)
+        } else {
+            let history = course.into_history();
+            let event = WorkerEvent::HandedBack { job, after };
+            (Verdict::HandBack { after, history }, event)
+        };
+        if shared.settle(job.id, job.token, verdict).await == Settled::Done {
+            shared.handed_back.fetch_add(1, Ordering::Relaxed);
+            shared.tell(&event);
+        } else {
+            shared.lost(job);
+        }
+    }
+}
+
+impl Claimed {
+    /// Ends the claim. Whether it was still ours.
+    async fn settle(&mut self, verdict: Verdict) -> bool {
+        let is_ours = self.ask(verdict).await == Settled::Done;
+        if !is_ours {
+            self.shared.lost(&self.job);
+        }
+        is_ours
+    }
+
+    async fn ask(&mut self, verdict: Verdict) -> Settled {
+        let (id, token) = (self.job.id, self.job.token);
+        let mut settling = pin!(self.shared.settle(id, token, verdict));
+        match race(&mut settling, self.told.lost()).await {
+            Race::First(settled) => settled,
+            Race::Second(()) => {
+                // A settled claim can no longer be renewed, and looks lost for a moment.
+                let settled = timeout(self.shared.lease / 3, settling).await;
+                settled.unwrap_or(Settled::Lost)
+            }
+        }
+    }
+
+    async fn succeeded(mut self, done: Done, took: Duration) {
+        let (result, keep) = (done.result, self.shared.keep);
+        let settled = self.ask(Verdict::Done { result, keep }).await;
+        let job = &self.job;
+        if settled == Settled::Done || self.shared.is_done(job.id).await {
+            self.shared.finished(job, done.outcome, job.attempt);
+            self.shared.tell(&WorkerEvent::Succeeded { job, took });
+        } else {
+            self.shared.lost(job);
+        }
+    }
+
+    async fn retry(mut self, outcome: Outcome, after: Duration, history: History) {
+        if self.settle(Verdict::Retry { after, history }).await {
+            let job = &self.job;
+            self.shared.retried(job, outcome);
+            self.shared.tell(&WorkerEvent::Retrying {
+                job,
+                outcome,
+                after,
+            });
+        }
+    }
+
+    async fn hand_back(mut self, after: Duration, history: History) {
+        if self.settle(Verdict::HandBack { after, history }).await {
+            let job = &self.job;
+            self.shared.tell(&WorkerEvent::HandedBack { job, after });
+        }
+    }
+
+    async fn bury(mut self, done: &Done, history: History) {
+        let error = done.error.as_deref();
+        let error = error.map(|error| error as &(dyn Error + 'static));
+        let cause = cause(done.outcome, &history, done.reason, error);
+        let attempts = history.attempts();
+        let verdict = Verdict::Bury {
+            cause: cause.clone(),
+            history,
+        };
+        if self.settle(verdict).await {
+            let job = &self.job;
+            self.shared.finished(job, done.outcome, attempts);
+            let cause = &cause;
+            self.shared.tell(&WorkerEvent::Failed { job, cause });
+        }
+    }
+}
+
+impl Shared {
+    fn lost(&self, job: &Job) {
+        trouble!("worker", "a claim was lost", id = job.id);
+        self.tell(&WorkerEvent::Lost { id: job.id });
+    }
+
+    /// Writes the letter of a job that has failed for good, and ends the claim on that.
+    pub(super) async fn bury(
+        self: Arc<Self>,
+        burial: Burial,
+        (_holding, mut told): (Holding, Told),
+    ) {
+        let written = match race(told.next(), self.write(&burial)).await {
+            Race::First(signal) => Err(signal),
+            Race::Second(written) => Ok(written),
+        };
+        let (job, after) = (&burial.job, Duration::ZERO);
+        let history = || job.history.clone();
+        let (verdict, event) = match written {
+            Err(Signal::Lost) => return self.lost(job),
+            Err(Signal::Stop) => {
+                let history = history();
+                let event = WorkerEvent::HandedBack { job, after };
+                (Verdict::HandBack { after, history }, event)
+            }
+            Ok(Ok(letter)) => {
+                let keep = self.keep;
+                let event = WorkerEvent::Buried { job, letter };
+                (Verdict::Buried { keep }, event)
+            }
+            Ok(Err(after)) => {
+                let history = history();
+                let event = WorkerEvent::NotBuried { job, after };
+                (Verdict::Retry { after, history }, event)
+            }
+        };
+        let settling = self.settle(job.id, job.token, verdict);
+        match race(settling, told.lost()).await {
+            Race::First(Settled::Done) => {
+                let is_over = matches!(event, WorkerEvent::Buried { .. });
+                if is_over && burial.cause.reason == Reason::WorkerLost {
+                    // Of the others, the worker that gave up on them has told.
+                    self.finished(job, Outcome::transient(), job.attempt);
+                }
+                self.tell(&event);
+            }
+            Race::First(Settled::Lost) | Race::Second(()) => self.lost(job),
+        }
+    }
+
+    /// Gives where the letter is, or when it is to be tried again.
+    async fn write(
+        &self,
+        burial: &Burial,
+    ) -> Result<Option<crate::dead_letter::LetterEnd>, Duration> {
+        let Some(dead_letters) = &self.dead_letters else {
+            let (id, reason) = (burial.job.id, burial.cause.reason);
+            trouble!(
+                "worker",
+                "a job has failed, and there are no dead letters",
+                id = id,
+                reason = reason
+            );
+            return Ok(None);
+        };
+        let letter = Arc::new(self.letter(burial));
+        match dead_letters.write(letter).await {
+            Ok(end) => {
+                self.unwritten.store(0, Ordering::Relaxed);
+                Ok(Some(end))
+            }
+            Err(_) => Err(self.not_written()),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Telling those who wait for the database that it may have changed.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+use tokio::sync::{Notify, futures::Notified};
+
+/// One of each database. Costs nothing while nobody listens.
+#[derive(Debug, Default)]
+pub(crate) struct Bell {
+    rung: Notify,
+    stirred: Notify,
+    listeners: AtomicUsize,
+}
+
+impl Bell {
+    /// Listens until the guard is dropped: meanwhile the reading thread looks every few
+    /// milliseconds whether another process has written.
+    pub(crate) fn listen(self: &Arc<Self>) -> Listener {
+        self.listeners.fetch_add(1, Ordering::Relaxed);
+        Listener { bell: self.clone() }
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        self.listeners.load(Ordering::Relaxed) > 0
+    }
+
+    /// An operation of this handle [asked for it](super::Transaction::ring), and is committed.
+    pub(super) fn ring(&self) {
+        self.rung.notify_waiters();
+    }
+
+    /// Somebody has written, this handle perhaps.
+    pub(super) fn stir(&self) {
+        self.stirred.notify_waiters();
+    }
+}
+
+/// Somebody who waits.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    bell: Arc<Bell>,
+}
+
+impl Listener {
+    /// Ends with the next ring after this call, polled by then or not.
+    pub(crate) fn rung(&self) -> Notified<'_> {
+        self.bell.rung.notified()
+    }
+
+    /// Ends when the file may have been changed, after this call, by any process.
+    pub(crate) fn stirred(&self) -> Notified<'_> {
+        self.bell.stirred.notified()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.bell.listeners.fetch_sub(1, Ordering::Relaxed);
+    }
+}

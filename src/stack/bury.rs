@@ -1,0 +1,51 @@
+use crate::{DeadLetterLayer, metrics::Recorder};
+use tower_layer::Identity;
+
+/// That failed deliveries become dead letters, described by `D`. Made by
+/// [`Deliver::dead_letters`](super::Deliver::dead_letters).
+#[derive(Clone, Debug)]
+pub struct Burying<D> {
+    pub(super) layer: DeadLetterLayer<(), (), D>,
+}
+
+/// What a [`Deliver`](super::Deliver) does with deliveries that have failed: nothing (`Identity`),
+/// or [`Burying`].
+pub trait Bury<M, K, R>: private::Sealed {
+    /// The layer that does it.
+    type Layer;
+
+    /// Makes it, once classifier, key and recorder are known.
+    fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer;
+}
+
+impl<M, K, R> Bury<M, K, R> for Identity {
+    type Layer = Self;
+
+    fn layer(self, _: &M, _: &K, _: &R) -> Self {
+        self
+    }
+}
+
+impl<M: Clone, K: Clone, R: Recorder + Clone, D> Bury<M, K, R> for Burying<D> {
+    type Layer = DeadLetterLayer<M, K, D>;
+
+    fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer {
+        let recorder = recorder.clone();
+        let layer = self.layer.map_letters(|letters| {
+            letters.on_end(move |letter, end| {
+                let reason = letter.cause.reason.as_str();
+                recorder.dead_lettered(&letter.target, reason, end.as_str());
+            })
+        });
+        layer.classifier(make.clone()).key(key.clone())
+    }
+}
+
+mod private {
+    use super::{Burying, Identity};
+
+    pub trait Sealed {}
+
+    impl Sealed for Identity {}
+    impl<D> Sealed for Burying<D> {}
+}

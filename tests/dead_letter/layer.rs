@@ -1,0 +1,388 @@
+//! The layer by itself.
+
+use super::*;
+use bytes::Bytes;
+use std::{
+    convert::Infallible,
+    io,
+    time::{Duration, UNIX_EPOCH},
+};
+use tokio::time::{Instant, sleep};
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_webhook::{
+    DeadLetterLayer, RetryWithJitterLayer,
+    clock::WallClock,
+    dead_letter::{
+        Buried, DeadLetters, Direction, LetterBody, LetterEnd, LetterLost, Reason, Redaction,
+        describe_fn,
+    },
+    key::{NoKey, key_fn},
+    outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
+    retry::RetryConfig,
+};
+
+fn layer(sink: &Recording) -> DeadLetterLayer {
+    DeadLetterLayer::new(DeadLetters::new(sink.clone()))
+}
+
+fn answers(
+    status: u16,
+) -> impl Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone
+{
+    service_fn(move |_: Request<BufferedBody>| async move { answer(status) })
+}
+
+fn buried(res: &Answer) -> &Buried {
+    res.extensions().get().expect("it was buried")
+}
+
+#[tokio::test]
+async fn what_goes_well_leaves_no_letter_and_no_mark() {
+    let sink = Recording::default();
+    let res = layer(&sink).layer(answers(204)).oneshot(request()).await;
+    assert!(res.unwrap().extensions().get::<Buried>().is_none());
+    assert!(sink.letters().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_says_what_was_sent_and_how_it_went() {
+    let sink = Recording::default();
+    let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let layer = layer(&sink).clock(WallClock::fixed(now));
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        sleep(2 * SECOND).await;
+        answer(500)
+    });
+    let trace = "0af7651916cd43dd8448eb211c80319c";
+    let req = Request::put("http://user:pass@A.test/hooks?token=abc&n=1")
+        .header("webhook-id", "msg_1")
+        .header("idempotency-key", "key_1")
+        .header("ce-time", "2023-11-14T22:13:20Z")
+        .header("traceparent", format!("00-{trace}-b7ad6b7169203331-01"))
+        .header("authorization", "Bearer abc")
+        .header("webhook-signature", "v1,abc")
+        .header("x-n", "1")
+        .header("x-n", "2");
+    let req = req.body(BufferedBody::from("{}")).unwrap();
+    let res = layer.layer(peer).oneshot(req).await.unwrap();
+
+    let letter = sink.letter();
+    assert_eq!(
+        (res.status(), &res.body().as_bytes()[..]),
+        (500.try_into().unwrap(), &b"answer"[..])
+    );
+    assert_eq!(
+        (buried(&res).id(), buried(&res).end()),
+        (letter.id, LetterEnd::Written)
+    );
+    assert_eq!(letter.direction, Direction::Outbound);
+    assert_eq!(
+        (letter.kind.as_str(), letter.target.as_str()),
+        ("http", "a.test")
+    );
+    assert_eq!(letter.method.as_deref(), Some("PUT"));
+    assert_eq!(
+        letter.uri.as_deref(),
+        Some("http://A.test/hooks?token=redacted&n=1")
+    );
+    let names: Vec<_> = letter
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "webhook-id",
+            "idempotency-key",
+            "ce-time",
+            "traceparent",
+            "x-n",
+            "x-n"
+        ]
+    );
+    assert_eq!(letter.headers[5].1, "2");
+    assert_eq!(
+        (letter.body.bytes().as_ref(), letter.body.is_truncated()),
+        (&b"{}"[..], false)
+    );
+    assert_eq!(letter.cause.reason, Reason::NotRetryable);
+    assert_eq!(
+        (letter.cause.code, letter.cause.class.as_deref()),
+        (Some(500), Some("transient"))
+    );
+    assert_eq!(letter.written_at, now);
+    assert_eq!(letter.first_attempt_at, Some(now - 2 * SECOND));
+    assert_eq!(letter.last_attempt_at, Some(now));
+    assert_eq!((letter.history.attempts(), letter.replays), (1, 0));
+    assert_eq!(letter.event_id.as_deref(), Some("msg_1"));
+    assert_eq!(letter.idempotency_key.as_deref(), Some("key_1"));
+    assert_eq!(letter.event_time, Some(now));
+    assert_eq!(letter.trace_id.as_deref(), Some(trace));
+}
+
+#[tokio::test]
+async fn an_error_is_returned_as_it_was_and_told_in_words_without_secrets() {
+    let sink = Recording::default();
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        let error = io::Error::other("for url (https://u:p@a.test/?api_key=abc)");
+        Err::<Answer, _>(BoxError::from(error))
+    });
+    let error = layer(&sink)
+        .layer(peer)
+        .oneshot(request())
+        .await
+        .unwrap_err();
+    assert!(error.is::<io::Error>());
+    let message = sink.letter().cause.message.clone().unwrap();
+    assert_eq!(message, "for url (https://a.test/?api_key=redacted)");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_kept_in_part_and_says_so() {
+    let sink = Recording::default();
+    let service = layer(&sink).body_limit(1).layer(answers(400));
+    service.oneshot(request()).await.unwrap();
+    let body = &sink.letter().body;
+    assert_eq!((body.bytes().as_ref(), body.length()), (&b"{"[..], 2));
+    assert!(body.is_truncated());
+}
+
+#[tokio::test]
+async fn a_redaction_has_the_last_word() {
+    let sink = Recording::default();
+    let redaction = Redaction::new().with(|letter| letter.body = LetterBody::default());
+    let service = layer(&sink).redaction(redaction).layer(answers(400));
+    service.oneshot(request()).await.unwrap();
+    assert_eq!(sink.letter().body.length(), 0);
+}
+
+#[tokio::test]
+async fn any_request_and_a_handler_that_cannot_fail_by_error() {
+    #[derive(Clone)]
+    struct Job {
+        tenant: &'static str,
+    }
+    let sink = Recording::default();
+    let judge = classify_fn(|result: Result<&bool, &Infallible>| match result {
+        Ok(true) => Outcome::success(),
+        _ => Outcome::permanent(),
+    });
+    let layer = layer(&sink)
+        .classifier(judge)
+        .key(key_fn(|job: &Job| job.tenant.into()))
+        .direction(Direction::Inbound)
+        .describe(describe_fn(|job: &Job, letter| {
+            letter.kind = "import".to_owned();
+            letter.event_id = Some(job.tenant.to_owned());
+        }));
+    let service = layer.layer(service_fn(|job: Job| async move {
+        Ok::<_, Infallible>(job.tenant == "good")
+    }));
+    for tenant in ["good", "bad"] {
+        let done = service.clone().oneshot(Job { tenant }).await;
+        assert_eq!(done, Ok(tenant == "good"));
+    }
+    let letter = sink.letter();
+    assert_eq!(
+        (letter.kind.as_str(), letter.target.as_str()),
+        ("import", "bad")
+    );
+    assert_eq!(letter.direction, Direction::Inbound);
+    assert_eq!(letter.cause.reason, Reason::Rejected);
+}
+
+#[tokio::test]
+async fn a_description_that_panics_costs_the_description_and_not_the_letter() {
+    let sink = Recording::default();
+    let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::permanent());
+    let describe = describe_fn(|_: &u8, _| panic!("on purpose"));
+    let layer = layer(&sink).classifier(judge).key(NoKey).describe(describe);
+    let service = layer.layer(service_fn(|_: u8| async { Ok::<_, BoxError>(()) }));
+    service.oneshot(7).await.unwrap();
+    assert_eq!(sink.letter().kind, "request");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_sink_takes_cannot_be_missed() {
+    for (does, first, time) in [
+        (
+            Does::Fails(SinkErrorKind::Full),
+            SinkErrorKind::Full,
+            Duration::ZERO,
+        ),
+        (Does::Panics, SinkErrorKind::Unavailable, Duration::ZERO),
+        (Does::Hangs, SinkErrorKind::Timeout, 5 * SECOND),
+    ] {
+        let (sink, started) = (Recording::that(does), Instant::now());
+        let res = layer(&sink)
+            .layer(answers(503))
+            .oneshot(request())
+            .await
+            .unwrap();
+        assert_eq!(res.status(), 503);
+        assert_eq!(
+            (buried(&res).end(), started.elapsed()),
+            (LetterEnd::Lost, time)
+        );
+        let why = buried(&res).not_written().unwrap();
+        assert_eq!(why.first().kind(), first);
+
+        let peer = service_fn(|_: Request<BufferedBody>| async {
+            let error = io::Error::from(io::ErrorKind::ConnectionRefused);
+            Err::<Answer, _>(BoxError::from(error))
+        });
+        let error = layer(&sink)
+            .layer(peer)
+            .oneshot(request())
+            .await
+            .unwrap_err();
+        assert_eq!(Outcome::of_error(&*error), Outcome::unreached());
+        let lost: Box<LetterLost> = error.downcast().unwrap();
+        assert_eq!(lost.not_written().first().kind(), first);
+        assert!(lost.into_source().is::<io::Error>());
+    }
+}
+
+#[tokio::test]
+async fn what_the_first_sink_does_not_take_goes_to_the_fallback() {
+    for does in [Does::Panics, Does::Fails(SinkErrorKind::Closed)] {
+        let fallback = Recording::default();
+        let letters = DeadLetters::new(Recording::that(does)).fallback(fallback.clone());
+        let service = DeadLetterLayer::new(letters).layer(answers(400));
+        let res = service.oneshot(request()).await.unwrap();
+        assert_eq!(buried(&res).end(), LetterEnd::FellBack);
+        assert_eq!(fallback.letter().id, buried(&res).id());
+    }
+}
+
+#[tokio::test]
+async fn the_instance_that_was_polled_is_the_one_that_is_called() {
+    #[derive(Default)]
+    struct Strict(bool);
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self(false)
+        }
+    }
+    impl Service<Request<BufferedBody>> for Strict {
+        type Response = Answer;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<Answer, BoxError>>;
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), BoxError>> {
+            self.0 = true;
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, _: Request<BufferedBody>) -> Self::Future {
+            assert!(
+                std::mem::take(&mut self.0),
+                "called without having been polled"
+            );
+            std::future::ready(answer(200))
+        }
+    }
+    let mut service = layer(&Recording::default()).layer(Strict(false));
+    for _ in 0..2 {
+        service
+            .ready()
+            .await
+            .unwrap()
+            .call(request())
+            .await
+            .unwrap();
+    }
+}
+
+/// Judges every answer at its end.
+#[derive(Clone)]
+struct Late(LateOutcome);
+
+impl<Req> MakeClassifier<Req> for Late {
+    type Classifier = Self;
+
+    fn make_classifier(&self, _: &Req) -> Self {
+        self.clone()
+    }
+}
+
+impl<Res, Err> Classify<Res, Err> for Late {
+    fn classify(self, _: Result<&Res, &Err>) -> Outcome {
+        Outcome::success()
+    }
+
+    fn late(&self, _: Result<&Res, &Err>) -> Option<LateOutcome> {
+        Some(self.0.clone())
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_fails_at_its_end_is_buried_then() {
+    let called = |sink: &Recording| {
+        let (sender, late): (LateSender, _) = LateOutcome::new();
+        let service = layer(sink).classifier(Late(late)).layer(answers(200));
+        (sender, service.oneshot(request()))
+    };
+    let sink = Recording::default();
+    let (sender, res) = called(&sink);
+    res.await.unwrap();
+    assert!(sink.letters().is_empty());
+    sender.send(Outcome::transient().with_code(14));
+    tokio::task::yield_now().await;
+    assert_eq!(sink.letter().cause.code, Some(14));
+
+    for outcome in [Some(Outcome::success()), None] {
+        let sink = Recording::default();
+        let (sender, res) = called(&sink);
+        res.await.unwrap();
+        match outcome {
+            Some(outcome) => sender.send(outcome),
+            None => drop(sender),
+        }
+        tokio::task::yield_now().await;
+        assert!(sink.letters().is_empty(), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_copy_is_sent_again_as_it_was_and_its_letter_is_whole() {
+    let seen: Arc<Mutex<Vec<Bytes>>> = Arc::default();
+    let bodies = Arc::clone(&seen);
+    let peer = service_fn(move |req: Request<BufferedBody>| {
+        bodies.lock().unwrap().push(req.into_body().into_bytes());
+        async { answer(503) }
+    });
+    let sink = Recording::default();
+    let retry = RetryWithJitterLayer::new(RetryConfig::default());
+    let service = layer(&sink).share_copy(true).layer(retry.layer(peer));
+    service.oneshot(request()).await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["{}"; 3]);
+    assert_eq!(sink.letter().body.bytes(), "{}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_between_the_layers_is_in_every_attempt_unless_the_copy_is_shared() {
+    for (share, expected) in [(false, [true; 3]), (true, [true, false, false])] {
+        let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let marks = Arc::clone(&seen);
+        let peer = service_fn(move |req: Request<BufferedBody>| {
+            marks
+                .lock()
+                .unwrap()
+                .push(req.headers().contains_key("x-mark"));
+            async { answer(503) }
+        });
+        let retry = RetryWithJitterLayer::new(RetryConfig::default()).layer(peer);
+        let marking = retry.map_request(|mut req: Request<BufferedBody>| {
+            req.headers_mut().insert("x-mark", "1".parse().unwrap());
+            req
+        });
+        let service = layer(&Recording::default())
+            .share_copy(share)
+            .layer(marking);
+        service.oneshot(request()).await.unwrap();
+        assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}

@@ -1,0 +1,276 @@
+//! The documented form: what it is, and what is read and refused.
+
+use crate::support::{body, id};
+use bytes::Bytes;
+use std::{
+    error::Error,
+    time::{Duration, SystemTime},
+};
+use tower_webhook::{
+    attempt::{AttemptRecord, GaveUp, History},
+    dead_letter::{
+        Cause, Direction, Letter, LetterBody, Listing, Reason, SinkErrorKind, Summary, json,
+    },
+    outcome::Outcome,
+};
+
+const GOLDEN: &str = include_str!("../data/letter-v1.json");
+
+/// Something in every member.
+fn full() -> Letter {
+    let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    let cause = Cause::new(Reason::RetriesExhausted)
+        .with_code(Some(503))
+        .with_class("throttled")
+        .with_message("the peer answered \"busy\"\n");
+    let mut letter = Letter::new(
+        id(0xabcd),
+        "http",
+        "peer.test:8443",
+        cause,
+        at(1_763_726_400_123),
+    );
+    letter.direction = Direction::Inbound;
+    letter.method = Some("POST".to_owned());
+    letter.uri = Some("https://peer.test:8443/hooks?a=1".to_owned());
+    letter.headers = vec![
+        (
+            "content-type".to_owned(),
+            Bytes::from_static(b"application/json"),
+        ),
+        ("x-odd".to_owned(), Bytes::from_static(b"\xff\xfe")),
+    ];
+    letter.body = body("{\"text\":\"größer\"}");
+    let second = Duration::from_secs(1);
+    let mut history = History::new();
+    let throttled = Outcome::throttled(Some(second * 2)).with_code(503);
+    history.push(AttemptRecord::new(1, Duration::ZERO, second, throttled).with_wait(second * 2));
+    let lost = Outcome::transient().not_repeatable();
+    history.push(AttemptRecord::new(2, second * 3, second, lost));
+    letter.history = history.with_gave_up(GaveUp::RetriesExhausted);
+    letter.first_attempt_at = Some(at(1_763_726_396_123));
+    letter.last_attempt_at = Some(at(1_763_726_400_123));
+    letter.event_time = Some(at(1_763_726_390_000));
+    letter.event_id = Some("evt_1".to_owned());
+    letter.idempotency_key = Some("key_1".to_owned());
+    letter.replays = 2;
+    letter.replay_of = Some("evt_0".to_owned());
+    letter.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+    letter
+}
+
+fn kind(record: &str) -> SinkErrorKind {
+    json::from_json(record.as_bytes()).unwrap_err().kind()
+}
+
+/// Which member a record is refused for.
+fn damaged(record: &str) -> String {
+    let error = json::from_json(record.as_bytes()).unwrap_err();
+    assert_eq!(error.kind(), SinkErrorKind::Corrupt, "{record}");
+    let source = error.source().unwrap().to_string();
+    source.split('`').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn the_form_does_not_change_unnoticed() {
+    assert_eq!(json::to_json(&full()), GOLDEN.trim_end());
+    assert_eq!(json::from_json(GOLDEN.as_bytes()).unwrap(), full());
+}
+
+#[test]
+fn what_is_cut_or_not_text_is_in_base64() {
+    let mut letter = full();
+    letter.body = LetterBody::new(&Bytes::from_static(b"\xff\x00whole"), 3);
+    let record = json::to_json(&letter);
+    assert!(
+        record.contains(r#""body":{"base64":"/wB3","length":7,"truncated":true,"#),
+        "{record}"
+    );
+    assert_eq!(json::from_json(record.as_bytes()).unwrap(), letter);
+}
+
+#[test]
+fn members_of_others_are_ignored_and_null_is_nothing() {
+    let record = GOLDEN
+        .replacen('{', r#"{"place":7,"deep":[[{"id":1}]],"#, 1)
+        .replace(r#""body":{"#, r#""body":{"also":[],"#)
+        .replace(r#""replayOf":"evt_0""#, r#""replayOf":null"#);
+    let mut expected = full();
+    expected.replay_of = None;
+    assert_eq!(json::from_json(record.as_bytes()).unwrap(), expected);
+}
+
+#[test]
+fn a_newer_schema_is_told_before_anything_else() {
+    for newer in [
+        r#"{"schemaVersion":2,"id":7,"body":null}"#,
+        r#"{"url":"http://peer.test/","payload":1,"schemaVersion":2}"#,
+    ] {
+        let expected = SinkErrorKind::NewerSchema { found: 2, known: 1 };
+        assert_eq!(kind(newer), expected, "{newer}");
+    }
+    let far = GOLDEN.replace("\"schemaVersion\":1", "\"schemaVersion\":99999999999");
+    let expected = SinkErrorKind::NewerSchema {
+        found: u32::MAX,
+        known: 1,
+    };
+    assert_eq!(kind(&far), expected);
+}
+
+#[test]
+fn a_damaged_record_names_its_member_and_never_its_value() {
+    let cases = [
+        (
+            "\"schemaVersion\":1",
+            "\"schemaVersion\":\"1\"",
+            "schemaVersion",
+        ),
+        ("\"schemaVersion\":1,", "", "schemaVersion"),
+        (
+            "\"schemaVersion\":1",
+            "\"schemaVersion\":-1",
+            "schemaVersion",
+        ),
+        ("0000abcd\"", "0000ABCD\"", "id"),
+        ("\"inbound\"", "\"sideways\"", "direction"),
+        (
+            "\"target\":\"peer.test:8443\"",
+            "\"target\":[\"sk_live_secret\"]",
+            "target",
+        ),
+        (
+            "\"name\":\"x-odd\",\"base64\":\"//4=\"",
+            "\"name\":\"x-odd\"",
+            "headers",
+        ),
+        ("\"base64\":\"//4=\"", "\"base64\":\"//4\"", "headers"),
+        ("größer", "viel kleiner", "body.length"),
+        ("größer", "kleiner", "body.truncated"),
+        ("größer", "grösser", "body.sha256"),
+        (
+            "\"truncated\":false",
+            "\"truncated\":true",
+            "body.truncated",
+        ),
+        (
+            "\"truncated\":false,",
+            "\"truncated\":false,\"base64\":\"\",",
+            "body",
+        ),
+        ("\"sha256\":\"", "\"sha256\":\"00", "body.sha256"),
+        ("\"length\":19,", "", "body.length"),
+        (
+            "retries_exhausted\",\"lastStatus\":503",
+            "bored\",\"lastStatus\":503",
+            "reason",
+        ),
+        ("\"lastStatus\":503", "\"lastStatus\":70000", "lastStatus"),
+        (
+            "\"outcome\":\"transient\"",
+            "\"outcome\":\"odd\"",
+            "history",
+        ),
+        ("\"writtenAt\":\"2025-", "\"writtenAt\":\"25-", "writtenAt"),
+        ("\"writtenAt\":", "\"wroteAt\":", "writtenAt"),
+        ("\"replays\":2", "\"replays\":-2", "replays"),
+        ("\"traceId\":", "\"id\":", "(record)"),
+    ];
+    for (from, to, member) in cases {
+        assert!(GOLDEN.contains(from), "{from}");
+        let record = GOLDEN.replacen(from, to, 1);
+        assert_eq!(damaged(&record), member, "{from} -> {to}");
+        let error = json::from_json(record.as_bytes()).unwrap_err();
+        let told = format!("{error:?} {error} {}", error.source().unwrap());
+        assert!(
+            !told.contains("sk_live") && !told.contains("kleiner"),
+            "{told}"
+        );
+    }
+    for record in [
+        "",
+        "null",
+        "[]",
+        "[1]",
+        "7",
+        "{}}",
+        "{\"schemaVersion\":1",
+        "\u{feff}{}",
+    ] {
+        assert_eq!(damaged(record), "(record)", "{record}");
+    }
+    let not_text = json::from_json(b"{\"a\":\"\xff\"}").unwrap_err();
+    assert_eq!(not_text.kind(), SinkErrorKind::Corrupt);
+}
+
+#[test]
+fn neither_depth_nor_length_hurts() {
+    let deep = "[".repeat(1 << 20);
+    for record in [
+        deep.clone(),
+        format!("{{\"schemaVersion\":{deep}"),
+        format!(
+            "{{\"schemaVersion\":1,\"deep\":{deep}{}}}",
+            "]".repeat(1 << 20)
+        ),
+        GOLDEN.replacen(
+            "\"history\":{",
+            &format!("\"history\":{{\"deep\":{deep},"),
+            1,
+        ),
+        GOLDEN.replacen("\"headers\":[", &format!("\"headers\":[{deep}"), 1),
+    ] {
+        assert_eq!(kind(&record), SinkErrorKind::Corrupt);
+    }
+    let long = " ".repeat(json::MAX_LENGTH) + "{}";
+    assert_eq!(kind(&long), SinkErrorKind::TooLarge);
+}
+
+#[test]
+fn the_documents_queue_item_is_read_with_what_it_has() {
+    let item = r#"{"url":"https://user:pw@Peer.test/hooks?a=b@c","payload":{"b":1, "a":[]},"metadata":{"eventId":"evt_7","tenant":"t"},"attempts":4,"next_delay":8.0}"#;
+    let letter = json::from_json(item.as_bytes()).unwrap();
+    assert_eq!(letter.uri.as_deref(), Some("https://Peer.test/hooks?a=b@c"));
+    assert_eq!((&*letter.kind, &*letter.target), ("http", "peer.test"));
+    assert_eq!(letter.method.as_deref(), Some("POST"));
+    assert_eq!(&**letter.body.bytes(), br#"{"b":1, "a":[]}"#);
+    assert_eq!(letter.event_id.as_deref(), Some("evt_7"));
+    assert_eq!(letter.cause, Cause::new(Reason::RetriesExhausted));
+    assert_eq!(
+        (letter.history.attempts(), letter.history.left_out()),
+        (4, 4)
+    );
+    assert_eq!(letter.written_at, SystemTime::UNIX_EPOCH);
+    // The same each time, and from then on in the newest form.
+    let again = json::from_json(format!("{item}\n").as_bytes()).unwrap();
+    assert_eq!(again, letter);
+    let newest = json::to_json(&letter);
+    assert_eq!(json::from_json(newest.as_bytes()).unwrap(), letter);
+
+    let bare = json::from_json(br#"{"url":"http://h/","payload":"x","metadata":[1]}"#).unwrap();
+    assert_eq!((&**bare.body.bytes(), bare.event_id), (&b"\"x\""[..], None));
+    assert_eq!(damaged(r#"{"url":"http://a b/","payload":1}"#), "url");
+    assert_eq!(damaged(r#"{"url":"http://h/"}"#), "payload");
+    assert_eq!(
+        damaged(r#"{"url":"http://h/","payload":1,"attempts":-1}"#),
+        "attempts"
+    );
+    assert_eq!(damaged(r#"{"payload":1}"#), "schemaVersion");
+}
+
+#[test]
+fn a_list_says_what_an_operator_sees() {
+    let summary = Summary::of(&full(), true);
+    let expected = concat!(
+        r#"{"id":"0000000000000000000000000000abcd","kind":"http","target":"peer.test:8443","#,
+        r#""method":"POST","uri":"https://peer.test:8443/hooks?a=1","#,
+        r#""reason":"retries_exhausted","lastStatus":503,"errorClass":"throttled","errorMessage":"the peer answered \"busy\"\n","#,
+        r#""attempts":2,"bodyLength":19,"firstAttemptAt":"2025-11-21T11:59:56.123Z","#,
+        r#""lastAttemptAt":"2025-11-21T12:00:00.123Z","writtenAt":"2025-11-21T12:00:00.123Z","#,
+        r#""eventId":"evt_1","replays":2,"inProgress":true}"#,
+    );
+    assert_eq!(json::summary_json(&summary), expected);
+    assert_eq!(
+        json::listing_json(&Listing::default()),
+        r#"{"items":[],"nextCursor":null,"unreadable":0}"#
+    );
+}

@@ -1,0 +1,123 @@
+//! What the tests share.
+
+use bytes::Bytes;
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tower_webhook::dead_letter::{
+    Cause, Filter, JsonlLetters, Letter, LetterBody, LetterId, LetterStore, Page, Reason, Sink,
+    SinkErrorKind,
+};
+
+pub(crate) const LEASE: Duration = Duration::from_secs(60);
+
+/// A folder of its own for a test, and a file in it.
+pub(crate) struct Home {
+    folder: tempfile::TempDir,
+}
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn file(&self) -> PathBuf {
+        self.folder.path().join("letters.jsonl")
+    }
+
+    pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
+        self.folder.path().join(format!("letters.jsonl{suffix}"))
+    }
+
+    pub(crate) fn letters(&self) -> JsonlLetters {
+        JsonlLetters::open(self.file()).unwrap()
+    }
+
+    pub(crate) fn text(&self) -> String {
+        std::fs::read_to_string(self.file()).unwrap()
+    }
+}
+
+pub(crate) fn id(number: u64) -> LetterId {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    LetterId::from_bytes(bytes)
+}
+
+pub(crate) fn letter(number: u64) -> Letter {
+    let cause = Cause::new(Reason::RetriesExhausted).with_code(Some(503));
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + number);
+    let mut letter = Letter::new(id(number), "http", "peer.test", cause, at);
+    letter.event_id = Some(format!("evt_{number}"));
+    letter.body = body(format!("{{\"number\":{number}}}"));
+    letter
+}
+
+/// A letter whose line has about so many bytes.
+pub(crate) fn large(number: u64, bytes: usize) -> Letter {
+    let mut letter = letter(number);
+    letter.body = body(format!("{number:08}").repeat(bytes / 8));
+    letter
+}
+
+pub(crate) fn body(bytes: impl Into<Bytes>) -> LetterBody {
+    LetterBody::new(&bytes.into(), usize::MAX)
+}
+
+pub(crate) async fn write(sink: &impl Sink, letter: &Letter) -> Result<(), SinkErrorKind> {
+    let written = sink.write(&Arc::new(letter.clone())).await;
+    written.map_err(|error| error.kind())
+}
+
+pub(crate) async fn ids(store: &impl LetterStore) -> Vec<LetterId> {
+    let (mut page, mut found) = (Page::first(7), Vec::new());
+    loop {
+        let listing = store.list(&Filter::all(), &page).await.unwrap();
+        found.extend(listing.letters.iter().map(|summary| summary.id));
+        match listing.next {
+            Some(next) => page = Page::first(7).after(next),
+            None => return found,
+        }
+    }
+}
+
+pub(crate) async fn unreadable(store: &impl LetterStore) -> u64 {
+    let listing = store.list(&Filter::all(), &Page::first(1)).await.unwrap();
+    listing.unreadable
+}
+
+/// Runs one test of this binary as a process of its own, which sees `file` in `TEST_LETTERS`.
+pub(crate) fn child(test: &str, file: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env("TEST_LETTERS", file)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+/// The file that a child works on; `None` where the test runs among the others.
+pub(crate) fn childs_file() -> Option<PathBuf> {
+    std::env::var_os("TEST_LETTERS").map(PathBuf::from)
+}
+
+/// Ends a child whatever becomes of the test.
+pub(crate) struct Ends(pub(crate) Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

@@ -1,0 +1,344 @@
+//! What goes wrong with a file of letters: cut, foreign and damaged lines, a full disk, a file that
+//! is taken away, a process that is killed.
+
+use crate::support::{
+    Ends, Home, LEASE, child, childs_file, id, ids, large, letter, unreadable, write,
+};
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    time::Duration,
+};
+use tower_webhook::dead_letter::{
+    Discarded, JsonlLetters, LetterClaim, LetterId, LetterStore, SinkErrorKind, json,
+};
+
+#[tokio::test]
+async fn a_line_that_was_cut_is_put_aside_and_the_next_letter_is_whole() {
+    let home = Home::new();
+    let letters = home.letters();
+    for number in 1..=3 {
+        write(&letters, &letter(number)).await.unwrap();
+    }
+    letters.close().await;
+    let whole = home.text();
+    let last = whole.trim_end().rfind('\n').unwrap() + 1;
+    // At every place of the last line.
+    for cut in last..whole.len() {
+        fs::write(home.file(), &whole[..cut]).unwrap();
+        let _ = fs::remove_file(home.beside(".damaged"));
+        let letters = home.letters();
+        let kept: &[u64] = if cut == whole.len() - 1 {
+            // But for its line break it is there.
+            &[3, 2, 1]
+        } else {
+            &[2, 1]
+        };
+        let kept: Vec<_> = kept.iter().map(|number| id(*number)).collect();
+        assert_eq!(ids(&letters).await, kept, "cut at {cut}");
+        let torn = cut > last && cut < whole.len() - 1;
+        assert_eq!(letters.torn(), u64::from(torn), "cut at {cut}");
+        if torn {
+            let aside = fs::read_to_string(home.beside(".damaged")).unwrap();
+            assert_eq!(aside.trim_end(), &whole[last..cut]);
+        } else {
+            assert!(!home.beside(".damaged").exists());
+        }
+        write(&letters, &letter(4)).await.unwrap();
+        letters.close().await;
+        let text = home.text();
+        let last = text.lines().next_back().unwrap();
+        assert_eq!(json::from_json(last.as_bytes()).unwrap(), letter(4));
+    }
+}
+
+#[tokio::test]
+async fn foreign_and_damaged_lines_stay_as_they_are() {
+    let home = Home::new();
+    let newer = r#"{"schemaVersion":2,"id":"new"}"#;
+    let older =
+        r#"{"url":"http://peer.test/a","payload":{},"metadata":{},"attempts":3,"next_delay":8}"#;
+    let good = json::to_json(&letter(1));
+    let zeros = "\0".repeat(500);
+    let removed = r#"{"schemaVersion":1,"removed":"../../etc/passwd"}"#;
+    let lines = format!("{newer}\n{good}\nhalf {{\n\n{zeros}\n{older}\r\n{removed}\n");
+    fs::write(home.file(), &lines).unwrap();
+    let letters = home.letters();
+    assert_eq!(unreadable(&letters).await, 4);
+    let item = json::from_json(older.as_bytes()).unwrap();
+    assert_eq!(ids(&letters).await, [item.id, id(1)]);
+    assert_eq!(letters.get(item.id).await.unwrap(), Some(item.clone()));
+    assert_eq!(letters.discard(item.id).await.unwrap(), Discarded::Done);
+    write(&letters, &letter(2)).await.unwrap();
+    letters.close().await;
+    assert!(home.text().starts_with(&lines));
+    assert_eq!(ids(&home.letters()).await, [id(2), id(1)]);
+}
+
+#[tokio::test]
+async fn a_letter_that_is_damaged_while_it_is_open_is_corrupt_and_others_are_not() {
+    let home = Home::new();
+    let letters = home.letters();
+    for number in [1111, 2222] {
+        write(&letters, &letter(number)).await.unwrap();
+    }
+    // In its place: the length does not tell.
+    let text = home
+        .text()
+        .replace("\\\"number\\\":1111", "\\\"number\\\":9999");
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(home.file())
+        .unwrap();
+    (&file).write_all(text.as_bytes()).unwrap();
+    let error = letters.get(id(1111)).await.unwrap_err();
+    assert_eq!(error.kind(), SinkErrorKind::Corrupt);
+    let error = letters.claim(id(1111), LEASE, 5).await.unwrap_err();
+    assert_eq!(error.kind(), SinkErrorKind::Corrupt);
+    assert_eq!(letters.get(id(2222)).await.unwrap(), Some(letter(2222)));
+    let free = letters.claim(id(2222), LEASE, 5).await.unwrap();
+    assert!(matches!(free, LetterClaim::Claimed { .. }));
+}
+
+#[tokio::test]
+async fn a_damaged_letter_does_not_keep_old_files_from_going() {
+    let home = Home::new();
+    let builder = JsonlLetters::builder()
+        .max_file_bytes(4_000)
+        .max_letter_bytes(4_000)
+        .max_bytes(20_000);
+    let letters = builder.open(home.file()).unwrap();
+    for number in [1111, 2222] {
+        write(&letters, &letter(number)).await.unwrap();
+    }
+    // Without its line break, too: the next one must not stick to it.
+    let text = home.text().replacen("}\n", "}}", 1);
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(home.file())
+        .unwrap();
+    (&file).write_all(text.as_bytes()).unwrap();
+    for number in 2..100 {
+        write(&letters, &large(number, 1_000)).await.unwrap();
+        letters.discard(id(number)).await.unwrap();
+    }
+    letters.close().await;
+    assert!(!home.beside(".0000000001").exists());
+    let letters = builder.open(home.file()).unwrap();
+    assert_eq!(ids(&letters).await, [id(2222)]);
+    assert_eq!(letters.get(id(2222)).await.unwrap(), Some(letter(2222)));
+    assert_eq!(unreadable(&letters).await, 1);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_is_taken_away_cut_or_replaced_is_noticed() {
+    let home = Home::new();
+    let letters = home.letters();
+    let away = home.folder().join("away");
+    for number in 1..=3 {
+        write(&letters, &letter(number)).await.unwrap();
+    }
+    let claimed = letters.claim(id(2), LEASE, 5).await.unwrap();
+    assert!(matches!(claimed, LetterClaim::Claimed { .. }));
+
+    // As logrotate does it.
+    fs::rename(home.file(), &away).unwrap();
+    assert_eq!(ids(&letters).await, [] as [LetterId; 0]);
+    write(&letters, &letter(4)).await.unwrap();
+    assert_eq!(ids(&letters).await, [id(4)]);
+    assert_eq!(
+        fs::read_to_string(&away).unwrap().lines().count(),
+        4,
+        "nothing more goes there"
+    );
+
+    // As logrotate does it with `copytruncate`.
+    fs::File::create(home.file()).unwrap();
+    write(&letters, &letter(5)).await.unwrap();
+    assert_eq!(ids(&letters).await, [id(5)]);
+
+    // As an operator does it who brings them back.
+    fs::rename(&away, home.file()).unwrap();
+    assert_eq!(ids(&letters).await, [id(3), id(2), id(1)]);
+    assert_eq!(letters.get(id(2)).await.unwrap().unwrap().replays, 1);
+
+    // The folder is gone, and comes back.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("moved");
+    fs::rename(home.folder(), &moved).unwrap();
+    assert_eq!(
+        write(&letters, &letter(6)).await,
+        Err(SinkErrorKind::Unavailable)
+    );
+    fs::rename(&moved, home.folder()).unwrap();
+    write(&letters, &letter(6)).await.unwrap();
+    assert_eq!(ids(&letters).await, [6, 3, 2, 1].map(id));
+}
+
+#[tokio::test]
+async fn a_claim_outlives_another_hand_in_the_file() {
+    let home = Home::new();
+    let letters = home.letters();
+    write(&letters, &letter(1)).await.unwrap();
+    letters.claim(id(1), LEASE, 5).await.unwrap();
+    let mut file = fs::OpenOptions::new()
+        .append(true)
+        .open(home.file())
+        .unwrap();
+    writeln!(file, "{}", json::to_json(&letter(2))).unwrap();
+    assert_eq!(ids(&letters).await, [id(2), id(1)]);
+    let busy = letters.claim(id(1), LEASE, 5).await.unwrap();
+    assert!(matches!(busy, LetterClaim::InProgress { .. }));
+}
+
+/// Under a limit on the size of files, which is lifted while the child runs.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
+    let home = Home::new();
+    let limited = child("trouble::child_with_a_limit", &home.file());
+    // An ignored signal stays ignored across `exec`; the write then fails instead.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 1000; exec \"$0\" \"$@\""])
+        .arg(limited.get_program())
+        .args(limited.get_args())
+        .env("TEST_LETTERS", home.file())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null());
+    let mut process = Ends(command.spawn().unwrap());
+    let mut kept = Vec::new();
+    let (mut refused, mut recovered) = (0, false);
+    for line in BufReader::new(process.0.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some(number) = line.strip_prefix("kept ") {
+            kept.insert(0, id(number.parse().unwrap()));
+            recovered |= refused > 0;
+        } else if line == "refused Full" {
+            refused += 1;
+            // What was begun is gone again: every line is whole.
+            let text = home.text();
+            assert!(text.ends_with('\n'));
+            if refused == 5 {
+                let lifted = std::process::Command::new("prlimit")
+                    .args(["--fsize=unlimited:", "--pid", &process.0.id().to_string()])
+                    .status();
+                // Nothing else can lift another process's limit.
+                assert!(
+                    lifted.as_ref().is_ok_and(std::process::ExitStatus::success),
+                    "prlimit (package util-linux; ./tests/run installs it) does not work: {lifted:?}"
+                );
+            }
+        } else {
+            assert!(!line.starts_with("refused"), "{line}");
+        }
+    }
+    assert!(process.0.wait().unwrap().success());
+    assert!(refused >= 5, "the limit was never reached");
+    assert!(recovered, "it never worked again");
+    let letters = home.letters();
+    assert_eq!(letters.torn(), 0);
+    assert_eq!(unreadable(&letters).await, 0);
+    assert_eq!(ids(&letters).await, kept);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_with_a_limit() {
+    let Some(file) = childs_file() else { return };
+    let letters = JsonlLetters::open(file).unwrap();
+    let (mut refused, mut after) = (false, 0);
+    for number in 1..2_000 {
+        match write(&letters, &large(number, 100_000)).await {
+            Ok(()) => {
+                println!("\nkept {number}");
+                after += i32::from(refused);
+            }
+            Err(kind) => {
+                refused = true;
+                println!("\nrefused {kind:?}");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        if after == 20 {
+            return;
+        }
+    }
+    panic!("neither refused nor recovered");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_kill() {
+    let home = Home::new();
+    let mut acknowledged: HashMap<LetterId, bool> = HashMap::new();
+    // Several lives on one file, each cut short somewhere else.
+    for (life, lines) in [1, 7, 40, 150, 600].into_iter().enumerate() {
+        let mut command = child("trouble::child_that_is_killed", &home.file());
+        command.env("TEST_LIFE", life.to_string());
+        let mut process = Ends(command.spawn().unwrap());
+        let mut told = BufReader::new(process.0.stdout.take().unwrap()).lines();
+        let mut heard = 0;
+        while let Some(Ok(line)) = told.next() {
+            let (what, found) = line.split_once(' ').unwrap_or_default();
+            let Ok(id) = found.parse() else { continue };
+            match what {
+                "there" => drop(acknowledged.insert(id, true)),
+                "gone" => drop(acknowledged.insert(id, false)),
+                _ => continue,
+            }
+            heard += 1;
+            if heard == lines {
+                process.0.kill().unwrap();
+                // What it still said before it died is in the pipe, and counts.
+            }
+        }
+        assert!(heard >= lines, "the child ended by itself after {heard}");
+        process.0.wait().unwrap();
+
+        let letters = settings().open(home.file()).unwrap();
+        assert_eq!(unreadable(&letters).await, 0);
+        for (id, there) in &acknowledged {
+            let found = letters.get(*id).await.unwrap();
+            assert_eq!(found.is_some(), *there, "{id}");
+        }
+        letters.close().await;
+    }
+    assert!(acknowledged.len() >= 400);
+}
+
+fn settings() -> tower_webhook::dead_letter::sink::jsonl::JsonlLettersBuilder {
+    // Small files: it is killed while it rotates and moves letters, too.
+    JsonlLetters::builder().max_file_bytes(50_000)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_killed() {
+    let Some(file) = childs_file() else { return };
+    let life: u64 = std::env::var("TEST_LIFE").unwrap().parse().unwrap();
+    let letters = settings().open(file).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for task in 0..16 {
+        let letters = letters.clone();
+        tasks.spawn(async move {
+            for number in 0..1_000_000 {
+                let number = (life << 40) | (task << 30) | number;
+                write(&letters, &large(number, 800)).await.unwrap();
+                // One write: a line is whole or not there.
+                let say = |what: &str| {
+                    let line = format!("\n{what} {}\n", id(number));
+                    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+                    std::io::stdout().flush().unwrap();
+                };
+                if number.is_multiple_of(4) {
+                    say("there");
+                } else {
+                    // Nothing is said of it before it is gone: the kill may come in between.
+                    assert_eq!(letters.discard(id(number)).await.unwrap(), Discarded::Done);
+                    say("gone");
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}

@@ -1,0 +1,174 @@
+//! Letters that are posted to a URL: through the ready-made stack, over sockets, to a server that
+//! does wrong what it is told to.
+#![cfg(all(feature = "dead-letter", feature = "hyper-util", feature = "stack"))]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+#[path = "support/faults/mod.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod faults;
+
+use faults::{Faults, Point, answer, reset, stall};
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+use tower::{Layer, Service};
+use tower_webhook::{
+    BoxError,
+    body::BufferedBody,
+    dead_letter::{
+        CallbackForm, CallbackSink, Cause, DeadLetters, Letter, LetterBody, LetterEnd, LetterId,
+        MemoryLetters, Reason, Sink, SinkError, SinkErrorKind, json,
+    },
+    outcome::{HttpClassifier, transport},
+    retry::{Backoff, RetryConfig},
+    stack,
+};
+
+/// The whole stack, quick to try again.
+fn client() -> impl Service<
+    Request<BufferedBody>,
+    Response = Response<hyper::body::Incoming>,
+    Error: Into<BoxError>,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(20));
+    let retry = RetryConfig::builder().backoff(backoff.build().unwrap());
+    stack::deliver()
+        .retry(retry.build().unwrap())
+        .classifier(HttpClassifier::new().errors(transport::hyper_util))
+        .build()
+        .unwrap()
+        .layer(Client::builder(TokioExecutor::new()).build_http::<BufferedBody>())
+}
+
+fn letter() -> Arc<Letter> {
+    let cause = Cause::new(Reason::RetriesExhausted).with_message("the peer answered 503");
+    let id = LetterId::from_bytes([0x5A; 16]);
+    let written_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let mut letter = Letter::new(id, "http", "peer.test", cause, written_at);
+    letter.event_id = Some("evt_1".to_owned());
+    letter.body = LetterBody::new(&br#"{"type":"paid"}"#[..].into(), 1024);
+    Arc::new(letter)
+}
+
+async fn posted(server: &Faults) -> Result<(), SinkError> {
+    let sink = CallbackSink::new(&server.url("/dlq"), client()).unwrap();
+    sink.write(&letter()).await
+}
+
+#[tokio::test]
+async fn a_receiver_that_fails_twice_has_the_record_at_last_under_one_key() {
+    let server = Faults::http1()
+        .then(answer(503))
+        .then(reset(Point::Head))
+        .then(answer(202))
+        .start();
+    posted(&server).await.unwrap();
+    let seen = server.requests();
+    assert_eq!(seen.len(), 3);
+    for request in &seen {
+        assert_eq!((&*request.method, &*request.path), ("POST", "/dlq"));
+        assert_eq!(request.headers["content-type"], "application/json");
+        assert_eq!(request.headers["idempotency-key"], "5a".repeat(16));
+    }
+    assert_eq!(json::from_json(&seen[2].body).unwrap(), *letter());
+}
+
+#[tokio::test]
+async fn the_documents_forms_and_the_operators_headers_are_sent() {
+    let server = Faults::http1().start();
+    let name = HeaderName::from_static("authorization");
+    let sink = |form| {
+        let sink = CallbackSink::new(&server.url("/dlq"), client()).unwrap();
+        let value = HeaderValue::from_static("Bearer secret");
+        sink.form(form).header(name.clone(), value)
+    };
+    let event = sink(CallbackForm::Event);
+    assert!(!format!("{event:?}").contains("secret"));
+    assert!(!format!("{event:?}").contains("dlq"));
+    event.write(&letter()).await.unwrap();
+    sink(CallbackForm::Exhausted)
+        .write(&letter())
+        .await
+        .unwrap();
+    let seen = server.requests();
+    assert_eq!(seen[0].headers["authorization"], "Bearer secret");
+    let bodies: Vec<serde_json::Value> = seen
+        .iter()
+        .map(|seen| serde_json::from_slice(&seen.body).unwrap())
+        .collect();
+    assert_eq!(
+        bodies[0],
+        serde_json::json!({
+            "eventId": "evt_1",
+            "type": "paid",
+            "timestamp": "2023-11-14T22:13:20.000Z",
+            "errorMessage": "the peer answered 503",
+            "rawPayload": {"type": "paid"},
+        })
+    );
+    assert_eq!(bodies[1]["webhook_id"], "peer.test");
+}
+
+#[tokio::test]
+async fn what_the_receiver_answers_is_told_apart() {
+    for (status, kind, requests) in [
+        (400, SinkErrorKind::Rejected, 1),
+        (401, SinkErrorKind::Rejected, 1),
+        (302, SinkErrorKind::Rejected, 1),
+        (413, SinkErrorKind::TooLarge, 1),
+        (429, SinkErrorKind::Unavailable, 3),
+        (500, SinkErrorKind::Unavailable, 3),
+    ] {
+        let server = Faults::http1().otherwise(answer(status)).start();
+        let refused = posted(&server).await.unwrap_err();
+        assert_eq!(refused.kind(), kind, "{status}");
+        assert_eq!(server.requests().len(), requests, "{status}");
+    }
+    let server = Faults::http1().start();
+    server.refuse();
+    let away = posted(&server).await.unwrap_err();
+    assert_eq!(away.kind(), SinkErrorKind::Unavailable);
+    assert!(std::error::Error::source(&away).is_some());
+}
+
+#[tokio::test]
+async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_letter() {
+    let server = Faults::http1().otherwise(stall(Point::Head)).start();
+    let limit = Duration::from_millis(200);
+    let sink = || {
+        let sink = CallbackSink::new(&server.url("/dlq"), client()).unwrap();
+        sink.time_limit(limit).unwrap()
+    };
+    let began = Instant::now();
+    let hung = sink().write(&letter()).await.unwrap_err();
+    assert_eq!(hung.kind(), SinkErrorKind::Timeout);
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let fallback = MemoryLetters::default();
+    let letters = DeadLetters::new(sink()).fallback(fallback.clone());
+    assert_eq!(letters.write(letter()).await.unwrap(), LetterEnd::FellBack);
+    assert_eq!(fallback.len(), 1);
+}
+
+#[test]
+fn urls_that_cannot_be_posted_to_are_refused() {
+    for url in [
+        "",
+        "/dlq",
+        "ftp://ops.test/",
+        "ops.test",
+        "http://a:b@ops.test/",
+    ] {
+        let refused = CallbackSink::new(url, ()).unwrap_err();
+        assert_eq!(refused.setting(), "url", "{url}");
+        assert!(!refused.to_string().contains("a:b"));
+    }
+    let sink = CallbackSink::new("http://ops.test", ()).unwrap();
+    let refused = sink.time_limit(Duration::ZERO).unwrap_err();
+    assert_eq!(refused.setting(), "time_limit");
+}

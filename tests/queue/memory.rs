@@ -1,0 +1,245 @@
+//! The memory engine: the contract, its bounds, and what waiting costs.
+
+use bytes::Bytes;
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, UNIX_EPOCH},
+};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower_webhook::{
+    BoxFuture,
+    clock::WallClock,
+    fence::Settled,
+    queue::{
+        Engine, MemoryQueue, MemoryQueueBuilder, NewJob, QueueError, QueueErrorKind, TaskId, Terms,
+        Verdict, contract,
+    },
+};
+
+struct Subject;
+
+impl contract::Subject for Subject {
+    async fn engine(&self) -> Arc<dyn Engine> {
+        Arc::new(MemoryQueue::default())
+    }
+
+    async fn small(&self, jobs: usize) -> Arc<dyn Engine> {
+        Arc::new(MemoryQueue::builder().max_jobs(jobs).build().unwrap())
+    }
+
+    async fn advance(&self, by: Duration) {
+        tokio::time::advance(by).await;
+    }
+}
+
+/// The contract on the clock that tests cannot move.
+struct RealTime;
+
+impl contract::Subject for RealTime {
+    async fn engine(&self) -> Arc<dyn Engine> {
+        Subject.engine().await
+    }
+
+    async fn small(&self, jobs: usize) -> Arc<dyn Engine> {
+        Subject.small(jobs).await
+    }
+
+    async fn advance(&self, by: Duration) {
+        tokio::time::sleep(by).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_contract_holds() {
+    contract::check(&Subject).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_many_do_at_once_holds_between_threads() {
+    contract::one_of_many_with_a_key_is_put_in(&RealTime).await;
+    contract::each_job_is_claimed_once(&RealTime).await;
+    contract::a_backlog_is_claimed_at_once(&RealTime).await;
+    contract::a_job_that_kills_its_workers_is_buried_once(&RealTime).await;
+    contract::waiting_has_an_end(&RealTime).await;
+    contract::what_comes_wakes_who_waits(&RealTime).await;
+    contract::what_time_brings_wakes_who_waits(&RealTime).await;
+    contract::news_between_a_claim_and_a_wait_are_not_missed(&RealTime).await;
+    for _ in 0..10 {
+        contract::a_burst_is_drained(&RealTime).await;
+    }
+}
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// Polls a future that is ready at once.
+fn now<T>(mut future: BoxFuture<Result<T, QueueError>>) -> Result<T, QueueError> {
+    match future
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the memory engine waits for nothing"),
+    }
+}
+
+fn finish(queue: &MemoryQueue, result: Option<Bytes>, keep: Duration) -> TaskId {
+    let claims = now(queue.claim(Terms::new(1, LONG))).unwrap();
+    let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
+    let settled = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    assert_eq!(settled.unwrap(), Settled::Done);
+    id
+}
+
+#[test]
+fn settings_that_make_no_sense_are_named() {
+    type Set = fn(MemoryQueueBuilder) -> MemoryQueueBuilder;
+    let wrong: [(&str, Set); 6] = [
+        ("max_jobs", |builder| builder.max_jobs(0)),
+        ("max_bytes", |builder| builder.max_bytes(0)),
+        ("max_payload", |builder| builder.max_payload(0)),
+        ("max_payload", |builder| {
+            builder.max_bytes(10).max_payload(11)
+        }),
+        ("max_finished", |builder| builder.max_finished(0)),
+        ("max_results", |builder| builder.max_results(0)),
+    ];
+    for (setting, set) in wrong {
+        let error = set(MemoryQueue::builder()).build().unwrap_err();
+        assert_eq!(error.setting(), setting);
+    }
+}
+
+#[test]
+fn a_job_that_never_fits_is_too_large_and_one_that_fits_later_is_refused_for_now() {
+    let queue = MemoryQueue::builder().max_bytes(1_000).max_payload(600);
+    let queue = queue.build().unwrap();
+    let put = |bytes: usize, target: usize| {
+        let job = NewJob::new("", vec![7; bytes]).target("t".repeat(target));
+        now(queue.enqueue(job)).map_err(|error| error.kind())
+    };
+    assert_eq!(put(601, 0), Err(QueueErrorKind::TooLarge));
+    assert_eq!(put(600, 401), Err(QueueErrorKind::TooLarge));
+    assert!(put(600, 399).is_ok());
+    assert_eq!(put(2, 0), Err(QueueErrorKind::Full));
+    assert!(put(1, 0).is_ok());
+    assert_eq!(put(1, 0), Err(QueueErrorKind::Full));
+    finish(&queue, None, LONG);
+    assert!(put(600, 399).is_ok(), "what is done takes no room");
+}
+
+#[test]
+fn no_more_than_so_many_finished_tasks_are_kept() {
+    let queue = MemoryQueue::builder().max_finished(2).build().unwrap();
+    let mut ids = Vec::new();
+    // The one in the middle is the first whose time would be over.
+    for keep in [3, 1, 2] {
+        now(queue.enqueue(NewJob::new("test", ""))).unwrap();
+        ids.push(finish(&queue, None, LONG * keep));
+    }
+    let kept = ids.iter().map(|id| now(queue.task(*id)).unwrap().is_some());
+    assert_eq!(kept.collect::<Vec<_>>(), [true, false, true]);
+}
+
+#[test]
+fn results_take_no_more_than_their_bound() {
+    let queue = MemoryQueue::builder().max_results(100).build().unwrap();
+    let mut ids = Vec::new();
+    for length in [60, 40, 1] {
+        now(queue.enqueue(NewJob::new("test", ""))).unwrap();
+        ids.push(finish(&queue, Some(vec![7; length].into()), LONG));
+    }
+    let kept = ids.iter().map(|id| now(queue.task(*id)).unwrap().is_some());
+    assert_eq!(kept.collect::<Vec<_>>(), [false, true, true]);
+
+    now(queue.enqueue(NewJob::new("test", ""))).unwrap();
+    let claims = now(queue.claim(Terms::new(1, LONG))).unwrap();
+    let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
+    let result = Some(vec![7; 101].into());
+    let keep = LONG;
+    let refused = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    assert_eq!(refused.unwrap_err().kind(), QueueErrorKind::TooLarge);
+    let result = None;
+    let settled = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    assert_eq!(settled.unwrap(), Settled::Done, "the claim still stands");
+}
+
+#[test]
+fn a_job_is_accepted_at_the_time_of_the_clock() {
+    let time = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let queue = MemoryQueue::builder().clock(WallClock::fixed(time));
+    let queue = queue.build().unwrap();
+    let id = now(queue.enqueue(NewJob::new("test", ""))).unwrap().id;
+    let task = now(queue.task(id)).unwrap().unwrap();
+    assert_eq!(task.accepted_at, time);
+}
+
+#[test]
+fn what_is_never_polled_is_never_done() {
+    let queue = MemoryQueue::default();
+    drop(queue.enqueue(NewJob::new("test", "")));
+    assert_eq!(now(queue.depth()).unwrap().unfinished(), 0);
+    now(queue.enqueue(NewJob::new("test", ""))).unwrap();
+    drop(queue.claim(Terms::new(1, LONG)));
+    assert_eq!(now(queue.depth()).unwrap().queued, 1);
+}
+
+#[test]
+fn neither_payload_nor_result_is_shown() {
+    let queue = MemoryQueue::default();
+    let job = NewJob::new("test", "hush").target("whom");
+    now(queue.enqueue(job)).unwrap();
+    let id = finish(&queue, Some("hush".into()), LONG);
+    let task = now(queue.task(id)).unwrap();
+    let shown = format!("{queue:?} {task:?}");
+    assert!(!shown.contains("hush"), "{shown}");
+}
+
+/// The first of the waiters may be dropped, or do nothing with what it was told: the others are
+/// told all the same.
+#[tokio::test(start_paused = true)]
+async fn each_waiter_is_told() {
+    let queue = MemoryQueue::default();
+    let mut waits: Vec<_> = (0..5).map(|_| task::spawn(queue.wait(LONG))).collect();
+    for wait in &mut waits {
+        assert_pending!(wait.poll());
+    }
+    queue.enqueue(NewJob::new("test", "")).await.unwrap();
+    drop(waits.remove(0));
+    for wait in &mut waits {
+        assert!(wait.is_woken());
+        assert_ready!(wait.poll());
+    }
+}
+
+/// A worker that has its hands full and looks nevertheless does not run in circles.
+#[tokio::test(start_paused = true)]
+async fn a_backlog_that_nobody_wants_wakes_nobody_twice() {
+    let queue = MemoryQueue::default();
+    for _ in 0..10 {
+        queue.enqueue(NewJob::new("test", "")).await.unwrap();
+    }
+    let none = Terms::new(0, LONG);
+    queue.claim(none.clone()).await.unwrap();
+    queue.wait(LONG).await;
+    for _ in 0..10 {
+        queue.claim(none.clone()).await.unwrap();
+        let mut wait = task::spawn(queue.wait(LONG));
+        assert_pending!(wait.poll());
+    }
+}
+
+/// One that was told, and had room for less than there was, passes it on.
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_leaves_is_told_to_the_next() {
+    let queue = MemoryQueue::default();
+    for _ in 0..2 {
+        queue.enqueue(NewJob::new("test", "")).await.unwrap();
+    }
+    assert_ready!(task::spawn(queue.wait(LONG)).poll());
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    assert_ready!(task::spawn(queue.wait(LONG)).poll());
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    queue.claim(Terms::new(1, LONG)).await.unwrap();
+    assert_pending!(task::spawn(queue.wait(LONG)).poll());
+}

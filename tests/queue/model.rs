@@ -1,0 +1,492 @@
+//! The memory engine beside a model that is too simple to be wrong: a list, searched from end to
+//! end at each step.
+
+use crate::history;
+use proptest::prelude::*;
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    pin::Pin,
+    task::{Context, Waker},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower_webhook::{
+    attempt::History,
+    dead_letter::{Cause, Reason},
+    fence::{Settled, Token},
+    idempotency::Key,
+    queue::{
+        Claims, Engine, Enqueued, Job, MemoryQueue, NewJob, QueueError, QueueErrorKind, Status,
+        Task, TaskId, Terms, Verdict,
+    },
+};
+
+const MAX_JOBS: usize = 8;
+const MAX_FINISHED: usize = 3;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enqueue {
+        key: Option<u8>,
+        target: u8,
+        order: Option<u8>,
+        delay: Duration,
+    },
+    Claim(Terms),
+    Settle {
+        claim: usize,
+        verdict: Verdict,
+    },
+    Renew {
+        claims: Vec<usize>,
+        lease: Duration,
+    },
+    Pass(Duration),
+}
+
+fn time() -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        Just(0),
+        Just(5),
+        Just(10),
+        Just(20),
+        Just(50),
+        Just(100_000)
+    ]
+    .prop_map(Duration::from_millis)
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        3 => time().prop_map(|keep| Verdict::Done { result: None, keep }),
+        2 => time().prop_map(|after| Verdict::Retry { after, history: history(1) }),
+        2 => time().prop_map(|after| Verdict::HandBack { after, history: history(2) }),
+        2 => Just(Verdict::Bury { cause: Cause::new(Reason::Rejected), history: history(3) }),
+        3 => time().prop_map(|keep| Verdict::Buried { keep }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let enqueue = (
+        proptest::option::of(0_u8..3),
+        0_u8..3,
+        proptest::option::of(0_u8..2),
+        time(),
+    );
+    let terms = (0_usize..4, 0_usize..3, time(), 0_u32..4, 0_u32..4);
+    prop_oneof![
+        4 => enqueue.prop_map(|(key, target, order, delay)| Step::Enqueue { key, target, order, delay }),
+        4 => terms.prop_map(|(jobs, burials, lease, per_target, attempts)| {
+            let terms = Terms::new(jobs, lease).burials(burials);
+            Step::Claim(terms.per_target(per_target).attempts(attempts))
+        }),
+        5 => (0_usize..5, verdict()).prop_map(|(claim, verdict)| Step::Settle { claim, verdict }),
+        1 => (proptest::collection::vec(0_usize..5, 0..3), time())
+            .prop_map(|(claims, lease)| Step::Renew { claims, lease }),
+        3 => time().prop_map(Step::Pass),
+    ]
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum State {
+    Waiting { lost: bool },
+    Running { until: Instant },
+    ToBury,
+    Burying { until: Instant },
+    Over { failed: bool, until: Instant },
+}
+
+#[derive(Clone, Debug)]
+struct Modelled {
+    new: NewJob,
+    state: State,
+    due: Instant,
+    attempts: u32,
+    token: Option<Token>,
+    history: History,
+    lost: bool,
+}
+
+impl Modelled {
+    fn status(&self) -> Status {
+        match self.state {
+            State::Waiting { .. } => Status::Queued,
+            State::Running { .. } => Status::Running,
+            State::Over { failed: false, .. } => Status::Succeeded { result: None },
+            _ => Status::Failed,
+        }
+    }
+
+    fn is_unfinished(&self) -> bool {
+        !matches!(self.state, State::Over { .. })
+    }
+}
+
+/// In the order in which they came.
+#[derive(Debug)]
+struct Model {
+    jobs: Vec<Modelled>,
+    now: Instant,
+}
+
+impl Model {
+    fn pass(&mut self, by: Duration) {
+        self.now += by;
+        for job in &mut self.jobs {
+            match job.state {
+                State::Running { until } if until <= self.now => {
+                    job.state = State::Waiting { lost: true };
+                    (job.due, job.token) = (until, None);
+                }
+                State::Burying { until } if until <= self.now => {
+                    job.state = State::ToBury;
+                    (job.due, job.token) = (until, None);
+                }
+                _ => {}
+            }
+        }
+        let now = self.now;
+        self.jobs
+            .retain(|job| !matches!(job.state, State::Over { until, .. } if until <= now));
+    }
+
+    /// What could be claimed now, of targets in which fewer than so many run; due first first.
+    fn claimable(&self, per_target: u32) -> Vec<usize> {
+        let running = |target: &str| {
+            let all = self.jobs.iter();
+            let of_target = all.filter(|job| job.new.target == target);
+            of_target
+                .filter(|job| matches!(job.state, State::Running { .. }))
+                .count()
+        };
+        let mut found: Vec<_> = (0..self.jobs.len())
+            .filter(|&index| {
+                let job = &self.jobs[index];
+                let mut before = self.jobs[..index].iter();
+                matches!(job.state, State::Waiting { .. })
+                    && job.due <= self.now
+                    && running(&job.new.target) < usize::try_from(per_target).unwrap()
+                    && !before.any(|other| {
+                        job.new.order.is_some()
+                            && other.new.order == job.new.order
+                            && matches!(other.state, State::Waiting { .. } | State::Running { .. })
+                    })
+            })
+            .collect();
+        found.sort_by_key(|&index| (self.jobs[index].due, index));
+        found
+    }
+
+    fn burials(&self) -> Vec<usize> {
+        let mut found: Vec<_> = (0..self.jobs.len())
+            .filter(|&index| {
+                let job = &self.jobs[index];
+                job.state == State::ToBury && job.due <= self.now
+            })
+            .collect();
+        found.sort_by_key(|&index| (self.jobs[index].due, index));
+        found
+    }
+
+    /// The ids of all that somebody could claim.
+    fn available(&self) -> BTreeSet<TaskId> {
+        let jobs = self.claimable(u32::MAX).into_iter().chain(self.burials());
+        jobs.map(|index| self.jobs[index].new.id).collect()
+    }
+
+    /// A claim gave this.
+    fn claimed(&mut self, terms: &Terms, got: &Claims) {
+        self.bury_lost(terms.attempts);
+        let until = self.now + terms.lease;
+        let mut jobs = got.jobs.iter();
+        for _ in 0..terms.jobs {
+            let Some(&index) = self.claimable(terms.per_target).first() else {
+                break;
+            };
+            let expected = &mut self.jobs[index];
+            expected.attempts += 1;
+            expected.state = State::Running { until };
+            let job = jobs.next().expect("a job that is due is given");
+            expected.token = Some(job.token);
+            let id = expected.new.id;
+            let expected = (id, expected.attempts, expected.history.clone());
+            assert_eq!(seen(job), expected);
+        }
+        assert_eq!(jobs.next(), None, "nothing else is given");
+        let mut burials = got.burials.iter();
+        for _ in 0..terms.burials {
+            let Some(&index) = self.burials().first() else {
+                break;
+            };
+            let expected = &mut self.jobs[index];
+            expected.state = State::Burying { until };
+            let burial = burials.next().expect("a burial that is due is given");
+            expected.token = Some(burial.job.token);
+            let reason = [Reason::Rejected, Reason::WorkerLost][usize::from(expected.lost)];
+            assert_eq!(burial.cause.reason, reason);
+            let id = expected.new.id;
+            let expected = (id, expected.attempts, expected.history.clone());
+            assert_eq!(seen(&burial.job), expected);
+        }
+        assert_eq!(burials.next(), None, "nothing else is given");
+    }
+
+    fn renewed(&mut self, (id, token): (TaskId, Token), lease: Duration) -> Settled {
+        let Some(index) = self.holder(id, token) else {
+            return Settled::Lost;
+        };
+        match &mut self.jobs[index].state {
+            State::Running { until } | State::Burying { until } => *until = self.now + lease,
+            other => panic!("held in state {other:?}"),
+        }
+        Settled::Done
+    }
+
+    fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, QueueError>) {
+        let mut jobs = self.jobs.iter();
+        let first = jobs.find(|job| new.key.is_some() && job.new.key == new.key);
+        let unfinished = self.jobs.iter().filter(|job| job.is_unfinished());
+        if let Some(first) = first {
+            let enqueued = result.unwrap();
+            assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
+        } else if unfinished.count() >= MAX_JOBS {
+            assert_eq!(result.unwrap_err().kind(), QueueErrorKind::Full);
+        } else {
+            let enqueued = result.unwrap();
+            assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
+            self.jobs.push(Modelled {
+                due: self.now + new.delay,
+                new,
+                state: State::Waiting { lost: false },
+                attempts: 0,
+                token: None,
+                history: History::new(),
+                lost: false,
+            });
+        }
+    }
+
+    fn bury_lost(&mut self, attempts: u32) {
+        for job in &mut self.jobs {
+            if job.state == (State::Waiting { lost: true }) && job.attempts >= attempts {
+                job.state = State::ToBury;
+                job.lost = true;
+            }
+        }
+    }
+
+    fn holder(&mut self, id: TaskId, token: Token) -> Option<usize> {
+        self.jobs
+            .iter()
+            .position(|job| job.new.id == id && job.token == Some(token))
+    }
+
+    fn settle(&mut self, index: usize, verdict: Verdict) -> Settled {
+        let now = self.now;
+        let job = &mut self.jobs[index];
+        let is_burial = matches!(job.state, State::Burying { .. });
+        let back = if is_burial {
+            State::ToBury
+        } else {
+            State::Waiting { lost: false }
+        };
+        match verdict {
+            Verdict::Bury { history, .. } if !is_burial => {
+                (job.state, job.history, job.due) = (State::ToBury, history, now);
+            }
+            Verdict::Done { keep, .. } if !is_burial => {
+                let until = now + keep;
+                let failed = false;
+                job.state = State::Over { failed, until };
+            }
+            Verdict::Buried { keep } if is_burial => {
+                let until = now + keep;
+                let failed = true;
+                job.state = State::Over { failed, until };
+            }
+            Verdict::Retry { after, history } => {
+                (job.state, job.history, job.due) = (back, history, now + after);
+            }
+            Verdict::HandBack { after, history } => {
+                (job.state, job.history, job.due) = (back, history, now + after);
+                job.attempts -= u32::from(!is_burial);
+            }
+            _ => return Settled::Lost,
+        }
+        job.token = None;
+        self.evict();
+        Settled::Done
+    }
+
+    fn evict(&mut self) {
+        loop {
+            let over = self.jobs.iter().enumerate();
+            let over: Vec<_> = over
+                .filter_map(|(index, job)| match job.state {
+                    State::Over { until, .. } => Some((until, index)),
+                    _ => None,
+                })
+                .collect();
+            if over.len() <= MAX_FINISHED {
+                return;
+            }
+            if let Some((_, index)) = over.into_iter().min() {
+                self.jobs.remove(index);
+            }
+        }
+    }
+
+    fn count(&self, is: impl Fn(State) -> bool) -> u64 {
+        let jobs = self.jobs.iter().filter(|job| is(job.state));
+        jobs.count().try_into().unwrap()
+    }
+}
+
+/// Polls once.
+fn is_ready(wait: &mut Pin<Box<dyn Future<Output = ()> + Send>>) -> bool {
+    let context = &mut Context::from_waker(Waker::noop());
+    wait.as_mut().poll(context).is_ready()
+}
+
+/// What a claim says of a job, for comparisons.
+fn seen(job: &Job) -> (TaskId, u32, History) {
+    (job.id, job.attempt, job.history.clone())
+}
+
+async fn run(steps: Vec<Step>, poll_early: bool) {
+    let queue = MemoryQueue::builder()
+        .max_jobs(MAX_JOBS)
+        .max_finished(MAX_FINISHED);
+    let queue = queue.build().unwrap();
+    let mut model = Model {
+        jobs: Vec::new(),
+        now: Instant::now(),
+    };
+    let mut claims: Vec<(TaskId, Token)> = Vec::new();
+    // The last claims are the ones that most likely stand.
+    let pick = |claims: &[(TaskId, Token)], back: usize| {
+        let index = claims.len().checked_sub(back + 1)?;
+        claims.get(index).copied()
+    };
+    let keys = [0_u8, 1, 2].map(|key| Key::new("model", &key.to_string()).unwrap());
+
+    for step in steps {
+        model.pass(Duration::ZERO);
+        let before = model.available();
+        let mut wait = queue.wait(Duration::from_secs(3_600));
+        let returned_early = poll_early && is_ready(&mut wait);
+        let is_claim = matches!(step, Step::Claim(_));
+
+        match step {
+            Step::Pass(by) => {
+                tokio::time::advance(by).await;
+                model.pass(by);
+            }
+            Step::Enqueue {
+                key,
+                target,
+                order,
+                delay,
+            } => {
+                let mut new = NewJob::new("model", "payload")
+                    .target(target.to_string())
+                    .delay(delay);
+                new.key = key.map(|key| keys[usize::from(key)].clone());
+                new.order = order.map(|order| order.to_string());
+                let result = queue.enqueue(new.clone()).await;
+                model.enqueued(new, result);
+            }
+            Step::Claim(terms) => {
+                let got = queue.claim(terms.clone()).await.unwrap();
+                model.claimed(&terms, &got);
+                let burials = got.burials.iter().map(|burial| &burial.job);
+                for job in got.jobs.iter().chain(burials) {
+                    let mut earlier = claims.iter().filter(|(id, _)| *id == job.id);
+                    assert!(earlier.all(|(_, token)| *token < job.token));
+                    claims.push((job.id, job.token));
+                }
+            }
+            Step::Settle { claim, verdict } => {
+                let Some((id, token)) = pick(&claims, claim) else {
+                    continue;
+                };
+                let settled = queue.settle(id, token, verdict.clone()).await.unwrap();
+                let expected = match model.holder(id, token) {
+                    Some(index) => model.settle(index, verdict),
+                    None => Settled::Lost,
+                };
+                assert_eq!(settled, expected);
+            }
+            Step::Renew {
+                claims: backs,
+                lease,
+            } => {
+                let picked: Vec<_> = backs
+                    .iter()
+                    .filter_map(|back| pick(&claims, *back))
+                    .collect();
+                let settled = queue.renew(picked.clone(), lease).await.unwrap();
+                let renewed = picked.iter().map(|claim| model.renewed(*claim, lease));
+                assert_eq!(settled, renewed.collect::<Vec<_>>());
+            }
+        }
+        model.pass(Duration::ZERO);
+
+        let came = model.available().difference(&before).count() > 0;
+        if came && !is_claim && !returned_early {
+            assert!(
+                is_ready(&mut wait),
+                "who waits is woken when something comes"
+            );
+        }
+        compare(&queue, &model, &keys, &claims).await;
+    }
+}
+
+/// All that can be asked of the two is answered alike.
+async fn compare(queue: &MemoryQueue, model: &Model, keys: &[Key], claims: &[(TaskId, Token)]) {
+    let depth = queue.depth().await.unwrap();
+    let is = |state: State| match state {
+        State::Waiting { .. } => 0,
+        State::Running { .. } => 1,
+        State::ToBury | State::Burying { .. } => 2,
+        State::Over { .. } => 3,
+    };
+    let expected = [0, 1, 2].map(|kind| model.count(|state| is(state) == kind));
+    assert_eq!([depth.queued, depth.running, depth.burying], expected);
+    let same = |task: Option<Task>, job: Option<&Modelled>| {
+        let task = task.map(|task| (task.id, task.status, task.attempts));
+        let job = job.map(|job| (job.new.id, job.status(), job.attempts));
+        assert_eq!(task, job);
+    };
+    for job in &model.jobs {
+        same(queue.task(job.new.id).await.unwrap(), Some(job));
+    }
+    for key in keys {
+        let mut jobs = model.jobs.iter();
+        let job = jobs.find(|job| job.new.key.as_ref() == Some(key));
+        same(queue.find(key.clone()).await.unwrap(), job);
+    }
+    for (id, _) in claims {
+        let job = model.jobs.iter().find(|job| job.new.id == *id);
+        same(queue.task(*id).await.unwrap(), job);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn the_engine_does_what_the_model_does(
+        steps in proptest::collection::vec(step(), 1..60),
+        poll_early: bool,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(run(steps, poll_early));
+    }
+}

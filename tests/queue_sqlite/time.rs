@@ -1,0 +1,180 @@
+//! Retention, and clocks that jump.
+
+use crate::support::{Home, LEASE, TTL, again, done, job, one, put, settle, take, until};
+use std::time::Duration;
+use tower_webhook::{
+    attempt::History,
+    dead_letter::{Cause, Reason},
+    fence::Settled,
+    queue::{Engine, SqliteQueue, Status, Terms, Verdict},
+    sqlite::Statement,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn rows(queue: &SqliteQueue, table: &str) -> i64 {
+    let count = Statement::new(format!("SELECT count(*) FROM {table}"));
+    queue.database().query(count).await.unwrap()[0]
+        .get(0)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    for number in 0..300 {
+        put(&queue, &number.to_string()).await;
+    }
+    let claims = queue.claim(Terms::new(300, LEASE)).await.unwrap();
+    for (number, job) in claims.jobs.iter().enumerate() {
+        let verdict = if number % 3 == 0 {
+            Verdict::Bury {
+                cause: Cause::new(Reason::Rejected),
+                history: History::new(),
+            }
+        } else {
+            done()
+        };
+        settle(&queue, job, verdict).await;
+    }
+    let burials = queue.claim(Terms::new(300, LEASE)).await.unwrap().burials;
+    assert_eq!(burials.len(), 100);
+    for burial in &burials {
+        settle(&queue, &burial.job, Verdict::Buried { keep: TTL }).await;
+    }
+    let waits = put(&queue, "waits").await;
+    assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
+    assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
+    clock.forward(TTL);
+    clock.back(Duration::from_millis(1));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
+    clock.forward(Duration::from_millis(1));
+    until("the finished ones left", || async {
+        rows(&queue, "tower_webhook_jobs").await == 1
+    })
+    .await;
+    assert_eq!(take(&queue).await.id, waits);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let finish = async || {
+        for _ in 0..500 {
+            put(&queue, "x").await;
+            settle(&queue, &take(&queue).await, done()).await;
+        }
+    };
+    finish().await;
+    clock.forward(TTL);
+    finish().await;
+    // Never half as many more than one time to live brings.
+    let rows = rows(&queue, "tower_webhook_jobs").await;
+    assert!(rows < 750, "{rows}");
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_hold_up_what_is_due() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let id = put(&queue, "x").await;
+    clock.back(DAY);
+    assert_eq!(take(&queue).await.id, id);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let first = take(&queue).await;
+    clock.back(DAY);
+    // From the first look on the lease runs by the new clock, however often somebody looks.
+    for _ in 0..4 {
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+        clock.forward(LEASE / 4);
+    }
+    let second = take(&queue).await;
+    assert_eq!((second.id, second.attempt), (first.id, 2));
+    assert!(second.token > first.token);
+    let late = queue.settle(first.id, first.token, done()).await.unwrap();
+    assert_eq!(late, Settled::Lost);
+}
+
+#[tokio::test]
+async fn a_holder_goes_on_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    clock.back(DAY);
+    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    assert_eq!(renewed.unwrap(), [Settled::Done]);
+    clock.forward(LEASE / 2);
+    settle(&queue, &held, done()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_wait_or_a_time_to_live() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let id = put(&queue, "x").await;
+    settle(&queue, &take(&queue).await, again(LEASE)).await;
+    clock.back(DAY);
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    settle(&queue, &take(&queue).await, done()).await;
+    clock.back(DAY);
+    put(&queue, "a look").await;
+    assert!(queue.task(id).await.unwrap().is_some());
+    clock.forward(TTL);
+    assert_eq!(queue.task(id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_notices_that_the_clock_went_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    queue.enqueue(job("x").delay(LEASE)).await.unwrap();
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.back(DAY);
+    // So that it is written down from when on the wait counts.
+    let noticed = tokio::time::timeout(Duration::from_secs(10), queue.wait(DAY));
+    noticed.await.unwrap();
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    take(&queue).await;
+}
+
+#[tokio::test]
+async fn times_are_told_by_the_wall_clock_however_it_went() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "before").await;
+    clock.back(DAY);
+    let id = put(&queue, "after").await;
+    let task = queue.task(id).await.unwrap().unwrap();
+    assert_eq!(task.accepted_at, clock.wall().now());
+    assert_eq!(task.status, Status::Queued);
+}
+
+#[tokio::test]
+async fn what_was_put_in_is_there_after_reopening() {
+    let home = Home::new();
+    let queue = home.queue();
+    let first = put(&queue, "first").await;
+    let second = put(&queue, "second").await;
+    let held = take(&queue).await;
+    queue.database().close().await;
+    drop(queue);
+    let queue = home.queue();
+    assert_eq!(take(&queue).await.id, second);
+    // The holder may be another process, which goes on.
+    assert_eq!(held.id, first);
+    settle(&queue, &held, done()).await;
+    home.check();
+}

@@ -1,0 +1,197 @@
+//! Many letters: which, how fast, how far.
+
+use crate::support::{Answer, Peer, builder, filled, id, left, letter, redrive};
+use bytes::Bytes;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower_webhook::dead_letter::{
+    Cause, Filter, LetterBody, LetterStore, MemoryLetters, Reason, Sink,
+    redrive::{Counts, Progress, Run, Stop},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn a_run_takes_what_matches_and_says_what_became_of_each() {
+    let mut letters: Vec<_> = (0..250).map(letter).collect();
+    for letter in &mut letters[240..] {
+        letter.cause = Cause::new(Reason::Rejected);
+    }
+    letters[3].body = LetterBody::new(&Bytes::from_static(b"12345"), 2);
+    letters[4].replays = 5;
+    let store = filled(letters).await;
+    let progress = Arc::new(Mutex::new(Vec::new()));
+    let heard = progress.clone();
+    let peer = Peer::default();
+    let client = peer.behaving(|number, _| Answer::Status(if number < 10 { 400 } else { 200 }));
+    let redrive = builder(&store)
+        .on_progress(move |progress| heard.lock().unwrap().push(progress.clone()))
+        .build(client)
+        .unwrap();
+    let exhausted = Filter::all().reason(Reason::RetriesExhausted);
+    let report = redrive.many(exhausted, "anna").await.unwrap();
+
+    let counts = report.counts;
+    assert_eq!((counts.matched, counts.accepted), (240, 230));
+    assert_eq!((counts.failed, counts.unsendable, counts.spent), (8, 1, 1));
+    assert_eq!(
+        (counts.sent(), counts.skipped(), counts.done()),
+        (230, 2, 240)
+    );
+    assert!(!report.stopped && report.cursor.is_none());
+    assert_eq!(left(&*store).await, 20);
+
+    let progress: Vec<Progress> = std::mem::take(&mut *progress.lock().unwrap());
+    assert_eq!(progress.len(), 240);
+    assert!(progress.iter().all(|progress| progress.total == 240));
+    let done: Vec<_> = progress
+        .iter()
+        .map(|progress| progress.counts.done())
+        .collect();
+    assert_eq!(done, (1..=240).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_sees_each_letter_once_and_none_that_came_later() {
+    let store = filled((0..250).map(letter)).await;
+    let peer = Peer::default();
+    let writes = store.clone();
+    // Each that fails has another written beside it.
+    let client = peer.behaving(move |number, _| {
+        let letter = Arc::new(letter(number + 1_000));
+        let write = writes.write(&letter);
+        tokio::spawn(write);
+        Answer::Status(500)
+    });
+    let redrive = redrive(&store, client);
+    let report = redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!(report.counts.failed, 250);
+    let seen = peer.seen();
+    assert_eq!(seen.len(), 250);
+    assert!(
+        seen.iter()
+            .all(|(number, times)| *number < 1_000 && *times == 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_and_the_bound_hold() {
+    let store = filled((0..21).map(letter)).await;
+    let peer = Peer::default();
+    let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
+    let redrive = builder(&store)
+        .rate(10.0)
+        .at_once(100)
+        .build(client)
+        .unwrap();
+    let began = Instant::now();
+    redrive.many(Filter::all(), "anna").await.unwrap();
+    // Twenty spaces of 100 ms, and the last answer.
+    let took = began.elapsed();
+    assert!(
+        took >= SECOND * 3 && took < SECOND * 3 + SECOND / 10,
+        "{took:?}"
+    );
+
+    let store = filled((0..21).map(letter)).await;
+    let peer = Peer::default();
+    let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
+    let redrive = builder(&store).at_once(3).build(client).unwrap();
+    let began = Instant::now();
+    redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!(peer.most(), 3);
+    let took = began.elapsed();
+    assert!(took >= SECOND * 7 && took < SECOND * 8, "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_rate_does_not_let_a_claim_end() {
+    let store = filled((0..4).map(letter)).await;
+    let peer = Peer::default();
+    let client = peer.behaving(|_, _| Answer::Status(200));
+    // Four claimed at once, sent over five minutes.
+    let redrive = builder(&store).rate(0.01).build(client).unwrap();
+    let (one, two) = tokio::join!(
+        redrive.many(Filter::all(), "anna"),
+        redrive.many(Filter::all(), "bert"),
+    );
+    assert_eq!(
+        one.unwrap().counts.accepted + two.unwrap().counts.accepted,
+        4
+    );
+    assert!(peer.seen().values().all(|times| *times == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_ends_between_letters_and_can_go_on() {
+    let store = filled((0..250).map(letter)).await;
+    let peer = Peer::default();
+    let (stop, from_within) = (Stop::new(), Stop::new());
+    let client = {
+        let (peer, stop) = (peer.clone(), from_within.clone());
+        let behaving = peer.clone();
+        behaving.behaving(move |number, _| {
+            if peer.seen().len() == 130 {
+                stop.stop();
+            }
+            // The older half fails, so that a second look would be seen.
+            Answer::After(SECOND, if number >= 125 { 500 } else { 200 })
+        })
+    };
+    let redrive = redrive(&store, client);
+    let run = Run::new(Filter::all(), "anna").until(&from_within);
+    let report = redrive.run(run).await.unwrap();
+    assert!(report.stopped);
+    // Those under way were waited for.
+    let done = report.counts.done();
+    assert!((130..140).contains(&done), "{done}");
+    assert_eq!(peer.answered() as u64, done);
+
+    // The first page, and nothing of the next, is behind.
+    let cursor = report.cursor.unwrap();
+    let run = Run::new(Filter::all(), "anna").after(cursor).until(&stop);
+    let rest = redrive.run(run).await.unwrap();
+    assert!(!rest.stopped);
+    for number in 0..250 {
+        let times = peer.times(number);
+        let expected = if number >= 150 { 1..=1 } else { 1..=2 };
+        assert!(expected.contains(&times), "{number}: {times}");
+    }
+    assert_eq!(left(&*store).await, 125);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_ends_the_waiting_for_the_rate() {
+    let store = filled((0..10).map(letter)).await;
+    let peer = Peer::default();
+    let client = peer.behaving(|_, _| Answer::Status(200));
+    let redrive = builder(&store).rate(0.01).build(client).unwrap();
+    let stop = Stop::new();
+    let run = tokio::spawn(redrive.run(Run::new(Filter::all(), "anna").until(&stop)));
+    tokio::time::sleep(SECOND).await;
+    let began = Instant::now();
+    stop.stop();
+    let report = run.await.unwrap().unwrap();
+    assert!(report.stopped && began.elapsed() < SECOND);
+    assert_eq!(report.counts.accepted, 1);
+    // Claimed, not sent: given back as they were.
+    for number in 0..9 {
+        let kept = store.get(id(number)).await.unwrap().unwrap();
+        assert_eq!(kept, letter(number));
+    }
+    let none = redrive
+        .run(Run::new(Filter::all(), "anna").until(&stop))
+        .await;
+    assert!(none.unwrap().stopped);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_store_is_done_at_once() {
+    let store = Arc::new(MemoryLetters::default());
+    let redrive = redrive(&store, Peer::default().behaving(|_, _| Answer::Status(200)));
+    let report = redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!(report.counts, Counts::default());
+}

@@ -1,0 +1,131 @@
+//! Stores that fail.
+
+use crate::support::{Answer, Flaky, LEASE, Peer, filled, id, left, letter, replays};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tower_webhook::dead_letter::{
+    Filter, SinkErrorKind,
+    redrive::{Redrive, Redriven, Run},
+};
+
+fn over(flaky: &Flaky, client: crate::support::Client) -> Redrive<crate::support::Client> {
+    let store = Arc::new(flaky.clone());
+    Redrive::builder(store).no_rate().build(client).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_that_fails_is_tried_again() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.remove.store(4, Ordering::SeqCst);
+    let peer = Peer::default();
+    let redrive = over(&flaky, peer.behaving(|_, _| Answer::Status(200)));
+    assert_eq!(
+        redrive.one(id(1), "anna").await.unwrap(),
+        Redriven::Accepted
+    );
+    assert_eq!((left(&*store).await, peer.times(1)), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_whose_answer_was_lost_is_a_removal() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.mute_remove.store(1, Ordering::SeqCst);
+    let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
+    assert_eq!(
+        redrive.one(id(1), "anna").await.unwrap(),
+        Redriven::Accepted
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_was_accepted_and_not_removed_is_reported_as_such() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.remove.store(u32::MAX, Ordering::SeqCst);
+    let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
+    let kind = Some(SinkErrorKind::Unavailable);
+    let redriven = redrive.one(id(1), "anna").await.unwrap();
+    assert_eq!(redriven, Redriven::NotRemoved { kind });
+    assert_eq!(left(&*store).await, 1);
+    // Held until its lease ends: nobody sends it at once.
+    let report = redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!((report.counts.in_progress, report.counts.sent()), (1, 0));
+    tokio::time::sleep(LEASE).await;
+    let report = redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!((report.counts.not_removed, report.counts.sent()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_briefly_away_while_a_letter_is_sent_does_not_end_it() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.renew.store(3, Ordering::SeqCst);
+    let peer = Peer::default();
+    let client = peer.behaving(|_, _| Answer::After(LEASE * 3, 200));
+    let redrive = over(&flaky, client);
+    assert_eq!(
+        redrive.one(id(1), "anna").await.unwrap(),
+        Redriven::Accepted
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_cannot_be_renewed_ends_the_sending() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.renew.store(u32::MAX, Ordering::SeqCst);
+    let peer = Peer::default();
+    let redrive = over(&flaky, peer.behaving(|_, _| Answer::Never));
+    let began = tokio::time::Instant::now();
+    assert_eq!(redrive.one(id(1), "anna").await.unwrap(), Redriven::Lost);
+    assert!(began.elapsed() <= LEASE + Duration::from_millis(1));
+    assert_eq!((left(&*store).await, replays(&*store, 1).await), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_could_not_be_recorded_says_so() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.release.store(u32::MAX, Ordering::SeqCst);
+    let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(400)));
+    match redrive.one(id(1), "anna").await.unwrap() {
+        Redriven::Failed { recorded, .. } => assert!(!recorded),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(replays(&*store, 1).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
+    let store = filled((0..250).map(letter)).await;
+    let flaky = Flaky::of(&store);
+    let peer = Peer::default();
+    let failing = flaky.clone();
+    let client = peer.behaving(move |number, _| {
+        if number == 170 {
+            failing.list.store(1, Ordering::SeqCst);
+        }
+        Answer::Status(200)
+    });
+    let redrive = over(&flaky, client);
+    let failed = redrive.many(Filter::all(), "anna").await.unwrap_err();
+    assert_eq!(failed.error().kind(), SinkErrorKind::Unavailable);
+    let report = failed.report().clone();
+    assert_eq!(report.counts.accepted, 100);
+    let rest = Run::new(Filter::all(), "anna").after(report.cursor.unwrap());
+    let rest = redrive.run(rest).await.unwrap();
+    assert_eq!(rest.counts.accepted, 150);
+    assert!(peer.seen().values().all(|times| *times == 1));
+
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.claim.store(1, Ordering::SeqCst);
+    let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
+    let failed = redrive.many(Filter::all(), "anna").await.unwrap_err();
+    assert_eq!(failed.report().counts.done(), 0);
+    assert!(redrive.one(id(1), "anna").await.is_ok());
+}

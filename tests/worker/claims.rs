@@ -1,0 +1,342 @@
+//! Claims: whose a job is, for how long, and how many a worker has.
+
+use crate::support::{Bench, Calls, LEASE, Mode, SECOND};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{advance, sleep};
+use tower::{ServiceBuilder, service_fn};
+use tower_webhook::{
+    BoxError,
+    dead_letter::Reason,
+    queue::{Engine, Job, NewJob, Status, Terms, Worker},
+};
+
+/// Counts what runs at once.
+#[derive(Clone, Default)]
+struct Load {
+    now: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+impl Load {
+    async fn job(self, time: Duration) -> Result<(), BoxError> {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        sleep(time).await;
+        self.now.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn most(&self) -> usize {
+        self.most.load(Ordering::SeqCst)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_job_keeps_its_claim_and_runs_once_beside_another_worker() {
+    let bench = Bench::new();
+    let calls = Calls::new();
+    let worker = || {
+        let seen = calls.clone();
+        let long = service_fn(move |job: Job| {
+            seen.note(&job);
+            async {
+                sleep(10 * LEASE).await;
+                Ok::<_, BoxError>(())
+            }
+        });
+        bench.worker().build(long).unwrap().spawn()
+    };
+    let _workers = (worker(), worker());
+    let ids = [
+        bench.put("one").await,
+        bench.put("two").await,
+        bench.put("three").await,
+    ];
+    for id in ids {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+        assert_eq!(bench.attempts(id).await, 1);
+    }
+    assert_eq!(calls.len(), 3);
+    // All claims of a worker in one call, at a third of the lease.
+    let rounds = bench.engine.renewals();
+    assert!((28..=62).contains(&rounds), "{rounds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_jobs_run_than_may_and_of_one_target_no_more_than_its_share() {
+    let bench = Bench::new();
+    let (all, slow) = (Load::default(), Load::default());
+    let (of_all, of_slow) = (all.clone(), slow.clone());
+    let mut ids = Vec::new();
+    for target in [
+        "slow", "slow", "slow", "slow", "slow", "slow", "a", "b", "c", "d", "e", "f",
+    ] {
+        ids.push(bench.put_in(NewJob::new("event", "").target(target)).await);
+    }
+    let worker = bench.worker().concurrency(5).per_target(2);
+    let worker = worker.build(service_fn(move |job: Job| {
+        let slow = (job.target == "slow").then(|| of_slow.clone());
+        let all = of_all.clone();
+        async move {
+            match slow {
+                Some(slow) => {
+                    tokio::try_join!(slow.job(100 * SECOND), all.job(100 * SECOND)).map(|_| ())
+                }
+                None => all.job(SECOND).await,
+            }
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    sleep(10 * SECOND).await;
+    // The slow one has its two, and everything else is done.
+    for id in &ids[6..] {
+        assert_eq!(bench.status(*id).await, Status::Succeeded { result: None });
+    }
+    for id in ids {
+        bench.end(id).await;
+    }
+    assert_eq!((all.most(), slow.most()), (5, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_not_ready_is_waited_for_and_the_polled_one_is_called() {
+    let bench = Bench::new();
+    let load = Load::default();
+    let of = load.clone();
+    // `ConcurrencyLimit` panics where it is called without having been polled ready.
+    let inner = ServiceBuilder::new()
+        .concurrency_limit(2)
+        .service(service_fn(move |_: Job| of.clone().job(SECOND)));
+    let mut ids = Vec::new();
+    for _ in 0..10 {
+        ids.push(bench.put("").await);
+    }
+    let _worker = bench.worker().per_target(10).build(inner).unwrap().spawn();
+    for id in ids {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    }
+    assert_eq!(load.most(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_to_become_ready_gives_the_job_back_and_buries_it_at_last() {
+    #[derive(Clone)]
+    struct Never;
+    impl tower::Service<Job> for Never {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<(), BoxError>>;
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), BoxError>> {
+            std::task::Poll::Ready(Err("closed".into()))
+        }
+        fn call(&mut self, _: Job) -> Self::Future {
+            panic!("it was never ready")
+        }
+    }
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let _worker = bench.worker().build(Never).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::NotReady);
+    assert_eq!(letter.history.attempts(), 0);
+}
+
+/// Sets its flag when it is dropped.
+struct Dropped(Arc<AtomicUsize>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_claim_cannot_be_renewed_is_dropped_before_another_can_have_it() {
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let bench = Bench::new();
+        let id = bench.put("").await;
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let flag = Arc::clone(&dropped);
+        let calls = Calls::new();
+        let seen = calls.clone();
+        let worker = bench.worker().build(service_fn(move |job: Job| {
+            let first = seen.note(&job) == 0;
+            let dropped = Dropped(Arc::clone(&flag));
+            async move {
+                let _dropped = dropped;
+                if first {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, BoxError>(())
+            }
+        }));
+        let _worker = worker.unwrap().spawn();
+        sleep(SECOND).await;
+        bench.engine.renew_mode(mode);
+        bench.engine.claim_mode(Mode::Fails);
+        sleep(28 * SECOND).await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 1, "{mode:?}: it runs on");
+        assert_eq!(
+            bench.status(id).await,
+            Status::Running,
+            "{mode:?}: the claim has ended"
+        );
+        assert_eq!(bench.count("lost"), 1);
+        bench.engine.renew_mode(Mode::Well);
+        bench.engine.claim_mode(Mode::Well);
+        // The attempt was begun, so it counts.
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+        assert_eq!(bench.attempts(id).await, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn renewals_that_fail_for_a_while_lose_nothing() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        seen.note(&job);
+        async {
+            sleep(3 * LEASE).await;
+            Ok::<_, BoxError>(())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    sleep(SECOND).await;
+    bench.engine.renew_mode(Mode::Hangs);
+    sleep(LEASE / 2).await;
+    bench.engine.renew_mode(Mode::Well);
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    assert_eq!(calls.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_passed_to_another_cancels_what_runs() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let flag = Arc::clone(&dropped);
+    let worker = bench.worker().build(service_fn(move |_: Job| {
+        let dropped = Dropped(Arc::clone(&flag));
+        async move {
+            let _dropped = dropped;
+            std::future::pending::<Result<(), BoxError>>().await
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    sleep(SECOND).await;
+    // The process sleeps, as a laptop does: no renewal, and the lease ends.
+    bench.engine.claim_mode(Mode::Fails);
+    advance(2 * LEASE).await;
+    let claims = bench
+        .engine
+        .inner
+        .claim(Terms::new(1, LEASE))
+        .await
+        .unwrap();
+    assert_eq!(claims.jobs[0].id, id);
+    sleep(SECOND).await;
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.count("lost"), 1);
+    assert_eq!(bench.status(id).await, Status::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_that_kills_its_worker_is_buried_after_the_limit() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let calls = Calls::new();
+    for _ in 0..4 {
+        let seen = calls.clone();
+        let worker = bench.worker().build(service_fn(move |job: Job| {
+            seen.note(&job);
+            std::future::pending::<Result<(), BoxError>>()
+        }));
+        // The process dies: nothing is given back.
+        let run = worker.unwrap().run(std::future::pending());
+        assert!(tokio::time::timeout(SECOND, run).await.is_err());
+        sleep(2 * LEASE).await;
+    }
+    let numbers: Vec<_> = calls
+        .all()
+        .into_iter()
+        .map(|(_, attempt)| attempt)
+        .collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::WorkerLost);
+    assert_eq!(letter.history.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_worker_asks_for_nothing() {
+    let bench = Bench::new();
+    let well = service_fn(|_: Job| async { Ok::<_, BoxError>(()) });
+    let _worker = bench.worker().build(well).unwrap().spawn();
+    sleep(3600 * SECOND).await;
+    let claims = bench.engine.claims();
+    assert!(claims <= 2 * 360 + 2, "{claims} claims in an idle hour");
+    assert_eq!(bench.engine.renewals(), 0);
+    // And it begins at once.
+    let id = bench.put("").await;
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_places_are_all_taken_does_not_spin() {
+    let bench = Bench::new();
+    for _ in 0..10 {
+        bench.put("").await;
+    }
+    let long = service_fn(|_: Job| async {
+        sleep(600 * SECOND).await;
+        Ok::<_, BoxError>(())
+    });
+    let _worker = bench.worker().concurrency(2).build(long).unwrap().spawn();
+    sleep(500 * SECOND).await;
+    let claims = bench.engine.claims();
+    assert!(claims <= 510, "{claims} claims");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_dropped_at_any_moment_loses_no_job() {
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(bench.put("").await);
+    }
+    let worker = || {
+        Worker::builder(bench.queue.clone())
+            .clock(bench.clock.clone())
+            .concurrency(3)
+            .retry(crate::support::retry().attempts(1_000).build().unwrap())
+            .build(service_fn(|_: Job| async {
+                sleep(Duration::from_millis(7)).await;
+                Ok::<_, BoxError>(())
+            }))
+            .unwrap()
+    };
+    for millis in 0..30 {
+        let run = worker().run(std::future::pending());
+        let _ = tokio::time::timeout(Duration::from_millis(millis), run).await;
+    }
+    let _worker = worker().spawn();
+    for id in ids {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    }
+    assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+}

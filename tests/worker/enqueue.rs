@@ -1,0 +1,250 @@
+//! Accepting requests, and telling how their tasks are.
+
+use crate::support::{Bench, SECOND};
+use bytes::Bytes;
+use http::{HeaderName, Request, Response, StatusCode};
+use std::time::Duration;
+use tower::ServiceExt;
+use tower_webhook::{
+    body::BufferedBody,
+    idempotency::{Key, KeyError, KeySource},
+    problem::Problem,
+    queue::{
+        Engine, EnqueueError, EnqueueService, Enqueued, NewJob, QueueError, QueueErrorKind, Status,
+        TaskId, TaskStatusService, Terms, Verdict, accept_fn,
+    },
+};
+
+fn post(key: Option<&str>, body: &'static str) -> Request<BufferedBody> {
+    let mut req = Request::post("/hooks");
+    if let Some(key) = key {
+        req = req.header("idempotency-key", key);
+    }
+    req.body(BufferedBody::from(body)).unwrap()
+}
+
+fn event(req: Request<BufferedBody>) -> Result<NewJob, Problem> {
+    if req.body().as_bytes() == "bad" {
+        return Err(Problem::new(StatusCode::BAD_REQUEST).detail("not an event"));
+    }
+    Ok(NewJob::new("event", req.into_body().into_bytes()))
+}
+
+fn source() -> KeySource {
+    KeySource::header(HeaderName::from_static("idempotency-key"))
+}
+
+fn text(res: &Response<BufferedBody>) -> String {
+    String::from_utf8(res.body().as_bytes().to_vec()).unwrap()
+}
+
+fn task_id(res: &Response<BufferedBody>) -> TaskId {
+    let json: serde_json::Value = serde_json::from_str(&text(res)).unwrap();
+    json["taskId"].as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_accepted_is_in_the_queue_and_a_repetition_gets_the_first_id() {
+    let bench = Bench::new();
+    let service = EnqueueService::new(bench.queue.clone(), event)
+        .key("hooks", source())
+        .unwrap();
+    let first = service
+        .clone()
+        .oneshot(post(Some("evt_1"), "{}"))
+        .await
+        .unwrap();
+    assert_eq!(first.status(), 202);
+    let id = task_id(&first);
+    assert_eq!(
+        text(&first),
+        format!(r#"{{"status":"accepted","taskId":"{id}"}}"#)
+    );
+    assert_eq!(bench.status(id).await, Status::Queued);
+    let found = bench
+        .queue
+        .find(Key::new("hooks", "evt_1").unwrap())
+        .await
+        .unwrap();
+    assert_eq!(found.unwrap().id, id);
+
+    let again = service
+        .clone()
+        .oneshot(post(Some("evt_1"), "{}"))
+        .await
+        .unwrap();
+    assert_eq!(again.headers()["idempotent-replayed"], "true");
+    let expected = format!(r#"{{"status":"accepted","taskId":"{id}","duplicate":true}}"#);
+    assert_eq!((again.status().as_u16(), text(&again)), (202, expected));
+
+    let other = service.oneshot(post(None, "{}")).await.unwrap();
+    assert_ne!(task_id(&other), id);
+    assert_eq!(bench.queue.depth().await.unwrap().queued, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_makes_no_job_is_answered_as_the_closure_says() {
+    let bench = Bench::new();
+    let service = EnqueueService::new(bench.queue.clone(), event)
+        .key("hooks", source())
+        .unwrap();
+    let res = service.clone().oneshot(post(None, "bad")).await.unwrap();
+    assert_eq!(res.status(), 400);
+    let res = service.oneshot(post(Some("\"open"), "{}")).await.unwrap();
+    assert_eq!(res.status(), 400);
+    let reason = res.extensions().get::<EnqueueError>();
+    assert_eq!(reason, Some(&EnqueueError::Key(KeyError::Malformed)));
+    assert_eq!(bench.queue.depth().await.unwrap().queued, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_accepted_is_told_so() {
+    let cases = [
+        (QueueErrorKind::Full, 503),
+        (QueueErrorKind::Unavailable, 503),
+        (QueueErrorKind::Timeout, 503),
+        (QueueErrorKind::Closed, 503),
+        (QueueErrorKind::TooLarge, 413),
+    ];
+    for (kind, status) in cases {
+        let never = accept_fn(move |_| async move { Err::<Enqueued, _>(QueueError::new(kind)) });
+        let service = EnqueueService::new(never, event).retry_after(7 * SECOND);
+        let res = service.clone().oneshot(post(None, "{}")).await.unwrap();
+        assert_eq!(res.status(), status, "{kind:?}");
+        let retry_after = res.headers().get("retry-after");
+        assert_eq!(retry_after.is_some(), status == 503, "{kind:?}");
+        assert!(retry_after.is_none_or(|seconds| seconds == "7"));
+        let own = service.refuse_with(|_, _| Response::new("own".into()));
+        let res = own.oneshot(post(None, "{}")).await.unwrap();
+        assert_eq!(text(&res), "own");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_before_it_is_safe() {
+    let slow = accept_fn(|job: NewJob| async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(Enqueued {
+            id: job.id,
+            repeated: false,
+        })
+    });
+    let service = EnqueueService::new(slow, event).answer(|_| Response::new("own".into()));
+    let mut call = tokio_test::task::spawn(service.oneshot(post(None, "{}")));
+    tokio_test::assert_pending!(call.poll());
+    tokio::time::advance(Duration::from_millis(49)).await;
+    tokio_test::assert_pending!(call.poll());
+    tokio::time::advance(Duration::from_millis(2)).await;
+    assert_eq!(text(&call.await.unwrap()), "own");
+}
+
+#[test]
+fn a_source_that_finds_nothing_is_named() {
+    let never =
+        || accept_fn(|_| async { Err::<Enqueued, _>(QueueError::new(QueueErrorKind::Full)) });
+    let service = EnqueueService::new(never(), event);
+    let error = service
+        .key("hooks", KeySource::json_pointer("eventId"))
+        .unwrap_err();
+    assert_eq!(error.setting(), "key");
+    let error = EnqueueService::new(never(), event)
+        .key(&"x".repeat(2_000), source())
+        .unwrap_err();
+    assert_eq!(error.setting(), "key");
+}
+
+async fn status(service: &TaskStatusService, path: &str) -> Response<BufferedBody> {
+    let req = Request::get(path).body(()).unwrap();
+    let res = service.clone().oneshot(req).await.unwrap();
+    assert_eq!(res.headers()["cache-control"], "no-store");
+    res
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_is_told_of_from_beginning_to_end() {
+    let bench = Bench::new();
+    let service = TaskStatusService::new(bench.queue.clone());
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(bench.put("").await);
+    }
+    let path = |id: TaskId| format!("/webhooks/status/{id}");
+    let waits = status(&service, &path(ids[0])).await;
+    assert_eq!(
+        (waits.status().as_u16(), text(&waits)),
+        (202, r#"{"status":"processing"}"#.into())
+    );
+
+    let claims = bench
+        .engine
+        .inner
+        .claim(Terms::new(9, SECOND))
+        .await
+        .unwrap();
+    let keep = SECOND;
+    let results = [Some(Bytes::from_static(b"{\"n\":1}")), None];
+    for (job, result) in claims.jobs.iter().zip(results) {
+        let done = Verdict::Done { result, keep };
+        assert!(
+            bench
+                .engine
+                .inner
+                .settle(job.id, job.token, done)
+                .await
+                .is_ok()
+        );
+    }
+    let done = status(&service, &path(claims.jobs[0].id)).await;
+    assert_eq!(
+        (done.status().as_u16(), text(&done)),
+        (200, r#"{"n":1}"#.into())
+    );
+    assert_eq!(done.headers()["content-type"], "application/json");
+    let bare = status(&service, &path(claims.jobs[1].id)).await;
+    assert_eq!(
+        (bare.status().as_u16(), text(&bare)),
+        (200, r#"{"status":"success"}"#.into())
+    );
+    let runs = status(&service, &path(claims.jobs[2].id)).await;
+    assert_eq!(runs.status(), 202);
+
+    // Over, unknown and malformed are one answer.
+    tokio::time::sleep(2 * SECOND).await;
+    let over = status(&service, &path(claims.jobs[0].id)).await;
+    assert_eq!(over.status(), 404);
+    let unknown = path(TaskId::random());
+    for other in [
+        unknown.as_str(),
+        "/webhooks/status/..%2f",
+        "/",
+        "/webhooks/status/1%20OR%201",
+    ] {
+        let res = status(&service, other).await;
+        assert_eq!(
+            (res.status().as_u16(), text(&res)),
+            (404, text(&over)),
+            "{other}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_task_says_nothing_of_why() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let broken = tower::service_fn(|_| async { Err::<(), _>(std::io::Error::other("secret")) });
+    let _worker = bench.worker().build(broken).unwrap().spawn();
+    bench.end(id).await;
+    let service = TaskStatusService::new(bench.queue.clone());
+    let path = format!("/{id}");
+    let failed = status(&service, &path).await;
+    assert_eq!(
+        (failed.status().as_u16(), text(&failed)),
+        (500, r#"{"status":"failed"}"#.into())
+    );
+    let own = service.failed(|task| {
+        assert_eq!(task.attempts, 3);
+        Response::new(r#"{"status":"success","nextNode":"fallback"}"#.into())
+    });
+    assert_eq!(status(&own, &path).await.status(), 200);
+}

@@ -1,0 +1,441 @@
+//! What becomes of a job, by how its attempts went.
+
+use crate::support::{Bench, Calls, SECOND, retry};
+use bytes::Bytes;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::sleep;
+use tower::{Layer, ServiceBuilder, service_fn};
+use tower_webhook::{
+    BoxError, CircuitBreakerLayer, InvalidConfig, RetryWithJitterLayer,
+    attempt::Attempt,
+    circuit_breaker::{BreakerConfig, Breakers},
+    dead_letter::{Direction, Reason},
+    deadline::Deadline,
+    fence::Settled,
+    metrics::DeliveryMetrics,
+    outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
+    queue::{Job, NewJob, Status, Verdict, Worker},
+    retry::{Budget, Refusals, RetryConfig},
+};
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_done_once_and_its_result_is_kept() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench
+        .worker()
+        .result(|length: &usize| Some(Bytes::from(length.to_string())))
+        .build(service_fn(move |job: Job| {
+            seen.note(&job);
+            async move { Ok::<_, BoxError>(job.payload.len()) }
+        }))
+        .unwrap();
+    let worker = worker.spawn();
+    let result = Some(Bytes::from_static(b"7"));
+    assert_eq!(bench.end(id).await, Status::Succeeded { result });
+    sleep(3600 * SECOND).await;
+    assert_eq!(calls.all(), [(0, 1)]);
+    assert_eq!(bench.events(), ["claimed", "succeeded"]);
+    assert_eq!(worker.stop(SECOND).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_its_handler_has_ended_itself_is_done_and_not_lost() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let queue = bench.queue.clone();
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        let queue = queue.clone();
+        async move {
+            let (result, keep) = (Some(Bytes::from_static(b"mine")), 60 * SECOND);
+            let done = Verdict::Done { result, keep };
+            let settled = queue.engine().settle(job.id, job.token, done).await?;
+            assert_eq!(settled, Settled::Done);
+            Ok::<_, BoxError>(())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let result = Some(Bytes::from_static(b"mine"));
+    assert_eq!(bench.end(id).await, Status::Succeeded { result });
+    sleep(SECOND).await;
+    assert_eq!(bench.events(), ["claimed", "succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_long_is_not_kept_and_the_job_is_done_all_the_same() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = bench
+        .worker()
+        .result(|(): &()| Some(Bytes::from(vec![0; (64 << 10) + 1])));
+    let worker = worker
+        .build(service_fn(|_| async { Ok::<_, BoxError>(()) }))
+        .unwrap();
+    let _worker = worker.spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_is_tried_again_after_its_delay_and_buried_after_the_last() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        seen.note(&job);
+        // Whatever runs inside knows the stored number, and when its time is over.
+        let number = Attempt::current().map(Attempt::number);
+        assert_eq!(number, Some(job.attempt));
+        assert!(Deadline::current().is_some());
+        async move { Err::<(), _>(io::Error::other(format!("broke {}", job.attempt))) }
+    }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(calls.all(), [(0, 1), (10, 2), (20, 3)]);
+
+    let letter = bench.sink.only();
+    assert_eq!(letter.id, id.letter_id());
+    assert_eq!(letter.cause.reason, Reason::RetriesExhausted);
+    assert_eq!(letter.cause.message.as_deref(), Some("broke 3"));
+    assert_eq!(letter.history.attempts(), 3);
+    assert_eq!(letter.direction, Direction::Inbound);
+    assert_eq!(letter.body.bytes(), "payload");
+    let first = letter.history.records()[0];
+    assert_eq!(
+        (first.started(), first.wait()),
+        (Duration::ZERO, Some(10 * SECOND))
+    );
+    let span = letter
+        .last_attempt_at
+        .unwrap()
+        .duration_since(letter.first_attempt_at.unwrap());
+    assert_eq!(span.unwrap().as_secs(), 20);
+    assert_eq!(
+        bench.events(),
+        [
+            "claimed", "retrying", "claimed", "retrying", "claimed", "failed", "buried"
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_a_failed_attempt_and_the_reason_where_it_was_the_last() {
+    let bench = Bench::new();
+    let (poison, well) = (bench.put("poison").await, bench.put("well").await);
+    let worker = bench.worker().build(service_fn(|job: Job| async move {
+        assert!(job.payload != "poison", "on purpose");
+        Ok::<_, BoxError>(())
+    }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(poison).await, Status::Failed);
+    assert_eq!(bench.status(well).await, Status::Succeeded { result: None });
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::Panicked);
+    assert_eq!(letter.history.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_outside_of_the_future_is_no_worse() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = bench
+        .worker()
+        .classifier(classify_fn(|_: Result<&(), &BoxError>| -> Outcome {
+            panic!("on purpose")
+        }))
+        .build(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(bench.sink.only().cause.reason, Reason::Panicked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_is_waited_for() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench
+        .worker()
+        .classifier(classify_fn(|result: Result<&(), &BoxError>| match result {
+            Ok(()) => Outcome::success(),
+            Err(_) => Outcome::throttled(Some(60 * SECOND)),
+        }))
+        .build(service_fn(move |job: Job| {
+            let first = seen.note(&job) == 0;
+            async move {
+                if first {
+                    Err(BoxError::from("busy"))
+                } else {
+                    Ok(())
+                }
+            }
+        }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    assert_eq!(calls.all(), [(0, 1), (60, 2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_sent_is_buried_at_once() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = bench.worker().build(service_fn(|_: Job| async {
+        Err::<(), _>(Unsendable::because("no key"))
+    }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::Unsendable);
+    assert_eq!(letter.cause.class.as_deref(), Some("unsendable"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
+    let bench = Bench::new();
+    let breakers = Breakers::new(BreakerConfig::cognigy());
+    for _ in 0..3 {
+        breakers.admit("").unwrap().settle(Outcome::transient());
+    }
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let inner = CircuitBreakerLayer::sharing(breakers)
+        .key(tower_webhook::key::NoKey)
+        .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
+        .layer(service_fn(move |job: Job| {
+            seen.note(&job);
+            async { Ok::<_, BoxError>(()) }
+        }));
+    let _worker = bench.worker().build(inner).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    let calls = calls.all();
+    assert_eq!((calls.len(), calls[0].1), (1, 1));
+    assert!(
+        calls[0].0 >= 15,
+        "it came before the circuit closed: {calls:?}"
+    );
+    assert!(bench.count("handed_back") >= 1);
+    assert_eq!(bench.attempts(id).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_stays_open_buries_the_job_when_its_window_is_over() {
+    let bench = Bench::new();
+    let breakers = Breakers::new(BreakerConfig::cognigy());
+    breakers.of("").unwrap().force_open();
+    let id = bench.put("payload").await;
+    let inner = CircuitBreakerLayer::sharing(breakers)
+        .key(tower_webhook::key::NoKey)
+        .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
+        .layer(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
+    let retry = retry().window(600 * SECOND).build().unwrap();
+    let _worker = bench.worker().retry(retry).build(inner).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::CircuitOpen);
+    assert_eq!(letter.history.attempts(), 0);
+    assert!(letter.history.refusals() > 1);
+    let span = letter
+        .last_attempt_at
+        .unwrap()
+        .duration_since(letter.first_attempt_at.unwrap());
+    assert!(span.unwrap() >= 500 * SECOND && span_below(&letter, 660 * SECOND));
+}
+
+fn span_below(letter: &tower_webhook::dead_letter::Letter, most: Duration) -> bool {
+    let (first, last) = (
+        letter.first_attempt_at.unwrap(),
+        letter.last_attempt_at.unwrap(),
+    );
+    last.duration_since(first).unwrap() < most
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_is_not_to_be_waited_for_buries_the_job() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let retry = retry().refusals(Refusals::GiveUp).build().unwrap();
+    let refuse = service_fn(|_: Job| async { Err::<(), _>(LocallyRefused::after(SECOND)) });
+    let _worker = bench.worker().retry(retry).build(refuse).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(bench.sink.only().cause.reason, Reason::Refused);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_budget_gives_the_retry_back_until_there_is_one() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let budget = Budget::builder().share(0.0).floor(1).window(100 * SECOND);
+    let budget = budget.build().unwrap();
+    while let Some(permit) = budget.withdraw() {
+        permit.spend();
+    }
+    let retry = retry().budget(budget).build().unwrap();
+    let worker = bench
+        .worker()
+        .retry(retry)
+        .build(service_fn(move |job: Job| {
+            let first = seen.note(&job) == 0;
+            async move {
+                if first {
+                    Err(BoxError::from("broke"))
+                } else {
+                    Ok(())
+                }
+            }
+        }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    let calls = calls.all();
+    assert_eq!((calls.len(), calls[1].1), (2, 2));
+    assert!(
+        calls[1].0 >= 90,
+        "it did not wait for the budget: {calls:?}"
+    );
+    assert!(bench.count("handed_back") >= 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_takes_too_long_is_dropped_and_fails() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench.worker().time_limit(60 * SECOND);
+    let worker = worker.build(service_fn(move |job: Job| {
+        seen.note(&job);
+        std::future::pending::<Result<(), BoxError>>()
+    }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(calls.all(), [(0, 1), (70, 2), (140, 3)]);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::RetriesExhausted);
+    assert_eq!(letter.cause.class.as_deref(), Some("transient"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_layer_inside_goes_on_counting_from_the_stored_attempt() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&numbers);
+    let once = RetryConfig::builder().attempts(1).build().unwrap();
+    let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::transient());
+    let inner = ServiceBuilder::new()
+        .layer(RetryWithJitterLayer::new(once).classifier(judge))
+        .service(service_fn(move |_: Job| {
+            let number = Attempt::current().map(Attempt::number);
+            seen.lock().unwrap().push(number.unwrap());
+            async { Err::<(), BoxError>("broke".into()) }
+        }));
+    let _worker = bench.worker().build(inner).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(*numbers.lock().unwrap(), [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_of_cancelled_does_not_lose_the_job() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = bench
+        .worker()
+        .classifier(classify_fn(|_: Result<&(), &BoxError>| {
+            Outcome::cancelled()
+        }))
+        .build(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(bench.sink.only().history.attempts(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_task_is_one_delivery_from_its_acceptance_on() {
+    let bench = Bench::new();
+    let metrics = DeliveryMetrics::new();
+    let good = bench
+        .put_in(NewJob::new("event", "good").target("peer"))
+        .await;
+    let bad = bench
+        .put_in(NewJob::new("event", "bad").target("peer"))
+        .await;
+    let worker = bench
+        .worker()
+        .metrics(metrics.clone())
+        .build(service_fn(|job: Job| async move {
+            if job.payload == "bad" {
+                Err(BoxError::from("broke"))
+            } else {
+                Ok(())
+            }
+        }));
+    let _worker = worker.unwrap().spawn();
+    bench.end(good).await;
+    bench.end(bad).await;
+    let snapshot = metrics.snapshot();
+    let total = snapshot.deliveries();
+    assert_eq!(total.count(OutcomeKind::Success), 1);
+    assert_eq!(total.count(OutcomeKind::Transient), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_dead_letters_a_job_fails_in_the_open() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = Worker::builder(bench.queue.clone())
+        .clock(bench.clock.clone())
+        .retry(retry().build().unwrap())
+        .build(service_fn(|_: Job| async {
+            Err::<(), BoxError>("broke".into())
+        }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_named() {
+    let bench = Bench::new();
+    let well = || service_fn(|_: Job| async { Ok::<_, BoxError>(()) });
+    let setting = |worker: Result<Worker, InvalidConfig>| worker.unwrap_err().setting();
+    assert_eq!(
+        setting(bench.worker().concurrency(0).build(well())),
+        "concurrency"
+    );
+    assert_eq!(
+        setting(bench.worker().per_target(0).build(well())),
+        "per_target"
+    );
+    assert_eq!(
+        setting(bench.worker().lease(Duration::ZERO).build(well())),
+        "lease"
+    );
+    assert_eq!(
+        setting(bench.worker().lease(Duration::MAX).build(well())),
+        "lease"
+    );
+    assert_eq!(
+        setting(bench.worker().time_limit(Duration::ZERO).build(well())),
+        "time_limit"
+    );
+    assert_eq!(
+        setting(bench.worker().keep(Duration::ZERO).build(well())),
+        "keep"
+    );
+    assert!(
+        bench
+            .worker()
+            .time_limit(Duration::MAX)
+            .keep(Duration::MAX)
+            .build(well())
+            .is_ok()
+    );
+}

@@ -1,0 +1,305 @@
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, sleep};
+use tower_webhook::{
+    BoxFuture,
+    clock::WallClock,
+    dead_letter::{DeadLetters, Letter, Sink, SinkError, SinkErrorKind},
+    fence::{Settled, Token},
+    idempotency::Key,
+    queue::{
+        ByJob, ByResult, Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, NoResult,
+        Queue, QueueError, QueueErrorKind, Status, Task, TaskId, Terms, Verdict, Worker,
+        WorkerBuilder,
+    },
+    retry::{Backoff, Budget, Jitter, RetryConfig, RetryConfigBuilder},
+};
+
+pub const SECOND: Duration = Duration::from_secs(1);
+pub const LEASE: Duration = Duration::from_secs(30);
+
+/// A wall clock that goes with tokio's, which the tests pause.
+pub fn wall_clock() -> WallClock {
+    let (began, origin) = (SystemTime::now(), Instant::now());
+    WallClock::from_fn(move || began + origin.elapsed())
+}
+
+/// What fails of an engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Mode {
+    #[default]
+    Well,
+    Fails,
+    Hangs,
+}
+
+impl Mode {
+    fn of(value: u32) -> Self {
+        match value {
+            0 => Self::Well,
+            1 => Self::Fails,
+            _ => Self::Hangs,
+        }
+    }
+}
+
+/// A memory engine whose operations can be made to fail or hang.
+#[derive(Clone, Debug)]
+pub struct Fake {
+    pub inner: MemoryQueue,
+    switches: Arc<Switches>,
+}
+
+#[derive(Debug, Default)]
+struct Switches {
+    claim: AtomicU32,
+    renew: AtomicU32,
+    settle: AtomicU32,
+    claims: AtomicU64,
+    renewals: AtomicU64,
+}
+
+impl Fake {
+    pub fn new(clock: WallClock) -> Self {
+        Self {
+            inner: MemoryQueue::builder().clock(clock).build().unwrap(),
+            switches: Arc::default(),
+        }
+    }
+
+    pub fn claim_mode(&self, mode: Mode) {
+        self.switches.claim.store(mode as u32, Ordering::SeqCst);
+    }
+
+    pub fn renew_mode(&self, mode: Mode) {
+        self.switches.renew.store(mode as u32, Ordering::SeqCst);
+    }
+
+    pub fn settle_mode(&self, mode: Mode) {
+        self.switches.settle.store(mode as u32, Ordering::SeqCst);
+    }
+
+    pub fn claims(&self) -> u64 {
+        self.switches.claims.load(Ordering::SeqCst)
+    }
+
+    pub fn renewals(&self) -> u64 {
+        self.switches.renewals.load(Ordering::SeqCst)
+    }
+}
+
+fn with<T: Send + 'static>(
+    mode: &AtomicU32,
+    operation: BoxFuture<Result<T, QueueError>>,
+) -> BoxFuture<Result<T, QueueError>> {
+    match Mode::of(mode.load(Ordering::SeqCst)) {
+        Mode::Well => operation,
+        Mode::Fails => Box::pin(async { Err(QueueError::new(QueueErrorKind::Unavailable)) }),
+        Mode::Hangs => Box::pin(std::future::pending()),
+    }
+}
+
+impl Engine for Fake {
+    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+        self.inner.enqueue(job)
+    }
+
+    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
+        self.switches.claims.fetch_add(1, Ordering::SeqCst);
+        with(&self.switches.claim, self.inner.claim(terms))
+    }
+
+    fn renew(
+        &self,
+        claims: Vec<(TaskId, Token)>,
+        lease: Duration,
+    ) -> BoxFuture<Result<Vec<Settled>, QueueError>> {
+        self.switches.renewals.fetch_add(1, Ordering::SeqCst);
+        with(&self.switches.renew, self.inner.renew(claims, lease))
+    }
+
+    fn settle(
+        &self,
+        id: TaskId,
+        token: Token,
+        verdict: Verdict,
+    ) -> BoxFuture<Result<Settled, QueueError>> {
+        with(&self.switches.settle, self.inner.settle(id, token, verdict))
+    }
+
+    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, QueueError>> {
+        self.inner.task(id)
+    }
+
+    fn find(&self, key: Key) -> BoxFuture<Result<Option<Task>, QueueError>> {
+        self.inner.find(key)
+    }
+
+    fn depth(&self) -> BoxFuture<Result<Depth, QueueError>> {
+        self.inner.depth()
+    }
+
+    fn wait(&self, at_most: Duration) -> BoxFuture<()> {
+        self.inner.wait(at_most)
+    }
+}
+
+/// Keeps letters, unless it is made to fail or hang.
+#[derive(Clone, Debug, Default)]
+pub struct FakeSink {
+    pub letters: Arc<Mutex<Vec<Arc<Letter>>>>,
+    mode: Arc<AtomicU32>,
+}
+
+impl FakeSink {
+    pub fn mode(&self, mode: Mode) {
+        self.mode.store(mode as u32, Ordering::SeqCst);
+    }
+
+    pub fn all(&self) -> Vec<Arc<Letter>> {
+        self.letters.lock().unwrap().clone()
+    }
+
+    pub fn only(&self) -> Arc<Letter> {
+        let letters = self.all();
+        assert_eq!(letters.len(), 1, "{letters:?}");
+        Arc::clone(&letters[0])
+    }
+}
+
+impl Sink for FakeSink {
+    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+        match Mode::of(self.mode.load(Ordering::SeqCst)) {
+            Mode::Fails => Box::pin(async { Err(SinkError::new(SinkErrorKind::Unavailable)) }),
+            Mode::Hangs => Box::pin(std::future::pending()),
+            Mode::Well => {
+                let (letters, letter) = (Arc::clone(&self.letters), Arc::clone(letter));
+                Box::pin(async move {
+                    letters.lock().unwrap().push(letter);
+                    Ok(())
+                })
+            }
+        }
+    }
+}
+
+/// A queue, and where its jobs end.
+pub struct Bench {
+    pub engine: Fake,
+    pub queue: Queue,
+    pub sink: FakeSink,
+    pub clock: WallClock,
+    pub events: Arc<Mutex<Vec<String>>>,
+}
+
+impl Bench {
+    pub fn new() -> Self {
+        let clock = wall_clock();
+        let engine = Fake::new(clock.clone());
+        Self {
+            queue: Queue::new(engine.clone()),
+            engine,
+            sink: FakeSink::default(),
+            clock,
+            events: Arc::default(),
+        }
+    }
+
+    pub fn worker(&self) -> WorkerBuilder<ByResult, NoResult, ByJob> {
+        self.set_up(Worker::builder(self.queue.clone()))
+    }
+
+    pub fn set_up<M, T, C>(&self, builder: WorkerBuilder<M, T, C>) -> WorkerBuilder<M, T, C> {
+        let events = Arc::clone(&self.events);
+        builder
+            .clock(self.clock.clone())
+            .lease(LEASE)
+            .retry(retry().build().unwrap())
+            .dead_letters(DeadLetters::new(self.sink.clone()))
+            .on_event(move |event| events.lock().unwrap().push(event.as_str().to_owned()))
+    }
+
+    pub async fn put(&self, payload: &'static str) -> TaskId {
+        self.put_in(NewJob::new("event", payload)).await
+    }
+
+    pub async fn put_in(&self, job: NewJob) -> TaskId {
+        self.queue.enqueue(job).await.unwrap().id
+    }
+
+    pub async fn status(&self, id: TaskId) -> Status {
+        self.queue.task(id).await.unwrap().unwrap().status
+    }
+
+    pub async fn attempts(&self, id: TaskId) -> u32 {
+        self.queue.task(id).await.unwrap().unwrap().attempts
+    }
+
+    /// Waits for a task to be over. The clock is paused, so the wait takes no time.
+    pub async fn end(&self, id: TaskId) -> Status {
+        for _ in 0..1_000_000 {
+            let status = self.status(id).await;
+            // A task has failed before its letter is written.
+            let burying = self.queue.depth().await.unwrap().burying;
+            if status.is_final() && burying == 0 {
+                return status;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the task does not end");
+    }
+
+    pub fn events(&self) -> Vec<String> {
+        self.events.lock().unwrap().clone()
+    }
+
+    pub fn count(&self, event: &str) -> usize {
+        self.events().iter().filter(|seen| *seen == event).count()
+    }
+}
+
+/// Three attempts, 10 s apart.
+pub fn retry() -> RetryConfigBuilder {
+    let backoff = Backoff::constant(10 * SECOND).jitter(Jitter::None);
+    RetryConfig::builder()
+        .backoff(backoff.build().unwrap())
+        .budget(Budget::unlimited())
+}
+
+/// When each call was made, in seconds from the first look.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    began: Instant,
+    seen: Arc<Mutex<Vec<(u64, u32)>>>,
+}
+
+impl Calls {
+    pub fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            seen: Arc::default(),
+        }
+    }
+
+    /// Notes a call; says how many there were before.
+    pub fn note(&self, job: &Job) -> usize {
+        let mut seen = self.seen.lock().unwrap();
+        seen.push((self.began.elapsed().as_secs(), job.attempt));
+        seen.len() - 1
+    }
+
+    /// Seconds and attempt of each.
+    pub fn all(&self) -> Vec<(u64, u32)> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+}

@@ -1,0 +1,146 @@
+//! A queue or a sink that fails or hangs.
+
+use crate::support::{Bench, Calls, LEASE, Mode, SECOND, retry};
+use std::time::Duration;
+use tokio::time::sleep;
+use tower::service_fn;
+use tower_webhook::{
+    BoxError,
+    queue::{Job, Status},
+};
+
+fn well()
+-> impl tower::Service<Job, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static
+{
+    service_fn(|_: Job| async { Ok::<_, BoxError>(()) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_cannot_be_asked_pauses_the_worker_and_does_not_end_it() {
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let bench = Bench::new();
+        bench.engine.claim_mode(mode);
+        let worker = bench.worker().build(well()).unwrap().spawn();
+        let id = bench.put("").await;
+        sleep(300 * SECOND).await;
+        assert_eq!(bench.status(id).await, Status::Queued);
+        let asked = bench.engine.claims();
+        assert!((5..=150).contains(&asked), "{mode:?}: asked {asked} times");
+        assert!(!worker.is_finished());
+        bench.engine.claim_mode(Mode::Well);
+        sleep(LEASE).await;
+        assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+        assert!(bench.count("trouble") > 3);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_and_cannot_be_noted_is_noted_later_and_not_done_again() {
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let bench = Bench::new();
+        bench.engine.settle_mode(mode);
+        let id = bench.put("").await;
+        let calls = Calls::new();
+        let seen = calls.clone();
+        let worker = bench.worker().build(service_fn(move |job: Job| {
+            seen.note(&job);
+            async { Ok::<_, BoxError>(()) }
+        }));
+        let _worker = worker.unwrap().spawn();
+        sleep(5 * LEASE).await;
+        assert_eq!(bench.status(id).await, Status::Running, "{mode:?}");
+        bench.engine.settle_mode(Mode::Well);
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+        assert_eq!(calls.len(), 1, "{mode:?}");
+        assert_eq!(bench.count("succeeded"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_cannot_be_written_is_tried_until_it_can() {
+    for mode in [Mode::Fails, Mode::Hangs] {
+        let bench = Bench::new();
+        bench.sink.mode(mode);
+        let id = bench.put("").await;
+        let retry = retry().attempts(1).build().unwrap();
+        let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
+        let _worker = bench.worker().retry(retry).build(broken).unwrap().spawn();
+        sleep(3600 * SECOND).await;
+        let tries = bench.count("not_buried");
+        assert!(
+            (30..200).contains(&tries),
+            "{mode:?}: {tries} tries in an hour"
+        );
+        assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
+        bench.sink.mode(Mode::Well);
+        assert_eq!(bench.end(id).await, Status::Failed);
+        assert_eq!(bench.sink.only().id, id.letter_id());
+        assert_eq!(bench.count("buried"), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_keeps_no_job_from_its_work() {
+    let bench = Bench::new();
+    bench.sink.mode(Mode::Hangs);
+    let worker = bench
+        .worker()
+        .concurrency(2)
+        .retry(retry().attempts(1).build().unwrap());
+    let worker = worker.build(service_fn(|job: Job| async move {
+        if job.payload == "bad" {
+            Err(BoxError::from("broke"))
+        } else {
+            Ok(())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    for _ in 0..50 {
+        bench.put("bad").await;
+    }
+    sleep(60 * SECOND).await;
+    assert_eq!(bench.queue.depth().await.unwrap().burying, 50);
+    let id = bench.put("good").await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_that_panics_is_its_own_trouble() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let worker = bench.worker().on_event(|_| panic!("on purpose"));
+    let _worker = worker.build(well()).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_description_that_panics_leaves_the_letter_as_it_is() {
+    let bench = Bench::new();
+    let id = bench.put("payload").await;
+    let worker = bench.worker().describe(|_, letter| {
+        letter.event_id = Some("evt_1".into());
+        panic!("on purpose")
+    });
+    let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
+    let _worker = worker.build(broken).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.event_id.as_deref(), Some("evt_1"));
+    assert_eq!(letter.body.bytes(), "payload");
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_that_fail_at_once_are_all_buried_at_once() {
+    let bench = Bench::new();
+    for _ in 0..120 {
+        bench.put("").await;
+    }
+    let retry = retry().attempts(1).build().unwrap();
+    let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
+    let _worker = bench.worker().retry(retry).build(broken).unwrap().spawn();
+    // More than may be written at once: whoever has written one comes for the next.
+    sleep(SECOND).await;
+    assert_eq!(bench.sink.all().len(), 120);
+    assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+}
