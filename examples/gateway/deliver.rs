@@ -22,6 +22,7 @@ use hyper_util::{
 use std::{sync::Arc, time::Duration};
 use tower::{
     Layer,
+    limit::GlobalConcurrencyLimitLayer,
     util::{BoxCloneSyncService, MapRequestLayer},
 };
 use tower_webhook::{
@@ -33,13 +34,17 @@ use tower_webhook::{
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
     queue::{Job, Worker, WorkerEvent, WorkerHandle},
-    retry::{Backoff, HttpExchange, Refusals, RetryConfig},
+    retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
 };
 
-/// Deliveries under way at once.
+/// Requests downstream at once.
 const MAX_AT_ONCE: usize = 64;
+
+/// Jobs in hand at once: more, because each waits for the disk twice, when it is claimed and when it
+/// is done.
+const MAX_IN_HAND: usize = 256;
 
 /// The time of a delivery, all attempts and waits together: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
@@ -134,7 +139,10 @@ impl Deliverer {
             .map_err(unfit)?;
         Ok(Self {
             breakers: stack.breakers().clone(),
-            once: Stack::new(stack.layer(Client::new(args.allow_private).into_inner())),
+            once: Stack::new(
+                GlobalConcurrencyLimitLayer::new(MAX_AT_ONCE)
+                    .layer(stack.layer(Client::new(args.allow_private).into_inner())),
+            ),
             downstream,
             classifier,
             retry: retry(args.delivery).map_err(unfit)?,
@@ -195,6 +203,9 @@ fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
         .attempts(delivery.max_attempts)
         .backoff(backoff)
         .window(DELIVERY)
+        // Half of the traffic: a downstream that fails a fifth for good needs a quarter, and with
+        // less than it needs a queue only grows.
+        .budget(Budget::builder().share(0.5).build()?)
         // Nobody waits for the answer, so the breaker is waited for.
         .refusals(Refusals::Wait(u32::MAX))
         .build()
@@ -245,7 +256,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
             Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
         .classifier(deliverer.classifier())
-        .concurrency(MAX_AT_ONCE)
+        .concurrency(MAX_IN_HAND)
         // There is one downstream, whose breaker knows how it is.
         .per_target(u32::MAX)
         .lease(LEASE)

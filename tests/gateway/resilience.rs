@@ -237,9 +237,9 @@ fn a_flapping_downstream_is_not_hit_harder_than_the_budget_allows() {
         .count();
     let seconds = started.elapsed().as_secs_f64();
 
-    // The budget: a fifth of the traffic, ten a second, and what ten quiet seconds have saved.
+    // The budget: half of the traffic, ten a second, and what ten quiet seconds have saved.
     #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
-    let most = EVENTS as f64 * 1.2 + 10.0 * (seconds + 10.0);
+    let most = EVENTS as f64 * 1.5 + 10.0 * (seconds + 10.0);
     let sent = seen.got().len();
     #[allow(clippy::cast_precision_loss, reason = "a few hundred")]
     let within = (sent as f64) <= most;
