@@ -3,7 +3,9 @@
 //! Composable [tower] layers for any hyper, axum or tonic app. A request is read under a limit,
 //! verified over its very bytes, and handled once however often its sender repeats it; the handler
 //! gets a typed event. On the way out, requests are retried where that is safe, inside a budget and
-//! a deadline, past a circuit breaker for each host, signed afresh at each attempt, and measured.
+//! a deadline, past a circuit breaker for each host, signed afresh at each attempt, and measured; what
+//! cannot be delivered becomes a dead letter. In between, a durable queue accepts now what workers do
+//! later.
 //!
 //! [tower]: https://docs.rs/tower
 //!
@@ -95,10 +97,12 @@
 //! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`TellDeadlineLayer`] | bound a call and its attempts; tell the peer what is left |
 //! | [`FailoverLayer`] | the next target while one is down |
 //! | [`FallbackLayer`] | an answer where none is left |
+//! | [`DeadLetterLayer`] | what failed for good is written to a sink, with its reason |
 //! | [`DeliveryMetricsLayer`] | attempts and deliveries: outcomes, latency, retries |
 //! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers what stands behind the head |
 //!
-//! And beside them: [`stack`], the outbound order in one call; [`CognigyEvent`] and the other types
+//! And beside them: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
+//! [`dead_letter::redrive`], letters sent again, each once; [`CognigyEvent`] and the other types
 //! of [`cognigy`]; [`outcome`], one verdict on a call for everything that must judge one;
 //! [`target`], where requests may be sent; [`sqlite`], the file behind
 //! [`SqliteStore`](idempotency::SqliteStore); [`problem`], what refused callers are told.
@@ -107,7 +111,8 @@
 //!
 //! ```text
 //! receive   buffer body > verify signature > idempotency > typed extractor > handler
-//! send      metrics > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
+//!           buffer body > verify signature > enqueue ... worker > send
+//! send      metrics > dead letter > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
 //! ```
 //!
 //! Each module says what must stand outside and inside it, and what goes wrong otherwise: an id
@@ -125,11 +130,13 @@
 //! | `retry` | yes | [`retry`] |
 //! | `circuit-breaker` | yes | [`circuit_breaker`] |
 //! | `metrics` | yes | [`metrics`]: the layer and the in-process recorder |
+//! | `dead-letter` | yes | [`dead_letter`]: the layer, its sinks, re-drive |
 //! | `failover` | yes | [`failover`] and [`fallback`] |
 //! | `stack` | yes | [`stack`] |
+//! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeRecorder`](metrics::exporter::FacadeRecorder), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
-//! | `sqlite` | | [`sqlite`] and [`SqliteStore`](idempotency::SqliteStore), with SQLite built in |
+//! | `sqlite` | | [`sqlite`], [`SqliteStore`](idempotency::SqliteStore), [`SqliteLetters`](dead_letter::SqliteLetters) and [`SqliteQueue`](queue::SqliteQueue), with SQLite built in |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
@@ -137,7 +144,7 @@
 //! | `tracing` | | events and spans, under the target `tower_webhook` |
 //! | `full` | | all of these |
 //!
-//! Features only add. [`attempt`], [`body`], [`clock`], [`deadline`], [`grpc`], [`key`], [`outcome`],
+//! Features only add; [`fence`] comes with `dead-letter` or `idempotency`. [`attempt`], [`body`], [`clock`], [`deadline`], [`grpc`], [`key`], [`outcome`],
 //! [`problem`] and [`target`] are always there.
 //!
 //! # Cancel safety

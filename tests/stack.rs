@@ -661,3 +661,33 @@ async fn a_call_through_a_tonic_channel_can_be_spawned() {
     assert_eq!(seen.key(&key).unwrap().attempts().total(), 1);
     assert!(deliver.breakers().find(&key).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn once_is_one_attempt_that_is_measured_as_such_and_as_no_delivery() {
+    let peers = Peers::new("a.test", &[Answers(503)]);
+    let retry = every_second().attempts(5).build().unwrap();
+    // In either order.
+    let deliver = stack::deliver()
+        .once()
+        .retry(retry)
+        .breaker(three_failures());
+    let deliver = deliver.build().unwrap();
+    let client = deliver.layer(peers.transport());
+    for _ in 0..3 {
+        let answer = client.clone().oneshot(request()).await.unwrap();
+        assert_eq!(answer.status(), 503);
+    }
+    assert_eq!(peers.asked().len(), 3);
+    let seen = deliver.metrics().snapshot();
+    assert_eq!(count(&seen, OutcomeKind::Throttled), (3, 0));
+    assert_eq!(seen.deliveries().total(), 0);
+    // Its attempt is one of the caller's, who says which.
+    let second = Attempt::first().next();
+    deliver.breakers().find("a.test").unwrap().reset();
+    let mut client = client;
+    client.ready().await.unwrap();
+    let call = second.scope(|| client.call(request()));
+    call.await.unwrap();
+    let numbers: Vec<_> = peers.asked().into_iter().map(|asked| asked.2).collect();
+    assert_eq!(numbers, [1, 1, 1, 2]);
+}

@@ -110,8 +110,8 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
         self
     }
 
-    /// Makes one attempt, whatever [`retry`](Self::retry) says, and measures attempts alone: for a
-    /// worker of a [queue](crate#layers), which tries again later and measures deliveries itself.
+    /// Makes one attempt, whatever [`retry`](Self::retry) says, and measures attempts alone: for the
+    /// worker of a queue, which tries again later and measures deliveries itself.
     pub const fn once(mut self) -> Self {
         self.settings.once = true;
         self

@@ -218,8 +218,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// Where finished tasks are measured: each is one delivery, from when it was accepted, by its
     /// target. Retries are counted too. Default: nowhere.
     ///
-    /// A delivery stack inside measures each attempt as a delivery of its own: give it another
-    /// recorder, or this one none.
+    /// A delivery stack inside measures each attempt as a delivery of its own, unless it is told to
+    /// deliver `once`: then both may have the same recorder.
     pub fn metrics(mut self, recorder: impl Recorder) -> Self {
         self.settings.recorder = Some(SharedRecorder::new(recorder));
         self
