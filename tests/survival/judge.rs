@@ -309,8 +309,8 @@ fn dead(
         let reasons: &[&str] = match poison(*event) {
             None => continue,
             // Whoever handled it may also have died with it as often as is allowed.
-            Some(Poison::Rejected) => &["rejected", "worker_lost", "unknown"],
-            Some(Poison::Failing) => &["retries_exhausted", "worker_lost", "unknown"],
+            Some(Poison::Rejected) => &["rejected", "worker_lost"],
+            Some(Poison::Failing) => &["retries_exhausted", "worker_lost"],
         };
         match letters.get(event) {
             Some(letter) if reasons.contains(&letter.reason.as_str()) => {}

@@ -112,9 +112,7 @@ impl Place {
             .arg(format!("sqlite:{}", self.database().display()))
             .args(FLAGS)
             .env("RUST_LOG", "error");
-        if has_operator() {
-            command.args(["--operator-token", TOKEN]);
-        }
+        command.args(["--operator-token", TOKEN]);
         for (name, value) in &self.environment {
             command.env(name, value);
         }
@@ -127,9 +125,6 @@ impl Place {
 
     /// All dead letters, by the event that each holds.
     pub fn letters(&self, server: &Server) -> HashMap<u64, Letter> {
-        if !has_operator() {
-            return self.failed(server);
-        }
         let mut letters = HashMap::new();
         let mut cursor = String::new();
         loop {
@@ -149,28 +144,6 @@ impl Place {
             }
         }
     }
-
-    /// The same from the store, while the gateway has no operator's routes.
-    fn failed(&self, server: &Server) -> HashMap<u64, Letter> {
-        let ids = "PRAGMA busy_timeout=5000; SELECT id FROM gateway_events WHERE status = 2";
-        let database = self.database();
-        let database = database.to_str().unwrap();
-        let process = server.id().to_string();
-        let rows = if self.before.first().is_some_and(|by| by == "unshare") {
-            // It has a disk of its own.
-            let inside = ["-t", &process, "-U", "-m", "--preserve-credentials"];
-            let all = [&inside[..], &["sqlite3", database, ids]].concat();
-            foreign::run("nsenter", &all, b"")
-        } else {
-            foreign::run("sqlite3", &[database, ids], b"")
-        };
-        let rows = rows.lines().filter(|row| row.starts_with("evt-"));
-        let letter = |id| {
-            let reason = String::from("unknown");
-            (load::number(id), Letter { reason })
-        };
-        rows.map(letter).collect()
-    }
 }
 
 /// A request of the operator.
@@ -183,16 +156,6 @@ pub fn operate(server: &Server, method: &str, path: &str, body: Option<&Value>) 
     let body = body.map(ToString::to_string);
     let body = body.as_ref().map(String::as_bytes);
     foreign::curl(&server.url(path), &headers, body, &["-X", method])
-}
-
-/// Whether the gateway has its operator's routes: a build of before has no flag for them.
-pub fn has_operator() -> bool {
-    use std::sync::OnceLock;
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| {
-        let help = process::command("gateway").arg("--help").output();
-        String::from_utf8_lossy(&help.expect("it runs").stdout).contains("--operator-token")
-    })
 }
 
 /// A port that nobody has, and that no outgoing connection is given while the gateway is away: a
