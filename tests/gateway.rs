@@ -20,6 +20,8 @@ mod bodies;
 mod delivery;
 #[path = "gateway/operator.rs"]
 mod operator;
+#[path = "gateway/places.rs"]
+mod places;
 #[path = "gateway/receiving.rs"]
 mod receiving;
 #[path = "gateway/resilience.rs"]

@@ -2,7 +2,14 @@
 
 use clap::{Parser, ValueEnum};
 use http::Uri;
-use std::{ffi::OsString, fmt, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    fmt,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 use tower_webhook::{
     InvalidConfig,
     signature::{
@@ -15,6 +22,9 @@ use tracing_subscriber::EnvFilter;
 
 /// No setting of a delivery is longer than a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// The longest body that a job and a dead letter can hold: 8 MiB.
+const MAX_BODY: usize = 8 << 20;
 
 #[derive(Parser)]
 #[command(
@@ -352,6 +362,30 @@ impl Args {
         BasicAuth::new(&self.endpoint_user, self.endpoint_password.as_str())
     }
 
+    /// Refuses one file for two kinds of things, each of which would ruin the other.
+    fn apart(&self) -> Result<(), Problem> {
+        let Place::Jsonl(lines) = &self.dead_letters else {
+            return Ok(());
+        };
+        for place in [&self.store, &self.queue] {
+            let Place::Sqlite(database) = place else {
+                continue;
+            };
+            let beside = |suffix: &str| {
+                let mut path = database.clone().into_os_string();
+                path.push(suffix);
+                same_file(lines, Path::new(&path))
+            };
+            if ["", "-wal", "-shm", "-journal"].into_iter().any(beside) {
+                return Err(Problem::new(
+                    "--dead-letters",
+                    "must not be the file of a database",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// The scheme of the operator routes.
     pub fn operator_scheme(&self) -> Result<Token, InvalidConfig> {
         Token::bearer(self.operator_token.as_str())
@@ -400,8 +434,9 @@ impl Flags {
         if self.degraded_at == 0 {
             return Err(Problem::new("--degraded-at", "must be at least 1"));
         }
-        if self.max_body == 0 {
-            return Err(Problem::new("--max-body", "must be at least 1"));
+        if !(1..=MAX_BODY).contains(&self.max_body) {
+            let why = format!("must be 1 to {MAX_BODY}");
+            return Err(Problem::new("--max-body", why));
         }
         let args = Args {
             listen: self.listen,
@@ -431,6 +466,7 @@ impl Flags {
             log: self.log,
             demo: self.demo,
         };
+        args.apart()?;
         let secret = |error| Problem::new("--secret", error);
         args.scheme().map_err(secret)?;
         args.outgoing_scheme().map_err(secret)?;
@@ -539,6 +575,20 @@ fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
         return Err(problem("must not begin or end with a space"));
     }
     Ok(secret)
+}
+
+/// Whether two paths name one file, that may not be there yet.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let plain = |path: &Path| {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+        path.canonicalize()
+            .ok()
+            .or_else(|| Some(folder.ok()?.join(path.file_name()?)))
+    };
+    a == b || plain(a).is_some_and(|a| Some(a) == plain(b))
 }
 
 /// 256 random bits from the operating system.

@@ -3,13 +3,14 @@
 //!
 //! Accepting is one transaction where events and jobs are in one file: the event, its key and its
 //! job are there together or not at all. Where they are in two places the event is stored first, and
-//! the sender, who had no answer, comes again after a crash between the two.
+//! marked when its delivery is over: a start puts those that are not into its queue, whichever that
+//! is now.
 
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tower_webhook::{
     clock::WallClock,
@@ -25,6 +26,9 @@ pub const KEEP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// are delivered all the same, and cannot be replayed.
 const MAX_IN_MEMORY: usize = 100_000;
 const MAX_BYTES_IN_MEMORY: usize = 128 << 20;
+
+/// The queue counts as full for so long after it refused something.
+const FULL: Duration = Duration::from_secs(10);
 
 /// Read or removed at a time.
 const BATCH: i64 = 500;
@@ -54,6 +58,7 @@ pub struct Events {
     kept: Kept,
     queue: Queue,
     target: Arc<str>,
+    full: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Clone)]
@@ -61,12 +66,8 @@ enum Kept {
     Memory(Arc<Mutex<Memory>>),
     /// Events and jobs in one file.
     Together(Database, SqliteQueue),
-    /// Jobs are elsewhere. Where they do not outlive the process, an event is marked when it is
-    /// done, so that the next start puts the others in again.
-    Apart {
-        database: Database,
-        marked: bool,
-    },
+    /// Jobs are elsewhere. An event is marked when it is done.
+    Apart(Database),
 }
 
 #[derive(Default)]
@@ -84,6 +85,7 @@ impl Events {
             kept: Kept::Memory(Arc::default()),
             queue,
             target: target.into(),
+            full: Arc::default(),
         }
     }
 
@@ -99,31 +101,39 @@ impl Events {
             kept: Kept::Together(database.clone(), jobs),
             queue,
             target: target.into(),
+            full: Arc::default(),
         })
     }
 
-    /// In a file of their own. `lasting`: whether the jobs outlive the process.
-    pub fn apart(
-        database: &Database,
-        queue: Queue,
-        lasting: bool,
-        target: &str,
-    ) -> Result<Self, OpenError> {
+    /// In a file of their own.
+    pub fn apart(database: &Database, queue: Queue, target: &str) -> Result<Self, OpenError> {
         migrate(database)?;
-        let kept = Kept::Apart {
-            database: database.clone(),
-            marked: !lasting,
-        };
         Ok(Self {
-            kept,
+            kept: Kept::Apart(database.clone()),
             queue,
             target: target.into(),
+            full: Arc::default(),
         })
     }
 
     /// Stores an event, which is the job's key and payload, and puts its delivery into the queue. A
     /// repeat gets the first one's task.
     pub async fn accept(&self, job: NewJob) -> Result<Enqueued, QueueError> {
+        let accepted = self.store(job).await;
+        if let Err(error) = &accepted
+            && error.kind() == QueueErrorKind::Full
+        {
+            *lock(&self.full) = Some(Instant::now());
+        }
+        accepted
+    }
+
+    /// Whether an event was refused lately because there is no room.
+    pub fn was_full(&self) -> bool {
+        lock(&self.full).is_some_and(|when| when.elapsed() < FULL)
+    }
+
+    async fn store(&self, job: NewJob) -> Result<Enqueued, QueueError> {
         let Some(key) = job.key.clone() else {
             return self.queue.enqueue(job).await;
         };
@@ -133,8 +143,10 @@ impl Events {
         };
         match &self.kept {
             Kept::Memory(memory) => {
+                // After the queue has it: what is refused takes no place from what is accepted.
+                let accepted = self.queue.enqueue(job).await?;
                 lock(memory).insert(event);
-                self.queue.enqueue(job).await
+                Ok(accepted)
             }
             Kept::Together(database, jobs) => {
                 let jobs = jobs.clone();
@@ -147,12 +159,26 @@ impl Events {
                 });
                 written.await.map_err(queue_error)
             }
-            Kept::Apart { database, marked } => {
-                let finished = !marked;
-                let written =
-                    database.write(move |transaction| insert(transaction, &event, finished));
-                written.await.map_err(queue_error)?;
-                self.queue.enqueue(job).await
+            Kept::Apart(database) => {
+                let stored = event.clone();
+                let known = database.write(move |transaction| insert(transaction, &stored, false));
+                let known = known.await.map_err(queue_error)?;
+                if known == Some(true) {
+                    // Its delivery is over, whatever the queue remembers.
+                    return Ok(Enqueued {
+                        id: job.id,
+                        repeated: true,
+                    });
+                }
+                let accepted = self.queue.enqueue(job).await;
+                if accepted.is_err() && known.is_none() {
+                    // Nobody was told that it was accepted.
+                    database
+                        .execute(forget(&event.key))
+                        .await
+                        .map_err(queue_error)?;
+                }
+                accepted
             }
         }
     }
@@ -161,7 +187,7 @@ impl Events {
     pub async fn find(&self, id: String) -> Result<Option<Event>, QueueError> {
         match &self.kept {
             Kept::Memory(memory) => Ok(lock(memory).find(&id)),
-            Kept::Together(database, _) | Kept::Apart { database, .. } => {
+            Kept::Together(database, _) | Kept::Apart(database) => {
                 let query = Statement::new(
                     "SELECT scope, id, body FROM gateway_accepted WHERE id = ?1
                      ORDER BY row DESC LIMIT 1",
@@ -180,9 +206,11 @@ impl Events {
     pub async fn probe(&self) -> Result<(), QueueError> {
         match &self.kept {
             Kept::Memory(_) => Ok(()),
-            Kept::Together(database, _) | Kept::Apart { database, .. } => {
+            Kept::Together(database, _) | Kept::Apart(database) => {
                 let asked = database.write_relaxed(|transaction| {
-                    transaction.query(&Statement::new("SELECT 1")).map(drop)
+                    let now = i64::try_from(WallClock::system().unix_millis()).unwrap_or(i64::MAX);
+                    let write = Statement::new("UPDATE gateway_probe SET at_ms = ?1").bind(now);
+                    transaction.execute(&write).map(drop)
                 });
                 asked.await.map_err(queue_error)
             }
@@ -191,50 +219,55 @@ impl Events {
 
     /// Notes that the delivery of an event is over, where that has to be remembered.
     pub fn finished(&self, key: &Key) {
-        if let Kept::Apart {
-            database,
-            marked: true,
-        } = &self.kept
-        {
-            let mark = Statement::new(
-                "UPDATE gateway_accepted SET finished = 1 WHERE id = ?1 AND scope = ?2",
-            )
-            .bind(key.id())
-            .bind(key.scope());
-            // What is not marked is delivered again after a restart: at least once.
-            drop(database.execute(mark));
+        if let Kept::Apart(database) = &self.kept {
+            // What is not marked is asked for in the queue at the next start.
+            drop(database.execute(mark(key)));
         }
     }
 
-    /// Puts the events into the queue whose jobs ended with the process before. Gives how many.
-    pub async fn take_up(&self) -> Result<u64, QueueError> {
-        let Kept::Apart {
-            database,
-            marked: true,
-        } = &self.kept
-        else {
-            return Ok(0);
-        };
-        let (mut after, mut taken) = (0, 0);
+    /// Puts the events into the queue that no start before has finished, as there is room.
+    pub async fn take_up(self) {
+        let (mut after, mut taken) = (0, 0_u64);
         loop {
-            let query = Statement::new(
-                "SELECT row, scope, id, body FROM gateway_accepted
-                 WHERE finished = 0 AND row > ?1 ORDER BY row LIMIT ?2",
-            )
-            .bind(after)
-            .bind(BATCH);
-            let rows = database.query(query).await.map_err(queue_error)?;
-            if rows.is_empty() {
-                return Ok(taken);
-            }
-            for row in rows {
-                after = row.get::<i64>("row").map_err(queue_error)?;
-                let event = read(&row).map_err(queue_error)?;
-                let job = job(&event.key, event.body, &self.target);
-                self.queue.enqueue(job).await?;
-                taken += 1;
+            match self.take_up_some(&mut after).await {
+                Ok(0) => break,
+                Ok(some) => taken += some,
+                Err(error) => {
+                    tracing::warn!(%error, "events of the run before wait for the queue");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }
         }
+        if taken > 0 {
+            tracing::info!(taken, "events of the run before are in the queue");
+        }
+    }
+
+    async fn take_up_some(&self, after: &mut i64) -> Result<u64, QueueError> {
+        let (Kept::Together(database, _) | Kept::Apart(database)) = &self.kept else {
+            return Ok(0);
+        };
+        let query = Statement::new(
+            "SELECT row, scope, id, body FROM gateway_accepted
+             WHERE finished = 0 AND row > ?1 ORDER BY row LIMIT ?2",
+        )
+        .bind(*after)
+        .bind(BATCH);
+        let mut taken = 0;
+        for row in database.query(query).await.map_err(queue_error)? {
+            let event = read(&row).map_err(queue_error)?;
+            let job = job(&event.key, event.body, &self.target);
+            let there = self.queue.enqueue(job).await?;
+            let together = matches!(self.kept, Kept::Together(..));
+            let task = self.queue.task(there.id).await?;
+            if together || task.is_some_and(|task| task.status.is_final()) {
+                let marked = database.execute(mark(&event.key));
+                marked.await.map_err(queue_error)?;
+            }
+            *after = row.get::<i64>("row").map_err(queue_error)?;
+            taken += 1;
+        }
+        Ok(taken)
     }
 
     /// Writes down what an operator did, and to what.
@@ -244,7 +277,7 @@ impl Events {
         match &self.kept {
             // The line in the log is all that outlives anything here.
             Kept::Memory(_) => Ok(()),
-            Kept::Together(database, _) | Kept::Apart { database, .. } => {
+            Kept::Together(database, _) | Kept::Apart(database) => {
                 let insert = Statement::new(
                     "INSERT INTO gateway_audit (at_ms, action, subject) VALUES (?1, ?2, ?3)",
                 )
@@ -262,7 +295,7 @@ impl Events {
 
     /// Removes what is older than [`KEEP`], a few rows at a time.
     async fn purge(&self) -> Result<(), QueueError> {
-        let (Kept::Together(database, _) | Kept::Apart { database, .. }) = &self.kept else {
+        let (Kept::Together(database, _) | Kept::Apart(database)) = &self.kept else {
             return Ok(());
         };
         let keep = u64::try_from(KEEP.as_millis()).unwrap_or(u64::MAX);
@@ -271,9 +304,9 @@ impl Events {
         // Rows are in the order of their acceptance: the old ones are the first ones.
         let statements = [
             "DELETE FROM gateway_accepted WHERE row IN (
-                 SELECT row FROM (SELECT row, accepted_ms, finished FROM gateway_accepted
-                                  ORDER BY row LIMIT ?2)
-                 WHERE accepted_ms < ?1 AND finished = 1)",
+                 SELECT row FROM (SELECT row, accepted_ms FROM gateway_accepted
+                                  WHERE finished = 1 ORDER BY row LIMIT ?2)
+                 WHERE accepted_ms < ?1)",
             "DELETE FROM gateway_audit WHERE row IN (
                  SELECT row FROM (SELECT row, at_ms FROM gateway_audit ORDER BY row LIMIT ?2)
                  WHERE at_ms < ?1)",
@@ -313,6 +346,8 @@ fn migrate(database: &Database) -> Result<(), OpenError> {
                UNIQUE (id, scope)
            ) STRICT;
            CREATE INDEX gateway_accepted_unfinished ON gateway_accepted (row) WHERE finished = 0;
+           CREATE TABLE gateway_probe (at_ms INTEGER NOT NULL) STRICT;
+           INSERT INTO gateway_probe VALUES (0);
            CREATE TABLE gateway_audit (
                row INTEGER PRIMARY KEY,
                at_ms INTEGER NOT NULL,
@@ -322,11 +357,12 @@ fn migrate(database: &Database) -> Result<(), OpenError> {
     )
 }
 
+/// Gives whether the delivery of an event is over that is there already.
 fn insert(
     transaction: &Transaction<'_>,
     event: &Event,
     finished: bool,
-) -> Result<(), DatabaseError> {
+) -> Result<Option<bool>, DatabaseError> {
     let now = WallClock::system().unix_millis();
     let insert = Statement::new(
         "INSERT INTO gateway_accepted (scope, id, body, accepted_ms, finished)
@@ -337,7 +373,27 @@ fn insert(
     .bind(event.body.clone())
     .bind(i64::try_from(now).unwrap_or(i64::MAX))
     .bind(finished);
-    transaction.execute(&insert).map(drop)
+    if transaction.execute(&insert)? == 1 {
+        return Ok(None);
+    }
+    let known =
+        Statement::new("SELECT finished FROM gateway_accepted WHERE id = ?1 AND scope = ?2")
+            .bind(event.key.id())
+            .bind(event.key.scope());
+    let known = transaction.query_one(&known)?;
+    known.map(|row| row.get("finished")).transpose()
+}
+
+fn mark(key: &Key) -> Statement {
+    Statement::new("UPDATE gateway_accepted SET finished = 1 WHERE id = ?1 AND scope = ?2")
+        .bind(key.id())
+        .bind(key.scope())
+}
+
+fn forget(key: &Key) -> Statement {
+    Statement::new("DELETE FROM gateway_accepted WHERE id = ?1 AND scope = ?2 AND finished = 0")
+        .bind(key.id())
+        .bind(key.scope())
 }
 
 fn read(row: &tower_webhook::sqlite::Row) -> Result<Event, DatabaseError> {
@@ -350,6 +406,11 @@ fn read(row: &tower_webhook::sqlite::Row) -> Result<Event, DatabaseError> {
 }
 
 fn queue_error(error: DatabaseError) -> QueueError {
+    // The engine's own refusal, where it comes out of a transaction.
+    let engine = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+    if let Some(kind) = engine.map(QueueError::kind) {
+        return QueueError::new(kind).caused_by(error);
+    }
     let kind = match error.kind() {
         DatabaseErrorKind::Full | DatabaseErrorKind::DiskFull => QueueErrorKind::Full,
         DatabaseErrorKind::Busy => QueueErrorKind::Timeout,
@@ -384,6 +445,6 @@ impl Memory {
     }
 }
 
-fn lock(memory: &Mutex<Memory>) -> MutexGuard<'_, Memory> {
-    memory.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

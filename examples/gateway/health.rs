@@ -17,13 +17,15 @@ use tower_webhook::{BoxError, circuit_breaker::BreakerSnapshot, metrics::LevelSn
 /// How long the store may take to say that it is well.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// `degraded` from so many dead letters on, or while a breaker is open; `unhealthy` while a store
+/// `degraded` from so many dead letters on (those that wait to be written among them), while a breaker
+/// is open, or while the queue is full; `unhealthy` while a store
 /// does not answer.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let stored = async {
         app.events.probe().await?;
         Ok::<_, BoxError>((app.queue.depth().await?, app.letters.count().await?))
     };
+    let full = app.events.was_full();
     let stored = match tokio::time::timeout(PATIENCE, stored).await {
         Ok(Ok(stored)) => Some(stored),
         Ok(Err(error)) => {
@@ -40,7 +42,9 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
 
     let (code, status) = match stored {
-        Some((_, letters)) if letters < app.degraded_at && all_closed => {
+        Some((depth, letters))
+            if letters.saturating_add(depth.burying) < app.degraded_at && all_closed && !full =>
+        {
             (StatusCode::OK, "healthy")
         }
         Some(_) => (StatusCode::OK, "degraded"),

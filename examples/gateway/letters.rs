@@ -9,11 +9,11 @@ use http::{Request, Response};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_webhook::{
     BoxError,
     attempt::History,
@@ -21,7 +21,7 @@ use tower_webhook::{
     dead_letter::{
         CallbackSink, DeadLetters, Filter, JsonlLetters, Letter, LetterEnd, LetterId, LetterStore,
         MemoryLetters, SinkError, SqliteLetters,
-        redrive::{NotSendable, ReadHistory, Redrive, Resend, Run, Stop},
+        redrive::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Run, Stop},
     },
     metrics::Recorder,
     outcome::HttpClassifier,
@@ -35,6 +35,12 @@ const RATE: f64 = 50.0;
 
 /// How long the letters that are being sent again have when the gateway stops.
 const LAST: Duration = Duration::from_secs(1);
+
+/// Letters that are being given back have this long.
+const GIVING_BACK: Duration = Duration::from_millis(200);
+
+/// How long a re-drive of one is waited for, to say whether it is made at all.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
 
@@ -65,6 +71,10 @@ pub struct Letters {
     kept: Kept,
     stop: Stop,
     running: TaskTracker,
+    /// Ends what does not end by itself.
+    cut: CancellationToken,
+    /// A run over many is under way.
+    many: Arc<AtomicBool>,
 }
 
 /// What is known of letters once they are written.
@@ -92,7 +102,13 @@ impl Letters {
                 (sink.map_err(unfit)?, Kept::Away(Arc::default()))
             }
             Place::Jsonl(path) => {
-                let letters = JsonlLetters::open(path).map_err(|error| unfit(error.into()))?;
+                // The longest body, as text or in base64, and the rest of its record.
+                let longest = 2 * args.max_body + (1 << 20);
+                let letters = JsonlLetters::builder()
+                    .max_letter_bytes(longest)
+                    .max_file_bytes((2 * longest as u64).max(16 << 20))
+                    .open(path)
+                    .map_err(|error| unfit(error.into()))?;
                 here(letters, deliverer)?
             }
             Place::Memory => here(MemoryLetters::default(), deliverer)?,
@@ -120,6 +136,8 @@ impl Letters {
             kept,
             stop: Stop::new(),
             running: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            many: Arc::default(),
         })
     }
 
@@ -144,32 +162,52 @@ impl Letters {
         }
     }
 
-    /// Sends one again, in the background.
-    pub fn redrive_one(&self, id: LetterId, by: &'static str) -> bool {
+    /// Sends one again, in the background. `false` where that is not done: somebody else is sending
+    /// it, it is gone, or has been sent again as often as may be.
+    pub async fn redrive_one(&self, id: LetterId, by: &'static str) -> bool {
         let Some(again) = self.again() else {
             return false;
         };
         let sent = again.one(id, by);
-        self.running.spawn(async move {
-            match sent.await {
-                Ok(redriven) => tracing::info!(%id, end = redriven.as_str(), "sent again"),
-                Err(error) => tracing::warn!(%id, %error, "not sent again"),
+        let cut = self.cut.clone();
+        let mut sending = self.running.spawn(async move {
+            let sent = cut.run_until_cancelled(sent).await;
+            match &sent {
+                None => {}
+                Some(Ok(redriven)) => tracing::info!(%id, end = redriven.as_str(), "a re-drive"),
+                Some(Err(error)) => tracing::warn!(%id, %error, "a re-drive cannot begin"),
             }
+            sent
         });
-        true
+        // What is refused is refused at once; a delivery takes its time.
+        match tokio::time::timeout(AT_ONCE, &mut sending).await {
+            Err(_) => true,
+            Ok(Ok(Some(Ok(redriven)))) => matches!(
+                redriven,
+                Redriven::Accepted | Redriven::Failed { .. } | Redriven::NotRemoved { .. }
+            ),
+            Ok(_) => false,
+        }
     }
 
-    /// Sends all again that match, in the background.
+    /// Sends all again that match, in the background. `false` where a run is under way: presses
+    /// add up to no more than one.
     pub fn redrive_many(&self, filter: Filter, by: &'static str) -> bool {
         let Some(again) = self.again() else {
             return false;
         };
+        if self.many.swap(true, Ordering::SeqCst) {
+            return false;
+        }
         let run = again.run(Run::new(filter, by).until(&self.stop));
+        let (cut, many) = (self.cut.clone(), Arc::clone(&self.many));
         self.running.spawn(async move {
-            match run.await {
-                Ok(report) => tracing::info!(counts = ?report.counts, "letters were sent again"),
-                Err(error) => tracing::warn!(%error, "the letters cannot be read"),
+            match cut.run_until_cancelled(run).await {
+                None => {}
+                Some(Ok(report)) => tracing::info!(counts = ?report.counts, "a run of re-drives"),
+                Some(Err(error)) => tracing::warn!(%error, "the letters cannot be read"),
             }
+            many.store(false, Ordering::SeqCst);
         });
         true
     }
@@ -185,7 +223,15 @@ impl Letters {
     pub async fn stop(&self) {
         self.stop.stop();
         self.running.close();
-        let _ = tokio::time::timeout(LAST, self.running.wait()).await;
+        if tokio::time::timeout(LAST, self.running.wait())
+            .await
+            .is_err()
+        {
+            // What is dropped gives its letters back, for the next start.
+            self.cut.cancel();
+            self.running.wait().await;
+            tokio::time::sleep(GIVING_BACK).await;
+        }
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
     stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::task::JoinHandle;
 
 /// How long everything that runs has to end, once we are asked to.
 const LAST: Duration = Duration::from_secs(9);
@@ -71,7 +72,7 @@ async fn run(args: Args) -> Result<(), Problem> {
 
     let target: Arc<str> = deliver::target(&downstream).into();
     let mut databases = Databases::default();
-    let (queue, events) = stores::open(&args, &mut databases, &target)?;
+    let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let page = MetricsPage::install()?;
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.recorder())?);
     let app = Arc::new(App {
@@ -84,16 +85,14 @@ async fn run(args: Args) -> Result<(), Problem> {
         degraded_at: args.degraded_at,
     });
     let router = app::router(&app, &args)?;
-    let taken_up = app.events.take_up().await;
-    let taken_up = taken_up.map_err(|error| Problem::new("--store", error))?;
-    if taken_up > 0 {
-        tracing::info!(taken_up, "events of the run before are delivered now");
-    }
     server::announce(address);
     hints::print(&args, address);
 
     let deliveries = deliver::start(&app)?;
-    let housekeeping = tokio::spawn(app.events.clone().housekeeping());
+    let background = [
+        tokio::spawn(app.events.clone().take_up()),
+        tokio::spawn(app.events.clone().housekeeping()),
+    ];
     let until = async {
         if args.demo {
             tokio::select! {
@@ -109,7 +108,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         finishing.wait().await;
         app.letters.stop().await;
         deliver::stop(deliveries).await;
-        housekeeping.abort();
+        background.iter().for_each(JoinHandle::abort);
         databases.close().await;
     });
     if ended.await.is_err() {

@@ -24,7 +24,7 @@ use tower_webhook::{
     dead_letter::{Cursor, Discarded, Filter, LetterId, Page, Reason, SinkError, json as record},
     idempotency::Key,
     problem::Problem,
-    queue::{About, Enqueued, NewJob, QueueError},
+    queue::{Enqueued, NewJob, QueueError, QueueErrorKind},
 };
 
 /// Letters in an answer, when nothing is said.
@@ -73,6 +73,9 @@ impl From<Problem> for Refused {
 /// 503: the operator comes back.
 impl From<QueueError> for Refused {
     fn from(error: QueueError) -> Self {
+        if error.kind() == QueueErrorKind::TooLarge {
+            return Self(Problem::new(StatusCode::PAYLOAD_TOO_LARGE));
+        }
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "the store cannot be asked"
@@ -229,8 +232,10 @@ async fn redrive_one(
     let id = letter_id(id)?;
     let store = letters(&app)?.store().ok_or_else(not_found)?;
     store.get(id).await?.ok_or_else(not_found)?;
-    app.events.audit("redrive", &id.to_string()).await?;
-    let queued = app.letters.redrive_one(id, OPERATOR);
+    let queued = app.letters.redrive_one(id, OPERATOR).await;
+    if queued {
+        app.events.audit("redrive", &id.to_string()).await?;
+    }
     Ok(started(1, u64::from(queued)))
 }
 
@@ -274,8 +279,8 @@ async fn replay(
 ) -> Result<Response, Refused> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
     let event = app.events.find(id).await?.ok_or_else(not_found)?;
-    app.events.audit("replay", event.key.id()).await?;
     let queued = app.queue.enqueue(repetition(&event, &app)).await?;
+    app.events.audit("replay", event.key.id()).await?;
     Ok(queued_as(queued))
 }
 
@@ -317,19 +322,23 @@ async fn trigger(
     // S1 audits the event's own id.
     let named = ["id", "eventId"].iter().find_map(|name| payload.get(*name));
     let named = named.and_then(Value::as_str).map(str::to_owned);
+    if named.as_ref().is_some_and(|id| id.len() > MAX_KEY) {
+        return Err(bad("id", format!("an id has at most {MAX_KEY} bytes")));
+    }
 
-    let mut job = NewJob::new("event", body).target(&*app.target);
-    let mut about = About::default();
-    let id = key
-        .as_ref()
-        .map_or_else(|| job.id.to_string(), |key| key.id().to_owned());
-    about.event_id = Some(named.unwrap_or_else(|| id.clone()));
-    about.idempotency_key = Some(id);
-    app.events
-        .audit("trigger", about.event_id.as_deref().unwrap_or_default())
-        .await?;
-    job.key = key;
-    let queued = app.queue.enqueue(job.about(about)).await?;
+    let key = match key {
+        Some(key) => key,
+        // Its own: no other trigger is the same.
+        None => Key::new("trigger", &uuid::Uuid::new_v4().to_string())
+            .map_err(|error| bad("idempotency-key", error.to_string()))?,
+    };
+    let mut job = job(&key, body, &app.target);
+    if named.is_some() {
+        job.about.event_id = named;
+    }
+    let event_id = job.about.event_id.clone().unwrap_or_default();
+    let queued = app.events.accept(job).await?;
+    app.events.audit("trigger", &event_id).await?;
     Ok(queued_as(queued))
 }
 

@@ -24,6 +24,10 @@ const MAX_CONNECTIONS: usize = 4096;
 /// How long running requests have when the gateway stops.
 const LAST: Duration = Duration::from_secs(4);
 
+/// On every Linux but those on MIPS, where it is 31.
+#[cfg(target_os = "linux")]
+const SIGXFSZ: i32 = 25;
+
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
     TcpListener::bind(address)
         .await
@@ -119,6 +123,10 @@ async fn accept(
 pub struct Stop {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
+    /// Caught, so that a limit on the size of files is an error of the one write, as a full disk
+    /// is, and not our end.
+    #[cfg(target_os = "linux")]
+    _too_large: tokio::signal::unix::Signal,
 }
 
 impl Stop {
@@ -131,6 +139,8 @@ impl Stop {
                 signal(SignalKind::interrupt())?,
                 signal(SignalKind::terminate())?,
             ],
+            #[cfg(target_os = "linux")]
+            _too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 

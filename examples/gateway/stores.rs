@@ -6,7 +6,8 @@ use crate::{
 };
 use std::path::{Path, PathBuf};
 use tower_webhook::{
-    queue::{MemoryQueue, Queue, SqliteQueue},
+    BoxError,
+    queue::{Engine, MemoryQueue, Queue, SqliteQueue},
     sqlite::Database,
 };
 
@@ -31,8 +32,21 @@ impl Databases {
     }
 }
 
+/// Refuses to leave jobs behind: those of a start whose queue was the store's file.
+async fn nothing_waits(database: &Database) -> Result<(), Problem> {
+    let problem = |error: BoxError| Problem::new("--queue", error);
+    let jobs = SqliteQueue::new(database).map_err(|error| problem(error.into()))?;
+    let depth = jobs.depth().await.map_err(|error| problem(error.into()))?;
+    match depth.unfinished() {
+        0 => Ok(()),
+        jobs => Err(problem(
+            format!("{jobs} jobs wait in the store's file, which this queue is not: say nothing of a queue until they are done").into(),
+        )),
+    }
+}
+
 /// The queue, and the events beside it or elsewhere.
-pub fn open(
+pub async fn open(
     args: &Args,
     databases: &mut Databases,
     target: &str,
@@ -56,8 +70,9 @@ pub fn open(
         (Some((path, database)), Some((beside, jobs))) if beside == path => {
             Events::together(&database, jobs, queue.clone(), target)
         }
-        (Some((_, database)), jobs) => {
-            Events::apart(&database, queue.clone(), jobs.is_some(), target)
+        (Some((_, database)), _) => {
+            nothing_waits(&database).await?;
+            Events::apart(&database, queue.clone(), target)
         }
     };
     let events = events.map_err(unfit("--store"))?;
