@@ -92,7 +92,6 @@ pub fn accepted(lines: &[Line]) -> HashSet<u64> {
 /// Waits until every accepted event is delivered or dead-lettered; what then is neither is lost.
 /// It waits as long as things move, and for `stall` without a move.
 pub fn settle(
-    place: &Place,
     server: &Server,
     downstream: &Downstream,
     lines: &[Line],
@@ -108,12 +107,12 @@ pub fn settle(
     let mut moved = Instant::now();
     let mut last = usize::MAX;
     loop {
-        let letters = place.letters(server);
+        let letters = Place::letters(server);
         let left = open(&letters);
         if left == 0 || moved.elapsed() > stall {
             // One more look: what is delivered again now, against the contract, is late but counts.
             std::thread::sleep(Duration::from_secs(1));
-            return place.letters(server);
+            return Place::letters(server);
         }
         if left < last {
             (last, moved) = (left, Instant::now());

@@ -71,7 +71,7 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     downstream.mood(WELL);
     let server = place.start();
     let lines = load.finish();
-    let letters = settle(&place, &server, &downstream, &lines, STALL);
+    let letters = settle(&server, &downstream, &lines, STALL);
     let arrivals = downstream.arrivals();
     let what = format!("{} kills", kills.len());
     let counts = judge(&what, &lines, &arrivals, &letters, &kills, true);

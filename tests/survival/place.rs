@@ -124,7 +124,7 @@ impl Place {
     }
 
     /// All dead letters, by the event that each holds.
-    pub fn letters(&self, server: &Server) -> HashMap<u64, Letter> {
+    pub fn letters(server: &Server) -> HashMap<u64, Letter> {
         let mut letters = HashMap::new();
         let mut cursor = String::new();
         loop {

@@ -61,7 +61,7 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
     });
     let lines = load.finish();
     let all = accepted(&lines);
-    let whole = || place.letters(&server).len() == all.len();
+    let whole = || Place::letters(&server).len() == all.len();
     crate::eventually("all are dead letters", STALL, || whole().then_some(()));
 
     downstream.mood(SLOW);
@@ -74,7 +74,7 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
             operator.wait().expect("it ends");
         }
         server = place.start();
-        let letters = place.letters(&server);
+        let letters = Place::letters(&server);
         for event in &all {
             assert!(
                 letters.contains_key(event) || downstream.taken(*event) > 0,
@@ -88,13 +88,13 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
         let pressed = operate(&server, "POST", "/dead-letters/redrive", Some(&json!({})));
         assert_eq!(pressed.status, 202, "{pressed:?}");
         thread::sleep(Duration::from_secs(3));
-        let left = place.letters(&server).len();
+        let left = Place::letters(&server).len();
         if left == 0 {
             break;
         }
         assert!(Instant::now() < until, "{left} letters are left");
     }
-    let letters = settle(&place, &server, &downstream, &lines, STALL);
+    let letters = settle(&server, &downstream, &lines, STALL);
     let what = format!("{} kills during re-drives", kills.len());
     let arrivals = downstream.arrivals();
     let counts = judge(&what, &lines, &arrivals, &letters, &kills, false);

@@ -52,7 +52,7 @@ fn asked_to_stop_under_load_it_ends_in_time_and_the_next_start_delivers_what_ran
     let server = place.start();
     let started = Instant::now();
     let lines = load.finish();
-    let letters = settle(&place, &server, &downstream, &lines, STALL);
+    let letters = settle(&server, &downstream, &lines, STALL);
     let took = started.elapsed();
     let arrivals = downstream.arrivals();
     let what = format!("{rounds} stops, all delivered {took:.1?} after the last start");

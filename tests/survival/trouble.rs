@@ -66,7 +66,7 @@ fn passes<T>(
     let to = now();
 
     let lines = load.finish();
-    let letters = settle(place, &server, downstream, &lines, STALL);
+    let letters = settle(&server, downstream, &lines, STALL);
     // What was taken in the meantime may have to be delivered again, when that could not be
     // recorded in the time of a lease.
     let grace = Duration::from_millis(500);
@@ -235,7 +235,7 @@ fn with_a_slow_disk_every_answer_waits_for_it_and_a_kill_still_loses_nothing() {
         least >= FLUSH,
         "{least:?}: answered before it was on the disk"
     );
-    let letters = settle(&place, &server, &downstream, &lines, STALL);
+    let letters = settle(&server, &downstream, &lines, STALL);
     let arrivals = downstream.arrivals();
     // A record takes as long as the disk: the grace of the kill is ten flushes.
     judge("a slow disk", &lines, &arrivals, &letters, &[kill], true);
