@@ -136,6 +136,19 @@ struct Wanted {
 }
 
 impl Wanted {
+    /// Of a list: what is said with an empty value is not said. A re-drive takes nobody's slip for
+    /// "all".
+    fn said(self) -> Self {
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Self {
+            reason: said(self.reason),
+            target: said(self.target),
+            event_id: said(self.event_id),
+            limit: said(self.limit),
+            cursor: said(self.cursor),
+        }
+    }
+
     fn filter(&self) -> Result<Filter, Refused> {
         let mut filter = Filter::all();
         if let Some(name) = &self.reason {
@@ -182,6 +195,7 @@ async fn list(
     query: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Refused> {
     let Query(wanted) = query.map_err(|error| bad("query", error.body_text()))?;
+    let wanted = wanted.said();
     let (filter, page) = (wanted.filter()?, wanted.page()?);
     let store = letters(&app)?.store().ok_or_else(not_found)?;
     let listing = store.list(&filter, &page).await?;
@@ -241,7 +255,7 @@ async fn redrive_one(
 
 /// `POST /dead-letters/redrive`: sends all again that the body's filter names.
 async fn redrive_many(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, Refused> {
-    let wanted = match body.as_ref() {
+    let wanted: Wanted = match body.as_ref() {
         [] => Wanted::default(),
         body => serde_json::from_slice(body).map_err(|error| bad("filter", error.to_string()))?,
     };
