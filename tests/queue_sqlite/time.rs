@@ -1,6 +1,8 @@
 //! Retention, and clocks that jump.
 
-use crate::support::{Home, LEASE, TTL, again, done, job, one, put, settle, take, until};
+use crate::support::{
+    Home, LEASE, ManualClock, TTL, again, done, job, one, put, settle, take, until,
+};
 use std::time::Duration;
 use tower_webhook::{
     attempt::History,
@@ -103,6 +105,87 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
     assert!(second.token > first.token);
     let late = queue.settle(first.id, first.token, done()).await.unwrap();
     assert_eq!(late, Settled::Lost);
+}
+
+/// Looks every 10 s until there is something to claim. Gives how long that took.
+async fn taken_after(queue: &SqliteQueue, clock: &ManualClock, at_most: Duration) -> Duration {
+    const STEP: Duration = Duration::from_secs(10);
+    let mut waited = Duration::ZERO;
+    while queue.claim(one()).await.unwrap().is_empty() {
+        assert!(waited < at_most, "nothing to claim after {waited:?}");
+        clock.forward(STEP);
+        waited += STEP;
+    }
+    waited
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease_that_was_renewed_for_long() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    for _ in 0..360 {
+        clock.forward(LEASE / 3);
+        let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+        assert_eq!(renewed.unwrap(), [Settled::Done]);
+    }
+    clock.back(DAY);
+    assert!(taken_after(&queue, &clock, LEASE).await <= LEASE);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_renewal_of_a_moment_ago() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    let moment = Duration::from_millis(900);
+    clock.forward(moment);
+    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    assert_eq!(renewed.unwrap(), [Settled::Done]);
+    clock.back(moment);
+    // To the millisecond, and not only to what a look notices.
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    take(&queue).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_burial() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let bury = Verdict::Bury {
+        cause: Cause::new(Reason::Rejected),
+        history: History::new(),
+    };
+    settle(&queue, &take(&queue).await, bury).await;
+    // Short of what a look writes down by itself, and beyond it.
+    for passed in [Duration::from_millis(900), DAY] {
+        clock.forward(passed);
+        assert_eq!(queue.claim(one()).await.unwrap().burials.len(), 1);
+        clock.back(passed);
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+        clock.forward(LEASE);
+        assert_eq!(queue.claim(one()).await.unwrap().burials.len(), 1);
+        clock.forward(LEASE);
+    }
+}
+
+/// The looks themselves change nothing, and yet the time that they saw pass has passed.
+#[tokio::test]
+async fn a_wait_that_was_looked_at_does_not_begin_anew_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let minute = Duration::from_secs(60);
+    queue.enqueue(job("x").delay(10 * minute)).await.unwrap();
+    for _ in 0..9 * 60 {
+        clock.forward(Duration::from_secs(1));
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+    }
+    clock.back(8 * minute);
+    assert!(taken_after(&queue, &clock, minute).await <= minute);
 }
 
 #[tokio::test]

@@ -60,6 +60,9 @@ pub(super) fn claim(
     };
     jobs(&mut ledger, terms, &mut taking)?;
     burials(&ledger, terms, &mut taking)?;
+    if !taking.taken.claims.is_empty() {
+        ledger.granted();
+    }
     let connection = ledger.connection;
     ledger.close(transaction).map_err(driver)?;
     let changes = connection

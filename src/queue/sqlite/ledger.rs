@@ -13,6 +13,7 @@ pub(super) struct Ledger<'a> {
     pub(super) running: i64,
     pub(super) burying: i64,
     changes: i64,
+    granted: bool,
 }
 
 impl<'a> Ledger<'a> {
@@ -25,6 +26,7 @@ impl<'a> Ledger<'a> {
             running: 0,
             burying: 0,
             changes: 0,
+            granted: false,
         })
     }
 
@@ -33,12 +35,17 @@ impl<'a> Ledger<'a> {
         self.changes = 1;
     }
 
+    /// A claim was granted from now on.
+    pub(super) const fn granted(&mut self) {
+        self.granted = true;
+    }
+
     pub(super) fn close(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         if self.changes > 0 {
             transaction.ring();
         }
         let counts = [self.queued, self.running, self.burying, self.changes];
-        if counts == [0; 4] {
+        if counts == [0; 4] && !self.granted {
             return Ok(());
         }
         let [queued, running, burying, changes] = counts;

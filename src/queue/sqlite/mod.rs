@@ -87,8 +87,9 @@
 //!
 //! Due times, leases and times to live end by the wall clock, because processes share the file and
 //! restarts do not end them. The queue's time never goes back: when the wall clock does, whoever
-//! looks next writes down how far, and nothing takes longer than it was granted from then on. When
-//! the clock leaps ahead, leases and waits end early.
+//! looks next writes down how far, and no lease takes longer than it was granted from then on; a wait
+//! or a time to live may take longer by what passed unseen before: by a second, while somebody
+//! claims, puts in or settles that often. When the clock leaps ahead, leases and waits end early.
 //!
 //! # Order and speed
 //!

@@ -83,6 +83,7 @@ pub(super) const STEPS: &[&str] = &["
 pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
 pub(super) const SET_CLOCK: &str =
     "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
+pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + 1, changes = changes + 1, last = ?2
     WHERE only = 1 AND queued + running + burying < ?1";
@@ -184,6 +185,7 @@ mod tests {
         for (sql, by) in [
             (CLOCK, "INTEGER PRIMARY KEY"),
             (SET_CLOCK, "INTEGER PRIMARY KEY"),
+            (SET_LAST, "INTEGER PRIMARY KEY"),
             (ADMIT, "INTEGER PRIMARY KEY"),
             (COUNT, "INTEGER PRIMARY KEY"),
             (DEPTH, "INTEGER PRIMARY KEY"),

@@ -99,6 +99,7 @@ pub(super) fn renew(
     let connection = transaction.connection();
     let now = time::now(connection, clock)?;
     let until = time::until(now, lease);
+    time::granted(connection, now)?;
     let mut renew = connection.prepare_cached(schema::RENEW)?;
     claims
         .iter()
