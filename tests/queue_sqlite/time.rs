@@ -8,7 +8,7 @@ use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
     fence::Settled,
-    queue::{Engine, SqliteQueue, Status, Terms, Verdict},
+    queue::{Engine, SqliteQueue, Status, TaskId, Terms, Verdict},
     sqlite::Statement,
 };
 
@@ -77,6 +77,94 @@ async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
     // Never half as many more than one time to live brings.
     let rows = rows(&queue, "tower_webhook_jobs").await;
     assert!(rows < 750, "{rows}");
+}
+
+async fn finish(queue: &SqliteQueue, keep: Duration, buries: bool) -> TaskId {
+    let id = put(queue, "x").await;
+    let job = take(queue).await;
+    if buries {
+        let cause = Cause::new(Reason::Rejected);
+        let history = History::new();
+        settle(queue, &job, Verdict::Bury { cause, history }).await;
+        let burial = queue.claim(one()).await.unwrap().burials.remove(0);
+        settle(queue, &burial.job, Verdict::Buried { keep }).await;
+    } else {
+        let result = Some("done".into());
+        settle(queue, &job, Verdict::Done { result, keep }).await;
+    }
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
+    let home = Home::new();
+    let queue = SqliteQueue::builder().max_finished(3);
+    let queue = queue.open(home.file()).unwrap();
+    let mut ids = Vec::new();
+    // Neither the order in which they came nor how they ended decides.
+    for (keep, buries) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
+        ids.push(finish(&queue, TTL * keep, buries).await);
+    }
+    until("as many as may be are kept", || async {
+        rows(&queue, "tower_webhook_jobs").await == 3
+    })
+    .await;
+    let mut kept = Vec::new();
+    for id in ids {
+        kept.push(queue.task(id).await.unwrap().is_some());
+    }
+    assert_eq!(kept, [true, false, true, false, true]);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_tasks_keep_to_their_bound_while_the_queue_is_busy() {
+    let home = Home::new();
+    let queue = SqliteQueue::builder().max_finished(10);
+    let queue = queue.open(home.file()).unwrap();
+    let waits = queue.enqueue(job("x").delay(TTL)).await.unwrap().id;
+    let mut most = 0;
+    for number in 0..400 {
+        finish(&queue, TTL, false).await;
+        if number % 20 == 0 {
+            most = most.max(rows(&queue, "tower_webhook_jobs").await);
+        }
+    }
+    // A turn of the chores comes with every 64 operations.
+    assert!(most < 100, "{most}");
+    assert!(queue.task(waits).await.unwrap().is_some());
+    // The chores have a turn after the answers.
+    queue.database().close().await;
+    home.check();
+}
+
+/// A file of the release before has not been counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_finished_tasks_of_an_older_file_are_counted() {
+    let home = Home::new();
+    let queue = home.queue();
+    for _ in 0..5 {
+        finish(&queue, TTL, false).await;
+    }
+    let waits = put(&queue, "waits").await;
+    queue.database().close().await;
+    drop(queue);
+    home.raw()
+        .execute_batch(
+            "ALTER TABLE tower_webhook_queue DROP COLUMN finished;
+             UPDATE tower_webhook_schema SET version = 1
+             WHERE component = 'tower-webhook/queue';",
+        )
+        .unwrap();
+    let queue = SqliteQueue::builder().max_finished(2);
+    let queue = queue.open(home.file()).unwrap();
+    home.check();
+    until("as many as may be are kept", || async {
+        rows(&queue, "tower_webhook_jobs").await == 3
+    })
+    .await;
+    assert_eq!(take(&queue).await.id, waits);
+    home.check();
 }
 
 #[tokio::test]
