@@ -93,6 +93,7 @@
 //! [`WorkerHandle`] that is dropped stops its worker, which gives back what it has.
 
 pub mod contract;
+mod echo;
 mod engine;
 mod enqueue;
 mod handle;

@@ -72,6 +72,7 @@ impl Home {
         assert_eq!(kept("queued"), jobs("0, 1"));
         assert_eq!(kept("running"), jobs("2"));
         assert_eq!(kept("burying"), jobs("3, 4"));
+        assert_eq!(kept("finished"), jobs("5, 6"));
         assert_eq!(
             one("SELECT count(*) FROM tower_webhook_payloads"),
             jobs("0, 1, 2, 3, 4"),

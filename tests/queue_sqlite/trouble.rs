@@ -168,6 +168,13 @@ async fn a_setting_that_makes_no_sense_is_named_before_a_file_is_made() {
     for (builder, setting) in [
         (SqliteQueue::builder().max_jobs(0), "max_jobs"),
         (SqliteQueue::builder().max_jobs(u64::MAX), "max_jobs"),
+        (SqliteQueue::builder().max_finished(0), "max_finished"),
+        (
+            SqliteQueue::builder().max_finished(u64::MAX),
+            "max_finished",
+        ),
+        (SqliteQueue::builder().max_result(0), "max_result"),
+        (SqliteQueue::builder().max_result(usize::MAX), "max_result"),
         (SqliteQueue::builder().max_payload(0), "max_payload"),
         (
             SqliteQueue::builder().max_payload(usize::MAX),
@@ -185,7 +192,7 @@ async fn a_setting_that_makes_no_sense_is_named_before_a_file_is_made() {
 #[tokio::test]
 async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
     let home = Home::new();
-    let queue = SqliteQueue::builder().max_payload(1000);
+    let queue = SqliteQueue::builder().max_payload(1000).max_result(500);
     let queue = queue.open(home.file()).unwrap();
     let long = "x".repeat(5000);
     let about = tower_webhook::queue::About::default();
@@ -211,9 +218,9 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         result: Some(vec![0; length].into()),
         keep: LEASE,
     };
-    let refused = queue.settle(held.id, held.token, done(1001)).await;
+    let refused = queue.settle(held.id, held.token, done(501)).await;
     assert_eq!(kind(refused), QueueErrorKind::TooLarge);
-    settle(&queue, &held, done(1000)).await;
+    settle(&queue, &held, done(500)).await;
     home.check();
 }
 

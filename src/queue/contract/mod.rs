@@ -78,7 +78,8 @@ pub use self::{
     },
     waiting::{
         a_burst_is_drained, news_between_a_claim_and_a_wait_are_not_missed, waiting_has_an_end,
-        what_comes_wakes_who_waits, what_time_brings_wakes_who_waits,
+        what_comes_wakes_who_waits, what_one_cannot_use_is_told_to_another,
+        what_time_brings_wakes_who_waits, who_can_use_nothing_sleeps,
     },
 };
 use super::{Claims, Depth, Engine, Job, NewJob, QueueError, Status, TaskId, Terms, Verdict};
@@ -156,6 +157,8 @@ pub async fn check<S: Subject>(subject: &S) {
     what_comes_wakes_who_waits(subject).await;
     what_time_brings_wakes_who_waits(subject).await;
     news_between_a_claim_and_a_wait_are_not_missed(subject).await;
+    what_one_cannot_use_is_told_to_another(subject).await;
+    who_can_use_nothing_sleeps(subject).await;
     a_burst_is_drained(subject).await;
 
     a_dropped_enqueue_is_done_or_not(subject).await;

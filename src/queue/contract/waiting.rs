@@ -191,6 +191,76 @@ pub async fn news_between_a_claim_and_a_wait_are_not_missed<S: Subject>(subject:
     assert_eq!(again.id, claimed.id);
 }
 
+/// Two workers look, of which one has no use for what there is: the other, who looked before it
+/// came and waits only now, is told.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
+    let narrower: [(&str, Terms); 3] = [
+        ("a target that is full", all().per_target(1)),
+        ("jobs", Terms::new(0, LONG)),
+        ("burials", all().burials(0)),
+    ];
+    for (what, terms) in narrower {
+        let engine = subject.engine().await;
+        put(&*engine, job("first").target("a")).await;
+        let first = take(&*engine, all()).await;
+        take_none(&*engine, "all is claimed").await;
+        if what == "burials" {
+            let cause = Cause::new(Reason::Rejected);
+            let history = history(1);
+            settle(&*engine, &first, Verdict::Bury { cause, history }).await;
+        } else {
+            put(&*engine, job("second").target("a")).await;
+        }
+        let claims = ok(engine.claim(terms)).await;
+        assert!(claims.is_empty(), "contract: it has no use for {what}");
+        let other = waiters(&engine, 1).await;
+        assert!(
+            timeout(SURELY, engine.wait(LONG)).await.is_ok(),
+            "contract: another's look does not take the news of {what}"
+        );
+        drop(other);
+        assert!(!ok(engine.claim(all())).await.is_empty());
+    }
+}
+
+/// Workers that have no use for what there is wait, and do not run in circles.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn who_can_use_nothing_sleeps<S: Subject>(subject: &S) {
+    const MOST: usize = 25;
+    let engine = subject.engine().await;
+    for number in 0..10 {
+        put(&*engine, job("crowd").target(format!("t{}", number % 2))).await;
+    }
+    // Somebody could use it, who is busy.
+    ok(engine.claim(Terms::new(2, LONG).per_target(5))).await;
+    let rounds = Arc::new(AtomicUsize::new(0));
+    let mut workers = JoinSet::new();
+    for _ in 0..2 {
+        let (engine, rounds) = (Arc::clone(&engine), Arc::clone(&rounds));
+        workers.spawn(async move {
+            loop {
+                let claims = ok(engine.claim(all().per_target(1))).await;
+                assert!(claims.is_empty(), "contract: the targets are full");
+                rounds.fetch_add(1, Ordering::SeqCst);
+                engine.wait(LONG).await;
+            }
+        });
+    }
+    tokio::time::sleep(SOON * 2).await;
+    let rounds = rounds.load(Ordering::SeqCst);
+    assert!(
+        (2..=MOST).contains(&rounds),
+        "contract: two looked {rounds} times for nothing"
+    );
+}
+
 /// Many producers and many workers that wait when there is nothing: all is done, and nobody sleeps
 /// while there is something to do.
 ///

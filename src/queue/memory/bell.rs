@@ -1,6 +1,7 @@
 //! Who waits for work is told when there is some: a pure record of what has happened since anybody
 //! looked, and whether those who sleep must be woken for it.
 
+use crate::queue::echo;
 use tokio::time::Instant;
 
 /// News, and until when the sleepers sleep.
@@ -8,9 +9,12 @@ use tokio::time::Instant;
 pub(super) struct Bell {
     /// Counts news: who saw another number when they began to wait has something to look at.
     version: u64,
-    /// There is something that nobody has looked at: for those who looked just before it came and
-    /// wait only now.
-    pending: bool,
+    /// Nobody has looked since.
+    fresh: bool,
+    /// Who looked last left something that another might take.
+    left: bool,
+    /// How often those who wait were told of it again.
+    told: u32,
     /// The latest moment for which a sleeper has set its alarm clock.
     armed: Option<Instant>,
     ring: bool,
@@ -24,7 +28,8 @@ impl Bell {
     /// Something can be claimed that could not be claimed before.
     pub(super) fn news(&mut self) {
         self.version = self.version.wrapping_add(1);
-        self.pending = true;
+        self.fresh = true;
+        self.told = 0;
         self.wake();
     }
 
@@ -35,20 +40,26 @@ impl Bell {
         }
     }
 
-    /// Nothing is left that could be claimed.
-    pub(super) const fn quiet(&mut self) {
-        self.pending = false;
+    /// Somebody looked, and took what it could. Whether something is left for others.
+    pub(super) const fn looked(&mut self, left: bool) {
+        self.fresh = false;
+        self.left = left;
     }
 
-    /// Whether somebody who has seen this version need not sleep. News that came before they began
-    /// to wait are told once: whoever cannot use them would else spin.
-    pub(super) const fn has_news(&mut self, seen: u64) -> bool {
-        let pending = self.pending;
-        if self.version != seen {
+    /// Whether somebody who has seen this version, and waits since `began`, need not sleep.
+    pub(super) fn has_news(&mut self, seen: u64, began: Instant, now: Instant) -> bool {
+        if self.version != seen || self.fresh {
             return true;
         }
-        self.pending = false;
-        pending
+        let echoes = self.echo(began).is_some_and(|at| at <= now);
+        self.told += u32::from(echoes);
+        echoes
+    }
+
+    /// When somebody who waits since then is told again of what is left.
+    pub(super) fn echo(&self, began: Instant) -> Option<Instant> {
+        let gap = echo::gap(self.told).filter(|_| self.left)?;
+        Some(began + gap)
     }
 
     /// Somebody goes to sleep until then.

@@ -273,13 +273,15 @@ impl Engine for MemoryQueue {
         let shared = Arc::clone(&self.shared);
         // What happens from here on is news, not only from the first poll on.
         let seen = shared.lock().bell().version();
-        let end = after(Instant::now(), at_most);
+        let began = Instant::now();
+        let end = after(began, at_most);
         Box::pin(async move {
             loop {
                 let mut rung = pin!(shared.bell.notified());
                 // In line before the look: what happens after it wakes us.
                 rung.as_mut().enable();
-                let Some(until) = shared.with(|state, now| state.sleep(now, seen, end)) else {
+                let Some(until) = shared.with(|state, now| state.sleep(now, seen, began, end))
+                else {
                     return;
                 };
                 drop(timeout_at(until, rung).await);

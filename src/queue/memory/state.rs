@@ -11,7 +11,7 @@ use crate::{
     idempotency::Key,
     queue::{
         About, Burial, Claims, Depth, Enqueued, Job, NewJob, QueueError, QueueErrorKind, Status,
-        Task, TaskId, Terms, Verdict,
+        Task, TaskId, Terms, Verdict, echo::Widest,
     },
 };
 use std::{
@@ -66,6 +66,7 @@ pub(super) struct State {
     next_token: u64,
     now: Instant,
     bell: Bell,
+    widest: Widest,
 }
 
 #[derive(Debug)]
@@ -118,6 +119,7 @@ impl State {
             next_token: 1,
             now,
             bell: Bell::default(),
+            widest: Widest::default(),
         }
     }
 
@@ -219,17 +221,24 @@ impl State {
             claims.burials.push(burial);
         }
 
-        let first = self.lanes.first(u32::MAX).into_iter();
-        let mut first = first.chain(self.burials.first().copied());
-        let more_jobs = claims.jobs.len() == terms.jobs && !claims.jobs.is_empty();
-        let more_burials = claims.burials.len() == terms.burials && !claims.burials.is_empty();
-        if !first.any(|(due, _)| due <= self.now) {
-            self.bell.quiet();
-        } else if more_jobs || more_burials {
+        self.widest.widen(terms);
+        let filled_jobs = claims.jobs.len() == terms.jobs && !claims.jobs.is_empty();
+        let filled_burials = claims.burials.len() == terms.burials && !claims.burials.is_empty();
+        let left = self.is_left();
+        if left && (filled_jobs || filled_burials) {
             // This worker had to leave some: another may have waited for them.
             self.bell.news();
+        } else {
+            self.bell.looked(left);
         }
         claims
+    }
+
+    /// Whether there is something that a worker could take, by the widest terms that any has had.
+    fn is_left(&self) -> bool {
+        let is_due = |spot: Option<Spot>| spot.is_some_and(|(due, _)| due <= self.now);
+        is_due(self.lanes.first(self.widest.per_target))
+            || self.widest.burials && is_due(self.burials.first().copied())
     }
 
     pub(super) fn renew(
@@ -316,15 +325,23 @@ impl State {
         Depth::new(self.queued, self.running, self.burying)
     }
 
-    /// Until when somebody who has seen this version of the bell, and waits until `end` at the
-    /// most, is to sleep. `None` when they have something to look at, or have waited enough.
-    pub(super) fn sleep(&mut self, now: Instant, seen: u64, end: Instant) -> Option<Instant> {
+    /// Until when somebody who has seen this version of the bell, and waits from `began` until
+    /// `end` at the most, is to sleep. `None` when they have something to look at, or have waited
+    /// enough.
+    pub(super) fn sleep(
+        &mut self,
+        now: Instant,
+        seen: u64,
+        began: Instant,
+        end: Instant,
+    ) -> Option<Instant> {
         self.pass(now);
-        if self.bell.has_news(seen) || self.now >= end {
+        if self.bell.has_news(seen, began, self.now) || self.now >= end {
             return None;
         }
         let events = self.alarms.first().into_iter().chain(self.leases.first());
-        let until = events.fold(end, |until, (at, _)| until.min(*at));
+        let events = events.map(|(at, _)| *at).chain(self.bell.echo(began));
+        let until = events.fold(end, Instant::min);
         self.bell.sleeps(until);
         Some(until)
     }
@@ -749,7 +766,7 @@ mod tests {
         for _ in 0..100 {
             assert!(state.claim(now, &terms).is_empty());
             let seen = state.bell().version();
-            told += u32::from(state.sleep(now, seen, end).is_none());
+            told += u32::from(state.sleep(now, seen, now, end).is_none());
         }
         assert!(told <= 1, "it was told {told} times of nothing");
     }

@@ -11,11 +11,11 @@ use crate::{
     dead_letter::{Cause, Reason},
     fence::Token,
     idempotency::Key,
-    queue::{Burial, Claims, Job, NewJob, TaskId, Terms},
+    queue::{Burial, Claims, Job, NewJob, TaskId, Terms, echo::Widest},
     sqlite::{DatabaseError, DatabaseErrorKind, Transaction},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
@@ -34,41 +34,91 @@ pub(super) struct Taken {
     pub(super) claims: Claims,
     /// When each was due: jobs, then burials. For giving them back.
     pub(super) dues: Vec<i64>,
-    /// Whether all that could be claimed was.
+    /// Whether all was claimed that these terms allow.
     pub(super) all: bool,
+    /// Whether others may claim something that is left.
+    pub(super) left: Left,
     /// The number of changes that it has seen, and the time.
     pub(super) seen: (i64, i64),
 }
 
+/// What can be claimed, but not by the terms of a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Left {
+    #[default]
+    Nothing,
+    /// Something that was there when somebody looked before.
+    Old,
+    /// Something that has become due since.
+    New,
+}
+
+/// Claims what these terms allow. The `widest` are those of all who claim, and `since` is when one
+/// of them did last.
 pub(super) fn claim(
     transaction: &Transaction<'_>,
     clock: &WallClock,
     terms: &Terms,
+    widest: Widest,
+    since: Option<i64>,
 ) -> Result<Taken, DatabaseError> {
     let driver = DatabaseError::from_driver;
     let mut ledger = Ledger::open(transaction, clock).map_err(driver)?;
     let now = ledger.now;
     let all = expire(&mut ledger, terms.attempts).map_err(driver)?;
     let mut taking = Taking {
-        taken: Taken {
-            all,
-            ..Taken::default()
-        },
+        taken: Taken::default(),
+        filled: false,
         bytes: 0,
         until: time::until(now, terms.lease),
         nanos: time::nanos(clock),
     };
     jobs(&mut ledger, terms, &mut taking)?;
     burials(&ledger, terms, &mut taking)?;
+    if !taking.taken.claims.is_empty() {
+        ledger.granted();
+    }
+    let left = left(&ledger, widest, since).map_err(driver)?;
     let connection = ledger.connection;
     ledger.close(transaction).map_err(driver)?;
     let changes = connection
         .prepare_cached(schema::CHANGES)
         .and_then(|mut changes| changes.query_row([], |row| row.get(0)))
         .map_err(driver)?;
+    let filled = taking.filled && left != Left::Nothing;
     let mut taken = taking.taken;
+    taken.all = all && !filled;
+    taken.left = left;
     taken.seen = (changes, now);
     Ok(taken)
+}
+
+fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Result<Left> {
+    let (connection, now) = (ledger.connection, ledger.now);
+    let jobs =
+        connection
+            .prepare_cached(schema::LANES)?
+            .exists(params![now, widest.per_target, 1])?;
+    let burials = || {
+        let mut over = connection.prepare_cached(schema::OVER)?;
+        over.query_row(params![state::BURYING, now], |row| row.get(0))
+    };
+    if !(jobs || widest.burials && burials()?) {
+        return Ok(Left::Nothing);
+    }
+    let since = since.unwrap_or(now);
+    let mut lanes = connection.prepare_cached(schema::NEXT_LANE)?;
+    let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
+    let mut ends = connection.prepare_cached(schema::NEXT_END)?;
+    let burial: Option<i64> = ends
+        .query_row(params![state::BURYING, since], |row| row.get(0))
+        .optional()?;
+    let mut came = [lane, burial].into_iter().flatten();
+    Ok(if came.any(|due| due <= now) {
+        Left::New
+    } else {
+        Left::Old
+    })
 }
 
 /// Puts back what nobody took. Everything is as if it had not been claimed, but for the tokens.
@@ -137,6 +187,8 @@ type Lane = Reverse<(i64, i64, String, u32)>;
 /// A claim at work.
 struct Taking {
     taken: Taken,
+    /// Whether more could have been taken, but for the bounds of a claim.
+    filled: bool,
     bytes: usize,
     until: i64,
     nanos: i64,
@@ -186,8 +238,7 @@ fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(
         ledger.queued -= more;
         ledger.running += more;
     }
-    let filled = taking.taken.claims.jobs.len() == most || taking.is_full();
-    taking.taken.all &= !filled;
+    taking.filled |= taking.taken.claims.jobs.len() == most || taking.is_full();
     Ok(())
 }
 
@@ -253,8 +304,7 @@ fn burials(ledger: &Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<()
             found.push(burial);
         }
     }
-    let filled = most > 0 && (found.len() == most || taking.is_full());
-    taking.taken.all &= !filled;
+    taking.filled |= most > 0 && (found.len() == most || taking.is_full());
     for row in found {
         taking.taken.dues.push(row.due);
         let (job, cause) = row.claim(ledger.connection, taking, state::CARRIED)?;

@@ -100,7 +100,9 @@ impl Operation for Ask {
         // Nobody is interested any more: everything stays as it is.
         if !self.sender.is_closed() {
             let clock = self.database.clock();
-            self.taken = Some(claim::claim(transaction, clock, &self.terms)?);
+            let (widest, since) = self.seen.widen(&self.terms);
+            let taken = claim::claim(transaction, clock, &self.terms, widest, since)?;
+            self.taken = Some(taken);
         }
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Operation for Ask {
     fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>) {
         let taken = match (outcome, self.taken) {
             (Ok(()), Some(taken)) => {
-                self.seen.set(taken.all.then_some(taken.seen));
+                self.seen.looked(&taken);
                 Ok(taken)
             }
             (Ok(()), None) => return,

@@ -52,7 +52,7 @@ pub(super) fn enqueue(
         if let Some(known) = first(connection, job, now)? {
             connection
                 .prepare_cached(schema::COUNT)?
-                .execute(params![-1, 0, 0, 0, now])?;
+                .execute(params![-1, 0, 0, 0, now, 0])?;
             return Ok(Ok(known));
         }
         // What was in the way had left, but for its row.
@@ -126,6 +126,9 @@ fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Op
         connection
             .prepare_cached(schema::DELETE)?
             .execute([known.seq])?;
+        connection
+            .prepare_cached(schema::COUNT)?
+            .execute(params![0, 0, 0, 0, now, -1])?;
     }
     Ok(None)
 }

@@ -12,7 +12,9 @@ pub(super) struct Ledger<'a> {
     pub(super) queued: i64,
     pub(super) running: i64,
     pub(super) burying: i64,
+    pub(super) finished: i64,
     changes: i64,
+    granted: bool,
 }
 
 impl<'a> Ledger<'a> {
@@ -24,7 +26,9 @@ impl<'a> Ledger<'a> {
             queued: 0,
             running: 0,
             burying: 0,
+            finished: 0,
             changes: 0,
+            granted: false,
         })
     }
 
@@ -33,18 +37,31 @@ impl<'a> Ledger<'a> {
         self.changes = 1;
     }
 
+    /// A claim was granted from now on.
+    pub(super) const fn granted(&mut self) {
+        self.granted = true;
+    }
+
     pub(super) fn close(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         if self.changes > 0 {
             transaction.ring();
         }
-        let counts = [self.queued, self.running, self.burying, self.changes];
-        if counts == [0; 4] {
+        let counts = [
+            self.queued,
+            self.running,
+            self.burying,
+            self.finished,
+            self.changes,
+        ];
+        if counts == [0; 5] && !self.granted {
             return Ok(());
         }
-        let [queued, running, burying, changes] = counts;
+        let [queued, running, burying, finished, changes] = counts;
         self.connection
             .prepare_cached(schema::COUNT)?
-            .execute(params![queued, running, burying, changes, self.now])
+            .execute(params![
+                queued, running, burying, changes, self.now, finished
+            ])
             .map(drop)
     }
 

@@ -87,8 +87,9 @@
 //!
 //! Due times, leases and times to live end by the wall clock, because processes share the file and
 //! restarts do not end them. The queue's time never goes back: when the wall clock does, whoever
-//! looks next writes down how far, and nothing takes longer than it was granted from then on. When
-//! the clock leaps ahead, leases and waits end early.
+//! looks next writes down how far, and no lease takes longer than it was granted from then on; a wait
+//! or a time to live may take longer by what passed unseen before: by a second, while somebody
+//! claims, puts in or settles that often. When the clock leaps ahead, leases and waits end early.
 //!
 //! # Order and speed
 //!
@@ -102,7 +103,9 @@
 //!
 //! [`max_jobs`](SqliteQueueBuilder::max_jobs) unfinished ones; beyond that, and when the disk is
 //! full, [`Full`](QueueErrorKind::Full). A payload leaves when its job is finished, the rest after
-//! its time to live, in small pieces, while the queue works and when it is idle. Operations that
+//! its time to live, in small pieces, while the queue works and when it is idle; and before that when
+//! more than [`max_finished`](SqliteQueueBuilder::max_finished) are kept, those first whose time would
+//! end first. Operations that
 //! wait are bounded by [`max_waiting`](crate::sqlite::DatabaseBuilder::max_waiting). A kind,
 //! target or order key may have 4096 bytes, and what the letter would tell 64 KiB.
 //!
@@ -169,8 +172,10 @@ pub struct SqliteQueue {
 
 #[derive(Debug)]
 struct Limits {
+    max_finished: i64,
     max_jobs: i64,
     max_payload: usize,
+    max_result: usize,
     claims: Durability,
 }
 
@@ -228,7 +233,7 @@ impl SqliteQueue {
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Invalid`] when a result is larger than a payload may be, with the
+    /// [`DatabaseErrorKind::Invalid`] when a result is larger than it may be, with the
     /// [`QueueError`] as its source, and what can befall a file.
     pub fn settle_in(
         &self,
@@ -249,7 +254,7 @@ impl SqliteQueue {
             Verdict::Done {
                 result: Some(result),
                 ..
-            } => result.len() <= self.limits.max_payload,
+            } => result.len() <= self.limits.max_result,
             _ => true,
         }
     }

@@ -26,7 +26,8 @@ pub(super) mod state {
 /// What changes with each claim is apart from what does not: a row is rewritten whole, and payloads
 /// leave at once when a job is finished. The indices on `state` have only what they are asked for,
 /// so that jobs that are done cost those that wait nothing.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE tower_webhook_jobs (
         seq INTEGER PRIMARY KEY,
         id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -78,17 +79,25 @@ pub(super) const STEPS: &[&str] = &["
         last INTEGER NOT NULL
     ) STRICT;
     INSERT INTO tower_webhook_queue VALUES (1, 0, 0, 0, 0, 0, 0);
-"];
+",
+    "
+    -- Counted since there is a bound for it.
+    ALTER TABLE tower_webhook_queue ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
+    UPDATE tower_webhook_queue SET finished =
+        (SELECT count(*) FROM tower_webhook_jobs WHERE state > 1 AND state >= 5);
+",
+];
 
 pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
 pub(super) const SET_CLOCK: &str =
     "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
+pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + 1, changes = changes + 1, last = ?2
     WHERE only = 1 AND queued + running + burying < ?1";
 pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + ?1, running = running + ?2, burying = burying + ?3,
-        changes = changes + ?4, last = ?5
+        changes = changes + ?4, last = ?5, finished = finished + ?6
     WHERE only = 1";
 pub(super) const DEPTH: &str =
     "SELECT queued, running, burying FROM tower_webhook_queue WHERE only = 1";
@@ -166,9 +175,10 @@ pub(super) const FINISH: &str = "UPDATE tower_webhook_jobs
 
 pub(super) const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2)";
-pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_jobs WHERE seq IN (
-    SELECT seq FROM tower_webhook_jobs WHERE state > 1 AND state = ?1 AND at <= ?2
-    ORDER BY at LIMIT ?3)";
+pub(super) const FINISHED: &str = "SELECT finished FROM tower_webhook_queue WHERE only = 1";
+/// Those of a state whose time ends first.
+pub(super) const ENDS: &str = "SELECT at, seq FROM tower_webhook_jobs
+    WHERE state > 1 AND state = ?1 ORDER BY at, seq LIMIT ?2";
 
 #[cfg(test)]
 mod tests {
@@ -180,10 +190,11 @@ mod tests {
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
+        connection.execute_batch(&STEPS.concat()).unwrap();
         for (sql, by) in [
             (CLOCK, "INTEGER PRIMARY KEY"),
             (SET_CLOCK, "INTEGER PRIMARY KEY"),
+            (SET_LAST, "INTEGER PRIMARY KEY"),
             (ADMIT, "INTEGER PRIMARY KEY"),
             (COUNT, "INTEGER PRIMARY KEY"),
             (DEPTH, "INTEGER PRIMARY KEY"),
@@ -216,7 +227,8 @@ mod tests {
             (RELEASE, "INTEGER PRIMARY KEY"),
             (FINISH, "INTEGER PRIMARY KEY"),
             (OVER, "tower_webhook_jobs_end (state=? AND at<?)"),
-            (SWEEP, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (FINISHED, "INTEGER PRIMARY KEY"),
+            (ENDS, "tower_webhook_jobs_end (state=?)"),
         ] {
             let mut plan = connection
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))

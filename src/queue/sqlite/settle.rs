@@ -65,11 +65,17 @@ pub(super) fn settle(
             bury(&mut ledger, &held, now, Some(&history), cause.as_deref())?;
         }
         (Verdict::Buried { keep }, true) => {
-            finish(&ledger, &held, state::FAILED, *keep, None)?;
+            finish(&mut ledger, &held, state::FAILED, *keep, None)?;
             ledger.burying -= 1;
         }
         (Verdict::Done { result, keep }, false) => {
-            finish(&ledger, &held, state::SUCCEEDED, *keep, result.as_deref())?;
+            finish(
+                &mut ledger,
+                &held,
+                state::SUCCEEDED,
+                *keep,
+                result.as_deref(),
+            )?;
             ledger.running -= 1;
             ledger.leave_lane(&held.target)?;
             ledger.release_next(held.ordered.as_deref())?;
@@ -99,6 +105,7 @@ pub(super) fn renew(
     let connection = transaction.connection();
     let now = time::now(connection, clock)?;
     let until = time::until(now, lease);
+    time::granted(connection, now)?;
     let mut renew = connection.prepare_cached(schema::RENEW)?;
     claims
         .iter()
@@ -177,13 +184,14 @@ fn relocate(
 
 /// Nothing more will become of it: its payload leaves.
 fn finish(
-    ledger: &Ledger<'_>,
+    ledger: &mut Ledger<'_>,
     held: &Held,
     state: i64,
     keep: Duration,
     result: Option<&[u8]>,
 ) -> rusqlite::Result<()> {
     let until = time::until(ledger.now, keep);
+    ledger.finished += 1;
     ledger
         .connection
         .prepare_cached(schema::FINISH)?

@@ -4,6 +4,10 @@
 //! set. Of its steps back the queue remembers how far it is `ahead` of the wall clock since, so that
 //! what was granted before goes on to run by the new clock, from where it was last looked at. It is
 //! not forgotten when the clock is set right again: by then times were granted by it.
+//!
+//! For that it must be known where it was last looked at. It is written down with every grant, so
+//! that no lease outlasts its length, and by whoever looks when what is written is a second old:
+//! often enough, and no write for each look at an idle queue.
 
 use super::schema;
 use crate::clock::WallClock;
@@ -12,6 +16,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A century. Sums of it and any time that a clock shows stay far from the end of an `i64`.
 const LONGEST: i64 = 100 * 366 * 86_400_000;
+
+/// How old what is written down may be before a look writes it anew, in milliseconds.
+const STALE: i64 = 1000;
 
 /// What is stored of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,12 +50,20 @@ pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Resul
         })?;
     // Within the transaction: whoever wrote before has read its clock before.
     let (now, next) = stored.read(wall(clock));
-    if next.ahead != stored.ahead {
+    if next.ahead != stored.ahead || now.saturating_sub(stored.last) >= STALE {
         connection
             .prepare_cached(schema::SET_CLOCK)?
             .execute(params![next.ahead, next.last])?;
     }
     Ok(now)
+}
+
+/// Writes down that something was granted at this time, which [`now`] gave.
+pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(schema::SET_LAST)?
+        .execute([now])
+        .map(drop)
 }
 
 /// What the wall clock shows, in milliseconds since 1970.

@@ -1,18 +1,23 @@
 //! Waiting for something to claim.
 
 use super::{
+    claim::{Left, Taken},
     schema::{self, state},
     time::{self, Clock},
 };
 use crate::{
     clock::WallClock,
+    queue::{
+        Terms,
+        echo::{self, Widest},
+    },
     sqlite::{Database, DatabaseError},
 };
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
 };
@@ -21,18 +26,63 @@ use tokio::time::{Instant, sleep};
 /// How long to wait where the file cannot be read: whoever waits asks soon enough what is wrong.
 const BLIND: Duration = Duration::from_millis(100);
 
-/// What the claims of this handle have seen: the number of changes, and the time. `None` when there
-/// was more than they took.
+/// What the claims of this handle have seen.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<Mutex<Option<(i64, i64)>>>);
+pub(super) struct Seen(Arc<Mutex<Looked>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    /// The number of changes, and the time. `None` when there was more than was taken.
+    at: Option<(i64, i64)>,
+    /// Whether something is left that others may claim.
+    left: bool,
+    /// How often those who wait were told of it again.
+    told: u32,
+    widest: Widest,
+}
 
 impl Seen {
-    pub(super) fn set(&self, seen: Option<(i64, i64)>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+    /// A claim by these terms begins. The widest so far, and the time of the look before it.
+    pub(super) fn widen(&self, terms: &Terms) -> (Widest, Option<i64>) {
+        let mut looked = self.lock();
+        looked.widest.widen(terms);
+        (looked.widest, looked.at.map(|(_, time)| time))
     }
 
-    fn get(&self) -> Option<(i64, i64)> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A claim has ended.
+    pub(super) fn looked(&self, taken: &Taken) {
+        let mut looked = self.lock();
+        let at = taken.all.then_some(taken.seen);
+        let changes = |at: Option<(i64, i64)>| at.map(|(changes, _)| changes);
+        if changes(looked.at) != changes(at) || taken.left == Left::New {
+            looked.told = 0;
+        }
+        looked.at = at;
+        looked.left = taken.left != Left::Nothing;
+    }
+
+    /// Somebody who waits is told again of what was left after so many changes.
+    fn tell(&self, changes: i64) {
+        let mut looked = self.lock();
+        if looked.at.is_some_and(|(seen, _)| seen == changes) {
+            looked.told = looked.told.saturating_add(1);
+        }
+    }
+
+    fn get(&self) -> Looked {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Looked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Looked {
+    /// How long somebody who has waited for so long waits until being told again.
+    fn echo(&self, waited: Duration) -> Option<Duration> {
+        let gap = echo::gap(self.told).filter(|_| self.left)?;
+        Some(gap.saturating_sub(waited))
     }
 }
 
@@ -44,23 +94,35 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
         let rung = listener.rung();
         let stirred = listener.stirred();
         let left = at_most.saturating_sub(began.elapsed());
-        let nap = match (look(&database, &seen).await, seen.get()) {
-            (Ok(look), Some(seen)) if look.changes == seen.0 => match look.next {
-                Some(next) => next.min(left),
-                None => left,
-            },
+        let look = look(&database, &seen).await;
+        let looked = seen.get();
+        let (changes, nap) = match (look, looked.at) {
+            (Ok(look), Some((changes, _))) if look.changes == changes => {
+                (changes, look.next.map_or(left, |next| next.min(left)))
+            }
             (Ok(_), _) => return,
             (Err(_), _) => {
                 sleep(left.min(BLIND)).await;
                 return;
             }
         };
+        let echo = looked.echo(began.elapsed()).filter(|echo| *echo < nap);
+        let nap = echo.unwrap_or(nap);
+        let over = || {
+            if echo.is_some() {
+                seen.tell(changes);
+            }
+        };
         if nap.is_zero() {
-            return;
+            return over();
         }
         let (mut rung, mut stirred, mut slept) = (pin!(rung), pin!(stirred), pin!(sleep(nap)));
         let again = poll_fn(|cx| {
-            if rung.as_mut().poll(cx).is_ready() || slept.as_mut().poll(cx).is_ready() {
+            if rung.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if slept.as_mut().poll(cx).is_ready() {
+                over();
                 return Poll::Ready(false);
             }
             stirred.as_mut().poll(cx).map(|()| true)
@@ -81,7 +143,7 @@ struct Look {
 }
 
 async fn look(database: &Database, seen: &Seen) -> Result<Look, DatabaseError> {
-    let (clock, seen) = (database.clock().clone(), seen.get());
+    let (clock, seen) = (database.clock().clone(), seen.get().at);
     let look = database.read(move |transaction| {
         next(transaction.connection(), &clock, seen).map_err(DatabaseError::from_driver)
     });
