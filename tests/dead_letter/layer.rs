@@ -388,6 +388,10 @@ async fn a_change_between_the_layers_is_in_every_attempt_unless_the_copy_is_shar
     }
 }
 
+fn panics() -> Result<Answer, BoxError> {
+    panic!("on purpose")
+}
+
 /// What a task that panicked has thrown.
 async fn thrown<T: Send + 'static>(
     call: impl Future<Output = T> + Send + 'static,
@@ -401,10 +405,7 @@ async fn a_call_that_panics_leaves_a_letter_and_the_panic_goes_on() {
     let sink = Recording::that(Does::TakesAfter(SECOND));
     let peer = service_fn(|_: Request<BufferedBody>| async {
         sleep(SECOND).await;
-        if true {
-            panic!("on purpose")
-        }
-        answer(200)
+        panics()
     });
     let began = Instant::now();
     let call = layer(&sink).layer(peer).oneshot(request());
@@ -426,10 +427,8 @@ async fn a_call_that_panics_leaves_a_letter_and_the_panic_goes_on() {
 async fn a_service_that_panics_before_there_is_a_future_does_so_in_the_future() {
     let sink = Recording::default();
     let peer = service_fn(|_: Request<BufferedBody>| {
-        if true {
-            panic!("on purpose")
-        }
-        async { answer(200) }
+        let answer = panics();
+        async { answer }
     });
     let mut service = layer(&sink).layer(peer);
     let call = service.call(request());
@@ -441,12 +440,7 @@ async fn a_service_that_panics_before_there_is_a_future_does_so_in_the_future() 
 async fn a_panic_goes_on_though_no_sink_takes_the_letter() {
     for does in [Does::Fails(SinkErrorKind::Full), Does::Panics] {
         let sink = Recording::that(does);
-        let peer = service_fn(|_: Request<BufferedBody>| async {
-            if true {
-                panic!("on purpose")
-            }
-            answer(200)
-        });
+        let peer = service_fn(|_: Request<BufferedBody>| async { panics() });
         let call = layer(&sink).layer(peer).oneshot(request());
         assert_eq!(thrown(call).await, Some("on purpose"));
     }
