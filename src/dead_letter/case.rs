@@ -1,6 +1,6 @@
 //! A call that may yet fail: what its letter would be made of.
 
-use super::{Describe, Letter, LetterId, cause, layer::Shared};
+use super::{Describe, Letter, LetterId, Reason, cause, layer::Shared};
 use crate::{
     attempt::{AttemptRecord, History, Kept},
     key::RequestKey,
@@ -8,13 +8,21 @@ use crate::{
     shield::shielded,
     trace::trouble,
 };
-use std::{error::Error, marker::PhantomData, mem, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    error::Error,
+    marker::PhantomData,
+    mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 pub(super) struct Case<K, D: Describe<Req>, Req> {
     pub(super) shared: Arc<Shared<K, D>>,
     kept: D::Kept,
-    /// Where the request itself is not kept.
+    /// Where the request itself is not kept. Empty where its key panicked.
     target: Option<String>,
     started: Instant,
     of: PhantomData<fn() -> Req>,
@@ -26,11 +34,20 @@ where
     D: Describe<Req>,
     Req: 'static,
 {
-    /// And the request, where that is what is kept.
-    pub(super) fn open(shared: &Arc<Shared<K, D>>, req: &Req) -> (Self, Option<Kept<Req>>) {
+    /// And the request, where that is what is kept; and what its key threw, where it panicked.
+    pub(super) fn open(
+        shared: &Arc<Shared<K, D>>,
+        req: &Req,
+    ) -> (Self, Option<Kept<Req>>, Option<Thrown>) {
         let kept = shared.describe.keep(req);
         let copy = shared.describe.share(&kept);
-        let target = copy.is_none().then(|| shared.key.key(req).into_owned());
+        let key = || shared.key.key(req).into_owned();
+        let found = copy.is_none().then(|| caught(key));
+        let (target, thrown) = match found {
+            None => (None, None),
+            Some(Ok(target)) => (Some(target), None),
+            Some(Err(thrown)) => (Some(String::new()), Some(thrown)),
+        };
         let case = Self {
             shared: Arc::clone(shared),
             kept,
@@ -38,29 +55,50 @@ where
             started: Instant::now(),
             of: PhantomData,
         };
-        (case, copy)
+        (case, copy, thrown)
     }
 
-    /// The letter of a call that has failed. `noted` is what its answer says of its attempts.
+    /// The letter of a call that has panicked. `called` says whether it was begun.
+    pub(super) fn panicked(&self, called: bool) -> Letter {
+        let outcome = if called {
+            Outcome::transient()
+        } else {
+            Outcome::refused(None)
+        };
+        let (mut letter, _) = self.letter(outcome, None, None);
+        letter.cause.reason = Reason::Panicked;
+        letter
+    }
+
+    /// The letter of a call that has failed, and what its key threw, where it panicked. `noted` is
+    /// what its answer says of its attempts.
     pub(super) fn letter(
         &self,
         outcome: Outcome,
         noted: Option<&History>,
         error: Option<&(dyn Error + 'static)>,
-    ) -> Letter {
+    ) -> (Letter, Option<Thrown>) {
         let Shared {
             settings,
             key,
             describe,
         } = &*self.shared;
-        let (cause, history) = cause::find(outcome, noted, error);
+        let (mut cause, history) = cause::find(outcome, noted, error);
         let took = self.started.elapsed();
         let history = history.unwrap_or_else(|| alone(outcome, took));
         let now = settings.clock.now();
 
+        let mut thrown = None;
         let target = match (&self.target, describe.share(&self.kept)) {
             (Some(target), _) => target.clone(),
-            (None, Some(kept)) => key.key(kept.request()).into_owned(),
+            (None, Some(kept)) => {
+                let found = caught(|| key.key(kept.request()).into_owned());
+                found.unwrap_or_else(|panic| {
+                    cause.reason = Reason::Panicked;
+                    thrown = Some(panic);
+                    String::new()
+                })
+            }
             (None, None) => String::new(),
         };
         let mut letter = Letter::new(LetterId::random(), "request", &target, cause, now);
@@ -82,8 +120,17 @@ where
         }
         letter.body = mem::take(&mut letter.body).cut(settings.body_limit);
         settings.redaction.apply(&mut letter);
-        letter
+        (letter, thrown)
     }
+}
+
+/// What a panic has thrown.
+pub(super) type Thrown = Box<dyn Any + Send>;
+
+/// What `work` returns, or throws. What it left half done is not used again: the panic goes on
+/// when the letter is written.
+pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Thrown> {
+    catch_unwind(AssertUnwindSafe(work))
 }
 
 /// The history of a call of which none is told: no retry layer is inside, or its call was cut.

@@ -1,6 +1,7 @@
 use super::{
     Buried, CallError, DeadLetters, Describe, DescribeAnswer, Letter, LetterEnd, LetterId,
-    NotWritten, Reason, case::Case,
+    NotWritten, Reason,
+    case::{Case, Thrown, caught},
 };
 use crate::{
     BoxFuture,
@@ -12,8 +13,9 @@ use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
+    panic::resume_unwind,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
 use tokio::{runtime::Handle, task::JoinHandle};
@@ -38,8 +40,14 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
     Burying {
         write: Write,
         /// `None` once it is there.
-        failed: Option<Failure<F::Output, K, D, Req>>,
+        failed: Option<Ended<F::Output, K, D, Req>>,
     },
+}
+
+enum Ended<T, K, D: Describe<Req>, Req> {
+    Failed(Failure<T, K, D, Req>),
+    /// And what it threw. Nobody locks it: it is what makes this `Sync`.
+    Panicked(Mutex<Thrown>),
 }
 
 struct Failure<T, K, D: Describe<Req>, Req> {
@@ -100,6 +108,36 @@ impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
     }
 }
 
+impl<F, K, D, C, Req> ResponseFuture<F, C, K, D, Req>
+where
+    F: Future,
+    K: RequestKey<Req>,
+    D: Describe<Req>,
+    Req: 'static,
+{
+    /// Of a call that has panicked before there was a future. The panic goes on in this one.
+    pub(super) fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
+        Self {
+            state: State::panicked(case, called, thrown),
+        }
+    }
+}
+
+impl<F, K, D, C, Req> State<F, C, K, D, Req>
+where
+    F: Future,
+    K: RequestKey<Req>,
+    D: Describe<Req>,
+    Req: 'static,
+{
+    fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
+        Self::Burying {
+            write: Write::begin(&case.shared.settings.letters, case.panicked(called)),
+            failed: Some(Ended::Panicked(Mutex::new(thrown))),
+        }
+    }
+}
+
 impl<F, C, K, D, Req, Res, Err> Future for ResponseFuture<F, C, K, D, Req>
 where
     F: Future<Output = Result<Res, Err>>,
@@ -116,7 +154,17 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Called { future, open } => {
-                    let result = ready!(future.poll(cx));
+                    let polled = caught(|| future.poll(cx));
+                    let result = match polled {
+                        Ok(polled) => ready!(polled),
+                        Err(thrown) => {
+                            let Some((_, case)) = open.take() else {
+                                resume_unwind(thrown);
+                            };
+                            state.set(State::panicked(&case, true, thrown));
+                            continue;
+                        }
+                    };
                     let Some((classifier, case)) = open.take() else {
                         return Poll::Ready(result);
                     };
@@ -129,20 +177,24 @@ where
                     if !outcome.is_failure() {
                         return Poll::Ready(result);
                     }
-                    let letter = match &result {
+                    let (letter, thrown) = match &result {
                         Ok(res) => {
                             let noted = case.shared.describe.history(res);
                             case.letter(outcome, noted, None)
                         }
                         Err(error) => case.letter(outcome, None, Some(error.as_error())),
                     };
-                    let failed = Failure {
-                        result,
-                        id: letter.id,
-                        reason: letter.cause.reason,
-                        case,
+                    let (id, reason) = (letter.id, letter.cause.reason);
+                    let write = Write::begin(&case.shared.settings.letters, letter);
+                    let failed = match thrown {
+                        Some(thrown) => Ended::Panicked(Mutex::new(thrown)),
+                        None => Ended::Failed(Failure {
+                            result,
+                            case,
+                            id,
+                            reason,
+                        }),
                     };
-                    let write = Write::begin(&failed.case.shared.settings.letters, letter);
                     state.set(State::Burying {
                         write,
                         failed: Some(failed),
@@ -152,7 +204,13 @@ where
                     let written = ready!(write.poll(cx));
                     // Invariant: taken here alone, at the end.
                     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
-                    let failed = failed.take().expect("polled after completion");
+                    let failed = match failed.take().expect("polled after completion") {
+                        Ended::Failed(failed) => failed,
+                        Ended::Panicked(thrown) => {
+                            let thrown = thrown.into_inner();
+                            resume_unwind(thrown.unwrap_or_else(PoisonError::into_inner))
+                        }
+                    };
                     let buried = Buried::new(failed.id, failed.reason, written);
                     return Poll::Ready(match failed.result {
                         Ok(mut res) => {
@@ -177,7 +235,8 @@ where
     if !outcome.is_failure() {
         return;
     }
-    let letter = case.letter(outcome, None, None);
+    // A panic of its key ends here: there is nobody whom it could reach.
+    let (letter, _) = case.letter(outcome, None, None);
     match runtime {
         Some(runtime) => drop(runtime.spawn(write(case.shared.settings.letters.clone(), letter))),
         None => {

@@ -3,7 +3,9 @@
 //! [`DeadLetterLayer`] asks the [`Outcome`](crate::outcome::Outcome) of each call whether work is
 //! left undone. Where it is, it writes a [`Letter`] by way of [`DeadLetters`] to a [`Sink`], waits
 //! until it is there, and then returns the answer or the error as it was. A call that goes well, and
-//! one whose caller went away, leave no letter.
+//! one whose caller went away, leave no letter. A call that panics has failed: its letter says
+//! [`Reason::Panicked`], and when it is written the panic goes on where the call is polled. So does
+//! a panic of the [key](DeadLetterLayer::key), whose letter has no target.
 //!
 //! | What became of the letter | A failed answer | An error |
 //! | --- | --- | --- |
@@ -19,6 +21,10 @@
 //! ([`LocallyRefused::by_circuit`](crate::outcome::LocallyRefused::by_circuit)). The history and
 //! the times of the attempts are those of the retry layer; where none tells them (there is none, or
 //! the deadline has cut its call) one attempt stands for all.
+//!
+//! A service inside that fails to become ready (`poll_ready`) has no request yet: the error is the
+//! caller's, who still has it, and there is no letter. Where a service inside that is no longer ready
+//! stops the attempts on a request, as a retry layer tells it, there is one: [`Reason::NotReady`].
 //!
 //! Credentials do not get into a letter: see [`Redaction`].
 //!

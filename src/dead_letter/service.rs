@@ -1,4 +1,8 @@
-use super::{CallError, Describe, DescribeAnswer, ResponseFuture, case::Case, layer::Shared};
+use super::{
+    CallError, Describe, DescribeAnswer, ResponseFuture,
+    case::{Case, caught},
+    layer::Shared,
+};
 use crate::{
     key::RequestKey,
     outcome::{Classify, MakeClassifier},
@@ -37,12 +41,18 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         let classifier = self.make.make_classifier(&req);
-        let (case, kept) = Case::open(&self.shared, &req);
-        let future = match kept.filter(|_| self.shared.settings.share_copy) {
+        let (case, kept, thrown) = Case::open(&self.shared, &req);
+        if let Some(thrown) = thrown {
+            return ResponseFuture::panicked(&case, false, thrown);
+        }
+        let called = caught(|| match kept.filter(|_| self.shared.settings.share_copy) {
             Some(kept) => kept.offer(|| self.inner.call(req)),
             None => self.inner.call(req),
-        };
-        ResponseFuture::new(future, classifier, case)
+        });
+        match called {
+            Ok(future) => ResponseFuture::new(future, classifier, case),
+            Err(thrown) => ResponseFuture::panicked(&case, true, thrown),
+        }
     }
 }
 

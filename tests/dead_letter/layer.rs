@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::{
     convert::Infallible,
     io,
+    task::{Context, Poll},
     time::{Duration, UNIX_EPOCH},
 };
 use tokio::time::{Instant, sleep};
@@ -13,8 +14,8 @@ use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
     dead_letter::{
-        Buried, DeadLetters, Direction, LetterBody, LetterEnd, LetterLost, Reason, Redaction,
-        describe_fn,
+        Buried, DeadLetters, Describe, DescribeAnswer, Direction, LetterBody, LetterEnd,
+        LetterLost, Reason, Redaction, describe_fn,
     },
     key::{NoKey, key_fn},
     outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
@@ -384,5 +385,146 @@ async fn a_change_between_the_layers_is_in_every_attempt_unless_the_copy_is_shar
             .layer(marking);
         service.oneshot(request()).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), expected);
+    }
+}
+
+fn panics() -> Result<Answer, BoxError> {
+    panic!("on purpose")
+}
+
+/// What a task that panicked has thrown.
+async fn thrown<T: Send + 'static>(
+    call: impl Future<Output = T> + Send + 'static,
+) -> Option<&'static str> {
+    let error = tokio::spawn(call).await.err()?;
+    error.into_panic().downcast_ref::<&str>().copied()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_panics_leaves_a_letter_and_the_panic_goes_on() {
+    let sink = Recording::that(Does::TakesAfter(SECOND));
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        sleep(SECOND).await;
+        panics()
+    });
+    let began = Instant::now();
+    let call = layer(&sink).layer(peer).oneshot(request());
+    assert_eq!(thrown(call).await, Some("on purpose"));
+    let letter = sink.letter();
+    assert_eq!(began.elapsed(), 2 * SECOND, "when it is written");
+    assert_eq!(letter.cause.reason, Reason::Panicked);
+    assert_eq!(
+        (letter.cause.message.as_ref(), letter.history.attempts()),
+        (None, 1)
+    );
+    assert_eq!(
+        (&letter.target[..], &letter.body.bytes()[..]),
+        ("a.test", &b"{}"[..])
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_panics_before_there_is_a_future_does_so_in_the_future() {
+    let sink = Recording::default();
+    let peer = service_fn(|_: Request<BufferedBody>| {
+        let answer = panics();
+        async { answer }
+    });
+    let mut service = layer(&sink).layer(peer);
+    let call = service.call(request());
+    assert_eq!(thrown(call).await, Some("on purpose"));
+    assert_eq!(sink.letter().cause.reason, Reason::Panicked);
+}
+
+#[tokio::test]
+async fn a_panic_goes_on_though_no_sink_takes_the_letter() {
+    for does in [Does::Fails(SinkErrorKind::Full), Does::Panics] {
+        let sink = Recording::that(does);
+        let peer = service_fn(|_: Request<BufferedBody>| async { panics() });
+        let call = layer(&sink).layer(peer).oneshot(request());
+        assert_eq!(thrown(call).await, Some("on purpose"));
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_panics_leaves_a_letter_and_the_panic_goes_on() {
+    let sink = Recording::default();
+    let key =
+        key_fn(|_: &Request<BufferedBody>| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
+    let fine = layer(&sink).key(key).layer(answers(204)).oneshot(request());
+    assert_eq!(fine.await.unwrap().status(), 204, "nobody asks for it");
+    let call = layer(&sink).key(key).layer(answers(410)).oneshot(request());
+    assert_eq!(thrown(call).await, Some("on purpose"));
+    let letter = sink.letter();
+    assert_eq!(letter.cause.reason, Reason::Panicked);
+    assert_eq!(letter.cause.code, Some(410), "how the call itself went");
+    assert_eq!(
+        (letter.target.as_str(), letter.event_id.as_deref()),
+        ("", Some("msg_1"))
+    );
+}
+
+/// Keeps a text of each request, not the request.
+#[derive(Clone)]
+struct Texts;
+
+impl Describe<u32> for Texts {
+    type Kept = String;
+
+    fn keep(&self, job: &u32) -> String {
+        job.to_string()
+    }
+
+    fn describe(&self, kept: &String, letter: &mut tower_webhook::dead_letter::Letter) {
+        letter.event_id = Some(kept.clone());
+    }
+}
+
+impl DescribeAnswer<()> for Texts {}
+
+#[tokio::test]
+async fn a_key_that_panics_beforehand_leaves_a_letter_of_a_call_that_was_not_made() {
+    let sink = Recording::default();
+    let key = key_fn(|_: &u32| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
+    let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::success());
+    let layer = layer(&sink).key(key).describe(Texts).classifier(judge);
+    let called = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let calls = Arc::clone(&called);
+    let service = layer.layer(service_fn(move |_: u32| {
+        calls.store(true, std::sync::atomic::Ordering::SeqCst);
+        async { Ok::<_, BoxError>(()) }
+    }));
+    assert_eq!(thrown(service.oneshot(7)).await, Some("on purpose"));
+    assert!(!called.load(std::sync::atomic::Ordering::SeqCst));
+    let letter = sink.letter();
+    assert_eq!(
+        (letter.cause.reason, letter.history.attempts()),
+        (Reason::Panicked, 0)
+    );
+    assert_eq!(letter.event_id.as_deref(), Some("7"));
+}
+
+#[tokio::test]
+async fn readiness_that_fails_is_the_callers_and_leaves_no_letter() {
+    let sink = Recording::default();
+    let mut service = layer(&sink).layer(Never);
+    let error = service.ready().await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), "the client is gone");
+    assert!(sink.letters().is_empty());
+}
+
+struct Never;
+
+impl Service<Request<BufferedBody>> for Never {
+    type Response = Answer;
+    type Error = BoxError;
+    type Future = std::future::Ready<Result<Answer, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Err("the client is gone".into()))
+    }
+
+    fn call(&mut self, _: Request<BufferedBody>) -> Self::Future {
+        std::future::ready(answer(200))
     }
 }

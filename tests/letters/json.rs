@@ -90,6 +90,41 @@ fn what_is_cut_or_not_text_is_in_base64() {
 }
 
 #[test]
+fn what_would_blow_up_as_text_is_in_base64_and_json_stays_readable() {
+    let mut letter = full();
+    let base = letter.headers[..1].to_vec();
+    let texts: [(&[u8], bool); 6] = [
+        (b"", true),
+        (br#"{"a":"b","c":["d"]}"#, true),
+        (b"\"\"\"\"\\\\\r\n\t\n", true),
+        (b"one \x1b[1mline\x1b[0m of a terminal", true),
+        (&[1; 1000], false),
+        (b"\x00\x00a", false),
+    ];
+    for (bytes, readable) in texts {
+        letter.headers = base.clone();
+        letter
+            .headers
+            .push(("x-odd".to_owned(), Bytes::from_static(b"\x01\x02")));
+        letter.body = body(bytes);
+        let record = json::to_json(&letter);
+        assert_eq!(record.contains(r#""body":{"text":"#), readable, "{record}");
+        assert!(
+            record.contains(r#"{"name":"x-odd","base64":"AQI="}"#),
+            "{record}"
+        );
+        assert_eq!(json::from_json(record.as_bytes()).unwrap(), letter);
+    }
+    letter.body = body("");
+    let least = json::to_json(&letter).len();
+    for worst in ["\u{1}", "\u{1}aaaa", "\u{1}aaa", "\"", "\n", "\u{7f}"] {
+        letter.body = body(worst.repeat(100_000 / worst.len()));
+        let more = json::to_json(&letter).len() - least;
+        assert!(more <= 200_010, "{worst:?} takes {more}");
+    }
+}
+
+#[test]
 fn members_of_others_are_ignored_and_null_is_nothing() {
     let record = GOLDEN
         .replacen('{', r#"{"place":7,"deep":[[{"id":1}]],"#, 1)

@@ -1,11 +1,12 @@
 //! Letters in a file: the contract, what is there after it was opened again, rotation and bounds.
 
 use crate::support::{Home, LEASE, id, ids, large, letter, unreadable, write};
+use bytes::Bytes;
 use std::{fs, sync::Arc, time::Duration};
 use tower_webhook::{
     dead_letter::{
-        Cause, Discarded, JsonlLetters, LetterClaim, LetterStore, Reason, Sink, SinkErrorKind,
-        contract, json, sink::jsonl::OpenLettersError,
+        Cause, Discarded, JsonlLetters, LetterBody, LetterClaim, LetterStore, Reason, Redaction,
+        Sink, SinkErrorKind, contract, json, sink::jsonl::OpenLettersError,
     },
     fence::Settled,
 };
@@ -215,6 +216,36 @@ async fn no_letter_goes_by_rotation_and_beyond_the_bound_new_ones_are_refused() 
 }
 
 #[tokio::test]
+async fn the_largest_letter_of_the_defaults_is_taken() {
+    let home = Home::new();
+    let letters = home.letters();
+    let worst = ["\u{1}", "\"", "\u{1}\u{1}aaaaaaa"];
+    for (number, body) in (1..).zip(worst) {
+        let mut largest = letter(number);
+        let text = "\u{1}".repeat(1 << 20);
+        largest.cause = largest.cause.with_message(&text);
+        largest.kind.clone_from(&text);
+        largest.target.clone_from(&text);
+        largest.method = Some(text.clone());
+        largest.uri = Some(text.clone());
+        largest.event_id = Some(text.clone());
+        largest.idempotency_key = Some(text.clone());
+        largest.replay_of = Some(text.clone());
+        largest.trace_id = Some(text.clone());
+        let value = Bytes::from("\"".repeat(4_000));
+        largest.headers = vec![("x-\u{1}".to_owned(), value); 200];
+        // As a worker has them: 1 MiB of body.
+        let body = body.repeat((1 << 20) / body.len());
+        largest.body = LetterBody::new(&body.into(), 1 << 20);
+        Redaction::new().apply(&mut largest);
+        write(&letters, &largest).await.unwrap();
+        assert_eq!(letters.get(id(number)).await.unwrap(), Some(largest));
+    }
+    let longest = home.text().lines().map(str::len).max().unwrap();
+    assert!(longest < 3 << 20, "{longest}");
+}
+
+#[tokio::test]
 async fn what_was_settled_gives_its_room_back() {
     let home = Home::new();
     let builder = JsonlLetters::builder()
@@ -307,7 +338,10 @@ async fn a_write_whose_future_is_dropped_is_whole_all_the_same() {
     assert_eq!(ids(&letters).await.len(), 50);
     for number in 1..=50 {
         let free = claim(&letters, number).await;
-        assert!(matches!(free, LetterClaim::Claimed { .. }), "{free:?}");
+        let LetterClaim::Claimed { letter, .. } = free else {
+            panic!("{free:?}")
+        };
+        assert_eq!(letter.replays, 1, "what was dropped does not count");
     }
     letters.close().await;
     assert_eq!(ids(&home.letters()).await.len(), 50);

@@ -5,6 +5,7 @@
 // Children of the tests speak through their stdout.
 #![allow(clippy::print_stdout)]
 
+mod gone;
 mod json;
 mod jsonl;
 mod letters;

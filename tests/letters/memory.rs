@@ -130,3 +130,16 @@ async fn an_endless_lease_holds() {
     let busy = letters.claim(id(1), LEASE, 5).await.unwrap();
     assert!(matches!(busy, LetterClaim::InProgress { .. }));
 }
+
+#[tokio::test]
+async fn the_last_ten_thousand_removals_are_remembered() {
+    let letters = MemoryLetters::default();
+    for number in 0..10_001 {
+        write(&letters, &letter(number)).await.unwrap();
+        assert_eq!(letters.discard(id(number)).await.unwrap(), Discarded::Done);
+    }
+    write(&letters, &letter(1)).await.unwrap();
+    assert!(letters.is_empty(), "a late repetition");
+    write(&letters, &letter(0)).await.unwrap();
+    assert_eq!(letters.len(), 1, "nobody knows it any more");
+}

@@ -1,8 +1,8 @@
 //! Claiming, and how claims end.
 
 use super::{
-    LATER, LEASE, LONG, Subject, at, claim, count, done, get, id, is_in_progress, letter, list,
-    write,
+    LATER, LEASE, LONG, SHORT, Subject, at, claim, count, done, get, id, is_in_progress, letter,
+    list, write,
 };
 use crate::{
     attempt::AttemptRecord,
@@ -12,7 +12,7 @@ use crate::{
     fence::{Settled, Token},
     outcome::Outcome,
 };
-use std::sync::Arc;
+use std::{future::poll_fn, sync::Arc, task::Poll};
 
 /// Of 50 concurrent claims of a letter one gets it and 49 are told so.
 ///
@@ -265,13 +265,93 @@ pub async fn a_removed_letter_is_gone<S: Subject>(subject: &S) {
     let listing = list(&store, &Filter::all(), &Page::first(10)).await;
     let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
     assert_eq!(ids, [id(3), id(1)], "contract: the others stay");
-    write(&store, &letter(2)).await;
-    let again = get(&store, id(2)).await;
-    assert_eq!(
-        again,
-        Some(letter(2)),
-        "contract: the same id can come again"
-    );
+}
+
+/// A letter that was removed or discarded does not come back, though the write that it came by is
+/// repeated: late, by whoever got no answer. The repetition is done, and writes nothing.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_letter_that_is_gone_stays_gone<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    for number in 1..=3 {
+        write(&store, &letter(number)).await;
+    }
+    let (token, _) = claim(&store, id(1), LONG).await;
+    let settled = done(store.remove(id(1), token).await);
+    assert_eq!(settled, Settled::Done, "contract: the holder may remove");
+    let discarded = done(store.discard(id(2)).await);
+    assert_eq!(discarded, Discarded::Done, "contract: a free letter goes");
+    for number in [1, 2] {
+        for _ in 0..2 {
+            write(&store, &letter(number)).await;
+            assert_eq!(
+                get(&store, id(number)).await,
+                None,
+                "contract: a letter that is gone does not come again"
+            );
+        }
+        let claimed = done(store.claim(id(number), LEASE, u32::MAX).await);
+        assert_eq!(
+            claimed,
+            LetterClaim::Missing,
+            "contract: what is gone cannot be claimed"
+        );
+    }
+    assert_eq!(count(&store).await, 1, "contract: what is gone is gone");
+    let listing = list(&store, &Filter::all(), &Page::first(10)).await;
+    let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
+    assert_eq!(ids, [id(3)], "contract: the others stay");
+}
+
+/// A claim whose future is dropped before it gave the claim away is no claim, and does not count:
+/// whether it was never polled, polled once, or dropped when it was done.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    write(&store, &letter(1)).await;
+    for way in 0..3 {
+        let mut dropped = store.claim(id(1), LONG, 1);
+        let given = match way {
+            0 => false,
+            1 => poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx).is_ready())).await,
+            _ => {
+                // It is done, and nobody has looked.
+                let _ = get(&store, id(1)).await;
+                subject.advance(SHORT).await;
+                false
+            }
+        };
+        if given {
+            // It was given away at once, by a store that need not wait.
+            return;
+        }
+        drop(dropped);
+        let mut tries = 0;
+        let (token, claimed) = loop {
+            match done(store.claim(id(1), LONG, 1).await) {
+                LetterClaim::Claimed { token, letter } => break (token, letter),
+                other => assert!(
+                    tries < 50,
+                    "contract: a claim that nobody got is given back, got {other:?}"
+                ),
+            }
+            tries += 1;
+            subject.advance(SHORT).await;
+        };
+        assert_eq!(
+            claimed.replays, 1,
+            "contract: a claim that nobody got does not count"
+        );
+        let mut unsent = *claimed;
+        unsent.replays = 0;
+        let settled = done(store.release(token, &Arc::new(unsent)).await);
+        assert_eq!(settled, Settled::Done, "contract: the holder may release");
+    }
 }
 
 /// A letter that is being sent again is not discarded; a free one is.

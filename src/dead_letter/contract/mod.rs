@@ -65,6 +65,8 @@ pub trait Subject {
 const LEASE: Duration = Duration::from_secs(1);
 /// Past it.
 const LATER: Duration = Duration::from_millis(1_500);
+/// Between two looks at what happens soon.
+const SHORT: Duration = Duration::from_millis(20);
 /// Longer than the contract takes.
 const LONG: Duration = Duration::from_secs(600);
 
@@ -88,6 +90,8 @@ pub async fn check<S: Subject>(subject: &S) {
     a_stale_holder_changes_nothing(subject).await;
     a_released_letter_is_as_it_was_given_back(subject).await;
     a_removed_letter_is_gone(subject).await;
+    a_letter_that_is_gone_stays_gone(subject).await;
+    a_claim_that_nobody_got_is_given_back(subject).await;
     a_letter_in_progress_is_not_discarded(subject).await;
     what_is_not_there_is_missing(subject).await;
 }

@@ -12,8 +12,8 @@
 //! | `kind` | string | `http`, or the kind of a job |
 //! | `target` | string | where it was to go: the key of breakers and metrics |
 //! | `method`, `uri` | string, optional | of an HTTP request |
-//! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}` where the value is not UTF-8 |
-//! | `body.text` or `body.base64` | string | what is kept: as text where it is UTF-8, else in base64 with padding |
+//! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
+//! | `body.text` or `body.base64` | string | what is kept: as text where it is UTF-8 and takes no more than twice its length, else in base64 with padding |
 //! | `body.length` | number | how many bytes the whole has |
 //! | `body.truncated` | boolean | whether less than the whole is kept |
 //! | `body.sha256` | string | the digest of the whole, in hexadecimal |

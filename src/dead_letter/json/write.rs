@@ -171,10 +171,22 @@ fn printed(time: Option<SystemTime>) -> Option<String> {
 impl<'a> From<&'a [u8]> for BytesOut<'a> {
     fn from(bytes: &'a [u8]) -> Self {
         match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Text(text),
-            Err(_) => Self::Base64(BASE64.encode(bytes)),
+            Ok(text) if is_worth_reading(text) => Self::Text(text),
+            _ => Self::Base64(BASE64.encode(bytes)),
         }
     }
+}
+
+/// Whether a text is no more than twice as long in JSON: what is made of control characters takes
+/// six bytes for each. Quotes, backslashes and line breaks take two, so that JSON, which is full of
+/// them, stays readable.
+fn is_worth_reading(text: &str) -> bool {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    });
+    escapes.sum::<usize>() <= text.len()
 }
 
 impl<'a> From<&'a LetterBody> for BodyOut<'a> {

@@ -5,13 +5,18 @@
 //! [chosen](MemoryLettersBuilder::drop_oldest), the oldest letters make room and are
 //! [counted](MemoryLetters::dropped).
 //!
+//! The ids of the last 10,000 letters that were removed or discarded are remembered, and are not
+//! written again.
+//!
 //! # Cancel safety
 //!
-//! Every operation is done when its future is made, and the future is ready.
+//! Every operation but a claim is done when its future is made, and the future is ready. A claim is
+//! done when its future is polled, which then is ready: dropped before, there is none.
 
 use super::{
     Discarded, Filter, LetterClaim, LetterStore, Listing, Page, Sink, SinkError, SinkErrorKind,
     Summary,
+    removed::Removed,
     shelf::{Claimable, Item, Shelf},
 };
 use crate::{
@@ -65,6 +70,7 @@ struct Shared {
 
 struct State {
     shelf: Shelf<Kept>,
+    removed: Removed<()>,
     bytes: usize,
     dropped: u64,
 }
@@ -118,6 +124,9 @@ impl MemoryLetters {
         let now = self.now();
         let mut state = self.state();
         let state = &mut *state;
+        if state.removed.contains(letter.id) {
+            return Ok(());
+        }
         let present = state.shelf.get(letter.id);
         let (new, before) = present.map_or((1, 0), |item| (0, item.kept.weight));
         let mut letters = state.shelf.len() + new;
@@ -157,11 +166,35 @@ impl MemoryLetters {
     }
 }
 
+impl MemoryLetters {
+    fn take_claim(&self, id: LetterId, lease: Duration, max_replays: u32) -> LetterClaim {
+        let now = self.now();
+        let mut state = self.state();
+        match state.shelf.claimable(id, now, max_replays) {
+            Claimable::Missing => LetterClaim::Missing,
+            Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
+            Claimable::Spent(replays) => LetterClaim::Spent { replays },
+            Claimable::Yes(_) => {
+                let token = state.shelf.claim(id, now.saturating_add(lease));
+                match state.shelf.get(id).map(Item::letter) {
+                    Some(letter) => LetterClaim::Claimed {
+                        token,
+                        letter: Box::new(letter),
+                    },
+                    None => LetterClaim::Missing,
+                }
+            }
+        }
+    }
+}
+
 impl State {
-    fn take(&mut self, id: LetterId) -> Option<Item<Kept>> {
-        let item = self.shelf.take(id)?;
-        self.bytes -= item.kept.weight;
-        Some(item)
+    /// Removes a letter for good.
+    fn remove(&mut self, id: LetterId) {
+        if let Some(item) = self.shelf.take(id) {
+            self.bytes -= item.kept.weight;
+        }
+        self.removed.put(id, ());
     }
 }
 
@@ -238,23 +271,8 @@ impl LetterStore for MemoryLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<LetterClaim, SinkError>> {
-        let now = self.now();
-        let mut state = self.state();
-        done(Ok(match state.shelf.claimable(id, now, max_replays) {
-            Claimable::Missing => LetterClaim::Missing,
-            Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
-            Claimable::Spent(replays) => LetterClaim::Spent { replays },
-            Claimable::Yes(_) => {
-                let token = state.shelf.claim(id, now.saturating_add(lease));
-                match state.shelf.get(id).map(Item::letter) {
-                    Some(letter) => LetterClaim::Claimed {
-                        token,
-                        letter: Box::new(letter),
-                    },
-                    None => LetterClaim::Missing,
-                }
-            }
-        }))
+        let letters = self.clone();
+        Box::pin(async move { Ok(letters.take_claim(id, lease, max_replays)) })
     }
 
     fn renew(
@@ -299,7 +317,7 @@ impl LetterStore for MemoryLetters {
         if !state.shelf.holds(id, token, now) {
             return done(Ok(Settled::Lost));
         }
-        state.take(id);
+        state.remove(id);
         done(Ok(Settled::Done))
     }
 
@@ -310,7 +328,7 @@ impl LetterStore for MemoryLetters {
             None => Discarded::Missing,
             Some(item) if item.in_progress(now) => Discarded::InProgress,
             Some(_) => {
-                state.take(id);
+                state.remove(id);
                 Discarded::Done
             }
         }))
@@ -336,6 +354,7 @@ impl MemoryLetters {
                 epoch: Instant::now(),
                 state: Mutex::new(State {
                     shelf: Shelf::new(),
+                    removed: Removed::<()>::new(Removed::<()>::MOST),
                     bytes: 0,
                     dropped: 0,
                 }),

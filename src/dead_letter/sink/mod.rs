@@ -18,10 +18,17 @@
 //!   number of [replays](Letter::replays): what counts its own ends must not be able to forget
 //!   them.
 //! - The lease of a claim is measured by the store.
+//! - An id is that of one letter for good. Once a letter was removed or discarded, writing its id is
+//!   done and writes nothing: such a write is a late repetition of the one that was accepted, and
+//!   would send again what was sent. A store remembers these ids for a while: the ones in memory and
+//!   in files the last 10,000, the one in SQLite those of seven days.
+//! - A claim whose future is dropped before it gave the claim away is given back, and does not
+//!   count.
 
 pub mod callback;
 pub mod jsonl;
 pub mod memory;
+mod removed;
 mod shelf;
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
@@ -47,6 +54,8 @@ use std::{
 ///   with the server.
 /// - Writing a letter whose id is there already replaces it, where it is: whoever is not sure
 ///   whether a write was done does it again.
+/// - Where letters can be [removed](LetterStore), writing one that was is `Ok`, and writes nothing.
+///   So give each letter an id of its own, and what is done once more another one than before.
 ///
 /// # Cancel safety
 ///
@@ -71,7 +80,9 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 ///
 /// # Cancel safety
 ///
-/// Dropping a future leaves the operation either done or not done, never half done.
+/// Dropping a future leaves the operation either done or not done, never half done. A claim that was
+/// done and not given away is given back, as if it had not been, by the store itself; where that
+/// fails, it ends with its lease.
 pub trait LetterStore: Sink {
     /// Letters that match, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>>;
@@ -100,10 +111,11 @@ pub trait LetterStore: Sink {
     /// with the count of replays that it has here, which is less by one where nothing was sent.
     fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>>;
 
-    /// Ends a claim and removes the letter: it was accepted.
+    /// Ends a claim and removes the letter: it was accepted. Its id does not come again.
     fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>>;
 
-    /// Removes a letter that nobody wants any more, unless it is just being sent again.
+    /// Removes a letter that nobody wants any more, unless it is just being sent again. Its id does
+    /// not come again.
     fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>>;
 
     /// How many letters match.

@@ -159,6 +159,16 @@ impl<T> Shelf<T> {
         }
     }
 
+    /// Ends a claim as if it had not been, if it is still that one.
+    pub(super) fn give_back(&mut self, id: LetterId, token: Token) {
+        if let Some(item) = self.items.get_mut(&id)
+            && item.claim.is_some_and(|claim| claim.token == token)
+        {
+            item.claim = None;
+            item.replays = item.replays.saturating_sub(1);
+        }
+    }
+
     /// Those of a page that `matches` and the place after which there are more, newest first.
     pub(super) fn page(
         &self,
@@ -193,13 +203,6 @@ impl<T> Shelf<T> {
     /// What is kept of each, to be changed.
     pub(super) fn kept_mut(&mut self, id: LetterId) -> Option<&mut T> {
         self.items.get_mut(&id).map(|item| &mut item.kept)
-    }
-
-    /// A claim of an earlier process counted.
-    pub(super) fn count_replays(&mut self, id: LetterId, replays: u32) {
-        if let Some(item) = self.items.get_mut(&id) {
-            item.replays = item.replays.max(replays);
-        }
     }
 
     pub(super) fn count(&self, matches: impl Fn(&T) -> bool) -> u64 {

@@ -32,6 +32,9 @@
 //! Each letter is one row: the [JSON form](crate::dead_letter::json) in `record`, and beside it what
 //! it is found by. How often it was sent again is in the column `replays`, which counts.
 //!
+//! The id of a letter that was removed or discarded is remembered for seven days in a table of its
+//! own, and a letter with it is not written again.
+//!
 //! # Time
 //!
 //! Claims end by the wall clock, because processes share the file and restarts do not end them.
@@ -58,11 +61,15 @@
 //! # Cancel safety
 //!
 //! Every operation is handed over by the call that makes its future, and done whether or not
-//! somebody waits for it. A claim whose future was dropped ends with its lease.
+//! somebody waits for it. Only a claim whose future is dropped before it gave the letter away is
+//! given back, and does not count; where that fails, it ends with its lease.
 
+mod claiming;
+mod gone;
 mod rows;
 mod select;
 
+use self::{claiming::Claiming, gone::Gone};
 use crate::{
     BoxFuture, InvalidConfig,
     clock::WallClock,
@@ -98,6 +105,7 @@ impl SqliteLetters {
     /// a [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
+        database.add_chore(Arc::new(Gone::new(database.clock().clone())));
         Ok(Self {
             database: database.clone(),
             max_letters: 1_000_000,
@@ -219,11 +227,7 @@ impl LetterStore for SqliteLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<LetterClaim, SinkError>> {
-        let clock = self.clock();
-        let claimed = self.database.write_relaxed(move |transaction| {
-            rows::claim(transaction, id, &clock, lease, max_replays)
-        });
-        Box::pin(async move { claimed.await.map_err(sink_error)? })
+        Box::pin(Claiming::new(&self.database, id, lease, max_replays))
     }
 
     fn renew(

@@ -29,6 +29,10 @@ pub(super) enum Change {
         letter: Box<Letter>,
         answer: Answer<LetterClaim>,
     },
+    GivenBack {
+        id: LetterId,
+        token: Token,
+    },
     Removed {
         id: LetterId,
         then: Result<Answer<Settled>, Answer<Discarded>>,
@@ -51,6 +55,7 @@ impl Change {
                 Err((_, answer)) => error.tell(answer),
             },
             Self::Claimed { answer, .. } => error.tell(answer),
+            Self::GivenBack { .. } => {}
             Self::Removed { then, .. } => match then {
                 Ok(answer) => error.tell(answer),
                 Err(answer) => error.tell(answer),

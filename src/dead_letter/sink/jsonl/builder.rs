@@ -46,8 +46,9 @@ impl JsonlLettersBuilder {
     }
 
     /// The longest line: a longer letter is refused as [`TooLarge`](crate::dead_letter::SinkErrorKind::TooLarge). A
-    /// body takes up to six times its length, where it is text of control characters. Default:
-    /// 4 MiB; the most: [`json::MAX_LENGTH`](crate::dead_letter::json::MAX_LENGTH).
+    /// body takes up to twice its length, where it is text of quotes and line breaks. Default: 4 MiB,
+    /// which is room for every letter that the layer, and a worker whose jobs have 1 MiB, make with
+    /// their defaults; the most: [`json::MAX_LENGTH`](crate::dead_letter::json::MAX_LENGTH).
     pub const fn max_letter_bytes(mut self, bytes: usize) -> Self {
         self.max_letter_bytes = bytes;
         self

@@ -14,7 +14,7 @@ const DIGITS: usize = 10;
 const LONGEST: u64 = crate::dead_letter::json::MAX_LENGTH as u64 + 1024;
 
 /// Where a line is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Location {
     pub(super) segment: u64,
     pub(super) offset: u64,
@@ -27,6 +27,8 @@ pub(super) struct Segment {
     pub(super) size: u64,
     /// Bytes of lines that still count.
     pub(super) live: u64,
+    /// Bytes of lines that tell of removals which are remembered.
+    pub(super) gone: u64,
     /// Lines that cannot be read.
     pub(super) unreadable: Vec<Location>,
 }
@@ -64,6 +66,10 @@ impl Files {
         self.segments.iter().map(|segment| segment.live).sum()
     }
 
+    pub(super) fn gone(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.gone).sum()
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.segments.iter().map(|segment| segment.size).sum()
     }
@@ -96,6 +102,7 @@ impl Files {
                 number,
                 size: 0,
                 live: 0,
+                gone: 0,
                 unreadable: Vec::new(),
             });
         }
@@ -250,6 +257,7 @@ impl Files {
             number: number.saturating_add(1),
             size: 0,
             live: 0,
+            gone: 0,
             unreadable: Vec::new(),
         });
         self.open_active()
@@ -275,6 +283,31 @@ impl Files {
 
     pub(super) fn died(&mut self, at: Location) {
         if let Some(segment) = self.segment(at.segment) {
+            segment.live = segment.live.saturating_sub(at.length);
+        }
+    }
+
+    /// This line tells of a removal that is remembered.
+    pub(super) fn remembers(&mut self, at: Location) {
+        if let Some(segment) = self.segment(at.segment) {
+            segment.gone = segment.gone.saturating_add(at.length);
+        }
+    }
+
+    pub(super) fn forgets(&mut self, at: Location) {
+        if let Some(segment) = self.segment(at.segment) {
+            segment.gone = segment.gone.saturating_sub(at.length);
+        }
+    }
+
+    /// This line cannot be read, and no longer counts either.
+    pub(super) fn is_past(&mut self, at: Location) {
+        let Some(segment) = self.segment(at.segment) else {
+            return;
+        };
+        let found = segment.unreadable.iter().position(|known| *known == at);
+        if let Some(index) = found {
+            segment.unreadable.swap_remove(index);
             segment.live = segment.live.saturating_sub(at.length);
         }
     }

@@ -10,7 +10,9 @@ pub(super) enum Line {
     Claimed(LetterId, u32),
     /// A letter is gone.
     Removed(LetterId),
-    /// Damaged, or of a newer schema: left as it is.
+    /// A letter of a newer schema, which is this one: left as it is.
+    Newer(LetterId, u32),
+    /// Damaged, or of a newer schema and without an id: left as it is.
     Unreadable,
 }
 
@@ -18,6 +20,7 @@ pub(super) enum Line {
 #[serde(rename_all = "camelCase")]
 struct Outline {
     schema_version: Option<u64>,
+    id: Option<String>,
     claimed: Option<String>,
     removed: Option<String>,
     replays: Option<u32>,
@@ -32,12 +35,17 @@ impl Line {
     fn known(line: &[u8]) -> Option<Self> {
         let outline: Outline = serde_json::from_slice(line).ok()?;
         let id = |id: &String| id.parse().ok();
-        if outline.schema_version == Some(1) {
+        if let Some(schema @ 1..) = outline.schema_version {
+            // What is gone is gone, whatever a newer release says besides.
             if let Some(removed) = &outline.removed {
                 return Some(Self::Removed(id(removed)?));
             }
             if let Some(claimed) = &outline.claimed {
                 return Some(Self::Claimed(id(claimed)?, outline.replays?));
+            }
+            if schema > u64::from(Letter::SCHEMA_VERSION) {
+                let found = u32::try_from(schema).unwrap_or(u32::MAX);
+                return Some(Self::Newer(id(outline.id.as_ref()?)?, found));
             }
         }
         let letter = json::from_json(line).ok()?;

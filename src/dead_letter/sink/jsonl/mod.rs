@@ -3,24 +3,35 @@
 //! A line is a letter in its [JSON form](crate::dead_letter::json) with one member more, `place`,
 //! by which lists are in order. A letter that is written again, released or moved has a new line,
 //! and the last one counts. Two other lines say what became of a letter: `{"schemaVersion":1,
-//! "claimed":ID,"replays":N}` and `{"schemaVersion":1,"removed":ID}`.
+//! "claimed":ID,"replays":N}`, where the last one counts, and `{"schemaVersion":1,"removed":ID}`,
+//! after which nothing is written of this letter any more.
 //!
 //! # What it promises
 //!
 //! - A write is answered after `fdatasync`. Those that wait at the same time share one.
 //! - A write that fails leaves nothing behind that the next one could stick to. On a full disk it
-//!   is [`SinkErrorKind::Full`]; where there is room again, it works again.
+//!   is [`SinkErrorKind::Full`]; where there is room again, it works again. Claims, releases and
+//!   removals are lines too, and fail in the same way: a letter that was sent again and accepted
+//!   then cannot be removed, and when its claim ends it can be sent once more. Do not send letters
+//!   again while the disk is full.
 //! - The end of a file that was cut in the middle of a line is moved to `PATH.damaged`, with a
 //!   warning, and [counted](JsonlLetters::torn). Lines that are damaged otherwise, or of a newer
 //!   schema, stay as they are, and count in [`Listing::unreadable`], on the first page.
+//! - What a newer release has written of a letter counts, and what stood there before it does not:
+//!   its removals and claims are heeded; a letter that it wrote is
+//!   [`NewerSchema`](SinkErrorKind::NewerSchema) for whoever asks for its id. Writing that id is
+//!   done and changes nothing; it can be discarded.
+//! - A letter that was removed or discarded is not written again. The last 10,000 of them are
+//!   remembered, by their lines, as long as these take no more than an eighth of
+//!   [`max_bytes`](JsonlLettersBuilder::max_bytes).
 //! - Files are for their owner's eyes alone (mode 0600).
 //!
 //! # Files
 //!
 //! `PATH` is appended to. At [`max_file_bytes`](JsonlLettersBuilder::max_file_bytes) it becomes
 //! `PATH.0000000001` and so on, the greatest number the newest. A file goes when nothing in it
-//! counts any more and none is older; where more is lost than counts, what still counts in the
-//! oldest file moves to the newest. So no letter goes that was not removed: beyond
+//! counts any more, not even what tells of a removal, and none is older; where more is lost than
+//! counts, what still counts in the oldest file moves to the newest. So no letter goes that was not removed: beyond
 //! [`max_bytes`](JsonlLettersBuilder::max_bytes) of letters a new one is refused as `Full`, and the
 //! files together have about twice that and one file more.
 //!
@@ -34,12 +45,13 @@
 //! # Cancel safety
 //!
 //! Files are read and written by a thread of their own, so a future that is dropped cannot cut a
-//! line, and no runtime thread waits for a disk. What was asked for is done. A claim that nobody
-//! waits for any more when it is made is given up at once; one that was made and not looked at ends
-//! with its lease.
+//! line, and no runtime thread waits for a disk. What was asked for is done. Only a claim whose
+//! future is dropped before it gave the letter away is given back, and does not count; where too
+//! many operations wait, it ends with its lease.
 
 mod batch;
 mod builder;
+mod claiming;
 mod error;
 mod files;
 mod line;
@@ -49,7 +61,10 @@ mod worker;
 
 pub use self::{builder::JsonlLettersBuilder, error::OpenLettersError};
 
-use self::op::{Answer, Op};
+use self::{
+    claiming::Claiming,
+    op::{Answer, Op},
+};
 use super::{
     Discarded, Filter, LetterClaim, LetterStore, Listing, Page, Sink, SinkError, SinkErrorKind,
 };
@@ -145,21 +160,23 @@ impl JsonlLetters {
         op: impl FnOnce(Answer<T>) -> Op,
     ) -> BoxFuture<Result<T, SinkError>> {
         let (answer, answered) = oneshot::channel();
-        let queue = self.shared.queue.read();
-        let queue = queue.unwrap_or_else(PoisonError::into_inner);
-        let sent = match &*queue {
-            None => Err(SinkErrorKind::Closed),
-            Some(queue) => queue.try_send(op(answer)).map_err(|error| match error {
-                TrySendError::Full(_) => SinkErrorKind::Full,
-                TrySendError::Disconnected(_) => SinkErrorKind::Closed,
-            }),
-        };
-        drop(queue);
+        let sent = self.hand_over(op(answer));
         Box::pin(async move {
             sent.map_err(SinkError::new)?;
             let closed = |_| SinkError::new(SinkErrorKind::Closed);
             answered.await.map_err(closed)?
         })
+    }
+
+    fn hand_over(&self, op: Op) -> Result<(), SinkErrorKind> {
+        let queue = self.shared.queue.read();
+        match &*queue.unwrap_or_else(PoisonError::into_inner) {
+            None => Err(SinkErrorKind::Closed),
+            Some(queue) => queue.try_send(op).map_err(|error| match error {
+                TrySendError::Full(_) => SinkErrorKind::Full,
+                TrySendError::Disconnected(_) => SinkErrorKind::Closed,
+            }),
+        }
     }
 }
 
@@ -184,7 +201,15 @@ impl LetterStore for JsonlLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<LetterClaim, SinkError>> {
-        self.ask(|answer| Op::Claim(id, lease, max_replays, answer))
+        let (answer, answered) = oneshot::channel();
+        match self.hand_over(Op::Claim(id, lease, max_replays, answer)) {
+            Ok(()) => Box::pin(Claiming {
+                letters: self.clone(),
+                id,
+                answered,
+            }),
+            Err(kind) => Box::pin(async move { Err(SinkError::new(kind)) }),
+        }
     }
 
     fn renew(

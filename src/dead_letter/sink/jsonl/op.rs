@@ -20,6 +20,8 @@ pub(super) enum Op {
     Release(Token, Arc<Letter>, Answer<Settled>),
     Remove(LetterId, Token, Answer<Settled>),
     Discard(LetterId, Answer<Discarded>),
+    /// A claim that nobody got.
+    GiveBack(LetterId, Token),
     Count(Filter, Answer<u64>),
 }
 
@@ -32,7 +34,8 @@ impl Op {
             | Self::Claim(id, ..)
             | Self::Renew(id, ..)
             | Self::Remove(id, ..)
-            | Self::Discard(id, _) => Some(*id),
+            | Self::Discard(id, _)
+            | Self::GiveBack(id, _) => Some(*id),
             Self::List(..) | Self::Count(..) => None,
         }
     }
@@ -48,6 +51,8 @@ impl Op {
             | Self::Remove(_, _, answer) => error.tell(answer),
             Self::Discard(_, answer) => error.tell(answer),
             Self::Count(_, answer) => error.tell(answer),
+            // It ends with its lease.
+            Self::GiveBack(..) => {}
         }
     }
 }

@@ -6,16 +6,21 @@ use super::{
     worker::{GROUP_BYTES, Worker},
 };
 use crate::{
-    dead_letter::{LetterId, Summary, sink::shelf::Shelf},
+    dead_letter::{
+        LetterId, Summary,
+        sink::{removed::Removed, shelf::Shelf},
+    },
     trace::trouble,
 };
-use std::{io, sync::atomic::Ordering};
+use std::{collections::HashMap, io, mem, sync::atomic::Ordering};
 
 impl Worker {
     /// Reads everything anew: at the beginning, and when the files are not as they were left.
     pub(super) fn load(&mut self) -> io::Result<()> {
         self.files.find()?;
-        let earlier = std::mem::replace(&mut self.shelf, Shelf::new());
+        let earlier = mem::replace(&mut self.shelf, Shelf::new());
+        self.removed = Removed::new(self.most_removed());
+        self.newer.clear();
         if let Err(error) = self.load_all() {
             // The next look tries again, and must still know who holds what.
             self.shelf = earlier;
@@ -36,13 +41,23 @@ impl Worker {
                 match seen {
                     Seen::Letter(summary, place) => {
                         let (id, replays) = (summary.id, summary.replays);
+                        // Its removal was forgotten when it was written; or somebody has brought it
+                        // back.
+                        if let Some(removal) = self.removed.forget(id) {
+                            self.files.forgets(removal);
+                        }
                         self.put(*summary, at, place.unwrap_or(0));
                         // Lines are in the order of what happened: one after a claim counts it, or
                         // takes it back.
                         self.shelf.set_replays(id, replays);
                     }
-                    Seen::Claimed(id, replays) => self.shelf.count_replays(id, replays),
-                    Seen::Removed(id) => self.take(id),
+                    Seen::Claimed(id, replays) => self.shelf.set_replays(id, replays),
+                    Seen::Removed(id) => self.remove(id, at),
+                    Seen::Newer(id, found) => {
+                        self.take(id);
+                        self.files.cannot_read(at);
+                        self.newer.insert(id, (at, found));
+                    }
                     Seen::Unreadable => self.files.cannot_read(at),
                     Seen::Blank => {}
                 }
@@ -73,11 +88,12 @@ impl Worker {
             if self.files.segments.len() < 2 {
                 return;
             }
-            let (size, live) = (self.files.size(), self.files.live());
-            let wasted = size.saturating_sub(live);
-            let result = if self.files.segments[0].live == 0 {
+            let (size, counts) = (self.files.size(), self.files.live() + self.files.gone());
+            let wasted = size.saturating_sub(counts);
+            let oldest = &self.files.segments[0];
+            let result = if oldest.live == 0 && oldest.gone == 0 {
                 self.files.delete_oldest()
-            } else if wasted > live.max(self.with.max_file_bytes) {
+            } else if wasted > counts.max(self.with.max_file_bytes) {
                 self.move_out().and_then(|()| self.files.delete_oldest())
             } else {
                 return;
@@ -100,25 +116,39 @@ impl Worker {
             return Ok(());
         };
         let number = oldest.number;
-        let unreadable = oldest.unreadable.clone();
-        let ids = self.shelf.oldest_first();
-        let ids: Vec<_> = ids
-            .filter(|(_, item)| item.kept.at.segment == number)
-            .map(|(id, item)| (id, item.kept.at, item.place))
+        let newer = self.newer.iter().map(|(id, (at, _))| (*at, *id));
+        let newer: HashMap<_, _> = newer.filter(|(at, _)| at.segment == number).collect();
+        let unreadable = oldest.unreadable.iter();
+        let mut moves: Vec<_> = unreadable
+            .map(|at| (*at, Moved::Unreadable(*at, newer.get(at).copied())))
             .collect();
+        let removed = self.removed.iter();
+        let removed = removed.filter(|(_, at)| at.segment == number);
+        moves.extend(removed.map(|(id, at)| (*at, Moved::Removal(id))));
+        let letters = self.shelf.oldest_first();
+        let letters = letters.filter(|(_, item)| item.kept.at.segment == number);
+        moves.extend(letters.map(|(id, item)| (item.kept.at, Moved::Letter(id, item.place))));
+
         let mut lines = Vec::new();
         let mut moved = Vec::new();
-        let damaged = unreadable.into_iter().map(|at| (None, at, 0));
-        let counting = ids.into_iter().map(|(id, at, place)| (Some(id), at, place));
-        for (id, at, place) in counting.chain(damaged) {
-            let mut line = self.files.read(at)?;
-            match id.map(|id| self.letter(id)) {
-                Some(Ok(Some(letter))) => line = line::letter(&letter, place),
+        for (at, what) in moves {
+            let mut line = match &what {
+                Moved::Removal(id) if at.length == line::removed(*id).len() as u64 => {
+                    line::removed(*id)
+                }
+                _ => self.files.read(at)?,
+            };
+            let letter = match &what {
+                Moved::Letter(id, place) => self.letter(*id).map(|it| it.map(|it| (it, *place))),
+                _ => Ok(None),
+            };
+            match letter {
+                Ok(Some((letter, place))) => line = line::letter(&letter, place),
                 // As it is, but a line.
                 _ if line.last() != Some(&b'\n') => line.push(b'\n'),
                 _ => {}
             }
-            moved.push((id, line.len() as u64));
+            moved.push((what, line.len() as u64));
             lines.extend(line);
             if lines.len() >= GROUP_BYTES {
                 self.move_lines(&mut lines, &mut moved)?;
@@ -127,25 +157,34 @@ impl Worker {
         self.move_lines(&mut lines, &mut moved)
     }
 
-    fn move_lines(
-        &mut self,
-        lines: &mut Vec<u8>,
-        moved: &mut Vec<(Option<LetterId>, u64)>,
-    ) -> io::Result<()> {
+    fn move_lines(&mut self, lines: &mut Vec<u8>, moved: &mut Vec<(Moved, u64)>) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
         let mut at = self.files.append(lines)?;
         lines.clear();
-        for (id, length) in moved.drain(..) {
+        for (what, length) in moved.drain(..) {
             at.length = length;
-            match id {
-                None => self.files.cannot_read(at),
-                Some(id) => {
+            match what {
+                Moved::Letter(id, _) => {
                     if let Some(known) = self.shelf.kept_mut(id) {
-                        let before = std::mem::replace(&mut known.at, at);
+                        let before = mem::replace(&mut known.at, at);
                         self.files.died(before);
                         self.files.lives(at);
+                    }
+                }
+                Moved::Removal(id) => {
+                    if let Some(known) = self.removed.known_mut(id) {
+                        let before = mem::replace(known, at);
+                        self.files.forgets(before);
+                        self.files.remembers(at);
+                    }
+                }
+                Moved::Unreadable(before, id) => {
+                    self.files.is_past(before);
+                    self.files.cannot_read(at);
+                    if let Some((known, _)) = id.and_then(|id| self.newer.get_mut(&id)) {
+                        *known = at;
                     }
                 }
             }
@@ -155,11 +194,21 @@ impl Worker {
     }
 }
 
+/// What moves to the newest file.
+enum Moved {
+    /// And its place.
+    Letter(LetterId, u64),
+    Removal(LetterId),
+    /// Where it was, and whose it is where it is a letter of a newer schema.
+    Unreadable(Location, Option<LetterId>),
+}
+
 /// What is remembered of a line while a file is read.
 enum Seen {
     Letter(Box<Summary>, Option<u64>),
     Claimed(LetterId, u32),
     Removed(LetterId),
+    Newer(LetterId, u32),
     Unreadable,
     Blank,
 }
@@ -175,6 +224,7 @@ impl Seen {
             }
             Line::Claimed(id, replays) => Self::Claimed(id, replays),
             Line::Removed(id) => Self::Removed(id),
+            Line::Newer(id, found) => Self::Newer(id, found),
             Line::Unreadable => Self::Unreadable,
         }
     }

@@ -5,20 +5,24 @@ use super::{
     batch::{Batch, Change},
     files::{Files, Location},
     line::{self, Line},
-    op::{Failed, Op},
+    op::{Answer, Failed, Op},
 };
 use crate::{
     dead_letter::{
         Cursor, Discarded, Filter, Letter, LetterClaim, LetterId, Listing, Page, SinkError,
         SinkErrorKind, Summary,
-        sink::shelf::{Claimable, Shelf},
+        sink::{
+            removed::Removed,
+            shelf::{Claimable, Shelf},
+        },
     },
-    fence::Settled,
+    fence::{Settled, Token},
     trace::trouble,
 };
 use std::{
+    collections::HashMap,
     fs::File,
-    io,
+    io, mem,
     sync::{Arc, atomic::AtomicU64, mpsc::Receiver},
     time::{Duration, Instant},
 };
@@ -28,6 +32,8 @@ use tokio::sync::watch;
 pub(super) const GROUP_BYTES: usize = 4 << 20;
 /// Operations of one group.
 const GROUP: usize = 256;
+
+const MOST_REMOVED: usize = Removed::<Location>::MOST;
 
 /// What is known of a letter without reading it.
 pub(super) struct Known {
@@ -39,6 +45,12 @@ pub(super) struct Worker {
     pub(super) with: JsonlLettersBuilder,
     pub(super) files: Files,
     pub(super) shelf: Shelf<Known>,
+    /// And the lines that say so.
+    pub(super) removed: Removed<Location>,
+    /// Letters of a newer schema, and which it is.
+    pub(super) newer: HashMap<LetterId, (Location, u32)>,
+    /// Claims that nobody waited for.
+    forsaken: Vec<(LetterId, Token)>,
     epoch: Instant,
     pub(super) torn: Arc<AtomicU64>,
     /// Held as long as the files are used.
@@ -56,6 +68,9 @@ impl Worker {
             with,
             files,
             shelf: Shelf::new(),
+            removed: Removed::new(1),
+            newer: HashMap::new(),
+            forsaken: Vec::new(),
             epoch: Instant::now(),
             torn,
             _lock: lock,
@@ -107,6 +122,12 @@ impl Worker {
     fn plan(&mut self, op: Op, batch: &mut Batch) {
         let now = self.now();
         match op {
+            // A late repetition: of what was settled, or of what a newer release has written.
+            Op::Write(letter, answer)
+                if self.removed.contains(letter.id) || self.newer.contains_key(&letter.id) =>
+            {
+                let _ = answer.send(Ok(()));
+            }
             Op::Write(letter, answer) => match self.line_of(&letter, batch.grows) {
                 Ok((line, place, grows)) => {
                     batch.grows += grows;
@@ -137,30 +158,7 @@ impl Worker {
                 };
                 batch.add(letter.id, &line, change);
             }
-            Op::Claim(id, lease, most, answer) => {
-                let found = match self.shelf.claimable(id, now, most) {
-                    Claimable::Missing => LetterClaim::Missing,
-                    Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
-                    Claimable::Spent(replays) => LetterClaim::Spent { replays },
-                    Claimable::Yes(replays) => {
-                        match self.letter(id) {
-                            Ok(Some(mut letter)) => {
-                                letter.replays = replays;
-                                let change = Change::Claimed {
-                                    lease,
-                                    letter: Box::new(letter),
-                                    answer,
-                                };
-                                batch.add(id, &line::claimed(id, replays), change);
-                            }
-                            Ok(None) => drop(answer.send(Ok(LetterClaim::Missing))),
-                            Err(error) => drop(answer.send(Err(error))),
-                        }
-                        return;
-                    }
-                };
-                let _ = answer.send(Ok(found));
-            }
+            Op::Claim(id, lease, most, answer) => self.plan_claim(id, lease, most, answer, batch),
             Op::Remove(id, token, answer) => {
                 if !self.shelf.holds(id, token, now) {
                     return drop(answer.send(Ok(Settled::Lost)));
@@ -168,7 +166,20 @@ impl Worker {
                 let then = Ok(answer);
                 batch.add(id, &line::removed(id), Change::Removed { id, then });
             }
+            Op::GiveBack(id, token) => {
+                if self.shelf.holds(id, token, now)
+                    && let Some(item) = self.shelf.get(id)
+                {
+                    let replays = item.replays.saturating_sub(1);
+                    let change = Change::GivenBack { id, token };
+                    batch.add(id, &line::claimed(id, replays), change);
+                }
+            }
             Op::Discard(id, answer) => match self.shelf.get(id) {
+                None if self.newer.contains_key(&id) => {
+                    let then = Err(answer);
+                    batch.add(id, &line::removed(id), Change::Removed { id, then });
+                }
                 None => drop(answer.send(Ok(Discarded::Missing))),
                 Some(item) if item.in_progress(now) => {
                     drop(answer.send(Ok(Discarded::InProgress)));
@@ -198,6 +209,45 @@ impl Worker {
         }
     }
 
+    fn plan_claim(
+        &mut self,
+        id: LetterId,
+        lease: Duration,
+        most: u32,
+        answer: Answer<LetterClaim>,
+        batch: &mut Batch,
+    ) {
+        let now = self.now();
+        let found = match self.shelf.claimable(id, now, most) {
+            // Nobody waits for it any more.
+            _ if answer.is_closed() => return,
+            Claimable::Missing if self.newer.contains_key(&id) => {
+                let error = self.letter(id).map(|_| LetterClaim::Missing);
+                return drop(answer.send(error));
+            }
+            Claimable::Missing => LetterClaim::Missing,
+            Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
+            Claimable::Spent(replays) => LetterClaim::Spent { replays },
+            Claimable::Yes(replays) => {
+                match self.letter(id) {
+                    Ok(Some(mut letter)) => {
+                        letter.replays = replays;
+                        let change = Change::Claimed {
+                            lease,
+                            letter: Box::new(letter),
+                            answer,
+                        };
+                        batch.add(id, &line::claimed(id, replays), change);
+                    }
+                    Ok(None) => drop(answer.send(Ok(LetterClaim::Missing))),
+                    Err(error) => drop(answer.send(Err(error))),
+                }
+                return;
+            }
+        };
+        let _ = answer.send(Ok(found));
+    }
+
     /// The line of a letter that is to be written, its place, and by how much the letters grow.
     fn line_of(&mut self, letter: &Letter, grows: u64) -> Result<(Vec<u8>, u64, u64), SinkError> {
         let before = self.shelf.get(letter.id);
@@ -222,7 +272,7 @@ impl Worker {
 
     /// Writes what was planned; then it is true, and told.
     fn flush(&mut self, batch: &mut Batch) {
-        let batch = std::mem::take(batch);
+        let batch = mem::take(batch);
         if batch.changes.is_empty() {
             return;
         }
@@ -233,6 +283,7 @@ impl Worker {
                     self.apply(at, change);
                     at.offset += length;
                 }
+                self.give_back();
             }
             Err(error) => {
                 let error = Failed::from(error);
@@ -243,10 +294,24 @@ impl Worker {
                     cause = error.cause
                 );
                 for (_, change) in batch.changes {
-                    change.fail(&error);
+                    // Its line would only have said that it does not count.
+                    if let Change::GivenBack { id, token } = change {
+                        self.shelf.give_back(id, token);
+                    } else {
+                        change.fail(&error);
+                    }
                 }
             }
         }
+    }
+
+    /// Frees what was claimed for somebody who had gone when it was.
+    fn give_back(&mut self) {
+        let mut batch = Batch::default();
+        for (id, token) in mem::take(&mut self.forsaken) {
+            self.plan(Op::GiveBack(id, token), &mut batch);
+        }
+        self.flush(&mut batch);
     }
 
     fn apply(&mut self, at: Location, change: Change) {
@@ -279,11 +344,12 @@ impl Worker {
                     .send(Ok(LetterClaim::Claimed { token, letter }))
                     .is_err()
                 {
-                    self.shelf.unclaim(id, token);
+                    self.forsaken.push((id, token));
                 }
             }
+            Change::GivenBack { id, token } => self.shelf.give_back(id, token),
             Change::Removed { id, then } => {
-                self.take(id);
+                self.remove(id, at);
                 match then {
                     Ok(answer) => drop(answer.send(Ok(Settled::Done))),
                     Err(answer) => drop(answer.send(Ok(Discarded::Done))),
@@ -292,8 +358,18 @@ impl Worker {
         }
     }
 
+    /// How many removals are remembered.
+    pub(super) fn most_removed(&self) -> usize {
+        const LINE: u64 = 72;
+        let room = self.with.max_bytes / 8 / LINE;
+        usize::try_from(room).map_or(MOST_REMOVED, |room| room.min(MOST_REMOVED))
+    }
+
     pub(super) fn put(&mut self, summary: Summary, at: Location, place: u64) {
         let (id, replays) = (summary.id, summary.replays);
+        if let Some((newer, _)) = self.newer.remove(&id) {
+            self.files.is_past(newer);
+        }
         let before = self.shelf.put_at(place, id, Known { summary, at }, replays);
         if let Some(before) = before {
             self.files.died(before.at);
@@ -301,15 +377,34 @@ impl Worker {
         self.files.lives(at);
     }
 
+    /// What is known of a letter counts no longer.
     pub(super) fn take(&mut self, id: LetterId) {
         if let Some(item) = self.shelf.take(id) {
             self.files.died(item.kept.at);
         }
+        if let Some((newer, _)) = self.newer.remove(&id) {
+            self.files.is_past(newer);
+        }
+    }
+
+    /// A letter is gone, as the line there says.
+    pub(super) fn remove(&mut self, id: LetterId, at: Location) {
+        self.take(id);
+        for past in self.removed.put(id, at).into_iter().flatten() {
+            self.files.forgets(past);
+        }
+        self.files.remembers(at);
     }
 
     pub(super) fn letter(&self, id: LetterId) -> Result<Option<Letter>, SinkError> {
         let Some(item) = self.shelf.get(id) else {
-            return Ok(None);
+            return match self.newer.get(&id) {
+                None => Ok(None),
+                Some((_, found)) => Err(SinkError::new(SinkErrorKind::NewerSchema {
+                    found: *found,
+                    known: Letter::SCHEMA_VERSION,
+                })),
+            };
         };
         let line = self.files.read(item.kept.at);
         let line = line.map_err(|error| Failed::from(error).error())?;

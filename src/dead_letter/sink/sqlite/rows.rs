@@ -17,7 +17,8 @@ pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 
 /// Times are milliseconds since 1970. A row that has `until` is claimed until then. The record is
 /// last, so that what a filter looks at is read without it.
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE tower_webhook_letters (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
@@ -52,7 +53,16 @@ pub(super) const STEPS: &[&str] = &["
         UPDATE tower_webhook_letters_state
         SET letters = letters - 1, token = max(token, old.token) WHERE only = 1;
     END;
-"];
+",
+    // Those that were removed or discarded, and when: they do not come again.
+    "
+    CREATE TABLE tower_webhook_letters_gone (
+        id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+        at INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tower_webhook_letters_gone_at ON tower_webhook_letters_gone (at);
+",
+];
 
 const LETTERS: &str = "SELECT letters FROM tower_webhook_letters_state WHERE only = 1";
 const PLACE: &str = "SELECT place FROM tower_webhook_letters WHERE id = ?1";
@@ -78,6 +88,18 @@ const RELEASE: &str = "UPDATE tower_webhook_letters
 const REMOVE: &str =
     "DELETE FROM tower_webhook_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
 const DISCARD: &str = "DELETE FROM tower_webhook_letters WHERE id = ?1";
+/// As if it had not been claimed.
+const GIVE_BACK: &str = "UPDATE tower_webhook_letters
+    SET replays = max(replays - 1, 0), since = NULL, until = NULL
+    WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
+pub(super) const IS_GONE: &str =
+    "SELECT EXISTS (SELECT 1 FROM tower_webhook_letters_gone WHERE id = ?1)";
+pub(super) const GONE: &str =
+    "INSERT OR REPLACE INTO tower_webhook_letters_gone (id, at) VALUES (?1, ?2)";
+pub(super) const OVER: &str =
+    "SELECT EXISTS (SELECT 1 FROM tower_webhook_letters_gone WHERE at < ?1)";
+pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_letters_gone WHERE id IN
+    (SELECT id FROM tower_webhook_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
 /// How many bytes of records a page reads at the most, the last one excepted.
 const MOST_READ: usize = 8 << 20;
@@ -102,7 +124,7 @@ fn until(now: i64, length: Duration) -> i64 {
     now + i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST))
 }
 
-/// Whether there was room for it.
+/// Whether there was room for it. One that is gone already needs none.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     letter: &Letter,
@@ -115,8 +137,14 @@ pub(super) fn write(
             .prepare_cached(PLACE)?
             .query_row([letter.id.as_bytes()], |row| row.get(0))
             .optional()?;
-        if known.is_none() && letters(connection)? >= most {
-            return Ok(false);
+        if known.is_none() {
+            let mut is_gone = connection.prepare_cached(IS_GONE)?;
+            if is_gone.query_row([letter.id.as_bytes()], |row| row.get(0))? {
+                return Ok(true);
+            }
+            if letters(connection)? >= most {
+                return Ok(false);
+            }
         }
         let sql = if known.is_some() { REPLACE } else { INSERT };
         connection.prepare_cached(sql)?.execute(params![
@@ -252,8 +280,22 @@ pub(super) fn remove(
     token: Token,
     now: i64,
 ) -> Result<bool, DatabaseError> {
+    let connection = transaction.connection();
     let values = params![id.as_bytes(), stored(token), now];
-    change(transaction.connection(), REMOVE, values)
+    let removed = change(connection, REMOVE, values)?;
+    if removed {
+        change(connection, GONE, params![id.as_bytes(), now])?;
+    }
+    Ok(removed)
+}
+
+pub(super) fn give_back(
+    transaction: &Transaction<'_>,
+    id: LetterId,
+    token: Token,
+) -> Result<bool, DatabaseError> {
+    let values = params![id.as_bytes(), stored(token)];
+    change(transaction.connection(), GIVE_BACK, values)
 }
 
 pub(super) fn discard(
@@ -267,6 +309,7 @@ pub(super) fn discard(
         Look::Claimed(_) => Discarded::InProgress,
         Look::Free => {
             change(connection, DISCARD, &[id.as_bytes()])?;
+            change(connection, GONE, params![id.as_bytes(), now])?;
             Discarded::Done
         }
     })
@@ -385,7 +428,9 @@ mod tests {
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
+        for step in STEPS {
+            connection.execute_batch(step).unwrap();
+        }
         let statements = [
             LETTERS,
             PLACE,
@@ -399,6 +444,11 @@ mod tests {
             RELEASE,
             REMOVE,
             DISCARD,
+            GIVE_BACK,
+            IS_GONE,
+            GONE,
+            OVER,
+            SWEEP,
         ];
         for sql in statements {
             let mut plan = connection
