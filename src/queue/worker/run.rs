@@ -132,10 +132,11 @@ impl Worker {
                             spared.await;
                         }
                         let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
-                        if burials > 0 {
+                        if jobs > 0 && burials > 0 {
                             let _ = waiting.await;
                         } else {
-                            // The engine has told of what waits to be buried, and would not again.
+                            // The engine has told of what there was no place for, and would not
+                            // again.
                             race(waiting, self.shared.held.freed()).await;
                         }
                     };
