@@ -66,7 +66,7 @@ pub enum WorkerEvent<'a> {
     },
     /// The queue did not do what it was asked. The worker goes on.
     Trouble {
-        /// What it was asked: `claim`, `renew` or `settle`.
+        /// What it was asked: `claim`, `renew`, `settle` or `task`.
         asked: &'static str,
         /// What kind of trouble it has.
         kind: QueueErrorKind,

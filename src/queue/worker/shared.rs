@@ -88,16 +88,16 @@ impl Shared {
 
     /// Ends a claim, for as long as it takes. The claim is renewed meanwhile, so whoever calls this
     /// is told when that fails.
+    ///
+    /// One that was asked for and not answered may have been done, and is then lost when it is
+    /// asked for again: as is one whose lease was over. The second is what is said, so that nothing
+    /// is told as done that was not.
     pub(super) async fn settle(&self, id: TaskId, token: Token, mut verdict: Verdict) -> Settled {
         let mut wait = Duration::from_millis(50);
-        let mut unsure = false;
         loop {
             let asked = self.engine.settle(id, token, verdict.clone());
             let kind = match timeout(self.lease / 3, asked).await {
-                Ok(Ok(Settled::Done)) => return Settled::Done,
-                // One that was not answered may have been done.
-                Ok(Ok(Settled::Lost)) if unsure => return Settled::Done,
-                Ok(Ok(Settled::Lost)) => return Settled::Lost,
+                Ok(Ok(settled)) => return settled,
                 Ok(Err(error)) => error.kind(),
                 Err(_) => QueueErrorKind::Timeout,
             };
@@ -105,19 +105,32 @@ impl Shared {
                 trouble!("worker", "a result is too long for the queue", id = id);
                 continue;
             }
-            unsure = true;
             self.trouble("settle", kind);
             sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
     }
 
-    /// Whether a task is done whose claim has ended: the handler has ended it, in a transaction of
-    /// its own.
-    pub(super) async fn is_done(&self, id: TaskId) -> bool {
-        let asked = timeout(self.lease / 3, self.engine.task(id)).await;
-        let task = asked.ok().and_then(Result::ok).flatten();
-        task.is_some_and(|task| matches!(task.status, Status::Succeeded { .. }))
+    /// Whether a job whose claim has ended was done in this attempt: the handler has ended it, in a
+    /// transaction of its own, or what ended it was not answered. Gives up, and says no, after so
+    /// long.
+    pub(super) async fn is_done(&self, job: &Job, patience: Duration) -> bool {
+        let asking = async {
+            loop {
+                match self.engine.task(job.id).await {
+                    // Another's success has another number.
+                    Ok(task) => {
+                        return task.is_some_and(|task| {
+                            matches!(task.status, Status::Succeeded { .. })
+                                && task.attempts == job.attempt
+                        });
+                    }
+                    Err(error) => self.trouble("task", error.kind()),
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(patience, asking).await.unwrap_or(false)
     }
 
     /// How long to wait before a letter is tried again: by how often none could be written, for it

@@ -45,6 +45,8 @@ struct Claimed {
 /// How the attempt ended.
 enum End {
     Done(Done),
+    /// The handler has ended the job, in a transaction of its own.
+    Ended,
     Signal(Signal),
 }
 
@@ -91,6 +93,10 @@ impl Task {
             };
             match end {
                 End::Done(done) => self.done(done, now.elapsed()).await,
+                End::Ended => {
+                    let Claimed { shared, job, .. } = &self.claimed;
+                    shared.succeeded(job, Outcome::success(), now.elapsed());
+                }
                 End::Signal(Signal::Lost) => self.claimed.shared.lost(&self.claimed.job),
                 End::Signal(Signal::Stop) => self.stopped(called.is_set()).await,
             }
@@ -98,8 +104,19 @@ impl Task {
     }
 
     async fn perform(&mut self, performing: Performing, called: &Called) -> End {
-        let limit = self.claimed.shared.time_limit;
-        match race(self.claimed.told.next(), timeout(limit, performing)).await {
+        let Claimed {
+            shared, job, told, ..
+        } = &mut self.claimed;
+        let mut performing = pin!(timeout(shared.time_limit, performing));
+        match race(told.next(), &mut performing).await {
+            Race::First(Signal::Lost) => {
+                // What runs stands still meanwhile, and no longer than the claim surely lasts.
+                if !shared.is_done(job, shared.lease / 20).await {
+                    return End::Signal(Signal::Lost);
+                }
+                let _ = performing.await;
+                End::Ended
+            }
             Race::First(signal) => End::Signal(signal),
             Race::Second(Ok(done)) => End::Done(done),
             Race::Second(Err(_)) if called.is_set() => End::Done(Done::overdue()),
@@ -188,12 +205,11 @@ impl Claimed {
     async fn succeeded(mut self, done: Done, took: Duration) {
         let (result, keep) = (done.result, self.shared.keep);
         let settled = self.ask(Verdict::Done { result, keep }).await;
-        let job = &self.job;
-        if settled == Settled::Done || self.shared.is_done(job.id).await {
-            self.shared.finished(job, done.outcome, job.attempt);
-            self.shared.tell(&WorkerEvent::Succeeded { job, took });
+        let (job, shared) = (&self.job, &self.shared);
+        if settled == Settled::Done || shared.is_done(job, shared.lease / 3).await {
+            shared.succeeded(job, done.outcome, took);
         } else {
-            self.shared.lost(job);
+            shared.lost(job);
         }
     }
 
@@ -235,6 +251,11 @@ impl Claimed {
 }
 
 impl Shared {
+    fn succeeded(&self, job: &Job, outcome: Outcome, took: Duration) {
+        self.finished(job, outcome, job.attempt);
+        self.tell(&WorkerEvent::Succeeded { job, took });
+    }
+
     fn lost(&self, job: &Job) {
         trouble!("worker", "a claim was lost", id = job.id);
         self.tell(&WorkerEvent::Lost { id: job.id });
