@@ -162,6 +162,10 @@ impl Engine for Fake {
 pub struct FakeSink {
     pub letters: Arc<Mutex<Vec<Arc<Letter>>>>,
     mode: Arc<AtomicU32>,
+    /// The longest body that is taken.
+    pub most: Option<usize>,
+    /// Letters with such a body are refused.
+    pub rejects: Option<&'static str>,
 }
 
 impl FakeSink {
@@ -185,6 +189,15 @@ impl Sink for FakeSink {
         match Mode::of(self.mode.load(Ordering::SeqCst)) {
             Mode::Fails => Box::pin(async { Err(SinkError::new(SinkErrorKind::Unavailable)) }),
             Mode::Hangs => Box::pin(std::future::pending()),
+            _ if self
+                .most
+                .is_some_and(|most| letter.body.bytes().len() > most) =>
+            {
+                Box::pin(async { Err(SinkError::new(SinkErrorKind::TooLarge)) })
+            }
+            _ if self.rejects.is_some_and(|body| letter.body.bytes() == body) => {
+                Box::pin(async { Err(SinkError::new(SinkErrorKind::Rejected)) })
+            }
             Mode::Well | Mode::Unanswered => {
                 let (letters, letter) = (Arc::clone(&self.letters), Arc::clone(letter));
                 Box::pin(async move {

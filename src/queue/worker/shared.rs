@@ -3,7 +3,7 @@
 use super::{WorkerEvent, held::Held, letter::Describe};
 use crate::{
     clock::WallClock,
-    dead_letter::{DeadLetters, Redaction},
+    dead_letter::{DeadLetters, Redaction, SinkErrorKind},
     fence::{Settled, Token},
     metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::Outcome,
@@ -133,11 +133,25 @@ impl Shared {
         timeout(patience, asking).await.unwrap_or(false)
     }
 
-    /// How long to wait before a letter is tried again: by how often none could be written, for it
-    /// is the sink that fails and not the letter.
-    pub(super) fn not_written(&self) -> Duration {
+    /// How long to wait before a letter is tried again.
+    pub(super) fn not_written(&self, job: &Job, kind: SinkErrorKind) -> Duration {
+        if matches!(kind, SinkErrorKind::Rejected | SinkErrorKind::TooLarge) {
+            // It is the letter, and no reason to keep others waiting.
+            let last = job.history.last();
+            let ended = last.map(|last| last.started().saturating_add(last.took()));
+            let ended = job.accepted_at.checked_add(ended.unwrap_or_default());
+            let ended = ended.unwrap_or(job.accepted_at);
+            return self.as_long_again(ended, Duration::from_secs(60 * 60));
+        }
+        // It is the sink: by how often none could be written.
         let before = self.unwritten.fetch_add(1, Ordering::Relaxed);
         let longest = Duration::from_secs(1 << before.min(6));
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+
+    /// A wait that grows without a count: as long as it has been already, and no more than `most`.
+    pub(super) fn as_long_again(&self, since: SystemTime, most: Duration) -> Duration {
+        let longest = self.age(since).clamp(Duration::from_secs(1), most);
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 }
