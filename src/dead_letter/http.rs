@@ -46,11 +46,11 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
             })
             .collect();
         letter.body = LetterBody::new(req.body().as_bytes(), usize::MAX);
-        let webhook_id = text(headers, "webhook-id");
-        letter.idempotency_key = text(headers, "idempotency-key").or_else(|| webhook_id.clone());
-        letter.event_id = webhook_id.or_else(|| text(headers, "ce-id"));
-        letter.event_time = text(headers, "ce-time").and_then(|time| instant(&time));
-        letter.trace_id = text(headers, "traceparent").and_then(|parent| trace_id(&parent));
+        let told = Self::told(headers);
+        letter.idempotency_key = told.idempotency_key;
+        letter.event_id = told.event_id;
+        letter.event_time = told.event_time;
+        letter.trace_id = told.trace_id;
     }
 
     fn share(&self, kept: &Self::Kept) -> Option<Kept<Request<BufferedBody>>> {
@@ -65,6 +65,27 @@ impl<B> DescribeAnswer<Response<B>> for HttpRequests {
 
     fn annotate(&self, res: &mut Response<B>, buried: Buried) {
         res.extensions_mut().insert(buried);
+    }
+}
+
+/// What the headers of a request say of its event.
+pub(crate) struct Told {
+    pub(crate) idempotency_key: Option<String>,
+    pub(crate) event_id: Option<String>,
+    pub(crate) event_time: Option<SystemTime>,
+    pub(crate) trace_id: Option<String>,
+}
+
+impl HttpRequests {
+    /// The same for whatever tells of a request, so that one event has one id everywhere.
+    pub(crate) fn told(headers: &HeaderMap) -> Told {
+        let webhook_id = text(headers, "webhook-id");
+        Told {
+            idempotency_key: text(headers, "idempotency-key").or_else(|| webhook_id.clone()),
+            event_id: webhook_id.or_else(|| text(headers, "ce-id")),
+            event_time: text(headers, "ce-time").and_then(|time| instant(&time)),
+            trace_id: text(headers, "traceparent").and_then(|parent| trace_id(&parent)),
+        }
     }
 }
 

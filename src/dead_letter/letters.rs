@@ -15,14 +15,15 @@ type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
 /// ```
 /// use std::{sync::Arc, time::{Duration, SystemTime}};
 /// use tower_webhook::dead_letter::{
-///     Cause, DeadLetters, JsonlLetters, Letter, LetterEnd, LetterId, MemoryLetters, Reason,
+///     Cause, DeadLetters, JsonlLetters, Letter, LetterEnd, LetterId, Reason,
 /// };
 ///
 /// # tokio_test::block_on(async {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("letters.jsonl");
+/// # let elsewhere = folder.path().join("elsewhere.jsonl");
 /// let letters = DeadLetters::new(JsonlLetters::open(path)?)
-///     .fallback(MemoryLetters::default()) // while the disk is full
+///     .fallback(JsonlLetters::open(elsewhere)?) // another disk, while this one is full
 ///     .time_limit(Duration::from_secs(2))?
 ///     .on_end(|letter, end| println!("{} {}", letter.id, end.as_str()));
 ///
@@ -83,6 +84,12 @@ impl DeadLetters {
     }
 
     /// Where what the sink does not take goes. Nowhere by default.
+    ///
+    /// What calls [`write`](Self::write) once, as a layer does, has no other copy of what fell back:
+    /// a fallback in memory loses it with the process. A [`Worker`](crate::queue::Worker) keeps the
+    /// job until the sink itself has the letter, and writes it again until then; the copy in the
+    /// fallback has the same id, and is for reading meanwhile. Let operators send letters again from
+    /// the sink, not from the fallback of a worker.
     pub fn fallback(mut self, sink: impl Sink) -> Self {
         self.fallback = Some(Arc::new(sink));
         self
@@ -124,8 +131,19 @@ impl DeadLetters {
     ///
     /// A write that is dropped is either done or not; its hook is then not called.
     pub async fn write(&self, letter: Arc<Letter>) -> Result<LetterEnd, NotWritten> {
+        self.attempt(letter).await.map(|fell_back| match fell_back {
+            None => LetterEnd::Written,
+            Some(_) => LetterEnd::FellBack,
+        })
+    }
+
+    /// Writes a letter. Where it fell back, gives why the sink did not take it.
+    pub(crate) async fn attempt(
+        &self,
+        letter: Arc<Letter>,
+    ) -> Result<Option<SinkErrorKind>, NotWritten> {
         let result = match self.within(&*self.sink, &letter).await {
-            Ok(()) => Ok(LetterEnd::Written),
+            Ok(()) => Ok(None),
             Err(first) => match &self.fallback {
                 None => Err(NotWritten {
                     first,
@@ -139,7 +157,7 @@ impl DeadLetters {
                             id = letter.id,
                             kind = first.kind().as_str()
                         );
-                        Ok(LetterEnd::FellBack)
+                        Ok(Some(first.kind()))
                     }
                     Err(second) => Err(NotWritten {
                         first,
@@ -149,7 +167,8 @@ impl DeadLetters {
             },
         };
         let end = match &result {
-            Ok(end) => *end,
+            Ok(None) => LetterEnd::Written,
+            Ok(Some(_)) => LetterEnd::FellBack,
             Err(error) => {
                 trouble!(
                     "dead_letter",

@@ -76,15 +76,21 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
     out.into()
 }
 
+/// In the length of a value: it is marked as sensitive.
+const SENSITIVE: u32 = 1 << 31;
+
 /// The fields to write, with the lengths of their names and values.
 fn fields(
     map: &HeaderMap,
     keep: impl Fn(&HeaderName) -> bool,
 ) -> impl Iterator<Item = (u16, &HeaderName, u32, &HeaderValue)> {
     map.iter().filter_map(move |(name, value)| {
-        // A name is 64 KiB and a value 4 GiB at the most: `http` and memory see to that.
+        // A name is 64 KiB and a value 2 GiB at the most: `http` and memory see to that.
         let name_len = u16::try_from(name.as_str().len()).ok()?;
         let value_len = u32::try_from(value.len()).ok()?;
+        if value_len >= SENSITIVE {
+            return None;
+        }
         keep(name).then_some((name_len, name, value_len, value))
     })
 }
@@ -102,7 +108,8 @@ pub(crate) fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&Head
     for (name_len, name, value_len, value) in fields(map, keep) {
         out.put_u16(name_len);
         out.put_slice(name.as_str().as_bytes());
-        out.put_u32(value_len);
+        let mark = if value.is_sensitive() { SENSITIVE } else { 0 };
+        out.put_u32(value_len | mark);
         out.put_slice(value.as_bytes());
         count += 1;
     }
@@ -138,8 +145,11 @@ pub(crate) fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
     for _ in 0..count {
         let name_len = usize::from(bytes.try_get_u16().ok()?);
         let name = HeaderName::from_bytes(&take(bytes, name_len)?).ok()?;
-        let value_len = usize::try_from(bytes.try_get_u32().ok()?).ok()?;
-        let value = HeaderValue::from_maybe_shared(take(bytes, value_len)?).ok()?;
+        let value_len = bytes.try_get_u32().ok()?;
+        let is_sensitive = value_len & SENSITIVE != 0;
+        let value_len = usize::try_from(value_len & !SENSITIVE).ok()?;
+        let mut value = HeaderValue::from_maybe_shared(take(bytes, value_len)?).ok()?;
+        value.set_sensitive(is_sensitive);
         headers.try_append(name, value).ok()?;
     }
     Some(headers)

@@ -150,8 +150,8 @@ impl Claims {
     }
 }
 
-/// How a claim ends.
-#[derive(Clone, Debug, PartialEq)]
+/// How a claim ends. `Debug` shows the length of a result, not what is in it.
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
     /// Of a job: it failed for good. Its letter is to be written next.
@@ -187,6 +187,36 @@ pub enum Verdict {
         /// How its attempts went.
         history: History,
     },
+}
+
+impl fmt::Debug for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, after, history) = match self {
+            Self::Bury { cause, history } => {
+                return f
+                    .debug_struct("Bury")
+                    .field("cause", cause)
+                    .field("history", history)
+                    .finish();
+            }
+            Self::Buried { keep } => {
+                return f.debug_struct("Buried").field("keep", keep).finish();
+            }
+            Self::Done { result, keep } => {
+                return f
+                    .debug_struct("Done")
+                    .field("result", &result.as_ref().map(Bytes::len))
+                    .field("keep", keep)
+                    .finish();
+            }
+            Self::HandBack { after, history } => ("HandBack", after, history),
+            Self::Retry { after, history } => ("Retry", after, history),
+        };
+        f.debug_struct(name)
+            .field("after", after)
+            .field("history", history)
+            .finish()
+    }
 }
 
 /// How much there is in a queue.
@@ -294,5 +324,17 @@ impl fmt::Display for QueueError {
 impl std::error::Error for QueueError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_does_not_show_its_result() {
+        let (result, keep) = (Some(Bytes::from_static(b"SECRET")), Duration::ZERO);
+        let shown = format!("{:?}", Verdict::Done { result, keep });
+        assert_eq!(shown, "Done { result: Some(6), keep: 0ns }");
     }
 }

@@ -17,6 +17,7 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
+use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
 /// The end of a receive stack: makes a job of each request, puts it in, and answers.
@@ -28,7 +29,7 @@ use tower_service::Service;
 /// | the request makes no job | what the closure says |
 /// | an id that is malformed | 400 |
 /// | the job is too large | 413 |
-/// | the queue is full, closed, slow or away | 503 with `Retry-After` |
+/// | the queue is full, closed or away, or takes [too long](Self::time_limit) | 503 with `Retry-After` |
 ///
 /// It answers only after the job is safe: what was answered with "accepted" is done, or ends as a
 /// dead letter. Outside it stands what decides whether the request is to be believed (the body
@@ -81,6 +82,7 @@ pub struct EnqueueService<A, F> {
 struct Settings {
     key: Option<(Arc<str>, KeySource)>,
     retry_after: Duration,
+    time_limit: Duration,
     refuser: Refuser<EnqueueError>,
     answer: Answer,
 }
@@ -103,6 +105,7 @@ impl<A, F> EnqueueService<A, F> {
             settings: Settings {
                 key: None,
                 retry_after: Duration::from_secs(5),
+                time_limit: Duration::from_secs(10),
                 refuser: Refuser::new(),
                 answer: Arc::new(accepted),
             },
@@ -124,10 +127,32 @@ impl<A, F> EnqueueService<A, F> {
         Ok(self)
     }
 
-    /// When a sender may come back after a 503. Default: 5 s.
+    /// When a sender may come back after a 503. Default: 5 s. A day at the most: more is taken as
+    /// that.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
-        self.settings.retry_after = wait;
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        self.settings.retry_after = if wait.as_secs() < DAY.as_secs() {
+            wait
+        } else {
+            DAY
+        };
         self
+    }
+
+    /// How long the queue has for a job; after that the answer is 503. Default: 10 s.
+    ///
+    /// The job may be in the queue all the same, and is then done. A sender that asks again finds
+    /// it, and is told its id, where jobs have a [`key`](Self::key); without one there are two.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where it is zero.
+    pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
+        if limit.is_zero() {
+            return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
+        }
+        self.settings.time_limit = limit;
+        Ok(self)
     }
 
     /// Replaces the answer to what was accepted.
@@ -224,6 +249,7 @@ where
         EnqueueFuture {
             state: State::Accepting {
                 accepting: self.accept.accept(job),
+                overdue: None,
                 settings: settings.clone(),
             },
         }
@@ -235,6 +261,7 @@ impl<A, F> fmt::Debug for EnqueueService<A, F> {
         f.debug_struct("EnqueueService")
             .field("key", &self.settings.key)
             .field("retry_after", &self.settings.retry_after)
+            .field("time_limit", &self.settings.time_limit)
             .field("refuser", &self.settings.refuser)
             .finish_non_exhaustive()
     }
@@ -251,6 +278,8 @@ enum State {
     Answered(Option<Response<BufferedBody>>),
     Accepting {
         accepting: BoxFuture<Result<Enqueued, QueueError>>,
+        /// Set where there is something to wait for.
+        overdue: Option<Pin<Box<Sleep>>>,
         settings: Settings,
     },
 }
@@ -272,9 +301,17 @@ impl Future for EnqueueFuture {
             State::Answered(answer) => answer.take(),
             State::Accepting {
                 accepting,
+                overdue,
                 settings,
             } => {
-                let result = ready!(accepting.as_mut().poll(cx));
+                let result = if let Poll::Ready(result) = accepting.as_mut().poll(cx) {
+                    result
+                } else {
+                    let limit = settings.time_limit;
+                    let overdue = overdue.get_or_insert_with(|| Box::pin(sleep(limit)));
+                    ready!(overdue.as_mut().poll(cx));
+                    Err(QueueError::new(QueueErrorKind::Timeout))
+                };
                 Some(settings.answer(result))
             }
         };

@@ -3,6 +3,7 @@
 use super::{About, Job, NewJob};
 use crate::{
     body::BufferedBody,
+    dead_letter::HttpRequests,
     idempotency::answer::{fields_len, get_headers, put_fields, take},
     key::{ByHost, RequestKey},
 };
@@ -12,19 +13,28 @@ use std::fmt;
 
 const VERSION: u8 = 1;
 
+/// The last number that a form may have: no text begins with it, nor with one before it.
+const LAST_VERSION: u8 = 8;
+
 impl NewJob {
-    /// The kind of a job that is an HTTP request.
+    /// The kind of a job that is an HTTP request, made by [`http`](Self::http). For payloads of
+    /// your own take another: of one of this kind that cannot be read, a letter has length and
+    /// digest alone.
     pub const HTTP: &'static str = "http";
 
     /// A job that is an HTTP request: method, URI, headers in their order, body and trailers, in a
     /// versioned form. Extensions are not kept.
     ///
-    /// Its [`target`](Self::target) is the [host](ByHost). Its letter would tell the `webhook-id`,
-    /// the `idempotency-key` and the trace of the `traceparent` header
-    /// ([W3C Trace Context](https://www.w3.org/TR/trace-context/)).
+    /// Its [`target`](Self::target) is the [host](ByHost). Its letter would tell of the event what
+    /// [`HttpRequests`] finds in the headers.
     ///
     /// The whole request is kept, so that it can be sent: user names in the URI, credentials in the
-    /// headers. Add those where it is sent, not here.
+    /// headers. Add those where it is sent, not here. A header that is marked
+    /// [sensitive](http::HeaderValue::is_sensitive) is so when it is sent, and not in a letter.
+    ///
+    /// A form that only a newer release can read (after a rollback, or while workers are replaced
+    /// one by one) is no failure: a [`Worker`](super::Worker) gives such a job back for up to a
+    /// minute, for as long as it takes, and counts no attempt. Its letter is not written either.
     ///
     /// # Examples
     ///
@@ -33,7 +43,7 @@ impl NewJob {
     /// use tower_webhook::{body::BufferedBody, queue::NewJob};
     ///
     /// let req = Request::post("https://peer.example/hooks")
-    ///     .header("idempotency-key", "evt_1")
+    ///     .header("webhook-id", "evt_1")
     ///     .body(BufferedBody::from("{}"))?;
     /// let job = NewJob::http(req);
     /// assert_eq!((job.kind.as_str(), job.target.as_str()), ("http", "peer.example"));
@@ -55,47 +65,54 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`NotARequest`]: it is of another kind, or what is stored is damaged or of a newer form.
+    /// [`NotARequest`]: it is of another kind, or what is stored is damaged or of a
+    /// [newer](NotARequest::is_newer) form.
     pub fn http_request(&self) -> Result<Request<BufferedBody>, NotARequest> {
-        if self.kind == NewJob::HTTP {
-            decode(self.payload.clone()).ok_or(NotARequest)
-        } else {
-            Err(NotARequest)
+        if self.kind != NewJob::HTTP {
+            return Err(NotARequest { is_newer: false });
         }
+        decode(self.payload.clone()).ok_or_else(|| {
+            let version = self.payload.first().copied().unwrap_or_default();
+            let is_newer = version > VERSION && version <= LAST_VERSION;
+            NotARequest { is_newer }
+        })
     }
 }
 
 /// A job that is no HTTP request, or one that cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotARequest;
+pub struct NotARequest {
+    is_newer: bool,
+}
+
+impl NotARequest {
+    /// Whether a newer release has stored it, which can read it.
+    pub const fn is_newer(&self) -> bool {
+        self.is_newer
+    }
+}
 
 impl fmt::Display for NotARequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the job holds no HTTP request that can be read")
+        f.write_str(if self.is_newer {
+            "the job holds an HTTP request that only a newer release can read"
+        } else {
+            "the job holds no HTTP request that can be read"
+        })
     }
 }
 
 impl std::error::Error for NotARequest {}
 
 fn about(headers: &HeaderMap) -> About {
-    let text = |name: &str| {
-        let value = headers.get(name)?.to_str().ok()?.trim();
-        (!value.is_empty()).then(|| value.to_owned())
-    };
-    let key = text("idempotency-key");
+    let told = HttpRequests::told(headers);
     About {
-        event_id: text("webhook-id").or_else(|| key.clone()),
-        idempotency_key: key,
-        trace_id: text("traceparent").as_deref().and_then(trace_id),
+        event_id: told.event_id,
+        event_time: told.event_time,
+        idempotency_key: told.idempotency_key,
+        trace_id: told.trace_id,
         ..About::default()
     }
-}
-
-/// The second part of a `traceparent`, where it is one.
-fn trace_id(traceparent: &str) -> Option<String> {
-    let id = traceparent.split('-').nth(1)?;
-    let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_id.then(|| id.to_owned())
 }
 
 fn encode(req: &Request<BufferedBody>) -> Bytes {
@@ -130,7 +147,7 @@ fn decode(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
     let uri = Uri::from_maybe_shared(get_text(&mut bytes)?).ok()?;
     let mut headers = get_headers(&mut bytes)?;
     let trailers = get_headers(&mut bytes)?;
-    // Whether a value was marked is not stored; these always are.
+    // Marked or not when they were put in.
     for name in [
         header::AUTHORIZATION,
         header::COOKIE,
@@ -200,15 +217,19 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_is_taken_from_a_well_formed_parent_only() {
-        let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(
-            trace_id(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(),
-            Some(id)
-        );
-        for bad in ["", "00", "00-xyz-1-1", "00-4bf92f3577b34da6-1-1"] {
-            assert_eq!(trace_id(bad), None, "{bad}");
-        }
+    fn what_is_marked_as_sensitive_comes_back_so() {
+        let mut req = request();
+        let mut pin = HeaderValue::from_static("1234");
+        pin.set_sensitive(true);
+        req.headers_mut().append("link", pin.clone());
+        let trailers = HeaderMap::from_iter([(HeaderName::from_static("x-pin"), pin)]);
+        *req.body_mut() = BufferedBody::from("{}").with_trailers(trailers);
+        let back = decode(encode(&req)).unwrap();
+        assert_eq!(parts(&back), parts(&req));
+        let links = back.headers().get_all("link").iter();
+        let marks: Vec<_> = links.map(HeaderValue::is_sensitive).collect();
+        assert_eq!(marks, [false, false, true]);
+        assert!(back.body().trailers().unwrap()["x-pin"].is_sensitive());
     }
 
     proptest! {

@@ -3,17 +3,18 @@
 use crate::support::{Bench, Calls, LEASE, Mode, SECOND};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::time::{advance, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tower::{ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError,
     dead_letter::Reason,
-    queue::{Engine, Job, NewJob, Status, Terms, Worker},
+    fence::Settled,
+    queue::{Engine, Job, NewJob, Status, Terms, Verdict, Worker},
 };
 
 /// Counts what runs at once.
@@ -339,4 +340,93 @@ async fn a_worker_that_is_dropped_at_any_moment_loses_no_job() {
         assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
     }
     assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_waits_for_a_place_begins_when_one_is_free() {
+    let bench = Bench::new();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&times);
+    let worker = bench.worker().concurrency(1);
+    let worker = worker.build(service_fn(move |job: Job| {
+        let seen = Arc::clone(&seen);
+        async move {
+            seen.lock().unwrap().push(Instant::now());
+            if job.payload == "slow" {
+                sleep(Duration::from_millis(3500)).await;
+            }
+            seen.lock().unwrap().push(Instant::now());
+            Ok::<_, BoxError>(())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let job = |name| NewJob::new("event", name).target(name);
+    bench.put_in(job("slow")).await;
+    sleep(Duration::from_millis(300)).await;
+    let quick = bench.put_in(job("quick")).await;
+    bench.end(quick).await;
+    let times = times.lock().unwrap();
+    let gap = times[2] - times[1];
+    assert!(gap <= Duration::from_millis(5), "{gap:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_has_ended_its_job_may_work_on() {
+    let bench = Bench::new();
+    let engine = bench.engine.inner.clone();
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        let (engine, seen) = (engine.clone(), seen.clone());
+        async move {
+            let (result, keep) = (None, 3600 * SECOND);
+            let done = Verdict::Done { result, keep };
+            assert_eq!(engine.settle(job.id, job.token, done).await?, Settled::Done);
+            // It is over, whatever comes after.
+            sleep(2 * LEASE).await;
+            seen.note(&job);
+            Err::<(), BoxError>("a cache could not be told".into())
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let id = bench.put("").await;
+    sleep(3 * LEASE).await;
+    assert_eq!(calls.len(), 1, "it was dropped");
+    assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+    assert_eq!(bench.events(), ["claimed", "succeeded"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_was_not_noted_before_the_claim_passed_on_is_not_told_as_one() {
+    let bench = Bench::new();
+    let engine = bench.engine.clone();
+    let worker = bench.worker().build(service_fn(move |_: Job| {
+        engine.settle_mode(Mode::Fails);
+        engine.renew_mode(Mode::Fails);
+        engine.claim_mode(Mode::Fails);
+        async { Ok::<_, BoxError>(()) }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let id = bench.put("").await;
+    sleep(LEASE + SECOND).await;
+    let other = bench.engine.inner.claim(Terms::new(1, LEASE)).await;
+    assert_eq!(other.unwrap().jobs[0].id, id);
+    bench.engine.settle_mode(Mode::Well);
+    sleep(10 * SECOND).await;
+    assert_eq!(bench.status(id).await, Status::Running);
+    assert_eq!((bench.count("succeeded"), bench.count("lost")), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_was_noted_and_not_answered_is_told_once() {
+    let bench = Bench::new();
+    bench.engine.settle_mode(Mode::Unanswered);
+    let well = service_fn(|_: Job| async { Ok::<_, BoxError>(()) });
+    let _worker = bench.worker().build(well).unwrap().spawn();
+    let id = bench.put("").await;
+    sleep(SECOND).await;
+    bench.engine.settle_mode(Mode::Well);
+    sleep(10 * SECOND).await;
+    assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+    assert_eq!((bench.count("succeeded"), bench.count("lost")), (1, 0));
 }

@@ -138,6 +138,38 @@ async fn nothing_is_answered_before_it_is_safe() {
     assert_eq!(text(&call.await.unwrap()), "own");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there() {
+    let bench = Bench::new();
+    let queue = bench.queue.clone();
+    let hangs = accept_fn(move |job: NewJob| {
+        let queue = queue.clone();
+        async move {
+            queue.enqueue(job).await?;
+            std::future::pending().await
+        }
+    });
+    let service = EnqueueService::new(hangs, event).key("hooks", source());
+    let service = service.unwrap().retry_after(Duration::MAX);
+    let began = tokio::time::Instant::now();
+    let res = service.clone().oneshot(post(Some("evt_1"), "{}")).await;
+    let res = res.unwrap();
+    assert_eq!((res.status().as_u16(), began.elapsed()), (503, 10 * SECOND));
+    assert_eq!(res.headers()["retry-after"], "86400");
+    assert!(matches!(
+        res.extensions().get(),
+        Some(EnqueueError::NotAccepted {
+            kind: QueueErrorKind::Timeout,
+            ..
+        })
+    ));
+    let works = EnqueueService::new(bench.queue.clone(), event).key("hooks", source());
+    let again = works.unwrap().oneshot(post(Some("evt_1"), "{}")).await;
+    assert!(text(&again.unwrap()).contains(r#""duplicate":true"#));
+    let zero = service.time_limit(Duration::ZERO).unwrap_err();
+    assert_eq!(zero.setting(), "time_limit");
+}
+
 #[test]
 fn a_source_that_finds_nothing_is_named() {
     let never =

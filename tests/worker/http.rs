@@ -2,14 +2,15 @@
 
 use crate::support::{Bench, Calls, SECOND, retry};
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use std::sync::{Arc, Mutex};
-use tower::service_fn;
+use tokio::time::sleep;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
-    BoxError,
+    BoxError, DeadLetterLayer,
     body::BufferedBody,
-    dead_letter::{Direction, Reason},
-    queue::{NewJob, NotARequest, Status, Worker},
+    dead_letter::{DeadLetters, Direction, Reason},
+    queue::{Job, NewJob, Status, Worker},
 };
 
 fn request() -> NewJob {
@@ -110,8 +111,12 @@ async fn a_job_that_makes_no_request_is_buried_as_unsendable() {
     let letter = bench.sink.only();
     assert_eq!(letter.cause.reason, Reason::Unsendable);
     let message = letter.cause.message.clone().unwrap();
-    assert!(message.contains(&NotARequest.to_string()), "{message}");
-    assert_eq!(letter.body.bytes(), "damaged");
+    assert!(
+        message.contains("no HTTP request that can be read"),
+        "{message}"
+    );
+    // What it is cannot be told, so it may be a credential.
+    assert_eq!((letter.body.bytes().len(), letter.body.length()), (0, 7));
     assert_eq!(calls.len(), 0);
 }
 
@@ -164,4 +169,119 @@ async fn an_answer_that_never_ends_is_done_all_the_same() {
     tokio::time::sleep(6 * SECOND).await;
     assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
     assert_eq!(bench.attempts(id).await, 1);
+}
+
+fn answers(
+    status: u16,
+) -> impl tower::Service<
+    Request<BufferedBody>,
+    Response = Response<BufferedBody>,
+    Error = BoxError,
+    Future: Send,
+> + Clone
++ Send
++ 'static {
+    service_fn(move |_: Request<BufferedBody>| async move {
+        let res = Response::builder().status(status);
+        Ok::<_, BoxError>(res.body(BufferedBody::default())?)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_newer_form_waits_for_a_newer_release() {
+    let bench = Bench::new();
+    let mut job = request();
+    let mut payload = job.payload.to_vec();
+    payload[0] += 1;
+    job.payload = payload.into();
+    let id = bench.put_in(job).await;
+    let worker = bench.set_up(Worker::http(bench.queue.clone()));
+    let worker = worker.build(answers(200)).unwrap().spawn();
+    sleep(2 * 3600 * SECOND).await;
+    assert_eq!(bench.status(id).await, Status::Queued);
+    assert_eq!(bench.attempts(id).await, 0);
+    let looks = bench.count("handed_back");
+    assert!((120..=260).contains(&looks), "{looks} looks in two hours");
+    assert!(bench.sink.all().is_empty());
+    worker.stop(SECOND).await;
+    // The release that can read it is there.
+    let worker = bench
+        .set_up(Worker::http(bench.queue.clone()))
+        .request(|_: &Job| Request::post("https://peer.test/").body(BufferedBody::default()))
+        .build(answers(200));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_is_marked_as_sensitive_is_sent_so_and_in_no_letter() {
+    let bench = Bench::new();
+    let mut pin = HeaderValue::from_static("1234");
+    pin.set_sensitive(true);
+    let req = Request::post("https://peer.test/")
+        .header("x-customer-pin", pin)
+        .header("x-kind", "order");
+    let id = bench
+        .put_in(NewJob::http(req.body(BufferedBody::from("{}")).unwrap()))
+        .await;
+    let worker = bench.set_up(Worker::http(bench.queue.clone()));
+    let client = service_fn(|req: Request<BufferedBody>| async move {
+        assert!(req.headers()["x-customer-pin"].is_sensitive());
+        let gone = Response::builder().status(410);
+        Ok::<_, BoxError>(gone.body(BufferedBody::default())?)
+    });
+    let _worker = worker.build(client).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letter = bench.sink.only();
+    assert_eq!(letter.cause.reason, Reason::Rejected);
+    let names: Vec<_> = letter.headers.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, ["x-kind"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_has_one_id_in_the_letters_of_a_layer_and_of_a_worker() {
+    let req = || {
+        Request::post("https://peer.test/")
+            .header("ce-id", "evt_1")
+            .header("idempotency-key", "key_1")
+            .header(
+                "traceparent",
+                "ff-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01",
+            )
+            .body(BufferedBody::from("{}"))
+            .unwrap()
+    };
+    let bench = Bench::new();
+    let layer = DeadLetterLayer::new(DeadLetters::new(bench.sink.clone()));
+    layer.layer(answers(410)).oneshot(req()).await.unwrap();
+    let worker = bench.set_up(Worker::http(bench.queue.clone()));
+    let _worker = worker.build(answers(410)).unwrap().spawn();
+    let id = bench.put_in(NewJob::http(req())).await;
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let letters = bench.sink.all();
+    assert_eq!(letters.len(), 2);
+    for letter in letters {
+        assert_eq!(letter.event_id.as_deref(), Some("evt_1"));
+        assert_eq!(letter.idempotency_key.as_deref(), Some("key_1"));
+        assert_eq!(letter.trace_id, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_told_of_a_failure_holds_no_credentials() {
+    let bench = Bench::new();
+    let id = bench.put_in(request()).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let worker = bench
+        .set_up(Worker::http(bench.queue.clone()))
+        .on_event(move |event| seen.lock().unwrap().push(format!("{event:?}")))
+        .build(service_fn(|_: Request<BufferedBody>| async {
+            let error = "for url (https://user:SECRET@peer.test/?token=SECRET)";
+            Err::<Response<BufferedBody>, BoxError>(error.into())
+        }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let told = told.lock().unwrap().concat();
+    assert!(told.contains("for url (https://peer.test/") && !told.contains("SECRET"));
 }

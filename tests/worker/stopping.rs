@@ -94,7 +94,7 @@ async fn a_worker_stops_in_time_though_its_queue_hangs() {
     bench.engine.claim_mode(Mode::Hangs);
     let began = Instant::now();
     assert_eq!(worker.stop(5 * SECOND).await, 0);
-    assert!(began.elapsed() <= 10 * SECOND, "{:?}", began.elapsed());
+    assert!(began.elapsed() <= 7 * SECOND, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,4 +133,26 @@ async fn a_worker_runs_until_it_is_told() {
     let worker = bench.worker().grace(SECOND).build(never).unwrap();
     assert_eq!(worker.run(sleep(10 * SECOND)).await, 1);
     assert_eq!(bench.status(id).await, Status::Queued);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_queue_hangs_altogether_ends_two_seconds_after_its_grace() {
+    for grace in [std::time::Duration::ZERO, SECOND, 5 * SECOND] {
+        let bench = Bench::new();
+        bench.put("").await;
+        let never = service_fn(|_: Job| std::future::pending::<Result<(), BoxError>>());
+        let worker = bench.worker().build(never).unwrap().spawn();
+        sleep(SECOND).await;
+        // A claim is under way when it is told.
+        bench.engine.settle_mode(Mode::Hangs);
+        bench.engine.renew_mode(Mode::Hangs);
+        bench.engine.claim_mode(Mode::Hangs);
+        bench.put("").await;
+        sleep(SECOND).await;
+        let began = Instant::now();
+        assert_eq!(worker.stop(grace).await, 0);
+        let took = began.elapsed();
+        let slack = std::time::Duration::from_millis(10);
+        assert!(took <= grace + 2 * SECOND + slack, "{grace:?}: {took:?}");
+    }
 }

@@ -37,6 +37,8 @@ pub enum Mode {
     Well,
     Fails,
     Hangs,
+    /// It is done, and said not to be.
+    Unanswered,
 }
 
 impl Mode {
@@ -44,7 +46,8 @@ impl Mode {
         match value {
             0 => Self::Well,
             1 => Self::Fails,
-            _ => Self::Hangs,
+            2 => Self::Hangs,
+            _ => Self::Unanswered,
         }
     }
 }
@@ -102,6 +105,10 @@ fn with<T: Send + 'static>(
         Mode::Well => operation,
         Mode::Fails => Box::pin(async { Err(QueueError::new(QueueErrorKind::Unavailable)) }),
         Mode::Hangs => Box::pin(std::future::pending()),
+        Mode::Unanswered => Box::pin(async {
+            let _ = operation.await;
+            Err(QueueError::new(QueueErrorKind::Timeout))
+        }),
     }
 }
 
@@ -155,6 +162,10 @@ impl Engine for Fake {
 pub struct FakeSink {
     pub letters: Arc<Mutex<Vec<Arc<Letter>>>>,
     mode: Arc<AtomicU32>,
+    /// The longest body that is taken.
+    pub most: Option<usize>,
+    /// Letters with such a body are refused.
+    pub rejects: Option<&'static str>,
 }
 
 impl FakeSink {
@@ -178,7 +189,16 @@ impl Sink for FakeSink {
         match Mode::of(self.mode.load(Ordering::SeqCst)) {
             Mode::Fails => Box::pin(async { Err(SinkError::new(SinkErrorKind::Unavailable)) }),
             Mode::Hangs => Box::pin(std::future::pending()),
-            Mode::Well => {
+            _ if self
+                .most
+                .is_some_and(|most| letter.body.bytes().len() > most) =>
+            {
+                Box::pin(async { Err(SinkError::new(SinkErrorKind::TooLarge)) })
+            }
+            _ if self.rejects.is_some_and(|body| letter.body.bytes() == body) => {
+                Box::pin(async { Err(SinkError::new(SinkErrorKind::Rejected)) })
+            }
+            Mode::Well | Mode::Unanswered => {
                 let (letters, letter) = (Arc::clone(&self.letters), Arc::clone(letter));
                 Box::pin(async move {
                     letters.lock().unwrap().push(letter);

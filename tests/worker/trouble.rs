@@ -6,7 +6,9 @@ use tokio::time::sleep;
 use tower::service_fn;
 use tower_webhook::{
     BoxError,
-    queue::{Job, Status},
+    dead_letter::{DeadLetters, LetterStore, MemoryLetters},
+    outcome::Unsendable,
+    queue::{Job, NewJob, Status},
 };
 
 fn well()
@@ -143,4 +145,63 @@ async fn many_that_fail_at_once_are_all_buried_at_once() {
     sleep(SECOND).await;
     assert_eq!(bench.sink.all().len(), 120);
     assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+}
+
+fn broken()
+-> impl tower::Service<Job, Response = (), Error = BoxError, Future: Send> + Clone + Send + 'static
+{
+    service_fn(|_: Job| async { Err(BoxError::from(Unsendable::new())) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_letter_fell_back_is_kept_until_the_sink_has_it() {
+    let bench = Bench::new();
+    bench.sink.mode(Mode::Fails);
+    let fallback = MemoryLetters::default();
+    let letters = DeadLetters::new(bench.sink.clone()).fallback(fallback.clone());
+    let worker = bench.worker().dead_letters(letters).build(broken());
+    let _worker = worker.unwrap().spawn();
+    let id = bench.put("").await;
+    sleep(600 * SECOND).await;
+    // There is one copy to be read, however often it was written.
+    assert_eq!(fallback.len(), 1);
+    assert!(fallback.get(id.letter_id()).await.unwrap().is_some());
+    assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
+    assert_eq!(bench.count("buried"), 0);
+    bench.sink.mode(Mode::Well);
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(bench.sink.only().id, id.letter_id());
+    assert_eq!(bench.count("buried"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_too_large_is_cut_and_written_at_once() {
+    for (most, kept) in [(1000, 1000), (999, 500), (499, 0)] {
+        let mut bench = Bench::new();
+        bench.sink.most = Some(most);
+        let _worker = bench.worker().build(broken()).unwrap().spawn();
+        let id = bench.put_in(NewJob::new("event", vec![b'x'; 1000])).await;
+        sleep(Duration::from_millis(100)).await;
+        assert_eq!(bench.status(id).await, Status::Failed);
+        let letter = bench.sink.only();
+        assert_eq!(
+            (letter.body.bytes().len(), letter.body.length()),
+            (kept, 1000)
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_letter_that_is_rejected_is_tried_ever_more_rarely_and_holds_up_no_other() {
+    let mut bench = Bench::new();
+    bench.sink.rejects = Some("odd");
+    let _worker = bench.worker().build(broken()).unwrap().spawn();
+    bench.put("odd").await;
+    sleep(6 * 3600 * SECOND).await;
+    let tries = bench.count("not_buried");
+    assert!((10..40).contains(&tries), "{tries} tries in six hours");
+    let id = bench.put("good").await;
+    sleep(Duration::from_millis(100)).await;
+    assert_eq!(bench.sink.only().id, id.letter_id());
+    assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
 }

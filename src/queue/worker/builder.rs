@@ -181,6 +181,13 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
 
     /// Where the letters of jobs go that have failed for good. Default: nowhere; the task is then
     /// failed, and a warning says so.
+    ///
+    /// The job stays in the queue until the sink has its letter. While the sink fails the letter is
+    /// written again, ever more rarely; a copy may be in the
+    /// [fallback](DeadLetters::fallback), which does not end the job, for it may be gone with the
+    /// process. A letter that is too large for the sink is cut: to half of its body, and then to
+    /// none. One that the sink rejects is tried again after as long as it has waited already, up to
+    /// an hour, and holds up no other. Both are [told](WorkerEvent::NotBuried).
     pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
         self.settings.dead_letters = Some(dead_letters);
         self

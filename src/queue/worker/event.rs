@@ -1,5 +1,5 @@
 use crate::{
-    dead_letter::{Cause, LetterEnd},
+    dead_letter::{Cause, LetterEnd, SinkErrorKind},
     outcome::Outcome,
     queue::{Job, QueueErrorKind, TaskId},
 };
@@ -13,7 +13,7 @@ pub enum WorkerEvent<'a> {
     Buried {
         /// The job.
         job: &'a Job,
-        /// Where its letter is; `None` where the worker has no dead letters.
+        /// Where its letter is: in the sink; `None` where the worker has no dead letters.
         letter: Option<LetterEnd>,
     },
     /// A job was claimed. It is called next.
@@ -28,7 +28,8 @@ pub enum WorkerEvent<'a> {
         /// Why.
         cause: &'a Cause,
     },
-    /// A job was given back without an attempt: its target refused it, or the worker stops.
+    /// A job was given back without an attempt: its target refused it, the worker stops, or only a
+    /// newer release can read it.
     HandedBack {
         /// The job.
         job: &'a Job,
@@ -41,12 +42,17 @@ pub enum WorkerEvent<'a> {
         /// The job.
         id: TaskId,
     },
-    /// A letter could not be written. It is tried again.
+    /// The sink has not taken a letter. It is tried again, until the sink has it.
     NotBuried {
         /// The job.
         job: &'a Job,
         /// When.
         after: Duration,
+        /// Whether there is a copy in the fallback sink meanwhile, or none.
+        letter: LetterEnd,
+        /// What the sink said. Of one that is [`Rejected`](SinkErrorKind::Rejected) or
+        /// [`TooLarge`](SinkErrorKind::TooLarge) somebody must see to it.
+        kind: SinkErrorKind,
     },
     /// A job has failed, or was broken off, and is tried again.
     Retrying {
@@ -66,7 +72,7 @@ pub enum WorkerEvent<'a> {
     },
     /// The queue did not do what it was asked. The worker goes on.
     Trouble {
-        /// What it was asked: `claim`, `renew` or `settle`.
+        /// What it was asked: `claim`, `renew`, `settle` or `task`.
         asked: &'static str,
         /// What kind of trouble it has.
         kind: QueueErrorKind,

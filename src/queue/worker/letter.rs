@@ -4,7 +4,8 @@ use super::shared::Shared;
 use crate::{
     attempt::{AttemptRecord, History},
     dead_letter::{
-        Cause, Describe as _, Direction, HttpRequests, Letter, LetterBody, Reason, cause::message,
+        Cause, Describe as _, Direction, HttpRequests, Letter, LetterBody, Reason, Redaction,
+        cause::message,
     },
     outcome::{LocallyRefused, Outcome, OutcomeKind, links},
     queue::{Burial, Job, NewJob},
@@ -15,8 +16,10 @@ use std::{error::Error, mem, sync::Arc, time::Duration};
 
 pub(super) type Describe = Arc<dyn Fn(&Job, &mut Letter) + Send + Sync>;
 
-/// Why a job is buried. `reason` is what is known of it beside the outcome.
+/// Why a job is buried. `reason` is what is known of it beside the outcome. It is stored, and told
+/// to hooks: what it says is redacted as it will be in the letter.
 pub(super) fn cause(
+    job: &Job,
     outcome: Outcome,
     history: &History,
     reason: Option<Reason>,
@@ -36,9 +39,17 @@ pub(super) fn cause(
         .with_code(outcome.code())
         .with_class(outcome.kind().as_str());
     match error {
-        Some(error) => cause.with_message(&message(error)),
+        Some(error) => redacted(job, cause.with_message(&message(error))),
         None => cause,
     }
+}
+
+/// By the rule alone: a function of the user's own is to see the whole letter, later.
+fn redacted(job: &Job, cause: Cause) -> Cause {
+    let id = job.id.letter_id();
+    let mut letter = Letter::new(id, &job.kind, &job.target, cause, job.accepted_at);
+    Redaction::new().apply(&mut letter);
+    letter.cause
 }
 
 fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
@@ -67,10 +78,11 @@ impl Shared {
         }
         if let Ok(req) = job.http_request() {
             HttpRequests.describe(&Arc::new(req), &mut letter);
+        } else if job.kind == NewJob::HTTP {
+            // What cannot be read of a request may be its credentials.
+            letter.body = LetterBody::new(&job.payload, 0);
         } else {
-            if job.kind != NewJob::HTTP {
-                letter.direction = Direction::Inbound;
-            }
+            letter.direction = Direction::Inbound;
             letter.body = LetterBody::new(&job.payload, usize::MAX);
         }
         let about = job.about.clone();

@@ -6,8 +6,8 @@ use crate::{
     body::{BufferedBody, collect},
     dead_letter::Reason,
     deadline::Deadline,
-    outcome::{Classify, MakeClassifier, Outcome, Unsendable},
-    queue::Job,
+    outcome::{Classify, MakeClassifier, Outcome, Unsendable, links},
+    queue::{Job, NotARequest},
     retry::{ExchangeResponse, HttpExchange},
     shield::shielded,
     trace::trouble,
@@ -43,6 +43,8 @@ pub(super) struct Done {
     pub(super) error: Option<BoxError>,
     /// Why it would be buried, where the outcome does not say it.
     pub(super) reason: Option<Reason>,
+    /// It was not called: this release cannot read the job, and a newer one can.
+    pub(super) is_newer: bool,
 }
 
 impl Done {
@@ -52,6 +54,7 @@ impl Done {
             result: None,
             error: None,
             reason: None,
+            is_newer: false,
         }
     }
 
@@ -169,8 +172,14 @@ where
         let req = match (self.request)(&job) {
             Ok(req) => req,
             Err(error) => {
+                let is_newer = links(&*error)
+                    .filter_map(|link| link.downcast_ref::<NotARequest>())
+                    .any(NotARequest::is_newer);
                 let error = BoxError::from(Unsendable::because(error));
-                let done = Done::failed(Outcome::unsendable(), Some(error));
+                let done = Done {
+                    is_newer,
+                    ..Done::failed(Outcome::unsendable(), Some(error))
+                };
                 return Box::pin(async { done });
             }
         };

@@ -5,7 +5,10 @@ use super::{
     shared::Shared,
     task::Task,
 };
-use crate::queue::{Claims, QueueErrorKind, Terms, Verdict};
+use crate::{
+    fence::Settled,
+    queue::{Claims, QueueErrorKind, Terms, Verdict},
+};
 use std::{
     fmt,
     future::Future,
@@ -26,7 +29,10 @@ const BURIALS: usize = 4;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// How long what is told to stop has to give its jobs back.
-const HAND_BACK: Duration = Duration::from_secs(2);
+const HAND_BACK: Duration = Duration::from_millis(1900);
+
+/// How long what is dropped after that may take to end.
+const DROP: Duration = Duration::from_millis(100);
 
 /// Takes jobs out of a queue and has them done by a service. See the
 /// [module docs](crate::queue).
@@ -42,7 +48,8 @@ pub struct Worker {
 impl Worker {
     /// Works until `until` is ready: then it claims nothing more, waits for what runs as long as
     /// its [grace](super::WorkerBuilder::grace) is, drops what still runs, and gives those jobs
-    /// back. Gives how many they were. It ends within two seconds after the grace.
+    /// back. Gives how many they were. It ends within two seconds after the grace, whatever hangs;
+    /// only a drop that blocks the thread can hold it up.
     ///
     /// # Cancel safety
     ///
@@ -99,15 +106,21 @@ impl Worker {
                 .per_target(self.per_target)
                 .attempts(self.shared.retry.attempts());
             let asked = Instant::now();
-            let claim = timeout(self.shared.lease / 3, self.shared.engine.claim(terms));
-            let mut claim = pin!(claim);
-            let claimed = match race(&mut claim, &mut until).await {
+            let mut claim = self.shared.engine.claim(terms);
+            let claiming = timeout(self.shared.lease / 3, &mut claim);
+            let claimed = match race(claiming, &mut until).await {
                 Race::First(claimed) => claimed,
                 Race::Second(grace) => {
-                    // What it gets must be given back.
-                    if let Ok(Ok(Ok(claims))) = timeout(HAND_BACK, claim).await {
-                        self.shared.hand_back(claims).await;
-                    }
+                    // What it gets must be given back: beside what else ends, in the same time.
+                    let shared = Arc::clone(&self.shared);
+                    tasks.spawn(async move {
+                        let giving = async {
+                            if let Ok(claims) = claim.await {
+                                shared.hand_back(claims).await;
+                            }
+                        };
+                        let _ = timeout(HAND_BACK, giving).await;
+                    });
                     break grace;
                 }
             };
@@ -132,10 +145,11 @@ impl Worker {
                             spared.await;
                         }
                         let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
-                        if burials > 0 {
+                        if jobs > 0 && burials > 0 {
                             let _ = waiting.await;
                         } else {
-                            // The engine has told of what waits to be buried, and would not again.
+                            // The engine has told of what there was no place for, and would not
+                            // again.
                             race(waiting, self.shared.held.freed()).await;
                         }
                     };
@@ -184,7 +198,8 @@ impl Worker {
                 while tasks.join_next().await.is_some() {}
             })
             .await;
-            tasks.shutdown().await;
+            // Only what blocks its thread is not dropped by then.
+            let _ = timeout(DROP, tasks.shutdown()).await;
         }
         self.shared.handed_back.load(Ordering::Relaxed)
     }
@@ -195,19 +210,16 @@ impl Shared {
     async fn hand_back(&self, claims: Claims) {
         let burials = claims.burials.into_iter().map(|burial| (burial.job, false));
         let jobs = claims.jobs.into_iter().map(|job| (job, true));
-        let giving = async {
-            for (job, counts) in jobs.chain(burials) {
-                let verdict = Verdict::HandBack {
-                    after: Duration::ZERO,
-                    history: job.history,
-                };
-                let asked = self.engine.settle(job.id, job.token, verdict);
-                if asked.await.is_ok() && counts {
-                    self.handed_back.fetch_add(1, Ordering::Relaxed);
-                }
+        for (job, counts) in jobs.chain(burials) {
+            let verdict = Verdict::HandBack {
+                after: Duration::ZERO,
+                history: job.history,
+            };
+            let asked = self.engine.settle(job.id, job.token, verdict);
+            if matches!(asked.await, Ok(Settled::Done)) && counts {
+                self.handed_back.fetch_add(1, Ordering::Relaxed);
             }
-        };
-        let _ = timeout(HAND_BACK, giving).await;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{WorkerEvent, held::Held, letter::Describe};
 use crate::{
     clock::WallClock,
-    dead_letter::{DeadLetters, Redaction},
+    dead_letter::{DeadLetters, Redaction, SinkErrorKind},
     fence::{Settled, Token},
     metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::Outcome,
@@ -88,16 +88,16 @@ impl Shared {
 
     /// Ends a claim, for as long as it takes. The claim is renewed meanwhile, so whoever calls this
     /// is told when that fails.
+    ///
+    /// One that was asked for and not answered may have been done, and is then lost when it is
+    /// asked for again: as is one whose lease was over. The second is what is said, so that nothing
+    /// is told as done that was not.
     pub(super) async fn settle(&self, id: TaskId, token: Token, mut verdict: Verdict) -> Settled {
         let mut wait = Duration::from_millis(50);
-        let mut unsure = false;
         loop {
             let asked = self.engine.settle(id, token, verdict.clone());
             let kind = match timeout(self.lease / 3, asked).await {
-                Ok(Ok(Settled::Done)) => return Settled::Done,
-                // One that was not answered may have been done.
-                Ok(Ok(Settled::Lost)) if unsure => return Settled::Done,
-                Ok(Ok(Settled::Lost)) => return Settled::Lost,
+                Ok(Ok(settled)) => return settled,
                 Ok(Err(error)) => error.kind(),
                 Err(_) => QueueErrorKind::Timeout,
             };
@@ -105,26 +105,53 @@ impl Shared {
                 trouble!("worker", "a result is too long for the queue", id = id);
                 continue;
             }
-            unsure = true;
             self.trouble("settle", kind);
             sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
     }
 
-    /// Whether a task is done whose claim has ended: the handler has ended it, in a transaction of
-    /// its own.
-    pub(super) async fn is_done(&self, id: TaskId) -> bool {
-        let asked = timeout(self.lease / 3, self.engine.task(id)).await;
-        let task = asked.ok().and_then(Result::ok).flatten();
-        task.is_some_and(|task| matches!(task.status, Status::Succeeded { .. }))
+    /// Whether a job whose claim has ended was done in this attempt: the handler has ended it, in a
+    /// transaction of its own, or what ended it was not answered. Gives up, and says no, after so
+    /// long.
+    pub(super) async fn is_done(&self, job: &Job, patience: Duration) -> bool {
+        let asking = async {
+            loop {
+                match self.engine.task(job.id).await {
+                    // Another's success has another number.
+                    Ok(task) => {
+                        return task.is_some_and(|task| {
+                            matches!(task.status, Status::Succeeded { .. })
+                                && task.attempts == job.attempt
+                        });
+                    }
+                    Err(error) => self.trouble("task", error.kind()),
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(patience, asking).await.unwrap_or(false)
     }
 
-    /// How long to wait before a letter is tried again: by how often none could be written, for it
-    /// is the sink that fails and not the letter.
-    pub(super) fn not_written(&self) -> Duration {
+    /// How long to wait before a letter is tried again.
+    pub(super) fn not_written(&self, job: &Job, kind: SinkErrorKind) -> Duration {
+        if matches!(kind, SinkErrorKind::Rejected | SinkErrorKind::TooLarge) {
+            // It is the letter, and no reason to keep others waiting.
+            let last = job.history.last();
+            let ended = last.map(|last| last.started().saturating_add(last.took()));
+            let ended = job.accepted_at.checked_add(ended.unwrap_or_default());
+            let ended = ended.unwrap_or(job.accepted_at);
+            return self.as_long_again(ended, Duration::from_secs(60 * 60));
+        }
+        // It is the sink: by how often none could be written.
         let before = self.unwritten.fetch_add(1, Ordering::Relaxed);
         let longest = Duration::from_secs(1 << before.min(6));
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+
+    /// A wait that grows without a count: as long as it has been already, and no more than `most`.
+    pub(super) fn as_long_again(&self, since: SystemTime, most: Duration) -> Duration {
+        let longest = self.age(since).clamp(Duration::from_secs(1), most);
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 }

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     attempt::{AttemptRecord, GaveUp, History},
-    dead_letter::Reason,
+    dead_letter::{LetterEnd, Reason, SinkErrorKind},
     deadline::Deadline,
     fence::Settled,
     outcome::{Outcome, OutcomeKind},
-    queue::{Burial, Job, Verdict},
+    queue::{Burial, Job, NewJob, Verdict},
     retry::{Step, StoredCourse},
     trace::trouble,
 };
@@ -45,6 +45,8 @@ struct Claimed {
 /// How the attempt ended.
 enum End {
     Done(Done),
+    /// The handler has ended the job, in a transaction of its own.
+    Ended,
     Signal(Signal),
 }
 
@@ -91,6 +93,10 @@ impl Task {
             };
             match end {
                 End::Done(done) => self.done(done, now.elapsed()).await,
+                End::Ended => {
+                    let Claimed { shared, job, .. } = &self.claimed;
+                    shared.succeeded(job, Outcome::success(), now.elapsed());
+                }
                 End::Signal(Signal::Lost) => self.claimed.shared.lost(&self.claimed.job),
                 End::Signal(Signal::Stop) => self.stopped(called.is_set()).await,
             }
@@ -98,8 +104,19 @@ impl Task {
     }
 
     async fn perform(&mut self, performing: Performing, called: &Called) -> End {
-        let limit = self.claimed.shared.time_limit;
-        match race(self.claimed.told.next(), timeout(limit, performing)).await {
+        let Claimed {
+            shared, job, told, ..
+        } = &mut self.claimed;
+        let mut performing = pin!(timeout(shared.time_limit, performing));
+        match race(told.next(), &mut performing).await {
+            Race::First(Signal::Lost) => {
+                // What runs stands still meanwhile, and no longer than the claim surely lasts.
+                if !shared.is_done(job, shared.lease / 20).await {
+                    return End::Signal(Signal::Lost);
+                }
+                let _ = performing.await;
+                End::Ended
+            }
             Race::First(signal) => End::Signal(signal),
             Race::Second(Ok(done)) => End::Done(done),
             Race::Second(Err(_)) if called.is_set() => End::Done(Done::overdue()),
@@ -115,6 +132,10 @@ impl Task {
         }
         let outcome = done.outcome;
         let Self { course, claimed } = self;
+        if done.is_newer {
+            let wait = claimed.shared.newer(&claimed.job);
+            return claimed.hand_back(wait, course.into_history()).await;
+        }
         match course.decide(outcome, Instant::now()) {
             Step::Done => claimed.succeeded(done, took).await,
             Step::Again { wait, history } if outcome.was_attempted() => {
@@ -188,12 +209,11 @@ impl Claimed {
     async fn succeeded(mut self, done: Done, took: Duration) {
         let (result, keep) = (done.result, self.shared.keep);
         let settled = self.ask(Verdict::Done { result, keep }).await;
-        let job = &self.job;
-        if settled == Settled::Done || self.shared.is_done(job.id).await {
-            self.shared.finished(job, done.outcome, job.attempt);
-            self.shared.tell(&WorkerEvent::Succeeded { job, took });
+        let (job, shared) = (&self.job, &self.shared);
+        if settled == Settled::Done || shared.is_done(job, shared.lease / 3).await {
+            shared.succeeded(job, done.outcome, took);
         } else {
-            self.shared.lost(job);
+            shared.lost(job);
         }
     }
 
@@ -219,7 +239,7 @@ impl Claimed {
     async fn bury(mut self, done: &Done, history: History) {
         let error = done.error.as_deref();
         let error = error.map(|error| error as &(dyn Error + 'static));
-        let cause = cause(done.outcome, &history, done.reason, error);
+        let cause = cause(&self.job, done.outcome, &history, done.reason, error);
         let attempts = history.attempts();
         let verdict = Verdict::Bury {
             cause: cause.clone(),
@@ -235,6 +255,11 @@ impl Claimed {
 }
 
 impl Shared {
+    fn succeeded(&self, job: &Job, outcome: Outcome, took: Duration) {
+        self.finished(job, outcome, job.attempt);
+        self.tell(&WorkerEvent::Succeeded { job, took });
+    }
+
     fn lost(&self, job: &Job) {
         trouble!("worker", "a claim was lost", id = job.id);
         self.tell(&WorkerEvent::Lost { id: job.id });
@@ -259,14 +284,29 @@ impl Shared {
                 let event = WorkerEvent::HandedBack { job, after };
                 (Verdict::HandBack { after, history }, event)
             }
-            Ok(Ok(letter)) => {
-                let keep = self.keep;
+            Ok(Written::Newer) => {
+                let (after, history) = (self.newer(job), history());
+                let event = WorkerEvent::HandedBack { job, after };
+                (Verdict::HandBack { after, history }, event)
+            }
+            Ok(Written::Nowhere) => {
+                let (keep, letter) = (self.keep, None);
                 let event = WorkerEvent::Buried { job, letter };
                 (Verdict::Buried { keep }, event)
             }
-            Ok(Err(after)) => {
-                let history = history();
-                let event = WorkerEvent::NotBuried { job, after };
+            Ok(Written::There) => {
+                let (keep, letter) = (self.keep, Some(LetterEnd::Written));
+                let event = WorkerEvent::Buried { job, letter };
+                (Verdict::Buried { keep }, event)
+            }
+            Ok(Written::NotYet { letter, kind }) => {
+                let (after, history) = (self.not_written(job, kind), history());
+                let event = WorkerEvent::NotBuried {
+                    job,
+                    after,
+                    letter,
+                    kind,
+                };
                 (Verdict::Retry { after, history }, event)
             }
         };
@@ -284,28 +324,67 @@ impl Shared {
         }
     }
 
-    /// Gives where the letter is, or when it is to be tried again.
-    async fn write(
-        &self,
-        burial: &Burial,
-    ) -> Result<Option<crate::dead_letter::LetterEnd>, Duration> {
+    /// Writes a letter. What is too large for the sink is cut until it is not.
+    async fn write(&self, burial: &Burial) -> Written {
+        let job = &burial.job;
+        if is_newer(job) {
+            return Written::Newer;
+        }
         let Some(dead_letters) = &self.dead_letters else {
-            let (id, reason) = (burial.job.id, burial.cause.reason);
             trouble!(
                 "worker",
                 "a job has failed, and there are no dead letters",
-                id = id,
-                reason = reason
+                id = job.id,
+                reason = burial.cause.reason
             );
-            return Ok(None);
+            return Written::Nowhere;
         };
-        let letter = Arc::new(self.letter(burial));
-        match dead_letters.write(letter).await {
-            Ok(end) => {
-                self.unwritten.store(0, Ordering::Relaxed);
-                Ok(Some(end))
+        let mut letter = Arc::new(self.letter(burial));
+        let mut shorter = [letter.body.bytes().len() / 2, 0].into_iter();
+        loop {
+            let (end, kind) = match dead_letters.attempt(Arc::clone(&letter)).await {
+                Ok(None) => {
+                    self.unwritten.store(0, Ordering::Relaxed);
+                    return Written::There;
+                }
+                Ok(Some(kind)) => (LetterEnd::FellBack, kind),
+                Err(error) => (LetterEnd::Lost, error.first().kind()),
+            };
+            if kind == SinkErrorKind::TooLarge
+                && !letter.body.bytes().is_empty()
+                && let Some(most) = shorter.next()
+            {
+                trouble!("worker", "a letter is too large, and is cut", id = job.id);
+                let letter = Arc::make_mut(&mut letter);
+                letter.body = mem::take(&mut letter.body).cut(most);
+                continue;
             }
-            Err(_) => Err(self.not_written()),
+            return Written::NotYet { letter: end, kind };
         }
     }
+
+    /// When a job is looked at again that only a newer release can read.
+    fn newer(&self, job: &Job) -> Duration {
+        trouble!("worker", "only a newer release can read a job", id = job.id);
+        self.as_long_again(job.accepted_at, Duration::from_secs(60))
+    }
+}
+
+/// What came of a letter.
+enum Written {
+    /// Its job cannot be read by this release.
+    Newer,
+    /// The sink has not taken it.
+    NotYet {
+        letter: LetterEnd,
+        kind: SinkErrorKind,
+    },
+    /// There are no dead letters.
+    Nowhere,
+    /// It is in the sink.
+    There,
+}
+
+fn is_newer(job: &Job) -> bool {
+    job.kind == NewJob::HTTP && job.http_request().is_err_and(|error| error.is_newer())
 }
