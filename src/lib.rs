@@ -156,6 +156,8 @@
 //!
 //! Rust 1.89. A tokio runtime with time enabled, wherever something has to wait. No `unsafe` code
 //! of its own.
+// The front page tells of all layers; without their features there is nothing to link to.
+#![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(

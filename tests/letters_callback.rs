@@ -155,6 +155,27 @@ async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_letter() {
     assert_eq!(fallback.len(), 1);
 }
 
+/// The path of a callback may be as good as a password, and clients quote it.
+#[tokio::test]
+async fn an_error_shows_neither_the_path_nor_the_clients_error_that_does() {
+    for quote in [
+        |req: &Request<BufferedBody>| format!("error sending request for url ({})", req.uri()),
+        |req: &Request<BufferedBody>| format!("refused: POST {}", req.uri().path()),
+        |req: &Request<BufferedBody>| format!("no route to \"{}\"", &req.uri().path()[1..]),
+    ] {
+        let client = tower::service_fn(move |req: Request<BufferedBody>| {
+            let error: BoxError = std::io::Error::other(quote(&req)).into();
+            async move { Err::<Response<BufferedBody>, _>(error) }
+        });
+        let url = "https://ops.test/hooks/SECRET-PATH?key=SECRET";
+        let letters = DeadLetters::new(CallbackSink::new(url, client).unwrap());
+        let error = letters.write(letter()).await.unwrap_err();
+        let source = std::error::Error::source(error.first()).unwrap();
+        let shown = format!("{error} {error:?} {source} {source:?}");
+        assert!(!shown.contains("SECRET"), "{shown}");
+    }
+}
+
 #[test]
 fn urls_that_cannot_be_posted_to_are_refused() {
     for url in [

@@ -1,8 +1,8 @@
 //! Read a request body once; every layer behind shares the same bytes.
 //!
 //! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`. The
-//! layers that need the whole body ([signature](crate::signature),
-//! [idempotency](crate::idempotency)) take that type and no other: the limit is written once, the
+//! layers that need the whole body (`signature`,
+//! `idempotency`) take that type and no other: the limit is written once, the
 //! verified bytes are the handled bytes by type, and forgetting this layer is a compile error.
 //!
 //! # Refusals

@@ -15,7 +15,7 @@ const MOST_ID: usize = 1024;
 /// | Of the letter | Of the request |
 /// | --- | --- |
 /// | `kind` | `http` |
-/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out, trailers too. What else is left out is up to [`Redaction`](super::Redaction) |
+/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out; trailers are too, and [counted](Letter::headers_left_out). What else is left out is up to [`Redaction`](super::Redaction) |
 /// | `idempotency_key` | `idempotency-key`, or else `webhook-id` |
 /// | `event_id` | `webhook-id` ([Standard Webhooks](https://www.standardwebhooks.com)), or else `ce-id` ([CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md)) |
 /// | `event_time` | `ce-time` |
@@ -45,6 +45,8 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
                 (name.as_str().to_owned(), value)
             })
             .collect();
+        let trailers = req.body().trailers().map_or(0, HeaderMap::len);
+        letter.headers_left_out = u32::try_from(trailers).unwrap_or(u32::MAX);
         letter.body = LetterBody::new(req.body().as_bytes(), usize::MAX);
         let told = Self::told(headers);
         letter.idempotency_key = told.idempotency_key;

@@ -112,7 +112,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
     }
 
     /// Whether a retry layer inside uses the copy of the request that is kept here, instead of one
-    /// of its own. Default: no; the [stack](crate::stack) says yes.
+    /// of its own. Default: no; the `stack` says yes.
     ///
     /// **Say yes only where nothing stands between the two that changes requests, or makes calls of
     /// its own with requests of the same type**: a change that was made there would be missing

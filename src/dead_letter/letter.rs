@@ -23,10 +23,14 @@ pub struct Letter {
     pub target: String,
     /// The method of an HTTP request.
     pub method: Option<String>,
-    /// The URI of an HTTP request, without user and password.
+    /// The URI of an HTTP request, without user and password. `None` too where it was too long.
     pub uri: Option<String>,
     /// Those of its headers that may be kept, names in lower case, in their order.
     pub headers: Vec<(String, Bytes)>,
+    /// How many of its headers and trailers are left out though they are no credentials: for want
+    /// of room, or because a letter has no place for them. Where there are any, the request is not
+    /// the one it was.
+    pub headers_left_out: u32,
     /// What was to be delivered.
     pub body: LetterBody,
     /// Why it was given up.
@@ -76,6 +80,7 @@ impl Letter {
             method: None,
             uri: None,
             headers: Vec::new(),
+            headers_left_out: 0,
             body: LetterBody::default(),
             cause,
             history: History::new(),

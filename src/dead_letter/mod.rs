@@ -13,7 +13,7 @@
 //! | no sink took it | has a `Buried` that [says why](Buried::not_written) | is inside a [`LetterLost`], which says why |
 //!
 //! [`DeadLetters::on_end`] hears of all of them, and so do the metrics of a
-//! [stack](crate::stack::Deliver::dead_letters).
+//! `stack`.
 //!
 //! Why it was given up is one of a closed set of [`Reason`]s, found in what the layers inside have
 //! said: the [`History`](crate::attempt::History) of a retry layer, a
@@ -38,7 +38,7 @@
 //! metrics(delivery) > DEAD LETTER > total deadline > retry > breaker > ... > transport
 //! ```
 //!
-//! - Outside: the metrics of deliveries. A [`FallbackLayer`](crate::FallbackLayer), too: inside, it
+//! - Outside: the metrics of deliveries. A `FallbackLayer`, too: inside, it
 //!   would hide the failure. A time limit outside cuts the caller's wait for the sink, and not the
 //!   letter; it is a cancellation to everything inside, though, so the one that ends deliveries
 //!   stands inside.

@@ -15,7 +15,7 @@
 //! - Outside [`EnqueueService`]: what decides whether a request is to be believed. What is put in
 //!   unverified is done unverified. Give it a [`key`](EnqueueService::key), and a sender that asks
 //!   again gets the first id.
-//! - Inside a [`Worker`]: the [deliver stack](crate::stack::deliver) that is told to deliver `once`. The
+//! - Inside a [`Worker`]: the `stack::deliver()` that is told to deliver `once`. The
 //!   worker is what tries again: its waits are in the queue, where they outlive the process, and not
 //!   in a task that sleeps. Attempts inside multiply with those of the worker. A breaker belongs
 //!   inside: what it refuses is given back, and costs no attempt.

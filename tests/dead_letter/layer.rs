@@ -84,7 +84,7 @@ async fn a_letter_says_what_was_sent_and_how_it_went() {
     assert_eq!(letter.method.as_deref(), Some("PUT"));
     assert_eq!(
         letter.uri.as_deref(),
-        Some("http://A.test/hooks?token=redacted&n=1")
+        Some("http://redacted@A.test/hooks?token=redacted&n=1")
     );
     let names: Vec<_> = letter
         .headers
@@ -136,7 +136,10 @@ async fn an_error_is_returned_as_it_was_and_told_in_words_without_secrets() {
         .unwrap_err();
     assert!(error.is::<io::Error>());
     let message = sink.letter().cause.message.clone().unwrap();
-    assert_eq!(message, "for url (https://a.test/?api_key=redacted)");
+    assert_eq!(
+        message,
+        "for url (https://redacted@a.test/?api_key=redacted)"
+    );
 }
 
 #[tokio::test]

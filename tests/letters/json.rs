@@ -264,7 +264,10 @@ fn neither_depth_nor_length_hurts() {
 fn the_documents_queue_item_is_read_with_what_it_has() {
     let item = r#"{"url":"https://user:pw@Peer.test/hooks?a=b@c","payload":{"b":1, "a":[]},"metadata":{"eventId":"evt_7","tenant":"t"},"attempts":4,"next_delay":8.0}"#;
     let letter = json::from_json(item.as_bytes()).unwrap();
-    assert_eq!(letter.uri.as_deref(), Some("https://Peer.test/hooks?a=b@c"));
+    assert_eq!(
+        letter.uri.as_deref(),
+        Some("https://redacted@Peer.test/hooks?a=b@c")
+    );
     assert_eq!((&*letter.kind, &*letter.target), ("http", "peer.test"));
     assert_eq!(letter.method.as_deref(), Some("POST"));
     assert_eq!(&**letter.body.bytes(), br#"{"b":1, "a":[]}"#);

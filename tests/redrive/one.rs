@@ -2,17 +2,22 @@
 
 use crate::support::{Answer, LEASE, Peer, builder, filled, id, left, letter, redrive, replays};
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, AtomicU32, Ordering},
+    },
     time::{Duration, UNIX_EPOCH},
 };
-use tower::service_fn;
+use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
-    BoxError,
+    BoxError, DeadLetterLayer,
     attempt::{AttemptRecord, Failed, GaveUp, History},
+    body::BufferedBody,
     clock::WallClock,
     dead_letter::{
-        LetterBody, LetterStore, Reason,
+        DeadLetters, Filter, Letter, LetterBody, LetterStore, Reason, Redaction,
         redrive::{NotSendable, Redrive, RedriveBuilder, Redriven},
     },
     outcome::{Outcome, OutcomeKind, classify_fn},
@@ -244,4 +249,80 @@ async fn settings_that_make_no_sense_are_named() {
     assert_eq!(named(|builder| builder.at_once(0)), "at_once");
     assert_eq!(named(|builder| builder.at_once(usize::MAX)), "at_once");
     assert_eq!(named(|builder| builder.patience(Duration::MAX)), "patience");
+}
+
+/// The credential that was put back for sending, as clients quote it in their errors.
+#[tokio::test(start_paused = true)]
+async fn what_a_failure_says_is_redacted_and_the_rest_stays_as_it_was_written() {
+    let mut kept = letter(1);
+    kept.headers = vec![("x-api-key".to_owned(), "allowed".into())];
+    let store = filled([kept.clone()]).await;
+    let client = || {
+        service_fn(|req: Request<BufferedBody>| async move {
+            let said = format!("error sending request for url ({})", req.uri());
+            Err::<Response<BufferedBody>, BoxError>(said.into())
+        })
+    };
+    let with_token = |_: &Letter| {
+        let request = Request::post("https://a.test/hooks/SECRET-2?token=SECRET");
+        Ok(request.body(BufferedBody::default()).unwrap())
+    };
+    let redrive = || Redrive::builder(store.clone()).to_request(with_token);
+    let by_default = redrive().build(client()).unwrap();
+    by_default.one(id(1), "anna").await.unwrap();
+    let left = store.get(id(1)).await.unwrap().unwrap();
+    assert_eq!(
+        left.cause.message.as_deref(),
+        Some("error sending request for url (https://a.test/hooks/SECRET-2?token=redacted)")
+    );
+    assert_eq!(left.headers, kept.headers);
+
+    let own = Redaction::new().with(|letter| letter.cause.message = None);
+    let by_own = redrive().redaction(own).build(client()).unwrap();
+    by_own.one(id(1), "anna").await.unwrap();
+    let left = store.get(id(1)).await.unwrap().unwrap();
+    assert_eq!((left.cause.message, left.replays), (None, 2));
+
+    let broken = Redaction::new().with(|_| panic!("on purpose"));
+    let broken = redrive().redaction(broken).build(client()).unwrap();
+    broken.one(id(1), "anna").await.unwrap();
+    let left = store.get(id(1)).await.unwrap().unwrap();
+    assert_eq!((left.cause.message, left.uri), (None, kept.uri));
+}
+
+/// A peer that is away when the requests are sent, and back when their letters are.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_its_letter_does_not_hold_whole_is_not_sent_again() {
+    let store = filled([]).await;
+    let code = Arc::new(AtomicU16::new(503));
+    let calls = Arc::new(AtomicU32::new(0));
+    let (answer, counted) = (code.clone(), calls.clone());
+    let peer = service_fn(move |_: Request<BufferedBody>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let response = Response::builder().status(answer.load(Ordering::SeqCst));
+        async move { Ok::<_, BoxError>(response.body(BufferedBody::default())?) }
+    });
+    let letters = DeadLetters::new((*store).clone());
+    let service = DeadLetterLayer::new(letters).layer(peer.clone());
+    let long = format!("https://a.test/?cursor={}&account=7", "a".repeat(20_000));
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-checksum", HeaderValue::from_static("1"));
+    let mut many = Request::post("https://a.test/");
+    for number in 0..200 {
+        many = many.header(format!("x-{number}"), "v");
+    }
+    let plain = || BufferedBody::from("{}");
+    for request in [
+        Request::post(long).body(plain()),
+        many.body(plain()),
+        Request::post("https://a.test/").body(plain().with_trailers(trailers)),
+        Request::post("https://user:pw@a.test/").body(plain()),
+    ] {
+        service.clone().oneshot(request.unwrap()).await.unwrap();
+    }
+    code.store(200, Ordering::SeqCst);
+    let redrive = Redrive::builder(store.clone()).build(peer).unwrap();
+    let report = redrive.many(Filter::all(), "anna").await.unwrap();
+    assert_eq!((report.counts.unsendable, report.counts.accepted), (4, 0));
+    assert_eq!((left(&*store).await, calls.load(Ordering::SeqCst)), (4, 4));
 }

@@ -29,6 +29,54 @@ async fn a_removal_that_fails_is_tried_again() {
     assert_eq!((left(&*store).await, peer.times(1)), (0, 1));
 }
 
+/// For shorter than the lease, and for longer while the claim is renewed.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_after_the_acceptance_is_asked_until_it_is_back() {
+    for (removals, renewals) in [(9, 3), (40, 0)] {
+        let store = filled([letter(1)]).await;
+        let flaky = Flaky::of(&store);
+        flaky.remove.store(removals, Ordering::SeqCst);
+        flaky.renew.store(renewals, Ordering::SeqCst);
+        let peer = Peer::default();
+        let redrive = over(&flaky, peer.behaving(|_, _| Answer::Status(200)));
+        let began = tokio::time::Instant::now();
+        let redriven = redrive.one(id(1), "anna").await.unwrap();
+        assert_eq!(redriven, Redriven::Accepted);
+        assert!(began.elapsed() > Duration::from_secs(10));
+        assert_eq!((left(&*store).await, peer.times(1)), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_given_up_when_the_claim_cannot_be_held() {
+    for (renewals, leases) in [(u32::MAX, 1), (0, 5)] {
+        let store = filled([letter(1)]).await;
+        let flaky = Flaky::of(&store);
+        flaky.remove.store(u32::MAX, Ordering::SeqCst);
+        flaky.renew.store(renewals, Ordering::SeqCst);
+        let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
+        let began = tokio::time::Instant::now();
+        let kind = Some(SinkErrorKind::Unavailable);
+        let redriven = redrive.one(id(1), "anna").await.unwrap();
+        assert_eq!(redriven, Redriven::NotRemoved { kind });
+        let took = began.elapsed().as_secs_f64() / LEASE.as_secs_f64();
+        assert!((took - f64::from(leases)).abs() < 0.01, "{took}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_goes_on_when_whoever_asked_for_it_is_gone() {
+    let store = filled([letter(1)]).await;
+    let flaky = Flaky::of(&store);
+    flaky.remove.store(40, Ordering::SeqCst);
+    let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
+    let asked = redrive.one(id(1), "anna");
+    assert!(tokio::time::timeout(LEASE * 2, asked).await.is_err());
+    assert_eq!(left(&*store).await, 1);
+    tokio::time::sleep(LEASE * 2).await;
+    assert_eq!(left(&*store).await, 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_answer_was_lost_is_a_removal() {
     let store = filled([letter(1)]).await;

@@ -13,6 +13,7 @@
 //! | `target` | string | where it was to go: the key of breakers and metrics |
 //! | `method`, `uri` | string, optional | of an HTTP request |
 //! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
+//! | `headersLeftOut` | number, optional | how many of its headers and trailers are [not there](Letter::headers_left_out), credentials aside; 0 where it is left out |
 //! | `body.text` or `body.base64` | string | what is kept: as text where it is UTF-8 and takes no more than twice its length, else in base64 with padding |
 //! | `body.length` | number | how many bytes the whole has |
 //! | `body.truncated` | boolean | whether less than the whole is kept |

@@ -75,8 +75,9 @@ fn without_user(url: &str) -> String {
     };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host);
-    format!("{scheme}://{host}{path}")
+    // Visible, so that it is not sent without what it had.
+    match authority.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://redacted@{host}{path}"),
+        None => url.to_owned(),
+    }
 }

@@ -37,6 +37,8 @@ struct LetterIn<'a> {
     #[serde(borrow)]
     headers: Option<&'a RawValue>,
     #[serde(borrow)]
+    headers_left_out: Option<&'a RawValue>,
+    #[serde(borrow)]
     body: Option<&'a RawValue>,
     #[serde(borrow)]
     reason: Option<&'a RawValue>,
@@ -126,6 +128,8 @@ fn first(record: &LetterIn<'_>) -> Result<Letter, SinkError> {
         .map(|header| Some((header.name, bytes(header.text, header.base64)?)))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("headers"))?;
+    letter.headers_left_out =
+        optional(record.headers_left_out, "headersLeftOut")?.unwrap_or_default();
     letter.body = body(&required(record.body, "body")?)?;
     let history: HistoryWire = required(record.history, "history")?;
     letter.history = History::try_from(history).map_err(|_| damaged("history"))?;

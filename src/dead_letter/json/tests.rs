@@ -100,7 +100,7 @@ prop_compose! {
         there in any::<[bool; 3]>(),
         (event_id, key, of, trace) in
             (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
-        replays in any::<u32>(),
+        (replays, left_out) in (any::<u32>(), 0_u32..3),
     ) -> Letter {
         let mut letter = Letter::new(LetterId::from_bytes(id), &kind, &target, cause, times[0]);
         if inbound {
@@ -108,6 +108,7 @@ prop_compose! {
         }
         (letter.method, letter.uri) = (method, uri);
         letter.headers = headers;
+        letter.headers_left_out = left_out;
         letter.body = LetterBody::new(&body, most);
         letter.history = history;
         letter.first_attempt_at = there[0].then_some(times[1]);

@@ -21,6 +21,8 @@ struct LetterOut<'a> {
     uri: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     headers: Vec<HeaderOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers_left_out: Option<u32>,
     body: BodyOut<'a>,
     #[serde(flatten)]
     cause: CauseOut<'a>,
@@ -128,6 +130,7 @@ pub(super) fn letter(letter: &Letter) -> String {
                 value: BytesOut::from(&**value),
             })
             .collect(),
+        headers_left_out: (letter.headers_left_out > 0).then_some(letter.headers_left_out),
         body: BodyOut::from(&letter.body),
         cause: CauseOut::from(&letter.cause),
         history: HistoryWire::from(&letter.history),

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     InvalidConfig,
     clock::WallClock,
-    dead_letter::{Letter, LetterStore},
+    dead_letter::{Letter, LetterStore, Redaction},
     outcome::HttpClassifier,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -33,6 +33,7 @@ impl RedriveBuilder {
                 at_once: 4,
                 patience: Duration::from_secs(30),
                 clock: WallClock::system(),
+                redaction: Redaction::new(),
             },
             rate: Some(10.0),
             hooks: Hooks::default(),
@@ -87,6 +88,14 @@ impl<M, R> RedriveBuilder<M, R> {
     /// Where the times in the letters come from. Default: the system's clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
+        self
+    }
+
+    /// What does not get into a letter that fails again. It sees the letter as it would be left, and
+    /// what it makes of its [cause](crate::dead_letter::Cause) is kept: the rest of it was written by
+    /// somebody else, who may have allowed more. Default: [`Redaction::new`].
+    pub fn redaction(mut self, redaction: Redaction) -> Self {
+        self.settings.redaction = redaction;
         self
     }
 

@@ -4,29 +4,43 @@ use crate::{
     dead_letter::{Letter, LetterId, LetterStore, SinkErrorKind},
     fence::{Settled, Token},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    mem,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::Duration,
+};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-/// How often the store is asked to remove a letter that was accepted: over 1.5 s.
+/// How often the store is asked to take a letter that failed again: over 1.5 s.
 const TRIES: u32 = 5;
+
+/// For how many leases the removal of a letter is tried that was accepted, while the store renews
+/// the claim and does not remove the letter.
+const MOST_LEASES: u32 = 5;
+
+/// The longest wait between two tries.
+const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// Settled when it is dropped, as far as there is a runtime: given back, or removed where the
 /// letter was accepted. Where not, it ends with its lease.
 pub(super) struct Claim {
-    pub(super) store: Arc<dyn LetterStore>,
-    pub(super) token: Token,
+    store: Arc<dyn LetterStore>,
+    token: Token,
     /// As it is to be left.
     letter: Arc<Letter>,
     end: End,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Leave,
-    Remove,
+    /// The claim is held meanwhile.
+    Remove(Hold),
     Settled,
 }
 
@@ -67,10 +81,15 @@ impl Claim {
         false
     }
 
-    /// Removes the letter, which was accepted.
-    pub(super) async fn remove(mut self) -> Result<(), Option<SinkErrorKind>> {
-        self.end = End::Remove;
-        let removed = remove(&*self.store, self.letter.id, self.token).await;
+    /// Removes the letter, which was accepted. Tries for as long as the claim can be held: until it
+    /// is removed, the letter may be sent again.
+    pub(super) async fn remove(mut self, hold: Hold) -> Result<(), Option<SinkErrorKind>> {
+        // In its place, so that whoever goes on in the background knows how long it is held.
+        self.end = End::Remove(hold);
+        let removed = match &mut self.end {
+            End::Remove(hold) => hold.remove().await,
+            End::Leave | End::Settled => return Err(None),
+        };
         self.end = End::Settled;
         removed
     }
@@ -86,71 +105,123 @@ impl Drop for Claim {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        let (store, token) = (Arc::clone(&self.store), self.token);
-        match self.end {
+        match mem::replace(&mut self.end, End::Settled) {
             End::Settled => {}
             End::Leave => {
-                let released = store.release(token, &self.letter);
-                runtime.spawn(released);
+                runtime.spawn(self.store.release(self.token, &self.letter));
             }
-            End::Remove => {
-                let id = self.letter.id;
-                runtime.spawn(async move { remove(&*store, id, token).await });
+            End::Remove(mut hold) => {
+                runtime.spawn(async move { hold.remove().await });
             }
         }
     }
 }
 
-async fn remove(
-    store: &dyn LetterStore,
-    id: LetterId,
-    token: Token,
-) -> Result<(), Option<SinkErrorKind>> {
-    let mut tried = 1;
-    loop {
-        match store.remove(id, token).await {
-            Ok(Settled::Done) => return Ok(()),
-            // Where an earlier try got no answer, that one may have removed it.
-            Ok(Settled::Lost) if tried > 1 && gone(store, id).await => return Ok(()),
-            Ok(Settled::Lost) => return Err(None),
-            Err(error) if tried == TRIES => return Err(Some(error.kind())),
-            Err(_) => sleep(wait(tried)).await,
-        }
-        tried += 1;
-    }
-}
-
-async fn gone(store: &dyn LetterStore, id: LetterId) -> bool {
-    matches!(store.get(id).await, Ok(None))
-}
-
-/// 100, 200, 400, 800 ms.
-const fn wait(tried: u32) -> Duration {
-    Duration::from_millis(50).saturating_mul(1 << tried)
-}
-
-/// Renews a claim, which began at `since` or later, for as long as it is polled. Ends when the
-/// claim is lost, or could not be renewed in time.
-pub(super) async fn keep(
+/// How long a claim is known to be ours.
+pub(super) struct Hold {
     store: Arc<dyn LetterStore>,
     id: LetterId,
     token: Token,
-    since: Instant,
     lease: Duration,
-) {
-    let mut until = since + lease;
-    let mut next = since + lease / 3;
-    loop {
-        sleep_until(next.min(until)).await;
-        let asked = Instant::now();
-        match timeout_at(until, store.renew(id, token, lease)).await {
-            Ok(Ok(Settled::Done)) => {
-                until = asked + lease;
-                next = asked + lease / 3;
-            }
-            Ok(Ok(Settled::Lost)) | Err(_) => return,
-            Ok(Err(_)) if Instant::now() >= until => return,
-            Ok(Err(_)) => next = asked + (lease / 12).max(Duration::from_millis(1)),
+    until: Instant,
+    /// When it is renewed.
+    next: Instant,
+}
+
+impl Hold {
+    /// Of a claim that began at `since` or later.
+    pub(super) fn new(
+        store: Arc<dyn LetterStore>,
+        id: LetterId,
+        token: Token,
+        since: Instant,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            store,
+            id,
+            token,
+            lease,
+            until: since + lease,
+            next: since + lease / 3,
         }
     }
+
+    /// Renews the claim for as long as it is polled, also after it was dropped before. Ends when the
+    /// claim is lost, or could not be renewed in time.
+    pub(super) async fn keep(&mut self) {
+        let lease = self.lease;
+        loop {
+            sleep_until(self.next.min(self.until)).await;
+            let asked = Instant::now();
+            let renewed = self.store.renew(self.id, self.token, lease);
+            match timeout_at(self.until, renewed).await {
+                Ok(Ok(Settled::Done)) => {
+                    self.until = asked + lease;
+                    self.next = asked + lease / 3;
+                }
+                Ok(Ok(Settled::Lost)) | Err(_) => return,
+                Ok(Err(_)) if Instant::now() >= self.until => return,
+                Ok(Err(_)) => self.next = asked + shortest(lease),
+            }
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), Option<SinkErrorKind>> {
+        // What the store said last; until it says something it has not answered.
+        let said = Mutex::new(SinkErrorKind::Timeout);
+        let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
+        let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
+        let mut removal = pin!(removed(&*store, id, token, lease, &said));
+        let mut kept = pin!(timeout_at(end, self.keep()));
+        let removed = poll_fn(|cx| match removal.as_mut().poll(cx) {
+            Poll::Ready(removed) => Poll::Ready(Some(removed)),
+            Poll::Pending => kept.as_mut().poll(cx).map(|_| None),
+        });
+        match removed.await {
+            Some(true) => Ok(()),
+            Some(false) => Err(None),
+            None => Err(Some(*said.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
+    }
+}
+
+/// Whether the letter was removed; not so where the claim had ended.
+async fn removed(
+    store: &dyn LetterStore,
+    id: LetterId,
+    token: Token,
+    lease: Duration,
+    said: &Mutex<SinkErrorKind>,
+) -> bool {
+    let mut tried = 0;
+    // An earlier try that got no answer may have removed it.
+    let mut unanswered = false;
+    loop {
+        let error = match store.remove(id, token).await {
+            Ok(Settled::Done) => return true,
+            Ok(Settled::Lost) if !unanswered => return false,
+            Ok(Settled::Lost) => match store.get(id).await {
+                Ok(letter) => return letter.is_none(),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        *said.lock().unwrap_or_else(PoisonError::into_inner) = error.kind();
+        unanswered = true;
+        tried += 1;
+        sleep(wait(tried).min(shortest(lease))).await;
+    }
+}
+
+/// 100, 200, 400, 800 ms and so on.
+fn wait(tried: u32) -> Duration {
+    let factor = 1_u32.checked_shl(tried).unwrap_or(u32::MAX);
+    let wait = Duration::from_millis(50).saturating_mul(factor);
+    wait.min(MOST_WAIT)
+}
+
+/// Often enough that a lease is not over before the store was asked a few times.
+fn shortest(lease: Duration) -> Duration {
+    (lease / 12).max(Duration::from_millis(1))
 }

@@ -5,7 +5,7 @@ use super::{
 use crate::{
     BoxError,
     clock::WallClock,
-    dead_letter::{Filter, LetterId, LetterStore, SinkError},
+    dead_letter::{Filter, LetterId, LetterStore, Redaction, SinkError},
     outcome::{Classify, HttpClassifier, MakeClassifier},
     shield::shielded,
     trace::audited,
@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub(super) at_once: usize,
     pub(super) patience: Duration,
     pub(super) clock: WallClock,
+    pub(super) redaction: Redaction,
 }
 
 type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;

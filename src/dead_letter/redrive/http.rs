@@ -1,7 +1,11 @@
 //! Letters as HTTP requests.
 
 use super::{NotSendable, ReadHistory, Resend};
-use crate::{attempt::History, body::BufferedBody, dead_letter::Letter};
+use crate::{
+    attempt::History,
+    body::BufferedBody,
+    dead_letter::{Letter, redaction::is_redacted},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
     header::IntoHeaderName,
@@ -18,7 +22,10 @@ use http::{
 /// - Credentials and signatures are not in letters. The service that sends puts them there, as it
 ///   did the first time: `stack::deliver()` signs each attempt. A letter whose URI had one that
 ///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
-///   [`to_request`](super::RedriveBuilder::to_request).
+///   [`to_request`](super::RedriveBuilder::to_request). Anything in it that reads `redacted` is
+///   taken for that: a user, a value, a whole segment of its path.
+/// - A request of which a part is missing is not sent: one whose body was cut, whose URI was too long
+///   to be kept, or some of whose [headers](Letter::headers_left_out) were.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResendHttp(());
 
@@ -57,9 +64,13 @@ impl Resend for ResendHttp {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method"))?;
         let uri = letter.uri.as_ref().ok_or(missing("URI"))?;
         let uri = Uri::try_from(uri.as_str()).map_err(|_| malformed("URI"))?;
-        let mut parameters = uri.query().unwrap_or_default().split('&');
-        if parameters.any(|parameter| parameter.ends_with("=redacted")) {
+        if is_redacted(&uri.to_string()) {
             return Err(NotSendable::because("a credential in its URI was not kept"));
+        }
+        if letter.headers_left_out > 0 {
+            let left_out = letter.headers_left_out;
+            let reason = format!("{left_out} of its headers and trailers were not kept");
+            return Err(NotSendable::Because(reason));
         }
         let mut headers = HeaderMap::new();
         for (name, value) in &letter.headers {
@@ -107,7 +118,7 @@ impl<B> ReadHistory<Response<B>> for ResendHttp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::{Cause, LetterBody, LetterId, Reason};
+    use crate::dead_letter::{Cause, LetterBody, LetterId, Reason, Redaction};
     use bytes::Bytes;
     use std::time::UNIX_EPOCH;
 
@@ -165,6 +176,36 @@ mod tests {
     }
 
     #[test]
+    fn what_redaction_has_made_smaller_is_not_sent() {
+        let resent = |change: &dyn Fn(&mut Letter)| {
+            let mut letter = letter();
+            change(&mut letter);
+            Redaction::new().apply(&mut letter);
+            ResendHttp::new().to_request(&letter)
+        };
+        assert!(resent(&|_| ()).is_ok());
+        let long = format!("https://peer.example/{}?tenant=7", "a".repeat(17_000));
+        let part = "URI";
+        assert_eq!(
+            resent(&|letter| letter.uri = Some(long.clone())).unwrap_err(),
+            NotSendable::Missing { part }
+        );
+        for uri in [
+            "https://peer.example/hooks?a=1;sig=abc;b=2",
+            "https://user:pw@peer.example/hooks",
+        ] {
+            let redacted = resent(&|letter| letter.uri = Some(uri.to_owned()));
+            let why = "a credential in its URI was not kept";
+            assert_eq!(redacted.unwrap_err(), NotSendable::because(why));
+        }
+        let header = |number| (format!("x-{number}"), Bytes::from_static(b"v"));
+        assert!(resent(&|letter| letter.headers = (0..128).map(header).collect()).is_ok());
+        assert!(resent(&|letter| letter.headers = (0..129).map(header).collect()).is_err());
+        let key = "k".repeat(2_000);
+        assert!(resent(&|letter| letter.idempotency_key = Some(key.clone())).is_err());
+    }
+
+    #[test]
     fn what_makes_no_request_is_said() {
         let refusal = |change: &dyn Fn(&mut Letter)| {
             let mut letter = letter();
@@ -192,10 +233,21 @@ mod tests {
             refusal(&|letter| letter.uri = Some("http://[".to_owned())),
             NotSendable::Malformed { part: "URI" }
         );
-        let redacted = "https://peer.example/hooks?sig=redacted&a=1";
+        for redacted in [
+            "https://peer.example/hooks?sig=redacted&a=1",
+            "https://peer.example/hooks?a=1;sig=redacted;b=2",
+            "https://peer.example/hooks;token=redacted",
+            "https://peer.example/proxy/redacted/x",
+            "https://redacted@peer.example/hooks",
+        ] {
+            assert_eq!(
+                refusal(&|letter| letter.uri = Some(redacted.to_owned())),
+                NotSendable::because("a credential in its URI was not kept")
+            );
+        }
         assert_eq!(
-            refusal(&|letter| letter.uri = Some(redacted.to_owned())),
-            NotSendable::because("a credential in its URI was not kept")
+            refusal(&|letter| letter.headers_left_out = 72).to_string(),
+            "72 of its headers and trailers were not kept"
         );
         assert_eq!(
             refusal(&|letter| letter.idempotency_key = Some("a\r\nb: c".to_owned())),

@@ -12,7 +12,8 @@
 //!
 //! - Two who want the same do it once: a letter is claimed before it is sent, and the claim is
 //!   renewed while it is.
-//! - A letter is removed after it was accepted, and never before.
+//! - A letter is removed after it was accepted, and never before. A store that does not remove it is
+//!   asked again for as long as the claim lasts, which is renewed meanwhile, up to five leases.
 //! - A letter is sent again no more than [`max_replays`](RedriveBuilder::max_replays) times. The
 //!   claim counts, so that a letter that kills its sender does not do so for ever. What our own
 //!   side refused (an open breaker) does not count.
@@ -21,7 +22,7 @@
 //!
 //! # Order
 //!
-//! The service is a whole delivery, as [`stack::deliver()`](crate::stack::deliver) makes it: what is
+//! The service is a whole delivery, as `stack::deliver()` makes it: what is
 //! in a letter was sent with retries, and is sent again with them. Its time limits bound how long a
 //! letter is held. No [`DeadLetterLayer`](super::DeadLetterLayer) stands in it: a letter that fails
 //! again would be written once more, beside the one that stays. Credentials and signatures are not

@@ -3,7 +3,7 @@
 use super::{
     NotSendable, ReadHistory, Redrive, Redriven, Resend, Stop,
     call::{Began, Sent, call},
-    claim::{Claim, keep},
+    claim::{Claim, Hold},
     driver::Shared,
 };
 use crate::{
@@ -49,6 +49,7 @@ where
         Err(why_not) => return Ok(why_not),
     };
     let mut claim = Claim::new(Arc::clone(&store), token, &letter);
+    let mut hold = Hold::new(store, id, token, since, lease);
     let request = shielded(|| resend.to_request(&letter)).unwrap_or(Err(NotSendable::Panicked));
     let request = match request {
         Ok(request) => request,
@@ -61,7 +62,7 @@ where
         let mut sending = pin!(call(service, &make, request, &shared, &stop, || {
             claim.leave((*letter).clone());
         }));
-        let mut kept = pin!(keep(store, id, token, since, lease));
+        let mut kept = pin!(hold.keep());
         poll_fn(|cx| match sending.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Some(sent)),
             // Another may have it now: what is sent from here on is sent twice.
@@ -97,7 +98,7 @@ where
         }
     };
     if outcome.kind() == OutcomeKind::Success {
-        return Ok(match claim.remove().await {
+        return Ok(match claim.remove(hold).await {
             Ok(()) => Redriven::Accepted,
             Err(kind) => Redriven::NotRemoved { kind },
         });
@@ -114,6 +115,9 @@ where
     letter.cause = cause;
     let now = shared.settings.clock.now();
     add(&mut letter, history, &began, outcome, now);
+    let mut redacted = (*letter).clone();
+    shared.settings.redaction.apply(&mut redacted);
+    letter.cause = redacted.cause;
     claim.leave(*letter);
     let recorded = claim.release().await;
     Ok(Redriven::Failed { outcome, recorded })

@@ -25,7 +25,7 @@
 //! # Order
 //!
 //! The service is a whole delivery, with the retries and the breaker of
-//! [`stack::deliver()`](crate::stack::deliver). Inside it stands no
+//! `stack::deliver()`. Inside it stands no
 //! [`DeadLetterLayer`](crate::dead_letter::DeadLetterLayer) whose letters come here: what could not
 //! be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
 //! cuts the whole of it, at 5 s by default: leave it room for the retries, and give it a fallback.
@@ -41,6 +41,9 @@
 //! | everything else, and every error | [`Unavailable`](SinkErrorKind::Unavailable) |
 //! | none within the [time limit](CallbackSink::time_limit) | [`Timeout`](SinkErrorKind::Timeout) |
 //!
+//! The source of such an error says what the client's error says, without the path of the URL and
+//! the paths of all others: one that is as good as a password gets into no log.
+//!
 //! # Cancel safety
 //!
 //! A write that is dropped may have been done by the receiver.
@@ -50,7 +53,11 @@ mod forms;
 pub use self::forms::CallbackForm;
 
 use super::{Sink, SinkError, SinkErrorKind};
-use crate::{BoxError, BoxFuture, InvalidConfig, body::BufferedBody, dead_letter::Letter};
+use crate::{
+    BoxError, BoxFuture, InvalidConfig,
+    body::BufferedBody,
+    dead_letter::{Letter, cause::message, redaction::origins_alone},
+};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
 };
@@ -155,6 +162,7 @@ where
         let mut service = service.unwrap_or_else(PoisonError::into_inner).clone();
         let (request, time_limit) = (self.request(letter), self.time_limit);
         Box::pin(async move {
+            let path = request.uri().path_and_query().map(ToString::to_string);
             let posted = tokio::time::timeout(time_limit, async move {
                 poll_fn(|cx| service.poll_ready(cx)).await?;
                 let response = service.call(request).await?;
@@ -163,12 +171,27 @@ where
             match posted.await {
                 Ok(Ok(status)) => judge(status),
                 Ok(Err(error)) => {
-                    Err(SinkError::new(SinkErrorKind::Unavailable).caused_by(error.into()))
+                    let error: BoxError = error.into();
+                    let said = without_path(&message(&*error), &path.unwrap_or_default());
+                    Err(SinkError::new(SinkErrorKind::Unavailable).caused_by(said))
                 }
                 Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
             }
         })
     }
+}
+
+/// Clients quote the URL in their errors, and its path may be as good as a password.
+fn without_path(said: &str, path_and_query: &str) -> String {
+    let path = path_and_query.split(['?', '#']).next().unwrap_or_default();
+    let mut said = origins_alone(said);
+    // The longest first: the others are parts of it.
+    for part in [path_and_query, path, path.trim_matches('/')] {
+        if !part.trim_matches('/').is_empty() {
+            said = said.replace(part, "redacted");
+        }
+    }
+    said
 }
 
 fn judge(status: StatusCode) -> Result<(), SinkError> {

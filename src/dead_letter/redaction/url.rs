@@ -1,0 +1,343 @@
+//! Credentials in URLs, and in texts that have URLs in them.
+//!
+//! Where it is not sure what is a credential it takes out too much: what of a URL stays is shown to
+//! operators, and a client that is given a value with a bracket in it shows it in its errors.
+
+use super::names_a_credential;
+use std::borrow::Cow;
+
+/// What stands in the place of a value that was taken out.
+pub(super) const REDACTED: &str = "redacted";
+
+/// Whole names of parameters that hold credentials beside those that
+/// [`names_a_credential`] knows.
+const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
+
+/// How often a value is decoded that was encoded more than once.
+const MOST_DECODED: usize = 4;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The whole is one URI.
+    Uri,
+    /// A word of a text.
+    Text,
+    /// A word of a value that was decoded as often as it can be.
+    Decoded,
+}
+
+/// A URI without user, password, fragment and the values that are credentials.
+pub(super) fn redacted_uri(uri: &str) -> String {
+    let (uri, _) = uri.split_once('#').unwrap_or((uri, ""));
+    redacted_word(uri, Place::Uri)
+}
+
+/// A text in which every word that may be a URL, or a part of one, is a [`redacted_uri`].
+pub(super) fn redacted_text(text: &str) -> String {
+    redacted_words(text, Place::Text)
+}
+
+/// Whether something was taken out of a URI.
+pub(in crate::dead_letter) fn is_redacted(uri: &str) -> bool {
+    let ends = |c: char| {
+        matches!(
+            c,
+            '/' | '\\' | '?' | '&' | ';' | '=' | '@' | ':' | ',' | '|'
+        )
+    };
+    uri.split(ends).any(|part| part == REDACTED)
+}
+
+/// A text in which of every URL there is the origin alone.
+pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
+    let text = redacted_text(text);
+    let mut kept = String::with_capacity(text.len());
+    for piece in text.split_inclusive(between_words) {
+        let word = piece.trim_end_matches(closes);
+        let path = authority_after(word, 0).and_then(|begin| {
+            let end = word[begin..].find(ends_an_authority)?;
+            Some(begin + end)
+        });
+        kept.push_str(&word[..path.unwrap_or(word.len())]);
+        kept.push_str(&piece[word.len()..]);
+    }
+    kept
+}
+
+/// What cannot stand in a URL. Quotes, brackets and commas can, and in a password too.
+fn between_words(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '<' | '>')
+}
+
+/// What at the end of a word is rather of the sentence than of the URL.
+fn closes(c: char) -> bool {
+    between_words(c)
+        || matches!(
+            c,
+            ')' | ']' | '}' | '\'' | '"' | '`' | ',' | '.' | ':' | ';' | '!' | '|'
+        )
+}
+
+const fn ends_an_authority(c: char) -> bool {
+    matches!(c, '/' | '\\' | '?' | '#')
+}
+
+fn redacted_words(text: &str, place: Place) -> String {
+    let mut redacted = String::with_capacity(text.len());
+    for piece in text.split_inclusive(between_words) {
+        let word = piece.trim_end_matches(closes);
+        redacted.push_str(&redacted_word(word, place));
+        redacted.push_str(&piece[word.len()..]);
+    }
+    redacted
+}
+
+fn redacted_word(word: &str, place: Place) -> String {
+    if !word.contains(['/', '\\', '@', '=', '%']) {
+        return word.to_owned();
+    }
+    let word = without_users(word, place);
+    let word = match word.split_once('#') {
+        Some((word, _)) if place != Place::Uri && authority_after(word, 0).is_some() => word,
+        _ => &word,
+    };
+    match word.split_once('?') {
+        None => without_values(word, place, Part::Path),
+        Some((path, query)) => {
+            let mut redacted = without_values(path, place, Part::Path);
+            redacted.push('?');
+            redacted.push_str(&without_values(query, place, Part::Query));
+            redacted
+        }
+    }
+}
+
+/// Where the next authority begins: after `://`, which is taken for one with too few or too many
+/// slashes too, or after `//` that stands at the beginning.
+fn authority_after(word: &str, from: usize) -> Option<usize> {
+    let slash = |c: char| matches!(c, '/' | '\\');
+    let mut from = from;
+    loop {
+        let at = from + word[from..].find(slash)?;
+        let rest = &word[at..];
+        let slashes = rest.len() - rest.trim_start_matches(slash).len();
+        from = at + slashes;
+        let inside = |c: char| c.is_alphanumeric() || "._~-%+@*!$".contains(c);
+        match word[..at].chars().next_back() {
+            Some(':') => return Some(from),
+            Some(before) if inside(before) => {}
+            _ if slashes > 1 => return Some(from),
+            _ => {}
+        }
+    }
+}
+
+/// The authorities of all URLs in a word without user and password.
+fn without_users(word: &str, place: Place) -> String {
+    let mut redacted = String::with_capacity(word.len());
+    let (mut copied, mut from, mut any) = (0, 0, false);
+    while let Some(begin) = authority_after(word, from) {
+        any = true;
+        let rest = &word[begin..];
+        let authority = &rest[..rest.find(ends_an_authority).unwrap_or(rest.len())];
+        let end = begin + authority.len();
+        from = end;
+        let mut user = authority.rfind('@');
+        if let (None, Some(port)) = (user, odd_port(authority)) {
+            // Then it is a password, in which a slash was not encoded; or the beginning of one.
+            let next = word[end..].find("://").unwrap_or(word.len() - end);
+            user = word[begin..end + next].rfind('@');
+            if user.is_none() {
+                redacted.push_str(&word[copied..begin + port]);
+                redacted.push_str(REDACTED);
+                copied = end;
+            }
+        }
+        if let Some(user) = user {
+            redacted.push_str(&word[copied..begin]);
+            redacted.push_str(REDACTED);
+            copied = begin + user;
+            from = from.max(copied);
+        }
+    }
+    redacted.push_str(&word[copied..]);
+    if place != Place::Uri
+        && !any
+        && !redacted.starts_with('/')
+        && let Some(at) = redacted.rfind('@')
+        && redacted[..at].contains(':')
+    {
+        return format!("{REDACTED}{}", &redacted[at..]);
+    }
+    without_passwords(&redacted)
+}
+
+/// What stands after the name of the host and is not a port.
+fn odd_port(authority: &str) -> Option<usize> {
+    let host = authority.rfind(']').map_or(0, |end| end + 1);
+    let begin = host + authority[host..].find(':')? + 1;
+    let odd = |part: &str| {
+        let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
+        let port = rest.len() < part.len();
+        !(part.is_empty() || port && (rest.is_empty() || rest.starts_with([',', '|'])))
+    };
+    authority[begin..].split(':').any(odd).then_some(begin)
+}
+
+/// `user:password@` wherever it stands.
+fn without_passwords(word: &str) -> String {
+    let mut redacted = String::with_capacity(word.len());
+    for part in word.split_inclusive(['/', '\\', '?', '#', '&', '=']) {
+        match part.rfind('@') {
+            Some(at) if part[..at].contains(':') => {
+                redacted.push_str(REDACTED);
+                redacted.push_str(&part[at..]);
+            }
+            _ => redacted.push_str(part),
+        }
+    }
+    redacted
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Path,
+    Query,
+}
+
+fn without_values(word: &str, place: Place, part: Part) -> String {
+    let mut redacted = String::with_capacity(word.len());
+    let (mut before, mut taken) = (None, false);
+    for piece in word.split_inclusive(['&', ';']) {
+        let bare = piece.trim_end_matches(['&', ';']);
+        // A value in which a semicolon was not encoded.
+        let goes_on = taken && before == Some(';') && !bare.is_empty() && !bare.contains('=');
+        if !goes_on {
+            redacted.extend(before);
+            let parameter = place == Place::Uri || part == Part::Query || before.is_some();
+            let value = value_of_a_credential(bare, parameter);
+            taken = value.is_some();
+            if let Some(value) = value {
+                push_decodable(&mut redacted, &bare[..value], place, part);
+                redacted.push_str(REDACTED);
+            } else {
+                push_decodable(&mut redacted, bare, place, part);
+            }
+        }
+        before = piece[bare.len()..].chars().next_back();
+    }
+    redacted.extend(before);
+    redacted
+}
+
+/// Where the value begins of the first `name=value` that is a credential.
+fn value_of_a_credential(piece: &str, parameter: bool) -> Option<usize> {
+    let in_names = |c: char| c.is_alphanumeric() || "_-.[]%~+".contains(c);
+    piece.match_indices('=').find_map(|(at, _)| {
+        let name = piece[..at].trim_end_matches(['"', '\'']);
+        let begin = name.trim_end_matches(in_names).len();
+        let known = at + 1 < piece.len() && parameter_is_a_credential(&name[begin..], parameter);
+        known.then_some(at + 1)
+    })
+}
+
+fn parameter_is_a_credential(name: &str, parameter: bool) -> bool {
+    let name = fully_decoded(name).unwrap_or_default();
+    let whole = PARAMETERS
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known));
+    // In words alone a code is rather that of an answer.
+    let status = !parameter && name.eq_ignore_ascii_case("code");
+    (whole && !status) || names_a_credential(&name)
+}
+
+/// Values that may be encoded URLs.
+fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) {
+    if place == Place::Decoded || !piece.contains('%') {
+        redacted.push_str(piece);
+        return;
+    }
+    let ends: &[char] = match part {
+        Part::Path => &['/', '='],
+        Part::Query => &['='],
+    };
+    for segment in piece.split_inclusive(ends) {
+        let value = segment.trim_end_matches(ends);
+        if hides(value) {
+            redacted.push_str(REDACTED);
+        } else {
+            // One of them may be encoded by itself.
+            let ends = ['/', '\\', '?', ',', '|'];
+            for segment in value.split_inclusive(ends) {
+                let value = segment.trim_end_matches(ends);
+                redacted.push_str(if hides(value) { REDACTED } else { value });
+                redacted.push_str(&segment[value.len()..]);
+            }
+        }
+        redacted.push_str(&segment[value.len()..]);
+    }
+}
+
+/// Whether there is a credential in it that encoding hides.
+fn hides(value: &str) -> bool {
+    if !value.contains('%') {
+        return false;
+    }
+    let mut value = Cow::Borrowed(value);
+    for _ in 0..MOST_DECODED {
+        let next = decoded(&value);
+        if next == value {
+            return false;
+        }
+        // A fragment that holds no values is no reason.
+        let bare = match next.split_once('#') {
+            Some((bare, fragment)) if !fragment.contains('=') => bare,
+            _ => &next,
+        };
+        if redacted_words(bare, Place::Decoded) != bare {
+            return true;
+        }
+        value = Cow::Owned(next.into_owned());
+    }
+    value.contains('%')
+}
+
+/// `None` where it is encoded more often than anything honest is.
+fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
+    let mut name = Cow::Borrowed(name);
+    for _ in 0..MOST_DECODED {
+        let next = decoded(&name);
+        if next == name {
+            return Some(name);
+        }
+        name = Cow::Owned(next.into_owned());
+    }
+    None
+}
+
+/// Letters that are written as `%74` are the same letters.
+fn decoded(name: &str) -> Cow<'_, str> {
+    if !name.contains('%') {
+        return Cow::Borrowed(name);
+    }
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = |digit: &u8| char::from(*digit).to_digit(16);
+        let escaped = match tail {
+            [high, low, ..] if *first == b'%' => hex(high).zip(hex(low)),
+            _ => None,
+        };
+        if let Some(byte) = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
+            bytes.push(byte);
+            rest = tail.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests;
