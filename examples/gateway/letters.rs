@@ -127,7 +127,7 @@ impl Letters {
             recorder.dead_lettered(&letter.target, letter.cause.reason.as_str(), end.as_str());
             let (id, reason, end) = (letter.id, letter.cause.reason, end);
             tracing::warn!(%id, letter.event_id, %reason, end = end.as_str(), "a dead letter");
-            if let Some(away) = away.as_ref().filter(|_| end != LetterEnd::Lost) {
+            if let Some(away) = away.as_ref().filter(|_| end != LetterEnd::NotWritten) {
                 away.fetch_add(1, Ordering::Relaxed);
             }
         });

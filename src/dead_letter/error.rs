@@ -23,7 +23,7 @@ impl Buried {
     ) -> Self {
         let (end, not_written) = match written {
             Ok(end) => (end, None),
-            Err(error) => (LetterEnd::Lost, Some(Arc::new(error))),
+            Err(error) => (LetterEnd::NotWritten, Some(Arc::new(error))),
         };
         Self {
             id,

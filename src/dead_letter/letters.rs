@@ -47,21 +47,21 @@ pub struct DeadLetters {
 pub enum LetterEnd {
     /// In the fallback sink: the first one did not take it.
     FellBack,
-    /// Nowhere: no sink took it.
-    Lost,
+    /// Nowhere: no sink took it. Whoever has what it tells of may try again.
+    NotWritten,
     /// In the sink.
     Written,
 }
 
 impl LetterEnd {
     /// Every end, in alphabetical order: for counters that are set up in advance.
-    pub const ALL: [Self; 3] = [Self::FellBack, Self::Lost, Self::Written];
+    pub const ALL: [Self; 3] = [Self::FellBack, Self::NotWritten, Self::Written];
 
     /// The name in lower case, for metric labels and logs. It does not change between releases.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::FellBack => "fell_back",
-            Self::Lost => "lost",
+            Self::NotWritten => "not_written",
             Self::Written => "written",
         }
     }
@@ -177,7 +177,7 @@ impl DeadLetters {
                     reason = letter.cause.reason,
                     kind = error.first().kind().as_str()
                 );
-                LetterEnd::Lost
+                LetterEnd::NotWritten
             }
         };
         if let Some(hook) = &self.hook {

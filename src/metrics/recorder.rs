@@ -217,7 +217,7 @@ pub trait Series: Send + Sync + 'static {
     }
 
     /// A dead letter was to be written: why, and where it ended up. Both are names of closed sets,
-    /// fit for labels: a reason such as `retries_exhausted`, and `written`, `fell_back` or `lost`.
+    /// fit for labels: a reason such as `retries_exhausted`, and `written`, `fell_back` or `not_written`.
     fn dead_lettered(&self, reason: &'static str, end: &'static str) {
         let _ = (reason, end);
     }

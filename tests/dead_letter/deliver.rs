@@ -295,8 +295,8 @@ async fn a_layer_with_settings_of_ones_own_and_a_sink_that_fails_are_counted() {
         .unwrap();
     assert_eq!(
         res.extensions().get::<Buried>().unwrap().end(),
-        LetterEnd::Lost
+        LetterEnd::NotWritten
     );
-    let counted = ("rejected", "lost", 1);
+    let counted = ("rejected", "not_written", 1);
     assert_eq!(metrics.snapshot().dead_letters_by_reason(), [counted]);
 }

@@ -227,7 +227,7 @@ async fn what_no_sink_takes_cannot_be_missed() {
         assert_eq!(res.status(), 503);
         assert_eq!(
             (buried(&res).end(), started.elapsed()),
-            (LetterEnd::Lost, time)
+            (LetterEnd::NotWritten, time)
         );
         let why = buried(&res).not_written().unwrap();
         assert_eq!(why.first().kind(), first);

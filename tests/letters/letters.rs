@@ -63,7 +63,7 @@ async fn what_neither_takes_is_an_error_with_both_causes_and_ends_are_told() {
     assert_eq!(second.source().unwrap().to_string(), "no room");
     let told = error.to_string();
     assert!(told.contains("in time") && told.contains("full"), "{told}");
-    assert_eq!(*ends.lock().unwrap(), [(id(1), LetterEnd::Lost)]);
+    assert_eq!(*ends.lock().unwrap(), [(id(1), LetterEnd::NotWritten)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -348,7 +348,7 @@ impl Shared {
                     return Written::There;
                 }
                 Ok(Some(kind)) => (LetterEnd::FellBack, kind),
-                Err(error) => (LetterEnd::Lost, error.first().kind()),
+                Err(error) => (LetterEnd::NotWritten, error.first().kind()),
             };
             if kind == SinkErrorKind::TooLarge
                 && !letter.body.bytes().is_empty()
