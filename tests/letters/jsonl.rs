@@ -346,3 +346,18 @@ async fn a_write_whose_future_is_dropped_is_whole_all_the_same() {
     letters.close().await;
     assert_eq!(ids(&home.letters()).await.len(), 50);
 }
+
+#[test]
+fn a_database_is_not_taken_for_a_file_of_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.db");
+    let database = b"SQLite format 3\0 and its pages";
+    std::fs::write(&path, database).unwrap();
+    let error = JsonlLetters::open(&path).unwrap_err();
+    assert!(
+        matches!(error, OpenLettersError::CannotOpen { .. }),
+        "{error:?}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), database, "it is as it was");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 1, "and alone");
+}

@@ -141,7 +141,7 @@ impl<S, M, R> Redrive<S, M, R> {
 impl Shared {
     pub(super) fn audit(&self, by: String, id: LetterId, redriven: &Redriven) {
         audited!(
-            "a dead letter was sent again",
+            "a dead letter was to be sent again",
             by = by,
             id = id,
             redriven = redriven.as_str()

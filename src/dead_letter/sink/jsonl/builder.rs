@@ -6,6 +6,7 @@ use super::{
 use crate::{BoxError, InvalidConfig};
 use std::{
     fs::{OpenOptions, TryLockError},
+    io::{ErrorKind, Read},
     path::Path,
     sync::{Arc, RwLock, atomic::AtomicU64, mpsc},
     thread,
@@ -101,6 +102,9 @@ impl JsonlLettersBuilder {
         };
         // The program may change its folder; the file does not move with it.
         let path = std::path::absolute(&path).map_err(|error| cannot(error.into()))?;
+        if is_database(&path).map_err(|error| cannot(error.into()))? {
+            return Err(cannot("it is an SQLite database".into()));
+        }
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         let lock = private(&mut options)
@@ -130,4 +134,17 @@ impl JsonlLettersBuilder {
             }),
         })
     }
+}
+
+/// Whether the file is what a slip of the hand may well name, and what writing into would ruin.
+fn is_database(path: &Path) -> std::io::Result<bool> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut file = match std::fs::File::open(path) {
+        Ok(file) => file.take(MAGIC.len() as u64),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut head = Vec::with_capacity(MAGIC.len());
+    file.read_to_end(&mut head)?;
+    Ok(head == MAGIC)
 }
