@@ -283,5 +283,5 @@ async fn what_is_told_of_a_failure_holds_no_credentials() {
     let _worker = worker.unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
     let told = told.lock().unwrap().concat();
-    assert!(told.contains("for url (https://peer.test/") && !told.contains("SECRET"));
+    assert!(told.contains("for url (https://redacted@peer.test/") && !told.contains("SECRET"));
 }
