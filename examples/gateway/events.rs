@@ -16,7 +16,7 @@ use tower_webhook::{
     clock::WallClock,
     idempotency::Key,
     queue::{About, Enqueued, NewJob, Queue, QueueError, QueueErrorKind, SqliteQueue},
-    sqlite::{Database, DatabaseError, DatabaseErrorKind, OpenError, Statement, Transaction},
+    sqlite::{Database, DatabaseError, OpenError, Statement, Transaction},
 };
 
 /// Events, statuses and the trail of operators are kept this long.
@@ -157,12 +157,12 @@ impl Events {
                     }
                     Ok(accepted)
                 });
-                written.await.map_err(queue_error)
+                Ok(written.await?)
             }
             Kept::Apart(database) => {
                 let stored = event.clone();
                 let known = database.write(move |transaction| insert(transaction, &stored, false));
-                let known = known.await.map_err(queue_error)?;
+                let known = known.await?;
                 if known == Some(true) {
                     // Its delivery is over, whatever the queue remembers.
                     return Ok(Enqueued {
@@ -173,10 +173,7 @@ impl Events {
                 let accepted = self.queue.enqueue(job).await;
                 if accepted.is_err() && known.is_none() {
                     // Nobody was told that it was accepted.
-                    database
-                        .execute(forget(&event.key))
-                        .await
-                        .map_err(queue_error)?;
+                    database.execute(forget(&event.key)).await?;
                 }
                 accepted
             }
@@ -197,7 +194,7 @@ impl Events {
                     let row = transaction.query_one(&query)?;
                     row.map(|row| read(&row)).transpose()
                 });
-                found.await.map_err(queue_error)
+                Ok(found.await?)
             }
         }
     }
@@ -212,7 +209,7 @@ impl Events {
                     let write = Statement::new("UPDATE gateway_probe SET at_ms = ?1").bind(now);
                     transaction.execute(&write).map(drop)
                 });
-                asked.await.map_err(queue_error)
+                Ok(asked.await?)
             }
         }
     }
@@ -254,17 +251,17 @@ impl Events {
         .bind(*after)
         .bind(BATCH);
         let mut taken = 0;
-        for row in database.query(query).await.map_err(queue_error)? {
-            let event = read(&row).map_err(queue_error)?;
+        for row in database.query(query).await? {
+            let event = read(&row)?;
             let job = job(&event.key, event.body, &self.target);
             let there = self.queue.enqueue(job).await?;
             let together = matches!(self.kept, Kept::Together(..));
             let task = self.queue.task(there.id).await?;
             if together || task.is_some_and(|task| task.status.is_final()) {
                 let marked = database.execute(mark(&event.key));
-                marked.await.map_err(queue_error)?;
+                marked.await?;
             }
-            *after = row.get::<i64>("row").map_err(queue_error)?;
+            *after = row.get::<i64>("row")?;
             taken += 1;
         }
         Ok(taken)
@@ -284,11 +281,8 @@ impl Events {
                 .bind(i64::try_from(now).unwrap_or(i64::MAX))
                 .bind(action)
                 .bind(subject);
-                database
-                    .execute(insert)
-                    .await
-                    .map(drop)
-                    .map_err(queue_error)
+                database.execute(insert).await?;
+                Ok(())
             }
         }
     }
@@ -314,7 +308,7 @@ impl Events {
         for sql in statements {
             loop {
                 let delete = Statement::new(sql).bind(before).bind(BATCH);
-                if database.execute(delete).await.map_err(queue_error)? == 0 {
+                if database.execute(delete).await? == 0 {
                     break;
                 }
             }
@@ -403,21 +397,6 @@ fn read(row: &tower_webhook::sqlite::Row) -> Result<Event, DatabaseError> {
         key,
         body: row.get("body")?,
     })
-}
-
-fn queue_error(error: DatabaseError) -> QueueError {
-    // The engine's own refusal, where it comes out of a transaction.
-    let engine = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
-    if let Some(kind) = engine.map(QueueError::kind) {
-        return QueueError::new(kind).caused_by(error);
-    }
-    let kind = match error.kind() {
-        DatabaseErrorKind::Full | DatabaseErrorKind::DiskFull => QueueErrorKind::Full,
-        DatabaseErrorKind::Busy => QueueErrorKind::Timeout,
-        DatabaseErrorKind::Mistyped => QueueErrorKind::Corrupt,
-        _ => QueueErrorKind::Unavailable,
-    };
-    QueueError::new(kind).caused_by(error)
 }
 
 impl Memory {

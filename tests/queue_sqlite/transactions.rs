@@ -88,6 +88,7 @@ async fn a_refusal_changes_nothing_and_says_why() {
         let source = refused.source().unwrap();
         let source = source.downcast_ref::<QueueError>().unwrap();
         assert_eq!(source.kind(), told);
+        assert_eq!(QueueError::from(refused).kind(), told);
     }
     assert_eq!(orders(&database).await, 2);
     assert_eq!(queue.depth().await.unwrap().queued, 1);

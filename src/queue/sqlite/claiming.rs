@@ -1,6 +1,5 @@
 use super::{
     claim::{self, Taken},
-    queue_error,
     wait::Seen,
 };
 use crate::{
@@ -52,7 +51,7 @@ impl Future for Claiming {
         let answer = ready!(Pin::new(&mut self.receiver).poll(cx));
         let closed = |_| Err(DatabaseError::new(DatabaseErrorKind::Closed));
         let taken = answer.unwrap_or_else(closed);
-        Poll::Ready(taken.map(|taken| taken.claims).map_err(queue_error))
+        Poll::Ready(taken.map(|taken| taken.claims).map_err(QueueError::from))
     }
 }
 

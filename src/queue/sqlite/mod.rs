@@ -286,7 +286,7 @@ impl Engine for SqliteQueue {
         let reply = self.database.write(move |transaction| {
             enqueue::enqueue(transaction, &clock, &limits, &job).map_err(DatabaseError::from_driver)
         });
-        Box::pin(async { reply.await.map_err(queue_error)?.map_err(QueueError::new) })
+        Box::pin(async { reply.await?.map_err(QueueError::new) })
     }
 
     fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
@@ -361,18 +361,26 @@ fn refused(kind: QueueErrorKind) -> DatabaseError {
 }
 
 fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, QueueError>> {
-    Box::pin(async { reply.await.map_err(queue_error) })
+    Box::pin(async { Ok(reply.await?) })
 }
 
-fn queue_error(error: DatabaseError) -> QueueError {
-    let kind = match error.kind() {
-        DatabaseErrorKind::Busy => QueueErrorKind::Timeout,
-        DatabaseErrorKind::Closed => QueueErrorKind::Closed,
-        // The tables are strict: a value of another type, or out of its range, was put there by
-        // somebody else.
-        DatabaseErrorKind::Corrupt | DatabaseErrorKind::Mistyped => QueueErrorKind::Corrupt,
-        DatabaseErrorKind::DiskFull | DatabaseErrorKind::Full => QueueErrorKind::Full,
-        _ => QueueErrorKind::Unavailable,
-    };
-    QueueError::new(kind).caused_by(error)
+/// What trouble with the file means to a queue in it. An error of a transaction that the queue itself
+/// refused, as [`SqliteQueue::enqueue_in`] does, has the kind of that refusal.
+impl From<DatabaseError> for QueueError {
+    fn from(error: DatabaseError) -> Self {
+        let refusal = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+        let kind = match (refusal.map(Self::kind), error.kind()) {
+            (Some(kind), _) => kind,
+            (None, DatabaseErrorKind::Busy) => QueueErrorKind::Timeout,
+            (None, DatabaseErrorKind::Closed) => QueueErrorKind::Closed,
+            // The tables are strict: a value of another type, or out of its range, was put there by
+            // somebody else.
+            (None, DatabaseErrorKind::Corrupt | DatabaseErrorKind::Mistyped) => {
+                QueueErrorKind::Corrupt
+            }
+            (None, DatabaseErrorKind::DiskFull | DatabaseErrorKind::Full) => QueueErrorKind::Full,
+            (None, _) => QueueErrorKind::Unavailable,
+        };
+        Self::new(kind).caused_by(error)
+    }
 }
