@@ -60,6 +60,7 @@ mod builder;
 mod database;
 mod error;
 mod file;
+mod grant;
 mod open_error;
 mod operation;
 mod reader;
@@ -73,7 +74,8 @@ mod writer;
 
 pub(crate) use self::{
     bell::Bell,
-    operation::{Durability, Operation},
+    grant::{GiveBack, Granting},
+    operation::Durability,
     upkeep::Chore,
 };
 pub use self::{

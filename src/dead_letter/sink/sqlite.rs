@@ -69,7 +69,7 @@ mod gone;
 mod rows;
 mod select;
 
-use self::{claiming::Claiming, gone::Gone};
+use self::gone::Gone;
 use crate::{
     BoxFuture, InvalidConfig,
     clock::WallClock,
@@ -227,7 +227,7 @@ impl LetterStore for SqliteLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<LetterClaim, SinkError>> {
-        Box::pin(Claiming::new(&self.database, id, lease, max_replays))
+        claiming::claim(&self.database, id, lease, max_replays)
     }
 
     fn renew(

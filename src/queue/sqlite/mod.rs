@@ -144,7 +144,7 @@ mod wire;
 
 pub use self::builder::SqliteQueueBuilder;
 
-use self::{claiming::Claiming, wait::Seen};
+use self::wait::Seen;
 use super::{
     Claims, Depth, Engine, Enqueued, NewJob, QueueError, QueueErrorKind, Task, TaskId, Terms,
     Verdict,
@@ -291,7 +291,7 @@ impl Engine for SqliteQueue {
 
     fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
         let (durability, seen) = (self.limits.claims, self.seen.clone());
-        Box::pin(Claiming::new(&self.database, terms, durability, seen))
+        claiming::claim(&self.database, terms, durability, seen)
     }
 
     fn renew(

@@ -1,16 +1,15 @@
 use super::{rows, store_error};
 use crate::{
     idempotency::{Begin, Fingerprint, Key, StoreError},
-    sqlite::{Database, DatabaseError, DatabaseErrorKind, Durability, Operation, Transaction},
+    sqlite::{Database, Durability, GiveBack, Granting, Transaction},
 };
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::sync::oneshot;
 
 /// Future of [`Store::begin`](crate::idempotency::Store::begin) of a
 /// [`SqliteStore`](super::SqliteStore).
@@ -21,8 +20,7 @@ use tokio::sync::oneshot;
 /// hold the key until the lease ends.
 #[must_use = "a claim that nobody takes is given back"]
 pub struct SqliteBegin {
-    receiver: oneshot::Receiver<Result<Begin, DatabaseError>>,
-    claim: Claim,
+    granting: Granting<Begin, Claim>,
 }
 
 impl SqliteBegin {
@@ -32,19 +30,17 @@ impl SqliteBegin {
         fingerprint: Option<Fingerprint>,
         lease: Duration,
     ) -> Self {
-        let (sender, receiver) = oneshot::channel();
         let claim = Claim {
             database: database.clone(),
-            key,
+            key: key.clone(),
         };
-        database.operate(Box::new(Ask {
-            claim: claim.clone(),
-            fingerprint,
-            lease,
-            found: None,
-            sender,
-        }));
-        Self { receiver, claim }
+        let clock = database.clock().clone();
+        let work = move |transaction: &Transaction<'_>| {
+            rows::begin(transaction, &key, fingerprint.as_ref(), &clock, lease)
+        };
+        Self {
+            granting: Granting::ask(database, Durability::Relaxed, claim, work),
+        }
     }
 }
 
@@ -52,26 +48,15 @@ impl Future for SqliteBegin {
     type Output = Result<Begin, StoreError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.receiver).poll(cx));
-        let closed = |_| Err(DatabaseError::new(DatabaseErrorKind::Closed));
-        Poll::Ready(answer.unwrap_or_else(closed).map_err(store_error))
-    }
-}
-
-impl Drop for SqliteBegin {
-    fn drop(&mut self) {
-        // An answer that is under way after this finds nobody, and `Ask` gives the claim back.
-        self.receiver.close();
-        if let Ok(Ok(found)) = self.receiver.try_recv() {
-            self.claim.give_back(&found);
-        }
+        let begun = Pin::new(&mut self.granting).poll(cx);
+        begun.map(|begun| begun.map_err(store_error))
     }
 }
 
 impl fmt::Debug for SqliteBegin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteBegin")
-            .field("key", &self.claim.key)
+            .field("key", &self.granting.back().key)
             .finish_non_exhaustive()
     }
 }
@@ -83,7 +68,7 @@ struct Claim {
     key: Key,
 }
 
-impl Claim {
+impl GiveBack<Begin> for Claim {
     fn give_back(&self, found: &Begin) {
         let Begin::Acquired(token) = *found else {
             return;
@@ -94,45 +79,5 @@ impl Claim {
         drop(self.database.write_relaxed(move |transaction| {
             rows::release(transaction, &key, token, rows::now(&clock))
         }));
-    }
-}
-
-/// `begin` as an operation.
-struct Ask {
-    claim: Claim,
-    fingerprint: Option<Fingerprint>,
-    lease: Duration,
-    found: Option<Begin>,
-    sender: oneshot::Sender<Result<Begin, DatabaseError>>,
-}
-
-impl Operation for Ask {
-    fn durability(&self) -> Durability {
-        Durability::Relaxed
-    }
-
-    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-        // Nobody is interested any more: the key stays as it is.
-        if !self.sender.is_closed() {
-            self.found = Some(rows::begin(
-                transaction,
-                &self.claim.key,
-                self.fingerprint.as_ref(),
-                self.claim.database.clock(),
-                self.lease,
-            )?);
-        }
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>) {
-        let found = match (outcome, self.found) {
-            (Ok(()), Some(found)) => Ok(found),
-            (Ok(()), None) => return,
-            (Err(error), _) => Err(error),
-        };
-        if let Err(Ok(found)) = self.sender.send(found) {
-            self.claim.give_back(&found);
-        }
     }
 }

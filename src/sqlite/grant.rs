@@ -1,0 +1,119 @@
+//! What is granted to whoever asks: a key, jobs, a letter. Where nobody is there any more to take it,
+//! it is given back.
+
+use super::{
+    Database, DatabaseError, DatabaseErrorKind, Transaction,
+    operation::{Durability, Operation},
+};
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+use tokio::sync::oneshot;
+
+/// How a `T` that was granted is given back.
+pub(crate) trait GiveBack<T>: Clone + Send + Unpin + 'static {
+    /// It is granted for certain, and handed over next.
+    fn committed(&self, granted: &T) {
+        let _ = granted;
+    }
+
+    /// Nobody has taken it.
+    fn give_back(&self, granted: &T);
+}
+
+/// The answer to a question whose answer is a grant. Dropped before it gave that away, it gives it
+/// back.
+pub(crate) struct Granting<T, B: GiveBack<T>> {
+    receiver: oneshot::Receiver<Result<T, DatabaseError>>,
+    back: B,
+}
+
+impl<T: Send + 'static, B: GiveBack<T>> Granting<T, B> {
+    /// Has `work` grant something, unless nobody is interested any more when it comes to that.
+    pub(crate) fn ask<F>(database: &Database, durability: Durability, back: B, work: F) -> Self
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<T, DatabaseError> + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        database.operate(Box::new(Ask {
+            durability,
+            work: Some(work),
+            granted: None,
+            back: back.clone(),
+            sender,
+        }));
+        Self { receiver, back }
+    }
+}
+
+impl<T, B: GiveBack<T>> Granting<T, B> {
+    pub(crate) const fn back(&self) -> &B {
+        &self.back
+    }
+}
+
+impl<T, B: GiveBack<T>> Future for Granting<T, B> {
+    type Output = Result<T, DatabaseError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.receiver).poll(cx));
+        let closed = |_| Err(DatabaseError::new(DatabaseErrorKind::Closed));
+        Poll::Ready(answer.unwrap_or_else(closed))
+    }
+}
+
+impl<T, B: GiveBack<T>> Drop for Granting<T, B> {
+    fn drop(&mut self) {
+        // An answer that is under way after this finds nobody, and `Ask` gives it back.
+        self.receiver.close();
+        if let Ok(Ok(granted)) = self.receiver.try_recv() {
+            self.back.give_back(&granted);
+        }
+    }
+}
+
+/// The question as an operation.
+struct Ask<T, B, F> {
+    durability: Durability,
+    work: Option<F>,
+    granted: Option<T>,
+    back: B,
+    sender: oneshot::Sender<Result<T, DatabaseError>>,
+}
+
+impl<T, B, F> Operation for Ask<T, B, F>
+where
+    T: Send,
+    B: GiveBack<T>,
+    F: FnOnce(&Transaction<'_>) -> Result<T, DatabaseError> + Send,
+{
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
+        // Nobody is interested any more: everything stays as it is.
+        if !self.sender.is_closed()
+            && let Some(work) = self.work.take()
+        {
+            self.granted = Some(work(transaction)?);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>) {
+        let granted = match (outcome, self.granted) {
+            (Ok(()), Some(granted)) => {
+                self.back.committed(&granted);
+                Ok(granted)
+            }
+            (Ok(()), None) => return,
+            (Err(error), _) => Err(error),
+        };
+        if let Err(Ok(granted)) = self.sender.send(granted) {
+            self.back.give_back(&granted);
+        }
+    }
+}
