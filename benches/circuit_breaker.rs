@@ -22,8 +22,8 @@ use tower::{Layer, Service};
 use tower_webhook::{
     BoxError, CircuitBreakerLayer,
     circuit_breaker::{BreakerConfig, BreakerConfigBuilder},
-    key::{NoKey, key_fn},
     outcome::{Outcome, classify_fn},
+    peer::{OnePeer, peer_fn},
 };
 
 /// Answers at once, without an allocation.
@@ -86,7 +86,7 @@ fn closed(criterion: &mut Criterion) {
     call(&mut group, "bare", Bare);
     let base = BreakerConfig::builder;
     let ours = |builder| {
-        let layer = CircuitBreakerLayer::new(config(builder)).key(NoKey);
+        let layer = CircuitBreakerLayer::new(config(builder)).key(OnePeer);
         layer.classifier(classify_fn(judge)).layer(Bare)
     };
     call(&mut group, "ours", ours(base()));
@@ -127,7 +127,7 @@ fn closed(criterion: &mut Criterion) {
 
 fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
-    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).key(NoKey);
+    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).key(OnePeer);
     layer.breakers().find("").unwrap().force_open();
     let layer = layer.classifier(classify_fn(judge));
     call(&mut group, "ours_forced", layer.layer(Bare));
@@ -135,7 +135,7 @@ fn open(criterion: &mut Criterion) {
     let long = Duration::from_secs(86_400);
     let builder = BreakerConfig::builder().consecutive_failures(1);
     let layer = CircuitBreakerLayer::new(config(builder.open_for(long).max_open_for(long)));
-    let layer = layer.key(NoKey).classifier(classify_fn(judge));
+    let layer = layer.key(OnePeer).classifier(classify_fn(judge));
     layer
         .breakers()
         .admit("")
@@ -194,7 +194,7 @@ fn keyed(criterion: &mut Criterion) {
         });
         let builder = BreakerConfig::builder().max_keys(100_000);
         let layer = CircuitBreakerLayer::new(config(builder)).classifier(classify_fn(judge));
-        let layer = layer.key(key_fn(|key: &&'static str| Cow::Borrowed(*key)));
+        let layer = layer.key(peer_fn(|key: &&'static str| Cow::Borrowed(*key)));
         let mut service = layer.layer(Bare);
         for key in &keys {
             now(service.call(key)).unwrap();

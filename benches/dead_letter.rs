@@ -1,6 +1,6 @@
 //! What the dead letter layer adds to a call: to one that goes well, and to one that fails. No peer
 //! has such a layer; beside it is the same by hand, which keeps a clone of the request and makes
-//! the letter itself.
+//! the entry itself.
 //!
 //! Run: `cargo bench --bench dead_letter`
 
@@ -18,11 +18,9 @@ use std::{
 };
 use tower::{Layer, Service};
 use tower_webhook::{
-    BoxError, BoxFuture, DeadLetterLayer,
+    BoxError, BoxFuture, DeadLetterLayer, StoreError,
     body::BufferedBody,
-    dead_letter::{
-        Cause, DeadLetters, Letter, LetterBody, LetterId, Reason, Redaction, Sink, SinkError,
-    },
+    dead_letter::{Cause, DeadLetters, Entry, EntryBody, EntryId, Reason, Redaction, Sink},
 };
 
 /// Few enough that requests made off the clock are still in the processor's cache when called.
@@ -52,8 +50,8 @@ impl Service<Request<BufferedBody>> for Bare {
 struct Nowhere;
 
 impl Sink for Nowhere {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-        black_box(letter);
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        black_box(entry);
         Box::pin(ready(Ok(())))
     }
 }
@@ -61,7 +59,7 @@ impl Sink for Nowhere {
 /// The same by hand: no reasons but one, no shared copy, a boxed future.
 struct ByHand {
     inner: Bare,
-    letters: DeadLetters,
+    entries: DeadLetters,
 }
 
 impl Service<Request<BufferedBody>> for ByHand {
@@ -74,25 +72,25 @@ impl Service<Request<BufferedBody>> for ByHand {
     }
 
     fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
-        let (kept, letters) = (req.clone(), self.letters.clone());
+        let (kept, entries) = (req.clone(), self.entries.clone());
         let call = self.inner.call(req);
         Box::pin(async move {
             let res = call.await?;
             if !res.status().is_success() {
                 let target = kept.uri().host().unwrap_or_default();
                 let cause = Cause::new(Reason::Rejected).with_code(Some(res.status().as_u16()));
-                let (id, now) = (LetterId::random(), SystemTime::now());
-                let mut letter = Letter::new(id, "http", target, cause, now);
-                letter.uri = Some(kept.uri().to_string());
-                letter.headers = { kept.headers().iter() }
+                let (id, now) = (EntryId::random(), SystemTime::now());
+                let mut entry = Entry::new(id, "http", target, cause, now);
+                entry.uri = Some(kept.uri().to_string());
+                entry.headers = { kept.headers().iter() }
                     .map(|(name, value)| {
                         let value = bytes::Bytes::copy_from_slice(value.as_bytes());
                         (name.as_str().to_owned(), value)
                     })
                     .collect();
-                letter.body = LetterBody::new(kept.body().as_bytes(), 256 << 10);
-                Redaction::new().apply(&mut letter);
-                letters.write(Arc::new(letter)).await?;
+                entry.body = EntryBody::new(kept.body().as_bytes(), 256 << 10);
+                Redaction::new().apply(&mut entry);
+                entries.write(Arc::new(entry)).await?;
             }
             Ok(res)
         })
@@ -120,8 +118,8 @@ fn main() {
     let runtime = { runtime }.enable_time().build().unwrap();
 
     let mut criterion = Criterion::default().configure_from_args();
-    let letters = || DeadLetters::new(Nowhere);
-    let layer = DeadLetterLayer::new(letters());
+    let entries = || DeadLetters::new(Nowhere);
+    let layer = DeadLetterLayer::new(entries());
     let mut group = criterion.benchmark_group("dead_letter");
 
     let mut bare = Bare(200);
@@ -134,13 +132,13 @@ fn main() {
     });
     let mut by_hand = ByHand {
         inner: Bare(200),
-        letters: letters(),
+        entries: entries(),
     };
     group.bench_function("well/by_hand", |bencher| {
         bencher.iter_batched(request, |req| now(by_hand.call(req)).unwrap(), BATCH);
     });
 
-    // A letter is written by a task of its own, so here the runtime is part of what is measured.
+    // An entry is written by a task of its own, so here the runtime is part of what is measured.
     let mut bare = Bare(400);
     group.bench_function("failed/bare", |bencher| {
         let call = |req| runtime.block_on(bare.call(req)).unwrap();
@@ -153,7 +151,7 @@ fn main() {
     });
     let mut by_hand = ByHand {
         inner: Bare(400),
-        letters: letters(),
+        entries: entries(),
     };
     group.bench_function("failed/by_hand", |bencher| {
         let call = |req| runtime.block_on(by_hand.call(req)).unwrap();

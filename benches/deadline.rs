@@ -18,7 +18,7 @@ use std::{
 use tower::{Layer, Service, timeout::TimeoutLayer};
 use tower_webhook::{
     BoxError,
-    deadline::{AttemptTimeoutLayer, DeadlineLayer, TellDeadlineLayer},
+    deadline::{AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer},
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -74,7 +74,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let deadline = DeadlineLayer::new(LIMIT).unwrap();
     let attempt = AttemptTimeoutLayer::new(LIMIT).unwrap();
-    let tell = TellDeadlineLayer::grpc();
+    let tell = PropagateDeadlineLayer::grpc();
     let tower_http = tower_http::timeout::TimeoutLayer::with_status_code;
     let tower_http = tower_http(StatusCode::GATEWAY_TIMEOUT, LIMIT);
 

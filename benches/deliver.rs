@@ -111,7 +111,7 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
     let metrics = DeliveryMetrics::new();
     let retry_and_breaker = ServiceBuilder::new()
         .retry_with_jitter(retry())
-        .break_circuit(BreakerConfig::default());
+        .circuit_breaker(BreakerConfig::default());
     measure(
         &mut group,
         "retry_breaker",
@@ -122,8 +122,8 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
         .within(time)
         .unwrap()
         .retry_with_jitter(retry())
-        .break_circuit(BreakerConfig::default())
-        .attempts_within(time)
+        .circuit_breaker(BreakerConfig::default())
+        .attempt_timeout(time)
         .unwrap();
     measure(
         &mut group,
@@ -141,7 +141,7 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
         headers,
     );
     let only_deadlines = ServiceBuilder::new().within(time).unwrap();
-    let only_deadlines = only_deadlines.attempts_within(time).unwrap();
+    let only_deadlines = only_deadlines.attempt_timeout(time).unwrap();
     measure(
         &mut group,
         "two_deadlines",

@@ -31,7 +31,7 @@ use tower::{Layer, Service};
 use tower_webhook::{
     IdempotencyLayer,
     body::BufferedBody,
-    idempotency::{Begin, Key, KeySource, MemoryStore, Store, Token},
+    idempotency::{Begin, FencingToken, IdempotencyKey, KeySource, MemoryStore, Store},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
@@ -45,11 +45,11 @@ const BATCH: BatchSize = BatchSize::NumIterations(32);
 const CHUNK: usize = 4096;
 
 /// No two keys of a process are the same.
-fn fresh_keys() -> Vec<Key> {
+fn fresh_keys() -> Vec<IdempotencyKey> {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let first = NEXT.fetch_add(CHUNK, Ordering::Relaxed);
     (first..first + CHUNK)
-        .map(|n| Key::new("/hooks", &format!("evt_{n:032}")).unwrap())
+        .map(|n| IdempotencyKey::new("/hooks", &format!("evt_{n:032}")).unwrap())
         .collect()
 }
 
@@ -58,9 +58,9 @@ fn fresh_keys() -> Vec<Key> {
 fn on_threads<T>(
     bencher: &mut Bencher<'_>,
     threads: usize,
-    keys: impl Fn(usize) -> Vec<Key> + Sync,
-    work: impl Fn(&Key) -> T + Sync,
-    clean: impl Fn(&[Key], &[T]) + Sync,
+    keys: impl Fn(usize) -> Vec<IdempotencyKey> + Sync,
+    work: impl Fn(&IdempotencyKey) -> T + Sync,
+    clean: impl Fn(&[IdempotencyKey], &[T]) + Sync,
 ) {
     bencher.iter_custom(|iters| {
         let barrier = Barrier::new(threads);
@@ -91,14 +91,14 @@ fn on_threads<T>(
     });
 }
 
-fn begin(store: &MemoryStore, key: &Key) -> Token {
+fn begin(store: &MemoryStore, key: &IdempotencyKey) -> FencingToken {
     match store.begin(key, None, LEASE).into_inner() {
         Ok(Begin::Acquired(token)) => token,
         other => panic!("the key must be free, and is {other:?}"),
     }
 }
 
-fn bare_moka() -> Cache<Key, Bytes> {
+fn bare_moka() -> Cache<IdempotencyKey, Bytes> {
     Cache::builder()
         .max_capacity(ENTRIES as u64)
         .eviction_policy(EvictionPolicy::lru())
@@ -111,15 +111,15 @@ fn store(criterion: &mut Criterion) {
     let answer = Bytes::from(vec![7; 256]);
     for threads in [1, 2] {
         let id = |name: &str| BenchmarkId::new(name, threads);
-        let none = |_: &[Key], _: &[()]| {};
+        let none = |_: &[IdempotencyKey], _: &[()]| {};
 
         group.bench_function(id("fresh/mutex_hash_map"), |bencher| {
             let map = Mutex::new(HashMap::new());
-            let work = |key: &Key| {
+            let work = |key: &IdempotencyKey| {
                 let until = Instant::now() + LEASE;
                 map.lock().unwrap().entry(key.clone()).or_insert(until);
             };
-            let clean = |keys: &[Key], _: &[()]| {
+            let clean = |keys: &[IdempotencyKey], _: &[()]| {
                 let mut map = map.lock().unwrap();
                 for key in keys {
                     map.remove(key);
@@ -129,7 +129,7 @@ fn store(criterion: &mut Criterion) {
         });
         group.bench_function(id("fresh/moka_or_insert_with"), |bencher| {
             let cache = bare_moka();
-            let work = |key: &Key| {
+            let work = |key: &IdempotencyKey| {
                 let entry = cache.entry_by_ref(key).or_default();
                 assert!(entry.is_fresh());
             };
@@ -137,8 +137,8 @@ fn store(criterion: &mut Criterion) {
         });
         group.bench_function(id("fresh/memory_store"), |bencher| {
             let store = MemoryStore::default();
-            let work = |key: &Key| -> Token { begin(&store, key) };
-            let clean = |keys: &[Key], tokens: &[Token]| {
+            let work = |key: &IdempotencyKey| -> FencingToken { begin(&store, key) };
+            let clean = |keys: &[IdempotencyKey], tokens: &[FencingToken]| {
                 for (key, token) in keys.iter().zip(tokens) {
                     drop(store.release(key, *token));
                 }
@@ -152,7 +152,7 @@ fn store(criterion: &mut Criterion) {
             for key in keys.iter().flatten() {
                 cache.insert(key.clone(), answer.clone());
             }
-            let work = |key: &Key| {
+            let work = |key: &IdempotencyKey| {
                 assert!(black_box(cache.get(key)).is_some());
             };
             on_threads(bencher, threads, |thread| keys[thread].clone(), work, none);
@@ -164,7 +164,7 @@ fn store(criterion: &mut Criterion) {
                 let token = begin(&store, key);
                 drop(store.complete(key, token, answer.clone(), TTL));
             }
-            let work = |key: &Key| {
+            let work = |key: &IdempotencyKey| {
                 let begun = store.begin(key, None, LEASE).into_inner().unwrap();
                 assert!(matches!(black_box(begun), Begin::Completed(_)));
             };
@@ -173,12 +173,12 @@ fn store(criterion: &mut Criterion) {
 
         group.bench_function(id("whole/moka_insert"), |bencher| {
             let cache = bare_moka();
-            let work = |key: &Key| cache.insert(key.clone(), answer.clone());
+            let work = |key: &IdempotencyKey| cache.insert(key.clone(), answer.clone());
             on_threads(bencher, threads, |_| fresh_keys(), work, none);
         });
         group.bench_function(id("whole/memory_store"), |bencher| {
             let store = MemoryStore::default();
-            let work = |key: &Key| {
+            let work = |key: &IdempotencyKey| {
                 let token = begin(&store, key);
                 drop(black_box(store.complete(key, token, answer.clone(), TTL)));
             };

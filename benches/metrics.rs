@@ -29,9 +29,9 @@ use tower_http::trace::TraceLayer;
 use tower_webhook::{
     DeliveryMetricsLayer,
     body::BufferedBody,
-    key::NoKey,
     metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::{Outcome, classify_fn},
+    peer::OnePeer,
 };
 
 /// Few enough that requests made off the clock are still in the processor's cache when called.
@@ -172,12 +172,12 @@ fn one_layer(criterion: &mut Criterion) {
             Err(never) => match *never {},
         },
     );
-    let least = layer().key(NoKey).classifier(judge);
+    let least = layer().key(OnePeer).classifier(judge);
     bench(&mut group, "no_key_no_http", least.layer(Bare), one_host);
     bench(
         &mut group,
         "no_key",
-        layer().key(NoKey).layer(Bare),
+        layer().key(OnePeer).layer(Bare),
         one_host,
     );
     bench(&mut group, "one_key", layer().layer(Bare), one_host);

@@ -23,8 +23,9 @@ use std::{
     time::Duration,
 };
 use tower_webhook::{
-    fence::Settled,
-    queue::{Engine, MemoryQueue, NewJob, QueueError, Terms, Verdict},
+    StoreError,
+    lease::Settled,
+    queue::{Engine, MemoryQueue, NewJob, Terms, Verdict},
 };
 
 const LEASE: Duration = Duration::from_secs(3_600);
@@ -32,7 +33,7 @@ const BATCH: BatchSize = BatchSize::NumIterations(32);
 const SIZES: [usize; 3] = [0, 10_000, 100_000];
 
 /// Polls a future that is ready at once: a runtime would be most of what is measured.
-fn now<T>(future: impl Future<Output = Result<T, QueueError>>) -> T {
+fn now<T>(future: impl Future<Output = Result<T, StoreError>>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output.unwrap(),
         Poll::Pending => panic!("the future waits"),

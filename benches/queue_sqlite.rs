@@ -20,7 +20,7 @@ use rusqlite::params;
 use std::time::{Duration, Instant};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_webhook::{
-    fence::Settled,
+    lease::Settled,
     queue::{Engine, NewJob, SqliteQueue, TaskId, Terms, Verdict},
 };
 

@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_webhook::{
-    idempotency::{Begin, Fingerprint, Key, Settled, SqliteStore, Store},
+    idempotency::{Begin, Fingerprint, IdempotencyKey, Settled, SqliteStore, Store},
     sqlite::{Database, Statement},
 };
 
@@ -84,7 +84,10 @@ where
     })
 }
 
-async fn claim(store: &SqliteStore, key: &Key) -> tower_webhook::idempotency::Token {
+async fn claim(
+    store: &SqliteStore,
+    key: &IdempotencyKey,
+) -> tower_webhook::idempotency::FencingToken {
     let print = Fingerprint::new([7; 32]);
     match store.begin(key, Some(&print), LEASE).await.unwrap() {
         Begin::Acquired(token) => token,
@@ -103,7 +106,10 @@ fn store(runtime: &Runtime, group: &mut BenchmarkGroup<'_, WallTime>, tasks: u64
                     let store = store.clone();
                     async move {
                         for _ in 0..keys {
-                            black_box(claim(&store, &Key::new("/hooks", &fresh()).unwrap()).await);
+                            black_box(
+                                claim(&store, &IdempotencyKey::new("/hooks", &fresh()).unwrap())
+                                    .await,
+                            );
                         }
                     }
                 })
@@ -121,7 +127,7 @@ fn store(runtime: &Runtime, group: &mut BenchmarkGroup<'_, WallTime>, tasks: u64
                     let (store, answer) = (store.clone(), answer.clone());
                     async move {
                         for _ in 0..keys {
-                            let key = Key::new("/hooks", &fresh()).unwrap();
+                            let key = IdempotencyKey::new("/hooks", &fresh()).unwrap();
                             let token = claim(&store, &key).await;
                             let done = store.complete(&key, token, answer.clone(), TTL).await;
                             assert_eq!(done.unwrap(), Settled::Done);

@@ -13,8 +13,8 @@ use std::{
 };
 use tokio::time::Instant;
 use tower_webhook::{
-    BoxError, BoxFuture,
-    idempotency::{Begin, Fingerprint, Key, Settled, Store, StoreError, Token, contract},
+    BoxError, BoxFuture, StoreError,
+    idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store, contract},
 };
 
 /// A map behind a lock that is asked over a "network" of one tick. Clones share it.
@@ -26,7 +26,7 @@ struct RemoteStore {
 #[derive(Default)]
 struct Table {
     last_token: u64,
-    rows: HashMap<Key, Row>,
+    rows: HashMap<IdempotencyKey, Row>,
 }
 
 struct Row {
@@ -36,7 +36,7 @@ struct Row {
 }
 
 enum State {
-    Claimed(Token),
+    Claimed(FencingToken),
     Completed(Bytes),
 }
 
@@ -59,8 +59,8 @@ impl RemoteStore {
     /// Does `change` to the claim of `token`, if it is the current one.
     fn settle(
         &self,
-        key: &Key,
-        token: Token,
+        key: &IdempotencyKey,
+        token: FencingToken,
         change: impl FnOnce(&mut Row) -> bool + Send + 'static,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
@@ -83,7 +83,12 @@ impl Store for RemoteStore {
     type Begin = BoxFuture<Result<Begin, StoreError>>;
     type Settle = BoxFuture<Result<Settled, StoreError>>;
 
-    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> Self::Begin {
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> Self::Begin {
         let (key, fingerprint) = (key.clone(), fingerprint.copied());
         self.ask(move |table| {
             let now = Instant::now();
@@ -101,7 +106,7 @@ impl Store for RemoteStore {
                 };
             }
             table.last_token += 1;
-            let token = Token::new(table.last_token);
+            let token = FencingToken::new(table.last_token);
             let state = State::Claimed(token);
             let until = now + lease;
             table.rows.insert(
@@ -116,14 +121,20 @@ impl Store for RemoteStore {
         })
     }
 
-    fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle {
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle {
         self.settle(key, token, move |row| {
             row.until = Instant::now() + lease;
             true
         })
     }
 
-    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle {
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> Self::Settle {
         self.settle(key, token, move |row| {
             row.state = State::Completed(answer);
             row.until = Instant::now() + ttl;
@@ -131,7 +142,7 @@ impl Store for RemoteStore {
         })
     }
 
-    fn release(&self, key: &Key, token: Token) -> Self::Settle {
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> Self::Settle {
         self.settle(key, token, |_| false)
     }
 }

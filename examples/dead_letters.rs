@@ -19,7 +19,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     body::BufferedBody,
-    dead_letter::{DeadLetters, Filter, JsonlLetters, LetterStore, Reason, redrive::Redrive},
+    dead_letter::{DeadLetters, Filter, JsonlDeadLetters, LetterStore, Reason, redrive::Redrive},
     outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
     stack,
@@ -28,7 +28,7 @@ use tower_webhook::{
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let folder = tempfile::tempdir()?;
-    let store = Arc::new(JsonlLetters::open(folder.path().join("letters.jsonl"))?);
+    let store = Arc::new(JsonlDeadLetters::open(folder.path().join("entries.jsonl"))?);
 
     let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(20));
     let deliver = stack::deliver()
@@ -72,8 +72,8 @@ async fn main() -> Result<(), BoxError> {
     let report = redrive.many(Filter::all(), "the example").await?;
     bar.finish_and_clear();
 
-    for (end, letters) in &*ends.lock().expect("nobody panics here") {
-        println!("{end}: {letters}");
+    for (end, entries) in &*ends.lock().expect("nobody panics here") {
+        println!("{end}: {entries}");
     }
     assert_eq!(report.counts.done(), report.counts.matched);
     let rejected = Filter::all().reason(Reason::Rejected);
@@ -90,12 +90,12 @@ async fn take(body: String) -> StatusCode {
 }
 
 /// Only for those who look on.
-fn progress_bar(letters: u64) -> ProgressBar {
-    let bar = ProgressBar::new(letters);
+fn progress_bar(entries: u64) -> ProgressBar {
+    let bar = ProgressBar::new(entries);
     if !stderr().is_terminal() {
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
-    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} letters, {per_sec}");
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} entries, {per_sec}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

@@ -15,8 +15,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     BoxError,
     circuit_breaker::BreakerConfig,
-    key::NoKey,
     outcome::{Outcome, classify_fn},
+    peer::OnePeer,
     retry::{Backoff, CloneExchange, RetryConfig},
     stack,
 };
@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .deadline(Duration::from_secs(30))
         .attempt_timeout(Duration::from_secs(2))
         .classifier(classifier)
-        .key(NoKey) // there is one receiver
+        .key(OnePeer) // there is one receiver
         .exchange(CloneExchange)
         .build()?;
     let metrics = deliver.metrics().clone();

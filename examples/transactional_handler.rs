@@ -13,7 +13,7 @@ use std::{
 use tower::service_fn;
 use tower_webhook::{
     BoxError,
-    fence::Settled,
+    lease::Settled,
     queue::{Job, NewJob, Queue, SqliteQueue, Verdict, Worker, WorkerEvent},
     retry::{Backoff, RetryConfig},
     sqlite::{Database, DatabaseError, Statement},

@@ -94,7 +94,7 @@
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
 //! | [`RetryWithJitterLayer`] | try again what is safe to try again, inside a budget and a deadline |
 //! | [`CircuitBreakerLayer`] | leave a peer alone that fails, probe it, come back |
-//! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`TellDeadlineLayer`] | bound a call and its attempts; tell the peer what is left |
+//! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`PropagateDeadlineLayer`] | bound a call and its attempts; tell the peer what is left |
 //! | [`FailoverLayer`] | the next target while one is down |
 //! | [`FallbackLayer`] | an answer where none is left |
 //! | [`DeadLetterLayer`] | what failed for good is written to a sink, with its reason |
@@ -102,7 +102,7 @@
 //! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers what stands behind the head |
 //!
 //! And beside them: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
-//! [`dead_letter::redrive`], letters sent again, each once; [`CognigyEvent`] and the other types
+//! [`dead_letter::redrive`], entries sent again, each once; [`CognigyEvent`] and the other types
 //! of [`cognigy`]; [`outcome`], one verdict on a call for everything that must judge one;
 //! [`target`], where requests may be sent; [`sqlite`], the file behind
 //! [`SqliteStore`](idempotency::SqliteStore); [`problem`], what refused callers are told.
@@ -136,7 +136,7 @@
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeRecorder`](metrics::exporter::FacadeRecorder), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
-//! | `sqlite` | | [`sqlite`], [`SqliteStore`](idempotency::SqliteStore), [`SqliteLetters`](dead_letter::SqliteLetters) and [`SqliteQueue`](queue::SqliteQueue), with SQLite built in |
+//! | `sqlite` | | [`sqlite`], [`SqliteStore`](idempotency::SqliteStore), [`SqliteDeadLetters`](dead_letter::SqliteDeadLetters) and [`SqliteQueue`](queue::SqliteQueue), with SQLite built in |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
@@ -183,15 +183,16 @@ pub mod deadline;
 pub mod failover;
 #[cfg(feature = "failover")]
 pub mod fallback;
-#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
-pub mod fence;
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
-pub mod key;
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+pub mod lease;
 #[cfg(feature = "metrics")]
 pub mod metrics;
+pub mod observe;
 pub mod outcome;
+pub mod peer;
 pub mod problem;
 #[cfg(feature = "queue")]
 pub mod queue;
@@ -205,15 +206,8 @@ pub mod sqlite;
 pub mod stack;
 pub mod target;
 
-mod config;
-#[cfg(any(
-    feature = "circuit-breaker",
-    feature = "dead-letter",
-    feature = "failover",
-    feature = "metrics",
-    feature = "retry"
-))]
-mod shield;
+mod catch_panic;
+mod error;
 mod trace;
 
 #[cfg(feature = "circuit-breaker")]
@@ -240,8 +234,8 @@ pub use self::signature::{SignLayer, SignatureVerifyLayer};
 #[doc(inline)]
 pub use self::{
     body::BufferBodyLayer,
-    config::InvalidConfig,
-    deadline::{AttemptTimeoutLayer, DeadlineLayer, TellDeadlineLayer},
+    deadline::{AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer},
+    error::{InvalidConfig, StoreError, StoreErrorKind},
 };
 #[cfg(feature = "failover")]
 #[doc(inline)]

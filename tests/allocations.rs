@@ -15,7 +15,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tower::{Layer, Service};
-use tower_webhook::{BufferBodyLayer, body::BufferedBody};
+use tower_webhook::{BufferBodyLayer, StoreError, body::BufferedBody};
 
 /// How often this thread allocates while `work` runs.
 fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
@@ -156,7 +156,7 @@ mod idempotency {
     use std::time::Duration;
     use tower_webhook::{
         IdempotencyLayer,
-        idempotency::{Begin, Idempotency, Key, KeySource, MemoryStore, Store},
+        idempotency::{Begin, Idempotency, IdempotencyKey, KeySource, MemoryStore, Store},
     };
 
     const ID: HeaderName = HeaderName::from_static("x-id");
@@ -222,7 +222,7 @@ mod idempotency {
     fn a_key_is_one_allocation_up_to_256_bytes() {
         for (scope_len, expected) in [(6, 1), (220, 1), (1024, 2)] {
             let (scope, id) = ("x".repeat(scope_len), "0".repeat(36));
-            assert_eq!(allocations(|| Key::new(&scope, &id)).0, expected);
+            assert_eq!(allocations(|| IdempotencyKey::new(&scope, &id)).0, expected);
         }
     }
 
@@ -238,7 +238,7 @@ mod idempotency {
             mut repeats,
         ] = [const { Vec::new() }; 5];
         for n in 0..101 {
-            let key = Key::new("/hooks", &format!("key-{n}")).unwrap();
+            let key = IdempotencyKey::new("/hooks", &format!("key-{n}")).unwrap();
             let (allocated, begun) = allocations(|| store.begin(&key, None, lease).into_inner());
             begins.push(allocated);
             let Begin::Acquired(token) = begun.unwrap() else {
@@ -504,8 +504,8 @@ mod circuit_breaker {
     use tower_webhook::{
         BoxError, CircuitBreakerLayer,
         circuit_breaker::{BreakerConfig, BreakerConfigBuilder},
-        key::NoKey,
         outcome::Outcome,
+        peer::OnePeer,
     };
 
     /// Calls a service whose future is ready at once; says what that allocated.
@@ -536,7 +536,7 @@ mod circuit_breaker {
     fn a_closed_breaker() {
         for config in configs() {
             let layer = CircuitBreakerLayer::new(config.build().unwrap());
-            let mut one = layer.clone().key(NoKey).layer(Bare);
+            let mut one = layer.clone().key(OnePeer).layer(Bare);
             let mut keyed = layer.layer(Bare);
             for n in 0..300 {
                 assert_eq!(call(&mut one, "http://peer.test/").0, 0);
@@ -551,7 +551,7 @@ mod circuit_breaker {
     #[test]
     fn a_probe_and_its_success() {
         let config = BreakerConfig::builder().open_for(Duration::from_nanos(1));
-        let layer = CircuitBreakerLayer::new(config.build().unwrap()).key(NoKey);
+        let layer = CircuitBreakerLayer::new(config.build().unwrap()).key(OnePeer);
         let mut service = layer.layer(Bare);
         let breakers = layer.breakers();
         for round in 0..3 {
@@ -595,7 +595,7 @@ mod stack {
     use std::sync::Arc;
     use tower_webhook::{
         BoxFuture, DeadLetterLayer, FailoverLayer,
-        dead_letter::{DeadLetters, Letter, Sink, SinkError},
+        dead_letter::{DeadLetters, Entry, Sink},
         stack::deliver,
     };
 
@@ -641,8 +641,8 @@ mod stack {
     struct NoSink;
 
     impl Sink for NoSink {
-        fn write(&self, _: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-            panic!("a letter")
+        fn write(&self, _: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+            panic!("an entry")
         }
     }
 
@@ -677,11 +677,11 @@ mod stack {
 mod queue {
     use super::*;
     use std::time::Duration;
-    use tower_webhook::queue::{Engine, MemoryQueue, NewJob, QueueError, Terms, Verdict};
+    use tower_webhook::queue::{Engine, MemoryQueue, NewJob, Terms, Verdict};
 
     const LONG: Duration = Duration::from_secs(600);
 
-    fn now<T>(future: impl Future<Output = Result<T, QueueError>>) -> T {
+    fn now<T>(future: impl Future<Output = Result<T, StoreError>>) -> T {
         match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Ok(output)) => output,
             _ => panic!("the engine failed or waits"),

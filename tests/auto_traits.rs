@@ -6,7 +6,7 @@
 use http::Request;
 use std::convert::Infallible;
 use tower_webhook::{
-    BoxFuture, BufferBodyLayer, InvalidConfig,
+    BoxFuture, BufferBodyLayer, InvalidConfig, StoreError, StoreErrorKind,
     body::{self, BodyError, BufferBody, BufferedBody, Collect, CollectError, ResponseBody},
     clock::WallClock,
     problem::Problem,
@@ -61,7 +61,8 @@ fn of_the_time_limits() {
     use tower_webhook::deadline::{
         AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer, Deadline, DeadlineExceeded,
         DeadlineFuture, DeadlineLayer, Fixed, FromHeader, GrpcTimeout, GrpcTimeoutError,
-        TellDeadline, TellDeadlineFuture, TellDeadlineLayer, WithAttemptTimeout, WithDeadline,
+        PropagateDeadline, PropagateDeadlineFuture, PropagateDeadlineLayer, WithAttemptTimeout,
+        WithDeadline,
     };
     type Called = <Inner as tower::Service<Request<BufferedBody>>>::Future;
     cloned::<DeadlineLayer>();
@@ -71,9 +72,9 @@ fn of_the_time_limits() {
     cloned::<AttemptTimeoutLayer>();
     cloned::<WithAttemptTimeout<Inner>>();
     sent::<AttemptTimeoutFuture<Called>>();
-    cloned::<TellDeadlineLayer>();
-    cloned::<TellDeadline<Inner>>();
-    sent::<TellDeadlineFuture<Called>>();
+    cloned::<PropagateDeadlineLayer>();
+    cloned::<PropagateDeadline<Inner>>();
+    sent::<PropagateDeadlineFuture<Called>>();
     cloned::<Deadline>();
     cloned::<DeadlineExceeded>();
     cloned::<AttemptTimeout>();
@@ -110,11 +111,11 @@ fn of_the_dead_letter_layer() {
         BoxError, DeadLetterLayer,
         attempt::Kept,
         dead_letter::{
-            Buried, DeadLetter, DeadLetters, DescribeFn, HttpRequests, Letter, LetterLost,
+            DeadLetter, DeadLettered, DeadLetters, DescribeFn, Entry, EntryLost, HttpRequests,
             NotWritten, Redaction,
         },
-        key::ByHost,
         outcome::HttpClassifier,
+        peer::ByHost,
     };
     type Service = DeadLetter<Inner, HttpClassifier, ByHost, HttpRequests>;
     type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
@@ -122,13 +123,13 @@ fn of_the_dead_letter_layer() {
     cloned::<Service>();
     sent::<FutureOf<Service>>();
     cloned::<DeadLetters>();
-    cloned::<Letter>();
+    cloned::<Entry>();
     cloned::<Redaction>();
-    cloned::<Buried>();
+    cloned::<DeadLettered>();
     cloned::<HttpRequests>();
     cloned::<DescribeFn<fn()>>();
     cloned::<Kept<Request<BufferedBody>>>();
-    shared::<LetterLost>();
+    shared::<EntryLost>();
     shared::<NotWritten>();
     sent::<BoxError>();
 }
@@ -137,10 +138,10 @@ fn of_the_dead_letter_layer() {
 #[test]
 fn of_the_idempotency_layer() {
     use tower_webhook::idempotency::{
-        Begin, Claim, Disposition, Fingerprint, FingerprintOf, Idempotency, IdempotencyError,
-        IdempotencyLayer, IdempotencyLayerBuilder, Key, KeyError, KeySource, MemoryStore,
-        MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError, Settled, StoreError,
-        StoreErrorKind, StoreOutage, Token,
+        Begin, Claim, Disposition, FencingToken, Fingerprint, FingerprintOf, Idempotency,
+        IdempotencyError, IdempotencyKey, IdempotencyLayer, IdempotencyLayerBuilder, KeyError,
+        KeySource, MemoryStore, MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError,
+        Settled, StoreOutage,
     };
     cloned::<IdempotencyLayer<MemoryStore>>();
     shared::<IdempotencyLayerBuilder<MemoryStore>>();
@@ -151,11 +152,11 @@ fn of_the_idempotency_layer() {
     cloned::<RunOnce<MemoryStore>>();
     cloned::<Ran>();
     shared::<RunOnceError<Infallible>>();
-    cloned::<Key>();
+    cloned::<IdempotencyKey>();
     cloned::<KeyError>();
     cloned::<KeySource>();
     cloned::<Claim>();
-    cloned::<Token>();
+    cloned::<FencingToken>();
     cloned::<Fingerprint>();
     cloned::<FingerprintOf>();
     cloned::<Begin>();
@@ -253,13 +254,13 @@ fn of_the_retry_layer() {
 #[test]
 fn of_the_metrics_layer() {
     use tower_webhook::{
-        key::ByHost,
         metrics::{
             Both, BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
-            DeliverySeries, KeySnapshot, Latency, Level, LevelSnapshot, Measure, Measurement,
+            DeliverySeries, Latency, Level, LevelSnapshot, Measure, Measurement, PeerSnapshot,
             ResponseFuture, SharedRecorder, Snapshot,
         },
         outcome::{ClassifyHttp, HttpClassifier},
+        peer::ByHost,
     };
     type Future = <Inner as tower::Service<Request<BufferedBody>>>::Future;
     cloned::<DeliveryMetricsLayer<DeliveryMetrics>>();
@@ -275,7 +276,7 @@ fn of_the_metrics_layer() {
     cloned::<Level>();
     cloned::<BreakerState>();
     cloned::<Snapshot>();
-    cloned::<KeySnapshot>();
+    cloned::<PeerSnapshot>();
     cloned::<LevelSnapshot>();
     cloned::<Latency>();
 }
@@ -296,7 +297,7 @@ fn of_the_circuit_breaker() {
         CircuitBreakerLayer,
         circuit_breaker::{
             BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerSnapshot, BreakerState,
-            Breakers, CircuitBreaker, CircuitOpen, KeyBreaker, Permit, ResponseFuture, Totals,
+            Breakers, CircuitBreaker, CircuitOpen, PeerBreaker, Permit, ResponseFuture, Totals,
             Transition, TransitionReason,
         },
     };
@@ -309,7 +310,7 @@ fn of_the_circuit_breaker() {
     cloned::<BreakerState>();
     cloned::<Breakers>();
     cloned::<CircuitOpen>();
-    cloned::<KeyBreaker>();
+    cloned::<PeerBreaker>();
     cloned::<Totals>();
     cloned::<Transition>();
     cloned::<TransitionReason>();
@@ -331,15 +332,15 @@ fn of_the_sqlite_queue() {
 #[test]
 fn of_the_queue() {
     use tower_webhook::queue::{
-        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, NewJob, NoResult, Queue,
-        QueueError, Task, TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder, WorkerHandle,
+        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, NewJob, NoResult, Queue, Task,
+        TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder, WorkerHandle,
     };
     type Make = fn(Request<BufferedBody>) -> Result<NewJob, Problem>;
     cloned::<Queue>();
     cloned::<EnqueueService<Queue, Make>>();
     cloned::<TaskStatusService>();
     cloned::<(Job, NewJob, Task, Claims)>();
-    shared::<QueueError>();
+    shared::<StoreError>();
     shared::<WorkerHandle>();
     sent::<Worker>();
     sent::<WorkerBuilder<ByResult, NoResult, ByJob>>();
@@ -358,32 +359,32 @@ fn of_the_memory_queue() {
 
 #[cfg(feature = "dead-letter")]
 #[test]
-fn of_letters_at_rest() {
+fn of_entries_at_rest() {
     use tower_webhook::dead_letter::{
-        Cursor, DeadLetters, Filter, JsonlLetters, Letter, LetterClaim, LetterId, LetterStore,
-        Listing, MemoryLetters, NotWritten, Page, Sink, SinkError, SinkErrorKind, Summary,
+        Cursor, DeadLetters, Entry, EntryClaim, EntryId, Filter, JsonlDeadLetters, LetterStore,
+        Listing, MemoryDeadLetters, NotWritten, Page, Sink, Summary,
         sink::{
-            jsonl::{JsonlLettersBuilder, OpenLettersError},
-            memory::MemoryLettersBuilder,
+            jsonl::{JsonlDeadLettersBuilder, OpenDeadLettersError},
+            memory::MemoryDeadLettersBuilder,
         },
     };
     cloned::<DeadLetters>();
-    cloned::<MemoryLetters>();
-    cloned::<MemoryLettersBuilder>();
-    cloned::<JsonlLetters>();
-    cloned::<JsonlLettersBuilder>();
+    cloned::<MemoryDeadLetters>();
+    cloned::<MemoryDeadLettersBuilder>();
+    cloned::<JsonlDeadLetters>();
+    cloned::<JsonlDeadLettersBuilder>();
     cloned::<std::sync::Arc<dyn Sink>>();
     cloned::<std::sync::Arc<dyn LetterStore>>();
-    cloned::<Letter>();
-    cloned::<LetterClaim>();
-    cloned::<LetterId>();
+    cloned::<Entry>();
+    cloned::<EntryClaim>();
+    cloned::<EntryId>();
     cloned::<Summary>();
     cloned::<Listing>();
     cloned::<Filter>();
     cloned::<Page>();
     cloned::<Cursor>();
-    cloned::<SinkErrorKind>();
-    shared::<SinkError>();
+    cloned::<StoreErrorKind>();
+    shared::<StoreError>();
     shared::<NotWritten>();
-    shared::<OpenLettersError>();
+    shared::<OpenDeadLettersError>();
 }

@@ -28,7 +28,7 @@ use tower_webhook::{
     attempt::Attempt,
     deadline::{
         AttemptTimeout, AttemptTimeoutLayer, Deadline, DeadlineExceeded, DeadlineLayer,
-        TellDeadlineLayer,
+        PropagateDeadlineLayer,
     },
     outcome::{Outcome, OutcomeKind},
 };
@@ -488,7 +488,7 @@ const MILLIS: HeaderName = HeaderName::from_static("x-timeout-ms");
 
 /// What the peer is told.
 fn told<B>(
-    layer: TellDeadlineLayer,
+    layer: PropagateDeadlineLayer,
     left: Option<Duration>,
     req: Request<B>,
 ) -> Result<Vec<String>, BoxError> {
@@ -517,9 +517,14 @@ fn request(name: &str, values: &[&str]) -> Request<()> {
 #[tokio::test(start_paused = true)]
 async fn the_peer_is_told_what_is_left_rounded_down() {
     let left = Some(Duration::from_nanos(1_234_567_899));
-    let grpc = told(TellDeadlineLayer::grpc(), left, Request::new(())).unwrap();
+    let grpc = told(PropagateDeadlineLayer::grpc(), left, Request::new(())).unwrap();
     assert_eq!(grpc, ["grpc-timeout: 1234567u"]);
-    let millis = told(TellDeadlineLayer::millis(MILLIS), left, Request::new(())).unwrap();
+    let millis = told(
+        PropagateDeadlineLayer::millis(MILLIS),
+        left,
+        Request::new(()),
+    )
+    .unwrap();
     assert_eq!(millis, ["x-timeout-ms: 1234"]);
 }
 
@@ -527,11 +532,11 @@ async fn the_peer_is_told_what_is_left_rounded_down() {
 async fn without_a_deadline_the_peer_is_told_nothing() {
     let req = request("grpc-timeout", &["7S"]);
     assert_eq!(
-        told(TellDeadlineLayer::grpc(), None, req).unwrap(),
+        told(PropagateDeadlineLayer::grpc(), None, req).unwrap(),
         ["grpc-timeout: 7S"]
     );
     assert!(
-        told(TellDeadlineLayer::grpc(), None, Request::new(()))
+        told(PropagateDeadlineLayer::grpc(), None, Request::new(()))
             .unwrap()
             .is_empty()
     );
@@ -546,7 +551,7 @@ async fn a_shorter_time_in_the_request_stays_and_everything_else_is_replaced() {
         (vec!["5S", "6S"], "10000000u"),
     ] {
         let req = request("grpc-timeout", &said);
-        let told = told(TellDeadlineLayer::grpc(), Some(SECOND * 10), req).unwrap();
+        let told = told(PropagateDeadlineLayer::grpc(), Some(SECOND * 10), req).unwrap();
         assert_eq!(told, [format!("grpc-timeout: {expected}")]);
     }
 }
@@ -554,10 +559,10 @@ async fn a_shorter_time_in_the_request_stays_and_everything_else_is_replaced() {
 #[tokio::test(start_paused = true)]
 async fn with_nothing_left_to_tell_nothing_is_sent() {
     for (layer, left) in [
-        (TellDeadlineLayer::grpc(), Duration::ZERO),
-        (TellDeadlineLayer::millis(MILLIS), Duration::ZERO),
+        (PropagateDeadlineLayer::grpc(), Duration::ZERO),
+        (PropagateDeadlineLayer::millis(MILLIS), Duration::ZERO),
         (
-            TellDeadlineLayer::millis(MILLIS),
+            PropagateDeadlineLayer::millis(MILLIS),
             Duration::from_nanos(999_999),
         ),
     ] {
@@ -645,7 +650,7 @@ async fn what_one_end_tells_the_other_end_keeps() {
         }));
     let client = ServiceBuilder::new()
         .layer(total(SECOND * 3))
-        .layer(TellDeadlineLayer::grpc())
+        .layer(PropagateDeadlineLayer::grpc())
         .service(server);
     let start = Instant::now();
     let error = client.oneshot(Request::new(())).await.unwrap_err();

@@ -143,7 +143,7 @@ fn the_examples_that_only_talk_to_themselves_end_well() {
 }
 
 #[test]
-fn letters_of_a_peer_that_was_down_are_sent_again_when_it_is_back() {
+fn entries_of_a_peer_that_was_down_are_sent_again_when_it_is_back() {
     let output = command("dead_letters").output().expect("it starts");
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).expect("text");

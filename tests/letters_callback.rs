@@ -1,4 +1,4 @@
-//! Letters that are posted to a URL: through the ready-made stack, over sockets, to a server that
+//! DeadLetterDesk that are posted to a URL: through the ready-made stack, over sockets, to a server that
 //! does wrong what it is told to.
 #![cfg(all(feature = "dead-letter", feature = "hyper-util", feature = "stack"))]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
@@ -16,11 +16,11 @@ use std::{
 };
 use tower::{Layer, Service};
 use tower_webhook::{
-    BoxError,
+    BoxError, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{
-        CallbackForm, CallbackSink, Cause, DeadLetters, Letter, LetterBody, LetterEnd, LetterId,
-        MemoryLetters, Reason, Sink, SinkError, SinkErrorKind, json,
+        CallbackForm, CallbackSink, Cause, DeadLetters, Entry, EntryBody, EntryId,
+        MemoryDeadLetters, Reason, Sink, WriteOutcome, json,
     },
     outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
@@ -46,19 +46,19 @@ fn client() -> impl Service<
         .layer(Client::builder(TokioExecutor::new()).build_http::<BufferedBody>())
 }
 
-fn letter() -> Arc<Letter> {
+fn entry() -> Arc<Entry> {
     let cause = Cause::new(Reason::RetriesExhausted).with_message("the peer answered 503");
-    let id = LetterId::from_bytes([0x5A; 16]);
+    let id = EntryId::from_bytes([0x5A; 16]);
     let written_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    let mut letter = Letter::new(id, "http", "peer.test", cause, written_at);
-    letter.event_id = Some("evt_1".to_owned());
-    letter.body = LetterBody::new(&br#"{"type":"paid"}"#[..].into(), 1024);
-    Arc::new(letter)
+    let mut entry = Entry::new(id, "http", "peer.test", cause, written_at);
+    entry.event_id = Some("evt_1".to_owned());
+    entry.body = EntryBody::new(&br#"{"type":"paid"}"#[..].into(), 1024);
+    Arc::new(entry)
 }
 
-async fn posted(server: &Faults) -> Result<(), SinkError> {
+async fn posted(server: &Faults) -> Result<(), StoreError> {
     let sink = CallbackSink::new(&server.url("/dlq"), client()).unwrap();
-    sink.write(&letter()).await
+    sink.write(&entry()).await
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_receiver_that_fails_twice_has_the_record_at_last_under_one_key() {
         assert_eq!(request.headers["content-type"], "application/json");
         assert_eq!(request.headers["idempotency-key"], "5a".repeat(16));
     }
-    assert_eq!(json::from_json(&seen[2].body).unwrap(), *letter());
+    assert_eq!(json::from_json(&seen[2].body).unwrap(), *entry());
 }
 
 #[tokio::test]
@@ -91,11 +91,8 @@ async fn the_documents_forms_and_the_operators_headers_are_sent() {
     let event = sink(CallbackForm::Event);
     assert!(!format!("{event:?}").contains("secret"));
     assert!(!format!("{event:?}").contains("dlq"));
-    event.write(&letter()).await.unwrap();
-    sink(CallbackForm::Exhausted)
-        .write(&letter())
-        .await
-        .unwrap();
+    event.write(&entry()).await.unwrap();
+    sink(CallbackForm::Exhausted).write(&entry()).await.unwrap();
     let seen = server.requests();
     assert_eq!(seen[0].headers["authorization"], "Bearer secret");
     let bodies: Vec<serde_json::Value> = seen
@@ -118,12 +115,12 @@ async fn the_documents_forms_and_the_operators_headers_are_sent() {
 #[tokio::test]
 async fn what_the_receiver_answers_is_told_apart() {
     for (status, kind, requests) in [
-        (400, SinkErrorKind::Rejected, 1),
-        (401, SinkErrorKind::Rejected, 1),
-        (302, SinkErrorKind::Rejected, 1),
-        (413, SinkErrorKind::TooLarge, 1),
-        (429, SinkErrorKind::Unavailable, 3),
-        (500, SinkErrorKind::Unavailable, 3),
+        (400, StoreErrorKind::Rejected, 1),
+        (401, StoreErrorKind::Rejected, 1),
+        (302, StoreErrorKind::Rejected, 1),
+        (413, StoreErrorKind::TooLarge, 1),
+        (429, StoreErrorKind::Unavailable, 3),
+        (500, StoreErrorKind::Unavailable, 3),
     ] {
         let server = Faults::http1().otherwise(answer(status)).start();
         let refused = posted(&server).await.unwrap_err();
@@ -133,12 +130,12 @@ async fn what_the_receiver_answers_is_told_apart() {
     let server = Faults::http1().start();
     server.refuse();
     let away = posted(&server).await.unwrap_err();
-    assert_eq!(away.kind(), SinkErrorKind::Unavailable);
+    assert_eq!(away.kind(), StoreErrorKind::Unavailable);
     assert!(std::error::Error::source(&away).is_some());
 }
 
 #[tokio::test]
-async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_letter() {
+async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_entry() {
     let server = Faults::http1().otherwise(stall(Point::Head)).start();
     let limit = Duration::from_millis(200);
     let sink = || {
@@ -146,12 +143,15 @@ async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_letter() {
         sink.time_limit(limit).unwrap()
     };
     let began = Instant::now();
-    let hung = sink().write(&letter()).await.unwrap_err();
-    assert_eq!(hung.kind(), SinkErrorKind::Timeout);
+    let hung = sink().write(&entry()).await.unwrap_err();
+    assert_eq!(hung.kind(), StoreErrorKind::Timeout);
     assert!(began.elapsed() < Duration::from_secs(5));
-    let fallback = MemoryLetters::default();
-    let letters = DeadLetters::new(sink()).fallback(fallback.clone());
-    assert_eq!(letters.write(letter()).await.unwrap(), LetterEnd::FellBack);
+    let fallback = MemoryDeadLetters::default();
+    let entries = DeadLetters::new(sink()).fallback(fallback.clone());
+    assert_eq!(
+        entries.write(entry()).await.unwrap(),
+        WriteOutcome::FellBack
+    );
     assert_eq!(fallback.len(), 1);
 }
 
@@ -168,8 +168,8 @@ async fn an_error_shows_neither_the_path_nor_the_clients_error_that_does() {
             async move { Err::<Response<BufferedBody>, _>(error) }
         });
         let url = "https://ops.test/hooks/SECRET-PATH?key=SECRET";
-        let letters = DeadLetters::new(CallbackSink::new(url, client).unwrap());
-        let error = letters.write(letter()).await.unwrap_err();
+        let entries = DeadLetters::new(CallbackSink::new(url, client).unwrap());
+        let error = entries.write(entry()).await.unwrap_err();
         let source = std::error::Error::source(error.first()).unwrap();
         let shown = format!("{error} {error:?} {source} {source:?}");
         assert!(!shown.contains("SECRET"), "{shown}");

@@ -28,9 +28,9 @@ use tower_webhook::{
     clock::WallClock,
     deadline::AttemptTimeout,
     grpc::GrpcPeekLayer,
-    key::NoKey,
     metrics::{self, DeliveryMetrics, Snapshot},
     outcome::{GrpcClassifier, HttpClassifier, Outcome, OutcomeKind, classify_fn, transport},
+    peer::OnePeer,
     retry::{Backoff, Budget, CloneExchange, HttpExchange, Jitter, Refusals, RetryConfig},
     signature::{Message, MessageIdLayer, Scheme, scheme::StandardWebhooks},
     stack::{self, Deliver},
@@ -551,7 +551,7 @@ async fn what_is_no_http_is_delivered_too() {
 
     let done = Arc::new(Mutex::new(0));
     let deliver = stack::deliver()
-        .key(NoKey)
+        .key(OnePeer)
         .exchange(CloneExchange)
         .classifier(classify_fn(
             |result: Result<&u32, &BoxError>| match result {

@@ -3,9 +3,9 @@
 use crate::{
     args::{Args, Problem as BadFlag},
     deliver::Deliverer,
+    entries::DeadLetterDesk,
     events::Events,
     health::health,
-    letters::Letters,
     metrics::MetricsPage,
     operator,
 };
@@ -24,7 +24,7 @@ use tower_webhook::{
     BufferBodyLayer, CognigyEvent, SignatureVerifyLayer,
     body::BufferedBody,
     cognigy::{Ack, DialogAnswer, EventError, platform::WebhookDelivery},
-    idempotency::{Key, KeySource},
+    idempotency::{IdempotencyKey, KeySource},
     problem::{Problem, Refusal},
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status, accept_fn},
     signature::Scheme,
@@ -34,7 +34,7 @@ use tower_webhook::{
 pub struct App {
     pub events: Events,
     pub queue: Queue,
-    pub letters: Letters,
+    pub entries: DeadLetterDesk,
     pub deliverer: Arc<Deliverer>,
     pub page: MetricsPage,
     /// Whom deliveries burden: the downstream's host.
@@ -94,8 +94,8 @@ fn job<E: Event>(req: &http::Request<BufferedBody>, target: &str) -> Result<NewJ
     // The id of an event is its key. The forms that have none are known by their bytes: a repeat is
     // the same bytes.
     let key = match event.id() {
-        Some(id) => Key::new(E::SCOPES[0], id),
-        None => Key::new(E::SCOPES[1], &digest(req)?),
+        Some(id) => IdempotencyKey::new(E::SCOPES[0], id),
+        None => IdempotencyKey::new(E::SCOPES[1], &digest(req)?),
     };
     let key = key.map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST).detail(format!("the event's id: {error}"))

@@ -453,7 +453,7 @@ impl Flags {
                 None => store.clone(),
             },
             dead_letters: match &self.dead_letters {
-                Some(url) => letters_place(url, target_rules(self.allow_private))?,
+                Some(url) => entries_place(url, target_rules(self.allow_private))?,
                 None => store.clone(),
             },
             degraded_at: self.degraded_at,
@@ -537,7 +537,7 @@ fn local_place(flag: &'static str, text: &str) -> Result<Place, Problem> {
     }
 }
 
-fn letters_place(text: &str, rules: TargetRules) -> Result<Place, Problem> {
+fn entries_place(text: &str, rules: TargetRules) -> Result<Place, Problem> {
     const FLAG: &str = "--dead-letters";
     match text.split_once(':') {
         Some(("memory" | "sqlite", _)) => local_place(FLAG, text),

@@ -30,9 +30,9 @@ use tower_webhook::{
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::Direction,
-    key::{ByHost, RequestKey},
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
+    peer::{ByHost, PeerKey},
     queue::{Job, Worker, WorkerEvent, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
@@ -261,16 +261,16 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .per_target(u32::MAX)
         .lease(LEASE)
         .retry(deliverer.retry.clone())
-        .dead_letters(app.letters.sink())
+        .dead_letters(app.entries.sink())
         .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
         .keep(crate::events::KEEP)
-        .describe(move |_, letter| {
-            letter.direction = Direction::Outbound;
-            letter.method = Some(Method::POST.to_string());
-            letter.uri = Some(told.downstream.to_string());
+        .describe(move |_, entry| {
+            entry.direction = Direction::Outbound;
+            entry.method = Some(Method::POST.to_string());
+            entry.uri = Some(told.downstream.to_string());
         })
-        // Whole: a letter that is cut cannot be sent again.
-        .letter_body(usize::MAX)
+        // Whole: an entry that is cut cannot be sent again.
+        .entry_body(usize::MAX)
         .on_event(move |event| tell(&seen, event))
         .build(deliverer.once.clone())
         .map_err(|error| Problem::new("the delivery", error))?;
@@ -279,16 +279,16 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
 
 /// Finishes what runs, or hands it back for the next start.
 pub async fn stop(deliveries: WorkerHandle) {
-    let handed_back = deliveries.stop(LAST).await;
-    if handed_back > 0 {
-        tracing::info!(handed_back, "deliveries are left for the next start");
+    let released = deliveries.stop(LAST).await;
+    if released > 0 {
+        tracing::info!(released, "deliveries are left for the next start");
     }
 }
 
 /// What an operator should see, and what the events have to remember.
 fn tell(app: &App, event: &WorkerEvent<'_>) {
     match event {
-        WorkerEvent::Buried { job, .. } | WorkerEvent::Succeeded { job, .. } => {
+        WorkerEvent::DeadLettered { job, .. } | WorkerEvent::Succeeded { job, .. } => {
             if let Some(key) = &job.key {
                 app.events.finished(key);
             }

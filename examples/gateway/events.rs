@@ -13,9 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 use tower_webhook::{
+    StoreError, StoreErrorKind,
     clock::WallClock,
-    idempotency::Key,
-    queue::{About, Enqueued, NewJob, Queue, QueueError, QueueErrorKind, SqliteQueue},
+    idempotency::IdempotencyKey,
+    queue::{About, Enqueued, NewJob, Queue, SqliteQueue},
     sqlite::{Database, DatabaseError, OpenError, Statement, Transaction},
 };
 
@@ -37,13 +38,13 @@ const BATCH: i64 = 500;
 #[derive(Clone)]
 pub struct Event {
     /// The route and form, within which the id is unique, and the id.
-    pub key: Key,
+    pub key: IdempotencyKey,
     /// The bytes as they were signed.
     pub body: Bytes,
 }
 
 /// The delivery of an event: known by its key, and known to the receiver by the same id.
-pub fn job(key: &Key, body: Bytes, target: &str) -> NewJob {
+pub fn job(key: &IdempotencyKey, body: Bytes, target: &str) -> NewJob {
     let mut about = About::default();
     about.event_id = Some(key.id().to_owned());
     about.idempotency_key = Some(key.id().to_owned());
@@ -74,7 +75,7 @@ enum Kept {
 struct Memory {
     next_row: u64,
     events: BTreeMap<u64, Event>,
-    by_id: HashMap<Key, u64>,
+    by_id: HashMap<IdempotencyKey, u64>,
     bytes: usize,
 }
 
@@ -118,10 +119,10 @@ impl Events {
 
     /// Stores an event, which is the job's key and payload, and puts its delivery into the queue. A
     /// repeat gets the first one's task.
-    pub async fn accept(&self, job: NewJob) -> Result<Enqueued, QueueError> {
+    pub async fn accept(&self, job: NewJob) -> Result<Enqueued, StoreError> {
         let accepted = self.store(job).await;
         if let Err(error) = &accepted
-            && error.kind() == QueueErrorKind::Full
+            && error.kind() == StoreErrorKind::Full
         {
             *lock(&self.full) = Some(Instant::now());
         }
@@ -133,7 +134,7 @@ impl Events {
         lock(&self.full).is_some_and(|when| when.elapsed() < FULL)
     }
 
-    async fn store(&self, job: NewJob) -> Result<Enqueued, QueueError> {
+    async fn store(&self, job: NewJob) -> Result<Enqueued, StoreError> {
         let Some(key) = job.key.clone() else {
             return self.queue.enqueue(job).await;
         };
@@ -181,7 +182,7 @@ impl Events {
     }
 
     /// The newest event of this id.
-    pub async fn find(&self, id: String) -> Result<Option<Event>, QueueError> {
+    pub async fn find(&self, id: String) -> Result<Option<Event>, StoreError> {
         match &self.kept {
             Kept::Memory(memory) => Ok(lock(memory).find(&id)),
             Kept::Together(database, _) | Kept::Apart(database) => {
@@ -200,7 +201,7 @@ impl Events {
     }
 
     /// Whether the store can be written: what cannot be written cannot be accepted.
-    pub async fn probe(&self) -> Result<(), QueueError> {
+    pub async fn probe(&self) -> Result<(), StoreError> {
         match &self.kept {
             Kept::Memory(_) => Ok(()),
             Kept::Together(database, _) | Kept::Apart(database) => {
@@ -215,7 +216,7 @@ impl Events {
     }
 
     /// Notes that the delivery of an event is over, where that has to be remembered.
-    pub fn finished(&self, key: &Key) {
+    pub fn finished(&self, key: &IdempotencyKey) {
         if let Kept::Apart(database) = &self.kept {
             // What is not marked is asked for in the queue at the next start.
             drop(database.execute(mark(key)));
@@ -240,7 +241,7 @@ impl Events {
         }
     }
 
-    async fn take_up_some(&self, after: &mut i64) -> Result<u64, QueueError> {
+    async fn take_up_some(&self, after: &mut i64) -> Result<u64, StoreError> {
         let (Kept::Together(database, _) | Kept::Apart(database)) = &self.kept else {
             return Ok(0);
         };
@@ -268,7 +269,7 @@ impl Events {
     }
 
     /// Writes down what an operator did, and to what.
-    pub async fn audit(&self, action: &'static str, subject: &str) -> Result<(), QueueError> {
+    pub async fn audit(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
         tracing::info!(target: "gateway::audit", action, subject, "an operator acted");
         let now = WallClock::system().unix_millis();
         match &self.kept {
@@ -288,7 +289,7 @@ impl Events {
     }
 
     /// Removes what is older than [`KEEP`], a few rows at a time.
-    async fn purge(&self) -> Result<(), QueueError> {
+    async fn purge(&self) -> Result<(), StoreError> {
         let (Kept::Together(database, _) | Kept::Apart(database)) = &self.kept else {
             return Ok(());
         };
@@ -378,13 +379,13 @@ fn insert(
     known.map(|row| row.get("finished")).transpose()
 }
 
-fn mark(key: &Key) -> Statement {
+fn mark(key: &IdempotencyKey) -> Statement {
     Statement::new("UPDATE gateway_accepted SET finished = 1 WHERE id = ?1 AND scope = ?2")
         .bind(key.id())
         .bind(key.scope())
 }
 
-fn forget(key: &Key) -> Statement {
+fn forget(key: &IdempotencyKey) -> Statement {
     Statement::new("DELETE FROM gateway_accepted WHERE id = ?1 AND scope = ?2 AND finished = 0")
         .bind(key.id())
         .bind(key.scope())
@@ -392,7 +393,7 @@ fn forget(key: &Key) -> Statement {
 
 fn read(row: &tower_webhook::sqlite::Row) -> Result<Event, DatabaseError> {
     let (scope, id): (String, String) = (row.get("scope")?, row.get("id")?);
-    let key = Key::new(&scope, &id).map_err(DatabaseError::aborted)?;
+    let key = IdempotencyKey::new(&scope, &id).map_err(DatabaseError::aborted)?;
     Ok(Event {
         key,
         body: row.get("body")?,

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let stored = async {
         app.events.probe().await?;
-        Ok::<_, BoxError>((app.queue.depth().await?, app.letters.count().await?))
+        Ok::<_, BoxError>((app.queue.depth().await?, app.entries.count().await?))
     };
     let full = app.events.was_full();
     let stored = match tokio::time::timeout(PATIENCE, stored).await {
@@ -42,15 +42,17 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
 
     let (code, status) = match stored {
-        Some((depth, letters))
-            if letters.saturating_add(depth.burying) < app.degraded_at && all_closed && !full =>
+        Some((depth, entries))
+            if entries.saturating_add(depth.dead_lettering) < app.degraded_at
+                && all_closed
+                && !full =>
         {
             (StatusCode::OK, "healthy")
         }
         Some(_) => (StatusCode::OK, "degraded"),
         None => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
     };
-    let (depth, letters) = stored.unwrap_or_default();
+    let (depth, entries) = stored.unwrap_or_default();
     let seen = app.deliverer.metrics.snapshot();
     let attempts = seen.attempts();
     let timestamp = SystemTime::now()
@@ -63,11 +65,11 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
             "total_requests": attempts.total(),
             "success_rate": rate(attempts),
             "avg_latency_ms": millis(attempts.latency().mean()),
-            "dead_letter_size": letters,
+            "dead_letter_size": entries,
             "queue": {
                 "queued": depth.queued,
                 "running": depth.running,
-                "burying": depth.burying,
+                "dead_lettering": depth.dead_lettering,
             },
             "retries": seen.retries(),
             "attempts": level(attempts),

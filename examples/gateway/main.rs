@@ -10,17 +10,17 @@
 //! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
 //!
 //! Where to look: `app.rs` has the pipeline, `events.rs` what is stored, `deliver.rs` the way out,
-//! `letters.rs` and `operator.rs` what becomes of what could not be delivered.
+//! `entries.rs` and `operator.rs` what becomes of what could not be delivered.
 
 mod app;
 mod args;
 mod deliver;
 mod demo;
 mod echo;
+mod entries;
 mod events;
 mod health;
 mod hints;
-mod letters;
 mod metrics;
 mod operator;
 mod server;
@@ -30,7 +30,7 @@ use crate::{
     app::App,
     args::{Args, Problem},
     deliver::Deliverer,
-    letters::Letters,
+    entries::DeadLetterDesk,
     metrics::MetricsPage,
     server::Stop,
     stores::Databases,
@@ -76,7 +76,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let page = MetricsPage::install()?;
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.recorder())?);
     let app = Arc::new(App {
-        letters: Letters::open(&args, &mut databases, &deliverer)?,
+        entries: DeadLetterDesk::open(&args, &mut databases, &deliverer)?,
         events,
         queue,
         deliverer,
@@ -106,7 +106,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let finishing = server::serve(listener, router, until).await;
     let ended = tokio::time::timeout(LAST, async {
         finishing.wait().await;
-        app.letters.stop().await;
+        app.entries.stop().await;
         deliver::stop(deliveries).await;
         background.iter().for_each(JoinHandle::abort);
         databases.close().await;

@@ -4,8 +4,8 @@
 use crate::{
     app::App,
     args::{Args, Problem as BadFlag},
+    entries::DeadLetterDesk,
     events::{Event, job},
-    letters::Letters,
 };
 use axum::{
     Json, Router,
@@ -20,14 +20,14 @@ use serde_json::{Value, json};
 use std::{str::FromStr, sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_webhook::{
-    BufferBodyLayer, SignatureVerifyLayer,
-    dead_letter::{Cursor, Discarded, Filter, LetterId, Page, Reason, SinkError, json as record},
-    idempotency::Key,
+    BufferBodyLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
+    dead_letter::{Cursor, Discarded, EntryId, Filter, Page, Reason, json as record},
+    idempotency::IdempotencyKey,
     problem::Problem,
-    queue::{Enqueued, NewJob, QueueError, QueueErrorKind},
+    queue::{Enqueued, NewJob},
 };
 
-/// Letters in an answer, when nothing is said.
+/// DeadLetterDesk in an answer, when nothing is said.
 const PAGE: usize = 100;
 
 /// What stands for the operator in the trail: whoever has the token.
@@ -71,24 +71,14 @@ impl From<Problem> for Refused {
 }
 
 /// 503: the operator comes back.
-impl From<QueueError> for Refused {
-    fn from(error: QueueError) -> Self {
-        if error.kind() == QueueErrorKind::TooLarge {
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        if error.kind() == StoreErrorKind::TooLarge {
             return Self(Problem::new(StatusCode::PAYLOAD_TOO_LARGE));
         }
         tracing::error!(
             error = &error as &dyn std::error::Error,
             "the store cannot be asked"
-        );
-        Self(unavailable())
-    }
-}
-
-impl From<SinkError> for Refused {
-    fn from(error: SinkError) -> Self {
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the dead letters cannot be asked"
         );
         Self(unavailable())
     }
@@ -107,10 +97,10 @@ fn bad(field: &'static str, expected: impl Into<String>) -> Refused {
     Refused(problem.detail(expected.into()).member("field", field))
 }
 
-/// The letters, where they are kept in a place that can be asked.
-fn letters(app: &App) -> Result<&Letters, Refused> {
-    if app.letters.store().is_some() {
-        return Ok(&app.letters);
+/// The entries, where they are kept in a place that can be asked.
+fn entries(app: &App) -> Result<&DeadLetterDesk, Refused> {
+    if app.entries.store().is_some() {
+        return Ok(&app.entries);
     }
     let detail = "dead letters are posted to the callback of --dead-letters, which cannot be asked";
     Err(Problem::new(StatusCode::NOT_IMPLEMENTED)
@@ -118,13 +108,13 @@ fn letters(app: &App) -> Result<&Letters, Refused> {
         .into())
 }
 
-/// What is no id is no letter's.
-fn letter_id(path: Result<Path<String>, PathRejection>) -> Result<LetterId, Refused> {
+/// What is no id is no entry's.
+fn entry_id(path: Result<Path<String>, PathRejection>) -> Result<EntryId, Refused> {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     id.parse().map_err(|_| not_found())
 }
 
-/// Which letters: of a list's query, and of a re-drive's body.
+/// Which entries: of a list's query, and of a re-drive's body.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
@@ -197,7 +187,7 @@ async fn list(
     let Query(wanted) = query.map_err(|error| bad("query", error.body_text()))?;
     let wanted = wanted.said();
     let (filter, page) = (wanted.filter()?, wanted.page()?);
-    let store = letters(&app)?.store().ok_or_else(not_found)?;
+    let store = entries(&app)?.store().ok_or_else(not_found)?;
     let listing = store.list(&filter, &page).await?;
     Ok(as_json(record::listing_json(&listing)))
 }
@@ -211,10 +201,10 @@ async fn one(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refused> {
-    let id = letter_id(id)?;
-    let store = letters(&app)?.store().ok_or_else(not_found)?;
-    let letter = store.get(id).await?.ok_or_else(not_found)?;
-    Ok(as_json(record::to_json(&letter)))
+    let id = entry_id(id)?;
+    let store = entries(&app)?.store().ok_or_else(not_found)?;
+    let entry = store.get(id).await?.ok_or_else(not_found)?;
+    Ok(as_json(record::to_json(&entry)))
 }
 
 /// `DELETE /dead-letters/{id}`.
@@ -222,31 +212,31 @@ async fn discard(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Refused> {
-    let id = letter_id(id)?;
-    let store = letters(&app)?.store().ok_or_else(not_found)?;
+    let id = entry_id(id)?;
+    let store = entries(&app)?.store().ok_or_else(not_found)?;
     match store.discard(id).await? {
         Discarded::Done => {
             app.events.audit("discard", &id.to_string()).await?;
             Ok(StatusCode::NO_CONTENT)
         }
         Discarded::InProgress => {
-            let detail = "the letter is just being sent again";
+            let detail = "the entry is just being sent again";
             Err(Problem::new(StatusCode::CONFLICT).detail(detail).into())
         }
         Discarded::Missing => Err(not_found()),
     }
 }
 
-/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It leaves the letters
+/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It leaves the entries
 /// when it is delivered.
 async fn redrive_one(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refused> {
-    let id = letter_id(id)?;
-    let store = letters(&app)?.store().ok_or_else(not_found)?;
+    let id = entry_id(id)?;
+    let store = entries(&app)?.store().ok_or_else(not_found)?;
     store.get(id).await?.ok_or_else(not_found)?;
-    let queued = app.letters.redrive_one(id, OPERATOR).await;
+    let queued = app.entries.redrive_one(id, OPERATOR).await;
     if queued {
         app.events.audit("redrive", &id.to_string()).await?;
     }
@@ -263,7 +253,7 @@ async fn redrive_many(State(app): State<Arc<App>>, body: Bytes) -> Result<Respon
         return Err(bad("filter", "`limit` and `cursor` are for lists"));
     }
     let filter = wanted.filter()?;
-    let store = letters(&app)?.store().ok_or_else(not_found)?;
+    let store = entries(&app)?.store().ok_or_else(not_found)?;
     let matched = store.count(&filter).await?;
     let subject = serde_json::to_string(&json!({
         "reason": wanted.reason, "target": wanted.target, "eventId": wanted.event_id,
@@ -271,7 +261,7 @@ async fn redrive_many(State(app): State<Arc<App>>, body: Bytes) -> Result<Respon
     app.events
         .audit("redrive", &subject.unwrap_or_default())
         .await?;
-    let queued = if app.letters.redrive_many(filter, OPERATOR) {
+    let queued = if app.entries.redrive_many(filter, OPERATOR) {
         matched
     } else {
         0
@@ -329,7 +319,7 @@ async fn trigger(
             if key.len() > MAX_KEY {
                 return Err(bad("idempotency-key", "the key is too long"));
             }
-            let key = Key::new("trigger", key);
+            let key = IdempotencyKey::new("trigger", key);
             Some(key.map_err(|error| bad("idempotency-key", error.to_string()))?)
         }
     };
@@ -343,7 +333,7 @@ async fn trigger(
     let key = match key {
         Some(key) => key,
         // Its own: no other trigger is the same.
-        None => Key::new("trigger", &uuid::Uuid::new_v4().to_string())
+        None => IdempotencyKey::new("trigger", &uuid::Uuid::new_v4().to_string())
             .map_err(|error| bad("idempotency-key", error.to_string()))?,
     };
     let mut job = job(&key, body, &app.target);

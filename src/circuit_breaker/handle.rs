@@ -54,7 +54,7 @@ pub struct Breakers {
 
 /// The handle on one breaker. While it is held, its key keeps its place.
 #[derive(Clone)]
-pub struct KeyBreaker {
+pub struct PeerBreaker {
     breaker: Arc<Breaker>,
 }
 
@@ -76,16 +76,16 @@ impl Breakers {
     }
 
     /// The breaker of `key`, if it has been called. That of the empty key is always there.
-    pub fn find(&self, key: &str) -> Option<KeyBreaker> {
+    pub fn find(&self, key: &str) -> Option<PeerBreaker> {
         let breaker = self.registry.find(key)?;
-        Some(KeyBreaker { breaker })
+        Some(PeerBreaker { breaker })
     }
 
     /// The breaker of `key`, made where there is none: to force open what has not been called.
     /// `None` when there is no room.
-    pub fn of(&self, key: &str) -> Option<KeyBreaker> {
+    pub fn of(&self, key: &str) -> Option<PeerBreaker> {
         let breaker = self.registry.breaker(key)?;
-        Some(KeyBreaker { breaker })
+        Some(PeerBreaker { breaker })
     }
 
     /// Every breaker as it is now, in no order: for a health page. That of the empty key is among
@@ -127,7 +127,7 @@ impl Breakers {
         self.registry.set_mode(mode);
     }
 
-    /// Resets every breaker, as [`KeyBreaker::reset`] does.
+    /// Resets every breaker, as [`PeerBreaker::reset`] does.
     pub fn reset_all(&self) {
         self.registry.reset();
     }
@@ -153,7 +153,7 @@ impl Breakers {
     }
 }
 
-impl KeyBreaker {
+impl PeerBreaker {
     /// As it is now.
     pub fn snapshot(&self) -> BreakerSnapshot {
         self.breaker.snapshot()
@@ -210,10 +210,10 @@ impl fmt::Debug for Breakers {
     }
 }
 
-impl fmt::Debug for KeyBreaker {
+impl fmt::Debug for PeerBreaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let snapshot = self.snapshot();
-        f.debug_struct("KeyBreaker")
+        f.debug_struct("PeerBreaker")
             .field("key", &snapshot.key)
             .field("state", &snapshot.state)
             .finish_non_exhaustive()

@@ -1,5 +1,5 @@
 use super::{BreakerConfig, Breakers, CircuitBreaker};
-use crate::{key::ByHost, outcome::HttpClassifier};
+use crate::{outcome::HttpClassifier, peer::ByHost};
 use tower_layer::Layer;
 
 /// Stops calling a peer that fails, until it has had time to recover.
@@ -41,7 +41,7 @@ impl<M, K> CircuitBreakerLayer<M, K> {
     }
 
     /// What calls have a breaker in common. Default: [`ByHost`].
-    /// [`NoKey`](crate::key::NoKey) where there is one peer, [`key_fn`](crate::key::key_fn) for
+    /// [`OnePeer`](crate::peer::OnePeer) where there is one peer, [`peer_fn`](crate::peer::peer_fn) for
     /// everything else; few values, and none with ids or query strings in it.
     pub fn key<K2>(self, key: K2) -> CircuitBreakerLayer<M, K2> {
         CircuitBreakerLayer {

@@ -1,7 +1,7 @@
 //! Who is told of transitions. Nobody is, under a lock.
 
 use super::Transition;
-use crate::shield::shielded;
+use crate::catch_panic::catch_panic;
 use std::{
     fmt,
     sync::{
@@ -56,7 +56,7 @@ impl Listeners {
 
     /// A listener that panics has no say in what becomes of the call, nor of other listeners.
     fn guard(&self, work: impl FnOnce()) {
-        if shielded(work).is_none() {
+        if catch_panic(work).is_none() {
             self.panics.fetch_add(1, Ordering::Relaxed);
             crate::trace::trouble!("circuit_breaker", "a listener panicked");
         }

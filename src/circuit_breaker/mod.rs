@@ -1,7 +1,7 @@
 //! Stop calling a peer that fails, until it has had time to recover.
 //!
 //! A peer that is down or overloaded does not get better by being called more. The
-//! [`CircuitBreakerLayer`] keeps a breaker for every host (or another [key](crate::key)) and
+//! [`CircuitBreakerLayer`] keeps a breaker for every host (or another [key](crate::peer)) and
 //! watches how calls end:
 //!
 //! | State | Calls | Until |
@@ -103,7 +103,7 @@ pub use self::{
     config::{BreakerConfig, BreakerConfigBuilder},
     error::CircuitOpen,
     future::ResponseFuture,
-    handle::{Breakers, KeyBreaker},
+    handle::{Breakers, PeerBreaker},
     layer::CircuitBreakerLayer,
     model::{BreakerMode, BreakerState, Totals, TransitionReason},
     service::CircuitBreaker,

@@ -1,8 +1,8 @@
 use super::{Breakers, ResponseFuture};
 use crate::{
     BoxError,
-    key::{ByHost, RequestKey},
     outcome::{Classify, HttpClassifier, MakeClassifier},
+    peer::{ByHost, PeerKey},
 };
 use std::task::{Context, Poll};
 use tower_service::Service;
@@ -25,7 +25,7 @@ where
     S::Error: Into<BoxError>,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
 {
     type Response = S::Response;
     type Error = BoxError;

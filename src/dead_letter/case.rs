@@ -1,11 +1,11 @@
-//! A call that may yet fail: what its letter would be made of.
+//! A call that may yet fail: what its entry would be made of.
 
-use super::{Describe, Letter, LetterId, Reason, cause, layer::Shared};
+use super::{Describe, Entry, EntryId, Reason, cause, layer::Shared};
 use crate::{
     attempt::{AttemptRecord, History, Kept},
-    key::RequestKey,
+    catch_panic::catch_panic,
     outcome::Outcome,
-    shield::shielded,
+    peer::PeerKey,
     trace::trouble,
 };
 use std::{
@@ -30,7 +30,7 @@ pub(super) struct Case<K, D: Describe<Req>, Req> {
 
 impl<K, D, Req> Case<K, D, Req>
 where
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
     D: Describe<Req>,
     Req: 'static,
 {
@@ -58,26 +58,26 @@ where
         (case, copy, thrown)
     }
 
-    /// The letter of a call that has panicked. `called` says whether it was begun.
-    pub(super) fn panicked(&self, called: bool) -> Letter {
+    /// The entry of a call that has panicked. `called` says whether it was begun.
+    pub(super) fn panicked(&self, called: bool) -> Entry {
         let outcome = if called {
             Outcome::transient()
         } else {
             Outcome::refused(None)
         };
-        let (mut letter, _) = self.letter(outcome, None, None);
-        letter.cause.reason = Reason::Panicked;
-        letter
+        let (mut entry, _) = self.entry(outcome, None, None);
+        entry.cause.reason = Reason::Panicked;
+        entry
     }
 
-    /// The letter of a call that has failed, and what its key threw, where it panicked. `noted` is
+    /// The entry of a call that has failed, and what its key threw, where it panicked. `noted` is
     /// what its answer says of its attempts.
-    pub(super) fn letter(
+    pub(super) fn entry(
         &self,
         outcome: Outcome,
         noted: Option<&History>,
         error: Option<&(dyn Error + 'static)>,
-    ) -> (Letter, Option<Thrown>) {
+    ) -> (Entry, Option<Thrown>) {
         let Shared {
             settings,
             key,
@@ -101,26 +101,26 @@ where
             }
             (None, None) => String::new(),
         };
-        let mut letter = Letter::new(LetterId::random(), "request", &target, cause, now);
-        letter.direction = settings.direction;
+        let mut entry = Entry::new(EntryId::random(), "request", &target, cause, now);
+        entry.direction = settings.direction;
         if history.attempts() > 0 {
             let began = now.checked_sub(took).unwrap_or(now);
             let last = history.last().map(|last| last.started() + last.took());
-            letter.first_attempt_at = Some(began);
-            letter.last_attempt_at =
+            entry.first_attempt_at = Some(began);
+            entry.last_attempt_at =
                 Some(last.and_then(|last| began.checked_add(last)).unwrap_or(now));
         }
-        letter.history = history;
-        if shielded(|| describe.describe(&self.kept, &mut letter)).is_none() {
+        entry.history = history;
+        if catch_panic(|| describe.describe(&self.kept, &mut entry)).is_none() {
             trouble!(
                 "dead_letter",
                 "a request was not described whole",
-                id = letter.id
+                id = entry.id
             );
         }
-        letter.body = mem::take(&mut letter.body).cut(settings.body_limit);
-        settings.redaction.apply(&mut letter);
-        (letter, thrown)
+        entry.body = mem::take(&mut entry.body).cut(settings.body_limit);
+        settings.redaction.apply(&mut entry);
+        (entry, thrown)
     }
 }
 
@@ -128,7 +128,7 @@ where
 pub(super) type Thrown = Box<dyn Any + Send>;
 
 /// What `work` returns, or throws. What it left half done is not used again: the panic goes on
-/// when the letter is written.
+/// when the entry is written.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Thrown> {
     catch_unwind(AssertUnwindSafe(work))
 }

@@ -1,6 +1,6 @@
-//! Why a call has failed, in the words of a letter.
+//! Why a call has failed, in the words of an entry.
 
-use super::{Cause, Letter, Reason, redaction::beginning};
+use super::{Cause, Entry, Reason, redaction::beginning};
 use crate::{
     attempt::{Failed, History},
     deadline::DeadlineExceeded,
@@ -107,7 +107,7 @@ struct Bounded {
 
 impl Bounded {
     /// In bytes: a character has four at the most.
-    const MOST: usize = 4 * Letter::MAX_MESSAGE;
+    const MOST: usize = 4 * Entry::MAX_MESSAGE;
 }
 
 impl Write for Bounded {
@@ -202,6 +202,6 @@ mod tests {
         assert_eq!(message(&Endless(true)), "é…");
         let cause = find(Outcome::transient(), None, Some(&Endless(false))).0;
         let length = cause.message.map(|message| message.chars().count());
-        assert_eq!(length, Some(Letter::MAX_MESSAGE));
+        assert_eq!(length, Some(Entry::MAX_MESSAGE));
     }
 }

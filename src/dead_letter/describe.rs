@@ -1,28 +1,28 @@
-use super::{Buried, Letter};
+use super::{DeadLettered, Entry};
 use crate::attempt::{History, Kept};
 use std::{fmt, sync::Arc};
 
-/// What a letter says of a request: one side of what differs between HTTP and everything else. The
+/// What an entry says of a request: one side of what differs between HTTP and everything else. The
 /// other side is [`DescribeAnswer`].
 ///
 /// Implemented by [`HttpRequests`](super::HttpRequests) and what [`describe_fn`] returns.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not describe requests of type `{Req}`",
-    note = "`HttpRequests` takes `http::Request<BufferedBody>`; use `describe_fn(|req: &{Req}, letter| ...)` for other requests"
+    note = "`HttpRequests` takes `http::Request<BufferedBody>`; use `describe_fn(|req: &{Req}, entry| ...)` for other requests"
 )]
 pub trait Describe<Req> {
     /// What is kept of a request while it is under way.
     type Kept;
 
-    /// Keeps what a letter would need. Called for every request, so it is cheap.
+    /// Keeps what an entry would need. Called for every request, so it is cheap.
     fn keep(&self, req: &Req) -> Self::Kept;
 
-    /// Fills in the letter of a request that has failed: kind, body, event and so on. Its target,
-    /// cause, history and times are filled in already. A panic in it is caught; the letter is
+    /// Fills in the entry of a request that has failed: kind, body, event and so on. Its target,
+    /// cause, history and times are filled in already. A panic in it is caught; the entry is
     /// written as it then is.
-    fn describe(&self, kept: &Self::Kept, letter: &mut Letter);
+    fn describe(&self, kept: &Self::Kept, entry: &mut Entry);
 
-    /// The request itself, where that is what is kept: it gives the letter's target then, and a
+    /// The request itself, where that is what is kept: it gives the entry's target then, and a
     /// retry layer inside can [share](super::DeadLetterLayer::share_copy) it. `None`, the default,
     /// takes the target from each request beforehand, which costs an allocation.
     fn share(&self, kept: &Self::Kept) -> Option<Kept<Req>> {
@@ -31,7 +31,7 @@ pub trait Describe<Req> {
     }
 }
 
-/// What an answer says of its attempts, and how it is told where its letter is.
+/// What an answer says of its attempts, and how it is told where its entry is.
 ///
 /// Both do nothing by default.
 pub trait DescribeAnswer<Res> {
@@ -41,9 +41,9 @@ pub trait DescribeAnswer<Res> {
         None
     }
 
-    /// Adds to a failed answer where its letter is.
-    fn annotate(&self, res: &mut Res, buried: Buried) {
-        let _ = (res, buried);
+    /// Adds to a failed answer where its entry is.
+    fn annotate(&self, res: &mut Res, dead_lettered: DeadLettered) {
+        let _ = (res, dead_lettered);
     }
 }
 
@@ -55,36 +55,36 @@ pub struct DescribeFn<F> {
 
 /// A description from a function, for requests that can be cloned. Each request is, once.
 ///
-/// An answer has no place in which it could be told where its letter is:
+/// An answer has no place in which it could be told where its entry is:
 /// [`DeadLetters::on_end`](super::DeadLetters::on_end) tells it.
 ///
 /// # Examples
 ///
 /// ```
 /// use bytes::Bytes;
-/// use tower_webhook::dead_letter::{LetterBody, describe_fn};
+/// use tower_webhook::dead_letter::{EntryBody, describe_fn};
 ///
 /// #[derive(Clone)]
 /// struct Import {
 ///     file: String,
 /// }
 ///
-/// let describe = describe_fn(|job: &Import, letter| {
-///     letter.kind = "import".to_owned();
-///     letter.body = LetterBody::new(&Bytes::from(job.file.clone()), usize::MAX);
+/// let describe = describe_fn(|job: &Import, entry| {
+///     entry.kind = "import".to_owned();
+///     entry.body = EntryBody::new(&Bytes::from(job.file.clone()), usize::MAX);
 /// });
 /// # let _ = describe;
 /// ```
 pub const fn describe_fn<F, Req>(describe: F) -> DescribeFn<F>
 where
-    F: Fn(&Req, &mut Letter),
+    F: Fn(&Req, &mut Entry),
 {
     DescribeFn { describe }
 }
 
 impl<F, Req> Describe<Req> for DescribeFn<F>
 where
-    F: Fn(&Req, &mut Letter),
+    F: Fn(&Req, &mut Entry),
     Req: Clone + Send + Sync + 'static,
 {
     type Kept = Arc<Req>;
@@ -93,8 +93,8 @@ where
         Arc::new(req.clone())
     }
 
-    fn describe(&self, kept: &Arc<Req>, letter: &mut Letter) {
-        (self.describe)(kept, letter);
+    fn describe(&self, kept: &Arc<Req>, entry: &mut Entry) {
+        (self.describe)(kept, entry);
     }
 
     fn share(&self, kept: &Arc<Req>) -> Option<Kept<Req>> {

@@ -1,29 +1,29 @@
-use super::{LetterEnd, LetterId, NotWritten, Reason};
+use super::{EntryId, NotWritten, Reason, WriteOutcome};
 use crate::BoxError;
 use std::{convert::Infallible, error::Error, fmt, sync::Arc};
 
-/// What became of a call that failed: its letter, and where that is.
+/// What became of a call that failed: its entry, and where that is.
 ///
 /// [`HttpRequests`](super::HttpRequests) puts it into the extensions of a failed answer. Where
 /// [`not_written`](Self::not_written) says something, nobody has the request any more but whoever
 /// reads this.
 #[derive(Clone, Debug)]
-pub struct Buried {
-    id: LetterId,
+pub struct DeadLettered {
+    id: EntryId,
     reason: Reason,
-    end: LetterEnd,
+    end: WriteOutcome,
     not_written: Option<Arc<NotWritten>>,
 }
 
-impl Buried {
+impl DeadLettered {
     pub(super) fn new(
-        id: LetterId,
+        id: EntryId,
         reason: Reason,
-        written: Result<LetterEnd, NotWritten>,
+        written: Result<WriteOutcome, NotWritten>,
     ) -> Self {
         let (end, not_written) = match written {
             Ok(end) => (end, None),
-            Err(error) => (LetterEnd::NotWritten, Some(Arc::new(error))),
+            Err(error) => (WriteOutcome::NotWritten, Some(Arc::new(error))),
         };
         Self {
             id,
@@ -33,8 +33,8 @@ impl Buried {
         }
     }
 
-    /// The name of the letter.
-    pub const fn id(&self) -> LetterId {
+    /// The name of the entry.
+    pub const fn id(&self) -> EntryId {
         self.id
     }
 
@@ -43,8 +43,8 @@ impl Buried {
         self.reason
     }
 
-    /// Where the letter is.
-    pub const fn end(&self) -> LetterEnd {
+    /// Where the entry is.
+    pub const fn end(&self) -> WriteOutcome {
         self.end
     }
 
@@ -65,17 +65,17 @@ impl Buried {
 /// use tower::{Layer, ServiceExt, service_fn};
 /// use tower_webhook::{BoxError, BoxFuture, DeadLetterLayer};
 /// use tower_webhook::dead_letter::{
-///     DeadLetters, Letter, LetterLost, Sink, SinkError, SinkErrorKind, describe_fn,
+///     DeadLetters, Entry, EntryLost, Sink, StoreError, StoreErrorKind, describe_fn,
 /// };
-/// use tower_webhook::key::NoKey;
+/// use tower_webhook::peer::OnePeer;
 /// use tower_webhook::outcome::{Outcome, OutcomeKind, Unreached, classify_fn};
 ///
 /// #[derive(Debug)]
 /// struct DiskFull;
 ///
 /// impl Sink for DiskFull {
-///     fn write(&self, _: &std::sync::Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-///         Box::pin(async { Err(SinkError::new(SinkErrorKind::Full)) })
+///     fn write(&self, _: &std::sync::Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+///         Box::pin(async { Err(StoreError::new(StoreErrorKind::Full)) })
 ///     }
 /// }
 ///
@@ -86,27 +86,27 @@ impl Buried {
 /// });
 /// let layer = DeadLetterLayer::new(DeadLetters::new(DiskFull))
 ///     .classifier(by_error)
-///     .key(NoKey)
-///     .describe(describe_fn(|job: &u32, letter| letter.event_id = Some(job.to_string())));
+///     .key(OnePeer)
+///     .describe(describe_fn(|job: &u32, entry| entry.event_id = Some(job.to_string())));
 /// let service = layer.layer(service_fn(|_: u32| async { Err(BoxError::from(Unreached::new())) }));
 ///
 /// let error = service.oneshot(7).await.unwrap_err();
-/// let lost: &LetterLost = error.downcast_ref().unwrap();
-/// assert_eq!(lost.not_written().first().kind(), SinkErrorKind::Full);
+/// let lost: &EntryLost = error.downcast_ref().unwrap();
+/// assert_eq!(lost.not_written().first().kind(), StoreErrorKind::Full);
 /// assert_eq!(Outcome::of_error(lost).kind(), OutcomeKind::Unreached);
 /// # });
 /// ```
 #[derive(Debug)]
-pub struct LetterLost {
-    id: LetterId,
+pub struct EntryLost {
+    id: EntryId,
     reason: Reason,
     not_written: Arc<NotWritten>,
     source: BoxError,
 }
 
-impl LetterLost {
-    /// The name that the letter would have had.
-    pub const fn id(&self) -> LetterId {
+impl EntryLost {
+    /// The name that the entry would have had.
+    pub const fn id(&self) -> EntryId {
         self.id
     }
 
@@ -115,7 +115,7 @@ impl LetterLost {
         self.reason
     }
 
-    /// Why the letter was not written.
+    /// Why the entry was not written.
     pub fn not_written(&self) -> &NotWritten {
         &self.not_written
     }
@@ -126,7 +126,7 @@ impl LetterLost {
     }
 }
 
-impl fmt::Display for LetterLost {
+impl fmt::Display for EntryLost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -136,7 +136,7 @@ impl fmt::Display for LetterLost {
     }
 }
 
-impl Error for LetterLost {
+impl Error for EntryLost {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.source)
     }
@@ -154,23 +154,23 @@ pub trait CallError: Sized {
     /// The error itself, to read its chain of sources.
     fn as_error(&self) -> &(dyn Error + 'static);
 
-    /// Adds that the letter was not written. `buried` says which and why.
+    /// Adds that the entry was not written. `dead_lettered` says which and why.
     #[must_use]
-    fn with_loss(self, buried: &Buried) -> Self;
+    fn with_loss(self, dead_lettered: &DeadLettered) -> Self;
 }
 
-/// It becomes a [`LetterLost`].
+/// It becomes a [`EntryLost`].
 impl CallError for BoxError {
     fn as_error(&self) -> &(dyn Error + 'static) {
         &**self
     }
 
-    fn with_loss(self, buried: &Buried) -> Self {
-        match &buried.not_written {
+    fn with_loss(self, dead_lettered: &DeadLettered) -> Self {
+        match &dead_lettered.not_written {
             None => self,
-            Some(not_written) => Box::new(LetterLost {
-                id: buried.id,
-                reason: buried.reason,
+            Some(not_written) => Box::new(EntryLost {
+                id: dead_lettered.id,
+                reason: dead_lettered.reason,
                 not_written: Arc::clone(not_written),
                 source: self,
             }),
@@ -183,7 +183,7 @@ impl CallError for Infallible {
         self
     }
 
-    fn with_loss(self, _: &Buried) -> Self {
+    fn with_loss(self, _: &DeadLettered) -> Self {
         self
     }
 }

@@ -1,12 +1,12 @@
 use super::{
-    Buried, CallError, DeadLetters, Describe, DescribeAnswer, Letter, LetterEnd, LetterId,
-    NotWritten, Reason,
+    CallError, DeadLettered, DeadLetters, Describe, DescribeAnswer, Entry, EntryId, NotWritten,
+    Reason, WriteOutcome,
     case::{Case, Thrown, caught},
 };
 use crate::{
     BoxFuture,
-    key::RequestKey,
     outcome::{Classify, Outcome},
+    peer::PeerKey,
     trace::{passed, trouble},
 };
 use pin_project::pin_project;
@@ -36,8 +36,8 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
         /// `None` once there is a result.
         open: Option<(C, Case<K, D, Req>)>,
     },
-    /// It has failed, and its letter is on its way.
-    Burying {
+    /// It has failed, and its entry is on its way.
+    DeadLettering {
         write: Write,
         /// `None` once it is there.
         failed: Option<Ended<F::Output, K, D, Req>>,
@@ -53,13 +53,13 @@ enum Ended<T, K, D: Describe<Req>, Req> {
 struct Failure<T, K, D: Describe<Req>, Req> {
     result: T,
     case: Case<K, D, Req>,
-    id: LetterId,
+    id: EntryId,
     reason: Reason,
 }
 
-type Written = Result<LetterEnd, NotWritten>;
+type Written = Result<WriteOutcome, NotWritten>;
 
-/// A letter that is being written.
+/// An entry that is being written.
 enum Write {
     /// By a task of its own, which goes on when the caller goes away.
     Spawned(JoinHandle<Written>),
@@ -68,8 +68,8 @@ enum Write {
 }
 
 impl Write {
-    fn begin(letters: &DeadLetters, letter: Letter) -> Self {
-        let writing = write(letters.clone(), letter);
+    fn begin(entries: &DeadLetters, entry: Entry) -> Self {
+        let writing = write(entries.clone(), entry);
         match Handle::try_current() {
             Ok(runtime) => Self::Spawned(runtime.spawn(writing)),
             Err(_) => Self::Here(Box::pin(writing)),
@@ -87,14 +87,14 @@ impl Write {
     }
 }
 
-async fn write(letters: DeadLetters, letter: Letter) -> Written {
+async fn write(entries: DeadLetters, entry: Entry) -> Written {
     passed!(
         "dead_letter",
-        "buried",
-        id = letter.id,
-        reason = letter.cause.reason
+        "dead_lettered",
+        id = entry.id,
+        reason = entry.cause.reason
     );
-    letters.write(Arc::new(letter)).await
+    entries.write(Arc::new(entry)).await
 }
 
 impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
@@ -111,7 +111,7 @@ impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
 impl<F, K, D, C, Req> ResponseFuture<F, C, K, D, Req>
 where
     F: Future,
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
     D: Describe<Req>,
     Req: 'static,
 {
@@ -126,13 +126,13 @@ where
 impl<F, K, D, C, Req> State<F, C, K, D, Req>
 where
     F: Future,
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
     D: Describe<Req>,
     Req: 'static,
 {
     fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
-        Self::Burying {
-            write: Write::begin(&case.shared.settings.letters, case.panicked(called)),
+        Self::DeadLettering {
+            write: Write::begin(&case.shared.settings.entries, case.panicked(called)),
             failed: Some(Ended::Panicked(Mutex::new(thrown))),
         }
     }
@@ -143,7 +143,7 @@ where
     F: Future<Output = Result<Res, Err>>,
     C: Classify<Res, Err>,
     Err: CallError,
-    K: RequestKey<Req> + Send + Sync + 'static,
+    K: PeerKey<Req> + Send + Sync + 'static,
     D: Describe<Req, Kept: Send + 'static> + DescribeAnswer<Res> + Send + Sync + 'static,
     Req: 'static,
 {
@@ -170,22 +170,22 @@ where
                     };
                     if let Some(late) = classifier.late(result.as_ref()) {
                         let runtime = Handle::try_current().ok();
-                        late.then(move |outcome| bury_late(&case, outcome, runtime));
+                        late.then(move |outcome| dead_letter_late(&case, outcome, runtime));
                         return Poll::Ready(result);
                     }
                     let outcome = classifier.classify(result.as_ref());
                     if !outcome.is_failure() {
                         return Poll::Ready(result);
                     }
-                    let (letter, thrown) = match &result {
+                    let (entry, thrown) = match &result {
                         Ok(res) => {
                             let noted = case.shared.describe.history(res);
-                            case.letter(outcome, noted, None)
+                            case.entry(outcome, noted, None)
                         }
-                        Err(error) => case.letter(outcome, None, Some(error.as_error())),
+                        Err(error) => case.entry(outcome, None, Some(error.as_error())),
                     };
-                    let (id, reason) = (letter.id, letter.cause.reason);
-                    let write = Write::begin(&case.shared.settings.letters, letter);
+                    let (id, reason) = (entry.id, entry.cause.reason);
+                    let write = Write::begin(&case.shared.settings.entries, entry);
                     let failed = match thrown {
                         Some(thrown) => Ended::Panicked(Mutex::new(thrown)),
                         None => Ended::Failed(Failure {
@@ -195,12 +195,12 @@ where
                             reason,
                         }),
                     };
-                    state.set(State::Burying {
+                    state.set(State::DeadLettering {
                         write,
                         failed: Some(failed),
                     });
                 }
-                StateProj::Burying { write, failed } => {
+                StateProj::DeadLettering { write, failed } => {
                     let written = ready!(write.poll(cx));
                     // Invariant: taken here alone, at the end.
                     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
@@ -211,13 +211,17 @@ where
                             resume_unwind(thrown.unwrap_or_else(PoisonError::into_inner))
                         }
                     };
-                    let buried = Buried::new(failed.id, failed.reason, written);
+                    let dead_lettered = DeadLettered::new(failed.id, failed.reason, written);
                     return Poll::Ready(match failed.result {
                         Ok(mut res) => {
-                            failed.case.shared.describe.annotate(&mut res, buried);
+                            failed
+                                .case
+                                .shared
+                                .describe
+                                .annotate(&mut res, dead_lettered);
                             Ok(res)
                         }
-                        Err(error) => Err(error.with_loss(&buried)),
+                        Err(error) => Err(error.with_loss(&dead_lettered)),
                     });
                 }
             }
@@ -225,10 +229,10 @@ where
     }
 }
 
-/// An answer that had begun has ended, and badly: nobody waits for its letter.
-fn bury_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime: Option<Handle>)
+/// An answer that had begun has ended, and badly: nobody waits for its entry.
+fn dead_letter_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime: Option<Handle>)
 where
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
     D: Describe<Req>,
     Req: 'static,
 {
@@ -236,15 +240,15 @@ where
         return;
     }
     // A panic of its key ends here: there is nobody whom it could reach.
-    let (letter, _) = case.letter(outcome, None, None);
+    let (entry, _) = case.entry(outcome, None, None);
     match runtime {
-        Some(runtime) => drop(runtime.spawn(write(case.shared.settings.letters.clone(), letter))),
+        Some(runtime) => drop(runtime.spawn(write(case.shared.settings.entries.clone(), entry))),
         None => {
             trouble!(
                 "dead_letter",
-                "a letter was not written: there is no runtime",
-                id = letter.id,
-                reason = letter.cause.reason
+                "an entry was not written: there is no runtime",
+                id = entry.id,
+                reason = entry.cause.reason
             );
         }
     }

@@ -1,4 +1,4 @@
-use super::{Buried, Describe, DescribeAnswer, Letter, LetterBody};
+use super::{DeadLettered, Describe, DescribeAnswer, Entry, EntryBody};
 use crate::{
     attempt::{History, Kept},
     body::BufferedBody,
@@ -12,16 +12,16 @@ const MOST_ID: usize = 1024;
 
 /// Describes HTTP requests whose body is in memory.
 ///
-/// | Of the letter | Of the request |
+/// | Of the entry | Of the request |
 /// | --- | --- |
 /// | `kind` | `http` |
-/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out; trailers are too, and [counted](Letter::headers_left_out). What else is left out is up to [`Redaction`](super::Redaction) |
+/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out; trailers are too, and [counted](Entry::headers_left_out). What else is left out is up to [`Redaction`](super::Redaction) |
 /// | `idempotency_key` | `idempotency-key`, or else `webhook-id` |
 /// | `event_id` | `webhook-id` ([Standard Webhooks](https://www.standardwebhooks.com)), or else `ce-id` ([CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md)) |
 /// | `event_time` | `ce-time` |
 /// | `trace_id` | that of `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/#trace-id)) |
 ///
-/// A failed answer gets a [`Buried`] among its extensions.
+/// A failed answer gets a [`DeadLettered`] among its extensions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequests;
 
@@ -32,12 +32,12 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
         Arc::new(req.clone())
     }
 
-    fn describe(&self, req: &Self::Kept, letter: &mut Letter) {
+    fn describe(&self, req: &Self::Kept, entry: &mut Entry) {
         let headers = req.headers();
-        "http".clone_into(&mut letter.kind);
-        letter.method = Some(req.method().to_string());
-        letter.uri = Some(req.uri().to_string());
-        letter.headers = headers
+        "http".clone_into(&mut entry.kind);
+        entry.method = Some(req.method().to_string());
+        entry.uri = Some(req.uri().to_string());
+        entry.headers = headers
             .iter()
             .filter(|(_, value)| !value.is_sensitive())
             .map(|(name, value)| {
@@ -46,13 +46,13 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
             })
             .collect();
         let trailers = req.body().trailers().map_or(0, HeaderMap::len);
-        letter.headers_left_out = u32::try_from(trailers).unwrap_or(u32::MAX);
-        letter.body = LetterBody::new(req.body().as_bytes(), usize::MAX);
+        entry.headers_left_out = u32::try_from(trailers).unwrap_or(u32::MAX);
+        entry.body = EntryBody::new(req.body().as_bytes(), usize::MAX);
         let told = Self::told(headers);
-        letter.idempotency_key = told.idempotency_key;
-        letter.event_id = told.event_id;
-        letter.event_time = told.event_time;
-        letter.trace_id = told.trace_id;
+        entry.idempotency_key = told.idempotency_key;
+        entry.event_id = told.event_id;
+        entry.event_time = told.event_time;
+        entry.trace_id = told.trace_id;
     }
 
     fn share(&self, kept: &Self::Kept) -> Option<Kept<Request<BufferedBody>>> {
@@ -65,8 +65,8 @@ impl<B> DescribeAnswer<Response<B>> for HttpRequests {
         res.extensions().get()
     }
 
-    fn annotate(&self, res: &mut Response<B>, buried: Buried) {
-        res.extensions_mut().insert(buried);
+    fn annotate(&self, res: &mut Response<B>, dead_lettered: DeadLettered) {
+        res.extensions_mut().insert(dead_lettered);
     }
 }
 

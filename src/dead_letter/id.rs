@@ -1,22 +1,22 @@
 use data_encoding::HEXLOWER;
 use std::{fmt, str::FromStr};
 
-/// The name of a letter: 128 bits from the operating system's random source, as 32 hexadecimal
+/// The name of an entry: 128 bits from the operating system's random source, as 32 hexadecimal
 /// digits. Nothing else is an id, so that an id from outside cannot be a path or a pattern.
 ///
 /// # Examples
 ///
 /// ```
-/// use tower_webhook::dead_letter::LetterId;
+/// use tower_webhook::dead_letter::EntryId;
 ///
-/// let id = LetterId::random();
+/// let id = EntryId::random();
 /// assert_eq!(id.to_string().parse(), Ok(id));
-/// assert!("../../etc/passwd".parse::<LetterId>().is_err());
+/// assert!("../../etc/passwd".parse::<EntryId>().is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LetterId([u8; 16]);
+pub struct EntryId([u8; 16]);
 
-impl LetterId {
+impl EntryId {
     /// An id that nobody can guess.
     ///
     /// # Panics
@@ -42,7 +42,7 @@ impl LetterId {
     }
 }
 
-impl fmt::Display for LetterId {
+impl fmt::Display for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; 32];
         HEXLOWER.encode_mut(&self.0, &mut text);
@@ -50,13 +50,13 @@ impl fmt::Display for LetterId {
     }
 }
 
-impl fmt::Debug for LetterId {
+impl fmt::Debug for EntryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LetterId({self})")
+        write!(f, "EntryId({self})")
     }
 }
 
-impl FromStr for LetterId {
+impl FromStr for EntryId {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {

@@ -1,12 +1,12 @@
 use super::{DeadLetter, DeadLetters, Direction, HttpRequests, Redaction};
-use crate::{clock::WallClock, key::ByHost, outcome::HttpClassifier};
+use crate::{clock::WallClock, outcome::HttpClassifier, peer::ByHost};
 use std::sync::Arc;
 use tower_layer::Layer;
 
-/// Writes a letter for each call that fails, and returns what the call returned.
+/// Writes an entry for each call that fails, and returns what the call returned.
 ///
 /// See the [module docs](super). `M` judges results, `K` says where a request was to go, `D` what a
-/// letter says of it.
+/// entry says of it.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeadLetterLayer<M = HttpClassifier, K = ByHost, D = HttpRequests> {
@@ -19,7 +19,7 @@ pub struct DeadLetterLayer<M = HttpClassifier, K = ByHost, D = HttpRequests> {
 /// What stays as it is when a type is changed.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) letters: DeadLetters,
+    pub(super) entries: DeadLetters,
     pub(super) redaction: Redaction,
     pub(super) direction: Direction,
     pub(super) clock: WallClock,
@@ -37,11 +37,11 @@ pub(super) struct Shared<K, D> {
 
 impl DeadLetterLayer {
     /// For HTTP requests whose body is in memory, judged as HTTP, by host.
-    pub const fn new(letters: DeadLetters) -> Self {
+    pub const fn new(entries: DeadLetters) -> Self {
         Self {
             make: HttpClassifier::new(),
             settings: Settings {
-                letters,
+                entries,
                 redaction: Redaction::new(),
                 direction: Direction::Outbound,
                 clock: WallClock::system(),
@@ -65,7 +65,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// What a letter has as its target. Default: [`ByHost`].
+    /// What an entry has as its target. Default: [`ByHost`].
     pub fn key<K2>(self, key: K2) -> DeadLetterLayer<M, K2, D> {
         DeadLetterLayer {
             make: self.make,
@@ -75,7 +75,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// What a letter says of a request. Default: [`HttpRequests`]; [`describe_fn`](super::describe_fn)
+    /// What an entry says of a request. Default: [`HttpRequests`]; [`describe_fn`](super::describe_fn)
     /// for what is not HTTP.
     pub fn describe<D2>(self, describe: D2) -> DeadLetterLayer<M, K, D2> {
         DeadLetterLayer {
@@ -86,7 +86,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// What does not get into a letter. Default: credentials, by their names; see [`Redaction`].
+    /// What does not get into an entry. Default: credentials, by their names; see [`Redaction`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
@@ -98,13 +98,13 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         self
     }
 
-    /// The clock of the letters' times. Default: the system's.
+    /// The clock of the entries' times. Default: the system's.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// How many bytes of a body are kept at the most. Default: 256 KiB. A letter whose body is
+    /// How many bytes of a body are kept at the most. Default: 256 KiB. An entry whose body is
     /// longer cannot be sent again from its record.
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
@@ -122,14 +122,14 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         self
     }
 
-    /// Where the letters go.
-    pub const fn letters(&self) -> &DeadLetters {
-        &self.settings.letters
+    /// Where the entries go.
+    pub const fn entries(&self) -> &DeadLetters {
+        &self.settings.entries
     }
 
     #[cfg(feature = "stack")]
-    pub(crate) fn map_letters(mut self, map: impl FnOnce(DeadLetters) -> DeadLetters) -> Self {
-        self.settings.letters = map(self.settings.letters);
+    pub(crate) fn map_entries(mut self, map: impl FnOnce(DeadLetters) -> DeadLetters) -> Self {
+        self.settings.entries = map(self.settings.entries);
         self
     }
 }

@@ -1,16 +1,16 @@
 //! What could not be delivered is kept, with everything that is needed to see why and to try again.
 //!
 //! [`DeadLetterLayer`] asks the [`Outcome`](crate::outcome::Outcome) of each call whether work is
-//! left undone. Where it is, it writes a [`Letter`] by way of [`DeadLetters`] to a [`Sink`], waits
+//! left undone. Where it is, it writes a [`Entry`] by way of [`DeadLetters`] to a [`Sink`], waits
 //! until it is there, and then returns the answer or the error as it was. A call that goes well, and
-//! one whose caller went away, leave no letter. A call that panics has failed: its letter says
+//! one whose caller went away, leave no entry. A call that panics has failed: its entry says
 //! [`Reason::Panicked`], and when it is written the panic goes on where the call is polled. So does
-//! a panic of the [key](DeadLetterLayer::key), whose letter has no target.
+//! a panic of the [key](DeadLetterLayer::key), whose entry has no target.
 //!
-//! | What became of the letter | A failed answer | An error |
+//! | What became of the entry | A failed answer | An error |
 //! | --- | --- | --- |
-//! | it is in the sink, or in the fallback sink | has a [`Buried`] among its extensions | is the same |
-//! | no sink took it | has a `Buried` that [says why](Buried::not_written) | is inside a [`LetterLost`], which says why |
+//! | it is in the sink, or in the fallback sink | has a [`DeadLettered`] among its extensions | is the same |
+//! | no sink took it | has a `DeadLettered` that [says why](DeadLettered::not_written) | is inside a [`EntryLost`], which says why |
 //!
 //! [`DeadLetters::on_end`] hears of all of them, and so do the metrics of a
 //! `stack`.
@@ -23,14 +23,14 @@
 //! the deadline has cut its call) one attempt stands for all.
 //!
 //! A service inside that fails to become ready (`poll_ready`) has no request yet: the error is the
-//! caller's, who still has it, and there is no letter. Where a service inside that is no longer ready
+//! caller's, who still has it, and there is no entry. Where a service inside that is no longer ready
 //! stops the attempts on a request, as a retry layer tells it, there is one: [`Reason::NotReady`].
 //!
-//! Credentials do not get into a letter: see [`Redaction`].
+//! Credentials do not get into an entry: see [`Redaction`].
 //!
 //! A streamed answer that is judged at its end (gRPC, behind a
 //! [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)) is returned at once, and where it then ends badly
-//! its letter is written in the background, without a history.
+//! its entry is written in the background, without a history.
 //!
 //! # Order
 //!
@@ -40,11 +40,11 @@
 //!
 //! - Outside: the metrics of deliveries. A `FallbackLayer`, too: inside, it
 //!   would hide the failure. A time limit outside cuts the caller's wait for the sink, and not the
-//!   letter; it is a cancellation to everything inside, though, so the one that ends deliveries
+//!   entry; it is a cancellation to everything inside, though, so the one that ends deliveries
 //!   stands inside.
-//! - Inside: everything that gives a delivery up. A retry layer outside writes a letter for each
+//! - Inside: everything that gives a delivery up. A retry layer outside writes an entry for each
 //!   attempt; a deadline outside is not seen, and what it cuts is lost.
-//! - Inbound, inside the idempotency layer, or a repetition is buried once more; outside the
+//! - Inbound, inside the idempotency layer, or a repetition is dead-lettered once more; outside the
 //!   handler. The body must be in memory: a [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
 //!
 //! # What it costs
@@ -55,8 +55,8 @@
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped before its call has failed leaves no letter. From the moment
-//! of the failure the letter is written by a task of its own: dropping the future then stops
+//! A response future that is dropped before its call has failed leaves no entry. From the moment
+//! of the failure the entry is written by a task of its own: dropping the future then stops
 //! nothing, and the hook is called as ever. The task ends with its runtime, so let deliveries end
 //! before you shut that down. Outside a tokio runtime there are no tasks, and dropping the future
 //! stops the write.
@@ -70,30 +70,30 @@
 //! use tower_webhook::{
 //!     BoxError, BoxFuture, DeadLetterLayer,
 //!     body::BufferedBody,
-//!     dead_letter::{Buried, DeadLetters, Letter, Reason, Sink, SinkError},
+//!     dead_letter::{Dead-lettered, DeadLetters, Entry, Reason, Sink, StoreError},
 //! };
 //!
 //! /// Any place: a table, a queue, a file.
 //! #[derive(Clone, Debug, Default)]
-//! struct Table(Arc<Mutex<Vec<Arc<Letter>>>>);
+//! struct Table(Arc<Mutex<Vec<Arc<Entry>>>>);
 //!
 //! impl Sink for Table {
-//!     fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-//!         self.0.lock().unwrap().push(Arc::clone(letter));
+//!     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+//!         self.0.lock().unwrap().push(Arc::clone(entry));
 //!         Box::pin(async { Ok(()) })
 //!     }
 //! }
 //!
 //! # tokio_test::block_on(async {
 //! let table = Table::default();
-//! let letters = DeadLetters::new(table.clone())
-//!     .on_end(|letter, end| eprintln!("{}: {} {}", letter.id, letter.cause.reason, end.as_str()));
+//! let entries = DeadLetters::new(table.clone())
+//!     .on_end(|entry, end| eprintln!("{}: {} {}", entry.id, entry.cause.reason, end.as_str()));
 //!
 //! // A peer that is no more.
 //! let peer = service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, BoxError>(Response::builder().status(410).body(BufferedBody::from(""))?)
 //! });
-//! let service = DeadLetterLayer::new(letters).layer(peer);
+//! let service = DeadLetterLayer::new(entries).layer(peer);
 //!
 //! let req = Request::post("https://example.com/hooks?token=abc")
 //!     .header("webhook-id", "msg_1")
@@ -102,11 +102,11 @@
 //! let res = service.oneshot(req).await?;
 //!
 //! assert_eq!(res.status(), 410);
-//! let buried: &Buried = res.extensions().get().ok_or("it was buried")?;
-//! let letter = table.0.lock().unwrap()[0].clone();
-//! assert_eq!((letter.id, letter.cause.reason), (buried.id(), Reason::Rejected));
-//! assert_eq!(letter.uri.as_deref(), Some("https://example.com/hooks?token=redacted"));
-//! assert_eq!(letter.headers.len(), 1, "the credential is left out");
+//! let dead-lettered: &Dead-lettered = res.extensions().get().ok_or("it was dead-lettered")?;
+//! let entry = table.0.lock().unwrap()[0].clone();
+//! assert_eq!((entry.id, entry.cause.reason), (dead-lettered.id(), Reason::Rejected));
+//! assert_eq!(entry.uri.as_deref(), Some("https://example.com/hooks?token=redacted"));
+//! assert_eq!(entry.headers.len(), 1, "the credential is left out");
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
@@ -115,14 +115,14 @@ mod case;
 pub(crate) mod cause;
 pub mod contract;
 mod describe;
+mod entries;
+mod entry;
 mod error;
 mod future;
 mod http;
 mod id;
 pub mod json;
 mod layer;
-mod letter;
-mod letters;
 mod reason;
 mod redaction;
 pub mod redrive;
@@ -131,24 +131,24 @@ pub mod sink;
 
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
-pub use self::sink::sqlite::SqliteLetters;
+pub use self::sink::sqlite::SqliteDeadLetters;
 pub use self::{
     describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
-    error::{Buried, CallError, LetterLost},
+    entries::{DeadLetters, NotWritten, WriteOutcome},
+    entry::{Cause, Direction, Entry, EntryBody},
+    error::{CallError, DeadLettered, EntryLost},
     future::ResponseFuture,
     http::HttpRequests,
-    id::{LetterId, NotAnId},
+    id::{EntryId, NotAnId},
     layer::DeadLetterLayer,
-    letter::{Cause, Direction, Letter, LetterBody},
-    letters::{DeadLetters, LetterEnd, NotWritten},
     reason::Reason,
     redaction::Redaction,
     service::DeadLetter,
     sink::{
-        Cursor, Discarded, Filter, LetterClaim, LetterStore, Listing, NotACursor, Page, Sink,
-        SinkError, SinkErrorKind, Summary,
+        Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, NotACursor, Page, Sink,
+        Summary,
         callback::{CallbackForm, CallbackSink},
-        jsonl::JsonlLetters,
-        memory::MemoryLetters,
+        jsonl::JsonlDeadLetters,
+        memory::MemoryDeadLetters,
     },
 };

@@ -3,12 +3,12 @@ mod url;
 pub(super) use self::url::{is_redacted, origins_alone};
 
 use self::url::{redacted_text, redacted_uri};
-use super::Letter;
-use crate::shield::shielded;
+use super::Entry;
+use crate::catch_panic::catch_panic;
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt, mem, sync::Arc};
 
-/// The most headers of a letter; further ones are left out.
+/// The most headers of an entry; further ones are left out.
 const MOST_HEADERS: usize = 128;
 
 /// The most bytes of one header, name and value, and of all headers.
@@ -19,7 +19,7 @@ const MOST_OF_HEADERS: usize = 32 << 10;
 const MOST_URI: usize = 16 << 10;
 const MOST_TEXT: usize = 1024;
 
-/// Parts of names that credentials have, all but letters and digits left out.
+/// Parts of names that credentials have, all but entries and digits left out.
 const PARTS: &[&str] = &[
     "accesskey",
     "apikey",
@@ -40,11 +40,11 @@ const PARTS: &[&str] = &[
     "token",
 ];
 
-type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
+type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 
-/// What of a request must not get into a letter.
+/// What of a request must not get into an entry.
 ///
-/// - **Headers**: one is left out where its name, all but letters and digits aside, contains `accesskey`,
+/// - **Headers**: one is left out where its name, all but entries and digits aside, contains `accesskey`,
 ///   `apikey`, `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`,
 ///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature` or
 ///   `token`, has `auth` as a word, or ends with `key` and not with `idempotencykey`. So `authorization`,
@@ -63,7 +63,7 @@ type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 /// It bounds what it leaves: 128 headers, none of more than 8 KiB, and no more than 32 KiB of them; a
 /// URI of 16 KiB; a method, an id, a key of 1 KiB. What is longer is left out whole, because half of
 /// it would be something else: what is left out of the headers is
-/// [counted](Letter::headers_left_out), and a letter without its URI cannot be sent again. A kind
+/// [counted](Entry::headers_left_out), and an entry without its URI cannot be sent again. A kind
 /// and a target are cut after 1 KiB.
 ///
 /// # Examples
@@ -71,30 +71,30 @@ type Hook = Arc<dyn Fn(&mut Letter) + Send + Sync>;
 /// ```
 /// use bytes::Bytes;
 /// use std::time::SystemTime;
-/// use tower_webhook::dead_letter::{Cause, Letter, LetterBody, LetterId, Reason, Redaction};
+/// use tower_webhook::dead_letter::{Cause, Entry, EntryBody, EntryId, Reason, Redaction};
 ///
 /// let redaction = Redaction::new()
 ///     .allow("x-public-key")
 ///     .deny("x-customer")
-///     .with(|letter| {
-///         if letter.target == "payments.example.com" {
-///             letter.body = LetterBody::default();
+///     .with(|entry| {
+///         if entry.target == "payments.example.com" {
+///             entry.body = EntryBody::default();
 ///         }
 ///     });
 ///
 /// let cause = Cause::new(Reason::Rejected);
-/// let (id, now) = (LetterId::random(), SystemTime::now());
-/// let mut letter = Letter::new(id, "http", "payments.example.com", cause, now);
-/// letter.uri = Some("https://user:pass@payments.example.com/hooks?access_token=abc&n=1".into());
+/// let (id, now) = (EntryId::random(), SystemTime::now());
+/// let mut entry = Entry::new(id, "http", "payments.example.com", cause, now);
+/// entry.uri = Some("https://user:pass@payments.example.com/hooks?access_token=abc&n=1".into());
 /// for name in ["authorization", "content-type", "x-customer", "x-public-key"] {
-///     letter.headers.push((name.into(), Bytes::from_static(b"value")));
+///     entry.headers.push((name.into(), Bytes::from_static(b"value")));
 /// }
-/// redaction.apply(&mut letter);
+/// redaction.apply(&mut entry);
 ///
-/// let uri = letter.uri.as_deref();
+/// let uri = entry.uri.as_deref();
 /// let expected = "https://redacted@payments.example.com/hooks?access_token=redacted&n=1";
 /// assert_eq!(uri, Some(expected));
-/// let names: Vec<_> = letter.headers.iter().map(|(name, _)| name.as_str()).collect();
+/// let names: Vec<_> = entry.headers.iter().map(|(name, _)| name.as_str()).collect();
 /// assert_eq!(names, ["content-type", "x-public-key"]);
 /// ```
 #[derive(Clone, Default)]
@@ -126,50 +126,50 @@ impl Redaction {
         self
     }
 
-    /// A function that sees each letter after the rule: for bodies, and for what only you know.
-    /// What was set before is called too. Where it panics the letter has neither headers nor body
+    /// A function that sees each entry after the rule: for bodies, and for what only you know.
+    /// What was set before is called too. Where it panics the entry has neither headers nor body
     /// nor URI nor error message: what it was to take out is not known.
-    pub fn with(mut self, redact: impl Fn(&mut Letter) + Send + Sync + 'static) -> Self {
+    pub fn with(mut self, redact: impl Fn(&mut Entry) + Send + Sync + 'static) -> Self {
         let before = self.hook.take();
-        self.hook = Some(Arc::new(move |letter: &mut Letter| {
+        self.hook = Some(Arc::new(move |entry: &mut Entry| {
             if let Some(before) = &before {
-                before(letter);
+                before(entry);
             }
-            redact(letter);
+            redact(entry);
         }));
         self
     }
 
     /// Takes out what must not be there.
-    pub fn apply(&self, letter: &mut Letter) {
+    pub fn apply(&self, entry: &mut Entry) {
         let too_long = |text: &mut String| text.len() > MOST_TEXT;
-        if letter.idempotency_key.take_if(too_long).is_some() {
+        if entry.idempotency_key.take_if(too_long).is_some() {
             // It is sent as a header.
-            letter.headers_left_out = letter.headers_left_out.saturating_add(1);
+            entry.headers_left_out = entry.headers_left_out.saturating_add(1);
         }
-        let left_out = self.headers(&mut letter.headers);
-        letter.headers_left_out = letter.headers_left_out.saturating_add(left_out);
-        letter.uri.take_if(|uri| uri.len() > MOST_URI);
-        if let Some(uri) = &mut letter.uri {
+        let left_out = self.headers(&mut entry.headers);
+        entry.headers_left_out = entry.headers_left_out.saturating_add(left_out);
+        entry.uri.take_if(|uri| uri.len() > MOST_URI);
+        if let Some(uri) = &mut entry.uri {
             *uri = redacted_uri(uri);
         }
-        if let Some(message) = letter.cause.message.take() {
+        if let Some(message) = entry.cause.message.take() {
             let message = redacted_text(whole_words(&message));
-            letter.cause = letter.cause.clone().with_message(&message);
+            entry.cause = entry.cause.clone().with_message(&message);
         }
-        letter.method.take_if(too_long);
-        letter.event_id.take_if(too_long);
-        letter.replay_of.take_if(too_long);
-        letter.trace_id.take_if(too_long);
-        cut(&mut letter.kind, MOST_TEXT);
-        cut(&mut letter.target, MOST_TEXT);
+        entry.method.take_if(too_long);
+        entry.event_id.take_if(too_long);
+        entry.replay_of.take_if(too_long);
+        entry.trace_id.take_if(too_long);
+        cut(&mut entry.kind, MOST_TEXT);
+        cut(&mut entry.target, MOST_TEXT);
         if let Some(hook) = &self.hook
-            && shielded(|| hook(letter)).is_none()
+            && catch_panic(|| hook(entry)).is_none()
         {
-            letter.headers.clear();
-            letter.uri = None;
-            letter.body = mem::take(&mut letter.body).cut(0);
-            letter.cause.message = None;
+            entry.headers.clear();
+            entry.uri = None;
+            entry.body = mem::take(&mut entry.body).cut(0);
+            entry.cause.message = None;
         }
     }
 
@@ -217,7 +217,7 @@ fn names_a_credential(name: &str) -> bool {
 
 /// A message that may have been cut, without its last word: half of a URL does not show what it is.
 fn whole_words(message: &str) -> &str {
-    if message.chars().nth(Letter::MAX_MESSAGE - 1).is_none() {
+    if message.chars().nth(Entry::MAX_MESSAGE - 1).is_none() {
         return message;
     }
     let end = message.rfind(char::is_whitespace);
@@ -240,23 +240,23 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::{Cause, LetterBody, LetterId, Reason};
+    use crate::dead_letter::{Cause, EntryBody, EntryId, Reason};
     use std::time::UNIX_EPOCH;
 
-    fn letter() -> Letter {
+    fn entry() -> Entry {
         let cause = Cause::new(Reason::Rejected);
-        let id = LetterId::from_bytes([7; 16]);
-        Letter::new(id, "http", "peer.test", cause, UNIX_EPOCH)
+        let id = EntryId::from_bytes([7; 16]);
+        Entry::new(id, "http", "peer.test", cause, UNIX_EPOCH)
     }
 
     fn names_left(redaction: &Redaction, names: &[&str]) -> Vec<String> {
-        let mut letter = letter();
+        let mut entry = entry();
         let value = Bytes::from_static(b"value");
-        letter.headers = { names.iter() }
+        entry.headers = { names.iter() }
             .map(|name| ((*name).to_owned(), value.clone()))
             .collect();
-        redaction.apply(&mut letter);
-        letter.headers.into_iter().map(|(name, _)| name).collect()
+        redaction.apply(&mut entry);
+        entry.headers.into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]
@@ -313,12 +313,12 @@ mod tests {
 
     #[test]
     fn urls_in_an_error_message_are_treated_the_same() {
-        let mut letter = letter();
+        let mut entry = entry();
         let message = "error sending request for url (https://u:p@a.test/x?key=1&n=2): timed out";
-        letter.cause = letter.cause.with_message(message);
-        Redaction::new().apply(&mut letter);
+        entry.cause = entry.cause.with_message(message);
+        Redaction::new().apply(&mut entry);
         assert_eq!(
-            letter.cause.message.as_deref(),
+            entry.cause.message.as_deref(),
             Some(
                 "error sending request for url (https://redacted@a.test/x?key=redacted&n=2): timed out"
             )
@@ -327,53 +327,53 @@ mod tests {
 
     #[test]
     fn where_a_function_panics_nothing_is_kept_that_it_was_to_take_out() {
-        let mut letter = letter();
-        letter.headers = vec![("host".to_owned(), Bytes::new())];
-        letter.uri = Some("/".to_owned());
-        letter.body = LetterBody::new(&Bytes::from_static(b"body"), 10);
-        letter.cause = letter.cause.with_message("body");
+        let mut entry = entry();
+        entry.headers = vec![("host".to_owned(), Bytes::new())];
+        entry.uri = Some("/".to_owned());
+        entry.body = EntryBody::new(&Bytes::from_static(b"body"), 10);
+        entry.cause = entry.cause.with_message("body");
         Redaction::new()
-            .with(|letter| letter.kind = "seen".to_owned())
+            .with(|entry| entry.kind = "seen".to_owned())
             .with(|_| panic!("on purpose"))
-            .apply(&mut letter);
-        assert_eq!(letter.kind, "seen");
-        assert_eq!((letter.headers.len(), &letter.uri), (0, &None));
-        assert_eq!(letter.cause.message, None);
-        assert!(letter.body.bytes().is_empty() && letter.body.is_truncated());
+            .apply(&mut entry);
+        assert_eq!(entry.kind, "seen");
+        assert_eq!((entry.headers.len(), &entry.uri), (0, &None));
+        assert_eq!(entry.cause.message, None);
+        assert!(entry.body.bytes().is_empty() && entry.body.is_truncated());
     }
 
     #[test]
     fn what_is_too_long_is_left_out_whole_and_counted() {
-        let mut letter = letter();
+        let mut entry = entry();
         let header = |name: &str, length| (name.to_owned(), Bytes::from(vec![b'x'; length]));
-        letter.headers = vec![header("long", MOST_HEADER), header("cookie", MOST_HEADER)];
-        letter
+        entry.headers = vec![header("long", MOST_HEADER), header("cookie", MOST_HEADER)];
+        entry
             .headers
             .extend((0..1_000).map(|_| header("short", 100)));
-        letter.uri = Some("/".repeat(MOST_URI + 1));
-        letter.idempotency_key = Some("k".repeat(MOST_TEXT + 1));
-        letter.event_id = Some("é".repeat(MOST_TEXT));
-        letter.trace_id = Some("t".repeat(MOST_TEXT));
-        Redaction::new().apply(&mut letter);
-        assert_eq!(letter.headers.len(), MOST_HEADERS);
-        assert!(letter.headers.iter().all(|(name, _)| name == "short"));
+        entry.uri = Some("/".repeat(MOST_URI + 1));
+        entry.idempotency_key = Some("k".repeat(MOST_TEXT + 1));
+        entry.event_id = Some("é".repeat(MOST_TEXT));
+        entry.trace_id = Some("t".repeat(MOST_TEXT));
+        Redaction::new().apply(&mut entry);
+        assert_eq!(entry.headers.len(), MOST_HEADERS);
+        assert!(entry.headers.iter().all(|(name, _)| name == "short"));
         // The long one, the short ones for which there is no room, and the key; no credential.
-        assert_eq!(letter.headers_left_out, 1 + (1_000 - 128) + 1);
-        assert_eq!((&letter.uri, &letter.idempotency_key), (&None, &None));
-        assert_eq!(letter.event_id, None);
-        assert!(letter.trace_id.is_some());
+        assert_eq!(entry.headers_left_out, 1 + (1_000 - 128) + 1);
+        assert_eq!((&entry.uri, &entry.idempotency_key), (&None, &None));
+        assert_eq!(entry.event_id, None);
+        assert!(entry.trace_id.is_some());
         // What was left out stays left out.
-        Redaction::new().apply(&mut letter);
-        assert_eq!(letter.headers_left_out, 1 + (1_000 - 128) + 1);
+        Redaction::new().apply(&mut entry);
+        assert_eq!(entry.headers_left_out, 1 + (1_000 - 128) + 1);
     }
 
     #[test]
     fn a_message_that_was_cut_within_a_url_does_not_end_with_its_half() {
-        let mut letter = letter();
-        let before = "x".repeat(Letter::MAX_MESSAGE - 20);
+        let mut entry = entry();
+        let before = "x".repeat(Entry::MAX_MESSAGE - 20);
         let message = format!("{before} https://SECRET-OF-SOME-LENGTH@a.test/");
-        letter.cause = letter.cause.with_message(&message);
-        Redaction::new().apply(&mut letter);
-        assert_eq!(letter.cause.message, Some(before));
+        entry.cause = entry.cause.with_message(&message);
+        Redaction::new().apply(&mut entry);
+        assert_eq!(entry.cause.message, Some(before));
     }
 }

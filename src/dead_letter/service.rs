@@ -4,8 +4,8 @@ use super::{
     layer::Shared,
 };
 use crate::{
-    key::RequestKey,
     outcome::{Classify, MakeClassifier},
+    peer::PeerKey,
 };
 use std::{
     fmt,
@@ -27,7 +27,7 @@ where
     S::Error: CallError,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
-    K: RequestKey<Req> + Send + Sync + 'static,
+    K: PeerKey<Req> + Send + Sync + 'static,
     D: Describe<Req, Kept: Send + 'static> + DescribeAnswer<S::Response> + Send + Sync + 'static,
     Req: 'static,
 {

@@ -3,7 +3,7 @@ use std::{error::Error, fmt, time::Duration};
 /// The most that 8 digits hold.
 const MAX: u64 = 99_999_999;
 
-/// The units, finest first: the letter, how many make a second (or how many seconds make one).
+/// The units, finest first: the entry, how many make a second (or how many seconds make one).
 const UNITS: [(u8, Scale); 6] = [
     (b'n', Scale::Fraction(1_000_000_000)),
     (b'u', Scale::Fraction(1_000_000)),
@@ -75,7 +75,7 @@ impl GrpcTimeout {
         let Some((&unit, digits)) = value.as_bytes().split_last() else {
             return Err(GrpcTimeoutError);
         };
-        let known = UNITS.iter().any(|(letter, _)| *letter == unit);
+        let known = UNITS.iter().any(|(entry, _)| *entry == unit);
         if !known || !(1..=8).contains(&digits.len()) {
             return Err(GrpcTimeoutError);
         }

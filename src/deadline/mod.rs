@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [`DeadlineLayer`] | the whole call, with its attempts and waits | outside retry and failover |
 //! | [`AttemptTimeoutLayer`] | one attempt | inside the circuit breaker |
-//! | [`TellDeadlineLayer`] | nothing: it tells the peer what is left | inside the attempt timeout |
+//! | [`PropagateDeadlineLayer`] | nothing: it tells the peer what is left | inside the attempt timeout |
 //!
 //! The deadline is ambient: [`Deadline::current`] says it to everything inside, so that no wait is
 //! begun that cannot end in time. Where deadlines are nested, the earliest holds.
@@ -63,7 +63,7 @@
 //! let client = ServiceBuilder::new()
 //!     .layer(DeadlineLayer::new(Duration::from_secs(30))?)
 //!     .layer(AttemptTimeoutLayer::new(Duration::from_secs(10))?)
-//!     .layer(TellDeadlineLayer::grpc())
+//!     .layer(PropagateDeadlineLayer::grpc())
 //!     .service(service_fn(|req: Request<()>| async move {
 //!         assert_eq!(req.headers()["grpc-timeout"], "10000000u");
 //!         std::future::pending::<Result<Response<()>, Infallible>>().await
@@ -92,7 +92,7 @@ pub use self::{
     current::Deadline,
     error::DeadlineExceeded,
     grpc_timeout::{GrpcTimeout, GrpcTimeoutError},
-    tell::{TellDeadline, TellDeadlineFuture, TellDeadlineLayer},
+    tell::{PropagateDeadline, PropagateDeadlineFuture, PropagateDeadlineLayer},
     total::{AllowFn, AllowTime, DeadlineFuture, DeadlineLayer, Fixed, FromHeader, WithDeadline},
 };
 

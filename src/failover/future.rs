@@ -228,7 +228,7 @@ where
                 outcome = outcome.kind()
             );
             if let Some(hook) = &self.shared.hook {
-                let _ = crate::shield::shielded(|| hook(from, index, outcome));
+                let _ = crate::catch_panic::catch_panic(|| hook(from, index, outcome));
             }
         }
         let rest = self.rest.as_mut().expect("polled after completion");

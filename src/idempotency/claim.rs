@@ -1,4 +1,4 @@
-use super::{Key, Token};
+use super::{FencingToken, IdempotencyKey};
 
 /// Request extension: the claim under which the handler runs.
 ///
@@ -6,22 +6,22 @@ use super::{Key, Token};
 /// compare it: a handler that hung past its lease has a smaller token than the one that followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    key: Key,
-    token: Token,
+    key: IdempotencyKey,
+    token: FencingToken,
 }
 
 impl Claim {
-    pub(super) const fn new(key: Key, token: Token) -> Self {
+    pub(super) const fn new(key: IdempotencyKey, token: FencingToken) -> Self {
         Self { key, token }
     }
 
     /// The key.
-    pub const fn key(&self) -> &Key {
+    pub const fn key(&self) -> &IdempotencyKey {
         &self.key
     }
 
     /// The fencing token.
-    pub const fn token(&self) -> Token {
+    pub const fn token(&self) -> FencingToken {
         self.token
     }
 }

@@ -24,7 +24,7 @@
 //! # });
 //! ```
 
-use super::{Begin, Fingerprint, Key, Settled, Store, Token};
+use super::{Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store};
 use bytes::Bytes;
 use std::{future::Future, time::Duration};
 
@@ -68,28 +68,28 @@ pub async fn check<S: Subject>(subject: &S) {
     clones_share_what_they_keep(subject).await;
 }
 
-fn key(id: &str) -> Key {
-    match Key::new("contract", id) {
+fn key(id: &str) -> IdempotencyKey {
+    match IdempotencyKey::new("contract", id) {
         Ok(key) => key,
         Err(error) => panic!("contract: {error}"),
     }
 }
 
-async fn begin<St: Store>(store: &St, key: &Key) -> Begin {
+async fn begin<St: Store>(store: &St, key: &IdempotencyKey) -> Begin {
     match store.begin(key, None, LEASE).await {
         Ok(begin) => begin,
         Err(error) => panic!("contract: `begin` failed: {error:?}"),
     }
 }
 
-async fn acquire<St: Store>(store: &St, key: &Key) -> Token {
+async fn acquire<St: Store>(store: &St, key: &IdempotencyKey) -> FencingToken {
     match begin(store, key).await {
         Begin::Acquired(token) => token,
         other => panic!("contract: a free key must be acquired, got {other:?}"),
     }
 }
 
-async fn settled(operation: impl Future<Output = Result<Settled, super::StoreError>>) -> Settled {
+async fn settled(operation: impl Future<Output = Result<Settled, crate::StoreError>>) -> Settled {
     match operation.await {
         Ok(settled) => settled,
         Err(error) => panic!("contract: the store failed: {error:?}"),
@@ -285,7 +285,7 @@ pub async fn a_settled_claim_cannot_be_settled_again<S: Subject>(subject: &S) {
     let answer = Bytes::from_static(b"first");
     let done = settled(store.complete(&key, token, answer.clone(), TTL)).await;
     assert_eq!(done, Settled::Done, "contract: the holder may complete");
-    for token in [token, Token::new(token.get().wrapping_add(1))] {
+    for token in [token, FencingToken::new(token.get().wrapping_add(1))] {
         let second = Bytes::from_static(b"second");
         for result in [
             settled(store.complete(&key, token, second, TTL)).await,
@@ -376,7 +376,7 @@ pub async fn scopes_are_apart<S: Subject>(subject: &S) {
         ("contractshared", "-id"),
         ("", "contractshared-id"),
     ] {
-        match Key::new(scope, id) {
+        match IdempotencyKey::new(scope, id) {
             Ok(key) => drop(acquire(&store, &key).await),
             Err(error) => panic!("contract: {error}"),
         }

@@ -1,4 +1,5 @@
-use super::{KeyError, StoreErrorKind};
+use super::KeyError;
+use crate::StoreErrorKind;
 use crate::problem::{Problem, Refusal};
 use http::StatusCode;
 use std::{fmt, time::Duration};
@@ -20,7 +21,7 @@ pub enum IdempotencyError {
         retry_after: Duration,
     },
     /// There is no usable key: 400.
-    Key(KeyError),
+    IdempotencyKey(KeyError),
     /// The key belongs to another request: 422.
     Mismatch,
     /// The store cannot be asked, and the layer fails closed: 503, with `Retry-After`.
@@ -32,7 +33,7 @@ impl fmt::Display for IdempotencyError {
         match self {
             Self::BrokenAnswer => f.write_str("the handler's answer broke off"),
             Self::InProgress { .. } => f.write_str("a request with this key is being handled"),
-            Self::Key(error) => error.fmt(f),
+            Self::IdempotencyKey(error) => error.fmt(f),
             Self::Mismatch => f.write_str("the key was used for another request"),
             Self::Store(kind) => write!(f, "idempotency store: {}", kind.as_str()),
         }
@@ -48,10 +49,10 @@ impl Refusal for IdempotencyError {
             Self::InProgress { retry_after } => Problem::new(StatusCode::CONFLICT)
                 .title("A request is outstanding for this Idempotency-Key")
                 .retry_after(*retry_after),
-            Self::Key(KeyError::Missing) => {
+            Self::IdempotencyKey(KeyError::Missing) => {
                 Problem::new(StatusCode::BAD_REQUEST).title("Idempotency-Key is missing")
             }
-            Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST)
+            Self::IdempotencyKey(error) => Problem::new(StatusCode::BAD_REQUEST)
                 .title("Idempotency-Key is malformed")
                 .detail(error.to_string()),
             Self::Mismatch => Problem::new(StatusCode::UNPROCESSABLE_ENTITY)

@@ -1,10 +1,11 @@
 use super::{
-    Begin, Claim, Disposition, Fingerprint, IdempotencyError, Key, KeyError, Settled, Store,
-    StoreError, StoreErrorKind, StoreOutage, Token, answer,
+    Begin, Claim, Disposition, FencingToken, Fingerprint, IdempotencyError, IdempotencyKey,
+    KeyError, Settled, Store, StoreOutage, answer,
     layer::Settings,
     lease::{Held, Renewal, Timed},
 };
 use crate::{
+    StoreError, StoreErrorKind,
     body::{BufferedBody, Collect, CollectError, ResponseBody, collect},
     trace::{Scope, passed, refused, scope, trouble},
 };
@@ -64,7 +65,7 @@ where
 type Work<S> = (S, Request<BufferedBody>);
 
 struct Call<S, St> {
-    key: Key,
+    key: IdempotencyKey,
     fingerprint: Option<Fingerprint>,
     store: St,
     settings: Arc<Settings>,
@@ -140,7 +141,7 @@ where
     }
 
     pub(super) fn refused(settings: &Settings, error: KeyError) -> Self {
-        let reason = IdempotencyError::Key(error);
+        let reason = IdempotencyError::IdempotencyKey(error);
         refused!("idempotency", reason);
         let answer = settings.refuser.response(reason);
         Self {
@@ -152,7 +153,7 @@ where
     pub(super) fn begin(
         inner: S,
         req: Request<BufferedBody>,
-        key: Key,
+        key: IdempotencyKey,
         store: &St,
         settings: &Arc<Settings>,
     ) -> Self {
@@ -202,7 +203,7 @@ where
         }
     }
 
-    fn run(&self, token: Token, (mut inner, mut req): Work<S>) -> Next<S, St, ResB> {
+    fn run(&self, token: FencingToken, (mut inner, mut req): Work<S>) -> Next<S, St, ResB> {
         let held = Held::new(self.store.clone(), self.key.clone(), token);
         req.extensions_mut()
             .insert(Claim::new(self.key.clone(), token));

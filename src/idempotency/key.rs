@@ -13,13 +13,13 @@ pub const MAX_SCOPE_LEN: usize = 1024;
 ///
 /// `Debug` and `Display` do not show the id, which may be a customer's.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key {
+pub struct IdempotencyKey {
     /// The scope, then the id.
     text: Arc<str>,
     scope_len: u16,
 }
 
-impl Key {
+impl IdempotencyKey {
     /// Frames `id` with `scope`.
     ///
     /// # Errors
@@ -87,9 +87,9 @@ fn join(scope: &str, id: &str) -> Arc<str> {
     [scope, id].concat().into()
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key")
+        f.debug_struct("IdempotencyKey")
             .field("scope", &self.scope())
             .finish_non_exhaustive()
     }

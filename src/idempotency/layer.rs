@@ -1,5 +1,5 @@
 use super::{
-    FingerprintOf, Idempotency, IdempotencyError, Key, KeyError, KeySource, Store,
+    FingerprintOf, Idempotency, IdempotencyError, IdempotencyKey, KeyError, KeySource, Store,
     fingerprint::original_uri,
 };
 use crate::{
@@ -42,14 +42,17 @@ pub(super) struct Settings {
 
 impl Settings {
     /// The key of `req`, or `None` where it has none and needs none.
-    pub(super) fn key(&self, req: &Request<BufferedBody>) -> Result<Option<Key>, KeyError> {
+    pub(super) fn key(
+        &self,
+        req: &Request<BufferedBody>,
+    ) -> Result<Option<IdempotencyKey>, KeyError> {
         if let Some(methods) = &self.methods
             && !methods.contains(req.method())
         {
             return Ok(None);
         }
         match self.source.find(req)? {
-            Some(id) => Key::new(&self.scope.of(req), &id).map(Some),
+            Some(id) => IdempotencyKey::new(&self.scope.of(req), &id).map(Some),
             None if self.required => Err(KeyError::Missing),
             None => Ok(None),
         }

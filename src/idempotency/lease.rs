@@ -1,6 +1,7 @@
 //! A claim that is held: renewed while the work runs, settled once, released when dropped.
 
-use super::{Key, Settled, Store, StoreError, StoreErrorKind, Token};
+use super::{FencingToken, IdempotencyKey, Settled, Store};
+use crate::{StoreError, StoreErrorKind};
 use bytes::Bytes;
 use pin_project::pin_project;
 use std::{
@@ -19,8 +20,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// runtime, and without a runtime the lease runs out.
 pub(super) struct Held<St: Store> {
     store: St,
-    key: Key,
-    token: Token,
+    key: IdempotencyKey,
+    token: FencingToken,
     owed: Owed,
     /// When it is to be renewed next. Set when the work first makes us wait.
     due: Option<Instant>,
@@ -33,7 +34,7 @@ enum Owed {
 }
 
 impl<St: Store> Held<St> {
-    pub(super) const fn new(store: St, key: Key, token: Token) -> Self {
+    pub(super) const fn new(store: St, key: IdempotencyKey, token: FencingToken) -> Self {
         Self {
             store,
             key,

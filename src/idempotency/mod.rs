@@ -3,7 +3,7 @@
 //! Every webhook sender repeats: after a timeout, after a lost answer, after its own crash. The
 //! [`IdempotencyLayer`] claims the request's [`Key`] in a [`Store`], runs the handler, and stores
 //! what it answered; a repeat gets that answer, marked `Idempotent-Replayed: true`, and the handler
-//! does not run. Claims are leases with fencing [`Token`]s: a crash frees its key when the lease
+//! does not run. Claims are leases with fencing [`FencingToken`]s: a crash frees its key when the lease
 //! ends, and a handler that comes back too late changes nothing.
 //!
 //! # Answers
@@ -97,12 +97,12 @@ pub use self::{
     error::IdempotencyError,
     fingerprint::FingerprintOf,
     future::ResponseFuture,
-    key::{Key, KeyError, MAX_ID_LEN, MAX_SCOPE_LEN},
+    key::{IdempotencyKey, KeyError, MAX_ID_LEN, MAX_SCOPE_LEN},
     layer::{IdempotencyLayer, IdempotencyLayerBuilder, StoreOutage},
     run_once::{Ran, RunOnce, RunOnceError},
     service::Idempotency,
     source::KeySource,
-    store::{Begin, Fingerprint, Settled, Store, StoreError, StoreErrorKind, Token},
+    store::{Begin, FencingToken, Fingerprint, Settled, Store},
 };
 
 #[cfg(feature = "moka")]

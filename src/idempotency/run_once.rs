@@ -1,8 +1,8 @@
 use super::{
-    Begin, Fingerprint, Key, Settled, Store, StoreError, Token,
+    Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store,
     lease::{Held, Renewal, Timed},
 };
-use crate::{InvalidConfig, trace::trouble};
+use crate::{InvalidConfig, StoreError, trace::trouble};
 use bytes::Bytes;
 use std::{
     error::Error,
@@ -89,8 +89,8 @@ impl<St: Store> RunOnce<St> {
     /// [`RunOnceError`]: the work failed, runs elsewhere, or the store cannot be asked.
     pub async fn run_once<F, E>(
         &self,
-        key: &Key,
-        work: impl FnOnce(Token) -> F,
+        key: &IdempotencyKey,
+        work: impl FnOnce(FencingToken) -> F,
     ) -> Result<Ran, RunOnceError<E>>
     where
         F: Future<Output = Result<Bytes, E>>,
@@ -106,9 +106,9 @@ impl<St: Store> RunOnce<St> {
     /// [`RunOnceError`].
     pub async fn run_once_checked<F, E>(
         &self,
-        key: &Key,
+        key: &IdempotencyKey,
         fingerprint: Fingerprint,
-        work: impl FnOnce(Token) -> F,
+        work: impl FnOnce(FencingToken) -> F,
     ) -> Result<Ran, RunOnceError<E>>
     where
         F: Future<Output = Result<Bytes, E>>,
@@ -118,9 +118,9 @@ impl<St: Store> RunOnce<St> {
 
     async fn run<F, E>(
         &self,
-        key: &Key,
+        key: &IdempotencyKey,
         fingerprint: Option<Fingerprint>,
-        work: impl FnOnce(Token) -> F,
+        work: impl FnOnce(FencingToken) -> F,
     ) -> Result<Ran, RunOnceError<E>>
     where
         F: Future<Output = Result<Bytes, E>>,

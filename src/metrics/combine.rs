@@ -1,12 +1,12 @@
 //! Recorders made of recorders.
 
 use super::{BreakerState, Level, Measurement, Recorder, Series};
-use crate::shield;
+use crate::catch_panic;
 use std::{fmt, sync::Arc};
 
 /// Runs a recorder's code, which must not break the call that it measures.
-pub(super) fn shielded<T>(record: impl FnOnce() -> T) -> Option<T> {
-    let result = shield::shielded(record);
+pub(super) fn catch_panic<T>(record: impl FnOnce() -> T) -> Option<T> {
+    let result = catch_panic::catch_panic(record);
     if result.is_none() {
         crate::trace::trouble!("delivery_metrics", "a recorder panicked");
     }
@@ -36,8 +36,8 @@ impl<A: Recorder, B: Recorder> Recorder for (A, B) {
 
     fn series(&self, key: &str) -> Self::Series {
         Both {
-            one: shielded(|| self.0.series(key)),
-            other: shielded(|| self.1.series(key)),
+            one: catch_panic(|| self.0.series(key)),
+            other: catch_panic(|| self.1.series(key)),
         }
     }
 }
@@ -97,8 +97,8 @@ impl<X: Series, Y: Series> Series for Both<X, Y> {
 
 impl<X: Series, Y: Series> Tell for Both<X, Y> {
     fn tell(&self, what: impl Fn(&dyn Series)) {
-        shielded(|| self.one.tell(&what));
-        shielded(|| self.other.tell(&what));
+        catch_panic(|| self.one.tell(&what));
+        catch_panic(|| self.other.tell(&what));
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{
     Level, Measurement, Series,
-    combine::shielded,
+    combine::catch_panic,
     trail::{Place, Trail},
 };
 use crate::{attempt::Attempt, outcome::Outcome};
@@ -23,7 +23,7 @@ impl<X: Series> InFlight<X> {
             Level::Delivery => Place::First,
         };
         if let Some(series) = &series {
-            shielded(|| {
+            catch_panic(|| {
                 series.started(level);
                 if let Place::Retry(code) = place {
                     series.retried(code);
@@ -67,7 +67,7 @@ impl<X: Series> InFlight<X> {
             let measurement =
                 Measurement::new(self.level, outcome, elapsed).with_attempts(attempts);
             // The series with it: dropping one is the recorder's code too.
-            shielded(move || series.finished(&measurement));
+            catch_panic(move || series.finished(&measurement));
         }
     }
 }

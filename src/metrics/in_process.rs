@@ -1,5 +1,5 @@
 use super::{
-    BreakerState, KeySnapshot, Level, LevelSnapshot, Measurement, Recorder, Series, Snapshot,
+    BreakerState, Level, LevelSnapshot, Measurement, PeerSnapshot, Recorder, Series, Snapshot,
     keys::Keys,
     stats::{KeyStats, LevelCounts, SharedStats},
 };
@@ -199,8 +199,8 @@ impl Sums {
         }
     }
 
-    fn take(&mut self, stats: &KeyStats) -> KeySnapshot {
-        KeySnapshot {
+    fn take(&mut self, stats: &KeyStats) -> PeerSnapshot {
+        PeerSnapshot {
             key: Arc::clone(&stats.name),
             attempts: self.take_level(stats, Level::Attempt),
             deliveries: self.take_level(stats, Level::Delivery),
@@ -223,8 +223,8 @@ impl Sums {
         LevelSnapshot::of(&self.one)
     }
 
-    fn total<'a>(&self, keys: impl Iterator<Item = &'a KeySnapshot>) -> KeySnapshot {
-        let mut total = KeySnapshot {
+    fn total<'a>(&self, keys: impl Iterator<Item = &'a PeerSnapshot>) -> PeerSnapshot {
+        let mut total = PeerSnapshot {
             key: Arc::from(""),
             attempts: LevelSnapshot::of(&self.attempts),
             deliveries: LevelSnapshot::of(&self.deliveries),

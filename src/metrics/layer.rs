@@ -1,5 +1,5 @@
 use super::{Level, Measure, Recorder};
-use crate::{key::ByHost, outcome::HttpClassifier};
+use crate::{outcome::HttpClassifier, peer::ByHost};
 use tower_layer::Layer;
 
 /// Measures each attempt, or each delivery, and tells a [`Recorder`].
@@ -48,7 +48,7 @@ impl<R, M, K> DeliveryMetricsLayer<R, M, K> {
     }
 
     /// What the figures are kept by. Default: [`ByHost`];
-    /// [`NoKey`](crate::key::NoKey) keeps only totals.
+    /// [`OnePeer`](crate::peer::OnePeer) keeps only totals.
     pub fn key<L>(self, key: L) -> DeliveryMetricsLayer<R, M, L> {
         DeliveryMetricsLayer {
             recorder: self.recorder,

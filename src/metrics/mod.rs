@@ -32,7 +32,7 @@
 //! # Keys
 //!
 //! Every instance of a service remembers the series it used last, so that a stack that calls one
-//! peer looks nothing up. Figures are kept by a [`RequestKey`](crate::key::RequestKey), by host where nothing else is
+//! peer looks nothing up. Figures are kept by a [`PeerKey`](crate::peer::PeerKey), by host where nothing else is
 //! said, up to a bound; the rest is counted together. Keys come from requests, so a key that would
 //! break a page (longer than 260 bytes, or with control characters) is counted with the rest too.
 //!
@@ -43,7 +43,7 @@
 //! ```
 //!
 //! On the receiving side one layer stands outermost, with
-//! [`NoKey`](crate::key::NoKey): the requests of a server name no host.
+//! [`OnePeer`](crate::peer::OnePeer): the requests of a server name no host.
 //!
 //! ```text
 //! metrics(delivery) > buffer body > verify signature > idempotency > handler
@@ -115,5 +115,5 @@ pub use self::{
     layer::DeliveryMetricsLayer,
     recorder::{BreakerState, Level, Measurement, Recorder, Series},
     service::Measure,
-    snapshot::{KeySnapshot, Latency, LevelSnapshot, Snapshot},
+    snapshot::{Latency, LevelSnapshot, PeerSnapshot, Snapshot},
 };

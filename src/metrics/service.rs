@@ -1,7 +1,7 @@
-use super::{Level, Recorder, ResponseFuture, Series, combine::shielded, guard::InFlight};
+use super::{Level, Recorder, ResponseFuture, Series, combine::catch_panic, guard::InFlight};
 use crate::{
-    key::RequestKey,
     outcome::{Classify, MakeClassifier},
+    peer::PeerKey,
 };
 use std::{
     fmt,
@@ -27,7 +27,7 @@ where
     R: Recorder,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
-    K: RequestKey<Req>,
+    K: PeerKey<Req>,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -41,7 +41,7 @@ where
         let classifier = self.make.make_classifier(&req);
         let series = {
             let key = self.key.key(&req);
-            shielded(|| match &self.last {
+            catch_panic(|| match &self.last {
                 Some(last) if last.is_for(&key) => last.clone(),
                 _ => self.last.insert(self.recorder.series(&key)).clone(),
             })

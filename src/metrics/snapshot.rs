@@ -12,16 +12,16 @@ use std::{sync::Arc, time::Duration};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub(super) uptime: Duration,
-    pub(super) total: KeySnapshot,
+    pub(super) total: PeerSnapshot,
     pub(super) by_code: Vec<(Option<u16>, u64)>,
     pub(super) dead_letters: Vec<(&'static str, &'static str, u64)>,
-    pub(super) keys: Vec<KeySnapshot>,
-    pub(super) other: Option<KeySnapshot>,
+    pub(super) keys: Vec<PeerSnapshot>,
+    pub(super) other: Option<PeerSnapshot>,
 }
 
 /// What was counted for one key.
 #[derive(Clone, Debug, PartialEq)]
-pub struct KeySnapshot {
+pub struct PeerSnapshot {
     pub(super) key: Arc<str>,
     pub(super) attempts: LevelSnapshot,
     pub(super) deliveries: LevelSnapshot,
@@ -102,24 +102,24 @@ impl Snapshot {
     }
 
     /// Each key that has figures of its own, in alphabetical order.
-    pub fn keys(&self) -> &[KeySnapshot] {
+    pub fn keys(&self) -> &[PeerSnapshot] {
         &self.keys
     }
 
     /// One of them.
-    pub fn key(&self, key: &str) -> Option<&KeySnapshot> {
+    pub fn key(&self, key: &str) -> Option<&PeerSnapshot> {
         let at = self.keys.binary_search_by(|known| (*known.key).cmp(key));
         self.keys.get(at.ok()?)
     }
 
     /// The keys beyond the bound, and those that are no names (longer than 260 bytes, or with
     /// control characters), together. `None` where there were none.
-    pub const fn other(&self) -> Option<&KeySnapshot> {
+    pub const fn other(&self) -> Option<&PeerSnapshot> {
         self.other.as_ref()
     }
 }
 
-impl KeySnapshot {
+impl PeerSnapshot {
     /// The key.
     pub fn key(&self) -> &str {
         &self.key

@@ -25,8 +25,8 @@ pub(super) const fn gap(told: u32) -> Option<Duration> {
 pub(super) struct Widest {
     /// How many jobs of a target may run. 0 while nobody asked for jobs.
     pub(super) per_target: u32,
-    /// Whether somebody writes letters.
-    pub(super) burials: bool,
+    /// Whether somebody writes entries.
+    pub(super) failed_jobs: bool,
 }
 
 impl Widest {
@@ -34,6 +34,6 @@ impl Widest {
         if terms.jobs > 0 {
             self.per_target = self.per_target.max(terms.per_target);
         }
-        self.burials |= terms.burials > 0;
+        self.failed_jobs |= terms.failed_jobs > 0;
     }
 }

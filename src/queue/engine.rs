@@ -1,10 +1,10 @@
-use super::{Burial, Enqueued, Job, NewJob, Task, TaskId};
+use super::{Enqueued, FailedJob, Job, NewJob, Task, TaskId};
 use crate::{
-    BoxError, BoxFuture,
+    BoxFuture, StoreError,
     attempt::History,
     dead_letter::Cause,
-    fence::{Settled, Token},
-    idempotency::Key,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
 };
 use bytes::Bytes;
 use std::{fmt, time::Duration};
@@ -19,7 +19,7 @@ use std::{fmt, time::Duration};
 ///                        |      +-------------------------+  |  | the last attempt is over
 ///                        |           lease over              |  v
 ///                        +-----------------------------------+  burying(due) -----> failed
-///                                                                    settle(Buried)
+///                                                                    settle(Dead-lettered)
 /// ```
 ///
 /// An engine has no opinion on how often or when: a worker says so when it claims and settles.
@@ -32,13 +32,13 @@ use std::{fmt, time::Duration};
 /// - `claim` counts the attempt. A job is claimed by one worker at a time; each of its claims has a
 ///   greater token than the one before. What is due first is given first.
 /// - A job whose lease is over is queued again, at once, and what it did is lost to its holder:
-///   every change compares the token. On its last attempt it goes to `burying` in the same
+///   every change compares the token. On its last attempt it goes to `dead_lettering` in the same
 ///   transaction that finds it, with [`Reason::WorkerLost`](crate::dead_letter::Reason).
 /// - Of the jobs of a target no more than so many run at once; those of the others go on. Of the
 ///   jobs with the same order key one at a time is queued or running, oldest first.
 /// - Enqueuing, claiming and settling take O(log n) time, whatever waits and whatever was done.
-/// - What is done or buried leaves after its time to live; its payload leaves at once.
-/// - Nothing grows without a bound: a full engine refuses with [`QueueErrorKind::Full`].
+/// - What is done or dead-lettered leaves after its time to live; its payload leaves at once.
+/// - Nothing grows without a bound: a full engine refuses with [`StoreErrorKind::Full`].
 /// - Time is the engine's own clock. When it goes back, no lease and no wait takes longer than it
 ///   was granted, from the next look on.
 ///
@@ -48,34 +48,34 @@ use std::{fmt, time::Duration};
 /// future is dropped gives its jobs back, at once or when their lease ends.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Puts a job in.
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>>;
+    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
 
     /// Claims what is due.
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>>;
+    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>>;
 
     /// Extends claims to `lease` from now. Gives what came of each, in their order.
     fn renew(
         &self,
-        claims: Vec<(TaskId, Token)>,
+        claims: Vec<(TaskId, FencingToken)>,
         lease: Duration,
-    ) -> BoxFuture<Result<Vec<Settled>, QueueError>>;
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
     /// Ends a claim.
     fn settle(
         &self,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, QueueError>>;
+    ) -> BoxFuture<Result<Settled, StoreError>>;
 
     /// How a task is. `None` where there is none, or where its time is over.
-    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, QueueError>>;
+    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
     /// The task that has this key.
-    fn find(&self, key: Key) -> BoxFuture<Result<Option<Task>, QueueError>>;
+    fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
     /// How much there is, without counting it: O(1).
-    fn depth(&self) -> BoxFuture<Result<Depth, QueueError>>;
+    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>>;
 
     /// Waits until there may be something to claim that was not there before: a job was put in or
     /// given back, one became due, a lease ended, or a target has room again. It may return without
@@ -90,32 +90,32 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 pub struct Terms {
     /// The most jobs.
     pub jobs: usize,
-    /// The most burials.
-    pub burials: usize,
+    /// The most failed jobs.
+    pub failed_jobs: usize,
     /// How long the claims last, unless they are renewed.
     pub lease: Duration,
     /// How many jobs of one target may run at once, those of other workers among them.
     pub per_target: u32,
-    /// How many attempts a job has. One that has had as many and whose lease is over is buried.
+    /// How many attempts a job has. One that has had as many and whose lease is over is dead-lettered.
     pub attempts: u32,
 }
 
 impl Terms {
-    /// Up to so many jobs, and as many burials, for so long. No bound per target, and 3 attempts.
+    /// Up to so many jobs, and as many failed jobs, for so long. No bound per target, and 3 attempts.
     pub const fn new(jobs: usize, lease: Duration) -> Self {
         Self {
             jobs,
-            burials: jobs,
+            failed_jobs: jobs,
             lease,
             per_target: u32::MAX,
             attempts: 3,
         }
     }
 
-    /// Sets the most burials.
+    /// Sets the most failed jobs.
     #[must_use]
-    pub const fn burials(mut self, most: usize) -> Self {
-        self.burials = most;
+    pub const fn failed_jobs(mut self, most: usize) -> Self {
+        self.failed_jobs = most;
         self
     }
 
@@ -139,14 +139,14 @@ impl Terms {
 pub struct Claims {
     /// Jobs to be done, due first first.
     pub jobs: Vec<Job>,
-    /// Letters to be written.
-    pub burials: Vec<Burial>,
+    /// DeadLetterDesk to be written.
+    pub failed_jobs: Vec<FailedJob>,
 }
 
 impl Claims {
     /// Whether there was nothing.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.burials.is_empty()
+        self.jobs.is_empty() && self.failed_jobs.is_empty()
     }
 }
 
@@ -154,15 +154,15 @@ impl Claims {
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Of a job: it failed for good. Its letter is to be written next.
-    Bury {
+    /// Of a job: it failed for good. Its entry is to be written next.
+    DeadLetter {
         /// Why.
         cause: Cause,
         /// How all of its attempts went.
         history: History,
     },
-    /// Of a burial: the letter is written. The status of the task is kept for so long.
-    Buried {
+    /// Of a failed job: the entry is written. The status of the task is kept for so long.
+    DeadLettered {
         /// The time to live.
         keep: Duration,
     },
@@ -173,14 +173,14 @@ pub enum Verdict {
         /// The time to live.
         keep: Duration,
     },
-    /// Of a job or a burial: nothing was done, by no fault of its own. The attempt is not counted.
-    HandBack {
+    /// Of a job or a failed job: nothing was done, by no fault of its own. The attempt is not counted.
+    Release {
         /// When it may be claimed again.
         after: Duration,
         /// How its attempts went.
         history: History,
     },
-    /// Of a job: it failed, and is to be tried again. Of a burial: the letter could not be written.
+    /// Of a job: it failed, and is to be tried again. Of a failed job: the entry could not be written.
     Retry {
         /// When it may be claimed again.
         after: Duration,
@@ -192,15 +192,15 @@ pub enum Verdict {
 impl fmt::Debug for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, after, history) = match self {
-            Self::Bury { cause, history } => {
+            Self::DeadLetter { cause, history } => {
                 return f
-                    .debug_struct("Bury")
+                    .debug_struct("DeadLetter")
                     .field("cause", cause)
                     .field("history", history)
                     .finish();
             }
-            Self::Buried { keep } => {
-                return f.debug_struct("Buried").field("keep", keep).finish();
+            Self::DeadLettered { keep } => {
+                return f.debug_struct("DeadLettered").field("keep", keep).finish();
             }
             Self::Done { result, keep } => {
                 return f
@@ -209,7 +209,7 @@ impl fmt::Debug for Verdict {
                     .field("keep", keep)
                     .finish();
             }
-            Self::HandBack { after, history } => ("HandBack", after, history),
+            Self::Release { after, history } => ("Release", after, history),
             Self::Retry { after, history } => ("Retry", after, history),
         };
         f.debug_struct(name)
@@ -227,17 +227,17 @@ pub struct Depth {
     pub queued: u64,
     /// Jobs that a worker has.
     pub running: u64,
-    /// Letters to be written.
-    pub burying: u64,
+    /// DeadLetterDesk to be written.
+    pub dead_lettering: u64,
 }
 
 impl Depth {
     /// For engines.
-    pub const fn new(queued: u64, running: u64, burying: u64) -> Self {
+    pub const fn new(queued: u64, running: u64, dead_lettering: u64) -> Self {
         Self {
             queued,
             running,
-            burying,
+            dead_lettering,
         }
     }
 
@@ -245,85 +245,7 @@ impl Depth {
     pub const fn unfinished(&self) -> u64 {
         self.queued
             .saturating_add(self.running)
-            .saturating_add(self.burying)
-    }
-}
-
-/// A queue that could not do what it was asked.
-#[derive(Debug)]
-pub struct QueueError {
-    kind: QueueErrorKind,
-    source: Option<BoxError>,
-}
-
-/// What kind of trouble a queue has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum QueueErrorKind {
-    /// It was closed.
-    Closed,
-    /// What is stored cannot be read.
-    Corrupt,
-    /// As much waits as may wait, or the disk is full: what was not accepted may be sent again
-    /// later.
-    Full,
-    /// It did not answer in time.
-    Timeout,
-    /// The job is larger than the queue takes.
-    TooLarge,
-    /// It cannot be reached, or failed.
-    Unavailable,
-}
-
-impl QueueErrorKind {
-    /// A fixed name, fit for a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Corrupt => "corrupt",
-            Self::Full => "full",
-            Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-impl QueueError {
-    /// An error of this kind.
-    pub const fn new(kind: QueueErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-
-    /// Adds what caused it.
-    #[must_use]
-    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// Its kind.
-    pub const fn kind(&self) -> QueueErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for QueueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            QueueErrorKind::Closed => "the queue is closed",
-            QueueErrorKind::Corrupt => "what the queue has stored cannot be read",
-            QueueErrorKind::Full => "the queue is full",
-            QueueErrorKind::Timeout => "the queue did not answer in time",
-            QueueErrorKind::TooLarge => "the job is larger than the queue takes",
-            QueueErrorKind::Unavailable => "the queue is unavailable",
-        })
-    }
-}
-
-impl std::error::Error for QueueError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+            .saturating_add(self.dead_lettering)
     }
 }
 

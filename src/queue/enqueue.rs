@@ -1,8 +1,8 @@
-use super::{Accept, Enqueued, NewJob, QueueError, QueueErrorKind};
+use super::{Accept, Enqueued, NewJob};
 use crate::{
-    BoxFuture, InvalidConfig,
+    BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
-    idempotency::{Key, KeyError, KeySource},
+    idempotency::{IdempotencyKey, KeyError, KeySource},
     problem::{Problem, Refusal, Refuser},
     trace::{refused, trouble},
 };
@@ -120,7 +120,7 @@ impl<A, F> EnqueueService<A, F> {
     /// [`InvalidConfig`] where the source can find nothing, or the scope is too long.
     pub fn key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
         source.check()?;
-        if Key::new(scope, "id").is_err() {
+        if IdempotencyKey::new(scope, "id").is_err() {
             return Err(InvalidConfig::new("key", "has a scope that is too long"));
         }
         self.settings.key = Some((scope.into(), source));
@@ -175,12 +175,12 @@ impl<A, F> EnqueueService<A, F> {
 }
 
 impl Settings {
-    fn key(&self, req: &Request<BufferedBody>) -> Result<Option<Key>, KeyError> {
+    fn key(&self, req: &Request<BufferedBody>) -> Result<Option<IdempotencyKey>, KeyError> {
         let Some((scope, source)) = &self.key else {
             return Ok(None);
         };
         let id = source.find(req)?;
-        id.map(|id| Key::new(scope, &id)).transpose()
+        id.map(|id| IdempotencyKey::new(scope, &id)).transpose()
     }
 
     fn refuse(&self, error: EnqueueError) -> Response<BufferedBody> {
@@ -188,7 +188,7 @@ impl Settings {
         self.refuser.buffered(error)
     }
 
-    fn answer(&self, result: Result<Enqueued, QueueError>) -> Response<BufferedBody> {
+    fn answer(&self, result: Result<Enqueued, StoreError>) -> Response<BufferedBody> {
         match result {
             Ok(enqueued) => (self.answer)(&enqueued),
             Err(error) => {
@@ -277,7 +277,7 @@ pub struct EnqueueFuture {
 enum State {
     Answered(Option<Response<BufferedBody>>),
     Accepting {
-        accepting: BoxFuture<Result<Enqueued, QueueError>>,
+        accepting: BoxFuture<Result<Enqueued, StoreError>>,
         /// Set where there is something to wait for.
         overdue: Option<Pin<Box<Sleep>>>,
         settings: Settings,
@@ -310,7 +310,7 @@ impl Future for EnqueueFuture {
                     let limit = settings.time_limit;
                     let overdue = overdue.get_or_insert_with(|| Box::pin(sleep(limit)));
                     ready!(overdue.as_mut().poll(cx));
-                    Err(QueueError::new(QueueErrorKind::Timeout))
+                    Err(StoreError::new(StoreErrorKind::Timeout))
                 };
                 Some(settings.answer(result))
             }
@@ -332,11 +332,11 @@ impl fmt::Debug for EnqueueFuture {
 #[non_exhaustive]
 pub enum EnqueueError {
     /// The id of the request is unusable.
-    Key(KeyError),
+    IdempotencyKey(KeyError),
     /// The queue did not take the job.
     NotAccepted {
         /// Why.
-        kind: QueueErrorKind,
+        kind: StoreErrorKind,
         /// When the sender is told to come back.
         retry_after: Duration,
     },
@@ -344,14 +344,14 @@ pub enum EnqueueError {
 
 impl From<KeyError> for EnqueueError {
     fn from(error: KeyError) -> Self {
-        Self::Key(error)
+        Self::IdempotencyKey(error)
     }
 }
 
 impl fmt::Display for EnqueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(error) => error.fmt(f),
+            Self::IdempotencyKey(error) => error.fmt(f),
             Self::NotAccepted { kind, .. } => write!(f, "not accepted: {}", kind.as_str()),
         }
     }
@@ -360,7 +360,7 @@ impl fmt::Display for EnqueueError {
 impl std::error::Error for EnqueueError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Key(error) => Some(error),
+            Self::IdempotencyKey(error) => Some(error),
             Self::NotAccepted { .. } => None,
         }
     }
@@ -369,9 +369,11 @@ impl std::error::Error for EnqueueError {
 impl Refusal for EnqueueError {
     fn problem(&self) -> Problem {
         match self {
-            Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST).detail(error.to_string()),
+            Self::IdempotencyKey(error) => {
+                Problem::new(StatusCode::BAD_REQUEST).detail(error.to_string())
+            }
             Self::NotAccepted {
-                kind: QueueErrorKind::TooLarge,
+                kind: StoreErrorKind::TooLarge,
                 ..
             } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
             Self::NotAccepted { retry_after, .. } => {

@@ -1,5 +1,5 @@
-use super::{Depth, Engine, Enqueued, NewJob, QueueError, Task, TaskId};
-use crate::{BoxFuture, idempotency::Key};
+use super::{Depth, Engine, Enqueued, NewJob, Task, TaskId};
+use crate::{BoxFuture, StoreError, idempotency::IdempotencyKey};
 use std::{fmt, sync::Arc};
 
 /// The way to an [`Engine`]: what accepts jobs and what asks how they are. Clones share everything.
@@ -23,13 +23,13 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the job is not known to be there. Putting in a job with the same
+    /// [`StoreError`]: the job is not known to be there. Putting in a job with the same
     /// [`key`](NewJob::key) again is safe.
     ///
     /// # Cancel safety
     ///
     /// Dropped, the job is either there or not.
-    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, QueueError> {
+    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
         self.engine.enqueue(job).await
     }
 
@@ -37,8 +37,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the engine did not answer.
-    pub async fn task(&self, id: TaskId) -> Result<Option<Task>, QueueError> {
+    /// [`StoreError`]: the engine did not answer.
+    pub async fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
         self.engine.task(id).await
     }
 
@@ -46,8 +46,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the engine did not answer.
-    pub async fn find(&self, key: Key) -> Result<Option<Task>, QueueError> {
+    /// [`StoreError`]: the engine did not answer.
+    pub async fn find(&self, key: IdempotencyKey) -> Result<Option<Task>, StoreError> {
         self.engine.find(key).await
     }
 
@@ -55,8 +55,8 @@ impl Queue {
     ///
     /// # Errors
     ///
-    /// [`QueueError`]: the engine did not answer.
-    pub async fn depth(&self) -> Result<Depth, QueueError> {
+    /// [`StoreError`]: the engine did not answer.
+    pub async fn depth(&self) -> Result<Depth, StoreError> {
         self.engine.depth().await
     }
 
@@ -73,18 +73,18 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`QueueError`], in its future: the job is not known to be taken.
-    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>>;
+    /// [`StoreError`], in its future: the job is not known to be taken.
+    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
 }
 
 impl Accept for Queue {
-    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         self.engine.enqueue(job)
     }
 }
 
 impl<T: Accept + ?Sized> Accept for Arc<T> {
-    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         (**self).accept(job)
     }
 }
@@ -100,20 +100,20 @@ pub struct AcceptFn<F> {
 /// # Examples
 ///
 /// ```
-/// use tower_webhook::queue::{Accept, Enqueued, NewJob, QueueError, accept_fn};
+/// use tower_webhook::queue::{Accept, Enqueued, NewJob, StoreError, accept_fn};
 ///
 /// let nowhere = accept_fn(|job: NewJob| async move {
-///     Ok::<_, QueueError>(Enqueued { id: job.id, repeated: false })
+///     Ok::<_, StoreError>(Enqueued { id: job.id, repeated: false })
 /// });
 /// # tokio_test::block_on(async {
 /// assert!(!nowhere.accept(NewJob::new("event", "{}")).await?.repeated);
-/// # Ok::<_, QueueError>(())
+/// # Ok::<_, StoreError>(())
 /// # }).unwrap();
 /// ```
 pub const fn accept_fn<F, Fut>(accept: F) -> AcceptFn<F>
 where
     F: Fn(NewJob) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Enqueued, QueueError>> + Send + 'static,
+    Fut: Future<Output = Result<Enqueued, StoreError>> + Send + 'static,
 {
     AcceptFn { accept }
 }
@@ -121,9 +121,9 @@ where
 impl<F, Fut> Accept for AcceptFn<F>
 where
     F: Fn(NewJob) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Enqueued, QueueError>> + Send + 'static,
+    Fut: Future<Output = Result<Enqueued, StoreError>> + Send + 'static,
 {
-    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         Box::pin((self.accept)(job))
     }
 }

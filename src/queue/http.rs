@@ -5,7 +5,7 @@ use crate::{
     body::BufferedBody,
     dead_letter::HttpRequests,
     idempotency::answer::{fields_len, get_headers, put_fields, take},
-    key::{ByHost, RequestKey},
+    peer::{ByHost, PeerKey},
 };
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Method, Request, Uri, header};
@@ -18,23 +18,23 @@ const LAST_VERSION: u8 = 8;
 
 impl NewJob {
     /// The kind of a job that is an HTTP request, made by [`http`](Self::http). For payloads of
-    /// your own take another: of one of this kind that cannot be read, a letter has length and
+    /// your own take another: of one of this kind that cannot be read, an entry has length and
     /// digest alone.
     pub const HTTP: &'static str = "http";
 
     /// A job that is an HTTP request: method, URI, headers in their order, body and trailers, in a
     /// versioned form. Extensions are not kept.
     ///
-    /// Its [`target`](Self::target) is the [host](ByHost). Its letter would tell of the event what
+    /// Its [`target`](Self::target) is the [host](ByHost). Its entry would tell of the event what
     /// [`HttpRequests`] finds in the headers.
     ///
     /// The whole request is kept, so that it can be sent: user names in the URI, credentials in the
     /// headers. Add those where it is sent, not here. A header that is marked
-    /// [sensitive](http::HeaderValue::is_sensitive) is so when it is sent, and not in a letter.
+    /// [sensitive](http::HeaderValue::is_sensitive) is so when it is sent, and not in an entry.
     ///
     /// A form that only a newer release can read (after a rollback, or while workers are replaced
     /// one by one) is no failure: a [`Worker`](super::Worker) gives such a job back for up to a
-    /// minute, for as long as it takes, and counts no attempt. Its letter is not written either.
+    /// minute, for as long as it takes, and counts no attempt. Its entry is not written either.
     ///
     /// # Examples
     ///

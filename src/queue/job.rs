@@ -1,5 +1,7 @@
 use super::TaskId;
-use crate::{attempt::History, dead_letter::Cause, fence::Token, idempotency::Key};
+use crate::{
+    attempt::History, dead_letter::Cause, idempotency::IdempotencyKey, lease::FencingToken,
+};
 use bytes::Bytes;
 use std::{
     fmt,
@@ -21,7 +23,7 @@ pub struct NewJob {
     pub payload: Bytes,
     /// What makes two jobs the same: a second one with the same key is not put in, and gets the
     /// first one's id, until the first has left after its time to live.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
     /// Whom it burdens: of each target no more than so many jobs run at once. A host, a tenant;
     /// `""` by default.
     pub target: String,
@@ -44,7 +46,7 @@ pub struct About {
     pub event_time: Option<SystemTime>,
     /// The key by which the receiver knows a repetition.
     pub idempotency_key: Option<String>,
-    /// The event, task or letter that this is a repetition of.
+    /// The event, task or entry that this is a repetition of.
     pub replay_of: Option<String>,
     /// How often it was tried again by an operator.
     pub replays: u32,
@@ -69,7 +71,7 @@ impl NewJob {
 
     /// Sets what makes it the same as another.
     #[must_use]
-    pub fn key(mut self, key: Key) -> Self {
+    pub fn key(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
     }
@@ -133,7 +135,7 @@ pub struct Job {
     pub id: TaskId,
     /// Proof of the claim. Greater with each claim of this job: a resource that the work writes to
     /// can refuse a worker that came too late.
-    pub token: Token,
+    pub token: FencingToken,
     /// The number of this attempt, from 1.
     pub attempt: u32,
     /// The kind that it was put in with.
@@ -141,7 +143,7 @@ pub struct Job {
     /// The payload that it was put in with.
     pub payload: Bytes,
     /// What makes it the same as another.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
     /// Whom it burdens.
     pub target: String,
     /// What its dead letter would tell.
@@ -155,7 +157,7 @@ pub struct Job {
 impl Job {
     /// For engines: a job as it was put in, claimed for the first time. The rest is set field by
     /// field.
-    pub fn new(job: NewJob, token: Token, accepted_at: SystemTime) -> Self {
+    pub fn new(job: NewJob, token: FencingToken, accepted_at: SystemTime) -> Self {
         Self {
             id: job.id,
             token,
@@ -184,17 +186,17 @@ impl fmt::Debug for Job {
     }
 }
 
-/// A job that has failed for good, and whose letter is still to be written.
+/// A job that has failed for good, and whose entry is still to be written.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Burial {
-    /// The job. Its token is that of the claim on the burial.
+pub struct FailedJob {
+    /// The job. Its token is that of the claim on the failed job.
     pub job: Job,
     /// Why it failed.
     pub cause: Cause,
 }
 
-impl Burial {
+impl FailedJob {
     /// For engines.
     pub const fn new(job: Job, cause: Cause) -> Self {
         Self { job, cause }

@@ -19,7 +19,7 @@
 //!   worker is what tries again: its waits are in the queue, where they outlive the process, and not
 //!   in a task that sleeps. Attempts inside multiply with those of the worker. A breaker belongs
 //!   inside: what it refuses is given back, and costs no attempt.
-//! - No dead letter layer inside: each failed attempt would be a letter. The worker
+//! - No dead letter layer inside: each failed attempt would be an entry. The worker
 //!   [has its own](WorkerBuilder::dead_letters), for the job as a whole.
 //!
 //! # What it promises
@@ -31,12 +31,12 @@
 //! | What happens | What becomes of the job |
 //! | --- | --- |
 //! | it succeeds | done; status and result are kept for a while |
-//! | it fails, or panics, or takes too long | again, after the delay that [`WorkerBuilder::retry`] says; buried after the last attempt |
+//! | it fails, or panics, or takes too long | again, after the delay that [`WorkerBuilder::retry`] says; dead-lettered after the last attempt |
 //! | our side refuses it: an open circuit, a spent budget | given back; no attempt is counted |
-//! | its worker dies | another's when the lease ends; the attempt counts, so that a payload that kills its workers is buried |
+//! | its worker dies | another's when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
 //! | its claim is lost | what runs is dropped; the newer claim is the one that counts |
 //! | the queue cannot be reached | the worker waits and asks again; what is done is noted when it can be, while its claim lasts |
-//! | it fails for good | its letter is written, for as long as that takes; only then is the task over |
+//! | it fails for good | its entry is written, for as long as that takes; only then is the task over |
 //! | the worker stops | what does not end within the grace is given back |
 //!
 //! # Examples
@@ -110,11 +110,11 @@ mod worker;
 #[doc(inline)]
 pub use self::sqlite::{SqliteQueue, SqliteQueueBuilder};
 pub use self::{
-    engine::{Claims, Depth, Engine, QueueError, QueueErrorKind, Terms, Verdict},
+    engine::{Claims, Depth, Engine, Terms, Verdict},
     enqueue::{EnqueueError, EnqueueFuture, EnqueueService},
     handle::{Accept, AcceptFn, Queue, accept_fn},
     http::NotARequest,
-    job::{About, Burial, Enqueued, Job, NewJob},
+    job::{About, Enqueued, FailedJob, Job, NewJob},
     memory::{MemoryQueue, MemoryQueueBuilder},
     status::{TaskStatusFuture, TaskStatusService},
     task::{Status, Task, TaskId},

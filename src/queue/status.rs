@@ -1,5 +1,5 @@
-use super::{Queue, QueueError, Status, Task, TaskId};
-use crate::{BoxFuture, body::BufferedBody, problem::Problem, trace::trouble};
+use super::{Queue, Status, Task, TaskId};
+use crate::{BoxFuture, StoreError, body::BufferedBody, problem::Problem, trace::trouble};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use std::{
@@ -78,7 +78,7 @@ impl TaskStatusService {
 }
 
 impl Settings {
-    fn answer(&self, result: Result<Option<Task>, QueueError>) -> Response<BufferedBody> {
+    fn answer(&self, result: Result<Option<Task>, StoreError>) -> Response<BufferedBody> {
         match result {
             Ok(None) => Problem::new(StatusCode::NOT_FOUND).into_response(),
             Ok(Some(task)) => self.found(&task),
@@ -156,7 +156,7 @@ impl fmt::Debug for TaskStatusService {
 #[must_use = "futures do nothing unless polled"]
 pub struct TaskStatusFuture {
     /// `None` where the path ends with no id.
-    asked: Option<BoxFuture<Result<Option<Task>, QueueError>>>,
+    asked: Option<BoxFuture<Result<Option<Task>, StoreError>>>,
     settings: Settings,
 }
 

@@ -1,4 +1,4 @@
-use crate::dead_letter::{LetterId, NotAnId};
+use crate::dead_letter::{EntryId, NotAnId};
 use bytes::Bytes;
 use std::{fmt, str::FromStr, time::SystemTime};
 
@@ -15,7 +15,7 @@ use std::{fmt, str::FromStr, time::SystemTime};
 /// assert!("1 OR 1=1".parse::<TaskId>().is_err());
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TaskId(LetterId);
+pub struct TaskId(EntryId);
 
 impl TaskId {
     /// An id that nobody can guess.
@@ -25,12 +25,12 @@ impl TaskId {
     /// When the operating system has no randomness to give, which no supported one does once it
     /// has started.
     pub fn random() -> Self {
-        Self(LetterId::random())
+        Self(EntryId::random())
     }
 
     /// An id of these bytes. For engines.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(LetterId::from_bytes(bytes))
+        Self(EntryId::from_bytes(bytes))
     }
 
     /// Its bytes.
@@ -38,9 +38,9 @@ impl TaskId {
         self.0.as_bytes()
     }
 
-    /// The id of the letter that this task becomes when it fails for good. One of each task, so
-    /// that a letter that is written twice is one letter.
-    pub const fn letter_id(self) -> LetterId {
+    /// The id of the entry that this task becomes when it fails for good. One of each task, so
+    /// that an entry that is written twice is one entry.
+    pub const fn entry_id(self) -> EntryId {
         self.0
     }
 }

@@ -220,7 +220,7 @@ impl Inner {
         Some(slot.tick)
     }
 
-    fn give_back(&self, tick: u64) {
+    fn release(&self, tick: u64) {
         let slot = &mut self.withdrawals()[index(tick)];
         if slot.tick == tick {
             slot.retries = slot.retries.saturating_sub(1);
@@ -280,7 +280,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some((budget, tick)) = self.taken.take() {
-            budget.give_back(tick);
+            budget.release(tick);
         }
     }
 }

@@ -1,7 +1,7 @@
 use crate::{
     attempt::{Attempt, History},
+    catch_panic::catch_panic,
     outcome::Outcome,
-    shield::shielded,
 };
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ impl Hooks {
 /// A hook that panics is its own trouble: the delivery goes on.
 fn call<T>(hook: Option<&Hook<T>>, event: &T) {
     if let Some(hook) = hook {
-        let _ = shielded(|| hook(event));
+        let _ = catch_panic(|| hook(event));
     }
 }
 

@@ -96,7 +96,7 @@ const fn hex_values(characters: u64, any_case: bool) -> (u64, u64) {
     let outside_ascii = characters & HIGH;
     let mut characters = characters & !HIGH;
     if any_case {
-        // Upper case to lower; digits have that bit already, and nothing else becomes a letter
+        // Upper case to lower; digits have that bit already, and nothing else becomes an entry
         // from `a` to `f`.
         characters |= (characters & eight(0x40)) >> 1;
     }
@@ -108,9 +108,9 @@ const fn hex_values(characters: u64, any_case: bool) -> (u64, u64) {
         };
     }
     let digit = at_least!(b'0') & !at_least!(b':');
-    let letter = at_least!(b'a') & !at_least!(b'g');
-    let values = (characters & eight(0x0f)) + (letter >> 7) * 9;
-    (values, outside_ascii | (digit | letter) ^ HIGH)
+    let entry = at_least!(b'a') & !at_least!(b'g');
+    let values = (characters & eight(0x0f)) + (entry >> 7) * 9;
+    (values, outside_ascii | (digit | entry) ^ HIGH)
 }
 
 /// The table is read where the caller's text points, which is no secret: it is what the caller

@@ -1,4 +1,4 @@
-//! What is granted to whoever asks: a key, jobs, a letter. Where nobody is there any more to take it,
+//! What is granted to whoever asks: a key, jobs, an entry. Where nobody is there any more to take it,
 //! it is given back.
 
 use super::{
@@ -13,24 +13,24 @@ use std::{
 use tokio::sync::oneshot;
 
 /// How a `T` that was granted is given back.
-pub(crate) trait GiveBack<T>: Clone + Send + Unpin + 'static {
+pub(crate) trait Release<T>: Clone + Send + Unpin + 'static {
     /// It is granted for certain, and handed over next.
     fn committed(&self, granted: &T) {
         let _ = granted;
     }
 
     /// Nobody has taken it.
-    fn give_back(&self, granted: &T);
+    fn release(&self, granted: &T);
 }
 
 /// The answer to a question whose answer is a grant. Dropped before it gave that away, it gives it
 /// back.
-pub(crate) struct Granting<T, B: GiveBack<T>> {
+pub(crate) struct Granting<T, B: Release<T>> {
     receiver: oneshot::Receiver<Result<T, DatabaseError>>,
     back: B,
 }
 
-impl<T: Send + 'static, B: GiveBack<T>> Granting<T, B> {
+impl<T: Send + 'static, B: Release<T>> Granting<T, B> {
     /// Has `work` grant something, unless nobody is interested any more when it comes to that.
     pub(crate) fn ask<F>(database: &Database, durability: Durability, back: B, work: F) -> Self
     where
@@ -48,13 +48,13 @@ impl<T: Send + 'static, B: GiveBack<T>> Granting<T, B> {
     }
 }
 
-impl<T, B: GiveBack<T>> Granting<T, B> {
+impl<T, B: Release<T>> Granting<T, B> {
     pub(crate) const fn back(&self) -> &B {
         &self.back
     }
 }
 
-impl<T, B: GiveBack<T>> Future for Granting<T, B> {
+impl<T, B: Release<T>> Future for Granting<T, B> {
     type Output = Result<T, DatabaseError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -64,12 +64,12 @@ impl<T, B: GiveBack<T>> Future for Granting<T, B> {
     }
 }
 
-impl<T, B: GiveBack<T>> Drop for Granting<T, B> {
+impl<T, B: Release<T>> Drop for Granting<T, B> {
     fn drop(&mut self) {
         // An answer that is under way after this finds nobody, and `Ask` gives it back.
         self.receiver.close();
         if let Ok(Ok(granted)) = self.receiver.try_recv() {
-            self.back.give_back(&granted);
+            self.back.release(&granted);
         }
     }
 }
@@ -86,7 +86,7 @@ struct Ask<T, B, F> {
 impl<T, B, F> Operation for Ask<T, B, F>
 where
     T: Send,
-    B: GiveBack<T>,
+    B: Release<T>,
     F: FnOnce(&Transaction<'_>) -> Result<T, DatabaseError> + Send,
 {
     fn durability(&self) -> Durability {
@@ -113,7 +113,7 @@ where
             (Err(error), _) => Err(error),
         };
         if let Err(Ok(granted)) = self.sender.send(granted) {
-            self.back.give_back(&granted);
+            self.back.release(&granted);
         }
     }
 }

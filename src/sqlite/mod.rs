@@ -74,7 +74,7 @@ mod writer;
 
 pub(crate) use self::{
     bell::Bell,
-    grant::{GiveBack, Granting},
+    grant::{Granting, Release},
     operation::Durability,
     upkeep::Chore,
 };

@@ -35,9 +35,9 @@ type With<L, Outer> = ServiceBuilder<Stack<L, Outer>>;
 ///     .measure_deliveries(metrics.clone())
 ///     .within(Duration::from_secs(60))?
 ///     .retry_with_jitter(RetryConfig::default())
-///     .break_circuit(BreakerConfig::default())
+///     .circuit_breaker(BreakerConfig::default())
 ///     .measure_attempts(metrics.clone())
-///     .attempts_within(Duration::from_secs(10))?
+///     .attempt_timeout(Duration::from_secs(10))?
 ///     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
 ///     .service(service_fn(|_: Request<BufferedBody>| async {
 ///         Ok::<_, BoxError>(Response::new(BufferedBody::from("")))
@@ -64,8 +64,8 @@ pub trait WebhookServiceBuilderExt<Outer>: Sized {
     /// Signs each request: [`SignLayer`].
     fn sign(self, scheme: impl SignScheme + 'static) -> With<SignLayer, Outer>;
 
-    /// Writes a letter for each request that fails, its body being in memory: [`DeadLetterLayer`].
-    fn dead_letter(self, letters: DeadLetters) -> With<DeadLetterLayer, Outer>;
+    /// Writes an entry for each request that fails, its body being in memory: [`DeadLetterLayer`].
+    fn dead_letter(self, entries: DeadLetters) -> With<DeadLetterLayer, Outer>;
 
     /// Bounds the whole of a call: [`DeadlineLayer`].
     ///
@@ -79,7 +79,7 @@ pub trait WebhookServiceBuilderExt<Outer>: Sized {
     /// # Errors
     ///
     /// [`InvalidConfig`] where `timeout` is zero.
-    fn attempts_within(
+    fn attempt_timeout(
         self,
         timeout: Duration,
     ) -> Result<With<AttemptTimeoutLayer, Outer>, InvalidConfig>;
@@ -91,7 +91,7 @@ pub trait WebhookServiceBuilderExt<Outer>: Sized {
     ) -> With<RetryWithJitterLayer<HttpClassifier, HttpExchange>, Outer>;
 
     /// Leaves hosts alone that fail: [`CircuitBreakerLayer`].
-    fn break_circuit(self, config: BreakerConfig) -> With<CircuitBreakerLayer, Outer>;
+    fn circuit_breaker(self, config: BreakerConfig) -> With<CircuitBreakerLayer, Outer>;
 
     /// Measures deliveries: [`DeliveryMetricsLayer`].
     fn measure_deliveries<R: Recorder>(self, recorder: R) -> With<DeliveryMetricsLayer<R>, Outer>;
@@ -117,15 +117,15 @@ impl<Outer> WebhookServiceBuilderExt<Outer> for ServiceBuilder<Outer> {
         self.layer(SignLayer::new(scheme))
     }
 
-    fn dead_letter(self, letters: DeadLetters) -> With<DeadLetterLayer, Outer> {
-        self.layer(DeadLetterLayer::new(letters))
+    fn dead_letter(self, entries: DeadLetters) -> With<DeadLetterLayer, Outer> {
+        self.layer(DeadLetterLayer::new(entries))
     }
 
     fn within(self, deadline: Duration) -> Result<With<DeadlineLayer, Outer>, InvalidConfig> {
         Ok(self.layer(DeadlineLayer::new(deadline)?))
     }
 
-    fn attempts_within(
+    fn attempt_timeout(
         self,
         timeout: Duration,
     ) -> Result<With<AttemptTimeoutLayer, Outer>, InvalidConfig> {
@@ -139,7 +139,7 @@ impl<Outer> WebhookServiceBuilderExt<Outer> for ServiceBuilder<Outer> {
         self.layer(RetryWithJitterLayer::new(config).exchange(HttpExchange::new()))
     }
 
-    fn break_circuit(self, config: BreakerConfig) -> With<CircuitBreakerLayer, Outer> {
+    fn circuit_breaker(self, config: BreakerConfig) -> With<CircuitBreakerLayer, Outer> {
         self.layer(CircuitBreakerLayer::new(config))
     }
 

@@ -1,6 +1,6 @@
 use super::{
     DeliverLayer,
-    bury::{Bury, Burying},
+    dead_letter::{DeadLetter, DeadLettering},
 };
 use crate::{
     AttemptTimeoutLayer, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer,
@@ -8,9 +8,9 @@ use crate::{
     attempt::AttemptHeaderLayer,
     circuit_breaker::{BreakerConfig, BreakerState as State, Breakers},
     dead_letter::{DeadLetters, HttpRequests},
-    key::ByHost,
     metrics::{BreakerState, DeliveryMetrics, Recorder},
     outcome::{GrpcClassifier, HttpClassifier},
+    peer::ByHost,
     retry::{HttpExchange, RetryConfig},
     signature::SignScheme,
 };
@@ -36,7 +36,7 @@ pub fn deliver() -> Deliver {
         exchange: HttpExchange::new(),
         failover: Identity::new(),
         each: Identity::new(),
-        letters: Identity::new(),
+        entries: Identity::new(),
     }
 }
 
@@ -69,7 +69,7 @@ pub struct Deliver<
     exchange: X,
     failover: F,
     each: E,
-    letters: B,
+    entries: B,
 }
 
 /// What stays as it is when a type is changed.
@@ -163,7 +163,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
@@ -178,7 +178,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
@@ -206,7 +206,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
@@ -222,7 +222,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange,
             failover: self.failover,
             each: self.each,
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
@@ -238,17 +238,17 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover,
             each: self.each,
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
     /// Where deliveries that have failed go. Default: nowhere; they are answered, and forgotten.
-    /// Each letter is told to the [metrics](Self::metrics).
+    /// Each entry is told to the [metrics](Self::metrics).
     pub fn dead_letters(
         self,
-        letters: DeadLetters,
-    ) -> Deliver<M, K, R, X, F, E, Burying<HttpRequests>> {
-        self.dead_letter_layer(DeadLetterLayer::new(letters))
+        entries: DeadLetters,
+    ) -> Deliver<M, K, R, X, F, E, DeadLettering<HttpRequests>> {
+        self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
     /// The same with settings of your own: what of a request is kept, and what is not. The
@@ -257,7 +257,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     pub fn dead_letter_layer<M2, K2, D>(
         self,
         layer: DeadLetterLayer<M2, K2, D>,
-    ) -> Deliver<M, K, R, X, F, E, Burying<D>> {
+    ) -> Deliver<M, K, R, X, F, E, DeadLettering<D>> {
         Deliver {
             settings: self.settings,
             recorder: self.recorder,
@@ -266,7 +266,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover: self.failover,
             each: self.each,
-            letters: Burying {
+            entries: DeadLettering {
                 layer: layer.classifier(()).key(()).share_copy(true),
             },
         }
@@ -282,7 +282,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             exchange: self.exchange,
             failover: self.failover,
             each: Stack::new(layer, self.each),
-            letters: self.letters,
+            entries: self.entries,
         }
     }
 
@@ -316,7 +316,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
         M: Clone,
         K: Clone,
         R: Recorder + Clone,
-        B: Bury<M, K, R>,
+        B: DeadLetter<M, K, R>,
     {
         let settings = self.settings;
         let deadline = DeadlineLayer::new(settings.deadline)?;
@@ -344,7 +344,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             deliveries: DeliveryMetricsLayer::deliveries(deliveries)
                 .classifier(self.make.clone())
                 .key(self.key.clone()),
-            letters: self.letters.layer(&self.make, &self.key, &self.recorder),
+            entries: self.entries.layer(&self.make, &self.key, &self.recorder),
             deadline,
             retry: RetryWithJitterLayer::new(retry)
                 .classifier(self.make.clone())

@@ -16,7 +16,7 @@ use tower_layer::{Identity, Layer};
 pub struct DeliverLayer<M, K, R, X, F, E, B = Identity> {
     /// None where the caller measures them.
     pub(super) deliveries: DeliveryMetricsLayer<Option<R>, M, K>,
-    pub(super) letters: B,
+    pub(super) entries: B,
     pub(super) deadline: DeadlineLayer,
     pub(super) retry: RetryWithJitterLayer<M, X>,
     pub(super) failover: F,
@@ -73,6 +73,6 @@ where
         let target = self.breaker.layer(self.attempts.layer(attempt));
         let retried = self.retry.layer(self.failover.layer(target));
         let bounded = self.deadline.layer(retried);
-        self.deliveries.layer(self.letters.layer(bounded))
+        self.deliveries.layer(self.entries.layer(bounded))
     }
 }

@@ -14,7 +14,7 @@
 //! | Layer | Why it stands there |
 //! | --- | --- |
 //! | metrics of deliveries | what the caller sees, waits included |
-//! | [`DeadLetterLayer`](crate::DeadLetterLayer), where there is one | outside everything that gives a delivery up, the deadline too; inside the metrics, so that a letter's time is part of what the caller sees |
+//! | [`DeadLetterLayer`](crate::DeadLetterLayer), where there is one | outside everything that gives a delivery up, the deadline too; inside the metrics, so that an entry's time is part of what the caller sees |
 //! | [`DeadlineLayer`](crate::DeadlineLayer) | bounds all attempts and the waits between them |
 //! | [`RetryWithJitterLayer`](crate::RetryWithJitterLayer) | inside the deadline, so that it begins nothing that cannot end; outside the breaker, so that each attempt is asked about, and a refusal costs neither attempt nor budget |
 //! | [`FailoverLayer`](crate::FailoverLayer), where there is one | each attempt goes to the first target that takes it; outside the breaker, so that each target has its own |
@@ -80,13 +80,13 @@
 //! Another order, or some of the layers, by hand: [`WebhookServiceBuilderExt`].
 
 mod builder_ext;
-mod bury;
+mod dead_letter;
 mod deliver;
 mod layer;
 
 pub use self::{
     builder_ext::WebhookServiceBuilderExt,
-    bury::{Bury, Burying},
+    dead_letter::{DeadLetter, DeadLettering},
     deliver::{Deliver, deliver},
     layer::{DeliverLayer, DeliverService},
 };

@@ -15,8 +15,8 @@ use tower_test::mock;
 use tower_webhook::{
     BoxError, CircuitBreakerLayer,
     circuit_breaker::{CircuitOpen, ResponseFuture},
-    key::{NoKey, key_fn},
     outcome::{Classify, LateOutcome, LateSender, MakeClassifier, OutcomeKind, classify_fn},
+    peer::{OnePeer, peer_fn},
 };
 
 fn judge(result: Result<&&'static str, &BoxError>) -> Outcome {
@@ -30,7 +30,7 @@ macro_rules! one_peer {
     ($config:expr) => {
         CircuitBreakerLayer::new($config.build().unwrap())
             .classifier(classify_fn(judge))
-            .key(NoKey)
+            .key(OnePeer)
     };
 }
 
@@ -205,7 +205,7 @@ async fn clones_and_repeated_layers_share_and_others_do_not() {
     ));
 
     let shared = CircuitBreakerLayer::sharing(layer.breakers().clone());
-    let shared = shared.classifier(classify_fn(judge)).key(NoKey);
+    let shared = shared.classifier(classify_fn(judge)).key(OnePeer);
     assert!(refused(shared.layer(down()).oneshot(()).await.unwrap_err()));
     let apart = one_peer!(one_failure());
     assert!(!refused(apart.layer(down()).oneshot(()).await.unwrap_err()));
@@ -251,7 +251,7 @@ async fn http_calls_are_kept_apart_by_host() {
 async fn jobs_of_any_type_by_any_key() {
     struct Job(String, bool);
     let layer = CircuitBreakerLayer::new(one_failure().build().unwrap())
-        .key(key_fn(|job: &Job| Cow::Borrowed(job.0.as_str())))
+        .key(peer_fn(|job: &Job| Cow::Borrowed(job.0.as_str())))
         .classifier(classify_fn(judge));
     let service = layer.layer(service_fn(|job: Job| async move {
         if job.1 {
@@ -299,7 +299,7 @@ async fn a_stream_is_judged_at_its_end_and_is_slow_by_its_head() {
     let ends = AtTheEnd::default();
     let layer = CircuitBreakerLayer::new(one_failure().slow_call(secs(1)).build().unwrap())
         .classifier(ends.clone())
-        .key(NoKey);
+        .key(OnePeer);
     let breakers = layer.breakers().clone();
     let service = layer.layer(service_fn(|(): ()| async { Ok::<_, BoxError>("stream") }));
     let call = || service.clone().oneshot(());

@@ -57,14 +57,14 @@ fn state(breakers: &Breakers) -> BreakerState {
     see(breakers).state
 }
 
-/// Makes calls, one letter each; stops at the first that is refused. Says how many passed.
+/// Makes calls, one entry each; stops at the first that is refused. Says how many passed.
 ///
 /// `S`uccess, `P`ermanent, `F`ailure, `U`nreached, `T`hrottled, `N`eutral, `C`ancelled, slo`W`
 /// success of two seconds, slow failure `X`, `_` a second without a call.
 async fn run(breakers: &Breakers, script: &str) -> usize {
     let mut passed = 0;
-    for letter in script.chars() {
-        if letter == '_' {
+    for entry in script.chars() {
+        if entry == '_' {
             advance(secs(1)).await;
             continue;
         }
@@ -72,13 +72,13 @@ async fn run(breakers: &Breakers, script: &str) -> usize {
             break;
         };
         passed += 1;
-        if letter == 'C' {
+        if entry == 'C' {
             continue; // which drops the permit
         }
-        if matches!(letter, 'W' | 'X') {
+        if matches!(entry, 'W' | 'X') {
             advance(secs(2)).await;
         }
-        permit.settle(match letter {
+        permit.settle(match entry {
             'S' | 'W' => Outcome::success(),
             'P' => Outcome::permanent(),
             'F' | 'X' => Outcome::transient(),

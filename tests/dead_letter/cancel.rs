@@ -1,4 +1,4 @@
-//! A call that is dropped at any point: no letter before it has failed, and a whole one after.
+//! A call that is dropped at any point: no entry before it has failed, and a whole one after.
 
 use super::*;
 use tokio::time::advance;
@@ -6,11 +6,11 @@ use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, service_fn};
 use tower_webhook::{
     DeadLetterLayer,
-    dead_letter::{DeadLetters, LetterEnd},
+    dead_letter::{DeadLetters, WriteOutcome},
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_is_dropped_while_it_is_made_leaves_no_letter() {
+async fn a_call_that_is_dropped_while_it_is_made_leaves_no_entry() {
     let sink = Recording::default();
     let layer = DeadLetterLayer::new(DeadLetters::new(sink.clone()));
     let peer = service_fn(|_: Request<BufferedBody>| pending::<Result<Answer, BoxError>>());
@@ -20,36 +20,36 @@ async fn a_call_that_is_dropped_while_it_is_made_leaves_no_letter() {
     assert_pending!(call.poll());
     drop(call);
     advance(60 * SECOND).await;
-    assert!(sink.letters().is_empty());
+    assert!(sink.entries().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_is_being_written_when_its_call_is_dropped_is_written() {
+async fn an_entry_that_is_being_written_when_its_call_is_dropped_is_written() {
     let sink = Recording::that(Does::TakesAfter(SECOND));
-    let ends: Arc<Mutex<Vec<LetterEnd>>> = Arc::default();
+    let ends: Arc<Mutex<Vec<WriteOutcome>>> = Arc::default();
     let told = Arc::clone(&ends);
-    let letters = DeadLetters::new(sink.clone());
-    let letters = letters.on_end(move |_, end| told.lock().unwrap().push(end));
+    let entries = DeadLetters::new(sink.clone());
+    let entries = entries.on_end(move |_, end| told.lock().unwrap().push(end));
     let peer = service_fn(|_: Request<BufferedBody>| async { answer(503) });
-    let mut service = DeadLetterLayer::new(letters).layer(peer);
+    let mut service = DeadLetterLayer::new(entries).layer(peer);
 
     let mut call = task::spawn(service.call(request()));
     assert_pending!(call.poll());
     drop(call);
     tokio::task::yield_now().await;
-    assert!(sink.letters().is_empty());
+    assert!(sink.entries().is_empty());
     tokio::time::sleep(2 * SECOND).await;
-    assert_eq!(sink.letter().event_id.as_deref(), Some("msg_1"));
-    assert_eq!(*ends.lock().unwrap(), [LetterEnd::Written]);
+    assert_eq!(sink.entry().event_id.as_deref(), Some("msg_1"));
+    assert_eq!(*ends.lock().unwrap(), [WriteOutcome::Written]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_time_limit_outside_cuts_the_wait_and_not_the_letter() {
+async fn a_time_limit_outside_cuts_the_wait_and_not_the_entry() {
     let sink = Recording::that(Does::TakesAfter(3 * SECOND));
     let peer = service_fn(|_: Request<BufferedBody>| async { answer(503) });
     let mut service = DeadLetterLayer::new(DeadLetters::new(sink.clone())).layer(peer);
     let called = tokio::time::timeout(SECOND, service.call(request())).await;
     assert!(called.is_err());
     tokio::time::sleep(3 * SECOND).await;
-    assert_eq!(sink.letters().len(), 1);
+    assert_eq!(sink.entries().len(), 1);
 }

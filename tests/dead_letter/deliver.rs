@@ -1,4 +1,4 @@
-//! Every way in which the ready-made stack can end, and the reason that its letter gives.
+//! Every way in which the ready-made stack can end, and the reason that its entry gives.
 
 use super::*;
 use std::{
@@ -11,29 +11,29 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     DeadLetterLayer,
     attempt::{Attempt, Failed, History},
-    dead_letter::{Buried, DeadLetters, HttpRequests, LetterEnd, Reason, Redaction},
+    dead_letter::{DeadLettered, DeadLetters, HttpRequests, Reason, Redaction, WriteOutcome},
     deadline::{Deadline, DeadlineExceeded},
-    metrics::{DeliveryMetrics, KeySnapshot},
+    metrics::{DeliveryMetrics, PeerSnapshot},
     outcome::{LocallyRefused, Unsendable},
     retry::{Backoff, Budget, HintLimit, HttpExchange, Jitter, RetryConfig, RetryConfigBuilder},
-    stack::{self, Burying, Deliver},
+    stack::{self, DeadLettering, Deliver},
 };
 
 type Stack = Deliver<
     tower_webhook::outcome::HttpClassifier,
-    tower_webhook::key::ByHost,
+    tower_webhook::peer::ByHost,
     DeliveryMetrics,
     HttpExchange,
     tower_layer::Identity,
     tower_layer::Identity,
-    Burying<HttpRequests>,
+    DeadLettering<HttpRequests>,
 >;
 
 fn deliver(sink: &Recording) -> Stack {
-    let letters = DeadLetters::new(sink.clone());
+    let entries = DeadLetters::new(sink.clone());
     stack::deliver()
         .retry(every_second().build().unwrap())
-        .dead_letters(letters)
+        .dead_letters(entries)
 }
 
 /// Waits of a second exactly.
@@ -42,12 +42,12 @@ fn every_second() -> RetryConfigBuilder {
     RetryConfig::builder().backoff(backoff.build().unwrap())
 }
 
-/// What a delivery over this stack and transport comes to, and its letter.
+/// What a delivery over this stack and transport comes to, and its entry.
 async fn delivered<S>(
     configure: impl FnOnce(Stack) -> Stack,
     transport: S,
     req: Request<BufferedBody>,
-) -> (Result<Answer, BoxError>, Arc<Letter>)
+) -> (Result<Answer, BoxError>, Arc<Entry>)
 where
     S: Service<Request<BufferedBody>, Response = Answer, Error = BoxError> + Clone,
 {
@@ -55,15 +55,15 @@ where
     let deliver = configure(deliver(&sink)).build().unwrap();
     let metrics = deliver.metrics().clone();
     let result = deliver.layer(transport).oneshot(req).await;
-    let letter = sink.letter();
-    let counted = (letter.cause.reason.as_str(), "written", 1);
+    let entry = sink.entry();
+    let counted = (entry.cause.reason.as_str(), "written", 1);
     assert_eq!(metrics.snapshot().dead_letters_by_reason(), [counted]);
     let by_key = metrics
         .snapshot()
         .key("a.test")
-        .map(KeySnapshot::dead_letters);
+        .map(PeerSnapshot::dead_letters);
     assert_eq!((metrics.snapshot().dead_letters(), by_key), (1, Some(1)));
-    (result, letter)
+    (result, entry)
 }
 
 fn answers(
@@ -116,37 +116,37 @@ impl Service<Request<BufferedBody>> for Once {
 
 #[tokio::test(start_paused = true)]
 async fn no_attempts_left() {
-    let (result, letter) = delivered(|it| it, answers(503), request()).await;
-    assert_eq!(letter.cause.reason, Reason::RetriesExhausted);
-    assert_eq!(letter.cause.code, Some(503));
-    assert_eq!(letter.history.attempts(), 3);
+    let (result, entry) = delivered(|it| it, answers(503), request()).await;
+    assert_eq!(entry.cause.reason, Reason::RetriesExhausted);
+    assert_eq!(entry.cause.code, Some(503));
+    assert_eq!(entry.history.attempts(), 3);
     let (first, last) = (
-        letter.first_attempt_at.unwrap(),
-        letter.last_attempt_at.unwrap(),
+        entry.first_attempt_at.unwrap(),
+        entry.last_attempt_at.unwrap(),
     );
     // The system's clock does not stand still as the paused one does.
     let apart = last.duration_since(first).unwrap();
     assert!(apart >= 2 * SECOND && apart < 3 * SECOND, "{apart:?}");
     let res = result.unwrap();
     let extensions = res.extensions();
-    assert_eq!(extensions.get::<Buried>().unwrap().id(), letter.id);
-    assert_eq!(extensions.get::<History>().unwrap(), &letter.history);
+    assert_eq!(extensions.get::<DeadLettered>().unwrap().id(), entry.id);
+    assert_eq!(extensions.get::<History>().unwrap(), &entry.history);
 }
 
 #[tokio::test(start_paused = true)]
 async fn not_safe_to_repeat() {
     let mut req = request();
     req.headers_mut().clear();
-    let (_, letter) = delivered(|it| it, answers(500), req).await;
-    assert_eq!(letter.cause.reason, Reason::NotRetryable);
-    assert_eq!(letter.history.attempts(), 1);
+    let (_, entry) = delivered(|it| it, answers(500), req).await;
+    assert_eq!(entry.cause.reason, Reason::NotRetryable);
+    assert_eq!(entry.history.attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn rejected_by_the_peer() {
     for status in [301, 400, 410] {
-        let (_, letter) = delivered(|it| it, answers(status), request()).await;
-        assert_eq!(letter.cause.reason, Reason::Rejected, "{status}");
+        let (_, entry) = delivered(|it| it, answers(status), request()).await;
+        assert_eq!(entry.cause.reason, Reason::Rejected, "{status}");
     }
 }
 
@@ -154,23 +154,23 @@ async fn rejected_by_the_peer() {
 async fn cut_by_the_deadline() {
     let hangs = service_fn(|_: Request<BufferedBody>| pending());
     let short = |it: Stack| it.deadline(5 * SECOND);
-    let (_, letter) = delivered(short, hangs, request()).await;
-    assert_eq!(letter.cause.reason, Reason::Deadline);
-    assert_eq!(letter.history.attempts(), 1);
+    let (_, entry) = delivered(short, hangs, request()).await;
+    assert_eq!(entry.cause.reason, Reason::Deadline);
+    assert_eq!(entry.history.attempts(), 1);
 
     // While the retry layer waits for the client, nobody but the deadline ends it.
-    let (result, letter) = delivered(short, Once::that_then(false), request()).await;
+    let (result, entry) = delivered(short, Once::that_then(false), request()).await;
     assert!(result.unwrap_err().is::<DeadlineExceeded>());
-    assert_eq!(letter.cause.reason, Reason::Deadline);
-    assert_eq!(letter.history.attempts(), 1);
+    assert_eq!(entry.cause.reason, Reason::Deadline);
+    assert_eq!(entry.history.attempts(), 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_time_for_another_attempt() {
     let short = |it: Stack| it.deadline(SECOND / 2);
-    let (_, letter) = delivered(short, answers(503), request()).await;
-    assert_eq!(letter.cause.reason, Reason::Deadline);
-    assert_eq!(letter.cause.code, Some(503));
+    let (_, entry) = delivered(short, answers(503), request()).await;
+    assert_eq!(entry.cause.reason, Reason::Deadline);
+    assert_eq!(entry.cause.code, Some(503));
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,10 +180,10 @@ async fn no_time_for_a_first_attempt() {
     let mut service = service;
     let call = Deadline::at(Instant::now()).scope(|| service.call(request()));
     assert!(call.await.is_err());
-    let letter = sink.letter();
-    assert_eq!(letter.cause.reason, Reason::Deadline);
+    let entry = sink.entry();
+    assert_eq!(entry.cause.reason, Reason::Deadline);
     assert_eq!(
-        (letter.history.attempts(), letter.first_attempt_at),
+        (entry.history.attempts(), entry.first_attempt_at),
         (0, None)
     );
 }
@@ -192,8 +192,8 @@ async fn no_time_for_a_first_attempt() {
 async fn no_budget_left() {
     let budget = Budget::builder().share(0.2).floor(0).build();
     let config = every_second().budget(budget.unwrap()).build().unwrap();
-    let (_, letter) = delivered(|it| it.retry(config), answers(503), request()).await;
-    assert_eq!(letter.cause.reason, Reason::Budget);
+    let (_, entry) = delivered(|it| it.retry(config), answers(503), request()).await;
+    assert_eq!(entry.cause.reason, Reason::Budget);
 }
 
 #[tokio::test(start_paused = true)]
@@ -203,20 +203,20 @@ async fn an_open_circuit() {
     deliver.breakers().of("a.test").unwrap().force_open();
     let result = deliver.layer(answers(200)).oneshot(request()).await;
     assert!(result.unwrap_err().is::<Failed>());
-    let letter = sink.letter();
-    assert_eq!(letter.cause.reason, Reason::CircuitOpen);
+    let entry = sink.entry();
+    assert_eq!(entry.cause.reason, Reason::CircuitOpen);
     assert_eq!(
-        (letter.history.refusals(), letter.first_attempt_at),
+        (entry.history.refusals(), entry.first_attempt_at),
         (1, None)
     );
-    assert_eq!(letter.cause.class.as_deref(), Some("refused"));
+    assert_eq!(entry.cause.class.as_deref(), Some("refused"));
 }
 
 #[tokio::test(start_paused = true)]
 async fn refused_on_our_side() {
     let full = || LocallyRefused::after(SECOND);
-    let (_, letter) = delivered(|it| it, fails(full), request()).await;
-    assert_eq!(letter.cause.reason, Reason::Refused);
+    let (_, entry) = delivered(|it| it, fails(full), request()).await;
+    assert_eq!(entry.cause.reason, Reason::Refused);
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,8 +229,8 @@ async fn asked_to_wait_too_long() {
     });
     let limit = HintLimit::GiveUp(60 * SECOND);
     let config = every_second().hint_limit(limit).build().unwrap();
-    let (_, letter) = delivered(|it| it.retry(config), busy, request()).await;
-    assert_eq!(letter.cause.reason, Reason::HintTooLong);
+    let (_, entry) = delivered(|it| it.retry(config), busy, request()).await;
+    assert_eq!(entry.cause.reason, Reason::HintTooLong);
 }
 
 #[tokio::test(start_paused = true)]
@@ -240,35 +240,35 @@ async fn a_body_that_cannot_be_sent_again() {
     let unwell = service_fn(|_| async { answer(503) });
     let service = deliver.build().unwrap().layer(unwell);
     service.oneshot(request()).await.unwrap();
-    let letter = sink.letter();
-    assert_eq!(letter.cause.reason, Reason::BodyNotReplayable);
-    assert_eq!(letter.body.bytes(), "{}");
+    let entry = sink.entry();
+    assert_eq!(entry.cause.reason, Reason::BodyNotReplayable);
+    assert_eq!(entry.body.bytes(), "{}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_takes_no_more_calls() {
-    let (_, letter) = delivered(|it| it, Once::that_then(true), request()).await;
-    assert_eq!(letter.cause.reason, Reason::NotReady);
-    let message = letter.cause.message.as_deref().unwrap();
+    let (_, entry) = delivered(|it| it, Once::that_then(true), request()).await;
+    assert_eq!(entry.cause.reason, Reason::NotReady);
+    let message = entry.cause.message.as_deref().unwrap();
     assert!(message.ends_with("closed"), "{message}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_never_be_sent() {
-    let (_, letter) = delivered(|it| it, fails(Unsendable::new), request()).await;
-    assert_eq!(letter.cause.reason, Reason::Unsendable);
-    assert_eq!(letter.first_attempt_at, None);
+    let (_, entry) = delivered(|it| it, fails(Unsendable::new), request()).await;
+    assert_eq!(entry.cause.reason, Reason::Unsendable);
+    assert_eq!(entry.first_attempt_at, None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_window_of_the_retries() {
     let config = every_second().window(SECOND / 2).build().unwrap();
-    let (_, letter) = delivered(|it| it.retry(config), answers(503), request()).await;
-    assert_eq!(letter.cause.reason, Reason::Window);
+    let (_, entry) = delivered(|it| it.retry(config), answers(503), request()).await;
+    assert_eq!(entry.cause.reason, Reason::Window);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_goes_well_at_last_leaves_no_letter() {
+async fn what_goes_well_at_last_leaves_no_entry() {
     let sink = Recording::default();
     let at_last = service_fn(|_: Request<BufferedBody>| async {
         let number = Attempt::current().map(Attempt::number);
@@ -277,12 +277,12 @@ async fn what_goes_well_at_last_leaves_no_letter() {
     });
     let service = deliver(&sink).build().unwrap().layer(at_last);
     assert_eq!(service.oneshot(request()).await.unwrap().status(), 200);
-    assert!(sink.letters().is_empty());
+    assert!(sink.entries().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_layer_with_settings_of_ones_own_and_a_sink_that_fails_are_counted() {
-    let sink = Recording::that(Does::Fails(SinkErrorKind::Full));
+    let sink = Recording::that(Does::Fails(StoreErrorKind::Full));
     let layer = DeadLetterLayer::new(DeadLetters::new(sink))
         .redaction(Redaction::new().deny("webhook-id"))
         .body_limit(0);
@@ -294,8 +294,8 @@ async fn a_layer_with_settings_of_ones_own_and_a_sink_that_fails_are_counted() {
         .await
         .unwrap();
     assert_eq!(
-        res.extensions().get::<Buried>().unwrap().end(),
-        LetterEnd::NotWritten
+        res.extensions().get::<DeadLettered>().unwrap().end(),
+        WriteOutcome::NotWritten
     );
     let counted = ("rejected", "not_written", 1);
     assert_eq!(metrics.snapshot().dead_letters_by_reason(), [counted]);

@@ -14,11 +14,11 @@ use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
     dead_letter::{
-        Buried, DeadLetters, Describe, DescribeAnswer, Direction, LetterBody, LetterEnd,
-        LetterLost, Reason, Redaction, describe_fn,
+        DeadLettered, DeadLetters, Describe, DescribeAnswer, Direction, EntryBody, EntryLost,
+        Reason, Redaction, WriteOutcome, describe_fn,
     },
-    key::{NoKey, key_fn},
     outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
+    peer::{OnePeer, peer_fn},
     retry::RetryConfig,
 };
 
@@ -33,20 +33,20 @@ fn answers(
     service_fn(move |_: Request<BufferedBody>| async move { answer(status) })
 }
 
-fn buried(res: &Answer) -> &Buried {
-    res.extensions().get().expect("it was buried")
+fn dead_lettered(res: &Answer) -> &DeadLettered {
+    res.extensions().get().expect("it was dead_lettered")
 }
 
 #[tokio::test]
-async fn what_goes_well_leaves_no_letter_and_no_mark() {
+async fn what_goes_well_leaves_no_entry_and_no_mark() {
     let sink = Recording::default();
     let res = layer(&sink).layer(answers(204)).oneshot(request()).await;
-    assert!(res.unwrap().extensions().get::<Buried>().is_none());
-    assert!(sink.letters().is_empty());
+    assert!(res.unwrap().extensions().get::<DeadLettered>().is_none());
+    assert!(sink.entries().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_says_what_was_sent_and_how_it_went() {
+async fn an_entry_says_what_was_sent_and_how_it_went() {
     let sink = Recording::default();
     let now = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let layer = layer(&sink).clock(WallClock::fixed(now));
@@ -67,26 +67,26 @@ async fn a_letter_says_what_was_sent_and_how_it_went() {
     let req = req.body(BufferedBody::from("{}")).unwrap();
     let res = layer.layer(peer).oneshot(req).await.unwrap();
 
-    let letter = sink.letter();
+    let entry = sink.entry();
     assert_eq!(
         (res.status(), &res.body().as_bytes()[..]),
         (500.try_into().unwrap(), &b"answer"[..])
     );
     assert_eq!(
-        (buried(&res).id(), buried(&res).end()),
-        (letter.id, LetterEnd::Written)
+        (dead_lettered(&res).id(), dead_lettered(&res).end()),
+        (entry.id, WriteOutcome::Written)
     );
-    assert_eq!(letter.direction, Direction::Outbound);
+    assert_eq!(entry.direction, Direction::Outbound);
     assert_eq!(
-        (letter.kind.as_str(), letter.target.as_str()),
+        (entry.kind.as_str(), entry.target.as_str()),
         ("http", "a.test")
     );
-    assert_eq!(letter.method.as_deref(), Some("PUT"));
+    assert_eq!(entry.method.as_deref(), Some("PUT"));
     assert_eq!(
-        letter.uri.as_deref(),
+        entry.uri.as_deref(),
         Some("http://redacted@A.test/hooks?token=redacted&n=1")
     );
-    let names: Vec<_> = letter
+    let names: Vec<_> = entry
         .headers
         .iter()
         .map(|(name, _)| name.as_str())
@@ -102,24 +102,24 @@ async fn a_letter_says_what_was_sent_and_how_it_went() {
             "x-n"
         ]
     );
-    assert_eq!(letter.headers[5].1, "2");
+    assert_eq!(entry.headers[5].1, "2");
     assert_eq!(
-        (letter.body.bytes().as_ref(), letter.body.is_truncated()),
+        (entry.body.bytes().as_ref(), entry.body.is_truncated()),
         (&b"{}"[..], false)
     );
-    assert_eq!(letter.cause.reason, Reason::NotRetryable);
+    assert_eq!(entry.cause.reason, Reason::NotRetryable);
     assert_eq!(
-        (letter.cause.code, letter.cause.class.as_deref()),
+        (entry.cause.code, entry.cause.class.as_deref()),
         (Some(500), Some("transient"))
     );
-    assert_eq!(letter.written_at, now);
-    assert_eq!(letter.first_attempt_at, Some(now - 2 * SECOND));
-    assert_eq!(letter.last_attempt_at, Some(now));
-    assert_eq!((letter.history.attempts(), letter.replays), (1, 0));
-    assert_eq!(letter.event_id.as_deref(), Some("msg_1"));
-    assert_eq!(letter.idempotency_key.as_deref(), Some("key_1"));
-    assert_eq!(letter.event_time, Some(now));
-    assert_eq!(letter.trace_id.as_deref(), Some(trace));
+    assert_eq!(entry.written_at, now);
+    assert_eq!(entry.first_attempt_at, Some(now - 2 * SECOND));
+    assert_eq!(entry.last_attempt_at, Some(now));
+    assert_eq!((entry.history.attempts(), entry.replays), (1, 0));
+    assert_eq!(entry.event_id.as_deref(), Some("msg_1"));
+    assert_eq!(entry.idempotency_key.as_deref(), Some("key_1"));
+    assert_eq!(entry.event_time, Some(now));
+    assert_eq!(entry.trace_id.as_deref(), Some(trace));
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn an_error_is_returned_as_it_was_and_told_in_words_without_secrets() {
         .await
         .unwrap_err();
     assert!(error.is::<io::Error>());
-    let message = sink.letter().cause.message.clone().unwrap();
+    let message = sink.entry().cause.message.clone().unwrap();
     assert_eq!(
         message,
         "for url (https://redacted@a.test/?api_key=redacted)"
@@ -147,7 +147,7 @@ async fn a_body_over_the_limit_is_kept_in_part_and_says_so() {
     let sink = Recording::default();
     let service = layer(&sink).body_limit(1).layer(answers(400));
     service.oneshot(request()).await.unwrap();
-    let body = &sink.letter().body;
+    let body = &sink.entry().body;
     assert_eq!((body.bytes().as_ref(), body.length()), (&b"{"[..], 2));
     assert!(body.is_truncated());
 }
@@ -155,10 +155,10 @@ async fn a_body_over_the_limit_is_kept_in_part_and_says_so() {
 #[tokio::test]
 async fn a_redaction_has_the_last_word() {
     let sink = Recording::default();
-    let redaction = Redaction::new().with(|letter| letter.body = LetterBody::default());
+    let redaction = Redaction::new().with(|entry| entry.body = EntryBody::default());
     let service = layer(&sink).redaction(redaction).layer(answers(400));
     service.oneshot(request()).await.unwrap();
-    assert_eq!(sink.letter().body.length(), 0);
+    assert_eq!(sink.entry().body.length(), 0);
 }
 
 #[tokio::test]
@@ -174,11 +174,11 @@ async fn any_request_and_a_handler_that_cannot_fail_by_error() {
     });
     let layer = layer(&sink)
         .classifier(judge)
-        .key(key_fn(|job: &Job| job.tenant.into()))
+        .key(peer_fn(|job: &Job| job.tenant.into()))
         .direction(Direction::Inbound)
-        .describe(describe_fn(|job: &Job, letter| {
-            letter.kind = "import".to_owned();
-            letter.event_id = Some(job.tenant.to_owned());
+        .describe(describe_fn(|job: &Job, entry| {
+            entry.kind = "import".to_owned();
+            entry.event_id = Some(job.tenant.to_owned());
         }));
     let service = layer.layer(service_fn(|job: Job| async move {
         Ok::<_, Infallible>(job.tenant == "good")
@@ -187,36 +187,39 @@ async fn any_request_and_a_handler_that_cannot_fail_by_error() {
         let done = service.clone().oneshot(Job { tenant }).await;
         assert_eq!(done, Ok(tenant == "good"));
     }
-    let letter = sink.letter();
+    let entry = sink.entry();
     assert_eq!(
-        (letter.kind.as_str(), letter.target.as_str()),
+        (entry.kind.as_str(), entry.target.as_str()),
         ("import", "bad")
     );
-    assert_eq!(letter.direction, Direction::Inbound);
-    assert_eq!(letter.cause.reason, Reason::Rejected);
+    assert_eq!(entry.direction, Direction::Inbound);
+    assert_eq!(entry.cause.reason, Reason::Rejected);
 }
 
 #[tokio::test]
-async fn a_description_that_panics_costs_the_description_and_not_the_letter() {
+async fn a_description_that_panics_costs_the_description_and_not_the_entry() {
     let sink = Recording::default();
     let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::permanent());
     let describe = describe_fn(|_: &u8, _| panic!("on purpose"));
-    let layer = layer(&sink).classifier(judge).key(NoKey).describe(describe);
+    let layer = layer(&sink)
+        .classifier(judge)
+        .key(OnePeer)
+        .describe(describe);
     let service = layer.layer(service_fn(|_: u8| async { Ok::<_, BoxError>(()) }));
     service.oneshot(7).await.unwrap();
-    assert_eq!(sink.letter().kind, "request");
+    assert_eq!(sink.entry().kind, "request");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_no_sink_takes_cannot_be_missed() {
     for (does, first, time) in [
         (
-            Does::Fails(SinkErrorKind::Full),
-            SinkErrorKind::Full,
+            Does::Fails(StoreErrorKind::Full),
+            StoreErrorKind::Full,
             Duration::ZERO,
         ),
-        (Does::Panics, SinkErrorKind::Unavailable, Duration::ZERO),
-        (Does::Hangs, SinkErrorKind::Timeout, 5 * SECOND),
+        (Does::Panics, StoreErrorKind::Unavailable, Duration::ZERO),
+        (Does::Hangs, StoreErrorKind::Timeout, 5 * SECOND),
     ] {
         let (sink, started) = (Recording::that(does), Instant::now());
         let res = layer(&sink)
@@ -226,10 +229,10 @@ async fn what_no_sink_takes_cannot_be_missed() {
             .unwrap();
         assert_eq!(res.status(), 503);
         assert_eq!(
-            (buried(&res).end(), started.elapsed()),
-            (LetterEnd::NotWritten, time)
+            (dead_lettered(&res).end(), started.elapsed()),
+            (WriteOutcome::NotWritten, time)
         );
-        let why = buried(&res).not_written().unwrap();
+        let why = dead_lettered(&res).not_written().unwrap();
         assert_eq!(why.first().kind(), first);
 
         let peer = service_fn(|_: Request<BufferedBody>| async {
@@ -242,7 +245,7 @@ async fn what_no_sink_takes_cannot_be_missed() {
             .await
             .unwrap_err();
         assert_eq!(Outcome::of_error(&*error), Outcome::unreached());
-        let lost: Box<LetterLost> = error.downcast().unwrap();
+        let lost: Box<EntryLost> = error.downcast().unwrap();
         assert_eq!(lost.not_written().first().kind(), first);
         assert!(lost.into_source().is::<io::Error>());
     }
@@ -250,13 +253,13 @@ async fn what_no_sink_takes_cannot_be_missed() {
 
 #[tokio::test]
 async fn what_the_first_sink_does_not_take_goes_to_the_fallback() {
-    for does in [Does::Panics, Does::Fails(SinkErrorKind::Closed)] {
+    for does in [Does::Panics, Does::Fails(StoreErrorKind::Closed)] {
         let fallback = Recording::default();
-        let letters = DeadLetters::new(Recording::that(does)).fallback(fallback.clone());
-        let service = DeadLetterLayer::new(letters).layer(answers(400));
+        let entries = DeadLetters::new(Recording::that(does)).fallback(fallback.clone());
+        let service = DeadLetterLayer::new(entries).layer(answers(400));
         let res = service.oneshot(request()).await.unwrap();
-        assert_eq!(buried(&res).end(), LetterEnd::FellBack);
-        assert_eq!(fallback.letter().id, buried(&res).id());
+        assert_eq!(dead_lettered(&res).end(), WriteOutcome::FellBack);
+        assert_eq!(fallback.entry().id, dead_lettered(&res).id());
     }
 }
 
@@ -323,7 +326,7 @@ impl<Res, Err> Classify<Res, Err> for Late {
 }
 
 #[tokio::test]
-async fn an_answer_that_fails_at_its_end_is_buried_then() {
+async fn an_answer_that_fails_at_its_end_is_dead_lettered_then() {
     let called = |sink: &Recording| {
         let (sender, late): (LateSender, _) = LateOutcome::new();
         let service = layer(sink).classifier(Late(late)).layer(answers(200));
@@ -332,10 +335,10 @@ async fn an_answer_that_fails_at_its_end_is_buried_then() {
     let sink = Recording::default();
     let (sender, res) = called(&sink);
     res.await.unwrap();
-    assert!(sink.letters().is_empty());
+    assert!(sink.entries().is_empty());
     sender.send(Outcome::transient().with_code(14));
     tokio::task::yield_now().await;
-    assert_eq!(sink.letter().cause.code, Some(14));
+    assert_eq!(sink.entry().cause.code, Some(14));
 
     for outcome in [Some(Outcome::success()), None] {
         let sink = Recording::default();
@@ -346,12 +349,12 @@ async fn an_answer_that_fails_at_its_end_is_buried_then() {
             None => drop(sender),
         }
         tokio::task::yield_now().await;
-        assert!(sink.letters().is_empty(), "{outcome:?}");
+        assert!(sink.entries().is_empty(), "{outcome:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_copy_is_sent_again_as_it_was_and_its_letter_is_whole() {
+async fn a_shared_copy_is_sent_again_as_it_was_and_its_entry_is_whole() {
     let seen: Arc<Mutex<Vec<Bytes>>> = Arc::default();
     let bodies = Arc::clone(&seen);
     let peer = service_fn(move |req: Request<BufferedBody>| {
@@ -363,7 +366,7 @@ async fn a_shared_copy_is_sent_again_as_it_was_and_its_letter_is_whole() {
     let service = layer(&sink).share_copy(true).layer(retry.layer(peer));
     service.oneshot(request()).await.unwrap();
     assert_eq!(*seen.lock().unwrap(), ["{}"; 3]);
-    assert_eq!(sink.letter().body.bytes(), "{}");
+    assert_eq!(sink.entry().body.bytes(), "{}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -404,7 +407,7 @@ async fn thrown<T: Send + 'static>(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_panics_leaves_a_letter_and_the_panic_goes_on() {
+async fn a_call_that_panics_leaves_an_entry_and_the_panic_goes_on() {
     let sink = Recording::that(Does::TakesAfter(SECOND));
     let peer = service_fn(|_: Request<BufferedBody>| async {
         sleep(SECOND).await;
@@ -413,15 +416,15 @@ async fn a_call_that_panics_leaves_a_letter_and_the_panic_goes_on() {
     let began = Instant::now();
     let call = layer(&sink).layer(peer).oneshot(request());
     assert_eq!(thrown(call).await, Some("on purpose"));
-    let letter = sink.letter();
+    let entry = sink.entry();
     assert_eq!(began.elapsed(), 2 * SECOND, "when it is written");
-    assert_eq!(letter.cause.reason, Reason::Panicked);
+    assert_eq!(entry.cause.reason, Reason::Panicked);
     assert_eq!(
-        (letter.cause.message.as_ref(), letter.history.attempts()),
+        (entry.cause.message.as_ref(), entry.history.attempts()),
         (None, 1)
     );
     assert_eq!(
-        (&letter.target[..], &letter.body.bytes()[..]),
+        (&entry.target[..], &entry.body.bytes()[..]),
         ("a.test", &b"{}"[..])
     );
 }
@@ -436,12 +439,12 @@ async fn a_service_that_panics_before_there_is_a_future_does_so_in_the_future() 
     let mut service = layer(&sink).layer(peer);
     let call = service.call(request());
     assert_eq!(thrown(call).await, Some("on purpose"));
-    assert_eq!(sink.letter().cause.reason, Reason::Panicked);
+    assert_eq!(sink.entry().cause.reason, Reason::Panicked);
 }
 
 #[tokio::test]
-async fn a_panic_goes_on_though_no_sink_takes_the_letter() {
-    for does in [Does::Fails(SinkErrorKind::Full), Does::Panics] {
+async fn a_panic_goes_on_though_no_sink_takes_the_entry() {
+    for does in [Does::Fails(StoreErrorKind::Full), Does::Panics] {
         let sink = Recording::that(does);
         let peer = service_fn(|_: Request<BufferedBody>| async { panics() });
         let call = layer(&sink).layer(peer).oneshot(request());
@@ -450,19 +453,19 @@ async fn a_panic_goes_on_though_no_sink_takes_the_letter() {
 }
 
 #[tokio::test]
-async fn a_key_that_panics_leaves_a_letter_and_the_panic_goes_on() {
+async fn a_key_that_panics_leaves_an_entry_and_the_panic_goes_on() {
     let sink = Recording::default();
     let key =
-        key_fn(|_: &Request<BufferedBody>| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
+        peer_fn(|_: &Request<BufferedBody>| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
     let fine = layer(&sink).key(key).layer(answers(204)).oneshot(request());
     assert_eq!(fine.await.unwrap().status(), 204, "nobody asks for it");
     let call = layer(&sink).key(key).layer(answers(410)).oneshot(request());
     assert_eq!(thrown(call).await, Some("on purpose"));
-    let letter = sink.letter();
-    assert_eq!(letter.cause.reason, Reason::Panicked);
-    assert_eq!(letter.cause.code, Some(410), "how the call itself went");
+    let entry = sink.entry();
+    assert_eq!(entry.cause.reason, Reason::Panicked);
+    assert_eq!(entry.cause.code, Some(410), "how the call itself went");
     assert_eq!(
-        (letter.target.as_str(), letter.event_id.as_deref()),
+        (entry.target.as_str(), entry.event_id.as_deref()),
         ("", Some("msg_1"))
     );
 }
@@ -478,17 +481,17 @@ impl Describe<u32> for Texts {
         job.to_string()
     }
 
-    fn describe(&self, kept: &String, letter: &mut tower_webhook::dead_letter::Letter) {
-        letter.event_id = Some(kept.clone());
+    fn describe(&self, kept: &String, entry: &mut tower_webhook::dead_letter::Entry) {
+        entry.event_id = Some(kept.clone());
     }
 }
 
 impl DescribeAnswer<()> for Texts {}
 
 #[tokio::test]
-async fn a_key_that_panics_beforehand_leaves_a_letter_of_a_call_that_was_not_made() {
+async fn a_key_that_panics_beforehand_leaves_an_entry_of_a_call_that_was_not_made() {
     let sink = Recording::default();
-    let key = key_fn(|_: &u32| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
+    let key = peer_fn(|_: &u32| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
     let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::success());
     let layer = layer(&sink).key(key).describe(Texts).classifier(judge);
     let called = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -499,21 +502,21 @@ async fn a_key_that_panics_beforehand_leaves_a_letter_of_a_call_that_was_not_mad
     }));
     assert_eq!(thrown(service.oneshot(7)).await, Some("on purpose"));
     assert!(!called.load(std::sync::atomic::Ordering::SeqCst));
-    let letter = sink.letter();
+    let entry = sink.entry();
     assert_eq!(
-        (letter.cause.reason, letter.history.attempts()),
+        (entry.cause.reason, entry.history.attempts()),
         (Reason::Panicked, 0)
     );
-    assert_eq!(letter.event_id.as_deref(), Some("7"));
+    assert_eq!(entry.event_id.as_deref(), Some("7"));
 }
 
 #[tokio::test]
-async fn readiness_that_fails_is_the_callers_and_leaves_no_letter() {
+async fn readiness_that_fails_is_the_callers_and_leaves_no_entry() {
     let sink = Recording::default();
     let mut service = layer(&sink).layer(Never);
     let error = service.ready().await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), "the client is gone");
-    assert!(sink.letters().is_empty());
+    assert!(sink.entries().is_empty());
 }
 
 struct Never;

@@ -13,19 +13,19 @@ use std::{
     time::Duration,
 };
 use tower_webhook::{
-    BoxError, BoxFuture,
+    BoxError, BoxFuture, StoreError, StoreErrorKind,
     body::BufferedBody,
-    dead_letter::{Letter, Sink, SinkError, SinkErrorKind},
+    dead_letter::{Entry, Sink},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 type Answer = Response<BufferedBody>;
 
-/// Takes every letter, after a while, or does otherwise.
+/// Takes every entry, after a while, or does otherwise.
 #[derive(Clone, Debug, Default)]
 struct Recording {
-    letters: Arc<Mutex<Vec<Arc<Letter>>>>,
+    entries: Arc<Mutex<Vec<Arc<Entry>>>>,
     does: Does,
 }
 
@@ -34,7 +34,7 @@ enum Does {
     #[default]
     Takes,
     TakesAfter(Duration),
-    Fails(SinkErrorKind),
+    Fails(StoreErrorKind),
     Hangs,
     Panics,
 }
@@ -47,30 +47,30 @@ impl Recording {
         }
     }
 
-    fn letters(&self) -> Vec<Arc<Letter>> {
-        self.letters.lock().unwrap().clone()
+    fn entries(&self) -> Vec<Arc<Entry>> {
+        self.entries.lock().unwrap().clone()
     }
 
     /// The only one.
-    fn letter(&self) -> Arc<Letter> {
-        let letters = self.letters();
-        assert_eq!(letters.len(), 1, "{letters:?}");
-        Arc::clone(&letters[0])
+    fn entry(&self) -> Arc<Entry> {
+        let entries = self.entries();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        Arc::clone(&entries[0])
     }
 }
 
 impl Sink for Recording {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-        let (sink, letter) = (self.clone(), Arc::clone(letter));
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        let (sink, entry) = (self.clone(), Arc::clone(entry));
         Box::pin(async move {
             match sink.does {
                 Does::Takes => {}
                 Does::TakesAfter(time) => tokio::time::sleep(time).await,
-                Does::Fails(kind) => return Err(SinkError::new(kind)),
+                Does::Fails(kind) => return Err(StoreError::new(kind)),
                 Does::Hangs => pending().await,
                 Does::Panics => panic!("on purpose"),
             }
-            sink.letters.lock().unwrap().push(letter);
+            sink.entries.lock().unwrap().push(entry);
             Ok(())
         })
     }

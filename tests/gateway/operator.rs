@@ -7,10 +7,10 @@ use std::process::Output;
 
 const TOKEN: &str = "an operator token for the tests";
 
-/// No attempt after the first, so that a letter is written at once.
+/// No attempt after the first, so that an entry is written at once.
 const ONCE: [&str; 4] = ["--max-attempts", "1", "--breaker-failures", "1000"];
 
-/// An id that no letter has.
+/// An id that no entry has.
 const NOBODY: &str = "00000000000000000000000000000000";
 
 /// A gateway that delivers to `seen`, once each.
@@ -54,13 +54,13 @@ fn text<'a>(item: &'a Value, name: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {name} in {item}"))
 }
 
-/// Accepts an event that the downstream answers with `status`, and waits for its letter.
-fn bury(server: &Server, seen: &Downstream, event_id: &str, status: u16) -> Value {
+/// Accepts an event that the downstream answers with `status`, and waits for its entry.
+fn dead_letter(server: &Server, seen: &Downstream, event_id: &str, status: u16) -> Value {
     seen.answer(status);
     let accepted = post(server, event(event_id).as_bytes());
     let done = result_of(server, &task_id(&accepted)).json();
     assert_eq!(done["nextNode"], "default_fallback_branch", "{done}");
-    eventually("the letter is there", || {
+    eventually("the entry is there", || {
         let items = items(server, "");
         items.into_iter().find(|item| item["eventId"] == event_id)
     })
@@ -88,8 +88,8 @@ fn is_problem(answer: &Curled, status: u16) {
 fn operators_show_the_token_and_learn_nothing_without_it() {
     let seen = Downstream::start();
     let server = operated(&seen, &[]);
-    let letter = bury(&server, &seen, "evt_known", 400);
-    let known = format!("/dead-letters/{}", text(&letter, "id"));
+    let entry = dead_letter(&server, &seen, "evt_known", 400);
+    let known = format!("/dead-letters/{}", text(&entry, "id"));
     let sent_before = seen.got().len();
     seen.answer(200);
     let routes = [
@@ -164,12 +164,12 @@ fn a_newcomer_gets_an_operator_token_that_works_and_is_nowhere_else() {
 }
 
 #[test]
-fn letters_are_listed_newest_first_in_pages_and_by_filter() {
+fn entries_are_listed_newest_first_in_pages_and_by_filter() {
     let seen = Downstream::start();
     let server = operated(&seen, &[]);
     assert_eq!(items(&server, ""), Vec::<Value>::new());
     for (n, status) in [400, 500, 410, 503, 400].into_iter().enumerate() {
-        bury(&server, &seen, &format!("evt_{n}"), status);
+        dead_letter(&server, &seen, &format!("evt_{n}"), status);
     }
     let all = items(&server, "");
     let ids = |items: &[Value]| -> Vec<String> {
@@ -213,7 +213,7 @@ fn letters_are_listed_newest_first_in_pages_and_by_filter() {
     );
     assert_eq!(slip.status, 400, "an empty reason is not all of them");
 
-    // In pages, while more letters arrive: none twice, none left out.
+    // In pages, while more entries arrive: none twice, none left out.
     let (mut paged, mut cursor) = (Vec::new(), String::new());
     for page in 0.. {
         let path = format!("/dead-letters?limit=2{cursor}");
@@ -222,7 +222,7 @@ fn letters_are_listed_newest_first_in_pages_and_by_filter() {
         assert!(items.len() <= 2);
         paged.extend(ids(items));
         if page == 0 {
-            bury(&server, &seen, "evt_late", 400);
+            dead_letter(&server, &seen, "evt_late", 400);
         }
         match answer["nextCursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -248,17 +248,17 @@ fn letters_are_listed_newest_first_in_pages_and_by_filter() {
 }
 
 #[test]
-fn a_letter_is_shown_whole_and_thrown_away_once() {
+fn an_entry_is_shown_whole_and_thrown_away_once() {
     let seen = Downstream::start();
     let server = operated(&seen, &[]);
-    let item = bury(&server, &seen, "evt_1", 410);
+    let item = dead_letter(&server, &seen, "evt_1", 410);
     let path = format!("/dead-letters/{}", text(&item, "id"));
     let shown = ask(&server, "GET", &path, None);
     assert_eq!(shown.status, 200, "{shown:?}");
-    let letter = shown.json();
-    assert_eq!(letter["id"], item["id"]);
-    assert_eq!(letter["eventId"], "evt_1");
-    assert!(letter["schemaVersion"].is_u64() || letter["schema_version"].is_u64());
+    let entry = shown.json();
+    assert_eq!(entry["id"], item["id"]);
+    assert_eq!(entry["eventId"], "evt_1");
+    assert!(entry["schemaVersion"].is_u64() || entry["schema_version"].is_u64());
     // What was to be delivered is in it, to the byte: as text, or in base64.
     let whole = shown.body.replace("\\\"", "\"");
     let body = event("evt_1");
@@ -280,13 +280,13 @@ fn a_letter_is_shown_whole_and_thrown_away_once() {
 }
 
 #[test]
-fn what_is_no_id_is_no_letter() {
+fn what_is_no_id_is_no_entry() {
     let folder = tempfile::tempdir().unwrap();
-    let letters = format!("jsonl:{}", folder.path().join("letters.jsonl").display());
+    let entries = format!("jsonl:{}", folder.path().join("entries.jsonl").display());
     let seen = Downstream::start();
-    for place in ["memory:", &letters] {
+    for place in ["memory:", &entries] {
         let server = operated(&seen, &["--dead-letters", place]);
-        let item = bury(&server, &seen, "evt_1", 400);
+        let item = dead_letter(&server, &seen, "evt_1", 400);
         let real = text(&item, "id");
         let upper = real.to_uppercase();
         let (long, huge) = (format!("{real}0"), "a".repeat(6000));
@@ -302,7 +302,7 @@ fn what_is_no_id_is_no_letter() {
             "%F0%9F%92%A9",
             "%EF%BC%91",
             "'%20OR%20'1'='1",
-            "1;%20DROP%20TABLE%20letters",
+            "1;%20DROP%20TABLE%20entries",
             "*",
             "%25",
             "_",
@@ -330,10 +330,10 @@ fn what_is_no_id_is_no_letter() {
 }
 
 #[test]
-fn a_letter_that_is_sent_again_is_delivered_and_gone() {
+fn an_entry_that_is_sent_again_is_delivered_and_gone() {
     let seen = Downstream::start();
     let server = operated(&seen, &[]);
-    let item = bury(&server, &seen, "evt_1", 500);
+    let item = dead_letter(&server, &seen, "evt_1", 500);
     let path = format!("/dead-letters/{}/redrive", text(&item, "id"));
 
     // The downstream is as ill as before: it stays, and knows that it was tried.
@@ -367,24 +367,24 @@ fn a_letter_that_is_sent_again_is_delivered_and_gone() {
 }
 
 #[test]
-fn pressed_twice_or_by_ten_at_once_each_letter_is_sent_once() {
+fn pressed_twice_or_by_ten_at_once_each_entry_is_sent_once() {
     let seen = Downstream::start();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).display().to_string();
     for place in [
         "memory:".to_owned(),
-        format!("jsonl:{}", file("letters.jsonl")),
-        format!("sqlite:{}", file("letters.db")),
+        format!("jsonl:{}", file("entries.jsonl")),
+        format!("sqlite:{}", file("entries.db")),
     ] {
         let server = operated(&seen, &["--dead-letters", &place]);
         let scope = place.split(':').next().unwrap();
         let events: Vec<_> = (0..4).map(|n| format!("evt_{scope}_{n}")).collect();
-        let letters: Vec<_> = events
+        let entries: Vec<_> = events
             .iter()
-            .map(|id| bury(&server, &seen, id, 400))
+            .map(|id| dead_letter(&server, &seen, id, 400))
             .collect();
         seen.answer(200);
-        let one = format!("/dead-letters/{}/redrive", text(&letters[0], "id"));
+        let one = format!("/dead-letters/{}/redrive", text(&entries[0], "id"));
         std::thread::scope(|scope| {
             for n in 0..10 {
                 let (server, one) = (&server, &one);
@@ -410,11 +410,11 @@ fn pressed_twice_or_by_ten_at_once_each_letter_is_sent_once() {
 }
 
 #[test]
-fn letters_are_sent_again_by_filter_and_others_stay() {
+fn entries_are_sent_again_by_filter_and_others_stay() {
     let seen = Downstream::start();
     let server = operated(&seen, &[]);
     for (n, status) in [400, 500, 400].into_iter().enumerate() {
-        bury(&server, &seen, &format!("evt_{n}"), status);
+        dead_letter(&server, &seen, &format!("evt_{n}"), status);
     }
     seen.answer(200);
     let path = "/dead-letters/redrive";
@@ -544,14 +544,14 @@ fn the_task_of_nobody_is_not_found_however_it_is_guessed() {
 }
 
 #[test]
-fn health_is_degraded_from_as_many_letters_as_is_said() {
+fn health_is_degraded_from_as_many_entries_as_is_said() {
     let seen = Downstream::start();
     let server = operated(&seen, &["--degraded-at", "2"]);
     let health = || get(&server, "/health").json();
-    for (letters, status) in [(1, "healthy"), (2, "degraded"), (3, "degraded")] {
-        bury(&server, &seen, &format!("evt_{letters}"), 400);
+    for (entries, status) in [(1, "healthy"), (2, "degraded"), (3, "degraded")] {
+        dead_letter(&server, &seen, &format!("evt_{entries}"), 400);
         let health = health();
-        assert_eq!(health["metrics"]["dead_letter_size"], letters, "{health}");
+        assert_eq!(health["metrics"]["dead_letter_size"], entries, "{health}");
         assert_eq!(health["status"], status, "{health}");
     }
     seen.answer(200);
@@ -586,7 +586,7 @@ fn a_place_that_cannot_be_used_ends_the_program_with_the_name_of_its_flag() {
         ("--dead-letters", "https://u:hunter2@example.com/"),
         ("--queue", "ftp://u:hunter2@host/"),
         ("--queue", "nonsense"),
-        ("--queue", "jsonl:letters"),
+        ("--queue", "jsonl:entries"),
         ("--queue", "sqlite:"),
         ("--queue", &sqlite),
         ("--operator-token", ""),
@@ -603,14 +603,14 @@ fn a_place_that_cannot_be_used_ends_the_program_with_the_name_of_its_flag() {
 }
 
 #[test]
-fn letters_in_a_file_are_lines_of_json_and_are_there_after_a_kill() {
+fn entries_in_a_file_are_lines_of_json_and_are_there_after_a_kill() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("letters.jsonl");
+    let path = folder.path().join("entries.jsonl");
     let place = format!("jsonl:{}", path.display());
     let seen = Downstream::start();
     let mut server = operated(&seen, &["--dead-letters", &place]);
     for n in 0..3 {
-        bury(&server, &seen, &format!("evt_{n}"), 400);
+        dead_letter(&server, &seen, &format!("evt_{n}"), 400);
     }
     server.kill();
     let lines = std::fs::read_to_string(&path).unwrap();
@@ -627,7 +627,7 @@ fn letters_in_a_file_are_lines_of_json_and_are_there_after_a_kill() {
 
     let server = operated(&seen, &["--dead-letters", &place]);
     assert_eq!(items(&server, "").len(), 3);
-    bury(&server, &seen, "evt_after", 400);
+    dead_letter(&server, &seen, "evt_after", 400);
     assert_eq!(items(&server, "").len(), 4);
     seen.answer(200);
     ask(&server, "POST", "/dead-letters/redrive", Some("{}"));
@@ -637,7 +637,7 @@ fn letters_in_a_file_are_lines_of_json_and_are_there_after_a_kill() {
 }
 
 #[test]
-fn letters_to_a_callback_are_posted_there_and_cannot_be_asked_for_here() {
+fn entries_to_a_callback_are_posted_there_and_cannot_be_asked_for_here() {
     let (seen, callback) = (Downstream::start(), Downstream::start());
     let url = callback.url();
     let server = operated(&seen, &["--dead-letters", &url]);
@@ -653,9 +653,9 @@ fn letters_to_a_callback_are_posted_there_and_cannot_be_asked_for_here() {
             .unwrap()
             .starts_with("application/json")
     );
-    let letter: Value = serde_json::from_slice(&body).expect("JSON");
-    assert!(letter.to_string().contains("evt_1"), "{letter}");
-    assert!(!letter.to_string().contains(SECRET));
+    let entry: Value = serde_json::from_slice(&body).expect("JSON");
+    assert!(entry.to_string().contains("evt_1"), "{entry}");
+    assert!(!entry.to_string().contains(SECRET));
     eventually("it is counted", || {
         let health = get(&server, "/health").json();
         (health["metrics"]["dead_letter_size"] == 1).then_some(())
@@ -668,7 +668,7 @@ fn letters_to_a_callback_are_posted_there_and_cannot_be_asked_for_here() {
     ] {
         is_problem(&ask(&server, method, &path, None), 501);
     }
-    assert_eq!(callback.got().len(), 1, "a letter is one letter");
+    assert_eq!(callback.got().len(), 1, "an entry is one entry");
 }
 
 #[test]

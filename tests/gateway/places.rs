@@ -1,4 +1,4 @@
-//! Events, jobs and letters in places of different kinds, and what becomes of them when the flags
+//! Events, jobs and entries in places of different kinds, and what becomes of them when the flags
 //! change between two starts.
 
 use super::*;
@@ -111,14 +111,14 @@ fn jobs_are_not_left_behind_in_the_store_by_another_queue() {
 }
 
 #[test]
-fn letters_are_not_written_into_a_database() {
+fn entries_are_not_written_into_a_database() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("gateway.db");
     let path = store.display();
     let indirect = format!("jsonl:{}/./gateway.db", folder.path().display());
     let (itself, log) = (format!("jsonl:{path}"), format!("jsonl:{path}-wal"));
-    for letters in [&itself, &log, &indirect] {
-        let said = refused(&store, &["--dead-letters", letters]);
+    for entries in [&itself, &log, &indirect] {
+        let said = refused(&store, &["--dead-letters", entries]);
         assert!(said.contains("--dead-letters: must not be"), "{said}");
     }
     let said = refused(&store, &["--max-body", "8388609"]);
@@ -126,7 +126,7 @@ fn letters_are_not_written_into_a_database() {
 }
 
 #[test]
-fn letters_that_cannot_be_written_degrade_the_health() {
+fn entries_that_cannot_be_written_degrade_the_health() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("gateway.db");
     let (seen, receiver) = (Downstream::start(), Downstream::start());
@@ -137,9 +137,9 @@ fn letters_that_cannot_be_written_degrade_the_health() {
     let server = start(&store, &seen, &flags);
     post(&server, event("evt_1").as_bytes());
     post(&server, event("evt_2").as_bytes());
-    let degraded = eventually("two letters wait to be written", || {
+    let degraded = eventually("two entries wait to be written", || {
         let health = health(&server);
-        (health["metrics"]["queue"]["burying"] == 2).then_some(health)
+        (health["metrics"]["queue"]["dead_lettering"] == 2).then_some(health)
     });
     assert_eq!(degraded["status"], "degraded", "{degraded}");
     receiver.answer(200);
@@ -159,7 +159,7 @@ fn presses_of_the_button_add_up_to_one_run() {
         let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
         result_of(&server, &task_id(&accepted));
     }
-    eventually("three letters are there", || {
+    eventually("three entries are there", || {
         (health(&server)["metrics"]["dead_letter_size"] == 3).then_some(())
     });
     assert_eq!(server.terminate(Duration::from_secs(10)).code(), Some(0));

@@ -6,8 +6,8 @@ use tower::Layer;
 use tower_webhook::{
     body::BufferedBody,
     idempotency::{
-        Disposition, FingerprintOf, IdempotencyError, IdempotencyLayer, Key, KeyError, KeySource,
-        MAX_ID_LEN, MAX_SCOPE_LEN, MemoryStore,
+        Disposition, FingerprintOf, IdempotencyError, IdempotencyKey, IdempotencyLayer, KeyError,
+        KeySource, MAX_ID_LEN, MAX_SCOPE_LEN, MemoryStore,
     },
 };
 
@@ -58,7 +58,10 @@ async fn an_unusable_key_is_a_bad_request() {
     ] {
         let refused = call(&service, with_ids(ids)).await;
         assert_eq!(refused.status(), 400, "{ids:?}");
-        assert_eq!(refusal(&refused), Some(IdempotencyError::Key(expected)));
+        assert_eq!(
+            refusal(&refused),
+            Some(IdempotencyError::IdempotencyKey(expected))
+        );
     }
     assert_eq!(runs.count(), 0);
     let longest = with_ids(&[&long[1..]]);
@@ -128,7 +131,7 @@ async fn a_key_in_the_body_is_found_and_a_header_stands_in_for_it() {
     }
     // A body whose id depends on the parser has none that a header could stand in for.
     let twice = call(&service, req(r#"{"data":{"eventId":"e"},"data":{}}"#)).await;
-    let reason = IdempotencyError::Key(KeyError::Repeated);
+    let reason = IdempotencyError::IdempotencyKey(KeyError::Repeated);
     assert_eq!(refusal(&twice), Some(reason));
 }
 
@@ -201,21 +204,24 @@ async fn a_scope_that_is_too_long_is_refused_not_cut() {
     *req.uri_mut() = format!("/{}", "x".repeat(MAX_SCOPE_LEN)).parse().unwrap();
     let refused = call(&service, req).await;
     let reason = KeyError::ScopeTooLong { len: 1025 };
-    assert_eq!(refusal(&refused), Some(IdempotencyError::Key(reason)));
+    assert_eq!(
+        refusal(&refused),
+        Some(IdempotencyError::IdempotencyKey(reason))
+    );
 }
 
 #[test]
 fn scope_and_id_never_run_into_each_other() {
     let splits: Vec<_> = (0..4)
         .map(|at| "abcd".split_at(at))
-        .map(|(scope, id)| Key::new(scope, id).unwrap())
+        .map(|(scope, id)| IdempotencyKey::new(scope, id).unwrap())
         .collect();
     for (index, key) in splits.iter().enumerate() {
         assert_eq!((key.scope(), key.id()), "abcd".split_at(index));
         assert!(!splits[..index].contains(key));
     }
     let wide = "é".repeat(MAX_SCOPE_LEN / 2);
-    let long = Key::new(&wide, &"ü".repeat(127)).unwrap();
+    let long = IdempotencyKey::new(&wide, &"ü".repeat(127)).unwrap();
     assert_eq!((long.scope(), long.id().chars().count()), (&*wide, 127));
 }
 

@@ -13,8 +13,9 @@ use tokio::time::{Instant, advance, sleep};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
+    StoreErrorKind,
     body::{BufferedBody, ResponseBody},
-    idempotency::{Begin, Disposition, MemoryStore, Settled, Store, StoreErrorKind},
+    idempotency::{Begin, Disposition, MemoryStore, Settled, Store},
 };
 
 type Answer = Response<ResponseBody<BufferedBody>>;

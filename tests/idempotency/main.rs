@@ -44,8 +44,8 @@ use tower::{Service, ServiceExt, service_fn};
 use tower_webhook::{
     body::{BufferedBody, ResponseBody},
     idempotency::{
-        Begin, Disposition, IdempotencyError, IdempotencyLayer, IdempotencyLayerBuilder, Key,
-        KeySource, Store,
+        Begin, Disposition, IdempotencyError, IdempotencyKey, IdempotencyLayer,
+        IdempotencyLayerBuilder, KeySource, Store,
     },
 };
 
@@ -66,8 +66,8 @@ fn delivery(id: &str) -> Request<BufferedBody> {
 }
 
 /// The key of a [`delivery`].
-fn key(id: &str) -> Key {
-    Key::new("/hooks", id).unwrap()
+fn key(id: &str) -> IdempotencyKey {
+    IdempotencyKey::new("/hooks", id).unwrap()
 }
 
 /// How often a handler ran.

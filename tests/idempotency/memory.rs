@@ -10,31 +10,32 @@ use std::{
     time::Duration,
 };
 use tokio::time::advance;
+use tower_webhook::StoreErrorKind;
 use tower_webhook::idempotency::{
-    Begin, Key, MemoryStore, Settled, Store, StoreErrorKind, Token, contract,
+    Begin, FencingToken, IdempotencyKey, MemoryStore, Settled, Store, contract,
 };
 
 const TTL: Duration = Duration::from_secs(3600);
 
-fn begin(store: &MemoryStore, key: &Key) -> Begin {
+fn begin(store: &MemoryStore, key: &IdempotencyKey) -> Begin {
     store.begin(key, None, LEASE).into_inner().unwrap()
 }
 
-fn acquire(store: &MemoryStore, key: &Key) -> Token {
+fn acquire(store: &MemoryStore, key: &IdempotencyKey) -> FencingToken {
     match begin(store, key) {
         Begin::Acquired(token) => token,
         other => panic!("the key must be free, and is {other:?}"),
     }
 }
 
-fn complete(store: &MemoryStore, key: &Key, answer: Bytes) {
+fn complete(store: &MemoryStore, key: &IdempotencyKey, answer: Bytes) {
     let token = acquire(store, key);
     let settled = store.complete(key, token, answer, TTL).into_inner();
     assert_eq!(settled.unwrap(), Settled::Done);
 }
 
-fn nth(n: usize) -> Key {
-    Key::new("/hooks", &format!("{n:036}")).unwrap()
+fn nth(n: usize) -> IdempotencyKey {
+    IdempotencyKey::new("/hooks", &format!("{n:036}")).unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,11 +12,9 @@ use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
+    StoreErrorKind,
     body::BufferedBody,
-    idempotency::{
-        Begin, Claim, Disposition, IdempotencyError, MemoryStore, Store, StoreErrorKind,
-        StoreOutage,
-    },
+    idempotency::{Begin, Claim, Disposition, IdempotencyError, MemoryStore, Store, StoreOutage},
 };
 
 #[tokio::test(start_paused = true)]

@@ -17,9 +17,8 @@ use tokio::{
     time::{Instant, advance, sleep},
 };
 use tokio_test::{assert_pending, task};
-use tower_webhook::idempotency::{
-    Fingerprint, MemoryStore, Ran, RunOnce, RunOnceError, Store, StoreErrorKind,
-};
+use tower_webhook::StoreErrorKind;
+use tower_webhook::idempotency::{Fingerprint, MemoryStore, Ran, RunOnce, RunOnceError, Store};
 
 const TTL: Duration = Duration::from_secs(3600);
 

@@ -11,10 +11,11 @@ use std::{convert::Infallible, time::Duration};
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
+    StoreErrorKind,
     body::BufferedBody,
     idempotency::{
         Claim, Disposition, FingerprintOf, IdempotencyError, IdempotencyLayer, KeyError, KeySource,
-        MemoryStore, Store, StoreErrorKind,
+        MemoryStore, Store,
     },
 };
 
@@ -119,7 +120,7 @@ async fn a_missing_key_is_a_bad_request() {
         .unwrap();
     let refused = call(&layer.layer(counting(&runs)), req).await;
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-    let reason = IdempotencyError::Key(KeyError::Missing);
+    let reason = IdempotencyError::IdempotencyKey(KeyError::Missing);
     assert_eq!(refusal(&refused), Some(reason));
     assert_eq!(
         text(refused).await,
@@ -183,7 +184,7 @@ async fn a_closure_replaces_the_answer_and_the_reason_stays() {
     let req = Request::new(BufferedBody::default());
     let refused = call(&layer.layer(counting(&Runs::default())), req).await;
     assert_eq!(refused.status(), 400);
-    let reason = IdempotencyError::Key(KeyError::Missing);
+    let reason = IdempotencyError::IdempotencyKey(KeyError::Missing);
     assert_eq!(refusal(&refused), Some(reason));
     assert_eq!(text(refused).await, "the idempotency key is missing");
 }

@@ -1,10 +1,9 @@
-//! Letters in a file that were removed, claimed for nobody, or written by a newer release.
+//! DeadLetterDesk in a file that were removed, claimed for nobody, or written by a newer release.
 
-use crate::support::{Home, LEASE, id, ids, large, letter, unreadable, write};
+use crate::support::{Home, LEASE, entry, id, ids, large, unreadable, write};
 use std::{fs, time::Duration};
-use tower_webhook::dead_letter::{
-    Discarded, JsonlLetters, LetterClaim, LetterStore, SinkErrorKind, json,
-};
+use tower_webhook::StoreErrorKind;
+use tower_webhook::dead_letter::{Discarded, EntryClaim, JsonlDeadLetters, LetterStore, json};
 
 /// As a release of the next schema would write it.
 fn newer(line: &str) -> String {
@@ -12,112 +11,112 @@ fn newer(line: &str) -> String {
 }
 
 fn line(number: u64) -> String {
-    format!("{}\n", json::to_json(&letter(number)))
+    format!("{}\n", json::to_json(&entry(number)))
 }
 
-const NEWER: SinkErrorKind = SinkErrorKind::NewerSchema { found: 2, known: 1 };
+const NEWER: StoreErrorKind = StoreErrorKind::NewerSchema { found: 2, known: 1 };
 
 #[tokio::test]
 async fn what_is_gone_stays_gone_over_restarts_and_when_files_go() {
     let home = Home::new();
-    let builder = JsonlLetters::builder()
+    let builder = JsonlDeadLetters::builder()
         .max_file_bytes(4_000)
-        .max_letter_bytes(4_000)
+        .max_entry_bytes(4_000)
         .max_bytes(80_000);
-    let letters = builder.open(home.file()).unwrap();
+    let entries = builder.open(home.file()).unwrap();
     for number in 1..=120 {
-        write(&letters, &large(number, 1_000)).await.unwrap();
-        let discarded = letters.discard(id(number)).await.unwrap();
+        write(&entries, &large(number, 1_000)).await.unwrap();
+        let discarded = entries.discard(id(number)).await.unwrap();
         assert_eq!(discarded, Discarded::Done);
     }
     assert!(
         !home.beside(".0000000001").exists(),
         "what it was in is gone"
     );
-    letters.close().await;
+    entries.close().await;
     for _ in 0..2 {
-        let letters = builder.open(home.file()).unwrap();
+        let entries = builder.open(home.file()).unwrap();
         for number in [1, 60, 120] {
-            write(&letters, &letter(number)).await.unwrap();
+            write(&entries, &entry(number)).await.unwrap();
         }
-        assert!(ids(&letters).await.is_empty(), "none came back");
-        letters.close().await;
+        assert!(ids(&entries).await.is_empty(), "none came back");
+        entries.close().await;
     }
 }
 
 #[tokio::test]
 async fn so_many_removals_are_remembered_as_there_is_room_for() {
     let home = Home::new();
-    let builder = JsonlLetters::builder()
+    let builder = JsonlDeadLetters::builder()
         .max_file_bytes(4_000)
-        .max_letter_bytes(4_000)
+        .max_entry_bytes(4_000)
         .max_bytes(8_000);
-    let letters = builder.open(home.file()).unwrap();
+    let entries = builder.open(home.file()).unwrap();
     for number in 1..=500 {
-        write(&letters, &letter(number)).await.unwrap();
-        letters.discard(id(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
+        entries.discard(id(number)).await.unwrap();
     }
-    letters.close().await;
+    entries.close().await;
     let files = fs::read_dir(home.folder()).unwrap();
     let size: u64 = files
         .map(|file| file.unwrap().metadata().unwrap().len())
         .sum();
     assert!(size < 16_000, "{size} bytes of removals");
-    let letters = builder.open(home.file()).unwrap();
-    // The first is forgotten, and then it is a letter like any other, over restarts too.
+    let entries = builder.open(home.file()).unwrap();
+    // The first is forgotten, and then it is an entry like any other, over restarts too.
     for number in [1, 500] {
-        write(&letters, &letter(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
     }
-    assert_eq!(ids(&letters).await, [id(1)]);
-    letters.close().await;
-    assert_eq!(ids(&home.letters()).await, [id(1)]);
+    assert_eq!(ids(&entries).await, [id(1)]);
+    entries.close().await;
+    assert_eq!(ids(&home.entries()).await, [id(1)]);
 }
 
 #[tokio::test]
 async fn a_claim_that_nobody_got_counts_neither_now_nor_after_a_restart() {
     let home = Home::new();
-    let letters = home.letters();
-    write(&letters, &letter(1)).await.unwrap();
+    let entries = home.entries();
+    write(&entries, &entry(1)).await.unwrap();
     for _ in 0..3 {
-        let claim = letters.claim(id(1), LEASE, 5);
+        let claim = entries.claim(id(1), LEASE, 5);
         // It is done when what came after it is.
-        letters.get(id(1)).await.unwrap();
+        entries.get(id(1)).await.unwrap();
         drop(claim);
     }
-    letters.close().await;
-    let letters = home.letters();
-    let found = letters.claim(id(1), LEASE, 1).await.unwrap();
-    let LetterClaim::Claimed { letter, .. } = found else {
+    entries.close().await;
+    let entries = home.entries();
+    let found = entries.claim(id(1), LEASE, 1).await.unwrap();
+    let EntryClaim::Claimed { entry, .. } = found else {
         panic!("{found:?}")
     };
-    assert_eq!(letter.replays, 1);
+    assert_eq!(entry.replays, 1);
 }
 
 #[tokio::test]
-async fn a_letter_that_a_newer_release_wrote_is_told_as_such_and_hides_the_older_line() {
+async fn an_entry_that_a_newer_release_wrote_is_told_as_such_and_hides_the_older_line() {
     let home = Home::new();
     for older in [String::new(), line(1)] {
         let text = format!("{older}{}{}", line(2), newer(&line(1)));
         fs::write(home.file(), &text).unwrap();
-        let letters = home.letters();
-        assert_eq!(ids(&letters).await, [id(2)]);
-        assert_eq!(unreadable(&letters).await, 1);
-        let found = letters.get(id(1)).await.unwrap_err();
+        let entries = home.entries();
+        assert_eq!(ids(&entries).await, [id(2)]);
+        assert_eq!(unreadable(&entries).await, 1);
+        let found = entries.get(id(1)).await.unwrap_err();
         assert_eq!(found.kind(), NEWER);
-        let found = letters.claim(id(1), LEASE, 5).await.unwrap_err();
+        let found = entries.claim(id(1), LEASE, 5).await.unwrap_err();
         assert_eq!(found.kind(), NEWER);
         // What it says stays: this release would write less.
-        write(&letters, &letter(1)).await.unwrap();
-        assert_eq!(letters.get(id(1)).await.unwrap_err().kind(), NEWER);
-        letters.close().await;
+        write(&entries, &entry(1)).await.unwrap();
+        assert_eq!(entries.get(id(1)).await.unwrap_err().kind(), NEWER);
+        entries.close().await;
         assert_eq!(home.text(), text);
     }
-    let letters = home.letters();
-    assert_eq!(letters.discard(id(1)).await.unwrap(), Discarded::Done);
-    letters.close().await;
-    let letters = home.letters();
-    assert_eq!(letters.get(id(1)).await.unwrap(), None);
-    assert_eq!(unreadable(&letters).await, 0);
+    let entries = home.entries();
+    assert_eq!(entries.discard(id(1)).await.unwrap(), Discarded::Done);
+    entries.close().await;
+    let entries = home.entries();
+    assert_eq!(entries.get(id(1)).await.unwrap(), None);
+    assert_eq!(unreadable(&entries).await, 0);
 }
 
 #[tokio::test]
@@ -133,14 +132,14 @@ async fn what_a_newer_release_removed_and_claimed_is_so() {
     );
     let text = format!("{}{}{removed}{claimed}", line(1), line(2));
     fs::write(home.file(), text).unwrap();
-    let letters = home.letters();
-    assert_eq!(ids(&letters).await, [id(2)]);
-    assert_eq!(letters.get(id(1)).await.unwrap(), None);
-    write(&letters, &letter(1)).await.unwrap();
-    assert_eq!(letters.get(id(1)).await.unwrap(), None);
-    let spent = letters.claim(id(2), LEASE, 3).await.unwrap();
-    assert_eq!(spent, LetterClaim::Spent { replays: 3 });
-    assert_eq!(unreadable(&letters).await, 0);
+    let entries = home.entries();
+    assert_eq!(ids(&entries).await, [id(2)]);
+    assert_eq!(entries.get(id(1)).await.unwrap(), None);
+    write(&entries, &entry(1)).await.unwrap();
+    assert_eq!(entries.get(id(1)).await.unwrap(), None);
+    let spent = entries.claim(id(2), LEASE, 3).await.unwrap();
+    assert_eq!(spent, EntryClaim::Spent { replays: 3 });
+    assert_eq!(unreadable(&entries).await, 0);
 }
 
 #[tokio::test]
@@ -152,23 +151,23 @@ async fn lines_of_a_newer_release_move_as_they_are() {
         id(2)
     );
     fs::write(home.file(), format!("{text}{removed}")).unwrap();
-    let builder = JsonlLetters::builder()
+    let builder = JsonlDeadLetters::builder()
         .max_file_bytes(4_000)
-        .max_letter_bytes(4_000)
+        .max_entry_bytes(4_000)
         .max_bytes(80_000);
-    let letters = builder.open(home.file()).unwrap();
+    let entries = builder.open(home.file()).unwrap();
     for number in 3..80 {
-        write(&letters, &large(number, 1_000)).await.unwrap();
-        letters.discard(id(number)).await.unwrap();
+        write(&entries, &large(number, 1_000)).await.unwrap();
+        entries.discard(id(number)).await.unwrap();
     }
     assert!(
         !home.beside(".0000000001").exists(),
         "the file that they came in is gone"
     );
     for _ in 0..2 {
-        assert_eq!(letters.get(id(1)).await.unwrap_err().kind(), NEWER);
+        assert_eq!(entries.get(id(1)).await.unwrap_err().kind(), NEWER);
     }
-    letters.close().await;
+    entries.close().await;
     let mut all = String::new();
     for entry in fs::read_dir(home.folder()).unwrap() {
         all += &fs::read_to_string(entry.unwrap().path()).unwrap();
@@ -177,12 +176,12 @@ async fn lines_of_a_newer_release_move_as_they_are() {
         (all.matches(&text).count(), all.matches(&removed).count()),
         (1, 1)
     );
-    let letters = builder.open(home.file()).unwrap();
-    assert_eq!(letters.get(id(1)).await.unwrap_err().kind(), NEWER);
-    write(&letters, &letter(2)).await.unwrap();
-    assert!(ids(&letters).await.is_empty());
-    assert_eq!(unreadable(&letters).await, 1);
-    tokio::time::timeout(Duration::from_secs(10), letters.close())
+    let entries = builder.open(home.file()).unwrap();
+    assert_eq!(entries.get(id(1)).await.unwrap_err().kind(), NEWER);
+    write(&entries, &entry(2)).await.unwrap();
+    assert!(ids(&entries).await.is_empty());
+    assert_eq!(unreadable(&entries).await, 1);
+    tokio::time::timeout(Duration::from_secs(10), entries.close())
         .await
         .unwrap();
 }

@@ -7,66 +7,65 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tower_webhook::{
+    StoreErrorKind,
     attempt::{AttemptRecord, GaveUp, History},
-    dead_letter::{
-        Cause, Direction, Letter, LetterBody, Listing, Reason, SinkErrorKind, Summary, json,
-    },
+    dead_letter::{Cause, Direction, Entry, EntryBody, Listing, Reason, Summary, json},
     outcome::Outcome,
 };
 
-const GOLDEN: &str = include_str!("../data/letter-v1.json");
+const GOLDEN: &str = include_str!("../data/dead-letter-v1.json");
 
 /// Something in every member.
-fn full() -> Letter {
+fn full() -> Entry {
     let at = |millis| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
     let cause = Cause::new(Reason::RetriesExhausted)
         .with_code(Some(503))
         .with_class("throttled")
         .with_message("the peer answered \"busy\"\n");
-    let mut letter = Letter::new(
+    let mut entry = Entry::new(
         id(0xabcd),
         "http",
         "peer.test:8443",
         cause,
         at(1_763_726_400_123),
     );
-    letter.direction = Direction::Inbound;
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some("https://peer.test:8443/hooks?a=1".to_owned());
-    letter.headers = vec![
+    entry.direction = Direction::Inbound;
+    entry.method = Some("POST".to_owned());
+    entry.uri = Some("https://peer.test:8443/hooks?a=1".to_owned());
+    entry.headers = vec![
         (
             "content-type".to_owned(),
             Bytes::from_static(b"application/json"),
         ),
         ("x-odd".to_owned(), Bytes::from_static(b"\xff\xfe")),
     ];
-    letter.body = body("{\"text\":\"größer\"}");
+    entry.body = body("{\"text\":\"größer\"}");
     let second = Duration::from_secs(1);
     let mut history = History::new();
     let throttled = Outcome::throttled(Some(second * 2)).with_code(503);
     history.push(AttemptRecord::new(1, Duration::ZERO, second, throttled).with_wait(second * 2));
     let lost = Outcome::transient().not_repeatable();
     history.push(AttemptRecord::new(2, second * 3, second, lost));
-    letter.history = history.with_gave_up(GaveUp::RetriesExhausted);
-    letter.first_attempt_at = Some(at(1_763_726_396_123));
-    letter.last_attempt_at = Some(at(1_763_726_400_123));
-    letter.event_time = Some(at(1_763_726_390_000));
-    letter.event_id = Some("evt_1".to_owned());
-    letter.idempotency_key = Some("key_1".to_owned());
-    letter.replays = 2;
-    letter.replay_of = Some("evt_0".to_owned());
-    letter.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
-    letter
+    entry.history = history.with_gave_up(GaveUp::RetriesExhausted);
+    entry.first_attempt_at = Some(at(1_763_726_396_123));
+    entry.last_attempt_at = Some(at(1_763_726_400_123));
+    entry.event_time = Some(at(1_763_726_390_000));
+    entry.event_id = Some("evt_1".to_owned());
+    entry.idempotency_key = Some("key_1".to_owned());
+    entry.replays = 2;
+    entry.replay_of = Some("evt_0".to_owned());
+    entry.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+    entry
 }
 
-fn kind(record: &str) -> SinkErrorKind {
+fn kind(record: &str) -> StoreErrorKind {
     json::from_json(record.as_bytes()).unwrap_err().kind()
 }
 
 /// Which member a record is refused for.
 fn damaged(record: &str) -> String {
     let error = json::from_json(record.as_bytes()).unwrap_err();
-    assert_eq!(error.kind(), SinkErrorKind::Corrupt, "{record}");
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt, "{record}");
     let source = error.source().unwrap().to_string();
     source.split('`').nth(1).unwrap().to_owned()
 }
@@ -79,20 +78,20 @@ fn the_form_does_not_change_unnoticed() {
 
 #[test]
 fn what_is_cut_or_not_text_is_in_base64() {
-    let mut letter = full();
-    letter.body = LetterBody::new(&Bytes::from_static(b"\xff\x00whole"), 3);
-    let record = json::to_json(&letter);
+    let mut entry = full();
+    entry.body = EntryBody::new(&Bytes::from_static(b"\xff\x00whole"), 3);
+    let record = json::to_json(&entry);
     assert!(
         record.contains(r#""body":{"base64":"/wB3","length":7,"truncated":true,"#),
         "{record}"
     );
-    assert_eq!(json::from_json(record.as_bytes()).unwrap(), letter);
+    assert_eq!(json::from_json(record.as_bytes()).unwrap(), entry);
 }
 
 #[test]
 fn what_would_blow_up_as_text_is_in_base64_and_json_stays_readable() {
-    let mut letter = full();
-    let base = letter.headers[..1].to_vec();
+    let mut entry = full();
+    let base = entry.headers[..1].to_vec();
     let texts: [(&[u8], bool); 6] = [
         (b"", true),
         (br#"{"a":"b","c":["d"]}"#, true),
@@ -102,24 +101,24 @@ fn what_would_blow_up_as_text_is_in_base64_and_json_stays_readable() {
         (b"\x00\x00a", false),
     ];
     for (bytes, readable) in texts {
-        letter.headers = base.clone();
-        letter
+        entry.headers = base.clone();
+        entry
             .headers
             .push(("x-odd".to_owned(), Bytes::from_static(b"\x01\x02")));
-        letter.body = body(bytes);
-        let record = json::to_json(&letter);
+        entry.body = body(bytes);
+        let record = json::to_json(&entry);
         assert_eq!(record.contains(r#""body":{"text":"#), readable, "{record}");
         assert!(
             record.contains(r#"{"name":"x-odd","base64":"AQI="}"#),
             "{record}"
         );
-        assert_eq!(json::from_json(record.as_bytes()).unwrap(), letter);
+        assert_eq!(json::from_json(record.as_bytes()).unwrap(), entry);
     }
-    letter.body = body("");
-    let least = json::to_json(&letter).len();
+    entry.body = body("");
+    let least = json::to_json(&entry).len();
     for worst in ["\u{1}", "\u{1}aaaa", "\u{1}aaa", "\"", "\n", "\u{7f}"] {
-        letter.body = body(worst.repeat(100_000 / worst.len()));
-        let more = json::to_json(&letter).len() - least;
+        entry.body = body(worst.repeat(100_000 / worst.len()));
+        let more = json::to_json(&entry).len() - least;
         assert!(more <= 200_010, "{worst:?} takes {more}");
     }
 }
@@ -141,11 +140,11 @@ fn a_newer_schema_is_told_before_anything_else() {
         r#"{"schemaVersion":2,"id":7,"body":null}"#,
         r#"{"url":"http://peer.test/","payload":1,"schemaVersion":2}"#,
     ] {
-        let expected = SinkErrorKind::NewerSchema { found: 2, known: 1 };
+        let expected = StoreErrorKind::NewerSchema { found: 2, known: 1 };
         assert_eq!(kind(newer), expected, "{newer}");
     }
     let far = GOLDEN.replace("\"schemaVersion\":1", "\"schemaVersion\":99999999999");
-    let expected = SinkErrorKind::NewerSchema {
+    let expected = StoreErrorKind::NewerSchema {
         found: u32::MAX,
         known: 1,
     };
@@ -234,7 +233,7 @@ fn a_damaged_record_names_its_member_and_never_its_value() {
         assert_eq!(damaged(record), "(record)", "{record}");
     }
     let not_text = json::from_json(b"{\"a\":\"\xff\"}").unwrap_err();
-    assert_eq!(not_text.kind(), SinkErrorKind::Corrupt);
+    assert_eq!(not_text.kind(), StoreErrorKind::Corrupt);
 }
 
 #[test]
@@ -254,35 +253,32 @@ fn neither_depth_nor_length_hurts() {
         ),
         GOLDEN.replacen("\"headers\":[", &format!("\"headers\":[{deep}"), 1),
     ] {
-        assert_eq!(kind(&record), SinkErrorKind::Corrupt);
+        assert_eq!(kind(&record), StoreErrorKind::Corrupt);
     }
     let long = " ".repeat(json::MAX_LENGTH) + "{}";
-    assert_eq!(kind(&long), SinkErrorKind::TooLarge);
+    assert_eq!(kind(&long), StoreErrorKind::TooLarge);
 }
 
 #[test]
 fn the_documents_queue_item_is_read_with_what_it_has() {
     let item = r#"{"url":"https://user:pw@Peer.test/hooks?a=b@c","payload":{"b":1, "a":[]},"metadata":{"eventId":"evt_7","tenant":"t"},"attempts":4,"next_delay":8.0}"#;
-    let letter = json::from_json(item.as_bytes()).unwrap();
+    let entry = json::from_json(item.as_bytes()).unwrap();
     assert_eq!(
-        letter.uri.as_deref(),
+        entry.uri.as_deref(),
         Some("https://redacted@Peer.test/hooks?a=b@c")
     );
-    assert_eq!((&*letter.kind, &*letter.target), ("http", "peer.test"));
-    assert_eq!(letter.method.as_deref(), Some("POST"));
-    assert_eq!(&**letter.body.bytes(), br#"{"b":1, "a":[]}"#);
-    assert_eq!(letter.event_id.as_deref(), Some("evt_7"));
-    assert_eq!(letter.cause, Cause::new(Reason::RetriesExhausted));
-    assert_eq!(
-        (letter.history.attempts(), letter.history.left_out()),
-        (4, 4)
-    );
-    assert_eq!(letter.written_at, SystemTime::UNIX_EPOCH);
+    assert_eq!((&*entry.kind, &*entry.target), ("http", "peer.test"));
+    assert_eq!(entry.method.as_deref(), Some("POST"));
+    assert_eq!(&**entry.body.bytes(), br#"{"b":1, "a":[]}"#);
+    assert_eq!(entry.event_id.as_deref(), Some("evt_7"));
+    assert_eq!(entry.cause, Cause::new(Reason::RetriesExhausted));
+    assert_eq!((entry.history.attempts(), entry.history.left_out()), (4, 4));
+    assert_eq!(entry.written_at, SystemTime::UNIX_EPOCH);
     // The same each time, and from then on in the newest form.
     let again = json::from_json(format!("{item}\n").as_bytes()).unwrap();
-    assert_eq!(again, letter);
-    let newest = json::to_json(&letter);
-    assert_eq!(json::from_json(newest.as_bytes()).unwrap(), letter);
+    assert_eq!(again, entry);
+    let newest = json::to_json(&entry);
+    assert_eq!(json::from_json(newest.as_bytes()).unwrap(), entry);
 
     let bare = json::from_json(br#"{"url":"http://h/","payload":"x","metadata":[1]}"#).unwrap();
     assert_eq!((&**bare.body.bytes(), bare.event_id), (&b"\"x\""[..], None));

@@ -5,10 +5,10 @@
 // Children of the tests speak through their stdout.
 #![allow(clippy::print_stdout)]
 
+mod entries;
 mod gone;
 mod json;
 mod jsonl;
-mod letters;
 mod memory;
 mod support;
 mod trouble;

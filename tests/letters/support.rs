@@ -7,9 +7,9 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tower_webhook::StoreErrorKind;
 use tower_webhook::dead_letter::{
-    Cause, Filter, JsonlLetters, Letter, LetterBody, LetterId, LetterStore, Page, Reason, Sink,
-    SinkErrorKind,
+    Cause, Entry, EntryBody, EntryId, Filter, JsonlDeadLetters, LetterStore, Page, Reason, Sink,
 };
 
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -31,15 +31,15 @@ impl Home {
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("letters.jsonl")
+        self.folder.path().join("entries.jsonl")
     }
 
     pub(crate) fn beside(&self, suffix: &str) -> PathBuf {
-        self.folder.path().join(format!("letters.jsonl{suffix}"))
+        self.folder.path().join(format!("entries.jsonl{suffix}"))
     }
 
-    pub(crate) fn letters(&self) -> JsonlLetters {
-        JsonlLetters::open(self.file()).unwrap()
+    pub(crate) fn entries(&self) -> JsonlDeadLetters {
+        JsonlDeadLetters::open(self.file()).unwrap()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -47,42 +47,42 @@ impl Home {
     }
 }
 
-pub(crate) fn id(number: u64) -> LetterId {
+pub(crate) fn id(number: u64) -> EntryId {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
-    LetterId::from_bytes(bytes)
+    EntryId::from_bytes(bytes)
 }
 
-pub(crate) fn letter(number: u64) -> Letter {
+pub(crate) fn entry(number: u64) -> Entry {
     let cause = Cause::new(Reason::RetriesExhausted).with_code(Some(503));
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_000 + number);
-    let mut letter = Letter::new(id(number), "http", "peer.test", cause, at);
-    letter.event_id = Some(format!("evt_{number}"));
-    letter.body = body(format!("{{\"number\":{number}}}"));
-    letter
+    let mut entry = Entry::new(id(number), "http", "peer.test", cause, at);
+    entry.event_id = Some(format!("evt_{number}"));
+    entry.body = body(format!("{{\"number\":{number}}}"));
+    entry
 }
 
-/// A letter whose line has about so many bytes.
-pub(crate) fn large(number: u64, bytes: usize) -> Letter {
-    let mut letter = letter(number);
-    letter.body = body(format!("{number:08}").repeat(bytes / 8));
-    letter
+/// An entry whose line has about so many bytes.
+pub(crate) fn large(number: u64, bytes: usize) -> Entry {
+    let mut entry = entry(number);
+    entry.body = body(format!("{number:08}").repeat(bytes / 8));
+    entry
 }
 
-pub(crate) fn body(bytes: impl Into<Bytes>) -> LetterBody {
-    LetterBody::new(&bytes.into(), usize::MAX)
+pub(crate) fn body(bytes: impl Into<Bytes>) -> EntryBody {
+    EntryBody::new(&bytes.into(), usize::MAX)
 }
 
-pub(crate) async fn write(sink: &impl Sink, letter: &Letter) -> Result<(), SinkErrorKind> {
-    let written = sink.write(&Arc::new(letter.clone())).await;
+pub(crate) async fn write(sink: &impl Sink, entry: &Entry) -> Result<(), StoreErrorKind> {
+    let written = sink.write(&Arc::new(entry.clone())).await;
     written.map_err(|error| error.kind())
 }
 
-pub(crate) async fn ids(store: &impl LetterStore) -> Vec<LetterId> {
+pub(crate) async fn ids(store: &impl LetterStore) -> Vec<EntryId> {
     let (mut page, mut found) = (Page::first(7), Vec::new());
     loop {
         let listing = store.list(&Filter::all(), &page).await.unwrap();
-        found.extend(listing.letters.iter().map(|summary| summary.id));
+        found.extend(listing.entries.iter().map(|summary| summary.id));
         match listing.next {
             Some(next) => page = Page::first(7).after(next),
             None => return found,

@@ -1,8 +1,8 @@
-//! What goes wrong with a file of letters: cut, foreign and damaged lines, a full disk, a file that
+//! What goes wrong with a file of entries: cut, foreign and damaged lines, a full disk, a file that
 //! is taken away, a process that is killed.
 
 use crate::support::{
-    Ends, Home, LEASE, child, childs_file, id, ids, large, letter, unreadable, write,
+    Ends, Home, LEASE, child, childs_file, entry, id, ids, large, unreadable, write,
 };
 use std::{
     collections::HashMap,
@@ -10,25 +10,26 @@ use std::{
     io::{BufRead, BufReader, Write},
     time::Duration,
 };
+use tower_webhook::StoreErrorKind;
 use tower_webhook::dead_letter::{
-    Discarded, JsonlLetters, LetterClaim, LetterId, LetterStore, SinkErrorKind, json,
+    Discarded, EntryClaim, EntryId, JsonlDeadLetters, LetterStore, json,
 };
 
 #[tokio::test]
-async fn a_line_that_was_cut_is_put_aside_and_the_next_letter_is_whole() {
+async fn a_line_that_was_cut_is_put_aside_and_the_next_entry_is_whole() {
     let home = Home::new();
-    let letters = home.letters();
+    let entries = home.entries();
     for number in 1..=3 {
-        write(&letters, &letter(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
     }
-    letters.close().await;
+    entries.close().await;
     let whole = home.text();
     let last = whole.trim_end().rfind('\n').unwrap() + 1;
     // At every place of the last line.
     for cut in last..whole.len() {
         fs::write(home.file(), &whole[..cut]).unwrap();
         let _ = fs::remove_file(home.beside(".damaged"));
-        let letters = home.letters();
+        let entries = home.entries();
         let kept: &[u64] = if cut == whole.len() - 1 {
             // But for its line break it is there.
             &[3, 2, 1]
@@ -36,20 +37,20 @@ async fn a_line_that_was_cut_is_put_aside_and_the_next_letter_is_whole() {
             &[2, 1]
         };
         let kept: Vec<_> = kept.iter().map(|number| id(*number)).collect();
-        assert_eq!(ids(&letters).await, kept, "cut at {cut}");
+        assert_eq!(ids(&entries).await, kept, "cut at {cut}");
         let torn = cut > last && cut < whole.len() - 1;
-        assert_eq!(letters.torn(), u64::from(torn), "cut at {cut}");
+        assert_eq!(entries.torn(), u64::from(torn), "cut at {cut}");
         if torn {
             let aside = fs::read_to_string(home.beside(".damaged")).unwrap();
             assert_eq!(aside.trim_end(), &whole[last..cut]);
         } else {
             assert!(!home.beside(".damaged").exists());
         }
-        write(&letters, &letter(4)).await.unwrap();
-        letters.close().await;
+        write(&entries, &entry(4)).await.unwrap();
+        entries.close().await;
         let text = home.text();
         let last = text.lines().next_back().unwrap();
-        assert_eq!(json::from_json(last.as_bytes()).unwrap(), letter(4));
+        assert_eq!(json::from_json(last.as_bytes()).unwrap(), entry(4));
     }
 }
 
@@ -59,29 +60,29 @@ async fn foreign_and_damaged_lines_stay_as_they_are() {
     let newer = r#"{"schemaVersion":2,"id":"new"}"#;
     let older =
         r#"{"url":"http://peer.test/a","payload":{},"metadata":{},"attempts":3,"next_delay":8}"#;
-    let good = json::to_json(&letter(1));
+    let good = json::to_json(&entry(1));
     let zeros = "\0".repeat(500);
     let removed = r#"{"schemaVersion":1,"removed":"../../etc/passwd"}"#;
     let lines = format!("{newer}\n{good}\nhalf {{\n\n{zeros}\n{older}\r\n{removed}\n");
     fs::write(home.file(), &lines).unwrap();
-    let letters = home.letters();
-    assert_eq!(unreadable(&letters).await, 4);
+    let entries = home.entries();
+    assert_eq!(unreadable(&entries).await, 4);
     let item = json::from_json(older.as_bytes()).unwrap();
-    assert_eq!(ids(&letters).await, [item.id, id(1)]);
-    assert_eq!(letters.get(item.id).await.unwrap(), Some(item.clone()));
-    assert_eq!(letters.discard(item.id).await.unwrap(), Discarded::Done);
-    write(&letters, &letter(2)).await.unwrap();
-    letters.close().await;
+    assert_eq!(ids(&entries).await, [item.id, id(1)]);
+    assert_eq!(entries.get(item.id).await.unwrap(), Some(item.clone()));
+    assert_eq!(entries.discard(item.id).await.unwrap(), Discarded::Done);
+    write(&entries, &entry(2)).await.unwrap();
+    entries.close().await;
     assert!(home.text().starts_with(&lines));
-    assert_eq!(ids(&home.letters()).await, [id(2), id(1)]);
+    assert_eq!(ids(&home.entries()).await, [id(2), id(1)]);
 }
 
 #[tokio::test]
-async fn a_letter_that_is_damaged_while_it_is_open_is_corrupt_and_others_are_not() {
+async fn an_entry_that_is_damaged_while_it_is_open_is_corrupt_and_others_are_not() {
     let home = Home::new();
-    let letters = home.letters();
+    let entries = home.entries();
     for number in [1111, 2222] {
-        write(&letters, &letter(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
     }
     // In its place: the length does not tell.
     let text = home
@@ -92,25 +93,25 @@ async fn a_letter_that_is_damaged_while_it_is_open_is_corrupt_and_others_are_not
         .open(home.file())
         .unwrap();
     (&file).write_all(text.as_bytes()).unwrap();
-    let error = letters.get(id(1111)).await.unwrap_err();
-    assert_eq!(error.kind(), SinkErrorKind::Corrupt);
-    let error = letters.claim(id(1111), LEASE, 5).await.unwrap_err();
-    assert_eq!(error.kind(), SinkErrorKind::Corrupt);
-    assert_eq!(letters.get(id(2222)).await.unwrap(), Some(letter(2222)));
-    let free = letters.claim(id(2222), LEASE, 5).await.unwrap();
-    assert!(matches!(free, LetterClaim::Claimed { .. }));
+    let error = entries.get(id(1111)).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    let error = entries.claim(id(1111), LEASE, 5).await.unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+    assert_eq!(entries.get(id(2222)).await.unwrap(), Some(entry(2222)));
+    let free = entries.claim(id(2222), LEASE, 5).await.unwrap();
+    assert!(matches!(free, EntryClaim::Claimed { .. }));
 }
 
 #[tokio::test]
-async fn a_damaged_letter_does_not_keep_old_files_from_going() {
+async fn a_damaged_entry_does_not_keep_old_files_from_going() {
     let home = Home::new();
-    let builder = JsonlLetters::builder()
+    let builder = JsonlDeadLetters::builder()
         .max_file_bytes(4_000)
-        .max_letter_bytes(4_000)
+        .max_entry_bytes(4_000)
         .max_bytes(20_000);
-    let letters = builder.open(home.file()).unwrap();
+    let entries = builder.open(home.file()).unwrap();
     for number in [1111, 2222] {
-        write(&letters, &letter(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
     }
     // Without its line break, too: the next one must not stick to it.
     let text = home.text().replacen("}\n", "}}", 1);
@@ -120,34 +121,34 @@ async fn a_damaged_letter_does_not_keep_old_files_from_going() {
         .unwrap();
     (&file).write_all(text.as_bytes()).unwrap();
     for number in 2..100 {
-        write(&letters, &large(number, 1_000)).await.unwrap();
-        letters.discard(id(number)).await.unwrap();
+        write(&entries, &large(number, 1_000)).await.unwrap();
+        entries.discard(id(number)).await.unwrap();
     }
-    letters.close().await;
+    entries.close().await;
     assert!(!home.beside(".0000000001").exists());
-    let letters = builder.open(home.file()).unwrap();
-    assert_eq!(ids(&letters).await, [id(2222)]);
-    assert_eq!(letters.get(id(2222)).await.unwrap(), Some(letter(2222)));
-    assert_eq!(unreadable(&letters).await, 1);
+    let entries = builder.open(home.file()).unwrap();
+    assert_eq!(ids(&entries).await, [id(2222)]);
+    assert_eq!(entries.get(id(2222)).await.unwrap(), Some(entry(2222)));
+    assert_eq!(unreadable(&entries).await, 1);
 }
 
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_is_taken_away_cut_or_replaced_is_noticed() {
     let home = Home::new();
-    let letters = home.letters();
+    let entries = home.entries();
     let away = home.folder().join("away");
     for number in 1..=3 {
-        write(&letters, &letter(number)).await.unwrap();
+        write(&entries, &entry(number)).await.unwrap();
     }
-    let claimed = letters.claim(id(2), LEASE, 5).await.unwrap();
-    assert!(matches!(claimed, LetterClaim::Claimed { .. }));
+    let claimed = entries.claim(id(2), LEASE, 5).await.unwrap();
+    assert!(matches!(claimed, EntryClaim::Claimed { .. }));
 
     // As logrotate does it.
     fs::rename(home.file(), &away).unwrap();
-    assert_eq!(ids(&letters).await, [] as [LetterId; 0]);
-    write(&letters, &letter(4)).await.unwrap();
-    assert_eq!(ids(&letters).await, [id(4)]);
+    assert_eq!(ids(&entries).await, [] as [EntryId; 0]);
+    write(&entries, &entry(4)).await.unwrap();
+    assert_eq!(ids(&entries).await, [id(4)]);
     assert_eq!(
         fs::read_to_string(&away).unwrap().lines().count(),
         4,
@@ -156,41 +157,41 @@ async fn a_file_that_is_taken_away_cut_or_replaced_is_noticed() {
 
     // As logrotate does it with `copytruncate`.
     fs::File::create(home.file()).unwrap();
-    write(&letters, &letter(5)).await.unwrap();
-    assert_eq!(ids(&letters).await, [id(5)]);
+    write(&entries, &entry(5)).await.unwrap();
+    assert_eq!(ids(&entries).await, [id(5)]);
 
     // As an operator does it who brings them back.
     fs::rename(&away, home.file()).unwrap();
-    assert_eq!(ids(&letters).await, [id(3), id(2), id(1)]);
-    assert_eq!(letters.get(id(2)).await.unwrap().unwrap().replays, 1);
+    assert_eq!(ids(&entries).await, [id(3), id(2), id(1)]);
+    assert_eq!(entries.get(id(2)).await.unwrap().unwrap().replays, 1);
 
     // The folder is gone, and comes back.
     let elsewhere = tempfile::tempdir().unwrap();
     let moved = elsewhere.path().join("moved");
     fs::rename(home.folder(), &moved).unwrap();
     assert_eq!(
-        write(&letters, &letter(6)).await,
-        Err(SinkErrorKind::Unavailable)
+        write(&entries, &entry(6)).await,
+        Err(StoreErrorKind::Unavailable)
     );
     fs::rename(&moved, home.folder()).unwrap();
-    write(&letters, &letter(6)).await.unwrap();
-    assert_eq!(ids(&letters).await, [6, 3, 2, 1].map(id));
+    write(&entries, &entry(6)).await.unwrap();
+    assert_eq!(ids(&entries).await, [6, 3, 2, 1].map(id));
 }
 
 #[tokio::test]
 async fn a_claim_outlives_another_hand_in_the_file() {
     let home = Home::new();
-    let letters = home.letters();
-    write(&letters, &letter(1)).await.unwrap();
-    letters.claim(id(1), LEASE, 5).await.unwrap();
+    let entries = home.entries();
+    write(&entries, &entry(1)).await.unwrap();
+    entries.claim(id(1), LEASE, 5).await.unwrap();
     let mut file = fs::OpenOptions::new()
         .append(true)
         .open(home.file())
         .unwrap();
-    writeln!(file, "{}", json::to_json(&letter(2))).unwrap();
-    assert_eq!(ids(&letters).await, [id(2), id(1)]);
-    let busy = letters.claim(id(1), LEASE, 5).await.unwrap();
-    assert!(matches!(busy, LetterClaim::InProgress { .. }));
+    writeln!(file, "{}", json::to_json(&entry(2))).unwrap();
+    assert_eq!(ids(&entries).await, [id(2), id(1)]);
+    let busy = entries.claim(id(1), LEASE, 5).await.unwrap();
+    assert!(matches!(busy, EntryClaim::InProgress { .. }));
 }
 
 /// Under a limit on the size of files, which is lifted while the child runs.
@@ -238,19 +239,19 @@ async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
     assert!(process.0.wait().unwrap().success());
     assert!(refused >= 5, "the limit was never reached");
     assert!(recovered, "it never worked again");
-    let letters = home.letters();
-    assert_eq!(letters.torn(), 0);
-    assert_eq!(unreadable(&letters).await, 0);
-    assert_eq!(ids(&letters).await, kept);
+    let entries = home.entries();
+    assert_eq!(entries.torn(), 0);
+    assert_eq!(unreadable(&entries).await, 0);
+    assert_eq!(ids(&entries).await, kept);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn child_with_a_limit() {
     let Some(file) = childs_file() else { return };
-    let letters = JsonlLetters::open(file).unwrap();
+    let entries = JsonlDeadLetters::open(file).unwrap();
     let (mut refused, mut after) = (false, 0);
     for number in 1..2_000 {
-        match write(&letters, &large(number, 100_000)).await {
+        match write(&entries, &large(number, 100_000)).await {
             Ok(()) => {
                 println!("\nkept {number}");
                 after += i32::from(refused);
@@ -271,7 +272,7 @@ async fn child_with_a_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_a_kill() {
     let home = Home::new();
-    let mut acknowledged: HashMap<LetterId, bool> = HashMap::new();
+    let mut acknowledged: HashMap<EntryId, bool> = HashMap::new();
     // Several lives on one file, each cut short somewhere else.
     for (life, lines) in [1, 7, 40, 150, 600].into_iter().enumerate() {
         let mut command = child("trouble::child_that_is_killed", &home.file());
@@ -296,34 +297,34 @@ async fn what_was_acknowledged_survives_a_kill() {
         assert!(heard >= lines, "the child ended by itself after {heard}");
         process.0.wait().unwrap();
 
-        let letters = settings().open(home.file()).unwrap();
-        assert_eq!(unreadable(&letters).await, 0);
+        let entries = settings().open(home.file()).unwrap();
+        assert_eq!(unreadable(&entries).await, 0);
         for (id, there) in &acknowledged {
-            let found = letters.get(*id).await.unwrap();
+            let found = entries.get(*id).await.unwrap();
             assert_eq!(found.is_some(), *there, "{id}");
         }
-        letters.close().await;
+        entries.close().await;
     }
     assert!(acknowledged.len() >= 400);
 }
 
-fn settings() -> tower_webhook::dead_letter::sink::jsonl::JsonlLettersBuilder {
-    // Small files: it is killed while it rotates and moves letters, too.
-    JsonlLetters::builder().max_file_bytes(50_000)
+fn settings() -> tower_webhook::dead_letter::sink::jsonl::JsonlDeadLettersBuilder {
+    // Small files: it is killed while it rotates and moves entries, too.
+    JsonlDeadLetters::builder().max_file_bytes(50_000)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_is_killed() {
     let Some(file) = childs_file() else { return };
     let life: u64 = std::env::var("TEST_LIFE").unwrap().parse().unwrap();
-    let letters = settings().open(file).unwrap();
+    let entries = settings().open(file).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
-        let letters = letters.clone();
+        let entries = entries.clone();
         tasks.spawn(async move {
             for number in 0..1_000_000 {
                 let number = (life << 40) | (task << 30) | number;
-                write(&letters, &large(number, 800)).await.unwrap();
+                write(&entries, &large(number, 800)).await.unwrap();
                 // One write: a line is whole or not there.
                 let say = |what: &str| {
                     let line = format!("\n{what} {}\n", id(number));
@@ -334,7 +335,7 @@ async fn child_that_is_killed() {
                     say("there");
                 } else {
                     // Nothing is said of it before it is gone: the kill may come in between.
-                    assert_eq!(letters.discard(id(number)).await.unwrap(), Discarded::Done);
+                    assert_eq!(entries.discard(id(number)).await.unwrap(), Discarded::Done);
                     say("gone");
                 }
             }

@@ -1,30 +1,28 @@
 //! Room, transactions, and what is bounded.
 
-use crate::support::{Home, LEASE, claim, id, letter, write};
+use crate::support::{Home, LEASE, claim, entry, id, write};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 use tower_webhook::{
-    dead_letter::{
-        Filter, LetterBody, LetterStore, Page, Reason, Sink, SinkError, SinkErrorKind,
-        SqliteLetters,
-    },
+    StoreError, StoreErrorKind,
+    dead_letter::{EntryBody, Filter, LetterStore, Page, Reason, Sink, SqliteDeadLetters},
     sqlite::{Database, DatabaseError, DatabaseErrorKind, Statement},
 };
 
-async fn all(store: &SqliteLetters) -> u64 {
+async fn all(store: &SqliteDeadLetters) -> u64 {
     store.count(&Filter::all()).await.unwrap()
 }
 
 #[tokio::test]
 async fn a_store_that_is_full_says_so_and_takes_what_it_has() {
     let home = Home::new();
-    let store = home.store().max_letters(2).unwrap();
+    let store = home.store().max_entries(2).unwrap();
     write(&store, 1).await;
     write(&store, 2).await;
-    let refused = store.write(&Arc::new(letter(3))).await.unwrap_err();
-    assert_eq!(refused.kind(), SinkErrorKind::Full);
+    let refused = store.write(&Arc::new(entry(3))).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Full);
     // What is there may be written again.
     write(&store, 2).await;
     assert_eq!(all(&store).await, 2);
@@ -33,13 +31,13 @@ async fn a_store_that_is_full_says_so_and_takes_what_it_has() {
     write(&store, 3).await;
     assert_eq!(all(&store).await, 2);
     assert_eq!(
-        home.store().max_letters(0).unwrap_err().setting(),
-        "max_letters"
+        home.store().max_entries(0).unwrap_err().setting(),
+        "max_entries"
     );
 }
 
 #[tokio::test]
-async fn a_letter_is_part_of_the_transaction_that_it_was_written_in() {
+async fn an_entry_is_part_of_the_transaction_that_it_was_written_in() {
     let home = Home::new();
     let database = Database::open(home.file()).unwrap();
     database
@@ -48,30 +46,30 @@ async fn a_letter_is_part_of_the_transaction_that_it_was_written_in() {
             &["CREATE TABLE jobs (id INTEGER PRIMARY KEY) STRICT"],
         )
         .unwrap();
-    let store = SqliteLetters::new(&database)
+    let store = SqliteDeadLetters::new(&database)
         .unwrap()
-        .max_letters(1)
+        .max_entries(1)
         .unwrap();
-    let bury = |job: i64, fails: bool| {
+    let dead_letter = |job: i64, fails: bool| {
         let store = store.clone();
         database.write(move |transaction| {
             transaction.execute(&Statement::new("INSERT INTO jobs VALUES (?1)").bind(job))?;
-            store.write_in(transaction, &letter(job.unsigned_abs()))?;
+            store.write_in(transaction, &entry(job.unsigned_abs()))?;
             if fails {
                 return Err(DatabaseError::aborted("the rest failed"));
             }
             Ok(())
         })
     };
-    assert!(bury(1, true).await.is_err());
+    assert!(dead_letter(1, true).await.is_err());
     assert_eq!(all(&store).await, 0);
-    bury(2, false).await.unwrap();
+    dead_letter(2, false).await.unwrap();
     assert_eq!(all(&store).await, 1);
-    let full = bury(3, false).await.unwrap_err();
+    let full = dead_letter(3, false).await.unwrap_err();
     assert_eq!(full.kind(), DatabaseErrorKind::Aborted);
     let why = std::error::Error::source(&full).unwrap();
-    let why = why.downcast_ref::<SinkError>().unwrap();
-    assert_eq!(why.kind(), SinkErrorKind::Full);
+    let why = why.downcast_ref::<StoreError>().unwrap();
+    assert_eq!(why.kind(), StoreErrorKind::Full);
     let jobs = database.query(Statement::new("SELECT id FROM jobs"));
     let jobs = jobs.await.unwrap();
     assert_eq!(jobs.len(), 1);
@@ -79,28 +77,28 @@ async fn a_letter_is_part_of_the_transaction_that_it_was_written_in() {
 }
 
 #[tokio::test]
-async fn a_letter_beyond_every_measure_is_refused() {
+async fn an_entry_beyond_every_measure_is_refused() {
     let home = Home::new();
     let store = home.store();
-    let mut large = letter(1);
-    large.body = LetterBody::new(&vec![0; 17 << 20].into(), usize::MAX);
+    let mut large = entry(1);
+    large.body = EntryBody::new(&vec![0; 17 << 20].into(), usize::MAX);
     let refused = store.write(&Arc::new(large)).await.unwrap_err();
-    assert_eq!(refused.kind(), SinkErrorKind::TooLarge);
+    assert_eq!(refused.kind(), StoreErrorKind::TooLarge);
 }
 
 #[tokio::test]
-async fn a_page_of_large_letters_ends_early_and_the_next_goes_on() {
+async fn a_page_of_large_entries_ends_early_and_the_next_goes_on() {
     let home = Home::new();
     let store = home.store();
     for number in 0..6 {
-        let mut large = letter(number);
-        large.body = LetterBody::new(&vec![b'a'; 3 << 20].into(), usize::MAX);
+        let mut large = entry(number);
+        large.body = EntryBody::new(&vec![b'a'; 3 << 20].into(), usize::MAX);
         store.write(&Arc::new(large)).await.unwrap();
     }
     let (mut page, mut seen, mut pages) = (Page::first(100), Vec::new(), 0);
     loop {
         let listing = store.list(&Filter::all(), &page).await.unwrap();
-        seen.extend(listing.letters.iter().map(|letter| letter.id));
+        seen.extend(listing.entries.iter().map(|entry| entry.id));
         pages += 1;
         match listing.next {
             Some(cursor) => page = Page::first(100).after(cursor),
@@ -121,7 +119,7 @@ async fn counting_and_claiming_do_not_read_what_they_are_not_about() {
     let raw = home.raw();
     raw.execute(
         "WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n <= ?1)
-         INSERT INTO tower_webhook_letters
+         INSERT INTO tower_webhook_dead_letters
              (id, reason, target, written_at, replays, record)
          SELECT randomblob(16), 'rejected', 'other', n, 0, replace(hex(zeroblob(1000)), '0', 'x')
          FROM n",
@@ -135,7 +133,7 @@ async fn counting_and_claiming_do_not_read_what_they_are_not_about() {
         let mine = Filter::all().reason(Reason::RetriesExhausted);
         assert_eq!(store.count(&mine).await.unwrap(), 1);
         let listing = store.list(&mine, &Page::first(10)).await.unwrap();
-        assert_eq!(listing.letters.len(), 1);
+        assert_eq!(listing.entries.len(), 1);
     }
     let token = claim(&store, 1).await;
     let _ = store.renew(id(1), token, LEASE).await.unwrap();

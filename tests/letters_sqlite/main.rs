@@ -14,7 +14,7 @@ mod unreadable;
 use std::{sync::Mutex, time::Duration};
 use support::{Home, ManualClock};
 use tower_webhook::{
-    dead_letter::{SqliteLetters, contract},
+    dead_letter::{SqliteDeadLetters, contract},
     sqlite::Database,
 };
 
@@ -25,12 +25,12 @@ struct Subject {
 }
 
 impl contract::Subject for Subject {
-    type Store = SqliteLetters;
+    type Store = SqliteDeadLetters;
 
-    async fn store(&self) -> SqliteLetters {
+    async fn store(&self) -> SqliteDeadLetters {
         let home = Home::new();
         let database = Database::builder().clock(self.clock.wall());
-        let store = SqliteLetters::new(&database.open(home.file()).unwrap()).unwrap();
+        let store = SqliteDeadLetters::new(&database.open(home.file()).unwrap()).unwrap();
         self.homes.lock().unwrap().push(home);
         store
     }
@@ -41,7 +41,7 @@ impl contract::Subject for Subject {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keeps_the_contract_of_letter_stores() {
+async fn keeps_the_contract_of_entry_stores() {
     let subject = Subject {
         clock: ManualClock::new(),
         homes: Mutex::default(),

@@ -1,24 +1,24 @@
 //! Several processes on one file, and what is left of one that is killed.
 
-use crate::support::{Ends, Home, LEASE, child, childs_file, claim, id, letter, write};
+use crate::support::{Ends, Home, LEASE, child, childs_file, claim, entry, id, write};
 use std::{
     collections::HashSet,
     io::{BufRead, BufReader},
     sync::Arc,
 };
 use tower_webhook::{
-    dead_letter::{Filter, LetterClaim, LetterStore, Sink, SqliteLetters},
-    fence::Settled,
+    dead_letter::{EntryClaim, Filter, LetterStore, Sink, SqliteDeadLetters},
+    lease::Settled,
 };
 
 const LETTERS: u64 = 200;
 
-/// Claims and removes every letter that it gets.
-async fn take(store: &SqliteLetters) -> Vec<u64> {
+/// Claims and removes every entry that it gets.
+async fn take(store: &SqliteDeadLetters) -> Vec<u64> {
     let mut taken = Vec::new();
     for number in 0..LETTERS {
         let claimed = store.claim(id(number), LEASE, 5).await.unwrap();
-        if let LetterClaim::Claimed { token, .. } = claimed {
+        if let EntryClaim::Claimed { token, .. } = claimed {
             taken.push(number);
             let removed = store.remove(id(number), token).await.unwrap();
             assert_eq!(removed, Settled::Done);
@@ -28,7 +28,7 @@ async fn take(store: &SqliteLetters) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn processes_give_each_letter_away_once() {
+async fn processes_give_each_entry_away_once() {
     let home = Home::new();
     let store = home.store();
     for number in 0..LETTERS {
@@ -55,7 +55,7 @@ async fn processes_give_each_letter_away_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_takes() {
     if let Some(file) = childs_file() {
-        for number in take(&SqliteLetters::open(file).unwrap()).await {
+        for number in take(&SqliteDeadLetters::open(file).unwrap()).await {
             println!("\ntook {number}");
         }
     }
@@ -84,22 +84,22 @@ async fn what_was_written_and_claimed_outlives_a_kill() {
     let store = home.store();
     for number in &written {
         let kept = store.get(id(*number)).await.unwrap().unwrap();
-        assert_eq!(kept.body, letter(*number).body);
+        assert_eq!(kept.body, entry(*number).body);
     }
     // The first was claimed before: counted, and held until the lease ends.
     assert_eq!(store.get(id(0)).await.unwrap().unwrap().replays, 1);
     let held = store.claim(id(0), LEASE, 5).await.unwrap();
-    assert!(matches!(held, LetterClaim::InProgress { .. }), "{held:?}");
+    assert!(matches!(held, EntryClaim::InProgress { .. }), "{held:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_writes() {
     let Some(file) = childs_file() else { return };
-    let store = SqliteLetters::open(file).unwrap();
+    let store = SqliteDeadLetters::open(file).unwrap();
     write(&store, 0).await;
     claim(&store, 0).await;
     for number in 1..100_000 {
-        store.write(&Arc::new(letter(number))).await.unwrap();
+        store.write(&Arc::new(entry(number))).await.unwrap();
         println!("\nwrote {number}");
     }
 }

@@ -12,9 +12,9 @@ use std::{
 use tower_webhook::{
     clock::WallClock,
     dead_letter::{
-        Cause, Letter, LetterBody, LetterClaim, LetterId, LetterStore, Reason, Sink, SqliteLetters,
+        Cause, Entry, EntryBody, EntryClaim, EntryId, LetterStore, Reason, Sink, SqliteDeadLetters,
     },
-    fence::Token,
+    lease::FencingToken,
 };
 
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -32,11 +32,11 @@ impl Home {
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("letters.db")
+        self.folder.path().join("entries.db")
     }
 
-    pub(crate) fn store(&self) -> SqliteLetters {
-        SqliteLetters::open(self.file()).unwrap()
+    pub(crate) fn store(&self) -> SqliteDeadLetters {
+        SqliteDeadLetters::open(self.file()).unwrap()
     }
 
     /// A connection behind the database's back.
@@ -76,30 +76,30 @@ fn millis(by: Duration) -> u64 {
     u64::try_from(by.as_millis()).unwrap()
 }
 
-pub(crate) fn id(number: u64) -> LetterId {
+pub(crate) fn id(number: u64) -> EntryId {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
-    LetterId::from_bytes(bytes)
+    EntryId::from_bytes(bytes)
 }
 
-pub(crate) fn letter(number: u64) -> Letter {
+pub(crate) fn entry(number: u64) -> Entry {
     let written_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number);
     let cause = Cause::new(Reason::RetriesExhausted);
-    let mut letter = Letter::new(id(number), "http", "peer.test", cause, written_at);
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some("https://peer.test/hooks".to_owned());
+    let mut entry = Entry::new(id(number), "http", "peer.test", cause, written_at);
+    entry.method = Some("POST".to_owned());
+    entry.uri = Some("https://peer.test/hooks".to_owned());
     let body = format!(r#"{{"number":{number}}}"#);
-    letter.body = LetterBody::new(&body.into(), 1024);
-    letter
+    entry.body = EntryBody::new(&body.into(), 1024);
+    entry
 }
 
-pub(crate) async fn write(store: &SqliteLetters, number: u64) {
-    store.write(&Arc::new(letter(number))).await.unwrap();
+pub(crate) async fn write(store: &SqliteDeadLetters, number: u64) {
+    store.write(&Arc::new(entry(number))).await.unwrap();
 }
 
-pub(crate) async fn claim(store: &SqliteLetters, number: u64) -> Token {
+pub(crate) async fn claim(store: &SqliteDeadLetters, number: u64) -> FencingToken {
     match store.claim(id(number), LEASE, 1_000).await.unwrap() {
-        LetterClaim::Claimed { token, .. } => token,
+        EntryClaim::Claimed { token, .. } => token,
         other => panic!("{number} is not free: {other:?}"),
     }
 }

@@ -1,19 +1,19 @@
 //! Clocks that go back.
 
-use crate::support::{Home, LEASE, ManualClock, claim, id, letter, write};
+use crate::support::{Home, LEASE, ManualClock, claim, entry, id, write};
 use std::{sync::Arc, time::Duration};
 use tower_webhook::{
-    dead_letter::{Discarded, LetterClaim, LetterStore, Sink, SqliteLetters},
-    fence::Settled,
+    dead_letter::{Discarded, EntryClaim, LetterStore, Sink, SqliteDeadLetters},
+    lease::Settled,
     sqlite::Database,
 };
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-async fn timed(home: &Home) -> (SqliteLetters, ManualClock) {
+async fn timed(home: &Home) -> (SqliteDeadLetters, ManualClock) {
     let clock = ManualClock::new();
     let database = Database::builder().clock(clock.wall());
-    let store = SqliteLetters::new(&database.open(home.file()).unwrap()).unwrap();
+    let store = SqliteDeadLetters::new(&database.open(home.file()).unwrap()).unwrap();
     write(&store, 1).await;
     (store, clock)
 }
@@ -26,7 +26,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
     clock.back(DAY);
     for _ in 0..3 {
         match store.claim(id(1), LEASE, 1_000).await.unwrap() {
-            LetterClaim::InProgress { lease_left } => assert!(lease_left <= LEASE),
+            EntryClaim::InProgress { lease_left } => assert!(lease_left <= LEASE),
             other => panic!("{other:?}"),
         }
         clock.forward(LEASE / 4);
@@ -52,7 +52,7 @@ async fn a_holder_goes_on_when_the_clock_goes_back() {
 }
 
 #[tokio::test]
-async fn tokens_grow_though_the_letter_left_and_the_clock_went_back() {
+async fn tokens_grow_though_the_entry_left_and_the_clock_went_back() {
     let home = Home::new();
     let (store, clock) = timed(&home).await;
     let mut last = claim(&store, 1).await;
@@ -60,9 +60,9 @@ async fn tokens_grow_though_the_letter_left_and_the_clock_went_back() {
         assert_eq!(store.remove(id(1), last).await.unwrap(), Settled::Done);
         clock.back(DAY);
         // As after a week, when nobody knows the id any more.
-        let forget = "DELETE FROM tower_webhook_letters_gone";
+        let forget = "DELETE FROM tower_webhook_dead_letters_gone";
         assert_eq!(home.raw().execute(forget, []).unwrap(), 1);
-        store.write(&Arc::new(letter(1))).await.unwrap();
+        store.write(&Arc::new(entry(1))).await.unwrap();
         let next = claim(&store, 1).await;
         assert!(next > last, "{next} after {last}");
         last = next;

@@ -1,7 +1,8 @@
 //! Records that are damaged, or of a newer schema.
 
 use crate::support::{Home, LEASE, id, write};
-use tower_webhook::dead_letter::{Discarded, Filter, LetterStore, Page, SinkErrorKind};
+use tower_webhook::StoreErrorKind;
+use tower_webhook::dead_letter::{Discarded, Filter, LetterStore, Page};
 
 #[tokio::test]
 async fn what_cannot_be_read_is_counted_and_stays() {
@@ -12,28 +13,28 @@ async fn what_cannot_be_read_is_counted_and_stays() {
     }
     let raw = home.raw();
     let set = |number: u64, sql: &str| {
-        let sql = format!("UPDATE tower_webhook_letters SET record = {sql} WHERE id = ?1");
+        let sql = format!("UPDATE tower_webhook_dead_letters SET record = {sql} WHERE id = ?1");
         assert_eq!(raw.execute(&sql, [id(number).as_bytes()]).unwrap(), 1);
     };
     set(1, "substr(record, 1, length(record) / 2)");
     set(2, "json_set(record, '$.schemaVersion', 99)");
-    let of_another = "(SELECT record FROM tower_webhook_letters WHERE target = 'peer.test' \
+    let of_another = "(SELECT record FROM tower_webhook_dead_letters WHERE target = 'peer.test' \
                       ORDER BY place DESC LIMIT 1)";
     set(3, of_another);
 
     let listing = store.list(&Filter::all(), &Page::first(10)).await.unwrap();
     assert_eq!(listing.unreadable, 3);
-    let ids: Vec<_> = listing.letters.iter().map(|letter| letter.id).collect();
+    let ids: Vec<_> = listing.entries.iter().map(|entry| entry.id).collect();
     assert_eq!(ids, [id(4)]);
 
-    let newer = SinkErrorKind::NewerSchema {
+    let newer = StoreErrorKind::NewerSchema {
         found: 99,
         known: 1,
     };
     for (number, kind) in [
-        (1, SinkErrorKind::Corrupt),
+        (1, StoreErrorKind::Corrupt),
         (2, newer),
-        (3, SinkErrorKind::Corrupt),
+        (3, StoreErrorKind::Corrupt),
     ] {
         let got = store.get(id(number)).await.unwrap_err();
         assert_eq!(got.kind(), kind, "{number}");

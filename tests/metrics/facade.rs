@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use tower::{Layer, ServiceExt};
 use tower_webhook::{
     DeliveryMetricsLayer,
-    key::key_fn,
     metrics::{
         BreakerState, Level, Measurement, Recorder, Series,
         exporter::{FacadeRecorder, FacadeRecorderBuilder},
     },
     outcome::Outcome,
+    peer::peer_fn,
 };
 
 /// Reads each value as text, by `name{label="value"}`.
@@ -156,7 +156,7 @@ async fn hostile_keys_stay_inside_their_label() {
     let _guard = set_default_local_recorder(&prometheus);
     let recorder = FacadeRecorder::builder().key_label(3).build().unwrap();
     let mut client = DeliveryMetricsLayer::attempts(recorder)
-        .key(key_fn(|req: &Req| {
+        .key(peer_fn(|req: &Req| {
             req.extensions().get::<String>().unwrap().into()
         }))
         .layer(Peer::default());

@@ -4,8 +4,8 @@ use super::*;
 use tower::{Layer, ServiceExt};
 use tower_webhook::{
     DeliveryMetricsLayer,
-    key::key_fn,
-    metrics::{KeySnapshot, Recorder},
+    metrics::{PeerSnapshot, Recorder},
+    peer::peer_fn,
 };
 
 #[tokio::test(start_paused = true)]
@@ -16,7 +16,7 @@ async fn each_host_has_its_own_figures() {
         client.ready().await.unwrap().call(to(uri)).await.unwrap();
     }
     let snapshot = metrics.snapshot();
-    let keys: Vec<_> = snapshot.keys().iter().map(KeySnapshot::key).collect();
+    let keys: Vec<_> = snapshot.keys().iter().map(PeerSnapshot::key).collect();
     assert_eq!(keys, ["a.test", "b.test"]);
     let b = snapshot.key("b.test").unwrap();
     assert_eq!(b.attempts().success_rate(), Some(0.5));
@@ -46,7 +46,7 @@ async fn ten_thousand_hosts_stay_under_the_bound() {
 #[tokio::test(start_paused = true)]
 async fn hostile_keys_are_counted_and_not_kept() {
     let metrics = DeliveryMetrics::new();
-    let by_header = key_fn(|req: &Req| {
+    let by_header = peer_fn(|req: &Req| {
         String::from_utf8_lossy(req.headers()["x-tenant"].as_bytes())
             .into_owned()
             .into()

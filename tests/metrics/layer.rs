@@ -6,9 +6,9 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_test::mock;
 use tower_webhook::{
     DeliveryMetricsLayer,
-    key::{NoKey, key_fn},
     metrics::Level,
     outcome::{Classify, LateOutcome, MakeClassifier, Outcome, classify_fn},
+    peer::{OnePeer, peer_fn},
 };
 
 #[tokio::test(start_paused = true)]
@@ -44,7 +44,7 @@ async fn results_pass_through_as_they_are() {
             Ok(_) => Outcome::success(),
             Err(_) => Outcome::permanent(),
         }))
-        .key(key_fn(|_: &&str| "jobs".into()))
+        .key(peer_fn(|_: &&str| "jobs".into()))
         .layer(service_fn(|job: &'static str| async move {
             job.parse::<u32>().map_err(|error| error.to_string())
         }));
@@ -66,7 +66,7 @@ async fn readiness_is_that_of_the_service_inside() {
     let (mut client, mut peer) = mock::spawn_with(|inner: mock::Mock<(), ()>| {
         DeliveryMetricsLayer::attempts(metrics.clone())
             .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
-            .key(NoKey)
+            .key(OnePeer)
             .layer(inner)
     });
     peer.allow(0);

@@ -8,13 +8,10 @@ use std::{
 };
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_webhook::{
-    BoxFuture,
+    BoxFuture, StoreError, StoreErrorKind,
     clock::WallClock,
-    fence::Settled,
-    queue::{
-        Engine, MemoryQueue, MemoryQueueBuilder, NewJob, QueueError, QueueErrorKind, TaskId, Terms,
-        Verdict, contract,
-    },
+    lease::Settled,
+    queue::{Engine, MemoryQueue, MemoryQueueBuilder, NewJob, TaskId, Terms, Verdict, contract},
 };
 
 struct Subject;
@@ -60,7 +57,7 @@ async fn what_many_do_at_once_holds_between_threads() {
     contract::one_of_many_with_a_key_is_put_in(&RealTime).await;
     contract::each_job_is_claimed_once(&RealTime).await;
     contract::a_backlog_is_claimed_at_once(&RealTime).await;
-    contract::a_job_that_kills_its_workers_is_buried_once(&RealTime).await;
+    contract::a_job_that_kills_its_workers_is_dead_lettered_once(&RealTime).await;
     contract::waiting_has_an_end(&RealTime).await;
     contract::what_comes_wakes_who_waits(&RealTime).await;
     contract::what_time_brings_wakes_who_waits(&RealTime).await;
@@ -73,7 +70,7 @@ async fn what_many_do_at_once_holds_between_threads() {
 const LONG: Duration = Duration::from_secs(600);
 
 /// Polls a future that is ready at once.
-fn now<T>(mut future: BoxFuture<Result<T, QueueError>>) -> Result<T, QueueError> {
+fn now<T>(mut future: BoxFuture<Result<T, StoreError>>) -> Result<T, StoreError> {
     match future
         .as_mut()
         .poll(&mut Context::from_waker(Waker::noop()))
@@ -118,12 +115,12 @@ fn a_job_that_never_fits_is_too_large_and_one_that_fits_later_is_refused_for_now
         let job = NewJob::new("", vec![7; bytes]).target("t".repeat(target));
         now(queue.enqueue(job)).map_err(|error| error.kind())
     };
-    assert_eq!(put(601, 0), Err(QueueErrorKind::TooLarge));
-    assert_eq!(put(600, 401), Err(QueueErrorKind::TooLarge));
+    assert_eq!(put(601, 0), Err(StoreErrorKind::TooLarge));
+    assert_eq!(put(600, 401), Err(StoreErrorKind::TooLarge));
     assert!(put(600, 399).is_ok());
-    assert_eq!(put(2, 0), Err(QueueErrorKind::Full));
+    assert_eq!(put(2, 0), Err(StoreErrorKind::Full));
     assert!(put(1, 0).is_ok());
-    assert_eq!(put(1, 0), Err(QueueErrorKind::Full));
+    assert_eq!(put(1, 0), Err(StoreErrorKind::Full));
     finish(&queue, None, LONG);
     assert!(put(600, 399).is_ok(), "what is done takes no room");
 }
@@ -158,7 +155,7 @@ fn results_take_no_more_than_their_bound() {
     let result = Some(vec![7; 101].into());
     let keep = LONG;
     let refused = now(queue.settle(id, token, Verdict::Done { result, keep }));
-    assert_eq!(refused.unwrap_err().kind(), QueueErrorKind::TooLarge);
+    assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
     let result = None;
     let settled = now(queue.settle(id, token, Verdict::Done { result, keep }));
     assert_eq!(settled.unwrap(), Settled::Done, "the claim still stands");

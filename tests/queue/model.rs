@@ -12,13 +12,13 @@ use std::{
 };
 use tokio::time::Instant;
 use tower_webhook::{
+    StoreError, StoreErrorKind,
     attempt::History,
     dead_letter::{Cause, Reason},
-    fence::{Settled, Token},
-    idempotency::Key,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
     queue::{
-        Claims, Engine, Enqueued, Job, MemoryQueue, NewJob, QueueError, QueueErrorKind, Status,
-        Task, TaskId, Terms, Verdict,
+        Claims, Engine, Enqueued, Job, MemoryQueue, NewJob, Status, Task, TaskId, Terms, Verdict,
     },
 };
 
@@ -61,9 +61,9 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
         3 => time().prop_map(|keep| Verdict::Done { result: None, keep }),
         2 => time().prop_map(|after| Verdict::Retry { after, history: history(1) }),
-        2 => time().prop_map(|after| Verdict::HandBack { after, history: history(2) }),
-        2 => Just(Verdict::Bury { cause: Cause::new(Reason::Rejected), history: history(3) }),
-        3 => time().prop_map(|keep| Verdict::Buried { keep }),
+        2 => time().prop_map(|after| Verdict::Release { after, history: history(2) }),
+        2 => Just(Verdict::DeadLetter { cause: Cause::new(Reason::Rejected), history: history(3) }),
+        3 => time().prop_map(|keep| Verdict::DeadLettered { keep }),
     ]
 }
 
@@ -77,8 +77,8 @@ fn step() -> impl Strategy<Value = Step> {
     let terms = (0_usize..4, 0_usize..3, time(), 0_u32..4, 0_u32..4);
     prop_oneof![
         4 => enqueue.prop_map(|(key, target, order, delay)| Step::Enqueue { key, target, order, delay }),
-        4 => terms.prop_map(|(jobs, burials, lease, per_target, attempts)| {
-            let terms = Terms::new(jobs, lease).burials(burials);
+        4 => terms.prop_map(|(jobs, failed_jobs, lease, per_target, attempts)| {
+            let terms = Terms::new(jobs, lease).failed_jobs(failed_jobs);
             Step::Claim(terms.per_target(per_target).attempts(attempts))
         }),
         5 => (0_usize..5, verdict()).prop_map(|(claim, verdict)| Step::Settle { claim, verdict }),
@@ -92,8 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
 enum State {
     Waiting { lost: bool },
     Running { until: Instant },
-    ToBury,
-    Burying { until: Instant },
+    ToDeadLetter,
+    DeadLettering { until: Instant },
     Over { failed: bool, until: Instant },
 }
 
@@ -103,7 +103,7 @@ struct Modelled {
     state: State,
     due: Instant,
     attempts: u32,
-    token: Option<Token>,
+    token: Option<FencingToken>,
     history: History,
     lost: bool,
 }
@@ -139,8 +139,8 @@ impl Model {
                     job.state = State::Waiting { lost: true };
                     (job.due, job.token) = (until, None);
                 }
-                State::Burying { until } if until <= self.now => {
-                    job.state = State::ToBury;
+                State::DeadLettering { until } if until <= self.now => {
+                    job.state = State::ToDeadLetter;
                     (job.due, job.token) = (until, None);
                 }
                 _ => {}
@@ -178,11 +178,11 @@ impl Model {
         found
     }
 
-    fn burials(&self) -> Vec<usize> {
+    fn failed_jobs(&self) -> Vec<usize> {
         let mut found: Vec<_> = (0..self.jobs.len())
             .filter(|&index| {
                 let job = &self.jobs[index];
-                job.state == State::ToBury && job.due <= self.now
+                job.state == State::ToDeadLetter && job.due <= self.now
             })
             .collect();
         found.sort_by_key(|&index| (self.jobs[index].due, index));
@@ -191,13 +191,16 @@ impl Model {
 
     /// The ids of all that somebody could claim.
     fn available(&self) -> BTreeSet<TaskId> {
-        let jobs = self.claimable(u32::MAX).into_iter().chain(self.burials());
+        let jobs = self
+            .claimable(u32::MAX)
+            .into_iter()
+            .chain(self.failed_jobs());
         jobs.map(|index| self.jobs[index].new.id).collect()
     }
 
     /// A claim gave this.
     fn claimed(&mut self, terms: &Terms, got: &Claims) {
-        self.bury_lost(terms.attempts);
+        self.dead_letter_lost(terms.attempts);
         let until = self.now + terms.lease;
         let mut jobs = got.jobs.iter();
         for _ in 0..terms.jobs {
@@ -214,36 +217,38 @@ impl Model {
             assert_eq!(seen(job), expected);
         }
         assert_eq!(jobs.next(), None, "nothing else is given");
-        let mut burials = got.burials.iter();
-        for _ in 0..terms.burials {
-            let Some(&index) = self.burials().first() else {
+        let mut failed_jobs = got.failed_jobs.iter();
+        for _ in 0..terms.failed_jobs {
+            let Some(&index) = self.failed_jobs().first() else {
                 break;
             };
             let expected = &mut self.jobs[index];
-            expected.state = State::Burying { until };
-            let burial = burials.next().expect("a burial that is due is given");
-            expected.token = Some(burial.job.token);
+            expected.state = State::DeadLettering { until };
+            let failed_job = failed_jobs
+                .next()
+                .expect("a failed_job that is due is given");
+            expected.token = Some(failed_job.job.token);
             let reason = [Reason::Rejected, Reason::WorkerLost][usize::from(expected.lost)];
-            assert_eq!(burial.cause.reason, reason);
+            assert_eq!(failed_job.cause.reason, reason);
             let id = expected.new.id;
             let expected = (id, expected.attempts, expected.history.clone());
-            assert_eq!(seen(&burial.job), expected);
+            assert_eq!(seen(&failed_job.job), expected);
         }
-        assert_eq!(burials.next(), None, "nothing else is given");
+        assert_eq!(failed_jobs.next(), None, "nothing else is given");
     }
 
-    fn renewed(&mut self, (id, token): (TaskId, Token), lease: Duration) -> Settled {
+    fn renewed(&mut self, (id, token): (TaskId, FencingToken), lease: Duration) -> Settled {
         let Some(index) = self.holder(id, token) else {
             return Settled::Lost;
         };
         match &mut self.jobs[index].state {
-            State::Running { until } | State::Burying { until } => *until = self.now + lease,
+            State::Running { until } | State::DeadLettering { until } => *until = self.now + lease,
             other => panic!("held in state {other:?}"),
         }
         Settled::Done
     }
 
-    fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, QueueError>) {
+    fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, StoreError>) {
         let mut jobs = self.jobs.iter();
         let first = jobs.find(|job| new.key.is_some() && job.new.key == new.key);
         let unfinished = self.jobs.iter().filter(|job| job.is_unfinished());
@@ -251,7 +256,7 @@ impl Model {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
         } else if unfinished.count() >= MAX_JOBS {
-            assert_eq!(result.unwrap_err().kind(), QueueErrorKind::Full);
+            assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Full);
         } else {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
@@ -267,16 +272,16 @@ impl Model {
         }
     }
 
-    fn bury_lost(&mut self, attempts: u32) {
+    fn dead_letter_lost(&mut self, attempts: u32) {
         for job in &mut self.jobs {
             if job.state == (State::Waiting { lost: true }) && job.attempts >= attempts {
-                job.state = State::ToBury;
+                job.state = State::ToDeadLetter;
                 job.lost = true;
             }
         }
     }
 
-    fn holder(&mut self, id: TaskId, token: Token) -> Option<usize> {
+    fn holder(&mut self, id: TaskId, token: FencingToken) -> Option<usize> {
         self.jobs
             .iter()
             .position(|job| job.new.id == id && job.token == Some(token))
@@ -285,22 +290,22 @@ impl Model {
     fn settle(&mut self, index: usize, verdict: Verdict) -> Settled {
         let now = self.now;
         let job = &mut self.jobs[index];
-        let is_burial = matches!(job.state, State::Burying { .. });
-        let back = if is_burial {
-            State::ToBury
+        let is_failed_job = matches!(job.state, State::DeadLettering { .. });
+        let back = if is_failed_job {
+            State::ToDeadLetter
         } else {
             State::Waiting { lost: false }
         };
         match verdict {
-            Verdict::Bury { history, .. } if !is_burial => {
-                (job.state, job.history, job.due) = (State::ToBury, history, now);
+            Verdict::DeadLetter { history, .. } if !is_failed_job => {
+                (job.state, job.history, job.due) = (State::ToDeadLetter, history, now);
             }
-            Verdict::Done { keep, .. } if !is_burial => {
+            Verdict::Done { keep, .. } if !is_failed_job => {
                 let until = now + keep;
                 let failed = false;
                 job.state = State::Over { failed, until };
             }
-            Verdict::Buried { keep } if is_burial => {
+            Verdict::DeadLettered { keep } if is_failed_job => {
                 let until = now + keep;
                 let failed = true;
                 job.state = State::Over { failed, until };
@@ -308,9 +313,9 @@ impl Model {
             Verdict::Retry { after, history } => {
                 (job.state, job.history, job.due) = (back, history, now + after);
             }
-            Verdict::HandBack { after, history } => {
+            Verdict::Release { after, history } => {
                 (job.state, job.history, job.due) = (back, history, now + after);
-                job.attempts -= u32::from(!is_burial);
+                job.attempts -= u32::from(!is_failed_job);
             }
             _ => return Settled::Lost,
         }
@@ -363,13 +368,13 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
         jobs: Vec::new(),
         now: Instant::now(),
     };
-    let mut claims: Vec<(TaskId, Token)> = Vec::new();
+    let mut claims: Vec<(TaskId, FencingToken)> = Vec::new();
     // The last claims are the ones that most likely stand.
-    let pick = |claims: &[(TaskId, Token)], back: usize| {
+    let pick = |claims: &[(TaskId, FencingToken)], back: usize| {
         let index = claims.len().checked_sub(back + 1)?;
         claims.get(index).copied()
     };
-    let keys = [0_u8, 1, 2].map(|key| Key::new("model", &key.to_string()).unwrap());
+    let keys = [0_u8, 1, 2].map(|key| IdempotencyKey::new("model", &key.to_string()).unwrap());
 
     for step in steps {
         model.pass(Duration::ZERO);
@@ -400,8 +405,8 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
             Step::Claim(terms) => {
                 let got = queue.claim(terms.clone()).await.unwrap();
                 model.claimed(&terms, &got);
-                let burials = got.burials.iter().map(|burial| &burial.job);
-                for job in got.jobs.iter().chain(burials) {
+                let failed_jobs = got.failed_jobs.iter().map(|failed_job| &failed_job.job);
+                for job in got.jobs.iter().chain(failed_jobs) {
                     let mut earlier = claims.iter().filter(|(id, _)| *id == job.id);
                     assert!(earlier.all(|(_, token)| *token < job.token));
                     claims.push((job.id, job.token));
@@ -445,16 +450,24 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
 }
 
 /// All that can be asked of the two is answered alike.
-async fn compare(queue: &MemoryQueue, model: &Model, keys: &[Key], claims: &[(TaskId, Token)]) {
+async fn compare(
+    queue: &MemoryQueue,
+    model: &Model,
+    keys: &[IdempotencyKey],
+    claims: &[(TaskId, FencingToken)],
+) {
     let depth = queue.depth().await.unwrap();
     let is = |state: State| match state {
         State::Waiting { .. } => 0,
         State::Running { .. } => 1,
-        State::ToBury | State::Burying { .. } => 2,
+        State::ToDeadLetter | State::DeadLettering { .. } => 2,
         State::Over { .. } => 3,
     };
     let expected = [0, 1, 2].map(|kind| model.count(|state| is(state) == kind));
-    assert_eq!([depth.queued, depth.running, depth.burying], expected);
+    assert_eq!(
+        [depth.queued, depth.running, depth.dead_lettering],
+        expected
+    );
     let same = |task: Option<Task>, job: Option<&Modelled>| {
         let task = task.map(|task| (task.id, task.status, task.attempts));
         let job = job.map(|job| (job.new.id, job.status(), job.attempts));

@@ -7,8 +7,9 @@ use std::{
     time::Duration,
 };
 use tower_webhook::{
-    fence::Settled,
-    queue::{Engine, QueueErrorKind, SqliteQueue, Status, Terms, Verdict},
+    StoreErrorKind,
+    lease::Settled,
+    queue::{Engine, SqliteQueue, Status, Terms, Verdict},
 };
 
 /// Short, so that what a dead worker had is soon run again.
@@ -179,7 +180,7 @@ async fn child_with_a_limit() {
             Err(error) => {
                 assert!(matches!(
                     error.kind(),
-                    QueueErrorKind::Unavailable | QueueErrorKind::Full
+                    StoreErrorKind::Unavailable | StoreErrorKind::Full
                 ));
                 refused = true;
                 say("refused");
@@ -190,9 +191,9 @@ async fn child_with_a_limit() {
     }
 }
 
-/// A worker that dies between its claims leaves burials to others as well.
+/// A worker that dies between its claims leaves failed jobs to others as well.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burial_whose_worker_was_killed_is_given_to_another() {
+async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
     let home = Home::new();
     let queue = home.queue();
     let id = put(&queue, "x").await;
@@ -206,16 +207,19 @@ async fn a_burial_whose_worker_was_killed_is_given_to_another() {
         .map_while(Result::ok);
     assert!(told.any(|line| line == "carrying"));
     life.0.kill().unwrap();
-    let burial = loop {
+    let failed_job = loop {
         let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
-        if let Some(burial) = claims.burials.pop() {
-            break burial;
+        if let Some(failed_job) = claims.failed_jobs.pop() {
+            break failed_job;
         }
         queue.wait(Duration::from_secs(5)).await;
     };
-    assert_eq!(burial.job.id, id);
-    let buried = Verdict::Buried { keep: TTL };
-    let settled = queue.settle(id, burial.job.token, buried).await.unwrap();
+    assert_eq!(failed_job.job.id, id);
+    let dead_lettered = Verdict::DeadLettered { keep: TTL };
+    let settled = queue
+        .settle(id, failed_job.job.token, dead_lettered)
+        .await
+        .unwrap();
     assert_eq!(settled, Settled::Done);
     home.check();
 }
@@ -230,14 +234,14 @@ async fn child_that_dies_at_a_funeral() {
         .unwrap()
         .jobs
         .remove(0);
-    let verdict = Verdict::Bury {
+    let verdict = Verdict::DeadLetter {
         cause: tower_webhook::dead_letter::Cause::new(tower_webhook::dead_letter::Reason::Rejected),
         history: tower_webhook::attempt::History::new(),
     };
     let settled = queue.settle(job.id, job.token, verdict).await.unwrap();
     assert_eq!(settled, Settled::Done);
     let claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
-    assert_eq!(claims.burials.len(), 1);
+    assert_eq!(claims.failed_jobs.len(), 1);
     say("carrying");
     std::future::pending::<()>().await;
 }

@@ -9,7 +9,7 @@ use std::{
 use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
-    fence::Settled,
+    lease::Settled,
     queue::{Engine, Job, SqliteQueue, Terms, Verdict},
 };
 
@@ -160,8 +160,11 @@ async fn run(steps: Vec<Step>) {
             Step::Claim { jobs, per_target } => {
                 let terms = Terms::new(jobs, lease).per_target(per_target);
                 let claims = queue.claim(terms).await.unwrap();
-                let burials = claims.burials.into_iter().map(|burial| burial.job);
-                for job in claims.jobs.into_iter().chain(burials) {
+                let failed_jobs = claims
+                    .failed_jobs
+                    .into_iter()
+                    .map(|failed_job| failed_job.job);
+                for job in claims.jobs.into_iter().chain(failed_jobs) {
                     let before = tokens.insert(job.id, job.token);
                     assert!(before.is_none_or(|before| before < job.token));
                     held.push(job);
@@ -190,9 +193,9 @@ async fn run(steps: Vec<Step>) {
         for job in claims.jobs {
             settle(&queue, &job, done()).await;
         }
-        for burial in claims.burials {
-            let buried = Verdict::Buried { keep: lease };
-            settle(&queue, &burial.job, buried).await;
+        for failed_job in claims.failed_jobs {
+            let dead_lettered = Verdict::DeadLettered { keep: lease };
+            settle(&queue, &failed_job.job, dead_lettered).await;
         }
     }
     panic!("{:?} are left", queue.depth().await.unwrap());
@@ -201,15 +204,15 @@ async fn run(steps: Vec<Step>) {
 async fn end(queue: &SqliteQueue, job: &Job, how: u8) -> Settled {
     let verdict = match how {
         0 => done(),
-        1 => Verdict::Bury {
+        1 => Verdict::DeadLetter {
             cause: Cause::new(Reason::Rejected),
             history: History::new(),
         },
-        2 => Verdict::Buried {
+        2 => Verdict::DeadLettered {
             keep: Duration::from_secs(5),
         },
         3 => again(Duration::from_millis(50)),
-        4 => Verdict::HandBack {
+        4 => Verdict::Release {
             after: Duration::ZERO,
             history: History::new(),
         },

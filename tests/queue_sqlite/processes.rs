@@ -28,7 +28,7 @@ async fn drain(queue: &SqliteQueue) -> Vec<String> {
             settling.push(queue.settle(job.id, job.token, done()));
         }
         for settled in settling {
-            assert_eq!(settled.await.unwrap(), tower_webhook::fence::Settled::Done);
+            assert_eq!(settled.await.unwrap(), tower_webhook::lease::Settled::Done);
         }
     }
 }
@@ -100,9 +100,9 @@ async fn child_that_drains() {
     }
 }
 
-/// A payload that kills its process runs as often as is allowed, and is buried once.
+/// A payload that kills its process runs as often as is allowed, and is dead-lettered once.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_aborts_its_process_runs_so_often_and_is_buried_once() {
+async fn a_job_that_aborts_its_process_runs_so_often_and_is_dead_lettered_once() {
     let home = Home::new();
     let queue = home.queue();
     let id = queue.enqueue(job("abort")).await.unwrap().id;
@@ -113,7 +113,7 @@ async fn a_job_that_aborts_its_process_runs_so_often_and_is_buried_once() {
             .unwrap();
         let said = String::from_utf8_lossy(&child.stdout).into_owned();
         runs += said.matches("running abort").count();
-        if said.contains("buried") {
+        if said.contains("dead_lettered") {
             break;
         }
     }
@@ -140,13 +140,16 @@ async fn child_that_aborts() {
             std::io::stdout().flush().unwrap();
             std::process::abort();
         }
-        if let Some(burial) = claims.burials.first() {
-            assert_eq!(burial.cause.reason.as_str(), "worker_lost");
-            assert_eq!(&burial.job.payload[..], b"abort");
-            let (id, token) = (burial.job.id, burial.job.token);
-            let buried = queue.settle(id, token, Verdict::Buried { keep: TTL });
-            assert_eq!(buried.await.unwrap(), tower_webhook::fence::Settled::Done);
-            println!("\nburied");
+        if let Some(failed_job) = claims.failed_jobs.first() {
+            assert_eq!(failed_job.cause.reason.as_str(), "worker_lost");
+            assert_eq!(&failed_job.job.payload[..], b"abort");
+            let (id, token) = (failed_job.job.id, failed_job.job.token);
+            let dead_lettered = queue.settle(id, token, Verdict::DeadLettered { keep: TTL });
+            assert_eq!(
+                dead_lettered.await.unwrap(),
+                tower_webhook::lease::Settled::Done
+            );
+            println!("\ndead_lettered");
             return;
         }
         queue.wait(Duration::from_secs(5)).await;

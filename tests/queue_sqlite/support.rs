@@ -13,7 +13,7 @@ use std::{
 use tower_webhook::{
     attempt::History,
     clock::WallClock,
-    fence::Settled,
+    lease::Settled,
     queue::{Engine, Job, NewJob, SqliteQueue, TaskId, Terms, Verdict},
     sqlite::{Database, DatabaseError, Reply},
 };
@@ -71,7 +71,7 @@ impl Home {
         let kept = |column: &str| one(&format!("SELECT {column} FROM tower_webhook_queue"));
         assert_eq!(kept("queued"), jobs("0, 1"));
         assert_eq!(kept("running"), jobs("2"));
-        assert_eq!(kept("burying"), jobs("3, 4"));
+        assert_eq!(kept("dead_lettering"), jobs("3, 4"));
         assert_eq!(kept("finished"), jobs("5, 6"));
         assert_eq!(
             one("SELECT count(*) FROM tower_webhook_payloads"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
-    fence::Settled,
+    lease::Settled,
     queue::{Engine, SqliteQueue, Status, TaskId, Terms, Verdict},
     sqlite::Statement,
 };
@@ -31,7 +31,7 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
     let claims = queue.claim(Terms::new(300, LEASE)).await.unwrap();
     for (number, job) in claims.jobs.iter().enumerate() {
         let verdict = if number % 3 == 0 {
-            Verdict::Bury {
+            Verdict::DeadLetter {
                 cause: Cause::new(Reason::Rejected),
                 history: History::new(),
             }
@@ -40,10 +40,14 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
         };
         settle(&queue, job, verdict).await;
     }
-    let burials = queue.claim(Terms::new(300, LEASE)).await.unwrap().burials;
-    assert_eq!(burials.len(), 100);
-    for burial in &burials {
-        settle(&queue, &burial.job, Verdict::Buried { keep: TTL }).await;
+    let failed_jobs = queue
+        .claim(Terms::new(300, LEASE))
+        .await
+        .unwrap()
+        .failed_jobs;
+    assert_eq!(failed_jobs.len(), 100);
+    for failed_job in &failed_jobs {
+        settle(&queue, &failed_job.job, Verdict::DeadLettered { keep: TTL }).await;
     }
     let waits = put(&queue, "waits").await;
     assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
@@ -79,15 +83,15 @@ async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
     assert!(rows < 750, "{rows}");
 }
 
-async fn finish(queue: &SqliteQueue, keep: Duration, buries: bool) -> TaskId {
+async fn finish(queue: &SqliteQueue, keep: Duration, dead_letters: bool) -> TaskId {
     let id = put(queue, "x").await;
     let job = take(queue).await;
-    if buries {
+    if dead_letters {
         let cause = Cause::new(Reason::Rejected);
         let history = History::new();
-        settle(queue, &job, Verdict::Bury { cause, history }).await;
-        let burial = queue.claim(one()).await.unwrap().burials.remove(0);
-        settle(queue, &burial.job, Verdict::Buried { keep }).await;
+        settle(queue, &job, Verdict::DeadLetter { cause, history }).await;
+        let failed_job = queue.claim(one()).await.unwrap().failed_jobs.remove(0);
+        settle(queue, &failed_job.job, Verdict::DeadLettered { keep }).await;
     } else {
         let result = Some("done".into());
         settle(queue, &job, Verdict::Done { result, keep }).await;
@@ -102,8 +106,8 @@ async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
     let queue = queue.open(home.file()).unwrap();
     let mut ids = Vec::new();
     // Neither the order in which they came nor how they ended decides.
-    for (keep, buries) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
-        ids.push(finish(&queue, TTL * keep, buries).await);
+    for (keep, dead_letters) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
+        ids.push(finish(&queue, TTL * keep, dead_letters).await);
     }
     until("as many as may be are kept", || async {
         rows(&queue, "tower_webhook_jobs").await == 3
@@ -240,23 +244,23 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_renewal_of_a_moment_ago() {
 }
 
 #[tokio::test]
-async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_burial() {
+async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_failed_job() {
     let home = Home::new();
     let (queue, clock) = home.timed();
     put(&queue, "x").await;
-    let bury = Verdict::Bury {
+    let dead_letter = Verdict::DeadLetter {
         cause: Cause::new(Reason::Rejected),
         history: History::new(),
     };
-    settle(&queue, &take(&queue).await, bury).await;
+    settle(&queue, &take(&queue).await, dead_letter).await;
     // Short of what a look writes down by itself, and beyond it.
     for passed in [Duration::from_millis(900), DAY] {
         clock.forward(passed);
-        assert_eq!(queue.claim(one()).await.unwrap().burials.len(), 1);
+        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
         clock.back(passed);
         assert!(queue.claim(one()).await.unwrap().is_empty());
         clock.forward(LEASE);
-        assert_eq!(queue.claim(one()).await.unwrap().burials.len(), 1);
+        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
         clock.forward(LEASE);
     }
 }

@@ -3,8 +3,9 @@
 use crate::support::{Home, TTL, done, job, one, put, take};
 use std::{error::Error, time::Duration};
 use tower_webhook::{
-    fence::Settled,
-    queue::{Engine, NewJob, QueueError, QueueErrorKind, SqliteQueue, Status, Verdict},
+    StoreError, StoreErrorKind,
+    lease::Settled,
+    queue::{Engine, NewJob, SqliteQueue, Status, Verdict},
     sqlite::{Database, DatabaseError, DatabaseErrorKind, Statement},
 };
 
@@ -70,11 +71,11 @@ async fn a_refusal_changes_nothing_and_says_why() {
     let queue = builder.build(&database).unwrap();
     put(&queue, "first").await;
     for (new, kind, told) in [
-        (job("x"), DatabaseErrorKind::Full, QueueErrorKind::Full),
+        (job("x"), DatabaseErrorKind::Full, StoreErrorKind::Full),
         (
             job("longer than ten"),
             DatabaseErrorKind::Invalid,
-            QueueErrorKind::TooLarge,
+            StoreErrorKind::TooLarge,
         ),
     ] {
         let accept = queue.clone();
@@ -86,9 +87,9 @@ async fn a_refusal_changes_nothing_and_says_why() {
         let refused = refused.await.unwrap();
         assert_eq!(refused.kind(), kind);
         let source = refused.source().unwrap();
-        let source = source.downcast_ref::<QueueError>().unwrap();
+        let source = source.downcast_ref::<StoreError>().unwrap();
         assert_eq!(source.kind(), told);
-        assert_eq!(QueueError::from(refused).kind(), told);
+        assert_eq!(StoreError::from(refused).kind(), told);
     }
     assert_eq!(orders(&database).await, 2);
     assert_eq!(queue.depth().await.unwrap().queued, 1);

@@ -3,12 +3,13 @@
 use crate::support::{Home, LEASE, again, done, hold_up, job, one, put, settle, take, until};
 use std::{fs, time::Duration};
 use tower_webhook::{
-    fence::Settled,
-    queue::{Engine, NewJob, QueueError, QueueErrorKind, SqliteQueue, Terms},
+    StoreError, StoreErrorKind,
+    lease::Settled,
+    queue::{Engine, NewJob, SqliteQueue, Terms},
     sqlite::{Database, OpenError},
 };
 
-fn kind<T: std::fmt::Debug>(result: Result<T, QueueError>) -> QueueErrorKind {
+fn kind<T: std::fmt::Debug>(result: Result<T, StoreError>) -> StoreErrorKind {
     result.unwrap_err().kind()
 }
 
@@ -23,7 +24,7 @@ async fn a_lock_that_another_process_keeps_is_a_timeout_and_passes() {
     let other = home.raw();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let new = job("during");
-    let timeout = QueueErrorKind::Timeout;
+    let timeout = StoreErrorKind::Timeout;
     assert_eq!(kind(queue.enqueue(new.clone()).await), timeout);
     assert_eq!(kind(queue.claim(one()).await), timeout);
     let claims = vec![(held.id, held.token)];
@@ -48,7 +49,7 @@ async fn too_many_waiting_operations_are_told_as_full() {
     let queue = SqliteQueue::new(&database).unwrap();
     let held = hold_up(&database);
     let waiting = queue.enqueue(job("a"));
-    assert_eq!(kind(queue.enqueue(job("b")).await), QueueErrorKind::Full);
+    assert_eq!(kind(queue.enqueue(job("b")).await), StoreErrorKind::Full);
     drop(held);
     waiting.await.unwrap();
     home.check();
@@ -68,7 +69,7 @@ async fn a_full_disk_refuses_jobs_until_there_is_room() {
         }
         assert!(kept.len() < 100, "the limit was never reached");
     };
-    assert_eq!(refused.kind(), QueueErrorKind::Full);
+    assert_eq!(refused.kind(), StoreErrorKind::Full);
     // What was accepted is there, can be worked on, and that makes room. Nothing is restarted.
     assert_eq!(queue.depth().await.unwrap().queued, kept.len() as u64);
     for id in kept.drain(..5) {
@@ -98,7 +99,7 @@ async fn a_file_that_went_away_is_noticed_and_welcomed_back() {
     fs::rename(home.file(), &away).unwrap();
     let new = job("during");
     for _ in 0..3 {
-        let unavailable = QueueErrorKind::Unavailable;
+        let unavailable = StoreErrorKind::Unavailable;
         assert_eq!(kind(queue.enqueue(new.clone()).await), unavailable);
         assert_eq!(kind(queue.claim(one()).await), unavailable);
         // Whoever waits is not kept for ever by a file that is not there.
@@ -119,7 +120,7 @@ async fn a_closed_queue_says_so() {
     let home = Home::new();
     let queue = home.queue();
     queue.database().close().await;
-    let closed = QueueErrorKind::Closed;
+    let closed = StoreErrorKind::Closed;
     assert_eq!(kind(queue.enqueue(job("x")).await), closed);
     assert_eq!(kind(queue.claim(one()).await), closed);
     assert_eq!(kind(queue.depth().await), closed);
@@ -205,7 +206,7 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         job("x").order(long),
         job("x").about(wordy),
     ] {
-        assert_eq!(kind(queue.enqueue(new).await), QueueErrorKind::TooLarge);
+        assert_eq!(kind(queue.enqueue(new).await), StoreErrorKind::TooLarge);
     }
     queue
         .enqueue(NewJob::new("test", vec![0; 1000]))
@@ -219,7 +220,7 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         keep: LEASE,
     };
     let refused = queue.settle(held.id, held.token, done(501)).await;
-    assert_eq!(kind(refused), QueueErrorKind::TooLarge);
+    assert_eq!(kind(refused), StoreErrorKind::TooLarge);
     settle(&queue, &held, done(500)).await;
     home.check();
 }

@@ -1,6 +1,6 @@
 //! Futures that are dropped.
 
-use crate::support::{Answer, Flaky, LEASE, Peer, filled, id, left, letter, replays};
+use crate::support::{Answer, Flaky, LEASE, Peer, entry, filled, id, left, replays};
 use std::{sync::Arc, task::Poll, time::Duration};
 use tokio_test::task;
 use tower_webhook::dead_letter::{
@@ -8,13 +8,13 @@ use tower_webhook::dead_letter::{
     redrive::{Redrive, Redriven},
 };
 
-/// Dropped after any number of polls, with a store whose operations take their time: the letter is
+/// Dropped after any number of polls, with a store whose operations take their time: the entry is
 /// there, or the peer has accepted it; and in the end it was accepted.
 #[tokio::test(start_paused = true)]
 async fn dropped_at_any_point_nothing_is_lost() {
     let mut ended = false;
     for polls in 0.. {
-        let store = filled([letter(1)]).await;
+        let store = filled([entry(1)]).await;
         let flaky = Flaky {
             takes: Duration::from_millis(1),
             ..Flaky::of(&store)
@@ -55,8 +55,8 @@ async fn dropped_at_any_point_nothing_is_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_dropped_gives_its_letters_back() {
-    let store = filled((0..10).map(letter)).await;
+async fn a_run_that_is_dropped_gives_its_entries_back() {
+    let store = filled((0..10).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::Never);
     let redrive = Redrive::builder(store.clone())
@@ -85,6 +85,6 @@ async fn a_run_that_is_dropped_gives_its_letters_back() {
 async fn is_claimed(store: &dyn LetterStore, number: u64) -> bool {
     let page = tower_webhook::dead_letter::Page::first(100);
     let listing = store.list(&Filter::all(), &page).await.unwrap();
-    let mut letters = listing.letters.iter();
-    letters.any(|letter| letter.id == id(number) && letter.in_progress)
+    let mut entries = listing.entries.iter();
+    entries.any(|entry| entry.id == id(number) && entry.in_progress)
 }

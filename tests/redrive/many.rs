@@ -1,6 +1,6 @@
-//! Many letters: which, how fast, how far.
+//! Many entries: which, how fast, how far.
 
-use crate::support::{Answer, Peer, builder, filled, id, left, letter, redrive};
+use crate::support::{Answer, Peer, builder, entry, filled, id, left, redrive};
 use bytes::Bytes;
 use std::{
     sync::{Arc, Mutex},
@@ -8,7 +8,7 @@ use std::{
 };
 use tokio::time::Instant;
 use tower_webhook::dead_letter::{
-    Cause, Filter, LetterBody, LetterStore, MemoryLetters, Reason, Sink,
+    Cause, EntryBody, Filter, LetterStore, MemoryDeadLetters, Reason, Sink,
     redrive::{Counts, Progress, Run, Stop},
 };
 
@@ -16,13 +16,13 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_run_takes_what_matches_and_says_what_became_of_each() {
-    let mut letters: Vec<_> = (0..250).map(letter).collect();
-    for letter in &mut letters[240..] {
-        letter.cause = Cause::new(Reason::Rejected);
+    let mut entries: Vec<_> = (0..250).map(entry).collect();
+    for entry in &mut entries[240..] {
+        entry.cause = Cause::new(Reason::Rejected);
     }
-    letters[3].body = LetterBody::new(&Bytes::from_static(b"12345"), 2);
-    letters[4].replays = 5;
-    let store = filled(letters).await;
+    entries[3].body = EntryBody::new(&Bytes::from_static(b"12345"), 2);
+    entries[4].replays = 5;
+    let store = filled(entries).await;
     let progress = Arc::new(Mutex::new(Vec::new()));
     let heard = progress.clone();
     let peer = Peer::default();
@@ -55,14 +55,14 @@ async fn a_run_takes_what_matches_and_says_what_became_of_each() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_sees_each_letter_once_and_none_that_came_later() {
-    let store = filled((0..250).map(letter)).await;
+async fn a_run_sees_each_entry_once_and_none_that_came_later() {
+    let store = filled((0..250).map(entry)).await;
     let peer = Peer::default();
     let writes = store.clone();
     // Each that fails has another written beside it.
     let client = peer.behaving(move |number, _| {
-        let letter = Arc::new(letter(number + 1_000));
-        let write = writes.write(&letter);
+        let entry = Arc::new(entry(number + 1_000));
+        let write = writes.write(&entry);
         tokio::spawn(write);
         Answer::Status(500)
     });
@@ -79,7 +79,7 @@ async fn a_run_sees_each_letter_once_and_none_that_came_later() {
 
 #[tokio::test(start_paused = true)]
 async fn the_rate_and_the_bound_hold() {
-    let store = filled((0..21).map(letter)).await;
+    let store = filled((0..21).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
     let redrive = builder(&store)
@@ -96,7 +96,7 @@ async fn the_rate_and_the_bound_hold() {
         "{took:?}"
     );
 
-    let store = filled((0..21).map(letter)).await;
+    let store = filled((0..21).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
     let redrive = builder(&store).at_once(3).build(client).unwrap();
@@ -109,7 +109,7 @@ async fn the_rate_and_the_bound_hold() {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_rate_does_not_let_a_claim_end() {
-    let store = filled((0..4).map(letter)).await;
+    let store = filled((0..4).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::Status(200));
     // Four claimed at once, sent over five minutes.
@@ -126,8 +126,8 @@ async fn a_slow_rate_does_not_let_a_claim_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_stopped_ends_between_letters_and_can_go_on() {
-    let store = filled((0..250).map(letter)).await;
+async fn a_run_that_is_stopped_ends_between_entries_and_can_go_on() {
+    let store = filled((0..250).map(entry)).await;
     let peer = Peer::default();
     let (stop, from_within) = (Stop::new(), Stop::new());
     let client = {
@@ -165,7 +165,7 @@ async fn a_run_that_is_stopped_ends_between_letters_and_can_go_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stop_ends_the_waiting_for_the_rate() {
-    let store = filled((0..10).map(letter)).await;
+    let store = filled((0..10).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::Status(200));
     let redrive = builder(&store).rate(0.01).build(client).unwrap();
@@ -180,7 +180,7 @@ async fn a_stop_ends_the_waiting_for_the_rate() {
     // Claimed, not sent: given back as they were.
     for number in 0..9 {
         let kept = store.get(id(number)).await.unwrap().unwrap();
-        assert_eq!(kept, letter(number));
+        assert_eq!(kept, entry(number));
     }
     let none = redrive
         .run(Run::new(Filter::all(), "anna").until(&stop))
@@ -190,7 +190,7 @@ async fn a_stop_ends_the_waiting_for_the_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_store_is_done_at_once() {
-    let store = Arc::new(MemoryLetters::default());
+    let store = Arc::new(MemoryDeadLetters::default());
     let redrive = redrive(&store, Peer::default().behaving(|_, _| Answer::Status(200)));
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!(report.counts, Counts::default());

@@ -1,6 +1,6 @@
-//! One letter.
+//! One entry.
 
-use crate::support::{Answer, LEASE, Peer, builder, filled, id, left, letter, redrive, replays};
+use crate::support::{Answer, LEASE, Peer, builder, entry, filled, id, left, redrive, replays};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use std::{
@@ -17,15 +17,15 @@ use tower_webhook::{
     body::BufferedBody,
     clock::WallClock,
     dead_letter::{
-        DeadLetters, Filter, Letter, LetterBody, LetterStore, Reason, Redaction,
+        DeadLetters, Entry, EntryBody, Filter, LetterStore, Reason, Redaction,
         redrive::{NotSendable, Redrive, RedriveBuilder, Redriven},
     },
     outcome::{Outcome, OutcomeKind, classify_fn},
 };
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_is_accepted_is_removed_and_only_then() {
-    let store = filled([letter(1)]).await;
+async fn an_entry_that_is_accepted_is_removed_and_only_then() {
+    let store = filled([entry(1)]).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(Duration::from_secs(5), 202));
     let one = tokio::spawn(redrive(&store, client).one(id(1), "anna"));
@@ -36,8 +36,8 @@ async fn a_letter_that_is_accepted_is_removed_and_only_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_fails_again_stays_with_its_newest_cause() {
-    let mut before = letter(1);
+async fn an_entry_that_fails_again_stays_with_its_newest_cause() {
+    let mut before = entry(1);
     let took = Duration::from_secs(1);
     before.first_attempt_at = Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
     let first = AttemptRecord::new(1, Duration::ZERO, took, Outcome::transient());
@@ -68,12 +68,12 @@ async fn a_letter_that_fails_again_stays_with_its_newest_cause() {
         (2, Duration::from_secs(3600))
     );
     assert_eq!(last.took(), Duration::from_secs(2));
-    assert_eq!(after.written_at, letter(1).written_at);
+    assert_eq!(after.written_at, entry(1).written_at);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_retry_layer_tells_is_kept_whole() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let client = service_fn(
         |_: http::Request<tower_webhook::body::BufferedBody>| async {
             let mut history = History::new();
@@ -101,8 +101,8 @@ async fn what_a_retry_layer_tells_is_kept_whole() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_is_sent_again_as_often_as_may_be_and_no_more() {
-    let store = filled([letter(1)]).await;
+async fn an_entry_is_sent_again_as_often_as_may_be_and_no_more() {
+    let store = filled([entry(1)]).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::Status(500));
     let redrive = builder(&store).max_replays(3).build(client).unwrap();
@@ -118,8 +118,8 @@ async fn a_letter_is_sent_again_as_often_as_may_be_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn a_cut_body_is_not_sent_and_costs_no_replay() {
-    let mut cut = letter(1);
-    cut.body = LetterBody::new(&Bytes::from_static(b"12345"), 2);
+    let mut cut = entry(1);
+    cut.body = EntryBody::new(&Bytes::from_static(b"12345"), 2);
     let store = filled([cut.clone()]).await;
     let peer = Peer::default();
     let redrive = redrive(&store, peer.behaving(|_, _| Answer::Status(200)));
@@ -133,8 +133,8 @@ async fn a_cut_body_is_not_sent_and_costs_no_replay() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_claim_is_renewed_for_as_long_as_the_letter_is_sent() {
-    let store = filled([letter(1)]).await;
+async fn a_claim_is_renewed_for_as_long_as_the_entry_is_sent() {
+    let store = filled([entry(1)]).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(LEASE * 20, 200));
     let redrive = redrive(&store, client);
@@ -149,8 +149,8 @@ async fn a_claim_is_renewed_for_as_long_as_the_letter_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_panics_fails_the_letter_and_nothing_else() {
-    let store = filled([letter(1)]).await;
+async fn a_service_that_panics_fails_the_entry_and_nothing_else() {
+    let store = filled([entry(1)]).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, time| match time {
         1 => Answer::Panic,
@@ -167,16 +167,16 @@ async fn a_service_that_panics_fails_the_letter_and_nothing_else() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn letters_of_any_kind_go_to_services_of_any_kind() {
-    let store = filled([letter(41), letter(42)]).await;
+async fn entries_of_any_kind_go_to_services_of_any_kind() {
+    let store = filled([entry(41), entry(42)]).await;
     let judge = classify_fn(|result: Result<&u64, &BoxError>| match result {
         Ok(42) => Outcome::success(),
         _ => Outcome::permanent(),
     });
     let redrive = Redrive::builder(store.clone())
         .classifier(judge)
-        .to_request(|letter| {
-            let text = std::str::from_utf8(letter.body.bytes());
+        .to_request(|entry| {
+            let text = std::str::from_utf8(entry.body.bytes());
             let text = text.map_err(|_| NotSendable::because("its body is no number"))?;
             Ok(text.parse::<u64>().unwrap_or(0))
         })
@@ -197,7 +197,7 @@ async fn letters_of_any_kind_go_to_services_of_any_kind() {
 
 #[tokio::test(start_paused = true)]
 async fn each_is_accounted_for_and_hooks_that_panic_change_nothing() {
-    let store = filled([letter(1), letter(2)]).await;
+    let store = filled([entry(1), entry(2)]).await;
     let audits = Arc::new(Mutex::new(Vec::new()));
     let heard = audits.clone();
     let now = UNIX_EPOCH + Duration::from_secs(1_700_003_600);
@@ -254,7 +254,7 @@ async fn settings_that_make_no_sense_are_named() {
 /// The credential that was put back for sending, as clients quote it in their errors.
 #[tokio::test(start_paused = true)]
 async fn what_a_failure_says_is_redacted_and_the_rest_stays_as_it_was_written() {
-    let mut kept = letter(1);
+    let mut kept = entry(1);
     kept.headers = vec![("x-api-key".to_owned(), "allowed".into())];
     let store = filled([kept.clone()]).await;
     let client = || {
@@ -263,7 +263,7 @@ async fn what_a_failure_says_is_redacted_and_the_rest_stays_as_it_was_written() 
             Err::<Response<BufferedBody>, BoxError>(said.into())
         })
     };
-    let with_token = |_: &Letter| {
+    let with_token = |_: &Entry| {
         let request = Request::post("https://a.test/hooks/SECRET-2?token=SECRET");
         Ok(request.body(BufferedBody::default()).unwrap())
     };
@@ -277,7 +277,7 @@ async fn what_a_failure_says_is_redacted_and_the_rest_stays_as_it_was_written() 
     );
     assert_eq!(left.headers, kept.headers);
 
-    let own = Redaction::new().with(|letter| letter.cause.message = None);
+    let own = Redaction::new().with(|entry| entry.cause.message = None);
     let by_own = redrive().redaction(own).build(client()).unwrap();
     by_own.one(id(1), "anna").await.unwrap();
     let left = store.get(id(1)).await.unwrap().unwrap();
@@ -290,9 +290,9 @@ async fn what_a_failure_says_is_redacted_and_the_rest_stays_as_it_was_written() 
     assert_eq!((left.cause.message, left.uri), (None, kept.uri));
 }
 
-/// A peer that is away when the requests are sent, and back when their letters are.
+/// A peer that is away when the requests are sent, and back when their entries are.
 #[tokio::test(start_paused = true)]
-async fn a_request_that_its_letter_does_not_hold_whole_is_not_sent_again() {
+async fn a_request_that_its_entry_does_not_hold_whole_is_not_sent_again() {
     let store = filled([]).await;
     let code = Arc::new(AtomicU16::new(503));
     let calls = Arc::new(AtomicU32::new(0));
@@ -302,8 +302,8 @@ async fn a_request_that_its_letter_does_not_hold_whole_is_not_sent_again() {
         let response = Response::builder().status(answer.load(Ordering::SeqCst));
         async move { Ok::<_, BoxError>(response.body(BufferedBody::default())?) }
     });
-    let letters = DeadLetters::new((*store).clone());
-    let service = DeadLetterLayer::new(letters).layer(peer.clone());
+    let entries = DeadLetters::new((*store).clone());
+    let service = DeadLetterLayer::new(entries).layer(peer.clone());
     let long = format!("https://a.test/?cursor={}&account=7", "a".repeat(20_000));
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", HeaderValue::from_static("1"));

@@ -1,6 +1,6 @@
 //! Our own side does not send: an open breaker, a service that takes no calls.
 
-use crate::support::{Answer, Peer, builder, filled, id, left, letter, refuses, replays};
+use crate::support::{Answer, Peer, builder, entry, filled, id, left, refuses, replays};
 use http::{Request, Response};
 use std::{
     path::Path,
@@ -16,7 +16,7 @@ use tower_webhook::{
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, CircuitBreakerLayer},
     dead_letter::{
-        Filter, JsonlLetters, Letter, LetterStore, Sink,
+        Entry, Filter, JsonlDeadLetters, LetterStore, Sink,
         redrive::{Redrive, Redriven},
     },
     outcome::{LocallyRefused, Outcome},
@@ -24,15 +24,15 @@ use tower_webhook::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn for_b(number: u64) -> Letter {
-    let mut letter = letter(number);
-    "b.test".clone_into(&mut letter.target);
-    letter
+fn for_b(number: u64) -> Entry {
+    let mut entry = entry(number);
+    "b.test".clone_into(&mut entry.target);
+    entry
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_gives_the_replay_back_and_leaves_the_letter_as_it_was() {
-    let store = filled([letter(1)]).await;
+async fn a_refusal_gives_the_replay_back_and_leaves_the_entry_as_it_was() {
+    let store = filled([entry(1)]).await;
     let client = Peer::default().behaving(|_, _| refuses(SECOND * 7));
     let redrive = builder(&store).max_replays(1).build(client).unwrap();
     for _ in 0..3 {
@@ -40,12 +40,12 @@ async fn a_refusal_gives_the_replay_back_and_leaves_the_letter_as_it_was() {
         let retry_after = Some(SECOND * 7);
         assert_eq!(refused, Redriven::Refused { retry_after });
     }
-    assert_eq!(store.get(id(1)).await.unwrap(), Some(letter(1)));
+    assert_eq!(store.get(id(1)).await.unwrap(), Some(entry(1)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_open_breaker_is_a_refusal_and_the_run_waits_for_it() {
-    let store = filled((1..=20).map(letter)).await;
+    let store = filled((1..=20).map(entry)).await;
     let peer = Peer::default();
     let breaker = BreakerConfig::builder()
         .consecutive_failures(3)
@@ -76,11 +76,11 @@ async fn an_open_breaker_is_a_refusal_and_the_run_waits_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_target_that_stays_refused_does_not_hold_up_the_others() {
-    let letters = (0..60).map(|number| match number % 2 {
-        0 => letter(number),
+    let entries = (0..60).map(|number| match number % 2 {
+        0 => entry(number),
         _ => for_b(number),
     });
-    let store = filled(letters).await;
+    let store = filled(entries).await;
     let peer = Peer::default();
     let client = peer.behaving(|number, _| match number % 2 {
         0 => refuses(SECOND * 4),
@@ -91,7 +91,7 @@ async fn a_target_that_stays_refused_does_not_hold_up_the_others() {
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!((report.counts.refused, report.counts.accepted), (30, 30));
     assert_eq!(report.counts.done(), report.counts.matched);
-    // It waits for a target once, not for each letter.
+    // It waits for a target once, not for each entry.
     assert!(began.elapsed() <= SECOND * 20, "{:?}", began.elapsed());
     assert!(!report.stopped);
     for number in (0..60).step_by(2) {
@@ -101,7 +101,7 @@ async fn a_target_that_stays_refused_does_not_hold_up_the_others() {
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_after_an_attempt_is_a_failure() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let client = service_fn(|_: Request<BufferedBody>| async {
         let mut history = History::new();
         let transient = Outcome::transient().with_code(500);
@@ -141,23 +141,23 @@ impl Service<Request<BufferedBody>> for NeverReady {
 
 #[tokio::test(start_paused = true)]
 async fn a_service_that_takes_no_calls_costs_no_replay() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let redrive = builder(&store).build(NeverReady).unwrap();
     let refused = redrive.one(id(1), "anna").await.unwrap();
     assert_eq!(refused, Redriven::Refused { retry_after: None });
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!(report.counts.refused, 1);
-    assert_eq!(store.get(id(1)).await.unwrap(), Some(letter(1)));
+    assert_eq!(store.get(id(1)).await.unwrap(), Some(entry(1)));
 }
 
 /// What was given back stays given back when the store is opened again.
 #[tokio::test]
 async fn a_refusal_costs_no_replay_in_files_either() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("letters.jsonl");
+    let file = folder.path().join("entries.jsonl");
     for _ in 0..3 {
         let store = Arc::new(opened(&file).await);
-        store.write(&Arc::new(letter(1))).await.unwrap();
+        store.write(&Arc::new(entry(1))).await.unwrap();
         let client = Peer::default().behaving(|_, _| refuses(SECOND));
         let redrive = Redrive::builder(store.clone()).max_replays(1);
         let redrive = redrive.build(client).unwrap();
@@ -169,9 +169,9 @@ async fn a_refusal_costs_no_replay_in_files_either() {
 }
 
 /// The file is closed a moment after its last handle is gone.
-async fn opened(file: &Path) -> JsonlLetters {
+async fn opened(file: &Path) -> JsonlDeadLetters {
     for _ in 0..500 {
-        if let Ok(store) = JsonlLetters::open(file) {
+        if let Ok(store) = JsonlDeadLetters::open(file) {
             return store;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;

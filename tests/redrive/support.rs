@@ -11,14 +11,14 @@ use std::{
 };
 use tower::{service_fn, util::BoxCloneSyncService};
 use tower_webhook::{
-    BoxError, BoxFuture,
+    BoxError, BoxFuture, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{
-        Cause, Discarded, Filter, Letter, LetterBody, LetterClaim, LetterId, LetterStore, Listing,
-        MemoryLetters, Page, Reason, Sink, SinkError, SinkErrorKind,
+        Cause, Discarded, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Listing,
+        MemoryDeadLetters, Page, Reason, Sink,
         redrive::{Redrive, RedriveBuilder},
     },
-    fence::{Settled, Token},
+    lease::{FencingToken, Settled},
     outcome::LocallyRefused,
 };
 
@@ -27,27 +27,27 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 pub(crate) type Client =
     BoxCloneSyncService<Request<BufferedBody>, Response<BufferedBody>, BoxError>;
 
-pub(crate) fn id(number: u64) -> LetterId {
+pub(crate) fn id(number: u64) -> EntryId {
     let mut bytes = [0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
-    LetterId::from_bytes(bytes)
+    EntryId::from_bytes(bytes)
 }
 
-pub(crate) fn letter(number: u64) -> Letter {
+pub(crate) fn entry(number: u64) -> Entry {
     let written_at = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + number);
     let cause = Cause::new(Reason::RetriesExhausted).with_code(Some(503));
-    let mut letter = Letter::new(id(number), "http", "a.test", cause, written_at);
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some("https://a.test/hooks".to_owned());
-    letter.idempotency_key = Some(format!("key-{number}"));
-    letter.body = LetterBody::new(&number.to_string().into(), 1024);
-    letter
+    let mut entry = Entry::new(id(number), "http", "a.test", cause, written_at);
+    entry.method = Some("POST".to_owned());
+    entry.uri = Some("https://a.test/hooks".to_owned());
+    entry.idempotency_key = Some(format!("key-{number}"));
+    entry.body = EntryBody::new(&number.to_string().into(), 1024);
+    entry
 }
 
-pub(crate) async fn filled(letters: impl IntoIterator<Item = Letter>) -> Arc<MemoryLetters> {
-    let store = MemoryLetters::default();
-    for letter in letters {
-        store.write(&Arc::new(letter)).await.unwrap();
+pub(crate) async fn filled(entries: impl IntoIterator<Item = Entry>) -> Arc<MemoryDeadLetters> {
+    let store = MemoryDeadLetters::default();
+    for entry in entries {
+        store.write(&Arc::new(entry)).await.unwrap();
     }
     Arc::new(store)
 }
@@ -61,11 +61,11 @@ pub(crate) async fn replays(store: &dyn LetterStore, number: u64) -> u32 {
 }
 
 /// Without a rate, so that the tests say what they wait for.
-pub(crate) fn builder(store: &Arc<MemoryLetters>) -> RedriveBuilder {
+pub(crate) fn builder(store: &Arc<MemoryDeadLetters>) -> RedriveBuilder {
     Redrive::builder(store.clone()).no_rate()
 }
 
-pub(crate) fn redrive(store: &Arc<MemoryLetters>, client: Client) -> Redrive<Client> {
+pub(crate) fn redrive(store: &Arc<MemoryDeadLetters>, client: Client) -> Redrive<Client> {
     builder(store).build(client).unwrap()
 }
 
@@ -83,7 +83,7 @@ pub(crate) fn refuses(wait: Duration) -> Answer {
     Answer::Error(LocallyRefused::after(wait).into())
 }
 
-/// A peer that notes what it gets: the body, which is the number of the letter.
+/// A peer that notes what it gets: the body, which is the number of the entry.
 #[derive(Clone, Default)]
 pub(crate) struct Peer {
     seen: Arc<Mutex<HashMap<u64, u32>>>,
@@ -93,7 +93,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Behaves by the number of the letter, and how often it was seen, from 1.
+    /// Behaves by the number of the entry, and how often it was seen, from 1.
     pub(crate) fn behaving(
         &self,
         behave: impl Fn(u64, u32) -> Answer + Send + Sync + 'static,
@@ -130,7 +130,7 @@ impl Peer {
         }))
     }
 
-    /// How often each letter was seen.
+    /// How often each entry was seen.
     pub(crate) fn seen(&self) -> HashMap<u64, u32> {
         self.seen.lock().unwrap().clone()
     }
@@ -161,7 +161,7 @@ impl Drop for Leaves {
 /// A store of which operations fail as often as they are told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Flaky {
-    pub(crate) inner: Arc<MemoryLetters>,
+    pub(crate) inner: Arc<MemoryDeadLetters>,
     pub(crate) list: Arc<AtomicU32>,
     pub(crate) claim: Arc<AtomicU32>,
     pub(crate) renew: Arc<AtomicU32>,
@@ -174,7 +174,7 @@ pub(crate) struct Flaky {
 }
 
 impl Flaky {
-    pub(crate) fn of(inner: &Arc<MemoryLetters>) -> Self {
+    pub(crate) fn of(inner: &Arc<MemoryDeadLetters>) -> Self {
         Self {
             inner: inner.clone(),
             ..Self::default()
@@ -184,8 +184,8 @@ impl Flaky {
     fn or_fail<T: Send + 'static>(
         &self,
         fails: &AtomicU32,
-        work: impl FnOnce(Arc<MemoryLetters>) -> BoxFuture<Result<T, SinkError>> + Send + 'static,
-    ) -> BoxFuture<Result<T, SinkError>> {
+        work: impl FnOnce(Arc<MemoryDeadLetters>) -> BoxFuture<Result<T, StoreError>> + Send + 'static,
+    ) -> BoxFuture<Result<T, StoreError>> {
         let less = |fails: u32| fails.checked_sub(1);
         let failed = fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         let (inner, takes) = (self.inner.clone(), self.takes);
@@ -195,7 +195,7 @@ impl Flaky {
                 tokio::time::sleep(takes).await;
             }
             if failed.is_ok() {
-                return Err(SinkError::new(SinkErrorKind::Unavailable));
+                return Err(StoreError::new(StoreErrorKind::Unavailable));
             }
             let done = work(inner).await;
             tokio::task::yield_now().await;
@@ -205,27 +205,27 @@ impl Flaky {
 }
 
 impl Sink for Flaky {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-        self.inner.write(letter)
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        self.inner.write(entry)
     }
 }
 
 impl LetterStore for Flaky {
-    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>> {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
         let (filter, page) = (filter.clone(), page.clone());
         self.or_fail(&self.list, move |inner| inner.list(&filter, &page))
     }
 
-    fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>> {
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
         self.inner.get(id)
     }
 
     fn claim(
         &self,
-        id: LetterId,
+        id: EntryId,
         lease: Duration,
         max_replays: u32,
-    ) -> BoxFuture<Result<LetterClaim, SinkError>> {
+    ) -> BoxFuture<Result<EntryClaim, StoreError>> {
         self.or_fail(&self.claim, move |inner| {
             inner.claim(id, lease, max_replays)
         })
@@ -233,19 +233,23 @@ impl LetterStore for Flaky {
 
     fn renew(
         &self,
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
         lease: Duration,
-    ) -> BoxFuture<Result<Settled, SinkError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         self.or_fail(&self.renew, move |inner| inner.renew(id, token, lease))
     }
 
-    fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>> {
-        let letter = letter.clone();
-        self.or_fail(&self.release, move |inner| inner.release(token, &letter))
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        let entry = entry.clone();
+        self.or_fail(&self.release, move |inner| inner.release(token, &entry))
     }
 
-    fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>> {
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
         let less = |fails: u32| fails.checked_sub(1);
         let mute = (self.mute_remove).fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         self.or_fail(&self.remove, move |inner| {
@@ -255,16 +259,16 @@ impl LetterStore for Flaky {
             }
             Box::pin(async move {
                 let _ = removed.await?;
-                Err(SinkError::new(SinkErrorKind::Timeout))
+                Err(StoreError::new(StoreErrorKind::Timeout))
             })
         })
     }
 
-    fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>> {
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
         self.inner.discard(id)
     }
 
-    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>> {
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
         self.inner.count(filter)
     }
 }

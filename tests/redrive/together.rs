@@ -1,10 +1,10 @@
 //! Many who want the same.
 
-use crate::support::{Answer, Peer, builder, filled, left, letter};
+use crate::support::{Answer, Peer, builder, entry, filled, left};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tower_webhook::dead_letter::{
-    Filter, LetterStore, Sink, SqliteLetters,
+    Filter, LetterStore, Sink, SqliteDeadLetters,
     redrive::{Redrive, Report},
 };
 
@@ -32,8 +32,8 @@ async fn all_once(redrives: Vec<Redrive<crate::support::Client>>, peer: &Peer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_runs_over_memory_send_each_letter_once() {
-    let store = filled((0..LETTERS).map(letter)).await;
+async fn twenty_runs_over_memory_send_each_entry_once() {
+    let store = filled((0..LETTERS).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(Duration::from_millis(2), 200));
     let redrive = || builder(&store).build(client.clone()).unwrap();
@@ -42,14 +42,14 @@ async fn twenty_runs_over_memory_send_each_letter_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn runs_over_several_handles_on_a_file_send_each_letter_once() {
+async fn runs_over_several_handles_on_a_file_send_each_entry_once() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("letters.db");
+    let file = folder.path().join("entries.db");
     let stores: Vec<_> = (0..3)
-        .map(|_| Arc::new(SqliteLetters::open(&file).unwrap()))
+        .map(|_| Arc::new(SqliteDeadLetters::open(&file).unwrap()))
         .collect();
     for number in 0..LETTERS {
-        stores[0].write(&Arc::new(letter(number))).await.unwrap();
+        stores[0].write(&Arc::new(entry(number))).await.unwrap();
     }
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(Duration::from_millis(2), 200));

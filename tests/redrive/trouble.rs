@@ -1,12 +1,13 @@
 //! Stores that fail.
 
-use crate::support::{Answer, Flaky, LEASE, Peer, filled, id, left, letter, replays};
+use crate::support::{Answer, Flaky, LEASE, Peer, entry, filled, id, left, replays};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use tower_webhook::StoreErrorKind;
 use tower_webhook::dead_letter::{
-    Filter, SinkErrorKind,
+    Filter,
     redrive::{Redrive, Redriven, Run},
 };
 
@@ -17,7 +18,7 @@ fn over(flaky: &Flaky, client: crate::support::Client) -> Redrive<crate::support
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_that_fails_is_tried_again() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.remove.store(4, Ordering::SeqCst);
     let peer = Peer::default();
@@ -33,7 +34,7 @@ async fn a_removal_that_fails_is_tried_again() {
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_after_the_acceptance_is_asked_until_it_is_back() {
     for (removals, renewals) in [(9, 3), (40, 0)] {
-        let store = filled([letter(1)]).await;
+        let store = filled([entry(1)]).await;
         let flaky = Flaky::of(&store);
         flaky.remove.store(removals, Ordering::SeqCst);
         flaky.renew.store(renewals, Ordering::SeqCst);
@@ -50,13 +51,13 @@ async fn a_store_that_is_away_after_the_acceptance_is_asked_until_it_is_back() {
 #[tokio::test(start_paused = true)]
 async fn a_removal_is_given_up_when_the_claim_cannot_be_held() {
     for (renewals, leases) in [(u32::MAX, 1), (0, 5)] {
-        let store = filled([letter(1)]).await;
+        let store = filled([entry(1)]).await;
         let flaky = Flaky::of(&store);
         flaky.remove.store(u32::MAX, Ordering::SeqCst);
         flaky.renew.store(renewals, Ordering::SeqCst);
         let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
         let began = tokio::time::Instant::now();
-        let kind = Some(SinkErrorKind::Unavailable);
+        let kind = Some(StoreErrorKind::Unavailable);
         let redriven = redrive.one(id(1), "anna").await.unwrap();
         assert_eq!(redriven, Redriven::NotRemoved { kind });
         let took = began.elapsed().as_secs_f64() / LEASE.as_secs_f64();
@@ -66,7 +67,7 @@ async fn a_removal_is_given_up_when_the_claim_cannot_be_held() {
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_goes_on_when_whoever_asked_for_it_is_gone() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.remove.store(40, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
@@ -79,7 +80,7 @@ async fn a_removal_goes_on_when_whoever_asked_for_it_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_removal_whose_answer_was_lost_is_a_removal() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.mute_remove.store(1, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
@@ -90,12 +91,12 @@ async fn a_removal_whose_answer_was_lost_is_a_removal() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_was_accepted_and_not_removed_is_reported_as_such() {
-    let store = filled([letter(1)]).await;
+async fn an_entry_that_was_accepted_and_not_removed_is_reported_as_such() {
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.remove.store(u32::MAX, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
-    let kind = Some(SinkErrorKind::Unavailable);
+    let kind = Some(StoreErrorKind::Unavailable);
     let redriven = redrive.one(id(1), "anna").await.unwrap();
     assert_eq!(redriven, Redriven::NotRemoved { kind });
     assert_eq!(left(&*store).await, 1);
@@ -108,8 +109,8 @@ async fn a_letter_that_was_accepted_and_not_removed_is_reported_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_is_briefly_away_while_a_letter_is_sent_does_not_end_it() {
-    let store = filled([letter(1)]).await;
+async fn a_store_that_is_briefly_away_while_an_entry_is_sent_does_not_end_it() {
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.renew.store(3, Ordering::SeqCst);
     let peer = Peer::default();
@@ -123,7 +124,7 @@ async fn a_store_that_is_briefly_away_while_a_letter_is_sent_does_not_end_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_claim_that_cannot_be_renewed_ends_the_sending() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.renew.store(u32::MAX, Ordering::SeqCst);
     let peer = Peer::default();
@@ -136,7 +137,7 @@ async fn a_claim_that_cannot_be_renewed_ends_the_sending() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failure_that_could_not_be_recorded_says_so() {
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.release.store(u32::MAX, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(400)));
@@ -149,7 +150,7 @@ async fn a_failure_that_could_not_be_recorded_says_so() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
-    let store = filled((0..250).map(letter)).await;
+    let store = filled((0..250).map(entry)).await;
     let flaky = Flaky::of(&store);
     let peer = Peer::default();
     let failing = flaky.clone();
@@ -161,7 +162,7 @@ async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
     });
     let redrive = over(&flaky, client);
     let failed = redrive.many(Filter::all(), "anna").await.unwrap_err();
-    assert_eq!(failed.error().kind(), SinkErrorKind::Unavailable);
+    assert_eq!(failed.error().kind(), StoreErrorKind::Unavailable);
     let report = failed.report().clone();
     assert_eq!(report.counts.accepted, 100);
     let rest = Run::new(Filter::all(), "anna").after(report.cursor.unwrap());
@@ -169,7 +170,7 @@ async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
     assert_eq!(rest.counts.accepted, 150);
     assert!(peer.seen().values().all(|times| *times == 1));
 
-    let store = filled([letter(1)]).await;
+    let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);
     flaky.claim.store(1, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead, BufReader, Write},
     time::Duration,
 };
-use tower_webhook::idempotency::{Begin, Settled, SqliteStore, Store, Token};
+use tower_webhook::idempotency::{Begin, FencingToken, Settled, SqliteStore, Store};
 
 /// Long enough that what was in flight is still claimed when the test looks.
 const LEASE: Duration = Duration::from_secs(300);
@@ -85,7 +85,7 @@ async fn child_that_is_killed() {
     tasks.join_all().await;
 }
 
-async fn claim(store: &SqliteStore, id: &str) -> Token {
+async fn claim(store: &SqliteStore, id: &str) -> FencingToken {
     match store.begin(&key(id), None, LEASE).await.unwrap() {
         Begin::Acquired(token) => token,
         other => panic!("{id} is new: {other:?}"),

@@ -12,7 +12,7 @@ use std::{
 };
 use tower_webhook::{
     clock::WallClock,
-    idempotency::{Begin, Key, SqliteStore, Store, Token},
+    idempotency::{Begin, FencingToken, IdempotencyKey, SqliteStore, Store},
     sqlite::{Database, DatabaseError, Reply},
 };
 
@@ -84,15 +84,15 @@ fn millis(by: Duration) -> u64 {
     u64::try_from(by.as_millis()).unwrap()
 }
 
-pub(crate) fn key(id: &str) -> Key {
-    Key::new("test", id).unwrap()
+pub(crate) fn key(id: &str) -> IdempotencyKey {
+    IdempotencyKey::new("test", id).unwrap()
 }
 
 pub(crate) async fn begin(store: &SqliteStore, id: &str) -> Begin {
     store.begin(&key(id), None, LEASE).await.unwrap()
 }
 
-pub(crate) async fn acquire(store: &SqliteStore, id: &str) -> Token {
+pub(crate) async fn acquire(store: &SqliteStore, id: &str) -> FencingToken {
     match begin(store, id).await {
         Begin::Acquired(token) => token,
         other => panic!("{id} is not free: {other:?}"),

@@ -26,7 +26,7 @@ async fn rows(store: &SqliteStore) -> i64 {
         .unwrap()
 }
 
-async fn complete(store: &SqliteStore, id: &str) -> tower_webhook::idempotency::Token {
+async fn complete(store: &SqliteStore, id: &str) -> tower_webhook::idempotency::FencingToken {
     let token = acquire(store, id).await;
     let done = store
         .complete(&key(id), token, Bytes::from_static(b"done"), TTL)

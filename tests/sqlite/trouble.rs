@@ -4,13 +4,12 @@ use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, hold_up, key
 use bytes::Bytes;
 use std::{fs, time::Duration};
 use tower_webhook::{
-    idempotency::{Begin, Settled, SqliteStore, Store, StoreErrorKind},
+    StoreErrorKind,
+    idempotency::{Begin, Settled, SqliteStore, Store},
     sqlite::{Database, DatabaseErrorKind, Statement},
 };
 
-fn kind<T: std::fmt::Debug>(
-    result: Result<T, tower_webhook::idempotency::StoreError>,
-) -> StoreErrorKind {
+fn kind<T: std::fmt::Debug>(result: Result<T, tower_webhook::StoreError>) -> StoreErrorKind {
     result.unwrap_err().kind()
 }
 

@@ -10,10 +10,8 @@ use std::{
 };
 use tokio::sync::Semaphore;
 use tower_webhook::{
-    BoxFuture,
-    idempotency::{
-        Begin, Fingerprint, Key, MemoryStore, Settled, Store, StoreError, StoreErrorKind, Token,
-    },
+    BoxFuture, StoreError, StoreErrorKind,
+    idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey, MemoryStore, Settled, Store},
 };
 
 /// An operation of a store.
@@ -132,28 +130,39 @@ impl Store for Gated {
     type Begin = BoxFuture<Result<Begin, StoreError>>;
     type Settle = BoxFuture<Result<Settled, StoreError>>;
 
-    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> Self::Begin {
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> Self::Begin {
         let (key, fingerprint) = (key.clone(), fingerprint.copied());
         self.run(Op::Begin, None, move |store| {
             now(store.begin(&key, fingerprint.as_ref(), lease))
         })
     }
 
-    fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle {
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle {
         let key = key.clone();
         self.run(Op::Renew, Some(Settled::Lost), move |store| {
             now(store.renew(&key, token, lease))
         })
     }
 
-    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle {
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> Self::Settle {
         let key = key.clone();
         self.run(Op::Complete, Some(Settled::Lost), move |store| {
             now(store.complete(&key, token, answer, ttl))
         })
     }
 
-    fn release(&self, key: &Key, token: Token) -> Self::Settle {
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> Self::Settle {
         let key = key.clone();
         self.run(Op::Release, Some(Settled::Lost), move |store| {
             now(store.release(&key, token))

@@ -5,7 +5,7 @@ use crate::{
     eventually,
     load::{Line, Seen, id},
     nanos,
-    place::{Letter, Place},
+    place::{Entry, Place},
     process::Server,
     tell,
 };
@@ -96,23 +96,23 @@ pub fn settle(
     downstream: &Downstream,
     lines: &[Line],
     stall: Duration,
-) -> HashMap<u64, Letter> {
+) -> HashMap<u64, Entry> {
     let accepted = accepted(lines);
-    let open = |letters: &HashMap<u64, Letter>| {
+    let open = |entries: &HashMap<u64, Entry>| {
         let open = accepted
             .iter()
-            .filter(|event| downstream.taken(**event) == 0 && !letters.contains_key(event));
+            .filter(|event| downstream.taken(**event) == 0 && !entries.contains_key(event));
         open.count()
     };
     let mut moved = Instant::now();
     let mut last = usize::MAX;
     loop {
-        let letters = Place::letters(server);
-        let left = open(&letters);
+        let entries = Place::entries(server);
+        let left = open(&entries);
         if left == 0 || moved.elapsed() > stall {
             // One more look: what is delivered again now, against the contract, is late but counts.
             std::thread::sleep(Duration::from_secs(1));
-            return Place::letters(server);
+            return Place::entries(server);
         }
         if left < last {
             (last, moved) = (left, Instant::now());
@@ -127,11 +127,11 @@ pub fn judge(
     what: &str,
     lines: &[Line],
     arrivals: &[Arrival],
-    letters: &HashMap<u64, Letter>,
+    entries: &HashMap<u64, Entry>,
     troubles: &[Trouble],
     poisoned: bool,
 ) -> Counts {
-    let (counts, mut wrong) = weigh(lines, arrivals, letters, troubles, poisoned);
+    let (counts, mut wrong) = weigh(lines, arrivals, entries, troubles, poisoned);
     tell(&format!("{what}: {counts}"));
     wrong.truncate(30);
     assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
@@ -142,7 +142,7 @@ pub fn judge(
 fn weigh(
     lines: &[Line],
     arrivals: &[Arrival],
-    letters: &HashMap<u64, Letter>,
+    entries: &HashMap<u64, Entry>,
     troubles: &[Trouble],
     poisoned: bool,
 ) -> (Counts, Vec<String>) {
@@ -156,7 +156,7 @@ fn weigh(
     wrong.extend(repeats(arrivals, troubles));
     wrong.extend(after_recorded(lines, arrivals));
 
-    let neither = |event: &&u64| !taken.contains(event) && !letters.contains_key(event);
+    let neither = |event: &&u64| !taken.contains(event) && !entries.contains_key(event);
     let mut lost: Vec<_> = accepted.iter().filter(neither).copied().collect();
     lost.sort_unstable();
     for event in lost.iter().take(20) {
@@ -164,7 +164,7 @@ fn weigh(
         let came: Vec<_> = came.map(|arrival| arrival.answer).collect();
         wrong.push(format!("{} is lost; it came {came:?}", id(*event)));
     }
-    wrong.extend(dead(letters, arrivals, &accepted, poisoned));
+    wrong.extend(dead(entries, arrivals, &accepted, poisoned));
 
     let mut times: HashMap<u64, usize> = HashMap::new();
     for arrival in arrivals.iter().filter(|it| it.answer == Answer::Taken) {
@@ -174,8 +174,8 @@ fn weigh(
     let mut counts = Counts {
         accepted: accepted.len(),
         delivered: accepted.intersection(&taken).count(),
-        dead_lettered: letters.len(),
-        both: letters.keys().filter(|event| taken.contains(event)).count(),
+        dead_lettered: entries.len(),
+        both: entries.keys().filter(|event| taken.contains(event)).count(),
         repeated: times.values().filter(|times| **times > 1).count(),
         unrecorded: unrecorded(arrivals, troubles),
         lost: lost.len(),
@@ -185,8 +185,8 @@ fn weigh(
         resent: count(|seen| matches!(seen, Seen::Repeated { .. })),
         reasons: BTreeMap::new(),
     };
-    for letter in letters.values() {
-        *counts.reasons.entry(letter.reason.clone()).or_default() += 1;
+    for entry in entries.values() {
+        *counts.reasons.entry(entry.reason.clone()).or_default() += 1;
     }
     (counts, wrong)
 }
@@ -283,9 +283,9 @@ fn after_recorded(lines: &[Line], arrivals: &[Arrival]) -> Vec<String> {
 /// What our own side held back is no failure of the event.
 const HELD_BACK: [&str; 4] = ["budget", "circuit_open", "not_ready", "refused"];
 
-/// A letter is of an event that the downstream did not take, and poison is always a letter.
+/// An entry is of an event that the downstream did not take, and poison is always an entry.
 fn dead(
-    letters: &HashMap<u64, Letter>,
+    entries: &HashMap<u64, Entry>,
     arrivals: &[Arrival],
     accepted: &HashSet<u64>,
     poisoned: bool,
@@ -296,11 +296,11 @@ fn dead(
         .filter(|arrival| arrival.answer != Answer::Taken)
         .map(|arrival| arrival.event)
         .collect();
-    for (event, letter) in letters {
-        if HELD_BACK.contains(&letter.reason.as_str()) {
-            wrong.push(format!("{} is dead for {}", id(*event), letter.reason));
+    for (event, entry) in entries {
+        if HELD_BACK.contains(&entry.reason.as_str()) {
+            wrong.push(format!("{} is dead for {}", id(*event), entry.reason));
         }
-        if !failed.contains(event) && letter.reason != "worker_lost" {
+        if !failed.contains(event) && entry.reason != "worker_lost" {
             wrong.push(format!("{} is dead and never failed", id(*event)));
         }
     }
@@ -311,8 +311,8 @@ fn dead(
             Some(Poison::Rejected) => &["rejected", "worker_lost"],
             Some(Poison::Failing) => &["retries_exhausted", "worker_lost"],
         };
-        match letters.get(event) {
-            Some(letter) if reasons.contains(&letter.reason.as_str()) => {}
+        match entries.get(event) {
+            Some(entry) if reasons.contains(&entry.reason.as_str()) => {}
             other => wrong.push(format!("{} is poison, and is {other:?}", id(*event))),
         }
     }
@@ -358,16 +358,16 @@ mod itself {
         Seen::Accepted { known, took }
     }
 
-    fn verdict(lines: &[Line], arrivals: &[Arrival], letters: &[u64]) -> Vec<String> {
+    fn verdict(lines: &[Line], arrivals: &[Arrival], entries: &[u64]) -> Vec<String> {
         let kill = Trouble {
             from: 10 * SECOND,
             to: 10 * SECOND,
             grace: Trouble::KILL,
         };
         let reason = String::from("rejected");
-        let letter = Letter { reason };
-        let letters = letters.iter().map(|event| (*event, letter.clone()));
-        weigh(lines, arrivals, &letters.collect(), &[kill], true).1
+        let entry = Entry { reason };
+        let entries = entries.iter().map(|event| (*event, entry.clone()));
+        weigh(lines, arrivals, &entries.collect(), &[kill], true).1
     }
 
     #[test]
@@ -375,8 +375,8 @@ mod itself {
         use Answer::{None, Status, Taken};
         const FINE: [String; 0] = [];
         let one = [line(1, 1, accepted(false))];
-        let fails = |lines: &[Line], arrivals: &[Arrival], letters: &[u64], why: &str| {
-            let said = verdict(lines, arrivals, letters);
+        let fails = |lines: &[Line], arrivals: &[Arrival], entries: &[u64], why: &str| {
+            let said = verdict(lines, arrivals, entries);
             assert!(
                 said.iter().any(|said| said.contains(why)),
                 "{why}: {said:?}"

@@ -71,10 +71,10 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     downstream.mood(WELL);
     let server = place.start();
     let lines = load.finish();
-    let letters = settle(&server, &downstream, &lines, STALL);
+    let entries = settle(&server, &downstream, &lines, STALL);
     let arrivals = downstream.arrivals();
     let what = format!("{} kills", kills.len());
-    let counts = judge(&what, &lines, &arrivals, &letters, &kills, true);
+    let counts = judge(&what, &lines, &arrivals, &entries, &kills, true);
     assert!(counts.accepted > ENOUGH / 4, "too few to prove anything");
     assert!(counts.broken > 0, "no kill met a request");
 }

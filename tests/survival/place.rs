@@ -38,7 +38,7 @@ pub struct Place {
 
 /// A dead letter, by what the operator is shown of it.
 #[derive(Clone, Debug)]
-pub struct Letter {
+pub struct Entry {
     pub reason: String,
 }
 
@@ -124,23 +124,23 @@ impl Place {
     }
 
     /// All dead letters, by the event that each holds.
-    pub fn letters(server: &Server) -> HashMap<u64, Letter> {
-        let mut letters = HashMap::new();
+    pub fn entries(server: &Server) -> HashMap<u64, Entry> {
+        let mut entries = HashMap::new();
         let mut cursor = String::new();
         loop {
             let path = format!("/dead-letters?limit=100{cursor}");
             let page = operate(server, "GET", &path, None).json();
             for item in page["items"].as_array().expect("items") {
                 let text = |name: &str| item[name].as_str().unwrap_or_default().to_owned();
-                let letter = Letter {
+                let entry = Entry {
                     reason: text("reason"),
                 };
-                let twice = letters.insert(load::number(&text("eventId")), letter);
-                assert!(twice.is_none(), "two letters of one event: {item}");
+                let twice = entries.insert(load::number(&text("eventId")), entry);
+                assert!(twice.is_none(), "two entries of one event: {item}");
             }
             match page["nextCursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),
-                None => return letters,
+                None => return entries,
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Killed while an operator has dead letters sent again: a letter is there until it is delivered.
+//! Killed while an operator has dead letters sent again: an entry is there until it is delivered.
 
 use crate::{
     downstream::{Downstream, Mood},
@@ -18,7 +18,7 @@ use std::{
 
 const LETTERS: u64 = 120;
 
-/// Slow enough that a kill meets letters on their way.
+/// Slow enough that a kill meets entries on their way.
 const SLOW: Mood = Mood {
     slow: Duration::from_millis(30),
     poisoned: false,
@@ -45,7 +45,7 @@ fn press(server: &Server) -> Child {
 }
 
 #[test]
-fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_once() {
+fn killed_while_entries_are_sent_again_none_is_lost_and_two_operators_send_each_once() {
     let mut random = random("re-drives");
     let downstream = Downstream::start(random.u64(..), REFUSING, true);
     let place = Place::new(&downstream.url());
@@ -61,7 +61,7 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
     });
     let lines = load.finish();
     let all = accepted(&lines);
-    let whole = || Place::letters(&server).len() == all.len();
+    let whole = || Place::entries(&server).len() == all.len();
     crate::eventually("all are dead letters", STALL, || whole().then_some(()));
 
     downstream.mood(SLOW);
@@ -74,10 +74,10 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
             operator.wait().expect("it ends");
         }
         server = place.start();
-        let letters = Place::letters(&server);
+        let entries = Place::entries(&server);
         for event in &all {
             assert!(
-                letters.contains_key(event) || downstream.taken(*event) > 0,
+                entries.contains_key(event) || downstream.taken(*event) > 0,
                 "{event} is lost"
             );
         }
@@ -88,15 +88,15 @@ fn killed_while_letters_are_sent_again_none_is_lost_and_two_operators_send_each_
         let pressed = operate(&server, "POST", "/dead-letters/redrive", Some(&json!({})));
         assert_eq!(pressed.status, 202, "{pressed:?}");
         thread::sleep(Duration::from_secs(3));
-        let left = Place::letters(&server).len();
+        let left = Place::entries(&server).len();
         if left == 0 {
             break;
         }
-        assert!(Instant::now() < until, "{left} letters are left");
+        assert!(Instant::now() < until, "{left} entries are left");
     }
-    let letters = settle(&server, &downstream, &lines, STALL);
+    let entries = settle(&server, &downstream, &lines, STALL);
     let what = format!("{} kills during re-drives", kills.len());
     let arrivals = downstream.arrivals();
-    let counts = judge(&what, &lines, &arrivals, &letters, &kills, false);
+    let counts = judge(&what, &lines, &arrivals, &entries, &kills, false);
     assert_eq!(counts.delivered, all.len());
 }

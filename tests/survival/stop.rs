@@ -52,11 +52,11 @@ fn asked_to_stop_under_load_it_ends_in_time_and_the_next_start_delivers_what_ran
     let server = place.start();
     let started = Instant::now();
     let lines = load.finish();
-    let letters = settle(&server, &downstream, &lines, STALL);
+    let entries = settle(&server, &downstream, &lines, STALL);
     let took = started.elapsed();
     let arrivals = downstream.arrivals();
     let what = format!("{rounds} stops, all delivered {took:.1?} after the last start");
-    let counts = judge(&what, &lines, &arrivals, &letters, &stops, true);
+    let counts = judge(&what, &lines, &arrivals, &entries, &stops, true);
     assert!(counts.accepted > 100, "too few to prove anything");
     assert!(took < PROMPT, "{took:?} for what was handed back");
 }

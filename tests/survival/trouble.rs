@@ -66,13 +66,13 @@ fn passes<T>(
     let to = now();
 
     let lines = load.finish();
-    let letters = settle(&server, downstream, &lines, STALL);
+    let entries = settle(&server, downstream, &lines, STALL);
     // What was taken in the meantime may have to be delivered again, when that could not be
     // recorded in the time of a lease.
     let grace = Duration::from_millis(500);
     let troubles = [Trouble { from, to, grace }];
     let arrivals = downstream.arrivals();
-    let counts = judge(what, &lines, &arrivals, &letters, &troubles, true);
+    let counts = judge(what, &lines, &arrivals, &entries, &troubles, true);
     assert!(counts.refused >= 30, "{counts}");
     assert_eq!(server.terminate(Duration::from_secs(10)).code(), Some(0));
 }
@@ -235,8 +235,8 @@ fn with_a_slow_disk_every_answer_waits_for_it_and_a_kill_still_loses_nothing() {
         least >= FLUSH,
         "{least:?}: answered before it was on the disk"
     );
-    let letters = settle(&server, &downstream, &lines, STALL);
+    let entries = settle(&server, &downstream, &lines, STALL);
     let arrivals = downstream.arrivals();
     // A record takes as long as the disk: the grace of the kill is ten flushes.
-    judge("a slow disk", &lines, &arrivals, &letters, &[kill], true);
+    judge("a slow disk", &lines, &arrivals, &entries, &[kill], true);
 }

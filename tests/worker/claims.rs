@@ -13,7 +13,7 @@ use tower::{ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError,
     dead_letter::Reason,
-    fence::Settled,
+    lease::Settled,
     queue::{Engine, Job, NewJob, Status, Terms, Verdict, Worker},
 };
 
@@ -126,7 +126,7 @@ async fn a_service_that_is_not_ready_is_waited_for_and_the_polled_one_is_called(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_fails_to_become_ready_gives_the_job_back_and_buries_it_at_last() {
+async fn a_service_that_fails_to_become_ready_gives_the_job_back_and_dead_letters_it_at_last() {
     #[derive(Clone)]
     struct Never;
     impl tower::Service<Job> for Never {
@@ -147,9 +147,9 @@ async fn a_service_that_fails_to_become_ready_gives_the_job_back_and_buries_it_a
     let id = bench.put("").await;
     let _worker = bench.worker().build(Never).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::NotReady);
-    assert_eq!(letter.history.attempts(), 0);
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::NotReady);
+    assert_eq!(entry.history.attempts(), 0);
 }
 
 /// Sets its flag when it is dropped.
@@ -255,7 +255,7 @@ async fn a_claim_that_passed_to_another_cancels_what_runs() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_payload_that_kills_its_worker_is_buried_after_the_limit() {
+async fn a_payload_that_kills_its_worker_is_dead_lettered_after_the_limit() {
     let bench = Bench::new();
     let id = bench.put("").await;
     let calls = Calls::new();
@@ -277,9 +277,9 @@ async fn a_payload_that_kills_its_worker_is_buried_after_the_limit() {
         .collect();
     assert_eq!(numbers, [1, 2, 3]);
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::WorkerLost);
-    assert_eq!(letter.history.attempts(), 3);
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::WorkerLost);
+    assert_eq!(entry.history.attempts(), 3);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,12 +6,13 @@ use http::{HeaderName, Request, Response, StatusCode};
 use std::time::Duration;
 use tower::ServiceExt;
 use tower_webhook::{
+    StoreError, StoreErrorKind,
     body::BufferedBody,
-    idempotency::{Key, KeyError, KeySource},
+    idempotency::{IdempotencyKey, KeyError, KeySource},
     problem::Problem,
     queue::{
-        Engine, EnqueueError, EnqueueService, Enqueued, NewJob, QueueError, QueueErrorKind, Status,
-        TaskId, TaskStatusService, Terms, Verdict, accept_fn,
+        Engine, EnqueueError, EnqueueService, Enqueued, NewJob, Status, TaskId, TaskStatusService,
+        Terms, Verdict, accept_fn,
     },
 };
 
@@ -63,7 +64,7 @@ async fn what_is_accepted_is_in_the_queue_and_a_repetition_gets_the_first_id() {
     assert_eq!(bench.status(id).await, Status::Queued);
     let found = bench
         .queue
-        .find(Key::new("hooks", "evt_1").unwrap())
+        .find(IdempotencyKey::new("hooks", "evt_1").unwrap())
         .await
         .unwrap();
     assert_eq!(found.unwrap().id, id);
@@ -93,21 +94,24 @@ async fn what_makes_no_job_is_answered_as_the_closure_says() {
     let res = service.oneshot(post(Some("\"open"), "{}")).await.unwrap();
     assert_eq!(res.status(), 400);
     let reason = res.extensions().get::<EnqueueError>();
-    assert_eq!(reason, Some(&EnqueueError::Key(KeyError::Malformed)));
+    assert_eq!(
+        reason,
+        Some(&EnqueueError::IdempotencyKey(KeyError::Malformed))
+    );
     assert_eq!(bench.queue.depth().await.unwrap().queued, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_accepted_is_told_so() {
     let cases = [
-        (QueueErrorKind::Full, 503),
-        (QueueErrorKind::Unavailable, 503),
-        (QueueErrorKind::Timeout, 503),
-        (QueueErrorKind::Closed, 503),
-        (QueueErrorKind::TooLarge, 413),
+        (StoreErrorKind::Full, 503),
+        (StoreErrorKind::Unavailable, 503),
+        (StoreErrorKind::Timeout, 503),
+        (StoreErrorKind::Closed, 503),
+        (StoreErrorKind::TooLarge, 413),
     ];
     for (kind, status) in cases {
-        let never = accept_fn(move |_| async move { Err::<Enqueued, _>(QueueError::new(kind)) });
+        let never = accept_fn(move |_| async move { Err::<Enqueued, _>(StoreError::new(kind)) });
         let service = EnqueueService::new(never, event).retry_after(7 * SECOND);
         let res = service.clone().oneshot(post(None, "{}")).await.unwrap();
         assert_eq!(res.status(), status, "{kind:?}");
@@ -159,7 +163,7 @@ async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there
     assert!(matches!(
         res.extensions().get(),
         Some(EnqueueError::NotAccepted {
-            kind: QueueErrorKind::Timeout,
+            kind: StoreErrorKind::Timeout,
             ..
         })
     ));
@@ -173,7 +177,7 @@ async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there
 #[test]
 fn a_source_that_finds_nothing_is_named() {
     let never =
-        || accept_fn(|_| async { Err::<Enqueued, _>(QueueError::new(QueueErrorKind::Full)) });
+        || accept_fn(|_| async { Err::<Enqueued, _>(StoreError::new(StoreErrorKind::Full)) });
     let service = EnqueueService::new(never(), event);
     let error = service
         .key("hooks", KeySource::json_pointer("eventId"))

@@ -62,7 +62,7 @@ async fn the_request_is_sent_as_it_was_put_in_and_its_answer_judged() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_peer_rejects_is_buried_at_once_with_all_but_its_secrets() {
+async fn what_the_peer_rejects_is_dead_lettered_at_once_with_all_but_its_secrets() {
     let bench = Bench::new();
     let id = bench.put_in(request()).await;
     let gone = service_fn(|_: Request<BufferedBody>| async {
@@ -75,21 +75,21 @@ async fn what_the_peer_rejects_is_buried_at_once_with_all_but_its_secrets() {
     let worker = bench.set_up(Worker::http(bench.queue.clone()));
     let _worker = worker.build(gone).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
+    let entry = bench.sink.only();
     assert_eq!(
-        (letter.cause.reason, letter.cause.code),
+        (entry.cause.reason, entry.cause.code),
         (Reason::Rejected, Some(410))
     );
     assert_eq!(
-        (letter.direction, letter.kind.as_str()),
+        (entry.direction, entry.kind.as_str()),
         (Direction::Outbound, "http")
     );
-    assert_eq!(letter.target, "peer.test");
-    assert_eq!(letter.method.as_deref(), Some("POST"));
-    assert_eq!(letter.uri.as_deref(), Some("https://peer.test/hooks?n=1"));
-    assert_eq!(letter.idempotency_key.as_deref(), Some("evt_1"));
-    assert_eq!(letter.body.bytes(), "{}");
-    let names: Vec<_> = letter
+    assert_eq!(entry.target, "peer.test");
+    assert_eq!(entry.method.as_deref(), Some("POST"));
+    assert_eq!(entry.uri.as_deref(), Some("https://peer.test/hooks?n=1"));
+    assert_eq!(entry.idempotency_key.as_deref(), Some("evt_1"));
+    assert_eq!(entry.body.bytes(), "{}");
+    let names: Vec<_> = entry
         .headers
         .iter()
         .map(|(name, _)| name.as_str())
@@ -98,7 +98,7 @@ async fn what_the_peer_rejects_is_buried_at_once_with_all_but_its_secrets() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_that_makes_no_request_is_buried_as_unsendable() {
+async fn a_job_that_makes_no_request_is_dead_lettered_as_unsendable() {
     let bench = Bench::new();
     let damaged = bench.put_in(NewJob::new("http", "damaged")).await;
     let calls = Calls::new();
@@ -108,15 +108,15 @@ async fn a_job_that_makes_no_request_is_buried_as_unsendable() {
     let worker = bench.set_up(Worker::http(bench.queue.clone()));
     let _worker = worker.build(client).unwrap().spawn();
     assert_eq!(bench.end(damaged).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::Unsendable);
-    let message = letter.cause.message.clone().unwrap();
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::Unsendable);
+    let message = entry.cause.message.clone().unwrap();
     assert!(
         message.contains("no HTTP request that can be read"),
         "{message}"
     );
     // What it is cannot be told, so it may be a credential.
-    assert_eq!((letter.body.bytes().len(), letter.body.length()), (0, 7));
+    assert_eq!((entry.body.bytes().len(), entry.body.length()), (0, 7));
     assert_eq!(calls.len(), 0);
 }
 
@@ -200,7 +200,7 @@ async fn a_job_of_a_newer_form_waits_for_a_newer_release() {
     sleep(2 * 3600 * SECOND).await;
     assert_eq!(bench.status(id).await, Status::Queued);
     assert_eq!(bench.attempts(id).await, 0);
-    let looks = bench.count("handed_back");
+    let looks = bench.count("released");
     assert!((120..=260).contains(&looks), "{looks} looks in two hours");
     assert!(bench.sink.all().is_empty());
     worker.stop(SECOND).await;
@@ -214,7 +214,7 @@ async fn a_job_of_a_newer_form_waits_for_a_newer_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_header_that_is_marked_as_sensitive_is_sent_so_and_in_no_letter() {
+async fn a_header_that_is_marked_as_sensitive_is_sent_so_and_in_no_entry() {
     let bench = Bench::new();
     let mut pin = HeaderValue::from_static("1234");
     pin.set_sensitive(true);
@@ -232,14 +232,14 @@ async fn a_header_that_is_marked_as_sensitive_is_sent_so_and_in_no_letter() {
     });
     let _worker = worker.build(client).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::Rejected);
-    let names: Vec<_> = letter.headers.iter().map(|(name, _)| &**name).collect();
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::Rejected);
+    let names: Vec<_> = entry.headers.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names, ["x-kind"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_event_has_one_id_in_the_letters_of_a_layer_and_of_a_worker() {
+async fn an_event_has_one_id_in_the_entries_of_a_layer_and_of_a_worker() {
     let req = || {
         Request::post("https://peer.test/")
             .header("ce-id", "evt_1")
@@ -258,12 +258,12 @@ async fn an_event_has_one_id_in_the_letters_of_a_layer_and_of_a_worker() {
     let _worker = worker.build(answers(410)).unwrap().spawn();
     let id = bench.put_in(NewJob::http(req())).await;
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letters = bench.sink.all();
-    assert_eq!(letters.len(), 2);
-    for letter in letters {
-        assert_eq!(letter.event_id.as_deref(), Some("evt_1"));
-        assert_eq!(letter.idempotency_key.as_deref(), Some("key_1"));
-        assert_eq!(letter.trace_id, None);
+    let entries = bench.sink.all();
+    assert_eq!(entries.len(), 2);
+    for entry in entries {
+        assert_eq!(entry.event_id.as_deref(), Some("evt_1"));
+        assert_eq!(entry.idempotency_key.as_deref(), Some("key_1"));
+        assert_eq!(entry.trace_id, None);
     }
 }
 

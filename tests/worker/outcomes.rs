@@ -15,7 +15,7 @@ use tower_webhook::{
     circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::{Direction, Reason},
     deadline::Deadline,
-    fence::Settled,
+    lease::Settled,
     metrics::DeliveryMetrics,
     outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
     queue::{Job, NewJob, Status, Verdict, Worker},
@@ -82,7 +82,7 @@ async fn a_result_that_is_too_long_is_not_kept_and_the_job_is_done_all_the_same(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failure_is_tried_again_after_its_delay_and_buried_after_the_last() {
+async fn a_failure_is_tried_again_after_its_delay_and_dead_lettered_after_the_last() {
     let bench = Bench::new();
     let id = bench.put("payload").await;
     let calls = Calls::new();
@@ -99,27 +99,33 @@ async fn a_failure_is_tried_again_after_its_delay_and_buried_after_the_last() {
     assert_eq!(bench.end(id).await, Status::Failed);
     assert_eq!(calls.all(), [(0, 1), (10, 2), (20, 3)]);
 
-    let letter = bench.sink.only();
-    assert_eq!(letter.id, id.letter_id());
-    assert_eq!(letter.cause.reason, Reason::RetriesExhausted);
-    assert_eq!(letter.cause.message.as_deref(), Some("broke 3"));
-    assert_eq!(letter.history.attempts(), 3);
-    assert_eq!(letter.direction, Direction::Inbound);
-    assert_eq!(letter.body.bytes(), "payload");
-    let first = letter.history.records()[0];
+    let entry = bench.sink.only();
+    assert_eq!(entry.id, id.entry_id());
+    assert_eq!(entry.cause.reason, Reason::RetriesExhausted);
+    assert_eq!(entry.cause.message.as_deref(), Some("broke 3"));
+    assert_eq!(entry.history.attempts(), 3);
+    assert_eq!(entry.direction, Direction::Inbound);
+    assert_eq!(entry.body.bytes(), "payload");
+    let first = entry.history.records()[0];
     assert_eq!(
         (first.started(), first.wait()),
         (Duration::ZERO, Some(10 * SECOND))
     );
-    let span = letter
+    let span = entry
         .last_attempt_at
         .unwrap()
-        .duration_since(letter.first_attempt_at.unwrap());
+        .duration_since(entry.first_attempt_at.unwrap());
     assert_eq!(span.unwrap().as_secs(), 20);
     assert_eq!(
         bench.events(),
         [
-            "claimed", "retrying", "claimed", "retrying", "claimed", "failed", "buried"
+            "claimed",
+            "retrying",
+            "claimed",
+            "retrying",
+            "claimed",
+            "failed",
+            "dead_lettered"
         ]
     );
 }
@@ -135,9 +141,9 @@ async fn a_panic_is_a_failed_attempt_and_the_reason_where_it_was_the_last() {
     let _worker = worker.unwrap().spawn();
     assert_eq!(bench.end(poison).await, Status::Failed);
     assert_eq!(bench.status(well).await, Status::Succeeded { result: None });
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::Panicked);
-    assert_eq!(letter.history.attempts(), 3);
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::Panicked);
+    assert_eq!(entry.history.attempts(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,7 +189,7 @@ async fn a_hint_is_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cannot_be_sent_is_buried_at_once() {
+async fn what_cannot_be_sent_is_dead_lettered_at_once() {
     let bench = Bench::new();
     let id = bench.put("payload").await;
     let worker = bench.worker().build(service_fn(|_: Job| async {
@@ -191,9 +197,9 @@ async fn what_cannot_be_sent_is_buried_at_once() {
     }));
     let _worker = worker.unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::Unsendable);
-    assert_eq!(letter.cause.class.as_deref(), Some("unsendable"));
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::Unsendable);
+    assert_eq!(entry.cause.class.as_deref(), Some("unsendable"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +213,7 @@ async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
     let calls = Calls::new();
     let seen = calls.clone();
     let inner = CircuitBreakerLayer::sharing(breakers)
-        .key(tower_webhook::key::NoKey)
+        .key(tower_webhook::peer::OnePeer)
         .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
         .layer(service_fn(move |job: Job| {
             seen.note(&job);
@@ -221,44 +227,44 @@ async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
         calls[0].0 >= 15,
         "it came before the circuit closed: {calls:?}"
     );
-    assert!(bench.count("handed_back") >= 1);
+    assert!(bench.count("released") >= 1);
     assert_eq!(bench.attempts(id).await, 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_circuit_that_stays_open_buries_the_job_when_its_window_is_over() {
+async fn a_circuit_that_stays_open_dead_letters_the_job_when_its_window_is_over() {
     let bench = Bench::new();
     let breakers = Breakers::new(BreakerConfig::cognigy());
     breakers.of("").unwrap().force_open();
     let id = bench.put("payload").await;
     let inner = CircuitBreakerLayer::sharing(breakers)
-        .key(tower_webhook::key::NoKey)
+        .key(tower_webhook::peer::OnePeer)
         .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
         .layer(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
     let retry = retry().window(600 * SECOND).build().unwrap();
     let _worker = bench.worker().retry(retry).build(inner).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::CircuitOpen);
-    assert_eq!(letter.history.attempts(), 0);
-    assert!(letter.history.refusals() > 1);
-    let span = letter
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::CircuitOpen);
+    assert_eq!(entry.history.attempts(), 0);
+    assert!(entry.history.refusals() > 1);
+    let span = entry
         .last_attempt_at
         .unwrap()
-        .duration_since(letter.first_attempt_at.unwrap());
-    assert!(span.unwrap() >= 500 * SECOND && span_below(&letter, 660 * SECOND));
+        .duration_since(entry.first_attempt_at.unwrap());
+    assert!(span.unwrap() >= 500 * SECOND && span_below(&entry, 660 * SECOND));
 }
 
-fn span_below(letter: &tower_webhook::dead_letter::Letter, most: Duration) -> bool {
+fn span_below(entry: &tower_webhook::dead_letter::Entry, most: Duration) -> bool {
     let (first, last) = (
-        letter.first_attempt_at.unwrap(),
-        letter.last_attempt_at.unwrap(),
+        entry.first_attempt_at.unwrap(),
+        entry.last_attempt_at.unwrap(),
     );
     last.duration_since(first).unwrap() < most
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refusal_that_is_not_to_be_waited_for_buries_the_job() {
+async fn a_refusal_that_is_not_to_be_waited_for_dead_letters_the_job() {
     let bench = Bench::new();
     let id = bench.put("payload").await;
     let retry = retry().refusals(Refusals::GiveUp).build().unwrap();
@@ -301,7 +307,7 @@ async fn a_spent_budget_gives_the_retry_back_until_there_is_one() {
         calls[1].0 >= 90,
         "it did not wait for the budget: {calls:?}"
     );
-    assert!(bench.count("handed_back") >= 1);
+    assert!(bench.count("released") >= 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -318,9 +324,9 @@ async fn an_attempt_that_takes_too_long_is_dropped_and_fails() {
     let _worker = worker.unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
     assert_eq!(calls.all(), [(0, 1), (70, 2), (140, 3)]);
-    let letter = bench.sink.only();
-    assert_eq!(letter.cause.reason, Reason::RetriesExhausted);
-    assert_eq!(letter.cause.class.as_deref(), Some("transient"));
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::RetriesExhausted);
+    assert_eq!(entry.cause.class.as_deref(), Some("transient"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -7,15 +7,14 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 use tower_webhook::{
-    BoxFuture,
+    BoxFuture, StoreError, StoreErrorKind,
     clock::WallClock,
-    dead_letter::{DeadLetters, Letter, Sink, SinkError, SinkErrorKind},
-    fence::{Settled, Token},
-    idempotency::Key,
+    dead_letter::{DeadLetters, Entry, Sink},
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
     queue::{
         ByJob, ByResult, Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, NoResult,
-        Queue, QueueError, QueueErrorKind, Status, Task, TaskId, Terms, Verdict, Worker,
-        WorkerBuilder,
+        Queue, Status, Task, TaskId, Terms, Verdict, Worker, WorkerBuilder,
     },
     retry::{Backoff, Budget, Jitter, RetryConfig, RetryConfigBuilder},
 };
@@ -99,34 +98,34 @@ impl Fake {
 
 fn with<T: Send + 'static>(
     mode: &AtomicU32,
-    operation: BoxFuture<Result<T, QueueError>>,
-) -> BoxFuture<Result<T, QueueError>> {
+    operation: BoxFuture<Result<T, StoreError>>,
+) -> BoxFuture<Result<T, StoreError>> {
     match Mode::of(mode.load(Ordering::SeqCst)) {
         Mode::Well => operation,
-        Mode::Fails => Box::pin(async { Err(QueueError::new(QueueErrorKind::Unavailable)) }),
+        Mode::Fails => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable)) }),
         Mode::Hangs => Box::pin(std::future::pending()),
         Mode::Unanswered => Box::pin(async {
             let _ = operation.await;
-            Err(QueueError::new(QueueErrorKind::Timeout))
+            Err(StoreError::new(StoreErrorKind::Timeout))
         }),
     }
 }
 
 impl Engine for Fake {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         self.inner.enqueue(job)
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
+    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
         self.switches.claims.fetch_add(1, Ordering::SeqCst);
         with(&self.switches.claim, self.inner.claim(terms))
     }
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, Token)>,
+        claims: Vec<(TaskId, FencingToken)>,
         lease: Duration,
-    ) -> BoxFuture<Result<Vec<Settled>, QueueError>> {
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.switches.renewals.fetch_add(1, Ordering::SeqCst);
         with(&self.switches.renew, self.inner.renew(claims, lease))
     }
@@ -134,21 +133,21 @@ impl Engine for Fake {
     fn settle(
         &self,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, QueueError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         with(&self.switches.settle, self.inner.settle(id, token, verdict))
     }
 
-    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.inner.task(id)
     }
 
-    fn find(&self, key: Key) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.inner.find(key)
     }
 
-    fn depth(&self) -> BoxFuture<Result<Depth, QueueError>> {
+    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
         self.inner.depth()
     }
 
@@ -157,14 +156,14 @@ impl Engine for Fake {
     }
 }
 
-/// Keeps letters, unless it is made to fail or hang.
+/// Keeps entries, unless it is made to fail or hang.
 #[derive(Clone, Debug, Default)]
 pub struct FakeSink {
-    pub letters: Arc<Mutex<Vec<Arc<Letter>>>>,
+    pub entries: Arc<Mutex<Vec<Arc<Entry>>>>,
     mode: Arc<AtomicU32>,
     /// The longest body that is taken.
     pub most: Option<usize>,
-    /// Letters with such a body are refused.
+    /// DeadLetterDesk with such a body are refused.
     pub rejects: Option<&'static str>,
 }
 
@@ -173,35 +172,35 @@ impl FakeSink {
         self.mode.store(mode as u32, Ordering::SeqCst);
     }
 
-    pub fn all(&self) -> Vec<Arc<Letter>> {
-        self.letters.lock().unwrap().clone()
+    pub fn all(&self) -> Vec<Arc<Entry>> {
+        self.entries.lock().unwrap().clone()
     }
 
-    pub fn only(&self) -> Arc<Letter> {
-        let letters = self.all();
-        assert_eq!(letters.len(), 1, "{letters:?}");
-        Arc::clone(&letters[0])
+    pub fn only(&self) -> Arc<Entry> {
+        let entries = self.all();
+        assert_eq!(entries.len(), 1, "{entries:?}");
+        Arc::clone(&entries[0])
     }
 }
 
 impl Sink for FakeSink {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
         match Mode::of(self.mode.load(Ordering::SeqCst)) {
-            Mode::Fails => Box::pin(async { Err(SinkError::new(SinkErrorKind::Unavailable)) }),
+            Mode::Fails => Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable)) }),
             Mode::Hangs => Box::pin(std::future::pending()),
             _ if self
                 .most
-                .is_some_and(|most| letter.body.bytes().len() > most) =>
+                .is_some_and(|most| entry.body.bytes().len() > most) =>
             {
-                Box::pin(async { Err(SinkError::new(SinkErrorKind::TooLarge)) })
+                Box::pin(async { Err(StoreError::new(StoreErrorKind::TooLarge)) })
             }
-            _ if self.rejects.is_some_and(|body| letter.body.bytes() == body) => {
-                Box::pin(async { Err(SinkError::new(SinkErrorKind::Rejected)) })
+            _ if self.rejects.is_some_and(|body| entry.body.bytes() == body) => {
+                Box::pin(async { Err(StoreError::new(StoreErrorKind::Rejected)) })
             }
             Mode::Well | Mode::Unanswered => {
-                let (letters, letter) = (Arc::clone(&self.letters), Arc::clone(letter));
+                let (entries, entry) = (Arc::clone(&self.entries), Arc::clone(entry));
                 Box::pin(async move {
-                    letters.lock().unwrap().push(letter);
+                    entries.lock().unwrap().push(entry);
                     Ok(())
                 })
             }
@@ -265,9 +264,9 @@ impl Bench {
     pub async fn end(&self, id: TaskId) -> Status {
         for _ in 0..1_000_000 {
             let status = self.status(id).await;
-            // A task has failed before its letter is written.
-            let burying = self.queue.depth().await.unwrap().burying;
-            if status.is_final() && burying == 0 {
+            // A task has failed before its entry is written.
+            let dead_lettering = self.queue.depth().await.unwrap().dead_lettering;
+            if status.is_final() && dead_lettering == 0 {
                 return status;
             }
             sleep(Duration::from_millis(50)).await;

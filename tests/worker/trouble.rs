@@ -6,7 +6,7 @@ use tokio::time::sleep;
 use tower::service_fn;
 use tower_webhook::{
     BoxError,
-    dead_letter::{DeadLetters, LetterStore, MemoryLetters},
+    dead_letter::{DeadLetters, LetterStore, MemoryDeadLetters},
     outcome::Unsendable,
     queue::{Job, NewJob, Status},
 };
@@ -59,7 +59,7 @@ async fn what_is_done_and_cannot_be_noted_is_noted_later_and_not_done_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_cannot_be_written_is_tried_until_it_can() {
+async fn an_entry_that_cannot_be_written_is_tried_until_it_can() {
     for mode in [Mode::Fails, Mode::Hangs] {
         let bench = Bench::new();
         bench.sink.mode(mode);
@@ -68,16 +68,16 @@ async fn a_letter_that_cannot_be_written_is_tried_until_it_can() {
         let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
         let _worker = bench.worker().retry(retry).build(broken).unwrap().spawn();
         sleep(3600 * SECOND).await;
-        let tries = bench.count("not_buried");
+        let tries = bench.count("not_dead_lettered");
         assert!(
             (30..200).contains(&tries),
             "{mode:?}: {tries} tries in an hour"
         );
-        assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
+        assert_eq!(bench.queue.depth().await.unwrap().dead_lettering, 1);
         bench.sink.mode(Mode::Well);
         assert_eq!(bench.end(id).await, Status::Failed);
-        assert_eq!(bench.sink.only().id, id.letter_id());
-        assert_eq!(bench.count("buried"), 1);
+        assert_eq!(bench.sink.only().id, id.entry_id());
+        assert_eq!(bench.count("dead_lettered"), 1);
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_sink_that_hangs_keeps_no_job_from_its_work() {
         bench.put("bad").await;
     }
     sleep(60 * SECOND).await;
-    assert_eq!(bench.queue.depth().await.unwrap().burying, 50);
+    assert_eq!(bench.queue.depth().await.unwrap().dead_lettering, 50);
     let id = bench.put("good").await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
@@ -117,23 +117,23 @@ async fn a_hook_that_panics_is_its_own_trouble() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_description_that_panics_leaves_the_letter_as_it_is() {
+async fn a_description_that_panics_leaves_the_entry_as_it_is() {
     let bench = Bench::new();
     let id = bench.put("payload").await;
-    let worker = bench.worker().describe(|_, letter| {
-        letter.event_id = Some("evt_1".into());
+    let worker = bench.worker().describe(|_, entry| {
+        entry.event_id = Some("evt_1".into());
         panic!("on purpose")
     });
     let broken = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
     let _worker = worker.build(broken).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Failed);
-    let letter = bench.sink.only();
-    assert_eq!(letter.event_id.as_deref(), Some("evt_1"));
-    assert_eq!(letter.body.bytes(), "payload");
+    let entry = bench.sink.only();
+    assert_eq!(entry.event_id.as_deref(), Some("evt_1"));
+    assert_eq!(entry.body.bytes(), "payload");
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_that_fail_at_once_are_all_buried_at_once() {
+async fn many_that_fail_at_once_are_all_dead_lettered_at_once() {
     let bench = Bench::new();
     for _ in 0..120 {
         bench.put("").await;
@@ -154,28 +154,28 @@ fn broken()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_job_whose_letter_fell_back_is_kept_until_the_sink_has_it() {
+async fn a_job_whose_entry_fell_back_is_kept_until_the_sink_has_it() {
     let bench = Bench::new();
     bench.sink.mode(Mode::Fails);
-    let fallback = MemoryLetters::default();
-    let letters = DeadLetters::new(bench.sink.clone()).fallback(fallback.clone());
-    let worker = bench.worker().dead_letters(letters).build(broken());
+    let fallback = MemoryDeadLetters::default();
+    let entries = DeadLetters::new(bench.sink.clone()).fallback(fallback.clone());
+    let worker = bench.worker().dead_letters(entries).build(broken());
     let _worker = worker.unwrap().spawn();
     let id = bench.put("").await;
     sleep(600 * SECOND).await;
     // There is one copy to be read, however often it was written.
     assert_eq!(fallback.len(), 1);
-    assert!(fallback.get(id.letter_id()).await.unwrap().is_some());
-    assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
-    assert_eq!(bench.count("buried"), 0);
+    assert!(fallback.get(id.entry_id()).await.unwrap().is_some());
+    assert_eq!(bench.queue.depth().await.unwrap().dead_lettering, 1);
+    assert_eq!(bench.count("dead_lettered"), 0);
     bench.sink.mode(Mode::Well);
     assert_eq!(bench.end(id).await, Status::Failed);
-    assert_eq!(bench.sink.only().id, id.letter_id());
-    assert_eq!(bench.count("buried"), 1);
+    assert_eq!(bench.sink.only().id, id.entry_id());
+    assert_eq!(bench.count("dead_lettered"), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_is_too_large_is_cut_and_written_at_once() {
+async fn an_entry_that_is_too_large_is_cut_and_written_at_once() {
     for (most, kept) in [(1000, 1000), (999, 500), (499, 0)] {
         let mut bench = Bench::new();
         bench.sink.most = Some(most);
@@ -183,25 +183,25 @@ async fn a_letter_that_is_too_large_is_cut_and_written_at_once() {
         let id = bench.put_in(NewJob::new("event", vec![b'x'; 1000])).await;
         sleep(Duration::from_millis(100)).await;
         assert_eq!(bench.status(id).await, Status::Failed);
-        let letter = bench.sink.only();
+        let entry = bench.sink.only();
         assert_eq!(
-            (letter.body.bytes().len(), letter.body.length()),
+            (entry.body.bytes().len(), entry.body.length()),
             (kept, 1000)
         );
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_letter_that_is_rejected_is_tried_ever_more_rarely_and_holds_up_no_other() {
+async fn an_entry_that_is_rejected_is_tried_ever_more_rarely_and_holds_up_no_other() {
     let mut bench = Bench::new();
     bench.sink.rejects = Some("odd");
     let _worker = bench.worker().build(broken()).unwrap().spawn();
     bench.put("odd").await;
     sleep(6 * 3600 * SECOND).await;
-    let tries = bench.count("not_buried");
+    let tries = bench.count("not_dead_lettered");
     assert!((10..40).contains(&tries), "{tries} tries in six hours");
     let id = bench.put("good").await;
     sleep(Duration::from_millis(100)).await;
-    assert_eq!(bench.sink.only().id, id.letter_id());
-    assert_eq!(bench.queue.depth().await.unwrap().burying, 1);
+    assert_eq!(bench.sink.only().id, id.entry_id());
+    assert_eq!(bench.queue.depth().await.unwrap().dead_lettering, 1);
 }

@@ -1,28 +1,28 @@
 //! Claiming, and how claims end.
 
 use super::{
-    LATER, LEASE, LONG, SHORT, Subject, at, claim, count, done, get, id, is_in_progress, letter,
+    LATER, LEASE, LONG, SHORT, Subject, at, claim, count, done, entry, get, id, is_in_progress,
     list, write,
 };
 use crate::{
     attempt::AttemptRecord,
     dead_letter::{
-        Cause, Discarded, Filter, LetterClaim, LetterStore, Listing, Page, Reason, Summary,
+        Cause, Discarded, EntryClaim, Filter, LetterStore, Listing, Page, Reason, Summary,
     },
-    fence::{Settled, Token},
+    lease::{FencingToken, Settled},
     outcome::Outcome,
 };
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-/// Of 50 concurrent claims of a letter one gets it and 49 are told so.
+/// Of 50 concurrent claims of an entry one gets it and 49 are told so.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn one_of_many_claims_a_letter<S: Subject>(subject: &S) {
+pub async fn one_of_many_claims_an_entry<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for round in 1..=10 {
-        write(&store, &letter(round)).await;
+        write(&store, &entry(round)).await;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..50 {
             let claim = store.claim(id(round), LONG, 5);
@@ -31,20 +31,20 @@ pub async fn one_of_many_claims_a_letter<S: Subject>(subject: &S) {
         let mut claimed = 0;
         while let Some(result) = tasks.join_next().await {
             match result {
-                Ok(Ok(LetterClaim::Claimed { letter, .. })) => {
-                    assert_eq!(letter.replays, 1, "contract: one claim counts once");
+                Ok(Ok(EntryClaim::Claimed { entry, .. })) => {
+                    assert_eq!(entry.replays, 1, "contract: one claim counts once");
                     claimed += 1;
                 }
-                Ok(Ok(LetterClaim::InProgress { lease_left })) => {
+                Ok(Ok(EntryClaim::InProgress { lease_left })) => {
                     assert!(lease_left <= LONG, "contract: a lease does not grow");
                 }
-                other => panic!("contract: a claimed letter must be in progress, got {other:?}"),
+                other => panic!("contract: a claimed entry must be in progress, got {other:?}"),
             }
         }
-        assert_eq!(claimed, 1, "contract: one of many claims a letter");
+        assert_eq!(claimed, 1, "contract: one of many claims an entry");
         let listing = list(&store, &Filter::all(), &Page::first(1)).await;
         let shown = listing
-            .letters
+            .entries
             .first()
             .map(|it| (it.in_progress, it.replays));
         assert_eq!(
@@ -62,7 +62,7 @@ pub async fn one_of_many_claims_a_letter<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_claim_counts_and_the_limit_holds<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (token, claimed) = claim(&store, id(1), LONG).await;
     assert_eq!(claimed.replays, 1, "contract: a claim counts");
     let settled = done(store.release(token, &Arc::new(claimed)).await);
@@ -72,31 +72,31 @@ pub async fn a_claim_counts_and_the_limit_holds<S: Subject>(subject: &S) {
     assert_eq!(claimed.replays, 2, "contract: a claim counts");
     let busy = done(store.claim(id(1), LEASE, 2).await);
     assert!(
-        matches!(busy, LetterClaim::InProgress { .. }),
+        matches!(busy, EntryClaim::InProgress { .. }),
         "contract: the last replay is in progress while it is, got {busy:?}"
     );
     subject.advance(LATER).await;
     for most in [2, 1, 0] {
         assert_eq!(
             done(store.claim(id(1), LEASE, most).await),
-            LetterClaim::Spent { replays: 2 },
+            EntryClaim::Spent { replays: 2 },
             "contract: {most} replays are all there are"
         );
     }
-    let replays = get(&store, id(1)).await.map(|letter| letter.replays);
+    let replays = get(&store, id(1)).await.map(|entry| entry.replays);
     assert_eq!(replays, Some(2), "contract: a refused claim does not count");
     let (_, claimed) = claim(&store, id(1), LEASE).await;
     assert_eq!(claimed.replays, 3, "contract: a higher limit allows more");
 }
 
-/// When a lease ends, the letter can be claimed, and its next token is greater.
+/// When a lease ends, the entry can be claimed, and its next token is greater.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_lease_that_ends_frees_the_letter<S: Subject>(subject: &S) {
+pub async fn a_lease_that_ends_frees_the_entry<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (first, _) = claim(&store, id(1), LEASE).await;
     assert!(
         is_in_progress(&store, id(1)).await,
@@ -105,7 +105,7 @@ pub async fn a_lease_that_ends_frees_the_letter<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     let listing = list(&store, &Filter::all(), &Page::first(1)).await;
     assert!(
-        listing.letters.iter().all(|summary| !summary.in_progress),
+        listing.entries.iter().all(|summary| !summary.in_progress),
         "contract: what nobody holds is not in progress"
     );
     let (second, _) = claim(&store, id(1), LEASE).await;
@@ -119,7 +119,7 @@ pub async fn a_lease_that_ends_frees_the_letter<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (token, _) = claim(&store, id(1), LEASE).await;
     for _ in 0..3 {
         subject.advance(LEASE / 2).await;
@@ -132,7 +132,7 @@ pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A holder whose lease is over can neither renew, release nor remove: not while the letter is
+/// A holder whose lease is over can neither renew, release nor remove: not while the entry is
 /// free, and not after it passed to another.
 ///
 /// # Panics
@@ -140,14 +140,14 @@ pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (stale, mut late) = claim(&store, id(1), LEASE).await;
     late.cause = Cause::new(Reason::Window);
     let late = Arc::new(late);
-    let made_up = Token::new(stale.get().wrapping_add(1_000));
+    let made_up = FencingToken::new(stale.get().wrapping_add(1_000));
     subject.advance(LATER).await;
     let mut current = None;
-    for state in ["a free letter", "another's letter"] {
+    for state in ["a free entry", "another's entry"] {
         for token in [stale, made_up] {
             for (operation, result) in [
                 ("renewal", done(store.renew(id(1), token, LONG).await)),
@@ -165,7 +165,7 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
             current = Some(claim(&store, id(1), LONG).await);
         }
     }
-    let reason = get(&store, id(1)).await.map(|letter| letter.cause.reason);
+    let reason = get(&store, id(1)).await.map(|entry| entry.cause.reason);
     assert_eq!(
         reason,
         Some(Reason::RetriesExhausted),
@@ -185,16 +185,16 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     }
 }
 
-/// A released letter is free at once, with the cause and history that it was given back with, and
+/// A released entry is free at once, with the cause and history that it was given back with, and
 /// its claim cannot be settled again.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_released_letter_is_as_it_was_given_back<S: Subject>(subject: &S) {
+pub async fn a_released_entry_is_as_it_was_given_back<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
-    write(&store, &letter(2)).await;
+    write(&store, &entry(1)).await;
+    write(&store, &entry(2)).await;
     let (token, mut claimed) = claim(&store, id(1), LONG).await;
     claimed.cause = Cause::new(Reason::Rejected)
         .with_code(Some(410))
@@ -216,7 +216,7 @@ pub async fn a_released_letter_is_as_it_was_given_back<S: Subject>(subject: &S) 
     let rejected = Filter::all().reason(Reason::Rejected);
     let listing = list(&store, &rejected, &Page::first(5)).await;
     assert_eq!(
-        listing.letters,
+        listing.entries,
         [Summary::of(&newest, false)],
         "contract: lists and filters see the newest"
     );
@@ -231,15 +231,15 @@ pub async fn a_released_letter_is_as_it_was_given_back<S: Subject>(subject: &S) 
     assert!(next > token, "contract: a later token is greater");
 }
 
-/// A removed letter is in no list, and its neighbours are.
+/// A removed entry is in no list, and its neighbours are.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_removed_letter_is_gone<S: Subject>(subject: &S) {
+pub async fn a_removed_entry_is_gone<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for number in 1..=3 {
-        write(&store, &letter(number)).await;
+        write(&store, &entry(number)).await;
     }
     let (token, _) = claim(&store, id(2), LONG).await;
     let settled = done(store.remove(id(2), token).await);
@@ -249,59 +249,59 @@ pub async fn a_removed_letter_is_gone<S: Subject>(subject: &S) {
     assert_eq!(
         get(&store, id(2)).await,
         None,
-        "contract: a removed letter is gone"
+        "contract: a removed entry is gone"
     );
     let claimed = done(store.claim(id(2), LEASE, u32::MAX).await);
     assert_eq!(
         claimed,
-        LetterClaim::Missing,
-        "contract: a removed letter is gone"
+        EntryClaim::Missing,
+        "contract: a removed entry is gone"
     );
     assert_eq!(
         count(&store).await,
         2,
-        "contract: a removed letter does not count"
+        "contract: a removed entry does not count"
     );
     let listing = list(&store, &Filter::all(), &Page::first(10)).await;
-    let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
+    let ids: Vec<_> = listing.entries.iter().map(|summary| summary.id).collect();
     assert_eq!(ids, [id(3), id(1)], "contract: the others stay");
 }
 
-/// A letter that was removed or discarded does not come back, though the write that it came by is
+/// An entry that was removed or discarded does not come back, though the write that it came by is
 /// repeated: late, by whoever got no answer. The repetition is done, and writes nothing.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_letter_that_is_gone_stays_gone<S: Subject>(subject: &S) {
+pub async fn an_entry_that_is_gone_stays_gone<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for number in 1..=3 {
-        write(&store, &letter(number)).await;
+        write(&store, &entry(number)).await;
     }
     let (token, _) = claim(&store, id(1), LONG).await;
     let settled = done(store.remove(id(1), token).await);
     assert_eq!(settled, Settled::Done, "contract: the holder may remove");
     let discarded = done(store.discard(id(2)).await);
-    assert_eq!(discarded, Discarded::Done, "contract: a free letter goes");
+    assert_eq!(discarded, Discarded::Done, "contract: a free entry goes");
     for number in [1, 2] {
         for _ in 0..2 {
-            write(&store, &letter(number)).await;
+            write(&store, &entry(number)).await;
             assert_eq!(
                 get(&store, id(number)).await,
                 None,
-                "contract: a letter that is gone does not come again"
+                "contract: an entry that is gone does not come again"
             );
         }
         let claimed = done(store.claim(id(number), LEASE, u32::MAX).await);
         assert_eq!(
             claimed,
-            LetterClaim::Missing,
+            EntryClaim::Missing,
             "contract: what is gone cannot be claimed"
         );
     }
     assert_eq!(count(&store).await, 1, "contract: what is gone is gone");
     let listing = list(&store, &Filter::all(), &Page::first(10)).await;
-    let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
+    let ids: Vec<_> = listing.entries.iter().map(|summary| summary.id).collect();
     assert_eq!(ids, [id(3)], "contract: the others stay");
 }
 
@@ -313,7 +313,7 @@ pub async fn a_letter_that_is_gone_stays_gone<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     for way in 0..3 {
         let mut dropped = store.claim(id(1), LONG, 1);
         let given = match way {
@@ -334,7 +334,7 @@ pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
         let mut tries = 0;
         let (token, claimed) = loop {
             match done(store.claim(id(1), LONG, 1).await) {
-                LetterClaim::Claimed { token, letter } => break (token, letter),
+                EntryClaim::Claimed { token, entry } => break (token, entry),
                 other => assert!(
                     tries < 50,
                     "contract: a claim that nobody got is given back, got {other:?}"
@@ -354,14 +354,14 @@ pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
     }
 }
 
-/// A letter that is being sent again is not discarded; a free one is.
+/// An entry that is being sent again is not discarded; a free one is.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_letter_in_progress_is_not_discarded<S: Subject>(subject: &S) {
+pub async fn an_entry_in_progress_is_not_discarded<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (token, claimed) = claim(&store, id(1), LONG).await;
     let refused = done(store.discard(id(1)).await);
     assert_eq!(
@@ -372,13 +372,13 @@ pub async fn a_letter_in_progress_is_not_discarded<S: Subject>(subject: &S) {
     let settled = done(store.release(token, &Arc::new(claimed)).await);
     assert_eq!(settled, Settled::Done, "contract: the claim is as it was");
     let discarded = done(store.discard(id(1)).await);
-    assert_eq!(discarded, Discarded::Done, "contract: a free letter goes");
+    assert_eq!(discarded, Discarded::Done, "contract: a free entry goes");
     assert_eq!(get(&store, id(1)).await, None, "contract: and is gone");
     let again = done(store.discard(id(1)).await);
     assert_eq!(again, Discarded::Missing, "contract: once");
 }
 
-/// An id that no letter has is an answer, not an error.
+/// An id that no entry has is an answer, not an error.
 ///
 /// # Panics
 ///
@@ -394,12 +394,12 @@ pub async fn what_is_not_there_is_missing<S: Subject>(subject: &S) {
     );
     assert_eq!(get(&store, id(1)).await, None, "contract: none");
     let claimed = done(store.claim(id(1), LEASE, 5).await);
-    assert_eq!(claimed, LetterClaim::Missing, "contract: none to claim");
-    let token = Token::new(1);
+    assert_eq!(claimed, EntryClaim::Missing, "contract: none to claim");
+    let token = FencingToken::new(1);
     for settled in [
         done(store.renew(id(1), token, LEASE).await),
         done(store.remove(id(1), token).await),
-        done(store.release(token, &Arc::new(letter(1))).await),
+        done(store.release(token, &Arc::new(entry(1))).await),
     ] {
         assert_eq!(settled, Settled::Lost, "contract: none to settle");
     }

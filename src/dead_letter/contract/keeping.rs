@@ -1,24 +1,22 @@
 //! What is written, and how it is found.
 
-use super::{LONG, Subject, at, claim, count, done, get, id, is_in_progress, letter, list, write};
+use super::{LONG, Subject, at, claim, count, done, entry, get, id, is_in_progress, list, write};
 use crate::{
-    dead_letter::{
-        Cause, Discarded, Filter, Letter, LetterBody, LetterStore, Page, Reason, Summary,
-    },
-    fence::Settled,
+    dead_letter::{Cause, Discarded, Entry, EntryBody, Filter, LetterStore, Page, Reason, Summary},
+    lease::Settled,
 };
 use bytes::Bytes;
 use std::{collections::HashSet, sync::Arc};
 
-/// Every field of a letter comes back, and its summary says the same.
+/// Every field of an entry comes back, and its summary says the same.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_letter_comes_back_as_it_was<S: Subject>(subject: &S) {
+pub async fn an_entry_comes_back_as_it_was<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    let plain = Letter::new(id(2), "", "", Cause::new(Reason::Panicked), at(2));
-    for expected in [letter(1), plain] {
+    let plain = Entry::new(id(2), "", "", Cause::new(Reason::Panicked), at(2));
+    for expected in [entry(1), plain] {
         write(&store, &expected).await;
         let found = get(&store, expected.id).await;
         assert_eq!(
@@ -28,9 +26,9 @@ pub async fn a_letter_comes_back_as_it_was<S: Subject>(subject: &S) {
         );
         let listing = list(&store, &Filter::all(), &Page::first(1)).await;
         assert_eq!(
-            listing.letters,
+            listing.entries,
             [Summary::of(&expected, false)],
-            "contract: the summary is that of the letter"
+            "contract: the summary is that of the entry"
         );
     }
 }
@@ -40,7 +38,7 @@ pub async fn a_letter_comes_back_as_it_was<S: Subject>(subject: &S) {
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_large_letter_is_kept_to_the_byte<S: Subject>(subject: &S) {
+pub async fn a_large_entry_is_kept_to_the_byte<S: Subject>(subject: &S) {
     let store = subject.store().await;
     let most = 256 * 1024;
     let binary: Vec<u8> = (0..=255).collect();
@@ -53,11 +51,11 @@ pub async fn a_large_letter_is_kept_to_the_byte<S: Subject>(subject: &S) {
         vec![b'x'; most + 1],
     ];
     for (number, body) in (1..).zip(bodies) {
-        let mut expected = letter(number);
-        expected.body = LetterBody::new(&body.into(), most);
+        let mut expected = entry(number);
+        expected.body = EntryBody::new(&body.into(), most);
         expected.cause = expected
             .cause
-            .with_message(&"\u{1}".repeat(Letter::MAX_MESSAGE));
+            .with_message(&"\u{1}".repeat(Entry::MAX_MESSAGE));
         write(&store, &expected).await;
         let found = get(&store, expected.id).await;
         assert!(
@@ -80,49 +78,49 @@ pub async fn a_large_letter_is_kept_to_the_byte<S: Subject>(subject: &S) {
     }
 }
 
-/// A letter whose id is there already replaces it, where it is.
+/// An entry whose id is there already replaces it, where it is.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_letter_that_is_written_twice_is_one<S: Subject>(subject: &S) {
+pub async fn an_entry_that_is_written_twice_is_one<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for number in 1..=3 {
-        write(&store, &letter(number)).await;
+        write(&store, &entry(number)).await;
     }
-    let mut again = letter(2);
+    let mut again = entry(2);
     again.cause = Cause::new(Reason::Deadline);
-    again.body = LetterBody::new(&Bytes::from_static(b"another"), 1024);
+    again.body = EntryBody::new(&Bytes::from_static(b"another"), 1024);
     for _ in 0..3 {
         write(&store, &again).await;
     }
-    assert_eq!(count(&store).await, 3, "contract: one id is one letter");
+    assert_eq!(count(&store).await, 3, "contract: one id is one entry");
     assert_eq!(
         get(&store, id(2)).await,
         Some(again),
         "contract: the last one counts"
     );
     let listing = list(&store, &Filter::all(), &Page::first(10)).await;
-    let ids: Vec<_> = listing.letters.iter().map(|summary| summary.id).collect();
+    let ids: Vec<_> = listing.entries.iter().map(|summary| summary.id).collect();
     assert_eq!(ids, [id(3), id(2), id(1)], "contract: it keeps its place");
 }
 
-/// A letter that is written again while it is sent, or after it was, has its claim and the greater
+/// An entry that is written again while it is sent, or after it was, has its claim and the greater
 /// count.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_letter_written_again_keeps_its_count_and_claim<S: Subject>(subject: &S) {
+pub async fn an_entry_written_again_keeps_its_count_and_claim<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     let (token, mut claimed) = claim(&store, id(1), LONG).await;
-    write(&store, &letter(1)).await;
+    write(&store, &entry(1)).await;
     assert!(
         is_in_progress(&store, id(1)).await,
-        "contract: a letter written again keeps its claim"
+        "contract: an entry written again keeps its claim"
     );
-    let replays = get(&store, id(1)).await.map(|letter| letter.replays);
+    let replays = get(&store, id(1)).await.map(|entry| entry.replays);
     assert_eq!(replays, Some(1), "contract: it keeps the greater count");
     // As where our own side refused to send it.
     claimed.replays = 0;
@@ -135,7 +133,7 @@ pub async fn a_letter_written_again_keeps_its_count_and_claim<S: Subject>(subjec
     );
 }
 
-/// Pages of any size give every letter once, newest first, and then end.
+/// Pages of any size give every entry once, newest first, and then end.
 ///
 /// # Panics
 ///
@@ -143,7 +141,7 @@ pub async fn a_letter_written_again_keeps_its_count_and_claim<S: Subject>(subjec
 pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for number in 1..=10 {
-        write(&store, &letter(number)).await;
+        write(&store, &entry(number)).await;
     }
     let newest_first: Vec<_> = (1..=10).rev().map(id).collect();
     for limit in [1, 3, 5, 10, 11] {
@@ -151,11 +149,11 @@ pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
         loop {
             let listing = list(&store, &Filter::all(), &page).await;
             assert!(
-                listing.letters.len() <= limit,
+                listing.entries.len() <= limit,
                 "contract: a page has its limit"
             );
             assert_eq!(listing.unreadable, 0, "contract: all of these can be read");
-            found.extend(listing.letters.iter().map(|summary| summary.id));
+            found.extend(listing.entries.iter().map(|summary| summary.id));
             match listing.next {
                 // As it goes through an operator's hands.
                 Some(next) => match next.to_string().parse() {
@@ -173,7 +171,7 @@ pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
     }
 }
 
-/// Letters that are written, claimed and removed between two pages neither repeat others nor hide
+/// DeadLetterDesk that are written, claimed and removed between two pages neither repeat others nor hide
 /// them.
 ///
 /// # Panics
@@ -182,22 +180,22 @@ pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
 pub async fn pages_hold_while_others_write<S: Subject>(subject: &S) {
     let store = subject.store().await;
     for number in 1..=20 {
-        write(&store, &letter(number)).await;
+        write(&store, &entry(number)).await;
     }
     let (mut page, mut found, mut round) = (Page::first(4), Vec::new(), 0);
     loop {
         let listing = list(&store, &Filter::all(), &page).await;
-        found.extend(listing.letters.iter().map(|summary| summary.id));
+        found.extend(listing.entries.iter().map(|summary| summary.id));
         let Some(next) = listing.next else { break };
         page = Page::first(4).after(next);
         round += 1;
-        write(&store, &letter(100 + round)).await;
+        write(&store, &entry(100 + round)).await;
         // One that was listed and one that is to come are written again, one that was listed goes.
-        write(&store, &letter(20)).await;
-        write(&store, &letter(1)).await;
+        write(&store, &entry(20)).await;
+        write(&store, &entry(1)).await;
         let seen = found[found.len() - 2];
         let discarded = done(store.discard(seen).await);
-        assert_eq!(discarded, Discarded::Done, "contract: a free letter goes");
+        assert_eq!(discarded, Discarded::Done, "contract: a free entry goes");
         if round == 1 {
             let (token, claimed) = claim(&store, id(2), LONG).await;
             let settled = done(store.release(token, &Arc::new(claimed)).await);
@@ -218,14 +216,14 @@ pub async fn pages_hold_while_others_write<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_filter_finds_what_it_says<S: Subject>(subject: &S) {
     let store = subject.store().await;
-    let mut letters: Vec<_> = (1..=6).map(letter).collect();
-    letters[1].cause = Cause::new(Reason::Rejected);
-    letters[3].cause = Cause::new(Reason::Rejected);
-    letters[3].target = String::from("other.test");
-    letters[4].target = String::from("peer.test%");
-    letters[5].event_id = None;
-    for letter in &letters {
-        write(&store, letter).await;
+    let mut entries: Vec<_> = (1..=6).map(entry).collect();
+    entries[1].cause = Cause::new(Reason::Rejected);
+    entries[3].cause = Cause::new(Reason::Rejected);
+    entries[3].target = String::from("other.test");
+    entries[4].target = String::from("peer.test%");
+    entries[5].event_id = None;
+    for entry in &entries {
+        write(&store, entry).await;
     }
     let all = Filter::all();
     let cases: [(Filter, &[u64]); 12] = [
@@ -256,7 +254,7 @@ pub async fn a_filter_finds_what_it_says<S: Subject>(subject: &S) {
         let (mut page, mut found) = (Page::first(1), Vec::new());
         loop {
             let listing = list(&store, &filter, &page).await;
-            found.extend(listing.letters.iter().map(|summary| summary.id));
+            found.extend(listing.entries.iter().map(|summary| summary.id));
             let Some(next) = listing.next else { break };
             page = Page::first(1).after(next);
             assert!(

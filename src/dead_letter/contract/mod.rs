@@ -5,18 +5,18 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tower_webhook::dead_letter::{MemoryLetters, contract};
+//! use tower_webhook::dead_letter::{MemoryDeadLetters, contract};
 //!
 //! struct Subject;
 //!
 //! impl contract::Subject for Subject {
-//!     type Store = MemoryLetters;
+//!     type Store = MemoryDeadLetters;
 //!
-//!     async fn store(&self) -> MemoryLetters {
-//!         MemoryLetters::default()
+//!     async fn store(&self) -> MemoryDeadLetters {
+//!         MemoryDeadLetters::default()
 //!     }
 //!
-//!     // These letters live by tokio's clock, which a test can move. Where real time is needed:
+//!     // These entries live by tokio's clock, which a test can move. Where real time is needed:
 //!     // `tokio::time::sleep(by).await`.
 //!     async fn advance(&self, by: Duration) {
 //!         tokio::time::advance(by).await;
@@ -34,12 +34,13 @@ mod keeping;
 pub use self::{claims::*, keeping::*};
 
 use super::{
-    Cause, Direction, Filter, Letter, LetterBody, LetterClaim, LetterId, LetterStore, Listing,
-    Page, Reason, SinkError,
+    Cause, Direction, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Listing, Page,
+    Reason,
 };
 use crate::{
+    StoreError,
     attempt::{AttemptRecord, GaveUp, History},
-    fence::Token,
+    lease::FencingToken,
     outcome::Outcome,
 };
 use bytes::Bytes;
@@ -76,27 +77,27 @@ const LONG: Duration = Duration::from_secs(600);
 ///
 /// When a rule does not hold, with its name.
 pub async fn check<S: Subject>(subject: &S) {
-    a_letter_comes_back_as_it_was(subject).await;
-    a_large_letter_is_kept_to_the_byte(subject).await;
-    a_letter_that_is_written_twice_is_one(subject).await;
-    a_letter_written_again_keeps_its_count_and_claim(subject).await;
+    an_entry_comes_back_as_it_was(subject).await;
+    a_large_entry_is_kept_to_the_byte(subject).await;
+    an_entry_that_is_written_twice_is_one(subject).await;
+    an_entry_written_again_keeps_its_count_and_claim(subject).await;
     a_list_is_newest_first_and_in_parts(subject).await;
     pages_hold_while_others_write(subject).await;
     a_filter_finds_what_it_says(subject).await;
-    one_of_many_claims_a_letter(subject).await;
+    one_of_many_claims_an_entry(subject).await;
     a_claim_counts_and_the_limit_holds(subject).await;
-    a_lease_that_ends_frees_the_letter(subject).await;
+    a_lease_that_ends_frees_the_entry(subject).await;
     a_renewed_lease_holds(subject).await;
     a_stale_holder_changes_nothing(subject).await;
-    a_released_letter_is_as_it_was_given_back(subject).await;
-    a_removed_letter_is_gone(subject).await;
-    a_letter_that_is_gone_stays_gone(subject).await;
+    a_released_entry_is_as_it_was_given_back(subject).await;
+    a_removed_entry_is_gone(subject).await;
+    an_entry_that_is_gone_stays_gone(subject).await;
     a_claim_that_nobody_got_is_given_back(subject).await;
-    a_letter_in_progress_is_not_discarded(subject).await;
+    an_entry_in_progress_is_not_discarded(subject).await;
     what_is_not_there_is_missing(subject).await;
 }
 
-fn done<T>(result: Result<T, SinkError>) -> T {
+fn done<T>(result: Result<T, StoreError>) -> T {
     match result {
         Ok(done) => done,
         Err(error) => panic!("contract: the store failed: {error:?}"),
@@ -107,23 +108,23 @@ fn at(second: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000 + second)
 }
 
-fn id(number: u64) -> LetterId {
+fn id(number: u64) -> EntryId {
     let mut bytes = [0xC0; 16];
     bytes[8..].copy_from_slice(&number.to_be_bytes());
-    LetterId::from_bytes(bytes)
+    EntryId::from_bytes(bytes)
 }
 
-/// The letter of this number, with something in every field.
-fn letter(number: u64) -> Letter {
+/// The entry of this number, with something in every field.
+fn entry(number: u64) -> Entry {
     let cause = Cause::new(Reason::RetriesExhausted)
         .with_code(Some(503))
         .with_class("throttled")
         .with_message("the peer answered 503 \"busy\"\nagain");
-    let mut letter = Letter::new(id(number), "http", "peer.test", cause, at(number));
-    letter.direction = Direction::Inbound;
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some("https://peer.test/hooks?a=1".to_owned());
-    letter.headers = vec![
+    let mut entry = Entry::new(id(number), "http", "peer.test", cause, at(number));
+    entry.direction = Direction::Inbound;
+    entry.method = Some("POST".to_owned());
+    entry.uri = Some("https://peer.test/hooks?a=1".to_owned());
+    entry.headers = vec![
         (
             "content-type".to_owned(),
             Bytes::from_static(b"application/json"),
@@ -131,7 +132,7 @@ fn letter(number: u64) -> Letter {
         ("x-odd".to_owned(), Bytes::from_static(b"\xff\xfe")),
         ("x-odd".to_owned(), Bytes::new()),
     ];
-    letter.body = LetterBody::new(&Bytes::from(format!("{{\"number\":{number}}}")), 1024);
+    entry.body = EntryBody::new(&Bytes::from(format!("{{\"number\":{number}}}")), 1024);
     let mut history = History::new();
     let (second, outcome) = (
         Duration::from_secs(1),
@@ -139,22 +140,22 @@ fn letter(number: u64) -> Letter {
     );
     history.push(AttemptRecord::new(1, Duration::ZERO, second, outcome).with_wait(second));
     history.push(AttemptRecord::new(2, second * 2, second, outcome));
-    letter.history = history.with_gave_up(GaveUp::RetriesExhausted);
-    letter.first_attempt_at = Some(at(number.saturating_sub(3)));
-    letter.last_attempt_at = Some(at(number));
-    letter.event_time = Some(at(0));
-    letter.event_id = Some(format!("evt_{number}"));
-    letter.idempotency_key = Some(format!("key_{number}"));
-    letter.replay_of = Some("evt_0".to_owned());
-    letter.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
-    letter
+    entry.history = history.with_gave_up(GaveUp::RetriesExhausted);
+    entry.first_attempt_at = Some(at(number.saturating_sub(3)));
+    entry.last_attempt_at = Some(at(number));
+    entry.event_time = Some(at(0));
+    entry.event_id = Some(format!("evt_{number}"));
+    entry.idempotency_key = Some(format!("key_{number}"));
+    entry.replay_of = Some("evt_0".to_owned());
+    entry.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+    entry
 }
 
-async fn write<St: LetterStore>(store: &St, letter: &Letter) {
-    done(store.write(&Arc::new(letter.clone())).await);
+async fn write<St: LetterStore>(store: &St, entry: &Entry) {
+    done(store.write(&Arc::new(entry.clone())).await);
 }
 
-async fn get<St: LetterStore>(store: &St, id: LetterId) -> Option<Letter> {
+async fn get<St: LetterStore>(store: &St, id: EntryId) -> Option<Entry> {
     done(store.get(id).await)
 }
 
@@ -166,17 +167,17 @@ async fn count<St: LetterStore>(store: &St) -> u64 {
     done(store.count(&Filter::all()).await)
 }
 
-async fn claim<St: LetterStore>(store: &St, id: LetterId, lease: Duration) -> (Token, Letter) {
+async fn claim<St: LetterStore>(store: &St, id: EntryId, lease: Duration) -> (FencingToken, Entry) {
     match done(store.claim(id, lease, u32::MAX).await) {
-        LetterClaim::Claimed { token, letter } => (token, *letter),
-        other => panic!("contract: a free letter must be claimed, got {other:?}"),
+        EntryClaim::Claimed { token, entry } => (token, *entry),
+        other => panic!("contract: a free entry must be claimed, got {other:?}"),
     }
 }
 
-async fn is_in_progress<St: LetterStore>(store: &St, id: LetterId) -> bool {
+async fn is_in_progress<St: LetterStore>(store: &St, id: EntryId) -> bool {
     match done(store.claim(id, LEASE, u32::MAX).await) {
-        LetterClaim::InProgress { .. } => true,
-        LetterClaim::Claimed { .. } => false,
-        other => panic!("contract: the letter is there, got {other:?}"),
+        EntryClaim::InProgress { .. } => true,
+        EntryClaim::Claimed { .. } => false,
+        other => panic!("contract: the entry is there, got {other:?}"),
     }
 }

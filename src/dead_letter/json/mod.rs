@@ -1,7 +1,7 @@
-//! The JSON form of a letter, for files, tables, callbacks and operators.
+//! The JSON form of an entry, for files, tables, callbacks and operators.
 //!
 //! One object, without line breaks. Its first member is the number of its schema; this is schema
-//! [`Letter::SCHEMA_VERSION`], 1. Names are in camel case. Times are RFC 3339 in UTC, to the
+//! [`Entry::SCHEMA_VERSION`], 1. Names are in camel case. Times are RFC 3339 in UTC, to the
 //! millisecond. What is not there is left out.
 //!
 //! | Member | Type | What it is |
@@ -13,7 +13,7 @@
 //! | `target` | string | where it was to go: the key of breakers and metrics |
 //! | `method`, `uri` | string, optional | of an HTTP request |
 //! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
-//! | `headersLeftOut` | number, optional | how many of its headers and trailers are [not there](Letter::headers_left_out), credentials aside; 0 where it is left out |
+//! | `headersLeftOut` | number, optional | how many of its headers and trailers are [not there](Entry::headers_left_out), credentials aside; 0 where it is left out |
 //! | `body.text` or `body.base64` | string | what is kept: as text where it is UTF-8 and takes no more than twice its length, else in base64 with padding |
 //! | `body.length` | number | how many bytes the whole has |
 //! | `body.truncated` | boolean | whether less than the whole is kept |
@@ -43,12 +43,12 @@
 //! # What is read
 //!
 //! - Members that this schema does not name are ignored; `null` is the same as not there.
-//! - A newer schema is [`SinkErrorKind::NewerSchema`], whatever else the record says.
-//! - What cannot be is [`SinkErrorKind::Corrupt`], and the error's source names the member, never
+//! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record says.
+//! - What cannot be is [`StoreErrorKind::Corrupt`], and the error's source names the member, never
 //!   its value: a digest that is not that of the whole body, both of `text` and `base64`.
 //! - Schema 0 is the queue item of Cognigy's documents, which has no number: `url`, `payload`,
-//!   `metadata`, `attempts`, `next_delay`. It becomes an outbound `http` letter with a `POST`, a
-//!   JSON body and so many attempts. Its id is made of its bytes, so that it is the same letter
+//!   `metadata`, `attempts`, `next_delay`. It becomes an outbound `http` entry with a `POST`, a
+//!   JSON body and so many attempts. Its id is made of its bytes, so that it is the same entry
 //!   each time it is read. It does not say when it was written, which is then 1970; an `event_id`
 //!   or `eventId` among its metadata is kept, and the rest of them is not.
 //!
@@ -56,18 +56,19 @@
 //!
 //! ```
 //! use std::time::UNIX_EPOCH;
-//! use tower_webhook::dead_letter::{Cause, Letter, LetterBody, LetterId, Reason, json};
+//! use tower_webhook::dead_letter::{Cause, Entry, EntryBody, EntryId, Reason, json};
 //!
 //! let cause = Cause::new(Reason::Rejected).with_code(Some(410));
-//! let mut letter = Letter::new(LetterId::from_bytes([7; 16]), "http", "peer.test", cause, UNIX_EPOCH);
-//! letter.body = LetterBody::new(&"{}".into(), 1024);
+//! let mut entry = Entry::new(EntryId::from_bytes([7; 16]), "http", "peer.test", cause, UNIX_EPOCH);
+//! entry.body = EntryBody::new(&"{}".into(), 1024);
 //!
-//! let record = json::to_json(&letter);
+//! let record = json::to_json(&entry);
 //! assert!(record.starts_with(r#"{"schemaVersion":1,"id":"0707"#));
-//! assert_eq!(json::from_json(record.as_bytes())?, letter);
+//! assert_eq!(json::from_json(record.as_bytes())?, entry);
 //! # Ok::<_, tower_webhook::BoxError>(())
 //! ```
 
+use crate::{StoreError, StoreErrorKind};
 mod older;
 mod read;
 pub(super) mod time;
@@ -76,30 +77,30 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use super::{Letter, Listing, SinkError, SinkErrorKind, Summary};
+use super::{Entry, Listing, Summary};
 use std::fmt;
 
-/// The longest record that is read, in bytes. Longer ones are [`SinkErrorKind::TooLarge`].
+/// The longest record that is read, in bytes. Longer ones are [`StoreErrorKind::TooLarge`].
 pub const MAX_LENGTH: usize = 64 << 20;
 
-/// A letter as a record of the newest schema.
-pub fn to_json(letter: &Letter) -> String {
-    write::letter(letter)
+/// An entry as a record of the newest schema.
+pub fn to_json(entry: &Entry) -> String {
+    write::entry(entry)
 }
 
-/// The letter that a record tells of.
+/// The entry that a record tells of.
 ///
 /// # Errors
 ///
-/// [`SinkError`] of kind `Corrupt`, `NewerSchema` or `TooLarge`.
-pub fn from_json(record: &[u8]) -> Result<Letter, SinkError> {
+/// [`StoreError`] of kind `Corrupt`, `NewerSchema` or `TooLarge`.
+pub fn from_json(record: &[u8]) -> Result<Entry, StoreError> {
     if record.len() > MAX_LENGTH {
-        return Err(SinkError::new(SinkErrorKind::TooLarge));
+        return Err(StoreError::new(StoreErrorKind::TooLarge));
     }
-    read::letter(record)
+    read::entry(record)
 }
 
-/// What a list says of a letter, with the names of the letter's own form; instead of `body` and
+/// What a list says of an entry, with the names of the entry's own form; instead of `body` and
 /// `history` it has `bodyLength` and `attempts`, and `inProgress` besides.
 pub fn summary_json(summary: &Summary) -> String {
     write::summary(summary)
@@ -123,6 +124,6 @@ impl fmt::Display for Damaged {
 
 impl std::error::Error for Damaged {}
 
-fn damaged(member: &'static str) -> SinkError {
-    SinkError::new(SinkErrorKind::Corrupt).caused_by(Damaged(member))
+fn damaged(member: &'static str) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt).caused_by(Damaged(member))
 }

@@ -2,9 +2,10 @@
 
 use super::{damaged, read};
 use crate::{
+    StoreError,
     attempt::{GaveUp, History, wire::HistoryWire},
-    dead_letter::{Cause, Letter, LetterBody, LetterId, Reason, SinkError},
-    key::{ByHost, RequestKey},
+    dead_letter::{Cause, Entry, EntryBody, EntryId, Reason},
+    peer::{ByHost, PeerKey},
 };
 use bytes::Bytes;
 use serde::Deserialize;
@@ -30,7 +31,7 @@ struct Metadata {
     event_id: Option<String>,
 }
 
-pub(super) fn letter(record: &str) -> Result<Letter, SinkError> {
+pub(super) fn entry(record: &str) -> Result<Entry, StoreError> {
     let item: Item<'_> = read::whole(record)?;
     if item.url.is_none() {
         // Neither a number nor what the form without a number has.
@@ -46,27 +47,27 @@ pub(super) fn letter(record: &str) -> Result<Letter, SinkError> {
 
     let mut id = [0; 16];
     id.copy_from_slice(&Sha256::digest(record.trim())[..16]);
-    let mut letter = Letter::new(
-        LetterId::from_bytes(id),
+    let mut entry = Entry::new(
+        EntryId::from_bytes(id),
         "http",
         &ByHost.key(&request),
         Cause::new(Reason::RetriesExhausted),
         SystemTime::UNIX_EPOCH,
     );
-    letter.method = Some("POST".to_owned());
-    letter.uri = Some(uri);
-    letter.headers = vec![(
+    entry.method = Some("POST".to_owned());
+    entry.uri = Some(uri);
+    entry.headers = vec![(
         "content-type".to_owned(),
         Bytes::from_static(b"application/json"),
     )];
-    letter.body = LetterBody::new(&payload.get().to_owned().into(), usize::MAX);
+    entry.body = EntryBody::new(&payload.get().to_owned().into(), usize::MAX);
     // Of metadata of any other shape there is nothing to take.
     let metadata: Option<Metadata> = read::optional(item.metadata, "metadata").ok().flatten();
-    letter.event_id = metadata.and_then(|metadata| metadata.event_id);
-    letter.history = History::try_from(HistoryWire::counted(attempts))
+    entry.event_id = metadata.and_then(|metadata| metadata.event_id);
+    entry.history = History::try_from(HistoryWire::counted(attempts))
         .map_err(|_| damaged("attempts"))?
         .with_gave_up(GaveUp::RetriesExhausted);
-    Ok(letter)
+    Ok(entry)
 }
 
 fn without_user(url: &str) -> String {

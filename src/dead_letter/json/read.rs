@@ -3,8 +3,9 @@
 
 use super::{damaged, older, time};
 use crate::{
+    StoreError, StoreErrorKind,
     attempt::{History, wire::HistoryWire},
-    dead_letter::{Cause, Direction, Letter, LetterBody, Reason, SinkError, SinkErrorKind},
+    dead_letter::{Cause, Direction, Entry, EntryBody, Reason},
 };
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER};
@@ -21,7 +22,7 @@ struct Schema<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LetterIn<'a> {
+struct EntryIn<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -91,24 +92,24 @@ struct BodyIn<'a> {
     sha256: Option<&'a RawValue>,
 }
 
-pub(super) fn letter(record: &[u8]) -> Result<Letter, SinkError> {
+pub(super) fn entry(record: &[u8]) -> Result<Entry, StoreError> {
     let record = std::str::from_utf8(record).map_err(|_| damaged("(record)"))?;
     let schema: Schema<'_> = whole(record)?;
     match optional::<u64>(schema.version, "schemaVersion")? {
-        None | Some(0) => older::letter(record),
+        None | Some(0) => older::entry(record),
         Some(1) => first(&whole(record)?),
-        Some(newer) => Err(SinkError::new(SinkErrorKind::NewerSchema {
+        Some(newer) => Err(StoreError::new(StoreErrorKind::NewerSchema {
             found: u32::try_from(newer).unwrap_or(u32::MAX),
-            known: Letter::SCHEMA_VERSION,
+            known: Entry::SCHEMA_VERSION,
         })),
     }
 }
 
-fn first(record: &LetterIn<'_>) -> Result<Letter, SinkError> {
+fn first(record: &EntryIn<'_>) -> Result<Entry, StoreError> {
     let id: String = required(record.id, "id")?;
     let kind: String = required(record.kind, "kind")?;
     let target: String = required(record.target, "target")?;
-    let mut letter = Letter::new(
+    let mut entry = Entry::new(
         id.parse().map_err(|_| damaged("id"))?,
         &kind,
         &target,
@@ -116,35 +117,35 @@ fn first(record: &LetterIn<'_>) -> Result<Letter, SinkError> {
         moment(record.written_at, "writtenAt")?.ok_or_else(|| damaged("writtenAt"))?,
     );
     let direction: String = required(record.direction, "direction")?;
-    letter.direction = [Direction::Inbound, Direction::Outbound]
+    entry.direction = [Direction::Inbound, Direction::Outbound]
         .into_iter()
         .find(|known| known.as_str() == direction)
         .ok_or_else(|| damaged("direction"))?;
-    letter.method = optional(record.method, "method")?;
-    letter.uri = optional(record.uri, "uri")?;
+    entry.method = optional(record.method, "method")?;
+    entry.uri = optional(record.uri, "uri")?;
     let headers: Vec<HeaderIn> = optional(record.headers, "headers")?.unwrap_or_default();
-    letter.headers = headers
+    entry.headers = headers
         .into_iter()
         .map(|header| Some((header.name, bytes(header.text, header.base64)?)))
         .collect::<Option<_>>()
         .ok_or_else(|| damaged("headers"))?;
-    letter.headers_left_out =
+    entry.headers_left_out =
         optional(record.headers_left_out, "headersLeftOut")?.unwrap_or_default();
-    letter.body = body(&required(record.body, "body")?)?;
+    entry.body = body(&required(record.body, "body")?)?;
     let history: HistoryWire = required(record.history, "history")?;
-    letter.history = History::try_from(history).map_err(|_| damaged("history"))?;
-    letter.first_attempt_at = moment(record.first_attempt_at, "firstAttemptAt")?;
-    letter.last_attempt_at = moment(record.last_attempt_at, "lastAttemptAt")?;
-    letter.event_time = moment(record.event_time, "eventTime")?;
-    letter.event_id = optional(record.event_id, "eventId")?;
-    letter.idempotency_key = optional(record.idempotency_key, "idempotencyKey")?;
-    letter.replays = optional(record.replays, "replays")?.unwrap_or_default();
-    letter.replay_of = optional(record.replay_of, "replayOf")?;
-    letter.trace_id = optional(record.trace_id, "traceId")?;
-    Ok(letter)
+    entry.history = History::try_from(history).map_err(|_| damaged("history"))?;
+    entry.first_attempt_at = moment(record.first_attempt_at, "firstAttemptAt")?;
+    entry.last_attempt_at = moment(record.last_attempt_at, "lastAttemptAt")?;
+    entry.event_time = moment(record.event_time, "eventTime")?;
+    entry.event_id = optional(record.event_id, "eventId")?;
+    entry.idempotency_key = optional(record.idempotency_key, "idempotencyKey")?;
+    entry.replays = optional(record.replays, "replays")?.unwrap_or_default();
+    entry.replay_of = optional(record.replay_of, "replayOf")?;
+    entry.trace_id = optional(record.trace_id, "traceId")?;
+    Ok(entry)
 }
 
-fn body(body: &BodyIn<'_>) -> Result<LetterBody, SinkError> {
+fn body(body: &BodyIn<'_>) -> Result<EntryBody, StoreError> {
     let text = optional(body.text, "body.text")?;
     let base64 = optional(body.base64, "body.base64")?;
     let bytes = bytes(text, base64).ok_or_else(|| damaged("body"))?;
@@ -156,7 +157,7 @@ fn body(body: &BodyIn<'_>) -> Result<LetterBody, SinkError> {
         .and_then(|digest| digest.try_into().ok())
         .ok_or_else(|| damaged("body.sha256"))?;
     let body =
-        LetterBody::from_parts(bytes, length, digest).ok_or_else(|| damaged("body.length"))?;
+        EntryBody::from_parts(bytes, length, digest).ok_or_else(|| damaged("body.length"))?;
     if body.is_truncated() != truncated {
         return Err(damaged("body.truncated"));
     }
@@ -166,7 +167,7 @@ fn body(body: &BodyIn<'_>) -> Result<LetterBody, SinkError> {
     Ok(body)
 }
 
-fn cause(record: &LetterIn<'_>) -> Result<Cause, SinkError> {
+fn cause(record: &EntryIn<'_>) -> Result<Cause, StoreError> {
     let reason: String = required(record.reason, "reason")?;
     let reason = Reason::from_name(&reason).ok_or_else(|| damaged("reason"))?;
     let mut cause = Cause::new(reason).with_code(optional(record.last_status, "lastStatus")?);
@@ -186,14 +187,14 @@ fn bytes(text: Option<String>, base64: Option<String>) -> Option<Bytes> {
     }
 }
 
-fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<SystemTime>, SinkError> {
+fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<SystemTime>, StoreError> {
     match optional::<String>(member, name)? {
         None => Ok(None),
         Some(text) => time::parse(&text).map(Some).ok_or_else(|| damaged(name)),
     }
 }
 
-pub(super) fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, SinkError> {
+pub(super) fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreError> {
     // Neither an array, which would be taken for the members in their order, nor anything else.
     if !record.trim_start().starts_with('{') {
         return Err(damaged("(record)"));
@@ -204,7 +205,7 @@ pub(super) fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, SinkEr
 pub(super) fn optional<'a, T: Deserialize<'a>>(
     member: Option<&'a RawValue>,
     name: &'static str,
-) -> Result<Option<T>, SinkError> {
+) -> Result<Option<T>, StoreError> {
     member
         .map(|raw| serde_json::from_str(raw.get()))
         .transpose()
@@ -214,6 +215,6 @@ pub(super) fn optional<'a, T: Deserialize<'a>>(
 pub(super) fn required<'a, T: Deserialize<'a>>(
     member: Option<&'a RawValue>,
     name: &'static str,
-) -> Result<T, SinkError> {
+) -> Result<T, StoreError> {
     optional(member, name)?.ok_or_else(|| damaged(name))
 }

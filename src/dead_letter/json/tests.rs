@@ -1,7 +1,8 @@
 use super::{from_json, time, to_json};
 use crate::{
+    StoreErrorKind,
     attempt::{AttemptRecord, GaveUp, History},
-    dead_letter::{Cause, Direction, Letter, LetterBody, LetterId, Reason, SinkErrorKind},
+    dead_letter::{Cause, Direction, Entry, EntryBody, EntryId, Reason},
     outcome::Outcome,
 };
 use bytes::Bytes;
@@ -88,7 +89,7 @@ fn cause() -> impl Strategy<Value = Cause> {
 }
 
 prop_compose! {
-    fn letter()(
+    fn entry()(
         id in any::<[u8; 16]>(),
         inbound in any::<bool>(),
         (kind, target, method, uri) in (text(), text(), option::of(text()), option::of(text())),
@@ -101,32 +102,32 @@ prop_compose! {
         (event_id, key, of, trace) in
             (option::of(text()), option::of(text()), option::of(text()), option::of(text())),
         (replays, left_out) in (any::<u32>(), 0_u32..3),
-    ) -> Letter {
-        let mut letter = Letter::new(LetterId::from_bytes(id), &kind, &target, cause, times[0]);
+    ) -> Entry {
+        let mut entry = Entry::new(EntryId::from_bytes(id), &kind, &target, cause, times[0]);
         if inbound {
-            letter.direction = Direction::Inbound;
+            entry.direction = Direction::Inbound;
         }
-        (letter.method, letter.uri) = (method, uri);
-        letter.headers = headers;
-        letter.headers_left_out = left_out;
-        letter.body = LetterBody::new(&body, most);
-        letter.history = history;
-        letter.first_attempt_at = there[0].then_some(times[1]);
-        letter.last_attempt_at = there[1].then_some(times[2]);
-        letter.event_time = there[2].then_some(times[3]);
-        (letter.event_id, letter.idempotency_key) = (event_id, key);
-        (letter.replay_of, letter.trace_id) = (of, trace);
-        letter.replays = replays;
-        letter
+        (entry.method, entry.uri) = (method, uri);
+        entry.headers = headers;
+        entry.headers_left_out = left_out;
+        entry.body = EntryBody::new(&body, most);
+        entry.history = history;
+        entry.first_attempt_at = there[0].then_some(times[1]);
+        entry.last_attempt_at = there[1].then_some(times[2]);
+        entry.event_time = there[2].then_some(times[3]);
+        (entry.event_id, entry.idempotency_key) = (event_id, key);
+        (entry.replay_of, entry.trace_id) = (of, trace);
+        entry.replays = replays;
+        entry
     }
 }
 
 proptest! {
     #[test]
-    fn any_letter_comes_back_as_it_was(letter in letter()) {
-        let record = to_json(&letter);
+    fn any_entry_comes_back_as_it_was(entry in entry()) {
+        let record = to_json(&entry);
         prop_assert!(!record.contains('\n'));
-        prop_assert_eq!(from_json(record.as_bytes()).unwrap(), letter);
+        prop_assert_eq!(from_json(record.as_bytes()).unwrap(), entry);
     }
 
     #[test]
@@ -135,11 +136,11 @@ proptest! {
     }
 
     #[test]
-    fn a_record_that_lost_a_part_is_corrupt(letter in letter(), cut in any::<proptest::sample::Index>()) {
-        let record = to_json(&letter);
+    fn a_record_that_lost_a_part_is_corrupt(entry in entry(), cut in any::<proptest::sample::Index>()) {
+        let record = to_json(&entry);
         let cut = cut.index(record.len());
         let error = from_json(&record.as_bytes()[..cut]).unwrap_err();
-        prop_assert_eq!(error.kind(), SinkErrorKind::Corrupt);
+        prop_assert_eq!(error.kind(), StoreErrorKind::Corrupt);
     }
 }
 

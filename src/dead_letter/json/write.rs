@@ -1,7 +1,7 @@
 use super::time;
 use crate::{
     attempt::wire::HistoryWire,
-    dead_letter::{Cause, Letter, LetterBody, Listing, Summary},
+    dead_letter::{Cause, Entry, EntryBody, Listing, Summary},
 };
 use data_encoding::{BASE64, HEXLOWER};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct LetterOut<'a> {
+struct EntryOut<'a> {
     schema_version: u32,
     id: String,
     direction: &'static str,
@@ -113,16 +113,16 @@ struct ListingOut<'a> {
     unreadable: u64,
 }
 
-pub(super) fn letter(letter: &Letter) -> String {
-    text(&LetterOut {
-        schema_version: Letter::SCHEMA_VERSION,
-        id: letter.id.to_string(),
-        direction: letter.direction.as_str(),
-        kind: &letter.kind,
-        target: &letter.target,
-        method: letter.method.as_deref(),
-        uri: letter.uri.as_deref(),
-        headers: letter
+pub(super) fn entry(entry: &Entry) -> String {
+    text(&EntryOut {
+        schema_version: Entry::SCHEMA_VERSION,
+        id: entry.id.to_string(),
+        direction: entry.direction.as_str(),
+        kind: &entry.kind,
+        target: &entry.target,
+        method: entry.method.as_deref(),
+        uri: entry.uri.as_deref(),
+        headers: entry
             .headers
             .iter()
             .map(|(name, value)| HeaderOut {
@@ -130,19 +130,19 @@ pub(super) fn letter(letter: &Letter) -> String {
                 value: BytesOut::from(&**value),
             })
             .collect(),
-        headers_left_out: (letter.headers_left_out > 0).then_some(letter.headers_left_out),
-        body: BodyOut::from(&letter.body),
-        cause: CauseOut::from(&letter.cause),
-        history: HistoryWire::from(&letter.history),
-        first_attempt_at: printed(letter.first_attempt_at),
-        last_attempt_at: printed(letter.last_attempt_at),
-        written_at: time::print(letter.written_at),
-        event_time: printed(letter.event_time),
-        event_id: letter.event_id.as_deref(),
-        idempotency_key: letter.idempotency_key.as_deref(),
-        replays: letter.replays,
-        replay_of: letter.replay_of.as_deref(),
-        trace_id: letter.trace_id.as_deref(),
+        headers_left_out: (entry.headers_left_out > 0).then_some(entry.headers_left_out),
+        body: BodyOut::from(&entry.body),
+        cause: CauseOut::from(&entry.cause),
+        history: HistoryWire::from(&entry.history),
+        first_attempt_at: printed(entry.first_attempt_at),
+        last_attempt_at: printed(entry.last_attempt_at),
+        written_at: time::print(entry.written_at),
+        event_time: printed(entry.event_time),
+        event_id: entry.event_id.as_deref(),
+        idempotency_key: entry.idempotency_key.as_deref(),
+        replays: entry.replays,
+        replay_of: entry.replay_of.as_deref(),
+        trace_id: entry.trace_id.as_deref(),
     })
 }
 
@@ -152,7 +152,7 @@ pub(super) fn summary(summary: &Summary) -> String {
 
 pub(super) fn listing(listing: &Listing) -> String {
     text(&ListingOut {
-        items: listing.letters.iter().map(SummaryOut::from).collect(),
+        items: listing.entries.iter().map(SummaryOut::from).collect(),
         next_cursor: listing.next.as_ref().map(ToString::to_string),
         unreadable: listing.unreadable,
     })
@@ -192,8 +192,8 @@ fn is_worth_reading(text: &str) -> bool {
     escapes.sum::<usize>() <= text.len()
 }
 
-impl<'a> From<&'a LetterBody> for BodyOut<'a> {
-    fn from(body: &'a LetterBody) -> Self {
+impl<'a> From<&'a EntryBody> for BodyOut<'a> {
+    fn from(body: &'a EntryBody) -> Self {
         Self {
             bytes: BytesOut::from(&**body.bytes()),
             length: body.length(),

@@ -315,7 +315,7 @@ fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
     None
 }
 
-/// Letters that are written as `%74` are the same letters.
+/// DeadLetterDesk that are written as `%74` are the same entries.
 fn decoded(name: &str) -> Cow<'_, str> {
     if !name.contains('%') {
         return Cow::Borrowed(name);

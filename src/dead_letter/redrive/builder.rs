@@ -6,7 +6,7 @@ use super::{
 use crate::{
     InvalidConfig,
     clock::WallClock,
-    dead_letter::{Letter, LetterStore, Redaction},
+    dead_letter::{Entry, LetterStore, Redaction},
     outcome::HttpClassifier,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -44,20 +44,20 @@ impl RedriveBuilder {
 }
 
 impl<M, R> RedriveBuilder<M, R> {
-    /// How long a letter is claimed for; renewed while it is sent, so this is how long it is held
+    /// How long an entry is claimed for; renewed while it is sent, so this is how long it is held
     /// up when its sender dies. Default: 60 s; at most a day.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How often a letter may be sent again. Default: 5.
+    /// How often an entry may be sent again. Default: 5.
     pub const fn max_replays(mut self, replays: u32) -> Self {
         self.settings.max_replays = replays;
         self
     }
 
-    /// How many letters are sent per second at the most, evenly spaced, by this `Redrive` and all
+    /// How many entries are sent per second at the most, evenly spaced, by this `Redrive` and all
     /// its clones together. Default: 10; 0.001 to 1,000,000.
     pub const fn rate(mut self, per_second: f64) -> Self {
         self.rate = Some(per_second);
@@ -71,27 +71,27 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// How many letters a run sends at the same time. Default: 4; at most 1,000.
-    pub const fn at_once(mut self, letters: usize) -> Self {
-        self.settings.at_once = letters;
+    /// How many entries a run sends at the same time. Default: 4; at most 1,000.
+    pub const fn at_once(mut self, entries: usize) -> Self {
+        self.settings.at_once = entries;
         self
     }
 
     /// How long a run waits for a target that our own side refuses to send to (an open breaker)
-    /// before it passes over its letters. Each run waits once for each target; zero never waits.
+    /// before it passes over its entries. Each run waits once for each target; zero never waits.
     /// Default: 30 s; at most a day.
     pub const fn patience(mut self, patience: Duration) -> Self {
         self.settings.patience = patience;
         self
     }
 
-    /// Where the times in the letters come from. Default: the system's clock.
+    /// Where the times in the entries come from. Default: the system's clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// What does not get into a letter that fails again. It sees the letter as it would be left, and
+    /// What does not get into an entry that fails again. It sees the entry as it would be left, and
     /// what it makes of its [cause](crate::dead_letter::Cause) is kept: the rest of it was written by
     /// somebody else, who may have allowed more. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
@@ -99,14 +99,14 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// Called after each letter of a run with how far it is. Brief; a panic in it is caught. What
+    /// Called after each entry of a run with how far it is. Brief; a panic in it is caught. What
     /// was set before is called no more.
     pub fn on_progress(mut self, hook: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
         self.hooks.progress = Some(Arc::new(hook));
         self
     }
 
-    /// Called with each letter that somebody asked for or a run claimed: who, when, which, and what
+    /// Called with each entry that somebody asked for or a run claimed: who, when, which, and what
     /// came of it. Brief; a panic in it is caught. What was set before is called no more. With the
     /// feature `tracing` there is an event of level `INFO` too.
     pub fn audit(mut self, hook: impl Fn(&Audit) + Send + Sync + 'static) -> Self {
@@ -114,7 +114,7 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// What judges the results: a letter is removed after
+    /// What judges the results: an entry is removed after
     /// [`Success`](crate::outcome::OutcomeKind::Success) alone. Default: [`HttpClassifier`].
     ///
     /// It judges the beginning of an answer. Where the verdict comes later (a streamed gRPC call),
@@ -130,11 +130,11 @@ impl<M, R> RedriveBuilder<M, R> {
         }
     }
 
-    /// How letters become requests, where they are not HTTP or need more than [`ResendHttp`] gives
-    /// back: credentials, another URI. A panic in it makes the letter unsendable.
+    /// How entries become requests, where they are not HTTP or need more than [`ResendHttp`] gives
+    /// back: credentials, another URI. A panic in it makes the entry unsendable.
     pub fn to_request<F, Req>(self, make: F) -> RedriveBuilder<M, ResendFn<F, Req>>
     where
-        F: Fn(&Letter) -> Result<Req, NotSendable>,
+        F: Fn(&Entry) -> Result<Req, NotSendable>,
     {
         self.resend(ResendFn::new(make))
     }

@@ -2,8 +2,8 @@
 
 use super::{Stop, driver::Shared};
 use crate::{
+    catch_panic::catch_panic,
     outcome::{Classify, MakeClassifier, Outcome},
-    shield::shielded,
 };
 use std::{future::poll_fn, pin::pin, task::Poll, time::SystemTime};
 use tokio::time::{Instant, sleep_until};
@@ -58,7 +58,7 @@ where
         at: shared.settings.clock.now(),
         instant: Instant::now(),
     };
-    let Some((classifier, future)) = shielded(|| {
+    let Some((classifier, future)) = catch_panic(|| {
         let classifier = make.make_classifier(&request);
         (classifier, service.call(request))
     }) else {
@@ -67,7 +67,7 @@ where
     let mut future = pin!(future);
     let result = poll_fn(|cx| caught(|| future.as_mut().poll(cx))).await;
     let end = result.and_then(|result| {
-        let outcome = shielded(|| {
+        let outcome = catch_panic(|| {
             let late = classifier.late(result.as_ref());
             let known = late.and_then(|late| late.known());
             known.unwrap_or_else(|| classifier.classify(result.as_ref()))
@@ -79,7 +79,7 @@ where
 
 /// What a poll gives; `None` where it panics.
 fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
-    shielded(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
+    catch_panic(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
 }
 
 /// What `work` comes to; `None` where it is stopped before.

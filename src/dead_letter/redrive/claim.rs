@@ -1,8 +1,9 @@
-//! A letter that is ours for a while.
+//! An entry that is ours for a while.
 
 use crate::{
-    dead_letter::{Letter, LetterId, LetterStore, SinkErrorKind},
-    fence::{Settled, Token},
+    StoreErrorKind,
+    dead_letter::{Entry, EntryId, LetterStore},
+    lease::{FencingToken, Settled},
 };
 use std::{
     future::poll_fn,
@@ -17,23 +18,23 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 
-/// How often the store is asked to take a letter that failed again: over 1.5 s.
+/// How often the store is asked to take an entry that failed again: over 1.5 s.
 const TRIES: u32 = 5;
 
-/// For how many leases the removal of a letter is tried that was accepted, while the store renews
-/// the claim and does not remove the letter.
+/// For how many leases the removal of an entry is tried that was accepted, while the store renews
+/// the claim and does not remove the entry.
 const MOST_LEASES: u32 = 5;
 
 /// The longest wait between two tries.
 const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// Settled when it is dropped, as far as there is a runtime: given back, or removed where the
-/// letter was accepted. Where not, it ends with its lease.
+/// entry was accepted. Where not, it ends with its lease.
 pub(super) struct Claim {
     store: Arc<dyn LetterStore>,
-    token: Token,
+    token: FencingToken,
     /// As it is to be left.
-    letter: Arc<Letter>,
+    entry: Arc<Entry>,
     end: End,
 }
 
@@ -45,28 +46,28 @@ enum End {
 }
 
 impl Claim {
-    /// Of a letter whose replay is counted already. Nothing is sent yet: it would be given back as
+    /// Of an entry whose replay is counted already. Nothing is sent yet: it would be given back as
     /// it was.
-    pub(super) fn new(store: Arc<dyn LetterStore>, token: Token, letter: &Letter) -> Self {
-        let mut unsent = letter.clone();
+    pub(super) fn new(store: Arc<dyn LetterStore>, token: FencingToken, entry: &Entry) -> Self {
+        let mut unsent = entry.clone();
         unsent.replays = unsent.replays.saturating_sub(1);
         Self {
             store,
             token,
-            letter: Arc::new(unsent),
+            entry: Arc::new(unsent),
             end: End::Leave,
         }
     }
 
-    /// What becomes of the letter is in this from now on.
-    pub(super) fn leave(&mut self, letter: Letter) {
-        self.letter = Arc::new(letter);
+    /// What becomes of the entry is in this from now on.
+    pub(super) fn leave(&mut self, entry: Entry) {
+        self.entry = Arc::new(entry);
     }
 
-    /// Gives the claim back. Whether the store took the letter as it now is.
+    /// Gives the claim back. Whether the store took the entry as it now is.
     pub(super) async fn release(mut self) -> bool {
         for tried in 1..=TRIES {
-            let released = self.store.release(self.token, &self.letter).await;
+            let released = self.store.release(self.token, &self.entry).await;
             match released {
                 Ok(settled) => {
                     self.end = End::Settled;
@@ -81,9 +82,9 @@ impl Claim {
         false
     }
 
-    /// Removes the letter, which was accepted. Tries for as long as the claim can be held: until it
-    /// is removed, the letter may be sent again.
-    pub(super) async fn remove(mut self, hold: Hold) -> Result<(), Option<SinkErrorKind>> {
+    /// Removes the entry, which was accepted. Tries for as long as the claim can be held: until it
+    /// is removed, the entry may be sent again.
+    pub(super) async fn remove(mut self, hold: Hold) -> Result<(), Option<StoreErrorKind>> {
         // In its place, so that whoever goes on in the background knows how long it is held.
         self.end = End::Remove(hold);
         let removed = match &mut self.end {
@@ -108,7 +109,7 @@ impl Drop for Claim {
         match mem::replace(&mut self.end, End::Settled) {
             End::Settled => {}
             End::Leave => {
-                runtime.spawn(self.store.release(self.token, &self.letter));
+                runtime.spawn(self.store.release(self.token, &self.entry));
             }
             End::Remove(mut hold) => {
                 runtime.spawn(async move { hold.remove().await });
@@ -120,8 +121,8 @@ impl Drop for Claim {
 /// How long a claim is known to be ours.
 pub(super) struct Hold {
     store: Arc<dyn LetterStore>,
-    id: LetterId,
-    token: Token,
+    id: EntryId,
+    token: FencingToken,
     lease: Duration,
     until: Instant,
     /// When it is renewed.
@@ -132,8 +133,8 @@ impl Hold {
     /// Of a claim that began at `since` or later.
     pub(super) fn new(
         store: Arc<dyn LetterStore>,
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
         since: Instant,
         lease: Duration,
     ) -> Self {
@@ -167,9 +168,9 @@ impl Hold {
         }
     }
 
-    async fn remove(&mut self) -> Result<(), Option<SinkErrorKind>> {
+    async fn remove(&mut self) -> Result<(), Option<StoreErrorKind>> {
         // What the store said last; until it says something it has not answered.
-        let said = Mutex::new(SinkErrorKind::Timeout);
+        let said = Mutex::new(StoreErrorKind::Timeout);
         let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
         let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
         let mut removal = pin!(removed(&*store, id, token, lease, &said));
@@ -186,13 +187,13 @@ impl Hold {
     }
 }
 
-/// Whether the letter was removed; not so where the claim had ended.
+/// Whether the entry was removed; not so where the claim had ended.
 async fn removed(
     store: &dyn LetterStore,
-    id: LetterId,
-    token: Token,
+    id: EntryId,
+    token: FencingToken,
     lease: Duration,
-    said: &Mutex<SinkErrorKind>,
+    said: &Mutex<StoreErrorKind>,
 ) -> bool {
     let mut tried = 0;
     // An earlier try that got no answer may have removed it.
@@ -202,7 +203,7 @@ async fn removed(
             Ok(Settled::Done) => return true,
             Ok(Settled::Lost) if !unanswered => return false,
             Ok(Settled::Lost) => match store.get(id).await {
-                Ok(letter) => return letter.is_none(),
+                Ok(entry) => return entry.is_none(),
                 Err(error) => error,
             },
             Err(error) => error,

@@ -3,11 +3,11 @@ use super::{
     RunFailed, Stop, many, pace::Pace, send,
 };
 use crate::{
-    BoxError,
+    BoxError, StoreError,
+    catch_panic::catch_panic,
     clock::WallClock,
-    dead_letter::{Filter, LetterId, LetterStore, Redaction, SinkError},
+    dead_letter::{EntryId, Filter, LetterStore, Redaction},
     outcome::{Classify, HttpClassifier, MakeClassifier},
-    shield::shielded,
     trace::audited,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -48,32 +48,32 @@ pub(super) struct Hooks {
 }
 
 impl Redrive<()> {
-    /// Settings, all with defaults. The letters are those of `store`.
+    /// Settings, all with defaults. The entries are those of `store`.
     pub fn builder(store: Arc<dyn LetterStore>) -> RedriveBuilder {
         RedriveBuilder::new(store)
     }
 }
 
 impl<S, M, R> Redrive<S, M, R> {
-    /// Where the letters are.
+    /// Where the entries are.
     pub fn store(&self) -> &Arc<dyn LetterStore> {
         &self.shared.store
     }
 
-    /// Sends one letter again, because `by` asks for it.
+    /// Sends one entry again, because `by` asks for it.
     ///
     /// # Errors
     ///
-    /// [`SinkError`]: the store did not say whether the letter is ours. Nothing was sent.
+    /// [`StoreError`]: the store did not say whether the entry is ours. Nothing was sent.
     ///
     /// # Cancel safety
     ///
     /// See the [module docs](super).
     pub fn one(
         &self,
-        id: LetterId,
+        id: EntryId,
         by: &str,
-    ) -> impl Future<Output = Result<Redriven, SinkError>> + use<S, M, R>
+    ) -> impl Future<Output = Result<Redriven, StoreError>> + use<S, M, R>
     where
         Self: Clone,
         S: Service<R::Request>,
@@ -91,11 +91,11 @@ impl<S, M, R> Redrive<S, M, R> {
         }
     }
 
-    /// Sends all letters again that match, newest first, because `by` asks for it.
+    /// Sends all entries again that match, newest first, because `by` asks for it.
     ///
     /// # Errors
     ///
-    /// [`RunFailed`]: the store gives no more letters. It tells what was done until then.
+    /// [`RunFailed`]: the store gives no more entries. It tells what was done until then.
     ///
     /// # Cancel safety
     ///
@@ -139,7 +139,7 @@ impl<S, M, R> Redrive<S, M, R> {
 }
 
 impl Shared {
-    pub(super) fn audit(&self, by: String, id: LetterId, redriven: &Redriven) {
+    pub(super) fn audit(&self, by: String, id: EntryId, redriven: &Redriven) {
         audited!(
             "a dead letter was to be sent again",
             by = by,
@@ -153,12 +153,12 @@ impl Shared {
                 id,
                 redriven: redriven.clone(),
             };
-            shielded(|| hook(&audit));
+            catch_panic(|| hook(&audit));
         }
     }
 }
 
-/// Bounded: it goes into logs once for each letter.
+/// Bounded: it goes into logs once for each entry.
 pub(super) fn asked_by(by: &str) -> String {
     by.chars().take(256).collect()
 }

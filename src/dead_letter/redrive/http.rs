@@ -1,17 +1,17 @@
-//! Letters as HTTP requests.
+//! DeadLetterDesk as HTTP requests.
 
 use super::{NotSendable, ReadHistory, Resend};
 use crate::{
     attempt::History,
     body::BufferedBody,
-    dead_letter::{Letter, redaction::is_redacted},
+    dead_letter::{Entry, redaction::is_redacted},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
     header::IntoHeaderName,
 };
 
-/// Makes the HTTP request of a letter again: its method, URI, the headers that were kept, its body.
+/// Makes the HTTP request of an entry again: its method, URI, the headers that were kept, its body.
 ///
 /// - The `idempotency-key` is put back where the headers have none, so that a receiver that had
 ///   the request after all knows it again.
@@ -19,13 +19,13 @@ use http::{
 ///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
 ///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
 ///   `content-length`, which the client sets.
-/// - Credentials and signatures are not in letters. The service that sends puts them there, as it
-///   did the first time: `stack::deliver()` signs each attempt. A letter whose URI had one that
+/// - Credentials and signatures are not in entries. The service that sends puts them there, as it
+///   did the first time: `stack::deliver()` signs each attempt. An entry whose URI had one that
 ///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
 ///   [`to_request`](super::RedriveBuilder::to_request). Anything in it that reads `redacted` is
 ///   taken for that: a user, a value, a whole segment of its path.
 /// - A request of which a part is missing is not sent: one whose body was cut, whose URI was too long
-///   to be kept, or some of whose [headers](Letter::headers_left_out) were.
+///   to be kept, or some of whose [headers](Entry::headers_left_out) were.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResendHttp(());
 
@@ -50,37 +50,37 @@ const OF_THE_CONNECTION: [&str; 8] = [
 impl Resend for ResendHttp {
     type Request = Request<BufferedBody>;
 
-    fn to_request(&self, letter: &Letter) -> Result<Request<BufferedBody>, NotSendable> {
+    fn to_request(&self, entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
         let missing = |part| NotSendable::Missing { part };
         let malformed = |part| NotSendable::Malformed { part };
-        let body = &letter.body;
+        let body = &entry.body;
         if body.is_truncated() {
             return Err(NotSendable::BodyTruncated {
                 kept: u64::try_from(body.bytes().len()).unwrap_or(u64::MAX),
                 length: body.length(),
             });
         }
-        let method = letter.method.as_ref().ok_or(missing("method"))?;
+        let method = entry.method.as_ref().ok_or(missing("method"))?;
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| malformed("method"))?;
-        let uri = letter.uri.as_ref().ok_or(missing("URI"))?;
+        let uri = entry.uri.as_ref().ok_or(missing("URI"))?;
         let uri = Uri::try_from(uri.as_str()).map_err(|_| malformed("URI"))?;
         if is_redacted(&uri.to_string()) {
             return Err(NotSendable::because("a credential in its URI was not kept"));
         }
-        if letter.headers_left_out > 0 {
-            let left_out = letter.headers_left_out;
+        if entry.headers_left_out > 0 {
+            let left_out = entry.headers_left_out;
             let reason = format!("{left_out} of its headers and trailers were not kept");
             return Err(NotSendable::Because(reason));
         }
         let mut headers = HeaderMap::new();
-        for (name, value) in &letter.headers {
+        for (name, value) in &entry.headers {
             if OF_THE_CONNECTION.contains(&name.to_ascii_lowercase().as_str()) {
                 continue;
             }
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| malformed("header"))?;
             append(&mut headers, name, value)?;
         }
-        if let Some(key) = &letter.idempotency_key {
+        if let Some(key) = &entry.idempotency_key {
             let name = HeaderName::from_static("idempotency-key");
             if !headers.contains_key(&name) {
                 append(&mut headers, name, key.as_bytes())?;
@@ -118,31 +118,31 @@ impl<B> ReadHistory<Response<B>> for ResendHttp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dead_letter::{Cause, LetterBody, LetterId, Reason, Redaction};
+    use crate::dead_letter::{Cause, EntryBody, EntryId, Reason, Redaction};
     use bytes::Bytes;
     use std::time::UNIX_EPOCH;
 
-    fn letter() -> Letter {
+    fn entry() -> Entry {
         let cause = Cause::new(Reason::RetriesExhausted);
-        let id = LetterId::from_bytes([7; 16]);
-        let mut letter = Letter::new(id, "http", "peer.example", cause, UNIX_EPOCH);
-        letter.method = Some("POST".to_owned());
-        letter.uri = Some("https://peer.example/hooks?a=1".to_owned());
-        letter.body = LetterBody::new(&Bytes::from_static(b"\x00\xff{}"), 100);
-        letter
+        let id = EntryId::from_bytes([7; 16]);
+        let mut entry = Entry::new(id, "http", "peer.example", cause, UNIX_EPOCH);
+        entry.method = Some("POST".to_owned());
+        entry.uri = Some("https://peer.example/hooks?a=1".to_owned());
+        entry.body = EntryBody::new(&Bytes::from_static(b"\x00\xff{}"), 100);
+        entry
     }
 
-    fn with(headers: &[(&str, &'static [u8])]) -> Letter {
-        let mut letter = letter();
+    fn with(headers: &[(&str, &'static [u8])]) -> Entry {
+        let mut entry = entry();
         let owned =
             |(name, value): &(&str, &'static [u8])| ((*name).to_owned(), Bytes::from_static(value));
-        letter.headers = headers.iter().map(owned).collect();
-        letter
+        entry.headers = headers.iter().map(owned).collect();
+        entry
     }
 
     #[test]
     fn the_request_is_what_it_was() {
-        let mut letter = with(&[
+        let mut entry = with(&[
             ("content-type", b"application/json"),
             ("x-twice", b"1"),
             ("x-twice", b"\xe9"),
@@ -150,8 +150,8 @@ mod tests {
             ("transfer-encoding", b"chunked"),
             ("host", b"another.example"),
         ]);
-        letter.idempotency_key = Some("key-1".to_owned());
-        let request = ResendHttp::new().to_request(&letter).unwrap();
+        entry.idempotency_key = Some("key-1".to_owned());
+        let request = ResendHttp::new().to_request(&entry).unwrap();
         assert_eq!(request.method(), "POST");
         assert_eq!(request.uri(), "https://peer.example/hooks?a=1");
         assert_eq!(&request.body().as_bytes()[..], b"\x00\xff{}");
@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn a_key_that_was_kept_is_not_doubled() {
-        let mut letter = with(&[("idempotency-key", b"kept")]);
-        letter.idempotency_key = Some("kept".to_owned());
-        let request = ResendHttp::new().to_request(&letter).unwrap();
+        let mut entry = with(&[("idempotency-key", b"kept")]);
+        entry.idempotency_key = Some("kept".to_owned());
+        let request = ResendHttp::new().to_request(&entry).unwrap();
         assert_eq!(
             request.headers().get_all("idempotency-key").iter().count(),
             1
@@ -177,43 +177,43 @@ mod tests {
 
     #[test]
     fn what_redaction_has_made_smaller_is_not_sent() {
-        let resent = |change: &dyn Fn(&mut Letter)| {
-            let mut letter = letter();
-            change(&mut letter);
-            Redaction::new().apply(&mut letter);
-            ResendHttp::new().to_request(&letter)
+        let resent = |change: &dyn Fn(&mut Entry)| {
+            let mut entry = entry();
+            change(&mut entry);
+            Redaction::new().apply(&mut entry);
+            ResendHttp::new().to_request(&entry)
         };
         assert!(resent(&|_| ()).is_ok());
         let long = format!("https://peer.example/{}?tenant=7", "a".repeat(17_000));
         let part = "URI";
         assert_eq!(
-            resent(&|letter| letter.uri = Some(long.clone())).unwrap_err(),
+            resent(&|entry| entry.uri = Some(long.clone())).unwrap_err(),
             NotSendable::Missing { part }
         );
         for uri in [
             "https://peer.example/hooks?a=1;sig=abc;b=2",
             "https://user:pw@peer.example/hooks",
         ] {
-            let redacted = resent(&|letter| letter.uri = Some(uri.to_owned()));
+            let redacted = resent(&|entry| entry.uri = Some(uri.to_owned()));
             let why = "a credential in its URI was not kept";
             assert_eq!(redacted.unwrap_err(), NotSendable::because(why));
         }
         let header = |number| (format!("x-{number}"), Bytes::from_static(b"v"));
-        assert!(resent(&|letter| letter.headers = (0..128).map(header).collect()).is_ok());
-        assert!(resent(&|letter| letter.headers = (0..129).map(header).collect()).is_err());
+        assert!(resent(&|entry| entry.headers = (0..128).map(header).collect()).is_ok());
+        assert!(resent(&|entry| entry.headers = (0..129).map(header).collect()).is_err());
         let key = "k".repeat(2_000);
-        assert!(resent(&|letter| letter.idempotency_key = Some(key.clone())).is_err());
+        assert!(resent(&|entry| entry.idempotency_key = Some(key.clone())).is_err());
     }
 
     #[test]
     fn what_makes_no_request_is_said() {
-        let refusal = |change: &dyn Fn(&mut Letter)| {
-            let mut letter = letter();
-            change(&mut letter);
-            ResendHttp::new().to_request(&letter).unwrap_err()
+        let refusal = |change: &dyn Fn(&mut Entry)| {
+            let mut entry = entry();
+            change(&mut entry);
+            ResendHttp::new().to_request(&entry).unwrap_err()
         };
-        let truncated = refusal(&|letter| {
-            letter.body = LetterBody::new(&Bytes::from_static(b"12345"), 3);
+        let truncated = refusal(&|entry| {
+            entry.body = EntryBody::new(&Bytes::from_static(b"12345"), 3);
         });
         assert_eq!(truncated, NotSendable::BodyTruncated { kept: 3, length: 5 });
         assert_eq!(
@@ -222,15 +222,15 @@ mod tests {
         );
         let part = "method";
         assert_eq!(
-            refusal(&|letter| letter.method = None),
+            refusal(&|entry| entry.method = None),
             NotSendable::Missing { part }
         );
         assert_eq!(
-            refusal(&|letter| letter.method = Some("NO WAY".to_owned())),
+            refusal(&|entry| entry.method = Some("NO WAY".to_owned())),
             NotSendable::Malformed { part }
         );
         assert_eq!(
-            refusal(&|letter| letter.uri = Some("http://[".to_owned())),
+            refusal(&|entry| entry.uri = Some("http://[".to_owned())),
             NotSendable::Malformed { part: "URI" }
         );
         for redacted in [
@@ -241,16 +241,16 @@ mod tests {
             "https://redacted@peer.example/hooks",
         ] {
             assert_eq!(
-                refusal(&|letter| letter.uri = Some(redacted.to_owned())),
+                refusal(&|entry| entry.uri = Some(redacted.to_owned())),
                 NotSendable::because("a credential in its URI was not kept")
             );
         }
         assert_eq!(
-            refusal(&|letter| letter.headers_left_out = 72).to_string(),
+            refusal(&|entry| entry.headers_left_out = 72).to_string(),
             "72 of its headers and trailers were not kept"
         );
         assert_eq!(
-            refusal(&|letter| letter.idempotency_key = Some("a\r\nb: c".to_owned())),
+            refusal(&|entry| entry.idempotency_key = Some("a\r\nb: c".to_owned())),
             NotSendable::Malformed { part: "header" }
         );
     }

@@ -1,4 +1,4 @@
-//! Many letters: list, send some at once, count.
+//! Many entries: list, send some at once, count.
 
 use super::{
     Counts, Progress, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
@@ -8,10 +8,10 @@ use super::{
     several::Several,
 };
 use crate::{
-    BoxError,
-    dead_letter::{Cursor, Filter, LetterId, Listing, Page, SinkError},
+    BoxError, StoreError,
+    catch_panic::catch_panic,
+    dead_letter::{Cursor, EntryId, Filter, Listing, Page},
     outcome::{Classify, MakeClassifier},
-    shield::shielded,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -23,7 +23,7 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower_service::Service;
 
-/// How many letters are listed at a time.
+/// How many entries are listed at a time.
 const PAGE: usize = 100;
 
 /// How many targets that refuse are remembered.
@@ -43,7 +43,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// All letters that match, because `by` asks for it.
+    /// All entries that match, because `by` asks for it.
     pub fn new(filter: Filter, by: &str) -> Self {
         Self {
             filter,
@@ -54,7 +54,7 @@ impl Run {
     }
 
     /// Goes on where a run with the same filter was stopped: at [`Report::cursor`] or
-    /// [`Progress::cursor`]. Without it, a run that is started again looks once more at the letters
+    /// [`Progress::cursor`]. Without it, a run that is started again looks once more at the entries
     /// that failed, and counts that as a replay of theirs.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
@@ -68,9 +68,9 @@ impl Run {
     }
 }
 
-/// A letter that is yet to be looked at.
+/// An entry that is yet to be looked at.
 struct Item {
-    id: LetterId,
+    id: EntryId,
     target: String,
     /// What the list says already, so that it need not be claimed.
     known: Option<Redriven>,
@@ -103,7 +103,7 @@ struct Course {
     /// The next page; `None` at the end of the list.
     next: Option<Begin>,
     items: VecDeque<Item>,
-    error: Option<SinkError>,
+    error: Option<StoreError>,
     stopped: bool,
 }
 
@@ -211,8 +211,8 @@ where
 }
 
 enum Event {
-    Listed(Result<Listing, SinkError>),
-    Sent(Item, Result<Redriven, SinkError>),
+    Listed(Result<Listing, StoreError>),
+    Sent(Item, Result<Redriven, StoreError>),
 }
 
 impl Course {
@@ -243,19 +243,19 @@ impl Course {
 
     fn listed(&mut self, listed: Listing, begins: Begin, max_replays: u32) {
         let page = self.closed + self.open.len() as u64;
-        let left = listed.letters.len();
+        let left = listed.entries.len();
         let matched = (left as u64).saturating_add(listed.unreadable);
         self.counts.matched = self.counts.matched.saturating_add(matched);
         self.counts.unreadable = self.counts.unreadable.saturating_add(listed.unreadable);
         self.open.push_back(Open { begins, left });
         self.next = listed.next.map(|next| Begin(Some(next)));
-        self.items.extend(listed.letters.into_iter().map(|letter| {
-            let replays = letter.replays;
-            let known = (replays >= max_replays && !letter.in_progress)
+        self.items.extend(listed.entries.into_iter().map(|entry| {
+            let replays = entry.replays;
+            let known = (replays >= max_replays && !entry.in_progress)
                 .then_some(Redriven::Spent { replays });
             Item {
-                id: letter.id,
-                target: letter.target,
+                id: entry.id,
+                target: entry.target,
                 known,
                 page,
             }
@@ -279,11 +279,11 @@ impl Course {
                 counts: self.counts,
                 cursor: self.cursor(),
             };
-            shielded(|| hook(&progress));
+            catch_panic(|| hook(&progress));
         }
     }
 
-    /// Pages whose letters are all dealt with are behind us.
+    /// Pages whose entries are all dealt with are behind us.
     fn close(&mut self) {
         while self.open.len() > 1 && self.open.front().is_some_and(|open| open.left == 0) {
             self.open.pop_front();
@@ -299,13 +299,13 @@ impl Course {
     }
 }
 
-/// Sends a letter, and waits once for its target where our own side refuses to.
+/// Sends an entry, and waits once for its target where our own side refuses to.
 async fn patiently<S, M, R>(
     this: Redrive<S, M, R>,
     item: Item,
     refusing: Refusing,
     stop: Stop,
-) -> (Item, Result<Redriven, SinkError>)
+) -> (Item, Result<Redriven, StoreError>)
 where
     Redrive<S, M, R>: Clone,
     S: Service<R::Request>,

@@ -1,6 +1,7 @@
 use super::NotSendable;
 use crate::{
-    dead_letter::{Cursor, LetterId, SinkError, SinkErrorKind},
+    StoreError, StoreErrorKind,
+    dead_letter::{Cursor, EntryId},
     outcome::Outcome,
 };
 use std::{
@@ -8,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// What became of one letter that was to be sent again.
+/// What became of one entry that was to be sent again.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Redriven {
@@ -18,8 +19,8 @@ pub enum Redriven {
     Failed {
         /// How it went.
         outcome: Outcome,
-        /// Whether the newest cause and history are in the letter. Where not, the store did not
-        /// take them, and the letter is as it was.
+        /// Whether the newest cause and history are in the entry. Where not, the store did not
+        /// take them, and the entry is as it was.
         recorded: bool,
     },
     /// Somebody else is sending it.
@@ -30,12 +31,12 @@ pub enum Redriven {
     /// The claim was lost while it was being sent: the store was away for longer than the lease.
     /// It stays, and the peer may have had it.
     Lost,
-    /// There is no such letter.
+    /// There is no such entry.
     Missing,
     /// It was accepted, and could not be removed: the next run may send it again.
     NotRemoved {
         /// The trouble of the store; `None` where the claim had ended.
-        kind: Option<SinkErrorKind>,
+        kind: Option<StoreErrorKind>,
     },
     /// Our side did not send it: a breaker is open, the service takes no calls. It stays as it was,
     /// and this does not count as a replay.
@@ -53,7 +54,7 @@ pub enum Redriven {
     /// Its record cannot be read. It stays as it was.
     Unreadable {
         /// Why.
-        kind: SinkErrorKind,
+        kind: StoreErrorKind,
     },
     /// It cannot be sent from its record. It stays as it was.
     Unsendable(NotSendable),
@@ -78,7 +79,7 @@ impl Redriven {
     }
 }
 
-/// How many letters of a run came to what. See [`Redriven`] for each.
+/// How many entries of a run came to what. See [`Redriven`] for each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
@@ -149,11 +150,11 @@ impl Counts {
     }
 }
 
-/// How far a run is. Given to [`on_progress`](super::RedriveBuilder::on_progress) after each letter.
+/// How far a run is. Given to [`on_progress`](super::RedriveBuilder::on_progress) after each entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// How many letters matched when the run began. Others may come and go meanwhile.
+    /// How many entries matched when the run began. Others may come and go meanwhile.
     pub total: u64,
     /// What came of those that are done.
     pub counts: Counts,
@@ -166,7 +167,7 @@ pub struct Progress {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// What came of the letters.
+    /// What came of the entries.
     pub counts: Counts,
     /// Whether it was stopped before it came to the end of the list.
     pub stopped: bool,
@@ -179,17 +180,17 @@ pub struct Report {
 #[derive(Debug)]
 pub struct RunFailed {
     pub(super) report: Report,
-    pub(super) source: SinkError,
+    pub(super) source: StoreError,
 }
 
 impl RunFailed {
-    /// What came of the letters until then.
+    /// What came of the entries until then.
     pub const fn report(&self) -> &Report {
         &self.report
     }
 
     /// What the store said.
-    pub const fn error(&self) -> &SinkError {
+    pub const fn error(&self) -> &StoreError {
         &self.source
     }
 }
@@ -198,7 +199,7 @@ impl fmt::Display for RunFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "the store of dead letters failed after {} letters: {}",
+            "the store of dead letters failed after {} entries: {}",
             self.report.counts.done(),
             self.source
         )
@@ -211,7 +212,7 @@ impl std::error::Error for RunFailed {
     }
 }
 
-/// Who had which letter sent again, when, and what came of it.
+/// Who had which entry sent again, when, and what came of it.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Audit {
@@ -219,8 +220,8 @@ pub struct Audit {
     pub by: String,
     /// When it was done.
     pub at: SystemTime,
-    /// Which letter.
-    pub id: LetterId,
+    /// Which entry.
+    pub id: EntryId,
     /// What came of it.
     pub redriven: Redriven,
 }

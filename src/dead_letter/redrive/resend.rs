@@ -1,7 +1,7 @@
-use crate::{attempt::History, dead_letter::Letter};
+use crate::{attempt::History, dead_letter::Entry};
 use std::{fmt, marker::PhantomData};
 
-/// Makes requests of letters.
+/// Makes requests of entries.
 ///
 /// [`ResendHttp`](super::ResendHttp) does it for HTTP;
 /// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request) takes a function for the rest.
@@ -9,12 +9,12 @@ pub trait Resend {
     /// What is sent.
     type Request;
 
-    /// The request that the letter tells of.
+    /// The request that the entry tells of.
     ///
     /// # Errors
     ///
-    /// [`NotSendable`]: the letter does not hold what is needed.
-    fn to_request(&self, letter: &Letter) -> Result<Self::Request, NotSendable>;
+    /// [`NotSendable`]: the entry does not hold what is needed.
+    fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable>;
 }
 
 /// Finds out how the attempts of a failed answer went, where it says.
@@ -26,7 +26,7 @@ pub trait ReadHistory<Res> {
     }
 }
 
-/// A function that makes requests of letters. Made by
+/// A function that makes requests of entries. Made by
 /// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request).
 pub struct ResendFn<F, Req> {
     make: F,
@@ -56,18 +56,18 @@ impl<F, Req> fmt::Debug for ResendFn<F, Req> {
 
 impl<F, Req> Resend for ResendFn<F, Req>
 where
-    F: Fn(&Letter) -> Result<Req, NotSendable>,
+    F: Fn(&Entry) -> Result<Req, NotSendable>,
 {
     type Request = Req;
 
-    fn to_request(&self, letter: &Letter) -> Result<Req, NotSendable> {
-        (self.make)(letter)
+    fn to_request(&self, entry: &Entry) -> Result<Req, NotSendable> {
+        (self.make)(entry)
     }
 }
 
 impl<F, Req, Res> ReadHistory<Res> for ResendFn<F, Req> {}
 
-/// Why a letter cannot be sent again from its record. It stays.
+/// Why an entry cannot be sent again from its record. It stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSendable {
@@ -80,7 +80,7 @@ pub enum NotSendable {
         /// The length of the whole.
         length: u64,
     },
-    /// A part of the letter makes no request.
+    /// A part of the entry makes no request.
     Malformed {
         /// Which part.
         part: &'static str,
@@ -90,7 +90,7 @@ pub enum NotSendable {
         /// Which part.
         part: &'static str,
     },
-    /// What makes requests of letters panicked.
+    /// What makes requests of entries panicked.
     Panicked,
 }
 
@@ -110,7 +110,7 @@ impl fmt::Display for NotSendable {
             }
             Self::Malformed { part } => write!(f, "its {part} makes no request"),
             Self::Missing { part } => write!(f, "it has no {part}"),
-            Self::Panicked => f.write_str("what makes requests of letters panicked"),
+            Self::Panicked => f.write_str("what makes requests of entries panicked"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One letter: claim, send, settle.
+//! One entry: claim, send, settle.
 
 use super::{
     NotSendable, ReadHistory, Redrive, Redriven, Resend, Stop,
@@ -7,12 +7,12 @@ use super::{
     driver::Shared,
 };
 use crate::{
-    BoxError,
+    BoxError, StoreError, StoreErrorKind,
     attempt::{AttemptRecord, History},
-    dead_letter::{Cause, Letter, LetterClaim, LetterId, Reason, SinkError, SinkErrorKind, cause},
-    fence::Token,
+    catch_panic::catch_panic,
+    dead_letter::{Cause, Entry, EntryClaim, EntryId, Reason, cause},
+    lease::FencingToken,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
-    shield::shielded,
 };
 use std::{
     future::poll_fn,
@@ -26,9 +26,9 @@ use tower_service::Service;
 
 pub(super) async fn one<S, M, R>(
     this: Redrive<S, M, R>,
-    id: LetterId,
+    id: EntryId,
     stop: Stop,
-) -> Result<Redriven, SinkError>
+) -> Result<Redriven, StoreError>
 where
     S: Service<R::Request>,
     S::Error: Into<BoxError>,
@@ -44,13 +44,13 @@ where
     } = this;
     let (lease, since) = (shared.settings.lease, Instant::now());
     let store = Arc::clone(&shared.store);
-    let (token, mut letter) = match claimed(&shared, id).await? {
+    let (token, mut entry) = match claimed(&shared, id).await? {
         Ok(claimed) => claimed,
         Err(why_not) => return Ok(why_not),
     };
-    let mut claim = Claim::new(Arc::clone(&store), token, &letter);
+    let mut claim = Claim::new(Arc::clone(&store), token, &entry);
     let mut hold = Hold::new(store, id, token, since, lease);
-    let request = shielded(|| resend.to_request(&letter)).unwrap_or(Err(NotSendable::Panicked));
+    let request = catch_panic(|| resend.to_request(&entry)).unwrap_or(Err(NotSendable::Panicked));
     let request = match request {
         Ok(request) => request,
         Err(why) => {
@@ -60,7 +60,7 @@ where
     };
     let sent = {
         let mut sending = pin!(call(service, &make, request, &shared, &stop, || {
-            claim.leave((*letter).clone());
+            claim.leave((*entry).clone());
         }));
         let mut kept = pin!(hold.keep());
         poll_fn(|cx| match sending.as_mut().poll(cx) {
@@ -105,39 +105,39 @@ where
     }
     let attempts = history.as_ref().map_or(0, History::attempts);
     if outcome.kind() == OutcomeKind::Refused && attempts == 0 {
-        letter.replays = letter.replays.saturating_sub(1);
-        claim.leave(*letter);
+        entry.replays = entry.replays.saturating_sub(1);
+        claim.leave(*entry);
         claim.release().await;
         return Ok(Redriven::Refused {
             retry_after: outcome.retry_after(),
         });
     }
-    letter.cause = cause;
+    entry.cause = cause;
     let now = shared.settings.clock.now();
-    add(&mut letter, history, &began, outcome, now);
-    let mut redacted = (*letter).clone();
+    add(&mut entry, history, &began, outcome, now);
+    let mut redacted = (*entry).clone();
     shared.settings.redaction.apply(&mut redacted);
-    letter.cause = redacted.cause;
-    claim.leave(*letter);
+    entry.cause = redacted.cause;
+    claim.leave(*entry);
     let recorded = claim.release().await;
     Ok(Redriven::Failed { outcome, recorded })
 }
 
-/// The letter, where it is ours now; otherwise why not.
+/// The entry, where it is ours now; otherwise why not.
 async fn claimed(
     shared: &Shared,
-    id: LetterId,
-) -> Result<Result<(Token, Box<Letter>), Redriven>, SinkError> {
+    id: EntryId,
+) -> Result<Result<(FencingToken, Box<Entry>), Redriven>, StoreError> {
     let (lease, max_replays) = (shared.settings.lease, shared.settings.max_replays);
     let why_not = match shared.store.claim(id, lease, max_replays).await {
-        Ok(LetterClaim::Claimed { token, letter }) => return Ok(Ok((token, letter))),
-        Ok(LetterClaim::InProgress { lease_left }) => Redriven::InProgress { lease_left },
-        Ok(LetterClaim::Missing) => Redriven::Missing,
-        Ok(LetterClaim::Spent { replays }) => Redriven::Spent { replays },
+        Ok(EntryClaim::Claimed { token, entry }) => return Ok(Ok((token, entry))),
+        Ok(EntryClaim::InProgress { lease_left }) => Redriven::InProgress { lease_left },
+        Ok(EntryClaim::Missing) => Redriven::Missing,
+        Ok(EntryClaim::Spent { replays }) => Redriven::Spent { replays },
         Err(error) => match error.kind() {
-            kind @ (SinkErrorKind::Corrupt
-            | SinkErrorKind::NewerSchema { .. }
-            | SinkErrorKind::TooLarge) => Redriven::Unreadable { kind },
+            kind @ (StoreErrorKind::Corrupt
+            | StoreErrorKind::NewerSchema { .. }
+            | StoreErrorKind::TooLarge) => Redriven::Unreadable { kind },
             _ => return Err(error),
         },
     };
@@ -146,20 +146,20 @@ async fn claimed(
 
 /// Adds the attempts of this replay to those before it.
 fn add(
-    letter: &mut Letter,
+    entry: &mut Entry,
     history: Option<History>,
     began: &Began,
     outcome: Outcome,
     now: SystemTime,
 ) {
-    let first = *letter.first_attempt_at.get_or_insert(began.at);
+    let first = *entry.first_attempt_at.get_or_insert(began.at);
     let offset = began.at.duration_since(first).unwrap_or_default();
-    letter.last_attempt_at = Some(now);
+    entry.last_attempt_at = Some(now);
     let history = history.unwrap_or_else(|| {
         let mut history = History::new();
         let took = began.instant.elapsed();
         history.push(AttemptRecord::new(1, Duration::ZERO, took, outcome));
         history
     });
-    letter.history.append(&history, offset);
+    entry.history.append(&history, offset);
 }

@@ -1,7 +1,7 @@
 use std::{fmt, sync::Arc};
 use tokio::sync::watch;
 
-/// Ends runs between two letters: what is being sent is waited for, nothing more is begun.
+/// Ends runs between two entries: what is being sent is waited for, nothing more is begun.
 ///
 /// Clones stop the same runs. A run that is given a handle that has stopped does nothing.
 #[derive(Clone)]

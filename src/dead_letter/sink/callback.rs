@@ -1,6 +1,6 @@
-//! Letters are posted to a URL.
+//! DeadLetterDesk are posted to a URL.
 //!
-//! Each letter is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <letter
+//! Each entry is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <entry
 //! id>`, so that a receiver that sees one twice can tell.
 //!
 //! ```
@@ -18,7 +18,7 @@
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
 //! let sink = CallbackSink::new("https://ops.example/dead-letters", client)?;
-//! let letters = DeadLetters::new(sink);
+//! let entries = DeadLetters::new(sink);
 //! # Ok::<_, BoxError>(())
 //! ```
 //!
@@ -26,7 +26,7 @@
 //!
 //! The service is a whole delivery, with the retries and the breaker of
 //! `stack::deliver()`. Inside it stands no
-//! [`DeadLetterLayer`](crate::dead_letter::DeadLetterLayer) whose letters come here: what could not
+//! [`DeadLetterLayer`](crate::dead_letter::DeadLetterLayer) whose entries come here: what could not
 //! be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
 //! cuts the whole of it, at 5 s by default: leave it room for the retries, and give it a fallback.
 //!
@@ -35,11 +35,11 @@
 //! | Answer | |
 //! | --- | --- |
 //! | 2xx | written, whatever the receiver does with it |
-//! | 413 | [`TooLarge`](SinkErrorKind::TooLarge) |
-//! | 408, 425, 429 | [`Unavailable`](SinkErrorKind::Unavailable) |
-//! | another 3xx or 4xx | [`Rejected`](SinkErrorKind::Rejected) |
-//! | everything else, and every error | [`Unavailable`](SinkErrorKind::Unavailable) |
-//! | none within the [time limit](CallbackSink::time_limit) | [`Timeout`](SinkErrorKind::Timeout) |
+//! | 413 | [`TooLarge`](StoreErrorKind::TooLarge) |
+//! | 408, 425, 429 | [`Unavailable`](StoreErrorKind::Unavailable) |
+//! | another 3xx or 4xx | [`Rejected`](StoreErrorKind::Rejected) |
+//! | everything else, and every error | [`Unavailable`](StoreErrorKind::Unavailable) |
+//! | none within the [time limit](CallbackSink::time_limit) | [`Timeout`](StoreErrorKind::Timeout) |
 //!
 //! The source of such an error says what the client's error says, without the path of the URL and
 //! the paths of all others: one that is as good as a password gets into no log.
@@ -52,11 +52,11 @@ mod forms;
 
 pub use self::forms::CallbackForm;
 
-use super::{Sink, SinkError, SinkErrorKind};
+use super::Sink;
 use crate::{
-    BoxError, BoxFuture, InvalidConfig,
+    BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
-    dead_letter::{Letter, cause::message, redaction::origins_alone},
+    dead_letter::{Entry, cause::message, redaction::origins_alone},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -69,7 +69,7 @@ use std::{
 };
 use tower_service::Service;
 
-/// Posts letters to a URL, with any HTTP service. See the [module docs](self).
+/// Posts entries to a URL, with any HTTP service. See the [module docs](self).
 #[must_use]
 pub struct CallbackSink<S> {
     /// A lock, so that the service need not be `Sync`. Held to clone it.
@@ -123,7 +123,7 @@ impl<S> CallbackSink<S> {
         self
     }
 
-    /// How long a letter may take, all attempts of the service together. Default: 15 s, as the
+    /// How long an entry may take, all attempts of the service together. Default: 15 s, as the
     /// published retry guide has it for its `dlq_callback_url`.
     ///
     /// # Errors
@@ -137,13 +137,13 @@ impl<S> CallbackSink<S> {
         Ok(self)
     }
 
-    fn request(&self, letter: &Letter) -> Request<BufferedBody> {
-        let mut request = Request::new(BufferedBody::from(self.form.body(letter)));
+    fn request(&self, entry: &Entry) -> Request<BufferedBody> {
+        let mut request = Request::new(BufferedBody::from(self.form.body(entry)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = self.headers.clone();
         // 32 hexadecimal digits are always a value.
-        if let Ok(id) = HeaderValue::try_from(letter.id.to_string()) {
+        if let Ok(id) = HeaderValue::try_from(entry.id.to_string()) {
             let name = HeaderName::from_static("idempotency-key");
             request.headers_mut().insert(name, id);
         }
@@ -157,10 +157,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
         let service = self.service.lock();
         let mut service = service.unwrap_or_else(PoisonError::into_inner).clone();
-        let (request, time_limit) = (self.request(letter), self.time_limit);
+        let (request, time_limit) = (self.request(entry), self.time_limit);
         Box::pin(async move {
             let path = request.uri().path_and_query().map(ToString::to_string);
             let posted = tokio::time::timeout(time_limit, async move {
@@ -173,9 +173,9 @@ where
                 Ok(Err(error)) => {
                     let error: BoxError = error.into();
                     let said = without_path(&message(&*error), &path.unwrap_or_default());
-                    Err(SinkError::new(SinkErrorKind::Unavailable).caused_by(said))
+                    Err(StoreError::new(StoreErrorKind::Unavailable).caused_by(said))
                 }
-                Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
+                Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
             }
         })
     }
@@ -194,15 +194,15 @@ fn without_path(said: &str, path_and_query: &str) -> String {
     said
 }
 
-fn judge(status: StatusCode) -> Result<(), SinkError> {
+fn judge(status: StatusCode) -> Result<(), StoreError> {
     let kind = match status.as_u16() {
         200..=299 => return Ok(()),
-        413 => SinkErrorKind::TooLarge,
-        408 | 425 | 429 => SinkErrorKind::Unavailable,
-        300..=499 => SinkErrorKind::Rejected,
-        _ => SinkErrorKind::Unavailable,
+        413 => StoreErrorKind::TooLarge,
+        408 | 425 | 429 => StoreErrorKind::Unavailable,
+        300..=499 => StoreErrorKind::Rejected,
+        _ => StoreErrorKind::Unavailable,
     };
-    Err(SinkError::new(kind).caused_by(format!("the receiver answered {status}")))
+    Err(StoreError::new(kind).caused_by(format!("the receiver answered {status}")))
 }
 
 /// Without the path, which may be as good as a password.

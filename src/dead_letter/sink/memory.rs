@@ -1,11 +1,11 @@
-//! Letters in this process's memory: what is kept dies with the process.
+//! DeadLetterDesk in this process's memory: what is kept dies with the process.
 //!
-//! Bounded by letters and by bytes. When it is full it refuses ([`SinkErrorKind::Full`]), so that
-//! whoever writes knows that the letter is not kept; or, where that was
-//! [chosen](MemoryLettersBuilder::drop_oldest), the oldest letters make room and are
-//! [counted](MemoryLetters::dropped).
+//! Bounded by entries and by bytes. When it is full it refuses ([`StoreErrorKind::Full`]), so that
+//! whoever writes knows that the entry is not kept; or, where that was
+//! [chosen](MemoryDeadLettersBuilder::drop_oldest), the oldest entries make room and are
+//! [counted](MemoryDeadLetters::dropped).
 //!
-//! The ids of the last 10,000 letters that were removed or discarded are remembered, and are not
+//! The ids of the last 10,000 entries that were removed or discarded are remembered, and are not
 //! written again.
 //!
 //! # Cancel safety
@@ -14,15 +14,14 @@
 //! done when its future is polled, which then is ready: dropped before, there is none.
 
 use super::{
-    Discarded, Filter, LetterClaim, LetterStore, Listing, Page, Sink, SinkError, SinkErrorKind,
-    Summary,
+    Discarded, EntryClaim, Filter, LetterStore, Listing, Page, Sink, Summary,
     removed::Removed,
     shelf::{Claimable, Item, Shelf},
 };
 use crate::{
-    BoxFuture, InvalidConfig,
-    dead_letter::{Letter, LetterId},
-    fence::{Settled, Token},
+    BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
+    dead_letter::{Entry, EntryId},
+    lease::{FencingToken, Settled},
     trace::trouble,
 };
 use std::{
@@ -33,37 +32,37 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Letters in memory. See the [module docs](self). Clones share what they keep.
+/// DeadLetterDesk in memory. See the [module docs](self). Clones share what they keep.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::{sync::Arc, time::{Duration, SystemTime}};
 /// use tower_webhook::dead_letter::{
-///     Cause, Filter, Letter, LetterClaim, LetterId, LetterStore, MemoryLetters, Page, Reason, Sink,
+///     Cause, Filter, Entry, EntryClaim, EntryId, LetterStore, MemoryDeadLetters, Page, Reason, Sink,
 /// };
 ///
 /// # tokio_test::block_on(async {
-/// let letters = MemoryLetters::default();
+/// let entries = MemoryDeadLetters::default();
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
-/// let letter = Letter::new(LetterId::random(), "http", "peer.test", cause, SystemTime::now());
-/// letters.write(&Arc::new(letter.clone())).await?;
+/// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
+/// entries.write(&Arc::new(entry.clone())).await?;
 ///
-/// let listing = letters.list(&Filter::all().reason(Reason::Rejected), &Page::first(50)).await?;
-/// assert_eq!(listing.letters[0].id, letter.id);
+/// let listing = entries.list(&Filter::all().reason(Reason::Rejected), &Page::first(50)).await?;
+/// assert_eq!(listing.entries[0].id, entry.id);
 ///
-/// let claim = letters.claim(letter.id, Duration::from_secs(60), 5).await?;
-/// assert!(matches!(claim, LetterClaim::Claimed { .. }));
+/// let claim = entries.claim(entry.id, Duration::from_secs(60), 5).await?;
+/// assert!(matches!(claim, EntryClaim::Claimed { .. }));
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
 /// ```
 #[derive(Clone)]
-pub struct MemoryLetters {
+pub struct MemoryDeadLetters {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    with: MemoryLettersBuilder,
+    with: MemoryDeadLettersBuilder,
     epoch: Instant,
     state: Mutex<State>,
 }
@@ -76,21 +75,21 @@ struct State {
 }
 
 struct Kept {
-    letter: Arc<Letter>,
+    entry: Arc<Entry>,
     weight: usize,
 }
 
-impl MemoryLetters {
+impl MemoryDeadLetters {
     /// Settings, all with defaults.
-    pub const fn builder() -> MemoryLettersBuilder {
-        MemoryLettersBuilder {
-            max_letters: 10_000,
+    pub const fn builder() -> MemoryDeadLettersBuilder {
+        MemoryDeadLettersBuilder {
+            max_entries: 10_000,
             max_bytes: 64 << 20,
             drop_oldest: false,
         }
     }
 
-    /// How many letters it has.
+    /// How many entries it has.
     pub fn len(&self) -> usize {
         self.state().shelf.len()
     }
@@ -100,7 +99,7 @@ impl MemoryLetters {
         self.len() == 0
     }
 
-    /// How many letters have made room for others, unseen.
+    /// How many entries have made room for others, unseen.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
@@ -115,35 +114,35 @@ impl MemoryLetters {
         self.shared.epoch.elapsed()
     }
 
-    fn put(&self, letter: &Arc<Letter>) -> Result<(), SinkError> {
+    fn put(&self, entry: &Arc<Entry>) -> Result<(), StoreError> {
         let with = &self.shared.with;
-        let weight = weight(letter);
+        let weight = weight(entry);
         if weight > with.max_bytes {
-            return Err(SinkError::new(SinkErrorKind::TooLarge));
+            return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let now = self.now();
         let mut state = self.state();
         let state = &mut *state;
-        if state.removed.contains(letter.id) {
+        if state.removed.contains(entry.id) {
             return Ok(());
         }
-        let present = state.shelf.get(letter.id);
+        let present = state.shelf.get(entry.id);
         let (new, before) = present.map_or((1, 0), |item| (0, item.kept.weight));
-        let mut letters = state.shelf.len() + new;
+        let mut entries = state.shelf.len() + new;
         let mut bytes = (state.bytes - before).saturating_add(weight);
         let mut leaving = Vec::new();
         for (id, item) in state.shelf.oldest_first() {
-            if letters <= with.max_letters && bytes <= with.max_bytes || !with.drop_oldest {
+            if entries <= with.max_entries && bytes <= with.max_bytes || !with.drop_oldest {
                 break;
             }
-            if id != letter.id && !item.in_progress(now) {
-                letters -= 1;
+            if id != entry.id && !item.in_progress(now) {
+                entries -= 1;
                 bytes -= item.kept.weight;
                 leaving.push(id);
             }
         }
-        if letters > with.max_letters || bytes > with.max_bytes {
-            return Err(SinkError::new(SinkErrorKind::Full));
+        if entries > with.max_entries || bytes > with.max_bytes {
+            return Err(StoreError::new(StoreErrorKind::Full));
         }
         for id in &leaving {
             state.shelf.take(*id);
@@ -152,36 +151,36 @@ impl MemoryLetters {
             state.dropped = state.dropped.saturating_add(leaving.len() as u64);
             trouble!(
                 "dead_letter",
-                "the oldest letters were dropped",
-                letters = leaving.len()
+                "the oldest entries were dropped",
+                entries = leaving.len()
             );
         }
         let kept = Kept {
-            letter: letter.clone(),
+            entry: entry.clone(),
             weight,
         };
-        state.shelf.put(letter.id, kept, letter.replays);
+        state.shelf.put(entry.id, kept, entry.replays);
         state.bytes = bytes;
         Ok(())
     }
 }
 
-impl MemoryLetters {
-    fn take_claim(&self, id: LetterId, lease: Duration, max_replays: u32) -> LetterClaim {
+impl MemoryDeadLetters {
+    fn take_claim(&self, id: EntryId, lease: Duration, max_replays: u32) -> EntryClaim {
         let now = self.now();
         let mut state = self.state();
         match state.shelf.claimable(id, now, max_replays) {
-            Claimable::Missing => LetterClaim::Missing,
-            Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
-            Claimable::Spent(replays) => LetterClaim::Spent { replays },
+            Claimable::Missing => EntryClaim::Missing,
+            Claimable::InProgress(lease_left) => EntryClaim::InProgress { lease_left },
+            Claimable::Spent(replays) => EntryClaim::Spent { replays },
             Claimable::Yes(_) => {
                 let token = state.shelf.claim(id, now.saturating_add(lease));
-                match state.shelf.get(id).map(Item::letter) {
-                    Some(letter) => LetterClaim::Claimed {
+                match state.shelf.get(id).map(Item::entry) {
+                    Some(entry) => EntryClaim::Claimed {
                         token,
-                        letter: Box::new(letter),
+                        entry: Box::new(entry),
                     },
-                    None => LetterClaim::Missing,
+                    None => EntryClaim::Missing,
                 }
             }
         }
@@ -189,8 +188,8 @@ impl MemoryLetters {
 }
 
 impl State {
-    /// Removes a letter for good.
-    fn remove(&mut self, id: LetterId) {
+    /// Removes an entry for good.
+    fn remove(&mut self, id: EntryId) {
         if let Some(item) = self.shelf.take(id) {
             self.bytes -= item.kept.weight;
         }
@@ -199,88 +198,88 @@ impl State {
 }
 
 impl Item<Kept> {
-    fn letter(&self) -> Letter {
-        let mut letter = (*self.kept.letter).clone();
-        letter.replays = self.replays;
-        letter
+    fn entry(&self) -> Entry {
+        let mut entry = (*self.kept.entry).clone();
+        entry.replays = self.replays;
+        entry
     }
 }
 
-/// About what a letter takes in memory.
-fn weight(letter: &Letter) -> usize {
+/// About what an entry takes in memory.
+fn weight(entry: &Entry) -> usize {
     let texts = [
-        &letter.method,
-        &letter.uri,
-        &letter.cause.class,
-        &letter.cause.message,
-        &letter.event_id,
-        &letter.idempotency_key,
-        &letter.replay_of,
-        &letter.trace_id,
+        &entry.method,
+        &entry.uri,
+        &entry.cause.class,
+        &entry.cause.message,
+        &entry.event_id,
+        &entry.idempotency_key,
+        &entry.replay_of,
+        &entry.trace_id,
     ];
     let texts = texts.into_iter().flatten().map(String::len);
-    let headers = letter.headers.iter();
+    let headers = entry.headers.iter();
     let headers =
         headers.map(|(name, value)| size_of::<(String, bytes::Bytes)>() + name.len() + value.len());
-    let records = size_of_val(letter.history.records());
-    // The letter, its item, its share of a map and a tree.
-    size_of::<Letter>()
+    let records = size_of_val(entry.history.records());
+    // The entry, its item, its share of a map and a tree.
+    size_of::<Entry>()
         + 256
-        + letter.kind.len()
-        + letter.target.len()
-        + letter.body.bytes().len()
+        + entry.kind.len()
+        + entry.target.len()
+        + entry.body.bytes().len()
         + records
         + texts.sum::<usize>()
         + headers.sum::<usize>()
 }
 
-fn done<T: Send + 'static>(result: Result<T, SinkError>) -> BoxFuture<Result<T, SinkError>> {
+fn done<T: Send + 'static>(result: Result<T, StoreError>) -> BoxFuture<Result<T, StoreError>> {
     Box::pin(ready(result))
 }
 
-impl Sink for MemoryLetters {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-        done(self.put(letter))
+impl Sink for MemoryDeadLetters {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        done(self.put(entry))
     }
 }
 
-impl LetterStore for MemoryLetters {
-    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>> {
+impl LetterStore for MemoryDeadLetters {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
         let now = self.now();
         let state = self.state();
-        let (found, next) = state.shelf.page(page, |kept| filter.matches(&kept.letter));
-        let letters = found.into_iter().map(|(_, item)| {
-            let mut summary = Summary::of(&item.kept.letter, item.in_progress(now));
+        let (found, next) = state.shelf.page(page, |kept| filter.matches(&kept.entry));
+        let entries = found.into_iter().map(|(_, item)| {
+            let mut summary = Summary::of(&item.kept.entry, item.in_progress(now));
             summary.replays = item.replays;
             summary
         });
         done(Ok(Listing {
-            letters: letters.collect(),
+            entries: entries.collect(),
             next: next.map(super::Cursor::new),
             unreadable: 0,
         }))
     }
 
-    fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>> {
-        done(Ok(self.state().shelf.get(id).map(Item::letter)))
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
+        done(Ok(self.state().shelf.get(id).map(Item::entry)))
     }
 
     fn claim(
         &self,
-        id: LetterId,
+        id: EntryId,
         lease: Duration,
         max_replays: u32,
-    ) -> BoxFuture<Result<LetterClaim, SinkError>> {
-        let letters = self.clone();
-        Box::pin(async move { Ok(letters.take_claim(id, lease, max_replays)) })
+    ) -> BoxFuture<Result<EntryClaim, StoreError>> {
+        let entries = self.clone();
+        Box::pin(async move { Ok(entries.take_claim(id, lease, max_replays)) })
     }
 
     fn renew(
         &self,
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
         lease: Duration,
-    ) -> BoxFuture<Result<Settled, SinkError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let now = self.now();
         let mut state = self.state();
         if !state.shelf.holds(id, token, now) {
@@ -290,28 +289,32 @@ impl LetterStore for MemoryLetters {
         done(Ok(Settled::Done))
     }
 
-    /// It may take the bytes over their bound, by what the letter has grown: a claim can always be
+    /// It may take the bytes over their bound, by what the entry has grown: a claim can always be
     /// ended.
-    fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>> {
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let now = self.now();
         let mut state = self.state();
-        if !state.shelf.holds(letter.id, token, now) {
+        if !state.shelf.holds(entry.id, token, now) {
             return done(Ok(Settled::Lost));
         }
         let kept = Kept {
-            letter: letter.clone(),
-            weight: weight(letter),
+            entry: entry.clone(),
+            weight: weight(entry),
         };
         let added = kept.weight;
-        if let Some(before) = state.shelf.put(letter.id, kept, letter.replays) {
+        if let Some(before) = state.shelf.put(entry.id, kept, entry.replays) {
             state.bytes = (state.bytes - before.weight).saturating_add(added);
         }
-        state.shelf.set_replays(letter.id, letter.replays);
-        state.shelf.unclaim(letter.id, token);
+        state.shelf.set_replays(entry.id, entry.replays);
+        state.shelf.unclaim(entry.id, token);
         done(Ok(Settled::Done))
     }
 
-    fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>> {
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
         let now = self.now();
         let mut state = self.state();
         if !state.shelf.holds(id, token, now) {
@@ -321,7 +324,7 @@ impl LetterStore for MemoryLetters {
         done(Ok(Settled::Done))
     }
 
-    fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>> {
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
         let now = self.now();
         let mut state = self.state();
         done(Ok(match state.shelf.get(id) {
@@ -334,20 +337,20 @@ impl LetterStore for MemoryLetters {
         }))
     }
 
-    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>> {
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
         let state = self.state();
-        done(Ok(state.shelf.count(|kept| filter.matches(&kept.letter))))
+        done(Ok(state.shelf.count(|kept| filter.matches(&kept.entry))))
     }
 }
 
-impl Default for MemoryLetters {
+impl Default for MemoryDeadLetters {
     fn default() -> Self {
         Self::of(Self::builder())
     }
 }
 
-impl MemoryLetters {
-    fn of(with: MemoryLettersBuilder) -> Self {
+impl MemoryDeadLetters {
+    fn of(with: MemoryDeadLettersBuilder) -> Self {
         Self {
             shared: Arc::new(Shared {
                 with,
@@ -363,42 +366,42 @@ impl MemoryLetters {
     }
 }
 
-impl fmt::Debug for MemoryLetters {
+impl fmt::Debug for MemoryDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state();
-        f.debug_struct("MemoryLetters")
-            .field("letters", &state.shelf.len())
+        f.debug_struct("MemoryDeadLetters")
+            .field("entries", &state.shelf.len())
             .field("bytes", &state.bytes)
             .field("dropped", &state.dropped)
             .finish_non_exhaustive()
     }
 }
 
-/// Settings of [`MemoryLetters`].
+/// Settings of [`MemoryDeadLetters`].
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct MemoryLettersBuilder {
-    max_letters: usize,
+pub struct MemoryDeadLettersBuilder {
+    max_entries: usize,
     max_bytes: usize,
     drop_oldest: bool,
 }
 
-impl MemoryLettersBuilder {
-    /// The most letters. Default: 10,000.
-    pub const fn max_letters(mut self, letters: usize) -> Self {
-        self.max_letters = letters;
+impl MemoryDeadLettersBuilder {
+    /// The most entries. Default: 10,000.
+    pub const fn max_entries(mut self, entries: usize) -> Self {
+        self.max_entries = entries;
         self
     }
 
-    /// The most bytes of all letters together: bodies, headers and texts, and some hundred of each
+    /// The most bytes of all entries together: bodies, headers and texts, and some hundred of each
     /// for the order. Default: 64 MiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Lets the oldest letters that are not just being sent again make room for new ones, instead
-    /// of refusing these. Each is lost unseen, and [counted](MemoryLetters::dropped).
+    /// Lets the oldest entries that are not just being sent again make room for new ones, instead
+    /// of refusing these. Each is lost unseen, and [counted](MemoryDeadLetters::dropped).
     pub const fn drop_oldest(mut self) -> Self {
         self.drop_oldest = true;
         self
@@ -409,15 +412,15 @@ impl MemoryLettersBuilder {
     /// # Errors
     ///
     /// [`InvalidConfig`] where a bound is zero.
-    pub fn build(self) -> Result<MemoryLetters, InvalidConfig> {
+    pub fn build(self) -> Result<MemoryDeadLetters, InvalidConfig> {
         for (setting, value) in [
-            ("max_letters", self.max_letters),
+            ("max_entries", self.max_entries),
             ("max_bytes", self.max_bytes),
         ] {
             if value == 0 {
                 return Err(InvalidConfig::new(setting, "must be at least 1"));
             }
         }
-        Ok(MemoryLetters::of(self))
+        Ok(MemoryDeadLetters::of(self))
     }
 }

@@ -3,22 +3,22 @@
 //! | | Kept | Bound | For |
 //! | --- | --- | --- | --- |
 //! | [`callback`] | by whoever takes the `POST` | time | queues and tools of others |
-//! | [`memory`] | while the process lives | letters and bytes | tests, and as a fallback |
+//! | [`memory`] | while the process lives | entries and bytes | tests, and as a fallback |
 //! | [`jsonl`] | in files, synced before the answer | bytes | one process, no database; readable with `jq` |
-//! | `sqlite` | on the disk, for several processes | letters, the size of the file | operators who look and send again |
+//! | `sqlite` | on the disk, for several processes | entries, the size of the file | operators who look and send again |
 //!
 //! What is only to be written implements [`Sink`]. What is to be listed and sent again implements
 //! [`LetterStore`] too, and passes [`contract`](super::contract).
 //!
 //! # Rules of every store
 //!
-//! - A letter has its place in the list by when it was first written: writing it again, claiming
-//!   and releasing it do not move it. So pages neither repeat nor miss a letter while others write.
-//! - A letter that is written again replaces what is there, but keeps its claim, and the greater
-//!   number of [replays](Letter::replays): what counts its own ends must not be able to forget
+//! - An entry has its place in the list by when it was first written: writing it again, claiming
+//!   and releasing it do not move it. So pages neither repeat nor miss an entry while others write.
+//! - An entry that is written again replaces what is there, but keeps its claim, and the greater
+//!   number of [replays](Entry::replays): what counts its own ends must not be able to forget
 //!   them.
 //! - The lease of a claim is measured by the store.
-//! - An id is that of one letter for good. Once a letter was removed or discarded, writing its id is
+//! - An id is that of one entry for good. Once an entry was removed or discarded, writing its id is
 //!   done and writes nothing: such a write is a late repetition of the one that was accepted, and
 //!   would send again what was sent. A store remembers these ids for a while: the ones in memory and
 //!   in files the last 10,000, the one in SQLite those of seven days.
@@ -34,10 +34,10 @@ mod shelf;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub mod sqlite;
 
-use super::{Cause, Letter, LetterId, Reason};
+use super::{Cause, Entry, EntryId, Reason};
 use crate::{
-    BoxError, BoxFuture,
-    fence::{Settled, Token},
+    BoxFuture, StoreError,
+    lease::{FencingToken, Settled},
 };
 use std::{
     fmt,
@@ -50,28 +50,28 @@ use std::{
 ///
 /// # What it promises
 ///
-/// - `Ok` means that the letter is there as safely as the sink's documentation says: on the disk,
+/// - `Ok` means that the entry is there as safely as the sink's documentation says: on the disk,
 ///   with the server.
-/// - Writing a letter whose id is there already replaces it, where it is: whoever is not sure
+/// - Writing an entry whose id is there already replaces it, where it is: whoever is not sure
 ///   whether a write was done does it again.
-/// - Where letters can be [removed](LetterStore), writing one that was is `Ok`, and writes nothing.
-///   So give each letter an id of its own, and what is done once more another one than before.
+/// - Where entries can be [removed](LetterStore), writing one that was is `Ok`, and writes nothing.
+///   So give each entry an id of its own, and what is done once more another one than before.
 ///
 /// # Cancel safety
 ///
 /// A write whose future is dropped is either done or not, never half done.
 pub trait Sink: fmt::Debug + Send + Sync + 'static {
-    /// Writes a letter.
+    /// Writes an entry.
     ///
     /// # Errors
     ///
-    /// [`SinkError`], in its future: the letter is not known to be there.
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>>;
+    /// [`StoreError`], in its future: the entry is not known to be there.
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>>;
 }
 
-/// A sink whose letters can be seen, and sent again.
+/// A sink whose entries can be seen, and sent again.
 ///
-/// A letter that is to be sent again is claimed for a while first, so that two who want the same do
+/// An entry that is to be sent again is claimed for a while first, so that two who want the same do
 /// it once; it is removed only after it has been accepted, and where that fails it is released as
 /// it was, or as it is now. A claim that is not settled ends with its lease.
 ///
@@ -84,60 +84,64 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 /// done and not given away is given back, as if it had not been, by the store itself; where that
 /// fails, it ends with its lease.
 pub trait LetterStore: Sink {
-    /// Letters that match, newest first.
-    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>>;
+    /// DeadLetterDesk that match, newest first.
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>>;
 
-    /// One letter, whole. `None` where there is none of this id.
-    fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>>;
+    /// One entry, whole. `None` where there is none of this id.
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>>;
 
-    /// Claims a letter for `lease` to send it again, and counts that in
-    /// [`Letter::replays`]: also where the claimer dies.
+    /// Claims an entry for `lease` to send it again, and counts that in
+    /// [`Entry::replays`]: also where the claimer dies.
     fn claim(
         &self,
-        id: LetterId,
+        id: EntryId,
         lease: Duration,
         max_replays: u32,
-    ) -> BoxFuture<Result<LetterClaim, SinkError>>;
+    ) -> BoxFuture<Result<EntryClaim, StoreError>>;
 
     /// Extends a claim to `lease` from now.
     fn renew(
         &self,
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
         lease: Duration,
-    ) -> BoxFuture<Result<Settled, SinkError>>;
+    ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and leaves the letter, as it now is: with its newest cause and history, and
+    /// Ends a claim and leaves the entry, as it now is: with its newest cause and history, and
     /// with the count of replays that it has here, which is less by one where nothing was sent.
-    fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>>;
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and removes the letter: it was accepted. Its id does not come again.
-    fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>>;
+    /// Ends a claim and removes the entry: it was accepted. Its id does not come again.
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Removes a letter that nobody wants any more, unless it is just being sent again. Its id does
+    /// Removes an entry that nobody wants any more, unless it is just being sent again. Its id does
     /// not come again.
-    fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>>;
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>>;
 
-    /// How many letters match.
-    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>>;
+    /// How many entries match.
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>>;
 }
 
 /// What [`LetterStore::claim`] found.
 #[derive(Clone, Debug, PartialEq)]
-pub enum LetterClaim {
-    /// The letter is the caller's until the lease ends.
+pub enum EntryClaim {
+    /// The entry is the caller's until the lease ends.
     Claimed {
         /// Proof of it.
-        token: Token,
-        /// The letter, this replay counted.
-        letter: Box<Letter>,
+        token: FencingToken,
+        /// The entry, this replay counted.
+        entry: Box<Entry>,
     },
     /// Somebody else is sending it.
     InProgress {
         /// The time until their lease ends, unless they renew it.
         lease_left: Duration,
     },
-    /// There is no such letter.
+    /// There is no such entry.
     Missing,
     /// It has been sent again as often as may be.
     Spent {
@@ -149,7 +153,7 @@ pub enum LetterClaim {
 /// What [`LetterStore::discard`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
-    /// The letter is gone.
+    /// The entry is gone.
     Done,
     /// It is just being sent again, and stays.
     InProgress,
@@ -157,7 +161,7 @@ pub enum Discarded {
     Missing,
 }
 
-/// Which letters are meant. All of them by default; every condition that is set must hold.
+/// Which entries are meant. All of them by default; every condition that is set must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Filter {
@@ -174,7 +178,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Every letter.
+    /// Every entry.
     pub const fn all() -> Self {
         Self {
             reason: None,
@@ -220,18 +224,18 @@ impl Filter {
         self
     }
 
-    /// Whether a letter is meant.
-    pub fn matches(&self, letter: &Letter) -> bool {
-        let event_id = letter.event_id.as_deref();
+    /// Whether an entry is meant.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        let event_id = entry.event_id.as_deref();
         self.meets(
-            letter.cause.reason,
-            &letter.target,
+            entry.cause.reason,
+            &entry.target,
             event_id,
-            letter.written_at,
+            entry.written_at,
         )
     }
 
-    /// Whether the letter that this is a summary of is meant.
+    /// Whether the entry that this is a summary of is meant.
     pub fn matches_summary(&self, summary: &Summary) -> bool {
         let event_id = summary.event_id.as_deref();
         self.meets(
@@ -261,17 +265,17 @@ impl Filter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
-    /// How many letters at the most: 1 to [`Page::MAX`].
+    /// How many entries at the most: 1 to [`Page::MAX`].
     pub limit: usize,
     /// Where the page before ended.
     pub after: Option<Cursor>,
 }
 
 impl Page {
-    /// The most letters of a page.
+    /// The most entries of a page.
     pub const MAX: usize = 1_000;
 
-    /// The first letters, this many at the most. Brought into 1 to [`Page::MAX`].
+    /// The first entries, this many at the most. Brought into 1 to [`Page::MAX`].
     pub fn first(limit: usize) -> Self {
         Self {
             limit: limit.clamp(1, Self::MAX),
@@ -339,8 +343,8 @@ impl std::error::Error for NotACursor {}
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Listing {
-    /// The letters, newest first.
-    pub letters: Vec<Summary>,
+    /// The entries, newest first.
+    pub entries: Vec<Summary>,
     /// Where the next part begins; `None` at the end.
     pub next: Option<Cursor>,
     /// Records of this part that cannot be read: damaged, or of a newer schema. They stay where
@@ -348,12 +352,12 @@ pub struct Listing {
     pub unreadable: u64,
 }
 
-/// A letter in a list: everything but headers, body and the single attempts.
+/// An entry in a list: everything but headers, body and the single attempts.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
     /// Its name.
-    pub id: LetterId,
+    pub id: EntryId,
     /// The kind of request.
     pub kind: String,
     /// Where it was to go.
@@ -383,118 +387,23 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// What a list says of a letter.
-    pub fn of(letter: &Letter, in_progress: bool) -> Self {
+    /// What a list says of an entry.
+    pub fn of(entry: &Entry, in_progress: bool) -> Self {
         Self {
-            id: letter.id,
-            kind: letter.kind.clone(),
-            target: letter.target.clone(),
-            method: letter.method.clone(),
-            uri: letter.uri.clone(),
-            cause: letter.cause.clone(),
-            attempts: letter.history.attempts(),
-            body_length: letter.body.length(),
-            first_attempt_at: letter.first_attempt_at,
-            last_attempt_at: letter.last_attempt_at,
-            written_at: letter.written_at,
-            event_id: letter.event_id.clone(),
-            replays: letter.replays,
+            id: entry.id,
+            kind: entry.kind.clone(),
+            target: entry.target.clone(),
+            method: entry.method.clone(),
+            uri: entry.uri.clone(),
+            cause: entry.cause.clone(),
+            attempts: entry.history.attempts(),
+            body_length: entry.body.length(),
+            first_attempt_at: entry.first_attempt_at,
+            last_attempt_at: entry.last_attempt_at,
+            written_at: entry.written_at,
+            event_id: entry.event_id.clone(),
+            replays: entry.replays,
             in_progress,
         }
-    }
-}
-
-/// A sink that could not do what it was asked.
-#[derive(Debug)]
-pub struct SinkError {
-    kind: SinkErrorKind,
-    source: Option<BoxError>,
-}
-
-/// What kind of trouble a sink has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SinkErrorKind {
-    /// It was closed.
-    Closed,
-    /// What is stored cannot be read.
-    Corrupt,
-    /// It has no room for more: its own bound, or the disk's.
-    Full,
-    /// The record has a schema that this release does not know.
-    NewerSchema {
-        /// The schema of the record.
-        found: u32,
-        /// The newest that is known.
-        known: u32,
-    },
-    /// The receiver does not take it, now or later.
-    Rejected,
-    /// It did not answer in time.
-    Timeout,
-    /// The record is larger than the sink takes.
-    TooLarge,
-    /// It cannot be reached, or failed.
-    Unavailable,
-}
-
-impl SinkErrorKind {
-    /// A fixed name, fit for a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Corrupt => "corrupt",
-            Self::Full => "full",
-            Self::NewerSchema { .. } => "newer_schema",
-            Self::Rejected => "rejected",
-            Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-impl SinkError {
-    /// An error of this kind.
-    pub const fn new(kind: SinkErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-
-    /// Adds what caused it.
-    #[must_use]
-    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// Its kind.
-    pub const fn kind(&self) -> SinkErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for SinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.kind {
-            SinkErrorKind::Closed => f.write_str("the sink is closed"),
-            SinkErrorKind::Corrupt => f.write_str("the stored record cannot be read"),
-            SinkErrorKind::Full => f.write_str("the sink is full"),
-            SinkErrorKind::NewerSchema { found, known } => {
-                write!(
-                    f,
-                    "the record has schema {found}, and {known} is the newest known here"
-                )
-            }
-            SinkErrorKind::Rejected => f.write_str("the receiver of dead letters refused it"),
-            SinkErrorKind::Timeout => f.write_str("the sink did not answer in time"),
-            SinkErrorKind::TooLarge => f.write_str("the record is larger than the sink takes"),
-            SinkErrorKind::Unavailable => f.write_str("the sink is unavailable"),
-        }
-    }
-}
-
-impl std::error::Error for SinkError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
     }
 }

@@ -1,13 +1,13 @@
-//! Letters that are gone for good: their ids do not come again.
+//! DeadLetterDesk that are gone for good: their ids do not come again.
 
-use crate::dead_letter::LetterId;
+use crate::dead_letter::EntryId;
 use std::collections::{BTreeMap, HashMap};
 
-/// The ids of the last letters that were removed or discarded, so many at the most, and what is
+/// The ids of the last entries that were removed or discarded, so many at the most, and what is
 /// known of each.
 pub(super) struct Removed<T> {
-    ids: HashMap<LetterId, (u64, T)>,
-    order: BTreeMap<u64, LetterId>,
+    ids: HashMap<EntryId, (u64, T)>,
+    order: BTreeMap<u64, EntryId>,
     next: u64,
     most: usize,
 }
@@ -25,13 +25,13 @@ impl<T> Removed<T> {
         }
     }
 
-    pub(super) fn contains(&self, id: LetterId) -> bool {
+    pub(super) fn contains(&self, id: EntryId) -> bool {
         self.ids.contains_key(&id)
     }
 
     /// Remembers one, as the last. Gives what was known of it before, and of the one that is
     /// forgotten for it.
-    pub(super) fn put(&mut self, id: LetterId, known: T) -> [Option<T>; 2] {
+    pub(super) fn put(&mut self, id: EntryId, known: T) -> [Option<T>; 2] {
         let before = self.forget(id);
         self.order.insert(self.next, id);
         self.ids.insert(id, (self.next, known));
@@ -43,19 +43,19 @@ impl<T> Removed<T> {
         [before, oldest.and_then(|oldest| self.forget(oldest))]
     }
 
-    pub(super) fn forget(&mut self, id: LetterId) -> Option<T> {
+    pub(super) fn forget(&mut self, id: EntryId) -> Option<T> {
         let (place, known) = self.ids.remove(&id)?;
         self.order.remove(&place);
         Some(known)
     }
 
     /// What is known of one, to be changed.
-    pub(super) fn known_mut(&mut self, id: LetterId) -> Option<&mut T> {
+    pub(super) fn known_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.ids.get_mut(&id).map(|(_, known)| known)
     }
 
     /// All of them, the first one first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (LetterId, &T)> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &T)> {
         let ids = self.order.values();
         ids.filter_map(|id| self.ids.get(id).map(|(_, known)| (*id, known)))
     }
@@ -65,8 +65,8 @@ impl<T> Removed<T> {
 mod tests {
     use super::*;
 
-    fn id(number: u8) -> LetterId {
-        LetterId::from_bytes([number; 16])
+    fn id(number: u8) -> EntryId {
+        EntryId::from_bytes([number; 16])
     }
 
     #[test]

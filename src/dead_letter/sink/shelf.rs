@@ -1,17 +1,17 @@
-//! The order of letters and their claims: what the stores of one process share. Pure: the time is
+//! The order of entries and their claims: what the stores of one process share. Pure: the time is
 //! an argument, from a beginning of the caller's.
 
 use super::Page;
-use crate::{clock::WallClock, dead_letter::LetterId, fence::Token};
+use crate::{clock::WallClock, dead_letter::EntryId, lease::FencingToken};
 use std::{
     collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
-/// Letters, or what is known of them, by id and in the order in which they came.
+/// DeadLetterDesk, or what is known of them, by id and in the order in which they came.
 pub(super) struct Shelf<T> {
-    items: HashMap<LetterId, Item<T>>,
-    places: BTreeMap<u64, LetterId>,
+    items: HashMap<EntryId, Item<T>>,
+    places: BTreeMap<u64, EntryId>,
     next_place: u64,
     next_token: u64,
 }
@@ -25,11 +25,11 @@ pub(super) struct Item<T> {
 
 #[derive(Clone, Copy)]
 struct Claim {
-    token: Token,
+    token: FencingToken,
     until: Duration,
 }
 
-/// Whether a letter can be claimed.
+/// Whether an entry can be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimable {
     /// It can, for the replay of this number.
@@ -60,12 +60,12 @@ impl<T> Shelf<T> {
         self.items.len()
     }
 
-    pub(super) fn get(&self, id: LetterId) -> Option<&Item<T>> {
+    pub(super) fn get(&self, id: EntryId) -> Option<&Item<T>> {
         self.items.get(&id)
     }
 
-    /// The place that a letter has, or gets: nobody else gets it.
-    pub(super) fn reserve(&mut self, id: LetterId) -> u64 {
+    /// The place that an entry has, or gets: nobody else gets it.
+    pub(super) fn reserve(&mut self, id: EntryId) -> u64 {
         if let Some(item) = self.items.get(&id) {
             return item.place;
         }
@@ -74,14 +74,14 @@ impl<T> Shelf<T> {
         place
     }
 
-    /// Puts a letter in, at the end. One that is there already keeps place, claim and the greater
+    /// Puts an entry in, at the end. One that is there already keeps place, claim and the greater
     /// count. Gives what was there.
-    pub(super) fn put(&mut self, id: LetterId, kept: T, replays: u32) -> Option<T> {
+    pub(super) fn put(&mut self, id: EntryId, kept: T, replays: u32) -> Option<T> {
         self.put_at(self.next_place, id, kept, replays)
     }
 
     /// [`put`](Self::put), at a place: at the end where another has it.
-    pub(super) fn put_at(&mut self, place: u64, id: LetterId, kept: T, replays: u32) -> Option<T> {
+    pub(super) fn put_at(&mut self, place: u64, id: EntryId, kept: T, replays: u32) -> Option<T> {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = item.replays.max(replays);
             return Some(std::mem::replace(&mut item.kept, kept));
@@ -100,13 +100,13 @@ impl<T> Shelf<T> {
         None
     }
 
-    pub(super) fn take(&mut self, id: LetterId) -> Option<Item<T>> {
+    pub(super) fn take(&mut self, id: EntryId) -> Option<Item<T>> {
         let item = self.items.remove(&id)?;
         self.places.remove(&item.place);
         Some(item)
     }
 
-    pub(super) fn claimable(&self, id: LetterId, now: Duration, max_replays: u32) -> Claimable {
+    pub(super) fn claimable(&self, id: EntryId, now: Duration, max_replays: u32) -> Claimable {
         match self.items.get(&id) {
             None => Claimable::Missing,
             Some(item) => match item.claim {
@@ -119,9 +119,9 @@ impl<T> Shelf<T> {
         }
     }
 
-    /// Claims a letter that is [claimable](Self::claimable) and there.
-    pub(super) fn claim(&mut self, id: LetterId, until: Duration) -> Token {
-        let token = Token::new(self.next_token);
+    /// Claims an entry that is [claimable](Self::claimable) and there.
+    pub(super) fn claim(&mut self, id: EntryId, until: Duration) -> FencingToken {
+        let token = FencingToken::new(self.next_token);
         self.next_token = self.next_token.saturating_add(1);
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = item.replays.saturating_add(1);
@@ -131,12 +131,12 @@ impl<T> Shelf<T> {
     }
 
     /// Whether the claim of this token is the current one, and not over.
-    pub(super) fn holds(&self, id: LetterId, token: Token, now: Duration) -> bool {
+    pub(super) fn holds(&self, id: EntryId, token: FencingToken, now: Duration) -> bool {
         let claim = self.items.get(&id).and_then(|item| item.claim);
         claim.is_some_and(|claim| claim.token == token && claim.until > now)
     }
 
-    pub(super) fn renew(&mut self, id: LetterId, until: Duration) {
+    pub(super) fn renew(&mut self, id: EntryId, until: Duration) {
         let claim = self.items.get_mut(&id).and_then(|item| item.claim.as_mut());
         if let Some(claim) = claim {
             claim.until = until;
@@ -144,14 +144,14 @@ impl<T> Shelf<T> {
     }
 
     /// The count as whoever holds the claim gives it back: less where nothing was sent.
-    pub(super) fn set_replays(&mut self, id: LetterId, replays: u32) {
+    pub(super) fn set_replays(&mut self, id: EntryId, replays: u32) {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = replays;
         }
     }
 
     /// Ends a claim, if it is still that one.
-    pub(super) fn unclaim(&mut self, id: LetterId, token: Token) {
+    pub(super) fn unclaim(&mut self, id: EntryId, token: FencingToken) {
         if let Some(item) = self.items.get_mut(&id)
             && item.claim.is_some_and(|claim| claim.token == token)
         {
@@ -160,7 +160,7 @@ impl<T> Shelf<T> {
     }
 
     /// Ends a claim as if it had not been, if it is still that one.
-    pub(super) fn give_back(&mut self, id: LetterId, token: Token) {
+    pub(super) fn release(&mut self, id: EntryId, token: FencingToken) {
         if let Some(item) = self.items.get_mut(&id)
             && item.claim.is_some_and(|claim| claim.token == token)
         {
@@ -174,7 +174,7 @@ impl<T> Shelf<T> {
         &self,
         page: &Page,
         matches: impl Fn(&T) -> bool,
-    ) -> (Vec<(LetterId, &Item<T>)>, Option<u64>) {
+    ) -> (Vec<(EntryId, &Item<T>)>, Option<u64>) {
         let end = page.after.as_ref().map_or(u64::MAX, super::Cursor::place);
         let limit = page.limit.clamp(1, Page::MAX);
         let mut found = Vec::new();
@@ -195,13 +195,13 @@ impl<T> Shelf<T> {
     }
 
     /// All of them, oldest first.
-    pub(super) fn oldest_first(&self) -> impl Iterator<Item = (LetterId, &Item<T>)> {
+    pub(super) fn oldest_first(&self) -> impl Iterator<Item = (EntryId, &Item<T>)> {
         let ids = self.places.values();
         ids.filter_map(|id| self.items.get(id).map(|item| (*id, item)))
     }
 
     /// What is kept of each, to be changed.
-    pub(super) fn kept_mut(&mut self, id: LetterId) -> Option<&mut T> {
+    pub(super) fn kept_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.items.get_mut(&id).map(|item| &mut item.kept)
     }
 
@@ -210,7 +210,7 @@ impl<T> Shelf<T> {
         matching.fold(0, |count, _| count + 1)
     }
 
-    /// Takes over the claims and tokens of an earlier view of the same letters.
+    /// Takes over the claims and tokens of an earlier view of the same entries.
     pub(super) fn inherit(&mut self, earlier: &Self) {
         self.next_token = self.next_token.max(earlier.next_token);
         self.next_place = self.next_place.max(earlier.next_place);

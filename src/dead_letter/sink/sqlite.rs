@@ -1,39 +1,39 @@
-//! Letters in an SQLite file: for several processes, beside the queue or what else is in it.
+//! DeadLetterDesk in an SQLite file: for several processes, beside the queue or what else is in it.
 //!
 //! ```
 //! use std::{sync::Arc, time::SystemTime};
 //! use tower_webhook::dead_letter::{
-//!     Cause, Filter, Letter, LetterId, LetterStore, Page, Reason, Sink, SqliteLetters,
+//!     Cause, Filter, Entry, EntryId, LetterStore, Page, Reason, Sink, SqliteDeadLetters,
 //! };
 //!
 //! # tokio_test::block_on(async {
 //! # let dir = tempfile::tempdir()?;
-//! # let path = dir.path().join("letters.db");
-//! let letters = SqliteLetters::open(path)?;
+//! # let path = dir.path().join("entries.db");
+//! let entries = SqliteDeadLetters::open(path)?;
 //! let cause = Cause::new(Reason::Rejected).with_code(Some(410));
-//! let letter = Letter::new(LetterId::random(), "http", "peer.example", cause, SystemTime::now());
-//! letters.write(&Arc::new(letter)).await?;
+//! let entry = Entry::new(EntryId::random(), "http", "peer.example", cause, SystemTime::now());
+//! entries.write(&Arc::new(entry)).await?;
 //!
 //! let gone = Filter::all().reason(Reason::Rejected);
-//! let listing = letters.list(&gone, &Page::first(50)).await?;
-//! assert_eq!(listing.letters[0].target, "peer.example");
+//! let listing = entries.list(&gone, &Page::first(50)).await?;
+//! assert_eq!(listing.entries[0].target, "peer.example");
 //! # Ok::<_, tower_webhook::BoxError>(())
 //! # }).unwrap();
 //! ```
 //!
 //! # Durability
 //!
-//! A letter that is written, released, discarded or removed is so on the disk: no crash and no loss
+//! An entry that is written, released, discarded or removed is so on the disk: no crash and no loss
 //! of power undoes it. Claims and their renewals survive the death of the process; when the machine
-//! loses its power the last of them may be gone, and the letter is free again.
+//! loses its power the last of them may be gone, and the entry is free again.
 //!
 //! # The record
 //!
-//! Each letter is one row: the [JSON form](crate::dead_letter::json) in `record`, and beside it what
+//! Each entry is one row: the [JSON form](crate::dead_letter::json) in `record`, and beside it what
 //! it is found by. How often it was sent again is in the column `replays`, which counts.
 //!
-//! The id of a letter that was removed or discarded is remembered for seven days in a table of its
-//! own, and a letter with it is not written again.
+//! The id of an entry that was removed or discarded is remembered for seven days in a table of its
+//! own, and an entry with it is not written again.
 //!
 //! # Time
 //!
@@ -42,26 +42,26 @@
 //!
 //! # Bounds
 //!
-//! [`max_letters`](SqliteLetters::max_letters), and the
-//! [size](crate::sqlite::DatabaseBuilder::max_size) of the database. No letter leaves by itself: when
+//! [`max_entries`](SqliteDeadLetters::max_entries), and the
+//! [size](crate::sqlite::DatabaseBuilder::max_size) of the database. No entry leaves by itself: when
 //! there is no more room, writing fails with `Full`. A record has 16 MiB at the most. A page of a
 //! list ends early after 8 MiB of records.
 //!
 //! # Errors
 //!
-//! | What | [`SinkErrorKind`] |
+//! | What | [`StoreErrorKind`] |
 //! | --- | --- |
-//! | no room: `max_letters`, the disk, or too many operations waiting | `Full` |
+//! | no room: `max_entries`, the disk, or too many operations waiting | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
 //! | a record that cannot be read | `Corrupt`, `NewerSchema` |
-//! | a letter larger than a record may be | `TooLarge` |
+//! | an entry larger than a record may be | `TooLarge` |
 //! | the database was closed | `Closed` |
 //! | everything else: file gone or damaged, read-only | `Unavailable` |
 //!
 //! # Cancel safety
 //!
 //! Every operation is handed over by the call that makes its future, and done whether or not
-//! somebody waits for it. Only a claim whose future is dropped before it gave the letter away is
+//! somebody waits for it. Only a claim whose future is dropped before it gave the entry away is
 //! given back, and does not count; where that fails, it ends with its lease.
 
 mod claiming;
@@ -71,32 +71,31 @@ mod select;
 
 use self::gone::Gone;
 use crate::{
-    BoxFuture, InvalidConfig,
+    BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     clock::WallClock,
     dead_letter::{
-        Discarded, Filter, Letter, LetterClaim, LetterId, LetterStore, Listing, Page, Sink,
-        SinkError, SinkErrorKind, json,
+        Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink, json,
     },
-    fence::{Settled, Token},
+    lease::{FencingToken, Settled},
     sqlite::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction},
 };
 use std::{path::Path, sync::Arc, time::Duration};
 
-/// Keeps letters in an SQLite file. Clones share it, and so do processes.
+/// Keeps entries in an SQLite file. Clones share it, and so do processes.
 ///
 /// See the [module docs](self).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct SqliteLetters {
+pub struct SqliteDeadLetters {
     database: Database,
-    max_letters: u64,
+    max_entries: u64,
 }
 
-/// The longest record: a letter of the greatest size that layers write has less than 1 MiB.
+/// The longest record: an entry of the greatest size that layers write has less than 1 MiB.
 const MAX_RECORD: usize = 16 << 20;
 
-impl SqliteLetters {
-    /// Letters in a database that is already open, beside what else is in it. Makes the tables
+impl SqliteDeadLetters {
+    /// DeadLetterDesk in a database that is already open, beside what else is in it. Makes the tables
     /// where they are not there, which blocks the thread: open at start.
     ///
     /// # Errors
@@ -108,11 +107,11 @@ impl SqliteLetters {
         database.add_chore(Arc::new(Gone::new(database.clock().clone())));
         Ok(Self {
             database: database.clone(),
-            max_letters: 1_000_000,
+            max_entries: 1_000_000,
         })
     }
 
-    /// Opens the file at `path`, with the default settings of a [`Database`], and the letters in
+    /// Opens the file at `path`, with the default settings of a [`Database`], and the entries in
     /// it.
     ///
     /// # Errors
@@ -122,31 +121,31 @@ impl SqliteLetters {
         Self::new(&Database::open(path)?)
     }
 
-    /// How many letters there may be. Default: 1,000,000. Each handle goes by its own number.
+    /// How many entries there may be. Default: 1,000,000. Each handle goes by its own number.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] where it is zero.
-    pub fn max_letters(mut self, letters: u64) -> Result<Self, InvalidConfig> {
-        if letters == 0 {
-            return Err(InvalidConfig::new("max_letters", "must be at least 1"));
+    pub fn max_entries(mut self, entries: u64) -> Result<Self, InvalidConfig> {
+        if entries == 0 {
+            return Err(InvalidConfig::new("max_entries", "must be at least 1"));
         }
-        self.max_letters = letters;
+        self.max_entries = entries;
         Ok(self)
     }
 
-    /// The database that the letters are in.
+    /// The database that the entries are in.
     pub const fn database(&self) -> &Database {
         &self.database
     }
 
-    /// Writes a letter as part of a transaction of the caller's: it is there when the transaction
+    /// Writes an entry as part of a transaction of the caller's: it is there when the transaction
     /// is, and so is what else it did.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Aborted`] whose source is a [`SinkError`] where there is no room or the
-    /// letter is too large, and what can befall a file.
+    /// [`DatabaseErrorKind::Aborted`] whose source is a [`StoreError`] where there is no room or the
+    /// entry is too large, and what can befall a file.
     ///
     /// # Examples
     ///
@@ -157,14 +156,14 @@ impl SqliteLetters {
     /// # let dir = tempfile::tempdir()?;
     /// # let database = Database::open(dir.path().join("orders.db"))?;
     /// # database.migrate("orders", &["CREATE TABLE orders (id TEXT PRIMARY KEY, state TEXT) STRICT"])?;
-    /// let letters = SqliteLetters::new(&database)?;
+    /// let entries = SqliteDeadLetters::new(&database)?;
     /// let cause = Cause::new(Reason::Rejected);
-    /// let letter = Letter::new(LetterId::random(), "order", "shop", cause, SystemTime::now());
+    /// let entry = Entry::new(EntryId::random(), "order", "shop", cause, SystemTime::now());
     ///
     /// database.write(move |transaction| {
     ///     let failed = Statement::new("UPDATE orders SET state = 'failed' WHERE id = ?1");
     ///     transaction.execute(&failed.bind("order-1"))?;
-    ///     letters.write_in(transaction, &letter)
+    ///     entries.write_in(transaction, &entry)
     /// }).await?;
     /// # Ok::<_, tower_webhook::BoxError>(())
     /// # }).unwrap();
@@ -172,14 +171,14 @@ impl SqliteLetters {
     pub fn write_in(
         &self,
         transaction: &Transaction<'_>,
-        letter: &Letter,
+        entry: &Entry,
     ) -> Result<(), DatabaseError> {
         let aborted = |error| DatabaseError::caused(DatabaseErrorKind::Aborted, error);
-        let record = record(letter).map_err(aborted)?;
-        if rows::write(transaction, letter, &record, self.max_letters)? {
+        let record = record(entry).map_err(aborted)?;
+        if rows::write(transaction, entry, &record, self.max_entries)? {
             return Ok(());
         }
-        Err(aborted(SinkError::new(SinkErrorKind::Full)))
+        Err(aborted(StoreError::new(StoreErrorKind::Full)))
     }
 
     fn clock(&self) -> WallClock {
@@ -187,27 +186,27 @@ impl SqliteLetters {
     }
 }
 
-impl Sink for SqliteLetters {
-    fn write(&self, letter: &Arc<Letter>) -> BoxFuture<Result<(), SinkError>> {
-        let (letter, most) = (Arc::clone(letter), self.max_letters);
-        let record = match record(&letter) {
+impl Sink for SqliteDeadLetters {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        let (entry, most) = (Arc::clone(entry), self.max_entries);
+        let record = match record(&entry) {
             Ok(record) => record,
             Err(error) => return Box::pin(async { Err(error) }),
         };
         let reply = self
             .database
-            .write(move |transaction| rows::write(transaction, &letter, &record, most));
+            .write(move |transaction| rows::write(transaction, &entry, &record, most));
         Box::pin(async move {
             let written = reply.await.map_err(sink_error)?;
             written
                 .then_some(())
-                .ok_or(SinkError::new(SinkErrorKind::Full))
+                .ok_or(StoreError::new(StoreErrorKind::Full))
         })
     }
 }
 
-impl LetterStore for SqliteLetters {
-    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, SinkError>> {
+impl LetterStore for SqliteDeadLetters {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
         let (filter, page, clock) = (filter.clone(), page.clone(), self.clock());
         answer(
             self.database.read(move |transaction| {
@@ -216,51 +215,55 @@ impl LetterStore for SqliteLetters {
         )
     }
 
-    fn get(&self, id: LetterId) -> BoxFuture<Result<Option<Letter>, SinkError>> {
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
         let found = (self.database).read(move |transaction| rows::get(transaction, id));
         Box::pin(async move { found.await.map_err(sink_error)?.transpose() })
     }
 
     fn claim(
         &self,
-        id: LetterId,
+        id: EntryId,
         lease: Duration,
         max_replays: u32,
-    ) -> BoxFuture<Result<LetterClaim, SinkError>> {
+    ) -> BoxFuture<Result<EntryClaim, StoreError>> {
         claiming::claim(&self.database, id, lease, max_replays)
     }
 
     fn renew(
         &self,
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
         lease: Duration,
-    ) -> BoxFuture<Result<Settled, SinkError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let clock = self.clock();
         answer(self.database.write_relaxed(move |transaction| {
             rows::renew(transaction, id, token, rows::now(&clock), lease).map(settled)
         }))
     }
 
-    fn release(&self, token: Token, letter: &Arc<Letter>) -> BoxFuture<Result<Settled, SinkError>> {
-        let (letter, clock) = (Arc::clone(letter), self.clock());
-        let record = match record(&letter) {
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        let (entry, clock) = (Arc::clone(entry), self.clock());
+        let record = match record(&entry) {
             Ok(record) => record,
             Err(error) => return Box::pin(async { Err(error) }),
         };
         answer(self.database.write(move |transaction| {
-            rows::release(transaction, token, &letter, &record, rows::now(&clock)).map(settled)
+            rows::release(transaction, token, &entry, &record, rows::now(&clock)).map(settled)
         }))
     }
 
-    fn remove(&self, id: LetterId, token: Token) -> BoxFuture<Result<Settled, SinkError>> {
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
         let clock = self.clock();
         answer(self.database.write(move |transaction| {
             rows::remove(transaction, id, token, rows::now(&clock)).map(settled)
         }))
     }
 
-    fn discard(&self, id: LetterId) -> BoxFuture<Result<Discarded, SinkError>> {
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
         let clock = self.clock();
         answer(
             self.database
@@ -268,7 +271,7 @@ impl LetterStore for SqliteLetters {
         )
     }
 
-    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, SinkError>> {
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
         let filter = filter.clone();
         answer(
             self.database
@@ -277,7 +280,7 @@ impl LetterStore for SqliteLetters {
     }
 }
 
-fn answer<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, SinkError>> {
+fn answer<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, StoreError>> {
     Box::pin(async move { reply.await.map_err(sink_error) })
 }
 
@@ -285,23 +288,23 @@ const fn settled(done: bool) -> Settled {
     if done { Settled::Done } else { Settled::Lost }
 }
 
-fn record(letter: &Letter) -> Result<String, SinkError> {
-    let record = json::to_json(letter);
+fn record(entry: &Entry) -> Result<String, StoreError> {
+    let record = json::to_json(entry);
     if record.len() > MAX_RECORD {
-        return Err(SinkError::new(SinkErrorKind::TooLarge));
+        return Err(StoreError::new(StoreErrorKind::TooLarge));
     }
     Ok(record)
 }
 
-fn sink_error(error: DatabaseError) -> SinkError {
+fn sink_error(error: DatabaseError) -> StoreError {
     let kind = match error.kind() {
-        DatabaseErrorKind::Full | DatabaseErrorKind::DiskFull => SinkErrorKind::Full,
-        DatabaseErrorKind::Busy => SinkErrorKind::Timeout,
-        DatabaseErrorKind::Closed => SinkErrorKind::Closed,
+        DatabaseErrorKind::Full | DatabaseErrorKind::DiskFull => StoreErrorKind::Full,
+        DatabaseErrorKind::Busy => StoreErrorKind::Timeout,
+        DatabaseErrorKind::Closed => StoreErrorKind::Closed,
         // The tables are strict: a value of another type, or out of its range, was put there by
         // somebody else.
-        DatabaseErrorKind::Mistyped => SinkErrorKind::Corrupt,
-        _ => SinkErrorKind::Unavailable,
+        DatabaseErrorKind::Mistyped => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
     };
-    SinkError::new(kind).caused_by(error)
+    StoreError::new(kind).caused_by(error)
 }

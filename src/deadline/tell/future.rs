@@ -7,10 +7,10 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Response future of [`TellDeadline`](super::TellDeadline).
+/// Response future of [`PropagateDeadline`](super::PropagateDeadline).
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-pub struct TellDeadlineFuture<F> {
+pub struct PropagateDeadlineFuture<F> {
     #[pin]
     state: State<F>,
 }
@@ -26,7 +26,7 @@ enum State<F> {
     },
 }
 
-impl<F> TellDeadlineFuture<F> {
+impl<F> PropagateDeadlineFuture<F> {
     pub(super) const fn called(future: F) -> Self {
         Self {
             state: State::Called { future },
@@ -40,7 +40,7 @@ impl<F> TellDeadlineFuture<F> {
     }
 }
 
-impl<F, T, E> Future for TellDeadlineFuture<F>
+impl<F, T, E> Future for PropagateDeadlineFuture<F>
 where
     F: Future<Output = Result<T, E>>,
     E: Into<BoxError>,
@@ -55,8 +55,9 @@ where
     }
 }
 
-impl<F> fmt::Debug for TellDeadlineFuture<F> {
+impl<F> fmt::Debug for PropagateDeadlineFuture<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TellDeadlineFuture").finish_non_exhaustive()
+        f.debug_struct("PropagateDeadlineFuture")
+            .finish_non_exhaustive()
     }
 }

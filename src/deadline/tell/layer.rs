@@ -1,4 +1,4 @@
-use super::TellDeadline;
+use super::PropagateDeadline;
 use crate::deadline::wire::Wire;
 use http::HeaderName;
 use tower_layer::Layer;
@@ -14,11 +14,11 @@ use tower_layer::Layer;
 /// the request is not sent: [`DeadlineExceeded`](crate::deadline::DeadlineExceeded).
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct TellDeadlineLayer {
+pub struct PropagateDeadlineLayer {
     wire: Wire,
 }
 
-impl TellDeadlineLayer {
+impl PropagateDeadlineLayer {
     /// As `grpc-timeout`, in gRPC's format ([`GrpcTimeout`](crate::deadline::GrpcTimeout)).
     pub const fn grpc() -> Self {
         Self {
@@ -34,11 +34,11 @@ impl TellDeadlineLayer {
     }
 }
 
-impl<S> Layer<S> for TellDeadlineLayer {
-    type Service = TellDeadline<S>;
+impl<S> Layer<S> for PropagateDeadlineLayer {
+    type Service = PropagateDeadline<S>;
 
-    fn layer(&self, inner: S) -> TellDeadline<S> {
-        TellDeadline {
+    fn layer(&self, inner: S) -> PropagateDeadline<S> {
+        PropagateDeadline {
             inner,
             wire: self.wire.clone(),
         }

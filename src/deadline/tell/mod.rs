@@ -4,4 +4,6 @@ mod future;
 mod layer;
 mod service;
 
-pub use self::{future::TellDeadlineFuture, layer::TellDeadlineLayer, service::TellDeadline};
+pub use self::{
+    future::PropagateDeadlineFuture, layer::PropagateDeadlineLayer, service::PropagateDeadline,
+};

@@ -1,4 +1,4 @@
-use super::TellDeadlineFuture;
+use super::PropagateDeadlineFuture;
 use crate::{
     BoxError,
     deadline::{Deadline, DeadlineExceeded, wire::Wire},
@@ -8,21 +8,21 @@ use std::task::{Context, Poll};
 use tokio::time::Instant;
 use tower_service::Service;
 
-/// Middleware of [`TellDeadlineLayer`](super::TellDeadlineLayer).
+/// Middleware of [`PropagateDeadlineLayer`](super::PropagateDeadlineLayer).
 #[derive(Clone, Debug)]
-pub struct TellDeadline<S> {
+pub struct PropagateDeadline<S> {
     pub(super) inner: S,
     pub(super) wire: Wire,
 }
 
-impl<S, B> Service<Request<B>> for TellDeadline<S>
+impl<S, B> Service<Request<B>> for PropagateDeadline<S>
 where
     S: Service<Request<B>>,
     S::Error: Into<BoxError>,
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = TellDeadlineFuture<S::Future>;
+    type Future = PropagateDeadlineFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
@@ -30,13 +30,13 @@ where
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
         match self.tell(req.headers_mut()) {
-            Ok(()) => TellDeadlineFuture::called(self.inner.call(req)),
-            Err(error) => TellDeadlineFuture::failed(error),
+            Ok(()) => PropagateDeadlineFuture::called(self.inner.call(req)),
+            Err(error) => PropagateDeadlineFuture::failed(error),
         }
     }
 }
 
-impl<S> TellDeadline<S> {
+impl<S> PropagateDeadline<S> {
     fn tell(&self, headers: &mut HeaderMap) -> Result<(), DeadlineExceeded> {
         let Some(deadline) = Deadline::current() else {
             return Ok(());

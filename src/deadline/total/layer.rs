@@ -58,7 +58,7 @@ impl<F> DeadlineLayer<AllowFn<F>> {
 }
 
 impl DeadlineLayer<FromHeader> {
-    /// The receiving half of [`TellDeadlineLayer::grpc`](crate::deadline::TellDeadlineLayer::grpc):
+    /// The receiving half of [`PropagateDeadlineLayer::grpc`](crate::deadline::PropagateDeadlineLayer::grpc):
     /// what the `grpc-timeout` of a request says, and never more than `max`.
     ///
     /// A header that is missing, malformed or there twice counts as `max`: whoever cannot say how
@@ -72,7 +72,7 @@ impl DeadlineLayer<FromHeader> {
     }
 
     /// The receiving half of
-    /// [`TellDeadlineLayer::millis`](crate::deadline::TellDeadlineLayer::millis): whole
+    /// [`PropagateDeadlineLayer::millis`](crate::deadline::PropagateDeadlineLayer::millis): whole
     /// milliseconds in the header `name`, and never more than `max`.
     ///
     /// Read as strictly as [`from_grpc_timeout`](Self::from_grpc_timeout): digits alone.

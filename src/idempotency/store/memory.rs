@@ -12,8 +12,10 @@
 //! What it keeps dies with the process: use it where a repeat after a restart may run again. Its
 //! tokens go on from the time of day, so that those of a later process are greater.
 
-use super::{Begin, Fingerprint, Settled, Store, StoreError, StoreErrorKind, Token};
-use crate::{InvalidConfig, clock::WallClock, idempotency::Key};
+use super::{Begin, FencingToken, Fingerprint, Settled, Store};
+use crate::{
+    InvalidConfig, StoreError, StoreErrorKind, clock::WallClock, idempotency::IdempotencyKey,
+};
 use bytes::Bytes;
 use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 use std::{
@@ -118,7 +120,7 @@ struct Counters {
 #[derive(Clone)]
 struct Hashed {
     hash: u64,
-    key: Key,
+    key: IdempotencyKey,
 }
 
 impl PartialEq for Hashed {
@@ -165,7 +167,7 @@ impl Hasher for PassOn {
 }
 
 struct Claim {
-    token: Token,
+    token: FencingToken,
     fingerprint: Option<Fingerprint>,
     until: Instant,
 }
@@ -315,7 +317,7 @@ impl MemoryStore {
 }
 
 impl Shared {
-    fn hashed(&self, key: &Key) -> Hashed {
+    fn hashed(&self, key: &IdempotencyKey) -> Hashed {
         Hashed {
             hash: self.hasher.hash_one(key),
             key: key.clone(),
@@ -330,7 +332,7 @@ impl Shared {
 
     fn begin(
         &self,
-        key: &Key,
+        key: &IdempotencyKey,
         fingerprint: Option<&Fingerprint>,
         lease: Duration,
     ) -> Result<Begin, StoreError> {
@@ -363,7 +365,7 @@ impl Shared {
                 return Err(StoreError::new(StoreErrorKind::Full));
             }
         }
-        let token = Token::new(self.counters.next_token.fetch_add(1, Ordering::Relaxed));
+        let token = FencingToken::new(self.counters.next_token.fetch_add(1, Ordering::Relaxed));
         let until = self.end_of(now, lease);
         let claim = Claim {
             token,
@@ -411,7 +413,12 @@ impl Shared {
     }
 
     /// Ends the claim of `token`, with what `settle` does while the key is locked.
-    fn settle(&self, key: &Key, token: Token, settle: impl FnOnce(Hashed, Claim)) -> Settled {
+    fn settle(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        settle: impl FnOnce(Hashed, Claim),
+    ) -> Settled {
         let key = self.hashed(key);
         let mut shard = self.shard(&key);
         match shard.entry(key) {
@@ -432,7 +439,7 @@ fn lock(shard: &Shard) -> MutexGuard<'_, Claims> {
 }
 
 /// What an answer takes of [`MemoryStoreBuilder::max_bytes`].
-fn size(key: &Key, answer: &Bytes) -> usize {
+fn size(key: &IdempotencyKey, answer: &Bytes) -> usize {
     key.scope().len() + key.id().len() + answer.len() + ENTRY_OVERHEAD
 }
 
@@ -450,11 +457,16 @@ impl Store for MemoryStore {
     type Begin = Ready<Result<Begin, StoreError>>;
     type Settle = Ready<Result<Settled, StoreError>>;
 
-    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> Self::Begin {
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> Self::Begin {
         ready(self.shared.begin(key, fingerprint, lease))
     }
 
-    fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle {
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle {
         let key = self.shared.hashed(key);
         let mut claims = self.shared.shard(&key);
         ready(Ok(match claims.get_mut(&key) {
@@ -466,7 +478,13 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle {
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> Self::Settle {
         let shared = &self.shared;
         if shared.bounds.slots(size(key, &answer)) > shared.bounds.slots {
             // The cache would drop it without a word.
@@ -483,7 +501,7 @@ impl Store for MemoryStore {
         })))
     }
 
-    fn release(&self, key: &Key, token: Token) -> Self::Settle {
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> Self::Settle {
         ready(Ok(self.shared.settle(key, token, |_, _| ())))
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! A claim is a lease: whoever holds it renews it while the work runs, and when the holder dies the
-//! key is free once the lease ends. Every claim has a [`Token`], and `renew`, `complete` and
+//! key is free once the lease ends. Every claim has a [`FencingToken`], and `renew`, `complete` and
 //! `release` compare it: a holder that was slow, whose claim has passed to another, changes nothing
 //! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
 //!
@@ -22,9 +22,9 @@ pub mod memory;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
-use super::Key;
-use crate::BoxError;
-pub use crate::fence::{Settled, Token};
+use super::IdempotencyKey;
+use crate::StoreError;
+pub use crate::lease::{FencingToken, Settled};
 use bytes::Bytes;
 use std::{fmt, future::Future, time::Duration};
 
@@ -48,7 +48,7 @@ impl Fingerprint {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Begin {
     /// The key was free and is now the caller's, until the lease ends.
-    Acquired(Token),
+    Acquired(FencingToken),
     /// The work was done before, with this answer.
     Completed(Bytes),
     /// Somebody else holds the key.
@@ -101,83 +101,25 @@ pub trait Store: Clone + Send + Sync + 'static {
     type Settle: Future<Output = Result<Settled, StoreError>> + Send + 'static;
 
     /// Claims `key` for `lease`, or says who has it.
-    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> Self::Begin;
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> Self::Begin;
 
     /// Extends the claim to `lease` from now.
-    fn renew(&self, key: &Key, token: Token, lease: Duration) -> Self::Settle;
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle;
 
     /// Ends the claim with an answer, which is kept for `ttl`.
-    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> Self::Settle;
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> Self::Settle;
 
     /// Ends the claim without an answer: the key is free again.
-    fn release(&self, key: &Key, token: Token) -> Self::Settle;
-}
-
-/// A store that could not do what it was asked. The state of the key is then unknown.
-#[derive(Debug)]
-pub struct StoreError {
-    kind: StoreErrorKind,
-    source: Option<BoxError>,
-}
-
-/// What kind of trouble a store has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StoreErrorKind {
-    /// What is stored under the key cannot be read.
-    Corrupt,
-    /// As many claims are in flight, or operations waiting, as the store allows.
-    Full,
-    /// The store did not answer in time.
-    Timeout,
-    /// The store cannot be reached, or failed.
-    Unavailable,
-}
-
-impl StoreErrorKind {
-    /// A fixed name, fit for a metric's label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Corrupt => "corrupt",
-            Self::Full => "full",
-            Self::Timeout => "timeout",
-            Self::Unavailable => "unavailable",
-        }
-    }
-}
-
-impl StoreError {
-    /// An error of this kind.
-    pub const fn new(kind: StoreErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-
-    /// Adds what caused it.
-    #[must_use]
-    pub fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
-        self.source = Some(source.into());
-        self
-    }
-
-    /// Its kind.
-    pub const fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            StoreErrorKind::Corrupt => "the stored record cannot be read",
-            StoreErrorKind::Full => "the store is full",
-            StoreErrorKind::Timeout => "the store did not answer in time",
-            StoreErrorKind::Unavailable => "the store is unavailable",
-        })
-    }
-}
-
-impl std::error::Error for StoreError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> Self::Settle;
 }

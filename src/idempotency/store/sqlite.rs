@@ -55,13 +55,14 @@
 //! A [`Begin`](SqliteBegin) future that is dropped before it gave its claim away gives the key
 //! back. Every other operation is done, whether or not somebody waits for it.
 
+use crate::{StoreError, StoreErrorKind};
 mod begin;
 mod retention;
 mod rows;
 
 pub use self::begin::SqliteBegin;
 
-use super::{Fingerprint, Key, Settled, Store, StoreError, StoreErrorKind, Token};
+use super::{FencingToken, Fingerprint, IdempotencyKey, Settled, Store};
 use crate::sqlite::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction};
 use bytes::Bytes;
 use std::{
@@ -136,25 +137,36 @@ impl Store for SqliteStore {
     type Begin = SqliteBegin;
     type Settle = SqliteSettle;
 
-    fn begin(&self, key: &Key, fingerprint: Option<&Fingerprint>, lease: Duration) -> SqliteBegin {
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> SqliteBegin {
         SqliteBegin::new(&self.database, key.clone(), fingerprint.copied(), lease)
     }
 
-    fn renew(&self, key: &Key, token: Token, lease: Duration) -> SqliteSettle {
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> SqliteSettle {
         let key = key.clone();
         self.settle(false, move |transaction, now| {
             rows::renew(transaction, &key, token, now, lease)
         })
     }
 
-    fn complete(&self, key: &Key, token: Token, answer: Bytes, ttl: Duration) -> SqliteSettle {
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> SqliteSettle {
         let key = key.clone();
         self.settle(true, move |transaction, now| {
             rows::complete(transaction, &key, token, now, &answer, ttl)
         })
     }
 
-    fn release(&self, key: &Key, token: Token) -> SqliteSettle {
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> SqliteSettle {
         let key = key.clone();
         self.settle(false, move |transaction, now| {
             rows::release(transaction, &key, token, now)

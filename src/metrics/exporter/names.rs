@@ -80,7 +80,7 @@ impl Names {
         describe_counter!(
             self.dead_letters.clone(),
             Unit::Count,
-            "Webhook deliveries that were given up, by reason and by where their letter ended up"
+            "Webhook deliveries that were given up, by reason and by where their entry ended up"
         );
         describe_counter!(
             RETRIES,

@@ -3,10 +3,11 @@ use super::{
     status, take, take_none,
 };
 use crate::{
+    StoreErrorKind,
     dead_letter::{Cause, Reason},
-    fence::{Settled, Token},
-    idempotency::Key,
-    queue::{About, NewJob, QueueErrorKind, Status, TaskId, Terms, Verdict},
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
+    queue::{About, NewJob, Status, TaskId, Terms, Verdict},
 };
 use bytes::Bytes;
 use std::{
@@ -116,14 +117,19 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     let second = put(&*engine, job("third").key(key("repeated"))).await;
     assert_ne!(first, second, "contract: what has left is forgotten");
     let claimed = take(&*engine, all()).await;
-    let verdict = Verdict::Bury {
+    let verdict = Verdict::DeadLetter {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
     settle(&*engine, &claimed, verdict).await;
-    again(second, "to be buried").await;
-    let burial = ok(engine.claim(all())).await.burials.remove(0);
-    settle(&*engine, &burial.job, Verdict::Buried { keep: SOON }).await;
+    again(second, "to be dead_lettered").await;
+    let failed_job = ok(engine.claim(all())).await.failed_jobs.remove(0);
+    settle(
+        &*engine,
+        &failed_job.job,
+        Verdict::DeadLettered { keep: SOON },
+    )
+    .await;
     again(second, "failed").await;
     subject.advance(LATER).await;
     assert_eq!(
@@ -149,7 +155,7 @@ pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
         ("contract", "SHARED-ID"),
         ("contract", "shared-id "),
     ] {
-        match Key::new(scope, id) {
+        match IdempotencyKey::new(scope, id) {
             Ok(key) => drop(put(&*engine, job("apart").key(key)).await),
             Err(error) => panic!("contract: {error}"),
         }
@@ -228,7 +234,7 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     take_none(&*engine, "a delay has no end too far").await;
 }
 
-/// A full engine refuses and takes again when there is room. Running and buried jobs take room,
+/// A full engine refuses and takes again when there is room. Running and dead-lettered jobs take room,
 /// those that are over do not; a repetition is told even then.
 ///
 /// # Panics
@@ -237,7 +243,7 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
 pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) {
     let engine = subject.small(3).await;
     let refused = async |when: &str| match engine.enqueue(job("too many")).await {
-        Err(error) if error.kind() == QueueErrorKind::Full => {}
+        Err(error) if error.kind() == StoreErrorKind::Full => {}
         other => panic!("contract: a full engine refuses {when}, got {other:?}"),
     };
     let first = put(&*engine, job("first").key(key("first"))).await;
@@ -253,14 +259,19 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
 
     let claims = ok(engine.claim(all())).await;
     refused("while all run").await;
-    let verdict = Verdict::Bury {
+    let verdict = Verdict::DeadLetter {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
     settle(&*engine, &claims.jobs[0], verdict).await;
-    refused("while one is to be buried").await;
-    let burials = ok(engine.claim(all())).await.burials;
-    settle(&*engine, &burials[0].job, Verdict::Buried { keep: LONG }).await;
+    refused("while one is to be dead_lettered").await;
+    let failed_jobs = ok(engine.claim(all())).await.failed_jobs;
+    settle(
+        &*engine,
+        &failed_jobs[0].job,
+        Verdict::DeadLettered { keep: LONG },
+    )
+    .await;
     put(&*engine, job("fourth")).await;
     refused("when it is full again").await;
     settle(&*engine, &claims.jobs[1], done(LONG)).await;
@@ -301,21 +312,25 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     };
     settle(&*engine, first, retry(LONG, history(1))).await;
     expect([3, 1, 0], "with a job to be tried again").await;
-    let verdict = Verdict::Bury {
+    let verdict = Verdict::DeadLetter {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
     settle(&*engine, second, verdict).await;
-    expect([3, 0, 1], "with a job to be buried").await;
+    expect([3, 0, 1], "with a job to be dead_lettered").await;
     let claims = ok(engine.claim(Terms::new(10, LEASE))).await;
-    expect([2, 1, 1], "with a claimed burial").await;
+    expect([2, 1, 1], "with a claimed failed_job").await;
     subject.advance(LATER).await;
     expect([3, 0, 1], "when claims have ended").await;
-    assert_eq!(claims.burials.len(), 1, "contract: a burial is given");
+    assert_eq!(
+        claims.failed_jobs.len(),
+        1,
+        "contract: a failed_job is given"
+    );
     let claims = ok(engine.claim(all())).await;
     settle(&*engine, &claims.jobs[0], done(LONG)).await;
-    let buried = Verdict::Buried { keep: LONG };
-    settle(&*engine, &claims.burials[0].job, buried).await;
+    let dead_lettered = Verdict::DeadLettered { keep: LONG };
+    settle(&*engine, &claims.failed_jobs[0].job, dead_lettered).await;
     expect([2, 0, 0], "when jobs are over").await;
 }
 
@@ -336,7 +351,7 @@ pub async fn what_is_unknown_is_none_or_lost<S: Subject>(subject: &S) {
     );
     // The known one is queued: nobody holds it.
     for id in [unknown, id] {
-        for token in [0, 1, 7, u64::MAX >> 1, u64::MAX].map(Token::new) {
+        for token in [0, 1, 7, u64::MAX >> 1, u64::MAX].map(FencingToken::new) {
             let renewed = super::renew(&*engine, vec![(id, token)], LONG).await;
             assert_eq!(
                 renewed,

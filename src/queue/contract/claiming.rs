@@ -4,7 +4,7 @@ use super::{
 };
 use crate::{
     dead_letter::Reason,
-    fence::Settled,
+    lease::Settled,
     queue::{Status, Terms, Verdict},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
@@ -82,7 +82,7 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
     );
 }
 
-/// A claim gives no more jobs and no more burials than it asks for.
+/// A claim gives no more jobs and no more failed jobs than it asks for.
 ///
 /// # Panics
 ///
@@ -99,20 +99,20 @@ pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
         "contract: as many as were asked for are given"
     );
     for job in &claims.jobs {
-        let verdict = Verdict::Bury {
+        let verdict = Verdict::DeadLetter {
             cause: crate::dead_letter::Cause::new(Reason::Rejected),
             history: history(1),
         };
         settle(&*engine, job, verdict).await;
     }
-    for (jobs, burials) in [(0, 0), (0, 2), (1, 0), (2, 3), (100, 100)] {
-        let claims = ok(engine.claim(Terms::new(jobs, LONG).burials(burials))).await;
-        let (left_jobs, left_burials) = (if jobs == 100 { 1 } else { jobs }, {
-            if burials == 100 { 1 } else { burials }
+    for (jobs, failed_jobs) in [(0, 0), (0, 2), (1, 0), (2, 3), (100, 100)] {
+        let claims = ok(engine.claim(Terms::new(jobs, LONG).failed_jobs(failed_jobs))).await;
+        let (left_jobs, left_failed_jobs) = (if jobs == 100 { 1 } else { jobs }, {
+            if failed_jobs == 100 { 1 } else { failed_jobs }
         });
         assert_eq!(
-            (claims.jobs.len(), claims.burials.len()),
-            (left_jobs, left_burials),
+            (claims.jobs.len(), claims.failed_jobs.len()),
+            (left_jobs, left_failed_jobs),
             "contract: a claim gives what was asked for, and no more"
         );
     }
@@ -216,7 +216,7 @@ pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
     let none = ok(engine.claim(all().attempts(1))).await;
     assert!(
         none.is_empty(),
-        "contract: a job that runs again is not buried for the claim that ended, got {none:?}"
+        "contract: a job that runs again is not dead_lettered for the claim that ended, got {none:?}"
     );
     settle(&*engine, &next, done(LONG)).await;
 }
@@ -255,13 +255,13 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A job whose workers die is run as often as it may be, then buried: once, by whichever of many
+/// A job whose workers die is run as often as it may be, then dead-lettered: once, by whichever of many
 /// finds it, with what is known of it.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_job_that_kills_its_workers_is_buried_once<S: Subject>(subject: &S) {
+pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("poison").target("poisoned")).await;
     let terms = Terms::new(10, LEASE).attempts(3);
@@ -286,33 +286,45 @@ pub async fn a_job_that_kills_its_workers_is_buried_once<S: Subject>(subject: &S
         ["healthy"],
         "contract: a job that has had its attempts is not run again"
     );
-    let burials: Vec<_> = claims.iter().flat_map(|claims| &claims.burials).collect();
-    let [burial] = &burials[..] else {
-        panic!("contract: a job is buried once, got {burials:?}");
+    let failed_jobs: Vec<_> = claims
+        .iter()
+        .flat_map(|claims| &claims.failed_jobs)
+        .collect();
+    let [failed_job] = &failed_jobs[..] else {
+        panic!("contract: a job is dead_lettered once, got {failed_jobs:?}");
     };
     assert_eq!(
-        burial.cause.reason,
+        failed_job.cause.reason,
         Reason::WorkerLost,
         "contract: a job that kills its workers says so"
     );
     assert_eq!(
-        (burial.job.id, burial.job.attempt, super::said(&burial.job)),
+        (
+            failed_job.job.id,
+            failed_job.job.attempt,
+            super::said(&failed_job.job)
+        ),
         (id, 3, "poison".to_owned()),
-        "contract: a burial has its job"
+        "contract: a failed_job has its job"
     );
     assert!(
-        Some(burial.job.token) > token,
+        Some(failed_job.job.token) > token,
         "contract: a later token is greater"
     );
     assert_eq!(depth(&*engine).await, [0, 1, 1]);
-    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
-    take_none(&*engine, "a job is buried once").await;
+    settle(
+        &*engine,
+        &failed_job.job,
+        Verdict::DeadLettered { keep: LONG },
+    )
+    .await;
+    take_none(&*engine, "a job is dead_lettered once").await;
     assert_eq!(status(&*engine, id).await, Some(Status::Failed));
     assert_eq!(attempts(&*engine, id).await, Some(3));
 }
 
 /// Of a target no more jobs run than may, whoever has them, and those of other targets go on. There
-/// is room again when one is done, given back, buried, or its claim has ended.
+/// is room again when one is done, given back, dead-lettered, or its claim has ended.
 ///
 /// # Panics
 ///
@@ -358,21 +370,21 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
     let third = room("is done", LONG).await;
     settle(&*engine, &second, retry(LONG, history(1))).await;
     let fourth = room("is to be tried again", LONG).await;
-    let hand_back = Verdict::HandBack {
+    let release = Verdict::Release {
         after: LONG,
         history: history(0),
     };
-    settle(&*engine, &third, hand_back).await;
+    settle(&*engine, &third, release).await;
     let fifth = room("is handed back", LONG).await;
-    let bury = Verdict::Bury {
+    let dead_letter = Verdict::DeadLetter {
         cause: crate::dead_letter::Cause::new(Reason::Rejected),
         history: history(1),
     };
-    settle(&*engine, &fourth, bury).await;
-    let terms = Terms::new(10, LEASE).burials(0).per_target(2);
+    settle(&*engine, &fourth, dead_letter).await;
+    let terms = Terms::new(10, LEASE).failed_jobs(0).per_target(2);
     let sixth = take(&*engine, terms).await;
     subject.advance(SOON.max(LATER)).await;
-    let terms = Terms::new(10, LONG).burials(0).per_target(2);
+    let terms = Terms::new(10, LONG).failed_jobs(0).per_target(2);
     let seventh = take(&*engine, terms).await;
     assert!(
         [&fifth, &sixth].iter().all(|job| job.target == "slow") && seventh.target == "slow",
@@ -380,7 +392,7 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
     );
 
     // Another worker may have another bound.
-    let more = ok(engine.claim(Terms::new(10, LONG).burials(0).per_target(3))).await;
+    let more = ok(engine.claim(Terms::new(10, LONG).failed_jobs(0).per_target(3))).await;
     assert_eq!(
         all_said(&more)
             .iter()

@@ -4,8 +4,8 @@ use super::{
 };
 use crate::{
     dead_letter::{Cause, Reason},
-    fence::Settled,
-    queue::{Burial, Engine, Status, Terms, Verdict},
+    lease::Settled,
+    queue::{Engine, FailedJob, Status, Terms, Verdict},
 };
 use bytes::Bytes;
 use std::time::Duration;
@@ -17,22 +17,22 @@ fn cause() -> Cause {
         .with_message("no \u{1f40c} answer")
 }
 
-fn bury(attempts: u32) -> Verdict {
-    Verdict::Bury {
+fn dead_letter(attempts: u32) -> Verdict {
+    Verdict::DeadLetter {
         cause: cause(),
         history: history(attempts),
     }
 }
 
-/// The one burial that can be claimed.
-async fn take_burial(engine: &dyn Engine, terms: Terms) -> Burial {
+/// The one failed job that can be claimed.
+async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
     let mut claims = ok(engine.claim(terms)).await;
     assert_eq!(
-        (claims.jobs.len(), claims.burials.len()),
+        (claims.jobs.len(), claims.failed_jobs.len()),
         (0, 1),
-        "contract: one burial can be claimed, and nothing else"
+        "contract: one failed_job can be claimed, and nothing else"
     );
-    claims.burials.remove(0)
+    claims.failed_jobs.remove(0)
 }
 
 /// A job to be tried again is queued, not due before its time, and then given with its history.
@@ -85,10 +85,10 @@ pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn what_is_handed_back_has_lost_no_attempt<S: Subject>(subject: &S) {
+pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("handed back")).await;
-    let hand_back = |after: Duration| Verdict::HandBack {
+    let release = |after: Duration| Verdict::Release {
         after,
         history: history(2),
     };
@@ -102,7 +102,7 @@ pub async fn what_is_handed_back_has_lost_no_attempt<S: Subject>(subject: &S) {
         );
         assert!(last < Some(job.token), "contract: a later token is greater");
         last = Some(job.token);
-        settle(&*engine, &job, hand_back(Duration::ZERO)).await;
+        settle(&*engine, &job, release(Duration::ZERO)).await;
         assert_eq!(attempts(&*engine, id).await, Some(0));
     }
     let job = take(&*engine, all()).await;
@@ -111,7 +111,7 @@ pub async fn what_is_handed_back_has_lost_no_attempt<S: Subject>(subject: &S) {
         history(2),
         "contract: a job knows how its attempts went"
     );
-    settle(&*engine, &job, hand_back(SOON)).await;
+    settle(&*engine, &job, release(SOON)).await;
     take_none(&*engine, "what is handed back waits its time").await;
     assert_eq!(
         ok(engine.settle(id, job.token, done(LONG))).await,
@@ -153,78 +153,91 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
     }
 }
 
-/// A job that failed for good is a burial, with its cause and history, and never a job again. It is
-/// given until its letter is written: after a failed write, a claim that ended, a hand back; its
+/// A job that failed for good is a failed job, with its cause and history, and never a job again. It is
+/// given until its entry is written: after a failed write, a claim that ended, a hand back; its
 /// attempts are those of the job, however often. Then its status is kept.
 ///
 /// # Panics
 ///
 /// When the rule does not hold.
-pub async fn a_burial_is_given_until_its_letter_is_written<S: Subject>(subject: &S) {
+pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
-    let new = job("buried").key(key("buried")).target("grave");
+    let new = job("dead_lettered")
+        .key(key("dead_lettered"))
+        .target("grave");
     let id = put(&*engine, new.clone()).await;
     let claimed = take(&*engine, all()).await;
-    settle(&*engine, &claimed, bury(1)).await;
+    settle(&*engine, &claimed, dead_letter(1)).await;
     assert_eq!(
         status(&*engine, id).await,
         Some(Status::Failed),
-        "contract: a job to be buried has failed"
+        "contract: a job to be dead_lettered has failed"
     );
-    let none = ok(engine.claim(all().burials(0))).await;
+    let none = ok(engine.claim(all().failed_jobs(0))).await;
     assert!(
         none.is_empty(),
-        "contract: a burial is no job, got {none:?}"
+        "contract: a failed_job is no job, got {none:?}"
     );
 
     let mut last = claimed.token;
     let mut next = async |terms: Terms, attempts: u32| {
-        let burial = take_burial(&*engine, terms).await;
-        assert_eq!(burial.cause, cause(), "contract: a burial keeps its cause");
+        let failed_job = take_failed_job(&*engine, terms).await;
         assert_eq!(
-            burial.job.history,
+            failed_job.cause,
+            cause(),
+            "contract: a failed_job keeps its cause"
+        );
+        assert_eq!(
+            failed_job.job.history,
             history(attempts),
-            "contract: a burial keeps its history"
+            "contract: a failed_job keeps its history"
         );
         assert_eq!(
-            (burial.job.id, burial.job.attempt, &burial.job.payload),
+            (
+                failed_job.job.id,
+                failed_job.job.attempt,
+                &failed_job.job.payload
+            ),
             (id, 1, &new.payload),
-            "contract: a burial keeps its job"
+            "contract: a failed_job keeps its job"
         );
-        assert_eq!(burial.job.key, new.key, "contract: a burial keeps its key");
+        assert_eq!(
+            failed_job.job.key, new.key,
+            "contract: a failed_job keeps its key"
+        );
         assert!(
-            burial.job.token > last,
+            failed_job.job.token > last,
             "contract: a later token is greater"
         );
-        last = burial.job.token;
-        take_none(&*engine, "a claimed burial is nobody else's").await;
-        burial.job
+        last = failed_job.job.token;
+        take_none(&*engine, "a claimed failed_job is nobody else's").await;
+        failed_job.job
     };
-    let burial = next(all(), 1).await;
-    settle(&*engine, &burial, retry(SOON, history(1))).await;
-    take_none(&*engine, "a burial waits its time").await;
+    let failed_job = next(all(), 1).await;
+    settle(&*engine, &failed_job, retry(SOON, history(1))).await;
+    take_none(&*engine, "a failed_job waits its time").await;
     subject.advance(LATER).await;
     for _ in 0..4 {
         // Its bound on attempts is none.
         next(Terms::new(1, LEASE).attempts(1), 1).await;
         subject.advance(LATER).await;
     }
-    let burial = next(all(), 1).await;
-    let hand_back = Verdict::HandBack {
+    let failed_job = next(all(), 1).await;
+    let release = Verdict::Release {
         after: Duration::ZERO,
         history: history(2),
     };
-    settle(&*engine, &burial, hand_back).await;
-    let burial = next(Terms::new(1, LEASE), 2).await;
+    settle(&*engine, &failed_job, release).await;
+    let failed_job = next(Terms::new(1, LEASE), 2).await;
     subject.advance(LEASE / 2).await;
     assert_eq!(
-        renew(&*engine, vec![(id, burial.token)], LONG).await,
+        renew(&*engine, vec![(id, failed_job.token)], LONG).await,
         [Settled::Done],
-        "contract: the claim of a burial is renewed"
+        "contract: the claim of a failed_job is renewed"
     );
     subject.advance(LATER).await;
-    settle(&*engine, &burial, Verdict::Buried { keep: SOON }).await;
-    take_none(&*engine, "what is buried is not given again").await;
+    settle(&*engine, &failed_job, Verdict::DeadLettered { keep: SOON }).await;
+    take_none(&*engine, "what is dead_lettered is not given again").await;
     assert_eq!(status(&*engine, id).await, Some(Status::Failed));
     assert_eq!(attempts(&*engine, id).await, Some(1));
     subject.advance(LATER).await;
@@ -235,7 +248,7 @@ pub async fn a_burial_is_given_until_its_letter_is_written<S: Subject>(subject: 
     );
 }
 
-/// A job cannot be buried before it has failed, and a burial is no job to be done: the claim is
+/// A job cannot be dead-lettered before it has failed, and a failed job is no job to be done: the claim is
 /// lost to such a verdict, and stands.
 ///
 /// # Panics
@@ -245,24 +258,29 @@ pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S)
     let engine = subject.engine().await;
     let id = put(&*engine, job("running")).await;
     let claimed = take(&*engine, all()).await;
-    let buried = Verdict::Buried { keep: LONG };
+    let dead_lettered = Verdict::DeadLettered { keep: LONG };
     assert_eq!(
-        ok(engine.settle(id, claimed.token, buried)).await,
+        ok(engine.settle(id, claimed.token, dead_lettered)).await,
         Settled::Lost,
-        "contract: a running job is not buried yet"
+        "contract: a running job is not dead_lettered yet"
     );
     assert_eq!(status(&*engine, id).await, Some(Status::Running));
-    settle(&*engine, &claimed, bury(1)).await;
-    let burial = take_burial(&*engine, all()).await;
-    for verdict in [bury(1), done(LONG)] {
+    settle(&*engine, &claimed, dead_letter(1)).await;
+    let failed_job = take_failed_job(&*engine, all()).await;
+    for verdict in [dead_letter(1), done(LONG)] {
         assert_eq!(
-            ok(engine.settle(id, burial.job.token, verdict)).await,
+            ok(engine.settle(id, failed_job.job.token, verdict)).await,
             Settled::Lost,
-            "contract: a burial is no job"
+            "contract: a failed_job is no job"
         );
     }
     assert_eq!(depth(&*engine).await, [0, 0, 1]);
-    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
+    settle(
+        &*engine,
+        &failed_job.job,
+        Verdict::DeadLettered { keep: LONG },
+    )
+    .await;
 }
 
 /// A holder whose claim has passed to another can neither renew nor settle it.
@@ -278,10 +296,10 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     let current = take(&*engine, all()).await;
     let verdicts = || {
         [
-            bury(1),
-            Verdict::Buried { keep: LONG },
+            dead_letter(1),
+            Verdict::DeadLettered { keep: LONG },
             done(LONG),
-            Verdict::HandBack {
+            Verdict::Release {
                 after: Duration::ZERO,
                 history: history(1),
             },
@@ -306,16 +324,21 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     expect_lost(stale.token, "of a job that runs").await;
     assert_eq!(status(&*engine, id).await, Some(Status::Running));
     assert_eq!(attempts(&*engine, id).await, Some(2));
-    settle(&*engine, &current, bury(2)).await;
+    settle(&*engine, &current, dead_letter(2)).await;
     for token in [stale.token, current.token] {
-        expect_lost(token, "of a job to be buried").await;
+        expect_lost(token, "of a job to be dead_lettered").await;
     }
-    let burial = take_burial(&*engine, all()).await;
+    let failed_job = take_failed_job(&*engine, all()).await;
     for token in [stale.token, current.token] {
-        expect_lost(token, "of a burial").await;
+        expect_lost(token, "of a failed_job").await;
     }
-    settle(&*engine, &burial.job, Verdict::Buried { keep: LONG }).await;
-    for token in [stale.token, current.token, burial.job.token] {
+    settle(
+        &*engine,
+        &failed_job.job,
+        Verdict::DeadLettered { keep: LONG },
+    )
+    .await;
+    for token in [stale.token, current.token, failed_job.job.token] {
         expect_lost(token, "of a job that is over").await;
     }
     assert_eq!(status(&*engine, id).await, Some(Status::Failed));
@@ -328,16 +351,16 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
-    let hand_back = Verdict::HandBack {
+    let release = Verdict::Release {
         after: LONG,
         history: history(0),
     };
-    for first in [bury(1), done(LONG), retry(LONG, history(1)), hand_back] {
+    for first in [dead_letter(1), done(LONG), retry(LONG, history(1)), release] {
         let id = put(&*engine, job("settled")).await;
-        let job = take(&*engine, all().burials(0)).await;
+        let job = take(&*engine, all().failed_jobs(0)).await;
         settle(&*engine, &job, first.clone()).await;
         let before = ok(engine.task(id)).await;
-        for second in [first, done(LONG), bury(1), retry(LONG, history(1))] {
+        for second in [first, done(LONG), dead_letter(1), retry(LONG, history(1))] {
             assert_eq!(
                 ok(engine.settle(id, job.token, second)).await,
                 Settled::Lost,
@@ -367,9 +390,9 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
             if text == "succeeds" {
                 settle(&*engine, &job, done(keep)).await;
             } else {
-                settle(&*engine, &job, bury(1)).await;
-                let burial = take_burial(&*engine, all()).await.job;
-                settle(&*engine, &burial, Verdict::Buried { keep }).await;
+                settle(&*engine, &job, dead_letter(1)).await;
+                let failed_job = take_failed_job(&*engine, all()).await.job;
+                settle(&*engine, &failed_job, Verdict::DeadLettered { keep }).await;
             }
             ids.push(id);
         }

@@ -32,11 +32,11 @@
 //!
 //! | Hazard | Rule |
 //! | --- | --- |
-//! | a payload that kills its worker is run for ever | [`a_job_that_kills_its_workers_is_buried_once`] |
+//! | a payload that kills its worker is run for ever | [`a_job_that_kills_its_workers_is_dead_lettered_once`] |
 //! | a job that is still being worked on is given to another | [`a_renewed_claim_holds`] |
 //! | a job whose worker died stays `running` | [`a_claim_that_ends_is_given_to_another`] |
 //! | a job to be tried later is never given again, or at once | [`a_retry_waits_its_time`] |
-//! | a job that was handed back has lost an attempt | [`what_is_handed_back_has_lost_no_attempt`] |
+//! | a job that was handed back has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
 //! | a repeated key gives an id that does not exist | [`a_repeated_key_gives_the_first_id`] |
 //! | the clearing away of finished tasks takes all of them | [`what_is_over_leaves_after_its_time`] |
 //! | a backlog of some size can never be claimed | [`a_backlog_is_claimed_at_once`] |
@@ -59,7 +59,7 @@ pub use self::{
     claiming::{
         a_backlog_is_claimed_at_once, a_claim_counts_the_attempt,
         a_claim_gives_no_more_than_was_asked_for, a_claim_that_ends_is_given_to_another,
-        a_full_target_does_not_hold_up_others, a_job_that_kills_its_workers_is_buried_once,
+        a_full_target_does_not_hold_up_others, a_job_that_kills_its_workers_is_dead_lettered_once,
         a_renewed_claim_holds, each_job_is_claimed_once, what_is_due_first_is_given_first,
     },
     dropping::{
@@ -67,10 +67,10 @@ pub use self::{
         a_dropped_settle_is_done_or_not,
     },
     ending::{
-        a_burial_is_given_until_its_letter_is_written, a_claim_is_settled_once,
+        a_claim_is_settled_once, a_failed_job_is_given_until_its_entry_is_written,
         a_result_is_kept_to_the_byte, a_retry_is_for_the_worker_to_decide, a_retry_waits_its_time,
         a_stale_holder_changes_nothing, a_verdict_of_another_state_changes_nothing,
-        what_is_handed_back_has_lost_no_attempt, what_is_over_leaves_after_its_time,
+        what_is_over_leaves_after_its_time, what_is_released_has_lost_no_attempt,
     },
     order::{
         a_delayed_job_is_not_overtaken, jobs_in_order_run_one_after_another, orders_are_apart,
@@ -82,11 +82,12 @@ pub use self::{
         what_time_brings_wakes_who_waits, who_can_use_nothing_sleeps,
     },
 };
-use super::{Claims, Depth, Engine, Job, NewJob, QueueError, Status, TaskId, Terms, Verdict};
+use super::{Claims, Depth, Engine, Job, NewJob, Status, TaskId, Terms, Verdict};
 use crate::{
+    StoreError,
     attempt::{AttemptRecord, History},
-    fence::{Settled, Token},
-    idempotency::Key,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
     outcome::Outcome,
 };
 use std::{future::Future, sync::Arc, time::Duration};
@@ -135,14 +136,14 @@ pub async fn check<S: Subject>(subject: &S) {
     a_claim_counts_the_attempt(subject).await;
     a_claim_that_ends_is_given_to_another(subject).await;
     a_renewed_claim_holds(subject).await;
-    a_job_that_kills_its_workers_is_buried_once(subject).await;
+    a_job_that_kills_its_workers_is_dead_lettered_once(subject).await;
     a_full_target_does_not_hold_up_others(subject).await;
 
     a_retry_waits_its_time(subject).await;
     a_retry_is_for_the_worker_to_decide(subject).await;
-    what_is_handed_back_has_lost_no_attempt(subject).await;
+    what_is_released_has_lost_no_attempt(subject).await;
     a_result_is_kept_to_the_byte(subject).await;
-    a_burial_is_given_until_its_letter_is_written(subject).await;
+    a_failed_job_is_given_until_its_entry_is_written(subject).await;
     a_verdict_of_another_state_changes_nothing(subject).await;
     a_stale_holder_changes_nothing(subject).await;
     a_claim_is_settled_once(subject).await;
@@ -166,15 +167,15 @@ pub async fn check<S: Subject>(subject: &S) {
     a_dropped_settle_is_done_or_not(subject).await;
 }
 
-async fn ok<T>(operation: impl Future<Output = Result<T, QueueError>>) -> T {
+async fn ok<T>(operation: impl Future<Output = Result<T, StoreError>>) -> T {
     match operation.await {
         Ok(value) => value,
         Err(error) => panic!("contract: the engine failed: {error:?}"),
     }
 }
 
-fn key(id: &str) -> Key {
-    match Key::new("contract", id) {
+fn key(id: &str) -> IdempotencyKey {
+    match IdempotencyKey::new("contract", id) {
         Ok(key) => key,
         Err(error) => panic!("contract: {error}"),
     }
@@ -231,7 +232,7 @@ async fn put(engine: &dyn Engine, job: NewJob) -> TaskId {
 async fn take(engine: &dyn Engine, terms: Terms) -> Job {
     let mut claims = ok(engine.claim(terms)).await;
     assert_eq!(
-        (claims.jobs.len(), claims.burials.len()),
+        (claims.jobs.len(), claims.failed_jobs.len()),
         (1, 0),
         "contract: one job can be claimed, and nothing else"
     );
@@ -263,9 +264,13 @@ async fn attempts(engine: &dyn Engine, id: TaskId) -> Option<u32> {
 
 async fn depth(engine: &dyn Engine) -> [u64; 3] {
     let depth: Depth = ok(engine.depth()).await;
-    [depth.queued, depth.running, depth.burying]
+    [depth.queued, depth.running, depth.dead_lettering]
 }
 
-async fn renew(engine: &dyn Engine, claims: Vec<(TaskId, Token)>, lease: Duration) -> Vec<Settled> {
+async fn renew(
+    engine: &dyn Engine,
+    claims: Vec<(TaskId, FencingToken)>,
+    lease: Duration,
+) -> Vec<Settled> {
     ok(engine.renew(claims, lease)).await
 }

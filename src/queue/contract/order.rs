@@ -9,7 +9,7 @@ use crate::{
 use std::time::Duration;
 
 /// Jobs with the same order key run one after another, oldest first, whatever their targets: the
-/// next when the one before has succeeded, or failed for good, its letter written or not.
+/// next when the one before has succeeded, or failed for good, its entry written or not.
 ///
 /// # Panics
 ///
@@ -28,13 +28,13 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
         );
     }
     let next = async |expected: &str| {
-        let job = take(&*engine, all().burials(0)).await;
+        let job = take(&*engine, all().failed_jobs(0)).await;
         assert_eq!(
             said(&job),
             expected,
             "contract: the oldest in order is next"
         );
-        let none = ok(engine.claim(all().burials(0))).await;
+        let none = ok(engine.claim(all().failed_jobs(0))).await;
         assert!(
             none.is_empty(),
             "contract: of an order one runs at a time, got {none:?}"
@@ -44,15 +44,20 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
     let first = next("a").await;
     settle(&*engine, &first, done(LONG)).await;
     let second = next("b").await;
-    let bury = Verdict::Bury {
+    let dead_letter = Verdict::DeadLetter {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
-    settle(&*engine, &second, bury).await;
+    settle(&*engine, &second, dead_letter).await;
     let third = next("c").await;
-    let burials = ok(engine.claim(Terms::new(1, LONG))).await.burials;
-    settle(&*engine, &burials[0].job, Verdict::Buried { keep: LONG }).await;
-    take_none(&*engine, "a written letter lets nothing more begin").await;
+    let failed_jobs = ok(engine.claim(Terms::new(1, LONG))).await.failed_jobs;
+    settle(
+        &*engine,
+        &failed_jobs[0].job,
+        Verdict::DeadLettered { keep: LONG },
+    )
+    .await;
+    take_none(&*engine, "a written entry lets nothing more begin").await;
     put(&*engine, job("e").order("order")).await;
     settle(&*engine, &third, done(LONG)).await;
     for expected in ["d", "e"] {
@@ -66,7 +71,7 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
 }
 
 /// While a job in order waits to be tried again, was handed back, or has lost its worker, the next
-/// one waits with it; when it is buried for that, the next begins.
+/// one waits with it; when it is dead-lettered for that, the next begins.
 ///
 /// # Panics
 ///
@@ -86,11 +91,11 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
     take_none(&*engine, "the next in order waits for a retry").await;
     subject.advance(LATER).await;
     let job = first(LONG).await;
-    let hand_back = Verdict::HandBack {
+    let release = Verdict::Release {
         after: SOON,
         history: history(1),
     };
-    settle(&*engine, &job, hand_back).await;
+    settle(&*engine, &job, release).await;
     take_none(&*engine, "the next in order waits for what is handed back").await;
     subject.advance(LATER).await;
     first(LEASE).await;
@@ -99,9 +104,9 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     let claims = ok(engine.claim(Terms::new(5, LONG).attempts(3))).await;
     assert_eq!(
-        (all_said(&claims), claims.burials.len()),
+        (all_said(&claims), claims.failed_jobs.len()),
         (vec!["b".to_owned()], 1),
-        "contract: the next in order begins when the one before is buried"
+        "contract: the next in order begins when the one before is dead_lettered"
     );
 }
 

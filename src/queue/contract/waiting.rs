@@ -66,7 +66,7 @@ pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
 }
 
 /// Who waits is woken when a job is put in or given back, a target has room again, a job in order
-/// is the next, or a letter is to be written.
+/// is the next, or an entry is to be written.
 ///
 /// # Panics
 ///
@@ -87,14 +87,14 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
         ),
         (
             "a job is handed back",
-            Verdict::HandBack {
+            Verdict::Release {
                 after: Duration::ZERO,
                 history: history(1),
             },
         ),
         (
-            "a letter is to be written",
-            Verdict::Bury {
+            "an entry is to be written",
+            Verdict::DeadLetter {
                 cause: Cause::new(Reason::Rejected),
                 history: history(1),
             },
@@ -128,7 +128,7 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     }
 }
 
-/// Who waits is woken when a job or a burial becomes due, or a claim ends: also one that began
+/// Who waits is woken when a job or a failed job becomes due, or a claim ends: also one that began
 /// after they had begun to wait.
 ///
 /// # Panics
@@ -201,17 +201,17 @@ pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
     let narrower: [(&str, Terms); 3] = [
         ("a target that is full", all().per_target(1)),
         ("jobs", Terms::new(0, LONG)),
-        ("burials", all().burials(0)),
+        ("failed_jobs", all().failed_jobs(0)),
     ];
     for (what, terms) in narrower {
         let engine = subject.engine().await;
         put(&*engine, job("first").target("a")).await;
         let first = take(&*engine, all()).await;
         take_none(&*engine, "all is claimed").await;
-        if what == "burials" {
+        if what == "failed_jobs" {
             let cause = Cause::new(Reason::Rejected);
             let history = history(1);
-            settle(&*engine, &first, Verdict::Bury { cause, history }).await;
+            settle(&*engine, &first, Verdict::DeadLetter { cause, history }).await;
         } else {
             put(&*engine, job("second").target("a")).await;
         }

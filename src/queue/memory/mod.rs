@@ -5,12 +5,12 @@ mod lanes;
 mod state;
 
 use self::state::{Limits, State, after};
-use super::{Claims, Depth, Engine, Enqueued, NewJob, QueueError, Task, TaskId, Terms, Verdict};
+use super::{Claims, Depth, Engine, Enqueued, NewJob, Task, TaskId, Terms, Verdict};
 use crate::{
-    BoxFuture, InvalidConfig,
+    BoxFuture, InvalidConfig, StoreError,
     clock::WallClock,
-    fence::{Settled, Token},
-    idempotency::Key,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
 };
 use std::{
     fmt,
@@ -79,8 +79,8 @@ pub struct MemoryQueueBuilder {
 }
 
 impl MemoryQueueBuilder {
-    /// The most jobs that are not over: queued, running or to be buried. Default: 100,000. Past it
-    /// a new job is refused as [`Full`](super::QueueErrorKind::Full).
+    /// The most jobs that are not over: queued, running or to be dead-lettered. Default: 100,000. Past it
+    /// a new job is refused as [`Full`](super::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: usize) -> Self {
         self.limits.jobs = jobs;
         self
@@ -88,7 +88,7 @@ impl MemoryQueueBuilder {
 
     /// The most memory that jobs which are not over take, in bytes: their payloads and the texts
     /// beside them (kind, target, keys, ids). Default: 256 MiB. Past it a new job is refused as
-    /// [`Full`](super::QueueErrorKind::Full). The bookkeeping comes on top, about 1 KiB for each
+    /// [`Full`](super::StoreErrorKind::Full). The bookkeeping comes on top, about 1 KiB for each
     /// job, and as much again for the history of one that failed often.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes;
@@ -96,7 +96,7 @@ impl MemoryQueueBuilder {
     }
 
     /// The largest payload, in bytes. Default: 16 MiB. A larger one is refused as
-    /// [`TooLarge`](super::QueueErrorKind::TooLarge).
+    /// [`TooLarge`](super::StoreErrorKind::TooLarge).
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.limits.payload = bytes;
         self
@@ -112,7 +112,7 @@ impl MemoryQueueBuilder {
 
     /// The most memory that the results of finished tasks take, in bytes. Default: 64 MiB. Past it
     /// tasks leave as with [`max_finished`](Self::max_finished). A single result that is larger is
-    /// refused as [`TooLarge`](super::QueueErrorKind::TooLarge), and the claim stands: settle it
+    /// refused as [`TooLarge`](super::StoreErrorKind::TooLarge), and the claim stands: settle it
     /// again without the result.
     pub const fn max_results(mut self, bytes: usize) -> Self {
         self.limits.results = bytes;
@@ -227,7 +227,7 @@ impl Shared {
 }
 
 impl Engine for MemoryQueue {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             // Before the lock is taken: it may be anybody's code.
@@ -236,36 +236,36 @@ impl Engine for MemoryQueue {
         })
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
+    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
         self.run(move |state, now| Ok(state.claim(now, &terms)))
     }
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, Token)>,
+        claims: Vec<(TaskId, FencingToken)>,
         lease: Duration,
-    ) -> BoxFuture<Result<Vec<Settled>, QueueError>> {
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.run(move |state, now| Ok(state.renew(now, &claims, lease)))
     }
 
     fn settle(
         &self,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, QueueError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         self.run(move |state, now| state.settle(now, id, token, verdict))
     }
 
-    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.run(move |state, now| Ok(state.task(now, id)))
     }
 
-    fn find(&self, key: Key) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.run(move |state, now| Ok(state.find(now, &key)))
     }
 
-    fn depth(&self) -> BoxFuture<Result<Depth, QueueError>> {
+    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
         self.run(|state, now| Ok(state.depth(now)))
     }
 

@@ -5,13 +5,14 @@ use super::{
     lanes::{Lanes, Spot},
 };
 use crate::{
+    StoreError, StoreErrorKind,
     attempt::History,
     dead_letter::{Cause, Reason},
-    fence::{Settled, Token},
-    idempotency::Key,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
     queue::{
-        About, Burial, Claims, Depth, Enqueued, Job, NewJob, QueueError, QueueErrorKind, Status,
-        Task, TaskId, Terms, Verdict, echo::Widest,
+        About, Claims, Depth, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId, Terms,
+        Verdict, echo::Widest,
     },
 };
 use std::{
@@ -43,12 +44,12 @@ pub(super) struct State {
     /// What is over, and until when that is kept.
     over: HashMap<u64, Over>,
     ids: HashMap<TaskId, u64>,
-    keys: HashMap<Key, u64>,
+    keys: HashMap<IdempotencyKey, u64>,
     lanes: Lanes,
     /// Jobs of the same order key: the first is in its lane or runs, the others are held back.
     orders: HashMap<String, VecDeque<u64>>,
-    /// Letters to be written that nobody has.
-    burials: BTreeSet<Spot>,
+    /// DeadLetterDesk to be written that nobody has.
+    failed_jobs: BTreeSet<Spot>,
     /// Claims, by their end.
     leases: BTreeSet<Spot>,
     /// Queued jobs whose last claim ended by itself, by their attempts.
@@ -59,7 +60,7 @@ pub(super) struct State {
     ends: BTreeSet<Spot>,
     queued: u64,
     running: u64,
-    burying: u64,
+    dead_lettering: u64,
     bytes: usize,
     result_bytes: usize,
     next_number: u64,
@@ -84,14 +85,14 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug)]
 struct Claim {
-    token: Token,
+    token: FencingToken,
     until: Instant,
 }
 
 #[derive(Debug)]
 struct Over {
     task: Task,
-    key: Option<Key>,
+    key: Option<IdempotencyKey>,
     until: Instant,
 }
 
@@ -105,14 +106,14 @@ impl State {
             keys: HashMap::new(),
             lanes: Lanes::default(),
             orders: HashMap::new(),
-            burials: BTreeSet::new(),
+            failed_jobs: BTreeSet::new(),
             leases: BTreeSet::new(),
             lost: BTreeSet::new(),
             alarms: BTreeSet::new(),
             ends: BTreeSet::new(),
             queued: 0,
             running: 0,
-            burying: 0,
+            dead_lettering: 0,
             bytes: 0,
             result_bytes: 0,
             next_number: 0,
@@ -132,7 +133,7 @@ impl State {
         now: Instant,
         job: NewJob,
         accepted_at: SystemTime,
-    ) -> Result<Enqueued, QueueError> {
+    ) -> Result<Enqueued, StoreError> {
         self.pass(now);
         let of_key = job.key.as_ref().and_then(|key| self.keys.get(key).copied());
         let of_id = self.ids.get(&job.id).copied();
@@ -146,11 +147,11 @@ impl State {
         }
         let size = size(&job);
         if job.payload.len() > self.limits.payload || size > self.limits.bytes {
-            return Err(QueueError::new(QueueErrorKind::TooLarge));
+            return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let bytes = self.bytes.saturating_add(size);
         if self.jobs.len() >= self.limits.jobs || bytes > self.limits.bytes {
-            return Err(QueueError::new(QueueErrorKind::Full));
+            return Err(StoreError::new(StoreErrorKind::Full));
         }
 
         let number = self.next_number;
@@ -198,7 +199,7 @@ impl State {
             && attempts >= terms.attempts
         {
             self.lost.remove(&(attempts, number));
-            self.bury_lost(number);
+            self.dead_letter_lost(number);
         }
 
         let mut claims = Claims::default();
@@ -211,21 +212,22 @@ impl State {
             };
             claims.jobs.push(job);
         }
-        while claims.burials.len() < terms.burials
-            && let Some(&(due, number)) = self.burials.first()
+        while claims.failed_jobs.len() < terms.failed_jobs
+            && let Some(&(due, number)) = self.failed_jobs.first()
             && due <= self.now
         {
-            let Some(burial) = self.begin_burial((due, number), terms.lease) else {
+            let Some(failed_job) = self.begin_failed_job((due, number), terms.lease) else {
                 break;
             };
-            claims.burials.push(burial);
+            claims.failed_jobs.push(failed_job);
         }
 
         self.widest.widen(terms);
         let filled_jobs = claims.jobs.len() == terms.jobs && !claims.jobs.is_empty();
-        let filled_burials = claims.burials.len() == terms.burials && !claims.burials.is_empty();
+        let filled_failed_jobs =
+            claims.failed_jobs.len() == terms.failed_jobs && !claims.failed_jobs.is_empty();
         let left = self.is_left();
-        if left && (filled_jobs || filled_burials) {
+        if left && (filled_jobs || filled_failed_jobs) {
             // This worker had to leave some: another may have waited for them.
             self.bell.news();
         } else {
@@ -238,13 +240,13 @@ impl State {
     fn is_left(&self) -> bool {
         let is_due = |spot: Option<Spot>| spot.is_some_and(|(due, _)| due <= self.now);
         is_due(self.lanes.first(self.widest.per_target))
-            || self.widest.burials && is_due(self.burials.first().copied())
+            || self.widest.failed_jobs && is_due(self.failed_jobs.first().copied())
     }
 
     pub(super) fn renew(
         &mut self,
         now: Instant,
-        claims: &[(TaskId, Token)],
+        claims: &[(TaskId, FencingToken)],
         lease: Duration,
     ) -> Vec<Settled> {
         self.pass(now);
@@ -253,7 +255,7 @@ impl State {
         for (id, token) in claims {
             settled.push(match self.holder(*id, *token) {
                 Some(number) => {
-                    self.release(number);
+                    self.end_claim(number);
                     self.grant(number, *token, until);
                     Settled::Done
                 }
@@ -267,9 +269,9 @@ impl State {
         &mut self,
         now: Instant,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: Verdict,
-    ) -> Result<Settled, QueueError> {
+    ) -> Result<Settled, StoreError> {
         self.pass(now);
         let Some(number) = self.holder(id, token) else {
             return Ok(Settled::Lost);
@@ -278,32 +280,38 @@ impl State {
             return Ok(Settled::Lost);
         };
         match (entry.cause.is_some(), verdict) {
-            (false, Verdict::Bury { cause, history }) => {
+            (false, Verdict::DeadLetter { cause, history }) => {
                 self.stop(number);
-                self.bury(number, cause, Some(history), self.now);
+                self.dead_letter(number, cause, Some(history), self.now);
             }
             (false, Verdict::Done { result, keep }) => {
                 let length = result.as_ref().map_or(0, bytes::Bytes::len);
                 if length > self.limits.results {
-                    return Err(QueueError::new(QueueErrorKind::TooLarge));
+                    return Err(StoreError::new(StoreErrorKind::TooLarge));
                 }
                 self.stop(number);
                 self.advance_order(number);
                 self.finish(number, Status::Succeeded { result }, keep);
             }
-            (true, Verdict::Buried { keep }) => {
-                self.release(number);
-                self.burying = self.burying.saturating_sub(1);
+            (true, Verdict::DeadLettered { keep }) => {
+                self.end_claim(number);
+                self.dead_lettering = self.dead_lettering.saturating_sub(1);
                 self.finish(number, Status::Failed, keep);
             }
-            (is_burial, Verdict::Retry { after, history }) => {
-                self.give_back(number, is_burial, after, history, 0);
+            (is_failed_job, Verdict::Retry { after, history }) => {
+                self.requeue(number, is_failed_job, after, history, 0);
             }
-            (is_burial, Verdict::HandBack { after, history }) => {
-                self.give_back(number, is_burial, after, history, u32::from(!is_burial));
+            (is_failed_job, Verdict::Release { after, history }) => {
+                self.requeue(
+                    number,
+                    is_failed_job,
+                    after,
+                    history,
+                    u32::from(!is_failed_job),
+                );
             }
-            (true, Verdict::Bury { .. } | Verdict::Done { .. })
-            | (false, Verdict::Buried { .. }) => return Ok(Settled::Lost),
+            (true, Verdict::DeadLetter { .. } | Verdict::Done { .. })
+            | (false, Verdict::DeadLettered { .. }) => return Ok(Settled::Lost),
         }
         Ok(Settled::Done)
     }
@@ -314,7 +322,7 @@ impl State {
         self.look_up(number)
     }
 
-    pub(super) fn find(&mut self, now: Instant, key: &Key) -> Option<Task> {
+    pub(super) fn find(&mut self, now: Instant, key: &IdempotencyKey) -> Option<Task> {
         self.pass(now);
         let number = self.keys.get(key).copied()?;
         self.look_up(number)
@@ -322,7 +330,7 @@ impl State {
 
     pub(super) fn depth(&mut self, now: Instant) -> Depth {
         self.pass(now);
-        Depth::new(self.queued, self.running, self.burying)
+        Depth::new(self.queued, self.running, self.dead_lettering)
     }
 
     /// Until when somebody who has seen this version of the bell, and waits from `began` until
@@ -380,7 +388,7 @@ impl State {
         entry.claim = None;
         entry.due = end;
         if entry.cause.is_some() {
-            self.burials.insert((end, number));
+            self.failed_jobs.insert((end, number));
         } else {
             self.lost.insert((entry.attempts, number));
             self.running = self.running.saturating_sub(1);
@@ -392,18 +400,18 @@ impl State {
     }
 
     /// A job in line, whose last claim ended by itself, has had all of its attempts.
-    fn bury_lost(&mut self, number: u64) {
+    fn dead_letter_lost(&mut self, number: u64) {
         let Some(entry) = self.jobs.get(&number) else {
             return;
         };
         let due = entry.due;
         self.lanes.remove(&entry.job.target, (due, number));
         self.queued = self.queued.saturating_sub(1);
-        self.bury(number, Cause::new(Reason::WorkerLost), None, due);
+        self.dead_letter(number, Cause::new(Reason::WorkerLost), None, due);
     }
 
-    /// A job that is neither in line nor running any more becomes a burial.
-    fn bury(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
+    /// A job that is neither in line nor running any more becomes a failed job.
+    fn dead_letter(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
             entry.cause = Some(cause);
             entry.due = due;
@@ -411,15 +419,15 @@ impl State {
                 entry.history = history;
             }
         }
-        self.burying += 1;
-        self.burials.insert((due, number));
+        self.dead_lettering += 1;
+        self.failed_jobs.insert((due, number));
         self.bell.news();
         self.advance_order(number);
     }
 
     /// A job runs no more, by a verdict.
     fn stop(&mut self, number: u64) {
-        self.release(number);
+        self.end_claim(number);
         self.running = self.running.saturating_sub(1);
         if let Some(entry) = self.jobs.get(&number)
             && self.lanes.stop(&entry.job.target, self.now)
@@ -428,17 +436,17 @@ impl State {
         }
     }
 
-    /// A job or burial goes back to where it came from.
-    fn give_back(
+    /// A job or failed job goes back to where it came from.
+    fn requeue(
         &mut self,
         number: u64,
-        is_burial: bool,
+        is_failed_job: bool,
         wait: Duration,
         history: History,
         uncount: u32,
     ) {
-        if is_burial {
-            self.release(number);
+        if is_failed_job {
+            self.end_claim(number);
         } else {
             self.stop(number);
             self.queued += 1;
@@ -449,8 +457,8 @@ impl State {
             entry.history = history;
             entry.attempts = entry.attempts.saturating_sub(uncount);
         }
-        if is_burial {
-            self.burials.insert((due, number));
+        if is_failed_job {
+            self.failed_jobs.insert((due, number));
             self.announce((due, number));
         } else {
             self.line_up(number);
@@ -510,30 +518,30 @@ impl State {
         Some(job)
     }
 
-    fn begin_burial(&mut self, spot: Spot, lease: Duration) -> Option<Burial> {
+    fn begin_failed_job(&mut self, spot: Spot, lease: Duration) -> Option<FailedJob> {
         let token = self.token();
         let until = after(self.now, lease);
-        self.burials.remove(&spot);
+        self.failed_jobs.remove(&spot);
         let entry = self.jobs.get(&spot.1)?;
-        let burial = Burial::new(entry.job(token), entry.cause.clone()?);
+        let failed_job = FailedJob::new(entry.job(token), entry.cause.clone()?);
         self.grant(spot.1, token, until);
-        Some(burial)
+        Some(failed_job)
     }
 
-    fn token(&mut self) -> Token {
-        let token = Token::new(self.next_token);
+    fn token(&mut self) -> FencingToken {
+        let token = FencingToken::new(self.next_token);
         self.next_token += 1;
         token
     }
 
-    /// The number of the job or burial that is claimed with this token.
-    fn holder(&self, id: TaskId, token: Token) -> Option<u64> {
+    /// The number of the job or failed job that is claimed with this token.
+    fn holder(&self, id: TaskId, token: FencingToken) -> Option<u64> {
         let number = *self.ids.get(&id)?;
         let claim = self.jobs.get(&number)?.claim?;
         (claim.token == token).then_some(number)
     }
 
-    fn grant(&mut self, number: u64, token: Token, until: Instant) {
+    fn grant(&mut self, number: u64, token: FencingToken, until: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
             entry.claim = Some(Claim { token, until });
             self.leases.insert((until, number));
@@ -541,7 +549,7 @@ impl State {
         }
     }
 
-    fn release(&mut self, number: u64) {
+    fn end_claim(&mut self, number: u64) {
         if let Some(entry) = self.jobs.get_mut(&number)
             && let Some(claim) = entry.claim.take()
         {
@@ -603,7 +611,7 @@ impl State {
 }
 
 impl Entry {
-    fn job(&self, token: Token) -> Job {
+    fn job(&self, token: FencingToken) -> Job {
         let mut job = Job::new(self.job.clone(), token, self.accepted_at);
         job.attempt = self.attempts;
         job.history = self.history.clone();
@@ -683,7 +691,7 @@ mod tests {
                     job = job.order(format!("order-{}", number % 5));
                 }
                 if number % 3 == 0 {
-                    match Key::new("test", &number.to_string()) {
+                    match IdempotencyKey::new("test", &number.to_string()) {
                         Ok(key) => job = job.key(key),
                         Err(error) => panic!("{error}"),
                     }
@@ -695,26 +703,26 @@ mod tests {
         while state.depth(now).unfinished() > 0 {
             now += second;
             let claims = state.claim(now, &Terms::new(40, second * 2).per_target(5));
-            for (job, is_burial) in claims
-                .jobs
-                .iter()
-                .map(|job| (job, false))
-                .chain(claims.burials.iter().map(|burial| (&burial.job, true)))
-            {
+            for (job, is_failed_job) in claims.jobs.iter().map(|job| (job, false)).chain(
+                claims
+                    .failed_jobs
+                    .iter()
+                    .map(|failed_job| (&failed_job.job, true)),
+            ) {
                 round += 1;
                 let (history, keep) = (History::new(), second);
-                let verdict = match (round % 6, is_burial) {
+                let verdict = match (round % 6, is_failed_job) {
                     (0, _) => continue, // It dies.
                     (1, _) => Verdict::Retry {
                         after: second,
                         history,
                     },
-                    (2, _) => Verdict::HandBack {
+                    (2, _) => Verdict::Release {
                         after: second,
                         history,
                     },
-                    (_, true) => Verdict::Buried { keep },
-                    (3, false) => Verdict::Bury {
+                    (_, true) => Verdict::DeadLettered { keep },
+                    (3, false) => Verdict::DeadLetter {
                         cause: Cause::new(Reason::Rejected),
                         history,
                     },
@@ -739,7 +747,7 @@ mod tests {
             state.keys.len(),
             state.lanes.len(),
             state.orders.len(),
-            state.burials.len(),
+            state.failed_jobs.len(),
             state.leases.len(),
             state.lost.len(),
             state.alarms.len(),

@@ -74,21 +74,21 @@ impl SqliteQueueBuilder {
     }
 
     /// The most jobs that are not finished. 1,000,000 by default. One more is refused as
-    /// [`Full`](crate::queue::QueueErrorKind::Full).
+    /// [`Full`](crate::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: u64) -> Self {
         self.max_jobs = jobs;
         self
     }
 
     /// The largest payload, in bytes. 16 MiB by default, 512 MiB at the most. A larger one is
-    /// refused as [`TooLarge`](crate::queue::QueueErrorKind::TooLarge).
+    /// refused as [`TooLarge`](crate::StoreErrorKind::TooLarge).
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
     /// The largest result, in bytes. 1 MiB by default, 512 MiB at the most. A larger one is refused
-    /// as [`TooLarge`](crate::queue::QueueErrorKind::TooLarge), and the claim stands: settle it
+    /// as [`TooLarge`](crate::StoreErrorKind::TooLarge), and the claim stands: settle it
     /// again without the result. Results stay for their time to live, when payloads are long gone:
     /// there may be [`max_finished`](Self::max_finished) of them.
     pub const fn max_result(mut self, bytes: usize) -> Self {

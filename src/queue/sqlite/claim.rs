@@ -9,9 +9,9 @@ use super::{
 use crate::{
     clock::WallClock,
     dead_letter::{Cause, Reason},
-    fence::Token,
-    idempotency::Key,
-    queue::{Burial, Claims, Job, NewJob, TaskId, Terms, echo::Widest},
+    idempotency::IdempotencyKey,
+    lease::FencingToken,
+    queue::{Claims, FailedJob, Job, NewJob, TaskId, Terms, echo::Widest},
     sqlite::{DatabaseError, DatabaseErrorKind, Transaction},
 };
 use bytes::Bytes;
@@ -32,7 +32,7 @@ const MOST_EXPIRED: usize = 1024;
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) claims: Claims,
-    /// When each was due: jobs, then burials. For giving them back.
+    /// When each was due: jobs, then failed jobs. For giving them back.
     pub(super) dues: Vec<i64>,
     /// Whether all was claimed that these terms allow.
     pub(super) all: bool,
@@ -74,7 +74,7 @@ pub(super) fn claim(
         nanos: time::nanos(clock),
     };
     jobs(&mut ledger, terms, &mut taking)?;
-    burials(&ledger, terms, &mut taking)?;
+    failed_jobs(&ledger, terms, &mut taking)?;
     if !taking.taken.claims.is_empty() {
         ledger.granted();
     }
@@ -99,21 +99,21 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
         connection
             .prepare_cached(schema::LANES)?
             .exists(params![now, widest.per_target, 1])?;
-    let burials = || {
+    let failed_jobs = || {
         let mut over = connection.prepare_cached(schema::OVER)?;
         over.query_row(params![state::BURYING, now], |row| row.get(0))
     };
-    if !(jobs || widest.burials && burials()?) {
+    if !(jobs || widest.failed_jobs && failed_jobs()?) {
         return Ok(Left::Nothing);
     }
     let since = since.unwrap_or(now);
     let mut lanes = connection.prepare_cached(schema::NEXT_LANE)?;
     let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
     let mut ends = connection.prepare_cached(schema::NEXT_END)?;
-    let burial: Option<i64> = ends
+    let failed_job: Option<i64> = ends
         .query_row(params![state::BURYING, since], |row| row.get(0))
         .optional()?;
-    let mut came = [lane, burial].into_iter().flatten();
+    let mut came = [lane, failed_job].into_iter().flatten();
     Ok(if came.any(|due| due <= now) {
         Left::New
     } else {
@@ -122,10 +122,10 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
 }
 
 /// Puts back what nobody took. Everything is as if it had not been claimed, but for the tokens.
-pub(super) fn give_back(
+pub(super) fn release(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    given: &[(TaskId, Token, i64)],
+    given: &[(TaskId, FencingToken, i64)],
 ) -> Result<(), DatabaseError> {
     let back = || {
         let mut ledger = Ledger::open(transaction, clock)?;
@@ -148,7 +148,7 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
         for (held, end) in over {
             if !carried && held.attempts >= attempts {
                 let lost = wire::cause(&Cause::new(Reason::WorkerLost));
-                settle::bury(ledger, &held, end, None, lost.as_deref())?;
+                settle::dead_letter(ledger, &held, end, None, lost.as_deref())?;
             } else {
                 settle::again(ledger, &held, end, false, None)?;
             }
@@ -283,9 +283,13 @@ fn due_of(
     Ok((found, None))
 }
 
-fn burials(ledger: &Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(), DatabaseError> {
+fn failed_jobs(
+    ledger: &Ledger<'_>,
+    terms: &Terms,
+    taking: &mut Taking,
+) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
-    let most = terms.burials.min(MOST);
+    let most = terms.failed_jobs.min(MOST);
     let mut found = Vec::new();
     if most > 0 {
         let mut due = ledger
@@ -299,9 +303,9 @@ fn burials(ledger: &Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<()
             && let Some(row) = rows.next().map_err(driver)?
         {
             let target: String = row.get(12).map_err(driver)?;
-            let burial = Found::read(row, &target)?;
-            taking.bytes = taking.bytes.saturating_add(burial.job.payload.len());
-            found.push(burial);
+            let failed_job = Found::read(row, &target)?;
+            taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
+            found.push(failed_job);
         }
     }
     taking.filled |= most > 0 && (found.len() == most || taking.is_full());
@@ -309,7 +313,11 @@ fn burials(ledger: &Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<()
         taking.taken.dues.push(row.due);
         let (job, cause) = row.claim(ledger.connection, taking, state::CARRIED)?;
         let cause = wire::read_cause(cause.as_deref());
-        taking.taken.claims.burials.push(Burial::new(job, cause));
+        taking
+            .taken
+            .claims
+            .failed_jobs
+            .push(FailedJob::new(job, cause));
     }
     Ok(())
 }
@@ -339,7 +347,7 @@ impl Found {
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = time::system_time(row.get(7)?);
             let history: Option<String> = row.get(8)?;
-            let mut job = Job::new(new, Token::new(token), accepted);
+            let mut job = Job::new(new, FencingToken::new(token), accepted);
             job.attempt = row.get(4)?;
             job.history = wire::read_history(history.as_deref());
             let cause = if row.as_ref().column_count() > 13 {
@@ -361,7 +369,7 @@ impl Found {
         };
         let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
         if let Some((scope, id)) = key {
-            let key = Key::new(&scope, &id)
+            let key = IdempotencyKey::new(&scope, &id)
                 .map_err(|error| DatabaseError::caused(DatabaseErrorKind::Mistyped, error))?;
             found.job.key = Some(key);
         }
@@ -377,7 +385,7 @@ impl Found {
     ) -> Result<(Job, Option<String>), DatabaseError> {
         let before = i64::try_from(self.job.token.get()).unwrap_or(i64::MAX - 1);
         let token = taking.nanos.max(before.saturating_add(1));
-        self.job.token = Token::new(token.unsigned_abs());
+        self.job.token = FencingToken::new(token.unsigned_abs());
         if state == state::RUNNING {
             self.job.attempt = self.job.attempt.saturating_add(1);
         }

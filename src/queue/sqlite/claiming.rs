@@ -3,10 +3,10 @@ use super::{
     wait::Seen,
 };
 use crate::{
-    BoxFuture,
-    fence::Token,
-    queue::{Claims, QueueError, TaskId, Terms},
-    sqlite::{Database, Durability, GiveBack, Granting, Transaction},
+    BoxFuture, StoreError,
+    lease::FencingToken,
+    queue::{Claims, TaskId, Terms},
+    sqlite::{Database, Durability, Granting, Release, Transaction},
 };
 
 /// [`Engine::claim`](crate::queue::Engine::claim). Dropped before it gave its jobs away, it gives
@@ -16,7 +16,7 @@ pub(super) fn claim(
     terms: Terms,
     durability: Durability,
     seen: Seen,
-) -> BoxFuture<Result<Claims, QueueError>> {
+) -> BoxFuture<Result<Claims, StoreError>> {
     let jobs = Jobs {
         database: database.clone(),
         seen: seen.clone(),
@@ -37,15 +37,21 @@ struct Jobs {
     seen: Seen,
 }
 
-impl GiveBack<Taken> for Jobs {
+impl Release<Taken> for Jobs {
     fn committed(&self, taken: &Taken) {
         self.seen.looked(taken);
     }
 
-    fn give_back(&self, taken: &Taken) {
+    fn release(&self, taken: &Taken) {
         let jobs = taken.claims.jobs.iter();
-        let jobs = jobs.chain(taken.claims.burials.iter().map(|burial| &burial.job));
-        let given: Vec<(TaskId, Token, i64)> = jobs
+        let jobs = jobs.chain(
+            taken
+                .claims
+                .failed_jobs
+                .iter()
+                .map(|failed_job| &failed_job.job),
+        );
+        let given: Vec<(TaskId, FencingToken, i64)> = jobs
             .zip(&taken.dues)
             .map(|(job, due)| (job.id, job.token, *due))
             .collect();
@@ -56,7 +62,7 @@ impl GiveBack<Taken> for Jobs {
         // Should it fail, the leases end as those of any worker who is gone.
         drop(
             self.database
-                .write_relaxed(move |transaction| claim::give_back(transaction, &clock, &given)),
+                .write_relaxed(move |transaction| claim::release(transaction, &clock, &given)),
         );
     }
 }

@@ -6,9 +6,10 @@ use super::{
     time, wire,
 };
 use crate::{
+    StoreErrorKind,
     clock::WallClock,
-    idempotency::Key,
-    queue::{Depth, Enqueued, NewJob, QueueErrorKind, Status, Task, TaskId},
+    idempotency::IdempotencyKey,
+    queue::{Depth, Enqueued, NewJob, Status, Task, TaskId},
     sqlite::Transaction,
 };
 use bytes::Bytes;
@@ -16,11 +17,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The longest kind, target or order key, in bytes.
 const LONGEST_NAME: usize = 4096;
-/// The most of what its letter would tell, in bytes.
+/// The most of what its entry would tell, in bytes.
 const LONGEST_ABOUT: usize = 64 * 1024;
 
 /// What it came to, or why it was refused; then nothing is changed.
-pub(super) type Admitted = Result<Enqueued, QueueErrorKind>;
+pub(super) type Admitted = Result<Enqueued, StoreErrorKind>;
 
 pub(super) fn enqueue(
     transaction: &Transaction<'_>,
@@ -31,7 +32,7 @@ pub(super) fn enqueue(
     let connection = transaction.connection();
     let about = wire::about(job.about.clone());
     if !fits(limits, job, about.as_deref()) {
-        return Ok(Err(QueueErrorKind::TooLarge));
+        return Ok(Err(StoreErrorKind::TooLarge));
     }
     let now = time::now(connection, clock)?;
     let admitted = connection
@@ -39,7 +40,7 @@ pub(super) fn enqueue(
         .execute(params![limits.max_jobs, now])?;
     if admitted == 0 {
         let known = first(connection, job, now)?;
-        return Ok(known.ok_or(QueueErrorKind::Full));
+        return Ok(known.ok_or(StoreErrorKind::Full));
     }
     let due = time::until(now, job.delay);
     let held = match &job.order {
@@ -98,8 +99,8 @@ fn insert(
     let key = job.key.as_ref();
     let inserted = connection.prepare_cached(schema::INSERT)?.execute(params![
         job.id.as_bytes(),
-        key.map(Key::scope),
-        key.map(Key::id),
+        key.map(IdempotencyKey::scope),
+        key.map(IdempotencyKey::id),
         if held { state::HELD } else { state::QUEUED },
         due,
         time::wall(clock),
@@ -189,7 +190,10 @@ pub(super) fn get(connection: &Connection, id: TaskId) -> rusqlite::Result<Optio
         .optional()
 }
 
-pub(super) fn find(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Known>> {
+pub(super) fn find(
+    connection: &Connection,
+    key: &IdempotencyKey,
+) -> rusqlite::Result<Option<Known>> {
     connection
         .prepare_cached(schema::BY_KEY)?
         .query_row([key.scope(), key.id()], Known::read)

@@ -11,7 +11,7 @@ pub(super) struct Ledger<'a> {
     pub(super) now: i64,
     pub(super) queued: i64,
     pub(super) running: i64,
-    pub(super) burying: i64,
+    pub(super) dead_lettering: i64,
     pub(super) finished: i64,
     changes: i64,
     granted: bool,
@@ -25,7 +25,7 @@ impl<'a> Ledger<'a> {
             now: time::now(connection, clock)?,
             queued: 0,
             running: 0,
-            burying: 0,
+            dead_lettering: 0,
             finished: 0,
             changes: 0,
             granted: false,
@@ -49,18 +49,23 @@ impl<'a> Ledger<'a> {
         let counts = [
             self.queued,
             self.running,
-            self.burying,
+            self.dead_lettering,
             self.finished,
             self.changes,
         ];
         if counts == [0; 5] && !self.granted {
             return Ok(());
         }
-        let [queued, running, burying, finished, changes] = counts;
+        let [queued, running, dead_lettering, finished, changes] = counts;
         self.connection
             .prepare_cached(schema::COUNT)?
             .execute(params![
-                queued, running, burying, changes, self.now, finished
+                queued,
+                running,
+                dead_lettering,
+                changes,
+                self.now,
+                finished
             ])
             .map(drop)
     }

@@ -3,7 +3,7 @@
 //! ```
 //! use std::time::Duration;
 //! use tower_webhook::{
-//!     fence::Settled,
+//!     lease::Settled,
 //!     queue::{Engine, NewJob, SqliteQueue, Status, Terms, Verdict},
 //! };
 //!
@@ -36,7 +36,7 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use tower_webhook::{fence::Settled, queue::{Engine, NewJob, SqliteQueue, Terms, Verdict}};
+//! # use tower_webhook::{lease::Settled, queue::{Engine, NewJob, SqliteQueue, Terms, Verdict}};
 //! # use tower_webhook::sqlite::{Database, DatabaseError, Statement};
 //! # tokio_test::block_on(async {
 //! # let dir = tempfile::tempdir()?;
@@ -70,7 +70,7 @@
 //!
 //! # Durability
 //!
-//! What was enqueued, done, buried or given a next attempt is on the disk before the answer. A
+//! What was enqueued, done, dead-lettered or given a next attempt is on the disk before the answer. A
 //! claim, its renewal and a job that is handed back survive the death of the process; when the
 //! machine loses its power the last of them may be forgotten, and the job is as it was before: it
 //! runs again, as it would have when the lease ended. Then that attempt is not counted, unless
@@ -102,20 +102,20 @@
 //! # Bounds
 //!
 //! [`max_jobs`](SqliteQueueBuilder::max_jobs) unfinished ones; beyond that, and when the disk is
-//! full, [`Full`](QueueErrorKind::Full). A payload leaves when its job is finished, the rest after
+//! full, [`Full`](StoreErrorKind::Full). A payload leaves when its job is finished, the rest after
 //! its time to live, in small pieces, while the queue works and when it is idle; and before that when
 //! more than [`max_finished`](SqliteQueueBuilder::max_finished) are kept, those first whose time would
 //! end first. Operations that
 //! wait are bounded by [`max_waiting`](crate::sqlite::DatabaseBuilder::max_waiting). A kind,
-//! target or order key may have 4096 bytes, and what the letter would tell 64 KiB.
+//! target or order key may have 4096 bytes, and what the entry would tell 64 KiB.
 //!
 //! # Errors
 //!
-//! | What | [`QueueErrorKind`] |
+//! | What | [`StoreErrorKind`] |
 //! | --- | --- |
 //! | too many unfinished jobs, too many operations are waiting, disk full | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
-//! | a payload, a result, a name or what the letter would tell is too long | `TooLarge` |
+//! | a payload, a result, a name or what the entry would tell is too long | `TooLarge` |
 //! | the file is damaged, or a row makes no sense | `Corrupt` |
 //! | the database was closed | `Closed` |
 //! | everything else: file gone or read-only, a write that failed | `Unavailable` |
@@ -145,14 +145,11 @@ mod wire;
 pub use self::builder::SqliteQueueBuilder;
 
 use self::wait::Seen;
-use super::{
-    Claims, Depth, Engine, Enqueued, NewJob, QueueError, QueueErrorKind, Task, TaskId, Terms,
-    Verdict,
-};
+use super::{Claims, Depth, Engine, Enqueued, NewJob, Task, TaskId, Terms, Verdict};
 use crate::{
-    BoxFuture,
-    fence::{Settled, Token},
-    idempotency::Key,
+    BoxFuture, StoreError, StoreErrorKind,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
     sqlite::{
         Database, DatabaseError, DatabaseErrorKind, Durability, OpenError, Reply, Transaction,
     },
@@ -216,7 +213,7 @@ impl SqliteQueue {
     ///
     /// [`DatabaseErrorKind::Full`] when there are too many unfinished jobs, and
     /// [`DatabaseErrorKind::Invalid`] when the job is too large; nothing is changed by then, and
-    /// the [source](std::error::Error::source) is the [`QueueError`]. What can befall a file.
+    /// the [source](std::error::Error::source) is the [`StoreError`]. What can befall a file.
     pub fn enqueue_in(
         &self,
         transaction: &Transaction<'_>,
@@ -234,16 +231,16 @@ impl SqliteQueue {
     /// # Errors
     ///
     /// [`DatabaseErrorKind::Invalid`] when a result is larger than it may be, with the
-    /// [`QueueError`] as its source, and what can befall a file.
+    /// [`StoreError`] as its source, and what can befall a file.
     pub fn settle_in(
         &self,
         transaction: &Transaction<'_>,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: &Verdict,
     ) -> Result<Settled, DatabaseError> {
         if !self.takes(verdict) {
-            return Err(refused(QueueErrorKind::TooLarge));
+            return Err(refused(StoreErrorKind::TooLarge));
         }
         settle::settle(transaction, self.database.clock(), id, token, verdict)
             .map_err(DatabaseError::from_driver)
@@ -262,7 +259,7 @@ impl SqliteQueue {
     fn read<T: Send + 'static>(
         &self,
         look: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> BoxFuture<Result<T, QueueError>> {
+    ) -> BoxFuture<Result<T, StoreError>> {
         answered(self.database.read(move |transaction| {
             look(transaction.connection()).map_err(DatabaseError::from_driver)
         }))
@@ -271,7 +268,7 @@ impl SqliteQueue {
     fn look_for(
         &self,
         find: impl FnOnce(&Connection) -> rusqlite::Result<Option<enqueue::Known>> + Send + 'static,
-    ) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    ) -> BoxFuture<Result<Option<Task>, StoreError>> {
         let clock = self.database.clock().clone();
         self.read(move |connection| {
             let (_, now) = wait::changes(connection, &clock)?;
@@ -281,24 +278,24 @@ impl SqliteQueue {
 }
 
 impl Engine for SqliteQueue {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, QueueError>> {
+    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         let (clock, limits) = (self.database.clock().clone(), self.limits.clone());
         let reply = self.database.write(move |transaction| {
             enqueue::enqueue(transaction, &clock, &limits, &job).map_err(DatabaseError::from_driver)
         });
-        Box::pin(async { reply.await?.map_err(QueueError::new) })
+        Box::pin(async { reply.await?.map_err(StoreError::new) })
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, QueueError>> {
+    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
         let (durability, seen) = (self.limits.claims, self.seen.clone());
         claiming::claim(&self.database, terms, durability, seen)
     }
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, Token)>,
+        claims: Vec<(TaskId, FencingToken)>,
         lease: Duration,
-    ) -> BoxFuture<Result<Vec<Settled>, QueueError>> {
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         let clock = self.database.clock().clone();
         answered(self.database.write_relaxed(move |transaction| {
             settle::renew(transaction, &clock, &claims, lease).map_err(DatabaseError::from_driver)
@@ -308,15 +305,15 @@ impl Engine for SqliteQueue {
     fn settle(
         &self,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
         verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, QueueError>> {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         if !self.takes(&verdict) {
-            let too_large = QueueError::new(QueueErrorKind::TooLarge);
+            let too_large = StoreError::new(StoreErrorKind::TooLarge);
             return Box::pin(std::future::ready(Err(too_large)));
         }
         let queue = self.clone();
-        let relaxed = matches!(verdict, Verdict::HandBack { .. });
+        let relaxed = matches!(verdict, Verdict::Release { .. });
         let work =
             move |transaction: &Transaction<'_>| queue.settle_in(transaction, id, token, &verdict);
         answered(if relaxed {
@@ -326,15 +323,15 @@ impl Engine for SqliteQueue {
         })
     }
 
-    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.look_for(move |connection| enqueue::get(connection, id))
     }
 
-    fn find(&self, key: Key) -> BoxFuture<Result<Option<Task>, QueueError>> {
+    fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.look_for(move |connection| enqueue::find(connection, &key))
     }
 
-    fn depth(&self) -> BoxFuture<Result<Depth, QueueError>> {
+    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
         let clock = self.database.clock().clone();
         self.read(move |connection| {
             let (_, now) = wait::changes(connection, &clock)?;
@@ -352,34 +349,34 @@ impl Engine for SqliteQueue {
 }
 
 /// A refusal as the error of a transaction.
-fn refused(kind: QueueErrorKind) -> DatabaseError {
+fn refused(kind: StoreErrorKind) -> DatabaseError {
     let told = match kind {
-        QueueErrorKind::Full => DatabaseErrorKind::Full,
+        StoreErrorKind::Full => DatabaseErrorKind::Full,
         _ => DatabaseErrorKind::Invalid,
     };
-    DatabaseError::caused(told, QueueError::new(kind))
+    DatabaseError::caused(told, StoreError::new(kind))
 }
 
-fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, QueueError>> {
+fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, StoreError>> {
     Box::pin(async { Ok(reply.await?) })
 }
 
 /// What trouble with the file means to a queue in it. An error of a transaction that the queue itself
 /// refused, as [`SqliteQueue::enqueue_in`] does, has the kind of that refusal.
-impl From<DatabaseError> for QueueError {
+impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
         let refusal = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
         let kind = match (refusal.map(Self::kind), error.kind()) {
             (Some(kind), _) => kind,
-            (None, DatabaseErrorKind::Busy) => QueueErrorKind::Timeout,
-            (None, DatabaseErrorKind::Closed) => QueueErrorKind::Closed,
+            (None, DatabaseErrorKind::Busy) => StoreErrorKind::Timeout,
+            (None, DatabaseErrorKind::Closed) => StoreErrorKind::Closed,
             // The tables are strict: a value of another type, or out of its range, was put there by
             // somebody else.
             (None, DatabaseErrorKind::Corrupt | DatabaseErrorKind::Mistyped) => {
-                QueueErrorKind::Corrupt
+                StoreErrorKind::Corrupt
             }
-            (None, DatabaseErrorKind::DiskFull | DatabaseErrorKind::Full) => QueueErrorKind::Full,
-            (None, _) => QueueErrorKind::Unavailable,
+            (None, DatabaseErrorKind::DiskFull | DatabaseErrorKind::Full) => StoreErrorKind::Full,
+            (None, _) => StoreErrorKind::Unavailable,
         };
         Self::new(kind).caused_by(error)
     }

@@ -10,13 +10,13 @@ pub(super) mod state {
     pub(in super::super) const QUEUED: i64 = 1;
     /// A worker has it. `at` is the end of the lease.
     pub(in super::super) const RUNNING: i64 = 2;
-    /// Its letter waits for a worker. `at` is when it is due.
+    /// Its entry waits for a worker. `at` is when it is due.
     pub(in super::super) const BURYING: i64 = 3;
-    /// A worker writes its letter. `at` is the end of the lease.
+    /// A worker writes its entry. `at` is the end of the lease.
     pub(in super::super) const CARRIED: i64 = 4;
     /// Done. `at` is when it leaves.
     pub(in super::super) const SUCCEEDED: i64 = 5;
-    /// Buried. `at` is when it leaves.
+    /// Dead-lettered. `at` is when it leaves.
     pub(in super::super) const FAILED: i64 = 6;
 }
 
@@ -73,7 +73,7 @@ pub(super) const STEPS: &[&str] = &[
         only INTEGER PRIMARY KEY CHECK (only = 1),
         queued INTEGER NOT NULL CHECK (queued >= 0),
         running INTEGER NOT NULL CHECK (running >= 0),
-        burying INTEGER NOT NULL CHECK (burying >= 0),
+        dead_lettering INTEGER NOT NULL CHECK (dead_lettering >= 0),
         changes INTEGER NOT NULL,
         ahead INTEGER NOT NULL,
         last INTEGER NOT NULL
@@ -94,13 +94,13 @@ pub(super) const SET_CLOCK: &str =
 pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + 1, changes = changes + 1, last = ?2
-    WHERE only = 1 AND queued + running + burying < ?1";
+    WHERE only = 1 AND queued + running + dead_lettering < ?1";
 pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
-    SET queued = queued + ?1, running = running + ?2, burying = burying + ?3,
+    SET queued = queued + ?1, running = running + ?2, dead_lettering = dead_lettering + ?3,
         changes = changes + ?4, last = ?5, finished = finished + ?6
     WHERE only = 1";
 pub(super) const DEPTH: &str =
-    "SELECT queued, running, burying FROM tower_webhook_queue WHERE only = 1";
+    "SELECT queued, running, dead_lettering FROM tower_webhook_queue WHERE only = 1";
 pub(super) const CHANGES: &str =
     "SELECT changes, ahead, last FROM tower_webhook_queue WHERE only = 1";
 

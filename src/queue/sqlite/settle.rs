@@ -8,7 +8,7 @@ use super::{
 use crate::{
     attempt::History,
     clock::WallClock,
-    fence::{Settled, Token},
+    lease::{FencingToken, Settled},
     queue::{TaskId, Verdict},
     sqlite::Transaction,
 };
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// A claim that holds.
 pub(super) struct Held {
     pub(super) seq: i64,
-    /// Whether it is a burial.
+    /// Whether it is a failed job.
     pub(super) carried: bool,
     pub(super) target: String,
     pub(super) ordered: Option<String>,
@@ -29,7 +29,7 @@ impl Held {
     pub(super) fn find(
         ledger: &Ledger<'_>,
         id: TaskId,
-        token: Token,
+        token: FencingToken,
     ) -> rusqlite::Result<Option<Self>> {
         ledger
             .connection
@@ -51,7 +51,7 @@ pub(super) fn settle(
     transaction: &Transaction<'_>,
     clock: &WallClock,
     id: TaskId,
-    token: Token,
+    token: FencingToken,
     verdict: &Verdict,
 ) -> rusqlite::Result<Settled> {
     let mut ledger = Ledger::open(transaction, clock)?;
@@ -60,13 +60,13 @@ pub(super) fn settle(
     };
     let now = ledger.now;
     match (verdict, held.carried) {
-        (Verdict::Bury { cause, history }, false) => {
+        (Verdict::DeadLetter { cause, history }, false) => {
             let (history, cause) = (told(history), wire::cause(cause));
-            bury(&mut ledger, &held, now, Some(&history), cause.as_deref())?;
+            dead_letter(&mut ledger, &held, now, Some(&history), cause.as_deref())?;
         }
-        (Verdict::Buried { keep }, true) => {
+        (Verdict::DeadLettered { keep }, true) => {
             finish(&mut ledger, &held, state::FAILED, *keep, None)?;
-            ledger.burying -= 1;
+            ledger.dead_lettering -= 1;
         }
         (Verdict::Done { result, keep }, false) => {
             finish(
@@ -80,7 +80,7 @@ pub(super) fn settle(
             ledger.leave_lane(&held.target)?;
             ledger.release_next(held.ordered.as_deref())?;
         }
-        (Verdict::HandBack { after, history }, _) => {
+        (Verdict::Release { after, history }, _) => {
             let due = time::until(now, *after);
             let history = told(history);
             again(&mut ledger, &held, due, true, Some(&history))?;
@@ -99,7 +99,7 @@ pub(super) fn settle(
 pub(super) fn renew(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    claims: &[(TaskId, Token)],
+    claims: &[(TaskId, FencingToken)],
     lease: Duration,
 ) -> rusqlite::Result<Vec<Settled>> {
     let connection = transaction.connection();
@@ -120,7 +120,7 @@ pub(super) fn renew(
         .collect()
 }
 
-/// The job is to be claimed again, or the burial.
+/// The job is to be claimed again, or the failed job.
 pub(super) fn again(
     ledger: &mut Ledger<'_>,
     held: &Held,
@@ -148,8 +148,8 @@ pub(super) fn again(
     Ok(())
 }
 
-/// The job failed for good: its letter is to be written.
-pub(super) fn bury(
+/// The job failed for good: its entry is to be written.
+pub(super) fn dead_letter(
     ledger: &mut Ledger<'_>,
     held: &Held,
     due: i64,
@@ -159,7 +159,7 @@ pub(super) fn bury(
     let attempts = held.attempts;
     relocate(ledger, held, state::BURYING, due, attempts, history, cause)?;
     ledger.running -= 1;
-    ledger.burying += 1;
+    ledger.dead_lettering += 1;
     ledger.leave_lane(&held.target)?;
     ledger.release_next(held.ordered.as_deref())?;
     ledger.changed();
@@ -209,6 +209,6 @@ fn told(history: &History) -> String {
 }
 
 /// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: Token) -> Option<i64> {
+fn stored(token: FencingToken) -> Option<i64> {
     i64::try_from(token.get()).ok()
 }

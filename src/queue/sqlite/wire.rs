@@ -96,7 +96,7 @@ pub(super) fn cause(cause: &Cause) -> Option<String> {
     })
 }
 
-/// A job that is buried for a reason that cannot be read was not done, and is not tried again.
+/// A job that is dead-lettered for a reason that cannot be read was not done, and is not tried again.
 pub(super) fn read_cause(text: Option<&str>) -> Cause {
     let Some(wire) = text.and_then(read::<CauseWire>) else {
         return Cause::new(Reason::NotRetryable);

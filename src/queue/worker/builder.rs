@@ -1,7 +1,7 @@
 use super::{
     WorkerEvent,
+    entry::Describe,
     held::Held,
-    letter::Describe,
     perform::{ByResult, CallHttp, CallJob, MakeRequest, NoResult, Perform, ResultFn, TakeResult},
     run::Worker,
     shared::{Hook, Shared},
@@ -10,7 +10,7 @@ use crate::{
     BoxError, InvalidConfig,
     body::BufferedBody,
     clock::WallClock,
-    dead_letter::{DeadLetters, Letter, Redaction},
+    dead_letter::{DeadLetters, Entry, Redaction},
     metrics::{Recorder, SharedRecorder},
     outcome::{Classify, HttpClassifier, MakeClassifier},
     queue::{Job, Queue},
@@ -79,7 +79,7 @@ pub(super) struct Settings {
     clock: WallClock,
     dead_letters: Option<DeadLetters>,
     describe: Option<Describe>,
-    letter_body: usize,
+    entry_body: usize,
     redaction: Redaction,
     recorder: Option<SharedRecorder>,
     hook: Option<Hook>,
@@ -99,7 +99,7 @@ impl Settings {
             clock: WallClock::system(),
             dead_letters: None,
             describe: None,
-            letter_body: 1 << 20,
+            entry_body: 1 << 20,
             redaction: Redaction::new(),
             recorder: None,
             hook: None,
@@ -170,7 +170,7 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// delays and schedules, hints, the window. What is special here:
     ///
     /// - The window counts from the first attempt. A job that comes back after it (no worker was
-    ///   there) is buried.
+    ///   there) is dead-lettered.
     /// - A call that was refused on our side (an open circuit), and a retry for which the budget
     ///   has nothing left, is no attempt: the job is given back until later, by default
     ///   for as long as the window is.
@@ -179,38 +179,35 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Where the letters of jobs go that have failed for good. Default: nowhere; the task is then
+    /// Where the entries of jobs go that have failed for good. Default: nowhere; the task is then
     /// failed, and a warning says so.
     ///
-    /// The job stays in the queue until the sink has its letter. While the sink fails the letter is
+    /// The job stays in the queue until the sink has its entry. While the sink fails the entry is
     /// written again, ever more rarely; a copy may be in the
     /// [fallback](DeadLetters::fallback), which does not end the job, for it may be gone with the
-    /// process. A letter that is too large for the sink is cut: to half of its body, and then to
+    /// process. An entry that is too large for the sink is cut: to half of its body, and then to
     /// none. One that the sink rejects is tried again after as long as it has waited already, up to
-    /// an hour, and holds up no other. Both are [told](WorkerEvent::NotBuried).
+    /// an hour, and holds up no other. Both are [told](WorkerEvent::NotDeadLettered).
     pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
         self.settings.dead_letters = Some(dead_letters);
         self
     }
 
-    /// Completes a letter. It has the payload as its body already; of an HTTP request method, URI,
+    /// Completes an entry. It has the payload as its body already; of an HTTP request method, URI,
     /// headers and body. A panic in it is caught.
-    pub fn describe(
-        mut self,
-        describe: impl Fn(&Job, &mut Letter) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn describe(mut self, describe: impl Fn(&Job, &mut Entry) + Send + Sync + 'static) -> Self {
         self.settings.describe = Some(Arc::new(describe));
         self
     }
 
-    /// How many bytes of a body are kept in its letter. Default: 1 MiB. A letter that is cut cannot
+    /// How many bytes of a body are kept in its entry. Default: 1 MiB. An entry that is cut cannot
     /// be sent again.
-    pub const fn letter_body(mut self, bytes: usize) -> Self {
-        self.settings.letter_body = bytes;
+    pub const fn entry_body(mut self, bytes: usize) -> Self {
+        self.settings.entry_body = bytes;
         self
     }
 
-    /// What must not get into a letter: applied last. Default: [`Redaction::new`].
+    /// What must not get into an entry: applied last. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
@@ -313,11 +310,11 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
             clock: settings.clock,
             dead_letters: settings.dead_letters,
             describe: settings.describe,
-            letter_body: settings.letter_body,
+            entry_body: settings.entry_body,
             redaction: settings.redaction,
             recorder: settings.recorder,
             hook: settings.hook,
-            handed_back: AtomicUsize::new(0),
+            released: AtomicUsize::new(0),
             unwritten: AtomicU32::new(0),
         };
         Ok(Worker {
@@ -360,7 +357,7 @@ impl<M, T> WorkerBuilder<M, T, ByJob> {
 
 impl<M, T> WorkerBuilder<M, T, ByRequest> {
     /// The request that a job makes. Default: the one that it [is](Job::http_request). A job that
-    /// makes none is buried as
+    /// makes none is dead-lettered as
     /// [`Unsendable`](crate::dead_letter::Reason::Unsendable).
     pub fn request<E>(
         mut self,

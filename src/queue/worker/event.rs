@@ -1,7 +1,8 @@
 use crate::{
-    dead_letter::{Cause, LetterEnd, SinkErrorKind},
+    StoreErrorKind,
+    dead_letter::{Cause, WriteOutcome},
     outcome::Outcome,
-    queue::{Job, QueueErrorKind, TaskId},
+    queue::{Job, TaskId},
 };
 use std::time::Duration;
 
@@ -9,19 +10,19 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum WorkerEvent<'a> {
-    /// A letter was written, or there is nowhere to write one to: the task has failed.
-    Buried {
+    /// An entry was written, or there is nowhere to write one to: the task has failed.
+    DeadLettered {
         /// The job.
         job: &'a Job,
-        /// Where its letter is: in the sink; `None` where the worker has no dead letters.
-        letter: Option<LetterEnd>,
+        /// Where its entry is: in the sink; `None` where the worker has no dead letters.
+        entry: Option<WriteOutcome>,
     },
     /// A job was claimed. It is called next.
     Claimed {
         /// The job.
         job: &'a Job,
     },
-    /// A job has failed for good. Its letter is written next, by this worker or another.
+    /// A job has failed for good. Its entry is written next, by this worker or another.
     Failed {
         /// The job.
         job: &'a Job,
@@ -30,7 +31,7 @@ pub enum WorkerEvent<'a> {
     },
     /// A job was given back without an attempt: its target refused it, the worker stops, or only a
     /// newer release can read it.
-    HandedBack {
+    Released {
         /// The job.
         job: &'a Job,
         /// When it may be claimed again.
@@ -42,17 +43,17 @@ pub enum WorkerEvent<'a> {
         /// The job.
         id: TaskId,
     },
-    /// The sink has not taken a letter. It is tried again, until the sink has it.
-    NotBuried {
+    /// The sink has not taken an entry. It is tried again, until the sink has it.
+    NotDeadLettered {
         /// The job.
         job: &'a Job,
         /// When.
         after: Duration,
         /// Whether there is a copy in the fallback sink meanwhile, or none.
-        letter: LetterEnd,
-        /// What the sink said. Of one that is [`Rejected`](SinkErrorKind::Rejected) or
-        /// [`TooLarge`](SinkErrorKind::TooLarge) somebody must see to it.
-        kind: SinkErrorKind,
+        entry: WriteOutcome,
+        /// What the sink said. Of one that is [`Rejected`](StoreErrorKind::Rejected) or
+        /// [`TooLarge`](StoreErrorKind::TooLarge) somebody must see to it.
+        kind: StoreErrorKind,
     },
     /// A job has failed, or was broken off, and is tried again.
     Retrying {
@@ -75,7 +76,7 @@ pub enum WorkerEvent<'a> {
         /// What it was asked: `claim`, `renew`, `settle` or `task`.
         asked: &'static str,
         /// What kind of trouble it has.
-        kind: QueueErrorKind,
+        kind: StoreErrorKind,
     },
 }
 
@@ -83,12 +84,12 @@ impl WorkerEvent<'_> {
     /// A fixed name, fit for a metric's label.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Buried { .. } => "buried",
+            Self::DeadLettered { .. } => "dead_lettered",
             Self::Claimed { .. } => "claimed",
             Self::Failed { .. } => "failed",
-            Self::HandedBack { .. } => "handed_back",
+            Self::Released { .. } => "released",
             Self::Lost { .. } => "lost",
-            Self::NotBuried { .. } => "not_buried",
+            Self::NotDeadLettered { .. } => "not_dead_lettered",
             Self::Retrying { .. } => "retrying",
             Self::Succeeded { .. } => "succeeded",
             Self::Trouble { .. } => "trouble",

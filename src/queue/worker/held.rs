@@ -2,8 +2,9 @@
 
 use super::shared::Shared;
 use crate::{
-    fence::{Settled, Token},
-    queue::{QueueErrorKind, TaskId},
+    StoreErrorKind,
+    lease::{FencingToken, Settled},
+    queue::TaskId,
 };
 use std::{
     collections::HashMap,
@@ -31,17 +32,17 @@ pub(super) enum Signal {
 /// What a claim is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    Burial,
+    FailedJob,
     Job,
 }
 
-type Claim = (TaskId, Token);
+type Claim = (TaskId, FencingToken);
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
     claims: Mutex<HashMap<Claim, Entry>>,
     jobs: AtomicUsize,
-    burials: AtomicUsize,
+    failed_jobs: AtomicUsize,
     /// A claim has ended.
     freed: Notify,
 }
@@ -118,7 +119,7 @@ impl Held {
 
     const fn counter(&self, kind: Kind) -> &AtomicUsize {
         match kind {
-            Kind::Burial => &self.burials,
+            Kind::FailedJob => &self.failed_jobs,
             Kind::Job => &self.jobs,
         }
     }
@@ -223,7 +224,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
                 continue;
             }
             Ok(Err(error)) => error.kind(),
-            Err(_) => QueueErrorKind::Timeout,
+            Err(_) => StoreErrorKind::Timeout,
         };
         shared.trouble("renew", kind);
         due = Instant::now() + lease / 30;

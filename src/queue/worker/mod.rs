@@ -1,9 +1,9 @@
 //! What takes jobs out of a queue and has them done.
 
 mod builder;
+mod entry;
 mod event;
 mod held;
-mod letter;
 mod perform;
 mod race;
 mod run;

@@ -4,12 +4,12 @@ use crate::{
     BoxError, BoxFuture,
     attempt::Attempt,
     body::{BufferedBody, collect},
+    catch_panic::catch_panic,
     dead_letter::Reason,
     deadline::Deadline,
     outcome::{Classify, MakeClassifier, Outcome, Unsendable, links},
     queue::{Job, NotARequest},
     retry::{ExchangeResponse, HttpExchange},
-    shield::shielded,
     trace::trouble,
 };
 use bytes::Bytes;
@@ -41,7 +41,7 @@ pub(super) struct Done {
     pub(super) outcome: Outcome,
     pub(super) result: Option<Bytes>,
     pub(super) error: Option<BoxError>,
-    /// Why it would be buried, where the outcome does not say it.
+    /// Why it would be dead-lettered, where the outcome does not say it.
     pub(super) reason: Option<Reason>,
     /// It was not called: this release cannot read the job, and a newer one can.
     pub(super) is_newer: bool,
@@ -227,7 +227,7 @@ fn bounded(outcome: Outcome, take: impl FnOnce() -> Option<Bytes>) -> Option<Byt
     if outcome.is_failure() {
         return None;
     }
-    let Some(result) = shielded(take) else {
+    let Some(result) = catch_panic(take) else {
         trouble!("worker", "a result was not taken: the function panicked");
         return None;
     };
@@ -331,7 +331,7 @@ impl Performing {
         deadline: Option<Deadline>,
     ) -> Self {
         Self {
-            inner: shielded(perform),
+            inner: catch_panic(perform),
             attempt,
             deadline,
         }
@@ -346,7 +346,7 @@ impl Future for Performing {
         let Some(inner) = &mut self.inner else {
             return Poll::Ready(Done::panicked());
         };
-        let mut poll = || shielded(|| inner.as_mut().poll(cx));
+        let mut poll = || catch_panic(|| inner.as_mut().poll(cx));
         let polled = attempt.scope(|| match deadline {
             Some(deadline) => deadline.scope(poll),
             None => poll(),
@@ -363,6 +363,6 @@ impl Future for Performing {
 impl Drop for Performing {
     fn drop(&mut self) {
         let inner = self.inner.take();
-        let _ = shielded(|| drop(inner));
+        let _ = catch_panic(|| drop(inner));
     }
 }

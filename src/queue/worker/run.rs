@@ -6,8 +6,9 @@ use super::{
     task::Task,
 };
 use crate::{
-    fence::Settled,
-    queue::{Claims, QueueErrorKind, Terms, Verdict},
+    StoreErrorKind,
+    lease::Settled,
+    queue::{Claims, Terms, Verdict},
 };
 use std::{
     fmt,
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// Letters that are written at once: few, so that a sink that hangs keeps no job from its work.
+/// DeadLetterDesk that are written at once: few, so that a sink that hangs keeps no job from its work.
 const BURIALS: usize = 4;
 
 /// The longest idle wait: only against an engine that forgets to wake.
@@ -91,18 +92,18 @@ impl Worker {
             while tasks.try_join_next().is_some() {}
             let room = |most: usize, kind| most.saturating_sub(self.shared.held.count(kind));
             let jobs = room(self.concurrency, Kind::Job);
-            let burials = room(BURIALS, Kind::Burial);
+            let failed_jobs = room(BURIALS, Kind::FailedJob);
             if jobs == 0 {
                 let freed = timeout(Duration::from_secs(1), self.shared.held.freed());
                 if let Some(grace) = first(&mut until, freed).await {
                     break grace;
                 }
-                if room(self.concurrency, Kind::Job) > 0 || burials == 0 {
+                if room(self.concurrency, Kind::Job) > 0 || failed_jobs == 0 {
                     continue;
                 }
             }
             let terms = Terms::new(jobs, self.shared.lease)
-                .burials(burials)
+                .failed_jobs(failed_jobs)
                 .per_target(self.per_target)
                 .attempts(self.shared.retry.attempts());
             let asked = Instant::now();
@@ -116,7 +117,7 @@ impl Worker {
                     tasks.spawn(async move {
                         let giving = async {
                             if let Ok(claims) = claim.await {
-                                shared.hand_back(claims).await;
+                                shared.release(claims).await;
                             }
                         };
                         let _ = timeout(HAND_BACK, giving).await;
@@ -127,8 +128,8 @@ impl Worker {
             let kind = match claimed {
                 Ok(Ok(claims)) => {
                     pause = Pause::default();
-                    let is_all =
-                        claims.jobs.len() < jobs.max(1) && claims.burials.len() < burials.max(1);
+                    let is_all = claims.jobs.len() < jobs.max(1)
+                        && claims.failed_jobs.len() < failed_jobs.max(1);
                     in_vain = if claims.is_empty() {
                         in_vain.saturating_add(1)
                     } else {
@@ -145,7 +146,7 @@ impl Worker {
                             spared.await;
                         }
                         let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
-                        if jobs > 0 && burials > 0 {
+                        if jobs > 0 && failed_jobs > 0 {
                             let _ = waiting.await;
                         } else {
                             // The engine has told of what there was no place for, and would not
@@ -159,7 +160,7 @@ impl Worker {
                     continue;
                 }
                 Ok(Err(error)) => error.kind(),
-                Err(_) => QueueErrorKind::Timeout,
+                Err(_) => StoreErrorKind::Timeout,
             };
             self.shared.trouble("claim", kind);
             if let Some(grace) = first(&mut until, sleep(pause.next())).await {
@@ -181,9 +182,9 @@ impl Worker {
                 Task::new(&self.shared, job, held)
             })
             .collect();
-        for burial in claims.burials {
-            let held = hold(Kind::Burial, (burial.job.id, burial.job.token));
-            tasks.spawn(Arc::clone(&self.shared).bury(burial, held));
+        for failed_job in claims.failed_jobs {
+            let held = hold(Kind::FailedJob, (failed_job.job.id, failed_job.job.token));
+            tasks.spawn(Arc::clone(&self.shared).dead_letter(failed_job, held));
         }
         for job in jobs {
             tasks.spawn(job.start(&*self.perform));
@@ -201,23 +202,26 @@ impl Worker {
             // Only what blocks its thread is not dropped by then.
             let _ = timeout(DROP, tasks.shutdown()).await;
         }
-        self.shared.handed_back.load(Ordering::Relaxed)
+        self.shared.released.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
     /// Gives back what was claimed and not begun.
-    async fn hand_back(&self, claims: Claims) {
-        let burials = claims.burials.into_iter().map(|burial| (burial.job, false));
+    async fn release(&self, claims: Claims) {
+        let failed_jobs = claims
+            .failed_jobs
+            .into_iter()
+            .map(|failed_job| (failed_job.job, false));
         let jobs = claims.jobs.into_iter().map(|job| (job, true));
-        for (job, counts) in jobs.chain(burials) {
-            let verdict = Verdict::HandBack {
+        for (job, counts) in jobs.chain(failed_jobs) {
+            let verdict = Verdict::Release {
                 after: Duration::ZERO,
                 history: job.history,
             };
             let asked = self.engine.settle(job.id, job.token, verdict);
             if matches!(asked.await, Ok(Settled::Done)) && counts {
-                self.handed_back.fetch_add(1, Ordering::Relaxed);
+                self.released.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -280,7 +284,7 @@ impl WorkerHandle {
     }
 
     /// Whether it has ended by itself, which it does only where a user's code panics that is not
-    /// shielded.
+    /// catch_panic.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }

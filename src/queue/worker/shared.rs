@@ -1,15 +1,16 @@
 //! What the tasks of a worker share.
 
-use super::{WorkerEvent, held::Held, letter::Describe};
+use super::{WorkerEvent, entry::Describe, held::Held};
 use crate::{
+    StoreErrorKind,
+    catch_panic::catch_panic,
     clock::WallClock,
-    dead_letter::{DeadLetters, Redaction, SinkErrorKind},
-    fence::{Settled, Token},
+    dead_letter::{DeadLetters, Redaction},
+    lease::{FencingToken, Settled},
     metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::Outcome,
-    queue::{Engine, Job, QueueErrorKind, Status, TaskId, Verdict},
+    queue::{Engine, Job, Status, TaskId, Verdict},
     retry::RetryConfig,
-    shield::shielded,
     trace::trouble,
 };
 use std::{
@@ -33,24 +34,24 @@ pub(super) struct Shared {
     pub(super) clock: WallClock,
     pub(super) dead_letters: Option<DeadLetters>,
     pub(super) describe: Option<Describe>,
-    pub(super) letter_body: usize,
+    pub(super) entry_body: usize,
     pub(super) redaction: Redaction,
     pub(super) recorder: Option<SharedRecorder>,
     pub(super) hook: Option<Hook>,
     /// Jobs that were given back because the worker stops.
-    pub(super) handed_back: AtomicUsize,
-    /// Letters that could not be written, since one could.
+    pub(super) released: AtomicUsize,
+    /// DeadLetterDesk that could not be written, since one could.
     pub(super) unwritten: AtomicU32,
 }
 
 impl Shared {
     pub(super) fn tell(&self, event: &WorkerEvent<'_>) {
         if let Some(hook) = &self.hook {
-            let _ = shielded(|| hook(event));
+            let _ = catch_panic(|| hook(event));
         }
     }
 
-    pub(super) fn trouble(&self, asked: &'static str, kind: QueueErrorKind) {
+    pub(super) fn trouble(&self, asked: &'static str, kind: StoreErrorKind) {
         trouble!(
             "worker",
             "the queue failed",
@@ -68,7 +69,7 @@ impl Shared {
 
     pub(super) fn retried(&self, job: &Job, outcome: Outcome) {
         if let Some(recorder) = &self.recorder {
-            let _ = shielded(|| recorder.retried(&job.target, outcome.code()));
+            let _ = catch_panic(|| recorder.retried(&job.target, outcome.code()));
         }
     }
 
@@ -78,7 +79,7 @@ impl Shared {
             return;
         };
         let elapsed = self.age(job.accepted_at);
-        let _ = shielded(|| {
+        let _ = catch_panic(|| {
             let series = recorder.series(&job.target);
             series.started(Level::Delivery);
             let measurement = Measurement::new(Level::Delivery, outcome, elapsed);
@@ -92,16 +93,21 @@ impl Shared {
     /// One that was asked for and not answered may have been done, and is then lost when it is
     /// asked for again: as is one whose lease was over. The second is what is said, so that nothing
     /// is told as done that was not.
-    pub(super) async fn settle(&self, id: TaskId, token: Token, mut verdict: Verdict) -> Settled {
+    pub(super) async fn settle(
+        &self,
+        id: TaskId,
+        token: FencingToken,
+        mut verdict: Verdict,
+    ) -> Settled {
         let mut wait = Duration::from_millis(50);
         loop {
             let asked = self.engine.settle(id, token, verdict.clone());
             let kind = match timeout(self.lease / 3, asked).await {
                 Ok(Ok(settled)) => return settled,
                 Ok(Err(error)) => error.kind(),
-                Err(_) => QueueErrorKind::Timeout,
+                Err(_) => StoreErrorKind::Timeout,
             };
-            if kind == QueueErrorKind::TooLarge && drop_result(&mut verdict) {
+            if kind == StoreErrorKind::TooLarge && drop_result(&mut verdict) {
                 trouble!("worker", "a result is too long for the queue", id = id);
                 continue;
             }
@@ -133,10 +139,10 @@ impl Shared {
         timeout(patience, asking).await.unwrap_or(false)
     }
 
-    /// How long to wait before a letter is tried again.
-    pub(super) fn not_written(&self, job: &Job, kind: SinkErrorKind) -> Duration {
-        if matches!(kind, SinkErrorKind::Rejected | SinkErrorKind::TooLarge) {
-            // It is the letter, and no reason to keep others waiting.
+    /// How long to wait before an entry is tried again.
+    pub(super) fn not_written(&self, job: &Job, kind: StoreErrorKind) -> Duration {
+        if matches!(kind, StoreErrorKind::Rejected | StoreErrorKind::TooLarge) {
+            // It is the entry, and no reason to keep others waiting.
             let last = job.history.last();
             let ended = last.map(|last| last.started().saturating_add(last.took()));
             let ended = job.accepted_at.checked_add(ended.unwrap_or_default());

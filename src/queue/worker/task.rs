@@ -2,19 +2,20 @@
 
 use super::{
     WorkerEvent,
+    entry::cause,
     held::{Holding, Signal, Told},
-    letter::cause,
     perform::{Called, Done, Perform, Performing},
     race::{Race, race},
     shared::Shared,
 };
 use crate::{
+    StoreErrorKind,
     attempt::{AttemptRecord, GaveUp, History},
-    dead_letter::{LetterEnd, Reason, SinkErrorKind},
+    dead_letter::{Reason, WriteOutcome},
     deadline::Deadline,
-    fence::Settled,
+    lease::Settled,
     outcome::{Outcome, OutcomeKind},
-    queue::{Burial, Job, NewJob, Verdict},
+    queue::{FailedJob, Job, NewJob, Verdict},
     retry::{Step, StoredCourse},
     trace::trouble,
 };
@@ -134,15 +135,15 @@ impl Task {
         let Self { course, claimed } = self;
         if done.is_newer {
             let wait = claimed.shared.newer(&claimed.job);
-            return claimed.hand_back(wait, course.into_history()).await;
+            return claimed.release(wait, course.into_history()).await;
         }
         match course.decide(outcome, Instant::now()) {
             Step::Done => claimed.succeeded(done, took).await,
             Step::Again { wait, history } if outcome.was_attempted() => {
                 claimed.retry(outcome, wait, history).await;
             }
-            Step::Again { wait, history } => claimed.hand_back(wait, history).await,
-            Step::GiveUp(history) => claimed.bury(&done, history).await,
+            Step::Again { wait, history } => claimed.release(wait, history).await,
+            Step::GiveUp(history) => claimed.dead_letter(&done, history).await,
         }
     }
 
@@ -152,7 +153,7 @@ impl Task {
         let last = history.last().map(AttemptRecord::outcome);
         let outcome = last.unwrap_or(Outcome::transient());
         let done = Done::failed(outcome, None);
-        self.claimed.bury(&done, history).await;
+        self.claimed.dead_letter(&done, history).await;
     }
 
     /// The worker stops: the job is another's.
@@ -171,11 +172,11 @@ impl Task {
             (Verdict::Retry { after, history }, event)
         } else {
             let history = course.into_history();
-            let event = WorkerEvent::HandedBack { job, after };
-            (Verdict::HandBack { after, history }, event)
+            let event = WorkerEvent::Released { job, after };
+            (Verdict::Release { after, history }, event)
         };
         if shared.settle(job.id, job.token, verdict).await == Settled::Done {
-            shared.handed_back.fetch_add(1, Ordering::Relaxed);
+            shared.released.fetch_add(1, Ordering::Relaxed);
             shared.tell(&event);
         } else {
             shared.lost(job);
@@ -229,19 +230,19 @@ impl Claimed {
         }
     }
 
-    async fn hand_back(mut self, after: Duration, history: History) {
-        if self.settle(Verdict::HandBack { after, history }).await {
+    async fn release(mut self, after: Duration, history: History) {
+        if self.settle(Verdict::Release { after, history }).await {
             let job = &self.job;
-            self.shared.tell(&WorkerEvent::HandedBack { job, after });
+            self.shared.tell(&WorkerEvent::Released { job, after });
         }
     }
 
-    async fn bury(mut self, done: &Done, history: History) {
+    async fn dead_letter(mut self, done: &Done, history: History) {
         let error = done.error.as_deref();
         let error = error.map(|error| error as &(dyn Error + 'static));
         let cause = cause(&self.job, done.outcome, &history, done.reason, error);
         let attempts = history.attempts();
-        let verdict = Verdict::Bury {
+        let verdict = Verdict::DeadLetter {
             cause: cause.clone(),
             history,
         };
@@ -265,46 +266,46 @@ impl Shared {
         self.tell(&WorkerEvent::Lost { id: job.id });
     }
 
-    /// Writes the letter of a job that has failed for good, and ends the claim on that.
-    pub(super) async fn bury(
+    /// Writes the entry of a job that has failed for good, and ends the claim on that.
+    pub(super) async fn dead_letter(
         self: Arc<Self>,
-        burial: Burial,
+        failed_job: FailedJob,
         (_holding, mut told): (Holding, Told),
     ) {
-        let written = match race(told.next(), self.write(&burial)).await {
+        let written = match race(told.next(), self.write(&failed_job)).await {
             Race::First(signal) => Err(signal),
             Race::Second(written) => Ok(written),
         };
-        let (job, after) = (&burial.job, Duration::ZERO);
+        let (job, after) = (&failed_job.job, Duration::ZERO);
         let history = || job.history.clone();
         let (verdict, event) = match written {
             Err(Signal::Lost) => return self.lost(job),
             Err(Signal::Stop) => {
                 let history = history();
-                let event = WorkerEvent::HandedBack { job, after };
-                (Verdict::HandBack { after, history }, event)
+                let event = WorkerEvent::Released { job, after };
+                (Verdict::Release { after, history }, event)
             }
             Ok(Written::Newer) => {
                 let (after, history) = (self.newer(job), history());
-                let event = WorkerEvent::HandedBack { job, after };
-                (Verdict::HandBack { after, history }, event)
+                let event = WorkerEvent::Released { job, after };
+                (Verdict::Release { after, history }, event)
             }
             Ok(Written::Nowhere) => {
-                let (keep, letter) = (self.keep, None);
-                let event = WorkerEvent::Buried { job, letter };
-                (Verdict::Buried { keep }, event)
+                let (keep, entry) = (self.keep, None);
+                let event = WorkerEvent::DeadLettered { job, entry };
+                (Verdict::DeadLettered { keep }, event)
             }
             Ok(Written::There) => {
-                let (keep, letter) = (self.keep, Some(LetterEnd::Written));
-                let event = WorkerEvent::Buried { job, letter };
-                (Verdict::Buried { keep }, event)
+                let (keep, entry) = (self.keep, Some(WriteOutcome::Written));
+                let event = WorkerEvent::DeadLettered { job, entry };
+                (Verdict::DeadLettered { keep }, event)
             }
-            Ok(Written::NotYet { letter, kind }) => {
+            Ok(Written::NotYet { entry, kind }) => {
                 let (after, history) = (self.not_written(job, kind), history());
-                let event = WorkerEvent::NotBuried {
+                let event = WorkerEvent::NotDeadLettered {
                     job,
                     after,
-                    letter,
+                    entry,
                     kind,
                 };
                 (Verdict::Retry { after, history }, event)
@@ -313,8 +314,8 @@ impl Shared {
         let settling = self.settle(job.id, job.token, verdict);
         match race(settling, told.lost()).await {
             Race::First(Settled::Done) => {
-                let is_over = matches!(event, WorkerEvent::Buried { .. });
-                if is_over && burial.cause.reason == Reason::WorkerLost {
+                let is_over = matches!(event, WorkerEvent::DeadLettered { .. });
+                if is_over && failed_job.cause.reason == Reason::WorkerLost {
                     // Of the others, the worker that gave up on them has told.
                     self.finished(job, Outcome::transient(), job.attempt);
                 }
@@ -324,9 +325,9 @@ impl Shared {
         }
     }
 
-    /// Writes a letter. What is too large for the sink is cut until it is not.
-    async fn write(&self, burial: &Burial) -> Written {
-        let job = &burial.job;
+    /// Writes an entry. What is too large for the sink is cut until it is not.
+    async fn write(&self, failed_job: &FailedJob) -> Written {
+        let job = &failed_job.job;
         if is_newer(job) {
             return Written::Newer;
         }
@@ -335,31 +336,31 @@ impl Shared {
                 "worker",
                 "a job has failed, and there are no dead letters",
                 id = job.id,
-                reason = burial.cause.reason
+                reason = failed_job.cause.reason
             );
             return Written::Nowhere;
         };
-        let mut letter = Arc::new(self.letter(burial));
-        let mut shorter = [letter.body.bytes().len() / 2, 0].into_iter();
+        let mut entry = Arc::new(self.entry(failed_job));
+        let mut shorter = [entry.body.bytes().len() / 2, 0].into_iter();
         loop {
-            let (end, kind) = match dead_letters.attempt(Arc::clone(&letter)).await {
+            let (end, kind) = match dead_letters.attempt(Arc::clone(&entry)).await {
                 Ok(None) => {
                     self.unwritten.store(0, Ordering::Relaxed);
                     return Written::There;
                 }
-                Ok(Some(kind)) => (LetterEnd::FellBack, kind),
-                Err(error) => (LetterEnd::NotWritten, error.first().kind()),
+                Ok(Some(kind)) => (WriteOutcome::FellBack, kind),
+                Err(error) => (WriteOutcome::NotWritten, error.first().kind()),
             };
-            if kind == SinkErrorKind::TooLarge
-                && !letter.body.bytes().is_empty()
+            if kind == StoreErrorKind::TooLarge
+                && !entry.body.bytes().is_empty()
                 && let Some(most) = shorter.next()
             {
-                trouble!("worker", "a letter is too large, and is cut", id = job.id);
-                let letter = Arc::make_mut(&mut letter);
-                letter.body = mem::take(&mut letter.body).cut(most);
+                trouble!("worker", "an entry is too large, and is cut", id = job.id);
+                let entry = Arc::make_mut(&mut entry);
+                entry.body = mem::take(&mut entry.body).cut(most);
                 continue;
             }
-            return Written::NotYet { letter: end, kind };
+            return Written::NotYet { entry: end, kind };
         }
     }
 
@@ -370,14 +371,14 @@ impl Shared {
     }
 }
 
-/// What came of a letter.
+/// What came of an entry.
 enum Written {
     /// Its job cannot be read by this release.
     Newer,
     /// The sink has not taken it.
     NotYet {
-        letter: LetterEnd,
-        kind: SinkErrorKind,
+        entry: WriteOutcome,
+        kind: StoreErrorKind,
     },
     /// There are no dead letters.
     Nowhere,

@@ -1,4 +1,4 @@
-use crate::dead_letter::{Letter, json};
+use crate::dead_letter::{Entry, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CallbackForm {
-    /// The whole letter, in its [JSON form](crate::dead_letter::json).
+    /// The whole entry, in its [JSON form](crate::dead_letter::json).
     #[default]
     Record,
     /// What the published guide to webhook retries posts to its `dlq_callback_url` once its
@@ -15,7 +15,7 @@ pub enum CallbackForm {
     ///
     /// | Field | In the guide | Here |
     /// | --- | --- | --- |
-    /// | `webhook_id` | the webhook that failed | the [target](Letter::target) |
+    /// | `webhook_id` | the webhook that failed | the [target](Entry::target) |
     /// | `max_attempts_reached` | the attempts that were allowed | the attempts that were made |
     /// | `final_error` | the text of the last error | the [message](crate::dead_letter::Cause::message), or the name of the reason |
     Exhausted,
@@ -23,9 +23,9 @@ pub enum CallbackForm {
     ///
     /// | Field | In the guide | Here |
     /// | --- | --- | --- |
-    /// | `eventId` | the id of the event | the [event's id](Letter::event_id), or the letter's |
-    /// | `type` | the type of the event | `type` in the body where that is text in a JSON object, or the [kind](Letter::kind) |
-    /// | `timestamp` | when the event happened, ISO 8601 | the [event's time](Letter::event_time), or when the letter was written; UTC, milliseconds |
+    /// | `eventId` | the id of the event | the [event's id](Entry::event_id), or the entry's |
+    /// | `type` | the type of the event | `type` in the body where that is text in a JSON object, or the [kind](Entry::kind) |
+    /// | `timestamp` | when the event happened, ISO 8601 | the [event's time](Entry::event_time), or when the entry was written; UTC, milliseconds |
     /// | `errorMessage` | the text of the error | as `final_error` above |
     /// | `rawPayload` | the event, as an object | the body, as it is where it is whole and a JSON object; otherwise as text, in which what is not UTF-8 is replaced |
     Event,
@@ -62,29 +62,28 @@ struct Typed<'a> {
 }
 
 impl CallbackForm {
-    pub(super) fn body(self, letter: &Letter) -> String {
-        let error = letter.cause.message.as_deref();
-        let error = error.unwrap_or(letter.cause.reason.as_str());
+    pub(super) fn body(self, entry: &Entry) -> String {
+        let error = entry.cause.message.as_deref();
+        let error = error.unwrap_or(entry.cause.reason.as_str());
         match self {
-            Self::Record => json::to_json(letter),
+            Self::Record => json::to_json(entry),
             Self::Exhausted => print(&Exhausted {
-                webhook_id: &letter.target,
-                max_attempts_reached: letter.history.attempts(),
+                webhook_id: &entry.target,
+                max_attempts_reached: entry.history.attempts(),
                 final_error: error,
             }),
             Self::Event => {
-                let body = letter.body.bytes();
-                let object = object(letter);
+                let body = entry.body.bytes();
+                let object = object(entry);
                 let typed = object.and_then(|object| serde_json::from_str(object.get()).ok());
                 print(&Event {
-                    event_id: letter
+                    event_id: entry
                         .event_id
                         .as_deref()
-                        .map_or_else(|| Cow::Owned(letter.id.to_string()), Cow::Borrowed),
-                    r#type: typed.map_or(Cow::Borrowed(&*letter.kind), |typed: Typed<'_>| {
-                        typed.r#type
-                    }),
-                    timestamp: json::time::print(letter.event_time.unwrap_or(letter.written_at)),
+                        .map_or_else(|| Cow::Owned(entry.id.to_string()), Cow::Borrowed),
+                    r#type: typed
+                        .map_or(Cow::Borrowed(&*entry.kind), |typed: Typed<'_>| typed.r#type),
+                    timestamp: json::time::print(entry.event_time.unwrap_or(entry.written_at)),
                     error_message: error,
                     raw_payload: object.map_or_else(
                         || Payload::Text(String::from_utf8_lossy(body)),
@@ -96,11 +95,11 @@ impl CallbackForm {
     }
 }
 
-fn object(letter: &Letter) -> Option<&RawValue> {
-    if letter.body.is_truncated() {
+fn object(entry: &Entry) -> Option<&RawValue> {
+    if entry.body.is_truncated() {
         return None;
     }
-    let value: &RawValue = serde_json::from_slice(letter.body.bytes()).ok()?;
+    let value: &RawValue = serde_json::from_slice(entry.body.bytes()).ok()?;
     value.get().starts_with('{').then_some(value)
 }
 
@@ -114,54 +113,54 @@ mod tests {
     use super::*;
     use crate::{
         attempt::{AttemptRecord, History},
-        dead_letter::{Cause, LetterBody, LetterId, Reason},
+        dead_letter::{Cause, EntryBody, EntryId, Reason},
         outcome::Outcome,
     };
     use std::time::{Duration, UNIX_EPOCH};
 
-    fn letter(body: &[u8]) -> Letter {
+    fn entry(body: &[u8]) -> Entry {
         let cause = Cause::new(Reason::RetriesExhausted).with_message("503 \"busy\"");
-        let id = LetterId::from_bytes([0xAB; 16]);
+        let id = EntryId::from_bytes([0xAB; 16]);
         let written_at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_250);
-        let mut letter = Letter::new(id, "http", "hooks-7", cause, written_at);
-        letter.body = LetterBody::new(&body.to_vec().into(), 64);
+        let mut entry = Entry::new(id, "http", "hooks-7", cause, written_at);
+        entry.body = EntryBody::new(&body.to_vec().into(), 64);
         let mut history = History::new();
         for number in 1..=3 {
             let (at, outcome) = (Duration::ZERO, Outcome::transient());
             history.push(AttemptRecord::new(number, at, at, outcome));
         }
-        letter.history = history;
-        letter
+        entry.history = history;
+        entry
     }
 
-    fn posted(form: CallbackForm, letter: &Letter) -> serde_json::Value {
-        serde_json::from_str(&form.body(letter)).unwrap()
+    fn posted(form: CallbackForm, entry: &Entry) -> serde_json::Value {
+        serde_json::from_str(&form.body(entry)).unwrap()
     }
 
     #[test]
     fn the_retry_guides_form_has_its_three_fields() {
-        let mut letter = letter(b"{}");
+        let mut entry = entry(b"{}");
         assert_eq!(
-            posted(CallbackForm::Exhausted, &letter),
+            posted(CallbackForm::Exhausted, &entry),
             serde_json::json!({
                 "webhook_id": "hooks-7",
                 "max_attempts_reached": 3,
                 "final_error": "503 \"busy\"",
             })
         );
-        letter.cause = Cause::new(Reason::Deadline);
+        entry.cause = Cause::new(Reason::Deadline);
         assert_eq!(
-            posted(CallbackForm::Exhausted, &letter)["final_error"],
+            posted(CallbackForm::Exhausted, &entry)["final_error"],
             "deadline"
         );
     }
 
     #[test]
     fn the_event_guides_form_has_the_event_as_it_came() {
-        let mut letter = letter(br#" {"type":"USER\u005fINPUT","n":1.50}"#);
-        letter.event_id = Some("evt_1".to_owned());
-        letter.event_time = Some(UNIX_EPOCH + Duration::from_secs(1_600_000_000));
-        let text = CallbackForm::Event.body(&letter);
+        let mut entry = entry(br#" {"type":"USER\u005fINPUT","n":1.50}"#);
+        entry.event_id = Some("evt_1".to_owned());
+        entry.event_time = Some(UNIX_EPOCH + Duration::from_secs(1_600_000_000));
+        let text = CallbackForm::Event.body(&entry);
         // To the digit.
         assert!(text.contains(r#""n":1.50}"#), "{text}");
         let posted: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -179,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_posted_as_text() {
-        let whole = |body: &[u8]| posted(CallbackForm::Event, &letter(body));
+        let whole = |body: &[u8]| posted(CallbackForm::Event, &entry(body));
         assert_eq!(whole(b"a\xffb")["rawPayload"], "a\u{fffd}b");
         assert_eq!(whole(b"[1]")["rawPayload"], "[1]");
         let posted = whole(br#"{"type":7}"#);
@@ -188,8 +187,8 @@ mod tests {
         assert_eq!(posted["eventId"], "ab".repeat(16));
         assert_eq!(posted["timestamp"], "2023-11-14T22:13:20.250Z");
         // The beginning of an object is none, even where it looks like one.
-        let mut cut = letter(b"");
-        cut.body = LetterBody::new(&b"{}{}".to_vec().into(), 2);
+        let mut cut = entry(b"");
+        cut.body = EntryBody::new(&b"{}{}".to_vec().into(), 2);
         let cut = super::CallbackForm::Event.body(&cut);
         assert!(cut.contains(r#""rawPayload":"{}""#), "{cut}");
     }

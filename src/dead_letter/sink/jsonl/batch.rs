@@ -2,8 +2,8 @@
 
 use super::op::{Answer, Failed};
 use crate::{
-    dead_letter::{Discarded, Letter, LetterClaim, LetterId, Summary},
-    fence::{Settled, Token},
+    dead_letter::{Discarded, Entry, EntryClaim, EntryId, Summary},
+    lease::{FencingToken, Settled},
 };
 use std::{collections::HashSet, time::Duration};
 
@@ -12,8 +12,8 @@ use std::{collections::HashSet, time::Duration};
 pub(super) struct Batch {
     pub(super) lines: Vec<u8>,
     pub(super) changes: Vec<(u64, Change)>,
-    pub(super) touched: HashSet<LetterId>,
-    /// Bytes by which the letters grow.
+    pub(super) touched: HashSet<EntryId>,
+    /// Bytes by which the entries grow.
     pub(super) grows: u64,
 }
 
@@ -22,25 +22,25 @@ pub(super) enum Change {
         summary: Box<Summary>,
         place: u64,
         /// The claim that ends with it.
-        then: Result<Answer<()>, (Token, Answer<Settled>)>,
+        then: Result<Answer<()>, (FencingToken, Answer<Settled>)>,
     },
     Claimed {
         lease: Duration,
-        letter: Box<Letter>,
-        answer: Answer<LetterClaim>,
+        entry: Box<Entry>,
+        answer: Answer<EntryClaim>,
     },
     GivenBack {
-        id: LetterId,
-        token: Token,
+        id: EntryId,
+        token: FencingToken,
     },
     Removed {
-        id: LetterId,
+        id: EntryId,
         then: Result<Answer<Settled>, Answer<Discarded>>,
     },
 }
 
 impl Batch {
-    pub(super) fn add(&mut self, id: LetterId, line: &[u8], change: Change) {
+    pub(super) fn add(&mut self, id: EntryId, line: &[u8], change: Change) {
         self.lines.extend_from_slice(line);
         self.changes.push((line.len() as u64, change));
         self.touched.insert(id);

@@ -1,5 +1,5 @@
 use super::{
-    JsonlLetters, OpenLettersError, Shared,
+    JsonlDeadLetters, OpenDeadLettersError, Shared,
     files::{Files, beside, private},
     worker::Worker,
 };
@@ -13,28 +13,28 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Settings of [`JsonlLetters`].
+/// Settings of [`JsonlDeadLetters`].
 #[derive(Clone, Copy, Debug)]
 #[must_use]
-pub struct JsonlLettersBuilder {
+pub struct JsonlDeadLettersBuilder {
     pub(super) max_bytes: u64,
     pub(super) max_file_bytes: u64,
-    pub(super) max_letter_bytes: usize,
+    pub(super) max_entry_bytes: usize,
     max_waiting: usize,
 }
 
-impl JsonlLettersBuilder {
+impl JsonlDeadLettersBuilder {
     pub(super) const fn new() -> Self {
         Self {
             max_bytes: 256 << 20,
             max_file_bytes: 16 << 20,
-            max_letter_bytes: 4 << 20,
+            max_entry_bytes: 4 << 20,
             max_waiting: 1024,
         }
     }
 
-    /// The most bytes of lines of letters that are there: beyond it, new ones are refused as
-    /// [`Full`](crate::dead_letter::SinkErrorKind::Full). Default: 256 MiB.
+    /// The most bytes of lines of entries that are there: beyond it, new ones are refused as
+    /// [`Full`](crate::StoreErrorKind::Full). Default: 256 MiB.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -46,17 +46,17 @@ impl JsonlLettersBuilder {
         self
     }
 
-    /// The longest line: a longer letter is refused as [`TooLarge`](crate::dead_letter::SinkErrorKind::TooLarge). A
+    /// The longest line: a longer entry is refused as [`TooLarge`](crate::StoreErrorKind::TooLarge). A
     /// body takes up to twice its length, where it is text of quotes and line breaks. Default: 4 MiB,
-    /// which is room for every letter that the layer, and a worker whose jobs have 1 MiB, make with
+    /// which is room for every entry that the layer, and a worker whose jobs have 1 MiB, make with
     /// their defaults; the most: [`json::MAX_LENGTH`](crate::dead_letter::json::MAX_LENGTH).
-    pub const fn max_letter_bytes(mut self, bytes: usize) -> Self {
-        self.max_letter_bytes = bytes;
+    pub const fn max_entry_bytes(mut self, bytes: usize) -> Self {
+        self.max_entry_bytes = bytes;
         self
     }
 
     /// The most operations that wait for the thread; others are refused as
-    /// [`Full`](crate::dead_letter::SinkErrorKind::Full). Default: 1024.
+    /// [`Full`](crate::StoreErrorKind::Full). Default: 1024.
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
         self
@@ -67,36 +67,36 @@ impl JsonlLettersBuilder {
         if self.max_file_bytes == 0 {
             return invalid("max_file_bytes");
         }
-        if self.max_letter_bytes == 0 {
-            return invalid("max_letter_bytes");
+        if self.max_entry_bytes == 0 {
+            return invalid("max_entry_bytes");
         }
         if self.max_waiting == 0 {
             return invalid("max_waiting");
         }
-        if self.max_letter_bytes > crate::dead_letter::json::MAX_LENGTH {
+        if self.max_entry_bytes > crate::dead_letter::json::MAX_LENGTH {
             return Err(InvalidConfig::new(
-                "max_letter_bytes",
+                "max_entry_bytes",
                 "must be no more than is read again",
             ));
         }
-        if u64::try_from(self.max_letter_bytes).is_ok_and(|most| most > self.max_bytes) {
+        if u64::try_from(self.max_entry_bytes).is_ok_and(|most| most > self.max_bytes) {
             return Err(InvalidConfig::new(
                 "max_bytes",
-                "must be at least `max_letter_bytes`",
+                "must be at least `max_entry_bytes`",
             ));
         }
         Ok(())
     }
 
-    /// Opens the letters at `path`, and makes the file where there is none. Reads everything that
+    /// Opens the entries at `path`, and makes the file where there is none. Reads everything that
     /// is there: do it once, before the work begins.
     ///
     /// # Errors
     ///
-    /// [`OpenLettersError`] says why and what to do.
-    pub fn open(self, path: impl AsRef<Path>) -> Result<JsonlLetters, OpenLettersError> {
-        self.check().map_err(OpenLettersError::InvalidConfig)?;
-        let cannot = |error: BoxError| OpenLettersError::CannotOpen {
+    /// [`OpenDeadLettersError`] says why and what to do.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<JsonlDeadLetters, OpenDeadLettersError> {
+        self.check().map_err(OpenDeadLettersError::InvalidConfig)?;
+        let cannot = |error: BoxError| OpenDeadLettersError::CannotOpen {
             path: path.as_ref().to_owned(),
             source: error,
         };
@@ -111,7 +111,7 @@ impl JsonlLettersBuilder {
             .open(beside(&path, ".lock"))
             .map_err(|error| cannot(error.into()))?;
         lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => OpenLettersError::Locked { path: path.clone() },
+            TryLockError::WouldBlock => OpenDeadLettersError::Locked { path: path.clone() },
             TryLockError::Error(error) => cannot(error.into()),
         })?;
 
@@ -122,10 +122,10 @@ impl JsonlLettersBuilder {
         let (to_worker, queue) = mpsc::sync_channel(self.max_waiting);
         let (ending, ended) = watch::channel(());
         thread::Builder::new()
-            .name("webhook-letters".to_owned())
+            .name("webhook-entries".to_owned())
             .spawn(move || worker.work(&queue, ending))
             .map_err(|error| cannot(error.into()))?;
-        Ok(JsonlLetters {
+        Ok(JsonlDeadLetters {
             shared: Arc::new(Shared {
                 path,
                 queue: RwLock::new(Some(to_worker)),

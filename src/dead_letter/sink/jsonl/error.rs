@@ -1,10 +1,10 @@
 use crate::{BoxError, InvalidConfig};
 use std::{fmt, path::PathBuf};
 
-/// Letters that could not be opened.
+/// DeadLetterDesk that could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum OpenLettersError {
+pub enum OpenDeadLettersError {
     /// A file cannot be made, read or mended: its folder must be there, and be ours.
     CannotOpen {
         /// Where.
@@ -21,23 +21,23 @@ pub enum OpenLettersError {
     },
 }
 
-impl fmt::Display for OpenLettersError {
+impl fmt::Display for OpenDeadLettersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CannotOpen { path, source } => {
-                write!(f, "cannot open the letters at {}: {source}", path.display())
+                write!(f, "cannot open the entries at {}: {source}", path.display())
             }
             Self::InvalidConfig(error) => error.fmt(f),
             Self::Locked { path } => write!(
                 f,
-                "the letters at {} are open already, in another process or by another handle",
+                "the entries at {} are open already, in another process or by another handle",
                 path.display()
             ),
         }
     }
 }
 
-impl std::error::Error for OpenLettersError {
+impl std::error::Error for OpenDeadLettersError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::CannotOpen { source, .. } => Some(&**source),

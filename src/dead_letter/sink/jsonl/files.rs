@@ -1,6 +1,6 @@
 //! The files: appending, rotating, reading back.
 
-use super::JsonlLettersBuilder;
+use super::JsonlDeadLettersBuilder;
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -52,7 +52,7 @@ pub(super) enum Tail {
 }
 
 impl Files {
-    pub(super) fn new(path: PathBuf, with: &JsonlLettersBuilder) -> Self {
+    pub(super) fn new(path: PathBuf, with: &JsonlDeadLettersBuilder) -> Self {
         Self {
             path,
             max_file: with.max_file_bytes,

@@ -1,17 +1,17 @@
 //! What the lines of a file say.
 
-use crate::dead_letter::{Letter, LetterId, json};
+use crate::dead_letter::{Entry, EntryId, json};
 use serde::Deserialize;
 
 pub(super) enum Line {
-    /// A letter, and its place in the list where the line says it.
-    Letter(Box<Letter>, Option<u64>),
-    /// A letter was claimed: so often in all.
-    Claimed(LetterId, u32),
-    /// A letter is gone.
-    Removed(LetterId),
-    /// A letter of a newer schema, which is this one: left as it is.
-    Newer(LetterId, u32),
+    /// An entry, and its place in the list where the line says it.
+    Entry(Box<Entry>, Option<u64>),
+    /// An entry was claimed: so often in all.
+    Claimed(EntryId, u32),
+    /// An entry is gone.
+    Removed(EntryId),
+    /// An entry of a newer schema, which is this one: left as it is.
+    Newer(EntryId, u32),
     /// Damaged, or of a newer schema and without an id: left as it is.
     Unreadable,
 }
@@ -43,27 +43,27 @@ impl Line {
             if let Some(claimed) = &outline.claimed {
                 return Some(Self::Claimed(id(claimed)?, outline.replays?));
             }
-            if schema > u64::from(Letter::SCHEMA_VERSION) {
+            if schema > u64::from(Entry::SCHEMA_VERSION) {
                 let found = u32::try_from(schema).unwrap_or(u32::MAX);
                 return Some(Self::Newer(id(outline.id.as_ref()?)?, found));
             }
         }
-        let letter = json::from_json(line).ok()?;
-        Some(Self::Letter(Box::new(letter), outline.place))
+        let entry = json::from_json(line).ok()?;
+        Some(Self::Entry(Box::new(entry), outline.place))
     }
 }
 
-pub(super) fn letter(letter: &Letter, place: u64) -> Vec<u8> {
-    let mut line = json::to_json(letter);
+pub(super) fn entry(entry: &Entry, place: u64) -> Vec<u8> {
+    let mut line = json::to_json(entry);
     // A member more, which the form allows.
     line.pop();
     format!("{line},\"place\":{place}}}\n").into_bytes()
 }
 
-pub(super) fn claimed(id: LetterId, replays: u32) -> Vec<u8> {
+pub(super) fn claimed(id: EntryId, replays: u32) -> Vec<u8> {
     format!("{{\"schemaVersion\":1,\"claimed\":\"{id}\",\"replays\":{replays}}}\n").into_bytes()
 }
 
-pub(super) fn removed(id: LetterId) -> Vec<u8> {
+pub(super) fn removed(id: EntryId) -> Vec<u8> {
     format!("{{\"schemaVersion\":1,\"removed\":\"{id}\"}}\n").into_bytes()
 }

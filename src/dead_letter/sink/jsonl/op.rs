@@ -1,41 +1,40 @@
 //! What the thread is asked for, and what it says when it cannot.
 
 use crate::{
-    dead_letter::{
-        Discarded, Filter, Letter, LetterClaim, LetterId, Listing, Page, SinkError, SinkErrorKind,
-    },
-    fence::{Settled, Token},
+    StoreError, StoreErrorKind,
+    dead_letter::{Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page},
+    lease::{FencingToken, Settled},
 };
 use std::{io, sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
-pub(super) type Answer<T> = oneshot::Sender<Result<T, SinkError>>;
+pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 pub(super) enum Op {
-    Write(Arc<Letter>, Answer<()>),
+    Write(Arc<Entry>, Answer<()>),
     List(Filter, Page, Answer<Listing>),
-    Get(LetterId, Answer<Option<Letter>>),
-    Claim(LetterId, Duration, u32, Answer<LetterClaim>),
-    Renew(LetterId, Token, Duration, Answer<Settled>),
-    Release(Token, Arc<Letter>, Answer<Settled>),
-    Remove(LetterId, Token, Answer<Settled>),
-    Discard(LetterId, Answer<Discarded>),
-    /// A claim that nobody got.
-    GiveBack(LetterId, Token),
+    Get(EntryId, Answer<Option<Entry>>),
+    Claim(EntryId, Duration, u32, Answer<EntryClaim>),
+    Renew(EntryId, FencingToken, Duration, Answer<Settled>),
+    Release(FencingToken, Arc<Entry>, Answer<Settled>),
+    Remove(EntryId, FencingToken, Answer<Settled>),
+    Discard(EntryId, Answer<Discarded>),
+    /// Undoes a claim whose future was dropped.
+    Unclaim(EntryId, FencingToken),
     Count(Filter, Answer<u64>),
 }
 
 impl Op {
-    /// The letter that it is about. `None` where it is about all.
-    pub(super) fn id(&self) -> Option<LetterId> {
+    /// The entry that it is about. `None` where it is about all.
+    pub(super) fn id(&self) -> Option<EntryId> {
         match self {
-            Self::Write(letter, _) | Self::Release(_, letter, _) => Some(letter.id),
+            Self::Write(entry, _) | Self::Release(_, entry, _) => Some(entry.id),
             Self::Get(id, _)
             | Self::Claim(id, ..)
             | Self::Renew(id, ..)
             | Self::Remove(id, ..)
             | Self::Discard(id, _)
-            | Self::GiveBack(id, _) => Some(*id),
+            | Self::Unclaim(id, _) => Some(*id),
             Self::List(..) | Self::Count(..) => None,
         }
     }
@@ -52,14 +51,14 @@ impl Op {
             Self::Discard(_, answer) => error.tell(answer),
             Self::Count(_, answer) => error.tell(answer),
             // It ends with its lease.
-            Self::GiveBack(..) => {}
+            Self::Unclaim(..) => {}
         }
     }
 }
 
 /// One failure, which is told to several.
 pub(super) struct Failed {
-    pub(super) kind: SinkErrorKind,
+    pub(super) kind: StoreErrorKind,
     pub(super) cause: String,
 }
 
@@ -68,8 +67,8 @@ impl Failed {
         let _ = answer.send(Err(self.error()));
     }
 
-    pub(super) fn error(&self) -> SinkError {
-        SinkError::new(self.kind).caused_by(self.cause.clone())
+    pub(super) fn error(&self) -> StoreError {
+        StoreError::new(self.kind).caused_by(self.cause.clone())
     }
 }
 
@@ -77,8 +76,8 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Io;
         let kind = match error.kind() {
-            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => SinkErrorKind::Full,
-            _ => SinkErrorKind::Unavailable,
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => StoreErrorKind::Full,
+            _ => StoreErrorKind::Unavailable,
         };
         Self {
             kind,

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     dead_letter::{
-        LetterId, Summary,
+        EntryId, Summary,
         sink::{removed::Removed, shelf::Shelf},
     },
     trace::trouble,
@@ -39,7 +39,7 @@ impl Worker {
             let tail = self.files.scan(index, each, whole)?;
             for (at, seen) in lines {
                 match seen {
-                    Seen::Letter(summary, place) => {
+                    Seen::Entry(summary, place) => {
                         let (id, replays) = (summary.id, summary.replays);
                         // Its removal was forgotten when it was written; or somebody has brought it
                         // back.
@@ -101,7 +101,7 @@ impl Worker {
             if let Err(error) = result {
                 trouble!(
                     "dead_letter",
-                    "an old file of letters was not cleared",
+                    "an old file of entries was not cleared",
                     cause = error
                 );
                 return;
@@ -110,7 +110,7 @@ impl Worker {
     }
 
     /// Writes what counts in the oldest file to the newest. What is there twice after a crash is
-    /// one letter.
+    /// one entry.
     fn move_out(&mut self) -> io::Result<()> {
         let Some(oldest) = self.files.segments.first() else {
             return Ok(());
@@ -125,9 +125,9 @@ impl Worker {
         let removed = self.removed.iter();
         let removed = removed.filter(|(_, at)| at.segment == number);
         moves.extend(removed.map(|(id, at)| (*at, Moved::Removal(id))));
-        let letters = self.shelf.oldest_first();
-        let letters = letters.filter(|(_, item)| item.kept.at.segment == number);
-        moves.extend(letters.map(|(id, item)| (item.kept.at, Moved::Letter(id, item.place))));
+        let entries = self.shelf.oldest_first();
+        let entries = entries.filter(|(_, item)| item.kept.at.segment == number);
+        moves.extend(entries.map(|(id, item)| (item.kept.at, Moved::Entry(id, item.place))));
 
         let mut lines = Vec::new();
         let mut moved = Vec::new();
@@ -138,12 +138,12 @@ impl Worker {
                 }
                 _ => self.files.read(at)?,
             };
-            let letter = match &what {
-                Moved::Letter(id, place) => self.letter(*id).map(|it| it.map(|it| (it, *place))),
+            let entry = match &what {
+                Moved::Entry(id, place) => self.entry(*id).map(|it| it.map(|it| (it, *place))),
                 _ => Ok(None),
             };
-            match letter {
-                Ok(Some((letter, place))) => line = line::letter(&letter, place),
+            match entry {
+                Ok(Some((entry, place))) => line = line::entry(&entry, place),
                 // As it is, but a line.
                 _ if line.last() != Some(&b'\n') => line.push(b'\n'),
                 _ => {}
@@ -166,7 +166,7 @@ impl Worker {
         for (what, length) in moved.drain(..) {
             at.length = length;
             match what {
-                Moved::Letter(id, _) => {
+                Moved::Entry(id, _) => {
                     if let Some(known) = self.shelf.kept_mut(id) {
                         let before = mem::replace(&mut known.at, at);
                         self.files.died(before);
@@ -197,18 +197,18 @@ impl Worker {
 /// What moves to the newest file.
 enum Moved {
     /// And its place.
-    Letter(LetterId, u64),
-    Removal(LetterId),
-    /// Where it was, and whose it is where it is a letter of a newer schema.
-    Unreadable(Location, Option<LetterId>),
+    Entry(EntryId, u64),
+    Removal(EntryId),
+    /// Where it was, and whose it is where it is an entry of a newer schema.
+    Unreadable(Location, Option<EntryId>),
 }
 
 /// What is remembered of a line while a file is read.
 enum Seen {
-    Letter(Box<Summary>, Option<u64>),
-    Claimed(LetterId, u32),
-    Removed(LetterId),
-    Newer(LetterId, u32),
+    Entry(Box<Summary>, Option<u64>),
+    Claimed(EntryId, u32),
+    Removed(EntryId),
+    Newer(EntryId, u32),
     Unreadable,
     Blank,
 }
@@ -219,9 +219,7 @@ impl Seen {
             return Self::Blank;
         }
         match Line::read(line) {
-            Line::Letter(letter, place) => {
-                Self::Letter(Box::new(Summary::of(&letter, false)), place)
-            }
+            Line::Entry(entry, place) => Self::Entry(Box::new(Summary::of(&entry, false)), place),
             Line::Claimed(id, replays) => Self::Claimed(id, replays),
             Line::Removed(id) => Self::Removed(id),
             Line::Newer(id, found) => Self::Newer(id, found),

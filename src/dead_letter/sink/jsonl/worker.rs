@@ -1,22 +1,22 @@
 //! The thread that reads and writes.
 
 use super::{
-    JsonlLettersBuilder,
+    JsonlDeadLettersBuilder,
     batch::{Batch, Change},
     files::{Files, Location},
     line::{self, Line},
     op::{Answer, Failed, Op},
 };
 use crate::{
+    StoreError, StoreErrorKind,
     dead_letter::{
-        Cursor, Discarded, Filter, Letter, LetterClaim, LetterId, Listing, Page, SinkError,
-        SinkErrorKind, Summary,
+        Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page, Summary,
         sink::{
             removed::Removed,
             shelf::{Claimable, Shelf},
         },
     },
-    fence::{Settled, Token},
+    lease::{FencingToken, Settled},
     trace::trouble,
 };
 use std::{
@@ -35,22 +35,22 @@ const GROUP: usize = 256;
 
 const MOST_REMOVED: usize = Removed::<Location>::MOST;
 
-/// What is known of a letter without reading it.
+/// What is known of an entry without reading it.
 pub(super) struct Known {
     pub(super) summary: Summary,
     pub(super) at: Location,
 }
 
 pub(super) struct Worker {
-    pub(super) with: JsonlLettersBuilder,
+    pub(super) with: JsonlDeadLettersBuilder,
     pub(super) files: Files,
     pub(super) shelf: Shelf<Known>,
     /// And the lines that say so.
     pub(super) removed: Removed<Location>,
-    /// Letters of a newer schema, and which it is.
-    pub(super) newer: HashMap<LetterId, (Location, u32)>,
+    /// DeadLetterDesk of a newer schema, and which it is.
+    pub(super) newer: HashMap<EntryId, (Location, u32)>,
     /// Claims that nobody waited for.
-    forsaken: Vec<(LetterId, Token)>,
+    forsaken: Vec<(EntryId, FencingToken)>,
     epoch: Instant,
     pub(super) torn: Arc<AtomicU64>,
     /// Held as long as the files are used.
@@ -60,7 +60,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(
         files: Files,
-        with: JsonlLettersBuilder,
+        with: JsonlDeadLettersBuilder,
         torn: Arc<AtomicU64>,
         lock: File,
     ) -> io::Result<Self> {
@@ -106,7 +106,7 @@ impl Worker {
         }
         let mut batch = Batch::default();
         for op in group {
-            // What is decided on a letter depends on what was decided before.
+            // What is decided on an entry depends on what was decided before.
             let depends = match op.id() {
                 Some(id) => batch.touched.contains(&id),
                 None => !batch.touched.is_empty(),
@@ -123,40 +123,40 @@ impl Worker {
         let now = self.now();
         match op {
             // A late repetition: of what was settled, or of what a newer release has written.
-            Op::Write(letter, answer)
-                if self.removed.contains(letter.id) || self.newer.contains_key(&letter.id) =>
+            Op::Write(entry, answer)
+                if self.removed.contains(entry.id) || self.newer.contains_key(&entry.id) =>
             {
                 let _ = answer.send(Ok(()));
             }
-            Op::Write(letter, answer) => match self.line_of(&letter, batch.grows) {
+            Op::Write(entry, answer) => match self.line_of(&entry, batch.grows) {
                 Ok((line, place, grows)) => {
                     batch.grows += grows;
-                    let summary = Box::new(Summary::of(&letter, false));
+                    let summary = Box::new(Summary::of(&entry, false));
                     let then = Ok(answer);
                     let change = Change::Put {
                         summary,
                         place,
                         then,
                     };
-                    batch.add(letter.id, &line, change);
+                    batch.add(entry.id, &line, change);
                 }
                 Err(error) => drop(answer.send(Err(error))),
             },
-            Op::Release(token, letter, answer) => {
-                if !self.shelf.holds(letter.id, token, now) {
+            Op::Release(token, entry, answer) => {
+                if !self.shelf.holds(entry.id, token, now) {
                     return drop(answer.send(Ok(Settled::Lost)));
                 }
-                let place = self.shelf.reserve(letter.id);
-                let line = line::letter(&letter, place);
-                if line.len() > self.with.max_letter_bytes {
-                    return drop(answer.send(Err(SinkError::new(SinkErrorKind::TooLarge))));
+                let place = self.shelf.reserve(entry.id);
+                let line = line::entry(&entry, place);
+                if line.len() > self.with.max_entry_bytes {
+                    return drop(answer.send(Err(StoreError::new(StoreErrorKind::TooLarge))));
                 }
                 let change = Change::Put {
-                    summary: Box::new(Summary::of(&letter, false)),
+                    summary: Box::new(Summary::of(&entry, false)),
                     place,
                     then: Err((token, answer)),
                 };
-                batch.add(letter.id, &line, change);
+                batch.add(entry.id, &line, change);
             }
             Op::Claim(id, lease, most, answer) => self.plan_claim(id, lease, most, answer, batch),
             Op::Remove(id, token, answer) => {
@@ -166,7 +166,7 @@ impl Worker {
                 let then = Ok(answer);
                 batch.add(id, &line::removed(id), Change::Removed { id, then });
             }
-            Op::GiveBack(id, token) => {
+            Op::Unclaim(id, token) => {
                 if self.shelf.holds(id, token, now)
                     && let Some(item) = self.shelf.get(id)
                 {
@@ -198,7 +198,7 @@ impl Worker {
                 };
                 let _ = answer.send(Ok(settled));
             }
-            Op::Get(id, answer) => drop(answer.send(self.letter(id))),
+            Op::Get(id, answer) => drop(answer.send(self.entry(id))),
             Op::List(filter, page, answer) => drop(answer.send(Ok(self.list(&filter, &page)))),
             Op::Count(filter, answer) => {
                 let count = self
@@ -211,10 +211,10 @@ impl Worker {
 
     fn plan_claim(
         &mut self,
-        id: LetterId,
+        id: EntryId,
         lease: Duration,
         most: u32,
-        answer: Answer<LetterClaim>,
+        answer: Answer<EntryClaim>,
         batch: &mut Batch,
     ) {
         let now = self.now();
@@ -222,24 +222,24 @@ impl Worker {
             // Nobody waits for it any more.
             _ if answer.is_closed() => return,
             Claimable::Missing if self.newer.contains_key(&id) => {
-                let error = self.letter(id).map(|_| LetterClaim::Missing);
+                let error = self.entry(id).map(|_| EntryClaim::Missing);
                 return drop(answer.send(error));
             }
-            Claimable::Missing => LetterClaim::Missing,
-            Claimable::InProgress(lease_left) => LetterClaim::InProgress { lease_left },
-            Claimable::Spent(replays) => LetterClaim::Spent { replays },
+            Claimable::Missing => EntryClaim::Missing,
+            Claimable::InProgress(lease_left) => EntryClaim::InProgress { lease_left },
+            Claimable::Spent(replays) => EntryClaim::Spent { replays },
             Claimable::Yes(replays) => {
-                match self.letter(id) {
-                    Ok(Some(mut letter)) => {
-                        letter.replays = replays;
+                match self.entry(id) {
+                    Ok(Some(mut entry)) => {
+                        entry.replays = replays;
                         let change = Change::Claimed {
                             lease,
-                            letter: Box::new(letter),
+                            entry: Box::new(entry),
                             answer,
                         };
                         batch.add(id, &line::claimed(id, replays), change);
                     }
-                    Ok(None) => drop(answer.send(Ok(LetterClaim::Missing))),
+                    Ok(None) => drop(answer.send(Ok(EntryClaim::Missing))),
                     Err(error) => drop(answer.send(Err(error))),
                 }
                 return;
@@ -248,24 +248,24 @@ impl Worker {
         let _ = answer.send(Ok(found));
     }
 
-    /// The line of a letter that is to be written, its place, and by how much the letters grow.
-    fn line_of(&mut self, letter: &Letter, grows: u64) -> Result<(Vec<u8>, u64, u64), SinkError> {
-        let before = self.shelf.get(letter.id);
+    /// The line of an entry that is to be written, its place, and by how much the entries grow.
+    fn line_of(&mut self, entry: &Entry, grows: u64) -> Result<(Vec<u8>, u64, u64), StoreError> {
+        let before = self.shelf.get(entry.id);
         let (size, counted) = before.map_or((0, 0), |it| (it.kept.at.length, it.replays));
-        let place = self.shelf.reserve(letter.id);
-        let line = if counted > letter.replays {
-            let mut letter = letter.clone();
-            letter.replays = counted;
-            line::letter(&letter, place)
+        let place = self.shelf.reserve(entry.id);
+        let line = if counted > entry.replays {
+            let mut entry = entry.clone();
+            entry.replays = counted;
+            line::entry(&entry, place)
         } else {
-            line::letter(letter, place)
+            line::entry(entry, place)
         };
-        if line.len() > self.with.max_letter_bytes {
-            return Err(SinkError::new(SinkErrorKind::TooLarge));
+        if line.len() > self.with.max_entry_bytes {
+            return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let grows_by = (line.len() as u64).saturating_sub(size);
         if self.files.live() + grows + grows_by > self.with.max_bytes {
-            return Err(SinkError::new(SinkErrorKind::Full));
+            return Err(StoreError::new(StoreErrorKind::Full));
         }
         Ok((line, place, grows_by))
     }
@@ -283,20 +283,20 @@ impl Worker {
                     self.apply(at, change);
                     at.offset += length;
                 }
-                self.give_back();
+                self.release();
             }
             Err(error) => {
                 let error = Failed::from(error);
                 trouble!(
                     "dead_letter",
-                    "letters were not written to their file",
+                    "entries were not written to their file",
                     kind = error.kind.as_str(),
                     cause = error.cause
                 );
                 for (_, change) in batch.changes {
                     // Its line would only have said that it does not count.
                     if let Change::GivenBack { id, token } = change {
-                        self.shelf.give_back(id, token);
+                        self.shelf.release(id, token);
                     } else {
                         change.fail(&error);
                     }
@@ -306,10 +306,10 @@ impl Worker {
     }
 
     /// Frees what was claimed for somebody who had gone when it was.
-    fn give_back(&mut self) {
+    fn release(&mut self) {
         let mut batch = Batch::default();
         for (id, token) in mem::take(&mut self.forsaken) {
-            self.plan(Op::GiveBack(id, token), &mut batch);
+            self.plan(Op::Unclaim(id, token), &mut batch);
         }
         self.flush(&mut batch);
     }
@@ -334,20 +334,20 @@ impl Worker {
             }
             Change::Claimed {
                 lease,
-                letter,
+                entry,
                 answer,
             } => {
-                let id = letter.id;
+                let id = entry.id;
                 let token = self.shelf.claim(id, self.now().saturating_add(lease));
                 // Nobody waits for it any more: the next one may have it.
                 if answer
-                    .send(Ok(LetterClaim::Claimed { token, letter }))
+                    .send(Ok(EntryClaim::Claimed { token, entry }))
                     .is_err()
                 {
                     self.forsaken.push((id, token));
                 }
             }
-            Change::GivenBack { id, token } => self.shelf.give_back(id, token),
+            Change::GivenBack { id, token } => self.shelf.release(id, token),
             Change::Removed { id, then } => {
                 self.remove(id, at);
                 match then {
@@ -377,8 +377,8 @@ impl Worker {
         self.files.lives(at);
     }
 
-    /// What is known of a letter counts no longer.
-    pub(super) fn take(&mut self, id: LetterId) {
+    /// What is known of an entry counts no longer.
+    pub(super) fn take(&mut self, id: EntryId) {
         if let Some(item) = self.shelf.take(id) {
             self.files.died(item.kept.at);
         }
@@ -387,8 +387,8 @@ impl Worker {
         }
     }
 
-    /// A letter is gone, as the line there says.
-    pub(super) fn remove(&mut self, id: LetterId, at: Location) {
+    /// An entry is gone, as the line there says.
+    pub(super) fn remove(&mut self, id: EntryId, at: Location) {
         self.take(id);
         for past in self.removed.put(id, at).into_iter().flatten() {
             self.files.forgets(past);
@@ -396,24 +396,24 @@ impl Worker {
         self.files.remembers(at);
     }
 
-    pub(super) fn letter(&self, id: LetterId) -> Result<Option<Letter>, SinkError> {
+    pub(super) fn entry(&self, id: EntryId) -> Result<Option<Entry>, StoreError> {
         let Some(item) = self.shelf.get(id) else {
             return match self.newer.get(&id) {
                 None => Ok(None),
-                Some((_, found)) => Err(SinkError::new(SinkErrorKind::NewerSchema {
+                Some((_, found)) => Err(StoreError::new(StoreErrorKind::NewerSchema {
                     found: *found,
-                    known: Letter::SCHEMA_VERSION,
+                    known: Entry::SCHEMA_VERSION,
                 })),
             };
         };
         let line = self.files.read(item.kept.at);
         let line = line.map_err(|error| Failed::from(error).error())?;
         match Line::read(&line) {
-            Line::Letter(mut letter, _) if letter.id == id => {
-                letter.replays = item.replays;
-                Ok(Some(*letter))
+            Line::Entry(mut entry, _) if entry.id == id => {
+                entry.replays = item.replays;
+                Ok(Some(*entry))
             }
-            _ => Err(SinkError::new(SinkErrorKind::Corrupt)),
+            _ => Err(StoreError::new(StoreErrorKind::Corrupt)),
         }
     }
 
@@ -421,14 +421,14 @@ impl Worker {
         let now = self.now();
         let matches = |known: &Known| filter.matches_summary(&known.summary);
         let (found, next) = self.shelf.page(page, matches);
-        let letters = found.into_iter().map(|(_, item)| {
+        let entries = found.into_iter().map(|(_, item)| {
             let mut summary = item.kept.summary.clone();
             summary.replays = item.replays;
             summary.in_progress = item.in_progress(now);
             summary
         });
         Listing {
-            letters: letters.collect(),
+            entries: entries.collect(),
             next: next.map(Cursor::new),
             unreadable: match page.after {
                 None => self.files.unreadable(),

@@ -1,19 +1,19 @@
 use super::{rows, sink_error};
 use crate::{
-    BoxFuture,
-    dead_letter::{LetterClaim, LetterId, SinkError},
-    sqlite::{Database, Durability, GiveBack, Granting, Transaction},
+    BoxFuture, StoreError,
+    dead_letter::{EntryClaim, EntryId},
+    sqlite::{Database, Durability, Granting, Release, Transaction},
 };
 use std::time::Duration;
 
-/// A claim. Dropped before it gave its letter away, it gives it back.
+/// A claim. Dropped before it gave its entry away, it gives it back.
 pub(super) fn claim(
     database: &Database,
-    id: LetterId,
+    id: EntryId,
     lease: Duration,
     max_replays: u32,
-) -> BoxFuture<Result<LetterClaim, SinkError>> {
-    let letter = Claimed {
+) -> BoxFuture<Result<EntryClaim, StoreError>> {
+    let entry = Claimed {
         database: database.clone(),
         id,
     };
@@ -21,27 +21,27 @@ pub(super) fn claim(
     let work = move |transaction: &Transaction<'_>| {
         rows::claim(transaction, id, &clock, lease, max_replays)
     };
-    let granting = Granting::ask(database, Durability::Relaxed, letter, work);
+    let granting = Granting::ask(database, Durability::Relaxed, entry, work);
     Box::pin(async move { granting.await.map_err(sink_error)? })
 }
 
-/// What is needed to give a letter back.
+/// What is needed to give an entry back.
 #[derive(Clone)]
 struct Claimed {
     database: Database,
-    id: LetterId,
+    id: EntryId,
 }
 
-impl GiveBack<Result<LetterClaim, SinkError>> for Claimed {
-    fn give_back(&self, found: &Result<LetterClaim, SinkError>) {
-        let Ok(LetterClaim::Claimed { token, .. }) = found else {
+impl Release<Result<EntryClaim, StoreError>> for Claimed {
+    fn release(&self, found: &Result<EntryClaim, StoreError>) {
+        let Ok(EntryClaim::Claimed { token, .. }) = found else {
             return;
         };
         let (id, token) = (self.id, *token);
         // Should it fail, the claim ends with its lease.
         drop(
             self.database
-                .write_relaxed(move |transaction| rows::give_back(transaction, id, token)),
+                .write_relaxed(move |transaction| rows::unclaim(transaction, id, token)),
         );
     }
 }

@@ -1,4 +1,4 @@
-//! The ids of letters that were removed or discarded leave after a while.
+//! The ids of entries that were removed or discarded leave after a while.
 
 use super::rows;
 use crate::{clock::WallClock, sqlite::Chore};

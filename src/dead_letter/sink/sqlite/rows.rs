@@ -2,12 +2,12 @@
 
 use super::select::{Select, millis};
 use crate::{
+    StoreError, StoreErrorKind,
     clock::WallClock,
     dead_letter::{
-        Cursor, Discarded, Filter, Letter, LetterClaim, LetterId, Listing, Page, SinkError,
-        SinkErrorKind, Summary, json,
+        Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page, Summary, json,
     },
-    fence::Token,
+    lease::FencingToken,
     sqlite::{DatabaseError, DatabaseErrorKind, Transaction},
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
@@ -19,7 +19,7 @@ pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 /// last, so that what a filter looks at is read without it.
 pub(super) const STEPS: &[&str] = &[
     "
-    CREATE TABLE tower_webhook_letters (
+    CREATE TABLE tower_webhook_dead_letters (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
         reason TEXT NOT NULL,
@@ -32,74 +32,75 @@ pub(super) const STEPS: &[&str] = &[
         until INTEGER CHECK (until >= since),
         record TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX tower_webhook_letters_reason ON tower_webhook_letters (reason);
-    CREATE INDEX tower_webhook_letters_target ON tower_webhook_letters (target);
-    CREATE INDEX tower_webhook_letters_both ON tower_webhook_letters (target, reason);
-    CREATE INDEX tower_webhook_letters_event ON tower_webhook_letters (event_id)
+    CREATE INDEX tower_webhook_dead_letters_reason ON tower_webhook_dead_letters (reason);
+    CREATE INDEX tower_webhook_dead_letters_target ON tower_webhook_dead_letters (target);
+    CREATE INDEX tower_webhook_dead_letters_both ON tower_webhook_dead_letters (target, reason);
+    CREATE INDEX tower_webhook_dead_letters_event ON tower_webhook_dead_letters (event_id)
         WHERE event_id IS NOT NULL;
-    CREATE INDEX tower_webhook_letters_written ON tower_webhook_letters (written_at);
+    CREATE INDEX tower_webhook_dead_letters_written ON tower_webhook_dead_letters (written_at);
     -- How many there are, and the greatest token of those that left: tokens grow whatever the
     -- clock does.
-    CREATE TABLE tower_webhook_letters_state (
+    CREATE TABLE tower_webhook_dead_letters_state (
         only INTEGER PRIMARY KEY CHECK (only = 1),
-        letters INTEGER NOT NULL,
+        entries INTEGER NOT NULL,
         token INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO tower_webhook_letters_state VALUES (1, 0, 0);
-    CREATE TRIGGER tower_webhook_letters_came AFTER INSERT ON tower_webhook_letters BEGIN
-        UPDATE tower_webhook_letters_state SET letters = letters + 1 WHERE only = 1;
+    INSERT INTO tower_webhook_dead_letters_state VALUES (1, 0, 0);
+    CREATE TRIGGER tower_webhook_dead_letters_came AFTER INSERT ON tower_webhook_dead_letters BEGIN
+        UPDATE tower_webhook_dead_letters_state SET entries = entries + 1 WHERE only = 1;
     END;
-    CREATE TRIGGER tower_webhook_letters_went AFTER DELETE ON tower_webhook_letters BEGIN
-        UPDATE tower_webhook_letters_state
-        SET letters = letters - 1, token = max(token, old.token) WHERE only = 1;
+    CREATE TRIGGER tower_webhook_dead_letters_went AFTER DELETE ON tower_webhook_dead_letters BEGIN
+        UPDATE tower_webhook_dead_letters_state
+        SET entries = entries - 1, token = max(token, old.token) WHERE only = 1;
     END;
 ",
     // Those that were removed or discarded, and when: they do not come again.
     "
-    CREATE TABLE tower_webhook_letters_gone (
+    CREATE TABLE tower_webhook_dead_letters_gone (
         id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
         at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tower_webhook_letters_gone_at ON tower_webhook_letters_gone (at);
+    CREATE INDEX tower_webhook_dead_letters_gone_at ON tower_webhook_dead_letters_gone (at);
 ",
 ];
 
-const LETTERS: &str = "SELECT letters FROM tower_webhook_letters_state WHERE only = 1";
-const PLACE: &str = "SELECT place FROM tower_webhook_letters WHERE id = ?1";
-const INSERT: &str = "INSERT INTO tower_webhook_letters
+const ENTRIES: &str = "SELECT entries FROM tower_webhook_dead_letters_state WHERE only = 1";
+const PLACE: &str = "SELECT place FROM tower_webhook_dead_letters WHERE id = ?1";
+const INSERT: &str = "INSERT INTO tower_webhook_dead_letters
     (id, reason, target, event_id, written_at, replays, record)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 /// What somebody counted since stays counted.
-const REPLACE: &str = "UPDATE tower_webhook_letters
+const REPLACE: &str = "UPDATE tower_webhook_dead_letters
     SET reason = ?2, target = ?3, event_id = ?4, written_at = ?5, replays = max(replays, ?6),
     record = ?7 WHERE id = ?1";
-const GET: &str = "SELECT replays, record FROM tower_webhook_letters WHERE id = ?1";
-const LOOK: &str = "SELECT since, until FROM tower_webhook_letters WHERE id = ?1";
-const GRANT_AGAIN: &str = "UPDATE tower_webhook_letters SET since = ?2, until = ?3 WHERE id = ?1";
-const CLAIM: &str = "UPDATE tower_webhook_letters
+const GET: &str = "SELECT replays, record FROM tower_webhook_dead_letters WHERE id = ?1";
+const LOOK: &str = "SELECT since, until FROM tower_webhook_dead_letters WHERE id = ?1";
+const GRANT_AGAIN: &str =
+    "UPDATE tower_webhook_dead_letters SET since = ?2, until = ?3 WHERE id = ?1";
+const CLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = replays + 1, since = ?2, until = ?3, token = max(?4, token + 1,
-    (SELECT 1 + token FROM tower_webhook_letters_state WHERE only = 1))
+    (SELECT 1 + token FROM tower_webhook_dead_letters_state WHERE only = 1))
     WHERE id = ?1 RETURNING token";
-const RENEW: &str = "UPDATE tower_webhook_letters SET since = ?3, until = ?4
+const RENEW: &str = "UPDATE tower_webhook_dead_letters SET since = ?3, until = ?4
     WHERE id = ?1 AND token = ?2 AND until > ?3";
-const RELEASE: &str = "UPDATE tower_webhook_letters
+const RELEASE: &str = "UPDATE tower_webhook_dead_letters
     SET reason = ?2, target = ?3, event_id = ?4, written_at = ?5, replays = ?6, record = ?7,
     since = NULL, until = NULL WHERE id = ?1 AND token = ?8 AND until > ?9";
 const REMOVE: &str =
-    "DELETE FROM tower_webhook_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
-const DISCARD: &str = "DELETE FROM tower_webhook_letters WHERE id = ?1";
+    "DELETE FROM tower_webhook_dead_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
+const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
 /// As if it had not been claimed.
-const GIVE_BACK: &str = "UPDATE tower_webhook_letters
+const UNCLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = max(replays - 1, 0), since = NULL, until = NULL
     WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
 pub(super) const IS_GONE: &str =
-    "SELECT EXISTS (SELECT 1 FROM tower_webhook_letters_gone WHERE id = ?1)";
+    "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE id = ?1)";
 pub(super) const GONE: &str =
-    "INSERT OR REPLACE INTO tower_webhook_letters_gone (id, at) VALUES (?1, ?2)";
+    "INSERT OR REPLACE INTO tower_webhook_dead_letters_gone (id, at) VALUES (?1, ?2)";
 pub(super) const OVER: &str =
-    "SELECT EXISTS (SELECT 1 FROM tower_webhook_letters_gone WHERE at < ?1)";
-pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_letters_gone WHERE id IN
-    (SELECT id FROM tower_webhook_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
+    "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE at < ?1)";
+pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_dead_letters_gone WHERE id IN
+    (SELECT id FROM tower_webhook_dead_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
 /// How many bytes of records a page reads at the most, the last one excepted.
 const MOST_READ: usize = 8 << 20;
@@ -127,7 +128,7 @@ fn until(now: i64, length: Duration) -> i64 {
 /// Whether there was room for it. One that is gone already needs none.
 pub(super) fn write(
     transaction: &Transaction<'_>,
-    letter: &Letter,
+    entry: &Entry,
     record: &str,
     most: u64,
 ) -> Result<bool, DatabaseError> {
@@ -135,25 +136,25 @@ pub(super) fn write(
     let written = || {
         let known: Option<i64> = connection
             .prepare_cached(PLACE)?
-            .query_row([letter.id.as_bytes()], |row| row.get(0))
+            .query_row([entry.id.as_bytes()], |row| row.get(0))
             .optional()?;
         if known.is_none() {
             let mut is_gone = connection.prepare_cached(IS_GONE)?;
-            if is_gone.query_row([letter.id.as_bytes()], |row| row.get(0))? {
+            if is_gone.query_row([entry.id.as_bytes()], |row| row.get(0))? {
                 return Ok(true);
             }
-            if letters(connection)? >= most {
+            if entries(connection)? >= most {
                 return Ok(false);
             }
         }
         let sql = if known.is_some() { REPLACE } else { INSERT };
         connection.prepare_cached(sql)?.execute(params![
-            letter.id.as_bytes(),
-            letter.cause.reason.as_str(),
-            letter.target,
-            letter.event_id,
-            millis(letter.written_at, false),
-            letter.replays,
+            entry.id.as_bytes(),
+            entry.cause.reason.as_str(),
+            entry.target,
+            entry.event_id,
+            millis(entry.written_at, false),
+            entry.replays,
             record,
         ])?;
         Ok(true)
@@ -186,11 +187,11 @@ pub(super) fn list(
             last = row.get::<_, i64>(0)?.unsigned_abs();
             let until: Option<i64> = row.get(3)?;
             read += row.get_ref(4)?.as_bytes()?.len();
-            let id = LetterId::from_bytes(row.get(1)?);
+            let id = EntryId::from_bytes(row.get(1)?);
             match parse(id, row, 2, 4)? {
-                Ok(letter) => {
+                Ok(entry) => {
                     let in_progress = until.is_some_and(|until| until > now);
-                    listing.letters.push(Summary::of(&letter, in_progress));
+                    listing.entries.push(Summary::of(&entry, in_progress));
                 }
                 Err(_) => listing.unreadable += 1,
             }
@@ -202,50 +203,50 @@ pub(super) fn list(
 
 pub(super) fn get(
     transaction: &Transaction<'_>,
-    id: LetterId,
-) -> Result<Option<Result<Letter, SinkError>>, DatabaseError> {
+    id: EntryId,
+) -> Result<Option<Result<Entry, StoreError>>, DatabaseError> {
     read(transaction.connection(), id).map_err(DatabaseError::from_driver)
 }
 
 pub(super) fn claim(
     transaction: &Transaction<'_>,
-    id: LetterId,
+    id: EntryId,
     clock: &WallClock,
     lease: Duration,
     max_replays: u32,
-) -> Result<Result<LetterClaim, SinkError>, DatabaseError> {
+) -> Result<Result<EntryClaim, StoreError>, DatabaseError> {
     let connection = transaction.connection();
     let now = now(clock);
     match look(connection, id, now)? {
-        Look::Missing => return Ok(Ok(LetterClaim::Missing)),
-        Look::Claimed(lease_left) => return Ok(Ok(LetterClaim::InProgress { lease_left })),
+        Look::Missing => return Ok(Ok(EntryClaim::Missing)),
+        Look::Claimed(lease_left) => return Ok(Ok(EntryClaim::InProgress { lease_left })),
         Look::Free => {}
     }
     let claimed = || {
-        let mut letter = match read(connection, id)? {
-            None => return Ok(Ok(LetterClaim::Missing)),
+        let mut entry = match read(connection, id)? {
+            None => return Ok(Ok(EntryClaim::Missing)),
             Some(Err(error)) => return Ok(Err(error)),
-            Some(Ok(letter)) => Box::new(letter),
+            Some(Ok(entry)) => Box::new(entry),
         };
-        let replays = letter.replays;
+        let replays = entry.replays;
         if replays >= max_replays {
-            return Ok(Ok(LetterClaim::Spent { replays }));
+            return Ok(Ok(EntryClaim::Spent { replays }));
         }
-        letter.replays += 1;
+        entry.replays += 1;
         let values = params![id.as_bytes(), now, until(now, lease), nanos(clock)];
         let token: i64 = connection
             .prepare_cached(CLAIM)?
             .query_row(values, |row| row.get(0))?;
-        let token = Token::new(token.unsigned_abs());
-        Ok(Ok(LetterClaim::Claimed { token, letter }))
+        let token = FencingToken::new(token.unsigned_abs());
+        Ok(Ok(EntryClaim::Claimed { token, entry }))
     };
     claimed().map_err(DatabaseError::from_driver)
 }
 
 pub(super) fn renew(
     transaction: &Transaction<'_>,
-    id: LetterId,
-    token: Token,
+    id: EntryId,
+    token: FencingToken,
     now: i64,
     lease: Duration,
 ) -> Result<bool, DatabaseError> {
@@ -255,18 +256,18 @@ pub(super) fn renew(
 
 pub(super) fn release(
     transaction: &Transaction<'_>,
-    token: Token,
-    letter: &Letter,
+    token: FencingToken,
+    entry: &Entry,
     record: &str,
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let values = params![
-        letter.id.as_bytes(),
-        letter.cause.reason.as_str(),
-        letter.target,
-        letter.event_id,
-        millis(letter.written_at, false),
-        letter.replays,
+        entry.id.as_bytes(),
+        entry.cause.reason.as_str(),
+        entry.target,
+        entry.event_id,
+        millis(entry.written_at, false),
+        entry.replays,
         record,
         stored(token),
         now,
@@ -276,8 +277,8 @@ pub(super) fn release(
 
 pub(super) fn remove(
     transaction: &Transaction<'_>,
-    id: LetterId,
-    token: Token,
+    id: EntryId,
+    token: FencingToken,
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let connection = transaction.connection();
@@ -289,18 +290,18 @@ pub(super) fn remove(
     Ok(removed)
 }
 
-pub(super) fn give_back(
+pub(super) fn unclaim(
     transaction: &Transaction<'_>,
-    id: LetterId,
-    token: Token,
+    id: EntryId,
+    token: FencingToken,
 ) -> Result<bool, DatabaseError> {
     let values = params![id.as_bytes(), stored(token)];
-    change(transaction.connection(), GIVE_BACK, values)
+    change(transaction.connection(), UNCLAIM, values)
 }
 
 pub(super) fn discard(
     transaction: &Transaction<'_>,
-    id: LetterId,
+    id: EntryId,
     now: i64,
 ) -> Result<Discarded, DatabaseError> {
     let connection = transaction.connection();
@@ -318,7 +319,7 @@ pub(super) fn discard(
 pub(super) fn count(transaction: &Transaction<'_>, filter: &Filter) -> Result<u64, DatabaseError> {
     let connection = transaction.connection();
     let counted = match Select::count(filter) {
-        None => letters(connection),
+        None => entries(connection),
         Some(select) => connection
             .prepare_cached(&select.sql)
             .and_then(|mut query| {
@@ -336,8 +337,8 @@ enum Look {
     Missing,
 }
 
-/// Whether a letter is claimed.
-fn look(connection: &Connection, id: LetterId, now: i64) -> Result<Look, DatabaseError> {
+/// Whether an entry is claimed.
+fn look(connection: &Connection, id: EntryId, now: i64) -> Result<Look, DatabaseError> {
     let found = connection
         .prepare_cached(LOOK)
         .and_then(|mut query| {
@@ -368,38 +369,38 @@ fn look(connection: &Connection, id: LetterId, now: i64) -> Result<Look, Databas
     Ok(Look::Claimed(Duration::from_millis(left.unsigned_abs())))
 }
 
-fn letters(connection: &Connection) -> rusqlite::Result<u64> {
-    let mut query = connection.prepare_cached(LETTERS)?;
-    let letters: i64 = query.query_row([], |row| row.get(0))?;
-    Ok(letters.max(0).unsigned_abs())
+fn entries(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut query = connection.prepare_cached(ENTRIES)?;
+    let entries: i64 = query.query_row([], |row| row.get(0))?;
+    Ok(entries.max(0).unsigned_abs())
 }
 
 fn read(
     connection: &Connection,
-    id: LetterId,
-) -> rusqlite::Result<Option<Result<Letter, SinkError>>> {
+    id: EntryId,
+) -> rusqlite::Result<Option<Result<Entry, StoreError>>> {
     connection
         .prepare_cached(GET)?
         .query_row([id.as_bytes()], |row| parse(id, row, 0, 1))
         .optional()
 }
 
-/// The letter in these columns of a row. The inner error is that of the record.
+/// The entry in these columns of a row. The inner error is that of the record.
 fn parse(
-    id: LetterId,
+    id: EntryId,
     row: &Row<'_>,
     replays: usize,
     record: usize,
-) -> rusqlite::Result<Result<Letter, SinkError>> {
+) -> rusqlite::Result<Result<Entry, StoreError>> {
     let replays: i64 = row.get(replays)?;
-    let letter = json::from_json(row.get_ref(record)?.as_bytes()?);
-    Ok(letter.and_then(|mut letter| {
-        if letter.id != id {
-            let other = "the record is that of another letter";
-            return Err(SinkError::new(SinkErrorKind::Corrupt).caused_by(other));
+    let entry = json::from_json(row.get_ref(record)?.as_bytes()?);
+    Ok(entry.and_then(|mut entry| {
+        if entry.id != id {
+            let other = "the record is that of another entry";
+            return Err(StoreError::new(StoreErrorKind::Corrupt).caused_by(other));
         }
-        letter.replays = u32::try_from(replays).unwrap_or(u32::MAX);
-        Ok(letter)
+        entry.replays = u32::try_from(replays).unwrap_or(u32::MAX);
+        Ok(entry)
     }))
 }
 
@@ -416,7 +417,7 @@ fn change(
 }
 
 /// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: Token) -> Option<i64> {
+fn stored(token: FencingToken) -> Option<i64> {
     i64::try_from(token.get()).ok()
 }
 
@@ -432,7 +433,7 @@ mod tests {
             connection.execute_batch(step).unwrap();
         }
         let statements = [
-            LETTERS,
+            ENTRIES,
             PLACE,
             INSERT,
             REPLACE,
@@ -444,7 +445,7 @@ mod tests {
             RELEASE,
             REMOVE,
             DISCARD,
-            GIVE_BACK,
+            UNCLAIM,
             IS_GONE,
             GONE,
             OVER,

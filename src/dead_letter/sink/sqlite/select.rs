@@ -16,7 +16,7 @@ impl Select {
         // By time alone there is no index in the order of the places: the places are walked, from
         // the newest on.
         let mut select = Self::new(
-            "SELECT place, id, replays, until, record FROM tower_webhook_letters WHERE place < ?",
+            "SELECT place, id, replays, until, record FROM tower_webhook_dead_letters WHERE place < ?",
             filter,
             vec![before.into()],
             "+written_at",
@@ -35,7 +35,7 @@ impl Select {
         let by_column =
             filter.reason.is_some() || filter.target.is_some() || filter.event_id.is_some();
         Some(Self::new(
-            "SELECT count(*) FROM tower_webhook_letters WHERE true",
+            "SELECT count(*) FROM tower_webhook_dead_letters WHERE true",
             filter,
             Vec::new(),
             if by_column {
@@ -80,8 +80,8 @@ impl Select {
     }
 }
 
-/// Milliseconds since 1970. Letters are kept with the whole ones; a bound is rounded up, which
-/// parts them as it would the exact times of letters that are kept so.
+/// Milliseconds since 1970. DeadLetterDesk are kept with the whole ones; a bound is rounded up, which
+/// parts them as it would the exact times of entries that are kept so.
 pub(super) fn millis(time: SystemTime, up: bool) -> i64 {
     const FAR: i64 = i64::MAX / 4;
     let rounded = |nanos: u128, up: bool| {
@@ -136,10 +136,10 @@ mod tests {
             assert!(page.contains("SEARCH"), "{filter:?}: {page}");
             assert!(!page.contains("TEMP B-TREE"), "{filter:?}: {page}");
             let by = match (&filter.event_id, &filter.target, filter.reason) {
-                (Some(_), _, _) => "letters_event (event_id=? AND rowid<?)",
-                (_, Some(_), Some(_)) => "letters_both (target=? AND reason=? AND rowid<?)",
-                (_, Some(_), None) => "letters_target (target=? AND rowid<?)",
-                (_, None, Some(_)) => "letters_reason (reason=? AND rowid<?)",
+                (Some(_), _, _) => "dead_letters_event (event_id=? AND rowid<?)",
+                (_, Some(_), Some(_)) => "dead_letters_both (target=? AND reason=? AND rowid<?)",
+                (_, Some(_), None) => "dead_letters_target (target=? AND rowid<?)",
+                (_, None, Some(_)) => "dead_letters_reason (reason=? AND rowid<?)",
                 _ => "PRIMARY KEY (rowid<?)",
             };
             assert!(page.contains(by), "{filter:?}: {page}");
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bound_between_two_milliseconds_parts_the_letters_around_it() {
+    fn a_bound_between_two_milliseconds_parts_the_entries_around_it() {
         let at = |nanos| UNIX_EPOCH + Duration::from_nanos(nanos);
         assert_eq!(millis(at(5_000_000), true), 5);
         assert_eq!(millis(at(5_000_001), true), 6);

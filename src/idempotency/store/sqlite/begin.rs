@@ -1,7 +1,8 @@
 use super::{rows, store_error};
 use crate::{
-    idempotency::{Begin, Fingerprint, Key, StoreError},
-    sqlite::{Database, Durability, GiveBack, Granting, Transaction},
+    StoreError,
+    idempotency::{Begin, Fingerprint, IdempotencyKey},
+    sqlite::{Database, Durability, Granting, Release, Transaction},
 };
 use std::{
     fmt,
@@ -26,7 +27,7 @@ pub struct SqliteBegin {
 impl SqliteBegin {
     pub(super) fn new(
         database: &Database,
-        key: Key,
+        key: IdempotencyKey,
         fingerprint: Option<Fingerprint>,
         lease: Duration,
     ) -> Self {
@@ -65,11 +66,11 @@ impl fmt::Debug for SqliteBegin {
 #[derive(Clone)]
 struct Claim {
     database: Database,
-    key: Key,
+    key: IdempotencyKey,
 }
 
-impl GiveBack<Begin> for Claim {
-    fn give_back(&self, found: &Begin) {
+impl Release<Begin> for Claim {
+    fn release(&self, found: &Begin) {
         let Begin::Acquired(token) = *found else {
             return;
         };

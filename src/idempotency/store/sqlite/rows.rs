@@ -1,6 +1,6 @@
 //! The table, and the operations on one row of it.
 
-use super::super::{Begin, Fingerprint, Key, Token};
+use super::super::{Begin, FencingToken, Fingerprint, IdempotencyKey};
 use crate::{
     clock::WallClock,
     sqlite::{DatabaseError, DatabaseErrorKind, Transaction},
@@ -111,7 +111,7 @@ impl Record {
 
 pub(super) fn begin(
     transaction: &Transaction<'_>,
-    key: &Key,
+    key: &IdempotencyKey,
     fingerprint: Option<&Fingerprint>,
     clock: &WallClock,
     lease: Duration,
@@ -157,8 +157,8 @@ pub(super) fn begin(
 
 pub(super) fn renew(
     transaction: &Transaction<'_>,
-    key: &Key,
-    token: Token,
+    key: &IdempotencyKey,
+    token: FencingToken,
     now: i64,
     lease: Duration,
 ) -> Result<bool, DatabaseError> {
@@ -171,8 +171,8 @@ pub(super) fn renew(
 
 pub(super) fn complete(
     transaction: &Transaction<'_>,
-    key: &Key,
-    token: Token,
+    key: &IdempotencyKey,
+    token: FencingToken,
     now: i64,
     answer: &[u8],
     ttl: Duration,
@@ -193,8 +193,8 @@ pub(super) fn complete(
 
 pub(super) fn release(
     transaction: &Transaction<'_>,
-    key: &Key,
-    token: Token,
+    key: &IdempotencyKey,
+    token: FencingToken,
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let connection = transaction.connection();
@@ -217,7 +217,7 @@ pub(super) fn raise_floor(connection: &Connection, token: i64) -> rusqlite::Resu
         .map(drop)
 }
 
-fn find(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Record>> {
+fn find(connection: &Connection, key: &IdempotencyKey) -> rusqlite::Result<Option<Record>> {
     connection
         .prepare_cached(FIND)?
         .query_row([key.scope(), key.id()], Record::read)
@@ -226,7 +226,7 @@ fn find(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Record>> 
 
 fn insert(
     connection: &Connection,
-    key: &Key,
+    key: &IdempotencyKey,
     fingerprint: Option<&Fingerprint>,
     clock: &WallClock,
     lease: Duration,
@@ -280,12 +280,12 @@ fn change(
 
 fn acquired(token: i64) -> Result<Begin, DatabaseError> {
     u64::try_from(token)
-        .map(|token| Begin::Acquired(Token::new(token)))
+        .map(|token| Begin::Acquired(FencingToken::new(token)))
         .map_err(|_| corrupt())
 }
 
 /// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: Token) -> Option<i64> {
+fn stored(token: FencingToken) -> Option<i64> {
     i64::try_from(token.get()).ok()
 }
 

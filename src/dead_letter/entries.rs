@@ -1,10 +1,12 @@
-use super::{Letter, Sink, SinkError, SinkErrorKind};
-use crate::{BoxError, InvalidConfig, shield::shielded, trace::trouble};
+use super::{Entry, Sink};
+use crate::{
+    BoxError, InvalidConfig, StoreError, StoreErrorKind, catch_panic::catch_panic, trace::trouble,
+};
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
+type Hook = Arc<dyn Fn(&Entry, WriteOutcome) + Send + Sync>;
 
-/// The way to a sink: what layers and workers write letters with.
+/// The way to a sink: what layers and workers write entries with.
 ///
 /// A write has a time limit, because a sink may hang; one that panics has failed. What the sink does not take goes to the
 /// fallback sink, where there is one; what neither takes is an error that holds both causes, and a
@@ -15,21 +17,21 @@ type Hook = Arc<dyn Fn(&Letter, LetterEnd) + Send + Sync>;
 /// ```
 /// use std::{sync::Arc, time::{Duration, SystemTime}};
 /// use tower_webhook::dead_letter::{
-///     Cause, DeadLetters, JsonlLetters, Letter, LetterEnd, LetterId, Reason,
+///     Cause, DeadLetters, JsonlDeadLetters, Entry, WriteOutcome, EntryId, Reason,
 /// };
 ///
 /// # tokio_test::block_on(async {
 /// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("letters.jsonl");
+/// # let path = folder.path().join("entries.jsonl");
 /// # let elsewhere = folder.path().join("elsewhere.jsonl");
-/// let letters = DeadLetters::new(JsonlLetters::open(path)?)
-///     .fallback(JsonlLetters::open(elsewhere)?) // another disk, while this one is full
+/// let entries = DeadLetters::new(JsonlDeadLetters::open(path)?)
+///     .fallback(JsonlDeadLetters::open(elsewhere)?) // another disk, while this one is full
 ///     .time_limit(Duration::from_secs(2))?
-///     .on_end(|letter, end| println!("{} {}", letter.id, end.as_str()));
+///     .on_end(|entry, end| println!("{} {}", entry.id, end.as_str()));
 ///
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
-/// let letter = Letter::new(LetterId::random(), "http", "peer.test", cause, SystemTime::now());
-/// assert_eq!(letters.write(Arc::new(letter)).await?, LetterEnd::Written);
+/// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
+/// assert_eq!(entries.write(Arc::new(entry)).await?, WriteOutcome::Written);
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
 /// ```
@@ -42,9 +44,9 @@ pub struct DeadLetters {
     hook: Option<Hook>,
 }
 
-/// Where a letter ended up.
+/// Where an entry ended up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum LetterEnd {
+pub enum WriteOutcome {
     /// In the fallback sink: the first one did not take it.
     FellBack,
     /// Nowhere: no sink took it. Whoever has what it tells of may try again.
@@ -53,7 +55,7 @@ pub enum LetterEnd {
     Written,
 }
 
-impl LetterEnd {
+impl WriteOutcome {
     /// Every end, in alphabetical order: for counters that are set up in advance.
     pub const ALL: [Self; 3] = [Self::FellBack, Self::NotWritten, Self::Written];
 
@@ -87,15 +89,15 @@ impl DeadLetters {
     ///
     /// What calls [`write`](Self::write) once, as a layer does, has no other copy of what fell back:
     /// a fallback in memory loses it with the process. A [`Worker`](crate::queue::Worker) keeps the
-    /// job until the sink itself has the letter, and writes it again until then; the copy in the
-    /// fallback has the same id, and is for reading meanwhile. Let operators send letters again from
+    /// job until the sink itself has the entry, and writes it again until then; the copy in the
+    /// fallback has the same id, and is for reading meanwhile. Let operators send entries again from
     /// the sink, not from the fallback of a worker.
     pub fn fallback(mut self, sink: impl Sink) -> Self {
         self.fallback = Some(Arc::new(sink));
         self
     }
 
-    /// How long each of the sinks has for a letter. Default: 5 s.
+    /// How long each of the sinks has for an entry. Default: 5 s.
     ///
     /// # Errors
     ///
@@ -108,20 +110,20 @@ impl DeadLetters {
         Ok(self)
     }
 
-    /// Called with each letter and where it ended up: for metrics and audits. Brief; a panic in it
+    /// Called with each entry and where it ended up: for metrics and audits. Brief; a panic in it
     /// is caught. What was set before is called too.
-    pub fn on_end(mut self, hook: impl Fn(&Letter, LetterEnd) + Send + Sync + 'static) -> Self {
+    pub fn on_end(mut self, hook: impl Fn(&Entry, WriteOutcome) + Send + Sync + 'static) -> Self {
         let before = self.hook.take();
-        self.hook = Some(Arc::new(move |letter: &Letter, end| {
+        self.hook = Some(Arc::new(move |entry: &Entry, end| {
             if let Some(before) = &before {
-                before(letter, end);
+                before(entry, end);
             }
-            hook(letter, end);
+            hook(entry, end);
         }));
         self
     }
 
-    /// Writes a letter. Gives where it is.
+    /// Writes an entry. Gives where it is.
     ///
     /// # Errors
     ///
@@ -130,31 +132,31 @@ impl DeadLetters {
     /// # Cancel safety
     ///
     /// A write that is dropped is either done or not; its hook is then not called.
-    pub async fn write(&self, letter: Arc<Letter>) -> Result<LetterEnd, NotWritten> {
-        self.attempt(letter).await.map(|fell_back| match fell_back {
-            None => LetterEnd::Written,
-            Some(_) => LetterEnd::FellBack,
+    pub async fn write(&self, entry: Arc<Entry>) -> Result<WriteOutcome, NotWritten> {
+        self.attempt(entry).await.map(|fell_back| match fell_back {
+            None => WriteOutcome::Written,
+            Some(_) => WriteOutcome::FellBack,
         })
     }
 
-    /// Writes a letter. Where it fell back, gives why the sink did not take it.
+    /// Writes an entry. Where it fell back, gives why the sink did not take it.
     pub(crate) async fn attempt(
         &self,
-        letter: Arc<Letter>,
-    ) -> Result<Option<SinkErrorKind>, NotWritten> {
-        let result = match self.within(&*self.sink, &letter).await {
+        entry: Arc<Entry>,
+    ) -> Result<Option<StoreErrorKind>, NotWritten> {
+        let result = match self.within(&*self.sink, &entry).await {
             Ok(()) => Ok(None),
             Err(first) => match &self.fallback {
                 None => Err(NotWritten {
                     first,
                     second: None,
                 }),
-                Some(fallback) => match self.within(&**fallback, &letter).await {
+                Some(fallback) => match self.within(&**fallback, &entry).await {
                     Ok(()) => {
                         trouble!(
                             "dead_letter",
-                            "a letter went to the fallback sink",
-                            id = letter.id,
+                            "an entry went to the fallback sink",
+                            id = entry.id,
                             kind = first.kind().as_str()
                         );
                         Ok(Some(first.kind()))
@@ -167,35 +169,35 @@ impl DeadLetters {
             },
         };
         let end = match &result {
-            Ok(None) => LetterEnd::Written,
-            Ok(Some(_)) => LetterEnd::FellBack,
+            Ok(None) => WriteOutcome::Written,
+            Ok(Some(_)) => WriteOutcome::FellBack,
             Err(error) => {
                 trouble!(
                     "dead_letter",
-                    "a letter was not written",
-                    id = letter.id,
-                    reason = letter.cause.reason,
+                    "an entry was not written",
+                    id = entry.id,
+                    reason = entry.cause.reason,
                     kind = error.first().kind().as_str()
                 );
-                LetterEnd::NotWritten
+                WriteOutcome::NotWritten
             }
         };
         if let Some(hook) = &self.hook {
-            shielded(|| hook(&letter, end));
+            catch_panic(|| hook(&entry, end));
         }
         result
     }
 
-    async fn within(&self, sink: &dyn Sink, letter: &Arc<Letter>) -> Result<(), SinkError> {
-        let broken = || SinkError::new(SinkErrorKind::Unavailable).caused_by("the sink panicked");
-        let mut write = shielded(|| sink.write(letter)).ok_or_else(broken)?;
+    async fn within(&self, sink: &dyn Sink, entry: &Arc<Entry>) -> Result<(), StoreError> {
+        let broken = || StoreError::new(StoreErrorKind::Unavailable).caused_by("the sink panicked");
+        let mut write = catch_panic(|| sink.write(entry)).ok_or_else(broken)?;
         let write = poll_fn(|cx| {
-            let polled = shielded(|| write.as_mut().poll(cx));
+            let polled = catch_panic(|| write.as_mut().poll(cx));
             polled.unwrap_or_else(|| Poll::Ready(Err(broken())))
         });
         match tokio::time::timeout(self.time_limit, write).await {
             Ok(written) => written,
-            Err(_) => Err(SinkError::new(SinkErrorKind::Timeout)),
+            Err(_) => Err(StoreError::new(StoreErrorKind::Timeout)),
         }
     }
 }
@@ -210,29 +212,29 @@ impl fmt::Debug for DeadLetters {
     }
 }
 
-/// A letter that no sink took.
+/// An entry that no sink took.
 #[derive(Debug)]
 pub struct NotWritten {
-    first: SinkError,
-    second: Option<SinkError>,
+    first: StoreError,
+    second: Option<StoreError>,
 }
 
 impl NotWritten {
     /// The write ended without a word: its task panicked, or the runtime was shut down.
     pub(super) fn broken_off(cause: impl Into<BoxError>) -> Self {
         Self {
-            first: SinkError::new(SinkErrorKind::Unavailable).caused_by(cause),
+            first: StoreError::new(StoreErrorKind::Unavailable).caused_by(cause),
             second: None,
         }
     }
 
     /// What the sink said.
-    pub const fn first(&self) -> &SinkError {
+    pub const fn first(&self) -> &StoreError {
         &self.first
     }
 
     /// What the fallback sink said, where there is one.
-    pub const fn second(&self) -> Option<&SinkError> {
+    pub const fn second(&self) -> Option<&StoreError> {
         self.second.as_ref()
     }
 }

@@ -4,13 +4,13 @@ use tower_layer::Identity;
 /// That failed deliveries become dead letters, described by `D`. Made by
 /// [`Deliver::dead_letters`](super::Deliver::dead_letters).
 #[derive(Clone, Debug)]
-pub struct Burying<D> {
+pub struct DeadLettering<D> {
     pub(super) layer: DeadLetterLayer<(), (), D>,
 }
 
 /// What a [`Deliver`](super::Deliver) does with deliveries that have failed: nothing (`Identity`),
-/// or [`Burying`].
-pub trait Bury<M, K, R>: private::Sealed {
+/// or [`DeadLettering`].
+pub trait DeadLetter<M, K, R>: private::Sealed {
     /// The layer that does it.
     type Layer;
 
@@ -18,7 +18,7 @@ pub trait Bury<M, K, R>: private::Sealed {
     fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer;
 }
 
-impl<M, K, R> Bury<M, K, R> for Identity {
+impl<M, K, R> DeadLetter<M, K, R> for Identity {
     type Layer = Self;
 
     fn layer(self, _: &M, _: &K, _: &R) -> Self {
@@ -26,15 +26,15 @@ impl<M, K, R> Bury<M, K, R> for Identity {
     }
 }
 
-impl<M: Clone, K: Clone, R: Recorder + Clone, D> Bury<M, K, R> for Burying<D> {
+impl<M: Clone, K: Clone, R: Recorder + Clone, D> DeadLetter<M, K, R> for DeadLettering<D> {
     type Layer = DeadLetterLayer<M, K, D>;
 
     fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer {
         let recorder = recorder.clone();
-        let layer = self.layer.map_letters(|letters| {
-            letters.on_end(move |letter, end| {
-                let reason = letter.cause.reason.as_str();
-                recorder.dead_lettered(&letter.target, reason, end.as_str());
+        let layer = self.layer.map_entries(|entries| {
+            entries.on_end(move |entry, end| {
+                let reason = entry.cause.reason.as_str();
+                recorder.dead_lettered(&entry.target, reason, end.as_str());
             })
         });
         layer.classifier(make.clone()).key(key.clone())
@@ -42,10 +42,10 @@ impl<M: Clone, K: Clone, R: Recorder + Clone, D> Bury<M, K, R> for Burying<D> {
 }
 
 mod private {
-    use super::{Burying, Identity};
+    use super::{DeadLettering, Identity};
 
     pub trait Sealed {}
 
     impl Sealed for Identity {}
-    impl<D> Sealed for Burying<D> {}
+    impl<D> Sealed for DeadLettering<D> {}
 }

@@ -1,23 +1,23 @@
-//! The letter of a job that has failed for good.
+//! The entry of a job that has failed for good.
 
 use super::shared::Shared;
 use crate::{
     attempt::{AttemptRecord, History},
+    catch_panic::catch_panic,
     dead_letter::{
-        Cause, Describe as _, Direction, HttpRequests, Letter, LetterBody, Reason, Redaction,
+        Cause, Describe as _, Direction, Entry, EntryBody, HttpRequests, Reason, Redaction,
         cause::message,
     },
     outcome::{LocallyRefused, Outcome, OutcomeKind, links},
-    queue::{Burial, Job, NewJob},
-    shield::shielded,
+    queue::{FailedJob, Job, NewJob},
     trace::trouble,
 };
 use std::{error::Error, mem, sync::Arc, time::Duration};
 
-pub(super) type Describe = Arc<dyn Fn(&Job, &mut Letter) + Send + Sync>;
+pub(super) type Describe = Arc<dyn Fn(&Job, &mut Entry) + Send + Sync>;
 
-/// Why a job is buried. `reason` is what is known of it beside the outcome. It is stored, and told
-/// to hooks: what it says is redacted as it will be in the letter.
+/// Why a job is dead-lettered. `reason` is what is known of it beside the outcome. It is stored, and told
+/// to hooks: what it says is redacted as it will be in the entry.
 pub(super) fn cause(
     job: &Job,
     outcome: Outcome,
@@ -44,12 +44,12 @@ pub(super) fn cause(
     }
 }
 
-/// By the rule alone: a function of the user's own is to see the whole letter, later.
+/// By the rule alone: a function of the user's own is to see the whole entry, later.
 fn redacted(job: &Job, cause: Cause) -> Cause {
-    let id = job.id.letter_id();
-    let mut letter = Letter::new(id, &job.kind, &job.target, cause, job.accepted_at);
-    Redaction::new().apply(&mut letter);
-    letter.cause
+    let id = job.id.entry_id();
+    let mut entry = Entry::new(id, &job.kind, &job.target, cause, job.accepted_at);
+    Redaction::new().apply(&mut entry);
+    entry.cause
 }
 
 fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
@@ -59,46 +59,46 @@ fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
 }
 
 impl Shared {
-    /// The letter of a burial. The same each time but for when it was written.
-    pub(super) fn letter(&self, burial: &Burial) -> Letter {
-        let job = &burial.job;
+    /// The entry of a failed job. The same each time but for when it was written.
+    pub(super) fn entry(&self, failed_job: &FailedJob) -> Entry {
+        let job = &failed_job.job;
         let now = self.clock.now();
-        let id = job.id.letter_id();
-        let mut letter = Letter::new(id, &job.kind, &job.target, burial.cause.clone(), now);
+        let id = job.id.entry_id();
+        let mut entry = Entry::new(id, &job.kind, &job.target, failed_job.cause.clone(), now);
         let origin = job.history.records().first().map(AttemptRecord::started);
         let last = job.history.last();
         let at = |age: Duration| job.accepted_at.checked_add(age);
-        letter.first_attempt_at = origin.and_then(at);
-        letter.last_attempt_at =
+        entry.first_attempt_at = origin.and_then(at);
+        entry.last_attempt_at =
             last.and_then(|last| at(last.started().saturating_add(last.took())));
-        letter.history = job.history.counted_from(origin.unwrap_or_default());
-        if burial.cause.reason == Reason::WorkerLost {
+        entry.history = job.history.counted_from(origin.unwrap_or_default());
+        if failed_job.cause.reason == Reason::WorkerLost {
             // Nobody was left to note how those went.
-            letter.history = letter.history.with_attempts(job.attempt);
+            entry.history = entry.history.with_attempts(job.attempt);
         }
         if let Ok(req) = job.http_request() {
-            HttpRequests.describe(&Arc::new(req), &mut letter);
+            HttpRequests.describe(&Arc::new(req), &mut entry);
         } else if job.kind == NewJob::HTTP {
             // What cannot be read of a request may be its credentials.
-            letter.body = LetterBody::new(&job.payload, 0);
+            entry.body = EntryBody::new(&job.payload, 0);
         } else {
-            letter.direction = Direction::Inbound;
-            letter.body = LetterBody::new(&job.payload, usize::MAX);
+            entry.direction = Direction::Inbound;
+            entry.body = EntryBody::new(&job.payload, usize::MAX);
         }
         let about = job.about.clone();
-        letter.event_id = about.event_id.or(letter.event_id);
-        letter.event_time = about.event_time.or(letter.event_time);
-        letter.idempotency_key = about.idempotency_key.or(letter.idempotency_key);
-        letter.trace_id = about.trace_id.or(letter.trace_id);
-        letter.replay_of = about.replay_of;
-        letter.replays = about.replays;
+        entry.event_id = about.event_id.or(entry.event_id);
+        entry.event_time = about.event_time.or(entry.event_time);
+        entry.idempotency_key = about.idempotency_key.or(entry.idempotency_key);
+        entry.trace_id = about.trace_id.or(entry.trace_id);
+        entry.replay_of = about.replay_of;
+        entry.replays = about.replays;
         if let Some(describe) = &self.describe
-            && shielded(|| describe(job, &mut letter)).is_none()
+            && catch_panic(|| describe(job, &mut entry)).is_none()
         {
             trouble!("worker", "a job was not described whole", id = job.id);
         }
-        letter.body = mem::take(&mut letter.body).cut(self.letter_body);
-        self.redaction.apply(&mut letter);
-        letter
+        entry.body = mem::take(&mut entry.body).cut(self.entry_body);
+        self.redaction.apply(&mut entry);
+        entry
     }
 }

@@ -1,4 +1,4 @@
-use super::{LetterId, Reason};
+use super::{EntryId, Reason};
 use crate::attempt::History;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -12,9 +12,9 @@ use std::{fmt, time::SystemTime};
 /// Its JSON form is described in [`json`](super::json).
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub struct Letter {
-    /// Its name. Writing a letter with the same name again replaces it.
-    pub id: LetterId,
+pub struct Entry {
+    /// Its name. Writing an entry with the same name again replaces it.
+    pub id: EntryId,
     /// Whether it was on its way out or in.
     pub direction: Direction,
     /// What kind of request it was: `http`, or the kind of a job.
@@ -28,11 +28,11 @@ pub struct Letter {
     /// Those of its headers that may be kept, names in lower case, in their order.
     pub headers: Vec<(String, Bytes)>,
     /// How many of its headers and trailers are left out though they are no credentials: for want
-    /// of room, or because a letter has no place for them. Where there are any, the request is not
+    /// of room, or because an entry has no place for them. Where there are any, the request is not
     /// the one it was.
     pub headers_left_out: u32,
     /// What was to be delivered.
-    pub body: LetterBody,
+    pub body: EntryBody,
     /// Why it was given up.
     pub cause: Cause,
     /// How the attempts went. Their times count from [`first_attempt_at`](Self::first_attempt_at).
@@ -51,22 +51,22 @@ pub struct Letter {
     pub idempotency_key: Option<String>,
     /// How often it was tried again from here. Counted when it is claimed for that.
     pub replays: u32,
-    /// The event or letter that this was a repetition of.
+    /// The event or entry that this was a repetition of.
     pub replay_of: Option<String>,
     /// The trace that it belonged to.
     pub trace_id: Option<String>,
 }
 
-impl Letter {
+impl Entry {
     /// The newest schema of the JSON form, and the one that is written.
     pub const SCHEMA_VERSION: u32 = 1;
 
     /// The longest error message that is kept, in characters: Sidekiq's bound.
     pub const MAX_MESSAGE: usize = 10_000;
 
-    /// A letter that says what, why and when. The rest is set field by field.
+    /// An entry that says what, why and when. The rest is set field by field.
     pub fn new(
-        id: LetterId,
+        id: EntryId,
         kind: &str,
         target: &str,
         cause: Cause,
@@ -81,7 +81,7 @@ impl Letter {
             uri: None,
             headers: Vec::new(),
             headers_left_out: 0,
-            body: LetterBody::default(),
+            body: EntryBody::default(),
             cause,
             history: History::new(),
             first_attempt_at: None,
@@ -97,9 +97,9 @@ impl Letter {
     }
 }
 
-impl fmt::Debug for Letter {
+impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Letter")
+        f.debug_struct("Entry")
             .field("id", &self.id)
             .field("kind", &self.kind)
             .field("target", &self.target)
@@ -111,7 +111,7 @@ impl fmt::Debug for Letter {
     }
 }
 
-/// Which way a letter was going.
+/// Which way an entry was going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     /// To us: an event whose handler failed.
@@ -130,7 +130,7 @@ impl Direction {
     }
 }
 
-/// Why a letter was given up.
+/// Why an entry was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cause {
@@ -141,7 +141,7 @@ pub struct Cause {
     /// What the last attempt came to: the name of an
     /// [`OutcomeKind`](crate::outcome::OutcomeKind).
     pub class: Option<String>,
-    /// The last error in words, at most [`Letter::MAX_MESSAGE`] characters of it.
+    /// The last error in words, at most [`Entry::MAX_MESSAGE`] characters of it.
     pub message: Option<String>,
 }
 
@@ -170,11 +170,11 @@ impl Cause {
         self
     }
 
-    /// Adds the last error, in words that hold no secret. Cut to [`Letter::MAX_MESSAGE`]
+    /// Adds the last error, in words that hold no secret. Cut to [`Entry::MAX_MESSAGE`]
     /// characters.
     #[must_use]
     pub fn with_message(mut self, message: &str) -> Self {
-        let end = message.char_indices().nth(Letter::MAX_MESSAGE);
+        let end = message.char_indices().nth(Entry::MAX_MESSAGE);
         let kept = end.map_or(message, |(end, _)| &message[..end]);
         self.message = Some(kept.to_owned());
         self
@@ -183,13 +183,13 @@ impl Cause {
 
 /// What was to be delivered: all of it, or its beginning and what the whole was.
 #[derive(Clone, PartialEq, Eq)]
-pub struct LetterBody {
+pub struct EntryBody {
     bytes: Bytes,
     length: u64,
     sha256: [u8; 32],
 }
 
-impl LetterBody {
+impl EntryBody {
     /// A body of which no more than `most` bytes are kept.
     pub fn new(whole: &Bytes, most: usize) -> Self {
         Self {
@@ -234,7 +234,7 @@ impl LetterBody {
         &self.sha256
     }
 
-    /// Whether less than the whole is kept. Such a letter cannot be sent again from its record.
+    /// Whether less than the whole is kept. Such an entry cannot be sent again from its record.
     pub fn is_truncated(&self) -> bool {
         u64::try_from(self.bytes.len()).is_ok_and(|kept| kept < self.length)
     }
@@ -249,17 +249,17 @@ fn beginning(whole: &Bytes, most: usize) -> Bytes {
 }
 
 /// An empty body.
-impl Default for LetterBody {
+impl Default for EntryBody {
     fn default() -> Self {
         Self::new(&Bytes::new(), 0)
     }
 }
 
-impl fmt::Debug for LetterBody {
+impl fmt::Debug for EntryBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "LetterBody({} of {} bytes)",
+            "EntryBody({} of {} bytes)",
             self.bytes.len(),
             self.length
         )

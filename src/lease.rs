@@ -1,7 +1,7 @@
 //! Claims that end by themselves, and the proof of holding one.
 //!
 //! Whoever works on something that is stored (a key, a job, a dead letter) claims it for a while,
-//! and renews the claim while it works; when it dies, the claim ends. Each claim has a [`Token`],
+//! and renews the claim while it works; when it dies, the claim ends. Each claim has a [`FencingToken`],
 //! which every later change compares, so that a holder that was slow and whose claim has passed to
 //! another changes nothing
 //! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
@@ -11,9 +11,9 @@ use std::fmt;
 /// Proof of a claim. A later claim of the same thing has a greater token, so that a resource that
 /// the work writes to can refuse a holder that came too late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Token(u64);
+pub struct FencingToken(u64);
 
-impl Token {
+impl FencingToken {
     /// A token of this value. For stores.
     pub const fn new(value: u64) -> Self {
         Self(value)
@@ -25,13 +25,13 @@ impl Token {
     }
 }
 
-impl fmt::Display for Token {
+impl fmt::Display for FencingToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// What a change that compares a [`Token`] came to.
+/// What a change that compares a [`FencingToken`] came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Settled {

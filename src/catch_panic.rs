@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What `work` returns; `None` where it panics.
-pub(crate) fn shielded<T>(work: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
     // Unwind safe: nothing of ours is inside, and what it leaves half done is its own.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => Some(done),
@@ -30,8 +30,8 @@ mod tests {
 
     #[test]
     fn neither_a_panic_nor_what_it_throws_comes_through() {
-        assert_eq!(shielded(|| 7), Some(7));
-        assert_eq!(shielded(|| -> u8 { panic!("on purpose") }), None);
-        assert_eq!(shielded(|| -> u8 { panic_any(ThrowsAgain) }), None);
+        assert_eq!(catch_panic(|| 7), Some(7));
+        assert_eq!(catch_panic(|| -> u8 { panic!("on purpose") }), None);
+        assert_eq!(catch_panic(|| -> u8 { panic_any(ThrowsAgain) }), None);
     }
 }

@@ -7,12 +7,12 @@ use std::{borrow::Cow, fmt};
 
 /// Takes the key of a request.
 ///
-/// Implemented by [`ByHost`], [`NoKey`] and what [`key_fn`] returns.
+/// Implemented by [`ByHost`], [`OnePeer`] and what [`peer_fn`] returns.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` takes no key from requests of type `{Req}`",
-    note = "`ByHost` takes `http::Request<_>`; use `NoKey` or `key_fn(|req: &{Req}| ...)` for other requests"
+    note = "`ByHost` takes `http::Request<_>`; use `OnePeer` or `peer_fn(|req: &{Req}| ...)` for other requests"
 )]
-pub trait RequestKey<Req> {
+pub trait PeerKey<Req> {
     /// The key, best borrowed from the request: it is asked for at every call.
     fn key<'a>(&'a self, req: &'a Req) -> Cow<'a, str>;
 }
@@ -24,7 +24,7 @@ pub trait RequestKey<Req> {
 ///
 /// ```
 /// use http::Request;
-/// use tower_webhook::key::{ByHost, RequestKey};
+/// use tower_webhook::peer::{ByHost, PeerKey};
 ///
 /// let key = |uri: &str| ByHost.key(&Request::get(uri).body(()).unwrap()).into_owned();
 /// assert_eq!(key("https://API.example.com:443/v1/customers?id=7"), "api.example.com");
@@ -34,7 +34,7 @@ pub trait RequestKey<Req> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByHost;
 
-impl<B> RequestKey<http::Request<B>> for ByHost {
+impl<B> PeerKey<http::Request<B>> for ByHost {
     fn key<'a>(&'a self, req: &'a http::Request<B>) -> Cow<'a, str> {
         let Some(authority) = req.uri().authority() else {
             return Cow::Borrowed("");
@@ -58,17 +58,17 @@ impl<B> RequestKey<http::Request<B>> for ByHost {
 
 /// One key, `""`, for every request: where there is one peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoKey;
+pub struct OnePeer;
 
-impl<Req> RequestKey<Req> for NoKey {
+impl<Req> PeerKey<Req> for OnePeer {
     fn key<'a>(&'a self, _: &'a Req) -> Cow<'a, str> {
         Cow::Borrowed("")
     }
 }
 
-/// A key of one's own. Made by [`key_fn`].
+/// A key of one's own. Made by [`peer_fn`].
 #[derive(Clone, Copy)]
-pub struct KeyFn<F> {
+pub struct PeerFn<F> {
     key: F,
 }
 
@@ -78,23 +78,23 @@ pub struct KeyFn<F> {
 ///
 /// ```
 /// use std::borrow::Cow;
-/// use tower_webhook::key::{RequestKey, key_fn};
+/// use tower_webhook::peer::{PeerKey, peer_fn};
 ///
 /// struct Job {
 ///     tenant: String,
 /// }
 ///
-/// let by_tenant = key_fn(|job: &Job| Cow::Borrowed(job.tenant.as_str()));
+/// let by_tenant = peer_fn(|job: &Job| Cow::Borrowed(job.tenant.as_str()));
 /// assert_eq!(by_tenant.key(&Job { tenant: "acme".into() }), "acme");
 /// ```
-pub const fn key_fn<F, Req>(key: F) -> KeyFn<F>
+pub const fn peer_fn<F, Req>(key: F) -> PeerFn<F>
 where
     F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
 {
-    KeyFn { key }
+    PeerFn { key }
 }
 
-impl<F, Req> RequestKey<Req> for KeyFn<F>
+impl<F, Req> PeerKey<Req> for PeerFn<F>
 where
     F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
 {
@@ -103,9 +103,9 @@ where
     }
 }
 
-impl<F> fmt::Debug for KeyFn<F> {
+impl<F> fmt::Debug for PeerFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyFn").finish_non_exhaustive()
+        f.debug_struct("PeerFn").finish_non_exhaustive()
     }
 }
 

@@ -15,28 +15,28 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_webhook::{
-    BoxError,
+    BoxError, StoreError,
     attempt::History,
     body::BufferedBody,
     dead_letter::{
-        CallbackSink, DeadLetters, Filter, JsonlLetters, Letter, LetterEnd, LetterId, LetterStore,
-        MemoryLetters, SinkError, SqliteLetters,
+        CallbackSink, DeadLetters, Entry, EntryId, Filter, JsonlDeadLetters, LetterStore,
+        MemoryDeadLetters, SqliteDeadLetters, WriteOutcome,
         redrive::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Run, Stop},
     },
     metrics::Recorder,
     outcome::HttpClassifier,
 };
 
-/// A letter is sent again this often at the most.
+/// An entry is sent again this often at the most.
 const MAX_REPLAYS: u32 = 10;
 
-/// Letters per second, of a re-drive of many.
+/// DeadLetterDesk per second, of a re-drive of many.
 const RATE: f64 = 50.0;
 
-/// How long the letters that are being sent again have when the gateway stops.
+/// How long the entries that are being sent again have when the gateway stops.
 const LAST: Duration = Duration::from_secs(1);
 
-/// Letters that are being given back have this long.
+/// DeadLetterDesk that are being given back have this long.
 const GIVING_BACK: Duration = Duration::from_millis(200);
 
 /// How long a re-drive of one is waited for, to say whether it is made at all.
@@ -44,19 +44,19 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 
 type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
 
-/// To where events go now: the address in the letter has no credentials any more.
+/// To where events go now: the address in the entry has no credentials any more.
 #[derive(Clone)]
 struct ToDownstream(Arc<Deliverer>);
 
 impl Resend for ToDownstream {
     type Request = Request<BufferedBody>;
 
-    fn to_request(&self, letter: &Letter) -> Result<Request<BufferedBody>, NotSendable> {
-        if letter.body.is_truncated() {
-            return Err(NotSendable::because("the letter has not the whole body"));
+    fn to_request(&self, entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
+        if entry.body.is_truncated() {
+            return Err(NotSendable::because("the entry has not the whole body"));
         }
-        let body = letter.body.bytes().clone();
-        Ok(self.0.request(body, letter.idempotency_key.as_deref()))
+        let body = entry.body.bytes().clone();
+        Ok(self.0.request(body, entry.idempotency_key.as_deref()))
     }
 }
 
@@ -66,7 +66,7 @@ impl<B> ReadHistory<Response<B>> for ToDownstream {
     }
 }
 
-pub struct Letters {
+pub struct DeadLetterDesk {
     sink: DeadLetters,
     kept: Kept,
     stop: Stop,
@@ -77,14 +77,14 @@ pub struct Letters {
     many: Arc<AtomicBool>,
 }
 
-/// What is known of letters once they are written.
+/// What is known of entries once they are written.
 enum Kept {
     /// Nothing but how many: they are posted away.
     Away(Arc<AtomicU64>),
     Here(Arc<dyn LetterStore>, Again),
 }
 
-impl Letters {
+impl DeadLetterDesk {
     pub fn open(
         args: &Args,
         databases: &mut Databases,
@@ -104,18 +104,19 @@ impl Letters {
             Place::Jsonl(path) => {
                 // The longest body, as text or in base64, and the rest of its record.
                 let longest = 2 * args.max_body + (1 << 20);
-                let letters = JsonlLetters::builder()
-                    .max_letter_bytes(longest)
+                let entries = JsonlDeadLetters::builder()
+                    .max_entry_bytes(longest)
                     .max_file_bytes((2 * longest as u64).max(16 << 20))
                     .open(path)
                     .map_err(|error| unfit(error.into()))?;
-                here(letters, deliverer)?
+                here(entries, deliverer)?
             }
-            Place::Memory => here(MemoryLetters::default(), deliverer)?,
+            Place::Memory => here(MemoryDeadLetters::default(), deliverer)?,
             Place::Sqlite(path) => {
                 let database = databases.open(FLAG, path)?;
-                let letters = SqliteLetters::new(&database).map_err(|error| unfit(error.into()))?;
-                here(letters, deliverer)?
+                let entries =
+                    SqliteDeadLetters::new(&database).map_err(|error| unfit(error.into()))?;
+                here(entries, deliverer)?
             }
         };
         let recorder = deliverer.recorder.clone();
@@ -123,11 +124,11 @@ impl Letters {
             Kept::Away(written) => Some(Arc::clone(written)),
             Kept::Here(..) => None,
         };
-        let sink = sink.on_end(move |letter, end| {
-            recorder.dead_lettered(&letter.target, letter.cause.reason.as_str(), end.as_str());
-            let (id, reason, end) = (letter.id, letter.cause.reason, end);
-            tracing::warn!(%id, letter.event_id, %reason, end = end.as_str(), "a dead letter");
-            if let Some(away) = away.as_ref().filter(|_| end != LetterEnd::NotWritten) {
+        let sink = sink.on_end(move |entry, end| {
+            recorder.dead_lettered(&entry.target, entry.cause.reason.as_str(), end.as_str());
+            let (id, reason, end) = (entry.id, entry.cause.reason, end);
+            tracing::warn!(%id, entry.event_id, %reason, end = end.as_str(), "a dead letter");
+            if let Some(away) = away.as_ref().filter(|_| end != WriteOutcome::NotWritten) {
                 away.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -146,7 +147,7 @@ impl Letters {
         self.sink.clone()
     }
 
-    /// Where letters can be asked for, if there.
+    /// Where entries can be asked for, if there.
     pub fn store(&self) -> Option<&dyn LetterStore> {
         match &self.kept {
             Kept::Away(_) => None,
@@ -155,7 +156,7 @@ impl Letters {
     }
 
     /// How many there are; of those that are posted away, how many were since the start.
-    pub async fn count(&self) -> Result<u64, SinkError> {
+    pub async fn count(&self) -> Result<u64, StoreError> {
         match &self.kept {
             Kept::Away(written) => Ok(written.load(Ordering::Relaxed)),
             Kept::Here(store, _) => store.count(&Filter::all()).await,
@@ -164,7 +165,7 @@ impl Letters {
 
     /// Sends one again, in the background. `false` where that is not done: somebody else is sending
     /// it, it is gone, or has been sent again as often as may be.
-    pub async fn redrive_one(&self, id: LetterId, by: &'static str) -> bool {
+    pub async fn redrive_one(&self, id: EntryId, by: &'static str) -> bool {
         let Some(again) = self.again() else {
             return false;
         };
@@ -205,7 +206,7 @@ impl Letters {
             match cut.run_until_cancelled(run).await {
                 None => {}
                 Some(Ok(report)) => tracing::info!(counts = ?report.counts, "a run of re-drives"),
-                Some(Err(error)) => tracing::warn!(%error, "the letters cannot be read"),
+                Some(Err(error)) => tracing::warn!(%error, "the entries cannot be read"),
             }
             many.store(false, Ordering::SeqCst);
         });
@@ -219,7 +220,7 @@ impl Letters {
         }
     }
 
-    /// Ends between two letters. What is not sent by then stays.
+    /// Ends between two entries. What is not sent by then stays.
     pub async fn stop(&self) {
         self.stop.stop();
         self.running.close();
@@ -227,7 +228,7 @@ impl Letters {
             .await
             .is_err()
         {
-            // What is dropped gives its letters back, for the next start.
+            // What is dropped gives its entries back, for the next start.
             self.cut.cancel();
             self.running.wait().await;
             tokio::time::sleep(GIVING_BACK).await;
@@ -236,10 +237,10 @@ impl Letters {
 }
 
 fn here<L: LetterStore + Clone>(
-    letters: L,
+    entries: L,
     deliverer: &Arc<Deliverer>,
 ) -> Result<(DeadLetters, Kept), Problem> {
-    let store: Arc<dyn LetterStore> = Arc::new(letters.clone());
+    let store: Arc<dyn LetterStore> = Arc::new(entries.clone());
     let again = Redrive::builder(Arc::clone(&store))
         .max_replays(MAX_REPLAYS)
         .rate(RATE)
@@ -247,5 +248,5 @@ fn here<L: LetterStore + Clone>(
         .resend(ToDownstream(Arc::clone(deliverer)))
         .build(deliverer.patiently())
         .map_err(|error| Problem::new("--dead-letters", error))?;
-    Ok((DeadLetters::new(letters), Kept::Here(store, again)))
+    Ok((DeadLetters::new(entries), Kept::Here(store, again)))
 }

@@ -1,0 +1,220 @@
+//! The one way to hear of what happens: layers, workers and stores tell facts, observers hear them.
+//!
+//! An [`Observer`] is given each [`Event`] as it happens, on the thread on which it happens. Metrics
+//! ([`DeliveryMetrics`](crate::metrics::DeliveryMetrics)), audit logs and alerts are observers; with
+//! feature `tracing` (on by default) every event is reported to the `tracing` subscriber too, without
+//! being asked. Every layer and builder has a setter `observe` that adds an observer.
+//!
+//! Where nobody listens, an event costs a branch: it is not even put together.
+//!
+//! # Panics
+//!
+//! An observer that panics is caught and [counted](Observers::panics). Neither the call it heard of nor
+//! the other observers are affected.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+//! use tower_webhook::observe::{Event, Observer};
+//!
+//! /// Counts the retries.
+//! #[derive(Clone, Default)]
+//! struct Retries(Arc<AtomicU64>);
+//!
+//! impl Observer for Retries {
+//!     fn on(&self, event: &Event<'_>) {
+//!         if let Event::Retrying { .. } = event {
+//!             self.0.fetch_add(1, Ordering::Relaxed);
+//!         }
+//!     }
+//! }
+//! ```
+
+mod event;
+mod trace;
+
+pub use self::event::{BreakerState, Event, Id, JobEnd, Level};
+#[allow(
+    unused_imports,
+    reason = "which layers open spans depends on the features"
+)]
+pub(crate) use self::trace::Scope;
+
+use crate::catch_panic::catch_panic;
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+/// Hears of what happens. See the [module docs](self).
+pub trait Observer: Send + Sync + 'static {
+    /// Called with each event, on the thread of the call it belongs to and with no lock held: be
+    /// brief, and do not block.
+    fn on(&self, event: &Event<'_>);
+}
+
+impl<O: Observer + ?Sized> Observer for Arc<O> {
+    fn on(&self, event: &Event<'_>) {
+        (**self).on(event);
+    }
+}
+
+/// An observer from a function. Made by [`observer_fn`].
+#[derive(Clone)]
+pub struct ObserverFn<F>(F);
+
+/// Makes an observer of a function.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::observe::{Event, Observers, observer_fn};
+///
+/// let observers = Observers::new(observer_fn(|event| println!("{event:?}")));
+/// ```
+pub const fn observer_fn<F>(on: F) -> ObserverFn<F>
+where
+    F: Fn(&Event<'_>) + Send + Sync + 'static,
+{
+    ObserverFn(on)
+}
+
+impl<F> Observer for ObserverFn<F>
+where
+    F: Fn(&Event<'_>) + Send + Sync + 'static,
+{
+    fn on(&self, event: &Event<'_>) {
+        (self.0)(event);
+    }
+}
+
+impl<F> fmt::Debug for ObserverFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObserverFn").finish_non_exhaustive()
+    }
+}
+
+/// A list of observers, empty by default. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Observers {
+    list: Option<Arc<List>>,
+}
+
+struct List {
+    observers: Box<[Arc<dyn Observer>]>,
+    panics: AtomicU64,
+}
+
+impl Observers {
+    /// Nobody, except `tracing` where that feature is on.
+    pub const fn none() -> Self {
+        Self { list: None }
+    }
+
+    /// One observer.
+    pub fn new(observer: impl Observer) -> Self {
+        Self::none().and(observer)
+    }
+
+    /// Adds an observer. Each is told of an event in the order in which it was added.
+    #[must_use]
+    pub fn and(self, observer: impl Observer) -> Self {
+        let known = self.list.as_ref().map_or(&[][..], |list| &list.observers);
+        let panics = self.panics();
+        let observer: Arc<dyn Observer> = Arc::new(observer);
+        Self {
+            list: Some(Arc::new(List {
+                observers: known.iter().cloned().chain([observer]).collect(),
+                panics: AtomicU64::new(panics),
+            })),
+        }
+    }
+
+    /// Whether anybody listens: an observer, or a `tracing` subscriber.
+    pub fn is_heard(&self) -> bool {
+        self.list.is_some() || trace::is_heard()
+    }
+
+    /// Tells everybody. `event` is called only where somebody listens.
+    pub fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        if self.is_heard() {
+            self.tell_all(&event());
+        }
+    }
+
+    #[inline(never)]
+    fn tell_all(&self, event: &Event<'_>) {
+        // A subscriber is somebody else's code too.
+        let _ = catch_panic(|| trace::on(event));
+        self.tell_list(event);
+    }
+
+    fn tell_list(&self, event: &Event<'_>) {
+        let Some(list) = &self.list else { return };
+        for observer in &list.observers {
+            if catch_panic(|| observer.on(event)).is_none() {
+                list.panics.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How often an observer of this list has panicked. Clones count together.
+    pub fn panics(&self) -> u64 {
+        let list = self.list.as_ref();
+        list.map_or(0, |list| list.panics.load(Ordering::Relaxed))
+    }
+}
+
+/// A list can be added to another list.
+impl Observer for Observers {
+    fn on(&self, event: &Event<'_>) {
+        self.tell_list(event);
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.list.as_ref().map_or(0, |list| list.observers.len());
+        write!(f, "Observers({count})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::Outcome;
+    use std::{sync::Mutex, time::Duration};
+
+    fn retrying<'a>() -> Event<'a> {
+        Event::Retrying {
+            attempt: 1,
+            outcome: Outcome::transient(),
+            wait: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn everybody_is_told_in_order_though_one_panics() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let note = |name: &'static str| {
+            let told = Arc::clone(&told);
+            observer_fn(move |_| told.lock().unwrap().push(name))
+        };
+        let observers = Observers::new(note("first"))
+            .and(observer_fn(|_| panic!("on purpose")))
+            .and(Observers::new(note("nested")))
+            .and(note("last"));
+        observers.tell(retrying);
+        assert_eq!(*told.lock().unwrap(), ["first", "nested", "last"]);
+        assert_eq!(observers.clone().panics(), 1);
+    }
+
+    #[test]
+    fn where_nobody_listens_no_event_is_made() {
+        Observers::none().tell(|| panic!("nobody listens"));
+    }
+}

@@ -1,0 +1,286 @@
+//! The observer that is always there where feature `tracing` is on: events under the target
+//! `tower_webhook`, and spans around the work they belong to.
+//!
+//! `WARN` for what an operator should see, `INFO` for a failed attempt and for what is to be accounted
+//! for, `DEBUG` for the rest and for the spans. Fields are names from closed sets, ids, peers and
+//! errors: no header value, body or secret.
+
+#[cfg(feature = "tracing")]
+mod on {
+    use crate::observe::{Event, JobEnd};
+    use tracing::{Level, Span, debug_span, level_filters::LevelFilter};
+
+    const TARGET: &str = "tower_webhook";
+
+    pub(crate) fn is_heard() -> bool {
+        LevelFilter::current() != LevelFilter::OFF
+    }
+
+    /// An event at a level that is known at run time.
+    macro_rules! tell {
+        ($level:expr, $($fields:tt)*) => {
+            match $level {
+                Level::ERROR => tracing::error!(target: TARGET, $($fields)*),
+                Level::WARN => tracing::warn!(target: TARGET, $($fields)*),
+                Level::INFO => tracing::info!(target: TARGET, $($fields)*),
+                _ => tracing::debug!(target: TARGET, $($fields)*),
+            }
+        };
+    }
+
+    const fn level(event: &Event<'_>) -> Level {
+        match event {
+            Event::Lost { .. } => Level::ERROR,
+            Event::BreakerChanged { .. }
+            | Event::ClaimLost { .. }
+            | Event::DeadLettered { .. }
+            | Event::Refused { .. }
+            | Event::Trouble { .. }
+            | Event::JobEnded {
+                end: JobEnd::Failed { .. } | JobEnd::Lost,
+                ..
+            } => Level::WARN,
+            Event::AttemptEnded { outcome, .. } if outcome.is_failure() => Level::INFO,
+            Event::FailedOver { .. }
+            | Event::GaveUp { .. }
+            | Event::KeysRotated { .. }
+            | Event::Redriven { .. }
+            | Event::JobEnded {
+                end: JobEnd::Retrying { .. },
+                ..
+            } => Level::INFO,
+            _ => Level::DEBUG,
+        }
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one arm for each event")]
+    pub(crate) fn on(event: &Event<'_>) {
+        let level = level(event);
+        if level > LevelFilter::current() {
+            return;
+        }
+        match event {
+            Event::Accepted {
+                task,
+                kind,
+                peer,
+                repeated,
+            } => tell!(level, %task, kind, peer, repeated, "accepted"),
+            Event::AttemptBegan { peer, retry, after } => {
+                tell!(level, peer, retry, after, "attempt began");
+            }
+            Event::AttemptEnded {
+                peer,
+                outcome,
+                elapsed,
+            } => {
+                let (kind, code) = (outcome.kind(), outcome.code());
+                tell!(level, peer, outcome = %kind, code, ?elapsed, "attempt ended");
+            }
+            Event::BreakerChanged {
+                peer,
+                from,
+                to,
+                reason,
+                open_for,
+                generation,
+            } => {
+                tell!(level, peer, %from, %to, reason, ?open_for, generation, "breaker changed");
+            }
+            Event::Claimed { scope } => tell!(level, scope, "claimed"),
+            Event::ClaimLost { what } => tell!(level, what, "claim lost while its work ran"),
+            Event::DeadLettered {
+                entry,
+                peer,
+                reason,
+                event_id,
+                fell_back,
+            } => tell!(level, %entry, peer, reason, event_id, fell_back, "dead-lettered"),
+            Event::DeadlineExceeded { what, limit } => {
+                tell!(level, what, ?limit, "deadline exceeded");
+            }
+            Event::DeliveryBegan { peer } => tell!(level, peer, "delivery began"),
+            Event::DeliveryEnded {
+                peer,
+                outcome,
+                elapsed,
+                attempts,
+            } => {
+                let (kind, code) = (outcome.kind(), outcome.code());
+                tell!(level, peer, outcome = %kind, code, ?elapsed, attempts, "delivery ended");
+            }
+            Event::FailedOver { from, to, outcome } => {
+                tell!(level, from, to, outcome = %outcome.kind(), "failed over");
+            }
+            Event::FallbackAnswered { outcome } => {
+                tell!(level, outcome = %outcome.kind(), "fallback answered");
+            }
+            Event::GaveUp { reason, history } => {
+                tell!(
+                    level,
+                    reason = reason.as_str(),
+                    attempts = history.attempts(),
+                    "gave up"
+                );
+            }
+            Event::JobBegan {
+                task,
+                kind,
+                peer,
+                attempt,
+            } => tell!(level, %task, kind, peer, attempt, "job began"),
+            Event::JobEnded {
+                task,
+                kind,
+                peer,
+                attempt,
+                end,
+                elapsed,
+                ..
+            } => {
+                let reason = match end {
+                    JobEnd::Failed { reason } => Some(*reason),
+                    _ => None,
+                };
+                let end = end.as_str();
+                tell!(level, %task, kind, peer, attempt, end, reason, ?elapsed, "job ended");
+            }
+            Event::KeysRotated { keys } => tell!(level, keys, "keys rotated"),
+            Event::Lost {
+                entry,
+                peer,
+                reason,
+                kind,
+                retry_after,
+            } => {
+                tell!(level, %entry, peer, reason, %kind, ?retry_after, "dead-letter entry not written");
+            }
+            Event::Redriven {
+                entry,
+                by,
+                result,
+                done,
+                total,
+            } => tell!(level, audit = true, %entry, by, result, done, total, "redriven"),
+            Event::Refused { by, reason, detail } => {
+                tell!(level, by, reason, %detail, "refused");
+            }
+            Event::Replayed { scope } => tell!(level, scope, "replayed"),
+            Event::Retrying {
+                attempt,
+                outcome,
+                wait,
+            } => {
+                let (kind, code) = (outcome.kind(), outcome.code());
+                tell!(level, attempt, outcome = %kind, code, ?wait, "retrying");
+            }
+            Event::Trouble { part, what, detail } => {
+                let detail = detail.as_ref().map(tracing::field::display);
+                tell!(level, part, detail, "{what}");
+            }
+            Event::Verified { scheme, label } => tell!(level, scheme, label, "verified"),
+        }
+    }
+
+    /// A span that a future enters each time it is polled.
+    #[derive(Clone, Debug)]
+    pub(crate) struct Scope(Span);
+
+    #[allow(dead_code, reason = "which layers open spans depends on the features")]
+    impl Scope {
+        /// No span.
+        pub(crate) fn none() -> Self {
+            Self(Span::none())
+        }
+
+        /// Reading a request.
+        pub(crate) fn receive() -> Self {
+            Self(debug_span!(target: TARGET, "receive"))
+        }
+
+        /// Checking a signature.
+        pub(crate) fn verify(scheme: &str) -> Self {
+            Self(debug_span!(target: TARGET, "verify", scheme))
+        }
+
+        /// Work under an idempotency key.
+        pub(crate) fn claim(scope: &str) -> Self {
+            Self(debug_span!(target: TARGET, "claim", scope))
+        }
+
+        /// A delivery with all of its attempts.
+        pub(crate) fn deliver(peer: &str) -> Self {
+            Self(debug_span!(target: TARGET, "deliver", peer))
+        }
+
+        /// One attempt.
+        pub(crate) fn attempt(peer: &str) -> Self {
+            Self(debug_span!(target: TARGET, "attempt", peer))
+        }
+
+        /// One attempt at a job.
+        pub(crate) fn job(task: &dyn std::fmt::Display, kind: &str, attempt: u32) -> Self {
+            Self(debug_span!(target: TARGET, "job", %task, kind, attempt))
+        }
+
+        /// Runs `work` inside the span.
+        pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+            let _entered = self.0.enter();
+            work()
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+mod on {
+    use crate::observe::Event;
+
+    pub(crate) const fn is_heard() -> bool {
+        false
+    }
+
+    pub(crate) const fn on(_: &Event<'_>) {}
+
+    /// Nothing, where the feature is off.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Scope;
+
+    #[allow(dead_code, reason = "which layers open spans depends on the features")]
+    #[allow(clippy::unused_self, reason = "as where the feature is on")]
+    impl Scope {
+        pub(crate) const fn none() -> Self {
+            Self
+        }
+
+        pub(crate) const fn receive() -> Self {
+            Self
+        }
+
+        pub(crate) const fn verify(_: &str) -> Self {
+            Self
+        }
+
+        pub(crate) const fn claim(_: &str) -> Self {
+            Self
+        }
+
+        pub(crate) const fn deliver(_: &str) -> Self {
+            Self
+        }
+
+        pub(crate) const fn attempt(_: &str) -> Self {
+            Self
+        }
+
+        pub(crate) const fn job(_: &dyn std::fmt::Display, _: &str, _: u32) -> Self {
+            Self
+        }
+
+        pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
+            work()
+        }
+    }
+}
+
+pub(crate) use on::Scope;
+pub(super) use on::{is_heard, on};
