@@ -59,12 +59,15 @@ fn put(queue: &MemoryQueue, jobs: usize, target: impl Fn(usize) -> String) {
     }
 }
 
-fn take_and_finish(queue: &MemoryQueue, keep: Duration) {
+fn take_and_finish(queue: &MemoryQueue, retention: Duration) {
     let claims = now(queue.claim(Terms::new(1, LEASE).per_target(8)));
     let [job] = &claims.jobs[..] else {
         panic!("one job is given");
     };
-    let done = Verdict::Done { result: None, keep };
+    let done = Verdict::Done {
+        result: None,
+        retention,
+    };
     let settled = now(queue.settle(job.id, job.token, done));
     assert_eq!(settled, Settled::Done);
 }

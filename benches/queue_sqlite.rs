@@ -36,7 +36,7 @@ fn job() -> NewJob {
 fn done() -> Verdict {
     Verdict::Done {
         result: None,
-        keep: LEASE,
+        retention: LEASE,
     }
 }
 

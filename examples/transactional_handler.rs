@@ -89,7 +89,7 @@ async fn pay(
         }
         let done = Verdict::Done {
             result: None,
-            keep: KEEP,
+            retention: KEEP,
         };
         match jobs.settle_in(transaction, job.id, job.token, &done)? {
             Settled::Done => Ok(()),

@@ -703,8 +703,8 @@ mod queue {
                 let (enqueued, _) = allocations(|| now(queue.enqueue(job)));
                 let (claimed, claims) = allocations(|| now(queue.claim(Terms::new(1, LONG))));
                 let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
-                let (result, keep) = (None, LONG);
-                let done = Verdict::Done { result, keep };
+                let (result, retention) = (None, LONG);
+                let done = Verdict::Done { result, retention };
                 let (settled, _) = allocations(|| now(queue.settle(id, token, done)));
                 for (most, now) in most.iter_mut().zip([enqueued, claimed, settled]) {
                     *most = now.max(*most);

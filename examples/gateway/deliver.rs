@@ -263,7 +263,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .retry(deliverer.retry.clone())
         .dead_letters(app.entries.sink())
         .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
-        .keep(crate::events::KEEP)
+        .retention(crate::events::KEEP)
         .describe(move |_, entry| {
             entry.direction = Direction::Outbound;
             entry.method = Some(Method::POST.to_string());
@@ -289,7 +289,7 @@ pub async fn stop(deliveries: WorkerHandle) {
 fn tell(app: &App, event: &WorkerEvent<'_>) {
     match event {
         WorkerEvent::DeadLettered { job, .. } | WorkerEvent::Succeeded { job, .. } => {
-            if let Some(key) = &job.key {
+            if let Some(key) = &job.dedup_key {
                 app.events.finished(key);
             }
         }

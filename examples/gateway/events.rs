@@ -49,7 +49,7 @@ pub fn job(key: &IdempotencyKey, body: Bytes, target: &str) -> NewJob {
     about.event_id = Some(key.id().to_owned());
     about.idempotency_key = Some(key.id().to_owned());
     NewJob::new("event", body)
-        .key(key.clone())
+        .dedup_key(key.clone())
         .target(target)
         .about(about)
 }
@@ -135,7 +135,7 @@ impl Events {
     }
 
     async fn store(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        let Some(key) = job.key.clone() else {
+        let Some(key) = job.dedup_key.clone() else {
             return self.queue.enqueue(job).await;
         };
         let event = Event {

@@ -291,7 +291,7 @@ async fn replay(
 /// A job like the event's own, but for the key, under which it is known.
 fn repetition(event: &Event, app: &App) -> NewJob {
     let mut job = job(&event.key, event.body.clone(), &app.target);
-    job.key = None;
+    job.dedup_key = None;
     job.about.replay_of = Some(event.key.id().to_owned());
     job.about.replays = 1;
     job

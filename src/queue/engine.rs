@@ -155,7 +155,7 @@ impl Claims {
 #[non_exhaustive]
 pub enum Verdict {
     /// Of a job: it failed for good. Its entry is to be written next.
-    DeadLetter {
+    Failed {
         /// Why.
         cause: Cause,
         /// How all of its attempts went.
@@ -164,14 +164,14 @@ pub enum Verdict {
     /// Of a failed job: the entry is written. The status of the task is kept for so long.
     DeadLettered {
         /// The time to live.
-        keep: Duration,
+        retention: Duration,
     },
     /// Of a job: it is done. Status and result are kept for so long.
     Done {
         /// What came of it.
         result: Option<Bytes>,
         /// The time to live.
-        keep: Duration,
+        retention: Duration,
     },
     /// Of a job or a failed job: nothing was done, by no fault of its own. The attempt is not counted.
     Release {
@@ -192,21 +192,24 @@ pub enum Verdict {
 impl fmt::Debug for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, after, history) = match self {
-            Self::DeadLetter { cause, history } => {
+            Self::Failed { cause, history } => {
                 return f
-                    .debug_struct("DeadLetter")
+                    .debug_struct("Failed")
                     .field("cause", cause)
                     .field("history", history)
                     .finish();
             }
-            Self::DeadLettered { keep } => {
-                return f.debug_struct("DeadLettered").field("keep", keep).finish();
+            Self::DeadLettered { retention } => {
+                return f
+                    .debug_struct("DeadLettered")
+                    .field("retention", retention)
+                    .finish();
             }
-            Self::Done { result, keep } => {
+            Self::Done { result, retention } => {
                 return f
                     .debug_struct("Done")
                     .field("result", &result.as_ref().map(Bytes::len))
-                    .field("keep", keep)
+                    .field("retention", retention)
                     .finish();
             }
             Self::Release { after, history } => ("Release", after, history),
@@ -255,8 +258,8 @@ mod tests {
 
     #[test]
     fn a_verdict_does_not_show_its_result() {
-        let (result, keep) = (Some(Bytes::from_static(b"SECRET")), Duration::ZERO);
-        let shown = format!("{:?}", Verdict::Done { result, keep });
-        assert_eq!(shown, "Done { result: Some(6), keep: 0ns }");
+        let (result, retention) = (Some(Bytes::from_static(b"SECRET")), Duration::ZERO);
+        let shown = format!("{:?}", Verdict::Done { result, retention });
+        assert_eq!(shown, "Done { result: Some(6), retention: 0ns }");
     }
 }

@@ -38,7 +38,7 @@ use tower_service::Service;
 /// # Cancel safety
 ///
 /// Where the response future is dropped, the job is either there or not, and nobody was told. A
-/// sender that asks again is answered as a repetition, if jobs have a [`key`](Self::key).
+/// sender that asks again is answered as a repetition, if jobs have a [deduplication key](NewJob::dedup_key).
 ///
 /// # Examples
 ///
@@ -61,7 +61,7 @@ use tower_service::Service;
 ///     }
 ///     Ok(NewJob::new("event", req.into_body().into_bytes()))
 /// })
-/// .key("orders", KeySource::header(HeaderName::from_static("idempotency-key")))?;
+/// .dedup_key("orders", KeySource::header(HeaderName::from_static("idempotency-key")))?;
 ///
 /// let req = Request::post("/hooks").header("idempotency-key", "evt_1").body("{}".into())?;
 /// assert_eq!(service.clone().oneshot(req).await?.status(), 202);
@@ -80,7 +80,7 @@ pub struct EnqueueService<A, F> {
 
 #[derive(Clone)]
 struct Settings {
-    key: Option<(Arc<str>, KeySource)>,
+    dedup_key: Option<(Arc<str>, KeySource)>,
     retry_after: Duration,
     time_limit: Duration,
     refuser: Refuser<EnqueueError>,
@@ -103,7 +103,7 @@ impl<A, F> EnqueueService<A, F> {
             accept,
             job,
             settings: Settings {
-                key: None,
+                dedup_key: None,
                 retry_after: Duration::from_secs(5),
                 time_limit: Duration::from_secs(10),
                 refuser: Refuser::new(),
@@ -112,18 +112,21 @@ impl<A, F> EnqueueService<A, F> {
         }
     }
 
-    /// Gives each job a [`key`](NewJob::key) in this scope, from an id in the request, unless it
+    /// Gives each job a [deduplication key](NewJob::dedup_key) in this scope, from an id in the request, unless it
     /// has one. A request without an id makes a job without a key. By default none has.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] where the source can find nothing, or the scope is too long.
-    pub fn key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
+    pub fn dedup_key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
         source.check()?;
         if IdempotencyKey::new(scope, "id").is_err() {
-            return Err(InvalidConfig::new("key", "has a scope that is too long"));
+            return Err(InvalidConfig::new(
+                "dedup_key",
+                "has a scope that is too long",
+            ));
         }
-        self.settings.key = Some((scope.into(), source));
+        self.settings.dedup_key = Some((scope.into(), source));
         Ok(self)
     }
 
@@ -142,7 +145,7 @@ impl<A, F> EnqueueService<A, F> {
     /// How long the queue has for a job; after that the answer is 503. Default: 10 s.
     ///
     /// The job may be in the queue all the same, and is then done. A sender that asks again finds
-    /// it, and is told its id, where jobs have a [`key`](Self::key); without one there are two.
+    /// it, and is told its id, where jobs have a [deduplication key](NewJob::dedup_key); without one there are two.
     ///
     /// # Errors
     ///
@@ -176,7 +179,7 @@ impl<A, F> EnqueueService<A, F> {
 
 impl Settings {
     fn key(&self, req: &Request<BufferedBody>) -> Result<Option<IdempotencyKey>, KeyError> {
-        let Some((scope, source)) = &self.key else {
+        let Some((scope, source)) = &self.dedup_key else {
             return Ok(None);
         };
         let id = source.find(req)?;
@@ -245,7 +248,7 @@ where
             Ok(job) => job,
             Err(answer) => return EnqueueFuture::answered(answer.into()),
         };
-        job.key = job.key.take().or(key);
+        job.dedup_key = job.dedup_key.take().or(key);
         EnqueueFuture {
             state: State::Accepting {
                 accepting: self.accept.accept(job),
@@ -259,7 +262,7 @@ where
 impl<A, F> fmt::Debug for EnqueueService<A, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EnqueueService")
-            .field("key", &self.settings.key)
+            .field("dedup_key", &self.settings.dedup_key)
             .field("retry_after", &self.settings.retry_after)
             .field("time_limit", &self.settings.time_limit)
             .field("refuser", &self.settings.refuser)

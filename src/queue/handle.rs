@@ -24,7 +24,7 @@ impl Queue {
     /// # Errors
     ///
     /// [`StoreError`]: the job is not known to be there. Putting in a job with the same
-    /// [`key`](NewJob::key) again is safe.
+    /// [deduplication key](NewJob::dedup_key) again is safe.
     ///
     /// # Cancel safety
     ///

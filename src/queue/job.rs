@@ -21,15 +21,15 @@ pub struct NewJob {
     pub kind: String,
     /// What the job is about, to the byte.
     pub payload: Bytes,
-    /// What makes two jobs the same: a second one with the same key is not put in, and gets the
-    /// first one's id, until the first has left after its time to live.
-    pub key: Option<IdempotencyKey>,
-    /// Whom it burdens: of each target no more than so many jobs run at once. A host, a tenant;
-    /// `""` by default.
+    /// The deduplication key. A second job with the same key is not put in and gets the id of the
+    /// first, until the retention of the first is over.
+    pub dedup_key: Option<IdempotencyKey>,
+    /// The target: a host, a tenant. [`WorkerBuilder::per_target`](super::WorkerBuilder::per_target)
+    /// bounds how many jobs of one target run at the same time. Default: `""`.
     pub target: String,
-    /// Jobs with the same order key run one after another, in the order in which they were put
+    /// The FIFO group. Jobs of one group run one after another, in the order in which they were put
     /// in: the next begins when the one before has succeeded or failed for good.
-    pub order: Option<String>,
+    pub fifo_group: Option<String>,
     /// How long it waits at first.
     pub delay: Duration,
     /// What its dead letter would tell.
@@ -61,32 +61,32 @@ impl NewJob {
             id: TaskId::random(),
             kind: kind.into(),
             payload: payload.into(),
-            key: None,
+            dedup_key: None,
             target: String::new(),
-            order: None,
+            fifo_group: None,
             delay: Duration::ZERO,
             about: About::default(),
         }
     }
 
-    /// Sets what makes it the same as another.
+    /// Sets the [deduplication key](Self::dedup_key). Default: none.
     #[must_use]
-    pub fn key(mut self, key: IdempotencyKey) -> Self {
-        self.key = Some(key);
+    pub fn dedup_key(mut self, key: IdempotencyKey) -> Self {
+        self.dedup_key = Some(key);
         self
     }
 
-    /// Sets whom it burdens.
+    /// Sets the [target](Self::target). Default: `""`.
     #[must_use]
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = target.into();
         self
     }
 
-    /// Sets what it is in order with.
+    /// Sets the [FIFO group](Self::fifo_group). Default: none.
     #[must_use]
-    pub fn order(mut self, order: impl Into<String>) -> Self {
-        self.order = Some(order.into());
+    pub fn fifo_group(mut self, group: impl Into<String>) -> Self {
+        self.fifo_group = Some(group.into());
         self
     }
 
@@ -142,9 +142,9 @@ pub struct Job {
     pub kind: String,
     /// The payload that it was put in with.
     pub payload: Bytes,
-    /// What makes it the same as another.
-    pub key: Option<IdempotencyKey>,
-    /// Whom it burdens.
+    /// The deduplication key that it was put in with.
+    pub dedup_key: Option<IdempotencyKey>,
+    /// The target that it was put in with.
     pub target: String,
     /// What its dead letter would tell.
     pub about: About,
@@ -164,7 +164,7 @@ impl Job {
             attempt: 1,
             kind: job.kind,
             payload: job.payload,
-            key: job.key,
+            dedup_key: job.dedup_key,
             target: job.target,
             about: job.about,
             accepted_at,

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! - Outside [`EnqueueService`]: what decides whether a request is to be believed. What is put in
-//!   unverified is done unverified. Give it a [`key`](EnqueueService::key), and a sender that asks
+//!   unverified is done unverified. Give it a [deduplication key](EnqueueService::dedup_key), and a sender that asks
 //!   again gets the first id.
 //! - Inside a [`Worker`]: the `stack::deliver()` that is told to deliver `once`. The
 //!   worker is what tries again: its waits are in the queue, where they outlive the process, and not
@@ -93,13 +93,13 @@
 //! [`WorkerHandle`] that is dropped stops its worker, which gives back what it has.
 
 pub mod contract;
-mod echo;
 mod engine;
 mod enqueue;
 mod handle;
 mod http;
 mod job;
 mod memory;
+mod renotify;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod status;

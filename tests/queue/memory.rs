@@ -80,10 +80,10 @@ fn now<T>(mut future: BoxFuture<Result<T, StoreError>>) -> Result<T, StoreError>
     }
 }
 
-fn finish(queue: &MemoryQueue, result: Option<Bytes>, keep: Duration) -> TaskId {
+fn finish(queue: &MemoryQueue, result: Option<Bytes>, retention: Duration) -> TaskId {
     let claims = now(queue.claim(Terms::new(1, LONG))).unwrap();
     let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
-    let settled = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    let settled = now(queue.settle(id, token, Verdict::Done { result, retention }));
     assert_eq!(settled.unwrap(), Settled::Done);
     id
 }
@@ -130,9 +130,9 @@ fn no_more_than_so_many_finished_tasks_are_kept() {
     let queue = MemoryQueue::builder().max_finished(2).build().unwrap();
     let mut ids = Vec::new();
     // The one in the middle is the first whose time would be over.
-    for keep in [3, 1, 2] {
+    for retention in [3, 1, 2] {
         now(queue.enqueue(NewJob::new("test", ""))).unwrap();
-        ids.push(finish(&queue, None, LONG * keep));
+        ids.push(finish(&queue, None, LONG * retention));
     }
     let kept = ids.iter().map(|id| now(queue.task(*id)).unwrap().is_some());
     assert_eq!(kept.collect::<Vec<_>>(), [true, false, true]);
@@ -153,11 +153,11 @@ fn results_take_no_more_than_their_bound() {
     let claims = now(queue.claim(Terms::new(1, LONG))).unwrap();
     let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
     let result = Some(vec![7; 101].into());
-    let keep = LONG;
-    let refused = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    let retention = LONG;
+    let refused = now(queue.settle(id, token, Verdict::Done { result, retention }));
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::TooLarge);
     let result = None;
-    let settled = now(queue.settle(id, token, Verdict::Done { result, keep }));
+    let settled = now(queue.settle(id, token, Verdict::Done { result, retention }));
     assert_eq!(settled.unwrap(), Settled::Done, "the claim still stands");
 }
 

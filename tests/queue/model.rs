@@ -59,11 +59,11 @@ fn time() -> impl Strategy<Value = Duration> {
 
 fn verdict() -> impl Strategy<Value = Verdict> {
     prop_oneof![
-        3 => time().prop_map(|keep| Verdict::Done { result: None, keep }),
+        3 => time().prop_map(|retention| Verdict::Done { result: None, retention }),
         2 => time().prop_map(|after| Verdict::Retry { after, history: history(1) }),
         2 => time().prop_map(|after| Verdict::Release { after, history: history(2) }),
-        2 => Just(Verdict::DeadLetter { cause: Cause::new(Reason::Rejected), history: history(3) }),
-        3 => time().prop_map(|keep| Verdict::DeadLettered { keep }),
+        2 => Just(Verdict::Failed { cause: Cause::new(Reason::Rejected), history: history(3) }),
+        3 => time().prop_map(|retention| Verdict::DeadLettered { retention }),
     ]
 }
 
@@ -168,8 +168,8 @@ impl Model {
                     && job.due <= self.now
                     && running(&job.new.target) < usize::try_from(per_target).unwrap()
                     && !before.any(|other| {
-                        job.new.order.is_some()
-                            && other.new.order == job.new.order
+                        job.new.fifo_group.is_some()
+                            && other.new.fifo_group == job.new.fifo_group
                             && matches!(other.state, State::Waiting { .. } | State::Running { .. })
                     })
             })
@@ -250,7 +250,7 @@ impl Model {
 
     fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, StoreError>) {
         let mut jobs = self.jobs.iter();
-        let first = jobs.find(|job| new.key.is_some() && job.new.key == new.key);
+        let first = jobs.find(|job| new.dedup_key.is_some() && job.new.dedup_key == new.dedup_key);
         let unfinished = self.jobs.iter().filter(|job| job.is_unfinished());
         if let Some(first) = first {
             let enqueued = result.unwrap();
@@ -297,16 +297,16 @@ impl Model {
             State::Waiting { lost: false }
         };
         match verdict {
-            Verdict::DeadLetter { history, .. } if !is_failed_job => {
+            Verdict::Failed { history, .. } if !is_failed_job => {
                 (job.state, job.history, job.due) = (State::ToDeadLetter, history, now);
             }
-            Verdict::Done { keep, .. } if !is_failed_job => {
-                let until = now + keep;
+            Verdict::Done { retention, .. } if !is_failed_job => {
+                let until = now + retention;
                 let failed = false;
                 job.state = State::Over { failed, until };
             }
-            Verdict::DeadLettered { keep } if is_failed_job => {
-                let until = now + keep;
+            Verdict::DeadLettered { retention } if is_failed_job => {
+                let until = now + retention;
                 let failed = true;
                 job.state = State::Over { failed, until };
             }
@@ -397,8 +397,8 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
                 let mut new = NewJob::new("model", "payload")
                     .target(target.to_string())
                     .delay(delay);
-                new.key = key.map(|key| keys[usize::from(key)].clone());
-                new.order = order.map(|order| order.to_string());
+                new.dedup_key = key.map(|key| keys[usize::from(key)].clone());
+                new.fifo_group = order.map(|order| order.to_string());
                 let result = queue.enqueue(new.clone()).await;
                 model.enqueued(new, result);
             }
@@ -478,7 +478,7 @@ async fn compare(
     }
     for key in keys {
         let mut jobs = model.jobs.iter();
-        let job = jobs.find(|job| job.new.key.as_ref() == Some(key));
+        let job = jobs.find(|job| job.new.dedup_key.as_ref() == Some(key));
         same(queue.find(key.clone()).await.unwrap(), job);
     }
     for (id, _) in claims {

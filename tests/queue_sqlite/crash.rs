@@ -215,7 +215,7 @@ async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
         queue.wait(Duration::from_secs(5)).await;
     };
     assert_eq!(failed_job.job.id, id);
-    let dead_lettered = Verdict::DeadLettered { keep: TTL };
+    let dead_lettered = Verdict::DeadLettered { retention: TTL };
     let settled = queue
         .settle(id, failed_job.job.token, dead_lettered)
         .await
@@ -234,7 +234,7 @@ async fn child_that_dies_at_a_funeral() {
         .unwrap()
         .jobs
         .remove(0);
-    let verdict = Verdict::DeadLetter {
+    let verdict = Verdict::Failed {
         cause: tower_webhook::dead_letter::Cause::new(tower_webhook::dead_letter::Reason::Rejected),
         history: tower_webhook::attempt::History::new(),
     };

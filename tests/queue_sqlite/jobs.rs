@@ -18,7 +18,7 @@ async fn the_next_in_order_may_be_another_targets() {
     let home = Home::new();
     let queue = home.queue();
     for target in ["a", "b", "a"] {
-        let new = job(target).target(target).order("o");
+        let new = job(target).target(target).fifo_group("o");
         queue.enqueue(new).await.unwrap();
     }
     for target in ["a", "b", "a"] {
@@ -154,7 +154,7 @@ async fn run(steps: Vec<Step>) {
             } => {
                 let mut new = job("x").target(format!("t{target}"));
                 new.delay = Duration::from_millis(delay.into());
-                new.order = order.map(|order| order.to_string());
+                new.fifo_group = order.map(|order| order.to_string());
                 queue.enqueue(new).await.unwrap();
             }
             Step::Claim { jobs, per_target } => {
@@ -194,7 +194,7 @@ async fn run(steps: Vec<Step>) {
             settle(&queue, &job, done()).await;
         }
         for failed_job in claims.failed_jobs {
-            let dead_lettered = Verdict::DeadLettered { keep: lease };
+            let dead_lettered = Verdict::DeadLettered { retention: lease };
             settle(&queue, &failed_job.job, dead_lettered).await;
         }
     }
@@ -204,12 +204,12 @@ async fn run(steps: Vec<Step>) {
 async fn end(queue: &SqliteQueue, job: &Job, how: u8) -> Settled {
     let verdict = match how {
         0 => done(),
-        1 => Verdict::DeadLetter {
+        1 => Verdict::Failed {
             cause: Cause::new(Reason::Rejected),
             history: History::new(),
         },
         2 => Verdict::DeadLettered {
-            keep: Duration::from_secs(5),
+            retention: Duration::from_secs(5),
         },
         3 => again(Duration::from_millis(50)),
         4 => Verdict::Release {

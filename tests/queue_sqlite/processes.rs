@@ -144,7 +144,7 @@ async fn child_that_aborts() {
             assert_eq!(failed_job.cause.reason.as_str(), "worker_lost");
             assert_eq!(&failed_job.job.payload[..], b"abort");
             let (id, token) = (failed_job.job.id, failed_job.job.token);
-            let dead_lettered = queue.settle(id, token, Verdict::DeadLettered { keep: TTL });
+            let dead_lettered = queue.settle(id, token, Verdict::DeadLettered { retention: TTL });
             assert_eq!(
                 dead_lettered.await.unwrap(),
                 tower_webhook::lease::Settled::Done

@@ -151,7 +151,7 @@ pub(crate) async fn take(queue: &SqliteQueue) -> Job {
 pub(crate) const fn done() -> Verdict {
     Verdict::Done {
         result: None,
-        keep: TTL,
+        retention: TTL,
     }
 }
 

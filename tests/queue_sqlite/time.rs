@@ -31,7 +31,7 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
     let claims = queue.claim(Terms::new(300, LEASE)).await.unwrap();
     for (number, job) in claims.jobs.iter().enumerate() {
         let verdict = if number % 3 == 0 {
-            Verdict::DeadLetter {
+            Verdict::Failed {
                 cause: Cause::new(Reason::Rejected),
                 history: History::new(),
             }
@@ -47,7 +47,12 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
         .failed_jobs;
     assert_eq!(failed_jobs.len(), 100);
     for failed_job in &failed_jobs {
-        settle(&queue, &failed_job.job, Verdict::DeadLettered { keep: TTL }).await;
+        settle(
+            &queue,
+            &failed_job.job,
+            Verdict::DeadLettered { retention: TTL },
+        )
+        .await;
     }
     let waits = put(&queue, "waits").await;
     assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
@@ -83,18 +88,18 @@ async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
     assert!(rows < 750, "{rows}");
 }
 
-async fn finish(queue: &SqliteQueue, keep: Duration, dead_letters: bool) -> TaskId {
+async fn finish(queue: &SqliteQueue, retention: Duration, dead_letters: bool) -> TaskId {
     let id = put(queue, "x").await;
     let job = take(queue).await;
     if dead_letters {
         let cause = Cause::new(Reason::Rejected);
         let history = History::new();
-        settle(queue, &job, Verdict::DeadLetter { cause, history }).await;
+        settle(queue, &job, Verdict::Failed { cause, history }).await;
         let failed_job = queue.claim(one()).await.unwrap().failed_jobs.remove(0);
-        settle(queue, &failed_job.job, Verdict::DeadLettered { keep }).await;
+        settle(queue, &failed_job.job, Verdict::DeadLettered { retention }).await;
     } else {
         let result = Some("done".into());
-        settle(queue, &job, Verdict::Done { result, keep }).await;
+        settle(queue, &job, Verdict::Done { result, retention }).await;
     }
     id
 }
@@ -106,8 +111,8 @@ async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
     let queue = queue.open(home.file()).unwrap();
     let mut ids = Vec::new();
     // Neither the order in which they came nor how they ended decides.
-    for (keep, dead_letters) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
-        ids.push(finish(&queue, TTL * keep, dead_letters).await);
+    for (retention, dead_letters) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
+        ids.push(finish(&queue, TTL * retention, dead_letters).await);
     }
     until("as many as may be are kept", || async {
         rows(&queue, "tower_webhook_jobs").await == 3
@@ -248,7 +253,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_failed_job() {
     let home = Home::new();
     let (queue, clock) = home.timed();
     put(&queue, "x").await;
-    let dead_letter = Verdict::DeadLetter {
+    let dead_letter = Verdict::Failed {
         cause: Cause::new(Reason::Rejected),
         history: History::new(),
     };

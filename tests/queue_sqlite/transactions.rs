@@ -111,7 +111,7 @@ async fn the_effect_of_a_job_is_had_once_though_two_workers_finish_it() {
             transaction.execute(&insert(order))?;
             let verdict = Verdict::Done {
                 result: Some("ok".into()),
-                keep: TTL,
+                retention: TTL,
             };
             match settling.settle_in(transaction, id, token, &verdict)? {
                 Settled::Done => Ok(()),

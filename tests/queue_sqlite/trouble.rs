@@ -203,7 +203,7 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         NewJob::new("test", vec![0; 1001]),
         NewJob::new(long.clone(), "x"),
         job("x").target(long.clone()),
-        job("x").order(long),
+        job("x").fifo_group(long),
         job("x").about(wordy),
     ] {
         assert_eq!(kind(queue.enqueue(new).await), StoreErrorKind::TooLarge);
@@ -217,7 +217,7 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
     let held = take(&queue).await;
     let done = |length| tower_webhook::queue::Verdict::Done {
         result: Some(vec![0; length].into()),
-        keep: LEASE,
+        retention: LEASE,
     };
     let refused = queue.settle(held.id, held.token, done(501)).await;
     assert_eq!(kind(refused), StoreErrorKind::TooLarge);

@@ -379,8 +379,8 @@ async fn a_handler_that_has_ended_its_job_may_work_on() {
     let worker = bench.worker().build(service_fn(move |job: Job| {
         let (engine, seen) = (engine.clone(), seen.clone());
         async move {
-            let (result, keep) = (None, 3600 * SECOND);
-            let done = Verdict::Done { result, keep };
+            let (result, retention) = (None, 3600 * SECOND);
+            let done = Verdict::Done { result, retention };
             assert_eq!(engine.settle(job.id, job.token, done).await?, Settled::Done);
             // It is over, whatever comes after.
             sleep(2 * LEASE).await;

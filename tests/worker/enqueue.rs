@@ -48,7 +48,7 @@ fn task_id(res: &Response<BufferedBody>) -> TaskId {
 async fn what_is_accepted_is_in_the_queue_and_a_repetition_gets_the_first_id() {
     let bench = Bench::new();
     let service = EnqueueService::new(bench.queue.clone(), event)
-        .key("hooks", source())
+        .dedup_key("hooks", source())
         .unwrap();
     let first = service
         .clone()
@@ -87,7 +87,7 @@ async fn what_is_accepted_is_in_the_queue_and_a_repetition_gets_the_first_id() {
 async fn what_makes_no_job_is_answered_as_the_closure_says() {
     let bench = Bench::new();
     let service = EnqueueService::new(bench.queue.clone(), event)
-        .key("hooks", source())
+        .dedup_key("hooks", source())
         .unwrap();
     let res = service.clone().oneshot(post(None, "bad")).await.unwrap();
     assert_eq!(res.status(), 400);
@@ -153,7 +153,7 @@ async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there
             std::future::pending().await
         }
     });
-    let service = EnqueueService::new(hangs, event).key("hooks", source());
+    let service = EnqueueService::new(hangs, event).dedup_key("hooks", source());
     let service = service.unwrap().retry_after(Duration::MAX);
     let began = tokio::time::Instant::now();
     let res = service.clone().oneshot(post(Some("evt_1"), "{}")).await;
@@ -167,7 +167,7 @@ async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there
             ..
         })
     ));
-    let works = EnqueueService::new(bench.queue.clone(), event).key("hooks", source());
+    let works = EnqueueService::new(bench.queue.clone(), event).dedup_key("hooks", source());
     let again = works.unwrap().oneshot(post(Some("evt_1"), "{}")).await;
     assert!(text(&again.unwrap()).contains(r#""duplicate":true"#));
     let zero = service.time_limit(Duration::ZERO).unwrap_err();
@@ -180,11 +180,11 @@ fn a_source_that_finds_nothing_is_named() {
         || accept_fn(|_| async { Err::<Enqueued, _>(StoreError::new(StoreErrorKind::Full)) });
     let service = EnqueueService::new(never(), event);
     let error = service
-        .key("hooks", KeySource::json_pointer("eventId"))
+        .dedup_key("hooks", KeySource::json_pointer("eventId"))
         .unwrap_err();
     assert_eq!(error.setting(), "key");
     let error = EnqueueService::new(never(), event)
-        .key(&"x".repeat(2_000), source())
+        .dedup_key(&"x".repeat(2_000), source())
         .unwrap_err();
     assert_eq!(error.setting(), "key");
 }
@@ -217,10 +217,10 @@ async fn a_task_is_told_of_from_beginning_to_end() {
         .claim(Terms::new(9, SECOND))
         .await
         .unwrap();
-    let keep = SECOND;
+    let retention = SECOND;
     let results = [Some(Bytes::from_static(b"{\"n\":1}")), None];
     for (job, result) in claims.jobs.iter().zip(results) {
-        let done = Verdict::Done { result, keep };
+        let done = Verdict::Done { result, retention };
         assert!(
             bench
                 .engine

@@ -53,8 +53,8 @@ async fn a_job_that_its_handler_has_ended_itself_is_done_and_not_lost() {
     let worker = bench.worker().build(service_fn(move |job: Job| {
         let queue = queue.clone();
         async move {
-            let (result, keep) = (Some(Bytes::from_static(b"mine")), 60 * SECOND);
-            let done = Verdict::Done { result, keep };
+            let (result, retention) = (Some(Bytes::from_static(b"mine")), 60 * SECOND);
+            let done = Verdict::Done { result, retention };
             let settled = queue.engine().settle(job.id, job.token, done).await?;
             assert_eq!(settled, Settled::Done);
             Ok::<_, BoxError>(())
@@ -316,7 +316,7 @@ async fn an_attempt_that_takes_too_long_is_dropped_and_fails() {
     let id = bench.put("payload").await;
     let calls = Calls::new();
     let seen = calls.clone();
-    let worker = bench.worker().time_limit(60 * SECOND);
+    let worker = bench.worker().attempt_timeout(60 * SECOND);
     let worker = worker.build(service_fn(move |job: Job| {
         seen.note(&job);
         std::future::pending::<Result<(), BoxError>>()
@@ -429,18 +429,18 @@ async fn settings_that_make_no_sense_are_named() {
         "lease"
     );
     assert_eq!(
-        setting(bench.worker().time_limit(Duration::ZERO).build(well())),
-        "time_limit"
+        setting(bench.worker().attempt_timeout(Duration::ZERO).build(well())),
+        "attempt_timeout"
     );
     assert_eq!(
-        setting(bench.worker().keep(Duration::ZERO).build(well())),
-        "keep"
+        setting(bench.worker().retention(Duration::ZERO).build(well())),
+        "retention"
     );
     assert!(
         bench
             .worker()
-            .time_limit(Duration::MAX)
-            .keep(Duration::MAX)
+            .attempt_timeout(Duration::MAX)
+            .retention(Duration::MAX)
             .build(well())
             .is_ok()
     );

@@ -40,7 +40,7 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
         };
         let new = NewJob::new("k\u{ef}nd", payload)
-            .key(key(&format!("whole-{index}")))
+            .dedup_key(key(&format!("whole-{index}")))
             .target("\u{2603}.example:443")
             .about(about);
         let id = put(&*engine, new.clone()).await;
@@ -53,7 +53,10 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
         );
         assert_eq!(job.kind, new.kind, "contract: a job keeps its kind");
         assert_eq!(job.target, new.target, "contract: a job keeps its target");
-        assert_eq!(job.key, new.key, "contract: a job keeps its key");
+        assert_eq!(
+            job.dedup_key, new.dedup_key,
+            "contract: a job keeps its key"
+        );
         assert_eq!(
             job.about, new.about,
             "contract: a job keeps what it is about"
@@ -87,7 +90,7 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     let again = |expected: TaskId, state: &'static str| {
         let engine = Arc::clone(&engine);
         async move {
-            let repeat = job("second").key(key("repeated"));
+            let repeat = job("second").dedup_key(key("repeated"));
             let enqueued = ok(engine.enqueue(repeat)).await;
             assert_eq!(
                 (enqueued.id, enqueued.repeated),
@@ -103,7 +106,7 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
         }
     };
 
-    let first = put(&*engine, job("first").key(key("repeated"))).await;
+    let first = put(&*engine, job("first").dedup_key(key("repeated"))).await;
     again(first, "queued").await;
     let claimed = take(&*engine, all()).await;
     again(first, "running").await;
@@ -114,10 +117,10 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     again(first, "succeeded").await;
     subject.advance(LATER).await;
 
-    let second = put(&*engine, job("third").key(key("repeated"))).await;
+    let second = put(&*engine, job("third").dedup_key(key("repeated"))).await;
     assert_ne!(first, second, "contract: what has left is forgotten");
     let claimed = take(&*engine, all()).await;
-    let verdict = Verdict::DeadLetter {
+    let verdict = Verdict::Failed {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
@@ -127,7 +130,7 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     settle(
         &*engine,
         &failed_job.job,
-        Verdict::DeadLettered { keep: SOON },
+        Verdict::DeadLettered { retention: SOON },
     )
     .await;
     again(second, "failed").await;
@@ -137,7 +140,7 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
         None,
         "contract: a key leaves with its task"
     );
-    put(&*engine, job("fourth").key(key("repeated"))).await;
+    put(&*engine, job("fourth").dedup_key(key("repeated"))).await;
 }
 
 /// The same id in another scope is another key, however scope and id join.
@@ -156,7 +159,7 @@ pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
         ("contract", "shared-id "),
     ] {
         match IdempotencyKey::new(scope, id) {
-            Ok(key) => drop(put(&*engine, job("apart").key(key)).await),
+            Ok(key) => drop(put(&*engine, job("apart").dedup_key(key)).await),
             Err(error) => panic!("contract: {error}"),
         }
     }
@@ -198,7 +201,7 @@ pub async fn one_of_many_with_a_key_is_put_in<S: Subject>(subject: &S) {
         let mut tasks = JoinSet::new();
         for _ in 0..50 {
             let engine = Arc::clone(&engine);
-            let new = job("race").key(key(&format!("race-{round}")));
+            let new = job("race").dedup_key(key(&format!("race-{round}")));
             tasks.spawn(async move { ok(engine.enqueue(new)).await });
         }
         let enqueued = tasks.join_all().await;
@@ -246,11 +249,11 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
         Err(error) if error.kind() == StoreErrorKind::Full => {}
         other => panic!("contract: a full engine refuses {when}, got {other:?}"),
     };
-    let first = put(&*engine, job("first").key(key("first"))).await;
+    let first = put(&*engine, job("first").dedup_key(key("first"))).await;
     put(&*engine, job("second")).await;
     put(&*engine, job("third")).await;
     refused("while all wait").await;
-    let repeat = ok(engine.enqueue(job("repeat").key(key("first")))).await;
+    let repeat = ok(engine.enqueue(job("repeat").dedup_key(key("first")))).await;
     assert_eq!(
         (repeat.id, repeat.repeated),
         (first, true),
@@ -259,7 +262,7 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
 
     let claims = ok(engine.claim(all())).await;
     refused("while all run").await;
-    let verdict = Verdict::DeadLetter {
+    let verdict = Verdict::Failed {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
@@ -269,7 +272,7 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
     settle(
         &*engine,
         &failed_jobs[0].job,
-        Verdict::DeadLettered { keep: LONG },
+        Verdict::DeadLettered { retention: LONG },
     )
     .await;
     put(&*engine, job("fourth")).await;
@@ -302,7 +305,7 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     put(&*engine, job("a")).await;
     put(&*engine, job("b").delay(LONG)).await;
     for text in ["c", "d"] {
-        put(&*engine, job(text).order("order")).await;
+        put(&*engine, job(text).fifo_group("order")).await;
     }
     expect([4, 0, 0], "with jobs that wait for whatever").await;
     let claims = ok(engine.claim(all())).await;
@@ -312,7 +315,7 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     };
     settle(&*engine, first, retry(LONG, history(1))).await;
     expect([3, 1, 0], "with a job to be tried again").await;
-    let verdict = Verdict::DeadLetter {
+    let verdict = Verdict::Failed {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
@@ -329,7 +332,7 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     );
     let claims = ok(engine.claim(all())).await;
     settle(&*engine, &claims.jobs[0], done(LONG)).await;
-    let dead_lettered = Verdict::DeadLettered { keep: LONG };
+    let dead_lettered = Verdict::DeadLettered { retention: LONG };
     settle(&*engine, &claims.failed_jobs[0].job, dead_lettered).await;
     expect([2, 0, 0], "when jobs are over").await;
 }

@@ -99,7 +99,7 @@ pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
         "contract: as many as were asked for are given"
     );
     for job in &claims.jobs {
-        let verdict = Verdict::DeadLetter {
+        let verdict = Verdict::Failed {
             cause: crate::dead_letter::Cause::new(Reason::Rejected),
             history: history(1),
         };
@@ -315,7 +315,7 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
     settle(
         &*engine,
         &failed_job.job,
-        Verdict::DeadLettered { keep: LONG },
+        Verdict::DeadLettered { retention: LONG },
     )
     .await;
     take_none(&*engine, "a job is dead_lettered once").await;
@@ -376,7 +376,7 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
     };
     settle(&*engine, &third, release).await;
     let fifth = room("is handed back", LONG).await;
-    let dead_letter = Verdict::DeadLetter {
+    let dead_letter = Verdict::Failed {
         cause: crate::dead_letter::Cause::new(Reason::Rejected),
         history: history(1),
     };

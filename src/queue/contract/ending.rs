@@ -18,7 +18,7 @@ fn cause() -> Cause {
 }
 
 fn dead_letter(attempts: u32) -> Verdict {
-    Verdict::DeadLetter {
+    Verdict::Failed {
         cause: cause(),
         history: history(attempts),
     }
@@ -136,7 +136,7 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
         let verdict = Verdict::Done {
             result: result.clone(),
             // Longer than any clock counts.
-            keep: Duration::MAX,
+            retention: Duration::MAX,
         };
         settle(&*engine, &job, verdict).await;
         for _ in 0..2 {
@@ -163,7 +163,7 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
 pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let new = job("dead_lettered")
-        .key(key("dead_lettered"))
+        .dedup_key(key("dead_lettered"))
         .target("grave");
     let id = put(&*engine, new.clone()).await;
     let claimed = take(&*engine, all()).await;
@@ -202,7 +202,7 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
             "contract: a failed_job keeps its job"
         );
         assert_eq!(
-            failed_job.job.key, new.key,
+            failed_job.job.dedup_key, new.dedup_key,
             "contract: a failed_job keeps its key"
         );
         assert!(
@@ -236,7 +236,12 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
         "contract: the claim of a failed_job is renewed"
     );
     subject.advance(LATER).await;
-    settle(&*engine, &failed_job, Verdict::DeadLettered { keep: SOON }).await;
+    settle(
+        &*engine,
+        &failed_job,
+        Verdict::DeadLettered { retention: SOON },
+    )
+    .await;
     take_none(&*engine, "what is dead_lettered is not given again").await;
     assert_eq!(status(&*engine, id).await, Some(Status::Failed));
     assert_eq!(attempts(&*engine, id).await, Some(1));
@@ -258,7 +263,7 @@ pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S)
     let engine = subject.engine().await;
     let id = put(&*engine, job("running")).await;
     let claimed = take(&*engine, all()).await;
-    let dead_lettered = Verdict::DeadLettered { keep: LONG };
+    let dead_lettered = Verdict::DeadLettered { retention: LONG };
     assert_eq!(
         ok(engine.settle(id, claimed.token, dead_lettered)).await,
         Settled::Lost,
@@ -278,7 +283,7 @@ pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S)
     settle(
         &*engine,
         &failed_job.job,
-        Verdict::DeadLettered { keep: LONG },
+        Verdict::DeadLettered { retention: LONG },
     )
     .await;
 }
@@ -297,7 +302,7 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     let verdicts = || {
         [
             dead_letter(1),
-            Verdict::DeadLettered { keep: LONG },
+            Verdict::DeadLettered { retention: LONG },
             done(LONG),
             Verdict::Release {
                 after: Duration::ZERO,
@@ -335,7 +340,7 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     settle(
         &*engine,
         &failed_job.job,
-        Verdict::DeadLettered { keep: LONG },
+        Verdict::DeadLettered { retention: LONG },
     )
     .await;
     for token in [stale.token, current.token, failed_job.job.token] {
@@ -383,21 +388,21 @@ pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
 pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let mut ids = Vec::new();
-    for keep in [SOON, LONG] {
+    for retention in [SOON, LONG] {
         for text in ["succeeds", "fails"] {
             let id = put(&*engine, job(text)).await;
             let job = take(&*engine, all()).await;
             if text == "succeeds" {
-                settle(&*engine, &job, done(keep)).await;
+                settle(&*engine, &job, done(retention)).await;
             } else {
                 settle(&*engine, &job, dead_letter(1)).await;
                 let failed_job = take_failed_job(&*engine, all()).await.job;
-                settle(&*engine, &failed_job, Verdict::DeadLettered { keep }).await;
+                settle(&*engine, &failed_job, Verdict::DeadLettered { retention }).await;
             }
             ids.push(id);
         }
     }
-    let unfinished = put(&*engine, job("unfinished").key(key("unfinished"))).await;
+    let unfinished = put(&*engine, job("unfinished").dedup_key(key("unfinished"))).await;
     let present = async || {
         let mut present = Vec::new();
         for id in &ids {
@@ -414,7 +419,7 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     // Whatever clears away, had its chance.
     for _ in 0..3 {
-        let repeat = ok(engine.enqueue(job("again").key(key("unfinished")))).await;
+        let repeat = ok(engine.enqueue(job("again").dedup_key(key("unfinished")))).await;
         assert_eq!(repeat.id, unfinished);
     }
     assert_eq!(

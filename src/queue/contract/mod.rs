@@ -211,8 +211,11 @@ fn history(attempts: u32) -> History {
     history
 }
 
-const fn done(keep: Duration) -> Verdict {
-    Verdict::Done { result: None, keep }
+const fn done(retention: Duration) -> Verdict {
+    Verdict::Done {
+        result: None,
+        retention,
+    }
 }
 
 fn retry(after: Duration, history: History) -> Verdict {

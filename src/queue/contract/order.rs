@@ -18,7 +18,7 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let mut ids = Vec::new();
     for text in ["a", "b", "c", "d"] {
-        ids.push(put(&*engine, job(text).order("order").target(text)).await);
+        ids.push(put(&*engine, job(text).fifo_group("order").target(text)).await);
     }
     for id in &ids {
         assert_eq!(
@@ -44,7 +44,7 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
     let first = next("a").await;
     settle(&*engine, &first, done(LONG)).await;
     let second = next("b").await;
-    let dead_letter = Verdict::DeadLetter {
+    let dead_letter = Verdict::Failed {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
@@ -54,18 +54,18 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
     settle(
         &*engine,
         &failed_jobs[0].job,
-        Verdict::DeadLettered { keep: LONG },
+        Verdict::DeadLettered { retention: LONG },
     )
     .await;
     take_none(&*engine, "a written entry lets nothing more begin").await;
-    put(&*engine, job("e").order("order")).await;
+    put(&*engine, job("e").fifo_group("order")).await;
     settle(&*engine, &third, done(LONG)).await;
     for expected in ["d", "e"] {
         let job = next(expected).await;
         settle(&*engine, &job, done(LONG)).await;
     }
     take_none(&*engine, "an order has an end").await;
-    put(&*engine, job("f").order("order")).await;
+    put(&*engine, job("f").fifo_group("order")).await;
     next("f").await;
     assert_eq!(depth(&*engine).await, [0, 1, 0]);
 }
@@ -79,7 +79,7 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
 pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for text in ["a", "b"] {
-        put(&*engine, job(text).order("order")).await;
+        put(&*engine, job(text).fifo_group("order")).await;
     }
     let first = async |lease: Duration| {
         let job = take(&*engine, Terms::new(5, lease)).await;
@@ -117,9 +117,9 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
 /// When the rule does not hold.
 pub async fn a_delayed_job_is_not_overtaken<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
-    put(&*engine, job("a").order("order").delay(SOON)).await;
-    put(&*engine, job("b").order("order")).await;
-    put(&*engine, job("c").order("order").delay(LONG)).await;
+    put(&*engine, job("a").fifo_group("order").delay(SOON)).await;
+    put(&*engine, job("b").fifo_group("order")).await;
+    put(&*engine, job("c").fifo_group("order").delay(LONG)).await;
     take_none(&*engine, "a delayed job is not overtaken").await;
     subject.advance(LATER).await;
     for expected in ["a", "b"] {
@@ -143,7 +143,11 @@ pub async fn orders_are_apart<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for order in ["one", "two", "\u{2462}", ""] {
         for number in 1..=2 {
-            put(&*engine, job(&format!("{order}-{number}")).order(order)).await;
+            put(
+                &*engine,
+                job(&format!("{order}-{number}")).fifo_group(order),
+            )
+            .await;
         }
     }
     put(&*engine, job("none-1")).await;

@@ -94,7 +94,7 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
         ),
         (
             "an entry is to be written",
-            Verdict::DeadLetter {
+            Verdict::Failed {
                 cause: Cause::new(Reason::Rejected),
                 history: history(1),
             },
@@ -110,7 +110,11 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
 
     let engine = subject.engine().await;
     for order in ["one", "one"] {
-        put(&*engine, job("in order").order(order).target("ordered")).await;
+        put(
+            &*engine,
+            job("in order").fifo_group(order).target("ordered"),
+        )
+        .await;
         put(&*engine, job("crowd").target("crowded")).await;
     }
     let terms = || all().per_target(1);
@@ -211,7 +215,7 @@ pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
         if what == "failed_jobs" {
             let cause = Cause::new(Reason::Rejected);
             let history = history(1);
-            settle(&*engine, &first, Verdict::DeadLetter { cause, history }).await;
+            settle(&*engine, &first, Verdict::Failed { cause, history }).await;
         } else {
             put(&*engine, job("second").target("a")).await;
         }

@@ -1,7 +1,7 @@
 //! Who waits for work is told when there is some: a pure record of what has happened since anybody
 //! looked, and whether those who sleep must be woken for it.
 
-use crate::queue::echo;
+use crate::queue::renotify;
 use tokio::time::Instant;
 
 /// News, and until when the sleepers sleep.
@@ -51,14 +51,14 @@ impl Bell {
         if self.version != seen || self.fresh {
             return true;
         }
-        let echoes = self.echo(began).is_some_and(|at| at <= now);
-        self.told += u32::from(echoes);
-        echoes
+        let is_due = self.renotify_at(began).is_some_and(|at| at <= now);
+        self.told += u32::from(is_due);
+        is_due
     }
 
     /// When somebody who waits since then is told again of what is left.
-    pub(super) fn echo(&self, began: Instant) -> Option<Instant> {
-        let gap = echo::gap(self.told).filter(|_| self.left)?;
+    pub(super) fn renotify_at(&self, began: Instant) -> Option<Instant> {
+        let gap = renotify::gap(self.told).filter(|_| self.left)?;
         Some(began + gap)
     }
 

@@ -47,7 +47,7 @@ use tokio::{
 /// let job = &claims.jobs[0];
 /// assert_eq!((job.id, &job.payload[..], job.attempt), (id, &b"payload"[..], 1));
 ///
-/// let done = Verdict::Done { result: None, keep: Duration::from_secs(60) };
+/// let done = Verdict::Done { result: None, retention: Duration::from_secs(60) };
 /// queue.settle(id, job.token, done).await?;
 /// let task = queue.task(id).await?.expect("it is kept for a minute");
 /// assert_eq!(task.status, Status::Succeeded { result: None });

@@ -12,7 +12,7 @@ use crate::{
     lease::{FencingToken, Settled},
     queue::{
         About, Claims, Depth, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId, Terms,
-        Verdict, echo::Widest,
+        Verdict, renotify::Widest,
     },
 };
 use std::{
@@ -135,7 +135,10 @@ impl State {
         accepted_at: SystemTime,
     ) -> Result<Enqueued, StoreError> {
         self.pass(now);
-        let of_key = job.key.as_ref().and_then(|key| self.keys.get(key).copied());
+        let of_key = job
+            .dedup_key
+            .as_ref()
+            .and_then(|key| self.keys.get(key).copied());
         let of_id = self.ids.get(&job.id).copied();
         for number in [of_key, of_id].into_iter().flatten() {
             if let Some(task) = self.look_up(number) {
@@ -160,11 +163,11 @@ impl State {
         self.queued += 1;
         let id = job.id;
         self.ids.insert(id, number);
-        if let Some(key) = &job.key {
+        if let Some(key) = &job.dedup_key {
             self.keys.insert(key.clone(), number);
         }
         let mut is_first = true;
-        if let Some(order) = &job.order {
+        if let Some(order) = &job.fifo_group {
             match self.orders.get_mut(order) {
                 Some(line) => {
                     line.push_back(number);
@@ -280,23 +283,23 @@ impl State {
             return Ok(Settled::Lost);
         };
         match (entry.cause.is_some(), verdict) {
-            (false, Verdict::DeadLetter { cause, history }) => {
+            (false, Verdict::Failed { cause, history }) => {
                 self.stop(number);
                 self.dead_letter(number, cause, Some(history), self.now);
             }
-            (false, Verdict::Done { result, keep }) => {
+            (false, Verdict::Done { result, retention }) => {
                 let length = result.as_ref().map_or(0, bytes::Bytes::len);
                 if length > self.limits.results {
                     return Err(StoreError::new(StoreErrorKind::TooLarge));
                 }
                 self.stop(number);
                 self.advance_order(number);
-                self.finish(number, Status::Succeeded { result }, keep);
+                self.finish(number, Status::Succeeded { result }, retention);
             }
-            (true, Verdict::DeadLettered { keep }) => {
+            (true, Verdict::DeadLettered { retention }) => {
                 self.end_claim(number);
                 self.dead_lettering = self.dead_lettering.saturating_sub(1);
-                self.finish(number, Status::Failed, keep);
+                self.finish(number, Status::Failed, retention);
             }
             (is_failed_job, Verdict::Retry { after, history }) => {
                 self.requeue(number, is_failed_job, after, history, 0);
@@ -310,7 +313,7 @@ impl State {
                     u32::from(!is_failed_job),
                 );
             }
-            (true, Verdict::DeadLetter { .. } | Verdict::Done { .. })
+            (true, Verdict::Failed { .. } | Verdict::Done { .. })
             | (false, Verdict::DeadLettered { .. }) => return Ok(Settled::Lost),
         }
         Ok(Settled::Done)
@@ -348,7 +351,9 @@ impl State {
             return None;
         }
         let events = self.alarms.first().into_iter().chain(self.leases.first());
-        let events = events.map(|(at, _)| *at).chain(self.bell.echo(began));
+        let events = events
+            .map(|(at, _)| *at)
+            .chain(self.bell.renotify_at(began));
         let until = events.fold(end, Instant::min);
         self.bell.sleeps(until);
         Some(until)
@@ -470,7 +475,7 @@ impl State {
         let Some(order) = self
             .jobs
             .get(&number)
-            .and_then(|entry| entry.job.order.as_ref())
+            .and_then(|entry| entry.job.fifo_group.as_ref())
         else {
             return;
         };
@@ -558,15 +563,15 @@ impl State {
     }
 
     /// Nothing more will become of it: the payload goes, the status stays for a while.
-    fn finish(&mut self, number: u64, status: Status, keep: Duration) {
+    fn finish(&mut self, number: u64, status: Status, retention: Duration) {
         let Some(entry) = self.jobs.remove(&number) else {
             return;
         };
         self.bytes = self.bytes.saturating_sub(entry.size);
         let over = Over {
-            until: after(self.now, keep),
+            until: after(self.now, retention),
             task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
-            key: entry.job.key,
+            key: entry.job.dedup_key,
         };
         self.result_bytes = self.result_bytes.saturating_add(over.result_len());
         self.ends.insert((over.until, number));
@@ -649,8 +654,8 @@ fn size(job: &NewJob) -> usize {
         trace_id,
     } = &job.about;
     let about = [event_id, idempotency_key, replay_of, trace_id];
-    let texts = about.into_iter().chain([&job.order]).flatten();
-    let key = job.key.as_ref();
+    let texts = about.into_iter().chain([&job.fifo_group]).flatten();
+    let key = job.dedup_key.as_ref();
     texts
         .map(String::len)
         .chain(key.map(|key| key.scope().len() + key.id().len()))
@@ -688,11 +693,11 @@ mod tests {
                     .target(format!("target-{}", number % 7))
                     .delay(second * (number % 3));
                 if number % 2 == 0 {
-                    job = job.order(format!("order-{}", number % 5));
+                    job = job.fifo_group(format!("order-{}", number % 5));
                 }
                 if number % 3 == 0 {
                     match IdempotencyKey::new("test", &number.to_string()) {
-                        Ok(key) => job = job.key(key),
+                        Ok(key) => job = job.dedup_key(key),
                         Err(error) => panic!("{error}"),
                     }
                 }
@@ -710,7 +715,7 @@ mod tests {
                     .map(|failed_job| (&failed_job.job, true)),
             ) {
                 round += 1;
-                let (history, keep) = (History::new(), second);
+                let (history, retention) = (History::new(), second);
                 let verdict = match (round % 6, is_failed_job) {
                     (0, _) => continue, // It dies.
                     (1, _) => Verdict::Retry {
@@ -721,14 +726,14 @@ mod tests {
                         after: second,
                         history,
                     },
-                    (_, true) => Verdict::DeadLettered { keep },
-                    (3, false) => Verdict::DeadLetter {
+                    (_, true) => Verdict::DeadLettered { retention },
+                    (3, false) => Verdict::Failed {
                         cause: Cause::new(Reason::Rejected),
                         history,
                     },
                     (_, false) => Verdict::Done {
                         result: Some(vec![7; 10].into()),
-                        keep,
+                        retention,
                     },
                 };
                 let settled = state.settle(now, job.id, job.token, verdict);

@@ -11,7 +11,7 @@ use crate::{
     dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::FencingToken,
-    queue::{Claims, FailedJob, Job, NewJob, TaskId, Terms, echo::Widest},
+    queue::{Claims, FailedJob, Job, NewJob, TaskId, Terms, renotify::Widest},
     sqlite::{DatabaseError, DatabaseErrorKind, Transaction},
 };
 use bytes::Bytes;
@@ -371,7 +371,7 @@ impl Found {
         if let Some((scope, id)) = key {
             let key = IdempotencyKey::new(&scope, &id)
                 .map_err(|error| DatabaseError::caused(DatabaseErrorKind::Mistyped, error))?;
-            found.job.key = Some(key);
+            found.job.dedup_key = Some(key);
         }
         Ok(found)
     }

@@ -43,7 +43,7 @@ pub(super) fn enqueue(
         return Ok(known.ok_or(StoreErrorKind::Full));
     }
     let due = time::until(now, job.delay);
-    let held = match &job.order {
+    let held = match &job.fifo_group {
         Some(order) => connection
             .prepare_cached(schema::FIRST_IN_ORDER)?
             .exists([order])?,
@@ -85,7 +85,7 @@ fn fits(limits: &Limits, job: &NewJob, about: Option<&str>) -> bool {
     job.payload.len() <= limits.max_payload
         && short(&job.kind)
         && short(&job.target)
-        && job.order.as_deref().is_none_or(short)
+        && job.fifo_group.as_deref().is_none_or(short)
         && about.is_none_or(|about| about.len() <= LONGEST_ABOUT)
 }
 
@@ -96,7 +96,7 @@ fn insert(
     due: i64,
     held: bool,
 ) -> rusqlite::Result<bool> {
-    let key = job.key.as_ref();
+    let key = job.dedup_key.as_ref();
     let inserted = connection.prepare_cached(schema::INSERT)?.execute(params![
         job.id.as_bytes(),
         key.map(IdempotencyKey::scope),
@@ -105,7 +105,7 @@ fn insert(
         due,
         time::wall(clock),
         job.target,
-        job.order,
+        job.fifo_group,
     ])?;
     Ok(inserted == 1)
 }
@@ -113,7 +113,7 @@ fn insert(
 /// The job that this one is a repetition of: the one with its key, or itself. One that is finished
 /// and whose time is over leaves here.
 fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Option<Enqueued>> {
-    let by_key = match &job.key {
+    let by_key = match &job.dedup_key {
         Some(key) => find(connection, key)?,
         None => None,
     };

@@ -17,8 +17,8 @@
 //! let job = &claims.jobs[0];
 //! assert_eq!((job.id, job.attempt, &job.payload[..]), (id, 1, &b"{}"[..]));
 //!
-//! let keep = Duration::from_secs(7 * 86_400);
-//! let done = Verdict::Done { result: Some("ok".into()), keep };
+//! let retention = Duration::from_secs(7 * 86_400);
+//! let done = Verdict::Done { result: Some("ok".into()), retention };
 //! assert_eq!(queue.settle(id, job.token, done).await?, Settled::Done);
 //!
 //! let task = queue.task(id).await?.expect("kept for a week");
@@ -56,7 +56,7 @@
 //! let finish = queue.clone();
 //! let finished = database.write(move |transaction| {
 //!     transaction.execute(&Statement::new("UPDATE orders SET paid = 1 WHERE id = ?1").bind("order-1"))?;
-//!     let done = Verdict::Done { result: None, keep: Duration::from_secs(3600) };
+//!     let done = Verdict::Done { result: None, retention: Duration::from_secs(3600) };
 //!     match finish.settle_in(transaction, id, token, &done)? {
 //!         Settled::Done => Ok(()),
 //!         // Another worker has the job: undo what was written above.

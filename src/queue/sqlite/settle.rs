@@ -60,20 +60,20 @@ pub(super) fn settle(
     };
     let now = ledger.now;
     match (verdict, held.carried) {
-        (Verdict::DeadLetter { cause, history }, false) => {
+        (Verdict::Failed { cause, history }, false) => {
             let (history, cause) = (told(history), wire::cause(cause));
             dead_letter(&mut ledger, &held, now, Some(&history), cause.as_deref())?;
         }
-        (Verdict::DeadLettered { keep }, true) => {
-            finish(&mut ledger, &held, state::FAILED, *keep, None)?;
+        (Verdict::DeadLettered { retention }, true) => {
+            finish(&mut ledger, &held, state::FAILED, *retention, None)?;
             ledger.dead_lettering -= 1;
         }
-        (Verdict::Done { result, keep }, false) => {
+        (Verdict::Done { result, retention }, false) => {
             finish(
                 &mut ledger,
                 &held,
                 state::SUCCEEDED,
-                *keep,
+                *retention,
                 result.as_deref(),
             )?;
             ledger.running -= 1;
@@ -187,10 +187,10 @@ fn finish(
     ledger: &mut Ledger<'_>,
     held: &Held,
     state: i64,
-    keep: Duration,
+    retention: Duration,
     result: Option<&[u8]>,
 ) -> rusqlite::Result<()> {
-    let until = time::until(ledger.now, keep);
+    let until = time::until(ledger.now, retention);
     ledger.finished += 1;
     ledger
         .connection

@@ -9,7 +9,7 @@ use crate::{
     clock::WallClock,
     queue::{
         Terms,
-        echo::{self, Widest},
+        renotify::{self, Widest},
     },
     sqlite::{Database, DatabaseError},
 };
@@ -81,7 +81,7 @@ impl Seen {
 impl Looked {
     /// How long somebody who has waited for so long waits until being told again.
     fn echo(&self, waited: Duration) -> Option<Duration> {
-        let gap = echo::gap(self.told).filter(|_| self.left)?;
+        let gap = renotify::gap(self.told).filter(|_| self.left)?;
         Some(gap.saturating_sub(waited))
     }
 }

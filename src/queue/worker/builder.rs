@@ -73,8 +73,8 @@ pub(super) struct Settings {
     pub(super) per_target: u32,
     pub(super) grace: Duration,
     lease: Duration,
-    time_limit: Duration,
-    keep: Duration,
+    attempt_timeout: Duration,
+    retention: Duration,
     retry: RetryConfig,
     clock: WallClock,
     dead_letters: Option<DeadLetters>,
@@ -93,8 +93,8 @@ impl Settings {
             per_target: 8,
             grace: Duration::from_secs(5),
             lease: Duration::from_secs(30),
-            time_limit: Duration::from_secs(600),
-            keep: Duration::from_secs(7 * 24 * 60 * 60),
+            attempt_timeout: Duration::from_secs(600),
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
             retry: RetryConfig::default(),
             clock: WallClock::system(),
             dead_letters: None,
@@ -159,8 +159,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// How long one attempt may take. One that takes longer is dropped, and counts as a
     /// [`transient`](crate::outcome::Outcome::transient) failure. Default: 10 minutes. It is the
     /// [`Deadline`](crate::deadline::Deadline) of what runs inside.
-    pub const fn time_limit(mut self, limit: Duration) -> Self {
-        self.settings.time_limit = limit;
+    pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.settings.attempt_timeout = limit;
         self
     }
 
@@ -214,8 +214,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     }
 
     /// How long status and result of a finished task are kept, and its key known. Default: 7 days.
-    pub const fn keep(mut self, keep: Duration) -> Self {
-        self.settings.keep = keep;
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.settings.retention = retention;
         self
     }
 
@@ -294,18 +294,18 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
             return Err(InvalidConfig::new("lease", "must be 100 ms to a day"));
         }
         let zero = |setting| Err(InvalidConfig::new(setting, "must be longer than zero"));
-        if settings.time_limit.is_zero() {
-            return zero("time_limit");
+        if settings.attempt_timeout.is_zero() {
+            return zero("attempt_timeout");
         }
-        if settings.keep.is_zero() {
-            return zero("keep");
+        if settings.retention.is_zero() {
+            return zero("retention");
         }
         let shared = Shared {
             engine: Arc::clone(settings.queue.engine()),
             held: Arc::new(Held::default()),
             lease: settings.lease,
-            time_limit: settings.time_limit,
-            keep: settings.keep,
+            attempt_timeout: settings.attempt_timeout,
+            retention: settings.retention,
             retry: settings.retry,
             clock: settings.clock,
             dead_letters: settings.dead_letters,
@@ -333,8 +333,8 @@ impl<M, T> WorkerBuilder<M, T, ByJob> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `time_limit` or
-    /// `keep`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
+    /// `retention`.
     pub fn build<S>(self, service: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Job> + Clone + Send + 'static,
@@ -375,8 +375,8 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `time_limit` or
-    /// `keep`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
+    /// `retention`.
     pub fn build<S, B>(self, client: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
@@ -405,10 +405,10 @@ impl<M: fmt::Debug, T: fmt::Debug, C: fmt::Debug> fmt::Debug for WorkerBuilder<M
             .field("concurrency", &settings.concurrency)
             .field("per_target", &settings.per_target)
             .field("lease", &settings.lease)
-            .field("time_limit", &settings.time_limit)
+            .field("attempt_timeout", &settings.attempt_timeout)
             .field("retry", &settings.retry)
             .field("dead_letters", &settings.dead_letters)
-            .field("keep", &settings.keep)
+            .field("retention", &settings.retention)
             .field("classifier", &self.make)
             .field("result", &self.take)
             .field("call", &self.call)

@@ -76,7 +76,7 @@ impl Task {
         perform: &dyn Perform,
     ) -> impl Future<Output = ()> + Send + 'static {
         let Claimed { shared, job, .. } = &self.claimed;
-        let limit = shared.time_limit;
+        let limit = shared.attempt_timeout;
         shared.tell(&WorkerEvent::Claimed { job });
         let now = Instant::now();
         let called = Called::default();
@@ -108,7 +108,7 @@ impl Task {
         let Claimed {
             shared, job, told, ..
         } = &mut self.claimed;
-        let mut performing = pin!(timeout(shared.time_limit, performing));
+        let mut performing = pin!(timeout(shared.attempt_timeout, performing));
         match race(told.next(), &mut performing).await {
             Race::First(Signal::Lost) => {
                 // What runs stands still meanwhile, and no longer than the claim surely lasts.
@@ -208,8 +208,8 @@ impl Claimed {
     }
 
     async fn succeeded(mut self, done: Done, took: Duration) {
-        let (result, keep) = (done.result, self.shared.keep);
-        let settled = self.ask(Verdict::Done { result, keep }).await;
+        let (result, retention) = (done.result, self.shared.retention);
+        let settled = self.ask(Verdict::Done { result, retention }).await;
         let (job, shared) = (&self.job, &self.shared);
         if settled == Settled::Done || shared.is_done(job, shared.lease / 3).await {
             shared.succeeded(job, done.outcome, took);
@@ -242,7 +242,7 @@ impl Claimed {
         let error = error.map(|error| error as &(dyn Error + 'static));
         let cause = cause(&self.job, done.outcome, &history, done.reason, error);
         let attempts = history.attempts();
-        let verdict = Verdict::DeadLetter {
+        let verdict = Verdict::Failed {
             cause: cause.clone(),
             history,
         };
@@ -291,14 +291,14 @@ impl Shared {
                 (Verdict::Release { after, history }, event)
             }
             Ok(Written::Nowhere) => {
-                let (keep, entry) = (self.keep, None);
+                let (retention, entry) = (self.retention, None);
                 let event = WorkerEvent::DeadLettered { job, entry };
-                (Verdict::DeadLettered { keep }, event)
+                (Verdict::DeadLettered { retention }, event)
             }
             Ok(Written::There) => {
-                let (keep, entry) = (self.keep, Some(WriteOutcome::Written));
+                let (retention, entry) = (self.retention, Some(WriteOutcome::Written));
                 let event = WorkerEvent::DeadLettered { job, entry };
-                (Verdict::DeadLettered { keep }, event)
+                (Verdict::DeadLettered { retention }, event)
             }
             Ok(Written::NotYet { entry, kind }) => {
                 let (after, history) = (self.not_written(job, kind), history());

@@ -9,11 +9,11 @@
 use std::time::Duration;
 
 /// How often what came once is told again.
-const ECHOES: u32 = 5;
+const REPEATS: u32 = 5;
 
 /// How long somebody waits who is told again, after so many times: 1, 4, 16, 64 and 256 ms.
 pub(super) const fn gap(told: u32) -> Option<Duration> {
-    if told < ECHOES {
+    if told < REPEATS {
         Some(Duration::from_millis(1 << (2 * told)))
     } else {
         None
