@@ -206,6 +206,7 @@ pub mod sqlite;
 pub mod stack;
 pub mod target;
 
+mod call;
 mod catch_panic;
 mod error;
 mod trace;

@@ -59,27 +59,25 @@ fn of_the_body_layer() {
 #[test]
 fn of_the_time_limits() {
     use tower_webhook::deadline::{
-        AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer, Deadline, DeadlineExceeded,
-        DeadlineFuture, DeadlineLayer, Fixed, FromHeader, GrpcTimeout, GrpcTimeoutError,
-        PropagateDeadline, PropagateDeadlineFuture, PropagateDeadlineLayer, WithAttemptTimeout,
+        AttemptTimeout, AttemptTimeoutLayer, Deadline, DeadlineExceeded, DeadlineLayer,
+        PropagateDeadline, PropagateDeadlineLayer, ResponseFuture, WithAttemptTimeout,
         WithDeadline,
     };
-    type Called = <Inner as tower::Service<Request<BufferedBody>>>::Future;
+    type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
+    fn all_cloned<T: Clone + Send + Sync + Unpin + 'static>(_: T) {}
     cloned::<DeadlineLayer>();
-    cloned::<DeadlineLayer<FromHeader>>();
-    cloned::<WithDeadline<Inner, Fixed>>();
-    sent::<DeadlineFuture<Called>>();
+    cloned::<WithDeadline<Inner>>();
+    let header = DeadlineLayer::from_grpc_timeout(std::time::Duration::MAX).unwrap();
+    all_cloned(header);
+    sent::<ResponseFuture<FutureOf<Inner>>>();
     cloned::<AttemptTimeoutLayer>();
     cloned::<WithAttemptTimeout<Inner>>();
-    sent::<AttemptTimeoutFuture<Called>>();
     cloned::<PropagateDeadlineLayer>();
     cloned::<PropagateDeadline<Inner>>();
-    sent::<PropagateDeadlineFuture<Called>>();
+    sent::<FutureOf<PropagateDeadline<Inner>>>();
     cloned::<Deadline>();
     cloned::<DeadlineExceeded>();
     cloned::<AttemptTimeout>();
-    cloned::<GrpcTimeout>();
-    cloned::<GrpcTimeoutError>();
 }
 
 #[cfg(feature = "failover")]

@@ -13,7 +13,7 @@ use std::{
     panic,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -30,6 +30,7 @@ use tower_webhook::{
         AttemptTimeout, AttemptTimeoutLayer, Deadline, DeadlineExceeded, DeadlineLayer,
         PropagateDeadlineLayer,
     },
+    observe::{Event, observer_fn},
     outcome::{Outcome, OutcomeKind},
 };
 
@@ -401,6 +402,36 @@ async fn inside_an_attempt_its_own_end_is_the_deadline() {
             async move { Ok::<_, Infallible>(left) }
         });
     assert_eq!(service.oneshot(()).await.unwrap(), Some(SECOND));
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_hear_of_each_limit_that_is_exceeded() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let note = || {
+        let heard = heard.clone();
+        observer_fn(move |event| {
+            if let Event::DeadlineExceeded { what, limit } = event {
+                heard.lock().unwrap().push((*what, *limit));
+            }
+        })
+    };
+    let outer = total(SECOND * 2).observe(note());
+    let inner = each(SECOND).observe(note());
+    assert!(outer.layer(service_fn(hang)).oneshot(()).await.is_err());
+    assert!(inner.layer(service_fn(hang)).oneshot(()).await.is_err());
+    let passed = Deadline::at(Instant::now());
+    let mut late = passed.scope(|| task::spawn(outer.layer(service_fn(hang)).call(())));
+    assert!(assert_ready!(late.poll()).is_err());
+    let in_time = outer.layer(counting(&Arc::default()));
+    assert!(in_time.oneshot(()).await.is_ok());
+    assert_eq!(
+        *heard.lock().unwrap(),
+        [
+            ("call", SECOND * 2),
+            ("attempt", SECOND),
+            ("call", Duration::ZERO)
+        ]
+    );
 }
 
 // Readiness and cancelling

@@ -4,46 +4,48 @@
 //! | --- | --- | --- |
 //! | [`DeadlineLayer`] | the whole call, with its attempts and waits | outside retry and failover |
 //! | [`AttemptTimeoutLayer`] | one attempt | inside the circuit breaker |
-//! | [`PropagateDeadlineLayer`] | nothing: it tells the peer what is left | inside the attempt timeout |
+//! | [`PropagateDeadlineLayer`] | nothing: it tells the peer how much time is left | inside the attempt timeout |
 //!
-//! The deadline is ambient: [`Deadline::current`] says it to everything inside, so that no wait is
-//! begun that cannot end in time. Where deadlines are nested, the earliest holds.
+//! The deadline is ambient: everything inside reads it from [`Deadline::current`], so that no wait
+//! begins that cannot end in time. Of nested deadlines, the earliest holds.
 //!
 //! # Order
 //!
 //! ```text
-//! deadline > retry > failover > circuit breaker > attempt timeout > tell deadline > sign > transport
+//! deadline > retry > failover > circuit breaker > attempt timeout > propagate deadline > sign > transport
 //! ```
 //!
-//! [`DeadlineLayer`] inside a retry is a deadline for each attempt, and nothing ends the whole.
-//! [`AttemptTimeoutLayer`] outside the breaker hides every hang from it: the breaker sees a call
-//! that was dropped, which says nothing about the peer, and never opens.
+//! [`DeadlineLayer`] inside a retry limits each attempt, and nothing limits the whole call.
+//! [`AttemptTimeoutLayer`] outside the breaker hides every hang from it: the breaker sees a dropped
+//! call, which is no evidence against the peer, and never opens.
 //!
-//! At the same instant the innermost speaks: an attempt that is cut short by the deadline ends with
-//! [`AttemptTimeout`], which the breaker and the history see, and not with [`DeadlineExceeded`].
+//! When both limits end at the same instant, the inner one reports it: an attempt that the deadline
+//! cuts short ends with [`AttemptTimeout`], which the breaker and the history see, and not with
+//! [`DeadlineExceeded`].
 //!
 //! # Errors
 //!
-//! The error type becomes [`BoxError`](crate::BoxError), with what is inside unchanged in it.
+//! The error type becomes [`BoxError`](crate::BoxError). Errors of the inner service are boxed
+//! unchanged.
 //!
 //! | Error | When | Outcome |
 //! | --- | --- | --- |
 //! | [`AttemptTimeout`] | an attempt took too long | transient |
 //! | [`DeadlineExceeded`] | the call took too long | transient |
-//! | [`DeadlineExceeded`] | nothing was left when it would have begun | refused: it was not sent |
+//! | [`DeadlineExceeded`] | no time was left when the call would have begun | refused: it was not sent |
 //!
-//! A server that limits its handlers has to make a response of them, in axum with
+//! A server that limits its handlers has to turn these errors into responses, in axum with
 //! `HandleErrorLayer` outside.
 //!
 //! # Cost
 //!
-//! No allocation. One reading of the clock for each call; a timer only where what is inside is not
-//! ready at its first poll. What waits for readiness is outside all limits: the call has not begun.
+//! No allocation. The clock is read once for each call; a timer starts only where the inner call is
+//! not ready at its first poll. Waiting in `poll_ready` is not limited: the call has not begun.
 //!
 //! # Cancel safety
 //!
-//! Dropping a response future drops the call inside and its timer, and nothing else is held. When a
-//! limit passes, the call inside is dropped at once, also where the response future is kept.
+//! Dropping a response future drops the call inside and its timer; nothing else is held. When a
+//! limit passes, the call inside is dropped at once, even if the response future is kept.
 //!
 //! # Panics
 //!
@@ -56,7 +58,7 @@
 //! use http::{Request, Response};
 //! use std::{convert::Infallible, time::Duration};
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
-//! use tower_webhook::deadline::*;
+//! use tower_webhook::deadline::{AttemptTimeout, AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer};
 //!
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), tower_webhook::BoxError> {
@@ -77,31 +79,186 @@
 //! ```
 
 mod attempt_timeout;
-mod bounded;
-mod current;
-mod error;
-mod grpc_timeout;
-mod tell;
+mod future;
+mod header;
+mod propagate;
 mod total;
-mod wire;
 
 pub use self::{
-    attempt_timeout::{
-        AttemptTimeout, AttemptTimeoutFuture, AttemptTimeoutLayer, WithAttemptTimeout,
-    },
-    current::Deadline,
-    error::DeadlineExceeded,
-    grpc_timeout::{GrpcTimeout, GrpcTimeoutError},
-    tell::{PropagateDeadline, PropagateDeadlineFuture, PropagateDeadlineLayer},
-    total::{AllowFn, AllowTime, DeadlineFuture, DeadlineLayer, Fixed, FromHeader, WithDeadline},
+    attempt_timeout::{AttemptTimeout, AttemptTimeoutLayer, WithAttemptTimeout},
+    future::ResponseFuture,
+    propagate::{PropagateDeadline, PropagateDeadlineLayer},
+    total::{DeadlineLayer, WithDeadline},
 };
 
-use crate::InvalidConfig;
-use std::time::Duration;
+use crate::{InvalidConfig, outcome::LocallyRefused};
+use std::{cell::Cell, error::Error, fmt, time::Duration};
+use tokio::time::Instant;
+
+thread_local! {
+    static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The time by which the whole of the current call must have ended.
+///
+/// Set by [`DeadlineLayer`] around everything inside it, and read by every layer there that waits.
+/// It is a thread-local value, not a part of the request, so that it works for requests of any type
+/// and costs no allocation: it is set while the inner service is called and while its future is
+/// polled. A spawned task does not inherit it.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tower_webhook::deadline::Deadline;
+///
+/// assert_eq!(Deadline::current(), None);
+///
+/// let outer = Deadline::at(Instant::now() + Duration::from_secs(5));
+/// outer.scope(|| {
+///     assert_eq!(Deadline::current(), Some(outer));
+///     // An inner one cannot be later.
+///     let inner = Deadline::at(Instant::now() + Duration::from_secs(60));
+///     inner.scope(|| assert_eq!(Deadline::current(), Some(outer)));
+/// });
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline {
+    at: Instant,
+}
+
+impl Deadline {
+    /// Makes a deadline at this time, by the clock of [`tokio::time`].
+    pub const fn at(at: Instant) -> Self {
+        Self { at }
+    }
+
+    /// The deadline of the current call, if it has one.
+    pub fn current() -> Option<Self> {
+        CURRENT.get().map(Self::at)
+    }
+
+    /// The time of the deadline.
+    pub const fn instant(self) -> Instant {
+        self.at
+    }
+
+    /// The time left at `now`; zero when the deadline has passed.
+    pub fn left(self, now: Instant) -> Duration {
+        self.at.saturating_duration_since(now)
+    }
+
+    /// Runs `work` under this deadline, or under the current one where that is earlier.
+    pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
+        let before = CURRENT.get();
+        let at = before.map_or(self.at, |before| before.min(self.at));
+        CURRENT.set(Some(at));
+        let _restore = Restore(before);
+        work()
+    }
+}
+
+/// Puts the former deadline back, also where the work panics.
+struct Restore(Option<Instant>);
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
+    }
+}
+
+/// The time of a whole call is up.
+///
+/// Where the call had begun, its [outcome](crate::outcome) is
+/// [`Transient`](crate::outcome::OutcomeKind::Transient): the peer may have processed the request.
+/// Where no time was left to begin, it is [`Refused`](crate::outcome::OutcomeKind::Refused):
+/// nothing was sent, so it is no evidence about the peer.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::deadline::DeadlineExceeded;
+/// use tower_webhook::outcome::{Outcome, OutcomeKind};
+///
+/// let error = DeadlineExceeded::before_sending();
+/// assert_eq!(Outcome::of_error(&error).kind(), OutcomeKind::Refused);
+/// assert_eq!(error.to_string(), "no time left to send it");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeadlineExceeded {
+    /// `None`: it was not sent.
+    allowed: Option<Duration>,
+}
+
+impl DeadlineExceeded {
+    /// The call was ended after this time.
+    const fn after(allowed: Duration) -> Self {
+        Self {
+            allowed: Some(allowed),
+        }
+    }
+
+    /// No time was left when the call would have begun, so nothing was sent.
+    pub const fn before_sending() -> Self {
+        Self { allowed: None }
+    }
+
+    /// The time that the call had; `None` where none was left and it was not sent.
+    pub const fn allowed(&self) -> Option<Duration> {
+        self.allowed
+    }
+
+    /// Whether the call had begun, so that the peer may have processed the request.
+    pub const fn was_sent(&self) -> bool {
+        self.allowed.is_some()
+    }
+}
+
+impl fmt::Display for DeadlineExceeded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.allowed {
+            Some(allowed) => write!(f, "deadline exceeded after {allowed:?}"),
+            None => f.write_str("no time left to send it"),
+        }
+    }
+}
+
+impl Error for DeadlineExceeded {
+    /// [`LocallyRefused`] where nothing was sent: by it a [classifier](crate::outcome) knows that.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        static NOT_SENT: LocallyRefused = LocallyRefused::after(Duration::ZERO);
+        match self.allowed {
+            Some(_) => None,
+            None => Some(&NOT_SENT),
+        }
+    }
+}
 
 fn not_zero(setting: &'static str, time: Duration) -> Result<(), InvalidConfig> {
     if time.is_zero() {
         return Err(InvalidConfig::new(setting, "must be longer than zero"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic;
+
+    #[test]
+    fn the_former_deadline_is_back_after_a_panic() {
+        let now = Instant::now();
+        let (near, far) = (
+            Deadline::at(now),
+            Deadline::at(now + Duration::from_secs(9)),
+        );
+        far.scope(|| {
+            let _ = panic::catch_unwind(|| near.scope(|| panic!("on purpose")));
+            assert_eq!(Deadline::current(), Some(far));
+        });
+        assert_eq!(Deadline::current(), None);
+        assert_eq!(near.left(now + Duration::from_secs(1)), Duration::ZERO);
+    }
 }

@@ -1,9 +1,61 @@
-use std::{error::Error, fmt, time::Duration};
+//! How the time left is written into a header, and read from one.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::{fmt, time::Duration};
+
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// A header and the format of its value.
+#[derive(Clone, Debug)]
+pub(super) enum Format {
+    /// `grpc-timeout`.
+    Grpc,
+    /// Whole milliseconds.
+    Millis(HeaderName),
+}
+
+impl Format {
+    pub(super) fn name(&self) -> &HeaderName {
+        match self {
+            Self::Grpc => &GRPC_TIMEOUT,
+            Self::Millis(name) => name,
+        }
+    }
+
+    /// The time in the headers; `None` where the header is missing, repeated or malformed.
+    pub(super) fn read(&self, headers: &HeaderMap) -> Option<Duration> {
+        let mut values = headers.get_all(self.name()).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let text = value.to_str().ok()?;
+        match self {
+            Self::Grpc => GrpcTimeout::parse(text).map(GrpcTimeout::duration),
+            // `parse` alone would take a sign.
+            Self::Millis(_) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                text.parse().ok().map(Duration::from_millis)
+            }
+            Self::Millis(_) => None,
+        }
+    }
+
+    /// The value for this time, rounded down; `None` where that is zero.
+    pub(super) fn write(&self, left: Duration) -> Option<HeaderValue> {
+        match self {
+            Self::Grpc if left.is_zero() => None,
+            Self::Grpc => HeaderValue::try_from(GrpcTimeout::new(left).to_string()).ok(),
+            Self::Millis(_) => match u64::try_from(left.as_millis()).unwrap_or(u64::MAX) {
+                0 => None,
+                millis => Some(HeaderValue::from(millis)),
+            },
+        }
+    }
+}
 
 /// The most that 8 digits hold.
 const MAX: u64 = 99_999_999;
 
-/// The units, finest first: the entry, how many make a second (or how many seconds make one).
+/// The units, finest first: the letter, how many make a second (or how many seconds make one).
 const UNITS: [(u8, Scale); 6] = [
     (b'n', Scale::Fraction(1_000_000_000)),
     (b'u', Scale::Fraction(1_000_000)),
@@ -21,29 +73,16 @@ enum Scale {
 
 /// A value of the `grpc-timeout` header: at most 8 digits and a unit, `H`, `M`, `S`, `m`, `u` or
 /// `n` ([gRPC over HTTP/2](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md#requests)).
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tower_webhook::deadline::GrpcTimeout;
-///
-/// let left = GrpcTimeout::new(Duration::from_millis(1_500));
-/// assert_eq!(left.to_string(), "1500000u");
-/// assert_eq!(GrpcTimeout::parse("1500m")?.duration(), left.duration());
-/// assert!(GrpcTimeout::parse("123456789n").is_err());
-/// # Ok::<(), tower_webhook::deadline::GrpcTimeoutError>(())
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GrpcTimeout {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct GrpcTimeout {
     value: u32,
     unit: u8,
 }
 
 impl GrpcTimeout {
-    /// In the finest unit that holds it, rounded down: what is told is never more than there is.
+    /// In the finest unit that holds it, rounded down, so that it is never more than what is left.
     /// At most 99,999,999 hours.
-    pub fn new(timeout: Duration) -> Self {
+    fn new(timeout: Duration) -> Self {
         let (seconds, nanos) = (timeout.as_secs(), u64::from(timeout.subsec_nanos()));
         for (unit, scale) in UNITS {
             let value = match scale {
@@ -66,32 +105,26 @@ impl GrpcTimeout {
 
     /// Reads a value, strictly: 1 to 8 digits and one unit, without blanks or signs.
     ///
-    /// Zero, which the protocol does not have, is read as what it must mean: no time is left.
-    ///
-    /// # Errors
-    ///
-    /// [`GrpcTimeoutError`] for everything else.
-    pub fn parse(value: &str) -> Result<Self, GrpcTimeoutError> {
-        let Some((&unit, digits)) = value.as_bytes().split_last() else {
-            return Err(GrpcTimeoutError);
-        };
-        let known = UNITS.iter().any(|(entry, _)| *entry == unit);
+    /// Zero, which the protocol does not allow, is read as "no time is left".
+    fn parse(value: &str) -> Option<Self> {
+        let (&unit, digits) = value.as_bytes().split_last()?;
+        let known = UNITS.iter().any(|(letter, _)| *letter == unit);
         if !known || !(1..=8).contains(&digits.len()) {
-            return Err(GrpcTimeoutError);
+            return None;
         }
         let mut value = 0;
         for digit in digits {
             if !digit.is_ascii_digit() {
-                return Err(GrpcTimeoutError);
+                return None;
             }
             // 8 digits fit.
             value = value * 10 + u32::from(digit - b'0');
         }
-        Ok(Self { value, unit })
+        Some(Self { value, unit })
     }
 
     /// How long it is.
-    pub fn duration(self) -> Duration {
+    fn duration(self) -> Duration {
         let value = u64::from(self.value);
         match self.unit {
             b'n' => Duration::from_nanos(value),
@@ -110,19 +143,6 @@ impl fmt::Display for GrpcTimeout {
     }
 }
 
-/// What is no value of `grpc-timeout`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GrpcTimeoutError;
-
-impl fmt::Display for GrpcTimeoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a grpc-timeout: at most 8 digits and a unit")
-    }
-}
-
-impl Error for GrpcTimeoutError {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +155,7 @@ mod tests {
             (Duration::from_nanos(1), "1n"),
             (Duration::from_nanos(99_999_999), "99999999n"),
             (Duration::from_nanos(100_000_999), "100000u"),
+            (Duration::from_millis(1_500), "1500000u"),
             (Duration::from_secs(99), "99000000u"),
             (Duration::from_secs(100), "100000m"),
             (Duration::from_micros(99_999_999_999), "99999999m"),
@@ -187,7 +208,7 @@ mod tests {
             &long,
             &format!("{long}S"),
         ] {
-            assert_eq!(GrpcTimeout::parse(text), Err(GrpcTimeoutError), "{text:?}");
+            assert_eq!(GrpcTimeout::parse(text), None, "{text:?}");
         }
         assert_eq!(GrpcTimeout::parse("0S").unwrap().duration(), Duration::ZERO);
     }
@@ -199,7 +220,7 @@ mod tests {
             let written = GrpcTimeout::new(timeout);
             let text = written.to_string();
             prop_assert!(text.len() <= 9);
-            prop_assert_eq!(GrpcTimeout::parse(&text), Ok(written));
+            prop_assert_eq!(GrpcTimeout::parse(&text), Some(written));
             prop_assert!(written.duration() <= timeout);
             // Six digits are left where eight of the smaller unit do not hold it; hours hold the most.
             if timeout.as_secs() < 359_999_996_400 {
@@ -210,7 +231,7 @@ mod tests {
 
         #[test]
         fn nothing_makes_the_parser_panic(text in "\\PC{0,12}") {
-            if let Ok(read) = GrpcTimeout::parse(&text) {
+            if let Some(read) = GrpcTimeout::parse(&text) {
                 prop_assert!(read.duration() <= Duration::from_secs(359_999_996_400));
             }
         }

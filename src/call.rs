@@ -1,4 +1,7 @@
-use crate::{BoxError, deadline::DeadlineExceeded};
+//! The response future of a layer that either calls what is inside or answers with an error of its
+//! own.
+
+use crate::BoxError;
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -7,43 +10,44 @@ use std::{
     task::{Context, Poll},
 };
 
-/// Response future of [`PropagateDeadline`](super::PropagateDeadline).
+/// A call of the inner service, or the error because of which it was not called.
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-pub struct PropagateDeadlineFuture<F> {
+pub struct CallOrError<F, E> {
     #[pin]
-    state: State<F>,
+    state: State<F, E>,
 }
 
 #[pin_project(project = StateProj)]
-enum State<F> {
+enum State<F, E> {
     Called {
         #[pin]
         future: F,
     },
     Failed {
-        error: DeadlineExceeded,
+        error: E,
     },
 }
 
-impl<F> PropagateDeadlineFuture<F> {
-    pub(super) const fn called(future: F) -> Self {
+impl<F, E> CallOrError<F, E> {
+    pub(crate) const fn called(future: F) -> Self {
         Self {
             state: State::Called { future },
         }
     }
 
-    pub(super) const fn failed(error: DeadlineExceeded) -> Self {
+    pub(crate) const fn failed(error: E) -> Self {
         Self {
             state: State::Failed { error },
         }
     }
 }
 
-impl<F, T, E> Future for PropagateDeadlineFuture<F>
+impl<F, T, I, E> Future for CallOrError<F, E>
 where
-    F: Future<Output = Result<T, E>>,
-    E: Into<BoxError>,
+    F: Future<Output = Result<T, I>>,
+    I: Into<BoxError>,
+    E: Into<BoxError> + Copy,
 {
     type Output = Result<T, BoxError>;
 
@@ -55,9 +59,8 @@ where
     }
 }
 
-impl<F> fmt::Debug for PropagateDeadlineFuture<F> {
+impl<F, E> fmt::Debug for CallOrError<F, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PropagateDeadlineFuture")
-            .finish_non_exhaustive()
+        f.debug_struct("CallOrError").finish_non_exhaustive()
     }
 }

@@ -1,0 +1,138 @@
+use super::{AttemptTimeout, Deadline, DeadlineExceeded};
+use crate::{
+    BoxError,
+    observe::{Event, Observers},
+};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    task::unconstrained,
+    time::{Instant, Sleep, sleep_until},
+};
+
+/// Response future of [`WithDeadline`](super::WithDeadline) and
+/// [`WithAttemptTimeout`](super::WithAttemptTimeout).
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F> {
+    /// `None`: it was not called, or its time is up.
+    #[pin]
+    call: Option<F>,
+    /// `None`: no limit.
+    due: Option<Instant>,
+    /// Started at the first poll that is pending: a call that is ready at once costs no timer.
+    #[pin]
+    timer: Option<Sleep>,
+    /// The error when the time is up.
+    error: Limit,
+    observers: Observers,
+}
+
+/// The error of the limit that was exceeded.
+#[derive(Clone, Copy)]
+pub(super) enum Limit {
+    Attempt(AttemptTimeout),
+    Call(DeadlineExceeded),
+}
+
+impl<F> ResponseFuture<F> {
+    /// Calls under the limit `due`, which is also the [`Deadline`] of what is inside.
+    pub(super) fn called(
+        due: Option<Instant>,
+        error: Limit,
+        observers: &Observers,
+        call: impl FnOnce() -> F,
+    ) -> Self {
+        Self {
+            call: Some(under(due, call)),
+            due,
+            timer: None,
+            error,
+            observers: observers.clone(),
+        }
+    }
+
+    /// No time was left: it is not called.
+    pub(super) fn too_late(observers: &Observers) -> Self {
+        Self {
+            call: None,
+            due: None,
+            timer: None,
+            error: Limit::Call(DeadlineExceeded::before_sending()),
+            observers: observers.clone(),
+        }
+    }
+}
+
+impl<F, T, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        if let Some(call) = this.call.as_mut().as_pin_mut() {
+            // Before the timer: an answer at the very instant of the limit counts.
+            if let Poll::Ready(result) = under(*this.due, || call.poll(cx)) {
+                return Poll::Ready(result.map_err(Into::into));
+            }
+            let Some(due) = *this.due else {
+                return Poll::Pending;
+            };
+            if this.timer.is_none() {
+                this.timer.set(Some(sleep_until(due)));
+            }
+            if let Some(timer) = this.timer.as_pin_mut() {
+                // Outside tokio's cooperative budget: a call that uses it up at every poll would
+                // never time out.
+                ready!(Pin::new(&mut unconstrained(timer)).poll(cx));
+            }
+            // Dropped now, also where this future is kept, so that what it holds is released.
+            this.call.set(None);
+        }
+        this.observers.tell(|| this.error.event());
+        Poll::Ready(Err(match *this.error {
+            Limit::Attempt(error) => error.into(),
+            Limit::Call(error) => error.into(),
+        }))
+    }
+}
+
+impl Limit {
+    fn event(self) -> Event<'static> {
+        let (what, limit) = match self {
+            Self::Attempt(error) => ("attempt", error.after()),
+            Self::Call(error) => ("call", error.allowed().unwrap_or(Duration::ZERO)),
+        };
+        Event::DeadlineExceeded { what, limit }
+    }
+}
+
+impl<F> fmt::Debug for ResponseFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+fn under<T>(due: Option<Instant>, work: impl FnOnce() -> T) -> T {
+    match due {
+        Some(due) => Deadline::at(due).scope(work),
+        None => work(),
+    }
+}
+
+/// The earlier of two times, where there are any.
+pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}

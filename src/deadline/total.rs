@@ -1,0 +1,215 @@
+use super::{
+    Deadline, DeadlineExceeded, ResponseFuture,
+    future::{Limit, earlier},
+    header::Format,
+    not_zero,
+};
+use crate::{
+    BoxError, InvalidConfig,
+    observe::{Observer, Observers},
+};
+use http::{HeaderName, Request};
+use std::{
+    fmt,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Limits the time of a whole call: attempts, waits between them and failover together.
+///
+/// See the [module docs](super).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DeadlineLayer<A = Duration> {
+    allow: A,
+    observers: Observers,
+}
+
+impl DeadlineLayer {
+    /// Sets the same limit for every call. [`Duration::MAX`], or what reaches past the end of the
+    /// clock, is no limit.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where it is zero.
+    pub fn new(deadline: Duration) -> Result<Self, InvalidConfig> {
+        not_zero("deadline", deadline)?;
+        Ok(Self::allowing(deadline))
+    }
+}
+
+impl<F> DeadlineLayer<AllowFn<F>> {
+    /// Sets the limit of each call by a function of its request. `None` is no limit; zero means
+    /// that no time is left, and the request is not sent.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_webhook::deadline::DeadlineLayer;
+    ///
+    /// struct Job {
+    ///     budget: Option<Duration>,
+    /// }
+    ///
+    /// let layer = DeadlineLayer::from_fn(|job: &Job| job.budget);
+    /// # let _ = layer;
+    /// ```
+    pub const fn from_fn<Req>(allowed: F) -> Self
+    where
+        F: Fn(&Req) -> Option<Duration>,
+    {
+        Self::allowing(AllowFn(allowed))
+    }
+}
+
+impl DeadlineLayer<FromHeader> {
+    /// Sets the limit of each call from the header `name`, in whole milliseconds, and to `max` at
+    /// most. The receiving side of
+    /// [`PropagateDeadlineLayer::millis`](super::PropagateDeadlineLayer::millis).
+    ///
+    /// A header that is missing, malformed or repeated counts as `max`. Only digits are accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where `max` is zero.
+    pub fn from_header(name: HeaderName, max: Duration) -> Result<Self, InvalidConfig> {
+        Self::reading(Format::Millis(name), max)
+    }
+
+    /// Sets the limit of each call from its `grpc-timeout` header, and to `max` at most. The
+    /// receiving side of [`PropagateDeadlineLayer::grpc`](super::PropagateDeadlineLayer::grpc).
+    ///
+    /// A header that is missing, malformed or repeated counts as `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where `max` is zero.
+    pub fn from_grpc_timeout(max: Duration) -> Result<Self, InvalidConfig> {
+        Self::reading(Format::Grpc, max)
+    }
+
+    fn reading(format: Format, max: Duration) -> Result<Self, InvalidConfig> {
+        not_zero("max", max)?;
+        Ok(Self::allowing(FromHeader { format, max }))
+    }
+}
+
+impl<A> DeadlineLayer<A> {
+    const fn allowing(allow: A) -> Self {
+        Self {
+            allow,
+            observers: Observers::none(),
+        }
+    }
+
+    /// Adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded).
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+}
+
+impl<S, A: Clone> Layer<S> for DeadlineLayer<A> {
+    type Service = WithDeadline<S, A>;
+
+    fn layer(&self, inner: S) -> WithDeadline<S, A> {
+        WithDeadline {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// Middleware of [`DeadlineLayer`]. See the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct WithDeadline<S, A = Duration> {
+    inner: S,
+    layer: DeadlineLayer<A>,
+}
+
+impl<S, A, Req> Service<Req> for WithDeadline<S, A>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    A: AllowTime<Req>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        let DeadlineLayer { allow, observers } = &self.layer;
+        let allowed = allow.allowed(&req);
+        let outer = Deadline::current().map(Deadline::instant);
+        let mut due = None;
+        let mut left = Duration::MAX;
+        if allowed.is_some() || outer.is_some() {
+            let now = Instant::now();
+            let own = allowed.and_then(|allowed| now.checked_add(allowed));
+            due = earlier(own, outer);
+            if let Some(due) = due {
+                left = due.saturating_duration_since(now);
+                if left.is_zero() {
+                    return ResponseFuture::too_late(observers);
+                }
+            }
+        }
+        let error = Limit::Call(DeadlineExceeded::after(left));
+        ResponseFuture::called(due, error, observers, || self.inner.call(req))
+    }
+}
+
+/// How long the whole of a call may take.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` allows no time to requests of type `{Req}`",
+    note = "a deadline from a header needs `http::Request<_>`; use `DeadlineLayer::from_fn(|req: &{Req}| ...)` for other requests"
+)]
+pub trait AllowTime<Req> {
+    /// `None`: no limit of its own. Zero: no time is left, and the request is not sent.
+    fn allowed(&self, req: &Req) -> Option<Duration>;
+}
+
+impl<Req> AllowTime<Req> for Duration {
+    fn allowed(&self, _: &Req) -> Option<Duration> {
+        Some(*self)
+    }
+}
+
+/// A time that a function takes from the request.
+#[derive(Clone, Copy)]
+pub struct AllowFn<F>(F);
+
+impl<F, Req> AllowTime<Req> for AllowFn<F>
+where
+    F: Fn(&Req) -> Option<Duration>,
+{
+    fn allowed(&self, req: &Req) -> Option<Duration> {
+        (self.0)(req)
+    }
+}
+
+impl<F> fmt::Debug for AllowFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AllowFn").finish_non_exhaustive()
+    }
+}
+
+/// The time in a header of the request, and `max` at most.
+#[derive(Clone, Debug)]
+pub struct FromHeader {
+    format: Format,
+    max: Duration,
+}
+
+impl<B> AllowTime<Request<B>> for FromHeader {
+    fn allowed(&self, req: &Request<B>) -> Option<Duration> {
+        let said = self.format.read(req.headers());
+        Some(said.map_or(self.max, |said| said.min(self.max)))
+    }
+}
