@@ -90,7 +90,11 @@ fn closed(criterion: &mut Criterion) {
         layer.classifier(classify_fn(judge)).layer(Bare)
     };
     call(&mut group, "ours", ours(base()));
-    call(&mut group, "ours_cognigy", ours(base().cognigy()));
+    call(
+        &mut group,
+        "ours_without_rate",
+        ours(base().without_failure_rate()),
+    );
     call(
         &mut group,
         "ours_time_window",

@@ -69,7 +69,7 @@
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
 //! let deliver = stack::deliver() // retry, breaker, deadline, metrics, in the order that works
-//!     .breaker(BreakerConfig::cognigy())
+//!     .breaker(BreakerConfig::builder().consecutive_failures(3).build()?)
 //!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
 //!     .build()?;
 //! let mut client = deliver.layer(transport);

@@ -526,7 +526,7 @@ mod circuit_breaker {
     fn configs() -> [BreakerConfigBuilder; 4] {
         [
             BreakerConfig::builder(),
-            BreakerConfig::builder().cognigy(),
+            BreakerConfig::builder().without_failure_rate(),
             BreakerConfig::builder().window_time(Duration::from_secs(10)),
             BreakerConfig::builder().slow_call(Duration::from_secs(10)),
         ]
@@ -567,7 +567,7 @@ mod circuit_breaker {
 
     #[test]
     fn a_refusal_is_one_boxed_error() {
-        let layer = CircuitBreakerLayer::new(BreakerConfig::cognigy());
+        let layer = CircuitBreakerLayer::new(BreakerConfig::default());
         let breakers = layer.breakers().clone();
         breakers.of("peer.test").unwrap().force_open();
         let (allocated, result) = call(&mut layer.layer(Bare), "http://peer.test/");

@@ -218,9 +218,9 @@ fn of_the_retry_layer() {
         attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
         outcome::{ClassifyHttp, HttpClassifier},
         retry::{
-            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, CognigyPolicy,
-            HintLimit, Jitter, Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder,
-            RetryPolicy, RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, HintLimit, Jitter,
+            Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryPolicy,
+            RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
         },
     };
     cloned::<RetryWithJitterLayer>();
@@ -237,7 +237,6 @@ fn of_the_retry_layer() {
     cloned::<BackoffBuilder>();
     cloned::<Jitter>();
     cloned::<Schedule>();
-    cloned::<CognigyPolicy>();
     cloned::<HintLimit>();
     cloned::<Refusals>();
     cloned::<Retrying>();

@@ -902,3 +902,16 @@ mod behind_the_signature_layer {
         assert!(kept == body);
     }
 }
+
+#[cfg(feature = "failover")]
+#[test]
+fn a_policy_has_at_most_five_fallback_urls() {
+    use tower_webhook::cognigy::presets::fallback_urls;
+
+    let many = |count| (0..count).map(|n| format!("https://{n}.test/"));
+    assert!(fallback_urls(many(0)).unwrap().build().is_ok());
+    assert!(fallback_urls(many(5)).unwrap().build().is_ok());
+    assert_eq!(fallback_urls(many(6)).unwrap_err().setting(), "fallbacks");
+    let nonsense = fallback_urls(["nonsense "]).unwrap().build();
+    assert_eq!(nonsense.unwrap_err().setting(), "fallbacks");
+}

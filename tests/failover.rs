@@ -450,7 +450,7 @@ async fn fallbacks_come_after_the_requests_own_address() {
         ]
     );
     let none: [&str; 0] = [];
-    let seen = aimed(FailoverLayer::cognigy(none), "https://own.test/own", None).await;
+    let seen = aimed(FailoverLayer::fallbacks(none), "https://own.test/own", None).await;
     assert_eq!(seen, ["https://own.test/own"]);
 }
 
@@ -483,21 +483,13 @@ fn a_list_that_makes_no_sense_is_refused_without_being_quoted() {
             FailoverLayer::fallbacks(vec!["https://b.test", "https://b.test/"]),
             "fallbacks",
         ),
-        (FailoverLayer::cognigy(vec!["nonsense "]), "fallbacks"),
+        (FailoverLayer::fallbacks(vec!["nonsense "]), "fallbacks"),
     ] {
         let error = list.build().unwrap_err();
         assert_eq!(error.setting(), setting);
         assert!(!error.to_string().contains("hunter2"), "{error}");
     }
     let many = |count| (0..count).map(|n| format!("https://{n}.test/"));
-    assert!(FailoverLayer::cognigy(many(5)).build().is_ok());
-    assert_eq!(
-        FailoverLayer::cognigy(many(6))
-            .build()
-            .unwrap_err()
-            .setting(),
-        "fallbacks"
-    );
     assert!(FailoverLayer::to_uris(many(255)).build().is_ok());
     assert_eq!(
         FailoverLayer::to_uris(many(256))

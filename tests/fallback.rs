@@ -234,7 +234,9 @@ async fn the_last_word_of_a_failover_is_answered_for() {
 async fn exhaustion_and_an_open_circuit_both_reach_the_documents_branch() {
     let open = LocallyRefused::after(SECOND);
     for failure in [status(500), Err("reset".into()), Err(open.into())] {
-        let res = send(FallbackLayer::cognigy(3), failure).await.unwrap();
+        let res = send(tower_webhook::cognigy::presets::fallback_branch(3), failure)
+            .await
+            .unwrap();
         assert_eq!(res.status(), 200);
         assert_eq!(res.headers()["content-type"], "application/json");
         assert_eq!(

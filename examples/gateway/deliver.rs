@@ -26,9 +26,10 @@ use tower::{
     util::{BoxCloneSyncService, MapRequestLayer},
 };
 use tower_webhook::{
-    BoxError, FailoverLayer, InvalidConfig, RetryWithJitterLayer,
+    BoxError, InvalidConfig, RetryWithJitterLayer,
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
+    cognigy::presets,
     dead_letter::Direction,
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
     outcome::{HttpClassifier, transport},
@@ -111,9 +112,8 @@ impl Deliverer {
     pub fn new(args: &Args, downstream: Uri, recorder: FacadeRecorder) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
         let classifier = HttpClassifier::new().errors(transport::hyper_util);
-        let failover = FailoverLayer::cognigy(args.fallbacks.clone())
-            .classifier(classifier.clone())
-            .build()
+        let failover = presets::fallback_urls(args.fallbacks.clone())
+            .and_then(|uris| uris.classifier(classifier.clone()).build())
             .map_err(|error| Problem::new("--fallback-url", error))?;
         let scheme = args
             .outgoing_scheme()
@@ -213,8 +213,7 @@ fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
 
 /// The documents' breaker, with the numbers of the flags.
 fn breaker(delivery: Delivery) -> Result<BreakerConfig, InvalidConfig> {
-    BreakerConfig::builder()
-        .cognigy()
+    presets::circuit_breaker()
         .consecutive_failures(delivery.breaker_failures)
         .open_for(delivery.breaker_open)
         .max_open_for(delivery.breaker_open)

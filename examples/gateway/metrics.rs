@@ -4,7 +4,7 @@ use crate::args::Problem;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tower_webhook::metrics::exporter::FacadeRecorder;
+use tower_webhook::{cognigy::presets, metrics::exporter::FacadeRecorder};
 
 /// The boundaries that OpenTelemetry gives the durations of HTTP requests, and the time of an
 /// attempt and of waiting beyond them.
@@ -50,8 +50,9 @@ impl MetricsPage {
 
     /// The recorder that the page shows.
     #[allow(clippy::unused_self, reason = "there is none before the page is")]
-    pub fn recorder(&self) -> FacadeRecorder {
-        FacadeRecorder::new()
+    pub fn recorder(&self) -> Result<FacadeRecorder, Problem> {
+        let recorder = presets::metrics_facade().build();
+        recorder.map_err(|error| Problem::new("the metrics page", error))
     }
 
     pub fn render(&self) -> String {

@@ -81,19 +81,6 @@ impl BreakerConfig {
         }
     }
 
-    /// What the Cognigy documents ask for: 3 failures in a row open it for 15 seconds, then one
-    /// probe decides (source S3: `fail_max` 3, `reset_timeout` 15 s).
-    ///
-    /// The time is those 15 seconds exactly: it neither grows nor is shortened by jitter.
-    pub fn cognigy() -> Self {
-        Self::builder().cognigy().known_good()
-    }
-
-    /// Another name for [`cognigy`](Self::cognigy).
-    pub fn documents() -> Self {
-        Self::cognigy()
-    }
-
     /// How many keys there is room for.
     pub const fn max_keys(&self) -> usize {
         self.max_keys
@@ -107,22 +94,6 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfigBuilder {
-    /// The documents' numbers, to be changed: see [`BreakerConfig::cognigy`].
-    pub const fn cognigy(mut self) -> Self {
-        self.consecutive_failures = Some(3);
-        self.failure_rate = None;
-        self.slow_call = None;
-        self.slow_call_rate = None;
-        self.open_for = Duration::from_secs(15);
-        self.max_open_for = Duration::from_secs(15);
-        self.open_growth = 1.0;
-        self.open_jitter = 0.0;
-        self.probes = 1;
-        self.probe_successes = 1;
-        self.probe_lease = Duration::from_secs(15);
-        self
-    }
-
     /// Opens after this many failures in a row. Default: 5.
     ///
     /// A call that the peer limits (429, gRPC 8) is none of them, nor does it end the row: the peer
@@ -374,9 +345,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_presets_pass_their_own_checks() {
-        let documents = BreakerConfig::builder().cognigy().build();
-        assert_eq!(documents.unwrap(), BreakerConfig::cognigy());
+    fn the_default_passes_its_own_checks() {
         let default = BreakerConfig::builder().build();
         assert_eq!(default.unwrap(), BreakerConfig::default());
     }

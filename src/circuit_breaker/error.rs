@@ -15,7 +15,8 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 /// use tower_webhook::circuit_breaker::{BreakerConfig, Breakers, CircuitOpen};
 /// use tower_webhook::outcome::{Outcome, OutcomeKind};
 ///
-/// let breakers = Breakers::new(BreakerConfig::cognigy());
+/// let config = BreakerConfig::builder().consecutive_failures(3).build()?;
+/// let breakers = Breakers::new(config);
 /// for _ in 0..3 {
 ///     breakers.admit("peer.test")?.settle(Outcome::transient());
 /// }

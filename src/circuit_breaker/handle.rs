@@ -96,8 +96,6 @@ impl Breakers {
 
     /// What has been counted since the beginning, over all keys, those that have left the map too.
     /// Looks at each breaker.
-    ///
-    /// [`trips`](Totals::trips) is what the documents call `cognigy_circuit_breaker_trips`.
     pub fn totals(&self) -> Totals {
         self.registry.totals()
     }

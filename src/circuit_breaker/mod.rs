@@ -57,8 +57,8 @@
 //! };
 //!
 //! # tokio_test::block_on(async {
-//! // Three failures in a row open it for 15 seconds.
-//! let layer = CircuitBreakerLayer::new(BreakerConfig::cognigy());
+//! let config = BreakerConfig::builder().consecutive_failures(3).build()?;
+//! let layer = CircuitBreakerLayer::new(config);
 //! let breakers = layer.breakers().clone();
 //! let client = ServiceBuilder::new().layer(layer).service(service_fn(|_: Request<()>| async {
 //!     Ok::<_, BoxError>(Response::builder().status(500).body(())?)

@@ -327,9 +327,19 @@ fn the_jitter_is_there_at_the_cap_and_for_every_instance() {
     );
 }
 
+/// Three failures in a row open it for exactly 15 seconds; no rate is judged.
+fn three_in_a_row() -> BreakerConfigBuilder {
+    BreakerConfig::builder()
+        .consecutive_failures(3)
+        .without_failure_rate()
+        .open_for(Duration::from_secs(15))
+        .max_open_for(Duration::from_secs(15))
+        .open_jitter(0.0)
+}
+
 #[test]
 fn a_clock_that_goes_back_stands_still() {
-    let rules = BreakerConfig::cognigy().rules;
+    let rules = three_in_a_row().build().unwrap().rules;
     let world = Test {
         now: Cell::new(100 * SECOND),
         random: Cell::new(0.0),
@@ -374,7 +384,7 @@ fn the_clock_is_read_at_most_twice_a_call_and_not_where_it_says_nothing() {
     let second = Duration::from_secs(1);
     let failed = Evidence::Failed { hint: None };
     assert_eq!(reads(base(), Evidence::Healthy), 0);
-    assert_eq!(reads(base().cognigy(), Evidence::Healthy), 0);
+    assert_eq!(reads(three_in_a_row(), Evidence::Healthy), 0);
     assert_eq!(reads(base(), failed), 1);
     assert_eq!(reads(base().window_time(second), Evidence::Healthy), 1);
     let everything = base().window_time(second).slow_call(second);

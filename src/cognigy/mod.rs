@@ -120,6 +120,7 @@ pub mod event;
 mod extract;
 mod json;
 pub mod platform;
+pub mod presets;
 
 #[cfg(feature = "axum")]
 pub use self::extract::{EventRejection, Unverified};

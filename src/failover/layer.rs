@@ -2,10 +2,7 @@ use super::{
     EachOf, Failover, FailoverLayerBuilder, Uris, choice::target_at, preference::Preference,
     uris::Path,
 };
-use crate::{
-    InvalidConfig,
-    outcome::{HttpClassifier, Outcome},
-};
+use crate::outcome::{HttpClassifier, Outcome};
 use http::Uri;
 use std::{fmt, sync::Arc};
 use tokio::time::Instant;
@@ -84,21 +81,6 @@ impl FailoverLayer {
         uris: impl IntoIterator<Item = U>,
     ) -> FailoverLayerBuilder<Uris> {
         Self::listed("fallbacks", true, Path::Targets, uris)
-    }
-
-    /// [`fallbacks`](Self::fallbacks) as the policies of the Cognigy documents have them (S2,
-    /// `fallbackUrls`): at most 5, or `build` refuses.
-    pub fn cognigy<U: TryInto<Uri>>(
-        fallbacks: impl IntoIterator<Item = U>,
-    ) -> FailoverLayerBuilder<Uris> {
-        const MOST: usize = 5;
-        // One too many is enough to know.
-        let fallbacks: Vec<U> = fallbacks.into_iter().take(MOST + 1).collect();
-        if fallbacks.len() > MOST {
-            let error = InvalidConfig::new("fallbacks", "must be at most 5 URIs");
-            return FailoverLayerBuilder::new("fallbacks", Err(error), 0);
-        }
-        Self::fallbacks(fallbacks)
     }
 
     fn listed<U: TryInto<Uri>>(

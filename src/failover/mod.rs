@@ -22,7 +22,6 @@
 //! | [`to_uris`](FailoverLayer::to_uris) | the first URI of the list | the others |
 //! | [`to_hosts`](FailoverLayer::to_hosts) | the first host of the list | the others, with the path of the request |
 //! | [`fallbacks`](FailoverLayer::fallbacks) | the request's own URI | the list |
-//! | [`cognigy`](FailoverLayer::cognigy) | the request's own URI | at most 5 fallbacks, as the documents' policies have |
 //! | [`over`](FailoverLayer::over) | the first of any list, for requests of any type | the others |
 //!
 //! All targets get the same request, credentials included: list only those that may see them.

@@ -81,8 +81,6 @@
 //! ```
 
 mod answer;
-#[cfg(feature = "cognigy")]
-mod cognigy;
 mod future;
 mod http;
 mod layer;

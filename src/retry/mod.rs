@@ -150,6 +150,6 @@ pub use self::{
     http::{Discard, HttpExchange, KeptRequest, ReplayExchange},
     layer::RetryWithJitterLayer,
     policy::{RetryPolicy, RetryWait},
-    schedule::{CognigyPolicy, Schedule},
+    schedule::Schedule,
     service::RetryWithJitter,
 };

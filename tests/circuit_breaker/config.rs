@@ -72,7 +72,7 @@ fn settings_at_their_ends_are_taken() {
     let base = BreakerConfig::builder;
     for config in [
         base(),
-        base().cognigy(),
+        base().consecutive_failures(1).without_failure_rate(),
         base().failure_rate(1.0).window_calls(1).min_calls(1),
         base().failure_rate(f64::MIN_POSITIVE).window_calls(65_536),
         base().window_time(Duration::from_nanos(10)),

@@ -213,7 +213,12 @@ async fn clones_and_repeated_layers_share_and_others_do_not() {
 
 #[tokio::test(start_paused = true)]
 async fn http_calls_are_kept_apart_by_host() {
-    let layer = CircuitBreakerLayer::new(BreakerConfig::cognigy());
+    let layer = CircuitBreakerLayer::new(
+        BreakerConfig::builder()
+            .consecutive_failures(3)
+            .build()
+            .unwrap(),
+    );
     let breakers = layer.breakers().clone();
     let client =
         ServiceBuilder::new()

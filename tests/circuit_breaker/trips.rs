@@ -235,9 +235,10 @@ async fn all_conditions_at_once_and_the_reason_says_which() {
 }
 
 /// Source S3: `CircuitBreaker(fail_max=3, reset_timeout=15)`.
+#[cfg(feature = "cognigy")]
 #[tokio::test(start_paused = true)]
 async fn the_documents_preset() {
-    let breakers = Breakers::new(BreakerConfig::cognigy());
+    let breakers = breakers(tower_webhook::cognigy::presets::circuit_breaker());
     assert_eq!(run(&breakers, "FFFF").await, 3);
     assert_eq!(see(&breakers).time_left, Some(secs(15)));
     for _ in 0..5 {

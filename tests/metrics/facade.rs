@@ -77,16 +77,16 @@ async fn every_series_has_its_value() {
     assert_eq!(
         values,
         [
-            ("cognigy_circuit_breaker_trips{}", "1"),
-            ("cognigy_webhook_retries{status_code=503}", "1"),
             ("tower_webhook_attempt_duration_seconds{}", "0.01 0.01"),
             ("tower_webhook_attempts_total{outcome=success}", "1"),
             ("tower_webhook_attempts_total{outcome=throttled}", "1"),
             ("tower_webhook_breaker_transitions_total{state=open}", "1"),
+            ("tower_webhook_breaker_trips_total{}", "1"),
             ("tower_webhook_deliveries_total{outcome=cancelled}", "1"),
             ("tower_webhook_deliveries_total{outcome=success}", "1"),
             ("tower_webhook_delivery_attempts{}", "2"),
             ("tower_webhook_delivery_duration_seconds{}", "1.02"),
+            ("tower_webhook_retries_total{status_code=503}", "1"),
         ]
     );
 }
@@ -106,11 +106,11 @@ fn every_series_is_there_from_the_start_and_described_with_its_unit() {
         .collect();
     let (count, seconds) = (Unit::Count.as_str(), Unit::Seconds.as_str());
     let expected = [
-        ("cognigy_circuit_breaker_trips", count),
         ("tower_webhook_attempt_duration_seconds", seconds),
         ("tower_webhook_attempts_in_flight", count),
         ("tower_webhook_attempts_total", count),
         ("tower_webhook_breaker_transitions_total", count),
+        ("tower_webhook_breaker_trips_total", count),
         ("tower_webhook_deliveries_in_flight", count),
         ("tower_webhook_deliveries_total", count),
         ("tower_webhook_delivery_attempts", count),
@@ -139,9 +139,9 @@ async fn prometheus_shows_them() {
         r#"tower_webhook_delivery_duration_seconds_bucket{le="1"} 0"#,
         r#"tower_webhook_delivery_duration_seconds_bucket{le="10"} 1"#,
         "tower_webhook_attempt_duration_seconds_count 2",
-        "# TYPE cognigy_webhook_retries counter",
-        r#"cognigy_webhook_retries{status_code="503"} 1"#,
-        "cognigy_circuit_breaker_trips 0",
+        "# TYPE tower_webhook_retries_total counter",
+        r#"tower_webhook_retries_total{status_code="503"} 1"#,
+        "tower_webhook_breaker_trips_total 0",
     ] {
         assert!(
             page.lines().any(|shown| shown == line),
@@ -222,10 +222,10 @@ fn ten_thousand_numbers_are_no_ten_thousand_status_codes() {
         .filter(|key| key.contains("status_code"))
         .collect();
     assert_eq!(codes.len(), 500 + 17 + 1);
-    assert_eq!(values["cognigy_webhook_retries{status_code=429}"], "1");
-    assert_eq!(values["cognigy_webhook_retries{status_code=14}"], "1");
+    assert_eq!(values["tower_webhook_retries_total{status_code=429}"], "1");
+    assert_eq!(values["tower_webhook_retries_total{status_code=14}"], "1");
     assert_eq!(
-        values["cognigy_webhook_retries{status_code=none}"],
+        values["tower_webhook_retries_total{status_code=none}"],
         (65_537 - 517).to_string()
     );
 }
@@ -278,7 +278,7 @@ fn the_prefix_is_a_choice() {
     });
     let values = values(&debugging.snapshotter());
     assert!(values.contains_key("acme:hooks_attempts_total{outcome=success}"));
-    assert!(values.contains_key("cognigy_circuit_breaker_trips{}"));
+    assert!(values.contains_key("acme:hooks_breaker_trips_total{}"));
     assert!(!values.keys().any(|key| key.starts_with("tower_webhook")));
 }
 
@@ -286,7 +286,10 @@ fn the_prefix_is_a_choice() {
 fn settings_that_make_no_sense_are_refused_by_name() {
     let refused = |builder: FacadeRecorderBuilder| builder.build().unwrap_err().setting();
     for prefix in ["", "9lives_", "with space", "quo\"te", "größe", "line\n"] {
-        assert_eq!(refused(FacadeRecorder::builder().prefix(prefix)), "prefix");
+        let builder = FacadeRecorder::builder;
+        assert_eq!(refused(builder().prefix(prefix)), "prefix");
+        assert_eq!(refused(builder().retries_name(prefix)), "retries_name");
+        assert_eq!(refused(builder().trips_name(prefix)), "trips_name");
     }
     for keys in [0, 10_001] {
         assert_eq!(
@@ -311,4 +314,19 @@ fn without_an_exporter_it_is_silent_and_stays_so() {
     });
     // Bound when it was made, as its documentation says.
     assert!(values(&debugging.snapshotter()).is_empty());
+}
+
+#[cfg(feature = "cognigy")]
+#[test]
+fn the_documents_names_are_a_preset() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let recorder = tower_webhook::cognigy::presets::metrics_facade();
+        recorder.build().unwrap().retried("", Some(503));
+    });
+    let values = values(&debugging.snapshotter());
+    assert_eq!(values["cognigy_webhook_retries{status_code=503}"], "1");
+    assert!(values.contains_key("cognigy_circuit_breaker_trips{}"));
+    assert!(!values.keys().any(|key| key.contains("retries_total")));
+    assert!(!values.keys().any(|key| key.contains("trips_total")));
 }

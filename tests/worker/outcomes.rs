@@ -202,10 +202,17 @@ async fn what_cannot_be_sent_is_dead_lettered_at_once() {
     assert_eq!(entry.cause.class.as_deref(), Some("unsendable"));
 }
 
+/// Three failures in a row open it for exactly 15 seconds.
+fn three_in_a_row() -> BreakerConfig {
+    let config = BreakerConfig::builder().consecutive_failures(3);
+    let config = config.open_for(15 * SECOND).max_open_for(15 * SECOND);
+    config.open_jitter(0.0).build().unwrap()
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
     let bench = Bench::new();
-    let breakers = Breakers::new(BreakerConfig::cognigy());
+    let breakers = Breakers::new(three_in_a_row());
     for _ in 0..3 {
         breakers.admit("").unwrap().settle(Outcome::transient());
     }
@@ -234,7 +241,7 @@ async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn a_circuit_that_stays_open_dead_letters_the_job_when_its_window_is_over() {
     let bench = Bench::new();
-    let breakers = Breakers::new(BreakerConfig::cognigy());
+    let breakers = Breakers::new(three_in_a_row());
     breakers.of("").unwrap().force_open();
     let id = bench.put("payload").await;
     let inner = CircuitBreakerLayer::sharing(breakers)

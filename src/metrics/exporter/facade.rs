@@ -1,4 +1,4 @@
-use super::names::{LevelNames, Names, RETRIES, TRIPS};
+use super::names::{LevelNames, Names};
 use crate::{
     InvalidConfig,
     metrics::{
@@ -29,11 +29,10 @@ const MOST_KEYS: usize = 10_000;
 /// | `tower_webhook_breaker_transitions_total` | counter | `state`: `closed`, `half_open`, `open` |
 /// | `tower_webhook_breaker_state` | gauge: 1 for the state it is in, 0 for the others | `key`, `state`; only with [`key_label`](FacadeRecorderBuilder::key_label) |
 /// | `tower_webhook_dead_letters_total` | counter | `reason`, `end`: the names that a dead letter has for both |
-/// | `cognigy_webhook_retries` | counter | `status_code`: 100 to 599, 0 to 16 for gRPC, `none` |
-/// | `cognigy_circuit_breaker_trips` | counter | |
+/// | `tower_webhook_retries_total` | counter | `status_code`: 100 to 599, 0 to 16 for gRPC, `none` |
+/// | `tower_webhook_breaker_trips_total` | counter | |
 ///
-/// Labels are closed sets; a request cannot add to them. The last two names are those of the Cognigy
-/// webhook documents, and have no prefix. Counters begin at 0 when the recorder is made, save the
+/// Labels are closed sets; a request cannot add to them. Counters begin at 0 when the recorder is made, save the
 /// retries and the dead letters, of which each code or reason appears when it is first seen.
 ///
 /// # Order
@@ -84,6 +83,7 @@ struct Shared {
 
 /// What has no label for keys.
 struct Common {
+    retries_name: String,
     retries: Box<[OnceLock<Counter>]>,
     trips: Counter,
     transitions: [Counter; BreakerState::ALL.len()],
@@ -114,6 +114,8 @@ struct LevelHandles {
 #[must_use]
 pub struct FacadeRecorderBuilder {
     prefix: String,
+    retries: Option<String>,
+    trips: Option<String>,
     max_keys: Option<usize>,
 }
 
@@ -126,19 +128,21 @@ impl Default for FacadeRecorder {
 impl FacadeRecorder {
     /// With the default settings. Install the exporter first.
     pub fn new() -> Self {
-        Self::with("tower_webhook_", None)
+        Self::with(Names::new("tower_webhook_"), None)
     }
 
     /// With settings of your own.
     pub fn builder() -> FacadeRecorderBuilder {
         FacadeRecorderBuilder {
             prefix: "tower_webhook_".to_owned(),
+            retries: None,
+            trips: None,
             max_keys: None,
         }
     }
 
-    fn with(prefix: &str, max_keys: Option<usize>) -> Self {
-        let names = Arc::new(Names::new(prefix));
+    fn with(names: Names, max_keys: Option<usize>) -> Self {
+        let names = Arc::new(names);
         names.describe();
         let common = Arc::new(Common::new(&names));
         let other = |name| {
@@ -165,6 +169,19 @@ impl FacadeRecorderBuilder {
         self
     }
 
+    /// Sets the whole name of the counter of retries. Default: `retries_total` after the prefix.
+    pub fn retries_name(mut self, name: impl Into<String>) -> Self {
+        self.retries = Some(name.into());
+        self
+    }
+
+    /// Sets the whole name of the counter of breakers that opened. Default: `breaker_trips_total`
+    /// after the prefix.
+    pub fn trips_name(mut self, name: impl Into<String>) -> Self {
+        self.trips = Some(name.into());
+        self
+    }
+
     /// Adds the label `key` to the series of attempts and deliveries, and the states of breakers,
     /// for this many keys; the rest shares the key `other`, which has no breaker's state. Off by
     /// default, 10,000 at the most. Each key makes some thirty series in the exporter, and they
@@ -178,17 +195,26 @@ impl FacadeRecorderBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for a `prefix` that is no beginning of a name, and for a `key_label` of
-    /// zero or above 10,000.
+    /// [`InvalidConfig`] for a `prefix`, `retries_name` or `trips_name` that Prometheus does not take
+    /// as a name, and for a `key_label` of zero or above 10,000.
     pub fn build(self) -> Result<FacadeRecorder, InvalidConfig> {
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
-        let begins = |byte: &u8| !byte.is_ascii_digit();
-        let prefix = self.prefix.as_bytes();
-        if !(prefix.first().is_some_and(begins) && prefix.iter().copied().all(fits)) {
-            return Err(InvalidConfig::new(
-                "prefix",
-                "must be letters, digits, `_` and `:`, and not begin with a digit",
-            ));
+        let mut names = Names::new(&self.prefix);
+        let given = [
+            ("prefix", Some(self.prefix), None),
+            ("retries_name", self.retries, Some(&mut names.retries)),
+            ("trips_name", self.trips, Some(&mut names.trips)),
+        ];
+        for (setting, name, place) in given {
+            let Some(name) = name else { continue };
+            if !is_name(&name) {
+                return Err(InvalidConfig::new(
+                    setting,
+                    "must be letters, digits, `_` and `:`, and not begin with a digit",
+                ));
+            }
+            if let Some(place) = place {
+                *place = name;
+            }
         }
         if self
             .max_keys
@@ -196,8 +222,14 @@ impl FacadeRecorderBuilder {
         {
             return Err(InvalidConfig::new("key_label", "must be from 1 to 10000"));
         }
-        Ok(FacadeRecorder::with(&self.prefix, self.max_keys))
+        Ok(FacadeRecorder::with(names, self.max_keys))
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
+    let begins = |byte: &u8| !byte.is_ascii_digit();
+    name.as_bytes().first().is_some_and(begins) && name.bytes().all(fits)
 }
 
 impl Recorder for FacadeRecorder {
@@ -276,8 +308,9 @@ impl Series for FacadeSeries {
 impl Common {
     fn new(names: &Names) -> Self {
         Self {
+            retries_name: names.retries.clone(),
             retries: iter::repeat_with(OnceLock::new).take(CODES).collect(),
-            trips: ::metrics::counter!(TRIPS),
+            trips: ::metrics::counter!(names.trips.clone()),
             transitions: BreakerState::ALL.map(
                 |state| ::metrics::counter!(names.transitions.clone(), "state" => state.as_str()),
             ),
@@ -290,7 +323,7 @@ impl Common {
             let count = count.get_or_init(|| {
                 let code = codes::code(at);
                 let label = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
-                ::metrics::counter!(RETRIES, "status_code" => label)
+                ::metrics::counter!(self.retries_name.clone(), "status_code" => label)
             });
             count.increment(1);
         }

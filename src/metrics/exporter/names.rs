@@ -1,9 +1,5 @@
 use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// As the Cognigy webhook documents name them.
-pub(super) const RETRIES: &str = "cognigy_webhook_retries";
-pub(super) const TRIPS: &str = "cognigy_circuit_breaker_trips";
-
 pub(super) struct Names {
     pub(super) attempts: LevelNames,
     pub(super) deliveries: LevelNames,
@@ -11,6 +7,8 @@ pub(super) struct Names {
     pub(super) transitions: String,
     pub(super) breaker_state: String,
     pub(super) dead_letters: String,
+    pub(super) retries: String,
+    pub(super) trips: String,
 }
 
 pub(super) struct LevelNames {
@@ -33,6 +31,8 @@ impl Names {
             transitions: format!("{prefix}breaker_transitions_total"),
             breaker_state: format!("{prefix}breaker_state"),
             dead_letters: format!("{prefix}dead_letters_total"),
+            retries: format!("{prefix}retries_total"),
+            trips: format!("{prefix}breaker_trips_total"),
         }
     }
 
@@ -83,10 +83,14 @@ impl Names {
             "Webhook deliveries that were given up, by reason and by where their entry ended up"
         );
         describe_counter!(
-            RETRIES,
+            self.retries.clone(),
             Unit::Count,
             "Webhook attempts beyond the first, by the status of the attempt before"
         );
-        describe_counter!(TRIPS, Unit::Count, "How often a circuit breaker opened");
+        describe_counter!(
+            self.trips.clone(),
+            Unit::Count,
+            "How often a circuit breaker opened"
+        );
     }
 }

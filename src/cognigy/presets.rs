@@ -1,0 +1,365 @@
+//! Settings of the generic layers as the Cognigy documents have them.
+//!
+//! S0 to S3 name numbers, limits and metric names of their own. The layers know none of them: each
+//! function here sets one layer up, and is there where `cognigy` and the feature of that layer are.
+//! The signature formats are no settings but a scheme, which stands beside the other vendors'
+//! schemes: `signature::scheme::Cognigy`.
+//!
+//! | Preset | Of | Source |
+//! | --- | --- | --- |
+//! | `circuit_breaker` | `BreakerConfig` | S3 |
+//! | `client_schedule`, `handler_schedule` | `retry::Schedule` | S2, S3 |
+//! | `endpoint_schedule` | `retry::Schedule`, with limits | S2 |
+//! | `fallback_branch` | `FallbackLayer` | S3 |
+//! | `fallback_urls` | `FailoverLayer`, with limits | S2 |
+//! | `metrics_facade` | `FacadeRecorder` | S3 |
+//! | `WebhookPolicy` | `retry::Schedule`, with limits | S0 |
+
+#[cfg(feature = "failover")]
+use super::DialogAnswer;
+#[cfg(any(feature = "failover", feature = "retry"))]
+use crate::InvalidConfig;
+#[cfg(feature = "circuit-breaker")]
+use crate::circuit_breaker::{BreakerConfig, BreakerConfigBuilder};
+#[cfg(feature = "metrics-facade")]
+use crate::metrics::exporter::{FacadeRecorder, FacadeRecorderBuilder};
+#[cfg(feature = "retry")]
+use crate::retry::{Backoff, Jitter, Schedule};
+#[cfg(feature = "failover")]
+use crate::{
+    body::BufferedBody,
+    failover::{FailoverLayer, FailoverLayerBuilder, Uris},
+    fallback::{AnswerHttp, FallbackLayer},
+};
+#[cfg(feature = "failover")]
+use http::{HeaderValue, Response, Uri, header};
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+use std::time::Duration;
+
+#[cfg(any(feature = "circuit-breaker", feature = "retry"))]
+const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+/// A circuit breaker that opens after 3 failures in a row, for exactly 15 s, and lets one probe
+/// decide (S3: `fail_max` 3, `reset_timeout` 15 s).
+///
+/// The open time neither grows nor is shortened by jitter. No rate is judged.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::{CircuitBreakerLayer, cognigy::presets};
+///
+/// let layer = CircuitBreakerLayer::new(presets::circuit_breaker().build()?);
+/// # let _ = layer;
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+#[cfg(feature = "circuit-breaker")]
+pub const fn circuit_breaker() -> BreakerConfigBuilder {
+    BreakerConfig::builder()
+        .consecutive_failures(3)
+        .without_failure_rate()
+        .open_for(secs(15))
+        .max_open_for(secs(15))
+        .open_growth(1.0)
+        .open_jitter(0.0)
+        .probe_lease(secs(15))
+}
+
+/// How S2's client registers endpoints: 5 attempts, exponential from 1 s to 30 s with up to 0.5 s
+/// more.
+#[cfg(feature = "retry")]
+pub fn client_schedule() -> Schedule {
+    let jitter = Jitter::Additive(Duration::from_millis(500));
+    let backoff = Backoff::exponential(secs(1), secs(30)).jitter(jitter);
+    Schedule::known(5, backoff, None)
+}
+
+/// How S3's handler calls its downstream: 3 attempts, exponential from 2 s to 30 s with up to 1 s
+/// more.
+#[cfg(feature = "retry")]
+pub fn handler_schedule() -> Schedule {
+    let jitter = Jitter::Additive(secs(1));
+    let backoff = Backoff::exponential(secs(2), secs(30)).jitter(jitter);
+    Schedule::known(3, backoff, None)
+}
+
+/// The retry policy of a webhook endpoint (S2): `max_retries` after the first attempt, each after
+/// `interval` and up to 0.5 s more. S2's own values are 3 and 5 s.
+///
+/// # Errors
+///
+/// [`InvalidConfig`] names `max_retries` beyond 10 and an `interval` that is not from 1 s to 30 s.
+#[cfg(feature = "retry")]
+pub fn endpoint_schedule(max_retries: u32, interval: Duration) -> Result<Schedule, InvalidConfig> {
+    if max_retries > 10 {
+        return Err(InvalidConfig::new("max_retries", "must be at most 10"));
+    }
+    if !(secs(1)..=secs(30)).contains(&interval) {
+        return Err(InvalidConfig::new("interval", "must be from 1 s to 30 s"));
+    }
+    let spread = Duration::from_millis(500);
+    let backoff = Backoff::constant(interval)
+        .cap(interval + spread)
+        .jitter(Jitter::Additive(spread));
+    Ok(Schedule::known(max_retries + 1, backoff, None))
+}
+
+/// The fallback branch (S3): 200, and a dialog that goes on at `default_fallback_branch`, when the
+/// attempts are exhausted and when the circuit is open.
+///
+/// `max_retries` is what the answer says as `maxRetries`: the attempts allowed, 3 in S3. See
+/// [`DialogAnswer::fallback`].
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::cognigy::presets;
+///
+/// let layer = presets::fallback_branch(3);
+/// # let _ = layer;
+/// ```
+#[cfg(feature = "failover")]
+pub fn fallback_branch(max_retries: u32) -> FallbackLayer<AnswerHttp> {
+    // Fixed texts and a number: writing them to memory cannot fail.
+    let json = DialogAnswer::fallback(max_retries).to_json();
+    let body = BufferedBody::new(json.unwrap_or_default());
+    FallbackLayer::http(move |_| {
+        let mut response = Response::new(body.clone());
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        Some(response)
+    })
+}
+
+/// The request's own URI, and then at most 5 others (S2: `fallbackUrls`). See
+/// [`FailoverLayer::fallbacks`].
+///
+/// # Errors
+///
+/// [`InvalidConfig`] names `fallbacks` where there are more than 5.
+#[cfg(feature = "failover")]
+pub fn fallback_urls<U: TryInto<Uri>>(
+    uris: impl IntoIterator<Item = U>,
+) -> Result<FailoverLayerBuilder<Uris>, InvalidConfig> {
+    const MOST: usize = 5;
+    // One too many is enough to know.
+    let uris: Vec<U> = uris.into_iter().take(MOST + 1).collect();
+    if uris.len() > MOST {
+        return Err(InvalidConfig::new("fallbacks", "must be at most 5 URIs"));
+    }
+    Ok(FailoverLayer::fallbacks(uris))
+}
+
+/// Metrics with S3's names for two counters: `cognigy_webhook_retries` (label `status_code`) and
+/// `cognigy_circuit_breaker_trips`.
+#[cfg(feature = "metrics-facade")]
+pub fn metrics_facade() -> FacadeRecorderBuilder {
+    FacadeRecorder::builder()
+        .retries_name("cognigy_webhook_retries")
+        .trips_name("cognigy_circuit_breaker_trips")
+}
+
+/// The retry policy of a bot webhook (S0): attempts, strategy, delays and window, with S0's limits. Up
+/// to a tenth is added to each delay.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::cognigy::presets::WebhookPolicy;
+///
+/// let policy = WebhookPolicy::new()
+///     .max_attempts(5)
+///     .max_delay(Duration::from_secs(15))
+///     .window(Duration::from_secs(300));
+/// assert_eq!(policy.build()?.attempts(), 5);
+///
+/// let eleven = WebhookPolicy::new().max_attempts(11).build();
+/// assert_eq!(eleven.unwrap_err().setting(), "max_attempts");
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+#[cfg(feature = "retry")]
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct WebhookPolicy {
+    max_attempts: u32,
+    linear: bool,
+    base_delay: Duration,
+    max_delay: Duration,
+    window: Duration,
+}
+
+#[cfg(feature = "retry")]
+impl Default for WebhookPolicy {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "retry")]
+impl WebhookPolicy {
+    /// With the defaults.
+    pub const fn new() -> Self {
+        Self {
+            max_attempts: 3,
+            linear: false,
+            base_delay: secs(1),
+            max_delay: secs(30),
+            window: secs(3600),
+        }
+    }
+
+    /// Sets the number of attempts, the first one included: from 1 to 10. Default: 3.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Lets delays grow linearly: `base * n` instead of `base * 2^(n - 1)`.
+    pub const fn linear(mut self) -> Self {
+        self.linear = true;
+        self
+    }
+
+    /// Sets the first delay. Default: 1 s.
+    pub const fn base_delay(mut self, delay: Duration) -> Self {
+        self.base_delay = delay;
+        self
+    }
+
+    /// Sets the longest delay. Default: 30 s.
+    pub const fn max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// Sets how long after the begin of the first attempt another one may begin: from 1 s to a day.
+    /// Default: an hour.
+    pub const fn window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Builds it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the first setting outside its limits: `max_attempts`, `window`,
+    /// `base_delay` or `max_delay`.
+    pub fn build(self) -> Result<Schedule, InvalidConfig> {
+        if !(1..=10).contains(&self.max_attempts) {
+            return Err(InvalidConfig::new("max_attempts", "must be from 1 to 10"));
+        }
+        if !(secs(1)..=secs(86_400)).contains(&self.window) {
+            return Err(InvalidConfig::new("window", "must be from 1 s to 86400 s"));
+        }
+        if self.base_delay.is_zero() {
+            return Err(InvalidConfig::new("base_delay", "must be longer than zero"));
+        }
+        if self.max_delay < self.base_delay {
+            let problem = "must not be shorter than the base delay";
+            return Err(InvalidConfig::new("max_delay", problem));
+        }
+        let backoff = if self.linear {
+            Backoff::linear(self.base_delay, self.max_delay)
+        } else {
+            Backoff::exponential(self.base_delay, self.max_delay)
+        };
+        let backoff = backoff.jitter(Jitter::Plus10Percent);
+        let _checked = backoff.clone().build()?;
+        Ok(Schedule::known(
+            self.max_attempts,
+            backoff,
+            Some(self.window),
+        ))
+    }
+}
+
+#[cfg(all(test, feature = "retry"))]
+mod tests {
+    use super::*;
+
+    fn shortest(schedule: &Schedule) -> Vec<u64> {
+        let delay = |retry| schedule.backoff().delay(retry, Duration::ZERO, 0).as_secs();
+        (1..schedule.attempts()).map(delay).collect()
+    }
+
+    fn longest(schedule: &Schedule) -> Vec<u128> {
+        let delay = |retry| {
+            schedule
+                .backoff()
+                .delay(retry, Duration::ZERO, u64::MAX)
+                .as_millis()
+        };
+        (1..schedule.attempts()).map(delay).collect()
+    }
+
+    #[test]
+    fn the_documents_delays_lie_in_their_ranges() {
+        let policy = WebhookPolicy::new().max_attempts(7).build().unwrap();
+        assert_eq!(shortest(&policy)[..5], [1, 2, 4, 8, 16]);
+        assert_eq!(
+            longest(&policy),
+            [1_100, 2_200, 4_400, 8_800, 17_600, 30_000]
+        );
+
+        let linear = WebhookPolicy::new().linear().build().unwrap();
+        assert_eq!(shortest(&linear), [1, 2]);
+
+        let endpoint = endpoint_schedule(3, secs(5)).unwrap();
+        assert_eq!(
+            (shortest(&endpoint), longest(&endpoint)),
+            (vec![5; 3], vec![5_500; 3])
+        );
+
+        let client = client_schedule();
+        assert_eq!(
+            (client.attempts(), shortest(&client)),
+            (5, vec![1, 2, 4, 8])
+        );
+
+        let handler = handler_schedule();
+        assert_eq!(
+            (shortest(&handler), longest(&handler)),
+            (vec![2, 4], vec![3_000, 5_000])
+        );
+    }
+
+    #[test]
+    fn every_schedule_has_room_for_its_longest_waits() {
+        let all = [
+            client_schedule(),
+            handler_schedule(),
+            endpoint_schedule(10, secs(30)).unwrap(),
+        ];
+        for schedule in all {
+            let waits: u128 = longest(&schedule).iter().sum();
+            assert!(waits < schedule.window().as_millis(), "{schedule:?}");
+        }
+    }
+
+    #[test]
+    fn the_documents_limits_are_kept() {
+        let policy = WebhookPolicy::new;
+        let table = [
+            (policy().max_attempts(0), "max_attempts"),
+            (policy().max_attempts(11), "max_attempts"),
+            (policy().window(Duration::ZERO), "window"),
+            (policy().window(secs(86_401)), "window"),
+            (policy().base_delay(Duration::ZERO), "base_delay"),
+            (policy().base_delay(secs(31)), "max_delay"),
+        ];
+        for (policy, setting) in table {
+            assert_eq!(policy.build().unwrap_err().setting(), setting, "{policy:?}");
+        }
+        let endpoint = |retries, ms| endpoint_schedule(retries, Duration::from_millis(ms));
+        assert_eq!(endpoint(11, 5_000).unwrap_err().setting(), "max_retries");
+        assert_eq!(endpoint(3, 999).unwrap_err().setting(), "interval");
+        assert_eq!(endpoint(3, 30_001).unwrap_err().setting(), "interval");
+        assert!(endpoint(0, 1_000).is_ok() && endpoint(10, 30_000).is_ok());
+    }
+}
