@@ -1,23 +1,23 @@
-//! What a circuit breaker adds to a call, beside the bare service and the breakers of others in the
-//! same run; and what a hundred thousand keys cost.
+//! What a circuit breaker adds to a call, beside the bare service in the same run; and what a hundred
+//! thousand keys cost.
 //!
-//! Run: `cargo bench --bench circuit_breaker`
+//! Run: `cargo bench -p tower-webhook-benches --bench circuit_breaker`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/bare.rs"]
+mod bare;
+
+use bare::{Bare, now};
 use criterion::{Criterion, measurement::WallTime};
-use failsafe::{backoff, failure_policy, futures::CircuitBreaker as _};
 use std::{
     borrow::Cow,
     collections::HashMap,
-    future::{Future, Ready, ready},
     hint::black_box,
-    pin::pin,
     sync::Mutex,
-    task::{Context, Poll, Waker},
+    task::{Context, Waker},
     time::Duration,
 };
-use tokio::runtime;
 use tower::{Layer, Service};
 use tower_webhook::{
     BoxError, CircuitBreakerLayer,
@@ -25,32 +25,6 @@ use tower_webhook::{
     outcome::{Outcome, classify_fn},
     peer::{OnePeer, peer_fn},
 };
-
-/// Answers at once, without an allocation.
-#[derive(Clone, Copy)]
-struct Bare;
-
-impl Service<&'static str> for Bare {
-    type Response = usize;
-    type Error = BoxError;
-    type Future = Ready<Result<usize, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, req: &'static str) -> Self::Future {
-        ready(Ok(black_box(req).len()))
-    }
-}
-
-/// Polls a future that is ready at once: a runtime would be most of what is measured.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the future waits"),
-    }
-}
 
 fn judge(result: Result<&usize, &BoxError>) -> Outcome {
     match result {
@@ -106,26 +80,6 @@ fn closed(criterion: &mut Criterion) {
         ours(base().slow_call(Duration::from_secs(10))),
     );
 
-    let breaker = recloser::AsyncRecloser::from(recloser::Recloser::default());
-    group.bench_function("recloser", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
-    });
-    let breaker = failsafe::Config::new().build();
-    group.bench_function("failsafe", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
-    });
-    let wait = backoff::constant(Duration::from_secs(10));
-    let policy = failure_policy::consecutive_failures(3, wait);
-    let breaker = failsafe::Config::new().failure_policy(policy).build();
-    group.bench_function("failsafe_consecutive", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
-    });
-    let layer = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
-    call(
-        &mut group,
-        "tower_resilience",
-        layer.build().unwrap().layer(Bare),
-    );
     group.finish();
 }
 
@@ -147,22 +101,6 @@ fn open(criterion: &mut Criterion) {
         .settle(Outcome::transient());
     call(&mut group, "ours", layer.layer(Bare));
 
-    let breaker = recloser::Recloser::custom()
-        .closed_len(1)
-        .open_wait(long)
-        .build();
-    for _ in 0..2 {
-        assert!(breaker.call(|| Err::<(), ()>(())).is_err());
-    }
-    let breaker = recloser::AsyncRecloser::from(breaker);
-    group.bench_function("recloser", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_err());
-    });
-    let builder = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
-    let (layer, handle) = builder.build_with_handle().unwrap();
-    let runtime = runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(handle.force_open());
-    call(&mut group, "tower_resilience_forced", layer.layer(Bare));
     group.finish();
 }
 

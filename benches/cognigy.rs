@@ -1,6 +1,6 @@
 //! What a typed event costs beside the bare check that the same bytes are JSON (1 KiB, S4's form).
 //!
-//! Run: `cargo bench --bench cognigy --features cognigy`
+//! Run: `cargo bench -p tower-webhook-benches --bench cognigy`
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a bench")]
 

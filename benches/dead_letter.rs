@@ -2,18 +2,22 @@
 //! has such a layer; beside it is the same by hand, which keeps a clone of the request and makes
 //! the entry itself.
 //!
-//! Run: `cargo bench --bench dead_letter`
+//! Run: `cargo bench -p tower-webhook-benches --bench dead_letter`
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use criterion::{BatchSize, Criterion};
+#[path = "support/bare.rs"]
+mod bare;
+
+use bare::{BATCH, now};
+use criterion::Criterion;
 use http::{Request, Response};
 use std::{
     future::{Future, Ready, ready},
     hint::black_box,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::SystemTime,
 };
 use tower::{Layer, Service};
@@ -22,9 +26,6 @@ use tower_webhook::{
     body::BufferedBody,
     dead_letter::{Cause, DeadLetters, Entry, EntryBody, EntryId, Reason, Redaction, Sink},
 };
-
-/// Few enough that requests made off the clock are still in the processor's cache when called.
-const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 /// Answers at once.
 #[derive(Clone, Copy)]
@@ -103,14 +104,6 @@ fn request() -> Request<BufferedBody> {
         .header("content-type", "application/json")
         .header("authorization", "Bearer abc");
     req.body(BufferedBody::from("{}")).unwrap()
-}
-
-/// Polls a future that is ready at once: a runtime would be most of what is measured.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the future waits"),
-    }
 }
 
 fn main() {

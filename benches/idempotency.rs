@@ -1,7 +1,7 @@
 //! The memory store beside a bare moka cache and a bare map, and the layer beside a bare service,
 //! in the same run.
 //!
-//! Run: `cargo bench --bench idempotency`
+//! Run: `cargo bench -p tower-webhook-benches --bench idempotency`
 //!
 //! `axum-idempotent` 0.6, the nearest peer, is not here: it keeps its answers in a web session (of
 //! `ruts`, which it does not re-export), so that a call without a cookie is not guarded at all, and
@@ -9,21 +9,24 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "support/bare.rs"]
+mod bare;
+
+use bare::{BATCH, now};
 use bytes::Bytes;
-use criterion::{BatchSize, Bencher, BenchmarkId, Criterion};
+use criterion::{Bencher, BenchmarkId, Criterion};
 use http::{HeaderName, Request, Response};
 use moka::{policy::EvictionPolicy, sync::Cache};
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::{Future, Ready, ready},
+    future::{Ready, ready},
     hint::black_box,
-    pin::pin,
     sync::{
         Barrier, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
@@ -37,9 +40,6 @@ use tower_webhook::{
 const LEASE: Duration = Duration::from_secs(60);
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const ENTRIES: usize = 100_000;
-
-/// Few enough that requests made off the clock are still in the processor's cache when called.
-const BATCH: BatchSize = BatchSize::NumIterations(32);
 
 /// Operations between two looks at the clock.
 const CHUNK: usize = 4096;
@@ -204,14 +204,6 @@ impl Service<Request<BufferedBody>> for Bare {
     fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
         black_box(req);
         ready(Ok(Response::new(BufferedBody::from("answer"))))
-    }
-}
-
-/// Polls a future that is ready at once: a runtime would be most of what is measured.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the future waits"),
     }
 }
 

@@ -1,60 +1,40 @@
-//! What measuring adds to a call that succeeds, beside the bare service, the same by hand, and
-//! tower-http's `TraceLayer` in the same run.
+//! What measuring adds to a call that succeeds, beside the bare service and the same by hand in the
+//! same run.
 //!
-//! Run: `cargo bench --bench metrics --all-features`
+//! Run: `cargo bench -p tower-webhook-benches --bench metrics`
 //!
 //! `by_hand` is the floor: two looks at the clock and three counters, one peer, no verdict but `Ok`.
 //! Half of it and more is the clock.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
-use criterion::{BatchSize, BenchmarkGroup, Criterion, measurement::WallTime};
+#[path = "support/bare.rs"]
+mod bare;
+
+use bare::{BATCH, Bare, now};
+use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use http::{Request, Response};
 use pin_project::pin_project;
 use std::{
-    convert::Infallible,
-    future::{Future, Ready, ready},
+    future::Future,
     hint::black_box,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc, Barrier,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    task::{Context, Poll, Waker, ready as ready_or_return},
+    task::{Context, Poll, ready as ready_or_return},
     thread,
     time::{Duration, Instant},
 };
 use tower::{Layer, Service};
-use tower_http::trace::TraceLayer;
 use tower_webhook::{
-    DeliveryMetricsLayer,
+    BoxError, DeliveryMetricsLayer,
     body::BufferedBody,
     metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series, SharedRecorder},
     outcome::{Outcome, classify_fn},
     peer::OnePeer,
 };
-
-/// Few enough that requests made off the clock are still in the processor's cache when called.
-const BATCH: BatchSize = BatchSize::NumIterations(32);
-
-/// Answers at once, without an allocation.
-#[derive(Clone, Copy)]
-struct Bare;
-
-impl Service<Request<BufferedBody>> for Bare {
-    type Response = Response<BufferedBody>;
-    type Error = Infallible;
-    type Future = Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
-        black_box(req);
-        ready(Ok(Response::new(BufferedBody::default())))
-    }
-}
 
 #[derive(Default)]
 struct Counters {
@@ -113,14 +93,6 @@ where
     }
 }
 
-/// Polls a future that is ready at once: a runtime would be most of what is measured.
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("the future waits"),
-    }
-}
-
 fn bench<S>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -159,17 +131,11 @@ fn one_layer(criterion: &mut Criterion) {
         counters: Arc::default(),
     };
     bench(&mut group, "by_hand", by_hand, one_host);
-    bench(
-        &mut group,
-        "trace_layer",
-        TraceLayer::new_for_http().layer(Bare),
-        one_host,
-    );
 
     let judge = classify_fn(
-        |result: Result<&Response<BufferedBody>, &Infallible>| match result {
+        |result: Result<&Response<BufferedBody>, &BoxError>| match result {
             Ok(_) => Outcome::success(),
-            Err(never) => match *never {},
+            Err(error) => Outcome::of_error(&**error),
         },
     );
     let least = layer().key(OnePeer).classifier(judge);
@@ -204,7 +170,6 @@ fn one_layer(criterion: &mut Criterion) {
     group.finish();
 }
 
-#[cfg(feature = "metrics-facade")]
 fn facade(criterion: &mut Criterion) {
     use metrics_exporter_prometheus::PrometheusBuilder;
     use tower_webhook::metrics::exporter::FacadeRecorder;
@@ -277,7 +242,6 @@ fn reading(criterion: &mut Criterion) {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     one_layer(&mut criterion);
-    #[cfg(feature = "metrics-facade")]
     facade(&mut criterion);
     reading(&mut criterion);
     criterion.final_summary();

@@ -1,6 +1,6 @@
 //! What a queue's operations cost, and whether a backlog or a history makes them slower.
 //!
-//! Run: `cargo bench --bench queue`
+//! Run: `cargo bench -p tower-webhook-benches --bench queue`
 //!
 //! - `enqueue`: one job of 1 KiB, with so many in the queue.
 //! - `claim_settle`: one job is claimed and done, with so many behind it: for its own target

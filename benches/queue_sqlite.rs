@@ -1,6 +1,6 @@
 //! The queue in SQLite, beside what the bare driver does with the same disk in the same run.
 //!
-//! Run: `cargo bench --bench queue_sqlite`
+//! Run: `cargo bench -p tower-webhook-benches --bench queue_sqlite`
 //!
 //! - `enqueue`: jobs of 1 KiB, by 1, 16 and 64 tasks. Each is on the disk when it is answered.
 //! - `cycle`: enqueue, claim and done, one after another, with nothing else in the queue, with so

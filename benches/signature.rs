@@ -1,6 +1,6 @@
-//! Verification over the bare MAC, and beside its peers.
+//! Verification over the bare MAC.
 //!
-//! `cargo bench --bench signature --all-features`. The last table is the one that counts: on a
+//! `cargo bench -p tower-webhook-benches --bench signature`. The last table is the one that counts: on a
 //! shared machine only variants that take turns in one run can be compared.
 
 #![allow(clippy::unwrap_used, reason = "a bench")]
@@ -28,7 +28,6 @@ use tower_webhook::{
     },
 };
 
-const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const KEY: &str = "a secret of more than thirty-two bytes";
 /// The bare MAC is computed over as many bytes as the scheme signs.
 const BODY: usize = 1024;
@@ -59,7 +58,6 @@ struct Variant {
 fn backends() -> Vec<(&'static str, Backend)> {
     vec![
         ("rustcrypto", Backend::RustCrypto),
-        #[cfg(feature = "aws-lc-rs")]
         ("aws-lc", Backend::AwsLc),
     ]
 }
@@ -67,7 +65,6 @@ fn backends() -> Vec<(&'static str, Backend)> {
 /// The MAC alone, from a key that was set up before.
 fn bare_mac(backend: Backend, pieces: Vec<Vec<u8>>) -> Box<dyn Fn()> {
     match backend {
-        #[cfg(feature = "aws-lc-rs")]
         Backend::AwsLc => {
             use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
             let key = Key::new(HMAC_SHA256, KEY.as_bytes());
@@ -159,7 +156,6 @@ fn variants() -> Vec<Variant> {
     schemes(&mut add);
     parts(&mut add);
     layers(&mut add);
-    peers(&mut add);
     variants
 }
 
@@ -295,99 +291,6 @@ fn layers(add: Add<'_>) {
             assert!(black_box(future.as_mut().poll(&mut cx)).is_ready());
         }),
     );
-}
-
-/// The peers, in their own words. They use `sha2` or a hash of their own.
-fn peers(add: Add<'_>) {
-    let group = "peers";
-    add(
-        group,
-        "ours github (rustcrypto)",
-        verify(GitHub::new(Secrets::from(KEY).backend(Backend::RustCrypto)).unwrap()),
-    );
-    let request = signed(&GitHub::new(KEY).unwrap());
-    let secret = webhook_verify::Secret::new(KEY);
-    add(
-        group,
-        "webhook-verify github",
-        Box::new(move || {
-            let provider = webhook_verify::Provider::GitHub;
-            let body = request.body().as_bytes();
-            let options = webhook_verify::VerifyOptions::default();
-            webhook_verify::verify(
-                provider,
-                black_box(request.headers()),
-                body,
-                &secret,
-                options,
-            )
-            .unwrap();
-        }),
-    );
-    add(
-        group,
-        "ours standard webhooks (rustcrypto)",
-        verify(StandardWebhooks::new(Secrets::from(WHSEC).backend(Backend::RustCrypto)).unwrap()),
-    );
-    let request = signed(&StandardWebhooks::new(WHSEC).unwrap());
-    let peer = standardwebhooks::Webhook::new(WHSEC).unwrap();
-    let fresh = Resigned::new(request);
-    add(
-        group,
-        "standardwebhooks",
-        Box::new(move || {
-            fresh.with(|request| {
-                let body = request.body().as_bytes();
-                peer.verify(body, black_box(request.headers())).unwrap();
-            });
-        }),
-    );
-    let request = signed(&StandardWebhooks::new(WHSEC).unwrap());
-    let secret = webhook_verify::Secret::new(WHSEC);
-    let fresh = Resigned::new(request);
-    add(
-        group,
-        "webhook-verify standard webhooks",
-        Box::new(move || {
-            fresh.with(|request| {
-                let provider = webhook_verify::Provider::StandardWebhooks;
-                let body = request.body().as_bytes();
-                let options = webhook_verify::VerifyOptions::default();
-                webhook_verify::verify(
-                    provider,
-                    black_box(request.headers()),
-                    body,
-                    &secret,
-                    options,
-                )
-                .unwrap();
-            });
-        }),
-    );
-}
-
-/// A request whose signature is renewed before it is stale: the peers read the system's clock.
-struct Resigned {
-    request: std::cell::RefCell<(Instant, Request<BufferedBody>)>,
-}
-
-impl Resigned {
-    fn new(request: Request<BufferedBody>) -> Self {
-        Self {
-            request: std::cell::RefCell::new((Instant::now(), request)),
-        }
-    }
-
-    fn with(&self, run: impl FnOnce(&Request<BufferedBody>)) {
-        let mut state = self.request.borrow_mut();
-        if state.0.elapsed() > Duration::from_secs(120) {
-            *state = (
-                Instant::now(),
-                signed(&StandardWebhooks::new(WHSEC).unwrap()),
-            );
-        }
-        run(&state.1);
-    }
 }
 
 /// All variants in turns, many times; the least time of each counts, and its difference from the

@@ -40,10 +40,7 @@ fn main() {
         ("bare axum, body read", bare),
         ("by hand: verify, parse, claim", by_hand::router),
         ("this crate, RustCrypto", || pipeline(Backend::RustCrypto)),
-        #[cfg(feature = "aws-lc-rs")]
         ("this crate, aws-lc", || pipeline(Backend::AwsLc)),
-        #[cfg(not(feature = "aws-lc-rs"))]
-        ("(aws-lc: add --features aws-lc-rs)", bare),
         ("  buffer and verify, RustCrypto", verify_only),
         ("  buffer alone", buffer_only),
     ];
