@@ -20,6 +20,7 @@ use tower_webhook::{
     BoxError,
     body::BufferedBody,
     dead_letter::{DeadLetters, Filter, JsonlDeadLetters, LetterStore, Reason, redrive::Redrive},
+    observe::{Event, observer_fn},
     outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
     stack,
@@ -57,15 +58,17 @@ async fn main() -> Result<(), BoxError> {
     tokio::spawn(axum::serve(listener, Router::new().route("/hooks", post(take))).into_future());
 
     let bar = progress_bar(store.count(&Filter::all()).await?);
-    let ends = Arc::new(Mutex::new(BTreeMap::<_, u32>::new()));
+    let ends = Arc::new(Mutex::new(BTreeMap::<&str, u32>::new()));
     let (shown, counted) = (bar.clone(), ends.clone());
     let redrive = Redrive::builder(store.clone())
         .rate(200.0)
-        .on_progress(move |progress| shown.set_position(progress.counts.done()))
-        .audit(move |audit| {
-            let mut ends = counted.lock().expect("nobody panics here");
-            *ends.entry(audit.redriven.as_str()).or_default() += 1;
-        })
+        .observe(observer_fn(move |event| {
+            if let Event::Redriven { result, done, .. } = event {
+                shown.set_position(*done);
+                let mut ends = counted.lock().expect("nobody panics here");
+                *ends.entry(*result).or_default() += 1;
+            }
+        }))
         .classifier(HttpClassifier::new().errors(transport::hyper_util))
         // The same stack, without dead letters: these are there already.
         .build(deliver.build()?.layer(transport))?;

@@ -20,10 +20,11 @@ use tower_webhook::{
     body::BufferedBody,
     dead_letter::{
         CallbackSink, DeadLetters, Entry, EntryId, Filter, JsonlDeadLetters, LetterStore,
-        MemoryDeadLetters, SqliteDeadLetters, WriteOutcome,
+        MemoryDeadLetters, SqliteDeadLetters,
         redrive::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Run, Stop},
     },
     metrics::Recorder,
+    observe::{Event, observer_fn},
     outcome::HttpClassifier,
 };
 
@@ -124,14 +125,18 @@ impl DeadLetterDesk {
             Kept::Away(written) => Some(Arc::clone(written)),
             Kept::Here(..) => None,
         };
-        let sink = sink.on_end(move |entry, end| {
-            recorder.dead_lettered(&entry.target, entry.cause.reason.as_str(), end.as_str());
-            let (id, reason, end) = (entry.id, entry.cause.reason, end);
-            tracing::warn!(%id, entry.event_id, %reason, end = end.as_str(), "a dead letter");
-            if let Some(away) = away.as_ref().filter(|_| end != WriteOutcome::NotWritten) {
-                away.fetch_add(1, Ordering::Relaxed);
+        let sink = sink.observe(observer_fn(move |event| match event {
+            Event::DeadLettered { peer, reason, .. } => {
+                recorder.dead_lettered(peer, reason, "written");
+                if let Some(away) = &away {
+                    away.fetch_add(1, Ordering::Relaxed);
+                }
             }
-        });
+            Event::Lost { peer, reason, .. } => {
+                recorder.dead_lettered(peer, reason, "not_written");
+            }
+            _ => {}
+        }));
         Ok(Self {
             sink,
             kept,

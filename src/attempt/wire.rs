@@ -40,19 +40,6 @@ struct RecordWire {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotAHistory;
 
-impl HistoryWire {
-    /// Of which only the number of attempts is known.
-    pub(crate) const fn counted(attempts: u32) -> Self {
-        Self {
-            attempts: Vec::new(),
-            left_out: attempts,
-            attempts_made: attempts,
-            refusals: 0,
-            gave_up: None,
-        }
-    }
-}
-
 impl From<&History> for HistoryWire {
     fn from(history: &History) -> Self {
         Self {

@@ -6,7 +6,6 @@ use crate::{
     catch_panic::catch_panic,
     outcome::Outcome,
     peer::PeerKey,
-    trace::trouble,
 };
 use std::{
     any::Any,
@@ -112,11 +111,8 @@ where
         }
         entry.history = history;
         if catch_panic(|| describe.describe(&self.kept, &mut entry)).is_none() {
-            trouble!(
-                "dead_letter",
-                "a request was not described whole",
-                id = entry.id
-            );
+            let what = "describing a request panicked: its entry is not complete";
+            settings.entries.trouble(what, &entry.id);
         }
         entry.body = mem::take(&mut entry.body).cut(settings.body_limit);
         settings.redaction.apply(&mut entry);

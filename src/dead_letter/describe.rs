@@ -55,8 +55,8 @@ pub struct DescribeFn<F> {
 
 /// A description from a function, for requests that can be cloned. Each request is, once.
 ///
-/// An answer has no place in which it could be told where its entry is:
-/// [`DeadLetters::on_end`](super::DeadLetters::on_end) tells it.
+/// Its answers have no place to say where their entries are:
+/// [observers](super::DeadLetters::observe) are told.
 ///
 /// # Examples
 ///

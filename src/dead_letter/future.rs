@@ -4,10 +4,9 @@ use super::{
     case::{Case, Thrown, caught},
 };
 use crate::{
-    BoxFuture,
+    BoxFuture, StoreErrorKind,
     outcome::{Classify, Outcome},
     peer::PeerKey,
-    trace::{passed, trouble},
 };
 use pin_project::pin_project;
 use std::{
@@ -88,12 +87,6 @@ impl Write {
 }
 
 async fn write(entries: DeadLetters, entry: Entry) -> Written {
-    passed!(
-        "dead_letter",
-        "dead_lettered",
-        id = entry.id,
-        reason = entry.cause.reason
-    );
     entries.write(Arc::new(entry)).await
 }
 
@@ -243,13 +236,11 @@ where
     let (entry, _) = case.entry(outcome, None, None);
     match runtime {
         Some(runtime) => drop(runtime.spawn(write(case.shared.settings.entries.clone(), entry))),
+        // There is no runtime to write it on.
         None => {
-            trouble!(
-                "dead_letter",
-                "an entry was not written: there is no runtime",
-                id = entry.id,
-                reason = entry.cause.reason
-            );
+            let entries = &case.shared.settings.entries;
+            let (peer, reason) = (&entry.target, entry.cause.reason);
+            entries.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
         }
     }
 }

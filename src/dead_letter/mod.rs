@@ -12,8 +12,9 @@
 //! | it is in the sink, or in the fallback sink | has a [`DeadLettered`] among its extensions | is the same |
 //! | no sink took it | has a `DeadLettered` that [says why](DeadLettered::not_written) | is inside a [`EntryLost`], which says why |
 //!
-//! [`DeadLetters::on_end`] hears of all of them, and so do the metrics of a
-//! `stack`.
+//! The [observers](DeadLetters::observe) of the writer are told of all of them
+//! ([`Event::DeadLettered`](crate::observe::Event::DeadLettered),
+//! [`Event::Lost`](crate::observe::Event::Lost)), and so are the metrics of a `stack`.
 //!
 //! Why it was given up is one of a closed set of [`Reason`]s, found in what the layers inside have
 //! said: the [`History`](crate::attempt::History) of a retry layer, a
@@ -57,7 +58,7 @@
 //!
 //! A response future that is dropped before its call has failed leaves no entry. From the moment
 //! of the failure the entry is written by a task of its own: dropping the future then stops
-//! nothing, and the hook is called as ever. The task ends with its runtime, so let deliveries end
+//! nothing, and observers are told as ever. The task ends with its runtime, so let deliveries end
 //! before you shut that down. Outside a tokio runtime there are no tasks, and dropping the future
 //! stops the write.
 //!
@@ -70,7 +71,9 @@
 //! use tower_webhook::{
 //!     BoxError, BoxFuture, DeadLetterLayer,
 //!     body::BufferedBody,
-//!     dead_letter::{Dead-lettered, DeadLetters, Entry, Reason, Sink, StoreError},
+//!     StoreError,
+//!     dead_letter::{DeadLettered, DeadLetters, Entry, Reason, Sink},
+//!     observe::observer_fn,
 //! };
 //!
 //! /// Any place: a table, a queue, a file.
@@ -87,7 +90,7 @@
 //! # tokio_test::block_on(async {
 //! let table = Table::default();
 //! let entries = DeadLetters::new(table.clone())
-//!     .on_end(|entry, end| eprintln!("{}: {} {}", entry.id, entry.cause.reason, end.as_str()));
+//!     .observe(observer_fn(|event| eprintln!("{event:?}")));
 //!
 //! // A peer that is no more.
 //! let peer = service_fn(|_: Request<BufferedBody>| async {
@@ -102,9 +105,9 @@
 //! let res = service.oneshot(req).await?;
 //!
 //! assert_eq!(res.status(), 410);
-//! let dead-lettered: &Dead-lettered = res.extensions().get().ok_or("it was dead-lettered")?;
+//! let dead_lettered: &DeadLettered = res.extensions().get().ok_or("it was dead-lettered")?;
 //! let entry = table.0.lock().unwrap()[0].clone();
-//! assert_eq!((entry.id, entry.cause.reason), (dead-lettered.id(), Reason::Rejected));
+//! assert_eq!((entry.id, entry.cause.reason), (dead_lettered.id(), Reason::Rejected));
 //! assert_eq!(entry.uri.as_deref(), Some("https://example.com/hooks?token=redacted"));
 //! assert_eq!(entry.headers.len(), 1, "the credential is left out");
 //! # Ok::<_, BoxError>(())
@@ -115,7 +118,6 @@ mod case;
 pub(crate) mod cause;
 pub mod contract;
 mod describe;
-mod entries;
 mod entry;
 mod error;
 mod future;
@@ -128,13 +130,13 @@ mod redaction;
 pub mod redrive;
 mod service;
 pub mod sink;
+mod writer;
 
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sink::sqlite::SqliteDeadLetters;
 pub use self::{
     describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
-    entries::{DeadLetters, NotWritten, WriteOutcome},
     entry::{Cause, Direction, Entry, EntryBody},
     error::{CallError, DeadLettered, EntryLost},
     future::ResponseFuture,
@@ -146,9 +148,7 @@ pub use self::{
     service::DeadLetter,
     sink::{
         Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, NotACursor, Page, Sink,
-        Summary,
-        callback::{CallbackForm, CallbackSink},
-        jsonl::JsonlDeadLetters,
-        memory::MemoryDeadLetters,
+        Summary, callback::CallbackSink, jsonl::JsonlDeadLetters, memory::MemoryDeadLetters,
     },
+    writer::{DeadLetters, NotWritten, WriteOutcome},
 };

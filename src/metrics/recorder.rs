@@ -177,9 +177,7 @@ pub trait Recorder: Send + Sync + 'static {
         self.series(key).breaker_changed(state);
     }
 
-    /// A dead letter for `key` was to be written. For the
-    /// [hook](crate::dead_letter::DeadLetters::on_end) of dead letters; see
-    /// [`Series::dead_lettered`].
+    /// A dead letter for `key` was to be written. See [`Series::dead_lettered`].
     fn dead_lettered(&self, key: &str, reason: &'static str, end: &'static str) {
         self.series(key).dead_lettered(reason, end);
     }

@@ -173,7 +173,7 @@ pub enum Event<'a> {
         /// When the write is tried again; `None` where nobody does.
         retry_after: Option<Duration>,
     },
-    /// An operator had a dead-letter entry sent again.
+    /// A dead-letter entry that an operator asked to send again was dealt with.
     Redriven {
         /// The id of the entry.
         entry: Id<'a>,
@@ -181,10 +181,12 @@ pub enum Event<'a> {
         by: &'a str,
         /// What came of it: a name from a closed set.
         result: &'static str,
-        /// How many entries of the run are done.
+        /// How many entries of the run are done, this one included.
         done: u64,
         /// How many entries matched when the run began.
         total: u64,
+        /// Where another run can go on: everything before it is done. `None` is the beginning.
+        cursor: Option<Id<'a>>,
     },
     /// A request was refused.
     Refused {

@@ -161,6 +161,7 @@ mod on {
                 result,
                 done,
                 total,
+                ..
             } => tell!(level, audit = true, %entry, by, result, done, total, "redriven"),
             Event::Refused { by, reason, detail } => {
                 tell!(level, by, reason, %detail, "refused");

@@ -1,4 +1,8 @@
-use crate::{DeadLetterLayer, metrics::Recorder};
+use crate::{
+    DeadLetterLayer,
+    metrics::Recorder,
+    observe::{Event, observer_fn},
+};
 use tower_layer::Identity;
 
 /// That failed deliveries become dead letters, described by `D`. Made by
@@ -32,10 +36,21 @@ impl<M: Clone, K: Clone, R: Recorder + Clone, D> DeadLetter<M, K, R> for DeadLet
     fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer {
         let recorder = recorder.clone();
         let layer = self.layer.map_entries(|entries| {
-            entries.on_end(move |entry, end| {
-                let reason = entry.cause.reason.as_str();
-                recorder.dead_lettered(&entry.target, reason, end.as_str());
-            })
+            entries.observe(observer_fn(move |event| match event {
+                Event::DeadLettered {
+                    peer,
+                    reason,
+                    fell_back,
+                    ..
+                } => {
+                    let end = if *fell_back { "fell_back" } else { "written" };
+                    recorder.dead_lettered(peer, reason, end);
+                }
+                Event::Lost { peer, reason, .. } => {
+                    recorder.dead_lettered(peer, reason, "not_written");
+                }
+                _ => {}
+            }))
         });
         layer.classifier(make.clone()).key(key.clone())
     }

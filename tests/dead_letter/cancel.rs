@@ -4,10 +4,7 @@ use super::*;
 use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, Service, service_fn};
-use tower_webhook::{
-    DeadLetterLayer,
-    dead_letter::{DeadLetters, WriteOutcome},
-};
+use tower_webhook::{DeadLetterLayer, dead_letter::DeadLetters, observe::observer_fn};
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_dropped_while_it_is_made_leaves_no_entry() {
@@ -26,10 +23,12 @@ async fn a_call_that_is_dropped_while_it_is_made_leaves_no_entry() {
 #[tokio::test(start_paused = true)]
 async fn an_entry_that_is_being_written_when_its_call_is_dropped_is_written() {
     let sink = Recording::that(Does::TakesAfter(SECOND));
-    let ends: Arc<Mutex<Vec<WriteOutcome>>> = Arc::default();
+    let ends: Arc<Mutex<Vec<&str>>> = Arc::default();
     let told = Arc::clone(&ends);
     let entries = DeadLetters::new(sink.clone());
-    let entries = entries.on_end(move |_, end| told.lock().unwrap().push(end));
+    let entries = entries.observe(observer_fn(move |event| {
+        told.lock().unwrap().push(event.name())
+    }));
     let peer = service_fn(|_: Request<BufferedBody>| async { answer(503) });
     let mut service = DeadLetterLayer::new(entries).layer(peer);
 
@@ -40,7 +39,7 @@ async fn an_entry_that_is_being_written_when_its_call_is_dropped_is_written() {
     assert!(sink.entries().is_empty());
     tokio::time::sleep(2 * SECOND).await;
     assert_eq!(sink.entry().event_id.as_deref(), Some("msg_1"));
-    assert_eq!(*ends.lock().unwrap(), [WriteOutcome::Written]);
+    assert_eq!(*ends.lock().unwrap(), ["dead_lettered"]);
 }
 
 #[tokio::test(start_paused = true)]

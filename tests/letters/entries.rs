@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     dead_letter::{DeadLetters, Entry, LetterStore, MemoryDeadLetters, Sink, WriteOutcome},
+    observe::{Event, observer_fn},
 };
 
 #[derive(Debug)]
@@ -35,7 +36,16 @@ impl Sink for Refuses {
 async fn a_sink_that_hangs_has_its_time_and_then_the_fallback_takes_it() {
     let kept = MemoryDeadLetters::default();
     let limit = Duration::from_secs(2);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
     let entries = DeadLetters::new(Hangs)
+        .observe(observer_fn(move |event| {
+            let fell_back = match event {
+                Event::DeadLettered { fell_back, .. } => Some(*fell_back),
+                _ => None,
+            };
+            heard.lock().unwrap().push((event.name(), fell_back));
+        }))
         .fallback(kept.clone())
         .time_limit(limit)
         .unwrap();
@@ -43,6 +53,8 @@ async fn a_sink_that_hangs_has_its_time_and_then_the_fallback_takes_it() {
     let end = entries.write(Arc::new(entry(1))).await.unwrap();
     assert_eq!((end, begun.elapsed()), (WriteOutcome::FellBack, limit));
     assert_eq!(kept.get(id(1)).await.unwrap(), Some(entry(1)));
+    let expected = [("trouble", None), ("dead_lettered", Some(true))];
+    assert_eq!(*told.lock().unwrap(), expected);
 }
 
 #[tokio::test(start_paused = true)]
@@ -51,7 +63,12 @@ async fn what_neither_takes_is_an_error_with_both_causes_and_ends_are_told() {
     let seen = ends.clone();
     let entries = DeadLetters::new(Hangs)
         .fallback(Refuses)
-        .on_end(move |entry, end| seen.lock().unwrap().push((entry.id, end)));
+        .observe(observer_fn(move |event| {
+            let Event::Lost { entry, kind, .. } = event else {
+                panic!("{event:?}");
+            };
+            seen.lock().unwrap().push((entry.to_string(), *kind));
+        }));
     let begun = Instant::now();
     let error = entries.write(Arc::new(entry(1))).await.unwrap_err();
     assert_eq!(begun.elapsed(), Duration::from_secs(5), "the default");
@@ -61,7 +78,8 @@ async fn what_neither_takes_is_an_error_with_both_causes_and_ends_are_told() {
     assert_eq!(second.source().unwrap().to_string(), "no room");
     let told = error.to_string();
     assert!(told.contains("in time") && told.contains("full"), "{told}");
-    assert_eq!(*ends.lock().unwrap(), [(id(1), WriteOutcome::NotWritten)]);
+    let lost = (id(1).to_string(), StoreErrorKind::Timeout);
+    assert_eq!(*ends.lock().unwrap(), [lost]);
 }
 
 #[tokio::test(start_paused = true)]

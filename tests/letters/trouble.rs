@@ -58,19 +58,17 @@ async fn a_line_that_was_cut_is_put_aside_and_the_next_entry_is_whole() {
 async fn foreign_and_damaged_lines_stay_as_they_are() {
     let home = Home::new();
     let newer = r#"{"schemaVersion":2,"id":"new"}"#;
-    let older =
-        r#"{"url":"http://peer.test/a","payload":{},"metadata":{},"attempts":3,"next_delay":8}"#;
+    let foreign = json::to_json(&entry(3));
     let good = json::to_json(&entry(1));
     let zeros = "\0".repeat(500);
     let removed = r#"{"schemaVersion":1,"removed":"../../etc/passwd"}"#;
-    let lines = format!("{newer}\n{good}\nhalf {{\n\n{zeros}\n{older}\r\n{removed}\n");
+    let lines = format!("{newer}\n{good}\nhalf {{\n\n{zeros}\n{foreign}\r\n{removed}\n");
     fs::write(home.file(), &lines).unwrap();
     let entries = home.entries();
     assert_eq!(unreadable(&entries).await, 4);
-    let item = json::from_json(older.as_bytes()).unwrap();
-    assert_eq!(ids(&entries).await, [item.id, id(1)]);
-    assert_eq!(entries.get(item.id).await.unwrap(), Some(item.clone()));
-    assert_eq!(entries.discard(item.id).await.unwrap(), Discarded::Done);
+    assert_eq!(ids(&entries).await, [id(3), id(1)]);
+    assert_eq!(entries.get(id(3)).await.unwrap(), Some(entry(3)));
+    assert_eq!(entries.discard(id(3)).await.unwrap(), Discarded::Done);
     write(&entries, &entry(2)).await.unwrap();
     entries.close().await;
     assert!(home.text().starts_with(&lines));

@@ -20,6 +20,7 @@ use tower_webhook::{
         DeadLetters, Entry, EntryBody, Filter, LetterStore, Reason, Redaction,
         redrive::{NotSendable, Redrive, RedriveBuilder, Redriven},
     },
+    observe::{Event, observer_fn},
     outcome::{Outcome, OutcomeKind, classify_fn},
 };
 
@@ -196,34 +197,31 @@ async fn entries_of_any_kind_go_to_services_of_any_kind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_is_accounted_for_and_hooks_that_panic_change_nothing() {
+async fn each_is_accounted_for_and_observers_that_panic_change_nothing() {
     let store = filled([entry(1), entry(2)]).await;
     let audits = Arc::new(Mutex::new(Vec::new()));
     let heard = audits.clone();
-    let now = UNIX_EPOCH + Duration::from_secs(1_700_003_600);
     let redrive = builder(&store)
-        .clock(WallClock::fixed(now))
-        .audit(move |audit| heard.lock().unwrap().push(audit.clone()))
+        .observe(observer_fn(move |event| match event {
+            Event::Redriven {
+                entry, by, result, ..
+            } => {
+                let audit = (entry.to_string(), (*by).to_owned(), *result);
+                heard.lock().unwrap().push(audit);
+            }
+            other => panic!("{other:?}"),
+        }))
         .build(Peer::default().behaving(|_, _| Answer::Status(200)))
         .unwrap();
     let long = "anna".repeat(1_000);
     redrive.one(id(1), &long).await.unwrap();
     redrive.one(id(1), "bert").await.unwrap();
-    let audits: Vec<_> = std::mem::take(&mut *audits.lock().unwrap());
-    assert_eq!(audits.len(), 2);
-    assert_eq!(
-        (audits[0].by.len(), audits[0].at, audits[0].id),
-        (256, now, id(1))
-    );
-    assert_eq!(audits[0].redriven, Redriven::Accepted);
-    assert_eq!(
-        (&*audits[1].by, &audits[1].redriven),
-        ("bert", &Redriven::Missing)
-    );
+    let audit = |by: &str, result| (id(1).to_string(), by.to_owned(), result);
+    let expected = [audit(&long[..256], "accepted"), audit("bert", "missing")];
+    assert_eq!(*audits.lock().unwrap(), expected);
 
     let redrive = builder(&store)
-        .audit(|_| panic!("on purpose"))
-        .on_progress(|_| panic!("on purpose"))
+        .observe(observer_fn(|_| panic!("on purpose")))
         .build(Peer::default().behaving(|_, _| Answer::Status(200)))
         .unwrap();
     let report = redrive

@@ -46,11 +46,6 @@
 //! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record says.
 //! - What cannot be is [`StoreErrorKind::Corrupt`], and the error's source names the member, never
 //!   its value: a digest that is not that of the whole body, both of `text` and `base64`.
-//! - Schema 0 is the queue item of Cognigy's documents, which has no number: `url`, `payload`,
-//!   `metadata`, `attempts`, `next_delay`. It becomes an outbound `http` entry with a `POST`, a
-//!   JSON body and so many attempts. Its id is made of its bytes, so that it is the same entry
-//!   each time it is read. It does not say when it was written, which is then 1970; an `event_id`
-//!   or `eventId` among its metadata is kept, and the rest of them is not.
 //!
 //! # Examples
 //!
@@ -69,7 +64,6 @@
 //! ```
 
 use crate::{StoreError, StoreErrorKind};
-mod older;
 mod read;
 pub(super) mod time;
 mod write;

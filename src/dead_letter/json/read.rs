@@ -1,7 +1,7 @@
 //! Each member is taken out as it stands and then read by itself: so that an error can name it, and
 //! never has to quote it.
 
-use super::{damaged, older, time};
+use super::{damaged, time};
 use crate::{
     StoreError, StoreErrorKind,
     attempt::{History, wire::HistoryWire},
@@ -96,7 +96,7 @@ pub(super) fn entry(record: &[u8]) -> Result<Entry, StoreError> {
     let record = std::str::from_utf8(record).map_err(|_| damaged("(record)"))?;
     let schema: Schema<'_> = whole(record)?;
     match optional::<u64>(schema.version, "schemaVersion")? {
-        None | Some(0) => older::entry(record),
+        None | Some(0) => Err(damaged("schemaVersion")),
         Some(1) => first(&whole(record)?),
         Some(newer) => Err(StoreError::new(StoreErrorKind::NewerSchema {
             found: u32::try_from(newer).unwrap_or(u32::MAX),
@@ -194,7 +194,7 @@ fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<System
     }
 }
 
-pub(super) fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreError> {
+fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreError> {
     // Neither an array, which would be taken for the members in their order, nor anything else.
     if !record.trim_start().starts_with('{') {
         return Err(damaged("(record)"));
@@ -202,7 +202,7 @@ pub(super) fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreE
     serde_json::from_str(record).map_err(|_| damaged("(record)"))
 }
 
-pub(super) fn optional<'a, T: Deserialize<'a>>(
+fn optional<'a, T: Deserialize<'a>>(
     member: Option<&'a RawValue>,
     name: &'static str,
 ) -> Result<Option<T>, StoreError> {
@@ -212,7 +212,7 @@ pub(super) fn optional<'a, T: Deserialize<'a>>(
         .map_err(|_| damaged(name))
 }
 
-pub(super) fn required<'a, T: Deserialize<'a>>(
+fn required<'a, T: Deserialize<'a>>(
     member: Option<&'a RawValue>,
     name: &'static str,
 ) -> Result<T, StoreError> {

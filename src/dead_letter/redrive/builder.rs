@@ -1,12 +1,13 @@
 use super::{
-    Audit, NotSendable, Progress, Redrive, ResendFn, ResendHttp,
-    driver::{Hooks, Settings, Shared},
+    NotSendable, Redrive, ResendFn, ResendHttp,
+    driver::{Settings, Shared},
     pace::Pace,
 };
 use crate::{
     InvalidConfig,
     clock::WallClock,
     dead_letter::{Entry, LetterStore, Redaction},
+    observe::{Observer, Observers},
     outcome::HttpClassifier,
 };
 use std::{fmt, sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ pub struct RedriveBuilder<M = HttpClassifier, R = ResendHttp> {
     store: Arc<dyn LetterStore>,
     settings: Settings,
     rate: Option<f64>,
-    hooks: Hooks,
+    observers: Observers,
     make: M,
     resend: R,
 }
@@ -36,7 +37,7 @@ impl RedriveBuilder {
                 redaction: Redaction::new(),
             },
             rate: Some(10.0),
-            hooks: Hooks::default(),
+            observers: Observers::none(),
             make: HttpClassifier::new(),
             resend: ResendHttp::new(),
         }
@@ -99,18 +100,12 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// Called after each entry of a run with how far it is. Brief; a panic in it is caught. What
-    /// was set before is called no more.
-    pub fn on_progress(mut self, hook: impl Fn(&Progress) + Send + Sync + 'static) -> Self {
-        self.hooks.progress = Some(Arc::new(hook));
-        self
-    }
-
-    /// Called with each entry that somebody asked for or a run claimed: who, when, which, and what
-    /// came of it. Brief; a panic in it is caught. What was set before is called no more. With the
-    /// feature `tracing` there is an event of level `INFO` too.
-    pub fn audit(mut self, hook: impl Fn(&Audit) + Send + Sync + 'static) -> Self {
-        self.hooks.audit = Some(Arc::new(hook));
+    /// Adds an observer of each entry that is sent again or passed over: [`Event::Redriven`] says who
+    /// asked for it, which entry, what came of it, and how far the run is. Default: none.
+    ///
+    /// [`Event::Redriven`]: crate::observe::Event::Redriven
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
         self
     }
 
@@ -124,7 +119,7 @@ impl<M, R> RedriveBuilder<M, R> {
             store: self.store,
             settings: self.settings,
             rate: self.rate,
-            hooks: self.hooks,
+            observers: self.observers,
             make,
             resend: self.resend,
         }
@@ -146,7 +141,7 @@ impl<M, R> RedriveBuilder<M, R> {
             store: self.store,
             settings: self.settings,
             rate: self.rate,
-            hooks: self.hooks,
+            observers: self.observers,
             make: self.make,
             resend,
         }
@@ -197,7 +192,7 @@ impl<M, R> RedriveBuilder<M, R> {
                 store: self.store,
                 settings: self.settings,
                 pace,
-                hooks: self.hooks,
+                observers: self.observers,
             }),
         })
     }

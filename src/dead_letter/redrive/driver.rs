@@ -1,14 +1,13 @@
 use super::{
-    Audit, Progress, ReadHistory, RedriveBuilder, Redriven, Report, Resend, ResendHttp, Run,
-    RunFailed, Stop, many, pace::Pace, send,
+    ReadHistory, RedriveBuilder, Redriven, Report, Resend, ResendHttp, Run, RunFailed, Stop, many,
+    pace::Pace, send,
 };
 use crate::{
     BoxError, StoreError,
-    catch_panic::catch_panic,
     clock::WallClock,
-    dead_letter::{EntryId, Filter, LetterStore, Redaction},
+    dead_letter::{Cursor, EntryId, Filter, LetterStore, Redaction},
+    observe::{Event, Id, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier},
-    trace::audited,
 };
 use std::{fmt, sync::Arc, time::Duration};
 use tower_service::Service;
@@ -26,7 +25,7 @@ pub(super) struct Shared {
     pub(super) store: Arc<dyn LetterStore>,
     pub(super) settings: Settings,
     pub(super) pace: Option<Pace>,
-    pub(super) hooks: Hooks,
+    pub(super) observers: Observers,
 }
 
 #[derive(Clone, Debug)]
@@ -37,14 +36,6 @@ pub(super) struct Settings {
     pub(super) patience: Duration,
     pub(super) clock: WallClock,
     pub(super) redaction: Redaction,
-}
-
-type Hook<T> = Arc<dyn Fn(&T) + Send + Sync>;
-
-#[derive(Clone, Default)]
-pub(super) struct Hooks {
-    pub(super) progress: Option<Hook<Progress>>,
-    pub(super) audit: Option<Hook<Audit>>,
 }
 
 impl Redrive<()> {
@@ -86,7 +77,7 @@ impl<S, M, R> Redrive<S, M, R> {
         async move {
             let shared = Arc::clone(&this.shared);
             let redriven = send::one(this, id, Stop::new()).await?;
-            shared.audit(by, id, &redriven);
+            shared.tell(&by, id, &redriven, [1, 1], None);
             Ok(redriven)
         }
     }
@@ -139,22 +130,23 @@ impl<S, M, R> Redrive<S, M, R> {
 }
 
 impl Shared {
-    pub(super) fn audit(&self, by: String, id: EntryId, redriven: &Redriven) {
-        audited!(
-            "a dead letter was to be sent again",
-            by = by,
-            id = id,
-            redriven = redriven.as_str()
-        );
-        if let Some(hook) = &self.hooks.audit {
-            let audit = Audit {
-                by,
-                at: self.settings.clock.now(),
-                id,
-                redriven: redriven.clone(),
-            };
-            catch_panic(|| hook(&audit));
-        }
+    /// Tells what came of an entry. `far` is how many of the run are done, and how many matched.
+    pub(super) fn tell(
+        &self,
+        by: &str,
+        id: EntryId,
+        redriven: &Redriven,
+        [done, total]: [u64; 2],
+        cursor: Option<&Cursor>,
+    ) {
+        self.observers.tell(|| Event::Redriven {
+            entry: Id::new(&id),
+            by,
+            result: redriven.as_str(),
+            done,
+            total,
+            cursor: cursor.map(|cursor| Id::new(cursor)),
+        });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Many entries: list, send some at once, count.
 
 use super::{
-    Counts, Progress, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
+    Counts, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
     call::or_stopped,
     driver::{Shared, asked_by},
     send,
@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     BoxError, StoreError,
-    catch_panic::catch_panic,
     dead_letter::{Cursor, EntryId, Filter, Listing, Page},
     outcome::{Classify, MakeClassifier},
 };
@@ -53,8 +52,8 @@ impl Run {
         }
     }
 
-    /// Goes on where a run with the same filter was stopped: at [`Report::cursor`] or
-    /// [`Progress::cursor`]. Without it, a run that is started again looks once more at the entries
+    /// Goes on where a run with the same filter was stopped: at [`Report::cursor`], or at the cursor of
+    /// its last [`Event::Redriven`](crate::observe::Event::Redriven). Without it, a run that is started again looks once more at the entries
     /// that failed, and counts that as a replay of theirs.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
@@ -136,11 +135,11 @@ where
         course.stopped = course.stopped || stop.is_stopped();
         let going = !course.stopped && course.error.is_none();
         while going && sending.len() < shared.settings.at_once {
-            let Some(item) = course.items.pop_front() else {
+            let Some(mut item) = course.items.pop_front() else {
                 break;
             };
-            match item.known {
-                Some(known) => course.done(&shared, item.page, &known),
+            match item.known.take() {
+                Some(known) => course.done(&shared, &by, &item, &known),
                 None => sending.push(patiently(
                     this.clone(),
                     item,
@@ -186,10 +185,7 @@ where
                 }
             }
             Event::Sent(item, Ok(redriven)) => {
-                if redriven != Redriven::Stopped {
-                    shared.audit(by.clone(), item.id, &redriven);
-                }
-                course.done(&shared, item.page, &redriven);
+                course.done(&shared, &by, &item, &redriven);
             }
             Event::Sent(item, Err(error)) => {
                 // Its page stays open: it is looked at again.
@@ -198,7 +194,7 @@ where
             }
         }
     }
-    let cursor = course.cursor();
+    let cursor = course.cursor().cloned();
     let report = Report {
         counts: course.counts,
         stopped: course.stopped,
@@ -263,24 +259,18 @@ impl Course {
         self.close();
     }
 
-    fn done(&mut self, shared: &Shared, page: u64, redriven: &Redriven) {
+    fn done(&mut self, shared: &Shared, by: &str, item: &Item, redriven: &Redriven) {
         if *redriven == Redriven::Stopped {
             return;
         }
         self.counts.add(redriven);
-        let at = usize::try_from(page - self.closed).unwrap_or(usize::MAX);
+        let at = usize::try_from(item.page - self.closed).unwrap_or(usize::MAX);
         if let Some(open) = self.open.get_mut(at) {
             open.left -= 1;
         }
         self.close();
-        if let Some(hook) = &shared.hooks.progress {
-            let progress = Progress {
-                total: self.total,
-                counts: self.counts,
-                cursor: self.cursor(),
-            };
-            catch_panic(|| hook(&progress));
-        }
+        let far = [self.counts.done(), self.total];
+        shared.tell(by, item.id, redriven, far, self.cursor());
     }
 
     /// Pages whose entries are all dealt with are behind us.
@@ -292,10 +282,10 @@ impl Course {
     }
 
     /// Where another run can go on.
-    fn cursor(&self) -> Option<Cursor> {
+    fn cursor(&self) -> Option<&Cursor> {
         let open = self.open.front().filter(|open| open.left > 0);
         let begins = open.map(|open| &open.begins).or(self.next.as_ref());
-        begins.and_then(|begins| begins.0.clone())
+        begins.and_then(|begins| begins.0.as_ref())
     }
 }
 

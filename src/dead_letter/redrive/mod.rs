@@ -102,7 +102,7 @@ pub use self::{
     driver::Redrive,
     http::ResendHttp,
     many::Run,
-    report::{Audit, Counts, Progress, Redriven, Report, RunFailed},
+    report::{Counts, Redriven, Report, RunFailed},
     resend::{NotSendable, ReadHistory, Resend, ResendFn},
     stop::Stop,
 };

@@ -1,13 +1,6 @@
 use super::NotSendable;
-use crate::{
-    StoreError, StoreErrorKind,
-    dead_letter::{Cursor, EntryId},
-    outcome::Outcome,
-};
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use crate::{StoreError, StoreErrorKind, dead_letter::Cursor, outcome::Outcome};
+use std::{fmt, time::Duration};
 
 /// What became of one entry that was to be sent again.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,19 +143,6 @@ impl Counts {
     }
 }
 
-/// How far a run is. Given to [`on_progress`](super::RedriveBuilder::on_progress) after each entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// How many entries matched when the run began. Others may come and go meanwhile.
-    pub total: u64,
-    /// What came of those that are done.
-    pub counts: Counts,
-    /// Where another run can [go on](super::Run::after): everything before it is dealt with. `None`
-    /// is the beginning.
-    pub cursor: Option<Cursor>,
-}
-
 /// What came of a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -210,18 +190,4 @@ impl std::error::Error for RunFailed {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
-}
-
-/// Who had which entry sent again, when, and what came of it.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct Audit {
-    /// Who asked for it, in the first 256 characters of their own words.
-    pub by: String,
-    /// When it was done.
-    pub at: SystemTime,
-    /// Which entry.
-    pub id: EntryId,
-    /// What came of it.
-    pub redriven: Redriven,
 }

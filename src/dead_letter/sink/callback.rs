@@ -48,15 +48,11 @@
 //!
 //! A write that is dropped may have been done by the receiver.
 
-mod forms;
-
-pub use self::forms::CallbackForm;
-
 use super::Sink;
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
-    dead_letter::{Entry, cause::message, redaction::origins_alone},
+    dead_letter::{Entry, cause::message, json, redaction::origins_alone},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -75,13 +71,13 @@ pub struct CallbackSink<S> {
     /// A lock, so that the service need not be `Sync`. Held to clone it.
     service: Mutex<S>,
     url: Uri,
-    form: CallbackForm,
+    body: fn(&Entry) -> String,
     headers: HeaderMap,
     time_limit: Duration,
 }
 
 impl<S> CallbackSink<S> {
-    /// Posts to `url`, which is absolute. As [`CallbackForm::Record`], within 15 s.
+    /// Posts to `url`, which is absolute.
     ///
     /// # Errors
     ///
@@ -103,15 +99,16 @@ impl<S> CallbackSink<S> {
         Ok(Self {
             service: Mutex::new(service),
             url,
-            form: CallbackForm::Record,
+            body: json::to_json,
             headers,
             time_limit: Duration::from_secs(15),
         })
     }
 
-    /// What is posted. Default: [`CallbackForm::Record`].
-    pub const fn form(mut self, form: CallbackForm) -> Self {
-        self.form = form;
+    /// Sets the function that makes the body of the request, which is JSON. Default:
+    /// [`json::to_json`], the whole entry.
+    pub const fn body(mut self, body: fn(&Entry) -> String) -> Self {
+        self.body = body;
         self
     }
 
@@ -138,7 +135,7 @@ impl<S> CallbackSink<S> {
     }
 
     fn request(&self, entry: &Entry) -> Request<BufferedBody> {
-        let mut request = Request::new(BufferedBody::from(self.form.body(entry)));
+        let mut request = Request::new(BufferedBody::from((self.body)(entry)));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = self.headers.clone();
@@ -210,7 +207,6 @@ impl<S> fmt::Debug for CallbackSink<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackSink")
             .field("host", &self.url.host())
-            .field("form", &self.form)
             .field("time_limit", &self.time_limit)
             .finish_non_exhaustive()
     }

@@ -22,7 +22,7 @@ use crate::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     dead_letter::{Entry, EntryId},
     lease::{FencingToken, Settled},
-    trace::trouble,
+    observe::{Event, Id, Observers},
 };
 use std::{
     fmt,
@@ -121,8 +121,8 @@ impl MemoryDeadLetters {
             return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let now = self.now();
-        let mut state = self.state();
-        let state = &mut *state;
+        let mut locked = self.state();
+        let state = &mut *locked;
         if state.removed.contains(entry.id) {
             return Ok(());
         }
@@ -147,20 +147,22 @@ impl MemoryDeadLetters {
         for id in &leaving {
             state.shelf.take(*id);
         }
-        if !leaving.is_empty() {
-            state.dropped = state.dropped.saturating_add(leaving.len() as u64);
-            trouble!(
-                "dead_letter",
-                "the oldest entries were dropped",
-                entries = leaving.len()
-            );
-        }
         let kept = Kept {
             entry: entry.clone(),
             weight,
         };
         state.shelf.put(entry.id, kept, entry.replays);
         state.bytes = bytes;
+        state.dropped = state.dropped.saturating_add(leaving.len() as u64);
+        drop(locked);
+        let dropped = leaving.len();
+        if dropped > 0 {
+            Observers::none().tell(|| Event::Trouble {
+                part: "dead_letter",
+                what: "the oldest entries were dropped",
+                detail: Some(Id::new(&dropped)),
+            });
+        }
         Ok(())
     }
 }

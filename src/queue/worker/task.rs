@@ -302,6 +302,11 @@ impl Shared {
             }
             Ok(Written::NotYet { entry, kind }) => {
                 let (after, history) = (self.not_written(job, kind), history());
+                if let (WriteOutcome::NotWritten, Some(dead_letters)) = (entry, &self.dead_letters)
+                {
+                    let (id, reason) = (job.id.entry_id(), failed_job.cause.reason);
+                    dead_letters.lost(id, &job.target, reason, kind, Some(after));
+                }
                 let event = WorkerEvent::NotDeadLettered {
                     job,
                     after,

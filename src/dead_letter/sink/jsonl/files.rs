@@ -114,6 +114,11 @@ impl Files {
         self.active = None;
     }
 
+    /// Where lines go that were cut.
+    pub(super) fn damaged(&self) -> PathBuf {
+        beside(&self.path, ".damaged")
+    }
+
     fn open_active(&mut self) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
@@ -210,7 +215,7 @@ impl Files {
                 }
                 return Ok(Some(Tail::Whole));
             }
-            put_aside(&path, offset, &beside(&self.path, ".damaged"))?;
+            put_aside(&path, offset, &self.damaged())?;
             return Ok(Some(Tail::Torn));
         }
     }

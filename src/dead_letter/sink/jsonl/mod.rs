@@ -70,6 +70,7 @@ use crate::{
     BoxFuture, StoreError, StoreErrorKind,
     dead_letter::{Entry, EntryId},
     lease::{FencingToken, Settled},
+    observe::{Event, Id, Observers},
 };
 use std::{
     fmt,
@@ -176,6 +177,15 @@ impl JsonlDeadLetters {
             }),
         }
     }
+}
+
+/// Tells what an operator should see. The thread that finds it has no observers of its own.
+fn trouble(what: &'static str, detail: &dyn fmt::Display) {
+    Observers::none().tell(|| Event::Trouble {
+        part: "dead_letter",
+        what,
+        detail: Some(Id::new(detail)),
+    });
 }
 
 impl Sink for JsonlDeadLetters {

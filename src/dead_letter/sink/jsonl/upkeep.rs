@@ -3,14 +3,12 @@
 use super::{
     files::{Location, Tail},
     line::{self, Line},
+    trouble,
     worker::{GROUP_BYTES, Worker},
 };
-use crate::{
-    dead_letter::{
-        EntryId, Summary,
-        sink::{removed::Removed, shelf::Shelf},
-    },
-    trace::trouble,
+use crate::dead_letter::{
+    EntryId, Summary,
+    sink::{removed::Removed, shelf::Shelf},
 };
 use std::{collections::HashMap, io, mem, sync::atomic::Ordering};
 
@@ -64,19 +62,13 @@ impl Worker {
             }
             if let Some(Tail::Torn) = tail {
                 self.torn.fetch_add(1, Ordering::Relaxed);
-                trouble!(
-                    "dead_letter",
-                    "a line that was cut is now in the file beside that ends in .damaged"
-                );
+                let what = "a file ended in the middle of a line, which is now in this one";
+                trouble(what, &self.files.damaged().display());
             }
         }
         let unreadable = self.files.unreadable();
         if unreadable > 0 {
-            trouble!(
-                "dead_letter",
-                "lines cannot be read and stay as they are",
-                lines = unreadable
-            );
+            trouble("lines cannot be read, and stay as they are", &unreadable);
         }
         Ok(())
     }
@@ -99,11 +91,7 @@ impl Worker {
                 return;
             };
             if let Err(error) = result {
-                trouble!(
-                    "dead_letter",
-                    "an old file of entries was not cleared",
-                    cause = error
-                );
+                trouble("an old file of entries was not deleted", &error);
                 return;
             }
         }

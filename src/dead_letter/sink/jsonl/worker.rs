@@ -6,6 +6,7 @@ use super::{
     files::{Files, Location},
     line::{self, Line},
     op::{Answer, Failed, Op},
+    trouble,
 };
 use crate::{
     StoreError, StoreErrorKind,
@@ -17,7 +18,6 @@ use crate::{
         },
     },
     lease::{FencingToken, Settled},
-    trace::trouble,
 };
 use std::{
     collections::HashMap,
@@ -287,12 +287,7 @@ impl Worker {
             }
             Err(error) => {
                 let error = Failed::from(error);
-                trouble!(
-                    "dead_letter",
-                    "entries were not written to their file",
-                    kind = error.kind.as_str(),
-                    cause = error.cause
-                );
+                trouble("entries were not written to their file", &error.cause);
                 for (_, change) in batch.changes {
                     // Its line would only have said that it does not count.
                     if let Change::GivenBack { id, token } = change {

@@ -1,10 +1,10 @@
-use super::{Entry, Sink};
+use super::{Entry, EntryId, Reason, Sink};
 use crate::{
-    BoxError, InvalidConfig, StoreError, StoreErrorKind, catch_panic::catch_panic, trace::trouble,
+    BoxError, InvalidConfig, StoreError, StoreErrorKind,
+    catch_panic::catch_panic,
+    observe::{Event, Id, Observer, Observers},
 };
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
-
-type Hook = Arc<dyn Fn(&Entry, WriteOutcome) + Send + Sync>;
 
 /// The way to a sink: what layers and workers write entries with.
 ///
@@ -17,8 +17,9 @@ type Hook = Arc<dyn Fn(&Entry, WriteOutcome) + Send + Sync>;
 /// ```
 /// use std::{sync::Arc, time::{Duration, SystemTime}};
 /// use tower_webhook::dead_letter::{
-///     Cause, DeadLetters, JsonlDeadLetters, Entry, WriteOutcome, EntryId, Reason,
+///     Cause, DeadLetters, Entry, EntryId, JsonlDeadLetters, Reason, WriteOutcome,
 /// };
+/// use tower_webhook::observe::observer_fn;
 ///
 /// # tokio_test::block_on(async {
 /// # let folder = tempfile::tempdir()?;
@@ -27,7 +28,7 @@ type Hook = Arc<dyn Fn(&Entry, WriteOutcome) + Send + Sync>;
 /// let entries = DeadLetters::new(JsonlDeadLetters::open(path)?)
 ///     .fallback(JsonlDeadLetters::open(elsewhere)?) // another disk, while this one is full
 ///     .time_limit(Duration::from_secs(2))?
-///     .on_end(|entry, end| println!("{} {}", entry.id, end.as_str()));
+///     .observe(observer_fn(|event| println!("{event:?}")));
 ///
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
 /// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
@@ -41,7 +42,7 @@ pub struct DeadLetters {
     sink: Arc<dyn Sink>,
     fallback: Option<Arc<dyn Sink>>,
     time_limit: Duration,
-    hook: Option<Hook>,
+    observers: Observers,
 }
 
 /// Where an entry ended up.
@@ -81,7 +82,7 @@ impl DeadLetters {
             sink,
             fallback: None,
             time_limit: Duration::from_secs(5),
-            hook: None,
+            observers: Observers::none(),
         }
     }
 
@@ -110,20 +111,14 @@ impl DeadLetters {
         Ok(self)
     }
 
-    /// Called with each entry and where it ended up: for metrics and audits. Brief; a panic in it
-    /// is caught. What was set before is called too.
-    pub fn on_end(mut self, hook: impl Fn(&Entry, WriteOutcome) + Send + Sync + 'static) -> Self {
-        let before = self.hook.take();
-        self.hook = Some(Arc::new(move |entry: &Entry, end| {
-            if let Some(before) = &before {
-                before(entry, end);
-            }
-            hook(entry, end);
-        }));
+    /// Adds an observer of what becomes of each entry: [`Event::DeadLettered`], [`Event::Lost`], and
+    /// [`Event::Trouble`] with the sink. Default: none.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
         self
     }
 
-    /// Writes an entry. Gives where it is.
+    /// Writes an entry, and returns which sink has it.
     ///
     /// # Errors
     ///
@@ -131,61 +126,77 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// A write that is dropped is either done or not; its hook is then not called.
+    /// A write that is dropped is either done or not; observers are then not told.
     pub async fn write(&self, entry: Arc<Entry>) -> Result<WriteOutcome, NotWritten> {
-        self.attempt(entry).await.map(|fell_back| match fell_back {
+        let written = self.attempt(Arc::clone(&entry)).await;
+        if let Err(error) = &written {
+            let (peer, reason) = (&entry.target, entry.cause.reason);
+            self.lost(entry.id, peer, reason, error.first.kind(), None);
+        }
+        written.map(|fell_back| match fell_back {
             None => WriteOutcome::Written,
             Some(_) => WriteOutcome::FellBack,
         })
     }
 
-    /// Writes an entry. Where it fell back, gives why the sink did not take it.
+    /// Writes an entry. Where it fell back, returns why the sink did not take it. Whoever calls this
+    /// tells that the entry is [lost](Self::lost), or tries again.
     pub(crate) async fn attempt(
         &self,
         entry: Arc<Entry>,
     ) -> Result<Option<StoreErrorKind>, NotWritten> {
-        let result = match self.within(&*self.sink, &entry).await {
-            Ok(()) => Ok(None),
-            Err(first) => match &self.fallback {
-                None => Err(NotWritten {
-                    first,
-                    second: None,
-                }),
-                Some(fallback) => match self.within(&**fallback, &entry).await {
-                    Ok(()) => {
-                        trouble!(
-                            "dead_letter",
-                            "an entry went to the fallback sink",
-                            id = entry.id,
-                            kind = first.kind().as_str()
-                        );
-                        Ok(Some(first.kind()))
-                    }
-                    Err(second) => Err(NotWritten {
-                        first,
-                        second: Some(second),
-                    }),
-                },
-            },
-        };
-        let end = match &result {
-            Ok(None) => WriteOutcome::Written,
-            Ok(Some(_)) => WriteOutcome::FellBack,
-            Err(error) => {
-                trouble!(
-                    "dead_letter",
-                    "an entry was not written",
-                    id = entry.id,
-                    reason = entry.cause.reason,
-                    kind = error.first().kind().as_str()
+        let fell_back = match self.within(&*self.sink, &entry).await {
+            Ok(()) => None,
+            Err(first) => {
+                let Some(fallback) = &self.fallback else {
+                    let second = None;
+                    return Err(NotWritten { first, second });
+                };
+                if let Err(second) = self.within(&**fallback, &entry).await {
+                    let second = Some(second);
+                    return Err(NotWritten { first, second });
+                }
+                self.trouble(
+                    "the sink did not take an entry, the fallback sink did",
+                    &first,
                 );
-                WriteOutcome::NotWritten
+                Some(first.kind())
             }
         };
-        if let Some(hook) = &self.hook {
-            catch_panic(|| hook(&entry, end));
-        }
-        result
+        self.observers.tell(|| Event::DeadLettered {
+            entry: Id::new(&entry.id),
+            peer: &entry.target,
+            reason: entry.cause.reason.as_str(),
+            event_id: entry.event_id.as_deref(),
+            fell_back: fell_back.is_some(),
+        });
+        Ok(fell_back)
+    }
+
+    /// Tells that an entry was not written, and when somebody tries again.
+    pub(crate) fn lost(
+        &self,
+        id: EntryId,
+        peer: &str,
+        reason: Reason,
+        kind: StoreErrorKind,
+        retry_after: Option<Duration>,
+    ) {
+        self.observers.tell(|| Event::Lost {
+            entry: Id::new(&id),
+            peer,
+            reason: reason.as_str(),
+            kind,
+            retry_after,
+        });
+    }
+
+    pub(super) fn trouble(&self, what: &'static str, detail: &dyn fmt::Display) {
+        self.observers.tell(|| Event::Trouble {
+            part: "dead_letter",
+            what,
+            detail: Some(Id::new(detail)),
+        });
     }
 
     async fn within(&self, sink: &dyn Sink, entry: &Arc<Entry>) -> Result<(), StoreError> {
