@@ -60,7 +60,7 @@ fn closed(criterion: &mut Criterion) {
     call(&mut group, "bare", Bare);
     let base = BreakerConfig::builder;
     let ours = |builder| {
-        let layer = CircuitBreakerLayer::new(config(builder)).key(OnePeer);
+        let layer = CircuitBreakerLayer::new(config(builder)).peer(OnePeer);
         layer.classifier(classify_fn(judge)).layer(Bare)
     };
     call(&mut group, "ours", ours(base()));
@@ -85,7 +85,7 @@ fn closed(criterion: &mut Criterion) {
 
 fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
-    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).key(OnePeer);
+    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).peer(OnePeer);
     layer.breakers().find("").unwrap().force_open();
     let layer = layer.classifier(classify_fn(judge));
     call(&mut group, "ours_forced", layer.layer(Bare));
@@ -93,7 +93,7 @@ fn open(criterion: &mut Criterion) {
     let long = Duration::from_secs(86_400);
     let builder = BreakerConfig::builder().consecutive_failures(1);
     let layer = CircuitBreakerLayer::new(config(builder.open_for(long).max_open_for(long)));
-    let layer = layer.key(OnePeer).classifier(classify_fn(judge));
+    let layer = layer.peer(OnePeer).classifier(classify_fn(judge));
     layer
         .breakers()
         .admit("")
@@ -134,9 +134,9 @@ fn keyed(criterion: &mut Criterion) {
                 }
             });
         });
-        let builder = BreakerConfig::builder().max_keys(100_000);
+        let builder = BreakerConfig::builder().max_peers(100_000);
         let layer = CircuitBreakerLayer::new(config(builder)).classifier(classify_fn(judge));
-        let layer = layer.key(peer_fn(|key: &&'static str| Cow::Borrowed(*key)));
+        let layer = layer.peer(peer_fn(|key: &&'static str| Cow::Borrowed(*key)));
         let mut service = layer.layer(Bare);
         for key in &keys {
             now(service.call(key)).unwrap();
@@ -151,7 +151,7 @@ fn keyed(criterion: &mut Criterion) {
     }
 
     // Every call with a key that was never seen, in a map that is full.
-    let builder = BreakerConfig::builder().max_keys(1_000);
+    let builder = BreakerConfig::builder().max_peers(1_000);
     let layer = CircuitBreakerLayer::new(config(builder));
     let breakers = layer.breakers();
     let keys = keys(300_000);

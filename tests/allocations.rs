@@ -536,7 +536,7 @@ mod circuit_breaker {
     fn a_closed_breaker() {
         for config in configs() {
             let layer = CircuitBreakerLayer::new(config.build().unwrap());
-            let mut one = layer.clone().key(OnePeer).layer(Bare);
+            let mut one = layer.clone().peer(OnePeer).layer(Bare);
             let mut keyed = layer.layer(Bare);
             for n in 0..300 {
                 assert_eq!(call(&mut one, "http://peer.test/").0, 0);
@@ -551,7 +551,7 @@ mod circuit_breaker {
     #[test]
     fn a_probe_and_its_success() {
         let config = BreakerConfig::builder().open_for(Duration::from_nanos(1));
-        let layer = CircuitBreakerLayer::new(config.build().unwrap()).key(OnePeer);
+        let layer = CircuitBreakerLayer::new(config.build().unwrap()).peer(OnePeer);
         let mut service = layer.layer(Bare);
         let breakers = layer.breakers();
         for round in 0..3 {
@@ -578,7 +578,7 @@ mod circuit_breaker {
     #[test]
     fn a_new_key() {
         let layer =
-            CircuitBreakerLayer::new(BreakerConfig::builder().max_keys(64).build().unwrap());
+            CircuitBreakerLayer::new(BreakerConfig::builder().max_peers(64).build().unwrap());
         let mut service = layer.layer(Bare);
         for n in 0..10_000 {
             let (_, result) = call(&mut service, &format!("http://warm-{n}.test/"));

@@ -293,9 +293,9 @@ fn of_the_circuit_breaker() {
     use tower_webhook::{
         CircuitBreakerLayer,
         circuit_breaker::{
-            BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerSnapshot, BreakerState,
-            Breakers, CircuitBreaker, CircuitOpen, PeerBreaker, Permit, ResponseFuture, Totals,
-            Transition, TransitionReason,
+            BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerPermit, BreakerSnapshot,
+            BreakerState, Breakers, CircuitBreaker, CircuitOpen, PeerBreaker, ResponseFuture,
+            Totals,
         },
     };
     cloned::<CircuitBreakerLayer>();
@@ -309,10 +309,8 @@ fn of_the_circuit_breaker() {
     cloned::<CircuitOpen>();
     cloned::<PeerBreaker>();
     cloned::<Totals>();
-    cloned::<Transition>();
-    cloned::<TransitionReason>();
-    shared::<Permit>();
-    unpinned::<Permit>();
+    shared::<BreakerPermit>();
+    unpinned::<BreakerPermit>();
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
 }

@@ -38,7 +38,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
         }
     };
     let mut breakers = app.deliverer.breakers.snapshots();
-    breakers.sort_by(|a, b| a.key.cmp(&b.key));
+    breakers.sort_by(|a, b| a.peer.cmp(&b.peer));
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
 
     let (code, status) = match stored {
@@ -101,7 +101,7 @@ fn level(level: &LevelSnapshot) -> Value {
 
 fn breaker(breaker: &BreakerSnapshot) -> Value {
     json!({
-        "key": &*breaker.key,
+        "key": &*breaker.peer,
         "state": breaker.state.as_str(),
         "retry_after_ms": breaker.time_left.map(whole_millis),
         "consecutive_failures": breaker.consecutive_failures,

@@ -1,38 +1,55 @@
-//! One key's breaker, and the permit for one call.
+//! The breaker of one peer: the permit for a call, the handle for operators, the snapshot.
 
 use super::{
-    BreakerMode, BreakerSnapshot, CircuitOpen, Transition, TransitionReason,
-    call::{Admission, Change, Evidence},
+    BreakerMode, BreakerState, Totals,
     gate::Gate,
-    listeners::Listeners,
-    model::BreakerState,
-    rules::{Rules, Tick, World, nanos},
-    state::Machine,
+    model::{Rules, Tick, World, nanos},
+    state::{Admission, Change, Evidence, Machine},
 };
 use crate::{
+    observe::{Event, Observers},
     outcome::{LocallyRefused, Outcome, OutcomeKind},
-    trace::{passed, trouble},
 };
 use std::{
+    error::Error,
     fmt,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
 
-/// Longer keys are told apart, but shown and kept only so far.
+/// Of a longer key, this many bytes are kept. Such keys are told apart by hash and length.
 const MAX_KEY_LEN: usize = 256;
 
-/// What all breakers of a registry have in common.
+/// What all breakers of a registry share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) rules: Rules,
-    /// What ticks are counted from.
-    pub(super) epoch: Instant,
-    pub(super) listeners: Listeners,
+    /// The time of tick 0.
+    epoch: Instant,
+    /// Behind a lock, because breakers are shared before all of their observers are known. Read only
+    /// where there is something to tell.
+    pub(super) observers: RwLock<Observers>,
+}
+
+impl Shared {
+    pub(super) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            epoch: Instant::now(),
+            observers: RwLock::default(),
+        }
+    }
+
+    /// Tells the observers, with no lock held.
+    pub(super) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
+        let observers = self.observers.read();
+        let observers = observers.unwrap_or_else(PoisonError::into_inner).clone();
+        observers.tell(event);
+    }
 }
 
 impl World for Shared {
@@ -48,11 +65,11 @@ impl World for Shared {
 #[derive(Debug)]
 pub(super) struct Breaker {
     pub(super) gate: Gate,
-    /// Asked for since the hand of the map came by.
+    /// Whether it was used since the hand of its shard last passed.
     pub(super) touched: AtomicBool,
     pub(super) hash: u64,
     key_len: usize,
-    key: Arc<str>,
+    peer: Arc<str>,
     shared: Arc<Shared>,
 }
 
@@ -68,33 +85,33 @@ impl Breaker {
             touched: AtomicBool::new(false),
             hash,
             key_len: key.len(),
-            key: key[..kept].into(),
+            peer: key[..kept].into(),
             shared: Arc::clone(shared),
         })
     }
 
-    /// Whether it is the breaker of `key`, given that the hashes are the same.
+    /// Whether this is the breaker of `key`, given that the hashes are equal.
     pub(super) fn is_of(&self, key: &str) -> bool {
-        self.key_len == key.len() && key.as_bytes().starts_with(self.key.as_bytes())
+        self.key_len == key.len() && key.as_bytes().starts_with(self.peer.as_bytes())
     }
 
     pub(super) fn touch(&self) {
-        // Read first: a line that is only read stays shared between the processors.
+        // Read first: a cache line that is only read stays shared between the processors.
         if !self.touched.load(Ordering::Relaxed) {
             self.touched.store(true, Ordering::Relaxed);
         }
     }
 
-    pub(super) fn admit(self: Arc<Self>) -> Result<Permit, CircuitOpen> {
+    pub(super) fn admit(self: Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
         let (admitted, change) = self.gate.admit(&self.shared.rules, &*self.shared);
         self.tell(change);
         match admitted {
-            Ok(admission) => Ok(Permit {
+            Ok(admission) => Ok(BreakerPermit {
                 breaker: Some(self),
                 admission,
             }),
             Err(refusal) => Err(CircuitOpen {
-                key: Arc::clone(&self.key),
+                peer: Arc::clone(&self.peer),
                 state: refusal.state,
                 refused: LocallyRefused::by_circuit(Duration::from_nanos(refusal.retry_after)),
             }),
@@ -123,7 +140,7 @@ impl Breaker {
         #[allow(clippy::cast_precision_loss, reason = "a window holds fewer calls")]
         let rate = judged.then(|| counts.failures as f64 / counts.calls as f64);
         BreakerSnapshot {
-            key: Arc::clone(&self.key),
+            peer: Arc::clone(&self.peer),
             state: view.state,
             since: Duration::from_nanos(now.since(view.entered)),
             time_left: view.left.map(Duration::from_nanos),
@@ -140,7 +157,7 @@ impl Breaker {
         }
     }
 
-    /// After the lock is given back: listeners take their time.
+    /// Called after the lock of the gate is released.
     fn tell(&self, change: Option<Change>) {
         if let Some(change) = change {
             self.announce(change);
@@ -149,49 +166,29 @@ impl Breaker {
 
     #[cold]
     fn announce(&self, change: Change) {
-        let Change { to, reason, .. } = change;
-        match (to, reason) {
-            (BreakerState::Open, _) | (_, TransitionReason::Operator) => {
-                trouble!(
-                    "circuit_breaker",
-                    "the circuit changed",
-                    to = to,
-                    reason = reason
-                );
-            }
-            _ => {
-                passed!(
-                    "circuit_breaker",
-                    "the circuit changed",
-                    to = to,
-                    reason = reason
-                );
-            }
-        }
-        self.shared.listeners.tell(|| Transition {
-            key: Arc::clone(&self.key),
+        self.shared.tell(|| Event::BreakerChanged {
+            peer: &self.peer,
             from: change.from,
-            to,
-            reason,
-            at: self.shared.epoch + Duration::from_nanos(change.at.0),
+            to: change.to,
+            reason: change.reason.as_str(),
             open_for: change.open_for.map(Duration::from_nanos),
             generation: change.generation,
         });
     }
 }
 
-/// Leave to make one call. Say with [`settle`](Self::settle) what came of it.
+/// The permission to make one call. [`settle`](Self::settle) reports its outcome.
 ///
-/// Dropped without, it counts as cancelled: neither a success nor a failure, and the place of a
-/// probe is free again.
+/// A permit that is dropped unsettled counts as a cancelled call: neither a success nor a failure. If
+/// it was a probe, another one may take its place.
 #[must_use = "a permit that is dropped counts as a cancelled call"]
-pub struct Permit {
+pub struct BreakerPermit {
     /// `None` once it is settled, and where no breaker guards the call.
     breaker: Option<Arc<Breaker>>,
     admission: Admission,
 }
 
-impl Permit {
+impl BreakerPermit {
     pub(super) const fn unguarded() -> Self {
         Self {
             breaker: None,
@@ -204,14 +201,15 @@ impl Permit {
         }
     }
 
-    /// Says what came of the call.
+    /// Reports the outcome of the call.
     pub fn settle(mut self, outcome: Outcome) {
         if let Some(breaker) = self.breaker.take() {
             breaker.settle(self.admission, evidence(outcome));
         }
     }
 
-    /// The answer is here, though not yet the verdict: what follows does not make the call slow.
+    /// Ends the time that decides whether the call was slow: for calls that are settled later, such
+    /// as streams.
     pub fn answered(&mut self) {
         if self.admission.started.is_some()
             && let Some(breaker) = &self.breaker
@@ -220,13 +218,13 @@ impl Permit {
         }
     }
 
-    /// Whether it is one of the probes of a half-open breaker.
+    /// Whether the call is a probe of a half-open breaker.
     pub const fn is_probe(&self) -> bool {
         self.admission.ticket != 0
     }
 }
 
-impl Drop for Permit {
+impl Drop for BreakerPermit {
     fn drop(&mut self) {
         if let Some(breaker) = self.breaker.take() {
             breaker.settle(self.admission, Evidence::Cancelled);
@@ -234,9 +232,9 @@ impl Drop for Permit {
     }
 }
 
-impl fmt::Debug for Permit {
+impl fmt::Debug for BreakerPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit")
+        f.debug_struct("BreakerPermit")
             .field("is_probe", &self.is_probe())
             .finish_non_exhaustive()
     }
@@ -253,6 +251,175 @@ fn evidence(outcome: Outcome) -> Evidence {
     }
 }
 
+/// The handle on the breaker of one peer. While it is held, the breaker is not removed to make room
+/// for others.
+#[derive(Clone)]
+pub struct PeerBreaker {
+    pub(super) breaker: Arc<Breaker>,
+}
+
+impl PeerBreaker {
+    /// The breaker at this moment.
+    pub fn snapshot(&self) -> BreakerSnapshot {
+        self.breaker.snapshot()
+    }
+
+    /// The state at this moment.
+    pub fn state(&self) -> BreakerState {
+        self.snapshot().state
+    }
+
+    /// Refuses every call, until another mode is set.
+    pub fn force_open(&self) {
+        self.set_mode(BreakerMode::ForcedOpen);
+    }
+
+    /// Lets every call pass and counts it, until another mode is set.
+    pub fn force_closed(&self) {
+        self.set_mode(BreakerMode::ForcedClosed);
+    }
+
+    /// Lets every call pass and counts nothing, until another mode is set.
+    pub fn disable(&self) {
+        self.set_mode(BreakerMode::Disabled);
+    }
+
+    /// Judges every call and refuses none, until another mode is set.
+    pub fn metrics_only(&self) {
+        self.set_mode(BreakerMode::MetricsOnly);
+    }
+
+    /// Returns the decision to the breaker, which starts closed and without evidence.
+    pub fn auto(&self) {
+        self.set_mode(BreakerMode::Auto);
+    }
+
+    /// Sets the mode and clears the evidence; does nothing if the breaker is in that mode already.
+    /// Results of calls in flight are then stale.
+    pub fn set_mode(&self, mode: BreakerMode) {
+        self.breaker.set_mode(mode);
+    }
+
+    /// Closes the breaker and clears the evidence; mode and totals stay. Results of calls in flight
+    /// are then stale.
+    pub fn reset(&self) {
+        self.breaker.reset();
+    }
+}
+
+impl fmt::Debug for PeerBreaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let snapshot = self.snapshot();
+        f.debug_struct("PeerBreaker")
+            .field("peer", &snapshot.peer)
+            .field("state", &snapshot.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The breaker of one peer at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BreakerSnapshot {
+    /// The peer, cut after 256 bytes; empty with [`OnePeer`](crate::peer::OnePeer).
+    pub peer: Arc<str>,
+    /// The state. An open breaker whose open time has passed stays open until a call comes.
+    pub state: BreakerState,
+    /// How long it has been in this state.
+    pub since: Duration,
+    /// How long it stays open. Zero if the next call is a probe; `None` if it is not open.
+    pub time_left: Option<Duration>,
+    /// Calls in the window. While it is open, the calls that opened it.
+    pub calls: u64,
+    /// The calls of the window that failed.
+    pub failures: u64,
+    /// The calls of the window that were slow.
+    pub slow: u64,
+    /// The part of the calls that failed, from 0 to 1; `None` below the minimum of calls.
+    pub failure_rate: Option<f64>,
+    /// Failures in a row.
+    pub consecutive_failures: u32,
+    /// Probes in flight.
+    pub probes_in_flight: usize,
+    /// Probes of this round that succeeded.
+    pub probe_successes: u32,
+    /// Rounds of probes that failed since it was last closed; the open time grows with them.
+    pub failed_rounds: u32,
+    /// Grows by one with each change of state.
+    pub generation: u64,
+    /// The counts since the breaker was made.
+    pub totals: Totals,
+}
+
+/// The error of a call that was refused because the breaker is open.
+///
+/// Its [`source`](Error::source) is a [`LocallyRefused`], by which every layer understands it: the
+/// call may be tried again after [`retry_after`](Self::retry_after), costs no retry budget, and is
+/// no evidence against the peer.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::circuit_breaker::{BreakerConfig, Breakers, CircuitOpen};
+/// use tower_webhook::outcome::{Outcome, OutcomeKind};
+///
+/// let breakers = Breakers::new(BreakerConfig::default());
+/// for _ in 0..5 {
+///     breakers.admit("peer.test")?.settle(Outcome::transient());
+/// }
+/// let open: CircuitOpen = breakers.admit("peer.test").unwrap_err();
+/// assert_eq!(open.peer(), "peer.test");
+/// assert!(open.retry_after() <= Duration::from_secs(5));
+/// assert_eq!(Outcome::of_error(&open).kind(), OutcomeKind::Refused);
+/// # Ok::<_, CircuitOpen>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct CircuitOpen {
+    peer: Arc<str>,
+    state: BreakerState,
+    refused: LocallyRefused,
+}
+
+impl CircuitOpen {
+    /// The peer, cut after 256 bytes; empty with [`OnePeer`](crate::peer::OnePeer).
+    pub fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    /// The state: [`Open`](BreakerState::Open), [`ForcedOpen`](BreakerState::ForcedOpen), or
+    /// [`HalfOpen`](BreakerState::HalfOpen) while all probes are running.
+    pub const fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// When to try again: the rest of the open time. At most a second while probes are running; the
+    /// configured open time if an operator opened it.
+    pub const fn retry_after(&self) -> Duration {
+        self.refused.retry_after()
+    }
+}
+
+impl fmt::Display for CircuitOpen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the circuit ")?;
+        if !self.peer.is_empty() {
+            write!(f, "for {:?} ", self.peer)?;
+        }
+        f.write_str(match self.state {
+            BreakerState::ForcedOpen => "was opened by an operator",
+            BreakerState::HalfOpen => "is half open, and its probes are under way",
+            _ => "is open",
+        })
+    }
+}
+
+impl Error for CircuitOpen {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.refused)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,14 +427,10 @@ mod tests {
 
     #[test]
     fn keys_with_the_same_beginning_are_told_apart() {
-        let shared = Arc::new(Shared {
-            rules: BreakerConfig::default().rules,
-            epoch: Instant::now(),
-            listeners: Listeners::default(),
-        });
+        let shared = Arc::new(Shared::new(BreakerConfig::default().rules));
         for key in ["a", &"a".repeat(256), &"a".repeat(300), &"é".repeat(200)] {
             let breaker = Breaker::new(&shared, key, 0, BreakerMode::Auto);
-            assert!(breaker.key.len() <= MAX_KEY_LEN);
+            assert!(breaker.peer.len() <= MAX_KEY_LEN);
             assert!(breaker.is_of(key));
             assert!(!breaker.is_of(&format!("{key}a")));
             assert!(!breaker.is_of(&key[..key.len() - key.chars().last().unwrap().len_utf8()]));

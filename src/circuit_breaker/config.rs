@@ -1,33 +1,30 @@
-use super::{
-    check::{count, invalid, part, span},
-    rules::{Rules, WindowRule, nanos},
-};
+use super::model::{Rules, WindowRule, nanos};
 use crate::InvalidConfig;
 use std::time::Duration;
 
 /// When a circuit breaker opens, for how long, and how it closes again.
 ///
-/// The [default](Self::default) is made for deliveries to many endpoints:
+/// The [default](Self::default) suits deliveries to many endpoints:
 ///
-/// | Setting | Default | After |
+/// | Setting | Default | As in |
 /// | --- | --- | --- |
 /// | failures in a row | 5 | Finagle, Envoy's outlier detection, pybreaker |
 /// | failure rate | 50 % of the last 100 calls, from 20 calls on | resilience4j (50 % of 100), opossum (50 %) |
-/// | slow calls | not judged | |
+/// | slow calls | not timed | |
 /// | open | 5 s, doubled for each failed round of probes up to 60 s, up to 20 % shorter | Polly (5 s), Finagle (5 s to 60 s, jittered) |
 /// | half-open | 1 probe at once, 1 success closes | Polly, gobreaker, Linkerd |
 /// | probe lease | 30 s | resilience4j's `maxWaitDurationInHalfOpenState`, on by default here |
-/// | keys | 10,000 | |
+/// | peers | 10,000 | |
 ///
-/// The minimum of 100 calls that Polly and resilience4j have is more than most webhook endpoints
-/// see in an hour.
+/// Polly and resilience4j judge from 100 calls on, which is more than most webhook endpoints get in an
+/// hour.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BreakerConfig {
     pub(super) rules: Rules,
-    pub(super) max_keys: usize,
+    pub(super) max_peers: usize,
 }
 
-/// Settings of a [`BreakerConfig`].
+/// Builder of a [`BreakerConfig`].
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct BreakerConfigBuilder {
@@ -45,7 +42,7 @@ pub struct BreakerConfigBuilder {
     probes: u32,
     probe_successes: u32,
     probe_lease: Duration,
-    max_keys: usize,
+    max_peers: usize,
     forget_after: Duration,
 }
 
@@ -58,8 +55,10 @@ enum Span {
 const MAX_CALLS: u32 = 1 << 16;
 const MAX_BUCKETS: u32 = 3_600;
 const MAX_PROBES: u32 = 1_000;
+const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3_600);
+
 impl BreakerConfig {
-    /// The defaults above, to be changed.
+    /// A builder with the defaults above.
     pub const fn builder() -> BreakerConfigBuilder {
         BreakerConfigBuilder {
             consecutive_failures: Some(5),
@@ -76,14 +75,9 @@ impl BreakerConfig {
             probes: 1,
             probe_successes: 1,
             probe_lease: Duration::from_secs(30),
-            max_keys: 10_000,
+            max_peers: 10_000,
             forget_after: Duration::from_secs(3_600),
         }
-    }
-
-    /// How many keys there is room for.
-    pub const fn max_keys(&self) -> usize {
-        self.max_keys
     }
 }
 
@@ -94,153 +88,152 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfigBuilder {
-    /// Opens after this many failures in a row. Default: 5.
+    /// Opens the breaker after this many failures in a row. Default: 5.
     ///
-    /// A call that the peer limits (429, gRPC 8) is none of them, nor does it end the row: the peer
-    /// is there and has had enough of us, as Linkerd has it. It counts in the rate. A 503 is one of
-    /// them: see [`Outcome::is_rate_limit`](crate::outcome::Outcome::is_rate_limit).
+    /// A throttled call (429, gRPC 8) neither counts here nor ends the row, as in Linkerd: the peer
+    /// answers, but limits its rate. It counts in the failure rate. A 503 counts here: see
+    /// [`Outcome::is_rate_limit`](crate::outcome::Outcome::is_rate_limit).
     pub const fn consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = Some(failures);
         self
     }
 
-    /// However many failures in a row, they do not open it by themselves.
+    /// Turns off the limit of failures in a row.
     pub const fn without_consecutive_failures(mut self) -> Self {
         self.consecutive_failures = None;
         self
     }
 
-    /// Opens when at least this part of the calls in the window failed: more than 0, at most 1.
-    /// Default: 0.5.
+    /// Sets the failure rate that opens the breaker: the failed part of the calls in the window, above
+    /// 0 and at most 1. Default: 0.5.
     ///
-    /// It is evaluated after every call, successes too, once there are
-    /// [`min_calls`](Self::min_calls); the rate itself is enough (`>=`), as in resilience4j.
+    /// The rate is checked after every call, successful ones too, once the window holds
+    /// [`min_calls`](Self::min_calls). A rate equal to this one opens the breaker, as in resilience4j.
     pub const fn failure_rate(mut self, rate: f64) -> Self {
         self.failure_rate = Some(rate);
         self
     }
 
-    /// However many calls of the window fail, they do not open it.
+    /// Turns off the limit of the failure rate.
     pub const fn without_failure_rate(mut self) -> Self {
         self.failure_rate = None;
         self
     }
 
-    /// A call that takes longer than this is slow, whatever comes of it, and the rate of slow calls
-    /// is judged too. Default: calls are not timed.
+    /// Sets the time after which a call counts as slow, whatever its outcome, and turns on the limit of
+    /// the [slow-call rate](Self::slow_call_rate). Default: none, calls are not timed.
     ///
-    /// A slow probe counts as failed. Timing costs two readings of the clock at every call. What is
-    /// measured ends with the head of an answer, not with its stream.
+    /// A slow probe counts as failed. Timing reads the clock twice for each call. The time of a call
+    /// ends with the head of its answer, not with the end of the body.
     pub const fn slow_call(mut self, longer_than: Duration) -> Self {
         self.slow_call = Some(longer_than);
         self
     }
 
-    /// Opens when at least this part of the calls in the window was slow: more than 0, at most 1.
-    /// Default: 1, all of them, as in resilience4j. Needs [`slow_call`](Self::slow_call).
+    /// Sets the slow-call rate that opens the breaker: the slow part of the calls in the window, above 0
+    /// and at most 1. Default: 1, as in resilience4j. Needs [`slow_call`](Self::slow_call).
     pub const fn slow_call_rate(mut self, rate: f64) -> Self {
         self.slow_call_rate = Some(rate);
         self
     }
 
-    /// Judges rates over this many of the last calls, however old, exactly. Default: 100; at most
-    /// 65,536. Costs a quarter of a byte each, for every key.
+    /// Sets the window of the rates to this many calls, the last ones, however old. Default: 100; at
+    /// most 65,536. Memory: a quarter of a byte per call, for each peer.
     pub const fn window_calls(mut self, calls: u32) -> Self {
         self.window = Span::Calls(calls);
         self
     }
 
-    /// Judges rates over the calls that ended within this time, instead of over a number of calls.
-    /// At most a year.
+    /// Sets the window of the rates to the calls that ended within this time, instead of a number of
+    /// calls. At most a year.
     ///
-    /// Time is kept in [buckets](Self::window_buckets), with which the calls leave: a call as old
-    /// as the window is gone, as in Polly, and one that is younger by less than one bucket may be.
-    /// Costs a reading of the clock at every call.
+    /// The window moves by whole [buckets](Self::window_buckets): a call as old as the window has left
+    /// it, and one that is younger by less than a bucket may have. Reads the clock at every call.
     pub const fn window_time(mut self, time: Duration) -> Self {
         self.window = Span::Time(time);
         self
     }
 
-    /// Into how many buckets a [`window_time`](Self::window_time) is divided. Default: 10; at most
-    /// 3,600. Costs 12 bytes each, for every key.
+    /// Sets the number of buckets of a [`window_time`](Self::window_time). Default: 10; at most 3,600.
+    /// Memory: 12 bytes per bucket, for each peer.
     pub const fn window_buckets(mut self, buckets: u32) -> Self {
         self.window_buckets = buckets;
         self
     }
 
-    /// No rate is judged while the window holds fewer calls. Default: 20. Not more than
+    /// Sets how many calls the window must hold before rates are checked. Default: 20. Not more than
     /// [`window_calls`](Self::window_calls).
     ///
-    /// It means what it says: with 5, five calls can open it, however long the window is.
+    /// It is taken literally: with 5, five calls can open the breaker, however long the window is.
     pub const fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
         self
     }
 
-    /// How long it stays open at first. Default: 5 seconds.
+    /// Sets how long the breaker stays open the first time. Default: 5 s.
     pub const fn open_for(mut self, time: Duration) -> Self {
         self.open_for = time;
         self
     }
 
-    /// How long it stays open at most, however many probes failed and whatever the peer asks for.
-    /// Default: 60 seconds. Not less than [`open_for`](Self::open_for); at most a year.
+    /// Sets the longest time that the breaker stays open, whatever the number of failed probes and the
+    /// hint of the peer. Default: 60 s. Not less than [`open_for`](Self::open_for); at most a year.
     ///
-    /// The `Retry-After` of the answer that opens it lengthens the open time up to this.
+    /// A `Retry-After` on the answer that opens the breaker lengthens the open time up to this.
     pub const fn max_open_for(mut self, time: Duration) -> Self {
         self.max_open_for = time;
         self
     }
 
-    /// By what the open time is multiplied for each round of probes that failed. Default: 2. With
-    /// 1 it does not grow. It starts over when the breaker has closed.
+    /// Sets the factor by which the open time grows with each failed round of probes. Default: 2; at
+    /// least 1, with which it stays the same. It starts over when the breaker closes.
     pub const fn open_growth(mut self, factor: f64) -> Self {
         self.open_growth = factor;
         self
     }
 
-    /// Up to which part of itself the open time is shortened at random, from 0 to 1. Default: 0.2.
+    /// Sets the part of the open time by which it is shortened at random, from 0 to 1. Default: 0.2.
     ///
-    /// Without, the many instances that saw one outage begin would all probe in the same moment.
-    /// Where the peer named the time, it is lengthened instead.
+    /// Without jitter, all instances that saw an outage begin would probe at the same moment. An open
+    /// time that the peer asked for is lengthened instead.
     pub const fn open_jitter(mut self, part: f64) -> Self {
         self.open_jitter = part;
         self
     }
 
-    /// How many probes a half-open breaker lets through at once. Default: 1; at most 1,000.
+    /// Sets how many probes a half-open breaker lets through at a time. Default: 1; at most 1,000.
     pub const fn probes(mut self, probes: u32) -> Self {
         self.probes = probes;
         self
     }
 
-    /// How many probes of a round must succeed to close it. Default: 1. One that fails opens it
+    /// Sets how many probes must succeed to close the breaker. Default: 1. The first that fails opens it
     /// again.
     pub const fn probe_successes(mut self, successes: u32) -> Self {
         self.probe_successes = successes;
         self
     }
 
-    /// How long a probe may take. Default: 30 seconds; at most a year.
+    /// Sets how long a probe may take. Default: 30 s; at most a year.
     ///
-    /// After that another takes its place, and its result comes too late: a peer that never answers
-    /// cannot hold the breaker half-open for ever. Longer than the timeout of the client below, and
+    /// After that another probe may take its place, and its result is stale: a peer that never answers
+    /// does not hold the breaker half-open for ever. Set it longer than the timeout of the client, and
     /// than the streams that are judged at their end.
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;
         self
     }
 
-    /// For how many keys there is a breaker at most. Default: 10,000.
+    /// Sets how many peers have a breaker at most. Default: 10,000.
     ///
-    /// See [`Breakers`](super::Breakers) for what happens beyond.
-    pub const fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
+    /// [`Breakers`](super::Breakers) says what happens beyond.
+    pub const fn max_peers(mut self, keys: usize) -> Self {
+        self.max_peers = keys;
         self
     }
 
-    /// When the map is full, a key against which nothing was said for so long may leave it, as one
-    /// may against which nothing was said at all. Default: one hour; at most a year.
+    /// Sets how long after its last failure a peer may be removed from a full map. Default: 1 h; at most
+    /// a year. A peer without evidence against it may be removed at any time.
     pub const fn forget_after(mut self, time: Duration) -> Self {
         self.forget_after = time;
         self
@@ -296,8 +289,8 @@ impl BreakerConfigBuilder {
         count("probes", self.probes, MAX_PROBES)?;
         count("probe_successes", self.probe_successes, u32::MAX)?;
         span("probe_lease", self.probe_lease)?;
-        if self.max_keys == 0 {
-            return invalid("max_keys", "must be at least 1");
+        if self.max_peers == 0 {
+            return invalid("max_peers", "must be at least 1");
         }
         span("forget_after", self.forget_after)?;
         if let Span::Time(time) = self.window {
@@ -309,7 +302,7 @@ impl BreakerConfigBuilder {
         Ok(self.known_good())
     }
 
-    /// For settings that were checked, here or by a test.
+    /// For settings that were checked, by `build` or by a test.
     fn known_good(self) -> BreakerConfig {
         let window = match self.window {
             Span::Calls(calls) => WindowRule::Calls(calls),
@@ -335,9 +328,43 @@ impl BreakerConfigBuilder {
                 probe_lease: nanos(self.probe_lease),
                 forget_after: nanos(self.forget_after),
             },
-            max_keys: self.max_keys,
+            max_peers: self.max_peers,
         }
     }
+}
+
+fn invalid<T>(setting: &'static str, problem: &'static str) -> Result<T, InvalidConfig> {
+    Err(InvalidConfig::new(setting, problem))
+}
+
+fn part(setting: &'static str, rate: Option<f64>) -> Result<(), InvalidConfig> {
+    match rate {
+        Some(rate) if !(rate > 0.0 && rate <= 1.0) => {
+            invalid(setting, "must be a number above 0, and at most 1")
+        }
+        _ => Ok(()),
+    }
+}
+
+fn span(setting: &'static str, time: Duration) -> Result<(), InvalidConfig> {
+    if time.is_zero() {
+        return invalid(setting, "must be longer than zero");
+    }
+    if time > MAX_TIME {
+        return invalid(setting, "must not be longer than a year");
+    }
+    Ok(())
+}
+
+fn count(setting: &'static str, count: u32, max: u32) -> Result<(), InvalidConfig> {
+    if count == 0 {
+        return invalid(setting, "must be at least 1");
+    }
+    if count > max {
+        let problem = format!("must not be more than {max}");
+        return Err(InvalidConfig::new(setting, problem));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

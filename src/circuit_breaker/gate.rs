@@ -1,17 +1,14 @@
-//! The machine behind a lock, and before it a word that lets calls of a closed breaker pass without
-//! the lock.
+//! The state machine behind a lock, and a word by which calls of a closed breaker pass without it.
 
 use super::{
-    call::{Admission, Change, Evidence, Refusal},
-    model::BreakerMode,
-    rules::{Rules, World},
-    state::Machine,
+    model::{BreakerMode, Rules, World},
+    state::{Admission, Change, Evidence, Machine, Refusal},
     sync::{AtomicU64, Mutex, MutexGuard, Ordering, PoisonError},
 };
 
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The generation, and in the lowest bit whether all its calls pass.
+    /// The generation, shifted by one bit; the lowest bit says whether all its calls pass.
     word: AtomicU64,
     machine: Mutex<Machine>,
 }
@@ -31,8 +28,8 @@ impl Gate {
     ) -> (Result<Admission, Refusal>, Option<Change>) {
         let word = self.word.load(Ordering::Acquire);
         if word & 1 == 1 {
-            // It may open this very moment: then this call came just before, and its result counts
-            // as late.
+            // The breaker may open at this moment. Then this call was admitted just before, and its
+            // result is stale.
             let admission = Admission {
                 generation: word >> 1,
                 ticket: 0,
@@ -71,13 +68,13 @@ impl Gate {
         let before = machine.generation();
         let result = change(&mut machine);
         if machine.generation() != before {
-            // Under the lock, so that the words follow one another as the states do.
+            // Stored under the lock, so that the words have the order of the states.
             self.word.store(word(&machine), Ordering::Release);
         }
         result
     }
 
-    /// Nothing of a user's runs under the lock, so a poisoned one is as good.
+    /// No user code runs under the lock, so a poisoned one is consistent.
     fn lock(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }

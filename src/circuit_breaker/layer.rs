@@ -1,57 +1,78 @@
-use super::{BreakerConfig, Breakers, CircuitBreaker};
-use crate::{outcome::HttpClassifier, peer::ByHost};
+use super::{BreakerConfig, BreakerPermit, Breakers, CircuitOpen};
+use crate::{
+    BoxError,
+    observe::Observer,
+    outcome::{Classify, HttpClassifier, MakeClassifier},
+    peer::{ByHost, PeerKey},
+};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 use tower_layer::Layer;
+use tower_service::Service;
 
 /// Stops calling a peer that fails, until it has had time to recover.
 ///
-/// See the [module docs](super). Clones, and every service that [`layer`](Layer::layer) makes, share
-/// their breakers.
+/// See the [module docs](super). Clones of a layer, and all services that it makes, share their
+/// breakers.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CircuitBreakerLayer<M = HttpClassifier, K = ByHost> {
     breakers: Breakers,
     make: M,
-    key: K,
+    peer: K,
 }
 
 impl CircuitBreakerLayer {
-    /// For HTTP: a breaker for every host, and the verdicts of [`HttpClassifier`].
+    /// A breaker for each host, and outcomes by [`HttpClassifier`].
     pub fn new(config: BreakerConfig) -> Self {
         Self::sharing(Breakers::new(config))
     }
 
-    /// The same, with breakers that others use too: two layers in front of the same peers.
+    /// The same with existing breakers: for several layers that call the same peers.
     pub fn sharing(breakers: Breakers) -> Self {
         Self {
             breakers,
             make: HttpClassifier::new(),
-            key: ByHost,
+            peer: ByHost,
         }
     }
 }
 
 impl<M, K> CircuitBreakerLayer<M, K> {
-    /// What judges the calls. Default: [`HttpClassifier`].
+    /// Sets the classifier, which decides the outcome of each call. Default: [`HttpClassifier`].
     pub fn classifier<M2>(self, make: M2) -> CircuitBreakerLayer<M2, K> {
         CircuitBreakerLayer {
             breakers: self.breakers,
             make,
-            key: self.key,
+            peer: self.peer,
         }
     }
 
-    /// What calls have a breaker in common. Default: [`ByHost`].
-    /// [`OnePeer`](crate::peer::OnePeer) where there is one peer, [`peer_fn`](crate::peer::peer_fn) for
-    /// everything else; few values, and none with ids or query strings in it.
-    pub fn key<K2>(self, key: K2) -> CircuitBreakerLayer<M, K2> {
+    /// Sets by which peer calls are grouped: each has a breaker. Default: [`ByHost`].
+    ///
+    /// [`OnePeer`](crate::peer::OnePeer) makes one breaker for all calls,
+    /// [`peer_fn`](crate::peer::peer_fn) takes a function. Use few values, without ids or query
+    /// strings.
+    pub fn peer<K2>(self, peer: K2) -> CircuitBreakerLayer<M, K2> {
         CircuitBreakerLayer {
             breakers: self.breakers,
             make: self.make,
-            key,
+            peer,
         }
     }
 
-    /// The handle: to observe, to force, to subscribe, to share.
+    /// Adds an observer of the breakers, shared ones included: see [`Breakers::observe`].
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.breakers = self.breakers.observe(observer);
+        self
+    }
+
+    /// The breakers: to inspect, to force open or closed, to share.
     pub const fn breakers(&self) -> &Breakers {
         &self.breakers
     }
@@ -65,7 +86,111 @@ impl<S, M: Clone, K: Clone> Layer<S> for CircuitBreakerLayer<M, K> {
             inner,
             breakers: self.breakers.clone(),
             make: self.make.clone(),
-            key: self.key.clone(),
+            peer: self.peer.clone(),
         }
+    }
+}
+
+/// Middleware of [`CircuitBreakerLayer`]. See the [module docs](super).
+///
+/// Its error is a [`BoxError`]: the error of the inner service, or a [`CircuitOpen`].
+#[derive(Clone, Debug)]
+pub struct CircuitBreaker<S, M = HttpClassifier, K = ByHost> {
+    inner: S,
+    breakers: Breakers,
+    make: M,
+    peer: K,
+}
+
+impl<S, M, K, Req> Service<Req> for CircuitBreaker<S, M, K>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    M: MakeClassifier<Req>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    K: PeerKey<Req>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = ResponseFuture<S::Future, M::Classifier>;
+
+    /// The readiness of the inner service. An open breaker refuses in `call`, because an error here
+    /// would mean that this service is gone for good.
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        let state = match self.breakers.admit(&self.peer.key(&req)) {
+            Ok(permit) => {
+                let classifier = self.make.make_classifier(&req);
+                State::Called {
+                    future: self.inner.call(req),
+                    settle: Some((permit, classifier)),
+                }
+            }
+            Err(open) => State::Refused { open: Some(open) },
+        };
+        ResponseFuture { state }
+    }
+}
+
+/// Response future of [`CircuitBreaker`].
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, C> {
+    #[pin]
+    state: State<F, C>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, C> {
+    Called {
+        #[pin]
+        future: F,
+        /// Dropped with the future if there is no result: the call then counts as cancelled.
+        settle: Option<(BreakerPermit, C)>,
+    },
+    Refused {
+        open: Option<CircuitOpen>,
+    },
+}
+
+impl<F, C, Res, E> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Res, E>>,
+    C: Classify<Res, E>,
+    E: Into<BoxError>,
+{
+    type Output = Result<Res, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Called { future, settle } => {
+                let result = ready!(future.poll(cx));
+                if let Some((mut permit, classifier)) = settle.take() {
+                    match classifier.late(result.as_ref()) {
+                        None => permit.settle(classifier.classify(result.as_ref())),
+                        Some(late) => {
+                            permit.answered();
+                            late.then(move |outcome| permit.settle(outcome));
+                        }
+                    }
+                }
+                Poll::Ready(result.map_err(Into::into))
+            }
+            StateProj::Refused { open } => {
+                // Invariant: taken here alone, at the end.
+                #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                let open = open.take().expect("polled after completion");
+                Poll::Ready(Err(open.into()))
+            }
+        }
+    }
+}
+
+impl<F, C> fmt::Debug for ResponseFuture<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -1,21 +1,20 @@
 //! Stop calling a peer that fails, until it has had time to recover.
 //!
-//! A peer that is down or overloaded does not get better by being called more. The
-//! [`CircuitBreakerLayer`] keeps a breaker for every host (or another [key](crate::peer)) and
-//! watches how calls end:
+//! A peer that is down or overloaded does not recover by being called more. The
+//! [`CircuitBreakerLayer`] keeps a breaker for each host (or another [peer](crate::peer)) and watches
+//! the outcomes of calls:
 //!
 //! | State | Calls | Until |
 //! | --- | --- | --- |
 //! | closed | pass | too many fail, in a row or as a part of the last ones, or too many are slow |
-//! | open | are refused at once, with [`CircuitOpen`] | the open time is over and a call comes |
-//! | half-open | a few pass as probes, the rest is refused | a probe fails: open again, for longer; enough succeed: closed |
+//! | open | are refused at once, with [`CircuitOpen`] | the open time has passed and a call comes |
+//! | half-open | a few pass as probes, others are refused | a probe fails: open again, for longer; enough succeed: closed |
 //!
-//! What counts as a failure is said by the [`Outcome`](crate::outcome::Outcome): whatever is
-//! evidence against the peer. A 400 is none, and an error that came from nearer by (a signing
-//! error, another breaker) is no evidence at all. A call that the peer limits (429) counts in the rate and
-//! fails a probe; in the row of consecutive failures it neither counts nor ends the row. A
-//! `Retry-After` on the answer that opens the breaker lengthens the open time, up to its
-//! [cap](BreakerConfigBuilder::max_open_for).
+//! A call fails if its [`Outcome`](crate::outcome::Outcome) is evidence against the peer. A 400 is
+//! not, and an error that arose on this side (a signing error, another breaker) is no evidence at all. A throttled
+//! call (429) counts in the failure rate and fails a probe; it neither counts as a failure in a row nor
+//! ends the row. A `Retry-After` on the answer that opens the breaker lengthens the open time, up to
+//! [`max_open_for`](BreakerConfigBuilder::max_open_for).
 //!
 //! # Order
 //!
@@ -23,28 +22,29 @@
 //! (metrics) > retry > circuit breaker > attempt timeout > sign > transport
 //! ```
 //!
-//! Outside: retry, so that every attempt is judged, and asked for. A retry inside would hide from
-//! the breaker how often the peer fails, and go on calling what is open. Inside: the timeout of one
-//! attempt, because a call that never ends never fails, and a timeout outside looks like a caller
-//! who went away.
+//! Outside: retry, so that every attempt is asked for and judged. A retry inside would hide failures
+//! from the breaker, and go on calling while it is open. Inside: the attempt timeout, because a call
+//! that never ends never fails, and a timeout outside looks like a caller that went away.
 //!
-//! Share state on purpose: build one layer and clone it. Two that were built apart do not know of
-//! each other, unless they are built with [`CircuitBreakerLayer::sharing`].
+//! Clones of one layer share their breakers. Layers that are built apart do not, unless they are built
+//! with [`CircuitBreakerLayer::sharing`].
 //!
-//! # What it never does
+//! # Guarantees
 //!
-//! - It does not fail in `poll_ready`: what is open now is not gone for good.
-//! - It does not wait. A call passes or is refused.
-//! - It does not count what came too late. Every call carries the generation in which it was
-//!   admitted, and a result from an earlier one is [stale](Totals::stale).
-//! - It does not stay half-open over a probe that hangs: a probe has a
+//! - `poll_ready` does not fail because a breaker is open.
+//! - A call passes or is refused; it never waits.
+//! - A late result changes nothing. Every call carries the generation in which it was admitted; a
+//!   result of an earlier generation is [stale](Totals::stale).
+//! - A probe that hangs does not keep the breaker half-open: it has a
 //!   [lease](BreakerConfigBuilder::probe_lease).
-//! - It does not run listeners under a lock, spawn tasks, or start timers. No runtime is needed.
+//! - No observer is called under a lock, no task is spawned, no timer is started, no runtime is
+//!   needed.
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped settles as cancelled, which is neither success nor failure; a
-//! probe gives its place back, and the breaker stays half-open. So does a call that panics.
+//! A response future that is dropped counts as cancelled: neither success nor failure. If it was a
+//! probe, its place is free again and the breaker stays half-open. The same holds for a call that
+//! panics.
 //!
 //! # Examples
 //!
@@ -57,6 +57,7 @@
 //! };
 //!
 //! # tokio_test::block_on(async {
+//! // Three failures in a row open it, for 5 seconds at first.
 //! let config = BreakerConfig::builder().consecutive_failures(3).build()?;
 //! let layer = CircuitBreakerLayer::new(config);
 //! let breakers = layer.breakers().clone();
@@ -77,35 +78,28 @@
 //! ```
 
 mod breaker;
-mod call;
-mod check;
 mod config;
-mod error;
-mod future;
 mod gate;
-mod handle;
 mod layer;
-mod listeners;
 mod model;
-mod probes;
 #[cfg(test)]
 mod properties;
 mod registry;
-mod rules;
-mod service;
-mod snapshot;
 mod state;
-mod sync;
 mod window;
 
+/// What the gate is made of. The model checker in `tests/loom` has its own module of this name.
+mod sync {
+    pub(super) use std::sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    };
+}
+
 pub use self::{
-    breaker::Permit,
+    breaker::{BreakerPermit, BreakerSnapshot, CircuitOpen, PeerBreaker},
     config::{BreakerConfig, BreakerConfigBuilder},
-    error::CircuitOpen,
-    future::ResponseFuture,
-    handle::{Breakers, PeerBreaker},
-    layer::CircuitBreakerLayer,
-    model::{BreakerMode, BreakerState, Totals, TransitionReason},
-    service::CircuitBreaker,
-    snapshot::{BreakerSnapshot, Transition},
+    layer::{CircuitBreaker, CircuitBreakerLayer, ResponseFuture},
+    model::{BreakerMode, BreakerState, Totals},
+    registry::Breakers,
 };

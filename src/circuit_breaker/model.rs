@@ -1,49 +1,48 @@
-//! The words in which a breaker speaks of itself.
+//! The words of a breaker: its modes, reasons and counts for users; its rules and ticks for the
+//! state machine.
 
 pub use crate::observe::BreakerState;
-use std::fmt;
+use std::time::Duration;
 
-/// Who decides: the breaker, or an operator.
+/// Who decides about calls: the breaker, or an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum BreakerMode {
-    /// The breaker. The default.
+    /// The breaker decides. The default.
     #[default]
     Auto,
     /// Calls pass, and nothing is counted.
     Disabled,
-    /// Calls pass and are counted, whatever comes of them.
+    /// Calls pass and are counted. The breaker does not open, however many fail.
     ForcedClosed,
     /// Calls are refused.
     ForcedOpen,
-    /// Calls pass and are judged, but never refused: a dry run. What would have been a trip is
-    /// counted as [`held_back`](Totals::held_back), and the evidence starts anew.
+    /// A dry run: calls pass and are judged, but never refused. Where the breaker would have opened,
+    /// [`held_back`](Totals::held_back) is counted and the evidence is cleared.
     MetricsOnly,
 }
 
-/// Why a breaker went from one state to another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum TransitionReason {
-    /// So many calls failed one after the other.
+/// Why a breaker changed its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// That many calls failed one after another.
     ConsecutiveFailures,
     /// Too large a part of the calls in the window failed.
     FailureRate,
-    /// The open time is over, and a call came.
+    /// The open time has passed, and a call came.
     OpenTimeOver,
-    /// An operator said so.
+    /// An operator changed it.
     Operator,
     /// A probe failed, or was slow.
     ProbeFailed,
-    /// As many probes succeeded as are needed.
+    /// Enough probes succeeded.
     ProbesSucceeded,
     /// Too large a part of the calls in the window were slow.
     SlowCallRate,
 }
 
-impl TransitionReason {
-    /// The name in lower case, for metric labels and logs. It does not change between releases.
-    pub const fn as_str(self) -> &'static str {
+impl Reason {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::ConsecutiveFailures => "consecutive_failures",
             Self::FailureRate => "failure_rate",
@@ -56,32 +55,27 @@ impl TransitionReason {
     }
 }
 
-impl fmt::Display for TransitionReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// What has been counted since the breaker was made. Nothing but a
-/// [`reset`](super::PeerBreaker::reset) sets it back, and that only the evidence: never these.
+/// Counts of one breaker since it was made, or of all breakers together.
+///
+/// A [`reset`](super::PeerBreaker::reset) clears the evidence of a breaker, never these counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Totals {
-    /// Calls that said that the peer is well.
+    /// Calls whose outcome showed a healthy peer.
     pub successes: u64,
-    /// Calls that said that it is not, throttled ones among them.
+    /// Calls whose outcome showed an unhealthy peer, throttled ones included.
     pub failures: u64,
-    /// Those of the failures by which the peer only sheds load.
+    /// The failures by which the peer only limited the rate of calls.
     pub throttled: u64,
-    /// Calls, of whatever result, that took longer than
+    /// Calls, of any outcome, that took longer than
     /// [`slow_call`](super::BreakerConfigBuilder::slow_call).
     pub slow: u64,
-    /// Calls that ended and said nothing about the peer.
+    /// Calls whose outcome showed nothing about the peer.
     pub neutral: u64,
     /// Calls whose future was dropped, or that panicked.
     pub cancelled: u64,
-    /// Results that came after the state they were admitted in, or after their probe's lease. They
-    /// changed nothing.
+    /// Results that came after the breaker left the state in which their call was admitted, or after
+    /// the lease of their probe. They changed nothing.
     pub stale: u64,
     /// Calls that were refused.
     pub refused: u64,
@@ -89,14 +83,13 @@ pub struct Totals {
     pub trips: u64,
     /// How often it opened again because a probe failed.
     pub reopened: u64,
-    /// How often it would have opened, had it not been for [`BreakerMode::MetricsOnly`].
+    /// How often it would have opened, were it not in [`BreakerMode::MetricsOnly`].
     pub held_back: u64,
-    /// Probes that were given up because they outlasted their lease.
+    /// Probes that took longer than their lease, and lost their place.
     pub leases_lost: u64,
 }
 
 impl Totals {
-    /// Adds `other` to these.
     pub(super) const fn add(&mut self, other: &Self) {
         self.successes = self.successes.saturating_add(other.successes);
         self.failures = self.failures.saturating_add(other.failures);
@@ -110,5 +103,87 @@ impl Totals {
         self.reopened = self.reopened.saturating_add(other.reopened);
         self.held_back = self.held_back.saturating_add(other.held_back);
         self.leases_lost = self.leases_lost.saturating_add(other.leases_lost);
+    }
+}
+
+/// A point in time, in nanoseconds since the breakers were made. Enough for 584 years.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tick(pub(super) u64);
+
+impl Tick {
+    pub(super) const fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
+    /// The time since `earlier`; zero if that is not earlier.
+    pub(super) const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The source of time and randomness. Each is asked for only where it matters.
+pub(super) trait World {
+    fn now(&self) -> Tick;
+    /// From 0 to 1.
+    fn random(&self) -> f64;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum WindowRule {
+    Calls(u32),
+    /// A number of buckets, each `width` nanoseconds long.
+    Time {
+        buckets: u32,
+        width: u64,
+    },
+}
+
+/// The settings as the state machine needs them: checked, times in nanoseconds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Rules {
+    pub(super) window: WindowRule,
+    pub(super) min_calls: u32,
+    pub(super) failure_rate: Option<f64>,
+    pub(super) consecutive_failures: Option<u32>,
+    pub(super) slow_call: Option<u64>,
+    pub(super) slow_call_rate: f64,
+    pub(super) open_for: u64,
+    pub(super) max_open_for: u64,
+    pub(super) open_growth: f64,
+    pub(super) open_jitter: f64,
+    pub(super) probes: u32,
+    pub(super) probe_successes: u32,
+    pub(super) probe_lease: u64,
+    pub(super) forget_after: u64,
+}
+
+impl Rules {
+    /// How long to stay open after `rounds` rounds of probes that failed.
+    ///
+    /// Jitter only shortens the breaker's own time, so that it still spreads at the cap. A hint of
+    /// the peer is a minimum, so there jitter lengthens. A hint beyond the cap counts as the cap.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        clippy::cast_sign_loss,
+        reason = "both ends are clamped; what rounding loses is less than a microsecond in a century"
+    )]
+    pub(super) fn open_time(&self, rounds: u32, hint: Option<u64>, random: f64) -> u64 {
+        let cap = self.max_open_for as f64;
+        let spread = self.open_jitter * random.clamp(0.0, 1.0);
+        let rounds = i32::try_from(rounds).unwrap_or(i32::MAX);
+        let own = (self.open_for as f64 * self.open_growth.powi(rounds)).min(cap);
+        let own = own * (1.0 - spread);
+        let hinted = match hint {
+            None => 0.0,
+            Some(hint) if hint >= self.max_open_for => cap * (1.0 - spread),
+            Some(hint) => (hint as f64 * (1.0 + spread)).min(cap),
+        };
+        // A cast of a float saturates.
+        own.max(hinted) as u64
     }
 }

@@ -2,10 +2,9 @@
 
 use super::{
     BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerState,
-    call::{Admission, Evidence},
     gate::Gate,
-    rules::{Rules, Tick, WindowRule, World},
-    state::Machine,
+    model::{Rules, Tick, WindowRule, World},
+    state::{Admission, Evidence, Machine},
     window::{Counts, Window},
 };
 use proptest::{collection::vec, prelude::*};

@@ -1,46 +1,211 @@
-//! A breaker for every key, under a bound.
+//! A breaker for each peer, up to a bound.
 //!
-//! Keys are spread over shards by a hash that nobody outside can foresee. A call with a known key
-//! looks at one entry of one shard. Only a call with a new key does more: when the map is full, it
-//! moves the hand of a shard over a few entries, and puts out the first that can be spared.
+//! Keys are spread over shards by a hash that cannot be predicted from outside. A call with a known
+//! key looks at one entry of one shard. Only a call with a new key does more: when the map is full, it
+//! moves the hand of a shard over a few entries, and removes the first that is not needed.
 
 use super::{
-    BreakerConfig, BreakerMode, BreakerSnapshot, CircuitOpen, Permit, Totals,
+    BreakerConfig, BreakerMode, BreakerPermit, BreakerSnapshot, CircuitOpen, PeerBreaker, Totals,
     breaker::{Breaker, Shared},
-    listeners::Listeners,
-    rules::World,
+    model::World,
     state::Machine,
 };
-use crate::trace::trouble;
+use crate::observe::{Event, Id, Observer};
 use std::{
     collections::{HashMap, hash_map::RandomState},
+    fmt,
     hash::{BuildHasher, BuildHasherDefault, Hasher},
+    mem,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
-use tokio::time::Instant;
+
+/// The circuit breakers of a layer, one for each peer, and the handle on them.
+///
+/// Clones are the same breakers. Take them from
+/// [`CircuitBreakerLayer::breakers`](super::CircuitBreakerLayer::breakers), or make them first and
+/// give them to the layers that share them.
+///
+/// # Many peers
+///
+/// There is room for [`max_peers`](super::BreakerConfigBuilder::max_peers). When the map is full, a
+/// new peer takes the place of one that is not needed: no call in flight, closed, and no evidence
+/// against it. Evidence expires
+/// [`forget_after`](super::BreakerConfigBuilder::forget_after) its last failure or the end of its
+/// open time, so that endpoints that are gone for good do not fill the map for ever.
+///
+/// A few entries are examined for each new peer, never all. When none of them can be removed, the
+/// call passes *unguarded* and is [counted](Self::unguarded). The other way, one breaker for all
+/// peers without room, would refuse calls to healthy peers as soon as one of them fails.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::circuit_breaker::{BreakerConfig, BreakerState, Breakers};
+/// use tower_webhook::observe::{Event, observer_fn};
+/// use tower_webhook::outcome::Outcome;
+///
+/// let breakers = Breakers::new(BreakerConfig::default()).observe(observer_fn(|event| {
+///     if let Event::BreakerChanged { peer, from, to, reason, .. } = event {
+///         println!("{peer}: {from} to {to}, {reason}");
+///     }
+/// }));
+///
+/// // What the layer does at every call:
+/// breakers.admit("peer.test")?.settle(Outcome::success());
+///
+/// // What an operator does:
+/// let peer = breakers.find("peer.test").expect("it was called");
+/// peer.force_open();
+/// assert!(breakers.admit("peer.test").is_err());
+/// peer.auto();
+/// assert_eq!(peer.snapshot().state, BreakerState::Closed);
+/// assert_eq!(breakers.totals().refused, 1);
+/// # Ok::<_, tower_webhook::circuit_breaker::CircuitOpen>(())
+/// ```
+#[derive(Clone)]
+pub struct Breakers {
+    registry: Arc<Registry>,
+}
+
+impl Breakers {
+    /// Breakers with these settings.
+    pub fn new(config: BreakerConfig) -> Self {
+        Self {
+            registry: Arc::new(Registry::new(config)),
+        }
+    }
+
+    /// Adds an observer of [`Event::BreakerChanged`], on the thread of the call that caused the
+    /// change.
+    ///
+    /// It hears of these breakers however they are shared: also through clones that were made
+    /// before. It stays as long as they live; an observer that holds the breakers keeps them alive.
+    #[allow(clippy::must_use_candidate, reason = "clones have the observer too")]
+    pub fn observe(self, observer: impl Observer) -> Self {
+        {
+            let observers = self.registry.shared.observers.write();
+            let mut observers = observers.unwrap_or_else(PoisonError::into_inner);
+            *observers = mem::take(&mut *observers).and(observer);
+        }
+        self
+    }
+
+    /// Asks for the permission to make one call to a peer: for code that is no tower service.
+    ///
+    /// # Errors
+    ///
+    /// [`CircuitOpen`] if the breaker of the peer refuses.
+    pub fn admit(&self, peer: &str) -> Result<BreakerPermit, CircuitOpen> {
+        self.registry.admit(peer)
+    }
+
+    /// The breaker of a peer that has been called. The breaker of `""` always exists.
+    pub fn find(&self, peer: &str) -> Option<PeerBreaker> {
+        let breaker = self.registry.find(peer)?;
+        Some(PeerBreaker { breaker })
+    }
+
+    /// The breaker of a peer, made if there is none: to force open what has not been called.
+    /// `None` if there is no room.
+    pub fn of(&self, peer: &str) -> Option<PeerBreaker> {
+        let breaker = self.registry.breaker(peer)?;
+        Some(PeerBreaker { breaker })
+    }
+
+    /// A snapshot of each breaker, in no order: for a health page. The breaker of `""` is included
+    /// if it was called. Breakers are locked one after another.
+    pub fn snapshots(&self) -> Vec<BreakerSnapshot> {
+        let mut all = self.registry.all();
+        if self.registry.root.gate.look(Machine::is_untouched) {
+            all.remove(0);
+        }
+        all.iter().map(|breaker| breaker.snapshot()).collect()
+    }
+
+    /// The counts of all breakers together, those that were removed from the map included. Breakers
+    /// are locked one after another.
+    pub fn totals(&self) -> Totals {
+        let registry = &*self.registry;
+        let mut totals = Totals::default();
+        let root = &registry.root;
+        root.gate.look(|machine| totals.add(machine.totals()));
+        for at in 0..registry.shards.len() {
+            let shard = registry.shard(at);
+            totals.add(&shard.retired);
+            for breaker in &shard.ring {
+                breaker.gate.look(|machine| totals.add(machine.totals()));
+            }
+        }
+        totals
+    }
+
+    /// The number of peers in the map, `""` not counted.
+    pub fn len(&self) -> usize {
+        self.registry.peers.load(Ordering::Relaxed)
+    }
+
+    /// Whether no peer but `""` has been called.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many calls passed without a breaker, because there was no room for their peer.
+    pub fn unguarded(&self) -> u64 {
+        self.registry.unguarded.load(Ordering::Relaxed)
+    }
+
+    /// How many peers were removed to make room for others.
+    pub fn evicted(&self) -> u64 {
+        self.registry.evicted.load(Ordering::Relaxed)
+    }
+
+    /// Sets the mode of every breaker, and of those that are made later.
+    pub fn set_mode_of_all(&self, mode: BreakerMode) {
+        // First, so that a breaker is either made with it or found below.
+        let normal = self.registry.mode.lock();
+        *normal.unwrap_or_else(PoisonError::into_inner) = mode;
+        for breaker in self.registry.all() {
+            breaker.set_mode(mode);
+        }
+    }
+
+    /// Resets every breaker, as [`PeerBreaker::reset`] does.
+    pub fn reset_all(&self) {
+        for breaker in self.registry.all() {
+            breaker.reset();
+        }
+    }
+}
+
+impl fmt::Debug for Breakers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breakers")
+            .field("peers", &self.len())
+            .finish_non_exhaustive()
+    }
+}
 
 const MAX_SHARDS: usize = 32;
-/// Below so many keys a shard is not worth it.
+/// A shard has room for at least this many keys.
 const MIN_PER_SHARD: usize = 64;
-/// Over how many entries the hand of a shard moves for one new key.
+/// How many entries the hand of a shard examines for one new key.
 const REACH: usize = 8;
 
-#[derive(Debug)]
-pub(super) struct Registry {
-    pub(super) shared: Arc<Shared>,
-    max_keys: usize,
-    /// The breaker of the empty key: no map for those who have one peer.
+struct Registry {
+    shared: Arc<Shared>,
+    max_peers: usize,
+    /// The breaker of the empty key: where there is one peer, no map is needed.
     root: Arc<Breaker>,
     hasher: RandomState,
     shards: Box<[Mutex<Shard>]>,
-    /// In all shards together.
-    keys: AtomicUsize,
-    /// The shard that a new key asks next for room, where its own has none.
+    /// Entries of all shards together.
+    peers: AtomicUsize,
+    /// The shard that a new key asks next for room, if its own has none.
     neighbour: AtomicUsize,
-    /// Of breakers that are still to be made.
+    /// The mode in which breakers are made.
     mode: Mutex<BreakerMode>,
     unguarded: AtomicU64,
     evicted: AtomicU64,
@@ -50,33 +215,29 @@ pub(super) struct Registry {
 struct Shard {
     /// By the hash of the key.
     map: HashMap<u64, Arc<Breaker>, BuildHasherDefault<Hashed>>,
-    /// The same, in the order of the hand.
+    /// The same breakers, in the order of the hand.
     ring: Vec<Arc<Breaker>>,
     hand: usize,
-    /// Of the breakers that have left.
+    /// The totals of breakers that were removed.
     retired: Totals,
 }
 
-/// How many hold a breaker that nobody uses: its shard, twice.
+/// The references to a breaker that is not in use: its shard has two.
 const UNUSED: usize = 2;
 
 impl Registry {
-    pub(super) fn new(config: BreakerConfig) -> Self {
-        let shared = Arc::new(Shared {
-            rules: config.rules,
-            epoch: Instant::now(),
-            listeners: Listeners::default(),
-        });
-        let shards = (config.max_keys / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
+    fn new(config: BreakerConfig) -> Self {
+        let shared = Arc::new(Shared::new(config.rules));
+        let shards = (config.max_peers / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         Self {
             root: Breaker::new(&shared, "", 0, BreakerMode::Auto),
             shared,
-            max_keys: config.max_keys,
+            max_peers: config.max_peers,
             hasher: RandomState::new(),
             shards: (0..shards.next_power_of_two())
                 .map(|_| Mutex::default())
                 .collect(),
-            keys: AtomicUsize::new(0),
+            peers: AtomicUsize::new(0),
             neighbour: AtomicUsize::new(0),
             mode: Mutex::default(),
             unguarded: AtomicU64::new(0),
@@ -84,24 +245,24 @@ impl Registry {
         }
     }
 
-    pub(super) fn admit(&self, key: &str) -> Result<Permit, CircuitOpen> {
+    fn admit(&self, key: &str) -> Result<BreakerPermit, CircuitOpen> {
         if let Some(breaker) = self.breaker(key) {
             return breaker.admit();
         }
         let calls = self.unguarded.fetch_add(1, Ordering::Relaxed) + 1;
-        // Said now and then, not ten thousand times a second.
+        // Told now and then, not ten thousand times a second.
         if calls.is_power_of_two() {
-            trouble!(
-                "circuit_breaker",
-                "no room for more keys",
-                unguarded = calls
-            );
+            self.shared.tell(|| Event::Trouble {
+                part: "circuit_breaker",
+                what: "no room for more peers; this many calls passed without a breaker",
+                detail: Some(Id::new(&calls)),
+            });
         }
-        Ok(Permit::unguarded())
+        Ok(BreakerPermit::unguarded())
     }
 
-    /// The breaker of `key`, made where there is none. `None` where there is no room.
-    pub(super) fn breaker(&self, key: &str) -> Option<Arc<Breaker>> {
+    /// The breaker of `key`, made if there is none. `None` if there is no room.
+    fn breaker(&self, key: &str) -> Option<Arc<Breaker>> {
         if key.is_empty() {
             return Some(Arc::clone(&self.root));
         }
@@ -113,7 +274,7 @@ impl Registry {
                 breaker.touch();
                 Some(Arc::clone(breaker))
             }
-            // Another key with the same 64 bits, which nobody can look for: as where there is no room.
+            // Another key with the same 64 bits, which cannot be provoked: as if there were no room.
             Some(_) => None,
             None => {
                 if !self.make_room(&mut shard) {
@@ -124,7 +285,7 @@ impl Registry {
                     shard = self.shard(at);
                     if let Some(breaker) = shard.map.get(&hash) {
                         // Made meanwhile by another call, so the place is not needed.
-                        self.keys.fetch_sub(1, Ordering::Relaxed);
+                        self.peers.fetch_sub(1, Ordering::Relaxed);
                         return breaker.is_of(key).then(|| Arc::clone(breaker));
                     }
                 }
@@ -136,7 +297,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn find(&self, key: &str) -> Option<Arc<Breaker>> {
+    fn find(&self, key: &str) -> Option<Arc<Breaker>> {
         if key.is_empty() {
             return Some(Arc::clone(&self.root));
         }
@@ -146,23 +307,23 @@ impl Registry {
         breaker.is_of(key).then(|| Arc::clone(breaker))
     }
 
-    /// Takes a place: a free one, or that of a key of this shard that can be spared.
+    /// Takes a place: a free one, or that of a key of this shard that is not needed.
     fn make_room(&self, shard: &mut Shard) -> bool {
-        let free = |keys: usize| (keys < self.max_keys).then_some(keys + 1);
+        let free = |peers: usize| (peers < self.max_peers).then_some(peers + 1);
         let taken = self
-            .keys
+            .peers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
-        taken.is_ok() || self.put_out(shard)
+        taken.is_ok() || self.evict(shard)
     }
 
-    /// The place of a key of another shard. One lock is held at a time.
+    /// Takes the place of a key of another shard. One lock is held at a time.
     fn ask_neighbour(&self, own: usize) -> bool {
         let next = self.neighbour.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1);
-        next != own && self.put_out(&mut self.shard(next))
+        next != own && self.evict(&mut self.shard(next))
     }
 
-    /// Puts out one key that nobody would miss. Its place is not counted as free: the caller takes it.
-    fn put_out(&self, shard: &mut Shard) -> bool {
+    /// Removes one key that is not needed. Its place is not counted as free: the caller takes it.
+    fn evict(&self, shard: &mut Shard) -> bool {
         let now = self.shared.now();
         let normal = self.mode();
         let mut spare = None;
@@ -178,14 +339,14 @@ impl Registry {
             if Arc::strong_count(breaker) > UNUSED {
                 continue;
             }
-            // What the last user did came before it let go.
+            // Orders this after what the last user did before it dropped its reference.
             fence(Ordering::Acquire);
             let forgettable =
                 |machine: &Machine| machine.is_forgettable(&self.shared.rules, normal, now);
             if !breaker.gate.look(forgettable) {
                 continue;
             }
-            // One that was used since the last round gets another, if there is a better one.
+            // One that was used since the last round is taken only if there is no other.
             if breaker.touched.swap(false, Ordering::Relaxed) {
                 spare = spare.or(Some(at));
             } else {
@@ -220,65 +381,18 @@ impl Registry {
         *self.mode.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every breaker that there is, one shard after the other.
-    pub(super) fn all(&self) -> Vec<Arc<Breaker>> {
-        let mut all = Vec::with_capacity(self.len() + 1);
+    /// Every breaker, the one of the empty key first.
+    fn all(&self) -> Vec<Arc<Breaker>> {
+        let mut all = Vec::with_capacity(self.peers.load(Ordering::Relaxed) + 1);
         all.push(Arc::clone(&self.root));
         for at in 0..self.shards.len() {
             all.extend(self.shard(at).ring.iter().cloned());
         }
         all
     }
-
-    pub(super) fn set_mode(&self, mode: BreakerMode) {
-        // First, so that a breaker is either made with it or found below.
-        *self.mode.lock().unwrap_or_else(PoisonError::into_inner) = mode;
-        for breaker in self.all() {
-            breaker.set_mode(mode);
-        }
-    }
-
-    pub(super) fn reset(&self) {
-        for breaker in self.all() {
-            breaker.reset();
-        }
-    }
-
-    pub(super) fn snapshots(&self) -> Vec<BreakerSnapshot> {
-        let mut all = self.all();
-        if self.root.gate.look(Machine::is_untouched) {
-            all.remove(0);
-        }
-        all.iter().map(|breaker| breaker.snapshot()).collect()
-    }
-
-    pub(super) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        self.root.gate.look(|machine| totals.add(machine.totals()));
-        for at in 0..self.shards.len() {
-            let shard = self.shard(at);
-            totals.add(&shard.retired);
-            for breaker in &shard.ring {
-                breaker.gate.look(|machine| totals.add(machine.totals()));
-            }
-        }
-        totals
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn unguarded(&self) -> u64 {
-        self.unguarded.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn evicted(&self) -> u64 {
-        self.evicted.load(Ordering::Relaxed)
-    }
 }
 
-/// For keys that are hashes already.
+/// A hasher for keys that are hashes already.
 #[derive(Debug, Default)]
 struct Hashed(u64);
 

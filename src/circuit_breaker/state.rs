@@ -1,19 +1,56 @@
-//! One breaker, as a machine: what it is told decides, and nothing else.
+//! The state machine of one breaker. Time and randomness are given to it, so it is deterministic.
 //!
-//! Every change of state begins a new generation, and every call carries the one it was admitted
-//! in: what an earlier one has to say comes too late.
+//! Every change of state begins a new generation, and every call carries the one in which it was
+//! admitted: the result of a call of an earlier generation is stale.
 
 use super::{
-    call::{Admission, Change, Evidence, Refusal},
-    model::{BreakerMode, BreakerState, Totals, TransitionReason},
-    probes::Probes,
-    rules::{Rules, Tick, World},
+    model::{BreakerMode, BreakerState, Reason, Rules, Tick, Totals, World},
     window::{Counts, Window},
 };
 
-/// How long a call is told to wait that found every probe's place taken: probes end when they end,
-/// so this is only a bound for how often it is asked.
+/// The longest `retry_after` of a call that is refused because all probes are running. When they end
+/// is unknown, so this only bounds how often callers ask.
 const PROBE_WAIT: u64 = 1_000_000_000;
+
+/// A call that was let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Admission {
+    pub(super) generation: u64,
+    /// The number of a probe; zero for any other call.
+    pub(super) ticket: u32,
+    /// Read only where calls can be slow.
+    pub(super) started: Option<Tick>,
+    /// When the answer came, where its outcome is known later.
+    pub(super) answered: Option<Tick>,
+}
+
+/// A call that was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) state: BreakerState,
+    pub(super) retry_after: u64,
+}
+
+/// What a call shows about the peer. A hint is the wait that the peer asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    Cancelled,
+    Failed { hint: Option<u64> },
+    Healthy,
+    Neutral,
+    Throttled { hint: Option<u64> },
+}
+
+/// A change of state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) from: BreakerState,
+    pub(super) to: BreakerState,
+    pub(super) reason: Reason,
+    /// The generation that begins.
+    pub(super) generation: u64,
+    pub(super) open_for: Option<u64>,
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -33,15 +70,15 @@ pub(super) struct Machine {
     /// Rounds of probes that failed since it was last closed.
     rounds: u32,
     probes: Probes,
-    /// The latest time it was told: a clock that goes back stands still.
+    /// The latest time that was read: a clock that goes back stands still.
     latest: Tick,
-    /// When it was last told something against the peer.
+    /// When the last failure or slow call was counted.
     trouble: Tick,
     /// When this state began.
     entered: Tick,
 }
 
-/// What there is to see.
+/// The state of a machine at one moment, for a snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) state: BreakerState,
@@ -77,7 +114,7 @@ impl Machine {
         self.generation
     }
 
-    /// Whether every call of this generation passes: then none needs to ask.
+    /// Whether every call of this generation passes, so that none needs the lock.
     pub(super) const fn passes_all(&self) -> bool {
         match self.mode {
             BreakerMode::Auto => matches!(self.state, State::Closed),
@@ -103,7 +140,7 @@ impl Machine {
         self.latest
     }
 
-    /// Lets a call pass, or not.
+    /// Admits a call, or refuses it.
     pub(super) fn admit(
         &mut self,
         rules: &Rules,
@@ -122,7 +159,7 @@ impl Machine {
                 return (Err(self.refuse(until.since(now))), None);
             }
             self.probes.clear();
-            let reason = TransitionReason::OpenTimeOver;
+            let reason = Reason::OpenTimeOver;
             change = Some(self.enter(State::HalfOpen, reason, now));
         }
         self.totals.leases_lost += self.probes.expire(now);
@@ -150,7 +187,7 @@ impl Machine {
         }
     }
 
-    /// Takes what a call has to say.
+    /// Counts the result of a call.
     pub(super) fn settle(
         &mut self,
         rules: &Rules,
@@ -169,7 +206,7 @@ impl Machine {
             kept = self.probes.release(admission.ticket);
         }
         let (failed, hint) = match evidence {
-            // There is no result that could be late.
+            // A call without a result is never stale.
             Evidence::Cancelled => {
                 self.totals.cancelled += 1;
                 return None;
@@ -185,7 +222,7 @@ impl Machine {
             Evidence::Healthy => (false, None),
             Evidence::Failed { hint } | Evidence::Throttled { hint } => (true, hint),
         };
-        // Read once, and not at all for a call that is only counted.
+        // The clock is read once, and not at all for a call that is only counted.
         let timed = failed
             || admission.ticket != 0
             || admission.started.is_some()
@@ -207,7 +244,7 @@ impl Machine {
         if admission.ticket != 0 {
             return self.settle_probe(rules, failed || slow, hint, now, world);
         }
-        // Neither a step towards the limit nor one away from it: the peer answers, and has enough.
+        // A throttled call leaves the number as it is: the peer answers, but limits its rate.
         match evidence {
             Evidence::Throttled { .. } => {}
             _ if failed => self.consecutive = self.consecutive.saturating_add(1),
@@ -241,46 +278,46 @@ impl Machine {
         if failed {
             self.rounds = self.rounds.saturating_add(1);
             self.totals.reopened += 1;
-            return Some(self.open(rules, hint, TransitionReason::ProbeFailed, world));
+            return Some(self.open(rules, hint, Reason::ProbeFailed, world));
         }
         self.probes.successes += 1;
         if self.probes.successes < rules.probe_successes {
             return None;
         }
         self.forget();
-        Some(self.enter(State::Closed, TransitionReason::ProbesSucceeded, now))
+        Some(self.enter(State::Closed, Reason::ProbesSucceeded, now))
     }
 
     /// The first condition that holds.
     #[allow(clippy::cast_precision_loss, reason = "a window holds fewer calls")]
-    fn verdict(&self, rules: &Rules) -> Option<TransitionReason> {
+    fn verdict(&self, rules: &Rules) -> Option<Reason> {
         if rules
             .consecutive_failures
             .is_some_and(|limit| self.consecutive >= limit)
         {
-            return Some(TransitionReason::ConsecutiveFailures);
+            return Some(Reason::ConsecutiveFailures);
         }
         let counts = self.window.counts();
         if counts.calls < u64::from(rules.min_calls) {
             return None;
         }
-        // A division, because it rounds 3 of 10 to the very number that is written 0.3.
+        // A division, because it rounds 3 of 10 to exactly the number that is written 0.3.
         let reaches = |part: u64, rate: f64| part > 0 && part as f64 / counts.calls as f64 >= rate;
         if rules
             .failure_rate
             .is_some_and(|rate| reaches(counts.failures, rate))
         {
-            return Some(TransitionReason::FailureRate);
+            return Some(Reason::FailureRate);
         }
         (rules.slow_call.is_some() && reaches(counts.slow, rules.slow_call_rate))
-            .then_some(TransitionReason::SlowCallRate)
+            .then_some(Reason::SlowCallRate)
     }
 
     fn open(
         &mut self,
         rules: &Rules,
         hint: Option<u64>,
-        reason: TransitionReason,
+        reason: Reason,
         world: &impl World,
     ) -> Change {
         let now = self.clock(world);
@@ -293,16 +330,11 @@ impl Machine {
         }
     }
 
-    fn enter(&mut self, state: State, reason: TransitionReason, now: Tick) -> Change {
+    fn enter(&mut self, state: State, reason: Reason, now: Tick) -> Change {
         self.change(reason, now, |machine| machine.state = state)
     }
 
-    fn change(
-        &mut self,
-        reason: TransitionReason,
-        now: Tick,
-        change: impl FnOnce(&mut Self),
-    ) -> Change {
+    fn change(&mut self, reason: Reason, now: Tick, change: impl FnOnce(&mut Self)) -> Change {
         let from = self.state();
         change(self);
         self.generation += 1;
@@ -311,13 +343,12 @@ impl Machine {
             from,
             to: self.state(),
             reason,
-            at: now,
             generation: self.generation,
             open_for: None,
         }
     }
 
-    /// Nothing is held against the peer any more.
+    /// Clears all evidence.
     fn forget(&mut self) {
         self.window.clear();
         self.consecutive = 0;
@@ -325,30 +356,30 @@ impl Machine {
         self.probes.clear();
     }
 
-    /// Hands the decision to an operator, or back. Whoever takes it over starts without evidence.
+    /// Changes the mode, and clears all evidence.
     pub(super) fn set_mode(&mut self, mode: BreakerMode, world: &impl World) -> Option<Change> {
         if mode == self.mode {
             return None;
         }
         let now = self.clock(world);
         self.forget();
-        Some(self.change(TransitionReason::Operator, now, |machine| {
+        Some(self.change(Reason::Operator, now, |machine| {
             machine.mode = mode;
             machine.state = State::Closed;
         }))
     }
 
-    /// Closes it and forgets all evidence, the mode apart. A change of state only where it was not
-    /// closed, but always a new generation: calls in flight were made before.
+    /// Closes the breaker and clears all evidence; the mode stays. Always begins a new generation, so
+    /// that results of calls in flight are stale, but is a change only if the state was another.
     pub(super) fn reset(&mut self, world: &impl World) -> Option<Change> {
         let now = self.clock(world);
         self.forget();
-        let change = self.enter(State::Closed, TransitionReason::Operator, now);
+        let change = self.enter(State::Closed, Reason::Operator, now);
         (change.from != change.to).then_some(change)
     }
 
-    /// Whether it could be made anew and nobody would notice: closed, nothing against the peer, not
-    /// in an operator's hand. What was against it is forgotten when it is old.
+    /// Whether the breaker can be dropped and made anew without a difference: it is in the normal
+    /// mode, closed, and has no evidence against the peer, or only evidence older than `forget_after`.
     pub(super) fn is_forgettable(&self, rules: &Rules, normal: BreakerMode, now: Tick) -> bool {
         if self.mode != normal {
             return false;
@@ -360,7 +391,7 @@ impl Machine {
                 let clean = self.consecutive == 0 && counts.failures == 0 && counts.slow == 0;
                 clean || old(self.trouble)
             }
-            // Nobody has asked for so long after it could have been probed.
+            // No call came in all the time in which it could have been a probe.
             State::Open { until } => old(until),
             State::HalfOpen => old(self.latest),
         }
@@ -399,4 +430,58 @@ fn is_slow(rules: &Rules, admission: Admission, now: Tick) -> bool {
         return false;
     };
     admission.answered.unwrap_or(now).since(started) > limit
+}
+
+/// The probes of one round: from half-open to open or closed.
+#[derive(Debug, Default)]
+pub(super) struct Probes {
+    leases: Vec<Lease>,
+    /// The last ticket that was given out. Zero is no ticket.
+    last: u32,
+    pub(super) successes: u32,
+}
+
+#[derive(Debug)]
+struct Lease {
+    ticket: u32,
+    until: Tick,
+}
+
+impl Probes {
+    /// A ticket for one more probe, or the time when the first lease ends.
+    pub(super) fn admit(&mut self, now: Tick, limit: u32, lease: u64) -> Result<u32, Tick> {
+        if self.leases.len() >= limit as usize {
+            let first = self.leases.iter().map(|lease| lease.until).min();
+            return Err(first.unwrap_or(now));
+        }
+        self.last = self.last.wrapping_add(1).max(1);
+        self.leases.push(Lease {
+            ticket: self.last,
+            until: now.after(lease),
+        });
+        Ok(self.last)
+    }
+
+    /// Removes the probes whose lease has ended, and returns how many.
+    pub(super) fn expire(&mut self, now: Tick) -> u64 {
+        let before = self.leases.len();
+        self.leases.retain(|lease| now < lease.until);
+        (before - self.leases.len()) as u64
+    }
+
+    /// Removes a probe that ended. `false` if its lease had ended before.
+    pub(super) fn release(&mut self, ticket: u32) -> bool {
+        let found = self.leases.iter().position(|lease| lease.ticket == ticket);
+        found.map(|at| self.leases.swap_remove(at)).is_some()
+    }
+
+    pub(super) const fn in_flight(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Begins another round. Tickets go on, so that none is used twice.
+    pub(super) fn clear(&mut self) {
+        self.leases.clear();
+        self.successes = 0;
+    }
 }

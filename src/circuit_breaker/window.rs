@@ -1,8 +1,8 @@
-//! The last calls, counted. Both windows really slide, and cost the same at every call.
+//! Counts of the last calls, by number or by time. Both windows slide at O(1) per call.
 
-use super::rules::{Tick, WindowRule};
+use super::model::{Tick, WindowRule};
 
-/// What a window holds.
+/// The calls in a window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) calls: u64,
@@ -24,7 +24,7 @@ impl Window {
         }
     }
 
-    /// Adds a call that ended at `now`, which only a window of time looks at.
+    /// Adds a call that ended at `now`. Only a window of time uses `now`.
     pub(super) fn record(&mut self, now: Tick, failed: bool, slow: bool) {
         match self {
             Self::Calls(window) => window.record(failed, slow),
@@ -32,7 +32,7 @@ impl Window {
         }
     }
 
-    /// What it held after the last [`record`](Self::record).
+    /// The counts as of the last [`record`](Self::record).
     pub(super) fn counts(&self) -> Counts {
         match self {
             Self::Calls(window) => window.counts(),
@@ -40,7 +40,7 @@ impl Window {
         }
     }
 
-    /// What it holds at `now`.
+    /// The counts at `now`.
     pub(super) fn counts_at(&self, now: Tick) -> Counts {
         match self {
             Self::Calls(window) => window.counts(),
@@ -120,7 +120,7 @@ impl CallWindow {
     }
 
     const fn clear(&mut self) {
-        // What the bits say is not read before it is written again.
+        // Bits are not read before they are written again.
         (self.next, self.len, self.failures, self.slow) = (0, 0, 0, 0);
     }
 }
@@ -131,7 +131,7 @@ impl CallWindow {
 pub(super) struct TimeWindow {
     buckets: Box<[Bucket]>,
     width: u64,
-    /// The number of the newest bucket, counted from the beginning of time.
+    /// The number of the newest bucket, counted from tick 0.
     newest: u64,
     sums: Counts,
 }
@@ -176,7 +176,7 @@ impl TimeWindow {
         let Some(bucket) = self.buckets.get_mut(index) else {
             return;
         };
-        // Four billion calls in one bucket say all there is to say.
+        // Beyond four billion, calls of one bucket are not counted: the rates are known by then.
         if let Some(calls) = bucket.calls.checked_add(1) {
             bucket.calls = calls;
             bucket.failures += u32::from(failed);
@@ -187,7 +187,7 @@ impl TimeWindow {
         }
     }
 
-    /// Empties the buckets whose time has passed: each at most once, however long nothing happened.
+    /// Empties the buckets whose time has passed, each at most once.
     fn slide(&mut self, now: Tick) {
         let number = self.number(now);
         let passed = number - self.newest;

@@ -31,15 +31,19 @@
 //! }
 //! ```
 
+mod breaker_state;
 mod event;
 mod trace;
 
-pub use self::event::{BreakerState, Event, Id, JobEnd, Level};
 #[allow(
     unused_imports,
     reason = "which layers open spans depends on the features"
 )]
 pub(crate) use self::trace::Scope;
+pub use self::{
+    breaker_state::BreakerState,
+    event::{Event, Id, JobEnd, Level},
+};
 
 use crate::catch_panic::catch_panic;
 use std::{

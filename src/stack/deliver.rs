@@ -9,6 +9,7 @@ use crate::{
     circuit_breaker::{BreakerConfig, BreakerState as State, Breakers},
     dead_letter::{DeadLetters, HttpRequests},
     metrics::{BreakerState, DeliveryMetrics, Recorder},
+    observe::{Event, observer_fn},
     outcome::{GrpcClassifier, HttpClassifier},
     peer::ByHost,
     retry::{HttpExchange, RetryConfig},
@@ -329,11 +330,13 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             BreakerChoice::New(config) => Breakers::new(config),
             BreakerChoice::Shared(breakers) => breakers,
         };
-        // Last: a listener stays for good, also where nothing was built.
+        // Last: an observer of shared breakers stays for good, also where nothing was built.
         let recorder = self.recorder.clone();
-        breakers.on_transition(move |change| {
-            recorder.breaker_changed(&change.key, recorded(change.to));
-        });
+        let breakers = breakers.observe(observer_fn(move |event| {
+            if let Event::BreakerChanged { peer, to, .. } = event {
+                recorder.breaker_changed(peer, recorded(*to));
+            }
+        }));
         let deliveries = (!settings.once).then(|| self.recorder.clone());
         let retry = if settings.once {
             RetryConfig::once()
@@ -352,7 +355,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             failover: self.failover,
             breaker: CircuitBreakerLayer::sharing(breakers)
                 .classifier(self.make.clone())
-                .key(self.key.clone()),
+                .peer(self.key.clone()),
             attempts: DeliveryMetricsLayer::attempts(self.recorder.clone())
                 .classifier(self.make.clone())
                 .key(self.key.clone()),

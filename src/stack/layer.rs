@@ -28,7 +28,7 @@ pub struct DeliverLayer<M, K, R, X, F, E, B = Identity> {
 }
 
 impl<M, K, R, X, F, E, B> DeliverLayer<M, K, R, X, F, E, B> {
-    /// The breakers: to observe, to force, to subscribe, to share.
+    /// The breakers: to inspect, to force open or closed, to share.
     pub const fn breakers(&self) -> &Breakers {
         self.breaker.breakers()
     }

@@ -43,7 +43,7 @@ fn settings_that_make_no_sense_are_refused_by_name() {
         ("probe_successes", base().probe_successes(0)),
         ("probe_lease", base().probe_lease(Duration::ZERO)),
         ("probe_lease", base().probe_lease(Duration::MAX)),
-        ("max_keys", base().max_keys(0)),
+        ("max_peers", base().max_peers(0)),
         ("forget_after", base().forget_after(Duration::ZERO)),
         ("forget_after", base().forget_after(Duration::MAX)),
     ];
@@ -78,7 +78,7 @@ fn settings_at_their_ends_are_taken() {
         base().window_time(Duration::from_nanos(10)),
         base().open_jitter(1.0).open_growth(f64::MAX),
         base().open_jitter(0.0).open_growth(1.0),
-        base().max_keys(usize::MAX),
+        base().max_peers(usize::MAX),
         // A row needs no minimum.
         base().without_failure_rate().window_calls(1),
     ] {

@@ -2,11 +2,11 @@
 
 use super::*;
 use BreakerState::{Closed, Disabled, ForcedClosed, ForcedOpen, MetricsOnly, Open};
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tower_webhook::{
+    circuit_breaker::BreakerMode,
+    observe::{Observers, observer_fn},
 };
-use tower_webhook::circuit_breaker::{BreakerMode, TransitionReason};
 
 #[tokio::test(start_paused = true)]
 async fn forced_open_refuses_until_told_otherwise() {
@@ -92,7 +92,7 @@ async fn all_means_those_to_come_too() {
 /// An operator's mode is not a reason to fill the map.
 #[tokio::test(start_paused = true)]
 async fn keys_in_the_mode_of_all_come_and_go_as_ever() {
-    let breakers = breakers(one_failure().max_keys(10));
+    let breakers = breakers(one_failure().max_peers(10));
     breakers.set_mode_of_all(BreakerMode::MetricsOnly);
     for n in 0..100 {
         let permit = breakers.admit(&format!("peer-{n}")).unwrap();
@@ -132,7 +132,7 @@ async fn a_snapshot_says_how_it_stands() {
     run(&breakers, "SSFTC").await;
     let seen = see(&breakers);
     assert_eq!(
-        (&*seen.key, seen.state, seen.time_left),
+        (&*seen.peer, seen.state, seen.time_left),
         (KEY, Closed, None)
     );
     assert_eq!((seen.calls, seen.failures, seen.slow), (4, 2, 0));
@@ -162,18 +162,8 @@ async fn a_snapshot_says_how_it_stands() {
 
 #[tokio::test(start_paused = true)]
 async fn transitions_are_told_in_order_with_their_reasons() {
-    let breakers = breakers(one_failure());
-    let heard = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&heard);
-    breakers.on_transition(move |change| {
-        let words = (
-            change.from.as_str(),
-            change.to.as_str(),
-            change.reason.as_str(),
-        );
-        told.lock().unwrap().push((change.generation, words));
-    });
-    let mut channel = breakers.subscribe();
+    let heard = Changes::default();
+    let breakers = breakers(one_failure()).observe(heard.clone());
     run(&breakers, "F").await;
     advance(secs(10)).await;
     run(&breakers, "F").await;
@@ -193,52 +183,59 @@ async fn transitions_are_told_in_order_with_their_reasons() {
         (6, ("half_open", "closed", "probes_succeeded")),
         (8, ("closed", "forced_open", "operator")),
     ];
-    assert_eq!(*heard.lock().unwrap(), expected);
-    let first = channel.recv().await.unwrap();
+    let heard = heard.all();
+    let words = heard.iter().map(|change| {
+        let words = (change.from.as_str(), change.to.as_str(), change.reason);
+        (change.generation, words)
+    });
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    let first = &heard[0];
     assert_eq!(
-        (&*first.key, first.to, first.open_for),
+        (&*first.peer, first.to, first.open_for),
         (KEY, Open, Some(secs(10)))
     );
-    for (generation, _) in &expected[1..] {
-        assert_eq!(channel.recv().await.unwrap().generation, *generation);
-    }
 }
 
-/// A listener may look at the breaker it is told about: it is called under no lock.
+/// An observer may look at the breaker it is told about: it is called under no lock.
 #[tokio::test(start_paused = true)]
-async fn a_listener_may_ask_the_breakers_back() {
+async fn an_observer_may_ask_the_breakers_back() {
     let breakers = breakers(one_failure());
     let asked = breakers.clone();
-    breakers.on_transition(move |change| {
-        let breaker = asked.find(&change.key).unwrap();
-        assert_eq!(breaker.state(), change.to);
+    let observers = Observers::new(observer_fn(move |event| {
+        let Event::BreakerChanged { peer, to, .. } = *event else {
+            panic!("{event:?}");
+        };
+        let breaker = asked.find(peer).unwrap();
+        assert_eq!(breaker.state(), to);
         assert!(!asked.snapshots().is_empty());
-        asked.on_transition(|_| {});
-        if change.to == Open {
+        let _ = asked.clone().observe(observer_fn(|_| {}));
+        if to == Open {
             breaker.force_closed();
         }
-    });
+    }));
+    let breakers = breakers.observe(observers.clone());
     run(&breakers, "F").await;
     assert_eq!(state(&breakers), ForcedClosed);
-    assert_eq!(breakers.listener_panics(), 0);
+    assert_eq!(observers.panics(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_listener_that_panics_harms_nothing() {
-    let breakers = breakers(one_failure());
+async fn an_observer_that_panics_harms_nothing() {
     let heard = Arc::new(AtomicUsize::new(0));
     let after = Arc::clone(&heard);
-    breakers.on_transition(|_| panic!("on purpose"));
-    breakers.on_transition(move |change| {
-        assert_ne!(change.reason, TransitionReason::SlowCallRate);
-        after.fetch_add(1, Ordering::Relaxed);
-    });
+    let panics = Observers::new(observer_fn(|_| panic!("on purpose")));
+    let breakers = breakers(one_failure())
+        .observe(panics.clone())
+        .observe(observer_fn(move |event| {
+            let Event::BreakerChanged { reason, .. } = *event else {
+                panic!("{event:?}");
+            };
+            assert_ne!(reason, "slow_call_rate");
+            after.fetch_add(1, Ordering::Relaxed);
+        }));
     run(&breakers, "F").await;
     assert_eq!(state(&breakers), Open);
     advance(secs(10)).await;
     assert_eq!(run(&breakers, "SS").await, 2);
-    assert_eq!(
-        (breakers.listener_panics(), heard.load(Ordering::Relaxed)),
-        (3, 3)
-    );
+    assert_eq!((panics.panics(), heard.load(Ordering::Relaxed)), (3, 3));
 }

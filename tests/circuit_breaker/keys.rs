@@ -18,7 +18,7 @@ async fn keys_do_not_answer_for_one_another() {
     let mut keys: Vec<_> = breakers
         .snapshots()
         .iter()
-        .map(|s| s.key.to_string())
+        .map(|s| s.peer.to_string())
         .collect();
     keys.sort();
     assert_eq!(keys, ["", "a", "b"]);
@@ -29,7 +29,7 @@ async fn keys_do_not_answer_for_one_another() {
 /// as it may be.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_keys_stays_under_the_bound() {
-    let breakers = breakers(one_failure().max_keys(1_000));
+    let breakers = breakers(one_failure().max_peers(1_000));
     for second in 0..5 {
         for n in 0..10_000 {
             call(&breakers, &format!("peer-{second}-{n}"), Outcome::success());
@@ -46,7 +46,7 @@ async fn a_flood_of_keys_stays_under_the_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_something_is_held_against_does_not_leave() {
-    let breakers = breakers(one_failure().consecutive_failures(2).max_keys(600));
+    let breakers = breakers(one_failure().consecutive_failures(2).max_peers(600));
     call(&breakers, "failed once", Outcome::transient());
     call(&breakers, "open", Outcome::transient());
     call(&breakers, "open", Outcome::transient());
@@ -83,7 +83,7 @@ async fn a_key_that_something_is_held_against_does_not_leave() {
 /// A full map of keys in trouble refuses nobody who is not: such calls are counted, not guarded.
 #[tokio::test(start_paused = true)]
 async fn without_room_calls_pass_unguarded_and_are_counted() {
-    let breakers = breakers(one_failure().max_keys(50));
+    let breakers = breakers(one_failure().max_peers(50));
     for n in 0..50 {
         call(&breakers, &format!("down-{n}"), Outcome::transient());
     }
@@ -102,7 +102,7 @@ async fn without_room_calls_pass_unguarded_and_are_counted() {
 #[tokio::test(start_paused = true)]
 async fn what_is_held_against_a_key_is_forgotten_in_time() {
     let config = one_failure().consecutive_failures(2).forget_after(secs(60));
-    let breakers = breakers(config.max_keys(3));
+    let breakers = breakers(config.max_peers(3));
     call(&breakers, "failed once", Outcome::transient());
     call(&breakers, "open", Outcome::transient());
     call(&breakers, "open", Outcome::transient());
@@ -131,7 +131,7 @@ async fn what_is_held_against_a_key_is_forgotten_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_busy_key_stays_while_idle_ones_go() {
-    let config = BreakerConfig::builder().max_keys(60);
+    let config = BreakerConfig::builder().max_peers(60);
     let breakers = breakers(config);
     for n in 0..5_000 {
         call(&breakers, "busy", Outcome::success());
@@ -147,14 +147,14 @@ async fn a_long_key_is_kept_short_and_told_apart() {
     let (a, b) = ("é".repeat(5_000) + "a", "é".repeat(5_000) + "b");
     call(&breakers, &a, Outcome::transient());
     let open = breakers.admit(&a).unwrap_err();
-    assert_eq!(open.key(), "é".repeat(128));
+    assert_eq!(open.peer(), "é".repeat(128));
     assert!(open.to_string().len() < 400);
     assert!(breakers.admit(&b).is_ok());
 }
 
 #[test]
 fn threads_agree_on_every_key() {
-    let breakers = breakers(one_failure().max_keys(300));
+    let breakers = breakers(one_failure().max_peers(300));
     thread::scope(|scope| {
         for thread in 0..4 {
             let breakers = &breakers;

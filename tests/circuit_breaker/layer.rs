@@ -30,7 +30,7 @@ macro_rules! one_peer {
     ($config:expr) => {
         CircuitBreakerLayer::new($config.build().unwrap())
             .classifier(classify_fn(judge))
-            .key(OnePeer)
+            .peer(OnePeer)
     };
 }
 
@@ -54,7 +54,7 @@ async fn opens_after_a_failure_and_probes_after_the_open_time() {
     assert_ready_ok!(service.poll_ready());
     let refused = assert_ready_err!(task::spawn(service.call("b")).poll());
     let open = refused.downcast_ref::<CircuitOpen>().unwrap();
-    assert_eq!((open.key(), open.retry_after()), ("", secs(10)));
+    assert_eq!((open.peer(), open.retry_after()), ("", secs(10)));
     let outcome = Outcome::of_error(&*refused);
     assert_eq!(outcome.kind(), OutcomeKind::Refused);
     assert_eq!(outcome.retry_after(), Some(secs(10)));
@@ -205,7 +205,7 @@ async fn clones_and_repeated_layers_share_and_others_do_not() {
     ));
 
     let shared = CircuitBreakerLayer::sharing(layer.breakers().clone());
-    let shared = shared.classifier(classify_fn(judge)).key(OnePeer);
+    let shared = shared.classifier(classify_fn(judge)).peer(OnePeer);
     assert!(refused(shared.layer(down()).oneshot(()).await.unwrap_err()));
     let apart = one_peer!(one_failure());
     assert!(!refused(apart.layer(down()).oneshot(()).await.unwrap_err()));
@@ -256,7 +256,7 @@ async fn http_calls_are_kept_apart_by_host() {
 async fn jobs_of_any_type_by_any_key() {
     struct Job(String, bool);
     let layer = CircuitBreakerLayer::new(one_failure().build().unwrap())
-        .key(peer_fn(|job: &Job| Cow::Borrowed(job.0.as_str())))
+        .peer(peer_fn(|job: &Job| Cow::Borrowed(job.0.as_str())))
         .classifier(classify_fn(judge));
     let service = layer.layer(service_fn(|job: Job| async move {
         if job.1 {
@@ -304,7 +304,7 @@ async fn a_stream_is_judged_at_its_end_and_is_slow_by_its_head() {
     let ends = AtTheEnd::default();
     let layer = CircuitBreakerLayer::new(one_failure().slow_call(secs(1)).build().unwrap())
         .classifier(ends.clone())
-        .key(OnePeer);
+        .peer(OnePeer);
     let breakers = layer.breakers().clone();
     let service = layer.layer(service_fn(|(): ()| async { Ok::<_, BoxError>("stream") }));
     let call = || service.clone().oneshot(());

@@ -16,12 +16,16 @@ mod layer;
 mod probes;
 mod trips;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::time::advance;
 use tower_webhook::{
     circuit_breaker::{
-        BreakerConfig, BreakerConfigBuilder, BreakerSnapshot, BreakerState, Breakers, Permit,
+        BreakerConfig, BreakerConfigBuilder, BreakerPermit, BreakerSnapshot, BreakerState, Breakers,
     },
+    observe::{Event, Observer},
     outcome::Outcome,
 };
 
@@ -45,7 +49,7 @@ fn breakers(config: BreakerConfigBuilder) -> Breakers {
     Breakers::new(config.build().expect("it makes sense"))
 }
 
-fn admit(breakers: &Breakers) -> Permit {
+fn admit(breakers: &Breakers) -> BreakerPermit {
     breakers.admit(KEY).expect("it passes")
 }
 
@@ -55,6 +59,50 @@ fn see(breakers: &Breakers) -> BreakerSnapshot {
 
 fn state(breakers: &Breakers) -> BreakerState {
     see(breakers).state
+}
+
+/// A change of state, as it was told.
+#[derive(Clone, Debug, PartialEq)]
+struct Change {
+    peer: String,
+    from: BreakerState,
+    to: BreakerState,
+    reason: &'static str,
+    open_for: Option<Duration>,
+    generation: u64,
+}
+
+/// Keeps the changes of state that it is told.
+#[derive(Clone, Default)]
+struct Changes(Arc<Mutex<Vec<Change>>>);
+
+impl Changes {
+    fn all(&self) -> Vec<Change> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Observer for Changes {
+    fn on(&self, event: &Event<'_>) {
+        if let Event::BreakerChanged {
+            peer,
+            from,
+            to,
+            reason,
+            open_for,
+            generation,
+        } = *event
+        {
+            self.0.lock().unwrap().push(Change {
+                peer: peer.to_owned(),
+                from,
+                to,
+                reason,
+                open_for,
+                generation,
+            });
+        }
+    }
 }
 
 /// Makes calls, one entry each; stops at the first that is refused. Says how many passed.

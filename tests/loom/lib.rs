@@ -5,20 +5,20 @@
 #![cfg(test)]
 #![allow(dead_code, reason = "each model uses some of it")]
 
-#[path = "../../src/circuit_breaker/call.rs"]
-mod call;
+#[path = "../../src/observe/breaker_state.rs"]
+mod breaker_state;
 #[path = "../../src/circuit_breaker/gate.rs"]
 mod gate;
 #[path = "../../src/circuit_breaker/model.rs"]
 mod model;
-#[path = "../../src/circuit_breaker/probes.rs"]
-mod probes;
-#[path = "../../src/circuit_breaker/rules.rs"]
-mod rules;
 #[path = "../../src/circuit_breaker/state.rs"]
 mod state;
 #[path = "../../src/circuit_breaker/window.rs"]
 mod window;
+
+mod observe {
+    pub use crate::breaker_state::BreakerState;
+}
 
 mod sync {
     pub(super) use loom::sync::{
@@ -28,12 +28,10 @@ mod sync {
     pub(super) use std::sync::PoisonError;
 }
 
-use call::{Admission, Evidence};
 use gate::Gate;
 use loom::{sync::Arc, thread};
-use model::{BreakerMode, BreakerState, Totals};
-use rules::{Rules, Tick, WindowRule, World};
-use state::Machine;
+use model::{BreakerMode, BreakerState, Rules, Tick, Totals, WindowRule, World};
+use state::{Admission, Evidence, Machine};
 
 const FAILED: Evidence = Evidence::Failed { hint: None };
 

@@ -220,7 +220,7 @@ async fn an_open_circuit_gives_the_job_back_and_counts_no_attempt() {
     let calls = Calls::new();
     let seen = calls.clone();
     let inner = CircuitBreakerLayer::sharing(breakers)
-        .key(tower_webhook::peer::OnePeer)
+        .peer(tower_webhook::peer::OnePeer)
         .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
         .layer(service_fn(move |job: Job| {
             seen.note(&job);
@@ -245,7 +245,7 @@ async fn a_circuit_that_stays_open_dead_letters_the_job_when_its_window_is_over(
     breakers.of("").unwrap().force_open();
     let id = bench.put("payload").await;
     let inner = CircuitBreakerLayer::sharing(breakers)
-        .key(tower_webhook::peer::OnePeer)
+        .peer(tower_webhook::peer::OnePeer)
         .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
         .layer(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
     let retry = retry().window(600 * SECOND).build().unwrap();

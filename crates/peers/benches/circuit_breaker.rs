@@ -50,7 +50,7 @@ where
 fn closed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("closed");
     call(&mut group, "bare", Bare);
-    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).key(OnePeer);
+    let layer = CircuitBreakerLayer::new(BreakerConfig::default()).peer(OnePeer);
     let layer = layer.classifier(classify_fn(judge));
     call(&mut group, "ours", layer.layer(Bare));
 
@@ -78,7 +78,7 @@ fn open(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("open");
     let config = BreakerConfig::builder().consecutive_failures(1);
     let config = config.open_for(LONG).max_open_for(LONG).build().unwrap();
-    let layer = CircuitBreakerLayer::new(config).key(OnePeer);
+    let layer = CircuitBreakerLayer::new(config).peer(OnePeer);
     let layer = layer.classifier(classify_fn(judge));
     let permit = layer.breakers().admit("").unwrap();
     permit.settle(Outcome::transient());
