@@ -38,6 +38,9 @@ async fn on_event(
     Extension(verified): Extension<Verified>,
     Json(event): Json<Value>,
 ) -> Json<Value> {
-    println!("{} says {event}", verified.key_label().unwrap_or("nobody"));
+    println!(
+        "{} says {event}",
+        verified.secret_label().unwrap_or("nobody")
+    );
     Json(json!({ "handled": verified.id() }))
 }

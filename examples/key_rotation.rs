@@ -25,7 +25,7 @@ async fn main() -> Result<(), BoxError> {
 
     let scheme = Slack::new(old())?;
     // The handle outlives the layer that takes the scheme.
-    let keys = scheme.keys();
+    let keys = scheme.signing_keys();
     let service = SignatureVerifyLayer::new(scheme).layer(service_fn(handle));
     let send = |secret: Secret| {
         let service = service.clone();
@@ -57,7 +57,9 @@ async fn main() -> Result<(), BoxError> {
 
 async fn handle(req: Request<BufferedBody>) -> Result<Response<BufferedBody>, Infallible> {
     let verified = req.extensions().get::<Verified>();
-    let label = verified.and_then(Verified::key_label).unwrap_or_default();
+    let label = verified
+        .and_then(Verified::secret_label)
+        .unwrap_or_default();
     Ok(Response::new(BufferedBody::new(label.to_owned())))
 }
 

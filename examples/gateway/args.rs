@@ -14,7 +14,7 @@ use tower_webhook::{
     InvalidConfig,
     signature::{
         Scheme, Secret, Secrets,
-        scheme::{BasicAuth, Cognigy, CognigyFormat, StandardWebhooks, Token},
+        scheme::{BasicAuth, Cognigy, CognigyFormat, SharedToken, StandardWebhooks},
     },
     target::{ForbiddenTarget, TargetRules},
 };
@@ -387,8 +387,8 @@ impl Args {
     }
 
     /// The scheme of the operator routes.
-    pub fn operator_scheme(&self) -> Result<Token, InvalidConfig> {
-        Token::bearer(self.operator_token.as_str())
+    pub fn operator_scheme(&self) -> Result<SharedToken, InvalidConfig> {
+        SharedToken::bearer(self.operator_token.as_str())
     }
 
     /// What deliveries are signed with: the safe form, timestamp under the MAC.

@@ -53,8 +53,8 @@ pub enum SignatureError {
 }
 
 impl SignatureError {
-    /// The reason as one word of a closed set: fit for a metric label.
-    pub const fn label(&self) -> &'static str {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Custom { .. } => "custom",
             Self::Early { .. } => "early",

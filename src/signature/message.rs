@@ -1,9 +1,13 @@
-use super::{Defect, SignatureError};
+use super::{Defect, SecretLabel, SignatureError};
 use crate::{body::BufferedBody, clock::WallClock};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use std::time::Duration;
 
 /// Signature headers are a few hundred bytes; a longer one is refused unread.
 const MAX_HEADER: usize = 4096;
+
+/// Enough for thirty million years; few enough that no arithmetic can overflow.
+const MAX_DIGITS: usize = 15;
 
 /// Up to this many values, reading all names is cheaper than hashing one.
 const FEW: usize = 24;
@@ -27,7 +31,7 @@ const FEW: usize = 24;
 ///     )
 ///     .body(BufferedBody::from("Hello, World!"))?;
 /// let verified = scheme.verify(&Message::of(&request, &WallClock::system()))?;
-/// assert_eq!(verified.key_label(), Some("key-1"));
+/// assert_eq!(verified.secret_label(), Some("key-1"));
 /// # Ok::<(), tower_webhook::BoxError>(())
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -160,5 +164,275 @@ impl<'a> Found<'a> {
             Self::One(value) => return Ok(value),
         };
         Err(SignatureError::malformed(name, defect))
+    }
+}
+
+/// What is known about a message whose signature was verified: a request extension that
+/// [`SignatureVerify`](super::SignatureVerify) inserts, in the place of any that was there.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use std::convert::Infallible;
+/// use tower_webhook::{body::BufferedBody, signature::Verified};
+///
+/// async fn handle(req: Request<BufferedBody>) -> Result<Response<BufferedBody>, Infallible> {
+///     if let Some(verified) = req.extensions().get::<Verified>() {
+///         println!("{} by {:?}", verified.scheme(), verified.secret_label());
+///     }
+///     Ok(Response::new(BufferedBody::default()))
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Verified {
+    scheme: &'static str,
+    label: Option<SecretLabel>,
+    id: Option<HeaderValue>,
+    timestamp: Option<u64>,
+    claimed_timestamp: Option<u64>,
+}
+
+impl Verified {
+    /// Verified by this scheme: for a [`Scheme`](super::Scheme) of your own.
+    ///
+    /// Add what the signature covers: the layers behind trust it.
+    #[must_use]
+    #[inline]
+    pub const fn new(scheme: &'static str) -> Self {
+        Self {
+            scheme,
+            label: None,
+            id: None,
+            timestamp: None,
+            claimed_timestamp: None,
+        }
+    }
+
+    /// The key that made the signature.
+    #[must_use]
+    #[inline]
+    pub fn with_secret_label(mut self, label: SecretLabel) -> Self {
+        self.label = Some(label);
+        self
+    }
+
+    /// The id of the message, **covered by the signature**. A value outside visible ASCII is no id
+    /// and reads as none.
+    #[must_use]
+    #[inline]
+    pub fn with_id(mut self, id: HeaderValue) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The time of the message in seconds since 1970, **covered by the signature**.
+    #[must_use]
+    #[inline]
+    pub const fn with_timestamp(mut self, unix_seconds: u64) -> Self {
+        self.timestamp = Some(unix_seconds);
+        self
+    }
+
+    /// The time that somebody wrote beside the signature.
+    #[must_use]
+    #[inline]
+    pub const fn with_claimed_timestamp(mut self, unix_seconds: u64) -> Self {
+        self.claimed_timestamp = Some(unix_seconds);
+        self
+    }
+
+    /// The scheme, by its [name](super::Scheme::name).
+    pub const fn scheme(&self) -> &'static str {
+        self.scheme
+    }
+
+    /// The label of the key that matched.
+    pub fn secret_label(&self) -> Option<&str> {
+        self.label.as_ref().map(SecretLabel::as_str)
+    }
+
+    pub(super) const fn label(&self) -> Option<SecretLabel> {
+        self.label
+    }
+
+    /// The id of the message, if the signature covers one: fit to be an idempotency key.
+    ///
+    /// An id that a sender writes beside the signature (`X-GitHub-Delivery`) is not here, because
+    /// whoever holds one signed message can put another id beside it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_ref().and_then(|id| id.to_str().ok())
+    }
+
+    /// The time of the message in seconds since 1970, if the signature covers one.
+    pub const fn timestamp(&self) -> Option<u64> {
+        self.timestamp
+    }
+
+    /// The time that was written beside the signature, in seconds since 1970: only Cognigy's
+    /// `ts,base64`. Whoever has seen one message can send it again with another time, so nothing
+    /// may be decided by it.
+    pub const fn claimed_timestamp(&self) -> Option<u64> {
+        self.claimed_timestamp
+    }
+}
+
+/// How far a sender's timestamp may lie from our clock, in whole seconds; what is less than a
+/// second is cut off. Default: 300 seconds both ways, as in Standard Webhooks, Stripe and Slack.
+///
+/// Wider is more time for a copy of a message to be sent again, unless
+/// [replays are refused](super::SignatureVerifyLayer::reject_replays).
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_webhook::signature::Tolerance;
+///
+/// let both_ways = Tolerance::from(Duration::from_secs(5));
+/// assert_eq!(both_ways.past(), both_ways.future());
+/// let lenient_with_slow_mail = Tolerance::new(Duration::from_secs(3600), Duration::from_secs(30));
+/// # let _ = lenient_with_slow_mail;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tolerance {
+    past: Duration,
+    future: Duration,
+}
+
+impl Tolerance {
+    /// This far back, and this far ahead.
+    pub const fn new(past: Duration, future: Duration) -> Self {
+        Self { past, future }
+    }
+
+    /// How old a timestamp may be.
+    pub const fn past(self) -> Duration {
+        self.past
+    }
+
+    /// How far ahead a timestamp may be: the clocks of two machines are never the same.
+    pub const fn future(self) -> Duration {
+        self.future
+    }
+
+    /// For how long one message can be received: from the earliest arrival that is tolerated to
+    /// the latest.
+    pub(super) fn window(self) -> Duration {
+        // One second more: both ends are inclusive and our clock has fractions.
+        self.past
+            .saturating_add(self.future)
+            .saturating_add(Duration::from_secs(1))
+    }
+
+    /// # Errors
+    ///
+    /// [`SignatureError::Stale`] or [`SignatureError::Early`].
+    #[inline]
+    pub(super) fn check(self, timestamp: u64, now: u64) -> Result<(), SignatureError> {
+        let age = now.saturating_sub(timestamp);
+        let ahead = timestamp.saturating_sub(now);
+        if age > self.past.as_secs() {
+            return Err(SignatureError::Stale {
+                age: Duration::from_secs(age),
+                tolerance: self.past,
+            });
+        }
+        if ahead > self.future.as_secs() {
+            return Err(SignatureError::Early {
+                ahead: Duration::from_secs(ahead),
+                tolerance: self.future,
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Default for Tolerance {
+    fn default() -> Self {
+        Self::from(Duration::from_secs(300))
+    }
+}
+
+impl From<Duration> for Tolerance {
+    /// Both ways alike.
+    fn from(tolerance: Duration) -> Self {
+        Self::new(tolerance, tolerance)
+    }
+}
+
+/// Unix seconds from one to fifteen digits, and nothing else: no sign, no space, no fraction.
+///
+/// Libraries that read a number more kindly render it again for the MAC, so that text which was
+/// never signed passes.
+#[inline]
+pub(super) fn unix_seconds(text: &[u8]) -> Option<u64> {
+    if text.is_empty() || text.len() > MAX_DIGITS || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let append = |seconds, digit: &u8| seconds * 10 + u64::from(digit - b'0');
+    Some(text.iter().fold(0, append))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn digits_only() {
+        assert_eq!(unix_seconds(b"1700000000"), Some(1_700_000_000));
+        assert_eq!(unix_seconds(b"0"), Some(0));
+        assert_eq!(unix_seconds(b"999999999999999"), Some(999_999_999_999_999));
+        let bad: &[&[u8]] = &[
+            b"",
+            b"+1",
+            b"-1",
+            b" 1",
+            b"1 ",
+            b"1.0",
+            b"1e9",
+            b"0x1",
+            b"1700000000abc",
+            b"1_000",
+            b"-9223372036854775808",
+            b"9223372036854775808",
+            b"123456789012345678901234567890",
+            "١".as_bytes(),
+        ];
+        for text in bad {
+            assert_eq!(unix_seconds(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_tolerance_is_inclusive_both_ways() {
+        let tolerance = Tolerance::default();
+        assert!(tolerance.check(1000, 1300).is_ok());
+        assert!(tolerance.check(1300, 1000).is_ok());
+        assert!(matches!(
+            tolerance.check(999, 1300),
+            Err(SignatureError::Stale { age, .. }) if age == Duration::from_secs(301)
+        ));
+        assert!(matches!(
+            tolerance.check(1301, 1000),
+            Err(SignatureError::Early { ahead, .. }) if ahead == Duration::from_secs(301)
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_overflows(timestamp: u64, now: u64, past: Duration, future: Duration) {
+            let tolerance = Tolerance::new(past, future);
+            let fresh = i128::from(now) - i128::from(timestamp);
+            let expected =
+                fresh <= i128::from(past.as_secs()) && -fresh <= i128::from(future.as_secs());
+            prop_assert_eq!(tolerance.check(timestamp, now).is_ok(), expected);
+        }
+
+        #[test]
+        fn parses_what_it_is_given(text in "[0-9]{1,15}") {
+            prop_assert_eq!(unix_seconds(text.as_bytes()), text.parse().ok());
+        }
     }
 }

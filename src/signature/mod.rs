@@ -30,9 +30,9 @@
 //!
 //! # Rotation
 //!
-//! A scheme takes several [`Secrets`], each with a label, and its `keys()` give a [`Keys`] handle
+//! A scheme takes several [`Secrets`], each with a label, and its `signing_keys()` give a [`SigningKeys`] handle
 //! that replaces them while requests are served. The label that matched is in [`Verified`];
-//! [`Keys::usage`] counts.
+//! [`SigningKeys::usage`] counts.
 //!
 //! # Replays
 //!
@@ -87,31 +87,25 @@
 
 #[cfg(feature = "ed25519")]
 mod ed25519;
-mod encoding;
 mod error;
-mod keyring;
 mod mac;
 mod message;
 mod replay;
 pub mod scheme;
-mod secret;
-pub mod sign;
-mod timestamp;
-mod verified;
-pub mod verify;
+mod secrets;
+mod sign;
+mod verify;
 
 #[doc(inline)]
 pub use self::{
-    encoding::Encoding,
     error::{Defect, SignatureError},
-    keyring::{KeyLabel, KeyUsage, Keys},
-    mac::Backend,
-    message::Message,
+    mac::{Backend, Encoding},
+    message::{Message, Tolerance, Verified},
     replay::ReplayCache,
     scheme::Scheme,
-    secret::{Secret, Secrets},
-    sign::{MessageId, MessageIdLayer, Outgoing, Sign, SignError, SignLayer, SignScheme},
-    timestamp::Tolerance,
-    verified::Verified,
-    verify::{SignatureVerify, SignatureVerifyLayer},
+    secrets::{Secret, SecretLabel, SecretUsage, Secrets, SigningKeys},
+    sign::{
+        MessageId, MessageIdLayer, Outgoing, SetMessageId, Sign, SignError, SignLayer, SignScheme,
+    },
+    verify::{ResponseFuture, SignatureVerify, SignatureVerifyLayer},
 };

@@ -306,7 +306,7 @@ mod tests {
                             None
                         };
                         let claim = seen.claim([key, 0], now, WINDOW, capacity);
-                        prop_assert_eq!(claim.as_ref().err().map(SignatureError::label), expected);
+                        prop_assert_eq!(claim.as_ref().err().map(SignatureError::as_str), expected);
                         if let Ok(number) = claim {
                             model.insert(key, (now + WINDOW, number));
                         }

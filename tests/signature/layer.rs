@@ -3,15 +3,21 @@
 use crate::support::{NOW, WHSEC, at, covering_schemes, credential_schemes, signed, through};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
-use std::{convert::Infallible, sync::Arc, task::Poll, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     SignatureVerifyLayer,
     body::BufferedBody,
+    observe::{Event, observer_fn},
     problem::Problem,
     signature::{
-        KeyLabel, Message, ReplayCache, Scheme, Secret, SignatureError, Verified,
-        scheme::{AnyOf, BasicAuth, GitHub, Slack, StandardWebhooks, Token},
+        Message, ReplayCache, Scheme, Secret, SecretLabel, SignatureError, Verified,
+        scheme::{AnyOf, BasicAuth, GitHub, SharedToken, Slack, StandardWebhooks},
     },
 };
 
@@ -25,10 +31,10 @@ async fn the_handler_sees_who_signed_what_when() {
     let response = through(&layer, request).await;
     let verified = response.extensions().get::<Verified>().unwrap();
     assert_eq!(verified.scheme(), "standard_webhooks");
-    assert_eq!(verified.key_label(), Some("2026-11"));
+    assert_eq!(verified.secret_label(), Some("2026-11"));
     assert_eq!(verified.id(), Some("msg_1"));
     assert_eq!(verified.timestamp(), Some(NOW));
-    assert!(response.extensions().get::<KeyLabel>().is_none());
+    assert!(response.extensions().get::<SecretLabel>().is_none());
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "body");
 }
@@ -38,7 +44,7 @@ async fn answers_carry_the_label_where_it_was_asked_for() {
     let scheme = GitHub::new(Secret::new("secret").label("2026-11")).unwrap();
     let layer = SignatureVerifyLayer::new(scheme.clone()).label_responses(true);
     let response = through(&layer, signed(&scheme, "body")).await;
-    let label = response.extensions().get::<KeyLabel>().unwrap();
+    let label = response.extensions().get::<SecretLabel>().unwrap();
     assert_eq!(label.as_str(), "2026-11");
 }
 
@@ -85,7 +91,7 @@ async fn all_refusals_look_alike() {
         let response = service.oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         let typed = response.extensions().get::<SignatureError>().unwrap();
-        assert_eq!(typed.label(), reason);
+        assert_eq!(typed.as_str(), reason);
         let headers = response.headers().clone();
         assert_eq!(headers.len(), 1);
         assert_eq!(headers["content-type"], "application/problem+json");
@@ -98,10 +104,34 @@ async fn all_refusals_look_alike() {
 }
 
 #[tokio::test]
+async fn observers_hear_what_was_verified_and_why_something_was_refused() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&told);
+    let scheme = GitHub::new(Secret::new("s3cret").label("2026-11")).unwrap();
+    let layer =
+        SignatureVerifyLayer::new(scheme.clone()).observe(observer_fn(move |event: &Event<'_>| {
+            note.lock().unwrap().push(format!("{event:?}"))
+        }));
+    through(&layer, signed(&scheme, "body")).await;
+    let service = layer.layer(service_fn(|_: Request<BufferedBody>| async {
+        Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+    }));
+    let unsigned = Request::new(BufferedBody::from("body"));
+    assert_eq!(service.oneshot(unsigned).await.unwrap().status(), 401);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            r#"Verified { scheme: "github", label: Some("2026-11") }"#,
+            r#"Refused { by: "verify_signature", reason: "missing", detail: `x-hub-signature-256` is missing }"#,
+        ]
+    );
+}
+
+#[tokio::test]
 async fn a_refusal_can_be_said_otherwise() {
     let layer = SignatureVerifyLayer::new(GitHub::new("secret").unwrap()).refuse_with(
         |reason: &SignatureError, problem: Problem| {
-            assert_eq!(reason.label(), "missing");
+            assert_eq!(reason.as_str(), "missing");
             problem.title("No").into_grpc()
         },
     );
@@ -141,7 +171,7 @@ async fn basic_and_bearer_refusals_carry_a_challenge() {
         challenge(mine).await.as_deref(),
         Some(r#"Basic realm="mine", charset="UTF-8""#)
     );
-    let bearer = SignatureVerifyLayer::new(Token::bearer("token").unwrap());
+    let bearer = SignatureVerifyLayer::new(SharedToken::bearer("token").unwrap());
     assert_eq!(
         challenge(bearer).await.as_deref(),
         Some(r#"Bearer realm="webhook""#)
@@ -265,7 +295,7 @@ async fn a_scheme_can_be_yours() {
             if message.header(&HEADER)? != message.body().len().to_string().as_str() {
                 return Err(SignatureError::Mismatch);
             }
-            Ok(Verified::new("length").with_key(KeyLabel::new("mine").unwrap()))
+            Ok(Verified::new("length").with_secret_label(SecretLabel::new("mine").unwrap()))
         }
         fn replay_window(&self) -> Option<Duration> {
             Some(Duration::from_secs(1))
@@ -284,7 +314,7 @@ async fn a_scheme_can_be_yours() {
     let response = through(&layer, request("4")).await;
     let verified = response.extensions().get::<Verified>().unwrap();
     assert_eq!(
-        (verified.scheme(), verified.key_label()),
+        (verified.scheme(), verified.secret_label()),
         ("length", Some("mine"))
     );
     let response = layer
@@ -309,7 +339,7 @@ fn everything_can_cross_threads() {
     check::<tower_webhook::signature::SignatureVerify<()>>();
     check::<Verified>();
     check::<SignatureError>();
-    check::<tower_webhook::signature::Keys>();
+    check::<tower_webhook::signature::SigningKeys>();
     check::<ReplayCache>();
     check::<StandardWebhooks>();
 }

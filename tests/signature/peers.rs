@@ -156,6 +156,6 @@ async fn the_layer_takes_several_secrets() {
         let verified = response
             .extensions()
             .get::<tower_webhook::signature::Verified>();
-        assert_eq!(verified.unwrap().key_label(), Some(key));
+        assert_eq!(verified.unwrap().secret_label(), Some(key));
     }
 }

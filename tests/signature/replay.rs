@@ -48,7 +48,7 @@ async fn through_refused(
 ) -> (StatusCode, &'static str) {
     let response = through(layer, request).await;
     let reason = response.extensions().get::<SignatureError>().unwrap();
-    (response.status(), reason.label())
+    (response.status(), reason.as_str())
 }
 
 /// What is refused leaves no trace: nobody can fill the cache from outside.
@@ -103,7 +103,7 @@ async fn the_other_signature_of_the_same_message_is_a_replay() {
     };
 
     let receiver = Stripe::new(Secret::new("old").label("old")).unwrap();
-    let keys = receiver.keys();
+    let keys = receiver.signing_keys();
     let layer = SignatureVerifyLayer::new(receiver)
         .clock(at(NOW))
         .reject_replays(ReplayCache::new(10))

@@ -1,4 +1,4 @@
-//! Keys that are replaced while requests are served.
+//! SigningKeys that are replaced while requests are served.
 
 use crate::support::{NOW, at, refused, signed, verify};
 use std::{
@@ -10,11 +10,11 @@ use tower_webhook::{
     SignatureVerifyLayer,
     signature::{
         Secret, SignatureError,
-        scheme::{GitHub, StandardWebhooks, Stripe, Token},
+        scheme::{GitHub, SharedToken, StandardWebhooks, Stripe},
     },
 };
 
-fn labels(keys: &tower_webhook::signature::Keys) -> Vec<(String, u64)> {
+fn labels(keys: &tower_webhook::signature::SigningKeys) -> Vec<(String, u64)> {
     let usage = keys.usage().into_iter();
     usage
         .map(|key| (key.label.to_string(), key.matched))
@@ -24,7 +24,7 @@ fn labels(keys: &tower_webhook::signature::Keys) -> Vec<(String, u64)> {
 #[test]
 fn keys_are_replaced_for_all_clones_and_counted() {
     let scheme = GitHub::new(Secret::new("old").label("old")).unwrap();
-    let keys = scheme.keys();
+    let keys = scheme.signing_keys();
     let clone = scheme.clone();
     let (old, new) = (
         signed(&GitHub::new("old").unwrap(), "body"),
@@ -38,8 +38,8 @@ fn keys_are_replaced_for_all_clones_and_counted() {
         Secret::new("old").label("old"),
     ])
     .unwrap();
-    assert_eq!(verify(&clone, &new).unwrap().key_label(), Some("new"));
-    assert_eq!(verify(&clone, &old).unwrap().key_label(), Some("old"));
+    assert_eq!(verify(&clone, &new).unwrap().secret_label(), Some("new"));
+    assert_eq!(verify(&clone, &old).unwrap().secret_label(), Some("old"));
     verify(&scheme, &new).unwrap();
     assert_eq!(
         labels(&keys),
@@ -48,7 +48,7 @@ fn keys_are_replaced_for_all_clones_and_counted() {
 
     keys.replace("new").unwrap();
     assert_eq!(refused(&clone, &old), "mismatch");
-    assert_eq!(verify(&clone, &new).unwrap().key_label(), Some("key-1"));
+    assert_eq!(verify(&clone, &new).unwrap().secret_label(), Some("key-1"));
 }
 
 #[test]
@@ -56,11 +56,14 @@ fn what_cannot_be_is_refused_and_the_keys_stay() {
     let scheme = StandardWebhooks::new(crate::support::WHSEC).unwrap();
     let message = signed(&scheme, "body");
     for bad in ["", "whsec_", "whsec_???"] {
-        let error = scheme.keys().replace(bad).unwrap_err();
+        let error = scheme.signing_keys().replace(bad).unwrap_err();
         assert_eq!(error.setting(), "secrets");
         assert!(!error.to_string().contains("???"));
     }
-    scheme.keys().replace(Vec::<Secret>::new()).unwrap_err();
+    scheme
+        .signing_keys()
+        .replace(Vec::<Secret>::new())
+        .unwrap_err();
     verify(&scheme, &message).unwrap();
 }
 
@@ -68,14 +71,17 @@ fn what_cannot_be_is_refused_and_the_keys_stay() {
 #[test]
 fn the_key_rule_stays() {
     let scheme = StandardWebhooks::new("whsec_YQ==").unwrap();
-    scheme.keys().replace(crate::support::WHSEC).unwrap();
+    scheme
+        .signing_keys()
+        .replace(crate::support::WHSEC)
+        .unwrap();
     let other = StandardWebhooks::new(crate::support::WHSEC).unwrap();
     verify(&scheme, &signed(&other, "body")).unwrap();
-    let token = Token::gitlab("old").unwrap();
-    token.keys().replace("new").unwrap();
-    verify(&token, &signed(&Token::gitlab("new").unwrap(), "")).unwrap();
+    let token = SharedToken::gitlab("old").unwrap();
+    token.signing_keys().replace("new").unwrap();
+    verify(&token, &signed(&SharedToken::gitlab("new").unwrap(), "")).unwrap();
     assert_eq!(
-        refused(&token, &signed(&Token::gitlab("old").unwrap(), "")),
+        refused(&token, &signed(&SharedToken::gitlab("old").unwrap(), "")),
         "mismatch"
     );
 }
@@ -100,7 +106,7 @@ fn keys_turn_under_load() {
                 }
             });
         }
-        let keys = scheme.keys();
+        let keys = scheme.signing_keys();
         for turn in 0..500 {
             let (first, second) = if turn % 2 == 0 {
                 ("b", "c")
@@ -118,7 +124,7 @@ fn keys_turn_under_load() {
 async fn a_layer_that_was_built_sees_new_keys() {
     use tower::ServiceExt as _;
     let scheme = GitHub::new("old").unwrap();
-    let keys = scheme.keys();
+    let keys = scheme.signing_keys();
     let service = SignatureVerifyLayer::new(scheme)
         .clock(at(NOW))
         .layer(tower::service_fn(

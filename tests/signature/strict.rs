@@ -10,8 +10,8 @@ use tower_webhook::{
     signature::{
         Defect, Encoding, Secret, SignatureError, Tolerance,
         scheme::{
-            AnyOf, BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, KeyRule, Piece, Shopify,
-            Slack, StandardWebhooks, Stripe, Token,
+            AnyOf, BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, SecretEncoding,
+            SharedToken, Shopify, Slack, StandardWebhooks, Stripe,
         },
     },
 };
@@ -184,7 +184,7 @@ fn the_tolerance_is_inclusive_and_can_differ_both_ways() {
             (0, Some("early")),
         ] {
             let result = verify_at(&scheme, &good, now);
-            assert_eq!(result.err().map(|error| error.label()), reason);
+            assert_eq!(result.err().map(|error| error.as_str()), reason);
         }
     }
     let stripe = Stripe::new("secret")
@@ -396,7 +396,10 @@ fn v1a_is_not_rescued_by_v1() {
     for scheme in [&receiver, &reversed, &only_v1, &only_v1a] {
         verify(scheme, &good).unwrap();
     }
-    assert_eq!(verify(&reversed, &good).unwrap().key_label(), Some("key-2"));
+    assert_eq!(
+        verify(&reversed, &good).unwrap().secret_label(),
+        Some("key-2")
+    );
 
     let text = good.headers()["webhook-signature"]
         .to_str()
@@ -444,7 +447,7 @@ fn v1a_is_not_rescued_by_v1() {
 fn the_first_scheme_that_is_there_decides() {
     let any = AnyOf::first(StandardWebhooks::new(WHSEC).unwrap())
         .or(GitHub::new("github").unwrap())
-        .or(Token::gitlab("token").unwrap());
+        .or(SharedToken::gitlab("token").unwrap());
     let standard = signed(&StandardWebhooks::new(WHSEC).unwrap(), "body");
     let github = signed(&GitHub::new("github").unwrap(), "body");
     assert_eq!(
@@ -496,10 +499,10 @@ fn credentials() {
         format!("Basic {}", encode(&"x".repeat(2000))),
     ] {
         let error = check(malformed.clone()).unwrap_err();
-        assert_eq!(error.label(), "malformed", "{malformed}");
+        assert_eq!(error.as_str(), "malformed", "{malformed}");
     }
 
-    let bearer = Token::bearer("token").unwrap();
+    let bearer = SharedToken::bearer("token").unwrap();
     let check = |text: &str| verify(&bearer, &request(&[("authorization", text)], "body"));
     check("Bearer token").unwrap();
     check("bearer token").unwrap();
@@ -513,9 +516,12 @@ fn credentials() {
     ] {
         assert!(check(wrong).is_err(), "{wrong}");
     }
-    let gitlab = Token::gitlab("token").unwrap();
+    let gitlab = SharedToken::gitlab("token").unwrap();
     assert_eq!(
-        refused(&gitlab, &request(&[("x-gitlab-token", "Token")], "body")),
+        refused(
+            &gitlab,
+            &request(&[("x-gitlab-token", "SharedToken")], "body")
+        ),
         "mismatch"
     );
 }
@@ -559,13 +565,13 @@ fn secrets_that_cannot_be_are_refused_when_built() {
         StandardWebhooks::new(format!("whsk_{}", data_encoding::BASE64.encode(&[7; 64]))),
         BasicAuth::new("user", ""),
         BasicAuth::new("user", "x".repeat(2000)),
-        Token::gitlab(""),
-        Token::gitlab("line\nbreak"),
+        SharedToken::gitlab(""),
+        SharedToken::gitlab("line\nbreak"),
         Generic::builder(HeaderName::from_static("x"))
-            .key_rule(KeyRule::Hex)
+            .secret_encoding(SecretEncoding::Hex)
             .build("zz"),
         Generic::builder(HeaderName::from_static("x"))
-            .key_rule(KeyRule::Base64)
+            .secret_encoding(SecretEncoding::Base64)
             .build("?"),
     ];
     assert!(GitHub::new(many(16)).is_ok());
@@ -696,18 +702,18 @@ fn no_secret_is_shown() {
     shown(&Secret::new(SECRET).label("label"));
     shown(&tower_webhook::signature::Secrets::from(SECRET));
     shown(&github);
-    shown(&github.keys());
+    shown(&github.signing_keys());
     shown(&StandardWebhooks::new(SECRET).unwrap());
     shown(&Cognigy::new(SECRET, ALL_COGNIGY).unwrap());
     shown(&BasicAuth::new("user", SECRET).unwrap());
-    shown(&Token::bearer(SECRET).unwrap());
+    shown(&SharedToken::bearer(SECRET).unwrap());
     shown(&AnyOf::first(github.clone()));
     shown(&tower_webhook::SignatureVerifyLayer::new(github.clone()));
     shown(&tower_webhook::SignLayer::new(github.clone()));
     shown(&signed(&BasicAuth::new("user", SECRET).unwrap(), "body"));
-    shown(&signed(&Token::bearer(SECRET).unwrap(), "body"));
+    shown(&signed(&SharedToken::bearer(SECRET).unwrap(), "body"));
     shown(&StandardWebhooks::new(format!("whsec_{SECRET}!")));
-    shown(&Token::new(
+    shown(&SharedToken::new(
         HeaderName::from_static("x"),
         format!("{SECRET}\n"),
     ));

@@ -13,8 +13,8 @@ use tower_webhook::{
     signature::{
         Message, MessageId, Outgoing, Scheme, SignScheme, SignatureError, Verified,
         scheme::{
-            BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, Shopify, Slack,
-            StandardWebhooks, Stripe, Token,
+            BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, SharedToken, Shopify, Slack,
+            StandardWebhooks, Stripe,
         },
     },
 };
@@ -69,7 +69,7 @@ pub(crate) fn verify_at(
 pub(crate) fn refused(scheme: &dyn Scheme, request: &Request<BufferedBody>) -> &'static str {
     verify(scheme, request)
         .expect_err("it must not pass")
-        .label()
+        .as_str()
 }
 
 /// A scheme that signs and verifies.
@@ -139,9 +139,9 @@ pub(crate) fn covering_schemes() -> Vec<Box<dyn Both>> {
 pub(crate) fn credential_schemes() -> Vec<Box<dyn Both>> {
     vec![
         Box::new(BasicAuth::new("user", "password").unwrap()),
-        Box::new(Token::bearer("token").unwrap()),
-        Box::new(Token::gitlab("token").unwrap()),
-        Box::new(Token::webhook_key("token").unwrap()),
+        Box::new(SharedToken::bearer("token").unwrap()),
+        Box::new(SharedToken::gitlab("token").unwrap()),
+        Box::new(SharedToken::webhook_key("token").unwrap()),
     ]
 }
 

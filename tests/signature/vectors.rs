@@ -5,8 +5,8 @@ use http::HeaderName;
 use tower_webhook::signature::{
     Encoding, Secret, SignatureError,
     scheme::{
-        Cognigy, CognigyFormat, Generic, GitHub, KeyRule, Piece, Shopify, Slack, StandardWebhooks,
-        Stripe,
+        Cognigy, CognigyFormat, Generic, GitHub, Piece, SecretEncoding, Shopify, Slack,
+        StandardWebhooks, Stripe,
     },
 };
 
@@ -47,7 +47,7 @@ fn cognigy_formats() {
         // Not listed: refused, though the MAC is right.
         let others = ALL_COGNIGY.into_iter().filter(|other| *other != format);
         let scheme = Cognigy::new("test-secret", others).unwrap();
-        assert_eq!(verify(&scheme, &message).unwrap_err().label(), "malformed");
+        assert_eq!(verify(&scheme, &message).unwrap_err().as_str(), "malformed");
         // And we write what we read.
         let ours = signed(&scheme.sign_as(format), EVENT);
         assert_eq!(ours.headers()["x-cognigy-signature"], header);
@@ -148,7 +148,7 @@ fn stripe_rule() {
     let without = Stripe::new(&WHSEC[6..]).unwrap();
     let message = signed(&with_prefix, EVENT);
     verify(&with_prefix, &message).unwrap();
-    assert_eq!(verify(&without, &message).unwrap_err().label(), "mismatch");
+    assert_eq!(verify(&without, &message).unwrap_err().as_str(), "mismatch");
 }
 
 /// No published vector: the rule is of
@@ -205,7 +205,7 @@ fn generic_speaks_for_others() {
     verify(&linear, &message).unwrap();
     let upper = EVENT_HEX.to_uppercase();
     let message = request(&[("linear-signature", &upper)], EVENT);
-    assert_eq!(verify(&linear, &message).unwrap_err().label(), "malformed");
+    assert_eq!(verify(&linear, &message).unwrap_err().as_str(), "malformed");
     let any_case = Generic::builder(name("linear-signature"))
         .encoding(Encoding::HexAnyCase)
         .build("test-secret")
@@ -232,12 +232,12 @@ fn generic_speaks_for_others() {
     // GitHub, in other words; and keys in other spellings.
     let hex_key = Generic::builder(name("x-hub-signature-256"))
         .prefix("sha256=")
-        .key_rule(KeyRule::Hex)
+        .secret_encoding(SecretEncoding::Hex)
         .build("746573742D736563726574")
         .unwrap();
     let base64_key = Generic::builder(name("x-hub-signature-256"))
         .prefix("sha256=")
-        .key_rule(KeyRule::Base64)
+        .secret_encoding(SecretEncoding::Base64)
         .build("dGVzdC1zZWNyZXQ")
         .unwrap();
     let message = request(

@@ -1,13 +1,12 @@
 use super::{
-    Scheme,
-    credential::{Credential, after_scheme},
-    sensitive,
+    Scheme, sensitive,
+    shared_token::{Credential, after_scheme},
 };
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Keys, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError, Verified,
-        keyring::Keyring,
+        Defect, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError, SigningKeys,
+        Verified, secrets::Keyring,
     },
 };
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -44,7 +43,7 @@ impl BasicAuth {
     /// # Errors
     ///
     /// [`InvalidConfig`] for `user` when it has a colon or control character (RFC 7617 §2); for
-    /// `secrets` as [`Keys::replace`].
+    /// `secrets` as [`SigningKeys::replace`].
     pub fn new(user: &str, passwords: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         if user.contains(|char: char| char == ':' || char.is_control()) {
             let problem = "must not have a colon or control character";
@@ -79,8 +78,8 @@ impl BasicAuth {
         Ok(self)
     }
 
-    /// The passwords, to be [replaced](Keys::replace) while requests are served.
-    pub fn keys(&self) -> Keys {
+    /// The passwords, to be [replaced](SigningKeys::replace) while requests are served.
+    pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
 }
@@ -113,7 +112,7 @@ impl Scheme for BasicAuth {
             .keys
             .presented(&room[..length])
             .ok_or(SignatureError::Mismatch)?;
-        Ok(Verified::new(self.name()).with_key(label))
+        Ok(Verified::new(self.name()).with_secret_label(label))
     }
 
     fn challenge(&self) -> Option<HeaderValue> {

@@ -1,12 +1,12 @@
-use super::{Scheme, candidates::Candidates, fields::Grammar, sensitive};
+use super::{Candidates, Scheme, sensitive, stripe::Grammar};
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Encoding, Keys, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
-        Tolerance, Verified,
-        keyring::{Keyring, raw},
+        Defect, Encoding, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
+        SigningKeys, Tolerance, Verified,
         mac::{MacKey, Tag},
-        timestamp,
+        message::unix_seconds,
+        secrets::{Keyring, raw},
     },
 };
 use http::{HeaderMap, HeaderName};
@@ -20,7 +20,7 @@ use std::time::Duration;
 ///
 /// The header has no trace in the official documentation of the platform, whose webhook endpoint
 /// authenticates with [`BasicAuth`](super::BasicAuth) on the way to you and with
-/// [`Token::webhook_key`](super::Token::webhook_key) on the way to it.
+/// [`SharedToken::webhook_key`](super::SharedToken::webhook_key) on the way to it.
 ///
 /// # What to accept
 ///
@@ -89,7 +89,7 @@ impl Cognigy {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `accepted` when there is none; for `secrets` as [`Keys::replace`].
+    /// [`InvalidConfig`] for `accepted` when there is none; for `secrets` as [`SigningKeys::replace`].
     pub fn new(
         secrets: impl Into<Secrets>,
         accepted: impl IntoIterator<Item = CognigyFormat>,
@@ -129,8 +129,8 @@ impl Cognigy {
         self
     }
 
-    /// The keys, to be [replaced](Keys::replace) while requests are served.
-    pub fn keys(&self) -> Keys {
+    /// The keys, to be [replaced](SigningKeys::replace) while requests are served.
+    pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
 
@@ -145,7 +145,7 @@ impl Cognigy {
             .keys
             .matching(&[body], &[tag])
             .ok_or(SignatureError::Mismatch)?;
-        Ok(Verified::new(self.name()).with_key(label))
+        Ok(Verified::new(self.name()).with_secret_label(label))
     }
 
     fn accepts(&self, format: CognigyFormat) -> bool {
@@ -187,7 +187,7 @@ impl Scheme for Cognigy {
                 let comma = text.iter().position(|&byte| byte == b',');
                 let (seconds, tag) = text.split_at(comma.unwrap_or_default());
                 let seconds =
-                    timestamp::parse(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
+                    unix_seconds(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
                 self.tolerance.check(seconds, message.unix_seconds())?;
                 self.verify_body(message.body(), Encoding::Base64.decode(&tag[1..]))
                     .map(|verified| verified.with_claimed_timestamp(seconds))
@@ -203,7 +203,7 @@ impl Scheme for Cognigy {
                     .matching(&[timestamp, b".", message.body()], candidates.as_slice())
                     .ok_or(SignatureError::Mismatch)?;
                 Ok(Verified::new(self.name())
-                    .with_key(label)
+                    .with_secret_label(label)
                     .with_timestamp(seconds))
             }
         }

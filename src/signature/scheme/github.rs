@@ -26,7 +26,7 @@ impl GitHub {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`](crate::signature::Keys::replace).
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Generic::builder(HeaderName::from_static("x-hub-signature-256"))
             .name("github")

@@ -12,7 +12,7 @@
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
 //! | [`Generic`] | any | any template | hex or base64 | as you say |
-//! | [`BasicAuth`], [`Token`] | `Authorization`, any | **nothing**: a shared secret, sent along | | |
+//! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: a shared secret, sent along | | |
 //! | [`AnyOf`] | those of its schemes | | | |
 //!
 //! The key rule belongs to the scheme and is never guessed: `whsec_...` is decoded by one provider
@@ -65,37 +65,30 @@
 //! # let _ = layer;
 //! ```
 
-use super::{Message, SignatureError, Verified};
+use super::{Defect, Message, SignError, SignatureError, Verified, mac::Tag};
 use http::{HeaderMap, HeaderValue};
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-mod any_of;
 mod basic;
-mod candidates;
 mod cognigy;
-mod credential;
-mod fields;
 mod generic;
-mod generic_builder;
 mod github;
+mod shared_token;
 mod shopify;
 mod slack;
 mod standard_webhooks;
 mod stripe;
-mod token;
 
 pub use self::{
-    any_of::AnyOf,
     basic::BasicAuth,
     cognigy::{Cognigy, CognigyFormat},
-    generic::{Generic, Piece},
-    generic_builder::{GenericBuilder, KeyRule},
+    generic::{Generic, GenericBuilder, Piece, SecretEncoding},
     github::GitHub,
+    shared_token::SharedToken,
     shopify::Shopify,
     slack::Slack,
     standard_webhooks::StandardWebhooks,
     stripe::Stripe,
-    token::Token,
 };
 
 /// Decides whether a message was signed by someone who holds a key.
@@ -159,13 +152,136 @@ macro_rules! through_pointer {
 }
 through_pointer!(Arc, Box);
 
+/// Several schemes on one route, the strongest first.
+///
+/// The first scheme that [recognizes](Scheme::recognizes) the request by its headers decides, and
+/// its refusal is final: a signature that fails in a stronger scheme is not rescued by a weaker
+/// one. Headers of the others are not looked at. Give each scheme a secret of its own.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::SignatureVerifyLayer;
+/// use tower_webhook::signature::scheme::{AnyOf, GitHub, StandardWebhooks};
+///
+/// let layer = SignatureVerifyLayer::new(
+///     AnyOf::first(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+///         .or(GitHub::new("It's a Secret to Everybody")?),
+/// );
+/// # let _ = layer;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+pub struct AnyOf {
+    first: Box<dyn Scheme>,
+    others: Vec<Box<dyn Scheme>>,
+}
+
+impl AnyOf {
+    /// The strongest scheme.
+    #[must_use]
+    pub fn first(scheme: impl Scheme) -> Self {
+        Self {
+            first: Box::new(scheme),
+            others: Vec::new(),
+        }
+    }
+
+    /// The next scheme, for requests that carry no header of those before it.
+    #[must_use]
+    pub fn or(mut self, scheme: impl Scheme) -> Self {
+        self.others.push(Box::new(scheme));
+        self
+    }
+
+    fn schemes(&self) -> impl Iterator<Item = &dyn Scheme> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .map(|scheme| &**scheme)
+    }
+}
+
+impl Scheme for AnyOf {
+    /// `any_of`; [`Verified::scheme`] has the name of the scheme that decided.
+    fn name(&self) -> &'static str {
+        "any_of"
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        self.schemes().any(|scheme| scheme.recognizes(headers))
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        self.schemes()
+            .find(|scheme| scheme.recognizes(message.headers()))
+            // Nothing there at all: the first one says what is missing.
+            .unwrap_or(&*self.first)
+            .verify(message)
+    }
+
+    /// The longest, or `None` when one of them has none.
+    fn replay_window(&self) -> Option<Duration> {
+        self.schemes()
+            .map(Scheme::replay_window)
+            .reduce(|a, b| Some(a?.max(b?)))
+            .flatten()
+    }
+
+    /// That of the first scheme that has one.
+    fn challenge(&self) -> Option<HeaderValue> {
+        self.schemes().find_map(Scheme::challenge)
+    }
+}
+
+impl fmt::Debug for AnyOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.schemes().map(Scheme::name).collect::<Vec<_>>();
+        f.debug_tuple("AnyOf").field(&names).finish()
+    }
+}
+
+/// More than the keys of any rotation; each costs a comparison, not a MAC.
+const MAX_SIGNATURES: usize = 16;
+
+/// The signatures of one header, decoded, on the stack.
+struct Candidates {
+    tags: [Tag; MAX_SIGNATURES],
+    len: usize,
+}
+
+impl Candidates {
+    const fn new() -> Self {
+        Self {
+            tags: [[0; 32]; MAX_SIGNATURES],
+            len: 0,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// [`Defect::Encoding`] for no tag, [`Defect::TooManySignatures`] for the seventeenth.
+    fn push(&mut self, tag: Option<Tag>) -> Result<(), Defect> {
+        let tag = tag.ok_or(Defect::Encoding)?;
+        let place = self
+            .tags
+            .get_mut(self.len)
+            .ok_or(Defect::TooManySignatures)?;
+        *place = tag;
+        self.len += 1;
+        Ok(())
+    }
+
+    fn as_slice(&self) -> &[Tag] {
+        &self.tags[..self.len]
+    }
+}
+
 /// The traits of a scheme that is a [`Generic`] with everything settled.
 macro_rules! settled_generic {
     ($scheme:ty) => {
         impl $scheme {
-            /// The keys, to be [replaced](crate::signature::Keys::replace) while requests are served.
-            pub fn keys(&self) -> crate::signature::Keys {
-                self.0.keys()
+            /// The keys, to be [replaced](crate::signature::SigningKeys::replace) while requests are served.
+            pub fn signing_keys(&self) -> crate::signature::SigningKeys {
+                self.0.signing_keys()
             }
 
             /// Reads and writes this header instead: for senders that follow the format under a
@@ -211,8 +327,8 @@ macro_rules! settled_generic {
 use settled_generic;
 
 /// A signature as a header value that neither `Debug` nor HPACK tables keep.
-fn sensitive(text: String) -> Result<HeaderValue, super::SignError> {
-    let mut value = HeaderValue::try_from(text).map_err(|_| super::SignError::HeaderValue)?;
+fn sensitive(text: String) -> Result<HeaderValue, SignError> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| SignError::HeaderValue)?;
     value.set_sensitive(true);
     Ok(value)
 }

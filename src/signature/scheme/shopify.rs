@@ -18,7 +18,7 @@ impl Shopify {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`](crate::signature::Keys::replace).
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Generic::builder(HeaderName::from_static("x-shopify-hmac-sha256"))
             .name("shopify")

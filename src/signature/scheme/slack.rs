@@ -15,7 +15,7 @@ impl Slack {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`](crate::signature::Keys::replace).
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Generic::builder(HeaderName::from_static("x-slack-signature"))
             .name("slack")

@@ -1,18 +1,14 @@
-use super::{
-    Scheme,
-    candidates::{Candidates, MAX},
-    sensitive,
-};
+use super::{Candidates, MAX_SIGNATURES, Scheme, sensitive};
 #[cfg(feature = "ed25519")]
 use crate::signature::ed25519::Ed25519Key;
 use crate::{
     InvalidConfig,
     signature::{
-        Backend, Defect, Encoding, Keys, Message, MessageId, Outgoing, Secret, Secrets, SignError,
-        SignScheme, SignatureError, Tolerance, Verified,
-        keyring::{Keyring, mac_key},
+        Backend, Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError,
+        SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
         mac::{MacKey, Tag, equal},
-        secret, timestamp,
+        message::unix_seconds,
+        secrets::{Keyring, decode_base64, mac_key},
     },
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -94,7 +90,7 @@ impl StandardWebhooks {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`].
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`].
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Ok(Self {
             names: Names::WEBHOOK,
@@ -147,8 +143,8 @@ impl StandardWebhooks {
         self
     }
 
-    /// The keys, to be [replaced](Keys::replace) while requests are served.
-    pub fn keys(&self) -> Keys {
+    /// The keys, to be [replaced](SigningKeys::replace) while requests are served.
+    pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
 
@@ -182,7 +178,7 @@ impl StandardWebhooks {
 fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
     let text = secret.bytes();
     let decode = |text| {
-        secret::base64(text)
+        decode_base64(text)
             .map(Zeroizing::new)
             .ok_or_else(|| InvalidConfig::new("secrets", "must be `whsec_` and base64 of the key"))
     };
@@ -221,7 +217,7 @@ fn read_signatures(
         return v1.push(Some(tag));
     }
     for (at, item) in text.split(|&byte| byte == b' ').enumerate() {
-        if at >= MAX {
+        if at >= MAX_SIGNATURES {
             return Err(Defect::TooManySignatures);
         }
         if let Some(base64) = item.strip_prefix(b"v1,") {
@@ -289,7 +285,7 @@ impl Scheme for StandardWebhooks {
         if !MessageId::is_valid(id.as_bytes()) {
             return Err(SignatureError::malformed(&names.id, Defect::Id));
         }
-        let seconds = timestamp::parse(timestamp.as_bytes())
+        let seconds = unix_seconds(timestamp.as_bytes())
             .ok_or_else(|| SignatureError::malformed(&names.timestamp, Defect::Timestamp))?;
         self.tolerance.check(seconds, message.unix_seconds())?;
 
@@ -346,7 +342,7 @@ impl Scheme for StandardWebhooks {
             None => return Err(malformed(Defect::NoCandidate)),
         };
         Ok(Verified::new(self.name())
-            .with_key(label)
+            .with_secret_label(label)
             .with_id(id.clone())
             .with_timestamp(seconds))
     }

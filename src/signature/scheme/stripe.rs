@@ -1,9 +1,10 @@
-use super::{Generic, Piece, settled_generic};
+use super::{Candidates, Generic, Piece, settled_generic};
 use crate::{
     InvalidConfig,
-    signature::{Secrets, Tolerance},
+    signature::{Defect, Encoding, Secrets, Tolerance, mac::Tag, message::unix_seconds},
 };
 use http::HeaderName;
+use std::borrow::Cow;
 
 /// Stripe: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>]` over `t.body`
 /// ([its documentation](https://docs.stripe.com/webhooks#verify-manually)).
@@ -33,7 +34,7 @@ impl Stripe {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`Keys::replace`](crate::signature::Keys::replace).
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Generic::builder(HeaderName::from_static("stripe-signature"))
             .name("stripe")
@@ -51,3 +52,163 @@ impl Stripe {
 }
 
 settled_generic!(Stripe);
+
+/// The `t=<seconds>,v1=<signature>[,v1=<signature>]` format of Stripe and of those who followed: names
+/// and separator.
+#[derive(Clone, Debug)]
+pub(super) struct Grammar {
+    pub(super) separator: char,
+    pub(super) timestamp: Cow<'static, str>,
+    pub(super) signature: Cow<'static, str>,
+}
+
+impl Grammar {
+    /// Stripe's: `t=..,v1=..`.
+    pub(super) const STRIPE: Self = Self {
+        separator: ',',
+        timestamp: Cow::Borrowed("t"),
+        signature: Cow::Borrowed("v1"),
+    };
+
+    /// The timestamp as text and number; the signatures go to `candidates`.
+    ///
+    /// Fields of other names (`v0=`, what comes after `v1`) are passed over, unread.
+    ///
+    /// # Errors
+    ///
+    /// No or a second timestamp, no signature, one that cannot be decoded, an item without `=`.
+    pub(super) fn read<'a>(
+        &self,
+        text: &'a [u8],
+        encoding: Encoding,
+        candidates: &mut Candidates,
+    ) -> Result<(&'a [u8], u64), Defect> {
+        let mut found = None;
+        let mut rest = Some(text);
+        while let Some(text) = rest {
+            // A signature has one length: no need to look for its end.
+            if let Some((tag, after)) = self.signature_at(text, encoding) {
+                candidates.push(Some(tag))?;
+                rest = after;
+                continue;
+            }
+            let item;
+            (item, rest) = self.split(text);
+            let equals = item.iter().position(|&byte| byte == b'=');
+            let (name, value) = item.split_at(equals.ok_or(Defect::Syntax)?);
+            let value = &value[1..];
+            if name == self.signature.as_bytes() {
+                return Err(Defect::Encoding);
+            } else if name == self.timestamp.as_bytes() {
+                // Libraries disagree on which of two counts.
+                if found.is_some() {
+                    return Err(Defect::Repeated);
+                }
+                let seconds = unix_seconds(value).ok_or(Defect::Timestamp)?;
+                found = Some((value, seconds));
+            } else if name.is_empty() {
+                return Err(Defect::Syntax);
+            }
+        }
+        if candidates.as_slice().is_empty() {
+            return Err(Defect::NoCandidate);
+        }
+        found.ok_or(Defect::Timestamp)
+    }
+
+    /// The signature that `text` begins with, if it does, and what comes after its separator.
+    #[inline]
+    fn signature_at<'a>(
+        &self,
+        text: &'a [u8],
+        encoding: Encoding,
+    ) -> Option<(Tag, Option<&'a [u8]>)> {
+        let text = text.strip_prefix(self.signature.as_bytes())?;
+        let (tag, after) = text
+            .strip_prefix(b"=")?
+            .split_at_checked(encoding.length())?;
+        let after = match after.split_first() {
+            None => None,
+            Some((&byte, after)) if char::from(byte) == self.separator => Some(after),
+            Some(_) => return None,
+        };
+        Some((encoding.decode(tag)?, after))
+    }
+
+    /// The first item, and what comes after its separator.
+    fn split<'a>(&self, text: &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
+        match text
+            .iter()
+            .position(|&byte| char::from(byte) == self.separator)
+        {
+            Some(end) => (&text[..end], Some(&text[end + 1..])),
+            None => (text, None),
+        }
+    }
+
+    pub(super) fn write(
+        &self,
+        seconds: &str,
+        encoding: Encoding,
+        tags: impl Iterator<Item = Tag>,
+    ) -> String {
+        let mut text = String::with_capacity(160);
+        text.push_str(&self.timestamp);
+        text.push('=');
+        text.push_str(seconds);
+        for tag in tags {
+            text.push(self.separator);
+            text.push_str(&self.signature);
+            text.push('=');
+            encoding.encode_append(&tag, &mut text);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<(u64, usize), Defect> {
+        let mut candidates = Candidates::new();
+        Grammar::STRIPE
+            .read(text.as_bytes(), Encoding::Hex, &mut candidates)
+            .map(|(_, seconds)| (seconds, candidates.as_slice().len()))
+    }
+
+    #[test]
+    fn reads_what_is_written_and_passes_over_other_versions() {
+        let tags = [[7; 32], [8; 32]];
+        let text = Grammar::STRIPE.write("5", Encoding::Hex, tags.into_iter());
+        assert_eq!(read(&text), Ok((5, 2)));
+        assert_eq!(read(&format!("v0=x,{text},v2=")), Ok((5, 2)));
+    }
+
+    #[test]
+    fn refuses_everything_else() {
+        let tag = "00".repeat(32);
+        let cases = [
+            ("", Defect::Syntax),
+            ("t=5", Defect::NoCandidate),
+            ("t=5,v0=00", Defect::NoCandidate),
+            (&format!("v1={tag}"), Defect::Timestamp),
+            (&format!("t=,v1={tag}"), Defect::Timestamp),
+            (&format!("t=5x,v1={tag}"), Defect::Timestamp),
+            (&format!("t=5,t=5,v1={tag}"), Defect::Repeated),
+            ("t=5,v1=", Defect::Encoding),
+            (&format!("t=5,v1={tag}0"), Defect::Encoding),
+            (&format!("t=5,v1={tag} "), Defect::Encoding),
+            (&format!("t=5,v1={tag},"), Defect::Syntax),
+            (&format!("t=5,=,v1={tag}"), Defect::Syntax),
+            (&format!("t=5, v1={tag}"), Defect::NoCandidate),
+            (
+                &format!("t=5{}", format!(",v1={tag}").repeat(17)),
+                Defect::TooManySignatures,
+            ),
+        ];
+        for (text, defect) in cases {
+            assert_eq!(read(text), Err(defect), "{text}");
+        }
+    }
+}

@@ -1,17 +1,18 @@
-use super::{
-    Scheme,
-    credential::{Credential, after_scheme},
-};
+use super::Scheme;
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Keys, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError, Verified,
-        keyring::Keyring,
+        Defect, Message, Outgoing, SecretLabel, Secrets, SignError, SignScheme, SignatureError,
+        SigningKeys, Verified,
+        mac::{Tag, equal},
+        secrets::{Entry, Keyring},
     },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
-/// A secret that is sent along in a header: GitLab's `X-Gitlab-Token`, Cognigy's `X-Webhook-Key`,
+/// A secret that is sent along in a header: GitLab's `X-Gitlab-SharedToken`, Cognigy's `X-Webhook-Key`,
 /// `Authorization: Bearer`.
 ///
 /// **It does not cover the body.** Whoever reads one request can write any other: demand TLS, and
@@ -22,27 +23,27 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 ///
 /// ```
 /// use http::HeaderName;
-/// use tower_webhook::{SignatureVerifyLayer, signature::scheme::Token};
+/// use tower_webhook::{SignatureVerifyLayer, signature::scheme::SharedToken};
 ///
-/// let gitlab = SignatureVerifyLayer::new(Token::gitlab("a long random text")?);
-/// let mine = Token::new(HeaderName::from_static("x-my-token"), "another long random text")?;
+/// let gitlab = SignatureVerifyLayer::new(SharedToken::gitlab("a long random text")?);
+/// let mine = SharedToken::new(HeaderName::from_static("x-my-token"), "another long random text")?;
 /// # let _ = (gitlab, mine);
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct SharedToken {
     name: &'static str,
     header: HeaderName,
     bearer: bool,
     keys: Keyring<Credential>,
 }
 
-impl Token {
+impl SharedToken {
     /// One of these tokens, alone in this header.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets` as [`Keys::replace`], and when a header cannot hold one.
+    /// [`InvalidConfig`] for `secrets` as [`SigningKeys::replace`], and when a header cannot hold one.
     pub fn new(header: HeaderName, tokens: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Ok(Self {
             name: "token",
@@ -65,7 +66,7 @@ impl Token {
         })
     }
 
-    /// GitLab's `X-Gitlab-Token`
+    /// GitLab's `X-Gitlab-SharedToken`
     /// ([its documentation](https://docs.gitlab.com/user/project/integrations/webhooks/)).
     ///
     /// # Errors
@@ -91,13 +92,13 @@ impl Token {
         })
     }
 
-    /// The tokens, to be [replaced](Keys::replace) while requests are served.
-    pub fn keys(&self) -> Keys {
+    /// The tokens, to be [replaced](SigningKeys::replace) while requests are served.
+    pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
 }
 
-impl Scheme for Token {
+impl Scheme for SharedToken {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -113,7 +114,7 @@ impl Scheme for Token {
                 .ok_or_else(|| SignatureError::malformed(&self.header, Defect::Prefix))?;
         }
         let label = self.keys.presented(token).ok_or(SignatureError::Mismatch)?;
-        Ok(Verified::new(self.name).with_key(label))
+        Ok(Verified::new(self.name).with_secret_label(label))
     }
 
     fn challenge(&self) -> Option<HeaderValue> {
@@ -123,7 +124,7 @@ impl Scheme for Token {
 }
 
 /// With the first token.
-impl SignScheme for Token {
+impl SignScheme for SharedToken {
     fn sign(&self, _: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
         let keys = self.keys.read();
         let token = keys.first().map_or(&b""[..], |entry| entry.key.text());
@@ -137,4 +138,55 @@ impl SignScheme for Token {
         headers.insert(&self.header, value);
         Ok(())
     }
+}
+
+/// A secret that is sent along as it is.
+pub(super) struct Credential {
+    /// What a sender writes.
+    text: Zeroizing<Vec<u8>>,
+    /// What a receiver compares: digests have one length, so the time tells nothing about the
+    /// length of the secret either.
+    digest: Tag,
+}
+
+impl Credential {
+    /// # Errors
+    ///
+    /// When a header cannot hold it.
+    pub(super) fn new(text: Vec<u8>) -> Result<Self, InvalidConfig> {
+        let text = Zeroizing::new(text);
+        if HeaderValue::from_bytes(&text).is_err() {
+            return Err(InvalidConfig::new("secrets", "must be fit for a header"));
+        }
+        Ok(Self::of(text))
+    }
+
+    /// Without that check: for what is encoded before it is sent.
+    pub(super) fn of(text: Zeroizing<Vec<u8>>) -> Self {
+        let digest = Sha256::digest(&*text).into();
+        Self { text, digest }
+    }
+
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl Keyring<Credential> {
+    /// The label of the credential that was presented.
+    pub(super) fn presented(&self, text: &[u8]) -> Option<SecretLabel> {
+        let digest: Tag = Sha256::digest(text).into();
+        self.read()
+            .iter()
+            .find(|entry| equal(&entry.key.digest, &digest))
+            .map(Entry::matched)
+    }
+}
+
+/// What follows the name of an authentication scheme (RFC 9110 §11.4: in any case, one space or
+/// more).
+pub(super) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
+    let (name, rest) = value.split_at_checked(scheme.len())?;
+    let rest = rest.strip_prefix(b" ")?.trim_ascii_start();
+    (name.eq_ignore_ascii_case(scheme.as_bytes()) && !rest.is_empty()).then_some(rest)
 }

@@ -1,8 +1,8 @@
-use super::{
-    Backend, Secret, Secrets,
-    mac::{MacKey, Tag, equal},
+use super::mac::{Backend, MacKey, Tag, equal};
+use crate::{
+    InvalidConfig,
+    observe::{Event, Observers},
 };
-use crate::InvalidConfig;
 use std::{
     fmt,
     sync::{
@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
 };
+use zeroize::Zeroizing;
 
 /// More keys than a rotation needs; few enough that a forged signature stays cheap to refuse.
 const MAX_KEYS: usize = 16;
@@ -17,16 +18,159 @@ const MAX_KEYS: usize = 16;
 /// Room for a UUID and a word.
 const MAX_LABEL: usize = 47;
 
+/// A secret shared with a sender or receiver, as it was handed out: the text `whsec_...`, not what
+/// it decodes to. What the text means is the [scheme](super::scheme)'s business.
+///
+/// It is overwritten with zeros when it is dropped, and `Debug` shows the label alone.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::signature::Secret;
+///
+/// let secret = Secret::new("It's a Secret to Everybody").label("2026-11");
+/// assert_eq!(format!("{secret:?}"), r#"Secret("2026-11")"#);
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct Secret {
+    text: Zeroizing<Vec<u8>>,
+    label: Option<Arc<str>>,
+}
+
+impl Secret {
+    /// A secret of these bytes. A `String` or `Vec` is moved, not copied.
+    ///
+    /// An empty one is refused by whatever is built from it.
+    pub fn new(text: impl Into<Vec<u8>>) -> Self {
+        Self {
+            text: Zeroizing::new(text.into()),
+            label: None,
+        }
+    }
+
+    /// The name under which logs, metrics and handlers see that this secret matched. Default:
+    /// `key-1` for the first of a list, `key-2` for the second, and so on.
+    pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    pub(super) const fn label_text(&self) -> Option<&Arc<str>> {
+        self.label.as_ref()
+    }
+}
+
+/// What base64 text decodes to, with its padding or without.
+pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
+    let encoding = match text.last() {
+        Some(b'=') => data_encoding::BASE64,
+        _ if text.len().is_multiple_of(4) => data_encoding::BASE64,
+        _ => data_encoding::BASE64_NOPAD,
+    };
+    encoding.decode(text).ok()
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Secret")
+            .field(&self.label.as_deref().unwrap_or("unlabelled"))
+            .finish()
+    }
+}
+
+/// One secret or several: what a scheme is built from, and what [`SigningKeys::replace`] takes.
+///
+/// [`SigningKeys::replace`]: super::SigningKeys::replace
+///
+/// The first is the one that signs where a scheme has room for one signature.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::signature::{Backend, Secret, Secrets};
+///
+/// let one = Secrets::from("an old friend");
+/// let rotating = Secrets::from([
+///     Secret::new("the new one").label("2026-11"),
+///     Secret::new("the old one").label("2025-11"),
+/// ]);
+/// let elsewhere = one.backend(Backend::RustCrypto);
+/// # let _ = (rotating, elsewhere);
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Secrets {
+    pub(super) list: Vec<Secret>,
+    pub(super) backend: Backend,
+}
+
+impl Secrets {
+    /// The code that computes MACs with these secrets. Default: [`Backend::default`].
+    pub const fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+}
+
+impl FromIterator<Secret> for Secrets {
+    fn from_iter<I: IntoIterator<Item = Secret>>(secrets: I) -> Self {
+        Self {
+            list: secrets.into_iter().collect(),
+            backend: Backend::default(),
+        }
+    }
+}
+
+impl From<Secret> for Secrets {
+    fn from(secret: Secret) -> Self {
+        Self::from_iter([secret])
+    }
+}
+
+impl From<Vec<Secret>> for Secrets {
+    fn from(secrets: Vec<Secret>) -> Self {
+        Self::from_iter(secrets)
+    }
+}
+
+impl<const N: usize> From<[Secret; N]> for Secrets {
+    fn from(secrets: [Secret; N]) -> Self {
+        Self::from_iter(secrets)
+    }
+}
+
+macro_rules! from_text {
+    ($($text:ty),+) => {$(
+        impl From<$text> for Secret {
+            fn from(text: $text) -> Self {
+                Self::new(text)
+            }
+        }
+
+        impl From<$text> for Secrets {
+            fn from(text: $text) -> Self {
+                Self::from(Secret::new(text))
+            }
+        }
+    )+};
+}
+from_text!(&str, String, &[u8], Vec<u8>);
+
 /// The name of the key that made a signature: 1 to 47 bytes, without control characters. Never the
 /// key itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct KeyLabel {
+pub struct SecretLabel {
     // In place rather than shared: 48 bytes are copied in less time than a reference is counted.
     text: [u8; MAX_LABEL],
     len: u8,
 }
 
-impl KeyLabel {
+impl SecretLabel {
     /// The label of a key that a [`Scheme`](super::Scheme) outside this crate holds.
     ///
     /// # Errors
@@ -54,30 +198,30 @@ impl KeyLabel {
     }
 }
 
-impl fmt::Debug for KeyLabel {
+impl fmt::Debug for SecretLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self.as_str(), f)
     }
 }
 
-impl fmt::Display for KeyLabel {
+impl fmt::Display for SecretLabel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// How often a key has matched, from [`Keys::usage`].
+/// How often a key has matched, from [`SigningKeys::usage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct KeyUsage {
+pub struct SecretUsage {
     /// The key.
-    pub label: KeyLabel,
+    pub label: SecretLabel,
     /// Messages that it verified since it was put here. Of several that are verified in the same
     /// nanoseconds, one may be counted for all: whether it stands still is what it tells.
     pub matched: u64,
 }
 
-/// The keys of a scheme, from its `keys()`: replaces them while requests are served.
+/// The keys of a scheme, from its `signing_keys()`: replaces them while requests are served.
 ///
 /// Every clone of the scheme, of the layers that were built from it and of their services sees
 /// the new keys with its next message.
@@ -88,7 +232,7 @@ pub struct KeyUsage {
 /// use tower_webhook::signature::{Secret, scheme::GitHub};
 ///
 /// let scheme = GitHub::new("the old one")?;
-/// let keys = scheme.keys();
+/// let keys = scheme.signing_keys();
 /// // Later, from a signal handler or a watcher of the secret store:
 /// keys.replace([
 ///     Secret::new("the new one").label("2026-11"),
@@ -100,9 +244,9 @@ pub struct KeyUsage {
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
 #[derive(Clone)]
-pub struct Keys(Arc<dyn Rotate>);
+pub struct SigningKeys(Arc<dyn Rotate>);
 
-impl Keys {
+impl SigningKeys {
     /// Puts these keys in the place of all that were there. The first one signs where a scheme has
     /// room for one signature.
     ///
@@ -122,14 +266,14 @@ impl Keys {
     ///
     /// When the count of the old key stands still, the sender has changed over and the old key can
     /// go.
-    pub fn usage(&self) -> Vec<KeyUsage> {
+    pub fn usage(&self) -> Vec<SecretUsage> {
         self.0.usage()
     }
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for SigningKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Keys").field(&self.usage()).finish()
+        f.debug_tuple("SigningKeys").field(&self.usage()).finish()
     }
 }
 
@@ -149,15 +293,15 @@ struct Ring<K> {
 
 pub(crate) struct Entry<K> {
     pub(crate) key: K,
-    label: KeyLabel,
+    label: SecretLabel,
     matched: AtomicU64,
 }
 
 impl<K> Entry<K> {
     /// Counts the match and gives the label.
     #[inline]
-    pub(crate) fn matched(&self) -> KeyLabel {
-        // Not one atomic step, which would cost as much as reading the headers: see `KeyUsage`.
+    pub(crate) fn matched(&self) -> SecretLabel {
+        // Not one atomic step, which would cost as much as reading the headers: see `SecretUsage`.
         let matched = self.matched.load(Ordering::Relaxed);
         self.matched.store(matched + 1, Ordering::Relaxed);
         self.label
@@ -167,7 +311,7 @@ impl<K> Entry<K> {
 impl<K> Keyring<K> {
     /// # Errors
     ///
-    /// As [`Keys::replace`].
+    /// As [`SigningKeys::replace`].
     pub(crate) fn new(
         secrets: impl Into<Secrets>,
         rule: impl Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync + 'static,
@@ -188,15 +332,15 @@ impl<K> Keyring<K> {
 }
 
 impl<K: Send + Sync + 'static> Keyring<K> {
-    pub(crate) fn handle(&self) -> Keys {
-        Keys(self.0.clone())
+    pub(crate) fn handle(&self) -> SigningKeys {
+        SigningKeys(self.0.clone())
     }
 }
 
 impl Keyring<MacKey> {
     /// The label of the first key under which the pieces have one of these MACs.
     #[inline]
-    pub(crate) fn matching(&self, pieces: &[&[u8]], candidates: &[Tag]) -> Option<KeyLabel> {
+    pub(crate) fn matching(&self, pieces: &[&[u8]], candidates: &[Tag]) -> Option<SecretLabel> {
         self.read()
             .iter()
             .find(|entry| {
@@ -233,8 +377,8 @@ fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, Invali
     let mut keys: Vec<Entry<K>> = Vec::with_capacity(secrets.list.len());
     for (at, secret) in secrets.list.iter().enumerate() {
         let label = match secret.label_text() {
-            Some(label) => KeyLabel::new(label)?,
-            None => KeyLabel::new(&format!("key-{}", at + 1))?,
+            Some(label) => SecretLabel::new(label)?,
+            None => SecretLabel::new(&format!("key-{}", at + 1))?,
         };
         if keys.iter().any(|entry| entry.label == label) {
             return invalid("must have labels that differ");
@@ -266,10 +410,10 @@ impl<K> fmt::Debug for Keyring<K> {
     }
 }
 
-/// [`Keyring`] for [`Keys`], which does not know what kind of key it replaces.
+/// [`Keyring`] for [`SigningKeys`], which does not know what kind of key it replaces.
 trait Rotate: Send + Sync {
     fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig>;
-    fn usage(&self) -> Vec<KeyUsage>;
+    fn usage(&self) -> Vec<SecretUsage>;
 }
 
 impl<K: Send + Sync> Rotate for Ring<K> {
@@ -277,15 +421,17 @@ impl<K: Send + Sync> Rotate for Ring<K> {
         let mut keys = prepare(secrets, &*self.rule)?;
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *current, &mut keys);
+        let count = current.len();
         // The old keys are dropped, and overwritten, after the lock is.
         drop(current);
+        Observers::none().tell(|| Event::KeysRotated { keys: count });
         Ok(())
     }
 
-    fn usage(&self) -> Vec<KeyUsage> {
+    fn usage(&self) -> Vec<SecretUsage> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter()
-            .map(|entry| KeyUsage {
+            .map(|entry| SecretUsage {
                 label: entry.label,
                 matched: entry.matched.load(Ordering::Relaxed),
             })

@@ -1,0 +1,514 @@
+//! The layer that signs what is sent, and the ids of messages.
+
+use crate::{
+    BoxError,
+    body::BufferedBody,
+    call::CallOrError,
+    clock::WallClock,
+    observe::{Event, Id, Observer, Observers},
+    outcome::{Repeatable, Unsendable},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use std::{
+    fmt,
+    hash::{BuildHasher as _, RandomState},
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// The length of an id, which becomes part of what is signed and of a log line.
+const MAX_ID: usize = 255;
+
+/// Signs each request afresh: the same id, a new timestamp.
+///
+/// Stands inside the retry, next to the transport: a timestamp that was signed before a long wait
+/// is stale when it arrives. Outside the retry stands [`MessageIdLayer`].
+///
+/// The id, where the scheme signs one, is the value of its id header in the request; else the
+/// [`MessageId`] among the request's extensions; else a new random one.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::SignLayer;
+/// use tower_webhook::signature::{Secret, scheme::StandardWebhooks};
+///
+/// // Two keys during a rotation: two signatures in one header.
+/// let layer = SignLayer::new(StandardWebhooks::new([
+///     Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").label("2026-11"),
+///     Secret::new("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").label("2025-11"),
+/// ])?);
+/// # let _ = layer;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone)]
+#[must_use]
+pub struct SignLayer {
+    scheme: Arc<dyn SignScheme>,
+    clock: WallClock,
+    observers: Observers,
+}
+
+impl SignLayer {
+    /// Signs with `scheme`, which may be an `Arc` or `Box` of one.
+    pub fn new(scheme: impl SignScheme) -> Self {
+        Self {
+            scheme: Arc::new(scheme),
+            clock: WallClock::system(),
+            observers: Observers::none(),
+        }
+    }
+
+    /// The clock that timestamps are read from. Default: the system's.
+    pub fn clock(mut self, clock: WallClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Adds an observer of [`Event::Trouble`]: a request that cannot be signed is not sent.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+}
+
+impl<S> Layer<S> for SignLayer {
+    type Service = Sign<S>;
+
+    fn layer(&self, inner: S) -> Sign<S> {
+        Sign {
+            inner,
+            scheme: self.scheme.clone(),
+            clock: self.clock.clone(),
+            observers: self.observers.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for SignLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SignLayer")
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Middleware of [`SignLayer`].
+#[derive(Clone)]
+pub struct Sign<S> {
+    inner: S,
+    scheme: Arc<dyn SignScheme>,
+    clock: WallClock,
+    observers: Observers,
+}
+
+impl<S> Service<Request<BufferedBody>> for Sign<S>
+where
+    S: Service<Request<BufferedBody>>,
+    S::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = CallOrError<S::Future, SignError>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
+        match self.sign(&mut req) {
+            Ok(()) => CallOrError::called(self.inner.call(req)),
+            Err(error) => {
+                self.observers.tell(|| Event::Trouble {
+                    part: "sign",
+                    what: "not sent, because it cannot be signed",
+                    detail: Some(Id::new(&error)),
+                });
+                CallOrError::failed(error)
+            }
+        }
+    }
+}
+
+impl<S> Sign<S> {
+    fn sign(&self, req: &mut Request<BufferedBody>) -> Result<(), SignError> {
+        let id = match self.scheme.id_header() {
+            Some(name) => Some(message_id(req, name)?),
+            None => None,
+        };
+        // Out of the request meanwhile, which lends its body.
+        let mut headers = mem::take(req.headers_mut());
+        let mut message = Outgoing::new(req.body().as_bytes(), self.clock.unix_seconds());
+        if let Some(id) = &id {
+            message = message.with_id(id);
+        }
+        let signed = self.scheme.sign(&message, &mut headers);
+        *req.headers_mut() = headers;
+        signed
+    }
+}
+
+fn message_id(req: &Request<BufferedBody>, name: &HeaderName) -> Result<MessageId, SignError> {
+    let mut values = req.headers().get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(_), Some(_)) => Err(SignError::InvalidId),
+        (Some(value), None) => MessageId::from_value(value.clone()),
+        (None, _) => Ok(match req.extensions().get::<MessageId>() {
+            Some(id) => id.clone(),
+            None => MessageId::generate(),
+        }),
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Sign<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sign")
+            .field("inner", &self.inner)
+            .field("clock", &self.clock)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a request could not be signed. It was not sent.
+///
+/// A fault of ours or of the caller's; another attempt ends the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignError {
+    /// A [`SignScheme`] outside this crate has a reason of its own.
+    Custom {
+        /// The reason, from a small closed set.
+        reason: &'static str,
+    },
+    /// A header cannot hold what would be written: a separator or prefix outside ASCII.
+    HeaderValue,
+    /// The id of the message is not 1 to 255 visible ASCII characters without a full stop, or the
+    /// request has two.
+    InvalidId,
+    /// The scheme signs an id and there is none.
+    MissingId,
+    /// All keys are public ones, which verify.
+    NoSigningKey,
+}
+
+impl fmt::Display for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Custom { reason } => reason,
+            Self::HeaderValue => "signature is not fit for a header",
+            Self::InvalidId => "message id is not fit to be signed",
+            Self::MissingId => "message has no id",
+            Self::NoSigningKey => "no key can sign",
+        })
+    }
+}
+
+impl std::error::Error for SignError {
+    /// The mark by which a [classifier](crate::outcome) knows that nothing was sent, and that
+    /// another attempt cannot help.
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        static UNSENDABLE: Unsendable = Unsendable::new();
+        Some(&UNSENDABLE)
+    }
+}
+
+/// Writes the headers that a [`Scheme`](crate::signature::Scheme) verifies. All schemes of this
+/// crate but `AnyOf` do both.
+pub trait SignScheme: Send + Sync + 'static {
+    /// The header of the message id, if the scheme signs one. Default: none.
+    fn id_header(&self) -> Option<&HeaderName> {
+        None
+    }
+
+    /// Adds the headers, in the place of any that are there. Neither blocks nor panics.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError`]: the request is not sent.
+    fn sign(&self, message: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError>;
+}
+
+macro_rules! through_pointer {
+    ($($pointer:ident),+) => {$(
+        impl<T: SignScheme + ?Sized> SignScheme for $pointer<T> {
+            fn id_header(&self) -> Option<&HeaderName> {
+                (**self).id_header()
+            }
+
+            fn sign(
+                &self,
+                message: &Outgoing<'_>,
+                headers: &mut HeaderMap,
+            ) -> Result<(), SignError> {
+                (**self).sign(message, headers)
+            }
+        }
+    )+};
+}
+through_pointer!(Arc, Box);
+
+/// What a [`SignScheme`] signs.
+///
+/// # Examples
+///
+/// Signing without a layer:
+///
+/// ```
+/// use http::HeaderMap;
+/// use tower_webhook::signature::{Outgoing, SignScheme, scheme::GitHub};
+///
+/// let mut headers = HeaderMap::new();
+/// let message = Outgoing::new(b"Hello, World!", 1_700_000_000);
+/// GitHub::new("It's a Secret to Everybody")?.sign(&message, &mut headers)?;
+/// assert_eq!(
+///     headers["x-hub-signature-256"],
+///     "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
+/// );
+/// # Ok::<(), tower_webhook::BoxError>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Outgoing<'a> {
+    id: Option<&'a MessageId>,
+    unix_seconds: u64,
+    body: &'a [u8],
+}
+
+impl<'a> Outgoing<'a> {
+    /// A message with this body, at this time in seconds since 1970.
+    pub const fn new(body: &'a [u8], unix_seconds: u64) -> Self {
+        Self {
+            id: None,
+            unix_seconds,
+            body,
+        }
+    }
+
+    /// The message with this id.
+    #[must_use]
+    pub const fn with_id(mut self, id: &'a MessageId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The id, if the message has one.
+    pub const fn id(&self) -> Option<&'a MessageId> {
+        self.id
+    }
+
+    /// The time of the attempt, in seconds since 1970.
+    pub const fn unix_seconds(&self) -> u64 {
+        self.unix_seconds
+    }
+
+    /// The bytes as they will be sent.
+    pub const fn body(&self) -> &'a [u8] {
+        self.body
+    }
+}
+
+/// The id of an outgoing message: the same for each attempt, so that the receiver knows a repeated
+/// delivery when it sees one. A request extension that [`Sign`] reads.
+///
+/// 1 to 255 visible ASCII characters without a full stop, which separates the id from the timestamp
+/// in what is signed (Standard Webhooks asks for that).
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::signature::MessageId;
+///
+/// let mine = MessageId::new("order-17-paid")?;
+/// let random = MessageId::generate();
+/// assert_ne!(random, MessageId::generate());
+/// assert!(MessageId::new("order.17").is_err());
+/// # let _ = mine;
+/// # Ok::<(), tower_webhook::signature::SignError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct MessageId(HeaderValue);
+
+impl MessageId {
+    /// An id of your own, such as the key of the event in your database.
+    ///
+    /// # Errors
+    ///
+    /// [`SignError::InvalidId`].
+    pub fn new(id: &str) -> Result<Self, SignError> {
+        let value = HeaderValue::from_str(id).map_err(|_| SignError::InvalidId)?;
+        Self::from_value(value)
+    }
+
+    /// `msg_` and 128 random bits in hexadecimal.
+    ///
+    /// Unique, not secret: each half is a keyed hash of a pseudo-random number, and the key comes
+    /// from the operating system.
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
+    pub fn generate() -> Self {
+        let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(fastrand::u64(..)));
+        let text = format!("msg_{first:016x}{second:016x}");
+        // Invariant: hexadecimal digits and an underscore.
+        #[expect(clippy::expect_used, reason = "visible ASCII")]
+        let value = HeaderValue::try_from(text).expect("visible ASCII is a header value");
+        Self(value)
+    }
+
+    fn from_value(value: HeaderValue) -> Result<Self, SignError> {
+        if Self::is_valid(value.as_bytes()) {
+            Ok(Self(value))
+        } else {
+            Err(SignError::InvalidId)
+        }
+    }
+
+    /// Whether these bytes are an id.
+    #[inline]
+    pub(super) fn is_valid(bytes: &[u8]) -> bool {
+        // Folded rather than left at the first bad byte, so that it is done several at a time.
+        let bad = |byte: &u8| !matches!(byte, b'!'..=b'~') || *byte == b'.';
+        (1..=MAX_ID).contains(&bytes.len())
+            && !bytes.iter().fold(false, |seen, byte| seen | bad(byte))
+    }
+
+    pub(super) const fn as_value(&self) -> &HeaderValue {
+        &self.0
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        // Visible ASCII by construction.
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MessageId").field(&self.as_str()).finish()
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Gives each request a [`MessageId`], unless it has one: stands outside the retry, so that all
+/// attempts have the same.
+///
+/// Its receiver then knows a repetition when it sees one, so the request is made
+/// [`Repeatable`], unless it says otherwise itself: retry layers repeat
+/// it, a POST too. That holds for schemes that send the id (Standard Webhooks, Svix); with others,
+/// leave this layer out and give the request a header that its receiver deduplicates by.
+///
+/// Without it, and without an id header in the request, [`Sign`] gives each attempt an
+/// id of its own, and the receiver cannot tell a repeated delivery from a new one.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_webhook::SignLayer;
+/// use tower_webhook::signature::{MessageIdLayer, scheme::StandardWebhooks};
+///
+/// let stack = ServiceBuilder::new()
+///     .layer(MessageIdLayer::new())
+///     // the retry layer stands here
+///     .layer(SignLayer::new(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?));
+/// # let _ = stack;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct MessageIdLayer {
+    _settings: (),
+}
+
+impl MessageIdLayer {
+    /// Random ids for those who have none.
+    pub const fn new() -> Self {
+        Self { _settings: () }
+    }
+}
+
+impl<S> Layer<S> for MessageIdLayer {
+    type Service = SetMessageId<S>;
+
+    fn layer(&self, inner: S) -> SetMessageId<S> {
+        SetMessageId { inner }
+    }
+}
+
+/// Middleware of [`MessageIdLayer`].
+#[derive(Clone, Debug)]
+pub struct SetMessageId<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for SetMessageId<S>
+where
+    S: Service<Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut req: Request<B>) -> S::Future {
+        let extensions = req.extensions_mut();
+        extensions.get_or_insert_with(MessageId::generate);
+        extensions.get_or_insert(Repeatable::Yes);
+        self.inner.call(req)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::{Outcome, OutcomeKind};
+
+    #[test]
+    fn a_signing_error_is_never_retried() {
+        let error = BoxError::from(SignError::InvalidId);
+        let outcome = Outcome::of_error(&*error);
+        assert_eq!(outcome.kind(), OutcomeKind::Unsendable);
+        assert!(!outcome.may_retry());
+    }
+
+    #[test]
+    fn ids() {
+        for good in [
+            "a",
+            "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W",
+            "~!,;=/",
+            &"x".repeat(255),
+        ] {
+            assert_eq!(
+                MessageId::new(good).map(|id| id.to_string()).as_deref(),
+                Ok(good)
+            );
+        }
+        for bad in [
+            "",
+            ".",
+            "a.b",
+            "a b",
+            "a\tb",
+            "a\n",
+            "é",
+            "\u{7f}",
+            &"x".repeat(256),
+        ] {
+            assert_eq!(MessageId::new(bad), Err(SignError::InvalidId), "{bad:?}");
+        }
+        let generated = MessageId::generate();
+        assert!(generated.as_str().starts_with("msg_"));
+        assert_eq!(generated.as_str().len(), 36);
+        assert!(MessageId::is_valid(generated.as_str().as_bytes()));
+    }
+}

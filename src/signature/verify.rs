@@ -1,0 +1,297 @@
+//! The layer that refuses requests without a valid signature.
+
+use super::{Message, ReplayCache, Scheme, SecretLabel, SignatureError, Verified, replay::Claim};
+use crate::{
+    InvalidConfig,
+    body::{BufferedBody, ResponseBody},
+    clock::WallClock,
+    observe::{Event, Id, Observer, Observers, Scope},
+    problem::{Problem, Refuser},
+};
+use http::{Request, Response, StatusCode, header::WWW_AUTHENTICATE};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Refuses requests that are not signed as a [`Scheme`] says.
+///
+/// See the [module docs](crate::signature) for what it refuses and where it stands in a stack.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SignatureVerifyLayer {
+    settings: Settings,
+}
+
+#[derive(Clone)]
+struct Settings {
+    scheme: Arc<dyn Scheme>,
+    clock: WallClock,
+    replays: Option<(ReplayCache, Duration)>,
+    refuser: Refuser<SignatureError>,
+    label_responses: bool,
+    observers: Observers,
+}
+
+impl SignatureVerifyLayer {
+    /// Verifies with `scheme`, which may be an `Arc` or `Box` of one.
+    pub fn new(scheme: impl Scheme) -> Self {
+        Self {
+            settings: Settings {
+                scheme: Arc::new(scheme),
+                clock: WallClock::system(),
+                replays: None,
+                refuser: Refuser::new(),
+                label_responses: false,
+                observers: Observers::none(),
+            },
+        }
+    }
+
+    /// The clock that timestamps are judged by. Default: the system's.
+    pub fn clock(mut self, clock: WallClock) -> Self {
+        self.settings.clock = clock;
+        self
+    }
+
+    /// Refuses a message that was received before, inside the tolerance of its timestamp. Default:
+    /// not; a copy that is sent again in time passes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `reject_replays` when the cache has no room, when its window is
+    /// shorter than the scheme's or longer than a day, and when the scheme signs no timestamp and
+    /// the cache has no [window](ReplayCache::window) of its own.
+    pub fn reject_replays(mut self, cache: ReplayCache) -> Result<Self, InvalidConfig> {
+        let window = self.settings.scheme.replay_window();
+        self.settings.replays = Some(cache.for_scheme(window)?);
+        Ok(self)
+    }
+
+    /// Puts the [`SecretLabel`] that matched into the extensions of each
+    /// answer, where a metrics layer outside this one finds it. Default: not, because it costs
+    /// allocations on each call; [`SigningKeys::usage`](super::SigningKeys::usage) counts the matches
+    /// of each key for nothing.
+    pub const fn label_responses(mut self, label: bool) -> Self {
+        self.settings.label_responses = label;
+        self
+    }
+
+    /// Adds an observer of [`Event::Verified`] and [`Event::Refused`].
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
+        self
+    }
+
+    /// Replaces the answer to a refused request. The default is the [`Problem`] that the closure
+    /// gets, as `application/problem+json`. Do not say which check failed.
+    pub fn refuse_with(
+        mut self,
+        respond: impl Fn(&SignatureError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.refuser = Refuser::with(respond);
+        self
+    }
+}
+
+impl<S> Layer<S> for SignatureVerifyLayer {
+    type Service = SignatureVerify<S>;
+
+    fn layer(&self, inner: S) -> SignatureVerify<S> {
+        SignatureVerify {
+            inner,
+            settings: Arc::new(self.settings.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("scheme", &self.scheme.name())
+            .field("clock", &self.clock)
+            .field("replays", &self.replays)
+            .field("refuser", &self.refuser)
+            .field("label_responses", &self.label_responses)
+            .finish()
+    }
+}
+
+/// Middleware of [`SignatureVerifyLayer`](super::SignatureVerifyLayer). See the
+/// [module docs](crate::signature).
+#[derive(Clone, Debug)]
+pub struct SignatureVerify<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S, ResB> Service<Request<BufferedBody>> for SignatureVerify<S>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, ResB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
+        match self.settings.verify(&req) {
+            Ok((verified, claim)) => {
+                let label = if self.settings.label_responses {
+                    verified.label()
+                } else {
+                    None
+                };
+                // In the place of one that somebody else may have put there.
+                req.extensions_mut().insert(verified);
+                ResponseFuture::called(self.inner.call(req), claim, label)
+            }
+            Err(reason) => ResponseFuture::refused(self.settings.refuse(reason)),
+        }
+    }
+}
+
+impl Settings {
+    fn verify(
+        &self,
+        req: &Request<BufferedBody>,
+    ) -> Result<(Verified, Option<Claim>), SignatureError> {
+        Scope::verify(self.scheme.name()).enter(|| {
+            let result = self.check(req);
+            self.observers.tell(|| match &result {
+                Ok((verified, _)) => Event::Verified {
+                    scheme: verified.scheme(),
+                    label: verified.secret_label(),
+                },
+                Err(reason) => Event::Refused {
+                    by: "verify_signature",
+                    reason: reason.as_str(),
+                    detail: Id::new(reason),
+                },
+            });
+            result
+        })
+    }
+
+    fn check(
+        &self,
+        req: &Request<BufferedBody>,
+    ) -> Result<(Verified, Option<Claim>), SignatureError> {
+        let verified = self.scheme.verify(&Message::of(req, &self.clock))?;
+        let claim = match &self.replays {
+            Some((cache, window)) => {
+                Some(cache.claim(&verified, req.body().as_bytes(), *window)?)
+            }
+            None => None,
+        };
+        Ok((verified, claim))
+    }
+
+    #[cold]
+    fn refuse<B>(&self, reason: SignatureError) -> Response<ResponseBody<B>> {
+        let mut response = self.refuser.response(reason);
+        if response.status() == StatusCode::UNAUTHORIZED
+            && let Some(challenge) = self.scheme.challenge()
+        {
+            response
+                .headers_mut()
+                .entry(WWW_AUTHENTICATE)
+                .or_insert(challenge);
+        }
+        response
+    }
+}
+
+/// Response future of [`SignatureVerify`](super::SignatureVerify).
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, B> {
+    #[pin]
+    state: State<F, B>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, B> {
+    Called {
+        #[pin]
+        future: F,
+        /// Dropped with the future when there is no answer: the message was not received.
+        claim: Option<Claim>,
+        label: Option<SecretLabel>,
+    },
+    /// Boxed: the future of a request that passes need not be as large as an answer.
+    Refused {
+        response: Option<Box<Response<ResponseBody<B>>>>,
+    },
+}
+
+impl<F, B> ResponseFuture<F, B> {
+    const fn called(future: F, claim: Option<Claim>, label: Option<SecretLabel>) -> Self {
+        Self {
+            state: State::Called {
+                future,
+                claim,
+                label,
+            },
+        }
+    }
+
+    fn refused(response: Response<ResponseBody<B>>) -> Self {
+        Self {
+            state: State::Refused {
+                response: Some(Box::new(response)),
+            },
+        }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Called {
+                future,
+                claim,
+                label,
+            } => {
+                let result = ready!(future.poll(cx));
+                let claim = claim.take();
+                Poll::Ready(result.map(|mut response| {
+                    if let Some(claim) = claim {
+                        claim.settle(response.status());
+                    }
+                    if let Some(label) = label.take() {
+                        response.extensions_mut().insert(label);
+                    }
+                    response.map(ResponseBody::inner)
+                }))
+            }
+            StateProj::Refused { response } => {
+                // Invariant: taken here alone, at the end.
+                #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                let response = response.take().expect("polled after completion");
+                Poll::Ready(Ok(*response))
+            }
+        }
+    }
+}
+
+impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
