@@ -114,22 +114,21 @@
 //! # }).unwrap();
 //! ```
 
-mod case;
 pub(crate) mod cause;
 pub mod contract;
 mod describe;
 mod entry;
 mod error;
-mod future;
 mod http;
-mod id;
+mod index;
 pub mod json;
+mod jsonl;
 mod layer;
-mod reason;
+mod memory;
 mod redaction;
 pub mod redrive;
-mod service;
 pub mod sink;
+mod store;
 mod writer;
 
 #[cfg(feature = "sqlite")]
@@ -137,18 +136,16 @@ mod writer;
 pub use self::sink::sqlite::SqliteDeadLetters;
 pub use self::{
     describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
-    entry::{Cause, Direction, Entry, EntryBody},
+    entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},
     error::{CallError, DeadLettered, EntryLost},
-    future::ResponseFuture,
-    http::HttpRequests,
-    id::{EntryId, NotAnId},
-    layer::DeadLetterLayer,
-    reason::Reason,
+    http::{CallbackSink, HttpRequests},
+    jsonl::{JsonlDeadLetters, JsonlDeadLettersBuilder, OpenDeadLettersError},
+    layer::{DeadLetter, DeadLetterLayer, ResponseFuture},
+    memory::{MemoryDeadLetters, MemoryDeadLettersBuilder},
     redaction::Redaction,
-    service::DeadLetter,
-    sink::{
+    store::{
         Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, NotACursor, Page, Sink,
-        Summary, callback::CallbackSink, jsonl::JsonlDeadLetters, memory::MemoryDeadLetters,
+        Summary,
     },
     writer::{DeadLetters, NotWritten, WriteOutcome},
 };

@@ -63,23 +63,30 @@
 //! # Ok::<_, tower_webhook::BoxError>(())
 //! ```
 
-use crate::{StoreError, StoreErrorKind};
 mod read;
-pub(super) mod time;
-mod write;
 
 #[cfg(test)]
 mod tests;
 
-use super::{Entry, Listing, Summary};
-use std::fmt;
+use super::{Cause, Entry, EntryBody, Listing, Summary};
+use crate::{StoreError, StoreErrorKind, attempt::wire::HistoryWire};
+use data_encoding::{BASE64, HEXLOWER};
+use jiff::{
+    Timestamp,
+    fmt::temporal::{DateTimeParser, DateTimePrinter},
+};
+use serde::Serialize;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 /// The longest record that is read, in bytes. Longer ones are [`StoreErrorKind::TooLarge`].
 pub const MAX_LENGTH: usize = 64 << 20;
 
 /// An entry as a record of the newest schema.
 pub fn to_json(entry: &Entry) -> String {
-    write::entry(entry)
+    text(&EntryOut::from(entry))
 }
 
 /// The entry that a record tells of.
@@ -97,13 +104,17 @@ pub fn from_json(record: &[u8]) -> Result<Entry, StoreError> {
 /// What a list says of an entry, with the names of the entry's own form; instead of `body` and
 /// `history` it has `bodyLength` and `attempts`, and `inProgress` besides.
 pub fn summary_json(summary: &Summary) -> String {
-    write::summary(summary)
+    text(&SummaryOut::from(summary))
 }
 
 /// A part of a list: `items`, each a [summary](summary_json); `nextCursor`, `null` at the end; and
 /// `unreadable`, how many records cannot be read.
 pub fn listing_json(listing: &Listing) -> String {
-    write::listing(listing)
+    text(&ListingOut {
+        items: listing.entries.iter().map(SummaryOut::from).collect(),
+        next_cursor: listing.next.as_ref().map(ToString::to_string),
+        unreadable: listing.unreadable,
+    })
 }
 
 /// The source of a `Corrupt` error.
@@ -120,4 +131,267 @@ impl std::error::Error for Damaged {}
 
 fn damaged(member: &'static str) -> StoreError {
     StoreError::new(StoreErrorKind::Corrupt).caused_by(Damaged(member))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EntryOut<'a> {
+    schema_version: u32,
+    id: String,
+    direction: &'static str,
+    kind: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<HeaderOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers_left_out: Option<u32>,
+    body: BodyOut<'a>,
+    #[serde(flatten)]
+    cause: CauseOut<'a>,
+    history: HistoryWire,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt_at: Option<String>,
+    written_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_time: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<&'a str>,
+    replays: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay_of: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct HeaderOut<'a> {
+    name: &'a str,
+    #[serde(flatten)]
+    value: BytesOut<'a>,
+}
+
+#[derive(Serialize)]
+struct BodyOut<'a> {
+    #[serde(flatten)]
+    bytes: BytesOut<'a>,
+    length: u64,
+    truncated: bool,
+    sha256: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum BytesOut<'a> {
+    Text(&'a str),
+    Base64(String),
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CauseOut<'a> {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_status: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_class: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_message: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SummaryOut<'a> {
+    id: String,
+    kind: &'a str,
+    target: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uri: Option<&'a str>,
+    #[serde(flatten)]
+    cause: CauseOut<'a>,
+    attempts: u32,
+    body_length: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_attempt_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_attempt_at: Option<String>,
+    written_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event_id: Option<&'a str>,
+    replays: u32,
+    in_progress: bool,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ListingOut<'a> {
+    items: Vec<SummaryOut<'a>>,
+    next_cursor: Option<String>,
+    unreadable: u64,
+}
+
+fn text(value: &impl Serialize) -> String {
+    // Writing to memory fails for maps whose keys are no strings, and there is none.
+    #[expect(
+        clippy::expect_used,
+        reason = "strings, numbers, arrays and structs alone"
+    )]
+    serde_json::to_string(value).expect("structs of strings and numbers are JSON")
+}
+
+fn printed(time: Option<SystemTime>) -> Option<String> {
+    time.map(print_time)
+}
+
+impl<'a> From<&'a Entry> for EntryOut<'a> {
+    fn from(entry: &'a Entry) -> Self {
+        Self {
+            schema_version: Entry::SCHEMA_VERSION,
+            id: entry.id.to_string(),
+            direction: entry.direction.as_str(),
+            kind: &entry.kind,
+            target: &entry.target,
+            method: entry.method.as_deref(),
+            uri: entry.uri.as_deref(),
+            headers: entry
+                .headers
+                .iter()
+                .map(|(name, value)| HeaderOut {
+                    name,
+                    value: BytesOut::from(&**value),
+                })
+                .collect(),
+            headers_left_out: (entry.headers_left_out > 0).then_some(entry.headers_left_out),
+            body: BodyOut::from(&entry.body),
+            cause: CauseOut::from(&entry.cause),
+            history: HistoryWire::from(&entry.history),
+            first_attempt_at: printed(entry.first_attempt_at),
+            last_attempt_at: printed(entry.last_attempt_at),
+            written_at: print_time(entry.written_at),
+            event_time: printed(entry.event_time),
+            event_id: entry.event_id.as_deref(),
+            idempotency_key: entry.idempotency_key.as_deref(),
+            replays: entry.replays,
+            replay_of: entry.replay_of.as_deref(),
+            trace_id: entry.trace_id.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a [u8]> for BytesOut<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if is_worth_reading(text) => Self::Text(text),
+            _ => Self::Base64(BASE64.encode(bytes)),
+        }
+    }
+}
+
+/// Whether a text is no more than twice as long in JSON: what is made of control characters takes
+/// six bytes for each. Quotes, backslashes and line breaks take two, so that JSON, which is full of
+/// them, stays readable.
+fn is_worth_reading(text: &str) -> bool {
+    let escapes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
+        0..0x20 => 5,
+        _ => 0,
+    });
+    escapes.sum::<usize>() <= text.len()
+}
+
+impl<'a> From<&'a EntryBody> for BodyOut<'a> {
+    fn from(body: &'a EntryBody) -> Self {
+        Self {
+            bytes: BytesOut::from(&**body.bytes()),
+            length: body.length(),
+            truncated: body.is_truncated(),
+            sha256: HEXLOWER.encode(body.sha256()),
+        }
+    }
+}
+
+impl<'a> From<&'a Cause> for CauseOut<'a> {
+    fn from(cause: &'a Cause) -> Self {
+        Self {
+            reason: cause.reason.as_str(),
+            last_status: cause.code,
+            error_class: cause.class.as_deref(),
+            error_message: cause.message.as_deref(),
+        }
+    }
+}
+
+impl<'a> From<&'a Summary> for SummaryOut<'a> {
+    fn from(summary: &'a Summary) -> Self {
+        Self {
+            id: summary.id.to_string(),
+            kind: &summary.kind,
+            target: &summary.target,
+            method: summary.method.as_deref(),
+            uri: summary.uri.as_deref(),
+            cause: CauseOut::from(&summary.cause),
+            attempts: summary.attempts,
+            body_length: summary.body_length,
+            first_attempt_at: printed(summary.first_attempt_at),
+            last_attempt_at: printed(summary.last_attempt_at),
+            written_at: print_time(summary.written_at),
+            event_id: summary.event_id.as_deref(),
+            replays: summary.replays,
+            in_progress: summary.in_progress,
+        }
+    }
+}
+
+/// The first moment that RFC 3339 can name, and the last that jiff can (22 o'clock on the day before
+/// the last of the year 9999), in milliseconds from 1970.
+const RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_207_200_000);
+
+static PARSER: DateTimeParser = DateTimeParser::new();
+static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+/// `2026-11-21T12:00:00.000Z`. Finer parts are cut off; what cannot be named is brought to
+/// what can.
+fn print_time(time: SystemTime) -> String {
+    let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
+        // Down to the millisecond before, as after 1970.
+        Err(before) => i64::try_from(before.duration().as_nanos().div_ceil(1_000_000))
+            .map_or(i64::MIN, |millis| -millis),
+    };
+    let timestamp = Timestamp::from_millisecond(millis.clamp(RANGE.0, RANGE.1));
+    PRINTER.timestamp_to_string(&timestamp.unwrap_or(Timestamp::MAX))
+}
+
+/// A time in UTC, with a fraction or without.
+fn parse_time(text: &str) -> Option<SystemTime> {
+    let bytes = text.as_bytes();
+    // The parser reads all that Temporal does: weeks, zones in brackets, fields left out.
+    let shape = b"dddd-dd-ddTdd:dd:dd";
+    let fits = |(byte, shape): (&u8, &u8)| match shape {
+        b'd' => byte.is_ascii_digit(),
+        other => byte == other,
+    };
+    let rest = bytes.get(shape.len()..)?.strip_suffix(b"Z")?;
+    let fraction = rest.is_empty()
+        || (rest.len() > 1 && rest[0] == b'.' && rest[1..].iter().all(u8::is_ascii_digit));
+    if !fraction || !bytes.iter().zip(shape).all(fits) {
+        return None;
+    }
+    let distance = PARSER.parse_timestamp(bytes).ok()?.as_duration();
+    // Checked, because platforms differ in how far their clocks reach.
+    let unsigned: Duration = distance.unsigned_abs();
+    if distance.is_negative() {
+        SystemTime::UNIX_EPOCH.checked_sub(unsigned)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(unsigned)
+    }
 }

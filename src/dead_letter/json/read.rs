@@ -1,7 +1,7 @@
 //! Each member is taken out as it stands and then read by itself: so that an error can name it, and
 //! never has to quote it.
 
-use super::{damaged, time};
+use super::{damaged, parse_time};
 use crate::{
     StoreError, StoreErrorKind,
     attempt::{History, wire::HistoryWire},
@@ -190,7 +190,7 @@ fn bytes(text: Option<String>, base64: Option<String>) -> Option<Bytes> {
 fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<SystemTime>, StoreError> {
     match optional::<String>(member, name)? {
         None => Ok(None),
-        Some(text) => time::parse(&text).map(Some).ok_or_else(|| damaged(name)),
+        Some(text) => parse_time(&text).map(Some).ok_or_else(|| damaged(name)),
     }
 }
 

@@ -1,4 +1,4 @@
-use super::{from_json, time, to_json};
+use super::{from_json, parse_time, print_time, to_json};
 use crate::{
     StoreErrorKind,
     attempt::{AttemptRecord, GaveUp, History},
@@ -153,7 +153,7 @@ fn times_are_utc_to_the_millisecond() {
         } else {
             SystemTime::UNIX_EPOCH + distance
         };
-        time::print(time + Duration::from_nanos(finer.into()))
+        print_time(time + Duration::from_nanos(finer.into()))
     };
     assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
     assert_eq!(at(1_705_312_800_123, 999_999), "2024-01-15T10:00:00.123Z");
@@ -171,6 +171,6 @@ fn times_are_utc_to_the_millisecond() {
         "é024-01-15T10:00:00Z",
         "",
     ] {
-        assert_eq!(time::parse(odd), None, "{odd}");
+        assert_eq!(parse_time(odd), None, "{odd}");
     }
 }

@@ -1,11 +1,8 @@
-//! Many entries: list, send some at once, count.
+//! Many entries: list, send some at a time, count.
 
 use super::{
-    Counts, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Stop,
-    call::or_stopped,
-    driver::{Shared, asked_by},
-    send,
-    several::Several,
+    Counts, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Shared, asked_by,
+    one::{self, or_stopped},
 };
 use crate::{
     BoxError, StoreError,
@@ -14,12 +11,17 @@ use crate::{
 };
 use std::{
     collections::{HashMap, VecDeque},
+    fmt,
     future::poll_fn,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 use tower_service::Service;
 
 /// How many entries are listed at a time.
@@ -64,6 +66,52 @@ impl Run {
     pub fn until(mut self, stop: &Stop) -> Self {
         self.stop = stop.clone();
         self
+    }
+}
+
+/// Ends runs between two entries: what is being sent is waited for, nothing more is begun.
+///
+/// Clones stop the same runs. A run that is given a handle that has stopped does nothing.
+#[derive(Clone)]
+pub struct Stop {
+    stopped: Arc<watch::Sender<bool>>,
+}
+
+impl Stop {
+    /// A handle, for one run or several.
+    pub fn new() -> Self {
+        Self {
+            stopped: Arc::new(watch::Sender::new(false)),
+        }
+    }
+
+    /// Stops the runs, for good.
+    pub fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
+
+    /// Whether it has been said.
+    pub fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
+    }
+
+    /// Waits until it is said.
+    pub(super) async fn stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // Its sender is `self`, which is here.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.is_stopped()).finish()
     }
 }
 
@@ -316,7 +364,7 @@ where
     }
     let give_up = Instant::now() + patience;
     loop {
-        let result = send::one(this.clone(), item.id, stop.clone()).await;
+        let result = one::send(this.clone(), item.id, stop.clone()).await;
         let Ok(Redriven::Refused { retry_after }) = result else {
             return (item, result);
         };
@@ -346,5 +394,79 @@ impl Refusing {
         // A peer's word is not taken for longer than this.
         let end = now + wait.min(Duration::from_secs(3600));
         until.insert(target.to_owned(), end);
+    }
+}
+
+/// Polls all of them whenever it is woken, which is cheap for the few that a run has.
+struct Several<F> {
+    futures: Vec<Pin<Box<F>>>,
+}
+
+impl<F: Future> Several<F> {
+    const fn new() -> Self {
+        Self {
+            futures: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, future: F) {
+        self.futures.push(Box::pin(future));
+    }
+
+    fn len(&self) -> usize {
+        self.futures.len()
+    }
+
+    /// The next that is done. Pending also where there are none.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
+        for at in 0..self.futures.len() {
+            if let Poll::Ready(done) = self.futures[at].as_mut().poll(cx) {
+                drop(self.futures.swap_remove(at));
+                return Poll::Ready(done);
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Gives out times to begin, evenly spaced. Nothing is saved up: after a pause there is no burst.
+#[derive(Debug)]
+pub(super) struct Pace {
+    spacing: Duration,
+    /// When the next may begin.
+    next: Mutex<Option<Instant>>,
+}
+
+impl Pace {
+    pub(super) const fn new(spacing: Duration) -> Self {
+        Self {
+            spacing,
+            next: Mutex::new(None),
+        }
+    }
+
+    /// When the caller may begin: `now`, or later.
+    pub(super) fn take(&self, now: Instant) -> Instant {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let begin = next.map_or(now, |next| next.max(now));
+        *next = begin.checked_add(self.spacing);
+        begin
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn starts_are_evenly_spaced_and_nothing_is_saved_up() {
+        let spacing = Duration::from_millis(100);
+        let (pace, now) = (Pace::new(spacing), Instant::now());
+        assert_eq!([pace.take(now), pace.take(now)], [now, now + spacing]);
+        let later = now + Duration::from_secs(60);
+        assert_eq!(
+            [pace.take(later), pace.take(later)],
+            [later, later + spacing]
+        );
     }
 }

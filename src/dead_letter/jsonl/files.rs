@@ -1,6 +1,6 @@
 //! The files: appending, rotating, reading back.
 
-use super::JsonlDeadLettersBuilder;
+use super::{JsonlDeadLettersBuilder, json};
 use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
@@ -11,7 +11,7 @@ use std::{
 /// Digits of the number that a rotated file ends with: no other program makes such names.
 const DIGITS: usize = 10;
 /// A line longer than this is not looked into.
-const LONGEST: u64 = crate::dead_letter::json::MAX_LENGTH as u64 + 1024;
+const LONGEST: u64 = json::MAX_LENGTH as u64 + 1024;
 
 /// Where a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

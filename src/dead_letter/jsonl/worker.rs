@@ -2,20 +2,16 @@
 
 use super::{
     JsonlDeadLettersBuilder,
-    batch::{Batch, Change},
     files::{Files, Location},
-    line::{self, Line},
-    op::{Answer, Failed, Op},
+    load::{Line, claim_line, entry_line, removal_line},
+    op::{Answer, Batch, Change, Failed, Op},
     trouble,
 };
 use crate::{
     StoreError, StoreErrorKind,
     dead_letter::{
         Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page, Summary,
-        sink::{
-            removed::Removed,
-            shelf::{Claimable, Shelf},
-        },
+        index::{Claimable, Index, Removed},
     },
     lease::{FencingToken, Settled},
 };
@@ -44,7 +40,7 @@ pub(super) struct Known {
 pub(super) struct Worker {
     pub(super) with: JsonlDeadLettersBuilder,
     pub(super) files: Files,
-    pub(super) shelf: Shelf<Known>,
+    pub(super) shelf: Index<Known>,
     /// And the lines that say so.
     pub(super) removed: Removed<Location>,
     /// DeadLetterDesk of a newer schema, and which it is.
@@ -67,7 +63,7 @@ impl Worker {
         let mut worker = Self {
             with,
             files,
-            shelf: Shelf::new(),
+            shelf: Index::new(),
             removed: Removed::new(1),
             newer: HashMap::new(),
             forsaken: Vec::new(),
@@ -147,7 +143,7 @@ impl Worker {
                     return drop(answer.send(Ok(Settled::Lost)));
                 }
                 let place = self.shelf.reserve(entry.id);
-                let line = line::entry(&entry, place);
+                let line = entry_line(&entry, place);
                 if line.len() > self.with.max_entry_bytes {
                     return drop(answer.send(Err(StoreError::new(StoreErrorKind::TooLarge))));
                 }
@@ -164,7 +160,7 @@ impl Worker {
                     return drop(answer.send(Ok(Settled::Lost)));
                 }
                 let then = Ok(answer);
-                batch.add(id, &line::removed(id), Change::Removed { id, then });
+                batch.add(id, &removal_line(id), Change::Removed { id, then });
             }
             Op::Unclaim(id, token) => {
                 if self.shelf.holds(id, token, now)
@@ -172,13 +168,13 @@ impl Worker {
                 {
                     let replays = item.replays.saturating_sub(1);
                     let change = Change::GivenBack { id, token };
-                    batch.add(id, &line::claimed(id, replays), change);
+                    batch.add(id, &claim_line(id, replays), change);
                 }
             }
             Op::Discard(id, answer) => match self.shelf.get(id) {
                 None if self.newer.contains_key(&id) => {
                     let then = Err(answer);
-                    batch.add(id, &line::removed(id), Change::Removed { id, then });
+                    batch.add(id, &removal_line(id), Change::Removed { id, then });
                 }
                 None => drop(answer.send(Ok(Discarded::Missing))),
                 Some(item) if item.in_progress(now) => {
@@ -186,7 +182,7 @@ impl Worker {
                 }
                 Some(_) => {
                     let then = Err(answer);
-                    batch.add(id, &line::removed(id), Change::Removed { id, then });
+                    batch.add(id, &removal_line(id), Change::Removed { id, then });
                 }
             },
             Op::Renew(id, token, lease, answer) => {
@@ -237,7 +233,7 @@ impl Worker {
                             entry: Box::new(entry),
                             answer,
                         };
-                        batch.add(id, &line::claimed(id, replays), change);
+                        batch.add(id, &claim_line(id, replays), change);
                     }
                     Ok(None) => drop(answer.send(Ok(EntryClaim::Missing))),
                     Err(error) => drop(answer.send(Err(error))),
@@ -256,9 +252,9 @@ impl Worker {
         let line = if counted > entry.replays {
             let mut entry = entry.clone();
             entry.replays = counted;
-            line::entry(&entry, place)
+            entry_line(&entry, place)
         } else {
-            line::entry(entry, place)
+            entry_line(entry, place)
         };
         if line.len() > self.with.max_entry_bytes {
             return Err(StoreError::new(StoreErrorKind::TooLarge));

@@ -306,7 +306,7 @@ async fn what_was_acknowledged_survives_a_kill() {
     assert!(acknowledged.len() >= 400);
 }
 
-fn settings() -> tower_webhook::dead_letter::sink::jsonl::JsonlDeadLettersBuilder {
+fn settings() -> tower_webhook::dead_letter::JsonlDeadLettersBuilder {
     // Small files: it is killed while it rotates and moves entries, too.
     JsonlDeadLetters::builder().max_file_bytes(50_000)
 }

@@ -6,8 +6,8 @@ use std::{fs, sync::Arc, time::Duration};
 use tower_webhook::{
     StoreErrorKind,
     dead_letter::{
-        Cause, Discarded, EntryBody, EntryClaim, JsonlDeadLetters, LetterStore, Reason, Redaction,
-        Sink, contract, json, sink::jsonl::OpenDeadLettersError,
+        Cause, Discarded, EntryBody, EntryClaim, JsonlDeadLetters, LetterStore,
+        OpenDeadLettersError, Reason, Redaction, Sink, contract, json,
     },
     lease::Settled,
 };
@@ -150,14 +150,13 @@ fn what_cannot_be_opened_says_why() {
     let open = |path| JsonlDeadLetters::open(path).unwrap_err().to_string();
     assert!(open(home.folder().join("missing/entries")).contains("missing"));
     assert!(open(home.folder().to_owned()).contains("cannot open"));
-    let setting =
-        |builder: tower_webhook::dead_letter::sink::jsonl::JsonlDeadLettersBuilder| match builder
-            .open(home.file())
-            .unwrap_err()
-        {
-            OpenDeadLettersError::InvalidConfig(error) => error.setting(),
-            other => panic!("{other}"),
-        };
+    let setting = |builder: tower_webhook::dead_letter::JsonlDeadLettersBuilder| match builder
+        .open(home.file())
+        .unwrap_err()
+    {
+        OpenDeadLettersError::InvalidConfig(error) => error.setting(),
+        other => panic!("{other}"),
+    };
     let new = JsonlDeadLetters::builder;
     assert_eq!(setting(new().max_file_bytes(0)), "max_file_bytes");
     assert_eq!(setting(new().max_entry_bytes(0)), "max_entry_bytes");

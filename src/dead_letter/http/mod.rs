@@ -1,3 +1,11 @@
+//! All that dead letters know of HTTP: what an entry says of a request, the request that is made of an
+//! entry, and the sink that posts entries to a URL.
+
+mod callback;
+mod resend;
+
+pub use self::{callback::CallbackSink, resend::ResendHttp};
+
 use super::{DeadLettered, Describe, DescribeAnswer, Entry, EntryBody};
 use crate::{
     attempt::{History, Kept},

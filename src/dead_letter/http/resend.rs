@@ -1,10 +1,13 @@
-//! DeadLetterDesk as HTTP requests.
+//! Entries as HTTP requests.
 
-use super::{NotSendable, ReadHistory, Resend};
 use crate::{
     attempt::History,
     body::BufferedBody,
-    dead_letter::{Entry, redaction::is_redacted},
+    dead_letter::{
+        Entry,
+        redaction::is_redacted,
+        redrive::{NotSendable, ReadHistory, Resend},
+    },
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
@@ -22,7 +25,7 @@ use http::{
 /// - Credentials and signatures are not in entries. The service that sends puts them there, as it
 ///   did the first time: `stack::deliver()` signs each attempt. An entry whose URI had one that
 ///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
-///   [`to_request`](super::RedriveBuilder::to_request). Anything in it that reads `redacted` is
+///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Anything in it that reads `redacted` is
 ///   taken for that: a user, a value, a whole segment of its path.
 /// - A request of which a part is missing is not sent: one whose body was cut, whose URI was too long
 ///   to be kept, or some of whose [headers](Entry::headers_left_out) were.

@@ -1,26 +1,12 @@
-//! DeadLetterDesk in this process's memory: what is kept dies with the process.
-//!
-//! Bounded by entries and by bytes. When it is full it refuses ([`StoreErrorKind::Full`]), so that
-//! whoever writes knows that the entry is not kept; or, where that was
-//! [chosen](MemoryDeadLettersBuilder::drop_oldest), the oldest entries make room and are
-//! [counted](MemoryDeadLetters::dropped).
-//!
-//! The ids of the last 10,000 entries that were removed or discarded are remembered, and are not
-//! written again.
-//!
-//! # Cancel safety
-//!
-//! Every operation but a claim is done when its future is made, and the future is ready. A claim is
-//! done when its future is polled, which then is ready: dropped before, there is none.
+//! Entries in memory.
 
 use super::{
-    Discarded, EntryClaim, Filter, LetterStore, Listing, Page, Sink, Summary,
-    removed::Removed,
-    shelf::{Claimable, Item, Shelf},
+    Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink,
+    Summary,
+    index::{Claimable, Index, Item, Removed},
 };
 use crate::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
-    dead_letter::{Entry, EntryId},
     lease::{FencingToken, Settled},
     observe::{Event, Id, Observers},
 };
@@ -32,7 +18,20 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// DeadLetterDesk in memory. See the [module docs](self). Clones share what they keep.
+/// A dead-letter store in the memory of this process. Its entries are lost with the process.
+///
+/// Bounded by entries and by bytes. A full store refuses to write ([`StoreErrorKind::Full`]), so that
+/// the caller knows that the entry is not stored. With
+/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) the oldest entries make room instead, and are
+/// [counted](Self::dropped).
+///
+/// The ids of the last 10,000 entries that were removed or discarded are remembered, and are not
+/// written again. Clones share the entries.
+///
+/// # Cancel safety
+///
+/// Every operation but a claim is done when its future is made. A claim is done when its future is
+/// polled, which is then ready: dropped before, nothing is claimed.
 ///
 /// # Examples
 ///
@@ -68,7 +67,7 @@ struct Shared {
 }
 
 struct State {
-    shelf: Shelf<Kept>,
+    shelf: Index<Kept>,
     removed: Removed<()>,
     bytes: usize,
     dropped: u64,
@@ -257,7 +256,7 @@ impl LetterStore for MemoryDeadLetters {
         });
         done(Ok(Listing {
             entries: entries.collect(),
-            next: next.map(super::Cursor::new),
+            next: next.map(Cursor::new),
             unreadable: 0,
         }))
     }
@@ -358,7 +357,7 @@ impl MemoryDeadLetters {
                 with,
                 epoch: Instant::now(),
                 state: Mutex::new(State {
-                    shelf: Shelf::new(),
+                    shelf: Index::new(),
                     removed: Removed::<()>::new(Removed::<()>::MOST),
                     bytes: 0,
                     dropped: 0,

@@ -1,22 +1,88 @@
-//! Reading what is there, and giving back what is no longer needed.
+//! Lines: what they say, reading all of them, and moving those that count out of old files.
 
 use super::{
     files::{Location, Tail},
-    line::{self, Line},
     trouble,
     worker::{GROUP_BYTES, Worker},
 };
 use crate::dead_letter::{
-    EntryId, Summary,
-    sink::{removed::Removed, shelf::Shelf},
+    Entry, EntryId, Summary,
+    index::{Index, Removed},
+    json,
 };
+use serde::Deserialize;
 use std::{collections::HashMap, io, mem, sync::atomic::Ordering};
+
+pub(super) enum Line {
+    /// An entry, and its place in the list where the line says it.
+    Entry(Box<Entry>, Option<u64>),
+    /// An entry was claimed: so often in all.
+    Claimed(EntryId, u32),
+    /// An entry is gone.
+    Removed(EntryId),
+    /// An entry of a newer schema, which is this one: left as it is.
+    Newer(EntryId, u32),
+    /// Damaged, or of a newer schema and without an id: left as it is.
+    Unreadable,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Outline {
+    schema_version: Option<u64>,
+    id: Option<String>,
+    claimed: Option<String>,
+    removed: Option<String>,
+    replays: Option<u32>,
+    place: Option<u64>,
+}
+
+impl Line {
+    pub(super) fn read(line: &[u8]) -> Self {
+        Self::known(line).unwrap_or(Self::Unreadable)
+    }
+
+    fn known(line: &[u8]) -> Option<Self> {
+        let outline: Outline = serde_json::from_slice(line).ok()?;
+        let id = |id: &String| id.parse().ok();
+        if let Some(schema @ 1..) = outline.schema_version {
+            // What is gone is gone, whatever a newer release says besides.
+            if let Some(removed) = &outline.removed {
+                return Some(Self::Removed(id(removed)?));
+            }
+            if let Some(claimed) = &outline.claimed {
+                return Some(Self::Claimed(id(claimed)?, outline.replays?));
+            }
+            if schema > u64::from(Entry::SCHEMA_VERSION) {
+                let found = u32::try_from(schema).unwrap_or(u32::MAX);
+                return Some(Self::Newer(id(outline.id.as_ref()?)?, found));
+            }
+        }
+        let entry = json::from_json(line).ok()?;
+        Some(Self::Entry(Box::new(entry), outline.place))
+    }
+}
+
+pub(super) fn entry_line(entry: &Entry, place: u64) -> Vec<u8> {
+    let mut line = json::to_json(entry);
+    // A member more, which the form allows.
+    line.pop();
+    format!("{line},\"place\":{place}}}\n").into_bytes()
+}
+
+pub(super) fn claim_line(id: EntryId, replays: u32) -> Vec<u8> {
+    format!("{{\"schemaVersion\":1,\"claimed\":\"{id}\",\"replays\":{replays}}}\n").into_bytes()
+}
+
+pub(super) fn removal_line(id: EntryId) -> Vec<u8> {
+    format!("{{\"schemaVersion\":1,\"removed\":\"{id}\"}}\n").into_bytes()
+}
 
 impl Worker {
     /// Reads everything anew: at the beginning, and when the files are not as they were left.
     pub(super) fn load(&mut self) -> io::Result<()> {
         self.files.find()?;
-        let earlier = mem::replace(&mut self.shelf, Shelf::new());
+        let earlier = mem::replace(&mut self.shelf, Index::new());
         self.removed = Removed::new(self.most_removed());
         self.newer.clear();
         if let Err(error) = self.load_all() {
@@ -121,8 +187,8 @@ impl Worker {
         let mut moved = Vec::new();
         for (at, what) in moves {
             let mut line = match &what {
-                Moved::Removal(id) if at.length == line::removed(*id).len() as u64 => {
-                    line::removed(*id)
+                Moved::Removal(id) if at.length == removal_line(*id).len() as u64 => {
+                    removal_line(*id)
                 }
                 _ => self.files.read(at)?,
             };
@@ -131,7 +197,7 @@ impl Worker {
                 _ => Ok(None),
             };
             match entry {
-                Ok(Some((entry, place))) => line = line::entry(&entry, place),
+                Ok(Some((entry, place))) => line = entry_line(&entry, place),
                 // As it is, but a line.
                 _ if line.last() != Some(&b'\n') => line.push(b'\n'),
                 _ => {}

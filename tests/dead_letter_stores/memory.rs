@@ -116,7 +116,7 @@ async fn where_it_was_chosen_the_oldest_make_room_and_are_counted() {
 
 #[test]
 fn settings_that_make_no_sense_are_named() {
-    let of = |builder: tower_webhook::dead_letter::sink::memory::MemoryDeadLettersBuilder| {
+    let of = |builder: tower_webhook::dead_letter::MemoryDeadLettersBuilder| {
         builder.build().unwrap_err().setting()
     };
     assert_eq!(

@@ -1,58 +1,9 @@
-//! DeadLetterDesk are posted to a URL.
-//!
-//! Each entry is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <entry
-//! id>`, so that a receiver that sees one twice can tell.
-//!
-//! ```
-//! use http::{Request, Response};
-//! use tower::service_fn;
-//! use tower_webhook::{
-//!     BoxError,
-//!     body::BufferedBody,
-//!     dead_letter::{CallbackSink, DeadLetters},
-//! };
-//!
-//! // A client in `stack::deliver()`, so that a receiver that is briefly away is asked again.
-//! let client = service_fn(|req: Request<BufferedBody>| async move {
-//!     assert_eq!(req.headers()["content-type"], "application/json");
-//!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
-//! });
-//! let sink = CallbackSink::new("https://ops.example/dead-letters", client)?;
-//! let entries = DeadLetters::new(sink);
-//! # Ok::<_, BoxError>(())
-//! ```
-//!
-//! # Order
-//!
-//! The service is a whole delivery, with the retries and the breaker of
-//! `stack::deliver()`. Inside it stands no
-//! [`DeadLetterLayer`](crate::dead_letter::DeadLetterLayer) whose entries come here: what could not
-//! be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
-//! cuts the whole of it, at 5 s by default: leave it room for the retries, and give it a fallback.
-//!
-//! # What the answer means
-//!
-//! | Answer | |
-//! | --- | --- |
-//! | 2xx | written, whatever the receiver does with it |
-//! | 413 | [`TooLarge`](StoreErrorKind::TooLarge) |
-//! | 408, 425, 429 | [`Unavailable`](StoreErrorKind::Unavailable) |
-//! | another 3xx or 4xx | [`Rejected`](StoreErrorKind::Rejected) |
-//! | everything else, and every error | [`Unavailable`](StoreErrorKind::Unavailable) |
-//! | none within the [time limit](CallbackSink::time_limit) | [`Timeout`](StoreErrorKind::Timeout) |
-//!
-//! The source of such an error says what the client's error says, without the path of the URL and
-//! the paths of all others: one that is as good as a password gets into no log.
-//!
-//! # Cancel safety
-//!
-//! A write that is dropped may have been done by the receiver.
+//! Entries posted to a URL.
 
-use super::Sink;
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
-    dead_letter::{Entry, cause::message, json, redaction::origins_alone},
+    dead_letter::{Entry, Sink, cause::message, json, redaction::origins_alone},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -65,7 +16,57 @@ use std::{
 };
 use tower_service::Service;
 
-/// Posts entries to a URL, with any HTTP service. See the [module docs](self).
+/// A sink that posts each entry to a URL, with any HTTP service.
+///
+/// Each entry is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <entry id>`,
+/// by which a receiver recognises a repetition.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use tower::service_fn;
+/// use tower_webhook::{
+///     BoxError,
+///     body::BufferedBody,
+///     dead_letter::{CallbackSink, DeadLetters},
+/// };
+///
+/// // In practice a client in `stack::deliver()`, which retries while the receiver is away.
+/// let client = service_fn(|req: Request<BufferedBody>| async move {
+///     assert_eq!(req.headers()["content-type"], "application/json");
+///     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+/// });
+/// let sink = CallbackSink::new("https://ops.example/dead-letters", client)?;
+/// let dead_letters = DeadLetters::new(sink);
+/// # Ok::<_, BoxError>(())
+/// ```
+///
+/// # Order
+///
+/// The service is a whole delivery, with the retries and the breaker of `stack::deliver()`. It must not
+/// contain a [`DeadLetterLayer`](crate::DeadLetterLayer) that writes to this sink: an entry that could
+/// not be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
+/// cuts the whole delivery, after 5 s by default: set it long enough for the retries, and set a
+/// fallback.
+///
+/// # Results
+///
+/// | Response | Result |
+/// | --- | --- |
+/// | 2xx | written, whatever the receiver does with it |
+/// | 413 | [`TooLarge`](StoreErrorKind::TooLarge) |
+/// | 408, 425, 429 | [`Unavailable`](StoreErrorKind::Unavailable) |
+/// | another 3xx or 4xx | [`Rejected`](StoreErrorKind::Rejected) |
+/// | everything else, and every error | [`Unavailable`](StoreErrorKind::Unavailable) |
+/// | none within the [time limit](Self::time_limit) | [`Timeout`](StoreErrorKind::Timeout) |
+///
+/// The source of such an error is the message of the client's error, without the path of the URL and
+/// without the paths of all other URLs, because a path may be a secret.
+///
+/// # Cancel safety
+///
+/// A write that is dropped may have been done by the receiver.
 #[must_use]
 pub struct CallbackSink<S> {
     /// A lock, so that the service need not be `Sync`. Held to clone it.

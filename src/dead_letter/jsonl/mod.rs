@@ -1,0 +1,473 @@
+//! Entries in a file, a line each.
+
+mod files;
+mod load;
+mod op;
+mod worker;
+
+use self::{
+    files::{Files, beside, private},
+    op::{Answer, Op},
+    worker::Worker,
+};
+use super::{
+    Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink, json,
+};
+use crate::{
+    BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
+    lease::{FencingToken, Settled},
+    observe::{Event, Id, Observers},
+};
+use std::{
+    fmt,
+    fs::{File, OpenOptions, TryLockError},
+    future::Future,
+    io::{self, ErrorKind, Read},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, SyncSender, TrySendError},
+    },
+    task::{Context, Poll, ready},
+    thread,
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+
+/// A dead-letter store in a file, one line per entry: for one process, without a database, readable
+/// with `jq`. Clones share it.
+///
+/// A line is an entry in its [JSON form](json) with one member more, `place`, by which lists are
+/// ordered. An entry that is written again, released or moved has a new line, and the last line counts.
+/// Two other lines say what became of an entry: `{"schemaVersion":1,"claimed":ID,"replays":N}`, of
+/// which the last one counts, and `{"schemaVersion":1,"removed":ID}`, after which nothing of this entry
+/// is written any more.
+///
+/// # Guarantees
+///
+/// - A write is answered after `fdatasync`. Writes that wait at the same time share one.
+/// - A write that fails leaves no part of a line behind. On a full disk it is
+///   [`StoreErrorKind::Full`]; once there is room again, writes succeed again. Claims, releases and
+///   removals are lines too, and fail in the same way: an entry that was sent again and accepted then
+///   cannot be removed, and may be sent once more when its claim ends. Do not send entries again while
+///   the disk is full.
+/// - When a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported as
+///   [`Event::Trouble`], and [counted](Self::torn). Other damaged lines, and lines of a newer schema,
+///   stay as they are, and count in [`Listing::unreadable`] on the first page.
+/// - What a newer release wrote of an entry counts, and replaces what stood there before: its removals
+///   and claims are obeyed, and an entry that it wrote is
+///   [`NewerSchema`](StoreErrorKind::NewerSchema) for whoever asks for its id. Writing that id succeeds
+///   and changes nothing; it can be discarded.
+/// - An entry that was removed or discarded is not written again. The last 10,000 ids are remembered,
+///   by their lines, as long as these take no more than an eighth of
+///   [`max_bytes`](JsonlDeadLettersBuilder::max_bytes).
+/// - Files are readable by their owner alone (mode 0600).
+///
+/// # Files
+///
+/// Lines are appended to `PATH`. At [`max_file_bytes`](JsonlDeadLettersBuilder::max_file_bytes) it is
+/// renamed to `PATH.0000000001` and so on; the greatest number is the newest. The oldest file is deleted
+/// when none of its lines counts any more. When less than half of all bytes count, those that do in the
+/// oldest file are moved to the newest. No entry is deleted that was not removed: beyond
+/// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes) of entries a new one is refused as `Full`. All files
+/// together take about twice that, and one file more.
+///
+/// `PATH.lock` is locked while the store is open: a second process, or a second handle, is refused.
+/// Leave rotation to the store. When the file is moved, replaced or cut while it is open, the store
+/// notices at its next operation and reads everything anew; what was taken away is gone.
+///
+/// Claims are held in memory, because only one process has the file open; the file has their number.
+/// Leases are measured by the monotonic clock of the system.
+///
+/// # Cancel safety
+///
+/// A thread of its own reads and writes the files, so a dropped future cannot cut a line, and no
+/// runtime thread waits for a disk. An operation that was begun is done. Only a claim whose future is
+/// dropped before it returned the entry is released, and does not count; when too many operations
+/// wait, it ends with its lease.
+///
+/// # Examples
+///
+/// ```
+/// use std::{sync::Arc, time::SystemTime};
+/// use tower_webhook::dead_letter::{
+///     Cause, JsonlDeadLetters, Entry, EntryId, LetterStore, Reason, Sink,
+/// };
+///
+/// # tokio_test::block_on(async {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("entries.jsonl");
+/// let entries = JsonlDeadLetters::open(&path)?;
+/// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
+/// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
+/// entries.write(&Arc::new(entry.clone())).await?;
+/// entries.close().await;
+///
+/// let again = JsonlDeadLetters::open(&path)?;
+/// assert!(again.get(entry.id).await?.is_some());
+/// # Ok::<_, tower_webhook::BoxError>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct JsonlDeadLetters {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    /// `None` once it is closed.
+    queue: RwLock<Option<SyncSender<Op>>>,
+    /// Its sender goes when the thread has ended.
+    ended: watch::Receiver<()>,
+    torn: Arc<AtomicU64>,
+}
+
+impl JsonlDeadLetters {
+    /// Opens the entries at `path` with the default settings, and makes the file where there is
+    /// none. Reads everything that is there: do it once, before the work begins.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenDeadLettersError`] says why and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenDeadLettersError> {
+        Self::builder().open(path)
+    }
+
+    /// Settings, all with defaults.
+    pub const fn builder() -> JsonlDeadLettersBuilder {
+        JsonlDeadLettersBuilder::new()
+    }
+
+    /// How many files have ended in the middle of a line since this was opened, and when it was:
+    /// what a crash in the middle of a write leaves.
+    pub fn torn(&self) -> u64 {
+        self.shared.torn.load(Ordering::Relaxed)
+    }
+
+    /// Refuses what comes from now on, and waits until everything accepted is done and the files
+    /// are free. Dropping every handle does the same without a wait.
+    pub async fn close(&self) {
+        let queue = self.shared.queue.write();
+        drop(queue.unwrap_or_else(PoisonError::into_inner).take());
+        let mut ended = self.shared.ended.clone();
+        // Never a value: it waits for the end.
+        while ended.changed().await.is_ok() {}
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(Answer<T>) -> Op,
+    ) -> BoxFuture<Result<T, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.hand_over(op(answer));
+        Box::pin(async move {
+            sent.map_err(StoreError::new)?;
+            let closed = |_| StoreError::new(StoreErrorKind::Closed);
+            answered.await.map_err(closed)?
+        })
+    }
+
+    fn hand_over(&self, op: Op) -> Result<(), StoreErrorKind> {
+        let queue = self.shared.queue.read();
+        match &*queue.unwrap_or_else(PoisonError::into_inner) {
+            None => Err(StoreErrorKind::Closed),
+            Some(queue) => queue.try_send(op).map_err(|error| match error {
+                TrySendError::Full(_) => StoreErrorKind::Full,
+                TrySendError::Disconnected(_) => StoreErrorKind::Closed,
+            }),
+        }
+    }
+}
+
+/// Tells what an operator should see. The thread that finds it has no observers of its own.
+fn trouble(what: &'static str, detail: &dyn fmt::Display) {
+    Observers::none().tell(|| Event::Trouble {
+        part: "dead_letter",
+        what,
+        detail: Some(Id::new(detail)),
+    });
+}
+
+impl Sink for JsonlDeadLetters {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        self.ask(|answer| Op::Write(entry.clone(), answer))
+    }
+}
+
+impl LetterStore for JsonlDeadLetters {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
+        self.ask(|answer| Op::List(filter.clone(), page.clone(), answer))
+    }
+
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
+        self.ask(|answer| Op::Get(id, answer))
+    }
+
+    fn claim(
+        &self,
+        id: EntryId,
+        lease: Duration,
+        max_replays: u32,
+    ) -> BoxFuture<Result<EntryClaim, StoreError>> {
+        let (answer, answered) = oneshot::channel();
+        match self.hand_over(Op::Claim(id, lease, max_replays, answer)) {
+            Ok(()) => Box::pin(Claiming {
+                entries: self.clone(),
+                id,
+                answered,
+            }),
+            Err(kind) => Box::pin(async move { Err(StoreError::new(kind)) }),
+        }
+    }
+
+    fn renew(
+        &self,
+        id: EntryId,
+        token: FencingToken,
+        lease: Duration,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        self.ask(|answer| Op::Renew(id, token, lease, answer))
+    }
+
+    /// It may take the bytes over their bound, by what the entry has grown. One that has become
+    /// longer than a line may be is `TooLarge`, and its claim ends with its lease.
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        self.ask(|answer| Op::Release(token, entry.clone(), answer))
+    }
+
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
+        self.ask(|answer| Op::Remove(id, token, answer))
+    }
+
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
+        self.ask(|answer| Op::Discard(id, answer))
+    }
+
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
+        self.ask(|answer| Op::Count(filter.clone(), answer))
+    }
+}
+
+impl fmt::Debug for JsonlDeadLetters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonlDeadLetters")
+            .field("path", &self.shared.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Settings of [`JsonlDeadLetters`].
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct JsonlDeadLettersBuilder {
+    pub(super) max_bytes: u64,
+    pub(super) max_file_bytes: u64,
+    pub(super) max_entry_bytes: usize,
+    max_waiting: usize,
+}
+
+impl JsonlDeadLettersBuilder {
+    const fn new() -> Self {
+        Self {
+            max_bytes: 256 << 20,
+            max_file_bytes: 16 << 20,
+            max_entry_bytes: 4 << 20,
+            max_waiting: 1024,
+        }
+    }
+
+    /// The most bytes of lines of entries that are there: beyond it, new ones are refused as
+    /// [`Full`](StoreErrorKind::Full). Default: 256 MiB.
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// The size at which a new file is begun. Default: 16 MiB.
+    pub const fn max_file_bytes(mut self, bytes: u64) -> Self {
+        self.max_file_bytes = bytes;
+        self
+    }
+
+    /// The longest line: a longer entry is refused as [`TooLarge`](StoreErrorKind::TooLarge). A
+    /// body takes up to twice its length, where it is text of quotes and line breaks. Default: 4 MiB,
+    /// which is room for every entry that the layer, and a worker whose jobs have 1 MiB, make with
+    /// their defaults; the most: [`json::MAX_LENGTH`](json::MAX_LENGTH).
+    pub const fn max_entry_bytes(mut self, bytes: usize) -> Self {
+        self.max_entry_bytes = bytes;
+        self
+    }
+
+    /// The most operations that wait for the thread; others are refused as
+    /// [`Full`](StoreErrorKind::Full). Default: 1024.
+    pub const fn max_waiting(mut self, operations: usize) -> Self {
+        self.max_waiting = operations;
+        self
+    }
+
+    fn check(&self) -> Result<(), InvalidConfig> {
+        let invalid = |setting| Err(InvalidConfig::new(setting, "must be at least 1"));
+        if self.max_file_bytes == 0 {
+            return invalid("max_file_bytes");
+        }
+        if self.max_entry_bytes == 0 {
+            return invalid("max_entry_bytes");
+        }
+        if self.max_waiting == 0 {
+            return invalid("max_waiting");
+        }
+        if self.max_entry_bytes > json::MAX_LENGTH {
+            return Err(InvalidConfig::new(
+                "max_entry_bytes",
+                "must be no more than is read again",
+            ));
+        }
+        if u64::try_from(self.max_entry_bytes).is_ok_and(|most| most > self.max_bytes) {
+            return Err(InvalidConfig::new(
+                "max_bytes",
+                "must be at least `max_entry_bytes`",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Opens the entries at `path`, and makes the file where there is none. Reads everything that
+    /// is there: do it once, before the work begins.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenDeadLettersError`] says why and what to do.
+    pub fn open(self, path: impl AsRef<Path>) -> Result<JsonlDeadLetters, OpenDeadLettersError> {
+        self.check().map_err(OpenDeadLettersError::InvalidConfig)?;
+        let cannot = |error: BoxError| OpenDeadLettersError::CannotOpen {
+            path: path.as_ref().to_owned(),
+            source: error,
+        };
+        // The program may change its folder; the file does not move with it.
+        let path = std::path::absolute(&path).map_err(|error| cannot(error.into()))?;
+        if is_database(&path).map_err(|error| cannot(error.into()))? {
+            return Err(cannot("it is an SQLite database".into()));
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        let lock = private(&mut options)
+            .open(beside(&path, ".lock"))
+            .map_err(|error| cannot(error.into()))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => OpenDeadLettersError::Locked { path: path.clone() },
+            TryLockError::Error(error) => cannot(error.into()),
+        })?;
+
+        let torn = Arc::new(AtomicU64::new(0));
+        let files = Files::new(path.clone(), &self);
+        let worker =
+            Worker::new(files, self, torn.clone(), lock).map_err(|error| cannot(error.into()))?;
+        let (to_worker, queue) = mpsc::sync_channel(self.max_waiting);
+        let (ending, ended) = watch::channel(());
+        thread::Builder::new()
+            .name("webhook-entries".to_owned())
+            .spawn(move || worker.work(&queue, ending))
+            .map_err(|error| cannot(error.into()))?;
+        Ok(JsonlDeadLetters {
+            shared: Arc::new(Shared {
+                path,
+                queue: RwLock::new(Some(to_worker)),
+                ended,
+                torn,
+            }),
+        })
+    }
+}
+
+/// Whether the file is what a slip of the hand may well name, and what writing into would ruin.
+fn is_database(path: &Path) -> io::Result<bool> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    let mut file = match File::open(path) {
+        Ok(file) => file.take(MAGIC.len() as u64),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let mut head = Vec::with_capacity(MAGIC.len());
+    file.read_to_end(&mut head)?;
+    Ok(head == MAGIC)
+}
+
+/// Future of a claim. Dropped before it gave its entry away, it gives it back.
+struct Claiming {
+    entries: JsonlDeadLetters,
+    id: EntryId,
+    answered: oneshot::Receiver<Result<EntryClaim, StoreError>>,
+}
+
+impl Future for Claiming {
+    type Output = Result<EntryClaim, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let closed = |_| Err(StoreError::new(StoreErrorKind::Closed));
+        let answer = ready!(Pin::new(&mut self.answered).poll(cx));
+        Poll::Ready(answer.unwrap_or_else(closed))
+    }
+}
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        // An answer that is under way after this finds nobody, and the thread keeps the entry.
+        self.answered.close();
+        if let Ok(Ok(EntryClaim::Claimed { token, .. })) = self.answered.try_recv() {
+            // Where there is no room for it, the claim ends with its lease.
+            let _ = self.entries.hand_over(Op::Unclaim(self.id, token));
+        }
+    }
+}
+
+/// DeadLetterDesk that could not be opened.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenDeadLettersError {
+    /// A file cannot be made, read or mended: its folder must be there, and be ours.
+    CannotOpen {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: BoxError,
+    },
+    /// A setting makes no sense.
+    InvalidConfig(InvalidConfig),
+    /// Another process has them open, or another handle of this one.
+    Locked {
+        /// Where.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for OpenDeadLettersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CannotOpen { path, source } => {
+                write!(f, "cannot open the entries at {}: {source}", path.display())
+            }
+            Self::InvalidConfig(error) => error.fmt(f),
+            Self::Locked { path } => write!(
+                f,
+                "the entries at {} are open already, in another process or by another handle",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenDeadLettersError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::CannotOpen { source, .. } => Some(&**source),
+            Self::InvalidConfig(error) => Some(error),
+            Self::Locked { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! One entry: claim, send, settle.
+
+use super::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Shared, Stop};
+use crate::{
+    BoxError, StoreError, StoreErrorKind,
+    attempt::{AttemptRecord, History},
+    catch_panic::catch_panic,
+    dead_letter::{Cause, Entry, EntryClaim, EntryId, LetterStore, Reason, cause},
+    lease::{FencingToken, Settled},
+    outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
+};
+use std::{
+    future::poll_fn,
+    mem,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tower_service::Service;
+
+pub(super) async fn send<S, M, R>(
+    this: Redrive<S, M, R>,
+    id: EntryId,
+    stop: Stop,
+) -> Result<Redriven, StoreError>
+where
+    S: Service<R::Request>,
+    S::Error: Into<BoxError>,
+    M: MakeClassifier<R::Request>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    R: Resend + ReadHistory<S::Response>,
+{
+    let Redrive {
+        service,
+        make,
+        resend,
+        shared,
+    } = this;
+    let (lease, since) = (shared.settings.lease, Instant::now());
+    let store = Arc::clone(&shared.store);
+    let (token, mut entry) = match claimed(&shared, id).await? {
+        Ok(claimed) => claimed,
+        Err(why_not) => return Ok(why_not),
+    };
+    let mut claim = Claim::new(Arc::clone(&store), token, &entry);
+    let mut hold = Hold::new(store, id, token, since, lease);
+    let request = catch_panic(|| resend.to_request(&entry)).unwrap_or(Err(NotSendable::Panicked));
+    let request = match request {
+        Ok(request) => request,
+        Err(why) => {
+            claim.release().await;
+            return Ok(Redriven::Unsendable(why));
+        }
+    };
+    let sent = {
+        let mut sending = pin!(call(service, &make, request, &shared, &stop, || {
+            claim.leave((*entry).clone());
+        }));
+        let mut kept = pin!(hold.keep());
+        poll_fn(|cx| match sending.as_mut().poll(cx) {
+            Poll::Ready(sent) => Poll::Ready(Some(sent)),
+            // Another may have it now: what is sent from here on is sent twice.
+            Poll::Pending => kept.as_mut().poll(cx).map(|()| None),
+        })
+        .await
+    };
+    let Some(sent) = sent else {
+        claim.forget();
+        return Ok(Redriven::Lost);
+    };
+    let (began, end) = match sent {
+        Sent::Stopped => {
+            claim.release().await;
+            return Ok(Redriven::Stopped);
+        }
+        Sent::NotReady => {
+            claim.release().await;
+            return Ok(Redriven::Refused { retry_after: None });
+        }
+        Sent::Done { began, end } => (began, end),
+    };
+    let (outcome, cause, history) = match end {
+        None => (Outcome::transient(), Cause::new(Reason::Panicked), None),
+        Some((outcome, Ok(response))) => {
+            let (cause, history) = cause::find(outcome, resend.history(&response), None);
+            (outcome, cause, history)
+        }
+        Some((outcome, Err(error))) => {
+            let error: BoxError = error.into();
+            let (cause, history) = cause::find(outcome, None, Some(&*error));
+            (outcome, cause, history)
+        }
+    };
+    if outcome.kind() == OutcomeKind::Success {
+        return Ok(match claim.remove(hold).await {
+            Ok(()) => Redriven::Accepted,
+            Err(kind) => Redriven::NotRemoved { kind },
+        });
+    }
+    let attempts = history.as_ref().map_or(0, History::attempts);
+    if outcome.kind() == OutcomeKind::Refused && attempts == 0 {
+        entry.replays = entry.replays.saturating_sub(1);
+        claim.leave(*entry);
+        claim.release().await;
+        return Ok(Redriven::Refused {
+            retry_after: outcome.retry_after(),
+        });
+    }
+    entry.cause = cause;
+    let now = shared.settings.clock.now();
+    add(&mut entry, history, &began, outcome, now);
+    let mut redacted = (*entry).clone();
+    shared.settings.redaction.apply(&mut redacted);
+    entry.cause = redacted.cause;
+    claim.leave(*entry);
+    let recorded = claim.release().await;
+    Ok(Redriven::Failed { outcome, recorded })
+}
+
+/// The entry, where it is ours now; otherwise why not.
+async fn claimed(
+    shared: &Shared,
+    id: EntryId,
+) -> Result<Result<(FencingToken, Box<Entry>), Redriven>, StoreError> {
+    let (lease, max_replays) = (shared.settings.lease, shared.settings.max_replays);
+    let why_not = match shared.store.claim(id, lease, max_replays).await {
+        Ok(EntryClaim::Claimed { token, entry }) => return Ok(Ok((token, entry))),
+        Ok(EntryClaim::InProgress { lease_left }) => Redriven::InProgress { lease_left },
+        Ok(EntryClaim::Missing) => Redriven::Missing,
+        Ok(EntryClaim::Spent { replays }) => Redriven::Spent { replays },
+        Err(error) => match error.kind() {
+            kind @ (StoreErrorKind::Corrupt
+            | StoreErrorKind::NewerSchema { .. }
+            | StoreErrorKind::TooLarge) => Redriven::Unreadable { kind },
+            _ => return Err(error),
+        },
+    };
+    Ok(Err(why_not))
+}
+
+/// Adds the attempts of this replay to those before it.
+fn add(
+    entry: &mut Entry,
+    history: Option<History>,
+    began: &Began,
+    outcome: Outcome,
+    now: SystemTime,
+) {
+    let first = *entry.first_attempt_at.get_or_insert(began.at);
+    let offset = began.at.duration_since(first).unwrap_or_default();
+    entry.last_attempt_at = Some(now);
+    let history = history.unwrap_or_else(|| {
+        let mut history = History::new();
+        let took = began.instant.elapsed();
+        history.push(AttemptRecord::new(1, Duration::ZERO, took, outcome));
+        history
+    });
+    entry.history.append(&history, offset);
+}
+
+enum Sent<Res, Err> {
+    Stopped,
+    NotReady,
+    Done {
+        began: Began,
+        /// `None` where the service panicked.
+        end: Option<(Outcome, Result<Res, Err>)>,
+    },
+}
+
+struct Began {
+    at: SystemTime,
+    instant: Instant,
+}
+
+/// Waits for its turn, and calls. `sending` hears when the peer may see it from now on.
+async fn call<S, M, Req>(
+    mut service: S,
+    make: &M,
+    request: Req,
+    shared: &Shared,
+    stop: &Stop,
+    sending: impl FnOnce(),
+) -> Sent<S::Response, S::Error>
+where
+    S: Service<Req>,
+    M: MakeClassifier<Req>,
+    M::Classifier: Classify<S::Response, S::Error>,
+{
+    let turn = shared.pace.as_ref().map(|pace| pace.take(Instant::now()));
+    let ready = {
+        let ready = async {
+            if let Some(turn) = turn {
+                sleep_until(turn).await;
+            }
+            poll_fn(|cx| caught(|| service.poll_ready(cx))).await
+        };
+        or_stopped(ready, stop).await
+    };
+    match ready {
+        None => return Sent::Stopped,
+        Some(Some(Ok(()))) => {}
+        Some(_) => return Sent::NotReady,
+    }
+    sending();
+    let began = Began {
+        at: shared.settings.clock.now(),
+        instant: Instant::now(),
+    };
+    let Some((classifier, future)) = catch_panic(|| {
+        let classifier = make.make_classifier(&request);
+        (classifier, service.call(request))
+    }) else {
+        return Sent::Done { began, end: None };
+    };
+    let mut future = pin!(future);
+    let result = poll_fn(|cx| caught(|| future.as_mut().poll(cx))).await;
+    let end = result.and_then(|result| {
+        let outcome = catch_panic(|| {
+            let late = classifier.late(result.as_ref());
+            let known = late.and_then(|late| late.known());
+            known.unwrap_or_else(|| classifier.classify(result.as_ref()))
+        });
+        outcome.map(|outcome| (outcome, result))
+    });
+    Sent::Done { began, end }
+}
+
+/// What a poll gives; `None` where it panics.
+fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
+    catch_panic(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
+}
+
+/// What `work` comes to; `None` where it is stopped before.
+pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
+    let mut stopped = pin!(stop.stopped());
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        if stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        work.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// How often the store is asked to take an entry that failed again: over 1.5 s.
+const TRIES: u32 = 5;
+
+/// For how many leases the removal of an entry is tried that was accepted, while the store renews
+/// the claim and does not remove the entry.
+const MOST_LEASES: u32 = 5;
+
+/// The longest wait between two tries.
+const MOST_WAIT: Duration = Duration::from_secs(5);
+
+/// Settled when it is dropped, as far as there is a runtime: given back, or removed where the
+/// entry was accepted. Where not, it ends with its lease.
+struct Claim {
+    store: Arc<dyn LetterStore>,
+    token: FencingToken,
+    /// As it is to be left.
+    entry: Arc<Entry>,
+    end: End,
+}
+
+enum End {
+    Leave,
+    /// The claim is held meanwhile.
+    Remove(Hold),
+    Settled,
+}
+
+impl Claim {
+    /// Of an entry whose replay is counted already. Nothing is sent yet: it would be given back as
+    /// it was.
+    fn new(store: Arc<dyn LetterStore>, token: FencingToken, entry: &Entry) -> Self {
+        let mut unsent = entry.clone();
+        unsent.replays = unsent.replays.saturating_sub(1);
+        Self {
+            store,
+            token,
+            entry: Arc::new(unsent),
+            end: End::Leave,
+        }
+    }
+
+    /// What becomes of the entry is in this from now on.
+    fn leave(&mut self, entry: Entry) {
+        self.entry = Arc::new(entry);
+    }
+
+    /// Gives the claim back. Whether the store took the entry as it now is.
+    async fn release(mut self) -> bool {
+        for tried in 1..=TRIES {
+            let released = self.store.release(self.token, &self.entry).await;
+            match released {
+                Ok(settled) => {
+                    self.end = End::Settled;
+                    return settled == Settled::Done;
+                }
+                Err(_) if tried < TRIES => sleep(wait(tried)).await,
+                Err(_) => {}
+            }
+        }
+        // It ends with its lease.
+        self.end = End::Settled;
+        false
+    }
+
+    /// Removes the entry, which was accepted. Tries for as long as the claim can be held: until it
+    /// is removed, the entry may be sent again.
+    async fn remove(mut self, hold: Hold) -> Result<(), Option<StoreErrorKind>> {
+        // In its place, so that whoever goes on in the background knows how long it is held.
+        self.end = End::Remove(hold);
+        let removed = match &mut self.end {
+            End::Remove(hold) => hold.remove().await,
+            End::Leave | End::Settled => return Err(None),
+        };
+        self.end = End::Settled;
+        removed
+    }
+
+    /// Nothing is ours any more.
+    fn forget(mut self) {
+        self.end = End::Settled;
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        match mem::replace(&mut self.end, End::Settled) {
+            End::Settled => {}
+            End::Leave => {
+                runtime.spawn(self.store.release(self.token, &self.entry));
+            }
+            End::Remove(mut hold) => {
+                runtime.spawn(async move { hold.remove().await });
+            }
+        }
+    }
+}
+
+/// How long a claim is known to be ours.
+struct Hold {
+    store: Arc<dyn LetterStore>,
+    id: EntryId,
+    token: FencingToken,
+    lease: Duration,
+    until: Instant,
+    /// When it is renewed.
+    next: Instant,
+}
+
+impl Hold {
+    /// Of a claim that began at `since` or later.
+    fn new(
+        store: Arc<dyn LetterStore>,
+        id: EntryId,
+        token: FencingToken,
+        since: Instant,
+        lease: Duration,
+    ) -> Self {
+        Self {
+            store,
+            id,
+            token,
+            lease,
+            until: since + lease,
+            next: since + lease / 3,
+        }
+    }
+
+    /// Renews the claim for as long as it is polled, also after it was dropped before. Ends when the
+    /// claim is lost, or could not be renewed in time.
+    async fn keep(&mut self) {
+        let lease = self.lease;
+        loop {
+            sleep_until(self.next.min(self.until)).await;
+            let asked = Instant::now();
+            let renewed = self.store.renew(self.id, self.token, lease);
+            match timeout_at(self.until, renewed).await {
+                Ok(Ok(Settled::Done)) => {
+                    self.until = asked + lease;
+                    self.next = asked + lease / 3;
+                }
+                Ok(Ok(Settled::Lost)) | Err(_) => return,
+                Ok(Err(_)) if Instant::now() >= self.until => return,
+                Ok(Err(_)) => self.next = asked + shortest(lease),
+            }
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), Option<StoreErrorKind>> {
+        // What the store said last; until it says something it has not answered.
+        let said = Mutex::new(StoreErrorKind::Timeout);
+        let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
+        let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
+        let mut removal = pin!(removed(&*store, id, token, lease, &said));
+        let mut kept = pin!(timeout_at(end, self.keep()));
+        let removed = poll_fn(|cx| match removal.as_mut().poll(cx) {
+            Poll::Ready(removed) => Poll::Ready(Some(removed)),
+            Poll::Pending => kept.as_mut().poll(cx).map(|_| None),
+        });
+        match removed.await {
+            Some(true) => Ok(()),
+            Some(false) => Err(None),
+            None => Err(Some(*said.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
+    }
+}
+
+/// Whether the entry was removed; not so where the claim had ended.
+async fn removed(
+    store: &dyn LetterStore,
+    id: EntryId,
+    token: FencingToken,
+    lease: Duration,
+    said: &Mutex<StoreErrorKind>,
+) -> bool {
+    let mut tried = 0;
+    // An earlier try that got no answer may have removed it.
+    let mut unanswered = false;
+    loop {
+        let error = match store.remove(id, token).await {
+            Ok(Settled::Done) => return true,
+            Ok(Settled::Lost) if !unanswered => return false,
+            Ok(Settled::Lost) => match store.get(id).await {
+                Ok(entry) => return entry.is_none(),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        *said.lock().unwrap_or_else(PoisonError::into_inner) = error.kind();
+        unanswered = true;
+        tried += 1;
+        sleep(wait(tried).min(shortest(lease))).await;
+    }
+}
+
+/// 100, 200, 400, 800 ms and so on.
+fn wait(tried: u32) -> Duration {
+    let factor = 1_u32.checked_shl(tried).unwrap_or(u32::MAX);
+    let wait = Duration::from_millis(50).saturating_mul(factor);
+    wait.min(MOST_WAIT)
+}
+
+/// Often enough that a lease is not over before the store was asked a few times.
+fn shortest(lease: Duration) -> Duration {
+    (lease / 12).max(Duration::from_millis(1))
+}
