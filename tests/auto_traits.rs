@@ -356,12 +356,9 @@ fn of_the_memory_queue() {
 #[test]
 fn of_entries_at_rest() {
     use tower_webhook::dead_letter::{
-        Cursor, DeadLetters, Entry, EntryClaim, EntryId, Filter, JsonlDeadLetters, LetterStore,
-        Listing, MemoryDeadLetters, NotWritten, Page, Sink, Summary,
-        sink::{
-            jsonl::{JsonlDeadLettersBuilder, OpenDeadLettersError},
-            memory::MemoryDeadLettersBuilder,
-        },
+        Cursor, DeadLetters, Entry, EntryClaim, EntryId, Filter, JsonlDeadLetters,
+        JsonlDeadLettersBuilder, LetterStore, Listing, MemoryDeadLetters, MemoryDeadLettersBuilder,
+        NotWritten, OpenDeadLettersError, Page, Sink, Summary,
     };
     cloned::<DeadLetters>();
     cloned::<MemoryDeadLetters>();
