@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 use std::{
     env,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
+
+const CLIENT: &str = include_str!("../clients/client.py");
 
 /// The Python packages `standardwebhooks`, `svix` and `stripe`, in one process.
 pub struct Foreign {
@@ -36,9 +38,8 @@ impl Foreign {
             "the signing clients are not installed: run ./tests/run once, or set \
              TOWER_WEBHOOK_PYTHON to a Python with tests/clients/requirements.txt"
         );
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/client.py");
         let mut child = Command::new(python)
-            .arg(script)
+            .args(["-c", CLIENT])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -1,4 +1,4 @@
-//! Programs under test: the examples, as a user runs them.
+//! Programs under test: the examples and the gateway, as a user runs them.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ use std::{
 /// A start on a busy machine, in an unoptimised build.
 const START: Duration = Duration::from_secs(30);
 
-/// An example that listens. Killed when it is dropped.
+/// A program that listens. Killed when it is dropped.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -45,35 +45,10 @@ pub fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A command that runs an example with nothing of this process's environment that it would read.
+/// A command that runs an example.
 pub fn command(name: &str) -> Command {
     let mut command = Command::new(example(name));
     command.stdin(Stdio::null());
-    for variable in [
-        "COGNIGY_WEBHOOK_SECRET",
-        "GATEWAY_ALLOW_PRIVATE",
-        "GATEWAY_ATTEMPT_TIMEOUT_MS",
-        "GATEWAY_BASE_DELAY_MS",
-        "GATEWAY_BREAKER_FAILURES",
-        "GATEWAY_BREAKER_OPEN_MS",
-        "GATEWAY_DEAD_LETTERS",
-        "GATEWAY_DEGRADED_AT",
-        "GATEWAY_DOWNSTREAM",
-        "GATEWAY_ENDPOINT_AUTH",
-        "GATEWAY_FALLBACK_URLS",
-        "GATEWAY_LISTEN",
-        "GATEWAY_LOG",
-        "GATEWAY_MAX_ATTEMPTS",
-        "GATEWAY_MAX_BODY",
-        "GATEWAY_MAX_DELAY_MS",
-        "GATEWAY_OPERATOR_TOKEN",
-        "GATEWAY_QUEUE",
-        "GATEWAY_SIGNATURE",
-        "GATEWAY_STORE",
-        "RUST_LOG",
-    ] {
-        command.env_remove(variable);
-    }
     command
 }
 
@@ -84,7 +59,7 @@ impl Server {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the example starts");
+            .expect("the program starts");
         let (sender, output) = mpsc::channel();
         follow(
             child.stdout.take().expect("piped"),

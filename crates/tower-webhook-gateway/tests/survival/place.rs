@@ -1,6 +1,6 @@
 //! Where a gateway lives through its starts: one folder, one store, one address.
 
-use crate::{SECRET, foreign, load, process};
+use crate::{SECRET, foreign, gateway, load, process};
 use process::Server;
 use serde_json::Value;
 use std::{
@@ -88,7 +88,7 @@ impl Place {
 
     /// The command of the gateway.
     pub fn command(&self) -> Command {
-        let plain = process::command("gateway");
+        let plain = gateway::command();
         let mut command = match self.before.split_first() {
             None => plain,
             Some((first, rest)) => {

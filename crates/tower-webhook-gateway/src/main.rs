@@ -2,8 +2,8 @@
 //! answer at once, deliver in the background, and say what became of them.
 //!
 //! ```sh
-//! cargo run --release --example gateway --features gateway             # embedded defaults
-//! cargo run --release --example gateway --features gateway -- --demo   # sends itself sample traffic
+//! cargo run --release -p tower-webhook-gateway             # embedded defaults
+//! cargo run --release -p tower-webhook-gateway -- --demo   # sends itself sample traffic
 //! ```
 //!
 //! When it is ready it prints `listening on http://ADDR:PORT` on stdout and nothing else; generated

@@ -3,7 +3,7 @@ use crate::{holder::Holder, process::Stream};
 use std::{io::Write, process::Output};
 
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args(["--listen", "127.0.0.1:0"]).args(flags);
     command.envs(environment.iter().copied());
     command.output().expect("it runs")
@@ -112,7 +112,7 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         ("GATEWAY_ENDPOINT_AUTH", "--endpoint-auth"),
     ] {
         use std::os::unix::ffi::OsStrExt;
-        let mut command = command("gateway");
+        let mut command = command();
         command.env(variable, std::ffi::OsStr::from_bytes(b"u:\xff"));
         let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(2));
@@ -125,7 +125,7 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
 
 #[test]
 fn help_shows_no_value_of_the_environment() {
-    let mut command = command("gateway");
+    let mut command = command();
     for variable in [
         "COGNIGY_WEBHOOK_SECRET",
         "GATEWAY_ENDPOINT_AUTH",
@@ -205,7 +205,7 @@ fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
 
 #[test]
 fn flags_come_from_the_environment_too() {
-    let mut command = command("gateway");
+    let mut command = command();
     command.env("COGNIGY_WEBHOOK_SECRET", format!("first,{SECRET}"));
     command
         .env("GATEWAY_LISTEN", "127.0.0.1:0")
@@ -216,7 +216,7 @@ fn flags_come_from_the_environment_too() {
 
 #[test]
 fn a_newcomer_gets_secrets_and_a_command_that_works() {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
     let mut server = Server::start(command);
     let said = server.wait_for(Stream::Err, "curl -i");
@@ -263,7 +263,7 @@ fn the_demo_shows_what_became_of_its_traffic_and_ends() {
 
 #[test]
 fn json_logs_are_json_and_hold_no_secret() {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args([
         "--listen",
         "127.0.0.1:0",

@@ -6,7 +6,7 @@
 //! down what it was answered; and this one, which is the downstream, does the harm, and judges
 //! ([`judge`]). Each test prints what it counted. `TOWER_WEBHOOK_SEED` repeats the moments of one
 //! run as far as a scheduler can be repeated, `TOWER_WEBHOOK_LONG` asks for more rounds.
-#![cfg(all(feature = "gateway", target_os = "linux"))]
+#![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod downstream;
@@ -19,12 +19,14 @@ mod soak;
 mod stop;
 mod trouble;
 
-#[path = "../support/foreign.rs"]
+#[path = "../../../../tests/support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod foreign;
+#[path = "../support/gateway.rs"]
+mod gateway;
 #[path = "../support/holder.rs"]
 mod holder;
-#[path = "../support/process.rs"]
+#[path = "../../../../tests/support/process.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 

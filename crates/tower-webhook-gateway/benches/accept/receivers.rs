@@ -21,24 +21,15 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// The gateway example, optimised. With `delivering` its built-in echo is the downstream, in
+    /// The gateway. With `delivering` its built-in echo is the downstream, in
     /// the same process on the same two cores; without, a downstream that never answers, so that
     /// accepting is all there is to do.
-    pub fn gateway(delivering: bool, testing: bool) -> Self {
-        if !testing {
-            build_gateway();
-        }
-        let program = profile().join("examples/gateway");
-        assert!(
-            program.exists(),
-            "{} is not built: run `cargo build --example gateway --features gateway`",
-            program.display()
-        );
+    pub fn gateway(delivering: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let database = folder.path().join("gateway.db");
         // Connections to it wait in its queue.
         let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let mut command = Command::new(program);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tower-webhook-gateway"));
         if !delivering {
             let address = silent.local_addr().expect("an address");
             command
@@ -148,16 +139,6 @@ impl Drop for Receiver {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The optimised example. `cargo bench` does not build examples.
-fn build_gateway() {
-    let built = Command::new(env!("CARGO"))
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--locked", "--release"])
-        .args(["--example", "gateway", "--features", "gateway"])
-        .status();
-    assert!(built.expect("cargo runs").success(), "the gateway builds");
 }
 
 /// `target/<profile>`: this bench is `target/<profile>/deps/accept-<hash>`.

@@ -28,7 +28,7 @@ fn the_three_forms_of_the_documents_are_taken_and_each_alone_on_request() {
 #[test]
 fn standard_webhooks_are_taken_from_other_peoples_packages() {
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
-    let mut command = command("gateway");
+    let mut command = command();
     command.args([
         "--listen",
         "127.0.0.1:0",

@@ -138,7 +138,7 @@ fn operators_show_the_token_and_learn_nothing_without_it() {
 
 #[test]
 fn a_newcomer_gets_an_operator_token_that_works_and_is_nowhere_else() {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
     command.env("RUST_LOG", "info");
     let mut server = Server::start(command);
@@ -157,7 +157,7 @@ fn a_newcomer_gets_an_operator_token_that_works_and_is_nowhere_else() {
     assert!(!get(&server, "/metrics").body.contains(token));
     assert!(!get(&server, "/health").body.contains(token));
 
-    let mut help = crate::process::command("gateway");
+    let mut help = crate::command();
     help.env("GATEWAY_OPERATOR_TOKEN", "hunter2").arg("--help");
     let help = help.output().unwrap();
     assert!(!String::from_utf8_lossy(&help.stdout).contains("hunter2"));
@@ -562,7 +562,7 @@ fn health_is_degraded_from_as_many_entries_as_is_said() {
 }
 
 fn refused(flags: &[&str]) -> Output {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
     command.args(flags).output().expect("it runs")
 }

@@ -1,45 +1,38 @@
 //! The gateway's contract, over sockets: signatures by openssl and other people's packages,
 //! requests by curl, ugly ones by hand.
-#![cfg(feature = "gateway")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
-#[path = "support/downstream.rs"]
+mod bodies;
+mod delivery;
 mod downstream;
-#[path = "support/foreign.rs"]
+mod operator;
+mod places;
+mod receiving;
+mod resilience;
+mod signatures;
+mod starting;
+
+#[path = "../../../../tests/support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod foreign;
-#[path = "support/holder.rs"]
+#[path = "../support/gateway.rs"]
+mod gateway;
+#[path = "../support/holder.rs"]
 mod holder;
-#[path = "support/process.rs"]
+#[path = "../../../../tests/support/process.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
-#[path = "gateway/bodies.rs"]
-mod bodies;
-#[path = "gateway/delivery.rs"]
-mod delivery;
-#[path = "gateway/operator.rs"]
-mod operator;
-#[path = "gateway/places.rs"]
-mod places;
-#[path = "gateway/receiving.rs"]
-mod receiving;
-#[path = "gateway/resilience.rs"]
-mod resilience;
-#[path = "gateway/signatures.rs"]
-mod signatures;
-#[path = "gateway/starting.rs"]
-mod starting;
-
 use foreign::{Curled, curl, openssl_hex};
-use process::{Server, command};
+use gateway::command;
+use process::Server;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "a test secret of thirty-two bytes";
 
 /// A gateway in memory that delivers to loopback, with these flags added.
 fn gateway(flags: &[&str]) -> Server {
-    let mut command = command("gateway");
+    let mut command = command();
     command.args(["--listen", "127.0.0.1:0", "--secret", SECRET]);
     command.arg("--allow-private");
     if !flags.contains(&"--store") {

@@ -30,7 +30,7 @@ fn health(server: &Server) -> Value {
 
 /// What `start` says where it refuses to.
 fn refused(store: &Path, flags: &[&str]) -> String {
-    let output = command("gateway")
+    let output = command()
         .args(["--listen", "127.0.0.1:0", "--secret", SECRET])
         .args(["--store", &format!("sqlite:{}", store.display())])
         .args(flags)

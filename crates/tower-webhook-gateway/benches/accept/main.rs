@@ -4,7 +4,7 @@
 //! Not criterion: what is measured is a program, over sockets, under 64 connections. `--test` runs
 //! it for a moment, to see that it works.
 
-#[path = "../support/load.rs"]
+#[path = "../../../../benches/support/load.rs"]
 mod load;
 mod receivers;
 
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
             assert_eq!(report.refused, 0, "every event is accepted");
             best[slot] = best[slot].max(report.per_second);
         };
-        measure(0, Receiver::gateway(false, testing), events);
-        measure(1, Receiver::gateway(true, testing), events / 2);
+        measure(0, Receiver::gateway(false), events);
+        measure(1, Receiver::gateway(true), events / 2);
         for (slot, form) in (2..).zip(Form::ALL) {
             match Receiver::documents(form, testing) {
                 Some(receiver) => measure(slot, receiver, events / 30),

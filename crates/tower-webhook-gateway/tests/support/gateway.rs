@@ -1,0 +1,35 @@
+//! The program under test.
+
+use std::process::{Command, Stdio};
+
+/// A command that runs the gateway with nothing of this process's environment that it would read.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tower-webhook-gateway"));
+    command.stdin(Stdio::null());
+    for variable in [
+        "COGNIGY_WEBHOOK_SECRET",
+        "GATEWAY_ALLOW_PRIVATE",
+        "GATEWAY_ATTEMPT_TIMEOUT_MS",
+        "GATEWAY_BASE_DELAY_MS",
+        "GATEWAY_BREAKER_FAILURES",
+        "GATEWAY_BREAKER_OPEN_MS",
+        "GATEWAY_DEAD_LETTERS",
+        "GATEWAY_DEGRADED_AT",
+        "GATEWAY_DOWNSTREAM",
+        "GATEWAY_ENDPOINT_AUTH",
+        "GATEWAY_FALLBACK_URLS",
+        "GATEWAY_LISTEN",
+        "GATEWAY_LOG",
+        "GATEWAY_MAX_ATTEMPTS",
+        "GATEWAY_MAX_BODY",
+        "GATEWAY_MAX_DELAY_MS",
+        "GATEWAY_OPERATOR_TOKEN",
+        "GATEWAY_QUEUE",
+        "GATEWAY_SIGNATURE",
+        "GATEWAY_STORE",
+        "RUST_LOG",
+    ] {
+        command.env_remove(variable);
+    }
+    command
+}
