@@ -14,7 +14,8 @@ use tower::service_fn;
 use tower_webhook::{
     BoxError,
     lease::Settled,
-    queue::{Job, NewJob, Queue, SqliteQueue, Verdict, Worker, WorkerEvent},
+    observe::{Event, observer_fn},
+    queue::{Job, NewJob, Queue, SqliteQueue, Verdict, Worker},
     retry::{Backoff, RetryConfig},
     sqlite::{Database, DatabaseError, Statement},
 };
@@ -49,7 +50,11 @@ async fn main() -> Result<(), BoxError> {
     let soon = Backoff::constant(Duration::from_millis(50)).build()?;
     let worker = Worker::builder(queue.clone())
         .retry(RetryConfig::builder().backoff(soon).build()?)
-        .on_event(|event: &WorkerEvent<'_>| println!("{}", event.as_str()))
+        .observe(observer_fn(|event| {
+            if let Event::JobEnded { end, .. } = event {
+                println!("{}", end.as_str());
+            }
+        }))
         .build(handler)?
         .spawn();
     for task in tasks {

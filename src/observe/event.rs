@@ -317,6 +317,8 @@ pub enum JobEnd {
     Failed {
         /// Why: a name from a closed set.
         reason: &'static str,
+        /// The status or gRPC code that the last attempt was answered with.
+        code: Option<u16>,
     },
     /// Its lease ended before its work did: another worker may have it.
     Lost,

@@ -37,7 +37,7 @@ mod on {
             | Event::Refused { .. }
             | Event::Trouble { .. }
             | Event::JobEnded {
-                end: JobEnd::Failed { .. } | JobEnd::Lost,
+                end: JobEnd::Failed { .. },
                 ..
             } => Level::WARN,
             Event::AttemptEnded { outcome, .. } if outcome.is_failure() => Level::INFO,
@@ -46,7 +46,7 @@ mod on {
             | Event::KeysRotated { .. }
             | Event::Redriven { .. }
             | Event::JobEnded {
-                end: JobEnd::Retrying { .. },
+                end: JobEnd::Lost | JobEnd::Retrying { .. },
                 ..
             } => Level::INFO,
             _ => Level::DEBUG,
@@ -138,12 +138,13 @@ mod on {
                 elapsed,
                 ..
             } => {
-                let reason = match end {
-                    JobEnd::Failed { reason } => Some(*reason),
-                    _ => None,
+                let (reason, code) = match end {
+                    JobEnd::Failed { reason, code } => (Some(*reason), *code),
+                    JobEnd::Retrying { outcome, .. } => (None, outcome.code()),
+                    _ => (None, None),
                 };
                 let end = end.as_str();
-                tell!(level, %task, kind, peer, attempt, end, reason, ?elapsed, "job ended");
+                tell!(level, %task, kind, peer, attempt, end, reason, code, ?elapsed, "job ended");
             }
             Event::KeysRotated { keys } => tell!(level, keys, "keys rotated"),
             Event::Lost {

@@ -3,12 +3,16 @@
 use crate::support::{Bench, SECOND};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tower::ServiceExt;
 use tower_webhook::{
     StoreError, StoreErrorKind,
     body::BufferedBody,
     idempotency::{IdempotencyKey, KeyError, KeySource},
+    observe::{Event, observer_fn},
     problem::Problem,
     queue::{
         Engine, EnqueueError, EnqueueService, Enqueued, NewJob, Status, TaskId, TaskStatusService,
@@ -186,7 +190,7 @@ fn a_source_that_finds_nothing_is_named() {
     let error = EnqueueService::new(never(), event)
         .dedup_key(&"x".repeat(2_000), source())
         .unwrap_err();
-    assert_eq!(error.setting(), "key");
+    assert_eq!(error.setting(), "dedup_key");
 }
 
 async fn status(service: &TaskStatusService, path: &str) -> Response<BufferedBody> {
@@ -283,4 +287,46 @@ async fn a_failed_task_says_nothing_of_why() {
         Response::new(r#"{"status":"success","nextNode":"fallback"}"#.into())
     });
     assert_eq!(status(&own, &path).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
+    let bench = Bench::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let observer = {
+        let told = Arc::clone(&told);
+        observer_fn(move |event| {
+            let text = match event {
+                Event::Accepted {
+                    kind,
+                    peer,
+                    repeated,
+                    ..
+                } => format!("{kind} {peer} {repeated}"),
+                Event::Refused { by, reason, detail } => format!("{by} {reason}: {detail}"),
+                other => format!("{other:?}"),
+            };
+            told.lock().unwrap().push(text);
+        })
+    };
+    let job = |req: Request<BufferedBody>| event(req).map(|job| job.target("peer"));
+    let service = EnqueueService::new(bench.queue.clone(), job)
+        .dedup_key("hooks", source())
+        .unwrap()
+        .observe(observer.clone());
+    let full = accept_fn(|_: NewJob| async { Err(StoreError::new(StoreErrorKind::Full)) });
+    let full = EnqueueService::new(full, event).observe(observer);
+    for id in ["evt_1", "evt_1", ""] {
+        drop(service.clone().oneshot(post(Some(id), "{}")).await);
+    }
+    drop(full.oneshot(post(None, "{}")).await);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "event peer false",
+            "event peer true",
+            "enqueue malformed_key: the idempotency key is empty",
+            "enqueue full: not accepted: full",
+        ]
+    );
 }

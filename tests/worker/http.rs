@@ -1,6 +1,6 @@
 //! Jobs that are HTTP requests.
 
-use crate::support::{Bench, Calls, SECOND, retry};
+use crate::support::{Bench, Calls, Mode, SECOND, retry};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,8 @@ use tower_webhook::{
     BoxError, DeadLetterLayer,
     body::BufferedBody,
     dead_letter::{DeadLetters, Direction, Reason},
-    queue::{Job, NewJob, Status, Worker},
+    observe::observer_fn,
+    queue::{Engine, Job, NewJob, Status, Terms, Worker},
 };
 
 fn request() -> NewJob {
@@ -268,20 +269,34 @@ async fn an_event_has_one_id_in_the_entries_of_a_layer_and_of_a_worker() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_told_of_a_failure_holds_no_credentials() {
+async fn what_is_told_and_stored_of_a_failure_holds_no_credentials() {
     let bench = Bench::new();
-    let id = bench.put_in(request()).await;
+    bench.sink.mode(Mode::Fails);
+    bench.put_in(request()).await;
     let told = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&told);
     let worker = bench
         .set_up(Worker::http(bench.queue.clone()))
-        .on_event(move |event| seen.lock().unwrap().push(format!("{event:?}")))
+        .observe(observer_fn(move |event| {
+            seen.lock().unwrap().push(format!("{event:?}"));
+        }))
         .build(service_fn(|_: Request<BufferedBody>| async {
             let error = "for url (https://user:SECRET@peer.test/?token=SECRET)";
             Err::<Response<BufferedBody>, BoxError>(error.into())
         }));
-    let _worker = worker.unwrap().spawn();
-    assert_eq!(bench.end(id).await, Status::Failed);
+    let worker = worker.unwrap().spawn();
+    sleep(60 * SECOND).await;
+    assert_eq!(worker.stop(SECOND).await, 0);
+    assert!(bench.count("not_dead_lettered") > 0);
     let told = told.lock().unwrap().concat();
-    assert!(told.contains("for url (https://redacted@peer.test/") && !told.contains("SECRET"));
+    assert!(told.contains("Failed") && !told.contains("SECRET"));
+    // What is stored until the sink takes the entry is redacted too.
+    sleep(600 * SECOND).await;
+    let claims = bench.engine.inner.claim(Terms::new(1, SECOND)).await;
+    let cause = claims.unwrap().failed_jobs.remove(0).cause;
+    let message = cause.message.unwrap();
+    assert!(
+        message.contains("for url (https://redacted@peer.test/") && !message.contains("SECRET"),
+        "{message}"
+    );
 }

@@ -15,8 +15,10 @@ use tower_webhook::{
     circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::{Direction, Reason},
     deadline::Deadline,
+    idempotency::IdempotencyKey,
     lease::Settled,
     metrics::DeliveryMetrics,
+    observe::{Event, observer_fn},
     outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
     queue::{Job, NewJob, Status, Verdict, Worker},
     retry::{Budget, Refusals, RetryConfig},
@@ -398,6 +400,73 @@ async fn a_finished_task_is_one_delivery_from_its_acceptance_on() {
     let total = snapshot.deliveries();
     assert_eq!(total.count(OutcomeKind::Success), 1);
     assert_eq!(total.count(OutcomeKind::Transient), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn observers_are_told_which_job_how_it_ended_and_of_its_delivery() {
+    let bench = Bench::new();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let key = IdempotencyKey::new("hooks", "evt_1").unwrap();
+    let job = NewJob::new("event", "payload").target("peer");
+    let id = bench.put_in(job.dedup_key(key)).await;
+    let worker = bench
+        .worker()
+        .retry(retry().attempts(2).build().unwrap())
+        .observe(observer_fn(move |event| {
+            let text = match event {
+                Event::JobBegan {
+                    task,
+                    kind,
+                    peer,
+                    attempt,
+                } => format!(
+                    "began {kind} {peer} {attempt} {}",
+                    task.to_string() == id.to_string()
+                ),
+                Event::JobEnded {
+                    attempt,
+                    end,
+                    elapsed,
+                    dedup_key,
+                    ..
+                } => format!("{} {attempt} {elapsed:?} {dedup_key:?}", end.as_str()),
+                Event::DeadLettered {
+                    entry,
+                    peer,
+                    reason,
+                    event_id: None,
+                    fell_back: false,
+                } => format!("{peer} {reason} {}", entry.to_string() == id.to_string()),
+                Event::DeliveryEnded {
+                    peer,
+                    outcome,
+                    elapsed,
+                    attempts,
+                } => format!("{peer} {} {elapsed:?} {attempts}", outcome.kind()),
+                Event::DeliveryBegan { .. } => return,
+                other => format!("{other:?}"),
+            };
+            seen.lock().unwrap().push(text);
+        }))
+        .build(service_fn(|_: Job| async {
+            sleep(SECOND).await;
+            Err::<(), BoxError>("broke".into())
+        }));
+    let _worker = worker.unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Failed);
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "began event peer 1 true",
+            r#"retrying 1 1s Some(("hooks", "evt_1"))"#,
+            "began event peer 2 true",
+            r#"failed 2 1s Some(("hooks", "evt_1"))"#,
+            "peer transient 12s 2",
+            "peer retries_exhausted true",
+            r#"dead_lettered 2 0ns Some(("hooks", "evt_1"))"#,
+        ]
+    );
 }
 
 #[tokio::test(start_paused = true)]

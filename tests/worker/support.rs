@@ -12,6 +12,7 @@ use tower_webhook::{
     dead_letter::{DeadLetters, Entry, Sink},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
+    observe::{Event, observer_fn},
     queue::{
         ByJob, ByResult, Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, NoResult,
         Queue, Status, Task, TaskId, Terms, Verdict, Worker, WorkerBuilder,
@@ -161,9 +162,9 @@ impl Engine for Fake {
 pub struct FakeSink {
     pub entries: Arc<Mutex<Vec<Arc<Entry>>>>,
     mode: Arc<AtomicU32>,
-    /// The longest body that is taken.
+    /// The longest body that is accepted.
     pub most: Option<usize>,
-    /// DeadLetterDesk with such a body are refused.
+    /// Entries with this body are rejected.
     pub rejects: Option<&'static str>,
 }
 
@@ -208,6 +209,20 @@ impl Sink for FakeSink {
     }
 }
 
+/// What the tests look for.
+fn name(event: &Event<'_>) -> Option<&'static str> {
+    match event {
+        Event::JobBegan { .. } => Some("claimed"),
+        Event::JobEnded { end, .. } => Some(end.as_str()),
+        Event::Lost { retry_after, .. } => {
+            assert!(retry_after.is_some(), "a worker always tries again");
+            Some("not_dead_lettered")
+        }
+        Event::Trouble { .. } => Some("trouble"),
+        _ => None,
+    }
+}
+
 /// A queue, and where its jobs end.
 pub struct Bench {
     pub engine: Fake,
@@ -241,7 +256,11 @@ impl Bench {
             .lease(LEASE)
             .retry(retry().build().unwrap())
             .dead_letters(DeadLetters::new(self.sink.clone()))
-            .on_event(move |event| events.lock().unwrap().push(event.as_str().to_owned()))
+            .observe(observer_fn(move |event| {
+                if let Some(name) = name(event) {
+                    events.lock().unwrap().push(name.to_owned());
+                }
+            }))
     }
 
     pub async fn put(&self, payload: &'static str) -> TaskId {

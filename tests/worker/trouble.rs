@@ -7,6 +7,7 @@ use tower::service_fn;
 use tower_webhook::{
     BoxError,
     dead_letter::{DeadLetters, LetterStore, MemoryDeadLetters},
+    observe::observer_fn,
     outcome::Unsendable,
     queue::{Job, NewJob, Status},
 };
@@ -108,10 +109,12 @@ async fn a_sink_that_hangs_keeps_no_job_from_its_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hook_that_panics_is_its_own_trouble() {
+async fn an_observer_that_panics_breaks_no_job() {
     let bench = Bench::new();
     let id = bench.put("").await;
-    let worker = bench.worker().on_event(|_| panic!("on purpose"));
+    let worker = bench
+        .worker()
+        .observe(observer_fn(|_| panic!("on purpose")));
     let _worker = worker.build(well()).unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
 }

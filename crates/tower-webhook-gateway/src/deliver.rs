@@ -31,10 +31,12 @@ use tower_webhook::{
     circuit_breaker::{BreakerConfig, Breakers},
     cognigy::presets,
     dead_letter::Direction,
+    idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, exporter::FacadeRecorder},
+    observe::{Event, JobEnd, observer_fn},
     outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
-    queue::{Job, Worker, WorkerEvent, WorkerHandle},
+    queue::{Job, Worker, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
@@ -270,7 +272,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         })
         // Whole: an entry that is cut cannot be sent again.
         .entry_body(usize::MAX)
-        .on_event(move |event| tell(&seen, event))
+        .observe(observer_fn(move |event| tell(&seen, event)))
         .build(deliverer.once.clone())
         .map_err(|error| Problem::new("the delivery", error))?;
     Ok(worker.spawn())
@@ -285,20 +287,33 @@ pub async fn stop(deliveries: WorkerHandle) {
 }
 
 /// What an operator should see, and what the events have to remember.
-fn tell(app: &App, event: &WorkerEvent<'_>) {
+fn tell(app: &App, event: &Event<'_>) {
     match event {
-        WorkerEvent::DeadLettered { job, .. } | WorkerEvent::Succeeded { job, .. } => {
-            if let Some(key) = &job.dedup_key {
-                app.events.finished(key);
+        Event::JobEnded {
+            end: JobEnd::DeadLettered | JobEnd::Succeeded,
+            dedup_key: Some((scope, id)),
+            ..
+        } => {
+            if let Ok(key) = IdempotencyKey::new(scope, id) {
+                app.events.finished(&key);
             }
         }
-        WorkerEvent::Failed { job, cause } => {
-            let reason = cause.reason.as_str();
-            let event_id = job.about.event_id.as_deref();
-            tracing::warn!(event_id, reason, status = cause.code, "not delivered");
+        Event::JobEnded {
+            task,
+            end: JobEnd::Failed { reason, code },
+            dedup_key,
+            ..
+        } => {
+            let event_id = dedup_key.map(|(_, id)| id);
+            tracing::warn!(%task, event_id, reason, status = code, "not delivered");
         }
-        WorkerEvent::Trouble { asked, kind } => {
-            tracing::warn!(asked, kind = kind.as_str(), "the queue is in trouble");
+        Event::Trouble {
+            part: "queue",
+            what,
+            detail,
+        } => {
+            let detail = detail.as_ref().map(tracing::field::display);
+            tracing::warn!(detail, "the queue is in trouble: {what}");
         }
         _ => {}
     }

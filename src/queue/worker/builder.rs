@@ -1,24 +1,20 @@
 use super::{
-    WorkerEvent,
-    entry::Describe,
+    Perform, Shared, Worker,
+    dead_letter::Describe,
     held::Held,
-    perform::{ByResult, CallHttp, CallJob, MakeRequest, NoResult, Perform, ResultFn, TakeResult},
-    run::Worker,
-    shared::{Hook, Shared},
+    perform::{ByResult, CallJob, NoResult, ResultFn, TakeResult},
 };
 use crate::{
     BoxError, InvalidConfig,
-    body::BufferedBody,
     clock::WallClock,
     dead_letter::{DeadLetters, Entry, Redaction},
     metrics::{Recorder, SharedRecorder},
-    outcome::{Classify, HttpClassifier, MakeClassifier},
+    observe::{Observer, Observers},
+    outcome::{Classify, MakeClassifier},
     queue::{Job, Queue},
     retry::RetryConfig,
 };
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use std::{
     fmt,
     sync::{
@@ -29,49 +25,37 @@ use std::{
 };
 use tower_service::Service;
 
-/// The longest lease: what the clock can surely count.
+/// The longest lease, so that adding it to the time cannot overflow.
 const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The shortest lease: below it, a slow disk would lose claims.
+/// The shortest lease: with a shorter one, a slow disk would lose claims.
 const MIN_LEASE: Duration = Duration::from_millis(100);
 
-/// The service is called with the [`Job`].
+/// Says that the service of a worker is called with the [`Job`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByJob;
 
-/// The service is called with the HTTP request that the job is.
-#[derive(Clone)]
-pub struct ByRequest {
-    request: MakeRequest,
-}
-
-impl fmt::Debug for ByRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByRequest").finish_non_exhaustive()
-    }
-}
-
-/// Sets up a [`Worker`]. Made by [`Worker::builder`] and [`Worker::http`].
+/// Settings of a [`Worker`]. Made by [`Worker::builder`] and [`Worker::http`].
 ///
-/// | Type | What it is |
+/// | Type | Meaning |
 /// | --- | --- |
-/// | `M` | what judges how a job went |
-/// | `T` | what is kept as its result |
-/// | `C` | what the service is called with: [`ByJob`] or [`ByRequest`] |
+/// | `M` | makes the classifier that judges how an attempt went |
+/// | `T` | takes the result to be kept out of a response |
+/// | `C` | what the service is called with: [`ByJob`] or [`ByRequest`](super::ByRequest) |
 #[must_use]
 pub struct WorkerBuilder<M, T, C> {
-    settings: Settings,
-    make: M,
-    take: T,
-    call: C,
+    pub(in crate::queue) settings: Settings,
+    pub(in crate::queue) make: M,
+    pub(in crate::queue) take: T,
+    pub(in crate::queue) call: C,
 }
 
-/// What stays as it is when a type is changed.
-pub(super) struct Settings {
+/// The settings that no type parameter depends on.
+pub(in crate::queue) struct Settings {
     queue: Queue,
-    pub(super) concurrency: usize,
-    pub(super) per_target: u32,
-    pub(super) grace: Duration,
+    concurrency: usize,
+    per_target: u32,
+    grace: Duration,
     lease: Duration,
     attempt_timeout: Duration,
     retention: Duration,
@@ -82,145 +66,138 @@ pub(super) struct Settings {
     entry_body: usize,
     redaction: Redaction,
     recorder: Option<SharedRecorder>,
-    hook: Option<Hook>,
-}
-
-impl Settings {
-    fn new(queue: Queue) -> Self {
-        Self {
-            queue,
-            concurrency: 64,
-            per_target: 8,
-            grace: Duration::from_secs(5),
-            lease: Duration::from_secs(30),
-            attempt_timeout: Duration::from_secs(600),
-            retention: Duration::from_secs(7 * 24 * 60 * 60),
-            retry: RetryConfig::default(),
-            clock: WallClock::system(),
-            dead_letters: None,
-            describe: None,
-            entry_body: 1 << 20,
-            redaction: Redaction::new(),
-            recorder: None,
-            hook: None,
-        }
-    }
+    pub(in crate::queue) observers: Observers,
 }
 
 impl Worker {
-    /// A worker whose service is called with each [`Job`].
+    /// A worker that calls its service with each [`Job`].
     pub fn builder(queue: Queue) -> WorkerBuilder<ByResult, NoResult, ByJob> {
-        WorkerBuilder {
-            settings: Settings::new(queue),
-            make: ByResult,
-            take: NoResult,
-            call: ByJob,
-        }
+        WorkerBuilder::new(queue, ByResult, ByJob)
     }
+}
 
-    /// A worker whose service is an HTTP client, called with the request that each job
-    /// [is](Job::http_request), and judged by [`HttpClassifier`].
-    ///
-    /// Of an answer no more than 64 KiB are read, so that its connection can be used again.
-    pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, NoResult, ByRequest> {
-        WorkerBuilder {
-            settings: Settings::new(queue),
-            make: HttpClassifier::new(),
-            take: NoResult,
-            call: ByRequest {
-                request: Arc::new(|job| job.http_request().map_err(Into::into)),
+impl<M, C> WorkerBuilder<M, NoResult, C> {
+    pub(in crate::queue) fn new(queue: Queue, make: M, call: C) -> Self {
+        Self {
+            settings: Settings {
+                queue,
+                concurrency: 64,
+                per_target: 8,
+                grace: Duration::from_secs(5),
+                lease: Duration::from_secs(30),
+                attempt_timeout: Duration::from_secs(600),
+                retention: Duration::from_secs(7 * 24 * 60 * 60),
+                retry: RetryConfig::default(),
+                clock: WallClock::system(),
+                dead_letters: None,
+                describe: None,
+                entry_body: 1 << 20,
+                redaction: Redaction::new(),
+                recorder: None,
+                observers: Observers::none(),
             },
+            make,
+            take: NoResult,
+            call,
         }
     }
 }
 
 impl<M, T, C> WorkerBuilder<M, T, C> {
-    /// How many jobs run at once. Default: 64.
+    /// Sets how many jobs run at the same time. Default: 64.
     pub const fn concurrency(mut self, jobs: usize) -> Self {
         self.settings.concurrency = jobs;
         self
     }
 
-    /// How many jobs of one [target](crate::queue::NewJob::target) run at once, those of other
-    /// workers among them: so that a slow one does not take all places. Default: 8.
+    /// Sets how many jobs of one [target](crate::queue::NewJob::target) run at the same time, counting
+    /// those of other workers. It keeps a slow target from taking all places. Default: 8.
     pub const fn per_target(mut self, jobs: u32) -> Self {
         self.settings.per_target = jobs;
         self
     }
 
-    /// After how long a job is taken to be abandoned, and given to another worker. Renewed at a
-    /// third of it while the job runs, so it bounds how long a dead worker's jobs wait and not how
-    /// long a job may take. Default: 30 s. From 100 ms to a day.
+    /// Sets the lease of a claim, from 100 ms to a day. Default: 30 s.
+    ///
+    /// The lease is renewed each third of it while the job runs. It bounds how long the jobs of a
+    /// worker that died wait for another worker, not how long a job may take.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How long one attempt may take. One that takes longer is dropped, and counts as a
-    /// [`transient`](crate::outcome::Outcome::transient) failure. Default: 10 minutes. It is the
+    /// Sets how long one attempt may take. Default: 10 minutes.
+    ///
+    /// An attempt that takes longer is dropped and counts as a
+    /// [`transient`](crate::outcome::Outcome::transient) failure. Its end is the
     /// [`Deadline`](crate::deadline::Deadline) of what runs inside.
     pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.settings.attempt_timeout = limit;
         self
     }
 
-    /// When and how often a job is tried again. Default: [`RetryConfig::default`].
+    /// Sets when and how often a job is tried again. Default: [`RetryConfig::default`].
     ///
-    /// All of it holds over restarts, because it goes by what is stored with the job: attempts,
-    /// delays and schedules, hints, the window. What is special here:
+    /// Attempts, delays and schedules, hints and the window all hold across restarts, because their
+    /// state is stored with the job. What differs from a retry layer:
     ///
-    /// - The window counts from the first attempt. A job that comes back after it (no worker was
-    ///   there) is dead-lettered.
-    /// - A call that was refused on our side (an open circuit), and a retry for which the budget
-    ///   has nothing left, is no attempt: the job is given back until later, by default
-    ///   for as long as the window is.
+    /// - The window counts from the first attempt. A job that is claimed after its end, because no
+    ///   worker was there, is dead-lettered.
+    /// - A call that was refused locally (an open circuit) and a retry that the budget does not allow
+    ///   are no attempts: the job is released and claimed again later, by default until the window
+    ///   ends.
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
         self
     }
 
-    /// Where the entries of jobs go that have failed for good. Default: nowhere; the task is then
-    /// failed, and a warning says so.
+    /// Sets where the entries of jobs that failed for good are written. Default: nowhere; the task
+    /// has then failed, and an event says so.
     ///
-    /// The job stays in the queue until the sink has its entry. While the sink fails the entry is
-    /// written again, ever more rarely; a copy may be in the
-    /// [fallback](DeadLetters::fallback), which does not end the job, for it may be gone with the
-    /// process. An entry that is too large for the sink is cut: to half of its body, and then to
-    /// none. One that the sink rejects is tried again after as long as it has waited already, up to
-    /// an hour, and holds up no other. Both are [told](WorkerEvent::NotDeadLettered).
+    /// The job stays in the queue until the sink has its entry. While the sink fails, the entry is
+    /// written again after growing waits, up to about a minute. A copy in the
+    /// [fallback](DeadLetters::fallback) does not end the job, because the fallback may be lost with
+    /// the process. An entry that is too large for the sink is cut to half of its body, then to none.
+    /// An entry that the sink rejects is written again after as long as it has waited already, up to
+    /// an hour; other entries do not wait for it. Each failed write is
+    /// [told](crate::observe::Event::Lost).
     pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
         self.settings.dead_letters = Some(dead_letters);
         self
     }
 
-    /// Completes an entry. It has the payload as its body already; of an HTTP request method, URI,
-    /// headers and body. A panic in it is caught.
+    /// Sets a function that completes each entry. Default: none.
+    ///
+    /// The entry has the payload as its body; for an HTTP request it has method, URI, headers and
+    /// body. A panic of the function is caught.
     pub fn describe(mut self, describe: impl Fn(&Job, &mut Entry) + Send + Sync + 'static) -> Self {
         self.settings.describe = Some(Arc::new(describe));
         self
     }
 
-    /// How many bytes of a body are kept in its entry. Default: 1 MiB. An entry that is cut cannot
-    /// be sent again.
+    /// Sets how many bytes of a body are kept in its entry. Default: 1 MiB. An entry that is cut
+    /// cannot be sent again.
     pub const fn entry_body(mut self, bytes: usize) -> Self {
         self.settings.entry_body = bytes;
         self
     }
 
-    /// What must not get into an entry: applied last. Default: [`Redaction::new`].
+    /// Sets what is removed from an entry before it is written. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
     }
 
-    /// How long status and result of a finished task are kept, and its key known. Default: 7 days.
+    /// Sets how long the status and the result of a finished task are kept, and its deduplication
+    /// key known. Default: 7 days.
     pub const fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// Where finished tasks are measured: each is one delivery, from when it was accepted, by its
-    /// target. Retries are counted too. Default: nowhere.
+    /// Sets the recorder that measures finished tasks. Default: none.
+    ///
+    /// A task is one delivery of its target, from when it was accepted. Retries are counted too.
     ///
     /// A delivery stack inside measures each attempt as a delivery of its own, unless it is told to
     /// deliver `once`: then both may have the same recorder.
@@ -229,33 +206,34 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Told what happens. Brief; a panic in it is caught. What was set before is told too.
-    pub fn on_event(mut self, hook: impl Fn(&WorkerEvent<'_>) + Send + Sync + 'static) -> Self {
-        let before = self.settings.hook.take();
-        self.settings.hook = Some(Arc::new(move |event: &WorkerEvent<'_>| {
-            if let Some(before) = &before {
-                before(event);
-            }
-            hook(event);
-        }));
+    /// Adds an observer of jobs: when each begins and ends, its dead-letter entry, lost claims, and
+    /// trouble with the queue. A finished task is told as one delivery of its target, from when it was
+    /// accepted.
+    ///
+    /// Observers of the [dead letters](Self::dead_letters) hear of the entries too: do not add the
+    /// same one to both.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
         self
     }
 
-    /// How long [`Worker::run`] waits for what runs when it is to end. Default: 5 s.
+    /// Sets the grace period: how long [`Worker::run`] lets jobs run when it stops. Default: 5 s.
     pub const fn grace(mut self, grace: Duration) -> Self {
         self.settings.grace = grace;
         self
     }
 
-    /// The wall clock, by which the age of a job is measured. It is to be that of the engine.
-    /// Default: the system's.
+    /// Sets the wall clock by which the age of a job is measured. Use the clock of the engine.
+    /// Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// What judges how a job went. It is asked about the error as a [`BoxError`], so that what
-    /// that says can be read whatever its type is. Default: [`ByResult`], or [`HttpClassifier`].
+    /// Sets what judges how an attempt went. Default: [`ByResult`]; of [`Worker::http`],
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
+    ///
+    /// The classifier is given an error as [`BoxError`], whatever its type is.
     pub fn classifier<M2>(self, make: M2) -> WorkerBuilder<M2, T, C> {
         WorkerBuilder {
             settings: self.settings,
@@ -265,11 +243,12 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         }
     }
 
-    /// What is kept of a success, for whoever asks for the status of the task. At most 64 KiB; a
-    /// longer one is not kept. Default: nothing.
+    /// Sets the function that takes the result of a task out of a successful response. Default: no
+    /// result is kept.
     ///
-    /// Of an HTTP client, the function is given the answer with its body, where that has no more
-    /// than 64 KiB and comes within 5 s.
+    /// The result is in the [status](crate::queue::Status::Succeeded) of the task. One of more than
+    /// 64 KiB is not kept. With an HTTP client, the function is given the response with its body, if
+    /// that has at most 64 KiB and is read within 5 s.
     pub fn result<Res, F>(self, result: F) -> WorkerBuilder<M, ResultFn<F>, C>
     where
         F: Fn(&Res) -> Option<Bytes>,
@@ -281,55 +260,62 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
             call: self.call,
         }
     }
+}
 
-    fn worker(settings: Settings, perform: Box<dyn Perform>) -> Result<Worker, InvalidConfig> {
+impl Settings {
+    /// Checks the settings. The worker does its jobs by `perform`.
+    pub(in crate::queue) fn build(
+        self,
+        perform: Box<dyn Perform>,
+    ) -> Result<Worker, InvalidConfig> {
         let zero = |setting| Err(InvalidConfig::new(setting, "must be at least 1"));
-        if settings.concurrency == 0 {
+        if self.concurrency == 0 {
             return zero("concurrency");
         }
-        if settings.per_target == 0 {
+        if self.per_target == 0 {
             return zero("per_target");
         }
-        if settings.lease < MIN_LEASE || settings.lease > MAX_LEASE {
+        if self.lease < MIN_LEASE || self.lease > MAX_LEASE {
             return Err(InvalidConfig::new("lease", "must be 100 ms to a day"));
         }
         let zero = |setting| Err(InvalidConfig::new(setting, "must be longer than zero"));
-        if settings.attempt_timeout.is_zero() {
+        if self.attempt_timeout.is_zero() {
             return zero("attempt_timeout");
         }
-        if settings.retention.is_zero() {
+        if self.retention.is_zero() {
             return zero("retention");
         }
+        let dead_letters = self.dead_letters;
         let shared = Shared {
-            engine: Arc::clone(settings.queue.engine()),
+            engine: Arc::clone(self.queue.engine()),
             held: Arc::new(Held::default()),
-            lease: settings.lease,
-            attempt_timeout: settings.attempt_timeout,
-            retention: settings.retention,
-            retry: settings.retry,
-            clock: settings.clock,
-            dead_letters: settings.dead_letters,
-            describe: settings.describe,
-            entry_body: settings.entry_body,
-            redaction: settings.redaction,
-            recorder: settings.recorder,
-            hook: settings.hook,
+            lease: self.lease,
+            attempt_timeout: self.attempt_timeout,
+            retention: self.retention,
+            retry: self.retry,
+            clock: self.clock,
+            dead_letters: dead_letters.map(|letters| letters.observe(self.observers.clone())),
+            describe: self.describe,
+            entry_body: self.entry_body,
+            redaction: self.redaction,
+            recorder: self.recorder,
+            observers: self.observers,
             released: AtomicUsize::new(0),
             unwritten: AtomicU32::new(0),
         };
         Ok(Worker {
             shared: Arc::new(shared),
             perform,
-            concurrency: settings.concurrency,
-            per_target: settings.per_target,
-            grace: settings.grace,
+            concurrency: self.concurrency,
+            per_target: self.per_target,
+            grace: self.grace,
         })
     }
 }
 
 impl<M, T> WorkerBuilder<M, T, ByJob> {
-    /// The worker that calls a clone of `service` with each job. Each call runs in a task of its
-    /// own, and may panic.
+    /// Builds the worker. It calls a clone of `service` with each job, in a task of its own; the
+    /// service may panic.
     ///
     /// # Errors
     ///
@@ -350,51 +336,9 @@ impl<M, T> WorkerBuilder<M, T, ByJob> {
             service,
             make,
             take,
+            observers: self.settings.observers.clone(),
         };
-        Self::worker(self.settings, Box::new(perform))
-    }
-}
-
-impl<M, T> WorkerBuilder<M, T, ByRequest> {
-    /// The request that a job makes. Default: the one that it [is](Job::http_request). A job that
-    /// makes none is dead-lettered as
-    /// [`Unsendable`](crate::dead_letter::Reason::Unsendable).
-    pub fn request<E>(
-        mut self,
-        request: impl Fn(&Job) -> Result<Request<BufferedBody>, E> + Send + Sync + 'static,
-    ) -> Self
-    where
-        E: Into<BoxError>,
-    {
-        self.call.request = Arc::new(move |job| request(job).map_err(Into::into));
-        self
-    }
-
-    /// The worker that calls a clone of `client` with the request of each job: a delivery stack of
-    /// one attempt, or a bare client. Each call runs in a task of its own, and may panic.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
-    /// `retention`.
-    pub fn build<S, B>(self, client: S) -> Result<Worker, InvalidConfig>
-    where
-        S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<BoxError>,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        M: MakeClassifier<Request<BufferedBody>> + Send + 'static,
-        M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
-        T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
-    {
-        let perform = CallHttp {
-            service: client,
-            make: self.make,
-            take: self.take,
-            request: self.call.request,
-        };
-        Self::worker(self.settings, Box::new(perform))
+        self.settings.build(Box::new(perform))
     }
 }
 

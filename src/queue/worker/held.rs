@@ -1,6 +1,6 @@
-//! The claims that a worker has, and the renewal of all of them in one call.
+//! The claims that a worker holds. One task renews all of them, in one call.
 
-use super::shared::Shared;
+use super::Shared;
 use crate::{
     StoreErrorKind,
     lease::{FencingToken, Settled},
@@ -8,11 +8,13 @@ use crate::{
 };
 use std::{
     collections::HashMap,
-    future::pending,
+    future::{pending, poll_fn},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -20,12 +22,12 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// What the task that holds a claim is told.
+/// What is signalled to the task that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The claim is another's, or will be before it can be renewed.
+    /// The claim has passed to another worker, or may do so before it is renewed.
     Lost,
-    /// The worker stops, and its patience is over.
+    /// The worker stops, and its grace period is over.
     Stop,
 }
 
@@ -43,20 +45,20 @@ pub(super) struct Held {
     claims: Mutex<HashMap<Claim, Entry>>,
     jobs: AtomicUsize,
     failed_jobs: AtomicUsize,
-    /// A claim has ended.
+    /// Notified when a claim is dropped.
     freed: Notify,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// When it ends, unless it is renewed: counted from before it was asked for.
+    /// When the lease ends, unless it is renewed: counted from before the engine was asked.
     until: Instant,
     signal: Option<oneshot::Sender<Signal>>,
-    /// It is not renewed any more.
+    /// Set once the claim is lost: it is not renewed any more.
     is_lost: bool,
 }
 
-/// A claim that is renewed as long as this lives.
+/// A claim that is renewed until this is dropped.
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Arc<Held>,
@@ -64,11 +66,11 @@ pub(super) struct Holding {
     claim: Claim,
 }
 
-/// Where the task that holds a claim is told.
+/// Receives the [`Signal`] of one claim.
 #[derive(Debug)]
-pub(super) struct Told(Option<oneshot::Receiver<Signal>>);
+pub(super) struct Signals(Option<oneshot::Receiver<Signal>>);
 
-impl Told {
+impl Signals {
     /// Waits for the next signal; for ever where there is none.
     pub(super) async fn next(&mut self) -> Signal {
         if let Some(receiver) = &mut self.0 {
@@ -80,9 +82,7 @@ impl Told {
         }
         pending().await
     }
-}
 
-impl Told {
     /// Waits until the claim is lost.
     pub(super) async fn lost(&mut self) {
         while self.next().await != Signal::Lost {}
@@ -95,7 +95,7 @@ impl Held {
         kind: Kind,
         claim: Claim,
         until: Instant,
-    ) -> (Holding, Told) {
+    ) -> (Holding, Signals) {
         let (sender, receiver) = oneshot::channel();
         let entry = Entry {
             until,
@@ -105,14 +105,14 @@ impl Held {
         self.lock().insert(claim, entry);
         self.counter(kind).fetch_add(1, Ordering::Relaxed);
         let held = Arc::clone(self);
-        (Holding { held, kind, claim }, Told(Some(receiver)))
+        (Holding { held, kind, claim }, Signals(Some(receiver)))
     }
 
     pub(super) fn count(&self, kind: Kind) -> usize {
         self.counter(kind).load(Ordering::Relaxed)
     }
 
-    /// Waits until a claim has ended since this was asked last.
+    /// Waits for the next claim that is dropped, or one that was since the last wait.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -124,7 +124,7 @@ impl Held {
         }
     }
 
-    /// Tells all of them to stop.
+    /// Signals all of them to stop.
     pub(super) fn stop(&self) {
         for entry in self.lock().values_mut() {
             entry.tell(Signal::Stop);
@@ -137,7 +137,8 @@ impl Held {
         }
     }
 
-    /// Tells those whose time is as good as over. Gives when the next one's will be.
+    /// Signals the loss of each claim whose lease ends within `margin`. Gives when the next one's
+    /// does.
     fn expire(&self, now: Instant, margin: Duration) -> Option<Instant> {
         let mut first: Option<Instant> = None;
         for entry in self.lock().values_mut() {
@@ -163,7 +164,7 @@ impl Held {
         }
     }
 
-    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    /// A poisoned lock is taken all the same: nothing that can panic runs while it is held.
     fn lock(&self) -> MutexGuard<'_, HashMap<Claim, Entry>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -187,10 +188,10 @@ impl Drop for Holding {
     }
 }
 
-/// Renews all claims, at a third of the lease, for ever.
+/// Renews all claims each third of the lease, for ever.
 ///
-/// A claim that could not be renewed is lost a tenth of the lease before it ends: what runs is
-/// dropped before another can have it.
+/// A claim that could not be renewed is given up a tenth of the lease before it ends, so that its work
+/// is dropped before another worker can have the job.
 pub(super) async fn renew(shared: Arc<Shared>) {
     let lease = shared.lease;
     let (third, margin) = (lease / 3, lease / 10);
@@ -200,7 +201,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
         let first = shared.held.expire(now, margin);
         if now < due {
             let wake = first.map_or(due, |first| first.min(due));
-            // A claim that comes meanwhile is younger than the next round.
+            // A claim that comes meanwhile is renewed in time by the next round.
             sleep_until(wake).await;
             continue;
         }
@@ -209,7 +210,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
             due = now + third;
             continue;
         }
-        // No longer than the first of them can wait.
+        // No longer than until the first of them would be given up.
         let patience = first.map_or(lease / 6, |first| (lease / 6).min(first - now));
         let asked = shared.engine.renew(claims.clone(), lease);
         let kind = match timeout(patience, asked).await {
@@ -226,7 +227,26 @@ pub(super) async fn renew(shared: Arc<Shared>) {
             Ok(Err(error)) => error.kind(),
             Err(_) => StoreErrorKind::Timeout,
         };
-        shared.trouble("renew", kind);
+        shared.engine_failed("claims could not be renewed", kind);
         due = Instant::now() + lease / 30;
     }
+}
+
+/// Which of two futures was ready first.
+pub(super) enum Race<A, B> {
+    First(A),
+    Second(B),
+}
+
+/// Waits for one of two futures; for the first where both are ready. The other is dropped, if it is
+/// owned.
+pub(super) async fn race<A: Future, B: Future>(first: A, second: B) -> Race<A::Output, B::Output> {
+    let (mut first, mut second) = (pin!(first), pin!(second));
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = first.as_mut().poll(cx) {
+            return Poll::Ready(Race::First(output));
+        }
+        second.as_mut().poll(cx).map(Race::Second)
+    })
+    .await
 }

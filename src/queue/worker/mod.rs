@@ -1,18 +1,461 @@
-//! What takes jobs out of a queue and has them done.
+//! The worker: claims jobs, has a service do them, and settles the claims.
 
+mod attempt;
 mod builder;
-mod entry;
-mod event;
+mod dead_letter;
 mod held;
 mod perform;
-mod race;
-mod run;
-mod shared;
-mod task;
 
+pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, bounded};
 pub use self::{
-    builder::{ByJob, ByRequest, WorkerBuilder},
-    event::WorkerEvent,
+    builder::{ByJob, WorkerBuilder},
     perform::{ByResult, NoResult, ResultFn, TakeResult},
-    run::{Worker, WorkerHandle},
 };
+
+use self::{
+    attempt::Attempting,
+    dead_letter::Describe,
+    held::{Held, Kind, Race, race},
+};
+use crate::{
+    StoreErrorKind,
+    catch_panic::catch_panic,
+    clock::WallClock,
+    dead_letter::{DeadLetters, Redaction},
+    lease::{FencingToken, Settled},
+    metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
+    observe::{Event, Id, JobEnd, Observers},
+    outcome::Outcome,
+    queue::{Claims, Engine, Job, Status, TaskId, Terms, Verdict},
+    retry::RetryConfig,
+};
+use std::{
+    fmt,
+    future::Future,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    sync::oneshot,
+    task::{JoinHandle, JoinSet, yield_now},
+    time::{Instant, sleep, timeout},
+};
+
+/// How many entries are written at the same time. Few, because a sink that hangs holds them all.
+const ENTRY_WRITES: usize = 4;
+
+/// The longest idle wait. It matters only with an engine that fails to wake.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// How long a worker that stops has to release its jobs, after the grace period.
+const RELEASE: Duration = Duration::from_millis(1900);
+
+/// How long the tasks that are aborted after that have to end.
+const ABORT: Duration = Duration::from_millis(100);
+
+/// Claims jobs from a queue and calls a service with each. See the [module docs](crate::queue).
+#[must_use = "it does nothing unless it runs"]
+pub struct Worker {
+    shared: Arc<Shared>,
+    perform: Box<dyn Perform>,
+    concurrency: usize,
+    per_target: u32,
+    grace: Duration,
+}
+
+impl Worker {
+    /// Runs until `until` is ready, then stops. Returns how many jobs it released while stopping.
+    ///
+    /// A worker that stops claims nothing more, lets jobs run for the
+    /// [grace period](WorkerBuilder::grace), then drops those that still run and releases them. It ends
+    /// within two seconds after the grace period, even if the queue or the sink hangs; only a `Drop`
+    /// that blocks the thread delays it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the jobs that run. Other workers get them when their leases end.
+    pub async fn run(self, until: impl Future<Output = ()>) -> usize {
+        let grace = self.grace;
+        self.drive(async move {
+            until.await;
+            grace
+        })
+        .await
+    }
+
+    /// Runs in a task of its own, until the handle is told to stop or is dropped.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn(self) -> WorkerHandle {
+        let (stop, told) = oneshot::channel();
+        let grace = self.grace;
+        let task = tokio::spawn(self.drive(async move { told.await.unwrap_or(grace) }));
+        WorkerHandle { stop, task }
+    }
+
+    /// Runs until `until` gives a grace period.
+    async fn drive(self, until: impl Future<Output = Duration>) -> usize {
+        let mut until = pin!(until);
+        let mut tasks = JoinSet::new();
+        // A task of its own, so that a slow claim or settle delays no renewal.
+        let mut renewal = JoinSet::new();
+        renewal.spawn(held::renew(Arc::clone(&self.shared)));
+
+        let mut pause = Pause::default();
+        let mut in_vain = 0_u32;
+        let grace = loop {
+            // Jobs that end together are replaced by one claim.
+            yield_now().await;
+            while tasks.try_join_next().is_some() {}
+            let room = |most: usize, kind| most.saturating_sub(self.shared.held.count(kind));
+            let jobs = room(self.concurrency, Kind::Job);
+            let failed_jobs = room(ENTRY_WRITES, Kind::FailedJob);
+            if jobs == 0 {
+                let freed = timeout(Duration::from_secs(1), self.shared.held.freed());
+                if let Some(grace) = first(&mut until, freed).await {
+                    break grace;
+                }
+                if room(self.concurrency, Kind::Job) > 0 || failed_jobs == 0 {
+                    continue;
+                }
+            }
+            let terms = Terms::new(jobs, self.shared.lease)
+                .failed_jobs(failed_jobs)
+                .per_target(self.per_target)
+                .attempts(self.shared.retry.attempts());
+            let asked = Instant::now();
+            let mut claim = self.shared.engine.claim(terms);
+            let claiming = timeout(self.shared.lease / 3, &mut claim);
+            let claimed = match race(claiming, &mut until).await {
+                Race::First(claimed) => claimed,
+                Race::Second(grace) => {
+                    // What it claims is released, while the other jobs end.
+                    let shared = Arc::clone(&self.shared);
+                    tasks.spawn(async move {
+                        let releasing = async {
+                            if let Ok(claims) = claim.await {
+                                shared.release(claims).await;
+                            }
+                        };
+                        let _ = timeout(RELEASE, releasing).await;
+                    });
+                    break grace;
+                }
+            };
+            let kind = match claimed {
+                Ok(Ok(claims)) => {
+                    pause = Pause::default();
+                    let is_all = claims.jobs.len() < jobs.max(1)
+                        && claims.failed_jobs.len() < failed_jobs.max(1);
+                    in_vain = if claims.is_empty() {
+                        in_vain.saturating_add(1)
+                    } else {
+                        0
+                    };
+                    self.start(&mut tasks, claims, asked);
+                    if !is_all {
+                        continue;
+                    }
+                    // An engine that wakes without a reason must not make this spin.
+                    let spared = sleep(Duration::from_millis(if in_vain > 3 { 5 } else { 0 }));
+                    let idle = async {
+                        if in_vain > 3 {
+                            spared.await;
+                        }
+                        let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
+                        if jobs > 0 && failed_jobs > 0 {
+                            let _ = waiting.await;
+                        } else {
+                            // The engine has woken for what there was no place for, and does not
+                            // wake again for it.
+                            race(waiting, self.shared.held.freed()).await;
+                        }
+                    };
+                    if let Some(grace) = first(&mut until, idle).await {
+                        break grace;
+                    }
+                    continue;
+                }
+                Ok(Err(error)) => error.kind(),
+                Err(_) => StoreErrorKind::Timeout,
+            };
+            self.shared.engine_failed("a claim failed", kind);
+            if let Some(grace) = first(&mut until, sleep(pause.next())).await {
+                break grace;
+            }
+        };
+        self.stop(tasks, grace).await
+    }
+
+    fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, asked: Instant) {
+        let until = asked + self.shared.lease;
+        // All are held before the first is started, so that all are renewed from the beginning.
+        let hold = |kind, claim| self.shared.held.hold(kind, claim, until);
+        let jobs: Vec<_> = claims
+            .jobs
+            .into_iter()
+            .map(|job| {
+                let held = hold(Kind::Job, (job.id, job.token));
+                Attempting::new(&self.shared, job, held)
+            })
+            .collect();
+        for failed_job in claims.failed_jobs {
+            let held = hold(Kind::FailedJob, (failed_job.job.id, failed_job.job.token));
+            tasks.spawn(Arc::clone(&self.shared).dead_letter(failed_job, held));
+        }
+        for job in jobs {
+            tasks.spawn(job.start(&*self.perform));
+        }
+    }
+
+    async fn stop(self, mut tasks: JoinSet<()>, grace: Duration) -> usize {
+        let _ = timeout(grace, async { while tasks.join_next().await.is_some() {} }).await;
+        if !tasks.is_empty() {
+            self.shared.held.stop();
+            let _ = timeout(RELEASE, async {
+                while tasks.join_next().await.is_some() {}
+            })
+            .await;
+            // By then only a task that blocks its thread is left.
+            let _ = timeout(ABORT, tasks.shutdown()).await;
+        }
+        self.shared.released.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    /// Releases claims that were not begun.
+    async fn release(&self, claims: Claims) {
+        let failed_jobs = claims
+            .failed_jobs
+            .into_iter()
+            .map(|failed_job| (failed_job.job, false));
+        let jobs = claims.jobs.into_iter().map(|job| (job, true));
+        for (job, counts) in jobs.chain(failed_jobs) {
+            let verdict = Verdict::Release {
+                after: Duration::ZERO,
+                history: job.history,
+            };
+            let asked = self.engine.settle(job.id, job.token, verdict);
+            if matches!(asked.await, Ok(Settled::Done)) && counts {
+                self.released.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Waits for `other`, or for `until`, whose output it gives.
+async fn first<F: Future<Output = Duration>>(
+    until: &mut Pin<&mut F>,
+    other: impl Future,
+) -> Option<Duration> {
+    match race(until, other).await {
+        Race::First(grace) => Some(grace),
+        Race::Second(_) => None,
+    }
+}
+
+/// The wait after a claim that failed: it doubles up to 6.4 s, with jitter.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let longest = Duration::from_millis(100 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("engine", &self.shared.engine)
+            .field("concurrency", &self.concurrency)
+            .field("per_target", &self.per_target)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker that runs in a task. Dropping the handle stops the worker, with the grace period that it
+/// was built with.
+#[derive(Debug)]
+#[must_use = "the worker stops when this is dropped"]
+pub struct WorkerHandle {
+    stop: oneshot::Sender<Duration>,
+    task: JoinHandle<usize>,
+}
+
+impl WorkerHandle {
+    /// Stops the worker as [`Worker::run`] does, with this grace period. Returns how many jobs were
+    /// released.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future does not keep the worker from stopping.
+    pub async fn stop(self, grace: Duration) -> usize {
+        let _ = self.stop.send(grace);
+        self.task.await.unwrap_or(0)
+    }
+
+    /// Whether the worker has ended without being stopped. That happens only if code of the user
+    /// panics outside a job: in an engine, say.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// What the tasks of a worker share.
+struct Shared {
+    engine: Arc<dyn Engine>,
+    held: Arc<Held>,
+    lease: Duration,
+    attempt_timeout: Duration,
+    retention: Duration,
+    retry: RetryConfig,
+    clock: WallClock,
+    dead_letters: Option<DeadLetters>,
+    describe: Option<Describe>,
+    entry_body: usize,
+    redaction: Redaction,
+    recorder: Option<SharedRecorder>,
+    observers: Observers,
+    /// Jobs that were released because the worker stops.
+    released: AtomicUsize,
+    /// Failed writes of entries since the last that succeeded.
+    unwritten: AtomicU32,
+}
+
+impl Shared {
+    fn engine_failed(&self, what: &'static str, kind: StoreErrorKind) {
+        self.trouble(what, &kind);
+    }
+
+    fn trouble(&self, what: &'static str, detail: &dyn fmt::Display) {
+        self.observers.tell(|| Event::Trouble {
+            part: "queue",
+            what,
+            detail: Some(Id::new(detail)),
+        });
+    }
+
+    fn job_began(&self, job: &Job) {
+        self.observers.tell(|| Event::JobBegan {
+            task: Id::new(&job.id),
+            kind: &job.kind,
+            peer: &job.target,
+            attempt: job.attempt,
+        });
+    }
+
+    fn job_ended(&self, job: &Job, end: JobEnd, elapsed: Duration) {
+        let key = job.dedup_key.as_ref();
+        self.observers.tell(|| Event::JobEnded {
+            task: Id::new(&job.id),
+            kind: &job.kind,
+            peer: &job.target,
+            attempt: job.attempt,
+            end,
+            elapsed,
+            dedup_key: key.map(|key| (key.scope(), key.id())),
+        });
+    }
+
+    fn claim_lost(&self) {
+        self.observers.tell(|| Event::ClaimLost { what: "job" });
+    }
+
+    /// Tells the delivery of a task that is over: one delivery, from its acceptance on.
+    fn delivery_ended(&self, job: &Job, outcome: Outcome, attempts: u32) {
+        let elapsed = self.age(job.accepted_at);
+        let peer = job.target.as_str();
+        self.observers.tell(|| Event::DeliveryBegan { peer });
+        self.observers.tell(|| Event::DeliveryEnded {
+            peer,
+            outcome,
+            elapsed,
+            attempts,
+        });
+        if let Some(recorder) = &self.recorder {
+            let _ = catch_panic(|| {
+                let series = recorder.series(peer);
+                series.started(Level::Delivery);
+                let measurement = Measurement::new(Level::Delivery, outcome, elapsed);
+                series.finished(&measurement.with_attempts(attempts));
+            });
+        }
+    }
+
+    fn count_retry(&self, job: &Job, outcome: Outcome) {
+        if let Some(recorder) = &self.recorder {
+            let _ = catch_panic(|| recorder.retried(&job.target, outcome.code()));
+        }
+    }
+
+    /// The time since a job was accepted. The times in its history count from then.
+    fn age(&self, accepted_at: SystemTime) -> Duration {
+        let since = self.clock.now().duration_since(accepted_at);
+        since.unwrap_or_default()
+    }
+
+    /// Settles a claim, and tries again until the engine answers. The claim is renewed meanwhile; the
+    /// caller watches for the signal that it is lost.
+    ///
+    /// A settle that was done and not answered comes back as lost when it is tried again, as does one
+    /// whose lease was over. Both are reported as lost, so that nothing is reported as done that was
+    /// not.
+    async fn settle(&self, id: TaskId, token: FencingToken, mut verdict: Verdict) -> Settled {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            let asked = self.engine.settle(id, token, verdict.clone());
+            let kind = match timeout(self.lease / 3, asked).await {
+                Ok(Ok(settled)) => return settled,
+                Ok(Err(error)) => error.kind(),
+                Err(_) => StoreErrorKind::Timeout,
+            };
+            if kind == StoreErrorKind::TooLarge && drop_result(&mut verdict) {
+                self.trouble("a result is too long for the queue, and is not kept", &id);
+                continue;
+            }
+            self.engine_failed("a claim could not be settled", kind);
+            sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// Whether a job whose claim has ended was done in this attempt: its handler settled the claim in a
+    /// transaction of its own, or the engine did not answer the settle. `false` after `patience`.
+    async fn is_done(&self, job: &Job, patience: Duration) -> bool {
+        let asking = async {
+            loop {
+                match self.engine.task(job.id).await {
+                    // The success of another worker has another attempt number.
+                    Ok(task) => {
+                        return task.is_some_and(|task| {
+                            matches!(task.status, Status::Succeeded { .. })
+                                && task.attempts == job.attempt
+                        });
+                    }
+                    Err(error) => self.engine_failed("a task could not be read", error.kind()),
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(patience, asking).await.unwrap_or(false)
+    }
+}
+
+fn drop_result(verdict: &mut Verdict) -> bool {
+    match verdict {
+        Verdict::Done { result, .. } => result.take().is_some(),
+        _ => false,
+    }
+}

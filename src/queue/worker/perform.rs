@@ -1,20 +1,16 @@
-//! What a job is done with: a service, what judges its results, and what is kept of them.
+//! One call of the service: its classifier, and the result that is kept.
 
 use crate::{
     BoxError, BoxFuture,
     attempt::Attempt,
-    body::{BufferedBody, collect},
     catch_panic::catch_panic,
     dead_letter::Reason,
     deadline::Deadline,
-    outcome::{Classify, MakeClassifier, Outcome, Unsendable, links},
-    queue::{Job, NotARequest},
-    retry::{ExchangeResponse, HttpExchange},
-    trace::trouble,
+    observe::{Event, Id, Observers, Scope},
+    outcome::{Classify, MakeClassifier, Outcome},
+    queue::Job,
 };
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use std::{
     fmt,
     future::{Future, poll_fn},
@@ -24,31 +20,26 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
-use tokio::time::timeout;
 use tower_service::Service;
 
 /// The longest result that is kept, in bytes.
-pub(super) const MAX_RESULT: usize = 64 << 10;
+pub(in crate::queue) const MAX_RESULT: usize = 64 << 10;
 
-/// How long the rest of a successful answer is read for its result.
-const RESULT_TIME: Duration = Duration::from_secs(5);
-
-/// How one attempt of a job went.
+/// How one attempt at a job went.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) outcome: Outcome,
-    pub(super) result: Option<Bytes>,
-    pub(super) error: Option<BoxError>,
-    /// Why it would be dead-lettered, where the outcome does not say it.
-    pub(super) reason: Option<Reason>,
-    /// It was not called: this release cannot read the job, and a newer one can.
-    pub(super) is_newer: bool,
+pub(in crate::queue) struct Done {
+    pub(in crate::queue) outcome: Outcome,
+    pub(in crate::queue) result: Option<Bytes>,
+    pub(in crate::queue) error: Option<BoxError>,
+    /// Why the job would be dead-lettered, if the outcome does not say it.
+    pub(in crate::queue) reason: Option<Reason>,
+    /// The service was not called: only a newer release can read the job.
+    pub(in crate::queue) is_newer: bool,
 }
 
 impl Done {
-    const fn new(outcome: Outcome) -> Self {
+    pub(in crate::queue) const fn new(outcome: Outcome) -> Self {
         Self {
             outcome,
             result: None,
@@ -58,52 +49,52 @@ impl Done {
         }
     }
 
-    pub(super) fn failed(outcome: Outcome, error: Option<BoxError>) -> Self {
+    pub(in crate::queue) fn failed(outcome: Outcome, error: Option<BoxError>) -> Self {
         Self {
             error,
             ..Self::new(outcome)
         }
     }
 
-    /// It was not called, for this reason.
-    pub(super) fn held_back(reason: Reason, error: Option<BoxError>) -> Self {
+    /// The service was not called, for this reason.
+    pub(in crate::queue) fn held_back(reason: Reason, error: Option<BoxError>) -> Self {
         Self {
             reason: Some(reason),
             ..Self::failed(Outcome::refused(None), error)
         }
     }
 
-    pub(super) fn panicked() -> Self {
+    pub(in crate::queue) fn panicked() -> Self {
         Self {
             reason: Some(Reason::Panicked),
             ..Self::new(Outcome::transient())
         }
     }
 
-    pub(super) fn overdue() -> Self {
+    pub(in crate::queue) fn timed_out() -> Self {
         Self::failed(
             Outcome::transient(),
-            Some("the time limit of the attempt is over".into()),
+            Some("the attempt timeout is over".into()),
         )
     }
 }
 
-/// Whether the service was called: until then, nothing has happened that counts.
+/// Set once the service is called: before that, no attempt was made.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Called(Arc<AtomicBool>);
+pub(in crate::queue) struct Called(Arc<AtomicBool>);
 
 impl Called {
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self) {
+    pub(in crate::queue) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// Does jobs.
-pub(super) trait Perform: Send {
+pub(in crate::queue) trait Perform: Send {
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done>;
 }
 
@@ -112,6 +103,7 @@ pub(super) struct CallJob<S, M, T> {
     pub(super) service: S,
     pub(super) make: M,
     pub(super) take: T,
+    pub(super) observers: Observers,
 }
 
 impl<S, M, T> Perform for CallJob<S, M, T>
@@ -127,6 +119,7 @@ where
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
         let mut service = self.service.clone();
         let (classifier, take) = (self.make.make_classifier(&job), self.take.clone());
+        let observers = self.observers.clone();
         Box::pin(async move {
             if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
                 return Done::held_back(Reason::NotReady, Some(error.into()));
@@ -138,7 +131,7 @@ where
             match result {
                 Err(error) => Done::failed(outcome, Some(error)),
                 Ok(res) => Done {
-                    result: bounded(outcome, || take.take(&res)),
+                    result: bounded(outcome, &observers, || take.take(&res)),
                     ..Done::new(outcome)
                 },
             }
@@ -146,104 +139,36 @@ where
     }
 }
 
-pub(super) type MakeRequest =
-    Arc<dyn Fn(&Job) -> Result<Request<BufferedBody>, BoxError> + Send + Sync>;
-
-/// Calls a client with the request that each job is.
-pub(super) struct CallHttp<S, M, T> {
-    pub(super) service: S,
-    pub(super) make: M,
-    pub(super) take: T,
-    pub(super) request: MakeRequest,
-}
-
-impl<S, M, T, B> Perform for CallHttp<S, M, T>
-where
-    S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    M: MakeClassifier<Request<BufferedBody>> + Send,
-    M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
-    T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
-{
-    fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
-        let req = match (self.request)(&job) {
-            Ok(req) => req,
-            Err(error) => {
-                let is_newer = links(&*error)
-                    .filter_map(|link| link.downcast_ref::<NotARequest>())
-                    .any(NotARequest::is_newer);
-                let error = BoxError::from(Unsendable::because(error));
-                let done = Done {
-                    is_newer,
-                    ..Done::failed(Outcome::unsendable(), Some(error))
-                };
-                return Box::pin(async { done });
-            }
-        };
-        let mut service = self.service.clone();
-        let (classifier, take) = (self.make.make_classifier(&req), self.take.clone());
-        Box::pin(async move {
-            if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
-                return Done::held_back(Reason::NotReady, Some(error.into()));
-            }
-            called.set();
-            let calling = service.call(req);
-            let result = calling.await.map_err(Into::into);
-            let outcome = classifier.classify(result.as_ref());
-            match result {
-                Err(error) => Done::failed(outcome, Some(error)),
-                Ok(res) if outcome.is_failure() || !T::TAKES => {
-                    HttpExchange::new().discard(res).await;
-                    Done::new(outcome)
-                }
-                Ok(res) => {
-                    let res = read(res).await;
-                    Done {
-                        result: res.and_then(|res| bounded(outcome, || take.take(&res))),
-                        ..Done::new(outcome)
-                    }
-                }
-            }
-        })
-    }
-}
-
-/// A successful answer with its body, where that is short and comes soon. The work is done whatever
-/// comes of this.
-async fn read<B: Body>(res: Response<B>) -> Option<Response<BufferedBody>> {
-    let (head, body) = res.into_parts();
-    if let Ok(Ok(body)) = timeout(RESULT_TIME, collect(body, MAX_RESULT)).await {
-        Some(Response::from_parts(head, body))
-    } else {
-        trouble!("worker", "a result could not be read, and is not kept");
-        None
-    }
-}
-
-fn bounded(outcome: Outcome, take: impl FnOnce() -> Option<Bytes>) -> Option<Bytes> {
+/// Takes the result of a success, unless it is too long or the function panics.
+pub(in crate::queue) fn bounded(
+    outcome: Outcome,
+    observers: &Observers,
+    take: impl FnOnce() -> Option<Bytes>,
+) -> Option<Bytes> {
     if outcome.is_failure() {
         return None;
     }
+    let trouble = |what, detail| Event::Trouble {
+        part: "queue",
+        what,
+        detail,
+    };
     let Some(result) = catch_panic(take) else {
-        trouble!("worker", "a result was not taken: the function panicked");
+        observers.tell(|| trouble("the function that takes a result panicked", None));
         return None;
     };
     let result = result?;
-    if result.len() > MAX_RESULT {
-        trouble!(
-            "worker",
-            "a result is too long to be kept",
-            length = result.len()
-        );
+    let length = result.len();
+    if length > MAX_RESULT {
+        let what = "a result is too long, and is not kept";
+        observers.tell(|| trouble(what, Some(Id::new(&length))));
         return None;
     }
     Some(result)
 }
 
-/// What is kept of a success. [`NoResult`] or a function.
+/// Takes the result to be kept out of a successful response. Implemented by [`NoResult`] and
+/// [`ResultFn`].
 pub trait TakeResult<Res>: sealed::Sealed {
     #[doc(hidden)]
     const TAKES: bool;
@@ -257,7 +182,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// Nothing is kept of a success but that it was one.
+/// No result is kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoResult;
 
@@ -271,8 +196,7 @@ impl<Res> TakeResult<Res> for NoResult {
     }
 }
 
-/// A function that takes the result out of a success. Made by
-/// [`WorkerBuilder::result`](super::WorkerBuilder::result).
+/// Takes the result by a function. Made by [`WorkerBuilder::result`](super::WorkerBuilder::result).
 #[derive(Clone, Copy)]
 pub struct ResultFn<F>(pub(super) F);
 
@@ -295,8 +219,8 @@ impl<F> fmt::Debug for ResultFn<F> {
     }
 }
 
-/// Judges by `Ok` and `Err`: a success, or what the error says
-/// ([`Outcome::of_error`]).
+/// Judges an attempt by its `Result`: `Ok` is a success, an error is judged by
+/// [`Outcome::of_error`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByResult;
 
@@ -317,11 +241,12 @@ impl<Res> Classify<Res, BoxError> for ByResult {
     }
 }
 
-/// An attempt under way: what is inside knows its number and its deadline, and may panic.
+/// An attempt that runs. The work inside can ask for its number and its deadline, and may panic.
 pub(super) struct Performing {
     inner: Option<BoxFuture<Done>>,
     attempt: Attempt,
     deadline: Option<Deadline>,
+    scope: Scope,
 }
 
 impl Performing {
@@ -329,11 +254,13 @@ impl Performing {
         perform: impl FnOnce() -> BoxFuture<Done>,
         attempt: Attempt,
         deadline: Option<Deadline>,
+        scope: Scope,
     ) -> Self {
         Self {
-            inner: catch_panic(perform),
+            inner: scope.enter(|| catch_panic(perform)),
             attempt,
             deadline,
+            scope,
         }
     }
 }
@@ -342,15 +269,21 @@ impl Future for Performing {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
-        let (attempt, deadline) = (self.attempt, self.deadline);
-        let Some(inner) = &mut self.inner else {
+        let Self {
+            inner,
+            attempt,
+            deadline,
+            scope,
+        } = &mut *self;
+        let Some(inner) = inner else {
             return Poll::Ready(Done::panicked());
         };
         let mut poll = || catch_panic(|| inner.as_mut().poll(cx));
-        let polled = attempt.scope(|| match deadline {
+        let scoped = || match deadline {
             Some(deadline) => deadline.scope(poll),
             None => poll(),
-        });
+        };
+        let polled = scope.enter(|| attempt.scope(scoped));
         match polled {
             Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(done)) => Poll::Ready(done),
@@ -359,7 +292,7 @@ impl Future for Performing {
     }
 }
 
-/// What is dropped is a user's code too.
+/// Dropping the work runs the user's code, which may panic.
 impl Drop for Performing {
     fn drop(&mut self) {
         let inner = self.inner.take();

@@ -1,11 +1,11 @@
 //! An HTTP request as a job.
 
-use super::{About, Job, NewJob};
 use crate::{
     body::BufferedBody,
     dead_letter::HttpRequests,
     idempotency::answer::{fields_len, get_headers, put_fields, take},
     peer::{ByHost, PeerKey},
+    queue::{About, Job, NewJob},
 };
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Method, Request, Uri, header};
@@ -33,7 +33,7 @@ impl NewJob {
     /// [sensitive](http::HeaderValue::is_sensitive) is so when it is sent, and not in an entry.
     ///
     /// A form that only a newer release can read (after a rollback, or while workers are replaced
-    /// one by one) is no failure: a [`Worker`](super::Worker) gives such a job back for up to a
+    /// one by one) is no failure: a [`Worker`](crate::queue::Worker) gives such a job back for up to a
     /// minute, for as long as it takes, and counts no attempt. Its entry is not written either.
     ///
     /// # Examples

@@ -1,10 +1,11 @@
-use super::{Accept, Enqueued, NewJob};
+use super::json;
 use crate::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
     idempotency::{IdempotencyKey, KeyError, KeySource},
+    observe::{Event, Id, Observer, Observers},
     problem::{Problem, Refusal, Refuser},
-    trace::{refused, trouble},
+    queue::{Accept, Enqueued, NewJob},
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use pin_project::pin_project;
@@ -85,14 +86,15 @@ struct Settings {
     time_limit: Duration,
     refuser: Refuser<EnqueueError>,
     answer: Answer,
+    observers: Observers,
 }
 
 type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
 
 impl<A, F> EnqueueService<A, F> {
-    /// Puts what `job` makes of each request into `accept`: a [`Queue`](super::Queue), or an
-    /// [`accept_fn`](super::accept_fn). What it makes no job of it answers itself, with a
-    /// [`Problem`] or a response.
+    /// Puts the job that `job` makes of each request into `accept`: a [`Queue`](crate::queue::Queue) or
+    /// an [`accept_fn`](crate::queue::accept_fn). `job` may answer a request itself, with a [`Problem`]
+    /// or a response.
     pub fn new<E>(accept: A, job: F) -> Self
     where
         A: Accept,
@@ -108,16 +110,18 @@ impl<A, F> EnqueueService<A, F> {
                 time_limit: Duration::from_secs(10),
                 refuser: Refuser::new(),
                 answer: Arc::new(accepted),
+                observers: Observers::none(),
             },
         }
     }
 
-    /// Gives each job a [deduplication key](NewJob::dedup_key) in this scope, from an id in the request, unless it
-    /// has one. A request without an id makes a job without a key. By default none has.
+    /// Sets where the [deduplication key](NewJob::dedup_key) of a job comes from: an id in the request,
+    /// in this scope. Default: none. A job that has a key keeps it; a request without an id makes a job
+    /// without a key.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where the source can find nothing, or the scope is too long.
+    /// [`InvalidConfig`] if the source cannot find anything, or the scope is too long.
     pub fn dedup_key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
         source.check()?;
         if IdempotencyKey::new(scope, "id").is_err() {
@@ -130,8 +134,7 @@ impl<A, F> EnqueueService<A, F> {
         Ok(self)
     }
 
-    /// When a sender may come back after a 503. Default: 5 s. A day at the most: more is taken as
-    /// that.
+    /// Sets the `Retry-After` of a 503, at most a day. Default: 5 s.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         self.settings.retry_after = if wait.as_secs() < DAY.as_secs() {
@@ -142,14 +145,15 @@ impl<A, F> EnqueueService<A, F> {
         self
     }
 
-    /// How long the queue has for a job; after that the answer is 503. Default: 10 s.
+    /// Sets how long the queue has to accept a job; after that the answer is 503. Default: 10 s.
     ///
-    /// The job may be in the queue all the same, and is then done. A sender that asks again finds
-    /// it, and is told its id, where jobs have a [deduplication key](NewJob::dedup_key); without one there are two.
+    /// The job may be in the queue nevertheless, and is then done. If jobs have a
+    /// [deduplication key](Self::dedup_key), a sender that repeats the request gets its id; without one
+    /// there are two jobs.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
         if limit.is_zero() {
             return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
@@ -158,7 +162,7 @@ impl<A, F> EnqueueService<A, F> {
         Ok(self)
     }
 
-    /// Replaces the answer to what was accepted.
+    /// Sets the answer to an accepted job. Default: 202, as in the table above.
     pub fn answer(
         mut self,
         answer: impl Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync + 'static,
@@ -167,12 +171,18 @@ impl<A, F> EnqueueService<A, F> {
         self
     }
 
-    /// Replaces the answer to what was not.
+    /// Sets the answer to a job that was not accepted. Default: a [`Problem`], as in the table above.
     pub fn refuse_with(
         mut self,
         respond: impl Fn(&EnqueueError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
     ) -> Self {
         self.settings.refuser = Refuser::with(respond);
+        self
+    }
+
+    /// Adds an observer of the jobs that are accepted or refused.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
         self
     }
 }
@@ -187,23 +197,43 @@ impl Settings {
     }
 
     fn refuse(&self, error: EnqueueError) -> Response<BufferedBody> {
-        refused!("enqueue", error);
+        self.observers.tell(|| Event::Refused {
+            by: "enqueue",
+            reason: error.as_str(),
+            detail: Id::new(&error),
+        });
         self.refuser.buffered(error)
     }
 
-    fn answer(&self, result: Result<Enqueued, StoreError>) -> Response<BufferedBody> {
+    fn answer(
+        &self,
+        result: Result<Enqueued, StoreError>,
+        names: Option<&Names>,
+    ) -> Response<BufferedBody> {
         match result {
-            Ok(enqueued) => (self.answer)(&enqueued),
-            Err(error) => {
-                let kind = error.kind();
-                trouble!("enqueue", "a job was not accepted", kind = kind.as_str());
-                self.refuse(EnqueueError::NotAccepted {
-                    kind,
-                    retry_after: self.retry_after,
-                })
+            Ok(enqueued) => {
+                if let Some(Names { kind, target }) = names {
+                    self.observers.tell(|| Event::Accepted {
+                        task: Id::new(&enqueued.id),
+                        kind,
+                        peer: target,
+                        repeated: enqueued.repeated,
+                    });
+                }
+                (self.answer)(&enqueued)
             }
+            Err(error) => self.refuse(EnqueueError::NotAccepted {
+                kind: error.kind(),
+                retry_after: self.retry_after,
+            }),
         }
     }
+}
+
+/// What observers are told of a job. The job itself is with the queue by then.
+struct Names {
+    kind: String,
+    target: String,
 }
 
 fn accepted(enqueued: &Enqueued) -> Response<BufferedBody> {
@@ -213,8 +243,8 @@ fn accepted(enqueued: &Enqueued) -> Response<BufferedBody> {
         ""
     };
     let id = enqueued.id;
-    let json = format!(r#"{{"status":"accepted","taskId":"{id}"{duplicate}}}"#);
-    let mut response = super::status::json(StatusCode::ACCEPTED, json.into());
+    let body = format!(r#"{{"status":"accepted","taskId":"{id}"{duplicate}}}"#);
+    let mut response = json(StatusCode::ACCEPTED, body.into());
     if enqueued.repeated {
         response.headers_mut().insert(
             HeaderName::from_static("idempotent-replayed"),
@@ -249,10 +279,15 @@ where
             Err(answer) => return EnqueueFuture::answered(answer.into()),
         };
         job.dedup_key = job.dedup_key.take().or(key);
+        let names = settings.observers.is_heard().then(|| Names {
+            kind: job.kind.clone(),
+            target: job.target.clone(),
+        });
         EnqueueFuture {
             state: State::Accepting {
                 accepting: self.accept.accept(job),
-                overdue: None,
+                timeout: None,
+                names,
                 settings: settings.clone(),
             },
         }
@@ -281,8 +316,9 @@ enum State {
     Answered(Option<Response<BufferedBody>>),
     Accepting {
         accepting: BoxFuture<Result<Enqueued, StoreError>>,
-        /// Set where there is something to wait for.
-        overdue: Option<Pin<Box<Sleep>>>,
+        /// Set once the queue does not answer at once.
+        timeout: Option<Pin<Box<Sleep>>>,
+        names: Option<Names>,
         settings: Settings,
     },
 }
@@ -304,22 +340,23 @@ impl Future for EnqueueFuture {
             State::Answered(answer) => answer.take(),
             State::Accepting {
                 accepting,
-                overdue,
+                timeout,
+                names,
                 settings,
             } => {
                 let result = if let Poll::Ready(result) = accepting.as_mut().poll(cx) {
                     result
                 } else {
                     let limit = settings.time_limit;
-                    let overdue = overdue.get_or_insert_with(|| Box::pin(sleep(limit)));
-                    ready!(overdue.as_mut().poll(cx));
+                    let timeout = timeout.get_or_insert_with(|| Box::pin(sleep(limit)));
+                    ready!(timeout.as_mut().poll(cx));
                     Err(StoreError::new(StoreErrorKind::Timeout))
                 };
-                Some(settings.answer(result))
+                Some(settings.answer(result, names.as_ref()))
             }
         };
         *state = State::Answered(None);
-        // Polled after its end: any answer will do, but not a panic.
+        // Polled after its end: anything but a panic.
         Poll::Ready(Ok(answer.unwrap_or_default()))
     }
 }
@@ -330,19 +367,29 @@ impl fmt::Debug for EnqueueFuture {
     }
 }
 
-/// Why an [`EnqueueService`] accepted no job. In the extensions of its answer.
+/// Why an [`EnqueueService`] accepted no job. It is in the extensions of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnqueueError {
-    /// The id of the request is unusable.
+    /// The id in the request is malformed.
     IdempotencyKey(KeyError),
-    /// The queue did not take the job.
+    /// The queue did not accept the job.
     NotAccepted {
         /// Why.
         kind: StoreErrorKind,
-        /// When the sender is told to come back.
+        /// The `Retry-After` of the answer.
         retry_after: Duration,
     },
+}
+
+impl EnqueueError {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::IdempotencyKey(_) => "malformed_key",
+            Self::NotAccepted { kind, .. } => kind.as_str(),
+        }
+    }
 }
 
 impl From<KeyError> for EnqueueError {

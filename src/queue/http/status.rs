@@ -1,5 +1,11 @@
-use super::{Queue, Status, Task, TaskId};
-use crate::{BoxFuture, StoreError, body::BufferedBody, problem::Problem, trace::trouble};
+use super::json;
+use crate::{
+    BoxFuture, StoreError,
+    body::BufferedBody,
+    observe::{Event, Id, Observer, Observers},
+    problem::Problem,
+    queue::{Queue, Status, Task, TaskId},
+};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use std::{
@@ -13,23 +19,23 @@ use std::{
 };
 use tower_service::Service;
 
-/// Says how a task is: its id is the last segment of the path.
+/// Reports the status of a task, whose id is the last segment of the path.
 ///
 /// | | Answer |
 /// | --- | --- |
-/// | it waits, or a worker has it | 202 `{"status":"processing"}` |
-/// | it is done | 200 with what the worker kept as its result, or `{"status":"success"}` |
-/// | it failed for good | 500 `{"status":"failed"}`: why is for operators |
-/// | an id that is unknown, over, or no id | 404, the same for each |
+/// | the task waits or runs | 202 `{"status":"processing"}` |
+/// | it is done | 200 with the result that the worker kept, or `{"status":"success"}` |
+/// | it failed for good | 500 `{"status":"failed"}`; the cause is in the dead-letter entry, for operators |
+/// | the id is unknown or malformed, or its retention is over | 404, the same for each |
 /// | the queue does not answer | 503 with `Retry-After` |
 ///
-/// Every answer has `Cache-Control: no-store`: the next one may be another.
+/// Every answer has `Cache-Control: no-store`.
 ///
-/// For axum it is `get_service(TaskStatusService::new(queue))` on `/status/{id}`.
+/// With axum, route `get_service(TaskStatusService::new(queue))` at `/status/{id}`.
 ///
 /// # Cancel safety
 ///
-/// It only reads.
+/// The service only reads.
 #[derive(Clone)]
 #[must_use]
 pub struct TaskStatusService {
@@ -41,12 +47,13 @@ pub struct TaskStatusService {
 struct Settings {
     content_type: HeaderValue,
     failed: Failed,
+    observers: Observers,
 }
 
 type Failed = Arc<dyn Fn(&Task) -> Response<BufferedBody> + Send + Sync>;
 
 impl TaskStatusService {
-    /// The tasks of this queue.
+    /// Reports the tasks of this queue.
     pub fn new(queue: Queue) -> Self {
         let failed = |_: &Task| {
             let body = Bytes::from_static(br#"{"status":"failed"}"#);
@@ -57,22 +64,29 @@ impl TaskStatusService {
             settings: Settings {
                 content_type: HeaderValue::from_static("application/json"),
                 failed: Arc::new(failed),
+                observers: Observers::none(),
             },
         }
     }
 
-    /// The content type of results. Default: `application/json`.
+    /// Sets the content type of results. Default: `application/json`.
     pub fn content_type(mut self, content_type: HeaderValue) -> Self {
         self.settings.content_type = content_type;
         self
     }
 
-    /// Replaces the answer for a task that failed for good: with a fallback, say.
+    /// Sets the answer for a task that failed for good. Default: 500, as in the table above.
     pub fn failed(
         mut self,
         answer: impl Fn(&Task) -> Response<BufferedBody> + Send + Sync + 'static,
     ) -> Self {
         self.settings.failed = Arc::new(answer);
+        self
+    }
+
+    /// Adds an observer, told of trouble with the queue.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
         self
     }
 }
@@ -83,8 +97,12 @@ impl Settings {
             Ok(None) => Problem::new(StatusCode::NOT_FOUND).into_response(),
             Ok(Some(task)) => self.found(&task),
             Err(error) => {
-                let kind = error.kind().as_str();
-                trouble!("task_status", "the queue did not answer", kind = kind);
+                let kind = error.kind();
+                self.observers.tell(|| Event::Trouble {
+                    part: "queue",
+                    what: "the status of a task could not be read",
+                    detail: Some(Id::new(&kind)),
+                });
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE)
                     .retry_after(Duration::from_secs(5))
                     .into_response()
@@ -111,17 +129,6 @@ impl Settings {
             }
         }
     }
-}
-
-/// An answer in JSON.
-pub(super) fn json(status: StatusCode, body: Bytes) -> Response<BufferedBody> {
-    let mut response = Response::new(BufferedBody::new(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    response
 }
 
 impl<B> Service<Request<B>> for TaskStatusService {
@@ -155,7 +162,7 @@ impl fmt::Debug for TaskStatusService {
 /// Response future of [`TaskStatusService`].
 #[must_use = "futures do nothing unless polled"]
 pub struct TaskStatusFuture {
-    /// `None` where the path ends with no id.
+    /// `None` if the path does not end with an id.
     asked: Option<BoxFuture<Result<Option<Task>, StoreError>>>,
     settings: Settings,
 }

@@ -1,0 +1,186 @@
+//! Workers whose jobs are HTTP requests, sent by a client.
+
+use super::NotARequest;
+use crate::{
+    BoxError, BoxFuture, InvalidConfig,
+    body::{BufferedBody, collect},
+    dead_letter::Reason,
+    observe::{Event, Observers},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
+    queue::{
+        Job, NoResult, Queue, TakeResult, Worker, WorkerBuilder,
+        worker::{Called, Done, MAX_RESULT, Perform, bounded},
+    },
+    retry::{ExchangeResponse, HttpExchange},
+};
+use http::{Request, Response};
+use http_body::Body;
+use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use tokio::time::timeout;
+use tower_service::Service;
+
+/// How long the body of a successful response is read for its result.
+const RESULT_TIME: Duration = Duration::from_secs(5);
+
+type MakeRequest = Arc<dyn Fn(&Job) -> Result<Request<BufferedBody>, BoxError> + Send + Sync>;
+
+/// Says that the service of a worker is called with an HTTP request: the one that the job is, or the
+/// one that [`request`](WorkerBuilder::request) makes of it.
+#[derive(Clone)]
+pub struct ByRequest {
+    request: MakeRequest,
+}
+
+impl fmt::Debug for ByRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ByRequest").finish_non_exhaustive()
+    }
+}
+
+impl Worker {
+    /// A worker whose service is an HTTP client. It calls the client with the request that each job
+    /// [is](Job::http_request), and judges by [`HttpClassifier`].
+    ///
+    /// At most 64 KiB of a response are read, so that its connection can be used again.
+    pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, NoResult, ByRequest> {
+        let call = ByRequest {
+            request: Arc::new(|job| job.http_request().map_err(Into::into)),
+        };
+        WorkerBuilder::new(queue, HttpClassifier::new(), call)
+    }
+}
+
+impl<M, T> WorkerBuilder<M, T, ByRequest> {
+    /// Sets the function that makes the request of a job. Default: the request that the job
+    /// [is](Job::http_request).
+    ///
+    /// A job for which it gives an error is dead-lettered as
+    /// [`Unsendable`](crate::dead_letter::Reason::Unsendable).
+    pub fn request<E>(
+        mut self,
+        request: impl Fn(&Job) -> Result<Request<BufferedBody>, E> + Send + Sync + 'static,
+    ) -> Self
+    where
+        E: Into<BoxError>,
+    {
+        self.call.request = Arc::new(move |job| request(job).map_err(Into::into));
+        self
+    }
+
+    /// Builds the worker. It calls a clone of `client` with the request of each job, in a task of its
+    /// own; the client may panic. A client is a delivery stack of one attempt, or a bare client.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
+    /// `retention`.
+    pub fn build<S, B>(self, client: S) -> Result<Worker, InvalidConfig>
+    where
+        S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body + Send + 'static,
+        B::Data: Send,
+        M: MakeClassifier<Request<BufferedBody>> + Send + 'static,
+        M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
+        T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
+    {
+        let perform = CallHttp {
+            service: client,
+            make: self.make,
+            take: self.take,
+            request: self.call.request,
+            observers: self.settings.observers.clone(),
+        };
+        self.settings.build(Box::new(perform))
+    }
+}
+
+/// Calls a client with the request that each job is.
+struct CallHttp<S, M, T> {
+    service: S,
+    make: M,
+    take: T,
+    request: MakeRequest,
+    observers: Observers,
+}
+
+impl<S, M, T, B> Perform for CallHttp<S, M, T>
+where
+    S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    M: MakeClassifier<Request<BufferedBody>> + Send,
+    M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
+    T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
+{
+    fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
+        let req = match (self.request)(&job) {
+            Ok(req) => req,
+            Err(error) => {
+                let done = unsendable(error);
+                return Box::pin(async { done });
+            }
+        };
+        let mut service = self.service.clone();
+        let (classifier, take) = (self.make.make_classifier(&req), self.take.clone());
+        let observers = self.observers.clone();
+        Box::pin(async move {
+            if let Err(error) = poll_fn(|cx| service.poll_ready(cx)).await {
+                return Done::held_back(Reason::NotReady, Some(error.into()));
+            }
+            called.set();
+            let calling = service.call(req);
+            let result = calling.await.map_err(Into::into);
+            let outcome = classifier.classify(result.as_ref());
+            match result {
+                Err(error) => Done::failed(outcome, Some(error)),
+                Ok(res) if outcome.is_failure() || !T::TAKES => {
+                    HttpExchange::new().discard(res).await;
+                    Done::new(outcome)
+                }
+                Ok(res) => {
+                    let result = match read(res).await {
+                        Some(res) => bounded(outcome, &observers, || take.take(&res)),
+                        None => {
+                            observers.tell(|| Event::Trouble {
+                                part: "queue",
+                                what: "a result could not be read, and is not kept",
+                                detail: None,
+                            });
+                            None
+                        }
+                    };
+                    Done {
+                        result,
+                        ..Done::new(outcome)
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// A job that makes no request.
+fn unsendable(error: BoxError) -> Done {
+    let is_newer = links(&*error)
+        .filter_map(|link| link.downcast_ref::<NotARequest>())
+        .any(NotARequest::is_newer);
+    let error = BoxError::from(Unsendable::because(error));
+    Done {
+        is_newer,
+        ..Done::failed(Outcome::unsendable(), Some(error))
+    }
+}
+
+/// A successful response with its body, if that is short and is read in time. The job is done either
+/// way.
+async fn read<B: Body>(res: Response<B>) -> Option<Response<BufferedBody>> {
+    let (head, body) = res.into_parts();
+    match timeout(RESULT_TIME, collect(body, MAX_RESULT)).await {
+        Ok(Ok(body)) => Some(Response::from_parts(head, body)),
+        _ => None,
+    }
+}

@@ -1,0 +1,269 @@
+//! One claim on a job: the attempt, and what follows from how it went.
+
+use super::{
+    Shared,
+    dead_letter::cause,
+    held::{Holding, Race, Signal, Signals, race},
+    perform::{Called, Done, Perform, Performing},
+};
+use crate::{
+    attempt::{AttemptRecord, GaveUp, History},
+    dead_letter::Reason,
+    deadline::Deadline,
+    lease::Settled,
+    observe::{JobEnd, Scope},
+    outcome::{Outcome, OutcomeKind},
+    queue::{Job, Verdict},
+    retry::{Step, StoredCourse},
+};
+use std::{
+    error::Error,
+    mem,
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{Instant, timeout};
+
+/// A job that was claimed, before its attempt is over.
+pub(super) struct Attempting {
+    course: StoredCourse,
+    claimed: Claimed,
+}
+
+/// A job and the claim on it.
+struct Claimed {
+    shared: Arc<Shared>,
+    job: Job,
+    scope: Scope,
+    signals: Signals,
+    /// The last field, so that the claim is renewed until the rest is dropped.
+    _holding: Holding,
+}
+
+/// How the attempt ended.
+enum End {
+    Done(Done),
+    /// The handler has settled the claim itself, in a transaction of its own.
+    Settled,
+    Signal(Signal),
+}
+
+impl Attempting {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        mut job: Job,
+        (holding, signals): (Holding, Signals),
+    ) -> Self {
+        let age = shared.age(job.accepted_at);
+        let history = mem::take(&mut job.history);
+        let now = Instant::now();
+        let course = StoredCourse::resume(&shared.retry, job.attempt, history, age, now);
+        let claimed = Claimed {
+            shared: Arc::clone(shared),
+            scope: Scope::job(&job.id, &job.kind, job.attempt),
+            job,
+            signals,
+            _holding: holding,
+        };
+        Self { course, claimed }
+    }
+
+    /// Begins the attempt, if there is to be one. The future finishes it and settles the claim.
+    pub(super) fn start(
+        mut self,
+        perform: &dyn Perform,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let Claimed {
+            shared, job, scope, ..
+        } = &self.claimed;
+        scope.enter(|| shared.job_began(job));
+        let limit = shared.attempt_timeout;
+        let now = Instant::now();
+        let called = Called::default();
+        let begun = self.course.begin(now).map(|()| {
+            let deadline = now.checked_add(limit).map(Deadline::at);
+            let (scope, attempt) = (scope.clone(), self.course.attempt());
+            let (job, called) = (job.clone(), called.clone());
+            let perform = || perform.perform(job, called);
+            Performing::begin(perform, attempt, deadline, scope)
+        });
+        async move {
+            let end = match begun {
+                Ok(performing) => self.perform(performing, &called).await,
+                Err(GaveUp::Budget) => End::Done(Done::held_back(Reason::Budget, None)),
+                Err(reason) => return self.too_late(reason).await,
+            };
+            let took = now.elapsed();
+            match end {
+                End::Done(done) => self.done(done, took).await,
+                End::Settled => self.claimed.was_done(Outcome::success(), took),
+                End::Signal(Signal::Lost) => self.claimed.lost(took),
+                End::Signal(Signal::Stop) => self.stopped(called.is_set(), took).await,
+            }
+        }
+    }
+
+    async fn perform(&mut self, performing: Performing, called: &Called) -> End {
+        let Claimed {
+            shared,
+            job,
+            signals,
+            ..
+        } = &mut self.claimed;
+        let mut performing = pin!(timeout(shared.attempt_timeout, performing));
+        match race(signals.next(), &mut performing).await {
+            Race::First(Signal::Lost) => {
+                // The work is not polled meanwhile. The margin of the renewal covers this wait.
+                if !shared.is_done(job, shared.lease / 20).await {
+                    return End::Signal(Signal::Lost);
+                }
+                let _ = performing.await;
+                End::Settled
+            }
+            Race::First(signal) => End::Signal(signal),
+            Race::Second(Ok(done)) => End::Done(done),
+            Race::Second(Err(_)) if called.is_set() => End::Done(Done::timed_out()),
+            Race::Second(Err(_)) => End::Done(Done::held_back(Reason::NotReady, None)),
+        }
+    }
+
+    /// Judges the attempt and settles the claim.
+    async fn done(self, mut done: Done, took: Duration) {
+        if done.outcome.kind() == OutcomeKind::Cancelled {
+            // No caller has gone away here: the work is still wanted.
+            done.outcome = Outcome::transient();
+        }
+        let outcome = done.outcome;
+        let Self { course, claimed } = self;
+        if done.is_newer {
+            let wait = claimed.shared.newer_wait(&claimed.job);
+            return claimed.release(wait, course.into_history(), took).await;
+        }
+        match course.decide(outcome, Instant::now()) {
+            Step::Done => claimed.succeeded(done, took).await,
+            Step::Again { wait, history } if outcome.was_attempted() => {
+                claimed.retry(outcome, wait, history, took).await;
+            }
+            Step::Again { wait, history } => claimed.release(wait, history, took).await,
+            Step::GiveUp(history) => claimed.failed(&done, history, took).await,
+        }
+    }
+
+    /// The retry window was over before this attempt.
+    async fn too_late(self, reason: GaveUp) {
+        let history = self.course.end(reason);
+        let last = history.last().map(AttemptRecord::outcome);
+        let outcome = last.unwrap_or(Outcome::transient());
+        let done = Done::failed(outcome, None);
+        self.claimed.failed(&done, history, Duration::ZERO).await;
+    }
+
+    /// The worker stops: the job is released for another.
+    async fn stopped(self, was_called: bool, took: Duration) {
+        let Self { course, claimed } = self;
+        let (job, shared) = (&claimed.job, &claimed.shared);
+        let after = Duration::ZERO;
+        let (verdict, end) = if was_called {
+            let history = course.broken_off(Instant::now());
+            let outcome = Outcome::cancelled();
+            let end = JobEnd::Retrying { outcome, after };
+            (Verdict::Retry { after, history }, end)
+        } else {
+            let history = course.into_history();
+            let end = JobEnd::Released { after };
+            (Verdict::Release { after, history }, end)
+        };
+        if shared.settle(job.id, job.token, verdict).await == Settled::Done {
+            shared.released.fetch_add(1, Ordering::Relaxed);
+            claimed.ended(end, took);
+        } else {
+            claimed.lost(took);
+        }
+    }
+}
+
+impl Claimed {
+    fn ended(&self, end: JobEnd, took: Duration) {
+        let tell = || self.shared.job_ended(&self.job, end, took);
+        self.scope.enter(tell);
+    }
+
+    fn lost(&self, took: Duration) {
+        self.scope.enter(|| self.shared.claim_lost());
+        self.ended(JobEnd::Lost, took);
+    }
+
+    fn was_done(&self, outcome: Outcome, took: Duration) {
+        self.ended(JobEnd::Succeeded, took);
+        let tell = || {
+            self.shared
+                .delivery_ended(&self.job, outcome, self.job.attempt);
+        };
+        self.scope.enter(tell);
+    }
+
+    /// Settles the claim. Whether it was still ours.
+    async fn settle(&mut self, verdict: Verdict, took: Duration) -> bool {
+        let is_ours = self.ask(verdict).await == Settled::Done;
+        if !is_ours {
+            self.lost(took);
+        }
+        is_ours
+    }
+
+    async fn ask(&mut self, verdict: Verdict) -> Settled {
+        let (id, token) = (self.job.id, self.job.token);
+        let mut settling = pin!(self.shared.settle(id, token, verdict));
+        match race(&mut settling, self.signals.lost()).await {
+            Race::First(settled) => settled,
+            Race::Second(()) => {
+                // A settled claim can no longer be renewed, and looks lost until the answer is here.
+                let settled = timeout(self.shared.lease / 3, settling).await;
+                settled.unwrap_or(Settled::Lost)
+            }
+        }
+    }
+
+    async fn succeeded(mut self, done: Done, took: Duration) {
+        let (result, retention) = (done.result, self.shared.retention);
+        let settled = self.ask(Verdict::Done { result, retention }).await;
+        let patience = self.shared.lease / 3;
+        if settled == Settled::Done || self.shared.is_done(&self.job, patience).await {
+            self.was_done(done.outcome, took);
+        } else {
+            self.lost(took);
+        }
+    }
+
+    async fn retry(mut self, outcome: Outcome, after: Duration, history: History, took: Duration) {
+        let verdict = Verdict::Retry { after, history };
+        if self.settle(verdict, took).await {
+            self.shared.count_retry(&self.job, outcome);
+            self.ended(JobEnd::Retrying { outcome, after }, took);
+        }
+    }
+
+    async fn release(mut self, after: Duration, history: History, took: Duration) {
+        let verdict = Verdict::Release { after, history };
+        if self.settle(verdict, took).await {
+            self.ended(JobEnd::Released { after }, took);
+        }
+    }
+
+    async fn failed(mut self, done: &Done, history: History, took: Duration) {
+        let error = done.error.as_deref();
+        let error = error.map(|error| error as &(dyn Error + 'static));
+        let cause = cause(&self.job, done.outcome, &history, done.reason, error);
+        let (reason, code) = (cause.reason.as_str(), cause.code);
+        let attempts = history.attempts();
+        if self.settle(Verdict::Failed { cause, history }, took).await {
+            self.ended(JobEnd::Failed { reason, code }, took);
+            let tell = || {
+                self.shared
+                    .delivery_ended(&self.job, done.outcome, attempts);
+            };
+            self.scope.enter(tell);
+        }
+    }
+}

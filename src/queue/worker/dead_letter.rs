@@ -1,0 +1,252 @@
+//! Dead-letters a job that has failed for good: the entry, and its way into the sink.
+
+use super::{
+    Shared,
+    held::{Holding, Race, Signal, Signals, race},
+};
+use crate::{
+    StoreErrorKind,
+    attempt::{AttemptRecord, History},
+    catch_panic::catch_panic,
+    dead_letter::{
+        Cause, Describe as _, Direction, Entry, EntryBody, HttpRequests, Reason, Redaction,
+        cause::message,
+    },
+    lease::Settled,
+    observe::JobEnd,
+    outcome::{LocallyRefused, Outcome, OutcomeKind, links},
+    queue::{FailedJob, Job, NewJob, Verdict},
+};
+use std::{
+    error::Error,
+    mem,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+pub(super) type Describe = Arc<dyn Fn(&Job, &mut Entry) + Send + Sync>;
+
+/// Why a job is dead-lettered. `reason` is what is known of it beside the outcome. The cause is stored
+/// in the queue, so it is redacted here already, as it will be in the entry.
+pub(super) fn cause(
+    job: &Job,
+    outcome: Outcome,
+    history: &History,
+    reason: Option<Reason>,
+    error: Option<&(dyn Error + 'static)>,
+) -> Cause {
+    let is_refused = outcome.kind() == OutcomeKind::Refused;
+    let said = Reason::of(outcome, history.gave_up());
+    let reason = match reason {
+        // The last of several attempts panicked: that is what to look at.
+        Some(Reason::Panicked) if said == Reason::RetriesExhausted => Reason::Panicked,
+        Some(reason) if is_refused => reason,
+        _ if is_refused && error.is_some_and(is_open_circuit) => Reason::CircuitOpen,
+        _ if is_refused => Reason::Refused,
+        _ => said,
+    };
+    let cause = Cause::new(reason)
+        .with_code(outcome.code())
+        .with_class(outcome.kind().as_str());
+    match error {
+        Some(error) => redacted(job, cause.with_message(&message(error))),
+        None => cause,
+    }
+}
+
+/// Redacts by the default rules. The worker's own redaction is applied to the whole entry, later.
+fn redacted(job: &Job, cause: Cause) -> Cause {
+    let id = job.id.entry_id();
+    let mut entry = Entry::new(id, &job.kind, &job.target, cause, job.accepted_at);
+    Redaction::new().apply(&mut entry);
+    entry.cause
+}
+
+fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
+    links(error)
+        .filter_map(|link| link.downcast_ref::<LocallyRefused>())
+        .any(LocallyRefused::is_circuit_open)
+}
+
+/// What came of writing an entry.
+enum Written {
+    /// Only a newer release can read the job.
+    Newer,
+    /// The sink has not taken it.
+    NotYet {
+        kind: StoreErrorKind,
+        /// Whether the fallback sink has a copy meanwhile.
+        fell_back: bool,
+    },
+    /// The worker has no dead letters.
+    Nowhere,
+    /// The sink has it.
+    There,
+}
+
+impl Shared {
+    /// Writes the entry of a job that has failed for good, and settles the claim by what came of it.
+    pub(super) async fn dead_letter(
+        self: Arc<Self>,
+        failed_job: FailedJob,
+        (_holding, mut signals): (Holding, Signals),
+    ) {
+        let written = match race(signals.next(), self.write(&failed_job)).await {
+            Race::First(Signal::Lost) => return self.claim_lost(),
+            Race::First(Signal::Stop) => None,
+            Race::Second(written) => Some(written),
+        };
+        let (job, reason) = (&failed_job.job, failed_job.cause.reason);
+        let retention = self.retention;
+        let after = match &written {
+            Some(Written::Newer) => self.newer_wait(job),
+            Some(Written::NotYet { kind, .. }) => self.rewrite_wait(job, *kind),
+            _ => Duration::ZERO,
+        };
+        let history = || job.history.clone();
+        let verdict = match &written {
+            None | Some(Written::Newer) => Verdict::Release {
+                after,
+                history: history(),
+            },
+            Some(Written::NotYet { .. }) => Verdict::Retry {
+                after,
+                history: history(),
+            },
+            Some(Written::Nowhere | Written::There) => Verdict::DeadLettered { retention },
+        };
+        let settling = self.settle(job.id, job.token, verdict);
+        let Race::First(Settled::Done) = race(settling, signals.lost()).await else {
+            return self.claim_lost();
+        };
+        match written {
+            None | Some(Written::Newer) => {
+                self.job_ended(job, JobEnd::Released { after }, Duration::ZERO);
+            }
+            Some(Written::NotYet { kind, fell_back }) => {
+                if let (false, Some(dead_letters)) = (fell_back, &self.dead_letters) {
+                    dead_letters.lost(job.id.entry_id(), &job.target, reason, kind, Some(after));
+                }
+            }
+            Some(Written::Nowhere | Written::There) => {
+                self.job_ended(job, JobEnd::DeadLettered, Duration::ZERO);
+                if reason == Reason::WorkerLost {
+                    // For every other reason, the worker that made the last attempt has told it.
+                    self.delivery_ended(job, Outcome::transient(), job.attempt);
+                }
+            }
+        }
+    }
+
+    /// Writes an entry. One that is too large for the sink is cut until it is not.
+    async fn write(&self, failed_job: &FailedJob) -> Written {
+        let job = &failed_job.job;
+        if is_newer(job) {
+            return Written::Newer;
+        }
+        let Some(dead_letters) = &self.dead_letters else {
+            self.trouble(
+                "a job has failed, and the worker has no dead letters",
+                &job.id,
+            );
+            return Written::Nowhere;
+        };
+        let mut entry = Arc::new(self.entry(failed_job));
+        let mut shorter = [entry.body.bytes().len() / 2, 0].into_iter();
+        loop {
+            let (kind, fell_back) = match dead_letters.attempt(Arc::clone(&entry)).await {
+                Ok(None) => {
+                    self.unwritten.store(0, Ordering::Relaxed);
+                    return Written::There;
+                }
+                Ok(Some(kind)) => (kind, true),
+                Err(error) => (error.first().kind(), false),
+            };
+            if kind == StoreErrorKind::TooLarge
+                && !entry.body.bytes().is_empty()
+                && let Some(most) = shorter.next()
+            {
+                self.trouble("an entry is too large for the sink, and is cut", &job.id);
+                let entry = Arc::make_mut(&mut entry);
+                entry.body = mem::take(&mut entry.body).cut(most);
+                continue;
+            }
+            return Written::NotYet { kind, fell_back };
+        }
+    }
+
+    /// The wait before a job that only a newer release can read is looked at again.
+    pub(super) fn newer_wait(&self, job: &Job) -> Duration {
+        self.trouble("only a newer release can read a job", &job.id);
+        self.as_long_again(job.accepted_at, Duration::from_secs(60))
+    }
+
+    /// The wait before an entry is written again.
+    fn rewrite_wait(&self, job: &Job, kind: StoreErrorKind) -> Duration {
+        if matches!(kind, StoreErrorKind::Rejected | StoreErrorKind::TooLarge) {
+            // The fault is in the entry, so other entries need not wait.
+            let last = job.history.last();
+            let ended = last.map(|last| last.started().saturating_add(last.took()));
+            let ended = job.accepted_at.checked_add(ended.unwrap_or_default());
+            let ended = ended.unwrap_or(job.accepted_at);
+            return self.as_long_again(ended, Duration::from_secs(60 * 60));
+        }
+        // The fault is in the sink: the wait grows with the failures in a row.
+        let before = self.unwritten.fetch_add(1, Ordering::Relaxed);
+        let longest = Duration::from_secs(1 << before.min(6));
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+
+    /// A wait that grows without a count: up to the time since `since`, and no more than `most`.
+    fn as_long_again(&self, since: std::time::SystemTime, most: Duration) -> Duration {
+        let longest = self.age(since).clamp(Duration::from_secs(1), most);
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
+    }
+
+    /// The entry of a failed job: the same each time, except for the time of writing.
+    fn entry(&self, failed_job: &FailedJob) -> Entry {
+        let job = &failed_job.job;
+        let now = self.clock.now();
+        let id = job.id.entry_id();
+        let mut entry = Entry::new(id, &job.kind, &job.target, failed_job.cause.clone(), now);
+        let origin = job.history.records().first().map(AttemptRecord::started);
+        let last = job.history.last();
+        let at = |age: Duration| job.accepted_at.checked_add(age);
+        entry.first_attempt_at = origin.and_then(at);
+        entry.last_attempt_at =
+            last.and_then(|last| at(last.started().saturating_add(last.took())));
+        entry.history = job.history.counted_from(origin.unwrap_or_default());
+        if failed_job.cause.reason == Reason::WorkerLost {
+            // The worker that made the last attempts could not note how they went.
+            entry.history = entry.history.with_attempts(job.attempt);
+        }
+        if let Ok(req) = job.http_request() {
+            HttpRequests.describe(&Arc::new(req), &mut entry);
+        } else if job.kind == NewJob::HTTP {
+            // Credentials cannot be redacted in a request that cannot be read.
+            entry.body = EntryBody::new(&job.payload, 0);
+        } else {
+            entry.direction = Direction::Inbound;
+            entry.body = EntryBody::new(&job.payload, usize::MAX);
+        }
+        let about = job.about.clone();
+        entry.event_id = about.event_id.or(entry.event_id);
+        entry.event_time = about.event_time.or(entry.event_time);
+        entry.idempotency_key = about.idempotency_key.or(entry.idempotency_key);
+        entry.trace_id = about.trace_id.or(entry.trace_id);
+        entry.replay_of = about.replay_of;
+        entry.replays = about.replays;
+        if let Some(describe) = &self.describe
+            && catch_panic(|| describe(job, &mut entry)).is_none()
+        {
+            self.trouble("the function that describes an entry panicked", &job.id);
+        }
+        entry.body = mem::take(&mut entry.body).cut(self.entry_body);
+        self.redaction.apply(&mut entry);
+        entry
+    }
+}
+
+fn is_newer(job: &Job) -> bool {
+    job.kind == NewJob::HTTP && job.http_request().is_err_and(|error| error.is_newer())
+}
