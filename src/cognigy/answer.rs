@@ -233,7 +233,10 @@ fn json_response(status: StatusCode, json: Bytes) -> Response<BufferedBody> {
 #[cfg(feature = "axum")]
 mod axum {
     use super::{Ack, DialogAnswer};
-    use crate::{problem::Problem, trace};
+    use crate::{
+        observe::{Event, Id, Observers},
+        problem::Problem,
+    };
     use axum_core::{
         body::Body,
         response::{IntoResponse, Response},
@@ -251,7 +254,11 @@ mod axum {
     impl<V: Serialize> IntoResponse for DialogAnswer<V> {
         fn into_response(self) -> Response {
             let response = self.into_response().unwrap_or_else(|error| {
-                trace::trouble!("cognigy", "an answer does not serialise", error = error);
+                Observers::none().tell(|| Event::Trouble {
+                    part: "cognigy",
+                    what: "an answer does not serialise",
+                    detail: Some(Id::new(&error)),
+                });
                 Problem::new(StatusCode::INTERNAL_SERVER_ERROR).into_response()
             });
             response.map(Body::new)

@@ -62,6 +62,19 @@ impl EventError {
         }
     }
 
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Deep { .. } => "deep",
+            Self::Duplicate { .. } => "duplicate",
+            Self::Encoding { .. } => "encoding",
+            Self::Invalid { .. } => "invalid",
+            Self::Missing { .. } => "missing",
+            Self::NotAnObject => "not_an_object",
+            Self::Syntax { .. } => "syntax",
+        }
+    }
+
     /// The path of the field at fault, such as `payload.profile`; `None` where the body as a whole
     /// is no event.
     pub fn field(&self) -> Option<&str> {

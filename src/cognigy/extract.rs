@@ -1,8 +1,8 @@
 use super::{CognigyEvent, DialogEvent, Envelope, EventError, WebhookDelivery};
 use crate::{
     body::{BodyError, CollectError, collect},
+    observe::{Event, Id, Observers},
     problem::{Problem, Refusal},
-    trace,
 };
 use axum_core::{
     body::Body,
@@ -37,9 +37,21 @@ pub enum EventRejection {
     Body(BodyError),
     /// The body is not the event: 400, with the path of the field at fault as the member `field`.
     Event(EventError),
-    /// No layer outside has checked the signature: 500 without detail, and a `tracing` warning.
+    /// No layer outside has checked the signature: 500 without detail, and an [`Event::Trouble`].
     /// The router is wrong, not the request. [`Unverified`] does without the check.
     Unverified,
+}
+
+impl EventRejection {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
+            Self::Body(_) => "body_unreadable",
+            Self::Event(error) => error.as_str(),
+            Self::Unverified => "unverified",
+        }
+    }
 }
 
 impl fmt::Display for EventRejection {
@@ -121,10 +133,11 @@ macro_rules! extractor {
 
             async fn from_request(req: Request, _: &S) -> Result<Self, EventRejection> {
                 if !is_authenticated(req.extensions()) {
-                    trace::trouble!(
-                        "cognigy",
-                        "an event was asked for on a route whose signature no layer checks"
-                    );
+                    Observers::none().tell(|| Event::Trouble {
+                        part: "cognigy",
+                        what: "an event was asked for on a route whose signature no layer checks",
+                        detail: None,
+                    });
                     return Err(EventRejection::Unverified);
                 }
                 read(req).await
@@ -147,9 +160,19 @@ where
     });
     body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
         .map_err(|reason| {
-            trace::refused!("cognigy", reason);
+            refused(&reason);
             reason
         })
+}
+
+/// An extractor has no settings, so only `tracing` hears of it.
+#[cold]
+fn refused(reason: &EventRejection) {
+    Observers::none().tell(|| Event::Refused {
+        by: "cognigy",
+        reason: reason.as_str(),
+        detail: Id::new(reason),
+    });
 }
 
 /// The longest body to read.

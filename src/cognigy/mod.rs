@@ -121,6 +121,7 @@ mod extract;
 mod json;
 pub mod platform;
 pub mod presets;
+mod typed;
 
 #[cfg(feature = "axum")]
 pub use self::extract::{EventRejection, Unverified};

@@ -1,7 +1,8 @@
-use super::fields::Fields;
+use super::{CONVERSATION_ID, CURRENT_NODE, CUSTOMER_ID, Fields, VARIABLES};
 use crate::cognigy::{
     EventError,
-    json::{Span, Text, is_null, typed},
+    json::{Span, Text, is_null},
+    typed::typed,
 };
 use bytes::Bytes;
 use serde::Deserialize;
@@ -9,7 +10,7 @@ use std::fmt;
 
 const KEY: &str = "a string of 1 to 255 bytes without control characters";
 const NODE: &str = "a string without control characters, or null";
-const VARIABLES: &str = "an object";
+const OBJECT: &str = "an object";
 
 /// S3's dialog event: `conversationId`, and perhaps `currentNode` and `variables`.
 ///
@@ -48,23 +49,25 @@ impl DialogEvent {
         let present = |span: Option<Span>| span.filter(|span| !is_null(&raw, *span));
 
         let conversation_id = fields
-            .conversation_id()
+            .top
+            .get(CONVERSATION_ID)
             .ok_or_else(|| EventError::missing("conversationId", KEY))?;
         let conversation_id = Text::key(&raw, conversation_id)
             .ok_or_else(|| EventError::invalid("conversationId", KEY))?;
-        let current_node = match present(fields.current_node()) {
+        let current_node = match present(fields.top.get(CURRENT_NODE)) {
             Some(span) => match Text::id(&raw, span) {
                 Some(node) => Some(node),
                 None => return Err(EventError::invalid("currentNode", NODE)),
             },
             None => None,
         };
-        let variables = present(fields.variables());
+        let variables = present(fields.top.get(VARIABLES));
         if variables.is_some_and(|span| !span.of(&raw).starts_with(b"{")) {
-            return Err(EventError::invalid("variables", VARIABLES));
+            return Err(EventError::invalid("variables", OBJECT));
         }
         let customer_id = fields
-            .customer_id()
+            .variables
+            .get(CUSTOMER_ID)
             .and_then(|span| Text::or_number(&raw, span));
         Ok(Self {
             raw,

@@ -1,7 +1,11 @@
-use super::{EventType, fields::Fields, timestamp};
+use super::{
+    EVENT_ID, EXTERNAL_ID, EventType, Fields, INPUT, PAYLOAD, PROFILE, TIMESTAMP, TYPE, USER_ID,
+    timestamp,
+};
 use crate::cognigy::{
     EventError,
-    json::{MAX_KEY, Span, Text, is_null, typed},
+    json::{MAX_KEY, Span, Text, is_null},
+    typed::typed,
 };
 use bytes::Bytes;
 use serde::Deserialize;
@@ -62,34 +66,40 @@ impl Envelope {
             _ => Ok(None),
         };
 
-        let event_id = key("eventId", fields.event_id())?;
+        let event_id = key("eventId", fields.top.get(EVENT_ID))?;
         let timestamp = fields
-            .timestamp()
+            .top
+            .get(TIMESTAMP)
             .ok_or_else(|| EventError::missing("timestamp", TIME))?;
         let timestamp = Text::or_number(&raw, timestamp)
             .ok_or_else(|| EventError::invalid("timestamp", TIME))?;
         let time = timestamp::parse(timestamp.as_str(&raw))
             .ok_or_else(|| EventError::invalid("timestamp", TIME))?;
-        let kind = EventType::from(key("type", fields.kind())?.as_str(&raw));
+        let kind = EventType::from(key("type", fields.top.get(TYPE))?.as_str(&raw));
         let payload = fields
-            .payload()
+            .top
+            .get(PAYLOAD)
             .ok_or_else(|| EventError::missing("payload", OBJECT))?;
         if !payload.of(&raw).starts_with(b"{") {
             return Err(EventError::invalid("payload", OBJECT));
         }
-        let external_id = id("externalId", fields.external_id())?;
-        let user_id = id("userId", fields.user_id())?;
+        let external_id = id("externalId", fields.top.get(EXTERNAL_ID))?;
+        let user_id = id("userId", fields.top.get(USER_ID))?;
 
         // S4's validator asks that they are there, not what they are.
         match kind {
-            EventType::ProfileUpdated if fields.profile().is_none() => Err(EventError::missing(
-                "payload.profile",
-                "the profile that `PROFILE_UPDATED` tells of",
-            )),
-            EventType::UserInputReceived if fields.input().is_none() => Err(EventError::missing(
-                "payload.input",
-                "the input that `USER_INPUT_RECEIVED` tells of",
-            )),
+            EventType::ProfileUpdated if fields.payload.get(PROFILE).is_none() => {
+                Err(EventError::missing(
+                    "payload.profile",
+                    "the profile that `PROFILE_UPDATED` tells of",
+                ))
+            }
+            EventType::UserInputReceived if fields.payload.get(INPUT).is_none() => {
+                Err(EventError::missing(
+                    "payload.input",
+                    "the input that `USER_INPUT_RECEIVED` tells of",
+                ))
+            }
             _ => Ok(Self {
                 raw,
                 event_id,

@@ -2,18 +2,19 @@
 
 mod dialog;
 mod envelope;
-mod fields;
-mod kind;
 mod timestamp;
 
-pub use self::{dialog::DialogEvent, envelope::Envelope, kind::EventType};
+pub use self::{dialog::DialogEvent, envelope::Envelope};
 
-use self::fields::Fields;
-use super::EventError;
+use super::{
+    EventError,
+    json::{self, Members, Scanner},
+};
 use crate::body::BufferedBody;
 use bytes::Bytes;
 use http::Request;
 use serde::Deserialize;
+use std::fmt;
 
 /// An event of the signed route, in either of its documented forms.
 ///
@@ -149,5 +150,128 @@ impl TryFrom<Bytes> for CognigyEvent {
 
     fn try_from(body: Bytes) -> Result<Self, EventError> {
         Self::from_bytes(body)
+    }
+}
+
+/// The type of an [`Envelope`]: S4's four, and whatever else comes.
+///
+/// An open enum: a verified event of a type that this crate does not know is still an event, and
+/// refusing it would make the sender repeat it. [`Envelope::require_known_type`] is the strict form.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EventType {
+    /// `DIALOG_ENDED`.
+    DialogEnded,
+    /// `DIALOG_STARTED`.
+    DialogStarted,
+    /// `PROFILE_UPDATED`: the payload has a `profile`.
+    ProfileUpdated,
+    /// `USER_INPUT_RECEIVED`: the payload has an `input`.
+    UserInputReceived,
+    /// A type outside S4's four, as it is spelled. It comes from the sender: no metric label.
+    Unknown(Box<str>),
+}
+
+impl EventType {
+    /// As it is spelled on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::DialogEnded => "DIALOG_ENDED",
+            Self::DialogStarted => "DIALOG_STARTED",
+            Self::ProfileUpdated => "PROFILE_UPDATED",
+            Self::UserInputReceived => "USER_INPUT_RECEIVED",
+            Self::Unknown(name) => name,
+        }
+    }
+
+    /// Whether it is one of S4's four.
+    pub const fn is_known(&self) -> bool {
+        !matches!(self, Self::Unknown(_))
+    }
+}
+
+impl From<&str> for EventType {
+    fn from(name: &str) -> Self {
+        match name {
+            "DIALOG_ENDED" => Self::DialogEnded,
+            "DIALOG_STARTED" => Self::DialogStarted,
+            "PROFILE_UPDATED" => Self::ProfileUpdated,
+            "USER_INPUT_RECEIVED" => Self::UserInputReceived,
+            other => Self::Unknown(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where the fields of both signed forms stand in a body.
+#[derive(Debug)]
+struct Fields {
+    top: Members<9>,
+    payload: Members<2>,
+    variables: Members<1>,
+}
+
+const EVENT_ID: usize = 0;
+const TYPE: usize = 1;
+const TIMESTAMP: usize = 2;
+const PAYLOAD: usize = 3;
+const EXTERNAL_ID: usize = 4;
+const USER_ID: usize = 5;
+const CONVERSATION_ID: usize = 6;
+const CURRENT_NODE: usize = 7;
+const VARIABLES: usize = 8;
+
+const PROFILE: usize = 0;
+const INPUT: usize = 1;
+
+const CUSTOMER_ID: usize = 0;
+
+impl Fields {
+    /// Reads the body once, to its end.
+    fn read(body: &[u8]) -> json::Result<Self> {
+        let mut top = Members::new(
+            "",
+            &[
+                "eventId",
+                "type",
+                "timestamp",
+                "payload",
+                "externalId",
+                "userId",
+                "conversationId",
+                "currentNode",
+                "variables",
+            ],
+        );
+        let mut payload = Members::new("payload.", &["profile", "input"]);
+        let mut variables = Members::new("variables.", &["customerId"]);
+
+        Scanner::new(body)?.root(|scan, key| {
+            let Some(index) = top.find(key)? else {
+                return scan.value().map(drop);
+            };
+            let span = match index {
+                PAYLOAD => payload.read(scan)?,
+                VARIABLES => variables.read(scan)?,
+                _ => scan.value()?,
+            };
+            top.set(index, span);
+            Ok(())
+        })?;
+        Ok(Self {
+            top,
+            payload,
+            variables,
+        })
+    }
+
+    /// Whether the body means to be S4's envelope.
+    fn is_envelope(&self) -> bool {
+        self.top.get(EVENT_ID).is_some() || self.top.get(TYPE).is_some()
     }
 }

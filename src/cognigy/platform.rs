@@ -1,11 +1,11 @@
-use super::Source;
-use crate::{
-    body::BufferedBody,
-    cognigy::{
-        EventError,
-        json::{Members, Result, Scanner, Span, Text, is_null, typed},
-    },
+//! The official platform: what its Webhook Endpoint delivers.
+
+use super::{
+    EventError,
+    json::{self, Members, Scanner, Span, Text, is_null},
+    typed::typed,
 };
+use crate::body::BufferedBody;
 use bytes::Bytes;
 use http::Request;
 use serde::Deserialize;
@@ -30,7 +30,7 @@ struct Fields {
 
 impl Fields {
     /// Reads the body once, to its end.
-    fn read(body: &[u8]) -> Result<Self> {
+    fn read(body: &[u8]) -> json::Result<Self> {
         let mut top = Members::new("", &["userId", "sessionId", "AIOutput"]);
         let mut output = Members::new(
             "AIOutput.",
@@ -109,7 +109,7 @@ impl WebhookDelivery {
     /// # Errors
     ///
     /// [`EventError`] names the field at fault.
-    pub fn from_bytes(body: impl Into<Bytes>) -> std::result::Result<Self, EventError> {
+    pub fn from_bytes(body: impl Into<Bytes>) -> Result<Self, EventError> {
         let raw = body.into();
         let Fields { top, output } = Fields::read(&raw).map_err(|error| *error)?;
 
@@ -172,7 +172,7 @@ impl WebhookDelivery {
     /// # Errors
     ///
     /// [`EventError`] names the field at fault.
-    pub fn from_buffered(req: &Request<BufferedBody>) -> std::result::Result<Self, EventError> {
+    pub fn from_buffered(req: &Request<BufferedBody>) -> Result<Self, EventError> {
         Self::from_bytes(req.body().as_bytes().clone())
     }
 
@@ -206,7 +206,7 @@ impl WebhookDelivery {
     /// # Errors
     ///
     /// [`EventError`] with the path of the field at fault, such as `AIOutput.data._cognigy`.
-    pub fn data_as<'a, T: Deserialize<'a>>(&'a self) -> std::result::Result<T, EventError> {
+    pub fn data_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T, EventError> {
         typed(self.data().unwrap_or("null"), "AIOutput.data.")
     }
 
@@ -225,7 +225,7 @@ impl WebhookDelivery {
     /// # Errors
     ///
     /// [`EventError`] with the path of the field at fault.
-    pub fn body_as<'a, T: Deserialize<'a>>(&'a self) -> std::result::Result<T, EventError> {
+    pub fn body_as<'a, T: Deserialize<'a>>(&'a self) -> Result<T, EventError> {
         typed(Span::all(&self.raw).str_of(&self.raw), "")
     }
 
@@ -250,7 +250,56 @@ impl fmt::Debug for WebhookDelivery {
 impl TryFrom<Bytes> for WebhookDelivery {
     type Error = EventError;
 
-    fn try_from(body: Bytes) -> std::result::Result<Self, EventError> {
+    fn try_from(body: Bytes) -> Result<Self, EventError> {
         Self::from_bytes(body)
+    }
+}
+
+/// Who an [output](WebhookDelivery) comes from. Open: the platform may add more.
+///
+/// `bot` is what the Webhook Endpoint documents; the others are in the platform's typings.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Source {
+    /// `agent`: a person in a handover.
+    Agent,
+    /// `bot`: the flow.
+    Bot,
+    /// `engagement`.
+    Engagement,
+    /// `user`.
+    User,
+    /// Any other, as it is spelled. It comes from the sender: no metric label.
+    Unknown(Box<str>),
+}
+
+impl Source {
+    /// As it is spelled on the wire.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Agent => "agent",
+            Self::Bot => "bot",
+            Self::Engagement => "engagement",
+            Self::User => "user",
+            Self::Unknown(name) => name,
+        }
+    }
+}
+
+impl From<&str> for Source {
+    fn from(name: &str) -> Self {
+        match name {
+            "agent" => Self::Agent,
+            "bot" => Self::Bot,
+            "engagement" => Self::Engagement,
+            "user" => Self::User,
+            other => Self::Unknown(other.into()),
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }

@@ -1,18 +1,30 @@
-use crate::cognigy::EventError;
+//! Where in the bytes of a body the fields of an event stand.
+//!
+//! Serde's derive and `RawValue` do not do it: a deferred value has no depth limit, a lone surrogate or
+//! a number out of range in a field that nobody reads would lose the event when its depth is checked by
+//! typing it, `payload.profile` costs a second pass over the payload, errors have a line instead of a
+//! byte, and they quote values. One pass of [`Scanner`] checks the grammar of the whole body, bounds its
+//! depth, refuses documented fields that are there twice, and leaves the [`Span`] of each. Typing what
+//! is open is left to serde ([`typed`](super::typed)).
 
-/// Containers that may be open at once. `serde_json` types values up to this depth, so the open
-/// part of a body that is let through can be typed.
-pub(in crate::cognigy) const MAX_DEPTH: u32 = 128;
+use super::EventError;
+
+/// Containers that may be open at once. `serde_json` types values up to this depth, so the open part of
+/// a body that is let through can be typed.
+pub(super) const MAX_DEPTH: u32 = 128;
+
+/// The longest text that becomes a key, in bytes.
+pub(super) const MAX_KEY: usize = 255;
 
 /// A part of the body, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::cognigy) struct Span {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(super) struct Span {
+    start: usize,
+    end: usize,
 }
 
 impl Span {
-    pub(in crate::cognigy) const fn all(body: &[u8]) -> Self {
+    pub(super) const fn all(body: &[u8]) -> Self {
         Self {
             start: 0,
             end: body.len(),
@@ -20,38 +32,162 @@ impl Span {
     }
 
     /// The part of `body` that it stands for.
-    pub(in crate::cognigy) fn of(self, body: &[u8]) -> &[u8] {
+    pub(super) fn of(self, body: &[u8]) -> &[u8] {
         // A span is made from the body that it is asked of; the default is for the type checker.
         body.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The same as text: bodies are checked to be UTF-8 and spans end at ASCII characters.
-    pub(in crate::cognigy) fn str_of(self, body: &[u8]) -> &str {
+    pub(super) fn str_of(self, body: &[u8]) -> &str {
         std::str::from_utf8(self.of(body)).unwrap_or_default()
     }
 
-    pub(in crate::cognigy) const fn len(self) -> usize {
+    pub(super) const fn len(self) -> usize {
         self.end - self.start
     }
 }
 
-/// One pass over a JSON text (RFC 8259), forwards, without recursion and without allocation.
-///
-/// It accepts what `serde_json` accepts when it ignores a value, up to [`MAX_DEPTH`]; a property
-/// test in this file holds it to that.
+/// The spans of the members of an object that matter, by index into their names.
 #[derive(Debug)]
-pub(in crate::cognigy) struct Scanner<'a> {
-    text: &'a [u8],
-    at: usize,
-    /// Objects that [`object`](Self::object) is in.
-    depth: u32,
+pub(super) struct Members<const N: usize> {
+    /// What stands before the names in a path: empty, or ends with a dot.
+    within: &'static str,
+    names: &'static [&'static str; N],
+    spans: [Option<Span>; N],
+}
+
+impl<const N: usize> Members<N> {
+    pub(super) const fn new(within: &'static str, names: &'static [&'static str; N]) -> Self {
+        Self {
+            within,
+            names,
+            spans: [None; N],
+        }
+    }
+
+    /// The index of the member that `key` names, which must not have been read before: of two
+    /// values one reader takes the first and another the last, which is how checks are passed by.
+    ///
+    /// `key` is as it is spelled: escapes are undone here.
+    pub(super) fn find(&self, key: &[u8]) -> Result<Option<usize>> {
+        let named = |key: &[u8]| self.names.iter().position(|name| name.as_bytes() == key);
+        let index = match named(key) {
+            None if key.contains(&b'\\') => named(unescape(key).as_bytes()),
+            index => index,
+        };
+        let Some(index) = index else {
+            return Ok(None);
+        };
+        match self.spans[index] {
+            None => Ok(Some(index)),
+            Some(_) => Err(EventError::Duplicate {
+                field: [self.within, self.names[index]].concat().into(),
+            }
+            .into()),
+        }
+    }
+
+    pub(super) const fn set(&mut self, index: usize, span: Span) {
+        self.spans[index] = Some(span);
+    }
+
+    pub(super) const fn get(&self, index: usize) -> Option<Span> {
+        self.spans[index]
+    }
+
+    /// Reads a value and, where it is an object, notes the members of it that matter.
+    pub(super) fn read(&mut self, scan: &mut Scanner<'_>) -> Result<Span> {
+        scan.object_or_value(|scan, key| {
+            let index = self.find(key)?;
+            let value = scan.value()?;
+            if let Some(index) = index {
+                self.set(index, value);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// What a key with escapes says; empty, which is no name of ours, where that is no text.
+fn unescape(key: &[u8]) -> String {
+    let quoted = [b"\"", key, b"\""].concat();
+    serde_json::from_slice(&quoted).unwrap_or_default()
+}
+
+/// Whether `null` stands at `span`.
+pub(super) fn is_null(body: &[u8], span: Span) -> bool {
+    span.of(body) == b"null"
+}
+
+/// Text of a body: a part of it where it is spelled without escapes, which is nearly always.
+#[derive(Clone, Debug)]
+pub(super) enum Text {
+    Within(Span),
+    Unescaped(Box<str>),
+}
+
+impl Text {
+    /// The text at `span`; `None` where that is no JSON string, or no text (a lone surrogate).
+    pub(super) fn read(body: &[u8], span: Span) -> Option<Self> {
+        let json = span.of(body);
+        let (b'"', inner) = json.split_first()? else {
+            return None;
+        };
+        if inner.contains(&b'\\') {
+            return serde_json::from_slice(json).ok().map(Self::Unescaped);
+        }
+        Some(Self::Within(Span {
+            start: span.start + 1,
+            end: span.end - 1,
+        }))
+    }
+
+    /// The text at `span` if it can serve as a key: not empty, at most [`MAX_KEY`] bytes, no
+    /// control characters.
+    pub(super) fn key(body: &[u8], span: Span) -> Option<Self> {
+        Self::id(body, span).filter(|text| (1..=MAX_KEY).contains(&text.as_str(body).len()))
+    }
+
+    /// The text at `span` if no control character is in it: it can be logged on one line.
+    pub(super) fn id(body: &[u8], span: Span) -> Option<Self> {
+        let text = Self::read(body, span)?;
+        (!text.as_str(body).contains(char::is_control)).then_some(text)
+    }
+
+    /// The text at `span`, or the number there by its digits.
+    pub(super) fn or_number(body: &[u8], span: Span) -> Option<Self> {
+        match span.of(body).first()? {
+            b'-' | b'0'..=b'9' => Some(Self::Within(span)),
+            _ => Self::read(body, span),
+        }
+    }
+
+    /// The text. `body` is the one that it was read from.
+    pub(super) fn as_str<'a>(&'a self, body: &'a [u8]) -> &'a str {
+        match self {
+            Self::Within(span) => span.str_of(body),
+            Self::Unescaped(text) => text,
+        }
+    }
 }
 
 /// Boxed, so that the way of success stays in registers.
-pub(in crate::cognigy) type Result<T = ()> = std::result::Result<T, Box<EventError>>;
+pub(super) type Result<T = ()> = std::result::Result<T, Box<EventError>>;
+
+/// One pass over a JSON text (RFC 8259), forwards and without allocation.
+///
+/// It accepts what `serde_json` accepts when it ignores a value, up to [`MAX_DEPTH`]; a property test
+/// in this file holds it to that.
+#[derive(Debug)]
+pub(super) struct Scanner<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// Objects and arrays that are open.
+    depth: u32,
+}
 
 impl<'a> Scanner<'a> {
-    pub(in crate::cognigy) fn new(body: &'a [u8]) -> Result<Self> {
+    pub(super) fn new(body: &'a [u8]) -> Result<Self> {
         if let Err(error) = std::str::from_utf8(body) {
             let offset = error.valid_up_to();
             return Err(EventError::Encoding { offset }.into());
@@ -66,10 +202,7 @@ impl<'a> Scanner<'a> {
     /// Reads the object that is the whole text.
     ///
     /// `member` gets each key, between its quotes and as it is spelled, and must read the value.
-    pub(in crate::cognigy) fn root(
-        mut self,
-        member: impl FnMut(&mut Self, &'a [u8]) -> Result,
-    ) -> Result {
+    pub(super) fn root(mut self, member: impl FnMut(&mut Self, &'a [u8]) -> Result) -> Result {
         self.space();
         match self.peek() {
             Some(b'{') => {}
@@ -88,7 +221,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a value; where it is an object, as [`object`](Self::object) does.
-    pub(in crate::cognigy) fn object_or_value(
+    pub(super) fn object_or_value(
         &mut self,
         member: impl FnMut(&mut Self, &'a [u8]) -> Result,
     ) -> Result<Span> {
@@ -100,22 +233,50 @@ impl<'a> Scanner<'a> {
 
     /// Reads the object that begins here.
     fn object(&mut self, mut member: impl FnMut(&mut Self, &'a [u8]) -> Result) -> Result<Span> {
+        self.container(b'}', "`,` or `}`", |scan| {
+            let key = scan.key()?;
+            member(scan, key)
+        })
+    }
+
+    /// Reads the value that begins here, whatever it is.
+    pub(super) fn value(&mut self) -> Result<Span> {
         let start = self.at;
-        self.at += 1;
+        match self.peek() {
+            Some(b'{') => return self.object(|scan, _| scan.value().map(drop)),
+            Some(b'[') => return self.container(b']', "`,` or `]`", |scan| scan.value().map(drop)),
+            Some(b'"') => self.string()?,
+            Some(b'-' | b'0'..=b'9') => self.number()?,
+            Some(b't') => self.word(b"true")?,
+            Some(b'f') => self.word(b"false")?,
+            Some(b'n') => self.word(b"null")?,
+            _ => return Err(self.expected("a value")),
+        }
+        let end = self.at;
+        Ok(Span { start, end })
+    }
+
+    /// Reads the object or array that begins here, up to `close`.
+    fn container(
+        &mut self,
+        close: u8,
+        between: &'static str,
+        mut item: impl FnMut(&mut Self) -> Result,
+    ) -> Result<Span> {
+        let start = self.at;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(too_deep());
+            return Err(EventError::Deep { limit: MAX_DEPTH }.into());
         }
-        self.space();
-        if self.peek() != Some(b'}') {
+        self.step_over_space();
+        if self.peek() != Some(close) {
             loop {
-                let key = self.key()?;
-                member(self, key)?;
+                item(self)?;
                 self.space();
                 match self.peek() {
                     Some(b',') => self.step_over_space(),
-                    Some(b'}') => break,
-                    _ => return Err(self.expected("`,` or `}`")),
+                    Some(byte) if byte == close => break,
+                    _ => return Err(self.expected(between)),
                 }
             }
         }
@@ -125,137 +286,46 @@ impl<'a> Scanner<'a> {
         Ok(Span { start, end })
     }
 
-    /// Reads the value that begins here, whatever it is.
-    pub(in crate::cognigy) fn value(&mut self) -> Result<Span> {
-        let start = self.at;
-        // One bit for each container that is open, the innermost lowest: set for an object.
-        let mut objects = 0_u128;
-        let mut open = 0;
-        loop {
-            match self.peek() {
-                Some(b'"') => self.string()?,
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(byte @ (b'{' | b'[')) => {
-                    open += 1;
-                    if self.depth + open > MAX_DEPTH {
-                        return Err(too_deep());
-                    }
-                    let object = byte == b'{';
-                    objects = objects << 1 | u128::from(object);
-                    self.step_over_space();
-                    match (self.peek(), object) {
-                        // Closed below, as any other.
-                        (Some(b'}'), true) | (Some(b']'), false) => {}
-                        (_, true) => {
-                            self.quoted_key()?;
-                            self.colon()?;
-                            continue;
-                        }
-                        (_, false) => continue,
-                    }
-                }
-                Some(b't') => self.word(b"true")?,
-                Some(b'f') => self.word(b"false")?,
-                Some(b'n') => self.word(b"null")?,
-                _ => return Err(self.expected("a value")),
-            }
-            // A value has ended, and with it every container that closes here.
-            loop {
-                if open == 0 {
-                    let end = self.at;
-                    return Ok(Span { start, end });
-                }
-                self.space();
-                match (self.peek(), objects & 1 == 1) {
-                    (Some(b','), object) => {
-                        self.step_over_space();
-                        if object {
-                            self.quoted_key()?;
-                            self.colon()?;
-                        }
-                        break;
-                    }
-                    (Some(b'}'), true) | (Some(b']'), false) => {
-                        self.at += 1;
-                        open -= 1;
-                        objects >>= 1;
-                    }
-                    (_, true) => return Err(self.expected("`,` or `}`")),
-                    (_, false) => return Err(self.expected("`,` or `]`")),
-                }
-            }
-        }
-    }
-
     /// Reads a key and what leads to its value. Gives what is between the quotes.
     fn key(&mut self) -> Result<&'a [u8]> {
-        let start = self.at + 1;
-        self.quoted_key()?;
-        let key = self.text.get(start..self.at - 1).unwrap_or_default();
-        self.colon()?;
-        Ok(key)
-    }
-
-    #[inline]
-    fn quoted_key(&mut self) -> Result {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key in quotes"));
         }
-        self.string()
-    }
-
-    #[inline]
-    fn colon(&mut self) -> Result {
+        let start = self.at + 1;
+        self.string()?;
+        let key = self.text.get(start..self.at - 1).unwrap_or_default();
         self.space();
         if self.peek() != Some(b':') {
             return Err(self.expected("`:`"));
         }
         self.step_over_space();
-        Ok(())
+        Ok(key)
     }
 
-    /// Reads the string that begins here.
-    #[inline]
+    /// Reads the string that begins here. Whether surrogates come in pairs is asked where the text is
+    /// needed: an event must not be lost for half an emoji in a field that nobody reads.
     fn string(&mut self) -> Result {
         self.at += 1;
         loop {
-            // Eight bytes at a time, up to the last eight of the body.
-            while let Some(chunk) = self.text.get(self.at..).and_then(<[u8]>::first_chunk::<8>) {
-                let ends = ends_of_plain_text(*chunk);
-                if ends == 0 {
-                    self.at += 8;
-                    continue;
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+            self.at += rest.iter().take_while(|byte| plain(byte)).count();
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
                 }
-                self.at += (ends.trailing_zeros() / 8) as usize;
-                break;
+                Some(b'\\') => {
+                    self.at += 1;
+                    self.escape()?;
+                }
+                Some(_) => return Err(self.expected("an escape for the control character")),
+                None => return Err(self.expected("`\"`")),
             }
-            if self.peek() == Some(b'"') {
-                self.at += 1;
-                return Ok(());
-            }
-            self.special()?;
         }
     }
 
-    /// Reads one character of a string that is not simply plain.
-    #[cold]
-    fn special(&mut self) -> Result {
-        match self.peek() {
-            Some(b'\\') => {
-                self.at += 1;
-                self.escape()
-            }
-            Some(0..0x20) => Err(self.expected("an escape for the control character")),
-            Some(_) => {
-                self.at += 1;
-                Ok(())
-            }
-            None => Err(self.expected("`\"`")),
-        }
-    }
-
-    /// Reads what follows a backslash. Whether surrogates come in pairs is asked where the text
-    /// is needed: an event must not be lost for half an emoji in a field that nobody reads.
+    /// Reads what follows a backslash.
     fn escape(&mut self) -> Result {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -341,26 +411,6 @@ impl<'a> Scanner<'a> {
     }
 }
 
-#[cold]
-#[allow(clippy::unnecessary_box_returns, reason = "as in `Result`")]
-fn too_deep() -> Box<EventError> {
-    EventError::Deep { limit: MAX_DEPTH }.into()
-}
-
-/// The high bit of each byte that ends plain text in a string: a quote, a backslash or a control
-/// character. Bytes above the lowest such one may be marked too.
-#[inline]
-const fn ends_of_plain_text(chunk: [u8; 8]) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-
-    let word = u64::from_le_bytes(chunk);
-    // Subtraction borrows into the high bit of a byte that is less. `^ 2` makes a quote (0x22) less
-    // than 0x21, keeps control characters there, and lifts the space and `!` above it.
-    let quote_or_control = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
-    let backslash = (word ^ (ONES * 0x5c)).wrapping_sub(ONES);
-    (quote_or_control | backslash) & !word & (ONES << 7)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -428,21 +478,6 @@ mod tests {
         // Brackets in text are text.
         let text = [r#"{"a":""#, &"[{".repeat(20_000), r#""}"#].concat();
         assert_eq!(outcome(text.as_bytes()), Ok(()));
-    }
-
-    #[test]
-    fn plain_text_ends_where_it_ends() {
-        for byte in 0..=u8::MAX {
-            let ends = byte < 0x20 || byte == b'"' || byte == b'\\';
-            for at in 0..8_u32 {
-                for around in [b'x', b' ', b'!', b'#', 0x7f, 0x80, 0xa2, 0xdc, 0xff] {
-                    let mut chunk = [around; 8];
-                    chunk[at as usize] = byte;
-                    let found = ends_of_plain_text(chunk).trailing_zeros() / 8;
-                    assert_eq!(found, if ends { at } else { 8 }, "{chunk:x?}");
-                }
-            }
-        }
     }
 
     /// JSON, and what is nearly JSON.

@@ -1,5 +1,6 @@
-use super::scan::MAX_DEPTH;
-use crate::cognigy::EventError;
+//! The open parts of an event, typed by serde; errors without the values that serde's quote.
+
+use super::{EventError, json::MAX_DEPTH};
 use serde::Deserialize;
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -7,7 +8,7 @@ use std::{borrow::Cow, fmt::Write as _};
 const MAX_PATH: usize = 128;
 
 /// Types `json`, which stands at `within` in the body (empty, or ends with a dot).
-pub(in crate::cognigy) fn typed<'de, T: Deserialize<'de>>(
+pub(super) fn typed<'de, T: Deserialize<'de>>(
     json: &'de str,
     within: &'static str,
 ) -> Result<T, EventError> {
