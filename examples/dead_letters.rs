@@ -78,7 +78,7 @@ async fn main() -> Result<(), BoxError> {
     for (end, entries) in &*ends.lock().expect("nobody panics here") {
         println!("{end}: {entries}");
     }
-    assert_eq!(report.counts.done(), report.counts.matched);
+    assert_eq!(report.done(), report.matched);
     let rejected = Filter::all().reason(Reason::Rejected);
     println!("still kept: {}", store.count(&rejected).await?);
     Ok(())

@@ -1,4 +1,4 @@
-//! DeadLetterDesk that are posted to a URL: through the ready-made stack, over sockets, to a server that
+//! Entries that are posted to a URL: through the ready-made stack, over sockets, to a server that
 //! does wrong what it is told to.
 #![cfg(all(feature = "dead-letter", feature = "hyper-util", feature = "stack"))]
 #![allow(clippy::expect_used, clippy::unwrap_used)]

@@ -1,4 +1,4 @@
-//! Why a call has failed, in the words of an entry.
+//! The cause of a failed call, from its outcome, history and error.
 
 use super::{Cause, Entry, Reason, redaction::beginning};
 use crate::{
@@ -11,11 +11,11 @@ use std::{
     fmt::{self, Write},
 };
 
-/// What an error says of how it came about.
+/// What the sources of an error say of its cause.
 #[derive(Clone, Copy, Default)]
 struct Told<'a> {
     history: Option<&'a History>,
-    /// The time for the whole of it was up.
+    /// Whether a deadline was exceeded.
     overdue: Overdue,
     circuit_open: bool,
 }
@@ -24,9 +24,9 @@ struct Told<'a> {
 enum Overdue {
     #[default]
     No,
-    /// Of the call as a whole.
+    /// The deadline of the whole call.
     Outside,
-    /// Of an attempt, which a retry layer has then judged.
+    /// The timeout of an attempt, which a retry layer classified.
     Inside,
 }
 
@@ -49,8 +49,7 @@ fn told<'a>(error: &'a (dyn Error + 'static)) -> Told<'a> {
     told
 }
 
-/// The cause of a failure, and how the attempts went where that is known. `noted` is what an answer
-/// says of its attempts.
+/// The cause of a failure, and its history if there is one. `noted` is the history in the response.
 pub(super) fn find(
     outcome: Outcome,
     noted: Option<&History>,
@@ -70,7 +69,7 @@ pub(super) fn find(
 
 fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason {
     let reason = Reason::of(outcome, history.and_then(History::gave_up));
-    // What the retry layer said of the whole comes before what was said of its last attempt.
+    // What the retry layer says of the call comes before what is said of its last attempt.
     match (told.overdue, reason) {
         (Overdue::Outside, _) | (Overdue::Inside, Reason::NotRetryable | Reason::Refused) => {
             Reason::Deadline
@@ -80,13 +79,13 @@ fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason
     }
 }
 
-/// The error and what caused it, one after another. What a link repeats of the one before it is
-/// said once.
+/// The messages of the error and its sources, joined. A source whose message the previous one repeats is
+/// left out.
 pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     let mut message = String::new();
     for link in links(error) {
         let mut text = Bounded::default();
-        // An error means that it is full, or that the link says no more.
+        // An error means that the text is full, or that the link failed to write itself.
         let _ = write!(text, "{link}");
         if message.len() >= Bounded::MOST || message.ends_with(&text.text) {
             continue;
@@ -99,7 +98,7 @@ pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     message
 }
 
-/// Takes no more text than a message can have.
+/// A text that takes no more than a message can have.
 #[derive(Default)]
 struct Bounded {
     text: String,

@@ -19,8 +19,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// What an entry says of a request: one side of what differs between HTTP and everything else. The
-/// other side is [`DescribeAnswer`].
+/// Fills in the entry of a request. [`DescribeResponse`] does what concerns the response.
 ///
 /// Implemented by [`HttpRequests`](super::HttpRequests) and what [`describe_fn`] returns.
 #[diagnostic::on_unimplemented(
@@ -28,52 +27,48 @@ use tokio::time::Instant;
     note = "`HttpRequests` takes `http::Request<BufferedBody>`; use `describe_fn(|req: &{Req}, entry| ...)` for other requests"
 )]
 pub trait Describe<Req> {
-    /// What is kept of a request while it is under way.
+    /// What is kept of a request during its call.
     type Kept;
 
-    /// Keeps what an entry would need. Called for every request, so it is cheap.
+    /// Keeps what an entry would need. Called for every request: it should be cheap.
     fn keep(&self, req: &Req) -> Self::Kept;
 
-    /// Fills in the entry of a request that has failed: kind, body, event and so on. Its target,
-    /// cause, history and times are filled in already. A panic in it is caught; the entry is
-    /// written as it then is.
+    /// Fills in the entry of a failed request: kind, body, event and so on. Target, cause, history and
+    /// times are filled in already. A panic in it is caught, and the entry is written as it then is.
     fn describe(&self, kept: &Self::Kept, entry: &mut Entry);
 
-    /// The request itself, where that is what is kept: it gives the entry's target then, and a
-    /// retry layer inside can [share](super::DeadLetterLayer::share_copy) it. `None`, the default,
-    /// takes the target from each request beforehand, which costs an allocation.
+    /// The request itself, if that is what is kept. The target of the entry is then taken from it, and a
+    /// retry layer inside can [share](super::DeadLetterLayer::share_copy) it. With `None`, the default,
+    /// the target is taken from each request before its call, which costs an allocation.
     fn share(&self, kept: &Self::Kept) -> Option<Kept<Req>> {
         let _ = kept;
         None
     }
 }
 
-/// What an answer says of its attempts, and how it is told where its entry is.
-///
-/// Both do nothing by default.
-pub trait DescribeAnswer<Res> {
-    /// How the attempts went, as a retry layer inside has noted it.
+/// Reads the attempt history of a response, and notes its entry in it. Both do nothing by default.
+pub trait DescribeResponse<Res> {
+    /// The attempt history that a retry layer inside noted in the response.
     fn history<'a>(&self, res: &'a Res) -> Option<&'a History> {
         let _ = res;
         None
     }
 
-    /// Adds to a failed answer where its entry is.
+    /// Notes the entry in a failed response.
     fn annotate(&self, res: &mut Res, dead_lettered: DeadLettered) {
         let _ = (res, dead_lettered);
     }
 }
 
-/// A description of one's own. Made by [`describe_fn`].
+/// A function as a [`Describe`]. Made by [`describe_fn`].
 #[derive(Clone, Copy)]
 pub struct DescribeFn<F> {
     describe: F,
 }
 
-/// A description from a function, for requests that can be cloned. Each request is, once.
+/// Makes a [`Describe`] of a function, for requests that can be cloned. Each request is cloned once.
 ///
-/// Its answers have no place to say where their entries are:
-/// [observers](super::DeadLetters::observe) are told.
+/// Nothing is noted in responses: [observers](super::DeadLetters::observe) are told of each entry.
 ///
 /// # Examples
 ///
@@ -119,7 +114,7 @@ where
     }
 }
 
-impl<F, Res> DescribeAnswer<Res> for DescribeFn<F> {}
+impl<F, Res> DescribeResponse<Res> for DescribeFn<F> {}
 
 impl<F> fmt::Debug for DescribeFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,11 +122,11 @@ impl<F> fmt::Debug for DescribeFn<F> {
     }
 }
 
-/// A call that is under way: what its entry is made of, should it fail.
+/// A call that is under way, and what its entry is made of if it fails.
 pub(super) struct Case<K, D: Describe<Req>, Req> {
     pub(super) shared: Arc<Shared<K, D>>,
     kept: D::Kept,
-    /// Where the request itself is not kept. Empty where its key panicked.
+    /// The target, where the request itself is not kept. Empty where the peer key panicked.
     target: Option<String>,
     started: Instant,
     of: PhantomData<fn() -> Req>,
@@ -143,15 +138,15 @@ where
     D: Describe<Req>,
     Req: 'static,
 {
-    /// And the request, where that is what is kept; and what its key threw, where it panicked.
+    /// Also returns the request, if that is what is kept, and the panic of the peer key.
     pub(super) fn open(
         shared: &Arc<Shared<K, D>>,
         req: &Req,
     ) -> (Self, Option<Kept<Req>>, Option<Thrown>) {
         let kept = shared.describe.keep(req);
         let copy = shared.describe.share(&kept);
-        let key = || shared.key.key(req).into_owned();
-        let found = copy.is_none().then(|| caught(key));
+        let peer = || shared.peer.key(req).into_owned();
+        let found = copy.is_none().then(|| caught(peer));
         let (target, thrown) = match found {
             None => (None, None),
             Some(Ok(target)) => (Some(target), None),
@@ -179,8 +174,8 @@ where
         entry
     }
 
-    /// The entry of a call that has failed, and what its key threw, where it panicked. `noted` is
-    /// what its answer says of its attempts.
+    /// The entry of a call that has failed, and the panic of the peer key. `noted` is the history in the
+    /// response.
     pub(super) fn entry(
         &self,
         outcome: Outcome,
@@ -189,7 +184,7 @@ where
     ) -> (Entry, Option<Thrown>) {
         let Shared {
             settings,
-            key,
+            peer,
             describe,
         } = &*self.shared;
         let (mut cause, history) = cause::find(outcome, noted, error);
@@ -201,7 +196,7 @@ where
         let target = match (&self.target, describe.share(&self.kept)) {
             (Some(target), _) => target.clone(),
             (None, Some(kept)) => {
-                let found = caught(|| key.key(kept.request()).into_owned());
+                let found = caught(|| peer.key(kept.request()).into_owned());
                 found.unwrap_or_else(|panic| {
                     cause.reason = Reason::Panicked;
                     thrown = Some(panic);
@@ -222,7 +217,7 @@ where
         entry.history = history;
         if catch_panic(|| describe.describe(&self.kept, &mut entry)).is_none() {
             let what = "describing a request panicked: its entry is not complete";
-            settings.entries.trouble(what, &entry.id);
+            settings.dead_letters.trouble(what, &entry.id);
         }
         entry.body = mem::take(&mut entry.body).cut(settings.body_limit);
         settings.redaction.apply(&mut entry);
@@ -230,16 +225,16 @@ where
     }
 }
 
-/// What a panic has thrown.
+/// The payload of a panic.
 pub(super) type Thrown = Box<dyn Any + Send>;
 
-/// What `work` returns, or throws. What it left half done is not used again: the panic goes on
+/// The result of `work`, or its panic. What it left half done is not used again: the panic is resumed
 /// when the entry is written.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Thrown> {
     catch_unwind(AssertUnwindSafe(work))
 }
 
-/// The history of a call of which none is told: no retry layer is inside, or its call was cut.
+/// The history of a call without one: no retry layer is inside, or its call was cut.
 fn alone(outcome: Outcome, took: Duration) -> History {
     let mut history = History::new();
     if outcome.was_attempted() {

@@ -9,56 +9,54 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr, time::SystemTime};
 
-/// Something that could not be delivered, and everything that is needed to see why and to try again.
+/// A dead-letter entry: a delivery, event or job that failed for good, with what is needed to see why and
+/// to send it again.
 ///
-/// Secrets and credentials do not belong in it: whoever makes one filters headers and URI (see
-/// [`Redaction`](super::Redaction)). `Debug` shows neither headers nor body.
-///
-/// Its JSON form is described in [`json`](super::json).
+/// It must hold no secrets: whoever makes one applies a [`Redaction`](super::Redaction). `Debug` shows
+/// neither headers nor body. [`json`](super::json) describes its JSON form.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Its name. Writing an entry with the same name again replaces it.
+    /// The id. Writing an entry with the same id again replaces it.
     pub id: EntryId,
-    /// Whether it was on its way out or in.
+    /// Whether it was received or sent.
     pub direction: Direction,
-    /// What kind of request it was: `http`, or the kind of a job.
+    /// The kind of request: `http`, or the kind of a job.
     pub kind: String,
-    /// Where it was to go: the key of breakers and metrics, such as a host.
+    /// The peer it was for, named as for breakers and metrics, such as a host.
     pub target: String,
     /// The method of an HTTP request.
     pub method: Option<String>,
-    /// The URI of an HTTP request, without user and password. `None` too where it was too long.
+    /// The URI of an HTTP request, without user and password. `None` also where it was too long.
     pub uri: Option<String>,
-    /// Those of its headers that may be kept, names in lower case, in their order.
+    /// The headers that are no credentials, names in lower case, in their order.
     pub headers: Vec<(String, Bytes)>,
-    /// How many of its headers and trailers are left out though they are no credentials: for want
-    /// of room, or because an entry has no place for them. Where there are any, the request is not
-    /// the one it was.
+    /// How many headers and trailers are left out although they are no credentials: too large, or
+    /// trailers, which an entry does not hold. Such a request is not complete, and is not sent again.
     pub headers_left_out: u32,
-    /// What was to be delivered.
+    /// The body.
     pub body: EntryBody,
-    /// Why it was given up.
+    /// Why it was dead-lettered.
     pub cause: Cause,
-    /// How the attempts went. Their times count from [`first_attempt_at`](Self::first_attempt_at).
+    /// How the attempts went. Their times are measured from [`first_attempt_at`](Self::first_attempt_at).
     pub history: History,
     /// When the first attempt began; `None` where there was none.
     pub first_attempt_at: Option<SystemTime>,
     /// When the last attempt ended; `None` where there was none.
     pub last_attempt_at: Option<SystemTime>,
-    /// When this record was made.
+    /// When the entry was made.
     pub written_at: SystemTime,
-    /// When what it tells of happened, as its sender said.
+    /// When the event happened, as its sender said.
     pub event_time: Option<SystemTime>,
     /// The id of the event, as its sender said.
     pub event_id: Option<String>,
-    /// The key by which the receiver knows a repetition.
+    /// The key by which the receiver recognises a repetition.
     pub idempotency_key: Option<String>,
-    /// How often it was tried again from here. Counted when it is claimed for that.
+    /// How many times it was sent again, counted when it is claimed.
     pub replays: u32,
-    /// The event or entry that this was a repetition of.
+    /// The event or entry that this was a replay of.
     pub replay_of: Option<String>,
-    /// The trace that it belonged to.
+    /// The id of its trace.
     pub trace_id: Option<String>,
 }
 
@@ -66,10 +64,10 @@ impl Entry {
     /// The newest schema of the JSON form, and the one that is written.
     pub const SCHEMA_VERSION: u32 = 1;
 
-    /// The longest error message that is kept, in characters: Sidekiq's bound.
+    /// The longest error message, in characters: 10,000, the bound that Sidekiq has.
     pub const MAX_MESSAGE: usize = 10_000;
 
-    /// An entry that says what, why and when. The rest is set field by field.
+    /// An entry with these fields. The others are empty, and are set one by one.
     pub fn new(
         id: EntryId,
         kind: &str,
@@ -116,12 +114,12 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// Which way an entry was going.
+/// The direction of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// To us: an event whose handler failed.
+    /// Received: an event whose handler failed.
     Inbound,
-    /// From us: a delivery that failed.
+    /// Sent: a delivery that failed.
     Outbound,
 }
 
@@ -135,23 +133,23 @@ impl Direction {
     }
 }
 
-/// Why an entry was given up.
+/// Why an entry was dead-lettered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cause {
     /// The reason.
     pub reason: Reason,
-    /// The last number that the peer answered with: an HTTP status, a gRPC code.
+    /// The code of the last response: an HTTP status, a gRPC code.
     pub code: Option<u16>,
-    /// What the last attempt came to: the name of an
+    /// The outcome of the last attempt: the name of an
     /// [`OutcomeKind`](crate::outcome::OutcomeKind).
     pub class: Option<String>,
-    /// The last error in words, at most [`Entry::MAX_MESSAGE`] characters of it.
+    /// The message of the last error, at most [`Entry::MAX_MESSAGE`] characters of it.
     pub message: Option<String>,
 }
 
 impl Cause {
-    /// A cause that is known by its reason alone.
+    /// A cause with this reason, and nothing else.
     pub const fn new(reason: Reason) -> Self {
         Self {
             reason,
@@ -161,21 +159,21 @@ impl Cause {
         }
     }
 
-    /// Adds what the peer answered.
+    /// Adds the code of the last response.
     #[must_use]
     pub const fn with_code(mut self, code: Option<u16>) -> Self {
         self.code = code;
         self
     }
 
-    /// Adds what the last attempt came to.
+    /// Adds the outcome of the last attempt.
     #[must_use]
     pub fn with_class(mut self, class: &str) -> Self {
         self.class = Some(class.to_owned());
         self
     }
 
-    /// Adds the last error, in words that hold no secret. Cut to [`Entry::MAX_MESSAGE`]
+    /// Adds the message of the last error, which must hold no secret. Cut to [`Entry::MAX_MESSAGE`]
     /// characters.
     #[must_use]
     pub fn with_message(mut self, message: &str) -> Self {
@@ -186,7 +184,7 @@ impl Cause {
     }
 }
 
-/// What was to be delivered: all of it, or its beginning and what the whole was.
+/// The body of an entry: the whole, or its beginning with the length and digest of the whole.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EntryBody {
     bytes: Bytes,
@@ -195,7 +193,7 @@ pub struct EntryBody {
 }
 
 impl EntryBody {
-    /// A body of which no more than `most` bytes are kept.
+    /// The body `whole`, of which at most `most` bytes are stored.
     pub fn new(whole: &Bytes, most: usize) -> Self {
         Self {
             bytes: beginning(whole, most),
@@ -204,8 +202,8 @@ impl EntryBody {
         }
     }
 
-    /// A body as a record has it: `bytes` are the beginning of a whole of this length and digest.
-    /// `None` where they are more than that.
+    /// For stores: a body of which `bytes` are stored, with the length and digest of the whole. `None` if
+    /// `bytes` are more than `length`.
     pub fn from_parts(bytes: Bytes, length: u64, sha256: [u8; 32]) -> Option<Self> {
         let fits = u64::try_from(bytes.len()).is_ok_and(|kept| kept <= length);
         fits.then_some(Self {
@@ -215,7 +213,7 @@ impl EntryBody {
         })
     }
 
-    /// The same body of which no more than `most` bytes are kept.
+    /// The same body, of which at most `most` bytes are stored.
     #[must_use]
     pub fn cut(self, most: usize) -> Self {
         Self {
@@ -224,12 +222,12 @@ impl EntryBody {
         }
     }
 
-    /// The bytes that are kept.
+    /// The stored bytes.
     pub const fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// How long the whole is.
+    /// The length of the whole, in bytes.
     pub const fn length(&self) -> u64 {
         self.length
     }
@@ -239,13 +237,13 @@ impl EntryBody {
         &self.sha256
     }
 
-    /// Whether less than the whole is kept. Such an entry cannot be sent again from its record.
+    /// Whether less than the whole is stored. Such an entry cannot be sent again.
     pub fn is_truncated(&self) -> bool {
         u64::try_from(self.bytes.len()).is_ok_and(|kept| kept < self.length)
     }
 }
 
-/// A beginning is copied: it would hold on to the whole.
+/// A beginning is copied, because a slice would keep the whole alive.
 fn beginning(whole: &Bytes, most: usize) -> Bytes {
     match whole.get(..most) {
         Some(beginning) if most < whole.len() => Bytes::copy_from_slice(beginning),
@@ -271,8 +269,8 @@ impl fmt::Debug for EntryBody {
     }
 }
 
-/// The name of an entry: 128 bits from the operating system's random source, as 32 hexadecimal
-/// digits. Nothing else is an id, so that an id from outside cannot be a path or a pattern.
+/// The id of an entry: 128 random bits, written as 32 hexadecimal digits in lower case. No other text is
+/// an id, so that an id from outside cannot be a path or a pattern.
 ///
 /// # Examples
 ///
@@ -287,7 +285,7 @@ impl fmt::Debug for EntryBody {
 pub struct EntryId([u8; 16]);
 
 impl EntryId {
-    /// An id that nobody can guess.
+    /// A random id, which cannot be guessed.
     ///
     /// # Panics
     ///
@@ -301,12 +299,12 @@ impl EntryId {
         Self(bytes)
     }
 
-    /// An id of these bytes: one that was made elsewhere, such as that of the job that has failed.
+    /// The id with these bytes: one that was made elsewhere, such as the id of a failed job.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -341,19 +339,19 @@ impl FromStr for EntryId {
     }
 }
 
-/// A text that is not 32 hexadecimal digits in lower case.
+/// A text that is not an [`EntryId`], or not a [`Cursor`](super::Cursor).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnId;
 
 impl fmt::Display for NotAnId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an id is 32 hexadecimal digits in lower case")
+        f.write_str("not an id or cursor: those are hexadecimal digits in lower case, 32 of an id")
     }
 }
 
 impl std::error::Error for NotAnId {}
 
-/// Why something became a dead letter. Closed: every way in which a delivery or a job can end.
+/// Why a delivery, event or job was dead-lettered: a closed set.
 ///
 /// # Examples
 ///
@@ -367,38 +365,38 @@ impl std::error::Error for NotAnId {}
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {
-    /// The body had begun to be sent and could not be sent again.
+    /// The body was partly sent and could not be sent again.
     BodyNotReplayable,
-    /// Too much of the traffic was retries already.
+    /// The retry budget was used up.
     Budget,
-    /// The circuit breaker of its target was open.
+    /// The circuit breaker of the peer was open.
     CircuitOpen,
-    /// The deadline of the call left no time, or cut it.
+    /// The deadline left no time for another attempt, or cut the call.
     Deadline,
-    /// The peer asked for a longer wait than there was time (`Retry-After` and the like).
+    /// The peer asked for a longer wait than is allowed (`Retry-After` and the like).
     HintTooLong,
-    /// The client could take no more calls.
+    /// The service was not ready for another attempt.
     NotReady,
-    /// It failed, and was not safe to send again.
+    /// It failed, and was not safe to retry.
     NotRetryable,
-    /// What handled it panicked, at the last attempt.
+    /// The service panicked, at the last attempt.
     Panicked,
-    /// Our side did not send it: a local limit.
+    /// This side refused to send it: a local limit.
     Refused,
-    /// The peer does not want it, now or later: 400, 410, a redirect.
+    /// The peer rejected it for good: 400, 410, a redirect.
     Rejected,
-    /// As many attempts as were allowed have failed.
+    /// All attempts that were allowed have failed.
     RetriesExhausted,
-    /// It could not be sent, and never can: a key that cannot sign.
+    /// It can never be sent: a key that cannot sign.
     Unsendable,
-    /// The retry window left no time.
+    /// The retry window left no time for another attempt.
     Window,
-    /// The process that handled it died, at the last attempt: a payload that kills its worker.
+    /// The worker process died, at the last attempt: a payload that kills its worker.
     WorkerLost,
 }
 
 impl Reason {
-    /// Every reason, in alphabetical order: for counters that are set up in advance.
+    /// Every reason, in alphabetical order.
     pub const ALL: &'static [Self] = &[
         Self::BodyNotReplayable,
         Self::Budget,
@@ -416,9 +414,9 @@ impl Reason {
         Self::WorkerLost,
     ];
 
-    /// The reason of a failure that ended so, after a retry layer gave up for `gave_up`, if there
-    /// was one. An open circuit cannot be told from another refusal by its outcome:
-    /// [`DeadLetterLayer`](super::DeadLetterLayer) looks into the error.
+    /// The reason for this outcome, where a retry layer gave up for `gave_up`, if there was one. An
+    /// outcome does not distinguish an open circuit from another refusal:
+    /// [`DeadLetterLayer`](super::DeadLetterLayer) finds that in the error.
     pub const fn of(outcome: Outcome, gave_up: Option<GaveUp>) -> Self {
         match (outcome.kind(), gave_up) {
             (_, Some(GaveUp::BodyNotReplayable)) => Self::BodyNotReplayable,

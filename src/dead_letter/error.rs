@@ -2,11 +2,10 @@ use super::{EntryId, NotWritten, Reason, WriteOutcome};
 use crate::BoxError;
 use std::{convert::Infallible, error::Error, fmt, sync::Arc};
 
-/// What became of a call that failed: its entry, and where that is.
+/// The entry of a failed call, and which sink has it.
 ///
-/// [`HttpRequests`](super::HttpRequests) puts it into the extensions of a failed answer. Where
-/// [`not_written`](Self::not_written) says something, nobody has the request any more but whoever
-/// reads this.
+/// [`HttpRequests`](super::HttpRequests) adds it to the extensions of a failed response. If
+/// [`not_written`](Self::not_written) is `Some`, no sink has the request.
 #[derive(Clone, Debug)]
 pub struct DeadLettered {
     id: EntryId,
@@ -33,39 +32,39 @@ impl DeadLettered {
         }
     }
 
-    /// The name of the entry.
+    /// The id of the entry.
     pub const fn id(&self) -> EntryId {
         self.id
     }
 
-    /// Why it was given up.
+    /// Why the call failed.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Where the entry is.
+    /// Which sink has the entry.
     pub const fn end(&self) -> WriteOutcome {
         self.end
     }
 
-    /// Why it is nowhere, where that is so.
+    /// Why no sink has the entry; `None` if one has.
     pub fn not_written(&self) -> Option<&NotWritten> {
         self.not_written.as_deref()
     }
 }
 
-/// A call failed, and its dead letter was not written: both causes.
+/// A call failed and its entry was not written: the error of the call and the error of the sinks.
 ///
-/// Its [`source`](Error::source) is the error of the call, so that whatever judges errors further
-/// out judges that one.
+/// Its [`source`](Error::source) is the error of the call, so that a classifier further out sees that
+/// one.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower::{Layer, ServiceExt, service_fn};
-/// use tower_webhook::{BoxError, BoxFuture, DeadLetterLayer};
+/// use tower_webhook::{BoxError, BoxFuture, DeadLetterLayer, StoreError, StoreErrorKind};
 /// use tower_webhook::dead_letter::{
-///     DeadLetters, Entry, EntryLost, Sink, StoreError, StoreErrorKind, describe_fn,
+///     DeadLetters, Entry, EntryLost, Sink, describe_fn,
 /// };
 /// use tower_webhook::peer::OnePeer;
 /// use tower_webhook::outcome::{Outcome, OutcomeKind, Unreached, classify_fn};
@@ -86,7 +85,7 @@ impl DeadLettered {
 /// });
 /// let layer = DeadLetterLayer::new(DeadLetters::new(DiskFull))
 ///     .classifier(by_error)
-///     .key(OnePeer)
+///     .peer(OnePeer)
 ///     .describe(describe_fn(|job: &u32, entry| entry.event_id = Some(job.to_string())));
 /// let service = layer.layer(service_fn(|_: u32| async { Err(BoxError::from(Unreached::new())) }));
 ///
@@ -105,12 +104,12 @@ pub struct EntryLost {
 }
 
 impl EntryLost {
-    /// The name that the entry would have had.
+    /// The id of the entry.
     pub const fn id(&self) -> EntryId {
         self.id
     }
 
-    /// Why the call was given up.
+    /// Why the call failed.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -142,24 +141,24 @@ impl Error for EntryLost {
     }
 }
 
-/// An error of a service that [`DeadLetterLayer`](super::DeadLetterLayer) can stand around.
+/// The error type of a service inside a [`DeadLetterLayer`](super::DeadLetterLayer).
 ///
-/// [`BoxError`] can, and so can [`Infallible`], as axum has it. For an error type of your own, put
-/// `.map_err(BoxError::from)` below the layer, or implement this.
+/// Implemented by [`BoxError`], and by [`Infallible`], which axum uses. For another error type, put
+/// `.map_err(BoxError::from)` below the layer, or implement this trait.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot carry the news that a dead letter was lost",
+    message = "`{Self}` cannot say that a dead-letter entry was lost",
     note = "put `.map_err(BoxError::from)` below the layer, or implement `CallError` for `{Self}`"
 )]
 pub trait CallError: Sized {
     /// The error itself, to read its chain of sources.
     fn as_error(&self) -> &(dyn Error + 'static);
 
-    /// Adds that the entry was not written. `dead_lettered` says which and why.
+    /// Adds that the entry was not written, and why.
     #[must_use]
     fn with_loss(self, dead_lettered: &DeadLettered) -> Self;
 }
 
-/// It becomes a [`EntryLost`].
+/// Becomes an [`EntryLost`] where the entry was not written.
 impl CallError for BoxError {
     fn as_error(&self) -> &(dyn Error + 'static) {
         &**self

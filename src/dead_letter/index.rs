@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// DeadLetterDesk, or what is known of them, by id and in the order in which they came.
+/// Entries, or what is known of them, by id and in the order in which they were first written.
 pub(super) struct Index<T> {
     items: HashMap<EntryId, Item<T>>,
     places: BTreeMap<u64, EntryId>,
@@ -33,7 +33,7 @@ struct Claim {
 /// Whether an entry can be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimable {
-    /// It can, for the replay of this number.
+    /// It can, and this is the number of the replay.
     Yes(u32),
     InProgress(Duration),
     Missing,
@@ -52,7 +52,7 @@ impl<T> Index<T> {
             items: HashMap::new(),
             places: BTreeMap::new(),
             next_place: 1,
-            // From the time of day: those of a later process are greater.
+            // From the wall clock, so that the tokens of a later process are greater.
             next_token: WallClock::system().unix_millis().saturating_mul(1 << 20),
         }
     }
@@ -65,7 +65,7 @@ impl<T> Index<T> {
         self.items.get(&id)
     }
 
-    /// The place that an entry has, or gets: nobody else gets it.
+    /// The place that an entry has, or a new one for it alone.
     pub(super) fn reserve(&mut self, id: EntryId) -> u64 {
         if let Some(item) = self.items.get(&id) {
             return item.place;
@@ -75,13 +75,13 @@ impl<T> Index<T> {
         place
     }
 
-    /// Puts an entry in, at the end. One that is there already keeps place, claim and the greater
-    /// count. Gives what was there.
+    /// Adds an entry at the end. One that is there already keeps its place, its claim and the greater
+    /// count. Returns what was there.
     pub(super) fn put(&mut self, id: EntryId, kept: T, replays: u32) -> Option<T> {
         self.put_at(self.next_place, id, kept, replays)
     }
 
-    /// [`put`](Self::put), at a place: at the end where another has it.
+    /// Like [`put`](Self::put), at this place: at the end if another entry has it.
     pub(super) fn put_at(&mut self, place: u64, id: EntryId, kept: T, replays: u32) -> Option<T> {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = item.replays.max(replays);
@@ -120,7 +120,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Claims an entry that is [claimable](Self::claimable) and there.
+    /// Claims an entry that is [claimable](Self::claimable).
     pub(super) fn claim(&mut self, id: EntryId, until: Duration) -> FencingToken {
         let token = FencingToken::new(self.next_token);
         self.next_token = self.next_token.saturating_add(1);
@@ -131,7 +131,7 @@ impl<T> Index<T> {
         token
     }
 
-    /// Whether the claim of this token is the current one, and not over.
+    /// Whether this token is that of the current claim, and its lease has not ended.
     pub(super) fn holds(&self, id: EntryId, token: FencingToken, now: Duration) -> bool {
         let claim = self.items.get(&id).and_then(|item| item.claim);
         claim.is_some_and(|claim| claim.token == token && claim.until > now)
@@ -144,14 +144,14 @@ impl<T> Index<T> {
         }
     }
 
-    /// The count as whoever holds the claim gives it back: less where nothing was sent.
+    /// Sets the count of a released entry: less than claimed where nothing was sent.
     pub(super) fn set_replays(&mut self, id: EntryId, replays: u32) {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = replays;
         }
     }
 
-    /// Ends a claim, if it is still that one.
+    /// Ends the claim of this token.
     pub(super) fn unclaim(&mut self, id: EntryId, token: FencingToken) {
         if let Some(item) = self.items.get_mut(&id)
             && item.claim.is_some_and(|claim| claim.token == token)
@@ -160,7 +160,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Ends a claim as if it had not been, if it is still that one.
+    /// Ends the claim of this token, and does not count it.
     pub(super) fn release(&mut self, id: EntryId, token: FencingToken) {
         if let Some(item) = self.items.get_mut(&id)
             && item.claim.is_some_and(|claim| claim.token == token)
@@ -170,7 +170,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Those of a page that `matches` and the place after which there are more, newest first.
+    /// The matching entries of a page, newest first, and the place after which there are more.
     pub(super) fn page(
         &self,
         page: &Page,
@@ -195,13 +195,13 @@ impl<T> Index<T> {
         (found, None)
     }
 
-    /// All of them, oldest first.
+    /// All entries, oldest first.
     pub(super) fn oldest_first(&self) -> impl Iterator<Item = (EntryId, &Item<T>)> {
         let ids = self.places.values();
         ids.filter_map(|id| self.items.get(id).map(|item| (*id, item)))
     }
 
-    /// What is kept of each, to be changed.
+    /// What is kept of an entry.
     pub(super) fn kept_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.items.get_mut(&id).map(|item| &mut item.kept)
     }
@@ -211,7 +211,7 @@ impl<T> Index<T> {
         matching.fold(0, |count, _| count + 1)
     }
 
-    /// Takes over the claims and tokens of an earlier view of the same entries.
+    /// Takes over the claims and tokens of an earlier index of the same entries.
     pub(super) fn inherit(&mut self, earlier: &Self) {
         self.next_token = self.next_token.max(earlier.next_token);
         self.next_place = self.next_place.max(earlier.next_place);
@@ -224,8 +224,7 @@ impl<T> Index<T> {
     }
 }
 
-/// The ids of the last entries that were removed or discarded, so many at the most, and what is
-/// known of each.
+/// The ids of the last entries that were removed or discarded, up to a bound, and what is known of each.
 pub(super) struct Removed<T> {
     ids: HashMap<EntryId, (u64, T)>,
     order: BTreeMap<u64, EntryId>,
@@ -234,7 +233,7 @@ pub(super) struct Removed<T> {
 }
 
 impl<T> Removed<T> {
-    /// How many ids stores without a table remember.
+    /// How many ids the stores in memory and in files remember.
     pub(super) const MOST: usize = 10_000;
 
     pub(super) fn new(most: usize) -> Self {
@@ -250,8 +249,8 @@ impl<T> Removed<T> {
         self.ids.contains_key(&id)
     }
 
-    /// Remembers one, as the last. Gives what was known of it before, and of the one that is
-    /// forgotten for it.
+    /// Adds an id as the last one. Returns what was known of it before, and what was known of the id that
+    /// is forgotten in its place.
     pub(super) fn put(&mut self, id: EntryId, known: T) -> [Option<T>; 2] {
         let before = self.forget(id);
         self.order.insert(self.next, id);
@@ -270,12 +269,12 @@ impl<T> Removed<T> {
         Some(known)
     }
 
-    /// What is known of one, to be changed.
+    /// What is known of an id.
     pub(super) fn known_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.ids.get_mut(&id).map(|(_, known)| known)
     }
 
-    /// All of them, the first one first.
+    /// All ids, oldest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (EntryId, &T)> {
         let ids = self.order.values();
         ids.filter_map(|id| self.ids.get(id).map(|(_, known)| (*id, known)))

@@ -1,7 +1,7 @@
 //! The layer, its service and its response future.
 
 use super::{
-    CallError, DeadLettered, DeadLetters, Describe, DescribeAnswer, Direction, Entry, EntryId,
+    CallError, DeadLettered, DeadLetters, Describe, DescribeResponse, Direction, Entry, EntryId,
     HttpRequests, NotWritten, Reason, Redaction, WriteOutcome,
     describe::{Case, Thrown, caught},
 };
@@ -24,23 +24,23 @@ use tokio::{runtime::Handle, task::JoinHandle};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Writes an entry for each call that fails, and returns what the call returned.
+/// Writes an entry for each call that fails, and returns the call's result.
 ///
-/// See the [module docs](super). `M` judges results, `K` says where a request was to go, `D` what a
-/// entry says of it.
+/// See the [module docs](super). `M` classifies results, `K` names the peer of a request, and `D` fills
+/// in its entry.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeadLetterLayer<M = HttpClassifier, K = ByHost, D = HttpRequests> {
     make: M,
     pub(super) settings: Settings,
-    key: K,
+    peer: K,
     describe: D,
 }
 
-/// What stays as it is when a type is changed.
+/// The settings that do not depend on a type parameter.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub(super) entries: DeadLetters,
+    pub(super) dead_letters: DeadLetters,
     pub(super) redaction: Redaction,
     pub(super) direction: Direction,
     pub(super) clock: WallClock,
@@ -48,109 +48,109 @@ pub(super) struct Settings {
     pub(super) share_copy: bool,
 }
 
-/// What a call shares with its service.
+/// What the calls of a service share.
 #[derive(Debug)]
 pub(super) struct Shared<K, D> {
     pub(super) settings: Settings,
-    pub(super) key: K,
+    pub(super) peer: K,
     pub(super) describe: D,
 }
 
 impl DeadLetterLayer {
-    /// For HTTP requests whose body is in memory, judged as HTTP, by host.
-    pub const fn new(entries: DeadLetters) -> Self {
+    /// A layer for HTTP requests whose body is in memory, classified as HTTP. The peer is the host.
+    pub const fn new(dead_letters: DeadLetters) -> Self {
         Self {
             make: HttpClassifier::new(),
             settings: Settings {
-                entries,
+                dead_letters,
                 redaction: Redaction::new(),
                 direction: Direction::Outbound,
                 clock: WallClock::system(),
                 body_limit: 256 << 10,
                 share_copy: false,
             },
-            key: ByHost,
+            peer: ByHost,
             describe: HttpRequests,
         }
     }
 }
 
 impl<M, K, D> DeadLetterLayer<M, K, D> {
-    /// What judges results. Default: [`HttpClassifier`]. Give every layer of a stack the same one.
+    /// Sets the classifier of results. Give every layer of a stack the same one. Default:
+    /// [`HttpClassifier`].
     pub fn classifier<M2>(self, classifier: M2) -> DeadLetterLayer<M2, K, D> {
         DeadLetterLayer {
             make: classifier,
             settings: self.settings,
-            key: self.key,
+            peer: self.peer,
             describe: self.describe,
         }
     }
 
-    /// What an entry has as its target. Default: [`ByHost`].
-    pub fn key<K2>(self, key: K2) -> DeadLetterLayer<M, K2, D> {
+    /// Sets how the peer of a request is named: the target of its entry. Default: [`ByHost`].
+    pub fn peer<K2>(self, peer: K2) -> DeadLetterLayer<M, K2, D> {
         DeadLetterLayer {
             make: self.make,
             settings: self.settings,
-            key,
+            peer,
             describe: self.describe,
         }
     }
 
-    /// What an entry says of a request. Default: [`HttpRequests`]; [`describe_fn`](super::describe_fn)
-    /// for what is not HTTP.
+    /// Sets how the entry of a request is filled in. Default: [`HttpRequests`]. Use
+    /// [`describe_fn`](super::describe_fn) for requests that are not HTTP.
     pub fn describe<D2>(self, describe: D2) -> DeadLetterLayer<M, K, D2> {
         DeadLetterLayer {
             make: self.make,
             settings: self.settings,
-            key: self.key,
+            peer: self.peer,
             describe,
         }
     }
 
-    /// What does not get into an entry. Default: credentials, by their names; see [`Redaction`].
+    /// Sets what is kept out of entries. Default: credentials, by their names; see [`Redaction`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
     }
 
-    /// Which way the requests go. Default: [`Direction::Outbound`].
+    /// Sets the direction of the requests. Default: [`Direction::Outbound`].
     pub const fn direction(mut self, direction: Direction) -> Self {
         self.settings.direction = direction;
         self
     }
 
-    /// The clock of the entries' times. Default: the system's.
+    /// Sets the clock of the times in entries. Default: the system's clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// How many bytes of a body are kept at the most. Default: 256 KiB. An entry whose body is
-    /// longer cannot be sent again from its record.
+    /// Sets the most bytes of a body that an entry holds. A longer body is cut, and its entry cannot be
+    /// sent again. Default: 256 KiB.
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
         self
     }
 
-    /// Whether a retry layer inside uses the copy of the request that is kept here, instead of one
-    /// of its own. Default: no; the `stack` says yes.
+    /// Sets whether a retry layer inside uses this layer's copy of the request instead of making its own.
+    /// Default: `false`; `stack` sets it to `true`.
     ///
-    /// **Say yes only where nothing stands between the two that changes requests, or makes calls of
-    /// its own with requests of the same type**: a change that was made there would be missing
-    /// from the second attempt on.
+    /// **Set it to `true` only where no layer between the two changes requests, or makes calls of its own
+    /// with requests of the same type**: such a change would be missing from the second attempt on.
     pub const fn share_copy(mut self, yes: bool) -> Self {
         self.settings.share_copy = yes;
         self
     }
 
-    /// Where the entries go.
-    pub const fn entries(&self) -> &DeadLetters {
-        &self.settings.entries
+    /// Where entries are written.
+    pub const fn dead_letters(&self) -> &DeadLetters {
+        &self.settings.dead_letters
     }
 
     #[cfg(feature = "stack")]
-    pub(crate) fn map_entries(mut self, map: impl FnOnce(DeadLetters) -> DeadLetters) -> Self {
-        self.settings.entries = map(self.settings.entries);
+    pub(crate) fn map_dead_letters(mut self, map: impl FnOnce(DeadLetters) -> DeadLetters) -> Self {
+        self.settings.dead_letters = map(self.settings.dead_letters);
         self
     }
 }
@@ -164,7 +164,7 @@ impl<S, M: Clone, K: Clone, D: Clone> Layer<S> for DeadLetterLayer<M, K, D> {
             make: self.make.clone(),
             shared: Arc::new(Shared {
                 settings: self.settings.clone(),
-                key: self.key.clone(),
+                peer: self.peer.clone(),
                 describe: self.describe.clone(),
             }),
         }
@@ -185,7 +185,7 @@ where
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
     K: PeerKey<Req> + Send + Sync + 'static,
-    D: Describe<Req, Kept: Send + 'static> + DescribeAnswer<S::Response> + Send + Sync + 'static,
+    D: Describe<Req, Kept: Send + 'static> + DescribeResponse<S::Response> + Send + Sync + 'static,
     Req: 'static,
 {
     type Response = S::Response;
@@ -248,17 +248,17 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
         /// `None` once there is a result.
         open: Option<(C, Case<K, D, Req>)>,
     },
-    /// It has failed, and its entry is on its way.
+    /// The call has failed, and its entry is written.
     DeadLettering {
         write: Write,
-        /// `None` once it is there.
+        /// `None` once the entry is written.
         failed: Option<Ended<F::Output, K, D, Req>>,
     },
 }
 
 enum Ended<T, K, D: Describe<Req>, Req> {
     Failed(Failure<T, K, D, Req>),
-    /// And what it threw. Nobody locks it: it is what makes this `Sync`.
+    /// With the payload of the panic. The lock makes this `Sync`; nobody takes it.
     Panicked(Mutex<Thrown>),
 }
 
@@ -273,15 +273,15 @@ type Written = Result<WriteOutcome, NotWritten>;
 
 /// An entry that is being written.
 enum Write {
-    /// By a task of its own, which goes on when the caller goes away.
+    /// By a task, which continues when the caller drops the call.
     Spawned(JoinHandle<Written>),
-    /// Here: there is no runtime that could have tasks.
+    /// By this future: there is no runtime for tasks.
     Here(BoxFuture<Written>),
 }
 
 impl Write {
-    fn begin(entries: &DeadLetters, entry: Entry) -> Self {
-        let writing = write(entries.clone(), entry);
+    fn begin(dead_letters: &DeadLetters, entry: Entry) -> Self {
+        let writing = write(dead_letters.clone(), entry);
         match Handle::try_current() {
             Ok(runtime) => Self::Spawned(runtime.spawn(writing)),
             Err(_) => Self::Here(Box::pin(writing)),
@@ -299,8 +299,8 @@ impl Write {
     }
 }
 
-async fn write(entries: DeadLetters, entry: Entry) -> Written {
-    entries.write(Arc::new(entry)).await
+async fn write(dead_letters: DeadLetters, entry: Entry) -> Written {
+    dead_letters.write(Arc::new(entry)).await
 }
 
 impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
@@ -321,7 +321,7 @@ where
     D: Describe<Req>,
     Req: 'static,
 {
-    /// Of a call that has panicked before there was a future. The panic goes on in this one.
+    /// The future of a call that panicked before there was a future. It resumes the panic.
     pub(super) fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
         Self {
             state: State::panicked(case, called, thrown),
@@ -338,7 +338,7 @@ where
 {
     fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
         Self::DeadLettering {
-            write: Write::begin(&case.shared.settings.entries, case.panicked(called)),
+            write: Write::begin(&case.shared.settings.dead_letters, case.panicked(called)),
             failed: Some(Ended::Panicked(Mutex::new(thrown))),
         }
     }
@@ -350,7 +350,7 @@ where
     C: Classify<Res, Err>,
     Err: CallError,
     K: PeerKey<Req> + Send + Sync + 'static,
-    D: Describe<Req, Kept: Send + 'static> + DescribeAnswer<Res> + Send + Sync + 'static,
+    D: Describe<Req, Kept: Send + 'static> + DescribeResponse<Res> + Send + Sync + 'static,
     Req: 'static,
 {
     type Output = Result<Res, Err>;
@@ -391,7 +391,7 @@ where
                         Err(error) => case.entry(outcome, None, Some(error.as_error())),
                     };
                     let (id, reason) = (entry.id, entry.cause.reason);
-                    let write = Write::begin(&case.shared.settings.entries, entry);
+                    let write = Write::begin(&case.shared.settings.dead_letters, entry);
                     let failed = match thrown {
                         Some(thrown) => Ended::Panicked(Mutex::new(thrown)),
                         None => Ended::Failed(Failure {
@@ -435,7 +435,7 @@ where
     }
 }
 
-/// An answer that had begun has ended, and badly: nobody waits for its entry.
+/// Writes the entry of a streamed response that failed at its end. Nobody waits for it.
 fn dead_letter_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime: Option<Handle>)
 where
     K: PeerKey<Req>,
@@ -445,15 +445,17 @@ where
     if !outcome.is_failure() {
         return;
     }
-    // A panic of its key ends here: there is nobody whom it could reach.
+    // A panic of the peer key ends here: no caller is left that it could reach.
     let (entry, _) = case.entry(outcome, None, None);
     match runtime {
-        Some(runtime) => drop(runtime.spawn(write(case.shared.settings.entries.clone(), entry))),
+        Some(runtime) => {
+            drop(runtime.spawn(write(case.shared.settings.dead_letters.clone(), entry)))
+        }
         // There is no runtime to write it on.
         None => {
-            let entries = &case.shared.settings.entries;
+            let dead_letters = &case.shared.settings.dead_letters;
             let (peer, reason) = (&entry.target, entry.cause.reason);
-            entries.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
+            dead_letters.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
         }
     }
 }

@@ -42,15 +42,15 @@ use tokio::time::Instant;
 /// };
 ///
 /// # tokio_test::block_on(async {
-/// let entries = MemoryDeadLetters::default();
+/// let store = MemoryDeadLetters::default();
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
 /// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
-/// entries.write(&Arc::new(entry.clone())).await?;
+/// store.write(&Arc::new(entry.clone())).await?;
 ///
-/// let listing = entries.list(&Filter::all().reason(Reason::Rejected), &Page::first(50)).await?;
+/// let listing = store.list(&Filter::all().reason(Reason::Rejected), &Page::first(50)).await?;
 /// assert_eq!(listing.entries[0].id, entry.id);
 ///
-/// let claim = entries.claim(entry.id, Duration::from_secs(60), 5).await?;
+/// let claim = store.claim(entry.id, Duration::from_secs(60), 5).await?;
 /// assert!(matches!(claim, EntryClaim::Claimed { .. }));
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
@@ -79,7 +79,7 @@ struct Kept {
 }
 
 impl MemoryDeadLetters {
-    /// Settings, all with defaults.
+    /// A builder with defaults for every setting.
     pub const fn builder() -> MemoryDeadLettersBuilder {
         MemoryDeadLettersBuilder {
             max_entries: 10_000,
@@ -88,17 +88,17 @@ impl MemoryDeadLetters {
         }
     }
 
-    /// How many entries it has.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.state().shelf.len()
     }
 
-    /// Whether it has none.
+    /// Whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many entries have made room for others, unseen.
+    /// How many entries were dropped to make room for others.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
@@ -189,7 +189,7 @@ impl MemoryDeadLetters {
 }
 
 impl State {
-    /// Removes an entry for good.
+    /// Removes an entry, and remembers its id.
     fn remove(&mut self, id: EntryId) {
         if let Some(item) = self.shelf.take(id) {
             self.bytes -= item.kept.weight;
@@ -206,7 +206,7 @@ impl Item<Kept> {
     }
 }
 
-/// About what an entry takes in memory.
+/// The approximate size of an entry in memory.
 fn weight(entry: &Entry) -> usize {
     let texts = [
         &entry.method,
@@ -290,8 +290,7 @@ impl LetterStore for MemoryDeadLetters {
         done(Ok(Settled::Done))
     }
 
-    /// It may take the bytes over their bound, by what the entry has grown: a claim can always be
-    /// ended.
+    /// May exceed the bound of bytes by what the entry has grown, so that a claim can always be ended.
     fn release(
         &self,
         token: FencingToken,
@@ -378,7 +377,7 @@ impl fmt::Debug for MemoryDeadLetters {
     }
 }
 
-/// Settings of [`MemoryDeadLetters`].
+/// Builder of a [`MemoryDeadLetters`].
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct MemoryDeadLettersBuilder {
@@ -388,31 +387,31 @@ pub struct MemoryDeadLettersBuilder {
 }
 
 impl MemoryDeadLettersBuilder {
-    /// The most entries. Default: 10,000.
+    /// Sets the most entries. Default: 10,000.
     pub const fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;
         self
     }
 
-    /// The most bytes of all entries together: bodies, headers and texts, and some hundred of each
-    /// for the order. Default: 64 MiB.
+    /// Sets the most bytes of all entries together: bodies, headers and texts, and some hundred bytes of
+    /// bookkeeping for each. Default: 64 MiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Lets the oldest entries that are not just being sent again make room for new ones, instead
-    /// of refusing these. Each is lost unseen, and [counted](MemoryDeadLetters::dropped).
+    /// Drops the oldest unclaimed entries to make room for new ones, instead of refusing the new ones.
+    /// Dropped entries are lost, and [counted](MemoryDeadLetters::dropped).
     pub const fn drop_oldest(mut self) -> Self {
         self.drop_oldest = true;
         self
     }
 
-    /// An empty store.
+    /// Builds an empty store.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where a bound is zero.
+    /// [`InvalidConfig`] if a bound is zero.
     pub fn build(self) -> Result<MemoryDeadLetters, InvalidConfig> {
         for (setting, value) in [
             ("max_entries", self.max_entries),

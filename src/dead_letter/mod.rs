@@ -1,37 +1,37 @@
-//! What could not be delivered is kept, with everything that is needed to see why and to try again.
+//! Dead letters: calls that failed for good are written to a sink, with what is needed to see why and to
+//! send them again.
 //!
-//! [`DeadLetterLayer`] asks the [`Outcome`](crate::outcome::Outcome) of each call whether work is
-//! left undone. Where it is, it writes a [`Entry`] by way of [`DeadLetters`] to a [`Sink`], waits
-//! until it is there, and then returns the answer or the error as it was. A call that goes well, and
-//! one whose caller went away, leave no entry. A call that panics has failed: its entry says
-//! [`Reason::Panicked`], and when it is written the panic goes on where the call is polled. So does
-//! a panic of the [key](DeadLetterLayer::key), whose entry has no target.
+//! [`DeadLetterLayer`] classifies each call. When it has failed, the layer writes an [`Entry`] through
+//! [`DeadLetters`] to a [`Sink`], waits until it is written, and then returns the response or the error
+//! unchanged. A call that succeeds, or whose caller dropped it, has no entry. A call that panics has
+//! failed: its entry says [`Reason::Panicked`], and once it is written the panic continues where the
+//! call is polled. So does a panic of the [peer key](DeadLetterLayer::peer), whose entry has no target.
 //!
-//! | What became of the entry | A failed answer | An error |
+//! | The entry | A failed response | An error |
 //! | --- | --- | --- |
-//! | it is in the sink, or in the fallback sink | has a [`DeadLettered`] among its extensions | is the same |
-//! | no sink took it | has a `DeadLettered` that [says why](DeadLettered::not_written) | is inside a [`EntryLost`], which says why |
+//! | is in the sink, or in the fallback sink | has a [`DeadLettered`] extension | is unchanged |
+//! | was taken by no sink | has a `DeadLettered` extension that [says why](DeadLettered::not_written) | is wrapped in an [`EntryLost`], which says why |
 //!
 //! The [observers](DeadLetters::observe) of the writer are told of all of them
 //! ([`Event::DeadLettered`](crate::observe::Event::DeadLettered),
 //! [`Event::Lost`](crate::observe::Event::Lost)), and so are the metrics of a `stack`.
 //!
-//! Why it was given up is one of a closed set of [`Reason`]s, found in what the layers inside have
-//! said: the [`History`](crate::attempt::History) of a retry layer, a
+//! The [`Reason`] is one of a closed set, and is found in what the layers inside report: the
+//! [`History`](crate::attempt::History) of a retry layer, a
 //! [`DeadlineExceeded`](crate::deadline::DeadlineExceeded), the mark of an open circuit
-//! ([`LocallyRefused::by_circuit`](crate::outcome::LocallyRefused::by_circuit)). The history and
-//! the times of the attempts are those of the retry layer; where none tells them (there is none, or
-//! the deadline has cut its call) one attempt stands for all.
+//! ([`LocallyRefused::by_circuit`](crate::outcome::LocallyRefused::by_circuit)). History and times are
+//! those of the retry layer. Where there is no history (no retry layer, or a deadline cut its call) the
+//! entry has one attempt, which stands for the whole call.
 //!
-//! A service inside that fails to become ready (`poll_ready`) has no request yet: the error is the
-//! caller's, who still has it, and there is no entry. Where a service inside that is no longer ready
-//! stops the attempts on a request, as a retry layer tells it, there is one: [`Reason::NotReady`].
+//! When the service inside fails to become ready (`poll_ready`), there is no request yet: the error
+//! goes to the caller, and there is no entry. When a retry layer gives a request up because its service
+//! is no longer ready, there is one: [`Reason::NotReady`].
 //!
-//! Credentials do not get into an entry: see [`Redaction`].
+//! Credentials are kept out of entries: see [`Redaction`].
 //!
-//! A streamed answer that is judged at its end (gRPC, behind a
-//! [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)) is returned at once, and where it then ends badly
-//! its entry is written in the background, without a history.
+//! A streamed response whose outcome is known at its end (gRPC, behind a
+//! [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)) is returned at once. If it then fails, its entry is
+//! written in the background, without a history.
 //!
 //! # Order
 //!
@@ -39,28 +39,26 @@
 //! metrics(delivery) > DEAD LETTER > total deadline > retry > breaker > ... > transport
 //! ```
 //!
-//! - Outside: the metrics of deliveries. A `FallbackLayer`, too: inside, it
-//!   would hide the failure. A time limit outside cuts the caller's wait for the sink, and not the
-//!   entry; it is a cancellation to everything inside, though, so the one that ends deliveries
-//!   stands inside.
-//! - Inside: everything that gives a delivery up. A retry layer outside writes an entry for each
-//!   attempt; a deadline outside is not seen, and what it cuts is lost.
-//! - Inbound, inside the idempotency layer, or a repetition is dead-lettered once more; outside the
-//!   handler. The body must be in memory: a [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
+//! - Outside: the metrics of deliveries, and a `FallbackLayer`, which inside would hide the failure. A
+//!   time limit outside cuts the caller's wait for the sink, but not the write. It cancels the call,
+//!   though, and a cancelled call has no entry: put the deadline of deliveries inside.
+//! - Inside: every layer that gives a delivery up. With a retry layer outside, each attempt would have
+//!   an entry; a call that a deadline outside cuts has none.
+//! - Inbound: inside the idempotency layer, or a repetition is dead-lettered again; outside the handler.
+//!   The body must be in memory: put a [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
 //!
-//! # What it costs
+//! # Cost
 //!
-//! One copy of each request, in one allocation beside those of the copy itself; in the ready-made
-//! stack the retry layer [shares](DeadLetterLayer::share_copy) it and makes none of its own. All
-//! else happens where a call has failed.
+//! One copy of each request, in one allocation beside those of the copy itself. In the ready-made stack
+//! the retry layer [shares](DeadLetterLayer::share_copy) that copy. Everything else happens only when a
+//! call has failed.
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped before its call has failed leaves no entry. From the moment
-//! of the failure the entry is written by a task of its own: dropping the future then stops
-//! nothing, and observers are told as ever. The task ends with its runtime, so let deliveries end
-//! before you shut that down. Outside a tokio runtime there are no tasks, and dropping the future
-//! stops the write.
+//! A response future that is dropped before its call has failed leaves no entry. Once the call has
+//! failed, a task of its own writes the entry: dropping the future does not stop it, and observers are
+//! told. The task ends with its runtime, so let deliveries end before you shut the runtime down. Outside
+//! a tokio runtime there are no tasks, and dropping the future stops the write.
 //!
 //! # Examples
 //!
@@ -76,7 +74,7 @@
 //!     observe::observer_fn,
 //! };
 //!
-//! /// Any place: a table, a queue, a file.
+//! /// Any storage: a table, a queue, a file.
 //! #[derive(Clone, Debug, Default)]
 //! struct Table(Arc<Mutex<Vec<Arc<Entry>>>>);
 //!
@@ -89,14 +87,14 @@
 //!
 //! # tokio_test::block_on(async {
 //! let table = Table::default();
-//! let entries = DeadLetters::new(table.clone())
+//! let dead_letters = DeadLetters::new(table.clone())
 //!     .observe(observer_fn(|event| eprintln!("{event:?}")));
 //!
 //! // A peer that is no more.
 //! let peer = service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, BoxError>(Response::builder().status(410).body(BufferedBody::from(""))?)
 //! });
-//! let service = DeadLetterLayer::new(entries).layer(peer);
+//! let service = DeadLetterLayer::new(dead_letters).layer(peer);
 //!
 //! let req = Request::post("https://example.com/hooks?token=abc")
 //!     .header("webhook-id", "msg_1")
@@ -135,7 +133,7 @@ mod writer;
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
 pub use self::sink::sqlite::SqliteDeadLetters;
 pub use self::{
-    describe::{Describe, DescribeAnswer, DescribeFn, describe_fn},
+    describe::{Describe, DescribeFn, DescribeResponse, describe_fn},
     entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},
     error::{CallError, DeadLettered, EntryLost},
     http::{CallbackSink, HttpRequests},
@@ -143,9 +141,6 @@ pub use self::{
     layer::{DeadLetter, DeadLetterLayer, ResponseFuture},
     memory::{MemoryDeadLetters, MemoryDeadLettersBuilder},
     redaction::Redaction,
-    store::{
-        Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, NotACursor, Page, Sink,
-        Summary,
-    },
+    store::{Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, Page, Sink, Summary},
     writer::{DeadLetters, NotWritten, WriteOutcome},
 };

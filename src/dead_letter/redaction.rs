@@ -19,7 +19,7 @@ const MOST_OF_HEADERS: usize = 32 << 10;
 const MOST_URI: usize = 16 << 10;
 const MOST_TEXT: usize = 1024;
 
-/// Parts of names that credentials have, all but entries and digits left out.
+/// Parts of the names of credentials, without all but letters and digits.
 const PARTS: &[&str] = &[
     "accesskey",
     "apikey",
@@ -42,9 +42,9 @@ const PARTS: &[&str] = &[
 
 type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 
-/// What of a request must not get into an entry.
+/// Keeps credentials out of entries, and bounds what a request adds to them.
 ///
-/// - **Headers**: one is left out where its name, all but entries and digits aside, contains `accesskey`,
+/// - **Headers**: one is left out where its name, all but letters and digits aside, contains `accesskey`,
 ///   `apikey`, `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`,
 ///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature` or
 ///   `token`, has `auth` as a word, or ends with `key` and not with `idempotencykey`. So `authorization`,
@@ -52,19 +52,17 @@ type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 ///   `webhook-signature`, `x-hub-signature-256` and `x-shopify-hmac-sha256` are.
 ///   [`allow`](Self::allow) and [`deny`](Self::deny) say otherwise for a name.
 /// - **URIs**: the fragment is left out, user and password are replaced by `redacted`, and so is the
-///   value of a parameter whose name is as above, or `code`, `pass`, `pwd` or `sig`. A URL that is
-///   itself a value, encoded or not, is treated the same; where it would change, the whole value is
-///   replaced. A URI whose path is a secret is not recognised: take it out [with](Self::with) a
-///   function.
-/// - **Error messages**: each URL in one is treated the same, and so is what looks like a part of
-///   one. Where it is not clear where a credential ends, more is taken out.
-/// - **Bodies** are not looked at: [`with`](Self::with) a function of your own.
+///   value of a parameter whose name is as above, or `code`, `pass`, `pwd` or `sig`. A value that is
+///   itself a URL, encoded or not, is checked in the same way, and replaced as a whole if it holds a
+///   credential. A secret in a path is not recognised: remove it with a function ([`with`](Self::with)).
+/// - **Error messages**: URLs, and words that look like a part of one, are treated as above. Where the
+///   end of a credential is not clear, more is removed.
+/// - **Bodies** are not changed: use a function ([`with`](Self::with)).
 ///
-/// It bounds what it leaves: 128 headers, none of more than 8 KiB, and no more than 32 KiB of them; a
-/// URI of 16 KiB; a method, an id, a key of 1 KiB. What is longer is left out whole, because half of
-/// it would be something else: what is left out of the headers is
-/// [counted](Entry::headers_left_out), and an entry without its URI cannot be sent again. A kind
-/// and a target are cut after 1 KiB.
+/// An entry holds at most 128 headers of at most 8 KiB each and 32 KiB together, a URI of 16 KiB, and a
+/// method, ids and an idempotency key of 1 KiB each. What is longer is left out whole, not cut: left-out
+/// headers are [counted](Entry::headers_left_out), and an entry without its URI cannot be sent again. Kind
+/// and target are cut after 1 KiB.
 ///
 /// # Examples
 ///
@@ -100,13 +98,13 @@ type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Redaction {
-    /// Whether a header of this name is kept, whatever the rule says.
+    /// Whether a header of this name is kept, whatever the rules say.
     names: BTreeMap<String, bool>,
     hook: Option<Hook>,
 }
 
 impl Redaction {
-    /// The rule alone.
+    /// The rules above.
     pub const fn new() -> Self {
         Self {
             names: BTreeMap::new(),
@@ -114,21 +112,21 @@ impl Redaction {
         }
     }
 
-    /// Keeps the header of this name, in any case. What was said of it before is replaced.
+    /// Keeps the header of this name, in any case. Replaces an earlier setting for it.
     pub fn allow(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), true);
         self
     }
 
-    /// Leaves the header of this name out, in any case. What was said of it before is replaced.
+    /// Leaves the header of this name out, in any case. Replaces an earlier setting for it.
     pub fn deny(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), false);
         self
     }
 
-    /// A function that sees each entry after the rule: for bodies, and for what only you know.
-    /// What was set before is called too. Where it panics the entry has neither headers nor body
-    /// nor URI nor error message: what it was to take out is not known.
+    /// Adds a function that changes each entry after the rules, for bodies and other secrets. Functions
+    /// are called in the order in which they were added. If one panics, the entry has neither headers nor
+    /// body nor URI nor error message.
     pub fn with(mut self, redact: impl Fn(&mut Entry) + Send + Sync + 'static) -> Self {
         let before = self.hook.take();
         self.hook = Some(Arc::new(move |entry: &mut Entry| {
@@ -140,11 +138,11 @@ impl Redaction {
         self
     }
 
-    /// Takes out what must not be there.
+    /// Applies the rules and functions to an entry.
     pub fn apply(&self, entry: &mut Entry) {
         let too_long = |text: &mut String| text.len() > MOST_TEXT;
         if entry.idempotency_key.take_if(too_long).is_some() {
-            // It is sent as a header.
+            // It would be sent as a header.
             entry.headers_left_out = entry.headers_left_out.saturating_add(1);
         }
         let left_out = self.headers(&mut entry.headers);
@@ -173,7 +171,7 @@ impl Redaction {
         }
     }
 
-    /// How many it leaves out that are no credentials.
+    /// Returns how many headers it leaves out that are no credentials.
     fn headers(&self, headers: &mut Vec<(String, Bytes)>) -> u32 {
         headers.retain(|(name, _)| self.keeps(name));
         let before = headers.len();
@@ -215,7 +213,7 @@ fn names_a_credential(name: &str) -> bool {
         || (name.ends_with("key") && !name.ends_with("idempotencykey"))
 }
 
-/// A message that may have been cut, without its last word: half of a URL does not show what it is.
+/// A message that may have been cut, without its last word: half of a URL may not be recognised.
 fn whole_words(message: &str) -> &str {
     if message.chars().nth(Entry::MAX_MESSAGE - 1).is_none() {
         return message;
@@ -224,7 +222,7 @@ fn whole_words(message: &str) -> &str {
     end.map_or(message, |end| &message[..end])
 }
 
-/// The beginning of a text, of no more bytes than this.
+/// The beginning of a text, of at most `most` bytes.
 pub(super) fn beginning(text: &str, most: usize) -> &str {
     let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {

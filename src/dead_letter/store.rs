@@ -1,6 +1,6 @@
 //! Where entries are written, and how stores list, claim and remove them.
 
-use super::{Cause, Entry, EntryId, Reason};
+use super::{Cause, Entry, EntryId, NotAnId, Reason};
 use crate::{
     BoxFuture, StoreError,
     lease::{FencingToken, Settled},
@@ -12,16 +12,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Where dead letters go.
+/// Takes entries. Implement this alone for a place that is only written to, such as a broker.
 ///
-/// # What it promises
+/// # Guarantees
 ///
-/// - `Ok` means that the entry is there as safely as the sink's documentation says: on the disk,
-///   with the server.
-/// - Writing an entry whose id is there already replaces it, where it is: whoever is not sure
-///   whether a write was done does it again.
-/// - Where entries can be [removed](LetterStore), writing one that was is `Ok`, and writes nothing.
-///   So give each entry an id of its own, and what is done once more another one than before.
+/// - `Ok` means that the entry is stored as safely as the sink's documentation says: on the disk, at the
+///   server.
+/// - Writing an entry whose id is there already replaces it: when it is unknown whether a write was done,
+///   it can be repeated.
+/// - In a [`LetterStore`], writing an entry that was removed is `Ok` and writes nothing. So every failure
+///   needs an entry with a new id.
 ///
 /// # Cancel safety
 ///
@@ -31,7 +31,7 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], in its future: the entry is not known to be there.
+    /// [`StoreError`], in its future: it is not known that the entry is stored.
     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>>;
 }
 
@@ -61,14 +61,14 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
 /// An operation whose future is dropped is either done or not done, never half done. A claim that was
 /// done and not returned is released by the store itself; where that fails, it ends with its lease.
 pub trait LetterStore: Sink {
-    /// DeadLetterDesk that match, newest first.
+    /// Lists matching entries, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>>;
 
-    /// One entry, whole. `None` where there is none of this id.
+    /// Reads one entry. `None` if there is none with this id.
     fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>>;
 
-    /// Claims an entry for `lease` to send it again, and counts that in
-    /// [`Entry::replays`]: also where the claimer dies.
+    /// Claims an entry for `lease` to send it again, and counts the claim in [`Entry::replays`] at once,
+    /// so that it counts even if the process dies.
     fn claim(
         &self,
         id: EntryId,
@@ -84,65 +84,64 @@ pub trait LetterStore: Sink {
         lease: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and leaves the entry, as it now is: with its newest cause and history, and
-    /// with the count of replays that it has here, which is less by one where nothing was sent.
+    /// Ends a claim and replaces the entry with `entry`, which has its newest cause and history, and the
+    /// number of replays: one less than claimed where nothing was sent.
     fn release(
         &self,
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and removes the entry: it was accepted. Its id does not come again.
+    /// Ends a claim and removes the entry, which was accepted. Its id is not written again.
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Removes an entry that nobody wants any more, unless it is just being sent again. Its id does
-    /// not come again.
+    /// Removes an entry without sending it, unless it is claimed. Its id is not written again.
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>>;
 
-    /// How many entries match.
+    /// Counts matching entries.
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>>;
 }
 
-/// What [`LetterStore::claim`] found.
+/// The result of [`LetterStore::claim`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum EntryClaim {
     /// The entry is the caller's until the lease ends.
     Claimed {
-        /// Proof of it.
+        /// The token of the claim.
         token: FencingToken,
-        /// The entry, this replay counted.
+        /// The entry, with this replay counted.
         entry: Box<Entry>,
     },
-    /// Somebody else is sending it.
+    /// Somebody else has claimed it.
     InProgress {
-        /// The time until their lease ends, unless they renew it.
+        /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
     /// There is no such entry.
     Missing,
-    /// It has been sent again as often as may be.
+    /// It was sent again as many times as is allowed.
     Spent {
-        /// How often that was.
+        /// How many times.
         replays: u32,
     },
 }
 
-/// What [`LetterStore::discard`] came to.
+/// The result of [`LetterStore::discard`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discarded {
-    /// The entry is gone.
+    /// The entry is removed.
     Done,
-    /// It is just being sent again, and stays.
+    /// It is claimed, and stays.
     InProgress,
-    /// There was none.
+    /// There is no such entry.
     Missing,
 }
 
-/// Which entries are meant. All of them by default; every condition that is set must hold.
+/// Selects entries: every condition that is set must hold. Default: all entries.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Filter {
-    /// Given up for this reason.
+    /// Dead-lettered for this reason.
     pub reason: Option<Reason>,
     /// Of exactly this target.
     pub target: Option<String>,
@@ -166,42 +165,42 @@ impl Filter {
         }
     }
 
-    /// Those that were given up for this reason.
+    /// Selects entries with this reason.
     #[must_use]
     pub const fn reason(mut self, reason: Reason) -> Self {
         self.reason = Some(reason);
         self
     }
 
-    /// Those of this target.
+    /// Selects entries of this target.
     #[must_use]
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// Those of this event.
+    /// Selects entries of this event.
     #[must_use]
     pub fn event_id(mut self, event_id: impl Into<String>) -> Self {
         self.event_id = Some(event_id.into());
         self
     }
 
-    /// Those that were written from this time on.
+    /// Selects entries that were written at this time or later.
     #[must_use]
     pub const fn written_from(mut self, time: SystemTime) -> Self {
         self.written_from = Some(time);
         self
     }
 
-    /// Those that were written before this time.
+    /// Selects entries that were written before this time.
     #[must_use]
     pub const fn written_before(mut self, time: SystemTime) -> Self {
         self.written_before = Some(time);
         self
     }
 
-    /// Whether an entry is meant.
+    /// Whether an entry is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
         let event_id = entry.event_id.as_deref();
         self.meets(
@@ -212,7 +211,7 @@ impl Filter {
         )
     }
 
-    /// Whether the entry that this is a summary of is meant.
+    /// Whether the entry of this summary is selected.
     pub fn matches_summary(&self, summary: &Summary) -> bool {
         let event_id = summary.event_id.as_deref();
         self.meets(
@@ -238,13 +237,13 @@ impl Filter {
     }
 }
 
-/// Which part of a list is wanted.
+/// A page of a list: its size, and where it begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
-    /// How many entries at the most: 1 to [`Page::MAX`].
+    /// The most entries: 1 to [`Page::MAX`].
     pub limit: usize,
-    /// Where the page before ended.
+    /// Where the previous page ended; `None` for the first page.
     pub after: Option<Cursor>,
 }
 
@@ -252,7 +251,7 @@ impl Page {
     /// The most entries of a page.
     pub const MAX: usize = 1_000;
 
-    /// The first entries, this many at the most. Brought into 1 to [`Page::MAX`].
+    /// The first page, with at most `limit` entries. `limit` is brought into 1 to [`Page::MAX`].
     pub fn first(limit: usize) -> Self {
         Self {
             limit: limit.clamp(1, Self::MAX),
@@ -260,7 +259,7 @@ impl Page {
         }
     }
 
-    /// What comes after the page that ended there.
+    /// The page that begins at `cursor`.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
@@ -268,12 +267,12 @@ impl Page {
     }
 }
 
-/// A place in a list. Only its store knows what it says.
+/// A place in a list. Its text is for the store that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// For stores: a place that a number names.
+    /// For stores: the place with this number.
     pub const fn new(place: u64) -> Self {
         Self(place)
     }
@@ -291,59 +290,45 @@ impl fmt::Display for Cursor {
 }
 
 impl FromStr for Cursor {
-    type Err = NotACursor;
+    type Err = NotAnId;
 
-    fn from_str(text: &str) -> Result<Self, NotACursor> {
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
         let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if text.len() > 16 || !text.bytes().all(hex) {
-            return Err(NotACursor);
+            return Err(NotAnId);
         }
-        u64::from_str_radix(text, 16)
-            .map(Self)
-            .map_err(|_| NotACursor)
+        u64::from_str_radix(text, 16).map(Self).map_err(|_| NotAnId)
     }
 }
 
-/// A text that no list has given out as a cursor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotACursor;
-
-impl fmt::Display for NotACursor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not a cursor that a list has given out")
-    }
-}
-
-impl std::error::Error for NotACursor {}
-
-/// A part of a list.
+/// A page of a list, as a store returns it.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Listing {
     /// The entries, newest first.
     pub entries: Vec<Summary>,
-    /// Where the next part begins; `None` at the end.
+    /// Where the next page begins; `None` at the end.
     pub next: Option<Cursor>,
-    /// Records of this part that cannot be read: damaged, or of a newer schema. They stay where
-    /// they are.
+    /// How many records of this page cannot be read: damaged, or of a newer schema. They stay in the
+    /// store.
     pub unreadable: u64,
 }
 
-/// An entry in a list: everything but headers, body and the single attempts.
+/// An entry in a list: all but its headers, body and attempt records.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Its name.
+    /// The id.
     pub id: EntryId,
     /// The kind of request.
     pub kind: String,
-    /// Where it was to go.
+    /// The peer it was for.
     pub target: String,
     /// The method of an HTTP request.
     pub method: Option<String>,
     /// The URI of an HTTP request.
     pub uri: Option<String>,
-    /// Why it was given up.
+    /// Why it was dead-lettered.
     pub cause: Cause,
     /// How many attempts were made.
     pub attempts: u32,
@@ -357,14 +342,14 @@ pub struct Summary {
     pub written_at: SystemTime,
     /// The id of the event.
     pub event_id: Option<String>,
-    /// How often it was tried again from here.
+    /// How many times it was sent again.
     pub replays: u32,
-    /// Whether it is just being sent again.
+    /// Whether it is claimed.
     pub in_progress: bool,
 }
 
 impl Summary {
-    /// What a list says of an entry.
+    /// The summary of an entry.
     pub fn of(entry: &Entry, in_progress: bool) -> Self {
         Self {
             id: entry.id,

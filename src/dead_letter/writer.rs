@@ -6,11 +6,11 @@ use crate::{
 };
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-/// The way to a sink: what layers and workers write entries with.
+/// Writes entries to a sink, and to a fallback sink where the first one fails. Layers and workers write
+/// through it.
 ///
-/// A write has a time limit, because a sink may hang; one that panics has failed. What the sink does not take goes to the
-/// fallback sink, where there is one; what neither takes is an error that holds both causes, and a
-/// warning. Clones share everything.
+/// Each write has a time limit, because a sink may hang. A sink that panics has failed. An entry that
+/// neither sink takes is an error with both causes, and an [`Event::Lost`]. Clones share everything.
 ///
 /// # Examples
 ///
@@ -25,14 +25,14 @@ use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("entries.jsonl");
 /// # let elsewhere = folder.path().join("elsewhere.jsonl");
-/// let entries = DeadLetters::new(JsonlDeadLetters::open(path)?)
+/// let dead_letters = DeadLetters::new(JsonlDeadLetters::open(path)?)
 ///     .fallback(JsonlDeadLetters::open(elsewhere)?) // another disk, while this one is full
 ///     .time_limit(Duration::from_secs(2))?
 ///     .observe(observer_fn(|event| println!("{event:?}")));
 ///
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
 /// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
-/// assert_eq!(entries.write(Arc::new(entry)).await?, WriteOutcome::Written);
+/// assert_eq!(dead_letters.write(Arc::new(entry)).await?, WriteOutcome::Written);
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
 /// ```
@@ -45,19 +45,19 @@ pub struct DeadLetters {
     observers: Observers,
 }
 
-/// Where an entry ended up.
+/// Which sink has an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WriteOutcome {
-    /// In the fallback sink: the first one did not take it.
+    /// The fallback sink: the first one did not take it.
     FellBack,
-    /// Nowhere: no sink took it. Whoever has what it tells of may try again.
+    /// None of them took it.
     NotWritten,
-    /// In the sink.
+    /// The sink.
     Written,
 }
 
 impl WriteOutcome {
-    /// Every end, in alphabetical order: for counters that are set up in advance.
+    /// Every value, in alphabetical order.
     pub const ALL: [Self; 3] = [Self::FellBack, Self::NotWritten, Self::Written];
 
     /// The name in lower case, for metric labels and logs. It does not change between releases.
@@ -71,12 +71,12 @@ impl WriteOutcome {
 }
 
 impl DeadLetters {
-    /// Writes to `sink`.
+    /// A writer to `sink`, without a fallback.
     pub fn new(sink: impl Sink) -> Self {
         Self::shared(Arc::new(sink))
     }
 
-    /// Writes to a sink that others use too.
+    /// A writer to a shared sink, without a fallback.
     pub fn shared(sink: Arc<dyn Sink>) -> Self {
         Self {
             sink,
@@ -86,19 +86,18 @@ impl DeadLetters {
         }
     }
 
-    /// Where what the sink does not take goes. Nowhere by default.
+    /// Sets the sink for entries that the first sink does not take. Default: none.
     ///
-    /// What calls [`write`](Self::write) once, as a layer does, has no other copy of what fell back:
-    /// a fallback in memory loses it with the process. A [`Worker`](crate::queue::Worker) keeps the
-    /// job until the sink itself has the entry, and writes it again until then; the copy in the
-    /// fallback has the same id, and is for reading meanwhile. Let operators send entries again from
-    /// the sink, not from the fallback of a worker.
+    /// A layer writes an entry once, so the fallback then has the only copy: a fallback in memory loses
+    /// it with the process. A [`Worker`](crate::queue::Worker) holds the job until the first sink has
+    /// the entry, and writes it again until then; the copy in the fallback has the same id, and is for
+    /// reading meanwhile. Send entries again from the first sink, not from the fallback of a worker.
     pub fn fallback(mut self, sink: impl Sink) -> Self {
         self.fallback = Some(Arc::new(sink));
         self
     }
 
-    /// How long each of the sinks has for an entry. Default: 5 s.
+    /// Sets how long each of the two sinks may take for an entry. Default: 5 s.
     ///
     /// # Errors
     ///
@@ -139,8 +138,8 @@ impl DeadLetters {
         })
     }
 
-    /// Writes an entry. Where it fell back, returns why the sink did not take it. Whoever calls this
-    /// tells that the entry is [lost](Self::lost), or tries again.
+    /// Writes an entry. Where it fell back, returns why the sink did not take it. On an error the caller
+    /// tells that the entry is [lost](Self::lost).
     pub(crate) async fn attempt(
         &self,
         entry: Arc<Entry>,
@@ -173,7 +172,7 @@ impl DeadLetters {
         Ok(fell_back)
     }
 
-    /// Tells that an entry was not written, and when somebody tries again.
+    /// Tells observers that an entry was not written, and when the write is tried again.
     pub(crate) fn lost(
         &self,
         id: EntryId,
@@ -231,7 +230,7 @@ pub struct NotWritten {
 }
 
 impl NotWritten {
-    /// The write ended without a word: its task panicked, or the runtime was shut down.
+    /// The task of the write panicked, or its runtime was shut down.
     pub(super) fn broken_off(cause: impl Into<BoxError>) -> Self {
         Self {
             first: StoreError::new(StoreErrorKind::Unavailable).caused_by(cause),
@@ -239,12 +238,12 @@ impl NotWritten {
         }
     }
 
-    /// What the sink said.
+    /// The error of the sink.
     pub const fn first(&self) -> &StoreError {
         &self.first
     }
 
-    /// What the fallback sink said, where there is one.
+    /// The error of the fallback sink, if there is one.
     pub const fn second(&self) -> Option<&StoreError> {
         self.second.as_ref()
     }

@@ -35,8 +35,8 @@ impl<M: Clone, K: Clone, R: Recorder + Clone, D> DeadLetter<M, K, R> for DeadLet
 
     fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer {
         let recorder = recorder.clone();
-        let layer = self.layer.map_entries(|entries| {
-            entries.observe(observer_fn(move |event| match event {
+        let layer = self.layer.map_dead_letters(|dead_letters| {
+            dead_letters.observe(observer_fn(move |event| match event {
                 Event::DeadLettered {
                     peer,
                     reason,
@@ -52,7 +52,7 @@ impl<M: Clone, K: Clone, R: Recorder + Clone, D> DeadLetter<M, K, R> for DeadLet
                 _ => {}
             }))
         });
-        layer.classifier(make.clone()).key(key.clone())
+        layer.classifier(make.clone()).peer(key.clone())
     }
 }
 

@@ -268,7 +268,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             failover: self.failover,
             each: self.each,
             entries: DeadLettering {
-                layer: layer.classifier(()).key(()).share_copy(true),
+                layer: layer.classifier(()).peer(()).share_copy(true),
             },
         }
     }

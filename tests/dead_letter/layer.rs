@@ -14,7 +14,7 @@ use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
     dead_letter::{
-        DeadLettered, DeadLetters, Describe, DescribeAnswer, Direction, EntryBody, EntryLost,
+        DeadLettered, DeadLetters, Describe, DescribeResponse, Direction, EntryBody, EntryLost,
         Reason, Redaction, WriteOutcome, describe_fn,
     },
     outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
@@ -174,7 +174,7 @@ async fn any_request_and_a_handler_that_cannot_fail_by_error() {
     });
     let layer = layer(&sink)
         .classifier(judge)
-        .key(peer_fn(|job: &Job| job.tenant.into()))
+        .peer(peer_fn(|job: &Job| job.tenant.into()))
         .direction(Direction::Inbound)
         .describe(describe_fn(|job: &Job, entry| {
             entry.kind = "import".to_owned();
@@ -203,7 +203,7 @@ async fn a_description_that_panics_costs_the_description_and_not_the_entry() {
     let describe = describe_fn(|_: &u8, _| panic!("on purpose"));
     let layer = layer(&sink)
         .classifier(judge)
-        .key(OnePeer)
+        .peer(OnePeer)
         .describe(describe);
     let service = layer.layer(service_fn(|_: u8| async { Ok::<_, BoxError>(()) }));
     service.oneshot(7).await.unwrap();
@@ -457,9 +457,15 @@ async fn a_key_that_panics_leaves_an_entry_and_the_panic_goes_on() {
     let sink = Recording::default();
     let key =
         peer_fn(|_: &Request<BufferedBody>| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
-    let fine = layer(&sink).key(key).layer(answers(204)).oneshot(request());
+    let fine = layer(&sink)
+        .peer(key)
+        .layer(answers(204))
+        .oneshot(request());
     assert_eq!(fine.await.unwrap().status(), 204, "nobody asks for it");
-    let call = layer(&sink).key(key).layer(answers(410)).oneshot(request());
+    let call = layer(&sink)
+        .peer(key)
+        .layer(answers(410))
+        .oneshot(request());
     assert_eq!(thrown(call).await, Some("on purpose"));
     let entry = sink.entry();
     assert_eq!(entry.cause.reason, Reason::Panicked);
@@ -486,14 +492,14 @@ impl Describe<u32> for Texts {
     }
 }
 
-impl DescribeAnswer<()> for Texts {}
+impl DescribeResponse<()> for Texts {}
 
 #[tokio::test]
 async fn a_key_that_panics_beforehand_leaves_an_entry_of_a_call_that_was_not_made() {
     let sink = Recording::default();
     let key = peer_fn(|_: &u32| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
     let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::success());
-    let layer = layer(&sink).key(key).describe(Texts).classifier(judge);
+    let layer = layer(&sink).peer(key).describe(Texts).classifier(judge);
     let called = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let calls = Arc::clone(&called);
     let service = layer.layer(service_fn(move |_: u32| {

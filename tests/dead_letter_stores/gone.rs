@@ -1,4 +1,4 @@
-//! DeadLetterDesk in a file that were removed, claimed for nobody, or written by a newer release.
+//! Entries in a file that were removed, claimed for nobody, or written by a newer release.
 
 use crate::support::{Home, LEASE, entry, id, ids, large, unreadable, write};
 use std::{fs, time::Duration};

@@ -1,4 +1,4 @@
-//! DeadLetterDesk in a file: the contract, what is there after it was opened again, rotation and bounds.
+//! Entries in a file: the contract, what is there after it was opened again, rotation and bounds.
 
 use crate::support::{Home, LEASE, entry, id, ids, large, unreadable, write};
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! DeadLetterDesk in memory: the contract and the bounds.
+//! Entries in memory: the contract and the bounds.
 
 use crate::support::{LEASE, entry, id, ids, large, write};
 use std::{sync::Arc, time::Duration};

@@ -46,7 +46,7 @@ async fn dropped_at_any_point_nothing_is_lost() {
             let counted = replays(&*store, 1).await;
             assert!(counted <= 1, "{counted} after {polls} polls");
             let report = redrive.many(Filter::all(), "bert").await.unwrap();
-            assert_eq!(report.counts.accepted, 1, "after {polls} polls");
+            assert_eq!(report.accepted, 1, "after {polls} polls");
         }
         if ended {
             break;

@@ -9,7 +9,7 @@ use std::{
 use tokio::time::Instant;
 use tower_webhook::dead_letter::{
     Cause, EntryBody, Filter, LetterStore, MemoryDeadLetters, Reason, Sink,
-    redrive::{Counts, Run, Stop},
+    redrive::{Report, Run, Stop},
 };
 use tower_webhook::observe::{Event, observer_fn};
 
@@ -38,7 +38,7 @@ async fn a_run_takes_what_matches_and_says_what_became_of_each() {
     let exhausted = Filter::all().reason(Reason::RetriesExhausted);
     let report = redrive.many(exhausted, "anna").await.unwrap();
 
-    let counts = report.counts;
+    let counts = &report;
     assert_eq!((counts.matched, counts.accepted), (240, 230));
     assert_eq!((counts.failed, counts.unsendable, counts.spent), (8, 1, 1));
     assert_eq!(
@@ -66,7 +66,7 @@ async fn a_run_sees_each_entry_once_and_none_that_came_later() {
     });
     let redrive = redrive(&store, client);
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!(report.counts.failed, 250);
+    assert_eq!(report.failed, 250);
     let seen = peer.seen();
     assert_eq!(seen.len(), 250);
     assert!(
@@ -82,7 +82,7 @@ async fn the_rate_and_the_bound_hold() {
     let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
     let redrive = builder(&store)
         .rate(10.0)
-        .at_once(100)
+        .concurrency(100)
         .build(client)
         .unwrap();
     let began = Instant::now();
@@ -97,7 +97,7 @@ async fn the_rate_and_the_bound_hold() {
     let store = filled((0..21).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(SECOND, 200));
-    let redrive = builder(&store).at_once(3).build(client).unwrap();
+    let redrive = builder(&store).concurrency(3).build(client).unwrap();
     let began = Instant::now();
     redrive.many(Filter::all(), "anna").await.unwrap();
     assert_eq!(peer.most(), 3);
@@ -116,10 +116,7 @@ async fn a_slow_rate_does_not_let_a_claim_end() {
         redrive.many(Filter::all(), "anna"),
         redrive.many(Filter::all(), "bert"),
     );
-    assert_eq!(
-        one.unwrap().counts.accepted + two.unwrap().counts.accepted,
-        4
-    );
+    assert_eq!(one.unwrap().accepted + two.unwrap().accepted, 4);
     assert!(peer.seen().values().all(|times| *times == 1));
 }
 
@@ -144,7 +141,7 @@ async fn a_run_that_is_stopped_ends_between_entries_and_can_go_on() {
     let report = redrive.run(run).await.unwrap();
     assert!(report.stopped);
     // Those under way were waited for.
-    let done = report.counts.done();
+    let done = report.done();
     assert!((130..140).contains(&done), "{done}");
     assert_eq!(peer.answered() as u64, done);
 
@@ -174,7 +171,7 @@ async fn a_stop_ends_the_waiting_for_the_rate() {
     stop.stop();
     let report = run.await.unwrap().unwrap();
     assert!(report.stopped && began.elapsed() < SECOND);
-    assert_eq!(report.counts.accepted, 1);
+    assert_eq!(report.accepted, 1);
     // Claimed, not sent: given back as they were.
     for number in 0..9 {
         let kept = store.get(id(number)).await.unwrap().unwrap();
@@ -191,5 +188,5 @@ async fn an_empty_store_is_done_at_once() {
     let store = Arc::new(MemoryDeadLetters::default());
     let redrive = redrive(&store, Peer::default().behaving(|_, _| Answer::Status(200)));
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!(report.counts, Counts::default());
+    assert_eq!(report, Report::default());
 }

@@ -227,7 +227,7 @@ async fn each_is_accounted_for_and_observers_that_panic_change_nothing() {
     let report = redrive
         .many(tower_webhook::dead_letter::Filter::all(), "anna")
         .await;
-    assert_eq!(report.unwrap().counts.accepted, 1);
+    assert_eq!(report.unwrap().accepted, 1);
 }
 
 #[tokio::test]
@@ -244,9 +244,15 @@ async fn settings_that_make_no_sense_are_named() {
     assert_eq!(named(|builder| builder.lease(Duration::ZERO)), "lease");
     assert_eq!(named(|builder| builder.lease(Duration::MAX)), "lease");
     assert_eq!(named(|builder| builder.max_replays(0)), "max_replays");
-    assert_eq!(named(|builder| builder.at_once(0)), "at_once");
-    assert_eq!(named(|builder| builder.at_once(usize::MAX)), "at_once");
-    assert_eq!(named(|builder| builder.patience(Duration::MAX)), "patience");
+    assert_eq!(named(|builder| builder.concurrency(0)), "concurrency");
+    assert_eq!(
+        named(|builder| builder.concurrency(usize::MAX)),
+        "concurrency"
+    );
+    assert_eq!(
+        named(|builder| builder.max_refusal_wait(Duration::MAX)),
+        "max_refusal_wait"
+    );
 }
 
 /// The credential that was put back for sending, as clients quote it in their errors.
@@ -321,6 +327,6 @@ async fn a_request_that_its_entry_does_not_hold_whole_is_not_sent_again() {
     code.store(200, Ordering::SeqCst);
     let redrive = Redrive::builder(store.clone()).build(peer).unwrap();
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!((report.counts.unsendable, report.counts.accepted), (4, 0));
+    assert_eq!((report.unsendable, report.accepted), (4, 0));
     assert_eq!((left(&*store).await, calls.load(Ordering::SeqCst)), (4, 4));
 }

@@ -61,13 +61,13 @@ async fn an_open_breaker_is_a_refusal_and_the_run_waits_for_it() {
             },
         );
     let redrive = builder(&store)
-        .at_once(1)
+        .concurrency(1)
         .build(breaker.layer(client))
         .unwrap();
     let began = Instant::now();
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!((report.counts.failed, report.counts.accepted), (3, 17));
-    assert_eq!(report.counts.refused, 0);
+    assert_eq!((report.failed, report.accepted), (3, 17));
+    assert_eq!(report.refused, 0);
     assert!(began.elapsed() >= SECOND, "{:?}", began.elapsed());
     // Those that waited were sent once, and only those that failed have a replay.
     assert!(peer.seen().values().all(|times| *times == 1));
@@ -86,11 +86,14 @@ async fn a_target_that_stays_refused_does_not_hold_up_the_others() {
         0 => refuses(SECOND * 4),
         _ => Answer::Status(200),
     });
-    let redrive = builder(&store).patience(SECOND * 10).build(client).unwrap();
+    let redrive = builder(&store)
+        .max_refusal_wait(SECOND * 10)
+        .build(client)
+        .unwrap();
     let began = Instant::now();
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!((report.counts.refused, report.counts.accepted), (30, 30));
-    assert_eq!(report.counts.done(), report.counts.matched);
+    assert_eq!((report.refused, report.accepted), (30, 30));
+    assert_eq!(report.done(), report.matched);
     // It waits for a target once, not for each entry.
     assert!(began.elapsed() <= SECOND * 20, "{:?}", began.elapsed());
     assert!(!report.stopped);
@@ -146,7 +149,7 @@ async fn a_service_that_takes_no_calls_costs_no_replay() {
     let refused = redrive.one(id(1), "anna").await.unwrap();
     assert_eq!(refused, Redriven::Refused { retry_after: None });
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!(report.counts.refused, 1);
+    assert_eq!(report.refused, 1);
     assert_eq!(store.get(id(1)).await.unwrap(), Some(entry(1)));
 }
 

@@ -102,10 +102,10 @@ async fn an_entry_that_was_accepted_and_not_removed_is_reported_as_such() {
     assert_eq!(left(&*store).await, 1);
     // Held until its lease ends: nobody sends it at once.
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!((report.counts.in_progress, report.counts.sent()), (1, 0));
+    assert_eq!((report.in_progress, report.sent()), (1, 0));
     tokio::time::sleep(LEASE).await;
     let report = redrive.many(Filter::all(), "anna").await.unwrap();
-    assert_eq!((report.counts.not_removed, report.counts.sent()), (1, 1));
+    assert_eq!((report.not_removed, report.sent()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -164,10 +164,10 @@ async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
     let failed = redrive.many(Filter::all(), "anna").await.unwrap_err();
     assert_eq!(failed.error().kind(), StoreErrorKind::Unavailable);
     let report = failed.report().clone();
-    assert_eq!(report.counts.accepted, 100);
+    assert_eq!(report.accepted, 100);
     let rest = Run::new(Filter::all(), "anna").after(report.cursor.unwrap());
     let rest = redrive.run(rest).await.unwrap();
-    assert_eq!(rest.counts.accepted, 150);
+    assert_eq!(rest.accepted, 150);
     assert!(peer.seen().values().all(|times| *times == 1));
 
     let store = filled([entry(1)]).await;
@@ -175,6 +175,6 @@ async fn a_store_that_fails_ends_the_run_and_the_next_goes_on() {
     flaky.claim.store(1, Ordering::SeqCst);
     let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
     let failed = redrive.many(Filter::all(), "anna").await.unwrap_err();
-    assert_eq!(failed.report().counts.done(), 0);
+    assert_eq!(failed.report().done(), 0);
     assert!(redrive.one(id(1), "anna").await.is_ok());
 }

@@ -105,8 +105,7 @@ pub async fn an_entry_that_is_written_twice_is_one<S: Subject>(subject: &S) {
     assert_eq!(ids, [id(3), id(2), id(1)], "contract: it keeps its place");
 }
 
-/// An entry that is written again while it is sent, or after it was, has its claim and the greater
-/// count.
+/// An entry that is written again keeps its claim and the greater number of replays.
 ///
 /// # Panics
 ///
@@ -171,8 +170,7 @@ pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
     }
 }
 
-/// DeadLetterDesk that are written, claimed and removed between two pages neither repeat others nor hide
-/// them.
+/// Writes, claims and removals between two pages neither repeat entries nor hide them.
 ///
 /// # Panics
 ///

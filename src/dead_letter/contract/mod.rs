@@ -1,7 +1,7 @@
-//! The tests that every [`LetterStore`] must pass, for those who write one.
+//! The rules of [`LetterStore`] as functions that test an implementation.
 //!
-//! A store whose clock cannot be moved is given real time: its
-//! [`advance`](Subject::advance) sleeps, which takes some ten seconds altogether.
+//! For a store whose clock cannot be moved, [`advance`](Subject::advance) sleeps: some ten seconds for all
+//! rules together.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,8 +16,7 @@
 //!         MemoryDeadLetters::default()
 //!     }
 //!
-//!     // These entries live by tokio's clock, which a test can move. Where real time is needed:
-//!     // `tokio::time::sleep(by).await`.
+//!     // This store uses tokio's clock, which a test can move. Others: `tokio::time::sleep(by).await`.
 //!     async fn advance(&self, by: Duration) {
 //!         tokio::time::advance(by).await;
 //!     }
@@ -52,13 +51,13 @@ use std::{
 
 /// A store under test, and its clock.
 pub trait Subject {
-    /// The store. Its clones share what they keep.
+    /// The store. Its clones share their entries.
     type Store: LetterStore + Clone;
 
-    /// An empty store. It is called once for each rule.
+    /// Makes an empty store. Called once for each rule.
     fn store(&self) -> impl Future<Output = Self::Store>;
 
-    /// Lets this much time pass for the store: a paused clock is moved, a real one waited for.
+    /// Advances the clock of the store, or waits.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 

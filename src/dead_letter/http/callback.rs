@@ -69,7 +69,7 @@ use tower_service::Service;
 /// A write that is dropped may have been done by the receiver.
 #[must_use]
 pub struct CallbackSink<S> {
-    /// A lock, so that the service need not be `Sync`. Held to clone it.
+    /// The lock is held to clone the service, which need not be `Sync`.
     service: Mutex<S>,
     url: Uri,
     body: fn(&Entry) -> String,
@@ -78,12 +78,12 @@ pub struct CallbackSink<S> {
 }
 
 impl<S> CallbackSink<S> {
-    /// Posts to `url`, which is absolute.
+    /// A sink that posts to `url`, which must be absolute.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where the `url` is not one of `http` or `https`, or holds a user or
-    /// password: those belong into a [`header`](Self::header).
+    /// [`InvalidConfig`] if `url` is not an `http` or `https` URL, or holds a user or password, which
+    /// belong in a [`header`](Self::header).
     pub fn new(url: &str, service: S) -> Result<Self, InvalidConfig> {
         let wrong = || InvalidConfig::new("url", "must be absolute, with http or https");
         let url: Uri = url.parse().map_err(|_| wrong())?;
@@ -113,20 +113,19 @@ impl<S> CallbackSink<S> {
         self
     }
 
-    /// Adds a header to each request, in the place of one of the same name: a credential. Shown in
-    /// no `Debug`.
+    /// Adds a header to each request, such as a credential. Replaces one of the same name. Not shown by
+    /// `Debug`.
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
         self.headers.insert(name, value);
         self
     }
 
-    /// How long an entry may take, all attempts of the service together. Default: 15 s, as the
-    /// published retry guide has it for its `dlq_callback_url`.
+    /// Sets how long an entry may take, all attempts of the service together. Default: 15 s.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
         if limit.is_zero() {
             return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
@@ -179,11 +178,11 @@ where
     }
 }
 
-/// Clients quote the URL in their errors, and its path may be as good as a password.
+/// Clients quote the URL in their errors, and its path may be a secret.
 fn without_path(said: &str, path_and_query: &str) -> String {
     let path = path_and_query.split(['?', '#']).next().unwrap_or_default();
     let mut said = origins_alone(said);
-    // The longest first: the others are parts of it.
+    // The longest first, because it contains the others.
     for part in [path_and_query, path, path.trim_matches('/')] {
         if !part.trim_matches('/').is_empty() {
             said = said.replace(part, "redacted");
@@ -203,7 +202,7 @@ fn judge(status: StatusCode) -> Result<(), StoreError> {
     Err(StoreError::new(kind).caused_by(format!("the receiver answered {status}")))
 }
 
-/// Without the path, which may be as good as a password.
+/// Without the path, which may be a secret.
 impl<S> fmt::Debug for CallbackSink<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackSink")

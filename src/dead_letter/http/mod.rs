@@ -6,7 +6,7 @@ mod resend;
 
 pub use self::{callback::CallbackSink, resend::ResendHttp};
 
-use super::{DeadLettered, Describe, DescribeAnswer, Entry, EntryBody};
+use super::{DeadLettered, Describe, DescribeResponse, Entry, EntryBody};
 use crate::{
     attempt::{History, Kept},
     body::BufferedBody,
@@ -15,21 +15,21 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use std::{sync::Arc, time::SystemTime};
 
-/// The longest id and key that are kept, in bytes. Longer ones are left out.
+/// The longest id and key in bytes. Longer ones are left out.
 const MOST_ID: usize = 1024;
 
-/// Describes HTTP requests whose body is in memory.
+/// Fills in the entries of HTTP requests whose body is in memory.
 ///
-/// | Of the entry | Of the request |
+/// | Entry | Request |
 /// | --- | --- |
 /// | `kind` | `http` |
-/// | `method`, `uri`, `headers`, `body` | its own; headers that are marked [sensitive](http::HeaderValue::is_sensitive) are left out; trailers are too, and [counted](Entry::headers_left_out). What else is left out is up to [`Redaction`](super::Redaction) |
+/// | `method`, `uri`, `headers`, `body` | the same, without headers that are marked [sensitive](http::HeaderValue::is_sensitive), and without trailers, which are [counted](Entry::headers_left_out). [`Redaction`](super::Redaction) leaves out more |
 /// | `idempotency_key` | `idempotency-key`, or else `webhook-id` |
 /// | `event_id` | `webhook-id` ([Standard Webhooks](https://www.standardwebhooks.com)), or else `ce-id` ([CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md)) |
 /// | `event_time` | `ce-time` |
-/// | `trace_id` | that of `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/#trace-id)) |
+/// | `trace_id` | the trace id of `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/#trace-id)) |
 ///
-/// A failed answer gets a [`DeadLettered`] among its extensions.
+/// A failed response gets a [`DeadLettered`] extension.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequests;
 
@@ -68,7 +68,7 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
     }
 }
 
-impl<B> DescribeAnswer<Response<B>> for HttpRequests {
+impl<B> DescribeResponse<Response<B>> for HttpRequests {
     fn history<'a>(&self, res: &'a Response<B>) -> Option<&'a History> {
         res.extensions().get()
     }
@@ -87,7 +87,7 @@ pub(crate) struct Told {
 }
 
 impl HttpRequests {
-    /// The same for whatever tells of a request, so that one event has one id everywhere.
+    /// Shared with the queue, so that an event has the same id everywhere.
     pub(crate) fn told(headers: &HeaderMap) -> Told {
         let webhook_id = text(headers, "webhook-id");
         Told {
@@ -99,7 +99,7 @@ impl HttpRequests {
     }
 }
 
-/// A header that is there once, in characters that can be shown.
+/// The value of a header that is there once, in visible characters.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else {

@@ -4,9 +4,9 @@ use crate::{
     attempt::History,
     body::BufferedBody,
     dead_letter::{
-        Entry,
+        DescribeResponse, Entry,
         redaction::is_redacted,
-        redrive::{NotSendable, ReadHistory, Resend},
+        redrive::{NotSendable, Resend},
     },
 };
 use http::{
@@ -14,26 +14,26 @@ use http::{
     header::IntoHeaderName,
 };
 
-/// Makes the HTTP request of an entry again: its method, URI, the headers that were kept, its body.
+/// Makes the HTTP request of an entry: its method, URI, stored headers and body.
 ///
-/// - The `idempotency-key` is put back where the headers have none, so that a receiver that had
-///   the request after all knows it again.
-/// - What belongs to the former connection is left out: `connection`, `keep-alive`,
+/// - The `idempotency-key` is added where the headers have none, so that a receiver which did get the
+///   request recognises it.
+/// - Headers of the former connection are left out: `connection`, `keep-alive`,
 ///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
 ///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
 ///   `content-length`, which the client sets.
-/// - Credentials and signatures are not in entries. The service that sends puts them there, as it
-///   did the first time: `stack::deliver()` signs each attempt. An entry whose URI had one that
-///   was [redacted](crate::dead_letter::Redaction) is not sendable so: put it back with
-///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Anything in it that reads `redacted` is
-///   taken for that: a user, a value, a whole segment of its path.
-/// - A request of which a part is missing is not sent: one whose body was cut, whose URI was too long
-///   to be kept, or some of whose [headers](Entry::headers_left_out) were.
+/// - Entries hold neither credentials nor signatures. The service that sends adds them, as it did the
+///   first time: `stack::deliver()` signs each attempt. An entry whose URI held a credential that was
+///   [redacted](crate::dead_letter::Redaction) is not sent: restore it with
+///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Every user, value or path
+///   segment that reads `redacted` is taken for one.
+/// - A request that is not complete is not sent: its body was cut, its URI was too long to be stored, or
+///   [headers](Entry::headers_left_out) were left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResendHttp(());
 
 impl ResendHttp {
-    /// The only one there is.
+    /// The only value.
     pub const fn new() -> Self {
         Self(())
     }
@@ -112,7 +112,7 @@ fn append(
     added.map(drop).map_err(|_| NotSendable::Malformed { part })
 }
 
-impl<B> ReadHistory<Response<B>> for ResendHttp {
+impl<B> DescribeResponse<Response<B>> for ResendHttp {
     fn history<'a>(&self, response: &'a Response<B>) -> Option<&'a History> {
         response.extensions().get()
     }

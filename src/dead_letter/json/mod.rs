@@ -1,8 +1,8 @@
 //! The JSON form of an entry, for files, tables, callbacks and operators.
 //!
-//! One object, without line breaks. Its first member is the number of its schema; this is schema
-//! [`Entry::SCHEMA_VERSION`], 1. Names are in camel case. Times are RFC 3339 in UTC, to the
-//! millisecond. What is not there is left out.
+//! One object, without line breaks. Its first member is the version of its schema, which is
+//! [`Entry::SCHEMA_VERSION`], 1. Names are in camel case. Times are RFC 3339 in UTC, in milliseconds.
+//! An empty member is left out.
 //!
 //! | Member | Type | What it is |
 //! | --- | --- | --- |
@@ -10,42 +10,43 @@
 //! | `id` | string | 32 hexadecimal digits in lower case |
 //! | `direction` | string | `inbound` or `outbound` |
 //! | `kind` | string | `http`, or the kind of a job |
-//! | `target` | string | where it was to go: the key of breakers and metrics |
+//! | `target` | string | the peer it was for, named as for breakers and metrics |
 //! | `method`, `uri` | string, optional | of an HTTP request |
 //! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
-//! | `headersLeftOut` | number, optional | how many of its headers and trailers are [not there](Entry::headers_left_out), credentials aside; 0 where it is left out |
-//! | `body.text` or `body.base64` | string | what is kept: as text where it is UTF-8 and takes no more than twice its length, else in base64 with padding |
-//! | `body.length` | number | how many bytes the whole has |
-//! | `body.truncated` | boolean | whether less than the whole is kept |
+//! | `headersLeftOut` | number, optional | how many headers and trailers are [left out](Entry::headers_left_out), credentials aside; left out where it is 0 |
+//! | `body.text` or `body.base64` | string | the stored bytes: as text if they are UTF-8 and take at most twice their length in JSON, else in base64 with padding |
+//! | `body.length` | number | the length of the whole, in bytes |
+//! | `body.truncated` | boolean | whether less than the whole is stored |
 //! | `body.sha256` | string | the digest of the whole, in hexadecimal |
 //! | `reason` | string | a [`Reason`](super::Reason) |
-//! | `lastStatus` | number, optional | the peer's last answer: an HTTP status, a gRPC code |
-//! | `errorClass` | string, optional | what the last attempt came to |
-//! | `errorMessage` | string, optional | the last error in words |
+//! | `lastStatus` | number, optional | the code of the last response: an HTTP status, a gRPC code |
+//! | `errorClass` | string, optional | the outcome of the last attempt |
+//! | `errorMessage` | string, optional | the message of the last error |
 //! | `history.attempts` | array | the calls, oldest first: see below |
-//! | `history.leftOut` | number | how many calls are not in it |
+//! | `history.leftOut` | number | how many calls are not listed |
 //! | `history.attemptsMade` | number | how many attempts were made on the peer |
-//! | `history.refusals` | number | how many calls were refused on our side |
+//! | `history.refusals` | number | how many calls this side refused |
 //! | `history.gaveUp` | string, optional | why the retries ended |
 //! | `firstAttemptAt`, `lastAttemptAt` | time, optional | of the attempts |
-//! | `writtenAt` | time | when the record was made |
+//! | `writtenAt` | time | when the entry was made |
 //! | `eventTime`, `eventId` | time, string, optional | of the event, as its sender said |
-//! | `idempotencyKey` | string, optional | by which the receiver knows a repetition |
-//! | `replays` | number | how often it was tried again from here |
-//! | `replayOf` | string, optional | what it was a repetition of |
-//! | `traceId` | string, optional | the trace that it belonged to |
+//! | `idempotencyKey` | string, optional | by which the receiver recognises a repetition |
+//! | `replays` | number | how many times it was sent again |
+//! | `replayOf` | string, optional | the event or entry that it was a replay of |
+//! | `traceId` | string, optional | the id of its trace |
 //!
 //! One of `history.attempts`, with times in milliseconds from `firstAttemptAt`: `number`,
 //! `startedMs`, `tookMs`, `outcome` (the name of an
 //! [`OutcomeKind`](crate::outcome::OutcomeKind)), `mayRetry`, and optionally `code`,
 //! `retryAfterMs`, `waitMs`.
 //!
-//! # What is read
+//! # Reading
 //!
-//! - Members that this schema does not name are ignored; `null` is the same as not there.
-//! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record says.
-//! - What cannot be is [`StoreErrorKind::Corrupt`], and the error's source names the member, never
-//!   its value: a digest that is not that of the whole body, both of `text` and `base64`.
+//! - Unknown members are ignored; `null` is the same as a missing member.
+//! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record has.
+//! - An invalid record is [`StoreErrorKind::Corrupt`], for instance one whose digest is not that of the
+//!   whole body, or that has both `text` and `base64`. The source of the error names the member, never
+//!   its value.
 //!
 //! # Examples
 //!
@@ -84,12 +85,12 @@ use std::{
 /// The longest record that is read, in bytes. Longer ones are [`StoreErrorKind::TooLarge`].
 pub const MAX_LENGTH: usize = 64 << 20;
 
-/// An entry as a record of the newest schema.
+/// Writes an entry in the newest schema.
 pub fn to_json(entry: &Entry) -> String {
     text(&EntryOut::from(entry))
 }
 
-/// The entry that a record tells of.
+/// Reads an entry.
 ///
 /// # Errors
 ///
@@ -101,14 +102,14 @@ pub fn from_json(record: &[u8]) -> Result<Entry, StoreError> {
     read::entry(record)
 }
 
-/// What a list says of an entry, with the names of the entry's own form; instead of `body` and
-/// `history` it has `bodyLength` and `attempts`, and `inProgress` besides.
+/// Writes a summary with the member names of the entry's own form. Instead of `body` and `history` it has
+/// `bodyLength`, `attempts` and `inProgress`.
 pub fn summary_json(summary: &Summary) -> String {
     text(&SummaryOut::from(summary))
 }
 
-/// A part of a list: `items`, each a [summary](summary_json); `nextCursor`, `null` at the end; and
-/// `unreadable`, how many records cannot be read.
+/// Writes a page of a list: `items`, each a [summary](summary_json); `nextCursor`, `null` at the end; and
+/// `unreadable`, the number of records that cannot be read.
 pub fn listing_json(listing: &Listing) -> String {
     text(&ListingOut {
         items: listing.entries.iter().map(SummaryOut::from).collect(),
@@ -296,9 +297,8 @@ impl<'a> From<&'a [u8]> for BytesOut<'a> {
     }
 }
 
-/// Whether a text is no more than twice as long in JSON: what is made of control characters takes
-/// six bytes for each. Quotes, backslashes and line breaks take two, so that JSON, which is full of
-/// them, stays readable.
+/// Whether a text is at most twice as long in JSON. Control characters take six bytes each; quotes,
+/// backslashes and line breaks two, so that a body of JSON stays readable.
 fn is_worth_reading(text: &str) -> bool {
     let escapes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
@@ -351,15 +351,14 @@ impl<'a> From<&'a Summary> for SummaryOut<'a> {
     }
 }
 
-/// The first moment that RFC 3339 can name, and the last that jiff can (22 o'clock on the day before
-/// the last of the year 9999), in milliseconds from 1970.
+/// The first time that RFC 3339 can express, and the last that jiff can (22:00 on 9999-12-30), in
+/// milliseconds since 1970.
 const RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_207_200_000);
 
 static PARSER: DateTimeParser = DateTimeParser::new();
 static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// `2026-11-21T12:00:00.000Z`. Finer parts are cut off; what cannot be named is brought to
-/// what can.
+/// `2026-11-21T12:00:00.000Z`, rounded down, and brought into the range.
 fn print_time(time: SystemTime) -> String {
     let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),

@@ -1,5 +1,5 @@
-//! Each member is taken out as it stands and then read by itself: so that an error can name it, and
-//! never has to quote it.
+//! Reading a record. Each member is extracted unparsed and then parsed by itself, so that an error can
+//! name the member without quoting its value.
 
 use super::{damaged, parse_time};
 use crate::{
@@ -178,7 +178,7 @@ fn cause(record: &EntryIn<'_>) -> Result<Cause, StoreError> {
     Ok(cause)
 }
 
-/// The one of both that is there.
+/// The bytes of whichever of the two is there.
 fn bytes(text: Option<String>, base64: Option<String>) -> Option<Bytes> {
     match (text, base64) {
         (Some(text), None) => Some(text.into()),
@@ -195,7 +195,7 @@ fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<System
 }
 
 fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreError> {
-    // Neither an array, which would be taken for the members in their order, nor anything else.
+    // serde would read an array as the members in their order.
     if !record.trim_start().starts_with('{') {
         return Err(damaged("(record)"));
     }

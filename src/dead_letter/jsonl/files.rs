@@ -10,7 +10,7 @@ use std::{
 
 /// Digits of the number that a rotated file ends with: no other program makes such names.
 const DIGITS: usize = 10;
-/// A line longer than this is not looked into.
+/// A longer line is not read.
 const LONGEST: u64 = json::MAX_LENGTH as u64 + 1024;
 
 /// Where a line is.
@@ -25,9 +25,9 @@ pub(super) struct Location {
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) size: u64,
-    /// Bytes of lines that still count.
+    /// Bytes of entry lines that count.
     pub(super) live: u64,
-    /// Bytes of lines that tell of removals which are remembered.
+    /// Bytes of removal lines that count.
     pub(super) gone: u64,
     /// Lines that cannot be read.
     pub(super) unreadable: Vec<Location>,
@@ -37,17 +37,17 @@ pub(super) struct Files {
     path: PathBuf,
     max_file: u64,
     pub(super) segments: Vec<Segment>,
-    /// `None` after it failed, until everything is read anew.
+    /// `None` after an error, until all files are read again.
     active: Option<File>,
-    /// Device and inode of what is open.
+    /// Device and inode of the open file.
     identity: Option<(u64, u64)>,
 }
 
-/// What is left of a write that was cut.
+/// What a write that was cut has left at the end of a file.
 pub(super) enum Tail {
-    /// It is a whole record but for the line break.
+    /// A whole record without its line break.
     Whole,
-    /// It was put aside.
+    /// A part of a line, which was moved to another file.
     Torn,
 }
 
@@ -79,7 +79,7 @@ impl Files {
         lines.fold(0, |sum, lines| sum.saturating_add(lines as u64))
     }
 
-    /// Whether the file that is open is still the one at the path, and as long as it was left.
+    /// Whether the open file is still the one at the path, and has the expected length.
     pub(super) fn is_as_left(&self) -> bool {
         let (Some(_), Some(active)) = (&self.active, self.segments.last()) else {
             return false;
@@ -89,8 +89,8 @@ impl Files {
         })
     }
 
-    /// Forgets what is open and finds the files: those that were rotated, oldest first, and the one
-    /// that is appended to, which is made where it is missing.
+    /// Closes the open file and finds all files: the rotated ones, oldest first, and the one that is
+    /// appended to, which is created if it is missing.
     pub(super) fn find(&mut self) -> io::Result<()> {
         self.active = None;
         self.segments.clear();
@@ -109,12 +109,12 @@ impl Files {
         self.open_active()
     }
 
-    /// Has everything read anew before the next use.
+    /// Makes the next operation read all files again.
     pub(super) fn forget(&mut self) {
         self.active = None;
     }
 
-    /// Where lines go that were cut.
+    /// The file for parts of lines.
     pub(super) fn damaged(&self) -> PathBuf {
         beside(&self.path, ".damaged")
     }
@@ -155,7 +155,7 @@ impl Files {
         }
     }
 
-    /// Reads a file line by line, sets its size, and mends its end.
+    /// Reads a file line by line, sets its size, and repairs its end.
     pub(super) fn scan(
         &mut self,
         index: usize,
@@ -175,7 +175,7 @@ impl Files {
             let mut length = read as u64;
             let mut ended = line.ends_with(b"\n");
             if !ended && length == LONGEST {
-                // Too long to be looked into.
+                // Too long to be read.
                 line = b"(too long)".to_vec();
                 let rest = reader.skip_until(b'\n')? as u64;
                 length += rest;
@@ -220,8 +220,8 @@ impl Files {
         }
     }
 
-    /// Appends lines, and gives where the first one is when they are on the disk. After an error
-    /// nothing of them is there, or the files are read anew before the next use.
+    /// Appends lines and syncs them. Returns where the first one is. After an error no part of them is in
+    /// the file, or all files are read again before the next operation.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<Location> {
         let grown = |segment: &Segment| segment.size.saturating_add(lines.len() as u64);
         let full = |segment: &Segment| segment.size > 0 && grown(segment) > self.max_file;
@@ -233,7 +233,7 @@ impl Files {
         };
         let written = file.write_all(lines).and_then(|()| file.sync_data());
         if let Err(error) = written {
-            // Without what was cut, the next line does not stick to it.
+            // Cuts a partial line off, so that the next one does not follow it.
             let undone = file.set_len(segment.size).and_then(|()| file.sync_data());
             if undone.is_err() {
                 self.active = None;
@@ -292,7 +292,7 @@ impl Files {
         }
     }
 
-    /// This line tells of a removal that is remembered.
+    /// Counts a removal line.
     pub(super) fn remembers(&mut self, at: Location) {
         if let Some(segment) = self.segment(at.segment) {
             segment.gone = segment.gone.saturating_add(at.length);
@@ -305,7 +305,7 @@ impl Files {
         }
     }
 
-    /// This line cannot be read, and no longer counts either.
+    /// Ceases to count an unreadable line.
     pub(super) fn is_past(&mut self, at: Location) {
         let Some(segment) = self.segment(at.segment) else {
             return;
@@ -340,8 +340,7 @@ impl Files {
         self.sync_folder()
     }
 
-    /// So that a name is there after a loss of power. Where a folder cannot be opened as a file,
-    /// the system sees to it.
+    /// Makes a new name durable. Where a folder cannot be opened as a file, the system does so.
     fn sync_folder(&self) -> io::Result<()> {
         if cfg!(unix) {
             File::open(folder(&self.path))?.sync_all()?;
@@ -350,7 +349,7 @@ impl Files {
     }
 }
 
-/// Moves what follows `offset` to the end of another file, as a line of its own.
+/// Moves the bytes from `offset` on to the end of another file, as a line.
 fn put_aside(path: &Path, offset: u64, aside: &Path) -> io::Result<()> {
     let mut from = OpenOptions::new().read(true).write(true).open(path)?;
     from.seek(SeekFrom::Start(offset))?;
@@ -360,12 +359,12 @@ fn put_aside(path: &Path, offset: u64, aside: &Path) -> io::Result<()> {
     io::copy(&mut from, &mut to)?;
     to.write_all(b"\n")?;
     to.sync_all()?;
-    // Only now: cut before this, it is put aside twice, and not lost.
+    // Last: after a crash before this it is moved twice, and not lost.
     from.set_len(offset)?;
     from.sync_all()
 }
 
-/// For the eyes of the owner alone: bodies hold what customers wrote.
+/// Readable by the owner alone: bodies hold what customers wrote.
 pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);

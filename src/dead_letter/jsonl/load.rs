@@ -14,13 +14,13 @@ use serde::Deserialize;
 use std::{collections::HashMap, io, mem, sync::atomic::Ordering};
 
 pub(super) enum Line {
-    /// An entry, and its place in the list where the line says it.
+    /// An entry, and its place in the list if the line says it.
     Entry(Box<Entry>, Option<u64>),
-    /// An entry was claimed: so often in all.
+    /// An entry was claimed, and this is its number of replays.
     Claimed(EntryId, u32),
-    /// An entry is gone.
+    /// An entry was removed or discarded.
     Removed(EntryId),
-    /// An entry of a newer schema, which is this one: left as it is.
+    /// An entry of a newer schema, with its number: left as it is.
     Newer(EntryId, u32),
     /// Damaged, or of a newer schema and without an id: left as it is.
     Unreadable,
@@ -46,7 +46,7 @@ impl Line {
         let outline: Outline = serde_json::from_slice(line).ok()?;
         let id = |id: &String| id.parse().ok();
         if let Some(schema @ 1..) = outline.schema_version {
-            // What is gone is gone, whatever a newer release says besides.
+            // Valid, whatever else a newer release adds.
             if let Some(removed) = &outline.removed {
                 return Some(Self::Removed(id(removed)?));
             }
@@ -65,7 +65,7 @@ impl Line {
 
 pub(super) fn entry_line(entry: &Entry, place: u64) -> Vec<u8> {
     let mut line = json::to_json(entry);
-    // A member more, which the form allows.
+    // The form allows other members.
     line.pop();
     format!("{line},\"place\":{place}}}\n").into_bytes()
 }
@@ -79,14 +79,14 @@ pub(super) fn removal_line(id: EntryId) -> Vec<u8> {
 }
 
 impl Worker {
-    /// Reads everything anew: at the beginning, and when the files are not as they were left.
+    /// Reads all files: at the start, and when somebody else has changed them.
     pub(super) fn load(&mut self) -> io::Result<()> {
         self.files.find()?;
         let earlier = mem::replace(&mut self.shelf, Index::new());
         self.removed = Removed::new(self.most_removed());
         self.newer.clear();
         if let Err(error) = self.load_all() {
-            // The next look tries again, and must still know who holds what.
+            // The next operation tries again, and needs the claims.
             self.shelf = earlier;
             self.files.forget();
             return Err(error);
@@ -105,14 +105,12 @@ impl Worker {
                 match seen {
                     Seen::Entry(summary, place) => {
                         let (id, replays) = (summary.id, summary.replays);
-                        // Its removal was forgotten when it was written; or somebody has brought it
-                        // back.
+                        // Its removal was forgotten when it was written, or somebody restored the line.
                         if let Some(removal) = self.removed.forget(id) {
                             self.files.forgets(removal);
                         }
                         self.put(*summary, at, place.unwrap_or(0));
-                        // Lines are in the order of what happened: one after a claim counts it, or
-                        // takes it back.
+                        // Lines are in order: an entry after a claim has the count that is valid.
                         self.shelf.set_replays(id, replays);
                     }
                     Seen::Claimed(id, replays) => self.shelf.set_replays(id, replays),
@@ -139,8 +137,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives back what is no longer needed: deletes the oldest files of which nothing counts, and,
-    /// where more than half of everything does not count, moves what does out of the oldest.
+    /// Deletes the oldest files while none of their lines counts. Where more than half of all bytes do
+    /// not count, moves the lines that do out of the oldest file first.
     pub(super) fn tidy(&mut self) {
         for _ in 0..self.files.segments.len() {
             if self.files.segments.len() < 2 {
@@ -163,8 +161,8 @@ impl Worker {
         }
     }
 
-    /// Writes what counts in the oldest file to the newest. What is there twice after a crash is
-    /// one entry.
+    /// Copies the lines that count from the oldest file to the newest. An entry that is there twice after
+    /// a crash is one entry.
     fn move_out(&mut self) -> io::Result<()> {
         let Some(oldest) = self.files.segments.first() else {
             return Ok(());
@@ -198,7 +196,7 @@ impl Worker {
             };
             match entry {
                 Ok(Some((entry, place))) => line = entry_line(&entry, place),
-                // As it is, but a line.
+                // Unchanged, but with a line break.
                 _ if line.last() != Some(&b'\n') => line.push(b'\n'),
                 _ => {}
             }
@@ -248,16 +246,16 @@ impl Worker {
     }
 }
 
-/// What moves to the newest file.
+/// A line that moves to the newest file.
 enum Moved {
-    /// And its place.
+    /// An entry, and its place.
     Entry(EntryId, u64),
     Removal(EntryId),
-    /// Where it was, and whose it is where it is an entry of a newer schema.
+    /// Where it was, and its id if it is an entry of a newer schema.
     Unreadable(Location, Option<EntryId>),
 }
 
-/// What is remembered of a line while a file is read.
+/// What is kept of a line while a file is read.
 enum Seen {
     Entry(Box<Summary>, Option<u64>),
     Claimed(EntryId, u32),

@@ -99,11 +99,11 @@ use tokio::sync::{oneshot, watch};
 /// # tokio_test::block_on(async {
 /// # let folder = tempfile::tempdir()?;
 /// # let path = folder.path().join("entries.jsonl");
-/// let entries = JsonlDeadLetters::open(&path)?;
+/// let store = JsonlDeadLetters::open(&path)?;
 /// let cause = Cause::new(Reason::Rejected).with_code(Some(410));
 /// let entry = Entry::new(EntryId::random(), "http", "peer.test", cause, SystemTime::now());
-/// entries.write(&Arc::new(entry.clone())).await?;
-/// entries.close().await;
+/// store.write(&Arc::new(entry.clone())).await?;
+/// store.close().await;
 ///
 /// let again = JsonlDeadLetters::open(&path)?;
 /// assert!(again.get(entry.id).await?.is_some());
@@ -117,42 +117,42 @@ pub struct JsonlDeadLetters {
 
 struct Shared {
     path: PathBuf,
-    /// `None` once it is closed.
+    /// `None` once the store is closed.
     queue: RwLock<Option<SyncSender<Op>>>,
-    /// Its sender goes when the thread has ended.
+    /// Its sender is dropped when the thread has ended.
     ended: watch::Receiver<()>,
     torn: Arc<AtomicU64>,
 }
 
 impl JsonlDeadLetters {
-    /// Opens the entries at `path` with the default settings, and makes the file where there is
-    /// none. Reads everything that is there: do it once, before the work begins.
+    /// Opens the store at `path` with the default settings, and creates the file if there is none. Reads
+    /// all lines and blocks meanwhile: call it once, at the start of the program.
     ///
     /// # Errors
     ///
-    /// [`OpenDeadLettersError`] says why and what to do.
+    /// [`OpenDeadLettersError`] says why.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenDeadLettersError> {
         Self::builder().open(path)
     }
 
-    /// Settings, all with defaults.
+    /// A builder with defaults for every setting.
     pub const fn builder() -> JsonlDeadLettersBuilder {
         JsonlDeadLettersBuilder::new()
     }
 
-    /// How many files have ended in the middle of a line since this was opened, and when it was:
-    /// what a crash in the middle of a write leaves.
+    /// How many files ended in the middle of a line, found when the store was opened or later: what a
+    /// crash during a write leaves.
     pub fn torn(&self) -> u64 {
         self.shared.torn.load(Ordering::Relaxed)
     }
 
-    /// Refuses what comes from now on, and waits until everything accepted is done and the files
-    /// are free. Dropping every handle does the same without a wait.
+    /// Refuses new operations, and waits until all accepted ones are done and the files are closed.
+    /// Dropping every handle does the same without waiting.
     pub async fn close(&self) {
         let queue = self.shared.queue.write();
         drop(queue.unwrap_or_else(PoisonError::into_inner).take());
         let mut ended = self.shared.ended.clone();
-        // Never a value: it waits for the end.
+        // No value is ever sent: an error means that the sender was dropped.
         while ended.changed().await.is_ok() {}
     }
 
@@ -181,7 +181,7 @@ impl JsonlDeadLetters {
     }
 }
 
-/// Tells what an operator should see. The thread that finds it has no observers of its own.
+/// Tells `tracing`: the thread has no observers.
 fn trouble(what: &'static str, detail: &dyn fmt::Display) {
     Observers::none().tell(|| Event::Trouble {
         part: "dead_letter",
@@ -231,8 +231,8 @@ impl LetterStore for JsonlDeadLetters {
         self.ask(|answer| Op::Renew(id, token, lease, answer))
     }
 
-    /// It may take the bytes over their bound, by what the entry has grown. One that has become
-    /// longer than a line may be is `TooLarge`, and its claim ends with its lease.
+    /// May exceed the bound of bytes by what the entry has grown. An entry that has become longer than a
+    /// line may be is `TooLarge`, and its claim ends with its lease.
     fn release(
         &self,
         token: FencingToken,
@@ -262,7 +262,7 @@ impl fmt::Debug for JsonlDeadLetters {
     }
 }
 
-/// Settings of [`JsonlDeadLetters`].
+/// Builder of a [`JsonlDeadLetters`].
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct JsonlDeadLettersBuilder {
@@ -282,29 +282,29 @@ impl JsonlDeadLettersBuilder {
         }
     }
 
-    /// The most bytes of lines of entries that are there: beyond it, new ones are refused as
+    /// Sets the most bytes of the lines of all entries. Beyond it new entries are refused as
     /// [`Full`](StoreErrorKind::Full). Default: 256 MiB.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The size at which a new file is begun. Default: 16 MiB.
+    /// Sets the size in bytes at which a new file is begun. Default: 16 MiB.
     pub const fn max_file_bytes(mut self, bytes: u64) -> Self {
         self.max_file_bytes = bytes;
         self
     }
 
-    /// The longest line: a longer entry is refused as [`TooLarge`](StoreErrorKind::TooLarge). A
-    /// body takes up to twice its length, where it is text of quotes and line breaks. Default: 4 MiB,
-    /// which is room for every entry that the layer, and a worker whose jobs have 1 MiB, make with
-    /// their defaults; the most: [`json::MAX_LENGTH`](json::MAX_LENGTH).
+    /// Sets the longest line in bytes. A longer entry is refused as
+    /// [`TooLarge`](StoreErrorKind::TooLarge). A body takes up to twice its length. Default: 4 MiB, which
+    /// is enough for every entry that the layer, and a worker with jobs of 1 MiB, make with their
+    /// defaults. At most [`json::MAX_LENGTH`].
     pub const fn max_entry_bytes(mut self, bytes: usize) -> Self {
         self.max_entry_bytes = bytes;
         self
     }
 
-    /// The most operations that wait for the thread; others are refused as
+    /// Sets the most operations that wait for the thread. More are refused as
     /// [`Full`](StoreErrorKind::Full). Default: 1024.
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
@@ -337,19 +337,19 @@ impl JsonlDeadLettersBuilder {
         Ok(())
     }
 
-    /// Opens the entries at `path`, and makes the file where there is none. Reads everything that
-    /// is there: do it once, before the work begins.
+    /// Opens the store at `path`, and creates the file if there is none. Reads all lines and blocks
+    /// meanwhile: call it once, at the start of the program.
     ///
     /// # Errors
     ///
-    /// [`OpenDeadLettersError`] says why and what to do.
+    /// [`OpenDeadLettersError`] says why.
     pub fn open(self, path: impl AsRef<Path>) -> Result<JsonlDeadLetters, OpenDeadLettersError> {
         self.check().map_err(OpenDeadLettersError::InvalidConfig)?;
         let cannot = |error: BoxError| OpenDeadLettersError::CannotOpen {
             path: path.as_ref().to_owned(),
             source: error,
         };
-        // The program may change its folder; the file does not move with it.
+        // The program may change its working directory later.
         let path = std::path::absolute(&path).map_err(|error| cannot(error.into()))?;
         if is_database(&path).map_err(|error| cannot(error.into()))? {
             return Err(cannot("it is an SQLite database".into()));
@@ -385,7 +385,7 @@ impl JsonlDeadLettersBuilder {
     }
 }
 
-/// Whether the file is what a slip of the hand may well name, and what writing into would ruin.
+/// Whether the file is an SQLite database, which appending lines would damage.
 fn is_database(path: &Path) -> io::Result<bool> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
     let mut file = match File::open(path) {
@@ -398,7 +398,7 @@ fn is_database(path: &Path) -> io::Result<bool> {
     Ok(head == MAGIC)
 }
 
-/// Future of a claim. Dropped before it gave its entry away, it gives it back.
+/// Future of a claim. Dropped before it returned the entry, it releases it.
 struct Claiming {
     entries: JsonlDeadLetters,
     id: EntryId,
@@ -417,31 +417,31 @@ impl Future for Claiming {
 
 impl Drop for Claiming {
     fn drop(&mut self) {
-        // An answer that is under way after this finds nobody, and the thread keeps the entry.
+        // The thread notices when it answers after this, and releases the entry.
         self.answered.close();
         if let Ok(Ok(EntryClaim::Claimed { token, .. })) = self.answered.try_recv() {
-            // Where there is no room for it, the claim ends with its lease.
+            // If the queue is full, the claim ends with its lease.
             let _ = self.entries.hand_over(Op::Unclaim(self.id, token));
         }
     }
 }
 
-/// DeadLetterDesk that could not be opened.
+/// A [`JsonlDeadLetters`] could not be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenDeadLettersError {
-    /// A file cannot be made, read or mended: its folder must be there, and be ours.
+    /// A file cannot be created, read or repaired: its folder must exist and be writable.
     CannotOpen {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         source: BoxError,
     },
-    /// A setting makes no sense.
+    /// A setting is invalid.
     InvalidConfig(InvalidConfig),
-    /// Another process has them open, or another handle of this one.
+    /// The file is open in another process, or by another handle of this one.
     Locked {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
 }

@@ -25,7 +25,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// The entry that it is about. `None` where it is about all.
+    /// The entry that it is about. `None` if it is about all.
     pub(super) fn id(&self) -> Option<EntryId> {
         match self {
             Self::Write(entry, _) | Self::Release(_, entry, _) => Some(entry.id),
@@ -50,13 +50,13 @@ impl Op {
             | Self::Remove(_, _, answer) => error.tell(answer),
             Self::Discard(_, answer) => error.tell(answer),
             Self::Count(_, answer) => error.tell(answer),
-            // It ends with its lease.
+            // The claim ends with its lease.
             Self::Unclaim(..) => {}
         }
     }
 }
 
-/// One failure, which is told to several.
+/// One error that several operations are answered with.
 pub(super) struct Failed {
     pub(super) kind: StoreErrorKind,
     pub(super) cause: String,
@@ -86,13 +86,13 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Lines that are to be written, and what is true when they are.
+/// Lines that are written together, and the changes that follow.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) lines: Vec<u8>,
     pub(super) changes: Vec<(u64, Change)>,
     pub(super) touched: HashSet<EntryId>,
-    /// Bytes by which the entries grow.
+    /// By how many bytes the entries grow.
     pub(super) grows: u64,
 }
 
@@ -100,7 +100,7 @@ pub(super) enum Change {
     Put {
         summary: Box<Summary>,
         place: u64,
-        /// The claim that ends with it.
+        /// The answer, and the claim that ends with it.
         then: Result<Answer<()>, (FencingToken, Answer<Settled>)>,
     },
     Claimed {
@@ -108,7 +108,7 @@ pub(super) enum Change {
         entry: Box<Entry>,
         answer: Answer<EntryClaim>,
     },
-    GivenBack {
+    Unclaimed {
         id: EntryId,
         token: FencingToken,
     },
@@ -134,7 +134,7 @@ impl Change {
                 Err((_, answer)) => error.tell(answer),
             },
             Self::Claimed { answer, .. } => error.tell(answer),
-            Self::GivenBack { .. } => {}
+            Self::Unclaimed { .. } => {}
             Self::Removed { then, .. } => match then {
                 Ok(answer) => error.tell(answer),
                 Err(answer) => error.tell(answer),

@@ -41,12 +41,12 @@ pub(super) struct Worker {
     pub(super) with: JsonlDeadLettersBuilder,
     pub(super) files: Files,
     pub(super) shelf: Index<Known>,
-    /// And the lines that say so.
+    /// Removed entries, and the lines that say so.
     pub(super) removed: Removed<Location>,
-    /// DeadLetterDesk of a newer schema, and which it is.
+    /// Entries of a newer schema, and which it is.
     pub(super) newer: HashMap<EntryId, (Location, u32)>,
-    /// Claims that nobody waited for.
-    forsaken: Vec<(EntryId, FencingToken)>,
+    /// Claims whose caller was gone when they were made.
+    abandoned: Vec<(EntryId, FencingToken)>,
     epoch: Instant,
     pub(super) torn: Arc<AtomicU64>,
     /// Held as long as the files are used.
@@ -66,7 +66,7 @@ impl Worker {
             shelf: Index::new(),
             removed: Removed::new(1),
             newer: HashMap::new(),
-            forsaken: Vec::new(),
+            abandoned: Vec::new(),
             epoch: Instant::now(),
             torn,
             _lock: lock,
@@ -76,8 +76,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Works until the last handle is gone and everything accepted is done. `ended` tells whoever
-    /// waits for it, by going out of scope.
+    /// Works until the last handle is dropped and every accepted operation is done. Dropping `ended`
+    /// tells whoever waits for that.
     pub(super) fn work(mut self, queue: &Receiver<Op>, ended: watch::Sender<()>) {
         while let Ok(first) = queue.recv() {
             let mut group = vec![first];
@@ -85,7 +85,7 @@ impl Worker {
             self.serve(group);
             self.tidy();
         }
-        // The lock first: whoever waits may open the files at once.
+        // Releases the lock first: whoever waits may open the files again.
         drop(self);
         drop(ended);
     }
@@ -102,7 +102,7 @@ impl Worker {
         }
         let mut batch = Batch::default();
         for op in group {
-            // What is decided on an entry depends on what was decided before.
+            // The decision on an entry depends on the operations before it.
             let depends = match op.id() {
                 Some(id) => batch.touched.contains(&id),
                 None => !batch.touched.is_empty(),
@@ -118,7 +118,7 @@ impl Worker {
     fn plan(&mut self, op: Op, batch: &mut Batch) {
         let now = self.now();
         match op {
-            // A late repetition: of what was settled, or of what a newer release has written.
+            // A late repetition of an entry that was removed, or that a newer release has written.
             Op::Write(entry, answer)
                 if self.removed.contains(entry.id) || self.newer.contains_key(&entry.id) =>
             {
@@ -167,7 +167,7 @@ impl Worker {
                     && let Some(item) = self.shelf.get(id)
                 {
                     let replays = item.replays.saturating_sub(1);
-                    let change = Change::GivenBack { id, token };
+                    let change = Change::Unclaimed { id, token };
                     batch.add(id, &claim_line(id, replays), change);
                 }
             }
@@ -215,7 +215,7 @@ impl Worker {
     ) {
         let now = self.now();
         let found = match self.shelf.claimable(id, now, most) {
-            // Nobody waits for it any more.
+            // The caller is gone.
             _ if answer.is_closed() => return,
             Claimable::Missing if self.newer.contains_key(&id) => {
                 let error = self.entry(id).map(|_| EntryClaim::Missing);
@@ -244,7 +244,7 @@ impl Worker {
         let _ = answer.send(Ok(found));
     }
 
-    /// The line of an entry that is to be written, its place, and by how much the entries grow.
+    /// The line of an entry, its place, and by how many bytes the entries grow.
     fn line_of(&mut self, entry: &Entry, grows: u64) -> Result<(Vec<u8>, u64, u64), StoreError> {
         let before = self.shelf.get(entry.id);
         let (size, counted) = before.map_or((0, 0), |it| (it.kept.at.length, it.replays));
@@ -266,7 +266,7 @@ impl Worker {
         Ok((line, place, grows_by))
     }
 
-    /// Writes what was planned; then it is true, and told.
+    /// Writes the planned lines, then applies their changes and answers.
     fn flush(&mut self, batch: &mut Batch) {
         let batch = mem::take(batch);
         if batch.changes.is_empty() {
@@ -285,8 +285,8 @@ impl Worker {
                 let error = Failed::from(error);
                 trouble("entries were not written to their file", &error.cause);
                 for (_, change) in batch.changes {
-                    // Its line would only have said that it does not count.
-                    if let Change::GivenBack { id, token } = change {
+                    // Its line would only have said that the claim does not count.
+                    if let Change::Unclaimed { id, token } = change {
                         self.shelf.release(id, token);
                     } else {
                         change.fail(&error);
@@ -296,10 +296,10 @@ impl Worker {
         }
     }
 
-    /// Frees what was claimed for somebody who had gone when it was.
+    /// Releases the claims whose caller was gone when they were made.
     fn release(&mut self) {
         let mut batch = Batch::default();
-        for (id, token) in mem::take(&mut self.forsaken) {
+        for (id, token) in mem::take(&mut self.abandoned) {
             self.plan(Op::Unclaim(id, token), &mut batch);
         }
         self.flush(&mut batch);
@@ -330,15 +330,15 @@ impl Worker {
             } => {
                 let id = entry.id;
                 let token = self.shelf.claim(id, self.now().saturating_add(lease));
-                // Nobody waits for it any more: the next one may have it.
+                // The caller is gone: somebody else may claim it.
                 if answer
                     .send(Ok(EntryClaim::Claimed { token, entry }))
                     .is_err()
                 {
-                    self.forsaken.push((id, token));
+                    self.abandoned.push((id, token));
                 }
             }
-            Change::GivenBack { id, token } => self.shelf.release(id, token),
+            Change::Unclaimed { id, token } => self.shelf.release(id, token),
             Change::Removed { id, then } => {
                 self.remove(id, at);
                 match then {
@@ -349,7 +349,7 @@ impl Worker {
         }
     }
 
-    /// How many removals are remembered.
+    /// How many removed ids are remembered.
     pub(super) fn most_removed(&self) -> usize {
         const LINE: u64 = 72;
         let room = self.with.max_bytes / 8 / LINE;
@@ -368,7 +368,7 @@ impl Worker {
         self.files.lives(at);
     }
 
-    /// What is known of an entry counts no longer.
+    /// Forgets what is known of an entry.
     pub(super) fn take(&mut self, id: EntryId) {
         if let Some(item) = self.shelf.take(id) {
             self.files.died(item.kept.at);
@@ -378,7 +378,7 @@ impl Worker {
         }
     }
 
-    /// An entry is gone, as the line there says.
+    /// Removes an entry, as the line at `at` says.
     pub(super) fn remove(&mut self, id: EntryId, at: Location) {
         self.take(id);
         for past in self.removed.put(id, at).into_iter().flatten() {

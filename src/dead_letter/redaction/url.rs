@@ -1,19 +1,18 @@
 //! Credentials in URLs, and in texts that have URLs in them.
 //!
-//! Where it is not sure what is a credential it takes out too much: what of a URL stays is shown to
-//! operators, and a client that is given a value with a bracket in it shows it in its errors.
+//! Where it is not certain what is a credential, it removes too much: operators see what is left.
 
 use super::names_a_credential;
 use std::borrow::Cow;
 
-/// What stands in the place of a value that was taken out.
+/// Stands in the place of a value that was removed.
 pub(super) const REDACTED: &str = "redacted";
 
 /// Whole names of parameters that hold credentials beside those that
 /// [`names_a_credential`] knows.
 const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
 
-/// How often a value is decoded that was encoded more than once.
+/// How many times a value is decoded that was encoded more than once.
 const MOST_DECODED: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +21,7 @@ enum Place {
     Uri,
     /// A word of a text.
     Text,
-    /// A word of a value that was decoded as often as it can be.
+    /// A word of a decoded value.
     Decoded,
 }
 
@@ -37,7 +36,7 @@ pub(super) fn redacted_text(text: &str) -> String {
     redacted_words(text, Place::Text)
 }
 
-/// Whether something was taken out of a URI.
+/// Whether something was removed from a URI.
 pub(in crate::dead_letter) fn is_redacted(uri: &str) -> bool {
     let ends = |c: char| {
         matches!(
@@ -48,7 +47,7 @@ pub(in crate::dead_letter) fn is_redacted(uri: &str) -> bool {
     uri.split(ends).any(|part| part == REDACTED)
 }
 
-/// A text in which of every URL there is the origin alone.
+/// A text in which every URL is cut after its origin.
 pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
     let text = redacted_text(text);
     let mut kept = String::with_capacity(text.len());
@@ -64,12 +63,12 @@ pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
     kept
 }
 
-/// What cannot stand in a URL. Quotes, brackets and commas can, and in a password too.
+/// Characters that cannot be in a URL. Quotes, brackets and commas can, also in a password.
 fn between_words(c: char) -> bool {
     c.is_whitespace() || matches!(c, '<' | '>')
 }
 
-/// What at the end of a word is rather of the sentence than of the URL.
+/// Characters at the end of a word that belong to the sentence rather than to the URL.
 fn closes(c: char) -> bool {
     between_words(c)
         || matches!(
@@ -112,8 +111,7 @@ fn redacted_word(word: &str, place: Place) -> String {
     }
 }
 
-/// Where the next authority begins: after `://`, which is taken for one with too few or too many
-/// slashes too, or after `//` that stands at the beginning.
+/// Where the next authority begins: after `:/`, `://` or more slashes, or after `//` at the beginning.
 fn authority_after(word: &str, from: usize) -> Option<usize> {
     let slash = |c: char| matches!(c, '/' | '\\');
     let mut from = from;
@@ -132,7 +130,7 @@ fn authority_after(word: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// The authorities of all URLs in a word without user and password.
+/// A word without the users and passwords of its URLs.
 fn without_users(word: &str, place: Place) -> String {
     let mut redacted = String::with_capacity(word.len());
     let (mut copied, mut from, mut any) = (0, 0, false);
@@ -144,7 +142,7 @@ fn without_users(word: &str, place: Place) -> String {
         from = end;
         let mut user = authority.rfind('@');
         if let (None, Some(port)) = (user, odd_port(authority)) {
-            // Then it is a password, in which a slash was not encoded; or the beginning of one.
+            // A password, or the beginning of one, in which a slash was not encoded.
             let next = word[end..].find("://").unwrap_or(word.len() - end);
             user = word[begin..end + next].rfind('@');
             if user.is_none() {
@@ -172,7 +170,7 @@ fn without_users(word: &str, place: Place) -> String {
     without_passwords(&redacted)
 }
 
-/// What stands after the name of the host and is not a port.
+/// Where something follows the host name that is not a port.
 fn odd_port(authority: &str) -> Option<usize> {
     let host = authority.rfind(']').map_or(0, |end| end + 1);
     let begin = host + authority[host..].find(':')? + 1;
@@ -184,7 +182,7 @@ fn odd_port(authority: &str) -> Option<usize> {
     authority[begin..].split(':').any(odd).then_some(begin)
 }
 
-/// `user:password@` wherever it stands.
+/// A word without `user:password@`, wherever it is.
 fn without_passwords(word: &str) -> String {
     let mut redacted = String::with_capacity(word.len());
     for part in word.split_inclusive(['/', '\\', '?', '#', '&', '=']) {
@@ -210,7 +208,7 @@ fn without_values(word: &str, place: Place, part: Part) -> String {
     let (mut before, mut taken) = (None, false);
     for piece in word.split_inclusive(['&', ';']) {
         let bare = piece.trim_end_matches(['&', ';']);
-        // A value in which a semicolon was not encoded.
+        // The value continues: a semicolon in it was not encoded.
         let goes_on = taken && before == Some(';') && !bare.is_empty() && !bare.contains('=');
         if !goes_on {
             redacted.extend(before);
@@ -246,12 +244,12 @@ fn parameter_is_a_credential(name: &str, parameter: bool) -> bool {
     let whole = PARAMETERS
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known));
-    // In words alone a code is rather that of an answer.
+    // In plain text `code` is rather a status code.
     let status = !parameter && name.eq_ignore_ascii_case("code");
     (whole && !status) || names_a_credential(&name)
 }
 
-/// Values that may be encoded URLs.
+/// Appends `piece`, without values that are encoded URLs with credentials.
 fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) {
     if place == Place::Decoded || !piece.contains('%') {
         redacted.push_str(piece);
@@ -266,7 +264,7 @@ fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) 
         if hides(value) {
             redacted.push_str(REDACTED);
         } else {
-            // One of them may be encoded by itself.
+            // A part may be encoded by itself.
             let ends = ['/', '\\', '?', ',', '|'];
             for segment in value.split_inclusive(ends) {
                 let value = segment.trim_end_matches(ends);
@@ -278,7 +276,7 @@ fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) 
     }
 }
 
-/// Whether there is a credential in it that encoding hides.
+/// Whether a value, decoded, holds a credential.
 fn hides(value: &str) -> bool {
     if !value.contains('%') {
         return false;
@@ -289,7 +287,7 @@ fn hides(value: &str) -> bool {
         if next == value {
             return false;
         }
-        // A fragment that holds no values is no reason.
+        // A fragment without values is harmless.
         let bare = match next.split_once('#') {
             Some((bare, fragment)) if !fragment.contains('=') => bare,
             _ => &next,
@@ -302,7 +300,7 @@ fn hides(value: &str) -> bool {
     value.contains('%')
 }
 
-/// `None` where it is encoded more often than anything honest is.
+/// `None` where it was encoded too many times.
 fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
     let mut name = Cow::Borrowed(name);
     for _ in 0..MOST_DECODED {
@@ -315,7 +313,7 @@ fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
     None
 }
 
-/// DeadLetterDesk that are written as `%74` are the same entries.
+/// Decodes `%74` and the like.
 fn decoded(name: &str) -> Cow<'_, str> {
     if !name.contains('%') {
         return Cow::Borrowed(name);

@@ -1,12 +1,12 @@
 //! Many entries: list, send some at a time, count.
 
 use super::{
-    Counts, ReadHistory, Redrive, Redriven, Report, Resend, RunFailed, Shared, asked_by,
+    Redrive, Redriven, Report, Resend, RunFailed, Shared, asked_by,
     one::{self, or_stopped},
 };
 use crate::{
     BoxError, StoreError,
-    dead_letter::{Cursor, EntryId, Filter, Listing, Page},
+    dead_letter::{Cursor, DescribeResponse, EntryId, Filter, Listing, Page},
     outcome::{Classify, MakeClassifier},
 };
 use std::{
@@ -27,13 +27,13 @@ use tower_service::Service;
 /// How many entries are listed at a time.
 const PAGE: usize = 100;
 
-/// How many targets that refuse are remembered.
+/// How many refusing targets are remembered.
 const MOST_TARGETS: usize = 10_000;
 
-/// How long a target that refuses and does not say for how long is left alone.
+/// The wait for a target that refuses and does not say for how long.
 const UNSAID: Duration = Duration::from_secs(1);
 
-/// What is to be sent again, for whom, from where on. For [`Redrive::run`].
+/// Which entries are to be sent again, who asked for it, and where to start. For [`Redrive::run`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Run {
@@ -44,7 +44,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// All entries that match, because `by` asks for it.
+    /// All matching entries. `by` is who asked for it.
     pub fn new(filter: Filter, by: &str) -> Self {
         Self {
             filter,
@@ -54,24 +54,24 @@ impl Run {
         }
     }
 
-    /// Goes on where a run with the same filter was stopped: at [`Report::cursor`], or at the cursor of
-    /// its last [`Event::Redriven`](crate::observe::Event::Redriven). Without it, a run that is started again looks once more at the entries
-    /// that failed, and counts that as a replay of theirs.
+    /// Continues where a run with the same filter was stopped: at [`Report::cursor`], or at the cursor of
+    /// its last [`Event::Redriven`](crate::observe::Event::Redriven). Default: the newest entry, so that
+    /// entries which failed before are sent once more.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
         self
     }
 
-    /// Ends early when this says so.
+    /// Stops the run when `stop` is stopped.
     pub fn until(mut self, stop: &Stop) -> Self {
         self.stop = stop.clone();
         self
     }
 }
 
-/// Ends runs between two entries: what is being sent is waited for, nothing more is begun.
+/// Stops runs between two entries: entries that are being sent are waited for, and no more are sent.
 ///
-/// Clones stop the same runs. A run that is given a handle that has stopped does nothing.
+/// Clones stop the same runs. A run that is given a stopped handle does nothing.
 #[derive(Clone)]
 pub struct Stop {
     stopped: Arc<watch::Sender<bool>>,
@@ -90,15 +90,15 @@ impl Stop {
         self.stopped.send_replace(true);
     }
 
-    /// Whether it has been said.
+    /// Whether it was stopped.
     pub fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
-    /// Waits until it is said.
+    /// Waits until it is stopped.
     pub(super) async fn stopped(&self) {
         let mut stopped = self.stopped.subscribe();
-        // Its sender is `self`, which is here.
+        // An error means that the sender is gone, and it is in `self`.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 }
@@ -115,11 +115,11 @@ impl fmt::Debug for Stop {
     }
 }
 
-/// An entry that is yet to be looked at.
+/// An entry that was listed, and is not done.
 struct Item {
     id: EntryId,
     target: String,
-    /// What the list says already, so that it need not be claimed.
+    /// Known from the list, so that it need not be claimed.
     known: Option<Redriven>,
     /// The page that it came on.
     page: u64,
@@ -129,20 +129,20 @@ struct Item {
 #[derive(Clone, Default)]
 struct Begin(Option<Cursor>);
 
-/// A page that is not done with.
+/// A page of which some entries are not done.
 struct Open {
     begins: Begin,
     left: usize,
 }
 
-/// What is known of targets that our own side does not send to.
+/// Targets that this side refuses to call, and until when.
 #[derive(Clone, Default)]
 struct Refusing {
     until: Arc<Mutex<HashMap<String, Instant>>>,
 }
 
-struct Course {
-    counts: Counts,
+struct Progress {
+    report: Report,
     total: u64,
     /// Pages in order; the first is number `closed`.
     open: VecDeque<Open>,
@@ -151,44 +151,43 @@ struct Course {
     next: Option<Begin>,
     items: VecDeque<Item>,
     error: Option<StoreError>,
-    stopped: bool,
 }
 
-pub(super) async fn drive<S, M, R>(this: Redrive<S, M, R>, run: Run) -> Result<Report, RunFailed>
+pub(super) async fn drive<S, M, R>(this: Redrive<S, M, R>, asked: Run) -> Result<Report, RunFailed>
 where
     Redrive<S, M, R>: Clone,
     S: Service<R::Request>,
     S::Error: Into<BoxError>,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
-    R: Resend + ReadHistory<S::Response>,
+    R: Resend + DescribeResponse<S::Response>,
 {
     let Run {
         filter,
         by,
         after,
         stop,
-    } = run;
+    } = asked;
     let shared = Arc::clone(&this.shared);
     let store = Arc::clone(&shared.store);
-    let mut course = Course::new(after);
+    let mut run = Progress::new(after);
     match store.count(&filter).await {
-        Ok(total) => course.total = total,
-        Err(error) => course.error = Some(error),
+        Ok(total) => run.total = total,
+        Err(error) => run.error = Some(error),
     }
     let refusing = Refusing::default();
     let mut sending = Several::new();
     let mut listing = None;
     loop {
-        course.stopped = course.stopped || stop.is_stopped();
-        let going = !course.stopped && course.error.is_none();
-        while going && sending.len() < shared.settings.at_once {
-            let Some(mut item) = course.items.pop_front() else {
+        run.report.stopped = run.report.stopped || stop.is_stopped();
+        let going = !run.report.stopped && run.error.is_none();
+        while going && sending.len() < shared.settings.concurrency {
+            let Some(mut item) = run.items.pop_front() else {
                 break;
             };
             match item.known.take() {
-                Some(known) => course.done(&shared, &by, &item, &known),
-                None => sending.push(patiently(
+                Some(known) => run.done(&shared, &by, &item, &known),
+                None => sending.push(send_patiently(
                     this.clone(),
                     item,
                     refusing.clone(),
@@ -197,9 +196,9 @@ where
             }
         }
         if going
-            && course.items.is_empty()
+            && run.items.is_empty()
             && listing.is_none()
-            && let Some(begins) = course.next.take()
+            && let Some(begins) = run.next.take()
         {
             let mut page = Page::first(PAGE);
             if let Some(cursor) = &begins.0 {
@@ -210,78 +209,63 @@ where
         if sending.len() == 0 && listing.is_none() {
             break;
         }
-        let event = poll_fn(|cx| {
+        let step = poll_fn(|cx| {
             if let Some((list, _)) = &mut listing
                 && let Poll::Ready(listed) = list.as_mut().poll(cx)
             {
-                return Poll::Ready(Event::Listed(listed));
+                return Poll::Ready(Step::Listed(listed));
             }
             sending
                 .poll_next(cx)
-                .map(|(item, end)| Event::Sent(item, end))
+                .map(|(item, end)| Step::Sent(item, end))
         });
-        match event.await {
-            Event::Listed(listed) => {
+        match step.await {
+            Step::Listed(listed) => {
                 let begins = listing.take().map(|(_, begins)| begins);
                 let begins = begins.unwrap_or_default();
                 match listed {
-                    Ok(listed) => course.listed(listed, begins, shared.settings.max_replays),
+                    Ok(listed) => run.listed(listed, begins, shared.settings.max_replays),
                     Err(error) => {
-                        course.next = Some(begins);
-                        course.error = course.error.or(Some(error));
+                        run.next = Some(begins);
+                        run.error = run.error.or(Some(error));
                     }
                 }
             }
-            Event::Sent(item, Ok(redriven)) => {
-                course.done(&shared, &by, &item, &redriven);
+            Step::Sent(item, Ok(redriven)) => {
+                run.done(&shared, &by, &item, &redriven);
             }
-            Event::Sent(item, Err(error)) => {
-                // Its page stays open: it is looked at again.
+            Step::Sent(item, Err(error)) => {
+                // Its page stays open: another run looks at it again.
                 drop(item);
-                course.error = course.error.or(Some(error));
+                run.error = run.error.or(Some(error));
             }
         }
     }
-    let cursor = course.cursor().cloned();
-    let report = Report {
-        counts: course.counts,
-        stopped: course.stopped,
-        cursor,
-    };
-    match course.error {
-        None => Ok(report),
-        Some(source) => Err(RunFailed { report, source }),
+    run.report.cursor = run.cursor().cloned();
+    match run.error {
+        None => Ok(run.report),
+        Some(source) => Err(RunFailed {
+            report: run.report,
+            source,
+        }),
     }
 }
 
-enum Event {
+enum Step {
     Listed(Result<Listing, StoreError>),
     Sent(Item, Result<Redriven, StoreError>),
 }
 
-impl Course {
-    const fn new(after: Option<Cursor>) -> Self {
+impl Progress {
+    fn new(after: Option<Cursor>) -> Self {
         Self {
-            counts: Counts {
-                matched: 0,
-                accepted: 0,
-                not_removed: 0,
-                failed: 0,
-                refused: 0,
-                in_progress: 0,
-                missing: 0,
-                spent: 0,
-                unsendable: 0,
-                unreadable: 0,
-                lost: 0,
-            },
+            report: Report::default(),
             total: 0,
             open: VecDeque::new(),
             closed: 0,
             next: Some(Begin(after)),
             items: VecDeque::new(),
             error: None,
-            stopped: false,
         }
     }
 
@@ -289,8 +273,8 @@ impl Course {
         let page = self.closed + self.open.len() as u64;
         let left = listed.entries.len();
         let matched = (left as u64).saturating_add(listed.unreadable);
-        self.counts.matched = self.counts.matched.saturating_add(matched);
-        self.counts.unreadable = self.counts.unreadable.saturating_add(listed.unreadable);
+        self.report.matched = self.report.matched.saturating_add(matched);
+        self.report.unreadable = self.report.unreadable.saturating_add(listed.unreadable);
         self.open.push_back(Open { begins, left });
         self.next = listed.next.map(|next| Begin(Some(next)));
         self.items.extend(listed.entries.into_iter().map(|entry| {
@@ -311,17 +295,17 @@ impl Course {
         if *redriven == Redriven::Stopped {
             return;
         }
-        self.counts.add(redriven);
+        self.report.add(redriven);
         let at = usize::try_from(item.page - self.closed).unwrap_or(usize::MAX);
         if let Some(open) = self.open.get_mut(at) {
             open.left -= 1;
         }
         self.close();
-        let far = [self.counts.done(), self.total];
+        let far = [self.report.done(), self.total];
         shared.tell(by, item.id, redriven, far, self.cursor());
     }
 
-    /// Pages whose entries are all dealt with are behind us.
+    /// Closes pages whose entries are all done.
     fn close(&mut self) {
         while self.open.len() > 1 && self.open.front().is_some_and(|open| open.left == 0) {
             self.open.pop_front();
@@ -329,7 +313,7 @@ impl Course {
         }
     }
 
-    /// Where another run can go on.
+    /// Where another run can continue.
     fn cursor(&self) -> Option<&Cursor> {
         let open = self.open.front().filter(|open| open.left > 0);
         let begins = open.map(|open| &open.begins).or(self.next.as_ref());
@@ -337,8 +321,8 @@ impl Course {
     }
 }
 
-/// Sends an entry, and waits once for its target where our own side refuses to.
-async fn patiently<S, M, R>(
+/// Sends an entry, and waits once for its target where this side refuses to call it.
+async fn send_patiently<S, M, R>(
     this: Redrive<S, M, R>,
     item: Item,
     refusing: Refusing,
@@ -350,19 +334,19 @@ where
     S::Error: Into<BoxError>,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
-    R: Resend + ReadHistory<S::Response>,
+    R: Resend + DescribeResponse<S::Response>,
 {
-    let mut patience = this.shared.settings.patience;
+    let mut wait_left = this.shared.settings.max_refusal_wait;
     if let Some(until) = refusing.of(&item.target) {
-        // This run has waited for it already.
-        patience = Duration::ZERO;
+        // This run has waited for the target already.
+        wait_left = Duration::ZERO;
         let left = until.saturating_duration_since(Instant::now());
         if !left.is_zero() {
             let retry_after = Some(left);
             return (item, Ok(Redriven::Refused { retry_after }));
         }
     }
-    let give_up = Instant::now() + patience;
+    let give_up = Instant::now() + wait_left;
     loop {
         let result = one::send(this.clone(), item.id, stop.clone()).await;
         let Ok(Redriven::Refused { retry_after }) = result else {
@@ -391,7 +375,7 @@ impl Refusing {
         if until.len() >= MOST_TARGETS {
             until.clear();
         }
-        // A peer's word is not taken for longer than this.
+        // A hint for longer than this is not believed.
         let end = now + wait.min(Duration::from_secs(3600));
         until.insert(target.to_owned(), end);
     }

@@ -1,51 +1,49 @@
-//! Dead letters are sent again.
+//! Re-drive: sends dead-letter entries again.
 //!
-//! A [`Redrive`] takes entries out of any [`LetterStore`](super::LetterStore) and sends them with
-//! any tower service:
+//! A [`Redrive`] claims entries in any [`LetterStore`](super::LetterStore) and sends them with any tower
+//! service:
 //!
 //! ```text
 //!  list > claim > make the request > wait for the rate > send > judge --success--> remove
 //!           |                                                     |
-//!           +-- in progress, spent, missing: passed over          +--failure--> release, with the
+//!           +-- in progress, spent, missing: skipped              +--failure--> release, with the
 //!                                                                     newest cause and history
 //! ```
 //!
-//! - Two who want the same do it once: an entry is claimed before it is sent, and the claim is
-//!   renewed while it is.
-//! - An entry is removed after it was accepted, and never before. A store that does not remove it is
-//!   asked again for as long as the claim lasts, which is renewed meanwhile, up to five leases.
-//! - An entry is sent again no more than [`max_replays`](RedriveBuilder::max_replays) times. The
-//!   claim counts, so that an entry that kills its sender does not do so for ever. What our own
-//!   side refused (an open breaker) does not count.
-//! - A run sees each entry once. It goes from the newest to the oldest, so what is written while it
-//!   runs is for the next one. A run that ended early is started again; what was accepted is gone.
+//! - Of two callers that ask for the same entry, one sends it: an entry is claimed before it is sent,
+//!   and the claim is renewed until the call has ended.
+//! - An entry is removed after it was accepted, and never before. When the store does not remove it, the
+//!   removal is repeated while the claim is renewed, for at most five leases.
+//! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
+//!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
+//!   breaker) does not count.
+//! - A run sees each entry once. It goes from the newest to the oldest, so entries that are written
+//!   while it runs are left to the next run. A run that ended early is started again; the accepted
+//!   entries are gone by then.
 //!
 //! # Order
 //!
-//! The service is a whole delivery, as `stack::deliver()` makes it: what is
-//! in an entry was sent with retries, and is sent again with them. Its time limits bound how long a
-//! entry is held. No [`DeadLetterLayer`](super::DeadLetterLayer) stands in it: an entry that fails
-//! again would be written once more, beside the one that stays. Credentials and signatures are not
-//! in entries, so what puts them onto requests stands inside.
+//! The service is a whole delivery, as `stack::deliver()` builds it, with retries and a deadline. The
+//! deadline bounds how long an entry is claimed. It must not contain a
+//! [`DeadLetterLayer`](super::DeadLetterLayer): an entry that fails again would be written a second time.
+//! Entries hold neither credentials nor signatures, so the layers that add them belong inside.
 //!
-//! # What the peer sees
+//! # Delivery guarantee
 //!
-//! At least once: where the process dies between the peer's answer and the removal, or the store is
-//! away for longer than the lease, the entry is sent another time. Its idempotency key is sent with
-//! it, so that the peer can tell.
+//! At least once: when the process dies between the peer's response and the removal, or the store is
+//! unavailable for longer than the lease, the entry is sent another time. Its idempotency key is sent
+//! with it, so that the peer recognises the repetition.
 //!
 //! # Cancel safety
 //!
-//! Nothing is lost when [`one`](Redrive::one) or a run is dropped. An entry that was not sent yet is
-//! given back as it was; one that was being sent is given back with its replay counted, because
-//! the peer may have had it; one that was accepted is removed. That is done by a task of its own on
-//! the runtime; where there is none any more, the claim ends with its lease. To end a run between
-//! two entries there is [`Stop`].
+//! Nothing is lost when the future of [`one`](Redrive::one) or of a run is dropped. An entry that was not
+//! sent yet is released as it was; one that was being sent is released with its replay counted, because
+//! the peer may have received it; one that was accepted is removed. A task of its own does that; where
+//! there is no runtime any more, the claim ends with its lease. [`Stop`] ends a run between two entries.
 //!
 //! # Examples
 //!
 //! ```
-//! # #[cfg(feature = "sqlite")]
 //! # tokio_test::block_on(async {
 //! use http::{Request, Response};
 //! use std::{sync::Arc, time::SystemTime};
@@ -54,14 +52,12 @@
 //!     BoxError,
 //!     body::BufferedBody,
 //!     dead_letter::{
-//!         Cause, Filter, Entry, EntryId, LetterStore, Reason, Sink, SqliteDeadLetters,
+//!         Cause, Entry, EntryId, Filter, LetterStore, MemoryDeadLetters, Reason, Sink,
 //!         redrive::Redrive,
 //!     },
 //! };
 //!
-//! # let dir = tempfile::tempdir()?;
-//! # let path = dir.path().join("entries.db");
-//! let store = Arc::new(SqliteDeadLetters::open(path)?);
+//! let store = Arc::new(MemoryDeadLetters::default());
 //! let cause = Cause::new(Reason::RetriesExhausted).with_code(Some(503));
 //! let id = EntryId::random();
 //! let mut entry = Entry::new(id, "http", "peer.example", cause, SystemTime::now());
@@ -69,16 +65,16 @@
 //! entry.uri = Some("https://peer.example/hooks".to_owned());
 //! store.write(&Arc::new(entry)).await?;
 //!
-//! // A client in `stack::deliver()`. Here a peer that has come back.
+//! // In practice a client in `stack::deliver()`. Here a peer that is back.
 //! let client = service_fn(|req: Request<BufferedBody>| async move {
 //!     assert_eq!(req.uri().path(), "/hooks");
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
 //! let redrive = Redrive::builder(store.clone()).rate(50.0).build(client)?;
-//! let of_it = Filter::all().target("peer.example");
-//! let report = redrive.many(of_it, "anna, ticket 4711").await?;
+//! let filter = Filter::all().target("peer.example");
+//! let report = redrive.many(filter, "anna, ticket 4711").await?;
 //!
-//! assert_eq!((report.counts.matched, report.counts.accepted), (1, 1));
+//! assert_eq!((report.matched, report.accepted), (1, 1));
 //! assert_eq!(store.count(&Filter::all()).await?, 0);
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
@@ -91,13 +87,13 @@ mod resend;
 
 pub use self::{
     many::{Run, Stop},
-    report::{Counts, Redriven, Report, RunFailed},
-    resend::{NotSendable, ReadHistory, Resend, ResendFn},
+    report::{Redriven, Report, RunFailed},
+    resend::{NotSendable, Resend, ResendFn},
 };
 pub use super::http::ResendHttp;
 
 use self::many::Pace;
-use super::{Cursor, Entry, EntryId, Filter, LetterStore, Redaction};
+use super::{Cursor, DescribeResponse, Entry, EntryId, Filter, LetterStore, Redaction};
 use crate::{
     BoxError, InvalidConfig, StoreError,
     clock::WallClock,
@@ -107,7 +103,7 @@ use crate::{
 use std::{fmt, sync::Arc, time::Duration};
 use tower_service::Service;
 
-/// Sends dead letters again. See the [module docs](self). Clones share the rate.
+/// Sends dead-letter entries again. See the [module docs](self). Clones share the rate limit.
 #[derive(Clone)]
 pub struct Redrive<S, M = HttpClassifier, R = ResendHttp> {
     service: S,
@@ -127,30 +123,30 @@ struct Shared {
 struct Settings {
     lease: Duration,
     max_replays: u32,
-    at_once: usize,
-    patience: Duration,
+    concurrency: usize,
+    max_refusal_wait: Duration,
     clock: WallClock,
     redaction: Redaction,
 }
 
 impl Redrive<()> {
-    /// Settings, all with defaults. The entries are those of `store`.
+    /// A builder with defaults for every setting, for the entries of `store`.
     pub fn builder(store: Arc<dyn LetterStore>) -> RedriveBuilder {
         RedriveBuilder::new(store)
     }
 }
 
 impl<S, M, R> Redrive<S, M, R> {
-    /// Where the entries are.
+    /// The store of the entries.
     pub fn store(&self) -> &Arc<dyn LetterStore> {
         &self.shared.store
     }
 
-    /// Sends one entry again, because `by` asks for it.
+    /// Sends one entry again. `by` is who asked for it: observers are told the first 256 characters.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the store did not say whether the entry is ours. Nothing was sent.
+    /// [`StoreError`]: the store failed to claim the entry. Nothing was sent.
     ///
     /// # Cancel safety
     ///
@@ -166,7 +162,7 @@ impl<S, M, R> Redrive<S, M, R> {
         S::Error: Into<BoxError>,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
-        R: Resend + ReadHistory<S::Response>,
+        R: Resend + DescribeResponse<S::Response>,
     {
         let (this, by) = (self.clone(), asked_by(by));
         async move {
@@ -177,11 +173,11 @@ impl<S, M, R> Redrive<S, M, R> {
         }
     }
 
-    /// Sends all entries again that match, newest first, because `by` asks for it.
+    /// Sends all matching entries again, newest first. `by` is who asked for it.
     ///
     /// # Errors
     ///
-    /// [`RunFailed`]: the store gives no more entries. It tells what was done until then.
+    /// [`RunFailed`]: the store failed to list or claim entries. It has the report until then.
     ///
     /// # Cancel safety
     ///
@@ -197,12 +193,12 @@ impl<S, M, R> Redrive<S, M, R> {
         S::Error: Into<BoxError>,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
-        R: Resend + ReadHistory<S::Response>,
+        R: Resend + DescribeResponse<S::Response>,
     {
         self.run(Run::new(filter, by))
     }
 
-    /// [`many`](Self::many) with more to say: where to go on, what stops it.
+    /// Like [`many`](Self::many), with a cursor to start from and a handle to stop the run.
     ///
     /// # Errors
     ///
@@ -218,7 +214,7 @@ impl<S, M, R> Redrive<S, M, R> {
         S::Error: Into<BoxError>,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
-        R: Resend + ReadHistory<S::Response>,
+        R: Resend + DescribeResponse<S::Response>,
     {
         many::drive(self.clone(), run)
     }
@@ -245,7 +241,7 @@ impl Shared {
     }
 }
 
-/// Bounded: it goes into logs once for each entry.
+/// Bounded, because observers are told it with each entry.
 fn asked_by(by: &str) -> String {
     by.chars().take(256).collect()
 }
@@ -259,7 +255,7 @@ impl<S, M, R> fmt::Debug for Redrive<S, M, R> {
     }
 }
 
-/// Settings of a [`Redrive`], all with defaults. Made by [`Redrive::builder`].
+/// Builder of a [`Redrive`]. Made by [`Redrive::builder`].
 #[derive(Clone)]
 #[must_use]
 pub struct RedriveBuilder<M = HttpClassifier, R = ResendHttp> {
@@ -278,8 +274,8 @@ impl RedriveBuilder {
             settings: Settings {
                 lease: Duration::from_secs(60),
                 max_replays: 5,
-                at_once: 4,
-                patience: Duration::from_secs(30),
+                concurrency: 4,
+                max_refusal_wait: Duration::from_secs(30),
                 clock: WallClock::system(),
                 redaction: Redaction::new(),
             },
@@ -292,56 +288,56 @@ impl RedriveBuilder {
 }
 
 impl<M, R> RedriveBuilder<M, R> {
-    /// How long an entry is claimed for; renewed while it is sent, so this is how long it is held
-    /// up when its sender dies. Default: 60 s; at most a day.
+    /// Sets the lease of a claim, renewed while the entry is sent: how long an entry stays claimed after
+    /// its process died. Default: 60 s; at most a day.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How often an entry may be sent again. Default: 5.
+    /// Sets how many times an entry may be sent again. Default: 5.
     pub const fn max_replays(mut self, replays: u32) -> Self {
         self.settings.max_replays = replays;
         self
     }
 
-    /// How many entries are sent per second at the most, evenly spaced, by this `Redrive` and all
-    /// its clones together. Default: 10; 0.001 to 1,000,000.
+    /// Sets the most entries that are sent per second, evenly spaced, by this `Redrive` and all its
+    /// clones together. Default: 10; from 0.001 to 1,000,000.
     pub const fn rate(mut self, per_second: f64) -> Self {
         self.rate = Some(per_second);
         self
     }
 
-    /// Sends as fast as [`at_once`](Self::at_once) and the service allow. A peer that has just come
-    /// back may not thank you.
+    /// Removes the rate limit: sends as fast as [`concurrency`](Self::concurrency) and the service allow,
+    /// which may overload a peer that has just recovered.
     pub const fn no_rate(mut self) -> Self {
         self.rate = None;
         self
     }
 
-    /// How many entries a run sends at the same time. Default: 4; at most 1,000.
-    pub const fn at_once(mut self, entries: usize) -> Self {
-        self.settings.at_once = entries;
+    /// Sets how many entries a run sends at the same time. Default: 4; at most 1,000.
+    pub const fn concurrency(mut self, entries: usize) -> Self {
+        self.settings.concurrency = entries;
         self
     }
 
-    /// How long a run waits for a target that our own side refuses to send to (an open breaker)
-    /// before it passes over its entries. Each run waits once for each target; zero never waits.
-    /// Default: 30 s; at most a day.
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.settings.patience = patience;
+    /// Sets how long a run waits for a target that this side refuses to call (an open breaker) before it
+    /// skips the entries of that target. A run waits once for each target; zero never waits. Default:
+    /// 30 s; at most a day.
+    pub const fn max_refusal_wait(mut self, wait: Duration) -> Self {
+        self.settings.max_refusal_wait = wait;
         self
     }
 
-    /// Where the times in the entries come from. Default: the system's clock.
+    /// Sets the clock of the times in entries. Default: the system's clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// What does not get into an entry that fails again. It sees the entry as it would be left, and
-    /// what it makes of its [cause](crate::dead_letter::Cause) is kept: the rest of it was written by
-    /// somebody else, who may have allowed more. Default: [`Redaction::new`].
+    /// Sets what is removed from the [cause](crate::dead_letter::Cause) of an entry that fails again. The
+    /// redaction is given the whole entry, and only its cause is used: whoever wrote the rest may have
+    /// allowed more. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
@@ -356,11 +352,11 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// What judges the results: an entry is removed after
-    /// [`Success`](crate::outcome::OutcomeKind::Success) alone. Default: [`HttpClassifier`].
+    /// Sets the classifier of results: only [`Success`](crate::outcome::OutcomeKind::Success) removes an
+    /// entry. Default: [`HttpClassifier`].
     ///
-    /// It judges the beginning of an answer. Where the verdict comes later (a streamed gRPC call),
-    /// the service inside has to read the answer to its end first.
+    /// It classifies the head of a response. Where the outcome is known only at its end (a streamed gRPC
+    /// call), the service must read the response to its end first.
     pub fn classifier<M2>(self, make: M2) -> RedriveBuilder<M2, R> {
         RedriveBuilder {
             store: self.store,
@@ -372,8 +368,8 @@ impl<M, R> RedriveBuilder<M, R> {
         }
     }
 
-    /// How entries become requests, where they are not HTTP or need more than [`ResendHttp`] gives
-    /// back: credentials, another URI. A panic in it makes the entry unsendable.
+    /// Sets a function that makes a request of an entry, for requests that are not HTTP, or that need
+    /// credentials or another URI. A panic in it makes the entry unsendable. Default: [`ResendHttp`].
     pub fn to_request<F, Req>(self, make: F) -> RedriveBuilder<M, ResendFn<F, Req>>
     where
         F: Fn(&Entry) -> Result<Req, NotSendable>,
@@ -381,8 +377,8 @@ impl<M, R> RedriveBuilder<M, R> {
         self.resend(ResendFn::new(make))
     }
 
-    /// [`to_request`](Self::to_request) by a type of your own, which reads the history of answers
-    /// too. Default: [`ResendHttp`].
+    /// Sets a type that makes requests of entries and reads the attempt history of responses. Default:
+    /// [`ResendHttp`].
     pub fn resend<R2>(self, resend: R2) -> RedriveBuilder<M, R2> {
         RedriveBuilder {
             store: self.store,
@@ -394,23 +390,23 @@ impl<M, R> RedriveBuilder<M, R> {
         }
     }
 
-    /// Sends with `service`.
+    /// Builds a `Redrive` that sends with `service`.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `at_once`, `lease`, `max_replays`, `patience` or
+    /// [`InvalidConfig`] names the setting: `concurrency`, `lease`, `max_replays`, `max_refusal_wait` or
     /// `rate`.
     pub fn build<S>(self, service: S) -> Result<Redrive<S, M, R>, InvalidConfig> {
         const DAY: Duration = Duration::from_secs(86_400);
         let Settings {
             lease,
             max_replays,
-            at_once,
-            patience,
+            concurrency,
+            max_refusal_wait,
             ..
         } = self.settings;
-        if !(1..=1_000).contains(&at_once) {
-            return Err(InvalidConfig::new("at_once", "must be 1 to 1000"));
+        if !(1..=1_000).contains(&concurrency) {
+            return Err(InvalidConfig::new("concurrency", "must be 1 to 1000"));
         }
         if lease.is_zero() || lease > DAY {
             let problem = "must be longer than zero and at most a day";
@@ -419,8 +415,11 @@ impl<M, R> RedriveBuilder<M, R> {
         if max_replays == 0 {
             return Err(InvalidConfig::new("max_replays", "must be at least 1"));
         }
-        if patience > DAY {
-            return Err(InvalidConfig::new("patience", "must be at most a day"));
+        if max_refusal_wait > DAY {
+            return Err(InvalidConfig::new(
+                "max_refusal_wait",
+                "must be at most a day",
+            ));
         }
         let pace = match self.rate {
             None => None,

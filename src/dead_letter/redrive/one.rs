@@ -1,11 +1,13 @@
 //! One entry: claim, send, settle.
 
-use super::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Shared, Stop};
+use super::{NotSendable, Redrive, Redriven, Resend, Shared, Stop};
 use crate::{
     BoxError, StoreError, StoreErrorKind,
     attempt::{AttemptRecord, History},
     catch_panic::catch_panic,
-    dead_letter::{Cause, Entry, EntryClaim, EntryId, LetterStore, Reason, cause},
+    dead_letter::{
+        Cause, DescribeResponse, Entry, EntryClaim, EntryId, LetterStore, Reason, cause,
+    },
     lease::{FencingToken, Settled},
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
 };
@@ -33,7 +35,7 @@ where
     S::Error: Into<BoxError>,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
-    R: Resend + ReadHistory<S::Response>,
+    R: Resend + DescribeResponse<S::Response>,
 {
     let Redrive {
         service,
@@ -64,7 +66,7 @@ where
         let mut kept = pin!(hold.keep());
         poll_fn(|cx| match sending.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            // Another may have it now: what is sent from here on is sent twice.
+            // Somebody else may claim it now: the call is dropped.
             Poll::Pending => kept.as_mut().poll(cx).map(|()| None),
         })
         .await
@@ -122,7 +124,7 @@ where
     Ok(Redriven::Failed { outcome, recorded })
 }
 
-/// The entry, where it is ours now; otherwise why not.
+/// The claimed entry; otherwise why it was not claimed.
 async fn claimed(
     shared: &Shared,
     id: EntryId,
@@ -178,7 +180,7 @@ struct Began {
     instant: Instant,
 }
 
-/// Waits for its turn, and calls. `sending` hears when the peer may see it from now on.
+/// Waits for the rate limit and for the service, and calls. `sending` is called just before the call.
 async fn call<S, M, Req>(
     mut service: S,
     make: &M,
@@ -231,12 +233,12 @@ where
     Sent::Done { began, end }
 }
 
-/// What a poll gives; `None` where it panics.
+/// The result of a poll; `None` where it panics.
 fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
     catch_panic(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
 }
 
-/// What `work` comes to; `None` where it is stopped before.
+/// The output of `work`; `None` where it is stopped before.
 pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
     let mut stopped = pin!(stop.stopped());
     let mut work = pin!(work);
@@ -249,36 +251,35 @@ pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) ->
     .await
 }
 
-/// How often the store is asked to take an entry that failed again: over 1.5 s.
+/// How many times the release of an entry is tried: over 1.5 s.
 const TRIES: u32 = 5;
 
-/// For how many leases the removal of an entry is tried that was accepted, while the store renews
-/// the claim and does not remove the entry.
+/// For how many leases the removal of an accepted entry is tried, while the store renews the claim and
+/// does not remove the entry.
 const MOST_LEASES: u32 = 5;
 
 /// The longest wait between two tries.
 const MOST_WAIT: Duration = Duration::from_secs(5);
 
-/// Settled when it is dropped, as far as there is a runtime: given back, or removed where the
-/// entry was accepted. Where not, it ends with its lease.
+/// A claimed entry. When it is dropped a task releases it, or removes it where it was accepted; where
+/// there is no runtime, it ends with its lease.
 struct Claim {
     store: Arc<dyn LetterStore>,
     token: FencingToken,
-    /// As it is to be left.
+    /// As it is to be after the release.
     entry: Arc<Entry>,
     end: End,
 }
 
 enum End {
     Leave,
-    /// The claim is held meanwhile.
+    /// The claim is renewed meanwhile.
     Remove(Hold),
     Settled,
 }
 
 impl Claim {
-    /// Of an entry whose replay is counted already. Nothing is sent yet: it would be given back as
-    /// it was.
+    /// Of an entry whose replay is counted already. Nothing is sent yet: it would be released as it was.
     fn new(store: Arc<dyn LetterStore>, token: FencingToken, entry: &Entry) -> Self {
         let mut unsent = entry.clone();
         unsent.replays = unsent.replays.saturating_sub(1);
@@ -290,12 +291,12 @@ impl Claim {
         }
     }
 
-    /// What becomes of the entry is in this from now on.
+    /// Releases this entry from now on.
     fn leave(&mut self, entry: Entry) {
         self.entry = Arc::new(entry);
     }
 
-    /// Gives the claim back. Whether the store took the entry as it now is.
+    /// Releases the claim. Returns whether the store took the entry as it now is.
     async fn release(mut self) -> bool {
         for tried in 1..=TRIES {
             let released = self.store.release(self.token, &self.entry).await;
@@ -313,10 +314,10 @@ impl Claim {
         false
     }
 
-    /// Removes the entry, which was accepted. Tries for as long as the claim can be held: until it
-    /// is removed, the entry may be sent again.
+    /// Removes the accepted entry. Tries for as long as the claim can be renewed: until it is removed,
+    /// the entry may be sent again.
     async fn remove(mut self, hold: Hold) -> Result<(), Option<StoreErrorKind>> {
-        // In its place, so that whoever goes on in the background knows how long it is held.
+        // Stored, so that a drop continues the removal with this lease.
         self.end = End::Remove(hold);
         let removed = match &mut self.end {
             End::Remove(hold) => hold.remove().await,
@@ -326,7 +327,7 @@ impl Claim {
         removed
     }
 
-    /// Nothing is ours any more.
+    /// The claim was lost: leaves the entry to its new holder.
     fn forget(mut self) {
         self.end = End::Settled;
     }
@@ -349,7 +350,7 @@ impl Drop for Claim {
     }
 }
 
-/// How long a claim is known to be ours.
+/// The lease of a claim, and its renewal.
 struct Hold {
     store: Arc<dyn LetterStore>,
     id: EntryId,
@@ -379,7 +380,7 @@ impl Hold {
         }
     }
 
-    /// Renews the claim for as long as it is polled, also after it was dropped before. Ends when the
+    /// Renews the claim for as long as it is polled; a dropped future can be made anew. Ends when the
     /// claim is lost, or could not be renewed in time.
     async fn keep(&mut self) {
         let lease = self.lease;
@@ -400,7 +401,7 @@ impl Hold {
     }
 
     async fn remove(&mut self) -> Result<(), Option<StoreErrorKind>> {
-        // What the store said last; until it says something it has not answered.
+        // The last error of the store; a store that never answers has timed out.
         let said = Mutex::new(StoreErrorKind::Timeout);
         let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
         let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
@@ -418,7 +419,7 @@ impl Hold {
     }
 }
 
-/// Whether the entry was removed; not so where the claim had ended.
+/// Whether the entry was removed; `false` where the claim had ended.
 async fn removed(
     store: &dyn LetterStore,
     id: EntryId,
@@ -427,7 +428,7 @@ async fn removed(
     said: &Mutex<StoreErrorKind>,
 ) -> bool {
     let mut tried = 0;
-    // An earlier try that got no answer may have removed it.
+    // An earlier try that failed may have removed it.
     let mut unanswered = false;
     loop {
         let error = match store.remove(id, token).await {
@@ -453,7 +454,7 @@ fn wait(tried: u32) -> Duration {
     wait.min(MOST_WAIT)
 }
 
-/// Often enough that a lease is not over before the store was asked a few times.
+/// A wait that leaves room for several tries in one lease.
 fn shortest(lease: Duration) -> Duration {
     (lease / 12).max(Duration::from_millis(1))
 }

@@ -2,44 +2,43 @@ use super::NotSendable;
 use crate::{StoreError, StoreErrorKind, dead_letter::Cursor, outcome::Outcome};
 use std::{fmt, time::Duration};
 
-/// What became of one entry that was to be sent again.
+/// What came of one entry that was to be sent again.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Redriven {
-    /// It was accepted, and is removed.
+    /// It was accepted and removed.
     Accepted,
     /// It failed again, and stays.
     Failed {
         /// How it went.
         outcome: Outcome,
-        /// Whether the newest cause and history are in the entry. Where not, the store did not
-        /// take them, and the entry is as it was.
+        /// Whether the store took the newest cause and history. Otherwise the entry is as it was.
         recorded: bool,
     },
-    /// Somebody else is sending it.
+    /// It is claimed by somebody else.
     InProgress {
         /// The time until their lease ends, unless they renew it.
         lease_left: Duration,
     },
-    /// The claim was lost while it was being sent: the store was away for longer than the lease.
-    /// It stays, and the peer may have had it.
+    /// The claim was lost while it was sent: the store was unavailable for longer than the lease. It
+    /// stays, and the peer may have received it.
     Lost,
     /// There is no such entry.
     Missing,
     /// It was accepted, and could not be removed: the next run may send it again.
     NotRemoved {
-        /// The trouble of the store; `None` where the claim had ended.
+        /// The error of the store; `None` where the claim had ended.
         kind: Option<StoreErrorKind>,
     },
-    /// Our side did not send it: a breaker is open, the service takes no calls. It stays as it was,
-    /// and this does not count as a replay.
+    /// This side did not send it: a breaker is open, or the service is not ready. It stays as it was,
+    /// and no replay is counted.
     Refused {
         /// When to try again, where that is known.
         retry_after: Option<Duration>,
     },
-    /// It has been sent again as often as may be.
+    /// It was sent again as many times as is allowed.
     Spent {
-        /// How often that was.
+        /// How many times.
         replays: u32,
     },
     /// The run was stopped before it was sent. It stays as it was.
@@ -72,10 +71,10 @@ impl Redriven {
     }
 }
 
-/// How many entries of a run came to what. See [`Redriven`] for each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What came of a run: how many entries ended in which way. See [`Redriven`] for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Counts {
+pub struct Report {
     /// All that were listed, readable or not.
     pub matched: u64,
     /// Accepted by the service, and removed.
@@ -84,29 +83,34 @@ pub struct Counts {
     pub not_removed: u64,
     /// Failed again.
     pub failed: u64,
-    /// Not sent, by our own decision.
+    /// Not sent, because this side refused it.
     pub refused: u64,
-    /// Just being sent by somebody else.
+    /// Claimed by somebody else.
     pub in_progress: u64,
     /// Gone before they were claimed.
     pub missing: u64,
-    /// Sent again as often as may be.
+    /// Sent again as many times as is allowed.
     pub spent: u64,
-    /// Not to be sent from their records.
+    /// Without what is needed to send them.
     pub unsendable: u64,
-    /// Not to be read.
+    /// Damaged, or of a newer schema.
     pub unreadable: u64,
-    /// Claims that were lost while sending.
+    /// Whose claim was lost while they were sent.
     pub lost: u64,
+    /// Whether the run was stopped before the end of the list.
+    pub stopped: bool,
+    /// Where another run can [continue](super::Run::after) after this one was stopped. `None` at the
+    /// end, and where it got no further than the beginning.
+    pub cursor: Option<Cursor>,
 }
 
-impl Counts {
+impl Report {
     /// How many the service accepted, removed or not.
     pub const fn sent(&self) -> u64 {
         self.accepted.saturating_add(self.not_removed)
     }
 
-    /// How many were passed over: in progress, missing, spent, unsendable, unreadable.
+    /// How many were skipped: in progress, missing, spent, unsendable, unreadable.
     pub const fn skipped(&self) -> u64 {
         self.in_progress
             .saturating_add(self.missing)
@@ -115,7 +119,7 @@ impl Counts {
             .saturating_add(self.unreadable)
     }
 
-    /// How many are dealt with, one way or the other.
+    /// How many are done, in whichever way.
     pub const fn done(&self) -> u64 {
         self.sent()
             .saturating_add(self.skipped())
@@ -136,27 +140,14 @@ impl Counts {
             Redriven::Spent { .. } => &mut self.spent,
             Redriven::Unreadable { .. } => &mut self.unreadable,
             Redriven::Unsendable(_) => &mut self.unsendable,
-            // Not dealt with: the run goes on with it another time.
+            // Not done: another run sends it.
             Redriven::Stopped => return,
         };
         *count = count.saturating_add(1);
     }
 }
 
-/// What came of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Report {
-    /// What came of the entries.
-    pub counts: Counts,
-    /// Whether it was stopped before it came to the end of the list.
-    pub stopped: bool,
-    /// Where another run can [go on](super::Run::after) that was stopped. `None` at the end, and
-    /// where it came no further than the beginning.
-    pub cursor: Option<Cursor>,
-}
-
-/// A run that the store put an end to.
+/// The store failed during a run.
 #[derive(Debug)]
 pub struct RunFailed {
     pub(super) report: Report,
@@ -164,12 +155,12 @@ pub struct RunFailed {
 }
 
 impl RunFailed {
-    /// What came of the entries until then.
+    /// The report until then.
     pub const fn report(&self) -> &Report {
         &self.report
     }
 
-    /// What the store said.
+    /// The error of the store.
     pub const fn error(&self) -> &StoreError {
         &self.source
     }
@@ -180,7 +171,7 @@ impl fmt::Display for RunFailed {
         write!(
             f,
             "the store of dead letters failed after {} entries: {}",
-            self.report.counts.done(),
+            self.report.done(),
             self.source
         )
     }

@@ -1,29 +1,21 @@
-use crate::{attempt::History, dead_letter::Entry};
+use crate::dead_letter::{DescribeResponse, Entry};
 use std::{fmt, marker::PhantomData};
 
 /// Makes requests of entries.
 ///
-/// [`ResendHttp`](super::ResendHttp) does it for HTTP;
-/// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request) takes a function for the rest.
+/// [`ResendHttp`](super::ResendHttp) does so for HTTP;
+/// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request) takes a function. A
+/// [`DescribeResponse`] of the same type reads the attempt history of responses.
 pub trait Resend {
-    /// What is sent.
+    /// The type of the requests.
     type Request;
 
-    /// The request that the entry tells of.
+    /// Makes the request of an entry.
     ///
     /// # Errors
     ///
-    /// [`NotSendable`]: the entry does not hold what is needed.
+    /// [`NotSendable`]: the entry lacks what the request needs.
     fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable>;
-}
-
-/// Finds out how the attempts of a failed answer went, where it says.
-pub trait ReadHistory<Res> {
-    /// The history in an answer. `None`, the default: the call counts as one attempt.
-    fn history<'a>(&self, response: &'a Res) -> Option<&'a History> {
-        let _ = response;
-        None
-    }
 }
 
 /// A function that makes requests of entries. Made by
@@ -65,37 +57,37 @@ where
     }
 }
 
-impl<F, Req, Res> ReadHistory<Res> for ResendFn<F, Req> {}
+impl<F, Req, Res> DescribeResponse<Res> for ResendFn<F, Req> {}
 
 /// Why an entry cannot be sent again from its record. It stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSendable {
-    /// Another reason, in words that hold no secret.
+    /// Another reason, in words without a secret.
     Because(String),
-    /// Only the beginning of the body was kept.
+    /// Only the beginning of the body was stored.
     BodyTruncated {
-        /// The bytes that were kept.
+        /// The stored bytes.
         kept: u64,
         /// The length of the whole.
         length: u64,
     },
-    /// A part of the entry makes no request.
+    /// A part of the entry cannot be in a request.
     Malformed {
         /// Which part.
         part: &'static str,
     },
-    /// A part is missing that every request has.
+    /// A part is missing that every request needs.
     Missing {
         /// Which part.
         part: &'static str,
     },
-    /// What makes requests of entries panicked.
+    /// The function that makes requests of entries panicked.
     Panicked,
 }
 
 impl NotSendable {
-    /// A reason of one's own.
+    /// A reason in words without a secret.
     pub fn because(reason: impl Into<String>) -> Self {
         Self::Because(reason.into())
     }
