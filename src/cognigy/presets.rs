@@ -8,12 +8,19 @@
 //! | Preset | Of | Source |
 //! | --- | --- | --- |
 //! | `circuit_breaker` | `BreakerConfig` | S3 |
+//! | `dead_letter_event`, `dead_letter_exhausted` | `CallbackSink::body` | S4, S0 |
 //! | `client_schedule`, `handler_schedule` | `retry::Schedule` | S2, S3 |
 //! | `endpoint_schedule` | `retry::Schedule`, with limits | S2 |
 //! | `fallback_branch` | `FallbackLayer` | S3 |
 //! | `fallback_urls` | `FailoverLayer`, with limits | S2 |
 //! | `metrics_facade` | `FacadeRecorder` | S3 |
 //! | `WebhookPolicy` | `retry::Schedule`, with limits | S0 |
+
+#[cfg(feature = "dead-letter")]
+mod dead_letter;
+
+#[cfg(feature = "dead-letter")]
+pub use self::dead_letter::{dead_letter_event, dead_letter_exhausted};
 
 #[cfg(feature = "failover")]
 use super::DialogAnswer;

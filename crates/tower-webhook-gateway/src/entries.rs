@@ -19,9 +19,9 @@ use tower_webhook::{
     attempt::History,
     body::BufferedBody,
     dead_letter::{
-        CallbackSink, DeadLetters, Entry, EntryId, Filter, JsonlDeadLetters, LetterStore,
-        MemoryDeadLetters, SqliteDeadLetters,
-        redrive::{NotSendable, ReadHistory, Redrive, Redriven, Resend, Run, Stop},
+        CallbackSink, DeadLetters, DescribeResponse, Entry, EntryId, Filter, JsonlDeadLetters,
+        LetterStore, MemoryDeadLetters, SqliteDeadLetters,
+        redrive::{NotSendable, Redrive, Redriven, Resend, Run, Stop},
     },
     metrics::Recorder,
     observe::{Event, observer_fn},
@@ -61,7 +61,7 @@ impl Resend for ToDownstream {
     }
 }
 
-impl<B> ReadHistory<Response<B>> for ToDownstream {
+impl<B> DescribeResponse<Response<B>> for ToDownstream {
     fn history<'a>(&self, response: &'a Response<B>) -> Option<&'a History> {
         response.extensions().get()
     }
@@ -210,7 +210,7 @@ impl DeadLetterDesk {
         self.running.spawn(async move {
             match cut.run_until_cancelled(run).await {
                 None => {}
-                Some(Ok(report)) => tracing::info!(counts = ?report.counts, "a run of re-drives"),
+                Some(Ok(report)) => tracing::info!(?report, "a run of re-drives"),
                 Some(Err(error)) => tracing::warn!(%error, "the entries cannot be read"),
             }
             many.store(false, Ordering::SeqCst);

@@ -107,7 +107,7 @@ impl<S> CallbackSink<S> {
     }
 
     /// Sets the function that makes the body of the request, which is JSON. Default:
-    /// [`json::to_json`], the whole entry.
+    /// [`json::to_json`], the whole entry. `cognigy::presets` has those of the Cognigy documents.
     pub const fn body(mut self, body: fn(&Entry) -> String) -> Self {
         self.body = body;
         self

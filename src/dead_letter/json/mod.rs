@@ -359,7 +359,7 @@ static PARSER: DateTimeParser = DateTimeParser::new();
 static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
 /// `2026-11-21T12:00:00.000Z`, rounded down, and brought into the range.
-fn print_time(time: SystemTime) -> String {
+pub(crate) fn print_time(time: SystemTime) -> String {
     let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
         // Down to the millisecond before, as after 1970.
