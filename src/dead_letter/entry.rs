@@ -12,7 +12,7 @@ use std::{fmt, str::FromStr, time::SystemTime};
 /// A dead-letter entry: a delivery, event or job that failed for good, with what is needed to see why and
 /// to send it again.
 ///
-/// It must hold no secrets: whoever makes one applies a [`Redaction`](super::Redaction). `Debug` shows
+/// It must hold no secrets: apply a [`Redaction`](super::Redaction) to an entry that you make. `Debug` shows
 /// neither headers nor body. [`json`](super::json) describes its JSON form.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]

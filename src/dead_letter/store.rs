@@ -112,7 +112,7 @@ pub enum EntryClaim {
         /// The entry, with this replay counted.
         entry: Box<Entry>,
     },
-    /// Somebody else has claimed it.
+    /// Another caller has claimed it.
     InProgress {
         /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,

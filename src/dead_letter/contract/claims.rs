@@ -14,7 +14,7 @@ use crate::{
 };
 use std::{future::poll_fn, sync::Arc, task::Poll};
 
-/// Of 50 concurrent claims of an entry one gets it and 49 are told so.
+/// Of 50 concurrent claims of an entry one succeeds, and 49 find it in progress.
 ///
 /// # Panics
 ///
@@ -55,7 +55,7 @@ pub async fn one_of_many_claims_an_entry<S: Subject>(subject: &S) {
     }
 }
 
-/// Every claim counts, also one that nobody settled, and at the limit there is no other.
+/// Every claim counts, also one that is never settled, and beyond the limit there is none.
 ///
 /// # Panics
 ///
@@ -185,8 +185,8 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     }
 }
 
-/// A released entry is free at once, with the cause and history that it was given back with, and
-/// its claim cannot be settled again.
+/// A released entry can be claimed at once. It has the cause and history of the release, and the old claim
+/// cannot be settled again.
 ///
 /// # Panics
 ///
@@ -231,7 +231,7 @@ pub async fn a_released_entry_is_as_it_was_given_back<S: Subject>(subject: &S) {
     assert!(next > token, "contract: a later token is greater");
 }
 
-/// A removed entry is in no list, and its neighbours are.
+/// A removed entry is in no list, and the others still are.
 ///
 /// # Panics
 ///
@@ -267,8 +267,7 @@ pub async fn a_removed_entry_is_gone<S: Subject>(subject: &S) {
     assert_eq!(ids, [id(3), id(1)], "contract: the others stay");
 }
 
-/// An entry that was removed or discarded does not come back, though the write that it came by is
-/// repeated: late, by whoever got no answer. The repetition is done, and writes nothing.
+/// Writing an entry again after it was removed or discarded succeeds and writes nothing.
 ///
 /// # Panics
 ///
@@ -305,8 +304,8 @@ pub async fn an_entry_that_is_gone_stays_gone<S: Subject>(subject: &S) {
     assert_eq!(ids, [id(3)], "contract: the others stay");
 }
 
-/// A claim whose future is dropped before it gave the claim away is no claim, and does not count:
-/// whether it was never polled, polled once, or dropped when it was done.
+/// A claim whose future is dropped before it returned is released and does not count, whether the future
+/// was never polled, polled once, or dropped when the claim was done.
 ///
 /// # Panics
 ///
@@ -354,7 +353,7 @@ pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
     }
 }
 
-/// An entry that is being sent again is not discarded; a free one is.
+/// A claimed entry is not discarded; an unclaimed one is.
 ///
 /// # Panics
 ///
@@ -378,7 +377,7 @@ pub async fn an_entry_in_progress_is_not_discarded<S: Subject>(subject: &S) {
     assert_eq!(again, Discarded::Missing, "contract: once");
 }
 
-/// An id that no entry has is an answer, not an error.
+/// An id that no entry has is no error.
 ///
 /// # Panics
 ///

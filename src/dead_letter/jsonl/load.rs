@@ -79,7 +79,7 @@ pub(super) fn removal_line(id: EntryId) -> Vec<u8> {
 }
 
 impl Worker {
-    /// Reads all files: at the start, and when somebody else has changed them.
+    /// Reads all files: at the start, and when another program has changed them.
     pub(super) fn load(&mut self) -> io::Result<()> {
         self.files.find()?;
         let earlier = mem::replace(&mut self.shelf, Index::new());

@@ -336,8 +336,8 @@ impl<M, R> RedriveBuilder<M, R> {
     }
 
     /// Sets what is removed from the [cause](crate::dead_letter::Cause) of an entry that fails again. The
-    /// redaction is given the whole entry, and only its cause is used: whoever wrote the rest may have
-    /// allowed more. Default: [`Redaction::new`].
+    /// redaction is given the whole entry, and only its cause is used: the layer that wrote the rest may
+    /// have allowed more. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self

@@ -15,7 +15,7 @@ pub enum Redriven {
         /// Whether the store took the newest cause and history. Otherwise the entry is as it was.
         recorded: bool,
     },
-    /// It is claimed by somebody else.
+    /// It is claimed by another caller.
     InProgress {
         /// The time until their lease ends, unless they renew it.
         lease_left: Duration,
@@ -48,7 +48,7 @@ pub enum Redriven {
         /// Why.
         kind: StoreErrorKind,
     },
-    /// It cannot be sent from its record. It stays as it was.
+    /// It lacks what is needed to send it. It stays as it was.
     Unsendable(NotSendable),
 }
 
@@ -85,7 +85,7 @@ pub struct Report {
     pub failed: u64,
     /// Not sent, because this side refused it.
     pub refused: u64,
-    /// Claimed by somebody else.
+    /// Claimed by another caller.
     pub in_progress: u64,
     /// Gone before they were claimed.
     pub missing: u64,
