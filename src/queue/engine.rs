@@ -15,45 +15,48 @@ use std::{fmt, time::Duration};
 ///             enqueue                claim: attempt + 1              settle(Done)
 ///   (new) ------------> queued(due) --------------------> running --------------> succeeded
 ///                        ^      ^                         |  |  |
-///                        |      |  settle(Retry, HandBack)|  |  | settle(Bury), or the lease of
-///                        |      +-------------------------+  |  | the last attempt is over
-///                        |           lease over              |  v
-///                        +-----------------------------------+  burying(due) -----> failed
-///                                                                    settle(Dead-lettered)
+///                        |      |  settle(Retry, Release) |  |  | settle(Failed), or the lease of
+///                        |      +-------------------------+  |  | the last attempt ended
+///                        |        the lease ended            |  v
+///                        +-----------------------------------+  dead_lettering(due) -----> failed
+///                                                                     settle(DeadLettered)
 /// ```
 ///
-/// An engine has no opinion on how often or when: a worker says so when it claims and settles.
-/// [`contract`](super::contract) has the tests that every engine must pass.
+/// An engine does not decide how often or when a job is tried: the worker says so when it claims and
+/// settles. [`contract`](super::contract) has the tests that every engine must pass.
 ///
-/// # What every operation promises
+/// # What an engine promises
 ///
-/// - `enqueue` answers after the job is as safe as the engine's documentation says. A key that is
-///   there already gives the first job's id, whatever the state of that job, and puts nothing in.
-/// - `claim` counts the attempt. A job is claimed by one worker at a time; each of its claims has a
-///   greater token than the one before. What is due first is given first.
-/// - A job whose lease is over is queued again, at once, and what it did is lost to its holder:
-///   every change compares the token. On its last attempt it goes to `dead_lettering` in the same
-///   transaction that finds it, with [`Reason::WorkerLost`](crate::dead_letter::Reason).
-/// - Of the jobs of a target no more than so many run at once; those of the others go on. Of the
-///   jobs with the same order key one at a time is queued or running, oldest first.
-/// - Enqueuing, claiming and settling take O(log n) time, whatever waits and whatever was done.
-/// - What is done or dead-lettered leaves after its time to live; its payload leaves at once.
-/// - Nothing grows without a bound: a full engine refuses with [`StoreErrorKind::Full`].
-/// - Time is the engine's own clock. When it goes back, no lease and no wait takes longer than it
-///   was granted, from the next look on.
+/// - `enqueue` answers once the job is as safe as the engine's documentation says. If the deduplication
+///   key is known, it gives the id of the first job, whatever its state, and puts nothing in.
+/// - `claim` counts the attempt. One worker at a time has a job. Each claim of a job has a greater
+///   token than the one before. Jobs are claimed in the order in which they are due.
+/// - A job whose lease ends is queued again at once. Its former holder can change nothing any more,
+///   because every change compares the token. If the lease of the last attempt ends, the transaction
+///   that finds it makes a failed job of it, with
+///   [`Reason::WorkerLost`](crate::dead_letter::Reason).
+/// - At most [`Terms::per_target`] jobs of a target run; jobs of other targets do not wait for them. Of
+///   the jobs of a FIFO group, one at a time is due or running, oldest first.
+/// - Enqueuing, claiming and settling take O(log n) time, whatever the backlog and the history.
+/// - The payload of a finished task is removed at once; its status, result and key are removed after
+///   the retention.
+/// - Everything has a bound: a full engine refuses with
+///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
+/// - Time is the engine's own clock. If it goes back, no lease and no wait takes longer than it was
+///   granted, counted from when the engine notices.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future leaves the operation either done or not done, never half done. A claim whose
-/// future is dropped gives its jobs back, at once or when their lease ends.
+/// If a future is dropped, the operation is done or not done, never half done. The jobs of a claim
+/// whose future is dropped are released, at once or when their leases end.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
-    /// Puts a job in.
+    /// Puts a job into the queue.
     fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
 
-    /// Claims what is due.
+    /// Claims jobs and failed jobs that are due.
     fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>>;
 
-    /// Extends claims to `lease` from now. Gives what came of each, in their order.
+    /// Extends the leases of claims to `lease` from now. The results are in the order of the claims.
     fn renew(
         &self,
         claims: Vec<(TaskId, FencingToken)>,
@@ -68,40 +71,39 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
         verdict: Verdict,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// How a task is. `None` where there is none, or where its time is over.
+    /// The status of a task. `None` if the id is unknown, or its retention is over.
     fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
-    /// The task that has this key.
+    /// The task that was put in with this deduplication key.
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
-    /// How much there is, without counting it: O(1).
+    /// How many jobs there are, in O(1).
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>>;
 
-    /// Waits until there may be something to claim that was not there before: a job was put in or
-    /// given back, one became due, a lease ended, or a target has room again. It may return without
-    /// any of these, and within `at_most` it returns in any case. From the same process it is woken
-    /// at once, from others within 50 ms.
+    /// Waits until there may be something new to claim: a job was put in or released, one became due, a
+    /// lease ended, or a target has room again. It may return earlier, and returns after `at_most` in
+    /// any case. What the same process does wakes it at once; what another process does, within 50 ms.
     fn wait(&self, at_most: Duration) -> BoxFuture<()>;
 }
 
-/// What a worker asks for when it claims.
+/// What a worker asks for in a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
-    /// The most jobs.
+    /// At most this many jobs.
     pub jobs: usize,
-    /// The most failed jobs.
+    /// At most this many failed jobs.
     pub failed_jobs: usize,
-    /// How long the claims last, unless they are renewed.
+    /// The lease of the claims.
     pub lease: Duration,
-    /// How many jobs of one target may run at once, those of other workers among them.
+    /// How many jobs of one target may run at the same time, counting those of other workers.
     pub per_target: u32,
-    /// How many attempts a job has. One that has had as many and whose lease is over is dead-lettered.
+    /// How many attempts a job has. If the lease of the last one ends, the job has failed for good.
     pub attempts: u32,
 }
 
 impl Terms {
-    /// Up to so many jobs, and as many failed jobs, for so long. No bound per target, and 3 attempts.
+    /// At most `jobs` jobs and as many failed jobs, with this lease. No bound per target; 3 attempts.
     pub const fn new(jobs: usize, lease: Duration) -> Self {
         Self {
             jobs,
@@ -112,21 +114,21 @@ impl Terms {
         }
     }
 
-    /// Sets the most failed jobs.
+    /// Sets how many failed jobs are claimed at most. Default: as many as jobs.
     #[must_use]
     pub const fn failed_jobs(mut self, most: usize) -> Self {
         self.failed_jobs = most;
         self
     }
 
-    /// Sets how many jobs of one target may run at once.
+    /// Sets how many jobs of one target may run at the same time. Default: no bound.
     #[must_use]
     pub const fn per_target(mut self, most: u32) -> Self {
         self.per_target = most;
         self
     }
 
-    /// Sets how many attempts a job has.
+    /// Sets how many attempts a job has. Default: 3.
     #[must_use]
     pub const fn attempts(mut self, most: u32) -> Self {
         self.attempts = most;
@@ -134,17 +136,17 @@ impl Terms {
     }
 }
 
-/// What a worker got.
+/// What a claim gave.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
-    /// Jobs to be done, due first first.
+    /// Jobs to do, in the order in which they were due.
     pub jobs: Vec<Job>,
-    /// DeadLetterDesk to be written.
+    /// Failed jobs whose entries are to be written.
     pub failed_jobs: Vec<FailedJob>,
 }
 
 impl Claims {
-    /// Whether there was nothing.
+    /// Whether nothing was claimed.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.failed_jobs.is_empty()
     }
@@ -154,35 +156,36 @@ impl Claims {
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Of a job: it failed for good. Its entry is to be written next.
+    /// Of a job: it failed for good. It becomes a failed job, whose entry is written next.
     Failed {
         /// Why.
         cause: Cause,
-        /// How all of its attempts went.
+        /// How its attempts went.
         history: History,
     },
-    /// Of a failed job: the entry is written. The status of the task is kept for so long.
+    /// Of a failed job: its entry is written, and the task has failed.
     DeadLettered {
-        /// The time to live.
+        /// How long the status of the task is kept, and its result.
         retention: Duration,
     },
-    /// Of a job: it is done. Status and result are kept for so long.
+    /// Of a job: it is done.
     Done {
-        /// What came of it.
+        /// The result.
         result: Option<Bytes>,
-        /// The time to live.
+        /// How long the status of the task is kept, and its result.
         retention: Duration,
     },
-    /// Of a job or a failed job: nothing was done, by no fault of its own. The attempt is not counted.
+    /// Of a job or a failed job: it is queued again, and the attempt is not counted.
     Release {
-        /// When it may be claimed again.
+        /// The wait before it is due again.
         after: Duration,
         /// How its attempts went.
         history: History,
     },
-    /// Of a job: it failed, and is to be tried again. Of a failed job: the entry could not be written.
+    /// Of a job: the attempt failed, and there is to be another. Of a failed job: its entry could not
+    /// be written.
     Retry {
-        /// When it may be claimed again.
+        /// The wait before it is due again.
         after: Duration,
         /// How its attempts went.
         history: History,
@@ -222,20 +225,20 @@ impl fmt::Debug for Verdict {
     }
 }
 
-/// How much there is in a queue.
+/// How many jobs there are in a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Depth {
-    /// Jobs that wait: for a worker, for their time, for the one before them.
+    /// Jobs that wait: for a worker, until they are due, or for the one before them in their group.
     pub queued: u64,
-    /// Jobs that a worker has.
+    /// Jobs that are claimed.
     pub running: u64,
-    /// DeadLetterDesk to be written.
+    /// Failed jobs whose entries are not written yet.
     pub dead_lettering: u64,
 }
 
 impl Depth {
-    /// For engines.
+    /// A depth of these numbers. For engines.
     pub const fn new(queued: u64, running: u64, dead_lettering: u64) -> Self {
         Self {
             queued,
@@ -244,7 +247,7 @@ impl Depth {
         }
     }
 
-    /// All that is not over yet: what the bound of an engine counts.
+    /// The sum: all jobs that are not finished. The bound of an engine counts these.
     pub const fn unfinished(&self) -> u64 {
         self.queued
             .saturating_add(self.running)

@@ -13,18 +13,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Something to be done later: what is put into a queue.
+/// A job to put into a queue.
 ///
-/// `Debug` shows the length of the payload, not what is in it.
+/// `Debug` shows the length of the payload, not its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NewJob {
-    /// Its name, by which its status can be asked for.
+    /// The id, by which the status can be asked for. Random by default.
     pub id: TaskId,
-    /// What kind of job it is, so that a worker knows what to make of the payload. A short fixed
-    /// name: `http`, `event`.
+    /// The kind of job, which says how to read the payload. A short fixed name: `http`, `event`.
     pub kind: String,
-    /// What the job is about, to the byte.
+    /// The payload. It is kept to the byte.
     pub payload: Bytes,
     /// The deduplication key. A second job with the same key is not put in and gets the id of the
     /// first, until the retention of the first is over.
@@ -35,32 +34,32 @@ pub struct NewJob {
     /// The FIFO group. Jobs of one group run one after another, in the order in which they were put
     /// in: the next begins when the one before has succeeded or failed for good.
     pub fifo_group: Option<String>,
-    /// How long it waits at first.
+    /// The wait before the first attempt.
     pub delay: Duration,
-    /// What its dead letter would tell.
+    /// What the dead-letter entry of the job would say.
     pub about: About,
 }
 
-/// Where a job comes from: what its dead letter tells beside the payload.
+/// Where a job comes from: what its dead-letter entry says beside the payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct About {
-    /// The id of the event, as its sender said.
+    /// The id of the event, as its sender named it.
     pub event_id: Option<String>,
-    /// When the event happened, as its sender said.
+    /// When the event happened, according to its sender.
     pub event_time: Option<SystemTime>,
-    /// The key by which the receiver knows a repetition.
+    /// The key by which a receiver recognizes a repetition.
     pub idempotency_key: Option<String>,
-    /// The event, task or entry that this is a repetition of.
+    /// The event, task or entry that this job repeats.
     pub replay_of: Option<String>,
-    /// How often it was tried again by an operator.
+    /// How often an operator had it sent again.
     pub replays: u32,
-    /// The trace that it belongs to.
+    /// The id of the trace that it belongs to.
     pub trace_id: Option<String>,
 }
 
 impl NewJob {
-    /// A job of this kind, with an id that nobody can guess.
+    /// A job of this kind, with a random id.
     pub fn new(kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
             id: TaskId::random(),
@@ -95,14 +94,14 @@ impl NewJob {
         self
     }
 
-    /// Sets how long it waits at first.
+    /// Sets the wait before the first attempt. Default: zero.
     #[must_use]
     pub const fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Sets what its dead letter would tell.
+    /// Sets what the dead-letter entry of the job would say. Default: nothing.
     #[must_use]
     pub fn about(mut self, about: About) -> Self {
         self.about = about;
@@ -121,25 +120,25 @@ impl fmt::Debug for NewJob {
     }
 }
 
-/// What came of putting a job in.
+/// What came of an enqueue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enqueued {
-    /// The id of the job that is in the queue: of the first one, where this was a repetition.
+    /// The id of the job that is in the queue: for a repetition, that of the first.
     pub id: TaskId,
-    /// Whether a job with the same key was there already.
+    /// Whether a job with the same deduplication key or id was known already.
     pub repeated: bool,
 }
 
-/// A job that a worker has claimed: what its service is called with.
+/// A job that a worker has claimed. The service of the worker is called with it.
 ///
-/// `Debug` shows the length of the payload, not what is in it.
+/// `Debug` shows the length of the payload, not its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Job {
-    /// Its name.
+    /// The id.
     pub id: TaskId,
-    /// Proof of the claim. Greater with each claim of this job: a resource that the work writes to
-    /// can refuse a worker that came too late.
+    /// The fencing token of the claim. It grows with each claim of this job, so that a resource that
+    /// the work writes to can refuse a worker that is too late.
     pub token: FencingToken,
     /// The number of this attempt, from 1.
     pub attempt: u32,
@@ -151,17 +150,16 @@ pub struct Job {
     pub dedup_key: Option<IdempotencyKey>,
     /// The target that it was put in with.
     pub target: String,
-    /// What its dead letter would tell.
+    /// What the dead-letter entry would say.
     pub about: About,
     /// When it was accepted.
     pub accepted_at: SystemTime,
-    /// How the attempts before went. Their times count from [`accepted_at`](Self::accepted_at).
+    /// How the earlier attempts went. Their times count from [`accepted_at`](Self::accepted_at).
     pub history: History,
 }
 
 impl Job {
-    /// For engines: a job as it was put in, claimed for the first time. The rest is set field by
-    /// field.
+    /// A job as it was put in, claimed for the first time. For engines, which set the other fields.
     pub fn new(job: NewJob, token: FencingToken, accepted_at: SystemTime) -> Self {
         Self {
             id: job.id,
@@ -191,25 +189,25 @@ impl fmt::Debug for Job {
     }
 }
 
-/// A job that has failed for good, and whose entry is still to be written.
+/// A job that has failed for good and whose dead-letter entry is not written yet.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FailedJob {
-    /// The job. Its token is that of the claim on the failed job.
+    /// The job. Its token is that of the claim on this failed job.
     pub job: Job,
     /// Why it failed.
     pub cause: Cause,
 }
 
 impl FailedJob {
-    /// For engines.
+    /// A failed job. For engines.
     pub const fn new(job: Job, cause: Cause) -> Self {
         Self { job, cause }
     }
 }
 
-/// The name of a task: 128 bits from the operating system's random source, as 32 hexadecimal
-/// digits. Whoever knows it may ask how the task is, so nobody can guess one.
+/// The id of a task: 128 bits from the random source of the operating system, shown as 32 hexadecimal
+/// digits. Whoever knows it may ask for the status of the task, so it cannot be guessed.
 ///
 /// # Examples
 ///
@@ -224,7 +222,7 @@ impl FailedJob {
 pub struct TaskId(EntryId);
 
 impl TaskId {
-    /// An id that nobody can guess.
+    /// A random id.
     ///
     /// # Panics
     ///
@@ -234,18 +232,18 @@ impl TaskId {
         Self(EntryId::random())
     }
 
-    /// An id of these bytes. For engines.
+    /// The id of these bytes. For engines.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(EntryId::from_bytes(bytes))
     }
 
-    /// Its bytes.
+    /// The bytes of the id.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
 
-    /// The id of the entry that this task becomes when it fails for good. One of each task, so
-    /// that an entry that is written twice is one entry.
+    /// The id of the dead-letter entry of this task. There is one for each task, so that an entry that
+    /// is written twice is one entry.
     pub const fn entry_id(self) -> EntryId {
         self.0
     }
@@ -271,22 +269,22 @@ impl FromStr for TaskId {
     }
 }
 
-/// How a task is.
+/// A task, as its status is reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Task {
-    /// Its name.
+    /// The id.
     pub id: TaskId,
-    /// What became of it so far.
+    /// The status.
     pub status: Status,
     /// When it was accepted.
     pub accepted_at: SystemTime,
-    /// Attempts that were begun.
+    /// How many attempts were begun.
     pub attempts: u32,
 }
 
 impl Task {
-    /// For engines: a task as it is.
+    /// A task. For engines.
     pub const fn new(id: TaskId, status: Status, accepted_at: SystemTime, attempts: u32) -> Self {
         Self {
             id,
@@ -297,18 +295,18 @@ impl Task {
     }
 }
 
-/// What became of a task so far. `Debug` shows the length of a result, not what is in it.
+/// The status of a task. `Debug` shows the length of a result, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It failed for good. Why is for operators: it is in the dead letter.
+    /// It failed for good. The cause is in the dead-letter entry, for operators.
     Failed,
     /// It waits for a worker, or for its next attempt.
     Queued,
-    /// A worker has it.
+    /// A worker has claimed it.
     Running,
     /// It is done.
     Succeeded {
-        /// What came of it, where the worker keeps results.
+        /// The result, if the worker keeps results.
         result: Option<Bytes>,
     },
 }
@@ -324,7 +322,7 @@ impl Status {
         }
     }
 
-    /// Whether nothing more will become of it.
+    /// Whether the status does not change any more.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Failed | Self::Succeeded { .. })
     }

@@ -1,9 +1,9 @@
-//! Accept now, process later: what was answered with "accepted" is done, or ends where an operator
-//! sees it.
+//! Accept now, process later: durable jobs, the workers that do them, and their status.
 //!
-//! A [`Queue`] is the way to an [`Engine`], which keeps jobs. [`EnqueueService`] stands at the end of
-//! a receive stack: it puts a job in and answers when that is safe. A [`Worker`] claims jobs and has
-//! any tower service do them. [`TaskStatusService`] says how a task is to whoever knows its id.
+//! An [`Engine`] keeps jobs; a [`Queue`] is a handle to it. [`EnqueueService`] is the innermost
+//! service of a receive stack: it puts a job into the queue and answers once the job is safe. A
+//! [`Worker`] claims jobs and calls any tower service with each. [`TaskStatusService`] reports the
+//! status of a task to whoever knows its id.
 //!
 //! # Order
 //!
@@ -12,32 +12,32 @@
 //! work      WORKER > deliver stack of one attempt > client
 //! ```
 //!
-//! - Outside [`EnqueueService`]: what decides whether a request is to be believed. What is put in
-//!   unverified is done unverified. Give it a [deduplication key](EnqueueService::dedup_key), and a sender that asks
-//!   again gets the first id.
-//! - Inside a [`Worker`]: the `stack::deliver()` that is told to deliver `once`. The
-//!   worker is what tries again: its waits are in the queue, where they outlive the process, and not
-//!   in a task that sleeps. Attempts inside multiply with those of the worker. A breaker belongs
-//!   inside: what it refuses is given back, and costs no attempt.
-//! - No dead letter layer inside: each failed attempt would be an entry. The worker
-//!   [has its own](WorkerBuilder::dead_letters), for the job as a whole.
+//! - Outside [`EnqueueService`]: everything that checks the request. A job that was enqueued unverified
+//!   is done unverified. With a [deduplication key](EnqueueService::dedup_key), a sender that repeats a
+//!   request gets the id of the first job.
+//! - Inside a [`Worker`]: a `stack::deliver()` that is set to deliver `once`. The worker makes the
+//!   retries: its waits are in the queue, where they survive the process. Attempts inside multiply with
+//!   those of the worker. A circuit breaker belongs inside: a job that it refuses is released, and no
+//!   attempt is counted.
+//! - No dead-letter layer inside: it would write an entry for each failed attempt. The worker
+//!   [writes one](WorkerBuilder::dead_letters) for the job.
 //!
 //! # What it promises
 //!
-//! A job is done at least once: where a worker dies after the work and before it is noted, it is
-//! done again. What does it can tell by [`Job::id`] that it has seen it, and by [`Job::token`] that
-//! it is the late one of two.
+//! A job is done at least once: if a worker dies after the work and before it has settled the claim,
+//! the job is done again. The work can recognize a repetition by [`Job::id`], and by [`Job::token`]
+//! that it is the late one of two.
 //!
 //! | What happens | What becomes of the job |
 //! | --- | --- |
-//! | it succeeds | done; status and result are kept for a while |
-//! | it fails, or panics, or takes too long | again, after the delay that [`WorkerBuilder::retry`] says; dead-lettered after the last attempt |
-//! | our side refuses it: an open circuit, a spent budget | given back; no attempt is counted |
-//! | its worker dies | another's when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
-//! | its claim is lost | what runs is dropped; the newer claim is the one that counts |
-//! | the queue cannot be reached | the worker waits and asks again; what is done is noted when it can be, while its claim lasts |
-//! | it fails for good | its entry is written, for as long as that takes; only then is the task over |
-//! | the worker stops | what does not end within the grace is given back |
+//! | it succeeds | done; status and result are kept for the retention |
+//! | it fails, panics or takes too long | tried again after the delay of [`WorkerBuilder::retry`]; dead-lettered after the last attempt |
+//! | it is refused locally: an open circuit, a spent budget | released; no attempt is counted |
+//! | its worker dies | claimed by another when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
+//! | its claim is lost | its work is dropped; the newer claim counts |
+//! | the queue cannot be reached | the worker waits and tries again; a finished attempt is settled later, while its claim lasts |
+//! | it fails for good | its entry is written, however long that takes; then the task has failed |
+//! | the worker stops | jobs that do not end within the grace period are released |
 //!
 //! # Examples
 //!
@@ -58,13 +58,13 @@
 //! # tokio_test::block_on(async {
 //! let queue = Queue::new(MemoryQueue::default());
 //!
-//! // Wherever something is to be sent:
+//! // Where something is to be sent:
 //! let req = Request::post("https://peer.example/hooks")
 //!     .header("idempotency-key", "evt_1")
 //!     .body(BufferedBody::from(r#"{"paid":true}"#))?;
 //! let accepted = queue.enqueue(NewJob::http(req)).await?;
 //!
-//! // A worker, in this process or another. Of the client there is one attempt at a time.
+//! // A worker, in this process or another. Each of its calls is one attempt.
 //! let client = service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
@@ -80,7 +80,7 @@
 //! #     if queue.task(accepted.id).await?.is_some_and(|task| task.status.is_final()) { break }
 //! #     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
 //! # }
-//! let task = queue.task(accepted.id).await?.ok_or("it is kept for 7 days")?;
+//! let task = queue.task(accepted.id).await?.ok_or("finished tasks are kept for 7 days")?;
 //! assert_eq!(task.status.as_str(), "succeeded");
 //! assert_eq!(worker.stop(std::time::Duration::from_secs(5)).await, 0);
 //! # Ok::<_, BoxError>(())
@@ -89,9 +89,9 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping a future of a [`Queue`] leaves the job either there or not. Dropping
-//! [`Worker::run`] drops what runs; its jobs are others' when their leases end. A
-//! [`WorkerHandle`] that is dropped stops its worker, which gives back what it has.
+//! If a future of a [`Queue`] is dropped, the job is in the queue or not. Dropping [`Worker::run`] drops
+//! the jobs that run; other workers get them when their leases end. Dropping a [`WorkerHandle`] stops
+//! its worker, which releases what it has.
 
 pub mod contract;
 mod engine;
@@ -122,38 +122,38 @@ pub use self::{
 use crate::{BoxFuture, StoreError, idempotency::IdempotencyKey};
 use std::{fmt, sync::Arc};
 
-/// The way to an [`Engine`]: what accepts jobs and what asks how they are. Clones share everything.
+/// A handle to an [`Engine`], to enqueue jobs and ask for their status. Clones share the engine.
 #[derive(Clone, Debug)]
 pub struct Queue {
     engine: Arc<dyn Engine>,
 }
 
 impl Queue {
-    /// Over this engine.
+    /// A queue on this engine.
     pub fn new(engine: impl Engine) -> Self {
         Self::shared(Arc::new(engine))
     }
 
-    /// Over an engine that others use too.
+    /// A queue on an engine that is shared.
     pub const fn shared(engine: Arc<dyn Engine>) -> Self {
         Self { engine }
     }
 
-    /// Puts a job in. When this answers, the job is as safe as the engine's documentation says.
+    /// Puts a job into the queue. It returns once the job is as safe as the engine's documentation says.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the job is not known to be there. Putting in a job with the same
-    /// [deduplication key](NewJob::dedup_key) again is safe.
+    /// [`StoreError`]: the job may be in the queue or not. It is safe to put it in again, if it has a
+    /// [deduplication key](NewJob::dedup_key) or the same id.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the job is either there or not.
+    /// If the future is dropped, the job is in the queue or not.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
         self.engine.enqueue(job).await
     }
 
-    /// How a task is. `None` where there is none, or where its time is over.
+    /// The status of a task. `None` if the id is unknown, or its retention is over.
     ///
     /// # Errors
     ///
@@ -162,7 +162,7 @@ impl Queue {
         self.engine.task(id).await
     }
 
-    /// The task that has this key.
+    /// The task that was put in with this deduplication key.
     ///
     /// # Errors
     ///
@@ -171,7 +171,7 @@ impl Queue {
         self.engine.find(key).await
     }
 
-    /// How much there is.
+    /// How many jobs there are.
     ///
     /// # Errors
     ///
@@ -186,14 +186,14 @@ impl Queue {
     }
 }
 
-/// Takes a job into its keeping: a [`Queue`], or a transaction of your own that stores more beside
-/// it (see [`accept_fn`]).
+/// Accepts jobs: a [`Queue`], or a transaction of your own that stores more beside the job (see
+/// [`accept_fn`]).
 pub trait Accept: Send + Sync + 'static {
-    /// Takes a job. When the future answers, the job is safe.
+    /// Accepts a job. When the future is ready, the job is safe.
     ///
     /// # Errors
     ///
-    /// [`StoreError`], in its future: the job is not known to be taken.
+    /// [`StoreError`], from the future: the job may be stored or not.
     fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
 }
 
@@ -209,13 +209,13 @@ impl<T: Accept + ?Sized> Accept for Arc<T> {
     }
 }
 
-/// Takes a job by a function. Made by [`accept_fn`].
+/// Accepts jobs by a function. Made by [`accept_fn`].
 #[derive(Clone, Copy)]
 pub struct AcceptFn<F> {
     accept: F,
 }
 
-/// Takes a job by a function: one that writes event and job in one transaction, say.
+/// Accepts jobs by a function: one that writes the event and its job in one transaction, say.
 ///
 /// # Examples
 ///

@@ -1,17 +1,17 @@
-//! Telling again of what is left, to those who may not have been told.
+//! Wakes waiters again for work that is left, in case the first one to look could not use it.
 //!
-//! Workers of one process share an engine, and one may look at what another could use and it
-//! cannot: its target is full by the terms of the one and not of the other. Who is about to wait has
-//! not heard of it then, and an engine does not know who waits. So those who wait are told again,
-//! a few times, after longer and longer waits: soon enough for who could use it, and too seldom for
-//! who cannot to run in circles. What nobody could use by any terms is no reason.
+//! The workers of one process share an engine. One of them may claim and leave a job because its
+//! target is full by its terms, though not by those of another worker, which has not begun to wait yet
+//! and so is not woken. An engine does not know who will wait. So waiters are woken again a few times,
+//! after growing waits: soon enough for a worker that can use the job, and too rarely for one that
+//! cannot to spin. Work that nobody can use by any terms wakes nobody.
 
 use std::time::Duration;
 
-/// How often what came once is told again.
+/// How often waiters are woken again for the same work.
 const REPEATS: u32 = 5;
 
-/// How long somebody waits who is told again, after so many times: 1, 4, 16, 64 and 256 ms.
+/// The wait before waiters are woken again, after this many times: 1, 4, 16, 64 and 256 ms.
 pub(super) const fn gap(told: u32) -> Option<Duration> {
     if told < REPEATS {
         Some(Duration::from_millis(1 << (2 * told)))
@@ -20,12 +20,12 @@ pub(super) const fn gap(told: u32) -> Option<Duration> {
     }
 }
 
-/// The most that anybody has asked for so far: what is left is left by these terms.
+/// The widest terms of any claim so far, by which it is judged whether work is left.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Widest {
-    /// How many jobs of a target may run. 0 while nobody asked for jobs.
+    /// How many jobs of a target may run. 0 until jobs are asked for.
     pub(super) per_target: u32,
-    /// Whether somebody writes entries.
+    /// Whether failed jobs are asked for.
     pub(super) failed_jobs: bool,
 }
 

@@ -16,11 +16,11 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// A job is claimed as it was put in: empty, binary, in any language, and large.
+/// A job comes out of a claim as it was put in: empty, binary, in any language, and large.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let binary: Vec<u8> = (0..=255).collect();
@@ -79,12 +79,12 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
     }
 }
 
-/// A second job with the same key is not put in and gets the first one's id, whatever the state of
-/// that one, until the first has left; the id is that of a task which exists.
+/// A second job with the same key is not put in and gets the id of the first, whatever its state,
+/// until the retention of the first is over. The id is that of a task that exists.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let again = |expected: TaskId, state: &'static str| {
@@ -143,11 +143,11 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     put(&*engine, job("fourth").dedup_key(key("repeated"))).await;
 }
 
-/// The same id in another scope is another key, however scope and id join.
+/// The same id in another scope is another key, however scope and id are joined.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for (scope, id) in [
@@ -166,11 +166,11 @@ pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
     assert_eq!(depth(&*engine).await, [6, 0, 0], "contract: keys are apart");
 }
 
-/// Who does not know whether a job was put in may put it in again: its id is there once.
+/// A job may be put in again with the same id: it is in the queue once.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn an_id_is_put_in_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let new = job("once");
@@ -190,11 +190,11 @@ pub async fn an_id_is_put_in_once<S: Subject>(subject: &S) {
     );
 }
 
-/// Of 50 jobs with one key that are put in at once, one is put in and all get its id.
+/// Of 50 jobs with one key that are put in at the same time, one is put in and all get its id.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn one_of_many_with_a_key_is_put_in<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for round in 0..10 {
@@ -219,11 +219,11 @@ pub async fn one_of_many_with_a_key_is_put_in<S: Subject>(subject: &S) {
     }
 }
 
-/// A job that is put in with a delay is not due before it.
+/// A job with a delay is not due before the delay is over.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("later").delay(SOON)).await;
@@ -237,12 +237,12 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     take_none(&*engine, "a delay has no end too far").await;
 }
 
-/// A full engine refuses and takes again when there is room. Running and dead-lettered jobs take room,
-/// those that are over do not; a repetition is told even then.
+/// A full engine refuses, and accepts again when there is room. Running jobs and failed jobs take room,
+/// finished ones do not. A repeated key is answered even when the engine is full.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) {
     let engine = subject.small(3).await;
     let refused = async |when: &str| match engine.enqueue(job("too many")).await {
@@ -287,11 +287,11 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
     );
 }
 
-/// How much there is, is exact after each step.
+/// The depth is exact after each step.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let expect = async |expected: [u64; 3], when: &str| {
@@ -337,11 +337,11 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     expect([2, 0, 0], "when jobs are over").await;
 }
 
-/// An id, key or token that nobody gave out is none, or lost.
+/// An unknown id or key gives `None`; an unknown token gives `Lost`.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_is_unknown_is_none_or_lost<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("known")).await;

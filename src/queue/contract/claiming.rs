@@ -1,20 +1,20 @@
 use super::{
     LATER, LEASE, LONG, SOON, Subject, all, all_said, attempts, depth, done, history, job, ok, put,
-    renew, retry, settle, status, take, take_none,
+    renew, retry, said, settle, status, take, take_none,
 };
 use crate::{
-    dead_letter::Reason,
+    dead_letter::{Cause, Reason},
     lease::Settled,
     queue::{Status, Terms, Verdict},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
-/// 50 workers that claim at once get each of 200 jobs once.
+/// 50 workers that claim at the same time get each of 200 jobs once.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let mut expected = HashSet::new();
@@ -42,12 +42,12 @@ pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
     assert_eq!(claimed, expected, "contract: each job is claimed");
 }
 
-/// What is due first is given first, and of what is due at the same time what came first, over all
-/// targets.
+/// Jobs are claimed in the order in which they are due; those due at the same time, in the order in
+/// which they were put in, across all targets.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for (text, target, delay) in [
@@ -86,7 +86,7 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for _ in 0..10 {
@@ -118,11 +118,11 @@ pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
     }
 }
 
-/// A backlog of thousands is claimed by one claim, and settled.
+/// A backlog of thousands can be claimed by one claim, and settled.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let mut producers = JoinSet::new();
@@ -156,7 +156,7 @@ pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_claim_counts_the_attempt<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("counted")).await;
@@ -180,11 +180,11 @@ pub async fn a_claim_counts_the_attempt<S: Subject>(subject: &S) {
     }
 }
 
-/// A job whose claim ended is queued again at once, for whoever claims it, and lost to its holder.
+/// A job whose lease ended is queued again at once, and its former holder has lost it.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("crashed")).await;
@@ -221,12 +221,12 @@ pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
     settle(&*engine, &next, done(LONG)).await;
 }
 
-/// Claims that are renewed outlive their first lease, all of them; nobody else gets their jobs.
-/// The answers come in the order of the claims.
+/// Claims that are renewed outlive their first lease, and no other worker gets their jobs. The results
+/// are in the order of the claims.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for _ in 0..3 {
@@ -255,12 +255,12 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A job whose workers die is run as often as it may be, then dead-lettered: once, by whichever of many
-/// finds it, with what is known of it.
+/// A job whose workers die has all its attempts and is then dead-lettered: once, whichever worker finds
+/// it, with what is known of it.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("poison").target("poisoned")).await;
@@ -323,12 +323,13 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
     assert_eq!(attempts(&*engine, id).await, Some(3));
 }
 
-/// Of a target no more jobs run than may, whoever has them, and those of other targets go on. There
-/// is room again when one is done, given back, dead-lettered, or its claim has ended.
+/// At most `per_target` jobs of a target run, whichever workers have them, and jobs of other targets do
+/// not wait for them. There is room again when a job is done, released, dead-lettered, or its lease has
+/// ended.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     for _ in 0..10 {
@@ -375,7 +376,7 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
         history: history(0),
     };
     settle(&*engine, &third, release).await;
-    let fifth = room("is handed back", LONG).await;
+    let fifth = room("is released", LONG).await;
     let dead_letter = Verdict::Failed {
         cause: crate::dead_letter::Cause::new(Reason::Rejected),
         history: history(1),
@@ -400,5 +401,157 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
             .count(),
         1,
         "contract: each claim has its own bound"
+    );
+}
+
+/// Jobs of one FIFO group run one after another, oldest first, whatever their targets: the next begins
+/// when the one before has succeeded or failed for good, whether its entry is written or not.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut ids = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        ids.push(put(&*engine, job(text).fifo_group("order").target(text)).await);
+    }
+    for id in &ids {
+        assert_eq!(
+            status(&*engine, *id).await,
+            Some(Status::Queued),
+            "contract: what is held back is queued"
+        );
+    }
+    let next = async |expected: &str| {
+        let job = take(&*engine, all().failed_jobs(0)).await;
+        assert_eq!(
+            said(&job),
+            expected,
+            "contract: the oldest in order is next"
+        );
+        let none = ok(engine.claim(all().failed_jobs(0))).await;
+        assert!(
+            none.is_empty(),
+            "contract: of a group one runs at a time, got {none:?}"
+        );
+        job
+    };
+    let first = next("a").await;
+    settle(&*engine, &first, done(LONG)).await;
+    let second = next("b").await;
+    let dead_letter = Verdict::Failed {
+        cause: Cause::new(Reason::Rejected),
+        history: history(1),
+    };
+    settle(&*engine, &second, dead_letter).await;
+    let third = next("c").await;
+    let failed_jobs = ok(engine.claim(Terms::new(1, LONG))).await.failed_jobs;
+    settle(
+        &*engine,
+        &failed_jobs[0].job,
+        Verdict::DeadLettered { retention: LONG },
+    )
+    .await;
+    take_none(&*engine, "a written entry lets nothing more begin").await;
+    put(&*engine, job("e").fifo_group("order")).await;
+    settle(&*engine, &third, done(LONG)).await;
+    for expected in ["d", "e"] {
+        let job = next(expected).await;
+        settle(&*engine, &job, done(LONG)).await;
+    }
+    take_none(&*engine, "an order has an end").await;
+    put(&*engine, job("f").fifo_group("order")).await;
+    next("f").await;
+    assert_eq!(depth(&*engine).await, [0, 1, 0]);
+}
+
+/// The next job of a FIFO group waits while the one before waits for a retry, was released, or has lost
+/// its worker. It begins when the one before is dead-lettered.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for text in ["a", "b"] {
+        put(&*engine, job(text).fifo_group("order")).await;
+    }
+    let first = async |lease: Duration| {
+        let job = take(&*engine, Terms::new(5, lease)).await;
+        assert_eq!(said(&job), "a", "contract: the next in order waits");
+        job
+    };
+    let job = first(LONG).await;
+    settle(&*engine, &job, retry(SOON, history(1))).await;
+    take_none(&*engine, "the next in order waits for a retry").await;
+    subject.advance(LATER).await;
+    let job = first(LONG).await;
+    let release = Verdict::Release {
+        after: SOON,
+        history: history(1),
+    };
+    settle(&*engine, &job, release).await;
+    take_none(&*engine, "the next in order waits for what is released").await;
+    subject.advance(LATER).await;
+    first(LEASE).await;
+    subject.advance(LATER).await;
+    first(LEASE).await;
+    subject.advance(LATER).await;
+    let claims = ok(engine.claim(Terms::new(5, LONG).attempts(3))).await;
+    assert_eq!(
+        (all_said(&claims), claims.failed_jobs.len()),
+        (vec!["b".to_owned()], 1),
+        "contract: the next in order begins when the one before is dead_lettered"
+    );
+}
+
+/// A job that is not due yet holds back those after it in its FIFO group.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_delayed_job_is_not_overtaken<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    put(&*engine, job("a").fifo_group("order").delay(SOON)).await;
+    put(&*engine, job("b").fifo_group("order")).await;
+    put(&*engine, job("c").fifo_group("order").delay(LONG)).await;
+    take_none(&*engine, "a delayed job is not overtaken").await;
+    subject.advance(LATER).await;
+    for expected in ["a", "b"] {
+        let job = take(&*engine, all()).await;
+        assert_eq!(
+            said(&job),
+            expected,
+            "contract: the oldest in order is next"
+        );
+        settle(&*engine, &job, done(LONG)).await;
+    }
+    take_none(&*engine, "a job in order has its own delay").await;
+}
+
+/// Jobs of different FIFO groups, and jobs without one, do not wait for each other.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn orders_are_apart<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for order in ["one", "two", "\u{2462}", ""] {
+        for number in 1..=2 {
+            put(
+                &*engine,
+                job(&format!("{order}-{number}")).fifo_group(order),
+            )
+            .await;
+        }
+    }
+    put(&*engine, job("none-1")).await;
+    put(&*engine, job("none-2")).await;
+    let claims = ok(engine.claim(all())).await;
+    assert_eq!(
+        all_said(&claims),
+        ["one-1", "two-1", "\u{2462}-1", "-1", "none-1", "none-2"],
+        "contract: groups are apart"
     );
 }

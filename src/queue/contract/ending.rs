@@ -8,7 +8,13 @@ use crate::{
     queue::{Engine, FailedJob, Status, Terms, Verdict},
 };
 use bytes::Bytes;
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::pin,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 fn cause() -> Cause {
     Cause::new(Reason::RetriesExhausted)
@@ -35,11 +41,11 @@ async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
     claims.failed_jobs.remove(0)
 }
 
-/// A job to be tried again is queued, not due before its time, and then given with its history.
+/// A job to be tried again is queued, is not due before its wait is over, and keeps its history.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("again")).await;
@@ -64,12 +70,12 @@ pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
     take_none(&*engine, "a wait has no end too far").await;
 }
 
-/// The bound on attempts is for claims that ended by themselves: a worker that says "again" gets
-/// the job again.
+/// The bound on attempts is for leases that end: a job that a worker settles as `Retry` is given
+/// again, whatever its number of attempts.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     put(&*engine, job("again")).await;
@@ -80,14 +86,14 @@ pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
     }
 }
 
-/// What is handed back comes again after the wait, its attempt not counted and its token greater.
+/// A released job is due after its wait; its attempt is not counted, and its token grows.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
-    let id = put(&*engine, job("handed back")).await;
+    let id = put(&*engine, job("released")).await;
     let release = |after: Duration| Verdict::Release {
         after,
         history: history(2),
@@ -98,7 +104,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
         let job = take(&*engine, all().attempts(2)).await;
         assert_eq!(
             job.attempt, 1,
-            "contract: a handed back attempt is not counted"
+            "contract: a released attempt is not counted"
         );
         assert!(last < Some(job.token), "contract: a later token is greater");
         last = Some(job.token);
@@ -112,11 +118,11 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
         "contract: a job knows how its attempts went"
     );
     settle(&*engine, &job, release(SOON)).await;
-    take_none(&*engine, "what is handed back waits its time").await;
+    take_none(&*engine, "what is released waits its time").await;
     assert_eq!(
         ok(engine.settle(id, job.token, done(LONG))).await,
         Settled::Lost,
-        "contract: what is handed back is held no more"
+        "contract: a released job has no holder"
     );
     subject.advance(LATER).await;
     take(&*engine, all()).await;
@@ -126,7 +132,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let binary: Bytes = (0..=255).collect();
@@ -153,13 +159,13 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
     }
 }
 
-/// A job that failed for good is a failed job, with its cause and history, and never a job again. It is
-/// given until its entry is written: after a failed write, a claim that ended, a hand back; its
-/// attempts are those of the job, however often. Then its status is kept.
+/// A job that failed for good is a failed job, with its cause and history, and is never claimed as a job
+/// again. It is given until its entry is written: after a failed write, a lease that ended, a release.
+/// Its attempts are those of the job, however often it is given. Then its status is kept.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let new = job("dead_lettered")
@@ -253,12 +259,12 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
     );
 }
 
-/// A job cannot be dead-lettered before it has failed, and a failed job is no job to be done: the claim is
-/// lost to such a verdict, and stands.
+/// `DeadLettered` for a job, and `Failed` or `Done` for a failed job, give `Lost` and change nothing: the
+/// claim stands.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("running")).await;
@@ -292,7 +298,7 @@ pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S)
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let id = put(&*engine, job("stale")).await;
@@ -353,7 +359,7 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let release = Verdict::Release {
@@ -380,11 +386,11 @@ pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
     }
 }
 
-/// What is over leaves after its time to live and not before; what is not over never leaves.
+/// A finished task is removed after its retention and not before; an unfinished one never is.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let mut ids = Vec::new();
@@ -429,4 +435,91 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
     );
     assert_eq!(status(&*engine, unfinished).await, Some(Status::Queued));
     assert_eq!(depth(&*engine).await, [1, 0, 0]);
+}
+
+/// Polls a future this often, lets other tasks run in between, and drops it.
+async fn drop_after<F: Future>(polls: usize, future: F) {
+    let mut future = pin!(future);
+    for _ in 0..polls {
+        let context = &mut Context::from_waker(Waker::noop());
+        if future.as_mut().poll(context).is_ready() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// If an `enqueue` is dropped, the job is in the queue once and whole, or not at all. Putting it in
+/// again is safe.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_dropped_enqueue_is_done_or_not<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut expected = HashSet::new();
+    for polls in 0..12 {
+        let new = job("dropped");
+        expected.insert(new.id);
+        drop_after(polls, engine.enqueue(new.clone())).await;
+        ok(engine.enqueue(new)).await;
+    }
+    let claims = ok(engine.claim(all())).await;
+    assert_eq!(claims.jobs.len(), 12, "contract: a job is put in once");
+    let claimed: HashSet<_> = claims.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(claimed, expected, "contract: a job is put in");
+}
+
+/// The jobs of a claim that was dropped can be claimed again, at once or when their leases end.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_dropped_claim_loses_nothing<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    let mut expected = HashSet::new();
+    for _ in 0..24 {
+        expected.insert(put(&*engine, job("claimed")).await);
+    }
+    let terms = Terms::new(2, LEASE).attempts(100);
+    for polls in 0..12 {
+        drop_after(polls, engine.claim(terms.clone())).await;
+    }
+    subject.advance(LATER).await;
+    let claims = ok(engine.claim(all().attempts(100))).await;
+    let claimed: HashSet<_> = claims.jobs.iter().map(|job| job.id).collect();
+    assert_eq!(claimed, expected, "contract: a dropped claim loses nothing");
+    assert_eq!(depth(&*engine).await, [0, 24, 0]);
+}
+
+/// If a `settle` is dropped, it is done or not.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_dropped_settle_is_done_or_not<S: Subject>(subject: &S) {
+    let engine = subject.engine().await;
+    for polls in 0..12 {
+        let id = put(&*engine, job("settled")).await;
+        let claimed = take(&*engine, all()).await;
+        let verdict = if polls % 2 == 0 {
+            done(LONG)
+        } else {
+            retry(Duration::ZERO, history(1))
+        };
+        drop_after(polls, engine.settle(id, claimed.token, verdict)).await;
+        // What was begun may still be under way.
+        subject.advance(LEASE / 4).await;
+        match status(&*engine, id).await {
+            Some(Status::Succeeded { .. }) if polls % 2 == 0 => {}
+            Some(Status::Queued) if polls % 2 == 1 => {
+                let again = take(&*engine, all()).await;
+                assert_eq!((again.id, again.attempt), (id, 2));
+                settle(&*engine, &again, done(LONG)).await;
+            }
+            Some(Status::Running) => settle(&*engine, &claimed, done(LONG)).await,
+            other => panic!("contract: a dropped verdict holds or does not, got {other:?}"),
+        }
+    }
+    assert_eq!(depth(&*engine).await, [0, 0, 0]);
 }

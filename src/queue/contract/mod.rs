@@ -28,25 +28,23 @@
 //!
 //! # What went wrong elsewhere
 //!
-//! Job engines have lost, repeated and looped jobs in ways that a rule here rules out:
+//! Other job engines lose, repeat and loop jobs in ways that these rules exclude:
 //!
 //! | Hazard | Rule |
 //! | --- | --- |
 //! | a payload that kills its worker is run for ever | [`a_job_that_kills_its_workers_is_dead_lettered_once`] |
-//! | a job that is still being worked on is given to another | [`a_renewed_claim_holds`] |
+//! | a job that still runs is given to another worker | [`a_renewed_claim_holds`] |
 //! | a job whose worker died stays `running` | [`a_claim_that_ends_is_given_to_another`] |
-//! | a job to be tried later is never given again, or at once | [`a_retry_waits_its_time`] |
-//! | a job that was handed back has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
+//! | a job to be tried again later is tried at once, or never | [`a_retry_waits_its_time`] |
+//! | a job that was released has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
 //! | a repeated key gives an id that does not exist | [`a_repeated_key_gives_the_first_id`] |
-//! | the clearing away of finished tasks takes all of them | [`what_is_over_leaves_after_its_time`] |
+//! | the removal of finished tasks removes all of them | [`what_is_over_leaves_after_its_time`] |
 //! | a backlog of some size can never be claimed | [`a_backlog_is_claimed_at_once`] |
 //! | a burst from many producers never drains | [`a_burst_is_drained`] |
 
 mod accepting;
 mod claiming;
-mod dropping;
 mod ending;
-mod order;
 mod waiting;
 
 pub use self::{
@@ -59,22 +57,17 @@ pub use self::{
     claiming::{
         a_backlog_is_claimed_at_once, a_claim_counts_the_attempt,
         a_claim_gives_no_more_than_was_asked_for, a_claim_that_ends_is_given_to_another,
-        a_full_target_does_not_hold_up_others, a_job_that_kills_its_workers_is_dead_lettered_once,
-        a_renewed_claim_holds, each_job_is_claimed_once, what_is_due_first_is_given_first,
-    },
-    dropping::{
-        a_dropped_claim_loses_nothing, a_dropped_enqueue_is_done_or_not,
-        a_dropped_settle_is_done_or_not,
+        a_delayed_job_is_not_overtaken, a_full_target_does_not_hold_up_others,
+        a_job_that_kills_its_workers_is_dead_lettered_once, a_renewed_claim_holds,
+        each_job_is_claimed_once, jobs_in_order_run_one_after_another, orders_are_apart,
+        the_next_in_order_waits_for_a_retry, what_is_due_first_is_given_first,
     },
     ending::{
-        a_claim_is_settled_once, a_failed_job_is_given_until_its_entry_is_written,
+        a_claim_is_settled_once, a_dropped_claim_loses_nothing, a_dropped_enqueue_is_done_or_not,
+        a_dropped_settle_is_done_or_not, a_failed_job_is_given_until_its_entry_is_written,
         a_result_is_kept_to_the_byte, a_retry_is_for_the_worker_to_decide, a_retry_waits_its_time,
         a_stale_holder_changes_nothing, a_verdict_of_another_state_changes_nothing,
         what_is_over_leaves_after_its_time, what_is_released_has_lost_no_attempt,
-    },
-    order::{
-        a_delayed_job_is_not_overtaken, jobs_in_order_run_one_after_another, orders_are_apart,
-        the_next_in_order_waits_for_a_retry,
     },
     waiting::{
         a_burst_is_drained, news_between_a_claim_and_a_wait_are_not_missed, waiting_has_an_end,
@@ -97,27 +90,27 @@ pub trait Subject {
     /// An empty engine that takes payloads of at least 1 MiB, and thousands of jobs.
     fn engine(&self) -> impl Future<Output = Arc<dyn Engine>>;
 
-    /// An empty engine that takes no more than so many jobs which are not over.
+    /// An empty engine that takes at most this many unfinished jobs.
     fn small(&self, jobs: usize) -> impl Future<Output = Arc<dyn Engine>>;
 
-    /// Lets this much time pass for the engine: a paused clock is moved, a real one waited for.
+    /// Lets this much time pass for the engine: moves a paused clock, or waits for a real one.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 
-/// A lease that ends in a test: short, for engines whose clock cannot be moved.
+/// A lease that ends within a test. Short, for engines whose clock cannot be moved.
 const LEASE: Duration = Duration::from_millis(400);
-/// A time to live, or a wait, that ends in a test.
+/// A retention or a wait that ends within a test.
 const SOON: Duration = Duration::from_millis(600);
-/// Past any of the two.
+/// Longer than both.
 const LATER: Duration = Duration::from_secs(1);
-/// A lease, a wait or a time to live that does not end in a test.
+/// A lease, a wait or a retention that does not end within a test.
 const LONG: Duration = Duration::from_secs(600);
 
 /// Checks every rule, one after another, each on its own engine.
 ///
 /// # Panics
 ///
-/// When a rule does not hold, with its name.
+/// If a rule does not hold, with its name.
 pub async fn check<S: Subject>(subject: &S) {
     a_job_comes_out_as_it_went_in(subject).await;
     a_repeated_key_gives_the_first_id(subject).await;
@@ -185,7 +178,7 @@ fn job(payload: &str) -> NewJob {
     NewJob::new("contract", payload.to_owned())
 }
 
-/// What a job says, for comparisons that can be read.
+/// The payload of a job as text.
 fn said(job: &Job) -> String {
     String::from_utf8_lossy(&job.payload).into_owned()
 }
@@ -194,7 +187,7 @@ fn all_said(claims: &Claims) -> Vec<String> {
     claims.jobs.iter().map(said).collect()
 }
 
-/// As many as there are, for longer than any test takes.
+/// All that there is, with a lease longer than any test.
 const fn all() -> Terms {
     Terms::new(100, LONG)
 }

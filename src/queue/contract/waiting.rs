@@ -18,10 +18,10 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-/// In which whoever is woken has been woken, on any machine.
+/// Within this time a waiter is woken, on any machine.
 const SURELY: Duration = Duration::from_secs(20);
 
-/// So many that wait, and have begun to.
+/// This many waiters, all of which have begun to wait.
 async fn waiters(engine: &Arc<dyn Engine>, number: usize) -> JoinSet<()> {
     let begun = Arc::new(Semaphore::new(0));
     let mut waiters = JoinSet::new();
@@ -49,11 +49,11 @@ async fn all_wake(mut waiters: JoinSet<()>, why: &str) {
     );
 }
 
-/// Waiting ends in time when nothing comes.
+/// A wait ends in time if nothing comes.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     put(&*engine, job("later").delay(LONG)).await;
@@ -65,12 +65,12 @@ pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
     }
 }
 
-/// Who waits is woken when a job is put in or given back, a target has room again, a job in order
-/// is the next, or an entry is to be written.
+/// A wait ends when a job is put in or released, a target has room again, a job is the next of its FIFO
+/// group, or an entry is to be written.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let waiting = waiters(&engine, 3).await;
@@ -86,7 +86,7 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
             retry(Duration::ZERO, history(1)),
         ),
         (
-            "a job is handed back",
+            "a job is released",
             Verdict::Release {
                 after: Duration::ZERO,
                 history: history(1),
@@ -132,12 +132,12 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     }
 }
 
-/// Who waits is woken when a job or a failed job becomes due, or a claim ends: also one that began
-/// after they had begun to wait.
+/// A wait ends when a job or a failed job becomes due, or a lease ends, also one that began after the
+/// wait.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_time_brings_wakes_who_waits<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let waiting = waiters(&engine, 1).await;
@@ -164,12 +164,12 @@ pub async fn what_time_brings_wakes_who_waits<S: Subject>(subject: &S) {
     drop(claimed);
 }
 
-/// What comes after a worker has looked and before it waits is not missed, and what comes before
-/// the future of the wait is polled is neither.
+/// A wait does not miss what comes after the claim before it, nor what comes before its future is
+/// polled for the first time.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn news_between_a_claim_and_a_wait_are_not_missed<S: Subject>(subject: &S) {
     let engine = subject.engine().await;
     let returns = async |wait: BoxFuture<()>, when: &str| {
@@ -195,12 +195,12 @@ pub async fn news_between_a_claim_and_a_wait_are_not_missed<S: Subject>(subject:
     assert_eq!(again.id, claimed.id);
 }
 
-/// Two workers look, of which one has no use for what there is: the other, who looked before it
-/// came and waits only now, is told.
+/// If a worker claims and cannot use what there is, another worker that claimed before it came and
+/// waits only now is woken.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
     let narrower: [(&str, Terms); 3] = [
         ("a target that is full", all().per_target(1)),
@@ -231,11 +231,11 @@ pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
     }
 }
 
-/// Workers that have no use for what there is wait, and do not run in circles.
+/// Workers that cannot use what there is wait, and do not spin.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn who_can_use_nothing_sleeps<S: Subject>(subject: &S) {
     const MOST: usize = 25;
     let engine = subject.engine().await;
@@ -265,12 +265,12 @@ pub async fn who_can_use_nothing_sleeps<S: Subject>(subject: &S) {
     );
 }
 
-/// Many producers and many workers that wait when there is nothing: all is done, and nobody sleeps
-/// while there is something to do.
+/// Many producers, and many workers that wait when there is nothing: every job is done, and no worker
+/// waits while there is one to do.
 ///
 /// # Panics
 ///
-/// When the rule does not hold.
+/// If the rule does not hold.
 pub async fn a_burst_is_drained<S: Subject>(subject: &S) {
     const PRODUCERS: usize = 16;
     const EACH: usize = 50;

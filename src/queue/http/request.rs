@@ -1,4 +1,4 @@
-//! An HTTP request as a job.
+//! HTTP requests as jobs: the form in which they are stored.
 
 use crate::{
     body::BufferedBody,
@@ -13,28 +13,28 @@ use std::fmt;
 
 const VERSION: u8 = 1;
 
-/// The last number that a form may have: no text begins with it, nor with one before it.
+/// The last version number that a form may have: no text begins with this byte or a smaller one.
 const LAST_VERSION: u8 = 8;
 
 impl NewJob {
-    /// The kind of a job that is an HTTP request, made by [`http`](Self::http). For payloads of
-    /// your own take another: of one of this kind that cannot be read, an entry has length and
-    /// digest alone.
+    /// The kind of a job that is an HTTP request, made by [`http`](Self::http). Payloads of your own
+    /// need another kind: of a job of this kind that cannot be read, an entry has only the length and
+    /// the digest.
     pub const HTTP: &'static str = "http";
 
     /// A job that is an HTTP request: method, URI, headers in their order, body and trailers, in a
     /// versioned form. Extensions are not kept.
     ///
-    /// Its [`target`](Self::target) is the [host](ByHost). Its entry would tell of the event what
+    /// The [`target`](Self::target) is the [host](ByHost). The entry would say of the event what
     /// [`HttpRequests`] finds in the headers.
     ///
-    /// The whole request is kept, so that it can be sent: user names in the URI, credentials in the
-    /// headers. Add those where it is sent, not here. A header that is marked
-    /// [sensitive](http::HeaderValue::is_sensitive) is so when it is sent, and not in an entry.
+    /// The whole request is stored, with user names in the URI and credentials in the headers. Add
+    /// credentials where the request is sent, not here. A header that is marked
+    /// [sensitive](http::HeaderValue::is_sensitive) is sent with that mark, and is not in an entry.
     ///
-    /// A form that only a newer release can read (after a rollback, or while workers are replaced
-    /// one by one) is no failure: a [`Worker`](crate::queue::Worker) gives such a job back for up to a
-    /// minute, for as long as it takes, and counts no attempt. Its entry is not written either.
+    /// A form that only a newer release can read (after a rollback, or while workers are replaced one
+    /// by one) is no failure: a [`Worker`](crate::queue::Worker) releases such a job for up to a
+    /// minute, again and again, and counts no attempt. Its entry is not written either.
     ///
     /// # Examples
     ///
@@ -65,7 +65,7 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`NotARequest`]: it is of another kind, or what is stored is damaged or of a
+    /// [`NotARequest`]: the job is of another kind, or its payload is damaged or of a
     /// [newer](NotARequest::is_newer) form.
     pub fn http_request(&self) -> Result<Request<BufferedBody>, NotARequest> {
         if self.kind != NewJob::HTTP {
@@ -79,14 +79,14 @@ impl Job {
     }
 }
 
-/// A job that is no HTTP request, or one that cannot be read.
+/// The job holds no HTTP request that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotARequest {
     is_newer: bool,
 }
 
 impl NotARequest {
-    /// Whether a newer release has stored it, which can read it.
+    /// Whether a newer release stored it and can read it.
     pub const fn is_newer(&self) -> bool {
         self.is_newer
     }
@@ -132,7 +132,7 @@ fn encode(req: &Request<BufferedBody>) -> Bytes {
     out.into()
 }
 
-/// Methods and URIs are far below 4 GiB; `http` sees to that.
+/// `http` bounds methods and URIs far below 4 GiB.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     out.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
     out.put_slice(text.as_bytes());
@@ -147,7 +147,7 @@ fn decode(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
     let uri = Uri::from_maybe_shared(get_text(&mut bytes)?).ok()?;
     let mut headers = get_headers(&mut bytes)?;
     let trailers = get_headers(&mut bytes)?;
-    // Marked or not when they were put in.
+    // Sensitive, whether they were marked so or not.
     for name in [
         header::AUTHORIZATION,
         header::COOKIE,

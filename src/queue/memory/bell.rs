@@ -1,21 +1,20 @@
-//! Who waits for work is told when there is some: a pure record of what has happened since anybody
-//! looked, and whether those who sleep must be woken for it.
+//! When waiters are woken: a pure record of what has become claimable since the last claim.
 
 use crate::queue::renotify;
 use tokio::time::Instant;
 
-/// News, and until when the sleepers sleep.
+/// What has become claimable, and until when waiters sleep.
 #[derive(Debug, Default)]
 pub(super) struct Bell {
-    /// Counts news: who saw another number when they began to wait has something to look at.
+    /// Grows with each thing that becomes claimable. A waiter that began at another number wakes.
     version: u64,
-    /// Nobody has looked since.
+    /// Nothing was claimed since.
     fresh: bool,
-    /// Who looked last left something that another might take.
+    /// The last claim left something that another worker might take.
     left: bool,
-    /// How often those who wait were told of it again.
+    /// How often waiters were woken again for it.
     told: u32,
-    /// The latest moment for which a sleeper has set its alarm clock.
+    /// The latest time until which a waiter sleeps.
     armed: Option<Instant>,
     ring: bool,
 }
@@ -25,7 +24,7 @@ impl Bell {
         self.version
     }
 
-    /// Something can be claimed that could not be claimed before.
+    /// Something has become claimable.
     pub(super) fn news(&mut self) {
         self.version = self.version.wrapping_add(1);
         self.fresh = true;
@@ -33,20 +32,20 @@ impl Bell {
         self.wake();
     }
 
-    /// Something will happen at this time: whoever sleeps past it must set the alarm clock anew.
+    /// Something becomes claimable at this time: a waiter that sleeps longer is woken.
     pub(super) fn alarm(&mut self, at: Instant) {
         if self.armed.is_some_and(|armed| at < armed) {
             self.wake();
         }
     }
 
-    /// Somebody looked, and took what it could. Whether something is left for others.
+    /// A claim was made, and left something for others or nothing.
     pub(super) const fn looked(&mut self, left: bool) {
         self.fresh = false;
         self.left = left;
     }
 
-    /// Whether somebody who has seen this version, and waits since `began`, need not sleep.
+    /// Whether a waiter that began at this version and time wakes.
     pub(super) fn has_news(&mut self, seen: u64, began: Instant, now: Instant) -> bool {
         if self.version != seen || self.fresh {
             return true;
@@ -56,25 +55,25 @@ impl Bell {
         is_due
     }
 
-    /// When somebody who waits since then is told again of what is left.
+    /// When a waiter that began then is woken again for what is left.
     pub(super) fn renotify_at(&self, began: Instant) -> Option<Instant> {
         let gap = renotify::gap(self.told).filter(|_| self.left)?;
         Some(began + gap)
     }
 
-    /// Somebody goes to sleep until then.
+    /// A waiter sleeps until then.
     pub(super) fn sleeps(&mut self, until: Instant) {
         self.armed = self.armed.max(Some(until));
     }
 
-    /// Whether the sleepers are to be woken now.
+    /// Whether the waiters are to be woken now.
     pub(super) const fn take_ring(&mut self) -> bool {
         std::mem::replace(&mut self.ring, false)
     }
 
     const fn wake(&mut self) {
         self.ring = true;
-        // They all set it again.
+        // Each waiter sets it again.
         self.armed = None;
     }
 }

@@ -1,4 +1,4 @@
-//! One lane for each target: which job is next, of the targets that have room.
+//! One lane for each target: finds the next job among the targets that have room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;

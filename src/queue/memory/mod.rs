@@ -1,4 +1,4 @@
-//! The engine in this process's memory.
+//! The engine in the memory of this process.
 
 mod bell;
 mod lanes;
@@ -23,13 +23,13 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// An [`Engine`] in this process's memory. Clones share what they keep.
+/// An [`Engine`] in the memory of this process. Clones share their jobs.
 ///
-/// What it keeps dies with the process: use it for tests, and where what was accepted may be lost
-/// with the process that accepted it. Everything else is as with an engine that keeps it: claims
-/// end, attempts are counted, keys are known again, and all of it has a bound.
+/// Its jobs are lost with the process: use it in tests, and where that is acceptable. In everything else
+/// it behaves as a durable engine does: leases end, attempts are counted, deduplication keys are known,
+/// and everything has a bound.
 ///
-/// One lock is held for a few microseconds by each operation; nothing waits while it is held.
+/// Each operation holds one lock for a few microseconds, and awaits nothing meanwhile.
 /// Tokens count up from 1, over all jobs. Durations are measured by the clock of [`tokio::time`],
 /// which tests pause.
 ///
@@ -86,40 +86,40 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// The most memory that jobs which are not over take, in bytes: their payloads and the texts
-    /// beside them (kind, target, keys, ids). Default: 256 MiB. Past it a new job is refused as
-    /// [`Full`](super::StoreErrorKind::Full). The bookkeeping comes on top, about 1 KiB for each
-    /// job, and as much again for the history of one that failed often.
+    /// Sets how much memory unfinished jobs may take, in bytes: their payloads and texts (kind, target,
+    /// keys, ids). Default: 256 MiB. Beyond it, a new job is refused as
+    /// [`Full`](crate::StoreErrorKind::Full). The bookkeeping comes on top: about 1 KiB for each job, and
+    /// as much again for the history of one that failed often.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// The largest payload, in bytes. Default: 16 MiB. A larger one is refused as
-    /// [`TooLarge`](super::StoreErrorKind::TooLarge).
+    /// Sets the largest payload, in bytes. Default: 16 MiB. A larger one is refused as
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge).
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.limits.payload = bytes;
         self
     }
 
-    /// The most finished tasks of which the status is kept. Default: 100,000. Past it those leave
-    /// whose time to live ends first, and a repeat of their key is put in again: choose it above
-    /// what finishes within the time to live.
+    /// Sets how many finished tasks are kept. Default: 100,000. Beyond it, those whose retention ends
+    /// first are removed, and a job with their key is put in again. Choose it above the number of tasks
+    /// that finish within the retention.
     pub const fn max_finished(mut self, tasks: usize) -> Self {
         self.limits.finished = tasks;
         self
     }
 
-    /// The most memory that the results of finished tasks take, in bytes. Default: 64 MiB. Past it
-    /// tasks leave as with [`max_finished`](Self::max_finished). A single result that is larger is
-    /// refused as [`TooLarge`](super::StoreErrorKind::TooLarge), and the claim stands: settle it
-    /// again without the result.
+    /// Sets how much memory the results of finished tasks may take, in bytes. Default: 64 MiB. Beyond
+    /// it, tasks are removed as with [`max_finished`](Self::max_finished). A single result that is larger
+    /// is refused as [`TooLarge`](crate::StoreErrorKind::TooLarge); the claim stands, and can be settled
+    /// without the result.
     pub const fn max_results(mut self, bytes: usize) -> Self {
         self.limits.results = bytes;
         self
     }
 
-    /// Where the time comes from at which a job was accepted. The system clock by default.
+    /// Sets the clock that says when a job was accepted. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
@@ -167,7 +167,7 @@ impl Default for MemoryQueueBuilder {
 }
 
 impl MemoryQueue {
-    /// Settings to change before building.
+    /// A builder with the default settings.
     pub fn builder() -> MemoryQueueBuilder {
         MemoryQueueBuilder::default()
     }
@@ -182,7 +182,7 @@ impl MemoryQueue {
         }
     }
 
-    /// The operation, when it is polled.
+    /// Runs an operation when its future is polled.
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State, Instant) -> T + Send + 'static,
@@ -230,7 +230,7 @@ impl Engine for MemoryQueue {
     fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            // Before the lock is taken: it may be anybody's code.
+            // Before the lock is taken: the clock may be code of the user.
             let accepted_at = shared.clock.now();
             shared.with(|state, now| state.enqueue(now, job, accepted_at))
         })
@@ -271,14 +271,14 @@ impl Engine for MemoryQueue {
 
     fn wait(&self, at_most: Duration) -> BoxFuture<()> {
         let shared = Arc::clone(&self.shared);
-        // What happens from here on is news, not only from the first poll on.
+        // What happens from now on ends the wait, not only what happens after the first poll.
         let seen = shared.lock().bell().version();
         let began = Instant::now();
         let end = after(began, at_most);
         Box::pin(async move {
             loop {
                 let mut rung = pin!(shared.bell.notified());
-                // In line before the look: what happens after it wakes us.
+                // Registered before the state is read, so that nothing is missed in between.
                 rung.as_mut().enable();
                 let Some(until) = shared.with(|state, now| state.sleep(now, seen, began, end))
                 else {

@@ -21,11 +21,11 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many of the finished tasks whose time is over one operation clears away, and how many of
-/// the moments that have passed it takes note of: more would make it slow.
+/// How many finished tasks one operation removes, and how many due times it handles, so that no
+/// operation is slow.
 const CHORES: usize = 64;
 
-/// What a queue may hold.
+/// The bounds of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) jobs: usize,
@@ -35,28 +35,28 @@ pub(super) struct Limits {
     pub(super) results: usize,
 }
 
-/// Everything that is in a queue, by what is asked of it.
+/// Everything that is in a queue, with an index for each question.
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
-    /// What is not over, by the order in which it came.
+    /// Unfinished jobs, by the order in which they were put in.
     jobs: HashMap<u64, Entry>,
-    /// What is over, and until when that is kept.
+    /// Finished tasks, until their retention is over.
     over: HashMap<u64, Over>,
     ids: HashMap<TaskId, u64>,
     keys: HashMap<IdempotencyKey, u64>,
     lanes: Lanes,
-    /// Jobs of the same order key: the first is in its lane or runs, the others are held back.
+    /// Jobs of a FIFO group: the first is in its lane or runs, the others are held back.
     orders: HashMap<String, VecDeque<u64>>,
-    /// DeadLetterDesk to be written that nobody has.
+    /// Failed jobs that are not claimed.
     failed_jobs: BTreeSet<Spot>,
-    /// Claims, by their end.
+    /// Claims, by the end of their leases.
     leases: BTreeSet<Spot>,
-    /// Queued jobs whose last claim ended by itself, by their attempts.
+    /// Queued jobs whose last lease ended, by their number of attempts.
     lost: BTreeSet<(u32, u64)>,
-    /// What will be due later.
+    /// What becomes due later.
     alarms: BTreeSet<Spot>,
-    /// What is over, by the end of its time.
+    /// Finished tasks, by the end of their retention.
     ends: BTreeSet<Spot>,
     queued: u64,
     running: u64,
@@ -78,7 +78,7 @@ struct Entry {
     due: Instant,
     attempts: u32,
     history: History,
-    /// Set when it has failed for good.
+    /// Set once the job has failed for good.
     cause: Option<Cause>,
     claim: Option<Claim>,
 }
@@ -231,7 +231,7 @@ impl State {
             claims.failed_jobs.len() == terms.failed_jobs && !claims.failed_jobs.is_empty();
         let left = self.is_left();
         if left && (filled_jobs || filled_failed_jobs) {
-            // This worker had to leave some: another may have waited for them.
+            // This worker could not take all: another may wait for the rest.
             self.bell.news();
         } else {
             self.bell.looked(left);
@@ -239,7 +239,7 @@ impl State {
         claims
     }
 
-    /// Whether there is something that a worker could take, by the widest terms that any has had.
+    /// Whether there is something that a worker could take, by the widest terms of any claim so far.
     fn is_left(&self) -> bool {
         let is_due = |spot: Option<Spot>| spot.is_some_and(|(due, _)| due <= self.now);
         is_due(self.lanes.first(self.widest.per_target))
@@ -336,9 +336,8 @@ impl State {
         Depth::new(self.queued, self.running, self.dead_lettering)
     }
 
-    /// Until when somebody who has seen this version of the bell, and waits from `began` until
-    /// `end` at the most, is to sleep. `None` when they have something to look at, or have waited
-    /// enough.
+    /// Until when a waiter sleeps that has seen this version of the bell and waits from `began` until
+    /// `end` at most. `None` if there may be something to claim, or the wait is over.
     pub(super) fn sleep(
         &mut self,
         now: Instant,
@@ -359,7 +358,7 @@ impl State {
         Some(until)
     }
 
-    /// Does what time has brought.
+    /// Handles everything that was due until now.
     fn pass(&mut self, now: Instant) {
         self.now = self.now.max(now);
         while let Some(&(end, number)) = self.leases.first()
@@ -385,7 +384,7 @@ impl State {
         }
     }
 
-    /// A claim has ended by itself.
+    /// The lease of a claim has ended.
     fn lose(&mut self, number: u64, end: Instant) {
         let Some(entry) = self.jobs.get_mut(&number) else {
             return;
@@ -404,7 +403,7 @@ impl State {
         self.bell.news();
     }
 
-    /// A job in line, whose last claim ended by itself, has had all of its attempts.
+    /// The lease of the last attempt of a queued job has ended.
     fn dead_letter_lost(&mut self, number: u64) {
         let Some(entry) = self.jobs.get(&number) else {
             return;
@@ -415,7 +414,7 @@ impl State {
         self.dead_letter(number, Cause::new(Reason::WorkerLost), None, due);
     }
 
-    /// A job that is neither in line nor running any more becomes a failed job.
+    /// A job that is neither queued nor running any more becomes a failed job.
     fn dead_letter(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
             entry.cause = Some(cause);
@@ -430,7 +429,7 @@ impl State {
         self.advance_order(number);
     }
 
-    /// A job runs no more, by a verdict.
+    /// A job stops running, by a verdict.
     fn stop(&mut self, number: u64) {
         self.end_claim(number);
         self.running = self.running.saturating_sub(1);
@@ -441,7 +440,7 @@ impl State {
         }
     }
 
-    /// A job or failed job goes back to where it came from.
+    /// A job or failed job is queued again.
     fn requeue(
         &mut self,
         number: u64,
@@ -470,7 +469,7 @@ impl State {
         }
     }
 
-    /// The job after this one in its order, if there is one, is held back no more.
+    /// The next job of the FIFO group, if there is one, is held back no more.
     fn advance_order(&mut self, number: u64) {
         let Some(order) = self
             .jobs
@@ -498,7 +497,7 @@ impl State {
         }
     }
 
-    /// Something is due, or will be.
+    /// Something is due now, or will be.
     fn announce(&mut self, spot: Spot) {
         if spot.0 <= self.now {
             self.bell.news();
@@ -508,7 +507,7 @@ impl State {
         }
     }
 
-    /// Claims the job at this place in line.
+    /// Claims the job at this spot.
     fn begin(&mut self, spot: Spot, lease: Duration) -> Option<Job> {
         let token = self.token();
         let until = after(self.now, lease);
@@ -562,7 +561,7 @@ impl State {
         }
     }
 
-    /// Nothing more will become of it: the payload goes, the status stays for a while.
+    /// Finishes a task: the payload is removed, the status stays for the retention.
     fn finish(&mut self, number: u64, status: Status, retention: Duration) {
         let Some(entry) = self.jobs.remove(&number) else {
             return;
@@ -596,7 +595,7 @@ impl State {
         }
     }
 
-    /// How it is, unless its time is over: then it is forgotten.
+    /// The task, unless its retention is over.
     fn look_up(&mut self, number: u64) -> Option<Task> {
         if let Some(entry) = self.jobs.get(&number) {
             return Some(Task::new(
@@ -643,7 +642,7 @@ impl Over {
     }
 }
 
-/// What a job takes of the bytes of a queue: its payload, and every text beside it.
+/// What a job counts towards the bytes of a queue: its payload and all its texts.
 fn size(job: &NewJob) -> usize {
     let About {
         event_id,
