@@ -31,7 +31,8 @@ use tower::{Layer, Service};
 use tower_webhook::{
     BoxError, DeliveryMetricsLayer,
     body::BufferedBody,
-    metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series, SharedRecorder},
+    metrics::DeliveryMetrics,
+    observe::{Event, Observer},
     outcome::{Outcome, classify_fn},
     peer::OnePeer,
 };
@@ -123,7 +124,7 @@ fn hosts(count: u32) -> impl FnMut() -> String {
 
 fn one_layer(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("metrics");
-    let layer = || DeliveryMetricsLayer::attempts(DeliveryMetrics::new());
+    let layer = || DeliveryMetricsLayer::attempts().observe(DeliveryMetrics::new());
 
     bench(&mut group, "bare", Bare, one_host);
     let by_hand = ByHand {
@@ -138,54 +139,55 @@ fn one_layer(criterion: &mut Criterion) {
             Err(error) => Outcome::of_error(&**error),
         },
     );
-    let least = layer().key(OnePeer).classifier(judge);
-    bench(&mut group, "no_key_no_http", least.layer(Bare), one_host);
+    let least = layer().peer(OnePeer).classifier(judge);
+    bench(&mut group, "one_peer_no_http", least.layer(Bare), one_host);
     bench(
         &mut group,
-        "no_key",
-        layer().key(OnePeer).layer(Bare),
+        "one_peer",
+        layer().peer(OnePeer).layer(Bare),
         one_host,
     );
-    bench(&mut group, "one_key", layer().layer(Bare), one_host);
-    bench(&mut group, "1000_keys", layer().layer(Bare), hosts(1000));
+    bench(&mut group, "one_host", layer().layer(Bare), one_host);
+    bench(&mut group, "1000_hosts", layer().layer(Bare), hosts(1000));
     bench(
         &mut group,
-        "2000_keys_of_which_1000_have_room",
+        "2000_hosts_of_which_1000_have_room",
         layer().layer(Bare),
         hosts(2000),
     );
 
-    let shared = SharedRecorder::new(DeliveryMetrics::new());
-    bench(
-        &mut group,
-        "shared_recorder",
-        DeliveryMetricsLayer::attempts(shared).layer(Bare),
-        one_host,
-    );
+    let unheard = DeliveryMetricsLayer::attempts().layer(Bare);
+    bench(&mut group, "nobody_listens", unheard, one_host);
 
     let metrics = DeliveryMetrics::new();
-    let attempts = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Bare);
-    let both = DeliveryMetricsLayer::deliveries(metrics).layer(attempts);
+    let attempts = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(Bare);
+    let both = DeliveryMetricsLayer::deliveries()
+        .observe(metrics)
+        .layer(attempts);
     bench(&mut group, "both_levels", both, one_host);
     group.finish();
 }
 
 fn facade(criterion: &mut Criterion) {
     use metrics_exporter_prometheus::PrometheusBuilder;
-    use tower_webhook::metrics::exporter::FacadeRecorder;
+    use tower_webhook::metrics::FacadeExporter;
 
     let mut group = criterion.benchmark_group("metrics_facade");
-    let silent = DeliveryMetricsLayer::attempts(FacadeRecorder::new());
+    let silent = DeliveryMetricsLayer::attempts().observe(FacadeExporter::new());
     bench(&mut group, "no_exporter", silent.layer(Bare), one_host);
 
     let prometheus = PrometheusBuilder::new()
         .set_buckets(&[0.01, 0.1, 1.0, 10.0])
         .unwrap()
         .build_recorder();
-    let recorder = ::metrics::with_local_recorder(&prometheus, FacadeRecorder::new);
-    let layer = DeliveryMetricsLayer::attempts(recorder.clone());
+    let exporter = ::metrics::with_local_recorder(&prometheus, FacadeExporter::new);
+    let layer = DeliveryMetricsLayer::attempts().observe(exporter.clone());
     bench(&mut group, "prometheus", layer.layer(Bare), one_host);
-    let both = DeliveryMetricsLayer::attempts((DeliveryMetrics::new(), recorder));
+    let both = DeliveryMetricsLayer::attempts()
+        .observe(DeliveryMetrics::new())
+        .observe(exporter);
     bench(
         &mut group,
         "prometheus_and_in_process",
@@ -197,22 +199,36 @@ fn facade(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Two threads that count for the same key, and one page.
+fn tell_attempt(metrics: &DeliveryMetrics, peer: &str, elapsed: Duration) {
+    metrics.on(&Event::AttemptBegan {
+        peer,
+        retry: false,
+        after: None,
+    });
+    metrics.on(&Event::AttemptEnded {
+        peer,
+        outcome: Outcome::success(),
+        elapsed,
+    });
+}
+
+/// Two threads that count for the same peer, and one page.
 fn reading(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("metrics_reading");
-    group.bench_function("two_threads_one_key", |bencher| {
+    group.bench_function("two_threads_one_peer", |bencher| {
         bencher.iter_custom(|iters| {
-            let series = DeliveryMetrics::new().series("crm.example.com");
+            let metrics = DeliveryMetrics::new();
             let barrier = Barrier::new(2);
             thread::scope(|scope| {
                 let time = || {
                     barrier.wait();
                     let started = Instant::now();
                     for n in 0..iters {
-                        series.started(Level::Attempt);
-                        let elapsed = Duration::from_nanos(black_box(n));
-                        let done = Measurement::new(Level::Attempt, Outcome::success(), elapsed);
-                        series.finished(&done);
+                        tell_attempt(
+                            &metrics,
+                            "crm.example.com",
+                            Duration::from_nanos(black_box(n)),
+                        );
                     }
                     started.elapsed()
                 };
@@ -223,17 +239,17 @@ fn reading(criterion: &mut Criterion) {
     });
     let metrics = DeliveryMetrics::new();
     for n in 0..1000 {
-        let series = metrics.series(&format!("host-{n}.example.com"));
-        for level in Level::ALL {
-            series.started(level);
-            series.finished(&Measurement::new(
-                level,
-                Outcome::success(),
-                Duration::from_millis(n),
-            ));
-        }
+        let (peer, elapsed) = (&*format!("host-{n}.example.com"), Duration::from_millis(n));
+        tell_attempt(&metrics, peer, elapsed);
+        metrics.on(&Event::DeliveryBegan { peer });
+        metrics.on(&Event::DeliveryEnded {
+            peer,
+            outcome: Outcome::success(),
+            elapsed,
+            attempts: 1,
+        });
     }
-    group.bench_function("snapshot_1000_keys", |bencher| {
+    group.bench_function("snapshot_1000_peers", |bencher| {
         bencher.iter(|| metrics.snapshot());
     });
     group.finish();

@@ -134,7 +134,7 @@
 //! | `failover` | yes | [`failover`] and [`fallback`] |
 //! | `stack` | yes | [`stack`] |
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
-//! | `metrics-facade` | | [`FacadeRecorder`](metrics::exporter::FacadeRecorder), for the `metrics` facade and its exporters |
+//! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
 //! | `sqlite` | | [`sqlite`], [`SqliteStore`](idempotency::SqliteStore), [`SqliteDeadLetters`](dead_letter::SqliteDeadLetters) and [`SqliteQueue`](queue::SqliteQueue), with SQLite built in |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |

@@ -261,7 +261,8 @@ mod metrics {
     use std::time::Duration;
     use tower_webhook::{
         DeliveryMetricsLayer,
-        metrics::{DeliveryMetrics, Level, Measurement, Recorder, Series},
+        metrics::DeliveryMetrics,
+        observe::{Event, Observer, Observers},
         outcome::Outcome,
     };
 
@@ -269,10 +270,14 @@ mod metrics {
         Request::get(uri).body(()).unwrap()
     }
 
-    /// Of calls for one key, and of calls for another key each time.
-    fn both_levels<R: Recorder + Clone>(recorder: &R) {
-        let attempts = DeliveryMetricsLayer::attempts(recorder.clone()).layer(Bare);
-        let mut service = DeliveryMetricsLayer::deliveries(recorder.clone()).layer(attempts);
+    /// Of calls to one peer, and of calls to another peer each time.
+    fn both_levels<O: Observer + Clone>(observer: &O) {
+        let attempts = DeliveryMetricsLayer::attempts()
+            .observe(observer.clone())
+            .layer(Bare);
+        let mut service = DeliveryMetricsLayer::deliveries()
+            .observe(observer.clone())
+            .layer(attempts);
         let uris = ["http://a.test/", "http://b.test/"];
         for uri in uris {
             count(&mut service, to(uri));
@@ -287,30 +292,42 @@ mod metrics {
     }
 
     #[test]
-    fn measuring_a_known_key_allocates_nothing() {
+    fn measuring_a_known_peer_allocates_nothing() {
         both_levels(&DeliveryMetrics::new());
-        both_levels(&(DeliveryMetrics::new(), Some(DeliveryMetrics::new())));
+        both_levels(&Observers::new(DeliveryMetrics::new()).and(DeliveryMetrics::new()));
     }
 
     #[test]
-    fn the_first_failure_of_a_key_makes_room_for_failures() {
-        let series = DeliveryMetrics::new().series("a.test");
+    fn the_first_failure_of_a_peer_makes_room_for_failures() {
+        let (metrics, peer) = (DeliveryMetrics::new(), "a.test");
         let counts = [(); 4].map(|()| {
-            let failed = Measurement::new(Level::Attempt, Outcome::transient(), Duration::ZERO);
-            series.started(Level::Attempt);
-            allocations(|| series.finished(&failed)).0
+            metrics.on(&Event::AttemptBegan {
+                peer,
+                retry: false,
+                after: None,
+            });
+            let failed = Event::AttemptEnded {
+                peer,
+                outcome: Outcome::transient(),
+                elapsed: Duration::ZERO,
+            };
+            allocations(|| metrics.on(&failed)).0
         });
         assert_eq!(counts, [1, 0, 0, 0]);
     }
 
     #[test]
-    fn neither_do_retries_nor_keys_beyond_the_bound() {
-        let metrics = DeliveryMetrics::builder().max_keys(1).build().unwrap();
+    fn neither_do_retries_nor_peers_beyond_the_bound() {
+        let metrics = DeliveryMetrics::builder().max_peers(1).build().unwrap();
         both_levels(&metrics);
-        let series = metrics.series("http://a.test/");
         let (allocated, ()) = allocations(|| {
-            series.retried(Some(503));
-            series.retried(None);
+            for after in [Some(503), None] {
+                metrics.on(&Event::AttemptBegan {
+                    peer: "a.test",
+                    retry: true,
+                    after,
+                });
+            }
         });
         assert_eq!(allocated, 0);
     }
@@ -318,10 +335,10 @@ mod metrics {
     #[cfg(feature = "metrics-facade")]
     #[test]
     fn writing_to_the_facade_allocates_nothing() {
-        use tower_webhook::metrics::exporter::FacadeRecorder;
+        use tower_webhook::metrics::FacadeExporter;
 
-        both_levels(&FacadeRecorder::new());
-        both_levels(&FacadeRecorder::builder().key_label(9).build().unwrap());
+        both_levels(&FacadeExporter::new());
+        both_levels(&FacadeExporter::builder().peer_label(9).build().unwrap());
     }
 }
 

@@ -252,26 +252,18 @@ fn of_the_retry_layer() {
 fn of_the_metrics_layer() {
     use tower_webhook::{
         metrics::{
-            Both, BreakerState, DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer,
-            DeliverySeries, Latency, Level, LevelSnapshot, Measure, Measurement, PeerSnapshot,
-            ResponseFuture, SharedRecorder, Snapshot,
+            DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer, Latency, LevelSnapshot,
+            Measure, PeerSnapshot, ResponseFuture, Snapshot,
         },
         outcome::{ClassifyHttp, HttpClassifier},
         peer::ByHost,
     };
     type Future = <Inner as tower::Service<Request<BufferedBody>>>::Future;
-    cloned::<DeliveryMetricsLayer<DeliveryMetrics>>();
-    cloned::<Measure<Inner, DeliveryMetrics, HttpClassifier, ByHost>>();
-    cloned::<Measure<Inner, SharedRecorder, HttpClassifier, ByHost>>();
-    sent::<ResponseFuture<Future, ClassifyHttp, DeliverySeries>>();
+    cloned::<DeliveryMetricsLayer>();
+    cloned::<Measure<Inner, HttpClassifier, ByHost>>();
+    sent::<ResponseFuture<Future, ClassifyHttp>>();
     cloned::<DeliveryMetrics>();
     cloned::<DeliveryMetricsBuilder>();
-    cloned::<DeliverySeries>();
-    cloned::<SharedRecorder>();
-    cloned::<Both<DeliverySeries, DeliverySeries>>();
-    cloned::<Measurement>();
-    cloned::<Level>();
-    cloned::<BreakerState>();
     cloned::<Snapshot>();
     cloned::<PeerSnapshot>();
     cloned::<LevelSnapshot>();
@@ -280,11 +272,10 @@ fn of_the_metrics_layer() {
 
 #[cfg(feature = "metrics-facade")]
 #[test]
-fn of_the_facade_recorder() {
-    use tower_webhook::metrics::exporter::{FacadeRecorder, FacadeRecorderBuilder, FacadeSeries};
-    cloned::<FacadeRecorder>();
-    cloned::<FacadeRecorderBuilder>();
-    cloned::<FacadeSeries>();
+fn of_the_facade_exporter() {
+    use tower_webhook::metrics::{FacadeExporter, FacadeExporterBuilder};
+    cloned::<FacadeExporter>();
+    cloned::<FacadeExporterBuilder>();
 }
 
 #[cfg(feature = "circuit-breaker")]

@@ -28,7 +28,7 @@ use tower_webhook::{
     clock::WallClock,
     deadline::AttemptTimeout,
     grpc::GrpcPeekLayer,
-    metrics::{self, DeliveryMetrics, Snapshot},
+    metrics::{DeliveryMetrics, Snapshot},
     outcome::{GrpcClassifier, HttpClassifier, Outcome, OutcomeKind, classify_fn, transport},
     peer::OnePeer,
     retry::{Backoff, Budget, CloneExchange, HttpExchange, Jitter, Refusals, RetryConfig},
@@ -175,8 +175,8 @@ async fn a_peer_that_hangs_is_held_against_it_and_its_breaker_opens() {
     let seen = deliver.metrics().snapshot();
     assert_eq!(count(&seen, OutcomeKind::Transient), (3, 1));
     assert_eq!((seen.retries(), seen.breaker_trips()), (2, 1));
-    let key = seen.key("a.test").unwrap();
-    assert_eq!(key.breaker(), Some(metrics::BreakerState::Open));
+    let key = seen.peer("a.test").unwrap();
+    assert_eq!(key.breaker(), Some(BreakerState::Open));
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,35 +274,36 @@ async fn a_delivery_waits_for_a_breaker_and_its_first_attempt_is_its_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn transitions_of_breakers_reach_every_recorder() {
+async fn transitions_of_breakers_reach_every_observer() {
     let peers = Peers::new(
         "a.test",
         &[Answers(500), Answers(500), Answers(500), Answers(200)],
     );
-    let recorders = (DeliveryMetrics::new(), DeliveryMetrics::new());
+    let observers = [(); 2].map(|()| DeliveryMetrics::new());
     let deliver = stack::deliver()
         .retry(every_second().attempts(1).build().unwrap())
         .breaker(three_failures())
-        .metrics(recorders.clone());
+        .observe(observers[0].clone())
+        .observe(observers[1].clone());
     let mut service = deliver.build().unwrap().layer(peers.transport());
-    let shown = |recorder: &DeliveryMetrics| {
-        let seen = recorder.snapshot();
-        (seen.breaker_trips(), seen.key("a.test").unwrap().breaker())
+    let shown = |observer: &DeliveryMetrics| {
+        let seen = observer.snapshot();
+        (seen.breaker_trips(), seen.peer("a.test").unwrap().breaker())
     };
     for n in 0..3 {
         let expected = (0, None);
-        assert!(n == 0 || shown(&recorders.0) == expected);
+        assert!(n == 0 || shown(&observers[0]) == expected);
         let res = service.ready().await.unwrap().call(request()).await;
         assert_eq!(res.unwrap().status(), 500);
     }
-    for recorder in [&recorders.0, &recorders.1] {
-        assert_eq!(shown(recorder), (1, Some(metrics::BreakerState::Open)));
+    for observer in &observers {
+        assert_eq!(shown(observer), (1, Some(BreakerState::Open)));
     }
     advance(20 * SECOND).await;
     let res = service.ready().await.unwrap().call(request()).await;
     assert_eq!(res.unwrap().status(), 200);
-    for recorder in [&recorders.0, &recorders.1] {
-        assert_eq!(shown(recorder), (1, Some(metrics::BreakerState::Closed)));
+    for observer in &observers {
+        assert_eq!(shown(observer), (1, Some(BreakerState::Closed)));
     }
 }
 
@@ -398,7 +399,7 @@ async fn each_target_of_a_failover_has_its_own_breaker_and_its_own_figures() {
     let seen = deliver.metrics().snapshot();
     // Deliveries are those of whom they were meant for.
     let key = |key: &str| {
-        let key = seen.key(key).unwrap();
+        let key = seen.peer(key).unwrap();
         (key.deliveries().total(), key.attempts().total())
     };
     assert_eq!((key("a.test"), key("b.test")), ((5, 3), (0, 5)));
@@ -503,9 +504,9 @@ fn a_bad_setting_is_named() {
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_built_records_nothing() {
     let breakers = Breakers::new(three_failures());
-    let recorder = DeliveryMetrics::new();
+    let metrics = DeliveryMetrics::new();
     let deliver = stack::deliver().breakers(breakers.clone());
-    let deliver = deliver.metrics(recorder.clone());
+    let deliver = deliver.metrics(metrics.clone());
     deliver
         .clone()
         .deadline(Duration::ZERO)
@@ -518,7 +519,7 @@ async fn what_could_not_be_built_records_nothing() {
             .unwrap()
             .settle(Outcome::transient());
     }
-    assert_eq!(recorder.snapshot().breaker_trips(), 1);
+    assert_eq!(metrics.snapshot().breaker_trips(), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -658,7 +659,7 @@ async fn a_call_through_a_tonic_channel_can_be_spawned() {
     assert_eq!(count(&seen, OutcomeKind::Success), (1, 1));
     // Without an origin, a request of tonic's names no host.
     let key = server.address.to_string();
-    assert_eq!(seen.key(&key).unwrap().attempts().total(), 1);
+    assert_eq!(seen.peer(&key).unwrap().attempts().total(), 1);
     assert!(deliver.breakers().find(&key).is_some());
 }
 

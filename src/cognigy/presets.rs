@@ -13,7 +13,7 @@
 //! | `endpoint_schedule` | `retry::Schedule`, with limits | S2 |
 //! | `fallback_branch` | `FallbackLayer` | S3 |
 //! | `fallback_urls` | `FailoverLayer`, with limits | S2 |
-//! | `metrics_facade` | `FacadeRecorder` | S3 |
+//! | `metrics_facade` | `FacadeExporter` | S3 |
 //! | `WebhookPolicy` | `retry::Schedule`, with limits | S0 |
 
 #[cfg(feature = "dead-letter")]
@@ -29,7 +29,7 @@ use crate::InvalidConfig;
 #[cfg(feature = "circuit-breaker")]
 use crate::circuit_breaker::{BreakerConfig, BreakerConfigBuilder};
 #[cfg(feature = "metrics-facade")]
-use crate::metrics::exporter::{FacadeRecorder, FacadeRecorderBuilder};
+use crate::metrics::{FacadeExporter, FacadeExporterBuilder};
 #[cfg(feature = "retry")]
 use crate::retry::{Backoff, Jitter, Schedule};
 #[cfg(feature = "failover")]
@@ -164,8 +164,8 @@ pub fn fallback_urls<U: TryInto<Uri>>(
 /// Metrics with S3's names for two counters: `cognigy_webhook_retries` (label `status_code`) and
 /// `cognigy_circuit_breaker_trips`.
 #[cfg(feature = "metrics-facade")]
-pub fn metrics_facade() -> FacadeRecorderBuilder {
-    FacadeRecorder::builder()
+pub fn metrics_facade() -> FacadeExporterBuilder {
+    FacadeExporter::builder()
         .retries_name("cognigy_webhook_retries")
         .trips_name("cognigy_circuit_breaker_trips")
 }

@@ -1,9 +1,13 @@
 use super::{
-    BreakerState, Level, LevelSnapshot, Measurement, PeerSnapshot, Recorder, Series, Snapshot,
-    keys::Keys,
-    stats::{KeyStats, LevelCounts, SharedStats},
+    Level, LevelSnapshot, PeerSnapshot, Snapshot, dead_lettered,
+    peers::Peers,
+    stats::{LevelCounts, PeerStats, SharedStats},
 };
-use crate::InvalidConfig;
+use crate::{
+    InvalidConfig,
+    observe::{Event, JobEnd, Observer},
+    outcome::OutcomeKind,
+};
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -11,12 +15,12 @@ use std::{
 use tokio::time::Instant;
 
 /// More than that is no list that anybody reads.
-const MOST_KEYS: usize = 100_000;
+const MOST_PEERS: usize = 100_000;
 
-/// The recorder in this process: counts, and says what it has counted. Clones share their counts.
+/// Counts in this process, as an observer, and gives out [`Snapshot`]s. Clones share their counts.
 ///
-/// Nothing waits for a lock to count, and a key that was seen costs no allocation (its first failure
-/// one). Each key takes about 4.5 KiB for each level that it has, and twice that once it has
+/// Counting takes no lock and, for a peer that was seen before, allocates nothing (its first failure
+/// allocates once). Each peer takes about 4.5 KiB for each level that it has, and twice that once it has
 /// failed: 17 MiB at the most with the default bound.
 ///
 /// # Examples
@@ -24,9 +28,9 @@ const MOST_KEYS: usize = 100_000;
 /// ```
 /// use tower_webhook::metrics::{DeliveryMetrics, DeliveryMetricsLayer};
 ///
-/// let metrics = DeliveryMetrics::builder().max_keys(100).build()?;
-/// let deliveries = DeliveryMetricsLayer::deliveries(metrics.clone());
-/// let attempts = DeliveryMetricsLayer::attempts(metrics.clone());
+/// let metrics = DeliveryMetrics::builder().max_peers(100).build()?;
+/// let deliveries = DeliveryMetricsLayer::deliveries().observe(metrics.clone());
+/// let attempts = DeliveryMetricsLayer::attempts().observe(metrics.clone());
 /// // ... and once they are in use:
 /// let snapshot = metrics.snapshot();
 /// assert_eq!(snapshot.deliveries().success_rate(), None); // nothing was delivered yet
@@ -40,15 +44,15 @@ pub struct DeliveryMetrics {
 
 struct Counted {
     since: Instant,
-    keys: Keys<KeyStats>,
-    shared: Arc<SharedStats>,
+    peers: Peers<PeerStats>,
+    shared: SharedStats,
 }
 
 /// Settings of [`DeliveryMetrics`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeliveryMetricsBuilder {
-    max_keys: usize,
+    max_peers: usize,
 }
 
 impl Default for DeliveryMetrics {
@@ -65,37 +69,35 @@ impl DeliveryMetrics {
 
     /// With settings of your own.
     pub const fn builder() -> DeliveryMetricsBuilder {
-        DeliveryMetricsBuilder { max_keys: 1000 }
+        DeliveryMetricsBuilder { max_peers: 1000 }
     }
 
     fn with(settings: &DeliveryMetricsBuilder) -> Self {
-        let shared = Arc::new(SharedStats::new());
-        let other = |name| KeyStats::new(name, Arc::clone(&shared));
         Self {
             counted: Arc::new(Counted {
                 since: Instant::now(),
-                keys: Keys::new(settings.max_keys, other),
-                shared,
+                peers: Peers::new(settings.max_peers, PeerStats::new),
+                shared: SharedStats::new(),
             }),
         }
     }
 
-    /// What was counted so far. It takes about a microsecond for each key: for health pages and
+    /// What was counted so far. Takes about a microsecond for each peer: for health pages and
     /// exporters, not for each request.
     pub fn snapshot(&self) -> Snapshot {
         let Counted {
             since,
-            keys,
+            peers,
             shared,
         } = &*self.counted;
         let mut sums = Sums::new();
-        let by_key = keys.sorted();
-        let by_key: Vec<_> = by_key.iter().map(|stats| sums.take(stats)).collect();
-        let other = keys.other();
+        let by_peer = peers.sorted();
+        let by_peer: Vec<_> = by_peer.iter().map(|stats| sums.take(stats)).collect();
+        let other = peers.other();
         let other = other.is_used().then(|| sums.take(other));
         Snapshot {
-            total: sums.total(by_key.iter().chain(&other)),
-            keys: by_key,
+            total: sums.total(by_peer.iter().chain(&other)),
+            peers: by_peer,
             other,
             by_code: shared.retries(),
             dead_letters: shared.dead_letters(),
@@ -104,54 +106,59 @@ impl DeliveryMetrics {
     }
 }
 
-impl Recorder for DeliveryMetrics {
-    type Series = DeliverySeries;
+impl DeliveryMetrics {
+    fn of(&self, peer: &str) -> &PeerStats {
+        self.counted.peers.get(peer, PeerStats::new)
+    }
 
-    fn series(&self, key: &str) -> Self::Series {
-        let Counted { keys, shared, .. } = &*self.counted;
-        DeliverySeries {
-            stats: keys.get(key, |name| KeyStats::new(name, Arc::clone(shared))),
+    fn retried(&self, peer: &PeerStats, code: Option<u16>) {
+        peer.retries.fetch_add(1, Relaxed);
+        self.counted.shared.retried(code);
+    }
+}
+
+impl Observer for DeliveryMetrics {
+    fn on(&self, event: &Event<'_>) {
+        match *event {
+            Event::AttemptBegan { peer, retry, after } => {
+                let peer = self.of(peer);
+                peer.began(Level::Attempt);
+                if retry {
+                    self.retried(peer, after);
+                }
+            }
+            Event::AttemptEnded {
+                peer,
+                outcome,
+                elapsed,
+            } => self.of(peer).ended(Level::Attempt, outcome, elapsed),
+            Event::DeliveryBegan { peer } => self.of(peer).began(Level::Delivery),
+            Event::DeliveryEnded {
+                peer,
+                outcome,
+                elapsed,
+                attempts,
+            } => {
+                let peer = self.of(peer);
+                if attempts > 1 {
+                    peer.repeated.fetch_add(1, Relaxed);
+                }
+                peer.ended(Level::Delivery, outcome, elapsed);
+            }
+            Event::JobEnded {
+                peer,
+                end: JobEnd::Retrying { outcome, .. },
+                ..
+                // One that was broken off because the worker stops has not failed.
+            } if outcome.kind() != OutcomeKind::Cancelled => self.retried(self.of(peer), outcome.code()),
+            Event::BreakerChanged { peer, to, .. } => self.of(peer).breaker_changed(to),
+            _ => {
+                if let Some((peer, reason, end)) = dead_lettered(event) {
+                    self.of(peer).dead_letters.fetch_add(1, Relaxed);
+                    self.counted.shared.dead_lettered(reason, end);
+                }
+            }
         }
-    }
-}
-
-/// What [`DeliveryMetrics`] keeps for one key.
-#[derive(Clone)]
-pub struct DeliverySeries {
-    stats: Arc<KeyStats>,
-}
-
-impl Series for DeliverySeries {
-    fn is_for(&self, key: &str) -> bool {
-        self.stats.is_for(key)
-    }
-
-    fn started(&self, level: Level) {
-        self.stats.started(level);
-    }
-
-    fn finished(&self, measurement: &Measurement) {
-        self.stats.finished(measurement);
-    }
-
-    fn retried(&self, code: Option<u16>) {
-        self.stats.retried(code);
-    }
-
-    fn breaker_changed(&self, state: BreakerState) {
-        self.stats.breaker_changed(state);
-    }
-
-    fn dead_lettered(&self, reason: &'static str, end: &'static str) {
-        self.stats.dead_lettered(reason, end);
-    }
-}
-
-impl fmt::Debug for DeliverySeries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DeliverySeries")
-            .field("key", &self.stats.name)
-            .finish_non_exhaustive()
     }
 }
 
@@ -162,28 +169,28 @@ impl fmt::Debug for DeliveryMetrics {
 }
 
 impl DeliveryMetricsBuilder {
-    /// The most keys that have figures of their own; the rest is counted together, as
-    /// [`other`](Snapshot::other). 1,000 by default, 100,000 at the most. A key stays until the
-    /// recorder is dropped.
-    pub const fn max_keys(mut self, keys: usize) -> Self {
-        self.max_keys = keys;
+    /// Sets how many peers have figures of their own. Default: 1,000; at most 100,000. Further peers
+    /// are counted together, as [`other`](Snapshot::other). A peer stays until the metrics are
+    /// dropped.
+    pub const fn max_peers(mut self, peers: usize) -> Self {
+        self.max_peers = peers;
         self
     }
 
-    /// The recorder.
+    /// Makes the metrics.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `max_keys` of zero or above 100,000.
+    /// [`InvalidConfig`] for `max_peers` of zero or above 100,000.
     pub fn build(self) -> Result<DeliveryMetrics, InvalidConfig> {
-        if self.max_keys == 0 || self.max_keys > MOST_KEYS {
-            return Err(InvalidConfig::new("max_keys", "must be from 1 to 100000"));
+        if self.max_peers == 0 || self.max_peers > MOST_PEERS {
+            return Err(InvalidConfig::new("max_peers", "must be from 1 to 100000"));
         }
         Ok(DeliveryMetrics::with(&self))
     }
 }
 
-/// Room for the counts of one key and of all, used for each key anew.
+/// Room for the counts of one peer and of all, used again for each peer.
 struct Sums {
     one: LevelCounts,
     attempts: LevelCounts,
@@ -199,9 +206,9 @@ impl Sums {
         }
     }
 
-    fn take(&mut self, stats: &KeyStats) -> PeerSnapshot {
+    fn take(&mut self, stats: &PeerStats) -> PeerSnapshot {
         PeerSnapshot {
-            key: Arc::clone(&stats.name),
+            peer: Arc::clone(&stats.name),
             attempts: self.take_level(stats, Level::Attempt),
             deliveries: self.take_level(stats, Level::Delivery),
             retries: stats.retries.load(Relaxed),
@@ -212,7 +219,7 @@ impl Sums {
         }
     }
 
-    fn take_level(&mut self, stats: &KeyStats, level: Level) -> LevelSnapshot {
+    fn take_level(&mut self, stats: &PeerStats, level: Level) -> LevelSnapshot {
         self.one.clear();
         stats.add_to(level, &mut self.one);
         let all = match level {
@@ -223,9 +230,9 @@ impl Sums {
         LevelSnapshot::of(&self.one)
     }
 
-    fn total<'a>(&self, keys: impl Iterator<Item = &'a PeerSnapshot>) -> PeerSnapshot {
+    fn total<'a>(&self, peers: impl Iterator<Item = &'a PeerSnapshot>) -> PeerSnapshot {
         let mut total = PeerSnapshot {
-            key: Arc::from(""),
+            peer: Arc::from(""),
             attempts: LevelSnapshot::of(&self.attempts),
             deliveries: LevelSnapshot::of(&self.deliveries),
             retries: 0,
@@ -234,11 +241,11 @@ impl Sums {
             dead_letters: 0,
             breaker: None,
         };
-        for key in keys {
-            total.retries += key.retries;
-            total.repeated += key.repeated;
-            total.trips += key.trips;
-            total.dead_letters += key.dead_letters;
+        for peer in peers {
+            total.retries += peer.retries;
+            total.repeated += peer.repeated;
+            total.trips += peer.trips;
+            total.dead_letters += peer.dead_letters;
         }
         total
     }

@@ -1,80 +1,373 @@
-use super::{Level, Measure, Recorder};
-use crate::{outcome::HttpClassifier, peer::ByHost};
-use tower_layer::Layer;
+//! The layer, its service and its response future.
 
-/// Measures each attempt, or each delivery, and tells a [`Recorder`].
+use super::{
+    Level,
+    counter::{AttemptCounter, Place},
+};
+use crate::{
+    attempt::Attempt,
+    observe::{Event, Observer, Observers, Scope},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
+    peer::{ByHost, PeerKey},
+};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    str,
+    task::{Context, Poll, ready},
+};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Measures each attempt, or each delivery, and tells observers.
 ///
-/// See the [module docs](super) for what counts as what and where it stands in a stack.
+/// See the [module docs](super) for what is measured and where the layer stands in a stack.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct DeliveryMetricsLayer<R, M = HttpClassifier, K = ByHost> {
-    recorder: R,
+pub struct DeliveryMetricsLayer<M = HttpClassifier, K = ByHost> {
+    observers: Observers,
     level: Level,
     make: M,
-    key: K,
+    peer: K,
 }
 
-impl<R: Recorder> DeliveryMetricsLayer<R> {
-    /// Measures attempts: stands inside the retry layer.
-    pub const fn attempts(recorder: R) -> Self {
-        Self::new(recorder, Level::Attempt)
+impl DeliveryMetricsLayer {
+    /// Measures attempts. Belongs inside the retry layer.
+    pub const fn attempts() -> Self {
+        Self::new(Level::Attempt)
     }
 
-    /// Measures deliveries: stands outside everything that can fail one.
-    pub const fn deliveries(recorder: R) -> Self {
-        Self::new(recorder, Level::Delivery)
+    /// Measures deliveries. Belongs outside everything that can fail a delivery.
+    pub const fn deliveries() -> Self {
+        Self::new(Level::Delivery)
     }
 
-    const fn new(recorder: R, level: Level) -> Self {
+    const fn new(level: Level) -> Self {
         Self {
-            recorder,
+            observers: Observers::none(),
             level,
             make: HttpClassifier::new(),
-            key: ByHost,
+            peer: ByHost,
         }
     }
 }
 
-impl<R, M, K> DeliveryMetricsLayer<R, M, K> {
-    /// Who judges the results. Default: [`HttpClassifier`]. Give every layer of a stack the same
-    /// one, so that the metrics say what the retries were decided by.
-    pub fn classifier<N>(self, make: N) -> DeliveryMetricsLayer<R, N, K> {
+impl<M, K> DeliveryMetricsLayer<M, K> {
+    /// Adds an observer of what is measured: [`DeliveryMetrics`](super::DeliveryMetrics), an
+    /// exporter, or one of your own. Default: none but `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
+    /// Sets what judges the results. Default: [`HttpClassifier`]. Give every layer of a stack the
+    /// same classifier, so that the metrics and the retries go by the same verdicts.
+    pub fn classifier<N>(self, make: N) -> DeliveryMetricsLayer<N, K> {
         DeliveryMetricsLayer {
-            recorder: self.recorder,
+            observers: self.observers,
             level: self.level,
             make,
-            key: self.key,
+            peer: self.peer,
         }
     }
 
-    /// What the figures are kept by. Default: [`ByHost`];
-    /// [`OnePeer`](crate::peer::OnePeer) keeps only totals.
-    pub fn key<L>(self, key: L) -> DeliveryMetricsLayer<R, M, L> {
+    /// Sets what names the peer of a request. Default: [`ByHost`].
+    /// [`OnePeer`](crate::peer::OnePeer) gives totals only.
+    pub fn peer<L>(self, peer: L) -> DeliveryMetricsLayer<M, L> {
         DeliveryMetricsLayer {
-            recorder: self.recorder,
+            observers: self.observers,
             level: self.level,
             make: self.make,
-            key,
+            peer,
         }
     }
 }
 
-impl<S, R, M, K> Layer<S> for DeliveryMetricsLayer<R, M, K>
-where
-    R: Recorder + Clone,
-    M: Clone,
-    K: Clone,
-{
-    type Service = Measure<S, R, M, K>;
+impl<S, M: Clone, K: Clone> Layer<S> for DeliveryMetricsLayer<M, K> {
+    type Service = Measure<S, M, K>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Measure {
             inner,
-            recorder: self.recorder.clone(),
+            observers: self.observers.clone(),
             level: self.level,
             make: self.make.clone(),
-            key: self.key.clone(),
-            last: None,
+            peer: self.peer.clone(),
         }
+    }
+}
+
+/// Middleware of [`DeliveryMetricsLayer`]. See the [module docs](super).
+#[derive(Clone)]
+pub struct Measure<S, M, K> {
+    inner: S,
+    observers: Observers,
+    level: Level,
+    make: M,
+    peer: K,
+}
+
+impl<S, M, K, Req> Service<Req> for Measure<S, M, K>
+where
+    S: Service<Req>,
+    M: MakeClassifier<Req>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    K: PeerKey<Req>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, M::Classifier>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        let classifier = self.make.make_classifier(&req);
+        let heard = self.observers.is_heard();
+        let heard = heard.then(|| Heard::new(&self.observers, self.level, &self.peer.key(&req)));
+        let mut flight = InFlight::begin(self.level, heard);
+        ResponseFuture {
+            future: flight.scope(|| self.inner.call(req)),
+            open: Some((flight, classifier)),
+        }
+    }
+}
+
+impl<S: fmt::Debug, M, K> fmt::Debug for Measure<S, M, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Measure")
+            .field("inner", &self.inner)
+            .field("level", &self.level)
+            .field("observers", &self.observers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Response future of [`Measure`].
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, C> {
+    #[pin]
+    future: F,
+    /// `None` once there is a result.
+    open: Option<(InFlight, C)>,
+}
+
+impl<F, C, Res, Err> Future for ResponseFuture<F, C>
+where
+    F: Future<Output = Result<Res, Err>>,
+    C: Classify<Res, Err>,
+{
+    type Output = Result<Res, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some((flight, _)) = this.open else {
+            // Polled after its end: what that does is up to the future inside.
+            return this.future.poll(cx);
+        };
+        let result = ready!(flight.scope(|| this.future.poll(cx)));
+        if let Some((flight, classifier)) = this.open.take() {
+            let late = classifier.late(result.as_ref());
+            let outcome = classifier.classify(result.as_ref());
+            flight.answered(outcome);
+            match late {
+                None => flight.end(outcome),
+                Some(late) => late.then(move |outcome| flight.end(outcome)),
+            }
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl<F, C> fmt::Debug for ResponseFuture<F, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// An attempt or a delivery that has begun. Dropped without a verdict, it was cancelled.
+struct InFlight {
+    level: Level,
+    /// The attempts of a delivery.
+    attempts: AttemptCounter,
+    /// `None` where nobody listened when it began, and once its end is told.
+    heard: Option<Heard>,
+}
+
+/// What is needed to tell the end of what was told to begin.
+struct Heard {
+    observers: Observers,
+    peer: PeerName,
+    scope: Scope,
+    began: Instant,
+}
+
+impl Heard {
+    fn new(observers: &Observers, level: Level, peer: &str) -> Self {
+        Self {
+            observers: observers.clone(),
+            scope: match level {
+                Level::Attempt => Scope::attempt(peer),
+                Level::Delivery => Scope::deliver(peer),
+            },
+            peer: PeerName::new(peer),
+            began: Instant::now(),
+        }
+    }
+
+    fn tell<'a>(&'a self, event: impl FnOnce(&'a str) -> Event<'a>) {
+        let tell = || self.observers.tell(|| event(self.peer.as_str()));
+        self.scope.enter(tell);
+    }
+}
+
+impl InFlight {
+    fn begin(level: Level, heard: Option<Heard>) -> Self {
+        let place = match level {
+            Level::Attempt => AttemptCounter::begin_attempt().unwrap_or_else(by_number),
+            Level::Delivery => Place::First,
+        };
+        if let Some(heard) = &heard {
+            heard.tell(|peer| match (level, place) {
+                (Level::Delivery, _) => Event::DeliveryBegan { peer },
+                (Level::Attempt, Place::First) => Event::AttemptBegan {
+                    peer,
+                    retry: false,
+                    after: None,
+                },
+                (Level::Attempt, Place::Retry(after)) => Event::AttemptBegan {
+                    peer,
+                    retry: true,
+                    after,
+                },
+            });
+        }
+        Self {
+            level,
+            attempts: AttemptCounter::default(),
+            heard,
+        }
+    }
+
+    /// Runs `work`, which is what is measured.
+    fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let Self {
+            level,
+            attempts,
+            heard,
+        } = self;
+        let counted = || match level {
+            Level::Attempt => work(),
+            Level::Delivery => attempts.scope(work),
+        };
+        match heard {
+            Some(heard) => heard.scope.enter(counted),
+            None => counted(),
+        }
+    }
+
+    /// Notes the answer for the attempt after this one.
+    fn answered(&self, outcome: Outcome) {
+        if self.level == Level::Attempt {
+            AttemptCounter::end_attempt(outcome.code());
+        }
+    }
+
+    fn end(mut self, outcome: Outcome) {
+        self.tell_end(outcome);
+    }
+
+    fn tell_end(&mut self, outcome: Outcome) {
+        let Some(heard) = self.heard.take() else {
+            return;
+        };
+        let elapsed = Instant::now().saturating_duration_since(heard.began);
+        heard.tell(|peer| match self.level {
+            Level::Attempt => Event::AttemptEnded {
+                peer,
+                outcome,
+                elapsed,
+            },
+            Level::Delivery => Event::DeliveryEnded {
+                peer,
+                outcome,
+                elapsed,
+                attempts: self.attempts.attempts,
+            },
+        });
+    }
+}
+
+/// Where no delivery-level layer stands around an attempt, the number that the retry layer gave it
+/// says whether it is a retry, but not what the attempt before was answered with.
+fn by_number() -> Place {
+    match Attempt::current() {
+        Some(attempt) if attempt.number() > 1 => Place::Retry(None),
+        _ => Place::First,
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.tell_end(Outcome::cancelled());
+    }
+}
+
+/// A peer's name, kept until the end of a call without an allocation: in place, unless it is longer
+/// than nearly every host name. A shared string would need an interner with a lock and a bound.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large variant is the usual one"
+)]
+enum PeerName {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Box<str>),
+}
+
+/// Makes `PeerName` 96 bytes.
+const SHORT: usize = 94;
+
+impl PeerName {
+    fn new(name: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..name.len()), u8::try_from(name.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(name.as_bytes());
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(name.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Short { len, bytes } => {
+                let name = bytes.get(..usize::from(*len)).unwrap_or_default();
+                // Copied from a `str`, whole.
+                str::from_utf8(name).unwrap_or_default()
+            }
+            Self::Long(name) => name,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_any_length_is_given_back_whole() {
+        for len in [0, 1, SHORT - 1, SHORT, SHORT + 1, 255, 256, 8192] {
+            let name = "x".repeat(len);
+            assert_eq!(PeerName::new(&name).as_str(), name);
+        }
+        let name = "ö".repeat(SHORT / 2);
+        assert_eq!(PeerName::new(&name).as_str(), name);
+        assert_eq!(size_of::<PeerName>(), 96);
     }
 }

@@ -1,16 +1,18 @@
-//! How many, how long, and how it ended: of attempts and of deliveries.
+//! Number, duration and outcome of attempts and of deliveries.
 //!
-//! Retries hide failures: a stack that delivers everything may need three attempts for each. So the
-//! same [`DeliveryMetricsLayer`] stands in two places, and measures two things:
+//! Retries hide failures: a stack that delivers everything may need three attempts for each delivery.
+//! So the same [`DeliveryMetricsLayer`] stands in two places, and measures two things:
 //!
 //! | Made by | Stands | Says |
 //! | --- | --- | --- |
 //! | [`deliveries`](DeliveryMetricsLayer::deliveries) | outside everything that can fail a delivery | what callers see: success after retries, time with the waits |
 //! | [`attempts`](DeliveryMetricsLayer::attempts) | inside retry and circuit breaker | what the peer does: each answer, each latency |
 //!
-//! What is measured goes to a [`Recorder`]: [`DeliveryMetrics`] counts in this process and gives a
-//! [`Snapshot`]; `exporter::FacadeRecorder` (feature `metrics-facade`) writes to the `metrics`
-//! facade, which has an exporter for Prometheus and others; `(one, other)` does both.
+//! The layer tells what it measures as [events](crate::observe), and observers count them:
+//! [`DeliveryMetrics`] in this process, as a [`Snapshot`]; `FacadeExporter` (feature
+//! `metrics-facade`) through the `metrics` facade, which has an exporter for Prometheus and others.
+//! Both count, beside attempts and deliveries, breaker transitions, dead-letter entries and retried
+//! jobs, where those are told to them.
 //!
 //! # What counts as what
 //!
@@ -19,22 +21,23 @@
 //!
 //! - A future that is dropped before its result counts as cancelled, also where it was never
 //!   polled, and where it panicked. Cancelled calls are in no success rate and no latency.
-//! - A call that we refused or could not send is a failure in the success rate.
+//! - A call that this side refused or could not send is a failure in the success rate.
 //! - An answer that is judged late ([`Classify::late`](crate::outcome::Classify::late), gRPC
 //!   streams) is in flight until its verdict.
 //! - A retry is an attempt beyond the first of its delivery, and counts under the code that the
-//!   attempt before it ended with. The attempt-level layer learns it from the delivery-level layer
-//!   around it, on the same task. Where none is there, it goes by the number of
-//!   [`Attempt::current`](crate::attempt::Attempt::current), and the code is unknown. A retry after
-//!   a refusal by what stands between (an open circuit) is none: nothing was attempted.
-//! - A delivery's number of attempts is how many the layer inside has counted.
+//!   attempt before it ended with. The attempt-level layer learns both from the delivery-level layer
+//!   around it. Where there is none, it goes by the number of
+//!   [`Attempt::current`](crate::attempt::Attempt::current), and the code is unknown. An attempt
+//!   after a refusal by a layer between the two (an open circuit) is no retry: nothing was attempted
+//!   before.
+//! - A delivery has as many attempts as the attempt-level layer inside it has counted.
 //!
-//! # Keys
+//! # Peers
 //!
-//! Every instance of a service remembers the series it used last, so that a stack that calls one
-//! peer looks nothing up. Figures are kept by a [`PeerKey`](crate::peer::PeerKey), by host where nothing else is
-//! said, up to a bound; the rest is counted together. Keys come from requests, so a key that would
-//! break a page (longer than 260 bytes, or with control characters) is counted with the rest too.
+//! Figures are kept for each peer, as a [`PeerKey`](crate::peer::PeerKey) names it: by host, where
+//! nothing else is set. There is a bound; further peers are counted together. The names come from
+//! requests, so one that would break a page (longer than 260 bytes, or with control characters) is
+//! counted with the rest too.
 //!
 //! # Order
 //!
@@ -49,9 +52,9 @@
 //! metrics(delivery) > buffer body > verify signature > idempotency > handler
 //! ```
 //!
-//! Attempt-level outside retry, it would measure deliveries a second time; outside the breaker, its
-//! latencies would be those of refusals. A timeout belongs inside it: outside, what timed out would
-//! count as cancelled.
+//! The attempt-level layer belongs inside retry, where it would otherwise measure deliveries a second
+//! time, and inside the breaker, where it would otherwise measure refusals. A timeout belongs inside
+//! it: outside, what timed out would count as cancelled.
 //!
 //! # Cancel safety
 //!
@@ -71,7 +74,8 @@
 //!
 //! # tokio_test::block_on(async {
 //! let metrics = DeliveryMetrics::new();
-//! let client = DeliveryMetricsLayer::deliveries(metrics.clone())
+//! let client = DeliveryMetricsLayer::deliveries()
+//!     .observe(metrics.clone())
 //!     .layer(service_fn(|req: Request<&'static str>| async move {
 //!         let status = if req.body().is_empty() { 400 } else { 200 };
 //!         Ok::<_, BoxError>(Response::builder().status(status).body(())?)
@@ -85,7 +89,7 @@
 //! let snapshot = metrics.snapshot();
 //! assert_eq!(snapshot.deliveries().success_rate(), Some(0.75));
 //! assert_eq!(snapshot.deliveries().count(OutcomeKind::Permanent), 1);
-//! let crm = snapshot.key("crm.example.com").unwrap();
+//! let crm = snapshot.peer("crm.example.com").unwrap();
 //! assert_eq!(crm.deliveries().total(), 4);
 //! assert!(crm.deliveries().latency().p99().is_some());
 //! # Ok::<_, BoxError>(())
@@ -93,27 +97,66 @@
 //! ```
 
 mod codes;
-mod combine;
+mod counter;
 #[cfg(feature = "metrics-facade")]
-pub mod exporter;
-mod future;
-mod guard;
+mod facade;
 mod histogram;
 mod in_process;
-mod keys;
 mod layer;
-mod recorder;
-mod service;
+#[cfg(feature = "metrics-facade")]
+mod names;
+mod peers;
 mod snapshot;
 mod stats;
-mod trail;
 
+#[cfg(feature = "metrics-facade")]
+pub use self::facade::{FacadeExporter, FacadeExporterBuilder};
 pub use self::{
-    combine::{Both, SharedRecorder},
-    future::ResponseFuture,
-    in_process::{DeliveryMetrics, DeliveryMetricsBuilder, DeliverySeries},
-    layer::DeliveryMetricsLayer,
-    recorder::{BreakerState, Level, Measurement, Recorder, Series},
-    service::Measure,
+    in_process::{DeliveryMetrics, DeliveryMetricsBuilder},
+    layer::{DeliveryMetricsLayer, Measure, ResponseFuture},
     snapshot::{Latency, LevelSnapshot, PeerSnapshot, Snapshot},
 };
+use crate::observe::{BreakerState, Event};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    /// One call of the transport.
+    Attempt,
+    /// One call of the whole stack, with its retries and the waits between them.
+    Delivery,
+}
+
+/// The states of a breaker that metrics show.
+const STATES: [BreakerState; 3] = [
+    BreakerState::Closed,
+    BreakerState::HalfOpen,
+    BreakerState::Open,
+];
+
+/// States that an operator set are shown as what they do.
+const fn shown_state(state: BreakerState) -> BreakerState {
+    match state {
+        BreakerState::HalfOpen => BreakerState::HalfOpen,
+        state if state.is_refusing() => BreakerState::Open,
+        _ => BreakerState::Closed,
+    }
+}
+
+/// Peer, reason and end of a dead-letter entry that was to be written.
+const fn dead_lettered<'a>(event: &Event<'a>) -> Option<(&'a str, &'static str, &'static str)> {
+    match *event {
+        Event::DeadLettered {
+            peer,
+            reason,
+            fell_back,
+            ..
+        } => Some((
+            peer,
+            reason,
+            if fell_back { "fell_back" } else { "written" },
+        )),
+        Event::Lost { peer, reason, .. } => Some((peer, reason, "not_written")),
+        _ => None,
+    }
+}

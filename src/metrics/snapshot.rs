@@ -1,28 +1,25 @@
-use super::{
-    BreakerState,
-    stats::{KINDS, LevelCounts},
-};
-use crate::outcome::OutcomeKind;
+use super::stats::{KINDS, LevelCounts};
+use crate::{observe::BreakerState, outcome::OutcomeKind};
 use std::{sync::Arc, time::Duration};
 
 /// What [`DeliveryMetrics`](super::DeliveryMetrics) had counted at one time.
 ///
-/// Taken while others count: what one figure says was true at some time while it was taken, and no
-/// figure is negative or goes back; two of them may be a call apart.
+/// It is taken while calls go on. Each figure was true at some time meanwhile, none is negative and
+/// none goes back; two figures may be a call apart.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub(super) uptime: Duration,
     pub(super) total: PeerSnapshot,
     pub(super) by_code: Vec<(Option<u16>, u64)>,
     pub(super) dead_letters: Vec<(&'static str, &'static str, u64)>,
-    pub(super) keys: Vec<PeerSnapshot>,
+    pub(super) peers: Vec<PeerSnapshot>,
     pub(super) other: Option<PeerSnapshot>,
 }
 
-/// What was counted for one key.
+/// What was counted for one peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerSnapshot {
-    pub(super) key: Arc<str>,
+    pub(super) peer: Arc<str>,
     pub(super) attempts: LevelSnapshot,
     pub(super) deliveries: LevelSnapshot,
     pub(super) retries: u64,
@@ -32,7 +29,7 @@ pub struct PeerSnapshot {
     pub(super) breaker: Option<BreakerState>,
 }
 
-/// The attempts, or the deliveries.
+/// The figures of attempts, or of deliveries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LevelSnapshot {
     in_flight: u64,
@@ -40,11 +37,11 @@ pub struct LevelSnapshot {
     latency: Latency,
 }
 
-/// How long they took: all that ended with a verdict, cancelled ones left out.
+/// How long attempts or deliveries took. Cancelled ones are left out.
 ///
-/// Quantiles are by nearest rank, and read from buckets: 3.2 % or half a microsecond wrong at the
-/// most. Beyond 2^36 microseconds (19 hours) they are the longest time. Count, mean, least and
-/// longest are exact.
+/// Quantiles are by nearest rank, and read from buckets: they are wrong by 3.2 % or half a
+/// microsecond at the most. Beyond 2^36 microseconds (19 hours) they are the longest time. Count,
+/// mean, minimum and maximum are exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     count: u64,
@@ -54,17 +51,17 @@ pub struct Latency {
 }
 
 impl Snapshot {
-    /// How long it is since the recorder was made.
+    /// The time since the metrics were made.
     pub const fn uptime(&self) -> Duration {
         self.uptime
     }
 
-    /// All attempts.
+    /// The attempts of all peers.
     pub const fn attempts(&self) -> &LevelSnapshot {
         &self.total.attempts
     }
 
-    /// All deliveries.
+    /// The deliveries of all peers.
     pub const fn deliveries(&self) -> &LevelSnapshot {
         &self.total.deliveries
     }
@@ -91,38 +88,39 @@ impl Snapshot {
         self.total.trips
     }
 
-    /// How many dead letters were to be written, those included that no sink took.
+    /// How many dead-letter entries were to be written, those included that no sink took.
     pub const fn dead_letters(&self) -> u64 {
         self.total.dead_letters
     }
 
-    /// The same by reason and end, in alphabetical order. Only those that were seen.
+    /// The same by reason and end (`written`, `fell_back`, `not_written`), in alphabetical order.
+    /// Only those that were seen.
     pub fn dead_letters_by_reason(&self) -> &[(&'static str, &'static str, u64)] {
         &self.dead_letters
     }
 
-    /// Each key that has figures of its own, in alphabetical order.
-    pub fn keys(&self) -> &[PeerSnapshot] {
-        &self.keys
+    /// Each peer that has figures of its own, in alphabetical order.
+    pub fn peers(&self) -> &[PeerSnapshot] {
+        &self.peers
     }
 
-    /// One of them.
-    pub fn key(&self, key: &str) -> Option<&PeerSnapshot> {
-        let at = self.keys.binary_search_by(|known| (*known.key).cmp(key));
-        self.keys.get(at.ok()?)
+    /// The figures of one peer.
+    pub fn peer(&self, peer: &str) -> Option<&PeerSnapshot> {
+        let at = self.peers.binary_search_by(|known| (*known.peer).cmp(peer));
+        self.peers.get(at.ok()?)
     }
 
-    /// The keys beyond the bound, and those that are no names (longer than 260 bytes, or with
-    /// control characters), together. `None` where there were none.
+    /// The peers beyond the bound, and those whose names are longer than 260 bytes or have control
+    /// characters, together. `None` where there were none.
     pub const fn other(&self) -> Option<&PeerSnapshot> {
         self.other.as_ref()
     }
 }
 
 impl PeerSnapshot {
-    /// The key.
-    pub fn key(&self) -> &str {
-        &self.key
+    /// Its name, as the [`PeerKey`](crate::peer::PeerKey) gave it.
+    pub fn peer(&self) -> &str {
+        &self.peer
     }
 
     /// Its attempts.
@@ -150,12 +148,13 @@ impl PeerSnapshot {
         self.trips
     }
 
-    /// How many of its deliveries became dead letters, or were to.
+    /// How many of its deliveries were dead-lettered, or were to be.
     pub const fn dead_letters(&self) -> u64 {
         self.dead_letters
     }
 
-    /// What its circuit breaker does, where one has changed its state since the start.
+    /// The state of its circuit breaker, where that has changed since the start. States that an
+    /// operator set are shown as what they do: `Closed` or `Open`.
     pub const fn breaker(&self) -> Option<BreakerState> {
         self.breaker
     }
@@ -171,12 +170,12 @@ impl LevelSnapshot {
         }
     }
 
-    /// How many have ended, in whatever way.
+    /// How many have ended, whatever the outcome.
     pub fn total(&self) -> u64 {
         self.kinds.iter().sum()
     }
 
-    /// How many ended so.
+    /// How many ended with this outcome.
     pub fn count(&self, kind: OutcomeKind) -> u64 {
         self.kinds.get(kind as usize).copied().unwrap_or(0)
     }
@@ -186,8 +185,7 @@ impl LevelSnapshot {
         OutcomeKind::ALL.iter().copied().zip(self.kinds)
     }
 
-    /// How many left work undone that somebody still wants: all but the successful and the
-    /// cancelled ones.
+    /// How many failed: all but the successful and the cancelled ones.
     pub fn failures(&self) -> u64 {
         let left_out = self.count(OutcomeKind::Success) + self.count(OutcomeKind::Cancelled);
         self.total().saturating_sub(left_out)
@@ -198,9 +196,9 @@ impl LevelSnapshot {
         self.in_flight
     }
 
-    /// Successes among those with a verdict, from 0 to 1: cancelled ones are left out; those that
-    /// we refused or could not send count as failures, because nothing was delivered. `None` where
-    /// there are none.
+    /// The share of successes, from 0 to 1. Cancelled ones are left out; what this side refused or
+    /// could not send counts as a failure, because nothing was delivered. `None` where nothing has
+    /// ended yet.
     #[allow(
         clippy::cast_precision_loss,
         reason = "a fraction of 2^53 calls is exact enough"
@@ -211,7 +209,7 @@ impl LevelSnapshot {
         (judged > 0).then(|| successes as f64 / judged as f64)
     }
 
-    /// How long they took.
+    /// How long they took, cancelled ones left out.
     pub const fn latency(&self) -> &Latency {
         &self.latency
     }
@@ -239,12 +237,12 @@ impl Latency {
         }
     }
 
-    /// How many.
+    /// How many were measured.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean. `None`, as all below, where there are none.
+    /// The mean. `None`, as all below, where nothing was measured.
     pub const fn mean(&self) -> Option<Duration> {
         self.mean
     }
@@ -259,7 +257,7 @@ impl Latency {
         self.range.map(|(_, most)| most)
     }
 
-    /// Half of them took no longer: the median.
+    /// The median: half of them took no longer.
     pub const fn p50(&self) -> Option<Duration> {
         self.quantiles[0]
     }

@@ -1,9 +1,13 @@
 use super::{
-    BreakerState, Level, Measurement,
+    Level, STATES,
     codes::{self, CODES},
     histogram::{Counts, Histogram},
+    shown_state,
 };
-use crate::outcome::OutcomeKind;
+use crate::{
+    observe::BreakerState,
+    outcome::{Outcome, OutcomeKind},
+};
 use std::{
     array,
     collections::BTreeMap,
@@ -19,25 +23,24 @@ use std::{
 
 pub(super) const KINDS: usize = OutcomeKind::ALL.len();
 
-/// Everything that is counted for one key. Written by many threads, none of which waits.
+/// Everything that is counted for one peer. Written by many threads, none of which waits.
 ///
 /// What is counted twice (a total and its parts) is counted once here and summed by who asks: each
 /// counter is a locked instruction on the way of every request.
 #[derive(Debug)]
-pub(super) struct KeyStats {
+pub(super) struct PeerStats {
     pub(super) name: Arc<str>,
-    shared: Arc<SharedStats>,
     attempts: OnceLock<Box<LevelStats>>,
     deliveries: OnceLock<Box<LevelStats>>,
     pub(super) retries: AtomicU64,
     pub(super) repeated: AtomicU64,
     pub(super) trips: AtomicU64,
     pub(super) dead_letters: AtomicU64,
-    /// 0 is unknown, then as in [`BreakerState::ALL`].
+    /// 0 is unknown, then the place in [`STATES`], from 1.
     breaker: AtomicU8,
 }
 
-/// What is counted for all keys together, because it is seldom.
+/// What is counted for all peers together, because it is seldom.
 #[derive(Debug)]
 pub(super) struct SharedStats {
     retries: [AtomicU64; CODES],
@@ -76,7 +79,7 @@ impl SharedStats {
     }
 }
 
-/// One level of one key.
+/// One level of one peer.
 #[derive(Debug)]
 pub(super) struct LevelStats {
     started: AtomicU64,
@@ -102,11 +105,10 @@ pub(super) struct LevelCounts {
     pub(super) most: u64,
 }
 
-impl KeyStats {
-    pub(super) fn new(name: Arc<str>, shared: Arc<SharedStats>) -> Self {
+impl PeerStats {
+    pub(super) fn new(name: Arc<str>) -> Self {
         Self {
             name,
-            shared,
             attempts: OnceLock::new(),
             deliveries: OnceLock::new(),
             retries: AtomicU64::new(0),
@@ -117,7 +119,7 @@ impl KeyStats {
         }
     }
 
-    /// Made when it is first used: most keys have one level.
+    /// Made when it is first used: most peers have one level.
     const fn place(&self, level: Level) -> &OnceLock<Box<LevelStats>> {
         match level {
             Level::Attempt => &self.attempts,
@@ -138,10 +140,10 @@ impl KeyStats {
 
     pub(super) fn breaker(&self) -> Option<BreakerState> {
         let at = usize::from(self.breaker.load(Relaxed));
-        BreakerState::ALL.get(at.wrapping_sub(1)).copied()
+        STATES.get(at.wrapping_sub(1)).copied()
     }
 
-    /// Whether anything was told about this key.
+    /// Whether anything was told about this peer.
     pub(super) fn is_used(&self) -> bool {
         self.attempts.get().is_some()
             || self.deliveries.get().is_some()
@@ -151,43 +153,37 @@ impl KeyStats {
     }
 }
 
-impl KeyStats {
-    pub(super) fn is_for(&self, key: &str) -> bool {
-        *self.name == *key
-    }
-
-    pub(super) fn started(&self, level: Level) {
+impl PeerStats {
+    pub(super) fn began(&self, level: Level) {
         self.level(level).started.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn finished(&self, measurement: &Measurement) {
-        if measurement.attempts() > 1 {
-            self.repeated.fetch_add(1, Relaxed);
-        }
-        let kind = measurement.outcome().kind();
-        self.level(measurement.level())
-            .finish(kind, measurement.elapsed());
+    pub(super) fn ended(&self, level: Level, outcome: Outcome, elapsed: Duration) {
+        self.level(level).finish(outcome.kind(), elapsed);
     }
 
+    pub(super) fn breaker_changed(&self, state: BreakerState) {
+        let state = shown_state(state);
+        if state == BreakerState::Open {
+            self.trips.fetch_add(1, Relaxed);
+        }
+        let at = STATES.iter().position(|shown| *shown == state);
+        let at = at.and_then(|at| u8::try_from(at + 1).ok());
+        self.breaker.store(at.unwrap_or(0), Relaxed);
+    }
+}
+
+impl SharedStats {
     pub(super) fn retried(&self, code: Option<u16>) {
-        self.retries.fetch_add(1, Relaxed);
-        if let Some(count) = self.shared.retries.get(codes::index(code)) {
+        if let Some(count) = self.retries.get(codes::index(code)) {
             count.fetch_add(1, Relaxed);
         }
     }
 
     pub(super) fn dead_lettered(&self, reason: &'static str, end: &'static str) {
-        self.dead_letters.fetch_add(1, Relaxed);
-        let mut counts = self.shared.counted();
+        let mut counts = self.counted();
         let count = counts.entry((reason, end)).or_default();
         *count = count.saturating_add(1);
-    }
-
-    pub(super) fn breaker_changed(&self, state: BreakerState) {
-        if state == BreakerState::Open {
-            self.trips.fetch_add(1, Relaxed);
-        }
-        self.breaker.store(state as u8 + 1, Relaxed);
     }
 }
 

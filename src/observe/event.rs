@@ -285,28 +285,6 @@ impl fmt::Debug for Id<'_> {
     }
 }
 
-/// What is measured: one attempt, or a delivery with all of its attempts and waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// One call of the transport.
-    Attempt,
-    /// One call of the whole stack, with its retries and the waits between them.
-    Delivery,
-}
-
-impl Level {
-    /// Both levels.
-    pub const ALL: [Self; 2] = [Self::Attempt, Self::Delivery];
-
-    /// The name in lower case, for metric labels and logs. It does not change between releases.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Attempt => "attempt",
-            Self::Delivery => "delivery",
-        }
-    }
-}
-
 /// How an attempt at a job ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]

@@ -42,7 +42,7 @@ mod trace;
 pub(crate) use self::trace::Scope;
 pub use self::{
     breaker_state::BreakerState,
-    event::{Event, Id, JobEnd, Level},
+    event::{Event, Id, JobEnd},
 };
 
 use crate::catch_panic::catch_panic;

@@ -3,7 +3,7 @@ use crate::{
     DeliveryMetricsLayer, InvalidConfig, RetryWithJitterLayer, SignLayer, SignatureVerifyLayer,
     circuit_breaker::BreakerConfig,
     dead_letter::DeadLetters,
-    metrics::Recorder,
+    observe::Observer,
     outcome::HttpClassifier,
     retry::{HttpExchange, RetryConfig},
     signature::{MessageIdLayer, Scheme, SignScheme},
@@ -93,11 +93,11 @@ pub trait WebhookServiceBuilderExt<Outer>: Sized {
     /// Leaves hosts alone that fail: [`CircuitBreakerLayer`].
     fn circuit_breaker(self, config: BreakerConfig) -> With<CircuitBreakerLayer, Outer>;
 
-    /// Measures deliveries: [`DeliveryMetricsLayer`].
-    fn measure_deliveries<R: Recorder>(self, recorder: R) -> With<DeliveryMetricsLayer<R>, Outer>;
+    /// Measures deliveries, and tells `observer`: [`DeliveryMetricsLayer`].
+    fn measure_deliveries(self, observer: impl Observer) -> With<DeliveryMetricsLayer, Outer>;
 
-    /// Measures attempts: [`DeliveryMetricsLayer`].
-    fn measure_attempts<R: Recorder>(self, recorder: R) -> With<DeliveryMetricsLayer<R>, Outer>;
+    /// Measures attempts, and tells `observer`: [`DeliveryMetricsLayer`].
+    fn measure_attempts(self, observer: impl Observer) -> With<DeliveryMetricsLayer, Outer>;
 }
 
 impl<Outer> WebhookServiceBuilderExt<Outer> for ServiceBuilder<Outer> {
@@ -143,11 +143,11 @@ impl<Outer> WebhookServiceBuilderExt<Outer> for ServiceBuilder<Outer> {
         self.layer(CircuitBreakerLayer::new(config))
     }
 
-    fn measure_deliveries<R: Recorder>(self, recorder: R) -> With<DeliveryMetricsLayer<R>, Outer> {
-        self.layer(DeliveryMetricsLayer::deliveries(recorder))
+    fn measure_deliveries(self, observer: impl Observer) -> With<DeliveryMetricsLayer, Outer> {
+        self.layer(DeliveryMetricsLayer::deliveries().observe(observer))
     }
 
-    fn measure_attempts<R: Recorder>(self, recorder: R) -> With<DeliveryMetricsLayer<R>, Outer> {
-        self.layer(DeliveryMetricsLayer::attempts(recorder))
+    fn measure_attempts(self, observer: impl Observer) -> With<DeliveryMetricsLayer, Outer> {
+        self.layer(DeliveryMetricsLayer::attempts().observe(observer))
     }
 }

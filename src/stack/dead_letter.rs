@@ -1,8 +1,4 @@
-use crate::{
-    DeadLetterLayer,
-    metrics::Recorder,
-    observe::{Event, observer_fn},
-};
+use crate::{DeadLetterLayer, dead_letter::DeadLetters, observe::Observers};
 use tower_layer::Identity;
 
 /// That failed deliveries become dead letters, described by `D`. Made by
@@ -14,44 +10,29 @@ pub struct DeadLettering<D> {
 
 /// What a [`Deliver`](super::Deliver) does with deliveries that have failed: nothing (`Identity`),
 /// or [`DeadLettering`].
-pub trait DeadLetter<M, K, R>: private::Sealed {
+pub trait DeadLetter<M, K>: private::Sealed {
     /// The layer that does it.
     type Layer;
 
-    /// Makes it, once classifier, key and recorder are known.
-    fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer;
+    /// Makes it, once classifier, key and observers are known.
+    fn layer(self, make: &M, key: &K, observers: &Observers) -> Self::Layer;
 }
 
-impl<M, K, R> DeadLetter<M, K, R> for Identity {
+impl<M, K> DeadLetter<M, K> for Identity {
     type Layer = Self;
 
-    fn layer(self, _: &M, _: &K, _: &R) -> Self {
+    fn layer(self, _: &M, _: &K, _: &Observers) -> Self {
         self
     }
 }
 
-impl<M: Clone, K: Clone, R: Recorder + Clone, D> DeadLetter<M, K, R> for DeadLettering<D> {
+impl<M: Clone, K: Clone, D> DeadLetter<M, K> for DeadLettering<D> {
     type Layer = DeadLetterLayer<M, K, D>;
 
-    fn layer(self, make: &M, key: &K, recorder: &R) -> Self::Layer {
-        let recorder = recorder.clone();
-        let layer = self.layer.map_dead_letters(|dead_letters| {
-            dead_letters.observe(observer_fn(move |event| match event {
-                Event::DeadLettered {
-                    peer,
-                    reason,
-                    fell_back,
-                    ..
-                } => {
-                    let end = if *fell_back { "fell_back" } else { "written" };
-                    recorder.dead_lettered(peer, reason, end);
-                }
-                Event::Lost { peer, reason, .. } => {
-                    recorder.dead_lettered(peer, reason, "not_written");
-                }
-                _ => {}
-            }))
-        });
+    fn layer(self, make: &M, key: &K, observers: &Observers) -> Self::Layer {
+        let observers = observers.clone();
+        let observe = |dead_letters: DeadLetters| dead_letters.observe(observers);
+        let layer = self.layer.map_dead_letters(observe);
         layer.classifier(make.clone()).peer(key.clone())
     }
 }

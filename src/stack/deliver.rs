@@ -6,10 +6,10 @@ use crate::{
     AttemptTimeoutLayer, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer,
     InvalidConfig, RetryWithJitterLayer, SignLayer,
     attempt::AttemptHeaderLayer,
-    circuit_breaker::{BreakerConfig, BreakerState as State, Breakers},
+    circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::{DeadLetters, HttpRequests},
-    metrics::{BreakerState, DeliveryMetrics, Recorder},
-    observe::{Event, observer_fn},
+    metrics::DeliveryMetrics,
+    observe::{Observer, Observers},
     outcome::{GrpcClassifier, HttpClassifier},
     peer::ByHost,
     retry::{HttpExchange, RetryConfig},
@@ -31,7 +31,8 @@ pub fn deliver() -> Deliver {
             attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
             once: false,
         },
-        recorder: DeliveryMetrics::new(),
+        metrics: DeliveryMetrics::new(),
+        observers: Observers::none(),
         make: HttpClassifier::new(),
         key: ByHost,
         exchange: HttpExchange::new(),
@@ -47,7 +48,6 @@ pub fn deliver() -> Deliver {
 /// | --- | --- |
 /// | `M` | what judges the results, in every layer |
 /// | `K` | what breakers and metrics are kept by |
-/// | `R` | where the measurements go |
 /// | `X` | how requests are kept and failed answers put away |
 /// | `F` | the failover |
 /// | `E` | what is done to each attempt: its number, its signature, what you add |
@@ -57,14 +57,14 @@ pub fn deliver() -> Deliver {
 pub struct Deliver<
     M = HttpClassifier,
     K = ByHost,
-    R = DeliveryMetrics,
     X = HttpExchange,
     F = Identity,
     E = Identity,
     B = Identity,
 > {
     settings: Settings,
-    recorder: R,
+    metrics: DeliveryMetrics,
+    observers: Observers,
     make: M,
     key: K,
     exchange: X,
@@ -104,7 +104,7 @@ impl std::fmt::Debug for AttemptTime {
     }
 }
 
-impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
+impl<M, K, X, F, E, B> Deliver<M, K, X, F, E, B> {
     /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
@@ -153,27 +153,25 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
         self
     }
 
-    /// Where the measurements go. Default: a [`DeliveryMetrics`] of its own, which
-    /// [`DeliverLayer::metrics`] gives out.
-    pub fn metrics<R2: Recorder>(self, recorder: R2) -> Deliver<M, K, R2, X, F, E, B> {
-        Deliver {
-            settings: self.settings,
-            recorder,
-            make: self.make,
-            key: self.key,
-            exchange: self.exchange,
-            failover: self.failover,
-            each: self.each,
-            entries: self.entries,
-        }
+    /// Sets the metrics that [`DeliverLayer::metrics`] gives out. Default: of its own.
+    pub fn metrics(mut self, metrics: DeliveryMetrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Adds an observer of attempts, deliveries, breakers and dead letters.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
     }
 
     /// What judges the results, in every layer but the [failover](Self::failover), which brings its
     /// own. Default: [`HttpClassifier`].
-    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, R, X, F, E, B> {
+    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, X, F, E, B> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make,
             key: self.key,
             exchange: self.exchange,
@@ -193,15 +191,16 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`;
     /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is
     /// made with `with_origin`; without, all of them have one breaker and one set of figures.
-    pub fn grpc(self) -> Deliver<GrpcClassifier, K, R, X, F, E, B> {
+    pub fn grpc(self) -> Deliver<GrpcClassifier, K, X, F, E, B> {
         self.classifier(GrpcClassifier::new())
     }
 
     /// What breakers and metrics are kept by. Default: [`ByHost`].
-    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, R, X, F, E, B> {
+    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, X, F, E, B> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make: self.make,
             key,
             exchange: self.exchange,
@@ -214,10 +213,11 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// How requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
     /// [`HttpExchange::replaying`] for bodies that are streamed,
     /// [`CloneExchange`](crate::retry::CloneExchange) for what is not HTTP.
-    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, R, X2, F, E, B> {
+    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, X2, F, E, B> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make: self.make,
             key: self.key,
             exchange,
@@ -230,10 +230,11 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     /// Where an attempt goes when its target is down: a [`FailoverLayer`](crate::FailoverLayer).
     /// Default: nowhere. It has a classifier of its own: give it
     /// [the same one](crate::failover::FailoverLayerBuilder::classifier).
-    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, R, X, F2, E, B> {
+    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, X, F2, E, B> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make: self.make,
             key: self.key,
             exchange: self.exchange,
@@ -248,7 +249,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     pub fn dead_letters(
         self,
         entries: DeadLetters,
-    ) -> Deliver<M, K, R, X, F, E, DeadLettering<HttpRequests>> {
+    ) -> Deliver<M, K, X, F, E, DeadLettering<HttpRequests>> {
         self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
@@ -258,10 +259,11 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     pub fn dead_letter_layer<M2, K2, D>(
         self,
         layer: DeadLetterLayer<M2, K2, D>,
-    ) -> Deliver<M, K, R, X, F, E, DeadLettering<D>> {
+    ) -> Deliver<M, K, X, F, E, DeadLettering<D>> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make: self.make,
             key: self.key,
             exchange: self.exchange,
@@ -274,10 +276,11 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     }
 
     /// A layer around each attempt on the transport, inside those that were added before.
-    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, R, X, F, Stack<L, E>, B> {
+    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, X, F, Stack<L, E>, B> {
         Deliver {
             settings: self.settings,
-            recorder: self.recorder,
+            metrics: self.metrics,
+            observers: self.observers,
             make: self.make,
             key: self.key,
             exchange: self.exchange,
@@ -291,7 +294,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     pub fn attempt_header(
         self,
         name: HeaderName,
-    ) -> Deliver<M, K, R, X, F, Stack<AttemptHeaderLayer, E>, B> {
+    ) -> Deliver<M, K, X, F, Stack<AttemptHeaderLayer, E>, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
@@ -299,7 +302,7 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
-    ) -> Deliver<M, K, R, X, F, Stack<SignLayer, E>, B> {
+    ) -> Deliver<M, K, X, F, Stack<SignLayer, E>, B> {
         self.each_attempt(SignLayer::new(scheme))
     }
 
@@ -312,12 +315,11 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
         clippy::type_complexity,
         reason = "each is a part that can be replaced"
     )]
-    pub fn build(self) -> Result<DeliverLayer<M, K, R, X, F, E, B::Layer>, InvalidConfig>
+    pub fn build(self) -> Result<DeliverLayer<M, K, X, F, E, B::Layer>, InvalidConfig>
     where
         M: Clone,
         K: Clone,
-        R: Recorder + Clone,
-        B: DeadLetter<M, K, R>,
+        B: DeadLetter<M, K>,
     {
         let settings = self.settings;
         let deadline = DeadlineLayer::new(settings.deadline)?;
@@ -331,23 +333,24 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             BreakerChoice::Shared(breakers) => breakers,
         };
         // Last: an observer of shared breakers stays for good, also where nothing was built.
-        let recorder = self.recorder.clone();
-        let breakers = breakers.observe(observer_fn(move |event| {
-            if let Event::BreakerChanged { peer, to, .. } = event {
-                recorder.breaker_changed(peer, recorded(*to));
-            }
-        }));
-        let deliveries = (!settings.once).then(|| self.recorder.clone());
+        let observers = Observers::new(self.metrics.clone()).and(self.observers);
+        let breakers = breakers.observe(observers.clone());
+        let deliveries = DeliveryMetricsLayer::deliveries();
+        let deliveries = if settings.once {
+            deliveries
+        } else {
+            deliveries.observe(observers.clone())
+        };
         let retry = if settings.once {
             RetryConfig::once()
         } else {
             settings.retry
         };
         Ok(DeliverLayer {
-            deliveries: DeliveryMetricsLayer::deliveries(deliveries)
+            deliveries: deliveries
                 .classifier(self.make.clone())
-                .key(self.key.clone()),
-            entries: self.entries.layer(&self.make, &self.key, &self.recorder),
+                .peer(self.key.clone()),
+            entries: self.entries.layer(&self.make, &self.key, &observers),
             deadline,
             retry: RetryWithJitterLayer::new(retry)
                 .classifier(self.make.clone())
@@ -356,21 +359,13 @@ impl<M, K, R, X, F, E, B> Deliver<M, K, R, X, F, E, B> {
             breaker: CircuitBreakerLayer::sharing(breakers)
                 .classifier(self.make.clone())
                 .peer(self.key.clone()),
-            attempts: DeliveryMetricsLayer::attempts(self.recorder.clone())
+            attempts: DeliveryMetricsLayer::attempts()
+                .observe(observers)
                 .classifier(self.make.clone())
-                .key(self.key.clone()),
+                .peer(self.key.clone()),
             attempt_timeout,
             each: self.each,
-            recorder: self.recorder,
+            metrics: self.metrics,
         })
-    }
-}
-
-/// What a gauge shows of a breaker: forced states are what they do.
-fn recorded(state: State) -> BreakerState {
-    match state {
-        State::HalfOpen => BreakerState::HalfOpen,
-        state if state.is_refusing() => BreakerState::Open,
-        _ => BreakerState::Closed,
     }
 }

@@ -13,7 +13,7 @@ use tower_webhook::{
     attempt::{Attempt, Failed, History},
     dead_letter::{DeadLettered, DeadLetters, HttpRequests, Reason, Redaction, WriteOutcome},
     deadline::{Deadline, DeadlineExceeded},
-    metrics::{DeliveryMetrics, PeerSnapshot},
+    metrics::PeerSnapshot,
     outcome::{LocallyRefused, Unsendable},
     retry::{Backoff, Budget, HintLimit, HttpExchange, Jitter, RetryConfig, RetryConfigBuilder},
     stack::{self, DeadLettering, Deliver},
@@ -22,7 +22,6 @@ use tower_webhook::{
 type Stack = Deliver<
     tower_webhook::outcome::HttpClassifier,
     tower_webhook::peer::ByHost,
-    DeliveryMetrics,
     HttpExchange,
     tower_layer::Identity,
     tower_layer::Identity,
@@ -60,7 +59,7 @@ where
     assert_eq!(metrics.snapshot().dead_letters_by_reason(), [counted]);
     let by_key = metrics
         .snapshot()
-        .key("a.test")
+        .peer("a.test")
         .map(PeerSnapshot::dead_letters);
     assert_eq!((metrics.snapshot().dead_letters(), by_key), (1, Some(1)));
     (result, entry)

@@ -9,12 +9,16 @@ fn stack(
     metrics: &DeliveryMetrics,
     peer: Peer,
 ) -> impl Service<Req, Response = Res, Error = BoxError, Future: Send> {
-    let attempts = DeliveryMetricsLayer::attempts(metrics.clone()).layer(peer);
+    let attempts = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(peer);
     let again = Again {
         inner: attempts,
         most: 3,
     };
-    DeliveryMetricsLayer::deliveries(metrics.clone()).layer(again)
+    DeliveryMetricsLayer::deliveries()
+        .observe(metrics.clone())
+        .layer(again)
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,7 +89,9 @@ async fn a_service_that_panics_leaves_nothing_in_flight() {
     let metrics = DeliveryMetrics::new();
     let panics =
         tower::service_fn(|_: Req| async { panic!("on purpose") as Result<Res, BoxError> });
-    let mut client = DeliveryMetricsLayer::attempts(metrics.clone()).layer(panics);
+    let mut client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(panics);
     let call = client.call(to("http://peer.test/"));
     assert!(tokio::spawn(call).await.unwrap_err().is_panic());
     assert_eq!(

@@ -5,33 +5,24 @@ use std::{
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
 };
-use tower_webhook::{
-    metrics::{Level, Measurement, Recorder, Series},
-    outcome::Outcome,
-};
 
 const THREADS: u64 = 4;
 const CALLS: u64 = 20_000;
 
 fn call(metrics: &DeliveryMetrics, n: u64) {
-    let series = metrics.series(["a.test", "b.test", "c.test"][usize::try_from(n % 3).unwrap()]);
-    series.started(Level::Attempt);
+    let peer = ["a.test", "b.test", "c.test"][usize::try_from(n % 3).unwrap()];
     let outcome = match n % 4 {
         0 => Outcome::transient(),
         1 => Outcome::cancelled(),
         _ => Outcome::success(),
     };
-    series.finished(&Measurement::new(
-        Level::Attempt,
-        outcome,
-        Duration::from_micros(n % 100),
-    ));
-    series.retried(Some(500));
+    attempt(metrics, peer, outcome, Duration::from_micros(n % 100));
+    retried(metrics, peer, Some(500));
 }
 
 #[test]
 fn every_call_is_counted_once() {
-    let metrics = DeliveryMetrics::builder().max_keys(2).build().unwrap();
+    let metrics = DeliveryMetrics::builder().max_peers(2).build().unwrap();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| (0..CALLS).for_each(|n| call(&metrics, n)));
@@ -46,7 +37,7 @@ fn every_call_is_counted_once() {
     assert_eq!(snapshot.retries(), THREADS * CALLS);
     assert_eq!(snapshot.retries_by_code(), [(Some(500), THREADS * CALLS)]);
     assert_eq!(
-        (snapshot.keys().len(), snapshot.other().is_some()),
+        (snapshot.peers().len(), snapshot.other().is_some()),
         (2, true)
     );
     assert_idle(&metrics);

@@ -8,11 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tower::{Layer, ServiceExt};
 use tower_webhook::{
     DeliveryMetricsLayer,
-    metrics::{
-        BreakerState, Level, Measurement, Recorder, Series,
-        exporter::{FacadeRecorder, FacadeRecorderBuilder},
-    },
-    outcome::Outcome,
+    metrics::{FacadeExporter, FacadeExporterBuilder},
     peer::peer_fn,
 };
 
@@ -46,11 +42,22 @@ fn prometheus() -> PrometheusRecorder {
         .build_recorder()
 }
 
+/// The states that are shown.
+const STATES: [BreakerState; 3] = [
+    BreakerState::Closed,
+    BreakerState::HalfOpen,
+    BreakerState::Open,
+];
+
 /// Two deliveries: one with a retry, and one that fails at once.
-async fn deliver<R: Recorder + Clone>(recorder: R) {
-    let inner = DeliveryMetricsLayer::attempts(recorder.clone()).layer(Peer::new([503, 200, 0]));
+async fn deliver<O: Observer + Clone>(observer: O) {
+    let inner = DeliveryMetricsLayer::attempts()
+        .observe(observer.clone())
+        .layer(Peer::new([503, 200, 0]));
     let again = Again { inner, most: 2 };
-    let client = DeliveryMetricsLayer::deliveries(recorder).layer(again);
+    let client = DeliveryMetricsLayer::deliveries()
+        .observe(observer)
+        .layer(again);
     client
         .clone()
         .oneshot(to("http://peer.test/"))
@@ -64,9 +71,9 @@ async fn every_series_has_its_value() {
     let debugging = DebuggingRecorder::new();
     let snapshotter = debugging.snapshotter();
     let _guard = set_default_local_recorder(&debugging);
-    let recorder = FacadeRecorder::new();
-    deliver(recorder.clone()).await;
-    recorder.breaker_changed("peer.test", BreakerState::Open);
+    let exporter = FacadeExporter::new();
+    deliver(exporter.clone()).await;
+    breaker_changed(&exporter, "peer.test", BreakerState::Open);
 
     let mut values = values(&snapshotter);
     values.retain(|_, value| value != "0" && !value.is_empty());
@@ -95,7 +102,7 @@ async fn every_series_has_its_value() {
 fn every_series_is_there_from_the_start_and_described_with_its_unit() {
     let debugging = DebuggingRecorder::new();
     let snapshotter = debugging.snapshotter();
-    with_local_recorder(&debugging, FacadeRecorder::new);
+    with_local_recorder(&debugging, FacadeExporter::new);
     let all = snapshotter.snapshot().into_vec();
     let names: BTreeSet<_> = all
         .iter()
@@ -126,7 +133,7 @@ fn every_series_is_there_from_the_start_and_described_with_its_unit() {
 async fn prometheus_shows_them() {
     let prometheus = prometheus();
     let _guard = set_default_local_recorder(&prometheus);
-    deliver(FacadeRecorder::new()).await;
+    deliver(FacadeExporter::new()).await;
     let page = prometheus.handle().render();
     for line in [
         "# TYPE tower_webhook_attempts_total counter",
@@ -154,14 +161,15 @@ async fn prometheus_shows_them() {
 async fn hostile_keys_stay_inside_their_label() {
     let prometheus = prometheus();
     let _guard = set_default_local_recorder(&prometheus);
-    let recorder = FacadeRecorder::builder().key_label(3).build().unwrap();
-    let mut client = DeliveryMetricsLayer::attempts(recorder)
-        .key(peer_fn(|req: &Req| {
+    let exporter = FacadeExporter::builder().peer_label(3).build().unwrap();
+    let mut client = DeliveryMetricsLayer::attempts()
+        .observe(exporter)
+        .peer(peer_fn(|req: &Req| {
             req.extensions().get::<String>().unwrap().into()
         }))
         .layer(Peer::default());
     let long = "x".repeat(8192);
-    let line = "\"} 1\ntower_webhook_attempts_total{key=\"evil";
+    let line = "\"} 1\ntower_webhook_attempts_total{peer=\"evil";
     for key in [
         r#"quo"te\"#,
         line,
@@ -184,10 +192,10 @@ async fn hostile_keys_stay_inside_their_label() {
     assert_eq!(
         counted,
         BTreeSet::from([
-            r#"tower_webhook_attempts_total{key="a",outcome="success"} 1"#,
-            r#"tower_webhook_attempts_total{key="b",outcome="success"} 1"#,
-            r#"tower_webhook_attempts_total{key="other",outcome="success"} 5"#,
-            r#"tower_webhook_attempts_total{key="quo\"te\\",outcome="success"} 1"#,
+            r#"tower_webhook_attempts_total{peer="a",outcome="success"} 1"#,
+            r#"tower_webhook_attempts_total{peer="b",outcome="success"} 1"#,
+            r#"tower_webhook_attempts_total{peer="other",outcome="success"} 5"#,
+            r#"tower_webhook_attempts_total{peer="quo\"te\\",outcome="success"} 1"#,
         ])
     );
 }
@@ -196,13 +204,11 @@ async fn hostile_keys_stay_inside_their_label() {
 fn a_request_cannot_add_a_label_without_the_setting() {
     let debugging = DebuggingRecorder::new();
     with_local_recorder(&debugging, || {
-        let recorder = FacadeRecorder::new();
+        let exporter = FacadeExporter::new();
         let series = debugging.snapshotter().snapshot().into_vec().len();
         for n in 0..10_000 {
-            let of = recorder.series(&format!("host-{n}.test"));
-            of.started(Level::Attempt);
-            let outcome = Outcome::success();
-            of.finished(&Measurement::new(Level::Attempt, outcome, millis(n)));
+            let peer = format!("host-{n}.test");
+            attempt(&exporter, &peer, Outcome::success(), millis(n));
         }
         assert_eq!(debugging.snapshotter().snapshot().into_vec().len(), series);
     });
@@ -212,9 +218,9 @@ fn a_request_cannot_add_a_label_without_the_setting() {
 fn ten_thousand_numbers_are_no_ten_thousand_status_codes() {
     let debugging = DebuggingRecorder::new();
     with_local_recorder(&debugging, || {
-        let recorder = FacadeRecorder::new();
-        (0..=u16::MAX).for_each(|code| recorder.retried("", Some(code)));
-        recorder.retried("", None);
+        let exporter = FacadeExporter::new();
+        (0..=u16::MAX).for_each(|code| retried(&exporter, "", Some(code)));
+        retried(&exporter, "", None);
     });
     let values = values(&debugging.snapshotter());
     let codes: Vec<_> = values
@@ -235,7 +241,7 @@ fn ten_thousand_numbers_are_no_ten_thousand_status_codes() {
 fn a_breaker_is_in_one_state_at_a_time() {
     let debugging = DebuggingRecorder::new();
     with_local_recorder(&debugging, || {
-        let recorder = FacadeRecorder::builder().key_label(2).build().unwrap();
+        let exporter = FacadeExporter::builder().peer_label(2).build().unwrap();
         for state in [
             BreakerState::Open,
             BreakerState::HalfOpen,
@@ -243,27 +249,27 @@ fn a_breaker_is_in_one_state_at_a_time() {
             BreakerState::Closed,
             BreakerState::Open,
         ] {
-            recorder.breaker_changed("a.test", state);
+            breaker_changed(&exporter, "a.test", state);
             let values = values(&debugging.snapshotter());
-            for each in BreakerState::ALL {
+            for each in STATES {
                 let key = format!(
-                    "tower_webhook_breaker_state{{key=a.test,state={}}}",
+                    "tower_webhook_breaker_state{{peer=a.test,state={}}}",
                     each.as_str()
                 );
                 assert_eq!(values[&key], if each == state { "1" } else { "0" }, "{key}");
             }
         }
-        // Beyond the bound, several breakers share a key and have no one state.
-        for key in ["b.test", "c.test", "d.test"] {
-            recorder.breaker_changed(key, BreakerState::Open);
+        // Beyond the bound, several breakers share a label and have no one state.
+        for peer in ["b.test", "c.test", "d.test"] {
+            breaker_changed(&exporter, peer, BreakerState::Open);
         }
     });
     let values = values(&debugging.snapshotter());
-    assert!(values.contains_key("tower_webhook_breaker_state{key=b.test,state=open}"));
+    assert!(values.contains_key("tower_webhook_breaker_state{peer=b.test,state=open}"));
     assert!(
         !values
             .keys()
-            .any(|key| key.contains("breaker_state{key=other"))
+            .any(|key| key.contains("breaker_state{peer=other"))
     );
 }
 
@@ -271,7 +277,7 @@ fn a_breaker_is_in_one_state_at_a_time() {
 fn the_prefix_is_a_choice() {
     let debugging = DebuggingRecorder::new();
     with_local_recorder(&debugging, || {
-        FacadeRecorder::builder()
+        FacadeExporter::builder()
             .prefix("acme:hooks_")
             .build()
             .unwrap()
@@ -282,51 +288,46 @@ fn the_prefix_is_a_choice() {
     assert!(!values.keys().any(|key| key.starts_with("tower_webhook")));
 }
 
+#[cfg(feature = "cognigy")]
+#[tokio::test(start_paused = true)]
+async fn the_names_of_the_documents_are_a_choice() {
+    let debugging = DebuggingRecorder::new();
+    let snapshotter = debugging.snapshotter();
+    let _guard = set_default_local_recorder(&debugging);
+    let exporter = tower_webhook::cognigy::presets::metrics_facade()
+        .build()
+        .unwrap();
+    deliver(exporter.clone()).await;
+    breaker_changed(&exporter, "peer.test", BreakerState::Open);
+    let values = values(&snapshotter);
+    assert_eq!(values["cognigy_circuit_breaker_trips{}"], "1");
+    assert_eq!(values["cognigy_webhook_retries{status_code=503}"], "1");
+    assert!(!values.keys().any(|key| key.contains("retries_total")));
+    assert!(!values.keys().any(|key| key.contains("trips_total")));
+}
+
 #[test]
 fn settings_that_make_no_sense_are_refused_by_name() {
-    let refused = |builder: FacadeRecorderBuilder| builder.build().unwrap_err().setting();
+    let refused = |builder: FacadeExporterBuilder| builder.build().unwrap_err().setting();
     for prefix in ["", "9lives_", "with space", "quo\"te", "größe", "line\n"] {
-        let builder = FacadeRecorder::builder;
+        let builder = FacadeExporter::builder;
         assert_eq!(refused(builder().prefix(prefix)), "prefix");
         assert_eq!(refused(builder().retries_name(prefix)), "retries_name");
         assert_eq!(refused(builder().trips_name(prefix)), "trips_name");
     }
-    for keys in [0, 10_001] {
-        assert_eq!(
-            refused(FacadeRecorder::builder().key_label(keys)),
-            "key_label"
-        );
+    for peers in [0, 10_001] {
+        let builder = FacadeExporter::builder().peer_label(peers);
+        assert_eq!(refused(builder), "peer_label");
     }
 }
 
 #[test]
 fn without_an_exporter_it_is_silent_and_stays_so() {
-    let recorder = FacadeRecorder::new();
+    let exporter = FacadeExporter::new();
     let debugging = DebuggingRecorder::new();
     with_local_recorder(&debugging, || {
-        let series = recorder.series("peer.test");
-        series.started(Level::Attempt);
-        series.finished(&Measurement::new(
-            Level::Attempt,
-            Outcome::success(),
-            Duration::MAX,
-        ));
+        attempt(&exporter, "peer.test", Outcome::success(), Duration::MAX);
     });
     // Bound when it was made, as its documentation says.
     assert!(values(&debugging.snapshotter()).is_empty());
-}
-
-#[cfg(feature = "cognigy")]
-#[test]
-fn the_documents_names_are_a_preset() {
-    let debugging = DebuggingRecorder::new();
-    with_local_recorder(&debugging, || {
-        let recorder = tower_webhook::cognigy::presets::metrics_facade();
-        recorder.build().unwrap().retried("", Some(503));
-    });
-    let values = values(&debugging.snapshotter());
-    assert_eq!(values["cognigy_webhook_retries{status_code=503}"], "1");
-    assert!(values.contains_key("cognigy_circuit_breaker_trips{}"));
-    assert!(!values.keys().any(|key| key.contains("retries_total")));
-    assert!(!values.keys().any(|key| key.contains("trips_total")));
 }

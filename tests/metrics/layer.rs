@@ -6,8 +6,7 @@ use tower::{Layer, ServiceExt, service_fn};
 use tower_test::mock;
 use tower_webhook::{
     DeliveryMetricsLayer,
-    metrics::Level,
-    outcome::{Classify, LateOutcome, MakeClassifier, Outcome, classify_fn},
+    outcome::{Classify, LateOutcome, MakeClassifier, classify_fn},
     peer::{OnePeer, peer_fn},
 };
 
@@ -15,7 +14,9 @@ use tower_webhook::{
 async fn each_result_is_counted_as_the_classifier_judges_it() {
     let metrics = DeliveryMetrics::new();
     let peer = Peer::new([200, 204, 404, 429, 500, 0]);
-    let client = DeliveryMetricsLayer::deliveries(metrics.clone()).layer(peer);
+    let client = DeliveryMetricsLayer::deliveries()
+        .observe(metrics.clone())
+        .layer(peer);
     for _ in 0..6 {
         let _ = client.clone().oneshot(to("http://peer.test/")).await;
     }
@@ -39,12 +40,13 @@ async fn each_result_is_counted_as_the_classifier_judges_it() {
 #[tokio::test(start_paused = true)]
 async fn results_pass_through_as_they_are() {
     let metrics = DeliveryMetrics::new();
-    let mut client = DeliveryMetricsLayer::attempts(metrics.clone())
+    let mut client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
         .classifier(classify_fn(|result: Result<&u32, &String>| match result {
             Ok(_) => Outcome::success(),
             Err(_) => Outcome::permanent(),
         }))
-        .key(peer_fn(|_: &&str| "jobs".into()))
+        .peer(peer_fn(|_: &&str| "jobs".into()))
         .layer(service_fn(|job: &'static str| async move {
             job.parse::<u32>().map_err(|error| error.to_string())
         }));
@@ -53,7 +55,7 @@ async fn results_pass_through_as_they_are() {
     assert_eq!(error, Err("invalid digit found in string".to_owned()));
 
     let snapshot = metrics.snapshot();
-    let jobs = snapshot.key("jobs").unwrap();
+    let jobs = snapshot.peer("jobs").unwrap();
     assert_eq!(
         kinds(jobs.attempts()),
         [(OutcomeKind::Permanent, 1), (OutcomeKind::Success, 1)]
@@ -64,9 +66,10 @@ async fn results_pass_through_as_they_are() {
 async fn readiness_is_that_of_the_service_inside() {
     let metrics = DeliveryMetrics::new();
     let (mut client, mut peer) = mock::spawn_with(|inner: mock::Mock<(), ()>| {
-        DeliveryMetricsLayer::attempts(metrics.clone())
+        DeliveryMetricsLayer::attempts()
+            .observe(metrics.clone())
             .classifier(classify_fn(|_: Result<&(), &BoxError>| Outcome::success()))
-            .key(OnePeer)
+            .peer(OnePeer)
             .layer(inner)
     });
     peer.allow(0);
@@ -85,7 +88,9 @@ async fn readiness_is_that_of_the_service_inside() {
 #[tokio::test(start_paused = true)]
 async fn a_call_is_in_flight_until_it_ends() {
     let metrics = DeliveryMetrics::new();
-    let mut client = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Peer::default());
+    let mut client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(Peer::default());
     let in_flight = || metrics.snapshot().attempts().in_flight();
     let one = client.call(to("http://peer.test/"));
     let two = client.call(to("http://peer.test/"));
@@ -120,20 +125,23 @@ impl Classify<Res, BoxError> for AtItsEnd {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_judged_late_is_in_flight_until_then() {
-    for level in Level::ALL {
+    for attempts in [true, false] {
         let metrics = DeliveryMetrics::new();
         let (sender, late) = LateOutcome::new();
-        let layer = match level {
-            Level::Attempt => DeliveryMetricsLayer::attempts(metrics.clone()),
-            Level::Delivery => DeliveryMetricsLayer::deliveries(metrics.clone()),
+        let layer = if attempts {
+            DeliveryMetricsLayer::attempts()
+        } else {
+            DeliveryMetricsLayer::deliveries()
         };
+        let layer = layer.observe(metrics.clone());
         let client = layer.classifier(AtItsEnd(late)).layer(Peer::default());
         client.oneshot(to("http://peer.test/")).await.unwrap();
         let of = |metrics: &DeliveryMetrics| {
             let snapshot = metrics.snapshot();
-            match level {
-                Level::Attempt => snapshot.attempts().clone(),
-                Level::Delivery => snapshot.deliveries().clone(),
+            if attempts {
+                snapshot.attempts().clone()
+            } else {
+                snapshot.deliveries().clone()
             }
         };
         assert_eq!((of(&metrics).total(), of(&metrics).in_flight()), (0, 1));
@@ -150,7 +158,8 @@ async fn an_answer_that_is_judged_late_is_in_flight_until_then() {
 async fn an_answer_whose_end_never_comes_is_cancelled() {
     let metrics = DeliveryMetrics::new();
     let (sender, late) = LateOutcome::new();
-    let client = DeliveryMetricsLayer::attempts(metrics.clone())
+    let client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
         .classifier(AtItsEnd(late))
         .layer(Peer::default());
     client.oneshot(to("http://peer.test/")).await.unwrap();

@@ -12,8 +12,12 @@ fn stack<S>(
 where
     S: Service<Req, Response = Res, Error = BoxError, Future: Send> + Clone + Send + 'static,
 {
-    let inner = DeliveryMetricsLayer::attempts(metrics.clone()).layer(peer);
-    DeliveryMetricsLayer::deliveries(metrics.clone()).layer(Again { inner, most })
+    let inner = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(peer);
+    DeliveryMetricsLayer::deliveries()
+        .observe(metrics.clone())
+        .layer(Again { inner, most })
 }
 
 #[tokio::test(start_paused = true)]
@@ -66,7 +70,7 @@ async fn a_retry_counts_under_the_code_that_caused_it() {
     );
     assert_eq!(snapshot.retries(), 7);
     assert_eq!(snapshot.retried_deliveries(), 4);
-    assert_eq!(snapshot.key("peer.test").unwrap().retries(), 7);
+    assert_eq!(snapshot.peer("peer.test").unwrap().retries(), 7);
     assert_eq!(
         snapshot.attempts().total(),
         snapshot.deliveries().total() + snapshot.retries()
@@ -76,7 +80,9 @@ async fn a_retry_counts_under_the_code_that_caused_it() {
 #[tokio::test(start_paused = true)]
 async fn attempts_alone_know_a_retry_by_its_number() {
     let metrics = DeliveryMetrics::new();
-    let inner = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Peer::new([503, 503]));
+    let inner = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(Peer::new([503, 503]));
     let client = Again { inner, most: 5 };
     client.oneshot(to("http://peer.test/")).await.unwrap();
     assert_eq!(metrics.snapshot().retries_by_code(), [(None, 2)]);
@@ -93,10 +99,10 @@ async fn deliveries_at_the_same_time_on_one_thread_do_not_mix_their_attempts() {
     );
     let snapshot = metrics.snapshot();
     assert_eq!(snapshot.retries_by_code(), [(Some(500), 2)]);
-    assert_eq!(snapshot.key("well.test").unwrap().retries(), 0);
-    assert_eq!(snapshot.key("well.test").unwrap().retried_deliveries(), 0);
+    assert_eq!(snapshot.peer("well.test").unwrap().retries(), 0);
+    assert_eq!(snapshot.peer("well.test").unwrap().retried_deliveries(), 0);
     assert_eq!(
-        snapshot.key("failing.test").unwrap().retried_deliveries(),
+        snapshot.peer("failing.test").unwrap().retried_deliveries(),
         1
     );
 }
@@ -106,7 +112,9 @@ async fn a_delivery_inside_a_delivery_keeps_its_own_attempts() {
     // A handler that is measured, and delivers.
     let metrics = DeliveryMetrics::new();
     let inner = stack(&metrics, Peer::new([500]), 3);
-    let outer = DeliveryMetricsLayer::deliveries(metrics.clone()).layer(inner);
+    let outer = DeliveryMetricsLayer::deliveries()
+        .observe(metrics.clone())
+        .layer(inner);
     outer.oneshot(to("http://peer.test/")).await.unwrap();
     let snapshot = metrics.snapshot();
     assert_eq!(snapshot.deliveries().total(), 2);

@@ -1,4 +1,4 @@
-//! What `DeliveryMetricsLayer` measures, and what the recorder in this process says of it.
+//! What `DeliveryMetricsLayer` measures, and what `DeliveryMetrics` says of it.
 
 #![cfg(feature = "metrics")]
 #![allow(clippy::expect_used, clippy::float_cmp, clippy::unwrap_used)]
@@ -7,10 +7,10 @@ mod cancel;
 mod concurrency;
 #[cfg(feature = "metrics-facade")]
 mod facade;
-mod keys;
 mod layer;
 mod levels;
-mod recorders;
+mod observers;
+mod peers;
 mod snapshot;
 
 use http::{Request, Response};
@@ -28,7 +28,8 @@ use tower_webhook::{
     BoxError,
     attempt::Attempt,
     metrics::{DeliveryMetrics, LevelSnapshot},
-    outcome::OutcomeKind,
+    observe::{BreakerState, Event, Id, JobEnd, Observer},
+    outcome::{Outcome, OutcomeKind},
 };
 
 type Req = Request<()>;
@@ -116,6 +117,48 @@ where
             }
         })
     }
+}
+
+/// What the layer tells of an attempt for `peer`.
+fn attempt(metrics: &impl Observer, peer: &str, outcome: Outcome, elapsed: Duration) {
+    metrics.on(&Event::AttemptBegan {
+        peer,
+        retry: false,
+        after: None,
+    });
+    metrics.on(&Event::AttemptEnded {
+        peer,
+        outcome,
+        elapsed,
+    });
+}
+
+/// What a worker tells of a job for `peer` that failed with `code` and is tried again.
+fn retried(metrics: &impl Observer, peer: &str, code: Option<u16>) {
+    let outcome = Outcome::transient();
+    metrics.on(&Event::JobEnded {
+        task: Id::new(&1),
+        kind: "event",
+        peer,
+        attempt: 1,
+        end: JobEnd::Retrying {
+            outcome: code.map_or(outcome, |code| outcome.with_code(code)),
+            after: Duration::ZERO,
+        },
+        elapsed: Duration::ZERO,
+        dedup_key: None,
+    });
+}
+
+fn breaker_changed(metrics: &impl Observer, peer: &str, to: BreakerState) {
+    metrics.on(&Event::BreakerChanged {
+        peer,
+        from: BreakerState::Closed,
+        to,
+        reason: "consecutive_failures",
+        open_for: None,
+        generation: 1,
+    });
 }
 
 /// Every kind that was counted.

@@ -2,15 +2,16 @@
 
 use super::*;
 use proptest::prelude::*;
-use tower_webhook::{
-    metrics::{BreakerState, Level, Measurement, Recorder, Series},
-    outcome::Outcome,
-};
 
 fn told(metrics: &DeliveryMetrics, outcome: Outcome, elapsed: Duration) {
-    let series = metrics.series("peer.test");
-    series.started(Level::Delivery);
-    series.finished(&Measurement::new(Level::Delivery, outcome, elapsed));
+    let peer = "peer.test";
+    metrics.on(&Event::DeliveryBegan { peer });
+    metrics.on(&Event::DeliveryEnded {
+        peer,
+        outcome,
+        elapsed,
+        attempts: 1,
+    });
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn nothing_counted_is_no_rate_and_no_latency() {
         assert_eq!([latency.p50(), latency.p99(), latency.p999()], [None; 3]);
     }
     assert_eq!(snapshot.retries_by_code(), []);
-    assert!(snapshot.keys().is_empty());
+    assert!(snapshot.peers().is_empty());
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn the_longest_times_do_not_overflow() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_uptime_is_counted_from_the_recorder_s_making() {
+async fn the_uptime_is_counted_from_the_making_of_the_metrics() {
     let metrics = DeliveryMetrics::new();
     tokio::time::advance(Duration::from_secs(90)).await;
     assert_eq!(metrics.snapshot().uptime(), Duration::from_secs(90));
@@ -133,15 +134,15 @@ fn breakers_are_counted_when_they_open() {
         BreakerState::Open,
         BreakerState::Closed,
     ] {
-        metrics.breaker_changed("a.test", state);
+        breaker_changed(&metrics, "a.test", state);
     }
-    metrics.breaker_changed("b.test", BreakerState::Open);
+    breaker_changed(&metrics, "b.test", BreakerState::Open);
     let snapshot = metrics.snapshot();
     assert_eq!(snapshot.breaker_trips(), 3);
     let states: Vec<_> = snapshot
-        .keys()
+        .peers()
         .iter()
-        .map(|key| (key.breaker_trips(), key.breaker()))
+        .map(|peer| (peer.breaker_trips(), peer.breaker()))
         .collect();
     assert_eq!(
         states,
@@ -150,6 +151,55 @@ fn breakers_are_counted_when_they_open() {
             (1, Some(BreakerState::Open))
         ]
     );
+}
+
+#[test]
+fn states_that_an_operator_set_are_shown_as_what_they_do() {
+    let metrics = DeliveryMetrics::new();
+    for (set, shown) in [
+        (BreakerState::ForcedOpen, BreakerState::Open),
+        (BreakerState::ForcedClosed, BreakerState::Closed),
+        (BreakerState::Disabled, BreakerState::Closed),
+        (BreakerState::MetricsOnly, BreakerState::Closed),
+    ] {
+        breaker_changed(&metrics, "a.test", set);
+        let snapshot = metrics.snapshot();
+        assert_eq!(snapshot.peer("a.test").unwrap().breaker(), Some(shown));
+    }
+    assert_eq!(metrics.snapshot().breaker_trips(), 1);
+}
+
+#[test]
+fn dead_letters_are_counted_by_reason_and_by_where_their_entry_is() {
+    let metrics = DeliveryMetrics::new();
+    let (entry, peer, reason) = (Id::new(&1), "a.test", "retries_exhausted");
+    for fell_back in [false, true, false] {
+        metrics.on(&Event::DeadLettered {
+            entry,
+            peer,
+            reason,
+            event_id: None,
+            fell_back,
+        });
+    }
+    metrics.on(&Event::Lost {
+        entry,
+        peer,
+        reason,
+        kind: tower_webhook::StoreErrorKind::Full,
+        retry_after: None,
+    });
+    let snapshot = metrics.snapshot();
+    assert_eq!(
+        snapshot.dead_letters_by_reason(),
+        [
+            (reason, "fell_back", 1),
+            (reason, "not_written", 1),
+            (reason, "written", 2),
+        ]
+    );
+    assert_eq!(snapshot.dead_letters(), 4);
+    assert_eq!(snapshot.peer(peer).unwrap().dead_letters(), 4);
 }
 
 #[test]
@@ -164,7 +214,7 @@ fn grpc_codes_and_http_statuses_stand_beside_each_other() {
         Some(u16::MAX),
         Some(0),
     ] {
-        metrics.retried("peer.test", code);
+        retried(&metrics, "peer.test", code);
     }
     assert_eq!(
         metrics.snapshot().retries_by_code(),

@@ -385,7 +385,7 @@ async fn a_finished_task_is_one_delivery_from_its_acceptance_on() {
         .await;
     let worker = bench
         .worker()
-        .metrics(metrics.clone())
+        .observe(metrics.clone())
         .build(service_fn(|job: Job| async move {
             if job.payload == "bad" {
                 Err(BoxError::from("broke"))

@@ -32,7 +32,7 @@ use tower_webhook::{
     cognigy::presets,
     dead_letter::Direction,
     idempotency::IdempotencyKey,
-    metrics::{DeliveryMetrics, exporter::FacadeRecorder},
+    metrics::{DeliveryMetrics, FacadeExporter},
     observe::{Event, JobEnd, observer_fn},
     outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
@@ -106,12 +106,12 @@ pub struct Deliverer {
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
     pub breakers: Breakers,
-    pub recorder: FacadeRecorder,
+    pub exporter: FacadeExporter,
 }
 
 impl Deliverer {
-    /// `recorder` writes what is shown on the metrics page.
-    pub fn new(args: &Args, downstream: Uri, recorder: FacadeRecorder) -> Result<Self, Problem> {
+    /// `exporter` writes what is shown on the metrics page.
+    pub fn new(args: &Args, downstream: Uri, exporter: FacadeExporter) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
         let classifier = HttpClassifier::new().errors(transport::hyper_util);
         let failover = presets::fallback_urls(args.fallbacks.clone())
@@ -128,7 +128,8 @@ impl Deliverer {
             .once()
             .breaker(breaker(args.delivery).map_err(unfit)?)
             .attempt_timeout(args.delivery.attempt_timeout)
-            .metrics((metrics.clone(), recorder.clone()))
+            .metrics(metrics.clone())
+            .observe(exporter.clone())
             .classifier(classifier.clone())
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
@@ -150,7 +151,7 @@ impl Deliverer {
             retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
-            recorder,
+            exporter,
         })
     }
 
@@ -263,7 +264,8 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .lease(LEASE)
         .retry(deliverer.retry.clone())
         .dead_letters(app.entries.sink())
-        .metrics((deliverer.metrics.clone(), deliverer.recorder.clone()))
+        .observe(deliverer.metrics.clone())
+        .observe(deliverer.exporter.clone())
         .retention(crate::events::KEEP)
         .describe(move |_, entry| {
             entry.direction = Direction::Outbound;

@@ -23,7 +23,6 @@ use tower_webhook::{
         LetterStore, MemoryDeadLetters, SqliteDeadLetters,
         redrive::{NotSendable, Redrive, Redriven, Resend, Run, Stop},
     },
-    metrics::Recorder,
     observe::{Event, observer_fn},
     outcome::HttpClassifier,
 };
@@ -120,22 +119,14 @@ impl DeadLetterDesk {
                 here(entries, deliverer)?
             }
         };
-        let recorder = deliverer.recorder.clone();
         let away = match &kept {
             Kept::Away(written) => Some(Arc::clone(written)),
             Kept::Here(..) => None,
         };
-        let sink = sink.observe(observer_fn(move |event| match event {
-            Event::DeadLettered { peer, reason, .. } => {
-                recorder.dead_lettered(peer, reason, "written");
-                if let Some(away) = &away {
-                    away.fetch_add(1, Ordering::Relaxed);
-                }
+        let sink = sink.observe(observer_fn(move |event| {
+            if let (Event::DeadLettered { .. }, Some(away)) = (event, &away) {
+                away.fetch_add(1, Ordering::Relaxed);
             }
-            Event::Lost { peer, reason, .. } => {
-                recorder.dead_lettered(peer, reason, "not_written");
-            }
-            _ => {}
         }));
         Ok(Self {
             sink,

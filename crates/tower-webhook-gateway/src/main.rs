@@ -74,7 +74,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let mut databases = Databases::default();
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let page = MetricsPage::install()?;
-    let deliverer = Arc::new(Deliverer::new(&args, downstream, page.recorder()?)?);
+    let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
     let app = Arc::new(App {
         entries: DeadLetterDesk::open(&args, &mut databases, &deliverer)?,
         events,

@@ -4,7 +4,7 @@ use crate::args::Problem;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tower_webhook::{cognigy::presets, metrics::exporter::FacadeRecorder};
+use tower_webhook::{cognigy::presets, metrics::FacadeExporter};
 
 /// The boundaries that OpenTelemetry gives the durations of HTTP requests, and the time of an
 /// attempt and of waiting beyond them.
@@ -48,11 +48,11 @@ impl MetricsPage {
         Ok(Self { prometheus, upkeep })
     }
 
-    /// The recorder that the page shows.
+    /// What writes to the page.
     #[allow(clippy::unused_self, reason = "there is none before the page is")]
-    pub fn recorder(&self) -> Result<FacadeRecorder, Problem> {
-        let recorder = presets::metrics_facade().build();
-        recorder.map_err(|error| Problem::new("the metrics page", error))
+    pub fn exporter(&self) -> Result<FacadeExporter, Problem> {
+        let exporter = presets::metrics_facade().build();
+        exporter.map_err(|error| Problem::new("the metrics page", error))
     }
 
     pub fn render(&self) -> String {

@@ -239,7 +239,6 @@ impl Claimed {
     async fn retry(mut self, outcome: Outcome, after: Duration, history: History, took: Duration) {
         let verdict = Verdict::Retry { after, history };
         if self.settle(verdict, took).await {
-            self.shared.count_retry(&self.job, outcome);
             self.ended(JobEnd::Retrying { outcome, after }, took);
         }
     }

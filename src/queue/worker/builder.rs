@@ -8,7 +8,6 @@ use crate::{
     BoxError, InvalidConfig,
     clock::WallClock,
     dead_letter::{DeadLetters, Entry, Redaction},
-    metrics::{Recorder, SharedRecorder},
     observe::{Observer, Observers},
     outcome::{Classify, MakeClassifier},
     queue::{Job, Queue},
@@ -65,7 +64,6 @@ pub(in crate::queue) struct Settings {
     describe: Option<Describe>,
     entry_body: usize,
     redaction: Redaction,
-    recorder: Option<SharedRecorder>,
     pub(in crate::queue) observers: Observers,
 }
 
@@ -93,7 +91,6 @@ impl<M, C> WorkerBuilder<M, NoResult, C> {
                 describe: None,
                 entry_body: 1 << 20,
                 redaction: Redaction::new(),
-                recorder: None,
                 observers: Observers::none(),
             },
             make,
@@ -195,20 +192,12 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets the recorder that measures finished tasks. Default: none.
-    ///
-    /// A task is one delivery of its target, from when it was accepted. Retries are counted too.
-    ///
-    /// A delivery stack inside measures each attempt as a delivery of its own, unless it is told to
-    /// deliver `once`: then both may have the same recorder.
-    pub fn metrics(mut self, recorder: impl Recorder) -> Self {
-        self.settings.recorder = Some(SharedRecorder::new(recorder));
-        self
-    }
-
     /// Adds an observer of jobs: when each begins and ends, its dead-letter entry, lost claims, and
     /// trouble with the queue. A finished task is told as one delivery of its target, from when it was
-    /// accepted.
+    /// accepted, and each of its retries.
+    ///
+    /// A delivery stack inside tells each attempt as a delivery of its own, unless it is set to
+    /// `once`: only then should both have the same observer.
     ///
     /// Observers of the [dead letters](Self::dead_letters) hear of the entries too: do not add the
     /// same one to both.
@@ -298,7 +287,6 @@ impl Settings {
             describe: self.describe,
             entry_body: self.entry_body,
             redaction: self.redaction,
-            recorder: self.recorder,
             observers: self.observers,
             released: AtomicUsize::new(0),
             unwritten: AtomicU32::new(0),

@@ -19,11 +19,9 @@ use self::{
 };
 use crate::{
     StoreErrorKind,
-    catch_panic::catch_panic,
     clock::WallClock,
     dead_letter::{DeadLetters, Redaction},
     lease::{FencingToken, Settled},
-    metrics::{Level, Measurement, Recorder, Series, SharedRecorder},
     observe::{Event, Id, JobEnd, Observers},
     outcome::Outcome,
     queue::{Claims, Engine, Job, Status, TaskId, Terms, Verdict},
@@ -326,7 +324,6 @@ struct Shared {
     describe: Option<Describe>,
     entry_body: usize,
     redaction: Redaction,
-    recorder: Option<SharedRecorder>,
     observers: Observers,
     /// Jobs that were released because the worker stops.
     released: AtomicUsize,
@@ -384,20 +381,6 @@ impl Shared {
             elapsed,
             attempts,
         });
-        if let Some(recorder) = &self.recorder {
-            let _ = catch_panic(|| {
-                let series = recorder.series(peer);
-                series.started(Level::Delivery);
-                let measurement = Measurement::new(Level::Delivery, outcome, elapsed);
-                series.finished(&measurement.with_attempts(attempts));
-            });
-        }
-    }
-
-    fn count_retry(&self, job: &Job, outcome: Outcome) {
-        if let Some(recorder) = &self.recorder {
-            let _ = catch_panic(|| recorder.retried(&job.target, outcome.code()));
-        }
     }
 
     /// The time since a job was accepted. The times in its history count from then.

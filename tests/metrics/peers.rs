@@ -1,33 +1,33 @@
-//! Figures by key.
+//! Figures by peer.
 
 use super::*;
 use tower::{Layer, ServiceExt};
-use tower_webhook::{
-    DeliveryMetricsLayer,
-    metrics::{PeerSnapshot, Recorder},
-    peer::peer_fn,
-};
+use tower_webhook::{DeliveryMetricsLayer, metrics::PeerSnapshot, peer::peer_fn};
 
 #[tokio::test(start_paused = true)]
 async fn each_host_has_its_own_figures() {
     let metrics = DeliveryMetrics::new();
-    let mut client = DeliveryMetricsLayer::attempts(metrics.clone()).layer(Peer::new([500]));
+    let mut client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(Peer::new([500]));
     for uri in ["http://b.test/x", "http://a.test/", "http://B.TEST:80/y"] {
         client.ready().await.unwrap().call(to(uri)).await.unwrap();
     }
     let snapshot = metrics.snapshot();
-    let keys: Vec<_> = snapshot.keys().iter().map(PeerSnapshot::key).collect();
+    let keys: Vec<_> = snapshot.peers().iter().map(PeerSnapshot::peer).collect();
     assert_eq!(keys, ["a.test", "b.test"]);
-    let b = snapshot.key("b.test").unwrap();
+    let b = snapshot.peer("b.test").unwrap();
     assert_eq!(b.attempts().success_rate(), Some(0.5));
-    assert_eq!(snapshot.key("c.test"), None);
+    assert_eq!(snapshot.peer("c.test"), None);
     assert_eq!(snapshot.other(), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_hosts_stay_under_the_bound() {
-    let metrics = DeliveryMetrics::builder().max_keys(100).build().unwrap();
-    let mut client = DeliveryMetricsLayer::deliveries(metrics.clone()).layer(Peer::default());
+    let metrics = DeliveryMetrics::builder().max_peers(100).build().unwrap();
+    let mut client = DeliveryMetricsLayer::deliveries()
+        .observe(metrics.clone())
+        .layer(Peer::default());
     let mut calls = Vec::new();
     for n in 0..10_000 {
         calls.push(client.call(to(&format!("http://host-{n}.test/"))));
@@ -36,10 +36,10 @@ async fn ten_thousand_hosts_stay_under_the_bound() {
         call.await.unwrap();
     }
     let snapshot = metrics.snapshot();
-    assert_eq!(snapshot.keys().len(), 100);
+    assert_eq!(snapshot.peers().len(), 100);
     assert_eq!(snapshot.other().unwrap().deliveries().total(), 9_900);
     assert_eq!(snapshot.deliveries().total(), 10_000);
-    assert!(snapshot.key("host-99.test").is_some());
+    assert!(snapshot.peer("host-99.test").is_some());
     assert_idle(&metrics);
 }
 
@@ -51,8 +51,9 @@ async fn hostile_keys_are_counted_and_not_kept() {
             .into_owned()
             .into()
     });
-    let client = DeliveryMetricsLayer::attempts(metrics.clone())
-        .key(by_header)
+    let client = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .peer(by_header)
         .layer(Peer::default());
     let long = "x".repeat(8192);
     for tenant in [r#"a"b\c{}"#, "tab\there", &long] {
@@ -62,8 +63,8 @@ async fn hostile_keys_are_counted_and_not_kept() {
         client.clone().oneshot(req).await.unwrap();
     }
     let snapshot = metrics.snapshot();
-    assert_eq!(snapshot.keys().len(), 1);
-    assert!(snapshot.key(r#"a"b\c{}"#).is_some());
+    assert_eq!(snapshot.peers().len(), 1);
+    assert!(snapshot.peer(r#"a"b\c{}"#).is_some());
     assert_eq!(snapshot.other().unwrap().attempts().total(), 2);
     assert_eq!(snapshot.attempts().total(), 3);
 }
@@ -71,9 +72,9 @@ async fn hostile_keys_are_counted_and_not_kept() {
 #[test]
 fn what_no_call_asked_for_is_not_there() {
     let metrics = DeliveryMetrics::new();
-    metrics.retried("peer.test", Some(503));
+    retried(&metrics, "peer.test", Some(503));
     let snapshot = metrics.snapshot();
-    assert_eq!(snapshot.key("peer.test").unwrap().retries(), 1);
+    assert_eq!(snapshot.peer("peer.test").unwrap().retries(), 1);
     assert_eq!(snapshot.attempts().total(), 0);
     assert_eq!(snapshot.other(), None);
 }
@@ -81,8 +82,13 @@ fn what_no_call_asked_for_is_not_there() {
 #[test]
 fn a_bound_that_makes_no_sense_is_refused_by_name() {
     for keys in [0, 100_001, usize::MAX] {
-        let refused = DeliveryMetrics::builder().max_keys(keys).build();
-        assert_eq!(refused.unwrap_err().setting(), "max_keys");
+        let refused = DeliveryMetrics::builder().max_peers(keys).build();
+        assert_eq!(refused.unwrap_err().setting(), "max_peers");
     }
-    assert!(DeliveryMetrics::builder().max_keys(100_000).build().is_ok());
+    assert!(
+        DeliveryMetrics::builder()
+            .max_peers(100_000)
+            .build()
+            .is_ok()
+    );
 }

@@ -18,21 +18,22 @@ pub(super) struct LevelNames {
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
+    /// `retries` and `trips` in the place of the usual names.
+    pub(super) fn new(prefix: &str, retries: Option<String>, trips: Option<String>) -> Self {
         let level = |one: &str, many: &str| LevelNames {
             total: format!("{prefix}{many}_total"),
             seconds: format!("{prefix}{one}_duration_seconds"),
             in_flight: format!("{prefix}{many}_in_flight"),
         };
         Self {
+            retries: retries.unwrap_or_else(|| format!("{prefix}retries_total")),
+            trips: trips.unwrap_or_else(|| format!("{prefix}breaker_trips_total")),
             attempts: level("attempt", "attempts"),
             deliveries: level("delivery", "deliveries"),
             attempts_each: format!("{prefix}delivery_attempts"),
             transitions: format!("{prefix}breaker_transitions_total"),
             breaker_state: format!("{prefix}breaker_state"),
             dead_letters: format!("{prefix}dead_letters_total"),
-            retries: format!("{prefix}retries_total"),
-            trips: format!("{prefix}breaker_trips_total"),
         }
     }
 

@@ -1,0 +1,117 @@
+//! How a delivery counts its attempts.
+//!
+//! An attempt-level layer stands somewhere inside a delivery-level one, with layers between them that
+//! know of neither. Like [`Attempt`](crate::attempt::Attempt), the count is no part of the request:
+//! the delivery-level layer puts it into a thread-local while it polls what is inside.
+
+use std::cell::Cell;
+
+thread_local! {
+    static CURRENT: Cell<Option<AttemptCounter>> = const { Cell::new(None) };
+}
+
+/// The attempts of one delivery so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct AttemptCounter {
+    pub(super) attempts: u32,
+    /// The code that the last one was answered with. `None` while it runs, and when it was dropped.
+    code: Option<u16>,
+}
+
+/// Where a new attempt stands in its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It is the first attempt.
+    First,
+    /// It follows another attempt, which was answered with this code.
+    Retry(Option<u16>),
+}
+
+impl AttemptCounter {
+    /// Counts the attempts that `work` makes.
+    pub(super) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let outer = CURRENT.replace(Some(*self));
+        let _restore = Restore {
+            counter: self,
+            outer,
+        };
+        work()
+    }
+
+    /// Counts an attempt that begins. `None` where no delivery is around it.
+    pub(super) fn begin_attempt() -> Option<Place> {
+        let mut counter = CURRENT.get()?;
+        let place = match counter.attempts {
+            0 => Place::First,
+            _ => Place::Retry(counter.code),
+        };
+        counter.attempts = counter.attempts.saturating_add(1);
+        counter.code = None;
+        CURRENT.set(Some(counter));
+        Some(place)
+    }
+
+    /// Notes the code that the attempt was answered with.
+    pub(super) fn end_attempt(code: Option<u16>) {
+        if let Some(mut counter) = CURRENT.get() {
+            counter.code = code;
+            CURRENT.set(Some(counter));
+        }
+    }
+}
+
+/// Takes the count back, also where the work panics.
+struct Restore<'a> {
+    counter: &'a mut AttemptCounter,
+    outer: Option<AttemptCounter>,
+}
+
+impl Drop for Restore<'_> {
+    fn drop(&mut self) {
+        if let Some(counter) = CURRENT.replace(self.outer) {
+            *self.counter = counter;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn attempts_are_counted_by_the_delivery_next_to_them() {
+        let (mut outer, mut inner) = (AttemptCounter::default(), AttemptCounter::default());
+        assert_eq!(AttemptCounter::begin_attempt(), None);
+        outer.scope(|| {
+            assert_eq!(AttemptCounter::begin_attempt(), Some(Place::First));
+            AttemptCounter::end_attempt(Some(503));
+            inner.scope(|| assert_eq!(AttemptCounter::begin_attempt(), Some(Place::First)));
+        });
+        // Polled again later, as a future is.
+        outer.scope(|| {
+            assert_eq!(
+                AttemptCounter::begin_attempt(),
+                Some(Place::Retry(Some(503)))
+            );
+            // This one is dropped: nobody says how it ended.
+            assert_eq!(AttemptCounter::begin_attempt(), Some(Place::Retry(None)));
+        });
+        assert_eq!((outer.attempts, inner.attempts), (3, 1));
+        assert_eq!(AttemptCounter::begin_attempt(), None);
+    }
+
+    #[test]
+    fn the_count_is_taken_back_after_a_panic() {
+        let mut counter = AttemptCounter::default();
+        let work = AssertUnwindSafe(|| {
+            counter.scope(|| {
+                AttemptCounter::begin_attempt();
+                panic!("on purpose")
+            })
+        });
+        assert!(catch_unwind(work).is_err());
+        assert_eq!(counter.attempts, 1);
+        assert_eq!(AttemptCounter::begin_attempt(), None);
+    }
+}

@@ -1,0 +1,163 @@
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// The name under which the peers are counted that have no place of their own.
+pub(super) const OTHER: &str = "other";
+
+/// A DNS name has 253 characters at the most, and a port six.
+const LONGEST_NAME: usize = 260;
+
+/// A value for each peer, up to a bound; all further peers share one. No peer leaves: a series that
+/// began anew would look like a restart.
+///
+/// That is why looking one up takes no lock: a table of twice as many places as there may be peers,
+/// searched from the place that the hash says up to the first empty one.
+#[derive(Debug)]
+pub(super) struct Peers<T> {
+    places: Box<[OnceLock<Entry<T>>]>,
+    taken: AtomicUsize,
+    /// Held while a peer is added.
+    adding: Mutex<()>,
+    most: usize,
+    other: T,
+    hasher: RandomState,
+}
+
+type Entry<T> = Box<(Arc<str>, T)>;
+
+impl<T> Peers<T> {
+    pub(super) fn new(most: usize, make: impl FnOnce(Arc<str>) -> T) -> Self {
+        // With no peers of its own, it has no places.
+        let places = (most * 2).next_power_of_two() & !1;
+        Self {
+            places: (0..places).map(|_| OnceLock::new()).collect(),
+            taken: AtomicUsize::new(0),
+            adding: Mutex::new(()),
+            most,
+            other: make(Arc::from(OTHER)),
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// The value of `peer`. `make` makes it where there is none yet and there is room.
+    pub(super) fn get(&self, peer: &str, make: impl FnOnce(Arc<str>) -> T) -> &T {
+        if let Some(known) = self.find(peer) {
+            return known;
+        }
+        if !is_fit(peer) || !self.has_room() {
+            return &self.other;
+        }
+        let name: Arc<str> = Arc::from(peer);
+        // Before the lock is taken, because it may run somebody else's code. Of two that are made at
+        // once, one is dropped.
+        let entry = Box::new((Arc::clone(&name), make(name)));
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.has_room()
+            && self.find(peer).is_none()
+            && let Some(place) = self.search(peer).find(|place| place.get().is_none())
+            && place.set(entry).is_ok()
+        {
+            self.taken.fetch_add(1, Relaxed);
+        }
+        self.find(peer).unwrap_or(&self.other)
+    }
+
+    fn find(&self, peer: &str) -> Option<&T> {
+        let filled = self.search(peer).map_while(OnceLock::get);
+        let entry = { filled }.find(|entry| *entry.0 == *peer);
+        entry.map(|entry| &entry.1)
+    }
+
+    pub(super) const fn other(&self) -> &T {
+        &self.other
+    }
+
+    /// Every value that is not the shared one, in the order of the names.
+    pub(super) fn sorted(&self) -> Vec<&T> {
+        let mut entries: Vec<_> = self.places.iter().filter_map(OnceLock::get).collect();
+        entries.sort_unstable_by(|one, two| one.0.cmp(&two.0));
+        entries.into_iter().map(|entry| &entry.1).collect()
+    }
+
+    /// The places in which `peer` may be, in their order.
+    fn search(&self, peer: &str) -> impl Iterator<Item = &OnceLock<Entry<T>>> {
+        let hash = self.hasher.hash_one(peer);
+        let first = usize::try_from(hash & (self.places.len() as u64).saturating_sub(1));
+        let (before, after) = self
+            .places
+            .split_at_checked(first.unwrap_or(0))
+            .unwrap_or_default();
+        after.iter().chain(before)
+    }
+
+    fn has_room(&self) -> bool {
+        self.taken.load(Relaxed) < self.most
+    }
+}
+
+/// Names come from requests. What would break a line or fill a page is no name of a peer.
+fn is_fit(peer: &str) -> bool {
+    peer.len() <= LONGEST_NAME && peer != OTHER && !peer.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn the_bound_holds_and_known_peers_keep_their_place() {
+        let peers = Peers::new(2, |name| name);
+        for peer in ["a", "b", "c", "a", "d"] {
+            peers.get(peer, |name| name);
+        }
+        assert_eq!(**peers.get("b", |_| unreachable!()), *"b");
+        assert_eq!(**peers.get("c", |_| unreachable!()), *OTHER);
+        assert_eq!(peers.sorted().len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_name_has_no_place() {
+        let peers = Peers::new(9, |name| name);
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for peer in [long.as_str(), "two\nlines", "nul\0", "\u{85}", OTHER] {
+            assert_eq!(**peers.get(peer, |_| unreachable!()), *OTHER, "{peer:?}");
+        }
+        for peer in ["", "quo\"ted", "größe", &long[1..]] {
+            assert_eq!(**peers.get(peer, |name| name), *peer);
+        }
+    }
+
+    #[test]
+    fn without_places_everybody_shares_one() {
+        let peers = Peers::new(0, |name| name);
+        assert_eq!(**peers.get("a", |_| unreachable!()), *OTHER);
+        assert!(peers.sorted().is_empty());
+    }
+
+    #[test]
+    fn each_of_a_full_table_is_found_by_many_threads_under_one_value() {
+        for most in [1, 2, 3, 100, 1000] {
+            let peers = Peers::new(most, |_| AtomicUsize::new(0));
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for n in 0..most {
+                            let count = peers.get(&format!("{n}.test"), |_| AtomicUsize::new(0));
+                            count.fetch_add(1, Relaxed);
+                        }
+                    });
+                }
+            });
+            let counts = peers.sorted();
+            assert_eq!(counts.len(), most);
+            assert!(counts.iter().all(|count| count.load(Relaxed) == 4));
+            assert_eq!(peers.other().load(Relaxed), 0);
+        }
+    }
+}
