@@ -203,12 +203,12 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
 #[cfg(feature = "retry")]
 #[test]
 fn of_the_exchanges() {
-    use tower_webhook::retry::{Discard, HttpExchange, KeptRequest, ReplayExchange};
+    use tower_webhook::retry::{Exchange, ExchangeResponse, HttpExchange, ReplayExchange};
     type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
     cloned::<HttpExchange>();
     cloned::<ReplayExchange>();
-    shared::<KeptRequest<Sendable>>();
-    sent::<Discard<Sendable>>();
+    shared::<<ReplayExchange as Exchange<Request<Sendable>>>::Kept>();
+    sent::<<HttpExchange as ExchangeResponse<http::Response<Sendable>>>::Discard>();
 }
 
 #[cfg(feature = "retry")]
@@ -218,9 +218,9 @@ fn of_the_retry_layer() {
         attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
         outcome::{ClassifyHttp, HttpClassifier},
         retry::{
-            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, HintLimit, Jitter,
-            Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryPolicy,
-            RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, BudgetPermit, CloneExchange, HintLimit,
+            Jitter, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryWithJitter,
+            RetryWithJitterLayer, Schedule,
         },
     };
     cloned::<RetryWithJitterLayer>();
@@ -228,18 +228,15 @@ fn of_the_retry_layer() {
     sent::<ResponseFuture<Inner, ClassifyHttp, CloneExchange, Request<BufferedBody>>>();
     cloned::<RetryConfig>();
     shared::<RetryConfigBuilder>();
-    cloned::<RetryPolicy>();
-    shared::<RetryWait>();
     cloned::<Budget>();
     cloned::<BudgetBuilder>();
-    shared::<Permit>();
+    shared::<BudgetPermit>();
     cloned::<Backoff>();
     cloned::<BackoffBuilder>();
     cloned::<Jitter>();
     cloned::<Schedule>();
     cloned::<HintLimit>();
     cloned::<Refusals>();
-    cloned::<Retrying>();
     cloned::<Attempt>();
     cloned::<AttemptRecord>();
     cloned::<GaveUp>();

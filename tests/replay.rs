@@ -32,6 +32,7 @@ use tower_webhook::{
     attempt::{GaveUp, History},
     body::{BufferedBody, RebuildBody, Replay, ReplayBody, ReplayError},
     deadline::Deadline,
+    observe::{Event, observer_fn},
     retry::{Exchange, ExchangeResponse, HttpExchange, RetryConfig},
 };
 
@@ -960,11 +961,14 @@ async fn early_answer_through_the_layer(is_http2: bool) {
         .http2_only(is_http2)
         .build_http::<ReplayBody<OwnedChannel>>();
     let (retried, mut retrying) = mpsc::unbounded_channel();
-    let config = RetryConfig::builder().on_retry(move |retry| {
-        retried.send(retry.outcome().code()).unwrap();
+    let note = observer_fn(move |event| {
+        if let Event::Retrying { outcome, .. } = event {
+            retried.send(outcome.code()).unwrap();
+        }
     });
-    let service = RetryWithJitterLayer::new(config.build().unwrap())
+    let service = RetryWithJitterLayer::new(RetryConfig::default())
         .exchange(HttpExchange::new().replaying(CAP))
+        .observe(note)
         .layer(client);
     let (chunks, source) = mpsc::unbounded_channel();
     let req = Request::put(&uri).body(OwnedChannel(source)).unwrap();
