@@ -171,7 +171,7 @@ fn of_the_idempotency_layer() {
 fn of_bodies_that_are_sent_again_or_looked_at() {
     use tower_webhook::{
         body::{
-            PeekedBody, RebuildBody, Replay, ReplayBody, ReplayError,
+            PeekedBody, Replay, ReplayBody, ReplayError,
             peek::{self, PeekBody, PeekBodyLayer},
         },
         grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
@@ -184,7 +184,6 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
     shared::<Replay<Sendable>>();
     unpinned::<ReplayBody<Sendable>>();
     cloned::<ReplayError>();
-    cloned::<RebuildBody<fn() -> BufferedBody, BufferedBody>>();
     cloned::<PeekBodyLayer>();
     cloned::<PeekBody<Inner>>();
     sent::<peek::ResponseFuture<Answer, Sendable>>();
