@@ -104,8 +104,8 @@
 //! And beside them: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
 //! [`dead_letter::redrive`], entries sent again, each once; [`CognigyEvent`] and the other types
 //! of [`cognigy`]; [`outcome`], one verdict on a call for everything that must judge one;
-//! [`target`], where requests may be sent; [`sqlite`], the file behind
-//! [`SqliteStore`](idempotency::SqliteStore); [`problem`], what refused callers are told.
+//! [`target`], where requests may be sent; [`problem`], what refused callers are told; [`codec`], for
+//! those who write a store or a queue. `tower-webhook-sqlite` has both, and dead letters, in one file.
 //!
 //! # Order
 //!
@@ -136,7 +136,6 @@
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
-//! | `sqlite` | | [`sqlite`], [`SqliteStore`](idempotency::SqliteStore), [`SqliteDeadLetters`](dead_letter::SqliteDeadLetters) and [`SqliteQueue`](queue::SqliteQueue), with SQLite built in |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
@@ -174,6 +173,8 @@ pub mod body;
 #[cfg(feature = "circuit-breaker")]
 pub mod circuit_breaker;
 pub mod clock;
+#[cfg(feature = "dead-letter")]
+pub mod codec;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
 #[cfg(feature = "dead-letter")]
@@ -200,8 +201,6 @@ pub mod queue;
 pub mod retry;
 #[cfg(feature = "signature")]
 pub mod signature;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
 #[cfg(feature = "stack")]
 pub mod stack;
 pub mod target;
@@ -247,8 +246,3 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A boxed future that can cross threads, for stores and sinks that go to a file or a server.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// The README's code, as tests.
-#[cfg(all(doctest, feature = "full"))]
-#[doc = include_str!("../README.md")]
-struct Readme;

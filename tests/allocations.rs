@@ -454,7 +454,11 @@ mod retry {
     use super::*;
     use std::time::Duration;
     use tokio::time::Instant;
-    use tower_webhook::{RetryWithJitterLayer, deadline::Deadline, retry::RetryConfig};
+    use tower_webhook::{
+        RetryWithJitterLayer,
+        deadline::Deadline,
+        retry::{RetryConfig, RetryPolicy},
+    };
 
     /// Calls a service whose future is ready at once; says what that allocated.
     fn count_boxed<S, Req>(service: &mut S, req: Req) -> u64
@@ -499,6 +503,14 @@ mod retry {
             .body(BufferedBody::default())
             .unwrap();
         assert_eq!(count_boxed(&mut once, req), 0);
+    }
+
+    #[test]
+    fn the_policy_allocates_as_little() {
+        let policy = RetryPolicy::new(RetryConfig::default());
+        let mut service = tower::retry::RetryLayer::new(policy).layer(Bare);
+        let req = Request::get("/").body(BufferedBody::default()).unwrap();
+        assert_eq!(count_boxed(&mut service, req), 0);
     }
 }
 

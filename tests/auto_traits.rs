@@ -171,7 +171,7 @@ fn of_the_idempotency_layer() {
 fn of_bodies_that_are_sent_again_or_looked_at() {
     use tower_webhook::{
         body::{
-            PeekedBody, Replay, ReplayBody, ReplayError,
+            PeekedBody, RebuildBody, Replay, ReplayBody, ReplayError,
             peek::{self, PeekBody, PeekBodyLayer},
         },
         grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
@@ -184,6 +184,7 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
     shared::<Replay<Sendable>>();
     unpinned::<ReplayBody<Sendable>>();
     cloned::<ReplayError>();
+    cloned::<RebuildBody<fn() -> BufferedBody, BufferedBody>>();
     cloned::<PeekBodyLayer>();
     cloned::<PeekBody<Inner>>();
     sent::<peek::ResponseFuture<Answer, Sendable>>();
@@ -202,12 +203,12 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
 #[cfg(feature = "retry")]
 #[test]
 fn of_the_exchanges() {
-    use tower_webhook::retry::{Exchange, ExchangeResponse, HttpExchange, ReplayExchange};
+    use tower_webhook::retry::{Discard, HttpExchange, KeptRequest, ReplayExchange};
     type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
     cloned::<HttpExchange>();
     cloned::<ReplayExchange>();
-    shared::<<ReplayExchange as Exchange<Request<Sendable>>>::Kept>();
-    sent::<<HttpExchange as ExchangeResponse<http::Response<Sendable>>>::Discard>();
+    shared::<KeptRequest<Sendable>>();
+    sent::<Discard<Sendable>>();
 }
 
 #[cfg(feature = "retry")]
@@ -217,9 +218,9 @@ fn of_the_retry_layer() {
         attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
         outcome::{ClassifyHttp, HttpClassifier},
         retry::{
-            Backoff, BackoffBuilder, Budget, BudgetBuilder, BudgetPermit, CloneExchange, HintLimit,
-            Jitter, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryWithJitter,
-            RetryWithJitterLayer, Schedule,
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, HintLimit, Jitter,
+            Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryPolicy,
+            RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
         },
     };
     cloned::<RetryWithJitterLayer>();
@@ -227,15 +228,18 @@ fn of_the_retry_layer() {
     sent::<ResponseFuture<Inner, ClassifyHttp, CloneExchange, Request<BufferedBody>>>();
     cloned::<RetryConfig>();
     shared::<RetryConfigBuilder>();
+    cloned::<RetryPolicy>();
+    shared::<RetryWait>();
     cloned::<Budget>();
     cloned::<BudgetBuilder>();
-    shared::<BudgetPermit>();
+    shared::<Permit>();
     cloned::<Backoff>();
     cloned::<BackoffBuilder>();
     cloned::<Jitter>();
     cloned::<Schedule>();
     cloned::<HintLimit>();
     cloned::<Refusals>();
+    cloned::<Retrying>();
     cloned::<Attempt>();
     cloned::<AttemptRecord>();
     cloned::<GaveUp>();
@@ -300,14 +304,6 @@ fn of_the_circuit_breaker() {
     unpinned::<BreakerPermit>();
     sent::<ResponseFuture<std::future::Ready<()>, ()>>();
     unpinned::<ResponseFuture<std::future::Ready<()>, ()>>();
-}
-
-#[cfg(all(feature = "queue", feature = "sqlite"))]
-#[test]
-fn of_the_sqlite_queue() {
-    use tower_webhook::queue::{SqliteQueue, SqliteQueueBuilder};
-    cloned::<SqliteQueue>();
-    cloned::<SqliteQueueBuilder>();
 }
 
 #[cfg(feature = "queue")]

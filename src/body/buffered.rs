@@ -8,21 +8,21 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A body in memory: cheap to clone, `Unpin`, and reading it never fails.
+/// A body that is wholly in memory: cheap to clone, `Unpin`, and reading it never fails.
 ///
-/// The layers inside [`BufferBodyLayer`](super::BufferBodyLayer) take a `Request<BufferedBody>`, so
-/// that the type guarantees that the verified bytes are the handled bytes.
+/// `Request<BufferedBody>` is what the layers behind [`BufferBodyLayer`](super::BufferBodyLayer)
+/// take, so that the bytes that were verified are, by type, the bytes that are handled.
 ///
-/// `Debug` shows the length and not the content, because requests end up in logs.
+/// `Debug` shows its length, not what is in it: requests end up in logs.
 #[derive(Clone, Default)]
 pub struct BufferedBody {
     data: Bytes,
-    /// Boxed, because few bodies have trailers and a `HeaderMap` would make every body larger.
+    /// Boxed: few bodies have any, and every request and answer that is moved carries the room.
     trailers: Option<Box<HeaderMap>>,
 }
 
 impl BufferedBody {
-    /// Makes a body of these bytes, without trailers.
+    /// A body of these bytes, without trailers.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self {
             data: data.into(),
@@ -46,7 +46,7 @@ impl BufferedBody {
         &self.data
     }
 
-    /// The trailers, if there are any.
+    /// The trailers, if there were any.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_deref()
     }

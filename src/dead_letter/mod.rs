@@ -125,13 +125,9 @@ mod layer;
 mod memory;
 mod redaction;
 pub mod redrive;
-pub mod sink;
 mod store;
 mod writer;
 
-#[cfg(feature = "sqlite")]
-#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
-pub use self::sink::sqlite::SqliteDeadLetters;
 pub use self::{
     describe::{Describe, DescribeFn, DescribeResponse, describe_fn},
     entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},

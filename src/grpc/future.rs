@@ -1,6 +1,6 @@
 use super::GrpcBody;
 use crate::{
-    body::{PeekedBody, peeked::Peek},
+    body::{PeekedBody, front::Peek},
     outcome::{GrpcEnd, LateOutcome},
 };
 use bytes::Buf;

@@ -89,9 +89,6 @@ mod service;
 mod source;
 pub mod store;
 
-#[cfg(feature = "sqlite")]
-#[doc(inline)]
-pub use self::store::sqlite::SqliteStore;
 pub use self::{
     claim::{Claim, Disposition},
     error::IdempotencyError,

@@ -99,13 +99,8 @@ mod http;
 mod job;
 mod memory;
 mod renotify;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
 mod worker;
 
-#[cfg(feature = "sqlite")]
-#[doc(inline)]
-pub use self::sqlite::{SqliteQueue, SqliteQueueBuilder};
 pub use self::{
     engine::{Claims, Depth, Engine, Terms, Verdict},
     http::{

@@ -1,6 +1,6 @@
 //! Sending dead letters again: once however many want it, removed after acceptance alone, nothing
 //! lost wherever it is cut off.
-#![cfg(all(feature = "dead-letter", feature = "sqlite", feature = "stack"))]
+#![cfg(all(feature = "dead-letter", feature = "stack"))]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cancelled;

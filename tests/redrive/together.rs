@@ -4,7 +4,7 @@ use crate::support::{Answer, Peer, builder, entry, filled, left};
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tower_webhook::dead_letter::{
-    Filter, LetterStore, Sink, SqliteDeadLetters,
+    Filter,
     redrive::{Redrive, Report},
 };
 
@@ -39,27 +39,4 @@ async fn twenty_runs_over_memory_send_each_entry_once() {
     let redrive = || builder(&store).build(client.clone()).unwrap();
     all_once((0..20).map(|_| redrive()).collect(), &peer).await;
     assert_eq!(left(&*store).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn runs_over_several_handles_on_a_file_send_each_entry_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("entries.db");
-    let stores: Vec<_> = (0..3)
-        .map(|_| Arc::new(SqliteDeadLetters::open(&file).unwrap()))
-        .collect();
-    for number in 0..LETTERS {
-        stores[0].write(&Arc::new(entry(number))).await.unwrap();
-    }
-    let peer = Peer::default();
-    let client = peer.behaving(|_, _| Answer::After(Duration::from_millis(2), 200));
-    let redrives = (0..9).map(|number| {
-        let store: Arc<dyn LetterStore> = stores[number % 3].clone();
-        Redrive::builder(store)
-            .no_rate()
-            .build(client.clone())
-            .unwrap()
-    });
-    all_once(redrives.collect(), &peer).await;
-    assert_eq!(left(&*stores[1]).await, 0);
 }

@@ -20,12 +20,13 @@ use tower_webhook::{
     body::BufferedBody,
     dead_letter::{
         CallbackSink, DeadLetters, DescribeResponse, Entry, EntryId, Filter, JsonlDeadLetters,
-        LetterStore, MemoryDeadLetters, SqliteDeadLetters,
+        LetterStore, MemoryDeadLetters,
         redrive::{NotSendable, Redrive, Redriven, Resend, Run, Stop},
     },
     observe::{Event, observer_fn},
     outcome::HttpClassifier,
 };
+use tower_webhook_sqlite::SqliteDeadLetters;
 
 /// An entry is sent again this often at the most.
 const MAX_REPLAYS: u32 = 10;

@@ -16,8 +16,11 @@ use tower_webhook::{
     StoreError, StoreErrorKind,
     clock::WallClock,
     idempotency::IdempotencyKey,
-    queue::{About, Enqueued, NewJob, Queue, SqliteQueue},
-    sqlite::{Database, DatabaseError, OpenError, Statement, Transaction},
+    queue::{About, Enqueued, NewJob, Queue},
+};
+use tower_webhook_sqlite::{
+    Database, SqliteQueue,
+    database::{DatabaseError, OpenError, Statement, Transaction},
 };
 
 /// Events, statuses and the trail of operators are kept this long.
@@ -391,7 +394,7 @@ fn forget(key: &IdempotencyKey) -> Statement {
         .bind(key.scope())
 }
 
-fn read(row: &tower_webhook::sqlite::Row) -> Result<Event, DatabaseError> {
+fn read(row: &tower_webhook_sqlite::database::Row) -> Result<Event, DatabaseError> {
     let (scope, id): (String, String) = (row.get("scope")?, row.get("id")?);
     let key = IdempotencyKey::new(&scope, &id).map_err(DatabaseError::aborted)?;
     Ok(Event {

@@ -7,9 +7,9 @@ use crate::{
 use std::path::{Path, PathBuf};
 use tower_webhook::{
     BoxError,
-    queue::{Engine, MemoryQueue, Queue, SqliteQueue},
-    sqlite::Database,
+    queue::{Engine, MemoryQueue, Queue},
 };
+use tower_webhook_sqlite::{Database, SqliteQueue};
 
 /// The files that are open.
 #[derive(Default)]

@@ -19,8 +19,6 @@
 
 #[cfg(feature = "moka")]
 pub mod memory;
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
 
 use super::IdempotencyKey;
 use crate::StoreError;

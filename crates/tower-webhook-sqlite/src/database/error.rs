@@ -1,0 +1,162 @@
+use rusqlite::ErrorCode;
+use std::{error::Error, fmt, sync::Arc};
+use tower_webhook::BoxError;
+
+/// An operation that was not done.
+///
+/// Nothing of it is in the database, with one exception: after
+/// [`Unavailable`](DatabaseErrorKind::Unavailable) it is unknown, because a disk that failed to
+/// confirm a write may still have written it.
+///
+/// Carries no bound value, so it is safe to log.
+#[derive(Clone, Debug)]
+pub struct DatabaseError {
+    kind: DatabaseErrorKind,
+    /// Shared, because one failed commit is the error of every operation in it.
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What kind of trouble a [`Database`](super::Database) has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DatabaseErrorKind {
+    /// The operation undid itself, or one that shared its transaction rolled it back.
+    Aborted,
+    /// Another process held the file for longer than the busy timeout.
+    Busy,
+    /// The database was closed.
+    Closed,
+    /// A constraint does not hold: a key that exists, a `CHECK`, a foreign key.
+    Constraint,
+    /// The file is damaged.
+    Corrupt,
+    /// The disk is full, or the database has its greatest size.
+    DiskFull,
+    /// As many operations are waiting as the database allows.
+    Full,
+    /// The statement makes no sense: its SQL, its parameters, or where it was used.
+    Invalid,
+    /// A value has another type than was asked for.
+    Mistyped,
+    /// The operation panicked.
+    Panicked,
+    /// The file or its disk has become read-only.
+    ReadOnly,
+    /// The result has more rows than the database allows.
+    TooManyRows,
+    /// The file cannot be reached, or reading or writing it failed.
+    Unavailable,
+}
+
+impl DatabaseErrorKind {
+    /// A fixed name, fit for a metric's label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Aborted => "aborted",
+            Self::Busy => "busy",
+            Self::Closed => "closed",
+            Self::Constraint => "constraint",
+            Self::Corrupt => "corrupt",
+            Self::DiskFull => "disk_full",
+            Self::Full => "full",
+            Self::Invalid => "invalid",
+            Self::Mistyped => "mistyped",
+            Self::Panicked => "panicked",
+            Self::ReadOnly => "read_only",
+            Self::TooManyRows => "too_many_rows",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl DatabaseError {
+    pub(crate) const fn new(kind: DatabaseErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+
+    pub(crate) fn caused(kind: DatabaseErrorKind, source: impl Into<BoxError>) -> Self {
+        Self {
+            kind,
+            source: Some(Arc::from(source.into())),
+        }
+    }
+
+    /// For an operation that wants to be undone, with its reason.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_webhook_sqlite::database::{DatabaseError, DatabaseErrorKind};
+    ///
+    /// let error = DatabaseError::aborted("the account has no credit");
+    /// assert_eq!(error.kind(), DatabaseErrorKind::Aborted);
+    /// ```
+    pub fn aborted(reason: impl Into<BoxError>) -> Self {
+        Self::caused(DatabaseErrorKind::Aborted, reason)
+    }
+
+    /// Its kind.
+    pub const fn kind(&self) -> DatabaseErrorKind {
+        self.kind
+    }
+
+    /// What the driver said. Not a `From`: the driver is no part of the public API.
+    pub(crate) fn from_driver(error: rusqlite::Error) -> Self {
+        Self::caused(kind_of(&error), error)
+    }
+}
+
+/// The kind of a driver's error.
+fn kind_of(error: &rusqlite::Error) -> DatabaseErrorKind {
+    use DatabaseErrorKind as Kind;
+    let code = match error {
+        rusqlite::Error::SqliteFailure(error, _) | rusqlite::Error::SqlInputError { error, .. } => {
+            error.code
+        }
+        rusqlite::Error::FromSqlConversionFailure(..)
+        | rusqlite::Error::IntegralValueOutOfRange(..)
+        | rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::Utf8Error(..) => return Kind::Mistyped,
+        _ => return Kind::Invalid,
+    };
+    match code {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => Kind::Busy,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => Kind::Corrupt,
+        ErrorCode::DiskFull => Kind::DiskFull,
+        ErrorCode::ConstraintViolation => Kind::Constraint,
+        ErrorCode::OperationAborted => Kind::Aborted,
+        ErrorCode::ReadOnly => Kind::ReadOnly,
+        ErrorCode::Unknown
+        | ErrorCode::TooBig
+        | ErrorCode::TypeMismatch
+        | ErrorCode::ApiMisuse
+        | ErrorCode::ParameterOutOfRange => Kind::Invalid,
+        _ => Kind::Unavailable,
+    }
+}
+
+impl fmt::Display for DatabaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            DatabaseErrorKind::Aborted => "the operation was undone",
+            DatabaseErrorKind::Busy => "another process holds the database",
+            DatabaseErrorKind::Closed => "the database is closed",
+            DatabaseErrorKind::Constraint => "a constraint does not hold",
+            DatabaseErrorKind::Corrupt => "the database file is damaged",
+            DatabaseErrorKind::DiskFull => "the disk or the database is full",
+            DatabaseErrorKind::Full => "too many operations are waiting for the database",
+            DatabaseErrorKind::Invalid => "the statement makes no sense",
+            DatabaseErrorKind::Mistyped => "a value has another type",
+            DatabaseErrorKind::Panicked => "the operation panicked",
+            DatabaseErrorKind::ReadOnly => "the database has become read-only",
+            DatabaseErrorKind::TooManyRows => "the result has too many rows",
+            DatabaseErrorKind::Unavailable => "the database is unavailable",
+        })
+    }
+}
+
+impl Error for DatabaseError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}

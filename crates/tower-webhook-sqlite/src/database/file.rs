@@ -1,0 +1,360 @@
+//! Opening the file, and noticing that it is gone.
+
+use super::{DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, schema};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
+use std::{
+    fs::OpenOptions,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// A file up to this size is checked whole when it is opened: some tens of milliseconds.
+const CHECKED_WHOLE: i64 = 32 << 20;
+/// What is left of the write-ahead log after a burst, in bytes.
+const LOG_LIMIT: i64 = 64 << 20;
+/// Statements that stay prepared.
+const PREPARED: usize = 64;
+/// Between two tries to open a file that another process holds.
+const RETRY: Duration = Duration::from_millis(10);
+/// Between two tries for the right to write: about as long as a commit of another process.
+const TURN: Duration = Duration::from_micros(500);
+/// `PRAGMA synchronous` as SQLite gives it back.
+const SYNCHRONOUS_FULL: i64 = 2;
+
+/// Everything that is needed to open the file, and to open it again.
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) path: PathBuf,
+    pub(super) with: DatabaseBuilder,
+    /// What the path led to when the file was last opened for writing.
+    opened: Mutex<Option<Identity>>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) connection: Connection,
+    identity: Option<Identity>,
+}
+
+/// Device and inode: what a path led to.
+type Identity = (u64, u64);
+
+impl File {
+    /// Opens the file for writing, for the first time: makes it, checks it, marks it as ours.
+    pub(super) fn open(settings: &Settings) -> Result<Self, OpenError> {
+        make(&settings.path)?;
+        // SQLite waits for some locks itself, and not for the one that turns the log on.
+        let deadline = Instant::now() + settings.with.busy_timeout;
+        loop {
+            match Self::writing(settings, true) {
+                Err(OpenError::Locked { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(RETRY);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Opens the file again, after it failed or was away. It must be there, and ours.
+    ///
+    /// Another file in its place is opened only when no log lies beside it: SQLite would fold the
+    /// log of the old file into the new one ("How To Corrupt An SQLite Database File", 1.4).
+    pub(super) fn open_again(settings: &Settings) -> Result<Self, DatabaseError> {
+        let mut log = settings.path.clone().into_os_string();
+        log.push("-wal");
+        if !settings.leads_where_it_did() && Path::new(&log).exists() {
+            return Err(DatabaseError::caused(
+                DatabaseErrorKind::Unavailable,
+                "the file was removed or replaced, and its `-wal` was not",
+            ));
+        }
+        Self::writing(settings, false).map_err(gone)
+    }
+
+    /// Opens the file for reading alone.
+    pub(super) fn open_to_read(settings: &Settings) -> Result<Self, OpenError> {
+        let file = Self::connect(settings, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        file.connection
+            .pragma_update(None, "query_only", true)
+            .map_err(|error| settings.because(error))?;
+        Ok(file)
+    }
+
+    /// [`open_to_read`](Self::open_to_read) after the file failed or was away: the file that is
+    /// open for writing, no other.
+    pub(super) fn open_to_read_again(settings: &Settings) -> Result<Self, DatabaseError> {
+        if !settings.leads_where_it_did() {
+            return Err(moved());
+        }
+        Self::open_to_read(settings).map_err(gone)
+    }
+
+    fn connect(settings: &Settings, access: OpenFlags) -> Result<Self, OpenError> {
+        let because = |error| settings.because(error);
+        // Without `SQLITE_OPEN_URI`: a path is a path, whatever it begins with.
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&settings.path, flags).map_err(because)?;
+        connection
+            .busy_timeout(settings.with.busy_timeout)
+            .map_err(because)?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
+            .map_err(because)?;
+        for pragma in ["cell_size_check", "foreign_keys"] {
+            connection
+                .pragma_update(None, pragma, true)
+                .map_err(because)?;
+        }
+        connection
+            .pragma_update(None, "trusted_schema", false)
+            .map_err(because)?;
+        Ok(Self {
+            identity: identity(&settings.path),
+            connection,
+        })
+    }
+
+    fn writing(settings: &Settings, first: bool) -> Result<Self, OpenError> {
+        let because = |error| settings.because(error);
+        let file = Self::connect(settings, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = &file.connection;
+        // SQLite opens what it may not write for reading, without a word.
+        if connection.is_readonly("main").map_err(because)? {
+            return Err(OpenError::ReadOnly {
+                path: settings.path.clone(),
+            });
+        }
+        schema::recognise(connection, settings, first)?;
+        if first {
+            check(connection, settings)?;
+        }
+        let mode: String = connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(because)?;
+        if mode != "wal" {
+            return Err(settings.cannot(format!(
+                "its file system cannot share memory between processes (journal mode {mode})"
+            )));
+        }
+        // `fullfsync` asks macOS to flush the drive as well; elsewhere it is nothing.
+        for pragma in ["fullfsync", "checkpoint_fullfsync"] {
+            connection
+                .pragma_update(None, pragma, true)
+                .map_err(because)?;
+        }
+        connection
+            .pragma_update(None, "journal_size_limit", LOG_LIMIT)
+            .map_err(because)?;
+        file.flush_on_commit().map_err(because)?;
+        if let Some(bytes) = settings.with.max_size {
+            let page: u64 = pragma(connection, "page_size")
+                .map_err(because)?
+                .unsigned_abs();
+            let pages = i64::try_from(bytes / page.max(1)).unwrap_or(i64::MAX);
+            let pages = pages.min(i64::from(u32::MAX - 1));
+            connection
+                .pragma_update(None, "max_page_count", pages)
+                .map_err(because)?;
+        }
+        if first {
+            schema::mark(connection).map_err(because)?;
+        }
+        *settings.opened() = file.identity;
+        Ok(file)
+    }
+
+    /// Every commit waits for the disk. Reads the setting back: one that did not take is an error,
+    /// not a database that forgets.
+    pub(super) fn flush_on_commit(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        if pragma(&self.connection, "synchronous")? == SYNCHRONOUS_FULL {
+            return Ok(());
+        }
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_IOERR),
+            Some("`synchronous` could not be set to FULL".to_owned()),
+        ))
+    }
+
+    /// Commits wait for the disk only when the log is folded back into the file.
+    pub(super) fn flush_later(&self) -> rusqlite::Result<()> {
+        self.connection.pragma_update(None, "synchronous", "NORMAL")
+    }
+
+    /// Takes the right to write, waiting up to `patience` for other processes.
+    ///
+    /// Not with SQLite's own waiting, which sleeps for up to 100 ms between two tries: beside
+    /// another process that writes all the time it then took up to 530 ms to get a turn
+    /// (November 2026).
+    pub(super) fn begin(&self, settings: &Settings, patience: Duration) -> rusqlite::Result<()> {
+        let connection = &self.connection;
+        let deadline = Instant::now() + patience;
+        connection.busy_timeout(Duration::ZERO)?;
+        let begun = loop {
+            let begun = connection
+                .prepare_cached("BEGIN IMMEDIATE")
+                .and_then(|mut begin| begin.execute([]));
+            match begun {
+                Err(error)
+                    if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                        && Instant::now() < deadline =>
+                {
+                    std::thread::sleep(TURN);
+                }
+                begun => break begun,
+            }
+        };
+        connection.busy_timeout(settings.with.busy_timeout)?;
+        begun.map(drop)
+    }
+
+    /// Whether the path still leads to this file. A file that was removed or replaced takes
+    /// writes, and loses them when it is closed.
+    pub(super) fn in_place(&self, path: &Path) -> bool {
+        self.identity == identity(path)
+    }
+}
+
+impl Settings {
+    pub(super) const fn new(path: PathBuf, with: DatabaseBuilder) -> Self {
+        Self {
+            path,
+            with,
+            opened: Mutex::new(None),
+        }
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Identity>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leads_where_it_did(&self) -> bool {
+        identity(&self.path) == *self.opened()
+    }
+
+    /// Why opening failed.
+    pub(super) fn because(&self, error: rusqlite::Error) -> OpenError {
+        let path = self.path.clone();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::Locked {
+                path,
+                waited: self.with.busy_timeout,
+            },
+            Some(ErrorCode::DatabaseCorrupt) => OpenError::Corrupt {
+                path,
+                detail: error.to_string(),
+            },
+            Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },
+            Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { path },
+            _ => self.cannot(error),
+        }
+    }
+
+    pub(super) fn cannot(&self, source: impl Into<tower_webhook::BoxError>) -> OpenError {
+        OpenError::CannotOpen {
+            path: self.path.clone(),
+            source: source.into(),
+        }
+    }
+}
+
+/// The path leads elsewhere, or nowhere.
+pub(super) fn moved() -> DatabaseError {
+    DatabaseError::caused(
+        DatabaseErrorKind::Unavailable,
+        "the file was removed or replaced",
+    )
+}
+
+/// What failing to open the file again means for the operations that wait for it.
+fn gone(error: OpenError) -> DatabaseError {
+    let kind = match &error {
+        OpenError::Locked { .. } => DatabaseErrorKind::Busy,
+        OpenError::ReadOnly { .. } => DatabaseErrorKind::ReadOnly,
+        OpenError::Corrupt { .. } | OpenError::NotADatabase { .. } => DatabaseErrorKind::Corrupt,
+        _ => DatabaseErrorKind::Unavailable,
+    };
+    DatabaseError::caused(kind, error)
+}
+
+pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+/// Makes the file, for this user alone, where there is none.
+///
+/// Never opens a file that is there: closing it again would drop every lock that this process
+/// holds on it through another handle ("How To Corrupt An SQLite Database File", 2.2).
+fn make(path: &Path) -> Result<(), OpenError> {
+    let cannot = |source: tower_webhook::BoxError| OpenError::CannotOpen {
+        path: path.to_owned(),
+        source,
+    };
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => return Err(cannot("it is a folder".into())),
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(cannot(error.into())),
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        // Another process was faster.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            Err(cannot("its folder does not exist: make it first".into()))
+        }
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Err(OpenError::ReadOnly {
+                path: path.to_owned(),
+            })
+        }
+        Err(error) => Err(cannot(error.into())),
+    }
+}
+
+/// Looks for damage. A large file is only looked at where it begins (SQLite compares its length
+/// with its header); damage further in shows when it is read.
+fn check(connection: &Connection, settings: &Settings) -> Result<(), OpenError> {
+    let because = |error| settings.because(error);
+    let pages = pragma(connection, "page_count").map_err(because)?;
+    let page = pragma(connection, "page_size").map_err(because)?;
+    if pages.saturating_mul(page) > CHECKED_WHOLE {
+        return Ok(());
+    }
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(because)?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(OpenError::Corrupt {
+        path: settings.path.clone(),
+        detail: verdict.replace('\n', " "),
+    })
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let found = std::fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Where an open file cannot be removed, there is nothing to notice.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<Identity> {
+    None
+}

@@ -1,0 +1,147 @@
+use super::DatabaseError;
+use std::{error::Error, fmt, path::PathBuf, time::Duration};
+use tower_webhook::{BoxError, InvalidConfig};
+
+/// Why a database could not be opened. Names the file and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be opened or made.
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// What is in the way.
+        source: BoxError,
+    },
+    /// A setting makes no sense.
+    Config(InvalidConfig),
+    /// It is a database, and damaged.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// It is the database of another application.
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The other application's mark, 0 when it set none.
+        application_id: i32,
+    },
+    /// Another process holds the file.
+    Locked {
+        /// The file.
+        path: PathBuf,
+        /// How long was waited for it.
+        waited: Duration,
+    },
+    /// A step that brings tables to their newest version failed. Nothing of it is in the file.
+    Migration {
+        /// The file.
+        path: PathBuf,
+        /// Whose tables.
+        component: String,
+        /// The version that could not be reached.
+        version: u32,
+        /// What failed.
+        source: DatabaseError,
+    },
+    /// The tables were made by a newer release.
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Whose tables.
+        component: String,
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this release knows.
+        known: u32,
+    },
+    /// The file is something else than a database.
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file, its folder or its disk is read-only.
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CannotOpen { path, source } => {
+                write!(f, "cannot open the database {}: {source}", path.display())
+            }
+            Self::Config(invalid) => invalid.fmt(f),
+            Self::Corrupt { path, detail } => write!(
+                f,
+                "the database {} is damaged ({detail}): restore it from a backup, or move it away to start anew",
+                path.display()
+            ),
+            Self::Foreign {
+                path,
+                application_id,
+            } => write!(
+                f,
+                "{} is the database of another application (application_id {application_id}): choose another file",
+                path.display()
+            ),
+            Self::Locked { path, waited } => write!(
+                f,
+                "another process or connection holds the database {}, waited {waited:?}: end it, or wait longer",
+                path.display()
+            ),
+            Self::Migration {
+                path,
+                component,
+                version,
+                source,
+            } => write!(
+                f,
+                "cannot bring `{component}` in {} to version {version}: {source}",
+                path.display()
+            ),
+            Self::NewerSchema {
+                path,
+                component,
+                found,
+                known,
+            } => write!(
+                f,
+                "`{component}` in {} has version {found}, made by a newer release, and this one knows {known}: update this program, or choose another file",
+                path.display()
+            ),
+            Self::NotADatabase { path } => write!(
+                f,
+                "{} is not an SQLite database: choose another file",
+                path.display()
+            ),
+            Self::ReadOnly { path } => write!(
+                f,
+                "the database {} cannot be written: give this user the right to write the file and its folder",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl Error for OpenError {
+    // What `Display` already tells in full is not told again.
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::CannotOpen { source, .. } => source.source(),
+            Self::Migration { source, .. } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+impl From<InvalidConfig> for OpenError {
+    fn from(invalid: InvalidConfig) -> Self {
+        Self::Config(invalid)
+    }
+}

@@ -1,0 +1,112 @@
+use super::{
+    DatabaseError, DatabaseErrorKind, Row, Statement,
+    value::{Bound, Value},
+};
+use rusqlite::{CachedStatement, Connection};
+use std::{cell::Cell, fmt, sync::Arc};
+
+/// What an operation sees of the database: a transaction that it shares with others.
+///
+/// An operation that returns an error, or panics, is undone alone; its neighbours are not.
+pub struct Transaction<'a> {
+    connection: &'a Connection,
+    max_rows: usize,
+    rings: Cell<bool>,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) const fn new(connection: &'a Connection, max_rows: usize) -> Self {
+        Self {
+            connection,
+            max_rows,
+            rings: Cell::new(false),
+        }
+    }
+
+    /// Runs a statement that gives no rows. Returns how many rows it inserted, changed or deleted.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseErrorKind::Invalid`] when the SQL makes no sense or gives rows,
+    /// [`Constraint`](DatabaseErrorKind::Constraint) when a constraint does not hold, and what can
+    /// befall a file.
+    pub fn execute(&self, statement: &Statement) -> Result<usize, DatabaseError> {
+        self.prepare(statement)?
+            .raw_execute()
+            .map_err(DatabaseError::from_driver)
+    }
+
+    /// Runs a statement and collects its rows: a `SELECT`, or one with `RETURNING`.
+    ///
+    /// # Errors
+    ///
+    /// As [`execute`](Self::execute), and [`DatabaseErrorKind::TooManyRows`].
+    pub fn query(&self, statement: &Statement) -> Result<Vec<Row>, DatabaseError> {
+        let mut prepared = self.prepare(statement)?;
+        // A list in the oldest release of the driver that will do, an iterator in the newest.
+        #[allow(clippy::useless_conversion)]
+        let columns: Arc<[Box<str>]> = prepared.column_names().into_iter().map(Box::from).collect();
+        let mut cursor = prepared.raw_query();
+        let mut rows = Vec::new();
+        while let Some(row) = cursor.next().map_err(DatabaseError::from_driver)? {
+            if rows.len() == self.max_rows {
+                return Err(DatabaseError::new(DatabaseErrorKind::TooManyRows));
+            }
+            let values: rusqlite::Result<Box<[Value]>> = (0..columns.len())
+                .map(|at| row.get_ref(at).and_then(Value::read))
+                .collect();
+            let values = values.map_err(DatabaseError::from_driver)?;
+            rows.push(Row::new(columns.clone(), values));
+        }
+        Ok(rows)
+    }
+
+    /// The first row of a result, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    pub fn query_one(&self, statement: &Statement) -> Result<Option<Row>, DatabaseError> {
+        Ok(self.query(statement)?.into_iter().next())
+    }
+
+    pub(crate) const fn connection(&self) -> &'a Connection {
+        self.connection
+    }
+
+    /// Once this is committed, those who wait for the database are told.
+    pub(crate) fn ring(&self) {
+        self.rings.set(true);
+    }
+
+    pub(super) const fn rings(&self) -> bool {
+        self.rings.get()
+    }
+
+    fn prepare(&self, statement: &Statement) -> Result<CachedStatement<'a>, DatabaseError> {
+        statement.admit()?;
+        let mut prepared = self
+            .connection
+            .prepare_cached(statement.sql())
+            .map_err(DatabaseError::from_driver)?;
+        let (expected, given) = (prepared.parameter_count(), statement.values().len());
+        if expected != given {
+            return Err(DatabaseError::caused(
+                DatabaseErrorKind::Invalid,
+                format!("the statement has {expected} parameters, and {given} values are bound"),
+            ));
+        }
+        for (at, value) in statement.values().iter().enumerate() {
+            prepared
+                .raw_bind_parameter(at + 1, Bound(value))
+                .map_err(DatabaseError::from_driver)?;
+        }
+        Ok(prepared)
+    }
+}
+
+impl fmt::Debug for Transaction<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,288 @@
+//! The thread that writes.
+//!
+//! It takes what is waiting and commits it as one. While a commit waits for the disk, arrivals
+//! queue and become the next group: the slower the disk, the larger the groups, without a timer.
+
+use super::{
+    DatabaseError, DatabaseErrorKind, Transaction,
+    bell::Bell,
+    file::{File, Settings, moved},
+    operation::{Durability, Operation},
+    upkeep::Chores,
+};
+use std::{
+    collections::VecDeque,
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+use tokio::sync::watch;
+use tower_webhook::observe::{Event, Id, Observers};
+
+pub(super) type Queued = Box<dyn Operation>;
+
+/// With nothing to do for this long, the thread looks for chores.
+const IDLE: Duration = Duration::from_secs(1);
+/// After this many operations, chores have a turn between two groups.
+const TURN: usize = 64;
+/// The most rows of one turn. More than `TURN` by far: rows leave faster than they come.
+const TURN_ROWS: usize = 2 * TURN + TURN;
+
+pub(super) struct Writer {
+    pub(super) settings: Arc<Settings>,
+    /// `None` after it failed or was replaced, until it is opened again.
+    pub(super) file: Option<File>,
+    pub(super) chores: Chores,
+    pub(super) bell: Arc<Bell>,
+    pub(super) queue: Receiver<Queued>,
+    /// What commits wait for now.
+    pub(super) level: Durability,
+    /// Operations since the last turn of the chores.
+    pub(super) since_turn: usize,
+}
+
+impl Writer {
+    /// Works until the last handle is gone and everything accepted is done. `ended` tells whoever
+    /// waits for it, by going out of scope.
+    pub(super) fn work(mut self, reader: JoinHandle<()>, ended: watch::Sender<()>) {
+        let mut group = VecDeque::new();
+        loop {
+            match self.queue.recv_timeout(IDLE) {
+                Ok(first) => group.push_back(first),
+                Err(RecvTimeoutError::Timeout) => match self.tidy() {
+                    Some(first) => group.push_back(first),
+                    None => continue,
+                },
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            while group.len() < self.settings.with.max_per_commit {
+                match self.queue.try_recv() {
+                    Ok(next) => group.push_back(next),
+                    Err(_) => break,
+                }
+            }
+            self.since_turn += group.len();
+            while !group.is_empty() {
+                self.commit(&mut group);
+            }
+            if self.since_turn >= TURN {
+                self.since_turn = 0;
+                self.sweep();
+            }
+        }
+        // The last connection to close folds the log into the file, and a reader cannot.
+        let _ = reader.join();
+        self.file = None;
+        drop(ended);
+    }
+
+    /// One transaction. Takes operations from the front of `group` until it is empty or an
+    /// operation has cost them all the transaction, and answers those that it took.
+    fn commit(&mut self, group: &mut VecDeque<Queued>) {
+        let mut done = Vec::with_capacity(group.len());
+        let committed = self.run(group, &mut done);
+        if let Err(error) = &committed {
+            tell("a commit failed", error);
+            let stuck = |file: &File| !file.connection.is_autocommit();
+            if lost(error.kind()) || self.file.as_ref().is_some_and(stuck) {
+                self.file = None;
+            }
+        }
+        for (operation, result) in done {
+            operation.finish(match &committed {
+                Ok(()) => result,
+                Err(error) => result.and(Err(error.clone())),
+            });
+        }
+    }
+
+    fn run(
+        &mut self,
+        group: &mut VecDeque<Queued>,
+        done: &mut Vec<(Queued, Result<(), DatabaseError>)>,
+    ) -> Result<(), DatabaseError> {
+        let durable = group
+            .iter()
+            .any(|operation| operation.durability() == Durability::Durable);
+        let level = if durable {
+            Durability::Durable
+        } else {
+            Durability::Relaxed
+        };
+        let begun = self.begin(level, self.settings.with.busy_timeout);
+        let file = match (begun, &self.file) {
+            (Ok(()), Some(file)) => file,
+            (begun, _) => {
+                done.extend(group.drain(..).map(|operation| (operation, Ok(()))));
+                return begun.and(Err(DatabaseError::new(DatabaseErrorKind::Unavailable)));
+            }
+        };
+        let transaction = Transaction::new(&file.connection, self.settings.with.max_rows);
+        while let Some(mut operation) = group.pop_front() {
+            let result = apart(&transaction, &mut *operation);
+            let kind = result.as_ref().err().map(DatabaseError::kind);
+            done.push((operation, result));
+            if file.connection.is_autocommit() {
+                // Some errors (a full disk, `ON CONFLICT ROLLBACK`) end the whole transaction.
+                // What has not run yet gets one of its own.
+                let kind = kind.unwrap_or(DatabaseErrorKind::Aborted);
+                return Err(DatabaseError::caused(
+                    kind,
+                    "the transaction was rolled back",
+                ));
+            }
+        }
+        let committed = file
+            .connection
+            .prepare_cached("COMMIT")
+            .and_then(|mut commit| commit.execute([]));
+        if let Err(error) = committed {
+            roll_back(file);
+            return Err(DatabaseError::from_driver(error));
+        }
+        if file.in_place(&self.settings.path) {
+            if transaction.rings() {
+                self.bell.ring();
+            }
+            return Ok(());
+        }
+        self.file = None;
+        Err(moved())
+    }
+
+    /// Begins a transaction, and opens the file again where it must be.
+    fn begin(&mut self, level: Durability, patience: Duration) -> Result<(), DatabaseError> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let file = none.insert(File::open_again(&self.settings)?);
+                self.level = Durability::Durable;
+                file
+            }
+        };
+        let begun = if level == self.level {
+            Ok(())
+        } else if level == Durability::Durable {
+            file.flush_on_commit()
+        } else {
+            file.flush_later()
+        };
+        begun
+            .and_then(|()| {
+                self.level = level;
+                file.begin(&self.settings, patience)
+            })
+            .map_err(DatabaseError::from_driver)
+    }
+
+    /// Chores of an idle database, until they are done or an operation arrives.
+    fn tidy(&mut self) -> Option<Queued> {
+        while self.sweep() {
+            if let Ok(operation) = self.queue.try_recv() {
+                return Some(operation);
+            }
+        }
+        None
+    }
+
+    /// One turn of the chores. `true` when there is more to do.
+    fn sweep(&mut self) -> bool {
+        let mut more = false;
+        for chore in self.chores.list() {
+            let due = match &self.file {
+                Some(file) => chore.due(&file.connection).unwrap_or(false),
+                None => false,
+            };
+            // What is swept and lost with the power is swept again, and another process that holds
+            // the file is not waited for.
+            if !due || self.begin(Durability::Relaxed, Duration::ZERO).is_err() {
+                continue;
+            }
+            let Some(file) = &self.file else { continue };
+            let swept = chore
+                .sweep(&file.connection, TURN_ROWS)
+                .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows));
+            match swept.map_err(DatabaseError::from_driver) {
+                Ok(rows) => more |= rows == TURN_ROWS,
+                Err(error) => {
+                    tell("a chore failed", &error);
+                    roll_back(file);
+                    if lost(error.kind()) {
+                        self.file = None;
+                    }
+                }
+            }
+        }
+        more
+    }
+}
+
+/// Runs an operation so that its failure, or panic, undoes what it did and nothing else.
+pub(super) fn apart(
+    transaction: &Transaction<'_>,
+    operation: &mut dyn Operation,
+) -> Result<(), DatabaseError> {
+    let connection = transaction.connection();
+    let step = |sql| {
+        connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute([]))
+            .map(drop)
+            .map_err(DatabaseError::from_driver)
+    };
+    step("SAVEPOINT operation")?;
+    // What a panic may leave half done is the operation, which is dropped, and the database, which
+    // is rolled back.
+    let result = catch_unwind(AssertUnwindSafe(|| operation.run(transaction)))
+        .unwrap_or_else(|_| Err(DatabaseError::new(DatabaseErrorKind::Panicked)));
+    if connection.is_autocommit() {
+        return result;
+    }
+    if result.is_err() {
+        step("ROLLBACK TO operation")?;
+    }
+    step("RELEASE operation")?;
+    result
+}
+
+pub(super) fn roll_back(file: &File) {
+    if !file.connection.is_autocommit() {
+        // It fails where the transaction is gone already, which is as good.
+        let _ = file.connection.execute_batch("ROLLBACK");
+    }
+}
+
+/// Whether an error may be cured by opening the file again.
+pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
+    matches!(
+        kind,
+        DatabaseErrorKind::Corrupt | DatabaseErrorKind::ReadOnly | DatabaseErrorKind::Unavailable
+    )
+}
+
+/// Tells whoever listens. The driver's error names tables and columns, and no value.
+fn tell(what: &'static str, error: &DatabaseError) {
+    let error = WithSource(error);
+    Observers::none().tell(|| Event::Trouble {
+        part: "sqlite",
+        what,
+        detail: Some(Id::new(&error)),
+    });
+}
+
+struct WithSource<'a>(&'a DatabaseError);
+
+impl fmt::Display for WithSource<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        match std::error::Error::source(self.0) {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}

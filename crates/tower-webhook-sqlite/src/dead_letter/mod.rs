@@ -1,0 +1,314 @@
+//! DeadLetterDesk in an SQLite file: for several processes, beside the queue or what else is in it.
+//!
+//! ```
+//! use std::{sync::Arc, time::SystemTime};
+//! use tower_webhook::dead_letter::{
+//!     Cause, Entry, EntryId, Filter, LetterStore, Page, Reason, Sink,
+//! };
+//! use tower_webhook_sqlite::SqliteDeadLetters;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_webhook::BoxError> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("entries.db");
+//! let entries = SqliteDeadLetters::open(path)?;
+//! let cause = Cause::new(Reason::Rejected).with_code(Some(410));
+//! let entry = Entry::new(EntryId::random(), "http", "peer.example", cause, SystemTime::now());
+//! entries.write(&Arc::new(entry)).await?;
+//!
+//! let gone = Filter::all().reason(Reason::Rejected);
+//! let listing = entries.list(&gone, &Page::first(50)).await?;
+//! assert_eq!(listing.entries[0].target, "peer.example");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Durability
+//!
+//! An entry that is written, released, discarded or removed is so on the disk: no crash and no loss
+//! of power undoes it. Claims and their renewals survive the death of the process; when the machine
+//! loses its power the last of them may be gone, and the entry is free again.
+//!
+//! # The record
+//!
+//! Each entry is one row: the [JSON form](tower_webhook::dead_letter::json) in `record`, and beside it what
+//! it is found by. How often it was sent again is in the column `replays`, which counts.
+//!
+//! The id of an entry that was removed or discarded is remembered for seven days in a table of its
+//! own, and an entry with it is not written again.
+//!
+//! # Time
+//!
+//! Claims end by the wall clock, because processes share the file and restarts do not end them.
+//! When the clock goes back, no claim lasts for longer, from the next look on, than it was granted.
+//!
+//! # Bounds
+//!
+//! [`max_entries`](SqliteDeadLetters::max_entries), and the
+//! [size](crate::database::DatabaseBuilder::max_size) of the database. No entry leaves by itself: when
+//! there is no more room, writing fails with `Full`. A record has 16 MiB at the most. A page of a
+//! list ends early after 8 MiB of records.
+//!
+//! # Errors
+//!
+//! | What | [`StoreErrorKind`] |
+//! | --- | --- |
+//! | no room: `max_entries`, the disk, or too many operations waiting | `Full` |
+//! | another process held the file for longer than the busy timeout | `Timeout` |
+//! | a record that cannot be read | `Corrupt`, `NewerSchema` |
+//! | an entry larger than a record may be | `TooLarge` |
+//! | the database was closed | `Closed` |
+//! | everything else: file gone or damaged, read-only | `Unavailable` |
+//!
+//! # Cancel safety
+//!
+//! Every operation is handed over by the call that makes its future, and done whether or not
+//! somebody waits for it. Only a claim whose future is dropped before it gave the entry away is
+//! given back, and does not count; where that fails, it ends with its lease.
+
+mod claiming;
+mod gone;
+mod rows;
+mod select;
+
+use self::gone::Gone;
+use crate::database::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction};
+use std::{path::Path, sync::Arc, time::Duration};
+use tower_webhook::{
+    BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
+    clock::WallClock,
+    dead_letter::{
+        Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink, json,
+    },
+    lease::{FencingToken, Settled},
+};
+
+/// Keeps entries in an SQLite file. Clones share it, and so do processes.
+///
+/// See the [module docs](self).
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SqliteDeadLetters {
+    database: Database,
+    max_entries: u64,
+}
+
+/// The longest record: an entry of the greatest size that layers write has less than 1 MiB.
+const MAX_RECORD: usize = 16 << 20;
+
+impl SqliteDeadLetters {
+    /// DeadLetterDesk in a database that is already open, beside what else is in it. Makes the tables
+    /// where they are not there, which blocks the thread: open at start.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NewerSchema`] when the tables are those of a newer release, and what can befall
+    /// a [migration](Database::migrate).
+    pub fn new(database: &Database) -> Result<Self, OpenError> {
+        database.migrate(rows::COMPONENT, rows::STEPS)?;
+        database.add_chore(Arc::new(Gone::new(database.clock().clone())));
+        Ok(Self {
+            database: database.clone(),
+            max_entries: 1_000_000,
+        })
+    }
+
+    /// Opens the file at `path`, with the default settings of a [`Database`], and the entries in
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says why and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::new(&Database::open(path)?)
+    }
+
+    /// How many entries there may be. Default: 1,000,000. Each handle goes by its own number.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] where it is zero.
+    pub fn max_entries(mut self, entries: u64) -> Result<Self, InvalidConfig> {
+        if entries == 0 {
+            return Err(InvalidConfig::new("max_entries", "must be at least 1"));
+        }
+        self.max_entries = entries;
+        Ok(self)
+    }
+
+    /// The database that the entries are in.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Writes an entry as part of a transaction of the caller's: it is there when the transaction
+    /// is, and so is what else it did.
+    ///
+    /// # Errors
+    ///
+    /// [`DatabaseErrorKind::Aborted`] whose source is a [`StoreError`] where there is no room or the
+    /// entry is too large, and what can befall a file.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::SystemTime;
+    /// # use tower_webhook::dead_letter::*;
+    /// # use tower_webhook_sqlite::{SqliteDeadLetters, database::{Database, Statement}};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_webhook::BoxError> {
+    /// # let dir = tempfile::tempdir()?;
+    /// # let database = Database::open(dir.path().join("orders.db"))?;
+    /// # database.migrate("orders", &["CREATE TABLE orders (id TEXT PRIMARY KEY, state TEXT) STRICT"])?;
+    /// let entries = SqliteDeadLetters::new(&database)?;
+    /// let cause = Cause::new(Reason::Rejected);
+    /// let entry = Entry::new(EntryId::random(), "order", "shop", cause, SystemTime::now());
+    ///
+    /// database.write(move |transaction| {
+    ///     let failed = Statement::new("UPDATE orders SET state = 'failed' WHERE id = ?1");
+    ///     transaction.execute(&failed.bind("order-1"))?;
+    ///     entries.write_in(transaction, &entry)
+    /// }).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write_in(
+        &self,
+        transaction: &Transaction<'_>,
+        entry: &Entry,
+    ) -> Result<(), DatabaseError> {
+        let aborted = |error| DatabaseError::caused(DatabaseErrorKind::Aborted, error);
+        let record = record(entry).map_err(aborted)?;
+        if rows::write(transaction, entry, &record, self.max_entries)? {
+            return Ok(());
+        }
+        Err(aborted(StoreError::new(StoreErrorKind::Full)))
+    }
+
+    fn clock(&self) -> WallClock {
+        self.database.clock().clone()
+    }
+}
+
+impl Sink for SqliteDeadLetters {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        let (entry, most) = (Arc::clone(entry), self.max_entries);
+        let record = match record(&entry) {
+            Ok(record) => record,
+            Err(error) => return Box::pin(async { Err(error) }),
+        };
+        let reply = self
+            .database
+            .write(move |transaction| rows::write(transaction, &entry, &record, most));
+        Box::pin(async move {
+            let written = reply.await.map_err(sink_error)?;
+            written
+                .then_some(())
+                .ok_or(StoreError::new(StoreErrorKind::Full))
+        })
+    }
+}
+
+impl LetterStore for SqliteDeadLetters {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
+        let (filter, page, clock) = (filter.clone(), page.clone(), self.clock());
+        answer(
+            self.database.read(move |transaction| {
+                rows::list(transaction, &filter, &page, rows::now(&clock))
+            }),
+        )
+    }
+
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
+        let found = (self.database).read(move |transaction| rows::get(transaction, id));
+        Box::pin(async move { found.await.map_err(sink_error)?.transpose() })
+    }
+
+    fn claim(
+        &self,
+        id: EntryId,
+        lease: Duration,
+        max_replays: u32,
+    ) -> BoxFuture<Result<EntryClaim, StoreError>> {
+        claiming::claim(&self.database, id, lease, max_replays)
+    }
+
+    fn renew(
+        &self,
+        id: EntryId,
+        token: FencingToken,
+        lease: Duration,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        let clock = self.clock();
+        answer(self.database.write_relaxed(move |transaction| {
+            rows::renew(transaction, id, token, rows::now(&clock), lease).map(settled)
+        }))
+    }
+
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        let (entry, clock) = (Arc::clone(entry), self.clock());
+        let record = match record(&entry) {
+            Ok(record) => record,
+            Err(error) => return Box::pin(async { Err(error) }),
+        };
+        answer(self.database.write(move |transaction| {
+            rows::release(transaction, token, &entry, &record, rows::now(&clock)).map(settled)
+        }))
+    }
+
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
+        let clock = self.clock();
+        answer(self.database.write(move |transaction| {
+            rows::remove(transaction, id, token, rows::now(&clock)).map(settled)
+        }))
+    }
+
+    fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
+        let clock = self.clock();
+        answer(
+            self.database
+                .write(move |transaction| rows::discard(transaction, id, rows::now(&clock))),
+        )
+    }
+
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
+        let filter = filter.clone();
+        answer(
+            self.database
+                .read(move |transaction| rows::count(transaction, &filter)),
+        )
+    }
+}
+
+fn answer<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, StoreError>> {
+    Box::pin(async move { reply.await.map_err(sink_error) })
+}
+
+const fn settled(done: bool) -> Settled {
+    if done { Settled::Done } else { Settled::Lost }
+}
+
+fn record(entry: &Entry) -> Result<String, StoreError> {
+    let record = json::to_json(entry);
+    if record.len() > MAX_RECORD {
+        return Err(StoreError::new(StoreErrorKind::TooLarge));
+    }
+    Ok(record)
+}
+
+fn sink_error(error: DatabaseError) -> StoreError {
+    let kind = match error.kind() {
+        DatabaseErrorKind::Full | DatabaseErrorKind::DiskFull => StoreErrorKind::Full,
+        DatabaseErrorKind::Busy => StoreErrorKind::Timeout,
+        DatabaseErrorKind::Closed => StoreErrorKind::Closed,
+        // The tables are strict: a value of another type, or out of its range, was put there by
+        // somebody else.
+        DatabaseErrorKind::Mistyped => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind).caused_by(error)
+}

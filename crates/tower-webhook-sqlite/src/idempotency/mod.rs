@@ -1,0 +1,210 @@
+//! The SQLite store: claims and answers that outlive the process.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower_webhook::idempotency::{Begin, IdempotencyKey, Store};
+//! use tower_webhook_sqlite::SqliteStore;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tower_webhook::BoxError> {
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("idempotency.db");
+//! let store = SqliteStore::open(path)?;
+//! let key = IdempotencyKey::new("/webhooks", "evt_1")?;
+//!
+//! let Begin::Acquired(token) = store.begin(&key, None, Duration::from_secs(30)).await? else {
+//!     unreachable!("the key is new");
+//! };
+//! store.complete(&key, token, "done".into(), Duration::from_secs(7 * 86_400)).await?;
+//!
+//! let again = store.begin(&key, None, Duration::from_secs(30)).await?;
+//! assert_eq!(again, Begin::Completed("done".into()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Durability
+//!
+//! An answer is on the disk before [`complete`](Store::complete) is: no crash and no loss of power
+//! forgets it. A claim, its renewal and its release survive the death of the process; when the
+//! machine loses its power the last of them may be gone, which frees the key (or holds it until
+//! its lease ends), as a crash of their holder would have. So they need not wait for the disk.
+//!
+//! # Time
+//!
+//! Leases and times to live end by the wall clock, because processes share the file and restarts
+//! do not end them. When the clock goes back, no claim and no answer holds its key for longer,
+//! from the next `begin` on, than it was granted. When it leaps ahead, they end early.
+//!
+//! # Bounds
+//!
+//! As many keys as the disk holds, or [`max_size`](crate::database::DatabaseBuilder::max_size) says;
+//! nothing leaves before its time. What is over leaves in small pieces, found by an index, while
+//! the store works and when it is idle. Operations that wait are bounded by
+//! [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
+//!
+//! # Errors
+//!
+//! | What | [`StoreErrorKind`] |
+//! | --- | --- |
+//! | too many operations are waiting | `Full` |
+//! | another process held the file for longer than the busy timeout | `Timeout` |
+//! | a record that makes no sense | `Corrupt` |
+//! | everything else: disk full, file gone or damaged, database closed | `Unavailable` |
+//!
+//! # Cancel safety
+//!
+//! A [`Begin`](SqliteBegin) future that is dropped before it gave its claim away gives the key
+//! back. Every other operation is done, whether or not somebody waits for it.
+
+use tower_webhook::{StoreError, StoreErrorKind};
+mod begin;
+mod retention;
+mod rows;
+
+pub use self::begin::SqliteBegin;
+
+use crate::database::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction};
+use bytes::Bytes;
+use std::{
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tower_webhook::idempotency::{FencingToken, Fingerprint, IdempotencyKey, Settled, Store};
+
+/// Keeps claims and answers in an SQLite file. Clones share it, and so do processes.
+///
+/// See the [module docs](self).
+#[derive(Clone, Debug)]
+pub struct SqliteStore {
+    database: Database,
+}
+
+impl SqliteStore {
+    /// A store in a database that is already open, beside what else is in it. Makes its tables
+    /// where they are not there, which blocks the thread: open at start.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NewerSchema`] when its tables are those of a newer release, and what can
+    /// befall a [migration](Database::migrate).
+    pub fn new(database: &Database) -> Result<Self, OpenError> {
+        database.migrate(rows::COMPONENT, rows::STEPS)?;
+        database.add_chore(Arc::new(retention::Retention::new(
+            database.clock().clone(),
+        )));
+        Ok(Self {
+            database: database.clone(),
+        })
+    }
+
+    /// Opens the file at `path`, with the default settings of a [`Database`], and the store in it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] says why and what to do.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        Self::new(&Database::open(path)?)
+    }
+
+    /// The database that the store is in.
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    fn settle<F>(&self, durable: bool, change: F) -> SqliteSettle
+    where
+        F: FnOnce(&Transaction<'_>, i64) -> Result<bool, DatabaseError> + Send + 'static,
+    {
+        let clock = self.database.clock().clone();
+        let work = move |transaction: &Transaction<'_>| {
+            let done = change(transaction, rows::now(&clock))?;
+            Ok(if done { Settled::Done } else { Settled::Lost })
+        };
+        SqliteSettle {
+            reply: if durable {
+                self.database.write(work)
+            } else {
+                self.database.write_relaxed(work)
+            },
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    type Begin = SqliteBegin;
+    type Settle = SqliteSettle;
+
+    fn begin(
+        &self,
+        key: &IdempotencyKey,
+        fingerprint: Option<&Fingerprint>,
+        lease: Duration,
+    ) -> SqliteBegin {
+        SqliteBegin::new(&self.database, key.clone(), fingerprint.copied(), lease)
+    }
+
+    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> SqliteSettle {
+        let key = key.clone();
+        self.settle(false, move |transaction, now| {
+            rows::renew(transaction, &key, token, now, lease)
+        })
+    }
+
+    fn complete(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    ) -> SqliteSettle {
+        let key = key.clone();
+        self.settle(true, move |transaction, now| {
+            rows::complete(transaction, &key, token, now, &answer, ttl)
+        })
+    }
+
+    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> SqliteSettle {
+        let key = key.clone();
+        self.settle(false, move |transaction, now| {
+            rows::release(transaction, &key, token, now)
+        })
+    }
+}
+
+/// Future of [`renew`](Store::renew), [`complete`](Store::complete) and
+/// [`release`](Store::release) of a [`SqliteStore`].
+///
+/// # Cancel safety
+///
+/// The operation was handed over when this future was made: dropping the future does not undo it.
+#[derive(Debug)]
+#[must_use = "whether the claim still held is in the answer"]
+pub struct SqliteSettle {
+    reply: Reply<Settled>,
+}
+
+impl Future for SqliteSettle {
+    type Output = Result<Settled, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answer = ready!(Pin::new(&mut self.reply).poll(cx));
+        Poll::Ready(answer.map_err(store_error))
+    }
+}
+
+fn store_error(error: DatabaseError) -> StoreError {
+    let kind = match error.kind() {
+        DatabaseErrorKind::Full => StoreErrorKind::Full,
+        DatabaseErrorKind::Busy => StoreErrorKind::Timeout,
+        // The tables are strict: a value of another type, or out of its range, was put there by
+        // somebody else.
+        DatabaseErrorKind::Mistyped => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind).caused_by(error)
+}

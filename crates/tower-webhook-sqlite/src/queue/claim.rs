@@ -1,0 +1,412 @@
+//! Claiming what is due, and finding leases that are over.
+
+use super::{
+    ledger::Ledger,
+    schema::{self, state},
+    settle::{self, Held},
+    time,
+    wait::Widest,
+    wire,
+};
+use crate::database::{DatabaseError, DatabaseErrorKind, Transaction};
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+};
+use tower_webhook::{
+    clock::WallClock,
+    dead_letter::{Cause, Reason},
+    idempotency::IdempotencyKey,
+    lease::FencingToken,
+    queue::{Claims, FailedJob, Job, NewJob, TaskId, Terms},
+};
+
+/// The most of a claim, whatever was asked for: the transaction stays short.
+const MOST: usize = 4096;
+/// After so many bytes of payloads a claim takes no more.
+const MOST_BYTES: usize = 64 << 20;
+/// The most leases that one claim ends. The next ends more.
+const MOST_EXPIRED: usize = 1024;
+
+/// What a claim took.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) claims: Claims,
+    /// When each was due: jobs, then failed jobs. For giving them back.
+    pub(super) dues: Vec<i64>,
+    /// Whether all was claimed that these terms allow.
+    pub(super) all: bool,
+    /// Whether others may claim something that is left.
+    pub(super) left: Left,
+    /// The number of changes that it has seen, and the time.
+    pub(super) seen: (i64, i64),
+}
+
+/// What can be claimed, but not by the terms of a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Left {
+    #[default]
+    Nothing,
+    /// Something that was there when somebody looked before.
+    Old,
+    /// Something that has become due since.
+    New,
+}
+
+/// Claims what these terms allow. The `widest` are those of all who claim, and `since` is when one
+/// of them did last.
+pub(super) fn claim(
+    transaction: &Transaction<'_>,
+    clock: &WallClock,
+    terms: &Terms,
+    widest: Widest,
+    since: Option<i64>,
+) -> Result<Taken, DatabaseError> {
+    let driver = DatabaseError::from_driver;
+    let mut ledger = Ledger::open(transaction, clock).map_err(driver)?;
+    let now = ledger.now;
+    let all = expire(&mut ledger, terms.attempts).map_err(driver)?;
+    let mut taking = Taking {
+        taken: Taken::default(),
+        filled: false,
+        bytes: 0,
+        until: time::until(now, terms.lease),
+        nanos: time::nanos(clock),
+    };
+    jobs(&mut ledger, terms, &mut taking)?;
+    failed_jobs(&ledger, terms, &mut taking)?;
+    if !taking.taken.claims.is_empty() {
+        ledger.granted();
+    }
+    let left = left(&ledger, widest, since).map_err(driver)?;
+    let connection = ledger.connection;
+    ledger.close(transaction).map_err(driver)?;
+    let changes = connection
+        .prepare_cached(schema::CHANGES)
+        .and_then(|mut changes| changes.query_row([], |row| row.get(0)))
+        .map_err(driver)?;
+    let filled = taking.filled && left != Left::Nothing;
+    let mut taken = taking.taken;
+    taken.all = all && !filled;
+    taken.left = left;
+    taken.seen = (changes, now);
+    Ok(taken)
+}
+
+fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Result<Left> {
+    let (connection, now) = (ledger.connection, ledger.now);
+    let jobs =
+        connection
+            .prepare_cached(schema::LANES)?
+            .exists(params![now, widest.per_target, 1])?;
+    let failed_jobs = || {
+        let mut over = connection.prepare_cached(schema::OVER)?;
+        over.query_row(params![state::BURYING, now], |row| row.get(0))
+    };
+    if !(jobs || widest.failed_jobs && failed_jobs()?) {
+        return Ok(Left::Nothing);
+    }
+    let since = since.unwrap_or(now);
+    let mut lanes = connection.prepare_cached(schema::NEXT_LANE)?;
+    let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
+    let mut ends = connection.prepare_cached(schema::NEXT_END)?;
+    let failed_job: Option<i64> = ends
+        .query_row(params![state::BURYING, since], |row| row.get(0))
+        .optional()?;
+    let mut came = [lane, failed_job].into_iter().flatten();
+    Ok(if came.any(|due| due <= now) {
+        Left::New
+    } else {
+        Left::Old
+    })
+}
+
+/// Puts back what nobody took. Everything is as if it had not been claimed, but for the tokens.
+pub(super) fn release(
+    transaction: &Transaction<'_>,
+    clock: &WallClock,
+    given: &[(TaskId, FencingToken, i64)],
+) -> Result<(), DatabaseError> {
+    let back = || {
+        let mut ledger = Ledger::open(transaction, clock)?;
+        for (id, token, due) in given {
+            if let Some(held) = Held::find(&ledger, *id, *token)? {
+                settle::again(&mut ledger, &held, *due, true, None)?;
+            }
+        }
+        ledger.close(transaction)
+    };
+    back().map_err(DatabaseError::from_driver)
+}
+
+/// Ends the leases that are over. Whether these were all.
+fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
+    let mut all = true;
+    for carried in [false, true] {
+        let over = expired(ledger, carried)?;
+        all &= over.len() < MOST_EXPIRED;
+        for (held, end) in over {
+            if !carried && held.attempts >= attempts {
+                let lost = wire::cause(&Cause::new(Reason::WorkerLost));
+                settle::dead_letter(ledger, &held, end, None, Some(&lost))?;
+            } else {
+                settle::again(ledger, &held, end, false, None)?;
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The claims that have ended, and when.
+fn expired(ledger: &Ledger<'_>, carried: bool) -> rusqlite::Result<Vec<(Held, i64)>> {
+    let state = if carried {
+        state::CARRIED
+    } else {
+        state::RUNNING
+    };
+    let mut over = ledger.connection.prepare_cached(schema::EXPIRED)?;
+    over.query_map(params![state, ledger.now, count(MOST_EXPIRED)], |row| {
+        let held = Held {
+            seq: row.get(0)?,
+            carried,
+            target: row.get(1)?,
+            ordered: row.get(2)?,
+            attempts: row.get(3)?,
+        };
+        Ok((held, row.get(4)?))
+    })?
+    .collect()
+}
+
+/// Where a job is in the order of claiming: when it is due, and which it is.
+type Place = (i64, i64);
+
+/// A lane of which something is due: when, which job, what it is called, how many of it run.
+type Lane = Reverse<(i64, i64, String, u32)>;
+
+/// A claim at work.
+struct Taking {
+    taken: Taken,
+    /// Whether more could have been taken, but for the bounds of a claim.
+    filled: bool,
+    bytes: usize,
+    until: i64,
+    nanos: i64,
+}
+
+impl Taking {
+    fn is_full(&self) -> bool {
+        self.bytes >= MOST_BYTES
+    }
+}
+
+/// Takes the job that is due first, of all the lanes that have room, until there is no more to
+/// take: a merge of what is due in each lane.
+fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(), DatabaseError> {
+    let most = terms.jobs.min(MOST);
+    if most == 0 {
+        return Ok(());
+    }
+    let mut lanes = lanes(ledger, terms.per_target, most).map_err(DatabaseError::from_driver)?;
+    let mut running: BTreeMap<String, i64> = BTreeMap::new();
+    while let Some(Reverse((_, _, target, runs))) = lanes.pop() {
+        let left = most - taking.taken.claims.jobs.len();
+        if left == 0 || taking.is_full() {
+            break;
+        }
+        let room = usize::try_from(terms.per_target - runs).unwrap_or(usize::MAX);
+        let bound = lanes.peek().map(|Reverse((due, seq, ..))| (*due, *seq));
+        let (rows, next) = due_of(ledger, &target, left.min(room), bound, taking)?;
+        let more = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        for row in rows {
+            taking.taken.dues.push(row.due);
+            let job = row.claim(ledger.connection, taking, state::RUNNING)?;
+            taking.taken.claims.jobs.push(job.0);
+        }
+        *running.entry(target.clone()).or_default() += i64::from(more);
+        let runs = runs.saturating_add(more);
+        if let Some((due, seq)) = next
+            && runs < terms.per_target
+        {
+            lanes.push(Reverse((due, seq, target, runs)));
+        }
+    }
+    for (target, more) in running {
+        ledger
+            .renew_lane(&target, more)
+            .map_err(DatabaseError::from_driver)?;
+        ledger.queued -= more;
+        ledger.running += more;
+    }
+    taking.filled |= taking.taken.claims.jobs.len() == most || taking.is_full();
+    Ok(())
+}
+
+/// The lanes that have room, no more of them than jobs are asked for: each gives one at least.
+fn lanes(ledger: &Ledger<'_>, per_target: u32, most: usize) -> rusqlite::Result<BinaryHeap<Lane>> {
+    ledger
+        .connection
+        .prepare_cached(schema::LANES)?
+        .query_map(params![ledger.now, per_target, count(most)], |row| {
+            let (target, due, head) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok(Reverse((due, head, target, row.get(3)?)))
+        })?
+        .collect()
+}
+
+/// Up to `most` jobs of a lane that are due before `bound`, and the first that was not taken.
+fn due_of(
+    ledger: &Ledger<'_>,
+    target: &str,
+    most: usize,
+    bound: Option<Place>,
+    taking: &mut Taking,
+) -> Result<(Vec<Found>, Option<Place>), DatabaseError> {
+    let driver = DatabaseError::from_driver;
+    let mut due = ledger
+        .connection
+        .prepare_cached(schema::DUE)
+        .map_err(driver)?;
+    let mut rows = due
+        .query(params![target, ledger.now, count(most)])
+        .map_err(driver)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(driver)? {
+        let place = (row.get(1).map_err(driver)?, row.get(0).map_err(driver)?);
+        if bound.is_some_and(|bound| place > bound) || taking.is_full() {
+            return Ok((found, Some(place)));
+        }
+        let row = Found::read(row, target)?;
+        taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
+        found.push(row);
+    }
+    Ok((found, None))
+}
+
+fn failed_jobs(
+    ledger: &Ledger<'_>,
+    terms: &Terms,
+    taking: &mut Taking,
+) -> Result<(), DatabaseError> {
+    let driver = DatabaseError::from_driver;
+    let most = terms.failed_jobs.min(MOST);
+    let mut found = Vec::new();
+    if most > 0 {
+        let mut due = ledger
+            .connection
+            .prepare_cached(schema::DUE_BURIALS)
+            .map_err(driver)?;
+        let mut rows = due
+            .query(params![ledger.now, count(most)])
+            .map_err(driver)?;
+        while !taking.is_full()
+            && let Some(row) = rows.next().map_err(driver)?
+        {
+            let target: String = row.get(12).map_err(driver)?;
+            let failed_job = Found::read(row, &target)?;
+            taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
+            found.push(failed_job);
+        }
+    }
+    taking.filled |= most > 0 && (found.len() == most || taking.is_full());
+    for row in found {
+        taking.taken.dues.push(row.due);
+        let (job, cause) = row.claim(ledger.connection, taking, state::CARRIED)?;
+        let cause = wire::read_cause(cause.as_deref());
+        taking
+            .taken
+            .claims
+            .failed_jobs
+            .push(FailedJob::new(job, cause));
+    }
+    Ok(())
+}
+
+/// A job that can be claimed.
+struct Found {
+    seq: i64,
+    due: i64,
+    /// As it is before: token and attempt are those of the claim before.
+    job: Job,
+    cause: Option<String>,
+}
+
+impl Found {
+    fn read(row: &Row<'_>, target: &str) -> Result<Self, DatabaseError> {
+        let read = || {
+            let id = TaskId::from_bytes(row.get(2)?);
+            let kind: Option<String> = row.get(9)?;
+            let about: Option<String> = row.get(10)?;
+            // A payload that is gone is no reason to hold up the queue: the job runs, and fails
+            // where an operator sees it.
+            let payload = row.get_ref(11)?.as_blob_or_null()?.unwrap_or_default();
+            let mut new = NewJob::new(kind.unwrap_or_default(), Bytes::copy_from_slice(payload));
+            new.id = id;
+            target.clone_into(&mut new.target);
+            new.about = wire::read_about(about.as_deref());
+            let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
+            let accepted = time::system_time(row.get(7)?);
+            let history: Option<String> = row.get(8)?;
+            let mut job = Job::new(new, FencingToken::new(token), accepted);
+            job.attempt = row.get(4)?;
+            job.history = wire::read_history(history.as_deref());
+            let cause = if row.as_ref().column_count() > 13 {
+                row.get(13)?
+            } else {
+                None
+            };
+            let scope: Option<String> = row.get(5)?;
+            let key: Option<String> = row.get(6)?;
+            Ok((
+                scope.zip(key),
+                Self {
+                    seq: row.get(0)?,
+                    due: row.get(1)?,
+                    job,
+                    cause,
+                },
+            ))
+        };
+        let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
+        if let Some((scope, id)) = key {
+            let key = IdempotencyKey::new(&scope, &id)
+                .map_err(|error| DatabaseError::caused(DatabaseErrorKind::Mistyped, error))?;
+            found.job.dedup_key = Some(key);
+        }
+        Ok(found)
+    }
+
+    /// Claims it. Gives it as it is then.
+    fn claim(
+        mut self,
+        connection: &Connection,
+        taking: &Taking,
+        state: i64,
+    ) -> Result<(Job, Option<String>), DatabaseError> {
+        let before = i64::try_from(self.job.token.get()).unwrap_or(i64::MAX - 1);
+        let token = taking.nanos.max(before.saturating_add(1));
+        self.job.token = FencingToken::new(token.unsigned_abs());
+        if state == state::RUNNING {
+            self.job.attempt = self.job.attempt.saturating_add(1);
+        }
+        connection
+            .prepare_cached(schema::CLAIM)
+            .and_then(|mut claim| {
+                claim.execute(params![
+                    self.seq,
+                    state,
+                    taking.until,
+                    token,
+                    self.job.attempt
+                ])
+            })
+            .map_err(DatabaseError::from_driver)?;
+        Ok((self.job, self.cause))
+    }
+}
+
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}

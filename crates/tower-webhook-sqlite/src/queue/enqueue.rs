@@ -1,0 +1,217 @@
+//! Putting a job in, and asking for one.
+
+use super::{
+    Limits,
+    schema::{self, state},
+    time, wire,
+};
+use crate::database::Transaction;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use tower_webhook::{
+    StoreErrorKind,
+    clock::WallClock,
+    idempotency::IdempotencyKey,
+    queue::{Depth, Enqueued, NewJob, Status, Task, TaskId},
+};
+
+/// The longest kind, target or order key, in bytes.
+const LONGEST_NAME: usize = 4096;
+/// The most of what its entry would tell, in bytes.
+const LONGEST_ABOUT: usize = 64 * 1024;
+
+/// What it came to, or why it was refused; then nothing is changed.
+pub(super) type Admitted = Result<Enqueued, StoreErrorKind>;
+
+pub(super) fn enqueue(
+    transaction: &Transaction<'_>,
+    clock: &WallClock,
+    limits: &Limits,
+    job: &NewJob,
+) -> rusqlite::Result<Admitted> {
+    let connection = transaction.connection();
+    let about = wire::about(&job.about);
+    if !fits(limits, job, about.as_deref()) {
+        return Ok(Err(StoreErrorKind::TooLarge));
+    }
+    let now = time::now(connection, clock)?;
+    let admitted = connection
+        .prepare_cached(schema::ADMIT)?
+        .execute(params![limits.max_jobs, now])?;
+    if admitted == 0 {
+        let known = first(connection, job, now)?;
+        return Ok(known.ok_or(StoreErrorKind::Full));
+    }
+    let due = time::until(now, job.delay);
+    let held = match &job.fifo_group {
+        Some(order) => connection
+            .prepare_cached(schema::FIRST_IN_ORDER)?
+            .exists([order])?,
+        None => false,
+    };
+    if !insert(connection, clock, job, due, held)? {
+        if let Some(known) = first(connection, job, now)? {
+            connection
+                .prepare_cached(schema::COUNT)?
+                .execute(params![-1, 0, 0, 0, now, 0])?;
+            return Ok(Ok(known));
+        }
+        // What was in the way had left, but for its row.
+        if !insert(connection, clock, job, due, held)? {
+            return Err(rusqlite::Error::StatementChangedRows(0));
+        }
+    }
+    let seq = connection.last_insert_rowid();
+    connection
+        .prepare_cached(schema::INSERT_PAYLOAD)?
+        .execute(params![seq, job.kind, about, &job.payload[..]])?;
+    let next = (!held).then_some((due, seq));
+    connection
+        .prepare_cached(schema::JOIN_LANE)?
+        .execute(params![
+            job.target,
+            next.map(|(due, _)| due),
+            next.map(|(_, seq)| seq)
+        ])?;
+    transaction.ring();
+    Ok(Ok(Enqueued {
+        id: job.id,
+        repeated: false,
+    }))
+}
+
+fn fits(limits: &Limits, job: &NewJob, about: Option<&str>) -> bool {
+    let short = |name: &str| name.len() <= LONGEST_NAME;
+    job.payload.len() <= limits.max_payload
+        && short(&job.kind)
+        && short(&job.target)
+        && job.fifo_group.as_deref().is_none_or(short)
+        && about.is_none_or(|about| about.len() <= LONGEST_ABOUT)
+}
+
+fn insert(
+    connection: &Connection,
+    clock: &WallClock,
+    job: &NewJob,
+    due: i64,
+    held: bool,
+) -> rusqlite::Result<bool> {
+    let key = job.dedup_key.as_ref();
+    let inserted = connection.prepare_cached(schema::INSERT)?.execute(params![
+        job.id.as_bytes(),
+        key.map(IdempotencyKey::scope),
+        key.map(IdempotencyKey::id),
+        if held { state::HELD } else { state::QUEUED },
+        due,
+        time::wall(clock),
+        job.target,
+        job.fifo_group,
+    ])?;
+    Ok(inserted == 1)
+}
+
+/// The job that this one is a repetition of: the one with its key, or itself. One that is finished
+/// and whose time is over leaves here.
+fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Option<Enqueued>> {
+    let by_key = match &job.dedup_key {
+        Some(key) => find(connection, key)?,
+        None => None,
+    };
+    for known in [by_key, get(connection, job.id)?].into_iter().flatten() {
+        if !known.is_over(now) {
+            return Ok(Some(Enqueued {
+                id: known.id,
+                repeated: true,
+            }));
+        }
+        connection
+            .prepare_cached(schema::DELETE)?
+            .execute([known.seq])?;
+        connection
+            .prepare_cached(schema::COUNT)?
+            .execute(params![0, 0, 0, 0, now, -1])?;
+    }
+    Ok(None)
+}
+
+/// A job as those see it who ask for it.
+pub(super) struct Known {
+    seq: i64,
+    id: TaskId,
+    state: i64,
+    at: i64,
+    accepted: i64,
+    attempts: u32,
+    result: Option<Bytes>,
+}
+
+impl Known {
+    fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            id: TaskId::from_bytes(row.get(1)?),
+            state: row.get(2)?,
+            at: row.get(3)?,
+            accepted: row.get(4)?,
+            attempts: row.get(5)?,
+            result: row.get::<_, Option<Vec<u8>>>(6)?.map(Bytes::from),
+        })
+    }
+
+    fn is_over(&self, now: i64) -> bool {
+        self.state >= state::SUCCEEDED && self.at <= now
+    }
+
+    fn status(self, now: i64) -> Status {
+        match self.state {
+            state::SUCCEEDED => Status::Succeeded {
+                result: self.result,
+            },
+            state::BURYING | state::CARRIED | state::FAILED => Status::Failed,
+            state::RUNNING if self.at > now => Status::Running,
+            _ => Status::Queued,
+        }
+    }
+
+    pub(super) fn into_task(self, now: i64) -> Option<Task> {
+        if self.is_over(now) {
+            return None;
+        }
+        let (id, attempts) = (self.id, self.attempts);
+        let accepted_at = time::system_time(self.accepted);
+        Some(Task::new(id, self.status(now), accepted_at, attempts))
+    }
+}
+
+pub(super) fn get(connection: &Connection, id: TaskId) -> rusqlite::Result<Option<Known>> {
+    connection
+        .prepare_cached(schema::BY_ID)?
+        .query_row([id.as_bytes()], Known::read)
+        .optional()
+}
+
+pub(super) fn find(
+    connection: &Connection,
+    key: &IdempotencyKey,
+) -> rusqlite::Result<Option<Known>> {
+    connection
+        .prepare_cached(schema::BY_KEY)?
+        .query_row([key.scope(), key.id()], Known::read)
+        .optional()
+}
+
+/// What is counted, and the leases that are over though nobody has claimed since: a look at an index,
+/// which has no more of these than a claim leaves.
+pub(super) fn depth(connection: &Connection, now: i64) -> rusqlite::Result<Depth> {
+    let lost: i64 = connection
+        .prepare_cached(schema::COUNT_EXPIRED)?
+        .query_row([now], |row| row.get(0))?;
+    connection
+        .prepare_cached(schema::DEPTH)?
+        .query_row([], |row| {
+            let count = |of: i64| of.max(0).unsigned_abs();
+            let (queued, running): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let (queued, running) = (count(queued + lost), count(running - lost));
+            Ok(Depth::new(queued, running, count(row.get(2)?)))
+        })
+}

@@ -1,0 +1,123 @@
+//! What one operation changes: the counts, and the lanes of the targets.
+
+use super::{schema, time};
+use crate::database::Transaction;
+use rusqlite::{Connection, OptionalExtension, params};
+use tower_webhook::clock::WallClock;
+
+/// An operation at work. Its counts are written once, at its [end](Self::close).
+pub(super) struct Ledger<'a> {
+    pub(super) connection: &'a Connection,
+    /// The time of the queue.
+    pub(super) now: i64,
+    pub(super) queued: i64,
+    pub(super) running: i64,
+    pub(super) dead_lettering: i64,
+    pub(super) finished: i64,
+    changes: i64,
+    granted: bool,
+}
+
+impl<'a> Ledger<'a> {
+    pub(super) fn open(transaction: &Transaction<'a>, clock: &WallClock) -> rusqlite::Result<Self> {
+        let connection = transaction.connection();
+        Ok(Self {
+            connection,
+            now: time::now(connection, clock)?,
+            queued: 0,
+            running: 0,
+            dead_lettering: 0,
+            finished: 0,
+            changes: 0,
+            granted: false,
+        })
+    }
+
+    /// There may be something to claim, now or earlier than those who wait expect.
+    pub(super) const fn changed(&mut self) {
+        self.changes = 1;
+    }
+
+    /// A claim was granted from now on.
+    pub(super) const fn granted(&mut self) {
+        self.granted = true;
+    }
+
+    pub(super) fn close(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        if self.changes > 0 {
+            transaction.ring();
+        }
+        let counts = [
+            self.queued,
+            self.running,
+            self.dead_lettering,
+            self.finished,
+            self.changes,
+        ];
+        if counts == [0; 5] && !self.granted {
+            return Ok(());
+        }
+        let [queued, running, dead_lettering, finished, changes] = counts;
+        self.connection
+            .prepare_cached(schema::COUNT)?
+            .execute(params![
+                queued,
+                running,
+                dead_lettering,
+                changes,
+                self.now,
+                finished
+            ])
+            .map(drop)
+    }
+
+    /// A job that ran is nothing for this lane any more.
+    pub(super) fn leave_lane(&mut self, target: &str) -> rusqlite::Result<()> {
+        let left = self
+            .connection
+            .prepare_cached(schema::LEAVE_LANE)?
+            .query_row([target], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
+            })
+            .optional()?;
+        match left {
+            Some((..=0, _)) => {
+                self.connection
+                    .prepare_cached(schema::DELETE_LANE)?
+                    .execute([target])?;
+            }
+            // The target has room again, and something that waits for it.
+            Some((_, Some(due))) if due <= self.now => self.changed(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// So many more run, and the lane looks anew which of its jobs is the next.
+    pub(super) fn renew_lane(&self, target: &str, running: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(schema::RENEW_LANE)?
+            .execute(params![target, running])
+            .map(drop)
+    }
+
+    /// A job with this order key is out of the way: the next may run.
+    pub(super) fn release_next(&mut self, ordered: Option<&str>) -> rusqlite::Result<()> {
+        let Some(ordered) = ordered else {
+            return Ok(());
+        };
+        let next: Option<(i64, String, i64)> = self
+            .connection
+            .prepare_cached(schema::FIRST_IN_ORDER)?
+            .query_row([ordered], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        if let Some((seq, target, schema::state::HELD)) = next {
+            self.connection
+                .prepare_cached(schema::RELEASE)?
+                .execute([seq])?;
+            self.renew_lane(&target, 0)?;
+            self.changed();
+        }
+        Ok(())
+    }
+}

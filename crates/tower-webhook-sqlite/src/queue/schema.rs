@@ -1,0 +1,248 @@
+//! The tables.
+
+pub(super) const COMPONENT: &str = "tower-webhook/queue";
+
+/// Where a job stands, as it is stored.
+pub(super) mod state {
+    /// Waits for the one before it in its order.
+    pub(in crate::queue) const HELD: i64 = 0;
+    /// Waits for a worker. `at` is when it is due.
+    pub(in crate::queue) const QUEUED: i64 = 1;
+    /// A worker has it. `at` is the end of the lease.
+    pub(in crate::queue) const RUNNING: i64 = 2;
+    /// Its entry waits for a worker. `at` is when it is due.
+    pub(in crate::queue) const BURYING: i64 = 3;
+    /// A worker writes its entry. `at` is the end of the lease.
+    pub(in crate::queue) const CARRIED: i64 = 4;
+    /// Done. `at` is when it leaves.
+    pub(in crate::queue) const SUCCEEDED: i64 = 5;
+    /// Dead-lettered. `at` is when it leaves.
+    pub(in crate::queue) const FAILED: i64 = 6;
+}
+
+/// Times are milliseconds since 1970 by the clock of [`time`](super::time), but for `accepted`,
+/// which is the wall clock's.
+///
+/// What changes with each claim is apart from what does not: a row is rewritten whole, and payloads
+/// leave at once when a job is finished. The indices on `state` have only what they are asked for,
+/// so that jobs that are done cost those that wait nothing.
+pub(super) const STEPS: &[&str] = &[
+    "
+    CREATE TABLE tower_webhook_jobs (
+        seq INTEGER PRIMARY KEY,
+        id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
+        scope TEXT,
+        key TEXT CHECK ((key IS NULL) = (scope IS NULL)),
+        state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 6),
+        at INTEGER NOT NULL,
+        token INTEGER NOT NULL CHECK (token >= 0),
+        attempts INTEGER NOT NULL CHECK (attempts BETWEEN 0 AND 4294967295),
+        accepted INTEGER NOT NULL CHECK (accepted >= 0),
+        target TEXT NOT NULL,
+        ordered TEXT,
+        history TEXT,
+        cause TEXT,
+        result BLOB
+    ) STRICT;
+    CREATE UNIQUE INDEX tower_webhook_jobs_key ON tower_webhook_jobs (scope, key)
+        WHERE key IS NOT NULL;
+    CREATE INDEX tower_webhook_jobs_due ON tower_webhook_jobs (target, at) WHERE state = 1;
+    CREATE INDEX tower_webhook_jobs_end ON tower_webhook_jobs (state, at) WHERE state > 1;
+    CREATE INDEX tower_webhook_jobs_order ON tower_webhook_jobs (ordered)
+        WHERE ordered IS NOT NULL AND state < 3;
+    CREATE TABLE tower_webhook_payloads (
+        seq INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        about TEXT,
+        payload BLOB NOT NULL
+    ) STRICT;
+    -- The targets that have jobs: how many are held, queued or running, how many of these run, and
+    -- which of the queued ones is due first.
+    CREATE TABLE tower_webhook_lanes (
+        target TEXT NOT NULL PRIMARY KEY,
+        jobs INTEGER NOT NULL,
+        running INTEGER NOT NULL,
+        due INTEGER,
+        head INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tower_webhook_lanes_due ON tower_webhook_lanes (due, head, running)
+        WHERE due IS NOT NULL;
+    -- Counted in the same transactions. `changes` tells those who wait whether they have seen all;
+    -- `ahead` and `last` are the clock.
+    CREATE TABLE tower_webhook_queue (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        queued INTEGER NOT NULL CHECK (queued >= 0),
+        running INTEGER NOT NULL CHECK (running >= 0),
+        dead_lettering INTEGER NOT NULL CHECK (dead_lettering >= 0),
+        changes INTEGER NOT NULL,
+        ahead INTEGER NOT NULL,
+        last INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO tower_webhook_queue VALUES (1, 0, 0, 0, 0, 0, 0);
+",
+    "
+    -- Counted since there is a bound for it.
+    ALTER TABLE tower_webhook_queue ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
+    UPDATE tower_webhook_queue SET finished =
+        (SELECT count(*) FROM tower_webhook_jobs WHERE state > 1 AND state >= 5);
+",
+];
+
+pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
+pub(super) const SET_CLOCK: &str =
+    "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
+pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
+pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
+    SET queued = queued + 1, changes = changes + 1, last = ?2
+    WHERE only = 1 AND queued + running + dead_lettering < ?1";
+pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
+    SET queued = queued + ?1, running = running + ?2, dead_lettering = dead_lettering + ?3,
+        changes = changes + ?4, last = ?5, finished = finished + ?6
+    WHERE only = 1";
+pub(super) const DEPTH: &str =
+    "SELECT queued, running, dead_lettering FROM tower_webhook_queue WHERE only = 1";
+pub(super) const CHANGES: &str =
+    "SELECT changes, ahead, last FROM tower_webhook_queue WHERE only = 1";
+
+pub(super) const INSERT: &str = "INSERT INTO tower_webhook_jobs
+    (id, scope, key, state, at, token, attempts, accepted, target, ordered)
+    VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+pub(super) const INSERT_PAYLOAD: &str =
+    "INSERT INTO tower_webhook_payloads (seq, kind, about, payload) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const BY_ID: &str =
+    "SELECT seq, id, state, at, accepted, attempts, result FROM tower_webhook_jobs WHERE id = ?1";
+pub(super) const BY_KEY: &str = "SELECT seq, id, state, at, accepted, attempts, result
+    FROM tower_webhook_jobs WHERE scope = ?1 AND key = ?2 AND key IS NOT NULL";
+pub(super) const DELETE: &str = "DELETE FROM tower_webhook_jobs WHERE seq = ?1";
+pub(super) const DELETE_PAYLOAD: &str = "DELETE FROM tower_webhook_payloads WHERE seq = ?1";
+
+pub(super) const JOIN_LANE: &str =
+    "INSERT INTO tower_webhook_lanes (target, jobs, running, due, head)
+    VALUES (?1, 1, 0, ?2, ?3)
+    ON CONFLICT (target) DO UPDATE SET jobs = jobs + 1,
+        (due, head) = (SELECT
+            CASE WHEN first THEN excluded.due ELSE tower_webhook_lanes.due END,
+            CASE WHEN first THEN excluded.head ELSE tower_webhook_lanes.head END
+            FROM (SELECT excluded.due IS NOT NULL AND (tower_webhook_lanes.due IS NULL
+                OR (excluded.due, excluded.head)
+                    < (tower_webhook_lanes.due, tower_webhook_lanes.head)) AS first))";
+pub(super) const LEAVE_LANE: &str =
+    "UPDATE tower_webhook_lanes SET jobs = jobs - 1, running = running - 1
+    WHERE target = ?1 RETURNING jobs, due";
+pub(super) const RENEW_LANE: &str = "UPDATE tower_webhook_lanes SET running = running + ?2,
+        (due, head) = (SELECT at, seq FROM tower_webhook_jobs
+            WHERE target = ?1 AND state = 1 ORDER BY at, seq LIMIT 1)
+    WHERE target = ?1";
+pub(super) const DELETE_LANE: &str = "DELETE FROM tower_webhook_lanes WHERE target = ?1";
+pub(super) const LANES: &str = "SELECT target, due, head, running FROM tower_webhook_lanes
+    WHERE due IS NOT NULL AND due <= ?1 AND running < ?2 ORDER BY due, head LIMIT ?3";
+pub(super) const NEXT_LANE: &str = "SELECT due FROM tower_webhook_lanes
+    WHERE due IS NOT NULL AND due > ?1 ORDER BY due LIMIT 1";
+
+pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state FROM tower_webhook_jobs
+    WHERE ordered = ?1 AND ordered IS NOT NULL AND state < 3 ORDER BY seq LIMIT 1";
+
+pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.scope, j.key,
+        j.accepted, j.history, p.kind, p.about, p.payload
+    FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
+    WHERE j.target = ?1 AND j.state = 1 AND j.at <= ?2 ORDER BY j.at, j.seq LIMIT ?3";
+pub(super) const DUE_BURIALS: &str =
+    "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.scope, j.key,
+        j.accepted, j.history, p.kind, p.about, p.payload, j.target, j.cause
+    FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
+    WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
+pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
+    SET state = ?2, at = ?3, token = ?4, attempts = ?5 WHERE seq = ?1";
+pub(super) const EXPIRED: &str = "SELECT seq, target, ordered, attempts, at FROM tower_webhook_jobs
+    WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";
+pub(super) const COUNT_EXPIRED: &str = "SELECT count(*) FROM tower_webhook_jobs
+    WHERE state > 1 AND state = 2 AND at <= ?1";
+pub(super) const NEXT_END: &str = "SELECT at FROM tower_webhook_jobs
+    WHERE state > 1 AND state = ?1 AND at > ?2 ORDER BY at LIMIT 1";
+
+pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts
+    FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
+pub(super) const RENEW: &str = "UPDATE tower_webhook_jobs SET at = ?4
+    WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
+/// Back to waiting, or on to burying. A history or a cause that is not given stays.
+pub(super) const MOVE: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3, attempts = ?4,
+        history = coalesce(?5, history), cause = coalesce(?6, cause)
+    WHERE seq = ?1";
+pub(super) const RELEASE: &str = "UPDATE tower_webhook_jobs SET state = 1 WHERE seq = ?1";
+pub(super) const FINISH: &str = "UPDATE tower_webhook_jobs
+    SET state = ?2, at = ?3, result = ?4, history = NULL, cause = NULL, ordered = NULL
+    WHERE seq = ?1";
+
+pub(super) const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_jobs
+    WHERE state > 1 AND state = ?1 AND at <= ?2)";
+pub(super) const FINISHED: &str = "SELECT finished FROM tower_webhook_queue WHERE only = 1";
+/// Those of a state whose time ends first.
+pub(super) const ENDS: &str = "SELECT at, seq FROM tower_webhook_jobs
+    WHERE state > 1 AND state = ?1 ORDER BY at, seq LIMIT ?2";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rusqlite::Connection;
+
+    /// No statement looks at more rows than it is about, whatever the tables hold and whether or
+    /// not SQLite has statistics.
+    #[test]
+    fn every_statement_finds_its_rows_by_an_index() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS.concat()).unwrap();
+        for (sql, by) in [
+            (CLOCK, "INTEGER PRIMARY KEY"),
+            (SET_CLOCK, "INTEGER PRIMARY KEY"),
+            (SET_LAST, "INTEGER PRIMARY KEY"),
+            (ADMIT, "INTEGER PRIMARY KEY"),
+            (COUNT, "INTEGER PRIMARY KEY"),
+            (DEPTH, "INTEGER PRIMARY KEY"),
+            (CHANGES, "INTEGER PRIMARY KEY"),
+            (INSERT, ""),
+            (INSERT_PAYLOAD, ""),
+            (BY_ID, "(id=?)"),
+            (BY_KEY, "(scope=? AND key=?)"),
+            (DELETE, "INTEGER PRIMARY KEY"),
+            (DELETE_PAYLOAD, "INTEGER PRIMARY KEY"),
+            (JOIN_LANE, ""),
+            (LEAVE_LANE, "(target=?)"),
+            (RENEW_LANE, "INDEX tower_webhook_jobs_due (target=?)"),
+            (DELETE_LANE, "(target=?)"),
+            (
+                LANES,
+                "COVERING INDEX tower_webhook_lanes_due (due>? AND due<?)",
+            ),
+            (NEXT_LANE, "INDEX tower_webhook_lanes_due (due>?"),
+            (FIRST_IN_ORDER, "tower_webhook_jobs_order (ordered=?)"),
+            (DUE, "tower_webhook_jobs_due (target=? AND at<?)"),
+            (DUE_BURIALS, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (CLAIM, "INTEGER PRIMARY KEY"),
+            (EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (COUNT_EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (NEXT_END, "tower_webhook_jobs_end (state=? AND at>?)"),
+            (HELD_BY, "(id=?)"),
+            (RENEW, "(id=?)"),
+            (MOVE, "INTEGER PRIMARY KEY"),
+            (RELEASE, "INTEGER PRIMARY KEY"),
+            (FINISH, "INTEGER PRIMARY KEY"),
+            (OVER, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (FINISHED, "INTEGER PRIMARY KEY"),
+            (ENDS, "tower_webhook_jobs_end (state=?)"),
+        ] {
+            let mut plan = connection
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap();
+            let mut steps = plan.raw_query();
+            let mut whole = String::new();
+            while let Some(step) = steps.next().unwrap() {
+                let detail: String = step.get("detail").unwrap();
+                assert!(!detail.contains("SCAN tower"), "{sql}: {detail}");
+                assert!(!detail.contains("SCAN j"), "{sql}: {detail}");
+                assert!(!detail.contains("TEMP B-TREE"), "{sql}: {detail}");
+                whole = whole + &detail + "\n";
+            }
+            assert!(whole.contains(by), "{sql}: {whole}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! The clock of the queue: the wall clock, but never back.
+//!
+//! What the wall clock shows is shared by all processes and goes on while none runs; it may also be
+//! set. Of its steps back the queue remembers how far it is `ahead` of the wall clock since, so that
+//! what was granted before goes on to run by the new clock, from where it was last looked at. It is
+//! not forgotten when the clock is set right again: by then times were granted by it.
+//!
+//! For that it must be known where it was last looked at. It is written down with every grant, so
+//! that no lease outlasts its length, and by whoever looks when what is written is a second old:
+//! often enough, and no write for each look at an idle queue.
+
+use super::schema;
+use rusqlite::{Connection, params};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tower_webhook::clock::WallClock;
+
+/// A century. Sums of it and any time that a clock shows stay far from the end of an `i64`.
+const LONGEST: i64 = 100 * 366 * 86_400_000;
+
+/// How old what is written down may be before a look writes it anew, in milliseconds.
+const STALE: i64 = 1000;
+
+/// What is stored of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clock {
+    /// How far the queue's time is ahead of the wall clock.
+    pub(super) ahead: i64,
+    /// The queue's time when it was last written down.
+    pub(super) last: i64,
+}
+
+impl Clock {
+    /// The time now, by a wall clock that shows `wall`, and what is to be stored.
+    pub(super) fn read(self, wall: i64) -> (i64, Self) {
+        let ahead = self.ahead.max(self.last.saturating_sub(wall));
+        let now = wall.saturating_add(ahead);
+        (now, Self { ahead, last: now })
+    }
+}
+
+/// The time now, in a transaction that writes.
+pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Result<i64> {
+    let stored = connection
+        .prepare_cached(schema::CLOCK)?
+        .query_row([], |row| {
+            Ok(Clock {
+                ahead: row.get(0)?,
+                last: row.get(1)?,
+            })
+        })?;
+    // Within the transaction: whoever wrote before has read its clock before.
+    let (now, next) = stored.read(wall(clock));
+    if next.ahead != stored.ahead || now.saturating_sub(stored.last) >= STALE {
+        connection
+            .prepare_cached(schema::SET_CLOCK)?
+            .execute(params![next.ahead, next.last])?;
+    }
+    Ok(now)
+}
+
+/// Writes down that something was granted at this time, which [`now`] gave.
+pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(schema::SET_LAST)?
+        .execute([now])
+        .map(drop)
+}
+
+/// What the wall clock shows, in milliseconds since 1970.
+pub(super) fn wall(clock: &WallClock) -> i64 {
+    i64::try_from(clock.unix_millis()).map_or(i64::MAX / 4, |now| now.min(i64::MAX / 4))
+}
+
+/// Nanoseconds since 1970: what tokens start from. So they grow though the machine lost its power
+/// and with it the last claim.
+pub(super) fn nanos(clock: &WallClock) -> i64 {
+    let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
+}
+
+/// When what begins now and lasts for `length` ends. Rounded up: a lease is never shorter.
+pub(super) fn until(now: i64, length: Duration) -> i64 {
+    let millis = length.as_nanos().div_ceil(1_000_000);
+    let millis = i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST));
+    now.saturating_add(millis)
+}
+
+/// A stored time as others know it. The epoch where it makes no sense.
+pub(super) fn system_time(millis: i64) -> SystemTime {
+    let since = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn lengths_are_rounded_up_and_end() {
+        assert_eq!(until(5, Duration::from_nanos(1)), 6);
+        assert_eq!(until(5, Duration::from_millis(400)), 405);
+        assert_eq!(until(i64::MAX / 4, Duration::MAX), i64::MAX / 4 + LONGEST);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_goes_on_from_where_it_was_last_seen() {
+        let clock = Clock { ahead: 0, last: 0 };
+        let (now, clock) = clock.read(1000);
+        assert_eq!(now, 1000);
+        let (now, clock) = clock.read(400);
+        assert_eq!(now, 1000);
+        let (now, clock) = clock.read(450);
+        assert_eq!(now, 1050);
+        let (now, _) = clock.read(1100);
+        assert_eq!(now, 1700);
+    }
+
+    proptest! {
+        /// However the wall clock jumps, the queue's never goes back, and goes on with it.
+        #[test]
+        fn it_never_goes_back_and_never_stands_still(walls in proptest::collection::vec(0..5000_i64, 1..50)) {
+            let mut clock = Clock { ahead: 0, last: 0 };
+            let mut before: Option<(i64, i64)> = None;
+            for wall in walls {
+                let (now, next) = clock.read(wall);
+                if let Some((wall_before, now_before)) = before {
+                    prop_assert!(now >= now_before);
+                    if wall >= wall_before {
+                        prop_assert_eq!(now - now_before, wall - wall_before);
+                    }
+                }
+                clock = next;
+                before = Some((wall, now));
+            }
+        }
+    }
+}

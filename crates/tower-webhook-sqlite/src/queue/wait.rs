@@ -1,0 +1,224 @@
+//! Waiting for something to claim.
+
+use super::{
+    claim::{Left, Taken},
+    schema::{self, state},
+    time::{self, Clock},
+};
+use crate::database::{Database, DatabaseError};
+use rusqlite::{Connection, OptionalExtension, params};
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+use tokio::time::{Instant, sleep};
+use tower_webhook::{clock::WallClock, queue::Terms};
+
+/// How long to wait where the file cannot be read: whoever waits asks soon enough what is wrong.
+const BLIND: Duration = Duration::from_millis(100);
+
+/// How often those who wait are told again of the same thing that is left.
+const ECHOES: u32 = 5;
+
+/// How long to wait before telling again, after so many times: 1, 4, 16, 64 and 256 ms.
+///
+/// Workers of one process share an engine. One may look at a job that it cannot take, because its
+/// terms allow fewer jobs of that target than those of another, who is about to wait and has not
+/// heard of the job. Telling again a few times, after longer and longer waits, reaches the other
+/// soon, and does not keep the first one busy.
+const fn gap(told: u32) -> Option<Duration> {
+    if told < ECHOES {
+        Some(Duration::from_millis(1 << (2 * told)))
+    } else {
+        None
+    }
+}
+
+/// The most that anybody has asked for so far. What nobody could claim by these terms is nothing to
+/// tell of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Widest {
+    /// How many jobs of a target may run. 0 while nobody asked for jobs.
+    pub(super) per_target: u32,
+    /// Whether somebody asked for failed jobs.
+    pub(super) failed_jobs: bool,
+}
+
+impl Widest {
+    fn widen(&mut self, terms: &Terms) {
+        if terms.jobs > 0 {
+            self.per_target = self.per_target.max(terms.per_target);
+        }
+        self.failed_jobs |= terms.failed_jobs > 0;
+    }
+}
+
+/// What the claims of this handle have seen.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen(Arc<Mutex<Looked>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Looked {
+    /// The number of changes, and the time. `None` when there was more than was taken.
+    at: Option<(i64, i64)>,
+    /// Whether something is left that others may claim.
+    left: bool,
+    /// How often those who wait were told of it again.
+    told: u32,
+    widest: Widest,
+}
+
+impl Seen {
+    /// A claim by these terms begins. The widest so far, and the time of the look before it.
+    pub(super) fn widen(&self, terms: &Terms) -> (Widest, Option<i64>) {
+        let mut looked = self.lock();
+        looked.widest.widen(terms);
+        (looked.widest, looked.at.map(|(_, time)| time))
+    }
+
+    /// A claim has ended.
+    pub(super) fn looked(&self, taken: &Taken) {
+        let mut looked = self.lock();
+        let at = taken.all.then_some(taken.seen);
+        let changes = |at: Option<(i64, i64)>| at.map(|(changes, _)| changes);
+        if changes(looked.at) != changes(at) || taken.left == Left::New {
+            looked.told = 0;
+        }
+        looked.at = at;
+        looked.left = taken.left != Left::Nothing;
+    }
+
+    /// Somebody who waits is told again of what was left after so many changes.
+    fn tell(&self, changes: i64) {
+        let mut looked = self.lock();
+        if looked.at.is_some_and(|(seen, _)| seen == changes) {
+            looked.told = looked.told.saturating_add(1);
+        }
+    }
+
+    fn get(&self) -> Looked {
+        *self.lock()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Looked> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Looked {
+    /// How long somebody who has waited for so long waits until being told again.
+    fn echo(&self, waited: Duration) -> Option<Duration> {
+        let gap = gap(self.told).filter(|_| self.left)?;
+        Some(gap.saturating_sub(waited))
+    }
+}
+
+pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
+    let listener = database.bell().listen();
+    let began = Instant::now();
+    loop {
+        // Before the look: what happens after it is heard.
+        let rung = listener.rung();
+        let stirred = listener.stirred();
+        let left = at_most.saturating_sub(began.elapsed());
+        let look = look(&database, &seen).await;
+        let looked = seen.get();
+        let (changes, nap) = match (look, looked.at) {
+            (Ok(look), Some((changes, _))) if look.changes == changes => {
+                (changes, look.next.map_or(left, |next| next.min(left)))
+            }
+            (Ok(_), _) => return,
+            (Err(_), _) => {
+                sleep(left.min(BLIND)).await;
+                return;
+            }
+        };
+        let echo = looked.echo(began.elapsed()).filter(|echo| *echo < nap);
+        let nap = echo.unwrap_or(nap);
+        let over = || {
+            if echo.is_some() {
+                seen.tell(changes);
+            }
+        };
+        if nap.is_zero() {
+            return over();
+        }
+        let (mut rung, mut stirred, mut slept) = (pin!(rung), pin!(stirred), pin!(sleep(nap)));
+        let again = poll_fn(|cx| {
+            if rung.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(false);
+            }
+            if slept.as_mut().poll(cx).is_ready() {
+                over();
+                return Poll::Ready(false);
+            }
+            stirred.as_mut().poll(cx).map(|()| true)
+        });
+        if !again.await {
+            return;
+        }
+    }
+}
+
+/// A number of changes that no claim has seen.
+const STEPPED: i64 = -1;
+
+struct Look {
+    changes: i64,
+    /// How long it is until something that nobody has seen can be claimed.
+    next: Option<Duration>,
+}
+
+async fn look(database: &Database, seen: &Seen) -> Result<Look, DatabaseError> {
+    let (clock, seen) = (database.clock().clone(), seen.get().at);
+    let look = database.read(move |transaction| {
+        next(transaction.connection(), &clock, seen).map_err(DatabaseError::from_driver)
+    });
+    look.await
+}
+
+fn next(
+    connection: &Connection,
+    clock: &WallClock,
+    seen: Option<(i64, i64)>,
+) -> rusqlite::Result<Look> {
+    let (changes, now) = changes(connection, clock)?;
+    let since = seen.map_or(now, |(_, time)| time);
+    let mut lanes = connection.prepare_cached(schema::NEXT_LANE)?;
+    let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
+    let mut ends = connection.prepare_cached(schema::NEXT_END)?;
+    let mut next = lane;
+    for state in [state::RUNNING, state::BURYING, state::CARRIED] {
+        let end: Option<i64> = ends
+            .query_row(params![state, since], |row| row.get(0))
+            .optional()?;
+        next = [next, end].into_iter().flatten().min();
+    }
+    let wait = |at: i64| Duration::from_millis(u64::try_from(at - now).unwrap_or(0));
+    Ok(Look {
+        changes: changes.unwrap_or(STEPPED),
+        next: next.map(wait),
+    })
+}
+
+/// How many changes there were, and the time now. `None` when the clock was set: whoever claims next
+/// writes it down.
+pub(super) fn changes(
+    connection: &Connection,
+    clock: &WallClock,
+) -> rusqlite::Result<(Option<i64>, i64)> {
+    let (changes, stored) = connection
+        .prepare_cached(schema::CHANGES)?
+        .query_row([], |row| {
+            let stored = Clock {
+                ahead: row.get(1)?,
+                last: row.get(2)?,
+            };
+            Ok((row.get(0)?, stored))
+        })?;
+    let (now, next) = stored.read(time::wall(clock));
+    Ok(((next.ahead == stored.ahead).then_some(changes), now))
+}

@@ -1,0 +1,15 @@
+//! The SQLite database and the idempotency store in it: the store contract, several handles and
+//! processes on one file, what cannot be opened, what goes wrong while it is open, and what is
+//! left after a kill.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+// Children of the tests speak through their stdout.
+#![allow(clippy::print_stdout)]
+
+mod contract;
+mod crash;
+mod database;
+mod opening;
+mod processes;
+mod support;
+mod time;
+mod trouble;

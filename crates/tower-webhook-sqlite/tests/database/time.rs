@@ -1,0 +1,184 @@
+//! Retention, and clocks that go back.
+
+use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, key, until};
+use bytes::Bytes;
+use std::time::Duration;
+use tower_webhook::idempotency::{Begin, Settled, Store};
+use tower_webhook_sqlite::{Database, SqliteStore, database::Statement};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn timed(home: &Home) -> (SqliteStore, ManualClock) {
+    let clock = ManualClock::new();
+    let database = Database::builder()
+        .clock(clock.wall())
+        .open(home.file())
+        .unwrap();
+    (SqliteStore::new(&database).unwrap(), clock)
+}
+
+async fn rows(store: &SqliteStore) -> i64 {
+    let count = Statement::new("SELECT count(*) FROM tower_webhook_idempotency");
+    store.database().query(count).await.unwrap()[0]
+        .get(0)
+        .unwrap()
+}
+
+async fn complete(store: &SqliteStore, id: &str) -> tower_webhook::idempotency::FencingToken {
+    let token = acquire(store, id).await;
+    let done = store
+        .complete(&key(id), token, Bytes::from_static(b"done"), TTL)
+        .await;
+    assert_eq!(done.unwrap(), Settled::Done);
+    token
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_an_idle_store_and_nothing_else_does() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    for id in 0..500 {
+        drop(
+            store
+                .begin(&key(&format!("claim-{id}")), None, LEASE)
+                .await
+                .unwrap(),
+        );
+    }
+    for id in 0..50 {
+        complete(&store, &format!("answer-{id}")).await;
+    }
+    assert_eq!(rows(&store).await, 550);
+    clock.forward(LEASE);
+    until("the claims left", || async { rows(&store).await == 50 }).await;
+    for id in 0..50 {
+        let kept = begin(&store, &format!("answer-{id}")).await;
+        assert!(matches!(kept, Begin::Completed(_)), "{kept:?}");
+    }
+    clock.forward(TTL);
+    until("the answers left", || async { rows(&store).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_a_busy_store_faster_than_it_comes() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    for id in 0..640 {
+        drop(
+            store
+                .begin(&key(&format!("old-{id}")), None, LEASE)
+                .await
+                .unwrap(),
+        );
+    }
+    clock.forward(LEASE);
+    // The 640 are over. While as many come again, the store never has half as many more.
+    for id in 0..640 {
+        drop(
+            store
+                .begin(&key(&format!("new-{id}")), None, LEASE)
+                .await
+                .unwrap(),
+        );
+    }
+    assert!(rows(&store).await < 960, "{}", rows(&store).await);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let first = acquire(&store, "k").await;
+    clock.back(DAY);
+    match begin(&store, "k").await {
+        Begin::InProgress { lease_left } => assert!(lease_left <= LEASE, "{lease_left:?}"),
+        other => panic!("{other:?}"),
+    }
+    // From the first look on the lease runs by the new clock, however often somebody looks.
+    for _ in 0..3 {
+        clock.forward(LEASE / 4);
+        assert!(matches!(begin(&store, "k").await, Begin::InProgress { .. }));
+    }
+    clock.forward(LEASE / 4);
+    let second = acquire(&store, "k").await;
+    assert!(second > first);
+    let late = store.complete(&key("k"), first, Bytes::new(), TTL).await;
+    assert_eq!(late.unwrap(), Settled::Lost);
+}
+
+#[tokio::test]
+async fn a_holder_goes_on_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let token = acquire(&store, "k").await;
+    clock.back(DAY);
+    assert_eq!(
+        store.renew(&key("k"), token, LEASE).await.unwrap(),
+        Settled::Done
+    );
+    clock.forward(LEASE / 2);
+    let done = store
+        .complete(&key("k"), token, Bytes::from_static(b"done"), TTL)
+        .await;
+    assert_eq!(done.unwrap(), Settled::Done);
+    assert!(matches!(begin(&store, "k").await, Begin::Completed(_)));
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_time_to_live() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    complete(&store, "k").await;
+    clock.back(30 * DAY);
+    assert!(matches!(begin(&store, "k").await, Begin::Completed(_)));
+    clock.forward(TTL);
+    acquire(&store, "k").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_grow_though_the_row_left_and_the_clock_went_back() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let mut last = complete(&store, "k").await;
+    for _ in 0..3 {
+        clock.forward(TTL);
+        until("the answer left", || async { rows(&store).await == 0 }).await;
+        clock.back(DAY);
+        let next = complete(&store, "k").await;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+    let mut last = acquire(&store, "released").await;
+    for _ in 0..3 {
+        let released = store.release(&key("released"), last).await;
+        assert_eq!(released.unwrap(), Settled::Done);
+        clock.back(DAY);
+        let next = acquire(&store, "released").await;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+}
+
+#[tokio::test]
+async fn what_was_kept_is_there_after_reopening() {
+    let home = Home::new();
+    let store = home.store();
+    complete(&store, "answered").await;
+    let claim = acquire(&store, "claimed").await;
+    store.database().close().await;
+    drop(store);
+    let store = home.store();
+    assert_eq!(
+        begin(&store, "answered").await,
+        Begin::Completed(Bytes::from_static(b"done"))
+    );
+    assert!(matches!(
+        begin(&store, "claimed").await,
+        Begin::InProgress { .. }
+    ));
+    // The holder may have been another process, which goes on.
+    assert_eq!(
+        store.renew(&key("claimed"), claim, LEASE).await.unwrap(),
+        Settled::Done
+    );
+}

@@ -1,0 +1,106 @@
+//! Several processes on one file, and what is left of one that is killed.
+
+use crate::support::{Ends, Home, LEASE, child, childs_file, claim, entry, id, write};
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    sync::Arc,
+};
+use tower_webhook::{
+    dead_letter::{EntryClaim, Filter, LetterStore, Sink},
+    lease::Settled,
+};
+use tower_webhook_sqlite::SqliteDeadLetters;
+
+const LETTERS: u64 = 200;
+
+/// Claims and removes every entry that it gets.
+async fn take(store: &SqliteDeadLetters) -> Vec<u64> {
+    let mut taken = Vec::new();
+    for number in 0..LETTERS {
+        let claimed = store.claim(id(number), LEASE, 5).await.unwrap();
+        if let EntryClaim::Claimed { token, .. } = claimed {
+            taken.push(number);
+            let removed = store.remove(id(number), token).await.unwrap();
+            assert_eq!(removed, Settled::Done);
+        }
+    }
+    taken
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn processes_give_each_entry_away_once() {
+    let home = Home::new();
+    let store = home.store();
+    for number in 0..LETTERS {
+        write(&store, number).await;
+    }
+    let mut others: Vec<_> = (0..2)
+        .map(|_| child("processes::child_that_takes", &home.file()).spawn())
+        .map(|child| Ends(child.unwrap()))
+        .collect();
+    let mut taken = take(&store).await;
+    for other in &mut others {
+        for line in BufReader::new(other.0.stdout.take().unwrap()).lines() {
+            if let Some(number) = line.unwrap().strip_prefix("took ") {
+                taken.push(number.parse().unwrap());
+            }
+        }
+        assert!(other.0.wait().unwrap().success());
+    }
+    assert_eq!(taken.len() as u64, LETTERS);
+    assert_eq!(taken.iter().collect::<HashSet<_>>().len() as u64, LETTERS);
+    assert_eq!(store.count(&Filter::all()).await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_takes() {
+    if let Some(file) = childs_file() {
+        for number in take(&SqliteDeadLetters::open(file).unwrap()).await {
+            println!("\ntook {number}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_written_and_claimed_outlives_a_kill() {
+    let home = Home::new();
+    let mut writer = Ends(
+        child("processes::child_that_writes", &home.file())
+            .spawn()
+            .unwrap(),
+    );
+    let mut written = Vec::new();
+    for line in BufReader::new(writer.0.stdout.take().unwrap()).lines() {
+        if let Some(number) = line.unwrap().strip_prefix("wrote ") {
+            written.push(number.parse::<u64>().unwrap());
+            if written.len() == 50 {
+                // SIGKILL, while it writes.
+                writer.0.kill().unwrap();
+            }
+        }
+    }
+    writer.0.wait().unwrap();
+    assert!(written.len() >= 50);
+    let store = home.store();
+    for number in &written {
+        let kept = store.get(id(*number)).await.unwrap().unwrap();
+        assert_eq!(kept.body, entry(*number).body);
+    }
+    // The first was claimed before: counted, and held until the lease ends.
+    assert_eq!(store.get(id(0)).await.unwrap().unwrap().replays, 1);
+    let held = store.claim(id(0), LEASE, 5).await.unwrap();
+    assert!(matches!(held, EntryClaim::InProgress { .. }), "{held:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_writes() {
+    let Some(file) = childs_file() else { return };
+    let store = SqliteDeadLetters::open(file).unwrap();
+    write(&store, 0).await;
+    claim(&store, 0).await;
+    for number in 1..100_000 {
+        store.write(&Arc::new(entry(number))).await.unwrap();
+        println!("\nwrote {number}");
+    }
+}

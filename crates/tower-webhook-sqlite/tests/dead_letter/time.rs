@@ -1,0 +1,70 @@
+//! Clocks that go back.
+
+use crate::support::{Home, LEASE, ManualClock, claim, entry, id, write};
+use std::{sync::Arc, time::Duration};
+use tower_webhook::{
+    dead_letter::{Discarded, EntryClaim, LetterStore, Sink},
+    lease::Settled,
+};
+use tower_webhook_sqlite::{Database, SqliteDeadLetters};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn timed(home: &Home) -> (SqliteDeadLetters, ManualClock) {
+    let clock = ManualClock::new();
+    let database = Database::builder().clock(clock.wall());
+    let store = SqliteDeadLetters::new(&database.open(home.file()).unwrap()).unwrap();
+    write(&store, 1).await;
+    (store, clock)
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    let first = claim(&store, 1).await;
+    clock.back(DAY);
+    for _ in 0..3 {
+        match store.claim(id(1), LEASE, 1_000).await.unwrap() {
+            EntryClaim::InProgress { lease_left } => assert!(lease_left <= LEASE),
+            other => panic!("{other:?}"),
+        }
+        clock.forward(LEASE / 4);
+    }
+    assert_eq!(store.discard(id(1)).await.unwrap(), Discarded::InProgress);
+    clock.forward(LEASE / 4);
+    let second = claim(&store, 1).await;
+    assert!(second > first);
+    let late = store.remove(id(1), first).await.unwrap();
+    assert_eq!(late, Settled::Lost);
+}
+
+#[tokio::test]
+async fn a_holder_goes_on_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    let token = claim(&store, 1).await;
+    clock.back(DAY);
+    let renewed = store.renew(id(1), token, LEASE).await.unwrap();
+    assert_eq!(renewed, Settled::Done);
+    clock.forward(LEASE / 2);
+    assert_eq!(store.remove(id(1), token).await.unwrap(), Settled::Done);
+}
+
+#[tokio::test]
+async fn tokens_grow_though_the_entry_left_and_the_clock_went_back() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    let mut last = claim(&store, 1).await;
+    for _ in 0..3 {
+        assert_eq!(store.remove(id(1), last).await.unwrap(), Settled::Done);
+        clock.back(DAY);
+        // As after a week, when nobody knows the id any more.
+        let forget = "DELETE FROM tower_webhook_dead_letters_gone";
+        assert_eq!(home.raw().execute(forget, []).unwrap(), 1);
+        store.write(&Arc::new(entry(1))).await.unwrap();
+        let next = claim(&store, 1).await;
+        assert!(next > last, "{next} after {last}");
+        last = next;
+    }
+}

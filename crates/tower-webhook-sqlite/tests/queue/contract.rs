@@ -1,0 +1,82 @@
+//! The contract of every engine, under a clock that is moved and under the real one.
+
+use crate::support::{Home, ManualClock};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tower_webhook::queue::{Engine, contract};
+use tower_webhook_sqlite::{Database, SqliteQueue};
+
+#[derive(Default)]
+struct Subject {
+    /// `None` for the real clock.
+    clock: Option<ManualClock>,
+    homes: Mutex<Vec<(Home, Database)>>,
+}
+
+impl Subject {
+    fn open(&self, max_jobs: u64) -> Arc<dyn Engine> {
+        let home = Home::new();
+        let mut builder = Database::builder();
+        if let Some(clock) = &self.clock {
+            builder = builder.clock(clock.wall());
+        }
+        let database = builder.open(home.file()).unwrap();
+        self.homes.lock().unwrap().push((home, database.clone()));
+        let builder = SqliteQueue::builder().max_jobs(max_jobs);
+        Arc::new(builder.build(&database).unwrap())
+    }
+
+    /// Whatever was done, the counts and the lanes say what is there.
+    fn check(&self) {
+        for (home, _) in self.homes.lock().unwrap().iter() {
+            home.check();
+        }
+    }
+}
+
+impl contract::Subject for Subject {
+    async fn engine(&self) -> Arc<dyn Engine> {
+        self.open(1_000_000)
+    }
+
+    async fn small(&self, jobs: usize) -> Arc<dyn Engine> {
+        self.open(jobs.try_into().unwrap())
+    }
+
+    async fn advance(&self, by: Duration) {
+        let Some(clock) = &self.clock else {
+            return tokio::time::sleep(by).await;
+        };
+        clock.forward(by);
+        // What was begun before, is done by then.
+        let newest = self.homes.lock().unwrap().last().map(|(_, it)| it.clone());
+        newest.unwrap().write(|_| Ok(())).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_under_a_clock_that_is_moved() {
+    let subject = Subject {
+        clock: Some(ManualClock::new()),
+        ..Subject::default()
+    };
+    contract::check(&subject).await;
+    subject.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_under_the_real_clock() {
+    let subject = Subject::default();
+    contract::a_claim_that_ends_is_given_to_another(&subject).await;
+    contract::a_renewed_claim_holds(&subject).await;
+    contract::a_retry_waits_its_time(&subject).await;
+    contract::what_is_over_leaves_after_its_time(&subject).await;
+    contract::what_comes_wakes_who_waits(&subject).await;
+    contract::what_time_brings_wakes_who_waits(&subject).await;
+    contract::news_between_a_claim_and_a_wait_are_not_missed(&subject).await;
+    contract::a_burst_is_drained(&subject).await;
+    contract::a_dropped_claim_loses_nothing(&subject).await;
+    subject.check();
+}

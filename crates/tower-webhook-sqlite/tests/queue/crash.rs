@@ -1,0 +1,248 @@
+//! Processes that are killed, or whose disk refuses a write, lose nothing that was accepted.
+
+use crate::support::{Ends, Home, TTL, child, childs_file, done, job, put};
+use std::{
+    collections::{HashMap, HashSet},
+    io::{BufRead, BufReader, Write},
+    time::Duration,
+};
+use tower_webhook::{
+    StoreErrorKind,
+    lease::Settled,
+    queue::{Engine, Status, Terms, Verdict},
+};
+use tower_webhook_sqlite::SqliteQueue;
+
+/// Short, so that what a dead worker had is soon run again.
+const LEASE: Duration = Duration::from_millis(400);
+
+fn say(line: &str) {
+    // One write: a line is whole or not there.
+    let line = format!("\n{line}\n");
+    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
+    std::io::stdout().flush().unwrap();
+}
+
+/// Accepts and works at once, in several lives on one file, each cut short somewhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_survives_kills_under_load_and_is_done() {
+    let home = Home::new();
+    let mut accepted = HashSet::new();
+    let mut finished: HashMap<String, usize> = HashMap::new();
+    for lines in [1, 7, 40, 150, 600, 900] {
+        let mut life = Ends(
+            child("crash::child_that_is_killed", &home.file())
+                .spawn()
+                .unwrap(),
+        );
+        let mut told = BufReader::new(life.0.stdout.take().unwrap()).lines();
+        let mut heard = 0;
+        while let Some(Ok(line)) = told.next() {
+            if let Some(id) = line.strip_prefix("accepted ") {
+                accepted.insert(id.to_owned());
+            } else if let Some(id) = line.strip_prefix("finished ") {
+                *finished.entry(id.to_owned()).or_default() += 1;
+            } else {
+                continue;
+            }
+            heard += 1;
+            if heard == lines {
+                life.0.kill().unwrap();
+                // What it still said before it died is in the pipe, and counts.
+            }
+        }
+        assert!(heard >= lines, "it ended by itself after {heard} lines");
+        life.0.wait().unwrap();
+        home.check();
+    }
+    // Whoever comes after does the rest, when the leases of the dead are over.
+    let queue = home.queue();
+    while queue.depth().await.unwrap().unfinished() > 0 {
+        let terms = Terms::new(64, TTL).attempts(1000);
+        let claims = queue.claim(terms).await.unwrap();
+        if claims.is_empty() {
+            queue.wait(Duration::from_secs(5)).await;
+        }
+        for job in claims.jobs {
+            assert_eq!(&job.payload[..], b"payload");
+            let done = queue.settle(job.id, job.token, done()).await.unwrap();
+            assert_eq!(done, Settled::Done);
+            *finished.entry(job.id.to_string()).or_default() += 1;
+        }
+    }
+    for id in &accepted {
+        let task = queue.task(id.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(task.status, Status::Succeeded { result: None });
+    }
+    // A job that was acknowledged as done is never given out again.
+    assert!(finished.values().all(|times| *times == 1));
+    println!("{} accepted, {} finished", accepted.len(), finished.len());
+    assert!(accepted.len() > 500);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_is_killed() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for producer in 0..4 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            for _ in 0..100_000 {
+                let new = job("payload").target(format!("t{producer}"));
+                let id = queue.enqueue(new).await.unwrap().id;
+                say(&format!("accepted {id}"));
+            }
+        });
+    }
+    for _ in 0..4 {
+        let queue = queue.clone();
+        tasks.spawn(async move {
+            loop {
+                let terms = Terms::new(3, LEASE).attempts(1000);
+                let claims = queue.claim(terms).await.unwrap();
+                if claims.is_empty() {
+                    queue.wait(Duration::from_secs(5)).await;
+                }
+                for job in claims.jobs {
+                    let settled = queue.settle(job.id, job.token, done()).await.unwrap();
+                    if settled == Settled::Done {
+                        say(&format!("finished {}", job.id));
+                    }
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// Under a limit on the size of files, which is lifted while the child runs: to SQLite an I/O error
+/// in the middle of a commit.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_the_system_refuses_is_told_and_passes_without_a_restart() {
+    let home = Home::new();
+    let limited = child("crash::child_with_a_limit", &home.file());
+    // An ignored signal stays ignored across `exec`; the write then fails instead.
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 3000; exec \"$0\" \"$@\""])
+        .arg(limited.get_program())
+        .args(limited.get_args())
+        .env("TEST_DATABASE", home.file())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null());
+    let mut process = Ends(command.spawn().unwrap());
+    let mut kept = Vec::new();
+    let (mut refused, mut recovered) = (false, false);
+    for line in BufReader::new(process.0.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        if let Some(id) = line.strip_prefix("kept ") {
+            kept.push(id.to_owned());
+            recovered |= refused;
+        } else if line == "refused" && !refused {
+            refused = true;
+            let lifted = std::process::Command::new("prlimit")
+                .args(["--fsize=unlimited:", "--pid", &process.0.id().to_string()])
+                .status();
+            // Nothing else can lift another process's limit.
+            assert!(
+                lifted.as_ref().is_ok_and(std::process::ExitStatus::success),
+                "prlimit (package util-linux; ./tests/run installs it) does not work: {lifted:?}"
+            );
+        }
+    }
+    assert!(process.0.wait().unwrap().success());
+    assert!(refused, "the limit was never reached");
+    assert!(recovered, "it never worked again");
+    let queue = home.queue();
+    for id in &kept {
+        let task = queue.task(id.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!(task.status, Status::Queued);
+    }
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_with_a_limit() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    let (mut tries, mut refused, mut after) = (0, false, 0);
+    while after < 20 {
+        tries += 1;
+        let new = job(&"x".repeat(80_000));
+        // Whether it was put in is unknown after some errors: the same job again is no second one.
+        match queue.enqueue(new.clone()).await {
+            Ok(enqueued) => {
+                say(&format!("kept {}", enqueued.id));
+                after += i32::from(refused);
+            }
+            Err(error) => {
+                assert!(matches!(
+                    error.kind(),
+                    StoreErrorKind::Unavailable | StoreErrorKind::Full
+                ));
+                refused = true;
+                say("refused");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        assert!(tries < 5000, "neither refused nor recovered");
+    }
+}
+
+/// A worker that dies between its claims leaves failed jobs to others as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
+    let home = Home::new();
+    let queue = home.queue();
+    let id = put(&queue, "x").await;
+    let mut life = Ends(
+        child("crash::child_that_dies_at_a_funeral", &home.file())
+            .spawn()
+            .unwrap(),
+    );
+    let mut told = BufReader::new(life.0.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(told.any(|line| line == "carrying"));
+    life.0.kill().unwrap();
+    let failed_job = loop {
+        let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+        if let Some(failed_job) = claims.failed_jobs.pop() {
+            break failed_job;
+        }
+        queue.wait(Duration::from_secs(5)).await;
+    };
+    assert_eq!(failed_job.job.id, id);
+    let dead_lettered = Verdict::DeadLettered { retention: TTL };
+    let settled = queue
+        .settle(id, failed_job.job.token, dead_lettered)
+        .await
+        .unwrap();
+    assert_eq!(settled, Settled::Done);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_dies_at_a_funeral() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    let job = queue
+        .claim(Terms::new(1, LEASE))
+        .await
+        .unwrap()
+        .jobs
+        .remove(0);
+    let verdict = Verdict::Failed {
+        cause: tower_webhook::dead_letter::Cause::new(tower_webhook::dead_letter::Reason::Rejected),
+        history: tower_webhook::attempt::History::new(),
+    };
+    let settled = queue.settle(job.id, job.token, verdict).await.unwrap();
+    assert_eq!(settled, Settled::Done);
+    let claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+    assert_eq!(claims.failed_jobs.len(), 1);
+    say("carrying");
+    std::future::pending::<()>().await;
+}

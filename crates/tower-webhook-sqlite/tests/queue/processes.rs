@@ -1,0 +1,158 @@
+//! Several handles and several processes on one file.
+
+use crate::support::{Ends, Home, TTL, child, childs_file, done, job};
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Write},
+    time::{Duration, Instant},
+};
+use tower_webhook::queue::{Engine, Terms, Verdict};
+use tower_webhook_sqlite::SqliteQueue;
+
+const JOBS: usize = 20_000;
+
+/// Claims and settles until nothing is left, and says what.
+async fn drain(queue: &SqliteQueue) -> Vec<String> {
+    let mut mine = Vec::new();
+    loop {
+        let terms = Terms::new(32, Duration::from_secs(60));
+        let claims = queue.claim(terms).await.unwrap();
+        if claims.is_empty() && queue.depth().await.unwrap().unfinished() == 0 {
+            return mine;
+        }
+        if claims.is_empty() {
+            queue.wait(Duration::from_secs(1)).await;
+        }
+        let mut settling = Vec::new();
+        for job in &claims.jobs {
+            mine.push(String::from_utf8(job.payload.to_vec()).unwrap());
+            settling.push(queue.settle(job.id, job.token, done()));
+        }
+        for settled in settling {
+            assert_eq!(settled.await.unwrap(), tower_webhook::lease::Settled::Done);
+        }
+    }
+}
+
+/// Hazard: writers that race get "database is locked" after the busy time, and a burst of many
+/// producers never drains.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_three_processes() {
+    let home = Home::new();
+    let queue = home.queue();
+    let mut others: Vec<_> = (0..2)
+        .map(|_| {
+            child("processes::child_that_drains", &home.file())
+                .spawn()
+                .unwrap()
+        })
+        .map(Ends)
+        .collect();
+    let began = Instant::now();
+    let mut producers = tokio::task::JoinSet::new();
+    for producer in 0..16 {
+        let queue = queue.clone();
+        producers.spawn(async move {
+            for number in 0..JOBS / 16 {
+                let new = job(&format!("{producer}-{number}")).target(format!("t{}", number % 5));
+                queue.enqueue(new).await.unwrap();
+            }
+        });
+    }
+    producers.join_all().await;
+    let put_in = began.elapsed();
+    let mut times: HashMap<String, usize> = HashMap::new();
+    let mut count = |said: String| *times.entry(said).or_default() += 1;
+    let mut mine = 0;
+    for said in drain(&queue).await {
+        mine += 1;
+        count(said);
+    }
+    // The children end when they have seen what was put in done.
+    for other in &mut others {
+        for line in BufReader::new(other.0.stdout.take().unwrap()).lines() {
+            if let Some(said) = line.unwrap().strip_prefix("did ") {
+                count(said.to_owned());
+            }
+        }
+        assert!(other.0.wait().unwrap().success());
+    }
+    println!("in {put_in:?}, out {:?}, {mine} here", began.elapsed());
+    assert_eq!(times.len(), JOBS);
+    assert!(times.values().all(|times| *times == 1));
+    assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_drains() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    // Not before there was something.
+    let began = Instant::now();
+    while queue.depth().await.unwrap().unfinished() == 0
+        && began.elapsed() < Duration::from_secs(20)
+    {
+        queue.wait(Duration::from_millis(100)).await;
+    }
+    let mut out = std::io::stdout().lock();
+    for said in drain(&queue).await {
+        writeln!(out, "\ndid {said}").unwrap();
+    }
+}
+
+/// A payload that kills its process runs as often as is allowed, and is dead-lettered once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_aborts_its_process_runs_so_often_and_is_dead_lettered_once() {
+    let home = Home::new();
+    let queue = home.queue();
+    let id = queue.enqueue(job("abort")).await.unwrap().id;
+    let mut runs = 0;
+    for _ in 0..10 {
+        let child = child("processes::child_that_aborts", &home.file())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stdout).into_owned();
+        runs += said.matches("running abort").count();
+        if said.contains("dead_lettered") {
+            break;
+        }
+    }
+    assert_eq!(runs, 3);
+    let task = queue.task(id).await.unwrap().unwrap();
+    assert_eq!((task.status.as_str(), task.attempts), ("failed", 3));
+    assert!(queue.claim(terms()).await.unwrap().is_empty());
+    home.check();
+}
+
+fn terms() -> Terms {
+    Terms::new(1, Duration::from_millis(200)).attempts(3)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_aborts() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    loop {
+        let claims = queue.claim(terms()).await.unwrap();
+        if let Some(job) = claims.jobs.first() {
+            assert_eq!(&job.payload[..], b"abort");
+            println!("\nrunning abort");
+            std::io::stdout().flush().unwrap();
+            std::process::abort();
+        }
+        if let Some(failed_job) = claims.failed_jobs.first() {
+            assert_eq!(failed_job.cause.reason.as_str(), "worker_lost");
+            assert_eq!(&failed_job.job.payload[..], b"abort");
+            let (id, token) = (failed_job.job.id, failed_job.job.token);
+            let dead_lettered = queue.settle(id, token, Verdict::DeadLettered { retention: TTL });
+            assert_eq!(
+                dead_lettered.await.unwrap(),
+                tower_webhook::lease::Settled::Done
+            );
+            println!("\ndead_lettered");
+            return;
+        }
+        queue.wait(Duration::from_secs(5)).await;
+    }
+}

@@ -1,0 +1,360 @@
+//! Retention, and clocks that jump.
+
+use crate::support::{
+    Home, LEASE, ManualClock, TTL, again, done, job, one, put, settle, take, until,
+};
+use std::time::Duration;
+use tower_webhook::{
+    attempt::History,
+    dead_letter::{Cause, Reason},
+    lease::Settled,
+    queue::{Engine, Status, TaskId, Terms, Verdict},
+};
+use tower_webhook_sqlite::{SqliteQueue, database::Statement};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+async fn rows(queue: &SqliteQueue, table: &str) -> i64 {
+    let count = Statement::new(format!("SELECT count(*) FROM {table}"));
+    queue.database().query(count).await.unwrap()[0]
+        .get(0)
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    for number in 0..300 {
+        put(&queue, &number.to_string()).await;
+    }
+    let claims = queue.claim(Terms::new(300, LEASE)).await.unwrap();
+    for (number, job) in claims.jobs.iter().enumerate() {
+        let verdict = if number % 3 == 0 {
+            Verdict::Failed {
+                cause: Cause::new(Reason::Rejected),
+                history: History::new(),
+            }
+        } else {
+            done()
+        };
+        settle(&queue, job, verdict).await;
+    }
+    let failed_jobs = queue
+        .claim(Terms::new(300, LEASE))
+        .await
+        .unwrap()
+        .failed_jobs;
+    assert_eq!(failed_jobs.len(), 100);
+    for failed_job in &failed_jobs {
+        settle(
+            &queue,
+            &failed_job.job,
+            Verdict::DeadLettered { retention: TTL },
+        )
+        .await;
+    }
+    let waits = put(&queue, "waits").await;
+    assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
+    assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
+    clock.forward(TTL);
+    clock.back(Duration::from_millis(1));
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(rows(&queue, "tower_webhook_jobs").await, 301);
+    clock.forward(Duration::from_millis(1));
+    until("the finished ones left", || async {
+        rows(&queue, "tower_webhook_jobs").await == 1
+    })
+    .await;
+    assert_eq!(take(&queue).await.id, waits);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let finish = async || {
+        for _ in 0..500 {
+            put(&queue, "x").await;
+            settle(&queue, &take(&queue).await, done()).await;
+        }
+    };
+    finish().await;
+    clock.forward(TTL);
+    finish().await;
+    // Never half as many more than one time to live brings.
+    let rows = rows(&queue, "tower_webhook_jobs").await;
+    assert!(rows < 750, "{rows}");
+}
+
+async fn finish(queue: &SqliteQueue, retention: Duration, dead_letters: bool) -> TaskId {
+    let id = put(queue, "x").await;
+    let job = take(queue).await;
+    if dead_letters {
+        let cause = Cause::new(Reason::Rejected);
+        let history = History::new();
+        settle(queue, &job, Verdict::Failed { cause, history }).await;
+        let failed_job = queue.claim(one()).await.unwrap().failed_jobs.remove(0);
+        settle(queue, &failed_job.job, Verdict::DeadLettered { retention }).await;
+    } else {
+        let result = Some("done".into());
+        settle(queue, &job, Verdict::Done { result, retention }).await;
+    }
+    id
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
+    let home = Home::new();
+    let queue = SqliteQueue::builder().max_finished(3);
+    let queue = queue.open(home.file()).unwrap();
+    let mut ids = Vec::new();
+    // Neither the order in which they came nor how they ended decides.
+    for (retention, dead_letters) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
+        ids.push(finish(&queue, TTL * retention, dead_letters).await);
+    }
+    until("as many as may be are kept", || async {
+        rows(&queue, "tower_webhook_jobs").await == 3
+    })
+    .await;
+    let mut kept = Vec::new();
+    for id in ids {
+        kept.push(queue.task(id).await.unwrap().is_some());
+    }
+    assert_eq!(kept, [true, false, true, false, true]);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn finished_tasks_keep_to_their_bound_while_the_queue_is_busy() {
+    let home = Home::new();
+    let queue = SqliteQueue::builder().max_finished(10);
+    let queue = queue.open(home.file()).unwrap();
+    let waits = queue.enqueue(job("x").delay(TTL)).await.unwrap().id;
+    let mut most = 0;
+    for number in 0..400 {
+        finish(&queue, TTL, false).await;
+        if number % 20 == 0 {
+            most = most.max(rows(&queue, "tower_webhook_jobs").await);
+        }
+    }
+    // A turn of the chores comes with every 64 operations.
+    assert!(most < 100, "{most}");
+    assert!(queue.task(waits).await.unwrap().is_some());
+    // The chores have a turn after the answers.
+    queue.database().close().await;
+    home.check();
+}
+
+/// A file of the release before has not been counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_finished_tasks_of_an_older_file_are_counted() {
+    let home = Home::new();
+    let queue = home.queue();
+    for _ in 0..5 {
+        finish(&queue, TTL, false).await;
+    }
+    let waits = put(&queue, "waits").await;
+    queue.database().close().await;
+    drop(queue);
+    home.raw()
+        .execute_batch(
+            "ALTER TABLE tower_webhook_queue DROP COLUMN finished;
+             UPDATE tower_webhook_schema SET version = 1
+             WHERE component = 'tower-webhook/queue';",
+        )
+        .unwrap();
+    let queue = SqliteQueue::builder().max_finished(2);
+    let queue = queue.open(home.file()).unwrap();
+    home.check();
+    until("as many as may be are kept", || async {
+        rows(&queue, "tower_webhook_jobs").await == 3
+    })
+    .await;
+    assert_eq!(take(&queue).await.id, waits);
+    home.check();
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_hold_up_what_is_due() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let id = put(&queue, "x").await;
+    clock.back(DAY);
+    assert_eq!(take(&queue).await.id, id);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let first = take(&queue).await;
+    clock.back(DAY);
+    // From the first look on the lease runs by the new clock, however often somebody looks.
+    for _ in 0..4 {
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+        clock.forward(LEASE / 4);
+    }
+    let second = take(&queue).await;
+    assert_eq!((second.id, second.attempt), (first.id, 2));
+    assert!(second.token > first.token);
+    let late = queue.settle(first.id, first.token, done()).await.unwrap();
+    assert_eq!(late, Settled::Lost);
+}
+
+/// Looks every 10 s until there is something to claim. Gives how long that took.
+async fn taken_after(queue: &SqliteQueue, clock: &ManualClock, at_most: Duration) -> Duration {
+    const STEP: Duration = Duration::from_secs(10);
+    let mut waited = Duration::ZERO;
+    while queue.claim(one()).await.unwrap().is_empty() {
+        assert!(waited < at_most, "nothing to claim after {waited:?}");
+        clock.forward(STEP);
+        waited += STEP;
+    }
+    waited
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_lease_that_was_renewed_for_long() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    for _ in 0..360 {
+        clock.forward(LEASE / 3);
+        let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+        assert_eq!(renewed.unwrap(), [Settled::Done]);
+    }
+    clock.back(DAY);
+    assert!(taken_after(&queue, &clock, LEASE).await <= LEASE);
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_renewal_of_a_moment_ago() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    let moment = Duration::from_millis(900);
+    clock.forward(moment);
+    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    assert_eq!(renewed.unwrap(), [Settled::Done]);
+    clock.back(moment);
+    // To the millisecond, and not only to what a look notices.
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    take(&queue).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_failed_job() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let dead_letter = Verdict::Failed {
+        cause: Cause::new(Reason::Rejected),
+        history: History::new(),
+    };
+    settle(&queue, &take(&queue).await, dead_letter).await;
+    // Short of what a look writes down by itself, and beyond it.
+    for passed in [Duration::from_millis(900), DAY] {
+        clock.forward(passed);
+        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
+        clock.back(passed);
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+        clock.forward(LEASE);
+        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
+        clock.forward(LEASE);
+    }
+}
+
+/// The looks themselves change nothing, and yet the time that they saw pass has passed.
+#[tokio::test]
+async fn a_wait_that_was_looked_at_does_not_begin_anew_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let minute = Duration::from_secs(60);
+    queue.enqueue(job("x").delay(10 * minute)).await.unwrap();
+    for _ in 0..9 * 60 {
+        clock.forward(Duration::from_secs(1));
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+    }
+    clock.back(8 * minute);
+    assert!(taken_after(&queue, &clock, minute).await <= minute);
+}
+
+#[tokio::test]
+async fn a_holder_goes_on_when_the_clock_goes_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let held = take(&queue).await;
+    clock.back(DAY);
+    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    assert_eq!(renewed.unwrap(), [Settled::Done]);
+    clock.forward(LEASE / 2);
+    settle(&queue, &held, done()).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_lengthen_a_wait_or_a_time_to_live() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let id = put(&queue, "x").await;
+    settle(&queue, &take(&queue).await, again(LEASE)).await;
+    clock.back(DAY);
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    settle(&queue, &take(&queue).await, done()).await;
+    clock.back(DAY);
+    put(&queue, "a look").await;
+    assert!(queue.task(id).await.unwrap().is_some());
+    clock.forward(TTL);
+    assert_eq!(queue.task(id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_notices_that_the_clock_went_back() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    queue.enqueue(job("x").delay(LEASE)).await.unwrap();
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.back(DAY);
+    // So that it is written down from when on the wait counts.
+    let noticed = tokio::time::timeout(Duration::from_secs(10), queue.wait(DAY));
+    noticed.await.unwrap();
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    clock.forward(LEASE);
+    take(&queue).await;
+}
+
+#[tokio::test]
+async fn times_are_told_by_the_wall_clock_however_it_went() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "before").await;
+    clock.back(DAY);
+    let id = put(&queue, "after").await;
+    let task = queue.task(id).await.unwrap().unwrap();
+    assert_eq!(task.accepted_at, clock.wall().now());
+    assert_eq!(task.status, Status::Queued);
+}
+
+#[tokio::test]
+async fn what_was_put_in_is_there_after_reopening() {
+    let home = Home::new();
+    let queue = home.queue();
+    let first = put(&queue, "first").await;
+    let second = put(&queue, "second").await;
+    let held = take(&queue).await;
+    queue.database().close().await;
+    drop(queue);
+    let queue = home.queue();
+    assert_eq!(take(&queue).await.id, second);
+    // The holder may be another process, which goes on.
+    assert_eq!(held.id, first);
+    settle(&queue, &held, done()).await;
+    home.check();
+}

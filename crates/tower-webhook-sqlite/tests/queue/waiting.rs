@@ -1,0 +1,162 @@
+//! From push to start: in one process, and across processes.
+
+use crate::support::{Ends, Home, child, childs_file, done, job, one, put, settle, take};
+use std::{
+    io::{BufRead, BufReader},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use tower_webhook::queue::Engine;
+use tower_webhook_sqlite::SqliteQueue;
+
+const LONG: Duration = Duration::from_secs(600);
+
+/// As a worker does when it has nothing to do.
+async fn next(queue: &SqliteQueue) -> tower_webhook::queue::Job {
+    loop {
+        let mut claims = queue.claim(one()).await.unwrap();
+        match claims.jobs.pop() {
+            Some(job) => return job,
+            None => queue.wait(LONG).await,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_the_same_process_is_woken_at_once() {
+    let home = Home::new();
+    let queue = home.queue();
+    let worker = queue.clone();
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let working = tokio::spawn(async move {
+        loop {
+            let job = next(&worker).await;
+            begun.send((job.id, Instant::now())).unwrap();
+            settle(&worker, &job, done()).await;
+        }
+    });
+    let mut took = Vec::new();
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        let pushed = Instant::now();
+        let id = put(&queue, "x").await;
+        let (started, at) = begins.recv().await.unwrap();
+        assert_eq!(started, id);
+        took.push(at.duration_since(pushed));
+    }
+    working.abort();
+    took.sort_unstable();
+    // Loosely, for busy machines; the bench has the figure. A poll would take 10 ms at the least.
+    assert!(took[100] < Duration::from_millis(10), "{:?}", took[100]);
+}
+
+/// A wall clock, because it is compared across processes.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_in_another_process_is_woken_soon() {
+    let home = Home::new();
+    let queue = home.queue();
+    let mut other = Ends(
+        child("waiting::child_that_waits", &home.file())
+            .spawn()
+            .unwrap(),
+    );
+    let mut told = BufReader::new(other.0.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    assert!(told.any(|line| line == "ready"));
+    let mut took = Vec::new();
+    for _ in 0..40 {
+        tokio::time::sleep(Duration::from_millis(31)).await;
+        let pushed = now();
+        put(&queue, "x").await;
+        let line = told.find(|line| line.starts_with("began ")).unwrap();
+        let at: u64 = line["began ".len()..].parse().unwrap();
+        took.push(Duration::from_micros(at).saturating_sub(pushed));
+    }
+    took.sort_unstable();
+    println!("median {:?}, longest {:?}", took[20], took[39]);
+    assert!(took[20] < Duration::from_millis(50), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_waits() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    println!("\nready");
+    for _ in 0..40 {
+        let job = next(&queue).await;
+        println!("\nbegan {}", now().as_micros());
+        settle(&queue, &job, done()).await;
+    }
+}
+
+/// What waiting costs while nothing happens, by the processor time of a process that only waits.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_for_other_processes_costs_next_to_nothing() {
+    let home = Home::new();
+    let _queue = home.queue();
+    let mut other = Ends(
+        child("waiting::child_that_only_waits", &home.file())
+            .spawn()
+            .unwrap(),
+    );
+    let mut told = BufReader::new(other.0.stdout.take().unwrap())
+        .lines()
+        .map_while(Result::ok);
+    let line = told.find(|line| line.starts_with("used ")).unwrap();
+    let micros: u32 = line["used ".len()..].parse().unwrap();
+    let share = f64::from(micros) / 2_000_000.0;
+    println!("{:.2} % of a core", share * 100.0);
+    assert!(share < 0.02, "{share}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_only_waits() {
+    let Some(file) = childs_file() else { return };
+    let queue = SqliteQueue::open(file).unwrap();
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    queue.wait(Duration::from_millis(100)).await;
+    let used = || {
+        let spec = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+        Duration::new(
+            spec.tv_sec.try_into().unwrap(),
+            spec.tv_nsec.try_into().unwrap(),
+        )
+    };
+    let before = used();
+    let waiting = tokio::time::timeout(Duration::from_secs(2), queue.wait(LONG)).await;
+    assert!(waiting.is_err(), "nothing happened");
+    println!("\nused {}", used().saturating_sub(before).as_micros());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_of_another_handle_that_ends_wakes_who_waits() {
+    let home = Home::new();
+    let (queue, other) = (home.queue(), home.queue());
+    put(&other, "x").await;
+    let lease = Duration::from_millis(300);
+    let terms = tower_webhook::queue::Terms::new(1, lease);
+    let first = other.claim(terms).await.unwrap().jobs.remove(0);
+    let second = tokio::time::timeout(Duration::from_secs(20), next(&queue)).await;
+    let second = second.unwrap();
+    assert_eq!((second.id, second.attempt), (first.id, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_is_dropped_at_any_point_leaves_nothing_behind() {
+    let home = Home::new();
+    let queue = home.queue();
+    for round in 0..50 {
+        assert!(queue.claim(one()).await.unwrap().is_empty());
+        let wait = queue.wait(LONG);
+        let _ = tokio::time::timeout(Duration::from_micros(round * 40), wait).await;
+    }
+    queue.enqueue(job("x")).await.unwrap();
+    take(&queue).await;
+    queue.database().close().await;
+}

@@ -1,4 +1,0 @@
-//! The entries in SQLite.
-
-#[cfg(feature = "sqlite")]
-pub mod sqlite;
