@@ -89,7 +89,7 @@
 //! | Layer | In one line |
 //! | --- | --- |
 //! | [`BufferBodyLayer`] | read the body once, under a limit and a deadline; every later layer shares its bytes |
-//! | [`SignatureVerifyLayer`] | refuse what no known secret has signed, or too long ago |
+//! | [`SignatureVerifyLayer`] | refuse requests without a valid, recent signature |
 //! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored answer |
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
 //! | [`RetryWithJitterLayer`] | try again what is safe to try again, inside a budget and a deadline |

@@ -4,7 +4,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 use std::borrow::Cow;
 
-/// What a receiver answers before the work is done (S3, S4).
+/// The acknowledgement that a receiver sends before the work is done (S3, S4).
 ///
 /// Answer within 8 s: S4 grants 10, the platform's HTTP Request Node waits 8.
 ///
@@ -89,7 +89,7 @@ impl Ack {
     }
 }
 
-/// The result that a flow goes on with (S3):
+/// The result with which a flow continues (S3):
 /// `{"status":"success","nextNode":...,"variables":{...}}`.
 ///
 /// # Examples
@@ -122,7 +122,7 @@ pub struct DialogAnswer<V> {
 }
 
 impl<V> DialogAnswer<V> {
-    /// Goes on at `next_node` with `variables`, which serialise as an object.
+    /// Makes an answer that continues at `next_node` with `variables`, which must serialise as an object.
     pub fn new(next_node: impl Into<Cow<'static, str>>, variables: V) -> Self {
         Self {
             next_node: next_node.into(),
@@ -130,19 +130,19 @@ impl<V> DialogAnswer<V> {
         }
     }
 
-    /// Goes on at another node.
+    /// Sets another node.
     #[must_use]
     pub fn at(mut self, next_node: impl Into<Cow<'static, str>>) -> Self {
         self.next_node = next_node.into();
         self
     }
 
-    /// The node at which the flow goes on.
+    /// The node at which the flow continues.
     pub fn next_node(&self) -> &str {
         &self.next_node
     }
 
-    /// What the flow gets.
+    /// The variables that the flow gets.
     pub const fn variables(&self) -> &V {
         &self.variables
     }

@@ -2,17 +2,17 @@ use crate::problem::{Problem, Refusal};
 use http::StatusCode;
 use std::{borrow::Cow, fmt};
 
-/// Why a body is not the event it should be. Carries names and expectations, never a value, so it
-/// is safe to log and to send back.
+/// Why a body is not a valid event. It carries names and expectations, never a value, so it is safe to
+/// log and to send back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventError {
-    /// Objects and arrays stand in one another deeper than the limit.
+    /// Objects and arrays are nested deeper than the limit.
     Deep {
         /// The limit, in levels.
         limit: u32,
     },
-    /// A field is there twice: readers differ in which of the two they take.
+    /// A field occurs twice, and readers differ in which of the two they take.
     Duplicate {
         /// Its path, such as `payload.profile`.
         field: Cow<'static, str>,
@@ -29,7 +29,7 @@ pub enum EventError {
         /// What should be there.
         expected: Cow<'static, str>,
     },
-    /// A field is not there.
+    /// A field is missing.
     Missing {
         /// Its path, such as `eventId`.
         field: Cow<'static, str>,
@@ -75,8 +75,8 @@ impl EventError {
         }
     }
 
-    /// The path of the field at fault, such as `payload.profile`; `None` where the body as a whole
-    /// is no event.
+    /// The path of the field at fault, such as `payload.profile`; `None` where the error is in the body
+    /// as a whole.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Duplicate { field }

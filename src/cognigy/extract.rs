@@ -17,7 +17,7 @@ use std::fmt;
 /// The longest body that is read when no layer has buffered it: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// Whether a signature layer outside has let the request pass.
+/// Whether a signature layer outside has verified the request.
 fn is_authenticated(extensions: &Extensions) -> bool {
     #[cfg(feature = "signature")]
     return extensions.get::<crate::signature::Verified>().is_some();
@@ -28,8 +28,8 @@ fn is_authenticated(extensions: &Extensions) -> bool {
     }
 }
 
-/// Why an extractor gave no event. Its response is `application/problem+json` and carries the
-/// typed reason in its extensions.
+/// Why an extractor gave no event. Its response is `application/problem+json`, with the typed reason in
+/// its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventRejection {
@@ -38,7 +38,7 @@ pub enum EventRejection {
     /// The body is not the event: 400, with the path of the field at fault as the member `field`.
     Event(EventError),
     /// No layer outside has checked the signature: 500 without detail, and an [`Event::Trouble`].
-    /// The router is wrong, not the request. [`Unverified`] does without the check.
+    /// The fault is in the router, not in the request. [`Unverified`] skips the check.
     Unverified,
 }
 
@@ -102,7 +102,7 @@ fn respond(reason: impl Refusal) -> Response {
     response
 }
 
-/// Extracts an event without asking whether its signature was checked.
+/// Extracts an event without the check that its signature was verified.
 ///
 /// For routes that are protected otherwise (mutual TLS, a gateway in front), and for tests. The
 /// body is read up to 1 MiB.
@@ -159,10 +159,7 @@ where
         })
     });
     body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
-        .map_err(|reason| {
-            refused(&reason);
-            reason
-        })
+        .inspect_err(refused)
 }
 
 /// An extractor has no settings, so only `tracing` hears of it.

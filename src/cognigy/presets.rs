@@ -1,9 +1,9 @@
 //! Settings of the generic layers as the Cognigy documents have them.
 //!
-//! S0 to S3 name numbers, limits and metric names of their own. The layers know none of them: each
-//! function here sets one layer up, and is there where `cognigy` and the feature of that layer are.
-//! The signature formats are no settings but a scheme, which stands beside the other vendors'
-//! schemes: `signature::scheme::Cognigy`.
+//! The documents S0 to S3 have numbers, limits and metric names of their own. Each function here
+//! configures one layer with them; it needs the feature `cognigy` and that of the layer. The signature
+//! formats are not settings but a scheme, which is beside those of the other vendors:
+//! `signature::scheme::Cognigy`.
 //!
 //! | Preset | Of | Source |
 //! | --- | --- | --- |

@@ -2,45 +2,45 @@ use crate::problem::{Problem, Refusal};
 use http::{HeaderName, StatusCode};
 use std::{fmt, time::Duration};
 
-/// Why [`SignatureVerify`](super::SignatureVerify) refused a request. Found in the extensions of
-/// its answer.
+/// Why [`SignatureVerify`](super::SignatureVerify) refused a request. It is in the extensions of the
+/// response.
 ///
-/// It carries no secret, no signature and no body, so it is safe to log. The caller is told none
-/// of it: a refusal that says which check failed tells a forger what to mend.
+/// It carries no secret, no signature and no body, so it is safe to log. The caller is not told which
+/// check failed, because that would help a forger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// A [`Scheme`](super::Scheme) outside this crate has a reason of its own: 401.
+    /// A reason of a [`Scheme`](super::Scheme) outside this crate: 401.
     Custom {
         /// The reason, from a small closed set.
         reason: &'static str,
     },
-    /// The timestamp lies too far in the future: 401.
+    /// The timestamp is too far in the future: 401.
     Early {
-        /// How far it lies ahead of our clock.
+        /// How far it is ahead of the local clock.
         ahead: Duration,
-        /// How far it may.
+        /// How far ahead it may be.
         tolerance: Duration,
     },
-    /// A header is there and cannot be what the scheme says: 401.
+    /// A header is not in the format of the scheme: 401.
     Malformed {
         /// The header.
         header: HeaderName,
         /// What is wrong with it.
         what: Defect,
     },
-    /// No key of ours made this signature over these bytes: 401.
+    /// The signature was made with none of the secrets, or over other bytes: 401.
     Mismatch,
-    /// A header that the scheme needs is not there: 401.
+    /// A header that the scheme needs is missing: 401.
     Missing {
         /// The header.
         header: HeaderName,
     },
-    /// The same signed message was here before, inside the tolerance: 401.
+    /// The same signed message was received before, inside the tolerance: 401.
     Replayed,
-    /// Too many messages inside the tolerance to remember one more: 503 with `Retry-After`.
+    /// The [`ReplayCache`](super::ReplayCache) is full: 503 with `Retry-After`.
     ReplayCacheFull {
-        /// When the oldest of them may be forgotten.
+        /// The time until its oldest entry expires.
         retry_after: Duration,
     },
     /// The timestamp is too old: 401.
@@ -67,7 +67,7 @@ impl SignatureError {
         }
     }
 
-    /// [`Malformed`](Self::Malformed): `header` is there and has this defect.
+    /// Makes a [`Malformed`](Self::Malformed) for `header` with this defect.
     pub fn malformed(header: &HeaderName, what: Defect) -> Self {
         Self::Malformed {
             header: header.clone(),
@@ -75,7 +75,7 @@ impl SignatureError {
         }
     }
 
-    /// [`Missing`](Self::Missing): `header` is not there.
+    /// Makes a [`Missing`](Self::Missing) for `header`.
     pub fn missing(header: &HeaderName) -> Self {
         Self::Missing {
             header: header.clone(),
@@ -121,27 +121,27 @@ impl Refusal for SignatureError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A signature is not the encoding of as many bytes as the scheme makes.
+    /// A signature cannot be decoded, or not to the length of a signature of this scheme.
     Encoding,
-    /// It is empty.
+    /// The header is empty.
     Empty,
-    /// A format that this receiver was not told to accept.
+    /// The signature is in a format that is not accepted here.
     Format,
-    /// An id that is too long, has a full stop in it, or something outside visible ASCII.
+    /// The id is too long, or has a full stop or something outside visible ASCII in it.
     Id,
-    /// No signature of a version that we hold a key for.
+    /// There is no signature of a version that one of the secrets is for.
     NoCandidate,
-    /// It does not begin as the scheme says: another algorithm, or none named.
+    /// The prefix of the scheme is missing, or names another algorithm.
     Prefix,
-    /// More than one value, or a field that occurs twice in one.
+    /// There is more than one value, or a field occurs twice.
     Repeated,
-    /// Not the grammar of the scheme: a stray separator, an item without a name.
+    /// The header is not in the grammar of the scheme: a stray separator, an item without a name.
     Syntax,
-    /// A timestamp that is not one to fifteen digits.
+    /// The timestamp is not one to fifteen digits.
     Timestamp,
-    /// Longer than 4096 bytes.
+    /// The header is longer than 4096 bytes.
     TooLong,
-    /// More signatures than the sixteen that are looked at.
+    /// There are more than sixteen signatures.
     TooManySignatures,
 }
 

@@ -3,7 +3,7 @@ use crate::{body::BufferedBody, clock::WallClock};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::time::Duration;
 
-/// Signature headers are a few hundred bytes; a longer one is refused unread.
+/// The longest signature header that is read, in bytes. Usual ones are a few hundred bytes.
 const MAX_HEADER: usize = 4096;
 
 /// Enough for thirty million years; few enough that no arithmetic can overflow.
@@ -44,7 +44,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// The message that `request` is, at the time that `clock` says when it is asked.
+    /// Makes a message of `request`. `clock` is read when the time is asked for.
     pub fn of(request: &'a Request<BufferedBody>, clock: &'a WallClock) -> Self {
         Self {
             method: request.method(),
@@ -60,22 +60,22 @@ impl<'a> Message<'a> {
         self.method
     }
 
-    /// The target. A router may have cut a prefix off it, as axum's `nest` does.
+    /// The request target. A router may have removed a prefix of it, as axum's `nest` does.
     pub const fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The headers. [`header`](Self::header) is the strict way to read one.
+    /// The headers. [`header`](Self::header) reads one strictly.
     pub const fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
 
-    /// The bytes as they were received.
+    /// The body, as it was received.
     pub fn body(&self) -> &'a [u8] {
         self.body.as_bytes()
     }
 
-    /// The time, in whole seconds since 1970. The clock is read with this call and not before.
+    /// The time, in whole seconds since 1970. The clock is read in this call.
     pub fn unix_seconds(&self) -> u64 {
         self.clock.unix_seconds()
     }
@@ -167,8 +167,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What is known about a message whose signature was verified: a request extension that
-/// [`SignatureVerify`](super::SignatureVerify) inserts, in the place of any that was there.
+/// What a verified signature says about its message: a request extension that
+/// [`SignatureVerify`](super::SignatureVerify) inserts. It replaces one that was there.
 ///
 /// # Examples
 ///
@@ -194,9 +194,9 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Verified by this scheme: for a [`Scheme`](super::Scheme) of your own.
+    /// Verified by this scheme. For a [`Scheme`](super::Scheme) of your own.
     ///
-    /// Add what the signature covers: the layers behind trust it.
+    /// Add only what the signature covers: the layers inside trust it.
     #[must_use]
     #[inline]
     pub const fn new(scheme: &'static str) -> Self {
@@ -209,7 +209,7 @@ impl Verified {
         }
     }
 
-    /// The key that made the signature.
+    /// Sets the label of the secret that made the signature.
     #[must_use]
     #[inline]
     pub fn with_secret_label(mut self, label: SecretLabel) -> Self {
@@ -217,8 +217,8 @@ impl Verified {
         self
     }
 
-    /// The id of the message, **covered by the signature**. A value outside visible ASCII is no id
-    /// and reads as none.
+    /// Sets the id of the message, **which the signature must cover**. A value outside visible ASCII
+    /// counts as none.
     #[must_use]
     #[inline]
     pub fn with_id(mut self, id: HeaderValue) -> Self {
@@ -226,7 +226,7 @@ impl Verified {
         self
     }
 
-    /// The time of the message in seconds since 1970, **covered by the signature**.
+    /// Sets the time of the message in seconds since 1970, **which the signature must cover**.
     #[must_use]
     #[inline]
     pub const fn with_timestamp(mut self, unix_seconds: u64) -> Self {
@@ -234,7 +234,7 @@ impl Verified {
         self
     }
 
-    /// The time that somebody wrote beside the signature.
+    /// Sets the time, in seconds since 1970, that the message claims outside its signature.
     #[must_use]
     #[inline]
     pub const fn with_claimed_timestamp(mut self, unix_seconds: u64) -> Self {
@@ -242,12 +242,12 @@ impl Verified {
         self
     }
 
-    /// The scheme, by its [name](super::Scheme::name).
+    /// The [name](super::Scheme::name) of the scheme.
     pub const fn scheme(&self) -> &'static str {
         self.scheme
     }
 
-    /// The label of the key that matched.
+    /// The label of the secret that matched.
     pub fn secret_label(&self) -> Option<&str> {
         self.label.as_ref().map(SecretLabel::as_str)
     }
@@ -256,10 +256,10 @@ impl Verified {
         self.label
     }
 
-    /// The id of the message, if the signature covers one: fit to be an idempotency key.
+    /// The id of the message, if the signature covers one. It can serve as an idempotency key.
     ///
-    /// An id that a sender writes beside the signature (`X-GitHub-Delivery`) is not here, because
-    /// whoever holds one signed message can put another id beside it.
+    /// An id outside the signature (`X-GitHub-Delivery`) is not given, because whoever has one signed
+    /// message can send it with another id.
     pub fn id(&self) -> Option<&str> {
         self.id.as_ref().and_then(|id| id.to_str().ok())
     }
@@ -269,18 +269,18 @@ impl Verified {
         self.timestamp
     }
 
-    /// The time that was written beside the signature, in seconds since 1970: only Cognigy's
-    /// `ts,base64`. Whoever has seen one message can send it again with another time, so nothing
-    /// may be decided by it.
+    /// The time that the message claims outside its signature, in seconds since 1970: only Cognigy's
+    /// `ts,base64` has one. Whoever has seen one message can send it again with another time, so do not
+    /// rely on it.
     pub const fn claimed_timestamp(&self) -> Option<u64> {
         self.claimed_timestamp
     }
 }
 
-/// How far a sender's timestamp may lie from our clock, in whole seconds; what is less than a
-/// second is cut off. Default: 300 seconds both ways, as in Standard Webhooks, Stripe and Slack.
+/// How far a sender's timestamp may be from the local clock, in whole seconds; fractions are cut off.
+/// Default: 300 seconds both ways, as in Standard Webhooks, Stripe and Slack.
 ///
-/// Wider is more time for a copy of a message to be sent again, unless
+/// A copy of a message is accepted for as long, unless
 /// [replays are refused](super::SignatureVerifyLayer::reject_replays).
 ///
 /// # Examples
@@ -301,7 +301,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// This far back, and this far ahead.
+    /// Sets how old a timestamp may be, and how far ahead of the local clock.
     pub const fn new(past: Duration, future: Duration) -> Self {
         Self { past, future }
     }
@@ -311,13 +311,12 @@ impl Tolerance {
         self.past
     }
 
-    /// How far ahead a timestamp may be: the clocks of two machines are never the same.
+    /// How far ahead of the local clock a timestamp may be.
     pub const fn future(self) -> Duration {
         self.future
     }
 
-    /// For how long one message can be received: from the earliest arrival that is tolerated to
-    /// the latest.
+    /// How long one message is accepted, from its earliest arrival to its latest.
     pub(super) fn window(self) -> Duration {
         // One second more: both ends are inclusive and our clock has fractions.
         self.past
@@ -363,8 +362,8 @@ impl From<Duration> for Tolerance {
 
 /// Unix seconds from one to fifteen digits, and nothing else: no sign, no space, no fraction.
 ///
-/// Libraries that read a number more kindly render it again for the MAC, so that text which was
-/// never signed passes.
+/// Libraries that accept more forms of a number write it anew for the MAC, so that a text which was never
+/// signed passes.
 #[inline]
 pub(super) fn unix_seconds(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > MAX_DIGITS || !text.iter().all(u8::is_ascii_digit) {

@@ -1,50 +1,53 @@
-//! Refuse what is not signed; sign what is sent.
+//! Verifies the signatures of requests that are received, and signs requests that are sent.
 //!
-//! [`SignatureVerifyLayer`] lets a request pass when a [`scheme`] finds that someone who
-//! holds one of its keys signed exactly these bytes, recently. [`SignLayer`] writes the headers
-//! that such a layer verifies.
+//! [`SignatureVerifyLayer`] lets a request pass when its [`scheme`] finds a valid signature: made with
+//! one of the configured secrets, over exactly these bytes, with a timestamp inside the tolerance. Any
+//! other request is refused. [`SignLayer`] writes the headers that such a layer verifies.
+//!
+//! A request is followed through three files: `verify.rs` (the layer), the file of its scheme, and
+//! `mac.rs`.
 //!
 //! # Refusals
 //!
 //! | What | Status | [`SignatureError`] |
 //! | --- | --- | --- |
-//! | a header is not there | 401 | [`Missing`](SignatureError::Missing) |
-//! | a header is there twice, or is not what the scheme says | 401 | [`Malformed`](SignatureError::Malformed) |
+//! | a header is missing | 401 | [`Missing`](SignatureError::Missing) |
+//! | a header occurs twice, or is not in the format of the scheme | 401 | [`Malformed`](SignatureError::Malformed) |
 //! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
-//! | no key made this signature over these bytes | 401 | [`Mismatch`](SignatureError::Mismatch) |
-//! | received before, where replays are refused | 401 | [`Replayed`](SignatureError::Replayed) |
-//! | too many messages to remember one more | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
+//! | the signature was made with none of the secrets, or over other bytes | 401 | [`Mismatch`](SignatureError::Mismatch) |
+//! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
+//! | the [`ReplayCache`] is full | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
 //!
-//! All the 401 look alike to the caller. The typed reason is among the response's extensions, and
-//! in a `tracing` event. A body that is too long (413) or cannot be read (400) is refused by
-//! [`BufferBodyLayer`](crate::BufferBodyLayer), before anything is verified.
+//! All 401 responses are the same to the caller. The typed reason is in the response's extensions and
+//! in [`Event::Refused`](crate::observe::Event::Refused). A body that is too long (413) or cannot be
+//! read (400) is refused by [`BufferBodyLayer`](crate::BufferBodyLayer), before anything is verified.
 //!
 //! # Order
 //!
 //! Inside [`BufferBodyLayer`](crate::BufferBodyLayer): the body is verified as bytes, never as what
-//! a parser makes of them. Outside idempotency and everything else that trusts the request: an id
-//! that was not verified lets anyone use up the ids of others. The handler finds [`Verified`] among
-//! the request's extensions.
+//! a parser makes of them. Outside idempotency and everything else that trusts the request: if
+//! an id is trusted before it is verified, anyone can claim the ids of others. The handler finds
+//! [`Verified`] in the request's extensions.
 //!
 //! On the way out, [`SignLayer`] stands inside the retry and [`MessageIdLayer`] outside it.
 //!
 //! # Rotation
 //!
-//! A scheme takes several [`Secrets`], each with a label, and its `signing_keys()` give a [`SigningKeys`] handle
-//! that replaces them while requests are served. The label that matched is in [`Verified`];
-//! [`SigningKeys::usage`] counts.
+//! A scheme takes several [`Secrets`], each with a label. Its method `signing_keys()` returns a
+//! [`SigningKeys`] handle, which replaces them while requests are served. The label of the secret that
+//! matched is in [`Verified`]; [`SigningKeys::usage`] counts the matches of each.
 //!
 //! # Replays
 //!
-//! A signature says who wrote a message, not how often it was sent. A scheme that signs a timestamp
-//! lets a copy pass for the tolerance of 300 seconds; [`SignatureVerifyLayer::reject_replays`]
-//! closes that. A scheme that does not (GitHub, Shopify, Cognigy's hex and base64) lets it pass
-//! for ever: put idempotency behind it, as one should in any case.
+//! A valid signature does not say that a message is new: a copy of it is valid too. A scheme that
+//! signs a timestamp accepts a copy for the tolerance (default: 300 seconds);
+//! [`SignatureVerifyLayer::reject_replays`] refuses it. A scheme that signs no timestamp (GitHub,
+//! Shopify, Cognigy's hex and base64) accepts a copy at any time: put an idempotency layer inside.
 //!
 //! # Cancel safety
 //!
 //! Verification is done in `call`, before there is a future to drop. Dropping the response future
-//! drops that of the handler; where replays are refused, the message then counts as not received.
+//! drops that of the handler; with `reject_replays` the message then counts as not received.
 //! Dropping the future of [`Sign`] drops that of the transport; nothing else is held.
 //!
 //! # Examples

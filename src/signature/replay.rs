@@ -10,31 +10,31 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Longer memories belong in a store: see `idempotency`.
+/// For longer windows, use idempotency with a store.
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Remembers the messages that were received inside the tolerance, so that none passes twice.
-/// Cheap to clone; clones share the memory.
+/// Remembers the messages received inside the tolerance, so that none passes twice. Cheap to clone;
+/// clones share the entries.
 ///
-/// It keeps a digest of what the signature covers (id, timestamp and body) rather than the MAC:
-/// while a sender rotates its key a message carries several MACs, and a cache of the one that
-/// matched would take the message once for each. The digest is a 128-bit `SipHash` under keys of
-/// this cache's own, so nobody can aim for a collision. A claim costs 0.8 us for 1 KiB, most of it
-/// for the digest, which is computed only where replays are refused (November 2026).
+/// It stores a digest of what the signature covers (id, timestamp and body) rather than the MAC: while
+/// a sender rotates its secret, a message carries several MACs, and a cache of the one that matched
+/// would accept the message once for each. The digest is a 128-bit `SipHash` under random keys of this
+/// cache, so nobody can construct a collision. A claim costs 0.8 us for 1 KiB, most of it for the
+/// digest (November 2026).
 ///
-/// Only verified messages enter. An entry is dropped when the message was not handled, so that
-/// the sender's honest retry with the same signature passes: the handler failed, answered 5xx,
-/// 408, 409, 425 or 429, or the future was dropped before its answer.
+/// Only verified messages are added. An entry is removed when the message was not handled, so that a
+/// retry of the sender with the same signature passes: the handler failed, answered 5xx, 408, 409, 425
+/// or 429, or the future was dropped before its response.
 ///
 /// # Full
 ///
-/// A full cache refuses the message (503 with `Retry-After`); it never forgets one that could come
-/// again. Give it room for the messages of one window (601 seconds by default): 100,000 entries are
-/// about 10 MB and last for 166 messages a second.
+/// A full cache refuses the message (503 with `Retry-After`); it never drops an entry before its time.
+/// Size it for the messages of one window (601 seconds by default): 100,000 entries take about 10 MB and
+/// suffice for 166 messages a second.
 ///
 /// # Scope
 ///
-/// One process. Where several receive for one sender, use idempotency with a shared store.
+/// One process. Where several processes receive from one sender, use idempotency with a shared store.
 ///
 /// # Examples
 ///
@@ -60,7 +60,7 @@ struct Shared {
 }
 
 impl ReplayCache {
-    /// Remembers at most `capacity` messages, each for the window of the scheme.
+    /// Makes a cache of at most `capacity` messages, each for the window of the scheme.
     pub fn new(capacity: usize) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -72,18 +72,18 @@ impl ReplayCache {
         }
     }
 
-    /// Remembers each message for this long instead, at most 24 hours.
+    /// Sets how long each message is remembered, at most 24 hours. Default: the window of the scheme.
     ///
-    /// **A scheme that signs no timestamp needs it**, and is not made safe by it: a copy is refused
-    /// for this long and passes afterwards, and two messages with the same body are one to it, so
-    /// that the second is refused though it is honest. Prefer idempotency there.
+    /// **A scheme that signs no timestamp needs it**, and is not made safe by it: a copy passes
+    /// afterwards, and of two genuine messages with the same body the second is refused. Prefer
+    /// idempotency for such schemes.
     #[must_use]
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = Some(window);
         self
     }
 
-    /// The messages that are remembered.
+    /// The number of messages that are remembered.
     pub fn len(&self) -> usize {
         let mut seen = self.shared.lock();
         seen.expire(Instant::now());
@@ -226,7 +226,7 @@ impl Seen {
     }
 }
 
-/// A message that is being handled. Dropped without an answer, it was not received.
+/// A message that is being handled. Dropped without a response, it was not received.
 #[derive(Debug)]
 pub(super) struct Claim {
     held: Option<Held>,

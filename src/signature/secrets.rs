@@ -12,16 +12,16 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// More keys than a rotation needs; few enough that a forged signature stays cheap to refuse.
+/// The most secrets of a scheme. Each costs a MAC when a forged signature is refused.
 const MAX_KEYS: usize = 16;
 
-/// Room for a UUID and a word.
+/// The longest label, in bytes.
 const MAX_LABEL: usize = 47;
 
-/// A secret shared with a sender or receiver, as it was handed out: the text `whsec_...`, not what
-/// it decodes to. What the text means is the [scheme](super::scheme)'s business.
+/// A secret shared with a sender or receiver, as text: `whsec_...`, not what it decodes to. The
+/// [scheme](super::scheme) decides how the text is decoded.
 ///
-/// It is overwritten with zeros when it is dropped, and `Debug` shows the label alone.
+/// The memory is overwritten with zeros on drop. `Debug` shows only the label.
 ///
 /// # Examples
 ///
@@ -39,9 +39,9 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// A secret of these bytes. A `String` or `Vec` is moved, not copied.
+    /// Makes a secret of these bytes. A `String` or `Vec` is moved, not copied.
     ///
-    /// An empty one is refused by whatever is built from it.
+    /// Schemes refuse an empty secret.
     pub fn new(text: impl Into<Vec<u8>>) -> Self {
         Self {
             text: Zeroizing::new(text.into()),
@@ -49,8 +49,8 @@ impl Secret {
         }
     }
 
-    /// The name under which logs, metrics and handlers see that this secret matched. Default:
-    /// `key-1` for the first of a list, `key-2` for the second, and so on.
+    /// Sets the name that logs, metrics and handlers see when this secret matches. Default: `key-1` for
+    /// the first of a list, `key-2` for the second, and so on.
     pub fn label(mut self, label: impl Into<Arc<str>>) -> Self {
         self.label = Some(label.into());
         self
@@ -83,11 +83,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One secret or several: what a scheme is built from, and what [`SigningKeys::replace`] takes.
+/// One or several secrets, from which a scheme is built, and which [`SigningKeys::replace`] takes.
 ///
-/// [`SigningKeys::replace`]: super::SigningKeys::replace
-///
-/// The first is the one that signs where a scheme has room for one signature.
+/// Where a scheme writes one signature only, the first secret signs.
 ///
 /// # Examples
 ///
@@ -110,7 +108,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The code that computes MACs with these secrets. Default: [`Backend::default`].
+    /// Sets the library that computes MACs with these secrets. Default: [`Backend::default`].
     pub const fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
         self
@@ -161,8 +159,8 @@ macro_rules! from_text {
 }
 from_text!(&str, String, &[u8], Vec<u8>);
 
-/// The name of the key that made a signature: 1 to 47 bytes, without control characters. Never the
-/// key itself.
+/// The label of the secret that made a signature: 1 to 47 bytes, without control characters. Never the
+/// secret itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretLabel {
     // In place rather than shared: 48 bytes are copied in less time than a reference is counted.
@@ -171,7 +169,7 @@ pub struct SecretLabel {
 }
 
 impl SecretLabel {
-    /// The label of a key that a [`Scheme`](super::Scheme) outside this crate holds.
+    /// Makes a label, for a [`Scheme`](super::Scheme) outside this crate.
     ///
     /// # Errors
     ///
@@ -210,21 +208,21 @@ impl fmt::Display for SecretLabel {
     }
 }
 
-/// How often a key has matched, from [`SigningKeys::usage`].
+/// How often a secret has matched, from [`SigningKeys::usage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SecretUsage {
-    /// The key.
+    /// The label of the secret.
     pub label: SecretLabel,
-    /// Messages that it verified since it was put here. Of several that are verified in the same
-    /// nanoseconds, one may be counted for all: whether it stands still is what it tells.
+    /// The number of messages that it has verified since it was added. Approximate: of messages
+    /// verified at the same moment, one may be counted. It shows whether a secret is still in use.
     pub matched: u64,
 }
 
-/// The keys of a scheme, from its `signing_keys()`: replaces them while requests are served.
+/// The secrets of a scheme, from its method `signing_keys()`. Replaces them while requests are served.
 ///
-/// Every clone of the scheme, of the layers that were built from it and of their services sees
-/// the new keys with its next message.
+/// Every clone of the scheme, of the layers built from it and of their services uses the new secrets
+/// for its next message.
 ///
 /// # Examples
 ///
@@ -247,25 +245,24 @@ pub struct SecretUsage {
 pub struct SigningKeys(Arc<dyn Rotate>);
 
 impl SigningKeys {
-    /// Puts these keys in the place of all that were there. The first one signs where a scheme has
-    /// room for one signature.
+    /// Replaces all secrets. Where a scheme writes one signature only, the first one signs.
     ///
-    /// A message that is being checked or signed meanwhile is finished with the old keys: the call
-    /// waits for it, at most for the time of one MAC. When it returns, the old keys are gone and
-    /// their memory is overwritten.
+    /// A message that is being checked or signed is finished with the old secrets: the call waits for
+    /// it, at most for the time of one MAC. When it returns, the memory of the old secrets has been
+    /// overwritten. Tells [`Event::KeysRotated`] to `tracing`.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] when the scheme cannot use one of the secrets, when there is none or more
-    /// than sixteen, or when two have the same label. The keys that were there then stay.
+    /// than sixteen, or when two have the same label. The old secrets then stay in use.
     pub fn replace(&self, secrets: impl Into<Secrets>) -> Result<(), InvalidConfig> {
         self.0.replace(&secrets.into())
     }
 
-    /// The keys and how often each has matched, in their order.
+    /// The labels of the secrets in their order, and how often each has matched.
     ///
-    /// When the count of the old key stands still, the sender has changed over and the old key can
-    /// go.
+    /// When the count of the old secret no longer grows, the sender uses the new one, and the old one
+    /// can be removed.
     pub fn usage(&self) -> Vec<SecretUsage> {
         self.0.usage()
     }
@@ -277,13 +274,13 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// What a scheme makes of a secret: its key rule.
+/// How a scheme makes a key of a secret.
 type Rule<K> = dyn Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync;
 
 /// The keys of one scheme, shared by its clones.
 ///
-/// A plain lock: a reader takes it for the time of one MAC, which costs two atomic steps, fewer
-/// than a clone of an `Arc` under a lock; and writers come once in a month.
+/// A plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer
+/// than cloning an `Arc` under a lock; and writers are rare.
 pub(crate) struct Keyring<K>(Arc<Ring<K>>);
 
 struct Ring<K> {
@@ -301,7 +298,7 @@ impl<K> Entry<K> {
     /// Counts the match and gives the label.
     #[inline]
     pub(crate) fn matched(&self) -> SecretLabel {
-        // Not one atomic step, which would cost as much as reading the headers: see `SecretUsage`.
+        // Not one atomic operation, which would cost as much as reading the headers: see `SecretUsage`.
         let matched = self.matched.load(Ordering::Relaxed);
         self.matched.store(matched + 1, Ordering::Relaxed);
         self.label
@@ -351,7 +348,7 @@ impl Keyring<MacKey> {
     }
 }
 
-/// A key rule: the bytes of the secret as they are.
+/// The bytes of the secret are the key.
 pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidConfig> {
     mac_key(secret.bytes(), backend)
 }

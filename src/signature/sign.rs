@@ -22,13 +22,13 @@ use tower_service::Service;
 /// The length of an id, which becomes part of what is signed and of a log line.
 const MAX_ID: usize = 255;
 
-/// Signs each request afresh: the same id, a new timestamp.
+/// Signs each request that is sent. Attempts of one delivery have the same id and a new timestamp each.
 ///
-/// Stands inside the retry, next to the transport: a timestamp that was signed before a long wait
-/// is stale when it arrives. Outside the retry stands [`MessageIdLayer`].
+/// Stands inside the retry, next to the transport: a timestamp that is signed before a long wait is
+/// stale on arrival. [`MessageIdLayer`] stands outside the retry.
 ///
-/// The id, where the scheme signs one, is the value of its id header in the request; else the
-/// [`MessageId`] among the request's extensions; else a new random one.
+/// Where the scheme signs an id, that is the value of its id header in the request; if there is none,
+/// the [`MessageId`] in the request's extensions; else a new random one.
 ///
 /// # Examples
 ///
@@ -62,13 +62,14 @@ impl SignLayer {
         }
     }
 
-    /// The clock that timestamps are read from. Default: the system's.
+    /// Sets the clock that timestamps are read from. Default: the system's.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Adds an observer of [`Event::Trouble`]: a request that cannot be signed is not sent.
+    /// Adds an observer. It is told [`Event::Trouble`] when a request cannot be signed, which is then
+    /// not sent.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -172,25 +173,25 @@ impl<S: fmt::Debug> fmt::Debug for Sign<S> {
     }
 }
 
-/// Why a request could not be signed. It was not sent.
+/// Why a request could not be signed, and was not sent.
 ///
-/// A fault of ours or of the caller's; another attempt ends the same way.
+/// Another attempt would fail in the same way, so it is not retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignError {
-    /// A [`SignScheme`] outside this crate has a reason of its own.
+    /// A reason of a [`SignScheme`] outside this crate.
     Custom {
         /// The reason, from a small closed set.
         reason: &'static str,
     },
-    /// A header cannot hold what would be written: a separator or prefix outside ASCII.
+    /// The signature is not a valid header value: a separator or prefix is outside ASCII.
     HeaderValue,
     /// The id of the message is not 1 to 255 visible ASCII characters without a full stop, or the
-    /// request has two.
+    /// request has two ids.
     InvalidId,
-    /// The scheme signs an id and there is none.
+    /// The scheme signs an id, and the message has none.
     MissingId,
-    /// All keys are public ones, which verify.
+    /// All secrets are public keys, which only verify.
     NoSigningKey,
 }
 
@@ -223,7 +224,7 @@ pub trait SignScheme: Send + Sync + 'static {
         None
     }
 
-    /// Adds the headers, in the place of any that are there. Neither blocks nor panics.
+    /// Adds the headers, and replaces those that are there. It must not block or panic.
     ///
     /// # Errors
     ///
@@ -277,7 +278,7 @@ pub struct Outgoing<'a> {
 }
 
 impl<'a> Outgoing<'a> {
-    /// A message with this body, at this time in seconds since 1970.
+    /// Makes a message with this body and this time, in seconds since 1970.
     pub const fn new(body: &'a [u8], unix_seconds: u64) -> Self {
         Self {
             id: None,
@@ -286,7 +287,7 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The message with this id.
+    /// Sets the id. Default: none.
     #[must_use]
     pub const fn with_id(mut self, id: &'a MessageId) -> Self {
         self.id = Some(id);
@@ -303,14 +304,14 @@ impl<'a> Outgoing<'a> {
         self.unix_seconds
     }
 
-    /// The bytes as they will be sent.
+    /// The body.
     pub const fn body(&self) -> &'a [u8] {
         self.body
     }
 }
 
-/// The id of an outgoing message: the same for each attempt, so that the receiver knows a repeated
-/// delivery when it sees one. A request extension that [`Sign`] reads.
+/// The id of an outgoing message: a request extension that [`Sign`] reads. All attempts have the same,
+/// so that the receiver can deduplicate.
 ///
 /// 1 to 255 visible ASCII characters without a full stop, which separates the id from the timestamp
 /// in what is signed (Standard Webhooks asks for that).
@@ -331,7 +332,7 @@ impl<'a> Outgoing<'a> {
 pub struct MessageId(HeaderValue);
 
 impl MessageId {
-    /// An id of your own, such as the key of the event in your database.
+    /// Makes an id of this text, such as the key of the event in your database.
     ///
     /// # Errors
     ///
@@ -341,7 +342,7 @@ impl MessageId {
         Self::from_value(value)
     }
 
-    /// `msg_` and 128 random bits in hexadecimal.
+    /// Makes a random id: `msg_` and 128 random bits in hexadecimal.
     ///
     /// Unique, not secret: each half is a keyed hash of a pseudo-random number, and the key comes
     /// from the operating system.
@@ -395,16 +396,16 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// Gives each request a [`MessageId`], unless it has one: stands outside the retry, so that all
+/// Gives each request a [`MessageId`], unless it has one. Stands outside the retry, so that all
 /// attempts have the same.
 ///
-/// Its receiver then knows a repetition when it sees one, so the request is made
-/// [`Repeatable`], unless it says otherwise itself: retry layers repeat
-/// it, a POST too. That holds for schemes that send the id (Standard Webhooks, Svix); with others,
-/// leave this layer out and give the request a header that its receiver deduplicates by.
+/// The receiver can then deduplicate, so the request is also marked [`Repeatable`], unless it has such
+/// a mark: retry layers repeat it, even a POST. That holds for schemes that send the id (Standard
+/// Webhooks, Svix). With others, leave this layer out, and give the request a header by which its
+/// receiver deduplicates.
 ///
-/// Without it, and without an id header in the request, [`Sign`] gives each attempt an
-/// id of its own, and the receiver cannot tell a repeated delivery from a new one.
+/// Without this layer, and without an id header in the request, [`Sign`] gives each attempt an id of
+/// its own, and the receiver cannot tell a repeated delivery from a new one.
 ///
 /// # Examples
 ///
@@ -427,7 +428,7 @@ pub struct MessageIdLayer {
 }
 
 impl MessageIdLayer {
-    /// Random ids for those who have none.
+    /// Makes a layer that gives random ids.
     pub const fn new() -> Self {
         Self { _settings: () }
     }

@@ -21,7 +21,7 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Refuses requests that are not signed as a [`Scheme`] says.
+/// Refuses requests without a valid signature, as its [`Scheme`] decides.
 ///
 /// See the [module docs](crate::signature) for what it refuses and where it stands in a stack.
 #[derive(Clone, Debug)]
@@ -55,14 +55,14 @@ impl SignatureVerifyLayer {
         }
     }
 
-    /// The clock that timestamps are judged by. Default: the system's.
+    /// Sets the clock that timestamps are compared with. Default: the system's.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Refuses a message that was received before, inside the tolerance of its timestamp. Default:
-    /// not; a copy that is sent again in time passes.
+    /// Refuses a message that was received before, inside the tolerance of its timestamp. Default: off,
+    /// so that a copy passes while its timestamp is inside the tolerance.
     ///
     /// # Errors
     ///
@@ -76,9 +76,8 @@ impl SignatureVerifyLayer {
     }
 
     /// Puts the [`SecretLabel`] that matched into the extensions of each
-    /// answer, where a metrics layer outside this one finds it. Default: not, because it costs
-    /// allocations on each call; [`SigningKeys::usage`](super::SigningKeys::usage) counts the matches
-    /// of each key for nothing.
+    /// response, for a metrics layer outside this one. Default: off, because it costs allocations on
+    /// each call; [`SigningKeys::usage`](super::SigningKeys::usage) counts without.
     pub const fn label_responses(mut self, label: bool) -> Self {
         self.settings.label_responses = label;
         self
@@ -90,8 +89,8 @@ impl SignatureVerifyLayer {
         self
     }
 
-    /// Replaces the answer to a refused request. The default is the [`Problem`] that the closure
-    /// gets, as `application/problem+json`. Do not say which check failed.
+    /// Replaces the response to a refused request. Default: the [`Problem`] that the closure is given, as
+    /// `application/problem+json`. The response should not say which check failed.
     pub fn refuse_with(
         mut self,
         respond: impl Fn(&SignatureError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
@@ -152,7 +151,7 @@ where
                 } else {
                     None
                 };
-                // In the place of one that somebody else may have put there.
+                // Replaces one that somebody else may have inserted.
                 req.extensions_mut().insert(verified);
                 ResponseFuture::called(self.inner.call(req), claim, label)
             }
@@ -225,11 +224,11 @@ enum State<F, B> {
     Called {
         #[pin]
         future: F,
-        /// Dropped with the future when there is no answer: the message was not received.
+        /// Dropped with the future when there is no response: the message was not received.
         claim: Option<Claim>,
         label: Option<SecretLabel>,
     },
-    /// Boxed: the future of a request that passes need not be as large as an answer.
+    /// Boxed, so that the future of a request that passes is not as large as a response.
     Refused {
         response: Option<Box<Response<ResponseBody<B>>>>,
     },

@@ -18,8 +18,8 @@ const MAX_DECODED: usize = 768;
 /// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`. What
 /// Cognigy's webhook endpoint has.
 ///
-/// **It does not cover the body.** Whoever reads one request can write any other: demand TLS, and
-/// nothing that [`Verified`] says about id or time is there. User and password are compared in
+/// **It does not cover the body.** Whoever reads one request can forge any other, so require TLS.
+/// [`Verified`] has neither id nor time. User and password are compared in
 /// constant time, whatever their lengths. A refusal carries the `WWW-Authenticate` challenge.
 ///
 /// # Examples
@@ -38,7 +38,7 @@ pub struct BasicAuth {
 }
 
 impl BasicAuth {
-    /// This user, with any of these passwords.
+    /// Makes a scheme that accepts this user with any of these passwords.
     ///
     /// # Errors
     ///
@@ -63,7 +63,7 @@ impl BasicAuth {
         })
     }
 
-    /// The realm of the challenge (RFC 9110 §11.5). Default: `webhook`.
+    /// Sets the realm of the challenge (RFC 9110 §11.5). Default: `webhook`.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ impl BasicAuth {
         Ok(self)
     }
 
-    /// The passwords, to be [replaced](SigningKeys::replace) while requests are served.
+    /// The handle that [replaces](SigningKeys::replace) the passwords while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }

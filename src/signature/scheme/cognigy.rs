@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Cognigy webhooks as the tutorials describe them: `X-Cognigy-Signature` in one of four
 /// [formats](CognigyFormat), under the text of the secret.
 ///
-/// A receiver lists the formats that it accepts. The format of a message is known by its shape,
-/// and only that one is checked.
+/// A receiver lists the formats that it accepts. The shape of a signature tells its format, and only
+/// that one is checked.
 ///
 /// The header has no trace in the official documentation of the platform, whose webhook endpoint
 /// authenticates with [`BasicAuth`](super::BasicAuth) on the way to you and with
@@ -25,10 +25,10 @@ use std::time::Duration;
 /// # What to accept
 ///
 /// Only [`SignedTimestamp`](CognigyFormat::SignedTimestamp) protects against a copy that is sent
-/// again later. With the other three a copy passes **for ever**; put idempotency behind them, with
-/// a key from the body. [`UnsignedTimestamp`](CognigyFormat::UnsignedTimestamp) looks as if it
-/// protected: its timestamp is not under the MAC, so whoever has seen one message writes a fresh
-/// timestamp before the same MAC and it passes again.
+/// again later. With the other three a copy is accepted **at any time**: put an idempotency layer
+/// inside, with a key from the body. [`UnsignedTimestamp`](CognigyFormat::UnsignedTimestamp) does not
+/// protect, because its timestamp is not under the MAC: whoever has seen one message can send it again
+/// with a new timestamp before the same MAC.
 ///
 /// Where `SignedTimestamp` is accepted beside others, a message in one of the others whose body
 /// begins with digits and a full stop is refused: it could be a copy of the former, `ts.body` sent
@@ -85,7 +85,7 @@ impl CognigyFormat {
 }
 
 impl Cognigy {
-    /// Accepts these formats. Signs with [`CognigyFormat::SignedTimestamp`].
+    /// Makes a scheme that accepts these formats. It signs with [`CognigyFormat::SignedTimestamp`].
     ///
     /// # Errors
     ///
@@ -107,14 +107,14 @@ impl Cognigy {
         })
     }
 
-    /// Reads and writes this header instead.
+    /// Sets the name of the header. Default: `X-Cognigy-Signature`.
     #[must_use]
     pub fn header(mut self, name: HeaderName) -> Self {
         self.header = name;
         self
     }
 
-    /// The format that is written when a request is signed. Default:
+    /// Sets the format in which requests are signed. Default:
     /// [`CognigyFormat::SignedTimestamp`].
     #[must_use]
     pub const fn sign_as(mut self, format: CognigyFormat) -> Self {
@@ -122,14 +122,14 @@ impl Cognigy {
         self
     }
 
-    /// How far a timestamp may lie from our clock. Default: 300 seconds both ways.
+    /// Sets how far a timestamp may be from the local clock. Default: 300 seconds both ways.
     #[must_use]
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
         self.tolerance = tolerance.into();
         self
     }
 
-    /// The keys, to be [replaced](SigningKeys::replace) while requests are served.
+    /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }

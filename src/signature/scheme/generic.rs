@@ -13,10 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
-/// Pieces of a content template that fit on the stack.
+/// The most pieces of a content template.
 pub(super) const MAX_PIECES: usize = 8;
 
-/// HMAC-SHA256 in the words of whoever sends: header, prefix, encoding and what is signed.
+/// HMAC-SHA256 with the header, prefix, encoding and signed content of any sender.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ pub(super) const MAX_PIECES: usize = 8;
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
 ///
-/// Linear: `Linear-Signature: <hex of body>`, and nothing else to say.
+/// Linear: `Linear-Signature: <hex of body>`.
 ///
 /// ```
 /// # use http::HeaderName;
@@ -101,11 +101,11 @@ impl Recipe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Piece {
-    /// The body, as it was sent.
+    /// The body.
     Body,
     /// The text of the id header.
     Id,
-    /// Text that is always the same, such as the full stop between two pieces.
+    /// Fixed text, such as the full stop between two pieces.
     Literal(Cow<'static, str>),
     /// The text of the timestamp, in seconds since 1970.
     Timestamp,
@@ -118,8 +118,8 @@ impl From<&'static str> for Piece {
 }
 
 impl Generic {
-    /// A scheme whose signature is in this header; by default it is the bare hexadecimal MAC of
-    /// the body under the text of the secret.
+    /// Settings of a scheme whose signature is in this header. Default: the hexadecimal MAC of the body,
+    /// with the text of the secret as the key.
     pub fn builder(header: HeaderName) -> GenericBuilder {
         GenericBuilder::new(Recipe {
             name: "generic",
@@ -136,7 +136,7 @@ impl Generic {
         })
     }
 
-    /// The keys, to be [replaced](SigningKeys::replace) while requests are served.
+    /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
@@ -385,13 +385,13 @@ impl GenericBuilder {
         }
     }
 
-    /// The name for logs and metrics. Default: `generic`.
+    /// Sets the name for logs and metrics. Default: `generic`.
     pub const fn name(mut self, name: &'static str) -> Self {
         self.recipe.name = name;
         self
     }
 
-    /// What stands before the signature, such as `sha256=`. Default: nothing.
+    /// Sets the text before the signature, such as `sha256=`. Default: none.
     pub fn prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         let separator = match self.recipe.layout {
             Layout::Plain { separator, .. } => separator,
@@ -404,8 +404,8 @@ impl GenericBuilder {
         self
     }
 
-    /// Several signatures, after the prefix, with this between them: a sender that rotates.
-    /// Default: one.
+    /// Sets the separator between several signatures after the prefix, for senders that rotate secrets.
+    /// Default: one signature.
     pub fn separator(mut self, between: char) -> Self {
         let prefix = match self.recipe.layout {
             Layout::Plain { prefix, .. } => prefix,
@@ -418,10 +418,9 @@ impl GenericBuilder {
         self
     }
 
-    /// The header is a list of fields as in Stripe's `t=..,v1=..`, with the timestamp in it:
-    /// what stands between them, the name of the timestamp and the name of the signature, which
-    /// may occur more than once. It takes the place of [`prefix`](Self::prefix) and
-    /// [`separator`](Self::separator).
+    /// Makes the header a list of fields as in Stripe's `t=..,v1=..`, which has the timestamp in it: the
+    /// separator, the name of the timestamp and the name of the signature, which may occur more than
+    /// once. Replaces [`prefix`](Self::prefix) and [`separator`](Self::separator).
     pub fn fields(
         mut self,
         between: char,
@@ -436,43 +435,43 @@ impl GenericBuilder {
         self
     }
 
-    /// How the signature is written. Default: [`Encoding::Hex`].
+    /// Sets the encoding of the signature. Default: [`Encoding::Hex`].
     pub const fn encoding(mut self, encoding: Encoding) -> Self {
         self.recipe.encoding = encoding;
         self
     }
 
-    /// The header of [`Piece::Id`]. Default: none.
+    /// Sets the header of [`Piece::Id`]. Default: none.
     pub fn id_header(mut self, name: HeaderName) -> Self {
         self.recipe.id = Some(name);
         self
     }
 
-    /// The header of [`Piece::Timestamp`]. Default: none.
+    /// Sets the header of [`Piece::Timestamp`]. Default: none.
     pub fn timestamp_header(mut self, name: HeaderName) -> Self {
         self.recipe.timestamp = Some(name);
         self
     }
 
-    /// What is signed, in this order. Default: the body.
+    /// Sets what is signed, in this order. Default: the body.
     pub fn content(mut self, pieces: impl IntoIterator<Item = Piece>) -> Self {
         self.recipe.content = pieces.into_iter().collect();
         self
     }
 
-    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways.
+    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways.
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
         self.recipe.tolerance = tolerance.into();
         self
     }
 
-    /// What the text of a secret means. Default: [`SecretEncoding::Raw`].
+    /// Sets how the text of a secret is decoded to the key. Default: [`SecretEncoding::Raw`].
     pub const fn secret_encoding(mut self, rule: SecretEncoding) -> Self {
         self.key_rule = rule;
         self
     }
 
-    /// The scheme, under these secrets.
+    /// Builds the scheme with these secrets.
     ///
     /// # Errors
     ///
@@ -495,15 +494,15 @@ impl GenericBuilder {
     }
 }
 
-/// What the text of a secret means.
+/// How the text of a secret is decoded to the key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SecretEncoding {
-    /// It is base64 (RFC 4648 §4, padded or not) of the key.
+    /// Base64 (RFC 4648 §4), padded or not.
     Base64,
-    /// It is hexadecimal, in either case, of the key.
+    /// Hexadecimal, in either case.
     Hex,
-    /// It is the key.
+    /// The text is the key.
     #[default]
     Raw,
 }

@@ -6,8 +6,8 @@ use http::HeaderName;
 /// ([its documentation](https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries)).
 /// `WebSub` hubs and Meta sign alike.
 ///
-/// No timestamp and no id is signed, so a copy of a delivery passes for ever: put idempotency
-/// behind it, with a key from the body. The older `X-Hub-Signature` (SHA-1) is not looked at.
+/// Neither a timestamp nor an id is signed, so a copy of a delivery is accepted at any time: put an
+/// idempotency layer inside, with a key from the body. The older `X-Hub-Signature` (SHA-1) is ignored.
 ///
 /// # Examples
 ///
@@ -22,7 +22,7 @@ use http::HeaderName;
 pub struct GitHub(Generic);
 
 impl GitHub {
-    /// The key is the text of the secret.
+    /// Makes a scheme whose key is the text of the secret.
     ///
     /// # Errors
     ///

@@ -12,11 +12,11 @@
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
 //! | [`Generic`] | any | any template | hex or base64 | as you say |
-//! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: a shared secret, sent along | | |
+//! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: the secret itself is sent | | |
 //! | [`AnyOf`] | those of its schemes | | | |
 //!
-//! The key rule belongs to the scheme and is never guessed: `whsec_...` is decoded by one provider
-//! and taken as it stands by another.
+//! The scheme decides how a secret is decoded, and never guesses: `whsec_...` is base64 for one provider
+//! and plain text for another.
 //!
 //! Use different secrets for different schemes. Under one key, the MAC of `ts.body` in one scheme
 //! is the MAC of a body that begins with `ts.` in another.
@@ -91,29 +91,29 @@ pub use self::{
     stripe::Stripe,
 };
 
-/// Decides whether a message was signed by someone who holds a key.
+/// Verifies the signature of a message.
 ///
-/// See the [module docs](self) for the schemes that are here, and for one of your own.
+/// See the [module docs](self) for the schemes of this crate, and for how to write one.
 pub trait Scheme: Send + Sync + 'static {
     /// A short name from a closed set, for logs and metrics.
     fn name(&self) -> &'static str;
 
     /// Whether the request carries any of the headers of this scheme.
     ///
-    /// [`AnyOf`] chooses by it, and what it chooses is final: say yes to any trace of the scheme,
-    /// or a caller who leaves out one header is sent on to a weaker scheme.
+    /// [`AnyOf`] chooses by it, and its choice is final. Return `true` for any header of the scheme;
+    /// otherwise a caller who leaves out one header is verified by a weaker scheme.
     fn recognizes(&self, headers: &HeaderMap) -> bool;
 
-    /// Verifies the signature. Neither blocks nor panics, whatever the message holds, and compares
+    /// Verifies the signature. It must not block or panic, whatever the message holds, and must compare
     /// in constant time.
     ///
     /// # Errors
     ///
-    /// [`SignatureError`]: the caller gets a refusal that does not say which.
+    /// [`SignatureError`]. The caller is not told which.
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError>;
 
-    /// For how long one signed message passes: the tolerance of its timestamp, both ways added.
-    /// `None`, the default, when the signature covers no timestamp and a message passes for ever.
+    /// How long one signed message is accepted: the tolerance of its timestamp, both ways added. Default:
+    /// `None`, for a signature that covers no timestamp, so that a message is accepted at any time.
     fn replay_window(&self) -> Option<Duration> {
         None
     }
@@ -154,9 +154,9 @@ through_pointer!(Arc, Box);
 
 /// Several schemes on one route, the strongest first.
 ///
-/// The first scheme that [recognizes](Scheme::recognizes) the request by its headers decides, and
-/// its refusal is final: a signature that fails in a stronger scheme is not rescued by a weaker
-/// one. Headers of the others are not looked at. Give each scheme a secret of its own.
+/// The first scheme that [recognizes](Scheme::recognizes) the headers of the request decides. Its
+/// refusal is final: no weaker scheme is tried after it, and headers of the others are ignored. Give each
+/// scheme its own secret.
 ///
 /// # Examples
 ///
@@ -177,7 +177,7 @@ pub struct AnyOf {
 }
 
 impl AnyOf {
-    /// The strongest scheme.
+    /// Sets the strongest scheme.
     #[must_use]
     pub fn first(scheme: impl Scheme) -> Self {
         Self {
@@ -186,7 +186,7 @@ impl AnyOf {
         }
     }
 
-    /// The next scheme, for requests that carry no header of those before it.
+    /// Adds a scheme for requests without any header of the schemes before it.
     #[must_use]
     pub fn or(mut self, scheme: impl Scheme) -> Self {
         self.others.push(Box::new(scheme));
@@ -239,7 +239,7 @@ impl fmt::Debug for AnyOf {
     }
 }
 
-/// More than the keys of any rotation; each costs a comparison, not a MAC.
+/// The most signatures in one header. Each costs a comparison for each secret, not a MAC.
 const MAX_SIGNATURES: usize = 16;
 
 /// The signatures of one header, decoded, on the stack.
@@ -275,17 +275,18 @@ impl Candidates {
     }
 }
 
-/// The traits of a scheme that is a [`Generic`] with everything settled.
+/// The methods and traits of a scheme that wraps a configured [`Generic`].
 macro_rules! settled_generic {
     ($scheme:ty) => {
         impl $scheme {
-            /// The keys, to be [replaced](crate::signature::SigningKeys::replace) while requests are served.
+            /// The handle that [replaces](crate::signature::SigningKeys::replace) the secrets while
+            /// requests are served.
             pub fn signing_keys(&self) -> crate::signature::SigningKeys {
                 self.0.signing_keys()
             }
 
-            /// Reads and writes this header instead: for senders that follow the format under a
-            /// name of their own.
+            /// Sets the name of the signature header, for senders that use this format under another
+            /// name.
             #[must_use]
             pub fn header(self, name: http::HeaderName) -> Self {
                 Self(self.0.header(name))

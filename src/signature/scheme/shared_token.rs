@@ -12,11 +12,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// A secret that is sent along in a header: GitLab's `X-Gitlab-SharedToken`, Cognigy's `X-Webhook-Key`,
+/// A secret that is sent in a header: GitLab's `X-Gitlab-SharedToken`, Cognigy's `X-Webhook-Key`,
 /// `Authorization: Bearer`.
 ///
-/// **It does not cover the body.** Whoever reads one request can write any other: demand TLS, and
-/// nothing that [`Verified`] says about id or time is there. It is compared in constant time,
+/// **It does not cover the body.** Whoever reads one request can forge any other, so require TLS.
+/// [`Verified`] has neither id nor time. It is compared in constant time,
 /// whatever its length.
 ///
 /// # Examples
@@ -39,7 +39,7 @@ pub struct SharedToken {
 }
 
 impl SharedToken {
-    /// One of these tokens, alone in this header.
+    /// Makes a scheme that accepts any of these tokens as the value of this header.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ impl SharedToken {
         })
     }
 
-    /// The tokens, to be [replaced](SigningKeys::replace) while requests are served.
+    /// The handle that [replaces](SigningKeys::replace) the tokens while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }
@@ -140,7 +140,7 @@ impl SignScheme for SharedToken {
     }
 }
 
-/// A secret that is sent along as it is.
+/// A secret that is sent as it is.
 pub(super) struct Credential {
     /// What a sender writes.
     text: Zeroizing<Vec<u8>>,

@@ -8,13 +8,13 @@ use http::HeaderName;
 /// Shopify: `X-Shopify-Hmac-Sha256: <base64>` over the body
 /// ([its documentation](https://shopify.dev/docs/apps/build/webhooks/subscribe/https#step-2-validate-the-origin-of-your-webhook-to-ensure-its-coming-from-shopify)).
 ///
-/// No timestamp and no id is signed, so a copy of a delivery passes for ever: put idempotency
-/// behind it. `X-Shopify-Webhook-Id` is beside the signature, not under it.
+/// Neither a timestamp nor an id is signed, so a copy of a delivery is accepted at any time: put an
+/// idempotency layer inside. `X-Shopify-Webhook-Id` is not signed either.
 #[derive(Clone, Debug)]
 pub struct Shopify(Generic);
 
 impl Shopify {
-    /// The key is the text of the app's client secret.
+    /// Makes a scheme whose key is the text of the app's client secret.
     ///
     /// # Errors
     ///

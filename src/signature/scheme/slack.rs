@@ -11,7 +11,7 @@ use http::HeaderName;
 pub struct Slack(Generic);
 
 impl Slack {
-    /// The key is the text of the app's signing secret.
+    /// Makes a scheme whose key is the text of the app's signing secret.
     ///
     /// # Errors
     ///
@@ -26,7 +26,7 @@ impl Slack {
             .map(Self)
     }
 
-    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways, as Slack
+    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways, as Slack
     /// advises.
     #[must_use]
     pub fn tolerance(self, tolerance: impl Into<Tolerance>) -> Self {

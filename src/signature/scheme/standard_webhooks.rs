@@ -19,14 +19,14 @@ use zeroize::Zeroizing;
 /// 1.0: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64>[ v1,<base64>]` over
 /// `id.ts.body`. Svix signs alike.
 ///
-/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. Where we
-/// hold a public key and a `v1a` signature is there, it must verify: a `v1` beside it does not
-/// rescue it. At most four `v1a` signatures are looked at, because each costs as much as the MAC
-/// of a long body.
+/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. Where a public
+/// key is configured and the message has `v1a` signatures, one of them must verify, whatever `v1`
+/// signatures there are. More than four `v1a` signatures are refused, because each costs as much as the
+/// MAC of a long body.
 ///
-/// An id with a full stop in it is refused, though the reference libraries take it: with one, the
-/// message `A`, `T`, `N.x` has the signature of `A.T`, `N`, `x`, and a new id is a new message to
-/// whatever drops duplicates.
+/// An id with a full stop in it is refused, though the reference libraries accept it: the message with
+/// id `A`, time `T` and body `N.x` has the same signature as that with id `A.T`, time `N` and body `x`,
+/// and the new id would pass deduplication.
 ///
 /// # Examples
 ///
@@ -44,7 +44,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, Debug)]
 pub struct StandardWebhooks {
     names: Names,
-    /// Read where none of `names` is there; never written.
+    /// Read when none of `names` is there; never written.
     otherwise: Option<Names>,
     tolerance: Tolerance,
     keys: Keyring<Key>,
@@ -76,7 +76,7 @@ impl Names {
     }
 }
 
-/// A key of either kind: a sender who changes from one to the other has both for a while.
+/// A key of either kind: a sender that changes from one to the other uses both for a while.
 enum Key {
     Mac(MacKey),
     #[cfg(feature = "ed25519")]
@@ -135,7 +135,7 @@ impl StandardWebhooks {
         Ok(self)
     }
 
-    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways, as in the
+    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways, as in the
     /// reference libraries.
     #[must_use]
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
@@ -143,7 +143,7 @@ impl StandardWebhooks {
         self
     }
 
-    /// The keys, to be [replaced](SigningKeys::replace) while requests are served.
+    /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
         self.keys.handle()
     }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 /// Stripe: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>]` over `t.body`
 /// ([its documentation](https://docs.stripe.com/webhooks#verify-manually)).
 ///
-/// Other versions (`v0`) are passed over. Unlike Stripe's libraries, a timestamp too far in the
+/// Other versions (`v0`) are ignored. Unlike Stripe's libraries, a timestamp too far in the
 /// future is refused, and so is a second `t`, on which those libraries disagree. The id of the
 /// event is in the body.
 ///
@@ -29,8 +29,8 @@ use std::borrow::Cow;
 pub struct Stripe(Generic);
 
 impl Stripe {
-    /// The key is the text of the secret as it stands, `whsec_` included: Stripe does not decode
-    /// it, as [`StandardWebhooks`](super::StandardWebhooks) does.
+    /// Makes a scheme whose key is the text of the secret, `whsec_` included: unlike
+    /// [`StandardWebhooks`](super::StandardWebhooks), Stripe does not decode it.
     ///
     /// # Errors
     ///
@@ -44,7 +44,7 @@ impl Stripe {
             .map(Self)
     }
 
-    /// How far the timestamp may lie from our clock. Default: 300 seconds both ways.
+    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways.
     #[must_use]
     pub fn tolerance(self, tolerance: impl Into<Tolerance>) -> Self {
         Self(self.0.tolerance(tolerance.into()))
