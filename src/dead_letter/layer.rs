@@ -447,16 +447,13 @@ where
     }
     // A panic of the peer key ends here: no caller is left that it could reach.
     let (entry, _) = case.entry(outcome, None, None);
-    match runtime {
-        Some(runtime) => {
-            drop(runtime.spawn(write(case.shared.settings.dead_letters.clone(), entry)))
-        }
+    let dead_letters = &case.shared.settings.dead_letters;
+    if let Some(runtime) = runtime {
+        runtime.spawn(write(dead_letters.clone(), entry));
+    } else {
         // There is no runtime to write it on.
-        None => {
-            let dead_letters = &case.shared.settings.dead_letters;
-            let (peer, reason) = (&entry.target, entry.cause.reason);
-            dead_letters.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
-        }
+        let (peer, reason) = (&entry.target, entry.cause.reason);
+        dead_letters.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
     }
 }
 
