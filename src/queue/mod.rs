@@ -215,7 +215,10 @@ pub struct AcceptFn<F> {
 /// # Examples
 ///
 /// ```
-/// use tower_webhook::queue::{Accept, Enqueued, NewJob, StoreError, accept_fn};
+/// use tower_webhook::{
+///     StoreError,
+///     queue::{Accept, Enqueued, NewJob, accept_fn},
+/// };
 ///
 /// let nowhere = accept_fn(|job: NewJob| async move {
 ///     Ok::<_, StoreError>(Enqueued { id: job.id, repeated: false })

@@ -265,7 +265,7 @@ async fn a_payload_that_kills_its_worker_is_dead_lettered_after_the_limit() {
             seen.note(&job);
             std::future::pending::<Result<(), BoxError>>()
         }));
-        // The process dies: nothing is given back.
+        // The process dies: nothing is released.
         let run = worker.unwrap().run(std::future::pending());
         assert!(tokio::time::timeout(SECOND, run).await.is_err());
         sleep(2 * LEASE).await;

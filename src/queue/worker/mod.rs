@@ -227,52 +227,6 @@ impl Worker {
     }
 }
 
-impl Shared {
-    /// Releases claims that were not begun.
-    async fn release(&self, claims: Claims) {
-        let failed_jobs = claims
-            .failed_jobs
-            .into_iter()
-            .map(|failed_job| (failed_job.job, false));
-        let jobs = claims.jobs.into_iter().map(|job| (job, true));
-        for (job, counts) in jobs.chain(failed_jobs) {
-            let verdict = Verdict::Release {
-                after: Duration::ZERO,
-                history: job.history,
-            };
-            let asked = self.engine.settle(job.id, job.token, verdict);
-            if matches!(asked.await, Ok(Settled::Done)) && counts {
-                self.released.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-}
-
-/// Waits for `other`, or for `until`, whose output it gives.
-async fn first<F: Future<Output = Duration>>(
-    until: &mut Pin<&mut F>,
-    other: impl Future,
-) -> Option<Duration> {
-    match race(until, other).await {
-        Race::First(grace) => Some(grace),
-        Race::Second(_) => None,
-    }
-}
-
-/// The wait after a claim that failed: it doubles up to 6.4 s, with jitter.
-#[derive(Default)]
-struct Pause {
-    failures: u32,
-}
-
-impl Pause {
-    fn next(&mut self) -> Duration {
-        let longest = Duration::from_millis(100 << self.failures.min(6));
-        self.failures = self.failures.saturating_add(1);
-        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
-    }
-}
-
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
@@ -383,6 +337,25 @@ impl Shared {
         });
     }
 
+    /// Releases claims that were not begun.
+    async fn release(&self, claims: Claims) {
+        let failed_jobs = claims
+            .failed_jobs
+            .into_iter()
+            .map(|failed_job| (failed_job.job, false));
+        let jobs = claims.jobs.into_iter().map(|job| (job, true));
+        for (job, counts) in jobs.chain(failed_jobs) {
+            let verdict = Verdict::Release {
+                after: Duration::ZERO,
+                history: job.history,
+            };
+            let asked = self.engine.settle(job.id, job.token, verdict);
+            if matches!(asked.await, Ok(Settled::Done)) && counts {
+                self.released.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
     /// The time since a job was accepted. The times in its history count from then.
     fn age(&self, accepted_at: SystemTime) -> Duration {
         let since = self.clock.now().duration_since(accepted_at);
@@ -433,6 +406,31 @@ impl Shared {
             }
         };
         timeout(patience, asking).await.unwrap_or(false)
+    }
+}
+
+/// Waits for `other`, or for `until`, whose output it gives.
+async fn first<F: Future<Output = Duration>>(
+    until: &mut Pin<&mut F>,
+    other: impl Future,
+) -> Option<Duration> {
+    match race(until, other).await {
+        Race::First(grace) => Some(grace),
+        Race::Second(_) => None,
+    }
+}
+
+/// The wait after a claim that failed: it doubles up to 6.4 s, with jitter.
+#[derive(Default)]
+struct Pause {
+    failures: u32,
+}
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let longest = Duration::from_millis(100 << self.failures.min(6));
+        self.failures = self.failures.saturating_add(1);
+        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 }
 
