@@ -11,11 +11,7 @@ use bare::{BATCH, Bare, now, request};
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use http::Request;
 use tower::{Layer, Service};
-use tower_webhook::{
-    RetryWithJitterLayer,
-    body::BufferedBody,
-    retry::{RetryConfig, RetryPolicy},
-};
+use tower_webhook::{RetryWithJitterLayer, body::BufferedBody, retry::RetryConfig};
 
 fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut service: S, headers: usize)
 where
@@ -42,8 +38,6 @@ fn services(criterion: &mut Criterion, name: &str, headers: usize) {
     let once = RetryConfig::builder().attempts(1).build().unwrap();
     let once = RetryWithJitterLayer::new(once).layer(Bare);
     measure(&mut group, "retry_with_jitter_once", once, headers);
-    let policy = tower::retry::Retry::new(RetryPolicy::new(RetryConfig::default()), Bare);
-    measure(&mut group, "retry_policy", policy, headers);
 
     group.finish();
 }

@@ -171,7 +171,7 @@ fn of_the_idempotency_layer() {
 fn of_bodies_that_are_sent_again_or_looked_at() {
     use tower_webhook::{
         body::{
-            PeekedBody, RebuildBody, Replay, ReplayBody, ReplayError,
+            PeekedBody, Replay, ReplayBody, ReplayError,
             peek::{self, PeekBody, PeekBodyLayer},
         },
         grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
@@ -184,7 +184,6 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
     shared::<Replay<Sendable>>();
     unpinned::<ReplayBody<Sendable>>();
     cloned::<ReplayError>();
-    cloned::<RebuildBody<fn() -> BufferedBody, BufferedBody>>();
     cloned::<PeekBodyLayer>();
     cloned::<PeekBody<Inner>>();
     sent::<peek::ResponseFuture<Answer, Sendable>>();
@@ -203,12 +202,12 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
 #[cfg(feature = "retry")]
 #[test]
 fn of_the_exchanges() {
-    use tower_webhook::retry::{Discard, HttpExchange, KeptRequest, ReplayExchange};
+    use tower_webhook::retry::{Exchange, ExchangeResponse, HttpExchange, ReplayExchange};
     type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
     cloned::<HttpExchange>();
     cloned::<ReplayExchange>();
-    shared::<KeptRequest<Sendable>>();
-    sent::<Discard<Sendable>>();
+    shared::<<ReplayExchange as Exchange<Request<Sendable>>>::Kept>();
+    sent::<<HttpExchange as ExchangeResponse<http::Response<Sendable>>>::Discard>();
 }
 
 #[cfg(feature = "retry")]
@@ -218,9 +217,9 @@ fn of_the_retry_layer() {
         attempt::{Attempt, AttemptRecord, Failed, GaveUp, History},
         outcome::{ClassifyHttp, HttpClassifier},
         retry::{
-            Backoff, BackoffBuilder, Budget, BudgetBuilder, CloneExchange, HintLimit, Jitter,
-            Permit, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryPolicy,
-            RetryWait, RetryWithJitter, RetryWithJitterLayer, Retrying, Schedule,
+            Backoff, BackoffBuilder, Budget, BudgetBuilder, BudgetPermit, CloneExchange, HintLimit,
+            Jitter, Refusals, ResponseFuture, RetryConfig, RetryConfigBuilder, RetryWithJitter,
+            RetryWithJitterLayer, Schedule,
         },
     };
     cloned::<RetryWithJitterLayer>();
@@ -228,18 +227,15 @@ fn of_the_retry_layer() {
     sent::<ResponseFuture<Inner, ClassifyHttp, CloneExchange, Request<BufferedBody>>>();
     cloned::<RetryConfig>();
     shared::<RetryConfigBuilder>();
-    cloned::<RetryPolicy>();
-    shared::<RetryWait>();
     cloned::<Budget>();
     cloned::<BudgetBuilder>();
-    shared::<Permit>();
+    shared::<BudgetPermit>();
     cloned::<Backoff>();
     cloned::<BackoffBuilder>();
     cloned::<Jitter>();
     cloned::<Schedule>();
     cloned::<HintLimit>();
     cloned::<Refusals>();
-    cloned::<Retrying>();
     cloned::<Attempt>();
     cloned::<AttemptRecord>();
     cloned::<GaveUp>();

@@ -22,7 +22,7 @@ use std::{
     future::Future,
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Waker},
@@ -35,6 +35,7 @@ use tower_test::mock;
 use tower_webhook::{
     BufferBodyLayer,
     body::{BodyError, BufferBody, BufferedBody, CollectError, ResponseBody, collect},
+    observe::{Event, observer_fn},
 };
 
 const LIMIT: usize = 16;
@@ -53,6 +54,45 @@ fn reason<B>(response: &Response<B>) -> BodyError {
         .extensions()
         .get::<BodyError>()
         .expect("a refusal has its reason in the extensions")
+}
+
+// Refusals
+
+#[tokio::test(start_paused = true)]
+async fn observers_hear_of_each_refusal_and_of_nothing_else() {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let layer = BufferBodyLayer::new(LIMIT).observe({
+        let heard = heard.clone();
+        observer_fn(move |event| match event {
+            Event::Refused { by, reason, detail } => {
+                heard
+                    .lock()
+                    .unwrap()
+                    .push((*by, *reason, detail.to_string()));
+            }
+            other => panic!("{other:?}"),
+        })
+    });
+    assert_eq!(
+        send(layer.clone(), Script::chunks(["fine"])).await.status(),
+        200
+    );
+    for body in [
+        Script::chunks(["never read"]).declares(17),
+        Script::new([Step::Fail]),
+        Script::new([Step::Wait(Duration::from_secs(11))]),
+    ] {
+        let response = send(layer.clone(), body).await;
+        let (by, told, detail) = heard.lock().unwrap().pop().unwrap();
+        let reason = reason(&response);
+        assert_eq!((by, told), ("buffer_body", reason.as_str()));
+        assert_eq!(detail, reason.to_string());
+    }
+    let mut req = Request::new(Full::<Bytes>::from("abc"));
+    req.headers_mut().insert(header::CONTENT_LENGTH, 4.into());
+    assert_eq!(echo(&layer).oneshot(req).await.unwrap().status(), 400);
+    let told = heard.lock().unwrap().pop().unwrap();
+    assert_eq!((told.1, heard.lock().unwrap().len()), ("length", 0));
 }
 
 // Length

@@ -1,11 +1,10 @@
-use super::GaveUp;
-use crate::outcome::Outcome;
-use std::time::Duration;
+use crate::{BoxError, outcome::Outcome};
+use std::{error::Error, fmt, time::Duration};
 
-/// How many of the oldest and of the latest records are kept.
+/// How many of the oldest and how many of the latest records are kept.
 const EACH_END: usize = 16;
 
-/// One call that was made, or refused, for a delivery.
+/// One call of a delivery: an attempt, or a call that was refused on our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AttemptRecord {
     number: u32,
@@ -16,7 +15,7 @@ pub struct AttemptRecord {
 }
 
 impl AttemptRecord {
-    /// The attempt of this number, which began this long after the delivery did.
+    /// Makes a record of the attempt `number`. `started` is counted from the start of the delivery.
     pub const fn new(number: u32, started: Duration, took: Duration, outcome: Outcome) -> Self {
         Self {
             number,
@@ -27,46 +26,45 @@ impl AttemptRecord {
         }
     }
 
-    /// Sets how long was to be waited after it.
+    /// Sets the wait before the next call.
     #[must_use]
     pub const fn with_wait(mut self, wait: Duration) -> Self {
         self.wait = Some(wait);
         self
     }
 
-    /// Its number, from 1. A call that was refused has the number of the attempt that it would
-    /// have been, and so does the next one.
+    /// The number of the attempt, from 1. A refused call has the number of the attempt that it would
+    /// have been; the call after it has the same number.
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// When it began, from the beginning of the delivery.
+    /// The time from the start of the delivery to that of the call.
     pub const fn started(&self) -> Duration {
         self.started
     }
 
-    /// How long it took.
+    /// The duration of the call.
     pub const fn took(&self) -> Duration {
         self.took
     }
 
-    /// How it went: kind, code and hint.
+    /// The outcome: kind, code and hint.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// How long was waited before the next one, as it was decided; `None` for the last.
+    /// The wait before the next call, as it was decided; `None` for the last.
     pub const fn wait(&self) -> Option<Duration> {
         self.wait
     }
 }
 
-/// How the attempts of one delivery went.
+/// The history of the attempts of one delivery.
 ///
-/// Bounded: of more than 32 calls the first 16 and the last 16 are kept, and the others counted.
+/// Bounded: of more than 32 calls the first 16 and the last 16 are kept, and the others are counted.
 ///
-/// The retry layer puts it into the extensions of a response that came after a failure, and into
-/// [`Failed`](super::Failed).
+/// The retry layer adds it to the extensions of a response that follows a failure, and to [`Failed`].
 ///
 /// # Examples
 ///
@@ -93,10 +91,10 @@ pub struct History {
 }
 
 impl History {
-    /// The most records that are kept.
+    /// The greatest number of records that are kept.
     pub const MAX_RECORDS: usize = 2 * EACH_END;
 
-    /// Of a delivery that has not begun. Allocates with the first record.
+    /// Makes an empty history. Allocates with the first record.
     pub const fn new() -> Self {
         Self {
             records: Vec::new(),
@@ -107,8 +105,7 @@ impl History {
         }
     }
 
-    /// Adds a call. Where there are [`MAX_RECORDS`](Self::MAX_RECORDS), one from the middle makes
-    /// room.
+    /// Adds a call. With [`MAX_RECORDS`](Self::MAX_RECORDS) records, one from the middle is removed.
     pub fn push(&mut self, record: AttemptRecord) {
         let count = if record.outcome.was_attempted() {
             &mut self.attempts
@@ -123,8 +120,8 @@ impl History {
         self.records.push(record);
     }
 
-    /// Adds the attempts of another time, which began this long after this history did. Why there
-    /// were no more is said by the later one.
+    /// Adds the attempts of a later run, which began `offset` after this history did. The reason for
+    /// giving up becomes that of the later run.
     #[cfg(feature = "dead-letter")]
     pub(crate) fn append(&mut self, later: &Self, offset: Duration) {
         let before = self.attempts;
@@ -134,7 +131,7 @@ impl History {
             record.started = record.started.saturating_add(offset);
             self.push(record);
         }
-        // Those that the later one counts and does not have are left out here too.
+        // Calls that the later history only counts are only counted here too.
         self.left_out = self.left_out.saturating_add(later.left_out);
         self.attempts = before.saturating_add(later.attempts);
         let pushed = later.records.iter();
@@ -145,14 +142,14 @@ impl History {
         self.gave_up = later.gave_up;
     }
 
-    /// Sets why there were no more.
+    /// Sets why there were no further attempts.
     #[must_use]
     pub const fn with_gave_up(mut self, reason: GaveUp) -> Self {
         self.gave_up = Some(reason);
         self
     }
 
-    /// The same with times that count from `origin` on, by which they began.
+    /// The same history with start times counted from `origin`.
     #[cfg(feature = "queue")]
     pub(crate) fn counted_from(&self, origin: Duration) -> Self {
         let mut history = self.clone();
@@ -162,7 +159,7 @@ impl History {
         history
     }
 
-    /// Sets how many attempts were made at least, where not all of them are known.
+    /// Sets the least number of attempts, where not all of them are recorded.
     #[cfg(feature = "queue")]
     pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = self.attempts.max(attempts);
@@ -174,13 +171,12 @@ impl History {
         &self.records
     }
 
-    /// How many calls are not among [`records`](Self::records). They are missing between the 16th
-    /// and the 17th.
+    /// How many calls are missing in [`records`](Self::records), between the 16th and the 17th.
     pub const fn left_out(&self) -> u32 {
         self.left_out
     }
 
-    /// How many attempts were made on the peer.
+    /// How many attempts were made.
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -190,7 +186,7 @@ impl History {
         self.refusals
     }
 
-    /// Why there were no more; `None` where the last one succeeded.
+    /// Why there were no further attempts; `None` if the last one succeeded.
     pub const fn gave_up(&self) -> Option<GaveUp> {
         self.gave_up
     }
@@ -198,6 +194,154 @@ impl History {
     /// The last call.
     pub fn last(&self) -> Option<&AttemptRecord> {
         self.records.last()
+    }
+}
+
+/// Why a failed delivery was not retried.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::attempt::GaveUp;
+///
+/// assert_eq!(GaveUp::HintTooLong.as_str(), "hint_too_long");
+/// assert_eq!(GaveUp::HintTooLong.to_string(), "the peer asks for a longer wait than there is time");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// The request body cannot be sent again.
+    BodyNotReplayable,
+    /// The retry budget is spent: too much of the recent traffic is retries.
+    Budget,
+    /// Another attempt could not end before the deadline of the call.
+    Deadline,
+    /// The peer asks for a longer wait than the hint limit allows, or than there is time left.
+    HintTooLong,
+    /// The inner service failed in `poll_ready` before the next attempt.
+    NotReady,
+    /// The outcome does not allow a retry, or the request is not safe to repeat.
+    NotRetryable,
+    /// It was refused on our side, for example by an open circuit, and not put off any longer.
+    Refused,
+    /// All allowed attempts have failed.
+    RetriesExhausted,
+    /// Another attempt could not end inside the total window of the retries.
+    Window,
+}
+
+impl GaveUp {
+    /// Every reason, in alphabetical order: for counters that are set up in advance.
+    pub const ALL: &'static [Self] = &[
+        Self::BodyNotReplayable,
+        Self::Budget,
+        Self::Deadline,
+        Self::HintTooLong,
+        Self::NotReady,
+        Self::NotRetryable,
+        Self::Refused,
+        Self::RetriesExhausted,
+        Self::Window,
+    ];
+
+    /// The name in lower case, for metric labels, logs and records. It does not change between
+    /// releases.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::BodyNotReplayable => "body_not_replayable",
+            Self::Budget => "budget",
+            Self::Deadline => "deadline",
+            Self::HintTooLong => "hint_too_long",
+            Self::NotReady => "not_ready",
+            Self::NotRetryable => "not_retryable",
+            Self::Refused => "refused",
+            Self::RetriesExhausted => "retries_exhausted",
+            Self::Window => "window",
+        }
+    }
+}
+
+impl fmt::Display for GaveUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::BodyNotReplayable => "the body cannot be sent again",
+            Self::Budget => "the retry budget is spent",
+            Self::Deadline => "the deadline leaves no time",
+            Self::HintTooLong => "the peer asks for a longer wait than there is time",
+            Self::NotReady => "the service takes no more calls",
+            Self::NotRetryable => "not one to repeat",
+            Self::Refused => "our side refused to send it",
+            Self::RetriesExhausted => "no attempts left",
+            Self::Window => "the retry window leaves no time",
+        })
+    }
+}
+
+/// The last error of a delivery that was given up, with the history of its attempts.
+///
+/// Its [`source`](Error::source) is the error of the last attempt, which outer classifiers classify.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::BoxError;
+/// use tower_webhook::attempt::{Failed, GaveUp, History};
+/// use tower_webhook::outcome::{Outcome, OutcomeKind, Unreached};
+///
+/// let history = History::new().with_gave_up(GaveUp::RetriesExhausted);
+/// let error = BoxError::from(Failed::new(Unreached::new(), history));
+///
+/// let failed = error.downcast_ref::<Failed>().unwrap();
+/// assert_eq!(failed.history().gave_up(), Some(GaveUp::RetriesExhausted));
+/// assert_eq!(Outcome::of_error(failed).kind(), OutcomeKind::Unreached);
+/// ```
+#[derive(Debug)]
+pub struct Failed {
+    source: BoxError,
+    history: History,
+}
+
+impl Failed {
+    /// Wraps the error of the last attempt.
+    pub fn new(source: impl Into<BoxError>, history: History) -> Self {
+        Self {
+            source: source.into(),
+            history,
+        }
+    }
+
+    /// The history of the attempts.
+    pub const fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Why there were no further attempts.
+    pub const fn gave_up(&self) -> Option<GaveUp> {
+        self.history.gave_up()
+    }
+
+    /// The error of the last attempt, and the history.
+    pub fn into_parts(self) -> (BoxError, History) {
+        (self.source, self.history)
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.history.attempts() {
+            1 => f.write_str("gave up after 1 attempt")?,
+            attempts => write!(f, "gave up after {attempts} attempts")?,
+        }
+        match self.history.gave_up() {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for Failed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.source)
     }
 }
 
@@ -249,5 +393,12 @@ mod tests {
         let third = history.records()[2];
         assert_eq!((third.number(), third.started()), (2, second * 11));
         assert_eq!(history.last().map(AttemptRecord::number), Some(42));
+    }
+
+    #[test]
+    fn all_names_every_reason_once_and_in_order() {
+        assert!(GaveUp::ALL.is_sorted());
+        assert!(GaveUp::ALL.iter().map(|reason| reason.as_str()).is_sorted());
+        assert!(GaveUp::ALL.windows(2).all(|pair| pair[0] != pair[1]));
     }
 }

@@ -4,14 +4,14 @@ thread_local! {
     static OFFERED: Cell<Option<Arc<dyn Any + Send + Sync>>> = const { Cell::new(None) };
 }
 
-/// A copy of a request that more than one layer keeps. Cloning it copies nothing.
+/// A copy of a request that several layers share. Cloning it does not copy the request.
 ///
-/// A layer that keeps a copy for itself (for a dead letter) offers it to the layer inside that
-/// would make another one (for a further attempt). Like
-/// [`Deadline`](crate::deadline::Deadline) it is no part of the request: it is there while the
-/// service inside is called, on that thread, until somebody takes it.
+/// A layer that keeps a copy (for a dead letter) offers it to the inner layer that would make another
+/// one (for a further attempt). Like [`Deadline`](crate::deadline::Deadline) it is a thread-local
+/// value, not a part of the request: it is offered while the inner service is called, until it is
+/// taken.
 ///
-/// Whoever offers it vouches for it: the request that is inside calls for is this one.
+/// The layer that offers it guarantees that it is a copy of the request that it calls with.
 ///
 /// # Examples
 ///
@@ -28,14 +28,13 @@ thread_local! {
 /// assert!(Kept::<String>::take().is_none());
 /// ```
 pub struct Kept<Req> {
-    /// Of the type `Req`. Its type is forgotten, so that whoever takes it need not know that the
-    /// request may be shared by threads.
+    /// A `Req`. Type-erased, so that the layer that takes it needs no `Req: Send + Sync` bound.
     copy: Arc<dyn Any + Send + Sync>,
     of: PhantomData<fn() -> Req>,
 }
 
 impl<Req: 'static> Kept<Req> {
-    /// A copy that was made already.
+    /// Shares an existing copy.
     pub fn new(copy: Arc<Req>) -> Self
     where
         Req: Send + Sync,
@@ -50,18 +49,18 @@ impl<Req: 'static> Kept<Req> {
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn request(&self) -> &Req {
         let copy = self.copy.downcast_ref();
-        // Both ways to make one check it.
+        // `new` and `take` are the only constructors, and both ensure the type.
         #[expect(clippy::expect_used, reason = "it is made of a `Req`")]
         copy.expect("it is of this type")
     }
 
-    /// Runs `work`, in which it can be taken once.
+    /// Runs `work`, during which the copy can be taken once.
     pub fn offer<T>(&self, work: impl FnOnce() -> T) -> T {
         let _restore = Restore(swap(Some(Arc::clone(&self.copy))));
         work()
     }
 
-    /// What is offered here, where it is a request of this type.
+    /// Takes the copy that is offered to the current call, if it is of this type.
     pub fn take() -> Option<Self> {
         let copy = swap(None)?;
         if copy.is::<Req>() {
@@ -75,7 +74,7 @@ impl<Req: 'static> Kept<Req> {
     }
 }
 
-/// Ends the offer: what is called from here on has requests of its own.
+/// Ends the offer: inner calls have requests of their own.
 #[cfg(feature = "retry")]
 pub(crate) fn withdraw() {
     drop(swap(None));

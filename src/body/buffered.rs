@@ -8,21 +8,21 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A body that is wholly in memory: cheap to clone, `Unpin`, and reading it never fails.
+/// A body in memory: cheap to clone, `Unpin`, and reading it never fails.
 ///
-/// `Request<BufferedBody>` is what the layers behind [`BufferBodyLayer`](super::BufferBodyLayer)
-/// take, so that the bytes that were verified are, by type, the bytes that are handled.
+/// The layers inside [`BufferBodyLayer`](super::BufferBodyLayer) take a `Request<BufferedBody>`, so
+/// that the type guarantees that the verified bytes are the handled bytes.
 ///
-/// `Debug` shows its length, not what is in it: requests end up in logs.
+/// `Debug` shows the length and not the content, because requests end up in logs.
 #[derive(Clone, Default)]
 pub struct BufferedBody {
     data: Bytes,
-    /// Boxed: few bodies have any, and every request and answer that is moved carries the room.
+    /// Boxed, because few bodies have trailers and a `HeaderMap` would make every body larger.
     trailers: Option<Box<HeaderMap>>,
 }
 
 impl BufferedBody {
-    /// A body of these bytes, without trailers.
+    /// Makes a body of these bytes, without trailers.
     pub fn new(data: impl Into<Bytes>) -> Self {
         Self {
             data: data.into(),
@@ -46,7 +46,7 @@ impl BufferedBody {
         &self.data
     }
 
-    /// The trailers, if there were any.
+    /// The trailers, if there are any.
     pub fn trailers(&self) -> Option<&HeaderMap> {
         self.trailers.as_deref()
     }

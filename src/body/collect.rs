@@ -11,12 +11,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// Frames read in one poll before other tasks get their turn: a body that always has one more
-/// frame ready must not hold its thread.
+/// Frames read in one poll before other tasks get their turn: a body whose frames are always ready
+/// must not block its thread.
 const FRAMES_PER_POLL: usize = 128;
 
-/// The most that trailers may take, in bytes of names and values: what hyper allows a peer. A body
-/// that is all trailers would otherwise fill memory without ever being too long.
+/// The longest trailers, in bytes of names and values: hyper's limit. Otherwise a body that is all
+/// trailers would fill memory without exceeding the limit.
 const MAX_TRAILERS: usize = 16 << 10;
 
 /// Why a body could not be read into memory.
@@ -25,8 +25,8 @@ const MAX_TRAILERS: usize = 16 << 10;
 pub enum CollectError<E> {
     /// The body could not be read to its end: the peer or the transport failed while sending.
     Read(E),
-    /// Longer than the limit. Nothing was read when the declared length already said so. A body
-    /// whose trailers take more than 16 KiB is too long as well.
+    /// The body is longer than the limit, or its trailers are longer than 16 KiB. Nothing was read if
+    /// the declared length was over the limit.
     TooLarge {
         /// The limit, in bytes.
         limit: usize,
@@ -63,7 +63,7 @@ pub struct Collect<B> {
     body: B,
     limit: usize,
     chunks: Chunks,
-    /// The chunk that went over the limit: kept for [`Collect::into_rest`].
+    /// The chunk that exceeded the limit: kept for [`Collect::into_rest`].
     overflow: Bytes,
     trailers: Option<Box<HeaderMap>>,
     /// Bytes of names and values in `trailers`.
@@ -72,13 +72,13 @@ pub struct Collect<B> {
 
 /// Reads `body` to its end into memory, refusing more than `limit` bytes.
 ///
-/// A body that declares more than `limit` is refused before a byte of it is read; one that lies
-/// or does not say is stopped at the limit. A body that comes in one chunk, the common case, is
-/// not copied. Trailers are kept, up to 16 KiB of them.
+/// A body that declares a length over the limit is refused before a byte is read; one that declares
+/// a wrong length or none is read up to the limit. A body that comes in one chunk, the common case,
+/// is not copied. Trailers are kept, up to 16 KiB.
 ///
 /// # Errors
 ///
-/// The future gives [`CollectError::TooLarge`] or [`CollectError::Read`].
+/// The future fails with [`CollectError::TooLarge`] or [`CollectError::Read`].
 ///
 /// # Examples
 ///
@@ -124,8 +124,8 @@ impl Chunks {
         match self {
             Self::None => *self = Self::One(chunk),
             Self::One(first) => {
-                // Grows by what has arrived, not by what was declared: a length costs a sender
-                // nothing, memory costs us.
+                // Grows by what has arrived, not by what was declared: declaring a length costs a
+                // sender nothing.
                 let mut all = BytesMut::with_capacity((first.len() + chunk.len()) * 2);
                 all.extend_from_slice(first);
                 all.extend_from_slice(&chunk);
@@ -145,8 +145,8 @@ impl Chunks {
 }
 
 impl<B: Body> Collect<B> {
-    /// What was read, in order, and the body that gives the rest: for a caller that passes on
-    /// what is too long to keep.
+    /// What was read, in order, and the body with the rest: for a caller that passes on a body that
+    /// is too long to keep.
     #[cfg(feature = "idempotency")]
     pub(crate) fn into_rest(mut self) -> ([Bytes; 2], Option<Box<HeaderMap>>, B) {
         (
@@ -213,13 +213,13 @@ fn trailers_len(trailers: &HeaderMap) -> usize {
         .sum()
 }
 
-/// Adds trailers to those that came before; says whether a map can hold them all.
+/// Adds trailers to those that came before. `false` if the map cannot hold them all.
 fn merge(all: &mut Option<Box<HeaderMap>>, trailers: HeaderMap) -> bool {
     let Some(all) = all else {
         *all = Some(Box::new(trailers));
         return true;
     };
-    // Appended, not extended: a field that comes twice keeps both its values.
+    // Appended, not extended: a repeated field keeps all its values.
     trailers
         .iter()
         .all(|(name, value)| all.try_append(name, value.clone()).is_ok())

@@ -1,34 +1,36 @@
-//! Read a request body once; every layer behind shares the same bytes.
+//! Read a request body once; every layer inside shares the same bytes.
 //!
-//! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`. The
-//! layers that need the whole body (`signature`,
-//! `idempotency`) take that type and no other: the limit is written once, the
-//! verified bytes are the handled bytes by type, and forgetting this layer is a compile error.
+//! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`. The layers
+//! that need the whole body (`signature`, `idempotency`) take only that type: the limit is set once,
+//! the type guarantees that the verified bytes are the handled bytes, and a stack without this layer
+//! does not compile.
 //!
 //! # Refusals
 //!
 //! | What | Status | [`BodyError`] |
 //! | --- | --- | --- |
-//! | declared length over the limit, before a byte is read | 413 | [`TooLarge`](BodyError::TooLarge) |
-//! | streamed past the limit, stopped there | 413 | [`TooLarge`](BodyError::TooLarge) |
-//! | not whole after the deadline (10 s by default) | 408 | [`Deadline`](BodyError::Deadline) |
-//! | ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
-//! | another length than `Content-Length` says | 400 | [`Length`](BodyError::Length) |
+//! | the declared length is over the limit (nothing is read) | 413 | [`TooLarge`](BodyError::TooLarge) |
+//! | the body is longer than the limit (reading stops there) | 413 | [`TooLarge`](BodyError::TooLarge) |
+//! | the body is not complete after the deadline (10 s by default) | 408 | [`Deadline`](BodyError::Deadline) |
+//! | the body ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
+//! | the length differs from `Content-Length` | 400 | [`Length`](BodyError::Length) |
+//!
+//! Each is told to observers as [`Event::Refused`](crate::observe::Event::Refused).
 //!
 //! # Order
 //!
-//! Outside: metrics. Inside: everything that looks at the body. A streaming endpoint (uploads,
-//! gRPC streams) does without this layer and without those that need it.
+//! Outside: metrics. Inside: everything that looks at the body. Streaming endpoints (uploads, gRPC
+//! streams) leave out this layer and those that need it.
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the connection's body and what was read of it. While the
-//! body is read, the service behind holds its readiness (a permit, a slot), as tower asks.
+//! Dropping the response future drops the body and what was read of it. While the body is read, the
+//! inner service holds what it reserved in `poll_ready` (a permit, a slot), as tower requires.
 //!
 //! # Panics
 //!
-//! A body that is not there at the first poll starts a timer, which needs a tokio runtime with
-//! time enabled, as every tokio server has.
+//! A body that is pending at the first poll starts a timer, which needs a tokio runtime with time
+//! enabled.
 //!
 //! # Examples
 //!
@@ -53,27 +55,19 @@
 //! # }).unwrap();
 //! ```
 
+mod buffer;
 mod buffered;
 mod collect;
-mod error;
-pub(crate) mod front;
-mod future;
-mod layer;
 pub mod peek;
-mod rebuild;
+pub(crate) mod peeked;
 mod replay;
 mod response;
-mod service;
 
 pub use self::{
+    buffer::{BodyError, BufferBody, BufferBodyLayer, ResponseFuture},
     buffered::BufferedBody,
     collect::{Collect, CollectError, collect},
-    error::BodyError,
-    front::PeekedBody,
-    future::ResponseFuture,
-    layer::BufferBodyLayer,
-    rebuild::RebuildBody,
+    peeked::PeekedBody,
     replay::{Replay, ReplayBody, ReplayError},
     response::ResponseBody,
-    service::BufferBody,
 };

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// The response body of a layer that may answer instead of the service behind it.
+/// The response body of a layer that may answer in place of its inner service.
 #[derive(Clone)]
 #[pin_project]
 pub struct ResponseBody<B> {
@@ -21,11 +21,11 @@ pub struct ResponseBody<B> {
 #[derive(Clone)]
 #[pin_project(project = KindProj)]
 enum Kind<B> {
-    /// The body of the service behind the layer, untouched.
+    /// The body of the inner service, unchanged.
     Inner(#[pin] B),
     /// The layer's own answer.
     Buffered(BufferedBody),
-    /// The body of the service behind the layer, of which the layer has read the beginning.
+    /// The body of the inner service, of which the layer has read the beginning.
     #[cfg(feature = "idempotency")]
     Resumed {
         read: [Bytes; 2],
@@ -36,14 +36,14 @@ enum Kind<B> {
 }
 
 impl<B> ResponseBody<B> {
-    /// The body of the service behind the layer.
+    /// Wraps the body of the inner service.
     pub const fn inner(body: B) -> Self {
         Self {
             kind: Kind::Inner(body),
         }
     }
 
-    /// A layer's own answer.
+    /// Wraps the answer of the layer itself.
     pub const fn buffered(body: BufferedBody) -> Self {
         Self {
             kind: Kind::Buffered(body),
@@ -62,7 +62,7 @@ impl<B> ResponseBody<B> {
     }
 }
 
-/// Empty: what some services need to answer on their own.
+/// Empty. Some services need it to answer on their own.
 impl<B> Default for ResponseBody<B> {
     fn default() -> Self {
         Self::buffered(BufferedBody::default())
@@ -131,7 +131,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     }
 }
 
-/// Whose body it is. What is in it is a matter between handler and caller.
+/// Shows nothing of the inner service's body.
 impl<B> fmt::Debug for ResponseBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {

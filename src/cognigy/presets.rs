@@ -80,7 +80,7 @@ pub const fn circuit_breaker() -> BreakerConfigBuilder {
 pub fn client_schedule() -> Schedule {
     let jitter = Jitter::Additive(Duration::from_millis(500));
     let backoff = Backoff::exponential(secs(1), secs(30)).jitter(jitter);
-    Schedule::known(5, backoff, None)
+    Schedule::new(5, backoff.build_known())
 }
 
 /// How S3's handler calls its downstream: 3 attempts, exponential from 2 s to 30 s with up to 1 s
@@ -89,7 +89,7 @@ pub fn client_schedule() -> Schedule {
 pub fn handler_schedule() -> Schedule {
     let jitter = Jitter::Additive(secs(1));
     let backoff = Backoff::exponential(secs(2), secs(30)).jitter(jitter);
-    Schedule::known(3, backoff, None)
+    Schedule::new(3, backoff.build_known())
 }
 
 /// The retry policy of a webhook endpoint (S2): `max_retries` after the first attempt, each after
@@ -110,7 +110,7 @@ pub fn endpoint_schedule(max_retries: u32, interval: Duration) -> Result<Schedul
     let backoff = Backoff::constant(interval)
         .cap(interval + spread)
         .jitter(Jitter::Additive(spread));
-    Ok(Schedule::known(max_retries + 1, backoff, None))
+    Ok(Schedule::new(max_retries + 1, backoff.build_known()))
 }
 
 /// The fallback branch (S3): 200, and a dialog that goes on at `default_fallback_branch`, when the
@@ -276,13 +276,8 @@ impl WebhookPolicy {
         } else {
             Backoff::exponential(self.base_delay, self.max_delay)
         };
-        let backoff = backoff.jitter(Jitter::Plus10Percent);
-        let _checked = backoff.clone().build()?;
-        Ok(Schedule::known(
-            self.max_attempts,
-            backoff,
-            Some(self.window),
-        ))
+        let backoff = backoff.jitter(Jitter::Plus10Percent).build()?;
+        Ok(Schedule::new(self.max_attempts, backoff).with_window(self.window))
     }
 }
 

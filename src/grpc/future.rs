@@ -1,6 +1,6 @@
 use super::GrpcBody;
 use crate::{
-    body::{PeekedBody, front::Peek},
+    body::{PeekedBody, peeked::Peek},
     outcome::{GrpcEnd, LateOutcome},
 };
 use bytes::Buf;

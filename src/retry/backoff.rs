@@ -1,18 +1,17 @@
 use crate::InvalidConfig;
 use std::{sync::Arc, time::Duration};
 
-/// How long to wait before each retry.
+/// The delay before each retry.
 ///
-/// Pure: the number of the retry and the randomness come in as arguments, so that two deliveries
-/// never share a sequence of waits. Counted in whole nanoseconds; no setting and no number of
-/// retries can overflow, and no delay is above the cap.
+/// A pure function of the number of the retry and of a random number. Delays are computed in whole
+/// nanoseconds, without overflow for any setting, and none is longer than the cap.
 ///
 /// # Jitter at the cap
 ///
-/// Jitter that is added before the cap is cut off there (every client of a long outage ends up with
-/// the same delay), and jitter that is added after it exceeds the cap. Here the jitter's range is
-/// moved below the cap as a whole: with a cap of 30 s and additive jitter of 1 s, late retries wait
-/// between 29 s and 30 s.
+/// If jitter were added before the cap is applied, every client of a long outage would end up with
+/// the same delay; if it were added after, delays would exceed the cap. Here the whole range of the
+/// jitter is moved below the cap: with a cap of 30 s and additive jitter of 1 s, late retries wait
+/// from 29 s to 30 s.
 ///
 /// # Examples
 ///
@@ -36,7 +35,7 @@ use std::{sync::Arc, time::Duration};
 #[must_use]
 pub struct Backoff {
     strategy: Strategy,
-    /// In nanoseconds, as everything inside.
+    /// In nanoseconds, as every duration here.
     cap: u64,
     jitter: Jitter,
 }
@@ -49,22 +48,23 @@ enum Strategy {
     Table(Arc<[u64]>),
 }
 
-/// How the delays of clients that failed together are spread.
+/// How delays are randomized, so that clients that failed together do not retry together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Jitter {
-    /// Adds up to this much to the delay: `d + U(0, range)`.
+    /// Adds up to this time to the delay: `d + U(0, range)`.
     Additive(Duration),
     /// Each delay is drawn from the base to three times the delay before it: `U(base, 3 * previous)`.
-    /// A little quicker than [`Full`](Self::Full), for about a quarter more calls. A table has no
-    /// base: its first entry is taken.
+    /// A little faster than [`Full`](Self::Full), for about a quarter more calls. The base of a table
+    /// is its first entry.
     Decorrelated,
     /// Keeps half of the delay and draws the other half: `d / 2 + U(0, d / 2)`.
     Equal,
     /// Draws the whole delay: `U(0, d)`. The default: the fewest calls where clients contend.
     #[default]
     Full,
-    /// None, to hints neither: for tests, and for callers that are spread already.
+    /// No jitter, and none added to hints of the peer: for tests, and for callers that are spread
+    /// already.
     None,
     /// Adds up to a tenth: `d + U(0, d / 10)`.
     Plus10Percent,
@@ -88,34 +88,34 @@ enum Settings {
 }
 
 impl Backoff {
-    /// `base * factor^(n - 1)` before the n-th retry, and never more than `cap`. The factor is 2.
+    /// Waits `base * factor^(n - 1)` before the n-th retry, at most `cap`. Default factor: 2.
     pub const fn exponential(base: Duration, cap: Duration) -> BackoffBuilder {
         let strategy = Settings::Exponential { base, factor: 2.0 };
         BackoffBuilder::new(strategy, Some(cap))
     }
 
-    /// `base * n` before the n-th retry, and never more than `cap`.
+    /// Waits `base * n` before the n-th retry, at most `cap`.
     pub const fn linear(base: Duration, cap: Duration) -> BackoffBuilder {
         BackoffBuilder::new(Settings::Linear { base }, Some(cap))
     }
 
-    /// The same delay before each retry. It is its own cap, unless [`cap`](BackoffBuilder::cap) is
-    /// set higher to make room for jitter.
+    /// Waits the same time before each retry. It is also the cap, unless
+    /// [`cap`](BackoffBuilder::cap) is set higher to make room for jitter.
     pub const fn constant(delay: Duration) -> BackoffBuilder {
         BackoffBuilder::new(Settings::Constant { delay }, None)
     }
 
-    /// A delay for each retry; the last one serves for all that follow. The longest one and a tenth
-    /// of it is the cap, unless [`cap`](BackoffBuilder::cap) is set.
+    /// Waits the listed time before each retry; the last entry is used for all further ones. The cap
+    /// is 1.1 times the longest entry, unless [`cap`](BackoffBuilder::cap) is set.
     pub fn table(delays: impl IntoIterator<Item = Duration>) -> BackoffBuilder {
         BackoffBuilder::new(Settings::Table(delays.into_iter().collect()), None)
     }
 
     /// The delay before the retry of this number, from 1.
     ///
-    /// `previous` is the delay before the last one, zero for the first: only
-    /// [`Jitter::Decorrelated`] looks at it. `random` is where in the jitter's range to land:
-    /// uniform over all of `u64`, fresh for each call.
+    /// `previous` is the delay before the previous retry, zero for the first: only
+    /// [`Jitter::Decorrelated`] uses it. `random` selects the point in the range of the jitter: a new
+    /// uniform `u64` for each call.
     pub fn delay(&self, retry: u32, previous: Duration, random: u64) -> Duration {
         let full = self.strategy.delay(retry).min(self.cap);
         let (low, spread) = match self.jitter {
@@ -133,25 +133,26 @@ impl Backoff {
         Duration::from_nanos(low + part_of(spread, random))
     }
 
-    /// No delay is above this.
+    /// The longest delay.
     pub const fn cap(&self) -> Duration {
         Duration::from_nanos(self.cap)
     }
 
-    /// How the delays are spread.
+    /// The jitter.
     pub const fn jitter(&self) -> Jitter {
         self.jitter
     }
 
-    /// The longest time that this many retries can wait together.
+    /// The sum of the longest delays of this many retries; those after the 1000th count as the cap.
     pub(super) fn longest(&self, retries: u32) -> Duration {
-        // Schedules alone ask, whose retries are few.
-        (1..=retries)
+        let counted = retries.min(1_000);
+        (1..=counted)
             .map(|retry| self.delay(retry, self.cap(), u64::MAX))
             .fold(Duration::ZERO, Duration::saturating_add)
+            .saturating_add(self.cap().saturating_mul(retries - counted))
     }
 
-    /// The range that begins at `delay`, moved down as far as the cap demands.
+    /// The start and length of the range that begins at `delay`, moved below the cap.
     fn below_cap(&self, delay: u64, spread: u64) -> (u64, u64) {
         let spread = spread.min(self.cap);
         (delay.min(self.cap - spread), spread)
@@ -188,7 +189,7 @@ impl Strategy {
 )]
 fn power(base: u64, factor: f64, steps: u32) -> u64 {
     if factor == 2.0 {
-        // Exact, and the common case.
+        // The common case, computed exactly.
         return if base.leading_zeros() >= steps {
             base << steps.min(63)
         } else {
@@ -199,12 +200,13 @@ fn power(base: u64, factor: f64, steps: u32) -> u64 {
     (base as f64 * factor.powi(steps)) as u64
 }
 
-/// The share of `whole` that `random` is of `u64`: from 0 to `whole`, both included.
+/// Scales `random` to the range from 0 to `whole`, both included.
 pub(super) const fn part_of(whole: u64, random: u64) -> u64 {
     (((whole as u128 + 1) * random as u128) >> 64) as u64
 }
 
-/// Saturates after 584 years. In 64 bits all along: the budget does it for every delivery.
+/// Saturates after 584 years. 64-bit arithmetic only, because the budget calls it for every
+/// delivery.
 pub(super) const fn nanos(duration: Duration) -> u64 {
     let secs = duration.as_secs().saturating_mul(1_000_000_000);
     secs.saturating_add(duration.subsec_nanos() as u64)
@@ -219,8 +221,8 @@ impl BackoffBuilder {
         }
     }
 
-    /// By how much each delay of an exponential backoff is longer than the one before it. Default:
-    /// 2. Finite, and at least 1. Other strategies have none.
+    /// Sets the ratio of each delay of an exponential backoff to the one before. Default: 2. Finite,
+    /// and at least 1. Without effect on other strategies.
     pub const fn factor(mut self, by: f64) -> Self {
         if let Settings::Exponential { factor, .. } = &mut self.strategy {
             *factor = by;
@@ -228,13 +230,13 @@ impl BackoffBuilder {
         self
     }
 
-    /// No delay is above this.
+    /// Sets the longest delay.
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = Some(cap);
         self
     }
 
-    /// How the delays are spread. Default: [`Jitter::Full`].
+    /// Sets the jitter. Default: [`Jitter::Full`].
     pub const fn jitter(mut self, jitter: Jitter) -> Self {
         self.jitter = jitter;
         self
@@ -277,7 +279,7 @@ impl BackoffBuilder {
     }
 
     /// Builds one whose settings are known to make sense.
-    pub(super) fn build_known(self) -> Backoff {
+    pub(crate) fn build_known(self) -> Backoff {
         let bound = nanos(self.strategy.bound());
         let (strategy, cap) = match self.strategy {
             Settings::Exponential { base, factor } => {

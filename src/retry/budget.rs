@@ -10,23 +10,22 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Into how many slots the window is cut.
+/// The number of slots of the window.
 const SLOTS: usize = 10;
 
-/// A retry, in the units of the balance: shares are counted in millionths.
+/// One retry in the unit of the balance, which is a millionth of a retry.
 const RETRY: u64 = 1_000_000;
 
-/// How many retries there may be, as a share of the traffic and a floor.
+/// Limits retries to a share of the traffic and a floor.
 ///
-/// In any window, retries are at most `share * first attempts + floor * window`. That is what keeps
-/// an outage from being made worse: three attempts per delivery are three times the load where
-/// everything fails, and 1.2 times with a budget of 20 %. A single delivery never notices it; the
-/// floor keeps small clients retrying.
+/// In any window, retries are at most `share * first attempts + floor * window`. So retries do not
+/// make an outage worse: with three attempts per delivery a failing peer gets three times the load,
+/// and with a budget of 20 % 1.2 times. The floor lets clients with little traffic retry.
 ///
-/// Clones share one balance: give the same budget to every layer that sends to the same peer.
+/// Clones share one balance: use the same budget in every layer that sends to the same peer.
 ///
-/// The defaults (20 %, 10 a second, 10 s) are those of Finagle, tower and linkerd; Envoy has the
-/// same share, the SRE book says 10 %.
+/// The defaults (20 %, 10 per second, 10 s) are those of Finagle, tower and linkerd; Envoy has the
+/// same share, the SRE book recommends 10 %.
 ///
 /// # Examples
 ///
@@ -55,15 +54,16 @@ pub struct Budget {
 
 struct Inner {
     share: u64,
-    /// What the floor is worth in a whole window.
+    /// The floor for a whole window, in millionths of a retry.
     reserve: u64,
-    /// How long a slot is, in nanoseconds; at least one.
+    /// The length of a slot in nanoseconds; at least one.
     slot: u64,
     origin: Instant,
-    /// What each slot of time brought in: when it was, and how many first attempts. Added to
-    /// without a lock, because every delivery does.
+    /// The first attempts in each slot, packed with the slot's tick. Without a lock, because every
+    /// delivery adds one.
     deposits: [AtomicU64; SLOTS],
-    /// What was taken out. Locked, because looking and taking must be one step; only retries do.
+    /// The retries in each slot. Locked, because check and withdrawal must be one step; only retries
+    /// take the lock.
     withdrawals: Mutex<[Withdrawn; SLOTS]>,
 }
 
@@ -73,11 +73,11 @@ struct Withdrawn {
     retries: u64,
 }
 
-/// A retry that the budget allows. Dropped, it goes back; [`spend`](Self::spend) it when the retry
-/// is sent.
+/// One retry that a [`Budget`] allows. Call [`spend`](Self::spend) when the retry is sent; dropping
+/// the permit returns it to the budget.
 #[must_use]
-pub struct Permit {
-    /// Which budget, and in which slot it was taken. `None` where it has gone already, or is free.
+pub struct BudgetPermit {
+    /// The budget, and the tick of the withdrawal. `None` once spent, and in an unlimited budget.
     taken: Option<(Arc<Inner>, u64)>,
 }
 
@@ -91,12 +91,12 @@ pub struct BudgetBuilder {
 }
 
 impl Budget {
-    /// The defaults: 20 % of the traffic, and 10 a second, over 10 s.
+    /// Makes a budget with the defaults: 20 % of the traffic and 10 per second, over 10 s.
     pub fn new() -> Self {
         Self::of(200_000, 10, Duration::from_secs(10))
     }
 
-    /// Sets up another.
+    /// Makes a budget with other settings.
     pub const fn builder() -> BudgetBuilder {
         BudgetBuilder {
             share: 0.2,
@@ -105,7 +105,7 @@ impl Budget {
         }
     }
 
-    /// Any number of retries. In an outage the load is then multiplied by the number of attempts.
+    /// Allows any number of retries. An outage then multiplies the load by the number of attempts.
     pub const fn unlimited() -> Self {
         Self { inner: None }
     }
@@ -136,22 +136,22 @@ impl Budget {
         }
     }
 
-    /// Takes a retry out, if there is one.
-    pub fn withdraw(&self) -> Option<Permit> {
+    /// Withdraws one retry, if the balance allows it.
+    pub fn withdraw(&self) -> Option<BudgetPermit> {
         self.withdraw_at(Instant::now())
     }
 
-    pub(super) fn withdraw_at(&self, now: Instant) -> Option<Permit> {
+    pub(super) fn withdraw_at(&self, now: Instant) -> Option<BudgetPermit> {
         let Some(inner) = &self.inner else {
-            return Some(Permit { taken: None });
+            return Some(BudgetPermit { taken: None });
         };
         let tick = inner.tick(now);
-        inner.withdraw(tick).map(|tick| Permit {
+        inner.withdraw(tick).map(|tick| BudgetPermit {
             taken: Some((Arc::clone(inner), tick)),
         })
     }
 
-    /// How many retries there may be now; [`u64::MAX`] where there is no limit.
+    /// The number of retries that are allowed now; [`u64::MAX`] for an unlimited budget.
     pub fn balance(&self) -> u64 {
         match &self.inner {
             Some(inner) => inner.balance(inner.tick(Instant::now()), &inner.withdrawals()) / RETRY,
@@ -167,7 +167,7 @@ impl Default for Budget {
 }
 
 impl Inner {
-    /// The number of the slot that `now` is in.
+    /// The number of the slot that contains `now`.
     fn tick(&self, now: Instant) -> u64 {
         (nanos(now.saturating_duration_since(self.origin)) / self.slot) & packed::TICK
     }
@@ -184,8 +184,8 @@ impl Inner {
         }
     }
 
-    /// What is left, in millionths of a retry. Looks at each slot once, however long nothing
-    /// happened.
+    /// The balance, in millionths of a retry. Visits each slot once, however long ago the last call
+    /// was.
     fn balance(&self, tick: u64, withdrawals: &[Withdrawn; SLOTS]) -> u64 {
         let deposited: u64 = self
             .deposits
@@ -205,14 +205,14 @@ impl Inner {
             .saturating_sub(withdrawn.saturating_mul(RETRY))
     }
 
-    /// Takes a retry out, and says in which slot that is written down.
+    /// Withdraws one retry, and returns the tick of the slot that counts it.
     fn withdraw(&self, tick: u64) -> Option<u64> {
         let mut withdrawals = self.withdrawals();
         if self.balance(tick, &withdrawals) < RETRY {
             return None;
         }
         let slot = &mut withdrawals[index(tick)];
-        // A thread that read the clock earlier adds to the slot that it finds.
+        // A thread that read the clock earlier adds to the slot that is there.
         if slot.tick < tick {
             *slot = Withdrawn { tick, retries: 0 };
         }
@@ -227,7 +227,7 @@ impl Inner {
         }
     }
 
-    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    /// Nothing under the lock can panic, so poisoning is ignored.
     fn withdrawals(&self) -> MutexGuard<'_, [Withdrawn; SLOTS]> {
         self.withdrawals
             .lock()
@@ -239,13 +239,13 @@ fn index(tick: u64) -> usize {
     usize::try_from(tick % SLOTS as u64).unwrap_or_default()
 }
 
-/// Whether a slot of `then` is inside the window at `now`. One that is ahead was filled by a thread
+/// Whether the slot `then` is inside the window at `now`. A slot in the future was filled by a thread
 /// that read the clock later, and counts.
 const fn is_recent(then: u64, now: u64) -> bool {
     then.saturating_add(SLOTS as u64) > now
 }
 
-/// A slot's number and its count, in one word.
+/// The tick of a slot and its count, in one word.
 mod packed {
     /// Enough for 268 million first attempts in a slot; more are not counted.
     const COUNT: u64 = (1 << 28) - 1;
@@ -262,7 +262,7 @@ mod packed {
     }
 
     pub(super) const fn add(slot: u64, now: u64) -> u64 {
-        // A thread that read the clock earlier adds to the slot that it finds.
+        // A thread that read the clock earlier adds to the slot that is there.
         if tick(slot) < now {
             return (now << 28) | 1;
         }
@@ -270,14 +270,14 @@ mod packed {
     }
 }
 
-impl Permit {
-    /// The retry is sent.
+impl BudgetPermit {
+    /// Keeps the withdrawal: the retry is sent.
     pub fn spend(mut self) {
         self.taken = None;
     }
 }
 
-impl Drop for Permit {
+impl Drop for BudgetPermit {
     fn drop(&mut self) {
         if let Some((budget, tick)) = self.taken.take() {
             budget.release(tick);
@@ -286,20 +286,20 @@ impl Drop for Permit {
 }
 
 impl BudgetBuilder {
-    /// How many retries there may be for each first attempt. Default: 0.2. At most 1000; counted in
-    /// millionths.
+    /// Sets how many retries are allowed per first attempt. Default: 0.2. At most 1000, in steps of a
+    /// millionth.
     pub const fn share(mut self, share: f64) -> Self {
         self.share = share;
         self
     }
 
-    /// How many retries a second there may be whatever the traffic. Default: 10.
+    /// Sets how many retries per second are allowed whatever the traffic. Default: 10.
     pub const fn floor(mut self, per_second: u32) -> Self {
         self.floor = per_second;
         self
     }
 
-    /// How long a first attempt counts, and a retry. Default: 10 s. From 100 ms to a day.
+    /// Sets how long first attempts and retries are counted. Default: 10 s. From 100 ms to a day.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self
@@ -350,9 +350,9 @@ impl fmt::Debug for Budget {
     }
 }
 
-impl fmt::Debug for Permit {
+impl fmt::Debug for BudgetPermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").finish_non_exhaustive()
+        f.debug_struct("BudgetPermit").finish_non_exhaustive()
     }
 }
 

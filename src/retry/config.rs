@@ -1,5 +1,5 @@
-use super::{Backoff, Budget, Retrying, Schedule, hooks::Hooks};
-use crate::{InvalidConfig, attempt::History};
+use super::{Backoff, Budget, Schedule};
+use crate::InvalidConfig;
 use std::{
     sync::{
         Arc,
@@ -8,25 +8,24 @@ use std::{
     time::Duration,
 };
 
-/// The longest window: what the clock can surely count.
+/// The longest window, well inside the range of the clock.
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// What is done about a peer that asks for a long wait.
+/// What to do when the peer asks for a long wait (`Retry-After` and similar hints).
 ///
-/// A hint that is within the limit is waited for, and a little longer: up to a tenth of it and at
-/// most 10 s, so that a thousand clients that were told "5 s" do not return at one instant (with
-/// [`Jitter::None`](super::Jitter::None), nothing is added). Never shorter, and never shorter than
-/// the own delay.
+/// For a hint within the limit the wait is the hint, or the delay of the backoff if that is longer.
+/// Up to a tenth of the hint and at most 10 s is added, so that a thousand clients that were told
+/// "5 s" do not return at the same instant; [`Jitter::None`](super::Jitter::None) adds nothing.
 ///
-/// A hint, cut or not, that does not fit into what is left of the window or the deadline ends the
-/// delivery at once: to ask sooner is not what the peer wants, and to wait is in vain.
+/// A hint, capped or not, that is longer than what is left of the window or the deadline ends the
+/// delivery at once.
 ///
-/// How many attempts there are never depends on a hint.
+/// Hints never change the number of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HintLimit {
-    /// A longer hint is cut to this: the peer is asked sooner than it wants.
+    /// Shortens a longer hint to this: the peer is called sooner than it asked.
     CapTo(Duration),
-    /// A longer hint ends the delivery, as [`GaveUp::HintTooLong`](crate::attempt::GaveUp).
+    /// Ends the delivery at a longer hint, as [`GaveUp::HintTooLong`](crate::attempt::GaveUp).
     GiveUp(Duration),
 }
 
@@ -38,44 +37,43 @@ impl HintLimit {
     }
 }
 
-/// [`CapTo`](HintLimit::CapTo) 5 minutes, as linkerd does: longer than most maintenance and than
-/// the rate limits that are counted by the minute, and short enough that one wrong header does not
-/// park a delivery for the rest of its window.
+/// [`CapTo`](HintLimit::CapTo) 5 minutes, as in linkerd: longer than most maintenance and than rate
+/// limits per minute, and short enough that one wrong header does not stop a delivery for the rest
+/// of its window.
 impl Default for HintLimit {
     fn default() -> Self {
         Self::CapTo(Duration::from_secs(300))
     }
 }
 
-/// What is done about a call that was refused on our side, such as by an open circuit breaker.
+/// What to do when a call is refused on our side, for example by an open circuit breaker.
 ///
-/// A refusal is no attempt: the peer has seen nothing. It counts against neither the attempts nor
-/// the budget.
+/// A refusal is not an attempt, because the peer has seen nothing. It counts neither against the
+/// attempts nor against the budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusals {
-    /// The delivery ends, as [`GaveUp::Refused`](crate::attempt::GaveUp).
+    /// Ends the delivery, as [`GaveUp::Refused`](crate::attempt::GaveUp).
     GiveUp,
-    /// The refusal's hint and the backoff's delay on top of it are waited for, up to this many times
-    /// in a delivery, inside the window and the deadline. A hint that does not fit in there ends
-    /// the delivery at once.
+    /// Waits for the refusal's hint plus a delay, up to this many times in a delivery, inside the
+    /// window and the deadline. A hint that is longer than the time left ends the delivery at once.
     ///
-    /// On top, and up to as long again as the delivery will have waited by then (at most the hint
-    /// limit), because everything that an open circuit refused would otherwise come back at the
-    /// moment when it closes. Ten waits reach over an outage of some minutes.
+    /// The delay is that of the backoff, or a random time up to as long as the delivery will have
+    /// waited by then (at most the hint limit) if that is longer: otherwise everything that an open
+    /// circuit refused would come back at the moment when it closes. Ten waits cover an outage of
+    /// some minutes.
     Wait(u32),
 }
 
-/// [`GiveUp`](Refusals::GiveUp): an open circuit is answered at once, so that a fallback can answer in
-/// its place and no caller is parked through an outage. A worker in the background, whose delivery
-/// nobody waits for, says [`Wait`](Refusals::Wait).
+/// [`GiveUp`](Refusals::GiveUp): the caller hears of an open circuit at once, and a fallback can
+/// answer. Use [`Wait`](Refusals::Wait) for deliveries in the background, where no caller waits.
 impl Default for Refusals {
     fn default() -> Self {
         Self::GiveUp
     }
 }
 
-/// When and how often a delivery is tried again. See [`builder`](Self::builder) for the settings
-/// and their defaults.
+/// When and how often a delivery is retried. See [`builder`](Self::builder) for the settings and
+/// their defaults.
 ///
 /// Clones share one budget.
 #[derive(Clone, Debug, Default)]
@@ -92,9 +90,8 @@ pub(super) struct Settings {
     pub(super) window: Duration,
     pub(super) min_attempt: Duration,
     pub(super) budget: Budget,
-    /// `None` is the default, which depends on who waits.
+    /// `None`: the default, which differs for stored deliveries.
     pub(super) refusals: Option<Refusals>,
-    pub(super) hooks: Hooks,
     pub(super) seeds: Option<Seeds>,
 }
 
@@ -109,14 +106,13 @@ impl Default for Settings {
             min_attempt: Duration::from_millis(10),
             budget: Budget::default(),
             refusals: None,
-            hooks: Hooks::default(),
             seeds: None,
         }
     }
 }
 
 impl Settings {
-    /// Randomness for one decision: never the same sequence for two deliveries.
+    /// A random number generator for one decision.
     pub(super) fn rng(&self) -> fastrand::Rng {
         self.seeds
             .as_ref()
@@ -130,7 +126,7 @@ pub(super) struct Seeds(AtomicU64);
 
 impl Seeds {
     fn next(&self) -> fastrand::Rng {
-        // A step that is odd visits every u64 (Weyl); `fastrand` mixes what it is seeded with.
+        // An odd step visits every u64 (Weyl sequence); `fastrand` mixes its seed.
         let seed = self.0.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
         fastrand::Rng::with_seed(seed)
     }
@@ -144,18 +140,18 @@ pub struct RetryConfigBuilder {
 }
 
 impl RetryConfig {
-    /// The defaults, to be changed.
+    /// Makes a builder with the defaults.
     pub fn builder() -> RetryConfigBuilder {
         RetryConfigBuilder::default()
     }
 
-    /// How many attempts there are.
+    /// The greatest number of attempts.
     #[cfg(feature = "queue")]
     pub(crate) fn attempts(&self) -> u32 {
         self.settings.attempts
     }
 
-    /// One attempt, and nothing kept for another.
+    /// One attempt; the request is not kept.
     #[cfg(feature = "stack")]
     pub(crate) fn once() -> Self {
         let attempts = 1;
@@ -174,14 +170,14 @@ impl RetryConfig {
 }
 
 impl RetryConfigBuilder {
-    /// How many attempts there are at most, the first one included. Default: 3. With 1 nothing is
-    /// kept of a request, and a refused call is not made again either.
+    /// Sets the greatest number of attempts, the first one included. Default: 3. With 1 the request
+    /// is not kept, and a refused call is not repeated either.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.settings.attempts = attempts;
         self
     }
 
-    /// How long to wait before each retry. Default: exponential from 200 ms to 20 s, full jitter.
+    /// Sets the delay before each retry. Default: exponential from 200 ms to 20 s, full jitter.
     pub fn backoff(mut self, backoff: Backoff) -> Self {
         self.settings.backoff = backoff;
         self
@@ -196,56 +192,41 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// What is done about a peer that asks for a long wait. Default: [`HintLimit::CapTo`] 5 min.
+    /// Sets what to do when the peer asks for a long wait. Default: [`HintLimit::CapTo`] 5 min.
     pub fn hint_limit(mut self, limit: HintLimit) -> Self {
         self.settings.hint_limit = limit;
         self
     }
 
-    /// How long after the first attempt began there may be others: none is begun that would have
-    /// less than [`min_attempt`](Self::min_attempt) left of it. One that is under way is not cut;
-    /// that is for a deadline or an attempt timeout. Default: an hour. At most 366 days.
+    /// Sets the time from the start of the first attempt in which retries may begin. Default: 1 h. At
+    /// most 366 days. None begins with less than [`min_attempt`](Self::min_attempt) left. An attempt
+    /// in progress is not ended: use a deadline or an attempt timeout for that.
     pub fn window(mut self, window: Duration) -> Self {
         self.settings.window = window;
         self
     }
 
-    /// How much time an attempt needs at least: with less than this left of the window or the
-    /// deadline none is begun. Default: 10 ms.
+    /// Sets the least time that an attempt needs: with less left of the window or the deadline none
+    /// begins. Default: 10 ms.
     pub fn min_attempt(mut self, least: Duration) -> Self {
         self.settings.min_attempt = least;
         self
     }
 
-    /// How many retries there may be in proportion to the traffic. Default: a [`Budget::new`] of
-    /// its own.
+    /// Sets the limit of retries in proportion to the traffic. Default: a new [`Budget::new`].
     pub fn budget(mut self, budget: Budget) -> Self {
         self.settings.budget = budget;
         self
     }
 
-    /// What is done about a call that was refused on our side. Default: [`Refusals::GiveUp`]; where
-    /// nobody waits, which is in a worker of a queue, it is put off for as long as the window is.
+    /// Sets what to do when a call is refused on our side. Default: [`Refusals::GiveUp`]; in a worker
+    /// of a queue, the delivery is put off until the window ends.
     pub fn refusals(mut self, refusals: Refusals) -> Self {
         self.settings.refusals = Some(refusals);
         self
     }
 
-    /// Called before each wait for another attempt. On the thread that polls, so it is brief; a
-    /// panic in it is caught.
-    pub fn on_retry(mut self, hook: impl Fn(&Retrying) + Send + Sync + 'static) -> Self {
-        self.settings.hooks.on_retry = Some(Arc::new(hook));
-        self
-    }
-
-    /// Called when a delivery that failed is not tried again, with why in
-    /// [`History::gave_up`]. On the thread that polls, so it is brief; a panic in it is caught.
-    pub fn on_give_up(mut self, hook: impl Fn(&History) + Send + Sync + 'static) -> Self {
-        self.settings.hooks.on_give_up = Some(Arc::new(hook));
-        self
-    }
-
-    /// Makes the jitter repeatable, for tests. Without it, each decision has randomness of its own.
+    /// Makes the jitter repeatable, for tests. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seeds = Some(Seeds(AtomicU64::new(seed)));
         self

@@ -4,53 +4,54 @@ use std::{
     future::{Future, Ready, ready},
 };
 
-/// How a request is kept for another attempt: one side of what differs between HTTP and everything
-/// else that can be retried. The other side is [`ExchangeResponse`].
+/// How a request is kept for another attempt. With [`ExchangeResponse`] it separates HTTP from
+/// everything else that can be retried.
 ///
-/// Two traits, because what is sent decides which response there will be.
+/// They are two traits because the type of the response depends on [`Sent`](Self::Sent).
 pub trait Exchange<Req> {
-    /// What the service inside is called with.
+    /// The request of the inner service.
     type Sent;
 
-    /// What is kept of a request to send it again.
+    /// What is kept to send a request again.
     type Kept;
 
-    /// Before the first attempt: what is sent, and what is kept. `keep` is `false` where there will
-    /// be one attempt whatever happens; nothing is copied then. `None` for what is kept: the
-    /// request can be sent once.
+    /// Called before the first attempt: returns the request to send and what is kept of it, `None` if
+    /// it can be sent only once. `keep` is `false` if there will be only one attempt: nothing needs
+    /// to be copied then.
     fn first(&self, req: Req, keep: bool) -> (Self::Sent, Option<Self::Kept>);
 
-    /// Whether what was kept can still be sent. Asked after an attempt has failed, before its
-    /// response is put away; once `false`, it stays so.
+    /// Whether the request can be sent again. Called after an attempt has failed, before its response
+    /// is discarded; once `false`, it must stay `false`.
     fn can_send_again(&self, kept: &Self::Kept) -> bool;
 
-    /// What is sent next. With `last` it will not be asked for again, so that nothing need be
-    /// copied. `None` only where [`can_send_again`](Self::can_send_again) is `false`.
+    /// Returns the request for the next attempt. With `last` there is no further one, so that nothing
+    /// needs to be copied. `None` only if [`can_send_again`](Self::can_send_again) is `false`.
     fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Self::Sent>;
 }
 
-/// How a failed response is put away, and how a response is told its history.
+/// How a failed response is discarded, and how the history is added to a response.
 pub trait ExchangeResponse<Res> {
-    /// Puts a failed response away.
+    /// Future of [`discard`](Self::discard).
     type Discard: Future<Output = ()>;
 
-    /// Puts a failed response away before the next attempt, so that its connection can be used
-    /// again. Bounded in bytes and in time.
+    /// Discards a failed response before the next attempt, so that its connection can be reused. Must
+    /// be bounded in bytes and time.
     fn discard(&self, res: Res) -> Self::Discard;
 
-    /// Adds the history to a response that is returned after a failure: one that was given up on,
-    /// or that came with a later attempt than the first.
+    /// Adds the history to a response that is returned after a failure: the last one of a delivery
+    /// that was given up, or that of a later attempt than the first.
     fn annotate(&self, res: &mut Res, history: History);
 }
 
 /// The exchange for requests that can be cloned: jobs, plain services, buffered requests.
 ///
-/// A failed response is dropped, and a history goes to the hooks alone.
+/// A failed response is dropped, and the history is not added to responses; observers get it with
+/// [`Event::GaveUp`](crate::observe::Event::GaveUp).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneExchange;
 
-/// The copy of a request that is kept to send it again: one of its own, or a share in the one that
-/// a layer further out has made (see [`Kept`]).
+/// The copy of a request that is kept to send it again: its own, or one shared with an outer layer
+/// (see [`Kept`]).
 pub struct KeptCopy<Req> {
     copy: Copied<Req>,
 }

@@ -1,6 +1,6 @@
-//! What is sent again, and what is read of a failed answer, where requests are HTTP.
+//! How HTTP requests are kept, and failed HTTP responses discarded.
 
-use super::{Exchange, ExchangeResponse, KeptCopy};
+use super::{Exchange, ExchangeResponse, exchange::KeptCopy};
 use crate::{
     attempt::History,
     body::{Replay, ReplayBody},
@@ -22,29 +22,28 @@ use tokio::time::{Instant, Sleep, sleep};
 /// Frames read in one poll before other tasks get their turn.
 const FRAMES_PER_POLL: usize = 128;
 
-/// The exchange for HTTP requests that can be cloned, as those with a
-/// [`BufferedBody`](crate::body::BufferedBody) or a
-/// [`RebuildBody`](crate::body::RebuildBody) can.
+/// The exchange for HTTP requests that can be cloned, such as those with a
+/// [`BufferedBody`](crate::body::BufferedBody). For an upload that is too long for memory, use a body
+/// type whose clone opens the source again.
 ///
-/// The request is cloned once before its first attempt, and once for each further one but the last:
-/// its headers and extensions are copied, a body in memory is shared. Where a layer further out
-/// offers the copy that it [keeps](crate::attempt::Kept), that one is used instead, and cloned for
-/// each attempt after the first.
+/// The request is cloned once before its first attempt, and once for each further one except the
+/// last: headers and extensions are copied, a body in memory is shared. If an outer layer offers the
+/// copy that it [keeps](crate::attempt::Kept), that copy is used instead, and cloned for each attempt
+/// after the first.
 ///
-/// # Failed answers
+/// # Failed responses
 ///
-/// An HTTP/1 connection whose answer was not read to its end cannot be used again. So a failed
-/// answer is read before the next attempt, but no more than 64 KiB of it and for no longer than
-/// 500 ms, nor beyond the [`Deadline`] that holds: reading more takes longer than a new connection.
-/// One that declares more than that is dropped unread.
+/// An HTTP/1 connection cannot be reused unless its response has been read to the end. So a failed
+/// response is read before the next attempt, up to 64 KiB, for at most 500 ms and not beyond the
+/// [`Deadline`]: reading more would take longer than a new connection. A response that declares a
+/// longer body is dropped unread.
 ///
-/// Over HTTP/2 dropping it would do; what is here already is read all the same, and what is not is
-/// waited for as above.
+/// HTTP/2 does not need this, but its responses are read in the same way.
 ///
 /// # Panics
 ///
-/// An answer that is not here whole at the first poll starts a timer, which needs a tokio runtime
-/// with time enabled.
+/// A response that is pending at the first poll starts a timer, which needs a tokio runtime with time
+/// enabled.
 ///
 /// # Examples
 ///
@@ -69,7 +68,7 @@ pub struct HttpExchange {
 }
 
 impl HttpExchange {
-    /// Reads up to 64 KiB of a failed answer, for up to 500 ms.
+    /// Makes an exchange that reads up to 64 KiB of a failed response, for up to 500 ms.
     pub const fn new() -> Self {
         Self {
             limit: 64 << 10,
@@ -77,19 +76,19 @@ impl HttpExchange {
         }
     }
 
-    /// How much of a failed answer is read, and for how long. Default: 64 KiB and 500 ms.
-    ///
-    /// Zero bytes: it is dropped at once. Zero time: only what is here already is read.
+    /// Sets how many bytes of a failed response are read, and for how long. Default: 64 KiB and
+    /// 500 ms. With zero bytes it is dropped at once; with zero time only what has arrived already is
+    /// read.
     pub const fn discard_within(mut self, bytes: usize, time: Duration) -> Self {
         self.limit = bytes;
         self.time = time;
         self
     }
 
-    /// The exchange for requests with any body: it is recorded while it is sent, up to `cap` bytes.
-    /// See [`ReplayBody`] for what the cap counts; 64 KiB is what Linkerd takes.
+    /// Makes an exchange for requests with any body, which is recorded while it is sent, up to `cap`
+    /// bytes. See [`ReplayBody`] for what the cap counts; Linkerd's is 64 KiB.
     ///
-    /// The service inside is called with a `Request<ReplayBody<B>>`.
+    /// The inner service is called with a `Request<ReplayBody<B>>`.
     pub const fn replaying(self, cap: usize) -> ReplayExchange {
         ReplayExchange { http: self, cap }
     }
@@ -140,7 +139,7 @@ impl<B: Body> ExchangeResponse<Response<B>> for HttpExchange {
 
 /// The exchange for HTTP requests with streaming bodies. Made by [`HttpExchange::replaying`].
 ///
-/// A body that has gone over the cap, or says beforehand that it will, or has failed, is sent once.
+/// A body that declares a length over the cap, exceeds it or fails is sent once.
 ///
 /// # Examples
 ///
@@ -167,42 +166,31 @@ pub struct ReplayExchange {
     cap: usize,
 }
 
-/// What a [`ReplayExchange`] keeps of a request.
-pub struct KeptRequest<B> {
-    head: Parts,
-    replay: Replay<B>,
-}
-
 impl<B: Body> Exchange<Request<B>> for ReplayExchange {
     type Sent = Request<ReplayBody<B>>;
-    type Kept = KeptRequest<B>;
+    type Kept = (Parts, Replay<B>);
 
-    fn first(&self, req: Request<B>, keep: bool) -> (Self::Sent, Option<KeptRequest<B>>) {
+    fn first(&self, req: Request<B>, keep: bool) -> (Self::Sent, Option<Self::Kept>) {
         if !keep || req.body().size_hint().lower() > self.cap as u64 {
             return (req.map(ReplayBody::once), None);
         }
         let (head, body) = req.into_parts();
         let (body, replay) = ReplayBody::new(body, self.cap);
-        let kept = KeptRequest {
-            head: head.clone(),
-            replay,
-        };
+        let kept = (head.clone(), replay);
         (Request::from_parts(head, body), Some(kept))
     }
 
-    fn can_send_again(&self, kept: &KeptRequest<B>) -> bool {
-        kept.replay.can_replay()
+    fn can_send_again(&self, (_, replay): &Self::Kept) -> bool {
+        replay.can_replay()
     }
 
-    fn again(&self, kept: &mut Option<KeptRequest<B>>, last: bool) -> Option<Self::Sent> {
+    fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Self::Sent> {
         if last {
-            let kept = kept.take()?;
-            let body = kept.replay.replay()?;
-            return Some(Request::from_parts(kept.head, body));
+            let (head, replay) = kept.take()?;
+            return Some(Request::from_parts(head, replay.replay()?));
         }
-        let kept = kept.as_ref()?;
-        let body = kept.replay.replay()?;
-        Some(Request::from_parts(kept.head.clone(), body))
+        let (head, replay) = kept.as_ref()?;
+        Some(Request::from_parts(head.clone(), replay.replay()?))
     }
 }
 
@@ -218,29 +206,20 @@ impl<B: Body> ExchangeResponse<Response<B>> for ReplayExchange {
     }
 }
 
-impl<B> fmt::Debug for KeptRequest<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeptRequest")
-            .field("method", &self.head.method)
-            .field("replay", &self.replay)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Future that reads a failed answer and throws it away. Made by [`HttpExchange`].
+/// Future that reads a failed response and discards it. Made by [`HttpExchange`].
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the answer; its connection is closed then, unless it was read to its end.
+/// Dropping it drops the response; its connection is closed unless the response was read to its end.
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct Discard<B> {
-    /// `None` when it is no longer of interest.
+    /// `None` when it has been discarded.
     #[pin]
     body: Option<B>,
     left: usize,
     time: Duration,
-    /// Set when the body makes us wait.
+    /// Started at the first poll of the body that is pending.
     #[pin]
     timer: Option<Sleep>,
 }
@@ -261,7 +240,7 @@ impl<B: Body> Future for Discard<B> {
             match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let len = frame.data_ref().map_or(0, Buf::remaining);
-                    // A frame of nothing counts too: there may be no end of them.
+                    // An empty frame counts too, because they may never end.
                     *this.left = this.left.saturating_sub(len.max(1));
                 }
                 Poll::Ready(Some(Err(_)) | None) => this.body.set(None),

@@ -1,40 +1,38 @@
-//! Try again what failed, as far as that is safe, wanted and worth it.
+//! Retry failed calls, where that is safe, allowed by the settings and likely to help.
 //!
-//! [`RetryWithJitterLayer`] asks the [`Outcome`](crate::outcome::Outcome) of each attempt whether
-//! the request may be sent again, and everything else whether it should be:
+//! [`RetryWithJitterLayer`] makes another attempt only if every row of this table allows it; the
+//! last column is the reason that it reports otherwise:
 //!
-//! | Asked | Setting | Default | Otherwise |
+//! | What decides | Setting | Default | Gives up as |
 //! | --- | --- | --- | --- |
-//! | the classifier | [`classifier`](RetryWithJitterLayer::classifier) | [`HttpClassifier`](crate::outcome::HttpClassifier): idempotent methods, requests with an idempotency key, and those that never arrived | [`GaveUp::NotRetryable`] |
+//! | the classifier | [`classifier`](RetryWithJitterLayer::classifier) | [`HttpClassifier`](crate::outcome::HttpClassifier): idempotent methods, requests with an idempotency key, and requests that never arrived | [`GaveUp::NotRetryable`] |
 //! | attempts | [`attempts`](RetryConfigBuilder::attempts) | 3 | [`GaveUp::RetriesExhausted`] |
-//! | refusals on our side | [`refusals`](RetryConfigBuilder::refusals) | not waited for | [`GaveUp::Refused`] |
+//! | refusals on our side | [`refusals`](RetryConfigBuilder::refusals) | no wait | [`GaveUp::Refused`] |
 //! | the request | [`exchange`](RetryWithJitterLayer::exchange) | cloned | [`GaveUp::BodyNotReplayable`] |
-//! | the peer's hint | [`hint_limit`](RetryConfigBuilder::hint_limit) | cut at 5 min | [`GaveUp::HintTooLong`] |
+//! | the peer's `Retry-After` | [`hint_limit`](RetryConfigBuilder::hint_limit) | capped at 5 min | [`GaveUp::HintTooLong`] |
 //! | the deadline of the call | [`Deadline`](crate::deadline::Deadline) | none | [`GaveUp::Deadline`] |
 //! | the window of the retries | [`window`](RetryConfigBuilder::window) | an hour from the first attempt | [`GaveUp::Window`] |
 //! | the budget | [`budget`](RetryConfigBuilder::budget) | 20 % of the traffic and 10 a second | [`GaveUp::Budget`] |
 //!
-//! Between attempts it waits as the [`Backoff`] says (exponential from 200 ms to 20 s, full jitter)
-//! or as long as the peer asks, whichever is longer. It never waits only to find that there is no
-//! time left: what cannot end in time is given up at once.
+//! Between attempts it waits for the delay of the [`Backoff`] (exponential from 200 ms to 20 s, full
+//! jitter) or for the time that the peer asks for, whichever is longer. It gives up at once, without
+//! a wait, if the next attempt could not end in time.
 //!
-//! What it returns is the last response, with the [`History`](crate::attempt::History) of the
-//! attempts where the exchange has a place for it, or the last error inside
-//! [`Failed`](crate::attempt::Failed). Whatever stands inside can ask
-//! [`Attempt::current`](crate::attempt::Attempt::current) which attempt it is.
+//! It returns the last response or the last error. A response carries the
+//! [`History`](crate::attempt::History) of the attempts in its extensions, with [`HttpExchange`]; an
+//! error is wrapped in [`Failed`](crate::attempt::Failed). Layers inside read the number of the
+//! attempt from [`Attempt::current`](crate::attempt::Attempt::current).
 //!
-//! Nothing here knows HTTP but the default classifier: a job, or any other request that can be
-//! cloned, is retried by the same layer with a
-//! [`classify_fn`](crate::outcome::classify_fn) of its own. [`RetryPolicy`] makes the same decisions
-//! inside tower's own retry.
+//! Only the default classifier and [`HttpExchange`] know HTTP: a job, or any other request that can
+//! be cloned, is retried by the same layer with a [`classify_fn`](crate::outcome::classify_fn).
 //!
 //! # Why jitter
 //!
-//! Clients that failed together come back together, unless something spreads them. Below, each
-//! client reads a version and writes under it, and backs off where another was faster (the model of
+//! Clients that failed together retry together, unless jitter spreads them. Below, each client reads
+//! a version, writes if it has not changed, and backs off if another client was faster (the model of
 //! [Exponential Backoff And Jitter](https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)).
-//! Full jitter takes the fewest calls; backoff without jitter saves few, and takes the longest by
-//! far.
+//! Full jitter needs the fewest calls; backoff without jitter saves few calls and takes by far the
+//! longest.
 //!
 //! <div>
 #![doc = include_str!("jitter.svg")]
@@ -42,16 +40,16 @@
 //!
 //! # Why a budget
 //!
-//! Five attempts are five times the load exactly when the peer can bear it least. With a budget an
-//! outage costs it a fifth more than it was offered, and the floor; with a breaker inside, next to
-//! nothing. What the breaker refused is delivered afterwards, spread over time: see
+//! Five attempts per delivery are five times the load, at the time when the peer can bear it least.
+//! With a budget, an outage adds a fifth to the load, and the floor; with a breaker inside, almost
+//! nothing. What the breaker refused can be delivered afterwards, spread over time: see
 //! [`Refusals::Wait`].
 //!
 //! <div>
 #![doc = include_str!("outage.svg")]
 //! </div>
 //!
-//! Both are drawn by `examples/jitter_simulation`, through this code.
+//! Both charts are made with this code by `examples/jitter_simulation`.
 //!
 //! # Order
 //!
@@ -59,22 +57,22 @@
 //! metrics > dead letters > total deadline > RETRY > breaker > metrics > attempt timeout > sign > transport
 //! ```
 //!
-//! - Outside: whatever must happen once for a delivery. The idempotency key (or else a POST is not
-//!   repeated, and rightly), the total deadline, the dead letters.
-//! - Inside: whatever must happen for each attempt. A signature that was made outside is stale when
-//!   the last attempt arrives. A breaker outside sees one failure where there were three, and does
-//!   not keep the retries from a peer that is down.
-//! - The timeout of an attempt is a layer of its own, inside the breaker. A timeout in here would
-//!   drop the breaker's call, which is a cancellation to it and no evidence: a peer that never
-//!   answers would never open the circuit.
-//! - Two retrying layers multiply: three attempts of three attempts are nine. The inner one goes on
-//!   counting from the attempt that the outer one makes.
+//! - Outside: what must happen once for a delivery, such as the idempotency key (without one a POST
+//!   is not retried), the total deadline and the dead letters.
+//! - Inside: what must happen for each attempt. A signature that is made outside is stale when the
+//!   last attempt arrives. A breaker outside sees one failure instead of three, and does not keep
+//!   the retries from a peer that is down.
+//! - The attempt timeout is a layer of its own, inside the breaker. A timeout in this layer would
+//!   drop the breaker's call, which the breaker counts as cancelled: a peer that never answers would
+//!   never open the circuit.
+//! - Two layers that retry multiply: three attempts of three attempts are nine. The inner one numbers
+//!   its attempts from that of the outer one.
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped sends nothing more and leaves no timer. The budget's permit for
-//! a retry that was not sent goes back; one for a retry that was sent is spent. The service inside
-//! sees its own call dropped, at whatever point that was.
+//! A dropped response future makes no further attempt and leaves no timer. The budget's permit for a
+//! retry is returned if the retry was not sent, and spent if it was. The call inside is dropped with
+//! it.
 //!
 //! # Examples
 //!
@@ -85,6 +83,7 @@
 //! use tower_webhook::{
 //!     BoxError, RetryWithJitterLayer,
 //!     attempt::Attempt,
+//!     observe::{Event, observer_fn},
 //!     retry::{Backoff, HintLimit, RetryConfig},
 //! };
 //!
@@ -93,8 +92,12 @@
 //!     .attempts(4)
 //!     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5)).build()?)
 //!     .hint_limit(HintLimit::GiveUp(Duration::from_secs(60)))
-//!     .on_give_up(|history| eprintln!("{:?} after {}", history.gave_up(), history.attempts()))
 //!     .build()?;
+//! let report = observer_fn(|event| {
+//!     if let Event::GaveUp { reason, history } = event {
+//!         eprintln!("{reason} after {}", history.attempts());
+//!     }
+//! });
 //!
 //! // A peer that is busy at first.
 //! let peer = service_fn(|_: Request<()>| async {
@@ -102,7 +105,7 @@
 //!     let answer = Response::builder().status(if busy { 503 } else { 204 });
 //!     Ok::<_, BoxError>(answer.header("retry-after", "2").body(())?)
 //! });
-//! let service = RetryWithJitterLayer::new(config).layer(peer);
+//! let service = RetryWithJitterLayer::new(config).observe(report).layer(peer);
 //!
 //! let put = Request::put("https://peer.example/orders/7").body(())?;
 //! assert_eq!(service.clone().oneshot(put).await?.status(), 204);
@@ -126,30 +129,20 @@
 mod backoff;
 mod budget;
 mod config;
-mod course;
 mod exchange;
-mod future;
-mod hooks;
 mod http;
-mod layer;
-mod policy;
 mod schedule;
 mod service;
-#[cfg(feature = "queue")]
-mod stored;
+mod state;
 
 #[cfg(feature = "queue")]
-pub(crate) use self::stored::{Step, StoredCourse};
+pub(crate) use self::state::{Decision, RetryState};
 pub use self::{
     backoff::{Backoff, BackoffBuilder, Jitter},
-    budget::{Budget, BudgetBuilder, Permit},
+    budget::{Budget, BudgetBuilder, BudgetPermit},
     config::{HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
-    exchange::{CloneExchange, Exchange, ExchangeResponse, KeptCopy},
-    future::ResponseFuture,
-    hooks::Retrying,
-    http::{Discard, HttpExchange, KeptRequest, ReplayExchange},
-    layer::RetryWithJitterLayer,
-    policy::{RetryPolicy, RetryWait},
+    exchange::{CloneExchange, Exchange, ExchangeResponse},
+    http::{HttpExchange, ReplayExchange},
     schedule::Schedule,
-    service::RetryWithJitter,
+    service::{ResponseFuture, RetryWithJitter, RetryWithJitterLayer},
 };

@@ -1,11 +1,11 @@
-use super::{Backoff, BackoffBuilder, Jitter};
+use super::{Backoff, Jitter};
 use std::time::Duration;
 
 const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// Attempts, delays and window that belong together: published schedules by name.
+/// A set of attempts, delays and window: published schedules by name, or your own.
 ///
 /// # Examples
 ///
@@ -29,11 +29,28 @@ pub struct Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         let backoff = Backoff::exponential(Duration::from_millis(200), secs(20));
-        Self::known(3, backoff, Some(secs(3600)))
+        Self::new(3, backoff.build_known()).with_window(secs(3600))
     }
 }
 
 impl Schedule {
+    /// Makes a schedule of this many attempts, the first one included. Its window is that of the
+    /// longest waits and an hour.
+    pub fn new(attempts: u32, backoff: Backoff) -> Self {
+        let longest = backoff.longest(attempts.saturating_sub(1));
+        Self {
+            attempts,
+            backoff,
+            window: longest.saturating_add(secs(3600)),
+        }
+    }
+
+    /// Sets how long after the start of the first attempt retries may begin.
+    pub const fn with_window(mut self, window: Duration) -> Self {
+        self.window = window;
+        self
+    }
+
     /// [Svix](https://docs.svix.com/retries): 8 attempts, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h
     /// and 10 h, which is 27 h 35 min. Each delay is up to a tenth longer here; Svix draws from 20 %
     /// to either side.
@@ -52,32 +69,20 @@ impl Schedule {
     fn published(delays: &[u64]) -> Self {
         let attempts = u32::try_from(delays.len()).unwrap_or(u32::MAX) + 1;
         let table = Backoff::table(delays.iter().copied().map(secs));
-        Self::known(attempts, table.jitter(Jitter::Plus10Percent), None)
+        Self::new(attempts, table.jitter(Jitter::Plus10Percent).build_known())
     }
 
-    /// For settings that a test has checked. Without a window, that of the longest waits and an hour:
-    /// for the attempts themselves, and for a peer that asks for a little more.
-    pub(crate) fn known(attempts: u32, backoff: BackoffBuilder, window: Option<Duration>) -> Self {
-        let backoff = backoff.build_known();
-        let window = window.unwrap_or_else(|| backoff.longest(attempts - 1) + secs(3600));
-        Self {
-            attempts,
-            backoff,
-            window,
-        }
-    }
-
-    /// How many attempts there are, the first one included.
+    /// The greatest number of attempts, the first one included.
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// How long to wait before each retry.
+    /// The delay before each retry.
     pub const fn backoff(&self) -> &Backoff {
         &self.backoff
     }
 
-    /// How long after the first attempt began there may be others.
+    /// How long after the start of the first attempt retries may begin.
     pub const fn window(&self) -> Duration {
         self.window
     }
@@ -120,5 +125,19 @@ mod tests {
             let longest = schedule.backoff.longest(schedule.attempts - 1);
             assert!(longest < schedule.window, "{schedule:?}");
         }
+    }
+
+    #[test]
+    fn a_schedule_of_ones_own_has_room_for_its_waits_and_any_number_of_attempts() {
+        let backoff = Backoff::constant(secs(5)).jitter(Jitter::None);
+        let backoff = backoff.build().unwrap();
+        let own = |attempts| Schedule::new(attempts, backoff.clone());
+        assert_eq!(own(4).window(), secs(15 + 3600));
+        assert_eq!(own(2_001).window(), secs(10_000 + 3600));
+        assert_eq!(
+            (own(0).window(), own(u32::MAX).attempts()),
+            (secs(3600), u32::MAX)
+        );
+        assert_eq!(own(4).with_window(secs(60)).window(), secs(60));
     }
 }

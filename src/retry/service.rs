@@ -1,28 +1,102 @@
 use super::{
-    CloneExchange, Exchange, ExchangeResponse, ResponseFuture, RetryConfig, course::Course,
-    future::Call,
+    CloneExchange, Exchange, ExchangeResponse, RetryConfig,
+    state::{Decision, RetryState},
 };
 use crate::{
     BoxError,
-    attempt::kept::withdraw,
+    attempt::{Failed, GaveUp, History, kept::withdraw},
     deadline::Deadline,
+    observe::{Event, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier},
 };
+use pin_project::pin_project;
 use std::{
+    error::Error,
+    fmt,
+    future::Future,
     mem,
-    task::{Context, Poll},
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tower_layer::Layer;
 use tower_service::Service;
 
-/// Middleware of [`RetryWithJitterLayer`](super::RetryWithJitterLayer). See the
-/// [module docs](super).
+/// Retries calls that failed, where that is safe, allowed by the settings and likely to help.
+///
+/// See the [module docs](super). `M` classifies results; `X` keeps requests and discards failed
+/// responses.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct RetryWithJitterLayer<M = HttpClassifier, X = CloneExchange> {
+    config: RetryConfig,
+    make: M,
+    exchange: X,
+    observers: Observers,
+}
+
+impl RetryWithJitterLayer {
+    /// Makes a layer for requests that can be cloned, with the classifier for HTTP.
+    pub fn new(config: RetryConfig) -> Self {
+        Self {
+            config,
+            make: HttpClassifier::new(),
+            exchange: CloneExchange,
+            observers: Observers::none(),
+        }
+    }
+}
+
+impl<M, X> RetryWithJitterLayer<M, X> {
+    /// Sets the classifier of results. Default: [`HttpClassifier`].
+    pub fn classifier<M2>(self, classifier: M2) -> RetryWithJitterLayer<M2, X> {
+        RetryWithJitterLayer {
+            config: self.config,
+            make: classifier,
+            exchange: self.exchange,
+            observers: self.observers,
+        }
+    }
+
+    /// Sets how requests are kept and failed responses discarded. Default: [`CloneExchange`].
+    pub fn exchange<X2>(self, exchange: X2) -> RetryWithJitterLayer<M, X2> {
+        RetryWithJitterLayer {
+            config: self.config,
+            make: self.make,
+            exchange,
+            observers: self.observers,
+        }
+    }
+
+    /// Adds an observer of [`Event::Retrying`], before each wait for another attempt, and of
+    /// [`Event::GaveUp`], when a delivery that failed is not retried.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
+    /// The settings, among them the budget.
+    pub const fn config(&self) -> &RetryConfig {
+        &self.config
+    }
+}
+
+impl<S, M: Clone, X: Clone> Layer<S> for RetryWithJitterLayer<M, X> {
+    type Service = RetryWithJitter<S, M, X>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        RetryWithJitter {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// Middleware of [`RetryWithJitterLayer`]. See the [module docs](super).
 #[derive(Clone, Debug)]
 pub struct RetryWithJitter<S, M = HttpClassifier, X = CloneExchange> {
-    pub(super) inner: S,
-    pub(super) config: RetryConfig,
-    pub(super) make: M,
-    pub(super) exchange: X,
+    inner: S,
+    layer: RetryWithJitterLayer<M, X>,
 }
 
 impl<S, M, X, Req> Service<Req> for RetryWithJitter<S, M, X>
@@ -42,33 +116,302 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let settings = &self.config.settings;
+        let RetryWithJitterLayer {
+            config,
+            make,
+            exchange,
+            observers,
+        } = &self.layer;
         let now = Instant::now();
-        let mut course = Course::new(now, Deadline::current());
-        if let Err(reason) = course.begin(settings, now) {
-            let history = course.end(reason);
-            settings.hooks.gave_up(&history);
-            return ResponseFuture::overdue(history);
+        let mut state = RetryState::new(config, now, Deadline::current());
+        if let Err(reason) = state.begin(now) {
+            let history = state.end(reason);
+            tell_gave_up(observers, &history);
+            return ResponseFuture::too_late(history);
         }
-        settings.budget.deposit_at(now);
-        let classifier = self.make.make_classifier(&req);
-        let (sent, kept) = self.exchange.first(req, settings.attempts > 1);
-        // A layer further in that repeats calls has other requests than this one.
+        config.settings.budget.deposit_at(now);
+        let classifier = make.make_classifier(&req);
+        let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
+        // An inner layer that retries has other requests than this one.
         withdraw();
-        let attempt = course.attempt();
+        let attempt = state.attempt();
         let (future, again) = match kept {
             None => (attempt.scope(|| self.inner.call(sent)), None),
             Some(kept) => {
-                // The instance that was polled ready goes into the future, where it is driven to
-                // ready again before a retry; its clone takes its place and will be polled before
-                // it is called.
+                // The instance that was polled ready moves into the future, where it is polled
+                // ready again before a retry. Its clone takes its place and is polled before it is
+                // called.
                 let spare = self.inner.clone();
                 let mut inner = mem::replace(&mut self.inner, spare);
-                (attempt.scope(|| inner.call(sent)), Some((inner, kept)))
+                (
+                    attempt.scope(|| inner.call(sent)),
+                    Some((inner, Some(kept))),
+                )
             }
         };
-        let (exchange, config) = (self.exchange.clone(), self.config.clone());
-        let call = Call::new(again, classifier, exchange, config, course);
+        let call = Call {
+            again,
+            classifier,
+            exchange: self.layer.exchange.clone(),
+            observers: self.layer.observers.clone(),
+            state,
+            resume_at: None,
+            error: None,
+        };
         ResponseFuture::called(future, call)
+    }
+}
+
+/// Response future of [`RetryWithJitter`].
+#[pin_project]
+pub struct ResponseFuture<S, C, X, Req>
+where
+    X: Exchange<Req> + ExchangeResponse<S::Response>,
+    S: Service<X::Sent>,
+{
+    #[pin]
+    state: State<S::Future, X::Discard>,
+    /// `None` where there was no time for a first attempt.
+    call: Option<Call<S, C, X, Req>>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<F, D> {
+    /// There was no time for a first attempt.
+    TooLate { failed: Option<Failed> },
+    /// An attempt is made.
+    Calling {
+        #[pin]
+        future: F,
+    },
+    /// The response of a failed attempt is discarded.
+    Discarding {
+        #[pin]
+        discard: D,
+    },
+    /// The wait before the next attempt.
+    Sleeping {
+        #[pin]
+        timer: Sleep,
+    },
+    /// The inner service is polled ready again.
+    Readying,
+}
+
+/// The rest of a call, beside the state of its future.
+struct Call<S, C, X: Exchange<Req>, Req> {
+    /// The service that made the first attempt, and the kept request. `None`: there is no other
+    /// attempt.
+    again: Option<(S, Option<X::Kept>)>,
+    classifier: C,
+    exchange: X,
+    observers: Observers,
+    state: RetryState,
+    /// When the next attempt is due; `None` is at once.
+    resume_at: Option<Instant>,
+    /// The error of the last attempt: returned if the next one cannot be made after all.
+    error: Option<BoxError>,
+}
+
+impl<S, C, X, Req> ResponseFuture<S, C, X, Req>
+where
+    X: Exchange<Req> + ExchangeResponse<S::Response>,
+    S: Service<X::Sent>,
+{
+    fn too_late(history: History) -> Self {
+        Self {
+            state: State::TooLate {
+                failed: Some(Failed::new(NotMade, history)),
+            },
+            call: None,
+        }
+    }
+
+    const fn called(future: S::Future, call: Call<S, C, X, Req>) -> Self {
+        Self {
+            state: State::Calling { future },
+            call: Some(call),
+        }
+    }
+}
+
+/// The state that follows, or the end.
+type Next<S, X, Sent> = Result<
+    State<
+        <S as Service<Sent>>::Future,
+        <X as ExchangeResponse<<S as Service<Sent>>::Response>>::Discard,
+    >,
+    Result<<S as Service<Sent>>::Response, BoxError>,
+>;
+
+impl<S, C, X, Req> Call<S, C, X, Req>
+where
+    X: Exchange<Req> + ExchangeResponse<S::Response>,
+    S: Service<X::Sent>,
+    S::Error: Into<BoxError>,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    /// The next state after the result of an attempt, or the end.
+    fn judge(&mut self, result: Result<S::Response, S::Error>) -> Next<S, X, X::Sent> {
+        let outcome = self.classifier.clone().classify(result.as_ref());
+        if !outcome.is_failure() && self.state.is_first_call() {
+            return Err(result.map_err(Into::into));
+        }
+        let (now, failed) = (Instant::now(), self.state.attempt());
+        let (again, exchange) = (&self.again, &self.exchange);
+        let can_send_again = || match again {
+            Some((_, Some(kept))) => exchange.can_send_again(kept),
+            _ => false,
+        };
+        match self.state.decide(outcome, now, can_send_again) {
+            Decision::Done(history) => Err(match (result, history) {
+                (Ok(mut res), Some(history)) => {
+                    self.exchange.annotate(&mut res, history);
+                    Ok(res)
+                }
+                (result, _) => result.map_err(Into::into),
+            }),
+            Decision::GiveUp(history) => Err(match result {
+                Ok(mut res) => {
+                    tell_gave_up(&self.observers, &history);
+                    self.exchange.annotate(&mut res, history);
+                    Ok(res)
+                }
+                Err(error) => Err(self.fail(error, history)),
+            }),
+            Decision::Retry(wait) => {
+                self.observers.tell(|| Event::Retrying {
+                    attempt: failed.number(),
+                    outcome,
+                    wait,
+                });
+                self.resume_at = (!wait.is_zero()).then(|| now + wait);
+                match result {
+                    Ok(res) => Ok(State::Discarding {
+                        discard: self.exchange.discard(res),
+                    }),
+                    Err(error) => {
+                        self.error = Some(error.into());
+                        Ok(self.wait())
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins the next attempt, after the wait.
+    fn ready(&mut self, cx: &mut Context<'_>) -> Poll<Next<S, X, X::Sent>> {
+        let Some((inner, kept)) = &mut self.again else {
+            return Poll::Ready(Err(Err(self.not_made(GaveUp::BodyNotReplayable))));
+        };
+        if let Err(error) = ready!(inner.poll_ready(cx)) {
+            let history = self.state.end(GaveUp::NotReady);
+            return Poll::Ready(Err(Err(self.fail(error, history))));
+        }
+        if let Err(reason) = self.state.begin(Instant::now()) {
+            return Poll::Ready(Err(Err(self.not_made(reason))));
+        }
+        let last = self.state.is_last();
+        let Some(sent) = self.exchange.again(kept, last) else {
+            self.state.not_sent();
+            return Poll::Ready(Err(Err(self.not_made(GaveUp::BodyNotReplayable))));
+        };
+        let future = self.state.attempt().scope(|| inner.call(sent));
+        Poll::Ready(Ok(State::Calling { future }))
+    }
+
+    fn wait(&self) -> State<S::Future, X::Discard> {
+        match self.resume_at {
+            // Also where that time has passed: polling a timer yields to other tasks now and then,
+            // which a service that fails at once does not.
+            Some(at) => State::Sleeping {
+                timer: sleep_until(at),
+            },
+            None => State::Readying,
+        }
+    }
+
+    /// The delivery ends although another attempt was decided on, for example because the time
+    /// passed meanwhile.
+    fn not_made(&mut self, reason: GaveUp) -> BoxError {
+        let history = self.state.end(reason);
+        let error = self.error.take().unwrap_or_else(|| NotMade.into());
+        self.fail(error, history)
+    }
+
+    fn fail(&self, error: impl Into<BoxError>, history: History) -> BoxError {
+        tell_gave_up(&self.observers, &history);
+        Failed::new(error, history).into()
+    }
+}
+
+fn tell_gave_up(observers: &Observers, history: &History) {
+    if let Some(reason) = history.gave_up() {
+        observers.tell(|| Event::GaveUp { reason, history });
+    }
+}
+
+impl<S, C, X, Req> Future for ResponseFuture<S, C, X, Req>
+where
+    X: Exchange<Req> + ExchangeResponse<S::Response>,
+    S: Service<X::Sent>,
+    S::Error: Into<BoxError>,
+    C: Classify<S::Response, S::Error> + Clone,
+{
+    type Output = Result<S::Response, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let next = match (this.state.as_mut().project(), this.call.as_mut()) {
+                (StateProj::Calling { future }, Some(call)) => {
+                    let result = ready!(call.state.attempt().scope(|| future.poll(cx)));
+                    call.judge(result)
+                }
+                (StateProj::Discarding { discard }, Some(call)) => {
+                    ready!(discard.poll(cx));
+                    Ok(call.wait())
+                }
+                (StateProj::Sleeping { timer }, Some(_)) => {
+                    ready!(timer.poll(cx));
+                    Ok(State::Readying)
+                }
+                (StateProj::Readying, Some(call)) => ready!(call.ready(cx)),
+                (StateProj::TooLate { failed }, _) => Err(Err(ended(failed.take()))),
+                // Only `TooLate` is without a call.
+                (_, None) => Err(Err(ended(None))),
+            };
+            match next {
+                Ok(state) => this.state.set(state),
+                Err(result) => return Poll::Ready(result),
+            }
+        }
+    }
+}
+
+/// The answer of a future that is polled after its end: it must not panic.
+fn ended(failed: Option<Failed>) -> BoxError {
+    failed.map_or_else(|| NotMade.into(), BoxError::from)
+}
+
+/// Takes the place of an attempt's error where none was made.
+#[derive(Debug)]
+struct NotMade;
+
+impl fmt::Display for NotMade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no attempt was made any more")
+    }
+}
+
+impl Error for NotMade {}
+
+impl<S, C, X, Req> fmt::Debug for ResponseFuture<S, C, X, Req>
+where
+    X: Exchange<Req> + ExchangeResponse<S::Response>,
+    S: Service<X::Sent>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

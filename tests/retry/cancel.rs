@@ -75,7 +75,7 @@ async fn while_a_response_is_put_away_or_the_service_becomes_ready() {
 
     impl Exchange<Request<()>> for Stuck {
         type Sent = Request<()>;
-        type Kept = KeptCopy<Request<()>>;
+        type Kept = <CloneExchange as Exchange<Request<()>>>::Kept;
 
         fn first(&self, req: Request<()>, keep: bool) -> (Request<()>, Option<Self::Kept>) {
             CloneExchange.first(req, keep)

@@ -1,15 +1,14 @@
-//! What `RetryWithJitterLayer` and `RetryPolicy` promise: when they try again and when they do not,
-//! what they cost, and what a dropped future leaves behind.
+//! What `RetryWithJitterLayer` promises: when it retries and when it does not, what it costs, and
+//! what a dropped future leaves behind.
 
 #![cfg(feature = "retry")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod cancel;
 mod delays;
+mod events;
 mod giving_up;
 mod hints;
-mod hooks;
-mod policy;
 mod refusals;
 mod safety;
 mod service;
@@ -30,7 +29,7 @@ use tower_webhook::{
     attempt::{Attempt, Failed, GaveUp, History},
     outcome::LocallyRefused,
     retry::{
-        Backoff, Budget, CloneExchange, Exchange, ExchangeResponse, Jitter, KeptCopy, RetryConfig,
+        Backoff, Budget, CloneExchange, Exchange, ExchangeResponse, Jitter, RetryConfig,
         RetryConfigBuilder, RetryWithJitter,
     },
 };
@@ -165,17 +164,17 @@ struct Annotate;
 
 impl<Req: Clone + 'static> Exchange<Req> for Annotate {
     type Sent = Req;
-    type Kept = KeptCopy<Req>;
+    type Kept = <CloneExchange as Exchange<Req>>::Kept;
 
-    fn first(&self, req: Req, keep: bool) -> (Req, Option<KeptCopy<Req>>) {
+    fn first(&self, req: Req, keep: bool) -> (Req, Option<Self::Kept>) {
         CloneExchange.first(req, keep)
     }
 
-    fn can_send_again(&self, _: &KeptCopy<Req>) -> bool {
+    fn can_send_again(&self, _: &Self::Kept) -> bool {
         true
     }
 
-    fn again(&self, kept: &mut Option<KeptCopy<Req>>, last: bool) -> Option<Req> {
+    fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Req> {
         CloneExchange.again(kept, last)
     }
 }

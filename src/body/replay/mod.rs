@@ -1,15 +1,11 @@
-//! Send a streaming body again: what is sent is recorded, under a cap.
+//! Send a streaming body again: it is recorded while it is sent, up to a cap.
 
-mod error;
 mod record;
 mod state;
-mod turn;
 
-pub use self::error::ReplayError;
 use self::{
     record::Record,
-    state::{Shared, State},
-    turn::Turn,
+    state::{Shared, State, Turn},
 };
 use crate::BoxError;
 use bytes::{Buf, Bytes};
@@ -24,41 +20,40 @@ use std::{
 
 /// A streaming body that can be sent again.
 ///
-/// While it is sent, its frames are recorded, trailers included; [`Replay`] makes further bodies
-/// that give what is recorded and then, if the first was not read to its end, the rest from the
-/// original. Nothing is read before the transport asks for it. `Bytes` are shared, not copied; data
-/// of another type is copied once.
+/// While it is sent, its frames are recorded, trailers included. [`Replay`] makes further bodies,
+/// which yield the recorded frames and then, if the first body was not read to its end, the rest of
+/// the original. Nothing is read before the transport polls. `Bytes` are shared, not copied; data of
+/// another type is copied once.
 ///
 /// # The cap
 ///
-/// It counts bytes of data and of trailers, and beside them frames: 16, and one for every 64 bytes
-/// of the cap. A body that goes over it is passed on to its end, and cannot be sent again: what was
-/// recorded is freed. So memory stays below about twice the cap, whatever the frames. (A `Bytes`
-/// that is a slice of something larger keeps that in memory: what it comes from must be bounded.)
+/// The cap limits the bytes of data and trailers, and also the number of frames: 16, and one more for
+/// every 64 bytes of the cap. A body that exceeds it is sent to its end and cannot be sent again; its
+/// record is freed. So memory stays below about twice the cap, whatever the size of the frames. (A
+/// `Bytes` that is a slice of a larger buffer keeps that buffer in memory.)
 ///
-/// # When an answer comes early
+/// # Early responses
 ///
-/// A peer may answer while the body is still being sent, and a transport may hold the body longer
-/// than the call. The body that is polled last made then takes over the original: the earlier one
-/// gives [`ReplayError::TakenOver`] when it is polled again, so that its connection ends instead
-/// of sending what belongs to the next. No two of them can give the same frame of the original, and
-/// none of it is lost between them.
+/// A peer may respond while the body is still being sent, and a transport may hold the body longer
+/// than the call. The newest body takes over the original at its first poll: an earlier one then
+/// fails with [`ReplayError::TakenOver`], so that its connection ends and does not consume what
+/// belongs to the newer one. Each frame of the original is read once, and none is lost.
 ///
 /// # Lengths
 ///
-/// [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) say of each of them
-/// what is left to be given, so that a known `content-length` stays right. One exception: where the
-/// original has not told its length and there are trailers, its replay tells none either, because
-/// HTTP/1 has no trailers after a body of known length.
+/// [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) of each body are those of
+/// what it has yet to yield, so that `content-length` stays right. One exception: if the original has
+/// no known length and there are trailers, a replay has no known length either, because HTTP/1 has no
+/// trailers after a body of known length.
 ///
 /// # Errors
 ///
-/// An error of the original is passed on, boxed, and ends all replaying.
+/// An error of the original is passed on, boxed. The body cannot be replayed then.
 ///
 /// # Cancel safety
 ///
-/// Dropping one of the bodies loses nothing: the next continues. When all of them and the
-/// [`Replay`] are dropped, so is the original.
+/// Dropping one of the bodies loses nothing: the next one continues. The original is dropped when all
+/// of them and the [`Replay`] are.
 ///
 /// # Examples
 ///
@@ -89,17 +84,18 @@ enum Kind<B> {
     Shared(Turn<B>),
 }
 
-/// Makes the bodies that send again what a [`ReplayBody`] sends.
+/// Makes further bodies with the content of a [`ReplayBody`].
 ///
-/// Recording goes on while this lives: drop it when the body is not to be sent again.
+/// The body is recorded while this exists: drop it when the body is not to be sent again.
 pub struct Replay<B> {
     shared: Arc<Shared<B>>,
 }
 
 impl<B: Body> ReplayBody<B> {
-    /// A body that is recorded while it is sent, up to `cap` bytes, and what sends it again.
+    /// Makes a body that is recorded while it is sent, up to `cap` bytes, and the handle that sends
+    /// it again.
     ///
-    /// Two allocations, and what the recording takes.
+    /// Costs two allocations, and the memory of the record.
     pub fn new(body: B, cap: usize) -> (Self, Replay<B>) {
         let shared = Arc::new(Shared::new(State::new(body, Record::new(cap))));
         let replay = Replay { shared };
@@ -108,7 +104,7 @@ impl<B: Body> ReplayBody<B> {
 }
 
 impl<B> ReplayBody<B> {
-    /// A body that is sent once: nothing is recorded and nothing allocated.
+    /// Makes a body that is sent once: nothing is recorded or allocated.
     pub const fn once(body: B) -> Self {
         Self {
             kind: Kind::Once(body),
@@ -117,20 +113,20 @@ impl<B> ReplayBody<B> {
 }
 
 impl<B> Replay<B> {
-    /// Whether the body can still be sent again: it has not gone over the cap and not failed.
+    /// Whether the body can still be sent again: it has not exceeded the cap and not failed.
     ///
-    /// "Yes" is a promise. A body that is still being sent, and would go over the cap, waits from
-    /// now on: for [`replay`](Self::replay), whose body takes over, or for this handle to be
-    /// dropped, after which it goes on. So ask when the next attempt is about to be made, and drop
-    /// this when it is not.
+    /// `true` is a promise: from now on a body that is still being sent and would exceed the cap
+    /// waits, until [`replay`](Self::replay) makes a body that takes over, or until this handle is
+    /// dropped. So call it when the next attempt is about to be made, and drop the handle if it is
+    /// not made.
     pub fn can_replay(&self) -> bool {
         self.shared.lock().promise()
     }
 
-    /// A body that gives the same again, from the beginning. `None` where it cannot.
+    /// Makes a body with the same content, from the beginning. `None` if that is not possible.
     ///
-    /// It takes the original over from earlier ones at its first poll. If the original fails
-    /// before that, it gives [`ReplayError::Lost`].
+    /// It takes over the original from earlier bodies at its first poll. If the original fails before
+    /// that, it fails with [`ReplayError::Lost`].
     pub fn replay(&self) -> Option<ReplayBody<B>> {
         let may = {
             let mut state = self.shared.lock();
@@ -196,7 +192,28 @@ fn into_bytes<D: Buf, E: Into<BoxError>>(
     }
 }
 
-/// What is in it is a matter between caller and peer.
+/// Why a [`ReplayBody`] ended with an error that is not the original body's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ReplayError {
+    /// The original body failed while an earlier attempt was sending it.
+    Lost,
+    /// A later attempt has taken over the body.
+    TakenOver,
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lost => "the body failed while it was sent before",
+            Self::TakenOver => "the body is sent by a later attempt now",
+        })
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+/// Shows nothing of the content: bodies do not belong in logs.
 impl<B> fmt::Debug for ReplayBody<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.kind {

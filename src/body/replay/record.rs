@@ -3,11 +3,11 @@ use http::HeaderMap;
 use http_body::Frame;
 use std::mem;
 
-/// What has been sent, under a cap: no clock, no waiting.
+/// The frames that have been sent, up to a cap.
 #[derive(Debug)]
 pub(super) struct Record {
     frames: Vec<Recorded>,
-    /// Bytes of data, for the length of what is replayed.
+    /// Bytes of data, for the length of a replay.
     data: u64,
     /// Bytes of data and of trailers, against the cap.
     cost: usize,
@@ -19,7 +19,7 @@ pub(super) struct Record {
 #[derive(Debug)]
 enum Recorded {
     Data(Bytes),
-    /// Boxed: few bodies have any, and every frame would carry the room.
+    /// Boxed, because few bodies have trailers and a `HeaderMap` would make every frame larger.
     Trailers(Box<HeaderMap>),
 }
 
@@ -35,10 +35,10 @@ impl Record {
         }
     }
 
-    /// Keeps a copy of this frame, if there is room for it; says whether there is.
+    /// Keeps a copy of this frame if there is room for it. Returns whether there is.
     pub(super) fn push(&mut self, frame: &Frame<Bytes>) -> bool {
-        // Each frame costs room of its own, so that a body in tiny ones cannot take much more
-        // memory than the cap: one in frames of 64 bytes and more never meets this limit.
+        // The number of frames is limited too, so that a body of tiny frames cannot take much more
+        // memory than the cap. A body of frames of 64 bytes and more never reaches this limit.
         let full = self.lost || self.frames.len() >= 16 + self.cap / 64;
         let (recorded, cost) = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) => (Recorded::Data(data.clone()), data.len()),
@@ -51,7 +51,7 @@ impl Record {
                 }
                 (Recorded::Trailers(Box::new(trailers.clone())), cost)
             }
-            // A kind of frame that is not known yet, and so cannot be sent again.
+            // An unknown kind of frame cannot be sent again.
             (None, None) => return false,
         };
         if full || cost > self.cap - self.cost {
@@ -89,7 +89,7 @@ impl Record {
         self.lost
     }
 
-    /// Gives up: frees what is kept, and keeps no more.
+    /// Frees the record for good: the body cannot be replayed.
     pub(super) fn lose(&mut self) {
         drop(mem::take(&mut self.frames));
         self.data = 0;

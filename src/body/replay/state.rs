@@ -1,43 +1,44 @@
-use super::record::Record;
+use super::{ReplayError, into_bytes, record::Record};
+use crate::BoxError;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::{
     mem,
     pin::Pin,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker, ready},
 };
 
 pub(super) struct Shared<B> {
     state: Mutex<State<B>>,
 }
 
-/// What the bodies of one request share. Locked for a few words at a time: never while the
-/// original is polled, and no waker is called under it.
+/// The state that the bodies of one request share. The lock is held briefly: never while the
+/// original is polled or a waker is called.
 pub(super) struct State<B> {
-    pub(super) source: Source<B>,
+    source: Source<B>,
     pub(super) record: Record,
-    /// A frame that was read and neither recorded nor given: it comes after what is recorded.
-    pub(super) stash: Option<Frame<Bytes>>,
-    /// What the original said of its length when it was lent.
+    /// A frame that was read but neither recorded nor yielded. It follows the recorded ones.
+    stash: Option<Frame<Bytes>>,
+    /// The size hint of the original when it was lent.
     lent: SizeHint,
-    /// Whether the original told its length at the beginning.
+    /// Whether the length of the original was known at the beginning.
     is_sized: bool,
-    /// The number of the body that reads the original. Zero: none yet.
+    /// The number of the body that reads the original; zero before the first poll.
     turn: u32,
     /// The number of the body that was made last.
     made: u32,
     /// The body that was made last, while it has not been polled.
     next: Option<u32>,
-    /// Whether the handle lives that can make more bodies.
+    /// Whether the [`Replay`](super::Replay) exists, which can make more bodies.
     kept: bool,
-    /// Whether it was told that it can.
+    /// Whether it has been promised that it can.
     promised: bool,
-    /// Of the body whose turn it is.
+    /// The waker of the body whose turn it is.
     waker: Option<Waker>,
 }
 
-pub(super) enum Source<B> {
+enum Source<B> {
     Here(Pin<Box<B>>),
     /// Being polled.
     Lent,
@@ -77,7 +78,7 @@ impl<B: Body> State<B> {
     }
 
     /// Takes the original, to poll it without the lock.
-    pub(super) fn lend(&mut self) -> Lend<B> {
+    fn lend(&mut self) -> Lend<B> {
         match mem::replace(&mut self.source, Source::Lent) {
             Source::Here(body) => {
                 self.lent = body.size_hint();
@@ -95,7 +96,7 @@ impl<B: Body> State<B> {
         }
     }
 
-    pub(super) fn size_hint(&self, given: u64) -> SizeHint {
+    fn size_hint(&self, given: u64) -> SizeHint {
         let stash = self.stash.as_ref();
         let stashed = stash
             .and_then(Frame::data_ref)
@@ -117,7 +118,7 @@ impl<B: Body> State<B> {
         hint
     }
 
-    pub(super) fn is_end(&self) -> bool {
+    fn is_end(&self) -> bool {
         let ended = match &self.source {
             Source::Here(body) => body.is_end_stream(),
             Source::Lent | Source::Failed => false,
@@ -127,8 +128,8 @@ impl<B: Body> State<B> {
     }
 }
 
-/// What [`State::lend`] gives.
-pub(super) enum Lend<B> {
+/// The result of [`State::lend`].
+enum Lend<B> {
     Body(Pin<Box<B>>),
     Busy,
     Ended,
@@ -137,14 +138,14 @@ pub(super) enum Lend<B> {
 
 impl<B> State<B> {
     /// The number of a new body.
-    pub(super) fn number(&mut self) -> u32 {
+    fn number(&mut self) -> u32 {
         self.made = self.made.saturating_add(1);
         self.next = Some(self.made);
         self.made
     }
 
     /// The first poll of this body: it takes over, unless a later one has. Returns whom to wake.
-    pub(super) fn begin(&mut self, number: u32) -> Option<Waker> {
+    fn begin(&mut self, number: u32) -> Option<Waker> {
         self.next = self.next.filter(|next| *next > number);
         if number <= self.turn {
             return None;
@@ -154,16 +155,16 @@ impl<B> State<B> {
         self.waker.take()
     }
 
-    pub(super) const fn has_turn(&self, number: u32) -> bool {
+    const fn has_turn(&self, number: u32) -> bool {
         self.turn == number
     }
 
-    pub(super) const fn is_past(&self, number: u32) -> bool {
+    const fn is_past(&self, number: u32) -> bool {
         self.turn > number
     }
 
     /// This body is dropped. Returns whom to wake.
-    pub(super) fn leave(&mut self, number: u32) -> Option<Waker> {
+    fn leave(&mut self, number: u32) -> Option<Waker> {
         if self.turn == number {
             self.waker = None;
         }
@@ -177,7 +178,7 @@ impl<B> State<B> {
     /// The handle is dropped. Returns whom to wake.
     pub(super) fn forget(&mut self) -> Option<Waker> {
         self.kept = false;
-        // Only who waits for the handle: the others wait for the original.
+        // Only the body that waits for the handle; others wait for the original.
         self.stash.as_ref().and_then(|_| self.waker.take())
     }
 
@@ -187,25 +188,25 @@ impl<B> State<B> {
         can
     }
 
-    /// Whether what is recorded must not be lost.
+    /// Whether the record must not be lost.
     pub(super) fn is_promised(&self) -> bool {
         (self.promised && self.kept) || self.next.is_some()
     }
 
-    /// Whether what is given may have to be given again.
-    pub(super) const fn is_wanted(&self) -> bool {
+    /// Whether yielded frames may be needed again.
+    const fn is_wanted(&self) -> bool {
         self.kept || self.next.is_some()
     }
 
-    /// Remembers whom to wake when something other than the original has changed.
-    pub(super) fn wait(&mut self, cx: &Context<'_>) {
+    /// Stores the waker for a change of this state, other than one of the original.
+    fn wait(&mut self, cx: &Context<'_>) {
         match &mut self.waker {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
     }
 
-    pub(super) fn take_waker(&mut self) -> Option<Waker> {
+    fn take_waker(&mut self) -> Option<Waker> {
         self.waker.take()
     }
 }
@@ -216,25 +217,24 @@ pub(super) fn wake(waker: Option<Waker>) {
     }
 }
 
-/// What the original gives.
+/// A frame of the original.
 type Read<B> = Option<Result<Frame<<B as Body>::Data>, <B as Body>::Error>>;
 
-/// The original, while it is polled. Where it panics it has failed: nobody waits for it to come
-/// back.
-pub(super) struct Loan<'a, B> {
-    pub(super) shared: &'a Shared<B>,
-    pub(super) body: Option<Pin<Box<B>>>,
+/// The original while it is polled. If it panics, it counts as failed and nobody waits for it.
+struct Loan<'a, B> {
+    shared: &'a Shared<B>,
+    body: Option<Pin<Box<B>>>,
 }
 
 impl<B: Body> Loan<'_, B> {
-    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Read<B>> {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Read<B>> {
         match &mut self.body {
             Some(body) => body.as_mut().poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
-    pub(super) fn back(mut self) -> Source<B> {
+    fn back(mut self) -> Source<B> {
         self.body.take().map_or(Source::Ended, Source::Here)
     }
 }
@@ -250,5 +250,190 @@ impl<B> Drop for Loan<'_, B> {
             };
             wake(waiting);
         }
+    }
+}
+
+type Given = Option<Result<Frame<Bytes>, BoxError>>;
+
+/// One sending of the body.
+pub(super) struct Turn<B> {
+    shared: Arc<Shared<B>>,
+    number: u32,
+    place: Place,
+    has_begun: bool,
+    has_ended: bool,
+}
+
+/// How much of the record has been yielded.
+#[derive(Default)]
+struct Place {
+    frames: usize,
+    bytes: u64,
+}
+
+impl Place {
+    fn pass(&mut self, frame: &Frame<Bytes>) {
+        self.frames += 1;
+        self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}
+
+impl<B> Turn<B> {
+    pub(super) fn new(shared: &Arc<Shared<B>>) -> Self {
+        Self {
+            number: shared.lock().number(),
+            shared: Arc::clone(shared),
+            place: Place::default(),
+            has_begun: false,
+            has_ended: false,
+        }
+    }
+}
+
+impl<B> Turn<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Given> {
+        if self.has_ended {
+            return Poll::Ready(None);
+        }
+        let given = ready!(self.poll_turn(cx));
+        self.has_ended = !matches!(given, Some(Ok(_)));
+        Poll::Ready(given)
+    }
+
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Given> {
+        let (number, place, shared) = (self.number, &mut self.place, &*self.shared);
+        if !self.has_begun {
+            self.has_begun = true;
+            let earlier = shared.lock().begin(number);
+            wake(earlier);
+        }
+        let mut state = shared.lock();
+        if !state.has_turn(number) {
+            return failed(ReplayError::TakenOver);
+        }
+        if let Some(frame) = state.record.get(place.frames) {
+            place.pass(&frame);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(frame) = state.stash.take() {
+            return give(&mut state, place, frame, cx);
+        }
+        if !state.is_wanted() && !state.record.is_lost() {
+            state.record.lose();
+        }
+        let body = match state.lend() {
+            Lend::Body(body) => body,
+            Lend::Busy => {
+                state.wait(cx);
+                return Poll::Pending;
+            }
+            Lend::Ended => return Poll::Ready(None),
+            Lend::Failed => return failed(ReplayError::Lost),
+        };
+        drop(state);
+
+        let mut loan = Loan {
+            shared,
+            body: Some(body),
+        };
+        let polled = loan.poll_frame(cx).map(|frame| frame.map(into_bytes));
+        // Declared before the lock, so that the original is dropped after it is released.
+        let _original;
+        let mut state = shared.lock();
+        let has_turn = state.has_turn(number);
+        let later = if has_turn { None } else { state.take_waker() };
+        let given = match polled {
+            Poll::Pending => {
+                state.source = loan.back();
+                if has_turn {
+                    state.wait(cx);
+                    Poll::Pending
+                } else {
+                    failed(ReplayError::TakenOver)
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                state.source = loan.back();
+                if has_turn {
+                    give(&mut state, place, frame, cx)
+                } else {
+                    // The next body yields it.
+                    state.stash = Some(frame);
+                    failed(ReplayError::TakenOver)
+                }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                _original = loan.back();
+                state.source = Source::Failed;
+                state.record.lose();
+                Poll::Ready(Some(Err(error)))
+            }
+            Poll::Ready(None) => {
+                _original = loan.back();
+                state.source = Source::Ended;
+                Poll::Ready(None)
+            }
+        };
+        drop(state);
+        wake(later);
+        given
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        let state = self.shared.lock();
+        let may_give = !state.is_past(self.number);
+        self.has_ended || (may_give && state.record.len() <= self.place.frames && state.is_end())
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        if self.has_ended {
+            return SizeHint::with_exact(0);
+        }
+        let state = self.shared.lock();
+        if state.is_past(self.number) {
+            return SizeHint::new();
+        }
+        state.size_hint(self.place.bytes)
+    }
+}
+
+/// Yields a frame of the original, and records it if it may be needed again.
+fn give<B>(
+    state: &mut State<B>,
+    place: &mut Place,
+    frame: Frame<Bytes>,
+    cx: &Context<'_>,
+) -> Poll<Given> {
+    let is_nothing = frame.data_ref().is_some_and(Bytes::is_empty);
+    if is_nothing || state.record.is_lost() {
+        return Poll::Ready(Some(Ok(frame)));
+    }
+    if state.is_wanted() {
+        if state.record.push(&frame) {
+            place.pass(&frame);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if state.is_promised() {
+            state.stash = Some(frame);
+            state.wait(cx);
+            return Poll::Pending;
+        }
+    }
+    state.record.lose();
+    Poll::Ready(Some(Ok(frame)))
+}
+
+fn failed(error: ReplayError) -> Poll<Given> {
+    Poll::Ready(Some(Err(error.into())))
+}
+
+impl<B> Drop for Turn<B> {
+    fn drop(&mut self) {
+        let waiting = self.shared.lock().leave(self.number);
+        wake(waiting);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     observe::{JobEnd, Scope},
     outcome::{Outcome, OutcomeKind},
     queue::{Job, Verdict},
-    retry::{Step, StoredCourse},
+    retry::{Decision, RetryState},
 };
 use std::{
     error::Error,
@@ -27,7 +27,7 @@ use tokio::time::{Instant, timeout};
 
 /// A job that was claimed, before its attempt is over.
 pub(super) struct Attempting {
-    course: StoredCourse,
+    state: RetryState,
     claimed: Claimed,
 }
 
@@ -58,7 +58,7 @@ impl Attempting {
         let age = shared.age(job.accepted_at);
         let history = mem::take(&mut job.history);
         let now = Instant::now();
-        let course = StoredCourse::resume(&shared.retry, job.attempt, history, age, now);
+        let state = RetryState::resumed(&shared.retry, job.attempt, history, age, now);
         let claimed = Claimed {
             shared: Arc::clone(shared),
             scope: Scope::job(&job.id, &job.kind, job.attempt),
@@ -66,7 +66,7 @@ impl Attempting {
             signals,
             _holding: holding,
         };
-        Self { course, claimed }
+        Self { state, claimed }
     }
 
     /// Begins the attempt, if there is to be one. The future finishes it and settles the claim.
@@ -81,9 +81,9 @@ impl Attempting {
         let limit = shared.attempt_timeout;
         let now = Instant::now();
         let called = Called::default();
-        let begun = self.course.begin(now).map(|()| {
+        let begun = self.state.begin_stored(now).map(|()| {
             let deadline = now.checked_add(limit).map(Deadline::at);
-            let (scope, attempt) = (scope.clone(), self.course.attempt());
+            let (scope, attempt) = (scope.clone(), self.state.attempt());
             let (job, called) = (job.clone(), called.clone());
             let perform = || perform.perform(job, called);
             Performing::begin(perform, attempt, deadline, scope)
@@ -135,24 +135,26 @@ impl Attempting {
             done.outcome = Outcome::transient();
         }
         let outcome = done.outcome;
-        let Self { course, claimed } = self;
+        let Self { mut state, claimed } = self;
         if done.is_newer {
             let wait = claimed.shared.newer_wait(&claimed.job);
-            return claimed.release(wait, course.into_history(), took).await;
+            return claimed.release(wait, state.into_history(), took).await;
         }
-        match course.decide(outcome, Instant::now()) {
-            Step::Done => claimed.succeeded(done, took).await,
-            Step::Again { wait, history } if outcome.was_attempted() => {
-                claimed.retry(outcome, wait, history, took).await;
+        match state.decide(outcome, Instant::now(), || true) {
+            Decision::Done(_) => claimed.succeeded(done, took).await,
+            Decision::Retry(wait) if outcome.was_attempted() => {
+                claimed
+                    .retry(outcome, wait, state.into_history(), took)
+                    .await;
             }
-            Step::Again { wait, history } => claimed.release(wait, history, took).await,
-            Step::GiveUp(history) => claimed.failed(&done, history, took).await,
+            Decision::Retry(wait) => claimed.release(wait, state.into_history(), took).await,
+            Decision::GiveUp(history) => claimed.failed(&done, history, took).await,
         }
     }
 
     /// The retry window was over before this attempt.
-    async fn too_late(self, reason: GaveUp) {
-        let history = self.course.end(reason);
+    async fn too_late(mut self, reason: GaveUp) {
+        let history = self.state.end(reason);
         let last = history.last().map(AttemptRecord::outcome);
         let outcome = last.unwrap_or(Outcome::transient());
         let done = Done::failed(outcome, None);
@@ -161,16 +163,16 @@ impl Attempting {
 
     /// The worker stops: the job is released for another.
     async fn stopped(self, was_called: bool, took: Duration) {
-        let Self { course, claimed } = self;
+        let Self { mut state, claimed } = self;
         let (job, shared) = (&claimed.job, &claimed.shared);
         let after = Duration::ZERO;
         let (verdict, end) = if was_called {
-            let history = course.broken_off(Instant::now());
+            let history = state.interrupted(Instant::now());
             let outcome = Outcome::cancelled();
             let end = JobEnd::Retrying { outcome, after };
             (Verdict::Retry { after, history }, end)
         } else {
-            let history = course.into_history();
+            let history = state.into_history();
             let end = JobEnd::Released { after };
             (Verdict::Release { after, history }, end)
         };

@@ -8,14 +8,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// A body of which a layer has read the beginning: it gives that again, frame by frame as it came,
-/// and then the rest.
+/// A body of which a layer has read the beginning. It yields those frames first, as they came, and
+/// then the rest.
 #[pin_project]
 pub struct PeekedBody<B: Body> {
-    /// The first two in place: most answers that are peeked at are a message and its trailers.
+    /// The first two frames without an allocation: most peeked responses are one message and its
+    /// trailers.
     first: [Option<Frame<B::Data>>; 2],
     more: VecDeque<Frame<B::Data>>,
-    /// How the body ended, where that has been read.
+    /// How the body ended, if its end has been read.
     end: Option<End<B::Error>>,
     /// Bytes of data in the frames above.
     len: u64,
@@ -26,11 +27,11 @@ pub struct PeekedBody<B: Body> {
 enum End<E> {
     Ended,
     Failed(E),
-    /// The error has been given.
+    /// The error has been yielded.
     Told,
 }
 
-/// What [`PeekedBody::poll_peek`] has found.
+/// The result of [`PeekedBody::poll_peek`].
 pub(crate) enum Peek<'a, D> {
     Data(&'a D),
     Trailers(&'a http::HeaderMap),
@@ -52,7 +53,7 @@ impl<B: Body> PeekedBody<B> {
         }
     }
 
-    /// Reads the next frame and keeps it, to be given later.
+    /// Reads the next frame and keeps it, to be yielded later.
     pub(crate) fn poll_peek(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Peek<'_, B::Data>> {
         let this = self.project();
         if this.end.is_some() {
@@ -89,18 +90,18 @@ impl<B: Body> PeekedBody<B> {
         )
     }
 
-    /// Whether all there is has been read.
+    /// Whether the body has been read to its end.
     pub(crate) fn is_read(&self) -> bool {
         self.end.is_some() || self.rest.is_end_stream()
     }
 
-    /// The data that have been read and not given.
+    /// The data of the frames that have been read and not yet yielded.
     pub(crate) fn peeked(&self) -> impl Iterator<Item = &B::Data> {
         let first = self.first.iter().flatten();
         first.chain(&self.more).filter_map(Frame::data_ref)
     }
 
-    /// Whether a frame that has been read waits to be given.
+    /// Whether a frame has been read and not yet yielded.
     pub(crate) fn has_peeked(&self) -> bool {
         self.first.iter().any(Option::is_some) || !self.more.is_empty()
     }

@@ -1,5 +1,5 @@
 use super::{
-    HintLimit, Jitter, Permit, Refusals,
+    BudgetPermit, HintLimit, Jitter, Refusals, RetryConfig,
     backoff::{nanos, part_of},
     config::Settings,
 };
@@ -11,49 +11,55 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most that is added to a hint, so that those who were told the same do not return together.
+/// The most that is added to a hint, so that clients with the same hint do not return together.
 const MAX_HINT_SPREAD: Duration = Duration::from_secs(10);
 
-/// Where one delivery is. Pure: the time and the randomness come in as arguments; what it knows of
-/// the world is the budget.
-#[derive(Clone, Debug)]
-pub(super) struct Course {
-    /// When the first attempt began, or the stored delivery was taken up again.
+/// The retry state of one delivery. Pure: time is an argument and randomness comes from the
+/// settings. The budget is the only thing that it shares.
+///
+/// A delivery is either made in one call, from [`new`](Self::new) to its end, or stored in a queue
+/// between its attempts: then each attempt begins with [`resumed`](Self::resumed).
+#[derive(Debug)]
+pub(crate) struct RetryState {
+    config: RetryConfig,
+    /// When the first attempt began, or the stored delivery was resumed.
     started: Instant,
-    /// How old the delivery was then.
+    /// The age of the delivery at `started`.
     before: Duration,
-    /// How old it was when its first attempt began.
+    /// The age of the delivery when its first attempt began.
     opened: Duration,
     /// When the current attempt began.
     began: Instant,
     deadline: Option<Deadline>,
-    /// Counted from 1, whatever was made further out.
+    /// Counted from 1, without the attempts of an outer retry.
     attempt: Attempt,
-    /// The attempts that were made further out: this delivery is part of the next.
+    /// The attempts that an outer retry has completed; this delivery is part of its next one.
     made_outside: u32,
-    /// Whether each attempt is decided on and made apart from the others.
+    /// Whether the delivery is stored in a queue between its attempts.
     is_stored: bool,
     refusals: u32,
-    /// The own delay before the current attempt.
+    /// The delay of the backoff before the current attempt.
     delay: Duration,
     ticket: Ticket,
     history: History,
 }
 
 /// What follows from an outcome.
-#[derive(Debug)]
-pub(super) enum Verdict {
-    /// There is nothing to retry. With the history, where something had to be.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Decision {
+    /// The delivery is complete. With the history, if an earlier attempt failed.
     Done(Option<History>),
+    /// The delivery failed for good.
     GiveUp(History),
-    /// Another attempt is to be made after this wait.
+    /// Another attempt follows after this wait.
     Retry(Duration),
 }
 
-impl Course {
-    pub(super) fn new(now: Instant, deadline: Option<Deadline>) -> Self {
+impl RetryState {
+    pub(super) fn new(config: &RetryConfig, now: Instant, deadline: Option<Deadline>) -> Self {
         let outside = Attempt::current().map_or(1, Attempt::number);
         Self {
+            config: config.clone(),
             started: now,
             before: Duration::ZERO,
             opened: Duration::ZERO,
@@ -69,15 +75,21 @@ impl Course {
         }
     }
 
-    /// A delivery of this age whose next attempt has this number. What was decided about the one
-    /// before is in its history.
+    /// The state of a stored delivery of this age, whose next attempt has this number. The wait
+    /// before that attempt is in the history.
     #[cfg(feature = "queue")]
-    pub(super) fn resumed(attempt: Attempt, history: History, age: Duration, now: Instant) -> Self {
+    pub(crate) fn resumed(
+        config: &RetryConfig,
+        attempt: u32,
+        history: History,
+        age: Duration,
+        now: Instant,
+    ) -> Self {
         let opened = history.records().first();
         Self {
             before: age,
             opened: opened.map_or(age, |first| first.started().min(age)),
-            attempt,
+            attempt: Attempt::numbered(attempt),
             made_outside: 0,
             is_stored: true,
             refusals: history.refusals(),
@@ -86,16 +98,16 @@ impl Course {
                 .and_then(AttemptRecord::wait)
                 .unwrap_or_default(),
             history,
-            ..Self::new(now, None)
+            ..Self::new(config, now, None)
         }
     }
 
-    /// The attempt that is made, or will be next.
-    pub(super) fn attempt(&self) -> Attempt {
+    /// The current attempt, or the next one while none is made.
+    pub(crate) fn attempt(&self) -> Attempt {
         Attempt::numbered(self.attempt.number().saturating_add(self.made_outside))
     }
 
-    /// How old the delivery is.
+    /// The age of the delivery.
     fn age(&self, now: Instant) -> Duration {
         let since = now.saturating_duration_since(self.started);
         self.before.saturating_add(since)
@@ -106,70 +118,79 @@ impl Course {
         self.history.records().is_empty()
     }
 
-    /// What was begun is not sent after all.
+    /// The call that was begun is not made after all.
     pub(super) const fn not_sent(&mut self) {
         self.ticket.sent = false;
     }
 
-    /// Whether the call that is about to be made is the last, however it ends. The last attempt is
-    /// not, while a refusal of it could be waited for.
-    pub(super) fn is_last(&self, settings: &Settings) -> bool {
-        let attempts_left = self.attempt.number() < settings.attempts;
-        !attempts_left && !self.may_wait_for_refusal(settings)
+    /// Whether the next call is the last, however it ends. The last attempt is not, if it may be
+    /// repeated after a refusal.
+    pub(super) fn is_last(&self) -> bool {
+        let attempts_left = self.attempt.number() < self.settings().attempts;
+        !attempts_left && !self.may_wait_for_refusal()
     }
 
-    /// Begins a call, if one that begins now can end in time.
-    pub(super) fn begin(&mut self, settings: &Settings, now: Instant) -> Result<(), GaveUp> {
-        let (left, reason) = self.left(settings, now);
-        if left < settings.min_attempt || left.is_zero() {
-            return Err(reason);
-        }
-        self.begin_anyway(now);
+    /// Begins a call, if it can end in time.
+    pub(super) fn begin(&mut self, now: Instant) -> Result<(), GaveUp> {
+        self.check_time(now)?;
+        self.begin_now(now);
         Ok(())
     }
 
-    /// Begins a call, whatever time there is.
-    pub(super) const fn begin_anyway(&mut self, now: Instant) {
+    fn check_time(&self, now: Instant) -> Result<(), GaveUp> {
+        let (left, reason) = self.left(now);
+        if left < self.settings().min_attempt || left.is_zero() {
+            return Err(reason);
+        }
+        Ok(())
+    }
+
+    const fn begin_now(&mut self, now: Instant) {
         self.began = now;
         self.ticket.sent = true;
     }
 
-    /// Begins a call of a stored delivery: if it can end in time, and the budget has a permit for
-    /// it where it is a retry.
+    /// Begins an attempt of a stored delivery, if it can end in time and, for a retry, the budget
+    /// has a permit. Where the budget has none, [decide](Self::decide) on a refusal next.
     ///
-    /// After a refusal there is always one more call: it was put off as long as there was time, and
-    /// what it says is why it ends.
+    /// After a refusal the time is not checked: the delivery was put off as long as there was time,
+    /// and the outcome of this last call becomes the reason for giving up.
     #[cfg(feature = "queue")]
-    pub(super) fn begin_stored(&mut self, settings: &Settings, now: Instant) -> Result<(), GaveUp> {
+    pub(crate) fn begin_stored(&mut self, now: Instant) -> Result<(), GaveUp> {
         self.began = now;
         let last = self.history.last().map(AttemptRecord::outcome);
         if last.is_some_and(Outcome::was_attempted) {
-            self.begin(settings, now)?;
+            self.check_time(now)?;
         }
+        let budget = &self.settings().budget;
         if self.attempt > Attempt::first() {
-            let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
+            let permit = budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
             self.ticket.replace(permit);
         } else if self.is_first_call() {
-            settings.budget.deposit_at(now);
+            budget.deposit_at(now);
         }
-        self.begin_anyway(now);
+        self.begin_now(now);
         Ok(())
     }
 
-    /// Ends the delivery for a reason that is not in an outcome.
-    pub(super) fn end(&mut self, reason: GaveUp) -> History {
+    fn settings(&self) -> &Settings {
+        &self.config.settings
+    }
+
+    /// Ends the delivery for a reason that is not an outcome.
+    pub(crate) fn end(&mut self, reason: GaveUp) -> History {
         std::mem::take(&mut self.history).with_gave_up(reason)
     }
 
     /// The history so far.
     #[cfg(feature = "queue")]
-    pub(super) fn into_history(mut self) -> History {
+    pub(crate) fn into_history(mut self) -> History {
         std::mem::take(&mut self.history)
     }
 
-    /// Ends the current call without a verdict: it was broken off.
+    /// Ends the current attempt as cancelled: it was interrupted by no fault of its own.
     #[cfg(feature = "queue")]
-    pub(super) fn broken_off(&mut self, now: Instant) -> History {
+    pub(crate) fn interrupted(&mut self, now: Instant) -> History {
         let took = now.saturating_duration_since(self.began);
         let (number, started) = (self.attempt.number(), self.age(self.began));
         let outcome = Outcome::cancelled();
@@ -178,17 +199,16 @@ impl Course {
         std::mem::take(&mut self.history)
     }
 
-    /// Judges how the current call went. `can_send_again` is asked only where everything else
-    /// speaks for another one.
-    pub(super) fn decide(
+    /// Decides what follows from the outcome of the current call. `can_send_again` is called only
+    /// where everything else allows another attempt.
+    pub(crate) fn decide(
         &mut self,
-        settings: &Settings,
         outcome: Outcome,
         now: Instant,
         can_send_again: impl FnOnce() -> bool,
-    ) -> Verdict {
+    ) -> Decision {
         if !outcome.is_failure() && self.is_first_call() {
-            return Verdict::Done(None);
+            return Decision::Done(None);
         }
         let record = AttemptRecord::new(
             self.attempt.number(),
@@ -198,51 +218,50 @@ impl Course {
         );
         if !outcome.is_failure() {
             self.history.push(record);
-            return Verdict::Done(Some(std::mem::take(&mut self.history)));
+            return Decision::Done(Some(std::mem::take(&mut self.history)));
         }
-        match self.next(settings, outcome, now, can_send_again) {
+        match self.next(outcome, now, can_send_again) {
             Ok(wait) => {
                 self.history.push(record.with_wait(wait));
-                Verdict::Retry(wait)
+                Decision::Retry(wait)
             }
             Err(reason) => {
                 self.history.push(record);
-                Verdict::GiveUp(self.end(reason))
+                Decision::GiveUp(self.end(reason))
             }
         }
     }
 
-    /// How long to wait before another call, and all that is due for it.
+    /// The wait before another call, after the permit for it was taken.
     fn next(
         &mut self,
-        settings: &Settings,
         outcome: Outcome,
         now: Instant,
         can_send_again: impl FnOnce() -> bool,
     ) -> Result<Duration, GaveUp> {
         let attempted = outcome.was_attempted();
         if !attempted {
-            // What was not sent has cost nothing: the permit serves for the next call.
+            // Nothing was sent: the permit serves for the next call.
             self.ticket.sent = false;
         }
         if !outcome.may_retry() {
             return Err(GaveUp::NotRetryable);
         }
-        if attempted && self.attempt.number() >= settings.attempts {
+        if attempted && self.attempt.number() >= self.settings().attempts {
             return Err(GaveUp::RetriesExhausted);
         }
-        if !attempted && !self.may_wait_for_refusal(settings) {
+        if !attempted && !self.may_wait_for_refusal() {
             return Err(GaveUp::Refused);
         }
         if !can_send_again() {
             return Err(GaveUp::BodyNotReplayable);
         }
-        let mut rng = settings.rng();
-        let (wait, own) = self.wait(settings, outcome, now, &mut rng)?;
+        let (wait, own) = self.wait(outcome, now, &mut self.settings().rng())?;
         if attempted {
-            // A stored delivery asks when its time has come.
+            // A stored delivery takes its permit when the attempt begins.
             if !self.is_stored {
-                let permit = settings.budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
+                let budget = &self.settings().budget;
+                let permit = budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
                 self.ticket.replace(permit);
             }
             self.attempt = self.attempt.next();
@@ -253,7 +272,8 @@ impl Course {
         Ok(wait)
     }
 
-    const fn may_wait_for_refusal(&self, settings: &Settings) -> bool {
+    fn may_wait_for_refusal(&self) -> bool {
+        let settings = self.settings();
         match settings.refusals {
             None => self.is_stored,
             Some(Refusals::GiveUp) => false,
@@ -263,26 +283,27 @@ impl Course {
         }
     }
 
-    /// How long to wait, and what the backoff alone would have waited.
+    /// The wait, and the delay of the backoff alone.
     fn wait(
         &self,
-        settings: &Settings,
         outcome: Outcome,
         now: Instant,
         rng: &mut fastrand::Rng,
     ) -> Result<(Duration, Duration), GaveUp> {
-        let (left, no_time) = self.left(settings, now);
-        // The wait may be as long as leaves time for an attempt.
+        let settings = self.settings();
+        let (left, no_time) = self.left(now);
+        // The longest wait that leaves time for an attempt.
         let room = left.checked_sub(settings.min_attempt).ok_or(no_time)?;
         let hint = outcome.retry_after().unwrap_or_default();
         if outcome.kind() == OutcomeKind::Refused {
-            // At the last moment, to wait no time at all would be to ask without end.
+            // Without any room it would ask again at once, and without end.
             if hint > room || room.is_zero() {
                 return Err(GaveUp::Refused);
             }
-            // Added, not compared: all that a circuit refused in an outage would return at the
-            // moment it closes. And spread over as long as each will have waited by then, or most
-            // of a long outage's deliveries would still come in the first second after it.
+            // The backoff is added to the hint, or everything that a circuit refused in an outage
+            // would return at the moment it closes. It is spread over the time that each delivery
+            // will have waited by then, or most deliveries of a long outage would still come in the
+            // first second after it.
             let refusals = self.refusals.saturating_add(1);
             let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
             let waited = self.age(now).saturating_sub(self.opened);
@@ -309,10 +330,10 @@ impl Course {
         Ok((wait, own))
     }
 
-    /// How much time there is, and the reason for giving up where it is too little.
-    fn left(&self, settings: &Settings, now: Instant) -> (Duration, GaveUp) {
+    /// The time left, and the reason for giving up where it is too little.
+    fn left(&self, now: Instant) -> (Duration, GaveUp) {
         let since = self.age(now).saturating_sub(self.opened);
-        let window = settings.window.saturating_sub(since);
+        let window = self.settings().window.saturating_sub(since);
         match self.deadline.map(|deadline| deadline.left(now)) {
             Some(left) if left < window => (left, GaveUp::Deadline),
             _ => (window, GaveUp::Window),
@@ -320,7 +341,7 @@ impl Course {
     }
 }
 
-/// Up to `most`; nothing where no jitter is wanted.
+/// A random time up to `most`; zero without jitter.
 fn spread(settings: &Settings, most: Duration, rng: &mut fastrand::Rng) -> Duration {
     match settings.backoff.jitter() {
         Jitter::None => Duration::ZERO,
@@ -328,10 +349,10 @@ fn spread(settings: &Settings, most: Duration, rng: &mut fastrand::Rng) -> Durat
     }
 }
 
-/// The permit of the current attempt. It goes back to the budget, unless the attempt was begun.
+/// The permit of the current attempt. It is returned to the budget unless the attempt was begun.
 #[derive(Debug)]
 struct Ticket {
-    permit: Option<Permit>,
+    permit: Option<BudgetPermit>,
     sent: bool,
 }
 
@@ -343,18 +364,11 @@ impl Ticket {
         }
     }
 
-    fn replace(&mut self, permit: Permit) {
+    fn replace(&mut self, permit: BudgetPermit) {
         if let Some(used) = self.permit.replace(permit) {
             used.spend();
         }
         self.sent = false;
-    }
-}
-
-/// A permit is one retry's: a copy of the delivery has none.
-impl Clone for Ticket {
-    fn clone(&self) -> Self {
-        Self::none()
     }
 }
 

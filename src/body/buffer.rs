@@ -1,0 +1,322 @@
+use super::{BufferedBody, Collect, CollectError, ResponseBody, collect};
+use crate::{
+    observe::{Event, Id, Observer, Observers, Scope},
+    problem::{Problem, Refusal, Refuser},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body;
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Reads each request body into memory, once, under a limit and a deadline.
+///
+/// See the [module docs](super) for what it refuses and where it stands in a stack.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BufferBodyLayer {
+    limit: usize,
+    deadline: Duration,
+    refuser: Refuser<BodyError>,
+    observers: Observers,
+}
+
+impl BufferBodyLayer {
+    /// Sets the longest body that is accepted, in bytes. The deadline is 10 s.
+    pub const fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            deadline: Duration::from_secs(10),
+            refuser: Refuser::new(),
+            observers: Observers::none(),
+        }
+    }
+
+    /// Sets the time that a body has to arrive, from the first poll to its last byte. Default: 10 s.
+    /// With zero only bodies that have arrived already are accepted.
+    ///
+    /// Keep it short: a sender that sends slowly holds memory and a connection for this long.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Replaces the answer to a refused request. Default: the [`Problem`] that the closure gets, as
+    /// `application/problem+json`.
+    pub fn refuse_with(
+        mut self,
+        respond: impl Fn(&BodyError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.refuser = Refuser::with(respond);
+        self
+    }
+
+    /// Adds an observer of [`Event::Refused`].
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+}
+
+impl<S> Layer<S> for BufferBodyLayer {
+    type Service = BufferBody<S>;
+
+    fn layer(&self, inner: S) -> BufferBody<S> {
+        BufferBody {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// Middleware of [`BufferBodyLayer`]. See the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct BufferBody<S> {
+    inner: S,
+    layer: BufferBodyLayer,
+}
+
+impl<S, B, ResB> Service<Request<B>> for BufferBody<S>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
+    B: Body,
+    ResB: Body<Data = Bytes>,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, B>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        // The instance that was polled ready moves into the future; its clone takes its place and
+        // is polled before it is called.
+        let spare = self.inner.clone();
+        let inner = mem::replace(&mut self.inner, spare);
+        let (head, body) = req.into_parts();
+        ResponseFuture {
+            state: State::Collecting {
+                declared: declared(&head.headers).max().unwrap_or(0),
+                body: collect(body, self.layer.limit),
+                call: Some((head, inner)),
+                layer: self.layer.clone(),
+                scope: Scope::receive(),
+                timer: None,
+            },
+        }
+    }
+}
+
+/// Response future of [`BufferBody`].
+#[pin_project]
+pub struct ResponseFuture<S, B>
+where
+    S: Service<Request<BufferedBody>>,
+{
+    #[pin]
+    state: State<S, S::Future, B>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<S, F, B> {
+    Collecting {
+        /// Taken when the body is complete.
+        call: Option<(Parts, S)>,
+        layer: BufferBodyLayer,
+        scope: Scope,
+        /// The length that the headers declare, which the body may not know.
+        declared: u64,
+        #[pin]
+        body: Collect<B>,
+        /// Started at the first poll that is pending: a body that has arrived costs no timer.
+        #[pin]
+        timer: Option<Sleep>,
+    },
+    Calling {
+        #[pin]
+        future: F,
+    },
+}
+
+impl<S, B, ResB> Future for ResponseFuture<S, B>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+    B: Body,
+    ResB: Body<Data = Bytes>,
+{
+    type Output = Result<Response<ResponseBody<ResB>>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let future = match state.as_mut().project() {
+                StateProj::Calling { future } => {
+                    return future
+                        .poll(cx)
+                        .map_ok(|response| response.map(ResponseBody::inner));
+                }
+                StateProj::Collecting {
+                    call,
+                    layer,
+                    scope,
+                    declared,
+                    body,
+                    mut timer,
+                } => {
+                    let (limit, deadline) = (layer.limit, layer.deadline);
+                    let collected = if *declared > limit as u64 {
+                        Err(BodyError::TooLarge { limit })
+                    } else {
+                        match scope.enter(|| body.poll(cx)) {
+                            Poll::Ready(collected) => collected.map_err(BodyError::from),
+                            Poll::Pending => {
+                                if timer.is_none() {
+                                    timer.set(Some(sleep(deadline)));
+                                }
+                                if let Some(timer) = timer.as_mut().as_pin_mut() {
+                                    ready!(timer.poll(cx));
+                                }
+                                Err(BodyError::Deadline { deadline })
+                            }
+                        }
+                    };
+                    // Invariant: only taken here, on the way to `Calling` or to the end.
+                    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                    let (head, mut inner) = call.take().expect("polled after completion");
+                    let checked = collected.and_then(|body| {
+                        check_length(&head.headers, body.as_bytes().len())?;
+                        Ok(body)
+                    });
+                    match checked {
+                        Ok(body) => inner.call(Request::from_parts(head, body)),
+                        Err(reason) => {
+                            let observers = &layer.observers;
+                            scope.enter(|| observers.tell(|| refused(&reason)));
+                            return Poll::Ready(Ok(layer.refuser.response(reason)));
+                        }
+                    }
+                }
+            };
+            state.set(State::Calling { future });
+        }
+    }
+}
+
+fn refused(reason: &BodyError) -> Event<'_> {
+    Event::Refused {
+        by: "buffer_body",
+        reason: reason.as_str(),
+        detail: Id::new(reason),
+    }
+}
+
+/// A server that speaks HTTP/1 or HTTP/2 has checked this; a body from elsewhere has not been.
+fn check_length(headers: &HeaderMap, received: usize) -> Result<(), BodyError> {
+    let received = received as u64;
+    match declared(headers).find(|declared| *declared != received) {
+        Some(declared) => Err(BodyError::Length { declared, received }),
+        None => Ok(()),
+    }
+}
+
+/// Every length that the headers declare: of two that differ, one is wrong.
+fn declared(headers: &HeaderMap) -> impl Iterator<Item = u64> {
+    let values = headers.get_all(header::CONTENT_LENGTH).iter();
+    values.filter_map(|value| value.to_str().ok()?.parse().ok())
+}
+
+impl<S, B> fmt::Debug for ResponseFuture<S, B>
+where
+    S: Service<Request<BufferedBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// Why [`BufferBody`] refused a request. Stored in the extensions of the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The body did not arrive in time: 408.
+    Deadline {
+        /// The time that a body has to arrive.
+        deadline: Duration,
+    },
+    /// The length of the body is not its `Content-Length`: 400.
+    Length {
+        /// The length in the header, in bytes.
+        declared: u64,
+        /// The length that arrived, in bytes.
+        received: u64,
+    },
+    /// The body is longer than the limit: 413.
+    TooLarge {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// The body could not be read to its end: 400.
+    Unreadable,
+}
+
+impl BodyError {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Deadline { .. } => "deadline",
+            Self::Length { .. } => "length",
+            Self::TooLarge { .. } => "too_large",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+impl<E> From<CollectError<E>> for BodyError {
+    fn from(error: CollectError<E>) -> Self {
+        match error {
+            CollectError::Read(_) => Self::Unreadable,
+            CollectError::TooLarge { limit } => Self::TooLarge { limit },
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadline { deadline } => {
+                write!(f, "the body did not arrive within {deadline:?}")
+            }
+            Self::Length { declared, received } => write!(
+                f,
+                "the body has {received} bytes and its `content-length` says {declared}"
+            ),
+            Self::TooLarge { limit } => write!(f, "the body is longer than {limit} bytes"),
+            Self::Unreadable => f.write_str("the body could not be read to its end"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+impl Refusal for BodyError {
+    fn problem(&self) -> Problem {
+        let status = match self {
+            Self::Deadline { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Length { .. } | Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Problem::new(status).detail(self.to_string())
+    }
+}
