@@ -7,17 +7,17 @@ use crate::{
     events::Events,
     health::health,
     metrics::MetricsPage,
-    operator,
 };
 use axum::{
     Json, Router,
+    body::Body,
     extract::{Path, State, rejection::PathRejection},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post_service},
 };
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
@@ -29,12 +29,14 @@ use tower_webhook::{
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status, accept_fn},
     signature::Scheme,
 };
+use tower_webhook_operator::Operator;
 
 /// What the routes and the background share.
 pub struct App {
     pub events: Events,
     pub queue: Queue,
     pub entries: DeadLetterDesk,
+    pub operator: Operator,
     pub deliverer: Arc<Deliverer>,
     pub page: MetricsPage,
     /// Whom deliveries burden: the downstream's host.
@@ -60,8 +62,8 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .route("/health", get(health))
         .route("/api/v2/health", get(health))
         .route("/metrics", get(metrics))
-        .merge(operator::router(args)?)
         .with_state(Arc::clone(app))
+        .merge(app.operator.router())
         .layer(TraceLayer::new_for_http())
         .layer(CatchPanicLayer::new()))
 }
@@ -166,24 +168,36 @@ impl Event for WebhookDelivery {
 async fn status(
     State(app): State<Arc<App>>,
     task_id: Result<Path<String>, PathRejection>,
-) -> Result<Response, operator::Refused> {
-    // What is not even an id is no task's.
+) -> Response {
+    // Text that is no id is the id of no task.
     let id = task_id.ok().and_then(|Path(id)| id.parse().ok());
     let task = match id {
-        Some(id) => app.queue.task(id).await?,
-        None => None,
+        Some(id) => app.queue.task(id).await,
+        None => Ok(None),
     };
-    let Some(task) = task else {
-        return Err(Problem::new(StatusCode::NOT_FOUND).into());
+    let task = match task {
+        Ok(Some(task)) => task,
+        Ok(None) => {
+            return Problem::new(StatusCode::NOT_FOUND)
+                .into_response()
+                .map(Body::new);
+        }
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the queue cannot be asked");
+            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE);
+            let problem = problem.retry_after(Duration::from_secs(2));
+            return problem.into_response().map(Body::new);
+        }
     };
-    Ok(match task.status {
+    match task.status {
         Status::Queued | Status::Running => {
             (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
         }
         Status::Succeeded { .. } => Json(DialogAnswer::completed()).into_response(),
         // Why it failed is for operators: it is in the dead letter.
         Status::Failed => Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response(),
-    })
+    }
 }
 
 /// What the deliveries came to, as Prometheus text.

@@ -386,11 +386,6 @@ impl Args {
         Ok(())
     }
 
-    /// The scheme of the operator routes.
-    pub fn operator_scheme(&self) -> Result<SharedToken, InvalidConfig> {
-        SharedToken::bearer(self.operator_token.as_str())
-    }
-
     /// What deliveries are signed with: the safe form, timestamp under the MAC.
     pub fn outgoing_scheme(&self) -> Result<Cognigy, InvalidConfig> {
         Cognigy::new(self.secret_list(), [CognigyFormat::SignedTimestamp])
@@ -472,7 +467,7 @@ impl Flags {
         args.outgoing_scheme().map_err(secret)?;
         args.endpoint_scheme()
             .map_err(|error| Problem::new("--endpoint-auth", error))?;
-        args.operator_scheme()
+        SharedToken::bearer(args.operator_token.as_str())
             .map_err(|error| Problem::new("--operator-token", error))?;
         Ok(args)
     }

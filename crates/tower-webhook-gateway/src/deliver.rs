@@ -33,7 +33,7 @@ use tower_webhook::{
     dead_letter::Direction,
     idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, FacadeExporter},
-    observe::{Event, JobEnd, observer_fn},
+    observe::{Event, JobEnd, Observer},
     outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
     queue::{Job, Worker, WorkerHandle},
@@ -251,7 +251,6 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
     let requests = Arc::clone(&app.deliverer);
     let told = Arc::clone(&app.deliverer);
-    let seen = Arc::clone(app);
     let worker = Worker::http(app.queue.clone())
         .request(move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
@@ -274,7 +273,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         })
         // Whole: an entry that is cut cannot be sent again.
         .entry_body(usize::MAX)
-        .observe(observer_fn(move |event| tell(&seen, event)))
+        .observe(Watch(Arc::clone(app)))
         .build(deliverer.once.clone())
         .map_err(|error| Problem::new("the delivery", error))?;
     Ok(worker.spawn())
@@ -288,35 +287,34 @@ pub async fn stop(deliveries: WorkerHandle) {
     }
 }
 
-/// What an operator should see, and what the events have to remember.
-fn tell(app: &App, event: &Event<'_>) {
-    match event {
-        Event::JobEnded {
-            end: JobEnd::DeadLettered | JobEnd::Succeeded,
-            dedup_key: Some((scope, id)),
-            ..
-        } => {
-            if let Ok(key) = IdempotencyKey::new(scope, id) {
-                app.events.finished(&key);
+/// Hears of the worker and its dead letters: counts entries, marks events whose delivery is over, and
+/// logs which events were not delivered.
+struct Watch(Arc<App>);
+
+impl Observer for Watch {
+    fn on(&self, event: &Event<'_>) {
+        let app = &*self.0;
+        match event {
+            Event::DeadLettered { .. } => app.entries.written(),
+            Event::JobEnded {
+                end: JobEnd::DeadLettered | JobEnd::Succeeded,
+                dedup_key: Some((scope, id)),
+                ..
+            } => {
+                if let Ok(key) = IdempotencyKey::new(scope, id) {
+                    app.events.finished(&key);
+                }
             }
+            Event::JobEnded {
+                task,
+                end: JobEnd::Failed { reason, code },
+                dedup_key,
+                ..
+            } => {
+                let event_id = dedup_key.map(|(_, id)| id);
+                tracing::warn!(%task, event_id, reason, status = code, "not delivered");
+            }
+            _ => {}
         }
-        Event::JobEnded {
-            task,
-            end: JobEnd::Failed { reason, code },
-            dedup_key,
-            ..
-        } => {
-            let event_id = dedup_key.map(|(_, id)| id);
-            tracing::warn!(%task, event_id, reason, status = code, "not delivered");
-        }
-        Event::Trouble {
-            part: "queue",
-            what,
-            detail,
-        } => {
-            let detail = detail.as_ref().map(tracing::field::display);
-            tracing::warn!(detail, "the queue is in trouble: {what}");
-        }
-        _ => {}
     }
 }

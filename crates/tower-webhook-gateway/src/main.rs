@@ -1,4 +1,4 @@
-//! The crate's main job as one program: receive Cognigy webhooks, verify them, accept each once,
+//! The main job of `tower-webhook` as one program: receive Cognigy webhooks, verify them, accept each once,
 //! answer at once, deliver in the background, and say what became of them.
 //!
 //! ```sh
@@ -9,8 +9,9 @@
 //! When it is ready it prints `listening on http://ADDR:PORT` on stdout and nothing else; generated
 //! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
 //!
-//! Where to look: `app.rs` has the pipeline, `events.rs` what is stored, `deliver.rs` the way out,
-//! `entries.rs` and `operator.rs` what becomes of what could not be delivered.
+//! Where to look: `app.rs` has the receiving pipeline and the routes, `events.rs` the accepted events,
+//! `deliver.rs` the worker and the delivery stack, `entries.rs` the dead letters. The operator routes are
+//! `tower-webhook-operator`; `operator.rs` connects it.
 
 mod app;
 mod args;
@@ -40,6 +41,9 @@ use tokio::task::JoinHandle;
 
 /// How long everything that runs has to end, once we are asked to.
 const LAST: Duration = Duration::from_secs(9);
+
+/// How long running re-drives have when the gateway stops.
+const REDRIVES: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -75,10 +79,13 @@ async fn run(args: Args) -> Result<(), Problem> {
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let page = MetricsPage::install()?;
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
+    let entries = DeadLetterDesk::open(&args, &mut databases, &deliverer)?;
+    let operator = operator::open(&args, &entries, &events, &queue, &target)?;
     let app = Arc::new(App {
-        entries: DeadLetterDesk::open(&args, &mut databases, &deliverer)?,
         events,
         queue,
+        entries,
+        operator,
         deliverer,
         page,
         target,
@@ -106,7 +113,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let finishing = server::serve(listener, router, until).await;
     let ended = tokio::time::timeout(LAST, async {
         finishing.wait().await;
-        app.entries.stop().await;
+        app.operator.stop(REDRIVES).await;
         deliver::stop(deliveries).await;
         background.iter().for_each(JoinHandle::abort);
         databases.close().await;

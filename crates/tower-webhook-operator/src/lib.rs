@@ -1,0 +1,215 @@
+//! Operator routes for [`tower_webhook`], as an axum router, which is a tower service: mount it in any
+//! axum or hyper server.
+//!
+//! | Route | Does | Answers |
+//! | --- | --- | --- |
+//! | `GET /dead-letters?reason=&target=&eventId=&limit=&cursor=` | lists entries, newest first | 200 `{"items":[...],"nextCursor":...}` |
+//! | `GET /dead-letters/{id}` | shows one entry, whole | 200, 404 |
+//! | `DELETE /dead-letters/{id}` | discards it | 204, 404, 409 while it is being sent again |
+//! | `POST /dead-letters/{id}/redrive` | sends it again, in the background | 202 `{"status":"queued","matched":1,"queued":1}`, 404 |
+//! | `POST /dead-letters/redrive` | sends all again that the filter in the body names | 202 with counts |
+//! | `POST /webhooks/replay/{eventId}` | delivers a stored event once more | 202 `{"status":"queued","taskId":ID}`, 404 |
+//! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that no sender sent | 202 with a task id |
+//!
+//! Every route requires `Authorization: Bearer TOKEN`, compared in constant time; without it the answer
+//! is 401, whatever the route. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
+//! `application/problem+json`; a store that fails is answered 503 with `Retry-After`.
+//!
+//! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. Where one of them is
+//! not given, its routes answer 501.
+//!
+//! # Examples
+//!
+//! ```
+//! use std::{convert::Infallible, sync::Arc};
+//! use http::{Request, Response, StatusCode};
+//! use tower::{ServiceExt, service_fn};
+//! use tower_webhook::{
+//!     body::BufferedBody,
+//!     dead_letter::{MemoryDeadLetters, redrive::Redrive},
+//! };
+//! use tower_webhook_operator::Operator;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Your delivery stack, and the store that its dead letters are written to.
+//! let client = service_fn(|_: Request<BufferedBody>| async {
+//!     Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+//! });
+//! let store = Arc::new(MemoryDeadLetters::default());
+//! let redrive = Redrive::builder(store).build(client)?;
+//!
+//! let operator = Operator::builder("a long random operator token")
+//!     .redrive(redrive)
+//!     .build()?;
+//! let app = operator.router(); // or `.merge(operator.router())` into yours
+//!
+//! let list = Request::get("/dead-letters").body(axum::body::Body::empty())?;
+//! assert_eq!(app.clone().oneshot(list).await?.status(), StatusCode::UNAUTHORIZED);
+//!
+//! let list = Request::get("/dead-letters")
+//!     .header("authorization", "Bearer a long random operator token")
+//!     .body(axum::body::Body::empty())?;
+//! assert_eq!(app.oneshot(list).await?.status(), StatusCode::OK);
+//!
+//! operator.stop(std::time::Duration::from_secs(1)).await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod redrives;
+mod routes;
+
+use axum::Router;
+use bytes::Bytes;
+use redrives::{AnyRedrive, Redrives};
+use std::{fmt, sync::Arc, time::Duration};
+use tower_service::Service;
+use tower_webhook::{
+    BoxError, BoxFuture, InvalidConfig, StoreError,
+    dead_letter::{
+        DescribeResponse,
+        redrive::{Redrive, Resend},
+    },
+    idempotency::IdempotencyKey,
+    outcome::{Classify, MakeClassifier},
+    queue::Enqueued,
+    signature::{Secrets, scheme::SharedToken},
+};
+
+/// Where accepted events are stored: what replay, trigger and audit need of it.
+pub trait EventLog: Send + Sync + 'static {
+    /// Queues the stored event `event_id` once more, although it is known. `None`: there is no such
+    /// event.
+    fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
+
+    /// Stores and queues an event that an operator made. A second one with the same key gets the
+    /// first one's task.
+    fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>>;
+
+    /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`:
+    /// an id, or a filter as JSON. Called after the action, or, for a re-drive by filter, before it.
+    /// Where it fails the operator is answered 503.
+    fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
+}
+
+/// An event that an operator made.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Trigger {
+    /// Scope `trigger`, and the request's `Idempotency-Key` or a random id.
+    pub key: IdempotencyKey,
+    /// The payload's own `id` or `eventId`, where it has one.
+    pub event_id: Option<String>,
+    /// A JSON object, as it was sent.
+    pub payload: Bytes,
+}
+
+/// The operator routes and the re-drives that they started. Clones share both.
+#[derive(Clone)]
+pub struct Operator {
+    shared: Arc<Shared>,
+    token: SharedToken,
+    max_body: usize,
+}
+
+pub(crate) struct Shared {
+    redrive: Option<Box<dyn AnyRedrive>>,
+    events: Option<Box<dyn EventLog>>,
+    redrives: Redrives,
+}
+
+impl Operator {
+    /// The routes behind this token: `Authorization: Bearer TOKEN`. Several tokens during rotation.
+    pub fn builder(token: impl Into<Secrets>) -> OperatorBuilder {
+        OperatorBuilder {
+            token: token.into(),
+            max_body: 1 << 20,
+            redrive: None,
+            events: None,
+        }
+    }
+
+    /// The routes, as a tower service for any axum or hyper server.
+    pub fn router(&self) -> Router {
+        routes::router(Arc::clone(&self.shared), self.token.clone(), self.max_body)
+    }
+
+    /// Starts no further re-drive and ends those that run, between two entries. What has not ended
+    /// after `grace` is dropped, which releases its entries.
+    pub async fn stop(&self, grace: Duration) {
+        self.shared.redrives.stop(grace).await;
+    }
+}
+
+/// Settings of an [`Operator`]. Made by [`Operator::builder`].
+#[must_use]
+pub struct OperatorBuilder {
+    token: Secrets,
+    max_body: usize,
+    redrive: Option<Box<dyn AnyRedrive>>,
+    events: Option<Box<dyn EventLog>>,
+}
+
+impl OperatorBuilder {
+    /// Sets how dead letters are sent again, and with it their store. Default: none, and the routes of
+    /// dead letters answer 501.
+    pub fn redrive<S, M, R>(mut self, redrive: Redrive<S, M, R>) -> Self
+    where
+        S: Service<R::Request> + Clone + Send + Sync + 'static,
+        S::Future: Send,
+        S::Response: Send,
+        S::Error: Into<BoxError> + Send,
+        M: MakeClassifier<R::Request> + Clone + Send + Sync + 'static,
+        M::Classifier: Classify<S::Response, S::Error> + Send,
+        R: Resend + DescribeResponse<S::Response> + Clone + Send + Sync + 'static,
+        R::Request: Send,
+    {
+        self.redrive = Some(Box::new(redrive));
+        self
+    }
+
+    /// Sets where events are stored and what operators did is recorded. Default: none; replay and
+    /// trigger answer 501, and nothing is recorded but by the observers of the re-drive.
+    pub fn events(mut self, events: impl EventLog) -> Self {
+        self.events = Some(Box::new(events));
+        self
+    }
+
+    /// Sets the longest request body, in bytes. Longer: 413. Default: 1 MiB.
+    pub const fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// # Errors
+    ///
+    /// [`InvalidConfig`]: the token is empty, or no header can hold it.
+    pub fn build(self) -> Result<Operator, InvalidConfig> {
+        Ok(Operator {
+            token: SharedToken::bearer(self.token)?,
+            max_body: self.max_body,
+            shared: Arc::new(Shared {
+                redrive: self.redrive,
+                events: self.events,
+                redrives: Redrives::default(),
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operator")
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for OperatorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OperatorBuilder")
+            .field("max_body", &self.max_body)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,346 @@
+//! The routes.
+
+use crate::{EventLog, Shared, Trigger, redrives::AnyRedrive};
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::{FromRequest, Path, Query, Request, State, rejection::PathRejection},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{str::FromStr, sync::Arc, time::Duration};
+use tower::ServiceBuilder;
+use tower_webhook::{
+    BufferBodyLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
+    dead_letter::{Cursor, Discarded, EntryId, Filter, LetterStore, Page, Reason, json as record},
+    idempotency::IdempotencyKey,
+    problem::Problem,
+    queue::Enqueued,
+    signature::scheme::SharedToken,
+};
+
+/// Entries in a list whose query has no `limit`.
+const PAGE: usize = 100;
+
+/// The longest `Idempotency-Key`, and the longest id in a triggered payload.
+const MAX_KEY: usize = 255;
+
+pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -> Router {
+    let routes = Router::new()
+        .route("/webhooks/replay/{event_id}", post(replay))
+        .route("/dead-letters", get(list))
+        .route("/dead-letters/redrive", post(redrive_many))
+        .route("/dead-letters/{id}", get(one).delete(discard))
+        .route("/dead-letters/{id}/redrive", post(redrive_one))
+        .route("/api/v2/webhooks/trigger", post(trigger));
+    let guarded = routes.route_layer(
+        ServiceBuilder::new()
+            .layer(BufferBodyLayer::new(max_body))
+            .layer(SignatureVerifyLayer::new(token)),
+    );
+    guarded.with_state(shared)
+}
+
+impl Shared {
+    fn redrive(&self) -> Result<&dyn AnyRedrive, Refused> {
+        let missing = || not_here("dead letters are kept where they cannot be asked for");
+        self.redrive.as_deref().ok_or_else(missing)
+    }
+
+    fn store(&self) -> Result<&dyn LetterStore, Refused> {
+        self.redrive().map(AnyRedrive::store)
+    }
+
+    fn events(&self) -> Result<&dyn EventLog, Refused> {
+        let missing = || not_here("events are not stored here");
+        self.events.as_deref().ok_or_else(missing)
+    }
+
+    async fn audit(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
+        match &self.events {
+            Some(events) => events.audit(action, subject).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// An answer that is a refusal.
+struct Refused(Problem);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        self.0.into_response().map(Body::new)
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+/// 503: the operator comes back.
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        if error.kind() == StoreErrorKind::TooLarge {
+            return Self(Problem::new(StatusCode::PAYLOAD_TOO_LARGE));
+        }
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the store cannot be asked"
+        );
+        Self(unavailable())
+    }
+}
+
+fn unavailable() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(Duration::from_secs(2))
+}
+
+fn not_found() -> Refused {
+    Refused(Problem::new(StatusCode::NOT_FOUND))
+}
+
+fn bad(field: &'static str, expected: impl Into<String>) -> Refused {
+    let problem = Problem::new(StatusCode::BAD_REQUEST);
+    Refused(problem.detail(expected.into()).member("field", field))
+}
+
+fn not_here(detail: &'static str) -> Refused {
+    Refused(Problem::new(StatusCode::NOT_IMPLEMENTED).detail(detail))
+}
+
+/// Text that is no id is the id of no entry: 404.
+fn entry_id(path: Result<Path<String>, PathRejection>) -> Result<EntryId, Refused> {
+    let id = path.map(|Path(id)| id).unwrap_or_default();
+    id.parse().map_err(|_| not_found())
+}
+
+/// Which entries: of a list's query, and of a re-drive's body.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Wanted {
+    reason: Option<String>,
+    target: Option<String>,
+    event_id: Option<String>,
+    limit: Option<String>,
+    cursor: Option<String>,
+}
+
+impl Wanted {
+    /// For a list: a parameter with an empty value counts as absent. Not for a re-drive, where a slip
+    /// must not mean "all".
+    fn without_empty(self) -> Self {
+        let said = |text: Option<String>| text.filter(|text| !text.is_empty());
+        Self {
+            reason: said(self.reason),
+            target: said(self.target),
+            event_id: said(self.event_id),
+            limit: said(self.limit),
+            cursor: said(self.cursor),
+        }
+    }
+
+    fn filter(&self) -> Result<Filter, Refused> {
+        let mut filter = Filter::all();
+        if let Some(name) = &self.reason {
+            let reason = Reason::from_name(name).ok_or_else(|| {
+                let names: Vec<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+                bad(
+                    "reason",
+                    format!("`reason` must be one of {}", names.join(", ")),
+                )
+            })?;
+            filter = filter.reason(reason);
+        }
+        if let Some(target) = &self.target {
+            filter = filter.target(target);
+        }
+        if let Some(event_id) = &self.event_id {
+            filter = filter.event_id(event_id);
+        }
+        Ok(filter)
+    }
+
+    fn page(&self) -> Result<Page, Refused> {
+        let limit = match &self.limit {
+            None => PAGE,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|limit| (1..=Page::MAX).contains(limit))
+                .ok_or_else(|| bad("limit", format!("`limit` must be 1 to {}", Page::MAX)))?,
+        };
+        let page = Page::first(limit);
+        match &self.cursor {
+            None => Ok(page),
+            Some(text) => Cursor::from_str(text)
+                .map(|cursor| page.after(cursor))
+                .map_err(|_| bad("cursor", "`cursor` must be the `nextCursor` of a list")),
+        }
+    }
+}
+
+/// `GET /dead-letters`: newest first.
+async fn list(
+    State(shared): State<Arc<Shared>>,
+    query: Result<Query<Wanted>, axum::extract::rejection::QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(wanted) = query.map_err(|error| bad("query", error.body_text()))?;
+    let wanted = wanted.without_empty();
+    let (filter, page) = (wanted.filter()?, wanted.page()?);
+    let store = shared.store()?;
+    let listing = store.list(&filter, &page).await?;
+    Ok(as_json(record::listing_json(&listing)))
+}
+
+fn as_json(body: impl Into<Body>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body.into()).into_response()
+}
+
+/// `GET /dead-letters/{id}`: the whole record.
+async fn one(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
+    let id = entry_id(id)?;
+    let store = shared.store()?;
+    let entry = store.get(id).await?.ok_or_else(not_found)?;
+    Ok(as_json(record::to_json(&entry)))
+}
+
+/// `DELETE /dead-letters/{id}`.
+async fn discard(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<StatusCode, Refused> {
+    let id = entry_id(id)?;
+    let store = shared.store()?;
+    match store.discard(id).await? {
+        Discarded::Done => {
+            shared.audit("discard", &id.to_string()).await?;
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Discarded::InProgress => {
+            let detail = "the entry is just being sent again";
+            Err(Problem::new(StatusCode::CONFLICT).detail(detail).into())
+        }
+        Discarded::Missing => Err(not_found()),
+    }
+}
+
+/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It leaves the entries
+/// when it is delivered.
+async fn redrive_one(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
+    let id = entry_id(id)?;
+    let store = shared.store()?;
+    store.get(id).await?.ok_or_else(not_found)?;
+    let queued = shared.redrives.one(shared.redrive()?, id).await;
+    if queued {
+        shared.audit("redrive", &id.to_string()).await?;
+    }
+    Ok(started(1, u64::from(queued)))
+}
+
+/// `POST /dead-letters/redrive`: sends all again that the body's filter names.
+async fn redrive_many(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
+    let wanted: Wanted = match body.as_ref() {
+        [] => Wanted::default(),
+        body => serde_json::from_slice(body).map_err(|error| bad("filter", error.to_string()))?,
+    };
+    if wanted.limit.is_some() || wanted.cursor.is_some() {
+        return Err(bad("filter", "`limit` and `cursor` are for lists"));
+    }
+    let filter = wanted.filter()?;
+    let store = shared.store()?;
+    let matched = store.count(&filter).await?;
+    let subject = serde_json::to_string(&json!({
+        "reason": wanted.reason, "target": wanted.target, "eventId": wanted.event_id,
+    }));
+    shared
+        .audit("redrive", &subject.unwrap_or_default())
+        .await?;
+    let queued = if shared.redrives.many(shared.redrive()?, filter) {
+        matched
+    } else {
+        0
+    };
+    Ok(started(matched, queued))
+}
+
+fn started(matched: u64, queued: u64) -> Response {
+    let counts = json!({ "status": "queued", "matched": matched, "queued": queued });
+    (StatusCode::ACCEPTED, Json(counts)).into_response()
+}
+
+/// `POST /webhooks/replay/{eventId}`: delivers a stored event once more. It was verified when it
+/// came: neither its signature nor the age of its timestamp is checked again.
+async fn replay(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    let queued = shared.events()?.replay(&id).await?;
+    let queued = queued.ok_or_else(not_found)?;
+    shared.audit("replay", &id).await?;
+    Ok(queued_as(queued))
+}
+
+/// `POST /api/v2/webhooks/trigger`: delivers a JSON object that did not come from a sender. One
+/// with an `Idempotency-Key` is delivered once.
+async fn trigger(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+    req: Request,
+) -> Result<Response, Refused> {
+    let body = Bytes::from_request(req, &())
+        .await
+        .map_err(|_| bad("body", "the body cannot be read"))?;
+    let payload: Value =
+        serde_json::from_slice(&body).map_err(|error| bad("body", error.to_string()))?;
+    let Some(payload) = payload.as_object() else {
+        return Err(bad("body", "the body must be a JSON object"));
+    };
+    let key = match headers.get("idempotency-key") {
+        None => None,
+        Some(key) => {
+            let key = key.to_str().unwrap_or_default();
+            if key.len() > MAX_KEY {
+                return Err(bad("idempotency-key", "the key is too long"));
+            }
+            let key = IdempotencyKey::new("trigger", key);
+            Some(key.map_err(|error| bad("idempotency-key", error.to_string()))?)
+        }
+    };
+    let event_id = ["id", "eventId"].iter().find_map(|name| payload.get(*name));
+    let event_id = event_id.and_then(Value::as_str).map(str::to_owned);
+    if event_id.as_ref().is_some_and(|id| id.len() > MAX_KEY) {
+        return Err(bad("id", format!("an id has at most {MAX_KEY} bytes")));
+    }
+    let key = match key {
+        Some(key) => key,
+        // Random: no other trigger is the same.
+        None => IdempotencyKey::new("trigger", &uuid::Uuid::new_v4().to_string())
+            .map_err(|error| bad("idempotency-key", error.to_string()))?,
+    };
+    let subject = event_id.clone().unwrap_or_else(|| key.id().to_owned());
+    let trigger = Trigger {
+        key,
+        event_id,
+        payload: body,
+    };
+    let queued = shared.events()?.trigger(trigger).await?;
+    shared.audit("trigger", &subject).await?;
+    Ok(queued_as(queued))
+}
+
+fn queued_as(queued: Enqueued) -> Response {
+    let answer = json!({ "status": "queued", "taskId": queued.id.to_string() });
+    (StatusCode::ACCEPTED, Json(answer)).into_response()
+}

@@ -1,0 +1,343 @@
+//! The routes, called as a tower service.
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use axum::{Router, body::Body};
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU16, AtomicUsize, Ordering},
+    },
+    time::{Duration, UNIX_EPOCH},
+};
+use tower::{ServiceExt as _, service_fn};
+use tower_webhook::{
+    BoxError, BoxFuture, StoreError, StoreErrorKind,
+    body::BufferedBody,
+    dead_letter::{
+        Cause, Entry, EntryBody, EntryId, Filter, LetterStore as _, MemoryDeadLetters, Reason,
+        Sink as _, redrive::Redrive,
+    },
+    queue::{Enqueued, TaskId},
+};
+use tower_webhook_operator::{EventLog, Operator, Trigger};
+
+const TOKEN: &str = "an operator token for the tests";
+
+/// Every route, with an id where there is one.
+const ROUTES: [(&str, &str); 7] = [
+    ("GET", "/dead-letters"),
+    ("GET", "/dead-letters/00000000000000000000000000000001"),
+    ("DELETE", "/dead-letters/00000000000000000000000000000001"),
+    (
+        "POST",
+        "/dead-letters/00000000000000000000000000000001/redrive",
+    ),
+    ("POST", "/dead-letters/redrive"),
+    ("POST", "/webhooks/replay/evt"),
+    ("POST", "/api/v2/webhooks/trigger"),
+];
+
+fn id(number: u8) -> EntryId {
+    let mut bytes = [0; 16];
+    bytes[15] = number;
+    EntryId::from_bytes(bytes)
+}
+
+async fn filled(entries: u8) -> Arc<MemoryDeadLetters> {
+    let store = MemoryDeadLetters::default();
+    for number in 1..=entries {
+        let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000 + u64::from(number));
+        let cause = Cause::new(Reason::RetriesExhausted).with_code(Some(503));
+        let mut entry = Entry::new(id(number), "http", "a.test", cause, written);
+        entry.method = Some("POST".to_owned());
+        entry.uri = Some("https://a.test/hooks".to_owned());
+        entry.event_id = Some(format!("evt-{number}"));
+        entry.body = EntryBody::new(&"{}".into(), 1024);
+        store.write(&Arc::new(entry)).await.unwrap();
+    }
+    Arc::new(store)
+}
+
+/// A peer that answers with this status and counts its calls.
+#[derive(Clone, Default)]
+struct Peer {
+    status: Arc<AtomicU16>,
+    calls: Arc<AtomicUsize>,
+    slow: Duration,
+}
+
+impl Peer {
+    fn answering(status: u16) -> Self {
+        let peer = Self::default();
+        peer.status.store(status, Ordering::SeqCst);
+        peer
+    }
+
+    fn slow(mut self, time: Duration) -> Self {
+        self.slow = time;
+        self
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn operator(&self, store: &Arc<MemoryDeadLetters>) -> Operator {
+        let peer = self.clone();
+        let client = service_fn(move |_: Request<BufferedBody>| {
+            let peer = peer.clone();
+            async move {
+                peer.calls.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(peer.slow).await;
+                let mut answer = Response::new(BufferedBody::default());
+                *answer.status_mut() = StatusCode::from_u16(peer.status.load(Ordering::SeqCst))?;
+                Ok::<_, BoxError>(answer)
+            }
+        });
+        let store = store.clone();
+        let redrive = Redrive::builder(store).no_rate().build(client).unwrap();
+        Operator::builder(TOKEN).redrive(redrive).build().unwrap()
+    }
+}
+
+async fn ask(app: &Router, method: &str, path: &str, body: &str) -> (StatusCode, Value) {
+    ask_as(app, Some(&format!("Bearer {TOKEN}")), method, path, body).await
+}
+
+async fn ask_as(
+    app: &Router,
+    authorization: Option<&str>,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> (StatusCode, Value) {
+    let mut req = Request::builder().method(method).uri(path);
+    if let Some(value) = authorization {
+        req = req.header("authorization", value);
+    }
+    let req = req.body(Body::from(body.to_owned())).unwrap();
+    let answer = app.clone().oneshot(req).await.unwrap();
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.unwrap().to_bytes();
+    (
+        status,
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+    )
+}
+
+/// Waits until there are as many entries as is said.
+async fn left(store: &MemoryDeadLetters, expected: u64) {
+    for _ in 0..500 {
+        if store.count(&Filter::all()).await.unwrap() == expected {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("there are never {expected} entries");
+}
+
+#[tokio::test]
+async fn without_the_token_every_route_is_401_and_nothing_is_done() {
+    let store = filled(1).await;
+    let peer = Peer::answering(200);
+    let app = peer.operator(&store).router();
+    let longer = format!("Bearer {TOKEN}s");
+    for wrong in [None, Some("Bearer"), Some(TOKEN), Some(longer.as_str())] {
+        for (method, path) in ROUTES {
+            let (status, _) = ask_as(&app, wrong, method, path, "{}").await;
+            assert_eq!(status, StatusCode::UNAUTHORIZED, "{method} {path}");
+        }
+    }
+    assert_eq!(store.count(&Filter::all()).await.unwrap(), 1);
+    assert_eq!(peer.calls(), 0);
+}
+
+#[tokio::test]
+async fn what_was_not_given_is_501() {
+    let app = Operator::builder(TOKEN).build().unwrap().router();
+    for (method, path) in ROUTES {
+        let body = if method == "POST" { "{}" } else { "" };
+        let (status, problem) = ask(&app, method, path, body).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{method} {path}");
+        assert_eq!(problem["status"], 501);
+    }
+    assert!(Operator::builder("").build().is_err());
+}
+
+#[tokio::test]
+async fn entries_are_listed_in_pages_shown_and_discarded() {
+    let store = filled(3).await;
+    let app = Peer::answering(200).operator(&store).router();
+    let (status, page) = ask(&app, "GET", "/dead-letters?limit=2&reason=", "").await;
+    assert_eq!(status, StatusCode::OK);
+    let ids: Vec<_> = page["items"].as_array().unwrap().iter().collect();
+    assert_eq!(ids[0]["eventId"], "evt-3", "newest first");
+    assert_eq!(ids.len(), 2);
+    let next = page["nextCursor"].as_str().unwrap();
+    let (_, page) = ask(&app, "GET", &format!("/dead-letters?cursor={next}"), "").await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    let (_, page) = ask(&app, "GET", "/dead-letters?eventId=evt-2", "").await;
+    assert_eq!(page["items"].as_array().unwrap().len(), 1);
+    for bad in ["limit=0", "limit=x", "reason=none", "cursor=x", "who=me"] {
+        let (status, problem) = ask(&app, "GET", &format!("/dead-letters?{bad}"), "").await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{bad}: {problem}");
+    }
+
+    let path = format!("/dead-letters/{}", id(2));
+    let (status, entry) = ask(&app, "GET", &path, "").await;
+    assert_eq!(
+        (status, &entry["eventId"]),
+        (StatusCode::OK, &json!("evt-2"))
+    );
+    assert_eq!(ask(&app, "DELETE", &path, "").await.0, 204);
+    assert_eq!(ask(&app, "DELETE", &path, "").await.0, 404);
+    assert_eq!(ask(&app, "GET", &path, "").await.0, 404);
+    assert_eq!(ask(&app, "GET", "/dead-letters/no-id", "").await.0, 404);
+}
+
+#[tokio::test]
+async fn an_entry_that_is_sent_again_and_accepted_is_gone() {
+    let store = filled(2).await;
+    let peer = Peer::answering(503);
+    let app = peer.operator(&store).router();
+    let path = format!("/dead-letters/{}/redrive", id(1));
+    let (status, counts) = ask(&app, "POST", &path, "").await;
+    assert_eq!(status, StatusCode::ACCEPTED);
+    assert_eq!(
+        (&counts["matched"], &counts["queued"]),
+        (&json!(1), &json!(1))
+    );
+    left(&store, 2).await;
+
+    peer.status.store(200, Ordering::SeqCst);
+    ask(&app, "POST", &path, "").await;
+    left(&store, 1).await;
+    assert_eq!(ask(&app, "POST", &path, "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_run_over_many_is_one_at_a_time_and_a_slip_is_not_all() {
+    let store = filled(3).await;
+    let peer = Peer::answering(200).slow(Duration::from_millis(50));
+    let app = peer.operator(&store).router();
+    for slip in [
+        r#"{"resaon":"deadline"}"#,
+        r#"{"limit":"1"}"#,
+        r#"{"reason":""}"#,
+        "[",
+    ] {
+        let (status, _) = ask(&app, "POST", "/dead-letters/redrive", slip).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{slip}");
+    }
+    assert_eq!(peer.calls(), 0);
+    let (_, first) = ask(&app, "POST", "/dead-letters/redrive", "").await;
+    let (_, second) = ask(&app, "POST", "/dead-letters/redrive", "").await;
+    assert_eq!(first["queued"], 3, "{first}");
+    assert_eq!(second["queued"], 0, "{second}");
+    left(&store, 0).await;
+    assert_eq!(peer.calls(), 3, "each once");
+}
+
+#[tokio::test]
+async fn stopped_it_starts_no_re_drive_and_releases_what_does_not_end() {
+    let store = filled(2).await;
+    let peer = Peer::answering(200).slow(Duration::from_secs(3600));
+    let operator = peer.operator(&store);
+    let app = operator.router();
+    let path = format!("/dead-letters/{}/redrive", id(1));
+    assert_eq!(ask(&app, "POST", &path, "").await.1["queued"], 1);
+    let path = format!("/dead-letters/{}", id(1));
+    assert_eq!(ask(&app, "DELETE", &path, "").await.0, 409);
+
+    operator.stop(Duration::from_millis(20)).await;
+    let (_, refused) = ask(&app, "POST", "/dead-letters/redrive", "").await;
+    assert_eq!(refused["queued"], 0);
+    assert_eq!(
+        ask(&app, "DELETE", &path, "").await.0,
+        204,
+        "it is released"
+    );
+}
+
+/// One event, and everything that was asked.
+#[derive(Clone, Default)]
+struct Log {
+    said: Arc<Mutex<Vec<String>>>,
+    fails: bool,
+}
+
+impl EventLog for Log {
+    fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>> {
+        let queued = (event_id == "evt").then(|| Enqueued {
+            id: TaskId::from_bytes([1; 16]),
+            repeated: false,
+        });
+        Box::pin(async move { Ok(queued) })
+    }
+
+    fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>> {
+        let said = format!("{:?} {:?}", trigger.event_id, trigger.payload);
+        self.said.lock().unwrap().push(said);
+        let id = TaskId::from_bytes([2; 16]);
+        Box::pin(async move {
+            Ok(Enqueued {
+                id,
+                repeated: false,
+            })
+        })
+    }
+
+    fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>> {
+        self.said
+            .lock()
+            .unwrap()
+            .push(format!("{action} {subject}"));
+        let done = if self.fails {
+            Err(StoreError::new(StoreErrorKind::Unavailable))
+        } else {
+            Ok(())
+        };
+        Box::pin(async move { done })
+    }
+}
+
+#[tokio::test]
+async fn events_are_replayed_and_triggered_and_both_are_recorded() {
+    let log = Log::default();
+    let operator = Operator::builder(TOKEN).events(log.clone()).max_body(64);
+    let app = operator.build().unwrap().router();
+    let (status, answer) = ask(&app, "POST", "/webhooks/replay/evt", "").await;
+    assert_eq!(
+        (status, &answer["status"]),
+        (StatusCode::ACCEPTED, &json!("queued"))
+    );
+    assert_eq!(answer["taskId"], TaskId::from_bytes([1; 16]).to_string());
+    assert_eq!(ask(&app, "POST", "/webhooks/replay/other", "").await.0, 404);
+
+    let trigger = "/api/v2/webhooks/trigger";
+    assert_eq!(ask(&app, "POST", trigger, r#"{"id":"mine"}"#).await.0, 202);
+    assert_eq!(ask(&app, "POST", trigger, "[]").await.0, 400);
+    assert_eq!(
+        ask(&app, "POST", trigger, &format!("{:65}", "{}")).await.0,
+        413
+    );
+    let said = log.said.lock().unwrap();
+    assert_eq!(said[0], "replay evt");
+    assert_eq!(said[1], r#"Some("mine") b"{\"id\":\"mine\"}""#);
+    assert_eq!(said[2..], ["trigger mine"]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_503() {
+    let log = Log {
+        fails: true,
+        ..Log::default()
+    };
+    let operator = Operator::builder(TOKEN).events(log);
+    let app = operator.build().unwrap().router();
+    let (status, _) = ask(&app, "POST", "/webhooks/replay/evt", "").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
