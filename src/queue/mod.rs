@@ -98,7 +98,6 @@ mod engine;
 mod http;
 mod job;
 mod memory;
-mod renotify;
 mod worker;
 
 pub use self::{

@@ -1,7 +1,7 @@
 //! The state machine of the memory engine: pure, with the time as an argument.
 
 use super::{
-    bell::Bell,
+    bell::{Bell, Widest},
     lanes::{Lanes, Spot},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     lease::{FencingToken, Settled},
     queue::{
         About, Claims, Depth, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId, Terms,
-        Verdict, renotify::Widest,
+        Verdict,
     },
 };
 use std::{
