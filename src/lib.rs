@@ -208,6 +208,8 @@ pub mod target;
 mod call;
 mod catch_panic;
 mod error;
+#[cfg(feature = "idempotency")]
+mod fields;
 mod trace;
 
 #[cfg(feature = "circuit-breaker")]

@@ -4,9 +4,12 @@
 //! form is versioned; a version this release does not know reads as a corrupt record, not as
 //! another response.
 
-use crate::body::BufferedBody;
+use crate::{
+    body::BufferedBody,
+    fields::{fields_len, get_headers, put_fields},
+};
 use bytes::{Buf, BufMut, Bytes};
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header, response};
 
 const VERSION: u8 = 1;
 
@@ -76,46 +79,6 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
     out.into()
 }
 
-/// In the length of a value: it is marked as sensitive.
-const SENSITIVE: u32 = 1 << 31;
-
-/// The fields to write, with the lengths of their names and values.
-fn fields(
-    map: &HeaderMap,
-    keep: impl Fn(&HeaderName) -> bool,
-) -> impl Iterator<Item = (u16, &HeaderName, u32, &HeaderValue)> {
-    map.iter().filter_map(move |(name, value)| {
-        // A name is 64 KiB and a value 2 GiB at the most: `http` and memory see to that.
-        let name_len = u16::try_from(name.as_str().len()).ok()?;
-        let value_len = u32::try_from(value.len()).ok()?;
-        if value_len >= SENSITIVE {
-            return None;
-        }
-        keep(name).then_some((name_len, name, value_len, value))
-    })
-}
-
-pub(crate) fn fields_len(map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
-    4 + fields(map, keep)
-        .map(|(_, name, _, value)| 2 + name.as_str().len() + 4 + value.len())
-        .sum::<usize>()
-}
-
-pub(crate) fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
-    let count_at = out.len();
-    out.put_u32(0);
-    let mut count = 0_u32;
-    for (name_len, name, value_len, value) in fields(map, keep) {
-        out.put_u16(name_len);
-        out.put_slice(name.as_str().as_bytes());
-        let mark = if value.is_sensitive() { SENSITIVE } else { 0 };
-        out.put_u32(value_len | mark);
-        out.put_slice(value.as_bytes());
-        count += 1;
-    }
-    out[count_at..count_at + 4].copy_from_slice(&count.to_be_bytes());
-}
-
 /// Reads what [`encode`] wrote, without copying; `None` when it is something else.
 pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
     if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
@@ -139,29 +102,10 @@ pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
     })
 }
 
-pub(crate) fn get_headers(bytes: &mut Bytes) -> Option<HeaderMap> {
-    let count = bytes.try_get_u32().ok()?;
-    let mut headers = HeaderMap::new();
-    for _ in 0..count {
-        let name_len = usize::from(bytes.try_get_u16().ok()?);
-        let name = HeaderName::from_bytes(&take(bytes, name_len)?).ok()?;
-        let value_len = bytes.try_get_u32().ok()?;
-        let is_sensitive = value_len & SENSITIVE != 0;
-        let value_len = usize::try_from(value_len & !SENSITIVE).ok()?;
-        let mut value = HeaderValue::from_maybe_shared(take(bytes, value_len)?).ok()?;
-        value.set_sensitive(is_sensitive);
-        headers.try_append(name, value).ok()?;
-    }
-    Some(headers)
-}
-
-pub(crate) fn take(bytes: &mut Bytes, len: usize) -> Option<Bytes> {
-    (len <= bytes.len()).then(|| bytes.split_to(len))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn parts(build: response::Builder) -> response::Parts {

@@ -1,13 +1,13 @@
 use super::{
     Begin, Claim, Disposition, FencingToken, Fingerprint, IdempotencyError, IdempotencyKey,
-    KeyError, Settled, Store, StoreOutage, answer,
+    KeyError, Store, StoreOutage, answer,
+    held::{Held, Renewal, Timed},
     layer::Settings,
-    lease::{Held, Renewal, Timed},
 };
 use crate::{
     StoreError, StoreErrorKind,
     body::{BufferedBody, Collect, CollectError, ResponseBody, collect},
-    trace::{Scope, passed, refused, scope, trouble},
+    observe::{Event, Id, Scope},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, response};
@@ -141,11 +141,9 @@ where
     }
 
     pub(super) fn refused(settings: &Settings, error: KeyError) -> Self {
-        let reason = IdempotencyError::IdempotencyKey(error);
-        refused!("idempotency", reason);
-        let answer = settings.refuser.response(reason);
+        let refused = settings.refuse(IdempotencyError::Key(error));
         Self {
-            state: State::ended(answer),
+            state: State::ended(refused),
             call: None,
         }
     }
@@ -204,11 +202,14 @@ where
     }
 
     fn run(&self, token: FencingToken, (mut inner, mut req): Work<S>) -> Next<S, St, ResB> {
-        let held = Held::new(self.store.clone(), self.key.clone(), token);
-        req.extensions_mut()
-            .insert(Claim::new(self.key.clone(), token));
-        let scope = scope!("idempotent_work", token = token);
-        let future = scope.in_scope(|| inner.call(req));
+        let observers = &self.settings.observers;
+        let (key, scope) = (&self.key, Scope::claim(self.key.scope()));
+        let held = Held::new(self.store.clone(), key.clone(), token, observers.clone());
+        req.extensions_mut().insert(Claim::new(key.clone(), token));
+        let future = scope.enter(|| {
+            observers.tell(|| Event::Claimed { scope: key.scope() });
+            inner.call(req)
+        });
         State::Running {
             future,
             renewal: self.renewal(held),
@@ -221,7 +222,8 @@ where
     }
 
     fn replay(&self, stored: answer::Answer) -> Next<S, St, ResB> {
-        passed!("idempotency", "replayed");
+        let scope = self.key.scope();
+        self.settings.observers.tell(|| Event::Replayed { scope });
         let mut answer = stored.response.map(ResponseBody::buffered);
         answer.headers_mut().insert(
             self.settings.marker.clone(),
@@ -254,7 +256,8 @@ where
     }
 
     fn store_down(&self, error: &StoreError, work: Work<S>) -> Next<S, St, ResB> {
-        trouble!("idempotency", "store cannot be asked", error = error);
+        self.settings
+            .trouble("store cannot be asked", Some(Id::new(error)));
         match self.settings.outage {
             StoreOutage::FailClosed => self.refuse(IdempotencyError::Store(error.kind())),
             StoreOutage::FailOpen => {
@@ -268,8 +271,7 @@ where
     }
 
     fn refuse(&self, reason: IdempotencyError) -> Next<S, St, ResB> {
-        refused!("idempotency", reason);
-        State::ended(self.settings.refuser.response(reason))
+        State::ended(self.settings.refuse(reason))
     }
 
     /// Frees the key, then hands on `result`.
@@ -350,15 +352,13 @@ where
                 (record, answer)
             }
             Err(CollectError::TooLarge { .. }) => {
-                trouble!("idempotency", "answer too large to store");
+                self.settings.trouble("answer too large to store", None);
                 let record = held.is_some().then(|| answer::encode(&head, None));
                 let answer = Response::from_parts(head, ResponseBody::resumed(body.into_rest()));
                 (record, not_stored(answer))
             }
             Err(CollectError::Read(_)) => {
-                trouble!("idempotency", "the handler's answer broke off");
-                let reason = IdempotencyError::BrokenAnswer;
-                (None, self.settings.refuser.response(reason))
+                (None, self.settings.refuse(IdempotencyError::BrokenAnswer))
             }
         };
         match (held, record) {
@@ -421,7 +421,7 @@ where
                     },
                     Some(call),
                 ) => {
-                    let Poll::Ready(result) = scope.in_scope(|| future.poll(cx)) else {
+                    let Poll::Ready(result) = scope.enter(|| future.poll(cx)) else {
                         renewal.poll_keep(cx);
                         return Poll::Pending;
                     };
@@ -453,18 +453,11 @@ where
                 ) => {
                     let settled = ready!(settle.poll(cx));
                     // Whatever came of it, the handler's result goes to the caller.
-                    held.forget();
                     let result = once(result);
-                    return Poll::Ready(match settled {
-                        Ok(Settled::Done) => result,
-                        Ok(Settled::Lost) => {
-                            trouble!("idempotency", "claim was lost before it was settled");
-                            result.map(not_stored)
-                        }
-                        Err(error) => {
-                            trouble!("idempotency", "claim not settled", error = error);
-                            result.map(not_stored)
-                        }
+                    return Poll::Ready(if held.settled(settled) {
+                        result
+                    } else {
+                        result.map(not_stored)
                     });
                 }
                 (_, None) => unreachable!("a claim without a call"),

@@ -1,15 +1,27 @@
+//! The layer with its settings, and the service.
+
 use super::{
-    FingerprintOf, Idempotency, IdempotencyError, IdempotencyKey, KeyError, KeySource, Store,
+    FingerprintOf, IdempotencyError, IdempotencyKey, KeyError, KeySource, ResponseFuture, Store,
     fingerprint::original_uri,
 };
 use crate::{
     InvalidConfig,
-    body::BufferedBody,
+    body::{BufferedBody, ResponseBody},
+    observe::{Event, Id, Observer, Observers},
     problem::{Problem, Refuser},
 };
+use bytes::Bytes;
 use http::{HeaderName, Method, Request, Response, StatusCode};
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use http_body::Body;
+use std::{
+    borrow::Cow,
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tower_layer::Layer;
+use tower_service::Service;
 
 /// Runs the handler once per key and gives repeats the stored answer.
 ///
@@ -38,6 +50,7 @@ pub(super) struct Settings {
     pub(super) max_answer: usize,
     pub(super) marker: HeaderName,
     pub(super) refuser: Refuser<IdempotencyError>,
+    pub(super) observers: Observers,
 }
 
 impl Settings {
@@ -56,6 +69,24 @@ impl Settings {
             None if self.required => Err(KeyError::Missing),
             None => Ok(None),
         }
+    }
+
+    /// Refuses a request, and tells why.
+    pub(super) fn refuse<B>(&self, reason: IdempotencyError) -> Response<ResponseBody<B>> {
+        self.observers.tell(|| Event::Refused {
+            by: "idempotency",
+            reason: reason.as_str(),
+            detail: Id::new(&reason),
+        });
+        self.refuser.response(reason)
+    }
+
+    pub(super) fn trouble(&self, what: &'static str, detail: Option<Id<'_>>) {
+        self.observers.tell(|| Event::Trouble {
+            part: "idempotency",
+            what,
+            detail,
+        });
     }
 }
 
@@ -169,6 +200,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 max_answer: 256 << 10,
                 marker: HeaderName::from_static("idempotent-replayed"),
                 refuser: Refuser::new(),
+                observers: Observers::none(),
             },
         }
     }
@@ -199,26 +231,27 @@ impl<St: Store> IdempotencyLayer<St> {
 }
 
 impl<St> IdempotencyLayerBuilder<St> {
-    /// Where the id is found.
+    /// Sets where the id of a request is found. Default: the argument of [`webhook`](IdempotencyLayer::webhook),
+    /// or the header `Idempotency-Key`.
     pub fn key(mut self, source: KeySource) -> Self {
         self.settings.source = source;
         self
     }
 
-    /// Passes requests without a key to the handler, unguarded, instead of refusing them with 400.
+    /// Passes requests without a key to the handler, unguarded. Default: they are refused with 400.
     pub const fn key_optional(mut self) -> Self {
         self.settings.required = false;
         self
     }
 
-    /// A fixed scope, such as the provider's name, instead of the original path.
+    /// Sets a fixed scope, such as the provider's name. Default: the original path.
     pub fn scope(mut self, scope: impl Into<Arc<str>>) -> Self {
         self.settings.scope = Scope::Fixed(scope.into());
         self
     }
 
-    /// A scope taken from the request, such as route and tenant, instead of the original path.
-    /// Join its parts so that they cannot run into each other.
+    /// Sets a function that takes the scope from the request, such as route and tenant. Default: the
+    /// original path. Join the parts so that no two pairs give the same text.
     pub fn scope_with(
         mut self,
         scope: impl Fn(&Request<BufferedBody>) -> String + Send + Sync + 'static,
@@ -227,58 +260,61 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Guards these methods; others pass.
+    /// Sets the methods that are guarded; others pass. Default: all for a webhook, `POST` and `PATCH`
+    /// for an API.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.settings.methods = Some(methods.into_iter().collect());
         self
     }
 
-    /// What two requests under one key must share; otherwise the later one is refused with 422.
+    /// Sets what two requests under one key must have in common; otherwise the later one is refused
+    /// with 422. Default: nothing for a webhook, the whole request for an API.
     pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
         self.settings.fingerprint = of;
         self
     }
 
-    /// How long a claim outlives its holder. Default: 60 seconds. It is renewed every third of it
-    /// while the handler runs, so it bounds how long a crash blocks a key, not how long a handler
-    /// may take. A handler that blocks its thread is not renewed.
+    /// Sets the lease of a claim. Default: 60 s. It is renewed every third of it while the handler
+    /// runs, so it bounds how long a crash blocks a key, not how long a handler may take. A handler
+    /// that blocks its thread keeps its claim from being renewed.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// How long an answer is kept.
+    /// Sets how long an answer is kept. Default: 7 days for a webhook, 24 hours for an API.
     pub const fn ttl(mut self, ttl: Duration) -> Self {
         self.settings.ttl = ttl;
         self
     }
 
-    /// Lets a repeat wait this long for the first request's answer before it is refused with 409.
-    /// Default: zero, no waiting. A waiting repeat holds its connection and its body.
+    /// Sets how long a repeat waits for the first request's answer before it is refused with 409.
+    /// Default: zero. A waiting repeat holds its connection and its body.
     pub const fn wait(mut self, wait: Duration) -> Self {
         self.settings.wait = wait;
         self
     }
 
-    /// What to do while the store cannot be asked. Default: [`StoreOutage::FailClosed`].
+    /// Sets what the layer does while the store cannot be asked. Default: [`StoreOutage::FailClosed`].
     pub const fn store_outage(mut self, outage: StoreOutage) -> Self {
         self.settings.outage = outage;
         self
     }
 
-    /// The time that each operation of the store has. Default: 5 seconds.
+    /// Sets the time limit of each operation of the store. Default: 5 s.
     pub const fn store_timeout(mut self, timeout: Duration) -> Self {
         self.settings.store_timeout = timeout;
         self
     }
 
-    /// Which statuses are stored and replayed. Any other frees the key.
+    /// Sets which statuses are stored and replayed; any other frees the key. Default: those below 500
+    /// for a webhook, any result for an API, "not now" statuses such as 429 excepted.
     pub fn store_when(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
         self.settings.keep = Keep::Custom(Arc::new(keep));
         self
     }
 
-    /// The longest body stored, in bytes. Default: 256 KiB. A longer answer goes to its caller
+    /// Sets the longest body that is stored, in bytes. Default: 256 KiB. A longer answer goes to its caller
     /// whole; a repeat gets its status and headers, an empty body and
     /// [`Disposition::ReplayedWithoutBody`](super::Disposition::ReplayedWithoutBody).
     pub const fn max_answer(mut self, bytes: usize) -> Self {
@@ -286,8 +322,15 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// The header that marks a replayed answer. Default: `Idempotent-Replayed`, as Stripe spells
-    /// it; its value is `true`.
+    /// Adds an observer of claims, replays, refusals, lost claims and trouble with the store. Default:
+    /// none but `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
+        self
+    }
+
+    /// Sets the header that marks a replayed answer, with the value `true`. Default:
+    /// `Idempotent-Replayed`, as Stripe spells it.
     pub fn marker(mut self, name: HeaderName) -> Self {
         self.settings.marker = name;
         self
@@ -346,5 +389,41 @@ impl<S, St: Clone> Layer<S> for IdempotencyLayer<St> {
             store: self.store.clone(),
             settings: Arc::clone(&self.settings),
         }
+    }
+}
+
+/// Middleware of [`IdempotencyLayer`](super::IdempotencyLayer). See the [module docs](super).
+#[derive(Clone, Debug)]
+pub struct Idempotency<S, St> {
+    inner: S,
+    store: St,
+    settings: Arc<Settings>,
+}
+
+impl<S, St, ResB> Service<Request<BufferedBody>> for Idempotency<S, St>
+where
+    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
+    St: Store,
+    ResB: Body<Data = Bytes> + Unpin,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S, St, ResB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        let key = match self.settings.key(&req) {
+            Ok(Some(key)) => key,
+            Ok(None) => return ResponseFuture::unguarded(self.inner.call(req)),
+            Err(error) => return ResponseFuture::refused(&self.settings, error),
+        };
+        // The instance that was polled ready goes into the future; its clone takes its place and
+        // will be polled before it is called.
+        let spare = self.inner.clone();
+        let ready = mem::replace(&mut self.inner, spare);
+        ResponseFuture::begin(ready, req, key, &self.store, &self.settings)
     }
 }

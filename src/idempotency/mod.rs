@@ -1,9 +1,9 @@
 //! Run the handler once per key, and give repeats the stored answer.
 //!
 //! Every webhook sender repeats: after a timeout, after a lost answer, after its own crash. The
-//! [`IdempotencyLayer`] claims the request's [`Key`] in a [`Store`], runs the handler, and stores
+//! [`IdempotencyLayer`] claims the request's [`IdempotencyKey`] in a [`Store`], runs the handler, and stores
 //! what it answered; a repeat gets that answer, marked `Idempotent-Replayed: true`, and the handler
-//! does not run. Claims are leases with fencing [`FencingToken`]s: a crash frees its key when the lease
+//! does not run. Claims are leases with a [`FencingToken`]: a crash frees its key when the lease
 //! ends, and a handler that comes back too late changes nothing.
 //!
 //! # Answers
@@ -72,35 +72,31 @@
 //! # }).unwrap();
 //! ```
 
-pub(crate) mod answer;
+mod answer;
 #[cfg(feature = "canonical-json")]
 mod canonical;
-mod claim;
 pub mod contract;
-mod error;
+mod extensions;
 mod fingerprint;
 mod future;
+mod held;
 mod key;
 mod layer;
-mod lease;
+#[cfg(feature = "moka")]
+mod memory;
 mod pointer;
 mod run_once;
-mod service;
-mod source;
 pub mod store;
 
 pub use self::{
-    claim::{Claim, Disposition},
-    error::IdempotencyError,
+    extensions::{Claim, Disposition, IdempotencyError},
     fingerprint::FingerprintOf,
     future::ResponseFuture,
-    key::{IdempotencyKey, KeyError, MAX_ID_LEN, MAX_SCOPE_LEN},
-    layer::{IdempotencyLayer, IdempotencyLayerBuilder, StoreOutage},
+    key::{IdempotencyKey, KeyError, KeySource, MAX_ID_LEN, MAX_SCOPE_LEN},
+    layer::{Idempotency, IdempotencyLayer, IdempotencyLayerBuilder, StoreOutage},
     run_once::{Ran, RunOnce, RunOnceError},
-    service::Idempotency,
-    source::KeySource,
     store::{Begin, FencingToken, Fingerprint, Settled, Store},
 };
 
 #[cfg(feature = "moka")]
-pub use self::store::memory::{MemoryStore, MemoryStoreBuilder};
+pub use self::memory::{MemoryStore, MemoryStoreBuilder};

@@ -1,8 +1,11 @@
 use super::{
-    Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store,
-    lease::{Held, Renewal, Timed},
+    Begin, FencingToken, Fingerprint, IdempotencyKey, Store,
+    held::{Held, Renewal, Timed},
 };
-use crate::{InvalidConfig, StoreError, trace::trouble};
+use crate::{
+    InvalidConfig, StoreError,
+    observe::{Event, Observer, Observers, Scope},
+};
 use bytes::Bytes;
 use std::{
     error::Error,
@@ -25,11 +28,11 @@ use std::{
 ///
 /// ```
 /// use std::{convert::Infallible, time::Duration};
-/// use tower_webhook::idempotency::{Key, MemoryStore, RunOnce};
+/// use tower_webhook::idempotency::{IdempotencyKey, MemoryStore, RunOnce};
 ///
 /// # tokio_test::block_on(async {
 /// let once = RunOnce::new(MemoryStore::default(), Duration::from_secs(24 * 60 * 60))?;
-/// let key = Key::new("invoices", "inv_1")?;
+/// let key = IdempotencyKey::new("invoices", "inv_1")?;
 ///
 /// let first = once.run_once(&key, |_token| async { Ok::<_, Infallible>("sent".into()) }).await?;
 /// let again = once.run_once(&key, |_token| async { Ok::<_, Infallible>("sent twice".into()) }).await?;
@@ -44,6 +47,7 @@ pub struct RunOnce<St> {
     ttl: Duration,
     lease: Duration,
     store_timeout: Duration,
+    observers: Observers,
 }
 
 impl<St: Store> RunOnce<St> {
@@ -62,10 +66,19 @@ impl<St: Store> RunOnce<St> {
             ttl,
             lease: Duration::from_secs(60),
             store_timeout: Duration::from_secs(5),
+            observers: Observers::none(),
         })
     }
 
-    /// How long a claim outlives its holder. It is renewed every third of it.
+    /// Adds an observer of claims, replays, lost claims and trouble with the store. Default: none but
+    /// `tracing`.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
+    /// Sets the lease of a claim, which is renewed every third of it. Default: 60 s.
     ///
     /// # Errors
     ///
@@ -129,18 +142,26 @@ impl<St: Store> RunOnce<St> {
         let begun = Timed::new(begin, self.store_timeout).await;
         let token = match begun.map_err(RunOnceError::Store)? {
             Begin::Acquired(token) => token,
-            Begin::Completed(answer) => return Ok(Ran::Before(answer)),
+            Begin::Completed(answer) => {
+                let scope = key.scope();
+                self.observers.tell(|| Event::Replayed { scope });
+                return Ok(Ran::Replayed(answer));
+            }
             Begin::InProgress { lease_left } => {
                 return Err(RunOnceError::InProgress { lease_left });
             }
             Begin::Mismatch => return Err(RunOnceError::Mismatch),
         };
 
-        let held = Held::new(self.store.clone(), key.clone(), token);
+        let scope = Scope::claim(key.scope());
+        let claimed = || Event::Claimed { scope: key.scope() };
+        scope.enter(|| self.observers.tell(claimed));
+        let observers = self.observers.clone();
+        let held = Held::new(self.store.clone(), key.clone(), token, observers);
         let mut renewal = pin!(Renewal::new(held, self.lease, self.store_timeout));
-        let mut work = pin!(work(token));
+        let mut work = pin!(scope.enter(|| work(token)));
         let result = poll_fn(|cx| {
-            let polled = work.as_mut().poll(cx);
+            let polled = scope.enter(|| work.as_mut().poll(cx));
             if polled.is_pending() {
                 renewal.as_mut().poll_keep(cx);
             }
@@ -153,52 +174,43 @@ impl<St: Store> RunOnce<St> {
             (Ok(answer), Some(mut held)) => {
                 let settle = held.complete(answer.clone(), self.ttl);
                 self.settle(held, settle).await;
-                Ok(Ran::Now(answer))
+                Ok(Ran::Executed(answer))
             }
             (Err(error), Some(mut held)) => {
                 let settle = held.release();
                 self.settle(held, settle).await;
                 Err(RunOnceError::Work(error))
             }
-            (result, None) => result.map(Ran::Now).map_err(RunOnceError::Work),
+            (result, None) => result.map(Ran::Executed).map_err(RunOnceError::Work),
         }
     }
 
     /// Waits for a claim to be settled. Whatever comes of it, the work's result stands.
     async fn settle(&self, mut held: Held<St>, settle: St::Settle) {
         let settled = Timed::new(settle, self.store_timeout).await;
-        held.forget();
-        match settled {
-            Ok(Settled::Done) => {}
-            Ok(Settled::Lost) => {
-                trouble!("run_once", "claim was lost before it was settled");
-            }
-            Err(error) => {
-                trouble!("run_once", "claim not settled", error = error);
-            }
-        }
+        held.settled(settled);
     }
 }
 
 /// The answer of [`RunOnce::run_once`]. `Debug` shows its length, not what is in it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Ran {
-    /// The work was done before; this is what it answered.
-    Before(Bytes),
-    /// The work was done now.
-    Now(Bytes),
+    /// The work ran now.
+    Executed(Bytes),
+    /// The work ran before; this is the stored answer.
+    Replayed(Bytes),
 }
 
 impl Ran {
-    /// Was the work done before?
+    /// Whether the work ran before.
     pub const fn is_repeat(&self) -> bool {
-        matches!(self, Self::Before(_))
+        matches!(self, Self::Replayed(_))
     }
 
     /// The answer.
     pub fn into_answer(self) -> Bytes {
         match self {
-            Self::Before(answer) | Self::Now(answer) => answer,
+            Self::Executed(answer) | Self::Replayed(answer) => answer,
         }
     }
 }
@@ -206,8 +218,8 @@ impl Ran {
 impl fmt::Debug for Ran {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Before(answer) => write!(f, "Before({} bytes)", answer.len()),
-            Self::Now(answer) => write!(f, "Now({} bytes)", answer.len()),
+            Self::Executed(answer) => write!(f, "Executed({} bytes)", answer.len()),
+            Self::Replayed(answer) => write!(f, "Replayed({} bytes)", answer.len()),
         }
     }
 }

@@ -58,10 +58,7 @@ async fn an_unusable_key_is_a_bad_request() {
     ] {
         let refused = call(&service, with_ids(ids)).await;
         assert_eq!(refused.status(), 400, "{ids:?}");
-        assert_eq!(
-            refusal(&refused),
-            Some(IdempotencyError::IdempotencyKey(expected))
-        );
+        assert_eq!(refusal(&refused), Some(IdempotencyError::Key(expected)));
     }
     assert_eq!(runs.count(), 0);
     let longest = with_ids(&[&long[1..]]);
@@ -131,7 +128,7 @@ async fn a_key_in_the_body_is_found_and_a_header_stands_in_for_it() {
     }
     // A body whose id depends on the parser has none that a header could stand in for.
     let twice = call(&service, req(r#"{"data":{"eventId":"e"},"data":{}}"#)).await;
-    let reason = IdempotencyError::IdempotencyKey(KeyError::Repeated);
+    let reason = IdempotencyError::Key(KeyError::Repeated);
     assert_eq!(refusal(&twice), Some(reason));
 }
 
@@ -204,10 +201,7 @@ async fn a_scope_that_is_too_long_is_refused_not_cut() {
     *req.uri_mut() = format!("/{}", "x".repeat(MAX_SCOPE_LEN)).parse().unwrap();
     let refused = call(&service, req).await;
     let reason = KeyError::ScopeTooLong { len: 1025 };
-    assert_eq!(
-        refusal(&refused),
-        Some(IdempotencyError::IdempotencyKey(reason))
-    );
+    assert_eq!(refusal(&refused), Some(IdempotencyError::Key(reason)));
 }
 
 #[test]

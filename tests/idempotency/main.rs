@@ -13,6 +13,7 @@
 mod answers;
 mod cancel;
 mod concurrency;
+mod events;
 mod keys;
 mod leases;
 mod memory;

@@ -55,10 +55,10 @@ async fn of_fifty_at_once_one_runs_and_the_others_are_told() {
     }
     gate.add_permits(1);
     let ran = tasks.join_next().await.unwrap().unwrap().unwrap();
-    assert_eq!(ran, Ran::Now("done".into()));
+    assert_eq!(ran, Ran::Executed("done".into()));
     assert_eq!(runs.count(), 1);
     let repeat = once.run_once(&key("a"), |_| answer("again")).await.unwrap();
-    assert_eq!(repeat, Ran::Before("done".into()));
+    assert_eq!(repeat, Ran::Replayed("done".into()));
 }
 
 #[tokio::test]
@@ -163,7 +163,7 @@ async fn work_that_outlives_its_lease_is_renewed_and_a_lost_claim_is_left_alone(
             sleep(LEASE * 2).await;
             answer("late").await
         });
-        assert_eq!(ran.await.unwrap(), Ran::Now("late".into()));
+        assert_eq!(ran.await.unwrap(), Ran::Executed("late".into()));
         assert_eq!(started.elapsed().as_secs(), 60);
         assert_eq!(store.count(Op::Renew), renewals);
         assert_eq!(store.count(Op::Complete), completed);
@@ -176,7 +176,7 @@ async fn an_answer_that_cannot_be_stored_is_returned_and_leaves_after_its_lease(
     let store = Gated::default();
     store.set(Op::Complete, Gate::Fail(StoreErrorKind::Unavailable));
     let ran = once(&store).run_once(&key("a"), |_| answer("done")).await;
-    assert_eq!(ran.unwrap(), Ran::Now("done".into()));
+    assert_eq!(ran.unwrap(), Ran::Executed("done".into()));
     assert_eq!(fate(&store.inner, "a").await, Fate::Claimed);
     advance(LEASE).await;
     assert_eq!(fate(&store.inner, "a").await, Fate::Free);
@@ -209,7 +209,10 @@ fn bad_settings_cannot_be_built() {
 
 #[test]
 fn debug_shows_no_answer() {
-    for ran in [Ran::Now("secret".into()), Ran::Before("secret".into())] {
+    for ran in [
+        Ran::Executed("secret".into()),
+        Ran::Replayed("secret".into()),
+    ] {
         assert!(!format!("{ran:?}").contains("secret"));
     }
 }

@@ -120,7 +120,7 @@ async fn a_missing_key_is_a_bad_request() {
         .unwrap();
     let refused = call(&layer.layer(counting(&runs)), req).await;
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-    let reason = IdempotencyError::IdempotencyKey(KeyError::Missing);
+    let reason = IdempotencyError::Key(KeyError::Missing);
     assert_eq!(refusal(&refused), Some(reason));
     assert_eq!(
         text(refused).await,
@@ -184,7 +184,7 @@ async fn a_closure_replaces_the_answer_and_the_reason_stays() {
     let req = Request::new(BufferedBody::default());
     let refused = call(&layer.layer(counting(&Runs::default())), req).await;
     assert_eq!(refused.status(), 400);
-    let reason = IdempotencyError::IdempotencyKey(KeyError::Missing);
+    let reason = IdempotencyError::Key(KeyError::Missing);
     assert_eq!(refusal(&refused), Some(reason));
     assert_eq!(text(refused).await, "the idempotency key is missing");
 }

@@ -3,7 +3,7 @@
 use crate::{
     body::BufferedBody,
     dead_letter::HttpRequests,
-    idempotency::answer::{fields_len, get_headers, put_fields, take},
+    fields::{fields_len, get_headers, put_fields, take},
     peer::{ByHost, PeerKey},
     queue::{About, Job, NewJob},
 };

@@ -17,9 +17,6 @@
 //!
 //! [`contract`](super::contract) has the tests that every store must pass.
 
-#[cfg(feature = "moka")]
-pub mod memory;
-
 use super::IdempotencyKey;
 use crate::StoreError;
 pub use crate::lease::{FencingToken, Settled};

@@ -1,7 +1,10 @@
 //! A claim that is held: renewed while the work runs, settled once, released when dropped.
 
 use super::{FencingToken, IdempotencyKey, Settled, Store};
-use crate::{StoreError, StoreErrorKind};
+use crate::{
+    StoreError, StoreErrorKind,
+    observe::{Event, Id, Observers},
+};
 use bytes::Bytes;
 use pin_project::pin_project;
 use std::{
@@ -12,18 +15,19 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// A claim in our hands.
+/// A claim that this process holds.
 ///
-/// Dropping it does what is still owed to the key: a claim whose work did not end is released, so
-/// that a repeat runs; one whose work ended is completed, so that a repeat does not. Neither waits:
-/// a store that answers at once is done within `drop`, any other is finished by a task of the
-/// runtime, and without a runtime the lease runs out.
+/// Dropping it settles it: a claim whose work did not end is released, so that a repeat runs; one
+/// whose work ended is completed, so that a repeat gets the answer. Neither waits: a store that
+/// answers at once is done within `drop`, any other is finished by a task of the runtime, and without
+/// a runtime the lease runs out.
 pub(super) struct Held<St: Store> {
     store: St,
     key: IdempotencyKey,
     token: FencingToken,
+    observers: Observers,
     owed: Owed,
-    /// When it is to be renewed next. Set when the work first makes us wait.
+    /// When it is to be renewed next. Set when the work is first pending.
     due: Option<Instant>,
 }
 
@@ -34,11 +38,17 @@ enum Owed {
 }
 
 impl<St: Store> Held<St> {
-    pub(super) const fn new(store: St, key: IdempotencyKey, token: FencingToken) -> Self {
+    pub(super) const fn new(
+        store: St,
+        key: IdempotencyKey,
+        token: FencingToken,
+        observers: Observers,
+    ) -> Self {
         Self {
             store,
             key,
             token,
+            observers,
             owed: Owed::Release,
             due: None,
         }
@@ -57,9 +67,35 @@ impl<St: Store> Held<St> {
         settle
     }
 
-    /// Nothing is owed any more: the claim is settled, or its lease is left to run out.
-    pub(super) fn forget(&mut self) {
+    /// Notes that the store was asked to settle the claim, and tells what came of it. `false` where
+    /// it is not settled: the lease is left to run out.
+    pub(super) fn settled(&mut self, settled: Result<Settled, StoreError>) -> bool {
         self.owed = Owed::Nothing;
+        match settled {
+            Ok(Settled::Done) => return true,
+            Ok(Settled::Lost) => self.tell_lost(),
+            Err(error) => self.tell_trouble("claim not settled", &error),
+        }
+        false
+    }
+
+    /// The claim passed to another: there is nothing to settle.
+    fn lost(mut self) {
+        self.owed = Owed::Nothing;
+        self.tell_lost();
+    }
+
+    fn tell_lost(&self) {
+        let what = "idempotency_key";
+        self.observers.tell(|| Event::ClaimLost { what });
+    }
+
+    fn tell_trouble(&self, what: &'static str, error: &StoreError) {
+        self.observers.tell(|| Event::Trouble {
+            part: "idempotency",
+            what,
+            detail: Some(Id::new(error)),
+        });
     }
 }
 
@@ -100,7 +136,7 @@ pub(super) struct Renewal<St: Store> {
     every: Duration,
     /// The time that one renewal has: a store that hangs must not use up the tries that are left.
     limit: Duration,
-    /// Set when the work makes us wait: work that is done at once costs no timer.
+    /// Set when the work is pending: work that is done at once costs no timer.
     #[pin]
     timer: Option<Sleep>,
     #[pin]
@@ -139,14 +175,14 @@ impl<St: Store> Renewal<St> {
                 match renewed {
                     Ok(Settled::Done) => {}
                     Ok(Settled::Lost) => {
-                        crate::trace::trouble!("idempotency", "claim lost while its work runs");
-                        // It is another's now: nothing to renew, and nothing to settle.
-                        if let Some(mut held) = this.held.take() {
-                            held.forget();
+                        if let Some(held) = this.held.take() {
+                            held.lost();
                         }
                     }
                     Err(error) => {
-                        crate::trace::trouble!("idempotency", "claim not renewed", error = error);
+                        if let Some(held) = this.held {
+                            held.tell_trouble("claim not renewed", &error);
+                        }
                     }
                 }
             }
@@ -164,7 +200,7 @@ impl<St: Store> Renewal<St> {
             if timer.as_mut().poll(cx).is_pending() {
                 return;
             }
-            // From the start of this renewal, not from its end: the store's delay is not ours.
+            // Counted from the start of this renewal, so that the store's delay does not add up.
             let due = Instant::now() + *this.every;
             held.due = Some(due);
             timer.reset(due);
@@ -181,7 +217,7 @@ pub(super) struct Timed<F> {
     #[pin]
     operation: F,
     limit: Duration,
-    /// Set, and allocated, when the store makes us wait: its server costs more than a timer.
+    /// Set, and allocated, when the store is pending: a round trip costs more than a timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

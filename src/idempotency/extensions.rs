@@ -1,0 +1,138 @@
+//! What the layer puts into the extensions of requests and responses.
+
+use super::{FencingToken, IdempotencyKey, KeyError};
+use crate::{
+    StoreErrorKind,
+    problem::{Problem, Refusal},
+};
+use http::StatusCode;
+use std::{fmt, time::Duration};
+
+/// Request extension: the claim under which the handler runs.
+///
+/// Write its [`token`](Self::token) along with what the handler changes, where the resource can
+/// compare it: a handler that ran past its lease has a smaller token than the one after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    key: IdempotencyKey,
+    token: FencingToken,
+}
+
+impl Claim {
+    pub(super) const fn new(key: IdempotencyKey, token: FencingToken) -> Self {
+        Self { key, token }
+    }
+
+    /// The key.
+    pub const fn key(&self) -> &IdempotencyKey {
+        &self.key
+    }
+
+    /// The fencing token.
+    pub const fn token(&self) -> FencingToken {
+        self.token
+    }
+}
+
+/// Response extension: how the layer treated a request, where the handler did not simply run.
+///
+/// A response without it is the handler's: it was stored for repeats, or its key was freed, depending
+/// on its status. A refusal carries an [`IdempotencyError`] instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Disposition {
+    /// The handler ran, and its answer could not be stored: too large, the store failed, or the
+    /// claim was lost.
+    NotStored,
+    /// A repeat: the stored answer.
+    Replayed,
+    /// A repeat of an answer that was too large to store: its status and headers.
+    ReplayedWithoutBody,
+    /// The handler ran without a claim, because the store could not be asked.
+    Unclaimed,
+}
+
+impl Disposition {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NotStored => "not_stored",
+            Self::Replayed => "replayed",
+            Self::ReplayedWithoutBody => "replayed_without_body",
+            Self::Unclaimed => "unclaimed",
+        }
+    }
+}
+
+/// How long a caller should stay away while a store is down or full.
+const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why [`Idempotency`](super::Idempotency) refused a request. Found in the extensions of its answer.
+///
+/// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum IdempotencyError {
+    /// The handler's answer broke off before its end: 500. The key is free again.
+    BrokenAnswer,
+    /// A request with this key is being handled: 409, with `Retry-After`.
+    InProgress {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// There is no usable key: 400.
+    Key(KeyError),
+    /// The key belongs to another request: 422.
+    Mismatch,
+    /// The store cannot be asked, and the layer fails closed: 503, with `Retry-After`.
+    Store(StoreErrorKind),
+}
+
+impl IdempotencyError {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::BrokenAnswer => "broken_answer",
+            Self::InProgress { .. } => "in_progress",
+            Self::Key(_) => "key",
+            Self::Mismatch => "mismatch",
+            Self::Store(_) => "store",
+        }
+    }
+}
+
+impl fmt::Display for IdempotencyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BrokenAnswer => f.write_str("the handler's answer broke off"),
+            Self::InProgress { .. } => f.write_str("a request with this key is being handled"),
+            Self::Key(error) => error.fmt(f),
+            Self::Mismatch => f.write_str("the key was used for another request"),
+            Self::Store(kind) => write!(f, "idempotency store: {}", kind.as_str()),
+        }
+    }
+}
+
+impl std::error::Error for IdempotencyError {}
+
+impl Refusal for IdempotencyError {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::BrokenAnswer => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
+            Self::InProgress { retry_after } => Problem::new(StatusCode::CONFLICT)
+                .title("A request is outstanding for this Idempotency-Key")
+                .retry_after(*retry_after),
+            Self::Key(KeyError::Missing) => {
+                Problem::new(StatusCode::BAD_REQUEST).title("Idempotency-Key is missing")
+            }
+            Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST)
+                .title("Idempotency-Key is malformed")
+                .detail(error.to_string()),
+            Self::Mismatch => Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+                .title("Idempotency-Key is already used"),
+            Self::Store(_) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(STORE_RETRY_AFTER)
+            }
+        }
+    }
+}
