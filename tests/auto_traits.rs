@@ -14,6 +14,8 @@ use tower_webhook::{
 
 fn shared<T: Send + Sync + 'static>() {}
 fn cloned<T: Clone + Send + Sync + 'static>() {}
+#[cfg(feature = "failover")]
+fn cloned_value<T: Clone + Send + Sync + 'static>(_: &T) {}
 fn sent<T: Send + 'static>() {}
 fn unpinned<T: Unpin>() {}
 
@@ -85,18 +87,19 @@ fn of_the_time_limits() {
 fn of_failover_and_fallback() {
     use tower_webhook::{
         FailoverLayer, FallbackLayer,
-        failover::{EachOf, Failover, FailoverLayerBuilder, TargetIndex, Uris},
-        fallback::{AnswerFn, AnswerHttp, Fallback, FallbackReason},
+        failover::{EachOf, Failover, FailoverLayerBuilder, TargetIndex},
+        fallback::{AnswerHttp, Failure, Fallback, FallbackReason},
     };
     type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
     cloned::<FailoverLayer>();
     cloned::<FailoverLayer<EachOf<u8, fn(&mut u8, &u8)>>>();
-    sent::<FailoverLayerBuilder<Uris>>();
+    sent::<FailoverLayerBuilder>();
     cloned::<Failover<Inner>>();
     sent::<FutureOf<Failover<Inner>>>();
     cloned::<TargetIndex>();
     cloned::<FallbackLayer<AnswerHttp>>();
-    cloned::<FallbackLayer<AnswerFn<fn()>>>();
+    let by_function = |_: &Failure<'_, (), ()>| None;
+    cloned_value(&FallbackLayer::new(by_function));
     cloned::<Fallback<Inner, AnswerHttp>>();
     sent::<FutureOf<Fallback<Inner, AnswerHttp>>>();
     cloned::<FallbackReason>();

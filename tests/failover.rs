@@ -26,7 +26,8 @@ use tower_test::mock;
 use tower_webhook::{
     BoxError, DeadlineLayer, FailoverLayer,
     deadline::{Deadline, DeadlineExceeded},
-    failover::{EachOf, FailoverLayerBuilder, TargetIndex, Uris},
+    failover::{EachOf, FailoverLayerBuilder, TargetIndex},
+    observe::{Event, Observers, observer_fn},
     outcome::{
         ClassifyFn, HttpClassifier, LocallyRefused, Outcome, OutcomeKind, Unreached, Unsendable,
         classify_fn,
@@ -331,9 +332,9 @@ async fn nothing_further_is_begun_when_no_time_is_left() {
 async fn nothing_further_is_begun_when_readiness_took_what_was_left() {
     let moves = Arc::new(AtomicUsize::new(0));
     let count = moves.clone();
-    let layer = FailoverLayer::to_uris(HOSTS).on_failover(move |_, _, _| {
+    let layer = FailoverLayer::to_uris(HOSTS).observe(observer_fn(move |_| {
         count.fetch_add(1, Ordering::SeqCst);
-    });
+    }));
     let layer = layer.build().unwrap();
     let (mut service, mut peer) = mock::spawn_layer::<Request<()>, Response<()>, _>(layer);
     let deadline = Deadline::at(Instant::now() + SECOND);
@@ -366,7 +367,7 @@ async fn a_target_that_hangs_leaves_the_rest_to_the_deadline() {
 // Addresses
 
 /// The URIs and `Host` headers that one request becomes.
-async fn aimed(builder: FailoverLayerBuilder<Uris>, uri: &str, host: Option<&str>) -> Vec<String> {
+async fn aimed(builder: FailoverLayerBuilder, uri: &str, host: Option<&str>) -> Vec<String> {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = seen.clone();
     let inner = service_fn(move |req: Request<()>| {
@@ -732,27 +733,32 @@ fn an_empty_list_of_any_kind_is_refused() {
 }
 
 #[tokio::test]
-async fn a_hook_that_panics_ends_no_call() {
+async fn an_observer_that_panics_ends_no_call() {
     let peers = Peers::new([Answers(503), Answers(200), Answers(200)]);
+    let observers = Observers::new(observer_fn(|_| panic!("on purpose")));
     let layer = FailoverLayer::to_uris(HOSTS)
-        .on_failover(|_, _, _| panic!("on purpose"))
+        .observe(observers.clone())
         .build()
         .unwrap();
     let res = layer.layer(peers.service()).oneshot(get()).await.unwrap();
+    assert_eq!(observers.panics(), 1);
     assert_eq!((res.status().as_u16(), peers.asked().as_str()), (200, "01"));
 }
 
 #[tokio::test]
-async fn the_hook_hears_of_each_move_before_it_is_made() {
+async fn observers_hear_of_each_move_before_it_is_made() {
     let peers = Peers::new([Answers(503), Refuses(1), Answers(200)]);
     let moves = Arc::new(Mutex::new(Vec::new()));
     let (log, asked) = (moves.clone(), peers.clone());
     let layer = FailoverLayer::to_uris(HOSTS)
-        .on_failover(move |from, to, outcome| {
+        .observe(observer_fn(move |event| {
+            let Event::FailedOver { from, to, outcome } = *event else {
+                panic!("{event:?}");
+            };
             log.lock()
                 .unwrap()
                 .push((from, to, outcome.kind(), asked.asked()));
-        })
+        }))
         .build()
         .unwrap();
     layer.layer(peers.service()).oneshot(get()).await.unwrap();

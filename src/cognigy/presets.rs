@@ -35,7 +35,7 @@ use crate::retry::{Backoff, Jitter, Schedule};
 #[cfg(feature = "failover")]
 use crate::{
     body::BufferedBody,
-    failover::{FailoverLayer, FailoverLayerBuilder, Uris},
+    failover::{FailoverLayer, FailoverLayerBuilder},
     fallback::{AnswerHttp, FallbackLayer},
 };
 #[cfg(feature = "failover")]
@@ -151,7 +151,7 @@ pub fn fallback_branch(max_retries: u32) -> FallbackLayer<AnswerHttp> {
 #[cfg(feature = "failover")]
 pub fn fallback_urls<U: TryInto<Uri>>(
     uris: impl IntoIterator<Item = U>,
-) -> Result<FailoverLayerBuilder<Uris>, InvalidConfig> {
+) -> Result<FailoverLayerBuilder, InvalidConfig> {
     const MOST: usize = 5;
     // One too many is enough to know.
     let uris: Vec<U> = uris.into_iter().take(MOST + 1).collect();

@@ -1,12 +1,12 @@
 use super::{
-    Targets,
+    Shared,
     choice::{says_more, target_at},
-    layer::Shared,
+    targets::Targets,
 };
 use crate::{
     deadline::Deadline,
+    observe::Event,
     outcome::{Classify, MakeClassifier, Outcome},
-    trace::passed,
 };
 use pin_project::pin_project;
 use std::{
@@ -21,7 +21,7 @@ use tower_service::Service;
 
 /// Response future of [`Failover`](super::Failover).
 ///
-/// `F` is the future of the service inside, `R` a [`Round`].
+/// `F` is the future of the inner service, `R` the state of the call.
 //
 // Named by types and not by the service they belong to: the compiler fails to see that a task which
 // holds `S::Future` is `Send` where the service inside judges boxed errors (rust-lang/rust#64552).
@@ -46,9 +46,9 @@ enum Step<F> {
 /// What a [`ResponseFuture`] keeps for the targets that follow.
 pub struct Round<S, Req, Res, Err, T, M, C> {
     shared: Arc<Shared<T, M>>,
-    /// `None` where there is one target: nothing is to be judged.
+    /// `None` with a single target: its result is not judged.
     classifier: Option<C>,
-    /// What further targets need; `None` where there is one.
+    /// What further targets need; `None` with a single target.
     rest: Option<Rest<S, Req>>,
     start: usize,
     position: usize,
@@ -59,7 +59,7 @@ pub struct Round<S, Req, Res, Err, T, M, C> {
 
 struct Rest<S, Req> {
     service: S,
-    /// As it came. The last target gets it, the others get a copy.
+    /// The request as it came. The last target gets it, the others get a clone.
     kept: Option<Req>,
 }
 
@@ -152,7 +152,7 @@ where
     M: MakeClassifier<Req, Classifier = C>,
     C: Classify<S::Response, S::Error>,
 {
-    /// Judges the result of one target; `None` where another one is to be tried.
+    /// Judges the result of one target; `None` if another one is to be tried.
     #[allow(clippy::type_complexity, reason = "a result in an option")]
     fn settle(
         &mut self,
@@ -186,7 +186,7 @@ where
         None
     }
 
-    /// The result that says most.
+    /// The most informative result.
     #[allow(clippy::type_complexity, reason = "a result in an option")]
     fn give_up(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Failed {
@@ -196,8 +196,8 @@ where
         Some(result)
     }
 
-    /// Calls the next target when the service is ready for it. A service that never will be ends
-    /// the call, with what is known.
+    /// Calls the next target when the service is ready. An error of `poll_ready` ends the call with the
+    /// best result so far.
     #[allow(
         clippy::type_complexity,
         reason = "a future, or the end of the whole call"
@@ -212,7 +212,7 @@ where
         if let Err(error) = ready!(rest.service.poll_ready(cx)) {
             return Poll::Ready(Err(self.give_up().unwrap_or(Err(error))));
         }
-        // It may have taken what was left.
+        // Getting ready may have taken the time that was left.
         if no_time_left()
             && let Some(result) = self.give_up()
         {
@@ -220,16 +220,11 @@ where
         }
         let index = target_at(self.start, self.position);
         if let Some((from, outcome)) = self.failed.take() {
-            passed!(
-                "failover",
-                "trying the next target",
-                from = from,
-                to = index,
-                outcome = outcome.kind()
-            );
-            if let Some(hook) = &self.shared.hook {
-                let _ = crate::catch_panic::catch_panic(|| hook(from, index, outcome));
-            }
+            self.shared.observers.tell(|| Event::FailedOver {
+                from,
+                to: index,
+                outcome,
+            });
         }
         let rest = self.rest.as_mut().expect("polled after completion");
         let next = if self.position + 1 < self.shared.count {
@@ -250,7 +245,7 @@ where
     }
 }
 
-/// Whether the call as a whole has to end now.
+/// Whether the deadline of the call has passed.
 fn no_time_left() -> bool {
     Deadline::current().is_some_and(|deadline| deadline.left(Instant::now()).is_zero())
 }

@@ -1,4 +1,4 @@
-//! Failover: when a target fails, the next one in the list is tried.
+//! Failover: when one target fails, try the next.
 //!
 //! A call begins at the first target and moves on when its outcome
 //! [may be retried](crate::outcome::Outcome::may_retry): the circuit is open, the peer was not
@@ -8,12 +8,12 @@
 //!
 //! # What comes back when all fail
 //!
-//! The result that says most, with the marks of its own target:
+//! The most informative result, with the marks of its target:
 //!
-//! 1. what came of an attempt on a peer that may have had it, the latest one
-//! 2. a peer that was not reached, the latest one
-//! 3. a refusal of our own, the one that is over soonest: every breaker is open, and this is when
-//!    it is worth coming back
+//! 1. the latest result of an attempt that the peer may have received
+//! 2. the latest failure to reach a peer
+//! 3. the local refusal with the shortest `retry_after`: every breaker is open, and this is when the
+//!    first may pass a call again
 //!
 //! # Targets
 //!
@@ -24,7 +24,7 @@
 //! | [`fallbacks`](FailoverLayer::fallbacks) | the request's own URI | the list |
 //! | [`over`](FailoverLayer::over) | the first of any list, for requests of any type | the others |
 //!
-//! All targets get the same request, credentials included: list only those that may see them.
+//! All targets get the same request, credentials included: list only targets that may see them.
 //!
 //! # Order
 //!
@@ -73,20 +73,357 @@
 //! # }).unwrap();
 //! ```
 
-mod builder;
 mod choice;
 mod future;
-mod layer;
-mod preference;
-mod service;
 mod targets;
-mod uris;
 
-pub use self::{
-    builder::FailoverLayerBuilder,
-    future::{ResponseFuture, Round},
-    layer::FailoverLayer,
-    service::Failover,
-    targets::{EachOf, Targets},
-    uris::{TargetIndex, Uris},
+pub use self::{future::ResponseFuture, targets::EachOf};
+
+use self::{
+    choice::{MAX_TARGETS, Preference, target_at},
+    future::Round,
+    targets::{Path, Targets, Uris},
 };
+use crate::{
+    InvalidConfig,
+    observe::{Observer, Observers},
+    outcome::{Classify, HttpClassifier, MakeClassifier},
+};
+use http::Uri;
+use std::{
+    fmt, mem,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Tries the next target when one fails.
+///
+/// See the [module docs](self) for when it moves on, and where it stands in a stack.
+#[must_use]
+pub struct FailoverLayer<T = Uris, M = HttpClassifier> {
+    shared: Arc<Shared<T, M>>,
+}
+
+/// What all clones and calls share.
+struct Shared<T, M> {
+    targets: T,
+    count: usize,
+    make: M,
+    preference: Option<Preference>,
+    observers: Observers,
+}
+
+impl<T, M> Shared<T, M> {
+    fn start(&self) -> usize {
+        match &self.preference {
+            Some(preference) => preference.current(Instant::now),
+            None => 0,
+        }
+    }
+
+    /// The target at `position` answered a call that began at `start`.
+    ///
+    /// A call that did not move on changes nothing: it may have begun before others moved on, and would
+    /// move them back.
+    fn answered(&self, start: usize, position: usize) {
+        if let (Some(preference), 1..) = (&self.preference, position) {
+            preference.prefer(target_at(start, position), Instant::now());
+        }
+    }
+}
+
+impl FailoverLayer {
+    /// Sends requests to these URIs, in this order, instead of their own.
+    ///
+    /// A URI replaces scheme, authority and path. Its query, if it has one, replaces the request's. A
+    /// `Host` header is set to that of the target if the request has one; else it is left to the
+    /// transport.
+    ///
+    /// `build` fails, naming `uris`, for an empty list, for a URI that is not absolute `http` or
+    /// `https`, for user names, and for duplicates.
+    pub fn to_uris<U: TryInto<Uri>>(
+        uris: impl IntoIterator<Item = U>,
+    ) -> FailoverLayerBuilder<Uris> {
+        Self::listed("uris", false, Path::Targets, uris)
+    }
+
+    /// Sends requests to these hosts, in this order, instead of their own: for a service that runs in
+    /// several places. Path and query stay those of the request.
+    ///
+    /// Written as URIs with scheme, host and port. `build` fails, naming `hosts`, as for
+    /// [`to_uris`](Self::to_uris), and for paths.
+    pub fn to_hosts<U: TryInto<Uri>>(
+        hosts: impl IntoIterator<Item = U>,
+    ) -> FailoverLayerBuilder<Uris> {
+        Self::listed("hosts", false, Path::Requests, hosts)
+    }
+
+    /// Sends requests to their own URI first, and then to these, as with [`to_uris`](Self::to_uris). The
+    /// list may be empty: no failover.
+    ///
+    /// `build` fails, naming `fallbacks`, as for [`to_uris`](Self::to_uris). A fallback that equals the
+    /// request's own URI cannot be found then; it is tried again.
+    pub fn fallbacks<U: TryInto<Uri>>(
+        uris: impl IntoIterator<Item = U>,
+    ) -> FailoverLayerBuilder<Uris> {
+        Self::listed("fallbacks", true, Path::Targets, uris)
+    }
+
+    fn listed<U: TryInto<Uri>>(
+        name: &'static str,
+        own_first: bool,
+        path: Path,
+        uris: impl IntoIterator<Item = U>,
+    ) -> FailoverLayerBuilder<Uris> {
+        let uris = Uris::new(name, own_first, path, uris);
+        let count = uris.as_ref().map_or(0, Uris::count);
+        FailoverLayerBuilder::new(name, uris, count)
+    }
+}
+
+impl<T, F> FailoverLayer<EachOf<T, F>> {
+    /// Targets of any type, in this order, for requests of any type: `aim` changes a request to one to
+    /// the given target. It always gets the request as it came.
+    ///
+    /// `build` fails, naming `targets`, for an empty list. Results are judged as HTTP unless
+    /// [`classifier`](FailoverLayerBuilder::classifier) sets another classifier.
+    ///
+    /// ```
+    /// use tower_webhook::FailoverLayer;
+    /// use tower_webhook::outcome::{Outcome, classify_fn};
+    ///
+    /// #[derive(Clone)]
+    /// struct Job {
+    ///     queue: &'static str,
+    /// }
+    ///
+    /// let layer = FailoverLayer::over(["near", "far"], |job: &mut Job, queue| job.queue = queue)
+    ///     .classifier(classify_fn(|result: Result<&(), &std::io::Error>| match result {
+    ///         Ok(()) => Outcome::success(),
+    ///         Err(error) => Outcome::of_error(error),
+    ///     }))
+    ///     .build()?;
+    /// # let _ = layer;
+    /// # Ok::<(), tower_webhook::InvalidConfig>(())
+    /// ```
+    pub fn over<Req>(
+        targets: impl IntoIterator<Item = T>,
+        aim: F,
+    ) -> FailoverLayerBuilder<EachOf<T, F>>
+    where
+        F: Fn(&mut Req, &T),
+    {
+        let targets: Arc<[T]> = targets.into_iter().collect();
+        let count = targets.len();
+        FailoverLayerBuilder::new("targets", Ok(EachOf { targets, aim }), count)
+    }
+}
+
+impl<S, T, M> Layer<S> for FailoverLayer<T, M> {
+    type Service = Failover<S, T, M>;
+
+    fn layer(&self, inner: S) -> Failover<S, T, M> {
+        Failover {
+            inner,
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T, M> Clone for FailoverLayer<T, M> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for FailoverLayer<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("FailoverLayer").field(&self.shared).finish()
+    }
+}
+
+impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for Shared<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("targets", &self.targets)
+            .field("make", &self.make)
+            .field("preference", &self.preference)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builder of a [`FailoverLayer`].
+#[must_use]
+pub struct FailoverLayerBuilder<T = Uris, M = HttpClassifier> {
+    targets: Result<T, InvalidConfig>,
+    /// The list's name in errors.
+    list: &'static str,
+    count: usize,
+    make: M,
+    sticky: Option<Duration>,
+    observers: Observers,
+}
+
+impl<T> FailoverLayerBuilder<T> {
+    const fn new(list: &'static str, targets: Result<T, InvalidConfig>, count: usize) -> Self {
+        Self {
+            targets,
+            list,
+            count,
+            make: HttpClassifier::new(),
+            sticky: None,
+            observers: Observers::none(),
+        }
+    }
+}
+
+impl<T, M> FailoverLayerBuilder<T, M> {
+    /// Sets the classifier, which decides the outcome of each attempt. Default: [`HttpClassifier`].
+    pub fn classifier<N>(self, make: N) -> FailoverLayerBuilder<T, N> {
+        FailoverLayerBuilder {
+            targets: self.targets,
+            list: self.list,
+            count: self.count,
+            make,
+            sticky: self.sticky,
+            observers: self.observers,
+        }
+    }
+
+    /// Sets for how long calls begin at the target that answered last, from when a call moved on to
+    /// it; then they begin at the first again. Default: every call begins at the first. Shared by
+    /// all clones of the layer and its services.
+    ///
+    /// Further answers do not prolong it, so that the first target is asked again now and then. It
+    /// saves the wait for a first target that hangs, if no breaker stands inside; with a breaker, a
+    /// refusal costs next to nothing.
+    pub const fn sticky(mut self, hold: Duration) -> Self {
+        self.sticky = Some(hold);
+        self
+    }
+
+    /// Adds an observer of [`Event::FailedOver`](crate::observe::Event::FailedOver), which is told before each move to another target.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if the list is empty, has more than 255 targets, an invalid one or a
+    /// duplicate, or if `sticky` is zero.
+    pub fn build(self) -> Result<FailoverLayer<T, M>, InvalidConfig> {
+        let targets = self.targets?;
+        if self.count == 0 {
+            return Err(InvalidConfig::new(self.list, "must name a target"));
+        }
+        if self.count > MAX_TARGETS {
+            let problem = format!("must be at most {MAX_TARGETS} targets");
+            return Err(InvalidConfig::new(self.list, problem));
+        }
+        if self.sticky.is_some_and(|hold| hold.is_zero()) {
+            return Err(InvalidConfig::new("sticky", "must be longer than zero"));
+        }
+        let now = Instant::now();
+        Ok(FailoverLayer {
+            shared: Arc::new(Shared {
+                targets,
+                count: self.count,
+                make: self.make,
+                preference: self.sticky.map(|hold| Preference::new(hold, now)),
+                observers: self.observers,
+            }),
+        })
+    }
+}
+
+impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for FailoverLayerBuilder<T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FailoverLayerBuilder")
+            .field("targets", &self.targets)
+            .field("make", &self.make)
+            .field("sticky", &self.sticky)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which target answered: an extension of the response, unless it was the first target.
+///
+/// The first target is 0; with [`fallbacks`](FailoverLayer::fallbacks), that is the request's own URI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetIndex(usize);
+
+impl TargetIndex {
+    /// The index.
+    pub const fn get(self) -> usize {
+        self.0
+    }
+}
+
+/// Middleware of [`FailoverLayer`]. See the [module docs](self).
+pub struct Failover<S, T = Uris, M = HttpClassifier> {
+    inner: S,
+    shared: Arc<Shared<T, M>>,
+}
+
+impl<S, Req, T, M> Service<Req> for Failover<S, T, M>
+where
+    S: Service<Req> + Clone,
+    Req: Clone,
+    T: Targets<Req, S::Response>,
+    M: MakeClassifier<Req>,
+    M::Classifier: Classify<S::Response, S::Error>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future =
+        ResponseFuture<S::Future, Round<S, Req, S::Response, S::Error, T, M, M::Classifier>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut req: Req) -> Self::Future {
+        let shared = self.shared.clone();
+        if shared.count == 1 {
+            shared.targets.aim(&mut req, 0);
+            return ResponseFuture::only(self.inner.call(req), shared);
+        }
+        // The instance that was polled ready is the one that is called, now and for the targets
+        // that follow; its clone takes its place and will be polled before it is called.
+        let spare = self.inner.clone();
+        let mut ready = mem::replace(&mut self.inner, spare);
+        let start = shared.start();
+        let mut first = req.clone();
+        shared.targets.aim(&mut first, start);
+        let classifier = shared.make.make_classifier(&first);
+        let future = ready.call(first);
+        ResponseFuture::first(future, shared, classifier, start, ready, req)
+    }
+}
+
+impl<S: Clone, T, M> Clone for Failover<S, T, M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<S: fmt::Debug, T: fmt::Debug, M: fmt::Debug> fmt::Debug for Failover<S, T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failover")
+            .field("inner", &self.inner)
+            .field("shared", &self.shared)
+            .finish()
+    }
+}

@@ -1,4 +1,8 @@
-use crate::outcome::Outcome;
+use crate::{
+    body::{BufferedBody, ResponseBody},
+    outcome::Outcome,
+};
+use http::Response;
 use std::fmt;
 
 /// A call that failed, and how.
@@ -13,7 +17,7 @@ impl<'a, Res, Err> Failure<'a, Res, Err> {
         self.outcome
     }
 
-    /// The response that says so, if there is one.
+    /// The response, if the failure is one.
     pub const fn response(&self) -> Option<&'a Res> {
         match self.result {
             Ok(response) => Some(response),
@@ -21,7 +25,7 @@ impl<'a, Res, Err> Failure<'a, Res, Err> {
         }
     }
 
-    /// The error, if there is one.
+    /// The error, if the failure is one.
     pub const fn error(&self) -> Option<&'a Err> {
         match self.result {
             Ok(_) => None,
@@ -30,7 +34,7 @@ impl<'a, Res, Err> Failure<'a, Res, Err> {
     }
 }
 
-/// How it failed: what came of it is a matter between peer and caller.
+/// Only the outcome: response and error may hold secrets.
 impl<Res, Err> fmt::Debug for Failure<'_, Res, Err> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failure")
@@ -39,21 +43,21 @@ impl<Res, Err> fmt::Debug for Failure<'_, Res, Err> {
     }
 }
 
-/// What is answered in the place of a failure.
+/// What is answered instead of a failure.
 ///
-/// Implemented by [`AnswerFn`] and, for HTTP, by [`AnswerHttp`](super::AnswerHttp).
+/// Implemented by [`AnswerFn`] and, for HTTP, by [`AnswerHttp`].
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` has no answer in the place of `Result<{Res}, {Err}>`",
+    message = "`{Self}` has no answer instead of `Result<{Res}, {Err}>`",
     note = "`FallbackLayer::http` is for `http::Response<_>`; use `FallbackLayer::new(|failure: &Failure<'_, {Res}, {Err}>| ...)` for other responses"
 )]
 pub trait Answer<Res, Err> {
-    /// What the caller gets.
+    /// The response that the caller gets.
     type Response;
 
-    /// A response that is not replaced.
+    /// Passes on a response that is not replaced.
     fn pass(&self, res: Res) -> Self::Response;
 
-    /// What is answered instead. `None`: the failure stays.
+    /// The answer instead of the failure; `None` passes the failure on.
     fn instead(&self, failure: &Failure<'_, Res, Err>) -> Option<Self::Response>;
 }
 
@@ -79,5 +83,47 @@ where
 impl<F> fmt::Debug for AnswerFn<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnswerFn").finish_non_exhaustive()
+    }
+}
+
+type Respond = dyn Fn(Outcome) -> Option<Response<BufferedBody>> + Send + Sync;
+
+/// HTTP responses from a function of the outcome. Made by
+/// [`FallbackLayer::http`](super::FallbackLayer::http).
+pub struct AnswerHttp {
+    pub(super) respond: Box<Respond>,
+}
+
+/// An extension of a response that is a fallback: how the call failed. It is not sent to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FallbackReason {
+    outcome: Outcome,
+}
+
+impl FallbackReason {
+    /// How the call failed.
+    pub const fn outcome(self) -> Outcome {
+        self.outcome
+    }
+}
+
+impl<B, Err> Answer<Response<B>, Err> for AnswerHttp {
+    type Response = Response<ResponseBody<B>>;
+
+    fn pass(&self, res: Response<B>) -> Self::Response {
+        res.map(ResponseBody::inner)
+    }
+
+    fn instead(&self, failure: &Failure<'_, Response<B>, Err>) -> Option<Self::Response> {
+        let outcome = failure.outcome();
+        let mut response = (self.respond)(outcome)?;
+        response.extensions_mut().insert(FallbackReason { outcome });
+        Some(response.map(ResponseBody::buffered))
+    }
+}
+
+impl fmt::Debug for AnswerHttp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnswerHttp").finish_non_exhaustive()
     }
 }

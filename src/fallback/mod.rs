@@ -1,4 +1,4 @@
-//! Fallback: an answer of our own where no peer gives one.
+//! Fallback: answer when no peer does.
 //!
 //! When everything inside has failed (attempts exhausted, circuit open, deadline passed),
 //! [`FallbackLayer`] asks a function for an answer, and the caller gets that. Where the function
@@ -9,18 +9,17 @@
 //! | [Outcome](crate::outcome) | Replaced | Why |
 //! | --- | --- | --- |
 //! | `Throttled`, `Transient`, `Unreached`, `Refused` | yes | the peer could not be used: exhaustion, a deadline, an open circuit |
-//! | `Permanent` | no | the peer answered, and the answer is about the request: a 400 or 404 that looks like an outage hides a mistake of the caller's |
-//! | `Unsendable` | no | a mistake of ours, which somebody has to see |
+//! | `Permanent` | no | the peer answered, and the answer is about the request: to replace a 400 or 404 would hide a mistake of the caller |
+//! | `Unsendable` | no | a mistake on this side, which must be seen |
 //! | `Success`, `Cancelled` | never | |
 //!
-//! [`when`](FallbackLayer::when) says otherwise. Whether a request may be repeated makes no
+//! [`when`](FallbackLayer::when) sets other outcomes. Whether a request may be repeated makes no
 //! difference here: a 500 that answers a POST without a key ends the attempts, and is replaced.
 //!
 //! # Order
 //!
-//! Outside retry, deadline and failover, whose last word it replaces. And outside whatever must
-//! know of the failure: for metrics and dead letters that stand outside of it, the fallback is a
-//! success.
+//! Outside retry, deadline and failover, whose final result it replaces, and outside every layer that must
+//! see the failure: metrics and dead letters that stand outside of it see a success.
 //!
 //! ```text
 //! fallback > metrics > dead letter > deadline > retry > failover > circuit breaker > transport
@@ -81,15 +80,241 @@
 //! ```
 
 mod answer;
-mod future;
-mod http;
-mod layer;
-mod service;
 
-pub use self::{
-    answer::{Answer, AnswerFn, Failure},
-    future::ResponseFuture,
-    http::{AnswerHttp, FallbackReason},
-    layer::FallbackLayer,
-    service::Fallback,
+pub use self::answer::{AnswerHttp, Failure, FallbackReason};
+
+use self::answer::{Answer, AnswerFn};
+use crate::{
+    body::BufferedBody,
+    observe::{Event, Observer, Observers},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, OutcomeKind},
 };
+use http::Response;
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// Answers instead of a failure.
+///
+/// See the [module docs](self) for what is replaced, and where it stands in a stack.
+#[derive(Debug)]
+#[must_use]
+pub struct FallbackLayer<A, M = HttpClassifier> {
+    answer: Arc<A>,
+    make: M,
+    when: Kinds,
+    observers: Observers,
+}
+
+/// A set of [`OutcomeKind`]s.
+#[derive(Clone, Copy, Debug)]
+struct Kinds(u16);
+
+impl Kinds {
+    const fn with(self, kind: OutcomeKind) -> Self {
+        Self(self.0 | 1 << kind as u16)
+    }
+
+    const fn has(self, kind: OutcomeKind) -> bool {
+        self.0 & 1 << kind as u16 != 0
+    }
+}
+
+/// The outcomes that say that the peer cannot be used.
+const UNAVAILABLE: Kinds = Kinds(0)
+    .with(OutcomeKind::Refused)
+    .with(OutcomeKind::Throttled)
+    .with(OutcomeKind::Transient)
+    .with(OutcomeKind::Unreached);
+
+impl<A> FallbackLayer<A> {
+    fn answering(answer: A) -> Self {
+        Self {
+            answer: Arc::new(answer),
+            make: HttpClassifier::new(),
+            when: UNAVAILABLE,
+            observers: Observers::none(),
+        }
+    }
+}
+
+impl<F> FallbackLayer<AnswerFn<F>> {
+    /// Answers with what `answer` returns, in the response type of the inner service; `None` passes the
+    /// failure on.
+    ///
+    /// `answer` must neither block nor panic. Results are judged as HTTP unless
+    /// [`classifier`](Self::classifier) sets another classifier.
+    pub fn new<Res, Err>(answer: F) -> Self
+    where
+        F: Fn(&Failure<'_, Res, Err>) -> Option<Res>,
+    {
+        Self::answering(AnswerFn(answer))
+    }
+}
+
+impl FallbackLayer<AnswerHttp> {
+    /// Answers with the HTTP response that `answer` returns for an outcome, with a [`FallbackReason`]
+    /// in its extensions; `None` passes the failure on.
+    ///
+    /// The body of all responses becomes a [`ResponseBody`](crate::body::ResponseBody). A response that is
+    /// replaced is dropped, its body unread.
+    pub fn http(
+        answer: impl Fn(Outcome) -> Option<Response<BufferedBody>> + Send + Sync + 'static,
+    ) -> Self {
+        Self::answering(AnswerHttp {
+            respond: Box::new(answer),
+        })
+    }
+}
+
+impl<A, M> FallbackLayer<A, M> {
+    /// Sets the classifier, which decides the outcome of each call. Default: [`HttpClassifier`]. Use that
+    /// of the layers inside, so that all agree on what a failure is.
+    pub fn classifier<N>(self, make: N) -> FallbackLayer<A, N> {
+        FallbackLayer {
+            answer: self.answer,
+            make,
+            when: self.when,
+            observers: self.observers,
+        }
+    }
+
+    /// Sets the outcomes that are replaced. Default: `Refused`, `Throttled`, `Transient` and
+    /// `Unreached`. `Success` and `Cancelled` are no failures and are never replaced.
+    pub fn when(mut self, kinds: impl IntoIterator<Item = OutcomeKind>) -> Self {
+        self.when = kinds.into_iter().fold(Kinds(0), Kinds::with);
+        self
+    }
+
+    /// Adds an observer of [`Event::FallbackAnswered`].
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+}
+
+impl<S, A, M: Clone> Layer<S> for FallbackLayer<A, M> {
+    type Service = Fallback<S, A, M>;
+
+    fn layer(&self, inner: S) -> Fallback<S, A, M> {
+        Fallback {
+            inner,
+            answer: self.answer.clone(),
+            make: self.make.clone(),
+            when: self.when,
+            observers: self.observers.clone(),
+        }
+    }
+}
+
+impl<A, M: Clone> Clone for FallbackLayer<A, M> {
+    fn clone(&self) -> Self {
+        Self {
+            answer: self.answer.clone(),
+            make: self.make.clone(),
+            when: self.when,
+            observers: self.observers.clone(),
+        }
+    }
+}
+
+/// Middleware of [`FallbackLayer`]. See the [module docs](self).
+#[derive(Debug)]
+pub struct Fallback<S, A, M = HttpClassifier> {
+    inner: S,
+    answer: Arc<A>,
+    make: M,
+    when: Kinds,
+    observers: Observers,
+}
+
+impl<S, Req, A, M> Service<Req> for Fallback<S, A, M>
+where
+    S: Service<Req>,
+    A: Answer<S::Response, S::Error>,
+    M: MakeClassifier<Req>,
+    M::Classifier: Classify<S::Response, S::Error>,
+{
+    type Response = A::Response;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, A, M::Classifier>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Req) -> Self::Future {
+        let classifier = self.make.make_classifier(&req);
+        ResponseFuture {
+            future: self.inner.call(req),
+            answer: self.answer.clone(),
+            classifier: Some(classifier),
+            when: self.when,
+            observers: self.observers.clone(),
+        }
+    }
+}
+
+impl<S: Clone, A, M: Clone> Clone for Fallback<S, A, M> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            answer: self.answer.clone(),
+            make: self.make.clone(),
+            when: self.when,
+            observers: self.observers.clone(),
+        }
+    }
+}
+
+/// Response future of [`Fallback`].
+#[must_use = "futures do nothing unless polled"]
+#[pin_project]
+pub struct ResponseFuture<F, A, C> {
+    #[pin]
+    future: F,
+    answer: Arc<A>,
+    /// Taken at the end.
+    classifier: Option<C>,
+    when: Kinds,
+    observers: Observers,
+}
+
+impl<F, Res, Err, A, C> Future for ResponseFuture<F, A, C>
+where
+    F: Future<Output = Result<Res, Err>>,
+    A: Answer<Res, Err>,
+    C: Classify<Res, Err>,
+{
+    type Output = Result<A::Response, Err>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let result = ready!(this.future.poll(cx));
+        if let Some(classifier) = this.classifier.take() {
+            let result = result.as_ref();
+            let outcome = classifier.classify(result);
+            if outcome.is_failure() && this.when.has(outcome.kind()) {
+                let failure = Failure { result, outcome };
+                if let Some(answer) = this.answer.instead(&failure) {
+                    this.observers.tell(|| Event::FallbackAnswered { outcome });
+                    return Poll::Ready(Ok(answer));
+                }
+            }
+        }
+        Poll::Ready(result.map(|res| this.answer.pass(res)))
+    }
+}
+
+impl<F, A, C> fmt::Debug for ResponseFuture<F, A, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
