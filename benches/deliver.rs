@@ -21,8 +21,13 @@ use std::{
 };
 use tower::{Layer, Service, ServiceBuilder};
 use tower_webhook::{
-    BoxError, body::BufferedBody, circuit_breaker::BreakerConfig, metrics::DeliveryMetrics,
-    retry::RetryConfig, stack, stack::WebhookServiceBuilderExt,
+    AttemptTimeoutLayer, BoxError, CircuitBreakerLayer, DeadlineLayer, DeliveryMetricsLayer,
+    RetryWithJitterLayer,
+    body::BufferedBody,
+    circuit_breaker::BreakerConfig,
+    metrics::DeliveryMetrics,
+    retry::{HttpExchange, RetryConfig},
+    stack,
 };
 
 /// Copies the request before it passes it on, as a layer does that may have to send it again.
@@ -67,12 +72,11 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
     let whole = stack::deliver().build().unwrap();
     measure(&mut group, "deliver", whole.layer(Bare), headers);
 
-    let retry = || RetryConfig::default();
+    let retry = || RetryWithJitterLayer::new(RetryConfig::default()).exchange(HttpExchange::new());
+    let breaker = || CircuitBreakerLayer::new(BreakerConfig::default());
     let time = Duration::from_secs(10);
     let metrics = DeliveryMetrics::new();
-    let retry_and_breaker = ServiceBuilder::new()
-        .retry_with_jitter(retry())
-        .circuit_breaker(BreakerConfig::default());
+    let retry_and_breaker = ServiceBuilder::new().layer(retry()).layer(breaker());
     measure(
         &mut group,
         "retry_breaker",
@@ -80,12 +84,10 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
         headers,
     );
     let without_metrics = ServiceBuilder::new()
-        .within(time)
-        .unwrap()
-        .retry_with_jitter(retry())
-        .circuit_breaker(BreakerConfig::default())
-        .attempt_timeout(time)
-        .unwrap();
+        .layer(DeadlineLayer::new(time).unwrap())
+        .layer(retry())
+        .layer(breaker())
+        .layer(AttemptTimeoutLayer::new(time).unwrap());
     measure(
         &mut group,
         "without_metrics",
@@ -93,16 +95,17 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
         headers,
     );
     let only_metrics = ServiceBuilder::new()
-        .measure_deliveries(metrics.clone())
-        .measure_attempts(metrics);
+        .layer(DeliveryMetricsLayer::deliveries(metrics.clone()))
+        .layer(DeliveryMetricsLayer::attempts(metrics));
     measure(
         &mut group,
         "two_metrics",
         only_metrics.service(Bare),
         headers,
     );
-    let only_deadlines = ServiceBuilder::new().within(time).unwrap();
-    let only_deadlines = only_deadlines.attempt_timeout(time).unwrap();
+    let only_deadlines = ServiceBuilder::new()
+        .layer(DeadlineLayer::new(time).unwrap())
+        .layer(AttemptTimeoutLayer::new(time).unwrap());
     measure(
         &mut group,
         "two_deadlines",

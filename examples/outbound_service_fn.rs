@@ -58,7 +58,7 @@ async fn main() -> Result<(), BoxError> {
         .deadline(Duration::from_secs(30))
         .attempt_timeout(Duration::from_secs(2))
         .classifier(classifier)
-        .key(OnePeer) // there is one receiver
+        .peer(OnePeer) // there is one receiver
         .exchange(CloneExchange)
         .build()?;
     let metrics = deliver.metrics().clone();

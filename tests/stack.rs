@@ -33,7 +33,7 @@ use tower_webhook::{
     peer::OnePeer,
     retry::{Backoff, Budget, CloneExchange, HttpExchange, Jitter, Refusals, RetryConfig},
     signature::{Message, MessageIdLayer, Scheme, scheme::StandardWebhooks},
-    stack::{self, Deliver},
+    stack::{self, AttemptBuilder, DeliverBuilder},
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -491,7 +491,9 @@ fn answered(status: u16) -> Response<BufferedBody> {
 
 #[test]
 fn a_bad_setting_is_named() {
-    fn named<M: Clone + std::fmt::Debug>(deliver: Deliver<M>) -> &'static str {
+    fn named<M: Clone + std::fmt::Debug>(
+        deliver: DeliverBuilder<AttemptBuilder<M>>,
+    ) -> &'static str {
         deliver.build().expect_err("it makes no sense").setting()
     }
     let deliver = stack::deliver;
@@ -552,7 +554,7 @@ async fn what_is_no_http_is_delivered_too() {
 
     let done = Arc::new(Mutex::new(0));
     let deliver = stack::deliver()
-        .key(OnePeer)
+        .peer(OnePeer)
         .exchange(CloneExchange)
         .classifier(classify_fn(
             |result: Result<&u32, &BoxError>| match result {
@@ -663,32 +665,33 @@ async fn a_call_through_a_tonic_channel_can_be_spawned() {
     assert!(deliver.breakers().find(&key).is_some());
 }
 
+/// Runs a call as this attempt, as a worker does.
+async fn within<F: Future>(attempt: Attempt, call: F) -> F::Output {
+    let mut call = std::pin::pin!(call);
+    std::future::poll_fn(|cx| attempt.scope(|| call.as_mut().poll(cx))).await
+}
+
 #[tokio::test(start_paused = true)]
-async fn once_is_one_attempt_that_is_measured_as_such_and_as_no_delivery() {
+async fn an_attempt_is_measured_as_such_and_as_no_delivery() {
     let peers = Peers::new("a.test", &[Answers(503)]);
-    let retry = every_second().attempts(5).build().unwrap();
-    // In either order.
-    let deliver = stack::deliver()
-        .once()
-        .retry(retry)
-        .breaker(three_failures());
-    let deliver = deliver.build().unwrap();
-    let client = deliver.layer(peers.transport());
+    let stack = stack::attempt().breaker(three_failures());
+    let stack = stack.build().unwrap();
+    let mut client = stack.layer(peers.transport());
+    // It is one of the caller's attempts, who says which.
     for _ in 0..3 {
-        let answer = client.clone().oneshot(request()).await.unwrap();
-        assert_eq!(answer.status(), 503);
+        let call = client.ready().await.unwrap().call(request());
+        assert_eq!(within(Attempt::first(), call).await.unwrap().status(), 503);
     }
     assert_eq!(peers.asked().len(), 3);
-    let seen = deliver.metrics().snapshot();
+    let seen = stack.metrics().snapshot();
     assert_eq!(count(&seen, OutcomeKind::Throttled), (3, 0));
     assert_eq!(seen.deliveries().total(), 0);
-    // Its attempt is one of the caller's, who says which.
+    let refused = client.ready().await.unwrap().call(request()).await;
+    assert!(refused.unwrap_err().is::<CircuitOpen>());
     let second = Attempt::first().next();
-    deliver.breakers().find("a.test").unwrap().reset();
-    let mut client = client;
-    client.ready().await.unwrap();
-    let call = second.scope(|| client.call(request()));
-    call.await.unwrap();
+    stack.breakers().find("a.test").unwrap().reset();
+    let call = client.ready().await.unwrap().call(request());
+    within(second, call).await.unwrap();
     let numbers: Vec<_> = peers.asked().into_iter().map(|asked| asked.2).collect();
     assert_eq!(numbers, [1, 1, 1, 2]);
 }

@@ -9,13 +9,13 @@
 //!
 //! ```text
 //! receive   buffer body > verify signature > ENQUEUE
-//! work      WORKER > deliver stack of one attempt > client
+//! work      WORKER > attempt stack > client
 //! ```
 //!
 //! - Outside [`EnqueueService`]: everything that checks the request. A job that was enqueued unverified
 //!   is done unverified. With a [deduplication key](EnqueueService::dedup_key), a sender that repeats a
 //!   request gets the id of the first job.
-//! - Inside a [`Worker`]: a `stack::deliver()` that is set to deliver `once`. The worker makes the
+//! - Inside a [`Worker`]: a [`stack::attempt()`](crate::stack::attempt()). The worker makes the
 //!   retries: its waits are in the queue, where they survive the process. Attempts inside multiply with
 //!   those of the worker. A circuit breaker belongs inside: a job that it refuses is released, and no
 //!   attempt is counted.
@@ -52,7 +52,7 @@
 //!     observe::observer_fn,
 //!     queue::{MemoryQueue, NewJob, Queue, Worker},
 //!     retry::{RetryConfig, Schedule},
-//!     stack::deliver,
+//!     stack::attempt,
 //! };
 //!
 //! # tokio_test::block_on(async {
@@ -68,7 +68,7 @@
 //! let client = service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
-//! let client = ServiceBuilder::new().layer(deliver().once().build()?).service(client);
+//! let client = ServiceBuilder::new().layer(attempt().build()?).service(client);
 //! let schedule = RetryConfig::builder().schedule(Schedule::standard_webhooks()).build()?;
 //! let worker = Worker::http(queue.clone())
 //!     .retry(schedule)

@@ -151,18 +151,6 @@ impl RetryConfig {
         self.settings.attempts
     }
 
-    /// One attempt; the request is not kept.
-    #[cfg(feature = "stack")]
-    pub(crate) fn once() -> Self {
-        let attempts = 1;
-        Self {
-            settings: Arc::new(Settings {
-                attempts,
-                ..Settings::default()
-            }),
-        }
-    }
-
     /// The budget, to be shared with other services or observed.
     pub fn budget(&self) -> &Budget {
         &self.settings.budget

@@ -1,371 +1,306 @@
-use super::{
-    DeliverLayer,
-    dead_letter::{DeadLetter, DeadLettering},
-};
+use super::attempt::{AttemptBuilder, AttemptLayer, AttemptOrder, attempt};
 use crate::{
-    AttemptTimeoutLayer, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer,
-    InvalidConfig, RetryWithJitterLayer, SignLayer,
+    DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer, InvalidConfig, RetryWithJitterLayer,
+    SignLayer,
     attempt::AttemptHeaderLayer,
     circuit_breaker::{BreakerConfig, Breakers},
     dead_letter::{DeadLetters, HttpRequests},
     metrics::DeliveryMetrics,
-    observe::{Observer, Observers},
-    outcome::{GrpcClassifier, HttpClassifier},
-    peer::ByHost,
+    observe::Observer,
+    outcome::GrpcClassifier,
     retry::{HttpExchange, RetryConfig},
     signature::SignScheme,
 };
 use http::HeaderName;
-use std::{sync::Arc, time::Duration};
-use tower_layer::{Identity, Stack};
+use std::time::Duration;
+use tower_layer::{Identity, Layer, Stack};
 
-/// The outbound stack in its documented order, with the defaults of every layer.
+/// A whole delivery: attempts with waits between them, within a deadline, with the defaults of every
+/// layer.
 ///
-/// See the [module docs](super) for the order, [`Deliver`] for what can be said.
-pub fn deliver() -> Deliver {
-    Deliver {
-        settings: Settings {
-            retry: RetryConfig::default(),
-            breakers: BreakerChoice::New(BreakerConfig::default()),
-            deadline: Duration::from_secs(300),
-            attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
-            once: false,
-        },
-        metrics: DeliveryMetrics::new(),
-        observers: Observers::none(),
-        make: HttpClassifier::new(),
-        key: ByHost,
+/// See the [module docs](super) for the order.
+pub fn deliver() -> DeliverBuilder {
+    DeliverBuilder {
+        attempt: attempt(),
+        retry: RetryConfig::default(),
+        deadline: Duration::from_secs(300),
         exchange: HttpExchange::new(),
-        failover: Identity::new(),
-        each: Identity::new(),
         entries: Identity::new(),
     }
 }
 
-/// What a [`DeliverLayer`] is made of. Made by [`deliver`].
+/// Builder of a [`DeliverLayer`]. Made by [`deliver`].
 ///
-/// | Type | What it is |
-/// | --- | --- |
-/// | `M` | what judges the results, in every layer |
-/// | `K` | what breakers and metrics are kept by |
-/// | `X` | how requests are kept and failed answers put away |
-/// | `F` | the failover |
-/// | `E` | what is done to each attempt: its number, its signature, what you add |
-/// | `B` | what is done with a delivery that has failed: the dead letters |
+/// `A` is the [`AttemptBuilder`], whose setters are here too; `X` the exchange of the retry layer;
+/// `B` the dead-letter layer, if there is one.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Deliver<
-    M = HttpClassifier,
-    K = ByHost,
-    X = HttpExchange,
-    F = Identity,
-    E = Identity,
-    B = Identity,
-> {
-    settings: Settings,
-    metrics: DeliveryMetrics,
-    observers: Observers,
-    make: M,
-    key: K,
+pub struct DeliverBuilder<A = AttemptBuilder, X = HttpExchange, B = Identity> {
+    attempt: A,
+    retry: RetryConfig,
+    deadline: Duration,
     exchange: X,
-    failover: F,
-    each: E,
     entries: B,
 }
 
-/// What stays as it is when a type is changed.
-#[derive(Clone, Debug)]
-struct Settings {
-    retry: RetryConfig,
-    breakers: BreakerChoice,
-    deadline: Duration,
-    attempt_timeout: AttemptTime,
-    once: bool,
-}
-
-#[derive(Clone, Debug)]
-enum BreakerChoice {
-    New(BreakerConfig),
-    Shared(Breakers),
-}
-
-#[derive(Clone)]
-enum AttemptTime {
-    Fixed(Duration),
-    By(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
-}
-
-impl std::fmt::Debug for AttemptTime {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Fixed(time) => time.fmt(f),
-            Self::By(_) => f.write_str("by attempt"),
-        }
-    }
-}
-
-impl<M, K, X, F, E, B> Deliver<M, K, X, F, E, B> {
-    /// When and how often a delivery is tried again. Default: [`RetryConfig::default`].
+impl<A, X, B> DeliverBuilder<A, X, B> {
+    /// Sets when and how often a delivery is tried again. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
-        self.settings.retry = config;
+        self.retry = config;
         self
     }
 
-    /// Makes one attempt, whatever [`retry`](Self::retry) says, and measures attempts alone: for the
-    /// worker of a queue, which tries again later and measures deliveries itself.
-    pub const fn once(mut self) -> Self {
-        self.settings.once = true;
-        self
-    }
-
-    /// When a peer is left alone. Default: [`BreakerConfig::default`].
-    pub fn breaker(mut self, config: BreakerConfig) -> Self {
-        self.settings.breakers = BreakerChoice::New(config);
-        self
-    }
-
-    /// Breakers that others use too. Each stack that shares them records their transitions, for as
-    /// long as the breakers live: stacks with one recorder between them count each trip several
-    /// times, so build one stack and clone it where that matters.
-    pub fn breakers(mut self, breakers: Breakers) -> Self {
-        self.settings.breakers = BreakerChoice::Shared(breakers);
-        self
-    }
-
-    /// How long a delivery may take, all attempts and waits together. Default: 5 minutes.
+    /// Sets the time limit of a delivery, all attempts and waits together. Default: 5 minutes.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
-        self.settings.deadline = deadline;
+        self.deadline = deadline;
         self
     }
 
-    /// How long an attempt may take. Default: 10 s.
-    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.attempt_timeout = AttemptTime::Fixed(timeout);
-        self
-    }
-
-    /// How long an attempt may take, by its number from 1.
-    pub fn attempt_timeout_by(
-        mut self,
-        timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
-    ) -> Self {
-        self.settings.attempt_timeout = AttemptTime::By(Arc::new(timeout));
-        self
-    }
-
-    /// Sets the metrics that [`DeliverLayer::metrics`] gives out. Default: of its own.
-    pub fn metrics(mut self, metrics: DeliveryMetrics) -> Self {
-        self.metrics = metrics;
-        self
-    }
-
-    /// Adds an observer of attempts, deliveries, breakers and dead letters.
-    pub fn observe(mut self, observer: impl Observer) -> Self {
-        self.observers = self.observers.and(observer);
-        self
-    }
-
-    /// What judges the results, in every layer but the [failover](Self::failover), which brings its
-    /// own. Default: [`HttpClassifier`].
-    pub fn classifier<M2>(self, make: M2) -> Deliver<M2, K, X, F, E, B> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make,
-            key: self.key,
-            exchange: self.exchange,
-            failover: self.failover,
-            each: self.each,
-            entries: self.entries,
-        }
-    }
-
-    /// Judges the results as gRPC, by the defaults of [`GrpcClassifier`]: no call is repeated that
-    /// may have been done, unless its metadata have a key. For more, give
-    /// [`classifier`](Self::classifier) a `GrpcClassifier` of your own.
-    ///
-    /// What ends in late trailers is seen where a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
-    /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: say
-    /// `.exchange(HttpExchange::new().replaying(64 << 10))`, and map it for the channel with
-    /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`;
-    /// `examples/outbound_grpc.rs` has it whole. A tonic client's requests name no host until it is
-    /// made with `with_origin`; without, all of them have one breaker and one set of figures.
-    pub fn grpc(self) -> Deliver<GrpcClassifier, K, X, F, E, B> {
-        self.classifier(GrpcClassifier::new())
-    }
-
-    /// What breakers and metrics are kept by. Default: [`ByHost`].
-    pub fn key<K2>(self, key: K2) -> Deliver<M, K2, X, F, E, B> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make: self.make,
-            key,
-            exchange: self.exchange,
-            failover: self.failover,
-            each: self.each,
-            entries: self.entries,
-        }
-    }
-
-    /// How requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
-    /// [`HttpExchange::replaying`] for bodies that are streamed,
-    /// [`CloneExchange`](crate::retry::CloneExchange) for what is not HTTP.
-    pub fn exchange<X2>(self, exchange: X2) -> Deliver<M, K, X2, F, E, B> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make: self.make,
-            key: self.key,
+    /// Sets how requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
+    /// [`HttpExchange::replaying`] for streamed bodies,
+    /// [`CloneExchange`](crate::retry::CloneExchange) for requests that are not HTTP.
+    pub fn exchange<X2>(self, exchange: X2) -> DeliverBuilder<A, X2, B> {
+        DeliverBuilder {
+            attempt: self.attempt,
+            retry: self.retry,
+            deadline: self.deadline,
             exchange,
-            failover: self.failover,
-            each: self.each,
             entries: self.entries,
         }
     }
 
-    /// Where an attempt goes when its target is down: a [`FailoverLayer`](crate::FailoverLayer).
-    /// Default: nowhere. It has a classifier of its own: give it
-    /// [the same one](crate::failover::FailoverLayerBuilder::classifier).
-    pub fn failover<F2>(self, failover: F2) -> Deliver<M, K, X, F2, E, B> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make: self.make,
-            key: self.key,
-            exchange: self.exchange,
-            failover,
-            each: self.each,
-            entries: self.entries,
-        }
-    }
-
-    /// Where deliveries that have failed go. Default: nowhere; they are answered, and forgotten.
-    /// Each entry is told to the [metrics](Self::metrics).
+    /// Sets where entries of deliveries that failed for good are written, for HTTP requests. Default:
+    /// nowhere.
     pub fn dead_letters(
         self,
         entries: DeadLetters,
-    ) -> Deliver<M, K, X, F, E, DeadLettering<HttpRequests>> {
+    ) -> DeliverBuilder<A, X, DeadLetterLayer<(), (), HttpRequests>> {
         self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
-    /// The same with settings of your own: what of a request is kept, and what is not. The
-    /// classifier and the key are those of the stack, whatever the layer has, and the copy that it
-    /// keeps of each request is [shared](DeadLetterLayer::share_copy) with the retry layer.
-    pub fn dead_letter_layer<M2, K2, D>(
+    /// The same with a layer that has settings of its own. Its classifier and key become those of the
+    /// stack, and it [shares](DeadLetterLayer::share_copy) its copy of each request with the retry
+    /// layer.
+    pub fn dead_letter_layer<M, K, D>(
         self,
-        layer: DeadLetterLayer<M2, K2, D>,
-    ) -> Deliver<M, K, X, F, E, DeadLettering<D>> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make: self.make,
-            key: self.key,
+        layer: DeadLetterLayer<M, K, D>,
+    ) -> DeliverBuilder<A, X, DeadLetterLayer<(), (), D>> {
+        DeliverBuilder {
+            attempt: self.attempt,
+            retry: self.retry,
+            deadline: self.deadline,
             exchange: self.exchange,
-            failover: self.failover,
-            each: self.each,
-            entries: DeadLettering {
-                layer: layer.classifier(()).peer(()).share_copy(true),
-            },
+            entries: layer.classifier(()).peer(()).share_copy(true),
         }
     }
 
-    /// A layer around each attempt on the transport, inside those that were added before.
-    pub fn each_attempt<L>(self, layer: L) -> Deliver<M, K, X, F, Stack<L, E>, B> {
-        Deliver {
-            settings: self.settings,
-            metrics: self.metrics,
-            observers: self.observers,
-            make: self.make,
-            key: self.key,
+    fn attempt<A2>(self, change: impl FnOnce(A) -> A2) -> DeliverBuilder<A2, X, B> {
+        DeliverBuilder {
+            attempt: change(self.attempt),
+            retry: self.retry,
+            deadline: self.deadline,
             exchange: self.exchange,
-            failover: self.failover,
-            each: Stack::new(layer, self.each),
             entries: self.entries,
         }
+    }
+}
+
+/// The setters of the attempt.
+impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
+    /// Sets when a circuit breaker opens and closes. Default: [`BreakerConfig::default`].
+    pub fn breaker(self, config: BreakerConfig) -> Self {
+        self.attempt(|attempt| attempt.breaker(config))
+    }
+
+    /// Uses existing breakers: see [`AttemptBuilder::breakers`].
+    pub fn breakers(self, breakers: Breakers) -> Self {
+        self.attempt(|attempt| attempt.breakers(breakers))
+    }
+
+    /// Sets the time limit of an attempt. Default: 10 s.
+    pub fn attempt_timeout(self, timeout: Duration) -> Self {
+        self.attempt(|attempt| attempt.attempt_timeout(timeout))
+    }
+
+    /// Sets the time limit of an attempt by its number, from 1.
+    pub fn attempt_timeout_by(
+        self,
+        timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        self.attempt(|attempt| attempt.attempt_timeout_by(timeout))
+    }
+
+    /// Adds an observer of the layers of the stack: see [`AttemptBuilder::observe`].
+    pub fn observe(self, observer: impl Observer) -> Self {
+        self.attempt(|attempt| attempt.observe(observer))
+    }
+
+    /// Sets the metrics that [`DeliverLayer::metrics`] returns. Default: new ones.
+    pub fn metrics(self, metrics: DeliveryMetrics) -> Self {
+        self.attempt(|attempt| attempt.metrics(metrics))
+    }
+
+    /// Sets the classifier of all layers but the [failover](Self::failover). Default:
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
+    pub fn classifier<M2>(self, make: M2) -> DeliverBuilder<AttemptBuilder<M2, K, F, E>, X, B> {
+        self.attempt(|attempt| attempt.classifier(make))
+    }
+
+    /// Sets [`GrpcClassifier`] as the classifier: see [`AttemptBuilder::grpc`].
+    pub fn grpc(self) -> DeliverBuilder<AttemptBuilder<GrpcClassifier, K, F, E>, X, B> {
+        self.attempt(AttemptBuilder::grpc)
+    }
+
+    /// Sets by which peer breakers and metrics are kept. Default:
+    /// [`ByHost`](crate::peer::ByHost).
+    pub fn peer<K2>(self, peer: K2) -> DeliverBuilder<AttemptBuilder<M, K2, F, E>, X, B> {
+        self.attempt(|attempt| attempt.peer(peer))
+    }
+
+    /// Sets a failover: see [`AttemptBuilder::failover`].
+    pub fn failover<F2>(self, failover: F2) -> DeliverBuilder<AttemptBuilder<M, K, F2, E>, X, B> {
+        self.attempt(|attempt| attempt.failover(failover))
+    }
+
+    /// Adds a layer around each call of the transport, inside those that were added before.
+    pub fn each_attempt<L>(
+        self,
+        layer: L,
+    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<L, E>>, X, B> {
+        self.attempt(|attempt| attempt.each_attempt(layer))
     }
 
     /// Writes the number of the attempt into this header of each attempt.
     pub fn attempt_header(
         self,
         name: HeaderName,
-    ) -> Deliver<M, K, X, F, Stack<AttemptHeaderLayer, E>, B> {
+    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<AttemptHeaderLayer, E>>, X, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
-    /// Signs each attempt afresh. Say it last: what is added later is not signed.
+    /// Signs each attempt. Call it last: changes by layers that are added later are not signed.
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
-    ) -> Deliver<M, K, X, F, Stack<SignLayer, E>, B> {
+    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<SignLayer, E>>, X, B> {
         self.each_attempt(SignLayer::new(scheme))
     }
+}
 
-    /// The stack.
+/// The layers of a delivery, from the inside: attempt, retry, deadline, dead letters, metrics.
+type DeliverOrder<A, M, K, X, B> = Stack<
+    A,
+    Stack<RetryWithJitterLayer<M, X>, Stack<DeadlineLayer, Stack<B, DeliveryMetricsLayer<M, K>>>>,
+>;
+
+/// What [`DeliverBuilder::build`] returns.
+type Built<M, K, F, E, X, B> = Result<
+    DeliverLayer<DeliverOrder<AttemptLayer<AttemptOrder<M, K, F, E>>, M, K, X, B>>,
+    InvalidConfig,
+>;
+
+impl<M, K, F, E, X> DeliverBuilder<AttemptBuilder<M, K, F, E>, X>
+where
+    M: Clone,
+    K: Clone,
+{
+    /// Builds the layer.
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
-    #[expect(
-        clippy::type_complexity,
-        reason = "each is a part that can be replaced"
-    )]
-    pub fn build(self) -> Result<DeliverLayer<M, K, X, F, E, B::Layer>, InvalidConfig>
-    where
-        M: Clone,
-        K: Clone,
-        B: DeadLetter<M, K>,
-    {
-        let settings = self.settings;
-        let deadline = DeadlineLayer::new(settings.deadline)?;
-        let attempt_timeout = match settings.attempt_timeout {
-            AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)
-                .map_err(|_| InvalidConfig::new("attempt_timeout", "must be longer than zero"))?,
-            AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
-        };
-        let breakers = match settings.breakers {
-            BreakerChoice::New(config) => Breakers::new(config),
-            BreakerChoice::Shared(breakers) => breakers,
-        };
-        // Last: an observer of shared breakers stays for good, also where nothing was built.
-        let observers = Observers::new(self.metrics.clone()).and(self.observers);
-        let breakers = breakers.observe(observers.clone());
-        let deliveries = DeliveryMetricsLayer::deliveries();
-        let deliveries = if settings.once {
-            deliveries
-        } else {
-            deliveries.observe(observers.clone())
-        };
-        let retry = if settings.once {
-            RetryConfig::once()
-        } else {
-            settings.retry
-        };
-        Ok(DeliverLayer {
-            deliveries: deliveries
-                .classifier(self.make.clone())
-                .peer(self.key.clone()),
-            entries: self.entries.layer(&self.make, &self.key, &observers),
-            deadline,
-            retry: RetryWithJitterLayer::new(retry)
-                .classifier(self.make.clone())
-                .exchange(self.exchange),
-            failover: self.failover,
-            breaker: CircuitBreakerLayer::sharing(breakers)
-                .classifier(self.make.clone())
-                .peer(self.key.clone()),
-            attempts: DeliveryMetricsLayer::attempts()
-                .observe(observers)
-                .classifier(self.make.clone())
-                .peer(self.key.clone()),
-            attempt_timeout,
-            each: self.each,
-            metrics: self.metrics,
+    pub fn build(self) -> Built<M, K, F, E, X, Identity> {
+        self.with_entries(|_, none| none)
+    }
+}
+
+impl<M, K, F, E, X, D> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, DeadLetterLayer<(), (), D>>
+where
+    M: Clone,
+    K: Clone,
+{
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
+    pub fn build(self) -> Built<M, K, F, E, X, DeadLetterLayer<M, K, D>> {
+        self.with_entries(|attempt, layer| {
+            layer
+                .map_dead_letters(|entries| entries.observe(attempt.observers()))
+                .classifier(attempt.make.clone())
+                .peer(attempt.peer.clone())
         })
+    }
+}
+
+impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B>
+where
+    M: Clone,
+    K: Clone,
+{
+    fn with_entries<B2>(
+        self,
+        entries: impl FnOnce(&AttemptBuilder<M, K, F, E>, B) -> B2,
+    ) -> Built<M, K, F, E, X, B2> {
+        let attempt = self.attempt;
+        let entries = entries(&attempt, self.entries);
+        let observers = attempt.observers();
+        let deadline = DeadlineLayer::new(self.deadline)?.observe(observers.clone());
+        let metrics = DeliveryMetricsLayer::deliveries()
+            .observe(observers.clone())
+            .classifier(attempt.make.clone())
+            .peer(attempt.peer.clone());
+        let retry = RetryWithJitterLayer::new(self.retry.clone())
+            .observe(observers)
+            .classifier(attempt.make.clone())
+            .exchange(self.exchange);
+        // Last: what it adds to shared breakers stays, also where nothing was built.
+        let attempt = attempt.build()?;
+        let (breakers, shown) = (attempt.breakers().clone(), attempt.metrics().clone());
+        let order = Stack::new(deadline, Stack::new(entries, metrics));
+        Ok(DeliverLayer {
+            layer: Stack::new(attempt, Stack::new(retry, order)),
+            breakers,
+            metrics: shown,
+            retry: self.retry,
+        })
+    }
+}
+
+/// The outbound stack. Made by [`DeliverBuilder::build`].
+///
+/// Clones, and all services that it makes, share budget, breakers and metrics.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct DeliverLayer<L> {
+    layer: L,
+    breakers: Breakers,
+    metrics: DeliveryMetrics,
+    retry: RetryConfig,
+}
+
+impl<L> DeliverLayer<L> {
+    /// The breakers: to inspect, to force open or closed, to share.
+    pub const fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// The metrics.
+    pub const fn metrics(&self) -> &DeliveryMetrics {
+        &self.metrics
+    }
+
+    /// The settings of the retry layer, with its budget.
+    pub const fn retry(&self) -> &RetryConfig {
+        &self.retry
+    }
+}
+
+impl<S, L: Layer<S>> Layer<S> for DeliverLayer<L> {
+    type Service = L::Service;
+
+    fn layer(&self, transport: S) -> L::Service {
+        self.layer.layer(transport)
     }
 }

@@ -1,31 +1,30 @@
-//! The ready-made order of the outbound stack, and the layers as verbs of a
-//! [`ServiceBuilder`](tower::ServiceBuilder).
+//! The outbound stacks, ready-made, in the one order that works.
 //!
-//! # Delivering
-//!
-//! [`deliver()`] puts everything that a delivery needs around a transport, in the one order in which
-//! it works:
+//! [`attempt()`] builds what one attempt needs around a transport: for the workers of a queue.
+//! [`deliver()`] adds what a whole delivery needs around that:
 //!
 //! ```text
-//! metrics(delivery) > dead letter > total deadline > retry > failover > breaker(host)
-//!                   > metrics(attempt) > attempt timeout > attempt number > sign > transport
+//! attempt   failover > breaker(host) > metrics(attempt) > attempt timeout > attempt number > sign > transport
+//! deliver   metrics(delivery) > dead letter > deadline > retry > attempt
 //! ```
+//!
+//! Any other order is built by hand, with a [`ServiceBuilder`](tower::ServiceBuilder).
 //!
 //! | Layer | Why it stands there |
 //! | --- | --- |
 //! | metrics of deliveries | what the caller sees, waits included |
-//! | [`DeadLetterLayer`](crate::DeadLetterLayer), where there is one | outside everything that gives a delivery up, the deadline too; inside the metrics, so that an entry's time is part of what the caller sees |
+//! | [`DeadLetterLayer`](crate::DeadLetterLayer), if set | outside everything that gives a delivery up, the deadline too; inside the metrics, so that the time to write an entry is part of what the caller sees |
 //! | [`DeadlineLayer`](crate::DeadlineLayer) | bounds all attempts and the waits between them |
 //! | [`RetryWithJitterLayer`](crate::RetryWithJitterLayer) | inside the deadline, so that it begins nothing that cannot end; outside the breaker, so that each attempt is asked about, and a refusal costs neither attempt nor budget |
-//! | [`FailoverLayer`](crate::FailoverLayer), where there is one | each attempt goes to the first target that takes it; outside the breaker, so that each target has its own |
+//! | [`FailoverLayer`](crate::FailoverLayer), if set | each attempt goes to the first target that takes it; outside the breaker, so that each target has its own |
 //! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | sees every attempt. Outside the retry layer it would see a delivery once, and late |
 //! | metrics of attempts | what the peer sees: a refusal of the breaker is no attempt |
-//! | [`AttemptTimeoutLayer`](crate::AttemptTimeoutLayer) | inside the breaker, so that a peer that hangs is held against it: from outside, a timeout is a call that its caller gave up |
+//! | [`AttemptTimeoutLayer`](crate::AttemptTimeoutLayer) | inside the breaker, so that a peer that hangs counts as failed: a timeout outside looks like a caller that went away |
 //! | [`AttemptHeaderLayer`](crate::attempt::AttemptHeaderLayer), and what else changes a request | fresh for each attempt |
 //! | [`SignLayer`](crate::SignLayer) | last: a request that is signed before it waits is stale when it arrives, and what is added later is not signed |
 //!
-//! A [`FallbackLayer`](crate::FallbackLayer) stands outside all of them, where there is an answer
-//! to give in the place of a failure. An open breaker ends the delivery at once; a worker in the
+//! A [`FallbackLayer`](crate::FallbackLayer), which answers instead of a failure, stands outside all of
+//! them. An open breaker ends the delivery at once; a worker in the
 //! background waits for it with [`Refusals::Wait`](crate::retry::Refusals::Wait).
 //!
 //! # Spawning
@@ -77,16 +76,22 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Another order, or some of the layers, by hand: [`WebhookServiceBuilderExt`].
+//! In the worker of a queue, which tries again later, one attempt at a time:
+//!
+//! ```
+//! use tower_webhook::{signature::scheme::StandardWebhooks, stack};
+//!
+//! let attempt = stack::attempt()
+//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+//!     .build()?;
+//! # let _ = attempt;
+//! # Ok::<_, tower_webhook::BoxError>(())
+//! ```
 
-mod builder_ext;
-mod dead_letter;
+mod attempt;
 mod deliver;
-mod layer;
 
 pub use self::{
-    builder_ext::WebhookServiceBuilderExt,
-    dead_letter::{DeadLetter, DeadLettering},
-    deliver::{Deliver, deliver},
-    layer::{DeliverLayer, DeliverService},
+    attempt::{AttemptBuilder, AttemptLayer, attempt},
+    deliver::{DeliverBuilder, DeliverLayer, deliver},
 };

@@ -16,17 +16,10 @@ use tower_webhook::{
     metrics::PeerSnapshot,
     outcome::{LocallyRefused, Unsendable},
     retry::{Backoff, Budget, HintLimit, HttpExchange, Jitter, RetryConfig, RetryConfigBuilder},
-    stack::{self, DeadLettering, Deliver},
+    stack::{self, AttemptBuilder, DeliverBuilder},
 };
 
-type Stack = Deliver<
-    tower_webhook::outcome::HttpClassifier,
-    tower_webhook::peer::ByHost,
-    HttpExchange,
-    tower_layer::Identity,
-    tower_layer::Identity,
-    DeadLettering<HttpRequests>,
->;
+type Stack = DeliverBuilder<AttemptBuilder, HttpExchange, DeadLetterLayer<(), (), HttpRequests>>;
 
 fn deliver(sink: &Recording) -> Stack {
     let entries = DeadLetters::new(sink.clone());

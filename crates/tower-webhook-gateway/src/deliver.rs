@@ -124,8 +124,7 @@ impl Deliverer {
         let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
 
         let metrics = DeliveryMetrics::new();
-        let stack = stack::deliver()
-            .once()
+        let stack = stack::attempt()
             .breaker(breaker(args.delivery).map_err(unfit)?)
             .attempt_timeout(args.delivery.attempt_timeout)
             .metrics(metrics.clone())

@@ -1,0 +1,286 @@
+use crate::{
+    AttemptTimeoutLayer, CircuitBreakerLayer, DeliveryMetricsLayer, InvalidConfig, SignLayer,
+    attempt::AttemptHeaderLayer,
+    circuit_breaker::{BreakerConfig, Breakers},
+    metrics::DeliveryMetrics,
+    observe::{Observer, Observers},
+    outcome::{GrpcClassifier, HttpClassifier},
+    peer::ByHost,
+    signature::SignScheme,
+};
+use http::HeaderName;
+use std::{fmt, sync::Arc, time::Duration};
+use tower_layer::{Identity, Layer, Stack};
+
+/// One attempt, with what stands around it: for the worker of a queue, which tries again later and
+/// measures deliveries itself. [`deliver`](super::deliver()) repeats it.
+///
+/// See the [module docs](super) for the order.
+pub fn attempt() -> AttemptBuilder {
+    AttemptBuilder {
+        settings: Settings {
+            breakers: BreakerChoice::New(BreakerConfig::default()),
+            attempt_timeout: AttemptTime::Fixed(Duration::from_secs(10)),
+            metrics: DeliveryMetrics::new(),
+            observers: Observers::none(),
+        },
+        make: HttpClassifier::new(),
+        peer: ByHost,
+        failover: Identity::new(),
+        each: Identity::new(),
+    }
+}
+
+/// Builder of an [`AttemptLayer`]. Made by [`attempt`].
+///
+/// `M` is the classifier, `K` the key of peers, `F` the failover, `E` the layers around each call of
+/// the transport.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AttemptBuilder<M = HttpClassifier, K = ByHost, F = Identity, E = Identity> {
+    settings: Settings,
+    pub(super) make: M,
+    pub(super) peer: K,
+    failover: F,
+    each: E,
+}
+
+/// The settings that have no type of their own.
+#[derive(Clone, Debug)]
+struct Settings {
+    breakers: BreakerChoice,
+    attempt_timeout: AttemptTime,
+    metrics: DeliveryMetrics,
+    observers: Observers,
+}
+
+#[derive(Clone, Debug)]
+enum BreakerChoice {
+    New(BreakerConfig),
+    Shared(Breakers),
+}
+
+#[derive(Clone)]
+enum AttemptTime {
+    Fixed(Duration),
+    By(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
+}
+
+impl fmt::Debug for AttemptTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(time) => time.fmt(f),
+            Self::By(_) => f.write_str("by attempt"),
+        }
+    }
+}
+
+impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
+    /// Sets when a circuit breaker opens and closes. Default: [`BreakerConfig::default`].
+    pub fn breaker(mut self, config: BreakerConfig) -> Self {
+        self.settings.breakers = BreakerChoice::New(config);
+        self
+    }
+
+    /// Uses existing breakers, which others may use too.
+    ///
+    /// Each stack that shares them adds its metrics and observers to them, for as long as the breakers
+    /// live. Stacks that also share metrics count each change several times: build one stack and
+    /// clone it.
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        self.settings.breakers = BreakerChoice::Shared(breakers);
+        self
+    }
+
+    /// Sets the time limit of an attempt. Default: 10 s.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.attempt_timeout = AttemptTime::Fixed(timeout);
+        self
+    }
+
+    /// Sets the time limit of an attempt by its number, from 1.
+    pub fn attempt_timeout_by(
+        mut self,
+        timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.attempt_timeout = AttemptTime::By(Arc::new(timeout));
+        self
+    }
+
+    /// Adds an observer of the layers of the stack. A [failover](Self::failover) and layers for
+    /// [each attempt](Self::each_attempt) have observers of their own.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.settings.observers = self.settings.observers.and(observer);
+        self
+    }
+
+    /// Sets the metrics that [`AttemptLayer::metrics`] returns. Default: new ones.
+    pub fn metrics(mut self, metrics: DeliveryMetrics) -> Self {
+        self.settings.metrics = metrics;
+        self
+    }
+
+    /// Sets the classifier of all layers but the [failover](Self::failover). Default:
+    /// [`HttpClassifier`].
+    pub fn classifier<M2>(self, make: M2) -> AttemptBuilder<M2, K, F, E> {
+        AttemptBuilder {
+            settings: self.settings,
+            make,
+            peer: self.peer,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// Sets [`GrpcClassifier`] with its defaults as the classifier: no call is repeated that may have
+    /// taken effect, unless its metadata have an idempotency key. For other settings, give
+    /// [`classifier`](Self::classifier) a `GrpcClassifier`.
+    ///
+    /// A status in late trailers is seen if a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
+    /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: set
+    /// `.exchange(HttpExchange::new().replaying(64 << 10))` on the delivery, and map the body for the
+    /// channel with
+    /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`, as
+    /// `examples/outbound_grpc.rs` does. Requests of a tonic client name no host unless it is made
+    /// with `with_origin`; without, all calls share one breaker and one set of figures.
+    pub fn grpc(self) -> AttemptBuilder<GrpcClassifier, K, F, E> {
+        self.classifier(GrpcClassifier::new())
+    }
+
+    /// Sets by which peer breakers and metrics are kept. Default: [`ByHost`].
+    pub fn peer<K2>(self, peer: K2) -> AttemptBuilder<M, K2, F, E> {
+        AttemptBuilder {
+            settings: self.settings,
+            make: self.make,
+            peer,
+            failover: self.failover,
+            each: self.each,
+        }
+    }
+
+    /// Sets a [`FailoverLayer`](crate::FailoverLayer), which tries other targets when one fails.
+    /// Default: none.
+    ///
+    /// Give it the [same classifier](crate::failover::FailoverLayerBuilder::classifier).
+    pub fn failover<F2>(self, failover: F2) -> AttemptBuilder<M, K, F2, E> {
+        AttemptBuilder {
+            settings: self.settings,
+            make: self.make,
+            peer: self.peer,
+            failover,
+            each: self.each,
+        }
+    }
+
+    /// Adds a layer around each call of the transport, inside those that were added before.
+    pub fn each_attempt<L>(self, layer: L) -> AttemptBuilder<M, K, F, Stack<L, E>> {
+        AttemptBuilder {
+            settings: self.settings,
+            make: self.make,
+            peer: self.peer,
+            failover: self.failover,
+            each: Stack::new(layer, self.each),
+        }
+    }
+
+    /// Writes the number of the attempt into this header.
+    pub fn attempt_header(
+        self,
+        name: HeaderName,
+    ) -> AttemptBuilder<M, K, F, Stack<AttemptHeaderLayer, E>> {
+        self.each_attempt(AttemptHeaderLayer::named(name))
+    }
+
+    /// Signs each attempt. Call it last: changes by layers that are added later are not signed.
+    pub fn sign<Sc: SignScheme + 'static>(
+        self,
+        scheme: Sc,
+    ) -> AttemptBuilder<M, K, F, Stack<SignLayer, E>> {
+        self.each_attempt(SignLayer::new(scheme))
+    }
+}
+
+impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `attempt_timeout`.
+    pub fn build(self) -> Result<AttemptLayer<AttemptOrder<M, K, F, E>>, InvalidConfig> {
+        let observers = self.observers();
+        let settings = self.settings;
+        let attempt_timeout = match settings.attempt_timeout {
+            AttemptTime::Fixed(time) => AttemptTimeoutLayer::new(time)
+                .map_err(|_| InvalidConfig::new("attempt_timeout", "must be longer than zero"))?,
+            AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
+        };
+        let breakers = match settings.breakers {
+            BreakerChoice::New(config) => Breakers::new(config),
+            BreakerChoice::Shared(breakers) => breakers,
+        };
+        // Last: an observer of shared breakers stays for good, also where nothing was built.
+        let breakers = breakers.observe(observers.clone());
+        let breaker = CircuitBreakerLayer::sharing(breakers.clone())
+            .classifier(self.make.clone())
+            .peer(self.peer.clone());
+        let metrics = DeliveryMetricsLayer::attempts()
+            .observe(observers.clone())
+            .classifier(self.make)
+            .peer(self.peer);
+        let order = Stack::new(breaker, self.failover);
+        let order = Stack::new(
+            attempt_timeout.observe(observers),
+            Stack::new(metrics, order),
+        );
+        Ok(AttemptLayer {
+            layer: Stack::new(self.each, order),
+            breakers,
+            metrics: settings.metrics,
+        })
+    }
+
+    /// The observers of the stack; the metrics are the first.
+    pub(super) fn observers(&self) -> Observers {
+        Observers::new(self.settings.metrics.clone()).and(self.settings.observers.clone())
+    }
+}
+
+/// The layers of an attempt, from the inside: each attempt, timeout, metrics, breaker, failover.
+pub(super) type AttemptOrder<M, K, F, E> = Stack<
+    E,
+    Stack<
+        AttemptTimeoutLayer,
+        Stack<DeliveryMetricsLayer<M, K>, Stack<CircuitBreakerLayer<M, K>, F>>,
+    >,
+>;
+
+/// The stack around one attempt. Made by [`AttemptBuilder::build`].
+///
+/// Clones, and all services that it makes, share breakers and metrics.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AttemptLayer<L> {
+    layer: L,
+    breakers: Breakers,
+    metrics: DeliveryMetrics,
+}
+
+impl<L> AttemptLayer<L> {
+    /// The breakers: to inspect, to force open or closed, to share.
+    pub const fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// The metrics.
+    pub const fn metrics(&self) -> &DeliveryMetrics {
+        &self.metrics
+    }
+}
+
+impl<S, L: Layer<S>> Layer<S> for AttemptLayer<L> {
+    type Service = L::Service;
+
+    fn layer(&self, transport: S) -> L::Service {
+        self.layer.layer(transport)
+    }
+}
