@@ -142,16 +142,15 @@ where
                     Done::new(outcome)
                 }
                 Ok(res) => {
-                    let result = match read(res).await {
-                        Some(res) => bounded(outcome, &observers, || take.take(&res)),
-                        None => {
-                            observers.tell(|| Event::Trouble {
-                                part: "queue",
-                                what: "a result could not be read, and is not kept",
-                                detail: None,
-                            });
-                            None
-                        }
+                    let result = if let Some(res) = read(res).await {
+                        bounded(outcome, &observers, || take.take(&res))
+                    } else {
+                        observers.tell(|| Event::Trouble {
+                            part: "queue",
+                            what: "a result could not be read, and is not kept",
+                            detail: None,
+                        });
+                        None
                     };
                     Done {
                         result,
