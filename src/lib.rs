@@ -210,7 +210,6 @@ mod catch_panic;
 mod error;
 #[cfg(feature = "idempotency")]
 mod fields;
-mod trace;
 
 #[cfg(feature = "circuit-breaker")]
 #[doc(inline)]

@@ -147,6 +147,7 @@ enum State<S, F, B> {
     Calling {
         #[pin]
         future: F,
+        scope: Scope,
     },
 }
 
@@ -161,10 +162,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let future = match state.as_mut().project() {
-                StateProj::Calling { future } => {
-                    return future
-                        .poll(cx)
+            let (future, scope) = match state.as_mut().project() {
+                StateProj::Calling { future, scope } => {
+                    return scope
+                        .enter(|| future.poll(cx))
                         .map_ok(|response| response.map(ResponseBody::inner));
                 }
                 StateProj::Collecting {
@@ -200,7 +201,10 @@ where
                         Ok(body)
                     });
                     match checked {
-                        Ok(body) => inner.call(Request::from_parts(head, body)),
+                        Ok(body) => {
+                            let req = Request::from_parts(head, body);
+                            (scope.enter(|| inner.call(req)), scope.clone())
+                        }
                         Err(reason) => {
                             let observers = &layer.observers;
                             scope.enter(|| observers.tell(|| refused(&reason)));
@@ -209,7 +213,7 @@ where
                     }
                 }
             };
-            state.set(State::Calling { future });
+            state.set(State::Calling { future, scope });
         }
     }
 }

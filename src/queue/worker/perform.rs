@@ -170,10 +170,10 @@ pub(in crate::queue) fn bounded(
 /// Takes the result to be kept out of a successful response. Implemented by [`NoResult`] and
 /// [`ResultFn`].
 pub trait TakeResult<Res>: sealed::Sealed {
-    #[doc(hidden)]
+    /// Whether there is a result to be kept.
     const TAKES: bool;
 
-    #[doc(hidden)]
+    /// The result of this response.
     fn take(&self, res: &Res) -> Option<Bytes>;
 }
 

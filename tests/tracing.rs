@@ -1,0 +1,246 @@
+//! What a `tracing` subscriber sees of a receiving pipeline, a delivery and a job: the levels and spans that
+//! are promised, and no secret, header value or body. Where nobody listens, nothing is computed.
+#![cfg(all(feature = "full", feature = "tracing"))]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use http::{HeaderMap, Request, Response, StatusCode};
+use std::{
+    convert::Infallible,
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_webhook::{
+    BoxError, BufferBodyLayer, IdempotencyLayer, SignatureVerifyLayer,
+    body::BufferedBody,
+    circuit_breaker::BreakerConfig,
+    clock::WallClock,
+    dead_letter::{DeadLetters, MemoryDeadLetters},
+    idempotency::{KeySource, MemoryStore},
+    observe::{Event, Observers},
+    outcome::Outcome,
+    queue::{Job, MemoryQueue, NewJob, Queue, Status, Worker},
+    retry::{Backoff, RetryConfig},
+    signature::{MessageId, Outgoing, SignScheme, scheme::StandardWebhooks},
+    stack,
+};
+use tracing::{Level, subscriber::DefaultGuard};
+use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const BODY: &str = "BODY-THAT-IS-NOBODYS-BUSINESS";
+const CREDENTIAL: &str = "Bearer CREDENTIAL-OF-THE-CALLER";
+
+/// Everything that was written, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+impl Log {
+    /// Listens to everything on this thread, until the guard is dropped.
+    fn listen(level: Level) -> (Self, DefaultGuard) {
+        let log = Self::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(log.clone())
+            .with_max_level(level)
+            .with_span_events(FmtSpan::NEW)
+            .with_ansi(false)
+            .finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// Fails unless a line has all of these.
+    fn has(&self, parts: &[&str]) {
+        let text = self.text();
+        let found = text
+            .lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "no line with {parts:?} in:\n{text}");
+    }
+
+    fn keeps_secrets(&self) {
+        let text = self.text();
+        let key = SECRET.strip_prefix("whsec_").unwrap();
+        for secret in [key, BODY, CREDENTIAL, "CREDENTIAL-OF", "v1,"] {
+            assert!(!text.contains(secret), "`{secret}` is in:\n{text}");
+        }
+    }
+}
+
+fn scheme() -> StandardWebhooks {
+    StandardWebhooks::new(SECRET).unwrap()
+}
+
+fn signed(id: &str) -> Request<BufferedBody> {
+    let mut headers = HeaderMap::new();
+    let message = MessageId::new(id).unwrap();
+    let now = WallClock::system().unix_seconds();
+    let outgoing = Outgoing::new(BODY.as_bytes(), now).with_id(&message);
+    scheme().sign(&outgoing, &mut headers).unwrap();
+    headers.insert("authorization", CREDENTIAL.parse().unwrap());
+    let mut req = Request::post("/hooks")
+        .body(BufferedBody::from(BODY))
+        .unwrap();
+    *req.headers_mut() = headers;
+    req
+}
+
+#[tokio::test]
+async fn a_request_is_told_of_from_its_body_to_its_claim() {
+    let (log, _listening) = Log::listen(Level::TRACE);
+    let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
+    let service = ServiceBuilder::new()
+        .layer(BufferBodyLayer::new(100))
+        .layer(SignatureVerifyLayer::new(scheme()))
+        .layer(once.build().unwrap())
+        .service(service_fn(|_: Request<BufferedBody>| async {
+            Ok::<_, Infallible>(Response::new(BufferedBody::from(BODY)))
+        }));
+    let call = |req| service.clone().oneshot(req);
+
+    assert_eq!(
+        call(signed("msg_1")).await.unwrap().status(),
+        StatusCode::OK
+    );
+    for span in ["receive", "verify", "claim"] {
+        log.has(&["DEBUG", span, "new"]);
+    }
+    // One inside the other: what is told of a request can be found by its span.
+    log.has(&["DEBUG", "receive:verify", "verified"]);
+    log.has(&["DEBUG", "claimed"]);
+    let repeat = call(signed("msg_1")).await.unwrap();
+    assert!(repeat.headers().contains_key("idempotent-replayed"));
+    log.has(&["DEBUG", "replayed"]);
+
+    let mut forged = signed("msg_2");
+    *forged.body_mut() = BufferedBody::from("something else");
+    assert_eq!(
+        call(forged).await.unwrap().status(),
+        StatusCode::UNAUTHORIZED
+    );
+    log.has(&["WARN", "refused", "verify_signature", "reason=\"mismatch\""]);
+    let large = BufferedBody::from("x".repeat(101));
+    let large = Request::post("/hooks").body(large).unwrap();
+    let refused = call(large).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    log.has(&["WARN", "refused", "buffer_body", "reason=\"too_large\""]);
+    log.keeps_secrets();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_told_of_from_its_attempts_to_its_dead_letter() {
+    let (log, _listening) = Log::listen(Level::TRACE);
+    let backoff = Backoff::exponential(Duration::from_millis(10), Duration::from_millis(20));
+    let retry = RetryConfig::builder()
+        .attempts(3)
+        .backoff(backoff.build().unwrap());
+    let breaker = BreakerConfig::builder().consecutive_failures(3);
+    let deliver = stack::deliver()
+        .retry(retry.build().unwrap())
+        .breaker(breaker.build().unwrap())
+        .dead_letters(DeadLetters::new(MemoryDeadLetters::default()))
+        .sign(scheme())
+        .build()
+        .unwrap();
+    let client = deliver.layer(service_fn(|_: Request<BufferedBody>| async {
+        let answer = Response::builder()
+            .status(503)
+            .body(BufferedBody::from(BODY));
+        Ok::<_, BoxError>(answer?)
+    }));
+    let req = Request::post("https://user:CREDENTIAL-OF-THE-CALLER@peer.test/hooks")
+        .header("authorization", CREDENTIAL)
+        .header("webhook-id", "msg_1")
+        .body(BufferedBody::from(BODY));
+    let _ = client.oneshot(req.unwrap()).await;
+
+    for span in ["deliver", "attempt"] {
+        log.has(&["DEBUG", span, "new", "peer.test"]);
+    }
+    log.has(&["INFO", "attempt ended", "peer.test", "code=503"]);
+    log.has(&[
+        "WARN",
+        "breaker changed",
+        "peer.test",
+        "from=closed",
+        "to=open",
+    ]);
+    log.has(&[
+        "WARN",
+        "dead-lettered",
+        "peer.test",
+        "reason=\"retries_exhausted\"",
+    ]);
+    log.keeps_secrets();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_is_told_of_from_its_claim_to_its_end() {
+    let (log, _listening) = Log::listen(Level::TRACE);
+    let queue = Queue::new(MemoryQueue::default());
+    let worker = Worker::builder(queue.clone())
+        .dead_letters(DeadLetters::new(MemoryDeadLetters::default()))
+        .build(service_fn(|_: Job| async {
+            Err::<(), BoxError>("what the handler says".into())
+        }))
+        .unwrap();
+    let running = worker.spawn();
+    let job = NewJob::new("invoice", BODY.as_bytes().to_vec()).target("peer.test");
+    let id = queue.enqueue(job).await.unwrap().id;
+    while queue.task(id).await.unwrap().unwrap().status != Status::Failed {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    running.stop(Duration::from_secs(1)).await;
+
+    log.has(&["DEBUG", "job", "new", "invoice"]);
+    log.has(&["WARN", "job ended", "peer.test", "end=\"failed\""]);
+    log.has(&["WARN", "dead-lettered", "peer.test"]);
+    log.keeps_secrets();
+}
+
+#[test]
+fn where_nobody_listens_nothing_is_computed() {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let event = || {
+        MADE.fetch_add(1, Ordering::Relaxed);
+        Event::Retrying {
+            attempt: 1,
+            outcome: Outcome::transient(),
+            wait: Duration::ZERO,
+        }
+    };
+    // Another test of this process may listen: then a listener is what is asked, not this thread.
+    let heard = Observers::none().is_heard();
+    Observers::none().tell(event);
+    assert_eq!(MADE.load(Ordering::Relaxed), usize::from(heard));
+
+    let (log, _listening) = Log::listen(Level::TRACE);
+    Observers::none().tell(event);
+    log.has(&["DEBUG", "retrying", "attempt=1", "transient"]);
+}
