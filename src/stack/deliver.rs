@@ -105,6 +105,9 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
     }
 }
 
+/// A delivery around an attempt of these parts.
+type Around<M, K, F, E, X, B> = DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B>;
+
 /// The setters of the attempt.
 impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     /// Sets when a circuit breaker opens and closes. Default: [`BreakerConfig::default`].
@@ -142,31 +145,28 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
 
     /// Sets the classifier of all layers but the [failover](Self::failover). Default:
     /// [`HttpClassifier`](crate::outcome::HttpClassifier).
-    pub fn classifier<M2>(self, make: M2) -> DeliverBuilder<AttemptBuilder<M2, K, F, E>, X, B> {
+    pub fn classifier<M2>(self, make: M2) -> Around<M2, K, F, E, X, B> {
         self.attempt(|attempt| attempt.classifier(make))
     }
 
     /// Sets [`GrpcClassifier`] as the classifier: see [`AttemptBuilder::grpc`].
-    pub fn grpc(self) -> DeliverBuilder<AttemptBuilder<GrpcClassifier, K, F, E>, X, B> {
+    pub fn grpc(self) -> Around<GrpcClassifier, K, F, E, X, B> {
         self.attempt(AttemptBuilder::grpc)
     }
 
     /// Sets by which peer breakers and metrics are kept. Default:
     /// [`ByHost`](crate::peer::ByHost).
-    pub fn peer<K2>(self, peer: K2) -> DeliverBuilder<AttemptBuilder<M, K2, F, E>, X, B> {
+    pub fn peer<K2>(self, peer: K2) -> Around<M, K2, F, E, X, B> {
         self.attempt(|attempt| attempt.peer(peer))
     }
 
     /// Sets a failover: see [`AttemptBuilder::failover`].
-    pub fn failover<F2>(self, failover: F2) -> DeliverBuilder<AttemptBuilder<M, K, F2, E>, X, B> {
+    pub fn failover<F2>(self, failover: F2) -> Around<M, K, F2, E, X, B> {
         self.attempt(|attempt| attempt.failover(failover))
     }
 
     /// Adds a layer around each call of the transport, inside those that were added before.
-    pub fn each_attempt<L>(
-        self,
-        layer: L,
-    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<L, E>>, X, B> {
+    pub fn each_attempt<L>(self, layer: L) -> Around<M, K, F, Stack<L, E>, X, B> {
         self.attempt(|attempt| attempt.each_attempt(layer))
     }
 
@@ -174,7 +174,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     pub fn attempt_header(
         self,
         name: HeaderName,
-    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<AttemptHeaderLayer, E>>, X, B> {
+    ) -> Around<M, K, F, Stack<AttemptHeaderLayer, E>, X, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
@@ -182,7 +182,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
-    ) -> DeliverBuilder<AttemptBuilder<M, K, F, Stack<SignLayer, E>>, X, B> {
+    ) -> Around<M, K, F, Stack<SignLayer, E>, X, B> {
         self.each_attempt(SignLayer::new(scheme))
     }
 }
