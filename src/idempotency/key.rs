@@ -40,12 +40,12 @@ impl IdempotencyKey {
     /// # Examples
     ///
     /// ```
-    /// use tower_webhook::idempotency::{Key, KeyError};
+    /// use tower_webhook::idempotency::{IdempotencyKey, KeyError};
     ///
-    /// let key = Key::new("tenant-7", "evt_1")?;
+    /// let key = IdempotencyKey::new("tenant-7", "evt_1")?;
     /// assert_eq!((key.scope(), key.id()), ("tenant-7", "evt_1"));
-    /// assert_ne!(Key::new("a", "bc")?, Key::new("ab", "c")?);
-    /// assert_eq!(Key::new("tenant-7", ""), Err(KeyError::Empty));
+    /// assert_ne!(IdempotencyKey::new("a", "bc")?, IdempotencyKey::new("ab", "c")?);
+    /// assert_eq!(IdempotencyKey::new("tenant-7", ""), Err(KeyError::Empty));
     /// # Ok::<(), KeyError>(())
     /// ```
     pub fn new(scope: &str, id: &str) -> Result<Self, KeyError> {

@@ -49,11 +49,11 @@ const ENTRY_OVERHEAD: usize = 400;
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_webhook::idempotency::{Begin, Key, MemoryStore, Store};
+/// use tower_webhook::idempotency::{Begin, IdempotencyKey, MemoryStore, Store};
 ///
 /// # tokio_test::block_on(async {
 /// let store = MemoryStore::default();
-/// let key = Key::new("orders", "evt_1")?;
+/// let key = IdempotencyKey::new("orders", "evt_1")?;
 /// let lease = Duration::from_secs(30);
 ///
 /// assert!(matches!(store.begin(&key, None, lease).await?, Begin::Acquired(_)));
