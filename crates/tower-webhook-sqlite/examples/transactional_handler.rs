@@ -53,10 +53,10 @@ async fn main() -> Result<(), BoxError> {
     let soon = Backoff::constant(Duration::from_millis(50)).build()?;
     let worker = Worker::builder(queue.clone())
         .retry(RetryConfig::builder().backoff(soon).build()?)
-        .observe(observer_fn(|event| {
-            if let Event::JobEnded { end, .. } = event {
-                println!("{}", end.as_str());
-            }
+        .observe(observer_fn(|event| match event {
+            Event::JobBegan { .. } => println!("claimed"),
+            Event::JobEnded { end, .. } => println!("{}", end.as_str()),
+            _ => {}
         }))
         .build(handler)?
         .spawn();

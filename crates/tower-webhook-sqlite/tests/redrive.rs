@@ -27,13 +27,13 @@ async fn all_once(redrives: Vec<Redrive<support::Client>>, peer: &Peer) {
         .into_iter()
         .map(Result::unwrap)
         .collect();
-    let accepted: u64 = reports.iter().map(|report| report.counts.accepted).sum();
+    let accepted: u64 = reports.iter().map(|report| report.accepted).sum();
     assert_eq!(accepted, LETTERS);
     let seen = peer.seen();
     assert_eq!(seen.len() as u64, LETTERS);
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
     for report in reports {
-        assert_eq!(report.counts.done(), report.counts.matched);
+        assert_eq!(report.done(), report.matched);
     }
 }
 
