@@ -95,8 +95,8 @@ fn stacks(criterion: &mut Criterion, name: &str, headers: usize) {
         headers,
     );
     let only_metrics = ServiceBuilder::new()
-        .layer(DeliveryMetricsLayer::deliveries(metrics.clone()))
-        .layer(DeliveryMetricsLayer::attempts(metrics));
+        .layer(DeliveryMetricsLayer::deliveries().observe(metrics.clone()))
+        .layer(DeliveryMetricsLayer::attempts().observe(metrics));
     measure(
         &mut group,
         "two_metrics",

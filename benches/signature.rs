@@ -64,29 +64,25 @@ fn backends() -> Vec<(&'static str, Backend)> {
 
 /// The MAC alone, from a key that was set up before.
 fn bare_mac(backend: Backend, pieces: Vec<Vec<u8>>) -> Box<dyn Fn()> {
-    match backend {
-        Backend::AwsLc => {
-            use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
-            let key = Key::new(HMAC_SHA256, KEY.as_bytes());
-            Box::new(move || {
-                let mut mac = Context::with_key(black_box(&key));
-                for piece in black_box(&pieces) {
-                    mac.update(piece);
-                }
-                black_box(mac.sign());
-            })
-        }
-        _ => {
-            let key = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
-            Box::new(move || {
-                let mut mac = black_box(&key).clone();
-                for piece in black_box(&pieces) {
-                    mac.update(piece);
-                }
-                black_box(mac.finalize());
-            })
-        }
+    if matches!(backend, Backend::AwsLc) {
+        use aws_lc_rs::hmac::{Context, HMAC_SHA256, Key};
+        let key = Key::new(HMAC_SHA256, KEY.as_bytes());
+        return Box::new(move || {
+            let mut mac = Context::with_key(black_box(&key));
+            for piece in black_box(&pieces) {
+                mac.update(piece);
+            }
+            black_box(mac.sign());
+        });
     }
+    let key = Hmac::<Sha256>::new_from_slice(KEY.as_bytes()).unwrap();
+    Box::new(move || {
+        let mut mac = black_box(&key).clone();
+        for piece in black_box(&pieces) {
+            mac.update(piece);
+        }
+        black_box(mac.finalize());
+    })
 }
 
 fn signed(scheme: &dyn SignScheme) -> Request<BufferedBody> {

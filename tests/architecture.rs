@@ -325,7 +325,7 @@ const fn is_public(visibility: &Visibility) -> bool {
     matches!(visibility, Visibility::Public(_))
 }
 
-fn signature<'ast>(shown: &mut Shown<'_>, signature: &'ast syn::Signature) {
+fn signature(shown: &mut Shown<'_>, signature: &syn::Signature) {
     for input in &signature.inputs {
         if let syn::FnArg::Typed(input) = input {
             shown.visit_type(&input.ty);

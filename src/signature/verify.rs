@@ -119,7 +119,7 @@ impl fmt::Debug for Settings {
             .field("replays", &self.replays)
             .field("refuser", &self.refuser)
             .field("label_responses", &self.label_responses)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

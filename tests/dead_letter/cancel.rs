@@ -27,7 +27,7 @@ async fn an_entry_that_is_being_written_when_its_call_is_dropped_is_written() {
     let told = Arc::clone(&ends);
     let entries = DeadLetters::new(sink.clone());
     let entries = entries.observe(observer_fn(move |event| {
-        told.lock().unwrap().push(event.name())
+        told.lock().unwrap().push(event.name());
     }));
     let peer = service_fn(|_: Request<BufferedBody>| async { answer(503) });
     let mut service = DeadLetterLayer::new(entries).layer(peer);

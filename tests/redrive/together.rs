@@ -1,7 +1,7 @@
 //! Many who want the same.
 
 use crate::support::{Answer, Peer, builder, entry, filled, left};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 use tokio::task::JoinSet;
 use tower_webhook::dead_letter::{
     Filter,

@@ -110,7 +110,7 @@ async fn observers_hear_what_was_verified_and_why_something_was_refused() {
     let scheme = GitHub::new(Secret::new("s3cret").label("2026-11")).unwrap();
     let layer =
         SignatureVerifyLayer::new(scheme.clone()).observe(observer_fn(move |event: &Event<'_>| {
-            note.lock().unwrap().push(format!("{event:?}"))
+            note.lock().unwrap().push(format!("{event:?}"));
         }));
     through(&layer, signed(&scheme, "body")).await;
     let service = layer.layer(service_fn(|_: Request<BufferedBody>| async {

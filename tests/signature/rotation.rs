@@ -1,4 +1,4 @@
-//! SigningKeys that are replaced while requests are served.
+//! Signing keys that are replaced while requests are served.
 
 use crate::support::{NOW, at, refused, signed, verify};
 use std::{

@@ -28,7 +28,7 @@ where
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("metrics");
-    let ours = DeliveryMetricsLayer::attempts(DeliveryMetrics::new());
+    let ours = DeliveryMetricsLayer::attempts().observe(DeliveryMetrics::new());
     measure(&mut group, "bare", Bare);
     measure(&mut group, "ours", ours.layer(Bare));
     let trace = TraceLayer::new_for_http();

@@ -1,4 +1,4 @@
-//! DeadLetterDesk in an SQLite file: for several processes, beside the queue or what else is in it.
+//! Dead-letter entries in an SQLite file: for several processes, beside the queue and other tables.
 //!
 //! ```
 //! use std::{sync::Arc, time::SystemTime};
@@ -97,8 +97,8 @@ pub struct SqliteDeadLetters {
 const MAX_RECORD: usize = 16 << 20;
 
 impl SqliteDeadLetters {
-    /// DeadLetterDesk in a database that is already open, beside what else is in it. Makes the tables
-    /// where they are not there, which blocks the thread: open at start.
+    /// Keeps entries in a database that is already open, beside its other tables. Creates missing
+    /// tables, which blocks the thread: call it at start.
     ///
     /// # Errors
     ///

@@ -80,8 +80,8 @@ impl Select {
     }
 }
 
-/// Milliseconds since 1970. DeadLetterDesk are kept with the whole ones; a bound is rounded up, which
-/// parts them as it would the exact times of entries that are kept so.
+/// Milliseconds since 1970. Times are stored in whole milliseconds, so a bound is rounded up: it then
+/// separates entries as their exact times would.
 pub(super) fn millis(time: SystemTime, up: bool) -> i64 {
     const FAR: i64 = i64::MAX / 4;
     let rounded = |nanos: u128, up: bool| {
