@@ -1,11 +1,11 @@
-//! `Layer<S>` for webhooks: receive each one once, from who signed it; deliver the ones you send.
+//! Tower layers for webhooks: receive each one once, from the sender that signed it; deliver the ones you send.
 //!
-//! Composable [tower] layers for any hyper, axum or tonic app. A request is read under a limit,
-//! verified over its very bytes, and handled once however often its sender repeats it; the handler
-//! gets a typed event. On the way out, requests are retried where that is safe, inside a budget and
-//! a deadline, past a circuit breaker for each host, signed afresh at each attempt, and measured; what
-//! cannot be delivered becomes a dead letter. In between, a durable queue accepts now what workers do
-//! later.
+//! Composable [tower] layers for any hyper, axum or tonic app. On the way in, a request is read under a
+//! limit, its signature is verified over the bytes that were read, and its handler runs once however often
+//! the sender repeats it; the handler gets a typed event. On the way out, a request is retried where that is
+//! safe, inside a budget and a deadline, behind a circuit breaker for each host, signed afresh at each
+//! attempt, and measured; what cannot be delivered becomes a dead letter. In between, a durable queue
+//! accepts jobs now that workers do later.
 //!
 //! [tower]: https://docs.rs/tower
 //!
@@ -90,22 +90,23 @@
 //! | --- | --- |
 //! | [`BufferBodyLayer`] | read the body once, under a limit and a deadline; every later layer shares its bytes |
 //! | [`SignatureVerifyLayer`] | refuse requests without a valid, recent signature |
-//! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored answer |
+//! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored response |
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
-//! | [`RetryWithJitterLayer`] | try again what is safe to try again, inside a budget and a deadline |
-//! | [`CircuitBreakerLayer`] | leave a peer alone that fails, probe it, come back |
-//! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`PropagateDeadlineLayer`] | bound a call and its attempts; tell the peer what is left |
-//! | [`FailoverLayer`] | the next target while one is down |
-//! | [`FallbackLayer`] | an answer where none is left |
-//! | [`DeadLetterLayer`] | what failed for good is written to a sink, with its reason |
-//! | [`DeliveryMetricsLayer`] | attempts and deliveries: outcomes, latency, retries |
-//! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers what stands behind the head |
+//! | [`RetryWithJitterLayer`] | retry what is safe to retry, inside a budget and a deadline |
+//! | [`CircuitBreakerLayer`] | stop calling a peer that fails, probe it, recover |
+//! | [`DeadlineLayer`], [`AttemptTimeoutLayer`], [`PropagateDeadlineLayer`] | limit the time of a call and of each attempt; tell the peer the time that is left |
+//! | [`FailoverLayer`] | call the next target while one is down |
+//! | [`FallbackLayer`] | answer in place of a failure |
+//! | [`DeadLetterLayer`] | write what failed for good to a sink, with its reason |
+//! | [`DeliveryMetricsLayer`] | measure attempts and deliveries: outcomes, latency, retries |
+//! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers the start of a failed body, and late gRPC statuses |
 //!
-//! And beside them: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
-//! [`dead_letter::redrive`], entries sent again, each once; [`CognigyEvent`] and the other types
-//! of [`cognigy`]; [`outcome`], one verdict on a call for everything that must judge one;
-//! [`target`], where requests may be sent; [`problem`], what refused callers are told; [`codec`], for
-//! those who write a store or a queue. `tower-webhook-sqlite` has both, and dead letters, in one file.
+//! Beside the layers: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
+//! [`dead_letter::redrive`], send entries again, each once; [`observe`], hear of what happens; typed events in
+//! [`cognigy`]; [`outcome`], one verdict on a call for every layer; [`target`], where requests may be sent;
+//! [`problem`], what refused callers are told; [`codec`], for those who write a store or a queue.
+//!
+//! The crate `tower-webhook-sqlite` keeps claims, jobs and dead letters in one SQLite file.
 //!
 //! # Order
 //!
@@ -115,9 +116,9 @@
 //! send      metrics > dead letter > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
 //! ```
 //!
-//! Each module says what must stand outside and inside it, and what goes wrong otherwise: an id
-//! that is remembered before it is verified can be burnt by anyone; a request that is signed
-//! before it waits is stale when it arrives.
+//! Each module says what must stand outside and inside it, and what goes wrong otherwise: anyone can use
+//! up an id that is remembered before it is verified; a request that is signed before it waits is stale when
+//! it arrives.
 //!
 //! # Features
 //!
@@ -129,10 +130,11 @@
 //! | `cognigy` | yes | [`cognigy`]: typed events and answers |
 //! | `retry` | yes | [`retry`] |
 //! | `circuit-breaker` | yes | [`circuit_breaker`] |
-//! | `metrics` | yes | [`metrics`]: the layer and the in-process recorder |
+//! | `metrics` | yes | [`metrics`]: the layer and the in-process snapshot |
 //! | `dead-letter` | yes | [`dead_letter`]: the layer, its sinks, re-drive |
 //! | `failover` | yes | [`failover`] and [`fallback`] |
 //! | `stack` | yes | [`stack`] |
+//! | `tracing` | yes | events and spans, under the target `tower_webhook` |
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
@@ -140,11 +142,10 @@
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
 //! | `axum` | | extractors, and the original path of nested routers |
-//! | `tracing` | | events and spans, under the target `tower_webhook` |
-//! | `full` | | all of these |
+//! //! | `full` | | all of these |
 //!
-//! Features only add; [`fence`] comes with `dead-letter` or `idempotency`. [`attempt`], [`body`], [`clock`], [`deadline`], [`grpc`], [`key`], [`outcome`],
-//! [`problem`] and [`target`] are always there.
+//! Features only add. [`lease`] comes with `dead-letter` or `idempotency`, [`codec`] with `queue`; modules that
+//! are not named here are always there.
 //!
 //! # Cancel safety
 //!
@@ -153,8 +154,7 @@
 //!
 //! # What it needs
 //!
-//! Rust 1.89. A tokio runtime with time enabled, wherever something has to wait. No `unsafe` code
-//! of its own.
+//! Rust 1.89, and a tokio runtime with time enabled. It has no `unsafe` code of its own.
 // The front page tells of all layers; without their features there is nothing to link to.
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![forbid(unsafe_code)]
