@@ -19,7 +19,7 @@ pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 /// last, so that what a filter looks at is read without it.
 pub(super) const STEPS: &[&str] = &[
     "
-    CREATE TABLE tower_webhook_dead_letters (
+    CREATE TABLE tower_webhook_letters (
         place INTEGER PRIMARY KEY AUTOINCREMENT,
         id BLOB NOT NULL UNIQUE CHECK (length(id) = 16),
         reason TEXT NOT NULL,
@@ -32,35 +32,43 @@ pub(super) const STEPS: &[&str] = &[
         until INTEGER CHECK (until >= since),
         record TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX tower_webhook_dead_letters_reason ON tower_webhook_dead_letters (reason);
-    CREATE INDEX tower_webhook_dead_letters_target ON tower_webhook_dead_letters (target);
-    CREATE INDEX tower_webhook_dead_letters_both ON tower_webhook_dead_letters (target, reason);
-    CREATE INDEX tower_webhook_dead_letters_event ON tower_webhook_dead_letters (event_id)
+    CREATE INDEX tower_webhook_letters_reason ON tower_webhook_letters (reason);
+    CREATE INDEX tower_webhook_letters_target ON tower_webhook_letters (target);
+    CREATE INDEX tower_webhook_letters_both ON tower_webhook_letters (target, reason);
+    CREATE INDEX tower_webhook_letters_event ON tower_webhook_letters (event_id)
         WHERE event_id IS NOT NULL;
-    CREATE INDEX tower_webhook_dead_letters_written ON tower_webhook_dead_letters (written_at);
+    CREATE INDEX tower_webhook_letters_written ON tower_webhook_letters (written_at);
     -- How many there are, and the greatest token of those that left: tokens grow whatever the
     -- clock does.
-    CREATE TABLE tower_webhook_dead_letters_state (
+    CREATE TABLE tower_webhook_letters_state (
         only INTEGER PRIMARY KEY CHECK (only = 1),
-        entries INTEGER NOT NULL,
+        letters INTEGER NOT NULL,
         token INTEGER NOT NULL
     ) STRICT;
-    INSERT INTO tower_webhook_dead_letters_state VALUES (1, 0, 0);
-    CREATE TRIGGER tower_webhook_dead_letters_came AFTER INSERT ON tower_webhook_dead_letters BEGIN
-        UPDATE tower_webhook_dead_letters_state SET entries = entries + 1 WHERE only = 1;
+    INSERT INTO tower_webhook_letters_state VALUES (1, 0, 0);
+    CREATE TRIGGER tower_webhook_letters_came AFTER INSERT ON tower_webhook_letters BEGIN
+        UPDATE tower_webhook_letters_state SET letters = letters + 1 WHERE only = 1;
     END;
-    CREATE TRIGGER tower_webhook_dead_letters_went AFTER DELETE ON tower_webhook_dead_letters BEGIN
-        UPDATE tower_webhook_dead_letters_state
-        SET entries = entries - 1, token = max(token, old.token) WHERE only = 1;
+    CREATE TRIGGER tower_webhook_letters_went AFTER DELETE ON tower_webhook_letters BEGIN
+        UPDATE tower_webhook_letters_state
+        SET letters = letters - 1, token = max(token, old.token) WHERE only = 1;
     END;
 ",
     // Those that were removed or discarded, and when: they do not come again.
     "
-    CREATE TABLE tower_webhook_dead_letters_gone (
+    CREATE TABLE tower_webhook_letters_gone (
         id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
         at INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE INDEX tower_webhook_dead_letters_gone_at ON tower_webhook_dead_letters_gone (at);
+    CREATE INDEX tower_webhook_letters_gone_at ON tower_webhook_letters_gone (at);
+",
+    // Today's names. Triggers follow and indexes keep their names, so that this takes no longer for
+    // many entries than for a few.
+    "
+    ALTER TABLE tower_webhook_letters RENAME TO tower_webhook_dead_letters;
+    ALTER TABLE tower_webhook_letters_state RENAME TO tower_webhook_dead_letters_state;
+    ALTER TABLE tower_webhook_dead_letters_state RENAME COLUMN letters TO entries;
+    ALTER TABLE tower_webhook_letters_gone RENAME TO tower_webhook_dead_letters_gone;
 ",
 ];
 

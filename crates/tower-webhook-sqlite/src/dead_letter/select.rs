@@ -130,16 +130,18 @@ mod tests {
     #[test]
     fn every_filter_finds_its_rows_by_an_index_and_in_their_order() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(rows::STEPS[0]).unwrap();
+        connection.execute_batch(&rows::STEPS.concat()).unwrap();
         for filter in filters() {
             let page = plan(&connection, &Select::page(&filter, i64::MAX, 10));
             assert!(page.contains("SEARCH"), "{filter:?}: {page}");
             assert!(!page.contains("TEMP B-TREE"), "{filter:?}: {page}");
             let by = match (&filter.event_id, &filter.target, filter.reason) {
-                (Some(_), _, _) => "dead_letters_event (event_id=? AND rowid<?)",
-                (_, Some(_), Some(_)) => "dead_letters_both (target=? AND reason=? AND rowid<?)",
-                (_, Some(_), None) => "dead_letters_target (target=? AND rowid<?)",
-                (_, None, Some(_)) => "dead_letters_reason (reason=? AND rowid<?)",
+                (Some(_), _, _) => "tower_webhook_letters_event (event_id=? AND rowid<?)",
+                (_, Some(_), Some(_)) => {
+                    "tower_webhook_letters_both (target=? AND reason=? AND rowid<?)"
+                }
+                (_, Some(_), None) => "tower_webhook_letters_target (target=? AND rowid<?)",
+                (_, None, Some(_)) => "tower_webhook_letters_reason (reason=? AND rowid<?)",
                 _ => "PRIMARY KEY (rowid<?)",
             };
             assert!(page.contains(by), "{filter:?}: {page}");

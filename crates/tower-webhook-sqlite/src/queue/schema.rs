@@ -73,7 +73,7 @@ pub(super) const STEPS: &[&str] = &[
         only INTEGER PRIMARY KEY CHECK (only = 1),
         queued INTEGER NOT NULL CHECK (queued >= 0),
         running INTEGER NOT NULL CHECK (running >= 0),
-        dead_lettering INTEGER NOT NULL CHECK (dead_lettering >= 0),
+        burying INTEGER NOT NULL CHECK (burying >= 0),
         changes INTEGER NOT NULL,
         ahead INTEGER NOT NULL,
         last INTEGER NOT NULL
@@ -85,6 +85,9 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE tower_webhook_queue ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
     UPDATE tower_webhook_queue SET finished =
         (SELECT count(*) FROM tower_webhook_jobs WHERE state > 1 AND state >= 5);
+",
+    "
+    ALTER TABLE tower_webhook_queue RENAME COLUMN burying TO dead_lettering;
 ",
 ];
 

@@ -161,6 +161,7 @@ async fn the_finished_tasks_of_an_older_file_are_counted() {
     home.raw()
         .execute_batch(
             "ALTER TABLE tower_webhook_queue DROP COLUMN finished;
+             ALTER TABLE tower_webhook_queue RENAME COLUMN dead_lettering TO burying;
              UPDATE tower_webhook_schema SET version = 1
              WHERE component = 'tower-webhook/queue';",
         )
