@@ -2,7 +2,7 @@
 //! gRPC's pushback, a circuit breaker, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
-//! cargo run --example outbound_grpc --features hyper-util -- http://127.0.0.1:8080 3
+//! cargo run --example outbound_grpc --features grpc,hyper-util -- http://127.0.0.1:8080 3
 //! ```
 
 use http::Request;

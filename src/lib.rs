@@ -135,6 +135,7 @@
 //! | `failover` | yes | [`failover`] and [`fallback`] |
 //! | `stack` | yes | [`stack`] |
 //! | `tracing` | yes | events and spans, under the target `tower_webhook` |
+//! | `grpc` | | [`grpc`]: the status in trailers, and [`LateOutcome`](outcome::LateOutcome) |
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
@@ -142,9 +143,9 @@
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
 //! | `axum` | | extractors, and the original path of nested routers |
-//! //! | `full` | | all of these |
+//! | `full` | | all of these |
 //!
-//! Features only add. [`lease`] comes with `dead-letter` or `idempotency`, [`codec`] with `queue`; modules that
+//! Features only add. [`lease`] comes with `dead-letter` or `idempotency`, [`codec`] with `dead-letter`; modules that
 //! are not named here are always there.
 //!
 //! # Cancel safety
@@ -184,6 +185,7 @@ pub mod deadline;
 pub mod failover;
 #[cfg(feature = "failover")]
 pub mod fallback;
+#[cfg(feature = "grpc")]
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;

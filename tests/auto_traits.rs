@@ -177,8 +177,7 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
             PeekedBody, Replay, ReplayBody, ReplayError,
             peek::{self, PeekBody, PeekBodyLayer},
         },
-        grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
-        outcome::{GrpcEnd, Peeked},
+        outcome::Peeked,
     };
     type Answer = std::future::Ready<Result<http::Response<BufferedBody>, Infallible>>;
     /// May be sent and not shared, as most streaming bodies.
@@ -192,14 +191,26 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
     sent::<peek::ResponseFuture<Answer, Sendable>>();
     sent::<PeekedBody<Sendable>>();
     unpinned::<PeekedBody<Sendable>>();
+    cloned::<Peeked>();
+}
+
+#[cfg(feature = "grpc")]
+#[test]
+fn of_grpc_responses_and_their_late_outcomes() {
+    use tower_webhook::{
+        grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
+        outcome::{LateOutcome, LateSender},
+    };
+    type Answer = std::future::Ready<Result<http::Response<BufferedBody>, Infallible>>;
+    type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
     cloned::<GrpcPeekLayer>();
     cloned::<GrpcPeek<Inner>>();
     cloned::<Call>();
     sent::<grpc::ResponseFuture<Answer, Sendable>>();
     sent::<GrpcBody<Sendable>>();
     unpinned::<GrpcBody<Sendable>>();
-    cloned::<GrpcEnd>();
-    cloned::<Peeked>();
+    cloned::<LateOutcome>();
+    shared::<LateSender>();
 }
 
 #[cfg(feature = "retry")]

@@ -1,4 +1,5 @@
 //! How gRPC calls are judged that end in trailers.
+#![cfg(feature = "grpc")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use bytes::Bytes;
@@ -27,9 +28,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     BoxError,
     grpc::{Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
-    outcome::{
-        Classify, GrpcClassifier, GrpcEnd, LateOutcome, MakeClassifier, Outcome, OutcomeKind,
-    },
+    outcome::{Classify, GrpcClassifier, LateOutcome, MakeClassifier, Outcome, OutcomeKind},
 };
 
 #[path = "support/bodies.rs"]
@@ -339,11 +338,6 @@ async fn what_is_no_grpc_or_is_judged_by_its_head_passes_untouched() {
         .await;
         assert_eq!(judge(&res).0.code(), Some(14));
     }
-    // A status in the head goes before what somebody has put into the extensions.
-    let mut res = answer("application/grpc", ());
-    res.extensions_mut().insert(GrpcEnd::BROKEN);
-    res.headers_mut().insert("grpc-status", 0.into());
-    assert_eq!(judge(&res).0.kind(), Success);
 }
 
 #[tokio::test]

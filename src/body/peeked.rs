@@ -34,6 +34,7 @@ enum End<E> {
 /// The result of [`PeekedBody::poll_peek`].
 pub(crate) enum Peek<'a, D> {
     Data(&'a D),
+    #[cfg_attr(not(feature = "grpc"), expect(dead_code, reason = "gRPC reads them"))]
     Trailers(&'a http::HeaderMap),
     /// A frame of some other kind.
     Other,

@@ -1,4 +1,6 @@
-use super::{LateOutcome, Outcome};
+#[cfg(feature = "grpc")]
+use super::LateOutcome;
+use super::Outcome;
 use std::fmt;
 
 /// Makes a [`Classify`] for each request, from what the request says.
@@ -58,11 +60,33 @@ pub trait Classify<Res, Err> {
     /// Judges.
     fn classify(self, result: Result<&Res, &Err>) -> Outcome;
 
-    /// The verdict to come, where the result has only begun and [`classify`](Self::classify) can
-    /// judge no more than its beginning. `None`, the default: all there is to say is said.
+    /// The outcome to come, if the result has only begun and [`classify`](Self::classify) can judge
+    /// no more than its beginning. Default: `None`. Values of [`LateOutcome`] need feature `grpc`.
     fn late(&self, result: Result<&Res, &Err>) -> Option<LateOutcome> {
         let _ = result;
         None
+    }
+}
+
+/// An outcome that is known when a response ends. Feature `grpc` makes such outcomes.
+///
+/// Without the feature this type has no values: [`Classify::late`] and its callers stay as they are,
+/// and the compiler drops their branches.
+#[cfg(not(feature = "grpc"))]
+#[derive(Clone, Copy, Debug)]
+pub enum LateOutcome {}
+
+#[cfg(not(feature = "grpc"))]
+impl LateOutcome {
+    /// Calls `listener` with the outcome, once.
+    pub fn then(&self, listener: impl FnOnce(Outcome) + Send + 'static) {
+        let _ = listener;
+        match *self {}
+    }
+
+    /// The outcome, if it is known already.
+    pub const fn known(&self) -> Option<Outcome> {
+        match *self {}
     }
 }
 

@@ -1,5 +1,7 @@
+#[cfg(feature = "grpc")]
+use super::LateOutcome;
 use super::{
-    Classify, LateOutcome, MakeClassifier, Outcome, Pushback,
+    Classify, MakeClassifier, Outcome, Pushback,
     chain::ErrorRule,
     find_grpc_pushback, hint,
     http::by_answer,
@@ -189,6 +191,7 @@ impl<B, E: 'static> Classify<Response<B>, E> for ClassifyGrpc {
 
     /// The [`LateOutcome`] that [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) has put into the
     /// extensions of a response that has only begun.
+    #[cfg(feature = "grpc")]
     fn late(&self, result: Result<&Response<B>, &E>) -> Option<LateOutcome> {
         let extensions = result.ok()?.extensions();
         extensions.get::<LateOutcome>().cloned()
@@ -196,8 +199,16 @@ impl<B, E: 'static> Classify<Response<B>, E> for ClassifyGrpc {
 }
 
 impl ClassifyGrpc {
+    /// Judges the end of a stream, when it is too late to repeat the call.
+    #[cfg(feature = "grpc")]
+    pub(super) fn judge_end(end: GrpcEnd) -> Outcome {
+        let rules = Rules::new();
+        let outcome = Self { rules }.judge(StatusCode::OK, &HeaderMap::new(), Some(end));
+        rules.finish(outcome)
+    }
+
     fn judge(self, status: StatusCode, headers: &HeaderMap, end: Option<GrpcEnd>) -> Outcome {
-        let outcome = match end.map(GrpcEnd::code).or_else(|| code(headers)) {
+        let outcome = match end.map(|end| end.code).or_else(|| code(headers)) {
             Some(code) => by_code(code).with_code(code),
             None if status == StatusCode::OK && may_be_grpc(headers) => return Outcome::success(),
             None => by_proxy(status, headers),
@@ -205,7 +216,7 @@ impl ClassifyGrpc {
         if !rules::takes_hints(outcome.kind()) {
             return outcome;
         }
-        let pushback = end.and_then(GrpcEnd::pushback);
+        let pushback = end.and_then(|end| end.pushback);
         match pushback.or_else(|| find_grpc_pushback(headers, self.rules.max_hint)) {
             Some(Pushback::After(wait)) => outcome.with_retry_after(Some(wait)),
             Some(Pushback::Never) => outcome.never_retry(),
@@ -222,15 +233,6 @@ impl ClassifyGrpc {
 fn end(headers: &HeaderMap, extensions: &Extensions) -> Option<GrpcEnd> {
     let end = extensions.get::<GrpcEnd>()?;
     (!headers.contains_key("grpc-status")).then_some(*end)
-}
-
-/// The verdict that comes with the trailers, when nobody asks any more whether to repeat.
-pub(crate) fn late_verdict(end: GrpcEnd) -> Outcome {
-    let classify = ClassifyGrpc {
-        rules: Rules::new(),
-    };
-    let outcome = classify.judge(StatusCode::OK, &HeaderMap::new(), Some(end));
-    classify.rules.finish(outcome)
 }
 
 fn by_code(code: u16) -> Outcome {
@@ -270,4 +272,21 @@ fn by_proxy(status: StatusCode, headers: &HeaderMap) -> Outcome {
         Outcome::transient()
     };
     outcome.with_code(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{BoxError, outcome::OutcomeKind};
+
+    #[test]
+    fn a_status_in_the_head_overrides_the_extension() {
+        let mut res = Response::new(());
+        res.extensions_mut().insert(GrpcEnd::MISSING);
+        let classify = GrpcClassifier::new().make_classifier(&Request::new(()));
+        let kind = |res| classify.classify(Ok::<_, &BoxError>(res)).kind();
+        assert_eq!(kind(&res), OutcomeKind::Transient);
+        res.headers_mut().insert("grpc-status", 0.into());
+        assert_eq!(kind(&res), OutcomeKind::Success);
+    }
 }

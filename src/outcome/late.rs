@@ -1,6 +1,6 @@
 //! Verdicts that come after the result they are about.
 
-use super::Outcome;
+use super::{ClassifyGrpc, GrpcEnd, Outcome};
 use std::{
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -120,6 +120,11 @@ impl fmt::Debug for LateSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateSender").finish_non_exhaustive()
     }
+}
+
+/// The outcome of a gRPC stream that ended so.
+pub(crate) fn late_verdict(end: GrpcEnd) -> Outcome {
+    ClassifyGrpc::judge_end(end)
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ mod field;
 mod grpc;
 mod hint;
 mod http;
+#[cfg(feature = "grpc")]
 mod late;
 mod marker;
 #[allow(clippy::module_inception, reason = "the type names the room")]
@@ -101,16 +102,20 @@ pub mod transport;
 
 #[cfg(feature = "dead-letter")]
 pub(crate) use self::chain::links;
-pub(crate) use self::grpc::late_verdict;
+#[cfg(not(feature = "grpc"))]
+pub use self::classify::LateOutcome;
+#[cfg(feature = "grpc")]
+pub use self::late::{LateOutcome, LateSender};
 pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, classify_fn},
     grpc::{ClassifyGrpc, GrpcClassifier},
     hint::{HintError, find_hint, parse_retry_after},
     http::{ClassifyHttp, HttpClassifier},
-    late::{LateOutcome, LateSender},
     marker::{LocallyRefused, Unreached, Unsendable},
     outcome::{Outcome, OutcomeKind},
-    peeked::{GrpcEnd, Peeked},
+    peeked::Peeked,
     pushback::{Pushback, find_grpc_pushback, parse_grpc_pushback},
     repeat::Repeatable,
 };
+#[cfg(feature = "grpc")]
+pub(crate) use self::{late::late_verdict, peeked::GrpcEnd};

@@ -1,9 +1,11 @@
 //! What has been read of an answer's body, for the classifier to judge by.
 
-use super::{Pushback, field::one_value, find_grpc_pushback};
+#[cfg(feature = "grpc")]
+use super::find_grpc_pushback;
+use super::{Pushback, field::one_value};
 use bytes::Bytes;
 use http::HeaderMap;
-use std::{fmt, time::Duration};
+use std::fmt;
 
 /// The beginning of a response's body, in the extensions of the response. Put there by
 /// [`PeekBodyLayer`](crate::body::peek::PeekBodyLayer), and read by
@@ -42,47 +44,43 @@ impl fmt::Debug for Peeked {
     }
 }
 
-/// How a gRPC call ended, as its trailers say: in the extensions of a response whose head does not
-/// say it. Put there by [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer), and read by
-/// [`GrpcClassifier`](super::GrpcClassifier).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct GrpcEnd {
-    code: u16,
-    pushback: Option<Pushback>,
+/// How a gRPC call ended, as its trailers say. [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) inserts
+/// it into the extensions of a response whose head does not say it;
+/// [`GrpcClassifier`](super::GrpcClassifier) reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GrpcEnd {
+    pub(super) code: u16,
+    pub(super) pushback: Option<Pushback>,
 }
 
 impl GrpcEnd {
-    /// Ended without a `grpc-status`: `UNKNOWN`, as
-    /// [the list of codes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md) has what
-    /// carries too little to say.
-    pub const MISSING: Self = Self {
+    /// Ended without a `grpc-status`: `UNKNOWN`, the code for a status with too little information
+    /// in [the list of codes](https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
+    pub(crate) const MISSING: Self = Self {
         code: 2,
         pushback: None,
     };
 
-    /// Broke off after it had begun: `UNAVAILABLE`, which is the code of the same list for a
-    /// connection that breaks when some data have been transmitted.
-    pub const BROKEN: Self = Self {
+    /// Broke off after it had begun: `UNAVAILABLE`, the code of the same list for a connection that
+    /// breaks after some data were transmitted.
+    #[cfg(feature = "grpc")]
+    pub(crate) const BROKEN: Self = Self {
         code: 14,
         pushback: None,
     };
 
-    /// What these trailers say.
-    pub fn of_trailers(trailers: &HeaderMap) -> Self {
+    /// Reads trailers. A value that is no code is 2, `UNKNOWN`.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn of_trailers(trailers: &HeaderMap) -> Self {
         Self {
             code: code(trailers).unwrap_or(Self::MISSING.code),
-            pushback: find_grpc_pushback(trailers, Duration::MAX),
+            pushback: find_grpc_pushback(trailers, std::time::Duration::MAX),
         }
     }
 
-    /// The code. What is no code is 2, `UNKNOWN`.
-    pub const fn code(self) -> u16 {
-        self.code
-    }
-
-    /// What the peer says about calling again.
-    pub const fn pushback(self) -> Option<Pushback> {
-        self.pushback
+    #[cfg(feature = "grpc")]
+    pub(crate) const fn is_ok(self) -> bool {
+        self.code == 0
     }
 }
 
@@ -96,7 +94,7 @@ pub(super) fn code(headers: &HeaderMap) -> Option<u16> {
         // As it is written by every server: no sign, no leading zero.
         [unit @ b'0'..=b'9'] => u16::from(unit - b'0'),
         [b'1', unit @ b'0'..=b'6'] => 10 + u16::from(unit - b'0'),
-        _ => 2,
+        _ => GrpcEnd::MISSING.code,
     };
     Some(code)
 }

@@ -12,10 +12,12 @@ use std::{
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_test::mock;
+#[cfg(feature = "grpc")]
+use tower_webhook::outcome::{Classify, LateOutcome, LateSender, MakeClassifier};
 use tower_webhook::{
     BoxError, CircuitBreakerLayer,
     circuit_breaker::{CircuitOpen, ResponseFuture},
-    outcome::{Classify, LateOutcome, LateSender, MakeClassifier, OutcomeKind, classify_fn},
+    outcome::{OutcomeKind, classify_fn},
     peer::{OnePeer, peer_fn},
 };
 
@@ -272,11 +274,13 @@ async fn jobs_of_any_type_by_any_key() {
 }
 
 /// Judges a stream at its end, as a gRPC classifier does.
+#[cfg(feature = "grpc")]
 #[derive(Clone, Default)]
 struct AtTheEnd {
     senders: Arc<Mutex<Vec<LateSender>>>,
 }
 
+#[cfg(feature = "grpc")]
 impl MakeClassifier<()> for AtTheEnd {
     type Classifier = Self;
 
@@ -285,6 +289,7 @@ impl MakeClassifier<()> for AtTheEnd {
     }
 }
 
+#[cfg(feature = "grpc")]
 impl Classify<&'static str, BoxError> for AtTheEnd {
     fn classify(self, _: Result<&&'static str, &BoxError>) -> Outcome {
         Outcome::success()
@@ -299,6 +304,7 @@ impl Classify<&'static str, BoxError> for AtTheEnd {
     }
 }
 
+#[cfg(feature = "grpc")]
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_judged_at_its_end_and_is_slow_by_its_head() {
     let ends = AtTheEnd::default();

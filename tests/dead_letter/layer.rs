@@ -10,6 +10,8 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
+#[cfg(feature = "grpc")]
+use tower_webhook::outcome::{Classify, LateOutcome, LateSender, MakeClassifier};
 use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
@@ -17,7 +19,7 @@ use tower_webhook::{
         DeadLettered, DeadLetters, Describe, DescribeResponse, Direction, EntryBody, EntryLost,
         Reason, Redaction, WriteOutcome, describe_fn,
     },
-    outcome::{Classify, LateOutcome, LateSender, MakeClassifier, Outcome, classify_fn},
+    outcome::{Outcome, classify_fn},
     peer::{OnePeer, peer_fn},
     retry::RetryConfig,
 };
@@ -304,9 +306,11 @@ async fn the_instance_that_was_polled_is_the_one_that_is_called() {
 }
 
 /// Judges every answer at its end.
+#[cfg(feature = "grpc")]
 #[derive(Clone)]
 struct Late(LateOutcome);
 
+#[cfg(feature = "grpc")]
 impl<Req> MakeClassifier<Req> for Late {
     type Classifier = Self;
 
@@ -315,6 +319,7 @@ impl<Req> MakeClassifier<Req> for Late {
     }
 }
 
+#[cfg(feature = "grpc")]
 impl<Res, Err> Classify<Res, Err> for Late {
     fn classify(self, _: Result<&Res, &Err>) -> Outcome {
         Outcome::success()
@@ -325,6 +330,7 @@ impl<Res, Err> Classify<Res, Err> for Late {
     }
 }
 
+#[cfg(feature = "grpc")]
 #[tokio::test]
 async fn an_answer_that_fails_at_its_end_is_dead_lettered_then() {
     let called = |sink: &Recording| {

@@ -4,9 +4,11 @@ use super::*;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_test::mock;
+#[cfg(feature = "grpc")]
+use tower_webhook::outcome::{Classify, LateOutcome, MakeClassifier};
 use tower_webhook::{
     DeliveryMetricsLayer,
-    outcome::{Classify, LateOutcome, MakeClassifier, classify_fn},
+    outcome::classify_fn,
     peer::{OnePeer, peer_fn},
 };
 
@@ -102,9 +104,11 @@ async fn a_call_is_in_flight_until_it_ends() {
 }
 
 /// Judges an answer when it ends.
+#[cfg(feature = "grpc")]
 #[derive(Clone)]
 struct AtItsEnd(LateOutcome);
 
+#[cfg(feature = "grpc")]
 impl MakeClassifier<Req> for AtItsEnd {
     type Classifier = Self;
 
@@ -113,6 +117,7 @@ impl MakeClassifier<Req> for AtItsEnd {
     }
 }
 
+#[cfg(feature = "grpc")]
 impl Classify<Res, BoxError> for AtItsEnd {
     fn classify(self, _: Result<&Res, &BoxError>) -> Outcome {
         Outcome::success()
@@ -123,6 +128,7 @@ impl Classify<Res, BoxError> for AtItsEnd {
     }
 }
 
+#[cfg(feature = "grpc")]
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_judged_late_is_in_flight_until_then() {
     for attempts in [true, false] {
@@ -154,6 +160,7 @@ async fn an_answer_that_is_judged_late_is_in_flight_until_then() {
     }
 }
 
+#[cfg(feature = "grpc")]
 #[tokio::test(start_paused = true)]
 async fn an_answer_whose_end_never_comes_is_cancelled() {
     let metrics = DeliveryMetrics::new();
