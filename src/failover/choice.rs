@@ -1,4 +1,4 @@
-//! Which target is tried when, and which of their results is returned.
+//! The order in which targets are tried, and the choice of the result that is returned.
 
 use crate::outcome::{Outcome, OutcomeKind};
 use std::{
@@ -7,7 +7,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The target at a position of a call that begins at `start`; the others follow in their order.
+/// The target at a position of a call that begins at `start`; the others follow in list order.
 pub(super) const fn target_at(start: usize, position: usize) -> usize {
     if position == 0 {
         start
@@ -18,7 +18,7 @@ pub(super) const fn target_at(start: usize, position: usize) -> usize {
     }
 }
 
-/// Whether the later of two results is the one to return.
+/// Whether the later of two results is the more informative one, which is returned.
 pub(super) fn says_more(later: Outcome, earlier: Outcome) -> bool {
     let (rank, before) = (rank(later.kind()), rank(earlier.kind()));
     if (rank, before) == (0, 0) {
@@ -36,17 +36,17 @@ const fn rank(kind: OutcomeKind) -> u8 {
     }
 }
 
-/// The target that answered last, while it is the first to try.
+/// The target that calls try first, while it is preferred.
 #[derive(Debug)]
 pub(super) struct Preference {
-    /// The target in the lowest byte, and above it the end of the preference, in milliseconds since
-    /// `since`. One word, so that no call sees half of a change. 0: the first target.
+    /// The target in the lowest byte; above it the end of the preference, in milliseconds since `since`.
+    /// One word, so that no call reads half of a change. 0: the first target.
     state: AtomicU64,
     since: Instant,
     hold: u64,
 }
 
-/// As many as one byte tells apart.
+/// As many as one byte can number.
 pub(super) const MAX_TARGETS: usize = 255;
 
 const LAST: u64 = u64::MAX >> 8;
@@ -60,9 +60,9 @@ impl Preference {
         }
     }
 
-    /// The target to begin at. Reads the clock only if one is preferred.
+    /// The target to begin at. Reads the clock only if a target is preferred.
     pub(super) fn current(&self, now: impl FnOnce() -> Instant) -> usize {
-        // Relaxed: the word stands for itself.
+        // Relaxed: no other memory depends on this word.
         let state = self.state.load(Ordering::Relaxed);
         if state == 0 || self.at(now()) >= state >> 8 {
             return 0;
@@ -70,7 +70,7 @@ impl Preference {
         usize::from(state.to_le_bytes()[0])
     }
 
-    /// Prefers a target that answered after another one failed.
+    /// Prefers a target that succeeded after another one failed.
     pub(super) fn prefer(&self, target: usize, now: Instant) {
         let state = match u8::try_from(target) {
             Ok(0) | Err(_) => 0,

@@ -39,11 +39,11 @@ enum Step<F> {
         #[pin]
         future: F,
     },
-    /// Waiting until the service is ready for the next target.
+    /// Waits until the service is ready for the next target.
     Driving,
 }
 
-/// What a [`ResponseFuture`] keeps for the targets that follow.
+/// The state that a [`ResponseFuture`] keeps for the targets that follow.
 pub struct Round<S, Req, Res, Err, T, M, C> {
     shared: Arc<Shared<T, M>>,
     /// `None` with a single target: its result is not judged.
@@ -59,7 +59,7 @@ pub struct Round<S, Req, Res, Err, T, M, C> {
 
 struct Rest<S, Req> {
     service: S,
-    /// The request as it came. The last target gets it, the others get a clone.
+    /// The unchanged request. The last target gets it, the others get a clone.
     kept: Option<Req>,
 }
 
@@ -152,7 +152,7 @@ where
     M: MakeClassifier<Req, Classifier = C>,
     C: Classify<S::Response, S::Error>,
 {
-    /// Judges the result of one target; `None` if another one is to be tried.
+    /// Judges the result of one target; `None` if another target is tried.
     #[allow(clippy::type_complexity, reason = "a result in an option")]
     fn settle(
         &mut self,
@@ -212,7 +212,7 @@ where
         if let Err(error) = ready!(rest.service.poll_ready(cx)) {
             return Poll::Ready(Err(self.give_up().unwrap_or(Err(error))));
         }
-        // Getting ready may have taken the time that was left.
+        // The service may have used up the remaining time to become ready.
         if no_time_left()
             && let Some(result) = self.give_up()
         {

@@ -1,19 +1,19 @@
-//! Failover: when one target fails, try the next.
+//! Failover: tries the next target when one fails.
 //!
 //! A call begins at the first target and moves on when its outcome
 //! [may be retried](crate::outcome::Outcome::may_retry): the circuit is open, the peer was not
-//! reached, it sheds load, or it failed on a request that may be done twice. A success and a
-//! permanent failure are answers, and end it; so does a failure of a request that may have taken
-//! effect and must not be repeated. Each target is tried at most once in a call.
+//! reached, it sheds load, or it failed on a request that may be repeated. A success, a permanent
+//! failure, and a failure of a request that may have taken effect and must not be repeated end the
+//! call. Each target is tried at most once in a call.
 //!
-//! # What comes back when all fail
+//! # The result when all targets fail
 //!
 //! The most informative result, with the marks of its target:
 //!
 //! 1. the latest result of an attempt that the peer may have received
 //! 2. the latest failure to reach a peer
-//! 3. the local refusal with the shortest `retry_after`: every breaker is open, and this is when the
-//!    first may pass a call again
+//! 3. the local refusal with the shortest `retry_after`: every breaker is open, and the first of them
+//!    lets a call pass at that time
 //!
 //! # Targets
 //!
@@ -32,23 +32,23 @@
 //! fallback > deadline > retry > failover > circuit breaker by host > attempt timeout > transport
 //! ```
 //!
-//! Inside retry and deadline: one attempt of the retry is a round of the targets, and no further
-//! target is begun when the [`Deadline`](crate::deadline::Deadline) leaves no time. Outside a
-//! breaker that is kept by host, so that each target has its own, and one that is known to be down
-//! costs nothing; with one breaker for all, the failures of the first close the way to the others.
-//! Outside the layer that signs, where a scheme signs the address. All targets go through one
-//! service, which is driven ready again before each further one.
+//! Inside retry and deadline: one attempt of the retry layer is one round of the targets. When the
+//! [`Deadline`](crate::deadline::Deadline) leaves no time, no further target is tried. Outside a
+//! breaker that is kept by host, so that each target has its own breaker and a target that is known to
+//! be down costs nothing; with one breaker for all, failures of the first target would block the
+//! others. Outside the signing layer, if the scheme signs the address. All targets share one service,
+//! which must be ready again before each further target.
 //!
 //! # Cost
 //!
-//! With one target: nothing is copied. Otherwise the request and the service inside are cloned once
-//! before the first attempt, and the request once for each further one but the last.
+//! With one target, nothing is cloned. With more, the request and the inner service are cloned once
+//! before the first attempt, and the request once for each further target except the last.
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the attempt that is being made and the results of the earlier
-//! ones; no further target is tried, and what is preferred (see
-//! [`sticky`](FailoverLayerBuilder::sticky)) stays as it was.
+//! Dropping the response future drops the running attempt and the results of the earlier ones. No
+//! further target is tried, and the preference (see [`sticky`](FailoverLayerBuilder::sticky)) does not
+//! change.
 //!
 //! # Examples
 //!
@@ -102,7 +102,7 @@ use tower_service::Service;
 
 /// Tries the next target when one fails.
 ///
-/// See the [module docs](self) for when it moves on, and where it stands in a stack.
+/// See the [module docs](self) for when it moves on, and where it belongs in a stack.
 #[must_use]
 pub struct FailoverLayer<T = Uris, M = HttpClassifier> {
     shared: Arc<Shared<T, M>>,
@@ -125,10 +125,10 @@ impl<T, M> Shared<T, M> {
         }
     }
 
-    /// The target at `position` answered a call that began at `start`.
+    /// Records that the target at `position` answered a call that began at `start`.
     ///
-    /// A call that did not move on changes nothing: it may have begun before others moved on, and would
-    /// move them back.
+    /// A call that did not move on changes nothing: it may have begun before other calls moved on, and
+    /// would undo their preference.
     fn answered(&self, start: usize, position: usize) {
         if let (Some(preference), 1..) = (&self.preference, position) {
             preference.prefer(target_at(start, position), Instant::now());
@@ -139,9 +139,8 @@ impl<T, M> Shared<T, M> {
 impl FailoverLayer {
     /// Sends requests to these URIs, in this order, instead of their own.
     ///
-    /// A URI replaces scheme, authority and path. Its query, if it has one, replaces the request's. A
-    /// `Host` header is set to that of the target if the request has one; else it is left to the
-    /// transport.
+    /// A URI replaces scheme, authority and path. If it has a query, that replaces the request's. A `Host`
+    /// header is set to the target's host if the request has one; otherwise the transport sets it.
     ///
     /// `build` fails, naming `uris`, for an empty list, for a URI that is not absolute `http` or
     /// `https`, for user names, and for duplicates.
@@ -154,7 +153,7 @@ impl FailoverLayer {
     /// Sends requests to these hosts, in this order, instead of their own: for a service that runs in
     /// several places. Path and query stay those of the request.
     ///
-    /// Written as URIs with scheme, host and port. `build` fails, naming `hosts`, as for
+    /// Write hosts as URIs with scheme, host and port. `build` fails, naming `hosts`, as for
     /// [`to_uris`](Self::to_uris), and for paths.
     pub fn to_hosts<U: TryInto<Uri>>(
         hosts: impl IntoIterator<Item = U>,
@@ -162,11 +161,11 @@ impl FailoverLayer {
         Self::listed("hosts", false, Path::Requests, hosts)
     }
 
-    /// Sends requests to their own URI first, and then to these, as with [`to_uris`](Self::to_uris). The
-    /// list may be empty: no failover.
+    /// Sends requests to their own URI first, and then to these, as with [`to_uris`](Self::to_uris). With
+    /// an empty list there is no failover.
     ///
-    /// `build` fails, naming `fallbacks`, as for [`to_uris`](Self::to_uris). A fallback that equals the
-    /// request's own URI cannot be found then; it is tried again.
+    /// `build` fails, naming `fallbacks`, as for [`to_uris`](Self::to_uris). It cannot detect a fallback
+    /// that equals a request's own URI; such a target is tried again.
     pub fn fallbacks<U: TryInto<Uri>>(
         uris: impl IntoIterator<Item = U>,
     ) -> FailoverLayerBuilder<Uris> {
@@ -186,8 +185,8 @@ impl FailoverLayer {
 }
 
 impl<T, F> FailoverLayer<EachOf<T, F>> {
-    /// Targets of any type, in this order, for requests of any type: `aim` changes a request to one to
-    /// the given target. It always gets the request as it came.
+    /// Uses targets of any type, in this order, for requests of any type. `aim` directs a request to the
+    /// given target; it always gets the unchanged request.
     ///
     /// `build` fails, naming `targets`, for an empty list. Results are judged as HTTP unless
     /// [`classifier`](FailoverLayerBuilder::classifier) sets another classifier.
@@ -262,7 +261,7 @@ impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for Shared<T, M> {
 #[must_use]
 pub struct FailoverLayerBuilder<T = Uris, M = HttpClassifier> {
     targets: Result<T, InvalidConfig>,
-    /// The list's name in errors.
+    /// The name of the list in errors.
     list: &'static str,
     count: usize,
     make: M,
@@ -296,19 +295,20 @@ impl<T, M> FailoverLayerBuilder<T, M> {
         }
     }
 
-    /// Sets for how long calls begin at the target that answered last, from when a call moved on to
-    /// it; then they begin at the first again. Default: every call begins at the first. Shared by
-    /// all clones of the layer and its services.
+    /// Sets how long calls begin at the target that answered last, measured from the call that moved on to
+    /// it; after that time, calls begin at the first target again. Default: every call begins at the
+    /// first. All clones of the layer and its services share the preference.
     ///
-    /// Further answers do not prolong it, so that the first target is asked again now and then. It
-    /// saves the wait for a first target that hangs, if no breaker stands inside; with a breaker, a
-    /// refusal costs next to nothing.
+    /// Further answers do not prolong it, so that the first target is tried again from time to time. This
+    /// setting saves the wait for a first target that hangs, if no breaker stands inside; with a breaker, a
+    /// refusal costs almost nothing.
     pub const fn sticky(mut self, hold: Duration) -> Self {
         self.sticky = Some(hold);
         self
     }
 
-    /// Adds an observer of [`Event::FailedOver`](crate::observe::Event::FailedOver), which is told before each move to another target.
+    /// Adds an observer of [`Event::FailedOver`](crate::observe::Event::FailedOver), which is told before
+    /// each move to another target. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -355,9 +355,9 @@ impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for FailoverLayerBuilder<T, M> {
     }
 }
 
-/// Which target answered: an extension of the response, unless it was the first target.
+/// Response extension: the target that answered, unless it was the first one.
 ///
-/// The first target is 0; with [`fallbacks`](FailoverLayer::fallbacks), that is the request's own URI.
+/// The first target has index 0; with [`fallbacks`](FailoverLayer::fallbacks), that is the request's own URI.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TargetIndex(usize);
 
@@ -397,8 +397,8 @@ where
             shared.targets.aim(&mut req, 0);
             return ResponseFuture::only(self.inner.call(req), shared);
         }
-        // The instance that was polled ready is the one that is called, now and for the targets
-        // that follow; its clone takes its place and will be polled before it is called.
+        // The future takes the instance that was polled ready, for this target and those that follow. A
+        // clone, which is polled before its first call, replaces it.
         let spare = self.inner.clone();
         let mut ready = mem::replace(&mut self.inner, spare);
         let start = shared.start();

@@ -1,26 +1,26 @@
-//! The targets, and how a request is changed to one to each of them.
+//! The targets, and how a request is directed to each of them.
 
 use super::TargetIndex;
 use crate::InvalidConfig;
 use http::{HeaderValue, Request, Response, Uri, header, uri::PathAndQuery};
 use std::{collections::HashSet, fmt, sync::Arc};
 
-/// The targets of a [`FailoverLayer`](super::FailoverLayer), and how a request is sent to one.
+/// The targets of a [`FailoverLayer`](super::FailoverLayer), and how a request is directed to one.
 ///
-/// Implemented by [`Uris`] for HTTP, and by [`EachOf`] for everything else.
+/// Implemented by [`Uris`] for HTTP, and by [`EachOf`] for other requests.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot aim requests of type `{Req}` that are answered with `{Res}`",
     note = "`Uris` takes `http::Request<_>` and `http::Response<_>`; use `FailoverLayer::over` for other requests"
 )]
 pub trait Targets<Req, Res> {
-    /// Changes the request to one to the target at `index`, which is below the number of targets.
+    /// Directs the request to the target at `index`, which is below the number of targets.
     fn aim(&self, req: &mut Req, index: usize);
 
-    /// Marks an answer with the target that gave it.
+    /// Marks a response with the target that sent it.
     fn mark(&self, res: &mut Res, index: usize);
 }
 
-/// Targets of any type, and a function that changes a request to one of them. Made by
+/// Targets of any type, and a function that directs a request to one of them. Made by
 /// [`FailoverLayer::over`](super::FailoverLayer::over).
 pub struct EachOf<T, F> {
     pub(super) targets: Arc<[T]>,
@@ -58,12 +58,12 @@ pub struct Uris {
     list: Box<[Target]>,
 }
 
-/// Which path a request gets.
+/// The origin of the path of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Path {
-    /// The target's, with the query of the request if the target has none.
+    /// The target's path, with the query of the request if the target has none.
     Targets,
-    /// The request's.
+    /// The request's path.
     Requests,
 }
 
@@ -73,7 +73,7 @@ struct Target {
 }
 
 impl Uris {
-    /// Checks a list. `name` is the setting in errors, which do not quote URIs: they may hold secrets.
+    /// Checks a list. `name` names the setting in errors, which do not quote URIs: they may hold secrets.
     pub(super) fn new<U: TryInto<Uri>>(
         name: &'static str,
         own_first: bool,
@@ -121,7 +121,7 @@ impl Target {
         Ok(Self { uri, host })
     }
 
-    /// The same text for all spellings of one target.
+    /// Returns the same text for all spellings of one target.
     fn normal(&self) -> String {
         let scheme = self.uri.scheme_str().unwrap_or_default();
         let default = if scheme == "https" { 443 } else { 80 };
@@ -146,7 +146,7 @@ impl Target {
         };
         let mut parts = self.uri.clone().into_parts();
         parts.path_and_query = Some(path_and_query);
-        // Never to another host, whatever the path.
+        // Never falls back to another host, whatever the path.
         Uri::from_parts(parts).unwrap_or_else(|_| self.uri.clone())
     }
 }

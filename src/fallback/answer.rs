@@ -5,19 +5,19 @@ use crate::{
 use http::Response;
 use std::fmt;
 
-/// A call that failed, and how.
+/// A failed call and its outcome.
 pub struct Failure<'a, Res, Err> {
     pub(super) result: Result<&'a Res, &'a Err>,
     pub(super) outcome: Outcome,
 }
 
 impl<'a, Res, Err> Failure<'a, Res, Err> {
-    /// How it failed.
+    /// The outcome of the call.
     pub const fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// The response, if the failure is one.
+    /// The response, if the call failed with a response.
     pub const fn response(&self) -> Option<&'a Res> {
         match self.result {
             Ok(response) => Some(response),
@@ -25,7 +25,7 @@ impl<'a, Res, Err> Failure<'a, Res, Err> {
         }
     }
 
-    /// The error, if the failure is one.
+    /// The error, if the call failed with an error.
     pub const fn error(&self) -> Option<&'a Err> {
         match self.result {
             Ok(_) => None,
@@ -34,7 +34,7 @@ impl<'a, Res, Err> Failure<'a, Res, Err> {
     }
 }
 
-/// Only the outcome: response and error may hold secrets.
+/// Shows only the outcome: response and error may hold secrets.
 impl<Res, Err> fmt::Debug for Failure<'_, Res, Err> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failure")
@@ -43,7 +43,7 @@ impl<Res, Err> fmt::Debug for Failure<'_, Res, Err> {
     }
 }
 
-/// What is answered instead of a failure.
+/// Makes the answer that replaces a failure.
 ///
 /// Implemented by [`AnswerFn`] and, for HTTP, by [`AnswerHttp`].
 #[diagnostic::on_unimplemented(
@@ -54,14 +54,14 @@ pub trait Answer<Res, Err> {
     /// The response that the caller gets.
     type Response;
 
-    /// Passes on a response that is not replaced.
+    /// Converts a response that is not replaced.
     fn pass(&self, res: Res) -> Self::Response;
 
-    /// The answer instead of the failure; `None` passes the failure on.
+    /// Returns the answer that replaces the failure; with `None` the caller gets the failure.
     fn instead(&self, failure: &Failure<'_, Res, Err>) -> Option<Self::Response>;
 }
 
-/// Answers from a function. Made by [`FallbackLayer::new`](super::FallbackLayer::new).
+/// Makes answers with a function. Made by [`FallbackLayer::new`](super::FallbackLayer::new).
 #[derive(Clone, Copy)]
 pub struct AnswerFn<F>(pub(super) F);
 
@@ -88,20 +88,20 @@ impl<F> fmt::Debug for AnswerFn<F> {
 
 type Respond = dyn Fn(Outcome) -> Option<Response<BufferedBody>> + Send + Sync;
 
-/// HTTP responses from a function of the outcome. Made by
+/// Makes HTTP responses with a function of the outcome. Made by
 /// [`FallbackLayer::http`](super::FallbackLayer::http).
 pub struct AnswerHttp {
     pub(super) respond: Box<Respond>,
 }
 
-/// An extension of a response that is a fallback: how the call failed. It is not sent to the caller.
+/// Response extension of a fallback: how the call failed. It is not sent to the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FallbackReason {
     outcome: Outcome,
 }
 
 impl FallbackReason {
-    /// How the call failed.
+    /// The outcome of the call.
     pub const fn outcome(self) -> Outcome {
         self.outcome
     }

@@ -1,25 +1,25 @@
-//! Fallback: answer when no peer does.
+//! Fallback: answers in place of a failure.
 //!
 //! When everything inside has failed (attempts exhausted, circuit open, deadline passed),
-//! [`FallbackLayer`] asks a function for an answer, and the caller gets that. Where the function
-//! has one for every failure, the caller sees no failure.
+//! [`FallbackLayer`] calls a function, and the caller gets the function's answer. If the function
+//! answers every failure, the caller sees no failure.
 //!
 //! # What is replaced
 //!
 //! | [Outcome](crate::outcome) | Replaced | Why |
 //! | --- | --- | --- |
 //! | `Throttled`, `Transient`, `Unreached`, `Refused` | yes | the peer could not be used: exhaustion, a deadline, an open circuit |
-//! | `Permanent` | no | the peer answered, and the answer is about the request: to replace a 400 or 404 would hide a mistake of the caller |
-//! | `Unsendable` | no | a mistake on this side, which must be seen |
+//! | `Permanent` | no | the peer answered, and the answer is about the request: replacing a 400 or 404 would hide a mistake of the caller |
+//! | `Unsendable` | no | a mistake on this side, which must stay visible |
 //! | `Success`, `Cancelled` | never | |
 //!
-//! [`when`](FallbackLayer::when) sets other outcomes. Whether a request may be repeated makes no
-//! difference here: a 500 that answers a POST without a key ends the attempts, and is replaced.
+//! [`when`](FallbackLayer::when) sets other outcomes. It makes no difference whether the request may be
+//! repeated: a 500 for a POST without an idempotency key is not retried, and is replaced.
 //!
 //! # Order
 //!
-//! Outside retry, deadline and failover, whose final result it replaces, and outside every layer that must
-//! see the failure: metrics and dead letters that stand outside of it see a success.
+//! Outside retry, deadline and failover, whose final result it replaces, and outside every layer that
+//! must see the failure. Metrics and dead-letter layers that stand outside this layer see a success.
 //!
 //! ```text
 //! fallback > metrics > dead letter > deadline > retry > failover > circuit breaker > transport
@@ -29,12 +29,12 @@
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the call inside; no answer is made for it.
+//! Dropping the response future drops the inner call; no fallback is made.
 //!
 //! # Examples
 //!
-//! An answer over HTTP. What went wrong is in the response's extensions, for logs and metrics; it is
-//! not in the answer:
+//! A fallback over HTTP. The reason is in the response's extensions, for logs and metrics, and not in
+//! the response itself:
 //!
 //! ```
 //! use http::{Request, Response, StatusCode};
@@ -57,7 +57,7 @@
 //! # }).unwrap();
 //! ```
 //!
-//! A service that speaks no HTTP:
+//! A service that does not use HTTP:
 //!
 //! ```
 //! use std::io;
@@ -101,9 +101,9 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Answers instead of a failure.
+/// Answers in place of a failure.
 ///
-/// See the [module docs](self) for what is replaced, and where it stands in a stack.
+/// See the [module docs](self) for what is replaced, and where the layer belongs in a stack.
 #[derive(Debug)]
 #[must_use]
 pub struct FallbackLayer<A, M = HttpClassifier> {
@@ -127,7 +127,7 @@ impl Kinds {
     }
 }
 
-/// The outcomes that say that the peer cannot be used.
+/// The outcomes that mean that the peer cannot be used.
 const UNAVAILABLE: Kinds = Kinds(0)
     .with(OutcomeKind::Refused)
     .with(OutcomeKind::Throttled)
@@ -146,8 +146,8 @@ impl<A> FallbackLayer<A> {
 }
 
 impl<F> FallbackLayer<AnswerFn<F>> {
-    /// Answers with what `answer` returns, in the response type of the inner service; `None` passes the
-    /// failure on.
+    /// Replaces a failure with what `answer` returns, in the response type of the inner service. On `None`
+    /// the caller gets the failure.
     ///
     /// `answer` must neither block nor panic. Results are judged as HTTP unless
     /// [`classifier`](Self::classifier) sets another classifier.
@@ -160,11 +160,11 @@ impl<F> FallbackLayer<AnswerFn<F>> {
 }
 
 impl FallbackLayer<AnswerHttp> {
-    /// Answers with the HTTP response that `answer` returns for an outcome, with a [`FallbackReason`]
-    /// in its extensions; `None` passes the failure on.
+    /// Replaces a failure with the HTTP response that `answer` returns for its outcome, with a
+    /// [`FallbackReason`] in the extensions. On `None` the caller gets the failure.
     ///
-    /// The body of all responses becomes a [`ResponseBody`](crate::body::ResponseBody). A response that is
-    /// replaced is dropped, its body unread.
+    /// The body of every response becomes a [`ResponseBody`](crate::body::ResponseBody). A response that is
+    /// replaced is dropped without reading its body.
     pub fn http(
         answer: impl Fn(Outcome) -> Option<Response<BufferedBody>> + Send + Sync + 'static,
     ) -> Self {
@@ -175,8 +175,8 @@ impl FallbackLayer<AnswerHttp> {
 }
 
 impl<A, M> FallbackLayer<A, M> {
-    /// Sets the classifier, which decides the outcome of each call. Default: [`HttpClassifier`]. Use that
-    /// of the layers inside, so that all agree on what a failure is.
+    /// Sets the classifier, which decides the outcome of each call. Default: [`HttpClassifier`]. Use the
+    /// classifier of the inner layers, so that all agree on what a failure is.
     pub fn classifier<N>(self, make: N) -> FallbackLayer<A, N> {
         FallbackLayer {
             answer: self.answer,
@@ -187,13 +187,13 @@ impl<A, M> FallbackLayer<A, M> {
     }
 
     /// Sets the outcomes that are replaced. Default: `Refused`, `Throttled`, `Transient` and
-    /// `Unreached`. `Success` and `Cancelled` are no failures and are never replaced.
+    /// `Unreached`. `Success` and `Cancelled` are not failures and are never replaced.
     pub fn when(mut self, kinds: impl IntoIterator<Item = OutcomeKind>) -> Self {
         self.when = kinds.into_iter().fold(Kinds(0), Kinds::with);
         self
     }
 
-    /// Adds an observer of [`Event::FallbackAnswered`].
+    /// Adds an observer of [`Event::FallbackAnswered`]. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self

@@ -1,8 +1,7 @@
-//! A response as a store keeps it.
+//! The form in which a response is stored.
 //!
-//! Stores keep opaque bytes, so that every store keeps the same thing and none must know HTTP. The
-//! form is versioned; a version this release does not know reads as a corrupt record, not as
-//! another response.
+//! Stores keep opaque bytes, so that no store needs to know HTTP. The form has a version; a record with
+//! an unknown version is reported as corrupt.
 
 use crate::{
     body::BufferedBody,
@@ -13,11 +12,11 @@ use http::{HeaderMap, HeaderName, Response, StatusCode, header, response};
 
 const VERSION: u8 = 1;
 
-/// The body was too long to keep: a repeat gets the status and headers alone.
+/// The body was too long to store: a repeat gets only the status and the headers.
 const FLAG_BODY_OMITTED: u8 = 1;
 
-/// Headers that belong to one exchange, not to the answer: connection management (RFC 9110 §7.6.1),
-/// the date, credentials and challenges, cookies, and the length, which is counted anew.
+/// Headers that belong to one exchange and are not stored: connection management (RFC 9110 §7.6.1),
+/// the date, credentials and challenges, cookies, and the length, which is computed again.
 const NOT_KEPT: [HeaderName; 18] = [
     header::AUTHORIZATION,
     HeaderName::from_static("authentication-info"),
@@ -54,7 +53,7 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
 
     let connection = head.headers.get_all(header::CONNECTION);
     let keep = |name: &HeaderName| {
-        // RFC 9110 §7.6.1: what `Connection` names is part of the connection too.
+        // RFC 9110 §7.6.1: headers that `Connection` names belong to the connection too.
         let named = connection.iter().any(|value| {
             value.to_str().is_ok_and(|names| {
                 names
@@ -67,7 +66,7 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
     let none = HeaderMap::new();
     let trailers = body.trailers().unwrap_or(&none);
 
-    // To the byte: a store counts the length of what it keeps, not its capacity.
+    // The exact size: a store counts the length of a record, not its capacity.
     let len = 4 + fields_len(&head.headers, keep) + fields_len(trailers, |_| true);
     let mut out = Vec::with_capacity(len + body.as_bytes().len());
     out.put_u8(VERSION);
@@ -79,7 +78,7 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
     out.into()
 }
 
-/// Reads what [`encode`] wrote, without copying; `None` when it is something else.
+/// Reads what [`encode`] wrote, without copying; `None` for anything else.
 pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
     if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
         return None;

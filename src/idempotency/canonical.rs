@@ -1,19 +1,19 @@
-//! Canonical JSON (RFC 8785), where it is safe to compare by it.
+//! Canonical JSON (RFC 8785), for bodies that can safely be compared by it.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// The largest integer that a double, and with it RFC 8785, tells from its neighbours.
+/// The largest integer that a double, and therefore RFC 8785, can tell from its neighbours.
 const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
-/// The canonical form, or `None` where two different bodies would share it.
+/// Returns the canonical form, or `None` if a different body could have the same one.
 pub(super) fn canonical(body: &[u8]) -> Option<Vec<u8>> {
     let Distinct(value) = serde_json::from_slice(body).ok()?;
     serde_json_canonicalizer::to_vec(&value).ok()
 }
 
-/// A JSON value that refuses what canonical JSON would make equal to something else.
+/// A JSON value that fails to parse if canonical JSON would make it equal to a different one.
 struct Distinct(Value);
 
 impl<'de> Deserialize<'de> for Distinct {
@@ -50,7 +50,7 @@ impl<'de> Visitor<'de> for DistinctVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
-        // Also how an integer beyond 64 bits arrives.
+        // Integers beyond 64 bits arrive here too.
         if value.abs() > 9_007_199_254_740_992.0 {
             return Err(E::custom("number beyond 2^53"));
         }

@@ -33,25 +33,25 @@ pub trait Subject {
     /// The store.
     type Store: Store;
 
-    /// An empty store, or one in which the keys of the contract (scope `contract`) are free.
+    /// Returns an empty store, or one in which the keys of the contract (scope `contract`) are free.
     fn store(&self) -> impl Future<Output = Self::Store>;
 
-    /// Lets this much time pass for the store: a paused clock is moved, a real one waited for.
+    /// Lets time pass for the store: moves a paused clock, or waits.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 
-/// The lease of the contract's claims: short, for stores whose clock cannot be moved.
+/// The lease of the contract's claims. It is short, for stores whose clock cannot be moved.
 const LEASE: Duration = Duration::from_millis(400);
 /// The time to live of the contract's answers.
 const TTL: Duration = Duration::from_millis(800);
-/// Past any of the two.
+/// A time longer than both.
 const LATER: Duration = Duration::from_secs(1);
 
 /// Checks every rule, one after another, each on its own key.
 ///
 /// # Panics
 ///
-/// When a rule does not hold, with its name.
+/// When a rule does not hold. The message names the rule.
 pub async fn check<S: Subject>(subject: &S) {
     one_of_many_acquires_a_free_key(subject).await;
     a_completed_key_gives_its_answer_back(subject).await;
@@ -96,7 +96,8 @@ async fn settled(operation: impl Future<Output = Result<Settled, crate::StoreErr
     }
 }
 
-/// Of 50 concurrent `begin` calls for a free key, one acquires it and 49 are told so.
+/// Of 50 concurrent `begin` calls for a free key, one acquires it and 49 return
+/// [`Begin::InProgress`].
 ///
 /// # Panics
 ///
@@ -124,7 +125,7 @@ pub async fn one_of_many_acquires_a_free_key<S: Subject>(subject: &S) {
     }
 }
 
-/// After `complete`, `begin` gives the answer back.
+/// After `complete`, `begin` returns the answer.
 ///
 /// # Panics
 ///
@@ -144,7 +145,7 @@ pub async fn a_completed_key_gives_its_answer_back<S: Subject>(subject: &S) {
     }
 }
 
-/// An answer comes back as it went in: empty, binary and large ones too.
+/// An answer is returned byte for byte: empty, binary and large ones too.
 ///
 /// # Panics
 ///
@@ -215,7 +216,7 @@ pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// An answer leaves after its time to live, and not before.
+/// An answer is removed after its time to live, and not before.
 ///
 /// # Panics
 ///
@@ -234,7 +235,7 @@ pub async fn an_answer_leaves_after_its_time_to_live<S: Subject>(subject: &S) {
     acquire(&store, &key).await;
 }
 
-/// A holder whose claim passed to another can neither renew, complete nor release it.
+/// A holder whose claim has passed to another holder can neither renew, complete nor release it.
 ///
 /// # Panics
 ///
@@ -274,7 +275,8 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     assert_eq!(begin(&store, &key).await, Begin::Completed(answer));
 }
 
-/// What is completed or released cannot be settled again, by the same token or a made-up one.
+/// A claim that is completed or released cannot be settled again, neither with its token nor with a
+/// made-up one.
 ///
 /// # Panics
 ///
@@ -302,7 +304,7 @@ pub async fn a_settled_claim_cannot_be_settled_again<S: Subject>(subject: &S) {
     );
 }
 
-/// Another fingerprint is a mismatch while the work runs and after it.
+/// A different fingerprint is a mismatch, both while the work runs and after it.
 ///
 /// # Panics
 ///
@@ -336,7 +338,7 @@ pub async fn another_fingerprint_is_a_mismatch<S: Subject>(subject: &S) {
     );
 }
 
-/// A side without a fingerprint does not compare.
+/// Fingerprints are compared only if both calls have one.
 ///
 /// # Panics
 ///
@@ -363,7 +365,7 @@ pub async fn a_missing_fingerprint_matches_any<S: Subject>(subject: &S) {
     );
 }
 
-/// The same id in another scope is another key, however scope and id join.
+/// The same id in another scope is another key, even if scope and id give the same text when joined.
 ///
 /// # Panics
 ///
@@ -383,7 +385,7 @@ pub async fn scopes_are_apart<S: Subject>(subject: &S) {
     }
 }
 
-/// A clone is a handle on the same store.
+/// Clones share the contents of the store.
 ///
 /// # Panics
 ///

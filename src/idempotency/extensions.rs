@@ -1,4 +1,4 @@
-//! What the layer puts into the extensions of requests and responses.
+//! The extensions that the layer adds to requests and responses.
 
 use super::{FencingToken, IdempotencyKey, KeyError};
 use crate::{
@@ -8,10 +8,10 @@ use crate::{
 use http::StatusCode;
 use std::{fmt, time::Duration};
 
-/// Request extension: the claim under which the handler runs.
+/// Request extension: the claim with which the handler runs.
 ///
-/// Write its [`token`](Self::token) along with what the handler changes, where the resource can
-/// compare it: a handler that ran past its lease has a smaller token than the one after it.
+/// Write its [`token`](Self::token) with every change to a resource that can compare it: a handler that
+/// ran longer than its lease has a smaller token than the one that runs after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     key: IdempotencyKey,
@@ -34,21 +34,21 @@ impl Claim {
     }
 }
 
-/// Response extension: how the layer treated a request, where the handler did not simply run.
+/// Response extension: how the layer treated a request, unless it just ran the handler.
 ///
-/// A response without it is the handler's: it was stored for repeats, or its key was freed, depending
-/// on its status. A refusal carries an [`IdempotencyError`] instead.
+/// A response without this extension comes from the handler: depending on its status it was stored for
+/// repeats, or its key was freed. A refusal carries an [`IdempotencyError`] instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Disposition {
-    /// The handler ran, and its answer could not be stored: too large, the store failed, or the
+    /// The handler ran, and its response could not be stored: it was too large, the store failed, or the
     /// claim was lost.
     NotStored,
-    /// A repeat: the stored answer.
+    /// The request is a repeat, and this is the stored response.
     Replayed,
-    /// A repeat of an answer that was too large to store: its status and headers.
+    /// The request is a repeat of one whose response was too large to store: only its status and headers.
     ReplayedWithoutBody,
-    /// The handler ran without a claim, because the store could not be asked.
+    /// The handler ran without a claim, because the store failed.
     Unclaimed,
 }
 
@@ -64,27 +64,27 @@ impl Disposition {
     }
 }
 
-/// How long a caller should stay away while a store is down or full.
+/// The `Retry-After` while a store is down or full.
 const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// Why [`Idempotency`](super::Idempotency) refused a request. Found in the extensions of its answer.
+/// Why [`Idempotency`](super::Idempotency) refused a request. Found in the extensions of the response.
 ///
 /// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IdempotencyError {
-    /// The handler's answer broke off before its end: 500. The key is free again.
+    /// The handler's response body failed before its end: 500. The key is free again.
     BrokenAnswer,
     /// A request with this key is being handled: 409, with `Retry-After`.
     InProgress {
-        /// When to come back.
+        /// The wait before the next try.
         retry_after: Duration,
     },
-    /// There is no usable key: 400.
+    /// The request has no usable key: 400.
     Key(KeyError),
-    /// The key belongs to another request: 422.
+    /// The key is in use for another request: 422.
     Mismatch,
-    /// The store cannot be asked, and the layer fails closed: 503, with `Retry-After`.
+    /// The store failed, and the layer fails closed: 503, with `Retry-After`.
     Store(StoreErrorKind),
 }
 

@@ -1,11 +1,11 @@
-//! What was asked, as one digest.
+//! A request as one digest.
 
 use super::Fingerprint;
 use crate::body::BufferedBody;
 use http::Request;
 use sha2::{Digest, Sha256};
 
-/// What two requests under one key must share, to be one request.
+/// The parts in which two requests with one key must be equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FingerprintOf {
@@ -16,11 +16,11 @@ pub enum FingerprintOf {
     /// Method, original path and query, and the body's bytes.
     Request,
     /// Method, original path and query, and the body as canonical JSON
-    /// ([RFC 8785](https://www.rfc-editor.org/rfc/rfc8785)): another order of members or other
-    /// white space is the same request.
+    /// ([RFC 8785](https://www.rfc-editor.org/rfc/rfc8785)): the order of members and the white space
+    /// make no difference.
     ///
-    /// A body that is not JSON, or that canonical JSON would make equal to another (duplicate
-    /// members, integers beyond 2^53), is taken by its bytes.
+    /// A body is compared by its bytes if it is not JSON, or if canonical JSON would make it equal to a
+    /// different one (duplicate members, integers beyond 2^53).
     #[cfg(feature = "canonical-json")]
     CanonicalJson,
 }
@@ -40,7 +40,7 @@ impl FingerprintOf {
     }
 }
 
-/// SHA-256 over length-framed parts: no part can take over bytes of its neighbour.
+/// SHA-256 over length-framed parts: bytes of one part cannot be taken for bytes of the next.
 fn digest(req: &Request<BufferedBody>, kind: &[u8], body: &[u8]) -> Fingerprint {
     let target = original_target(req);
     let mut sha = Sha256::new();
@@ -56,15 +56,15 @@ fn digest(req: &Request<BufferedBody>, kind: &[u8], body: &[u8]) -> Fingerprint 
     Fingerprint::new(sha.finalize().into())
 }
 
-/// The path and query that the caller asked for.
+/// The path and query that the caller requested.
 fn original_target<B>(req: &Request<B>) -> &str {
     original_uri(req)
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str)
 }
 
-/// The URI before axum's `Router::nest` stripped a prefix off it: two nested routers with the same
-/// inner path are two routes.
+/// The URI before axum's `Router::nest` removed a prefix: two nested routers with the same inner path
+/// are two routes.
 pub(super) fn original_uri<B>(req: &Request<B>) -> &http::Uri {
     #[cfg(feature = "axum")]
     if let Some(axum::extract::OriginalUri(uri)) = req.extensions().get() {

@@ -25,11 +25,11 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
-/// The longest time that a refused repeat is told to stay away: the first request usually ends
-/// long before its lease.
+/// The longest `Retry-After` of a refused repeat: the first request usually ends long before its
+/// lease.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How often a waiting repeat asks the store, at first and at the least.
+/// The first, and shortest, interval at which a waiting repeat asks the store.
 const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_LAST: Duration = Duration::from_millis(250);
 
@@ -38,7 +38,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 type Answer<ResB> = Response<ResponseBody<ResB>>;
 
-/// The state that follows.
+/// The next state.
 type Next<S, St, ResB> = State<
     S,
     <S as Service<Request<BufferedBody>>>::Future,
@@ -56,12 +56,12 @@ where
 {
     #[pin]
     state: State<S, S::Future, St, ResB, S::Error>,
-    /// What begins and settles the claim; `None` where there is nothing to guard.
+    /// Begins and settles the claim; `None` if the request needs no claim.
     call: Option<Call<S, St>>,
 }
 
-/// What is to be done when the claim is ours. In the states that come before that, not beside all
-/// states: the future of a request that runs need not have room for one that waits.
+/// The work to do once the claim is held. Kept in the states before that, not beside all states, so
+/// that the future of a running request needs no room for it.
 type Work<S> = (S, Request<BufferedBody>);
 
 struct Call<S, St> {
@@ -69,14 +69,14 @@ struct Call<S, St> {
     fingerprint: Option<Fingerprint>,
     store: St,
     settings: Arc<Settings>,
-    /// Until when a repeat waits, and how long it sleeps next. Set when it begins to wait.
+    /// Until when a repeat waits, and how long it sleeps next. Set when it starts to wait.
     waiting: Option<(Instant, Duration)>,
     service: PhantomData<fn() -> S>,
 }
 
 #[pin_project(project = StateProj)]
 enum State<S, F, St: Store, ResB, E> {
-    /// The answer is here.
+    /// The response is ready.
     Ended {
         result: Option<Result<Answer<ResB>, E>>,
     },
@@ -86,21 +86,21 @@ enum State<S, F, St: Store, ResB, E> {
         future: F,
         disposition: Option<Disposition>,
     },
-    /// Not polled yet, so the store was not asked: a future that is dropped now leaves no claim.
+    /// Not polled yet, and the store was not asked: dropping the future now leaves no claim.
     New { work: Option<Work<S>> },
-    /// The store is asked.
+    /// The store was asked for a claim.
     Beginning {
         #[pin]
         begin: Timed<St::Begin>,
         work: Option<Work<S>>,
     },
-    /// Another request has the key, and we wait for its answer.
+    /// Another request holds the key, and this one waits for its answer.
     Waiting {
         #[pin]
         timer: Sleep,
         work: Option<Work<S>>,
     },
-    /// The handler runs under our claim.
+    /// The handler runs with the claim.
     Running {
         #[pin]
         future: F,
@@ -108,15 +108,15 @@ enum State<S, F, St: Store, ResB, E> {
         renewal: Renewal<St>,
         scope: Scope,
     },
-    /// The handler has answered; its body is read, to be stored.
+    /// The handler has responded; its body is being read, to be stored.
     Collecting {
         head: Option<response::Parts>,
         body: Option<Collect<ResB>>,
         #[pin]
         renewal: Renewal<St>,
     },
-    /// The claim is settled before the caller hears of it: a repeat that follows the answer must
-    /// find the key settled.
+    /// The claim is being settled. The caller gets the response only afterwards: a repeat that follows
+    /// the response must find the key settled.
     Settling {
         #[pin]
         settle: Timed<St::Settle>,
@@ -187,7 +187,7 @@ where
         }
     }
 
-    /// What follows from what the store says.
+    /// Returns the next state for the store's answer.
     fn begun(&mut self, begun: Result<Begin, StoreError>, work: Work<S>) -> Next<S, St, ResB> {
         match begun {
             Ok(Begin::Acquired(token)) => self.run(token, work),
@@ -274,7 +274,7 @@ where
         State::ended(self.settings.refuse(reason))
     }
 
-    /// Frees the key, then hands on `result`.
+    /// Frees the key, then passes `result` on.
     fn release(
         &self,
         mut held: Held<St>,
@@ -287,7 +287,7 @@ where
         }
     }
 
-    /// Stores `record`, then hands on `answer`.
+    /// Stores `record`, then passes `answer` on.
     fn complete(
         &self,
         mut held: Held<St>,
@@ -302,7 +302,7 @@ where
         }
     }
 
-    /// What follows when the handler has answered.
+    /// Returns the next state once the handler has responded.
     fn answered(
         &self,
         held: Option<Held<St>>,
@@ -312,7 +312,7 @@ where
         ResB: Body,
     {
         let Some(held) = held else {
-            // The claim passed to another, whose answer will be the stored one.
+            // Another holder has the claim; its answer is the one that is stored.
             let result = result.map(|answer| not_stored(answer.map(ResponseBody::inner)));
             return State::Ended {
                 result: Some(result),
@@ -334,7 +334,7 @@ where
         }
     }
 
-    /// What follows when the answer's body was read, or was too long to.
+    /// Returns the next state once the body was read, or was found too long to store.
     fn collected(
         &self,
         held: Option<Held<St>>,
@@ -452,7 +452,7 @@ where
                     _,
                 ) => {
                     let settled = ready!(settle.poll(cx));
-                    // Whatever came of it, the handler's result goes to the caller.
+                    // The caller gets the handler's result, whether or not the claim could be settled.
                     let result = once(result);
                     return Poll::Ready(if held.settled(settled) {
                         result
@@ -472,9 +472,9 @@ fn not_stored<ResB>(mut answer: Answer<ResB>) -> Answer<ResB> {
     answer
 }
 
-/// Takes what a state holds for its end.
+/// Takes the value that a state holds until its end.
 fn once<T>(slot: &mut Option<T>) -> T {
-    // Invariant: taken on the way out of a state, which is then replaced or never polled again.
+    // Invariant: taken when a state ends, which is then replaced or never polled again.
     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
     slot.take().expect("polled after completion")
 }

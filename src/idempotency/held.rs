@@ -1,4 +1,4 @@
-//! A claim that is held: renewed while the work runs, settled once, released when dropped.
+//! A held claim: it is renewed while the work runs, settled once, and settled on drop.
 
 use super::{FencingToken, IdempotencyKey, Settled, Store};
 use crate::{
@@ -17,9 +17,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// A claim that this process holds.
 ///
-/// Dropping it settles it: a claim whose work did not end is released, so that a repeat runs; one
-/// whose work ended is completed, so that a repeat gets the answer. Neither waits: a store that
-/// answers at once is done within `drop`, any other is finished by a task of the runtime, and without
+/// Dropping it settles it. If the work has not ended, the claim is released, so that a repeat runs; if
+/// it has ended, the claim is completed, so that a repeat gets the answer. `drop` does not wait: a
+/// store that answers at once is done within it, and a task of the runtime finishes any other. Without
+/// a runtime, the lease ends by itself.
 /// a runtime the lease runs out.
 pub(super) struct Held<St: Store> {
     store: St,
@@ -27,7 +28,7 @@ pub(super) struct Held<St: Store> {
     token: FencingToken,
     observers: Observers,
     owed: Owed,
-    /// When it is to be renewed next. Set when the work is first pending.
+    /// When it is renewed next. Set when the work is first pending.
     due: Option<Instant>,
 }
 
@@ -58,7 +59,7 @@ impl<St: Store> Held<St> {
         self.store.release(&self.key, self.token)
     }
 
-    /// From here on the work has ended: a drop completes the claim instead of releasing it.
+    /// Call this when the work has ended: from then on, dropping the claim completes it.
     pub(super) fn complete(&mut self, answer: Bytes, ttl: Duration) -> St::Settle {
         let settle = self
             .store
@@ -67,8 +68,8 @@ impl<St: Store> Held<St> {
         settle
     }
 
-    /// Notes that the store was asked to settle the claim, and tells what came of it. `false` where
-    /// it is not settled: the lease is left to run out.
+    /// Records the result of settling the claim, and tells the observers. Returns `false` if the claim is
+    /// not settled: its lease then ends by itself.
     pub(super) fn settled(&mut self, settled: Result<Settled, StoreError>) -> bool {
         self.owed = Owed::Nothing;
         match settled {
@@ -79,7 +80,7 @@ impl<St: Store> Held<St> {
         false
     }
 
-    /// The claim passed to another: there is nothing to settle.
+    /// Another holder has the claim: this one does not settle it.
     fn lost(mut self) {
         self.owed = Owed::Nothing;
         self.tell_lost();
@@ -104,7 +105,7 @@ impl<St: Store> Drop for Held<St> {
         match std::mem::replace(&mut self.owed, Owed::Nothing) {
             Owed::Release => finish(self.release()),
             Owed::Complete { answer, ttl } => {
-                // The first try may have been made: then this one finds the claim settled.
+                // The first try may have been carried out. This one then finds the claim settled.
                 finish(self.store.complete(&self.key, self.token, answer, ttl));
             }
             Owed::Nothing => {}
@@ -112,12 +113,12 @@ impl<St: Store> Drop for Held<St> {
     }
 }
 
-/// Runs a future to its end, without waiting for it here.
+/// Runs a future to its end in the background.
 fn finish<F>(future: F)
 where
     F: Future<Output = Result<Settled, StoreError>> + Send + 'static,
 {
-    // A box on this path alone: the request was dropped.
+    // Allocates only here, where the request was dropped.
     let mut future = Box::pin(future);
     let mut cx = Context::from_waker(Waker::noop());
     if future.as_mut().poll(&mut cx).is_pending()
@@ -127,16 +128,16 @@ where
     }
 }
 
-/// Keeps a claim alive while something else is polled beside it.
+/// Renews a claim while something else is polled beside it.
 #[pin_project]
 pub(super) struct Renewal<St: Store> {
     held: Option<Held<St>>,
     lease: Duration,
     /// The time between renewals.
     every: Duration,
-    /// The time that one renewal has: a store that hangs must not use up the tries that are left.
+    /// The time limit of one renewal: a store that hangs must leave time for the other tries.
     limit: Duration,
-    /// Set when the work is pending: work that is done at once costs no timer.
+    /// Set when the work is pending, so that work that is done at once needs no timer.
     #[pin]
     timer: Option<Sleep>,
     #[pin]
@@ -145,7 +146,7 @@ pub(super) struct Renewal<St: Store> {
 
 impl<St: Store> Renewal<St> {
     pub(super) fn new(held: Held<St>, lease: Duration, store_timeout: Duration) -> Self {
-        // A third leaves two more tries before the lease ends. Never zero: that would be a loop.
+        // With a third, two more tries fit before the lease ends. Never zero, which would loop.
         let every = (lease / 3).max(Duration::from_millis(1));
         Self {
             held: Some(held),
@@ -157,13 +158,13 @@ impl<St: Store> Renewal<St> {
         }
     }
 
-    /// The claim, to settle it. It is renewed no more.
+    /// Takes the claim out, to settle it. It is not renewed any more.
     pub(super) fn take(self: Pin<&mut Self>) -> Option<Held<St>> {
         self.project().held.take()
     }
 
-    /// Renews the claim when a third of its lease has gone. To be called whenever the work is
-    /// pending: it registers the task for the next renewal.
+    /// Renews the claim when a third of its lease has passed. Call it whenever the work is pending: it
+    /// registers the task for the next renewal.
     pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) {
         let mut this = self.project();
         loop {
@@ -190,7 +191,7 @@ impl<St: Store> Renewal<St> {
                 return;
             };
             if this.timer.is_none() {
-                // A claim keeps its pace from one state of the request to the next.
+                // The due time belongs to the claim, so that it survives a change of state.
                 let due = *held.due.get_or_insert_with(|| Instant::now() + *this.every);
                 this.timer.set(Some(sleep_until(due)));
             }
@@ -217,7 +218,7 @@ pub(super) struct Timed<F> {
     #[pin]
     operation: F,
     limit: Duration,
-    /// Set, and allocated, when the store is pending: a round trip costs more than a timer.
+    /// Set, and allocated, when the store is pending: a network round trip costs more than a timer.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

@@ -1,4 +1,4 @@
-//! The key of a request, and where it is found.
+//! The idempotency key of a request, and the sources it can be read from.
 
 use super::pointer;
 use crate::{InvalidConfig, body::BufferedBody};
@@ -16,21 +16,22 @@ pub const MAX_ID_LEN: usize = 255;
 /// The longest scope, in bytes: room for a path and a tenant.
 pub const MAX_SCOPE_LEN: usize = 1024;
 
-/// What makes two requests the same: an id, within a scope.
+/// Identifies a request: two requests with the same key are the same request. A key is an id within
+/// a scope.
 ///
-/// The scope (a route, a tenant) keeps one caller's ids apart from another's. The two are framed,
-/// not joined: scope `a` with id `bc` is another key than scope `ab` with id `c`.
+/// The scope (a route, a tenant) keeps the ids of one caller apart from those of another. Scope and id
+/// are kept as two parts: scope `a` with id `bc` is another key than scope `ab` with id `c`.
 ///
 /// `Debug` and `Display` do not show the id, which may be a customer's.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
-    /// The scope, then the id.
+    /// The scope, followed by the id.
     text: Arc<str>,
     scope_len: u16,
 }
 
 impl IdempotencyKey {
-    /// Frames `id` with `scope`.
+    /// Makes a key of a scope and an id.
     ///
     /// # Errors
     ///
@@ -68,14 +69,14 @@ impl IdempotencyKey {
         })
     }
 
-    /// The scope.
+    /// Returns the scope.
     pub fn scope(&self) -> &str {
         self.text
             .get(..usize::from(self.scope_len))
             .unwrap_or_default()
     }
 
-    /// The id.
+    /// Returns the id.
     pub fn id(&self) -> &str {
         self.text
             .get(usize::from(self.scope_len)..)
@@ -83,7 +84,7 @@ impl IdempotencyKey {
     }
 }
 
-/// The usual key in one allocation: an `Arc` copies what it is made of, so it is put together here.
+/// Joins scope and id. The usual key is built on the stack, so that the `Arc` is the only allocation.
 fn join(scope: &str, id: &str) -> Arc<str> {
     let mut usual = [0; 256];
     if let Some(text) = usual.get_mut(..scope.len() + id.len()) {
@@ -111,20 +112,20 @@ impl fmt::Debug for IdempotencyKey {
 pub enum KeyError {
     /// The id is empty.
     Empty,
-    /// Not text, or text with a control character, or a quoted string that does not close.
+    /// The id is not text, contains a control character, or is a quoted string without closing quote.
     Malformed,
-    /// There is no id where one is required.
+    /// The request has no id, and one is required.
     Missing,
     /// The request carries more than one id.
     Repeated,
     /// The scope is longer than [`MAX_SCOPE_LEN`].
     ScopeTooLong {
-        /// Its length, in bytes.
+        /// The length of the scope, in bytes.
         len: usize,
     },
     /// The id is longer than [`MAX_ID_LEN`].
     TooLong {
-        /// Its length, in bytes.
+        /// The length of the id, in bytes.
         len: usize,
     },
 }
@@ -149,10 +150,12 @@ impl fmt::Display for KeyError {
 
 impl std::error::Error for KeyError {}
 
-/// Where the id of a request is found: a header, the verified webhook id, the body, or a closure.
+/// Where a layer finds the id of a request: in a header, the verified webhook id, the body, or the
+/// result of a closure.
 ///
-/// Take the id from what the signature covers. A header outside the MAC lets whoever captured one
-/// signed event run it again under a new id, or burn the id of an event that is still to come.
+/// Choose an id that the signature covers. With a header that is not signed, an attacker who captured
+/// one signed event can run it again under a new id, or use up the id of an event that has not arrived
+/// yet.
 ///
 /// # Examples
 ///
@@ -168,7 +171,7 @@ impl std::error::Error for KeyError {}
 #[derive(Clone)]
 pub struct KeySource {
     kind: Kind,
-    /// Asked when the first finds nothing.
+    /// The source that is tried when this one finds nothing.
     next: Option<Arc<KeySource>>,
 }
 
@@ -189,37 +192,38 @@ impl KeySource {
         Self { kind, next: None }
     }
 
-    /// The value of a header: a string in quotes, as draft-ietf-httpapi-idempotency-key-header-07
-    /// §2.1 writes it, or bare, as most senders do. The two are the same key.
+    /// Reads the id from a header. The value may be a quoted string, as
+    /// draft-ietf-httpapi-idempotency-key-header-07 §2.1 requires, or bare text, as most senders write it:
+    /// both give the same key.
     pub const fn header(name: HeaderName) -> Self {
         Self::new(Kind::Header(name))
     }
 
-    /// The webhook id that the signature covered: `webhook-id` of Standard Webhooks, `svix-id`.
+    /// Reads the webhook id that the signature covers: `webhook-id` of Standard Webhooks, `svix-id`.
     ///
-    /// Finds nothing where no [`SignatureVerifyLayer`](crate::SignatureVerifyLayer) stands outside,
-    /// or its scheme has no id under the MAC.
+    /// Finds nothing if the request has not passed a
+    /// [`SignatureVerifyLayer`](crate::SignatureVerifyLayer), or if the scheme signs no id.
     #[cfg(feature = "signature")]
     pub const fn verified_id() -> Self {
         Self::new(Kind::VerifiedId)
     }
 
-    /// The string or integer at a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) in the
-    /// body, such as `/eventId`. A body that is not JSON has none. A body in which a member on the
-    /// way is there twice is refused: parsers differ in which one they take.
+    /// Reads the string or integer at a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) in the
+    /// body, such as `/eventId`. Finds nothing in a body that is not JSON. A body in which a member along
+    /// the pointer occurs twice is refused, because parsers differ in which of the two they use.
     pub fn json_pointer(pointer: &str) -> Self {
         Self::new(Kind::JsonPointer(pointer.into()))
     }
 
-    /// The SHA-256 of the body, in hexadecimal: for senders that give no id.
+    /// Uses the SHA-256 of the body, in hexadecimal: for senders that give no id.
     ///
-    /// Two messages of the same bytes are then one message. A sender that means two by them, such
-    /// as a bot that says the same twice, needs an id in the body.
+    /// Two messages with the same bytes count as one message. If a sender can mean two messages by them
+    /// (a bot that says the same sentence twice), the body needs an id.
     pub const fn body_digest() -> Self {
         Self::new(Kind::BodyDigest)
     }
 
-    /// What a closure finds.
+    /// Uses the id that a closure returns.
     pub fn from_fn(
         find: impl Fn(&Request<BufferedBody>) -> Result<Option<String>, KeyError>
         + Send
@@ -229,8 +233,7 @@ impl KeySource {
         Self::new(Kind::Closure(Arc::new(find)))
     }
 
-    /// Asks `other` where this one finds nothing. An id that is there and malformed is an error, not
-    /// nothing.
+    /// Tries `other` if this source finds nothing. A malformed id is an error; `other` is not tried then.
     #[must_use]
     pub fn or(mut self, other: Self) -> Self {
         let next = match self.next.take() {
@@ -241,7 +244,7 @@ impl KeySource {
         self
     }
 
-    /// Can this find anything?
+    /// Checks that this source can find anything.
     pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
         if let Kind::JsonPointer(pointer) = &self.kind
             && !pointer.starts_with('/')
@@ -254,11 +257,11 @@ impl KeySource {
         self.next.as_ref().map_or(Ok(()), |next| next.check())
     }
 
-    /// The id of `req`, if it has one.
+    /// Returns the id of `req`, if it has one.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] when there is an id and it is unusable.
+    /// [`KeyError`] when the request has an id that cannot be used.
     pub fn find<'a>(
         &self,
         req: &'a Request<BufferedBody>,
@@ -310,7 +313,7 @@ fn from_header<'a>(
     unquote(text).map(Some)
 }
 
-/// The text of a structured-field string (RFC 9651 §4.2.5), or bare text as it is.
+/// Returns the text of a structured-field string (RFC 9651 §4.2.5); bare text is returned as it is.
 fn unquote(text: &str) -> Result<Cow<'_, str>, KeyError> {
     let text = text.trim_matches(|char| char == ' ' || char == '\t');
     let Some(quoted) = text.strip_prefix('"') else {
@@ -320,7 +323,7 @@ fn unquote(text: &str) -> Result<Cow<'_, str>, KeyError> {
             Ok(text.into())
         };
     };
-    // Nothing is escaped in the usual key.
+    // The usual key has no escapes.
     if let Some((inside, "")) = quoted.split_once('"')
         && !inside.contains('\\')
     {

@@ -25,8 +25,8 @@ use tower_service::Service;
 
 /// Runs the handler once per key and gives repeats the stored answer.
 ///
-/// See the [module docs](super). Built by [`webhook`](Self::webhook) or [`api`](Self::api): two
-/// sets of defaults for two kinds of caller.
+/// See the [module docs](super). Made by [`webhook`](Self::webhook) or [`api`](Self::api), which set
+/// different defaults for the two kinds of caller.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct IdempotencyLayer<St> {
@@ -54,7 +54,7 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// The key of `req`, or `None` where it has none and needs none.
+    /// Returns the key of `req`, or `None` if it has none and needs none.
     pub(super) fn key(
         &self,
         req: &Request<BufferedBody>,
@@ -71,7 +71,7 @@ impl Settings {
         }
     }
 
-    /// Refuses a request, and tells why.
+    /// Refuses a request, and tells the observers why.
     pub(super) fn refuse<B>(&self, reason: IdempotencyError) -> Response<ResponseBody<B>> {
         self.observers.tell(|| Event::Refused {
             by: "idempotency",
@@ -90,15 +90,15 @@ impl Settings {
     }
 }
 
-/// What the layer does while its store cannot be asked.
+/// What the layer does while its store fails or does not answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreOutage {
-    /// Refuses, with 503 and `Retry-After`: nothing runs that might have run before. The default.
+    /// Refuses requests with 503 and `Retry-After`, so that nothing runs twice. The default.
     #[default]
     FailClosed,
-    /// Runs the handler without a claim: nothing is refused, and repeats run again.
-    /// Such answers carry [`Disposition::Unclaimed`](super::Disposition::Unclaimed) in their extensions.
+    /// Runs the handler without a claim: no request is refused, but repeats run again. The responses carry
+    /// [`Disposition::Unclaimed`](super::Disposition::Unclaimed) in their extensions.
     FailOpen,
 }
 
@@ -112,7 +112,7 @@ pub(super) enum Keep {
 
 impl Keep {
     pub(super) fn keeps(&self, status: StatusCode) -> bool {
-        // "Not now" is no result: the sender is told to come back, and then the handler must run.
+        // "Not now" is not a result: the sender is asked to try again, and the handler must run then.
         let not_now = matches!(status.as_u16(), 408 | 409 | 425 | 429);
         match self {
             Self::Webhook => !status.is_server_error() && !not_now,
@@ -134,7 +134,7 @@ impl fmt::Debug for Keep {
 
 type ScopeOf = dyn Fn(&Request<BufferedBody>) -> String + Send + Sync;
 
-/// What an id is unique within.
+/// The scope within which an id is unique.
 #[derive(Clone)]
 pub(super) enum Scope {
     Path,
@@ -171,17 +171,17 @@ pub struct IdempotencyLayerBuilder<St> {
 }
 
 impl<St: Store> IdempotencyLayer<St> {
-    /// For incoming webhooks, whose sender is a machine that repeats whatever was not answered 2xx.
+    /// Makes a builder for incoming webhooks, whose senders repeat every request that is not answered 2xx.
     ///
     /// | Setting | Value |
     /// | --- | --- |
-    /// | stored | statuses below 500, but 408, 409, 425 and 429; a 5xx, a panic and a cancelled request free the key, so that the sender's retry runs |
-    /// | kept for | 7 days: longer than any provider repeats |
+    /// | stored statuses | below 500, except 408, 409, 425 and 429; a 5xx, a panic and a cancelled request free the key, so that the sender's retry runs |
+    /// | time to live | 7 days: longer than any provider repeats |
     /// | fingerprint | none: senders repeat an id with another timestamp |
     /// | scope | the original path |
-    /// | without a key | 400 |
+    /// | request without a key | refused with 400 |
     ///
-    /// `key` should be covered by the signature: see [`KeySource`].
+    /// The signature should cover the id that `key` reads: see [`KeySource`].
     pub fn webhook(store: St, key: KeySource) -> IdempotencyLayerBuilder<St> {
         IdempotencyLayerBuilder {
             store,
@@ -205,20 +205,21 @@ impl<St: Store> IdempotencyLayer<St> {
         }
     }
 
-    /// For an API of your own, after draft-ietf-httpapi-idempotency-key-header-07.
+    /// Makes a builder for an API of your own, after draft-ietf-httpapi-idempotency-key-header-07.
     ///
     /// | Setting | Value |
     /// | --- | --- |
     /// | key | the header `Idempotency-Key` |
-    /// | methods | `POST` and `PATCH`; others pass |
-    /// | stored | any result, errors too (as Stripe does), but 408, 409, 425, 429 and 503; a panic and a cancelled request free the key |
-    /// | kept for | 24 hours |
+    /// | methods | `POST` and `PATCH`; requests with other methods pass |
+    /// | stored statuses | all, including errors (as Stripe does), except 408, 409, 425, 429 and 503; a panic and a cancelled request free the key |
+    /// | time to live | 24 hours |
     /// | fingerprint | method, original path and query, body |
     /// | scope | the original path |
-    /// | without a key | 400 |
+    /// | request without a key | refused with 400 |
     ///
-    /// Where callers have accounts, set [`scope_with`](IdempotencyLayerBuilder::scope_with) to the
-    /// account as well, or one caller can ask for another's answers.
+    /// If callers have accounts, include the account in the scope with
+    /// [`scope_with`](IdempotencyLayerBuilder::scope_with). Otherwise one caller can get the stored
+    /// answers of another.
     pub fn api(store: St) -> IdempotencyLayerBuilder<St> {
         let key = KeySource::header(HeaderName::from_static("idempotency-key"));
         let mut builder = Self::webhook(store, key);
@@ -231,27 +232,27 @@ impl<St: Store> IdempotencyLayer<St> {
 }
 
 impl<St> IdempotencyLayerBuilder<St> {
-    /// Sets where the id of a request is found. Default: the argument of [`webhook`](IdempotencyLayer::webhook),
-    /// or the header `Idempotency-Key`.
+    /// Sets the source of the id. Default: the argument of [`webhook`](IdempotencyLayer::webhook), or the
+    /// header `Idempotency-Key`.
     pub fn key(mut self, source: KeySource) -> Self {
         self.settings.source = source;
         self
     }
 
-    /// Passes requests without a key to the handler, unguarded. Default: they are refused with 400.
+    /// Passes requests without a key to the handler, without a claim. Default: they are refused with 400.
     pub const fn key_optional(mut self) -> Self {
         self.settings.required = false;
         self
     }
 
-    /// Sets a fixed scope, such as the provider's name. Default: the original path.
+    /// Sets a fixed scope, such as the name of the provider. Default: the original path.
     pub fn scope(mut self, scope: impl Into<Arc<str>>) -> Self {
         self.settings.scope = Scope::Fixed(scope.into());
         self
     }
 
-    /// Sets a function that takes the scope from the request, such as route and tenant. Default: the
-    /// original path. Join the parts so that no two pairs give the same text.
+    /// Sets a function that makes the scope from the request, such as its route and tenant. Default: the
+    /// original path. Join the parts so that two different pairs never give the same text.
     pub fn scope_with(
         mut self,
         scope: impl Fn(&Request<BufferedBody>) -> String + Send + Sync + 'static,
@@ -260,23 +261,23 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets the methods that are guarded; others pass. Default: all for a webhook, `POST` and `PATCH`
-    /// for an API.
+    /// Sets the methods that need a claim; requests with others pass. Default: all for a webhook, `POST`
+    /// and `PATCH` for an API.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.settings.methods = Some(methods.into_iter().collect());
         self
     }
 
-    /// Sets what two requests under one key must have in common; otherwise the later one is refused
+    /// Sets the parts in which two requests with one key must be equal; otherwise the later one is refused
     /// with 422. Default: nothing for a webhook, the whole request for an API.
     pub const fn fingerprint(mut self, of: FingerprintOf) -> Self {
         self.settings.fingerprint = of;
         self
     }
 
-    /// Sets the lease of a claim. Default: 60 s. It is renewed every third of it while the handler
-    /// runs, so it bounds how long a crash blocks a key, not how long a handler may take. A handler
-    /// that blocks its thread keeps its claim from being renewed.
+    /// Sets the lease of a claim. Default: 60 s. The layer renews it after each third of it while the
+    /// handler runs, so the lease limits how long a crash blocks a key, not how long a handler may take.
+    /// A handler that blocks its thread prevents the renewal.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
@@ -295,26 +296,27 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets what the layer does while the store cannot be asked. Default: [`StoreOutage::FailClosed`].
+    /// Sets what the layer does while the store fails or does not answer. Default:
+    /// [`StoreOutage::FailClosed`].
     pub const fn store_outage(mut self, outage: StoreOutage) -> Self {
         self.settings.outage = outage;
         self
     }
 
-    /// Sets the time limit of each operation of the store. Default: 5 s.
+    /// Sets the time limit of each store operation. Default: 5 s.
     pub const fn store_timeout(mut self, timeout: Duration) -> Self {
         self.settings.store_timeout = timeout;
         self
     }
 
-    /// Sets which statuses are stored and replayed; any other frees the key. Default: those below 500
-    /// for a webhook, any result for an API, "not now" statuses such as 429 excepted.
+    /// Sets which statuses are stored and replayed; any other frees the key. Default: those below 500 for
+    /// a webhook, all for an API; in both cases without "not now" statuses such as 429.
     pub fn store_when(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
         self.settings.keep = Keep::Custom(Arc::new(keep));
         self
     }
 
-    /// Sets the longest body that is stored, in bytes. Default: 256 KiB. A longer answer goes to its caller
+    /// Sets the longest body that is stored, in bytes. Default: 256 KiB. The caller gets a longer response
     /// whole; a repeat gets its status and headers, an empty body and
     /// [`Disposition::ReplayedWithoutBody`](super::Disposition::ReplayedWithoutBody).
     pub const fn max_answer(mut self, bytes: usize) -> Self {
@@ -322,22 +324,22 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Adds an observer of claims, replays, refusals, lost claims and trouble with the store. Default:
-    /// none but `tracing`.
+    /// Adds an observer of claims, replays, refusals, lost claims and store errors. Default: none except
+    /// `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self
     }
 
-    /// Sets the header that marks a replayed answer, with the value `true`. Default:
+    /// Sets the header that marks a replayed response, with the value `true`. Default:
     /// `Idempotent-Replayed`, as Stripe spells it.
     pub fn marker(mut self, name: HeaderName) -> Self {
         self.settings.marker = name;
         self
     }
 
-    /// Replaces the answer to a refused request. The default is the [`Problem`] that the closure
-    /// gets, as `application/problem+json`.
+    /// Sets a function that makes the response to a refused request. Default: the [`Problem`] that the
+    /// function gets, as `application/problem+json`.
     pub fn refuse_with(
         mut self,
         respond: impl Fn(&IdempotencyError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
@@ -420,8 +422,8 @@ where
             Ok(None) => return ResponseFuture::unguarded(self.inner.call(req)),
             Err(error) => return ResponseFuture::refused(&self.settings, error),
         };
-        // The instance that was polled ready goes into the future; its clone takes its place and
-        // will be polled before it is called.
+        // The future takes the instance that was polled ready. A clone, which is polled before its
+        // first call, replaces it.
         let spare = self.inner.clone();
         let ready = mem::replace(&mut self.inner, spare);
         ResponseFuture::begin(ready, req, key, &self.store, &self.settings)

@@ -1,16 +1,17 @@
-//! The store in this process's memory: claims in a map of their own, answers in a
+//! A store in the memory of this process. It keeps claims in a map, and answers in a
 //! [moka](https://docs.rs/moka) cache.
 //!
-//! A cache may forget; a claim must not be forgotten, or the work runs twice. So claims in flight
-//! are not cache entries. They live in a bounded map, and when that is full of live claims a new
-//! key is refused ([`StoreErrorKind::Full`], 503), not accepted at the cost of another's claim.
-//! Answers are evicted least recently used first, and only once more than
-//! [`max_entries`](MemoryStoreBuilder::max_entries) or
-//! [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept. (moka's default policy would refuse a key
-//! it has not seen often, which is every idempotency key.)
+//! A cache may evict an entry, but a claim must not be lost, or the work would run twice. Claims in
+//! flight are therefore kept in a bounded map outside the cache. When it is full of live claims, a new
+//! key is refused ([`StoreErrorKind::Full`], 503); no live claim is dropped for it.
+//! Answers are evicted only when more than [`max_entries`](MemoryStoreBuilder::max_entries) or
+//! [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept, the least recently used first. (moka's
+//! default policy would not admit a key that it has rarely seen, and every idempotency key is such a
+//! key.)
 //!
-//! What it keeps dies with the process: use it where a repeat after a restart may run again. Its
-//! tokens go on from the time of day, so that those of a later process are greater.
+//! Claims and answers are lost when the process ends: use this store only where a repeat after a
+//! restart may run again. Its fencing tokens start at the time of day, so that the tokens of a later
+//! process are greater.
 
 use super::{Begin, FencingToken, Fingerprint, Settled, Store};
 use crate::{
@@ -34,16 +35,16 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Maps that share the claims, so that two threads seldom meet at one lock.
+/// The number of maps that share the claims, so that threads seldom wait for the same lock.
 const SHARDS: usize = 64;
 
-/// What an entry costs beside its key and answer: the cache's own bookkeeping, measured at a
-/// million entries (402 bytes resident with 36-byte keys, November 2026).
+/// The memory that an entry takes besides its key and answer: the cache's own bookkeeping, measured
+/// at a million entries (402 bytes resident with 36-byte keys, November 2026).
 const ENTRY_OVERHEAD: usize = 400;
 
 /// The default [`Store`]. See the [module docs](self).
 ///
-/// Clones share what they keep. Its futures are ready at once and allocate nothing of their own.
+/// Clones share their contents. Its futures are ready at once and allocate nothing of their own.
 ///
 /// # Examples
 ///
@@ -70,8 +71,8 @@ struct Shared {
     claims: Box<[Shard]>,
     counters: Counters,
     max_in_flight: usize,
-    /// No claim ends before this moment (milliseconds since `epoch`): until then there is nothing
-    /// to sweep, however often a full store is asked.
+    /// No claim ends before this moment (milliseconds since `epoch`). Until then a sweep finds nothing,
+    /// so a full store does not sweep.
     earliest_end: AtomicU64,
     epoch: Instant,
     answers: Cache<Hashed, Answer, PassOn>,
@@ -79,7 +80,7 @@ struct Shared {
     hasher: RandomState,
 }
 
-/// Both bounds on answers in one: an answer takes one of `slots`, or as many as its bytes fill.
+/// Combines both bounds on answers: an answer takes one of `slots`, or as many as its bytes fill.
 #[derive(Clone, Copy)]
 struct Bounds {
     slots: usize,
@@ -102,21 +103,21 @@ impl Bounds {
 
 type Claims = HashMap<Hashed, Claim, PassOn>;
 
-/// On cache lines of its own, as are the counters: two threads at two shards do not slow each
-/// other down.
+/// On cache lines of its own, as are the counters, so that threads that use different shards do not
+/// slow each other down.
 #[derive(Default)]
 #[repr(align(128))]
 struct Shard(Mutex<Claims>);
 
-/// What every claim changes.
+/// The counters that every claim changes.
 #[repr(align(128))]
 struct Counters {
-    /// Claims in all shards.
+    /// The number of claims in all shards.
     in_flight: AtomicUsize,
     next_token: AtomicU64,
 }
 
-/// A key and its hash: the shard, its map and the cache ask for it, and it is worked out once.
+/// A key and its hash. The hash is computed once, for the shard, its map and the cache.
 #[derive(Clone)]
 struct Hashed {
     hash: u64,
@@ -137,7 +138,7 @@ impl Hash for Hashed {
     }
 }
 
-/// The hasher of [`Hashed`]: gives back the hash, which a keyed hasher made.
+/// The hasher of [`Hashed`]: returns the hash that a keyed hasher computed before.
 #[derive(Clone, Copy, Default)]
 struct PassOn(u64);
 
@@ -154,7 +155,7 @@ impl Hasher for PassOn {
         self.0 = hash;
     }
 
-    /// Never called: `Hashed` writes one `u64`. Right all the same.
+    // Never called, because `Hashed` writes one `u64`; correct all the same.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
@@ -176,12 +177,13 @@ struct Claim {
 struct Answer {
     bytes: Bytes,
     fingerprint: Option<Fingerprint>,
-    /// Checked on each read, by the clock that tests can pause; moka's own clock frees the memory.
+    /// When the answer ends, checked on each read by the clock that tests can pause. moka's own clock
+    /// frees the memory.
     until: Instant,
     ttl: Duration,
 }
 
-/// Gives each answer the time to live that it came with.
+/// Gives each answer the time to live that `complete` set.
 struct TimeToLive;
 
 impl Expiry<Hashed, Answer> for TimeToLive {
@@ -215,21 +217,23 @@ pub struct MemoryStoreBuilder {
 }
 
 impl MemoryStoreBuilder {
-    /// The most answers kept. Default: 100,000. Past it the least recently used one leaves, and its
-    /// next repeat runs again: choose it above what arrives within your senders' retry horizon.
+    /// Sets the largest number of answers that are kept. Default: 100,000. When it is exceeded, the least
+    /// recently used answer is evicted, and its next repeat runs again: set it above the number of requests
+    /// that arrive within your senders' retry horizon.
     pub const fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;
         self
     }
 
-    /// The most memory that answers take, in bytes, keys and bookkeeping included. Default: 128
-    /// MiB. Past it the least recently used ones leave.
+    /// Sets the memory limit for answers, in bytes, including keys and bookkeeping. Default: 128 MiB. When
+    /// it is exceeded, the least recently used answers are evicted.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// The most claims in flight at once. Default: 16,384. Past it a new key is refused.
+    /// Sets the largest number of claims in flight. Default: 16,384. When it is reached, new keys are
+    /// refused.
     pub const fn max_in_flight(mut self, claims: usize) -> Self {
         self.max_in_flight = claims;
         self
@@ -267,14 +271,14 @@ impl Default for MemoryStoreBuilder {
 }
 
 impl Default for MemoryStore {
-    /// A store with the defaults of [`MemoryStoreBuilder`].
+    /// Makes a store with the defaults of [`MemoryStoreBuilder`].
     fn default() -> Self {
         Self::build(&MemoryStoreBuilder::default())
     }
 }
 
 impl MemoryStore {
-    /// Settings to change before building.
+    /// Returns a builder with the default settings.
     pub fn builder() -> MemoryStoreBuilder {
         MemoryStoreBuilder::default()
     }
@@ -290,9 +294,8 @@ impl MemoryStore {
                 claims: (0..SHARDS).map(|_| Shard::default()).collect(),
                 counters: Counters {
                     in_flight: AtomicUsize::new(0),
-                    // A resource that remembers the tokens of an earlier process must not take
-                    // those of this one for stale. Nanoseconds: no store makes more claims than
-                    // that.
+                    // A resource that remembers the tokens of an earlier process must not take those of this
+                    // one for stale. Nanoseconds, because no store makes more than one claim per nanosecond.
                     next_token: AtomicU64::new(WallClock::system().unix_nanos()),
                 },
                 max_in_flight: settings.max_in_flight,
@@ -310,7 +313,7 @@ impl MemoryStore {
         }
     }
 
-    /// Claims in flight now, those whose lease has run out and was not yet swept included.
+    /// Returns the number of claims in flight. Includes claims whose lease has ended, until they are swept.
     pub fn in_flight(&self) -> usize {
         self.shared.counters.in_flight.load(Ordering::Relaxed)
     }
@@ -325,7 +328,7 @@ impl Shared {
     }
 
     fn shard(&self, key: &Hashed) -> MutexGuard<'_, Claims> {
-        // Bits that the map inside uses neither for its places nor for its tags.
+        // The map inside uses these bits neither for its slots nor for its tags.
         let index = usize::try_from(key.hash >> 48).unwrap_or_default() % SHARDS;
         lock(&self.claims[index])
     }
@@ -351,7 +354,7 @@ impl Shared {
                 return Ok(Begin::InProgress { lease_left });
             }
         } else {
-            // Under the shard's lock, as `complete` inserts: a key is always in one of the two.
+            // Under the shard's lock, as is the insert in `complete`: a key is always in one of the two.
             if let Some(answer) = self.answers.get(&key).filter(|answer| answer.until > now) {
                 return Ok(if differ(answer.fingerprint.as_ref(), fingerprint) {
                     Begin::Mismatch
@@ -376,13 +379,13 @@ impl Shared {
         Ok(Begin::Acquired(token))
     }
 
-    /// When a lease from now ends; a lease too long for the clock ends in thirty years. To be
-    /// called under the shard's lock: a sweep that resets `earliest_end` comes to this shard later,
-    /// and finds the claim, or came before, and its reset is seen here.
+    /// Returns when a lease that begins now ends, at most thirty years from now. Call it under the shard's
+    /// lock: a sweep that resets `earliest_end` either visits this shard later and finds the claim, or
+    /// visited it before, and then its reset is visible here.
     fn end_of(&self, now: Instant, lease: Duration) -> Instant {
         let until = deadline(now, lease);
         let end = self.millis(until);
-        // Looked at before it is written: it hardly ever changes, and all threads share it.
+        // Read before it is written: it hardly ever changes, and all threads share it.
         if end < self.earliest_end.load(Ordering::Relaxed) {
             self.earliest_end.fetch_min(end, Ordering::Relaxed);
         }
@@ -393,12 +396,12 @@ impl Shared {
         u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Removes claims whose lease has run out. Looks only when there may be one.
+    /// Removes claims whose lease has ended. Visits the shards only if there may be one.
     fn sweep(&self, now: Instant) {
         if self.millis(now) < self.earliest_end.load(Ordering::Relaxed) {
             return;
         }
-        // Claims that are made while we look lower it again.
+        // Claims that are made during the sweep lower it again.
         self.earliest_end.store(u64::MAX, Ordering::Relaxed);
         for shard in &self.claims {
             let mut shard = lock(shard);
@@ -412,7 +415,7 @@ impl Shared {
         }
     }
 
-    /// Ends the claim of `token`, with what `settle` does while the key is locked.
+    /// Ends the claim of `token`, and calls `settle` while the key is locked.
     fn settle(
         &self,
         key: &IdempotencyKey,
@@ -433,12 +436,12 @@ impl Shared {
     }
 }
 
-/// A poisoned lock is taken all the same: no code that can panic runs while it is held.
+/// Ignores poisoning: no code that can panic runs while the lock is held.
 fn lock(shard: &Shard) -> MutexGuard<'_, Claims> {
     shard.0.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What an answer takes of [`MemoryStoreBuilder::max_bytes`].
+/// Returns how many bytes of [`MemoryStoreBuilder::max_bytes`] an answer takes.
 fn size(key: &IdempotencyKey, answer: &Bytes) -> usize {
     key.scope().len() + key.id().len() + answer.len() + ENTRY_OVERHEAD
 }
@@ -447,7 +450,7 @@ fn differ(one: Option<&Fingerprint>, other: Option<&Fingerprint>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if one != other)
 }
 
-/// `now + wait`, thirty years at the most.
+/// Returns `now + wait`, at most thirty years from now.
 fn deadline(now: Instant, wait: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now + wait.min(FAR)
@@ -487,7 +490,7 @@ impl Store for MemoryStore {
     ) -> Self::Settle {
         let shared = &self.shared;
         if shared.bounds.slots(size(key, &answer)) > shared.bounds.slots {
-            // The cache would drop it without a word.
+            // The cache would drop it silently.
             return ready(Err(StoreError::new(StoreErrorKind::Full)));
         }
         ready(Ok(shared.settle(key, token, |key, claim| {

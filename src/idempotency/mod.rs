@@ -1,44 +1,45 @@
-//! Run the handler once per key, and give repeats the stored answer.
+//! Runs the handler once per key, and answers repeats with the stored response.
 //!
-//! Every webhook sender repeats: after a timeout, after a lost answer, after its own crash. The
-//! [`IdempotencyLayer`] claims the request's [`IdempotencyKey`] in a [`Store`], runs the handler, and stores
-//! what it answered; a repeat gets that answer, marked `Idempotent-Replayed: true`, and the handler
-//! does not run. Claims are leases with a [`FencingToken`]: a crash frees its key when the lease
-//! ends, and a handler that comes back too late changes nothing.
+//! Every webhook sender repeats requests: after a timeout, after a lost response, after its own crash.
+//! The [`IdempotencyLayer`] claims the request's [`IdempotencyKey`] in a [`Store`], runs the handler,
+//! and stores its response. A repeat gets that response, marked `Idempotent-Replayed: true`, and the
+//! handler does not run. Claims are leases with a [`FencingToken`]: after a crash, the key is free when
+//! the lease ends, and a handler that finishes after its lease cannot change the stored response.
 //!
 //! # Answers
 //!
 //! | Situation | Status | In the answer's extensions |
 //! | --- | --- | --- |
 //! | first request | the handler's | nothing, or [`Disposition::NotStored`] |
-//! | repeat of a completed one | the stored one | [`Disposition::Replayed`] |
-//! | repeat of one that still runs | 409 with `Retry-After`, or waits | [`IdempotencyError::InProgress`] |
+//! | repeat of a completed request | the stored one | [`Disposition::Replayed`] |
+//! | repeat of a request that still runs | 409 with `Retry-After`, or waits | [`IdempotencyError::InProgress`] |
 //! | same key, other request | 422 | [`IdempotencyError::Mismatch`] |
 //! | no key, or a bad one | 400 | [`IdempotencyError::Key`] |
-//! | store down or full | 503 with `Retry-After`, or runs unclaimed | [`IdempotencyError::Store`], [`Disposition::Unclaimed`] |
+//! | store down or full | 503 with `Retry-After`, or runs without a claim | [`IdempotencyError::Store`], [`Disposition::Unclaimed`] |
 //!
 //! The statuses are those of
 //! [draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07),
-//! an expired draft that most APIs follow. A replayed answer keeps its status, headers, body and
-//! trailers, less the headers of one exchange: connection, date, length, credentials and cookies.
+//! an expired draft that most APIs follow. A replayed response has the stored status, headers, body and
+//! trailers. It lacks the headers that belong to one exchange: connection, date, length, credentials
+//! and cookies.
 //!
 //! # Order
 //!
-//! Outside: [`BufferBodyLayer`](crate::BufferBodyLayer), then signature verification. Before it, an
-//! attacker could burn the keys of events that are still to come, or be told stored answers.
-//! Inside: the handler. A timeout layer belongs inside too: outside, it would leave a handler's
-//! effect without its stored answer.
+//! Outside this layer: [`BufferBodyLayer`](crate::BufferBodyLayer), then signature verification. If
+//! this layer stood outside verification, an attacker could use up the keys of events that have not
+//! arrived yet, or read stored responses. Inside: the handler. A timeout layer belongs inside too:
+//! outside, it could cut a handler whose effect then has no stored response.
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped (the caller hung up) drops the handler and frees the key, so
-//! that a repeat runs. Dropped after the handler's answer was there to its last byte, it stores that
-//! answer all the same. What cannot be done at once is finished by a task of the runtime; without
-//! one, the lease runs out. A panic of the handler frees the key likewise.
+//! Dropping the response future (the caller closed the connection) drops the handler and frees the key,
+//! so that a repeat runs. A panic of the handler frees the key too. If the handler's response was
+//! complete, body included, when the future was dropped, the response is stored. A task of the runtime
+//! finishes what cannot be done at once; without a runtime, the lease ends by itself.
 //!
-//! Dropped while a store is asked for a claim, the claim may have been made and nobody has its
-//! token: its key is free when the lease ends. The memory store answers at once and has no such
-//! moment.
+//! If the future is dropped while the store is asked for a claim, the claim may exist without a holder:
+//! its key is free when the lease ends. The memory store answers at once, so this cannot happen with
+//! it.
 //!
 //! # Examples
 //!

@@ -1,13 +1,13 @@
-//! One value out of a JSON body, by pointer, without building the rest.
+//! Reads one value from a JSON body by pointer, without building the rest.
 
 use super::KeyError;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::{borrow::Cow, fmt};
 
-/// The string or integer at `pointer` (RFC 6901), or nothing where the body has no such place.
+/// Returns the string or integer at `pointer` (RFC 6901), or `None` if the body has no such place.
 ///
-/// The whole body is read, so that a repeated member is found: a body in which the key depends on
-/// which one a parser takes has no key.
+/// Reads the whole body in order to find repeated members: if the key depended on which of them a
+/// parser uses, the body has no key.
 pub(super) fn find(body: &[u8], pointer: &str) -> Result<Option<String>, KeyError> {
     let Some(path) = pointer.strip_prefix('/') else {
         return Ok(None);
@@ -30,12 +30,12 @@ pub(super) fn find(body: &[u8], pointer: &str) -> Result<Option<String>, KeyErro
 enum Found {
     Nothing,
     Id(String),
-    /// There is something, and it is not a string or an integer.
+    /// A value that is neither a string nor an integer.
     Other,
     Twice,
 }
 
-/// Goes down `path`; at its end takes the value.
+/// Follows `path`, and takes the value at its end.
 struct At<'a> {
     path: Option<&'a str>,
     found: &'a mut Found,
@@ -44,7 +44,7 @@ struct At<'a> {
 impl At<'_> {
     fn take(self, value: Found) {
         *self.found = match (self.path, &*self.found) {
-            // Not at the end of the path: a value that has no members.
+            // The path goes on, but this value has no members.
             (Some(_), _) => return,
             (None, Found::Nothing) => value,
             (None, _) => Found::Twice,
@@ -60,7 +60,7 @@ impl<'de> DeserializeSeed<'de> for At<'_> {
     }
 }
 
-/// The first segment of a path, unescaped, and the rest.
+/// Splits a path into its first segment, unescaped, and the rest.
 fn segment(path: &str) -> (Cow<'_, str>, Option<&str>) {
     let (first, rest) = match path.split_once('/') {
         Some((first, rest)) => (first, Some(rest)),
@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for At<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        // `null` is how many senders write "none".
+        // Many senders write `null` for "none".
         self.take(Found::Nothing);
         Ok(())
     }
@@ -147,7 +147,7 @@ impl<'de> Visitor<'de> for At<'_> {
         let mut seen = false;
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             if name == first {
-                // Anywhere on the way, and whatever it holds: parsers differ in which one they take.
+                // At every level and for every type of value: parsers differ in which one they use.
                 if std::mem::replace(&mut seen, true) {
                     *self.found = Found::Twice;
                 }

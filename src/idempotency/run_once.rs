@@ -17,12 +17,12 @@ use std::{
 
 /// Runs work once per key, without HTTP: for queue consumers, jobs and command handlers.
 ///
-/// The same claims, leases and stores as [`IdempotencyLayer`](super::IdempotencyLayer).
+/// Uses the same claims, leases and stores as [`IdempotencyLayer`](super::IdempotencyLayer).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`run_once`](Self::run_once) while the work runs drops the work and
-/// frees the key; dropping it after the work ended stores the answer all the same.
+/// Dropping the future of [`run_once`](Self::run_once) while the work runs drops the work and frees
+/// the key. Dropping it after the work has ended still stores the answer.
 ///
 /// # Examples
 ///
@@ -51,8 +51,8 @@ pub struct RunOnce<St> {
 }
 
 impl<St: Store> RunOnce<St> {
-    /// Keeps answers in `store` for `ttl`. The lease is 60 seconds, renewed while the work runs;
-    /// an operation of the store has 5 seconds.
+    /// Keeps answers in `store` for `ttl`. The lease is 60 seconds, renewed while the work runs. The time
+    /// limit of each store operation is 5 seconds.
     ///
     /// # Errors
     ///
@@ -70,15 +70,14 @@ impl<St: Store> RunOnce<St> {
         })
     }
 
-    /// Adds an observer of claims, replays, lost claims and trouble with the store. Default: none but
-    /// `tracing`.
+    /// Adds an observer of claims, replays, lost claims and store errors. Default: none except `tracing`.
     #[must_use]
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
     }
 
-    /// Sets the lease of a claim, which is renewed every third of it. Default: 60 s.
+    /// Sets the lease of a claim, renewed after each third of it while the work runs. Default: 60 s.
     ///
     /// # Errors
     ///
@@ -91,15 +90,15 @@ impl<St: Store> RunOnce<St> {
         Ok(self)
     }
 
-    /// Runs `work` if `key` is free, and stores its answer; otherwise gives the stored answer.
+    /// Runs `work` if `key` is free, and stores its answer; otherwise returns the stored answer.
     ///
-    /// An error of the work, a panic and a dropped future free the key. The work gets the fencing
-    /// token of its claim. An answer that could not be stored is returned all the same; its key is
-    /// free again when the lease ends.
+    /// The work gets the fencing token of its claim. The key is freed if the work fails or panics, or if
+    /// the future is dropped. If the answer cannot be stored, it is returned, and its key is free when the
+    /// lease ends.
     ///
     /// # Errors
     ///
-    /// [`RunOnceError`]: the work failed, runs elsewhere, or the store cannot be asked.
+    /// [`RunOnceError`]: the work failed or runs elsewhere, or the store failed.
     pub async fn run_once<F, E>(
         &self,
         key: &IdempotencyKey,
@@ -111,8 +110,8 @@ impl<St: Store> RunOnce<St> {
         self.run(key, None, work).await
     }
 
-    /// [`run_once`](Self::run_once), refusing other work under the same key:
-    /// [`RunOnceError::Mismatch`] when `fingerprint` differs from the first one's.
+    /// Like [`run_once`](Self::run_once), but refuses other work with the same key:
+    /// [`RunOnceError::Mismatch`] when `fingerprint` differs from the first one.
     ///
     /// # Errors
     ///
@@ -185,14 +184,14 @@ impl<St: Store> RunOnce<St> {
         }
     }
 
-    /// Waits for a claim to be settled. Whatever comes of it, the work's result stands.
+    /// Waits until a claim is settled. A failure to settle it does not change the result of the work.
     async fn settle(&self, mut held: Held<St>, settle: St::Settle) {
         let settled = Timed::new(settle, self.store_timeout).await;
         held.settled(settled);
     }
 }
 
-/// The answer of [`RunOnce::run_once`]. `Debug` shows its length, not what is in it.
+/// The answer of [`RunOnce::run_once`]. `Debug` shows its length, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Ran {
     /// The work ran now.
@@ -202,7 +201,7 @@ pub enum Ran {
 }
 
 impl Ran {
-    /// Whether the work ran before.
+    /// Whether the work had run before.
     pub const fn is_repeat(&self) -> bool {
         matches!(self, Self::Replayed(_))
     }
@@ -224,20 +223,20 @@ impl fmt::Debug for Ran {
     }
 }
 
-/// Why [`RunOnce::run_once`] has no answer.
+/// Why [`RunOnce::run_once`] returned no answer.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunOnceError<E> {
-    /// The work runs elsewhere.
+    /// The work is running elsewhere.
     InProgress {
-        /// When its lease ends, unless it is renewed.
+        /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
-    /// The key belongs to other work.
+    /// The key is in use for other work: its fingerprint differs.
     Mismatch,
-    /// The store cannot be asked: nothing ran.
+    /// The store failed, and the work did not run.
     Store(StoreError),
-    /// The work failed, and the key is free again.
+    /// The work failed. The key is free again.
     Work(E),
 }
 

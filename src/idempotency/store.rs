@@ -10,9 +10,9 @@
 //!    +-------------------+---+-------------------------------+
 //! ```
 //!
-//! A claim is a lease: whoever holds it renews it while the work runs, and when the holder dies the
-//! key is free once the lease ends. Every claim has a [`FencingToken`], and `renew`, `complete` and
-//! `release` compare it: a holder that was slow, whose claim has passed to another, changes nothing
+//! A claim is a lease: its holder renews it while the work runs; if the holder dies, the key is free
+//! when the lease ends. Every claim has a [`FencingToken`], which `renew`, `complete` and `release`
+//! compare: a slow holder whose claim has passed to another one cannot change anything
 //! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
 //!
 //! [`contract`](super::contract) has the tests that every store must pass.
@@ -23,35 +23,35 @@ pub use crate::lease::{FencingToken, Settled};
 use bytes::Bytes;
 use std::{fmt, future::Future, time::Duration};
 
-/// A digest of what was asked, to tell a repeat from another request under the same key.
+/// A digest of a request. It tells a repeat from another request with the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// A fingerprint of these bytes, which should come from a collision-resistant hash.
+    /// Makes a fingerprint from a digest, which should come from a collision-resistant hash.
     pub const fn new(digest: [u8; 32]) -> Self {
         Self(digest)
     }
 
-    /// The digest.
+    /// Returns the digest.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// What [`Store::begin`] found. `Debug` shows an answer's length, not what is in it.
+/// The result of [`Store::begin`]. `Debug` shows the length of an answer, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Begin {
-    /// The key was free and is now the caller's, until the lease ends.
+    /// The key was free. The caller holds it until the lease ends.
     Acquired(FencingToken),
-    /// The work was done before, with this answer.
+    /// The work has been done; this is its answer.
     Completed(Bytes),
-    /// Somebody else holds the key.
+    /// Another caller holds the key.
     InProgress {
-        /// The time until their lease ends, unless they renew it.
+        /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
-    /// The key belongs to another request: its fingerprint differs.
+    /// The key is in use for another request: its fingerprint differs.
     Mismatch,
 }
 
@@ -71,31 +71,30 @@ impl fmt::Debug for Begin {
 
 /// Keeps claims and answers. See the [module docs](self) for the life of a key.
 ///
-/// A store is a handle: clones share what they keep. Its futures own what they need, so that a
-/// release can outlive the request that was dropped. A store that answers at once uses
-/// [`std::future::Ready`] and costs no allocation; one that goes to a server may name
-/// [`BoxFuture`](crate::BoxFuture).
+/// A store is a handle: clones share its contents. Its futures own their data, so that a release can
+/// outlive the request that was dropped. A store that answers at once uses [`std::future::Ready`] and
+/// does not allocate; a store that calls a server may use [`BoxFuture`](crate::BoxFuture).
 ///
 /// # What every operation promises
 ///
 /// - It is atomic: of any number of concurrent `begin` calls for a free key, one acquires it.
 /// - `begin` compares the fingerprint, when both sides have one, with a claim in flight as well as
 ///   with a completed answer.
-/// - A claim is never forgotten before its lease ends, nor an answer before its time to live ends,
-///   except as the store's documented bound says. A store that is full of claims refuses with
+/// - It keeps a claim until its lease ends, and an answer until its time to live ends, except as far as
+///   the store documents a bound. A store that is full of claims refuses with
 ///   [`StoreErrorKind::Full`].
-/// - A lease ends and a time to live ends by the store's own clock.
+/// - The store's own clock decides when a lease or a time to live ends.
 ///
 /// # Cancel safety
 ///
-/// Dropping a future of a store leaves the operation either done or not done, never half done.
+/// If a future of a store is dropped, the operation is either done or not done, never half done.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Future of [`begin`](Self::begin).
     type Begin: Future<Output = Result<Begin, StoreError>> + Send + 'static;
     /// Future of the other operations.
     type Settle: Future<Output = Result<Settled, StoreError>> + Send + 'static;
 
-    /// Claims `key` for `lease`, or says who has it.
+    /// Claims `key` for `lease`, or returns why it cannot be claimed.
     fn begin(
         &self,
         key: &IdempotencyKey,
@@ -103,10 +102,10 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> Self::Begin;
 
-    /// Extends the claim to `lease` from now.
+    /// Extends the claim, which then ends `lease` from now.
     fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle;
 
-    /// Ends the claim with an answer, which is kept for `ttl`.
+    /// Ends the claim and keeps its answer for `ttl`.
     fn complete(
         &self,
         key: &IdempotencyKey,

@@ -1,14 +1,14 @@
-//! The codes that an attempt can end with, as a closed set: what a label may say.
+//! The codes that end an attempt, as a closed set of label values.
 
-/// gRPC codes, then HTTP statuses, then none.
+/// The codes are numbered: gRPC codes first, then HTTP statuses, then none.
 const GRPC: usize = 17;
 const HTTP: usize = 500;
 
-/// How many there are.
+/// The number of codes.
 pub(super) const CODES: usize = GRPC + HTTP + 1;
 
-/// The place of a code. A number that is neither a gRPC code (0 to 16) nor an HTTP status (100 to
-/// 599) is none.
+/// The index of a code. A number that is neither a gRPC code (0 to 16) nor an HTTP status (100 to
+/// 599) has the index of none.
 pub(super) fn index(code: Option<u16>) -> usize {
     match code {
         Some(code @ 0..=16) => usize::from(code),
@@ -17,7 +17,7 @@ pub(super) fn index(code: Option<u16>) -> usize {
     }
 }
 
-/// The code at a place.
+/// The code at an index.
 pub(super) fn code(index: usize) -> Option<u16> {
     let code = match index {
         0..GRPC => index,

@@ -1,8 +1,8 @@
-//! How a delivery counts its attempts.
+//! Counts the attempts of a delivery.
 //!
-//! An attempt-level layer stands somewhere inside a delivery-level one, with layers between them that
-//! know of neither. Like [`Attempt`](crate::attempt::Attempt), the count is no part of the request:
-//! the delivery-level layer puts it into a thread-local while it polls what is inside.
+//! The attempt-level layer is inside the delivery-level one, with layers between them that know of
+//! neither. As with [`Attempt`](crate::attempt::Attempt), the count is not part of the request: the
+//! delivery-level layer puts it into a thread-local while it polls the inner future.
 
 use std::cell::Cell;
 
@@ -14,11 +14,11 @@ thread_local! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct AttemptCounter {
     pub(super) attempts: u32,
-    /// The code that the last one was answered with. `None` while it runs, and when it was dropped.
+    /// The code that ended the last one. `None` while it runs, and if it was dropped.
     code: Option<u16>,
 }
 
-/// Where a new attempt stands in its delivery.
+/// The position of a new attempt in its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// It is the first attempt.
@@ -38,7 +38,7 @@ impl AttemptCounter {
         work()
     }
 
-    /// Counts an attempt that begins. `None` where no delivery is around it.
+    /// Counts an attempt that begins. `None` outside a delivery.
     pub(super) fn begin_attempt() -> Option<Place> {
         let mut counter = CURRENT.get()?;
         let place = match counter.attempts {
@@ -51,7 +51,7 @@ impl AttemptCounter {
         Some(place)
     }
 
-    /// Notes the code that the attempt was answered with.
+    /// Records the code that ended the attempt.
     pub(super) fn end_attempt(code: Option<u16>) {
         if let Some(mut counter) = CURRENT.get() {
             counter.code = code;
@@ -60,7 +60,7 @@ impl AttemptCounter {
     }
 }
 
-/// Takes the count back, also where the work panics.
+/// Writes the count back, even if the work panics.
 struct Restore<'a> {
     counter: &'a mut AttemptCounter,
     outer: Option<AttemptCounter>,
@@ -88,13 +88,13 @@ mod tests {
             AttemptCounter::end_attempt(Some(503));
             inner.scope(|| assert_eq!(AttemptCounter::begin_attempt(), Some(Place::First)));
         });
-        // Polled again later, as a future is.
+        // A later poll of the same future.
         outer.scope(|| {
             assert_eq!(
                 AttemptCounter::begin_attempt(),
                 Some(Place::Retry(Some(503)))
             );
-            // This one is dropped: nobody says how it ended.
+            // The second attempt is dropped, so nothing records its end.
             assert_eq!(AttemptCounter::begin_attempt(), Some(Place::Retry(None)));
         });
         assert_eq!((outer.attempts, inner.attempts), (3, 1));

@@ -18,35 +18,35 @@ use std::{
     time::Duration,
 };
 
-/// Each peer makes some thirty series in the exporter.
+/// Each peer makes about thirty series in the exporter.
 const MOST_PEERS: usize = 10_000;
 
-/// An observer that writes to the [`metrics`](https://docs.rs/metrics/0.24) facade, from where
-/// exporters for Prometheus and others take it. Clones write to the same series.
+/// An observer that writes to the [`metrics`](https://docs.rs/metrics/0.24) facade, which has
+/// exporters for Prometheus and others. Clones write to the same series.
 ///
 /// | Series | Type | Labels |
 /// | --- | --- | --- |
 /// | `tower_webhook_attempts_total`, `tower_webhook_deliveries_total` | counter | `outcome`: the eight [`OutcomeKind`]s |
-/// | `tower_webhook_attempt_duration_seconds`, `tower_webhook_delivery_duration_seconds` | histogram, cancelled ones left out | |
+/// | `tower_webhook_attempt_duration_seconds`, `tower_webhook_delivery_duration_seconds` | histogram, without cancelled ones | |
 /// | `tower_webhook_attempts_in_flight`, `tower_webhook_deliveries_in_flight` | gauge | |
-/// | `tower_webhook_delivery_attempts` | histogram: attempts of a delivery that made any | |
+/// | `tower_webhook_delivery_attempts` | histogram: attempts of each delivery that made any | |
 /// | `tower_webhook_retries_total` | counter | `status_code`: 100 to 599, 0 to 16 for gRPC, `none` |
 /// | `tower_webhook_breaker_trips_total` | counter | |
 /// | `tower_webhook_breaker_transitions_total` | counter | `state`: `closed`, `half_open`, `open` |
-/// | `tower_webhook_breaker_state` | gauge: 1 for the state it is in, 0 for the others | `peer`, `state`; only with [`peer_label`](FacadeExporterBuilder::peer_label) |
+/// | `tower_webhook_breaker_state` | gauge: 1 for the current state, 0 for the others | `peer`, `state`; only with [`peer_label`](FacadeExporterBuilder::peer_label) |
 /// | `tower_webhook_dead_letters_total` | counter | `reason`, `end`: `written`, `fell_back` or `not_written` |
 ///
-/// Labels are closed sets; a request cannot add to them. A breaker's state that an operator set is
-/// shown as what it does: `closed` or `open`. Counters begin at 0 when the exporter is made, except
-/// those of retries and dead letters, of which each code or reason appears when it is first seen.
+/// Labels are closed sets; a request cannot add values. A state that an operator set is shown by its
+/// effect: `closed` or `open`. Counters begin at 0 when the exporter is made, except those of retries
+/// and dead letters, which are made when their code or reason is first seen.
 ///
 /// # Order
 ///
-/// **Install the recorder of the facade first.** The series are bound to the recorder that is
-/// installed when they are made: most of them in [`new`](Self::new) and
+/// **Install the recorder of the facade first.** A series is bound to the recorder that is installed
+/// when the series is made: most of them in [`new`](Self::new) and
 /// [`build`](FacadeExporterBuilder::build), those of a peer or a status code when it is first seen.
-/// What is written to a series that was made before the recorder was installed is lost. Writing to a
-/// series that is made looks nothing up in the facade, and allocates nothing of its own.
+/// Values of a series that was made before the recorder was installed are lost. Writing to an existing
+/// series needs no lookup in the facade and no allocation by this exporter.
 ///
 /// # Examples
 ///
@@ -84,17 +84,18 @@ struct Shared {
     retries: Box<[OnceLock<Counter>]>,
     trips: Counter,
     transitions: [Counter; STATES.len()],
-    /// All calls where there is no label for peers, otherwise those that share one.
+    /// Without a label for peers: all calls. With it: one entry for each peer, and one that further peers
+    /// share.
     peers: Peers<PeerSeries>,
     labelled: bool,
 }
 
-/// The series of one peer, or of all where there is no label for peers.
+/// The series of one peer, or of all peers if there is no label for them.
 struct PeerSeries {
     attempts: LevelSeries,
     deliveries: LevelSeries,
     attempts_each: Histogram,
-    /// Made when the breaker is first heard of. Locked, so that two transitions at once cannot leave
+    /// Made at the first event of the breaker. Locked, so that two simultaneous transitions cannot leave
     /// two states set.
     breaker: Mutex<Option<[Gauge; STATES.len()]>>,
 }
@@ -122,12 +123,12 @@ impl Default for FacadeExporter {
 }
 
 impl FacadeExporter {
-    /// An exporter with the default settings. Install the facade's recorder first.
+    /// Makes an exporter with the default settings. Install the facade's recorder first.
     pub fn new() -> Self {
         Self::with(Self::builder())
     }
 
-    /// An exporter with settings of your own.
+    /// Returns a builder with the default settings.
     pub fn builder() -> FacadeExporterBuilder {
         FacadeExporterBuilder {
             prefix: "tower_webhook_".to_owned(),
@@ -159,8 +160,8 @@ impl FacadeExporter {
 }
 
 impl FacadeExporterBuilder {
-    /// Sets what the names of the series begin with: letters, digits, `_` and `:`, as Prometheus has
-    /// it. Default: `tower_webhook_`.
+    /// Sets the prefix of the names of the series: letters, digits, `_` and `:`, as Prometheus requires.
+    /// Default: `tower_webhook_`.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
         self
@@ -172,29 +173,28 @@ impl FacadeExporterBuilder {
         self
     }
 
-    /// Sets the whole name of the counter of breakers that opened. Default: the prefix and
+    /// Sets the whole name of the counter of breaker trips (a breaker opened). Default: the prefix and
     /// `breaker_trips_total`.
     pub fn trips_name(mut self, name: impl Into<String>) -> Self {
         self.trips = Some(name.into());
         self
     }
 
-    /// Adds the label `peer` to the series of attempts and deliveries, and the states of breakers,
-    /// for this many peers. Default: no label; at most 10,000 peers. Further peers share the label
-    /// `other`, which has no breaker's state. Each peer makes some thirty series in the exporter, and
-    /// they stay.
+    /// Adds the label `peer` to the series of attempts and deliveries, and adds the breaker states, for up
+    /// to this many peers. Default: no label. Maximum: 10,000. Further peers share the label `other`,
+    /// which has no breaker state. Each peer makes about thirty series in the exporter, which are never
+    /// removed.
     pub const fn peer_label(mut self, max_peers: usize) -> Self {
         self.max_peers = Some(max_peers);
         self
     }
 
-    /// Makes the exporter, with the series that can be known in advance. Install the facade's
-    /// recorder first.
+    /// Makes the exporter and all series that are known in advance. Install the facade's recorder first.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for a `prefix`, `retries_name` or `trips_name` that is no name or
-    /// no beginning of one, and for a `peer_label` of zero or above 10,000.
+    /// [`InvalidConfig`] for an invalid `prefix`, `retries_name` or `trips_name`, and for a `peer_label`
+    /// of zero or above 10,000.
     pub fn build(self) -> Result<FacadeExporter, InvalidConfig> {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':';
         let begins = |byte: &u8| !byte.is_ascii_digit();
@@ -254,13 +254,13 @@ impl Observer for FacadeExporter {
             Event::JobEnded {
                 end: JobEnd::Retrying { outcome, .. },
                 ..
-                // One that was broken off because the worker stops has not failed.
+                // An attempt that was cancelled because the worker stops has not failed.
             } if outcome.kind() != OutcomeKind::Cancelled => shared.retried(outcome.code()),
             Event::BreakerChanged { peer, to, .. } => shared.breaker_changed(peer, to),
             _ => {
                 if let Some((_, reason, end)) = dead_lettered(event) {
                     let name = shared.names.dead_letters.clone();
-                    // Seldom, so it is looked up each time.
+                    // Rare, so the series is looked up each time.
                     ::metrics::counter!(name, "reason" => reason, "end" => end).increment(1);
                 }
             }
@@ -301,7 +301,7 @@ impl Shared {
             }
         }
         let series = self.of(peer);
-        // Several breakers that share a label have no one state.
+        // Breakers that share a label have no common state.
         if self.labelled && !std::ptr::eq(series, self.peers.other()) {
             series.set_breaker(peer, now, &self.names);
         }
@@ -359,7 +359,7 @@ impl LevelSeries {
         if let Some(count) = self.outcomes.get(kind as usize) {
             count.increment(1);
         }
-        // How soon callers go away says nothing about the peer.
+        // The time until a caller cancels says nothing about the peer.
         if kind != OutcomeKind::Cancelled {
             self.seconds.record(elapsed.as_secs_f64());
         }

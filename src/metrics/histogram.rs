@@ -1,9 +1,9 @@
-//! Durations in buckets: how many were about how long.
+//! Counts durations in buckets.
 //!
-//! Each power of two is cut into 16 buckets of the same width, in microseconds, as in
-//! [HdrHistogram](https://hdrhistogram.org): what is read out of a bucket is its middle, so it is
-//! wrong by 1/32 (3.2 %) at the most, or by half a microsecond where that is more. The last bucket
-//! begins at 2^36 microseconds (19 hours).
+//! Each power of two is divided into 16 buckets of the same width, in microseconds, as in
+//! [HdrHistogram](https://hdrhistogram.org). A bucket is read as its middle, so the error is at most
+//! 1/32 (3.2 %), or half a microsecond if that is more. The last bucket begins at 2^36 microseconds
+//! (19 hours).
 
 use std::{
     array,
@@ -14,17 +14,17 @@ use std::{
     time::Duration,
 };
 
-/// Buckets for each power of two, and its logarithm.
+/// The number of buckets for each power of two, and its logarithm.
 const PER_POWER: u64 = 1 << PER_POWER_LOG;
 const PER_POWER_LOG: u32 = 4;
 
-/// From 2^36 us on there is one bucket.
+/// There is one bucket for 2^36 us and above.
 const LONGEST_LOG: u32 = 36;
 
 /// Linear to 16 us, then 32 powers of two, and the last.
 pub(super) const BUCKETS: usize = ((LONGEST_LOG - PER_POWER_LOG + 1) << PER_POWER_LOG) as usize + 1;
 
-/// The bucket of a time.
+/// The bucket of a duration.
 #[allow(
     clippy::cast_possible_truncation,
     reason = "both are less than `BUCKETS`, whatever the time"
@@ -37,7 +37,7 @@ fn index(micros: u64) -> usize {
         return micros as usize;
     }
     let shift = micros.ilog2() - PER_POWER_LOG;
-    // The leading bit is one of the mantissa, and counts the power itself.
+    // The leading bit is part of the mantissa, and counts the power itself.
     ((u64::from(shift) << PER_POWER_LOG) + (micros >> shift)) as usize
 }
 
@@ -58,7 +58,7 @@ fn middle(index: usize) -> Option<Duration> {
     Some(Duration::from_nanos(start * 1000 + width * 500))
 }
 
-/// Counts that any thread may add to.
+/// Counters that several threads add to.
 #[derive(Debug)]
 pub(super) struct Histogram {
     buckets: [AtomicU64; BUCKETS],
@@ -77,8 +77,8 @@ impl Histogram {
         }
     }
 
-    /// Adds what was counted, and says how many that were. What was written before they were
-    /// recorded can be read after.
+    /// Adds these counters to `counts`, and returns their sum. The times that were written before the
+    /// counters were increased can be read afterwards.
     pub(super) fn add_to(&self, counts: &mut Counts) -> u64 {
         let mut added = 0;
         for (sum, bucket) in counts.buckets.iter_mut().zip(&self.buckets) {
@@ -90,7 +90,7 @@ impl Histogram {
     }
 }
 
-/// Counts that nobody adds to any more.
+/// Counts that no longer change.
 #[derive(Clone, Debug)]
 pub(super) struct Counts {
     buckets: Box<[u64]>,
@@ -117,8 +117,8 @@ impl Counts {
         self.buckets.iter().sum()
     }
 
-    /// The least time that `per_mille` of all were not longer than, by nearest rank. `None` for the
-    /// times beyond the last bucket's start, and where there are none.
+    /// The smallest time that `per_mille` of all times do not exceed, by nearest rank. `None` if it is
+    /// in the last bucket, and if there are no times.
     pub(super) fn quantile(&self, per_mille: u64) -> Option<Duration> {
         let total = self.total();
         let rank = (u128::from(total) * u128::from(per_mille)).div_ceil(1000);

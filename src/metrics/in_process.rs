@@ -14,14 +14,14 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// More than that is no list that anybody reads.
+/// A longer list is of no use to a reader.
 const MOST_PEERS: usize = 100_000;
 
-/// Counts in this process, as an observer, and gives out [`Snapshot`]s. Clones share their counts.
+/// An observer that counts in this process, and makes [`Snapshot`]s. Clones share their counts.
 ///
-/// Counting takes no lock and, for a peer that was seen before, allocates nothing (its first failure
-/// allocates once). Each peer takes about 4.5 KiB for each level that it has, and twice that once it has
-/// failed: 17 MiB at the most with the default bound.
+/// Counting takes no lock and, for a known peer, allocates nothing (except once at its first failure).
+/// Each peer takes about 4.5 KiB for each level it is measured at, and twice that once it has failed:
+/// at most 17 MiB with the default bound.
 ///
 /// # Examples
 ///
@@ -62,12 +62,12 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// With the default settings.
+    /// Makes metrics with the default settings.
     pub fn new() -> Self {
         Self::with(&Self::builder())
     }
 
-    /// With settings of your own.
+    /// Returns a builder with the default settings.
     pub const fn builder() -> DeliveryMetricsBuilder {
         DeliveryMetricsBuilder { max_peers: 1000 }
     }
@@ -82,7 +82,7 @@ impl DeliveryMetrics {
         }
     }
 
-    /// What was counted so far. Takes about a microsecond for each peer: for health pages and
+    /// Returns the current counts. Takes about a microsecond for each peer: for health pages and
     /// exporters, not for each request.
     pub fn snapshot(&self) -> Snapshot {
         let Counted {
@@ -149,7 +149,7 @@ impl Observer for DeliveryMetrics {
                 peer,
                 end: JobEnd::Retrying { outcome, .. },
                 ..
-                // One that was broken off because the worker stops has not failed.
+                // An attempt that was cancelled because the worker stops has not failed.
             } if outcome.kind() != OutcomeKind::Cancelled => self.retried(self.of(peer), outcome.code()),
             Event::BreakerChanged { peer, to, .. } => self.of(peer).breaker_changed(to),
             _ => {
@@ -169,9 +169,8 @@ impl fmt::Debug for DeliveryMetrics {
 }
 
 impl DeliveryMetricsBuilder {
-    /// Sets how many peers have figures of their own. Default: 1,000; at most 100,000. Further peers
-    /// are counted together, as [`other`](Snapshot::other). A peer stays until the metrics are
-    /// dropped.
+    /// Sets how many peers are counted separately. Default: 1,000. Maximum: 100,000. Further peers are
+    /// counted together, as [`other`](Snapshot::other). A peer is kept until the metrics are dropped.
     pub const fn max_peers(mut self, peers: usize) -> Self {
         self.max_peers = peers;
         self
@@ -190,7 +189,7 @@ impl DeliveryMetricsBuilder {
     }
 }
 
-/// Room for the counts of one peer and of all, used again for each peer.
+/// Buffers for the counts of one peer and of all, reused for each peer.
 struct Sums {
     one: LevelCounts,
     attempts: LevelCounts,

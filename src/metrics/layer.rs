@@ -22,9 +22,9 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Measures each attempt, or each delivery, and tells observers.
+/// Measures each attempt, or each delivery, and reports it to observers.
 ///
-/// See the [module docs](super) for what is measured and where the layer stands in a stack.
+/// See the [module docs](super) for what is measured and where the layer belongs in a stack.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeliveryMetricsLayer<M = HttpClassifier, K = ByHost> {
@@ -35,12 +35,12 @@ pub struct DeliveryMetricsLayer<M = HttpClassifier, K = ByHost> {
 }
 
 impl DeliveryMetricsLayer {
-    /// Measures attempts. Belongs inside the retry layer.
+    /// Makes a layer that measures attempts. It belongs inside the retry layer.
     pub const fn attempts() -> Self {
         Self::new(Level::Attempt)
     }
 
-    /// Measures deliveries. Belongs outside everything that can fail a delivery.
+    /// Makes a layer that measures deliveries. It belongs outside everything that can fail a delivery.
     pub const fn deliveries() -> Self {
         Self::new(Level::Delivery)
     }
@@ -56,15 +56,15 @@ impl DeliveryMetricsLayer {
 }
 
 impl<M, K> DeliveryMetricsLayer<M, K> {
-    /// Adds an observer of what is measured: [`DeliveryMetrics`](super::DeliveryMetrics), an
-    /// exporter, or one of your own. Default: none but `tracing`.
+    /// Adds an observer of the measurements: [`DeliveryMetrics`](super::DeliveryMetrics), an exporter, or
+    /// one of your own. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
     }
 
-    /// Sets what judges the results. Default: [`HttpClassifier`]. Give every layer of a stack the
-    /// same classifier, so that the metrics and the retries go by the same verdicts.
+    /// Sets the classifier, which decides the outcome of each result. Default: [`HttpClassifier`]. Use the
+    /// same classifier for every layer of a stack, so that metrics and retries agree.
     pub fn classifier<N>(self, make: N) -> DeliveryMetricsLayer<N, K> {
         DeliveryMetricsLayer {
             observers: self.observers,
@@ -74,7 +74,7 @@ impl<M, K> DeliveryMetricsLayer<M, K> {
         }
     }
 
-    /// Sets what names the peer of a request. Default: [`ByHost`].
+    /// Sets the key that names the peer of a request. Default: [`ByHost`].
     /// [`OnePeer`](crate::peer::OnePeer) gives totals only.
     pub fn peer<L>(self, peer: L) -> DeliveryMetricsLayer<M, L> {
         DeliveryMetricsLayer {
@@ -167,7 +167,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some((flight, _)) = this.open else {
-            // Polled after its end: what that does is up to the future inside.
+            // Polled after its end: the inner future decides what happens.
             return this.future.poll(cx);
         };
         let result = ready!(flight.scope(|| this.future.poll(cx)));
@@ -190,16 +190,16 @@ impl<F, C> fmt::Debug for ResponseFuture<F, C> {
     }
 }
 
-/// An attempt or a delivery that has begun. Dropped without a verdict, it was cancelled.
+/// An attempt or a delivery that has begun. If it is dropped without an outcome, it was cancelled.
 struct InFlight {
     level: Level,
     /// The attempts of a delivery.
     attempts: AttemptCounter,
-    /// `None` where nobody listened when it began, and once its end is told.
+    /// `None` if nobody listened when it began, and once its end was reported.
     heard: Option<Heard>,
 }
 
-/// What is needed to tell the end of what was told to begin.
+/// The values that report the end of a call whose begin was reported.
 struct Heard {
     observers: Observers,
     peer: PeerName,
@@ -254,7 +254,7 @@ impl InFlight {
         }
     }
 
-    /// Runs `work`, which is what is measured.
+    /// Runs `work`, which is measured.
     fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let Self {
             level,
@@ -271,7 +271,7 @@ impl InFlight {
         }
     }
 
-    /// Notes the answer for the attempt after this one.
+    /// Records the outcome for the attempt that follows.
     fn answered(&self, outcome: Outcome) {
         if self.level == Level::Attempt {
             AttemptCounter::end_attempt(outcome.code());
@@ -303,8 +303,8 @@ impl InFlight {
     }
 }
 
-/// Where no delivery-level layer stands around an attempt, the number that the retry layer gave it
-/// says whether it is a retry, but not what the attempt before was answered with.
+/// Without a delivery-level layer, the number that the retry layer gave the attempt tells whether it
+/// is a retry, but not how the attempt before ended.
 fn by_number() -> Place {
     match Attempt::current() {
         Some(attempt) if attempt.number() > 1 => Place::Retry(None),
@@ -318,8 +318,8 @@ impl Drop for InFlight {
     }
 }
 
-/// A peer's name, kept until the end of a call without an allocation: in place, unless it is longer
-/// than nearly every host name. A shared string would need an interner with a lock and a bound.
+/// The name of a peer, kept until the end of a call without an allocation unless it is longer than
+/// nearly every host name. A shared string would need an interner with a lock and a bound.
 #[allow(
     clippy::large_enum_variant,
     reason = "the large variant is the usual one"

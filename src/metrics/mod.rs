@@ -1,43 +1,42 @@
-//! Number, duration and outcome of attempts and of deliveries.
+//! Measures number, duration and outcome of attempts and of deliveries.
 //!
 //! Retries hide failures: a stack that delivers everything may need three attempts for each delivery.
-//! So the same [`DeliveryMetricsLayer`] stands in two places, and measures two things:
+//! The same [`DeliveryMetricsLayer`] is therefore used in two places:
 //!
-//! | Made by | Stands | Says |
+//! | Made by | Place | Measures |
 //! | --- | --- | --- |
-//! | [`deliveries`](DeliveryMetricsLayer::deliveries) | outside everything that can fail a delivery | what callers see: success after retries, time with the waits |
+//! | [`deliveries`](DeliveryMetricsLayer::deliveries) | outside everything that can fail a delivery | what callers see: success after retries, time including waits |
 //! | [`attempts`](DeliveryMetricsLayer::attempts) | inside retry and circuit breaker | what the peer does: each answer, each latency |
 //!
-//! The layer tells what it measures as [events](crate::observe), and observers count them:
+//! The layer reports its measurements as [events](crate::observe), which observers count:
 //! [`DeliveryMetrics`] in this process, as a [`Snapshot`]; `FacadeExporter` (feature
-//! `metrics-facade`) through the `metrics` facade, which has an exporter for Prometheus and others.
-//! Both count, beside attempts and deliveries, breaker transitions, dead-letter entries and retried
-//! jobs, where those are told to them.
+//! `metrics-facade`) through the `metrics` facade, which has exporters for Prometheus and others.
+//! Both count attempts and deliveries, and also breaker transitions, dead-letter entries and retried
+//! jobs, if these are reported to them.
 //!
-//! # What counts as what
+//! # Counting rules
 //!
-//! The [`Outcome`](crate::outcome::Outcome) that the classifier finds is the closed set of labels.
-//! Beside it:
+//! The label is the [`Outcome`](crate::outcome::Outcome) that the classifier decides, a closed set.
+//! In addition:
 //!
-//! - A future that is dropped before its result counts as cancelled, also where it was never
-//!   polled, and where it panicked. Cancelled calls are in no success rate and no latency.
-//! - A call that this side refused or could not send is a failure in the success rate.
+//! - A future that is dropped before its result counts as cancelled, even if it was never polled, and
+//!   so does one that panicked. Success rates and latencies leave cancelled calls out.
+//! - A call that this side refused or could not send counts as a failure in the success rate.
 //! - An answer that is judged late ([`Classify::late`](crate::outcome::Classify::late), gRPC
-//!   streams) is in flight until its verdict.
-//! - A retry is an attempt beyond the first of its delivery, and counts under the code that the
-//!   attempt before it ended with. The attempt-level layer learns both from the delivery-level layer
-//!   around it. Where there is none, it goes by the number of
-//!   [`Attempt::current`](crate::attempt::Attempt::current), and the code is unknown. An attempt
-//!   after a refusal by a layer between the two (an open circuit) is no retry: nothing was attempted
-//!   before.
-//! - A delivery has as many attempts as the attempt-level layer inside it has counted.
+//!   streams) is in flight until it is judged.
+//! - A retry is an attempt after the first of its delivery, and counts under the code that ended the
+//!   attempt before it. The attempt-level layer learns both from the delivery-level layer around it.
+//!   Without one, it uses the number of [`Attempt::current`](crate::attempt::Attempt::current), and
+//!   the code is unknown. An attempt after a refusal by a layer between the two (an open circuit) is
+//!   not a retry, because nothing was attempted before.
+//! - The attempts of a delivery are those that the attempt-level layer inside it counted.
 //!
 //! # Peers
 //!
-//! Figures are kept for each peer, as a [`PeerKey`](crate::peer::PeerKey) names it: by host, where
-//! nothing else is set. There is a bound; further peers are counted together. The names come from
-//! requests, so one that would break a page (longer than 260 bytes, or with control characters) is
-//! counted with the rest too.
+//! Metrics are kept for each peer. A [`PeerKey`](crate::peer::PeerKey) names the peer: its host by
+//! default. The number of peers is bounded; further peers are counted together. Names come from
+//! requests, so a name that could break a page (longer than 260 bytes, or with control characters) is
+//! counted with the further peers too.
 //!
 //! # Order
 //!
@@ -45,21 +44,21 @@
 //! metrics(delivery) > dead letter > deadline > retry > breaker > metrics(attempt) > timeout > sign > transport
 //! ```
 //!
-//! On the receiving side one layer stands outermost, with
-//! [`OnePeer`](crate::peer::OnePeer): the requests of a server name no host.
+//! On the receiving side, put one layer outermost, with [`OnePeer`](crate::peer::OnePeer), because the
+//! requests of a server name no host:
 //!
 //! ```text
 //! metrics(delivery) > buffer body > verify signature > idempotency > handler
 //! ```
 //!
-//! The attempt-level layer belongs inside retry, where it would otherwise measure deliveries a second
-//! time, and inside the breaker, where it would otherwise measure refusals. A timeout belongs inside
-//! it: outside, what timed out would count as cancelled.
+//! The attempt-level layer belongs inside retry, because outside it would measure deliveries a second
+//! time, and inside the breaker, because outside it would measure refusals. A timeout belongs inside
+//! the layer: outside, a call that timed out would count as cancelled.
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped at any point is counted once, as cancelled, and leaves nothing
-//! in flight.
+//! A response future that is dropped at any point is counted once, as cancelled, and is no longer in
+//! flight.
 //!
 //! # Examples
 //!
@@ -118,7 +117,7 @@ pub use self::{
 };
 use crate::observe::{BreakerState, Event};
 
-/// What is measured.
+/// The level at which a layer measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Level {
     /// One call of the transport.
@@ -134,7 +133,7 @@ const STATES: [BreakerState; 3] = [
     BreakerState::Open,
 ];
 
-/// States that an operator set are shown as what they do.
+/// Maps a state that an operator set to its effect.
 const fn shown_state(state: BreakerState) -> BreakerState {
     match state {
         BreakerState::HalfOpen => BreakerState::HalfOpen,
@@ -143,7 +142,7 @@ const fn shown_state(state: BreakerState) -> BreakerState {
     }
 }
 
-/// Peer, reason and end of a dead-letter entry that was to be written.
+/// Peer, reason and result of the write of a dead-letter entry.
 const fn dead_lettered<'a>(event: &Event<'a>) -> Option<(&'a str, &'static str, &'static str)> {
     match *event {
         Event::DeadLettered {

@@ -18,7 +18,7 @@ pub(super) struct LevelNames {
 }
 
 impl Names {
-    /// `retries` and `trips` in the place of the usual names.
+    /// `retries` and `trips` replace the default names.
     pub(super) fn new(prefix: &str, retries: Option<String>, trips: Option<String>) -> Self {
         let level = |one: &str, many: &str| LevelNames {
             total: format!("{prefix}{many}_total"),

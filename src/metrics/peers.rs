@@ -6,17 +6,17 @@ use std::{
     },
 };
 
-/// The name under which the peers are counted that have no place of their own.
+/// The name of the peers that are counted together.
 pub(super) const OTHER: &str = "other";
 
-/// A DNS name has 253 characters at the most, and a port six.
+/// A DNS name has at most 253 characters, and a port six.
 const LONGEST_NAME: usize = 260;
 
-/// A value for each peer, up to a bound; all further peers share one. No peer leaves: a series that
-/// began anew would look like a restart.
+/// A value for each peer, up to a bound; further peers share one. No peer is removed, because a series
+/// that began again would look like a restart.
 ///
-/// That is why looking one up takes no lock: a table of twice as many places as there may be peers,
-/// searched from the place that the hash says up to the first empty one.
+/// A lookup therefore needs no lock: the table has twice as many slots as there may be peers, and is
+/// searched from the slot of the hash to the first empty one.
 #[derive(Debug)]
 pub(super) struct Peers<T> {
     places: Box<[OnceLock<Entry<T>>]>,
@@ -32,7 +32,7 @@ type Entry<T> = Box<(Arc<str>, T)>;
 
 impl<T> Peers<T> {
     pub(super) fn new(most: usize, make: impl FnOnce(Arc<str>) -> T) -> Self {
-        // With no peers of its own, it has no places.
+        // Without peers of its own, it has no slots.
         let places = (most * 2).next_power_of_two() & !1;
         Self {
             places: (0..places).map(|_| OnceLock::new()).collect(),
@@ -44,7 +44,7 @@ impl<T> Peers<T> {
         }
     }
 
-    /// The value of `peer`. `make` makes it where there is none yet and there is room.
+    /// The value of `peer`. If there is none and there is room, `make` makes it.
     pub(super) fn get(&self, peer: &str, make: impl FnOnce(Arc<str>) -> T) -> &T {
         if let Some(known) = self.find(peer) {
             return known;
@@ -53,8 +53,8 @@ impl<T> Peers<T> {
             return &self.other;
         }
         let name: Arc<str> = Arc::from(peer);
-        // Before the lock is taken, because it may run somebody else's code. Of two that are made at
-        // once, one is dropped.
+        // Before the lock is taken, because it may run foreign code. If two threads make one at the same
+        // time, one of them is dropped.
         let entry = Box::new((Arc::clone(&name), make(name)));
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_room()
@@ -77,14 +77,14 @@ impl<T> Peers<T> {
         &self.other
     }
 
-    /// Every value that is not the shared one, in the order of the names.
+    /// Every value except the shared one, sorted by name.
     pub(super) fn sorted(&self) -> Vec<&T> {
         let mut entries: Vec<_> = self.places.iter().filter_map(OnceLock::get).collect();
         entries.sort_unstable_by(|one, two| one.0.cmp(&two.0));
         entries.into_iter().map(|entry| &entry.1).collect()
     }
 
-    /// The places in which `peer` may be, in their order.
+    /// The slots that may hold `peer`, in search order.
     fn search(&self, peer: &str) -> impl Iterator<Item = &OnceLock<Entry<T>>> {
         let hash = self.hasher.hash_one(peer);
         let first = usize::try_from(hash & (self.places.len() as u64).saturating_sub(1));
@@ -100,7 +100,7 @@ impl<T> Peers<T> {
     }
 }
 
-/// Names come from requests. What would break a line or fill a page is no name of a peer.
+/// Names come from requests. A name that could break a line or fill a page is not used.
 fn is_fit(peer: &str) -> bool {
     peer.len() <= LONGEST_NAME && peer != OTHER && !peer.chars().any(char::is_control)
 }

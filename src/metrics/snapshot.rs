@@ -2,10 +2,10 @@ use super::stats::{KINDS, LevelCounts};
 use crate::{observe::BreakerState, outcome::OutcomeKind};
 use std::{sync::Arc, time::Duration};
 
-/// What [`DeliveryMetrics`](super::DeliveryMetrics) had counted at one time.
+/// The counts of [`DeliveryMetrics`](super::DeliveryMetrics) at one time.
 ///
-/// It is taken while calls go on. Each figure was true at some time meanwhile, none is negative and
-/// none goes back; two figures may be a call apart.
+/// Calls go on while it is taken. Each figure was true at some moment in that time, none is negative,
+/// and none decreases; two figures may differ by a call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
     pub(super) uptime: Duration,
@@ -16,7 +16,7 @@ pub struct Snapshot {
     pub(super) other: Option<PeerSnapshot>,
 }
 
-/// What was counted for one peer.
+/// The metrics of one peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerSnapshot {
     pub(super) peer: Arc<str>,
@@ -29,7 +29,7 @@ pub struct PeerSnapshot {
     pub(super) breaker: Option<BreakerState>,
 }
 
-/// The figures of attempts, or of deliveries.
+/// The metrics of attempts, or of deliveries.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LevelSnapshot {
     in_flight: u64,
@@ -37,11 +37,11 @@ pub struct LevelSnapshot {
     latency: Latency,
 }
 
-/// How long attempts or deliveries took. Cancelled ones are left out.
+/// The durations of attempts or of deliveries, without cancelled ones.
 ///
-/// Quantiles are by nearest rank, and read from buckets: they are wrong by 3.2 % or half a
-/// microsecond at the most. Beyond 2^36 microseconds (19 hours) they are the longest time. Count,
-/// mean, minimum and maximum are exact.
+/// Quantiles are by nearest rank, and read from buckets: their error is at most 3.2 %, or half a
+/// microsecond. Above 2^36 microseconds (19 hours) they are the longest duration. Count, mean, minimum
+/// and maximum are exact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Latency {
     count: u64,
@@ -66,59 +66,59 @@ impl Snapshot {
         &self.total.deliveries
     }
 
-    /// Attempts beyond the first of their delivery.
+    /// The number of retries: attempts after the first of their delivery.
     pub const fn retries(&self) -> u64 {
         self.total.retries
     }
 
-    /// The same by the code that the attempt before ended with: gRPC codes (0 to 16), then HTTP
-    /// statuses (100 to 599), then `None` for no answer and for any other number. Only those that
-    /// were seen.
+    /// The retries by the code that ended the attempt before: gRPC codes (0 to 16), then HTTP statuses
+    /// (100 to 599), then `None` for no answer and for any other number. Contains only codes that were
+    /// seen.
     pub fn retries_by_code(&self) -> &[(Option<u16>, u64)] {
         &self.by_code
     }
 
-    /// Deliveries that have ended and took more than one attempt.
+    /// The number of ended deliveries that took more than one attempt.
     pub const fn retried_deliveries(&self) -> u64 {
         self.total.repeated
     }
 
-    /// How often a circuit breaker opened.
+    /// The number of times that a circuit breaker opened.
     pub const fn breaker_trips(&self) -> u64 {
         self.total.trips
     }
 
-    /// How many dead-letter entries were to be written, those included that no sink took.
+    /// The number of dead-letter entries, including those that no sink took.
     pub const fn dead_letters(&self) -> u64 {
         self.total.dead_letters
     }
 
-    /// The same by reason and end (`written`, `fell_back`, `not_written`), in alphabetical order.
-    /// Only those that were seen.
+    /// The dead-letter entries by reason and result (`written`, `fell_back`, `not_written`), in
+    /// alphabetical order. Contains only combinations that were seen.
     pub fn dead_letters_by_reason(&self) -> &[(&'static str, &'static str, u64)] {
         &self.dead_letters
     }
 
-    /// Each peer that has figures of its own, in alphabetical order.
+    /// All peers that are counted separately, in alphabetical order.
     pub fn peers(&self) -> &[PeerSnapshot] {
         &self.peers
     }
 
-    /// The figures of one peer.
+    /// The metrics of one peer.
     pub fn peer(&self, peer: &str) -> Option<&PeerSnapshot> {
         let at = self.peers.binary_search_by(|known| (*known.peer).cmp(peer));
         self.peers.get(at.ok()?)
     }
 
     /// The peers beyond the bound, and those whose names are longer than 260 bytes or have control
-    /// characters, together. `None` where there were none.
+    /// characters, counted together. `None` if there are none.
     pub const fn other(&self) -> Option<&PeerSnapshot> {
         self.other.as_ref()
     }
 }
 
 impl PeerSnapshot {
-    /// Its name, as the [`PeerKey`](crate::peer::PeerKey) gave it.
+    /// The name, as the [`PeerKey`](crate::peer::PeerKey) returned it.
     pub fn peer(&self) -> &str {
         &self.peer
     }
@@ -133,28 +133,28 @@ impl PeerSnapshot {
         &self.deliveries
     }
 
-    /// Attempts beyond the first of their delivery.
+    /// The number of retries: attempts after the first of their delivery.
     pub const fn retries(&self) -> u64 {
         self.retries
     }
 
-    /// Deliveries that have ended and took more than one attempt.
+    /// The number of ended deliveries that took more than one attempt.
     pub const fn retried_deliveries(&self) -> u64 {
         self.repeated
     }
 
-    /// How often its circuit breaker opened.
+    /// The number of times that its circuit breaker opened.
     pub const fn breaker_trips(&self) -> u64 {
         self.trips
     }
 
-    /// How many of its deliveries were dead-lettered, or were to be.
+    /// The number of its dead-letter entries, including those that no sink took.
     pub const fn dead_letters(&self) -> u64 {
         self.dead_letters
     }
 
-    /// The state of its circuit breaker, where that has changed since the start. States that an
-    /// operator set are shown as what they do: `Closed` or `Open`.
+    /// The state of its circuit breaker, if it has changed since the start. A state that an operator set is
+    /// shown by its effect: `Closed` or `Open`.
     pub const fn breaker(&self) -> Option<BreakerState> {
         self.breaker
     }
@@ -170,35 +170,34 @@ impl LevelSnapshot {
         }
     }
 
-    /// How many have ended, whatever the outcome.
+    /// The number of ended ones, with any outcome.
     pub fn total(&self) -> u64 {
         self.kinds.iter().sum()
     }
 
-    /// How many ended with this outcome.
+    /// The number of ended ones with this outcome.
     pub fn count(&self, kind: OutcomeKind) -> u64 {
         self.kinds.get(kind as usize).copied().unwrap_or(0)
     }
 
-    /// The same for every kind, in alphabetical order.
+    /// The number for every outcome, in alphabetical order.
     pub fn counts(&self) -> impl Iterator<Item = (OutcomeKind, u64)> {
         OutcomeKind::ALL.iter().copied().zip(self.kinds)
     }
 
-    /// How many failed: all but the successful and the cancelled ones.
+    /// The number of failures: all outcomes except success and cancelled.
     pub fn failures(&self) -> u64 {
         let left_out = self.count(OutcomeKind::Success) + self.count(OutcomeKind::Cancelled);
         self.total().saturating_sub(left_out)
     }
 
-    /// How many have begun and not ended.
+    /// The number of those that have begun and not ended.
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
-    /// The share of successes, from 0 to 1. Cancelled ones are left out; what this side refused or
-    /// could not send counts as a failure, because nothing was delivered. `None` where nothing has
-    /// ended yet.
+    /// The share of successes, from 0 to 1, without cancelled ones. A call that this side refused or could
+    /// not send counts as a failure, because nothing was delivered. `None` if nothing has ended yet.
     #[allow(
         clippy::cast_precision_loss,
         reason = "a fraction of 2^53 calls is exact enough"
@@ -209,7 +208,7 @@ impl LevelSnapshot {
         (judged > 0).then(|| successes as f64 / judged as f64)
     }
 
-    /// How long they took, cancelled ones left out.
+    /// The durations, without cancelled ones.
     pub const fn latency(&self) -> &Latency {
         &self.latency
     }
@@ -222,7 +221,7 @@ impl Latency {
         let most = Duration::from_nanos(counts.most);
         let mean = counts.sum.checked_div(u128::from(count)).map(|nanos| {
             let mean = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-            // A call may be in the sum and not in the count yet.
+            // A call may be in the sum and not yet in the count.
             mean.clamp(least, most)
         });
         let quantile = |per_mille| {
@@ -237,42 +236,42 @@ impl Latency {
         }
     }
 
-    /// How many were measured.
+    /// The number of measured durations.
     pub const fn count(&self) -> u64 {
         self.count
     }
 
-    /// The mean. `None`, as all below, where nothing was measured.
+    /// The mean. `None` if nothing was measured, as for all methods below.
     pub const fn mean(&self) -> Option<Duration> {
         self.mean
     }
 
-    /// The shortest.
+    /// The shortest duration.
     pub fn min(&self) -> Option<Duration> {
         self.range.map(|(least, _)| least)
     }
 
-    /// The longest.
+    /// The longest duration.
     pub fn max(&self) -> Option<Duration> {
         self.range.map(|(_, most)| most)
     }
 
-    /// The median: half of them took no longer.
+    /// The median: half of the durations are not longer.
     pub const fn p50(&self) -> Option<Duration> {
         self.quantiles[0]
     }
 
-    /// Nine of ten took no longer.
+    /// The 90th percentile: nine of ten durations are not longer.
     pub const fn p90(&self) -> Option<Duration> {
         self.quantiles[1]
     }
 
-    /// 99 of 100 took no longer.
+    /// The 99th percentile: 99 of 100 durations are not longer.
     pub const fn p99(&self) -> Option<Duration> {
         self.quantiles[2]
     }
 
-    /// 999 of 1000 took no longer.
+    /// The 99.9th percentile: 999 of 1000 durations are not longer.
     pub const fn p999(&self) -> Option<Duration> {
         self.quantiles[3]
     }

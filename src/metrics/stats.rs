@@ -23,10 +23,10 @@ use std::{
 
 pub(super) const KINDS: usize = OutcomeKind::ALL.len();
 
-/// Everything that is counted for one peer. Written by many threads, none of which waits.
+/// The counters of one peer. Many threads write them, and none waits.
 ///
-/// What is counted twice (a total and its parts) is counted once here and summed by who asks: each
-/// counter is a locked instruction on the way of every request.
+/// A total is not counted but summed from its parts when it is read, because each counter costs a
+/// locked instruction in every request.
 #[derive(Debug)]
 pub(super) struct PeerStats {
     pub(super) name: Arc<str>,
@@ -36,15 +36,15 @@ pub(super) struct PeerStats {
     pub(super) repeated: AtomicU64,
     pub(super) trips: AtomicU64,
     pub(super) dead_letters: AtomicU64,
-    /// 0 is unknown, then the place in [`STATES`], from 1.
+    /// 0 is unknown; otherwise an index into [`STATES`], plus one.
     breaker: AtomicU8,
 }
 
-/// What is counted for all peers together, because it is seldom.
+/// The counters of rare events, for all peers together.
 #[derive(Debug)]
 pub(super) struct SharedStats {
     retries: [AtomicU64; CODES],
-    /// By reason and end. Few and seldom, so a lock does.
+    /// By reason and result. Few and rare, so a lock is good enough.
     dead_letters: Mutex<DeadLetters>,
 }
 
@@ -66,7 +66,7 @@ impl SharedStats {
             .collect()
     }
 
-    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    /// Ignores poisoning: nothing that can panic runs under the lock.
     fn counted(&self) -> MutexGuard<'_, DeadLetters> {
         let counts = self.dead_letters.lock();
         counts.unwrap_or_else(PoisonError::into_inner)
@@ -83,18 +83,18 @@ impl SharedStats {
 #[derive(Debug)]
 pub(super) struct LevelStats {
     started: AtomicU64,
-    /// All but the successes, which their histogram counts.
+    /// All outcomes except success, which its histogram counts.
     kinds: [AtomicU64; KINDS],
     successes: Histogram,
-    /// Made with the first failure.
+    /// Made at the first failure.
     failures: OnceLock<Box<Histogram>>,
-    /// Nanoseconds, as the next two. All three stay where they are at `u64::MAX`, 584 years.
+    /// Nanoseconds, as are the next two. All three saturate at `u64::MAX`, 584 years.
     sum: AtomicU64,
     least: AtomicU64,
     most: AtomicU64,
 }
 
-/// What a [`LevelStats`] held at one time.
+/// The values of a [`LevelStats`] at one time.
 #[derive(Clone, Debug)]
 pub(super) struct LevelCounts {
     pub(super) started: u64,
@@ -119,7 +119,7 @@ impl PeerStats {
         }
     }
 
-    /// Made when it is first used: most peers have one level.
+    /// Made when it is first used: most peers are measured at one level.
     const fn place(&self, level: Level) -> &OnceLock<Box<LevelStats>> {
         match level {
             Level::Attempt => &self.attempts,
@@ -143,7 +143,7 @@ impl PeerStats {
         STATES.get(at.wrapping_sub(1)).copied()
     }
 
-    /// Whether anything was told about this peer.
+    /// Whether anything was recorded for this peer.
     pub(super) fn is_used(&self) -> bool {
         self.attempts.get().is_some()
             || self.deliveries.get().is_some()
@@ -201,10 +201,10 @@ impl LevelStats {
     }
 
     fn finish(&self, kind: OutcomeKind, elapsed: Duration) {
-        // How soon callers go away says nothing about the peer.
+        // The time until a caller cancels says nothing about the peer.
         if kind != OutcomeKind::Cancelled {
             let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
-            // Looked at first: a new extreme is rare, and looking is cheap.
+            // Read first: a new extreme is rare, and reading is cheap.
             if nanos < self.least.load(Relaxed) {
                 self.least.fetch_min(nanos, Relaxed);
             }
@@ -221,8 +221,8 @@ impl LevelStats {
             let failures = self.failures.get_or_init(|| Box::new(Histogram::new()));
             failures.record(nanos);
         }
-        // Released last, as in the histogram, so that who counts this one finds its start and its
-        // time counted.
+        // Released last, as in the histogram, so that a reader that sees this count also sees the
+        // start and the duration of the call.
         if let Some(count) = self.kinds.get(kind as usize) {
             count.fetch_add(1, Release);
         }

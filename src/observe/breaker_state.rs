@@ -1,4 +1,4 @@
-//! A file of its own, because the model checker in `tests/loom` includes it.
+//! A separate file, because the model checker in `tests/loom` includes it.
 
 use std::fmt;
 
@@ -10,20 +10,21 @@ pub enum BreakerState {
     Closed,
     /// Set by an operator: calls pass, and nothing is counted.
     Disabled,
-    /// Set by an operator: calls pass and are counted, whatever comes of them.
+    /// Set by an operator: calls pass and are counted, but their results never open the breaker.
     ForcedClosed,
     /// Set by an operator: calls are refused.
     ForcedOpen,
-    /// Some probes pass; what comes of them decides.
+    /// A few probes pass; their results decide whether the breaker closes.
     HalfOpen,
-    /// Set by an operator: calls pass and are judged; when the breaker would have tripped, it counts.
+    /// Set by an operator: calls pass and are judged; the breaker only counts how often it would have
+    /// opened.
     MetricsOnly,
-    /// Calls are refused until a time has passed.
+    /// Calls are refused for a time.
     Open,
 }
 
 impl BreakerState {
-    /// Every state, in alphabetical order: for gauges, which say 0 for each state that is not.
+    /// Every state, in alphabetical order: for gauges, which are 0 for every state except the current one.
     pub const ALL: &'static [Self] = &[
         Self::Closed,
         Self::Disabled,
@@ -47,7 +48,7 @@ impl BreakerState {
         }
     }
 
-    /// Whether calls are refused: all of them, or all but a few probes.
+    /// Whether calls are refused, except for a few probes in [`HalfOpen`](Self::HalfOpen).
     pub const fn is_refusing(self) -> bool {
         matches!(self, Self::ForcedOpen | Self::HalfOpen | Self::Open)
     }

@@ -6,16 +6,16 @@ use crate::{
 };
 use std::{fmt, time::Duration};
 
-/// Something that happened. Borrowed: an observer that keeps a fact copies what it needs.
+/// Something that happened. Events borrow their values: an observer copies what it wants to keep.
 ///
 /// No event carries a secret, a header value or a body. `peer` is the key by which breakers and
-/// metrics are kept (a host, a tenant; see [`peer`](crate::peer)): it comes from requests, so an
-/// observer that keeps something for each peer needs a bound. The `&'static str` fields are names
-/// from closed sets, fit for metric labels.
+/// metrics tell peers apart (a host, a tenant; see [`peer`](crate::peer)). It comes from requests, so
+/// an observer that keeps data for each peer needs a bound. The `&'static str` fields are names from
+/// closed sets, fit for metric labels.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A job was accepted into a queue, or known there already.
+    /// A queue accepted a job, or had accepted it before.
     Accepted {
         /// The id of the task.
         task: Id<'a>,
@@ -23,44 +23,44 @@ pub enum Event<'a> {
         kind: &'a str,
         /// The target of the job.
         peer: &'a str,
-        /// Whether the deduplication key was known, so that nothing was put in.
+        /// Whether its deduplication key was known, so that no job was added.
         repeated: bool,
     },
     /// One call of a transport begins.
     AttemptBegan {
-        /// Which peer is called.
+        /// The peer that is called.
         peer: &'a str,
         /// Whether this attempt follows another one of the same delivery.
         retry: bool,
-        /// The status or gRPC code that the attempt before was answered with.
+        /// The status or gRPC code that ended the attempt before.
         after: Option<u16>,
     },
     /// One call of a transport has ended.
     AttemptEnded {
-        /// Which peer was called.
+        /// The peer that was called.
         peer: &'a str,
-        /// How it went. Cancelled where its future was dropped.
+        /// The outcome of the attempt. `Cancelled` if its future was dropped.
         outcome: Outcome,
         /// The time until the outcome was known.
         elapsed: Duration,
     },
     /// A circuit breaker changed its state.
     BreakerChanged {
-        /// Whose breaker.
+        /// The peer of the breaker.
         peer: &'a str,
         /// The state before.
         from: BreakerState,
         /// The state now.
         to: BreakerState,
-        /// Why: a name from a closed set.
+        /// The reason: a name from a closed set.
         reason: &'static str,
-        /// How long the breaker stays open, where it opened.
+        /// How long the breaker stays open, if it has opened.
         open_for: Option<Duration>,
-        /// Grows by one with each change of this breaker. Two changes may be told at once by two
-        /// threads: the one with the higher generation is the later.
+        /// Grows by one with each change of this breaker. Two threads may report two changes at the same
+        /// time: the change with the higher generation is the later one.
         generation: u64,
     },
-    /// An idempotency key was claimed: its work runs now.
+    /// An idempotency key was claimed, and its work begins.
     Claimed {
         /// The scope of the key.
         scope: &'a str,
@@ -74,36 +74,36 @@ pub enum Event<'a> {
     DeadLettered {
         /// The id of the entry.
         entry: Id<'a>,
-        /// Where it was to go.
+        /// The peer of the delivery or job.
         peer: &'a str,
-        /// Why: a name from a closed set.
+        /// The reason: a name from a closed set.
         reason: &'static str,
-        /// The event it belongs to, as its sender named it.
+        /// The id of its event, as the event's sender set it.
         event_id: Option<&'a str>,
-        /// Whether the fallback sink took it, because the first one did not.
+        /// Whether the fallback sink took it, because the first sink did not.
         fell_back: bool,
     },
-    /// A deadline or attempt timeout cut a call.
+    /// A deadline or attempt timeout ended a call.
     DeadlineExceeded {
-        /// What was cut: `attempt` or `call`.
+        /// What was ended: `attempt` or `call`.
         what: &'static str,
-        /// The time it had.
+        /// Its time limit.
         limit: Duration,
     },
     /// A delivery begins: a call of the whole stack, with its retries and waits.
     DeliveryBegan {
-        /// Which peer is called.
+        /// The peer that is called.
         peer: &'a str,
     },
     /// A delivery has ended.
     DeliveryEnded {
-        /// Which peer was called.
+        /// The peer that was called.
         peer: &'a str,
-        /// How it went. Cancelled where its future was dropped.
+        /// The outcome of the delivery. `Cancelled` if its future was dropped.
         outcome: Outcome,
         /// The time until the outcome was known.
         elapsed: Duration,
-        /// How many attempts an attempt-level layer counted.
+        /// The number of attempts that the inner metrics layer counted.
         attempts: u32,
     },
     /// A call moves on to another target.
@@ -112,19 +112,19 @@ pub enum Event<'a> {
         from: usize,
         /// The index of the next one.
         to: usize,
-        /// How it failed.
+        /// The outcome of the call to `from`.
         outcome: Outcome,
     },
-    /// A fallback answered in place of a failure.
+    /// A fallback replaced a failure.
     FallbackAnswered {
-        /// How the call failed.
+        /// The outcome of the call.
         outcome: Outcome,
     },
-    /// A delivery is not retried any more.
+    /// The retry layer stopped retrying a delivery.
     GaveUp {
-        /// Why.
+        /// The reason.
         reason: GaveUp,
-        /// How its attempts went.
+        /// The history of its attempts.
         history: &'a History,
     },
     /// A worker begins a job.
@@ -138,7 +138,7 @@ pub enum Event<'a> {
         /// The number of the attempt, from 1.
         attempt: u32,
     },
-    /// A worker is done with a job, for now or for good.
+    /// A worker ended an attempt at a job; the job may be tried again.
     JobEnded {
         /// The id of the task.
         task: Id<'a>,
@@ -148,58 +148,59 @@ pub enum Event<'a> {
         peer: &'a str,
         /// The number of the attempt, from 1.
         attempt: u32,
-        /// What came of it.
+        /// The result.
         end: JobEnd,
-        /// How long this attempt took. Zero for an end that is no attempt's.
+        /// How long this attempt took. Zero if the job ended without an attempt.
         elapsed: Duration,
-        /// Scope and id of its deduplication key.
+        /// The scope and id of its deduplication key.
         dedup_key: Option<(&'a str, &'a str)>,
     },
-    /// The keys of a scheme were replaced.
+    /// The keys of a signature scheme were replaced.
     KeysRotated {
-        /// How many keys there are now.
+        /// The number of keys now.
         keys: usize,
     },
-    /// A dead-letter entry could not be written: what it holds is lost, unless its holder tries
-    /// again ([`retry_after`](Self::Lost::retry_after)).
+    /// A dead-letter entry could not be written. It is lost unless the write is tried again
+    /// ([`retry_after`](Self::Lost::retry_after)).
     Lost {
         /// The id of the entry.
         entry: Id<'a>,
-        /// Where it was to go.
+        /// The peer of the delivery or job.
         peer: &'a str,
-        /// Why it was to be dead-lettered: a name from a closed set.
+        /// The reason for the dead letter: a name from a closed set.
         reason: &'static str,
         /// The error of the sink.
         kind: StoreErrorKind,
-        /// When the write is tried again; `None` where nobody does.
+        /// The wait before the write is tried again; `None` if it is not.
         retry_after: Option<Duration>,
     },
-    /// A dead-letter entry that an operator asked to send again was dealt with.
+    /// A redrive is done with a dead-letter entry.
     Redriven {
         /// The id of the entry.
         entry: Id<'a>,
-        /// Who asked for it, in their own words, at most 256 characters.
+        /// The operator who asked for the redrive, in their own words, at most 256 characters.
         by: &'a str,
-        /// What came of it: a name from a closed set.
+        /// The result: a name from a closed set.
         result: &'static str,
-        /// How many entries of the run are done, this one included.
+        /// The number of entries that the run is done with, including this one.
         done: u64,
-        /// How many entries matched when the run began.
+        /// The number of entries that matched when the run began.
         total: u64,
-        /// Where another run can go on: everything before it is done. `None` is the beginning.
+        /// The cursor at which another run can continue: all entries before it are done. `None` is the
+        /// beginning.
         cursor: Option<Id<'a>>,
     },
     /// A request was refused.
     Refused {
-        /// Which layer refused it: `buffer_body`, `verify_signature`, `idempotency`, `cognigy`,
+        /// The layer that refused it: `buffer_body`, `verify_signature`, `idempotency`, `cognigy`,
         /// `enqueue`.
         by: &'static str,
-        /// Why: a name from a closed set.
+        /// The reason: a name from a closed set.
         reason: &'static str,
-        /// The same in words.
+        /// The reason in words.
         detail: Id<'a>,
     },
-    /// A stored response was given for a repeated request.
+    /// A repeated request got the stored response.
     Replayed {
         /// The scope of the key.
         scope: &'a str,
@@ -208,18 +209,18 @@ pub enum Event<'a> {
     Retrying {
         /// The number of the attempt that failed, from 1.
         attempt: u32,
-        /// How it failed.
+        /// The outcome of that attempt.
         outcome: Outcome,
-        /// The wait before the next one.
+        /// The wait before the next attempt.
         wait: Duration,
     },
-    /// Something did not work as an operator would want; the program goes on.
+    /// Something went wrong that an operator should know of; the program continues.
     Trouble {
-        /// Which part: `idempotency`, `queue`, `dead_letter`, `circuit_breaker`, ...
+        /// The part of the library: `idempotency`, `queue`, `dead_letter`, `circuit_breaker`, ...
         part: &'static str,
         /// What happened, in fixed words.
         what: &'static str,
-        /// More on it, such as an error.
+        /// Details, such as an error.
         detail: Option<Id<'a>>,
     },
     /// A signature was verified.
@@ -262,7 +263,7 @@ impl Event<'_> {
     }
 }
 
-/// A value of which an observer can make text: an id, an error. Nothing is formatted unless it does.
+/// A value that an observer can format: an id, an error. It is formatted only on demand.
 #[derive(Clone, Copy)]
 pub struct Id<'a>(&'a dyn fmt::Display);
 
@@ -289,30 +290,30 @@ impl fmt::Debug for Id<'_> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum JobEnd {
-    /// Its dead-letter entry is written, or there is nowhere to write one. The task has failed.
+    /// The job failed for good. Its dead-letter entry is written, or no sink is set.
     DeadLettered,
-    /// It failed for good. Its dead-letter entry is written next.
+    /// The job failed for good. Its dead-letter entry is written next.
     Failed {
-        /// Why: a name from a closed set.
+        /// The reason: a name from a closed set.
         reason: &'static str,
-        /// The status or gRPC code that the last attempt was answered with.
+        /// The status or gRPC code that ended the last attempt.
         code: Option<u16>,
     },
-    /// Its lease ended before its work did: another worker may have it.
+    /// The lease ended before the work did: another worker may have claimed the job.
     Lost,
-    /// It was released without counting an attempt, and may be claimed again after this wait.
+    /// The job was released without counting an attempt. It can be claimed again after `after`.
     Released {
         /// The wait.
         after: Duration,
     },
-    /// It failed, and is tried again.
+    /// The attempt failed, and the job is tried again.
     Retrying {
-        /// How it failed.
+        /// The outcome of the attempt.
         outcome: Outcome,
         /// The wait before the next attempt.
         after: Duration,
     },
-    /// It is done.
+    /// The job succeeded.
     Succeeded,
 }
 

@@ -1,16 +1,16 @@
-//! The one way to hear of what happens: layers, workers and stores tell facts, observers hear them.
+//! Events and observers: layers, workers and stores report what happens in them.
 //!
-//! An [`Observer`] is given each [`Event`] as it happens, on the thread on which it happens. Metrics
-//! ([`DeliveryMetrics`](crate::metrics::DeliveryMetrics)), audit logs and alerts are observers; with
-//! feature `tracing` (on by default) every event is reported to the `tracing` subscriber too, without
-//! being asked. Every layer and builder has a setter `observe` that adds an observer.
+//! An [`Observer`] gets each [`Event`] as it happens, on the thread on which it happens. Metrics
+//! ([`DeliveryMetrics`](crate::metrics::DeliveryMetrics)), audit logs and alerts are observers. With
+//! feature `tracing` (on by default), every event is also reported to the `tracing` subscriber. Every
+//! layer and builder has a setter `observe` that adds an observer.
 //!
-//! Where nobody listens, an event costs a branch: it is not even put together.
+//! Without an observer or subscriber, an event costs a branch; its value is not built.
 //!
 //! # Panics
 //!
-//! An observer that panics is caught and [counted](Observers::panics). Neither the call it heard of nor
-//! the other observers are affected.
+//! A panic of an observer is caught and [counted](Observers::panics). It affects neither the call that
+//! the event belongs to nor the other observers.
 //!
 //! # Examples
 //!
@@ -54,10 +54,10 @@ use std::{
     },
 };
 
-/// Hears of what happens. See the [module docs](self).
+/// Receives events. See the [module docs](self).
 pub trait Observer: Send + Sync + 'static {
-    /// Called with each event, on the thread of the call it belongs to and with no lock held: be
-    /// brief, and do not block.
+    /// Called for each event, on the thread of the call it belongs to, with no lock held. Return quickly,
+    /// and do not block.
     fn on(&self, event: &Event<'_>);
 }
 
@@ -67,11 +67,11 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// An observer from a function. Made by [`observer_fn`].
+/// An observer that calls a function. Made by [`observer_fn`].
 #[derive(Clone)]
 pub struct ObserverFn<F>(F);
 
-/// Makes an observer of a function.
+/// Makes an observer from a function.
 ///
 /// # Examples
 ///
@@ -114,17 +114,17 @@ struct List {
 }
 
 impl Observers {
-    /// Nobody, except `tracing` where that feature is on.
+    /// An empty list: only `tracing` gets the events, if that feature is on.
     pub const fn none() -> Self {
         Self { list: None }
     }
 
-    /// One observer.
+    /// A list with one observer.
     pub fn new(observer: impl Observer) -> Self {
         Self::none().and(observer)
     }
 
-    /// Adds an observer. Each is told of an event in the order in which it was added.
+    /// Adds an observer. Observers get an event in the order in which they were added.
     #[must_use]
     pub fn and(self, observer: impl Observer) -> Self {
         let known = self.list.as_ref().map_or(&[][..], |list| &list.observers);
@@ -138,12 +138,12 @@ impl Observers {
         }
     }
 
-    /// Whether anybody listens: an observer, or a `tracing` subscriber.
+    /// Whether an observer or a `tracing` subscriber listens.
     pub fn is_heard(&self) -> bool {
         self.list.is_some() || trace::is_heard()
     }
 
-    /// Tells everybody. `event` is called only where somebody listens.
+    /// Passes an event to all observers. `event` is called only if somebody listens.
     pub fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if self.is_heard() {
             self.tell_all(&event());
@@ -152,7 +152,7 @@ impl Observers {
 
     #[inline(never)]
     fn tell_all(&self, event: &Event<'_>) {
-        // A subscriber is somebody else's code too.
+        // A subscriber is foreign code too.
         let _ = catch_panic(|| trace::on(event));
         self.tell_list(event);
     }
@@ -166,14 +166,14 @@ impl Observers {
         }
     }
 
-    /// How often an observer of this list has panicked. Clones count together.
+    /// How many times observers of this list have panicked. Clones share the count.
     pub fn panics(&self) -> u64 {
         let list = self.list.as_ref();
         list.map_or(0, |list| list.panics.load(Ordering::Relaxed))
     }
 }
 
-/// A list can be added to another list.
+/// A list is an observer, so it can be added to another list.
 impl Observer for Observers {
     fn on(&self, event: &Event<'_>) {
         self.tell_list(event);

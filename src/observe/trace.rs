@@ -1,9 +1,9 @@
-//! The observer that is always there where feature `tracing` is on: events under the target
-//! `tower_webhook`, and spans around the work they belong to.
+//! The observer that is always present with feature `tracing`: it reports events under the
+//! `tracing` target `tower_webhook`, and makes spans around the work they belong to.
 //!
-//! `WARN` for what an operator should see, `INFO` for a failed attempt and for what is to be accounted
-//! for, `DEBUG` for the rest and for the spans. Fields are names from closed sets, ids, peers and
-//! errors: no header value, body or secret.
+//! Levels: `WARN` for what an operator should see, `INFO` for failed attempts and audit records,
+//! `DEBUG` for the rest and for the spans. Fields are names from closed sets, ids, peers and errors,
+//! never a header value, a body or a secret.
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -16,7 +16,7 @@ mod on {
         LevelFilter::current() != LevelFilter::OFF
     }
 
-    /// An event at a level that is known at run time.
+    /// An event at a level that is computed at run time.
     macro_rules! tell {
         ($level:expr, $($fields:tt)*) => {
             match $level {

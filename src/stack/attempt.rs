@@ -12,8 +12,8 @@ use http::HeaderName;
 use std::{fmt, sync::Arc, time::Duration};
 use tower_layer::{Identity, Layer, Stack};
 
-/// One attempt, with what stands around it: for the worker of a queue, which tries again later and
-/// measures deliveries itself. [`deliver`](super::deliver()) repeats it.
+/// Builds the stack of one attempt: for the worker of a queue, which tries again later and measures
+/// deliveries itself. [`deliver`](super::deliver()) repeats this stack.
 ///
 /// See the [module docs](super) for the order.
 pub fn attempt() -> AttemptBuilder {
@@ -33,8 +33,8 @@ pub fn attempt() -> AttemptBuilder {
 
 /// Builder of an [`AttemptLayer`]. Made by [`attempt`].
 ///
-/// `M` is the classifier, `K` the key of peers, `F` the failover, `E` the layers around each call of
-/// the transport.
+/// Type parameters: `M` is the classifier, `K` the peer key, `F` the failover layer, `E` the layers
+/// around each call of the transport.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AttemptBuilder<M = HttpClassifier, K = ByHost, F = Identity, E = Identity> {
@@ -82,11 +82,11 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Uses existing breakers, which others may use too.
+    /// Sets existing breakers, which other stacks may share. Default: new ones.
     ///
-    /// Each stack that shares them adds its metrics and observers to them, for as long as the breakers
-    /// live. Stacks that also share metrics count each change several times: build one stack and
-    /// clone it.
+    /// Each stack that shares them adds its metrics and observers to them for as long as the breakers
+    /// exist. Stacks that also share metrics count each change several times: build one stack and clone
+    /// it instead.
     pub fn breakers(mut self, breakers: Breakers) -> Self {
         self.settings.breakers = BreakerChoice::Shared(breakers);
         self
@@ -98,7 +98,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Sets the time limit of an attempt by its number, from 1.
+    /// Sets the time limit of an attempt as a function of its number, from 1.
     pub fn attempt_timeout_by(
         mut self,
         timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
@@ -107,8 +107,8 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Adds an observer of the layers of the stack. A [failover](Self::failover) and layers for
-    /// [each attempt](Self::each_attempt) have observers of their own.
+    /// Adds an observer of the layers of the stack. A [failover](Self::failover) layer and layers for
+    /// [each attempt](Self::each_attempt) need observers of their own. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self
@@ -120,7 +120,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Sets the classifier of all layers but the [failover](Self::failover). Default:
+    /// Sets the classifier of all layers except the [failover](Self::failover). Default:
     /// [`HttpClassifier`].
     pub fn classifier<M2>(self, make: M2) -> AttemptBuilder<M2, K, F, E> {
         AttemptBuilder {
@@ -132,22 +132,22 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         }
     }
 
-    /// Sets [`GrpcClassifier`] with its defaults as the classifier: no call is repeated that may have
-    /// taken effect, unless its metadata have an idempotency key. For other settings, give
-    /// [`classifier`](Self::classifier) a `GrpcClassifier`.
+    /// Sets [`GrpcClassifier`] with its defaults as the classifier. It does not allow a call to be repeated
+    /// that may have taken effect, unless its metadata have an idempotency key. For other settings, pass a
+    /// `GrpcClassifier` to [`classifier`](Self::classifier).
     ///
-    /// A status in late trailers is seen if a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) is
+    /// To see a status in late trailers, add a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)
     /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: set
     /// `.exchange(HttpExchange::new().replaying(64 << 10))` on the delivery, and map the body for the
     /// channel with
     /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`, as
-    /// `examples/outbound_grpc.rs` does. Requests of a tonic client name no host unless it is made
-    /// with `with_origin`; without, all calls share one breaker and one set of figures.
+    /// `examples/outbound_grpc.rs` does. Requests of a tonic client have no host unless the client is made
+    /// with `with_origin`; without a host, all calls share one breaker and one set of metrics.
     pub fn grpc(self) -> AttemptBuilder<GrpcClassifier, K, F, E> {
         self.classifier(GrpcClassifier::new())
     }
 
-    /// Sets by which peer breakers and metrics are kept. Default: [`ByHost`].
+    /// Sets the key by which breakers and metrics tell peers apart. Default: [`ByHost`].
     pub fn peer<K2>(self, peer: K2) -> AttemptBuilder<M, K2, F, E> {
         AttemptBuilder {
             settings: self.settings,
@@ -183,7 +183,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         }
     }
 
-    /// Writes the number of the attempt into this header.
+    /// Sets the header that gets the number of the attempt. Default: none.
     pub fn attempt_header(
         self,
         name: HeaderName,
@@ -191,7 +191,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
-    /// Signs each attempt. Call it last: changes by layers that are added later are not signed.
+    /// Signs each attempt. Call it last: changes made by layers that are added later are not signed.
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
@@ -218,7 +218,7 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
             BreakerChoice::New(config) => Breakers::new(config),
             BreakerChoice::Shared(breakers) => breakers,
         };
-        // Last: an observer of shared breakers stays for good, also where nothing was built.
+        // Last: an observer stays on shared breakers for good, even if the build fails.
         let breakers = breakers.observe(observers.clone());
         let breaker = CircuitBreakerLayer::sharing(breakers.clone())
             .classifier(self.make.clone())
@@ -239,13 +239,13 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
         })
     }
 
-    /// The observers of the stack; the metrics are the first.
+    /// The observers of the stack. The metrics come first.
     pub(super) fn observers(&self) -> Observers {
         Observers::new(self.settings.metrics.clone()).and(self.settings.observers.clone())
     }
 }
 
-/// The layers of an attempt, from the inside: each attempt, timeout, metrics, breaker, failover.
+/// The layers of an attempt, from the innermost: each attempt, timeout, metrics, breaker, failover.
 pub(super) type AttemptOrder<M, K, F, E> = Stack<
     E,
     Stack<
@@ -256,7 +256,7 @@ pub(super) type AttemptOrder<M, K, F, E> = Stack<
 
 /// The stack around one attempt. Made by [`AttemptBuilder::build`].
 ///
-/// Clones, and all services that it makes, share breakers and metrics.
+/// Its clones and all services made by it share breakers and metrics.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AttemptLayer<L> {
@@ -266,7 +266,7 @@ pub struct AttemptLayer<L> {
 }
 
 impl<L> AttemptLayer<L> {
-    /// The breakers: to inspect, to force open or closed, to share.
+    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
     pub const fn breakers(&self) -> &Breakers {
         &self.breakers
     }

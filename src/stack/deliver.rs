@@ -15,8 +15,8 @@ use http::HeaderName;
 use std::time::Duration;
 use tower_layer::{Identity, Layer, Stack};
 
-/// A whole delivery: attempts with waits between them, within a deadline, with the defaults of every
-/// layer.
+/// Builds the stack of a whole delivery: attempts with waits between them, within a deadline, with the
+/// defaults of every layer.
 ///
 /// See the [module docs](super) for the order.
 pub fn deliver() -> DeliverBuilder {
@@ -31,8 +31,8 @@ pub fn deliver() -> DeliverBuilder {
 
 /// Builder of a [`DeliverLayer`]. Made by [`deliver`].
 ///
-/// `A` is the [`AttemptBuilder`], whose setters are here too; `X` the exchange of the retry layer;
-/// `B` the dead-letter layer, if there is one.
+/// Type parameters: `A` is the [`AttemptBuilder`], whose setters this builder has too; `X` the exchange
+/// of the retry layer; `B` the dead-letter layer, if there is one.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeliverBuilder<A = AttemptBuilder, X = HttpExchange, B = Identity> {
@@ -44,20 +44,20 @@ pub struct DeliverBuilder<A = AttemptBuilder, X = HttpExchange, B = Identity> {
 }
 
 impl<A, X, B> DeliverBuilder<A, X, B> {
-    /// Sets when and how often a delivery is tried again. Default: [`RetryConfig::default`].
+    /// Sets when and how often a delivery is retried. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.retry = config;
         self
     }
 
-    /// Sets the time limit of a delivery, all attempts and waits together. Default: 5 minutes.
+    /// Sets the time limit of a delivery, including all attempts and waits. Default: 5 minutes.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Sets how requests are kept for another attempt. Default: [`HttpExchange`], which clones them;
-    /// [`HttpExchange::replaying`] for streamed bodies,
+    /// Sets how requests are kept for further attempts. Default: [`HttpExchange`], which clones them. Use
+    /// [`HttpExchange::replaying`] for streamed bodies, and
     /// [`CloneExchange`](crate::retry::CloneExchange) for requests that are not HTTP.
     pub fn exchange<X2>(self, exchange: X2) -> DeliverBuilder<A, X2, B> {
         DeliverBuilder {
@@ -69,8 +69,8 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
         }
     }
 
-    /// Sets where entries of deliveries that failed for good are written, for HTTP requests. Default:
-    /// nowhere.
+    /// Sets the sink that gets a dead-letter entry for each HTTP request whose delivery failed for good.
+    /// Default: none.
     pub fn dead_letters(
         self,
         entries: DeadLetters,
@@ -78,8 +78,8 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
         self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
-    /// The same with a layer that has settings of its own. Its classifier and key become those of the
-    /// stack, and it [shares](DeadLetterLayer::share_copy) its copy of each request with the retry
+    /// Sets a dead-letter layer with its own settings. Its classifier and peer key are replaced by those of
+    /// the stack, and it [shares](DeadLetterLayer::share_copy) its copy of each request with the retry
     /// layer.
     pub fn dead_letter_layer<M, K, D>(
         self,
@@ -105,7 +105,7 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
     }
 }
 
-/// A delivery around an attempt of these parts.
+/// A delivery stack around an attempt with these parts.
 type Around<M, K, F, E, X, B> = DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B>;
 
 /// The setters of the attempt.
@@ -115,7 +115,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.breaker(config))
     }
 
-    /// Uses existing breakers: see [`AttemptBuilder::breakers`].
+    /// Sets existing breakers: see [`AttemptBuilder::breakers`].
     pub fn breakers(self, breakers: Breakers) -> Self {
         self.attempt(|attempt| attempt.breakers(breakers))
     }
@@ -125,7 +125,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.attempt_timeout(timeout))
     }
 
-    /// Sets the time limit of an attempt by its number, from 1.
+    /// Sets the time limit of an attempt as a function of its number, from 1.
     pub fn attempt_timeout_by(
         self,
         timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
@@ -143,7 +143,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.metrics(metrics))
     }
 
-    /// Sets the classifier of all layers but the [failover](Self::failover). Default:
+    /// Sets the classifier of all layers except the [failover](Self::failover). Default:
     /// [`HttpClassifier`](crate::outcome::HttpClassifier).
     pub fn classifier<M2>(self, make: M2) -> Around<M2, K, F, E, X, B> {
         self.attempt(|attempt| attempt.classifier(make))
@@ -154,7 +154,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(AttemptBuilder::grpc)
     }
 
-    /// Sets by which peer breakers and metrics are kept. Default:
+    /// Sets the key by which breakers and metrics tell peers apart. Default:
     /// [`ByHost`](crate::peer::ByHost).
     pub fn peer<K2>(self, peer: K2) -> Around<M, K2, F, E, X, B> {
         self.attempt(|attempt| attempt.peer(peer))
@@ -170,7 +170,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.each_attempt(layer))
     }
 
-    /// Writes the number of the attempt into this header of each attempt.
+    /// Sets the header of each attempt that gets its number. Default: none.
     pub fn attempt_header(
         self,
         name: HeaderName,
@@ -178,7 +178,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
-    /// Signs each attempt. Call it last: changes by layers that are added later are not signed.
+    /// Signs each attempt. Call it last: changes made by layers that are added later are not signed.
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,
@@ -187,7 +187,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     }
 }
 
-/// The layers of a delivery, from the inside: attempt, retry, deadline, dead letters, metrics.
+/// The layers of a delivery, from the innermost: attempt, retry, deadline, dead letters, metrics.
 type DeliverOrder<A, M, K, X, B> = Stack<
     A,
     Stack<RetryWithJitterLayer<M, X>, Stack<DeadlineLayer, Stack<B, DeliveryMetricsLayer<M, K>>>>,
@@ -255,7 +255,7 @@ where
             .observe(observers)
             .classifier(attempt.make.clone())
             .exchange(self.exchange);
-        // Last: what it adds to shared breakers stays, also where nothing was built.
+        // Last: an observer stays on shared breakers for good, even if the build fails.
         let attempt = attempt.build()?;
         let (breakers, shown) = (attempt.breakers().clone(), attempt.metrics().clone());
         let order = Stack::new(deadline, Stack::new(entries, metrics));
@@ -270,7 +270,7 @@ where
 
 /// The outbound stack. Made by [`DeliverBuilder::build`].
 ///
-/// Clones, and all services that it makes, share budget, breakers and metrics.
+/// Its clones and all services made by it share budget, breakers and metrics.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeliverLayer<L> {
@@ -281,7 +281,7 @@ pub struct DeliverLayer<L> {
 }
 
 impl<L> DeliverLayer<L> {
-    /// The breakers: to inspect, to force open or closed, to share.
+    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
     pub const fn breakers(&self) -> &Breakers {
         &self.breakers
     }

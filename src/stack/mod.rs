@@ -1,24 +1,24 @@
-//! The outbound stacks, ready-made, in the one order that works.
+//! Ready-made stacks for outbound calls, with the layers in the right order.
 //!
-//! [`attempt()`] builds what one attempt needs around a transport: for the workers of a queue.
-//! [`deliver()`] adds what a whole delivery needs around that:
+//! [`attempt()`] builds the layers of one attempt around a transport: for the workers of a queue.
+//! [`deliver()`] adds the layers of a whole delivery around it:
 //!
 //! ```text
 //! attempt   failover > breaker(host) > metrics(attempt) > attempt timeout > attempt number > sign > transport
 //! deliver   metrics(delivery) > dead letter > deadline > retry > attempt
 //! ```
 //!
-//! Any other order is built by hand, with a [`ServiceBuilder`](tower::ServiceBuilder).
+//! For any other order, build the stack with a [`ServiceBuilder`](tower::ServiceBuilder).
 //!
-//! | Layer | Why it stands there |
+//! | Layer | Reason for its place |
 //! | --- | --- |
-//! | metrics of deliveries | what the caller sees, waits included |
-//! | [`DeadLetterLayer`](crate::DeadLetterLayer), if set | outside everything that gives a delivery up, the deadline too; inside the metrics, so that the time to write an entry is part of what the caller sees |
-//! | [`DeadlineLayer`](crate::DeadlineLayer) | bounds all attempts and the waits between them |
-//! | [`RetryWithJitterLayer`](crate::RetryWithJitterLayer) | inside the deadline, so that it begins nothing that cannot end; outside the breaker, so that each attempt is asked about, and a refusal costs neither attempt nor budget |
+//! | metrics of deliveries | measure what the caller sees, including waits |
+//! | [`DeadLetterLayer`](crate::DeadLetterLayer), if set | outside everything that can end a delivery, including the deadline; inside the metrics, so that they include the time to write an entry |
+//! | [`DeadlineLayer`](crate::DeadlineLayer) | limits all attempts and the waits between them |
+//! | [`RetryWithJitterLayer`](crate::RetryWithJitterLayer) | inside the deadline, so that it begins no attempt that cannot end in time; outside the breaker, so that the breaker decides on each attempt, and a refusal costs neither an attempt nor budget |
 //! | [`FailoverLayer`](crate::FailoverLayer), if set | each attempt goes to the first target that takes it; outside the breaker, so that each target has its own |
-//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | sees every attempt. Outside the retry layer it would see a delivery once, and late |
-//! | metrics of attempts | what the peer sees: a refusal of the breaker is no attempt |
+//! | [`CircuitBreakerLayer`](crate::CircuitBreakerLayer) | sees every attempt; outside the retry layer it would see each delivery once, and late |
+//! | metrics of attempts | measure what the peer sees: a refusal by the breaker is not an attempt |
 //! | [`AttemptTimeoutLayer`](crate::AttemptTimeoutLayer) | inside the breaker, so that a peer that hangs counts as failed: a timeout outside looks like a caller that went away |
 //! | [`AttemptHeaderLayer`](crate::attempt::AttemptHeaderLayer), and what else changes a request | fresh for each attempt |
 //! | [`SignLayer`](crate::SignLayer) | last: a request that is signed before it waits is stale when it arrives, and what is added later is not signed |
