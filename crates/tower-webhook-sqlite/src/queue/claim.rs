@@ -6,7 +6,6 @@ use super::{
     settle::{self, Held},
     time,
     wait::Widest,
-    wire,
 };
 use crate::database::{DatabaseError, DatabaseErrorKind, Transaction};
 use bytes::Bytes;
@@ -16,11 +15,14 @@ use std::{
     collections::{BTreeMap, BinaryHeap},
 };
 use tower_webhook::{
+    StoreErrorKind,
+    attempt::History,
     clock::WallClock,
+    codec::{self, Encoded},
     dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::FencingToken,
-    queue::{Claims, FailedJob, Job, NewJob, TaskId, Terms},
+    queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
 };
 
 /// The most of a claim, whatever was asked for: the transaction stays short.
@@ -29,6 +31,10 @@ const MOST: usize = 4096;
 const MOST_BYTES: usize = 64 << 20;
 /// The most leases that one claim ends. The next ends more.
 const MOST_EXPIRED: usize = 1024;
+/// The most jobs of a newer release that one claim puts off. The next puts off more.
+const MOST_PUT_OFF: usize = 1024;
+/// How long it is until somebody looks at such a job again, in milliseconds.
+const PUT_OFF: i64 = 60_000;
 
 /// What a claim took.
 #[derive(Default)]
@@ -36,6 +42,8 @@ pub(super) struct Taken {
     pub(super) claims: Claims,
     /// When each was due: jobs, then failed jobs. For giving them back.
     pub(super) dues: Vec<i64>,
+    /// The jobs that were put off, because a newer release wrote a part of them.
+    pub(super) newer: Vec<TaskId>,
     /// Whether all was claimed that these terms allow.
     pub(super) all: bool,
     /// Whether others may claim something that is left.
@@ -77,7 +85,7 @@ pub(super) fn claim(
     };
     jobs(&mut ledger, terms, &mut taking)?;
     failed_jobs(&ledger, terms, &mut taking)?;
-    if !taking.taken.claims.is_empty() {
+    if !(taking.taken.claims.is_empty() && taking.taken.newer.is_empty()) {
         ledger.granted();
     }
     let left = left(&ledger, widest, since).map_err(driver)?;
@@ -149,7 +157,7 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
         all &= over.len() < MOST_EXPIRED;
         for (held, end) in over {
             if !carried && held.attempts >= attempts {
-                let lost = wire::cause(&Cause::new(Reason::WorkerLost));
+                let lost = codec::encode(&Cause::new(Reason::WorkerLost));
                 settle::dead_letter(ledger, &held, end, None, Some(&lost))?;
             } else {
                 settle::again(ledger, &held, end, false, None)?;
@@ -198,8 +206,26 @@ struct Taking {
 
 impl Taking {
     fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES
+        self.bytes >= MOST_BYTES || self.taken.newer.len() >= MOST_PUT_OFF
     }
+
+    /// A job that is left to a newer release. Gives its row, to be [put off](put_off).
+    fn leave(&mut self, newer: &Newer) -> i64 {
+        // It may have taken the place of one that can be claimed.
+        self.filled = true;
+        self.taken.newer.push(newer.id);
+        newer.seq
+    }
+}
+
+/// These are due again later, and all else of them stays.
+fn put_off(ledger: &Ledger<'_>, rows: Vec<i64>) -> rusqlite::Result<()> {
+    let due = ledger.now.saturating_add(PUT_OFF);
+    for seq in rows {
+        let mut put_off = ledger.connection.prepare_cached(schema::PUT_OFF)?;
+        put_off.execute([seq, due])?;
+    }
+    Ok(())
 }
 
 /// Takes the job that is due first, of all the lanes that have room, until there is no more to
@@ -218,16 +244,17 @@ fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(
         }
         let room = usize::try_from(terms.per_target - runs).unwrap_or(usize::MAX);
         let bound = lanes.peek().map(|Reverse((due, seq, ..))| (*due, *seq));
-        let (rows, next) = due_of(ledger, &target, left.min(room), bound, taking)?;
-        let more = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        for row in rows {
+        let due = due_of(ledger, &target, left.min(room), bound, taking)?;
+        let more = u32::try_from(due.found.len()).unwrap_or(u32::MAX);
+        put_off(ledger, due.newer).map_err(DatabaseError::from_driver)?;
+        for row in due.found {
             taking.taken.dues.push(row.due);
             let job = row.claim(ledger.connection, taking, state::RUNNING)?;
             taking.taken.claims.jobs.push(job.0);
         }
         *running.entry(target.clone()).or_default() += i64::from(more);
         let runs = runs.saturating_add(more);
-        if let Some((due, seq)) = next
+        if let Some((due, seq)) = due.next
             && runs < terms.per_target
         {
             lanes.push(Reverse((due, seq, target, runs)));
@@ -256,33 +283,51 @@ fn lanes(ledger: &Ledger<'_>, per_target: u32, most: usize) -> rusqlite::Result<
         .collect()
 }
 
-/// Up to `most` jobs of a lane that are due before `bound`, and the first that was not taken.
+/// What is due of a lane.
+#[derive(Default)]
+struct Due {
+    found: Vec<Found>,
+    /// The rows that are left to a newer release.
+    newer: Vec<i64>,
+    /// Where the lane goes on, if it may: nothing that is left comes before it.
+    next: Option<Place>,
+}
+
+/// Looks at up to `most` jobs of a lane that are due before `bound`.
 fn due_of(
     ledger: &Ledger<'_>,
     target: &str,
     most: usize,
     bound: Option<Place>,
     taking: &mut Taking,
-) -> Result<(Vec<Found>, Option<Place>), DatabaseError> {
+) -> Result<Due, DatabaseError> {
     let driver = DatabaseError::from_driver;
-    let mut due = ledger
+    let mut query = ledger
         .connection
         .prepare_cached(schema::DUE)
         .map_err(driver)?;
-    let mut rows = due
+    let mut rows = query
         .query(params![target, ledger.now, count(most)])
         .map_err(driver)?;
-    let mut found = Vec::new();
+    let mut due = Due::default();
     while let Some(row) = rows.next().map_err(driver)? {
         let place = (row.get(1).map_err(driver)?, row.get(0).map_err(driver)?);
         if bound.is_some_and(|bound| place > bound) || taking.is_full() {
-            return Ok((found, Some(place)));
+            due.next = Some(place);
+            break;
         }
-        let row = Found::read(row, target)?;
-        taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
-        found.push(row);
+        match Found::read(row, target)? {
+            Ok(row) => {
+                taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
+                due.found.push(row);
+            }
+            Err(newer) => {
+                due.newer.push(taking.leave(&newer));
+                due.next = Some(place);
+            }
+        }
     }
-    Ok((found, None))
+    Ok(due)
 }
 
 fn failed_jobs(
@@ -292,7 +337,7 @@ fn failed_jobs(
 ) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
     let most = terms.failed_jobs.min(MOST);
-    let mut found = Vec::new();
+    let (mut found, mut newer) = (Vec::new(), Vec::new());
     if most > 0 {
         let mut due = ledger
             .connection
@@ -305,16 +350,20 @@ fn failed_jobs(
             && let Some(row) = rows.next().map_err(driver)?
         {
             let target: String = row.get(12).map_err(driver)?;
-            let failed_job = Found::read(row, &target)?;
-            taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
-            found.push(failed_job);
+            match Found::read(row, &target)? {
+                Ok(failed_job) => {
+                    taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
+                    found.push(failed_job);
+                }
+                Err(row) => newer.push(taking.leave(&row)),
+            }
         }
     }
     taking.filled |= most > 0 && (found.len() == most || taking.is_full());
+    put_off(ledger, newer).map_err(driver)?;
     for row in found {
         taking.taken.dues.push(row.due);
         let (job, cause) = row.claim(ledger.connection, taking, state::CARRIED)?;
-        let cause = wire::read_cause(cause.as_deref());
         taking
             .taken
             .claims
@@ -330,47 +379,67 @@ struct Found {
     due: i64,
     /// As it is before: token and attempt are those of the claim before.
     job: Job,
-    cause: Option<String>,
+    /// Of a failed job.
+    cause: Cause,
+}
+
+/// A job of which a newer release wrote a part.
+struct Newer {
+    seq: i64,
+    id: TaskId,
+}
+
+/// Reads what is stored as JSON. `None` where a newer release wrote it. What is damaged is left out:
+/// the payload is what matters.
+fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Option<T> {
+    match text.map(codec::decode) {
+        Some(Ok(value)) => Some(value),
+        Some(Err(error)) if matches!(error.kind(), StoreErrorKind::NewerSchema { .. }) => None,
+        Some(Err(_)) | None => Some(otherwise()),
+    }
 }
 
 impl Found {
-    fn read(row: &Row<'_>, target: &str) -> Result<Self, DatabaseError> {
+    /// The job of a row of [`schema::DUE`] or [`schema::DUE_BURIALS`].
+    fn read(row: &Row<'_>, target: &str) -> Result<Result<Self, Newer>, DatabaseError> {
         let read = || {
-            let id = TaskId::from_bytes(row.get(2)?);
-            let kind: Option<String> = row.get(9)?;
-            let about: Option<String> = row.get(10)?;
+            let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
+            let text = |column: usize| row.get::<_, Option<String>>(column);
+            let (history, about) = (text(8)?, text(10)?);
+            let is_failed = row.as_ref().column_count() > 13;
+            let cause = if is_failed { text(13)? } else { None };
+            // A job that failed for a reason that is damaged was not done, and is not tried again.
+            let (Some(history), Some(about), Some(cause)) = (
+                decode(history.as_deref(), History::new),
+                decode(about.as_deref(), About::default),
+                decode(cause.as_deref(), || Cause::new(Reason::NotRetryable)),
+            ) else {
+                return Ok((None, Err(Newer { seq, id })));
+            };
             // A payload that is gone is no reason to hold up the queue: the job runs, and fails
             // where an operator sees it.
             let payload = row.get_ref(11)?.as_blob_or_null()?.unwrap_or_default();
-            let mut new = NewJob::new(kind.unwrap_or_default(), Bytes::copy_from_slice(payload));
+            let kind = text(9)?.unwrap_or_default();
+            let mut new = NewJob::new(kind, Bytes::copy_from_slice(payload));
             new.id = id;
             target.clone_into(&mut new.target);
-            new.about = wire::read_about(about.as_deref());
+            new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = time::system_time(row.get(7)?);
-            let history: Option<String> = row.get(8)?;
             let mut job = Job::new(new, FencingToken::new(token), accepted);
             job.attempt = row.get(4)?;
-            job.history = wire::read_history(history.as_deref());
-            let cause = if row.as_ref().column_count() > 13 {
-                row.get(13)?
-            } else {
-                None
+            job.history = history;
+            let due = row.get(1)?;
+            let found = Self {
+                seq,
+                due,
+                job,
+                cause,
             };
-            let scope: Option<String> = row.get(5)?;
-            let key: Option<String> = row.get(6)?;
-            Ok((
-                scope.zip(key),
-                Self {
-                    seq: row.get(0)?,
-                    due: row.get(1)?,
-                    job,
-                    cause,
-                },
-            ))
+            Ok((text(5)?.zip(text(6)?), Ok(found)))
         };
         let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
-        if let Some((scope, id)) = key {
+        if let (Some((scope, id)), Ok(found)) = (key, &mut found) {
             let key = IdempotencyKey::new(&scope, &id)
                 .map_err(|error| DatabaseError::caused(DatabaseErrorKind::Mistyped, error))?;
             found.job.dedup_key = Some(key);
@@ -384,7 +453,7 @@ impl Found {
         connection: &Connection,
         taking: &Taking,
         state: i64,
-    ) -> Result<(Job, Option<String>), DatabaseError> {
+    ) -> Result<(Job, Cause), DatabaseError> {
         let before = i64::try_from(self.job.token.get()).unwrap_or(i64::MAX - 1);
         let token = taking.nanos.max(before.saturating_add(1));
         self.job.token = FencingToken::new(token.unsigned_abs());

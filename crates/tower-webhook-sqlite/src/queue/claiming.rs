@@ -3,9 +3,11 @@ use super::{
     wait::Seen,
 };
 use crate::database::{Database, Durability, Granting, Release, Transaction};
+use std::fmt;
 use tower_webhook::{
     BoxFuture, StoreError,
     lease::FencingToken,
+    observe::{Event, Id, Observers},
     queue::{Claims, TaskId, Terms},
 };
 
@@ -40,6 +42,14 @@ struct Jobs {
 impl Release<Taken> for Jobs {
     fn committed(&self, taken: &Taken) {
         self.seen.looked(taken);
+        if !taken.newer.is_empty() {
+            let jobs = PutOff(&taken.newer);
+            Observers::none().tell(|| Event::Trouble {
+                part: "queue",
+                what: "jobs wait for a program of the newer release that wrote them",
+                detail: Some(Id::new(&jobs)),
+            });
+        }
     }
 
     fn release(&self, taken: &Taken) {
@@ -64,5 +74,18 @@ impl Release<Taken> for Jobs {
             self.database
                 .write_relaxed(move |transaction| claim::release(transaction, &clock, &given)),
         );
+    }
+}
+
+/// The jobs that were put off, of which there may be many.
+struct PutOff<'a>(&'a [TaskId]);
+
+impl fmt::Display for PutOff<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [only] => only.fmt(f),
+            [first, others @ ..] => write!(f, "{first} and {} more", others.len()),
+            [] => Ok(()),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     Limits,
     schema::{self, state},
-    time, wire,
+    time,
 };
 use crate::database::Transaction;
 use bytes::Bytes;
@@ -11,8 +11,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use tower_webhook::{
     StoreErrorKind,
     clock::WallClock,
+    codec,
     idempotency::IdempotencyKey,
-    queue::{Depth, Enqueued, NewJob, Status, Task, TaskId},
+    queue::{About, Depth, Enqueued, NewJob, Status, Task, TaskId},
 };
 
 /// The longest kind, target or order key, in bytes.
@@ -30,7 +31,7 @@ pub(super) fn enqueue(
     job: &NewJob,
 ) -> rusqlite::Result<Admitted> {
     let connection = transaction.connection();
-    let about = wire::about(&job.about);
+    let about = (job.about != About::default()).then(|| codec::encode(&job.about));
     if !fits(limits, job, about.as_deref()) {
         return Ok(Err(StoreErrorKind::TooLarge));
     }

@@ -127,6 +127,22 @@
 //! error was not done, but for `Unavailable`, after which it may have been: enqueue the same
 //! [`NewJob`] again, whose id tells a repetition.
 //!
+//! # Other releases
+//!
+//! A file that an older release made gets the tables of this one when it is opened; one whose tables
+//! are those of a newer release is refused as [`OpenError::NewerSchema`].
+//!
+//! What a job is about, its history and its cause have a version of their own, that of the
+//! [codec](tower_webhook::codec). A job of which a newer release wrote one of these with a newer version
+//! is left to it: a claim does not take the job, does not count an attempt and changes nothing of it
+//! but when it is due, which is a minute later, and observers are told of it as
+//! [`Event::Trouble`](tower_webhook::observe::Event::Trouble). The jobs behind it in its FIFO group wait.
+//!
+//! Where one of these is damaged, the job goes on with what can be read, so that it neither gets lost
+//! nor holds up the queue: it is claimed, its attempt counts, and what cannot be read is empty. A
+//! failed job without a cause that can be read is dead-lettered as
+//! [`NotRetryable`](tower_webhook::dead_letter::Reason::NotRetryable).
+//!
 //! # Cancel safety
 //!
 //! Every operation is handed over when it is called, and done whether or not somebody waits for
@@ -143,7 +159,6 @@ mod schema;
 mod settle;
 mod time;
 mod wait;
-mod wire;
 
 pub use self::builder::SqliteQueueBuilder;
 

@@ -3,13 +3,15 @@
 use super::{
     ledger::Ledger,
     schema::{self, state},
-    time, wire,
+    time,
 };
 use crate::database::Transaction;
 use rusqlite::{OptionalExtension, params};
 use std::time::Duration;
 use tower_webhook::{
+    attempt::History,
     clock::WallClock,
+    codec,
     lease::{FencingToken, Settled},
     queue::{TaskId, Verdict},
 };
@@ -60,7 +62,7 @@ pub(super) fn settle(
     let now = ledger.now;
     match (verdict, held.carried) {
         (Verdict::Failed { cause, history }, false) => {
-            let (history, cause) = (wire::history(history), wire::cause(cause));
+            let (history, cause) = (stored_history(history), codec::encode(cause));
             dead_letter(&mut ledger, &held, now, Some(&history), Some(&cause))?;
         }
         (Verdict::DeadLettered { retention }, true) => {
@@ -81,12 +83,12 @@ pub(super) fn settle(
         }
         (Verdict::Release { after, history }, _) => {
             let due = time::until(now, *after);
-            let history = wire::history(history);
+            let history = stored_history(history);
             again(&mut ledger, &held, due, true, Some(&history))?;
         }
         (Verdict::Retry { after, history }, _) => {
             let due = time::until(now, *after);
-            let history = wire::history(history);
+            let history = stored_history(history);
             again(&mut ledger, &held, due, false, Some(&history))?;
         }
         _ => return Ok(Settled::Lost),
@@ -205,4 +207,12 @@ fn finish(
 /// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
 fn stored(token: FencingToken) -> Option<i64> {
     i64::try_from(token.get()).ok()
+}
+
+/// Empty where nothing was tried.
+fn stored_history(history: &History) -> String {
+    if *history == History::new() {
+        return String::new();
+    }
+    codec::encode(history)
 }

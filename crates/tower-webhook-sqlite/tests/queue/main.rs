@@ -7,6 +7,7 @@
 mod contract;
 mod crash;
 mod jobs;
+mod newer;
 mod processes;
 mod support;
 mod time;

@@ -1,0 +1,277 @@
+//! Jobs of which a newer release wrote a part, or of which a part is damaged.
+
+use crate::support::{Home, LEASE, ManualClock, done, job, one, put, settle, take};
+use rusqlite::types::Value;
+use std::{
+    io,
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+use tower_webhook::{
+    dead_letter::{Cause, Reason},
+    queue::{Engine, TaskId, Terms, Verdict},
+};
+use tower_webhook_sqlite::SqliteQueue;
+use tracing_subscriber::fmt::MakeWriter;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const NEWER: &str = r#"'{"schemaVersion":2,"whatever":{"it":"is"}}'"#;
+
+/// What is told at `WARN`, by all tests of this process.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn listen() -> Self {
+        static LOG: OnceLock<Log> = OnceLock::new();
+        let listen = || {
+            let log = Self::default();
+            tracing_subscriber::fmt()
+                .with_writer(log.clone())
+                .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
+                .with_ansi(false)
+                .init();
+            log
+        };
+        LOG.get_or_init(listen).clone()
+    }
+
+    /// How many warnings tell of this job.
+    fn warnings(&self, id: TaskId) -> usize {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let (id, of) = (id.to_string(), "part=\"queue\"");
+        let lines = text.lines().filter(|line| line.contains(&id));
+        lines
+            .filter(|line| line.contains("WARN") && line.contains(of))
+            .count()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// All that is stored of a job but when it is due, and that.
+fn row(home: &Home, seq: i64) -> (Vec<Value>, i64) {
+    let raw = home.raw();
+    let mut query = raw
+        .prepare(
+            "SELECT j.id, scope, key, state, token, attempts, accepted, target, ordered, history,
+                 cause, result, kind, about, payload, at
+             FROM tower_webhook_jobs AS j JOIN tower_webhook_payloads USING (seq) WHERE seq = ?1",
+        )
+        .unwrap();
+    query
+        .query_row([seq], |row| {
+            let values = (0..15)
+                .map(|column| row.get(column))
+                .collect::<Result<_, _>>()?;
+            Ok((values, row.get(15)?))
+        })
+        .unwrap()
+}
+
+fn set(home: &Home, sql: &str) {
+    home.raw().execute_batch(sql).unwrap();
+}
+
+fn now(clock: &ManualClock) -> i64 {
+    i64::try_from(clock.wall().unix_millis()).unwrap()
+}
+
+async fn nothing(queue: &SqliteQueue) -> bool {
+    let all = Terms::new(10, LEASE).failed_jobs(10);
+    queue.claim(all).await.unwrap().is_empty()
+}
+
+#[tokio::test]
+async fn a_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
+    let log = Log::listen();
+    for part in [
+        format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1"),
+        format!("UPDATE tower_webhook_jobs SET history = {NEWER} WHERE seq = 1"),
+    ] {
+        let home = Home::new();
+        let (queue, clock) = home.timed();
+        let newer = put(&queue, "newer").await;
+        let good = put(&queue, "good").await;
+        let second = queue
+            .enqueue(job("second").fifo_group("a"))
+            .await
+            .unwrap()
+            .id;
+        set(&home, &part);
+        let (before, _) = row(&home, 1);
+
+        // One job is asked for, and the one that is due first is not it.
+        for id in [good, second] {
+            let taken = take(&queue).await;
+            assert_eq!((taken.id, taken.attempt), (id, 1));
+            settle(&queue, &taken, done()).await;
+        }
+        assert_eq!(row(&home, 1), (before.clone(), now(&clock) + 60_000));
+        assert_eq!(log.warnings(newer), 1);
+        assert_eq!(queue.depth().await.unwrap().queued, 1);
+        home.check();
+
+        // For a minute nobody looks at it.
+        clock.forward(MINUTE - Duration::from_millis(1));
+        assert!(nothing(&queue).await);
+        assert_eq!(log.warnings(newer), 1);
+        clock.forward(Duration::from_millis(1));
+        assert!(nothing(&queue).await);
+        assert_eq!(log.warnings(newer), 2);
+        assert_eq!(row(&home, 1), (before, now(&clock) + 60_000));
+        assert!(nothing(&queue).await);
+        home.check();
+
+        // What can be read again runs, and is at its first attempt.
+        set(
+            &home,
+            "UPDATE tower_webhook_payloads SET about = NULL;
+             UPDATE tower_webhook_jobs SET history = NULL;",
+        );
+        clock.forward(MINUTE);
+        let taken = take(&queue).await;
+        assert_eq!((taken.id, taken.attempt), (newer, 1));
+        assert_eq!(&taken.payload[..], b"newer");
+        home.check();
+    }
+}
+
+#[tokio::test]
+async fn a_failed_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
+    let log = Log::listen();
+    for part in [
+        format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1"),
+        format!("UPDATE tower_webhook_jobs SET history = {NEWER} WHERE seq = 1"),
+        format!("UPDATE tower_webhook_jobs SET cause = {NEWER} WHERE seq = 1"),
+    ] {
+        let home = Home::new();
+        let (queue, clock) = home.timed();
+        let newer = put(&queue, "newer").await;
+        put(&queue, "good").await;
+        for taken in queue.claim(Terms::new(2, LEASE)).await.unwrap().jobs {
+            let failed = Verdict::Failed {
+                cause: Cause::new(Reason::Rejected),
+                history: taken.history.clone(),
+            };
+            settle(&queue, &taken, failed).await;
+        }
+        set(&home, &part);
+        let (before, _) = row(&home, 1);
+        let failed_jobs = || Terms::new(0, LEASE).failed_jobs(1);
+        let mut claims = queue.claim(failed_jobs()).await.unwrap();
+        if claims.is_empty() {
+            // The one that was asked for was another's; whoever waits is told to ask again.
+            queue.wait(Duration::from_secs(20)).await;
+            claims = queue.claim(failed_jobs()).await.unwrap();
+        }
+        assert_eq!(&claims.failed_jobs[0].job.payload[..], b"good");
+        assert_eq!(row(&home, 1), (before, now(&clock) + 60_000));
+        assert_eq!(log.warnings(newer), 1);
+        assert_eq!(queue.depth().await.unwrap().dead_lettering, 2);
+        home.check();
+        let written = Verdict::DeadLettered { retention: LEASE };
+        settle(&queue, &claims.failed_jobs[0].job, written).await;
+        clock.forward(MINUTE);
+        assert!(queue.claim(failed_jobs()).await.unwrap().is_empty());
+        assert_eq!(log.warnings(newer), 2);
+    }
+}
+
+#[tokio::test]
+async fn many_jobs_of_a_newer_release_do_not_hold_up_the_others() {
+    let home = Home::new();
+    let (queue, _) = home.timed();
+    for _ in 0..1100 {
+        put(&queue, "newer").await;
+    }
+    let good = put(&queue, "good").await;
+    set(
+        &home,
+        &format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE payload = x'6e65776572'"),
+    );
+    let mut asked = 0;
+    let taken = loop {
+        asked += 1;
+        let mut claims = queue.claim(one()).await.unwrap();
+        if let Some(taken) = claims.jobs.pop() {
+            break taken;
+        }
+        // There is more: nobody is kept waiting for it.
+        queue.wait(Duration::from_secs(600)).await;
+    };
+    assert_eq!((taken.id, asked), (good, 2));
+    assert!(nothing(&queue).await);
+    assert_eq!(queue.depth().await.unwrap().queued, 1100);
+    home.check();
+}
+
+#[tokio::test]
+async fn targets_whose_jobs_are_of_a_newer_release_do_not_hold_up_others() {
+    let home = Home::new();
+    let (queue, _) = home.timed();
+    for target in ["a", "b", "c"] {
+        queue.enqueue(job(target).target(target)).await.unwrap();
+    }
+    let part = format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq < 3");
+    set(&home, &part);
+    let mut claims = queue.claim(one()).await.unwrap();
+    while claims.is_empty() {
+        queue.wait(Duration::from_secs(600)).await;
+        claims = queue.claim(one()).await.unwrap();
+    }
+    assert_eq!(&claims.jobs[0].payload[..], b"c");
+    assert!(nothing(&queue).await);
+    home.check();
+}
+
+#[tokio::test]
+async fn the_next_in_a_group_waits_for_a_job_that_is_left_to_a_newer_release() {
+    let home = Home::new();
+    let (queue, _) = home.timed();
+    for payload in ["newer", "next"] {
+        queue.enqueue(job(payload).fifo_group("a")).await.unwrap();
+    }
+    let part = format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1");
+    set(&home, &part);
+    assert!(nothing(&queue).await);
+    assert_eq!(queue.depth().await.unwrap().queued, 2);
+    home.check();
+}
+
+#[tokio::test]
+async fn a_failed_job_whose_cause_is_damaged_is_dead_lettered_with_what_can_be_read() {
+    let home = Home::new();
+    let (queue, _) = home.timed();
+    let id = put(&queue, "x").await;
+    let taken = take(&queue).await;
+    let failed = Verdict::Failed {
+        cause: Cause::new(Reason::Rejected),
+        history: taken.history.clone(),
+    };
+    settle(&queue, &taken, failed).await;
+    set(&home, "UPDATE tower_webhook_jobs SET cause = '{\"odd\":1}'");
+    let failed_jobs = Terms::new(0, LEASE).failed_jobs(1);
+    let claims = queue.claim(failed_jobs).await.unwrap();
+    let failed = &claims.failed_jobs[0];
+    assert_eq!((failed.job.id, &failed.job.payload[..]), (id, &b"x"[..]));
+    assert_eq!(failed.cause, Cause::new(Reason::NotRetryable));
+    home.check();
+}
