@@ -9,7 +9,7 @@ use crate::{
 use bytes::Bytes;
 use std::{fmt, time::Duration};
 
-/// Keeps jobs: the state machine of a queue, in memory, in a file or on a server.
+/// Keeps jobs. An engine is the state machine of a queue, in memory, in a file or on a server.
 ///
 /// ```text
 ///             enqueue                claim: attempt + 1              settle(Done)
@@ -22,18 +22,18 @@ use std::{fmt, time::Duration};
 ///                                                                     settle(DeadLettered)
 /// ```
 ///
-/// An engine does not decide how often or when a job is tried: the worker says so when it claims and
+/// An engine does not decide how often or when a job is tried: the worker sets this when it claims and
 /// settles. [`contract`](super::contract) has the tests that every engine must pass.
 ///
 /// # What an engine promises
 ///
-/// - `enqueue` answers once the job is as safe as the engine's documentation says. If the deduplication
-///   key is known, it gives the id of the first job, whatever its state, and puts nothing in.
-/// - `claim` counts the attempt. One worker at a time has a job. Each claim of a job has a greater
-///   token than the one before. Jobs are claimed in the order in which they are due.
-/// - A job whose lease ends is queued again at once. Its former holder can change nothing any more,
+/// - `enqueue` returns once the job is as safe as the engine's documentation says. If the deduplication
+///   key is known, it returns the id of the first job, whatever its state, and adds no job.
+/// - `claim` counts the attempt. At most one worker holds a job. Each claim of a job has a greater
+///   token than the claim before. Jobs are claimed in the order in which they are due.
+/// - A job whose lease ends is queued again at once. Its former holder cannot change it any more,
 ///   because every change compares the token. If the lease of the last attempt ends, the transaction
-///   that finds it makes a failed job of it, with
+///   that finds it turns the job into a failed job with
 ///   [`Reason::WorkerLost`](crate::dead_letter::Reason).
 /// - At most [`Terms::per_target`] jobs of a target run; jobs of other targets do not wait for them. Of
 ///   the jobs of a FIFO group, one at a time is due or running, oldest first.
@@ -42,15 +42,14 @@ use std::{fmt, time::Duration};
 ///   the retention.
 /// - Everything has a bound: a full engine refuses with
 ///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
-/// - Time is the engine's own clock. If it goes back, no lease and no wait takes longer than it was
-///   granted, counted from when the engine notices.
-///
+/// - The engine uses its own clock. If the clock goes back, no lease and no wait takes longer than it
+///   was granted, counted from when the engine notices.
 /// # Cancel safety
 ///
-/// If a future is dropped, the operation is done or not done, never half done. The jobs of a claim
-/// whose future is dropped are released, at once or when their leases end.
+/// If a future is dropped, its operation is done or not done, never half done. If the future of a claim
+/// is dropped, its jobs are released, at once or when their leases end.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
-    /// Puts a job into the queue.
+    /// Adds a job to the queue.
     fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
 
     /// Claims jobs and failed jobs that are due.
@@ -74,36 +73,37 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// The status of a task. `None` if the id is unknown, or its retention is over.
     fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
-    /// The task that was put in with this deduplication key.
+    /// The task that was added with this deduplication key.
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
-    /// How many jobs there are, in O(1).
+    /// The number of jobs, in O(1).
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>>;
 
-    /// Waits until there may be something new to claim: a job was put in or released, one became due, a
+    /// Waits until there may be something to claim: a job was added or released, a job became due, a
     /// lease ended, or a target has room again. It may return earlier, and returns after `at_most` in
-    /// any case. What the same process does wakes it at once; what another process does, within 50 ms.
+    /// any case. It returns at once on a change by this process, and within 50 ms on a change by another.
     fn wait(&self, at_most: Duration) -> BoxFuture<()>;
 }
 
-/// What a worker asks for in a claim.
+/// The terms of a claim, which a worker sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Terms {
-    /// At most this many jobs.
+    /// The largest number of jobs.
     pub jobs: usize,
-    /// At most this many failed jobs.
+    /// The largest number of failed jobs.
     pub failed_jobs: usize,
     /// The lease of the claims.
     pub lease: Duration,
     /// How many jobs of one target may run at the same time, counting those of other workers.
     pub per_target: u32,
-    /// How many attempts a job has. If the lease of the last one ends, the job has failed for good.
+    /// The number of attempts of a job. If the lease of the last one ends, the job has failed for good.
     pub attempts: u32,
 }
 
 impl Terms {
-    /// At most `jobs` jobs and as many failed jobs, with this lease. No bound per target; 3 attempts.
+    /// Terms for at most `jobs` jobs and as many failed jobs, with this lease. No limit per target; 3
+    /// attempts.
     pub const fn new(jobs: usize, lease: Duration) -> Self {
         Self {
             jobs,
@@ -114,7 +114,7 @@ impl Terms {
         }
     }
 
-    /// Sets how many failed jobs are claimed at most. Default: as many as jobs.
+    /// Sets the largest number of failed jobs to claim. Default: the number of jobs.
     #[must_use]
     pub const fn failed_jobs(mut self, most: usize) -> Self {
         self.failed_jobs = most;
@@ -128,7 +128,7 @@ impl Terms {
         self
     }
 
-    /// Sets how many attempts a job has. Default: 3.
+    /// Sets the number of attempts of a job. Default: 3.
     #[must_use]
     pub const fn attempts(mut self, most: u32) -> Self {
         self.attempts = most;
@@ -136,58 +136,57 @@ impl Terms {
     }
 }
 
-/// What a claim gave.
+/// The result of a claim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
     /// Jobs to do, in the order in which they were due.
     pub jobs: Vec<Job>,
-    /// Failed jobs whose entries are to be written.
+    /// Failed jobs, whose dead-letter entries must be written.
     pub failed_jobs: Vec<FailedJob>,
 }
 
 impl Claims {
-    /// Whether nothing was claimed.
+    /// Whether the claim is empty.
     pub fn is_empty(&self) -> bool {
         self.jobs.is_empty() && self.failed_jobs.is_empty()
     }
 }
 
-/// How a claim ends. `Debug` shows the length of a result, not what is in it.
+/// How a claim ends. `Debug` shows the length of a result, not its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Verdict {
-    /// Of a job: it failed for good. It becomes a failed job, whose entry is written next.
+    /// Ends a job that failed for good. It becomes a failed job, whose entry is written next.
     Failed {
-        /// Why.
+        /// The cause.
         cause: Cause,
-        /// How its attempts went.
+        /// The history of its attempts.
         history: History,
     },
-    /// Of a failed job: its entry is written, and the task has failed.
+    /// Ends a failed job whose entry is written. The task has failed.
     DeadLettered {
-        /// How long the status of the task is kept, and its result.
+        /// How long the status of the task is kept.
         retention: Duration,
     },
-    /// Of a job: it is done.
+    /// Ends a job that succeeded.
     Done {
         /// The result.
         result: Option<Bytes>,
-        /// How long the status of the task is kept, and its result.
+        /// How long the status and the result of the task are kept.
         retention: Duration,
     },
-    /// Of a job or a failed job: it is queued again, and the attempt is not counted.
+    /// Queues a job or a failed job again, without counting the attempt.
     Release {
         /// The wait before it is due again.
         after: Duration,
-        /// How its attempts went.
+        /// The history of its attempts.
         history: History,
     },
-    /// Of a job: the attempt failed, and there is to be another. Of a failed job: its entry could not
-    /// be written.
+    /// Queues a job again after a failed attempt, or a failed job whose entry could not be written.
     Retry {
         /// The wait before it is due again.
         after: Duration,
-        /// How its attempts went.
+        /// The history of its attempts.
         history: History,
     },
 }
@@ -225,20 +224,20 @@ impl fmt::Debug for Verdict {
     }
 }
 
-/// How many jobs there are in a queue.
+/// The number of jobs in a queue, by state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Depth {
-    /// Jobs that wait: for a worker, until they are due, or for the one before them in their group.
+    /// Jobs that wait for a worker, for their due time, or for the job before them in their group.
     pub queued: u64,
-    /// Jobs that are claimed.
+    /// Jobs that a worker has claimed.
     pub running: u64,
     /// Failed jobs whose entries are not written yet.
     pub dead_lettering: u64,
 }
 
 impl Depth {
-    /// A depth of these numbers. For engines.
+    /// Makes a depth from these numbers. For engines.
     pub const fn new(queued: u64, running: u64, dead_lettering: u64) -> Self {
         Self {
             queued,
@@ -247,7 +246,7 @@ impl Depth {
         }
     }
 
-    /// The sum: all jobs that are not finished. The bound of an engine counts these.
+    /// The sum: all unfinished jobs. The bound of an engine applies to this number.
     pub const fn unfinished(&self) -> u64 {
         self.queued
             .saturating_add(self.running)

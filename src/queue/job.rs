@@ -1,4 +1,4 @@
-//! What goes into a queue and what comes out: jobs, and the tasks by which their status is known.
+//! Jobs, as they enter and leave a queue, and tasks, by which their status is known.
 
 use crate::{
     attempt::History,
@@ -13,53 +13,53 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// A job to put into a queue.
+/// A job to add to a queue.
 ///
 /// `Debug` shows the length of the payload, not its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NewJob {
-    /// The id, by which the status can be asked for. Random by default.
+    /// The id, with which the status can be requested. Random by default.
     pub id: TaskId,
-    /// The kind of job, which says how to read the payload. A short fixed name: `http`, `event`.
+    /// The kind of job, which determines how the payload is read. A short fixed name: `http`, `event`.
     pub kind: String,
-    /// The payload. It is kept to the byte.
+    /// The payload. It is kept byte for byte.
     pub payload: Bytes,
-    /// The deduplication key. A second job with the same key is not put in and gets the id of the
-    /// first, until the retention of the first is over.
+    /// The deduplication key. A second job with the same key is not added and gets the id of the first,
+    /// until the retention of the first is over.
     pub dedup_key: Option<IdempotencyKey>,
     /// The target: a host, a tenant. [`WorkerBuilder::per_target`](super::WorkerBuilder::per_target)
     /// bounds how many jobs of one target run at the same time. Default: `""`.
     pub target: String,
-    /// The FIFO group. Jobs of one group run one after another, in the order in which they were put
-    /// in: the next begins when the one before has succeeded or failed for good.
+    /// The FIFO group. Jobs of one group run one after another, in the order in which they were added:
+    /// each begins when the one before has succeeded or failed for good.
     pub fifo_group: Option<String>,
     /// The wait before the first attempt.
     pub delay: Duration,
-    /// What the dead-letter entry of the job would say.
+    /// Facts for the dead-letter entry of the job.
     pub about: About,
 }
 
-/// Where a job comes from: what its dead-letter entry says beside the payload.
+/// Facts about a job that its dead-letter entry contains, besides the payload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct About {
-    /// The id of the event, as its sender named it.
+    /// The id of the event, as its sender set it.
     pub event_id: Option<String>,
     /// When the event happened, according to its sender.
     pub event_time: Option<SystemTime>,
-    /// The key by which a receiver recognizes a repetition.
+    /// The idempotency key, by which a receiver recognizes a repetition.
     pub idempotency_key: Option<String>,
     /// The event, task or entry that this job repeats.
     pub replay_of: Option<String>,
-    /// How often an operator had it sent again.
+    /// The number of times that an operator had it sent again.
     pub replays: u32,
-    /// The id of the trace that it belongs to.
+    /// The id of its trace.
     pub trace_id: Option<String>,
 }
 
 impl NewJob {
-    /// A job of this kind, with a random id.
+    /// Makes a job of this kind, with a random id.
     pub fn new(kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
             id: TaskId::random(),
@@ -101,7 +101,7 @@ impl NewJob {
         self
     }
 
-    /// Sets what the dead-letter entry of the job would say. Default: nothing.
+    /// Sets the facts for the dead-letter entry of the job. Default: none.
     #[must_use]
     pub fn about(mut self, about: About) -> Self {
         self.about = about;
@@ -120,16 +120,16 @@ impl fmt::Debug for NewJob {
     }
 }
 
-/// What came of an enqueue.
+/// The result of an enqueue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Enqueued {
-    /// The id of the job that is in the queue: for a repetition, that of the first.
+    /// The id of the job in the queue: for a repetition, the id of the first job.
     pub id: TaskId,
-    /// Whether a job with the same deduplication key or id was known already.
+    /// Whether a job with the same deduplication key or id existed already.
     pub repeated: bool,
 }
 
-/// A job that a worker has claimed. The service of the worker is called with it.
+/// A job that a worker has claimed, with which it calls its service.
 ///
 /// `Debug` shows the length of the payload, not its content.
 #[derive(Clone, PartialEq)]
@@ -137,29 +137,29 @@ pub struct Enqueued {
 pub struct Job {
     /// The id.
     pub id: TaskId,
-    /// The fencing token of the claim. It grows with each claim of this job, so that a resource that
-    /// the work writes to can refuse a worker that is too late.
+    /// The fencing token of the claim. It grows with each claim of this job, so that a resource that the
+    /// work writes to can refuse a worker whose claim has passed to another.
     pub token: FencingToken,
     /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// The kind that it was put in with.
+    /// The kind, as it was enqueued.
     pub kind: String,
-    /// The payload that it was put in with.
+    /// The payload, as it was enqueued.
     pub payload: Bytes,
-    /// The deduplication key that it was put in with.
+    /// The deduplication key, as it was enqueued.
     pub dedup_key: Option<IdempotencyKey>,
-    /// The target that it was put in with.
+    /// The target, as it was enqueued.
     pub target: String,
-    /// What the dead-letter entry would say.
+    /// Facts for the dead-letter entry of the job.
     pub about: About,
-    /// When it was accepted.
+    /// When the queue accepted it.
     pub accepted_at: SystemTime,
-    /// How the earlier attempts went. Their times count from [`accepted_at`](Self::accepted_at).
+    /// The history of the earlier attempts. Its times count from [`accepted_at`](Self::accepted_at).
     pub history: History,
 }
 
 impl Job {
-    /// A job as it was put in, claimed for the first time. For engines, which set the other fields.
+    /// Makes the first claim of a job. For engines, which set the other fields.
     pub fn new(job: NewJob, token: FencingToken, accepted_at: SystemTime) -> Self {
         Self {
             id: job.id,
@@ -193,21 +193,21 @@ impl fmt::Debug for Job {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct FailedJob {
-    /// The job. Its token is that of the claim on this failed job.
+    /// The job. Its token belongs to the claim on this failed job.
     pub job: Job,
-    /// Why it failed.
+    /// The cause of the failure.
     pub cause: Cause,
 }
 
 impl FailedJob {
-    /// A failed job. For engines.
+    /// Makes a failed job. For engines.
     pub const fn new(job: Job, cause: Cause) -> Self {
         Self { job, cause }
     }
 }
 
 /// The id of a task: 128 bits from the random source of the operating system, shown as 32 hexadecimal
-/// digits. Whoever knows it may ask for the status of the task, so it cannot be guessed.
+/// digits. It cannot be guessed, because anybody who knows it may request the status of the task.
 ///
 /// # Examples
 ///
@@ -222,17 +222,17 @@ impl FailedJob {
 pub struct TaskId(EntryId);
 
 impl TaskId {
-    /// A random id.
+    /// Makes a random id.
     ///
     /// # Panics
     ///
-    /// When the operating system has no randomness to give, which no supported one does once it
-    /// has started.
+    /// If the operating system has no random bytes, which does not happen on a supported system that has
+    /// started.
     pub fn random() -> Self {
         Self(EntryId::random())
     }
 
-    /// The id of these bytes. For engines.
+    /// Makes an id of these bytes. For engines.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(EntryId::from_bytes(bytes))
     }
@@ -242,8 +242,8 @@ impl TaskId {
         self.0.as_bytes()
     }
 
-    /// The id of the dead-letter entry of this task. There is one for each task, so that an entry that
-    /// is written twice is one entry.
+    /// The id of the dead-letter entry of this task. Each task has one, so that an entry that is written
+    /// twice is one entry.
     pub const fn entry_id(self) -> EntryId {
         self.0
     }
@@ -269,7 +269,7 @@ impl FromStr for TaskId {
     }
 }
 
-/// A task, as its status is reported.
+/// A task, as a queue reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Task {
@@ -277,14 +277,14 @@ pub struct Task {
     pub id: TaskId,
     /// The status.
     pub status: Status,
-    /// When it was accepted.
+    /// When the queue accepted it.
     pub accepted_at: SystemTime,
-    /// How many attempts were begun.
+    /// The number of attempts that were begun.
     pub attempts: u32,
 }
 
 impl Task {
-    /// A task. For engines.
+    /// Makes a task. For engines.
     pub const fn new(id: TaskId, status: Status, accepted_at: SystemTime, attempts: u32) -> Self {
         Self {
             id,
@@ -298,13 +298,13 @@ impl Task {
 /// The status of a task. `Debug` shows the length of a result, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It failed for good. The cause is in the dead-letter entry, for operators.
+    /// The task failed for good. The cause is in the dead-letter entry, for operators.
     Failed,
-    /// It waits for a worker, or for its next attempt.
+    /// The task waits for a worker, or for its next attempt.
     Queued,
     /// A worker has claimed it.
     Running,
-    /// It is done.
+    /// The task succeeded.
     Succeeded {
         /// The result, if the worker keeps results.
         result: Option<Bytes>,
@@ -322,7 +322,7 @@ impl Status {
         }
     }
 
-    /// Whether the status does not change any more.
+    /// Whether the status is final.
     pub const fn is_final(&self) -> bool {
         matches!(self, Self::Failed | Self::Succeeded { .. })
     }

@@ -1,9 +1,9 @@
-//! Accept now, process later: durable jobs, the workers that do them, and their status.
+//! Accept now, process later: durable jobs, workers that process them, and their status.
 //!
 //! An [`Engine`] keeps jobs; a [`Queue`] is a handle to it. [`EnqueueService`] is the innermost
-//! service of a receive stack: it puts a job into the queue and answers once the job is safe. A
+//! service of a receive stack: it adds a job to the queue and answers once the job is safe. A
 //! [`Worker`] claims jobs and calls any tower service with each. [`TaskStatusService`] reports the
-//! status of a task to whoever knows its id.
+//! status of a task to anybody who knows its id.
 //!
 //! # Order
 //!
@@ -12,36 +12,36 @@
 //! work      WORKER > attempt stack > client
 //! ```
 //!
-//! - Outside [`EnqueueService`]: everything that checks the request. A job that was enqueued unverified
-//!   is done unverified. With a [deduplication key](EnqueueService::dedup_key), a sender that repeats a
-//!   request gets the id of the first job.
-//! - Inside a [`Worker`]: a [`stack::attempt()`](crate::stack::attempt()). The worker makes the
-//!   retries: its waits are in the queue, where they survive the process. Attempts inside multiply with
-//!   those of the worker. A circuit breaker belongs inside: a job that it refuses is released, and no
-//!   attempt is counted.
-//! - No dead-letter layer inside: it would write an entry for each failed attempt. The worker
+//! - Outside [`EnqueueService`]: everything that checks the request, because a worker does not verify
+//!   jobs. With a [deduplication key](EnqueueService::dedup_key), a sender that repeats a request gets
+//!   the id of the first job.
+//! - Inside a [`Worker`]: a [`stack::attempt()`](crate::stack::attempt()). The worker itself retries:
+//!   its waits are stored in the queue and survive a restart. A retry layer inside would multiply the
+//!   attempts. A circuit breaker belongs inside: a job that it refuses is released without counting an
+//!   attempt.
+//! - No dead-letter layer inside, because it would write an entry for each failed attempt. The worker
 //!   [writes one](WorkerBuilder::dead_letters) for the job.
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! A job is done at least once: if a worker dies after the work and before it has settled the claim,
-//! the job is done again. The work can recognize a repetition by [`Job::id`], and by [`Job::token`]
-//! that it is the late one of two.
+//! A job is processed at least once: if a worker dies after the work and before it has settled the
+//! claim, the job is processed again. The work can recognize a repetition by [`Job::id`], and a stale
+//! worker by its smaller [`Job::token`].
 //!
-//! | What happens | What becomes of the job |
+//! | Event | Effect on the job |
 //! | --- | --- |
-//! | it succeeds | done; status and result are kept for the retention |
-//! | it fails, panics or takes too long | tried again after the delay of [`WorkerBuilder::retry`]; dead-lettered after the last attempt |
-//! | it is refused locally: an open circuit, a spent budget | released; no attempt is counted |
-//! | its worker dies | claimed by another when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
+//! | it succeeds | the status and the result are kept for the retention |
+//! | it fails, panics or takes too long | it is tried again after the delay of [`WorkerBuilder::retry`], and dead-lettered after the last attempt |
+//! | it is refused locally: an open circuit, an exhausted budget | it is released without counting an attempt |
+//! | its worker dies | another worker claims it when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
 //! | its claim is lost | its work is dropped; the newer claim counts |
 //! | the queue cannot be reached | the worker waits and tries again; a finished attempt is settled later, while its claim lasts |
 //! | it fails for good | its entry is written, however long that takes; then the task has failed |
-//! | the worker stops | jobs that do not end within the grace period are released |
+//! | the worker stops | it is released if it does not end within the grace period |
 //!
 //! # Examples
 //!
-//! Jobs that are HTTP requests, sent by the deliver stack:
+//! Jobs that are HTTP requests, sent by a stack of one attempt:
 //!
 //! ```
 //! use http::{Request, Response};
@@ -58,7 +58,7 @@
 //! # tokio_test::block_on(async {
 //! let queue = Queue::new(MemoryQueue::default());
 //!
-//! // Where something is to be sent:
+//! // The producer enqueues a request:
 //! let req = Request::post("https://peer.example/hooks")
 //!     .header("idempotency-key", "evt_1")
 //!     .body(BufferedBody::from(r#"{"paid":true}"#))?;
@@ -90,8 +90,8 @@
 //! # Cancel safety
 //!
 //! If a future of a [`Queue`] is dropped, the job is in the queue or not. Dropping [`Worker::run`] drops
-//! the jobs that run; other workers get them when their leases end. Dropping a [`WorkerHandle`] stops
-//! its worker, which releases what it has.
+//! the running jobs; other workers get them when their leases end. Dropping a [`WorkerHandle`] stops
+//! its worker, which releases its jobs.
 
 pub mod contract;
 mod engine;
@@ -123,21 +123,21 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// A queue on this engine.
+    /// Makes a queue on this engine.
     pub fn new(engine: impl Engine) -> Self {
         Self::shared(Arc::new(engine))
     }
 
-    /// A queue on an engine that is shared.
+    /// Makes a queue on a shared engine.
     pub const fn shared(engine: Arc<dyn Engine>) -> Self {
         Self { engine }
     }
 
-    /// Puts a job into the queue. It returns once the job is as safe as the engine's documentation says.
+    /// Adds a job to the queue. Returns once the job is as safe as the engine's documentation says.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the job may be in the queue or not. It is safe to put it in again, if it has a
+    /// [`StoreError`]: the job may be in the queue or not. It is safe to enqueue it again if it has a
     /// [deduplication key](NewJob::dedup_key) or the same id.
     ///
     /// # Cancel safety
@@ -156,7 +156,7 @@ impl Queue {
         self.engine.task(id).await
     }
 
-    /// The task that was put in with this deduplication key.
+    /// The task that was added with this deduplication key.
     ///
     /// # Errors
     ///
@@ -165,7 +165,7 @@ impl Queue {
         self.engine.find(key).await
     }
 
-    /// How many jobs there are.
+    /// The number of jobs.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl Queue {
     }
 }
 
-/// Accepts jobs: a [`Queue`], or a transaction of your own that stores more beside the job (see
+/// Accepts jobs: a [`Queue`], or a transaction of your own that stores more than the job (see
 /// [`accept_fn`]).
 pub trait Accept: Send + Sync + 'static {
     /// Accepts a job. When the future is ready, the job is safe.
@@ -203,13 +203,13 @@ impl<T: Accept + ?Sized> Accept for Arc<T> {
     }
 }
 
-/// Accepts jobs by a function. Made by [`accept_fn`].
+/// Accepts jobs with a function. Made by [`accept_fn`].
 #[derive(Clone, Copy)]
 pub struct AcceptFn<F> {
     accept: F,
 }
 
-/// Accepts jobs by a function: one that writes the event and its job in one transaction, say.
+/// Accepts jobs with a function, such as one that writes an event and its job in one transaction.
 ///
 /// # Examples
 ///

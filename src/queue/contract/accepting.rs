@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::task::JoinSet;
 
-/// A job comes out of a claim as it was put in: empty, binary, in any language, and large.
+/// A job comes out of a claim as it was enqueued: empty, binary, in any language, and large.
 ///
 /// # Panics
 ///
@@ -79,8 +79,8 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
     }
 }
 
-/// A second job with the same key is not put in and gets the id of the first, whatever its state,
-/// until the retention of the first is over. The id is that of a task that exists.
+/// A second job with the same key is not added and gets the id of the first, whatever its state, until
+/// the retention of the first is over. The id belongs to an existing task.
 ///
 /// # Panics
 ///
@@ -143,7 +143,7 @@ pub async fn a_repeated_key_gives_the_first_id<S: Subject>(subject: &S) {
     put(&*engine, job("fourth").dedup_key(key("repeated"))).await;
 }
 
-/// The same id in another scope is another key, however scope and id are joined.
+/// The same id in another scope is another key, even if scope and id give the same text when joined.
 ///
 /// # Panics
 ///
@@ -166,7 +166,7 @@ pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
     assert_eq!(depth(&*engine).await, [6, 0, 0], "contract: keys are apart");
 }
 
-/// A job may be put in again with the same id: it is in the queue once.
+/// A job may be enqueued again with the same id: it is in the queue once.
 ///
 /// # Panics
 ///
@@ -190,7 +190,7 @@ pub async fn an_id_is_put_in_once<S: Subject>(subject: &S) {
     );
 }
 
-/// Of 50 jobs with one key that are put in at the same time, one is put in and all get its id.
+/// Of 50 jobs with one key that are enqueued at the same time, one is added and all get its id.
 ///
 /// # Panics
 ///
@@ -219,7 +219,7 @@ pub async fn one_of_many_with_a_key_is_put_in<S: Subject>(subject: &S) {
     }
 }
 
-/// A job with a delay is not due before the delay is over.
+/// A job with a delay is not due before the end of the delay.
 ///
 /// # Panics
 ///
@@ -232,13 +232,13 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     let claimed = take(&*engine, all()).await;
     assert_eq!(claimed.id, id, "contract: a delayed job is due in time");
-    // Longer than any clock counts: it waits, and nothing breaks.
+    // Longer than any clock can count: the job waits, and nothing breaks.
     put(&*engine, job("never").delay(Duration::MAX)).await;
     take_none(&*engine, "a delay has no end too far").await;
 }
 
-/// A full engine refuses, and accepts again when there is room. Running jobs and failed jobs take room,
-/// finished ones do not. A repeated key is answered even when the engine is full.
+/// A full engine refuses, and accepts again when there is room. Running jobs and failed jobs count,
+/// finished ones do not. A repeated key gets its id even if the engine is full.
 ///
 /// # Panics
 ///
@@ -337,7 +337,7 @@ pub async fn the_depth_is_exact<S: Subject>(subject: &S) {
     expect([2, 0, 0], "when jobs are over").await;
 }
 
-/// An unknown id or key gives `None`; an unknown token gives `Lost`.
+/// An unknown id or key returns `None`; an unknown token returns `Lost`.
 ///
 /// # Panics
 ///
@@ -352,7 +352,7 @@ pub async fn what_is_unknown_is_none_or_lost<S: Subject>(subject: &S) {
         None,
         "contract: unknown key"
     );
-    // The known one is queued: nobody holds it.
+    // The known job is queued: nobody holds it.
     for id in [unknown, id] {
         for token in [0, 1, 7, u64::MAX >> 1, u64::MAX].map(FencingToken::new) {
             let renewed = super::renew(&*engine, vec![(id, token)], LONG).await;

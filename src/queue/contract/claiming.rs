@@ -10,7 +10,7 @@ use crate::{
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 
-/// 50 workers that claim at the same time get each of 200 jobs once.
+/// 50 workers that claim at the same time get each of 200 jobs exactly once.
 ///
 /// # Panics
 ///
@@ -42,8 +42,8 @@ pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
     assert_eq!(claimed, expected, "contract: each job is claimed");
 }
 
-/// Jobs are claimed in the order in which they are due; those due at the same time, in the order in
-/// which they were put in, across all targets.
+/// Jobs are claimed in the order in which they are due; jobs that are due at the same time, in the
+/// order in which they were added, across all targets.
 ///
 /// # Panics
 ///
@@ -82,7 +82,7 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
     );
 }
 
-/// A claim gives no more jobs and no more failed jobs than it asks for.
+/// A claim returns no more jobs and no more failed jobs than it asks for.
 ///
 /// # Panics
 ///
@@ -118,7 +118,7 @@ pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
     }
 }
 
-/// A backlog of thousands can be claimed by one claim, and settled.
+/// One claim can return a backlog of thousands, and all can be settled.
 ///
 /// # Panics
 ///
@@ -244,7 +244,7 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
         );
         take_none(&*engine, "a renewed claim holds").await;
     }
-    // From here on only one of them is.
+    // From here on, only one of them is renewed.
     let last = names.remove(2);
     assert_eq!(renew(&*engine, vec![last], LONG).await, [Settled::Done]);
     subject.advance(LATER).await;
@@ -255,8 +255,8 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A job whose workers die has all its attempts and is then dead-lettered: once, whichever worker finds
-/// it, with what is known of it.
+/// A job whose workers die gets all its attempts and is then dead-lettered: once, whichever worker
+/// finds it, with everything that is known of it.
 ///
 /// # Panics
 ///
@@ -323,9 +323,9 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
     assert_eq!(attempts(&*engine, id).await, Some(3));
 }
 
-/// At most `per_target` jobs of a target run, whichever workers have them, and jobs of other targets do
-/// not wait for them. There is room again when a job is done, released, dead-lettered, or its lease has
-/// ended.
+/// At most `per_target` jobs of a target run, whichever workers hold them, and jobs of other targets do
+/// not wait for them. There is room again when a job is done, released or dead-lettered, and when its
+/// lease has ended.
 ///
 /// # Panics
 ///
@@ -392,7 +392,7 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
         "contract: there is room for one when a claim has ended"
     );
 
-    // Another worker may have another bound.
+    // Another worker may have another limit.
     let more = ok(engine.claim(Terms::new(10, LONG).failed_jobs(0).per_target(3))).await;
     assert_eq!(
         all_said(&more)

@@ -30,7 +30,7 @@ fn dead_letter(attempts: u32) -> Verdict {
     }
 }
 
-/// The one failed job that can be claimed.
+/// Claims the one failed job that can be claimed.
 async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
     let mut claims = ok(engine.claim(terms)).await;
     assert_eq!(
@@ -41,7 +41,7 @@ async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
     claims.failed_jobs.remove(0)
 }
 
-/// A job to be tried again is queued, is not due before its wait is over, and keeps its history.
+/// A job to be retried is queued, is not due before the end of its wait, and keeps its history.
 ///
 /// # Panics
 ///
@@ -65,13 +65,13 @@ pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
     }
     let job = take(&*engine, all()).await;
     assert_eq!((job.id, job.attempt), (id, 3));
-    // Longer than any clock counts: it waits, and nothing breaks.
+    // Longer than any clock can count: the job waits, and nothing breaks.
     settle(&*engine, &job, retry(Duration::MAX, history(3))).await;
     take_none(&*engine, "a wait has no end too far").await;
 }
 
-/// The bound on attempts is for leases that end: a job that a worker settles as `Retry` is given
-/// again, whatever its number of attempts.
+/// The limit on attempts applies only to leases that end: a job that a worker settles as `Retry` can be
+/// claimed again, whatever its number of attempts.
 ///
 /// # Panics
 ///
@@ -100,7 +100,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
     };
     let mut last = None;
     for _ in 0..5 {
-        // More often than a job may be attempted.
+        // More times than a job may be attempted.
         let job = take(&*engine, all().attempts(2)).await;
         assert_eq!(
             job.attempt, 1,
@@ -128,7 +128,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
     take(&*engine, all()).await;
 }
 
-/// A result is kept with the status, to the byte.
+/// A result is kept with the status, byte for byte.
 ///
 /// # Panics
 ///
@@ -141,7 +141,7 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
         let job = take(&*engine, all()).await;
         let verdict = Verdict::Done {
             result: result.clone(),
-            // Longer than any clock counts.
+            // Longer than any clock can count.
             retention: Duration::MAX,
         };
         settle(&*engine, &job, verdict).await;
@@ -159,9 +159,9 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
     }
 }
 
-/// A job that failed for good is a failed job, with its cause and history, and is never claimed as a job
-/// again. It is given until its entry is written: after a failed write, a lease that ended, a release.
-/// Its attempts are those of the job, however often it is given. Then its status is kept.
+/// A job that failed for good becomes a failed job with its cause and history, and is never claimed as a
+/// job again. The failed job can be claimed until its entry is written: after a failed write, a lease
+/// that ended, a release. Claims of it do not count as attempts. Afterwards its status is kept.
 ///
 /// # Panics
 ///
@@ -224,7 +224,7 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
     take_none(&*engine, "a failed_job waits its time").await;
     subject.advance(LATER).await;
     for _ in 0..4 {
-        // Its bound on attempts is none.
+        // The limit on attempts does not apply to it.
         next(Terms::new(1, LEASE).attempts(1), 1).await;
         subject.advance(LATER).await;
     }
@@ -259,8 +259,8 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
     );
 }
 
-/// `DeadLettered` for a job, and `Failed` or `Done` for a failed job, give `Lost` and change nothing: the
-/// claim stands.
+/// `DeadLettered` for a job, and `Failed` or `Done` for a failed job, return `Lost` and change nothing:
+/// the claim remains.
 ///
 /// # Panics
 ///
@@ -386,7 +386,7 @@ pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
     }
 }
 
-/// A finished task is removed after its retention and not before; an unfinished one never is.
+/// A finished task is removed after its retention and not before; an unfinished one is never removed.
 ///
 /// # Panics
 ///
@@ -423,7 +423,7 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
         "contract: what is over is kept for its time"
     );
     subject.advance(LATER).await;
-    // Whatever clears away, had its chance.
+    // Gives every background removal its chance.
     for _ in 0..3 {
         let repeat = ok(engine.enqueue(job("again").dedup_key(key("unfinished")))).await;
         assert_eq!(repeat.id, unfinished);
@@ -437,7 +437,7 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
     assert_eq!(depth(&*engine).await, [1, 0, 0]);
 }
 
-/// Polls a future this often, lets other tasks run in between, and drops it.
+/// Polls a future this many times, lets other tasks run in between, and drops it.
 async fn drop_after<F: Future>(polls: usize, future: F) {
     let mut future = pin!(future);
     for _ in 0..polls {
@@ -449,7 +449,7 @@ async fn drop_after<F: Future>(polls: usize, future: F) {
     }
 }
 
-/// If an `enqueue` is dropped, the job is in the queue once and whole, or not at all. Putting it in
+/// If an `enqueue` is dropped, the job is in the queue once and complete, or not at all. Enqueuing it
 /// again is safe.
 ///
 /// # Panics
@@ -508,7 +508,7 @@ pub async fn a_dropped_settle_is_done_or_not<S: Subject>(subject: &S) {
             retry(Duration::ZERO, history(1))
         };
         drop_after(polls, engine.settle(id, claimed.token, verdict)).await;
-        // What was begun may still be under way.
+        // An operation that was begun may still be running.
         subject.advance(LEASE / 4).await;
         match status(&*engine, id).await {
             Some(Status::Succeeded { .. }) if polls % 2 == 0 => {}

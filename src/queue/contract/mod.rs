@@ -26,17 +26,17 @@
 //! # });
 //! ```
 //!
-//! # What went wrong elsewhere
+//! # Hazards in other engines
 //!
 //! Other job engines lose, repeat and loop jobs in ways that these rules exclude:
 //!
 //! | Hazard | Rule |
 //! | --- | --- |
-//! | a payload that kills its worker is run for ever | [`a_job_that_kills_its_workers_is_dead_lettered_once`] |
-//! | a job that still runs is given to another worker | [`a_renewed_claim_holds`] |
+//! | a payload that kills its worker runs for ever | [`a_job_that_kills_its_workers_is_dead_lettered_once`] |
+//! | a job that still runs is claimed by another worker | [`a_renewed_claim_holds`] |
 //! | a job whose worker died stays `running` | [`a_claim_that_ends_is_given_to_another`] |
-//! | a job to be tried again later is tried at once, or never | [`a_retry_waits_its_time`] |
-//! | a job that was released has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
+//! | a job to be retried later is retried at once, or never | [`a_retry_waits_its_time`] |
+//! | a released job has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
 //! | a repeated key gives an id that does not exist | [`a_repeated_key_gives_the_first_id`] |
 //! | the removal of finished tasks removes all of them | [`what_is_over_leaves_after_its_time`] |
 //! | a backlog of some size can never be claimed | [`a_backlog_is_claimed_at_once`] |
@@ -87,13 +87,13 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 /// An engine under test, and its clock.
 pub trait Subject {
-    /// An empty engine that takes payloads of at least 1 MiB, and thousands of jobs.
+    /// Makes an empty engine that takes payloads of at least 1 MiB, and thousands of jobs.
     fn engine(&self) -> impl Future<Output = Arc<dyn Engine>>;
 
-    /// An empty engine that takes at most this many unfinished jobs.
+    /// Makes an empty engine that takes at most this many unfinished jobs.
     fn small(&self, jobs: usize) -> impl Future<Output = Arc<dyn Engine>>;
 
-    /// Lets this much time pass for the engine: moves a paused clock, or waits for a real one.
+    /// Lets time pass for the engine: moves a paused clock, or waits.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 
@@ -110,7 +110,7 @@ const LONG: Duration = Duration::from_secs(600);
 ///
 /// # Panics
 ///
-/// If a rule does not hold, with its name.
+/// If a rule does not hold. The message names the rule.
 pub async fn check<S: Subject>(subject: &S) {
     a_job_comes_out_as_it_went_in(subject).await;
     a_repeated_key_gives_the_first_id(subject).await;
@@ -187,12 +187,12 @@ fn all_said(claims: &Claims) -> Vec<String> {
     claims.jobs.iter().map(said).collect()
 }
 
-/// All that there is, with a lease longer than any test.
+/// Terms for everything there is, with a lease longer than any test.
 const fn all() -> Terms {
     Terms::new(100, LONG)
 }
 
-/// A history of so many attempts.
+/// A history of this many attempts.
 fn history(attempts: u32) -> History {
     let mut history = History::new();
     for number in 1..=attempts {
@@ -224,7 +224,7 @@ async fn put(engine: &dyn Engine, job: NewJob) -> TaskId {
     enqueued.id
 }
 
-/// The one job that can be claimed.
+/// Claims the one job that can be claimed.
 async fn take(engine: &dyn Engine, terms: Terms) -> Job {
     let mut claims = ok(engine.claim(terms)).await;
     assert_eq!(
@@ -235,7 +235,7 @@ async fn take(engine: &dyn Engine, terms: Terms) -> Job {
     claims.jobs.remove(0)
 }
 
-/// Nothing can be claimed.
+/// Checks that nothing can be claimed.
 async fn take_none(engine: &dyn Engine, why: &str) {
     let claims = ok(engine.claim(all())).await;
     assert!(claims.is_empty(), "contract: {why}, got {claims:?}");

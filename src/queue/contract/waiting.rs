@@ -18,10 +18,10 @@ use std::{
 };
 use tokio::{sync::Semaphore, task::JoinSet, time::timeout};
 
-/// Within this time a waiter is woken, on any machine.
+/// The time within which a waiter is woken, on any machine.
 const SURELY: Duration = Duration::from_secs(20);
 
-/// This many waiters, all of which have begun to wait.
+/// Starts this many waiters, and returns when all of them wait.
 async fn waiters(engine: &Arc<dyn Engine>, number: usize) -> JoinSet<()> {
     let begun = Arc::new(Semaphore::new(0));
     let mut waiters = JoinSet::new();
@@ -49,7 +49,7 @@ async fn all_wake(mut waiters: JoinSet<()>, why: &str) {
     );
 }
 
-/// A wait ends in time if nothing comes.
+/// A wait ends in time if nothing happens.
 ///
 /// # Panics
 ///
@@ -65,8 +65,8 @@ pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
     }
 }
 
-/// A wait ends when a job is put in or released, a target has room again, a job is the next of its FIFO
-/// group, or an entry is to be written.
+/// A wait ends when a job is added or released, a target has room again, a job becomes the next of its
+/// FIFO group, or an entry must be written.
 ///
 /// # Panics
 ///
@@ -123,7 +123,7 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     for job in &claims.jobs {
         let none = ok(engine.claim(terms())).await;
         assert!(none.is_empty(), "contract: all may run that runs");
-        // An engine may tell once more of what came before.
+        // An engine may wake once more for an earlier change.
         engine.wait(Duration::from_millis(20)).await;
         let waiting = waiters(&engine, 1).await;
         settle(&*engine, job, done(LONG)).await;
@@ -132,8 +132,8 @@ pub async fn what_comes_wakes_who_waits<S: Subject>(subject: &S) {
     }
 }
 
-/// A wait ends when a job or a failed job becomes due, or a lease ends, also one that began after the
-/// wait.
+/// A wait ends when a job or a failed job becomes due, or a lease ends, including a lease that began
+/// after the wait.
 ///
 /// # Panics
 ///
@@ -164,8 +164,8 @@ pub async fn what_time_brings_wakes_who_waits<S: Subject>(subject: &S) {
     drop(claimed);
 }
 
-/// A wait does not miss what comes after the claim before it, nor what comes before its future is
-/// polled for the first time.
+/// A wait misses neither a change after the claim before it, nor a change before its future is first
+/// polled.
 ///
 /// # Panics
 ///
@@ -195,8 +195,8 @@ pub async fn news_between_a_claim_and_a_wait_are_not_missed<S: Subject>(subject:
     assert_eq!(again.id, claimed.id);
 }
 
-/// If a worker claims and cannot use what there is, another worker that claimed before it came and
-/// waits only now is woken.
+/// If a worker claims and cannot use the remaining work, another worker is woken that claimed before
+/// the work arrived and begins to wait only now.
 ///
 /// # Panics
 ///
@@ -231,7 +231,7 @@ pub async fn what_one_cannot_use_is_told_to_another<S: Subject>(subject: &S) {
     }
 }
 
-/// Workers that cannot use what there is wait, and do not spin.
+/// Workers that cannot use the remaining work wait, and do not spin.
 ///
 /// # Panics
 ///
@@ -242,7 +242,7 @@ pub async fn who_can_use_nothing_sleeps<S: Subject>(subject: &S) {
     for number in 0..10 {
         put(&*engine, job("crowd").target(format!("t{}", number % 2))).await;
     }
-    // Somebody could use it, who is busy.
+    // A busy worker could use it.
     ok(engine.claim(Terms::new(2, LONG).per_target(5))).await;
     let rounds = Arc::new(AtomicUsize::new(0));
     let mut workers = JoinSet::new();
@@ -265,8 +265,8 @@ pub async fn who_can_use_nothing_sleeps<S: Subject>(subject: &S) {
     );
 }
 
-/// Many producers, and many workers that wait when there is nothing: every job is done, and no worker
-/// waits while there is one to do.
+/// Many producers, and many workers that wait while there is no work: every job is done, and no worker
+/// waits while there is a job to do.
 ///
 /// # Panics
 ///

@@ -21,25 +21,25 @@ use std::{
 use tokio::time::{Sleep, sleep};
 use tower_service::Service;
 
-/// The end of a receive stack: makes a job of each request, puts it in, and answers.
+/// The innermost service of a receive stack: makes a job of each request, enqueues it, and answers.
 ///
-/// | | Answer |
+/// | Case | Answer |
 /// | --- | --- |
-/// | accepted | 202 `{"status":"accepted","taskId":ID}` |
-/// | a job with this key was there | the same with the first one's id and `"duplicate":true`, and `Idempotent-Replayed: true` |
-/// | the request makes no job | what the closure says |
-/// | an id that is malformed | 400 |
+/// | the job is accepted | 202 `{"status":"accepted","taskId":ID}` |
+/// | a job with this key exists | the same with the first job's id and `"duplicate":true`, and `Idempotent-Replayed: true` |
+/// | the request makes no job | the answer of the closure |
+/// | the id is malformed | 400 |
 /// | the job is too large | 413 |
-/// | the queue is full, closed or away, or takes [too long](Self::time_limit) | 503 with `Retry-After` |
+/// | the queue is full, closed or unavailable, or takes [too long](Self::time_limit) | 503 with `Retry-After` |
 ///
-/// It answers only after the job is safe: what was answered with "accepted" is done, or ends as a
-/// dead letter. Outside it stands what decides whether the request is to be believed (the body
-/// buffered, the signature verified); nothing inside.
+/// It answers only after the job is safe: an accepted job is processed, or ends as a dead letter. The
+/// layers that check the request (body buffering, signature verification) belong outside it.
 ///
 /// # Cancel safety
 ///
-/// Where the response future is dropped, the job is either there or not, and nobody was told. A
-/// sender that asks again is answered as a repetition, if jobs have a [deduplication key](NewJob::dedup_key).
+/// If the response future is dropped, the job is in the queue or not, and no answer is sent. A sender
+/// that repeats the request gets the id of the first job, if jobs have a
+/// [deduplication key](NewJob::dedup_key).
 ///
 /// # Examples
 ///
@@ -92,7 +92,7 @@ struct Settings {
 type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
 
 impl<A, F> EnqueueService<A, F> {
-    /// Puts the job that `job` makes of each request into `accept`: a [`Queue`](crate::queue::Queue) or
+    /// Enqueues the job that `job` makes of each request in `accept`: a [`Queue`](crate::queue::Queue) or
     /// an [`accept_fn`](crate::queue::accept_fn). `job` may answer a request itself, with a [`Problem`]
     /// or a response.
     pub fn new<E>(accept: A, job: F) -> Self
@@ -115,9 +115,9 @@ impl<A, F> EnqueueService<A, F> {
         }
     }
 
-    /// Sets where the [deduplication key](NewJob::dedup_key) of a job comes from: an id in the request,
-    /// in this scope. Default: none. A job that has a key keeps it; a request without an id makes a job
-    /// without a key.
+    /// Sets the source of the [deduplication key](NewJob::dedup_key) of jobs: an id in the request, within
+    /// this scope. Default: none. A job that already has a key keeps it; a request without an id makes a
+    /// job without a key.
     ///
     /// # Errors
     ///
@@ -134,7 +134,7 @@ impl<A, F> EnqueueService<A, F> {
         Ok(self)
     }
 
-    /// Sets the `Retry-After` of a 503, at most a day. Default: 5 s.
+    /// Sets the `Retry-After` of a 503 answer, at most a day. Default: 5 s.
     pub const fn retry_after(mut self, wait: Duration) -> Self {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         self.settings.retry_after = if wait.as_secs() < DAY.as_secs() {
@@ -145,11 +145,11 @@ impl<A, F> EnqueueService<A, F> {
         self
     }
 
-    /// Sets how long the queue has to accept a job; after that the answer is 503. Default: 10 s.
+    /// Sets the time limit for the queue to accept a job; after it the answer is 503. Default: 10 s.
     ///
-    /// The job may be in the queue nevertheless, and is then done. If jobs have a
-    /// [deduplication key](Self::dedup_key), a sender that repeats the request gets its id; without one
-    /// there are two jobs.
+    /// The job may be in the queue nevertheless, and is then processed. With a
+    /// [deduplication key](Self::dedup_key), a sender that repeats the request gets the id of that job;
+    /// without one, the repetition makes a second job.
     ///
     /// # Errors
     ///
@@ -180,7 +180,7 @@ impl<A, F> EnqueueService<A, F> {
         self
     }
 
-    /// Adds an observer of the jobs that are accepted or refused.
+    /// Adds an observer of accepted and refused jobs. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self
@@ -230,7 +230,7 @@ impl Settings {
     }
 }
 
-/// What observers are told of a job. The job itself is with the queue by then.
+/// The facts about a job for observers. The queue owns the job by the time they are reported.
 struct Names {
     kind: String,
     target: String,
@@ -316,7 +316,7 @@ enum State {
     Answered(Option<Response<BufferedBody>>),
     Accepting {
         accepting: BoxFuture<Result<Enqueued, StoreError>>,
-        /// Set once the queue does not answer at once.
+        /// Set when the queue does not answer at once.
         timeout: Option<Pin<Box<Sleep>>>,
         names: Option<Names>,
         settings: Settings,
@@ -356,7 +356,7 @@ impl Future for EnqueueFuture {
             }
         };
         *state = State::Answered(None);
-        // Polled after its end: anything but a panic.
+        // Polled after its end: any answer will do, except a panic.
         Poll::Ready(Ok(answer.unwrap_or_default()))
     }
 }
@@ -367,7 +367,7 @@ impl fmt::Debug for EnqueueFuture {
     }
 }
 
-/// Why an [`EnqueueService`] accepted no job. It is in the extensions of the answer.
+/// Why an [`EnqueueService`] did not accept a job. Found in the extensions of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnqueueError {
@@ -375,7 +375,7 @@ pub enum EnqueueError {
     IdempotencyKey(KeyError),
     /// The queue did not accept the job.
     NotAccepted {
-        /// Why.
+        /// The kind of the error.
         kind: StoreErrorKind,
         /// The `Retry-After` of the answer.
         retry_after: Duration,

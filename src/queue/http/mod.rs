@@ -1,4 +1,4 @@
-//! What the queue knows of HTTP: requests as jobs, the services that accept them and report their
+//! The HTTP parts of the queue: requests as jobs, the services that accept them and report their
 //! status, and the worker that sends them.
 
 mod enqueue;

@@ -1,4 +1,4 @@
-//! HTTP requests as jobs: the form in which they are stored.
+//! HTTP requests as jobs: their stored form.
 
 use crate::{
     body::BufferedBody,
@@ -17,24 +17,25 @@ const VERSION: u8 = 1;
 const LAST_VERSION: u8 = 8;
 
 impl NewJob {
-    /// The kind of a job that is an HTTP request, made by [`http`](Self::http). Payloads of your own
-    /// need another kind: of a job of this kind that cannot be read, an entry has only the length and
-    /// the digest.
+    /// The kind of a job that is an HTTP request, made by [`http`](Self::http). Use another kind for your
+    /// own payloads: if a job of this kind cannot be read, its entry has only the length and the digest
+    /// of the payload.
     pub const HTTP: &'static str = "http";
 
-    /// A job that is an HTTP request: method, URI, headers in their order, body and trailers, in a
+    /// Makes a job of an HTTP request: method, URI, headers in their order, body and trailers, in a
     /// versioned form. Extensions are not kept.
     ///
-    /// The [`target`](Self::target) is the [host](ByHost). The entry would say of the event what
-    /// [`HttpRequests`] finds in the headers.
+    /// The [`target`](Self::target) is the [host](ByHost). The facts for the dead-letter entry are those
+    /// that [`HttpRequests`] finds in the headers.
     ///
-    /// The whole request is stored, with user names in the URI and credentials in the headers. Add
+    /// The whole request is stored, including user names in the URI and credentials in the headers. Add
     /// credentials where the request is sent, not here. A header that is marked
-    /// [sensitive](http::HeaderValue::is_sensitive) is sent with that mark, and is not in an entry.
+    /// [sensitive](http::HeaderValue::is_sensitive) keeps that mark when it is sent, and is left out of an
+    /// entry.
     ///
-    /// A form that only a newer release can read (after a rollback, or while workers are replaced one
-    /// by one) is no failure: a [`Worker`](crate::queue::Worker) releases such a job for up to a
-    /// minute, again and again, and counts no attempt. Its entry is not written either.
+    /// A form that only a newer release can read (after a rollback, or while workers are replaced one by
+    /// one) is not a failure: a [`Worker`](crate::queue::Worker) releases such a job again and again, for
+    /// up to a minute each time, without counting an attempt, and writes no entry for it.
     ///
     /// # Examples
     ///
@@ -61,7 +62,7 @@ impl NewJob {
 }
 
 impl Job {
-    /// The HTTP request that the job is, as [`NewJob::http`] put it in.
+    /// Reads the HTTP request of the job, as [`NewJob::http`] stored it.
     ///
     /// # Errors
     ///
@@ -79,14 +80,14 @@ impl Job {
     }
 }
 
-/// The job holds no HTTP request that can be read.
+/// The job has no HTTP request that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotARequest {
     is_newer: bool,
 }
 
 impl NotARequest {
-    /// Whether a newer release stored it and can read it.
+    /// Whether a newer release stored the request and can read it.
     pub const fn is_newer(&self) -> bool {
         self.is_newer
     }
@@ -132,7 +133,7 @@ fn encode(req: &Request<BufferedBody>) -> Bytes {
     out.into()
 }
 
-/// `http` bounds methods and URIs far below 4 GiB.
+/// The `http` crate limits methods and URIs to far less than 4 GiB.
 fn put_text(out: &mut Vec<u8>, text: &str) {
     out.put_u32(u32::try_from(text.len()).unwrap_or(u32::MAX));
     out.put_slice(text.as_bytes());
@@ -147,7 +148,7 @@ fn decode(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
     let uri = Uri::from_maybe_shared(get_text(&mut bytes)?).ok()?;
     let mut headers = get_headers(&mut bytes)?;
     let trailers = get_headers(&mut bytes)?;
-    // Sensitive, whether they were marked so or not.
+    // Marked as sensitive, even if the sender did not mark them.
     for name in [
         header::AUTHORIZATION,
         header::COOKIE,

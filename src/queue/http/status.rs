@@ -19,14 +19,14 @@ use std::{
 };
 use tower_service::Service;
 
-/// Reports the status of a task, whose id is the last segment of the path.
+/// Reports the status of a task. The last segment of the path is the id.
 ///
-/// | | Answer |
+/// | Case | Answer |
 /// | --- | --- |
 /// | the task waits or runs | 202 `{"status":"processing"}` |
-/// | it is done | 200 with the result that the worker kept, or `{"status":"success"}` |
-/// | it failed for good | 500 `{"status":"failed"}`; the cause is in the dead-letter entry, for operators |
-/// | the id is unknown or malformed, or its retention is over | 404, the same for each |
+/// | the task succeeded | 200 with the result that the worker kept, or `{"status":"success"}` |
+/// | the task failed for good | 500 `{"status":"failed"}`; the cause is in the dead-letter entry, for operators |
+/// | the id is unknown or malformed, or its retention is over | 404, the same in all three cases |
 /// | the queue does not answer | 503 with `Retry-After` |
 ///
 /// Every answer has `Cache-Control: no-store`.
@@ -53,7 +53,7 @@ struct Settings {
 type Failed = Arc<dyn Fn(&Task) -> Response<BufferedBody> + Send + Sync>;
 
 impl TaskStatusService {
-    /// Reports the tasks of this queue.
+    /// Makes a service that reports the tasks of this queue.
     pub fn new(queue: Queue) -> Self {
         let failed = |_: &Task| {
             let body = Bytes::from_static(br#"{"status":"failed"}"#);
@@ -84,7 +84,7 @@ impl TaskStatusService {
         self
     }
 
-    /// Adds an observer, told of trouble with the queue.
+    /// Adds an observer of errors of the queue. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self

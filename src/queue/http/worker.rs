@@ -1,4 +1,4 @@
-//! Workers whose jobs are HTTP requests, sent by a client.
+//! Workers that send HTTP requests with a client.
 
 use super::NotARequest;
 use crate::{
@@ -19,13 +19,13 @@ use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tower_service::Service;
 
-/// How long the body of a successful response is read for its result.
+/// The time limit for reading the body of a successful response for its result.
 const RESULT_TIME: Duration = Duration::from_secs(5);
 
 type MakeRequest = Arc<dyn Fn(&Job) -> Result<Request<BufferedBody>, BoxError> + Send + Sync>;
 
-/// Says that the service of a worker is called with an HTTP request: the one that the job is, or the
-/// one that [`request`](WorkerBuilder::request) makes of it.
+/// Marks a worker whose service is called with an HTTP request: the request that the job holds, or the
+/// one that the function of [`request`](WorkerBuilder::request) makes.
 #[derive(Clone)]
 pub struct ByRequest {
     request: MakeRequest,
@@ -38,10 +38,10 @@ impl fmt::Debug for ByRequest {
 }
 
 impl Worker {
-    /// A worker whose service is an HTTP client. It calls the client with the request that each job
-    /// [is](Job::http_request), and judges by [`HttpClassifier`].
+    /// Makes a builder of a worker whose service is an HTTP client. The worker calls the client with the
+    /// [request](Job::http_request) that each job holds, and classifies with [`HttpClassifier`].
     ///
-    /// At most 64 KiB of a response are read, so that its connection can be used again.
+    /// It reads at most 64 KiB of a response, so that the connection can be used again.
     pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, NoResult, ByRequest> {
         let call = ByRequest {
             request: Arc::new(|job| job.http_request().map_err(Into::into)),
@@ -51,10 +51,10 @@ impl Worker {
 }
 
 impl<M, T> WorkerBuilder<M, T, ByRequest> {
-    /// Sets the function that makes the request of a job. Default: the request that the job
-    /// [is](Job::http_request).
+    /// Sets the function that makes the request of a job. Default: the [request](Job::http_request) that
+    /// the job holds.
     ///
-    /// A job for which it gives an error is dead-lettered as
+    /// If it returns an error, the job is dead-lettered as
     /// [`Unsendable`](crate::dead_letter::Reason::Unsendable).
     pub fn request<E>(
         mut self,
@@ -67,8 +67,8 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
         self
     }
 
-    /// Builds the worker. It calls a clone of `client` with the request of each job, in a task of its
-    /// own; the client may panic. A client is a delivery stack of one attempt, or a bare client.
+    /// Builds the worker. It calls a clone of `client` with the request of each job, in a separate task. A
+    /// panic of the client is caught. The client may be a delivery stack of one attempt, or a bare client.
     ///
     /// # Errors
     ///
@@ -96,7 +96,7 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     }
 }
 
-/// Calls a client with the request that each job is.
+/// Calls a client with the request of each job.
 struct CallHttp<S, M, T> {
     service: S,
     make: M,
@@ -162,7 +162,7 @@ where
     }
 }
 
-/// A job that makes no request.
+/// The result of a job from which no request can be made.
 fn unsendable(error: BoxError) -> Done {
     let is_newer = links(&*error)
         .filter_map(|link| link.downcast_ref::<NotARequest>())
@@ -174,8 +174,8 @@ fn unsendable(error: BoxError) -> Done {
     }
 }
 
-/// A successful response with its body, if that is short and is read in time. The job is done either
-/// way.
+/// Returns a successful response with its body, if the body is short enough and read in time. The job
+/// succeeds in any case.
 async fn read<B: Body>(res: Response<B>) -> Option<Response<BufferedBody>> {
     let (head, body) = res.into_parts();
     match timeout(RESULT_TIME, collect(body, MAX_RESULT)).await {

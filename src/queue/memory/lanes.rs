@@ -1,22 +1,22 @@
-//! One lane for each target: finds the next job among the targets that have room.
+//! One lane for each target. Finds the next job among the targets that have room.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use tokio::time::Instant;
 
-/// When it is due, then the order in which it came.
+/// The due time of a job, and its number, which grows in the order of arrival.
 pub(super) type Spot = (Instant, u64);
 
-/// The jobs that wait, by target.
+/// The waiting jobs, by target.
 ///
-/// The first job of each lane stands in a set with those of all lanes in which as many jobs run.
-/// A claim looks at the sets of lanes that have room and at no other: a lane that is full costs
-/// nothing, whatever waits in it. There are no more of these sets than jobs run in the fullest
-/// lane, and no more than the square root of twice of all that run.
+/// Lanes are grouped by their number of running jobs; each group is a set of the first jobs of its
+/// lanes. A claim reads only the sets of lanes that have room: a full lane costs nothing, however many
+/// jobs wait in it. The number of sets is at most the number of running jobs in the fullest lane, and at
+/// most the square root of twice the number of all running jobs.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
     lanes: HashMap<String, Lane>,
     heads: BTreeMap<u32, BTreeSet<Spot>>,
-    /// Spots that claims have looked at.
+    /// How many spots claims have looked at.
     #[cfg(test)]
     looked_at: std::cell::Cell<usize>,
 }
@@ -28,21 +28,21 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Puts a job in line.
+    /// Adds a waiting job.
     pub(super) fn push(&mut self, target: &str, spot: Spot) {
         self.change(target, |lane| {
             lane.waiting.insert(spot);
         });
     }
 
-    /// Takes a job out of the line.
+    /// Removes a waiting job.
     pub(super) fn remove(&mut self, target: &str, spot: Spot) {
         self.change(target, |lane| {
             lane.waiting.remove(&spot);
         });
     }
 
-    /// A job leaves the line and runs.
+    /// Moves a waiting job to running.
     pub(super) fn start(&mut self, target: &str, spot: Spot) {
         self.change(target, |lane| {
             lane.waiting.remove(&spot);
@@ -50,7 +50,7 @@ impl Lanes {
         });
     }
 
-    /// A job runs no more. Whether one that waits could now run in its place.
+    /// Ends a running job. Returns whether a waiting job could now run in its place.
     pub(super) fn stop(&mut self, target: &str, now: Instant) -> bool {
         self.change(target, |lane| lane.running = lane.running.saturating_sub(1));
         let lane = self.lanes.get(target);
@@ -58,7 +58,7 @@ impl Lanes {
             .is_some_and(|(due, _)| *due <= now)
     }
 
-    /// The job that is due first, of the lanes in which fewer than so many run.
+    /// The job that is due first, among lanes with fewer than `per_target` running jobs.
     pub(super) fn first(&self, per_target: u32) -> Option<Spot> {
         let heads = self.heads.range(..per_target);
         heads
@@ -76,7 +76,7 @@ impl Lanes {
         self.lanes.len()
     }
 
-    /// Spots that claims have looked at so far.
+    /// How many spots claims have looked at so far.
     #[cfg(test)]
     pub(super) const fn looked_at(&self) -> usize {
         self.looked_at.get()
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    /// A hundred thousand jobs wait for targets that are full: a claim looks past all of them.
+    /// A hundred thousand jobs wait for full targets, and a claim looks at none of them.
     #[test]
     fn what_waits_in_full_lanes_costs_a_claim_nothing() {
         let now = Instant::now();
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(lanes.first(8), Some(last));
         assert_eq!(lanes.looked_at() - before, 1);
 
-        // One has room again: two sets, of the lanes with no job running and with seven.
+        // One lane has room again. Two sets: lanes with no running job, and lanes with seven.
         assert!(lanes.stop("full-42", now));
         let before = lanes.looked_at();
         assert!(lanes.first(8) < Some(last));

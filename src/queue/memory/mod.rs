@@ -1,4 +1,4 @@
-//! The engine in the memory of this process.
+//! An engine in the memory of this process.
 
 mod bell;
 mod lanes;
@@ -25,13 +25,13 @@ use tokio::{
 
 /// An [`Engine`] in the memory of this process. Clones share their jobs.
 ///
-/// Its jobs are lost with the process: use it in tests, and where that is acceptable. In everything else
-/// it behaves as a durable engine does: leases end, attempts are counted, deduplication keys are known,
-/// and everything has a bound.
+/// Its jobs are lost with the process: use it in tests, and where that is acceptable. Otherwise it works
+/// like a durable engine: leases end, attempts are counted, deduplication keys are known, and everything
+/// has a bound.
 ///
-/// Each operation holds one lock for a few microseconds, and awaits nothing meanwhile.
-/// Tokens count up from 1, over all jobs. Durations are measured by the clock of [`tokio::time`],
-/// which tests pause.
+/// Each operation holds one lock for a few microseconds, and does not await while it holds it. Tokens
+/// count up from 1, over all jobs. Durations are measured by the clock of [`tokio::time`], which tests
+/// can pause.
 ///
 /// # Examples
 ///
@@ -57,8 +57,8 @@ use tokio::{
 ///
 /// # Cancel safety
 ///
-/// Each operation is done whole when its future is polled for the first time, and not at all when
-/// it never is. A [`wait`](Engine::wait) that is dropped takes nothing with it.
+/// Each operation is carried out as a whole when its future is first polled, and not at all if it is
+/// never polled. Dropping a [`wait`](Engine::wait) has no effect.
 #[derive(Clone)]
 pub struct MemoryQueue {
     shared: Arc<Shared>,
@@ -79,17 +79,17 @@ pub struct MemoryQueueBuilder {
 }
 
 impl MemoryQueueBuilder {
-    /// The most jobs that are not over: queued, running or to be dead-lettered. Default: 100,000. Past it
-    /// a new job is refused as [`Full`](super::StoreErrorKind::Full).
+    /// Sets the largest number of unfinished jobs (queued, running or failed without entry). Default:
+    /// 100,000. Further jobs are refused as [`Full`](super::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: usize) -> Self {
         self.limits.jobs = jobs;
         self
     }
 
-    /// Sets how much memory unfinished jobs may take, in bytes: their payloads and texts (kind, target,
-    /// keys, ids). Default: 256 MiB. Beyond it, a new job is refused as
-    /// [`Full`](crate::StoreErrorKind::Full). The bookkeeping comes on top: about 1 KiB for each job, and
-    /// as much again for the history of one that failed often.
+    /// Sets the memory limit for unfinished jobs, in bytes: their payloads and texts (kind, target, keys,
+    /// ids). Default: 256 MiB. When it is exceeded, a new job is refused as
+    /// [`Full`](crate::StoreErrorKind::Full). Bookkeeping is not included: about 1 KiB for each job, and
+    /// as much again for the history of a job that failed often.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes;
         self
@@ -102,24 +102,24 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Sets how many finished tasks are kept. Default: 100,000. Beyond it, those whose retention ends
-    /// first are removed, and a job with their key is put in again. Choose it above the number of tasks
-    /// that finish within the retention.
+    /// Sets the largest number of finished tasks that are kept. Default: 100,000. When it is exceeded, the
+    /// tasks whose retention ends first are removed, and a job with their key is accepted as new. Set it
+    /// above the number of tasks that finish within the retention.
     pub const fn max_finished(mut self, tasks: usize) -> Self {
         self.limits.finished = tasks;
         self
     }
 
-    /// Sets how much memory the results of finished tasks may take, in bytes. Default: 64 MiB. Beyond
-    /// it, tasks are removed as with [`max_finished`](Self::max_finished). A single result that is larger
-    /// is refused as [`TooLarge`](crate::StoreErrorKind::TooLarge); the claim stands, and can be settled
-    /// without the result.
+    /// Sets the memory limit for the results of finished tasks, in bytes. Default: 64 MiB. When it is
+    /// exceeded, tasks are removed as with [`max_finished`](Self::max_finished). A single result above the
+    /// limit is refused as [`TooLarge`](crate::StoreErrorKind::TooLarge); its claim remains, and can be
+    /// settled without the result.
     pub const fn max_results(mut self, bytes: usize) -> Self {
         self.limits.results = bytes;
         self
     }
 
-    /// Sets the clock that says when a job was accepted. Default: the system clock.
+    /// Sets the clock that gives the time at which a job is accepted. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
@@ -167,7 +167,7 @@ impl Default for MemoryQueueBuilder {
 }
 
 impl MemoryQueue {
-    /// A builder with the default settings.
+    /// Returns a builder with the default settings.
     pub fn builder() -> MemoryQueueBuilder {
         MemoryQueueBuilder::default()
     }
@@ -182,7 +182,7 @@ impl MemoryQueue {
         }
     }
 
-    /// Runs an operation when its future is polled.
+    /// Runs an operation when its future is first polled.
     fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut State, Instant) -> T + Send + 'static,
@@ -193,7 +193,7 @@ impl MemoryQueue {
 }
 
 impl Default for MemoryQueue {
-    /// A queue with the defaults of [`MemoryQueueBuilder`].
+    /// Makes a queue with the defaults of [`MemoryQueueBuilder`].
     fn default() -> Self {
         Self::build(MemoryQueueBuilder::default())
     }
@@ -209,7 +209,7 @@ impl fmt::Debug for MemoryQueue {
 }
 
 impl Shared {
-    /// A poisoned lock is taken all the same: no code that can panic runs while it is held.
+    /// Ignores poisoning: no code that can panic runs while the lock is held.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -230,7 +230,7 @@ impl Engine for MemoryQueue {
     fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
-            // Before the lock is taken: the clock may be code of the user.
+            // Before the lock is taken, because the clock may be user code.
             let accepted_at = shared.clock.now();
             shared.with(|state, now| state.enqueue(now, job, accepted_at))
         })
@@ -271,14 +271,14 @@ impl Engine for MemoryQueue {
 
     fn wait(&self, at_most: Duration) -> BoxFuture<()> {
         let shared = Arc::clone(&self.shared);
-        // What happens from now on ends the wait, not only what happens after the first poll.
+        // Changes from now on end the wait, including those before the first poll.
         let seen = shared.lock().bell().version();
         let began = Instant::now();
         let end = after(began, at_most);
         Box::pin(async move {
             loop {
                 let mut rung = pin!(shared.bell.notified());
-                // Registered before the state is read, so that nothing is missed in between.
+                // Registered before the state is read, so that no change in between is missed.
                 rung.as_mut().enable();
                 let Some(until) = shared.with(|state, now| state.sleep(now, seen, began, end))
                 else {

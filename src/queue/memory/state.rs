@@ -1,4 +1,4 @@
-//! The state machine of the memory engine: pure, with the time as an argument.
+//! The state machine of the memory engine. It is pure: the time is an argument.
 
 use super::{
     bell::{Bell, Widest},
@@ -21,8 +21,8 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How many finished tasks one operation removes, and how many due times it handles, so that no
-/// operation is slow.
+/// The largest number of finished tasks that one operation removes, and of due times that it handles,
+/// so that no operation is slow.
 const CHORES: usize = 64;
 
 /// The bounds of a queue.
@@ -35,18 +35,18 @@ pub(super) struct Limits {
     pub(super) results: usize,
 }
 
-/// Everything that is in a queue, with an index for each question.
+/// The contents of a queue, with an index for each kind of query.
 #[derive(Debug)]
 pub(super) struct State {
     limits: Limits,
-    /// Unfinished jobs, by the order in which they were put in.
+    /// Unfinished jobs, by the order in which they were added.
     jobs: HashMap<u64, Entry>,
     /// Finished tasks, until their retention is over.
     over: HashMap<u64, Over>,
     ids: HashMap<TaskId, u64>,
     keys: HashMap<IdempotencyKey, u64>,
     lanes: Lanes,
-    /// Jobs of a FIFO group: the first is in its lane or runs, the others are held back.
+    /// Jobs of a FIFO group: the first is in its lane or runs, the others wait for it.
     orders: HashMap<String, VecDeque<u64>>,
     /// Failed jobs that are not claimed.
     failed_jobs: BTreeSet<Spot>,
@@ -54,7 +54,7 @@ pub(super) struct State {
     leases: BTreeSet<Spot>,
     /// Queued jobs whose last lease ended, by their number of attempts.
     lost: BTreeSet<(u32, u64)>,
-    /// What becomes due later.
+    /// The times at which queued and failed jobs become due.
     alarms: BTreeSet<Spot>,
     /// Finished tasks, by the end of their retention.
     ends: BTreeSet<Spot>,
@@ -78,7 +78,7 @@ struct Entry {
     due: Instant,
     attempts: u32,
     history: History,
-    /// Set once the job has failed for good.
+    /// Set when the job has failed for good.
     cause: Option<Cause>,
     claim: Option<Claim>,
 }
@@ -231,7 +231,7 @@ impl State {
             claims.failed_jobs.len() == terms.failed_jobs && !claims.failed_jobs.is_empty();
         let left = self.is_left();
         if left && (filled_jobs || filled_failed_jobs) {
-            // This worker could not take all: another may wait for the rest.
+            // This worker could not take everything: another one may wait for the rest.
             self.bell.news();
         } else {
             self.bell.looked(left);
@@ -239,7 +239,7 @@ impl State {
         claims
     }
 
-    /// Whether there is something that a worker could take, by the widest terms of any claim so far.
+    /// Whether there is work that the widest terms of any claim so far allow.
     fn is_left(&self) -> bool {
         let is_due = |spot: Option<Spot>| spot.is_some_and(|(due, _)| due <= self.now);
         is_due(self.lanes.first(self.widest.per_target))
@@ -336,8 +336,8 @@ impl State {
         Depth::new(self.queued, self.running, self.dead_lettering)
     }
 
-    /// Until when a waiter sleeps that has seen this version of the bell and waits from `began` until
-    /// `end` at most. `None` if there may be something to claim, or the wait is over.
+    /// Until when a waiter sleeps that has seen this version of the bell, began to wait at `began`, and
+    /// waits until `end` at most. `None` if there may be work to claim, or the wait is over.
     pub(super) fn sleep(
         &mut self,
         now: Instant,
@@ -358,7 +358,7 @@ impl State {
         Some(until)
     }
 
-    /// Handles everything that was due until now.
+    /// Handles everything that has become due by now.
     fn pass(&mut self, now: Instant) {
         self.now = self.now.max(now);
         while let Some(&(end, number)) = self.leases.first()
@@ -384,7 +384,7 @@ impl State {
         }
     }
 
-    /// The lease of a claim has ended.
+    /// Ends a claim whose lease has ended.
     fn lose(&mut self, number: u64, end: Instant) {
         let Some(entry) = self.jobs.get_mut(&number) else {
             return;
@@ -403,7 +403,7 @@ impl State {
         self.bell.news();
     }
 
-    /// The lease of the last attempt of a queued job has ended.
+    /// Dead-letters a queued job that lost the lease of its last attempt.
     fn dead_letter_lost(&mut self, number: u64) {
         let Some(entry) = self.jobs.get(&number) else {
             return;
@@ -414,7 +414,7 @@ impl State {
         self.dead_letter(number, Cause::new(Reason::WorkerLost), None, due);
     }
 
-    /// A job that is neither queued nor running any more becomes a failed job.
+    /// Turns a job that is neither queued nor running into a failed job.
     fn dead_letter(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
             entry.cause = Some(cause);
@@ -429,7 +429,7 @@ impl State {
         self.advance_order(number);
     }
 
-    /// A job stops running, by a verdict.
+    /// Ends the run of a job, after a verdict.
     fn stop(&mut self, number: u64) {
         self.end_claim(number);
         self.running = self.running.saturating_sub(1);
@@ -440,7 +440,7 @@ impl State {
         }
     }
 
-    /// A job or failed job is queued again.
+    /// Queues a job or failed job again.
     fn requeue(
         &mut self,
         number: u64,
@@ -469,7 +469,7 @@ impl State {
         }
     }
 
-    /// The next job of the FIFO group, if there is one, is held back no more.
+    /// Lets the next job of the FIFO group, if there is one, become due.
     fn advance_order(&mut self, number: u64) {
         let Some(order) = self
             .jobs
@@ -497,7 +497,7 @@ impl State {
         }
     }
 
-    /// Something is due now, or will be.
+    /// Records that work is due now, or when it will be.
     fn announce(&mut self, spot: Spot) {
         if spot.0 <= self.now {
             self.bell.news();
@@ -561,7 +561,7 @@ impl State {
         }
     }
 
-    /// Finishes a task: the payload is removed, the status stays for the retention.
+    /// Finishes a task: removes the payload, and keeps the status for the retention.
     fn finish(&mut self, number: u64, status: Status, retention: Duration) {
         let Some(entry) = self.jobs.remove(&number) else {
             return;
@@ -642,7 +642,7 @@ impl Over {
     }
 }
 
-/// What a job counts towards the bytes of a queue: its payload and all its texts.
+/// The size of a job within the limit of bytes: its payload and all its texts.
 fn size(job: &NewJob) -> usize {
     let About {
         event_id,
@@ -662,7 +662,7 @@ fn size(job: &NewJob) -> usize {
         .fold(0, usize::saturating_add)
 }
 
-/// `now + wait`, thirty years at the most.
+/// Returns `now + wait`, at most thirty years from now.
 pub(super) fn after(now: Instant, wait: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now + wait.min(FAR)
@@ -681,7 +681,7 @@ mod tests {
         results: 1 << 20,
     };
 
-    /// Whatever became of the jobs, nothing is left of them once their time is over.
+    /// However jobs end, nothing of them is left when their retention is over.
     #[test]
     fn what_is_over_leaves_nothing_behind() {
         let (mut now, second) = (Instant::now(), Duration::from_secs(1));
@@ -762,7 +762,7 @@ mod tests {
         assert_eq!(left, [0; 13]);
     }
 
-    /// A waiter that cannot use what there is sleeps: it does not run in circles.
+    /// A waiter that cannot use the remaining work sleeps, and does not spin.
     #[test]
     fn who_can_use_nothing_sleeps() {
         let now = Instant::now();

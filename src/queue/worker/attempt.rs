@@ -1,4 +1,4 @@
-//! One claim on a job: the attempt, and what follows from how it went.
+//! One claim on a job: the attempt, and how its result settles the claim.
 
 use super::{
     Shared,
@@ -25,7 +25,7 @@ use std::{
 };
 use tokio::time::{Instant, timeout};
 
-/// A job that was claimed, before its attempt is over.
+/// A claimed job whose attempt has not ended.
 pub(super) struct Attempting {
     state: RetryState,
     claimed: Claimed,
@@ -37,7 +37,7 @@ struct Claimed {
     job: Job,
     scope: Scope,
     signals: Signals,
-    /// The last field, so that the claim is renewed until the rest is dropped.
+    /// The last field, so that it is dropped last and renews the claim until then.
     _holding: Holding,
 }
 
@@ -69,7 +69,7 @@ impl Attempting {
         Self { state, claimed }
     }
 
-    /// Begins the attempt, if there is to be one. The future finishes it and settles the claim.
+    /// Begins the attempt, if the retry state allows one. The returned future ends it and settles the claim.
     pub(super) fn start(
         mut self,
         perform: &dyn Perform,
@@ -114,7 +114,7 @@ impl Attempting {
         let mut performing = pin!(timeout(shared.attempt_timeout, performing));
         match race(signals.next(), &mut performing).await {
             Race::First(Signal::Lost) => {
-                // The work is not polled meanwhile. The margin of the renewal covers this wait.
+                // Meanwhile the work is not polled. The margin of the renewal covers this wait.
                 if !shared.is_done(job, shared.lease / 20).await {
                     return End::Signal(Signal::Lost);
                 }
@@ -131,7 +131,7 @@ impl Attempting {
     /// Judges the attempt and settles the claim.
     async fn done(self, mut done: Done, took: Duration) {
         if done.outcome.kind() == OutcomeKind::Cancelled {
-            // No caller has gone away here: the work is still wanted.
+            // There is no caller who could have cancelled: the work is still wanted.
             done.outcome = Outcome::transient();
         }
         let outcome = done.outcome;
@@ -152,7 +152,7 @@ impl Attempting {
         }
     }
 
-    /// The retry window was over before this attempt.
+    /// Ends a job whose retry window was over before this attempt.
     async fn too_late(mut self, reason: GaveUp) {
         let history = self.state.end(reason);
         let last = history.last().map(AttemptRecord::outcome);
@@ -161,7 +161,7 @@ impl Attempting {
         self.claimed.failed(&done, history, Duration::ZERO).await;
     }
 
-    /// The worker stops: the job is released for another.
+    /// Releases the job for another worker, because this one stops.
     async fn stopped(self, was_called: bool, took: Duration) {
         let Self { mut state, claimed } = self;
         let (job, shared) = (&claimed.job, &claimed.shared);
@@ -205,7 +205,7 @@ impl Claimed {
         self.scope.enter(tell);
     }
 
-    /// Settles the claim. Whether it was still ours.
+    /// Settles the claim. Returns whether this worker still held it.
     async fn settle(&mut self, verdict: Verdict, took: Duration) -> bool {
         let is_ours = self.ask(verdict).await == Settled::Done;
         if !is_ours {
@@ -220,7 +220,7 @@ impl Claimed {
         match race(&mut settling, self.signals.lost()).await {
             Race::First(settled) => settled,
             Race::Second(()) => {
-                // A settled claim can no longer be renewed, and looks lost until the answer is here.
+                // A settled claim can no longer be renewed, and looks lost until the answer arrives.
                 let settled = timeout(self.shared.lease / 3, settling).await;
                 settled.unwrap_or(Settled::Lost)
             }

@@ -27,10 +27,10 @@ use tower_service::Service;
 /// The longest lease, so that adding it to the time cannot overflow.
 const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The shortest lease: with a shorter one, a slow disk would lose claims.
+/// The shortest lease. With a shorter one, a slow disk would lose claims.
 const MIN_LEASE: Duration = Duration::from_millis(100);
 
-/// Says that the service of a worker is called with the [`Job`].
+/// Marks a worker whose service is called with the [`Job`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByJob;
 
@@ -38,9 +38,9 @@ pub struct ByJob;
 ///
 /// | Type | Meaning |
 /// | --- | --- |
-/// | `M` | makes the classifier that judges how an attempt went |
-/// | `T` | takes the result to be kept out of a response |
-/// | `C` | what the service is called with: [`ByJob`] or [`ByRequest`](super::ByRequest) |
+/// | `M` | makes the classifier, which decides the outcome of an attempt |
+/// | `T` | takes the result to keep from a response |
+/// | `C` | the argument of the service: [`ByJob`] or [`ByRequest`](super::ByRequest) |
 #[must_use]
 pub struct WorkerBuilder<M, T, C> {
     pub(in crate::queue) settings: Settings,
@@ -68,7 +68,7 @@ pub(in crate::queue) struct Settings {
 }
 
 impl Worker {
-    /// A worker that calls its service with each [`Job`].
+    /// Makes a builder of a worker that calls its service with each [`Job`].
     pub fn builder(queue: Queue) -> WorkerBuilder<ByResult, NoResult, ByJob> {
         WorkerBuilder::new(queue, ByResult, ByJob)
     }
@@ -107,8 +107,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets how many jobs of one [target](crate::queue::NewJob::target) run at the same time, counting
-    /// those of other workers. It keeps a slow target from taking all places. Default: 8.
+    /// Sets how many jobs of one [target](crate::queue::NewJob::target) run at the same time, including
+    /// those of other workers. The limit keeps a slow target from using all of the concurrency. Default: 8.
     pub const fn per_target(mut self, jobs: u32) -> Self {
         self.settings.per_target = jobs;
         self
@@ -116,18 +116,18 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
 
     /// Sets the lease of a claim, from 100 ms to a day. Default: 30 s.
     ///
-    /// The lease is renewed each third of it while the job runs. It bounds how long the jobs of a
-    /// worker that died wait for another worker, not how long a job may take.
+    /// The worker renews it after each third of it while the job runs. It limits how long the jobs of a
+    /// dead worker wait for another worker, not how long a job may take.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
     }
 
-    /// Sets how long one attempt may take. Default: 10 minutes.
+    /// Sets the time limit of one attempt. Default: 10 minutes.
     ///
     /// An attempt that takes longer is dropped and counts as a
-    /// [`transient`](crate::outcome::Outcome::transient) failure. Its end is the
-    /// [`Deadline`](crate::deadline::Deadline) of what runs inside.
+    /// [`transient`](crate::outcome::Outcome::transient) failure. The service can read the end of the limit
+    /// as its [`Deadline`](crate::deadline::Deadline).
     pub const fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.settings.attempt_timeout = limit;
         self
@@ -135,29 +135,27 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
 
     /// Sets when and how often a job is tried again. Default: [`RetryConfig::default`].
     ///
-    /// Attempts, delays and schedules, hints and the window all hold across restarts, because their
-    /// state is stored with the job. What differs from a retry layer:
+    /// Attempts, delays, schedules, hints and the window hold across restarts, because their state is
+    /// stored with the job. Differences from a retry layer:
     ///
-    /// - The window counts from the first attempt. A job that is claimed after its end, because no
-    ///   worker was there, is dead-lettered.
-    /// - A call that was refused locally (an open circuit) and a retry that the budget does not allow
-    ///   are no attempts: the job is released and claimed again later, by default until the window
-    ///   ends.
+    /// - The window counts from the first attempt. A job that is claimed after the end of its window,
+    ///   because no worker was running, is dead-lettered.
+    /// - A call that was refused locally (an open circuit) and a retry that the budget does not allow are
+    ///   not attempts: the job is released and claimed again later, by default until the window ends.
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
         self
     }
 
-    /// Sets where the entries of jobs that failed for good are written. Default: nowhere; the task
-    /// has then failed, and an event says so.
+    /// Sets the sink that gets an entry for each job that failed for good. Default: none; the task then
+    /// fails without an entry, and an event reports it.
     ///
-    /// The job stays in the queue until the sink has its entry. While the sink fails, the entry is
-    /// written again after growing waits, up to about a minute. A copy in the
-    /// [fallback](DeadLetters::fallback) does not end the job, because the fallback may be lost with
-    /// the process. An entry that is too large for the sink is cut to half of its body, then to none.
-    /// An entry that the sink rejects is written again after as long as it has waited already, up to
-    /// an hour; other entries do not wait for it. Each failed write is
-    /// [told](crate::observe::Event::Lost).
+    /// The job stays in the queue until the sink has its entry. While the sink fails, the write is repeated
+    /// with growing waits, up to about a minute. A copy in the [fallback](DeadLetters::fallback) does not
+    /// end the job, because the fallback may be lost with the process. If an entry is too large for the
+    /// sink, its body is cut to half, then to nothing. A write that the sink rejects is repeated after as
+    /// long as it has waited already, up to an hour; other entries do not wait for it. Each failed write is
+    /// [reported](crate::observe::Event::Lost).
     pub fn dead_letters(mut self, dead_letters: DeadLetters) -> Self {
         self.settings.dead_letters = Some(dead_letters);
         self
@@ -165,42 +163,43 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
 
     /// Sets a function that completes each entry. Default: none.
     ///
-    /// The entry has the payload as its body; for an HTTP request it has method, URI, headers and
+    /// The body of the entry is the payload; the entry of an HTTP request has method, URI, headers and
     /// body. A panic of the function is caught.
     pub fn describe(mut self, describe: impl Fn(&Job, &mut Entry) + Send + Sync + 'static) -> Self {
         self.settings.describe = Some(Arc::new(describe));
         self
     }
 
-    /// Sets how many bytes of a body are kept in its entry. Default: 1 MiB. An entry that is cut
+    /// Sets the largest body of an entry, in bytes. Default: 1 MiB. A larger one is cut, and its entry
     /// cannot be sent again.
     pub const fn entry_body(mut self, bytes: usize) -> Self {
         self.settings.entry_body = bytes;
         self
     }
 
-    /// Sets what is removed from an entry before it is written. Default: [`Redaction::new`].
+    /// Sets the redaction of entries, which removes secrets before a write. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
     }
 
-    /// Sets how long the status and the result of a finished task are kept, and its deduplication
-    /// key known. Default: 7 days.
+    /// Sets how long the status, the result and the deduplication key of a finished task are kept.
+    /// Default: 7 days.
     pub const fn retention(mut self, retention: Duration) -> Self {
         self.settings.retention = retention;
         self
     }
 
-    /// Adds an observer of jobs: when each begins and ends, its dead-letter entry, lost claims, and
-    /// trouble with the queue. A finished task is told as one delivery of its target, from when it was
-    /// accepted, and each of its retries.
+    /// Adds an observer of the jobs: begin and end of each, its dead-letter entry, its retries, lost
+    /// claims, and errors of the queue. A finished task is also reported as one delivery to its target,
+    /// which began when the task was accepted. Default: none except `tracing`.
     ///
-    /// A delivery stack inside tells each attempt as a delivery of its own, unless it is set to
-    /// `once`: only then should both have the same observer.
+    /// A service that reports deliveries itself, such as a [`stack::deliver()`](crate::stack::deliver()),
+    /// reports each attempt as a delivery: do not give it the same observer. A
+    /// [`stack::attempt()`](crate::stack::attempt()) can have the same one.
     ///
-    /// Observers of the [dead letters](Self::dead_letters) hear of the entries too: do not add the
-    /// same one to both.
+    /// Observers of the [dead letters](Self::dead_letters) are told of entries too: do not add the same
+    /// observer to both.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self
@@ -212,17 +211,17 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets the wall clock by which the age of a job is measured. Use the clock of the engine.
-    /// Default: the system clock.
+    /// Sets the wall clock that measures the age of a job. It should be the clock of the engine. Default:
+    /// the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Sets what judges how an attempt went. Default: [`ByResult`]; of [`Worker::http`],
-    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
+    /// Sets the classifier, which decides the outcome of an attempt. Default: [`ByResult`]; for
+    /// [`Worker::http`], [`HttpClassifier`](crate::outcome::HttpClassifier).
     ///
-    /// The classifier is given an error as [`BoxError`], whatever its type is.
+    /// The classifier gets every error as a [`BoxError`].
     pub fn classifier<M2>(self, make: M2) -> WorkerBuilder<M2, T, C> {
         WorkerBuilder {
             settings: self.settings,
@@ -232,12 +231,12 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         }
     }
 
-    /// Sets the function that takes the result of a task out of a successful response. Default: no
+    /// Sets the function that takes the result of a task from a successful response. Default: none; no
     /// result is kept.
     ///
-    /// The result is in the [status](crate::queue::Status::Succeeded) of the task. One of more than
-    /// 64 KiB is not kept. With an HTTP client, the function is given the response with its body, if
-    /// that has at most 64 KiB and is read within 5 s.
+    /// The result is part of the [status](crate::queue::Status::Succeeded) of the task. A result of more
+    /// than 64 KiB is not kept. With an HTTP client, the function gets the response with its body, if the
+    /// body has at most 64 KiB and is read within 5 s.
     pub fn result<Res, F>(self, result: F) -> WorkerBuilder<M, ResultFn<F>, C>
     where
         F: Fn(&Res) -> Option<Bytes>,
@@ -252,7 +251,7 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
 }
 
 impl Settings {
-    /// Checks the settings. The worker does its jobs by `perform`.
+    /// Checks the settings, and makes a worker that processes jobs with `perform`.
     pub(in crate::queue) fn build(
         self,
         perform: Box<dyn Perform>,
@@ -302,8 +301,8 @@ impl Settings {
 }
 
 impl<M, T> WorkerBuilder<M, T, ByJob> {
-    /// Builds the worker. It calls a clone of `service` with each job, in a task of its own; the
-    /// service may panic.
+    /// Builds the worker. It calls a clone of `service` for each job, in a separate task. A panic of the
+    /// service is caught.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Dead-letters a job that has failed for good: the entry, and its way into the sink.
+//! Dead-letters a job that failed for good: makes the entry and writes it to the sink.
 
 use super::{
     Shared,
@@ -26,8 +26,8 @@ use std::{
 
 pub(super) type Describe = Arc<dyn Fn(&Job, &mut Entry) + Send + Sync>;
 
-/// Why a job is dead-lettered. `reason` is what is known of it beside the outcome. The cause is stored
-/// in the queue, so it is redacted here already, as it will be in the entry.
+/// Returns why a job is dead-lettered. `reason` is set if more is known than the outcome. The queue
+/// stores the cause, so it is redacted here already, and again in the entry.
 pub(super) fn cause(
     job: &Job,
     outcome: Outcome,
@@ -38,7 +38,7 @@ pub(super) fn cause(
     let is_refused = outcome.kind() == OutcomeKind::Refused;
     let said = Reason::of(outcome, history.gave_up());
     let reason = match reason {
-        // The last of several attempts panicked: that is what to look at.
+        // The panic of the last attempt is more informative than the number of attempts.
         Some(Reason::Panicked) if said == Reason::RetriesExhausted => Reason::Panicked,
         Some(reason) if is_refused => reason,
         _ if is_refused && error.is_some_and(is_open_circuit) => Reason::CircuitOpen,
@@ -54,7 +54,7 @@ pub(super) fn cause(
     }
 }
 
-/// Redacts by the default rules. The worker's own redaction is applied to the whole entry, later.
+/// Redacts by the default rules. The worker's own redaction is later applied to the whole entry.
 fn redacted(job: &Job, cause: Cause) -> Cause {
     let id = job.id.entry_id();
     let mut entry = Entry::new(id, &job.kind, &job.target, cause, job.accepted_at);
@@ -68,24 +68,24 @@ fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
         .any(LocallyRefused::is_circuit_open)
 }
 
-/// What came of writing an entry.
+/// The result of writing an entry.
 enum Written {
     /// Only a newer release can read the job.
     Newer,
-    /// The sink has not taken it.
+    /// The sink has not stored it.
     NotYet {
         kind: StoreErrorKind,
-        /// Whether the fallback sink has a copy meanwhile.
+        /// Whether the fallback sink has a copy.
         fell_back: bool,
     },
-    /// The worker has no dead letters.
+    /// The worker has no sink.
     Nowhere,
-    /// The sink has it.
+    /// The sink has stored it.
     There,
 }
 
 impl Shared {
-    /// Writes the entry of a job that has failed for good, and settles the claim by what came of it.
+    /// Writes the entry of a job that failed for good, and settles the claim by the result.
     pub(super) async fn dead_letter(
         self: Arc<Self>,
         failed_job: FailedJob,
@@ -131,14 +131,14 @@ impl Shared {
             Some(Written::Nowhere | Written::There) => {
                 self.job_ended(job, JobEnd::DeadLettered, Duration::ZERO);
                 if reason == Reason::WorkerLost {
-                    // For every other reason, the worker that made the last attempt has told it.
+                    // For every other reason, the worker that made the last attempt has reported it.
                     self.delivery_ended(job, Outcome::transient(), job.attempt);
                 }
             }
         }
     }
 
-    /// Writes an entry. One that is too large for the sink is cut until it is not.
+    /// Writes an entry. Cuts its body if it is too large for the sink.
     async fn write(&self, failed_job: &FailedJob) -> Written {
         let job = &failed_job.job;
         if is_newer(job) {
@@ -175,13 +175,13 @@ impl Shared {
         }
     }
 
-    /// The wait before a job that only a newer release can read is looked at again.
+    /// The wait before the next try to read a job that only a newer release can read.
     pub(super) fn newer_wait(&self, job: &Job) -> Duration {
         self.trouble("only a newer release can read a job", &job.id);
         self.as_long_again(job.accepted_at, Duration::from_secs(60))
     }
 
-    /// The wait before an entry is written again.
+    /// The wait before the next try to write an entry.
     fn rewrite_wait(&self, job: &Job, kind: StoreErrorKind) -> Duration {
         if matches!(kind, StoreErrorKind::Rejected | StoreErrorKind::TooLarge) {
             // The fault is in the entry, so other entries need not wait.
@@ -197,13 +197,13 @@ impl Shared {
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 
-    /// A wait that grows without a count: up to the time since `since`, and no more than `most`.
+    /// A wait that grows without a counter: at most the time since `since`, and at most `most`.
     fn as_long_again(&self, since: std::time::SystemTime, most: Duration) -> Duration {
         let longest = self.age(since).clamp(Duration::from_secs(1), most);
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 
-    /// The entry of a failed job: the same each time, except for the time of writing.
+    /// The entry of a failed job. It is the same for each write, except for the time of writing.
     fn entry(&self, failed_job: &FailedJob) -> Entry {
         let job = &failed_job.job;
         let now = self.clock.now();
@@ -217,13 +217,13 @@ impl Shared {
             last.and_then(|last| at(last.started().saturating_add(last.took())));
         entry.history = job.history.counted_from(origin.unwrap_or_default());
         if failed_job.cause.reason == Reason::WorkerLost {
-            // The worker that made the last attempts could not note how they went.
+            // The worker that made the last attempts died and could not store their history.
             entry.history = entry.history.with_attempts(job.attempt);
         }
         if let Ok(req) = job.http_request() {
             HttpRequests.describe(&Arc::new(req), &mut entry);
         } else if job.kind == NewJob::HTTP {
-            // Credentials cannot be redacted in a request that cannot be read.
+            // If a request cannot be read, its credentials cannot be redacted.
             entry.body = EntryBody::new(&job.payload, 0);
         } else {
             entry.direction = Direction::Inbound;

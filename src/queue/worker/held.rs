@@ -1,4 +1,4 @@
-//! The claims that a worker holds. One task renews all of them, in one call.
+//! The claims that a worker holds. One task renews all of them in one call.
 
 use super::Shared;
 use crate::{
@@ -22,16 +22,16 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// What is signalled to the task that holds a claim.
+/// A signal to the task that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The claim has passed to another worker, or may do so before it is renewed.
+    /// The claim has passed to another worker, or may pass before it is renewed.
     Lost,
-    /// The worker stops, and its grace period is over.
+    /// The worker stops, and its grace period has ended.
     Stop,
 }
 
-/// What a claim is on.
+/// The object of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     FailedJob,
@@ -51,14 +51,14 @@ pub(super) struct Held {
 
 #[derive(Debug)]
 struct Entry {
-    /// When the lease ends, unless it is renewed: counted from before the engine was asked.
+    /// When the lease ends, unless it is renewed. Counted from before the engine was called.
     until: Instant,
     signal: Option<oneshot::Sender<Signal>>,
-    /// Set once the claim is lost: it is not renewed any more.
+    /// Set when the claim is lost. It is not renewed any more.
     is_lost: bool,
 }
 
-/// A claim that is renewed until this is dropped.
+/// Keeps a claim renewed until it is dropped.
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Arc<Held>,
@@ -71,7 +71,7 @@ pub(super) struct Holding {
 pub(super) struct Signals(Option<oneshot::Receiver<Signal>>);
 
 impl Signals {
-    /// Waits for the next signal; for ever where there is none.
+    /// Waits for the next signal. Never returns if there is none.
     pub(super) async fn next(&mut self) -> Signal {
         if let Some(receiver) = &mut self.0 {
             let signal = receiver.await;
@@ -112,7 +112,7 @@ impl Held {
         self.counter(kind).load(Ordering::Relaxed)
     }
 
-    /// Waits for the next claim that is dropped, or one that was since the last wait.
+    /// Waits until a claim is dropped. Returns at once if one was dropped since the last wait.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -124,7 +124,7 @@ impl Held {
         }
     }
 
-    /// Signals all of them to stop.
+    /// Signals all claims to stop.
     pub(super) fn stop(&self) {
         for entry in self.lock().values_mut() {
             entry.tell(Signal::Stop);
@@ -137,8 +137,8 @@ impl Held {
         }
     }
 
-    /// Signals the loss of each claim whose lease ends within `margin`. Gives when the next one's
-    /// does.
+    /// Signals the loss of each claim whose lease ends within `margin`. Returns when that is the case for
+    /// the next one.
     fn expire(&self, now: Instant, margin: Duration) -> Option<Instant> {
         let mut first: Option<Instant> = None;
         for entry in self.lock().values_mut() {
@@ -164,7 +164,7 @@ impl Held {
         }
     }
 
-    /// A poisoned lock is taken all the same: nothing that can panic runs while it is held.
+    /// Ignores poisoning: nothing that can panic runs while the lock is held.
     fn lock(&self) -> MutexGuard<'_, HashMap<Claim, Entry>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -188,10 +188,10 @@ impl Drop for Holding {
     }
 }
 
-/// Renews all claims each third of the lease, for ever.
+/// Renews all claims after each third of the lease, without end.
 ///
-/// A claim that could not be renewed is given up a tenth of the lease before it ends, so that its work
-/// is dropped before another worker can have the job.
+/// A claim that could not be renewed counts as lost a tenth of the lease before it ends, so that its
+/// work is dropped before another worker can claim the job.
 pub(super) async fn renew(shared: Arc<Shared>) {
     let lease = shared.lease;
     let (third, margin) = (lease / 3, lease / 10);
@@ -201,7 +201,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
         let first = shared.held.expire(now, margin);
         if now < due {
             let wake = first.map_or(due, |first| first.min(due));
-            // A claim that comes meanwhile is renewed in time by the next round.
+            // A claim that is made meanwhile is renewed in time by the next round.
             sleep_until(wake).await;
             continue;
         }
@@ -210,7 +210,7 @@ pub(super) async fn renew(shared: Arc<Shared>) {
             due = now + third;
             continue;
         }
-        // No longer than until the first of them would be given up.
+        // At most until the first of them would count as lost.
         let patience = first.map_or(lease / 6, |first| (lease / 6).min(first - now));
         let asked = shared.engine.renew(claims.clone(), lease);
         let kind = match timeout(patience, asked).await {
@@ -238,7 +238,7 @@ pub(super) enum Race<A, B> {
     Second(B),
 }
 
-/// Waits for one of two futures; for the first where both are ready. The other is dropped, if it is
+/// Waits for one of two futures, and prefers the first if both are ready. Drops the other if it is
 /// owned.
 pub(super) async fn race<A: Future, B: Future>(first: A, second: B) -> Race<A::Output, B::Output> {
     let (mut first, mut second) = (pin!(first), pin!(second));

@@ -1,4 +1,4 @@
-//! The worker: claims jobs, has a service do them, and settles the claims.
+//! The worker: claims jobs, calls a service for each, and settles the claims.
 
 mod attempt;
 mod builder;
@@ -43,16 +43,16 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-/// How many entries are written at the same time. Few, because a sink that hangs holds them all.
+/// How many entries are written at the same time. Few, because a sink that hangs blocks them all.
 const ENTRY_WRITES: usize = 4;
 
-/// The longest idle wait. It matters only with an engine that fails to wake.
+/// The longest idle wait. It matters only for an engine that fails to wake its waiters.
 const IDLE: Duration = Duration::from_secs(10);
 
-/// How long a worker that stops has to release its jobs, after the grace period.
+/// The time to release jobs when a worker stops, after the grace period.
 const RELEASE: Duration = Duration::from_millis(1900);
 
-/// How long the tasks that are aborted after that have to end.
+/// The time for aborted tasks to end, after that.
 const ABORT: Duration = Duration::from_millis(100);
 
 /// Claims jobs from a queue and calls a service with each. See the [module docs](crate::queue).
@@ -68,14 +68,14 @@ pub struct Worker {
 impl Worker {
     /// Runs until `until` is ready, then stops. Returns how many jobs it released while stopping.
     ///
-    /// A worker that stops claims nothing more, lets jobs run for the
-    /// [grace period](WorkerBuilder::grace), then drops those that still run and releases them. It ends
-    /// within two seconds after the grace period, even if the queue or the sink hangs; only a `Drop`
-    /// that blocks the thread delays it.
+    /// A worker that stops makes no more claims. It lets jobs run for the
+    /// [grace period](WorkerBuilder::grace), then drops and releases those that still run. It ends within
+    /// two seconds after the grace period, even if the queue or the sink hangs; only a `Drop` that blocks
+    /// the thread delays it.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future drops the jobs that run. Other workers get them when their leases end.
+    /// Dropping the future drops the running jobs. Other workers get them when their leases end.
     pub async fn run(self, until: impl Future<Output = ()>) -> usize {
         let grace = self.grace;
         self.drive(async move {
@@ -85,7 +85,7 @@ impl Worker {
         .await
     }
 
-    /// Runs in a task of its own, until the handle is told to stop or is dropped.
+    /// Runs in a separate task, until the handle stops it or is dropped.
     ///
     /// # Panics
     ///
@@ -97,18 +97,18 @@ impl Worker {
         WorkerHandle { stop, task }
     }
 
-    /// Runs until `until` gives a grace period.
+    /// Runs until `until` returns a grace period.
     async fn drive(self, until: impl Future<Output = Duration>) -> usize {
         let mut until = pin!(until);
         let mut tasks = JoinSet::new();
-        // A task of its own, so that a slow claim or settle delays no renewal.
+        // A separate task, so that a slow claim or settle does not delay renewals.
         let mut renewal = JoinSet::new();
         renewal.spawn(held::renew(Arc::clone(&self.shared)));
 
         let mut pause = Pause::default();
         let mut in_vain = 0_u32;
         let grace = loop {
-            // Jobs that end together are replaced by one claim.
+            // Lets jobs that end together be replaced by one claim.
             yield_now().await;
             while tasks.try_join_next().is_some() {}
             let room = |most: usize, kind| most.saturating_sub(self.shared.held.count(kind));
@@ -133,7 +133,7 @@ impl Worker {
             let claimed = match race(claiming, &mut until).await {
                 Race::First(claimed) => claimed,
                 Race::Second(grace) => {
-                    // What it claims is released, while the other jobs end.
+                    // The jobs of the claim in progress are released, while the other jobs end.
                     let shared = Arc::clone(&self.shared);
                     tasks.spawn(async move {
                         let releasing = async {
@@ -160,7 +160,7 @@ impl Worker {
                     if !is_all {
                         continue;
                     }
-                    // An engine that wakes without a reason must not make this spin.
+                    // An engine that wakes without a reason must not cause a busy loop.
                     let spared = sleep(Duration::from_millis(if in_vain > 3 { 5 } else { 0 }));
                     let idle = async {
                         if in_vain > 3 {
@@ -170,7 +170,7 @@ impl Worker {
                         if jobs > 0 && failed_jobs > 0 {
                             let _ = waiting.await;
                         } else {
-                            // The engine has woken for what there was no place for, and does not
+                            // The engine woke for work that did not fit into the concurrency, and does not
                             // wake again for it.
                             race(waiting, self.shared.held.freed()).await;
                         }
@@ -193,7 +193,7 @@ impl Worker {
 
     fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, asked: Instant) {
         let until = asked + self.shared.lease;
-        // All are held before the first is started, so that all are renewed from the beginning.
+        // All claims are held before the first job starts, so that all are renewed from the beginning.
         let hold = |kind, claim| self.shared.held.hold(kind, claim, until);
         let jobs: Vec<_> = claims
             .jobs
@@ -220,7 +220,7 @@ impl Worker {
                 while tasks.join_next().await.is_some() {}
             })
             .await;
-            // By then only a task that blocks its thread is left.
+            // Only a task that blocks its thread is left by then.
             let _ = timeout(ABORT, tasks.shutdown()).await;
         }
         self.shared.released.load(Ordering::Relaxed)
@@ -237,8 +237,8 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// A worker that runs in a task. Dropping the handle stops the worker, with the grace period that it
-/// was built with.
+/// A worker that runs in a separate task. Dropping the handle stops the worker, with the grace period
+/// that it was built with.
 #[derive(Debug)]
 #[must_use = "the worker stops when this is dropped"]
 pub struct WorkerHandle {
@@ -247,25 +247,26 @@ pub struct WorkerHandle {
 }
 
 impl WorkerHandle {
-    /// Stops the worker as [`Worker::run`] does, with this grace period. Returns how many jobs were
+    /// Stops the worker as [`Worker::run`] does, with this grace period. Returns the number of released
+    /// jobs.
     /// released.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future does not keep the worker from stopping.
+    /// If the future is dropped, the worker stops all the same.
     pub async fn stop(self, grace: Duration) -> usize {
         let _ = self.stop.send(grace);
         self.task.await.unwrap_or(0)
     }
 
-    /// Whether the worker has ended without being stopped. That happens only if code of the user
-    /// panics outside a job: in an engine, say.
+    /// Whether the worker has ended without being stopped. This happens only if user code panics outside
+    /// a job, such as in an engine.
     pub fn is_finished(&self) -> bool {
         self.task.is_finished()
     }
 }
 
-/// What the tasks of a worker share.
+/// The state that the tasks of a worker share.
 struct Shared {
     engine: Arc<dyn Engine>,
     held: Arc<Held>,
@@ -281,7 +282,7 @@ struct Shared {
     observers: Observers,
     /// Jobs that were released because the worker stops.
     released: AtomicUsize,
-    /// Failed writes of entries since the last that succeeded.
+    /// The number of failed entry writes since the last success.
     unwritten: AtomicU32,
 }
 
@@ -324,7 +325,7 @@ impl Shared {
         self.observers.tell(|| Event::ClaimLost { what: "job" });
     }
 
-    /// Tells the delivery of a task that is over: one delivery, from its acceptance on.
+    /// Reports a finished task as one delivery, which began when the task was accepted.
     fn delivery_ended(&self, job: &Job, outcome: Outcome, attempts: u32) {
         let elapsed = self.age(job.accepted_at);
         let peer = job.target.as_str();
@@ -337,7 +338,7 @@ impl Shared {
         });
     }
 
-    /// Releases claims that were not begun.
+    /// Releases claims whose jobs were not begun.
     async fn release(&self, claims: Claims) {
         let failed_jobs = claims
             .failed_jobs
@@ -356,17 +357,17 @@ impl Shared {
         }
     }
 
-    /// The time since a job was accepted. The times in its history count from then.
+    /// The time since a job was accepted. The times in its history use the same origin.
     fn age(&self, accepted_at: SystemTime) -> Duration {
         let since = self.clock.now().duration_since(accepted_at);
         since.unwrap_or_default()
     }
 
-    /// Settles a claim, and tries again until the engine answers. The claim is renewed meanwhile; the
+    /// Settles a claim. Repeats the call until the engine answers; the claim is renewed meanwhile, and the
     /// caller watches for the signal that it is lost.
     ///
-    /// A settle that was done and not answered comes back as lost when it is tried again, as does one
-    /// whose lease was over. Both are reported as lost, so that nothing is reported as done that was
+    /// If the engine has settled the claim but its answer was lost, the repeated call returns `Lost`, as it
+    /// does if the lease has ended. Both are reported as lost, so that no job is reported as done that was
     /// not.
     async fn settle(&self, id: TaskId, token: FencingToken, mut verdict: Verdict) -> Settled {
         let mut wait = Duration::from_millis(50);
@@ -387,13 +388,13 @@ impl Shared {
         }
     }
 
-    /// Whether a job whose claim has ended was done in this attempt: its handler settled the claim in a
-    /// transaction of its own, or the engine did not answer the settle. `false` after `patience`.
+    /// Whether a job whose claim has ended succeeded in this attempt: its handler settled the claim in its
+    /// own transaction, or the engine did not answer the settle. Returns `false` after `patience`.
     async fn is_done(&self, job: &Job, patience: Duration) -> bool {
         let asking = async {
             loop {
                 match self.engine.task(job.id).await {
-                    // The success of another worker has another attempt number.
+                    // A success of another worker has another attempt number.
                     Ok(task) => {
                         return task.is_some_and(|task| {
                             matches!(task.status, Status::Succeeded { .. })
@@ -409,7 +410,7 @@ impl Shared {
     }
 }
 
-/// Waits for `other`, or for `until`, whose output it gives.
+/// Waits for `other`, or for `until`, and returns the output of `until`.
 async fn first<F: Future<Output = Duration>>(
     until: &mut Pin<&mut F>,
     other: impl Future,

@@ -1,4 +1,4 @@
-//! One call of the service: its classifier, and the result that is kept.
+//! One call of the service: its classifier, and the result to keep.
 
 use crate::{
     BoxError, BoxFuture,
@@ -26,15 +26,15 @@ use tower_service::Service;
 /// The longest result that is kept, in bytes.
 pub(in crate::queue) const MAX_RESULT: usize = 64 << 10;
 
-/// How one attempt at a job went.
+/// The result of one attempt at a job.
 #[derive(Debug)]
 pub(in crate::queue) struct Done {
     pub(in crate::queue) outcome: Outcome,
     pub(in crate::queue) result: Option<Bytes>,
     pub(in crate::queue) error: Option<BoxError>,
-    /// Why the job would be dead-lettered, if the outcome does not say it.
+    /// The reason for a dead letter, if the outcome does not determine it.
     pub(in crate::queue) reason: Option<Reason>,
-    /// The service was not called: only a newer release can read the job.
+    /// Whether only a newer release can read the job; the service was not called.
     pub(in crate::queue) is_newer: bool,
 }
 
@@ -79,7 +79,7 @@ impl Done {
     }
 }
 
-/// Set once the service is called: before that, no attempt was made.
+/// Set when the service is called. Before that, no attempt was made.
 #[derive(Clone, Debug, Default)]
 pub(in crate::queue) struct Called(Arc<AtomicBool>);
 
@@ -93,7 +93,7 @@ impl Called {
     }
 }
 
-/// Does jobs.
+/// Processes jobs.
 pub(in crate::queue) trait Perform: Send {
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done>;
 }
@@ -139,7 +139,7 @@ where
     }
 }
 
-/// Takes the result of a success, unless it is too long or the function panics.
+/// Takes the result of a success. Drops one that is too long, and catches a panic of the function.
 pub(in crate::queue) fn bounded(
     outcome: Outcome,
     observers: &Observers,
@@ -167,13 +167,12 @@ pub(in crate::queue) fn bounded(
     Some(result)
 }
 
-/// Takes the result to be kept out of a successful response. Implemented by [`NoResult`] and
-/// [`ResultFn`].
+/// Takes the result to keep from a successful response. Implemented by [`NoResult`] and [`ResultFn`].
 pub trait TakeResult<Res>: sealed::Sealed {
-    /// Whether there is a result to be kept.
+    /// Whether this type takes results at all.
     const TAKES: bool;
 
-    /// The result of this response.
+    /// Returns the result of this response.
     fn take(&self, res: &Res) -> Option<Bytes>;
 }
 
@@ -182,7 +181,7 @@ mod sealed {
     pub trait Sealed {}
 }
 
-/// No result is kept.
+/// Keeps no result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NoResult;
 
@@ -196,7 +195,7 @@ impl<Res> TakeResult<Res> for NoResult {
     }
 }
 
-/// Takes the result by a function. Made by [`WorkerBuilder::result`](super::WorkerBuilder::result).
+/// Takes the result with a function. Made by [`WorkerBuilder::result`](super::WorkerBuilder::result).
 #[derive(Clone, Copy)]
 pub struct ResultFn<F>(pub(super) F);
 
@@ -219,8 +218,8 @@ impl<F> fmt::Debug for ResultFn<F> {
     }
 }
 
-/// Judges an attempt by its `Result`: `Ok` is a success, an error is judged by
-/// [`Outcome::of_error`].
+/// Decides the outcome of an attempt by its `Result`: `Ok` is a success, and
+/// [`Outcome::of_error`] judges an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ByResult;
 
@@ -241,7 +240,7 @@ impl<Res> Classify<Res, BoxError> for ByResult {
     }
 }
 
-/// An attempt that runs. The work inside can ask for its number and its deadline, and may panic.
+/// A running attempt. The work inside can read its number and deadline, and may panic.
 pub(super) struct Performing {
     inner: Option<BoxFuture<Done>>,
     attempt: Attempt,
@@ -292,7 +291,7 @@ impl Future for Performing {
     }
 }
 
-/// Dropping the work runs the user's code, which may panic.
+/// Dropping the work runs user code, which may panic.
 impl Drop for Performing {
     fn drop(&mut self) {
         let inner = self.inner.take();
