@@ -74,7 +74,7 @@
 
 use crate::{
     body::{PeekedBody, peeked::Peek},
-    outcome::{GrpcEnd, LateOutcome, LateSender, late_verdict},
+    outcome::{GrpcEnd, LateOutcome, LateSender},
 };
 use bytes::Buf;
 use http::{HeaderMap, Request, Response, StatusCode, header, response::Parts};
@@ -403,7 +403,7 @@ impl<B: Body> Body for GrpcBody<B> {
                 },
             };
             if let Some((end, late)) = end.and_then(|end| Some((end, this.late.take()?))) {
-                late.send(late_verdict(end));
+                late.send(end.judge());
             }
         }
         Poll::Ready(frame)

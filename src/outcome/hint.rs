@@ -1,135 +1,30 @@
-//! When the peer wants to be asked again.
+//! The hints of a peer on when to try again: `Retry-After`, and how header fields are read.
 
-use super::{
-    field::{date, digits, one_value, trim, until},
-    rate_limit,
-};
+use super::rate_limit;
 use http::{HeaderMap, StatusCode, header};
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
-
-/// Why a value is no hint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum HintError {
-    /// Neither a number of seconds nor a date.
-    NotADelay,
-}
-
-impl fmt::Display for HintError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("neither a number of seconds nor an HTTP date")
-    }
-}
-
-impl std::error::Error for HintError {}
+use std::time::{Duration, SystemTime};
 
 /// Reads the value of a `Retry-After` field as a wait no longer than `max`.
 ///
 /// Both forms of [RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3) are read:
 ///
-/// - seconds, as digits and nothing else. More of them than a number holds is as long as can be
-///   (as RFC 9111 §1.2.2 has it for the same syntax), so it is `max`.
+/// - seconds, as digits only. A number that overflows is the longest wait, so `max` (as RFC 9111
+///   §1.2.2 has it for the same syntax).
 /// - a date, in any of the three formats of RFC 9110 §5.6.7, measured from `now`. A date in the
 ///   past is zero.
 ///
-/// Spaces and tabs around the value are no part of it (RFC 9110 §5.5).
-///
-/// # Errors
-///
-/// [`HintError::NotADelay`] when it is neither. Callers fall back to their own backoff.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::{Duration, SystemTime};
-/// use tower_webhook::outcome::{HintError, parse_retry_after};
-///
-/// let (now, max) = (SystemTime::now(), Duration::from_secs(60));
-/// assert_eq!(parse_retry_after("7", now, max)?, Duration::from_secs(7));
-/// // A peer does not park us for an hour.
-/// assert_eq!(parse_retry_after("3600", now, max)?, max);
-/// assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", now, max)?, Duration::ZERO);
-/// assert_eq!(parse_retry_after("-1", now, max), Err(HintError::NotADelay));
-/// # Ok::<_, HintError>(())
-/// ```
-pub fn parse_retry_after(
-    value: impl AsRef<[u8]>,
-    now: SystemTime,
-    max: Duration,
-) -> Result<Duration, HintError> {
+/// Spaces and tabs around the value are ignored (RFC 9110 §5.5).
+fn parse_retry_after(value: impl AsRef<[u8]>, now: SystemTime, max: Duration) -> Option<Duration> {
     let value = trim(value.as_ref());
     let wait = match digits(value) {
         Some(seconds) => Duration::from_secs(seconds),
-        None => until(date(value).ok_or(HintError::NotADelay)?, now),
+        None => until(date(value)?, now),
     };
-    Ok(wait.min(max))
+    Some(wait.min(max))
 }
 
-/// When the answer to a failed request wants to be asked again, as a wait no longer than `max`.
-///
-/// # What is read
-///
-/// 1. `Retry-After`, in both its forms. Where it can be read, nothing else is: the others MUST give
-///    way to it (draft-ietf-httpapi-ratelimit-headers-10, client behavior).
-/// 2. Otherwise the longest wait in these:
-///
-/// | Field | Read as |
-/// | --- | --- |
-/// | `RateLimit` | draft -10: a list such as `"minute";r=0;t=20, "day";r=7;t=3600`, of which `t` is the wait in seconds and `r` what remains |
-/// | `RateLimit-Reset` | drafts up to -06: a wait in seconds; what remains is in `RateLimit-Remaining` |
-/// | `X-RateLimit-Reset` | the same; what remains is in `X-RateLimit-Remaining` |
-///
-/// A `Reset` from 10⁹ up is no wait (that would be 31 years) but a moment: seconds since 1970, as
-/// GitHub sends it, and from 10¹² up milliseconds.
-///
-/// A limit counts when nothing remains of it. One that still has something is not what made the
-/// request fail, and its reset may be far: GitHub asks clients to wait for the reset when the
-/// remaining is 0, and otherwise not. Where the answer does not say what remains, the limit counts
-/// if `status` is 429 or 503.
-///
-/// # What is ignored
-///
-/// Everything that cannot be read. A field that takes one value counts only if all its lines say
-/// the same: two that differ are as unreadable as two in one line. A `RateLimit` list counts whole
-/// or not at all (RFC 9651 §4.2). The dictionary form of drafts -07 and -08 is not read.
-///
-/// # Clocks
-///
-/// A date is measured from the answer's own `Date`, where it has one: the difference of two times
-/// by one clock is right even if that clock is not. Without it, from `now`.
-///
-/// # Examples
-///
-/// ```
-/// use http::{HeaderMap, StatusCode};
-/// use std::time::{Duration, SystemTime};
-/// use tower_webhook::outcome::find_hint;
-///
-/// let mut headers = HeaderMap::new();
-/// headers.insert("ratelimit", r#""minute";r=0;t=20, "day";r=7;t=3600"#.parse()?);
-/// let hint = |headers: &HeaderMap| {
-///     let hour = Duration::from_secs(3600);
-///     find_hint(StatusCode::TOO_MANY_REQUESTS, headers, SystemTime::now(), hour)
-/// };
-/// assert_eq!(hint(&headers), Some(Duration::from_secs(20)));
-///
-/// headers.insert("retry-after", "5".parse()?);
-/// assert_eq!(hint(&headers), Some(Duration::from_secs(5)));
-/// # Ok::<_, http::header::InvalidHeaderValue>(())
-/// ```
-pub fn find_hint(
-    status: StatusCode,
-    headers: &HeaderMap,
-    now: SystemTime,
-    max: Duration,
-) -> Option<Duration> {
-    find(headers, is_limit(status), now, max)
-}
-
-/// [`find_hint`], for answers whose status is not HTTP's.
+/// How long the peer asks to wait, at most `max`. `limited`: the status says that a limit was
+/// reached. [`HttpClassifier`](super::HttpClassifier#hints) documents what is read.
 pub(super) fn find(
     headers: &HeaderMap,
     limited: bool,
@@ -138,24 +33,73 @@ pub(super) fn find(
 ) -> Option<Duration> {
     let now = one_value(headers, "date").and_then(date).unwrap_or(now);
     let asked = one_value(headers, header::RETRY_AFTER.as_str())
-        .and_then(|value| parse_retry_after(value, now, max).ok());
+        .and_then(|value| parse_retry_after(value, now, max));
     asked.or_else(|| rate_limit::reset(headers, limited, now).map(|wait| wait.min(max)))
 }
 
-/// Whether a status by itself says that a limit was met.
+/// Whether a status says that a limit was reached.
 pub(super) fn is_limit(status: StatusCode) -> bool {
     matches!(status.as_u16(), 429 | 503)
 }
 
-/// Whether there is a `Retry-After` that can be read, whatever it says.
+/// Whether there is a valid `Retry-After`.
 pub(super) fn says_temporary(headers: &HeaderMap) -> bool {
     one_value(headers, header::RETRY_AFTER.as_str())
         .is_some_and(|value| digits(value).is_some() || date(value).is_some())
 }
 
+/// The value of a field that has one value. `None` without it, or if its lines differ.
+pub(super) fn one_value<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    values
+        .all(|other| other == first)
+        .then(|| trim(first.as_bytes()))
+}
+
+/// A number that consists of digits only. One too large for a `u64` is `u64::MAX`.
+pub(super) fn digits(value: &[u8]) -> Option<u64> {
+    if value.is_empty() {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |sum, byte| match byte {
+        b'0'..=b'9' => Some(
+            sum.saturating_mul(10)
+                .saturating_add(u64::from(byte - b'0')),
+        ),
+        _ => None,
+    })
+}
+
+/// The time from `now` to `then`: zero if `then` is past.
+pub(super) fn until(then: SystemTime, now: SystemTime) -> Duration {
+    then.duration_since(now).unwrap_or(Duration::ZERO)
+}
+
+/// An HTTP date in any of the formats of RFC 9110 §5.6.7.
+pub(super) fn date(value: &[u8]) -> Option<SystemTime> {
+    httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
+}
+
+/// Removes the spaces and tabs around a field value. `trim_ascii` would remove line ends too.
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        BoxError,
+        outcome::{
+            Classify, GrpcClassifier, HttpClassifier, MakeClassifier,
+            grpc::{Pushback, find_pushback},
+        },
+    };
+    use http::{Request, Response};
     use proptest::prelude::*;
     use std::time::UNIX_EPOCH;
 
@@ -165,7 +109,7 @@ mod tests {
 
     fn wait(value: &str) -> Option<u64> {
         let far = Duration::from_secs(6 * 3600);
-        let wait = parse_retry_after(value, UNIX_EPOCH + NOW, far).ok()?;
+        let wait = parse_retry_after(value, UNIX_EPOCH + NOW, far)?;
         Some(wait.as_secs())
     }
 
@@ -200,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_is_an_error() {
+    fn garbage_is_no_hint() {
         for value in [
             "",
             " ",
@@ -231,8 +175,8 @@ mod tests {
         ] {
             assert_eq!(wait(value), None, "{value:?}");
         }
-        assert!(parse_retry_after(b"\xff\xfe", UNIX_EPOCH, MAX).is_err());
-        assert!(parse_retry_after([b'x'; 4096], UNIX_EPOCH, MAX).is_err());
+        assert!(parse_retry_after(b"\xff\xfe", UNIX_EPOCH, MAX).is_none());
+        assert!(parse_retry_after([b'x'; 4096], UNIX_EPOCH, MAX).is_none());
     }
 
     #[test]
@@ -242,20 +186,82 @@ mod tests {
             "18446744073709551616",
             "99999999999999999999999",
         ] {
-            assert_eq!(parse_retry_after(value, UNIX_EPOCH, MAX), Ok(MAX));
+            assert_eq!(parse_retry_after(value, UNIX_EPOCH, MAX), Some(MAX));
         }
-        assert_eq!(parse_retry_after([b'9'; 4096], UNIX_EPOCH, MAX), Ok(MAX));
+        assert_eq!(parse_retry_after([b'9'; 4096], UNIX_EPOCH, MAX), Some(MAX));
         assert_eq!(
             parse_retry_after([b'0'; 4096], UNIX_EPOCH, MAX),
-            Ok(Duration::ZERO)
+            Some(Duration::ZERO)
         );
         assert_eq!(
             parse_retry_after([b'9'; 4096], UNIX_EPOCH, Duration::MAX),
-            Ok(Duration::from_secs(u64::MAX))
+            Some(Duration::from_secs(u64::MAX))
         );
     }
 
+    /// Header fields of a peer that means harm.
+    fn odd_headers() -> impl Strategy<Value = HeaderMap> {
+        let name = prop_oneof![
+            Just("retry-after"),
+            Just("ratelimit"),
+            Just("ratelimit-reset"),
+            Just("ratelimit-remaining"),
+            Just("x-ratelimit-reset"),
+            Just("x-ratelimit-remaining"),
+            Just("date"),
+            Just("grpc-status"),
+            Just("grpc-retry-pushback-ms"),
+            Just("content-type"),
+        ];
+        let value = prop_oneof![
+            "[0-9]{1,25}",
+            "-?[0-9]{1,3}",
+            "[ -~]{0,24}",
+            r#""[a-z]{0,3}";r=[0-9]{1,2};t=[0-9]{1,17}"#,
+            "(Mon|Tue|Wed|Thu|Fri), [0-3][0-9] (Jan|Dec) [12][09][0-9]{2} [0-2][0-9]:[0-5][0-9]:[0-5][0-9] GMT",
+        ];
+        proptest::collection::vec((name, value), 0..8).prop_map(|fields| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(name, value.parse().unwrap());
+            }
+            headers
+        })
+    }
+
     proptest! {
+        #[test]
+        fn no_answer_makes_us_wait_beyond_the_cap(
+            headers in odd_headers(),
+            status in 100_u16..1000,
+            max in any::<u32>(),
+            now in 0_u64..1 << 40,
+        ) {
+            let max = Duration::from_millis(max.into());
+            let status = StatusCode::from_u16(status).unwrap();
+            let now = UNIX_EPOCH + Duration::from_millis(now);
+            prop_assert!(find(&headers, is_limit(status), now, max).is_none_or(|wait| wait <= max));
+            if let Some(Pushback::After(wait)) = find_pushback(&headers, max) {
+                prop_assert!(wait <= max);
+            }
+
+            let post = Request::post("/hook").body(()).unwrap();
+            let mut res = Response::new(());
+            *res.status_mut() = status;
+            *res.headers_mut() = headers;
+            let http = HttpClassifier::new().max_hint(max).make_classifier(&post);
+            let grpc = GrpcClassifier::new().max_hint(max).make_classifier(&post);
+            for outcome in [
+                http.classify(Ok::<_, &BoxError>(&res)),
+                grpc.classify(Ok::<_, &BoxError>(&res)),
+            ] {
+                prop_assert!(outcome.retry_after().is_none_or(|wait| wait <= max));
+                // A POST without a key, answered: never again, whatever the answer says.
+                prop_assert!(!outcome.may_retry());
+            }
+            prop_assert!(grpc.classify(Ok::<_, &BoxError>(&res)).code().is_none_or(|code| code <= 16));
+        }
+
         #[test]
         fn whatever_is_sent_the_wait_is_within_the_cap(
             value in prop_oneof![
@@ -270,7 +276,7 @@ mod tests {
         ) {
             let max = Duration::from_millis(max.into());
             let now = UNIX_EPOCH + Duration::from_millis(now);
-            if let Ok(wait) = parse_retry_after(&value, now, max) {
+            if let Some(wait) = parse_retry_after(&value, now, max) {
                 prop_assert!(wait <= max);
             }
         }
@@ -278,14 +284,14 @@ mod tests {
         #[test]
         fn any_number_of_seconds_comes_back(seconds: u64) {
             let wait = parse_retry_after(seconds.to_string(), UNIX_EPOCH, Duration::MAX);
-            prop_assert_eq!(wait, Ok(Duration::from_secs(seconds)));
+            prop_assert_eq!(wait, Some(Duration::from_secs(seconds)));
         }
 
         #[test]
         fn any_date_is_measured_from_now(then in 0_u64..200_000_000_000, now in 0_u64..200_000_000_000) {
             let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
             let wait = parse_retry_after(httpdate::fmt_http_date(at(then)), at(now), Duration::MAX);
-            prop_assert_eq!(wait, Ok(Duration::from_secs(then.saturating_sub(now))));
+            prop_assert_eq!(wait, Some(Duration::from_secs(then.saturating_sub(now))));
         }
     }
 }

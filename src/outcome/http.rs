@@ -1,18 +1,19 @@
 use super::{
-    Classify, MakeClassifier, Outcome, Peeked,
-    chain::ErrorRule,
-    find_hint, hint,
-    repeat::Repeatability,
-    rules::{self, Rules},
+    Classify, MakeClassifier, Outcome,
+    classify::{Repeatability, Rules, takes_hints},
+    errors::ErrorRule,
+    hint,
 };
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use std::{
     error::Error,
+    fmt,
     time::{Duration, SystemTime},
 };
 
-/// Judges HTTP calls: by status, by the hints in the headers, and by whether the request may be
-/// done twice.
+/// Judges HTTP calls by the status, the hints in the headers, and whether the request may be
+/// repeated.
 ///
 /// # Statuses
 ///
@@ -20,39 +21,79 @@ use std::{
 /// | --- | --- | --- |
 /// | 1xx, 2xx | `Success` | |
 /// | 429, 503 | `Throttled` | the peer sheds load |
-/// | 413 with a `Retry-After` | `Throttled` | which is how a server says that it is too large only for now ([RFC 9110 §15.5.14](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.14)) |
-/// | 408, 425, 5xx, 600 and up | `Transient` | a status beyond 599 is taken as a 5xx (RFC 9110 §15) |
-/// | 501, 505, 511 | `Permanent` | they speak of the method, the version, the network: not of this moment |
+/// | 413 with a `Retry-After` | `Throttled` | too large for now only ([RFC 9110 §15.5.14](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.14)) |
+/// | 408, 425, 5xx, 600 and up | `Transient` | a status above 599 counts as a 5xx (RFC 9110 §15) |
+/// | 501, 505, 511 | `Permanent` | about the method, the version or the network, which do not change soon |
 /// | 3xx | `Permanent` | see below |
 /// | other 4xx | `Permanent` | among them 401 and 409, which need another request, and 410, which ends a subscription |
 ///
-/// A redirect is never followed and never retried. The new address is one that nobody has
-/// registered or checked, a POST may become a GET on the way (RFC 9110 §15.4), and the delivery's
-/// signature would be shown to whoever is there. 421 asks for another connection, which no layer
-/// here can choose.
+/// A redirect is neither followed nor retried: nobody has registered or checked the new address, a
+/// POST may become a GET (RFC 9110 §15.4), and the new address would see the signature. 421 asks for
+/// another connection, which no layer here can choose.
 ///
 /// # Hints
 ///
-/// [`find_hint`] is asked for `Throttled` and `Transient` answers, and for nothing else. Hints are
-/// cut at [`max_hint`](Self::max_hint).
+/// `Throttled` and `Transient` responses are searched for how long the peer asks to wait, which
+/// becomes [`Outcome::retry_after`], capped at [`max_hint`](Self::max_hint).
+///
+/// 1. `Retry-After`, in seconds or as a date. If it is valid, nothing else is read: the others MUST
+///    give way to it (draft-ietf-httpapi-ratelimit-headers-10, client behavior).
+/// 2. Otherwise the longest wait in these:
+///
+/// | Field | Read as |
+/// | --- | --- |
+/// | `RateLimit` | draft -10: a list such as `"minute";r=0;t=20, "day";r=7;t=3600`, where `t` is the wait in seconds and `r` what remains |
+/// | `RateLimit-Reset` | drafts up to -06: a wait in seconds; what remains is in `RateLimit-Remaining` |
+/// | `X-RateLimit-Reset` | the same; what remains is in `X-RateLimit-Remaining` |
+///
+/// A `Reset` from 10⁹ up is not a wait (that would be 31 years) but a time: seconds since 1970, as
+/// GitHub sends it, and from 10¹² up milliseconds.
+///
+/// A limit counts if nothing remains of it. One with something left did not make the request fail,
+/// and its reset may be far away: GitHub asks clients to wait for the reset only when nothing
+/// remains. A limit that does not say what remains counts if the status is 429 or 503.
+///
+/// Invalid values are ignored. A field with one value counts only if all its lines are equal. A
+/// `RateLimit` list counts as a whole or not at all (RFC 9651 §4.2). The dictionary form of drafts
+/// -07 and -08 is not read.
+///
+/// A date is measured from the response's own `Date`, if it has one: the difference of two times of
+/// one clock is right even if that clock is wrong. Without it, from [`clock`](Self::clock).
+///
+/// ```
+/// use http::{Request, Response};
+/// use std::time::Duration;
+/// use tower_webhook::BoxError;
+/// use tower_webhook::outcome::{Classify, HttpClassifier, MakeClassifier};
+///
+/// let classify = HttpClassifier::new().make_classifier(&Request::new(()));
+/// let hint = |res: &Response<()>| classify.classify(Ok::<_, &BoxError>(res)).retry_after();
+/// let limits = r#""minute";r=0;t=20, "day";r=7;t=3600"#;
+/// let mut res = Response::builder().status(429).header("ratelimit", limits).body(())?;
+/// assert_eq!(hint(&res), Some(Duration::from_secs(20)));
+///
+/// res.headers_mut().insert("retry-after", 5.into());
+/// assert_eq!(hint(&res), Some(Duration::from_secs(5)));
+/// # Ok::<_, http::Error>(())
+/// ```
 ///
 /// # Repeating
 ///
-/// A request may be done twice if one of these holds, in this order:
+/// A request may be repeated if one of these holds, in this order:
 ///
-/// 1. its extensions hold [`Repeatable::Yes`](super::Repeatable); `Repeatable::No` forbids it
+/// 1. its extensions contain [`Repeatable::Yes`](super::Repeatable); `Repeatable::No` forbids it
 /// 2. its method is idempotent ([RFC 9110 §9.2.2](https://www.rfc-editor.org/rfc/rfc9110#section-9.2.2)):
 ///    GET, HEAD, OPTIONS, TRACE, PUT, DELETE
-/// 3. it carries an idempotency key, in one of the [`key_headers`](Self::key_headers), where the
-///    classifier sees it: put the layer that adds the key outside the one that retries
+/// 3. one of the [`key_headers`](Self::key_headers) has a value when the classifier reads the
+///    request: put a layer that adds the key outside the one that retries
 /// 4. [`assume_repeatable`](Self::assume_repeatable) is set
 ///
-/// And any request may be sent again that the peer provably never saw.
+/// A request that the peer provably never saw may always be sent again.
 ///
 /// # Errors
 ///
-/// [`Transient`](super::OutcomeKind::Transient), unless the chain of sources says more: see the
-/// [module docs](super).
+/// [`Transient`](super::OutcomeKind::Transient), unless the chain of sources contains a marker: see
+/// the [module docs](super#errors).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct HttpClassifier {
@@ -74,7 +115,7 @@ type StatusRule = fn(StatusCode) -> Option<Outcome>;
 type BodyRule = fn(StatusCode, &[u8]) -> Option<Outcome>;
 
 impl HttpClassifier {
-    /// The rules above.
+    /// A classifier with the rules above.
     pub const fn new() -> Self {
         Self {
             repeatability: Repeatability::new(),
@@ -84,42 +125,43 @@ impl HttpClassifier {
         }
     }
 
-    /// No hint is longer than this. Default: 6 hours.
+    /// Sets the longest hint; longer ones are capped. Default: 6 hours.
     ///
-    /// The retry layer has its own limit, for what to do with a long hint; this one is only against
-    /// nonsense. Zero turns every hint into "at once", which leaves the wait to the backoff.
+    /// It guards against nonsense: the retry layer has its own limit, with a choice of what to do
+    /// with longer hints. Zero makes every hint zero, which leaves the wait to the backoff.
     pub const fn max_hint(mut self, max: Duration) -> Self {
         self.rules.max_hint = max;
         self
     }
 
-    /// The headers that make a request repeatable when they have a value. Default:
-    /// `idempotency-key`, `webhook-id` and `svix-id`. An empty list leaves only the method.
+    /// Sets the headers that make a request repeatable if they have a value. Default:
+    /// `idempotency-key`, `webhook-id` and `svix-id`. With an empty list only the method counts.
     ///
-    /// Name only headers by which the receiver really recognises a repetition.
+    /// Name only headers by which the receiver recognises a repetition.
     pub fn key_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
         self.repeatability.set_keys(names);
         self
     }
 
-    /// Whether every request may be done twice. Default: `false`.
+    /// Sets whether every request may be repeated. Default: `false`.
     ///
-    /// Right when all receivers deduplicate by something in the body, or when twice is better than
-    /// not at all. Wrong when a POST moves money.
+    /// Right if all receivers deduplicate by something in the body, or if twice is better than not
+    /// at all. Wrong if a POST moves money.
     pub const fn assume_repeatable(mut self, repeatable: bool) -> Self {
         self.repeatability.assume(repeatable);
         self
     }
 
-    /// The wall clock, for hints that are dates, when the answer has no `Date` of its own. Default:
+    /// Sets the wall clock for hints that are dates, used if the response has no `Date`. Default:
     /// [`SystemTime::now`].
     pub const fn clock(mut self, clock: fn() -> SystemTime) -> Self {
         self.rules.clock = clock;
         self
     }
 
-    /// Judges some statuses otherwise. `None` leaves a status to the table above. Hints, the status
-    /// as [`code`](Outcome::code) and the rules about repeating are added to what it returns.
+    /// Sets a rule that judges some statuses. Where it returns `None`, the table above applies. Hints,
+    /// the status as [`code`](Outcome::code) and the rules on repeating are added to its outcome.
+    /// Default: none.
     ///
     /// ```
     /// use http::StatusCode;
@@ -136,11 +178,12 @@ impl HttpClassifier {
         self
     }
 
-    /// Judges some answers by their body. Asked before [`statuses`](Self::statuses), about answers
-    /// whose beginning a [`PeekBodyLayer`](crate::body::peek::PeekBodyLayer) below has read: it is
-    /// given the status and that beginning, which may be cut anywhere. `None` leaves the answer to
-    /// the other rules. Hints, the status as [`code`](Outcome::code) and the rules about repeating
-    /// are added to what it returns.
+    /// Sets a rule that judges some responses by their body, before [`statuses`](Self::statuses). It
+    /// is called for responses whose beginning a
+    /// [`PeekBodyLayer`](crate::body::peek::PeekBodyLayer) below has read, with the status and that
+    /// beginning, which may be cut anywhere. Where it returns `None`, the other rules apply. Hints,
+    /// the status as [`code`](Outcome::code) and the rules on repeating are added to its outcome.
+    /// Default: none.
     ///
     /// ```
     /// use http::StatusCode;
@@ -157,10 +200,10 @@ impl HttpClassifier {
         self
     }
 
-    /// Judges some errors otherwise: asked about each link of the chain of sources, outermost
-    /// first, before the markers. `None` leaves a link to them.
+    /// Sets a rule that judges some errors. It is called with each error of the chain of sources,
+    /// outermost first, before the markers, which apply where it returns `None`. Default: none.
     ///
-    /// For the errors of a transport, whose types only its user names:
+    /// [`transport`](super::transport) has rules for common clients. For another transport:
     ///
     /// ```
     /// use hyper_util::client::legacy;
@@ -224,15 +267,15 @@ impl ClassifyHttp {
             .or_else(by_status)
             .unwrap_or_else(|| by_answer(status, headers));
         let outcome = outcome.with_code(status.as_u16());
-        if outcome.retry_after().is_some() || !rules::takes_hints(outcome.kind()) {
+        if outcome.retry_after().is_some() || !takes_hints(outcome.kind()) {
             return outcome;
         }
         let (now, max) = ((self.rules.clock)(), self.rules.max_hint);
-        outcome.with_retry_after(find_hint(status, headers, now, max))
+        outcome.with_retry_after(hint::find(headers, hint::is_limit(status), now, max))
     }
 }
 
-/// The verdict of the status, and of the one header that changes what a status means.
+/// The outcome of a status, and of `Retry-After` where it changes what the status means.
 pub(super) fn by_answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status.as_u16() {
         ..=299 => Outcome::success(),
@@ -241,5 +284,42 @@ pub(super) fn by_answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
         501 | 505 | 511 => Outcome::permanent(),
         408 | 425 | 500.. => Outcome::transient(),
         _ => Outcome::permanent(),
+    }
+}
+
+/// The beginning of a response's body, an extension of the response.
+/// [`PeekBodyLayer`](crate::body::peek::PeekBodyLayer) inserts it, [`HttpClassifier::bodies`] reads
+/// it.
+///
+/// `Debug` shows its length, not its content.
+#[derive(Clone)]
+pub struct Peeked {
+    bytes: Bytes,
+    truncated: bool,
+}
+
+impl Peeked {
+    /// Stores these bytes, and whether more follow or may follow.
+    pub const fn new(bytes: Bytes, truncated: bool) -> Self {
+        Self { bytes, truncated }
+    }
+
+    /// The bytes that were read.
+    pub const fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Whether these bytes are not the whole body: it was too long, too slow, or broke off.
+    pub const fn is_truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+impl fmt::Debug for Peeked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peeked")
+            .field("len", &self.bytes.len())
+            .field("truncated", &self.truncated)
+            .finish()
     }
 }

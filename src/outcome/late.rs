@@ -1,6 +1,6 @@
-//! Verdicts that come after the result they are about.
+//! Outcomes that are known later than the result they judge.
 
-use super::{ClassifyGrpc, GrpcEnd, Outcome};
+use super::Outcome;
 use std::{
     fmt, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,12 +8,12 @@ use std::{
 
 type Listener = Box<dyn FnOnce(Outcome) + Send>;
 
-/// The verdict on an answer that has only begun: it comes when the answer ends.
+/// An outcome that is known when a response ends.
 ///
-/// A streamed gRPC call says how it went in its trailers. What judges such an answer at its head
-/// hands out a `LateOutcome` ([`Classify::late`](super::Classify::late)), and a layer that keeps
-/// something open until the verdict (a breaker's permit, a metric) puts it into
-/// [`then`](Self::then). A retry layer does not: an answer that has begun is past retrying.
+/// A streamed gRPC response has its status in trailers, at its end. A classifier that judges it at
+/// its head returns a `LateOutcome` from [`Classify::late`](super::Classify::late), and a layer that
+/// needs the outcome (a breaker for its permit, metrics) waits for it with [`then`](Self::then). A
+/// retry layer does not: a call whose response has begun is never retried.
 ///
 /// # Examples
 ///
@@ -38,14 +38,15 @@ enum State {
     Known(Outcome),
 }
 
-/// Says the verdict. Dropped without, it says [`cancelled`](Outcome::cancelled).
+/// Sends the outcome. Dropped unsent, it sends [`cancelled`](Outcome::cancelled). For classifiers that
+/// implement [`Classify::late`](super::Classify::late).
 pub struct LateSender {
-    /// `None` once it is said.
+    /// `None` once it is sent.
     late: Option<LateOutcome>,
 }
 
 impl LateOutcome {
-    /// A verdict to come, and what will say it.
+    /// An outcome that is not yet known, and its sender.
     #[must_use]
     pub fn new() -> (LateSender, Self) {
         let late = Self {
@@ -57,8 +58,8 @@ impl LateOutcome {
         (sender, late)
     }
 
-    /// Calls `listener` with the verdict, once: when it is said, or now if it has been. On the
-    /// thread that says it, so it is brief; no lock is held meanwhile.
+    /// Calls `listener` with the outcome, once: when it is sent, or now if it was sent before. The
+    /// listener runs on the sender's thread, without a lock held, and should be brief.
     pub fn then(&self, listener: impl FnOnce(Outcome) + Send + 'static) {
         let known = match &mut *self.lock() {
             State::Open(listeners) => {
@@ -70,7 +71,7 @@ impl LateOutcome {
         listener(known);
     }
 
-    /// The verdict, where it has been said.
+    /// The outcome, if it is known already.
     pub fn known(&self) -> Option<Outcome> {
         match &*self.lock() {
             State::Open(_) => None,
@@ -78,7 +79,7 @@ impl LateOutcome {
         }
     }
 
-    fn say(&self, outcome: Outcome) {
+    fn set(&self, outcome: Outcome) {
         let before = mem::replace(&mut *self.lock(), State::Known(outcome));
         if let State::Open(listeners) = before {
             for listener in listeners {
@@ -87,17 +88,17 @@ impl LateOutcome {
         }
     }
 
-    /// Nothing that could panic runs under the lock, so a poisoned one is as good.
+    /// Nothing that can panic runs under the lock, so a poisoned one is still valid.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl LateSender {
-    /// Says the verdict.
+    /// Sends the outcome.
     pub fn send(mut self, outcome: Outcome) {
         if let Some(late) = self.late.take() {
-            late.say(outcome);
+            late.set(outcome);
         }
     }
 }
@@ -105,7 +106,7 @@ impl LateSender {
 impl Drop for LateSender {
     fn drop(&mut self) {
         if let Some(late) = self.late.take() {
-            late.say(Outcome::cancelled());
+            late.set(Outcome::cancelled());
         }
     }
 }
@@ -120,11 +121,6 @@ impl fmt::Debug for LateSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LateSender").finish_non_exhaustive()
     }
-}
-
-/// The outcome of a gRPC stream that ended so.
-pub(crate) fn late_verdict(end: GrpcEnd) -> Outcome {
-    ClassifyGrpc::judge_end(end)
 }
 
 #[cfg(test)]

@@ -1,19 +1,16 @@
-//! When a rate limit is over: the fields beside `Retry-After`.
+//! The rate limit fields that are read beside `Retry-After`.
 
-use super::{
-    field::{digits, one_value, until},
-    structured::{Malformed, Reader},
-};
+use super::hint::{digits, one_value, until};
 use http::HeaderMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// From here up a number is not a wait but seconds since 1970: it was 2001 then.
+/// A number from here up is not a wait but seconds since 1970 (this one is in 2001).
 const FIRST_SECOND: u64 = 1_000_000_000;
-/// From here up it is milliseconds since 1970.
+/// A number from here up is milliseconds since 1970.
 const FIRST_MILLI: u64 = 1_000_000_000_000;
 
-/// The longest wait that a limit asks for. `limited` is whether the answer says by itself that a
-/// limit was met, which decides where it does not say what remains.
+/// The longest wait that a rate limit of the response asks for. `limited`: the status says that a
+/// limit was reached, which decides for limits that do not say what remains.
 pub(super) fn reset(headers: &HeaderMap, limited: bool, now: SystemTime) -> Option<Duration> {
     let listed = list(headers, limited).ok().flatten();
     let plain = [
@@ -22,7 +19,7 @@ pub(super) fn reset(headers: &HeaderMap, limited: bool, now: SystemTime) -> Opti
     ];
     let plain = plain.into_iter().filter_map(|(reset, remaining)| {
         let remaining = one_value(headers, remaining).and_then(digits);
-        if !is_met(remaining, limited) {
+        if !is_reached(remaining, limited) {
             return None;
         }
         one_value(headers, reset)
@@ -32,8 +29,8 @@ pub(super) fn reset(headers: &HeaderMap, limited: bool, now: SystemTime) -> Opti
     plain.chain(listed.map(Duration::from_secs)).max()
 }
 
-/// Whether a limit is what made the request fail.
-fn is_met(remaining: Option<u64>, limited: bool) -> bool {
+/// Whether this limit was reached.
+fn is_reached(remaining: Option<u64>, limited: bool) -> bool {
     remaining.map_or(limited, |remaining| remaining == 0)
 }
 
@@ -49,18 +46,18 @@ fn wait(number: u64, now: SystemTime) -> Duration {
     }
 }
 
-/// The longest `t` among the limits of all `RateLimit` lines that are met, in seconds.
+/// The longest `t`, in seconds, of the limits that were reached, over all `RateLimit` lines.
 fn list(headers: &HeaderMap, limited: bool) -> Result<Option<u64>, Malformed> {
     headers
         .get_all("ratelimit")
         .iter()
         .try_fold(None, |longest, line| {
-            Ok(longest.max(longest_met(line.as_bytes(), limited)?))
+            Ok(longest.max(longest_reached(line.as_bytes(), limited)?))
         })
 }
 
-/// Reads one line as a list of structured items (RFC 9651 §4.2.1), and keeps only the longest `t`.
-fn longest_met(line: &[u8], limited: bool) -> Result<Option<u64>, Malformed> {
+/// The longest `t` of one line, read as a list of structured items (RFC 9651 §4.2.1).
+fn longest_reached(line: &[u8], limited: bool) -> Result<Option<u64>, Malformed> {
     let mut line = Reader::new(line);
     let mut longest = None;
     line.skip_spaces();
@@ -69,7 +66,7 @@ fn longest_met(line: &[u8], limited: bool) -> Result<Option<u64>, Malformed> {
     }
     loop {
         let (remaining, reset) = limit(&mut line)?;
-        if is_met(remaining, limited) {
+        if is_reached(remaining, limited) {
             longest = longest.max(reset);
         }
         line.skip_spaces();
@@ -81,8 +78,8 @@ fn longest_met(line: &[u8], limited: bool) -> Result<Option<u64>, Malformed> {
     }
 }
 
-/// One limit: its name, then parameters, of which `r` and `t` are kept. A parameter that is there
-/// twice counts as it was last (RFC 9651 §4.2.3.2).
+/// Reads one limit, a name with parameters, and returns `r` and `t`. Of a repeated parameter the
+/// last value counts (RFC 9651 §4.2.3.2).
 fn limit(line: &mut Reader<'_>) -> Result<(Option<u64>, Option<u64>), Malformed> {
     line.bare_item()?;
     let (mut remaining, mut reset) = (None, None);
@@ -101,6 +98,143 @@ fn limit(line: &mut Reader<'_>) -> Result<(Option<u64>, Option<u64>), Malformed>
         }
     }
     Ok((remaining, reset))
+}
+
+/// Not a list of items as in RFC 9651.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Malformed;
+
+/// Reads integers among the parameters of a structured field
+/// ([RFC 9651](https://www.rfc-editor.org/rfc/rfc9651#section-4.2)). It keeps nothing else, so it does
+/// not allocate.
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    const fn new(rest: &'a [u8]) -> Self {
+        Self { rest }
+    }
+
+    const fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Skips tabs too, where the RFC has only spaces.
+    fn skip_spaces(&mut self) {
+        self.take_while(|byte| byte == b' ' || byte == b'\t');
+    }
+
+    /// Takes `wanted`, if it is next.
+    fn take(&mut self, wanted: u8) -> bool {
+        let is_next = self.rest.first() == Some(&wanted);
+        if is_next {
+            self.rest = &self.rest[1..];
+        }
+        is_next
+    }
+
+    fn expect(&mut self, wanted: u8) -> Result<(), Malformed> {
+        if self.take(wanted) {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
+    }
+
+    /// The name of a parameter (§4.2.3.3).
+    fn key(&mut self) -> Result<&'a [u8], Malformed> {
+        let key = self.take_while(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-.*".contains(&byte)
+        });
+        match key.first() {
+            Some(b'a'..=b'z' | b'*') => Ok(key),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Reads a value of any type (§4.2.3.1). Returns it if it is an integer from zero up.
+    fn bare_item(&mut self) -> Result<Option<u64>, Malformed> {
+        match self.rest.first().ok_or(Malformed)? {
+            b'0'..=b'9' => {
+                let integer = self.integer()?;
+                return Ok((!self.fraction()?).then_some(integer));
+            }
+            b'-' => {
+                self.expect(b'-')?;
+                self.integer()?;
+                self.fraction()?;
+            }
+            b'@' => {
+                self.expect(b'@')?;
+                self.take(b'-');
+                self.integer()?;
+            }
+            b'%' => {
+                self.expect(b'%')?;
+                self.string()?;
+            }
+            b'"' => self.string()?,
+            b':' => {
+                self.expect(b':')?;
+                self.take_while(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte));
+                self.expect(b':')?;
+            }
+            b'?' => {
+                self.expect(b'?')?;
+                if !self.take(b'0') {
+                    self.expect(b'1')?;
+                }
+            }
+            b'*' | b'a'..=b'z' | b'A'..=b'Z' => {
+                self.take_while(|byte| {
+                    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte)
+                });
+            }
+            _ => return Err(Malformed),
+        }
+        Ok(None)
+    }
+
+    /// At most 15 digits (§3.3.1), which always fit.
+    fn integer(&mut self) -> Result<u64, Malformed> {
+        let digits = self.take_while(|byte| byte.is_ascii_digit());
+        if !(1..=15).contains(&digits.len()) {
+            return Err(Malformed);
+        }
+        let number = |sum, digit: &u8| sum * 10 + u64::from(digit - b'0');
+        Ok(digits.iter().fold(0, number))
+    }
+
+    /// Reads the fraction of a decimal. Returns whether there is one.
+    fn fraction(&mut self) -> Result<bool, Malformed> {
+        if !self.take(b'.') {
+            return Ok(false);
+        }
+        self.integer().map(|_| true)
+    }
+
+    /// A quoted string (§4.2.5).
+    fn string(&mut self) -> Result<(), Malformed> {
+        self.expect(b'"')?;
+        loop {
+            self.take_while(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\');
+            if self.take(b'"') {
+                return Ok(());
+            }
+            self.expect(b'\\')?;
+            if !self.take(b'"') {
+                self.expect(b'\\')?;
+            }
+        }
+    }
+
+    fn take_while(&mut self, wanted: impl Fn(u8) -> bool) -> &'a [u8] {
+        let end = self.rest.iter().position(|byte| !wanted(*byte));
+        let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
 }
 
 #[cfg(test)]
@@ -135,8 +269,16 @@ mod tests {
             ),
             (r#""default";r=0"#, None, None),
         ] {
-            assert_eq!(longest_met(line.as_bytes(), true), Ok(refused), "{line}");
-            assert_eq!(longest_met(line.as_bytes(), false), Ok(failed), "{line}");
+            assert_eq!(
+                longest_reached(line.as_bytes(), true),
+                Ok(refused),
+                "{line}"
+            );
+            assert_eq!(
+                longest_reached(line.as_bytes(), false),
+                Ok(failed),
+                "{line}"
+            );
         }
     }
 
@@ -151,7 +293,11 @@ mod tests {
             "\"a\";r=0;t=9\t,\t\"b\";r=0;t=8",
             "7;r=0;t=9",
         ] {
-            assert_eq!(longest_met(line.as_bytes(), false), Ok(Some(9)), "{line}");
+            assert_eq!(
+                longest_reached(line.as_bytes(), false),
+                Ok(Some(9)),
+                "{line}"
+            );
         }
     }
 
@@ -175,7 +321,11 @@ mod tests {
             // The dictionary of drafts -07 and -08.
             "limit=100, remaining=0, reset=9",
         ] {
-            assert_eq!(longest_met(line.as_bytes(), true), Err(Malformed), "{line}");
+            assert_eq!(
+                longest_reached(line.as_bytes(), true),
+                Err(Malformed),
+                "{line}"
+            );
         }
     }
 
@@ -216,7 +366,7 @@ mod tests {
             ],
             limited: bool,
         ) {
-            let _ = longest_met(&line, limited);
+            let _ = longest_reached(&line, limited);
         }
 
         #[test]
@@ -225,7 +375,7 @@ mod tests {
         ) {
             let line: Vec<_> = limits.iter().map(|(r, t)| format!(r#""p";r={r};t={t}"#)).collect();
             let longest = limits.iter().filter(|(r, _)| *r == 0).map(|(_, t)| *t).max();
-            prop_assert_eq!(longest_met(line.join(", ").as_bytes(), true), Ok(longest));
+            prop_assert_eq!(longest_reached(line.join(", ").as_bytes(), true), Ok(longest));
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::*;
 use http::{Request, Response};
+#[cfg(feature = "grpc")]
+use std::sync::{Arc, Mutex};
 use std::{
     borrow::Cow,
     convert::Infallible,
     future::{Ready, ready},
-    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
