@@ -243,8 +243,8 @@ mod on {
 
     pub(crate) const fn on(_: &Event<'_>) {}
 
-    /// Nothing, where the feature is off.
-    #[derive(Clone, Copy, Debug)]
+    /// Nothing, where the feature is off. Not `Copy`, as where it is on.
+    #[derive(Clone, Debug)]
     pub(crate) struct Scope;
 
     #[allow(dead_code, reason = "which layers open spans depends on the features")]
