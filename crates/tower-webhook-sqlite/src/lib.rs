@@ -13,6 +13,7 @@ pub mod database;
 pub mod dead_letter;
 pub mod idempotency;
 pub mod queue;
+mod stored;
 
 #[doc(inline)]
 pub use self::{

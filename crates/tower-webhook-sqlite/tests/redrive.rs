@@ -14,7 +14,7 @@ use tower_webhook::dead_letter::{
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
 
-const LETTERS: u64 = 120;
+const ENTRIES: u64 = 120;
 
 async fn all_once(redrives: Vec<Redrive<support::Client>>, peer: &Peer) {
     let mut runs = JoinSet::new();
@@ -28,9 +28,9 @@ async fn all_once(redrives: Vec<Redrive<support::Client>>, peer: &Peer) {
         .map(Result::unwrap)
         .collect();
     let accepted: u64 = reports.iter().map(|report| report.accepted).sum();
-    assert_eq!(accepted, LETTERS);
+    assert_eq!(accepted, ENTRIES);
     let seen = peer.seen();
-    assert_eq!(seen.len() as u64, LETTERS);
+    assert_eq!(seen.len() as u64, ENTRIES);
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
     for report in reports {
         assert_eq!(report.done(), report.matched);
@@ -44,7 +44,7 @@ async fn runs_over_several_handles_on_a_file_send_each_entry_once() {
     let stores: Vec<_> = (0..3)
         .map(|_| Arc::new(SqliteDeadLetters::open(&file).unwrap()))
         .collect();
-    for number in 0..LETTERS {
+    for number in 0..ENTRIES {
         stores[0].write(&Arc::new(entry(number))).await.unwrap();
     }
     let peer = Peer::default();

@@ -50,10 +50,10 @@
 
 mod bell;
 mod builder;
-mod database;
 mod error;
 mod file;
 mod grant;
+mod handle;
 mod open_error;
 mod operation;
 mod reader;
@@ -73,8 +73,8 @@ pub(crate) use self::{
 };
 pub use self::{
     builder::DatabaseBuilder,
-    database::Database,
     error::{DatabaseError, DatabaseErrorKind},
+    handle::Database,
     open_error::OpenError,
     operation::Reply,
     row::{Column, FromValue, Row},

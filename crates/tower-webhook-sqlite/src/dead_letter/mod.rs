@@ -66,13 +66,17 @@
 //! somebody waits for it. Only a claim whose future is dropped before it gave the entry away is
 //! given back, and does not count; where that fails, it ends with its lease.
 
-mod claiming;
-mod gone;
 mod rows;
 mod select;
 
-use self::gone::Gone;
-use crate::database::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction};
+use self::rows::Gone;
+use crate::{
+    database::{
+        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
+        Reply, Transaction,
+    },
+    stored,
+};
 use std::{path::Path, sync::Arc, time::Duration};
 use tower_webhook::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
@@ -214,7 +218,7 @@ impl LetterStore for SqliteDeadLetters {
         let (filter, page, clock) = (filter.clone(), page.clone(), self.clock());
         answer(
             self.database.read(move |transaction| {
-                rows::list(transaction, &filter, &page, rows::now(&clock))
+                rows::list(transaction, &filter, &page, stored::now(&clock))
             }),
         )
     }
@@ -230,7 +234,7 @@ impl LetterStore for SqliteDeadLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<EntryClaim, StoreError>> {
-        claiming::claim(&self.database, id, lease, max_replays)
+        claim(&self.database, id, lease, max_replays)
     }
 
     fn renew(
@@ -241,7 +245,7 @@ impl LetterStore for SqliteDeadLetters {
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let clock = self.clock();
         answer(self.database.write_relaxed(move |transaction| {
-            rows::renew(transaction, id, token, rows::now(&clock), lease).map(settled)
+            rows::renew(transaction, id, token, stored::now(&clock), lease).map(settled)
         }))
     }
 
@@ -256,14 +260,14 @@ impl LetterStore for SqliteDeadLetters {
             Err(error) => return Box::pin(async { Err(error) }),
         };
         answer(self.database.write(move |transaction| {
-            rows::release(transaction, token, &entry, &record, rows::now(&clock)).map(settled)
+            rows::release(transaction, token, &entry, &record, stored::now(&clock)).map(settled)
         }))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
         let clock = self.clock();
         answer(self.database.write(move |transaction| {
-            rows::remove(transaction, id, token, rows::now(&clock)).map(settled)
+            rows::remove(transaction, id, token, stored::now(&clock)).map(settled)
         }))
     }
 
@@ -271,7 +275,7 @@ impl LetterStore for SqliteDeadLetters {
         let clock = self.clock();
         answer(
             self.database
-                .write(move |transaction| rows::discard(transaction, id, rows::now(&clock))),
+                .write(move |transaction| rows::discard(transaction, id, stored::now(&clock))),
         )
     }
 
@@ -281,6 +285,46 @@ impl LetterStore for SqliteDeadLetters {
             self.database
                 .read(move |transaction| rows::count(transaction, &filter)),
         )
+    }
+}
+
+/// A claim. Dropped before it gave its entry away, it gives it back.
+fn claim(
+    database: &Database,
+    id: EntryId,
+    lease: Duration,
+    max_replays: u32,
+) -> BoxFuture<Result<EntryClaim, StoreError>> {
+    let entry = Claimed {
+        database: database.clone(),
+        id,
+    };
+    let clock = database.clock().clone();
+    let work = move |transaction: &Transaction<'_>| {
+        rows::claim(transaction, id, &clock, lease, max_replays)
+    };
+    let granting = Granting::ask(database, Durability::Relaxed, entry, work);
+    Box::pin(async move { granting.await.map_err(sink_error)? })
+}
+
+/// What is needed to give an entry back.
+#[derive(Clone)]
+struct Claimed {
+    database: Database,
+    id: EntryId,
+}
+
+impl Release<Result<EntryClaim, StoreError>> for Claimed {
+    fn release(&self, found: &Result<EntryClaim, StoreError>) {
+        let Ok(EntryClaim::Claimed { token, .. }) = found else {
+            return;
+        };
+        let (id, token) = (self.id, *token);
+        // Should it fail, the claim ends with its lease.
+        drop(
+            self.database
+                .write_relaxed(move |transaction| rows::unclaim(transaction, id, token)),
+        );
     }
 }
 

@@ -1,9 +1,12 @@
 //! The tables, and the operations on their rows.
 
 use super::select::{Select, millis};
-use crate::database::{DatabaseError, DatabaseErrorKind, Transaction};
+use crate::{
+    database::{Chore, DatabaseError, DatabaseErrorKind, Transaction},
+    stored::{self, LONGEST},
+};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 use tower_webhook::{
     StoreError, StoreErrorKind,
     clock::WallClock,
@@ -101,37 +104,15 @@ const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
 const UNCLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = max(replays - 1, 0), since = NULL, until = NULL
     WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
-pub(super) const IS_GONE: &str =
-    "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE id = ?1)";
-pub(super) const GONE: &str =
+const IS_GONE: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE id = ?1)";
+const GONE: &str =
     "INSERT OR REPLACE INTO tower_webhook_dead_letters_gone (id, at) VALUES (?1, ?2)";
-pub(super) const OVER: &str =
-    "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE at < ?1)";
-pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_dead_letters_gone WHERE id IN
+const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone WHERE at < ?1)";
+const SWEEP: &str = "DELETE FROM tower_webhook_dead_letters_gone WHERE id IN
     (SELECT id FROM tower_webhook_dead_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
 /// How many bytes of records a page reads at the most, the last one excepted.
 const MOST_READ: usize = 8 << 20;
-
-/// A century. Sums of it and any time that a clock shows stay far from the end of an `i64`.
-const LONGEST: i64 = 100 * 366 * 86_400_000;
-
-/// The time now, in milliseconds since 1970.
-pub(super) fn now(clock: &WallClock) -> i64 {
-    millis(clock.now(), false)
-}
-
-/// Nanoseconds since 1970: what tokens start from.
-fn nanos(clock: &WallClock) -> i64 {
-    let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
-}
-
-/// When what begins now and lasts for `length` ends. Rounded up: a lease is never shorter.
-fn until(now: i64, length: Duration) -> i64 {
-    let millis = length.as_nanos().div_ceil(1_000_000);
-    now + i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST))
-}
 
 /// Whether there was room for it. One that is gone already needs none.
 pub(super) fn write(
@@ -224,7 +205,7 @@ pub(super) fn claim(
     max_replays: u32,
 ) -> Result<Result<EntryClaim, StoreError>, DatabaseError> {
     let connection = transaction.connection();
-    let now = now(clock);
+    let now = stored::now(clock);
     match look(connection, id, now)? {
         Look::Missing => return Ok(Ok(EntryClaim::Missing)),
         Look::Claimed(lease_left) => return Ok(Ok(EntryClaim::InProgress { lease_left })),
@@ -241,7 +222,12 @@ pub(super) fn claim(
             return Ok(Ok(EntryClaim::Spent { replays }));
         }
         entry.replays += 1;
-        let values = params![id.as_bytes(), now, until(now, lease), nanos(clock)];
+        let values = params![
+            id.as_bytes(),
+            now,
+            stored::until(now, lease),
+            stored::nanos(clock)
+        ];
         let token: i64 = connection
             .prepare_cached(CLAIM)?
             .query_row(values, |row| row.get(0))?;
@@ -258,7 +244,12 @@ pub(super) fn renew(
     now: i64,
     lease: Duration,
 ) -> Result<bool, DatabaseError> {
-    let values = params![id.as_bytes(), stored(token), now, until(now, lease)];
+    let values = params![
+        id.as_bytes(),
+        stored::token(token),
+        now,
+        stored::until(now, lease)
+    ];
     change(transaction.connection(), RENEW, values)
 }
 
@@ -277,7 +268,7 @@ pub(super) fn release(
         millis(entry.written_at, false),
         entry.replays,
         record,
-        stored(token),
+        stored::token(token),
         now,
     ];
     change(transaction.connection(), RELEASE, values)
@@ -290,7 +281,7 @@ pub(super) fn remove(
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let connection = transaction.connection();
-    let values = params![id.as_bytes(), stored(token), now];
+    let values = params![id.as_bytes(), stored::token(token), now];
     let removed = change(connection, REMOVE, values)?;
     if removed {
         change(connection, GONE, params![id.as_bytes(), now])?;
@@ -303,7 +294,7 @@ pub(super) fn unclaim(
     id: EntryId,
     token: FencingToken,
 ) -> Result<bool, DatabaseError> {
-    let values = params![id.as_bytes(), stored(token)];
+    let values = params![id.as_bytes(), stored::token(token)];
     change(transaction.connection(), UNCLAIM, values)
 }
 
@@ -424,22 +415,51 @@ fn change(
         .map_err(DatabaseError::from_driver)
 }
 
-/// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: FencingToken) -> Option<i64> {
-    i64::try_from(token.get()).ok()
+/// Seven days, in milliseconds: longer than anybody repeats a write that got no answer.
+const KEPT: i64 = 7 * 86_400_000;
+
+/// Forgets the ids of entries that were removed or discarded a while ago.
+pub(super) struct Gone {
+    clock: WallClock,
+}
+
+impl Gone {
+    pub(super) const fn new(clock: WallClock) -> Self {
+        Self { clock }
+    }
+
+    fn before(&self) -> i64 {
+        stored::now(&self.clock).saturating_sub(KEPT)
+    }
+}
+
+impl Chore for Gone {
+    fn name(&self) -> &'static str {
+        COMPONENT
+    }
+
+    fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        let mut over = connection.prepare_cached(OVER)?;
+        over.query_row([self.before()], |row| row.get(0))
+    }
+
+    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+        let most = stored::count(limit);
+        let mut sweep = connection.prepare_cached(SWEEP)?;
+        sweep.execute(params![self.before(), most])
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::UNIX_EPOCH;
 
     /// No statement looks at more rows than it is about.
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
-        for step in STEPS {
-            connection.execute_batch(step).unwrap();
-        }
+        connection.execute_batch(&STEPS.concat()).unwrap();
         let statements = [
             ENTRIES,
             PLACE,
@@ -470,5 +490,31 @@ mod tests {
                 assert!(!detail.contains("TEMP B-TREE"), "{sql}: {detail}");
             }
         }
+    }
+
+    #[test]
+    fn ids_leave_after_a_week_and_some_at_a_time() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(&STEPS.concat()).unwrap();
+        let day = 86_400_000;
+        for number in 1..=5_u8 {
+            let values = params![[number; 16], i64::from(number) * day];
+            connection.execute(GONE, values).unwrap();
+        }
+        let at = |days: u64| {
+            let now = UNIX_EPOCH + Duration::from_secs(days * 86_400 + 1);
+            Gone::new(WallClock::fixed(now))
+        };
+        assert!(!at(7).due(&connection).unwrap());
+        assert_eq!(at(7).sweep(&connection, 10).unwrap(), 0);
+        assert!(at(10).due(&connection).unwrap());
+        assert_eq!(at(10).sweep(&connection, 2).unwrap(), 2);
+        assert_eq!(at(10).sweep(&connection, 2).unwrap(), 1);
+        assert!(!at(10).due(&connection).unwrap());
+        let is_gone = |number: u8| -> bool {
+            let mut query = connection.prepare(IS_GONE).unwrap();
+            query.query_row([[number; 16]], |row| row.get(0)).unwrap()
+        };
+        assert_eq!([3, 4].map(is_gone), [false, true]);
     }
 }

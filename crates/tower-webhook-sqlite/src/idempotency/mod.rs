@@ -57,16 +57,18 @@
 //! A [`Begin`](SqliteBegin) future that is dropped before it gave its claim away gives the key
 //! back. Every other operation is done, whether or not somebody waits for it.
 
-use tower_webhook::{StoreError, StoreErrorKind};
-mod begin;
-mod retention;
 mod rows;
 
-pub use self::begin::SqliteBegin;
-
-use crate::database::{Database, DatabaseError, DatabaseErrorKind, OpenError, Reply, Transaction};
+use crate::{
+    database::{
+        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
+        Reply, Transaction,
+    },
+    stored,
+};
 use bytes::Bytes;
 use std::{
+    fmt,
     future::Future,
     path::Path,
     pin::Pin,
@@ -74,7 +76,11 @@ use std::{
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tower_webhook::idempotency::{FencingToken, Fingerprint, IdempotencyKey, Settled, Store};
+use tower_webhook::{
+    StoreError, StoreErrorKind,
+    idempotency::{Begin, Fingerprint, IdempotencyKey, Store},
+    lease::{FencingToken, Settled},
+};
 
 /// Keeps claims and answers in an SQLite file. Clones share it, and so do processes.
 ///
@@ -94,9 +100,7 @@ impl SqliteStore {
     /// befall a [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
-        database.add_chore(Arc::new(retention::Retention::new(
-            database.clock().clone(),
-        )));
+        database.add_chore(Arc::new(rows::Retention::new(database.clock().clone())));
         Ok(Self {
             database: database.clone(),
         })
@@ -122,7 +126,7 @@ impl SqliteStore {
     {
         let clock = self.database.clock().clone();
         let work = move |transaction: &Transaction<'_>| {
-            let done = change(transaction, rows::now(&clock))?;
+            let done = change(transaction, stored::now(&clock))?;
             Ok(if done { Settled::Done } else { Settled::Lost })
         };
         SqliteSettle {
@@ -173,6 +177,77 @@ impl Store for SqliteStore {
         self.settle(false, move |transaction, now| {
             rows::release(transaction, &key, token, now)
         })
+    }
+}
+
+/// Future of [`begin`](Store::begin) of a
+/// [`SqliteStore`](SqliteStore).
+///
+/// # Cancel safety
+///
+/// Dropped before it gave its claim away, it gives the key back: a caller that went away does not
+/// hold the key until the lease ends.
+#[must_use = "a claim that nobody takes is given back"]
+pub struct SqliteBegin {
+    granting: Granting<Begin, Claim>,
+}
+
+impl SqliteBegin {
+    fn new(
+        database: &Database,
+        key: IdempotencyKey,
+        fingerprint: Option<Fingerprint>,
+        lease: Duration,
+    ) -> Self {
+        let claim = Claim {
+            database: database.clone(),
+            key: key.clone(),
+        };
+        let clock = database.clock().clone();
+        let work = move |transaction: &Transaction<'_>| {
+            rows::begin(transaction, &key, fingerprint.as_ref(), &clock, lease)
+        };
+        Self {
+            granting: Granting::ask(database, Durability::Relaxed, claim, work),
+        }
+    }
+}
+
+impl Future for SqliteBegin {
+    type Output = Result<Begin, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let begun = Pin::new(&mut self.granting).poll(cx);
+        begun.map(|begun| begun.map_err(store_error))
+    }
+}
+
+impl fmt::Debug for SqliteBegin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteBegin")
+            .field("key", &self.granting.back().key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is needed to give a claim back.
+#[derive(Clone)]
+struct Claim {
+    database: Database,
+    key: IdempotencyKey,
+}
+
+impl Release<Begin> for Claim {
+    fn release(&self, found: &Begin) {
+        let Begin::Acquired(token) = *found else {
+            return;
+        };
+        let key = self.key.clone();
+        let clock = self.database.clock().clone();
+        // Should it fail, the lease ends as that of any holder who is gone.
+        drop(self.database.write_relaxed(move |transaction| {
+            rows::release(transaction, &key, token, stored::now(&clock))
+        }));
     }
 }
 

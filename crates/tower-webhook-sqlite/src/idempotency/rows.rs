@@ -1,11 +1,17 @@
 //! The table, and the operations on one row of it.
 
-use crate::database::{DatabaseError, DatabaseErrorKind, Transaction};
+use crate::{
+    database::{Chore, DatabaseError, DatabaseErrorKind, Transaction},
+    stored::{self, LONGEST},
+};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, types::ValueRef};
-use std::time::{Duration, UNIX_EPOCH};
-use tower_webhook::clock::WallClock;
-use tower_webhook::idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey};
+use std::time::Duration;
+use tower_webhook::{
+    clock::WallClock,
+    idempotency::{Begin, Fingerprint, IdempotencyKey},
+    lease::FencingToken,
+};
 
 pub(super) const COMPONENT: &str = "tower-webhook/idempotency";
 
@@ -54,31 +60,10 @@ const INSERT: &str =
 const TAKE_OVER: &str = "UPDATE tower_webhook_idempotency
     SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, answer = NULL
     WHERE rowid = ?1";
-pub(super) const DUE: &str =
-    "SELECT EXISTS (SELECT 1 FROM tower_webhook_idempotency WHERE until <= ?1)";
-pub(super) const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
+const DUE: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_idempotency WHERE until <= ?1)";
+const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
     ) RETURNING token";
-
-/// A century. Sums of it and any time that a clock shows stay far from the end of an `i64`.
-const LONGEST: i64 = 100 * 366 * 86_400_000;
-
-/// The time now, in milliseconds since 1970.
-pub(super) fn now(clock: &WallClock) -> i64 {
-    i64::try_from(clock.unix_millis()).map_or(i64::MAX / 4, |now| now.min(i64::MAX / 4))
-}
-
-/// Nanoseconds since 1970: what tokens start from.
-fn nanos(clock: &WallClock) -> i64 {
-    let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
-}
-
-/// When what begins now and lasts for `length` ends. Rounded up: a lease is never shorter.
-fn until(now: i64, length: Duration) -> i64 {
-    let millis = length.as_nanos().div_ceil(1_000_000);
-    now + i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST))
-}
 
 struct Record {
     rowid: i64,
@@ -115,7 +100,7 @@ pub(super) fn begin(
     lease: Duration,
 ) -> Result<Begin, DatabaseError> {
     let connection = transaction.connection();
-    let now = now(clock);
+    let now = stored::now(clock);
     let Some(record) = find(connection, key).map_err(DatabaseError::from_driver)? else {
         let token = insert(connection, key, fingerprint, clock, lease);
         return acquired(token.map_err(DatabaseError::from_driver)?);
@@ -163,7 +148,13 @@ pub(super) fn renew(
     change(
         transaction.connection(),
         RENEW,
-        params![key.scope(), key.id(), stored(token), now, until(now, lease)],
+        params![
+            key.scope(),
+            key.id(),
+            stored::token(token),
+            now,
+            stored::until(now, lease)
+        ],
     )
 }
 
@@ -181,9 +172,9 @@ pub(super) fn complete(
         params![
             key.scope(),
             key.id(),
-            stored(token),
+            stored::token(token),
             now,
-            until(now, ttl),
+            stored::until(now, ttl),
             answer
         ],
     )
@@ -199,16 +190,16 @@ pub(super) fn release(
     let released = change(
         connection,
         RELEASE,
-        params![key.scope(), key.id(), stored(token), now],
+        params![key.scope(), key.id(), stored::token(token), now],
     )?;
-    if released && let Some(token) = stored(token) {
+    if released && let Some(token) = stored::token(token) {
         raise_floor(connection, token).map_err(DatabaseError::from_driver)?;
     }
     Ok(released)
 }
 
 /// Remembers the token of a row that left.
-pub(super) fn raise_floor(connection: &Connection, token: i64) -> rusqlite::Result<()> {
+fn raise_floor(connection: &Connection, token: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(RAISE_FLOOR)?
         .execute([token])
@@ -229,14 +220,14 @@ fn insert(
     clock: &WallClock,
     lease: Duration,
 ) -> rusqlite::Result<i64> {
-    let now = now(clock);
+    let now = stored::now(clock);
     connection.prepare_cached(INSERT)?.query_row(
         params![
             key.scope(),
             key.id(),
-            nanos(clock),
+            stored::nanos(clock),
             now,
-            until(now, lease),
+            stored::until(now, lease),
             fingerprint.map(Fingerprint::as_bytes),
         ],
         |row| row.get(0),
@@ -251,14 +242,17 @@ fn take_over(
     clock: &WallClock,
     lease: Duration,
 ) -> rusqlite::Result<i64> {
-    let (now, token) = (now(clock), nanos(clock).max(over.token.saturating_add(1)));
+    let (now, token) = (
+        stored::now(clock),
+        stored::nanos(clock).max(over.token.saturating_add(1)),
+    );
     connection
         .prepare_cached(TAKE_OVER)?
         .execute(params![
             over.rowid,
             token,
             now,
-            until(now, lease),
+            stored::until(now, lease),
             fingerprint.map(Fingerprint::as_bytes),
         ])
         .map(|_| token)
@@ -282,13 +276,47 @@ fn acquired(token: i64) -> Result<Begin, DatabaseError> {
         .map_err(|_| corrupt())
 }
 
-/// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: FencingToken) -> Option<i64> {
-    i64::try_from(token.get()).ok()
-}
-
 fn corrupt() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Mistyped)
+}
+
+/// Removes rows whose time is over.
+pub(super) struct Retention {
+    clock: WallClock,
+}
+
+impl Retention {
+    pub(super) const fn new(clock: WallClock) -> Self {
+        Self { clock }
+    }
+}
+
+impl Chore for Retention {
+    fn name(&self) -> &'static str {
+        COMPONENT
+    }
+
+    fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        connection
+            .prepare_cached(DUE)?
+            .query_row([stored::now(&self.clock)], |row| row.get(0))
+    }
+
+    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+        let limit = stored::count(limit);
+        let mut left = 0;
+        let mut greatest = 0;
+        {
+            let mut delete = connection.prepare_cached(SWEEP)?;
+            let mut tokens = delete.query([stored::now(&self.clock), limit])?;
+            while let Some(row) = tokens.next()? {
+                left += 1;
+                greatest = greatest.max(row.get::<_, i64>(0)?);
+            }
+        }
+        raise_floor(connection, greatest)?;
+        Ok(left)
+    }
 }
 
 #[cfg(test)]
@@ -327,12 +355,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn lengths_are_rounded_up_and_end() {
-        assert_eq!(until(5, Duration::from_nanos(1)), 6);
-        assert_eq!(until(5, Duration::from_millis(400)), 405);
-        assert_eq!(until(i64::MAX / 4, Duration::MAX), i64::MAX / 4 + LONGEST);
     }
 }

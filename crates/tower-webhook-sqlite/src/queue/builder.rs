@@ -1,4 +1,4 @@
-use super::{Limits, SqliteQueue, retention::Retention, schema, wait::Seen};
+use super::{Limits, SqliteQueue, schema, settle::Retention, wait::Seen};
 use crate::database::{Database, Durability, OpenError};
 use std::{path::Path, sync::Arc};
 use tower_webhook::InvalidConfig;

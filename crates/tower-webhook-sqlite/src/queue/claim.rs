@@ -5,23 +5,30 @@ use super::{
     schema::{self, state},
     settle::{self, Held},
     time,
-    wait::Widest,
+    wait::{Seen, Widest},
 };
-use crate::database::{DatabaseError, DatabaseErrorKind, Transaction};
+use crate::{
+    database::{
+        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, Release, Transaction,
+    },
+    stored::{self, count},
+};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
+    fmt,
 };
 use tower_webhook::{
-    StoreErrorKind,
+    BoxFuture, StoreError, StoreErrorKind,
     attempt::History,
     clock::WallClock,
     codec::{self, Encoded},
     dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::FencingToken,
+    observe::{Event, Id, Observers},
     queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
 };
 
@@ -63,9 +70,88 @@ pub(super) enum Left {
     New,
 }
 
+/// [`Engine::claim`](tower_webhook::queue::Engine::claim). Dropped before it gave its jobs away, it gives
+/// them back.
+pub(super) fn ask(
+    database: &Database,
+    terms: Terms,
+    durability: Durability,
+    seen: Seen,
+) -> BoxFuture<Result<Claims, StoreError>> {
+    let jobs = Jobs {
+        database: database.clone(),
+        seen: seen.clone(),
+    };
+    let clock = database.clock().clone();
+    let work = move |transaction: &Transaction<'_>| {
+        let (widest, since) = seen.widen(&terms);
+        claim(transaction, &clock, &terms, widest, since)
+    };
+    let granting = Granting::ask(database, durability, jobs, work);
+    Box::pin(async move { Ok(granting.await?.claims) })
+}
+
+/// What is needed to give jobs back.
+#[derive(Clone)]
+struct Jobs {
+    database: Database,
+    seen: Seen,
+}
+
+impl Release<Taken> for Jobs {
+    fn committed(&self, taken: &Taken) {
+        self.seen.looked(taken);
+        if !taken.newer.is_empty() {
+            let jobs = PutOff(&taken.newer);
+            Observers::none().tell(|| Event::Trouble {
+                part: "queue",
+                what: "jobs wait for a program of the newer release that wrote them",
+                detail: Some(Id::new(&jobs)),
+            });
+        }
+    }
+
+    fn release(&self, taken: &Taken) {
+        let jobs = taken.claims.jobs.iter();
+        let jobs = jobs.chain(
+            taken
+                .claims
+                .failed_jobs
+                .iter()
+                .map(|failed_job| &failed_job.job),
+        );
+        let given: Vec<(TaskId, FencingToken, i64)> = jobs
+            .zip(&taken.dues)
+            .map(|(job, due)| (job.id, job.token, *due))
+            .collect();
+        if given.is_empty() {
+            return;
+        }
+        let clock = self.database.clock().clone();
+        // Should it fail, the leases end as those of any worker who is gone.
+        drop(
+            self.database
+                .write_relaxed(move |transaction| release(transaction, &clock, &given)),
+        );
+    }
+}
+
+/// The jobs that were put off, of which there may be many.
+struct PutOff<'a>(&'a [TaskId]);
+
+impl fmt::Display for PutOff<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            [only] => only.fmt(f),
+            [first, others @ ..] => write!(f, "{first} and {} more", others.len()),
+            [] => Ok(()),
+        }
+    }
+}
+
 /// Claims what these terms allow. The `widest` are those of all who claim, and `since` is when one
 /// of them did last.
-pub(super) fn claim(
+fn claim(
     transaction: &Transaction<'_>,
     clock: &WallClock,
     terms: &Terms,
@@ -80,8 +166,8 @@ pub(super) fn claim(
         taken: Taken::default(),
         filled: false,
         bytes: 0,
-        until: time::until(now, terms.lease),
-        nanos: time::nanos(clock),
+        until: stored::until(now, terms.lease),
+        nanos: stored::nanos(clock),
     };
     jobs(&mut ledger, terms, &mut taking)?;
     failed_jobs(&ledger, terms, &mut taking)?;
@@ -111,7 +197,7 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
             .exists(params![now, widest.per_target, 1])?;
     let failed_jobs = || {
         let mut over = connection.prepare_cached(schema::OVER)?;
-        over.query_row(params![state::BURYING, now], |row| row.get(0))
+        over.query_row(params![state::DEAD_LETTERING_DUE, now], |row| row.get(0))
     };
     if !(jobs || widest.failed_jobs && failed_jobs()?) {
         return Ok(Left::Nothing);
@@ -121,7 +207,7 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
     let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
     let mut ends = connection.prepare_cached(schema::NEXT_END)?;
     let failed_job: Option<i64> = ends
-        .query_row(params![state::BURYING, since], |row| row.get(0))
+        .query_row(params![state::DEAD_LETTERING_DUE, since], |row| row.get(0))
         .optional()?;
     let mut came = [lane, failed_job].into_iter().flatten();
     Ok(if came.any(|due| due <= now) {
@@ -132,7 +218,7 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
 }
 
 /// Puts back what nobody took. Everything is as if it had not been claimed, but for the tokens.
-pub(super) fn release(
+fn release(
     transaction: &Transaction<'_>,
     clock: &WallClock,
     given: &[(TaskId, FencingToken, i64)],
@@ -152,11 +238,11 @@ pub(super) fn release(
 /// Ends the leases that are over. Whether these were all.
 fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
     let mut all = true;
-    for carried in [false, true] {
-        let over = expired(ledger, carried)?;
+    for failed in [false, true] {
+        let over = expired(ledger, failed)?;
         all &= over.len() < MOST_EXPIRED;
         for (held, end) in over {
-            if !carried && held.attempts >= attempts {
+            if !failed && held.attempts >= attempts {
                 let lost = codec::encode(&Cause::new(Reason::WorkerLost));
                 settle::dead_letter(ledger, &held, end, None, Some(&lost))?;
             } else {
@@ -168,9 +254,9 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
 }
 
 /// The claims that have ended, and when.
-fn expired(ledger: &Ledger<'_>, carried: bool) -> rusqlite::Result<Vec<(Held, i64)>> {
-    let state = if carried {
-        state::CARRIED
+fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64)>> {
+    let state = if failed {
+        state::DEAD_LETTERING_CLAIMED
     } else {
         state::RUNNING
     };
@@ -178,7 +264,7 @@ fn expired(ledger: &Ledger<'_>, carried: bool) -> rusqlite::Result<Vec<(Held, i6
     over.query_map(params![state, ledger.now, count(MOST_EXPIRED)], |row| {
         let held = Held {
             seq: row.get(0)?,
-            carried,
+            failed,
             target: row.get(1)?,
             ordered: row.get(2)?,
             attempts: row.get(3)?,
@@ -341,7 +427,7 @@ fn failed_jobs(
     if most > 0 {
         let mut due = ledger
             .connection
-            .prepare_cached(schema::DUE_BURIALS)
+            .prepare_cached(schema::DUE_FAILED_JOBS)
             .map_err(driver)?;
         let mut rows = due
             .query(params![ledger.now, count(most)])
@@ -363,7 +449,7 @@ fn failed_jobs(
     put_off(ledger, newer).map_err(driver)?;
     for row in found {
         taking.taken.dues.push(row.due);
-        let (job, cause) = row.claim(ledger.connection, taking, state::CARRIED)?;
+        let (job, cause) = row.claim(ledger.connection, taking, state::DEAD_LETTERING_CLAIMED)?;
         taking
             .taken
             .claims
@@ -400,7 +486,7 @@ fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Opti
 }
 
 impl Found {
-    /// The job of a row of [`schema::DUE`] or [`schema::DUE_BURIALS`].
+    /// The job of a row of [`schema::DUE`] or [`schema::DUE_FAILED_JOBS`].
     fn read(row: &Row<'_>, target: &str) -> Result<Result<Self, Newer>, DatabaseError> {
         let read = || {
             let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
@@ -474,8 +560,4 @@ impl Found {
             .map_err(DatabaseError::from_driver)?;
         Ok((self.job, self.cause))
     }
-}
-
-fn count(of: usize) -> i64 {
-    i64::try_from(of).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@ use super::{
     schema::{self, state},
     time,
 };
-use crate::database::Transaction;
+use crate::{database::Transaction, stored};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use tower_webhook::{
@@ -16,7 +16,7 @@ use tower_webhook::{
     queue::{About, Depth, Enqueued, NewJob, Status, Task, TaskId},
 };
 
-/// The longest kind, target or order key, in bytes.
+/// The longest kind, target or FIFO group, in bytes.
 const LONGEST_NAME: usize = 4096;
 /// The most of what its entry would tell, in bytes.
 const LONGEST_ABOUT: usize = 64 * 1024;
@@ -43,7 +43,7 @@ pub(super) fn enqueue(
         let known = first(connection, job, now)?;
         return Ok(known.ok_or(StoreErrorKind::Full));
     }
-    let due = time::until(now, job.delay);
+    let due = stored::until(now, job.delay);
     let held = match &job.fifo_group {
         Some(order) => connection
             .prepare_cached(schema::FIRST_IN_ORDER)?
@@ -104,7 +104,7 @@ fn insert(
         key.map(IdempotencyKey::id),
         if held { state::HELD } else { state::QUEUED },
         due,
-        time::wall(clock),
+        stored::now(clock),
         job.target,
         job.fifo_group,
     ])?;
@@ -168,7 +168,9 @@ impl Known {
             state::SUCCEEDED => Status::Succeeded {
                 result: self.result,
             },
-            state::BURYING | state::CARRIED | state::FAILED => Status::Failed,
+            state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
+                Status::Failed
+            }
             state::RUNNING if self.at > now => Status::Running,
             _ => Status::Queued,
         }

@@ -151,10 +151,8 @@
 
 mod builder;
 mod claim;
-mod claiming;
 mod enqueue;
 mod ledger;
-mod retention;
 mod schema;
 mod settle;
 mod time;
@@ -306,7 +304,7 @@ impl Engine for SqliteQueue {
 
     fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
         let (durability, seen) = (self.limits.claims, self.seen.clone());
-        claiming::claim(&self.database, terms, durability, seen)
+        claim::ask(&self.database, terms, durability, seen)
     }
 
     fn renew(

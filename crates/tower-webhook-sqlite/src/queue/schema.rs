@@ -11,9 +11,9 @@ pub(super) mod state {
     /// A worker has it. `at` is the end of the lease.
     pub(in crate::queue) const RUNNING: i64 = 2;
     /// Its entry waits for a worker. `at` is when it is due.
-    pub(in crate::queue) const BURYING: i64 = 3;
+    pub(in crate::queue) const DEAD_LETTERING_DUE: i64 = 3;
     /// A worker writes its entry. `at` is the end of the lease.
-    pub(in crate::queue) const CARRIED: i64 = 4;
+    pub(in crate::queue) const DEAD_LETTERING_CLAIMED: i64 = 4;
     /// Done. `at` is when it leaves.
     pub(in crate::queue) const SUCCEEDED: i64 = 5;
     /// Dead-lettered. `at` is when it leaves.
@@ -149,7 +149,7 @@ pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.s
         j.accepted, j.history, p.kind, p.about, p.payload
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.target = ?1 AND j.state = 1 AND j.at <= ?2 ORDER BY j.at, j.seq LIMIT ?3";
-pub(super) const DUE_BURIALS: &str =
+pub(super) const DUE_FAILED_JOBS: &str =
     "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.scope, j.key,
         j.accepted, j.history, p.kind, p.about, p.payload, j.target, j.cause
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
@@ -169,7 +169,7 @@ pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts
     FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
 pub(super) const RENEW: &str = "UPDATE tower_webhook_jobs SET at = ?4
     WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
-/// Back to waiting, or on to burying. A history or a cause that is not given stays.
+/// Back to waiting, or on to be dead-lettered. A history or a cause that is not given stays.
 pub(super) const MOVE: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3, attempts = ?4,
         history = coalesce(?5, history), cause = coalesce(?6, cause)
     WHERE seq = ?1";
@@ -221,7 +221,7 @@ mod tests {
             (NEXT_LANE, "INDEX tower_webhook_lanes_due (due>?"),
             (FIRST_IN_ORDER, "tower_webhook_jobs_order (ordered=?)"),
             (DUE, "tower_webhook_jobs_due (target=? AND at<?)"),
-            (DUE_BURIALS, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (DUE_FAILED_JOBS, "tower_webhook_jobs_end (state=? AND at<?)"),
             (CLAIM, "INTEGER PRIMARY KEY"),
             (PUT_OFF, "INTEGER PRIMARY KEY"),
             (EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),

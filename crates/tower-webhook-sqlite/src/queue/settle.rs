@@ -1,12 +1,15 @@
-//! Ending a claim, and extending it.
+//! Ending a claim, extending it, and removing what is finished.
 
 use super::{
     ledger::Ledger,
     schema::{self, state},
-    time,
+    time, wait,
 };
-use crate::database::Transaction;
-use rusqlite::{OptionalExtension, params};
+use crate::{
+    database::{Chore, Transaction},
+    stored,
+};
+use rusqlite::{Connection, OptionalExtension, params};
 use std::time::Duration;
 use tower_webhook::{
     attempt::History,
@@ -20,7 +23,7 @@ use tower_webhook::{
 pub(super) struct Held {
     pub(super) seq: i64,
     /// Whether it is a failed job.
-    pub(super) carried: bool,
+    pub(super) failed: bool,
     pub(super) target: String,
     pub(super) ordered: Option<String>,
     pub(super) attempts: u32,
@@ -35,15 +38,18 @@ impl Held {
         ledger
             .connection
             .prepare_cached(schema::HELD_BY)?
-            .query_row(params![id.as_bytes(), stored(token), ledger.now], |row| {
-                Ok(Self {
-                    seq: row.get(0)?,
-                    carried: row.get::<_, i64>(1)? == state::CARRIED,
-                    target: row.get(2)?,
-                    ordered: row.get(3)?,
-                    attempts: row.get(4)?,
-                })
-            })
+            .query_row(
+                params![id.as_bytes(), stored::token(token), ledger.now],
+                |row| {
+                    Ok(Self {
+                        seq: row.get(0)?,
+                        failed: row.get::<_, i64>(1)? == state::DEAD_LETTERING_CLAIMED,
+                        target: row.get(2)?,
+                        ordered: row.get(3)?,
+                        attempts: row.get(4)?,
+                    })
+                },
+            )
             .optional()
     }
 }
@@ -60,7 +66,7 @@ pub(super) fn settle(
         return Ok(Settled::Lost);
     };
     let now = ledger.now;
-    match (verdict, held.carried) {
+    match (verdict, held.failed) {
         (Verdict::Failed { cause, history }, false) => {
             let (history, cause) = (stored_history(history), codec::encode(cause));
             dead_letter(&mut ledger, &held, now, Some(&history), Some(&cause))?;
@@ -82,12 +88,12 @@ pub(super) fn settle(
             ledger.release_next(held.ordered.as_deref())?;
         }
         (Verdict::Release { after, history }, _) => {
-            let due = time::until(now, *after);
+            let due = stored::until(now, *after);
             let history = stored_history(history);
             again(&mut ledger, &held, due, true, Some(&history))?;
         }
         (Verdict::Retry { after, history }, _) => {
-            let due = time::until(now, *after);
+            let due = stored::until(now, *after);
             let history = stored_history(history);
             again(&mut ledger, &held, due, false, Some(&history))?;
         }
@@ -105,13 +111,13 @@ pub(super) fn renew(
 ) -> rusqlite::Result<Vec<Settled>> {
     let connection = transaction.connection();
     let now = time::now(connection, clock)?;
-    let until = time::until(now, lease);
+    let until = stored::until(now, lease);
     time::granted(connection, now)?;
     let mut renew = connection.prepare_cached(schema::RENEW)?;
     claims
         .iter()
         .map(|(id, token)| {
-            let rows = renew.execute(params![id.as_bytes(), stored(*token), now, until])?;
+            let rows = renew.execute(params![id.as_bytes(), stored::token(*token), now, until])?;
             Ok(if rows > 0 {
                 Settled::Done
             } else {
@@ -129,18 +135,18 @@ pub(super) fn again(
     uncounted: bool,
     history: Option<&str>,
 ) -> rusqlite::Result<()> {
-    let attempts = if uncounted && !held.carried {
+    let attempts = if uncounted && !held.failed {
         held.attempts.saturating_sub(1)
     } else {
         held.attempts
     };
-    let state = if held.carried {
-        state::BURYING
+    let state = if held.failed {
+        state::DEAD_LETTERING_DUE
     } else {
         state::QUEUED
     };
     relocate(ledger, held, state, due, attempts, history, None)?;
-    if !held.carried {
+    if !held.failed {
         ledger.queued += 1;
         ledger.running -= 1;
         ledger.renew_lane(&held.target, -1)?;
@@ -158,7 +164,15 @@ pub(super) fn dead_letter(
     cause: Option<&str>,
 ) -> rusqlite::Result<()> {
     let attempts = held.attempts;
-    relocate(ledger, held, state::BURYING, due, attempts, history, cause)?;
+    relocate(
+        ledger,
+        held,
+        state::DEAD_LETTERING_DUE,
+        due,
+        attempts,
+        history,
+        cause,
+    )?;
     ledger.running -= 1;
     ledger.dead_lettering += 1;
     ledger.leave_lane(&held.target)?;
@@ -191,7 +205,7 @@ fn finish(
     retention: Duration,
     result: Option<&[u8]>,
 ) -> rusqlite::Result<()> {
-    let until = time::until(ledger.now, retention);
+    let until = stored::until(ledger.now, retention);
     ledger.finished += 1;
     ledger
         .connection
@@ -204,15 +218,83 @@ fn finish(
         .map(drop)
 }
 
-/// As it is in the table; a made-up token that does not fit is nobody's, and equals nothing.
-fn stored(token: FencingToken) -> Option<i64> {
-    i64::try_from(token.get()).ok()
-}
-
 /// Empty where nothing was tried.
 fn stored_history(history: &History) -> String {
     if *history == History::new() {
         return String::new();
     }
     codec::encode(history)
+}
+
+/// Removes finished jobs whose time is over, and earlier those beyond the bound.
+pub(super) struct Retention {
+    clock: WallClock,
+    max_finished: i64,
+}
+
+impl Retention {
+    pub(super) const fn new(clock: WallClock, max_finished: i64) -> Self {
+        Self {
+            clock,
+            max_finished,
+        }
+    }
+
+    /// How many there are beyond the bound.
+    fn beyond(&self, connection: &Connection) -> rusqlite::Result<usize> {
+        let finished: i64 = connection
+            .prepare_cached(schema::FINISHED)?
+            .query_row([], |row| row.get(0))?;
+        Ok(usize::try_from(finished.saturating_sub(self.max_finished)).unwrap_or(0))
+    }
+}
+
+impl Chore for Retention {
+    fn name(&self) -> &'static str {
+        schema::COMPONENT
+    }
+
+    fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        if self.beyond(connection)? > 0 {
+            return Ok(true);
+        }
+        let (_, now) = wait::changes(connection, &self.clock)?;
+        let mut over = connection.prepare_cached(schema::OVER)?;
+        for state in [state::SUCCEEDED, state::FAILED] {
+            if over.query_row(params![state, now], |row| row.get(0))? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+        let now = time::now(connection, &self.clock)?;
+        let beyond = self.beyond(connection)?;
+        let most = stored::count(limit);
+        let mut ends: Vec<(i64, i64)> = Vec::new();
+        for state in [state::SUCCEEDED, state::FAILED] {
+            let mut first = connection.prepare_cached(schema::ENDS)?;
+            for end in
+                first.query_map(params![state, most], |row| Ok((row.get(0)?, row.get(1)?)))?
+            {
+                ends.push(end?);
+            }
+        }
+        ends.sort_unstable();
+        ends.truncate(limit);
+        let mut delete = connection.prepare_cached(schema::DELETE)?;
+        let mut left = 0;
+        for (number, (at, seq)) in ends.into_iter().enumerate() {
+            if at > now && number >= beyond {
+                break;
+            }
+            left += delete.execute([seq])?;
+        }
+        let fewer = i64::try_from(left).map_or(i64::MIN, |left| -left);
+        connection
+            .prepare_cached(schema::COUNT)?
+            .execute(params![0, 0, 0, 0, now, fewer])?;
+        Ok(left)
+    }
 }

@@ -10,12 +10,10 @@
 //! often enough, and no write for each look at an idle queue.
 
 use super::schema;
+use crate::stored;
 use rusqlite::{Connection, params};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower_webhook::clock::WallClock;
-
-/// A century. Sums of it and any time that a clock shows stay far from the end of an `i64`.
-const LONGEST: i64 = 100 * 366 * 86_400_000;
 
 /// How old what is written down may be before a look writes it anew, in milliseconds.
 const STALE: i64 = 1000;
@@ -40,7 +38,7 @@ impl Clock {
 
 /// The time now, in a transaction that writes.
 pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Result<i64> {
-    let stored = connection
+    let kept = connection
         .prepare_cached(schema::CLOCK)?
         .query_row([], |row| {
             Ok(Clock {
@@ -49,8 +47,8 @@ pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Resul
             })
         })?;
     // Within the transaction: whoever wrote before has read its clock before.
-    let (now, next) = stored.read(wall(clock));
-    if next.ahead != stored.ahead || now.saturating_sub(stored.last) >= STALE {
+    let (now, next) = kept.read(stored::now(clock));
+    if next.ahead != kept.ahead || now.saturating_sub(kept.last) >= STALE {
         connection
             .prepare_cached(schema::SET_CLOCK)?
             .execute(params![next.ahead, next.last])?;
@@ -66,25 +64,6 @@ pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()>
         .map(drop)
 }
 
-/// What the wall clock shows, in milliseconds since 1970.
-pub(super) fn wall(clock: &WallClock) -> i64 {
-    i64::try_from(clock.unix_millis()).map_or(i64::MAX / 4, |now| now.min(i64::MAX / 4))
-}
-
-/// Nanoseconds since 1970: what tokens start from. So they grow though the machine lost its power
-/// and with it the last claim.
-pub(super) fn nanos(clock: &WallClock) -> i64 {
-    let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
-}
-
-/// When what begins now and lasts for `length` ends. Rounded up: a lease is never shorter.
-pub(super) fn until(now: i64, length: Duration) -> i64 {
-    let millis = length.as_nanos().div_ceil(1_000_000);
-    let millis = i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST));
-    now.saturating_add(millis)
-}
-
 /// A stored time as others know it. The epoch where it makes no sense.
 pub(super) fn system_time(millis: i64) -> SystemTime {
     let since = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
@@ -95,13 +74,6 @@ pub(super) fn system_time(millis: i64) -> SystemTime {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn lengths_are_rounded_up_and_end() {
-        assert_eq!(until(5, Duration::from_nanos(1)), 6);
-        assert_eq!(until(5, Duration::from_millis(400)), 405);
-        assert_eq!(until(i64::MAX / 4, Duration::MAX), i64::MAX / 4 + LONGEST);
-    }
 
     #[test]
     fn a_clock_that_goes_back_goes_on_from_where_it_was_last_seen() {

@@ -3,9 +3,12 @@
 use super::{
     claim::{Left, Taken},
     schema::{self, state},
-    time::{self, Clock},
+    time::Clock,
 };
-use crate::database::{Database, DatabaseError};
+use crate::{
+    database::{Database, DatabaseError},
+    stored,
+};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     future::{Future, poll_fn},
@@ -21,7 +24,7 @@ use tower_webhook::{clock::WallClock, queue::Terms};
 const BLIND: Duration = Duration::from_millis(100);
 
 /// How often those who wait are told again of the same thing that is left.
-const ECHOES: u32 = 5;
+const RENOTIFICATIONS: u32 = 5;
 
 /// How long to wait before telling again, after so many times: 1, 4, 16, 64 and 256 ms.
 ///
@@ -30,7 +33,7 @@ const ECHOES: u32 = 5;
 /// heard of the job. Telling again a few times, after longer and longer waits, reaches the other
 /// soon, and does not keep the first one busy.
 const fn gap(told: u32) -> Option<Duration> {
-    if told < ECHOES {
+    if told < RENOTIFICATIONS {
         Some(Duration::from_millis(1 << (2 * told)))
     } else {
         None
@@ -110,7 +113,7 @@ impl Seen {
 
 impl Looked {
     /// How long somebody who has waited for so long waits until being told again.
-    fn echo(&self, waited: Duration) -> Option<Duration> {
+    fn renotify(&self, waited: Duration) -> Option<Duration> {
         let gap = gap(self.told).filter(|_| self.left)?;
         Some(gap.saturating_sub(waited))
     }
@@ -136,10 +139,10 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
                 return;
             }
         };
-        let echo = looked.echo(began.elapsed()).filter(|echo| *echo < nap);
-        let nap = echo.unwrap_or(nap);
+        let renotify = looked.renotify(began.elapsed()).filter(|gap| *gap < nap);
+        let nap = renotify.unwrap_or(nap);
         let over = || {
-            if echo.is_some() {
+            if renotify.is_some() {
                 seen.tell(changes);
             }
         };
@@ -191,7 +194,11 @@ fn next(
     let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
     let mut ends = connection.prepare_cached(schema::NEXT_END)?;
     let mut next = lane;
-    for state in [state::RUNNING, state::BURYING, state::CARRIED] {
+    for state in [
+        state::RUNNING,
+        state::DEAD_LETTERING_DUE,
+        state::DEAD_LETTERING_CLAIMED,
+    ] {
         let end: Option<i64> = ends
             .query_row(params![state, since], |row| row.get(0))
             .optional()?;
@@ -210,15 +217,15 @@ pub(super) fn changes(
     connection: &Connection,
     clock: &WallClock,
 ) -> rusqlite::Result<(Option<i64>, i64)> {
-    let (changes, stored) = connection
+    let (changes, kept) = connection
         .prepare_cached(schema::CHANGES)?
         .query_row([], |row| {
-            let stored = Clock {
+            let kept = Clock {
                 ahead: row.get(1)?,
                 last: row.get(2)?,
             };
-            Ok((row.get(0)?, stored))
+            Ok((row.get(0)?, kept))
         })?;
-    let (now, next) = stored.read(time::wall(clock));
-    Ok(((next.ahead == stored.ahead).then_some(changes), now))
+    let (now, next) = kept.read(stored::now(clock));
+    Ok(((next.ahead == kept.ahead).then_some(changes), now))
 }

@@ -103,12 +103,12 @@ pub(crate) async fn claim(store: &SqliteDeadLetters, number: u64) -> FencingToke
     }
 }
 
-/// Runs one test of this binary as a process of its own, which sees `file` in `TEST_LETTERS`.
+/// Runs one test of this binary as a process of its own, which sees `file` in `TEST_DATABASE`.
 pub(crate) fn child(test: &str, file: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("TEST_LETTERS", file)
+        .env("TEST_DATABASE", file)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
@@ -117,7 +117,7 @@ pub(crate) fn child(test: &str, file: &Path) -> Command {
 
 /// The file that a child works on; `None` where the test runs among the others.
 pub(crate) fn childs_file() -> Option<PathBuf> {
-    std::env::var_os("TEST_LETTERS").map(PathBuf::from)
+    std::env::var_os("TEST_DATABASE").map(PathBuf::from)
 }
 
 /// Ends a child whatever becomes of the test.

@@ -1,0 +1,49 @@
+//! Times, lengths, counts and tokens as they are stored.
+
+use std::time::{Duration, UNIX_EPOCH};
+use tower_webhook::{clock::WallClock, lease::FencingToken};
+
+/// A century, in milliseconds. Sums of it and any time that a clock shows stay far from the end of an
+/// `i64`.
+pub(crate) const LONGEST: i64 = 100 * 366 * 86_400_000;
+
+/// What the wall clock shows, in milliseconds since 1970.
+pub(crate) fn now(clock: &WallClock) -> i64 {
+    i64::try_from(clock.unix_millis()).map_or(i64::MAX / 4, |now| now.min(i64::MAX / 4))
+}
+
+/// Nanoseconds since 1970: what tokens start from. So they grow even if the machine lost its power
+/// and with it the last claim.
+pub(crate) fn nanos(clock: &WallClock) -> i64 {
+    let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
+}
+
+/// The end of what begins now and lasts for `length`. Rounded up: a lease is never shorter.
+pub(crate) fn until(now: i64, length: Duration) -> i64 {
+    let millis = length.as_nanos().div_ceil(1_000_000);
+    let millis = i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST));
+    now.saturating_add(millis)
+}
+
+/// A count, or a bound of one.
+pub(crate) fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+/// `None` for a token that was made up and does not fit: it equals no stored one.
+pub(crate) fn token(token: FencingToken) -> Option<i64> {
+    i64::try_from(token.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_rounded_up_and_end() {
+        assert_eq!(until(5, Duration::from_nanos(1)), 6);
+        assert_eq!(until(5, Duration::from_millis(400)), 405);
+        assert_eq!(until(i64::MAX / 4, Duration::MAX), i64::MAX / 4 + LONGEST);
+    }
+}
