@@ -1,14 +1,14 @@
-//! Code of a user's that must not break the call on whose way it runs: hooks, listeners, recorders.
+//! Runs code that users supply (observers, closures, services) and catches its panics.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// What `work` returns; `None` where it panics.
+/// Runs `work`. Returns `None` if it panics.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
-    // Unwind safe: nothing of ours is inside, and what it leaves half done is its own.
+    // Unwind safe: `work` shares no state with this crate that it could leave half changed.
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => Some(done),
         Err(payload) => {
-            // What was thrown may throw once more when it is dropped.
+            // Dropping the payload may panic too.
             let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
             None
         }

@@ -11,7 +11,7 @@ use std::{
     fmt::{self, Write},
 };
 
-/// What the sources of an error say of its cause.
+/// The facts about the cause that are found in the sources of an error.
 #[derive(Clone, Copy, Default)]
 struct Told<'a> {
     history: Option<&'a History>,
@@ -49,7 +49,8 @@ fn told<'a>(error: &'a (dyn Error + 'static)) -> Told<'a> {
     told
 }
 
-/// The cause of a failure, and its history if there is one. `noted` is the history in the response.
+/// Returns the cause of a failure, and its history if there is one. `noted` is the history in the
+/// response.
 pub(super) fn find(
     outcome: Outcome,
     noted: Option<&History>,
@@ -69,7 +70,7 @@ pub(super) fn find(
 
 fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason {
     let reason = Reason::of(outcome, history.and_then(History::gave_up));
-    // What the retry layer says of the call comes before what is said of its last attempt.
+    // The retry layer's reason for the call has priority over the outcome of its last attempt.
     match (told.overdue, reason) {
         (Overdue::Outside, _) | (Overdue::Inside, Reason::NotRetryable | Reason::Refused) => {
             Reason::Deadline
@@ -79,13 +80,13 @@ fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason
     }
 }
 
-/// The messages of the error and its sources, joined. A source whose message the previous one repeats is
-/// left out.
+/// Joins the messages of the error and its sources. Leaves out a message with which the text before it
+/// already ends.
 pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     let mut message = String::new();
     for link in links(error) {
         let mut text = Bounded::default();
-        // An error means that the text is full, or that the link failed to write itself.
+        // An error means that the text is full, or that the link failed to format itself.
         let _ = write!(text, "{link}");
         if message.len() >= Bounded::MOST || message.ends_with(&text.text) {
             continue;
@@ -98,14 +99,14 @@ pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     message
 }
 
-/// A text that takes no more than a message can have.
+/// A text that grows no longer than a message may be.
 #[derive(Default)]
 struct Bounded {
     text: String,
 }
 
 impl Bounded {
-    /// In bytes: a character has four at the most.
+    /// In bytes: a character has at most four.
     const MOST: usize = 4 * Entry::MAX_MESSAGE;
 }
 

@@ -1,4 +1,4 @@
-//! What an entry says of a request, and how it is made when the call has failed.
+//! Describes a request in its entry, and makes the entry when the call has failed.
 
 use super::{DeadLettered, Entry, EntryId, Reason, cause, layer::Shared};
 use crate::{
@@ -19,7 +19,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Fills in the entry of a request. [`DescribeResponse`] does what concerns the response.
+/// Fills in the entry of a request. [`DescribeResponse`] handles the response.
 ///
 /// Implemented by [`HttpRequests`](super::HttpRequests) and what [`describe_fn`] returns.
 #[diagnostic::on_unimplemented(
@@ -27,18 +27,18 @@ use tokio::time::Instant;
     note = "`HttpRequests` takes `http::Request<BufferedBody>`; use `describe_fn(|req: &{Req}, entry| ...)` for other requests"
 )]
 pub trait Describe<Req> {
-    /// What is kept of a request during its call.
+    /// The type that is kept of a request during its call.
     type Kept;
 
-    /// Keeps what an entry would need. Called for every request: it should be cheap.
+    /// Keeps what an entry needs. Called for every request, so it should be cheap.
     fn keep(&self, req: &Req) -> Self::Kept;
 
     /// Fills in the entry of a failed request: kind, body, event and so on. Target, cause, history and
-    /// times are filled in already. A panic in it is caught, and the entry is written as it then is.
+    /// times are already set. A panic is caught, and the entry is written as it is then.
     fn describe(&self, kept: &Self::Kept, entry: &mut Entry);
 
-    /// The request itself, if that is what is kept. The target of the entry is then taken from it, and a
-    /// retry layer inside can [share](super::DeadLetterLayer::share_copy) it. With `None`, the default,
+    /// The request itself, if it is what is kept. The target of the entry is then taken from it, and an
+    /// inner retry layer can [share](super::DeadLetterLayer::share_copy) it. With `None`, the default,
     /// the target is taken from each request before its call, which costs an allocation.
     fn share(&self, kept: &Self::Kept) -> Option<Kept<Req>> {
         let _ = kept;
@@ -46,29 +46,29 @@ pub trait Describe<Req> {
     }
 }
 
-/// Reads the attempt history of a response, and notes its entry in it. Both do nothing by default.
+/// Reads the attempt history of a response, and adds its entry to it. Both do nothing by default.
 pub trait DescribeResponse<Res> {
-    /// The attempt history that a retry layer inside noted in the response.
+    /// Returns the attempt history that an inner retry layer added to the response.
     fn history<'a>(&self, res: &'a Res) -> Option<&'a History> {
         let _ = res;
         None
     }
 
-    /// Notes the entry in a failed response.
+    /// Adds the entry to a failed response.
     fn annotate(&self, res: &mut Res, dead_lettered: DeadLettered) {
         let _ = (res, dead_lettered);
     }
 }
 
-/// A function as a [`Describe`]. Made by [`describe_fn`].
+/// A [`Describe`] that calls a function. Made by [`describe_fn`].
 #[derive(Clone, Copy)]
 pub struct DescribeFn<F> {
     describe: F,
 }
 
-/// Makes a [`Describe`] of a function, for requests that can be cloned. Each request is cloned once.
+/// Makes a [`Describe`] from a function, for requests that can be cloned. Each request is cloned once.
 ///
-/// Nothing is noted in responses: [observers](super::DeadLetters::observe) are told of each entry.
+/// Nothing is added to responses; [observers](super::DeadLetters::observe) are told of each entry.
 ///
 /// # Examples
 ///
@@ -122,11 +122,11 @@ impl<F> fmt::Debug for DescribeFn<F> {
     }
 }
 
-/// A call that is under way, and what its entry is made of if it fails.
+/// A call in progress, with what its entry needs if it fails.
 pub(super) struct Case<K, D: Describe<Req>, Req> {
     pub(super) shared: Arc<Shared<K, D>>,
     kept: D::Kept,
-    /// The target, where the request itself is not kept. Empty where the peer key panicked.
+    /// The target, if the request itself is not kept. Empty if the peer key panicked.
     target: Option<String>,
     started: Instant,
     of: PhantomData<fn() -> Req>,
@@ -138,7 +138,7 @@ where
     D: Describe<Req>,
     Req: 'static,
 {
-    /// Also returns the request, if that is what is kept, and the panic of the peer key.
+    /// Also returns the request, if it is what is kept, and the panic of the peer key.
     pub(super) fn open(
         shared: &Arc<Shared<K, D>>,
         req: &Req,
@@ -162,7 +162,7 @@ where
         (case, copy, thrown)
     }
 
-    /// The entry of a call that has panicked. `called` says whether it was begun.
+    /// Makes the entry of a call that has panicked. `called` is whether the service was called.
     pub(super) fn panicked(&self, called: bool) -> Entry {
         let outcome = if called {
             Outcome::transient()
@@ -174,8 +174,8 @@ where
         entry
     }
 
-    /// The entry of a call that has failed, and the panic of the peer key. `noted` is the history in the
-    /// response.
+    /// Makes the entry of a call that has failed. Also returns the panic of the peer key. `noted` is the
+    /// history in the response.
     pub(super) fn entry(
         &self,
         outcome: Outcome,
@@ -228,13 +228,13 @@ where
 /// The payload of a panic.
 pub(super) type Thrown = Box<dyn Any + Send>;
 
-/// The result of `work`, or its panic. What it left half done is not used again: the panic is resumed
-/// when the entry is written.
+/// The result of `work`, or its panic. State that it left half changed is not used again: the panic
+/// resumes when the entry is written.
 pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, Thrown> {
     catch_unwind(AssertUnwindSafe(work))
 }
 
-/// The history of a call without one: no retry layer is inside, or its call was cut.
+/// The history of a call that has none: there is no inner retry layer, or its call was dropped.
 fn alone(outcome: Outcome, took: Duration) -> History {
     let mut history = History::new();
     if outcome.was_attempted() {

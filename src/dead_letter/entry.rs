@@ -1,4 +1,4 @@
-//! The entry: what failed, why, and everything that is needed to send it again.
+//! The entry: a failed call, its cause, and everything that is needed to send it again.
 
 use crate::{
     attempt::{GaveUp, History},
@@ -9,8 +9,8 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use std::{fmt, str::FromStr, time::SystemTime};
 
-/// A dead-letter entry: a delivery, event or job that failed for good, with what is needed to see why and
-/// to send it again.
+/// A dead-letter entry: a delivery, event or job that failed for good, with what is needed to find the
+/// reason and to send it again.
 ///
 /// It must hold no secrets: apply a [`Redaction`](super::Redaction) to an entry that you make. `Debug` shows
 /// neither headers nor body. [`json`](super::json) describes its JSON form.
@@ -23,51 +23,52 @@ pub struct Entry {
     pub direction: Direction,
     /// The kind of request: `http`, or the kind of a job.
     pub kind: String,
-    /// The peer it was for, named as for breakers and metrics, such as a host.
+    /// The peer, named as for breakers and metrics, such as a host.
     pub target: String,
     /// The method of an HTTP request.
     pub method: Option<String>,
-    /// The URI of an HTTP request, without user and password. `None` also where it was too long.
+    /// The URI of an HTTP request, without user and password. `None` if it was too long.
     pub uri: Option<String>,
-    /// The headers that are no credentials, names in lower case, in their order.
+    /// The headers in their order, without credentials. Names are in lower case.
     pub headers: Vec<(String, Bytes)>,
-    /// How many headers and trailers are left out although they are no credentials: too large, or
-    /// trailers, which an entry does not hold. Such a request is not complete, and is not sent again.
+    /// The number of headers and trailers that were left out and are not credentials: headers that are too
+    /// large, and all trailers, which an entry does not hold. Such a request is incomplete and cannot be
+    /// sent again.
     pub headers_left_out: u32,
     /// The body.
     pub body: EntryBody,
-    /// Why it was dead-lettered.
+    /// The cause of the failure.
     pub cause: Cause,
-    /// How the attempts went. Their times are measured from [`first_attempt_at`](Self::first_attempt_at).
+    /// The history of the attempts. Its times count from [`first_attempt_at`](Self::first_attempt_at).
     pub history: History,
-    /// When the first attempt began; `None` where there was none.
+    /// When the first attempt began; `None` without an attempt.
     pub first_attempt_at: Option<SystemTime>,
-    /// When the last attempt ended; `None` where there was none.
+    /// When the last attempt ended; `None` without an attempt.
     pub last_attempt_at: Option<SystemTime>,
     /// When the entry was made.
     pub written_at: SystemTime,
-    /// When the event happened, as its sender said.
+    /// When the event happened, according to its sender.
     pub event_time: Option<SystemTime>,
-    /// The id of the event, as its sender said.
+    /// The id of the event, as its sender set it.
     pub event_id: Option<String>,
-    /// The key by which the receiver recognises a repetition.
+    /// The idempotency key, by which the receiver recognizes a repetition.
     pub idempotency_key: Option<String>,
-    /// How many times it was sent again, counted when it is claimed.
+    /// The number of times that it was sent again. A claim counts.
     pub replays: u32,
-    /// The event or entry that this was a replay of.
+    /// The event or entry that it repeats.
     pub replay_of: Option<String>,
     /// The id of its trace.
     pub trace_id: Option<String>,
 }
 
 impl Entry {
-    /// The newest schema of the JSON form, and the one that is written.
+    /// The newest schema version of the JSON form, which is the one that is written.
     pub const SCHEMA_VERSION: u32 = 1;
 
-    /// The longest error message, in characters: 10,000, the bound that Sidekiq has.
+    /// The longest error message, in characters: 10,000, as in Sidekiq.
     pub const MAX_MESSAGE: usize = 10_000;
 
-    /// An entry with these fields. The others are empty, and are set one by one.
+    /// Makes an entry with these fields. All other fields are empty, and can be set.
     pub fn new(
         id: EntryId,
         kind: &str,
@@ -133,7 +134,7 @@ impl Direction {
     }
 }
 
-/// Why an entry was dead-lettered.
+/// The cause of a dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Cause {
@@ -144,12 +145,12 @@ pub struct Cause {
     /// The outcome of the last attempt: the name of an
     /// [`OutcomeKind`](crate::outcome::OutcomeKind).
     pub class: Option<String>,
-    /// The message of the last error, at most [`Entry::MAX_MESSAGE`] characters of it.
+    /// The message of the last error, cut to [`Entry::MAX_MESSAGE`] characters.
     pub message: Option<String>,
 }
 
 impl Cause {
-    /// A cause with this reason, and nothing else.
+    /// Makes a cause with this reason and nothing else.
     pub const fn new(reason: Reason) -> Self {
         Self {
             reason,
@@ -173,8 +174,8 @@ impl Cause {
         self
     }
 
-    /// Adds the message of the last error, which must hold no secret. Cut to [`Entry::MAX_MESSAGE`]
-    /// characters.
+    /// Adds the message of the last error, which must hold no secret. It is cut to
+    /// [`Entry::MAX_MESSAGE`] characters.
     #[must_use]
     pub fn with_message(mut self, message: &str) -> Self {
         let end = message.char_indices().nth(Entry::MAX_MESSAGE);
@@ -184,7 +185,7 @@ impl Cause {
     }
 }
 
-/// The body of an entry: the whole, or its beginning with the length and digest of the whole.
+/// The body of an entry: all of it, or its beginning with the length and digest of the whole body.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EntryBody {
     bytes: Bytes,
@@ -193,7 +194,7 @@ pub struct EntryBody {
 }
 
 impl EntryBody {
-    /// The body `whole`, of which at most `most` bytes are stored.
+    /// Makes the body of an entry from `whole`. At most `most` bytes are stored.
     pub fn new(whole: &Bytes, most: usize) -> Self {
         Self {
             bytes: beginning(whole, most),
@@ -202,8 +203,8 @@ impl EntryBody {
         }
     }
 
-    /// For stores: a body of which `bytes` are stored, with the length and digest of the whole. `None` if
-    /// `bytes` are more than `length`.
+    /// For stores: makes a body from its stored `bytes` and the length and digest of the whole body.
+    /// `None` if `bytes` is longer than `length`.
     pub fn from_parts(bytes: Bytes, length: u64, sha256: [u8; 32]) -> Option<Self> {
         let fits = u64::try_from(bytes.len()).is_ok_and(|kept| kept <= length);
         fits.then_some(Self {
@@ -213,7 +214,7 @@ impl EntryBody {
         })
     }
 
-    /// The same body, of which at most `most` bytes are stored.
+    /// Cuts the body, so that at most `most` bytes are stored.
     #[must_use]
     pub fn cut(self, most: usize) -> Self {
         Self {
@@ -227,23 +228,23 @@ impl EntryBody {
         &self.bytes
     }
 
-    /// The length of the whole, in bytes.
+    /// The length of the whole body, in bytes.
     pub const fn length(&self) -> u64 {
         self.length
     }
 
-    /// The SHA-256 of the whole.
+    /// The SHA-256 of the whole body.
     pub const fn sha256(&self) -> &[u8; 32] {
         &self.sha256
     }
 
-    /// Whether less than the whole is stored. Such an entry cannot be sent again.
+    /// Whether only the beginning is stored. Such an entry cannot be sent again.
     pub fn is_truncated(&self) -> bool {
         u64::try_from(self.bytes.len()).is_ok_and(|kept| kept < self.length)
     }
 }
 
-/// A beginning is copied, because a slice would keep the whole alive.
+/// Copies the beginning, because a slice would keep the whole body in memory.
 fn beginning(whole: &Bytes, most: usize) -> Bytes {
     match whole.get(..most) {
         Some(beginning) if most < whole.len() => Bytes::copy_from_slice(beginning),
@@ -269,8 +270,8 @@ impl fmt::Debug for EntryBody {
     }
 }
 
-/// The id of an entry: 128 random bits, written as 32 hexadecimal digits in lower case. No other text is
-/// an id, so that an id from outside cannot be a path or a pattern.
+/// The id of an entry: 128 random bits, written as 32 hexadecimal digits in lower case. No other text
+/// parses as an id, so that an id from outside cannot be a path or a pattern.
 ///
 /// # Examples
 ///
@@ -285,12 +286,12 @@ impl fmt::Debug for EntryBody {
 pub struct EntryId([u8; 16]);
 
 impl EntryId {
-    /// A random id, which cannot be guessed.
+    /// Makes a random id, which cannot be guessed.
     ///
     /// # Panics
     ///
-    /// When the operating system has no randomness to give, which no supported one does once it
-    /// has started.
+    /// If the operating system has no random bytes, which does not happen on a supported system that has
+    /// started.
     pub fn random() -> Self {
         let mut bytes = [0; 16];
         // A guessable id would be worse than none.
@@ -299,7 +300,7 @@ impl EntryId {
         Self(bytes)
     }
 
-    /// The id with these bytes: one that was made elsewhere, such as the id of a failed job.
+    /// Makes an id of these bytes, such as those of the id of a failed job.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
@@ -351,7 +352,7 @@ impl fmt::Display for NotAnId {
 
 impl std::error::Error for NotAnId {}
 
-/// Why a delivery, event or job was dead-lettered: a closed set.
+/// The reason of a dead letter: a closed set.
 ///
 /// # Examples
 ///
@@ -371,27 +372,27 @@ pub enum Reason {
     Budget,
     /// The circuit breaker of the peer was open.
     CircuitOpen,
-    /// The deadline left no time for another attempt, or cut the call.
+    /// The deadline left no time for another attempt, or ended the call.
     Deadline,
     /// The peer asked for a longer wait than is allowed (`Retry-After` and the like).
     HintTooLong,
     /// The service was not ready for another attempt.
     NotReady,
-    /// It failed, and was not safe to retry.
+    /// The call failed, and a retry was not safe.
     NotRetryable,
-    /// The service panicked, at the last attempt.
+    /// The last attempt panicked.
     Panicked,
-    /// This side refused to send it: a local limit.
+    /// This side refused to send it, because of a local limit.
     Refused,
     /// The peer rejected it for good: 400, 410, a redirect.
     Rejected,
-    /// All attempts that were allowed have failed.
+    /// All allowed attempts failed.
     RetriesExhausted,
-    /// It can never be sent: a key that cannot sign.
+    /// It can never be sent: its key cannot sign.
     Unsendable,
     /// The retry window left no time for another attempt.
     Window,
-    /// The worker process died, at the last attempt: a payload that kills its worker.
+    /// The worker process died in the last attempt: the payload may kill its worker.
     WorkerLost,
 }
 
@@ -414,8 +415,8 @@ impl Reason {
         Self::WorkerLost,
     ];
 
-    /// The reason for this outcome, where a retry layer gave up for `gave_up`, if there was one. An
-    /// outcome does not distinguish an open circuit from another refusal:
+    /// The reason for this outcome. `gave_up` is why a retry layer gave up, if there was one. An outcome
+    /// does not distinguish an open circuit from another refusal:
     /// [`DeadLetterLayer`](super::DeadLetterLayer) finds that in the error.
     pub const fn of(outcome: Outcome, gave_up: Option<GaveUp>) -> Self {
         match (outcome.kind(), gave_up) {
@@ -454,7 +455,7 @@ impl Reason {
         }
     }
 
-    /// The reason of this [name](Self::as_str).
+    /// The reason with this [name](Self::as_str).
     pub fn from_name(name: &str) -> Option<Self> {
         let known = Self::ALL.iter().copied();
         known.into_iter().find(|reason| reason.as_str() == name)

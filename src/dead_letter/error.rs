@@ -2,10 +2,10 @@ use super::{EntryId, NotWritten, Reason, WriteOutcome};
 use crate::BoxError;
 use std::{convert::Infallible, error::Error, fmt, sync::Arc};
 
-/// The entry of a failed call, and which sink has it.
+/// The entry of a failed call, and the sink that has it.
 ///
 /// [`HttpRequests`](super::HttpRequests) adds it to the extensions of a failed response. If
-/// [`not_written`](Self::not_written) is `Some`, no sink has the request.
+/// [`not_written`](Self::not_written) is `Some`, no sink has the entry.
 #[derive(Clone, Debug)]
 pub struct DeadLettered {
     id: EntryId,
@@ -37,17 +37,17 @@ impl DeadLettered {
         self.id
     }
 
-    /// Why the call failed.
+    /// The reason why the call failed.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
 
-    /// Which sink has the entry.
+    /// The sink that has the entry.
     pub const fn end(&self) -> WriteOutcome {
         self.end
     }
 
-    /// Why no sink has the entry; `None` if one has.
+    /// Why no sink has the entry; `None` if a sink has it.
     pub fn not_written(&self) -> Option<&NotWritten> {
         self.not_written.as_deref()
     }
@@ -55,8 +55,7 @@ impl DeadLettered {
 
 /// A call failed and its entry was not written: the error of the call and the error of the sinks.
 ///
-/// Its [`source`](Error::source) is the error of the call, so that a classifier further out sees that
-/// one.
+/// Its [`source`](Error::source) is the error of the call, so that outer classifiers judge that error.
 ///
 /// # Examples
 ///
@@ -109,7 +108,7 @@ impl EntryLost {
         self.id
     }
 
-    /// Why the call failed.
+    /// The reason why the call failed.
     pub const fn reason(&self) -> Reason {
         self.reason
     }
@@ -150,15 +149,15 @@ impl Error for EntryLost {
     note = "put `.map_err(BoxError::from)` below the layer, or implement `CallError` for `{Self}`"
 )]
 pub trait CallError: Sized {
-    /// The error itself, to read its chain of sources.
+    /// Returns the error itself, whose chain of sources is read.
     fn as_error(&self) -> &(dyn Error + 'static);
 
-    /// Adds that the entry was not written, and why.
+    /// Adds the information that the entry was not written, and why.
     #[must_use]
     fn with_loss(self, dead_lettered: &DeadLettered) -> Self;
 }
 
-/// Becomes an [`EntryLost`] where the entry was not written.
+/// Becomes an [`EntryLost`] if the entry was not written.
 impl CallError for BoxError {
     fn as_error(&self) -> &(dyn Error + 'static) {
         &**self

@@ -1,4 +1,4 @@
-//! Order, claims and removed ids of entries: what the stores of one process share. Pure: the time is
+//! The order, claims and removed ids of entries, shared by the stores of one process. Pure: the time is
 //! an argument, counted from a moment that the store chooses.
 
 use super::{Cursor, EntryId, Page};
@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-/// Entries, or what is known of them, by id and in the order in which they were first written.
+/// Entries, or facts about them, by id and in the order in which they were first written.
 pub(super) struct Index<T> {
     items: HashMap<EntryId, Item<T>>,
     places: BTreeMap<u64, EntryId>,
@@ -33,7 +33,7 @@ struct Claim {
 /// Whether an entry can be claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Claimable {
-    /// It can, and this is the number of the replay.
+    /// It can be claimed; this is the number of the replay.
     Yes(u32),
     InProgress(Duration),
     Missing,
@@ -65,7 +65,7 @@ impl<T> Index<T> {
         self.items.get(&id)
     }
 
-    /// The place that an entry has, or a new one for it alone.
+    /// The position of an entry, or a new one that is reserved for it.
     pub(super) fn reserve(&mut self, id: EntryId) -> u64 {
         if let Some(item) = self.items.get(&id) {
             return item.place;
@@ -75,13 +75,13 @@ impl<T> Index<T> {
         place
     }
 
-    /// Adds an entry at the end. One that is there already keeps its place, its claim and the greater
-    /// count. Returns what was there.
+    /// Adds an entry at the end. An existing entry keeps its position, its claim and the greater number of
+    /// replays. Returns the replaced value.
     pub(super) fn put(&mut self, id: EntryId, kept: T, replays: u32) -> Option<T> {
         self.put_at(self.next_place, id, kept, replays)
     }
 
-    /// Like [`put`](Self::put), at this place: at the end if another entry has it.
+    /// Like [`put`](Self::put), at this position, or at the end if another entry has it.
     pub(super) fn put_at(&mut self, place: u64, id: EntryId, kept: T, replays: u32) -> Option<T> {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = item.replays.max(replays);
@@ -131,7 +131,7 @@ impl<T> Index<T> {
         token
     }
 
-    /// Whether this token is that of the current claim, and its lease has not ended.
+    /// Whether this token belongs to the current claim, whose lease has not ended.
     pub(super) fn holds(&self, id: EntryId, token: FencingToken, now: Duration) -> bool {
         let claim = self.items.get(&id).and_then(|item| item.claim);
         claim.is_some_and(|claim| claim.token == token && claim.until > now)
@@ -144,7 +144,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Sets the count of a released entry: less than claimed where nothing was sent.
+    /// Sets the replays of a released entry: less than claimed if nothing was sent.
     pub(super) fn set_replays(&mut self, id: EntryId, replays: u32) {
         if let Some(item) = self.items.get_mut(&id) {
             item.replays = replays;
@@ -160,7 +160,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// Ends the claim of this token, and does not count it.
+    /// Ends the claim of this token without counting it.
     pub(super) fn release(&mut self, id: EntryId, token: FencingToken) {
         if let Some(item) = self.items.get_mut(&id)
             && item.claim.is_some_and(|claim| claim.token == token)
@@ -170,7 +170,7 @@ impl<T> Index<T> {
         }
     }
 
-    /// The matching entries of a page, newest first, and the place after which there are more.
+    /// The matching entries of a page, newest first, and the position after which there are more.
     pub(super) fn page(
         &self,
         page: &Page,
@@ -201,7 +201,7 @@ impl<T> Index<T> {
         ids.filter_map(|id| self.items.get(id).map(|item| (*id, item)))
     }
 
-    /// What is kept of an entry.
+    /// The value of an entry.
     pub(super) fn kept_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.items.get_mut(&id).map(|item| &mut item.kept)
     }
@@ -224,7 +224,7 @@ impl<T> Index<T> {
     }
 }
 
-/// The ids of the last entries that were removed or discarded, up to a bound, and what is known of each.
+/// The ids of the last entries that were removed or discarded, up to a limit, each with a value.
 pub(super) struct Removed<T> {
     ids: HashMap<EntryId, (u64, T)>,
     order: BTreeMap<u64, EntryId>,
@@ -233,7 +233,7 @@ pub(super) struct Removed<T> {
 }
 
 impl<T> Removed<T> {
-    /// How many ids the stores in memory and in files remember.
+    /// The number of ids that the memory and file stores remember.
     pub(super) const MOST: usize = 10_000;
 
     pub(super) fn new(most: usize) -> Self {
@@ -249,8 +249,8 @@ impl<T> Removed<T> {
         self.ids.contains_key(&id)
     }
 
-    /// Adds an id as the last one. Returns what was known of it before, and what was known of the id that
-    /// is forgotten in its place.
+    /// Adds an id as the last one. Returns its former value, and the value of the id that is forgotten to
+    /// make room.
     pub(super) fn put(&mut self, id: EntryId, known: T) -> [Option<T>; 2] {
         let before = self.forget(id);
         self.order.insert(self.next, id);
@@ -269,7 +269,7 @@ impl<T> Removed<T> {
         Some(known)
     }
 
-    /// What is known of an id.
+    /// The value of an id.
     pub(super) fn known_mut(&mut self, id: EntryId) -> Option<&mut T> {
         self.ids.get_mut(&id).map(|(_, known)| known)
     }

@@ -26,8 +26,8 @@ use tower_service::Service;
 
 /// Writes an entry for each call that fails, and returns the call's result.
 ///
-/// See the [module docs](super). `M` classifies results, `K` names the peer of a request, and `D` fills
-/// in its entry.
+/// See the [module docs](super). Type parameters: `M` classifies results, `K` names the peer of a
+/// request, and `D` fills in its entry.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DeadLetterLayer<M = HttpClassifier, K = ByHost, D = HttpRequests> {
@@ -57,7 +57,7 @@ pub(super) struct Shared<K, D> {
 }
 
 impl DeadLetterLayer {
-    /// A layer for HTTP requests whose body is in memory, classified as HTTP. The peer is the host.
+    /// Makes a layer for HTTP requests with a body in memory, classified as HTTP. The peer is the host.
     pub const fn new(dead_letters: DeadLetters) -> Self {
         Self {
             make: HttpClassifier::new(),
@@ -76,8 +76,8 @@ impl DeadLetterLayer {
 }
 
 impl<M, K, D> DeadLetterLayer<M, K, D> {
-    /// Sets the classifier of results. Give every layer of a stack the same one. Default:
-    /// [`HttpClassifier`].
+    /// Sets the classifier of results. Default: [`HttpClassifier`]. Use the same one for every layer of a
+    /// stack.
     pub fn classifier<M2>(self, classifier: M2) -> DeadLetterLayer<M2, K, D> {
         DeadLetterLayer {
             make: classifier,
@@ -87,7 +87,8 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// Sets how the peer of a request is named: the target of its entry. Default: [`ByHost`].
+    /// Sets the key that names the peer of a request, which is the target of its entry. Default:
+    /// [`ByHost`].
     pub fn peer<K2>(self, peer: K2) -> DeadLetterLayer<M, K2, D> {
         DeadLetterLayer {
             make: self.make,
@@ -97,7 +98,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// Sets how the entry of a request is filled in. Default: [`HttpRequests`]. Use
+    /// Sets the type that fills in the entry of a request. Default: [`HttpRequests`]. Use
     /// [`describe_fn`](super::describe_fn) for requests that are not HTTP.
     pub fn describe<D2>(self, describe: D2) -> DeadLetterLayer<M, K, D2> {
         DeadLetterLayer {
@@ -108,7 +109,7 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         }
     }
 
-    /// Sets what is kept out of entries. Default: credentials, by their names; see [`Redaction`].
+    /// Sets the redaction of entries. Default: [`Redaction::new`], which removes credentials by their names.
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
@@ -120,30 +121,30 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         self
     }
 
-    /// Sets the clock of the times in entries. Default: the system's clock.
+    /// Sets the clock of the times in entries. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Sets the most bytes of a body that an entry holds. A longer body is cut, and its entry cannot be
-    /// sent again. Default: 256 KiB.
+    /// Sets the largest body of an entry, in bytes. Default: 256 KiB. A longer body is cut, and its entry
+    /// cannot be sent again.
     pub const fn body_limit(mut self, bytes: usize) -> Self {
         self.settings.body_limit = bytes;
         self
     }
 
-    /// Sets whether a retry layer inside uses this layer's copy of the request instead of making its own.
+    /// Sets whether an inner retry layer uses this layer's copy of the request instead of making its own.
     /// Default: `false`; `stack` sets it to `true`.
     ///
-    /// **Set it to `true` only where no layer between the two changes requests, or makes calls of its own
-    /// with requests of the same type**: such a change would be missing from the second attempt on.
+    /// **Set it to `true` only if no layer between the two changes requests, or makes its own calls with
+    /// requests of the same type**: such a change would be missing from the second attempt on.
     pub const fn share_copy(mut self, yes: bool) -> Self {
         self.settings.share_copy = yes;
         self
     }
 
-    /// Where entries are written.
+    /// The writer of the entries.
     pub const fn dead_letters(&self) -> &DeadLetters {
         &self.settings.dead_letters
     }
@@ -248,7 +249,7 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
         /// `None` once there is a result.
         open: Option<(C, Case<K, D, Req>)>,
     },
-    /// The call has failed, and its entry is written.
+    /// The call has failed, and its entry is being written.
     DeadLettering {
         write: Write,
         /// `None` once the entry is written.
@@ -258,7 +259,7 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
 
 enum Ended<T, K, D: Describe<Req>, Req> {
     Failed(Failure<T, K, D, Req>),
-    /// With the payload of the panic. The lock makes this `Sync`; nobody takes it.
+    /// The call panicked. Holds the payload of the panic; the lock, never taken, makes this `Sync`.
     Panicked(Mutex<Thrown>),
 }
 
@@ -273,7 +274,7 @@ type Written = Result<WriteOutcome, NotWritten>;
 
 /// An entry that is being written.
 enum Write {
-    /// By a task, which continues when the caller drops the call.
+    /// By a task, which continues if the caller drops the call.
     Spawned(JoinHandle<Written>),
     /// By this future: there is no runtime for tasks.
     Here(BoxFuture<Written>),
@@ -321,7 +322,7 @@ where
     D: Describe<Req>,
     Req: 'static,
 {
-    /// The future of a call that panicked before there was a future. It resumes the panic.
+    /// The future of a call that panicked before it returned a future. It resumes the panic.
     pub(super) fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
         Self {
             state: State::panicked(case, called, thrown),
@@ -408,7 +409,7 @@ where
                 }
                 StateProj::DeadLettering { write, failed } => {
                     let written = ready!(write.poll(cx));
-                    // Invariant: taken here alone, at the end.
+                    // Invariant: taken only here, at the end.
                     #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                     let failed = match failed.take().expect("polled after completion") {
                         Ended::Failed(failed) => failed,
@@ -435,7 +436,7 @@ where
     }
 }
 
-/// Writes the entry of a streamed response that failed at its end. Nobody waits for it.
+/// Writes the entry of a streamed response that failed at its end, in the background.
 fn dead_letter_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime: Option<Handle>)
 where
     K: PeerKey<Req>,
@@ -445,13 +446,13 @@ where
     if !outcome.is_failure() {
         return;
     }
-    // A panic of the peer key ends here: no caller is left that it could reach.
+    // The panic of the peer key ends here: no caller is left to receive it.
     let (entry, _) = case.entry(outcome, None, None);
     let dead_letters = &case.shared.settings.dead_letters;
     if let Some(runtime) = runtime {
         runtime.spawn(write(dead_letters.clone(), entry));
     } else {
-        // There is no runtime to write it on.
+        // Without a runtime it cannot be written.
         let (peer, reason) = (&entry.target, entry.cause.reason);
         dead_letters.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
     }

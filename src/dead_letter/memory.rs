@@ -1,4 +1,4 @@
-//! Entries in memory.
+//! A store of entries in memory.
 
 use super::{
     Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink,
@@ -22,16 +22,16 @@ use tokio::time::Instant;
 ///
 /// Bounded by entries and by bytes. A full store refuses to write ([`StoreErrorKind::Full`]), so that
 /// the caller knows that the entry is not stored. With
-/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) the oldest entries make room instead, and are
-/// [counted](Self::dropped).
+/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) it drops the oldest entries instead, and
+/// [counts](Self::dropped) them.
 ///
-/// The ids of the last 10,000 entries that were removed or discarded are remembered, and are not
-/// written again. Clones share the entries.
+/// It remembers the ids of the last 10,000 entries that were removed or discarded, and does not write
+/// them again. Clones share the entries.
 ///
 /// # Cancel safety
 ///
-/// Every operation but a claim is done when its future is made. A claim is done when its future is
-/// polled, which is then ready: dropped before, nothing is claimed.
+/// Every operation except a claim is done when its future is made. A claim is done at the first poll of
+/// its future, which is then ready: if it is dropped before, nothing is claimed.
 ///
 /// # Examples
 ///
@@ -79,7 +79,7 @@ struct Kept {
 }
 
 impl MemoryDeadLetters {
-    /// A builder with defaults for every setting.
+    /// Returns a builder with the default settings.
     pub const fn builder() -> MemoryDeadLettersBuilder {
         MemoryDeadLettersBuilder {
             max_entries: 10_000,
@@ -98,13 +98,13 @@ impl MemoryDeadLetters {
         self.len() == 0
     }
 
-    /// How many entries were dropped to make room for others.
+    /// The number of entries that were dropped to make room.
     pub fn dropped(&self) -> u64 {
         self.state().dropped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held; a poisoned lock has the last whole state.
+        // Nothing panics while the lock is held, so the state is consistent even if it is poisoned.
         let state = self.shared.state.lock();
         state.unwrap_or_else(PoisonError::into_inner)
     }
@@ -206,7 +206,7 @@ impl Item<Kept> {
     }
 }
 
-/// The approximate size of an entry in memory.
+/// The approximate memory of an entry.
 fn weight(entry: &Entry) -> usize {
     let texts = [
         &entry.method,
@@ -223,7 +223,7 @@ fn weight(entry: &Entry) -> usize {
     let headers =
         headers.map(|(name, value)| size_of::<(String, bytes::Bytes)>() + name.len() + value.len());
     let records = size_of_val(entry.history.records());
-    // The entry, its item, its share of a map and a tree.
+    // The entry, its item, and its share of a map and a tree.
     size_of::<Entry>()
         + 256
         + entry.kind.len()
@@ -290,7 +290,7 @@ impl LetterStore for MemoryDeadLetters {
         done(Ok(Settled::Done))
     }
 
-    /// May exceed the bound of bytes by what the entry has grown, so that a claim can always be ended.
+    /// May exceed the limit of bytes by the growth of the entry, so that a claim can always be ended.
     fn release(
         &self,
         token: FencingToken,
@@ -387,21 +387,21 @@ pub struct MemoryDeadLettersBuilder {
 }
 
 impl MemoryDeadLettersBuilder {
-    /// Sets the most entries. Default: 10,000.
+    /// Sets the largest number of entries. Default: 10,000.
     pub const fn max_entries(mut self, entries: usize) -> Self {
         self.max_entries = entries;
         self
     }
 
-    /// Sets the most bytes of all entries together: bodies, headers and texts, and some hundred bytes of
+    /// Sets the memory limit of all entries, in bytes: bodies, headers and texts, and a few hundred bytes of
     /// bookkeeping for each. Default: 64 MiB.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// Drops the oldest unclaimed entries to make room for new ones, instead of refusing the new ones.
-    /// Dropped entries are lost, and [counted](MemoryDeadLetters::dropped).
+    /// Drops the oldest unclaimed entries to make room for new ones. Default: new ones are refused. Dropped
+    /// entries are lost, and [counted](MemoryDeadLetters::dropped).
     pub const fn drop_oldest(mut self) -> Self {
         self.drop_oldest = true;
         self

@@ -1,31 +1,32 @@
-//! Dead letters: calls that failed for good are written to a sink, with what is needed to see why and to
-//! send them again.
+//! Dead letters: writes calls that failed for good to a sink, with what is needed to find the reason and
+//! to send them again.
 //!
 //! [`DeadLetterLayer`] classifies each call. When it has failed, the layer writes an [`Entry`] through
 //! [`DeadLetters`] to a [`Sink`], waits until it is written, and then returns the response or the error
 //! unchanged. A call that succeeds, or whose caller dropped it, has no entry. A call that panics has
-//! failed: its entry says [`Reason::Panicked`], and once it is written the panic continues where the
-//! call is polled. So does a panic of the [peer key](DeadLetterLayer::peer), whose entry has no target.
+//! failed: its entry has [`Reason::Panicked`], and the panic continues in the caller's poll once the
+//! entry is written. The same holds for a panic of the [peer key](DeadLetterLayer::peer), whose entry
+//! has no target.
 //!
 //! | The entry | A failed response | An error |
 //! | --- | --- | --- |
 //! | is in the sink, or in the fallback sink | has a [`DeadLettered`] extension | is unchanged |
-//! | was taken by no sink | has a `DeadLettered` extension that [says why](DeadLettered::not_written) | is wrapped in an [`EntryLost`], which says why |
+//! | could not be written | has a `DeadLettered` extension with the [reason](DeadLettered::not_written) | is wrapped in an [`EntryLost`] with the reason |
 //!
-//! The [observers](DeadLetters::observe) of the writer are told of all of them
+//! The [observers](DeadLetters::observe) of the writer are told of both cases
 //! ([`Event::DeadLettered`](crate::observe::Event::DeadLettered),
 //! [`Event::Lost`](crate::observe::Event::Lost)), and so are the metrics of a `stack`.
 //!
-//! The [`Reason`] is one of a closed set, and is found in what the layers inside report: the
+//! The [`Reason`] is one of a closed set. It is derived from what the inner layers report: the
 //! [`History`](crate::attempt::History) of a retry layer, a
 //! [`DeadlineExceeded`](crate::deadline::DeadlineExceeded), the mark of an open circuit
 //! ([`LocallyRefused::by_circuit`](crate::outcome::LocallyRefused::by_circuit)). History and times are
-//! those of the retry layer. Where there is no history (no retry layer, or a deadline cut its call) the
-//! entry has one attempt, which stands for the whole call.
+//! those of the retry layer. Without a history (no retry layer, or a deadline ended its call) the entry
+//! has one attempt, which represents the whole call.
 //!
-//! When the service inside fails to become ready (`poll_ready`), there is no request yet: the error
-//! goes to the caller, and there is no entry. When a retry layer gives a request up because its service
-//! is no longer ready, there is one: [`Reason::NotReady`].
+//! If the inner service fails to become ready (`poll_ready`), there is no request yet: the error goes to
+//! the caller, and there is no entry. If a retry layer gives up because its inner service is no longer
+//! ready, there is an entry: [`Reason::NotReady`].
 //!
 //! Credentials are kept out of entries: see [`Redaction`].
 //!
@@ -39,24 +40,25 @@
 //! metrics(delivery) > DEAD LETTER > total deadline > retry > breaker > ... > transport
 //! ```
 //!
-//! - Outside: the metrics of deliveries, and a `FallbackLayer`, which inside would hide the failure. A
-//!   time limit outside cuts the caller's wait for the sink, but not the write. It cancels the call,
-//!   though, and a cancelled call has no entry: put the deadline of deliveries inside.
-//! - Inside: every layer that gives a delivery up. With a retry layer outside, each attempt would have
-//!   an entry; a call that a deadline outside cuts has none.
-//! - Inbound: inside the idempotency layer, or a repetition is dead-lettered again; outside the handler.
-//!   The body must be in memory: put a [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
+//! - Outside: the metrics of deliveries, and a `FallbackLayer`, which would hide the failure if it were
+//!   inside. A time limit outside ends the caller's wait for the sink, but not the write. It also
+//!   cancels the call, and a cancelled call has no entry: put the deadline of deliveries inside.
+//! - Inside: every layer that can give a delivery up. With a retry layer outside, each attempt would
+//!   have an entry; a call that an outer deadline ends has none.
+//! - Inbound: inside the idempotency layer, because otherwise a repetition is dead-lettered again;
+//!   outside the handler. The body must be in memory: put a
+//!   [`BufferBodyLayer`](crate::BufferBodyLayer) outside.
 //!
 //! # Cost
 //!
-//! One copy of each request, in one allocation beside those of the copy itself. In the ready-made stack
-//! the retry layer [shares](DeadLetterLayer::share_copy) that copy. Everything else happens only when a
-//! call has failed.
+//! One copy of each request, with one allocation besides those of the copy itself. In the ready-made
+//! stack the retry layer [shares](DeadLetterLayer::share_copy) that copy. All other work is done only
+//! when a call has failed.
 //!
 //! # Cancel safety
 //!
 //! A response future that is dropped before its call has failed leaves no entry. Once the call has
-//! failed, a task of its own writes the entry: dropping the future does not stop it, and observers are
+//! failed, a separate task writes the entry: dropping the future does not stop it, and observers are
 //! told. The task ends with its runtime, so let deliveries end before you shut the runtime down. Outside
 //! a tokio runtime there are no tasks, and dropping the future stops the write.
 //!
@@ -90,7 +92,7 @@
 //! let dead_letters = DeadLetters::new(table.clone())
 //!     .observe(observer_fn(|event| eprintln!("{event:?}")));
 //!
-//! // A peer that is no more.
+//! // A peer that no longer exists.
 //! let peer = service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, BoxError>(Response::builder().status(410).body(BufferedBody::from(""))?)
 //! });

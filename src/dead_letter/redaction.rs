@@ -8,18 +8,18 @@ use crate::catch_panic::catch_panic;
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt, mem, sync::Arc};
 
-/// The most headers of an entry; further ones are left out.
+/// The largest number of headers in an entry; further ones are left out.
 const MOST_HEADERS: usize = 128;
 
-/// The most bytes of one header, name and value, and of all headers.
+/// The largest size of one header (name and value), and of all headers, in bytes.
 const MOST_HEADER: usize = 8 << 10;
 const MOST_OF_HEADERS: usize = 32 << 10;
 
-/// The most bytes of a URI, and of the other texts that come from a request.
+/// The largest size of a URI, and of the other texts from a request, in bytes.
 const MOST_URI: usize = 16 << 10;
 const MOST_TEXT: usize = 1024;
 
-/// Parts of the names of credentials, without all but letters and digits.
+/// Parts of the names of credentials. Names are compared by their letters and digits only.
 const PARTS: &[&str] = &[
     "accesskey",
     "apikey",
@@ -42,25 +42,25 @@ const PARTS: &[&str] = &[
 
 type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 
-/// Keeps credentials out of entries, and bounds what a request adds to them.
+/// Removes credentials from entries, and limits the size of what a request adds to them.
 ///
-/// - **Headers**: one is left out where its name, all but letters and digits aside, contains `accesskey`,
+/// - **Headers**: a header is left out if the letters and digits of its name contain `accesskey`,
 ///   `apikey`, `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`,
 ///   `hmac`, `jwt`, `passphrase`, `passw`, `privatekey`, `secret`, `session`, `signature` or
-///   `token`, has `auth` as a word, or ends with `key` and not with `idempotencykey`. So `authorization`,
-///   `proxy-authorization`, `cookie`, `set-cookie`, `x-api-key`, `x-auth-token`,
-///   `webhook-signature`, `x-hub-signature-256` and `x-shopify-hmac-sha256` are.
-///   [`allow`](Self::allow) and [`deny`](Self::deny) say otherwise for a name.
-/// - **URIs**: the fragment is left out, user and password are replaced by `redacted`, and so is the
+///   `token`, have `auth` as a word, or end with `key` and not with `idempotencykey`. This leaves out
+///   `authorization`, `proxy-authorization`, `cookie`, `set-cookie`, `x-api-key`, `x-auth-token`,
+///   `webhook-signature`, `x-hub-signature-256` and `x-shopify-hmac-sha256`.
+///   [`allow`](Self::allow) and [`deny`](Self::deny) make exceptions.
+/// - **URIs**: the fragment is removed. User and password are replaced by `redacted`, and so is the
 ///   value of a parameter whose name is as above, or `code`, `pass`, `pwd` or `sig`. A value that is
 ///   itself a URL, encoded or not, is checked in the same way, and replaced as a whole if it holds a
-///   credential. A secret in a path is not recognised: remove it with a function ([`with`](Self::with)).
-/// - **Error messages**: URLs, and words that look like a part of one, are treated as above. Where the
-///   end of a credential is not clear, more is removed.
+///   credential. A secret in a path is not recognized: remove it with a function ([`with`](Self::with)).
+/// - **Error messages**: URLs, and words that look like a part of one, are treated as above. If the end
+///   of a credential is not clear, more is removed.
 /// - **Bodies** are not changed: use a function ([`with`](Self::with)).
 ///
 /// An entry holds at most 128 headers of at most 8 KiB each and 32 KiB together, a URI of 16 KiB, and a
-/// method, ids and an idempotency key of 1 KiB each. What is longer is left out whole, not cut: left-out
+/// method, ids and an idempotency key of 1 KiB each. A longer value is left out, not cut: left-out
 /// headers are [counted](Entry::headers_left_out), and an entry without its URI cannot be sent again. Kind
 /// and target are cut after 1 KiB.
 ///
@@ -98,13 +98,13 @@ type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Redaction {
-    /// Whether a header of this name is kept, whatever the rules say.
+    /// Whether to keep a header of this name, regardless of the rules.
     names: BTreeMap<String, bool>,
     hook: Option<Hook>,
 }
 
 impl Redaction {
-    /// The rules above.
+    /// Makes a redaction with the rules above.
     pub const fn new() -> Self {
         Self {
             names: BTreeMap::new(),
@@ -112,21 +112,21 @@ impl Redaction {
         }
     }
 
-    /// Keeps the header of this name, in any case. Replaces an earlier setting for it.
+    /// Keeps the header of this name, in upper or lower case. Replaces an earlier setting for it.
     pub fn allow(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), true);
         self
     }
 
-    /// Leaves the header of this name out, in any case. Replaces an earlier setting for it.
+    /// Leaves out the header of this name, in upper or lower case. Replaces an earlier setting for it.
     pub fn deny(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), false);
         self
     }
 
-    /// Adds a function that changes each entry after the rules, for bodies and other secrets. Functions
-    /// are called in the order in which they were added. If one panics, the entry has neither headers nor
-    /// body nor URI nor error message.
+    /// Adds a function that changes each entry after the rules, for bodies and other secrets. Functions run
+    /// in the order in which they were added. If one panics, the entry loses its headers, body, URI and error
+    /// message.
     pub fn with(mut self, redact: impl Fn(&mut Entry) + Send + Sync + 'static) -> Self {
         let before = self.hook.take();
         self.hook = Some(Arc::new(move |entry: &mut Entry| {
@@ -142,7 +142,7 @@ impl Redaction {
     pub fn apply(&self, entry: &mut Entry) {
         let too_long = |text: &mut String| text.len() > MOST_TEXT;
         if entry.idempotency_key.take_if(too_long).is_some() {
-            // It would be sent as a header.
+            // A redrive would send it as a header.
             entry.headers_left_out = entry.headers_left_out.saturating_add(1);
         }
         let left_out = self.headers(&mut entry.headers);
@@ -171,7 +171,7 @@ impl Redaction {
         }
     }
 
-    /// Returns how many headers it leaves out that are no credentials.
+    /// Returns the number of left-out headers that are not credentials.
     fn headers(&self, headers: &mut Vec<(String, Bytes)>) -> u32 {
         headers.retain(|(name, _)| self.keeps(name));
         let before = headers.len();
@@ -213,7 +213,7 @@ fn names_a_credential(name: &str) -> bool {
         || (name.ends_with("key") && !name.ends_with("idempotencykey"))
 }
 
-/// A message that may have been cut, without its last word: half of a URL may not be recognised.
+/// Removes the last word of a message that may have been cut: half of a URL may not be recognized.
 fn whole_words(message: &str) -> &str {
     if message.chars().nth(Entry::MAX_MESSAGE - 1).is_none() {
         return message;
@@ -355,12 +355,12 @@ mod tests {
         Redaction::new().apply(&mut entry);
         assert_eq!(entry.headers.len(), MOST_HEADERS);
         assert!(entry.headers.iter().all(|(name, _)| name == "short"));
-        // The long one, the short ones for which there is no room, and the key; no credential.
+        // The long header, the short ones for which there is no room, and the key; none is a credential.
         assert_eq!(entry.headers_left_out, 1 + (1_000 - 128) + 1);
         assert_eq!((&entry.uri, &entry.idempotency_key), (&None, &None));
         assert_eq!(entry.event_id, None);
         assert!(entry.trace_id.is_some());
-        // What was left out stays left out.
+        // Headers that were left out before stay counted.
         Redaction::new().apply(&mut entry);
         assert_eq!(entry.headers_left_out, 1 + (1_000 - 128) + 1);
     }

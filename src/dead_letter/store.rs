@@ -1,4 +1,4 @@
-//! Where entries are written, and how stores list, claim and remove them.
+//! Sinks, to which entries are written, and stores, which also list, claim and remove them.
 
 use super::{Cause, Entry, EntryId, NotAnId, Reason};
 use crate::{
@@ -12,16 +12,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Takes entries. Implement this alone for a place that is only written to, such as a broker.
+/// Takes entries. Implement only this trait for a sink that is never read back, such as a broker.
 ///
 /// # Guarantees
 ///
 /// - `Ok` means that the entry is stored as safely as the sink's documentation says: on the disk, at the
 ///   server.
-/// - Writing an entry whose id is there already replaces it: when it is unknown whether a write was done,
-///   it can be repeated.
-/// - In a [`LetterStore`], writing an entry that was removed is `Ok` and writes nothing. So every failure
-///   needs an entry with a new id.
+/// - Writing an entry with an existing id replaces it, so that a write with an unknown result can be
+///   repeated.
+/// - In a [`LetterStore`], writing an entry that was removed returns `Ok` and writes nothing. Every
+///   failure therefore needs an entry with a new id.
 ///
 /// # Cancel safety
 ///
@@ -31,35 +31,36 @@ pub trait Sink: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreError`], in its future: it is not known that the entry is stored.
+    /// [`StoreError`], in the future: the entry may not be stored.
     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>>;
 }
 
 /// A sink whose entries can be listed, sent again and removed.
 ///
-/// An entry that is to be sent again is claimed first, so that of two callers only one sends it. It is
-/// removed after the peer has accepted it; when the delivery fails, the claim is released with the entry
-/// as it then is. A claim that is neither released nor removed ends with its lease.
+/// A caller claims an entry before it sends it again, so that only one of two callers sends it. It
+/// removes the entry after the peer has accepted it. If the delivery fails, it releases the claim with
+/// the updated entry. A claim that is neither released nor removed ends with its lease.
 ///
 /// Every implementation passes [`contract`](super::contract).
 ///
 /// # Rules
 ///
-/// - A list is ordered by when each entry was first written. Writing it again, claiming and releasing
-///   it do not move it, so pages neither repeat nor miss an entry while others write.
+/// - A list is ordered by when each entry was first written. Writing it again, claiming it and releasing
+///   it do not move it, so that pages neither repeat nor miss an entry while others write.
 /// - Writing an entry again replaces it, but keeps its claim and the greater number of
-///   [replays](Entry::replays): a limit on replays cannot be reset by writing.
+///   [replays](Entry::replays): a write cannot reset the limit on replays.
 /// - The store measures the lease of a claim.
 /// - An id belongs to one entry for good. After an entry was removed or discarded, writing its id
 ///   succeeds and writes nothing: such a write is a late repetition of an entry that was accepted, which
-///   must not be sent again. A store remembers these ids for a while: memory and files the last 10,000,
-///   SQLite those of seven days.
+///   must not be sent again. A store remembers these ids for a while: the memory and file stores the
+///   last 10,000, SQLite those of seven days.
 /// - A claim whose future is dropped before it returned is released, and does not count.
 ///
 /// # Cancel safety
 ///
-/// An operation whose future is dropped is either done or not done, never half done. A claim that was
-/// done and not returned is released by the store itself; where that fails, it ends with its lease.
+/// If the future of an operation is dropped, the operation is done or not done, never half done. The
+/// store itself releases a claim that was made and not returned; if that fails, the claim ends with its
+/// lease.
 pub trait LetterStore: Sink {
     /// Lists matching entries, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>>;
@@ -67,8 +68,8 @@ pub trait LetterStore: Sink {
     /// Reads one entry. `None` if there is none with this id.
     fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>>;
 
-    /// Claims an entry for `lease` to send it again, and counts the claim in [`Entry::replays`] at once,
-    /// so that it counts even if the process dies.
+    /// Claims an entry for `lease` to send it again. The claim itself increases [`Entry::replays`], so that
+    /// it counts even if the process dies.
     fn claim(
         &self,
         id: EntryId,
@@ -76,7 +77,7 @@ pub trait LetterStore: Sink {
         max_replays: u32,
     ) -> BoxFuture<Result<EntryClaim, StoreError>>;
 
-    /// Extends a claim to `lease` from now.
+    /// Extends a claim, which then ends `lease` from now.
     fn renew(
         &self,
         id: EntryId,
@@ -85,14 +86,14 @@ pub trait LetterStore: Sink {
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
     /// Ends a claim and replaces the entry with `entry`, which has its newest cause and history, and the
-    /// number of replays: one less than claimed where nothing was sent.
+    /// number of replays: one less than claimed if nothing was sent.
     fn release(
         &self,
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and removes the entry, which was accepted. Its id is not written again.
+    /// Ends a claim and removes the accepted entry. Its id is not written again.
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>>;
 
     /// Removes an entry without sending it, unless it is claimed. Its id is not written again.
@@ -105,7 +106,7 @@ pub trait LetterStore: Sink {
 /// The result of [`LetterStore::claim`].
 #[derive(Clone, Debug, PartialEq)]
 pub enum EntryClaim {
-    /// The entry is the caller's until the lease ends.
+    /// The entry is claimed by the caller until the lease ends.
     Claimed {
         /// The token of the claim.
         token: FencingToken,
@@ -119,9 +120,9 @@ pub enum EntryClaim {
     },
     /// There is no such entry.
     Missing,
-    /// It was sent again as many times as is allowed.
+    /// The entry has been sent again as often as is allowed.
     Spent {
-        /// How many times.
+        /// The number of replays.
         replays: u32,
     },
 }
@@ -131,7 +132,7 @@ pub enum EntryClaim {
 pub enum Discarded {
     /// The entry is removed.
     Done,
-    /// It is claimed, and stays.
+    /// Another caller has claimed the entry. It is not removed.
     InProgress,
     /// There is no such entry.
     Missing,
@@ -141,20 +142,20 @@ pub enum Discarded {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Filter {
-    /// Dead-lettered for this reason.
+    /// The reason of the entry.
     pub reason: Option<Reason>,
-    /// Of exactly this target.
+    /// The target of the entry, exactly.
     pub target: Option<String>,
-    /// Of exactly this event.
+    /// The event id of the entry, exactly.
     pub event_id: Option<String>,
-    /// Written at this time or later.
+    /// The earliest time of writing, inclusive.
     pub written_from: Option<SystemTime>,
-    /// Written before this time.
+    /// The latest time of writing, exclusive.
     pub written_before: Option<SystemTime>,
 }
 
 impl Filter {
-    /// Every entry.
+    /// Selects every entry.
     pub const fn all() -> Self {
         Self {
             reason: None,
@@ -211,7 +212,7 @@ impl Filter {
         )
     }
 
-    /// Whether the entry of this summary is selected.
+    /// Whether the entry with this summary is selected.
     pub fn matches_summary(&self, summary: &Summary) -> bool {
         let event_id = summary.event_id.as_deref();
         self.meets(
@@ -237,21 +238,21 @@ impl Filter {
     }
 }
 
-/// A page of a list: its size, and where it begins.
+/// A page of a list: its size and its position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Page {
-    /// The most entries: 1 to [`Page::MAX`].
+    /// The largest number of entries: 1 to [`Page::MAX`].
     pub limit: usize,
-    /// Where the previous page ended; `None` for the first page.
+    /// The end of the previous page; `None` for the first page.
     pub after: Option<Cursor>,
 }
 
 impl Page {
-    /// The most entries of a page.
+    /// The largest number of entries of a page.
     pub const MAX: usize = 1_000;
 
-    /// The first page, with at most `limit` entries. `limit` is brought into 1 to [`Page::MAX`].
+    /// The first page, with at most `limit` entries. `limit` is clamped to 1 to [`Page::MAX`].
     pub fn first(limit: usize) -> Self {
         Self {
             limit: limit.clamp(1, Self::MAX),
@@ -267,17 +268,17 @@ impl Page {
     }
 }
 
-/// A place in a list. Its text is for the store that made it.
+/// A position in a list. Its text form is for the store that made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// For stores: the place with this number.
+    /// For stores: makes the cursor of this number.
     pub const fn new(place: u64) -> Self {
         Self(place)
     }
 
-    /// For stores: the number.
+    /// For stores: returns the number.
     pub const fn place(&self) -> u64 {
         self.0
     }
@@ -307,14 +308,14 @@ impl FromStr for Cursor {
 pub struct Listing {
     /// The entries, newest first.
     pub entries: Vec<Summary>,
-    /// Where the next page begins; `None` at the end.
+    /// The beginning of the next page; `None` at the end of the list.
     pub next: Option<Cursor>,
-    /// How many records of this page cannot be read: damaged, or of a newer schema. They stay in the
-    /// store.
+    /// The number of records of this page that cannot be read: damaged, or of a newer schema. They stay
+    /// in the store.
     pub unreadable: u64,
 }
 
-/// An entry in a list: all but its headers, body and attempt records.
+/// An entry in a list: all of it except headers, body and attempt records.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Summary {
@@ -322,7 +323,7 @@ pub struct Summary {
     pub id: EntryId,
     /// The kind of request.
     pub kind: String,
-    /// The peer it was for.
+    /// The peer of the delivery.
     pub target: String,
     /// The method of an HTTP request.
     pub method: Option<String>,
@@ -330,7 +331,7 @@ pub struct Summary {
     pub uri: Option<String>,
     /// Why it was dead-lettered.
     pub cause: Cause,
-    /// How many attempts were made.
+    /// The number of attempts.
     pub attempts: u32,
     /// The length of the whole body, in bytes.
     pub body_length: u64,
@@ -342,14 +343,14 @@ pub struct Summary {
     pub written_at: SystemTime,
     /// The id of the event.
     pub event_id: Option<String>,
-    /// How many times it was sent again.
+    /// The number of times that it was sent again.
     pub replays: u32,
     /// Whether it is claimed.
     pub in_progress: bool,
 }
 
 impl Summary {
-    /// The summary of an entry.
+    /// Makes the summary of an entry.
     pub fn of(entry: &Entry, in_progress: bool) -> Self {
         Self {
             id: entry.id,

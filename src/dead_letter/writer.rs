@@ -6,11 +6,12 @@ use crate::{
 };
 use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
-/// Writes entries to a sink, and to a fallback sink where the first one fails. Layers and workers write
+/// Writes entries to a sink, and to a fallback sink if the first one fails. Layers and workers write
 /// through it.
 ///
-/// Each write has a time limit, because a sink may hang. A sink that panics has failed. An entry that
-/// neither sink takes is an error with both causes, and an [`Event::Lost`]. Clones share everything.
+/// Each write has a time limit, because a sink may hang. A panic of a sink counts as a failure. If
+/// neither sink takes an entry, the result is an error with both causes, and an [`Event::Lost`] is
+/// reported. Clones share everything.
 ///
 /// # Examples
 ///
@@ -45,14 +46,14 @@ pub struct DeadLetters {
     observers: Observers,
 }
 
-/// Which sink has an entry.
+/// The sink that has an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum WriteOutcome {
-    /// The fallback sink: the first one did not take it.
+    /// The fallback sink, because the first sink did not take it.
     FellBack,
-    /// None of them took it.
+    /// Neither sink.
     NotWritten,
-    /// The sink.
+    /// The first sink.
     Written,
 }
 
@@ -71,12 +72,12 @@ impl WriteOutcome {
 }
 
 impl DeadLetters {
-    /// A writer to `sink`, without a fallback.
+    /// Makes a writer to `sink`, without a fallback.
     pub fn new(sink: impl Sink) -> Self {
         Self::shared(Arc::new(sink))
     }
 
-    /// A writer to a shared sink, without a fallback.
+    /// Makes a writer to a shared sink, without a fallback.
     pub fn shared(sink: Arc<dyn Sink>) -> Self {
         Self {
             sink,
@@ -86,22 +87,22 @@ impl DeadLetters {
         }
     }
 
-    /// Sets the sink for entries that the first sink does not take. Default: none.
+    /// Sets the fallback sink, for entries that the first sink does not take. Default: none.
     ///
-    /// A layer writes an entry once, so the fallback then has the only copy: a fallback in memory loses
-    /// it with the process. A [`Worker`](crate::queue::Worker) holds the job until the first sink has
-    /// the entry, and writes it again until then; the copy in the fallback has the same id, and is for
-    /// reading meanwhile. Send entries again from the first sink, not from the fallback of a worker.
+    /// A layer writes an entry once, so the fallback then has the only copy: a fallback in memory loses it
+    /// with the process. A [`Worker`](crate::queue::Worker) keeps the job and repeats the write until the
+    /// first sink has the entry; the copy in the fallback has the same id, and is only for reading until
+    /// then. Redrive entries of a worker from the first sink, not from the fallback.
     pub fn fallback(mut self, sink: impl Sink) -> Self {
         self.fallback = Some(Arc::new(sink));
         self
     }
 
-    /// Sets how long each of the two sinks may take for an entry. Default: 5 s.
+    /// Sets the time limit of each of the two sinks for an entry. Default: 5 s.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn time_limit(mut self, limit: Duration) -> Result<Self, InvalidConfig> {
         if limit.is_zero() {
             return Err(InvalidConfig::new("time_limit", "must be longer than zero"));
@@ -110,8 +111,8 @@ impl DeadLetters {
         Ok(self)
     }
 
-    /// Adds an observer of what becomes of each entry: [`Event::DeadLettered`], [`Event::Lost`], and
-    /// [`Event::Trouble`] with the sink. Default: none.
+    /// Adds an observer of the result of each entry: [`Event::DeadLettered`], [`Event::Lost`], and
+    /// [`Event::Trouble`] with the sink. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -125,7 +126,7 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     ///
-    /// A write that is dropped is either done or not; observers are then not told.
+    /// If the future is dropped, the entry is written or not; observers are then not told.
     pub async fn write(&self, entry: Arc<Entry>) -> Result<WriteOutcome, NotWritten> {
         let written = self.attempt(Arc::clone(&entry)).await;
         if let Err(error) = &written {
@@ -138,8 +139,8 @@ impl DeadLetters {
         })
     }
 
-    /// Writes an entry. Where it fell back, returns why the sink did not take it. On an error the caller
-    /// tells that the entry is [lost](Self::lost).
+    /// Writes an entry. If it fell back, also returns why the first sink did not take it. On an error, the
+    /// caller reports that the entry is [lost](Self::lost).
     pub(crate) async fn attempt(
         &self,
         entry: Arc<Entry>,
@@ -172,7 +173,7 @@ impl DeadLetters {
         Ok(fell_back)
     }
 
-    /// Tells observers that an entry was not written, and when the write is tried again.
+    /// Reports that an entry was not written, and when the write is tried again.
     pub(crate) fn lost(
         &self,
         id: EntryId,

@@ -1,4 +1,4 @@
-//! Claiming, and how claims end.
+//! Rules for claims and how they end.
 
 use super::{
     LATER, LEASE, LONG, SHORT, Subject, at, claim, count, done, entry, get, id, is_in_progress,
@@ -55,7 +55,7 @@ pub async fn one_of_many_claims_an_entry<S: Subject>(subject: &S) {
     }
 }
 
-/// Every claim counts, also one that is never settled, and beyond the limit there is none.
+/// Every claim counts, even one that is never settled, and there is none beyond the limit.
 ///
 /// # Panics
 ///
@@ -67,7 +67,7 @@ pub async fn a_claim_counts_and_the_limit_holds<S: Subject>(subject: &S) {
     assert_eq!(claimed.replays, 1, "contract: a claim counts");
     let settled = done(store.release(token, &Arc::new(claimed)).await);
     assert_eq!(settled, Settled::Done, "contract: the holder may release");
-    // This one dies.
+    // This claim is never settled.
     let (_, claimed) = claim(&store, id(1), LEASE).await;
     assert_eq!(claimed.replays, 2, "contract: a claim counts");
     let busy = done(store.claim(id(1), LEASE, 2).await);
@@ -132,8 +132,8 @@ pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A holder whose lease is over can neither renew, release nor remove: not while the entry is
-/// free, and not after it passed to another.
+/// A holder whose lease has ended can neither renew, release nor remove: neither while the entry is
+/// free, nor after another caller has claimed it.
 ///
 /// # Panics
 ///
@@ -319,14 +319,14 @@ pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
             0 => false,
             1 => poll_fn(|cx| Poll::Ready(dropped.as_mut().poll(cx).is_ready())).await,
             _ => {
-                // It is done, and nobody has looked.
+                // The claim is made, and nobody has read its result.
                 let _ = get(&store, id(1)).await;
                 subject.advance(SHORT).await;
                 false
             }
         };
         if given {
-            // It was given away at once, by a store that need not wait.
+            // A store that answers at once has returned the entry already.
             return;
         }
         drop(dropped);
@@ -377,7 +377,7 @@ pub async fn an_entry_in_progress_is_not_discarded<S: Subject>(subject: &S) {
     assert_eq!(again, Discarded::Missing, "contract: once");
 }
 
-/// An id that no entry has is no error.
+/// An unknown id is not an error.
 ///
 /// # Panics
 ///

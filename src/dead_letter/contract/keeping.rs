@@ -1,4 +1,4 @@
-//! What is written, and how it is found.
+//! Rules for writing and finding entries.
 
 use super::{LONG, Subject, at, claim, count, done, entry, get, id, is_in_progress, list, write};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use bytes::Bytes;
 use std::{collections::HashSet, sync::Arc};
 
-/// Every field of an entry comes back, and its summary says the same.
+/// An entry is returned with every field unchanged, and its summary agrees.
 ///
 /// # Panics
 ///
@@ -33,7 +33,7 @@ pub async fn an_entry_comes_back_as_it_was<S: Subject>(subject: &S) {
     }
 }
 
-/// Bodies come back to the byte: empty, binary, of 256 KiB that need the most escaping, and cut.
+/// Bodies are returned byte for byte: empty, binary, 256 KiB with the most escaping, and cut.
 ///
 /// # Panics
 ///
@@ -78,7 +78,7 @@ pub async fn a_large_entry_is_kept_to_the_byte<S: Subject>(subject: &S) {
     }
 }
 
-/// An entry whose id is there already replaces it, where it is.
+/// Writing an entry with an existing id replaces it, at the same position.
 ///
 /// # Panics
 ///
@@ -121,7 +121,7 @@ pub async fn an_entry_written_again_keeps_its_count_and_claim<S: Subject>(subjec
     );
     let replays = get(&store, id(1)).await.map(|entry| entry.replays);
     assert_eq!(replays, Some(1), "contract: it keeps the greater count");
-    // As where our own side refused to send it.
+    // As when this side refused to send it.
     claimed.replays = 0;
     let settled = done(store.release(token, &Arc::new(claimed)).await);
     assert_eq!(settled, Settled::Done, "contract: the claim is the same");
@@ -132,7 +132,7 @@ pub async fn an_entry_written_again_keeps_its_count_and_claim<S: Subject>(subjec
     );
 }
 
-/// Pages of any size give every entry once, newest first, and then end.
+/// Pages of any size contain every entry once, newest first, and then end.
 ///
 /// # Panics
 ///
@@ -154,7 +154,7 @@ pub async fn a_list_is_newest_first_and_in_parts<S: Subject>(subject: &S) {
             assert_eq!(listing.unreadable, 0, "contract: all of these can be read");
             found.extend(listing.entries.iter().map(|summary| summary.id));
             match listing.next {
-                // As it goes through an operator's hands.
+                // The cursor goes through its text form, as it does for an operator.
                 Some(next) => match next.to_string().parse() {
                     Ok(cursor) => page = Page::first(limit).after(cursor),
                     Err(error) => panic!("contract: a cursor comes back from text: {error}"),
@@ -188,7 +188,7 @@ pub async fn pages_hold_while_others_write<S: Subject>(subject: &S) {
         page = Page::first(4).after(next);
         round += 1;
         write(&store, &entry(100 + round)).await;
-        // One that was listed and one that is to come are written again, one that was listed goes.
+        // A listed entry and one that is not listed yet are written again; another listed one is removed.
         write(&store, &entry(20)).await;
         write(&store, &entry(1)).await;
         let seen = found[found.len() - 2];

@@ -1,7 +1,7 @@
 //! The rules of [`LetterStore`] as functions that test an implementation.
 //!
-//! For a store whose clock cannot be moved, [`advance`](Subject::advance) sleeps: some ten seconds for all
-//! rules together.
+//! If the clock of a store cannot be moved, [`advance`](Subject::advance) sleeps: about ten seconds for
+//! all rules together.
 //!
 //! ```
 //! use std::time::Duration;
@@ -61,11 +61,11 @@ pub trait Subject {
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
 }
 
-/// The lease of the contract's claims: short, for stores whose clock cannot be moved.
+/// The lease of the contract's claims. It is short, for stores whose clock cannot be moved.
 const LEASE: Duration = Duration::from_secs(1);
-/// Past it.
+/// Longer than the lease.
 const LATER: Duration = Duration::from_millis(1_500);
-/// Between two looks at what happens soon.
+/// The interval at which tests look for a change that happens soon.
 const SHORT: Duration = Duration::from_millis(20);
 /// Longer than the contract takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -74,7 +74,7 @@ const LONG: Duration = Duration::from_secs(600);
 ///
 /// # Panics
 ///
-/// When a rule does not hold, with its name.
+/// When a rule does not hold. The message names the rule.
 pub async fn check<S: Subject>(subject: &S) {
     an_entry_comes_back_as_it_was(subject).await;
     a_large_entry_is_kept_to_the_byte(subject).await;
@@ -113,7 +113,7 @@ fn id(number: u64) -> EntryId {
     EntryId::from_bytes(bytes)
 }
 
-/// The entry of this number, with something in every field.
+/// The entry of this number, with every field set.
 fn entry(number: u64) -> Entry {
     let cause = Cause::new(Reason::RetriesExhausted)
         .with_code(Some(503))

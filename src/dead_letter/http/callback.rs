@@ -1,4 +1,4 @@
-//! Entries posted to a URL.
+//! A sink that posts entries to a URL.
 
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
@@ -19,7 +19,7 @@ use tower_service::Service;
 /// A sink that posts each entry to a URL, with any HTTP service.
 ///
 /// Each entry is one `POST` with `Content-Type: application/json` and `Idempotency-Key: <entry id>`,
-/// by which a receiver recognises a repetition.
+/// so that a receiver recognizes a repetition.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ use tower_service::Service;
 ///     dead_letter::{CallbackSink, DeadLetters},
 /// };
 ///
-/// // In practice a client in `stack::deliver()`, which retries while the receiver is away.
+/// // In practice a client in `stack::deliver()`, which retries while the receiver is unavailable.
 /// let client = service_fn(|req: Request<BufferedBody>| async move {
 ///     assert_eq!(req.headers()["content-type"], "application/json");
 ///     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
@@ -45,31 +45,30 @@ use tower_service::Service;
 /// # Order
 ///
 /// The service is a whole delivery, with the retries and the breaker of `stack::deliver()`. It must not
-/// contain a [`DeadLetterLayer`](crate::DeadLetterLayer) that writes to this sink: an entry that could
-/// not be posted would be posted. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit)
-/// cuts the whole delivery, after 5 s by default: set it long enough for the retries, and set a
-/// fallback.
+/// contain a [`DeadLetterLayer`](crate::DeadLetterLayer) that writes to this sink: each failed post would
+/// cause another one. [`DeadLetters::time_limit`](crate::dead_letter::DeadLetters::time_limit) ends the
+/// whole delivery, after 5 s by default: set it long enough for the retries, and set a fallback.
 ///
 /// # Results
 ///
 /// | Response | Result |
 /// | --- | --- |
-/// | 2xx | written, whatever the receiver does with it |
+/// | 2xx | written |
 /// | 413 | [`TooLarge`](StoreErrorKind::TooLarge) |
 /// | 408, 425, 429 | [`Unavailable`](StoreErrorKind::Unavailable) |
 /// | another 3xx or 4xx | [`Rejected`](StoreErrorKind::Rejected) |
 /// | everything else, and every error | [`Unavailable`](StoreErrorKind::Unavailable) |
-/// | none within the [time limit](Self::time_limit) | [`Timeout`](StoreErrorKind::Timeout) |
+/// | no response within the [time limit](Self::time_limit) | [`Timeout`](StoreErrorKind::Timeout) |
 ///
-/// The source of such an error is the message of the client's error, without the path of the URL and
-/// without the paths of all other URLs, because a path may be a secret.
+/// The source of such an error is the message of the client's error without the path of any URL, because
+/// a path may be a secret.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped may have been done by the receiver.
+/// The receiver may have processed a write whose future was dropped.
 #[must_use]
 pub struct CallbackSink<S> {
-    /// The lock is held to clone the service, which need not be `Sync`.
+    /// Locked only to clone the service, which need not be `Sync`.
     service: Mutex<S>,
     url: Uri,
     body: fn(&Entry) -> String,
@@ -78,7 +77,7 @@ pub struct CallbackSink<S> {
 }
 
 impl<S> CallbackSink<S> {
-    /// A sink that posts to `url`, which must be absolute.
+    /// Makes a sink that posts to `url`, which must be absolute.
     ///
     /// # Errors
     ///
@@ -106,22 +105,22 @@ impl<S> CallbackSink<S> {
         })
     }
 
-    /// Sets the function that makes the body of the request, which is JSON. Default:
-    /// [`json::to_json`], the whole entry. `cognigy::presets` has those of the Cognigy documents.
+    /// Sets the function that makes the JSON body of the request. Default: [`json::to_json`], the whole
+    /// entry. `cognigy::presets` has the functions for the bodies of the Cognigy documents.
     pub const fn body(mut self, body: fn(&Entry) -> String) -> Self {
         self.body = body;
         self
     }
 
-    /// Adds a header to each request, such as a credential. Replaces one of the same name. Not shown by
-    /// `Debug`.
+    /// Adds a header to each request, such as a credential. Replaces a header of the same name. `Debug`
+    /// does not show it.
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
         self.headers.insert(name, value);
         self
     }
 
-    /// Sets how long an entry may take, all attempts of the service together. Default: 15 s.
+    /// Sets the time limit for an entry, including all attempts of the service. Default: 15 s.
     ///
     /// # Errors
     ///
@@ -139,7 +138,7 @@ impl<S> CallbackSink<S> {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         *request.headers_mut() = self.headers.clone();
-        // 32 hexadecimal digits are always a value.
+        // 32 hexadecimal digits are always a valid value.
         if let Ok(id) = HeaderValue::try_from(entry.id.to_string()) {
             let name = HeaderName::from_static("idempotency-key");
             request.headers_mut().insert(name, id);
@@ -202,7 +201,7 @@ fn judge(status: StatusCode) -> Result<(), StoreError> {
     Err(StoreError::new(kind).caused_by(format!("the receiver answered {status}")))
 }
 
-/// Without the path, which may be a secret.
+/// Shows the URL without the path, which may be a secret.
 impl<S> fmt::Debug for CallbackSink<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CallbackSink")

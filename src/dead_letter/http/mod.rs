@@ -1,5 +1,5 @@
-//! All that dead letters know of HTTP: what an entry says of a request, the request that is made of an
-//! entry, and the sink that posts entries to a URL.
+//! The HTTP parts of dead letters: the entry of a request, the request of an entry, and a sink that
+//! posts entries to a URL.
 
 mod callback;
 mod resend;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use std::{sync::Arc, time::SystemTime};
 
-/// The longest id and key in bytes. Longer ones are left out.
+/// The longest id and key, in bytes. Longer ones are left out.
 const MOST_ID: usize = 1024;
 
 /// Fills in the entries of HTTP requests whose body is in memory.
@@ -78,7 +78,7 @@ impl<B> DescribeResponse<Response<B>> for HttpRequests {
     }
 }
 
-/// What the headers of a request say of its event.
+/// The facts about an event that are found in the headers of its request.
 pub(crate) struct Told {
     pub(crate) idempotency_key: Option<String>,
     pub(crate) event_id: Option<String>,
@@ -87,7 +87,7 @@ pub(crate) struct Told {
 }
 
 impl HttpRequests {
-    /// Shared with the queue, so that an event has the same id everywhere.
+    /// Shared with the queue, so that an event has the same id in both.
     pub(crate) fn told(headers: &HeaderMap) -> Told {
         let webhook_id = text(headers, "webhook-id");
         Told {
@@ -99,7 +99,7 @@ impl HttpRequests {
     }
 }
 
-/// The value of a header that is there once, in visible characters.
+/// The value of a header that occurs once, if it consists of visible characters.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     let mut values = headers.get_all(name).iter();
     let (value, None) = (values.next()?, values.next()) else {
@@ -113,7 +113,7 @@ fn instant(time: &str) -> Option<SystemTime> {
     time.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
 }
 
-/// `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`: the second of its parts.
+/// The second part of `00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01`.
 fn trace_id(parent: &str) -> Option<String> {
     let mut parts = parent.split('-');
     let (version, id) = (parts.next()?, parts.next()?);

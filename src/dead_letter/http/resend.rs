@@ -1,4 +1,4 @@
-//! Entries as HTTP requests.
+//! Makes HTTP requests from entries.
 
 use crate::{
     attempt::History,
@@ -16,18 +16,18 @@ use http::{
 
 /// Makes the HTTP request of an entry: its method, URI, stored headers and body.
 ///
-/// - The `idempotency-key` is added where the headers have none, so that a receiver which did get the
-///   request recognises it.
-/// - Headers of the former connection are left out: `connection`, `keep-alive`,
+/// - The `idempotency-key` is added if the headers have none, so that a receiver that has processed the
+///   request recognizes the repetition.
+/// - Headers of the original connection are left out: `connection`, `keep-alive`,
 ///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
 ///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
 ///   `content-length`, which the client sets.
-/// - Entries hold neither credentials nor signatures. The service that sends adds them, as it did the
-///   first time: `stack::deliver()` signs each attempt. An entry whose URI held a credential that was
+/// - Entries hold neither credentials nor signatures. The service that sends must add them, as it did
+///   the first time: `stack::deliver()` signs each attempt. An entry whose URI held a credential that was
 ///   [redacted](crate::dead_letter::Redaction) is not sent: restore it with
 ///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Every user, value or path
-///   segment that reads `redacted` is taken for one.
-/// - A request that is not complete is not sent: its body was cut, its URI was too long to be stored, or
+///   segment that equals `redacted` counts as a redacted credential.
+/// - An incomplete request is not sent: its body was cut, its URI was too long to be stored, or
 ///   [headers](Entry::headers_left_out) were left out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ResendHttp(());
@@ -89,7 +89,7 @@ impl Resend for ResendHttp {
                 append(&mut headers, name, key.as_bytes())?;
             }
         }
-        // The client writes it from the URI; a second one is refused by strict receivers.
+        // The client derives it from the URI; strict receivers refuse a second one.
         if uri.authority().is_some() {
             headers.remove(header::HOST);
         }

@@ -1,38 +1,38 @@
 //! The JSON form of an entry, for files, tables, callbacks and operators.
 //!
-//! One object, without line breaks. Its first member is the version of its schema, which is
-//! [`Entry::SCHEMA_VERSION`], 1. Names are in camel case. Times are RFC 3339 in UTC, in milliseconds.
-//! An empty member is left out.
+//! One object, without line breaks. Its first member is the version of its schema,
+//! [`Entry::SCHEMA_VERSION`], which is 1. Names are in camel case. Times are RFC 3339 in UTC, with
+//! milliseconds. An empty member is left out.
 //!
-//! | Member | Type | What it is |
+//! | Member | Type | Meaning |
 //! | --- | --- | --- |
 //! | `schemaVersion` | number | 1 |
 //! | `id` | string | 32 hexadecimal digits in lower case |
 //! | `direction` | string | `inbound` or `outbound` |
 //! | `kind` | string | `http`, or the kind of a job |
-//! | `target` | string | the peer it was for, named as for breakers and metrics |
+//! | `target` | string | the peer, named as for breakers and metrics |
 //! | `method`, `uri` | string, optional | of an HTTP request |
 //! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
 //! | `headersLeftOut` | number, optional | how many headers and trailers are [left out](Entry::headers_left_out), credentials aside; left out where it is 0 |
-//! | `body.text` or `body.base64` | string | the stored bytes: as text if they are UTF-8 and take at most twice their length in JSON, else in base64 with padding |
-//! | `body.length` | number | the length of the whole, in bytes |
-//! | `body.truncated` | boolean | whether less than the whole is stored |
-//! | `body.sha256` | string | the digest of the whole, in hexadecimal |
+//! | `body.text` or `body.base64` | string | the stored bytes: as text if they are UTF-8 and take at most twice their length in JSON, otherwise in base64 with padding |
+//! | `body.length` | number | the length of the whole body, in bytes |
+//! | `body.truncated` | boolean | whether only the beginning is stored |
+//! | `body.sha256` | string | the digest of the whole body, in hexadecimal |
 //! | `reason` | string | a [`Reason`](super::Reason) |
 //! | `lastStatus` | number, optional | the code of the last response: an HTTP status, a gRPC code |
 //! | `errorClass` | string, optional | the outcome of the last attempt |
 //! | `errorMessage` | string, optional | the message of the last error |
 //! | `history.attempts` | array | the calls, oldest first: see below |
-//! | `history.leftOut` | number | how many calls are not listed |
-//! | `history.attemptsMade` | number | how many attempts were made on the peer |
-//! | `history.refusals` | number | how many calls this side refused |
+//! | `history.leftOut` | number | the number of calls that are not listed |
+//! | `history.attemptsMade` | number | the number of attempts on the peer |
+//! | `history.refusals` | number | the number of calls that this side refused |
 //! | `history.gaveUp` | string, optional | why the retries ended |
 //! | `firstAttemptAt`, `lastAttemptAt` | time, optional | of the attempts |
 //! | `writtenAt` | time | when the entry was made |
-//! | `eventTime`, `eventId` | time, string, optional | of the event, as its sender said |
-//! | `idempotencyKey` | string, optional | by which the receiver recognises a repetition |
-//! | `replays` | number | how many times it was sent again |
-//! | `replayOf` | string, optional | the event or entry that it was a replay of |
+//! | `eventTime`, `eventId` | time, string, optional | of the event, as its sender set them |
+//! | `idempotencyKey` | string, optional | the key by which the receiver recognizes a repetition |
+//! | `replays` | number | the number of times that it was sent again |
+//! | `replayOf` | string, optional | the event or entry that it repeats |
 //! | `traceId` | string, optional | the id of its trace |
 //!
 //! One of `history.attempts`, with times in milliseconds from `firstAttemptAt`: `number`,
@@ -43,9 +43,9 @@
 //! # Reading
 //!
 //! - Unknown members are ignored; `null` is the same as a missing member.
-//! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record has.
-//! - An invalid record is [`StoreErrorKind::Corrupt`], for instance one whose digest is not that of the
-//!   whole body, or that has both `text` and `base64`. The source of the error names the member, never
+//! - A newer schema is [`StoreErrorKind::NewerSchema`], whatever else the record contains.
+//! - An invalid record is [`StoreErrorKind::Corrupt`], for instance if the digest does not match the
+//!   whole body, or if it has both `text` and `base64`. The source of the error names the member, never
 //!   its value.
 //!
 //! # Examples
@@ -102,7 +102,7 @@ pub fn from_json(record: &[u8]) -> Result<Entry, StoreError> {
     read::entry(record)
 }
 
-/// Writes a summary with the member names of the entry's own form. Instead of `body` and `history` it has
+/// Writes a summary with the member names of an entry. Instead of `body` and `history` it has
 /// `bodyLength`, `attempts` and `inProgress`.
 pub fn summary_json(summary: &Summary) -> String {
     text(&SummaryOut::from(summary))
@@ -241,7 +241,7 @@ struct ListingOut<'a> {
 }
 
 fn text(value: &impl Serialize) -> String {
-    // Writing to memory fails for maps whose keys are no strings, and there is none.
+    // Writing to memory fails only for maps whose keys are not strings, and there are none.
     #[expect(
         clippy::expect_used,
         reason = "strings, numbers, arrays and structs alone"
@@ -297,8 +297,8 @@ impl<'a> From<&'a [u8]> for BytesOut<'a> {
     }
 }
 
-/// Whether a text is at most twice as long in JSON. Control characters take six bytes each; quotes,
-/// backslashes and line breaks two, so that a body of JSON stays readable.
+/// Whether a text takes at most twice its length in JSON. Control characters take six bytes each;
+/// quotes, backslashes and line breaks two, so that a body of JSON stays readable as text.
 fn is_worth_reading(text: &str) -> bool {
     let escapes = text.bytes().map(|byte| match byte {
         b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0c => 1,
@@ -358,11 +358,11 @@ const RANGE: (i64, i64) = (-62_167_219_200_000, 253_402_207_200_000);
 static PARSER: DateTimeParser = DateTimeParser::new();
 static PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
 
-/// `2026-11-21T12:00:00.000Z`, rounded down, and brought into the range.
+/// Formats a time as `2026-11-21T12:00:00.000Z`, rounded down and clamped to the range.
 pub(crate) fn print_time(time: SystemTime) -> String {
     let millis = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).unwrap_or(i64::MAX),
-        // Down to the millisecond before, as after 1970.
+        // Rounds down before 1970 too.
         Err(before) => i64::try_from(before.duration().as_nanos().div_ceil(1_000_000))
             .map_or(i64::MIN, |millis| -millis),
     };
@@ -370,10 +370,10 @@ pub(crate) fn print_time(time: SystemTime) -> String {
     PRINTER.timestamp_to_string(&timestamp.unwrap_or(Timestamp::MAX))
 }
 
-/// A time in UTC, with a fraction or without.
+/// Parses a time in UTC, with a fraction or without.
 fn parse_time(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
-    // The parser reads all that Temporal does: weeks, zones in brackets, fields left out.
+    // The parser also accepts other Temporal forms: weeks, zones in brackets, missing fields.
     let shape = b"dddd-dd-ddTdd:dd:dd";
     let fits = |(byte, shape): (&u8, &u8)| match shape {
         b'd' => byte.is_ascii_digit(),
@@ -386,7 +386,7 @@ fn parse_time(text: &str) -> Option<SystemTime> {
         return None;
     }
     let distance = PARSER.parse_timestamp(bytes).ok()?.as_duration();
-    // Checked, because platforms differ in how far their clocks reach.
+    // Checked, because the range of the clock depends on the platform.
     let unsigned: Duration = distance.unsigned_abs();
     if distance.is_negative() {
         SystemTime::UNIX_EPOCH.checked_sub(unsigned)

@@ -178,7 +178,7 @@ fn cause(record: &EntryIn<'_>) -> Result<Cause, StoreError> {
     Ok(cause)
 }
 
-/// The bytes of whichever of the two is there.
+/// The bytes of the member that is present.
 fn bytes(text: Option<String>, base64: Option<String>) -> Option<Bytes> {
     match (text, base64) {
         (Some(text), None) => Some(text.into()),
@@ -195,7 +195,7 @@ fn moment(member: Option<&RawValue>, name: &'static str) -> Result<Option<System
 }
 
 fn whole<'a, T: Deserialize<'a>>(record: &'a str) -> Result<T, StoreError> {
-    // serde would read an array as the members in their order.
+    // serde would also read an array, as the members in their order.
     if !record.trim_start().starts_with('{') {
         return Err(damaged("(record)"));
     }

@@ -8,12 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Digits of the number that a rotated file ends with: no other program makes such names.
+/// The number of digits at the end of the name of a rotated file: no other program makes such names.
 const DIGITS: usize = 10;
-/// A longer line is not read.
+/// A longer line is not read, in bytes.
 const LONGEST: u64 = json::MAX_LENGTH as u64 + 1024;
 
-/// Where a line is.
+/// The position of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Location {
     pub(super) segment: u64,
@@ -25,9 +25,9 @@ pub(super) struct Location {
 pub(super) struct Segment {
     pub(super) number: u64,
     pub(super) size: u64,
-    /// Bytes of entry lines that count.
+    /// Bytes of entry lines that are current.
     pub(super) live: u64,
-    /// Bytes of removal lines that count.
+    /// Bytes of removal lines that are current.
     pub(super) gone: u64,
     /// Lines that cannot be read.
     pub(super) unreadable: Vec<Location>,
@@ -43,7 +43,7 @@ pub(super) struct Files {
     identity: Option<(u64, u64)>,
 }
 
-/// What a write that was cut has left at the end of a file.
+/// What an interrupted write has left at the end of a file.
 pub(super) enum Tail {
     /// A whole record without its line break.
     Whole,
@@ -79,7 +79,7 @@ impl Files {
         lines.fold(0, |sum, lines| sum.saturating_add(lines as u64))
     }
 
-    /// Whether the open file is still the one at the path, and has the expected length.
+    /// Whether the open file is still the one at the path, with the expected length.
     pub(super) fn is_as_left(&self) -> bool {
         let (Some(_), Some(active)) = (&self.active, self.segments.last()) else {
             return false;
@@ -89,8 +89,8 @@ impl Files {
         })
     }
 
-    /// Closes the open file and finds all files: the rotated ones, oldest first, and the one that is
-    /// appended to, which is created if it is missing.
+    /// Closes the open file and finds all files: the rotated ones, oldest first, and the one to which lines
+    /// are appended, which is created if it is missing.
     pub(super) fn find(&mut self) -> io::Result<()> {
         self.active = None;
         self.segments.clear();
@@ -220,8 +220,8 @@ impl Files {
         }
     }
 
-    /// Appends lines and syncs them. Returns where the first one is. After an error no part of them is in
-    /// the file, or all files are read again before the next operation.
+    /// Appends lines and syncs them. Returns the position of the first one. After an error, the file
+    /// contains no part of them, or all files are read again before the next operation.
     pub(super) fn append(&mut self, lines: &[u8]) -> io::Result<Location> {
         let grown = |segment: &Segment| segment.size.saturating_add(lines.len() as u64);
         let full = |segment: &Segment| segment.size > 0 && grown(segment) > self.max_file;
@@ -305,7 +305,7 @@ impl Files {
         }
     }
 
-    /// Ceases to count an unreadable line.
+    /// Stops counting an unreadable line.
     pub(super) fn is_past(&mut self, at: Location) {
         let Some(segment) = self.segment(at.segment) else {
             return;
@@ -340,7 +340,7 @@ impl Files {
         self.sync_folder()
     }
 
-    /// Makes a new name durable. Where a folder cannot be opened as a file, the system does so.
+    /// Makes a new file name durable. If a folder cannot be opened as a file, the system does this itself.
     fn sync_folder(&self) -> io::Result<()> {
         if cfg!(unix) {
             File::open(folder(&self.path))?.sync_all()?;
@@ -359,7 +359,7 @@ fn put_aside(path: &Path, offset: u64, aside: &Path) -> io::Result<()> {
     io::copy(&mut from, &mut to)?;
     to.write_all(b"\n")?;
     to.sync_all()?;
-    // Last: after a crash before this it is moved twice, and not lost.
+    // Last: if the process dies before this, the bytes are moved twice, and not lost.
     from.set_len(offset)?;
     from.sync_all()
 }

@@ -1,4 +1,4 @@
-//! Lines: what they say, reading all of them, and moving those that count out of old files.
+//! Parses lines, reads all files, and moves current lines out of old files.
 
 use super::{
     files::{Location, Tail},
@@ -16,13 +16,13 @@ use std::{collections::HashMap, io, mem, sync::atomic::Ordering};
 pub(super) enum Line {
     /// An entry, and its place in the list if the line says it.
     Entry(Box<Entry>, Option<u64>),
-    /// An entry was claimed, and this is its number of replays.
+    /// A claim of an entry, with its number of replays.
     Claimed(EntryId, u32),
-    /// An entry was removed or discarded.
+    /// The removal of an entry.
     Removed(EntryId),
-    /// An entry of a newer schema, with its number: left as it is.
+    /// An entry of a newer schema, with its version. It is not changed.
     Newer(EntryId, u32),
-    /// Damaged, or of a newer schema and without an id: left as it is.
+    /// A damaged line, or one of a newer schema without an id. It is not changed.
     Unreadable,
 }
 
@@ -46,7 +46,7 @@ impl Line {
         let outline: Outline = serde_json::from_slice(line).ok()?;
         let id = |id: &String| id.parse().ok();
         if let Some(schema @ 1..) = outline.schema_version {
-            // Valid, whatever else a newer release adds.
+            // Valid, whatever else a newer release adds to it.
             if let Some(removed) = &outline.removed {
                 return Some(Self::Removed(id(removed)?));
             }
@@ -65,7 +65,7 @@ impl Line {
 
 pub(super) fn entry_line(entry: &Entry, place: u64) -> Vec<u8> {
     let mut line = json::to_json(entry);
-    // The form allows other members.
+    // The form allows further members.
     line.pop();
     format!("{line},\"place\":{place}}}\n").into_bytes()
 }
@@ -79,7 +79,7 @@ pub(super) fn removal_line(id: EntryId) -> Vec<u8> {
 }
 
 impl Worker {
-    /// Reads all files: at the start, and when another program has changed them.
+    /// Reads all files: when the store is opened, and when another program has changed them.
     pub(super) fn load(&mut self) -> io::Result<()> {
         self.files.find()?;
         let earlier = mem::replace(&mut self.shelf, Index::new());
@@ -105,12 +105,12 @@ impl Worker {
                 match seen {
                     Seen::Entry(summary, place) => {
                         let (id, replays) = (summary.id, summary.replays);
-                        // Its removal was forgotten when it was written, or somebody restored the line.
+                        // Its removal had been forgotten when it was written, or somebody restored the line.
                         if let Some(removal) = self.removed.forget(id) {
                             self.files.forgets(removal);
                         }
                         self.put(*summary, at, place.unwrap_or(0));
-                        // Lines are in order: an entry after a claim has the count that is valid.
+                        // Lines are in order: an entry after a claim has the current count.
                         self.shelf.set_replays(id, replays);
                     }
                     Seen::Claimed(id, replays) => self.shelf.set_replays(id, replays),
@@ -137,8 +137,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Deletes the oldest files while none of their lines counts. Where more than half of all bytes do
-    /// not count, moves the lines that do out of the oldest file first.
+    /// Deletes the oldest files while none of their lines is current. If more than half of all bytes are not
+    /// current, first moves the current lines out of the oldest file.
     pub(super) fn tidy(&mut self) {
         for _ in 0..self.files.segments.len() {
             if self.files.segments.len() < 2 {
@@ -161,8 +161,8 @@ impl Worker {
         }
     }
 
-    /// Copies the lines that count from the oldest file to the newest. An entry that is there twice after
-    /// a crash is one entry.
+    /// Copies the current lines of the oldest file to the newest. An entry that exists twice after a crash
+    /// is one entry.
     fn move_out(&mut self) -> io::Result<()> {
         let Some(oldest) = self.files.segments.first() else {
             return Ok(());
@@ -196,7 +196,7 @@ impl Worker {
             };
             match entry {
                 Ok(Some((entry, place))) => line = entry_line(&entry, place),
-                // Unchanged, but with a line break.
+                // Unchanged, except for a line break.
                 _ if line.last() != Some(&b'\n') => line.push(b'\n'),
                 _ => {}
             }
@@ -251,11 +251,11 @@ enum Moved {
     /// An entry, and its place.
     Entry(EntryId, u64),
     Removal(EntryId),
-    /// Where it was, and its id if it is an entry of a newer schema.
+    /// Its old position, and its id if it is an entry of a newer schema.
     Unreadable(Location, Option<EntryId>),
 }
 
-/// What is kept of a line while a file is read.
+/// The facts about a line that are kept while a file is read.
 enum Seen {
     Entry(Box<Summary>, Option<u64>),
     Claimed(EntryId, u32),

@@ -1,4 +1,4 @@
-//! Entries in a file, a line each.
+//! A store of entries in a file, one line for each.
 
 mod files;
 mod load;
@@ -36,57 +36,57 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// A dead-letter store in a file, one line per entry: for one process, without a database, readable
+/// A dead-letter store in a file with one line per entry: for one process, without a database, readable
 /// with `jq`. Clones share it.
 ///
-/// A line is an entry in its [JSON form](json) with one member more, `place`, by which lists are
-/// ordered. An entry that is written again, released or moved has a new line, and the last line counts.
-/// Two other lines say what became of an entry: `{"schemaVersion":1,"claimed":ID,"replays":N}`, of
-/// which the last one counts, and `{"schemaVersion":1,"removed":ID}`, after which nothing of this entry
-/// is written any more.
+/// A line is an entry in its [JSON form](json) with the additional member `place`, which orders lists. An
+/// entry that is written again, released or moved has a new line, and the last line is current. Two other
+/// kinds of lines record a claim, `{"schemaVersion":1,"claimed":ID,"replays":N}`, of which the last one is
+/// current, and a removal, `{"schemaVersion":1,"removed":ID}`, after which no line of this entry is
+/// written any more.
 ///
 /// # Guarantees
 ///
-/// - A write is answered after `fdatasync`. Writes that wait at the same time share one.
-/// - A write that fails leaves no part of a line behind. On a full disk it is
-///   [`StoreErrorKind::Full`]; once there is room again, writes succeed again. Claims, releases and
-///   removals are lines too, and fail in the same way: an entry that was sent again and accepted then
-///   cannot be removed, and may be sent once more when its claim ends. Do not send entries again while
-///   the disk is full.
-/// - When a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported as
+/// - A write returns after `fdatasync`. Writes that wait at the same time share one.
+/// - A write that fails leaves no part of a line behind. On a full disk it fails with
+///   [`StoreErrorKind::Full`]; writes succeed again once there is room. Claims, releases and removals are
+///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be
+///   removed, and may be sent once more when its claim ends. Do not redrive entries while the disk is
+///   full.
+/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported as
 ///   [`Event::Trouble`], and [counted](Self::torn). Other damaged lines, and lines of a newer schema,
-///   stay as they are, and count in [`Listing::unreadable`] on the first page.
-/// - What a newer release wrote of an entry counts, and replaces what stood there before: its removals
-///   and claims are obeyed, and an entry that it wrote is
-///   [`NewerSchema`](StoreErrorKind::NewerSchema) for whoever asks for its id. Writing that id succeeds
-///   and changes nothing; it can be discarded.
-/// - An entry that was removed or discarded is not written again. The last 10,000 ids are remembered,
-///   by their lines, as long as these take no more than an eighth of
+///   are not changed, and count in [`Listing::unreadable`] on the first page.
+/// - Lines of a newer release are respected, and replace earlier lines of the same entry: its removals
+///   and claims apply, and reading an entry that it wrote fails with
+///   [`NewerSchema`](StoreErrorKind::NewerSchema). Writing that id succeeds and changes nothing; it can
+///   be discarded.
+/// - An entry that was removed or discarded is not written again. The last 10,000 ids are remembered by
+///   their lines, as long as these take no more than an eighth of
 ///   [`max_bytes`](JsonlDeadLettersBuilder::max_bytes).
-/// - Files are readable by their owner alone (mode 0600).
+/// - Only the owner can read the files (mode 0600).
 ///
 /// # Files
 ///
 /// Lines are appended to `PATH`. At [`max_file_bytes`](JsonlDeadLettersBuilder::max_file_bytes) it is
 /// renamed to `PATH.0000000001` and so on; the greatest number is the newest. The oldest file is deleted
-/// when none of its lines counts any more. When less than half of all bytes count, those that do in the
-/// oldest file are moved to the newest. No entry is deleted that was not removed: beyond
-/// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes) of entries a new one is refused as `Full`. All files
-/// together take about twice that, and one file more.
+/// when none of its lines is current. When less than half of all bytes are current, the current lines of
+/// the oldest file are moved to the newest. Only removed entries are deleted: when the entries exceed
+/// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes), a new one is refused as `Full`. All files together
+/// take about twice that, plus one file.
 ///
-/// `PATH.lock` is locked while the store is open: a second process, or a second handle, is refused.
-/// Leave rotation to the store. When the file is moved, replaced or cut while it is open, the store
-/// notices at its next operation and reads everything anew; what was taken away is gone.
+/// `PATH.lock` is locked while the store is open: a second process, or a second handle, is refused. Do
+/// not rotate the files yourself. If a file is moved, replaced or cut while it is open, the store notices
+/// at its next operation and reads everything again; entries that were taken away are lost.
 ///
-/// Claims are held in memory, because only one process has the file open; the file has their number.
+/// Claims are held in memory, because only one process has the file open; the file records their number.
 /// Leases are measured by the monotonic clock of the system.
 ///
 /// # Cancel safety
 ///
-/// A thread of its own reads and writes the files, so a dropped future cannot cut a line, and no
-/// runtime thread waits for a disk. An operation that was begun is done. Only a claim whose future is
-/// dropped before it returned the entry is released, and does not count; when too many operations
-/// wait, it ends with its lease.
+/// A separate thread reads and writes the files, so that a dropped future cannot cut a line, and no
+/// runtime thread waits for a disk. An operation that was begun is completed. The exception is a claim
+/// whose future is dropped before it returned the entry: it is released and does not count, or, if too
+/// many operations wait, ends with its lease.
 ///
 /// # Examples
 ///
@@ -125,29 +125,29 @@ struct Shared {
 }
 
 impl JsonlDeadLetters {
-    /// Opens the store at `path` with the default settings, and creates the file if there is none. Reads
-    /// all lines and blocks meanwhile: call it once, at the start of the program.
+    /// Opens the store at `path` with the default settings, and creates the file if there is none. Reads all
+    /// lines, and blocks meanwhile: call it once, at the start of the program.
     ///
     /// # Errors
     ///
-    /// [`OpenDeadLettersError`] says why.
+    /// [`OpenDeadLettersError`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenDeadLettersError> {
         Self::builder().open(path)
     }
 
-    /// A builder with defaults for every setting.
+    /// Returns a builder with the default settings.
     pub const fn builder() -> JsonlDeadLettersBuilder {
         JsonlDeadLettersBuilder::new()
     }
 
-    /// How many files ended in the middle of a line, found when the store was opened or later: what a
-    /// crash during a write leaves.
+    /// The number of files that ended in the middle of a line, when the store was opened or later: a crash
+    /// during a write has this effect.
     pub fn torn(&self) -> u64 {
         self.shared.torn.load(Ordering::Relaxed)
     }
 
-    /// Refuses new operations, and waits until all accepted ones are done and the files are closed.
-    /// Dropping every handle does the same without waiting.
+    /// Refuses new operations, and waits until all accepted ones are done and the files are closed. Dropping
+    /// every handle does the same without waiting.
     pub async fn close(&self) {
         let queue = self.shared.queue.write();
         drop(queue.unwrap_or_else(PoisonError::into_inner).take());
@@ -181,7 +181,7 @@ impl JsonlDeadLetters {
     }
 }
 
-/// Tells `tracing`: the thread has no observers.
+/// Reports to `tracing` only: the thread has no observers.
 fn trouble(what: &'static str, detail: &dyn fmt::Display) {
     Observers::none().tell(|| Event::Trouble {
         part: "dead_letter",
@@ -231,8 +231,8 @@ impl LetterStore for JsonlDeadLetters {
         self.ask(|answer| Op::Renew(id, token, lease, answer))
     }
 
-    /// May exceed the bound of bytes by what the entry has grown. An entry that has become longer than a
-    /// line may be is `TooLarge`, and its claim ends with its lease.
+    /// May exceed the limit of bytes by the growth of the entry. If the entry has become longer than a line
+    /// may be, the release fails as `TooLarge`, and the claim ends with its lease.
     fn release(
         &self,
         token: FencingToken,
@@ -282,8 +282,8 @@ impl JsonlDeadLettersBuilder {
         }
     }
 
-    /// Sets the most bytes of the lines of all entries. Beyond it new entries are refused as
-    /// [`Full`](StoreErrorKind::Full). Default: 256 MiB.
+    /// Sets the limit for the lines of all entries, in bytes. Default: 256 MiB. When it is exceeded, new
+    /// entries are refused as [`Full`](StoreErrorKind::Full).
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
@@ -295,17 +295,16 @@ impl JsonlDeadLettersBuilder {
         self
     }
 
-    /// Sets the longest line in bytes. A longer entry is refused as
-    /// [`TooLarge`](StoreErrorKind::TooLarge). A body takes up to twice its length. Default: 4 MiB, which
-    /// is enough for every entry that the layer, and a worker with jobs of 1 MiB, make with their
-    /// defaults. At most [`json::MAX_LENGTH`].
+    /// Sets the longest line, in bytes. Default: 4 MiB; at most [`json::MAX_LENGTH`]. A longer entry is
+    /// refused as [`TooLarge`](StoreErrorKind::TooLarge). A body takes up to twice its length; the default
+    /// is enough for every entry that the layer, and a worker with jobs of 1 MiB, make with their defaults.
     pub const fn max_entry_bytes(mut self, bytes: usize) -> Self {
         self.max_entry_bytes = bytes;
         self
     }
 
-    /// Sets the most operations that wait for the thread. More are refused as
-    /// [`Full`](StoreErrorKind::Full). Default: 1024.
+    /// Sets the largest number of operations that wait for the thread. Default: 1024. Further ones are
+    /// refused as [`Full`](StoreErrorKind::Full).
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
         self
@@ -337,12 +336,12 @@ impl JsonlDeadLettersBuilder {
         Ok(())
     }
 
-    /// Opens the store at `path`, and creates the file if there is none. Reads all lines and blocks
+    /// Opens the store at `path`, and creates the file if there is none. Reads all lines, and blocks
     /// meanwhile: call it once, at the start of the program.
     ///
     /// # Errors
     ///
-    /// [`OpenDeadLettersError`] says why.
+    /// [`OpenDeadLettersError`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<JsonlDeadLetters, OpenDeadLettersError> {
         self.check().map_err(OpenDeadLettersError::InvalidConfig)?;
         let cannot = |error: BoxError| OpenDeadLettersError::CannotOpen {
@@ -398,7 +397,7 @@ fn is_database(path: &Path) -> io::Result<bool> {
     Ok(head == MAGIC)
 }
 
-/// Future of a claim. Dropped before it returned the entry, it releases it.
+/// The future of a claim. If it is dropped before it returned the entry, the claim is released.
 struct Claiming {
     entries: JsonlDeadLetters,
     id: EntryId,
@@ -417,7 +416,7 @@ impl Future for Claiming {
 
 impl Drop for Claiming {
     fn drop(&mut self) {
-        // The thread notices when it answers after this, and releases the entry.
+        // The thread notices this when it answers later, and releases the entry.
         self.answered.close();
         if let Ok(Ok(EntryClaim::Claimed { token, .. })) = self.answered.try_recv() {
             // If the queue is full, the claim ends with its lease.

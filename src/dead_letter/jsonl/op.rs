@@ -1,4 +1,4 @@
-//! What the thread is asked for, the lines that it writes as one, and what it answers.
+//! The operations of the thread, the lines that it writes together, and its answers.
 
 use super::super::{Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page, Summary};
 use crate::{
@@ -25,7 +25,7 @@ pub(super) enum Op {
 }
 
 impl Op {
-    /// The entry that it is about. `None` if it is about all.
+    /// The entry of the operation; `None` if it concerns all entries.
     pub(super) fn id(&self) -> Option<EntryId> {
         match self {
             Self::Write(entry, _) | Self::Release(_, entry, _) => Some(entry.id),
@@ -56,7 +56,7 @@ impl Op {
     }
 }
 
-/// One error that several operations are answered with.
+/// An error that is the answer to several operations.
 pub(super) struct Failed {
     pub(super) kind: StoreErrorKind,
     pub(super) cause: String,
@@ -100,7 +100,7 @@ pub(super) enum Change {
     Put {
         summary: Box<Summary>,
         place: u64,
-        /// The answer, and the claim that ends with it.
+        /// The answer, and the claim that the line ends.
         then: Result<Answer<()>, (FencingToken, Answer<Settled>)>,
     },
     Claimed {

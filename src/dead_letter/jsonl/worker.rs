@@ -1,4 +1,4 @@
-//! The thread that reads and writes.
+//! The thread that reads and writes the files.
 
 use super::{
     JsonlDeadLettersBuilder,
@@ -24,14 +24,14 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Bytes after which a group is written, whatever waits.
+/// A group of lines is written when it reaches this number of bytes, even if more operations wait.
 pub(super) const GROUP_BYTES: usize = 4 << 20;
-/// Operations of one group.
+/// The largest number of operations in one group.
 const GROUP: usize = 256;
 
 const MOST_REMOVED: usize = Removed::<Location>::MOST;
 
-/// What is known of an entry without reading it.
+/// The facts about an entry that are known without reading it.
 pub(super) struct Known {
     pub(super) summary: Summary,
     pub(super) at: Location,
@@ -41,11 +41,11 @@ pub(super) struct Worker {
     pub(super) with: JsonlDeadLettersBuilder,
     pub(super) files: Files,
     pub(super) shelf: Index<Known>,
-    /// Removed entries, and the lines that say so.
+    /// Removed entries, and the lines that record their removal.
     pub(super) removed: Removed<Location>,
-    /// Entries of a newer schema, and which it is.
+    /// Entries of a newer schema, and its version.
     pub(super) newer: HashMap<EntryId, (Location, u32)>,
-    /// Claims whose caller was gone when they were made.
+    /// Claims whose caller had dropped its future when they were made.
     abandoned: Vec<(EntryId, FencingToken)>,
     epoch: Instant,
     pub(super) torn: Arc<AtomicU64>,
@@ -76,8 +76,8 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Works until the last handle is dropped and every accepted operation is done. Dropping `ended`
-    /// tells whoever waits for that.
+    /// Works until the last handle is dropped and every accepted operation is done. Then drops `ended`, for
+    /// which `close` waits.
     pub(super) fn work(mut self, queue: &Receiver<Op>, ended: watch::Sender<()>) {
         while let Ok(first) = queue.recv() {
             let mut group = vec![first];
@@ -85,7 +85,7 @@ impl Worker {
             self.serve(group);
             self.tidy();
         }
-        // Releases the lock first: whoever waits may open the files again.
+        // Releases the lock first: a caller of `close` may open the files again.
         drop(self);
         drop(ended);
     }
@@ -215,7 +215,7 @@ impl Worker {
     ) {
         let now = self.now();
         let found = match self.shelf.claimable(id, now, most) {
-            // The caller is gone.
+            // The caller has dropped its future.
             _ if answer.is_closed() => return,
             Claimable::Missing if self.newer.contains_key(&id) => {
                 let error = self.entry(id).map(|_| EntryClaim::Missing);
@@ -244,7 +244,7 @@ impl Worker {
         let _ = answer.send(Ok(found));
     }
 
-    /// The line of an entry, its place, and by how many bytes the entries grow.
+    /// Returns the line of an entry, its place, and by how many bytes the entries grow.
     fn line_of(&mut self, entry: &Entry, grows: u64) -> Result<(Vec<u8>, u64, u64), StoreError> {
         let before = self.shelf.get(entry.id);
         let (size, counted) = before.map_or((0, 0), |it| (it.kept.at.length, it.replays));
@@ -285,7 +285,7 @@ impl Worker {
                 let error = Failed::from(error);
                 trouble("entries were not written to their file", &error.cause);
                 for (_, change) in batch.changes {
-                    // Its line would only have said that the claim does not count.
+                    // Its line would only have recorded that the claim does not count.
                     if let Change::Unclaimed { id, token } = change {
                         self.shelf.release(id, token);
                     } else {
@@ -296,7 +296,7 @@ impl Worker {
         }
     }
 
-    /// Releases the claims whose caller was gone when they were made.
+    /// Releases the claims whose caller had dropped its future when they were made.
     fn release(&mut self) {
         let mut batch = Batch::default();
         for (id, token) in mem::take(&mut self.abandoned) {
@@ -330,7 +330,7 @@ impl Worker {
             } => {
                 let id = entry.id;
                 let token = self.shelf.claim(id, self.now().saturating_add(lease));
-                // The caller is gone: somebody else may claim it.
+                // The caller has dropped its future: another caller may claim the entry.
                 if answer
                     .send(Ok(EntryClaim::Claimed { token, entry }))
                     .is_err()
@@ -349,7 +349,7 @@ impl Worker {
         }
     }
 
-    /// How many removed ids are remembered.
+    /// The number of removed ids that are remembered.
     pub(super) fn most_removed(&self) -> usize {
         const LINE: u64 = 72;
         let room = self.with.max_bytes / 8 / LINE;
@@ -368,7 +368,7 @@ impl Worker {
         self.files.lives(at);
     }
 
-    /// Forgets what is known of an entry.
+    /// Forgets an entry.
     pub(super) fn take(&mut self, id: EntryId) {
         if let Some(item) = self.shelf.take(id) {
             self.files.died(item.kept.at);
@@ -378,7 +378,7 @@ impl Worker {
         }
     }
 
-    /// Removes an entry, as the line at `at` says.
+    /// Removes an entry, as recorded by the line at `at`.
     pub(super) fn remove(&mut self, id: EntryId, at: Location) {
         self.take(id);
         for past in self.removed.put(id, at).into_iter().flatten() {

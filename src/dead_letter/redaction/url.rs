@@ -1,14 +1,14 @@
-//! Credentials in URLs, and in texts that have URLs in them.
+//! Removes credentials from URLs, and from texts that contain URLs.
 //!
-//! Where it is not certain what is a credential, it removes too much: operators see what is left.
+//! If it is not certain what is a credential, it removes too much: operators read the result.
 
 use super::names_a_credential;
 use std::borrow::Cow;
 
-/// Stands in the place of a value that was removed.
+/// Replaces a value that was removed.
 pub(super) const REDACTED: &str = "redacted";
 
-/// Whole names of parameters that hold credentials beside those that
+/// Whole names of parameters that hold credentials, in addition to the names that
 /// [`names_a_credential`] knows.
 const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
 
@@ -17,7 +17,7 @@ const MOST_DECODED: usize = 4;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// The whole is one URI.
+    /// The whole text is one URI.
     Uri,
     /// A word of a text.
     Text,
@@ -25,13 +25,13 @@ enum Place {
     Decoded,
 }
 
-/// A URI without user, password, fragment and the values that are credentials.
+/// Returns a URI without user, password, fragment and the values that are credentials.
 pub(super) fn redacted_uri(uri: &str) -> String {
     let (uri, _) = uri.split_once('#').unwrap_or((uri, ""));
     redacted_word(uri, Place::Uri)
 }
 
-/// A text in which every word that may be a URL, or a part of one, is a [`redacted_uri`].
+/// Returns a text in which every word that may be a URL, or a part of one, is a [`redacted_uri`].
 pub(super) fn redacted_text(text: &str) -> String {
     redacted_words(text, Place::Text)
 }
@@ -47,7 +47,7 @@ pub(in crate::dead_letter) fn is_redacted(uri: &str) -> bool {
     uri.split(ends).any(|part| part == REDACTED)
 }
 
-/// A text in which every URL is cut after its origin.
+/// Returns a text in which every URL ends after its origin.
 pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
     let text = redacted_text(text);
     let mut kept = String::with_capacity(text.len());
@@ -63,7 +63,7 @@ pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
     kept
 }
 
-/// Characters that cannot be in a URL. Quotes, brackets and commas can, also in a password.
+/// Whether a character cannot be in a URL. Quotes, brackets and commas can, also in a password.
 fn between_words(c: char) -> bool {
     c.is_whitespace() || matches!(c, '<' | '>')
 }
@@ -111,7 +111,7 @@ fn redacted_word(word: &str, place: Place) -> String {
     }
 }
 
-/// Where the next authority begins: after `:/`, `://` or more slashes, or after `//` at the beginning.
+/// The position of the next authority: after `:/`, `://` or more slashes, or after `//` at the beginning.
 fn authority_after(word: &str, from: usize) -> Option<usize> {
     let slash = |c: char| matches!(c, '/' | '\\');
     let mut from = from;
@@ -170,7 +170,7 @@ fn without_users(word: &str, place: Place) -> String {
     without_passwords(&redacted)
 }
 
-/// Where something follows the host name that is not a port.
+/// The position of text after the host name that is not a port.
 fn odd_port(authority: &str) -> Option<usize> {
     let host = authority.rfind(']').map_or(0, |end| end + 1);
     let begin = host + authority[host..].find(':')? + 1;
@@ -182,7 +182,7 @@ fn odd_port(authority: &str) -> Option<usize> {
     authority[begin..].split(':').any(odd).then_some(begin)
 }
 
-/// A word without `user:password@`, wherever it is.
+/// Returns a word without any `user:password@`.
 fn without_passwords(word: &str) -> String {
     let mut redacted = String::with_capacity(word.len());
     for part in word.split_inclusive(['/', '\\', '?', '#', '&', '=']) {
@@ -208,7 +208,7 @@ fn without_values(word: &str, place: Place, part: Part) -> String {
     let (mut before, mut taken) = (None, false);
     for piece in word.split_inclusive(['&', ';']) {
         let bare = piece.trim_end_matches(['&', ';']);
-        // The value continues: a semicolon in it was not encoded.
+        // The value continues, because a semicolon in it was not encoded.
         let goes_on = taken && before == Some(';') && !bare.is_empty() && !bare.contains('=');
         if !goes_on {
             redacted.extend(before);
@@ -228,7 +228,7 @@ fn without_values(word: &str, place: Place, part: Part) -> String {
     redacted
 }
 
-/// Where the value begins of the first `name=value` that is a credential.
+/// The position of the value of the first `name=value` that is a credential.
 fn value_of_a_credential(piece: &str, parameter: bool) -> Option<usize> {
     let in_names = |c: char| c.is_alphanumeric() || "_-.[]%~+".contains(c);
     piece.match_indices('=').find_map(|(at, _)| {
@@ -244,7 +244,7 @@ fn parameter_is_a_credential(name: &str, parameter: bool) -> bool {
     let whole = PARAMETERS
         .iter()
         .any(|known| name.eq_ignore_ascii_case(known));
-    // In plain text `code` is rather a status code.
+    // In plain text, `code` is more likely a status code.
     let status = !parameter && name.eq_ignore_ascii_case("code");
     (whole && !status) || names_a_credential(&name)
 }
@@ -300,7 +300,7 @@ fn hides(value: &str) -> bool {
     value.contains('%')
 }
 
-/// `None` where it was encoded too many times.
+/// `None` if it was encoded too many times.
 fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
     let mut name = Cow::Borrowed(name);
     for _ in 0..MOST_DECODED {

@@ -1,4 +1,4 @@
-//! Many entries: list, send some at a time, count.
+//! Redrives many entries: lists them, sends a few at a time, and counts the results.
 
 use super::{
     Redrive, Redriven, Report, Resend, RunFailed, Shared, asked_by,
@@ -27,13 +27,13 @@ use tower_service::Service;
 /// How many entries are listed at a time.
 const PAGE: usize = 100;
 
-/// How many refusing targets are remembered.
+/// How many refused targets are remembered.
 const MOST_TARGETS: usize = 10_000;
 
-/// The wait for a target that refuses and does not say for how long.
+/// The wait for a refused target if the refusal has no hint.
 const UNSAID: Duration = Duration::from_secs(1);
 
-/// Which entries are to be sent again, who asked for it, and where to start. For [`Redrive::run`].
+/// A run: which entries are sent again, who asked for it, and where it starts. For [`Redrive::run`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Run {
@@ -44,7 +44,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// All matching entries. `by` is who asked for it.
+    /// Makes a run of all matching entries. `by` names who asked for it.
     pub fn new(filter: Filter, by: &str) -> Self {
         Self {
             filter,
@@ -54,31 +54,31 @@ impl Run {
         }
     }
 
-    /// Continues where a run with the same filter was stopped: at [`Report::cursor`], or at the cursor of
-    /// its last [`Event::Redriven`](crate::observe::Event::Redriven). Default: the newest entry, so that
-    /// entries which failed before are sent once more.
+    /// Sets where the run starts: at the [`Report::cursor`] of a stopped run with the same filter, or at the
+    /// cursor of its last [`Event::Redriven`](crate::observe::Event::Redriven). Default: the newest entry, so
+    /// that entries that failed before are sent once more.
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);
         self
     }
 
-    /// Stops the run when `stop` is stopped.
+    /// Stops the run when `stop` is stopped. Default: the run cannot be stopped.
     pub fn until(mut self, stop: &Stop) -> Self {
         self.stop = stop.clone();
         self
     }
 }
 
-/// Stops runs between two entries: entries that are being sent are waited for, and no more are sent.
+/// Stops runs between two entries: the run waits for entries that are being sent, and sends no more.
 ///
-/// Clones stop the same runs. A run that is given a stopped handle does nothing.
+/// Clones stop the same runs. A run with a stopped handle does nothing.
 #[derive(Clone)]
 pub struct Stop {
     stopped: Arc<watch::Sender<bool>>,
 }
 
 impl Stop {
-    /// A handle, for one run or several.
+    /// Makes a handle for one run or several.
     pub fn new() -> Self {
         Self {
             stopped: Arc::new(watch::Sender::new(false)),
@@ -90,15 +90,15 @@ impl Stop {
         self.stopped.send_replace(true);
     }
 
-    /// Whether it was stopped.
+    /// Whether the handle was stopped.
     pub fn is_stopped(&self) -> bool {
         *self.stopped.borrow()
     }
 
-    /// Waits until it is stopped.
+    /// Waits until the handle is stopped.
     pub(super) async fn stopped(&self) {
         let mut stopped = self.stopped.subscribe();
-        // An error means that the sender is gone, and it is in `self`.
+        // An error would mean that the sender was dropped, but `self` holds it.
         let _ = stopped.wait_for(|stopped| *stopped).await;
     }
 }
@@ -115,27 +115,27 @@ impl fmt::Debug for Stop {
     }
 }
 
-/// An entry that was listed, and is not done.
+/// A listed entry that is not done.
 struct Item {
     id: EntryId,
     target: String,
-    /// Known from the list, so that it need not be claimed.
+    /// The result, if the list already determines it, so that the entry need not be claimed.
     known: Option<Redriven>,
-    /// The page that it came on.
+    /// The number of its page.
     page: u64,
 }
 
-/// Where a page begins: at the beginning, or after another.
+/// The position of a page: the beginning of the list, or a cursor.
 #[derive(Clone, Default)]
 struct Begin(Option<Cursor>);
 
-/// A page of which some entries are not done.
+/// A page with entries that are not done.
 struct Open {
     begins: Begin,
     left: usize,
 }
 
-/// Targets that this side refuses to call, and until when.
+/// Targets that this side refuses to call, each with the end of the refusal.
 #[derive(Clone, Default)]
 struct Refusing {
     until: Arc<Mutex<HashMap<String, Instant>>>,
@@ -235,7 +235,7 @@ where
                 run.done(&shared, &by, &item, &redriven);
             }
             Step::Sent(item, Err(error)) => {
-                // Its page stays open: another run looks at it again.
+                // Its page stays open, so that another run handles it.
                 drop(item);
                 run.error = run.error.or(Some(error));
             }
@@ -313,7 +313,7 @@ impl Progress {
         }
     }
 
-    /// Where another run can continue.
+    /// The cursor at which another run can continue.
     fn cursor(&self) -> Option<&Cursor> {
         let open = self.open.front().filter(|open| open.left > 0);
         let begins = open.map(|open| &open.begins).or(self.next.as_ref());
@@ -321,7 +321,7 @@ impl Progress {
     }
 }
 
-/// Sends an entry, and waits once for its target where this side refuses to call it.
+/// Sends an entry. If this side refuses to call its target, waits for the target once.
 async fn send_patiently<S, M, R>(
     this: Redrive<S, M, R>,
     item: Item,
@@ -338,7 +338,7 @@ where
 {
     let mut wait_left = this.shared.settings.max_refusal_wait;
     if let Some(until) = refusing.of(&item.target) {
-        // This run has waited for the target already.
+        // This run has already waited for the target.
         wait_left = Duration::ZERO;
         let left = until.saturating_duration_since(Instant::now());
         if !left.is_zero() {
@@ -375,13 +375,13 @@ impl Refusing {
         if until.len() >= MOST_TARGETS {
             until.clear();
         }
-        // A hint for longer than this is not believed.
+        // Longer hints are cut to an hour.
         let end = now + wait.min(Duration::from_secs(3600));
         until.insert(target.to_owned(), end);
     }
 }
 
-/// Polls all of them whenever it is woken, which is cheap for the few that a run has.
+/// Polls all of its futures whenever it is woken, which is cheap for the few of a run.
 struct Several<F> {
     futures: Vec<Pin<Box<F>>>,
 }
@@ -401,7 +401,7 @@ impl<F: Future> Several<F> {
         self.futures.len()
     }
 
-    /// The next that is done. Pending also where there are none.
+    /// The output of the next future that is ready. Pending if there are no futures.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         for at in 0..self.futures.len() {
             if let Poll::Ready(done) = self.futures[at].as_mut().poll(cx) {
@@ -413,11 +413,11 @@ impl<F: Future> Several<F> {
     }
 }
 
-/// Gives out times to begin, evenly spaced. Nothing is saved up: after a pause there is no burst.
+/// Spaces start times evenly. Unused time is not saved: after a pause there is no burst.
 #[derive(Debug)]
 pub(super) struct Pace {
     spacing: Duration,
-    /// When the next may begin.
+    /// The earliest start time of the next entry.
     next: Mutex<Option<Instant>>,
 }
 
@@ -429,7 +429,7 @@ impl Pace {
         }
     }
 
-    /// When the caller may begin: `now`, or later.
+    /// Takes the next start time: `now`, or later.
     pub(super) fn take(&self, now: Instant) -> Instant {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         let begin = next.map_or(now, |next| next.max(now));

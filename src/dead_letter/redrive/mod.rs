@@ -10,36 +10,36 @@
 //!                                                                     newest cause and history
 //! ```
 //!
-//! - Of two callers that ask for the same entry, one sends it: an entry is claimed before it is sent,
-//!   and the claim is renewed until the call has ended.
-//! - An entry is removed after it was accepted, and never before. When the store does not remove it, the
-//!   removal is repeated while the claim is renewed, for at most five leases.
+//! - If two callers redrive the same entry, only one sends it: an entry is claimed before it is sent, and
+//!   the claim is renewed until the call has ended.
+//! - An entry is removed only after it was accepted. If the store fails to remove it, the removal is
+//!   repeated while the claim is renewed, for at most five leases.
 //! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
 //!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
 //!   breaker) does not count.
-//! - A run sees each entry once. It goes from the newest to the oldest, so entries that are written
-//!   while it runs are left to the next run. A run that ended early is started again; the accepted
-//!   entries are gone by then.
+//! - A run handles each entry once, from the newest to the oldest. Entries that are written while it
+//!   runs are left to the next run. A run that ended early can be started again; the accepted entries
+//!   have been removed by then.
 //!
 //! # Order
 //!
 //! The service is a whole delivery, as `stack::deliver()` builds it, with retries and a deadline. The
-//! deadline bounds how long an entry is claimed. It must not contain a
+//! deadline limits how long an entry is claimed. The service must not contain a
 //! [`DeadLetterLayer`](super::DeadLetterLayer): an entry that fails again would be written a second time.
 //! Entries hold neither credentials nor signatures, so the layers that add them belong inside.
 //!
 //! # Delivery guarantee
 //!
-//! At least once: when the process dies between the peer's response and the removal, or the store is
-//! unavailable for longer than the lease, the entry is sent another time. Its idempotency key is sent
-//! with it, so that the peer recognises the repetition.
+//! At least once: if the process dies between the peer's response and the removal, or the store is
+//! unavailable for longer than the lease, the entry is sent again. Its idempotency key is sent with it,
+//! so that the peer recognizes the repetition.
 //!
 //! # Cancel safety
 //!
-//! Nothing is lost when the future of [`one`](Redrive::one) or of a run is dropped. An entry that was not
-//! sent yet is released as it was; one that was being sent is released with its replay counted, because
-//! the peer may have received it; one that was accepted is removed. A task of its own does that; where
-//! there is no runtime any more, the claim ends with its lease. [`Stop`] ends a run between two entries.
+//! Dropping the future of [`one`](Redrive::one) or of a run loses nothing. An entry that was not sent yet
+//! is released unchanged. An entry that was being sent is released with its replay counted, because the
+//! peer may have received it. An accepted entry is removed. A separate task does this; without a
+//! runtime, the claim ends with its lease. [`Stop`] ends a run between two entries.
 //!
 //! # Examples
 //!
@@ -65,7 +65,7 @@
 //! entry.uri = Some("https://peer.example/hooks".to_owned());
 //! store.write(&Arc::new(entry)).await?;
 //!
-//! // In practice a client in `stack::deliver()`. Here a peer that is back.
+//! // In practice a client in `stack::deliver()`. Here a peer that has recovered.
 //! let client = service_fn(|req: Request<BufferedBody>| async move {
 //!     assert_eq!(req.uri().path(), "/hooks");
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
@@ -130,19 +130,19 @@ struct Settings {
 }
 
 impl Redrive<()> {
-    /// A builder with defaults for every setting, for the entries of `store`.
+    /// Returns a builder with the default settings, for the entries of `store`.
     pub fn builder(store: Arc<dyn LetterStore>) -> RedriveBuilder {
         RedriveBuilder::new(store)
     }
 }
 
 impl<S, M, R> Redrive<S, M, R> {
-    /// The store of the entries.
+    /// The store that holds the entries.
     pub fn store(&self) -> &Arc<dyn LetterStore> {
         &self.shared.store
     }
 
-    /// Sends one entry again. `by` is who asked for it: observers are told the first 256 characters.
+    /// Sends one entry again. `by` names who asked for it; observers get the first 256 characters.
     ///
     /// # Errors
     ///
@@ -173,11 +173,11 @@ impl<S, M, R> Redrive<S, M, R> {
         }
     }
 
-    /// Sends all matching entries again, newest first. `by` is who asked for it.
+    /// Sends all matching entries again, newest first. `by` names who asked for it.
     ///
     /// # Errors
     ///
-    /// [`RunFailed`]: the store failed to list or claim entries. It has the report until then.
+    /// [`RunFailed`]: the store failed to list or claim entries. The error holds the report so far.
     ///
     /// # Cancel safety
     ///
@@ -221,7 +221,7 @@ impl<S, M, R> Redrive<S, M, R> {
 }
 
 impl Shared {
-    /// Tells what came of an entry. `far` is how many of the run are done, and how many matched.
+    /// Reports the result of an entry. `far` is the number of done and of matched entries of the run.
     fn tell(
         &self,
         by: &str,
@@ -241,7 +241,7 @@ impl Shared {
     }
 }
 
-/// Bounded, because observers are told it with each entry.
+/// Cuts the name, because observers get it with each entry.
 fn asked_by(by: &str) -> String {
     by.chars().take(256).collect()
 }
@@ -288,8 +288,8 @@ impl RedriveBuilder {
 }
 
 impl<M, R> RedriveBuilder<M, R> {
-    /// Sets the lease of a claim, renewed while the entry is sent: how long an entry stays claimed after
-    /// its process died. Default: 60 s; at most a day.
+    /// Sets the lease of a claim, renewed while the entry is sent. Default: 60 s; at most a day. If the
+    /// process dies, the entry stays claimed for that time.
     pub const fn lease(mut self, lease: Duration) -> Self {
         self.settings.lease = lease;
         self
@@ -301,15 +301,15 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// Sets the most entries that are sent per second, evenly spaced, by this `Redrive` and all its
-    /// clones together. Default: 10; from 0.001 to 1,000,000.
+    /// Sets the rate limit, in entries per second. Default: 10; from 0.001 to 1,000,000. Start times are
+    /// evenly spaced. This `Redrive` and all its clones share the limit.
     pub const fn rate(mut self, per_second: f64) -> Self {
         self.rate = Some(per_second);
         self
     }
 
-    /// Removes the rate limit: sends as fast as [`concurrency`](Self::concurrency) and the service allow,
-    /// which may overload a peer that has just recovered.
+    /// Removes the rate limit. Entries are then sent as fast as [`concurrency`](Self::concurrency) and the
+    /// service allow, which may overload a peer that has just recovered.
     pub const fn no_rate(mut self) -> Self {
         self.rate = None;
         self
@@ -329,22 +329,22 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// Sets the clock of the times in entries. Default: the system's clock.
+    /// Sets the clock of the times in entries. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Sets what is removed from the [cause](crate::dead_letter::Cause) of an entry that fails again. The
-    /// redaction is given the whole entry, and only its cause is used: the layer that wrote the rest may
-    /// have allowed more. Default: [`Redaction::new`].
+    /// Sets the redaction of the [cause](crate::dead_letter::Cause) of an entry that fails again. Default:
+    /// [`Redaction::new`]. The redaction gets the whole entry, but only its cause is used: the layer that
+    /// wrote the rest may have allowed more.
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
         self
     }
 
-    /// Adds an observer of each entry that is sent again or passed over: [`Event::Redriven`] says who
-    /// asked for it, which entry, what came of it, and how far the run is. Default: none.
+    /// Adds an observer of each entry that is sent again or skipped: [`Event::Redriven`] has the entry, the
+    /// result, the name of who asked for it, and the progress of the run. Default: none except `tracing`.
     ///
     /// [`Event::Redriven`]: crate::observe::Event::Redriven
     pub fn observe(mut self, observer: impl Observer) -> Self {
@@ -355,8 +355,8 @@ impl<M, R> RedriveBuilder<M, R> {
     /// Sets the classifier of results: only [`Success`](crate::outcome::OutcomeKind::Success) removes an
     /// entry. Default: [`HttpClassifier`].
     ///
-    /// It classifies the head of a response. Where the outcome is known only at its end (a streamed gRPC
-    /// call), the service must read the response to its end first.
+    /// It classifies the head of a response. If the outcome is known only at the end of the response (a
+    /// streamed gRPC call), the service must read the response to its end first.
     pub fn classifier<M2>(self, make: M2) -> RedriveBuilder<M2, R> {
         RedriveBuilder {
             store: self.store,
@@ -368,8 +368,9 @@ impl<M, R> RedriveBuilder<M, R> {
         }
     }
 
-    /// Sets a function that makes a request of an entry, for requests that are not HTTP, or that need
-    /// credentials or another URI. A panic in it makes the entry unsendable. Default: [`ResendHttp`].
+    /// Sets a function that makes the request of an entry, for requests that are not HTTP, or that need
+    /// credentials or another URI. Default: [`ResendHttp`]. An entry for which the function panics is
+    /// unsendable.
     pub fn to_request<F, Req>(self, make: F) -> RedriveBuilder<M, ResendFn<F, Req>>
     where
         F: Fn(&Entry) -> Result<Req, NotSendable>,
@@ -377,7 +378,7 @@ impl<M, R> RedriveBuilder<M, R> {
         self.resend(ResendFn::new(make))
     }
 
-    /// Sets a type that makes requests of entries and reads the attempt history of responses. Default:
+    /// Sets a type that makes the requests of entries and reads the attempt history of responses. Default:
     /// [`ResendHttp`].
     pub fn resend<R2>(self, resend: R2) -> RedriveBuilder<M, R2> {
         RedriveBuilder {

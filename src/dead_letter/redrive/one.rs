@@ -1,4 +1,4 @@
-//! One entry: claim, send, settle.
+//! Redrives one entry: claims, sends and settles it.
 
 use super::{NotSendable, Redrive, Redriven, Resend, Shared, Stop};
 use crate::{
@@ -66,7 +66,7 @@ where
         let mut kept = pin!(hold.keep());
         poll_fn(|cx| match sending.as_mut().poll(cx) {
             Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            // Somebody else may claim it now: the call is dropped.
+            // Another caller may claim it now, so the call is dropped.
             Poll::Pending => kept.as_mut().poll(cx).map(|()| None),
         })
         .await
@@ -124,7 +124,7 @@ where
     Ok(Redriven::Failed { outcome, recorded })
 }
 
-/// The claimed entry; otherwise why it was not claimed.
+/// Returns the claimed entry, or why it was not claimed.
 async fn claimed(
     shared: &Shared,
     id: EntryId,
@@ -145,7 +145,7 @@ async fn claimed(
     Ok(Err(why_not))
 }
 
-/// Adds the attempts of this replay to those before it.
+/// Adds the attempts of this replay to the earlier ones.
 fn add(
     entry: &mut Entry,
     history: Option<History>,
@@ -170,7 +170,7 @@ enum Sent<Res, Err> {
     NotReady,
     Done {
         began: Began,
-        /// `None` where the service panicked.
+        /// `None` if the service panicked.
         end: Option<(Outcome, Result<Res, Err>)>,
     },
 }
@@ -233,12 +233,12 @@ where
     Sent::Done { began, end }
 }
 
-/// The result of a poll; `None` where it panics.
+/// The result of a poll; `None` if it panics.
 fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
     catch_panic(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
 }
 
-/// The output of `work`; `None` where it is stopped before.
+/// The output of `work`; `None` if it is stopped first.
 pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
     let mut stopped = pin!(stop.stopped());
     let mut work = pin!(work);
@@ -251,35 +251,36 @@ pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) ->
     .await
 }
 
-/// How many times the release of an entry is tried: over 1.5 s.
+/// How many times the release of an entry is tried, within 1.5 s.
 const TRIES: u32 = 5;
 
-/// For how many leases the removal of an accepted entry is tried, while the store renews the claim and
-/// does not remove the entry.
+/// The number of leases for which the removal of an accepted entry is tried, if the store renews the
+/// claim but does not remove the entry.
 const MOST_LEASES: u32 = 5;
 
 /// The longest wait between two tries.
 const MOST_WAIT: Duration = Duration::from_secs(5);
 
-/// A claimed entry. When it is dropped a task releases it, or removes it where it was accepted; where
-/// there is no runtime, it ends with its lease.
+/// A claimed entry. When it is dropped, a task releases it, or removes it if it was accepted. Without a
+/// runtime, the claim ends with its lease.
 struct Claim {
     store: Arc<dyn LetterStore>,
     token: FencingToken,
-    /// As it is to be after the release.
+    /// The entry as the release stores it.
     entry: Arc<Entry>,
     end: End,
 }
 
 enum End {
     Leave,
-    /// The claim is renewed meanwhile.
+    /// The entry is removed, and the claim is renewed meanwhile.
     Remove(Hold),
     Settled,
 }
 
 impl Claim {
-    /// Of an entry whose replay is counted already. Nothing is sent yet: it would be released as it was.
+    /// Takes a claimed entry, whose replay is counted already. As nothing is sent yet, a drop releases it
+    /// unchanged.
     fn new(store: Arc<dyn LetterStore>, token: FencingToken, entry: &Entry) -> Self {
         let mut unsent = entry.clone();
         unsent.replays = unsent.replays.saturating_sub(1);
@@ -291,12 +292,12 @@ impl Claim {
         }
     }
 
-    /// Releases this entry from now on.
+    /// Sets the entry that a release stores from now on.
     fn leave(&mut self, entry: Entry) {
         self.entry = Arc::new(entry);
     }
 
-    /// Releases the claim. Returns whether the store took the entry as it now is.
+    /// Releases the claim. Returns whether the store took the updated entry.
     async fn release(mut self) -> bool {
         for tried in 1..=TRIES {
             let released = self.store.release(self.token, &self.entry).await;
@@ -309,13 +310,13 @@ impl Claim {
                 Err(_) => {}
             }
         }
-        // It ends with its lease.
+        // The claim ends with its lease.
         self.end = End::Settled;
         false
     }
 
-    /// Removes the accepted entry. Tries for as long as the claim can be renewed: until it is removed,
-    /// the entry may be sent again.
+    /// Removes the accepted entry. Tries for as long as the claim can be renewed, because the entry may be
+    /// sent again until it is removed.
     async fn remove(mut self, hold: Hold) -> Result<(), Option<StoreErrorKind>> {
         // Stored, so that a drop continues the removal with this lease.
         self.end = End::Remove(hold);
@@ -362,7 +363,7 @@ struct Hold {
 }
 
 impl Hold {
-    /// Of a claim that began at `since` or later.
+    /// The lease of a claim that began at `since` or later.
     fn new(
         store: Arc<dyn LetterStore>,
         id: EntryId,
@@ -380,8 +381,8 @@ impl Hold {
         }
     }
 
-    /// Renews the claim for as long as it is polled; a dropped future can be made anew. Ends when the
-    /// claim is lost, or could not be renewed in time.
+    /// Renews the claim for as long as it is polled; it may be dropped and called again. Ends when the claim
+    /// is lost, or could not be renewed in time.
     async fn keep(&mut self) {
         let lease = self.lease;
         loop {
@@ -401,7 +402,7 @@ impl Hold {
     }
 
     async fn remove(&mut self) -> Result<(), Option<StoreErrorKind>> {
-        // The last error of the store; a store that never answers has timed out.
+        // The last error of the store. A store that never answers counts as timed out.
         let said = Mutex::new(StoreErrorKind::Timeout);
         let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
         let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
@@ -419,7 +420,7 @@ impl Hold {
     }
 }
 
-/// Whether the entry was removed; `false` where the claim had ended.
+/// Whether the entry was removed; `false` if the claim had ended.
 async fn removed(
     store: &dyn LetterStore,
     id: EntryId,

@@ -2,53 +2,53 @@ use super::NotSendable;
 use crate::{StoreError, StoreErrorKind, dead_letter::Cursor, outcome::Outcome};
 use std::{fmt, time::Duration};
 
-/// What came of one entry that was to be sent again.
+/// The result of one entry of a redrive.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Redriven {
-    /// It was accepted and removed.
+    /// The peer accepted the entry, and it was removed.
     Accepted,
-    /// It failed again, and stays.
+    /// The entry failed again, and stays.
     Failed {
-        /// How it went.
+        /// The outcome.
         outcome: Outcome,
-        /// Whether the store took the newest cause and history. Otherwise the entry is as it was.
+        /// Whether the store took the new cause and history. Otherwise the entry is unchanged.
         recorded: bool,
     },
-    /// It is claimed by another caller.
+    /// Another caller has claimed the entry.
     InProgress {
-        /// The time until their lease ends, unless they renew it.
+        /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
-    /// The claim was lost while it was sent: the store was unavailable for longer than the lease. It
+    /// The claim was lost during the call: the store was unavailable for longer than the lease. The entry
     /// stays, and the peer may have received it.
     Lost,
     /// There is no such entry.
     Missing,
-    /// It was accepted, and could not be removed: the next run may send it again.
+    /// The peer accepted the entry, but it could not be removed: the next run may send it again.
     NotRemoved {
-        /// The error of the store; `None` where the claim had ended.
+        /// The error of the store; `None` if the claim had ended.
         kind: Option<StoreErrorKind>,
     },
-    /// This side did not send it: a breaker is open, or the service is not ready. It stays as it was,
-    /// and no replay is counted.
+    /// This side did not send the entry: a breaker is open, or the service is not ready. The entry is
+    /// unchanged, and no replay is counted.
     Refused {
-        /// When to try again, where that is known.
+        /// The wait before the next try, if it is known.
         retry_after: Option<Duration>,
     },
-    /// It was sent again as many times as is allowed.
+    /// The entry has been sent again as often as is allowed.
     Spent {
-        /// How many times.
+        /// The number of replays.
         replays: u32,
     },
-    /// The run was stopped before it was sent. It stays as it was.
+    /// The run was stopped before the entry was sent. The entry is unchanged.
     Stopped,
-    /// Its record cannot be read. It stays as it was.
+    /// The record cannot be read. It is unchanged.
     Unreadable {
-        /// Why.
+        /// The error.
         kind: StoreErrorKind,
     },
-    /// It lacks what is needed to send it. It stays as it was.
+    /// The entry lacks what is needed to send it. It is unchanged.
     Unsendable(NotSendable),
 }
 
@@ -71,46 +71,46 @@ impl Redriven {
     }
 }
 
-/// What came of a run: how many entries ended in which way. See [`Redriven`] for each.
+/// The result of a run: the number of entries by result. See [`Redriven`] for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Report {
-    /// All that were listed, readable or not.
+    /// All listed entries, readable or not.
     pub matched: u64,
-    /// Accepted by the service, and removed.
+    /// Entries that the service accepted, and that were removed.
     pub accepted: u64,
-    /// Accepted by the service, and not removed: these may be sent twice.
+    /// Entries that the service accepted, and that were not removed: they may be sent twice.
     pub not_removed: u64,
-    /// Failed again.
+    /// Entries that failed again.
     pub failed: u64,
-    /// Not sent, because this side refused it.
+    /// Entries that this side refused to send.
     pub refused: u64,
-    /// Claimed by another caller.
+    /// Entries that another caller had claimed.
     pub in_progress: u64,
-    /// Gone before they were claimed.
+    /// Entries that were removed by others before they were claimed.
     pub missing: u64,
-    /// Sent again as many times as is allowed.
+    /// Entries that have been sent again as often as is allowed.
     pub spent: u64,
-    /// Without what is needed to send them.
+    /// Entries that lack what is needed to send them.
     pub unsendable: u64,
-    /// Damaged, or of a newer schema.
+    /// Records that are damaged, or of a newer schema.
     pub unreadable: u64,
-    /// Whose claim was lost while they were sent.
+    /// Entries whose claim was lost during the call.
     pub lost: u64,
     /// Whether the run was stopped before the end of the list.
     pub stopped: bool,
-    /// Where another run can [continue](super::Run::after) after this one was stopped. `None` at the
-    /// end, and where it got no further than the beginning.
+    /// The cursor at which another run can [continue](super::Run::after) after this one was stopped.
+    /// `None` at the end of the list, and if no page was completed.
     pub cursor: Option<Cursor>,
 }
 
 impl Report {
-    /// How many the service accepted, removed or not.
+    /// The number of entries that the service accepted, removed or not.
     pub const fn sent(&self) -> u64 {
         self.accepted.saturating_add(self.not_removed)
     }
 
-    /// How many were skipped: in progress, missing, spent, unsendable, unreadable.
+    /// The number of skipped entries: in progress, missing, spent, unsendable, unreadable.
     pub const fn skipped(&self) -> u64 {
         self.in_progress
             .saturating_add(self.missing)
@@ -119,7 +119,7 @@ impl Report {
             .saturating_add(self.unreadable)
     }
 
-    /// How many are done, in whichever way.
+    /// The number of entries that are done, with any result.
     pub const fn done(&self) -> u64 {
         self.sent()
             .saturating_add(self.skipped())
@@ -140,7 +140,7 @@ impl Report {
             Redriven::Spent { .. } => &mut self.spent,
             Redriven::Unreadable { .. } => &mut self.unreadable,
             Redriven::Unsendable(_) => &mut self.unsendable,
-            // Not done: another run sends it.
+            // Not done: another run sends the entry.
             Redriven::Stopped => return,
         };
         *count = count.saturating_add(1);
@@ -155,7 +155,7 @@ pub struct RunFailed {
 }
 
 impl RunFailed {
-    /// The report until then.
+    /// The report so far.
     pub const fn report(&self) -> &Report {
         &self.report
     }

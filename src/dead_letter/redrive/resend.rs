@@ -1,9 +1,9 @@
 use crate::dead_letter::{DescribeResponse, Entry};
 use std::{fmt, marker::PhantomData};
 
-/// Makes requests of entries.
+/// Makes the requests of entries.
 ///
-/// [`ResendHttp`](super::ResendHttp) does so for HTTP;
+/// [`ResendHttp`](super::ResendHttp) does this for HTTP;
 /// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request) takes a function. A
 /// [`DescribeResponse`] of the same type reads the attempt history of responses.
 pub trait Resend {
@@ -18,7 +18,7 @@ pub trait Resend {
     fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable>;
 }
 
-/// A function that makes requests of entries. Made by
+/// A function that makes the requests of entries. Made by
 /// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request).
 pub struct ResendFn<F, Req> {
     make: F,
@@ -59,7 +59,7 @@ where
 
 impl<F, Req, Res> DescribeResponse<Res> for ResendFn<F, Req> {}
 
-/// Why an entry cannot be sent again from its record. It stays.
+/// Why an entry cannot be sent again. The entry stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NotSendable {
@@ -69,25 +69,25 @@ pub enum NotSendable {
     BodyTruncated {
         /// The stored bytes.
         kept: u64,
-        /// The length of the whole.
+        /// The length of the whole body.
         length: u64,
     },
-    /// A part of the entry cannot be in a request.
+    /// A part of the entry is not valid in a request.
     Malformed {
-        /// Which part.
+        /// The part.
         part: &'static str,
     },
-    /// A part is missing that every request needs.
+    /// The entry lacks a part that every request needs.
     Missing {
-        /// Which part.
+        /// The part.
         part: &'static str,
     },
-    /// The function that makes requests of entries panicked.
+    /// The function that makes requests panicked.
     Panicked,
 }
 
 impl NotSendable {
-    /// A reason in words without a secret.
+    /// Makes a reason from words without a secret.
     pub fn because(reason: impl Into<String>) -> Self {
         Self::Because(reason.into())
     }
