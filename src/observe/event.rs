@@ -154,6 +154,8 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// The scope and id of its deduplication key.
         dedup_key: Option<(&'a str, &'a str)>,
+        /// The id of the event, as its sender named it.
+        event_id: Option<&'a str>,
     },
     /// The keys of a signature scheme were replaced.
     KeysRotated {

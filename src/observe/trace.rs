@@ -136,6 +136,7 @@ mod on {
                 attempt,
                 end,
                 elapsed,
+                event_id,
                 ..
             } => {
                 let (reason, code) = match end {
@@ -144,7 +145,10 @@ mod on {
                     _ => (None, None),
                 };
                 let end = end.as_str();
-                tell!(level, %task, kind, peer, attempt, end, reason, code, ?elapsed, "job ended");
+                tell!(
+                    level, %task, kind, peer, event_id, attempt, end, reason, code, ?elapsed,
+                    "job ended"
+                );
             }
             Event::KeysRotated { keys } => tell!(level, keys, "keys rotated"),
             Event::Lost {

@@ -147,6 +147,7 @@ fn retried(metrics: &impl Observer, peer: &str, code: Option<u16>) {
         },
         elapsed: Duration::ZERO,
         dedup_key: None,
+        event_id: None,
     });
 }
 

@@ -2,8 +2,8 @@
 
 use crate::{
     args::{Args, Problem as BadFlag},
+    dead_letters::DeadLetterHandling,
     deliver::Deliverer,
-    entries::DeadLetterDesk,
     events::Events,
     health::health,
     metrics::MetricsPage,
@@ -30,17 +30,16 @@ use tower_webhook::{
     signature::Scheme,
 };
 use tower_webhook_operator::Operator;
+use tower_webhook_sqlite::AcceptedEvent;
 
 /// What the routes and the background share.
 pub struct App {
     pub events: Events,
     pub queue: Queue,
-    pub entries: DeadLetterDesk,
+    pub dead_letters: DeadLetterHandling,
     pub operator: Operator,
     pub deliverer: Arc<Deliverer>,
     pub page: MetricsPage,
-    /// Whom deliveries burden: the downstream's host.
-    pub target: Arc<str>,
     pub degraded_at: u64,
 }
 
@@ -75,13 +74,12 @@ fn guarded<E: Event>(
     scheme: Arc<dyn Scheme>,
     max_body: usize,
 ) -> MethodRouter<Arc<App>> {
-    let (events, target) = (app.events.clone(), Arc::clone(&app.target));
+    let (events, jobs) = (app.events.clone(), app.events.clone());
     let accept = accept_fn(move |job| {
         let events = events.clone();
         Box::pin(async move { events.accept(job).await })
     });
-    let enqueue =
-        EnqueueService::new(accept, move |req| job::<E>(&req, &target)).answer(acknowledge);
+    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs)).answer(acknowledge);
     post_service(
         ServiceBuilder::new()
             .layer(BufferBodyLayer::new(max_body))
@@ -91,7 +89,7 @@ fn guarded<E: Event>(
 }
 
 /// The delivery of the event that a request carries.
-fn job<E: Event>(req: &http::Request<BufferedBody>, target: &str) -> Result<NewJob, Problem> {
+fn job<E: Event>(req: &http::Request<BufferedBody>, events: &Events) -> Result<NewJob, Problem> {
     let event = E::read(req.body().as_bytes()).map_err(|error| error.problem())?;
     // The id of an event is its key. The forms that have none are known by their bytes: a repeat is
     // the same bytes.
@@ -102,7 +100,7 @@ fn job<E: Event>(req: &http::Request<BufferedBody>, target: &str) -> Result<NewJ
     let key = key.map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST).detail(format!("the event's id: {error}"))
     })?;
-    Ok(crate::events::job(&key, event.raw(), target))
+    Ok(events.job(&AcceptedEvent::new(key, event.raw())))
 }
 
 fn digest(req: &http::Request<BufferedBody>) -> Result<String, Problem> {

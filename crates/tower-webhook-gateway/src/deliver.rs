@@ -45,19 +45,19 @@ use tower_webhook::{
 /// Requests downstream at once.
 const MAX_AT_ONCE: usize = 64;
 
-/// Jobs in hand at once: more, because each waits for the disk twice, when it is claimed and when it
-/// is done.
+/// Claimed jobs at once: more than requests, because each job waits for the disk twice, when it is
+/// claimed and when it is done.
 const MAX_IN_HAND: usize = 256;
 
-/// The time of a delivery, all attempts and waits together: the documents' retry window.
+/// The limit of a delivery, all attempts and waits together: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
 
-/// The time that a dead letter has to be posted, all attempts together. Where that fails, a worker
-/// tries again later.
+/// The limit for posting a dead letter, all attempts together. Where that fails, a worker tries again
+/// later.
 pub const POSTING: Duration = Duration::from_secs(20);
 
-/// A worker that died is noticed after this long. Longer than a hiccup, shorter than a hang is
-/// tolerable; renewed while a delivery runs.
+/// The lease of a job, renewed while its delivery runs. The job of a worker that died runs again after
+/// this long.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// How long the running deliveries have when the gateway stops.
@@ -154,7 +154,7 @@ impl Deliverer {
         })
     }
 
-    /// Deliveries that somebody waits for: with all their attempts in one call.
+    /// The stack for deliveries that somebody waits for: all attempts are one call.
     pub fn patiently(&self) -> Stack {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
             .classifier(self.classifier.clone())
@@ -208,7 +208,7 @@ fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
         // Half of the traffic: a downstream that fails a fifth for good needs a quarter, and with
         // less than it needs a queue only grows.
         .budget(Budget::builder().share(0.5).build()?)
-        // Nobody waits for the answer, so the breaker is waited for.
+        // Nobody waits for the answer: a delivery that an open breaker refuses waits for the breaker.
         .refusals(Refusals::Wait(u32::MAX))
         .build()
 }
@@ -232,13 +232,26 @@ fn prevent_loop(headers: &mut HeaderMap) {
     );
     headers.insert("prevent-loop", HeaderValue::from_static("true"));
     for name in ["x-request-id", "x-correlation-id"] {
-        if let Ok(id) = HeaderValue::try_from(uuid::Uuid::new_v4().to_string()) {
+        if let Some(id) = random_uuid() {
             headers.insert(name, id);
         }
     }
 }
 
-/// Whom deliveries to this URL burden.
+/// A UUID of version 4; `None` where the operating system has no random bytes to give.
+fn random_uuid() -> Option<HeaderValue> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = data_encoding::HEXLOWER.encode(&bytes);
+    for at in [20, 16, 12, 8] {
+        text.insert(at, '-');
+    }
+    HeaderValue::try_from(text).ok()
+}
+
+/// The target of deliveries to this URL: its host.
 pub fn target(downstream: &Uri) -> String {
     let mut req = Request::new(());
     *req.uri_mut() = downstream.clone();
@@ -257,20 +270,20 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         })
         .classifier(deliverer.classifier())
         .concurrency(MAX_IN_HAND)
-        // There is one downstream, whose breaker knows how it is.
+        // There is one downstream, and its breaker protects it.
         .per_target(u32::MAX)
         .lease(LEASE)
         .retry(deliverer.retry.clone())
-        .dead_letters(app.entries.sink())
+        .dead_letters(app.dead_letters.sink())
         .observe(deliverer.metrics.clone())
         .observe(deliverer.exporter.clone())
-        .retention(crate::events::KEEP)
+        .retention(crate::events::RETENTION)
         .describe(move |_, entry| {
             entry.direction = Direction::Outbound;
             entry.method = Some(Method::POST.to_string());
             entry.uri = Some(told.downstream.to_string());
         })
-        // Whole: an entry that is cut cannot be sent again.
+        // The whole body: an entry that is cut cannot be sent again.
         .entry_body(usize::MAX)
         .observe(Watch(Arc::clone(app)))
         .build(deliverer.once.clone())
@@ -286,15 +299,14 @@ pub async fn stop(deliveries: WorkerHandle) {
     }
 }
 
-/// Hears of the worker and its dead letters: counts entries, marks events whose delivery is over, and
-/// logs which events were not delivered.
+/// Counts dead-letter entries, and marks events whose delivery is over.
 struct Watch(Arc<App>);
 
 impl Observer for Watch {
     fn on(&self, event: &Event<'_>) {
         let app = &*self.0;
         match event {
-            Event::DeadLettered { .. } => app.entries.written(),
+            Event::DeadLettered { .. } => app.dead_letters.written(),
             Event::JobEnded {
                 end: JobEnd::DeadLettered | JobEnd::Succeeded,
                 dedup_key: Some((scope, id)),
@@ -303,15 +315,6 @@ impl Observer for Watch {
                 if let Ok(key) = IdempotencyKey::new(scope, id) {
                     app.events.finished(&key);
                 }
-            }
-            Event::JobEnded {
-                task,
-                end: JobEnd::Failed { reason, code },
-                dedup_key,
-                ..
-            } => {
-                let event_id = dedup_key.map(|(_, id)| id);
-                tracing::warn!(%task, event_id, reason, status = code, "not delivered");
             }
             _ => {}
         }

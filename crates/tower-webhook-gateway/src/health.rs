@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let stored = async {
         app.events.probe().await?;
-        Ok::<_, BoxError>((app.queue.depth().await?, app.entries.count().await?))
+        Ok::<_, BoxError>((app.queue.depth().await?, app.dead_letters.count().await?))
     };
     let full = app.events.was_full();
     let stored = match tokio::time::timeout(PATIENCE, stored).await {
@@ -69,7 +69,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
             "queue": {
                 "queued": depth.queued,
                 "running": depth.running,
-                "dead_lettering": depth.dead_lettering,
+                "burying": depth.dead_lettering,
             },
             "retries": seen.retries(),
             "attempts": level(attempts),

@@ -10,34 +10,34 @@
 //! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
 //!
 //! Where to look: `app.rs` has the receiving pipeline and the routes, `events.rs` the accepted events,
-//! `deliver.rs` the worker and the delivery stack, `entries.rs` the dead letters. The operator routes are
-//! `tower-webhook-operator`; `operator.rs` connects it.
+//! `deliver.rs` the worker and the delivery stack, `dead_letters.rs` the dead letters. The operator routes are
+//! `tower-webhook-operator`.
 
 mod app;
 mod args;
+mod dead_letters;
 mod deliver;
 mod demo;
 mod echo;
-mod entries;
 mod events;
 mod health;
 mod hints;
 mod metrics;
-mod operator;
 mod server;
 mod stores;
 
 use crate::{
     app::App,
     args::{Args, Problem},
+    dead_letters::DeadLetterHandling,
     deliver::Deliverer,
-    entries::DeadLetterDesk,
+    events::Events,
     metrics::MetricsPage,
     server::Stop,
     stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tokio::task::JoinHandle;
+use tower_webhook_operator::Operator;
 
 /// How long everything that runs has to end, once we are asked to.
 const LAST: Duration = Duration::from_secs(9);
@@ -74,21 +74,20 @@ async fn run(args: Args) -> Result<(), Problem> {
         (echo.url(), Some(echo))
     };
 
-    let target: Arc<str> = deliver::target(&downstream).into();
+    let target = deliver::target(&downstream);
     let mut databases = Databases::default();
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let page = MetricsPage::install()?;
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
-    let entries = DeadLetterDesk::open(&args, &mut databases, &deliverer)?;
-    let operator = operator::open(&args, &entries, &events, &queue, &target)?;
+    let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer)?;
+    let operator = operator(&args, &dead_letters, &events)?;
     let app = Arc::new(App {
         events,
         queue,
-        entries,
+        dead_letters,
         operator,
         deliverer,
         page,
-        target,
         degraded_at: args.degraded_at,
     });
     let router = app::router(&app, &args)?;
@@ -96,10 +95,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     hints::print(&args, address);
 
     let deliveries = deliver::start(&app)?;
-    let background = [
-        tokio::spawn(app.events.clone().take_up()),
-        tokio::spawn(app.events.clone().housekeeping()),
-    ];
+    let taking_up = tokio::spawn(app.events.clone().take_up());
     let until = async {
         if args.demo {
             tokio::select! {
@@ -115,7 +111,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         finishing.wait().await;
         app.operator.stop(REDRIVES).await;
         deliver::stop(deliveries).await;
-        background.iter().for_each(JoinHandle::abort);
+        taking_up.abort();
         databases.close().await;
     });
     if ended.await.is_err() {
@@ -123,4 +119,23 @@ async fn run(args: Args) -> Result<(), Problem> {
         tracing::warn!("ended before everything was closed");
     }
     Ok(())
+}
+
+/// The operator routes, over the events and dead letters of this gateway.
+fn operator(
+    args: &Args,
+    dead_letters: &DeadLetterHandling,
+    events: &Events,
+) -> Result<Operator, Problem> {
+    let mut operator = Operator::builder(args.operator_token.as_str())
+        .max_body(args.max_body)
+        .no_dead_letters(
+            "dead letters are posted to the callback of --dead-letters, which cannot be asked",
+        )
+        .events(events.clone());
+    if let Some(again) = dead_letters.redrive() {
+        operator = operator.redrive(again.clone());
+    }
+    let operator = operator.build();
+    operator.map_err(|error| Problem::new("--operator-token", error))
 }

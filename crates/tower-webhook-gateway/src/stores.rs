@@ -9,7 +9,7 @@ use tower_webhook::{
     BoxError,
     queue::{Engine, MemoryQueue, Queue},
 };
-use tower_webhook_sqlite::{Database, SqliteQueue};
+use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue};
 
 /// The files that are open.
 #[derive(Default)]
@@ -66,15 +66,14 @@ pub async fn open(
         _ => (Queue::new(MemoryQueue::default()), None),
     };
     let events = match (store, jobs) {
-        (None, _) => Ok(Events::memory(queue.clone(), target)),
-        (Some((path, database)), Some((beside, jobs))) if beside == path => {
-            Events::together(&database, jobs, queue.clone(), target)
-        }
+        (None, _) => return Ok((queue.clone(), Events::memory(queue, target))),
+        (Some((path, _)), Some((beside, jobs))) if beside == path => AcceptedEvents::beside(&jobs),
         (Some((_, database)), _) => {
             nothing_waits(&database).await?;
-            Events::apart(&database, queue.clone(), target)
+            AcceptedEvents::apart(&database, queue.clone())
         }
     };
     let events = events.map_err(unfit("--store"))?;
+    let events = Events::stored(events, queue.clone(), target);
     Ok((queue, events))
 }

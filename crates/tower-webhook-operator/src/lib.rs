@@ -63,7 +63,7 @@ mod routes;
 use axum::Router;
 use bytes::Bytes;
 use redrives::{AnyRedrive, Redrives};
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use tower_service::Service;
 use tower_webhook::{
     BoxError, BoxFuture, InvalidConfig, StoreError,
@@ -105,7 +105,7 @@ pub struct Trigger {
     pub payload: Bytes,
 }
 
-/// The operator routes and the re-drives that they started. Clones share both.
+/// The operator routes, and the re-drives that they started. Clones share both.
 #[derive(Clone)]
 pub struct Operator {
     shared: Arc<Shared>,
@@ -115,17 +115,21 @@ pub struct Operator {
 
 pub(crate) struct Shared {
     redrive: Option<Box<dyn AnyRedrive>>,
+    /// Why there is none.
+    no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
     redrives: Redrives,
 }
 
 impl Operator {
-    /// The routes behind this token: `Authorization: Bearer TOKEN`. Several tokens during rotation.
+    /// Settings of the routes. They require `Authorization: Bearer TOKEN` with this token, or one of
+    /// several during rotation.
     pub fn builder(token: impl Into<Secrets>) -> OperatorBuilder {
         OperatorBuilder {
             token: token.into(),
             max_body: 1 << 20,
             redrive: None,
+            no_dead_letters: Cow::Borrowed("dead letters are kept where they cannot be asked for"),
             events: None,
         }
     }
@@ -135,8 +139,8 @@ impl Operator {
         routes::router(Arc::clone(&self.shared), self.token.clone(), self.max_body)
     }
 
-    /// Starts no further re-drive and ends those that run, between two entries. What has not ended
-    /// after `grace` is dropped, which releases its entries.
+    /// Refuses further re-drives and ends those that run, after the entry that each is sending. Those
+    /// that have not ended after `grace` are dropped, which releases their entries.
     pub async fn stop(&self, grace: Duration) {
         self.shared.redrives.stop(grace).await;
     }
@@ -148,6 +152,7 @@ pub struct OperatorBuilder {
     token: Secrets,
     max_body: usize,
     redrive: Option<Box<dyn AnyRedrive>>,
+    no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
 }
 
@@ -169,6 +174,14 @@ impl OperatorBuilder {
         self
     }
 
+    /// Sets why there are no dead letters to show, such as a callback that they are posted to: the
+    /// `detail` of the answer 501 where no re-drive is set. Default: that they are kept where they
+    /// cannot be asked for.
+    pub fn no_dead_letters(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.no_dead_letters = detail.into();
+        self
+    }
+
     /// Sets where events are stored and what operators did is recorded. Default: none; replay and
     /// trigger answer 501, and nothing is recorded but by the observers of the re-drive.
     pub fn events(mut self, events: impl EventLog) -> Self {
@@ -182,6 +195,8 @@ impl OperatorBuilder {
         self
     }
 
+    /// Builds the routes.
+    ///
     /// # Errors
     ///
     /// [`InvalidConfig`]: the token is empty, or no header can hold it.
@@ -191,6 +206,7 @@ impl OperatorBuilder {
             max_body: self.max_body,
             shared: Arc::new(Shared {
                 redrive: self.redrive,
+                no_dead_letters: self.no_dead_letters,
                 events: self.events,
                 redrives: Redrives::default(),
             }),

@@ -18,7 +18,7 @@ use tower_webhook::{
     dead_letter::{Cursor, Discarded, EntryId, Filter, LetterStore, Page, Reason, json as record},
     idempotency::IdempotencyKey,
     problem::Problem,
-    queue::Enqueued,
+    queue::{Enqueued, TaskId},
     signature::scheme::SharedToken,
 };
 
@@ -46,7 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -
 
 impl Shared {
     fn redrive(&self) -> Result<&dyn AnyRedrive, Refused> {
-        let missing = || not_here("dead letters are kept where they cannot be asked for");
+        let missing = || not_here(&self.no_dead_letters);
         self.redrive.as_deref().ok_or_else(missing)
     }
 
@@ -109,8 +109,8 @@ fn bad(field: &'static str, expected: impl Into<String>) -> Refused {
     Refused(problem.detail(expected.into()).member("field", field))
 }
 
-fn not_here(detail: &'static str) -> Refused {
-    Refused(Problem::new(StatusCode::NOT_IMPLEMENTED).detail(detail))
+fn not_here(detail: &str) -> Refused {
+    Refused(Problem::new(StatusCode::NOT_IMPLEMENTED).detail(detail.to_owned()))
 }
 
 /// Text that is no id is the id of no entry: 404.
@@ -225,7 +225,7 @@ async fn discard(
             Ok(StatusCode::NO_CONTENT)
         }
         Discarded::InProgress => {
-            let detail = "the entry is just being sent again";
+            let detail = "the letter is just being sent again";
             Err(Problem::new(StatusCode::CONFLICT).detail(detail).into())
         }
         Discarded::Missing => Err(not_found()),
@@ -326,7 +326,7 @@ async fn trigger(
     let key = match key {
         Some(key) => key,
         // Random: no other trigger is the same.
-        None => IdempotencyKey::new("trigger", &uuid::Uuid::new_v4().to_string())
+        None => IdempotencyKey::new("trigger", &TaskId::random().to_string())
             .map_err(|error| bad("idempotency-key", error.to_string()))?,
     };
     let subject = event_id.clone().unwrap_or_else(|| key.id().to_owned());

@@ -1,4 +1,5 @@
-//! SQLite for [`tower_webhook`]: the idempotency store, the queue and the dead letters in one file.
+//! SQLite for [`tower_webhook`]: the idempotency store, the queue, the dead letters and the accepted
+//! events in one file.
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]
 #![warn(
@@ -11,13 +12,17 @@
 
 pub mod database;
 pub mod dead_letter;
+pub mod events;
 pub mod idempotency;
 pub mod queue;
 mod stored;
 
 #[doc(inline)]
 pub use self::{
-    database::Database, dead_letter::SqliteDeadLetters, idempotency::SqliteStore,
+    database::Database,
+    dead_letter::SqliteDeadLetters,
+    events::{AcceptedEvent, AcceptedEvents},
+    idempotency::SqliteStore,
     queue::SqliteQueue,
 };
 

@@ -318,6 +318,7 @@ impl Shared {
             end,
             elapsed,
             dedup_key: key.map(|key| (key.scope(), key.id())),
+            event_id: job.about.event_id.as_deref(),
         });
     }
 

@@ -51,7 +51,8 @@ fn a_repeat_is_known_after_a_restart_although_the_queue_has_forgotten() {
     // The end of a delivery is noted in the store a moment after its task is done.
     eventually("the end is noted", || {
         let path = store.to_str().unwrap();
-        let query = "PRAGMA busy_timeout=5000; SELECT 'n=' || sum(finished) FROM gateway_accepted";
+        let query =
+            "PRAGMA busy_timeout=5000; SELECT 'n=' || sum(finished) FROM tower_webhook_accepted";
         let said = crate::foreign::run("sqlite3", &["-readonly", path, query], b"");
         said.contains("n=1").then_some(())
     });
@@ -139,7 +140,7 @@ fn entries_that_cannot_be_written_degrade_the_health() {
     post(&server, event("evt_2").as_bytes());
     let degraded = eventually("two entries wait to be written", || {
         let health = health(&server);
-        (health["metrics"]["queue"]["dead_lettering"] == 2).then_some(health)
+        (health["metrics"]["queue"]["burying"] == 2).then_some(health)
     });
     assert_eq!(degraded["status"], "degraded", "{degraded}");
     receiver.answer(200);

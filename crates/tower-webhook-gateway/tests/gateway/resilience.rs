@@ -251,7 +251,7 @@ fn a_flapping_downstream_is_not_hit_harder_than_the_budget_allows() {
     let log = server.written(Stream::Err);
     let given_up: Vec<_> = log
         .lines()
-        .filter(|line| line.contains("not delivered"))
+        .filter(|line| line.contains("job ended") && line.contains("\"failed\""))
         .collect();
     let exhausted = |line: &&str| line.contains("retries_exhausted");
     assert!(given_up.iter().all(exhausted), "{given_up:?}");

@@ -1,4 +1,5 @@
-//! Where what could not be delivered is kept, and how it is sent again.
+//! What becomes of deliveries that failed for good: the place that `--dead-letters` names, and how
+//! its entries are sent again.
 
 use crate::{
     args::{Args, Place, Problem},
@@ -23,15 +24,15 @@ use tower_webhook::{
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
 
-/// How often an entry is sent again at most.
+/// The most often that an entry is sent again.
 const MAX_REPLAYS: u32 = 10;
 
-/// Entries per second, in a re-drive of many.
+/// Entries a second, in a re-drive of many.
 const RATE: f64 = 50.0;
 
 pub type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
 
-/// To where events go now: the address in the entry has no credentials any more.
+/// Sends entries to where events go now: the address in an entry has lost its credentials.
 #[derive(Clone)]
 pub struct ToDownstream(Arc<Deliverer>);
 
@@ -53,19 +54,20 @@ impl<B> DescribeResponse<Response<B>> for ToDownstream {
     }
 }
 
-pub struct DeadLetterDesk {
+/// The sink of the workers and, where its entries can be read again, the re-drive.
+pub struct DeadLetterHandling {
     sink: DeadLetters,
     kept: Kept,
 }
 
-/// What is known of entries once they are written.
+/// What is left of entries once they are written.
 enum Kept {
-    /// Only their number since the start: they are posted away.
+    /// Their number since the start: they are posted away.
     Away(AtomicU64),
     Here(Again),
 }
 
-impl DeadLetterDesk {
+impl DeadLetterHandling {
     pub fn open(
         args: &Args,
         databases: &mut Databases,
@@ -123,7 +125,7 @@ impl DeadLetterDesk {
         }
     }
 
-    /// How many there are; of those that are posted away, how many were since the start.
+    /// How many there are. Of those that are posted away: how many since the start.
     pub async fn count(&self) -> Result<u64, StoreError> {
         match &self.kept {
             Kept::Away(written) => Ok(written.load(Ordering::Relaxed)),

@@ -1,0 +1,164 @@
+//! Accepted events: each once, beside its job and apart from it, after crashes, and until their
+//! retention is over.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod accepting;
+mod older;
+mod starting;
+mod time;
+
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+use tower_webhook::{
+    BoxFuture, StoreError, StoreErrorKind,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
+    queue::{
+        Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, Queue, Task, TaskId, Terms,
+        Verdict,
+    },
+};
+use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents, Database, SqliteQueue};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A folder of its own for a test, and a file in it.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("events.db")
+    }
+
+    fn database(&self) -> Database {
+        Database::open(self.file()).unwrap()
+    }
+
+    fn beside(&self) -> (AcceptedEvents, SqliteQueue) {
+        let queue = SqliteQueue::new(&self.database()).unwrap();
+        (AcceptedEvents::beside(&queue).unwrap(), queue)
+    }
+
+    fn apart(&self) -> (AcceptedEvents, Queue) {
+        let queue = Queue::new(MemoryQueue::default());
+        let events = AcceptedEvents::apart(&self.database(), queue.clone()).unwrap();
+        (events, queue)
+    }
+
+    /// A connection behind the database's back.
+    fn raw(&self) -> rusqlite::Connection {
+        let raw = rusqlite::Connection::open(self.file()).unwrap();
+        raw.busy_timeout(Duration::from_secs(5)).unwrap();
+        raw
+    }
+
+    fn count(&self, what: &str) -> i64 {
+        let sql = format!("SELECT count(*) FROM {what}");
+        self.raw().query_row(&sql, [], |row| row.get(0)).unwrap()
+    }
+}
+
+fn event(id: &str) -> AcceptedEvent {
+    let key = IdempotencyKey::new("/webhooks", id).unwrap();
+    AcceptedEvent::new(key, format!("{{\"id\":\"{id}\"}}"))
+}
+
+async fn accept(events: &AcceptedEvents, id: &str) -> Enqueued {
+    events.accept(event(id).job("event")).await.unwrap()
+}
+
+async fn take(queue: &dyn Engine) -> Job {
+    let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+    claims.jobs.pop().expect("a job is due")
+}
+
+async fn finish(queue: &dyn Engine, job: &Job) {
+    let done = Verdict::Done {
+        result: None,
+        retention: Duration::ZERO,
+    };
+    let settled = queue.settle(job.id, job.token, done).await.unwrap();
+    assert_eq!(settled, Settled::Done);
+}
+
+/// Asks until it is so, for 20 s at the most.
+async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !so() {
+        assert!(Instant::now() < end, "never came true: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An engine that takes no job.
+#[derive(Clone, Copy, Debug)]
+enum Troubled {
+    Refuses(StoreErrorKind),
+    /// After a while.
+    RefusesLate(StoreErrorKind),
+    Hangs,
+}
+
+impl Troubled {
+    fn no<T: Send + 'static>(self) -> BoxFuture<Result<T, StoreError>> {
+        Box::pin(async move {
+            match self {
+                Self::Refuses(kind) => Err(StoreError::new(kind)),
+                Self::RefusesLate(kind) => {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    Err(StoreError::new(kind))
+                }
+                Self::Hangs => std::future::pending().await,
+            }
+        })
+    }
+}
+
+impl Engine for Troubled {
+    fn enqueue(&self, _: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
+        self.no()
+    }
+
+    fn claim(&self, _: Terms) -> BoxFuture<Result<Claims, StoreError>> {
+        self.no()
+    }
+
+    fn renew(
+        &self,
+        _: Vec<(TaskId, FencingToken)>,
+        _: Duration,
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.no()
+    }
+
+    fn settle(
+        &self,
+        _: TaskId,
+        _: FencingToken,
+        _: Verdict,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        self.no()
+    }
+
+    fn task(&self, _: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
+        self.no()
+    }
+
+    fn find(&self, _: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
+        self.no()
+    }
+
+    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
+        self.no()
+    }
+
+    fn wait(&self, _: Duration) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+}
