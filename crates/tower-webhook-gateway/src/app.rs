@@ -1,4 +1,4 @@
-//! The pipeline of the receiving side, and the routes around it.
+//! The receiving pipeline, and the routes around it.
 
 use crate::{
     args::{Args, Problem as BadFlag},
@@ -67,8 +67,8 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .layer(CatchPanicLayer::new()))
 }
 
-/// A route behind the receiving pipeline. Outermost first: body, signature, then each event once
-/// into the queue: key, event and job are one transaction.
+/// A route behind the receiving pipeline, outermost first: buffer the body, verify the signature,
+/// accept the event once. Its key, the event and its job are one transaction.
 fn guarded<E: Event>(
     app: &Arc<App>,
     scheme: Arc<dyn Scheme>,
@@ -91,8 +91,8 @@ fn guarded<E: Event>(
 /// The delivery of the event that a request carries.
 fn job<E: Event>(req: &http::Request<BufferedBody>, events: &Events) -> Result<NewJob, Problem> {
     let event = E::read(req.body().as_bytes()).map_err(|error| error.problem())?;
-    // The id of an event is its key. The forms that have none are known by their bytes: a repeat is
-    // the same bytes.
+    // The id of an event is its key. The key of an event without an id is the digest of its body: a
+    // repeat has the same bytes.
     let key = match event.id() {
         Some(id) => IdempotencyKey::new(E::SCOPES[0], id),
         None => IdempotencyKey::new(E::SCOPES[1], &digest(req)?),
@@ -109,7 +109,7 @@ fn digest(req: &http::Request<BufferedBody>) -> Result<String, Problem> {
     digest.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST))
 }
 
-/// The documents' words, for the first delivery and for a repeat.
+/// The documents' answers: to the first delivery, and to a repeat.
 fn acknowledge(accepted: &Enqueued) -> http::Response<BufferedBody> {
     if accepted.repeated {
         let mut answer = Ack::duplicate().into_response();
@@ -120,9 +120,9 @@ fn acknowledge(accepted: &Enqueued) -> http::Response<BufferedBody> {
     Ack::queued(accepted.id.to_string()).into_response()
 }
 
-/// An event of either route, as the routes share it.
+/// What the routes need of an event.
 trait Event: Sized + Send + 'static {
-    /// Of events with an id, and of those that are known by their bytes.
+    /// Scopes of the key: of events with an id, and of events without.
     const SCOPES: [&'static str; 2];
 
     fn read(body: &bytes::Bytes) -> Result<Self, EventError>;
@@ -162,12 +162,12 @@ impl Event for WebhookDelivery {
     }
 }
 
-/// What became of an event, by the task id of its acceptance.
+/// What became of an event, by the task id in the answer that accepted it.
 async fn status(
     State(app): State<Arc<App>>,
     task_id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    // Text that is no id is the id of no task.
+    // Text that is no id belongs to no task: 404.
     let id = task_id.ok().and_then(|Path(id)| id.parse().ok());
     let task = match id {
         Some(id) => app.queue.task(id).await,
@@ -193,12 +193,12 @@ async fn status(
             (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
         }
         Status::Succeeded { .. } => Json(DialogAnswer::completed()).into_response(),
-        // Why it failed is for operators: it is in the dead letter.
+        // The reason is for operators: it is in the dead letter.
         Status::Failed => Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response(),
     }
 }
 
-/// What the deliveries came to, as Prometheus text.
+/// The metrics of deliveries, as Prometheus text.
 async fn metrics(State(app): State<Arc<App>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, MetricsPage::CONTENT_TYPE)];
     (content_type, app.page.render()).into_response()

@@ -1,4 +1,5 @@
-//! Flags, each also an environment variable. A bad value names its flag and never shows a secret.
+//! The flags, each of them also an environment variable. The error of a bad value names the flag and
+//! shows no secret.
 
 use clap::{Parser, ValueEnum};
 use http::Uri;
@@ -20,10 +21,10 @@ use tower_webhook::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// No setting of a delivery is longer than a day.
+/// The longest duration that a flag takes: a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The longest body that a job and a dead letter can hold: 8 MiB.
+/// The greatest `--max-body`: a job and a dead letter hold the whole body.
 const MAX_BODY: usize = 8 << 20;
 
 #[derive(Parser)]
@@ -33,7 +34,7 @@ const MAX_BODY: usize = 8 << 20;
     version
 )]
 struct Flags {
-    /// Where to listen; port 0 picks a free one.
+    /// Address and port to listen on. Port 0 picks a free one.
     #[arg(
         long,
         env = "GATEWAY_LISTEN",
@@ -42,8 +43,8 @@ struct Flags {
     )]
     listen: SocketAddr,
 
-    /// A webhook secret. Repeat it, or separate with commas, while secrets rotate. Generated and
-    /// printed when there is none.
+    /// Secret that senders sign with, at least 16 bytes. During rotation repeat the flag, or separate
+    /// several with commas. Without it one is generated and printed.
     #[arg(
         long,
         env = "COGNIGY_WEBHOOK_SECRET",
@@ -54,7 +55,7 @@ struct Flags {
     )]
     secret: Vec<OsString>,
 
-    /// How events are signed; `any` is the three forms of the documents.
+    /// How senders sign; `any` accepts the three forms of the documents.
     #[arg(
         long,
         env = "GATEWAY_SIGNATURE",
@@ -63,8 +64,8 @@ struct Flags {
     )]
     signature: Kind,
 
-    /// Basic credentials of the platform's Webhook Endpoint. Generated and printed when there are
-    /// none.
+    /// Basic credentials that the platform's Webhook Endpoint sends. Without the flag they are
+    /// generated and printed.
     #[arg(
         long,
         env = "GATEWAY_ENDPOINT_AUTH",
@@ -74,7 +75,7 @@ struct Flags {
     )]
     endpoint_auth: Option<OsString>,
 
-    /// The token of the operator routes. Generated and printed when there is none.
+    /// Bearer token of the operator routes. Without the flag one is generated and printed.
     #[arg(
         long,
         env = "GATEWAY_OPERATOR_TOKEN",
@@ -84,7 +85,7 @@ struct Flags {
     )]
     operator_token: Option<OsString>,
 
-    /// Events, and which of them are known: `memory:` or `sqlite:PATH`.
+    /// Where accepted events are stored: `memory:` or `sqlite:PATH`.
     #[arg(
         long,
         env = "GATEWAY_STORE",
@@ -94,7 +95,7 @@ struct Flags {
     )]
     store: String,
 
-    /// Background jobs: `memory:` or `sqlite:PATH`. As the store when nothing is said.
+    /// Where background jobs are stored: `memory:` or `sqlite:PATH`. Default: the store.
     #[arg(
         long,
         env = "GATEWAY_QUEUE",
@@ -103,8 +104,8 @@ struct Flags {
     )]
     queue: Option<String>,
 
-    /// What could not be delivered: `memory:`, `sqlite:PATH`, `jsonl:PATH`, or an http or https URL
-    /// that each is posted to. As the store when nothing is said.
+    /// Where deliveries that failed for good are stored: `memory:`, `sqlite:PATH`, `jsonl:PATH`, or an
+    /// http or https URL that each is posted to. Default: the store.
     #[arg(
         long,
         env = "GATEWAY_DEAD_LETTERS",
@@ -113,7 +114,7 @@ struct Flags {
     )]
     dead_letters: Option<String>,
 
-    /// Where events are delivered. A built-in echo when there is none.
+    /// URL that events are delivered to. Default: a built-in echo.
     #[arg(
         long,
         env = "GATEWAY_DOWNSTREAM",
@@ -122,7 +123,8 @@ struct Flags {
     )]
     downstream: Option<String>,
 
-    /// Tried in order while the downstream is down, at most 5. Repeat it, or separate with commas.
+    /// URL that is tried while the downstream is down. Repeat the flag, or separate several with
+    /// commas: at most 5, tried in order.
     #[arg(
         long,
         env = "GATEWAY_FALLBACK_URLS",
@@ -132,11 +134,12 @@ struct Flags {
     )]
     fallback_url: Vec<String>,
 
-    /// Permit http, and loopback and private addresses, as targets. The built-in echo always is.
+    /// Permit targets with http, a loopback or a private address. The built-in echo is always
+    /// permitted.
     #[arg(long, env = "GATEWAY_ALLOW_PRIVATE")]
     allow_private: bool,
 
-    /// Attempts of a delivery, the first one counted: 1 to 10.
+    /// Attempts of a delivery, the first included: 1 to 10.
     #[arg(
         long,
         env = "GATEWAY_MAX_ATTEMPTS",
@@ -146,7 +149,7 @@ struct Flags {
     )]
     max_attempts: u32,
 
-    /// The wait before the second attempt; it doubles with each one, and is spread at random.
+    /// Wait before the second attempt, in milliseconds. It doubles with each attempt, with full jitter.
     #[arg(
         long,
         env = "GATEWAY_BASE_DELAY_MS",
@@ -156,7 +159,7 @@ struct Flags {
     )]
     base_delay_ms: u64,
 
-    /// No wait of our own is longer than this.
+    /// Longest wait between two attempts, in milliseconds, unless the downstream asks for a longer one.
     #[arg(
         long,
         env = "GATEWAY_MAX_DELAY_MS",
@@ -166,7 +169,7 @@ struct Flags {
     )]
     max_delay_ms: u64,
 
-    /// The time that each attempt has.
+    /// Timeout of each attempt, in milliseconds.
     #[arg(
         long,
         env = "GATEWAY_ATTEMPT_TIMEOUT_MS",
@@ -176,7 +179,7 @@ struct Flags {
     )]
     attempt_timeout_ms: u64,
 
-    /// Failures in a row after which a host is left alone.
+    /// Consecutive failures that open the circuit breaker of a host.
     #[arg(
         long,
         env = "GATEWAY_BREAKER_FAILURES",
@@ -186,7 +189,7 @@ struct Flags {
     )]
     breaker_failures: u32,
 
-    /// How long it is left alone before it is tried again.
+    /// How long an open circuit breaker refuses calls before it probes the host, in milliseconds.
     #[arg(
         long,
         env = "GATEWAY_BREAKER_OPEN_MS",
@@ -196,7 +199,7 @@ struct Flags {
     )]
     breaker_open_ms: u64,
 
-    /// Dead letters from which health says `degraded`.
+    /// Number of dead letters from which health is `degraded`.
     #[arg(
         long,
         env = "GATEWAY_DEGRADED_AT",
@@ -206,11 +209,11 @@ struct Flags {
     )]
     degraded_at: u64,
 
-    /// The longest body, in bytes; a longer one is answered 413.
+    /// Longest request body, in bytes. A longer one is answered 413.
     #[arg(long, env = "GATEWAY_MAX_BODY", allow_hyphen_values = true, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
 
-    /// The form of the log on stderr; `RUST_LOG` filters it.
+    /// Format of the log on stderr. `RUST_LOG` filters it.
     #[arg(
         long,
         env = "GATEWAY_LOG",
@@ -219,12 +222,12 @@ struct Flags {
     )]
     log: Log,
 
-    /// Send sample traffic to itself, say what became of it, and end.
+    /// Send sample traffic to this gateway, print what became of it, and end.
     #[arg(long)]
     demo: bool,
 }
 
-/// What the flags say, checked.
+/// The settings, checked.
 #[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Args {
     pub listen: SocketAddr,
@@ -291,10 +294,10 @@ impl Log {
     }
 }
 
-/// Where something is kept.
+/// Where something is stored.
 #[derive(Clone)]
 pub enum Place {
-    /// Posted to whoever keeps it.
+    /// Posted to a URL.
     Callback(Uri),
     Jsonl(PathBuf),
     Memory,
@@ -357,12 +360,12 @@ impl Args {
         }
     }
 
-    /// The scheme of the platform's route.
+    /// The scheme of the Webhook Endpoint's route.
     pub fn endpoint_scheme(&self) -> Result<BasicAuth, InvalidConfig> {
         BasicAuth::new(&self.endpoint_user, self.endpoint_password.as_str())
     }
 
-    /// Refuses one file for two kinds of things, each of which would ruin the other.
+    /// Refuses a dead-letter log in the file of a database: each would ruin the other.
     fn apart(&self) -> Result<(), Problem> {
         let Place::Jsonl(lines) = &self.dead_letters else {
             return Ok(());
@@ -386,7 +389,7 @@ impl Args {
         Ok(())
     }
 
-    /// What deliveries are signed with: the safe form, timestamp under the MAC.
+    /// The scheme that deliveries are signed with: the safe form, with the timestamp under the MAC.
     pub fn outgoing_scheme(&self) -> Result<Cognigy, InvalidConfig> {
         Cognigy::new(self.secret_list(), [CognigyFormat::SignedTimestamp])
     }
@@ -474,7 +477,7 @@ impl Flags {
 }
 
 impl Flags {
-    /// Where events go, and where they go instead.
+    /// The downstream and the fallbacks.
     fn targets(&self) -> Result<(Option<Uri>, Vec<Uri>), Problem> {
         let rules = target_rules(self.allow_private);
         let downstream = self.downstream.as_deref();
@@ -512,14 +515,14 @@ impl Flags {
     }
 }
 
-/// Which targets `--allow-private` leaves.
+/// The targets that are permitted with or without `--allow-private`.
 pub fn target_rules(allow_private: bool) -> TargetRules {
     TargetRules::new()
         .allow_http(allow_private)
         .allow_private(allow_private)
 }
 
-/// What is kept by this process.
+/// A place that this process writes itself.
 fn local_place(flag: &'static str, text: &str) -> Result<Place, Problem> {
     match text.split_once(':') {
         Some(("memory", "")) => Ok(Place::Memory),
@@ -527,7 +530,7 @@ fn local_place(flag: &'static str, text: &str) -> Result<Place, Problem> {
         Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') => {
             Ok(Place::Sqlite(path.into()))
         }
-        // What was said is not said again: a URL may have a password in it.
+        // The value is not shown: a URL may have a password in it.
         _ => Err(Problem::new(flag, "must be `memory:` or `sqlite:PATH`")),
     }
 }
@@ -545,9 +548,9 @@ fn entries_place(text: &str, rules: TargetRules) -> Result<Place, Problem> {
     }
 }
 
-/// A URL that requests are sent to.
+/// A URL that requests may be sent to.
 fn target(flag: &'static str, text: &str, rules: TargetRules) -> Result<Uri, Problem> {
-    // What was said is not said again: a URL may have a password in it.
+    // The value is not shown: a URL may have a password in it.
     let uri = text
         .parse()
         .map_err(|_| Problem::new(flag, "must be an http or https URL"))?;
@@ -561,8 +564,8 @@ fn target(flag: &'static str, text: &str, rules: TargetRules) -> Result<Uri, Pro
     Ok(uri)
 }
 
-/// A secret as text. One with a space at an end is a list that was written with spaces, and would
-/// never match.
+/// A secret as text. A space at either end is refused: it comes from a list that was written with
+/// spaces, and the secret would never match.
 fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
     let problem = |why: &str| Problem::new(flag, why);
     let secret = secret.into_string().map_err(|_| problem("must be UTF-8"))?;
@@ -572,7 +575,7 @@ fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
     Ok(secret)
 }
 
-/// Whether two paths name one file, that may not be there yet.
+/// Whether two paths name one file, which need not exist yet.
 fn same_file(a: &Path, b: &Path) -> bool {
     let plain = |path: &Path| {
         let folder = path

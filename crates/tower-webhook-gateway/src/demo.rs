@@ -1,5 +1,5 @@
 //! `--demo`: the gateway sends itself what a sender, a repeating sender and an attacker would, and
-//! says on stderr what became of it.
+//! prints on stderr what became of it.
 
 use crate::{args::Args, deliver::Client, hints::signed};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};

@@ -1,4 +1,4 @@
-//! How the gateway is: its stores, the breakers of its targets, and what its deliveries came to.
+//! Health: stores, circuit breakers, and the counts of deliveries.
 
 use crate::app::App;
 use axum::{
@@ -14,19 +14,18 @@ use std::{
 };
 use tower_webhook::{BoxError, circuit_breaker::BreakerSnapshot, metrics::LevelSnapshot};
 
-/// How long the store may take to say that it is well.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The time limit for the stores to answer.
+const LIMIT: Duration = Duration::from_secs(2);
 
-/// `degraded` from so many dead letters on (those that wait to be written among them), while a breaker
-/// is open, or while the queue is full; `unhealthy` while a store
-/// does not answer.
+/// `unhealthy`, with 503, while a store does not answer. `degraded` from `--degraded-at` dead letters
+/// on, those that wait to be written included, while a breaker is open, or while the queue is full.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let stored = async {
         app.events.probe().await?;
         Ok::<_, BoxError>((app.queue.depth().await?, app.dead_letters.count().await?))
     };
     let full = app.events.was_full();
-    let stored = match tokio::time::timeout(PATIENCE, stored).await {
+    let stored = match tokio::time::timeout(LIMIT, stored).await {
         Ok(Ok(stored)) => Some(stored),
         Ok(Err(error)) => {
             tracing::warn!(error, "a store does not answer");
@@ -109,12 +108,12 @@ fn breaker(breaker: &BreakerSnapshot) -> Value {
     })
 }
 
-/// A fraction with four digits, zero before anything was counted.
+/// The success rate with four digits; 0 before anything was counted.
 fn rate(level: &LevelSnapshot) -> f64 {
     (level.success_rate().unwrap_or_default() * 1e4).round() / 1e4
 }
 
-/// With two digits, zero before anything was measured.
+/// Milliseconds with two digits; 0 before anything was measured.
 fn millis(latency: Option<Duration>) -> f64 {
     (latency.unwrap_or_default().as_secs_f64() * 1e5).round() / 1e2
 }

@@ -1,4 +1,4 @@
-//! What a newcomer needs next: the generated secrets, and commands to paste.
+//! What a newcomer needs: the generated secrets, and a command to paste.
 
 use crate::args::{Args, Kind};
 use http::HeaderMap;
@@ -12,7 +12,7 @@ use tower_webhook::{
     },
 };
 
-/// Signs a body as a sender would.
+/// The headers with which a sender signs this body.
 pub fn signed(args: &Args, body: &str) -> Result<HeaderMap, BoxError> {
     let secrets = Secrets::from(args.secrets[0].as_str());
     let id = MessageId::generate();
@@ -60,7 +60,7 @@ fn curl(args: &Args, address: SocketAddr, body: &str) -> Result<String, BoxError
     let mut command =
         format!("curl -i http://{address}/webhooks/cognigy -H 'Content-Type: application/json'");
     for (name, value) in &signed(args, body)? {
-        // The sample's headers are ASCII, and so are the quotes that they do not have.
+        // Header names and base64 have no quotes that a shell would read.
         let _ = write!(command, " -H '{name}: {}'", value.to_str()?);
     }
     let _ = write!(command, " -d '{body}'");

@@ -39,10 +39,10 @@ use crate::{
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tower_webhook_operator::Operator;
 
-/// How long everything that runs has to end, once we are asked to.
+/// The time limit for everything that runs to end, after a signal.
 const LAST: Duration = Duration::from_secs(9);
 
-/// How long running re-drives have when the gateway stops.
+/// The time limit for running re-drives when the gateway stops.
 const REDRIVES: Duration = Duration::from_secs(1);
 
 #[tokio::main]
@@ -59,9 +59,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Problem> {
-    // Before anybody can know that we are here.
+    // First: a signal may come as soon as the address is known.
     let mut stop = Stop::catch().map_err(|error| Problem::new("signals", error))?;
-    // Before anything is stored: an address that cannot be had is the likeliest mistake.
+    // Before anything is stored: an address in use is the likeliest mistake.
     let listener = server::bind(args.listen).await?;
     let address = listener
         .local_addr()
@@ -115,7 +115,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         databases.close().await;
     });
     if ended.await.is_err() {
-        // Nothing that was answered is lost: it was on the disk before its answer.
+        // Nothing is lost: what was answered is on the disk.
         tracing::warn!("ended before everything was closed");
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The listening side: one task a connection, and an end in bounded time.
+//! The server: one task for each connection, and a stop in bounded time.
 
 use crate::args::Problem;
 use axum::Router;
@@ -14,17 +14,17 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 
-/// The time that a request's head has to arrive, from the moment of the connection or of the last
-/// answer: a connection that says nothing is not kept.
+/// The time limit for the head of a request, from the connection or the last answer on. It closes idle
+/// connections too.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// Connections at once. Further ones wait in the listener's queue.
+/// The most connections at once. Further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// How long running requests have when the gateway stops.
+/// The time limit for running requests when the gateway stops.
 const LAST: Duration = Duration::from_secs(4);
 
-/// On every Linux but those on MIPS, where it is 31.
+/// Its number on Linux, except on MIPS (31).
 #[cfg(target_os = "linux")]
 const SIGXFSZ: i32 = 25;
 
@@ -34,7 +34,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
         .map_err(|error| Problem::new("--listen", format!("{address}: {error}")))
 }
 
-/// The one line on stdout. Whoever started us may have closed it: that is no reason to end.
+/// Prints the one line on stdout. A closed stdout is no error.
 pub fn announce(address: SocketAddr) {
     use std::io::Write as _;
     let mut stdout = std::io::stdout();
@@ -42,19 +42,18 @@ pub fn announce(address: SocketAddr) {
     let _ = stdout.flush();
 }
 
-/// Serves until `until` is done; then the running requests are to be waited for.
+/// Serves until `until` is done. The requests that still run are in the result.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     until: impl Future<Output = ()>,
 ) -> Finishing {
-    // HTTP/1 alone: a webhook is one exchange, and a second protocol is a second way to hold a
-    // connection without saying anything.
+    // Only HTTP/1: a webhook is one exchange, and HTTP/2 would need limits of its own.
     let mut server = http1::Builder::new();
     server
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
-        // A sender may close its side once it has said everything.
+        // A sender may close its side after the request.
         .half_close(true);
     let open = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
@@ -68,7 +67,7 @@ pub async fn serve(
         let (stream, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Out of file handles, most likely: wait for some to be closed. Said once.
+                // Most likely out of file handles: wait until some are closed. Logged once.
                 if !troubled {
                     tracing::warn!(%error, "connections cannot be accepted");
                 }
@@ -78,7 +77,7 @@ pub async fn serve(
             }
         };
         troubled = false;
-        // A webhook is one small exchange: waiting for a full packet only delays it.
+        // A webhook is one small exchange, which Nagle's algorithm would only delay.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(router.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service);
@@ -94,7 +93,7 @@ pub async fn serve(
     Finishing(open)
 }
 
-/// The requests that run when the gateway stops.
+/// The requests that still run when the gateway stops.
 pub struct Finishing(GracefulShutdown);
 
 impl Finishing {
@@ -105,7 +104,7 @@ impl Finishing {
     }
 }
 
-/// The next connection, once there is a place for it.
+/// The next connection, as soon as there are fewer than the most.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
@@ -118,13 +117,13 @@ async fn accept(
     Ok((stream, place))
 }
 
-/// SIGTERM and Ctrl-C, caught from the moment that this is made: whoever reads that we are ready
-/// may ask us to stop at once.
+/// SIGTERM and Ctrl-C. Caught from the moment that this is made: before the line on stdout, after which
+/// a signal may come at once.
 pub struct Stop {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
-    /// Caught, so that a limit on the size of files is an error of the one write, as a full disk
-    /// is, and not our end.
+    /// Caught, so that a write beyond the limit on file sizes fails, as on a full disk, and does not end
+    /// the process.
     #[cfg(target_os = "linux")]
     _too_large: tokio::signal::unix::Signal,
 }

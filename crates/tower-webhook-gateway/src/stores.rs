@@ -1,4 +1,4 @@
-//! Opens what the flags name. What is in the same file shares one handle on it.
+//! Opens the stores that the flags name. Those in one file share one handle.
 
 use crate::{
     args::{Args, Place, Problem},
@@ -32,7 +32,7 @@ impl Databases {
     }
 }
 
-/// Refuses to leave jobs behind: those of a start whose queue was the store's file.
+/// Refuses to start while jobs wait in the store's file, where this queue would not find them.
 async fn nothing_waits(database: &Database) -> Result<(), Problem> {
     let problem = |error: BoxError| Problem::new("--queue", error);
     let jobs = SqliteQueue::new(database).map_err(|error| problem(error.into()))?;
@@ -45,14 +45,14 @@ async fn nothing_waits(database: &Database) -> Result<(), Problem> {
     }
 }
 
-/// The queue, and the events beside it or elsewhere.
+/// Opens the queue, and the events beside it or in a file of their own.
 pub async fn open(
     args: &Args,
     databases: &mut Databases,
     target: &str,
 ) -> Result<(Queue, Events), Problem> {
     let unfit = |flag| move |error| Problem::new(flag, error);
-    // First: whoever says nothing of a queue should not read of one.
+    // First, so that an error names `--store` where no `--queue` is given.
     let store = match &args.store {
         Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
         _ => None,
