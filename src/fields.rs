@@ -1,10 +1,9 @@
-//! Header fields as bytes, each length before what it counts: for stored responses, and for requests
-//! that wait in a queue.
+//! Encodes header fields as length-prefixed bytes, for stored responses and for queued requests.
 
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// In the length of a value: it is marked as sensitive.
+/// A bit in the length of a value: the value is marked as sensitive.
 const SENSITIVE: u32 = 1 << 31;
 
 /// The fields to write, with the lengths of their names and values.
@@ -13,7 +12,7 @@ fn fields(
     keep: impl Fn(&HeaderName) -> bool,
 ) -> impl Iterator<Item = (u16, &HeaderName, u32, &HeaderValue)> {
     map.iter().filter_map(move |(name, value)| {
-        // A name is 64 KiB and a value 2 GiB at the most: `http` and memory see to that.
+        // Always fits: `http` limits a name to 64 KiB, and no value has 2 GiB.
         let name_len = u16::try_from(name.as_str().len()).ok()?;
         let value_len = u32::try_from(value.len()).ok()?;
         if value_len >= SENSITIVE {

@@ -1,20 +1,20 @@
-//! Claims that end by themselves, and the proof of holding one.
+//! Claims that expire, and the tokens that prove them.
 //!
-//! Whoever works on something that is stored (a key, a job, a dead letter) claims it for a while,
-//! and renews the claim while it works; when it dies, the claim ends. Each claim has a [`FencingToken`],
-//! which every later change compares, so that a holder that was slow and whose claim has passed to
-//! another changes nothing
+//! Whoever works on a stored thing (an idempotency key, a job, a dead letter) claims it for the time
+//! of a lease, and renews the lease while it works. If it dies, the lease ends and another can claim
+//! the thing. Each claim has a [`FencingToken`], which every later change compares: a slow holder
+//! whose claim has passed to another can change nothing
 //! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
 
 use std::fmt;
 
-/// Proof of a claim. A later claim of the same thing has a greater token, so that a resource that
-/// the work writes to can refuse a holder that came too late.
+/// Proves a claim. A later claim of the same thing has a greater token, so a resource that the work
+/// writes to can refuse a holder whose claim has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FencingToken(u64);
 
 impl FencingToken {
-    /// A token of this value. For stores.
+    /// A token with this value, for stores.
     pub const fn new(value: u64) -> Self {
         Self(value)
     }
@@ -31,12 +31,12 @@ impl fmt::Display for FencingToken {
     }
 }
 
-/// What a change that compares a [`FencingToken`] came to.
+/// The result of a change that compares a [`FencingToken`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Settled {
-    /// The token was the current one, and the change is made.
+    /// The token was current, and the change is made.
     Done,
-    /// The claim had ended: its lease is over, or it was settled before. Nothing was changed.
+    /// The claim had ended, by its lease or because it was settled before. Nothing was changed.
     Lost,
 }

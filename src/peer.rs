@@ -1,11 +1,11 @@
-//! Which peer a request is for: what circuit breakers and metrics are kept by.
+//! Peer keys: the peer that a request is for, by which circuit breakers and metrics are kept apart.
 //!
-//! A key is taken from a request without copying it, and has few values: a host, an endpoint, a
-//! tenant; never a path with ids in it, nor a query string.
+//! A key should be borrowed from the request and have few values: a host, an endpoint, a tenant, but
+//! never a path with ids in it or a query string.
 
 use std::{borrow::Cow, fmt};
 
-/// Takes the key of a request.
+/// Takes the key of the peer from a request.
 ///
 /// Implemented by [`ByHost`], [`OnePeer`] and what [`peer_fn`] returns.
 #[diagnostic::on_unimplemented(
@@ -13,12 +13,12 @@ use std::{borrow::Cow, fmt};
     note = "`ByHost` takes `http::Request<_>`; use `OnePeer` or `peer_fn(|req: &{Req}| ...)` for other requests"
 )]
 pub trait PeerKey<Req> {
-    /// The key, best borrowed from the request: it is asked for at every call.
+    /// The key, borrowed from the request if possible: this runs at every call.
     fn key<'a>(&'a self, req: &'a Req) -> Cow<'a, str>;
 }
 
-/// The host and port that a request is sent to: lower case, without user names, and without the
-/// port that its scheme has anyway. A request that names no host has the key `""`.
+/// Takes the host and port of the request's URI, in lower case, without user names and without the
+/// default port of the scheme. A URI without a host has the key `""`.
 ///
 /// # Examples
 ///
@@ -56,7 +56,7 @@ impl<B> PeerKey<http::Request<B>> for ByHost {
     }
 }
 
-/// One key, `""`, for every request: where there is one peer.
+/// Takes the key `""` from every request, for services with one peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OnePeer;
 
@@ -66,13 +66,13 @@ impl<Req> PeerKey<Req> for OnePeer {
     }
 }
 
-/// A key of one's own. Made by [`peer_fn`].
+/// Takes the key by a function. Made by [`peer_fn`].
 #[derive(Clone, Copy)]
 pub struct PeerFn<F> {
     key: F,
 }
 
-/// A key from a function of the request.
+/// Takes the key by a function of the request.
 ///
 /// # Examples
 ///
