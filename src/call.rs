@@ -1,5 +1,4 @@
-//! The response future of a layer that either calls what is inside or answers with an error of its
-//! own.
+//! The response future of a layer that either calls the inner service or fails with its own error.
 
 use crate::BoxError;
 use pin_project::pin_project;

@@ -1,9 +1,8 @@
 //! The wall clock, for timestamps on the wire and on disk.
 //!
-//! Durations are measured with the monotonic clock of [`tokio::time`], which tests pause. What
-//! crosses a process boundary (a signature's timestamp, a lease in a database) needs the wall
-//! clock, which may jump; it comes in through a [`WallClock`], so that a test decides what time it
-//! is.
+//! Durations are measured with the monotonic clock of [`tokio::time`], which tests can pause. Times that
+//! leave the process (the timestamp of a signature, a lease in a database) need the wall clock, which may
+//! jump. They are read through a [`WallClock`], so that a test can set the time.
 
 use std::{
     fmt,
@@ -11,7 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Where a layer or store reads the time of day. The system clock by default.
+/// The source of the time of day for a layer or store. The system clock by default.
 ///
 /// # Examples
 ///
@@ -24,7 +23,7 @@ use std::{
 /// ```
 #[derive(Clone, Default)]
 pub struct WallClock {
-    /// `None` is the system clock: no call through a pointer where nobody asked for one.
+    /// `None` is the system clock, which needs no call through a pointer.
     read: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
 }
 
@@ -34,7 +33,7 @@ impl WallClock {
         Self { read: None }
     }
 
-    /// A clock that always says `now`.
+    /// A clock that always returns `now`.
     pub fn fixed(now: SystemTime) -> Self {
         Self::from_fn(move || now)
     }
@@ -54,17 +53,17 @@ impl WallClock {
         }
     }
 
-    /// Whole seconds since 1970, zero before.
+    /// Whole seconds since 1970; zero for earlier times.
     pub fn unix_seconds(&self) -> u64 {
         self.since_epoch().as_secs()
     }
 
-    /// Whole milliseconds since 1970, zero before.
+    /// Whole milliseconds since 1970; zero for earlier times.
     pub fn unix_millis(&self) -> u64 {
         u64::try_from(self.since_epoch().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whole nanoseconds since 1970, zero before; enough until the year 2554.
+    /// Whole nanoseconds since 1970; zero for earlier times. Enough until the year 2554.
     #[cfg(feature = "moka")]
     pub(crate) fn unix_nanos(&self) -> u64 {
         u64::try_from(self.since_epoch().as_nanos()).unwrap_or(u64::MAX)

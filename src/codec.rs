@@ -1,4 +1,4 @@
-//! The encoding of what engines store beside a payload, for those who write a store or a queue.
+//! The encoding of the facts that engines store with a payload, for authors of a store or a queue.
 //!
 //! A [`History`], a [`Cause`] and an [`About`](crate::queue::About) become one JSON object each, as
 //! text without line breaks. Times of attempts are whole milliseconds; members whose value is
@@ -13,9 +13,9 @@
 //!
 //! # Versions
 //!
-//! What has no `schemaVersion` has version 1. Members that a release does not know are ignored. What
-//! a newer release wrote with a greater version is refused as [`StoreErrorKind::NewerSchema`]: an
-//! engine leaves such a record as it is, so that the newer release can still read it.
+//! A value without `schemaVersion` has version 1. Members that a release does not know are ignored. A
+//! value of a newer release with a greater version is refused as [`StoreErrorKind::NewerSchema`]: an
+//! engine does not change such a record, so that the newer release can still read it.
 //!
 //! # Examples
 //!
@@ -41,25 +41,25 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::error::Category;
 use std::fmt;
 
-/// The version of what is written, and the newest one that is read.
+/// The version that is written, and the newest one that can be read.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What can be [encoded](encode): [`History`], [`Cause`], [`About`](crate::queue::About).
+/// The types that can be [encoded](encode): [`History`], [`Cause`], [`About`](crate::queue::About).
 pub trait Encoded: sealed::Encoded {}
 
 impl<T: sealed::Encoded> Encoded for T {}
 
-/// The value as JSON.
+/// Encodes the value as JSON.
 pub fn encode<T: Encoded>(value: &T) -> String {
     value.write()
 }
 
-/// The value that [`encode`] was given.
+/// Decodes the value that [`encode`] encoded.
 ///
 /// # Errors
 ///
-/// [`NewerSchema`](StoreErrorKind::NewerSchema) where a newer release wrote it, and
-/// [`Corrupt`](StoreErrorKind::Corrupt) where it makes no sense.
+/// [`NewerSchema`](StoreErrorKind::NewerSchema) if a newer release wrote it, and
+/// [`Corrupt`](StoreErrorKind::Corrupt) if it is not valid.
 pub fn decode<T: Encoded>(text: &str) -> Result<T, StoreError> {
     T::read(text)
 }
@@ -74,7 +74,7 @@ fn write<T: Serialize>(members: T) -> String {
     serde_json::to_string(&versioned).unwrap_or_default()
 }
 
-/// The members, of a version that is known.
+/// Reads the members, if the version is known.
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     let head: Head = serde_json::from_str(text).map_err(|error| damaged(error.classify()))?;
     let (found, known) = (head.schema_version.unwrap_or(1), SCHEMA_VERSION);
@@ -104,7 +104,7 @@ struct Versioned<T> {
     members: T,
 }
 
-/// Why a record cannot be read, without what is in it.
+/// Why a record cannot be read. Holds nothing of its content.
 #[derive(Debug)]
 struct Damaged(Category);
 

@@ -1,7 +1,7 @@
 use crate::BoxError;
 use std::fmt;
 
-/// A setting that makes no sense, found when a layer or store is built: never at request time.
+/// An invalid setting. Found when a layer or store is built, never at request time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidConfig {
     setting: &'static str,
@@ -9,7 +9,7 @@ pub struct InvalidConfig {
 }
 
 impl InvalidConfig {
-    /// Names the setting and what is wrong with it: "`lease` must be longer than zero" is
+    /// Makes an error from the name of a setting and its problem: "`lease` must be longer than zero" is
     /// `InvalidConfig::new("lease", "must be longer than zero")`. Never put a secret in `problem`.
     pub fn new(setting: &'static str, problem: impl Into<String>) -> Self {
         Self {
@@ -50,7 +50,7 @@ pub struct StoreError {
     source: Option<BoxError>,
 }
 
-/// What went wrong in a store, queue or sink.
+/// The kind of an error of a store, queue or sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StoreErrorKind {
@@ -67,7 +67,7 @@ pub enum StoreErrorKind {
         /// The newest schema version that this release reads.
         known: u32,
     },
-    /// The receiver refused the record and will refuse it again: a sink that posts to a server.
+    /// The receiver (of a sink that posts to a server) refused the record and will refuse it again.
     Rejected,
     /// The store did not answer in time.
     Timeout,
@@ -100,7 +100,7 @@ impl fmt::Display for StoreErrorKind {
 }
 
 impl StoreError {
-    /// An error of this kind.
+    /// Makes an error of this kind.
     pub const fn new(kind: StoreErrorKind) -> Self {
         Self { kind, source: None }
     }

@@ -33,8 +33,8 @@ impl AttemptRecord {
         self
     }
 
-    /// The number of the attempt, from 1. A refused call has the number of the attempt that it would
-    /// have been; the call after it has the same number.
+    /// The number of the attempt, from 1. A refused call has the number of the attempt that it would have
+    /// been; the call after it has the same number.
     pub const fn number(&self) -> u32 {
         self.number
     }
@@ -62,7 +62,7 @@ impl AttemptRecord {
 
 /// The history of the attempts of one delivery.
 ///
-/// Bounded: of more than 32 calls the first 16 and the last 16 are kept, and the others are counted.
+/// Bounded: of more than 32 calls, the first 16 and the last 16 are kept, and the others are counted.
 ///
 /// The retry layer adds it to the extensions of a response that follows a failure, and to [`Failed`].
 ///
@@ -159,7 +159,7 @@ impl History {
         history
     }
 
-    /// Sets the least number of attempts, where not all of them are recorded.
+    /// Raises the number of attempts to this one, if not all of them are recorded.
     #[cfg(feature = "queue")]
     pub(crate) fn with_attempts(mut self, attempts: u32) -> Self {
         self.attempts = self.attempts.max(attempts);
@@ -171,7 +171,7 @@ impl History {
         &self.records
     }
 
-    /// How many calls are missing in [`records`](Self::records), between the 16th and the 17th.
+    /// The number of calls that are missing in [`records`](Self::records), between the 16th and the 17th.
     pub const fn left_out(&self) -> u32 {
         self.left_out
     }
@@ -181,7 +181,7 @@ impl History {
         self.attempts
     }
 
-    /// How many calls were refused on our side, before anything was sent.
+    /// The number of calls that were refused on this side, before anything was sent.
     pub const fn refusals(&self) -> u32 {
         self.refusals
     }
@@ -216,13 +216,13 @@ pub enum GaveUp {
     Budget,
     /// Another attempt could not end before the deadline of the call.
     Deadline,
-    /// The peer asks for a longer wait than the hint limit allows, or than there is time left.
+    /// The peer asks for a longer wait than the hint limit allows, or than the time left.
     HintTooLong,
     /// The inner service failed in `poll_ready` before the next attempt.
     NotReady,
     /// The outcome does not allow a retry, or the request is not safe to repeat.
     NotRetryable,
-    /// It was refused on our side, for example by an open circuit, and not put off any longer.
+    /// The call was refused on this side, for example by an open circuit, and is not delayed any longer.
     Refused,
     /// All allowed attempts have failed.
     RetriesExhausted,

@@ -6,12 +6,13 @@ thread_local! {
 
 /// A copy of a request that several layers share. Cloning it does not copy the request.
 ///
-/// A layer that keeps a copy (for a dead letter) offers it to the inner layer that would make another
-/// one (for a further attempt). Like [`Deadline`](crate::deadline::Deadline) it is a thread-local
-/// value, not a part of the request: it is offered while the inner service is called, until it is
-/// taken.
+/// A layer that keeps a copy (for a dead letter) offers it to the inner layer that would otherwise make
+/// another one (for a further attempt). Like [`Deadline`](crate::deadline::Deadline), it is a
+/// thread-local value, not a part of the request: it is offered while the inner service is called, until
+/// a layer takes it.
 ///
-/// The layer that offers it guarantees that it is a copy of the request that it calls with.
+/// The layer that offers it guarantees that it is a copy of the request with which it calls the inner
+/// service.
 ///
 /// # Examples
 ///
@@ -74,18 +75,18 @@ impl<Req: 'static> Kept<Req> {
     }
 }
 
-/// Ends the offer: inner calls have requests of their own.
+/// Ends the offer, because inner calls have requests of their own.
 #[cfg(feature = "retry")]
 pub(crate) fn withdraw() {
     drop(swap(None));
 }
 
-/// Nothing is offered on a thread that is ending.
+/// Does nothing on a thread that is ending.
 fn swap(offer: Option<Arc<dyn Any + Send + Sync>>) -> Option<Arc<dyn Any + Send + Sync>> {
     OFFERED.try_with(|slot| slot.replace(offer)).ok().flatten()
 }
 
-/// Puts the former offer back, also where the work panics.
+/// Restores the previous offer, even if the work panics.
 struct Restore(Option<Arc<dyn Any + Send + Sync>>);
 
 impl Drop for Restore {

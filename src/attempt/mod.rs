@@ -23,10 +23,10 @@ thread_local! {
     static CURRENT: Cell<Option<Attempt>> = const { Cell::new(None) };
 }
 
-/// Which attempt of a delivery the current call is.
+/// The number of the current attempt within its delivery.
 ///
-/// Set by the layer that retries around everything inside it. Like
-/// [`Deadline`](crate::deadline::Deadline) it is a thread-local value, not a part of the request: it is
+/// Set by the layer that retries, around everything inside it. Like
+/// [`Deadline`](crate::deadline::Deadline), it is a thread-local value, not a part of the request: it is
 /// set while the inner service is called and while its future is polled.
 ///
 /// # Examples
@@ -85,7 +85,7 @@ impl Attempt {
     }
 }
 
-/// Puts the former attempt back, also where the work panics.
+/// Restores the previous attempt, even if the work panics.
 struct Restore(Option<Attempt>);
 
 impl Drop for Restore {
@@ -96,8 +96,8 @@ impl Drop for Restore {
 
 /// Writes the number of the attempt into a header of each request, from 1.
 ///
-/// Stands inside the layer that retries; without one the number is 1. Futures, responses and errors
-/// pass through.
+/// It belongs inside the layer that retries; without one, the number is 1. Futures, responses and errors
+/// are not changed.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! A history as it is stored: in dead letters, and with jobs that are tried again later.
+//! The stored form of a history: in dead letters, and with jobs that are tried again later.
 
 use super::{AttemptRecord, GaveUp, History};
 use crate::outcome::{Outcome, OutcomeKind};
@@ -36,7 +36,7 @@ struct RecordWire {
     wait_ms: Option<u64>,
 }
 
-/// A stored history that says something which this release does not know, or which no history says.
+/// A stored history that this release does not know, or that is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotAHistory;
 

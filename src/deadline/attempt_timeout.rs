@@ -20,7 +20,7 @@ use tower_service::Service;
 
 /// Limits the time of each attempt.
 ///
-/// Stands inside the retry and inside the circuit breaker: see the [module docs](super).
+/// It belongs inside the retry and inside the circuit breaker: see the [module docs](super).
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AttemptTimeoutLayer {
@@ -35,21 +35,21 @@ enum Time {
 }
 
 impl AttemptTimeoutLayer {
-    /// Sets the same limit for every attempt. An attempt ends at the [`Deadline`] too, where that
-    /// is earlier. [`Duration::MAX`] leaves only the deadline.
+    /// Sets the same limit for every attempt. An attempt also ends at the [`Deadline`], if that is earlier.
+    /// With [`Duration::MAX`], only the deadline ends it.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn new(timeout: Duration) -> Result<Self, InvalidConfig> {
         not_zero("timeout", timeout)?;
         Ok(Self::with(Time::Fixed(timeout)))
     }
 
-    /// Sets the limit of each attempt by its number, from 1: for example a short one at first,
-    /// because a slow answer is often a lost one, and longer ones later.
+    /// Sets the limit of each attempt as a function of its number, from 1. Example: a short limit for the
+    /// first attempt, because a slow answer is often a lost one, and longer limits later.
     ///
-    /// The number is that of [`Attempt::current`], or 1 where nothing counts attempts. With zero an
+    /// The number is that of [`Attempt::current`], or 1 if nothing counts attempts. With a limit of zero, an
     /// attempt succeeds only if it is answered at its first poll.
     ///
     /// ```
@@ -70,7 +70,8 @@ impl AttemptTimeoutLayer {
         }
     }
 
-    /// Adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded).
+    /// Adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded). Default:
+    /// none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -152,17 +153,17 @@ pub struct AttemptTimeout {
 }
 
 impl AttemptTimeout {
-    /// The time that the attempt had.
+    /// The time limit of the attempt.
     pub const fn after(&self) -> Duration {
         self.after
     }
 
-    /// The number of the attempt, from 1; 1 where nothing counts attempts.
+    /// The number of the attempt, from 1; 1 if nothing counts attempts.
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Whether the [`Deadline`] of the whole call ended it, before its own limit.
+    /// Whether the [`Deadline`] of the whole call ended the attempt, before its own limit.
     pub const fn by_deadline(&self) -> bool {
         self.by_deadline
     }

@@ -21,7 +21,7 @@ use tokio::{
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<F> {
-    /// `None`: it was not called, or its time is up.
+    /// `None`: it was not called, or its time has ended.
     #[pin]
     call: Option<F>,
     /// `None`: no limit.
@@ -29,7 +29,7 @@ pub struct ResponseFuture<F> {
     /// Started at the first poll that is pending: a call that is ready at once costs no timer.
     #[pin]
     timer: Option<Sleep>,
-    /// The error when the time is up.
+    /// The error when the time has ended.
     error: Limit,
     observers: Observers,
 }
@@ -42,7 +42,7 @@ pub(super) enum Limit {
 }
 
 impl<F> ResponseFuture<F> {
-    /// Calls under the limit `due`, which is also the [`Deadline`] of what is inside.
+    /// Makes a call under the limit `due`, which is also the [`Deadline`] of the inner service.
     pub(super) fn called(
         due: Option<Instant>,
         error: Limit,
@@ -58,7 +58,7 @@ impl<F> ResponseFuture<F> {
         }
     }
 
-    /// No time was left: it is not called.
+    /// No time was left: the inner service is not called.
     pub(super) fn too_late(observers: &Observers) -> Self {
         Self {
             call: None,
@@ -80,7 +80,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         if let Some(call) = this.call.as_mut().as_pin_mut() {
-            // Before the timer: an answer at the very instant of the limit counts.
+            // Before the timer: an answer at the exact instant of the limit counts.
             if let Poll::Ready(result) = under(*this.due, || call.poll(cx)) {
                 return Poll::Ready(result.map_err(Into::into));
             }
@@ -95,7 +95,7 @@ where
                 // never time out.
                 ready!(Pin::new(&mut unconstrained(timer)).poll(cx));
             }
-            // Dropped now, also where this future is kept, so that what it holds is released.
+            // Dropped now, even if this future is kept, so that its resources are released.
             this.call.set(None);
         }
         this.observers.tell(|| this.error.event());
@@ -129,7 +129,7 @@ fn under<T>(due: Option<Instant>, work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// The earlier of two times, where there are any.
+/// The earlier of two optional times.
 pub(super) fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,4 +1,4 @@
-//! How the time left is written into a header, and read from one.
+//! Writes the time left into a header, and reads it from one.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{fmt, time::Duration};
@@ -22,7 +22,7 @@ impl Format {
         }
     }
 
-    /// The time in the headers; `None` where the header is missing, repeated or malformed.
+    /// The time in the headers; `None` if the header is missing, repeated or malformed.
     pub(super) fn read(&self, headers: &HeaderMap) -> Option<Duration> {
         let mut values = headers.get_all(self.name()).iter();
         let (Some(value), None) = (values.next(), values.next()) else {
@@ -39,7 +39,7 @@ impl Format {
         }
     }
 
-    /// The value for this time, rounded down; `None` where that is zero.
+    /// The header value of this time, rounded down; `None` if the result is zero.
     pub(super) fn write(&self, left: Duration) -> Option<HeaderValue> {
         match self {
             Self::Grpc if left.is_zero() => None,
@@ -52,10 +52,10 @@ impl Format {
     }
 }
 
-/// The most that 8 digits hold.
+/// The largest number with 8 digits.
 const MAX: u64 = 99_999_999;
 
-/// The units, finest first: the letter, how many make a second (or how many seconds make one).
+/// The units, finest first: the letter, and how many make a second (or how many seconds make one).
 const UNITS: [(u8, Scale); 6] = [
     (b'n', Scale::Fraction(1_000_000_000)),
     (b'u', Scale::Fraction(1_000_000)),
@@ -80,7 +80,7 @@ struct GrpcTimeout {
 }
 
 impl GrpcTimeout {
-    /// In the finest unit that holds it, rounded down, so that it is never more than what is left.
+    /// Uses the finest unit that can hold the time, rounded down, so that it never exceeds the time left.
     /// At most 99,999,999 hours.
     fn new(timeout: Duration) -> Self {
         let (seconds, nanos) = (timeout.as_secs(), u64::from(timeout.subsec_nanos()));
@@ -105,7 +105,7 @@ impl GrpcTimeout {
 
     /// Reads a value, strictly: 1 to 8 digits and one unit, without blanks or signs.
     ///
-    /// Zero, which the protocol does not allow, is read as "no time is left".
+    /// Zero, which the protocol does not allow, means that no time is left.
     fn parse(value: &str) -> Option<Self> {
         let (&unit, digits) = value.as_bytes().split_last()?;
         let known = UNITS.iter().any(|(letter, _)| *letter == unit);
@@ -123,7 +123,7 @@ impl GrpcTimeout {
         Some(Self { value, unit })
     }
 
-    /// How long it is.
+    /// Converts it to a duration.
     fn duration(self) -> Duration {
         let value = u64::from(self.value);
         match self.unit {

@@ -1,13 +1,13 @@
-//! Time limits: of a whole call, of each attempt, and on their way to the peer.
+//! Time limits: of a whole call and of each attempt, and the time left as a header for the peer.
 //!
-//! | Layer | What it limits | Where it stands |
+//! | Layer | Limits | Place |
 //! | --- | --- | --- |
 //! | [`DeadlineLayer`] | the whole call, with its attempts and waits | outside retry and failover |
 //! | [`AttemptTimeoutLayer`] | one attempt | inside the circuit breaker |
-//! | [`PropagateDeadlineLayer`] | nothing: it tells the peer how much time is left | inside the attempt timeout |
+//! | [`PropagateDeadlineLayer`] | nothing: it writes the time left into a header for the peer | inside the attempt timeout |
 //!
-//! The deadline is ambient: everything inside reads it from [`Deadline::current`], so that no wait
-//! begins that cannot end in time. Of nested deadlines, the earliest holds.
+//! The deadline is ambient: every inner layer reads it from [`Deadline::current`], so that no wait begins
+//! that cannot end in time. Of nested deadlines, the earliest applies.
 //!
 //! # Order
 //!
@@ -15,12 +15,12 @@
 //! deadline > retry > failover > circuit breaker > attempt timeout > propagate deadline > sign > transport
 //! ```
 //!
-//! [`DeadlineLayer`] inside a retry limits each attempt, and nothing limits the whole call.
-//! [`AttemptTimeoutLayer`] outside the breaker hides every hang from it: the breaker sees a dropped
-//! call, which is no evidence against the peer, and never opens.
+//! If [`DeadlineLayer`] is inside a retry, it limits each attempt, and nothing limits the whole call.
+//! If [`AttemptTimeoutLayer`] is outside the breaker, the breaker never sees a peer hang: it sees a
+//! dropped call, which does not count as a failure of the peer, and never opens.
 //!
-//! When both limits end at the same instant, the inner one reports it: an attempt that the deadline
-//! cuts short ends with [`AttemptTimeout`], which the breaker and the history see, and not with
+//! If both limits end at the same instant, the inner one reports it: an attempt that the deadline ends
+//! fails with [`AttemptTimeout`], which the breaker and the history see, and not with
 //! [`DeadlineExceeded`].
 //!
 //! # Errors
@@ -32,20 +32,20 @@
 //! | --- | --- | --- |
 //! | [`AttemptTimeout`] | an attempt took too long | transient |
 //! | [`DeadlineExceeded`] | the call took too long | transient |
-//! | [`DeadlineExceeded`] | no time was left when the call would have begun | refused: it was not sent |
+//! | [`DeadlineExceeded`] | no time was left to begin the call | refused: nothing was sent |
 //!
-//! A server that limits its handlers has to turn these errors into responses, in axum with
+//! A server that limits its handlers must turn these errors into responses, in axum with
 //! `HandleErrorLayer` outside.
 //!
 //! # Cost
 //!
-//! No allocation. The clock is read once for each call; a timer starts only where the inner call is
-//! not ready at its first poll. Waiting in `poll_ready` is not limited: the call has not begun.
+//! No allocation. The clock is read once for each call; a timer starts only if the inner call is not
+//! ready at its first poll. Waiting in `poll_ready` is not limited, because the call has not begun.
 //!
 //! # Cancel safety
 //!
-//! Dropping a response future drops the call inside and its timer; nothing else is held. When a
-//! limit passes, the call inside is dropped at once, even if the response future is kept.
+//! Dropping a response future drops the inner call and its timer. When a limit passes, the inner call is
+//! dropped at once, even if the response future is kept.
 //!
 //! # Panics
 //!
@@ -101,10 +101,10 @@ thread_local! {
 
 /// The time by which the whole of the current call must have ended.
 ///
-/// Set by [`DeadlineLayer`] around everything inside it, and read by every layer there that waits.
-/// It is a thread-local value, not a part of the request, so that it works for requests of any type
-/// and costs no allocation: it is set while the inner service is called and while its future is
-/// polled. A spawned task does not inherit it.
+/// Set by [`DeadlineLayer`] around everything inside it, and read by every inner layer that waits. It is
+/// a thread-local value, not a part of the request, so that it works for requests of any type and costs
+/// no allocation: it is set while the inner service is called and while its future is polled. A spawned
+/// task does not inherit it.
 ///
 /// # Examples
 ///
@@ -149,7 +149,7 @@ impl Deadline {
         self.at.saturating_duration_since(now)
     }
 
-    /// Runs `work` under this deadline, or under the current one where that is earlier.
+    /// Runs `work` under this deadline, or under the current one if that is earlier.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
         let before = CURRENT.get();
         let at = before.map_or(self.at, |before| before.min(self.at));
@@ -159,7 +159,7 @@ impl Deadline {
     }
 }
 
-/// Puts the former deadline back, also where the work panics.
+/// Restores the previous deadline, even if the work panics.
 struct Restore(Option<Instant>);
 
 impl Drop for Restore {
@@ -168,12 +168,12 @@ impl Drop for Restore {
     }
 }
 
-/// The time of a whole call is up.
+/// The time of a whole call has ended.
 ///
-/// Where the call had begun, its [outcome](crate::outcome) is
-/// [`Transient`](crate::outcome::OutcomeKind::Transient): the peer may have processed the request.
-/// Where no time was left to begin, it is [`Refused`](crate::outcome::OutcomeKind::Refused):
-/// nothing was sent, so it is no evidence about the peer.
+/// If the call had begun, its [outcome](crate::outcome) is
+/// [`Transient`](crate::outcome::OutcomeKind::Transient): the peer may have processed the request. If no
+/// time was left to begin it, the outcome is [`Refused`](crate::outcome::OutcomeKind::Refused): nothing
+/// was sent, so it does not count for or against the peer.
 ///
 /// # Examples
 ///
@@ -187,7 +187,7 @@ impl Drop for Restore {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeadlineExceeded {
-    /// `None`: it was not sent.
+    /// `None`: nothing was sent.
     allowed: Option<Duration>,
 }
 
@@ -199,12 +199,12 @@ impl DeadlineExceeded {
         }
     }
 
-    /// No time was left when the call would have begun, so nothing was sent.
+    /// No time was left to begin the call, so nothing was sent.
     pub const fn before_sending() -> Self {
         Self { allowed: None }
     }
 
-    /// The time that the call had; `None` where none was left and it was not sent.
+    /// The time limit of the call; `None` if no time was left and nothing was sent.
     pub const fn allowed(&self) -> Option<Duration> {
         self.allowed
     }
@@ -225,7 +225,7 @@ impl fmt::Display for DeadlineExceeded {
 }
 
 impl Error for DeadlineExceeded {
-    /// [`LocallyRefused`] where nothing was sent: by it a [classifier](crate::outcome) knows that.
+    /// [`LocallyRefused`] if nothing was sent, so that a [classifier](crate::outcome) knows it.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         static NOT_SENT: LocallyRefused = LocallyRefused::after(Duration::ZERO);
         match self.allowed {

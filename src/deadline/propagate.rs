@@ -6,16 +6,16 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Writes the time that is left into a header of the request, so that the peer can stop working on
-/// what nobody waits for.
+/// Writes the time left into a header of the request, so that the peer can stop work on a request that
+/// no caller waits for.
 ///
-/// Stands inside the retry, so that each attempt carries what is left at its start; inside
-/// [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer), so that the peer is told the end of the
-/// attempt; outside the layer that signs, if the header is signed.
+/// It belongs inside the retry, so that each attempt carries the time left at its start; inside
+/// [`AttemptTimeoutLayer`](super::AttemptTimeoutLayer), so that the header covers the end of the
+/// attempt; and outside the layer that signs, if the header is signed.
 ///
-/// Without a [`Deadline`] the request is not changed. Neither is a header that holds a shorter time
-/// already. Where less is left than one unit of the header, the request is not sent and the call
-/// fails with [`DeadlineExceeded`].
+/// The request is not changed if there is no [`Deadline`], or if its header already holds a shorter time.
+/// If less time is left than one unit of the header, the request is not sent and the call fails with
+/// [`DeadlineExceeded`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct PropagateDeadlineLayer {

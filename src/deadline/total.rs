@@ -29,12 +29,12 @@ pub struct DeadlineLayer<A = Duration> {
 }
 
 impl DeadlineLayer {
-    /// Sets the same limit for every call. [`Duration::MAX`], or what reaches past the end of the
-    /// clock, is no limit.
+    /// Sets the same limit for every call. [`Duration::MAX`], or a time beyond the end of the clock, means
+    /// no limit.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn new(deadline: Duration) -> Result<Self, InvalidConfig> {
         not_zero("deadline", deadline)?;
         Ok(Self::allowing(deadline))
@@ -42,8 +42,8 @@ impl DeadlineLayer {
 }
 
 impl<F> DeadlineLayer<AllowFn<F>> {
-    /// Sets the limit of each call by a function of its request. `None` is no limit; zero means
-    /// that no time is left, and the request is not sent.
+    /// Sets the limit of each call as a function of its request. `None` means no limit. Zero means that no
+    /// time is left, and the request is not sent.
     ///
     /// ```
     /// use std::time::Duration;
@@ -65,27 +65,26 @@ impl<F> DeadlineLayer<AllowFn<F>> {
 }
 
 impl DeadlineLayer<FromHeader> {
-    /// Sets the limit of each call from the header `name`, in whole milliseconds, and to `max` at
-    /// most. The receiving side of
-    /// [`PropagateDeadlineLayer::millis`](super::PropagateDeadlineLayer::millis).
+    /// Sets the limit of each call from the header `name`, in whole milliseconds, to at most `max`. This is
+    /// the receiving side of [`PropagateDeadlineLayer::millis`](super::PropagateDeadlineLayer::millis).
     ///
     /// A header that is missing, malformed or repeated counts as `max`. Only digits are accepted.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where `max` is zero.
+    /// [`InvalidConfig`] if `max` is zero.
     pub fn from_header(name: HeaderName, max: Duration) -> Result<Self, InvalidConfig> {
         Self::reading(Format::Millis(name), max)
     }
 
-    /// Sets the limit of each call from its `grpc-timeout` header, and to `max` at most. The
-    /// receiving side of [`PropagateDeadlineLayer::grpc`](super::PropagateDeadlineLayer::grpc).
+    /// Sets the limit of each call from its `grpc-timeout` header, to at most `max`. This is the receiving
+    /// side of [`PropagateDeadlineLayer::grpc`](super::PropagateDeadlineLayer::grpc).
     ///
     /// A header that is missing, malformed or repeated counts as `max`.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where `max` is zero.
+    /// [`InvalidConfig`] if `max` is zero.
     pub fn from_grpc_timeout(max: Duration) -> Result<Self, InvalidConfig> {
         Self::reading(Format::Grpc, max)
     }
@@ -104,7 +103,8 @@ impl<A> DeadlineLayer<A> {
         }
     }
 
-    /// Adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded).
+    /// Adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded). Default:
+    /// none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -165,7 +165,7 @@ where
     }
 }
 
-/// How long the whole of a call may take.
+/// Returns the time limit of a whole call.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` allows no time to requests of type `{Req}`",
     note = "a deadline from a header needs `http::Request<_>`; use `DeadlineLayer::from_fn(|req: &{Req}| ...)` for other requests"
@@ -181,7 +181,7 @@ impl<Req> AllowTime<Req> for Duration {
     }
 }
 
-/// A time that a function takes from the request.
+/// A time limit that a function computes from the request.
 #[derive(Clone, Copy)]
 pub struct AllowFn<F>(F);
 
@@ -200,7 +200,7 @@ impl<F> fmt::Debug for AllowFn<F> {
     }
 }
 
-/// The time in a header of the request, and `max` at most.
+/// The time limit in a header of the request, at most `max`.
 #[derive(Clone, Debug)]
 pub struct FromHeader {
     format: Format,

@@ -70,7 +70,7 @@ pub enum Jitter {
     Plus10Percent,
 }
 
-/// Sets up a [`Backoff`].
+/// Builder of a [`Backoff`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct BackoffBuilder {
@@ -99,7 +99,7 @@ impl Backoff {
         BackoffBuilder::new(Settings::Linear { base }, Some(cap))
     }
 
-    /// Waits the same time before each retry. It is also the cap, unless
+    /// Waits the same time before each retry. This time is also the cap, unless
     /// [`cap`](BackoffBuilder::cap) is set higher to make room for jitter.
     pub const fn constant(delay: Duration) -> BackoffBuilder {
         BackoffBuilder::new(Settings::Constant { delay }, None)
@@ -221,8 +221,8 @@ impl BackoffBuilder {
         }
     }
 
-    /// Sets the ratio of each delay of an exponential backoff to the one before. Default: 2. Finite,
-    /// and at least 1. Without effect on other strategies.
+    /// Sets the ratio of each delay of an exponential backoff to the one before. Default: 2. It must be
+    /// finite and at least 1, and has no effect on other strategies.
     pub const fn factor(mut self, by: f64) -> Self {
         if let Settings::Exponential { factor, .. } = &mut self.strategy {
             *factor = by;
@@ -242,11 +242,11 @@ impl BackoffBuilder {
         self
     }
 
-    /// Builds it.
+    /// Builds the backoff.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the first setting that makes no sense: `base`, `factor`, `constant`,
+    /// [`InvalidConfig`] names the first invalid setting: `base`, `factor`, `constant`,
     /// `table`, `cap` or `jitter`.
     pub fn build(self) -> Result<Backoff, InvalidConfig> {
         match &self.strategy {
@@ -278,7 +278,7 @@ impl BackoffBuilder {
         Ok(self.build_known())
     }
 
-    /// Builds one whose settings are known to make sense.
+    /// Builds a backoff from settings that are known to be valid.
     pub(crate) fn build_known(self) -> Backoff {
         let bound = nanos(self.strategy.bound());
         let (strategy, cap) = match self.strategy {
@@ -305,7 +305,7 @@ impl BackoffBuilder {
 }
 
 impl Settings {
-    /// What no cap may be shorter than.
+    /// The lower bound of the cap.
     fn bound(&self) -> Duration {
         match self {
             Self::Exponential { base, .. } | Self::Linear { base } => *base,

@@ -18,9 +18,9 @@ const RETRY: u64 = 1_000_000;
 
 /// Limits retries to a share of the traffic and a floor.
 ///
-/// In any window, retries are at most `share * first attempts + floor * window`. So retries do not
-/// make an outage worse: with three attempts per delivery a failing peer gets three times the load,
-/// and with a budget of 20 % 1.2 times. The floor lets clients with little traffic retry.
+/// In any window, retries are at most `share * first attempts + floor * window`, so that retries do not
+/// make an outage worse: with three attempts per delivery, a failing peer gets three times the load; with
+/// a budget of 20 %, 1.2 times. The floor lets clients with little traffic retry.
 ///
 /// Clones share one balance: use the same budget in every layer that sends to the same peer.
 ///
@@ -81,7 +81,7 @@ pub struct BudgetPermit {
     taken: Option<(Arc<Inner>, u64)>,
 }
 
-/// Sets up a [`Budget`].
+/// Builder of a [`Budget`].
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct BudgetBuilder {
@@ -96,7 +96,7 @@ impl Budget {
         Self::of(200_000, 10, Duration::from_secs(10))
     }
 
-    /// Makes a budget with other settings.
+    /// Returns a builder with the default settings.
     pub const fn builder() -> BudgetBuilder {
         BudgetBuilder {
             share: 0.2,
@@ -105,7 +105,8 @@ impl Budget {
         }
     }
 
-    /// Allows any number of retries. An outage then multiplies the load by the number of attempts.
+    /// Makes a budget that allows any number of retries. An outage then multiplies the load by the number of
+    /// attempts.
     pub const fn unlimited() -> Self {
         Self { inner: None }
     }
@@ -212,7 +213,7 @@ impl Inner {
             return None;
         }
         let slot = &mut withdrawals[index(tick)];
-        // A thread that read the clock earlier adds to the slot that is there.
+        // A thread that read the clock earlier adds to the current slot.
         if slot.tick < tick {
             *slot = Withdrawn { tick, retries: 0 };
         }
@@ -262,7 +263,7 @@ mod packed {
     }
 
     pub(super) const fn add(slot: u64, now: u64) -> u64 {
-        // A thread that read the clock earlier adds to the slot that is there.
+        // A thread that read the clock earlier adds to the current slot.
         if tick(slot) < now {
             return (now << 28) | 1;
         }
@@ -286,30 +287,30 @@ impl Drop for BudgetPermit {
 }
 
 impl BudgetBuilder {
-    /// Sets how many retries are allowed per first attempt. Default: 0.2. At most 1000, in steps of a
-    /// millionth.
+    /// Sets the number of retries per first attempt. Default: 0.2; at most 1000, in steps of a millionth.
     pub const fn share(mut self, share: f64) -> Self {
         self.share = share;
         self
     }
 
-    /// Sets how many retries per second are allowed whatever the traffic. Default: 10.
+    /// Sets the number of retries per second that are allowed for any traffic. Default: 10.
     pub const fn floor(mut self, per_second: u32) -> Self {
         self.floor = per_second;
         self
     }
 
-    /// Sets how long first attempts and retries are counted. Default: 10 s. From 100 ms to a day.
+    /// Sets the window over which first attempts and retries are counted. Default: 10 s; from 100 ms to a
+    /// day.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// Builds it.
+    /// Builds the budget.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the first setting that makes no sense: `share`, `floor` or `window`.
+    /// [`InvalidConfig`] names the first invalid setting: `share`, `floor` or `window`.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -11,21 +11,21 @@ use std::{
 /// The longest window, well inside the range of the clock.
 const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// What to do when the peer asks for a long wait (`Retry-After` and similar hints).
+/// The limit for the waits that a peer asks for (`Retry-After` and similar hints).
 ///
 /// For a hint within the limit the wait is the hint, or the delay of the backoff if that is longer.
 /// Up to a tenth of the hint and at most 10 s is added, so that a thousand clients that were told
 /// "5 s" do not return at the same instant; [`Jitter::None`](super::Jitter::None) adds nothing.
 ///
-/// A hint, capped or not, that is longer than what is left of the window or the deadline ends the
-/// delivery at once.
+/// If a hint, capped or not, is longer than the time left of the window or the deadline, the delivery
+/// ends at once.
 ///
 /// Hints never change the number of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HintLimit {
-    /// Shortens a longer hint to this: the peer is called sooner than it asked.
+    /// Shortens a longer hint to this: the peer is called sooner than it asked for.
     CapTo(Duration),
-    /// Ends the delivery at a longer hint, as [`GaveUp::HintTooLong`](crate::attempt::GaveUp).
+    /// Ends the delivery if the hint is longer, as [`GaveUp::HintTooLong`](crate::attempt::GaveUp).
     GiveUp(Duration),
 }
 
@@ -46,7 +46,7 @@ impl Default for HintLimit {
     }
 }
 
-/// What to do when a call is refused on our side, for example by an open circuit breaker.
+/// What to do if a call is refused on this side, for example by an open circuit breaker.
 ///
 /// A refusal is not an attempt, because the peer has seen nothing. It counts neither against the
 /// attempts nor against the budget.
@@ -57,15 +57,15 @@ pub enum Refusals {
     /// Waits for the refusal's hint plus a delay, up to this many times in a delivery, inside the
     /// window and the deadline. A hint that is longer than the time left ends the delivery at once.
     ///
-    /// The delay is that of the backoff, or a random time up to as long as the delivery will have
-    /// waited by then (at most the hint limit) if that is longer: otherwise everything that an open
-    /// circuit refused would come back at the moment when it closes. Ten waits cover an outage of
-    /// some minutes.
+    /// The delay is that of the backoff, or a random time if that is longer. The random time is at most
+    /// the time that the delivery will have waited by then, and at most the hint limit. Without it, all
+    /// deliveries that an open circuit refused would be retried at the moment when it closes. Ten waits
+    /// cover an outage of some minutes.
     Wait(u32),
 }
 
-/// [`GiveUp`](Refusals::GiveUp): the caller hears of an open circuit at once, and a fallback can
-/// answer. Use [`Wait`](Refusals::Wait) for deliveries in the background, where no caller waits.
+/// [`GiveUp`](Refusals::GiveUp): the caller gets the error of an open circuit at once, and a fallback
+/// can answer. Use [`Wait`](Refusals::Wait) for background deliveries, for which no caller waits.
 impl Default for Refusals {
     fn default() -> Self {
         Self::GiveUp
@@ -132,7 +132,7 @@ impl Seeds {
     }
 }
 
-/// Sets up a [`RetryConfig`].
+/// Builder of a [`RetryConfig`].
 #[derive(Debug, Default)]
 #[must_use]
 pub struct RetryConfigBuilder {
@@ -140,26 +140,26 @@ pub struct RetryConfigBuilder {
 }
 
 impl RetryConfig {
-    /// Makes a builder with the defaults.
+    /// Returns a builder with the default settings.
     pub fn builder() -> RetryConfigBuilder {
         RetryConfigBuilder::default()
     }
 
-    /// The greatest number of attempts.
+    /// The largest number of attempts.
     #[cfg(feature = "queue")]
     pub(crate) fn attempts(&self) -> u32 {
         self.settings.attempts
     }
 
-    /// The budget, to be shared with other services or observed.
+    /// The budget. Use it to share it with other services, or to read its balance.
     pub fn budget(&self) -> &Budget {
         &self.settings.budget
     }
 }
 
 impl RetryConfigBuilder {
-    /// Sets the greatest number of attempts, the first one included. Default: 3. With 1 the request
-    /// is not kept, and a refused call is not repeated either.
+    /// Sets the largest number of attempts, including the first. Default: 3. With 1, the request is not
+    /// kept, and a refused call is not repeated either.
     pub fn attempts(mut self, attempts: u32) -> Self {
         self.settings.attempts = attempts;
         self
@@ -180,51 +180,51 @@ impl RetryConfigBuilder {
         self
     }
 
-    /// Sets what to do when the peer asks for a long wait. Default: [`HintLimit::CapTo`] 5 min.
+    /// Sets the limit for the waits that a peer asks for. Default: [`HintLimit::CapTo`] 5 min.
     pub fn hint_limit(mut self, limit: HintLimit) -> Self {
         self.settings.hint_limit = limit;
         self
     }
 
-    /// Sets the time from the start of the first attempt in which retries may begin. Default: 1 h. At
-    /// most 366 days. None begins with less than [`min_attempt`](Self::min_attempt) left. An attempt
-    /// in progress is not ended: use a deadline or an attempt timeout for that.
+    /// Sets the window: the time after the start of the first attempt in which retries may begin. Default:
+    /// 1 h; at most 366 days. No retry begins with less than [`min_attempt`](Self::min_attempt) left. The
+    /// window does not end a running attempt: use a deadline or an attempt timeout for that.
     pub fn window(mut self, window: Duration) -> Self {
         self.settings.window = window;
         self
     }
 
-    /// Sets the least time that an attempt needs: with less left of the window or the deadline none
-    /// begins. Default: 10 ms.
+    /// Sets the shortest time for an attempt. Default: 10 ms. No attempt begins if less time is left of the
+    /// window or the deadline.
     pub fn min_attempt(mut self, least: Duration) -> Self {
         self.settings.min_attempt = least;
         self
     }
 
-    /// Sets the limit of retries in proportion to the traffic. Default: a new [`Budget::new`].
+    /// Sets the budget, which limits retries in proportion to the traffic. Default: a new [`Budget::new`].
     pub fn budget(mut self, budget: Budget) -> Self {
         self.settings.budget = budget;
         self
     }
 
-    /// Sets what to do when a call is refused on our side. Default: [`Refusals::GiveUp`]; in a worker
-    /// of a queue, the delivery is put off until the window ends.
+    /// Sets what to do if a call is refused on this side. Default: [`Refusals::GiveUp`]; in a worker of a
+    /// queue, the delivery is tried again later, until the window ends.
     pub fn refusals(mut self, refusals: Refusals) -> Self {
         self.settings.refusals = Some(refusals);
         self
     }
 
-    /// Makes the jitter repeatable, for tests. Default: random.
+    /// Sets the seed of the jitter, so that tests can repeat it. Default: random.
     pub fn seed(mut self, seed: u64) -> Self {
         self.settings.seeds = Some(Seeds(AtomicU64::new(seed)));
         self
     }
 
-    /// Builds it.
+    /// Builds the settings.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the first setting that makes no sense: `attempts`, `hint_limit`,
+    /// [`InvalidConfig`] names the first invalid setting: `attempts`, `hint_limit`,
     /// `window` or `min_attempt`.
     pub fn build(self) -> Result<RetryConfig, InvalidConfig> {
         let settings = self.settings;

@@ -4,32 +4,32 @@ use std::{
     future::{Future, Ready, ready},
 };
 
-/// How a request is kept for another attempt. With [`ExchangeResponse`] it separates HTTP from
-/// everything else that can be retried.
+/// Keeps a request for further attempts. Together with [`ExchangeResponse`] it separates HTTP from
+/// other requests that can be retried.
 ///
 /// They are two traits because the type of the response depends on [`Sent`](Self::Sent).
 pub trait Exchange<Req> {
     /// The request of the inner service.
     type Sent;
 
-    /// What is kept to send a request again.
+    /// The type that is kept to send a request again.
     type Kept;
 
-    /// Called before the first attempt: returns the request to send and what is kept of it, `None` if
-    /// it can be sent only once. `keep` is `false` if there will be only one attempt: nothing needs
-    /// to be copied then.
+    /// Called before the first attempt. Returns the request to send and the kept copy, which is `None` if
+    /// the request can be sent only once. `keep` is `false` if there will be only one attempt, so that
+    /// nothing needs to be copied.
     fn first(&self, req: Req, keep: bool) -> (Self::Sent, Option<Self::Kept>);
 
-    /// Whether the request can be sent again. Called after an attempt has failed, before its response
-    /// is discarded; once `false`, it must stay `false`.
+    /// Whether the request can be sent again. Called after an attempt has failed, before its response is
+    /// discarded. Once it returns `false`, it must keep returning `false`.
     fn can_send_again(&self, kept: &Self::Kept) -> bool;
 
-    /// Returns the request for the next attempt. With `last` there is no further one, so that nothing
-    /// needs to be copied. `None` only if [`can_send_again`](Self::can_send_again) is `false`.
+    /// Returns the request for the next attempt. `last` is `true` if there is no further one, so that
+    /// nothing needs to be copied. `None` only if [`can_send_again`](Self::can_send_again) is `false`.
     fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Self::Sent>;
 }
 
-/// How a failed response is discarded, and how the history is added to a response.
+/// Discards failed responses, and adds the history to a returned response.
 pub trait ExchangeResponse<Res> {
     /// Future of [`discard`](Self::discard).
     type Discard: Future<Output = ()>;
@@ -38,8 +38,8 @@ pub trait ExchangeResponse<Res> {
     /// be bounded in bytes and time.
     fn discard(&self, res: Res) -> Self::Discard;
 
-    /// Adds the history to a response that is returned after a failure: the last one of a delivery
-    /// that was given up, or that of a later attempt than the first.
+    /// Adds the history to a response that is returned after a failure: the last response of a delivery
+    /// that failed, or the response of any attempt after the first.
     fn annotate(&self, res: &mut Res, history: History);
 }
 

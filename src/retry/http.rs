@@ -1,4 +1,4 @@
-//! How HTTP requests are kept, and failed HTTP responses discarded.
+//! Keeps HTTP requests for further attempts, and discards failed HTTP responses.
 
 use super::{Exchange, ExchangeResponse, exchange::KeptCopy};
 use crate::{
@@ -33,8 +33,8 @@ const FRAMES_PER_POLL: usize = 128;
 ///
 /// # Failed responses
 ///
-/// An HTTP/1 connection cannot be reused unless its response has been read to the end. So a failed
-/// response is read before the next attempt, up to 64 KiB, for at most 500 ms and not beyond the
+/// An HTTP/1 connection cannot be reused unless its response has been read to the end. A failed response
+/// is therefore read before the next attempt, up to 64 KiB, for at most 500 ms and not beyond the
 /// [`Deadline`]: reading more would take longer than a new connection. A response that declares a
 /// longer body is dropped unread.
 ///
@@ -76,9 +76,9 @@ impl HttpExchange {
         }
     }
 
-    /// Sets how many bytes of a failed response are read, and for how long. Default: 64 KiB and
-    /// 500 ms. With zero bytes it is dropped at once; with zero time only what has arrived already is
-    /// read.
+    /// Sets how many bytes of a failed response are read, and for how long. Default: 64 KiB and 500 ms.
+    /// With zero bytes, the response is dropped at once; with zero time, only data that has already arrived
+    /// is read.
     pub const fn discard_within(mut self, bytes: usize, time: Duration) -> Self {
         self.limit = bytes;
         self.time = time;
@@ -240,7 +240,7 @@ impl<B: Body> Future for Discard<B> {
             match body.poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     let len = frame.data_ref().map_or(0, Buf::remaining);
-                    // An empty frame counts too, because they may never end.
+                    // An empty frame counts too, because a body may consist of nothing but empty frames.
                     *this.left = this.left.saturating_sub(len.max(1));
                 }
                 Poll::Ready(Some(Err(_)) | None) => this.body.set(None),

@@ -1,13 +1,13 @@
-//! Retry failed calls, where that is safe, allowed by the settings and likely to help.
+//! Retries failed calls, if that is safe, allowed by the settings and likely to help.
 //!
 //! [`RetryWithJitterLayer`] makes another attempt only if every row of this table allows it; the
 //! last column is the reason that it reports otherwise:
 //!
-//! | What decides | Setting | Default | Gives up as |
+//! | Decided by | Setting | Default | Gives up as |
 //! | --- | --- | --- | --- |
 //! | the classifier | [`classifier`](RetryWithJitterLayer::classifier) | [`HttpClassifier`](crate::outcome::HttpClassifier): idempotent methods, requests with an idempotency key, and requests that never arrived | [`GaveUp::NotRetryable`] |
 //! | attempts | [`attempts`](RetryConfigBuilder::attempts) | 3 | [`GaveUp::RetriesExhausted`] |
-//! | refusals on our side | [`refusals`](RetryConfigBuilder::refusals) | no wait | [`GaveUp::Refused`] |
+//! | refusals on this side | [`refusals`](RetryConfigBuilder::refusals) | no wait | [`GaveUp::Refused`] |
 //! | the request | [`exchange`](RetryWithJitterLayer::exchange) | cloned | [`GaveUp::BodyNotReplayable`] |
 //! | the peer's `Retry-After` | [`hint_limit`](RetryConfigBuilder::hint_limit) | capped at 5 min | [`GaveUp::HintTooLong`] |
 //! | the deadline of the call | [`Deadline`](crate::deadline::Deadline) | none | [`GaveUp::Deadline`] |
@@ -41,9 +41,9 @@
 //! # Why a budget
 //!
 //! Five attempts per delivery are five times the load, at the time when the peer can bear it least.
-//! With a budget, an outage adds a fifth to the load, and the floor; with a breaker inside, almost
-//! nothing. What the breaker refused can be delivered afterwards, spread over time: see
-//! [`Refusals::Wait`].
+//! With a budget, an outage adds to the load only a fifth of the traffic and the floor; with a breaker
+//! inside, almost nothing. Calls that the breaker refused can be delivered afterwards, spread over time:
+//! see [`Refusals::Wait`].
 //!
 //! <div>
 #![doc = include_str!("outage.svg")]
@@ -57,17 +57,16 @@
 //! metrics > dead letters > total deadline > RETRY > breaker > metrics > attempt timeout > sign > transport
 //! ```
 //!
-//! - Outside: what must happen once for a delivery, such as the idempotency key (without one a POST
-//!   is not retried), the total deadline and the dead letters.
-//! - Inside: what must happen for each attempt. A signature that is made outside is stale when the
-//!   last attempt arrives. A breaker outside sees one failure instead of three, and does not keep
-//!   the retries from a peer that is down.
-//! - The attempt timeout is a layer of its own, inside the breaker. A timeout in this layer would
-//!   drop the breaker's call, which the breaker counts as cancelled: a peer that never answers would
-//!   never open the circuit.
-//! - Two layers that retry multiply: three attempts of three attempts are nine. The inner one numbers
-//!   its attempts from that of the outer one.
-//!
+//! - Outside: everything that must happen once for a delivery, such as the idempotency key (without one
+//!   a POST is not retried), the total deadline and the dead letters.
+//! - Inside: everything that must happen for each attempt. A signature that is made outside is stale
+//!   when the last attempt arrives. A breaker outside sees one failure instead of three, and does not
+//!   keep the retries from a peer that is down.
+//! - The attempt timeout is a separate layer, inside the breaker. A timeout in this layer would drop
+//!   the breaker's call, which the breaker counts as cancelled: a peer that never answers would never
+//!   open the circuit.
+//! - Two layers that retry multiply: three attempts of three attempts are nine. The inner one continues
+//!   the attempt numbers of the outer one.
 //! # Cancel safety
 //!
 //! A dropped response future makes no further attempt and leaves no timer. The budget's permit for a

@@ -5,7 +5,7 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// A set of attempts, delays and window: published schedules by name, or your own.
+/// Attempts, delays and window together: published schedules by name, or your own.
 ///
 /// # Examples
 ///
@@ -34,8 +34,8 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Makes a schedule of this many attempts, the first one included. Its window is that of the
-    /// longest waits and an hour.
+    /// Makes a schedule of this many attempts, including the first. Its window is the sum of the longest
+    /// waits, plus an hour.
     pub fn new(attempts: u32, backoff: Backoff) -> Self {
         let longest = backoff.longest(attempts.saturating_sub(1));
         Self {
@@ -45,23 +45,23 @@ impl Schedule {
         }
     }
 
-    /// Sets how long after the start of the first attempt retries may begin.
+    /// Sets the window: the time after the start of the first attempt in which retries may begin.
     pub const fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
         self
     }
 
-    /// [Svix](https://docs.svix.com/retries): 8 attempts, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h
-    /// and 10 h, which is 27 h 35 min. Each delay is up to a tenth longer here; Svix draws from 20 %
-    /// to either side.
+    /// Makes the schedule of [Svix](https://docs.svix.com/retries): 8 attempts, after 5 s, 5 min, 30 min,
+    /// 2 h, 5 h, 10 h and 10 h, in total 27 h 35 min. Each delay is up to a tenth longer here; Svix varies it
+    /// by up to 20 % in both directions.
     pub fn svix() -> Self {
         Self::published(&[5, 300, 1_800, 7_200, 18_000, 36_000, 36_000])
     }
 
-    /// The example of the [Standard Webhooks](https://www.standardwebhooks.com) specification: 10
-    /// attempts, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, which is 75 h
-    /// 35 min. "With some random jitter", of which it says no more: each delay is up to a tenth
-    /// longer here.
+    /// Makes the example schedule of the [Standard Webhooks](https://www.standardwebhooks.com)
+    /// specification: 10 attempts, after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h, 20 h and 24 h, in total
+    /// 75 h 35 min. The specification adds "some random jitter" without a number; here each delay is up to a
+    /// tenth longer.
     pub fn standard_webhooks() -> Self {
         Self::published(&[5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400])
     }
@@ -72,7 +72,7 @@ impl Schedule {
         Self::new(attempts, table.jitter(Jitter::Plus10Percent).build_known())
     }
 
-    /// The greatest number of attempts, the first one included.
+    /// The largest number of attempts, including the first.
     pub const fn attempts(&self) -> u32 {
         self.attempts
     }
@@ -82,7 +82,7 @@ impl Schedule {
         &self.backoff
     }
 
-    /// How long after the start of the first attempt retries may begin.
+    /// The window: the time after the start of the first attempt in which retries may begin.
     pub const fn window(&self) -> Duration {
         self.window
     }

@@ -22,10 +22,10 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Retries calls that failed, where that is safe, allowed by the settings and likely to help.
+/// Retries failed calls, if that is safe, allowed by the settings and likely to help.
 ///
-/// See the [module docs](super). `M` classifies results; `X` keeps requests and discards failed
-/// responses.
+/// See the [module docs](super). Type parameters: `M` classifies results; `X` keeps requests and
+/// discards failed responses.
 #[derive(Clone, Debug, Default)]
 #[must_use]
 pub struct RetryWithJitterLayer<M = HttpClassifier, X = CloneExchange> {
@@ -58,7 +58,7 @@ impl<M, X> RetryWithJitterLayer<M, X> {
         }
     }
 
-    /// Sets how requests are kept and failed responses discarded. Default: [`CloneExchange`].
+    /// Sets the exchange, which keeps requests and discards failed responses. Default: [`CloneExchange`].
     pub fn exchange<X2>(self, exchange: X2) -> RetryWithJitterLayer<M, X2> {
         RetryWithJitterLayer {
             config: self.config,
@@ -69,13 +69,13 @@ impl<M, X> RetryWithJitterLayer<M, X> {
     }
 
     /// Adds an observer of [`Event::Retrying`], before each wait for another attempt, and of
-    /// [`Event::GaveUp`], when a delivery that failed is not retried.
+    /// [`Event::GaveUp`], when a failed delivery is not retried. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
     }
 
-    /// The settings, among them the budget.
+    /// The settings, including the budget.
     pub const fn config(&self) -> &RetryConfig {
         &self.config
     }
@@ -132,15 +132,14 @@ where
         config.settings.budget.deposit_at(now);
         let classifier = make.make_classifier(&req);
         let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
-        // An inner layer that retries has other requests than this one.
+        // An inner layer that retries has requests of its own.
         withdraw();
         let attempt = state.attempt();
         let (future, again) = match kept {
             None => (attempt.scope(|| self.inner.call(sent)), None),
             Some(kept) => {
-                // The instance that was polled ready moves into the future, where it is polled
-                // ready again before a retry. Its clone takes its place and is polled before it is
-                // called.
+                // The future takes the instance that was polled ready, and polls it ready again
+                // before a retry. A clone, which is polled before its first call, replaces it.
                 let spare = self.inner.clone();
                 let mut inner = mem::replace(&mut self.inner, spare);
                 (
@@ -171,7 +170,7 @@ where
 {
     #[pin]
     state: State<S::Future, X::Discard>,
-    /// `None` where there was no time for a first attempt.
+    /// `None` if there was no time for a first attempt.
     call: Option<Call<S, C, X, Req>>,
 }
 
@@ -179,12 +178,12 @@ where
 enum State<F, D> {
     /// There was no time for a first attempt.
     TooLate { failed: Option<Failed> },
-    /// An attempt is made.
+    /// An attempt is running.
     Calling {
         #[pin]
         future: F,
     },
-    /// The response of a failed attempt is discarded.
+    /// The response of a failed attempt is being discarded.
     Discarding {
         #[pin]
         discard: D,
@@ -198,16 +197,16 @@ enum State<F, D> {
     Readying,
 }
 
-/// The rest of a call, beside the state of its future.
+/// The part of a call that its future keeps in every state.
 struct Call<S, C, X: Exchange<Req>, Req> {
-    /// The service that made the first attempt, and the kept request. `None`: there is no other
+    /// The service that made the first attempt, and the kept request. `None` if there is no further
     /// attempt.
     again: Option<(S, Option<X::Kept>)>,
     classifier: C,
     exchange: X,
     observers: Observers,
     state: RetryState,
-    /// When the next attempt is due; `None` is at once.
+    /// When the next attempt is due; `None` for at once.
     resume_at: Option<Instant>,
     /// The error of the last attempt: returned if the next one cannot be made after all.
     error: Option<BoxError>,
@@ -235,7 +234,7 @@ where
     }
 }
 
-/// The state that follows, or the end.
+/// The next state, or the end.
 type Next<S, X, Sent> = Result<
     State<
         <S as Service<Sent>>::Future,
@@ -322,8 +321,8 @@ where
 
     fn wait(&self) -> State<S::Future, X::Discard> {
         match self.resume_at {
-            // Also where that time has passed: polling a timer yields to other tasks now and then,
-            // which a service that fails at once does not.
+            // Even if that time has passed: polling a timer yields to other tasks from time to
+            // time, which a service that fails at once does not.
             Some(at) => State::Sleeping {
                 timer: sleep_until(at),
             },
@@ -331,7 +330,7 @@ where
         }
     }
 
-    /// The delivery ends although another attempt was decided on, for example because the time
+    /// Ends the delivery although another attempt was decided on, for example because the time has
     /// passed meanwhile.
     fn not_made(&mut self, reason: GaveUp) -> BoxError {
         let history = self.state.end(reason);
@@ -389,12 +388,12 @@ where
     }
 }
 
-/// The answer of a future that is polled after its end: it must not panic.
+/// The result of a future that is polled after its end: it must not panic.
 fn ended(failed: Option<Failed>) -> BoxError {
     failed.map_or_else(|| NotMade.into(), BoxError::from)
 }
 
-/// Takes the place of an attempt's error where none was made.
+/// Replaces the error of an attempt if no attempt was made.
 #[derive(Debug)]
 struct NotMade;
 

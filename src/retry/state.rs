@@ -11,11 +11,11 @@ use crate::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The most that is added to a hint, so that clients with the same hint do not return together.
+/// The longest time that is added to a hint, so that clients with the same hint do not retry together.
 const MAX_HINT_SPREAD: Duration = Duration::from_secs(10);
 
-/// The retry state of one delivery. Pure: time is an argument and randomness comes from the
-/// settings. The budget is the only thing that it shares.
+/// The retry state of one delivery. Pure: time is an argument, and randomness comes from the settings.
+/// It shares only the budget.
 ///
 /// A delivery is either made in one call, from [`new`](Self::new) to its end, or stored in a queue
 /// between its attempts: then each attempt begins with [`resumed`](Self::resumed).
@@ -33,7 +33,7 @@ pub(crate) struct RetryState {
     deadline: Option<Deadline>,
     /// Counted from 1, without the attempts of an outer retry.
     attempt: Attempt,
-    /// The attempts that an outer retry has completed; this delivery is part of its next one.
+    /// The number of attempts that an outer retry layer has completed; this delivery is part of its next one.
     made_outside: u32,
     /// Whether the delivery is stored in a queue between its attempts.
     is_stored: bool,
@@ -44,10 +44,10 @@ pub(crate) struct RetryState {
     history: History,
 }
 
-/// What follows from an outcome.
+/// The next step after an outcome.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decision {
-    /// The delivery is complete. With the history, if an earlier attempt failed.
+    /// The delivery succeeded. Holds the history if an earlier attempt failed.
     Done(Option<History>),
     /// The delivery failed for good.
     GiveUp(History),
@@ -102,7 +102,7 @@ impl RetryState {
         }
     }
 
-    /// The current attempt, or the next one while none is made.
+    /// The current attempt, or the next one if none is running.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt::numbered(self.attempt.number().saturating_add(self.made_outside))
     }
@@ -113,18 +113,18 @@ impl RetryState {
         self.before.saturating_add(since)
     }
 
-    /// Whether nothing has failed yet.
+    /// Whether no call has failed yet.
     pub(super) fn is_first_call(&self) -> bool {
         self.history.records().is_empty()
     }
 
-    /// The call that was begun is not made after all.
+    /// Records that the call that was begun was not sent.
     pub(super) const fn not_sent(&mut self) {
         self.ticket.sent = false;
     }
 
-    /// Whether the next call is the last, however it ends. The last attempt is not, if it may be
-    /// repeated after a refusal.
+    /// Whether the next call is the last one for any outcome. The last attempt is not, if it may be repeated
+    /// after a refusal.
     pub(super) fn is_last(&self) -> bool {
         let attempts_left = self.attempt.number() < self.settings().attempts;
         !attempts_left && !self.may_wait_for_refusal()
@@ -150,11 +150,11 @@ impl RetryState {
         self.ticket.sent = true;
     }
 
-    /// Begins an attempt of a stored delivery, if it can end in time and, for a retry, the budget
-    /// has a permit. Where the budget has none, [decide](Self::decide) on a refusal next.
+    /// Begins an attempt of a stored delivery, if it can end in time and, for a retry, if the budget has a
+    /// permit. If the budget has none, call [decide](Self::decide) with a refusal next.
     ///
-    /// After a refusal the time is not checked: the delivery was put off as long as there was time,
-    /// and the outcome of this last call becomes the reason for giving up.
+    /// After a refusal the time is not checked: the delivery was delayed for as long as there was time, and
+    /// the outcome of this last call becomes the reason for giving up.
     #[cfg(feature = "queue")]
     pub(crate) fn begin_stored(&mut self, now: Instant) -> Result<(), GaveUp> {
         self.began = now;
@@ -188,7 +188,7 @@ impl RetryState {
         std::mem::take(&mut self.history)
     }
 
-    /// Ends the current attempt as cancelled: it was interrupted by no fault of its own.
+    /// Ends the current attempt as cancelled: it was interrupted, and has not failed.
     #[cfg(feature = "queue")]
     pub(crate) fn interrupted(&mut self, now: Instant) -> History {
         let took = now.saturating_duration_since(self.began);
@@ -199,8 +199,8 @@ impl RetryState {
         std::mem::take(&mut self.history)
     }
 
-    /// Decides what follows from the outcome of the current call. `can_send_again` is called only
-    /// where everything else allows another attempt.
+    /// Decides the next step after the outcome of the current call. `can_send_again` is called only if
+    /// everything else allows another attempt.
     pub(crate) fn decide(
         &mut self,
         outcome: Outcome,
@@ -241,7 +241,7 @@ impl RetryState {
     ) -> Result<Duration, GaveUp> {
         let attempted = outcome.was_attempted();
         if !attempted {
-            // Nothing was sent: the permit serves for the next call.
+            // Nothing was sent: the permit is used for the next call.
             self.ticket.sent = false;
         }
         if !outcome.may_retry() {
@@ -300,10 +300,10 @@ impl RetryState {
             if hint > room || room.is_zero() {
                 return Err(GaveUp::Refused);
             }
-            // The backoff is added to the hint, or everything that a circuit refused in an outage
-            // would return at the moment it closes. It is spread over the time that each delivery
-            // will have waited by then, or most deliveries of a long outage would still come in the
-            // first second after it.
+            // The backoff is added to the hint. Otherwise all deliveries that a circuit refused in an
+            // outage would be retried at the moment it closes. The delay is spread over the time that
+            // each delivery will have waited by then; otherwise most deliveries of a long outage would
+            // still be retried in the first second after it.
             let refusals = self.refusals.saturating_add(1);
             let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
             let waited = self.age(now).saturating_sub(self.opened);
@@ -330,7 +330,7 @@ impl RetryState {
         Ok((wait, own))
     }
 
-    /// The time left, and the reason for giving up where it is too little.
+    /// The time left, and the reason for giving up if it is too little.
     fn left(&self, now: Instant) -> (Duration, GaveUp) {
         let since = self.age(now).saturating_sub(self.opened);
         let window = self.settings().window.saturating_sub(since);

@@ -99,7 +99,7 @@ fn an_unspent_permit_goes_back_to_the_slot_it_came_from() {
     assert_eq!(take_all(&budget, at(3_000)), 0);
 }
 
-/// It read the clock, was interrupted for more than a window, and comes back.
+/// It read the clock, was interrupted for longer than a window, and continues.
 #[test]
 fn a_thread_that_is_late_wipes_nothing_out() {
     let budget = budget(1.0, 5, 1_000);

@@ -17,7 +17,7 @@ fn plain() -> RetryConfigBuilder {
         .refusals(Refusals::Wait(10))
 }
 
-/// What follows from `outcome`, 0 s after the beginning, with this much time until the deadline.
+/// The decision on `outcome`, 0 s after the beginning, with this much time until the deadline.
 fn first(config: &RetryConfig, deadline: Option<Duration>, outcome: Outcome) -> Decision {
     let now = Instant::now();
     let mut state = RetryState::new(config, now, deadline.map(|left| Deadline::at(now + left)));
@@ -138,7 +138,7 @@ fn a_hint_is_waited_for_cut_or_given_up_on_as_its_limit_says() {
     for config in [&cap, &strict] {
         let within = wait(&hinted(config, 100));
         assert!((secs(100)..=secs(110)).contains(&within), "{within:?}");
-        // Shorter than the own delay.
+        // Shorter than the backoff's own delay.
         assert_eq!(wait(&hinted(config, 0)), secs(1));
     }
     let cut = wait(&hinted(&cap, 301));
@@ -164,8 +164,8 @@ fn those_who_are_told_the_same_do_not_return_together() {
     );
 }
 
-/// What an open circuit refused does not come back all at once when it closes: a delivery that has
-/// waited a minute may wait another.
+/// Deliveries that an open circuit refused are not all retried when it closes: a delivery that has waited
+/// a minute may wait another.
 #[test]
 fn a_refused_delivery_is_spread_over_as_long_as_it_has_waited() {
     let config = RetryConfig::builder()
@@ -190,8 +190,8 @@ fn a_refused_delivery_is_spread_over_as_long_as_it_has_waited() {
     assert!((400..600).contains(&within(5, 37)), "{}", within(5, 37));
 }
 
-/// A refusal is none of the attempts and costs no budget: a permit that was taken for the attempt
-/// serves for the next one.
+/// A refusal is not an attempt and costs no budget: a permit that was taken for the attempt is used for
+/// the next one.
 #[test]
 fn refusals_cost_nothing() {
     let budget = Budget::builder()
@@ -245,7 +245,7 @@ fn only_a_call_that_nothing_can_follow_is_the_last() {
     };
     assert!(at(1, Refusals::Wait(9), 0));
     assert!(!at(3, Refusals::GiveUp, 1) && at(3, Refusals::GiveUp, 2));
-    // The last attempt may be refused, which is no attempt.
+    // The last attempt may be refused; a refusal is not an attempt.
     assert!(!at(3, Refusals::Wait(1), 2) && at(3, Refusals::Wait(0), 2));
 }
 
@@ -307,7 +307,7 @@ proptest! {
         }
     }
 
-    /// However the peer hints: as many attempts as are allowed, or fewer; refusals likewise.
+    /// Whatever hints the peer sends: as many attempts as are allowed, or fewer; the same for refusals.
     #[test]
     fn the_number_of_attempts_never_depends_on_a_header(
         attempts in 1_u32..20,
@@ -429,7 +429,7 @@ mod stored {
         let (_, history) = again(step(&config, 2, history, later(5), failed));
         let over = step(&config, 3, history.clone(), later(9), failed);
         assert_eq!(gave_up(over), GaveUp::Window);
-        // Nobody came in time: none is begun.
+        // No worker claimed it in time, so no attempt begins.
         let late = step(&config, 3, history, later(11), Outcome::success());
         assert_eq!(gave_up(late), GaveUp::Window);
     }
@@ -445,7 +445,7 @@ mod stored {
         // Four seconds do not fit into what is left.
         let last = step(&config, 1, history.clone(), SECOND * 8, closed);
         assert_eq!(gave_up(last), GaveUp::Refused);
-        // However late it comes, it is called once more.
+        // However late it is claimed, it is called once more.
         let late = step(&config, 1, history, SECOND * 60, Outcome::success());
         assert_eq!(late, Step::Done);
 
