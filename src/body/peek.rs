@@ -2,7 +2,7 @@
 //!
 //! Some peers say only in the body whether a failure is temporary. [`PeekBodyLayer`] reads a bounded
 //! part of such a body, stores it in the response's extensions as
-//! [`Peeked`](crate::outcome::Peeked), and passes the response on complete: the bytes that were read
+//! [`Peeked`], and passes the response on complete: the bytes that were read
 //! come before the rest, and trailers and length are unchanged. [`HttpClassifier::bodies`] classifies
 //! by it.
 //!
@@ -11,7 +11,7 @@
 //! # Bounds
 //!
 //! Reading ends at the limit, after 1 second ([`time`](PeekBodyLayer::time)) or at the
-//! [`Deadline`](crate::deadline::Deadline), whichever comes first, and the response is classified by
+//! [`Deadline`], whichever comes first, and the response is classified by
 //! what has been read. A frame that goes beyond the limit is kept, and truncated in `Peeked`. So the
 //! head of a failed response is delayed by that time at most. Responses with a status of 2xx are not
 //! read; [`when`](PeekBodyLayer::when) changes that.

@@ -143,7 +143,7 @@ pub struct Cause {
     /// The code of the last response: an HTTP status, a gRPC code.
     pub code: Option<u16>,
     /// The outcome of the last attempt: the name of an
-    /// [`OutcomeKind`](crate::outcome::OutcomeKind).
+    /// [`OutcomeKind`].
     pub class: Option<String>,
     /// The message of the last error, cut to [`Entry::MAX_MESSAGE`] characters.
     pub message: Option<String>,

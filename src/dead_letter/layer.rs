@@ -172,7 +172,7 @@ impl<S, M: Clone, K: Clone, D: Clone> Layer<S> for DeadLetterLayer<M, K, D> {
     }
 }
 
-/// Middleware of [`DeadLetterLayer`](super::DeadLetterLayer). See the [module docs](super).
+/// Middleware of [`DeadLetterLayer`]. See the [module docs](super).
 pub struct DeadLetter<S, M, K, D> {
     pub(super) inner: S,
     pub(super) make: M,
@@ -233,7 +233,7 @@ impl<S: fmt::Debug, M, K, D> fmt::Debug for DeadLetter<S, M, K, D> {
     }
 }
 
-/// Response future of [`DeadLetter`](super::DeadLetter).
+/// Response future of [`DeadLetter`].
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<F: Future, C, K, D: Describe<Req>, Req> {

@@ -394,7 +394,7 @@ impl<S, St: Clone> Layer<S> for IdempotencyLayer<St> {
     }
 }
 
-/// Middleware of [`IdempotencyLayer`](super::IdempotencyLayer). See the [module docs](super).
+/// Middleware of [`IdempotencyLayer`]. See the [module docs](super).
 #[derive(Clone, Debug)]
 pub struct Idempotency<S, St> {
     inner: S,

@@ -1,18 +1,3 @@
-//! A store in the memory of this process. It keeps claims in a map, and answers in a
-//! [moka](https://docs.rs/moka) cache.
-//!
-//! A cache may evict an entry, but a claim must not be lost, or the work would run twice. Claims in
-//! flight are therefore kept in a bounded map outside the cache. When it is full of live claims, a new
-//! key is refused ([`StoreErrorKind::Full`], 503); no live claim is dropped for it.
-//! Answers are evicted only when more than [`max_entries`](MemoryStoreBuilder::max_entries) or
-//! [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept, the least recently used first. (moka's
-//! default policy would not admit a key that it has rarely seen, and every idempotency key is such a
-//! key.)
-//!
-//! Claims and answers are lost when the process ends: use this store only where a repeat after a
-//! restart may run again. Its fencing tokens start at the time of day, so that the tokens of a later
-//! process are greater.
-
 use super::{Begin, FencingToken, Fingerprint, Settled, Store};
 use crate::{
     InvalidConfig, StoreError, StoreErrorKind, clock::WallClock, idempotency::IdempotencyKey,
@@ -42,7 +27,20 @@ const SHARDS: usize = 64;
 /// at a million entries (402 bytes resident with 36-byte keys, November 2026).
 const ENTRY_OVERHEAD: usize = 400;
 
-/// The default [`Store`]. See the [module docs](self).
+/// The default [`Store`], in the memory of this process. It keeps claims in a map, and answers in a
+/// [moka](https://docs.rs/moka) cache.
+///
+/// A cache may evict an entry, but a claim must not be lost, or the work would run twice. Claims in
+/// flight are therefore kept in a bounded map outside the cache. When it is full of live claims, a new
+/// key is refused ([`StoreErrorKind::Full`], 503); no live claim is dropped for it.
+/// Answers are evicted only when more than [`max_entries`](MemoryStoreBuilder::max_entries) or
+/// [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept, the least recently used first. (moka's
+/// default policy would not admit a key that it has rarely seen, and every idempotency key is such a
+/// key.)
+///
+/// Claims and answers are lost when the process ends: use this store only where a repeat after a
+/// restart may run again. Its fencing tokens start at the time of day, so that the tokens of a later
+/// process are greater.
 ///
 /// Clones share their contents. Its futures are ready at once and allocate nothing of their own.
 ///

@@ -82,7 +82,7 @@ impl fmt::Debug for Begin {
 ///   with a completed answer.
 /// - It keeps a claim until its lease ends, and an answer until its time to live ends, except as far as
 ///   the store documents a bound. A store that is full of claims refuses with
-///   [`StoreErrorKind::Full`].
+///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
 /// - The store's own clock decides when a lease or a time to live ends.
 ///
 /// # Cancel safety

@@ -123,7 +123,7 @@ impl fmt::Debug for Settings {
     }
 }
 
-/// Middleware of [`SignatureVerifyLayer`](super::SignatureVerifyLayer). See the
+/// Middleware of [`SignatureVerifyLayer`]. See the
 /// [module docs](crate::signature).
 #[derive(Clone, Debug)]
 pub struct SignatureVerify<S> {
@@ -211,7 +211,7 @@ impl Settings {
     }
 }
 
-/// Response future of [`SignatureVerify`](super::SignatureVerify).
+/// Response future of [`SignatureVerify`].
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct ResponseFuture<F, B> {

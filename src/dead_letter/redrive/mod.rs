@@ -1,6 +1,6 @@
 //! Re-drive: sends dead-letter entries again.
 //!
-//! A [`Redrive`] claims entries in any [`LetterStore`](super::LetterStore) and sends them with any tower
+//! A [`Redrive`] claims entries in any [`LetterStore`] and sends them with any tower
 //! service:
 //!
 //! ```text

@@ -80,7 +80,7 @@ pub struct MemoryQueueBuilder {
 
 impl MemoryQueueBuilder {
     /// Sets the largest number of unfinished jobs (queued, running or failed without entry). Default:
-    /// 100,000. Further jobs are refused as [`Full`](super::StoreErrorKind::Full).
+    /// 100,000. Further jobs are refused as [`Full`](crate::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: usize) -> Self {
         self.limits.jobs = jobs;
         self

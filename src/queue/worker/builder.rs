@@ -40,7 +40,7 @@ pub struct ByJob;
 /// | --- | --- |
 /// | `M` | makes the classifier, which decides the outcome of an attempt |
 /// | `T` | takes the result to keep from a response |
-/// | `C` | the argument of the service: [`ByJob`] or [`ByRequest`](super::ByRequest) |
+/// | `C` | the argument of the service: [`ByJob`] or [`ByRequest`](crate::queue::ByRequest) |
 #[must_use]
 pub struct WorkerBuilder<M, T, C> {
     pub(in crate::queue) settings: Settings,
