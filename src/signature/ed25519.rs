@@ -1,4 +1,4 @@
-//! Ed25519 (RFC 8032) with the strict rules of `verify_strict`, over pieces.
+//! Ed25519 (RFC 8032) with the strict rules of `verify_strict`, over a message in several pieces.
 
 use crate::InvalidConfig;
 use ed25519_dalek::{
@@ -7,19 +7,19 @@ use ed25519_dalek::{
 };
 use zeroize::Zeroizing;
 
-/// A public key, and the private one where we sign.
+/// A public key, with its private key if it signs.
 pub(super) struct Ed25519Key {
     public: VerifyingKey,
     private: Option<SigningKey>,
 }
 
 impl Ed25519Key {
-    /// A key that verifies.
+    /// Makes a key that verifies.
     pub(super) fn public(bytes: &[u8]) -> Result<Self, InvalidConfig> {
         let invalid = || InvalidConfig::new("secrets", "must be a valid ed25519 public key");
         let bytes = bytes.try_into().map_err(|_| invalid())?;
         let public = VerifyingKey::from_bytes(bytes).map_err(|_| invalid())?;
-        // Of small order: signatures under it can be made by anyone.
+        // Of small order: anyone can make signatures for it.
         if public.is_weak() {
             return Err(invalid());
         }
@@ -29,7 +29,7 @@ impl Ed25519Key {
         })
     }
 
-    /// A key that signs and verifies: the 32 bytes of the seed, or seed and public key.
+    /// Makes a key that signs and verifies, from the 32 bytes of the seed, or from seed and public key.
     pub(super) fn private(bytes: &[u8]) -> Result<Self, InvalidConfig> {
         let invalid = || InvalidConfig::new("secrets", "must be a valid ed25519 private key");
         let (seed, public) = match bytes.len() {
@@ -42,8 +42,7 @@ impl Ed25519Key {
         };
         let seed: &SecretKey = seed.try_into().map_err(|_| invalid())?;
         let private = SigningKey::from_bytes(&Zeroizing::new(*seed));
-        // A public half that belongs to another seed would let the seed be computed from two
-        // signatures.
+        // With a public half of another seed, the seed could be computed from two signatures.
         if public.is_some_and(|public| public != private.verifying_key().as_bytes()) {
             return Err(invalid());
         }
@@ -53,8 +52,8 @@ impl Ed25519Key {
         })
     }
 
-    /// The rules of `VerifyingKey::verify_strict`, which takes a message in one piece only: no
-    /// point of small order, neither the key ([checked once](Self::public)) nor the commitment.
+    /// Applies the rules of `VerifyingKey::verify_strict`, which takes a message in one piece only: no point
+    /// of small order, neither the key ([checked once](Self::public)) nor the commitment.
     pub(super) fn verify(&self, pieces: &[&[u8]], signature: &[u8; 64]) -> bool {
         let signature = Signature::from_bytes(signature);
         VerifyingKey::from_bytes(signature.r_bytes()).is_ok_and(|commitment| !commitment.is_weak())
@@ -109,7 +108,7 @@ mod tests {
     }
 
     proptest! {
-        /// In pieces and with our own checks: the answer of `verify_strict`.
+        /// The result for pieces and with the checks of this module equals that of `verify_strict`.
         #[test]
         fn agrees_with_verify_strict(seed: [u8; 32], message: Vec<u8>, flip in 0_usize..1024) {
             let key = Ed25519Key::private(&seed).unwrap();

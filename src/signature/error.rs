@@ -2,10 +2,10 @@ use crate::problem::{Problem, Refusal};
 use http::{HeaderName, StatusCode};
 use std::{fmt, time::Duration};
 
-/// Why [`SignatureVerify`](super::SignatureVerify) refused a request. It is in the extensions of the
+/// Why [`SignatureVerify`](super::SignatureVerify) refused a request. Found in the extensions of the
 /// response.
 ///
-/// It carries no secret, no signature and no body, so it is safe to log. The caller is not told which
+/// It carries no secret, no signature and no body, so it is safe to log. The caller does not learn which
 /// check failed, because that would help a forger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -29,14 +29,14 @@ pub enum SignatureError {
         /// What is wrong with it.
         what: Defect,
     },
-    /// The signature was made with none of the secrets, or over other bytes: 401.
+    /// The signature matches none of the secrets, or the signed bytes differ: 401.
     Mismatch,
     /// A header that the scheme needs is missing: 401.
     Missing {
         /// The header.
         header: HeaderName,
     },
-    /// The same signed message was received before, inside the tolerance: 401.
+    /// The same signed message was received before, within the tolerance: 401.
     Replayed,
     /// The [`ReplayCache`](super::ReplayCache) is full: 503 with `Retry-After`.
     ReplayCacheFull {
@@ -117,27 +117,27 @@ impl Refusal for SignatureError {
     }
 }
 
-/// What is wrong with a header, in [`SignatureError::Malformed`].
+/// The defect of a header, in [`SignatureError::Malformed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A signature cannot be decoded, or not to the length of a signature of this scheme.
+    /// A signature cannot be decoded, or has the wrong length for this scheme.
     Encoding,
     /// The header is empty.
     Empty,
     /// The signature is in a format that is not accepted here.
     Format,
-    /// The id is too long, or has a full stop or something outside visible ASCII in it.
+    /// The id is too long, or contains a full stop or a character outside visible ASCII.
     Id,
-    /// There is no signature of a version that one of the secrets is for.
+    /// There is no signature of a version for which there is a secret.
     NoCandidate,
     /// The prefix of the scheme is missing, or names another algorithm.
     Prefix,
     /// There is more than one value, or a field occurs twice.
     Repeated,
-    /// The header is not in the grammar of the scheme: a stray separator, an item without a name.
+    /// The header breaks the grammar of the scheme: a stray separator, an item without a name.
     Syntax,
-    /// The timestamp is not one to fifteen digits.
+    /// The timestamp does not consist of one to fifteen digits.
     Timestamp,
     /// The header is longer than 4096 bytes.
     TooLong,

@@ -1,5 +1,5 @@
-//! HMAC-SHA256 (RFC 2104, FIPS 180-4): computed over pieces by one of two libraries, read from headers
-//! and written to them, compared in constant time.
+//! HMAC-SHA256 (RFC 2104, FIPS 180-4): computed over pieces by one of two libraries, read from and
+//! written to headers, and compared in constant time.
 
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
@@ -13,9 +13,9 @@ pub(crate) type Tag = [u8; 32];
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// aws-lc through `aws-lc-rs`, the default where feature `aws-lc-rs` is on.
+    /// aws-lc through `aws-lc-rs`, the default with feature `aws-lc-rs`.
     ///
-    /// On a processor without SHA extensions it takes 0.57 of the time of the other (November 2026).
+    /// On a processor without SHA extensions it takes 0.57 of the time of `RustCrypto` (November 2026).
     #[cfg(feature = "aws-lc-rs")]
     #[default]
     AwsLc,
@@ -24,7 +24,7 @@ pub enum Backend {
     RustCrypto,
 }
 
-/// The state of an HMAC after the blocks that depend on the secret alone: computed once, copied for
+/// The state of an HMAC after the blocks that depend only on the secret: computed once, and copied for
 /// each message.
 pub(crate) enum MacKey {
     #[cfg(feature = "aws-lc-rs")]
@@ -49,7 +49,7 @@ impl MacKey {
         }
     }
 
-    /// The MAC of the pieces, one after the other.
+    /// The MAC of the concatenated pieces.
     #[inline]
     pub(crate) fn tag(&self, pieces: &[&[u8]]) -> Tag {
         match self {
@@ -80,18 +80,18 @@ impl fmt::Debug for MacKey {
     }
 }
 
-/// Whether two MACs are equal, in a time that does not depend on where they differ.
+/// Whether two MACs are equal, in a time that does not depend on the position of a difference.
 pub(crate) fn equal(a: &Tag, b: &Tag) -> bool {
     a.ct_eq(b).into()
 }
 
-/// How a MAC is written in a header.
+/// The encoding of a MAC in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
     /// Standard base64 with padding (RFC 4648 §4): 44 characters.
     Base64,
-    /// Lower-case hexadecimal: 64 characters. Upper case is refused, so that a MAC has one spelling.
+    /// Lower-case hexadecimal: 64 characters. Upper case is refused, so that a MAC has only one spelling.
     Hex,
     /// Hexadecimal in upper or lower case.
     HexAnyCase,
@@ -106,7 +106,7 @@ impl Encoding {
         }
     }
 
-    /// The MAC that `text` is, strictly: nothing around it, all of the padding, no bits left over.
+    /// Decodes a MAC strictly: nothing around it, complete padding, and no bits left over.
     pub(crate) fn decode(self, text: &[u8]) -> Option<Tag> {
         // The padding of base64 may turn out to be a byte.
         let mut buffer = [0; 33];

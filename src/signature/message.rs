@@ -3,16 +3,16 @@ use crate::{body::BufferedBody, clock::WallClock};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::time::Duration;
 
-/// The longest signature header that is read, in bytes. Usual ones are a few hundred bytes.
+/// The longest signature header that is read, in bytes. Typical ones have a few hundred bytes.
 const MAX_HEADER: usize = 4096;
 
-/// Enough for thirty million years; few enough that no arithmetic can overflow.
+/// Enough for thirty million years, and few enough that no arithmetic can overflow.
 const MAX_DIGITS: usize = 15;
 
-/// Up to this many values, reading all names is cheaper than hashing one.
+/// Up to this number of headers, comparing all names is cheaper than hashing one.
 const FEW: usize = 24;
 
-/// What a [`Scheme`](super::Scheme) verifies: a request whose body has been read, and the time.
+/// The input of a [`Scheme`](super::Scheme): a request whose body has been read, and the time.
 ///
 /// # Examples
 ///
@@ -44,7 +44,7 @@ pub struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Makes a message of `request`. `clock` is read when the time is asked for.
+    /// Makes a message of `request`. `clock` is read when a scheme asks for the time.
     pub fn of(request: &'a Request<BufferedBody>, clock: &'a WallClock) -> Self {
         Self {
             method: request.method(),
@@ -60,12 +60,12 @@ impl<'a> Message<'a> {
         self.method
     }
 
-    /// The request target. A router may have removed a prefix of it, as axum's `nest` does.
+    /// The request target. A router may have removed a prefix from it, as axum's `nest` does.
     pub const fn uri(&self) -> &'a Uri {
         self.uri
     }
 
-    /// The headers. [`header`](Self::header) reads one strictly.
+    /// The headers. Use [`header`](Self::header) to read one strictly.
     pub const fn headers(&self) -> &'a HeaderMap {
         self.headers
     }
@@ -80,18 +80,18 @@ impl<'a> Message<'a> {
         self.clock.unix_seconds()
     }
 
-    /// The one value of a header.
+    /// Returns the value of a header that must occur exactly once.
     ///
     /// # Errors
     ///
-    /// [`SignatureError::Missing`]; [`SignatureError::Malformed`] when there are two values, when
-    /// the value is empty or when it is longer than 4096 bytes.
+    /// [`SignatureError::Missing`]; [`SignatureError::Malformed`] if there are two values, if the value is
+    /// empty, or if it is longer than 4096 bytes.
     pub fn header(&self, name: &HeaderName) -> Result<&'a HeaderValue, SignatureError> {
         let [found] = self.find([name]);
         found.single(name)
     }
 
-    /// The one value of each header. The first that is not as it should be is the error.
+    /// Returns the single value of each header, or the error of the first one that breaks a rule.
     #[inline]
     pub(super) fn header_values<const N: usize>(
         &self,
@@ -104,13 +104,13 @@ impl<'a> Message<'a> {
         Ok(values)
     }
 
-    /// What there is of each header.
+    /// Finds the values of each header.
     #[inline]
     pub(super) fn find<const N: usize>(&self, names: [&HeaderName; N]) -> [Found<'a>; N] {
         let mut found = [Found::None; N];
         if self.headers.len() <= FEW {
-            // To hash one name takes as long as to pass over the ten headers of a usual request,
-            // and a scheme has up to three (November 2026: 28 and 23 ns).
+            // Hashing one name takes as long as passing over the ten headers of a typical request, and a
+            // scheme has up to three (November 2026: 28 and 23 ns).
             for (name, value) in self.headers {
                 for (found, wanted) in found.iter_mut().zip(names) {
                     if name == wanted {
@@ -132,7 +132,7 @@ impl<'a> Message<'a> {
 
 static EMPTY: HeaderValue = HeaderValue::from_static("");
 
-/// The values of one header, as far as they matter.
+/// Whether a header has no value, one, or several.
 #[derive(Clone, Copy)]
 pub(super) enum Found<'a> {
     None,
@@ -153,7 +153,7 @@ impl<'a> Found<'a> {
         matches!(self, Self::None)
     }
 
-    /// The one value, neither empty nor longer than a signature header can be.
+    /// Returns the single value, unless it is empty or longer than a signature header may be.
     #[inline]
     pub(super) fn single(self, name: &HeaderName) -> Result<&'a HeaderValue, SignatureError> {
         let defect = match self {
@@ -167,8 +167,8 @@ impl<'a> Found<'a> {
     }
 }
 
-/// What a verified signature says about its message: a request extension that
-/// [`SignatureVerify`](super::SignatureVerify) inserts. It replaces one that was there.
+/// The facts that a verified signature proves about its message. A request extension that
+/// [`SignatureVerify`](super::SignatureVerify) inserts, and that replaces an existing one.
 ///
 /// # Examples
 ///
@@ -194,9 +194,9 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Verified by this scheme. For a [`Scheme`](super::Scheme) of your own.
+    /// Makes a result of this scheme. For a [`Scheme`](super::Scheme) of your own.
     ///
-    /// Add only what the signature covers: the layers inside trust it.
+    /// Add only facts that the signature covers, because inner layers trust them.
     #[must_use]
     #[inline]
     pub const fn new(scheme: &'static str) -> Self {
@@ -217,8 +217,8 @@ impl Verified {
         self
     }
 
-    /// Sets the id of the message, **which the signature must cover**. A value outside visible ASCII
-    /// counts as none.
+    /// Sets the id of the message, **which the signature must cover**. An id outside visible ASCII is
+    /// ignored.
     #[must_use]
     #[inline]
     pub fn with_id(mut self, id: HeaderValue) -> Self {
@@ -258,8 +258,8 @@ impl Verified {
 
     /// The id of the message, if the signature covers one. It can serve as an idempotency key.
     ///
-    /// An id outside the signature (`X-GitHub-Delivery`) is not given, because whoever has one signed
-    /// message can send it with another id.
+    /// An id that is not signed (`X-GitHub-Delivery`) is not returned, because anyone who has one signed
+    /// message can send it again with another id.
     pub fn id(&self) -> Option<&str> {
         self.id.as_ref().and_then(|id| id.to_str().ok())
     }
@@ -270,17 +270,17 @@ impl Verified {
     }
 
     /// The time that the message claims outside its signature, in seconds since 1970: only Cognigy's
-    /// `ts,base64` has one. Whoever has seen one message can send it again with another time, so do not
+    /// `ts,base64` has one. Anyone who has seen a message can send it again with another time, so do not
     /// rely on it.
     pub const fn claimed_timestamp(&self) -> Option<u64> {
         self.claimed_timestamp
     }
 }
 
-/// How far a sender's timestamp may be from the local clock, in whole seconds; fractions are cut off.
-/// Default: 300 seconds both ways, as in Standard Webhooks, Stripe and Slack.
+/// The largest difference between a sender's timestamp and the local clock, in whole seconds; fractions
+/// are cut off. Default: 300 seconds in both directions, as in Standard Webhooks, Stripe and Slack.
 ///
-/// A copy of a message is accepted for as long, unless
+/// A copy of a message is accepted for the same time, unless
 /// [replays are refused](super::SignatureVerifyLayer::reject_replays).
 ///
 /// # Examples
@@ -301,7 +301,7 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
-    /// Sets how old a timestamp may be, and how far ahead of the local clock.
+    /// Sets how far a timestamp may be in the past and in the future.
     pub const fn new(past: Duration, future: Duration) -> Self {
         Self { past, future }
     }
@@ -316,9 +316,9 @@ impl Tolerance {
         self.future
     }
 
-    /// How long one message is accepted, from its earliest arrival to its latest.
+    /// The time from the earliest to the latest moment at which one message is accepted.
     pub(super) fn window(self) -> Duration {
-        // One second more: both ends are inclusive and our clock has fractions.
+        // One second more, because both ends are inclusive and the local clock has fractions.
         self.past
             .saturating_add(self.future)
             .saturating_add(Duration::from_secs(1))
@@ -354,16 +354,16 @@ impl Default for Tolerance {
 }
 
 impl From<Duration> for Tolerance {
-    /// Both ways alike.
+    /// Sets the same tolerance for both directions.
     fn from(tolerance: Duration) -> Self {
         Self::new(tolerance, tolerance)
     }
 }
 
-/// Unix seconds from one to fifteen digits, and nothing else: no sign, no space, no fraction.
+/// Parses Unix seconds of one to fifteen digits: no sign, no space, no fraction.
 ///
-/// Libraries that accept more forms of a number write it anew for the MAC, so that a text which was never
-/// signed passes.
+/// Libraries that accept other forms of a number format it again for the MAC, so that a text that was
+/// never signed passes.
 #[inline]
 pub(super) fn unix_seconds(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > MAX_DIGITS || !text.iter().all(u8::is_ascii_digit) {

@@ -1,35 +1,34 @@
-//! Verifies the signatures of requests that are received, and signs requests that are sent.
+//! Verifies the signatures of received requests, and signs the requests that are sent.
 //!
 //! [`SignatureVerifyLayer`] lets a request pass when its [`scheme`] finds a valid signature: made with
 //! one of the configured secrets, over exactly these bytes, with a timestamp inside the tolerance. Any
 //! other request is refused. [`SignLayer`] writes the headers that such a layer verifies.
 //!
-//! A request is followed through three files: `verify.rs` (the layer), the file of its scheme, and
-//! `mac.rs`.
+//! To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`.
 //!
 //! # Refusals
 //!
-//! | What | Status | [`SignatureError`] |
+//! | Request | Status | [`SignatureError`] |
 //! | --- | --- | --- |
 //! | a header is missing | 401 | [`Missing`](SignatureError::Missing) |
 //! | a header occurs twice, or is not in the format of the scheme | 401 | [`Malformed`](SignatureError::Malformed) |
 //! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
-//! | the signature was made with none of the secrets, or over other bytes | 401 | [`Mismatch`](SignatureError::Mismatch) |
+//! | the signature matches none of the secrets, or the signed bytes differ | 401 | [`Mismatch`](SignatureError::Mismatch) |
 //! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
 //! | the [`ReplayCache`] is full | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
 //!
-//! All 401 responses are the same to the caller. The typed reason is in the response's extensions and
+//! The caller cannot tell the 401 responses apart. The typed reason is in the response's extensions and
 //! in [`Event::Refused`](crate::observe::Event::Refused). A body that is too long (413) or cannot be
-//! read (400) is refused by [`BufferBodyLayer`](crate::BufferBodyLayer), before anything is verified.
+//! read (400) is refused by [`BufferBodyLayer`](crate::BufferBodyLayer), before the signature is verified.
 //!
 //! # Order
 //!
-//! Inside [`BufferBodyLayer`](crate::BufferBodyLayer): the body is verified as bytes, never as what
-//! a parser makes of them. Outside idempotency and everything else that trusts the request: if
-//! an id is trusted before it is verified, anyone can claim the ids of others. The handler finds
-//! [`Verified`] in the request's extensions.
+//! Inside [`BufferBodyLayer`](crate::BufferBodyLayer): the signature is verified over the bytes of the
+//! body, never over the output of a parser. Outside idempotency and everything else that trusts the
+//! request: if an id is trusted before it is verified, an attacker can use up the ids of others. The
+//! handler finds [`Verified`] in the request's extensions.
 //!
-//! On the way out, [`SignLayer`] stands inside the retry and [`MessageIdLayer`] outside it.
+//! For outgoing requests, [`SignLayer`] belongs inside the retry and [`MessageIdLayer`] outside it.
 //!
 //! # Rotation
 //!
@@ -39,16 +38,16 @@
 //!
 //! # Replays
 //!
-//! A valid signature does not say that a message is new: a copy of it is valid too. A scheme that
-//! signs a timestamp accepts a copy for the tolerance (default: 300 seconds);
+//! A valid signature does not prove that a message is new: a copy of it is valid too. A scheme that
+//! signs a timestamp accepts a copy within the tolerance (default: 300 seconds);
 //! [`SignatureVerifyLayer::reject_replays`] refuses it. A scheme that signs no timestamp (GitHub,
 //! Shopify, Cognigy's hex and base64) accepts a copy at any time: put an idempotency layer inside.
 //!
 //! # Cancel safety
 //!
-//! Verification is done in `call`, before there is a future to drop. Dropping the response future
-//! drops that of the handler; with `reject_replays` the message then counts as not received.
-//! Dropping the future of [`Sign`] drops that of the transport; nothing else is held.
+//! Verification is done in `call`, before there is a future to drop. Dropping the response future drops
+//! the handler's future; with `reject_replays` the message then counts as not received. Dropping the
+//! future of [`Sign`] drops the transport's future.
 //!
 //! # Examples
 //!

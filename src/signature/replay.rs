@@ -10,21 +10,20 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// For longer windows, use idempotency with a store.
+/// The longest window. For longer windows, use idempotency with a store.
 const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Remembers the messages received inside the tolerance, so that none passes twice. Cheap to clone;
-/// clones share the entries.
+/// Remembers the messages that were received within the tolerance, so that none passes twice. Cheap to
+/// clone; clones share the entries.
 ///
-/// It stores a digest of what the signature covers (id, timestamp and body) rather than the MAC: while
-/// a sender rotates its secret, a message carries several MACs, and a cache of the one that matched
-/// would accept the message once for each. The digest is a 128-bit `SipHash` under random keys of this
-/// cache, so nobody can construct a collision. A claim costs 0.8 us for 1 KiB, most of it for the
-/// digest (November 2026).
+/// It stores a digest of the signed content (id, timestamp and body) rather than the MAC. While a sender
+/// rotates its secret, a message carries several MACs, and a cache of the matching MAC would accept the
+/// message once for each. The digest is a 128-bit `SipHash` under random keys of this cache, so nobody
+/// can construct a collision. A claim costs 0.8 us for 1 KiB, most of it for the digest (November 2026).
 ///
-/// Only verified messages are added. An entry is removed when the message was not handled, so that a
-/// retry of the sender with the same signature passes: the handler failed, answered 5xx, 408, 409, 425
-/// or 429, or the future was dropped before its response.
+/// Only verified messages are added. An entry is removed if the message was not handled, so that a retry
+/// of the sender with the same signature passes: the handler failed, answered 5xx, 408, 409, 425 or 429,
+/// or the future was dropped before its response.
 ///
 /// # Full
 ///
@@ -34,7 +33,8 @@ const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 ///
 /// # Scope
 ///
-/// One process. Where several processes receive from one sender, use idempotency with a shared store.
+/// The cache covers one process. If several processes receive from one sender, use idempotency with a
+/// shared store.
 ///
 /// # Examples
 ///
@@ -74,8 +74,8 @@ impl ReplayCache {
 
     /// Sets how long each message is remembered, at most 24 hours. Default: the window of the scheme.
     ///
-    /// **A scheme that signs no timestamp needs it**, and is not made safe by it: a copy passes
-    /// afterwards, and of two genuine messages with the same body the second is refused. Prefer
+    /// **A scheme that signs no timestamp needs this setting**, but is not made safe by it: a copy passes
+    /// after the window, and of two genuine messages with the same body the second is refused. Prefer
     /// idempotency for such schemes.
     #[must_use]
     pub const fn window(mut self, window: Duration) -> Self {
@@ -95,7 +95,7 @@ impl ReplayCache {
         self.len() == 0
     }
 
-    /// The window that counts for a scheme.
+    /// The window that applies to a scheme.
     pub(super) fn for_scheme(
         self,
         scheme: Option<Duration>,
@@ -122,7 +122,7 @@ impl ReplayCache {
         Ok((self, window))
     }
 
-    /// Claims this message, if it was not here before.
+    /// Claims this message, if it was not received before.
     pub(super) fn claim(
         &self,
         verified: &Verified,
@@ -156,7 +156,7 @@ impl fmt::Debug for ReplayCache {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Seen> {
-        // No code of others runs under it.
+        // No foreign code runs under the lock.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -167,8 +167,8 @@ type Digest = [u64; 2];
 struct Seen {
     /// Each message with the number of its claim.
     live: HashMap<Digest, u64>,
-    /// The claims in the order in which they were made, with the end of each. What was forgotten
-    /// early stays here until its time, unless it gets too much.
+    /// The claims in the order in which they were made, with the end of each. A claim that was removed early
+    /// stays here until its end, unless there are too many of them.
     order: VecDeque<(Instant, Digest, u64)>,
     claims: u64,
 }
@@ -192,7 +192,7 @@ impl Seen {
             });
         }
         if self.order.len() >= capacity.saturating_mul(2) {
-            // At least half of them were forgotten early: a pass over all is paid by those.
+            // At least half of the claims were removed early, so their number pays for a pass over all.
             let live = &self.live;
             self.order
                 .retain(|(_, digest, number)| live.get(digest) == Some(number));
@@ -203,8 +203,8 @@ impl Seen {
         Ok(self.claims)
     }
 
-    /// Drops what can no longer pass the scheme. With windows of different lengths in one cache, a
-    /// short one may wait behind a long one: kept too long, never too short.
+    /// Removes messages that the scheme no longer accepts. With windows of different lengths in one cache, a
+    /// short one may wait behind a long one: it is kept too long, never too short.
     fn expire(&mut self, now: Instant) {
         while let Some((until, digest, number)) = self.order.front() {
             let forgotten = self.live.get(digest) != Some(number);
@@ -219,14 +219,14 @@ impl Seen {
     }
 
     fn forget(&mut self, digest: Digest, number: u64) {
-        // Only our own claim: after a long handler it may have expired and been made anew.
+        // Only its own claim: during a long handler it may have expired and been made again.
         if self.live.get(&digest) == Some(&number) {
             self.live.remove(&digest);
         }
     }
 }
 
-/// A message that is being handled. Dropped without a response, it was not received.
+/// A message that is being handled. If it is dropped without a response, it counts as not received.
 #[derive(Debug)]
 pub(super) struct Claim {
     held: Option<Held>,
@@ -245,7 +245,7 @@ impl fmt::Debug for Held {
 }
 
 impl Claim {
-    /// Keeps the message in memory, unless the answer asks the sender to come again.
+    /// Keeps the message, unless the response asks the sender to try again.
     pub(super) fn settle(mut self, status: StatusCode) {
         let come_again =
             status.is_server_error() || matches!(status.as_u16(), 408 | 409 | 425 | 429);

@@ -12,13 +12,13 @@ use std::{
 };
 use zeroize::Zeroizing;
 
-/// The most secrets of a scheme. Each costs a MAC when a forged signature is refused.
+/// The largest number of secrets of a scheme. Each costs a MAC when a forged signature is refused.
 const MAX_KEYS: usize = 16;
 
 /// The longest label, in bytes.
 const MAX_LABEL: usize = 47;
 
-/// A secret shared with a sender or receiver, as text: `whsec_...`, not what it decodes to. The
+/// A secret shared with a sender or receiver, as text: `whsec_...`, not its decoded form. The
 /// [scheme](super::scheme) decides how the text is decoded.
 ///
 /// The memory is overwritten with zeros on drop. `Debug` shows only the label.
@@ -65,7 +65,7 @@ impl Secret {
     }
 }
 
-/// What base64 text decodes to, with its padding or without.
+/// Decodes base64 text, with or without padding.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let encoding = match text.last() {
         Some(b'=') => data_encoding::BASE64,
@@ -83,9 +83,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One or several secrets, from which a scheme is built, and which [`SigningKeys::replace`] takes.
+/// One or several secrets. A scheme is built from them, and [`SigningKeys::replace`] takes them.
 ///
-/// Where a scheme writes one signature only, the first secret signs.
+/// If a scheme writes only one signature, the first secret signs.
 ///
 /// # Examples
 ///
@@ -163,7 +163,7 @@ from_text!(&str, String, &[u8], Vec<u8>);
 /// secret itself.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SecretLabel {
-    // In place rather than shared: 48 bytes are copied in less time than a reference is counted.
+    // Stored in place rather than shared: copying 48 bytes is faster than counting a reference.
     text: [u8; MAX_LABEL],
     len: u8,
 }
@@ -208,18 +208,19 @@ impl fmt::Display for SecretLabel {
     }
 }
 
-/// How often a secret has matched, from [`SigningKeys::usage`].
+/// The number of times that a secret has matched, from [`SigningKeys::usage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SecretUsage {
     /// The label of the secret.
     pub label: SecretLabel,
-    /// The number of messages that it has verified since it was added. Approximate: of messages
-    /// verified at the same moment, one may be counted. It shows whether a secret is still in use.
+    /// The number of messages that it has verified since it was added. Approximate: of messages that are
+    /// verified at the same moment, only one may be counted. Use it to see whether a secret is still in use.
     pub matched: u64,
 }
 
-/// The secrets of a scheme, from its method `signing_keys()`. Replaces them while requests are served.
+/// A handle on the secrets of a scheme, from its method `signing_keys()`. Replaces them while requests
+/// are served.
 ///
 /// Every clone of the scheme, of the layers built from it and of their services uses the new secrets
 /// for its next message.
@@ -245,24 +246,24 @@ pub struct SecretUsage {
 pub struct SigningKeys(Arc<dyn Rotate>);
 
 impl SigningKeys {
-    /// Replaces all secrets. Where a scheme writes one signature only, the first one signs.
+    /// Replaces all secrets. If a scheme writes only one signature, the first one signs.
     ///
-    /// A message that is being checked or signed is finished with the old secrets: the call waits for
-    /// it, at most for the time of one MAC. When it returns, the memory of the old secrets has been
-    /// overwritten. Tells [`Event::KeysRotated`] to `tracing`.
+    /// A message that is being checked or signed is completed with the old secrets: this call waits for it,
+    /// at most for the time of one MAC. When it returns, the memory of the old secrets has been overwritten.
+    /// Reports [`Event::KeysRotated`] to `tracing`.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] when the scheme cannot use one of the secrets, when there is none or more
-    /// than sixteen, or when two have the same label. The old secrets then stay in use.
+    /// [`InvalidConfig`] if the scheme cannot use one of the secrets, if there is none or more than sixteen,
+    /// or if two have the same label. The old secrets then stay in use.
     pub fn replace(&self, secrets: impl Into<Secrets>) -> Result<(), InvalidConfig> {
         self.0.replace(&secrets.into())
     }
 
-    /// The labels of the secrets in their order, and how often each has matched.
+    /// Returns the labels of the secrets in their order, and the number of times that each has matched.
     ///
-    /// When the count of the old secret no longer grows, the sender uses the new one, and the old one
-    /// can be removed.
+    /// When the count of the old secret no longer grows, the sender uses the new one, and the old one can be
+    /// removed.
     pub fn usage(&self) -> Vec<SecretUsage> {
         self.0.usage()
     }
@@ -274,12 +275,12 @@ impl fmt::Debug for SigningKeys {
     }
 }
 
-/// How a scheme makes a key of a secret.
+/// Makes a key from a secret.
 type Rule<K> = dyn Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync;
 
 /// The keys of one scheme, shared by its clones.
 ///
-/// A plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer
+/// Uses a plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer
 /// than cloning an `Arc` under a lock; and writers are rare.
 pub(crate) struct Keyring<K>(Arc<Ring<K>>);
 
@@ -295,10 +296,10 @@ pub(crate) struct Entry<K> {
 }
 
 impl<K> Entry<K> {
-    /// Counts the match and gives the label.
+    /// Counts the match and returns the label.
     #[inline]
     pub(crate) fn matched(&self) -> SecretLabel {
-        // Not one atomic operation, which would cost as much as reading the headers: see `SecretUsage`.
+        // Not an atomic increment, which would cost as much as reading the headers: see `SecretUsage`.
         let matched = self.matched.load(Ordering::Relaxed);
         self.matched.store(matched + 1, Ordering::Relaxed);
         self.label
@@ -320,7 +321,7 @@ impl<K> Keyring<K> {
         })))
     }
 
-    /// The keys, never none. Held while a message is checked, and no longer.
+    /// The keys, of which there is at least one. Held only while a message is checked.
     #[inline]
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Vec<Entry<K>>> {
         // Nothing can panic while a writer has the lock: it swaps two pointers.
@@ -335,7 +336,7 @@ impl<K: Send + Sync + 'static> Keyring<K> {
 }
 
 impl Keyring<MacKey> {
-    /// The label of the first key under which the pieces have one of these MACs.
+    /// The label of the first key whose MAC of the pieces is one of the candidates.
     #[inline]
     pub(crate) fn matching(&self, pieces: &[&[u8]], candidates: &[Tag]) -> Option<SecretLabel> {
         self.read()
@@ -348,14 +349,14 @@ impl Keyring<MacKey> {
     }
 }
 
-/// The bytes of the secret are the key.
+/// Uses the bytes of the secret as the key.
 pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidConfig> {
     mac_key(secret.bytes(), backend)
 }
 
 /// # Errors
 ///
-/// An empty key is refused: anyone can compute a MAC under it.
+/// An empty key is refused, because anyone can compute a MAC with it.
 pub(crate) fn mac_key(key: &[u8], backend: Backend) -> Result<MacKey, InvalidConfig> {
     if key.is_empty() {
         return Err(InvalidConfig::new("secrets", "must not be empty"));
@@ -398,7 +399,7 @@ impl<K> Clone for Keyring<K> {
     }
 }
 
-/// The labels: never a key.
+/// Shows the labels, never a key.
 impl<K> fmt::Debug for Keyring<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set()
@@ -407,7 +408,7 @@ impl<K> fmt::Debug for Keyring<K> {
     }
 }
 
-/// [`Keyring`] for [`SigningKeys`], which does not know what kind of key it replaces.
+/// [`Keyring`] without its key type, for [`SigningKeys`].
 trait Rotate: Send + Sync {
     fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig>;
     fn usage(&self) -> Vec<SecretUsage>;
@@ -419,7 +420,7 @@ impl<K: Send + Sync> Rotate for Ring<K> {
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *current, &mut keys);
         let count = current.len();
-        // The old keys are dropped, and overwritten, after the lock is.
+        // The old keys are dropped, and overwritten, after the lock is released.
         drop(current);
         Observers::none().tell(|| Event::KeysRotated { keys: count });
         Ok(())

@@ -1,4 +1,4 @@
-//! The layer that signs what is sent, and the ids of messages.
+//! The layer that signs outgoing requests, and the ids of messages.
 
 use crate::{
     BoxError,
@@ -19,16 +19,17 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The length of an id, which becomes part of what is signed and of a log line.
+/// The longest id, which becomes part of the signed content and of a log line.
 const MAX_ID: usize = 255;
 
-/// Signs each request that is sent. Attempts of one delivery have the same id and a new timestamp each.
+/// Signs each request that is sent. The attempts of one delivery have the same id, and a new timestamp
+/// each.
 ///
-/// Stands inside the retry, next to the transport: a timestamp that is signed before a long wait is
-/// stale on arrival. [`MessageIdLayer`] stands outside the retry.
+/// It belongs inside the retry, next to the transport: a timestamp that is signed before a long wait is
+/// stale on arrival. [`MessageIdLayer`] belongs outside the retry.
 ///
-/// Where the scheme signs an id, that is the value of its id header in the request; if there is none,
-/// the [`MessageId`] in the request's extensions; else a new random one.
+/// If the scheme signs an id, it is the value of the id header in the request; without that header, the
+/// [`MessageId`] in the request's extensions; without both, a new random one.
 ///
 /// # Examples
 ///
@@ -62,14 +63,14 @@ impl SignLayer {
         }
     }
 
-    /// Sets the clock that timestamps are read from. Default: the system's.
+    /// Sets the clock for timestamps. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Adds an observer. It is told [`Event::Trouble`] when a request cannot be signed, which is then
-    /// not sent.
+    /// Adds an observer of [`Event::Trouble`], which reports a request that cannot be signed and is not sent.
+    /// Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -140,7 +141,7 @@ impl<S> Sign<S> {
             Some(name) => Some(message_id(req, name)?),
             None => None,
         };
-        // Out of the request meanwhile, which lends its body.
+        // Taken out of the request, because the message borrows its body.
         let mut headers = mem::take(req.headers_mut());
         let mut message = Outgoing::new(req.body().as_bytes(), self.clock.unix_seconds());
         if let Some(id) = &id {
@@ -175,7 +176,7 @@ impl<S: fmt::Debug> fmt::Debug for Sign<S> {
 
 /// Why a request could not be signed, and was not sent.
 ///
-/// Another attempt would fail in the same way, so it is not retried.
+/// Another attempt would fail in the same way, so the request is not retried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SignError {
@@ -208,23 +209,23 @@ impl fmt::Display for SignError {
 }
 
 impl std::error::Error for SignError {
-    /// The mark by which a [classifier](crate::outcome) knows that nothing was sent, and that
-    /// another attempt cannot help.
+    /// Marks the error for a [classifier](crate::outcome): nothing was sent, and another attempt cannot
+    /// help.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         static UNSENDABLE: Unsendable = Unsendable::new();
         Some(&UNSENDABLE)
     }
 }
 
-/// Writes the headers that a [`Scheme`](crate::signature::Scheme) verifies. All schemes of this
-/// crate but `AnyOf` do both.
+/// Writes the headers that a [`Scheme`](crate::signature::Scheme) verifies. All schemes of this crate
+/// except `AnyOf` implement both traits.
 pub trait SignScheme: Send + Sync + 'static {
     /// The header of the message id, if the scheme signs one. Default: none.
     fn id_header(&self) -> Option<&HeaderName> {
         None
     }
 
-    /// Adds the headers, and replaces those that are there. It must not block or panic.
+    /// Adds the headers, and replaces existing ones. It must not block or panic.
     ///
     /// # Errors
     ///
@@ -251,7 +252,7 @@ macro_rules! through_pointer {
 }
 through_pointer!(Arc, Box);
 
-/// What a [`SignScheme`] signs.
+/// The input of a [`SignScheme`].
 ///
 /// # Examples
 ///
@@ -310,11 +311,11 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// The id of an outgoing message: a request extension that [`Sign`] reads. All attempts have the same,
+/// The id of an outgoing message: a request extension that [`Sign`] reads. All attempts have the same id,
 /// so that the receiver can deduplicate.
 ///
-/// 1 to 255 visible ASCII characters without a full stop, which separates the id from the timestamp
-/// in what is signed (Standard Webhooks asks for that).
+/// 1 to 255 visible ASCII characters without a full stop, which separates the id from the timestamp in
+/// the signed content (Standard Webhooks requires this).
 ///
 /// # Examples
 ///
@@ -332,7 +333,7 @@ impl<'a> Outgoing<'a> {
 pub struct MessageId(HeaderValue);
 
 impl MessageId {
-    /// Makes an id of this text, such as the key of the event in your database.
+    /// Makes an id from this text, such as the key of the event in your database.
     ///
     /// # Errors
     ///
@@ -344,8 +345,8 @@ impl MessageId {
 
     /// Makes a random id: `msg_` and 128 random bits in hexadecimal.
     ///
-    /// Unique, not secret: each half is a keyed hash of a pseudo-random number, and the key comes
-    /// from the operating system.
+    /// The id is unique but not secret: each half is a keyed hash of a pseudo-random number, with a key from
+    /// the operating system.
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn generate() -> Self {
         let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(fastrand::u64(..)));
@@ -367,7 +368,7 @@ impl MessageId {
     /// Whether these bytes are an id.
     #[inline]
     pub(super) fn is_valid(bytes: &[u8]) -> bool {
-        // Folded rather than left at the first bad byte, so that it is done several at a time.
+        // A fold rather than a stop at the first bad byte, so that several bytes are checked at a time.
         let bad = |byte: &u8| !matches!(byte, b'!'..=b'~') || *byte == b'.';
         (1..=MAX_ID).contains(&bytes.len())
             && !bytes.iter().fold(false, |seen, byte| seen | bad(byte))
@@ -396,16 +397,16 @@ impl fmt::Display for MessageId {
     }
 }
 
-/// Gives each request a [`MessageId`], unless it has one. Stands outside the retry, so that all
-/// attempts have the same.
+/// Gives each request a [`MessageId`], unless it has one. It belongs outside the retry, so that all
+/// attempts have the same id.
 ///
-/// The receiver can then deduplicate, so the request is also marked [`Repeatable`], unless it has such
-/// a mark: retry layers repeat it, even a POST. That holds for schemes that send the id (Standard
-/// Webhooks, Svix). With others, leave this layer out, and give the request a header by which its
-/// receiver deduplicates.
+/// The receiver can then deduplicate, so the request is also marked [`Repeatable`], unless it has such a
+/// mark: retry layers may then repeat it, even a POST. This is right for schemes that send the id
+/// (Standard Webhooks, Svix). With others, leave this layer out, and give the request a header by which
+/// its receiver deduplicates.
 ///
-/// Without this layer, and without an id header in the request, [`Sign`] gives each attempt an id of
-/// its own, and the receiver cannot tell a repeated delivery from a new one.
+/// Without this layer, and without an id header in the request, [`Sign`] gives each attempt its own id,
+/// and the receiver cannot tell a repeated delivery from a new one.
 ///
 /// # Examples
 ///

@@ -21,9 +21,9 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// Refuses requests without a valid signature, as its [`Scheme`] decides.
+/// Refuses requests without a valid signature. Its [`Scheme`] decides which are valid.
 ///
-/// See the [module docs](crate::signature) for what it refuses and where it stands in a stack.
+/// See the [module docs](crate::signature) for the refusals, and for its place in a stack.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SignatureVerifyLayer {
@@ -55,42 +55,42 @@ impl SignatureVerifyLayer {
         }
     }
 
-    /// Sets the clock that timestamps are compared with. Default: the system's.
+    /// Sets the clock with which timestamps are compared. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Refuses a message that was received before, inside the tolerance of its timestamp. Default: off,
-    /// so that a copy passes while its timestamp is inside the tolerance.
+    /// Refuses a message that was received before, within the tolerance of its timestamp. Default: off; a copy
+    /// passes while its timestamp is within the tolerance.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `reject_replays` when the cache has no room, when its window is
-    /// shorter than the scheme's or longer than a day, and when the scheme signs no timestamp and
-    /// the cache has no [window](ReplayCache::window) of its own.
+    /// [`InvalidConfig`] for `reject_replays` if the cache has no room, if its window is shorter than the
+    /// scheme's or longer than a day, and if the scheme signs no timestamp and the cache has no
+    /// [window](ReplayCache::window) of its own.
     pub fn reject_replays(mut self, cache: ReplayCache) -> Result<Self, InvalidConfig> {
         let window = self.settings.scheme.replay_window();
         self.settings.replays = Some(cache.for_scheme(window)?);
         Ok(self)
     }
 
-    /// Puts the [`SecretLabel`] that matched into the extensions of each
-    /// response, for a metrics layer outside this one. Default: off, because it costs allocations on
-    /// each call; [`SigningKeys::usage`](super::SigningKeys::usage) counts without.
+    /// Adds the [`SecretLabel`] that matched to the extensions of each response, for a metrics layer outside
+    /// this one. Default: off, because it costs allocations for each call;
+    /// [`SigningKeys::usage`](super::SigningKeys::usage) counts without them.
     pub const fn label_responses(mut self, label: bool) -> Self {
         self.settings.label_responses = label;
         self
     }
 
-    /// Adds an observer of [`Event::Verified`] and [`Event::Refused`].
+    /// Adds an observer of [`Event::Verified`] and [`Event::Refused`]. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.settings.observers = self.settings.observers.and(observer);
         self
     }
 
-    /// Replaces the response to a refused request. Default: the [`Problem`] that the closure is given, as
-    /// `application/problem+json`. The response should not say which check failed.
+    /// Sets a function that makes the response to a refused request. Default: the [`Problem`] that the
+    /// function gets, as `application/problem+json`. The response should not tell which check failed.
     pub fn refuse_with(
         mut self,
         respond: impl Fn(&SignatureError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
@@ -151,7 +151,7 @@ where
                 } else {
                     None
                 };
-                // Replaces one that somebody else may have inserted.
+                // Replaces one that other code may have inserted.
                 req.extensions_mut().insert(verified);
                 ResponseFuture::called(self.inner.call(req), claim, label)
             }
@@ -224,11 +224,11 @@ enum State<F, B> {
     Called {
         #[pin]
         future: F,
-        /// Dropped with the future when there is no response: the message was not received.
+        /// Dropped with the future if there is no response: the message then counts as not received.
         claim: Option<Claim>,
         label: Option<SecretLabel>,
     },
-    /// Boxed, so that the future of a request that passes is not as large as a response.
+    /// Boxed, so that the future of an accepted request is not as large as a response.
     Refused {
         response: Option<Box<Response<ResponseBody<B>>>>,
     },
@@ -280,7 +280,7 @@ where
                 }))
             }
             StateProj::Refused { response } => {
-                // Invariant: taken here alone, at the end.
+                // Invariant: taken only here, at the end.
                 #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                 let response = response.take().expect("polled after completion");
                 Poll::Ready(Ok(*response))

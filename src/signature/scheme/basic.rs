@@ -15,12 +15,12 @@ use zeroize::Zeroizing;
 /// Longer credentials are refused.
 const MAX_DECODED: usize = 768;
 
-/// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`. What
-/// Cognigy's webhook endpoint has.
+/// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`. Cognigy's
+/// webhook endpoint uses it.
 ///
-/// **It does not cover the body.** Whoever reads one request can forge any other, so require TLS.
-/// [`Verified`] has neither id nor time. User and password are compared in
-/// constant time, whatever their lengths. A refusal carries the `WWW-Authenticate` challenge.
+/// **It does not cover the body.** Anyone who reads one request can forge any other, so require TLS.
+/// [`Verified`] has neither id nor time. User and password are compared in constant time, whatever their
+/// lengths. A refusal carries the `WWW-Authenticate` challenge.
 ///
 /// # Examples
 ///
@@ -42,8 +42,8 @@ impl BasicAuth {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `user` when it has a colon or control character (RFC 7617 §2); for
-    /// `secrets` as [`SigningKeys::replace`].
+    /// [`InvalidConfig`] for `user` if it has a colon or control character (RFC 7617 §2); for `secrets` as in
+    /// [`SigningKeys::replace`].
     pub fn new(user: &str, passwords: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         if user.contains(|char: char| char == ':' || char.is_control()) {
             let problem = "must not have a colon or control character";
@@ -67,7 +67,7 @@ impl BasicAuth {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] when it has a quote, a backslash or something outside printable ASCII.
+    /// [`InvalidConfig`] if it has a quote, a backslash or a character outside printable ASCII.
     pub fn realm(mut self, realm: &str) -> Result<Self, InvalidConfig> {
         let invalid = || InvalidConfig::new("realm", "must be printable ASCII without quotes");
         if realm.contains(|char: char| !matches!(char, ' '..='~') || "\"\\".contains(char)) {
@@ -120,7 +120,7 @@ impl Scheme for BasicAuth {
     }
 }
 
-/// With the first password.
+/// Signs with the first password.
 impl SignScheme for BasicAuth {
     fn sign(&self, _: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
         let mut text = String::from("Basic ");

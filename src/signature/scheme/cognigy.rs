@@ -13,26 +13,26 @@ use http::{HeaderMap, HeaderName};
 use std::time::Duration;
 
 /// Cognigy webhooks as the tutorials describe them: `X-Cognigy-Signature` in one of four
-/// [formats](CognigyFormat), under the text of the secret.
+/// [formats](CognigyFormat), with the text of the secret as the key.
 ///
-/// A receiver lists the formats that it accepts. The shape of a signature tells its format, and only
-/// that one is checked.
+/// A receiver lists the formats that it accepts. The form of a signature determines its format, and only
+/// that format is checked.
 ///
-/// The header has no trace in the official documentation of the platform, whose webhook endpoint
-/// authenticates with [`BasicAuth`](super::BasicAuth) on the way to you and with
-/// [`SharedToken::webhook_key`](super::SharedToken::webhook_key) on the way to it.
+/// The official documentation of the platform does not mention this header. Its webhook endpoint
+/// authenticates its own requests with [`BasicAuth`](super::BasicAuth), and expects
+/// [`SharedToken::webhook_key`](super::SharedToken::webhook_key) from callers.
 ///
 /// # What to accept
 ///
-/// Only [`SignedTimestamp`](CognigyFormat::SignedTimestamp) protects against a copy that is sent
-/// again later. With the other three a copy is accepted **at any time**: put an idempotency layer
-/// inside, with a key from the body. [`UnsignedTimestamp`](CognigyFormat::UnsignedTimestamp) does not
-/// protect, because its timestamp is not under the MAC: whoever has seen one message can send it again
-/// with a new timestamp before the same MAC.
+/// Only [`SignedTimestamp`](CognigyFormat::SignedTimestamp) protects against a copy that is sent again
+/// later. With the other three, a copy is accepted **at any time**: put an idempotency layer inside, with
+/// a key from the body. The timestamp of [`UnsignedTimestamp`](CognigyFormat::UnsignedTimestamp) does not
+/// protect, because the MAC does not cover it: anyone who has seen one message can send it again with a
+/// new timestamp and the same MAC.
 ///
-/// Where `SignedTimestamp` is accepted beside others, a message in one of the others whose body
-/// begins with digits and a full stop is refused: it could be a copy of the former, `ts.body` sent
-/// as a body. No JSON object begins so.
+/// If `SignedTimestamp` is accepted together with others, a message in another format is refused if its
+/// body begins with digits and a full stop: it could be a copy of a `SignedTimestamp` message, with
+/// `ts.body` sent as the body. No JSON object begins so.
 ///
 /// # Examples
 ///
@@ -54,7 +54,7 @@ pub struct Cognigy {
     keys: Keyring<MacKey>,
 }
 
-/// How a [`Cognigy`] signature is written.
+/// The format of a [`Cognigy`] signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CognigyFormat {
@@ -62,17 +62,17 @@ pub enum CognigyFormat {
     Base64,
     /// Lower-case hexadecimal of the MAC of the body: 64 characters.
     Hex,
-    /// `t=<seconds>,v1=<hex>` with the MAC of `<seconds>.<body>`; more than one `v1` during a
-    /// rotation. The safe one.
+    /// `t=<seconds>,v1=<hex>` with the MAC of `<seconds>.<body>`; several `v1` during a rotation. The safe
+    /// format.
     SignedTimestamp,
     /// `<seconds>,<base64>` with the MAC of the body alone. **The timestamp is not signed**: see
-    /// [`Cognigy`]. Spaces around the parts, which the tutorial's receiver cuts off and no sender
-    /// writes, are refused.
+    /// [`Cognigy`]. Spaces around the parts are refused. The tutorial's receiver cuts them off, but no sender
+    /// writes them.
     UnsignedTimestamp,
 }
 
 impl CognigyFormat {
-    /// The format of that shape, whether or not what it holds can be decoded.
+    /// The format of text of this form, whether or not it can be decoded.
     fn of(text: &[u8]) -> Option<Self> {
         match text.len() {
             _ if text.starts_with(b"t=") => Some(Self::SignedTimestamp),
@@ -89,7 +89,7 @@ impl Cognigy {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `accepted` when there is none; for `secrets` as [`SigningKeys::replace`].
+    /// [`InvalidConfig`] for `accepted` if it is empty; for `secrets` as in [`SigningKeys::replace`].
     pub fn new(
         secrets: impl Into<Secrets>,
         accepted: impl IntoIterator<Item = CognigyFormat>,
@@ -122,7 +122,7 @@ impl Cognigy {
         self
     }
 
-    /// Sets how far a timestamp may be from the local clock. Default: 300 seconds both ways.
+    /// Sets the tolerance of the timestamp. Default: 300 seconds in both directions.
     #[must_use]
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
         self.tolerance = tolerance.into();
@@ -209,7 +209,7 @@ impl Scheme for Cognigy {
         }
     }
 
-    /// `None` unless [`CognigyFormat::SignedTimestamp`] alone is accepted.
+    /// `None`, unless only [`CognigyFormat::SignedTimestamp`] is accepted.
     fn replay_window(&self) -> Option<Duration> {
         self.accepted
             .iter()
@@ -218,8 +218,8 @@ impl Scheme for Cognigy {
     }
 }
 
-/// [`CognigyFormat::SignedTimestamp`] has room for a signature of each key; the others are signed
-/// with the first key.
+/// [`CognigyFormat::SignedTimestamp`] has a signature of each key; in the other formats, only the first
+/// key signs.
 impl SignScheme for Cognigy {
     fn sign(&self, message: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
         let keys = self.keys.read();

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
-/// The most pieces of a content template.
+/// The largest number of pieces in a content template.
 pub(super) const MAX_PIECES: usize = 8;
 
 /// HMAC-SHA256 with the header, prefix, encoding and signed content of any sender.
@@ -79,10 +79,10 @@ pub(super) struct Recipe {
     pub(super) tolerance: Tolerance,
 }
 
-/// How the signature header is laid out.
+/// The layout of the signature header.
 #[derive(Clone, Debug)]
 pub(super) enum Layout {
-    /// `prefix`, one signature, and with a separator perhaps more.
+    /// `prefix` and one signature, or several if there is a separator.
     Plain {
         prefix: Cow<'static, str>,
         separator: Option<char>,
@@ -97,7 +97,7 @@ impl Recipe {
     }
 }
 
-/// A piece of what is signed.
+/// A piece of the signed content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Piece {
@@ -118,8 +118,8 @@ impl From<&'static str> for Piece {
 }
 
 impl Generic {
-    /// Settings of a scheme whose signature is in this header. Default: the hexadecimal MAC of the body,
-    /// with the text of the secret as the key.
+    /// Makes a builder of a scheme with its signature in this header. Default: the hexadecimal MAC of the
+    /// body, with the text of the secret as the key.
     pub fn builder(header: HeaderName) -> GenericBuilder {
         GenericBuilder::new(Recipe {
             name: "generic",
@@ -151,7 +151,7 @@ impl Generic {
         self
     }
 
-    /// The values of the headers, as many as the recipe has.
+    /// Reads the headers that the recipe uses.
     #[inline]
     fn read<'a>(&self, message: &Message<'a>) -> Result<Read<'a>, SignatureError> {
         let recipe = &*self.recipe;
@@ -197,8 +197,8 @@ impl Generic {
         })
     }
 
-    /// Whether the literal that ends this piece occurs inside it: bytes could then move from one
-    /// piece to the next under the same MAC.
+    /// Whether the literal after this piece also occurs inside it: bytes could then move from one piece to
+    /// the next with the same MAC.
     fn may_end_elsewhere(&self, piece: &Piece, text: &[u8]) -> bool {
         let mut rest = self.recipe.content.iter().skip_while(|at| *at != piece);
         match rest.nth(1) {
@@ -209,7 +209,7 @@ impl Generic {
         }
     }
 
-    /// Runs `with` on what is signed.
+    /// Calls `with` with the signed content.
     #[inline]
     fn with_content<R>(
         &self,
@@ -245,7 +245,7 @@ impl Scheme for Generic {
     }
 
     fn recognizes(&self, headers: &HeaderMap) -> bool {
-        // Not the id: other schemes may have a header of that name.
+        // Not the id, because other schemes may use the same header for it.
         let timestamp = self.recipe.timestamp.as_ref();
         headers.contains_key(&self.recipe.header)
             || timestamp.is_some_and(|name| headers.contains_key(name))
@@ -342,7 +342,7 @@ impl SignScheme for Generic {
             Layout::Plain { prefix, separator } => {
                 let mut text = String::with_capacity(80);
                 text.push_str(prefix);
-                // Without a separator there is room for one signature: the first key's.
+                // Without a separator there is room for one signature, that of the first key.
                 let room = if separator.is_some() { keys.len() } else { 1 };
                 for (at, entry) in keys.iter().take(room).enumerate() {
                     if at > 0 {
@@ -418,9 +418,9 @@ impl GenericBuilder {
         self
     }
 
-    /// Makes the header a list of fields as in Stripe's `t=..,v1=..`, which has the timestamp in it: the
-    /// separator, the name of the timestamp and the name of the signature, which may occur more than
-    /// once. Replaces [`prefix`](Self::prefix) and [`separator`](Self::separator).
+    /// Makes the header a list of fields as in Stripe's `t=..,v1=..`, which contains the timestamp. The
+    /// arguments are the separator, the name of the timestamp and the name of the signature, which may occur
+    /// several times. Replaces [`prefix`](Self::prefix) and [`separator`](Self::separator).
     pub fn fields(
         mut self,
         between: char,
@@ -453,19 +453,19 @@ impl GenericBuilder {
         self
     }
 
-    /// Sets what is signed, in this order. Default: the body.
+    /// Sets the pieces of the signed content, in order. Default: the body.
     pub fn content(mut self, pieces: impl IntoIterator<Item = Piece>) -> Self {
         self.recipe.content = pieces.into_iter().collect();
         self
     }
 
-    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways.
+    /// Sets the tolerance of the timestamp. Default: 300 seconds in both directions.
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
         self.recipe.tolerance = tolerance.into();
         self
     }
 
-    /// Sets how the text of a secret is decoded to the key. Default: [`SecretEncoding::Raw`].
+    /// Sets how the text of a secret is decoded to a key. Default: [`SecretEncoding::Raw`].
     pub const fn secret_encoding(mut self, rule: SecretEncoding) -> Self {
         self.key_rule = rule;
         self
@@ -475,11 +475,11 @@ impl GenericBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `content` when it has no or two bodies, more than eight pieces, an id
-    /// or timestamp that no header gives, two pieces of varying length with nothing between them,
-    /// or when it leaves out an id or timestamp that a header gives (it would look protected, and
-    /// anyone could change it); for `timestamp_header` when the fields have the timestamp already;
-    /// for `separator` when it can be part of a signature or name; for `secrets` as
+    /// [`InvalidConfig`] for `content` if it has no or two bodies, more than eight pieces, an id or timestamp
+    /// without a header, or two pieces of varying length with nothing between them, or if it leaves out an id
+    /// or timestamp that has a header (it would look protected, and anyone could change it); for
+    /// `timestamp_header` if the fields contain the timestamp already; for `separator` if it can be part of a
+    /// signature or name; for `secrets` as in
     /// [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
     pub fn build(self, secrets: impl Into<Secrets>) -> Result<Generic, InvalidConfig> {
         let Self { recipe, key_rule } = self;
@@ -494,7 +494,7 @@ impl GenericBuilder {
     }
 }
 
-/// How the text of a secret is decoded to the key.
+/// How the text of a secret is decoded to a key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SecretEncoding {
@@ -556,7 +556,7 @@ fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
     if recipe.content.windows(2).any(runs_on) {
         return content("must not have a digit right after the timestamp");
     }
-    // The body may hold anything: what comes after it has no sure beginning.
+    // The body may contain anything, so the beginning of the text after it is not certain.
     let mut after_body = recipe
         .content
         .iter()

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 /// GitHub: `X-Hub-Signature-256: sha256=<hex>` over the body
 /// ([its documentation](https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries)).
-/// `WebSub` hubs and Meta sign alike.
+/// `WebSub` hubs and Meta use the same signature.
 ///
 /// Neither a timestamp nor an id is signed, so a copy of a delivery is accepted at any time: put an
 /// idempotency layer inside, with a key from the body. The older `X-Hub-Signature` (SHA-1) is ignored.

@@ -1,4 +1,4 @@
-//! Signature schemes: what each provider signs, and how it writes it down.
+//! Signature schemes: the signed content and the headers of each provider.
 //!
 //! | Scheme | Headers | What the MAC covers | Written as | Key |
 //! | --- | --- | --- | --- | --- |
@@ -11,23 +11,23 @@
 //! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
-//! | [`Generic`] | any | any template | hex or base64 | as you say |
+//! | [`Generic`] | any | any template | hex or base64 | configurable |
 //! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: the secret itself is sent | | |
 //! | [`AnyOf`] | those of its schemes | | | |
 //!
 //! The scheme decides how a secret is decoded, and never guesses: `whsec_...` is base64 for one provider
 //! and plain text for another.
 //!
-//! Use different secrets for different schemes. Under one key, the MAC of `ts.body` in one scheme
-//! is the MAC of a body that begins with `ts.` in another.
+//! Use different secrets for different schemes. With one key, the MAC of `ts.body` in one scheme equals
+//! the MAC of a body that begins with `ts.` in another.
 //!
 //! # Strictness
 //!
-//! One value for each header; digits-only timestamps; a signature decodes to exactly the bytes of
-//! a MAC, without trailing bits, spaces or missing padding; hexadecimal is lower case, as all of
-//! these senders write it; at most sixteen signatures in a header of at most 4096 bytes; ids of
-//! 1 to 255 visible ASCII characters without a full stop, which would let bytes move between id,
-//! timestamp and body. What breaks a rule is a refusal, before any MAC is computed.
+//! Each header has one value. Timestamps consist of digits only. A signature decodes to exactly the
+//! bytes of a MAC, without trailing bits, spaces or missing padding. Hexadecimal is lower case, as all of
+//! these senders write it. A header has at most 4096 bytes and sixteen signatures. Ids have 1 to 255
+//! visible ASCII characters without a full stop, which would let bytes move between id, timestamp and
+//! body. A request that breaks a rule is refused before any MAC is computed.
 //!
 //! # A scheme of your own
 //!
@@ -100,20 +100,20 @@ pub trait Scheme: Send + Sync + 'static {
 
     /// Whether the request carries any of the headers of this scheme.
     ///
-    /// [`AnyOf`] chooses by it, and its choice is final. Return `true` for any header of the scheme;
-    /// otherwise a caller who leaves out one header is verified by a weaker scheme.
+    /// [`AnyOf`] uses it to choose a scheme, and its choice is final. Return `true` for any header of the
+    /// scheme; otherwise a caller who leaves out one header is verified by a weaker scheme.
     fn recognizes(&self, headers: &HeaderMap) -> bool;
 
-    /// Verifies the signature. It must not block or panic, whatever the message holds, and must compare
-    /// in constant time.
+    /// Verifies the signature. It must not block or panic, whatever the message contains, and must compare in
+    /// constant time.
     ///
     /// # Errors
     ///
-    /// [`SignatureError`]. The caller is not told which.
+    /// [`SignatureError`]. The caller does not learn which one.
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError>;
 
-    /// How long one signed message is accepted: the tolerance of its timestamp, both ways added. Default:
-    /// `None`, for a signature that covers no timestamp, so that a message is accepted at any time.
+    /// How long one signed message is accepted: the sum of the tolerance in both directions. Default:
+    /// `None`, for a signature without a timestamp, so that a message is accepted at any time.
     fn replay_window(&self) -> Option<Duration> {
         None
     }
@@ -213,12 +213,12 @@ impl Scheme for AnyOf {
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
         self.schemes()
             .find(|scheme| scheme.recognizes(message.headers()))
-            // Nothing there at all: the first one says what is missing.
+            // No scheme recognizes the request: the first one reports what is missing.
             .unwrap_or(&*self.first)
             .verify(message)
     }
 
-    /// The longest, or `None` when one of them has none.
+    /// The longest window, or `None` if one of the schemes has none.
     fn replay_window(&self) -> Option<Duration> {
         self.schemes()
             .map(Scheme::replay_window)
@@ -226,7 +226,7 @@ impl Scheme for AnyOf {
             .flatten()
     }
 
-    /// That of the first scheme that has one.
+    /// The challenge of the first scheme that has one.
     fn challenge(&self) -> Option<HeaderValue> {
         self.schemes().find_map(Scheme::challenge)
     }
@@ -239,7 +239,7 @@ impl fmt::Debug for AnyOf {
     }
 }
 
-/// The most signatures in one header. Each costs a comparison for each secret, not a MAC.
+/// The largest number of signatures in one header. Each costs a comparison for each secret, not a MAC.
 const MAX_SIGNATURES: usize = 16;
 
 /// The signatures of one header, decoded, on the stack.

@@ -43,7 +43,7 @@ impl SharedToken {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets` as [`SigningKeys::replace`], and when a header cannot hold one.
+    /// [`InvalidConfig`] for `secrets` as in [`SigningKeys::replace`], and if a header cannot hold a token.
     pub fn new(header: HeaderName, tokens: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Ok(Self {
             name: "token",
@@ -123,7 +123,7 @@ impl Scheme for SharedToken {
     }
 }
 
-/// With the first token.
+/// Signs with the first token.
 impl SignScheme for SharedToken {
     fn sign(&self, _: &Outgoing<'_>, headers: &mut HeaderMap) -> Result<(), SignError> {
         let keys = self.keys.read();
@@ -142,17 +142,17 @@ impl SignScheme for SharedToken {
 
 /// A secret that is sent as it is.
 pub(super) struct Credential {
-    /// What a sender writes.
+    /// The text that a sender writes.
     text: Zeroizing<Vec<u8>>,
-    /// What a receiver compares: digests have one length, so the time tells nothing about the
-    /// length of the secret either.
+    /// The digest that a receiver compares. All digests have one length, so that the time does not reveal
+    /// the length of the secret.
     digest: Tag,
 }
 
 impl Credential {
     /// # Errors
     ///
-    /// When a header cannot hold it.
+    /// If a header cannot hold the text.
     pub(super) fn new(text: Vec<u8>) -> Result<Self, InvalidConfig> {
         let text = Zeroizing::new(text);
         if HeaderValue::from_bytes(&text).is_err() {
@@ -161,7 +161,7 @@ impl Credential {
         Ok(Self::of(text))
     }
 
-    /// Without that check: for what is encoded before it is sent.
+    /// Makes a credential without that check, for text that is encoded before it is sent.
     pub(super) fn of(text: Zeroizing<Vec<u8>>) -> Self {
         let digest = Sha256::digest(&*text).into();
         Self { text, digest }
@@ -173,7 +173,7 @@ impl Credential {
 }
 
 impl Keyring<Credential> {
-    /// The label of the credential that was presented.
+    /// The label of the credential that equals `text`.
     pub(super) fn presented(&self, text: &[u8]) -> Option<SecretLabel> {
         let digest: Tag = Sha256::digest(text).into();
         self.read()
@@ -183,8 +183,8 @@ impl Keyring<Credential> {
     }
 }
 
-/// What follows the name of an authentication scheme (RFC 9110 §11.4: in any case, one space or
-/// more).
+/// The text after the name of an authentication scheme (RFC 9110 §11.4: in upper or lower case, followed
+/// by one or more spaces).
 pub(super) fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     let (name, rest) = value.split_at_checked(scheme.len())?;
     let rest = rest.strip_prefix(b" ")?.trim_ascii_start();

@@ -26,8 +26,7 @@ impl Slack {
             .map(Self)
     }
 
-    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways, as Slack
-    /// advises.
+    /// Sets the tolerance of the timestamp. Default: 300 seconds in both directions, as Slack recommends.
     #[must_use]
     pub fn tolerance(self, tolerance: impl Into<Tolerance>) -> Self {
         Self(self.0.tolerance(tolerance.into()))

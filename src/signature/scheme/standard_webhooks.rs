@@ -17,16 +17,15 @@ use zeroize::Zeroizing;
 
 /// [Standard Webhooks](https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md)
 /// 1.0: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64>[ v1,<base64>]` over
-/// `id.ts.body`. Svix signs alike.
+/// `id.ts.body`. Svix uses the same signature.
 ///
-/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. Where a public
-/// key is configured and the message has `v1a` signatures, one of them must verify, whatever `v1`
-/// signatures there are. More than four `v1a` signatures are refused, because each costs as much as the
-/// MAC of a long body.
+/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. If a public key is
+/// configured and the message has `v1a` signatures, one of them must verify, whatever its `v1` signatures.
+/// More than four `v1a` signatures are refused, because each costs as much as the MAC of a long body.
 ///
-/// An id with a full stop in it is refused, though the reference libraries accept it: the message with
-/// id `A`, time `T` and body `N.x` has the same signature as that with id `A.T`, time `N` and body `x`,
-/// and the new id would pass deduplication.
+/// An id that contains a full stop is refused, although the reference libraries accept it: the message
+/// with id `A`, time `T` and body `N.x` has the same signature as the message with id `A.T`, time `N` and
+/// body `x`, and the new id would pass deduplication.
 ///
 /// # Examples
 ///
@@ -44,7 +43,7 @@ use zeroize::Zeroizing;
 #[derive(Clone, Debug)]
 pub struct StandardWebhooks {
     names: Names,
-    /// Read when none of `names` is there; never written.
+    /// Read if none of `names` is present; never written.
     otherwise: Option<Names>,
     tolerance: Tolerance,
     keys: Keyring<Key>,
@@ -76,7 +75,7 @@ impl Names {
     }
 }
 
-/// A key of either kind: a sender that changes from one to the other uses both for a while.
+/// A key of either kind. A sender that changes from one kind to the other uses both for a while.
 enum Key {
     Mac(MacKey),
     #[cfg(feature = "ed25519")]
@@ -84,9 +83,9 @@ enum Key {
 }
 
 impl StandardWebhooks {
-    /// The secrets are `whsec_` and base64 of the key, or that base64 alone, padded or not; with
-    /// feature `ed25519` also `whpk_` and `whsk_`. The specification asks for keys of 24 to 64
-    /// bytes; shorter ones are taken, an empty one is not.
+    /// Makes a scheme. The secrets are `whsec_` and the base64 of the key, or only the base64, padded or not;
+    /// with feature `ed25519` also `whpk_` and `whsk_`. The specification requires keys of 24 to 64 bytes;
+    /// shorter ones are accepted here, an empty one is not.
     ///
     /// # Errors
     ///
@@ -100,9 +99,9 @@ impl StandardWebhooks {
         })
     }
 
-    /// The same under Svix's header names: `svix-id`, `svix-timestamp`, `svix-signature`. Where
-    /// none of them is there, `webhook-...` are read, as Svix's libraries do; a request that has
-    /// both is refused. Signs with `svix-...`.
+    /// Makes a scheme with Svix's header names: `svix-id`, `svix-timestamp`, `svix-signature`. If none of
+    /// them is present, the `webhook-...` headers are read, as Svix's libraries do; a request that has both
+    /// is refused. Signs with `svix-...`.
     ///
     /// # Errors
     ///
@@ -115,12 +114,12 @@ impl StandardWebhooks {
         })
     }
 
-    /// The same under header names of a brand: `acme-id`, `acme-timestamp`, `acme-signature` for
-    /// the prefix `acme`.
+    /// Sets header names with the prefix of a brand: `acme-id`, `acme-timestamp`, `acme-signature` for the
+    /// prefix `acme`.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `header_prefix` when that makes no header names.
+    /// [`InvalidConfig`] for `header_prefix` if it does not make valid header names.
     pub fn header_prefix(mut self, prefix: &str) -> Result<Self, InvalidConfig> {
         let name = |what| {
             HeaderName::try_from(format!("{prefix}-{what}"))
@@ -135,8 +134,8 @@ impl StandardWebhooks {
         Ok(self)
     }
 
-    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways, as in the
-    /// reference libraries.
+    /// Sets the tolerance of the timestamp. Default: 300 seconds in both directions, as in the reference
+    /// libraries.
     #[must_use]
     pub fn tolerance(mut self, tolerance: impl Into<Tolerance>) -> Self {
         self.tolerance = tolerance.into();
@@ -148,7 +147,7 @@ impl StandardWebhooks {
         self.keys.handle()
     }
 
-    /// The names that this request uses, and its three values.
+    /// Returns the header names that this request uses, and their three values.
     #[inline]
     fn read<'a>(
         &self,
@@ -163,7 +162,7 @@ impl StandardWebhooks {
             ours.iter().any(|found| !found.is_none()),
             others.iter().any(|found| !found.is_none()),
         ) {
-            // Two answers to who sent what when: layers behind might read the other one.
+            // The two sets may contradict each other, and inner layers might read the other one.
             (true, true) => {
                 return Err(SignatureError::malformed(&other.id, Defect::Repeated));
             }
@@ -174,7 +173,7 @@ impl StandardWebhooks {
     }
 }
 
-/// The key rule.
+/// Makes a key from a secret.
 fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
     let text = secret.bytes();
     let decode = |text| {
@@ -202,15 +201,15 @@ fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
     mac_key(&decode(text)?, backend).map(Key::Mac)
 }
 
-/// Reads the signatures of one header. Passes over versions that are not ours, `v1a` among them
-/// where we hold no such key and gave no room.
+/// Reads the signatures of one header. Skips other versions, including `v1a` if there is no such key and
+/// no room for them.
 #[inline]
 fn read_signatures(
     text: &[u8],
     v1: &mut Candidates,
     #[cfg(feature = "ed25519")] mut v1a: Option<&mut V1a>,
 ) -> Result<(), Defect> {
-    // The usual header, one `v1`, without a look for spaces. What is not that goes the long way.
+    // Fast path for the usual header, one `v1`, without a search for spaces.
     if let Some(base64) = text.strip_prefix(b"v1,")
         && let Some(tag) = Encoding::Base64.decode(base64)
     {
@@ -231,7 +230,7 @@ fn read_signatures(
             v1a.push(base64)?;
             continue;
         }
-        // Some other version: a name, a comma, and what only that version can tell.
+        // Another version: a name, a comma, and text that only that version defines.
         match item.iter().position(|&byte| byte == b',') {
             None | Some(0) => return Err(Defect::Syntax),
             Some(_) => {}
@@ -320,7 +319,7 @@ impl Scheme for StandardWebhooks {
         let mut usable = false;
         let matched = keys.iter().find(|entry| match &entry.key {
             Key::Mac(key) => {
-                // A `v1a` that fails is not rescued by a `v1`.
+                // A valid `v1` does not make up for a `v1a` that fails.
                 if has_v1a || v1.as_slice().is_empty() {
                     return false;
                 }
@@ -352,7 +351,7 @@ impl Scheme for StandardWebhooks {
     }
 }
 
-/// One signature for each key that can sign, the first key's first.
+/// Writes one signature for each key that can sign, in the order of the keys.
 impl SignScheme for StandardWebhooks {
     fn id_header(&self) -> Option<&HeaderName> {
         Some(&self.names.id)

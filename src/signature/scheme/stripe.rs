@@ -9,9 +9,9 @@ use std::borrow::Cow;
 /// Stripe: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>]` over `t.body`
 /// ([its documentation](https://docs.stripe.com/webhooks#verify-manually)).
 ///
-/// Other versions (`v0`) are ignored. Unlike Stripe's libraries, a timestamp too far in the
-/// future is refused, and so is a second `t`, on which those libraries disagree. The id of the
-/// event is in the body.
+/// Other versions (`v0`) are ignored. Unlike in Stripe's libraries, a timestamp too far in the future is
+/// refused, and so is a second `t`, which those libraries treat differently. The id of the event is in
+/// the body.
 ///
 /// `t=..,v1=..` is a common format. [jambonz](https://docs.jambonz.org/guides/features/securing-http-endpoints),
 /// the engine behind Voice Gateway, writes it to a header of its own:
@@ -29,7 +29,7 @@ use std::borrow::Cow;
 pub struct Stripe(Generic);
 
 impl Stripe {
-    /// Makes a scheme whose key is the text of the secret, `whsec_` included: unlike
+    /// Makes a scheme whose key is the text of the secret, including `whsec_`: unlike
     /// [`StandardWebhooks`](super::StandardWebhooks), Stripe does not decode it.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Stripe {
             .map(Self)
     }
 
-    /// Sets how far the timestamp may be from the local clock. Default: 300 seconds both ways.
+    /// Sets the tolerance of the timestamp. Default: 300 seconds in both directions.
     #[must_use]
     pub fn tolerance(self, tolerance: impl Into<Tolerance>) -> Self {
         Self(self.0.tolerance(tolerance.into()))
@@ -53,8 +53,8 @@ impl Stripe {
 
 settled_generic!(Stripe);
 
-/// The `t=<seconds>,v1=<signature>[,v1=<signature>]` format of Stripe and of those who followed: names
-/// and separator.
+/// The format `t=<seconds>,v1=<signature>[,v1=<signature>]` of Stripe and of senders that adopted it:
+/// names and separator.
 #[derive(Clone, Debug)]
 pub(super) struct Grammar {
     pub(super) separator: char,
@@ -70,13 +70,13 @@ impl Grammar {
         signature: Cow::Borrowed("v1"),
     };
 
-    /// The timestamp as text and number; the signatures go to `candidates`.
+    /// Returns the timestamp as text and number, and adds the signatures to `candidates`.
     ///
-    /// Fields of other names (`v0=`, what comes after `v1`) are passed over, unread.
+    /// Fields with other names (`v0=`, or those after `v1`) are skipped without reading them.
     ///
     /// # Errors
     ///
-    /// No or a second timestamp, no signature, one that cannot be decoded, an item without `=`.
+    /// No timestamp or two, no signature, one that cannot be decoded, an item without `=`.
     pub(super) fn read<'a>(
         &self,
         text: &'a [u8],
@@ -86,7 +86,7 @@ impl Grammar {
         let mut found = None;
         let mut rest = Some(text);
         while let Some(text) = rest {
-            // A signature has one length: no need to look for its end.
+            // All signatures have the same length, so there is no need to search for the end.
             if let Some((tag, after)) = self.signature_at(text, encoding) {
                 candidates.push(Some(tag))?;
                 rest = after;
@@ -100,7 +100,7 @@ impl Grammar {
             if name == self.signature.as_bytes() {
                 return Err(Defect::Encoding);
             } else if name == self.timestamp.as_bytes() {
-                // Libraries disagree on which of two counts.
+                // Libraries disagree on which of two timestamps applies.
                 if found.is_some() {
                     return Err(Defect::Repeated);
                 }
@@ -116,7 +116,8 @@ impl Grammar {
         found.ok_or(Defect::Timestamp)
     }
 
-    /// The signature that `text` begins with, if it does, and what comes after its separator.
+    /// Splits off the signature at the beginning of `text`, if there is one; returns it and the text after
+    /// its separator.
     #[inline]
     fn signature_at<'a>(
         &self,
@@ -135,7 +136,7 @@ impl Grammar {
         Some((encoding.decode(tag)?, after))
     }
 
-    /// The first item, and what comes after its separator.
+    /// Splits off the first item; returns it and the text after its separator.
     fn split<'a>(&self, text: &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
         match text
             .iter()
