@@ -99,7 +99,8 @@
 //! | [`FallbackLayer`] | answer in place of a failure |
 //! | [`DeadLetterLayer`] | write what failed for good to a sink, with its reason |
 //! | [`DeliveryMetricsLayer`] | measure attempts and deliveries: outcomes, latency, retries |
-//! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer), [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers the start of a failed body, and late gRPC statuses |
+//! | [`PeekBodyLayer`](body::peek::PeekBodyLayer) | show classifiers the start of a failed response body |
+//! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer) (feature `grpc`) | show classifiers the gRPC status in trailers |
 //!
 //! Beside the layers: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
 //! [`dead_letter::redrive`], send entries again, each once; [`observe`], hear of what happens; typed events in
