@@ -303,10 +303,11 @@ impl RetryState {
             // The backoff is added to the hint. Otherwise all deliveries that a circuit refused in an
             // outage would be retried at the moment it closes. The delay is spread over the time that
             // each delivery will have waited by then; otherwise most deliveries of a long outage would
-            // still be retried in the first second after it.
+            // still be retried in the first second after it. A wait before the last attempt does not
+            // count: a peer that fails now and then would delay a delivery by its whole age each time.
             let refusals = self.refusals.saturating_add(1);
             let own = settings.backoff.delay(refusals, self.delay, rng.u64(..));
-            let waited = self.age(now).saturating_sub(self.opened);
+            let waited = self.waited(now);
             let most = waited.saturating_add(hint).min(settings.hint_limit.limit());
             let spread = spread(settings, most, rng);
             return Ok((hint.saturating_add(own.max(spread)).min(room), own));
@@ -330,7 +331,17 @@ impl RetryState {
         Ok((wait, own))
     }
 
-    /// The time left, and the reason for giving up if it is too little.
+    /// How long this delivery has waited since its last attempt, or since it began where it has none.
+    fn waited(&self, now: Instant) -> Duration {
+        let mut records = self.history.records().iter().rev();
+        let attempted = records.find(|record| record.outcome().was_attempted());
+        let since = attempted.map_or(self.opened, |last| {
+            last.started().saturating_add(last.took())
+        });
+        self.age(now).saturating_sub(since)
+    }
+
+    /// The time left, and the reason for giving up where it is too little.
     fn left(&self, now: Instant) -> (Duration, GaveUp) {
         let since = self.age(now).saturating_sub(self.opened);
         let window = self.settings().window.saturating_sub(since);

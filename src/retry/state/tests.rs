@@ -559,3 +559,18 @@ mod stored {
         }
     }
 }
+
+/// A peer that comes and goes: a wait before the last attempt says nothing of how long it is away.
+#[test]
+fn an_attempt_ends_the_time_over_which_refusals_are_spread() {
+    let config = plain().attempts(3).refusals(Refusals::Wait(10)).build();
+    let start = Instant::now();
+    let mut state = RetryState::new(&config.unwrap(), start, None);
+    let at = |seconds| start + secs(seconds);
+    state.begin(at(60)).unwrap();
+    wait(&state.decide(Outcome::transient(), at(60), || true));
+    state.begin(at(61)).unwrap();
+    let refused = Outcome::refused(Some(Duration::from_millis(100)));
+    let wait = wait(&state.decide(refused, at(61), || true));
+    assert!(wait <= secs(2), "{wait:?}");
+}
