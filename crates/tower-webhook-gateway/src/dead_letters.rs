@@ -60,9 +60,9 @@ pub struct DeadLetterHandling {
     kept: Kept,
 }
 
-/// What is left of entries once they are written.
+/// What can be done with entries that are written.
 enum Kept {
-    /// Their number since the start: they are posted away.
+    /// Nothing: they were posted away. Their number since the start.
     Away(AtomicU64),
     Here(Again),
 }
@@ -85,7 +85,7 @@ impl DeadLetterHandling {
                 (sink.map_err(unfit)?, Kept::Away(AtomicU64::default()))
             }
             Place::Jsonl(path) => {
-                // The longest body, as text or in base64, and the rest of its record.
+                // The longest body, in base64 at worst, and the rest of its record.
                 let longest = 2 * args.max_body + (1 << 20);
                 let entries = JsonlDeadLetters::builder()
                     .max_entry_bytes(longest)
@@ -105,7 +105,7 @@ impl DeadLetterHandling {
         Ok(Self { sink, kept })
     }
 
-    /// Where the workers write.
+    /// The sink of the workers.
     pub fn sink(&self) -> DeadLetters {
         self.sink.clone()
     }

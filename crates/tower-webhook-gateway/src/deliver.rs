@@ -1,8 +1,8 @@
-//! Delivers accepted events downstream, in the background: workers of the queue around the crate's
-//! client stack.
+//! Delivers accepted events downstream, in the background: a worker of the queue around the client
+//! stack.
 //!
-//! Each run of a job is one attempt through the stack; when and how often there is another is the
-//! queue's, so that waits and counts outlive the process.
+//! Each run of a job is one attempt through the stack. The queue schedules the next attempt, so that
+//! waits and counts outlive the process.
 
 use crate::{
     app::App,
@@ -42,10 +42,10 @@ use tower_webhook::{
     target::GuardedResolver,
 };
 
-/// Requests downstream at once.
+/// The most requests downstream at once.
 const MAX_AT_ONCE: usize = 64;
 
-/// Claimed jobs at once: more than requests, because each job waits for the disk twice, when it is
+/// The most claimed jobs at once: more than requests, because each job waits for the disk twice, when it is
 /// claimed and when it is done.
 const MAX_IN_HAND: usize = 256;
 
@@ -60,7 +60,7 @@ pub const POSTING: Duration = Duration::from_secs(20);
 /// this long.
 const LEASE: Duration = Duration::from_secs(10);
 
-/// How long the running deliveries have when the gateway stops.
+/// The time limit for running deliveries when the gateway stops.
 const LAST: Duration = Duration::from_secs(2);
 
 /// The HTTP client: TLS for `https` targets, no redirects, no private addresses unless allowed.
@@ -75,7 +75,7 @@ impl Client {
         let resolver = target_rules(allow_private).resolver(GaiResolver::new());
         let mut connector = HttpConnector::new_with_resolver(resolver);
         connector.enforce_http(false);
-        // The provider is named: a library in the same process may prefer another.
+        // This connector names its own provider of cryptography, `ring`, whatever the process's default.
         let connector = HttpsConnectorBuilder::new()
             .with_webpki_roots()
             .https_or_http()
@@ -96,9 +96,9 @@ impl Client {
 
 pub type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
 
-/// The client stack, and what is known of it.
+/// The client stack, and the handles on its metrics and breakers.
 pub struct Deliverer {
-    /// One attempt.
+    /// The stack for one attempt.
     once: Stack,
     downstream: Uri,
     classifier: HttpClassifier,
@@ -110,7 +110,7 @@ pub struct Deliverer {
 }
 
 impl Deliverer {
-    /// `exporter` writes what is shown on the metrics page.
+    /// Builds the stack. `exporter` writes to the metrics page.
     pub fn new(args: &Args, downstream: Uri, exporter: FacadeExporter) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
         let classifier = HttpClassifier::new().errors(transport::hyper_util);
@@ -120,7 +120,7 @@ impl Deliverer {
         let scheme = args
             .outgoing_scheme()
             .map_err(|error| Problem::new("--secret", error))?;
-        // The flags were checked, so nothing of this is news.
+        // Not reached: the flags were checked.
         let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
 
         let metrics = DeliveryMetrics::new();
@@ -166,7 +166,7 @@ impl Deliverer {
         self.classifier.clone()
     }
 
-    /// The delivery of an event.
+    /// The request that delivers an event.
     pub fn request(&self, body: Bytes, id: Option<&str>) -> Request<BufferedBody> {
         let mut req = Request::new(BufferedBody::new(body));
         *req.method_mut() = Method::POST;
@@ -176,7 +176,7 @@ impl Deliverer {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        // An id is printable text, so its bytes are a header value.
+        // An id is printable text: its bytes are a header value.
         if let Some(Ok(id)) = id.map(|id| HeaderValue::from_bytes(id.as_bytes())) {
             headers.insert("idempotency-key", id);
         }
@@ -184,7 +184,7 @@ impl Deliverer {
     }
 }
 
-/// What dead letters are posted with: not to a fallback target, and not counted as deliveries.
+/// The stack that posts dead letters: without fallback targets, and not counted as deliveries.
 pub fn posting(args: &Args) -> Result<Stack, Problem> {
     let unfit = |error: InvalidConfig| Problem::new("--dead-letters", error);
     let stack = stack::deliver()
@@ -205,26 +205,26 @@ fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
         .attempts(delivery.max_attempts)
         .backoff(backoff)
         .window(DELIVERY)
-        // Half of the traffic: a downstream that fails a fifth for good needs a quarter, and with
-        // less than it needs a queue only grows.
+        // Half of the traffic. A downstream that fails a fifth of all attempts needs retries for a quarter
+        // of the events; with a smaller budget the queue would only grow.
         .budget(Budget::builder().share(0.5).build()?)
         // Nobody waits for the answer: a delivery that an open breaker refuses waits for the breaker.
         .refusals(Refusals::Wait(u32::MAX))
         .build()
 }
 
-/// The documents' breaker, with the numbers of the flags.
+/// The documents' circuit breaker, with the numbers of the flags.
 fn breaker(delivery: Delivery) -> Result<BreakerConfig, InvalidConfig> {
     presets::circuit_breaker()
         .consecutive_failures(delivery.breaker_failures)
         .open_for(delivery.breaker_open)
         .max_open_for(delivery.breaker_open)
-        // A probe has the time of an attempt, and a little to say how it ended.
+        // A probe takes at most the time of an attempt, and a little to record its end.
         .probe_lease(delivery.attempt_timeout + Duration::from_secs(1))
         .build()
 }
 
-/// The loop-prevention headers of the documents (S2), with ids of this attempt's own.
+/// The loop-prevention headers of the documents (S2), with new ids for each attempt.
 fn prevent_loop(headers: &mut HeaderMap) {
     headers.insert(
         "x-cognigy-webhook-source",
@@ -258,7 +258,7 @@ pub fn target(downstream: &Uri) -> String {
     ByHost.key(&req).into_owned()
 }
 
-/// Delivers what was accepted before this start, and then whatever is accepted.
+/// Starts the worker. It delivers what was accepted before this start, then what is accepted.
 pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
     let requests = Arc::clone(&app.deliverer);
@@ -291,7 +291,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     Ok(worker.spawn())
 }
 
-/// Finishes what runs, or hands it back for the next start.
+/// Finishes running deliveries, or releases their jobs for the next start.
 pub async fn stop(deliveries: WorkerHandle) {
     let released = deliveries.stop(LAST).await;
     if released > 0 {

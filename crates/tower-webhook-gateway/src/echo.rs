@@ -1,4 +1,4 @@
-//! The built-in downstream: takes everything, on a loopback port of its own.
+//! The built-in downstream: answers 200 to everything, on a loopback port of its own.
 
 use crate::args::Problem;
 use axum::{Router, routing::post};

@@ -1,4 +1,4 @@
-//! The metrics page: what the `metrics` facade is told, as Prometheus text.
+//! The metrics page: what is recorded with the `metrics` facade, as Prometheus text.
 
 use crate::args::Problem;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tower_webhook::{cognigy::presets, metrics::FacadeExporter};
 
-/// The boundaries that OpenTelemetry gives the durations of HTTP requests, and the time of an
-/// attempt and of waiting beyond them.
+/// Buckets of durations, in seconds: OpenTelemetry's for HTTP requests, and three for the longest
+/// attempts and deliveries.
 const SECONDS: [f64; 17] = [
     0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0,
     300.0,
 ];
 
-/// Attempts of a delivery.
+/// Buckets of attempts of a delivery.
 const ATTEMPTS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 6.0, 10.0];
 
-/// How often the exporter tidies up.
+/// The interval of the exporter's upkeep.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 pub struct MetricsPage {
@@ -27,7 +27,7 @@ pub struct MetricsPage {
 impl MetricsPage {
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// Installs the exporter: what is recorded before goes nowhere.
+    /// Installs the exporter. What was recorded before is lost.
     pub fn install() -> Result<Self, Problem> {
         let buckets = |builder: PrometheusBuilder, suffix: &str, values: &[f64]| {
             builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), values)
@@ -48,7 +48,7 @@ impl MetricsPage {
         Ok(Self { prometheus, upkeep })
     }
 
-    /// What writes to the page.
+    /// The observer that writes to the page.
     #[allow(clippy::unused_self, reason = "there is none before the page is")]
     pub fn exporter(&self) -> Result<FacadeExporter, Problem> {
         let exporter = presets::metrics_facade().build();

@@ -7,16 +7,16 @@
 //! | `GET /dead-letters/{id}` | shows one entry, whole | 200, 404 |
 //! | `DELETE /dead-letters/{id}` | discards it | 204, 404, 409 while it is being sent again |
 //! | `POST /dead-letters/{id}/redrive` | sends it again, in the background | 202 `{"status":"queued","matched":1,"queued":1}`, 404 |
-//! | `POST /dead-letters/redrive` | sends all again that the filter in the body names | 202 with counts |
+//! | `POST /dead-letters/redrive` | sends all again that match the filter in the body | 202 with counts |
 //! | `POST /webhooks/replay/{eventId}` | delivers a stored event once more | 202 `{"status":"queued","taskId":ID}`, 404 |
 //! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that no sender sent | 202 with a task id |
 //!
-//! Every route requires `Authorization: Bearer TOKEN`, compared in constant time; without it the answer
-//! is 401, whatever the route. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
+//! Every route requires `Authorization: Bearer TOKEN`, compared in constant time, and answers 401
+//! without it. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
 //! `application/problem+json`; a store that fails is answered 503 with `Retry-After`.
 //!
-//! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. Where one of them is
-//! not given, its routes answer 501.
+//! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. The routes of one
+//! that is not set answer 501.
 //!
 //! # Examples
 //!
@@ -77,10 +77,9 @@ use tower_webhook::{
     signature::{Secrets, scheme::SharedToken},
 };
 
-/// Where accepted events are stored: what replay, trigger and audit need of it.
+/// The store of accepted events, as replay, trigger and audit need it.
 pub trait EventLog: Send + Sync + 'static {
-    /// Queues the stored event `event_id` once more, although it is known. `None`: there is no such
-    /// event.
+    /// Queues the stored event `event_id` once more. `None` where there is no such event.
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 
     /// Stores and queues an event that an operator made. A second one with the same key gets the

@@ -1,4 +1,4 @@
-//! The routes.
+//! The routes and their answers.
 
 use crate::{EventLog, Shared, Trigger, redrives::AnyRedrive};
 use axum::{
@@ -22,7 +22,7 @@ use tower_webhook::{
     signature::scheme::SharedToken,
 };
 
-/// Entries in a list whose query has no `limit`.
+/// The most entries in a list whose query has no `limit`.
 const PAGE: usize = 100;
 
 /// The longest `Idempotency-Key`, and the longest id in a triggered payload.
@@ -67,7 +67,7 @@ impl Shared {
     }
 }
 
-/// An answer that is a refusal.
+/// A refusal, as `application/problem+json`.
 struct Refused(Problem);
 
 impl IntoResponse for Refused {
@@ -82,7 +82,7 @@ impl From<Problem> for Refused {
     }
 }
 
-/// 503: the operator comes back.
+/// 413 for what the store finds too large, otherwise 503 with `Retry-After`.
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         if error.kind() == StoreErrorKind::TooLarge {
@@ -119,7 +119,7 @@ fn entry_id(path: Result<Path<String>, PathRejection>) -> Result<EntryId, Refuse
     id.parse().map_err(|_| not_found())
 }
 
-/// Which entries: of a list's query, and of a re-drive's body.
+/// Which entries are meant: the query of a list, or the body of a re-drive.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
@@ -131,8 +131,8 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// For a list: a parameter with an empty value counts as absent. Not for a re-drive, where a slip
-    /// must not mean "all".
+    /// For a list: a parameter with an empty value counts as absent. Not for a re-drive, where a
+    /// mistake must not mean "all".
     fn without_empty(self) -> Self {
         let said = |text: Option<String>| text.filter(|text| !text.is_empty());
         Self {
@@ -212,7 +212,7 @@ async fn one(
     Ok(as_json(record::to_json(&entry)))
 }
 
-/// `DELETE /dead-letters/{id}`.
+/// `DELETE /dead-letters/{id}`: removes one without sending it.
 async fn discard(
     State(shared): State<Arc<Shared>>,
     id: Result<Path<String>, PathRejection>,
@@ -232,8 +232,8 @@ async fn discard(
     }
 }
 
-/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It leaves the entries
-/// when it is delivered.
+/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It is removed when it is
+/// delivered.
 async fn redrive_one(
     State(shared): State<Arc<Shared>>,
     id: Result<Path<String>, PathRejection>,
@@ -248,7 +248,7 @@ async fn redrive_one(
     Ok(started(1, u64::from(queued)))
 }
 
-/// `POST /dead-letters/redrive`: sends all again that the body's filter names.
+/// `POST /dead-letters/redrive`: sends all again that match the filter in the body.
 async fn redrive_many(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
     let wanted: Wanted = match body.as_ref() {
         [] => Wanted::default(),
@@ -292,8 +292,8 @@ async fn replay(
     Ok(queued_as(queued))
 }
 
-/// `POST /api/v2/webhooks/trigger`: delivers a JSON object that did not come from a sender. One
-/// with an `Idempotency-Key` is delivered once.
+/// `POST /api/v2/webhooks/trigger`: delivers a JSON object that did not come from a sender. Requests
+/// with the same `Idempotency-Key` are one delivery.
 async fn trigger(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
