@@ -1,4 +1,4 @@
-//! An axum endpoint that takes Standard Webhooks: signed, once each, in bounded memory.
+//! An axum endpoint for Standard Webhooks: each event is verified and handled once, in bounded memory.
 //!
 //! ```sh
 //! WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw cargo run --example axum_server --features axum

@@ -1,5 +1,4 @@
-//! Two schemes that this crate has not heard of: one that a template describes, and one that is
-//! code.
+//! Two signature schemes that the crate does not contain: one from a template, and one in code.
 //!
 //! ```sh
 //! cargo run --example custom_scheme
@@ -18,7 +17,7 @@ use tower_webhook::{
     },
 };
 
-/// Chatwoot's: hexadecimal after `sha256=`, over the timestamp of another header and the body.
+/// Chatwoot's scheme: hexadecimal after `sha256=`, over the timestamp of another header and the body.
 fn chatwoot() -> Result<Generic, BoxError> {
     let scheme = Generic::builder(HeaderName::from_static("x-chatwoot-signature"))
         .name("chatwoot")
@@ -29,7 +28,7 @@ fn chatwoot() -> Result<Generic, BoxError> {
     Ok(scheme)
 }
 
-/// Nothing but a checksum: proves that the body arrived whole, and nothing about who wrote it.
+/// Only a checksum: it proves that the body arrived complete, but not who sent it.
 #[derive(Debug)]
 struct Checksum;
 
@@ -58,7 +57,7 @@ impl Scheme for Checksum {
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // Strongest first: the first scheme whose header is there decides, and its word is final.
+    // Strongest first: the first scheme whose header is present decides, and no other one is tried.
     let schemes = AnyOf::first(chatwoot()?).or(Checksum);
     let service = SignatureVerifyLayer::new(schemes).layer(service_fn(handle));
 

@@ -1,5 +1,5 @@
-//! An idempotency store of your own: a table that is asked over a network. Enough to show the
-//! four operations, and the contract that a store must keep.
+//! An idempotency store of your own, here a table behind a network: shows the four operations, and the
+//! contract that a store must fulfil.
 //!
 //! ```sh
 //! cargo run --example custom_store
@@ -17,7 +17,7 @@ use tower_webhook::{
     idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store, contract},
 };
 
-/// A map behind a lock that is asked over a "network" of one tick. Clones share it.
+/// A map behind a lock and a "network" with a delay of one tick. Clones share it.
 #[derive(Clone, Default)]
 struct RemoteStore {
     table: Arc<Mutex<Table>>,
@@ -41,8 +41,8 @@ enum State {
 }
 
 impl RemoteStore {
-    /// What a driver does: sends a command, waits, and gives what the server says. The server does
-    /// each command in one piece, which is what makes a claim a claim.
+    /// Works like a driver: sends a command, waits, and returns the answer of the server. The server runs
+    /// each command atomically, so that only one caller can claim a key.
     fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(&mut Table) -> T + Send + 'static,
@@ -56,7 +56,7 @@ impl RemoteStore {
         })
     }
 
-    /// Does `change` to the claim of `token`, if it is the current one.
+    /// Applies `change` to the claim of `token`, if it is the current one.
     fn settle(
         &self,
         key: &IdempotencyKey,

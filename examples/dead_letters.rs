@@ -1,4 +1,4 @@
-//! What could not be delivered is kept in a file, and sent again when the peer is back.
+//! Writes deliveries that failed to a file, and sends them again when the peer has recovered.
 //!
 //! ```sh
 //! cargo run --example dead_letters --features hyper-util
@@ -37,7 +37,7 @@ async fn main() -> Result<(), BoxError> {
         .classifier(HttpClassifier::new().errors(transport::hyper_util));
     let transport = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
 
-    // The peer is down: a port where nobody listens.
+    // The peer is down: nothing listens on its port.
     let address = free_port()?;
     let kept = deliver
         .clone()
@@ -48,12 +48,12 @@ async fn main() -> Result<(), BoxError> {
             .header("content-type", "application/json")
             .header("idempotency-key", format!("event-{number}"))
             .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
-        // The caller is told; what is left undone is in the file.
+        // The caller gets the error; the entry is in the file.
         let _ = client.ready().await?.call(req).await;
     }
     println!("kept: {}", store.count(&Filter::all()).await?);
 
-    // It is back, and does not want the numbers that end in 0.
+    // The peer has recovered, but rejects the numbers that end in 0.
     let listener = tokio::net::TcpListener::bind(address).await?;
     tokio::spawn(axum::serve(listener, Router::new().route("/hooks", post(take))).into_future());
 
@@ -70,7 +70,7 @@ async fn main() -> Result<(), BoxError> {
             }
         }))
         .classifier(HttpClassifier::new().errors(transport::hyper_util))
-        // The same stack, without dead letters: these are there already.
+        // The same stack without dead letters, because these entries exist already.
         .build(deliver.build()?.layer(transport))?;
     let report = redrive.many(Filter::all(), "the example").await?;
     bar.finish_and_clear();
@@ -92,7 +92,7 @@ async fn take(body: String) -> StatusCode {
     }
 }
 
-/// Only for those who look on.
+/// Makes a progress bar, which is shown only on a terminal.
 fn progress_bar(entries: u64) -> ProgressBar {
     let bar = ProgressBar::new(entries);
     if !stderr().is_terminal() {

@@ -15,14 +15,14 @@ use tower_webhook::{
     signature::scheme::GitHub,
 };
 
-/// GitHub sends at most this much.
+/// The largest body that GitHub sends.
 const MAX_BODY: usize = 25 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let scheme = GitHub::new(env::var("WEBHOOK_SECRET")?)?;
-    // A redelivery keeps its id. GitHub does not sign it, so this keeps out honest repeats; who
-    // holds one signed delivery can send it again under another id.
+    // A redelivery keeps its id. GitHub does not sign the id, so this stops only genuine repeats: anyone
+    // who has one signed delivery can send it again with another id.
     let key = KeySource::header(HeaderName::from_static("x-github-delivery"));
     let app = Router::new().route("/github", post(on_delivery)).layer(
         ServiceBuilder::new()

@@ -22,7 +22,7 @@ use tower_webhook::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    // Stripe's id is in the body, which is what its signature covers.
+    // Stripe's id is in the body, which the signature covers.
     let key = KeySource::json_pointer("/id");
     let service = ServiceBuilder::new()
         .layer(BufferBodyLayer::new(1 << 20))

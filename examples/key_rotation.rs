@@ -1,5 +1,5 @@
-//! Secrets that change while the server runs: the new one is added, the sender changes over, the
-//! old one goes. No request is refused meanwhile, and nothing is rebuilt.
+//! Changes secrets while the server runs: adds the new one, waits until the sender uses it, and removes
+//! the old one. No request is refused meanwhile, and nothing is rebuilt.
 //!
 //! ```sh
 //! cargo run --example key_rotation
@@ -24,7 +24,7 @@ async fn main() -> Result<(), BoxError> {
     let new = || Secret::new("the new secret").label("2026-11");
 
     let scheme = Slack::new(old())?;
-    // The handle outlives the layer that takes the scheme.
+    // The handle remains after the layer has taken the scheme.
     let keys = scheme.signing_keys();
     let service = SignatureVerifyLayer::new(scheme).layer(service_fn(handle));
     let send = |secret: Secret| {
@@ -45,7 +45,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(send(old()).await?.1, "2025-11");
     assert_eq!(send(new()).await?.1, "2026-11");
 
-    // When the count of the old key stands still, nobody uses it any more.
+    // When the count of the old key no longer grows, no sender uses it any more.
     for usage in keys.usage() {
         println!("{}: {} matched", usage.label, usage.matched);
     }
@@ -63,7 +63,7 @@ async fn handle(req: Request<BufferedBody>) -> Result<Response<BufferedBody>, In
     Ok(Response::new(BufferedBody::new(label.to_owned())))
 }
 
-/// What a sender with this secret sends.
+/// The request of a sender with this secret.
 fn signed(secret: Secret) -> Result<Request<BufferedBody>, BoxError> {
     let mut headers = HeaderMap::new();
     let message = Outgoing::new(BODY.as_bytes(), WallClock::system().unix_seconds());

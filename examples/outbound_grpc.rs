@@ -1,5 +1,5 @@
-//! Unary gRPC calls through a tonic channel, here the health service, asked: retries that honour
-//! gRPC's pushback, a circuit breaker, time limits and metrics, in the ready-made order.
+//! Unary gRPC calls through a tonic channel, here to the health service: retries that honour gRPC's
+//! pushback, a circuit breaker, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_grpc --features grpc,hyper-util -- http://127.0.0.1:8080 3
@@ -31,7 +31,7 @@ async fn main() -> Result<(), BoxError> {
         .connect_timeout(Duration::from_secs(1))
         .connect_lazy();
 
-    // To ask about a service's health twice does no harm.
+    // A health check can safely be repeated.
     let classifier = GrpcClassifier::new()
         .errors(transport::tonic)
         .assume_repeatable(true);
@@ -50,7 +50,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(deliver)
         .map_request(|req: Request<ReplayBody<Body>>| req.map(Body::new))
         .service(channel);
-    // The origin is the host by which breakers and metrics know the server.
+    // Breakers and metrics use the origin as the host of the server.
     let mut client = HealthClient::with_origin(channel, target.parse()?);
 
     for number in 1..=calls {

@@ -1,5 +1,5 @@
-//! Signed deliveries through reqwest, whose types are met at the bottom of the stack alone: retries,
-//! a circuit breaker for each host, time limits and metrics, in the ready-made order.
+//! Signed deliveries through reqwest, whose types occur only at the bottom of the stack: retries, a
+//! circuit breaker for each host, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
 //! cargo run --example outbound_reqwest --features reqwest -- http://127.0.0.1:8080/hooks 3
@@ -28,7 +28,7 @@ async fn main() -> Result<(), BoxError> {
     let deliveries: u32 = env::args().nth(2).map_or(Ok(1), |count| count.parse())?;
 
     let transport = reqwest::Client::builder()
-        // A redirected webhook is a mistake, and a repetition is the business of the layers.
+        // A redirected webhook is a mistake, and the layers already retry.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
         .build()?;

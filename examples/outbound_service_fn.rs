@@ -1,6 +1,6 @@
-//! Deliveries through a function: any client that has no tower service of its own. Here a line of
-//! text over TCP, which is no HTTP at all, with retries, a circuit breaker, time limits and metrics
-//! in the ready-made order.
+//! Deliveries through a function, for any client without a tower service. Here the client sends a line of
+//! text over TCP, without HTTP. Retries, a circuit breaker, time limits and metrics are in the ready-made
+//! order.
 //!
 //! ```sh
 //! cargo run --example outbound_service_fn -- 127.0.0.1:8080 3
@@ -21,7 +21,7 @@ use tower_webhook::{
     stack,
 };
 
-/// One line there, one line back.
+/// Sends one line and reads one line.
 async fn send(target: String, line: String) -> Result<String, BoxError> {
     let mut stream = BufReader::new(TcpStream::connect(target).await?);
     stream

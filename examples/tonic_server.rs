@@ -1,7 +1,7 @@
-//! A gRPC server whose unary calls are signed: the health service of tonic behind a signature.
+//! A gRPC server with signed unary calls: tonic's health service behind a signature.
 //!
-//! gRPC has no webhook signature of its own; a header over the message's bytes does. The layers
-//! need a whole body, so this is for unary calls: leave streaming services outside.
+//! gRPC does not define a webhook signature; here a header signs the bytes of the message. The layers
+//! need a whole body, so they work for unary calls: leave streaming services outside.
 //!
 //! ```sh
 //! WEBHOOK_SECRET=anything cargo run --example tonic_server
@@ -18,7 +18,7 @@ async fn main() -> Result<(), BoxError> {
     // `x-hub-signature-256: sha256=<hex>` over the framed message.
     let scheme = GitHub::new(env::var("WEBHOOK_SECRET")?)?;
     let layers = ServiceBuilder::new()
-        // Refusals in gRPC's own terms: UNAUTHENTICATED instead of 401.
+        // Refusals as gRPC statuses: UNAUTHENTICATED instead of 401.
         .layer(BufferBodyLayer::new(4 << 20).refuse_with(|_, problem| problem.into_grpc()))
         .layer(SignatureVerifyLayer::new(scheme).refuse_with(|_, problem| problem.into_grpc()));
     let (health, service) = tonic_health::server::health_reporter();

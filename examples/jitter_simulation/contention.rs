@@ -1,6 +1,6 @@
 //! The contention model of Marc Brooker's "Exponential Backoff And Jitter" (AWS Architecture Blog,
-//! 2015): clients read a version and write under it; a write whose version is old fails, and its
-//! client backs off and reads again.
+//! 2015): clients read a version and write with it; a write with an old version fails, and its client
+//! backs off and reads again.
 
 use std::{cmp::Reverse, collections::BinaryHeap, f64::consts::TAU, time::Duration};
 use tower_webhook::{
@@ -18,14 +18,14 @@ pub(crate) struct Kind {
 /// The means of several runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Means {
-    /// Until the last client has succeeded, in milliseconds.
+    /// The time until the last client has succeeded, in milliseconds.
     pub(crate) time: f64,
-    /// How many writes were tried.
+    /// The number of attempted writes.
     pub(crate) calls: f64,
 }
 
-/// Every kind, with the article's base of 5 ms and cap of 2 s. The model has its clients wait twice
-/// the base at first, which is our base.
+/// Every kind, with the article's base of 5 ms and cap of 2 s. In the model, clients first wait twice
+/// the base, which is the base here.
 pub(crate) fn kinds() -> Result<Vec<Kind>, InvalidConfig> {
     let (base, cap) = (Duration::from_millis(10), Duration::from_secs(2));
     let kind = |name, jitter| {
@@ -51,7 +51,7 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, InvalidConfig> {
         at_once,
         kind("no jitter", Jitter::None)?,
         kind("plus 10 %", Jitter::Plus10Percent)?,
-        // As the documents do it: up to half of the base.
+        // As in the documents: up to half of the base.
         kind("plus base / 2", Jitter::Additive(base / 2))?,
         kind("equal", Jitter::Equal)?,
         decorrelated,
@@ -96,7 +96,7 @@ fn run(backoff: Option<&Backoff>, clients: u32, random: &mut fastrand::Rng) -> (
     let (mut version, mut writes, mut end) = (0, 0, Duration::ZERO);
     while let Some(Reverse((now, at, what))) = events.pop() {
         let client = &mut all[at];
-        // The answer, and the next request.
+        // The time of the answer and of the next request.
         let back_and_forth = network(random) + network(random);
         match what {
             Arrives::Read => {
@@ -122,9 +122,9 @@ fn run(backoff: Option<&Backoff>, clients: u32, random: &mut fastrand::Rng) -> (
     (end, writes)
 }
 
-/// How long a message is on its way: |N(10, 2)| ms.
+/// The travel time of a message: |N(10, 2)| ms.
 fn network(random: &mut fastrand::Rng) -> Duration {
-    // Box and Muller; one minus, because there is no logarithm of zero.
+    // Box-Muller; one minus the random number, because zero has no logarithm.
     let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
     let normal = radius * (TAU * random.f64()).cos();
     Duration::from_secs_f64((10.0 + 2.0 * normal).abs() / 1e3)

@@ -1,12 +1,12 @@
-//! What jitter, a budget and a breaker are good for: the contention model of the AWS article for
-//! every jitter kind, and a total outage. Prints a table; draws two plots where a folder is named.
+//! Shows the effect of jitter, a budget and a breaker: the contention model of the AWS article for every
+//! jitter kind, and a total outage. Prints a table, and draws two plots if a folder is given.
 //!
 //! ```sh
 //! cargo run --release --example jitter_simulation [FOLDER]
 //! ```
 //!
 //! Seeded: every run prints and draws the same. The plots in the documentation of
-//! `tower_webhook::retry` were drawn by it.
+//! `tower_webhook::retry` are its output.
 
 mod contention;
 mod outage;

@@ -1,4 +1,4 @@
-//! A total outage, through the layer itself under a paused clock: what the peer gets of it with and
+//! A total outage, through the layer itself with a paused clock: the calls that reach the peer with and
 //! without a budget and a breaker.
 
 use std::{
@@ -15,14 +15,14 @@ use tower_webhook::{
     retry::{Budget, Refusals, RetryConfig},
 };
 
-/// First attempts a second.
+/// First attempts per second.
 pub(crate) const RATE: u32 = 100;
 
-/// When the peer is down, and how long is looked at, in seconds.
+/// The time in which the peer is down, and the length of the simulation, in seconds.
 pub(crate) const DOWN: std::ops::Range<u64> = 10..40;
 pub(crate) const SECONDS: u64 = 60;
 
-/// What stands in the way of the retries.
+/// The limits on retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guard {
     Nothing,
@@ -97,8 +97,8 @@ impl Service<()> for Shared {
     }
 }
 
-/// The peer, and a breaker before it in its simplest form: after 5 failures in a row nothing passes
-/// for 5 s, then one call does.
+/// The peer, behind a minimal breaker: after 5 failures in a row nothing passes for 5 s, then one call
+/// passes.
 struct Peer {
     start: Instant,
     guarded: bool,

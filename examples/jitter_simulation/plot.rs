@@ -1,5 +1,5 @@
-//! Line plots as SVG, in a page's own text colour, without a blank line: so that they can stand in
-//! Markdown.
+//! Line plots as SVG in the text colour of the page, without a blank line, so that Markdown can contain
+//! them.
 
 use std::fmt::Write;
 
@@ -72,7 +72,7 @@ pub(crate) fn draw(
         TOP.midpoint(bottom),
         TOP.midpoint(bottom)
     )?;
-    // Names beside the ends of their lines, moved apart where they would touch.
+    // Labels beside the ends of their lines, moved apart if they would overlap.
     let mut names: Vec<_> = lines.iter().enumerate().collect();
     let end = |line: &Line| line.points.last().map_or(0.0, |point| point.1);
     names.sort_by(|(_, one), (_, other)| end(other).total_cmp(&end(one)));

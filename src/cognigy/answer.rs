@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 /// The acknowledgement that a receiver sends before the work is done (S3, S4).
 ///
-/// Answer within 8 s: S4 grants 10, the platform's HTTP Request Node waits 8.
+/// Answer within 8 s: S4 allows 10 s, the platform's HTTP Request Node waits 8 s.
 ///
 /// # Examples
 ///
@@ -49,22 +49,22 @@ impl Ack {
         Self::new("accepted")
     }
 
-    /// The first delivery, when work was queued: 200 `{"status":"accepted","taskId":...}`. The
-    /// result is asked for by this id, so it must not be guessable.
+    /// The first delivery, when work was queued: 200 `{"status":"accepted","taskId":...}`. The result can be
+    /// requested with this id, so it must not be guessable.
     pub fn queued(task_id: impl Into<Cow<'static, str>>) -> Self {
         let mut ack = Self::accepted();
         ack.task_id = Some(task_id.into());
         ack
     }
 
-    /// A delivery of an event that is known already: 200 `{"status":"accepted","duplicate":true}`.
+    /// A delivery of a known event: 200 `{"status":"accepted","duplicate":true}`.
     pub const fn duplicate() -> Self {
         let mut ack = Self::accepted();
         ack.duplicate = true;
         ack
     }
 
-    /// The result is not there yet: 202 `{"status":"processing"}`.
+    /// The result is not available yet: 202 `{"status":"processing"}`.
     pub const fn processing() -> Self {
         Self::new("processing")
     }
@@ -94,7 +94,7 @@ impl Ack {
 ///
 /// # Examples
 ///
-/// A node and variables of one's own, and S3's two:
+/// With your own node and variables, and with S3's two:
 ///
 /// ```
 /// use tower_webhook::cognigy::DialogAnswer;
@@ -130,7 +130,7 @@ impl<V> DialogAnswer<V> {
         }
     }
 
-    /// Sets another node.
+    /// Sets the node at which the flow continues.
     #[must_use]
     pub fn at(mut self, next_node: impl Into<Cow<'static, str>>) -> Self {
         self.next_node = next_node.into();
@@ -165,7 +165,7 @@ impl DialogAnswer<LookupVariables> {
     /// node `default_fallback_branch`, `lookupStatus` `failed`, `failureReason`
     /// `downstream_unavailable`, and `maxRetries`, the attempts allowed (3 in S3).
     ///
-    /// Its `status` is `success` too: the dialog goes on.
+    /// Its `status` is `success` too, because the dialog continues.
     pub const fn fallback(max_retries: u32) -> Self {
         Self {
             next_node: Cow::Borrowed("default_fallback_branch"),
@@ -183,7 +183,7 @@ impl<V: Serialize> DialogAnswer<V> {
     ///
     /// # Errors
     ///
-    /// When the variables do not serialise, such as a map with keys that are not text.
+    /// If the variables do not serialise, such as a map with keys that are not text.
     pub fn to_json(&self) -> Result<Bytes, serde_json::Error> {
         serde_json::to_vec(self).map(Bytes::from)
     }
@@ -250,7 +250,7 @@ mod axum {
         }
     }
 
-    /// 500 without detail where the variables do not serialise.
+    /// 500 without detail if the variables do not serialise.
     impl<V: Serialize> IntoResponse for DialogAnswer<V> {
         fn into_response(self) -> Response {
             let response = self.into_response().unwrap_or_else(|error| {

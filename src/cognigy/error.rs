@@ -2,8 +2,8 @@ use crate::problem::{Problem, Refusal};
 use http::StatusCode;
 use std::{borrow::Cow, fmt};
 
-/// Why a body is not a valid event. It carries names and expectations, never a value, so it is safe to
-/// log and to send back.
+/// Why a body is not a valid event. It contains names and expectations, never a value, so it is safe to
+/// log and to return to the sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventError {
@@ -12,37 +12,37 @@ pub enum EventError {
         /// The limit, in levels.
         limit: u32,
     },
-    /// A field occurs twice, and readers differ in which of the two they take.
+    /// A field occurs twice, and readers differ in which of the two they use.
     Duplicate {
         /// Its path, such as `payload.profile`.
         field: Cow<'static, str>,
     },
     /// The body is not UTF-8.
     Encoding {
-        /// Where it stops being UTF-8, in bytes from the beginning.
+        /// The position of the first byte that is not UTF-8.
         offset: usize,
     },
     /// A field has another type than documented, or breaks a rule.
     Invalid {
         /// Its path, such as `AIOutput.traceId`.
         field: Cow<'static, str>,
-        /// What should be there.
+        /// The expected value.
         expected: Cow<'static, str>,
     },
     /// A field is missing.
     Missing {
         /// Its path, such as `eventId`.
         field: Cow<'static, str>,
-        /// What should be there.
+        /// The expected value.
         expected: Cow<'static, str>,
     },
     /// JSON, but not an object.
     NotAnObject,
     /// Not JSON.
     Syntax {
-        /// Where it stops being JSON, in bytes from the beginning.
+        /// The position of the first byte that is not JSON.
         offset: usize,
-        /// What should be there.
+        /// The expected text.
         expected: &'static str,
     },
 }
@@ -75,8 +75,8 @@ impl EventError {
         }
     }
 
-    /// The path of the field at fault, such as `payload.profile`; `None` where the error is in the body
-    /// as a whole.
+    /// The path of the field at fault, such as `payload.profile`; `None` if the error concerns the whole
+    /// body.
     pub fn field(&self) -> Option<&str> {
         match self {
             Self::Duplicate { field }

@@ -17,7 +17,7 @@ use std::fmt;
 /// The longest body that is read when no layer has buffered it: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
 
-/// Whether a signature layer outside has verified the request.
+/// Whether an outer signature layer has verified the request.
 fn is_authenticated(extensions: &Extensions) -> bool {
     #[cfg(feature = "signature")]
     return extensions.get::<crate::signature::Verified>().is_some();
@@ -28,17 +28,17 @@ fn is_authenticated(extensions: &Extensions) -> bool {
     }
 }
 
-/// Why an extractor gave no event. Its response is `application/problem+json`, with the typed reason in
-/// its extensions.
+/// Why an extractor returned no event. Its response is `application/problem+json`, with the typed reason
+/// in its extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EventRejection {
     /// The body could not be read (400) or is too long (413).
     Body(BodyError),
-    /// The body is not the event: 400, with the path of the field at fault as the member `field`.
+    /// The body is not a valid event: 400, with the path of the field at fault as the member `field`.
     Event(EventError),
-    /// No layer outside has checked the signature: 500 without detail, and an [`Event::Trouble`].
-    /// The fault is in the router, not in the request. [`Unverified`] skips the check.
+    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`]. The fault is
+    /// in the router, not in the request. [`Unverified`] skips the check.
     Unverified,
 }
 
@@ -104,8 +104,8 @@ fn respond(reason: impl Refusal) -> Response {
 
 /// Extracts an event without the check that its signature was verified.
 ///
-/// For routes that are protected otherwise (mutual TLS, a gateway in front), and for tests. The
-/// body is read up to 1 MiB.
+/// For routes with another protection (mutual TLS, a gateway in front), and for tests. The body is read
+/// up to 1 MiB.
 #[derive(Clone, Copy, Debug)]
 pub struct Unverified<T>(
     /// The event.
@@ -162,7 +162,7 @@ where
         .inspect_err(refused)
 }
 
-/// An extractor has no settings, so only `tracing` hears of it.
+/// Reports only to `tracing`, because an extractor has no settings.
 #[cold]
 fn refused(reason: &EventRejection) {
     Observers::none().tell(|| Event::Refused {
@@ -174,8 +174,8 @@ fn refused(reason: &EventRejection) {
 
 /// The longest body to read.
 ///
-/// A request that was verified is in memory already, under the limit of the layer that buffered
-/// it; a second, smaller limit here would refuse what that one let through.
+/// A verified request is in memory already, under the limit of the layer that buffered it; a second,
+/// smaller limit here would refuse bodies that this layer accepted.
 fn limit(verified: bool, hint: &SizeHint) -> usize {
     match hint.exact().map(usize::try_from) {
         Some(Ok(length)) if verified => length.max(MAX_BODY),

@@ -1,19 +1,19 @@
-//! Where in the bytes of a body the fields of an event stand.
+//! Finds the positions of the fields of an event in the bytes of a body.
 //!
-//! Serde's derive and `RawValue` do not do it: a deferred value has no depth limit, a lone surrogate or
-//! a number out of range in a field that nobody reads would lose the event when its depth is checked by
-//! typing it, `payload.profile` costs a second pass over the payload, errors have a line instead of a
-//! byte, and they quote values. One pass of [`Scanner`] checks the grammar of the whole body, bounds its
-//! depth, refuses documented fields that are there twice, and leaves the [`Span`] of each. Typing what
-//! is open is left to serde ([`typed`](super::typed)).
+//! Serde's derive and `RawValue` are not enough. A deferred value has no depth limit. If its depth were
+//! checked by typing it, a lone surrogate or a number out of range in an unused field would lose the
+//! event. `payload.profile` costs a second pass over the payload. Errors have a line instead of a byte
+//! position, and quote values. One pass of [`Scanner`] checks the grammar of the whole body, limits its
+//! depth, refuses documented fields that occur twice, and returns the [`Span`] of each. Serde types the
+//! open part ([`typed`](super::typed)).
 
 use super::EventError;
 
-/// Containers that may be open at once. `serde_json` types values up to this depth, so the open part of
-/// a body that is let through can be typed.
+/// The largest number of nested containers. `serde_json` types values up to this depth, so the open part
+/// of an accepted body can be typed.
 pub(super) const MAX_DEPTH: u32 = 128;
 
-/// The longest text that becomes a key, in bytes.
+/// The longest text that can be used as a key, in bytes.
 pub(super) const MAX_KEY: usize = 255;
 
 /// A part of the body, in bytes.
@@ -31,13 +31,13 @@ impl Span {
         }
     }
 
-    /// The part of `body` that it stands for.
+    /// The part of `body` at this span.
     pub(super) fn of(self, body: &[u8]) -> &[u8] {
-        // A span is made from the body that it is asked of; the default is for the type checker.
+        // A span is always used with the body that it was made from; the default is never reached.
         body.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The same as text: bodies are checked to be UTF-8 and spans end at ASCII characters.
+    /// The same as text: bodies are checked to be UTF-8, and spans end at ASCII characters.
     pub(super) fn str_of(self, body: &[u8]) -> &str {
         std::str::from_utf8(self.of(body)).unwrap_or_default()
     }
@@ -47,10 +47,10 @@ impl Span {
     }
 }
 
-/// The spans of the members of an object that matter, by index into their names.
+/// The spans of the named members of an object, by index into their names.
 #[derive(Debug)]
 pub(super) struct Members<const N: usize> {
-    /// What stands before the names in a path: empty, or ends with a dot.
+    /// The path before the names: empty, or ends with a dot.
     within: &'static str,
     names: &'static [&'static str; N],
     spans: [Option<Span>; N],
@@ -65,10 +65,10 @@ impl<const N: usize> Members<N> {
         }
     }
 
-    /// The index of the member that `key` names, which must not have been read before: of two
-    /// values one reader takes the first and another the last, which is how checks are passed by.
+    /// The index of the member named `key`, which must not have been read before: of two values, some
+    /// readers use the first and others the last, which lets attackers bypass checks.
     ///
-    /// `key` is as it is spelled: escapes are undone here.
+    /// `key` is unparsed: escapes are decoded here.
     pub(super) fn find(&self, key: &[u8]) -> Result<Option<usize>> {
         let named = |key: &[u8]| self.names.iter().position(|name| name.as_bytes() == key);
         let index = match named(key) {
@@ -95,7 +95,7 @@ impl<const N: usize> Members<N> {
         self.spans[index]
     }
 
-    /// Reads a value and, where it is an object, notes the members of it that matter.
+    /// Reads a value and, if it is an object, records its named members.
     pub(super) fn read(&mut self, scan: &mut Scanner<'_>) -> Result<Span> {
         scan.object_or_value(|scan, key| {
             let index = self.find(key)?;
@@ -108,18 +108,18 @@ impl<const N: usize> Members<N> {
     }
 }
 
-/// What a key with escapes says; empty, which is no name of ours, where that is no text.
+/// Decodes a key with escapes. Empty, which matches no name, if it is not text.
 fn unescape(key: &[u8]) -> String {
     let quoted = [b"\"", key, b"\""].concat();
     serde_json::from_slice(&quoted).unwrap_or_default()
 }
 
-/// Whether `null` stands at `span`.
+/// Whether the value at `span` is `null`.
 pub(super) fn is_null(body: &[u8], span: Span) -> bool {
     span.of(body) == b"null"
 }
 
-/// Text of a body: a part of it where it is spelled without escapes, which is nearly always.
+/// Text of a body. If it is written without escapes, as nearly always, it is a part of the body.
 #[derive(Clone, Debug)]
 pub(super) enum Text {
     Within(Span),
@@ -127,7 +127,7 @@ pub(super) enum Text {
 }
 
 impl Text {
-    /// The text at `span`; `None` where that is no JSON string, or no text (a lone surrogate).
+    /// The text at `span`; `None` if that is not a JSON string, or not text (a lone surrogate).
     pub(super) fn read(body: &[u8], span: Span) -> Option<Self> {
         let json = span.of(body);
         let (b'"', inner) = json.split_first()? else {
@@ -148,13 +148,13 @@ impl Text {
         Self::id(body, span).filter(|text| (1..=MAX_KEY).contains(&text.as_str(body).len()))
     }
 
-    /// The text at `span` if no control character is in it: it can be logged on one line.
+    /// The text at `span` if it has no control character, so that it can be logged on one line.
     pub(super) fn id(body: &[u8], span: Span) -> Option<Self> {
         let text = Self::read(body, span)?;
         (!text.as_str(body).contains(char::is_control)).then_some(text)
     }
 
-    /// The text at `span`, or the number there by its digits.
+    /// The text at `span`, or the digits of the number there.
     pub(super) fn or_number(body: &[u8], span: Span) -> Option<Self> {
         match span.of(body).first()? {
             b'-' | b'0'..=b'9' => Some(Self::Within(span)),
@@ -171,13 +171,13 @@ impl Text {
     }
 }
 
-/// Boxed, so that the way of success stays in registers.
+/// Boxed, so that the success path stays in registers.
 pub(super) type Result<T = ()> = std::result::Result<T, Box<EventError>>;
 
 /// One pass over a JSON text (RFC 8259), forwards and without allocation.
 ///
-/// It accepts what `serde_json` accepts when it ignores a value, up to [`MAX_DEPTH`]; a property test
-/// in this file holds it to that.
+/// It accepts the same texts as `serde_json` when that ignores a value, up to [`MAX_DEPTH`]; a property
+/// test in this file checks this.
 #[derive(Debug)]
 pub(super) struct Scanner<'a> {
     text: &'a [u8],
@@ -201,12 +201,12 @@ impl<'a> Scanner<'a> {
 
     /// Reads the object that is the whole text.
     ///
-    /// `member` gets each key, between its quotes and as it is spelled, and must read the value.
+    /// `member` gets each key, unparsed and without its quotes, and must read the value.
     pub(super) fn root(mut self, member: impl FnMut(&mut Self, &'a [u8]) -> Result) -> Result {
         self.space();
         match self.peek() {
             Some(b'{') => {}
-            // What has the shape of another JSON value is named for what it is.
+            // Another JSON value is reported as such.
             Some(b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n') => {
                 return Err(EventError::NotAnObject.into());
             }
@@ -220,7 +220,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads a value; where it is an object, as [`object`](Self::object) does.
+    /// Reads a value; if it is an object, like [`object`](Self::object).
     pub(super) fn object_or_value(
         &mut self,
         member: impl FnMut(&mut Self, &'a [u8]) -> Result,
@@ -239,7 +239,7 @@ impl<'a> Scanner<'a> {
         })
     }
 
-    /// Reads the value that begins here, whatever it is.
+    /// Reads the value of any type that begins here.
     pub(super) fn value(&mut self) -> Result<Span> {
         let start = self.at;
         match self.peek() {
@@ -286,7 +286,7 @@ impl<'a> Scanner<'a> {
         Ok(Span { start, end })
     }
 
-    /// Reads a key and what leads to its value. Gives what is between the quotes.
+    /// Reads a key and the colon after it. Returns the text between the quotes.
     fn key(&mut self) -> Result<&'a [u8]> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a key in quotes"));
@@ -302,8 +302,8 @@ impl<'a> Scanner<'a> {
         Ok(key)
     }
 
-    /// Reads the string that begins here. Whether surrogates come in pairs is asked where the text is
-    /// needed: an event must not be lost for half an emoji in a field that nobody reads.
+    /// Reads the string that begins here. Surrogate pairs are checked only where the text is needed: an event
+    /// must not be lost because of half an emoji in an unused field.
     fn string(&mut self) -> Result {
         self.at += 1;
         loop {
@@ -325,7 +325,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Reads what follows a backslash.
+    /// Reads the rest of an escape after its backslash.
     fn escape(&mut self) -> Result {
         match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
@@ -475,12 +475,12 @@ mod tests {
             outcome(objects.as_bytes()),
             Err(EventError::Deep { limit: 128 })
         );
-        // Brackets in text are text.
+        // Brackets inside text do not nest.
         let text = [r#"{"a":""#, &"[{".repeat(20_000), r#""}"#].concat();
         assert_eq!(outcome(text.as_bytes()), Ok(()));
     }
 
-    /// JSON, and what is nearly JSON.
+    /// JSON, and text that is nearly JSON.
     fn nearly_json() -> impl Strategy<Value = String> {
         let words = "{ } [ ] , : \" \\ \\u d800 \\n \"a\" \"a\": 1 - 0 . 5e+1 E true false null nul é \
                      \u{7f} \u{feff} {\"a\":{}} [[],{}] \"\\\"\" 0.1e-2";

@@ -1,40 +1,40 @@
-//! Typed NICE Cognigy events, and the answers to them.
+//! Typed NICE Cognigy events, and responses to them.
 //!
 //! # Two contracts
 //!
-//! What is written about Cognigy webhooks describes two different things:
+//! The publications on Cognigy webhooks describe two different things:
 //!
-//! - **The documents' contract** ([`event`]): signed webhooks as five tutorials describe them,
-//!   called S0 to S4 here. Two of them say what arrives. S3 ("Implementing Resilient NICE Cognigy
-//!   Webhook Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook
-//!   Events with Python") the [`Envelope`]. Neither these events, nor the `X-Cognigy-Signature`
-//!   header that signs them, nor the routes of S0 to S4 have a trace in what the vendor publishes:
-//!   this is what gateways and shims built after those tutorials send.
+//! - **The documents' contract** ([`event`]): signed webhooks as five tutorials describe them, called
+//!   S0 to S4 here. Two of them define the events. S3 ("Implementing Resilient NICE Cognigy Webhook
+//!   Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook Events with
+//!   Python") the [`Envelope`]. The vendor's publications mention neither these events, nor the
+//!   `X-Cognigy-Signature` header that signs them, nor the routes of S0 to S4: gateways and shims that
+//!   follow those tutorials send them.
 //! - **The official platform** ([`platform`]): the [`WebhookDelivery`] that Cognigy.AI's Webhook
 //!   Endpoint posts for each output. It has no signature, no event id and no time; the endpoint
 //!   authenticates with HTTP Basic.
 //!
-//! They are told apart by route, never by guessing: [`CognigyEvent`] reads the first contract,
+//! The route decides which of them applies, never a guess: [`CognigyEvent`] reads the first contract,
 //! [`WebhookDelivery`] the second.
 //!
-//! # What survives
+//! # Unknown data
 //!
-//! Types and fields that this crate does not know are no errors, and `raw()` gives the bytes as
-//! they came. The open part (`payload`, `variables`, `AIOutput.data`) is checked to be JSON and
-//! left as it is until `payload_as` types it. Reading an event copies nothing.
+//! Types and fields that this crate does not know are not errors, and `raw()` returns the unchanged
+//! bytes. The open part (`payload`, `variables`, `AIOutput.data`) is checked to be JSON and otherwise
+//! left alone until `payload_as` types it. Reading an event copies nothing.
 //!
-//! # What is refused
+//! # Refusals
 //!
-//! With [`EventError`], which is a 400 naming the field and what was expected there, and never
-//! quotes a value: what is not JSON in UTF-8 (a byte order mark included), not an object, nested
-//! deeper than 128 levels; a documented field that is missing, there twice, or of another type; an
-//! id with control characters, a key (`eventId`, `conversationId`) that is empty or longer than 255
-//! bytes. `null` stands for an optional field that is absent.
+//! An [`EventError`] is a 400 that names the field and the expected value, and never quotes a value. The
+//! errors: a body that is not JSON in UTF-8 (a byte order mark included), not an object, or nested deeper
+//! than 128 levels; a documented field that is missing, occurs twice, or has another type; an id with
+//! control characters; a key (`eventId`, `conversationId`) that is empty or longer than 255 bytes. `null`
+//! means that an optional field is absent.
 //!
 //! # Order
 //!
-//! Outside: the signature layer, which needs the buffer layer, and the idempotency layer. Parsing
-//! before verifying means parsing what anyone sends.
+//! Outside: the signature layer, which needs the buffer layer, and the idempotency layer. Parsing before
+//! verification would parse data from anyone.
 //!
 //! # Examples
 //!
@@ -76,12 +76,12 @@
 //! # In axum
 //!
 //! With the feature `axum`, [`CognigyEvent`], [`Envelope`], [`DialogEvent`] and [`WebhookDelivery`]
-//! are extractors. They give an event only where [`signature::Verified`](crate::signature) says
-//! that a layer outside has checked who sends; without it they answer 500, because a route that
-//! forgot the layer would take orders from anyone. `Unverified` skips that check. Bad bodies are
-//! answered with `application/problem+json`: 400 for a bad event, 413 for one that is too long. A
-//! body that a layer outside has buffered is taken as it is, under that layer's limit and without a
-//! copy; any other is read up to 1 MiB, whatever axum's `DefaultBodyLimit` says.
+//! are extractors. They return an event only if [`signature::Verified`](crate::signature) shows that an
+//! outer layer has verified the sender; without it they answer 500, because a route without that layer
+//! would accept events from anyone. `Unverified` skips that check. Bad bodies are answered with
+//! `application/problem+json`: 400 for a bad event, 413 for one that is too long. A body that an outer
+//! layer has buffered is used without a copy, under that layer's limit; any other body is read up to
+//! 1 MiB, whatever axum's `DefaultBodyLimit` is.
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "signature"))]

@@ -1,4 +1,4 @@
-//! The official platform: what its Webhook Endpoint delivers.
+//! The official platform: the deliveries of its Webhook Endpoint.
 
 use super::{
     EventError,
@@ -21,7 +21,7 @@ const TRACE_ID: usize = 2;
 const SENSITIVE: usize = 3;
 const SOURCE: usize = 4;
 
-/// Where the fields stand in a body.
+/// The positions of the fields in a body.
 #[derive(Debug)]
 struct Fields {
     top: Members<3>,
@@ -65,17 +65,17 @@ const BOOL: &str = "true or false";
 ///
 /// | Field | Rule |
 /// | --- | --- |
-/// | `userId`, `sessionId`, `AIOutput.traceId` | there, text without control characters |
-/// | `AIOutput` | there, an object |
+/// | `userId`, `sessionId`, `AIOutput.traceId` | required, text without control characters |
+/// | `AIOutput` | required, an object |
 /// | `AIOutput.text` | absent, null, or text |
 /// | `AIOutput.data` | anything; null is absent |
 /// | `AIOutput.disableSensitiveLogging` | a boolean; absent or null is false |
 /// | `AIOutput.source` | absent, null, or text without control characters |
 ///
-/// A delivery has no id, no time and no signature; the outputs of one turn share their trace id,
-/// so that alone is no key to deduplicate by. The endpoint authenticates with HTTP Basic, if at
-/// all. An output transformer may replace the body with anything: such an endpoint needs its own
-/// type, for which the bytes stay as they came.
+/// A delivery has no id, no time and no signature. The outputs of one turn share their trace id, so that
+/// it is not sufficient as a deduplication key. The endpoint authenticates with HTTP Basic, if at all. An
+/// output transformer may replace the body with anything: such an endpoint needs its own type, for which
+/// the bytes are available unchanged.
 ///
 /// # Examples
 ///
@@ -103,8 +103,8 @@ pub struct WebhookDelivery {
 }
 
 impl WebhookDelivery {
-    /// Reads a delivery. The bytes are kept, not copied; nothing is allocated unless a text is
-    /// spelled with escapes or the source is unknown.
+    /// Reads a delivery. The bytes are kept, not copied; nothing is allocated unless a text is written with
+    /// escapes or the source is unknown.
     ///
     /// # Errors
     ///
@@ -165,9 +165,9 @@ impl WebhookDelivery {
         })
     }
 
-    /// Reads the delivery that a buffered request carries; it shares its bytes.
+    /// Reads the delivery of a buffered request, and shares its bytes.
     ///
-    /// For services behind a layer that checks credentials: whether it is there is not asked.
+    /// For services behind a layer that checks credentials: this function does not check that it is there.
     ///
     /// # Errors
     ///
@@ -196,7 +196,7 @@ impl WebhookDelivery {
         self.text.as_ref().map(|text| text.as_str(&self.raw))
     }
 
-    /// `AIOutput.data`: JSON, as it came. `None` where it is absent or null.
+    /// `AIOutput.data`: unparsed JSON. `None` if it is absent or null.
     pub fn data(&self) -> Option<&str> {
         self.data.map(|span| span.str_of(&self.raw))
     }

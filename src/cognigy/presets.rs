@@ -1,11 +1,11 @@
-//! Settings of the generic layers as the Cognigy documents have them.
+//! Settings of the generic layers with the values of the Cognigy documents.
 //!
-//! The documents S0 to S3 have numbers, limits and metric names of their own. Each function here
-//! configures one layer with them; it needs the feature `cognigy` and that of the layer. The signature
-//! formats are not settings but a scheme, which is beside those of the other vendors:
+//! The documents S0 to S3 have their own numbers, limits and metric names. Each function here configures
+//! one layer with them; it needs the feature `cognigy` and the feature of the layer. The signature formats
+//! are not settings but a scheme, which is next to those of the other vendors:
 //! `signature::scheme::Cognigy`.
 //!
-//! | Preset | Of | Source |
+//! | Preset | Configures | Source |
 //! | --- | --- | --- |
 //! | `circuit_breaker` | `BreakerConfig` | S3 |
 //! | `dead_letter_event`, `dead_letter_exhausted` | `CallbackSink::body` | S4, S0 |
@@ -48,10 +48,10 @@ const fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-/// A circuit breaker that opens after 3 failures in a row, for exactly 15 s, and lets one probe
-/// decide (S3: `fail_max` 3, `reset_timeout` 15 s).
+/// A circuit breaker that opens after 3 failures in a row, for exactly 15 s, and lets one probe decide
+/// (S3: `fail_max` 3, `reset_timeout` 15 s).
 ///
-/// The open time neither grows nor is shortened by jitter. No rate is judged.
+/// The open time neither grows nor is shortened by jitter. The failure rate is not checked.
 ///
 /// # Examples
 ///
@@ -74,8 +74,8 @@ pub const fn circuit_breaker() -> BreakerConfigBuilder {
         .probe_lease(secs(15))
 }
 
-/// How S2's client registers endpoints: 5 attempts, exponential from 1 s to 30 s with up to 0.5 s
-/// more.
+/// The schedule with which S2's client registers endpoints: 5 attempts, exponential from 1 s to 30 s with
+/// up to 0.5 s of jitter.
 #[cfg(feature = "retry")]
 pub fn client_schedule() -> Schedule {
     let jitter = Jitter::Additive(Duration::from_millis(500));
@@ -83,8 +83,8 @@ pub fn client_schedule() -> Schedule {
     Schedule::new(5, backoff.build_known())
 }
 
-/// How S3's handler calls its downstream: 3 attempts, exponential from 2 s to 30 s with up to 1 s
-/// more.
+/// The schedule with which S3's handler calls its downstream: 3 attempts, exponential from 2 s to 30 s
+/// with up to 1 s of jitter.
 #[cfg(feature = "retry")]
 pub fn handler_schedule() -> Schedule {
     let jitter = Jitter::Additive(secs(1));
@@ -93,11 +93,11 @@ pub fn handler_schedule() -> Schedule {
 }
 
 /// The retry policy of a webhook endpoint (S2): `max_retries` after the first attempt, each after
-/// `interval` and up to 0.5 s more. S2's own values are 3 and 5 s.
+/// `interval` with up to 0.5 s of jitter. S2's own values are 3 and 5 s.
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`] names `max_retries` beyond 10 and an `interval` that is not from 1 s to 30 s.
+/// [`InvalidConfig`] names `max_retries` above 10, and an `interval` outside 1 s to 30 s.
 #[cfg(feature = "retry")]
 pub fn endpoint_schedule(max_retries: u32, interval: Duration) -> Result<Schedule, InvalidConfig> {
     if max_retries > 10 {
@@ -113,10 +113,10 @@ pub fn endpoint_schedule(max_retries: u32, interval: Duration) -> Result<Schedul
     Ok(Schedule::new(max_retries + 1, backoff.build_known()))
 }
 
-/// The fallback branch (S3): 200, and a dialog that goes on at `default_fallback_branch`, when the
-/// attempts are exhausted and when the circuit is open.
+/// The fallback branch (S3): answers 200, with which the dialog continues at `default_fallback_branch`,
+/// when the attempts are exhausted and when the circuit is open.
 ///
-/// `max_retries` is what the answer says as `maxRetries`: the attempts allowed, 3 in S3. See
+/// `max_retries` is the value of `maxRetries` in the answer: the allowed attempts, 3 in S3. See
 /// [`DialogAnswer::fallback`].
 ///
 /// # Examples
@@ -142,18 +142,18 @@ pub fn fallback_branch(max_retries: u32) -> FallbackLayer<AnswerHttp> {
     })
 }
 
-/// The request's own URI, and then at most 5 others (S2: `fallbackUrls`). See
+/// Failover to the request's own URI, and then at most 5 others (S2: `fallbackUrls`). See
 /// [`FailoverLayer::fallbacks`].
 ///
 /// # Errors
 ///
-/// [`InvalidConfig`] names `fallbacks` where there are more than 5.
+/// [`InvalidConfig`] names `fallbacks` if there are more than 5.
 #[cfg(feature = "failover")]
 pub fn fallback_urls<U: TryInto<Uri>>(
     uris: impl IntoIterator<Item = U>,
 ) -> Result<FailoverLayerBuilder, InvalidConfig> {
     const MOST: usize = 5;
-    // One too many is enough to know.
+    // One more than allowed is enough for the check.
     let uris: Vec<U> = uris.into_iter().take(MOST + 1).collect();
     if uris.len() > MOST {
         return Err(InvalidConfig::new("fallbacks", "must be at most 5 URIs"));
@@ -170,8 +170,8 @@ pub fn metrics_facade() -> FacadeExporterBuilder {
         .trips_name("cognigy_circuit_breaker_trips")
 }
 
-/// The retry policy of a bot webhook (S0): attempts, strategy, delays and window, with S0's limits. Up
-/// to a tenth is added to each delay.
+/// The retry policy of a bot webhook (S0): attempts, strategy, delays and window, with S0's limits. Each
+/// delay is up to a tenth longer.
 ///
 /// # Examples
 ///
@@ -209,7 +209,7 @@ impl Default for WebhookPolicy {
 
 #[cfg(feature = "retry")]
 impl WebhookPolicy {
-    /// With the defaults.
+    /// Makes a policy with the defaults.
     pub const fn new() -> Self {
         Self {
             max_attempts: 3,
@@ -220,13 +220,13 @@ impl WebhookPolicy {
         }
     }
 
-    /// Sets the number of attempts, the first one included: from 1 to 10. Default: 3.
+    /// Sets the number of attempts, including the first: from 1 to 10. Default: 3.
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
     }
 
-    /// Lets delays grow linearly: `base * n` instead of `base * 2^(n - 1)`.
+    /// Makes delays grow linearly: `base * n`. Default: exponential, `base * 2^(n - 1)`.
     pub const fn linear(mut self) -> Self {
         self.linear = true;
         self
@@ -244,7 +244,7 @@ impl WebhookPolicy {
         self
     }
 
-    /// Sets how long after the begin of the first attempt another one may begin: from 1 s to a day.
+    /// Sets the time after the start of the first attempt in which another one may begin: from 1 s to a day.
     /// Default: an hour.
     pub const fn window(mut self, window: Duration) -> Self {
         self.window = window;

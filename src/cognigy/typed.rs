@@ -1,18 +1,18 @@
-//! The open parts of an event, typed by serde; errors without the values that serde's quote.
+//! Types the open parts of an event with serde, and removes the values that serde's errors quote.
 
 use super::{EventError, json::MAX_DEPTH};
 use serde::Deserialize;
 use std::{borrow::Cow, fmt::Write as _};
 
-/// The longest path that an error carries, in bytes: keys of a map come from the sender.
+/// The longest path in an error, in bytes, because keys of a map come from the sender.
 const MAX_PATH: usize = 128;
 
-/// Types `json`, which stands at `within` in the body (empty, or ends with a dot).
+/// Types `json`, whose path in the body is `within` (empty, or ends with a dot).
 pub(super) fn typed<'de, T: Deserialize<'de>>(
     json: &'de str,
     within: &'static str,
 ) -> Result<T, EventError> {
-    // Paths cost an allocation per key: they are asked for only once something is wrong.
+    // Paths cost an allocation per key, so they are computed only after an error.
     serde_json::from_str(json).or_else(|_| {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
@@ -23,7 +23,7 @@ pub(super) fn typed<'de, T: Deserialize<'de>>(
     })
 }
 
-/// What a `serde_json` message says, without the values that it quotes.
+/// Converts a `serde_json` message to an error without the values that it quotes.
 fn explain(within: &str, path: &str, message: &str) -> EventError {
     // The path of the whole is `.`.
     let path = if path == "." { "" } else { path };
@@ -59,8 +59,8 @@ fn explain(within: &str, path: &str, message: &str) -> EventError {
     }
 }
 
-/// What the type expected, by serde's own wordings. The value is quoted before it, so the last
-/// ", expected " is serde's.
+/// The expectation in a message of serde. The value is quoted before it, so the last ", expected " is
+/// serde's.
 fn expectation(message: &str) -> Option<String> {
     const WORDINGS: [&str; 5] = [
         "invalid type: ",
@@ -77,7 +77,7 @@ fn expectation(message: &str) -> Option<String> {
     Some(expected.to_owned())
 }
 
-/// `within`, `path` and `name` as one path, on one line and of bounded length.
+/// Joins `within`, `path` and `name` to one path, on one line and of limited length.
 fn join(within: &str, path: &str, name: &str) -> String {
     let mut all = String::from(within);
     all.push_str(path);

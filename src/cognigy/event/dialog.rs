@@ -12,18 +12,18 @@ const KEY: &str = "a string of 1 to 255 bytes without control characters";
 const NODE: &str = "a string without control characters, or null";
 const OBJECT: &str = "an object";
 
-/// S3's dialog event: `conversationId`, and perhaps `currentNode` and `variables`.
+/// S3's dialog event: `conversationId`, and optionally `currentNode` and `variables`.
 ///
 /// | Field | Rule |
 /// | --- | --- |
 /// | `conversationId` | 1 to 255 bytes, no control characters |
 /// | `currentNode` | absent, null, or text without control characters |
-/// | `variables` | an object; absent or null is the empty one |
+/// | `variables` | an object; absent or null means an empty one |
 ///
-/// It has no id of its own: two deliveries of one event differ in nothing but their time.
+/// It has no id of its own: two deliveries of one event differ only in their time.
 ///
-/// The whole body is kept as it came, so other fields are not lost ([`body_as`](Self::body_as)).
-/// The variables are checked to be JSON and typed when asked for. A clone shares the bytes.
+/// The whole body is kept unchanged, so other fields are not lost ([`body_as`](Self::body_as)). The
+/// variables are checked to be JSON, and typed on demand. Clones share the bytes.
 #[derive(Clone)]
 pub struct DialogEvent {
     raw: Bytes,
@@ -90,7 +90,7 @@ impl DialogEvent {
             .map(|node| node.as_str(&self.raw))
     }
 
-    /// `variables`: a JSON object, as it came. `{}` where there are none.
+    /// `variables`: an unparsed JSON object. `{}` if there are none.
     pub fn variables(&self) -> &str {
         self.variables.map_or("{}", |span| span.str_of(&self.raw))
     }
@@ -104,13 +104,13 @@ impl DialogEvent {
         typed(self.variables(), "variables.")
     }
 
-    /// `variables.customerId`, by which S3 looks the customer up: text, or a number by its digits.
-    /// `None` where it is absent or anything else.
+    /// `variables.customerId`, by which S3 looks the customer up: text, or the digits of a number. `None` if
+    /// it is absent or anything else.
     pub fn customer_id(&self) -> Option<&str> {
         self.customer_id.as_ref().map(|id| id.as_str(&self.raw))
     }
 
-    /// The whole body, typed: for fields beside the documented ones.
+    /// The whole body, typed: for fields other than the documented ones.
     ///
     /// # Errors
     ///
@@ -119,13 +119,13 @@ impl DialogEvent {
         typed(Span::all(&self.raw).str_of(&self.raw), "")
     }
 
-    /// The body, byte for byte as it came.
+    /// The body, byte for byte as it was received.
     pub const fn raw(&self) -> &Bytes {
         &self.raw
     }
 }
 
-/// Without variables: what is received does not belong in logs.
+/// Leaves out the variables, because received data does not belong in logs.
 impl fmt::Debug for DialogEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DialogEvent")

@@ -17,18 +17,18 @@ const ID: &str = "a string without control characters, or null";
 const TIME: &str = "a date and time (RFC 3339), or a number of seconds or milliseconds";
 const OBJECT: &str = "an object";
 
-/// S4's envelope: `eventId`, `timestamp`, `type`, `payload`, and perhaps `externalId` and `userId`.
+/// S4's envelope: `eventId`, `timestamp`, `type`, `payload`, and optionally `externalId` and `userId`.
 ///
 /// | Field | Rule |
 /// | --- | --- |
-/// | `eventId` | 1 to 255 bytes, no control characters: it becomes a key |
-/// | `timestamp` | RFC 3339 with an offset; without one, UTC; or seconds, beyond 2·10¹⁰ milliseconds |
-/// | `type` | as `eventId`; S4's four or [any other](EventType::Unknown) |
+/// | `eventId` | 1 to 255 bytes, no control characters, because it becomes a key |
+/// | `timestamp` | RFC 3339, in UTC if it has no offset; or a number of seconds, or of milliseconds if beyond 2·10¹⁰ |
+/// | `type` | like `eventId`; S4's four or [any other](EventType::Unknown) |
 /// | `payload` | an object; has `profile` for `PROFILE_UPDATED`, `input` for `USER_INPUT_RECEIVED` |
 /// | `externalId`, `userId` | absent, null, or text without control characters |
 ///
-/// The whole body is kept as it came, so other fields are not lost ([`body_as`](Self::body_as)).
-/// The payload is checked to be JSON and typed when asked for. A clone shares the bytes.
+/// The whole body is kept unchanged, so other fields are not lost ([`body_as`](Self::body_as)). The
+/// payload is checked to be JSON, and typed on demand. Clones share the bytes.
 #[derive(Clone)]
 pub struct Envelope {
     raw: Bytes,
@@ -86,7 +86,7 @@ impl Envelope {
         let external_id = id("externalId", fields.top.get(EXTERNAL_ID))?;
         let user_id = id("userId", fields.top.get(USER_ID))?;
 
-        // S4's validator asks that they are there, not what they are.
+        // S4's validator checks only that they are present.
         match kind {
             EventType::ProfileUpdated if fields.payload.get(PROFILE).is_none() => {
                 Err(EventError::missing(
@@ -128,7 +128,7 @@ impl Envelope {
         ))
     }
 
-    /// `eventId`: the same for each delivery of one event.
+    /// `eventId`: the same for all deliveries of one event.
     pub fn event_id(&self) -> &str {
         self.event_id.as_str(&self.raw)
     }
@@ -138,12 +138,12 @@ impl Envelope {
         &self.kind
     }
 
-    /// `timestamp`, as a point in time. Without an offset it was read as UTC.
+    /// `timestamp` as a point in time. Without an offset, it counts as UTC.
     pub const fn time(&self) -> SystemTime {
         self.time
     }
 
-    /// `timestamp`, as it is spelled; a number by its digits.
+    /// `timestamp` as it is written; a number as its digits.
     pub fn timestamp(&self) -> &str {
         self.timestamp.as_str(&self.raw)
     }
@@ -158,14 +158,14 @@ impl Envelope {
         self.user_id.as_ref().map(|id| id.as_str(&self.raw))
     }
 
-    /// The id to look the user up by elsewhere, as S4 does: `externalId`, or else `userId`. Empty
-    /// ones count as absent.
+    /// The id to look the user up elsewhere, as in S4: `externalId`, or else `userId`. Empty ones count as
+    /// absent.
     pub fn contact_id(&self) -> Option<&str> {
         let ids = [self.external_id(), self.user_id()];
         ids.into_iter().flatten().find(|id| !id.is_empty())
     }
 
-    /// `payload`: a JSON object, as it came.
+    /// `payload`: an unparsed JSON object.
     pub fn payload(&self) -> &str {
         self.payload.str_of(&self.raw)
     }
@@ -179,7 +179,7 @@ impl Envelope {
         typed(self.payload(), "payload.")
     }
 
-    /// The whole body, typed: for fields beside the documented ones.
+    /// The whole body, typed: for fields other than the documented ones.
     ///
     /// # Errors
     ///
@@ -188,13 +188,13 @@ impl Envelope {
         typed(Span::all(&self.raw).str_of(&self.raw), "")
     }
 
-    /// The body, byte for byte as it came.
+    /// The body, byte for byte as it was received.
     pub const fn raw(&self) -> &Bytes {
         &self.raw
     }
 }
 
-/// Without payload and user: what is received does not belong in logs.
+/// Leaves out payload and user, because received data does not belong in logs.
 impl fmt::Debug for Envelope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Envelope")

@@ -53,10 +53,10 @@ pub enum CognigyEvent {
 }
 
 impl CognigyEvent {
-    /// Reads an event. The bytes are kept, not copied; nothing is allocated unless an id is
-    /// spelled with escapes or the type is not one of S4's four.
+    /// Reads an event. The bytes are kept, not copied; nothing is allocated unless an id is written with
+    /// escapes or the type is not one of S4's four.
     ///
-    /// Whether the bytes come from where they claim is not asked here: verify the signature first.
+    /// This function does not check who sent the bytes: verify the signature first.
     ///
     /// # Errors
     ///
@@ -71,9 +71,9 @@ impl CognigyEvent {
         }
     }
 
-    /// Reads the event that a buffered request carries; the event shares its bytes.
+    /// Reads the event of a buffered request, and shares its bytes.
     ///
-    /// For services behind the signature layer: whether that layer is there is not asked.
+    /// For services behind the signature layer: this function does not check that the layer is there.
     ///
     /// # Errors
     ///
@@ -110,13 +110,12 @@ impl CognigyEvent {
         }
     }
 
-    /// `eventId` of an envelope, the key to deduplicate by. A dialog event has none.
+    /// `eventId` of an envelope, which is its deduplication key. A dialog event has none.
     pub fn event_id(&self) -> Option<&str> {
         self.as_envelope().map(Envelope::event_id)
     }
 
-    /// The open part of the event, as it came: `payload` of an envelope, `variables` of a dialog
-    /// event.
+    /// The open part of the event, unparsed: `payload` of an envelope, `variables` of a dialog event.
     pub fn payload(&self) -> &str {
         match self {
             Self::Dialog(dialog) => dialog.variables(),
@@ -136,7 +135,7 @@ impl CognigyEvent {
         }
     }
 
-    /// The body, byte for byte as it came.
+    /// The body, byte for byte as it was received.
     pub const fn raw(&self) -> &Bytes {
         match self {
             Self::Dialog(dialog) => dialog.raw(),
@@ -153,7 +152,7 @@ impl TryFrom<Bytes> for CognigyEvent {
     }
 }
 
-/// The type of an [`Envelope`]: S4's four, and whatever else comes.
+/// The type of an [`Envelope`]: one of S4's four, or any other.
 ///
 /// An open enum: a verified event of a type that this crate does not know is still an event, and
 /// refusing it would make the sender repeat it. [`Envelope::require_known_type`] is the strict form.
@@ -168,12 +167,12 @@ pub enum EventType {
     ProfileUpdated,
     /// `USER_INPUT_RECEIVED`: the payload has an `input`.
     UserInputReceived,
-    /// A type outside S4's four, as it is spelled. It comes from the sender: no metric label.
+    /// A type outside S4's four, as it is written. It comes from the sender, so it must not be a metric label.
     Unknown(Box<str>),
 }
 
 impl EventType {
-    /// As it is spelled on the wire.
+    /// The spelling on the wire.
     pub fn as_str(&self) -> &str {
         match self {
             Self::DialogEnded => "DIALOG_ENDED",
@@ -208,7 +207,7 @@ impl fmt::Display for EventType {
     }
 }
 
-/// Where the fields of both signed forms stand in a body.
+/// The positions of the fields of both signed forms in a body.
 #[derive(Debug)]
 struct Fields {
     top: Members<9>,
@@ -270,7 +269,7 @@ impl Fields {
         })
     }
 
-    /// Whether the body means to be S4's envelope.
+    /// Whether the body is meant to be S4's envelope.
     fn is_envelope(&self) -> bool {
         self.top.get(EVENT_ID).is_some() || self.top.get(TYPE).is_some()
     }

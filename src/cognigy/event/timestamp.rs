@@ -11,8 +11,8 @@ static PARSER: DateTimeParser = DateTimeParser::new();
 
 /// Reads a point in time as S4's receiver (pydantic) does.
 ///
-/// `text` is RFC 3339 with an offset or `Z`, the same without an offset (UTC), or a number of
-/// seconds, beyond ±2·10¹⁰ milliseconds, with a fraction or without.
+/// `text` is RFC 3339 with an offset or `Z`, the same without an offset (UTC), or a number with or without
+/// a fraction: seconds, or milliseconds beyond ±2·10¹⁰.
 pub(super) fn parse(text: &str) -> Option<SystemTime> {
     let bytes = text.as_bytes();
     match bytes.get(4) {
@@ -22,8 +22,8 @@ pub(super) fn parse(text: &str) -> Option<SystemTime> {
 }
 
 fn from_date(text: &[u8]) -> Option<SystemTime> {
-    // The parser reads all that Temporal does: time zones in brackets, fields left out. A sender
-    // of those means something else than RFC 3339.
+    // The parser also accepts other Temporal forms: time zones in brackets, missing fields. A sender that
+    // uses them means something other than RFC 3339.
     let time = text.get(10..)?;
     let usual = |byte: &u8| {
         matches!(
@@ -48,7 +48,7 @@ fn from_date(text: &[u8]) -> Option<SystemTime> {
 
 fn system_time(timestamp: Timestamp) -> Option<SystemTime> {
     let distance = timestamp.as_duration();
-    // Checked, because platforms differ in how far their clocks reach.
+    // Checked, because the range of the clock depends on the platform.
     if distance.is_negative() {
         SystemTime::UNIX_EPOCH.checked_sub(distance.unsigned_abs())
     } else {
@@ -68,7 +68,7 @@ fn from_number(text: &str) -> Option<SystemTime> {
         return None;
     }
     let whole = whole.parse::<u64>().ok()?;
-    // Billionths; what is finer is cut off.
+    // Billionths; finer digits are cut off.
     let billionths = fraction
         .bytes()
         .chain(std::iter::repeat(b'0'))

@@ -1,4 +1,4 @@
-//! What S0 and S4 post for an event that could not be delivered.
+//! The messages that S0 and S4 post for an event that could not be delivered.
 
 use crate::dead_letter::{Entry, json};
 use serde::{Deserialize, Serialize};
@@ -35,13 +35,13 @@ struct Typed<'a> {
     r#type: Cow<'a, str>,
 }
 
-/// The body that S0 posts to its `dlq_callback_url` when its attempts are exhausted. It holds no
+/// The body that S0 posts to its `dlq_callback_url` when its attempts are exhausted. It contains no
 /// payload. For [`CallbackSink::body`](crate::dead_letter::CallbackSink::body).
 ///
 /// | Field | In S0 | Here |
 /// | --- | --- | --- |
 /// | `webhook_id` | the webhook that failed | the [target](Entry::target) |
-/// | `max_attempts_reached` | the attempts that were allowed | the attempts that were made |
+/// | `max_attempts_reached` | the number of allowed attempts | the number of attempts that were made |
 /// | `final_error` | the text of the last error | the [message](crate::dead_letter::Cause::message), or the name of the reason |
 pub fn dead_letter_exhausted(entry: &Entry) -> String {
     print(&Exhausted {
@@ -57,10 +57,10 @@ pub fn dead_letter_exhausted(entry: &Entry) -> String {
 /// | Field | In S4 | Here |
 /// | --- | --- | --- |
 /// | `eventId` | the id of the event | the [event's id](Entry::event_id), or the entry's |
-/// | `type` | the type of the event | `type` in the body if that is text in a JSON object, else the [kind](Entry::kind) |
+/// | `type` | the type of the event | `type` in the body if it is text in a JSON object, otherwise the [kind](Entry::kind) |
 /// | `timestamp` | when the event happened, ISO 8601 | the [event's time](Entry::event_time), or when the entry was made; UTC, milliseconds |
 /// | `errorMessage` | the text of the error | as `final_error` of [`dead_letter_exhausted`] |
-/// | `rawPayload` | the event, as an object | the body unchanged if it is whole and a JSON object; else as text, in which what is not UTF-8 is replaced |
+/// | `rawPayload` | the event, as an object | the body unchanged if it is complete and a JSON object; otherwise as text, in which invalid UTF-8 is replaced |
 pub fn dead_letter_event(entry: &Entry) -> String {
     let body = entry.body.bytes();
     let object = object(entry);
@@ -92,7 +92,7 @@ fn object(entry: &Entry) -> Option<&RawValue> {
     value.get().starts_with('{').then_some(value)
 }
 
-/// Texts and numbers alone: writing them to memory cannot fail.
+/// Only texts and numbers: writing them to memory cannot fail.
 fn print(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(posted["type"], "http");
         assert_eq!(posted["eventId"], "ab".repeat(16));
         assert_eq!(posted["timestamp"], "2023-11-14T22:13:20.250Z");
-        // The beginning of an object is none, even where it looks like one.
+        // The beginning of an object is not an object, even if it looks like one.
         let mut cut = entry(b"");
         cut.body = EntryBody::new(&b"{}{}".to_vec().into(), 2);
         let cut = dead_letter_event(&cut);

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// A secret that is sent in a header: GitLab's `X-Gitlab-SharedToken`, Cognigy's `X-Webhook-Key`,
+/// A secret that is sent in a header: GitLab's `X-Gitlab-Token`, Cognigy's `X-Webhook-Key`,
 /// `Authorization: Bearer`.
 ///
 /// **It does not cover the body.** Whoever reads one request can forge any other, so require TLS.
@@ -66,7 +66,7 @@ impl SharedToken {
         })
     }
 
-    /// GitLab's `X-Gitlab-SharedToken`
+    /// GitLab's `X-Gitlab-Token`
     /// ([its documentation](https://docs.gitlab.com/user/project/integrations/webhooks/)).
     ///
     /// # Errors
