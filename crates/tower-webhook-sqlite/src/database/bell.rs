@@ -1,4 +1,4 @@
-//! Telling those who wait for the database that it may have changed.
+//! Wakes those who wait for the database to change.
 
 use std::sync::{
     Arc,
@@ -6,7 +6,7 @@ use std::sync::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-/// One of each database. Costs nothing while nobody listens.
+/// One per database. Costs nothing while nobody listens.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     rung: Notify,
@@ -15,8 +15,8 @@ pub(crate) struct Bell {
 }
 
 impl Bell {
-    /// Listens until the guard is dropped: meanwhile the reading thread looks every few
-    /// milliseconds whether another process has written.
+    /// Listens until the guard is dropped. Meanwhile the reading thread checks every few milliseconds
+    /// whether another process has written.
     pub(crate) fn listen(self: &Arc<Self>) -> Listener {
         self.listeners.fetch_add(1, Ordering::Relaxed);
         Listener { bell: self.clone() }
@@ -26,18 +26,18 @@ impl Bell {
         self.listeners.load(Ordering::Relaxed) > 0
     }
 
-    /// An operation of this handle [asked for it](super::Transaction::ring), and is committed.
+    /// An operation of this handle that [asked for it](super::Transaction::ring) is committed.
     pub(super) fn ring(&self) {
         self.rung.notify_waiters();
     }
 
-    /// Somebody has written, this handle perhaps.
+    /// Some process has written, perhaps this one.
     pub(super) fn stir(&self) {
         self.stirred.notify_waiters();
     }
 }
 
-/// Somebody who waits.
+/// Registered while somebody waits.
 #[derive(Debug)]
 pub(crate) struct Listener {
     bell: Arc<Bell>,

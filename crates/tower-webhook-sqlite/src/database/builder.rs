@@ -30,7 +30,6 @@ pub struct DatabaseBuilder {
     pub(super) max_waiting: usize,
 }
 
-/// An hour: whoever waits longer for a lock wants something else.
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Each waiting place is allocated when the database is opened.
 const MOST_WAITING: usize = 1 << 20;
@@ -49,62 +48,60 @@ impl Default for DatabaseBuilder {
 }
 
 impl DatabaseBuilder {
-    /// How long to wait for another process that holds the file, before an operation (and those
-    /// behind it) fails as [`Busy`](super::DatabaseErrorKind::Busy). 5 s by default, an hour at
-    /// the most; zero does not wait.
+    /// Sets how long an operation waits for another process that holds the file. Default: 5 s; at
+    /// most an hour; zero does not wait. Then the operation and those queued behind it fail as
+    /// [`Busy`](super::DatabaseErrorKind::Busy).
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
         self
     }
 
-    /// Where stores in this database read the time of day for what they write: leases, times to
-    /// live. The system clock by default.
+    /// Sets the clock by which leases, waits and retention end. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// The most operations that share a commit. 256 by default. More of them share the price of
-    /// one flush to disk, and the first waits for the last.
+    /// Sets how many operations share a commit at most. Default: 256. With more, fewer flushes to
+    /// disk are needed, and the first operation waits longer for the last.
     pub const fn max_per_commit(mut self, operations: usize) -> Self {
         self.max_per_commit = operations;
         self
     }
 
-    /// The most rows that a query may give, all of which are in memory at once. 10,000 by default.
+    /// Sets how many rows a query may return; all of them are in memory at once. Default: 10,000.
     pub const fn max_rows(mut self, rows: usize) -> Self {
         self.max_rows = rows;
         self
     }
 
-    /// The greatest size of the file, in bytes, rounded down to whole pages (4 KiB). As large as
-    /// the disk by default. An operation that would pass it fails as
-    /// [`DiskFull`](super::DatabaseErrorKind::DiskFull); those that make room still work. The
-    /// write-ahead log beside the file is not counted; it is cut back to 64 MiB.
+    /// Sets the maximum size of the file, in bytes, rounded down to whole pages (4 KiB). Default: none.
+    /// An operation that would exceed it fails as [`DiskFull`](super::DatabaseErrorKind::DiskFull);
+    /// operations that free space still work. The write-ahead log beside the file does not count; it
+    /// is truncated to 64 MiB.
     pub const fn max_size(mut self, bytes: u64) -> Self {
         self.max_size = Some(bytes);
         self
     }
 
-    /// The most operations that may wait, of each kind (writes and reads). 1024 by default, 2²⁰
-    /// at the most. One more is refused at once as [`Full`](super::DatabaseErrorKind::Full). What
-    /// is waiting is in memory, with the bodies that it is about to write.
+    /// Sets how many writes may wait, and how many reads. Default: 1024 of each; at most 2²⁰. One more
+    /// is refused at once as [`Full`](super::DatabaseErrorKind::Full). What waits is in memory, with
+    /// the bodies that it is to write.
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
         self
     }
 
-    /// Opens the database at `path`, and makes it when the file does not exist: readable and
-    /// writable by this user alone (mode 0600 on Unix), because it holds payloads. Its folder is
-    /// not made.
+    /// Opens the database at `path`. Creates the file if it does not exist, readable and writable by
+    /// this user only (mode 0600 on Unix), because it holds payloads. Does not create its folder.
     ///
-    /// Blocks the thread while the file is read, and for up to the busy timeout when another
-    /// process holds it: open at start.
+    /// Blocks the thread while the file is read, and for up to the busy timeout if another process
+    /// holds it: open at start.
     ///
     /// # Errors
     ///
-    /// [`OpenError`] says why and what to do. A file that is anything else than a database of
-    /// this crate is not touched.
+    /// [`OpenError`] says why and what to do. A file that is not a database of this crate is not
+    /// changed.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database, OpenError> {
         Database::start(self.checked()?, path.as_ref())
     }

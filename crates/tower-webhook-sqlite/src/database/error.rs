@@ -2,13 +2,13 @@ use rusqlite::ErrorCode;
 use std::{error::Error, fmt, sync::Arc};
 use tower_webhook::BoxError;
 
-/// An operation that was not done.
+/// Why an operation was not done.
 ///
-/// Nothing of it is in the database, with one exception: after
-/// [`Unavailable`](DatabaseErrorKind::Unavailable) it is unknown, because a disk that failed to
+/// The operation changed nothing, with one exception: after
+/// [`Unavailable`](DatabaseErrorKind::Unavailable) this is unknown, because a disk that failed to
 /// confirm a write may still have written it.
 ///
-/// Carries no bound value, so it is safe to log.
+/// It contains no bound value, so it is safe to log.
 #[derive(Clone, Debug)]
 pub struct DatabaseError {
     kind: DatabaseErrorKind,
@@ -16,27 +16,27 @@ pub struct DatabaseError {
     source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
-/// What kind of trouble a [`Database`](super::Database) has.
+/// The kind of a [`DatabaseError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DatabaseErrorKind {
-    /// The operation undid itself, or one that shared its transaction rolled it back.
+    /// The operation was undone, by itself or by another one in the same transaction.
     Aborted,
     /// Another process held the file for longer than the busy timeout.
     Busy,
     /// The database was closed.
     Closed,
-    /// A constraint does not hold: a key that exists, a `CHECK`, a foreign key.
+    /// A constraint was violated: a unique key, a `CHECK`, a foreign key.
     Constraint,
     /// The file is damaged.
     Corrupt,
-    /// The disk is full, or the database has its greatest size.
+    /// The disk is full, or the file has its maximum size.
     DiskFull,
-    /// As many operations are waiting as the database allows.
+    /// Too many operations are waiting.
     Full,
-    /// The statement makes no sense: its SQL, its parameters, or where it was used.
+    /// The statement is invalid: its SQL, its parameters, or the place where it was used.
     Invalid,
-    /// A value has another type than was asked for.
+    /// A value is missing, has another type, or is out of range.
     Mistyped,
     /// The operation panicked.
     Panicked,
@@ -44,12 +44,12 @@ pub enum DatabaseErrorKind {
     ReadOnly,
     /// The result has more rows than the database allows.
     TooManyRows,
-    /// The file cannot be reached, or reading or writing it failed.
+    /// The file is gone, or reading or writing it failed.
     Unavailable,
 }
 
 impl DatabaseErrorKind {
-    /// A fixed name, fit for a metric's label.
+    /// A fixed name, for instance for a metric's label.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Aborted => "aborted",
@@ -81,7 +81,7 @@ impl DatabaseError {
         }
     }
 
-    /// For an operation that wants to be undone, with its reason.
+    /// An error that undoes the operation which returns it.
     ///
     /// # Examples
     ///
@@ -95,7 +95,7 @@ impl DatabaseError {
         Self::caused(DatabaseErrorKind::Aborted, reason)
     }
 
-    /// Its kind.
+    /// The kind of the error.
     pub const fn kind(&self) -> DatabaseErrorKind {
         self.kind
     }

@@ -10,17 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A file up to this size is checked whole when it is opened: some tens of milliseconds.
+/// A file up to this size is checked completely when it is opened, which takes some tens of
+/// milliseconds.
 const CHECKED_WHOLE: i64 = 32 << 20;
-/// What is left of the write-ahead log after a burst, in bytes.
+/// The write-ahead log is truncated to this size, in bytes.
 const LOG_LIMIT: i64 = 64 << 20;
-/// Statements that stay prepared.
+/// How many prepared statements are cached.
 const PREPARED: usize = 64;
-/// Between two tries to open a file that another process holds.
+/// The delay between two tries to open a file that another process holds.
 const RETRY: Duration = Duration::from_millis(10);
-/// Between two tries for the right to write: about as long as a commit of another process.
+/// The delay between two tries to begin a write transaction: about a commit of another process.
 const TURN: Duration = Duration::from_micros(500);
-/// `PRAGMA synchronous` as SQLite gives it back.
+/// The value of `PRAGMA synchronous` for `FULL`.
 const SYNCHRONOUS_FULL: i64 = 2;
 
 /// Everything that is needed to open the file, and to open it again.
@@ -28,7 +29,7 @@ const SYNCHRONOUS_FULL: i64 = 2;
 pub(super) struct Settings {
     pub(super) path: PathBuf,
     pub(super) with: DatabaseBuilder,
-    /// What the path led to when the file was last opened for writing.
+    /// The file at the path when it was last opened for writing.
     opened: Mutex<Option<Identity>>,
 }
 
@@ -39,14 +40,14 @@ pub(super) struct File {
     identity: Option<Identity>,
 }
 
-/// Device and inode: what a path led to.
+/// The device and inode of the file at a path.
 type Identity = (u64, u64);
 
 impl File {
     /// Opens the file for writing, for the first time: makes it, checks it, marks it as ours.
     pub(super) fn open(settings: &Settings) -> Result<Self, OpenError> {
         make(&settings.path)?;
-        // SQLite waits for some locks itself, and not for the one that turns the log on.
+        // SQLite itself waits for some locks, but not for the one that turns on the write-ahead log.
         let deadline = Instant::now() + settings.with.busy_timeout;
         loop {
             match Self::writing(settings, true) {
@@ -58,10 +59,10 @@ impl File {
         }
     }
 
-    /// Opens the file again, after it failed or was away. It must be there, and ours.
+    /// Opens the file again, after an error or after it was gone. It must be there, and ours.
     ///
-    /// Another file in its place is opened only when no log lies beside it: SQLite would fold the
-    /// log of the old file into the new one ("How To Corrupt An SQLite Database File", 1.4).
+    /// Another file in its place is opened only if there is no write-ahead log: SQLite would apply the
+    /// log of the old file to the new one ("How To Corrupt An SQLite Database File", 1.4).
     pub(super) fn open_again(settings: &Settings) -> Result<Self, DatabaseError> {
         let mut log = settings.path.clone().into_os_string();
         log.push("-wal");
@@ -74,7 +75,7 @@ impl File {
         Self::writing(settings, false).map_err(gone)
     }
 
-    /// Opens the file for reading alone.
+    /// Opens the file for reading only.
     pub(super) fn open_to_read(settings: &Settings) -> Result<Self, OpenError> {
         let file = Self::connect(settings, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         file.connection
@@ -122,7 +123,7 @@ impl File {
         let because = |error| settings.because(error);
         let file = Self::connect(settings, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let connection = &file.connection;
-        // SQLite opens what it may not write for reading, without a word.
+        // If it may not write the file, SQLite opens it for reading, without an error.
         if connection.is_readonly("main").map_err(because)? {
             return Err(OpenError::ReadOnly {
                 path: settings.path.clone(),
@@ -140,7 +141,7 @@ impl File {
                 "its file system cannot share memory between processes (journal mode {mode})"
             )));
         }
-        // `fullfsync` asks macOS to flush the drive as well; elsewhere it is nothing.
+        // `fullfsync` makes macOS flush the drive as well; it has no effect elsewhere.
         for pragma in ["fullfsync", "checkpoint_fullfsync"] {
             connection
                 .pragma_update(None, pragma, true)
@@ -167,8 +168,7 @@ impl File {
         Ok(file)
     }
 
-    /// Every commit waits for the disk. Reads the setting back: one that did not take is an error,
-    /// not a database that forgets.
+    /// Every commit waits for the disk. Reads the setting back, and fails if it was not applied.
     pub(super) fn flush_on_commit(&self) -> rusqlite::Result<()> {
         self.connection.pragma_update(None, "synchronous", "FULL")?;
         if pragma(&self.connection, "synchronous")? == SYNCHRONOUS_FULL {
@@ -180,16 +180,15 @@ impl File {
         ))
     }
 
-    /// Commits wait for the disk only when the log is folded back into the file.
+    /// Commits wait for the disk only at a checkpoint.
     pub(super) fn flush_later(&self) -> rusqlite::Result<()> {
         self.connection.pragma_update(None, "synchronous", "NORMAL")
     }
 
-    /// Takes the right to write, waiting up to `patience` for other processes.
+    /// Begins a write transaction, waiting up to `patience` for other processes.
     ///
-    /// Not with SQLite's own waiting, which sleeps for up to 100 ms between two tries: beside
-    /// another process that writes all the time it then took up to 530 ms to get a turn
-    /// (November 2026).
+    /// SQLite's own busy handler sleeps for up to 100 ms between two tries: beside another process
+    /// that wrote all the time, it took up to 530 ms to get a turn (November 2026).
     pub(super) fn begin(&self, settings: &Settings, patience: Duration) -> rusqlite::Result<()> {
         let connection = &self.connection;
         let deadline = Instant::now() + patience;
@@ -212,8 +211,8 @@ impl File {
         begun.map(drop)
     }
 
-    /// Whether the path still leads to this file. A file that was removed or replaced takes
-    /// writes, and loses them when it is closed.
+    /// Whether this file is still the one at the path. A file that was removed or replaced accepts
+    /// writes, which are lost when it is closed.
     pub(super) fn in_place(&self, path: &Path) -> bool {
         self.identity == identity(path)
     }
@@ -262,7 +261,7 @@ impl Settings {
     }
 }
 
-/// The path leads elsewhere, or nowhere.
+/// The file at the path is another one, or gone.
 pub(super) fn moved() -> DatabaseError {
     DatabaseError::caused(
         DatabaseErrorKind::Unavailable,
@@ -270,7 +269,7 @@ pub(super) fn moved() -> DatabaseError {
     )
 }
 
-/// What failing to open the file again means for the operations that wait for it.
+/// The error of the operations that wait while the file cannot be opened again.
 fn gone(error: OpenError) -> DatabaseError {
     let kind = match &error {
         OpenError::Locked { .. } => DatabaseErrorKind::Busy,
@@ -285,10 +284,10 @@ pub(super) fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i6
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
-/// Makes the file, for this user alone, where there is none.
+/// Creates the file, for this user only, if it does not exist.
 ///
-/// Never opens a file that is there: closing it again would drop every lock that this process
-/// holds on it through another handle ("How To Corrupt An SQLite Database File", 2.2).
+/// Never opens an existing file: closing it would drop all locks that this process holds on it
+/// through other handles ("How To Corrupt An SQLite Database File", 2.2).
 fn make(path: &Path) -> Result<(), OpenError> {
     let cannot = |source: tower_webhook::BoxError| OpenError::CannotOpen {
         path: path.to_owned(),
@@ -325,8 +324,8 @@ fn make(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// Looks for damage. A large file is only looked at where it begins (SQLite compares its length
-/// with its header); damage further in shows when it is read.
+/// Checks the file for damage. Of a large file, SQLite only compares the length with the header; other
+/// damage is found when it is read.
 fn check(connection: &Connection, settings: &Settings) -> Result<(), OpenError> {
     let because = |error| settings.because(error);
     let pages = pragma(connection, "page_count").map_err(because)?;
@@ -353,7 +352,7 @@ fn identity(path: &Path) -> Option<Identity> {
     Some((found.dev(), found.ino()))
 }
 
-/// Where an open file cannot be removed, there is nothing to notice.
+/// Elsewhere an open file cannot be removed.
 #[cfg(not(unix))]
 fn identity(_path: &Path) -> Option<Identity> {
     None

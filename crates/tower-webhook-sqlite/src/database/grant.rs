@@ -1,5 +1,4 @@
-//! What is granted to whoever asks: a key, jobs, an entry. Where nobody is there any more to take it,
-//! it is given back.
+//! Claims of a key, of jobs, of an entry: released if the caller's future was dropped meanwhile.
 
 use super::{
     Database, DatabaseError, DatabaseErrorKind, Transaction,
@@ -12,26 +11,25 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// How a `T` that was granted is given back.
+/// How a claim is released.
 pub(crate) trait Release<T>: Clone + Send + Unpin + 'static {
-    /// It is granted for certain, and handed over next.
+    /// The claim is committed. Runs in the writing thread, before the caller gets the claim.
     fn committed(&self, granted: &T) {
         let _ = granted;
     }
 
-    /// Nobody has taken it.
+    /// The caller is gone.
     fn release(&self, granted: &T);
 }
 
-/// The answer to a question whose answer is a grant. Dropped before it gave that away, it gives it
-/// back.
+/// Future of a claim. If it is dropped before it gave the claim to the caller, the claim is released.
 pub(crate) struct Granting<T, B: Release<T>> {
     receiver: oneshot::Receiver<Result<T, DatabaseError>>,
     back: B,
 }
 
 impl<T: Send + 'static, B: Release<T>> Granting<T, B> {
-    /// Has `work` grant something, unless nobody is interested any more when it comes to that.
+    /// Queues `work`, which claims. It does not run if the future is dropped by then.
     pub(crate) fn ask<F>(database: &Database, durability: Durability, back: B, work: F) -> Self
     where
         F: FnOnce(&Transaction<'_>) -> Result<T, DatabaseError> + Send + 'static,
@@ -66,7 +64,7 @@ impl<T, B: Release<T>> Future for Granting<T, B> {
 
 impl<T, B: Release<T>> Drop for Granting<T, B> {
     fn drop(&mut self) {
-        // An answer that is under way after this finds nobody, and `Ask` gives it back.
+        // A result that is sent after this comes back as an error of `send`, and `Ask` releases it.
         self.receiver.close();
         if let Ok(Ok(granted)) = self.receiver.try_recv() {
             self.back.release(&granted);
@@ -74,7 +72,7 @@ impl<T, B: Release<T>> Drop for Granting<T, B> {
     }
 }
 
-/// The question as an operation.
+/// The claim as an operation.
 struct Ask<T, B, F> {
     durability: Durability,
     work: Option<F>,
@@ -94,7 +92,7 @@ where
     }
 
     fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-        // Nobody is interested any more: everything stays as it is.
+        // The caller is gone: nothing is claimed.
         if !self.sender.is_closed()
             && let Some(work) = self.work.take()
         {

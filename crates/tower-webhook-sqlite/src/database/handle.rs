@@ -24,7 +24,7 @@ use tower_webhook::clock::WallClock;
 
 /// A handle on one SQLite file. Clones share it.
 ///
-/// See the [module docs](super) for how it works and what it promises.
+/// See the [module docs](super).
 #[derive(Clone)]
 pub struct Database {
     shared: Arc<Shared>,
@@ -42,8 +42,8 @@ struct Shared {
 }
 
 impl Database {
-    /// Opens the database at `path` with the default settings, and makes it when the file does not
-    /// exist. See [`DatabaseBuilder::open`].
+    /// Opens the database at `path` with the default settings. Creates the file if it does not exist.
+    /// See [`DatabaseBuilder::open`].
     ///
     /// # Errors
     ///
@@ -52,13 +52,13 @@ impl Database {
         Self::builder().open(path)
     }
 
-    /// Settings, all with defaults.
+    /// A builder with the default settings.
     pub fn builder() -> DatabaseBuilder {
         DatabaseBuilder::default()
     }
 
     pub(super) fn start(with: DatabaseBuilder, path: &Path) -> Result<Self, OpenError> {
-        // The program may change its folder; the file does not move with it.
+        // The program may change its working directory.
         let absolute = std::path::absolute(path).map_err(|error| OpenError::CannotOpen {
             path: path.to_owned(),
             source: error.into(),
@@ -110,8 +110,8 @@ impl Database {
         })
     }
 
-    /// Runs one statement that gives no rows, and returns how many rows it inserted, changed or
-    /// deleted. On the disk when it is answered.
+    /// Runs one statement that returns no rows. Gives how many rows it inserted, changed or deleted,
+    /// once that is on the disk.
     ///
     /// # Errors
     ///
@@ -120,8 +120,8 @@ impl Database {
         self.write(move |transaction| transaction.execute(&statement))
     }
 
-    /// Runs a query and collects its rows. It sees everything that was answered before it was
-    /// called.
+    /// Runs a query and collects its rows. It sees every operation whose result was there before the
+    /// call.
     ///
     /// # Errors
     ///
@@ -130,15 +130,15 @@ impl Database {
         self.read(move |transaction| transaction.query(&statement))
     }
 
-    /// Runs `work` in the writing thread: several statements that are done together or not at
-    /// all. On the disk when it is answered.
+    /// Runs `work` in the writing thread: several statements, done together or not at all. Its result
+    /// is there once it is on the disk.
     ///
-    /// Other operations wait meanwhile: keep it short, and away from the network. When `work`
-    /// returns an error or panics, what it did is undone.
+    /// Other operations wait meanwhile: keep it short, and never wait for the network in it. If `work`
+    /// returns an error or panics, it is undone.
     ///
     /// # Errors
     ///
-    /// The error of `work`, and [`DatabaseError`] when it could not be run or committed.
+    /// The error of `work`, or the reason why it could not be run or committed.
     ///
     /// # Examples
     ///
@@ -171,9 +171,9 @@ impl Database {
         submit(&self.shared.writer, Durability::Durable, work)
     }
 
-    /// [`write`](Self::write) for what may be lost when the machine loses its power, though not
-    /// when the process dies: a heartbeat, a lease. Spares the flush to disk, unless it shares a
-    /// commit with an operation that needs one.
+    /// Like [`write`](Self::write), for what may be lost with the machine's power, but not when the
+    /// process dies: a heartbeat, a lease. Saves the flush to disk, unless it shares a commit with an
+    /// operation that needs one.
     ///
     /// # Errors
     ///
@@ -186,13 +186,13 @@ impl Database {
         submit(&self.shared.writer, Durability::Relaxed, work)
     }
 
-    /// Runs `work` in the reading thread. Its statements see one state of the database, and
-    /// cannot change it. It holds up other reads, and no write; but while it runs the log cannot
-    /// be folded into the file, and grows.
+    /// Runs `work` in the reading thread. Its statements see one state of the database and cannot
+    /// change it. Other reads wait meanwhile, writes do not; but the write-ahead log grows, because it
+    /// cannot be checkpointed.
     ///
     /// # Errors
     ///
-    /// The error of `work`, and [`DatabaseError`] when it could not be run.
+    /// The error of `work`, or the reason why it could not be run.
     pub fn read<T, F>(&self, work: F) -> Reply<T>
     where
         T: Send + 'static,
@@ -201,18 +201,17 @@ impl Database {
         submit(&self.shared.reader, Durability::Relaxed, work)
     }
 
-    /// Brings the tables of `component` to their newest version, which is the number of `steps`:
-    /// runs, in one transaction, those that the file has not seen. A step is SQL, one statement or
-    /// many; once released it is never changed, only followed by another.
+    /// Migrates the tables of `component`: runs, in one transaction, the `steps` that the file has not
+    /// seen. Their number is the version of the tables. A step is one SQL statement or several. Never
+    /// change a step that was released: add another one.
     ///
-    /// Blocks the thread while it runs: migrate at start. Components of this crate have names that
+    /// Blocks the thread while it runs: migrate at start. The components of this crate have names that
     /// begin with `tower-webhook/`.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NewerSchema`] when the file has seen more steps than there are,
-    /// [`OpenError::Locked`] when another process holds it, [`OpenError::Migration`] when a step
-    /// fails.
+    /// [`OpenError::NewerSchema`] if the file has seen more steps than there are,
+    /// [`OpenError::Locked`] if another process holds it, [`OpenError::Migration`] if a step fails.
     ///
     /// # Examples
     ///
@@ -268,15 +267,15 @@ impl Database {
         }
     }
 
-    /// Accepts nothing more, from this handle or its clones, and waits until everything accepted
-    /// is done and the file is closed.
+    /// Closes the database for all handles: refuses new operations, does those that wait, and closes
+    /// the file.
     ///
-    /// Dropping the last handle does the same, and waits for nothing: a program that ends right
-    /// after it may cut off operations whose answer nobody saw.
+    /// Dropping the last handle does the same without waiting for it: if the program ends right
+    /// then, operations whose result nobody has seen may be lost.
     ///
     /// # Cancel safety
     ///
-    /// The database closes, whether or not somebody waits for it. May be called again.
+    /// If the future is dropped, the database closes all the same. May be called again.
     pub async fn close(&self) {
         for queue in [&self.shared.writer, &self.shared.reader] {
             *queue.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -285,7 +284,7 @@ impl Database {
         while ended.changed().await.is_ok() {}
     }
 
-    /// The file.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.shared.settings.path
     }
@@ -302,7 +301,7 @@ impl Database {
         &self.shared.bell
     }
 
-    /// Hands an operation to the writing thread, or finishes it with what is in the way.
+    /// Queues an operation for the writing thread, or finishes it with the error.
     pub(crate) fn operate(&self, operation: Box<dyn Operation>) {
         push(&self.shared.writer, operation);
     }

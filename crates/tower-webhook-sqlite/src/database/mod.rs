@@ -1,9 +1,9 @@
 //! One SQLite file, written by one thread that commits in groups.
 //!
-//! SQLite allows one writer at a time, and a commit that is safe from a loss of power waits for the
-//! disk. A [`Database`] makes the most of both: operations from any number of tasks queue for one
-//! thread, which commits what is waiting as one transaction and answers when it is on the disk.
-//! While it waits for the disk the next group gathers, so nothing is delayed to make groups larger.
+//! SQLite allows one writer at a time, and a commit that survives a loss of power waits for the disk.
+//! So the operations of all tasks queue for one thread, which commits everything that waits as one
+//! transaction and answers when it is on the disk. While it waits for the disk, the next group
+//! gathers: no operation is delayed to make groups larger.
 //!
 //! ```
 //! use tower_webhook_sqlite::database::{Database, Statement};
@@ -26,27 +26,26 @@
 //! # }
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! - An answer to [`execute`](Database::execute) or [`write`](Database::write) means that the
-//!   change is on the disk: write-ahead log, `synchronous=FULL`, read back when the file is opened.
-//! - Operations are atomic and apart: one that fails or panics is undone, and the others in its
-//!   commit are not. Three things cannot be kept apart, and fail the commit for all in it, who are
-//!   told so: a disk that is full, SQL that asks for `ROLLBACK` on a conflict, and a *deferred*
-//!   foreign key that does not hold.
-//! - Nothing grows without a bound: what would wait behind `max_waiting` others is refused at once,
-//!   with [`DatabaseErrorKind::Full`].
-//! - Trouble passes: after a full disk, a lock held by another process for too long, or a file that
-//!   was away, operations succeed again as soon as the file allows it, without a restart.
-//! - A file that was removed or replaced under the handle is noticed (on Unix) before an answer is
-//!   given, not when the answers are gone.
-//! - Any number of processes may open the same file. They take turns, one commit each, and wait for
-//!   each other up to the busy timeout. The file system must be local.
+//! - When [`execute`](Database::execute) or [`write`](Database::write) answers, the change is on the
+//!   disk: write-ahead log, `synchronous=FULL`, which is verified when the file is opened.
+//! - Operations are atomic and independent: one that fails or panics is undone, and the others in its
+//!   commit are not. Three errors fail the whole commit, and each operation in it gets the error: a
+//!   full disk, SQL with `ROLLBACK` on a conflict, and a violated *deferred* foreign key.
+//! - Memory is bounded: with `max_waiting` operations waiting, the next one is refused at once as
+//!   [`DatabaseErrorKind::Full`].
+//! - Errors are not final: after a full disk, a lock that another process held for too long, or a
+//!   file that was gone, operations succeed again as soon as the file allows it, without a restart.
+//! - If the file was removed or replaced while it was open, operations fail instead of being written
+//!   to a file that nobody sees (on Unix).
+//! - Any number of processes may open the same file, on a local file system. They take turns, one
+//!   commit each, and wait for each other up to the busy timeout.
 //!
 //! # Cancel safety
 //!
-//! An operation is handed over by the call that makes its [`Reply`]. Dropping the reply, before or
-//! after it is polled, does not undo the operation, and leaks nothing.
+//! An operation is queued by the call that makes its [`Reply`]. Dropping the reply, before or after it
+//! is polled, does not undo the operation, and leaks nothing.
 
 mod bell;
 mod builder;

@@ -2,63 +2,63 @@ use super::DatabaseError;
 use std::{error::Error, fmt, path::PathBuf, time::Duration};
 use tower_webhook::{BoxError, InvalidConfig};
 
-/// Why a database could not be opened. Names the file and what to do.
+/// Why a database could not be opened. The message names the file and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// The file cannot be opened or made.
+    /// The file cannot be opened or created.
     CannotOpen {
         /// The file.
         path: PathBuf,
-        /// What is in the way.
+        /// The cause.
         source: BoxError,
     },
-    /// A setting makes no sense.
+    /// A setting is invalid.
     Config(InvalidConfig),
-    /// It is a database, and damaged.
+    /// The database is damaged.
     Corrupt {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         detail: String,
     },
-    /// It is the database of another application.
+    /// The file is a database of another application.
     Foreign {
         /// The file.
         path: PathBuf,
-        /// The other application's mark, 0 when it set none.
+        /// The `application_id` in its header, 0 if none was set.
         application_id: i32,
     },
     /// Another process holds the file.
     Locked {
         /// The file.
         path: PathBuf,
-        /// How long was waited for it.
+        /// How long the call waited for it.
         waited: Duration,
     },
-    /// A step that brings tables to their newest version failed. Nothing of it is in the file.
+    /// A migration step failed. The file is as it was before.
     Migration {
         /// The file.
         path: PathBuf,
-        /// Whose tables.
+        /// The owner of the tables.
         component: String,
         /// The version that could not be reached.
         version: u32,
         /// What failed.
         source: DatabaseError,
     },
-    /// The tables were made by a newer release.
+    /// A newer release made the tables.
     NewerSchema {
         /// The file.
         path: PathBuf,
-        /// Whose tables.
+        /// The owner of the tables.
         component: String,
         /// The version in the file.
         found: u32,
         /// The newest version that this release knows.
         known: u32,
     },
-    /// The file is something else than a database.
+    /// The file is not an SQLite database.
     NotADatabase {
         /// The file.
         path: PathBuf,

@@ -1,4 +1,4 @@
-//! What waits in the queues, and the future that waits for it.
+//! Operations that wait for a thread, and the future of their results.
 
 use super::{DatabaseError, DatabaseErrorKind, Transaction};
 use std::{
@@ -12,14 +12,14 @@ use tokio::sync::oneshot;
 /// Whether an operation's commit must be on the disk before it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
-    /// It survives the machine's loss of power.
+    /// It survives a loss of power.
     Durable,
-    /// It survives this process, and may be lost with the machine's power. Costs no flush, unless
-    /// it shares a commit with one that needs it.
+    /// It survives the death of this process, and may be lost with the machine's power. Costs no
+    /// flush, unless it shares a commit with one that needs it.
     Relaxed,
 }
 
-/// Work for one of the threads. It runs once, and is finished once its fate is certain.
+/// Work for one of the threads. It runs once, and is finished when its commit succeeded or failed.
 pub(crate) trait Operation: Send {
     fn durability(&self) -> Durability;
 
@@ -76,12 +76,12 @@ where
     }
 }
 
-/// The answer to an operation, once it is committed.
+/// Future of an operation: its result, once it is committed.
 ///
 /// # Cancel safety
 ///
-/// The operation was handed over when this future was made: dropping the future does not undo it.
-#[must_use = "the operation runs, and nobody hears whether it failed"]
+/// The operation was queued when this future was made: dropping the future does not undo it.
+#[must_use = "the operation runs, but its error is lost"]
 pub struct Reply<T> {
     receiver: oneshot::Receiver<Result<T, DatabaseError>>,
 }

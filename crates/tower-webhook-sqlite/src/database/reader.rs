@@ -1,4 +1,4 @@
-//! The thread that reads: a long query holds up other queries, and no write.
+//! The thread that reads: a long query delays other queries, and no write.
 
 use super::{
     DatabaseError, Transaction,
@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often somebody who waits for another process's writes has them looked for. One look is a
-/// few microseconds.
+/// How often the file is checked for writes of other processes while somebody waits for them. A check
+/// takes a few microseconds.
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
@@ -23,7 +23,7 @@ pub(super) struct Reader {
     pub(super) file: Option<File>,
     pub(super) queue: Receiver<Queued>,
     pub(super) bell: Arc<Bell>,
-    /// What SQLite said at the last look; another number means that somebody has written.
+    /// SQLite's `data_version` at the last look: it changes when another connection has written.
     pub(super) version: Option<i64>,
     pub(super) looked: Instant,
 }
@@ -38,7 +38,7 @@ impl Reader {
                 self.queue
                     .recv_timeout(LOOK.saturating_sub(self.looked.elapsed()))
             } else {
-                // Whoever begins to listen has something read as well.
+                // Whoever begins to listen also queues a read, which ends this wait.
                 self.queue
                     .recv()
                     .map_err(|_| RecvTimeoutError::Disconnected)
@@ -64,7 +64,7 @@ impl Reader {
             .connection
             .prepare_cached("PRAGMA data_version")
             .and_then(|mut pragma| pragma.query_row([], |row| row.get(0)));
-        // What is wrong with the file is told to those who read it.
+        // An error of the file is reported to those who read it.
         let version = version.ok();
         if version != self.version {
             self.version = version;

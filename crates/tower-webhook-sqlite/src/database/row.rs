@@ -33,12 +33,12 @@ impl Row {
         Self { columns, values }
     }
 
-    /// The value of a column, by its place (from 0) or name.
+    /// The value of a column, by its index (from 0) or its name.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Mistyped`] when there is no such column, or its value is of another
-    /// type or does not fit.
+    /// [`DatabaseErrorKind::Mistyped`] if there is no such column, or its value has another type or
+    /// is out of range.
     pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, DatabaseError> {
         let value = column
             .find(&self.columns)
@@ -62,18 +62,18 @@ impl Row {
         self.columns.iter().map(AsRef::as_ref)
     }
 
-    /// Its values, in the order of the columns.
+    /// The values, in the order of the columns.
     pub fn values(&self) -> &[Value] {
         &self.values
     }
 
-    /// Its values, taken out.
+    /// Converts the row into its values.
     pub fn into_values(self) -> Vec<Value> {
         self.values.into_vec()
     }
 }
 
-/// What names a column: its place, from 0, or its name. Sealed.
+/// The index of a column, from 0, or its name. Sealed.
 pub trait Column: sealed::Column + Copy {}
 
 impl Column for usize {}
@@ -106,9 +106,9 @@ mod sealed {
     }
 }
 
-/// What [`Row::get`] can read.
+/// A type that [`Row::get`] can read.
 pub trait FromValue: Sized {
-    /// Reads `value`, or `None` when it is of another type or does not fit.
+    /// Reads `value`. `None` if it has another type or is out of range.
     fn from_value(value: &Value) -> Option<Self>;
 }
 

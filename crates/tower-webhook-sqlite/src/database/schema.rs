@@ -7,7 +7,7 @@ use super::{
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// `TwWh`, in the header of the file: tells other programs, and us, whose it is.
+/// `TwWh`, in the header of the file: identifies the databases of this crate.
 const APPLICATION_ID: i64 = 0x5477_5768;
 
 const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tower_webhook_schema (
@@ -15,16 +15,16 @@ const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS tower_webhook_schema (
     version INTEGER NOT NULL CHECK (version >= 0)
 ) STRICT, WITHOUT ROWID";
 
-/// Refuses a file that is not ours, before anything is written to it. An empty one may become ours
-/// when it is opened for the first time.
+/// Refuses a file that is not of this crate, before anything is written to it. An empty one is
+/// accepted if `may_be_empty`.
 pub(super) fn recognise(
     connection: &Connection,
     settings: &Settings,
     may_be_empty: bool,
 ) -> Result<(), OpenError> {
     let because = |error| settings.because(error);
-    // In this order: another process that makes the file ours meanwhile makes table and mark in
-    // one commit, so where there is its table there is its mark.
+    // In this order: another process that initialises the file meanwhile writes the table and the
+    // id in one commit, so whoever sees its table sees its id.
     let tables: i64 = connection
         .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
         .map_err(because)?;
@@ -41,8 +41,8 @@ pub(super) fn recognise(
     })
 }
 
-/// Makes the file ours. Writes nothing where it is, and needs the right and the lock to write
-/// either way: what would fail at the first operation fails when the file is opened.
+/// Initialises the file, if it was not before. Takes the write lock in any case, so that a file that
+/// cannot be written is an error when it is opened, not at the first operation.
 pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
     let marked = pragma(connection, "application_id").and_then(|id| {
@@ -53,14 +53,14 @@ pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch("COMMIT")
     });
     if marked.is_err() && !connection.is_autocommit() {
-        // The first error is the one to tell.
+        // The first error is the one to report.
         let _ = connection.execute_batch("ROLLBACK");
     }
     marked
 }
 
-/// Runs the steps that the file has not seen. `at` tells which version it was on its way to.
-/// Gives the version that it found when that is newer than the last step.
+/// Runs the steps that the file has not seen. `at` is the version of the step that runs. Returns the
+/// version in the file if it is newer than the last step.
 pub(super) fn migrate(
     transaction: &Transaction<'_>,
     component: &str,

@@ -4,11 +4,11 @@ use std::{borrow::Cow, fmt};
 /// One SQL statement and the values of its parameters.
 ///
 /// Parameters are `?` or `?1`, `?2`, ...; values are bound in their order. A statement that begins
-/// or ends a transaction, attaches a database, or sets a pragma is refused with
-/// [`DatabaseErrorKind::Invalid`]: transactions are the [`Database`](super::Database)'s, which
-/// commits many operations in one.
+/// or ends a transaction, attaches a database, or sets a pragma is refused as
+/// [`DatabaseErrorKind::Invalid`], because the [`Database`](super::Database) commits many operations
+/// in one transaction.
 ///
-/// `Debug` shows the SQL and not the values.
+/// `Debug` shows the SQL, not the values.
 ///
 /// # Examples
 ///
@@ -28,7 +28,7 @@ pub struct Statement {
 }
 
 impl Statement {
-    /// A statement. Never put a value from outside into the text: [`bind`](Self::bind) it.
+    /// A statement of this SQL. Never format values into the text: [`bind`](Self::bind) them.
     pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
         Self {
             sql: sql.into(),
@@ -36,13 +36,13 @@ impl Statement {
         }
     }
 
-    /// Gives the next parameter its value.
+    /// Sets the value of the next parameter.
     pub fn bind(mut self, value: impl Into<Value>) -> Self {
         self.values.push(value.into());
         self
     }
 
-    /// Its SQL.
+    /// The SQL.
     pub fn sql(&self) -> &str {
         &self.sql
     }
@@ -51,7 +51,7 @@ impl Statement {
         &self.values
     }
 
-    /// Refuses what would break the transaction that the statement shares with others.
+    /// Refuses statements that would break the shared transaction.
     pub(super) fn admit(&self) -> Result<(), DatabaseError> {
         const REFUSED: [&str; 10] = [
             "ATTACH",

@@ -5,9 +5,9 @@ use super::{
 use rusqlite::{CachedStatement, Connection};
 use std::{cell::Cell, fmt, sync::Arc};
 
-/// What an operation sees of the database: a transaction that it shares with others.
+/// Access to the database within an operation, which shares its transaction with others.
 ///
-/// An operation that returns an error, or panics, is undone alone; its neighbours are not.
+/// If an operation returns an error or panics, it alone is undone.
 pub struct Transaction<'a> {
     connection: &'a Connection,
     max_rows: usize,
@@ -23,20 +23,20 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Runs a statement that gives no rows. Returns how many rows it inserted, changed or deleted.
+    /// Runs a statement that returns no rows. Gives how many rows it inserted, changed or deleted.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Invalid`] when the SQL makes no sense or gives rows,
-    /// [`Constraint`](DatabaseErrorKind::Constraint) when a constraint does not hold, and what can
-    /// befall a file.
+    /// [`DatabaseErrorKind::Invalid`] if the SQL is invalid or returns rows,
+    /// [`Constraint`](DatabaseErrorKind::Constraint) if a constraint is violated, and the errors of
+    /// the file.
     pub fn execute(&self, statement: &Statement) -> Result<usize, DatabaseError> {
         self.prepare(statement)?
             .raw_execute()
             .map_err(DatabaseError::from_driver)
     }
 
-    /// Runs a statement and collects its rows: a `SELECT`, or one with `RETURNING`.
+    /// Runs a `SELECT`, or a statement with `RETURNING`, and collects its rows.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl<'a> Transaction<'a> {
         Ok(rows)
     }
 
-    /// The first row of a result, if it has one.
+    /// Runs a query and gives its first row, if any.
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl<'a> Transaction<'a> {
         self.connection
     }
 
-    /// Once this is committed, those who wait for the database are told.
+    /// Wakes those who wait for the database once this is committed.
     pub(crate) fn ring(&self) {
         self.rings.set(true);
     }

@@ -1,4 +1,4 @@
-//! Work that nobody waits for: rows whose time is over leave, a few at a time.
+//! Background work: rows whose retention is over are removed, a few at a time.
 
 use rusqlite::Connection;
 use std::{
@@ -6,15 +6,15 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// Something to be done now and then, in small pieces.
+/// Background work, done in small pieces.
 pub(crate) trait Chore: Send + Sync {
-    /// Tells one chore from another: registering it again changes nothing.
+    /// Identifies the chore: registering it again changes nothing.
     fn name(&self) -> &'static str;
 
-    /// Whether there is something to do: a look, without the right to write.
+    /// Whether there is something to do. Only reads.
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool>;
 
-    /// Does at most `limit` rows of it, in O(log n) each. Returns how many.
+    /// Removes at most `limit` rows, in O(log n) time each. Returns how many.
     fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize>;
 }
 

@@ -2,10 +2,9 @@ use bytes::Bytes;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use std::fmt;
 
-/// A value in a database: what a statement binds and a row holds.
+/// A value in a database, as statements bind and rows contain it.
 ///
-/// `Debug` shows the type and length of text and blobs, not what is in them: they may be a
-/// customer's.
+/// `Debug` shows the type and length of text and blobs, not their content, which may be private.
 ///
 /// # Examples
 ///
@@ -31,7 +30,7 @@ pub enum Value {
 }
 
 impl Value {
-    /// The name of its type, as SQLite writes it.
+    /// The name of its type in SQLite.
     pub const fn type_name(&self) -> &'static str {
         match self {
             Self::Null => "NULL",

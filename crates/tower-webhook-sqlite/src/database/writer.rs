@@ -26,11 +26,12 @@ use tower_webhook::observe::{Event, Id, Observers};
 
 pub(super) type Queued = Box<dyn Operation>;
 
-/// With nothing to do for this long, the thread looks for chores.
+/// After this idle time, the thread runs the chores.
 const IDLE: Duration = Duration::from_secs(1);
-/// After this many operations, chores have a turn between two groups.
+/// After this many operations, the chores run between two groups.
 const TURN: usize = 64;
-/// The most rows of one turn. More than `TURN` by far: rows leave faster than they come.
+/// How many rows a chore removes at a time. Well above `TURN`, so that rows are removed faster than
+/// they are added.
 const TURN_ROWS: usize = 2 * TURN + TURN;
 
 pub(super) struct Writer {
@@ -47,8 +48,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until the last handle is gone and everything accepted is done. `ended` tells whoever
-    /// waits for it, by going out of scope.
+    /// Works until the last handle is gone and every queued operation is done. Dropping `ended` wakes
+    /// those who wait for that.
     pub(super) fn work(mut self, reader: JoinHandle<()>, ended: watch::Sender<()>) {
         let mut group = VecDeque::new();
         loop {
@@ -75,14 +76,14 @@ impl Writer {
                 self.sweep();
             }
         }
-        // The last connection to close folds the log into the file, and a reader cannot.
+        // The last connection to close checkpoints the log, which a read-only one cannot.
         let _ = reader.join();
         self.file = None;
         drop(ended);
     }
 
-    /// One transaction. Takes operations from the front of `group` until it is empty or an
-    /// operation has cost them all the transaction, and answers those that it took.
+    /// Runs one transaction. Takes operations from the front of `group` until it is empty or one of
+    /// them has ended the transaction, and answers those that it took.
     fn commit(&mut self, group: &mut VecDeque<Queued>) {
         let mut done = Vec::with_capacity(group.len());
         let committed = self.run(group, &mut done);
@@ -180,7 +181,7 @@ impl Writer {
             .map_err(DatabaseError::from_driver)
     }
 
-    /// Chores of an idle database, until they are done or an operation arrives.
+    /// Runs the chores of an idle database, until they are done or an operation arrives.
     fn tidy(&mut self) -> Option<Queued> {
         while self.sweep() {
             if let Ok(operation) = self.queue.try_recv() {
@@ -190,7 +191,7 @@ impl Writer {
         None
     }
 
-    /// One turn of the chores. `true` when there is more to do.
+    /// Runs each chore once. `true` if there is more to do.
     fn sweep(&mut self) -> bool {
         let mut more = false;
         for chore in self.chores.list() {
@@ -198,8 +199,8 @@ impl Writer {
                 Some(file) => chore.due(&file.connection).unwrap_or(false),
                 None => false,
             };
-            // What is swept and lost with the power is swept again, and another process that holds
-            // the file is not waited for.
+            // A sweep that is lost with the power is repeated. It does not wait for another process
+            // that holds the file.
             if !due || self.begin(Durability::Relaxed, Duration::ZERO).is_err() {
                 continue;
             }
@@ -222,7 +223,7 @@ impl Writer {
     }
 }
 
-/// Runs an operation so that its failure, or panic, undoes what it did and nothing else.
+/// Runs an operation so that its error or panic undoes what it did, and nothing else.
 pub(super) fn apart(
     transaction: &Transaction<'_>,
     operation: &mut dyn Operation,
@@ -236,8 +237,7 @@ pub(super) fn apart(
             .map_err(DatabaseError::from_driver)
     };
     step("SAVEPOINT operation")?;
-    // What a panic may leave half done is the operation, which is dropped, and the database, which
-    // is rolled back.
+    // Unwind safety: after a panic, the operation is dropped and its changes are rolled back.
     let result = catch_unwind(AssertUnwindSafe(|| operation.run(transaction)))
         .unwrap_or_else(|_| Err(DatabaseError::new(DatabaseErrorKind::Panicked)));
     if connection.is_autocommit() {
@@ -252,12 +252,12 @@ pub(super) fn apart(
 
 pub(super) fn roll_back(file: &File) {
     if !file.connection.is_autocommit() {
-        // It fails where the transaction is gone already, which is as good.
+        // It fails only if the transaction has ended already.
         let _ = file.connection.execute_batch("ROLLBACK");
     }
 }
 
-/// Whether an error may be cured by opening the file again.
+/// Whether opening the file again may help.
 pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
     matches!(
         kind,
@@ -265,7 +265,7 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
     )
 }
 
-/// Tells whoever listens. The driver's error names tables and columns, and no value.
+/// The driver's error names tables and columns, and no value.
 fn tell(what: &'static str, error: &DatabaseError) {
     let error = WithSource(error);
     Observers::none().tell(|| Event::Trouble {

@@ -25,29 +25,30 @@
 //!
 //! # Durability
 //!
-//! An entry that is written, released, discarded or removed is so on the disk: no crash and no loss
-//! of power undoes it. Claims and their renewals survive the death of the process; when the machine
-//! loses its power the last of them may be gone, and the entry is free again.
+//! Writing, releasing, discarding and removing an entry are on the disk before the answer: no crash
+//! and no loss of power undoes them. Claims and renewals survive the death of the process, but the last
+//! ones may be lost when the machine loses its power; then the entry is free again.
 //!
 //! # The record
 //!
-//! Each entry is one row: the [JSON form](tower_webhook::dead_letter::json) in `record`, and beside it what
-//! it is found by. How often it was sent again is in the column `replays`, which counts.
+//! Each entry is a row of `tower_webhook_dead_letters`: the [JSON form](tower_webhook::dead_letter::json)
+//! in `record`, and columns for the filters. How often the entry was sent again is in the column
+//! `replays`, not in the record.
 //!
-//! The id of an entry that was removed or discarded is remembered for seven days in a table of its
-//! own, and an entry with it is not written again.
+//! The id of an entry that was removed or discarded is kept for seven days, and an entry with the same
+//! id is not written again.
 //!
 //! # Time
 //!
 //! Claims end by the wall clock, because processes share the file and restarts do not end them.
-//! When the clock goes back, no claim lasts for longer, from the next look on, than it was granted.
+//! If the clock goes back, no claim lasts longer than it was granted, from the next access on.
 //!
 //! # Bounds
 //!
 //! [`max_entries`](SqliteDeadLetters::max_entries), and the
-//! [size](crate::database::DatabaseBuilder::max_size) of the database. No entry leaves by itself: when
-//! there is no more room, writing fails with `Full`. A record has 16 MiB at the most. A page of a
-//! list ends early after 8 MiB of records.
+//! [size](crate::database::DatabaseBuilder::max_size) of the database. No entry is removed by itself:
+//! without room, writing fails as `Full`. A record has at most 16 MiB. A page of a list ends early
+//! after 8 MiB of records.
 //!
 //! # Errors
 //!
@@ -55,16 +56,16 @@
 //! | --- | --- |
 //! | no room: `max_entries`, the disk, or too many operations waiting | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
-//! | a record that cannot be read | `Corrupt`, `NewerSchema` |
+//! | a record that is damaged, or of a newer release; it stays as it is | `Corrupt`, `NewerSchema` |
 //! | an entry larger than a record may be | `TooLarge` |
 //! | the database was closed | `Closed` |
 //! | everything else: file gone or damaged, read-only | `Unavailable` |
 //!
 //! # Cancel safety
 //!
-//! Every operation is handed over by the call that makes its future, and done whether or not
-//! somebody waits for it. Only a claim whose future is dropped before it gave the entry away is
-//! given back, and does not count; where that fails, it ends with its lease.
+//! Every operation is queued by the call that makes its future, and done even if the future is
+//! dropped. Only a claim whose future is dropped before it returned the entry is released, and does not
+//! count; if that fails, it ends with its lease.
 
 mod rows;
 mod select;
@@ -97,7 +98,7 @@ pub struct SqliteDeadLetters {
     max_entries: u64,
 }
 
-/// The longest record: an entry of the greatest size that layers write has less than 1 MiB.
+/// The longest record. The largest entry that a layer writes has less than 1 MiB.
 const MAX_RECORD: usize = 16 << 20;
 
 impl SqliteDeadLetters {
@@ -117,8 +118,7 @@ impl SqliteDeadLetters {
         })
     }
 
-    /// Opens the file at `path`, with the default settings of a [`Database`], and the entries in
-    /// it.
+    /// Opens the file at `path` with the default settings of a [`Database`], and a store in it.
     ///
     /// # Errors
     ///
@@ -127,11 +127,12 @@ impl SqliteDeadLetters {
         Self::new(&Database::open(path)?)
     }
 
-    /// How many entries there may be. Default: 1,000,000. Each handle goes by its own number.
+    /// Sets how many entries there may be. Default: 1,000,000. It applies to what this handle and its
+    /// clones write.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] where it is zero.
+    /// [`InvalidConfig`] if it is zero.
     pub fn max_entries(mut self, entries: u64) -> Result<Self, InvalidConfig> {
         if entries == 0 {
             return Err(InvalidConfig::new("max_entries", "must be at least 1"));
@@ -145,13 +146,13 @@ impl SqliteDeadLetters {
         &self.database
     }
 
-    /// Writes an entry as part of a transaction of the caller's: it is there when the transaction
-    /// is, and so is what else it did.
+    /// Writes an entry within a transaction of the store's [database](Self::database), together with
+    /// what else the transaction does.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Aborted`] whose source is a [`StoreError`] where there is no room or the
-    /// entry is too large, and what can befall a file.
+    /// [`DatabaseErrorKind::Aborted`], with a [`StoreError`] as its source, if there is no room or the
+    /// entry is too large, and the errors of the file.
     ///
     /// # Examples
     ///
@@ -288,7 +289,7 @@ impl LetterStore for SqliteDeadLetters {
     }
 }
 
-/// A claim. Dropped before it gave its entry away, it gives it back.
+/// A claim. If its future is dropped before it returned the entry, the entry is released.
 fn claim(
     database: &Database,
     id: EntryId,
@@ -307,7 +308,7 @@ fn claim(
     Box::pin(async move { granting.await.map_err(sink_error)? })
 }
 
-/// What is needed to give an entry back.
+/// What is needed to release an entry.
 #[derive(Clone)]
 struct Claimed {
     database: Database,
@@ -320,7 +321,7 @@ impl Release<Result<EntryClaim, StoreError>> for Claimed {
             return;
         };
         let (id, token) = (self.id, *token);
-        // Should it fail, the claim ends with its lease.
+        // If it fails, the claim ends with its lease.
         drop(
             self.database
                 .write_relaxed(move |transaction| rows::unclaim(transaction, id, token)),

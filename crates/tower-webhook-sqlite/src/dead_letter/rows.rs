@@ -57,7 +57,7 @@ pub(super) const STEPS: &[&str] = &[
         SET letters = letters - 1, token = max(token, old.token) WHERE only = 1;
     END;
 ",
-    // Those that were removed or discarded, and when: they do not come again.
+    // The ids of those that were removed or discarded, and when: they are not written again.
     "
     CREATE TABLE tower_webhook_letters_gone (
         id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
@@ -65,8 +65,8 @@ pub(super) const STEPS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tower_webhook_letters_gone_at ON tower_webhook_letters_gone (at);
 ",
-    // Today's names. Triggers follow and indexes keep their names, so that this takes no longer for
-    // many entries than for a few.
+    // Today's names. Triggers follow; indexes keep their names, because making them anew would take
+    // long for many entries.
     "
     ALTER TABLE tower_webhook_letters RENAME TO tower_webhook_dead_letters;
     ALTER TABLE tower_webhook_letters_state RENAME TO tower_webhook_dead_letters_state;
@@ -80,7 +80,7 @@ const PLACE: &str = "SELECT place FROM tower_webhook_dead_letters WHERE id = ?1"
 const INSERT: &str = "INSERT INTO tower_webhook_dead_letters
     (id, reason, target, event_id, written_at, replays, record)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-/// What somebody counted since stays counted.
+/// Replays that were counted since stay counted.
 const REPLACE: &str = "UPDATE tower_webhook_dead_letters
     SET reason = ?2, target = ?3, event_id = ?4, written_at = ?5, replays = max(replays, ?6),
     record = ?7 WHERE id = ?1";
@@ -111,10 +111,10 @@ const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone
 const SWEEP: &str = "DELETE FROM tower_webhook_dead_letters_gone WHERE id IN
     (SELECT id FROM tower_webhook_dead_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
-/// How many bytes of records a page reads at the most, the last one excepted.
+/// How many bytes of records a page reads at most, not counting the last one.
 const MOST_READ: usize = 8 << 20;
 
-/// Whether there was room for it. One that is gone already needs none.
+/// Whether there was room for it. An entry that was removed before needs none.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     entry: &Entry,
@@ -415,7 +415,7 @@ fn change(
         .map_err(DatabaseError::from_driver)
 }
 
-/// Seven days, in milliseconds: longer than anybody repeats a write that got no answer.
+/// Seven days, in milliseconds: longer than a write that got no answer is repeated.
 const KEPT: i64 = 7 * 86_400_000;
 
 /// Forgets the ids of entries that were removed or discarded a while ago.

@@ -1,4 +1,4 @@
-//! The SQLite store: claims and answers that outlive the process.
+//! A store that keeps claims and responses in an SQLite file, where they survive restarts.
 //!
 //! ```
 //! use std::time::Duration;
@@ -25,23 +25,23 @@
 //!
 //! # Durability
 //!
-//! An answer is on the disk before [`complete`](Store::complete) is: no crash and no loss of power
-//! forgets it. A claim, its renewal and its release survive the death of the process; when the
-//! machine loses its power the last of them may be gone, which frees the key (or holds it until
-//! its lease ends), as a crash of their holder would have. So they need not wait for the disk.
+//! A response is on the disk before [`complete`](Store::complete) answers: no crash and no loss of
+//! power undoes it. A claim, a renewal and a release do not wait for the disk: they survive the death
+//! of the process, but the last ones may be lost when the machine loses its power. Then the key is free,
+//! or held until its lease ends, as after a crash of its holder.
 //!
 //! # Time
 //!
-//! Leases and times to live end by the wall clock, because processes share the file and restarts
-//! do not end them. When the clock goes back, no claim and no answer holds its key for longer,
-//! from the next `begin` on, than it was granted. When it leaps ahead, they end early.
+//! Leases and retention end by the wall clock, because processes share the file and restarts do not
+//! end them. If the clock goes back, no claim and no response holds its key longer than it was granted,
+//! from the next `begin` on. If it jumps ahead, they end early.
 //!
 //! # Bounds
 //!
-//! As many keys as the disk holds, or [`max_size`](crate::database::DatabaseBuilder::max_size) says;
-//! nothing leaves before its time. What is over leaves in small pieces, found by an index, while
-//! the store works and when it is idle. Operations that wait are bounded by
-//! [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
+//! The number of keys is bounded by the disk, or by
+//! [`max_size`](crate::database::DatabaseBuilder::max_size); no key is removed before its time. Rows
+//! whose time is over are removed a few at a time, while the store works and while it is idle. The
+//! operations that wait are bounded by [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
 //!
 //! # Errors
 //!
@@ -49,13 +49,13 @@
 //! | --- | --- |
 //! | too many operations are waiting | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
-//! | a record that makes no sense | `Corrupt` |
+//! | an invalid row | `Corrupt` |
 //! | everything else: disk full, file gone or damaged, database closed | `Unavailable` |
 //!
 //! # Cancel safety
 //!
-//! A [`Begin`](SqliteBegin) future that is dropped before it gave its claim away gives the key
-//! back. Every other operation is done, whether or not somebody waits for it.
+//! If a [`begin`](Store::begin) future is dropped before it returned its claim, the key is released.
+//! Every other operation is done even if its future is dropped.
 
 mod rows;
 
@@ -82,7 +82,7 @@ use tower_webhook::{
     lease::{FencingToken, Settled},
 };
 
-/// Keeps claims and answers in an SQLite file. Clones share it, and so do processes.
+/// Keeps claims and responses in an SQLite file. Clones share it, and so do processes.
 ///
 /// See the [module docs](self).
 #[derive(Clone, Debug)]
@@ -91,13 +91,13 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// A store in a database that is already open, beside what else is in it. Makes its tables
-    /// where they are not there, which blocks the thread: open at start.
+    /// A store in an open database, which may hold other tables too. Creates or upgrades the store's
+    /// tables, which blocks the thread: open at start.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NewerSchema`] when its tables are those of a newer release, and what can
-    /// befall a [migration](Database::migrate).
+    /// [`OpenError::NewerSchema`] if a newer release made the tables, and the errors of a
+    /// [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
         database.add_chore(Arc::new(rows::Retention::new(database.clock().clone())));
@@ -106,7 +106,7 @@ impl SqliteStore {
         })
     }
 
-    /// Opens the file at `path`, with the default settings of a [`Database`], and the store in it.
+    /// Opens the file at `path` with the default settings of a [`Database`], and a store in it.
     ///
     /// # Errors
     ///
@@ -180,14 +180,12 @@ impl Store for SqliteStore {
     }
 }
 
-/// Future of [`begin`](Store::begin) of a
-/// [`SqliteStore`](SqliteStore).
+/// Future of [`begin`](Store::begin) of a [`SqliteStore`].
 ///
 /// # Cancel safety
 ///
-/// Dropped before it gave its claim away, it gives the key back: a caller that went away does not
-/// hold the key until the lease ends.
-#[must_use = "a claim that nobody takes is given back"]
+/// If it is dropped before it returned the claim, the key is released at once, not when the lease ends.
+#[must_use = "dropping it releases the claim"]
 pub struct SqliteBegin {
     granting: Granting<Begin, Claim>,
 }
@@ -230,7 +228,7 @@ impl fmt::Debug for SqliteBegin {
     }
 }
 
-/// What is needed to give a claim back.
+/// What is needed to release a claim.
 #[derive(Clone)]
 struct Claim {
     database: Database,
@@ -244,7 +242,7 @@ impl Release<Begin> for Claim {
         };
         let key = self.key.clone();
         let clock = self.database.clock().clone();
-        // Should it fail, the lease ends as that of any holder who is gone.
+        // If it fails, the claim ends with its lease.
         drop(self.database.write_relaxed(move |transaction| {
             rows::release(transaction, &key, token, stored::now(&clock))
         }));
@@ -256,9 +254,9 @@ impl Release<Begin> for Claim {
 ///
 /// # Cancel safety
 ///
-/// The operation was handed over when this future was made: dropping the future does not undo it.
+/// The operation was queued when this future was made: dropping the future does not undo it.
 #[derive(Debug)]
-#[must_use = "whether the claim still held is in the answer"]
+#[must_use = "the result tells whether the claim still held"]
 pub struct SqliteSettle {
     reply: Reply<Settled>,
 }

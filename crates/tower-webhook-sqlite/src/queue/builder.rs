@@ -3,10 +3,10 @@ use crate::database::{Database, Durability, OpenError};
 use std::{path::Path, sync::Arc};
 use tower_webhook::InvalidConfig;
 
-/// What one row may hold, less than SQLite's own limit.
+/// Less than SQLite's limit for a row.
 const LARGEST_PAYLOAD: usize = 512 << 20;
 
-/// The same of a result, which those who ask for a task are given whole.
+/// A result is read into memory whole when its task is asked for.
 const LARGEST_RESULT: usize = LARGEST_PAYLOAD;
 
 /// Settings of a [`SqliteQueue`].
@@ -48,60 +48,60 @@ impl Default for SqliteQueueBuilder {
 }
 
 impl SqliteQueueBuilder {
-    /// Whether a claim is on the disk before its jobs are given out. `false` by default, which
-    /// spares a flush.
+    /// Sets whether a claim is on the disk before its jobs are given out. Default: `false`, which
+    /// saves a flush.
     ///
-    /// With `false` a claim survives the death of the process, and the last ones may be forgotten
-    /// when the machine loses its power. Their jobs run again either way; forgotten is that the
-    /// attempt was counted. Say `true` where a payload might take the whole machine down.
+    /// With `false`, a claim survives the death of the process, but the last claims may be lost when
+    /// the machine loses its power. Their jobs run again either way; what is lost is that the attempt
+    /// was counted. Set `true` if a payload might take the whole machine down.
     pub const fn durable_claims(mut self, durable: bool) -> Self {
         self.durable_claims = durable;
         self
     }
 
-    /// The most finished tasks of which the status is kept. 1,000,000 by default. Past it those
-    /// leave whose time to live ends first, in small pieces as everything does whose time is over,
-    /// and a repeat of their key is put in again: choose it above what finishes within the time to
-    /// live. A finished task takes some 200 bytes, beside its key, its target and its result.
+    /// Sets how many finished tasks are kept at most. Default: 1,000,000.
     ///
-    /// Of the queues in one [`Database`] the first that is built decides; of several processes, the
-    /// least.
+    /// Beyond it, the tasks whose retention ends first are removed, a few at a time, and a job that
+    /// repeats their deduplication key is enqueued again: choose more than what finishes within the
+    /// retention. A finished task takes about 200 bytes, plus its key, its target and its result.
+    ///
+    /// Of the queues in one [`Database`], the first one built decides; of several processes, the
+    /// smallest number.
     pub const fn max_finished(mut self, tasks: u64) -> Self {
         self.max_finished = tasks;
         self
     }
 
-    /// The most jobs that are not finished. 1,000,000 by default. One more is refused as
+    /// Sets how many unfinished jobs there may be. Default: 1,000,000. One more is refused as
     /// [`Full`](tower_webhook::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: u64) -> Self {
         self.max_jobs = jobs;
         self
     }
 
-    /// The largest payload, in bytes. 16 MiB by default, 512 MiB at the most. A larger one is
+    /// Sets the largest payload, in bytes. Default: 16 MiB; at most 512 MiB. A larger one is
     /// refused as [`TooLarge`](tower_webhook::StoreErrorKind::TooLarge).
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self
     }
 
-    /// The largest result, in bytes. 1 MiB by default, 512 MiB at the most. A larger one is refused
-    /// as [`TooLarge`](tower_webhook::StoreErrorKind::TooLarge), and the claim stands: settle it
-    /// again without the result. Results stay for their time to live, when payloads are long gone:
-    /// there may be [`max_finished`](Self::max_finished) of them.
+    /// Sets the largest result, in bytes. Default: 1 MiB; at most 512 MiB. A larger one is refused as
+    /// [`TooLarge`](tower_webhook::StoreErrorKind::TooLarge), and the claim still holds: settle it
+    /// again without the result. Results are kept for the retention, longer than payloads: there may
+    /// be [`max_finished`](Self::max_finished) of them.
     pub const fn max_result(mut self, bytes: usize) -> Self {
         self.max_result = bytes;
         self
     }
 
-    /// The queue in a database that is already open, beside what else is in it. Makes its tables
-    /// where they are not there, which blocks the thread: build at start.
+    /// Builds the queue in an open database, which may hold other tables too. Creates or upgrades the
+    /// queue's tables, which blocks the thread: build at start.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Config`] names a setting that makes no sense. [`OpenError::NewerSchema`] when
-    /// the tables are those of a newer release, and what can befall a
-    /// [migration](Database::migrate).
+    /// [`OpenError::Config`] names an invalid setting. [`OpenError::NewerSchema`] if a newer release
+    /// made the tables, and the errors of a [migration](Database::migrate).
     pub fn build(self, database: &Database) -> Result<SqliteQueue, OpenError> {
         let limits = self.limits()?;
         database.migrate(schema::COMPONENT, schema::STEPS)?;
@@ -116,11 +116,12 @@ impl SqliteQueueBuilder {
         })
     }
 
-    /// Opens the file at `path`, with the default settings of a [`Database`], and the queue in it.
+    /// Opens the file at `path` with the default settings of a [`Database`], and builds the queue in
+    /// it.
     ///
     /// # Errors
     ///
-    /// As [`build`](Self::build), and what [`Database::open`] says.
+    /// The errors of [`build`](Self::build) and of [`Database::open`].
     pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteQueue, OpenError> {
         // Before a file is made.
         self.limits()?;

@@ -32,22 +32,22 @@ use tower_webhook::{
     queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
 };
 
-/// The most of a claim, whatever was asked for: the transaction stays short.
+/// The most jobs of a claim, whatever was asked for: the transaction stays short.
 const MOST: usize = 4096;
-/// After so many bytes of payloads a claim takes no more.
+/// A claim takes no more jobs after this many bytes of payloads.
 const MOST_BYTES: usize = 64 << 20;
 /// The most leases that one claim ends. The next ends more.
 const MOST_EXPIRED: usize = 1024;
 /// The most jobs of a newer release that one claim puts off. The next puts off more.
 const MOST_PUT_OFF: usize = 1024;
-/// How long it is until somebody looks at such a job again, in milliseconds.
+/// For how long such a job is put off, in milliseconds.
 const PUT_OFF: i64 = 60_000;
 
 /// What a claim took.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) claims: Claims,
-    /// When each was due: jobs, then failed jobs. For giving them back.
+    /// When each was due: jobs, then failed jobs. For releasing them.
     pub(super) dues: Vec<i64>,
     /// The jobs that were put off, because a newer release wrote a part of them.
     pub(super) newer: Vec<TaskId>,
@@ -70,8 +70,8 @@ pub(super) enum Left {
     New,
 }
 
-/// [`Engine::claim`](tower_webhook::queue::Engine::claim). Dropped before it gave its jobs away, it gives
-/// them back.
+/// [`Engine::claim`](tower_webhook::queue::Engine::claim). If its future is dropped before it returned
+/// the jobs, they are released.
 pub(super) fn ask(
     database: &Database,
     terms: Terms,
@@ -91,7 +91,7 @@ pub(super) fn ask(
     Box::pin(async move { Ok(granting.await?.claims) })
 }
 
-/// What is needed to give jobs back.
+/// What is needed to release jobs.
 #[derive(Clone)]
 struct Jobs {
     database: Database,
@@ -128,7 +128,7 @@ impl Release<Taken> for Jobs {
             return;
         }
         let clock = self.database.clock().clone();
-        // Should it fail, the leases end as those of any worker who is gone.
+        // If it fails, the claims end with their leases.
         drop(
             self.database
                 .write_relaxed(move |transaction| release(transaction, &clock, &given)),
@@ -149,8 +149,8 @@ impl fmt::Display for PutOff<'_> {
     }
 }
 
-/// Claims what these terms allow. The `widest` are those of all who claim, and `since` is when one
-/// of them did last.
+/// Claims what these terms allow. `widest` are the widest terms of all claims of this handle, `since`
+/// is the time of the last one.
 fn claim(
     transaction: &Transaction<'_>,
     clock: &WallClock,
@@ -217,7 +217,7 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
     })
 }
 
-/// Puts back what nobody took. Everything is as if it had not been claimed, but for the tokens.
+/// Releases jobs that nobody took. Everything but the tokens is as it was before the claim.
 fn release(
     transaction: &Transaction<'_>,
     clock: &WallClock,

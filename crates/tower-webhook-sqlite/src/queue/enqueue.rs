@@ -1,4 +1,4 @@
-//! Putting a job in, and asking for one.
+//! Enqueuing a job, and looking up a task.
 
 use super::{
     Limits,
@@ -18,10 +18,10 @@ use tower_webhook::{
 
 /// The longest kind, target or FIFO group, in bytes.
 const LONGEST_NAME: usize = 4096;
-/// The most of what its entry would tell, in bytes.
+/// The longest encoded `about`, in bytes.
 const LONGEST_ABOUT: usize = 64 * 1024;
 
-/// What it came to, or why it was refused; then nothing is changed.
+/// The result, or why the job was refused; then nothing is changed.
 pub(super) type Admitted = Result<Enqueued, StoreErrorKind>;
 
 pub(super) fn enqueue(
@@ -57,7 +57,7 @@ pub(super) fn enqueue(
                 .execute(params![-1, 0, 0, 0, now, 0])?;
             return Ok(Ok(known));
         }
-        // What was in the way had left, but for its row.
+        // The row in the way was that of a task whose retention is over, and was just removed.
         if !insert(connection, clock, job, due, held)? {
             return Err(rusqlite::Error::StatementChangedRows(0));
         }
@@ -111,8 +111,8 @@ fn insert(
     Ok(inserted == 1)
 }
 
-/// The job that this one is a repetition of: the one with its key, or itself. One that is finished
-/// and whose time is over leaves here.
+/// The job that this one repeats: the one with its key or with its id. Removes it if its retention is
+/// over.
 fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Option<Enqueued>> {
     let by_key = match &job.dedup_key {
         Some(key) => find(connection, key)?,
@@ -135,7 +135,7 @@ fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Op
     Ok(None)
 }
 
-/// A job as those see it who ask for it.
+/// What a task is made of.
 pub(super) struct Known {
     seq: i64,
     id: TaskId,
@@ -203,8 +203,8 @@ pub(super) fn find(
         .optional()
 }
 
-/// What is counted, and the leases that are over though nobody has claimed since: a look at an index,
-/// which has no more of these than a claim leaves.
+/// The stored counts, corrected by the leases that have ended since the last claim, which are few and
+/// found by an index.
 pub(super) fn depth(connection: &Connection, now: i64) -> rusqlite::Result<Depth> {
     let lost: i64 = connection
         .prepare_cached(schema::COUNT_EXPIRED)?

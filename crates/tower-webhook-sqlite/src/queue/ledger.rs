@@ -33,7 +33,7 @@ impl<'a> Ledger<'a> {
         })
     }
 
-    /// There may be something to claim, now or earlier than those who wait expect.
+    /// There is something to claim, perhaps earlier than those who wait expect.
     pub(super) const fn changed(&mut self) {
         self.changes = 1;
     }
@@ -71,7 +71,7 @@ impl<'a> Ledger<'a> {
             .map(drop)
     }
 
-    /// A job that ran is nothing for this lane any more.
+    /// A job of this lane ran, and leaves the lane.
     pub(super) fn leave_lane(&mut self, target: &str) -> rusqlite::Result<()> {
         let left = self
             .connection
@@ -93,7 +93,7 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
-    /// So many more run, and the lane looks anew which of its jobs is the next.
+    /// `running` more jobs run; finds the next job of the lane.
     pub(super) fn renew_lane(&self, target: &str, running: i64) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(schema::RENEW_LANE)?
@@ -101,7 +101,7 @@ impl<'a> Ledger<'a> {
             .map(drop)
     }
 
-    /// A job with this order key is out of the way: the next may run.
+    /// A job of this FIFO group has ended: the next one may run.
     pub(super) fn release_next(&mut self, ordered: Option<&str>) -> rusqlite::Result<()> {
         let Some(ordered) = ordered else {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The SQLite engine: jobs that outlive the process, in one file.
+//! An engine that keeps jobs in an SQLite file, where they survive restarts.
 //!
 //! ```
 //! use std::time::Duration;
@@ -31,10 +31,10 @@
 //!
 //! # In your own transaction
 //!
-//! What an application writes, and the job that is to follow from it, are one transaction with
-//! [`enqueue_in`](SqliteQueue::enqueue_in): both are there, or neither. At the other end, what a
-//! handler writes and the end of its job are one with [`settle_in`](SqliteQueue::settle_in): the
-//! effect in this database is had exactly once, though the handler may run twice.
+//! With [`enqueue_in`](SqliteQueue::enqueue_in), an application writes its own rows and enqueues a job
+//! in one transaction: both are there, or neither. With [`settle_in`](SqliteQueue::settle_in), a
+//! handler writes its rows and ends its job in one transaction: its effect on this database happens
+//! exactly once, though the handler may run twice.
 //!
 //! ```
 //! # use std::time::Duration;
@@ -73,44 +73,45 @@
 //!
 //! # Durability
 //!
-//! What was enqueued, done, dead-lettered or given a next attempt is on the disk before the answer. A
-//! claim, its renewal and a job that is handed back survive the death of the process; when the
-//! machine loses its power the last of them may be forgotten, and the job is as it was before: it
-//! runs again, as it would have when the lease ended. Then that attempt is not counted, unless
-//! [`durable_claims`](SqliteQueueBuilder::durable_claims) says so. Tokens grow all the same.
+//! Enqueuing, and settling as done, failed, dead-lettered or to be retried, are on the disk before the
+//! answer. A claim, a renewal and a release survive the death of the process, but the last ones may be
+//! lost when the machine loses its power. Then the job is as it was before and runs again, as it would
+//! have when the lease ended; the lost attempt is counted only with
+//! [`durable_claims`](SqliteQueueBuilder::durable_claims). Tokens grow in any case.
 //!
 //! # Several processes
 //!
-//! Any number of processes may work on one file on a local file system. Who
-//! [waits](Engine::wait) is woken at once by its own process, and by another within 50 ms: while
-//! somebody waits, the file is looked at every 20 ms, for some microseconds. One queue to a file:
-//! whoever needs two opens two files.
+//! Any number of processes may share a file on a local file system. A worker that
+//! [waits](Engine::wait) is woken at once by its own process, and within 50 ms by another one: while
+//! somebody waits, the file is checked every 20 ms, which takes a few microseconds. A file has one
+//! queue: for two queues, open two files.
 //!
 //! # Time
 //!
-//! Due times, leases and times to live end by the wall clock, because processes share the file and
-//! restarts do not end them. The queue's time never goes back: when the wall clock does, whoever
-//! looks next writes down how far, and no lease takes longer than it was granted from then on; a wait
-//! or a time to live may take longer by what passed unseen before: by a second, while somebody
-//! claims, puts in or settles that often. When the clock leaps ahead, leases and waits end early.
+//! Due times, leases and retention end by the wall clock, because processes share the file and
+//! restarts do not end them. The queue's time never goes back: if the wall clock does, the next
+//! operation stores by how much. From then on no lease takes longer than it was granted. A wait or a
+//! retention may take longer by the time that passed since the queue last stored its time, which is at
+//! most a second while jobs are enqueued, claimed or settled that often. If the clock jumps ahead,
+//! leases and waits end early.
 //!
 //! # Order and speed
 //!
-//! Jobs are claimed due first first, and of those due at the same millisecond oldest first. Every
-//! operation finds its rows by an index, whatever waits and whatever was done. Claims pass over
-//! targets that have no room: as many rows as there are such targets, of which there are no more
-//! than jobs that run. One claim takes no more than 4096 jobs, and no more than the first that
-//! passes 64 MiB of payloads.
+//! Jobs are claimed in the order in which they are due, and oldest first if due in the same
+//! millisecond. Every operation finds its rows by an index, whatever the backlog and the history. A
+//! claim skips the targets that have no room, one row each; there are no more of them than running
+//! jobs. One claim takes at most 4096 jobs, and ends after the job with which the payloads exceed
+//! 64 MiB.
 //!
 //! # Bounds
 //!
-//! [`max_jobs`](SqliteQueueBuilder::max_jobs) unfinished ones; beyond that, and when the disk is
-//! full, [`Full`](StoreErrorKind::Full). A payload leaves when its job is finished, the rest after
-//! its time to live, in small pieces, while the queue works and when it is idle; and before that when
-//! more than [`max_finished`](SqliteQueueBuilder::max_finished) are kept, those first whose time would
-//! end first. Operations that
-//! wait are bounded by [`max_waiting`](crate::database::DatabaseBuilder::max_waiting). A kind,
-//! target or order key may have 4096 bytes, and what the entry would tell 64 KiB.
+//! - Unfinished jobs: [`max_jobs`](SqliteQueueBuilder::max_jobs). Beyond it, or on a full disk,
+//!   enqueuing fails as [`Full`](StoreErrorKind::Full).
+//! - Finished tasks: [`max_finished`](SqliteQueueBuilder::max_finished). Beyond it, those whose
+//!   retention ends first are removed early. A payload is removed when its job is finished, the rest
+//!   after the retention, a few rows at a time, while the queue works and while it is idle.
+//! - Operations that wait: [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
+//! - A kind, a target or a FIFO group: 4096 bytes. [`NewJob::about`]: 64 KiB.
 //!
 //! # Errors
 //!
@@ -118,36 +119,36 @@
 //! | --- | --- |
 //! | too many unfinished jobs, too many operations are waiting, disk full | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
-//! | a payload, a result, a name or what the entry would tell is too long | `TooLarge` |
-//! | the file is damaged, or a row makes no sense | `Corrupt` |
+//! | a payload, a result, a name or `about` is too long | `TooLarge` |
+//! | the file is damaged, or a row is invalid | `Corrupt` |
 //! | the database was closed | `Closed` |
 //! | everything else: file gone or read-only, a write that failed | `Unavailable` |
 //!
-//! After any of these the queue goes on as soon as the file allows it. What was answered with an
-//! error was not done, but for `Unavailable`, after which it may have been: enqueue the same
-//! [`NewJob`] again, whose id tells a repetition.
+//! None of these is final: the queue works again as soon as the file allows it. An operation that
+//! failed changed nothing, except after `Unavailable`, when this is unknown: enqueue the same
+//! [`NewJob`] again; its id shows whether it is a repetition.
 //!
 //! # Other releases
 //!
-//! A file that an older release made gets the tables of this one when it is opened; one whose tables
-//! are those of a newer release is refused as [`OpenError::NewerSchema`].
+//! The tables of an older release are migrated when the file is opened. Tables of a newer release are
+//! refused as [`OpenError::NewerSchema`].
 //!
-//! What a job is about, its history and its cause have a version of their own, that of the
-//! [codec](tower_webhook::codec). A job of which a newer release wrote one of these with a newer version
-//! is left to it: a claim does not take the job, does not count an attempt and changes nothing of it
-//! but when it is due, which is a minute later, and observers are told of it as
-//! [`Event::Trouble`](tower_webhook::observe::Event::Trouble). The jobs behind it in its FIFO group wait.
+//! The `about`, the history and the cause of a job have a version of their own, that of the
+//! [codec](tower_webhook::codec). If a newer release wrote one of them with a newer version, the job is
+//! left to that release: a claim does not take it, counts no attempt, changes only its due time, to a
+//! minute later, and tells [`Event::Trouble`](tower_webhook::observe::Event::Trouble) to `tracing`. The
+//! jobs behind it in its FIFO group wait.
 //!
-//! Where one of these is damaged, the job goes on with what can be read, so that it neither gets lost
-//! nor holds up the queue: it is claimed, its attempt counts, and what cannot be read is empty. A
-//! failed job without a cause that can be read is dead-lettered as
+//! If one of them is damaged, the job goes on with what can be read, so that it is neither lost nor
+//! claimed for ever: it runs with an empty `about` or history, and the attempt counts. A failed job
+//! with a damaged cause is dead-lettered as
 //! [`NotRetryable`](tower_webhook::dead_letter::Reason::NotRetryable).
 //!
 //! # Cancel safety
 //!
-//! Every operation is handed over when it is called, and done whether or not somebody waits for
-//! it. A claim whose future is dropped before it gave its jobs away gives them back at once, with
-//! their attempt not counted.
+//! Every operation is queued by the call that makes its future, and done even if the future is
+//! dropped. A claim whose future is dropped before it returned its jobs releases them at once, and
+//! their attempts do not count.
 
 mod builder;
 mod claim;
@@ -193,17 +194,16 @@ struct Limits {
 }
 
 impl SqliteQueue {
-    /// The queue in a database that is already open, with the default settings. See
-    /// [`SqliteQueueBuilder::build`].
+    /// A queue with the default settings in an open database. See [`SqliteQueueBuilder::build`].
     ///
     /// # Errors
     ///
-    /// As [`SqliteQueueBuilder::build`].
+    /// The errors of [`SqliteQueueBuilder::build`].
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         Self::builder().build(database)
     }
 
-    /// Opens the file at `path`, and the queue in it, with the default settings.
+    /// Opens the file at `path` with the default settings, and a queue in it.
     ///
     /// # Errors
     ///
@@ -212,7 +212,7 @@ impl SqliteQueue {
         Self::builder().open(path)
     }
 
-    /// Settings, all with defaults.
+    /// A builder with the default settings.
     pub fn builder() -> SqliteQueueBuilder {
         SqliteQueueBuilder::default()
     }
@@ -222,14 +222,14 @@ impl SqliteQueue {
         &self.database
     }
 
-    /// Puts a job in, as part of a transaction of the queue's own [database](Self::database).
-    /// Workers are woken when it is committed.
+    /// Enqueues a job within a transaction of the queue's [database](Self::database). Workers are woken
+    /// when it is committed.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Full`] when there are too many unfinished jobs, and
-    /// [`DatabaseErrorKind::Invalid`] when the job is too large; nothing is changed by then, and
-    /// the [source](std::error::Error::source) is the [`StoreError`]. What can befall a file.
+    /// [`DatabaseErrorKind::Full`] if there are too many unfinished jobs, and
+    /// [`DatabaseErrorKind::Invalid`] if the job is too large; nothing was changed, and the
+    /// [source](std::error::Error::source) is the [`StoreError`]. Also the errors of the file.
     pub fn enqueue_in(
         &self,
         transaction: &Transaction<'_>,
@@ -240,14 +240,14 @@ impl SqliteQueue {
             .map_err(refused)
     }
 
-    /// Ends a claim, as part of a transaction of the queue's own [database](Self::database). When
-    /// it gives [`Settled::Lost`], another worker has the job or had it: return an error, so that
-    /// what the transaction did before is undone.
+    /// Ends a claim within a transaction of the queue's [database](Self::database). If it returns
+    /// [`Settled::Lost`], the claim had ended and another worker may have the job: return an error, so
+    /// that what the transaction did before is undone.
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Invalid`] when a result is larger than it may be, with the
-    /// [`StoreError`] as its source, and what can befall a file.
+    /// [`DatabaseErrorKind::Invalid`] if the result is too large, with the [`StoreError`] as its
+    /// source, and the errors of the file.
     pub fn settle_in(
         &self,
         transaction: &Transaction<'_>,
@@ -377,8 +377,8 @@ fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, StoreErro
     Box::pin(async { Ok(reply.await?) })
 }
 
-/// What trouble with the file means to a queue in it. An error of a transaction that the queue itself
-/// refused, as [`SqliteQueue::enqueue_in`] does, has the kind of that refusal.
+/// The error of a queue whose database failed. If the source is a [`StoreError`], as with
+/// [`SqliteQueue::enqueue_in`], its kind is kept.
 impl From<DatabaseError> for StoreError {
     fn from(error: DatabaseError) -> Self {
         let refusal = std::error::Error::source(&error).and_then(|source| source.downcast_ref());

@@ -156,7 +156,7 @@ pub(super) const DUE_FAILED_JOBS: &str =
     WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
 pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
     SET state = ?2, at = ?3, token = ?4, attempts = ?5 WHERE seq = ?1";
-/// A newer release is to have it. Nothing else of it changes.
+/// It is left to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str = "SELECT seq, target, ordered, attempts, at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";

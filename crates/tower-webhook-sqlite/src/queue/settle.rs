@@ -197,7 +197,7 @@ fn relocate(
         .map(drop)
 }
 
-/// Nothing more will become of it: its payload leaves.
+/// The job is finished: its payload is removed.
 fn finish(
     ledger: &mut Ledger<'_>,
     held: &Held,

@@ -1,13 +1,12 @@
-//! The clock of the queue: the wall clock, but never back.
+//! The clock of the queue: the wall clock, but it never goes back.
 //!
-//! What the wall clock shows is shared by all processes and goes on while none runs; it may also be
-//! set. Of its steps back the queue remembers how far it is `ahead` of the wall clock since, so that
-//! what was granted before goes on to run by the new clock, from where it was last looked at. It is
-//! not forgotten when the clock is set right again: by then times were granted by it.
+//! All processes share the wall clock, and it runs while none of them does, but it may be set. When it
+//! is set back, the queue stores how far its own time is `ahead` of it, and goes on from where it was
+//! last stored. It stays ahead when the clock is set right again, because leases were granted by it.
 //!
-//! For that it must be known where it was last looked at. It is written down with every grant, so
-//! that no lease outlasts its length, and by whoever looks when what is written is a second old:
-//! often enough, and no write for each look at an idle queue.
+//! For that, the queue's time is stored with every grant, so that no lease lasts longer than it was
+//! granted, and by an operation that finds it a second old: often enough, without a write for each
+//! look at an idle queue.
 
 use super::schema;
 use crate::stored;
@@ -15,7 +14,7 @@ use rusqlite::{Connection, params};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower_webhook::clock::WallClock;
 
-/// How old what is written down may be before a look writes it anew, in milliseconds.
+/// How old the stored time may be before it is stored again, in milliseconds.
 const STALE: i64 = 1000;
 
 /// What is stored of the clock.
@@ -23,7 +22,7 @@ const STALE: i64 = 1000;
 pub(super) struct Clock {
     /// How far the queue's time is ahead of the wall clock.
     pub(super) ahead: i64,
-    /// The queue's time when it was last written down.
+    /// The queue's time when it was last stored.
     pub(super) last: i64,
 }
 
@@ -56,7 +55,7 @@ pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Resul
     Ok(now)
 }
 
-/// Writes down that something was granted at this time, which [`now`] gave.
+/// Stores that something was granted at this time, which [`now`] gave.
 pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(schema::SET_LAST)?

@@ -20,18 +20,18 @@ use std::{
 use tokio::time::{Instant, sleep};
 use tower_webhook::{clock::WallClock, queue::Terms};
 
-/// How long to wait where the file cannot be read: whoever waits asks soon enough what is wrong.
+/// How long to wait if the file cannot be read. The next claim reports the error.
 const BLIND: Duration = Duration::from_millis(100);
 
-/// How often those who wait are told again of the same thing that is left.
+/// How often those who wait are notified again of the same job.
 const RENOTIFICATIONS: u32 = 5;
 
-/// How long to wait before telling again, after so many times: 1, 4, 16, 64 and 256 ms.
+/// The delay before the next repeated notification: 1, 4, 16, 64 and 256 ms.
 ///
 /// Workers of one process share an engine. One may look at a job that it cannot take, because its
-/// terms allow fewer jobs of that target than those of another, who is about to wait and has not
-/// heard of the job. Telling again a few times, after longer and longer waits, reaches the other
-/// soon, and does not keep the first one busy.
+/// terms allow fewer jobs of that target than those of another, which is about to wait and has not
+/// seen the job. A few repeated notifications, after longer and longer delays, reach the other soon
+/// and do not keep the first one busy.
 const fn gap(told: u32) -> Option<Duration> {
     if told < RENOTIFICATIONS {
         Some(Duration::from_millis(1 << (2 * told)))
@@ -40,8 +40,7 @@ const fn gap(told: u32) -> Option<Duration> {
     }
 }
 
-/// The most that anybody has asked for so far. What nobody could claim by these terms is nothing to
-/// tell of.
+/// The widest terms so far. A job that nobody could claim by them is not worth a notification.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Widest {
     /// How many jobs of a target may run. 0 while nobody asked for jobs.
@@ -69,7 +68,7 @@ struct Looked {
     at: Option<(i64, i64)>,
     /// Whether something is left that others may claim.
     left: bool,
-    /// How often those who wait were told of it again.
+    /// How often those who wait were notified of it again.
     told: u32,
     widest: Widest,
 }
@@ -94,7 +93,7 @@ impl Seen {
         looked.left = taken.left != Left::Nothing;
     }
 
-    /// Somebody who waits is told again of what was left after so many changes.
+    /// Counts a repeated notification, if there was no change since the claim that left something.
     fn tell(&self, changes: i64) {
         let mut looked = self.lock();
         if looked.at.is_some_and(|(seen, _)| seen == changes) {
@@ -112,7 +111,7 @@ impl Seen {
 }
 
 impl Looked {
-    /// How long somebody who has waited for so long waits until being told again.
+    /// The delay until the next repeated notification of somebody who has waited for so long.
     fn renotify(&self, waited: Duration) -> Option<Duration> {
         let gap = gap(self.told).filter(|_| self.left)?;
         Some(gap.saturating_sub(waited))
@@ -123,7 +122,7 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
     let listener = database.bell().listen();
     let began = Instant::now();
     loop {
-        // Before the look: what happens after it is heard.
+        // Registered before the look, so that nothing after it is missed.
         let rung = listener.rung();
         let stirred = listener.stirred();
         let left = at_most.saturating_sub(began.elapsed());
@@ -166,12 +165,12 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
     }
 }
 
-/// A number of changes that no claim has seen.
+/// Stands for a number of changes that no claim has seen.
 const STEPPED: i64 = -1;
 
 struct Look {
     changes: i64,
-    /// How long it is until something that nobody has seen can be claimed.
+    /// The time until something that nobody has seen can be claimed.
     next: Option<Duration>,
 }
 
@@ -211,8 +210,8 @@ fn next(
     })
 }
 
-/// How many changes there were, and the time now. `None` when the clock was set: whoever claims next
-/// writes it down.
+/// The number of changes, and the time now. `None` if the clock was set back: the next claim stores
+/// that.
 pub(super) fn changes(
     connection: &Connection,
     clock: &WallClock,
