@@ -21,7 +21,7 @@ use tower_service::Service;
 
 /// Reads each request body into memory, once, under a limit and a deadline.
 ///
-/// See the [module docs](super) for what it refuses and where it stands in a stack.
+/// See the [module docs](super) for the refusals, and for its place in a stack.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct BufferBodyLayer {
@@ -32,7 +32,7 @@ pub struct BufferBodyLayer {
 }
 
 impl BufferBodyLayer {
-    /// Sets the longest body that is accepted, in bytes. The deadline is 10 s.
+    /// Makes a layer that accepts bodies of at most `limit` bytes, within 10 s.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -42,8 +42,8 @@ impl BufferBodyLayer {
         }
     }
 
-    /// Sets the time that a body has to arrive, from the first poll to its last byte. Default: 10 s.
-    /// With zero only bodies that have arrived already are accepted.
+    /// Sets the time limit of a body, from the first poll to its last byte. Default: 10 s. With zero, only
+    /// bodies that have already arrived are accepted.
     ///
     /// Keep it short: a sender that sends slowly holds memory and a connection for this long.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
@@ -51,8 +51,8 @@ impl BufferBodyLayer {
         self
     }
 
-    /// Replaces the answer to a refused request. Default: the [`Problem`] that the closure gets, as
-    /// `application/problem+json`.
+    /// Sets a function that makes the response to a refused request. Default: the [`Problem`] that the
+    /// function gets, as `application/problem+json`.
     pub fn refuse_with(
         mut self,
         respond: impl Fn(&BodyError, Problem) -> Response<BufferedBody> + Send + Sync + 'static,
@@ -61,7 +61,7 @@ impl BufferBodyLayer {
         self
     }
 
-    /// Adds an observer of [`Event::Refused`].
+    /// Adds an observer of [`Event::Refused`]. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -101,8 +101,8 @@ where
     }
 
     fn call(&mut self, req: Request<B>) -> Self::Future {
-        // The instance that was polled ready moves into the future; its clone takes its place and
-        // is polled before it is called.
+        // The future takes the instance that was polled ready. A clone, which is polled before its first
+        // call, replaces it.
         let spare = self.inner.clone();
         let inner = mem::replace(&mut self.inner, spare);
         let (head, body) = req.into_parts();
@@ -136,7 +136,7 @@ enum State<S, F, B> {
         call: Option<(Parts, S)>,
         layer: BufferBodyLayer,
         scope: Scope,
-        /// The length that the headers declare, which the body may not know.
+        /// The length in the headers, which the body may not know.
         declared: u64,
         #[pin]
         body: Collect<B>,
@@ -226,7 +226,7 @@ fn refused(reason: &BodyError) -> Event<'_> {
     }
 }
 
-/// A server that speaks HTTP/1 or HTTP/2 has checked this; a body from elsewhere has not been.
+/// A server with HTTP/1 or HTTP/2 has checked this; a body from elsewhere is not checked yet.
 fn check_length(headers: &HeaderMap, received: usize) -> Result<(), BodyError> {
     let received = received as u64;
     match declared(headers).find(|declared| *declared != received) {
@@ -235,7 +235,7 @@ fn check_length(headers: &HeaderMap, received: usize) -> Result<(), BodyError> {
     }
 }
 
-/// Every length that the headers declare: of two that differ, one is wrong.
+/// Every length in the headers: if two differ, one of them is wrong.
 fn declared(headers: &HeaderMap) -> impl Iterator<Item = u64> {
     let values = headers.get_all(header::CONTENT_LENGTH).iter();
     values.filter_map(|value| value.to_str().ok()?.parse().ok())
@@ -256,7 +256,7 @@ where
 pub enum BodyError {
     /// The body did not arrive in time: 408.
     Deadline {
-        /// The time that a body has to arrive.
+        /// The time limit of the body.
         deadline: Duration,
     },
     /// The length of the body is not its `Content-Length`: 400.

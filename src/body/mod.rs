@@ -1,4 +1,4 @@
-//! Read a request body once; every layer inside shares the same bytes.
+//! Reads a request body once, so that every inner layer shares the same bytes.
 //!
 //! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`. The layers
 //! that need the whole body (`signature`, `idempotency`) take only that type: the limit is set once,
@@ -7,7 +7,7 @@
 //!
 //! # Refusals
 //!
-//! | What | Status | [`BodyError`] |
+//! | Body | Status | [`BodyError`] |
 //! | --- | --- | --- |
 //! | the declared length is over the limit (nothing is read) | 413 | [`TooLarge`](BodyError::TooLarge) |
 //! | the body is longer than the limit (reading stops there) | 413 | [`TooLarge`](BodyError::TooLarge) |
@@ -15,17 +15,17 @@
 //! | the body ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
 //! | the length differs from `Content-Length` | 400 | [`Length`](BodyError::Length) |
 //!
-//! Each is told to observers as [`Event::Refused`](crate::observe::Event::Refused).
+//! Observers are told of each refusal as [`Event::Refused`](crate::observe::Event::Refused).
 //!
 //! # Order
 //!
-//! Outside: metrics. Inside: everything that looks at the body. Streaming endpoints (uploads, gRPC
-//! streams) leave out this layer and those that need it.
+//! Outside: metrics. Inside: everything that reads the body. Leave out this layer and those that need it
+//! for streaming endpoints (uploads, gRPC streams).
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the body and what was read of it. While the body is read, the
-//! inner service holds what it reserved in `poll_ready` (a permit, a slot), as tower requires.
+//! Dropping the response future drops the body and the bytes that were read. While the body is read, the
+//! inner service keeps what it reserved in `poll_ready` (a permit, a slot), as tower requires.
 //!
 //! # Panics
 //!

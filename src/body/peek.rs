@@ -1,10 +1,10 @@
-//! Read the beginning of failed responses, for classifiers that look into the body.
+//! Reads the beginning of failed responses, for classifiers that examine the body.
 //!
-//! Some peers say only in the body whether a failure is temporary. [`PeekBodyLayer`] reads a bounded
+//! Some peers report only in the body whether a failure is temporary. [`PeekBodyLayer`] reads a limited
 //! part of such a body, stores it in the response's extensions as
-//! [`Peeked`], and passes the response on complete: the bytes that were read
-//! come before the rest, and trailers and length are unchanged. [`HttpClassifier::bodies`] classifies
-//! by it.
+//! [`Peeked`](crate::outcome::Peeked), and passes the complete response on: the bytes that were read
+//! come before the rest, and trailers and length are unchanged. [`HttpClassifier::bodies`] uses it to
+//! classify the response.
 //!
 //! [`HttpClassifier::bodies`]: crate::outcome::HttpClassifier::bodies
 //!
@@ -18,12 +18,12 @@
 //!
 //! # Order
 //!
-//! Inside everything that classifies: retry, breaker, metrics. Outside the transport. Outside the
-//! retry it comes too late for the decision.
+//! Inside everything that classifies (retry, breaker, metrics), and outside the transport. Outside the
+//! retry it would be too late for the decision.
 //!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the response and what was read of it.
+//! Dropping the response future drops the response and the bytes that were read.
 //!
 //! # Panics
 //!
@@ -82,7 +82,7 @@ use tower_service::Service;
 /// Frames read in one poll before other tasks get their turn.
 const FRAMES_PER_POLL: usize = 128;
 
-/// Reads the beginning of failed responses, for classifiers that look into the body. See the
+/// Reads the beginning of failed responses, for classifiers that examine the body. See the
 /// [module docs](self).
 #[derive(Clone, Copy, Debug)]
 #[must_use]
@@ -93,8 +93,8 @@ pub struct PeekBodyLayer {
 }
 
 impl PeekBodyLayer {
-    /// Sets how much is read of a response outside 2xx, in bytes. Zero reads nothing. The time is
-    /// 1 s.
+    /// Makes a layer that reads at most `limit` bytes of a response outside 2xx, within 1 s. With zero it
+    /// reads nothing.
     pub const fn new(limit: usize) -> Self {
         Self {
             limit,
@@ -103,7 +103,7 @@ impl PeekBodyLayer {
         }
     }
 
-    /// Sets how long to wait for a body that has not arrived. Default: 1 s. With zero only what has
+    /// Sets how long to wait for a body that has not arrived. Default: 1 s. With zero, only data that has
     /// arrived with the head is read.
     pub const fn time(mut self, time: Duration) -> Self {
         self.time = time;
@@ -218,7 +218,7 @@ where
             let is_whole = match Pin::new(&mut *body).poll_peek(cx) {
                 Poll::Ready(Peek::Data(data)) => {
                     let is_over = data.remaining() > *left;
-                    // An empty frame counts too, because they may never end.
+                    // An empty frame counts too, because a body may consist of nothing but empty frames.
                     *left = left.saturating_sub(data.remaining().max(1));
                     match *left {
                         0 => !is_over && body.is_read(),

@@ -8,8 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-/// A body of which a layer has read the beginning. It yields those frames first, as they came, and
-/// then the rest.
+/// A body whose beginning a layer has read. It yields those frames first, unchanged, and then the rest.
 #[pin_project]
 pub struct PeekedBody<B: Body> {
     /// The first two frames without an allocation: most peeked responses are one message and its

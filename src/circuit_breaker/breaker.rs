@@ -21,17 +21,17 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Of a longer key, this many bytes are kept. Such keys are told apart by hash and length.
+/// A longer key is cut after this number of bytes. Such keys are distinguished by hash and length.
 const MAX_KEY_LEN: usize = 256;
 
-/// What all breakers of a registry share.
+/// The state that all breakers of a registry share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) rules: Rules,
     /// The time of tick 0.
     epoch: Instant,
-    /// Behind a lock, because breakers are shared before all of their observers are known. Read only
-    /// where there is something to tell.
+    /// Behind a lock, because breakers are shared before all of their observers are known. Read only if
+    /// there is an event.
     pub(super) observers: RwLock<Observers>,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
         }
     }
 
-    /// Tells the observers, with no lock held.
+    /// Reports to the observers, with no lock held.
     pub(super) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         let observers = self.observers.read();
         let observers = observers.unwrap_or_else(PoisonError::into_inner).clone();
@@ -65,7 +65,7 @@ impl World for Shared {
 #[derive(Debug)]
 pub(super) struct Breaker {
     pub(super) gate: Gate,
-    /// Whether it was used since the hand of its shard last passed.
+    /// Whether it was used since the eviction of its shard last visited it.
     pub(super) touched: AtomicBool,
     pub(super) hash: u64,
     key_len: usize,
@@ -76,12 +76,12 @@ pub(super) struct Breaker {
 impl Breaker {
     pub(super) fn new(shared: &Arc<Shared>, key: &str, hash: u64, mode: BreakerMode) -> Arc<Self> {
         let machine = Machine::new(&shared.rules, mode, shared.now());
-        // Zero is a boundary of every text.
+        // Zero is always a boundary.
         let boundary = |at: &usize| key.is_char_boundary(*at);
         let kept = (0..=MAX_KEY_LEN).rev().find(boundary).unwrap_or(0);
         Arc::new(Self {
             gate: Gate::new(machine),
-            // A key that is used once goes before those that are used again.
+            // A key that is used only once is evicted before those that are used again.
             touched: AtomicBool::new(false),
             hash,
             key_len: key.len(),
@@ -179,11 +179,11 @@ impl Breaker {
 
 /// The permission to make one call. [`settle`](Self::settle) reports its outcome.
 ///
-/// A permit that is dropped unsettled counts as a cancelled call: neither a success nor a failure. If
-/// it was a probe, another one may take its place.
+/// A permit that is dropped without an outcome counts as a cancelled call, neither a success nor a
+/// failure. If it was a probe, another probe can replace it.
 #[must_use = "a permit that is dropped counts as a cancelled call"]
 pub struct BreakerPermit {
-    /// `None` once it is settled, and where no breaker guards the call.
+    /// `None` once it is settled, and if no breaker guards the call.
     breaker: Option<Arc<Breaker>>,
     admission: Admission,
 }
@@ -208,8 +208,8 @@ impl BreakerPermit {
         }
     }
 
-    /// Ends the time that decides whether the call was slow: for calls that are settled later, such
-    /// as streams.
+    /// Ends the time that decides whether the call was slow. For calls that are settled later, such as
+    /// streams.
     pub fn answered(&mut self) {
         if self.admission.started.is_some()
             && let Some(breaker) = &self.breaker
@@ -251,20 +251,20 @@ fn evidence(outcome: Outcome) -> Evidence {
     }
 }
 
-/// The handle on the breaker of one peer. While it is held, the breaker is not removed to make room
-/// for others.
+/// A handle to the breaker of one peer. While it is held, the breaker is not removed to make room for
+/// others.
 #[derive(Clone)]
 pub struct PeerBreaker {
     pub(super) breaker: Arc<Breaker>,
 }
 
 impl PeerBreaker {
-    /// The breaker at this moment.
+    /// The current snapshot of the breaker.
     pub fn snapshot(&self) -> BreakerSnapshot {
         self.breaker.snapshot()
     }
 
-    /// The state at this moment.
+    /// The current state.
     pub fn state(&self) -> BreakerState {
         self.snapshot().state
     }
@@ -289,7 +289,7 @@ impl PeerBreaker {
         self.set_mode(BreakerMode::MetricsOnly);
     }
 
-    /// Returns the decision to the breaker, which starts closed and without evidence.
+    /// Lets the breaker decide again. It starts closed and without evidence.
     pub fn auto(&self) {
         self.set_mode(BreakerMode::Auto);
     }
@@ -317,13 +317,13 @@ impl fmt::Debug for PeerBreaker {
     }
 }
 
-/// The breaker of one peer at one moment.
+/// A snapshot of the breaker of one peer.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct BreakerSnapshot {
     /// The peer, cut after 256 bytes; empty with [`OnePeer`](crate::peer::OnePeer).
     pub peer: Arc<str>,
-    /// The state. An open breaker whose open time has passed stays open until a call comes.
+    /// The state. An open breaker stays open after its open time until a call arrives.
     pub state: BreakerState,
     /// How long it has been in this state.
     pub since: Duration,
@@ -335,7 +335,7 @@ pub struct BreakerSnapshot {
     pub failures: u64,
     /// The calls of the window that were slow.
     pub slow: u64,
-    /// The part of the calls that failed, from 0 to 1; `None` below the minimum of calls.
+    /// The share of the calls that failed, from 0 to 1; `None` below the minimum of calls.
     pub failure_rate: Option<f64>,
     /// Failures in a row.
     pub consecutive_failures: u32,
@@ -343,7 +343,7 @@ pub struct BreakerSnapshot {
     pub probes_in_flight: usize,
     /// Probes of this round that succeeded.
     pub probe_successes: u32,
-    /// Rounds of probes that failed since it was last closed; the open time grows with them.
+    /// The number of failed rounds of probes since it was last closed. The open time grows with it.
     pub failed_rounds: u32,
     /// Grows by one with each change of state.
     pub generation: u64,
@@ -353,9 +353,9 @@ pub struct BreakerSnapshot {
 
 /// The error of a call that was refused because the breaker is open.
 ///
-/// Its [`source`](Error::source) is a [`LocallyRefused`], by which every layer understands it: the
-/// call may be tried again after [`retry_after`](Self::retry_after), costs no retry budget, and is
-/// no evidence against the peer.
+/// Its [`source`](Error::source) is a [`LocallyRefused`], which tells every layer that the call may be
+/// tried again after [`retry_after`](Self::retry_after), costs no retry budget, and does not count
+/// against the peer.
 ///
 /// # Examples
 ///
@@ -393,8 +393,8 @@ impl CircuitOpen {
         self.state
     }
 
-    /// When to try again: the rest of the open time. At most a second while probes are running; the
-    /// configured open time if an operator opened it.
+    /// The wait before the next try: the rest of the open time. At most a second while probes are running;
+    /// the configured open time if an operator opened the breaker.
     pub const fn retry_after(&self) -> Duration {
         self.refused.retry_after()
     }

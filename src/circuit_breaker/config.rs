@@ -58,7 +58,7 @@ const MAX_PROBES: u32 = 1_000;
 const MAX_TIME: Duration = Duration::from_secs(366 * 24 * 3_600);
 
 impl BreakerConfig {
-    /// A builder with the defaults above.
+    /// Makes a builder with the defaults above.
     pub const fn builder() -> BreakerConfigBuilder {
         BreakerConfigBuilder {
             consecutive_failures: Some(5),
@@ -88,10 +88,10 @@ impl Default for BreakerConfig {
 }
 
 impl BreakerConfigBuilder {
-    /// Opens the breaker after this many failures in a row. Default: 5.
+    /// Sets the number of failures in a row that opens the breaker. Default: 5.
     ///
-    /// A throttled call (429, gRPC 8) neither counts here nor ends the row, as in Linkerd: the peer
-    /// answers, but limits its rate. It counts in the failure rate. A 503 counts here: see
+    /// A throttled call (429, gRPC 8) neither counts here nor ends the row, as in Linkerd: the peer answers,
+    /// but limits its rate. It counts in the failure rate. A 503 counts here: see
     /// [`Outcome::is_rate_limit`](crate::outcome::Outcome::is_rate_limit).
     pub const fn consecutive_failures(mut self, failures: u32) -> Self {
         self.consecutive_failures = Some(failures);
@@ -104,8 +104,8 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets the failure rate that opens the breaker: the failed part of the calls in the window, above
-    /// 0 and at most 1. Default: 0.5.
+    /// Sets the failure rate that opens the breaker: the share of failed calls in the window, above 0 and at
+    /// most 1. Default: 0.5.
     ///
     /// The rate is checked after every call, successful ones too, once the window holds
     /// [`min_calls`](Self::min_calls). A rate equal to this one opens the breaker, as in resilience4j.
@@ -120,35 +120,35 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets the time after which a call counts as slow, whatever its outcome, and turns on the limit of
-    /// the [slow-call rate](Self::slow_call_rate). Default: none, calls are not timed.
+    /// Sets the time after which a call counts as slow, with any outcome, and turns on the limit of the
+    /// [slow-call rate](Self::slow_call_rate). Default: none; calls are not timed.
     ///
-    /// A slow probe counts as failed. Timing reads the clock twice for each call. The time of a call
-    /// ends with the head of its answer, not with the end of the body.
+    /// A slow probe counts as failed. Timing reads the clock twice for each call. The time of a call ends
+    /// with the head of its answer, not with the end of the body.
     pub const fn slow_call(mut self, longer_than: Duration) -> Self {
         self.slow_call = Some(longer_than);
         self
     }
 
-    /// Sets the slow-call rate that opens the breaker: the slow part of the calls in the window, above 0
-    /// and at most 1. Default: 1, as in resilience4j. Needs [`slow_call`](Self::slow_call).
+    /// Sets the slow-call rate that opens the breaker: the share of slow calls in the window, above 0 and at
+    /// most 1. Default: 1, as in resilience4j. Needs [`slow_call`](Self::slow_call).
     pub const fn slow_call_rate(mut self, rate: f64) -> Self {
         self.slow_call_rate = Some(rate);
         self
     }
 
-    /// Sets the window of the rates to this many calls, the last ones, however old. Default: 100; at
-    /// most 65,536. Memory: a quarter of a byte per call, for each peer.
+    /// Sets the window of the rates to the last calls, by their number. Default: 100; at most 65,536. Memory:
+    /// a quarter of a byte per call, for each peer.
     pub const fn window_calls(mut self, calls: u32) -> Self {
         self.window = Span::Calls(calls);
         self
     }
 
-    /// Sets the window of the rates to the calls that ended within this time, instead of a number of
-    /// calls. At most a year.
+    /// Sets the window of the rates to the calls that ended within this time. Default: a number of calls. At
+    /// most a year.
     ///
-    /// The window moves by whole [buckets](Self::window_buckets): a call as old as the window has left
-    /// it, and one that is younger by less than a bucket may have. Reads the clock at every call.
+    /// The window moves by whole [buckets](Self::window_buckets): a call leaves it when it is as old as the
+    /// window, or up to one bucket younger. Reads the clock at every call.
     pub const fn window_time(mut self, time: Duration) -> Self {
         self.window = Span::Time(time);
         self
@@ -161,10 +161,10 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets how many calls the window must hold before rates are checked. Default: 20. Not more than
+    /// Sets how many calls the window must contain before rates are checked. Default: 20. At most
     /// [`window_calls`](Self::window_calls).
     ///
-    /// It is taken literally: with 5, five calls can open the breaker, however long the window is.
+    /// With 5, five calls can open the breaker, however long the window is.
     pub const fn min_calls(mut self, calls: u32) -> Self {
         self.min_calls = calls;
         self
@@ -176,26 +176,26 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets the longest time that the breaker stays open, whatever the number of failed probes and the
-    /// hint of the peer. Default: 60 s. Not less than [`open_for`](Self::open_for); at most a year.
+    /// Sets the longest time that the breaker stays open, for any number of failed probes and any hint of the
+    /// peer. Default: 60 s. At least [`open_for`](Self::open_for); at most a year.
     ///
-    /// A `Retry-After` on the answer that opens the breaker lengthens the open time up to this.
+    /// A `Retry-After` on the answer that opens the breaker extends the open time up to this.
     pub const fn max_open_for(mut self, time: Duration) -> Self {
         self.max_open_for = time;
         self
     }
 
-    /// Sets the factor by which the open time grows with each failed round of probes. Default: 2; at
-    /// least 1, with which it stays the same. It starts over when the breaker closes.
+    /// Sets the factor by which the open time grows with each failed round of probes. Default: 2; at least 1,
+    /// which keeps it constant. The growth starts over when the breaker closes.
     pub const fn open_growth(mut self, factor: f64) -> Self {
         self.open_growth = factor;
         self
     }
 
-    /// Sets the part of the open time by which it is shortened at random, from 0 to 1. Default: 0.2.
+    /// Sets the share of the open time by which it is shortened at random, from 0 to 1. Default: 0.2.
     ///
-    /// Without jitter, all instances that saw an outage begin would probe at the same moment. An open
-    /// time that the peer asked for is lengthened instead.
+    /// Without jitter, all instances that saw an outage begin would probe at the same moment. An open time
+    /// that the peer asked for is extended instead.
     pub const fn open_jitter(mut self, part: f64) -> Self {
         self.open_jitter = part;
         self
@@ -207,26 +207,26 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Sets how many probes must succeed to close the breaker. Default: 1. The first that fails opens it
+    /// Sets how many probes must succeed to close the breaker. Default: 1. The first failed probe opens it
     /// again.
     pub const fn probe_successes(mut self, successes: u32) -> Self {
         self.probe_successes = successes;
         self
     }
 
-    /// Sets how long a probe may take. Default: 30 s; at most a year.
+    /// Sets the time limit of a probe. Default: 30 s; at most a year.
     ///
-    /// After that another probe may take its place, and its result is stale: a peer that never answers
-    /// does not hold the breaker half-open for ever. Set it longer than the timeout of the client, and
-    /// than the streams that are judged at their end.
+    /// After it, another probe may replace the first, whose result is then stale: a peer that never answers
+    /// does not keep the breaker half-open for ever. Set it longer than the timeout of the client, and than
+    /// the streams that are judged at their end.
     pub const fn probe_lease(mut self, lease: Duration) -> Self {
         self.probe_lease = lease;
         self
     }
 
-    /// Sets how many peers have a breaker at most. Default: 10,000.
+    /// Sets the largest number of peers that have a breaker. Default: 10,000.
     ///
-    /// [`Breakers`](super::Breakers) says what happens beyond.
+    /// See [`Breakers`](super::Breakers) for further peers.
     pub const fn max_peers(mut self, keys: usize) -> Self {
         self.max_peers = keys;
         self
@@ -243,7 +243,7 @@ impl BreakerConfigBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the first setting that makes no sense.
+    /// [`InvalidConfig`] names the first invalid setting.
     pub fn build(self) -> Result<BreakerConfig, InvalidConfig> {
         if self.consecutive_failures == Some(0) {
             return invalid("consecutive_failures", "must be at least 1");

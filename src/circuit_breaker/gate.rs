@@ -1,4 +1,4 @@
-//! The state machine behind a lock, and a word by which calls of a closed breaker pass without it.
+//! The state machine behind a lock, and a word that lets calls of a closed breaker pass without the lock.
 
 use super::{
     model::{BreakerMode, Rules, World},
@@ -8,7 +8,7 @@ use super::{
 
 #[derive(Debug)]
 pub(super) struct Gate {
-    /// The generation, shifted by one bit; the lowest bit says whether all its calls pass.
+    /// The generation, shifted by one bit. The lowest bit is set if all calls of the generation pass.
     word: AtomicU64,
     machine: Mutex<Machine>,
 }
@@ -28,7 +28,7 @@ impl Gate {
     ) -> (Result<Admission, Refusal>, Option<Change>) {
         let word = self.word.load(Ordering::Acquire);
         if word & 1 == 1 {
-            // The breaker may open at this moment. Then this call was admitted just before, and its
+            // The breaker may open at this moment. This call was then admitted just before, and its
             // result is stale.
             let admission = Admission {
                 generation: word >> 1,
@@ -74,7 +74,7 @@ impl Gate {
         result
     }
 
-    /// No user code runs under the lock, so a poisoned one is consistent.
+    /// Ignores poisoning: no user code runs under the lock.
     fn lock(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }

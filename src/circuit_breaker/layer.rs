@@ -17,8 +17,7 @@ use tower_service::Service;
 
 /// Stops calling a peer that fails, until it has had time to recover.
 ///
-/// See the [module docs](super). Clones of a layer, and all services that it makes, share their
-/// breakers.
+/// See the [module docs](super). Clones of a layer, and all services made by it, share their breakers.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct CircuitBreakerLayer<M = HttpClassifier, K = ByHost> {
@@ -28,12 +27,12 @@ pub struct CircuitBreakerLayer<M = HttpClassifier, K = ByHost> {
 }
 
 impl CircuitBreakerLayer {
-    /// A breaker for each host, and outcomes by [`HttpClassifier`].
+    /// Makes a layer with a breaker for each host, and outcomes by [`HttpClassifier`].
     pub fn new(config: BreakerConfig) -> Self {
         Self::sharing(Breakers::new(config))
     }
 
-    /// The same with existing breakers: for several layers that call the same peers.
+    /// Makes a layer with existing breakers, for several layers that call the same peers.
     pub fn sharing(breakers: Breakers) -> Self {
         Self {
             breakers,
@@ -53,11 +52,11 @@ impl<M, K> CircuitBreakerLayer<M, K> {
         }
     }
 
-    /// Sets by which peer calls are grouped: each has a breaker. Default: [`ByHost`].
+    /// Sets the key that groups calls by peer; each peer has a breaker. Default: [`ByHost`].
     ///
-    /// [`OnePeer`](crate::peer::OnePeer) makes one breaker for all calls,
-    /// [`peer_fn`](crate::peer::peer_fn) takes a function. Use few values, without ids or query
-    /// strings.
+    /// [`OnePeer`](crate::peer::OnePeer) makes one breaker for all calls, and
+    /// [`peer_fn`](crate::peer::peer_fn) takes a function. The key should have few values, without ids or
+    /// query strings.
     pub fn peer<K2>(self, peer: K2) -> CircuitBreakerLayer<M, K2> {
         CircuitBreakerLayer {
             breakers: self.breakers,
@@ -66,13 +65,13 @@ impl<M, K> CircuitBreakerLayer<M, K> {
         }
     }
 
-    /// Adds an observer of the breakers, shared ones included: see [`Breakers::observe`].
+    /// Adds an observer of the breakers, including shared ones: see [`Breakers::observe`].
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.breakers = self.breakers.observe(observer);
         self
     }
 
-    /// The breakers: to inspect, to force open or closed, to share.
+    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
     pub const fn breakers(&self) -> &Breakers {
         &self.breakers
     }
@@ -114,8 +113,8 @@ where
     type Error = BoxError;
     type Future = ResponseFuture<S::Future, M::Classifier>;
 
-    /// The readiness of the inner service. An open breaker refuses in `call`, because an error here
-    /// would mean that this service is gone for good.
+    /// Polls the inner service only. An open breaker refuses in `call`, because an error here would mean
+    /// that this service has failed for good.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }

@@ -1,17 +1,17 @@
-//! Stop calling a peer that fails, until it has had time to recover.
+//! Stops calling a peer that fails, until it has had time to recover.
 //!
 //! A peer that is down or overloaded does not recover by being called more. The
 //! [`CircuitBreakerLayer`] keeps a breaker for each host (or another [peer](crate::peer)) and watches
 //! the outcomes of calls:
 //!
-//! | State | Calls | Until |
+//! | State | Calls | Ends when |
 //! | --- | --- | --- |
 //! | closed | pass | too many fail, in a row or as a part of the last ones, or too many are slow |
 //! | open | are refused at once, with [`CircuitOpen`] | the open time has passed and a call comes |
 //! | half-open | a few pass as probes, others are refused | a probe fails: open again, for longer; enough succeed: closed |
 //!
-//! A call fails if its [`Outcome`](crate::outcome::Outcome) is evidence against the peer. A 400 is
-//! not, and an error that arose on this side (a signing error, another breaker) is no evidence at all. A throttled
+//! A call fails if its [`Outcome`](crate::outcome::Outcome) counts against the peer. A 400 does not, and
+//! an error that arose on this side (a signing error, another breaker) counts neither way. A throttled
 //! call (429) counts in the failure rate and fails a probe; it neither counts as a failure in a row nor
 //! ends the row. A `Retry-After` on the answer that opens the breaker lengthens the open time, up to
 //! [`max_open_for`](BreakerConfigBuilder::max_open_for).
@@ -22,18 +22,18 @@
 //! (metrics) > retry > circuit breaker > attempt timeout > sign > transport
 //! ```
 //!
-//! Outside: retry, so that every attempt is asked for and judged. A retry inside would hide failures
-//! from the breaker, and go on calling while it is open. Inside: the attempt timeout, because a call
-//! that never ends never fails, and a timeout outside looks like a caller that went away.
+//! Outside: retry, so that the breaker admits and judges every attempt. A retry inside would hide
+//! failures from the breaker, and would continue calls while it is open. Inside: the attempt timeout,
+//! because a call that never ends never fails, and a timeout outside looks like a caller that cancelled.
 //!
-//! Clones of one layer share their breakers. Layers that are built apart do not, unless they are built
-//! with [`CircuitBreakerLayer::sharing`].
+//! Clones of one layer share their breakers. Separate layers do not, unless they are made with
+//! [`CircuitBreakerLayer::sharing`].
 //!
 //! # Guarantees
 //!
 //! - `poll_ready` does not fail because a breaker is open.
 //! - A call passes or is refused; it never waits.
-//! - A late result changes nothing. Every call carries the generation in which it was admitted; a
+//! - A late result changes nothing. Every call carries the generation in which it was admitted, and a
 //!   result of an earlier generation is [stale](Totals::stale).
 //! - A probe that hangs does not keep the breaker half-open: it has a
 //!   [lease](BreakerConfigBuilder::probe_lease).
@@ -42,8 +42,8 @@
 //!
 //! # Cancel safety
 //!
-//! A response future that is dropped counts as cancelled: neither success nor failure. If it was a
-//! probe, its place is free again and the breaker stays half-open. The same holds for a call that
+//! A response future that is dropped counts as cancelled, neither success nor failure. If it was a
+//! probe, another probe can replace it and the breaker stays half-open. The same holds for a call that
 //! panics.
 //!
 //! # Examples

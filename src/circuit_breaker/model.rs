@@ -1,5 +1,5 @@
-//! The words of a breaker: its modes, reasons and counts for users; its rules and ticks for the
-//! state machine.
+//! The vocabulary of a breaker: modes, reasons and counts for users; rules and ticks for the state
+//! machine.
 
 pub use crate::observe::BreakerState;
 use std::time::Duration;
@@ -17,8 +17,8 @@ pub enum BreakerMode {
     ForcedClosed,
     /// Calls are refused.
     ForcedOpen,
-    /// A dry run: calls pass and are judged, but never refused. Where the breaker would have opened,
-    /// [`held_back`](Totals::held_back) is counted and the evidence is cleared.
+    /// A dry run: calls pass and are judged, but never refused. When the breaker would have opened,
+    /// [`held_back`](Totals::held_back) grows and the evidence is cleared.
     MetricsOnly,
 }
 
@@ -74,18 +74,18 @@ pub struct Totals {
     pub neutral: u64,
     /// Calls whose future was dropped, or that panicked.
     pub cancelled: u64,
-    /// Results that came after the breaker left the state in which their call was admitted, or after
+    /// Results that arrived after the breaker had left the state in which their call was admitted, or after
     /// the lease of their probe. They changed nothing.
     pub stale: u64,
     /// Calls that were refused.
     pub refused: u64,
-    /// How often the breaker opened while it was closed.
+    /// The number of times that the breaker opened while it was closed.
     pub trips: u64,
-    /// How often it opened again because a probe failed.
+    /// The number of times that it opened again because a probe failed.
     pub reopened: u64,
-    /// How often it would have opened, were it not in [`BreakerMode::MetricsOnly`].
+    /// The number of times that it would have opened, if it were not in [`BreakerMode::MetricsOnly`].
     pub held_back: u64,
-    /// Probes that took longer than their lease, and lost their place.
+    /// Probes that took longer than their lease, so that another probe could replace them.
     pub leases_lost: u64,
 }
 

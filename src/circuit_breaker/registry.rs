@@ -1,8 +1,8 @@
-//! A breaker for each peer, up to a bound.
+//! A breaker for each peer, up to a limit.
 //!
-//! Keys are spread over shards by a hash that cannot be predicted from outside. A call with a known
-//! key looks at one entry of one shard. Only a call with a new key does more: when the map is full, it
-//! moves the hand of a shard over a few entries, and removes the first that is not needed.
+//! Keys are spread over shards by a hash that cannot be predicted from outside. A call with a known key
+//! reads one entry of one shard. A call with a new key does more only when the map is full: it examines a
+//! few entries of a shard in turn (the "hand"), and removes the first that is not needed.
 
 use super::{
     BreakerConfig, BreakerMode, BreakerPermit, BreakerSnapshot, CircuitOpen, PeerBreaker, Totals,
@@ -22,23 +22,22 @@ use std::{
     },
 };
 
-/// The circuit breakers of a layer, one for each peer, and the handle on them.
+/// The circuit breakers of a layer, one for each peer.
 ///
-/// Clones are the same breakers. Take them from
-/// [`CircuitBreakerLayer::breakers`](super::CircuitBreakerLayer::breakers), or make them first and
-/// give them to the layers that share them.
+/// Clones share the breakers. Take them from
+/// [`CircuitBreakerLayer::breakers`](super::CircuitBreakerLayer::breakers), or make them first and pass
+/// them to the layers that share them.
 ///
 /// # Many peers
 ///
-/// There is room for [`max_peers`](super::BreakerConfigBuilder::max_peers). When the map is full, a
-/// new peer takes the place of one that is not needed: no call in flight, closed, and no evidence
-/// against it. Evidence expires
-/// [`forget_after`](super::BreakerConfigBuilder::forget_after) its last failure or the end of its
-/// open time, so that endpoints that are gone for good do not fill the map for ever.
+/// The map has room for [`max_peers`](super::BreakerConfigBuilder::max_peers). When it is full, a new
+/// peer replaces one that is not needed: closed, without a call in flight, and without evidence against
+/// it. Evidence expires [`forget_after`](super::BreakerConfigBuilder::forget_after) its last failure or
+/// the end of its open time, so that endpoints that no longer exist do not fill the map for ever.
 ///
-/// A few entries are examined for each new peer, never all. When none of them can be removed, the
-/// call passes *unguarded* and is [counted](Self::unguarded). The other way, one breaker for all
-/// peers without room, would refuse calls to healthy peers as soon as one of them fails.
+/// For each new peer a few entries are examined, never all. If none of them can be removed, the call
+/// passes *unguarded* and is [counted](Self::unguarded). The alternative, one breaker for all peers
+/// without room, would refuse calls to healthy peers as soon as one of them fails.
 ///
 /// # Examples
 ///
@@ -71,18 +70,17 @@ pub struct Breakers {
 }
 
 impl Breakers {
-    /// Breakers with these settings.
+    /// Makes breakers with these settings.
     pub fn new(config: BreakerConfig) -> Self {
         Self {
             registry: Arc::new(Registry::new(config)),
         }
     }
 
-    /// Adds an observer of [`Event::BreakerChanged`], on the thread of the call that caused the
-    /// change.
+    /// Adds an observer of [`Event::BreakerChanged`], on the thread of the call that caused the change.
     ///
-    /// It hears of these breakers however they are shared: also through clones that were made
-    /// before. It stays as long as they live; an observer that holds the breakers keeps them alive.
+    /// It observes these breakers through all clones, including those that were made before. It stays as
+    /// long as they exist; an observer that holds the breakers keeps them alive.
     #[allow(clippy::must_use_candidate, reason = "clones have the observer too")]
     pub fn observe(self, observer: impl Observer) -> Self {
         {
@@ -93,7 +91,7 @@ impl Breakers {
         self
     }
 
-    /// Asks for the permission to make one call to a peer: for code that is no tower service.
+    /// Asks for permission to make one call to a peer. For code that is not a tower service.
     ///
     /// # Errors
     ///
@@ -108,15 +106,15 @@ impl Breakers {
         Some(PeerBreaker { breaker })
     }
 
-    /// The breaker of a peer, made if there is none: to force open what has not been called.
-    /// `None` if there is no room.
+    /// The breaker of a peer, which is made if there is none, so that a peer can be forced open before its
+    /// first call. `None` if there is no room.
     pub fn of(&self, peer: &str) -> Option<PeerBreaker> {
         let breaker = self.registry.breaker(peer)?;
         Some(PeerBreaker { breaker })
     }
 
-    /// A snapshot of each breaker, in no order: for a health page. The breaker of `""` is included
-    /// if it was called. Breakers are locked one after another.
+    /// A snapshot of each breaker, in no order: for a health page. The breaker of `""` is included if it was
+    /// called. Breakers are locked one after another.
     pub fn snapshots(&self) -> Vec<BreakerSnapshot> {
         let mut all = self.registry.all();
         if self.registry.root.gate.look(Machine::is_untouched) {
@@ -125,8 +123,8 @@ impl Breakers {
         all.iter().map(|breaker| breaker.snapshot()).collect()
     }
 
-    /// The counts of all breakers together, those that were removed from the map included. Breakers
-    /// are locked one after another.
+    /// The counts of all breakers together, including those that were removed from the map. Breakers are
+    /// locked one after another.
     pub fn totals(&self) -> Totals {
         let registry = &*self.registry;
         let mut totals = Totals::default();
@@ -142,29 +140,29 @@ impl Breakers {
         totals
     }
 
-    /// The number of peers in the map, `""` not counted.
+    /// The number of peers in the map, without `""`.
     pub fn len(&self) -> usize {
         self.registry.peers.load(Ordering::Relaxed)
     }
 
-    /// Whether no peer but `""` has been called.
+    /// Whether no peer except `""` has been called.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many calls passed without a breaker, because there was no room for their peer.
+    /// The number of calls that passed without a breaker, because there was no room for their peer.
     pub fn unguarded(&self) -> u64 {
         self.registry.unguarded.load(Ordering::Relaxed)
     }
 
-    /// How many peers were removed to make room for others.
+    /// The number of peers that were removed to make room for others.
     pub fn evicted(&self) -> u64 {
         self.registry.evicted.load(Ordering::Relaxed)
     }
 
-    /// Sets the mode of every breaker, and of those that are made later.
+    /// Sets the mode of every breaker, including those that are made later.
     pub fn set_mode_of_all(&self, mode: BreakerMode) {
-        // First, so that a breaker is either made with it or found below.
+        // First, so that a breaker is either made with this mode or found below.
         let normal = self.registry.mode.lock();
         *normal.unwrap_or_else(PoisonError::into_inner) = mode;
         for breaker in self.registry.all() {

@@ -1,4 +1,4 @@
-//! The state machine of one breaker. Time and randomness are given to it, so it is deterministic.
+//! The state machine of one breaker. Time and randomness are arguments, so it is deterministic.
 //!
 //! Every change of state begins a new generation, and every call carries the one in which it was
 //! admitted: the result of a call of an earlier generation is stale.
@@ -12,7 +12,7 @@ use super::{
 /// is unknown, so this only bounds how often callers ask.
 const PROBE_WAIT: u64 = 1_000_000_000;
 
-/// A call that was let through.
+/// An admitted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Admission {
     pub(super) generation: u64,
@@ -20,18 +20,18 @@ pub(super) struct Admission {
     pub(super) ticket: u32,
     /// Read only where calls can be slow.
     pub(super) started: Option<Tick>,
-    /// When the answer came, where its outcome is known later.
+    /// When the answer arrived, if its outcome is known later.
     pub(super) answered: Option<Tick>,
 }
 
-/// A call that was not.
+/// A refused call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) state: BreakerState,
     pub(super) retry_after: u64,
 }
 
-/// What a call shows about the peer. A hint is the wait that the peer asked for.
+/// The evidence of a call about the peer. A hint is the wait that the peer asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Evidence {
     Cancelled,
@@ -70,7 +70,7 @@ pub(super) struct Machine {
     /// Rounds of probes that failed since it was last closed.
     rounds: u32,
     probes: Probes,
-    /// The latest time that was read: a clock that goes back stands still.
+    /// The latest time that was read: a clock that goes back counts as stopped.
     latest: Tick,
     /// When the last failure or slow call was counted.
     trouble: Tick,
@@ -78,7 +78,7 @@ pub(super) struct Machine {
     entered: Tick,
 }
 
-/// The state of a machine at one moment, for a snapshot.
+/// The values of a state machine at one moment, for a snapshot.
 #[derive(Clone, Debug)]
 pub(super) struct View {
     pub(super) state: BreakerState,
@@ -244,7 +244,7 @@ impl Machine {
         if admission.ticket != 0 {
             return self.settle_probe(rules, failed || slow, hint, now, world);
         }
-        // A throttled call leaves the number as it is: the peer answers, but limits its rate.
+        // A throttled call does not change the number: the peer answers, but limits its rate.
         match evidence {
             Evidence::Throttled { .. } => {}
             _ if failed => self.consecutive = self.consecutive.saturating_add(1),
@@ -378,8 +378,8 @@ impl Machine {
         (change.from != change.to).then_some(change)
     }
 
-    /// Whether the breaker can be dropped and made anew without a difference: it is in the normal
-    /// mode, closed, and has no evidence against the peer, or only evidence older than `forget_after`.
+    /// Whether the breaker can be dropped and made again without a difference: it is in the normal mode,
+    /// closed, and has no evidence against the peer, or only evidence older than `forget_after`.
     pub(super) fn is_forgettable(&self, rules: &Rules, normal: BreakerMode, now: Tick) -> bool {
         if self.mode != normal {
             return false;

@@ -1,4 +1,4 @@
-//! Send a streaming body again: it is recorded while it is sent, up to a cap.
+//! Sends a streaming body again. The body is recorded while it is sent, up to a cap.
 
 mod record;
 mod state;
@@ -41,10 +41,10 @@ use std::{
 ///
 /// # Lengths
 ///
-/// [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) of each body are those of
-/// what it has yet to yield, so that `content-length` stays right. One exception: if the original has
-/// no known length and there are trailers, a replay has no known length either, because HTTP/1 has no
-/// trailers after a body of known length.
+/// [`size_hint`](Body::size_hint) and [`is_end_stream`](Body::is_end_stream) of each body cover what it
+/// has yet to yield, so that `content-length` stays right. One exception: if the original has no known
+/// length and there are trailers, a replay has no known length either, because HTTP/1 has no trailers
+/// after a body of known length.
 ///
 /// # Errors
 ///
