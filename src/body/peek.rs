@@ -1,10 +1,9 @@
 //! Reads the beginning of failed responses, for classifiers that examine the body.
 //!
 //! Some peers report only in the body whether a failure is temporary. [`PeekBodyLayer`] reads a limited
-//! part of such a body, stores it in the response's extensions as
-//! [`Peeked`](crate::outcome::Peeked), and passes the complete response on: the bytes that were read
-//! come before the rest, and trailers and length are unchanged. [`HttpClassifier::bodies`] uses it to
-//! classify the response.
+//! part of such a body, stores it in the response's extensions as [`Peeked`], and passes the complete
+//! response on: the bytes that were read come before the rest, and trailers and length are unchanged.
+//! [`HttpClassifier::bodies`] uses it to classify the response.
 //!
 //! [`HttpClassifier::bodies`]: crate::outcome::HttpClassifier::bodies
 //!
