@@ -3,7 +3,10 @@ use crate::{holder::Holder, process::Stream};
 use std::{io::Write, process::Output};
 
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
+    // What the default store would be in.
+    let folder = tempfile::tempdir().unwrap();
     let mut command = command();
+    command.current_dir(folder.path());
     command.args(["--listen", "127.0.0.1:0"]).args(flags);
     command.envs(environment.iter().copied());
     command.output().expect("it runs")
