@@ -518,10 +518,7 @@ fn credentials() {
     }
     let gitlab = SharedToken::gitlab("token").unwrap();
     assert_eq!(
-        refused(
-            &gitlab,
-            &request(&[("x-gitlab-token", "SharedToken")], "body")
-        ),
+        refused(&gitlab, &request(&[("x-gitlab-token", "Token")], "body")),
         "mismatch"
     );
 }
