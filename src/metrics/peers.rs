@@ -2,7 +2,10 @@ use std::{
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicUsize,
+            Ordering::{Acquire, Release},
+        },
     },
 };
 
@@ -49,8 +52,12 @@ impl<T> Peers<T> {
         if let Some(known) = self.find(peer) {
             return known;
         }
-        if !is_fit(peer) || !self.has_room() {
+        if !is_fit(peer) {
             return &self.other;
+        }
+        if !self.has_room() {
+            // Another thread may have added it, as the last one, since the first look.
+            return self.find(peer).unwrap_or(&self.other);
         }
         let name: Arc<str> = Arc::from(peer);
         // Before the lock is taken, because it may run foreign code. If two threads make one at the same
@@ -62,7 +69,7 @@ impl<T> Peers<T> {
             && let Some(place) = self.search(peer).find(|place| place.get().is_none())
             && place.set(entry).is_ok()
         {
-            self.taken.fetch_add(1, Relaxed);
+            self.taken.fetch_add(1, Release);
         }
         self.find(peer).unwrap_or(&self.other)
     }
@@ -96,7 +103,8 @@ impl<T> Peers<T> {
     }
 
     fn has_room(&self) -> bool {
-        self.taken.load(Relaxed) < self.most
+        // Whoever sees the count sees the peers that it counts.
+        self.taken.load(Acquire) < self.most
     }
 }
 
@@ -108,7 +116,7 @@ fn is_fit(peer: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::thread;
+    use std::{sync::atomic::Ordering::Relaxed, thread};
 
     #[test]
     fn the_bound_holds_and_known_peers_keep_their_place() {

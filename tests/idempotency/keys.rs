@@ -6,8 +6,8 @@ use tower::Layer;
 use tower_webhook::{
     body::BufferedBody,
     idempotency::{
-        Disposition, FingerprintOf, IdempotencyError, IdempotencyKey, IdempotencyLayer, KeyError,
-        KeySource, MAX_ID_LEN, MAX_SCOPE_LEN, MemoryStore,
+        Disposition, IdempotencyError, IdempotencyKey, IdempotencyLayer, KeyError, KeySource,
+        MAX_ID_LEN, MAX_SCOPE_LEN, MemoryStore,
     },
 };
 
@@ -263,7 +263,7 @@ async fn the_webhook_preset_compares_nothing() {
 #[tokio::test]
 async fn canonical_json_is_the_same_request_in_another_spelling() {
     let layer = IdempotencyLayer::api(MemoryStore::default())
-        .fingerprint(FingerprintOf::CanonicalJson)
+        .fingerprint(tower_webhook::idempotency::FingerprintOf::CanonicalJson)
         .build()
         .unwrap();
     let service = layer.layer(counting(&Runs::default()));
