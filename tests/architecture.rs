@@ -245,7 +245,10 @@ fn layers_know_the_foundation_and_not_each_other() {
             let spoken = SPOKEN
                 .iter()
                 .any(|(module, name)| path.len() > 1 && path[0] == *module && path[1] == *name);
-            if other != home && (composes || is_layer && !is_preset && !spoken) {
+            // At the root stand the layers again, and what belongs to nobody.
+            let is_root_layer = path.len() == 1 && other.ends_with("Layer");
+            let other_layer = is_layer || is_root_layer;
+            if other != home && (composes || other_layer && !is_preset && !spoken) {
                 let rule =
                     "a layer names another: they speak through `outcome`, `observe` and extensions";
                 wrong.push(format!("{}: `{}`: {rule}", file.display(), path.join("::")));
@@ -270,7 +273,10 @@ fn what_judges_calls_does_not_know_http() {
         if !WITHOUT_HTTP.contains(&home.as_str()) || adapts || is_test_file(&file) {
             continue;
         }
-        let has_http = file.with_file_name("http.rs").exists();
+        // Where a folder is entered, `http` is its own part.
+        let enters = file.file_stem().is_some_and(|name| name == "mod");
+        let has_http = enters
+            && (file.with_file_name("http.rs").exists() || file.with_file_name("http").is_dir());
         for path in Paths::of(&parse(&file)).found {
             let names_http = match path.first().map(String::as_str) {
                 // `mod http` beside this file, re-exported, is not the crate.

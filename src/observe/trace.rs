@@ -3,7 +3,7 @@
 //!
 //! Levels: `WARN` for what an operator should see, `INFO` for failed attempts and audit records,
 //! `DEBUG` for the rest and for the spans. Fields are names from closed sets, ids, peers and errors,
-//! never a header value, a body or a secret.
+//! never a body or a secret, and of headers only ids of events.
 
 #[cfg(feature = "tracing")]
 mod on {

@@ -205,6 +205,19 @@ impl Settings {
         self.refuser.buffered(error)
     }
 
+    /// The function that makes the job gave this response instead.
+    fn no_job(&self, response: Response<BufferedBody>) -> Response<BufferedBody> {
+        let status = response.status();
+        if !status.is_success() {
+            self.observers.tell(|| Event::Refused {
+                by: "enqueue",
+                reason: "no_job",
+                detail: Id::new(&status),
+            });
+        }
+        response
+    }
+
     fn answer(
         &self,
         result: Result<Enqueued, StoreError>,
@@ -276,7 +289,7 @@ where
         };
         let mut job = match (self.job)(req) {
             Ok(job) => job,
-            Err(answer) => return EnqueueFuture::answered(answer.into()),
+            Err(answer) => return EnqueueFuture::answered(settings.no_job(answer.into())),
         };
         job.dedup_key = job.dedup_key.take().or(key);
         let names = settings.observers.is_heard().then(|| Names {
