@@ -9,9 +9,11 @@
 //!
 //! [tower]: https://docs.rs/tower
 //!
-//! # Receiving
+//! # Receiving, with feature `axum`
 //!
-//! ```
+#![cfg_attr(feature = "axum", doc = "```")]
+// An example for axum cannot run without it.
+#![cfg_attr(not(feature = "axum"), doc = "```text")]
 //! use axum::{Router, body::Body, routing::post};
 //! use http::{Request, StatusCode};
 //! use tower::{ServiceBuilder, ServiceExt};
