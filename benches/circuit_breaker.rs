@@ -8,73 +8,41 @@
 #[path = "support/bare.rs"]
 mod bare;
 
-use bare::{Bare, now};
-use criterion::{Criterion, measurement::WallTime};
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    hint::black_box,
-    sync::Mutex,
-    task::{Context, Waker},
-    time::Duration,
-};
+use bare::{Bare, judge, measure_ready, now};
+use criterion::Criterion;
+use std::{borrow::Cow, collections::HashMap, sync::Mutex, time::Duration};
 use tower::{Layer, Service};
 use tower_webhook::{
-    BoxError, CircuitBreakerLayer,
+    CircuitBreakerLayer,
     circuit_breaker::{BreakerConfig, BreakerConfigBuilder},
     outcome::{Outcome, classify_fn},
     peer::{OnePeer, peer_fn},
 };
 
-fn judge(result: Result<&usize, &BoxError>) -> Outcome {
-    match result {
-        Ok(_) => Outcome::success(),
-        Err(error) => Outcome::of_error(&**error),
-    }
-}
-
 fn config(builder: BreakerConfigBuilder) -> BreakerConfig {
     builder.build().unwrap()
 }
 
-const REQUEST: &str = "peer.test";
-
-type Group<'a> = criterion::BenchmarkGroup<'a, WallTime>;
-
-/// The readiness of a service is part of every call.
-fn call<S>(group: &mut Group<'_>, name: &str, mut service: S)
-where
-    S: Service<&'static str>,
-{
-    let mut cx = Context::from_waker(Waker::noop());
-    group.bench_function(name, |bencher| {
-        bencher.iter(|| {
-            assert!(service.poll_ready(&mut cx).is_ready());
-            now(service.call(black_box(REQUEST))).is_ok()
-        });
-    });
-}
-
 fn closed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("closed");
-    call(&mut group, "bare", Bare);
+    measure_ready(&mut group, "bare", Bare);
     let base = BreakerConfig::builder;
     let ours = |builder| {
         let layer = CircuitBreakerLayer::new(config(builder)).peer(OnePeer);
         layer.classifier(classify_fn(judge)).layer(Bare)
     };
-    call(&mut group, "ours", ours(base()));
-    call(
+    measure_ready(&mut group, "ours", ours(base()));
+    measure_ready(
         &mut group,
         "ours_without_rate",
         ours(base().without_failure_rate()),
     );
-    call(
+    measure_ready(
         &mut group,
         "ours_time_window",
         ours(base().window_time(Duration::from_secs(10))),
     );
-    call(
+    measure_ready(
         &mut group,
         "ours_slow_calls",
         ours(base().slow_call(Duration::from_secs(10))),
@@ -88,7 +56,7 @@ fn open(criterion: &mut Criterion) {
     let layer = CircuitBreakerLayer::new(BreakerConfig::default()).peer(OnePeer);
     layer.breakers().find("").unwrap().force_open();
     let layer = layer.classifier(classify_fn(judge));
-    call(&mut group, "ours_forced", layer.layer(Bare));
+    measure_ready(&mut group, "ours_forced", layer.layer(Bare));
 
     let long = Duration::from_secs(86_400);
     let builder = BreakerConfig::builder().consecutive_failures(1);
@@ -99,7 +67,7 @@ fn open(criterion: &mut Criterion) {
         .admit("")
         .unwrap()
         .settle(Outcome::transient());
-    call(&mut group, "ours", layer.layer(Bare));
+    measure_ready(&mut group, "ours", layer.layer(Bare));
 
     group.finish();
 }

@@ -7,29 +7,14 @@
 #[path = "support/bare.rs"]
 mod bare;
 
-use bare::{BATCH, Bare, now};
+use bare::{Bare, measure};
 use criterion::Criterion;
 use http::Request;
 use std::time::Duration;
-use tower::{Layer, Service};
-use tower_webhook::{
-    BoxError,
-    deadline::{AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer},
-};
+use tower::Layer;
+use tower_webhook::deadline::{AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-fn measure<S>(criterion: &mut Criterion, name: &str, mut service: S)
-where
-    S: Service<Request<()>, Error: Into<BoxError>>,
-{
-    let mut group = criterion.benchmark_group("deadline");
-    group.bench_function(name, |bencher| {
-        let call = |req| now(service.call(req)).map_err(Into::into).unwrap();
-        bencher.iter_batched(|| Request::new(()), call, BATCH);
-    });
-    group.finish();
-}
 
 fn main() {
     // The timers of the peers need a runtime, also where they do not run.
@@ -42,18 +27,23 @@ fn main() {
     let attempt = AttemptTimeoutLayer::new(LIMIT).unwrap();
     let tell = PropagateDeadlineLayer::grpc();
 
-    measure(&mut criterion, "bare", Bare);
-    measure(&mut criterion, "deadline", deadline.layer(Bare));
-    measure(&mut criterion, "attempt_timeout", attempt.layer(Bare));
+    let requests = || Request::new(());
+    let mut group = criterion.benchmark_group("deadline");
+    measure(&mut group, "bare", Bare, requests);
+    measure(&mut group, "deadline", deadline.layer(Bare), requests);
+    measure(&mut group, "attempt_timeout", attempt.layer(Bare), requests);
     measure(
-        &mut criterion,
+        &mut group,
         "deadline_and_attempt_timeout",
         deadline.layer(attempt.layer(Bare)),
+        requests,
     );
     measure(
-        &mut criterion,
+        &mut group,
         "deadline_and_tell",
         deadline.layer(tell.layer(Bare)),
+        requests,
     );
+    group.finish();
     criterion.final_summary();
 }

@@ -7,37 +7,25 @@
 #[path = "support/bare.rs"]
 mod bare;
 
-use bare::{BATCH, Bare, now, request};
-use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
-use http::Request;
-use tower::{Layer, Service};
-use tower_webhook::{RetryWithJitterLayer, body::BufferedBody, retry::RetryConfig};
-
-fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut service: S, headers: usize)
-where
-    S: Service<Request<BufferedBody>>,
-{
-    let req = request(headers);
-    group.bench_function(name, |bencher| {
-        let call = |req| now(service.call(req)).map_err(|_| "failed").unwrap();
-        bencher.iter_batched(|| req.clone(), call, BATCH);
-    });
-}
+use bare::{BATCH, Bare, measure, request};
+use criterion::Criterion;
+use tower::Layer;
+use tower_webhook::{RetryWithJitterLayer, retry::RetryConfig};
 
 fn services(criterion: &mut Criterion, name: &str, headers: usize) {
     let mut group = criterion.benchmark_group(name);
-    measure(&mut group, "bare", Bare, headers);
-
     let req = request(headers);
+    let requests = || req.clone();
+    measure(&mut group, "bare", Bare, requests);
     group.bench_function("clone_alone", |bencher| {
-        bencher.iter_batched(|| req.clone(), |req| (req.clone(), req), BATCH);
+        bencher.iter_batched(requests, |req| (req.clone(), req), BATCH);
     });
 
     let layer = RetryWithJitterLayer::new(RetryConfig::default());
-    measure(&mut group, "retry_with_jitter", layer.layer(Bare), headers);
+    measure(&mut group, "retry_with_jitter", layer.layer(Bare), requests);
     let once = RetryConfig::builder().attempts(1).build().unwrap();
     let once = RetryWithJitterLayer::new(once).layer(Bare);
-    measure(&mut group, "retry_with_jitter_once", once, headers);
+    measure(&mut group, "retry_with_jitter_once", once, requests);
 
     group.finish();
 }

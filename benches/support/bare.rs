@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each bench uses some of it")]
 
-use criterion::BatchSize;
+use criterion::{BatchSize, BenchmarkGroup, measurement::WallTime};
 use http::{Request, Response};
 use std::{
     future::{Future, Ready, ready},
@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tower::Service;
-use tower_webhook::{BoxError, body::BufferedBody};
+use tower_webhook::{BoxError, body::BufferedBody, outcome::Outcome};
 
 /// Few enough that requests made off the clock are still in the processor's cache when called.
 pub const BATCH: BatchSize = BatchSize::NumIterations(32);
@@ -55,6 +55,46 @@ pub fn now<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("the future waits"),
+    }
+}
+
+/// Measures a call of `service` with requests that are made off the clock.
+pub fn measure<S, Req>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    mut service: S,
+    request: impl Fn() -> Req,
+) where
+    S: Service<Req>,
+{
+    group.bench_function(name, |bencher| {
+        let call = |req| now(service.call(req)).map_err(|_| "failed").unwrap();
+        bencher.iter_batched(&request, call, BATCH);
+    });
+}
+
+/// The peer that services are asked for which take only its name.
+pub const PEER: &str = "peer.test";
+
+/// Measures a call with the readiness of the service as part of it.
+pub fn measure_ready<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut service: S)
+where
+    S: Service<&'static str>,
+{
+    let mut cx = Context::from_waker(Waker::noop());
+    group.bench_function(name, |bencher| {
+        bencher.iter(|| {
+            assert!(service.poll_ready(&mut cx).is_ready());
+            now(service.call(black_box(PEER))).is_ok()
+        });
+    });
+}
+
+/// What an answer of [`Bare`] to a name means.
+pub fn judge(result: Result<&usize, &BoxError>) -> Outcome {
+    match result {
+        Ok(_) => Outcome::success(),
+        Err(error) => Outcome::of_error(&**error),
     }
 }
 

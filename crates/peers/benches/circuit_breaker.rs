@@ -7,70 +7,44 @@
 #[path = "../../../benches/support/bare.rs"]
 mod bare;
 
-use bare::{Bare, now};
-use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+use bare::{Bare, PEER, judge, measure_ready, now};
+use criterion::Criterion;
 use failsafe::{backoff, failure_policy, futures::CircuitBreaker as _};
-use std::{
-    hint::black_box,
-    task::{Context, Waker},
-    time::Duration,
-};
+use std::{hint::black_box, time::Duration};
 use tower::{Layer, Service};
 use tower_webhook::{
-    BoxError, CircuitBreakerLayer,
+    CircuitBreakerLayer,
     circuit_breaker::BreakerConfig,
     outcome::{Outcome, classify_fn},
     peer::OnePeer,
 };
 
-const REQUEST: &str = "peer.test";
 const LONG: Duration = Duration::from_secs(86_400);
-
-fn judge(result: Result<&usize, &BoxError>) -> Outcome {
-    match result {
-        Ok(_) => Outcome::success(),
-        Err(error) => Outcome::of_error(&**error),
-    }
-}
-
-/// The readiness of a service is part of every call.
-fn call<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut service: S)
-where
-    S: Service<&'static str>,
-{
-    let mut cx = Context::from_waker(Waker::noop());
-    group.bench_function(name, |bencher| {
-        bencher.iter(|| {
-            assert!(service.poll_ready(&mut cx).is_ready());
-            now(service.call(black_box(REQUEST))).is_ok()
-        });
-    });
-}
 
 fn closed(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("closed");
-    call(&mut group, "bare", Bare);
+    measure_ready(&mut group, "bare", Bare);
     let layer = CircuitBreakerLayer::new(BreakerConfig::default()).peer(OnePeer);
     let layer = layer.classifier(classify_fn(judge));
-    call(&mut group, "ours", layer.layer(Bare));
+    measure_ready(&mut group, "ours", layer.layer(Bare));
 
     let breaker = recloser::AsyncRecloser::from(recloser::Recloser::default());
     group.bench_function("recloser", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(PEER)))).is_ok());
     });
     let breaker = failsafe::Config::new().build();
     group.bench_function("failsafe", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(PEER)))).is_ok());
     });
     let wait = backoff::constant(Duration::from_secs(10));
     let policy = failure_policy::consecutive_failures(3, wait);
     let breaker = failsafe::Config::new().failure_policy(policy).build();
     group.bench_function("failsafe_consecutive", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_ok());
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(PEER)))).is_ok());
     });
     let layer = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
     let layer = layer.build().unwrap();
-    call(&mut group, "tower_resilience", layer.layer(Bare));
+    measure_ready(&mut group, "tower_resilience", layer.layer(Bare));
     group.finish();
 }
 
@@ -82,7 +56,7 @@ fn open(criterion: &mut Criterion) {
     let layer = layer.classifier(classify_fn(judge));
     let permit = layer.breakers().admit("").unwrap();
     permit.settle(Outcome::transient());
-    call(&mut group, "ours", layer.layer(Bare));
+    measure_ready(&mut group, "ours", layer.layer(Bare));
 
     let breaker = recloser::Recloser::custom()
         .closed_len(1)
@@ -93,13 +67,13 @@ fn open(criterion: &mut Criterion) {
     }
     let breaker = recloser::AsyncRecloser::from(breaker);
     group.bench_function("recloser", |bencher| {
-        bencher.iter(|| now(breaker.call(Bare.call(black_box(REQUEST)))).is_err());
+        bencher.iter(|| now(breaker.call(Bare.call(black_box(PEER)))).is_err());
     });
     let builder = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
     let (layer, handle) = builder.build_with_handle().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread();
     { runtime }.build().unwrap().block_on(handle.force_open());
-    call(&mut group, "tower_resilience_forced", layer.layer(Bare));
+    measure_ready(&mut group, "tower_resilience_forced", layer.layer(Bare));
     group.finish();
 }
 

@@ -7,29 +7,14 @@
 #[path = "../../../benches/support/bare.rs"]
 mod bare;
 
-use bare::{BATCH, Bare, now};
+use bare::{Bare, measure};
 use criterion::Criterion;
 use http::{Request, StatusCode};
 use std::time::Duration;
-use tower::{Layer, Service, timeout::TimeoutLayer};
-use tower_webhook::{
-    BoxError,
-    deadline::{AttemptTimeoutLayer, DeadlineLayer},
-};
+use tower::{Layer, timeout::TimeoutLayer};
+use tower_webhook::deadline::{AttemptTimeoutLayer, DeadlineLayer};
 
 const LIMIT: Duration = Duration::from_secs(30);
-
-fn measure<S>(criterion: &mut Criterion, name: &str, mut service: S)
-where
-    S: Service<Request<()>, Error: Into<BoxError>>,
-{
-    let mut group = criterion.benchmark_group("deadline");
-    group.bench_function(name, |bencher| {
-        let call = |req| now(service.call(req)).map_err(Into::into).unwrap();
-        bencher.iter_batched(|| Request::new(()), call, BATCH);
-    });
-    group.finish();
-}
 
 fn main() {
     // The timers need a runtime, also where they do not run.
@@ -43,11 +28,19 @@ fn main() {
     let deadline = DeadlineLayer::new(LIMIT).unwrap();
     let attempt = AttemptTimeoutLayer::new(LIMIT).unwrap();
 
-    measure(&mut criterion, "bare", Bare);
-    measure(&mut criterion, "ours_deadline", deadline.layer(Bare));
-    measure(&mut criterion, "ours_attempt_timeout", attempt.layer(Bare));
+    let requests = || Request::new(());
+    let mut group = criterion.benchmark_group("deadline");
+    measure(&mut group, "bare", Bare, requests);
+    measure(&mut group, "ours_deadline", deadline.layer(Bare), requests);
+    measure(
+        &mut group,
+        "ours_attempt_timeout",
+        attempt.layer(Bare),
+        requests,
+    );
     let tower = TimeoutLayer::new(LIMIT);
-    measure(&mut criterion, "tower", tower.layer(Bare));
-    measure(&mut criterion, "tower_http", tower_http.layer(Bare));
+    measure(&mut group, "tower", tower.layer(Bare), requests);
+    measure(&mut group, "tower_http", tower_http.layer(Bare), requests);
+    group.finish();
     criterion.final_summary();
 }

@@ -7,8 +7,8 @@
 #[path = "../../../benches/support/bare.rs"]
 mod bare;
 
-use bare::{BATCH, Bare, now, request};
-use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
+use bare::{BATCH, Bare, measure, now, request};
+use criterion::Criterion;
 use http::{Request, Response};
 use reqwest_middleware::{ClientBuilder, ClientWithMiddleware, Middleware, Next};
 use reqwest_retry::{RetryTransientMiddleware, policies::ExponentialBackoff};
@@ -18,7 +18,7 @@ use std::{
     pin::Pin,
     time::Duration,
 };
-use tower::{Layer, Service, retry::Policy};
+use tower::{Layer, retry::Policy};
 use tower_webhook::{BoxError, RetryWithJitterLayer, body::BufferedBody, retry::RetryConfig};
 
 /// The least that tower's retry can be asked: three attempts, no delay.
@@ -38,30 +38,19 @@ impl<Req: Clone, Res, E> Policy<Req, Res, E> for Trivial {
     }
 }
 
-fn measure<S>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, mut service: S, headers: usize)
-where
-    S: Service<Request<BufferedBody>>,
-{
-    let req = request(headers);
-    group.bench_function(name, |bencher| {
-        let call = |req| now(service.call(req)).map_err(|_| "failed").unwrap();
-        bencher.iter_batched(|| req.clone(), call, BATCH);
-    });
-}
-
 fn services(criterion: &mut Criterion, name: &str, headers: usize) {
     let mut group = criterion.benchmark_group(name);
-    measure(&mut group, "bare", Bare, headers);
-
     let req = request(headers);
+    let requests = || req.clone();
+    measure(&mut group, "bare", Bare, requests);
     group.bench_function("clone_alone", |bencher| {
-        bencher.iter_batched(|| req.clone(), |req| (req.clone(), req), BATCH);
+        bencher.iter_batched(requests, |req| (req.clone(), req), BATCH);
     });
 
     let layer = RetryWithJitterLayer::new(RetryConfig::default());
-    measure(&mut group, "ours", layer.layer(Bare), headers);
+    measure(&mut group, "ours", layer.layer(Bare), requests);
     let tower = tower::retry::Retry::new(Trivial(2), Bare);
-    measure(&mut group, "tower", tower, headers);
+    measure(&mut group, "tower", tower, requests);
     let resilience = tower_resilience_retry::RetryLayer::<
         Request<BufferedBody>,
         Response<BufferedBody>,
@@ -74,7 +63,7 @@ fn services(criterion: &mut Criterion, name: &str, headers: usize) {
         &mut group,
         "tower_resilience",
         resilience.layer(Bare),
-        headers,
+        requests,
     );
     group.finish();
 }
