@@ -68,6 +68,7 @@ pub async fn health(State(app): State<Arc<App>>) -> Response {
             "queue": {
                 "queued": depth.queued,
                 "running": depth.running,
+                // Monitors outside this repository read the field by this name.
                 "burying": depth.dead_lettering,
             },
             "retries": seen.retries(),

@@ -228,3 +228,8 @@ impl fmt::Debug for OperatorBuilder {
             .finish_non_exhaustive()
     }
 }
+
+/// The code of the README, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
