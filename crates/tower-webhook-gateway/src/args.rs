@@ -19,7 +19,9 @@ use tower_webhook::{
     },
     target::{ForbiddenTarget, TargetRules},
 };
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// The longest duration that a flag takes: a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -280,16 +282,28 @@ pub enum Log {
 }
 
 impl Log {
+    /// Starts the log on stderr. `RUST_LOG` says what is logged, by level and target, such as
+    /// `warn,tower_webhook=debug`; unset, or where it cannot be read, everything from INFO up is.
     pub fn start(self) {
-        let filter = EnvFilter::builder()
-            .with_default_directive(tracing::Level::INFO.into())
-            .from_env_lossy();
-        let log = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr);
-        match self {
-            Self::Json => log.json().init(),
-            Self::Text => log.init(),
+        let info = || Targets::new().with_default(tracing::Level::INFO);
+        let (filter, refused) = match std::env::var("RUST_LOG").as_deref() {
+            Err(_) | Ok("") => (info(), None),
+            Ok(asked) => match asked.parse() {
+                Ok(filter) => (filter, None),
+                Err(error) => (info(), Some(error)),
+            },
+        };
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let lines = match self {
+            Self::Json => lines.json().boxed(),
+            Self::Text => lines.boxed(),
+        };
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .init();
+        if let Some(error) = refused {
+            tracing::warn!(%error, "RUST_LOG cannot be read; logging from INFO up");
         }
     }
 }
@@ -435,6 +449,12 @@ impl Flags {
         if !(1..=MAX_BODY).contains(&self.max_body) {
             let why = format!("must be 1 to {MAX_BODY}");
             return Err(Problem::new("--max-body", why));
+        }
+        let ed25519 = |secret: &String| ["whpk_", "whsk_"].iter().any(|of| secret.starts_with(of));
+        if self.signature == Kind::Standard && secrets.iter().any(ed25519) {
+            // Deliveries are signed with it too: whoever knows the public key could forge them.
+            let why = "must be `whsec_` and base64 of the key, not an ed25519 key";
+            return Err(Problem::new("--secret", why));
         }
         let args = Args {
             listen: self.listen,

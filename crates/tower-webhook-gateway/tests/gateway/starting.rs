@@ -37,6 +37,15 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
             &["--signature", "standard", "--secret", "whsec_not base64!"],
             "--secret",
         ),
+        (
+            &[
+                "--signature",
+                "standard",
+                "--secret",
+                "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+            ],
+            "--secret",
+        ),
         (&["--endpoint-auth", "nocolon-hunter2"], "--endpoint-auth"),
         (&["--endpoint-auth", ":hunter2"], "--endpoint-auth"),
         (&["--endpoint-auth", "user:"], "--endpoint-auth"),
@@ -294,6 +303,16 @@ fn json_logs_are_json_and_hold_no_secret() {
             assert!(!line.contains(secret), "{secret}: {line}");
         }
     }
+}
+
+#[test]
+fn a_log_filter_that_cannot_be_read_is_told_of_and_stops_nothing() {
+    let mut command = command();
+    command
+        .args(["--listen", "127.0.0.1:0", "--store", "memory:"])
+        .env("RUST_LOG", "tower_webhook=loud");
+    let mut server = Server::start(command);
+    server.wait_for(Stream::Err, "RUST_LOG cannot be read");
 }
 
 #[test]
