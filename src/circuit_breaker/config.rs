@@ -98,7 +98,7 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Turns off the limit of failures in a row.
+    /// Turns off the limit of failures in a row. Default: on, with 5.
     pub const fn without_consecutive_failures(mut self) -> Self {
         self.consecutive_failures = None;
         self
@@ -114,7 +114,7 @@ impl BreakerConfigBuilder {
         self
     }
 
-    /// Turns off the limit of the failure rate.
+    /// Turns off the limit of the failure rate. Default: on, with 0.5.
     pub const fn without_failure_rate(mut self) -> Self {
         self.failure_rate = None;
         self

@@ -65,7 +65,8 @@ impl<M, K> CircuitBreakerLayer<M, K> {
         }
     }
 
-    /// Adds an observer of the breakers, including shared ones: see [`Breakers::observe`].
+    /// Adds an observer of the breakers, including shared ones: see [`Breakers::observe`]. Default: none except
+    /// `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.breakers = self.breakers.observe(observer);
         self

@@ -77,7 +77,8 @@ impl Breakers {
         }
     }
 
-    /// Adds an observer of [`Event::BreakerChanged`], on the thread of the call that caused the change.
+    /// Adds an observer of [`Event::BreakerChanged`], which is called on the thread of the call that caused the
+    /// change. Default: none except `tracing`.
     ///
     /// It observes these breakers through all clones, including those that were made before. It stays as
     /// long as they exist; an observer that holds the breakers keeps them alive.

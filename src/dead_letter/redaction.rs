@@ -112,21 +112,23 @@ impl Redaction {
         }
     }
 
-    /// Keeps the header of this name, in upper or lower case. Replaces an earlier setting for it.
+    /// Sets the header of this name, in upper or lower case, to be kept. Default: the rules decide. Replaces an
+    /// earlier setting for the name.
     pub fn allow(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), true);
         self
     }
 
-    /// Leaves out the header of this name, in upper or lower case. Replaces an earlier setting for it.
+    /// Sets the header of this name, in upper or lower case, to be left out. Default: the rules decide.
+    /// Replaces an earlier setting for the name.
     pub fn deny(mut self, name: &str) -> Self {
         self.names.insert(name.to_ascii_lowercase(), false);
         self
     }
 
-    /// Adds a function that changes each entry after the rules, for bodies and other secrets. Functions run
-    /// in the order in which they were added. If one panics, the entry loses its headers, body, URI and error
-    /// message.
+    /// Adds a function that changes each entry after the rules, for bodies and other secrets. Default: none.
+    /// Functions run in the order in which they were added. If one panics, the entry loses its headers, body,
+    /// URI and error message.
     pub fn with(mut self, redact: impl Fn(&mut Entry) + Send + Sync + 'static) -> Self {
         let before = self.hook.take();
         self.hook = Some(Arc::new(move |entry: &mut Entry| {

@@ -230,7 +230,8 @@ impl BackoffBuilder {
         self
     }
 
-    /// Sets the longest delay.
+    /// Sets the longest delay, including jitter. Default: the `cap` of an exponential or linear backoff; the
+    /// delay of a constant one; 1.1 times the longest entry of a table.
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = Some(cap);
         self

@@ -172,7 +172,7 @@ impl RetryConfigBuilder {
     }
 
     /// Sets [`attempts`](Self::attempts), [`backoff`](Self::backoff) and [`window`](Self::window)
-    /// to those of a published schedule.
+    /// to those of a published schedule. Default: none.
     pub fn schedule(mut self, schedule: Schedule) -> Self {
         self.settings.attempts = schedule.attempts;
         self.settings.backoff = schedule.backoff;

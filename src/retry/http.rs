@@ -85,8 +85,8 @@ impl HttpExchange {
         self
     }
 
-    /// Makes an exchange for requests with any body, which is recorded while it is sent, up to `cap`
-    /// bytes. See [`ReplayBody`] for what the cap counts; Linkerd's is 64 KiB.
+    /// Sets the exchange to record the body of a request while it is sent, up to `cap` bytes. Default:
+    /// requests are cloned. See [`ReplayBody`] for what the cap counts; Linkerd's is 64 KiB.
     ///
     /// The inner service is called with a `Request<ReplayBody<B>>`.
     pub const fn replaying(self, cap: usize) -> ReplayExchange {

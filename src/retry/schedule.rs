@@ -45,7 +45,8 @@ impl Schedule {
         }
     }
 
-    /// Sets the window: the time after the start of the first attempt in which retries may begin.
+    /// Sets the window: the time after the start of the first attempt in which retries may begin. Default: the
+    /// sum of the longest delays, plus an hour.
     pub const fn with_window(mut self, window: Duration) -> Self {
         self.window = window;
         self

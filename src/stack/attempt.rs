@@ -98,7 +98,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Sets the time limit of an attempt as a function of its number, from 1.
+    /// Sets the time limit of an attempt as a function of its number, from 1. Default: 10 s for each.
     pub fn attempt_timeout_by(
         mut self,
         timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
@@ -132,9 +132,10 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         }
     }
 
-    /// Sets [`GrpcClassifier`] with its defaults as the classifier. It does not allow a call to be repeated
-    /// that may have taken effect, unless its metadata have an idempotency key. For other settings, pass a
-    /// `GrpcClassifier` to [`classifier`](Self::classifier).
+    /// Sets [`GrpcClassifier`] with its default settings as the classifier. Default: [`HttpClassifier`].
+    ///
+    /// It allows a call that may have taken effect to be repeated only if its metadata have an idempotency
+    /// key. For other settings, pass a `GrpcClassifier` to [`classifier`](Self::classifier).
     ///
     /// To see a status in late trailers, add a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)
     /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: set
@@ -172,7 +173,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         }
     }
 
-    /// Adds a layer around each call of the transport, inside those that were added before.
+    /// Adds a layer around each call of the transport, inside those that were added before. Default: none.
     pub fn each_attempt<L>(self, layer: L) -> AttemptBuilder<M, K, F, Stack<L, E>> {
         AttemptBuilder {
             settings: self.settings,
@@ -191,7 +192,8 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
-    /// Signs each attempt. Call it last: changes made by layers that are added later are not signed.
+    /// Sets the scheme that signs each attempt. Default: attempts are not signed. Call it last: changes made
+    /// by layers that are added later are not signed.
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,

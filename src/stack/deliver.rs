@@ -78,9 +78,10 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
         self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
-    /// Sets a dead-letter layer with its own settings. Its classifier and peer key are replaced by those of
-    /// the stack, and it [shares](DeadLetterLayer::share_copy) its copy of each request with the retry
-    /// layer.
+    /// Sets the dead-letter layer, for settings other than its sink. Default: none.
+    ///
+    /// Its classifier and peer key are replaced by those of the stack, and it
+    /// [shares](DeadLetterLayer::share_copy) its copy of each request with the retry layer.
     pub fn dead_letter_layer<M, K, D>(
         self,
         layer: DeadLetterLayer<M, K, D>,
@@ -115,7 +116,8 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.breaker(config))
     }
 
-    /// Sets existing breakers: see [`AttemptBuilder::breakers`].
+    /// Sets existing breakers, which other stacks may share: see [`AttemptBuilder::breakers`]. Default: new
+    /// ones.
     pub fn breakers(self, breakers: Breakers) -> Self {
         self.attempt(|attempt| attempt.breakers(breakers))
     }
@@ -125,7 +127,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.attempt_timeout(timeout))
     }
 
-    /// Sets the time limit of an attempt as a function of its number, from 1.
+    /// Sets the time limit of an attempt as a function of its number, from 1. Default: 10 s for each.
     pub fn attempt_timeout_by(
         self,
         timeout: impl Fn(u32) -> Duration + Send + Sync + 'static,
@@ -133,7 +135,8 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.attempt_timeout_by(timeout))
     }
 
-    /// Adds an observer of the layers of the stack: see [`AttemptBuilder::observe`].
+    /// Adds an observer of the layers of the stack: see [`AttemptBuilder::observe`]. Default: none except
+    /// `tracing`.
     pub fn observe(self, observer: impl Observer) -> Self {
         self.attempt(|attempt| attempt.observe(observer))
     }
@@ -149,7 +152,8 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.classifier(make))
     }
 
-    /// Sets [`GrpcClassifier`] as the classifier: see [`AttemptBuilder::grpc`].
+    /// Sets [`GrpcClassifier`] as the classifier: see [`AttemptBuilder::grpc`]. Default:
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
     pub fn grpc(self) -> Around<GrpcClassifier, K, F, E, X, B> {
         self.attempt(AttemptBuilder::grpc)
     }
@@ -160,12 +164,12 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.peer(peer))
     }
 
-    /// Sets a failover: see [`AttemptBuilder::failover`].
+    /// Sets the failover layer: see [`AttemptBuilder::failover`]. Default: none.
     pub fn failover<F2>(self, failover: F2) -> Around<M, K, F2, E, X, B> {
         self.attempt(|attempt| attempt.failover(failover))
     }
 
-    /// Adds a layer around each call of the transport, inside those that were added before.
+    /// Adds a layer around each call of the transport, inside those that were added before. Default: none.
     pub fn each_attempt<L>(self, layer: L) -> Around<M, K, F, Stack<L, E>, X, B> {
         self.attempt(|attempt| attempt.each_attempt(layer))
     }
@@ -178,7 +182,8 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.each_attempt(AttemptHeaderLayer::named(name))
     }
 
-    /// Signs each attempt. Call it last: changes made by layers that are added later are not signed.
+    /// Sets the scheme that signs each attempt. Default: attempts are not signed. Call it last: changes made
+    /// by layers that are added later are not signed.
     pub fn sign<Sc: SignScheme + 'static>(
         self,
         scheme: Sc,

@@ -106,14 +106,14 @@ impl<S> CallbackSink<S> {
     }
 
     /// Sets the function that makes the JSON body of the request. Default: [`json::to_json`], the whole
-    /// entry. `cognigy::presets` has the functions for the bodies of the Cognigy documents.
+    /// entry. Other bodies are a function of yours, or one of the presets.
     pub const fn body(mut self, body: fn(&Entry) -> String) -> Self {
         self.body = body;
         self
     }
 
-    /// Adds a header to each request, such as a credential. Replaces a header of the same name. `Debug`
-    /// does not show it.
+    /// Adds a header to each request, such as a credential. Default: none but `content-type`. Replaces a
+    /// header of the same name. `Debug` does not show it.
     pub fn header(mut self, name: HeaderName, mut value: HeaderValue) -> Self {
         value.set_sensitive(true);
         self.headers.insert(name, value);

@@ -308,8 +308,9 @@ impl<M, R> RedriveBuilder<M, R> {
         self
     }
 
-    /// Removes the rate limit. Entries are then sent as fast as [`concurrency`](Self::concurrency) and the
-    /// service allow, which may overload a peer that has just recovered.
+    /// Removes the rate limit. Default: 10 entries per second. Entries are then sent as fast as
+    /// [`concurrency`](Self::concurrency) and the service allow, which may overload a peer that has just
+    /// recovered.
     pub const fn no_rate(mut self) -> Self {
         self.rate = None;
         self

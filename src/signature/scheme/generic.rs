@@ -418,7 +418,7 @@ impl GenericBuilder {
         self
     }
 
-    /// Makes the header a list of fields as in Stripe's `t=..,v1=..`, which contains the timestamp. The
+    /// Sets the header to be a list of fields, as in Stripe's `t=..,v1=..`, which contains the timestamp. The
     /// arguments are the separator, the name of the timestamp and the name of the signature, which may occur
     /// several times. Replaces [`prefix`](Self::prefix) and [`separator`](Self::separator).
     pub fn fields(

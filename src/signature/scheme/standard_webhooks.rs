@@ -114,8 +114,8 @@ impl StandardWebhooks {
         })
     }
 
-    /// Sets header names with the prefix of a brand: `acme-id`, `acme-timestamp`, `acme-signature` for the
-    /// prefix `acme`.
+    /// Sets the prefix of the header names: `acme` makes them `acme-id`, `acme-timestamp` and `acme-signature`.
+    /// Default: `webhook`, or `svix` then `webhook` after [`svix`](Self::svix).
     ///
     /// # Errors
     ///
