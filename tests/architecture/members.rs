@@ -1,0 +1,184 @@
+//! Which package of the workspace needs which, as cargo understands the manifests.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// What every member may need.
+const LIBRARY: &str = "tower-webhook";
+/// Composes the other members.
+const GATEWAY: &str = "tower-webhook-gateway";
+
+#[derive(serde::Deserialize)]
+pub(crate) struct Workspace {
+    pub(crate) packages: Vec<Package>,
+}
+
+#[derive(serde::Deserialize)]
+pub(crate) struct Package {
+    pub(crate) name: String,
+    manifest_path: PathBuf,
+    dependencies: Vec<Dependency>,
+    targets: Vec<Target>,
+    /// The registries that it may go to; none in the list where it is not published.
+    publish: Option<Vec<String>>,
+}
+
+/// In whichever table it stands: for tests, for a build, for one platform, under another name.
+#[derive(serde::Deserialize)]
+struct Dependency {
+    name: String,
+    rename: Option<String>,
+    /// Nothing for what the code itself needs.
+    kind: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Target {
+    src_path: PathBuf,
+}
+
+impl Workspace {
+    pub(crate) fn read(folder: &Path) -> Self {
+        let output = Command::new(env!("CARGO"))
+            .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
+            .current_dir(folder)
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{told}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    pub(crate) fn library(&self) -> &Package {
+        let mut packages = self.packages.iter();
+        packages.find(|package| package.name == LIBRARY).unwrap()
+    }
+
+    /// Members that need another one, and the library that needs any.
+    pub(crate) fn wrong(&self) -> BTreeSet<String> {
+        let mut wrong = BTreeSet::new();
+        for package in &self.packages {
+            for dependency in &package.dependencies {
+                let mut members = self.packages.iter();
+                let Some(needed) = members.find(|one| one.name == dependency.name) else {
+                    continue;
+                };
+                let may = match package.name.as_str() {
+                    // `publish = false` keeps it out of what is shipped.
+                    GATEWAY => needed.publish.is_none(),
+                    LIBRARY => false,
+                    _ => needed.name == LIBRARY,
+                };
+                if !may {
+                    wrong.insert(format!(
+                        "{}: `{}`: a member knows the library alone, and the library no member",
+                        package.manifest_path.display(),
+                        needed.name
+                    ));
+                }
+            }
+            for target in &package.targets {
+                // A file of somebody else's would bring its private items.
+                let inside = target.src_path.strip_prefix(package.folder());
+                if inside.is_ok_and(|path| path.iter().all(|part| part != "..")) {
+                    continue;
+                }
+                let (of, path) = (&package.name, target.src_path.display());
+                wrong.insert(format!("{of}: `{path}` is outside of its folder"));
+            }
+        }
+        wrong
+    }
+}
+
+impl Package {
+    pub(crate) fn folder(&self) -> &Path {
+        self.manifest_path.parent().unwrap()
+    }
+
+    /// What its code needs, by the names that code has for it.
+    pub(crate) fn dependencies(&self) -> BTreeSet<String> {
+        let needed = self.dependencies.iter().filter(|one| one.kind.is_none());
+        needed
+            .map(|one| one.rename.as_ref().unwrap_or(&one.name).replace('-', "_"))
+            .collect()
+    }
+}
+
+mod finds {
+    use super::{GATEWAY, LIBRARY, Workspace};
+    use std::{collections::BTreeSet, fs};
+
+    /// A workspace of the library, two members and the gateway, each with these lines in its manifest.
+    fn workspace(library: &str, member: &str, gateway: &str) -> Workspace {
+        let root = tempfile::tempdir().unwrap();
+        let package = |name: &str, folder: &str, more: &str| {
+            let folder = root.path().join(folder);
+            fs::create_dir_all(folder.join("src")).unwrap();
+            fs::write(folder.join("src/lib.rs"), "").unwrap();
+            let manifest = format!("[package]\nname = \"{name}\"\nversion = \"0.1.0\"\n{more}\n");
+            fs::write(folder.join("Cargo.toml"), manifest).unwrap();
+        };
+        let members = "[workspace]\nmembers = [\"crates/*\"]\n[workspace.dependencies]\nother = { path = \"crates/other\" }";
+        package(LIBRARY, "", &format!("{library}\n{members}"));
+        package("member", "crates/member", member);
+        package("other", "crates/other", "");
+        package("peers", "crates/peers", "publish = false");
+        package(GATEWAY, "crates/gateway", gateway);
+        Workspace::read(root.path())
+    }
+
+    #[test]
+    fn a_member_that_needs_another() {
+        for lines in [
+            "[dependencies]\nother = { path = \"../other\" }",
+            "[dependencies.other]\npath = \"../other\"",
+            "[dependencies]\nother.workspace = true",
+            "[dependencies]\nstores = { package = \"other\", path = \"../other\" }",
+            "[dependencies]\nother = { path = \"../other\", optional = true }",
+            "[dev-dependencies]\nother = { path = \"../other\" }",
+            "[build-dependencies]\nother = { path = \"../other\" }",
+            "[target.'cfg(unix)'.dependencies]\nother = { path = \"../other\" }",
+            "[target.'cfg(windows)'.dev-dependencies]\nstores = { package = \"other\", path = \"../other\" }",
+        ] {
+            let found = workspace("", lines, "").wrong();
+            let named = |one: &String| one.contains("crates/member/") && one.contains("`other`");
+            assert!(
+                found.len() == 1 && found.iter().any(named),
+                "{lines}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_of_somebody_elses_file() {
+        let found = workspace("", "[lib]\npath = \"../other/src/lib.rs\"", "").wrong();
+        assert!(
+            found.len() == 1 && found.iter().any(|one| one.starts_with("member: ")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_library_and_the_gateway() {
+        let library = "[dev-dependencies]\nother = { path = \"crates/other\" }";
+        assert_eq!(workspace(library, "", "").wrong().len(), 1);
+        let of_library = "[dependencies]\ntower-webhook = { path = \"../..\" }";
+        let of_other = "[dependencies]\nother = { path = \"../other\" }";
+        assert_eq!(workspace("", of_library, of_other).wrong(), BTreeSet::new());
+        let of_peers = "[dev-dependencies]\npeers = { path = \"../peers\" }";
+        assert_eq!(workspace("", "", of_peers).wrong().len(), 1);
+    }
+
+    #[test]
+    fn what_code_needs_is_found_in_every_table() {
+        let lines = "[dependencies]\na-b = \"1\"\n[dependencies.c]\nversion = \"1\"\n\
+            [target.'cfg(unix)'.dependencies]\nd = { package = \"moka\", version = \"1\" }\n\
+            [dev-dependencies]\ne = \"1\"";
+        let found = workspace(lines, "", "").library().dependencies();
+        assert_eq!(found, ["a_b", "c", "d"].map(str::to_owned).into());
+    }
+}
