@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A call of the inner service, or the error because of which it was not called.
+/// A call of the inner service, or the error if the layer did not call it.
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
 pub struct CallOrError<F, E> {

@@ -4,8 +4,8 @@
 //! limit, its signature is verified over the bytes that were read, and its handler runs once however often
 //! the sender repeats it; the handler gets a typed event. On the way out, a request is retried where that is
 //! safe, inside a budget and a deadline, behind a circuit breaker for each host, signed afresh at each
-//! attempt, and measured; what cannot be delivered becomes a dead letter. In between, a durable queue
-//! accepts jobs now that workers do later.
+//! attempt, and measured; what cannot be delivered becomes a dead letter. Between the two, a durable queue
+//! accepts jobs that workers run later.
 //!
 //! [tower]: https://docs.rs/tower
 //!
@@ -70,14 +70,14 @@
 //!     assert!(req.headers().contains_key("webhook-signature"));
 //!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
 //! });
-//! let deliver = stack::deliver() // retry, breaker, deadline, metrics, in the order that works
+//! let deliver = stack::deliver() // retry, breaker, deadline, metrics, in the right order
 //!     .breaker(BreakerConfig::builder().consecutive_failures(3).build()?)
 //!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
 //!     .build()?;
 //! let mut client = deliver.layer(transport);
 //!
 //! let req = Request::post("https://example.com/hooks")
-//!     .header("webhook-id", "msg_1") // by which the receiver knows a repetition
+//!     .header("webhook-id", "msg_1") // the receiver recognises a repeat by it
 //!     .body(BufferedBody::from("{}"))?;
 //! let res = client.ready().await?.call(req).await?;
 //! assert_eq!(res.status(), 200);

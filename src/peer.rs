@@ -1,4 +1,5 @@
-//! Peer keys: the peer that a request is for, by which circuit breakers and metrics are kept apart.
+//! Peer keys: the name of the peer that a request goes to. Circuit breakers and metrics are kept separately
+//! for each key.
 //!
 //! A key should be borrowed from the request and have few values: a host, an endpoint, a tenant, but
 //! never a path with ids in it or a query string.

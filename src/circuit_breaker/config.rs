@@ -12,7 +12,7 @@ use std::time::Duration;
 /// | failure rate | 50 % of the last 100 calls, from 20 calls on | resilience4j (50 % of 100), opossum (50 %) |
 /// | slow calls | not timed | |
 /// | open | 5 s, doubled for each failed round of probes up to 60 s, up to 20 % shorter | Polly (5 s), Finagle (5 s to 60 s, jittered) |
-/// | half-open | 1 probe at once, 1 success closes | Polly, gobreaker, Linkerd |
+/// | half-open | 1 probe at a time, 1 success closes | Polly, gobreaker, Linkerd |
 /// | probe lease | 30 s | resilience4j's `maxWaitDurationInHalfOpenState`, on by default here |
 /// | peers | 10,000 | |
 ///

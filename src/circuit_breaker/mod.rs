@@ -6,8 +6,8 @@
 //!
 //! | State | Calls | Ends when |
 //! | --- | --- | --- |
-//! | closed | pass | too many fail, in a row or as a part of the last ones, or too many are slow |
-//! | open | are refused at once, with [`CircuitOpen`] | the open time has passed and a call comes |
+//! | closed | pass | too many fail, in a row or as a share of the last ones, or too many are slow |
+//! | open | are refused at once, with [`CircuitOpen`] | the open time has passed and a call arrives |
 //! | half-open | a few pass as probes, others are refused | a probe fails: open again, for longer; enough succeed: closed |
 //!
 //! A call fails if its [`Outcome`](crate::outcome::Outcome) counts against the peer. A 400 does not, and

@@ -4,7 +4,7 @@
 pub use crate::observe::BreakerState;
 use std::time::Duration;
 
-/// Who decides about calls: the breaker, or an operator.
+/// Whether the breaker decides about calls, or an operator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum BreakerMode {
@@ -29,7 +29,7 @@ pub(super) enum Reason {
     ConsecutiveFailures,
     /// Too large a part of the calls in the window failed.
     FailureRate,
-    /// The open time has passed, and a call came.
+    /// The open time has passed, and a call arrived.
     OpenTimeOver,
     /// An operator changed it.
     Operator,

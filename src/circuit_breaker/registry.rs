@@ -249,7 +249,7 @@ impl Registry {
             return breaker.admit();
         }
         let calls = self.unguarded.fetch_add(1, Ordering::Relaxed) + 1;
-        // Told now and then, not ten thousand times a second.
+        // Reported at powers of two, so that a full map does not report at every call.
         if calls.is_power_of_two() {
             self.shared.tell(|| Event::Trouble {
                 part: "circuit_breaker",

@@ -220,7 +220,7 @@ impl WebhookDelivery {
         self.sensitive
     }
 
-    /// The whole body, typed: for fields beside the documented ones.
+    /// The whole body, typed: for fields other than the documented ones.
     ///
     /// # Errors
     ///
@@ -229,13 +229,13 @@ impl WebhookDelivery {
         typed(Span::all(&self.raw).str_of(&self.raw), "")
     }
 
-    /// The body, byte for byte as it came.
+    /// The body, byte for byte as it was received.
     pub const fn raw(&self) -> &Bytes {
         &self.raw
     }
 }
 
-/// Without text, data and user: what is received does not belong in logs.
+/// Leaves out text, data and user, because received data does not belong in logs.
 impl fmt::Debug for WebhookDelivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebhookDelivery")
@@ -255,7 +255,7 @@ impl TryFrom<Bytes> for WebhookDelivery {
     }
 }
 
-/// Who an [output](WebhookDelivery) comes from. Open: the platform may add more.
+/// The author of an [output](WebhookDelivery). An open enum, because the platform may add more.
 ///
 /// `bot` is what the Webhook Endpoint documents; the others are in the platform's typings.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -269,12 +269,12 @@ pub enum Source {
     Engagement,
     /// `user`.
     User,
-    /// Any other, as it is spelled. It comes from the sender: no metric label.
+    /// Any other, as it is written. It comes from the sender, so it must not be a metric label.
     Unknown(Box<str>),
 }
 
 impl Source {
-    /// As it is spelled on the wire.
+    /// The spelling on the wire.
     pub fn as_str(&self) -> &str {
         match self {
             Self::Agent => "agent",

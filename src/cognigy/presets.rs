@@ -226,7 +226,7 @@ impl WebhookPolicy {
         self
     }
 
-    /// Makes delays grow linearly: `base * n`. Default: exponential, `base * 2^(n - 1)`.
+    /// Sets the delays to grow linearly: `base * n`. Default: exponential, `base * 2^(n - 1)`.
     pub const fn linear(mut self) -> Self {
         self.linear = true;
         self
@@ -251,7 +251,7 @@ impl WebhookPolicy {
         self
     }
 
-    /// Builds it.
+    /// Builds the schedule.
     ///
     /// # Errors
     ///

@@ -144,7 +144,7 @@ impl Redaction {
     pub fn apply(&self, entry: &mut Entry) {
         let too_long = |text: &mut String| text.len() > MOST_TEXT;
         if entry.idempotency_key.take_if(too_long).is_some() {
-            // A redrive would send it as a header.
+            // A re-drive would send it as a header.
             entry.headers_left_out = entry.headers_left_out.saturating_add(1);
         }
         let left_out = self.headers(&mut entry.headers);

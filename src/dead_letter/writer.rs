@@ -92,7 +92,7 @@ impl DeadLetters {
     /// A layer writes an entry once, so the fallback then has the only copy: a fallback in memory loses it
     /// with the process. A [`Worker`](crate::queue::Worker) keeps the job and repeats the write until the
     /// first sink has the entry; the copy in the fallback has the same id, and is only for reading until
-    /// then. Redrive entries of a worker from the first sink, not from the fallback.
+    /// then. Re-drive the entries of a worker from the first sink, not from the fallback.
     pub fn fallback(mut self, sink: impl Sink) -> Self {
         self.fallback = Some(Arc::new(sink));
         self

@@ -8,7 +8,7 @@
 //!
 //! # The result when all targets fail
 //!
-//! The most informative result, with the marks of its target:
+//! The most informative result. A response carries the [`TargetIndex`] of its target. In this order:
 //!
 //! 1. the latest result of an attempt that the peer may have received
 //! 2. the latest failure to reach a peer

@@ -21,7 +21,6 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 /// it has ended, the claim is completed, so that a repeat gets the answer. `drop` does not wait: a
 /// store that answers at once is done within it, and a task of the runtime finishes any other. Without
 /// a runtime, the lease ends by itself.
-/// a runtime the lease runs out.
 pub(super) struct Held<St: Store> {
     store: St,
     key: IdempotencyKey,

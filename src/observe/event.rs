@@ -8,10 +8,10 @@ use std::{fmt, time::Duration};
 
 /// Something that happened. Events borrow their values: an observer copies what it wants to keep.
 ///
-/// No event carries a secret or a body; of headers only ids of events and idempotency keys. `peer` is the key by which breakers and
-/// metrics tell peers apart (a host, a tenant; see [`peer`](crate::peer)). It comes from requests, so
-/// an observer that keeps data for each peer needs a bound. The `&'static str` fields are names from
-/// closed sets, fit for metric labels.
+/// No event carries a secret or a body; of headers only ids of events and idempotency keys. `peer` is the key
+/// by which breakers and metrics tell peers apart (a host, a tenant; see [`peer`](crate::peer)). It comes
+/// from requests, so an observer that keeps data for each peer needs a bound. The `&'static str` fields are
+/// names from closed sets, fit for metric labels.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -176,15 +176,15 @@ pub enum Event<'a> {
         /// The wait before the write is tried again; `None` if it is not.
         retry_after: Option<Duration>,
     },
-    /// A redrive is done with a dead-letter entry.
+    /// A re-drive has sent a dead-letter entry again, or skipped it.
     Redriven {
         /// The id of the entry.
         entry: Id<'a>,
-        /// The operator who asked for the redrive, in their own words, at most 256 characters.
+        /// The operator who asked for the re-drive, in their own words, at most 256 characters.
         by: &'a str,
         /// The result: a name from a closed set.
         result: &'static str,
-        /// The number of entries that the run is done with, including this one.
+        /// The number of entries that the run has sent or skipped, including this one.
         done: u64,
         /// The number of entries that matched when the run began.
         total: u64,
@@ -194,8 +194,8 @@ pub enum Event<'a> {
     },
     /// A request was refused.
     Refused {
-        /// The layer that refused it: `buffer_body`, `verify_signature`, `idempotency`, `cognigy`,
-        /// `enqueue`.
+        /// The name of the layer or extractor that refused it, such as `buffer_body`, `verify_signature`,
+        /// `idempotency` or `enqueue`.
         by: &'static str,
         /// The reason: a name from a closed set.
         reason: &'static str,

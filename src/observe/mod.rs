@@ -143,7 +143,7 @@ impl Observers {
         self.list.is_some() || trace::is_heard()
     }
 
-    /// Passes an event to all observers. `event` is called only if somebody listens.
+    /// Passes an event to all observers. `event` is called only if there is an observer or a subscriber.
     pub fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         if self.is_heard() {
             self.tell_all(&event());

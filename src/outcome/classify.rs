@@ -52,7 +52,8 @@ use std::{
     note = "`HttpClassifier` and `GrpcClassifier` take `http::Request<_>`; use `classify_fn(|result| ...)` for other requests"
 )]
 pub trait MakeClassifier<Req> {
-    /// Kept with the call: best a few `Copy` values taken from the request, not the request.
+    /// The classifier of one call, kept until its end. Keep it small: a few `Copy` values taken from the
+    /// request, not the request.
     type Classifier;
 
     /// Reads a request before it is sent.
@@ -175,7 +176,7 @@ impl<F> fmt::Debug for ClassifyFn<F> {
 pub enum Repeatable {
     /// It must not be repeated, even if its method is idempotent.
     No,
-    /// It may be repeated: twice has the effect of once.
+    /// It may be repeated: a repetition has no further effect.
     Yes,
 }
 
@@ -255,7 +256,7 @@ impl Rules {
         errors::judge(error, self.errors)
     }
 
-    /// Ends every judgement: caps the hint, and applies whether the request may be repeated.
+    /// Completes every outcome: caps the hint, and applies whether the request may be repeated.
     pub(super) fn finish(self, outcome: Outcome) -> Outcome {
         let capped = outcome.retry_after().map(|wait| wait.min(self.max_hint));
         let outcome = outcome.with_retry_after(capped);

@@ -127,8 +127,8 @@ impl HttpClassifier {
 
     /// Sets the longest hint; longer ones are capped. Default: 6 hours.
     ///
-    /// It guards against nonsense: the retry layer has its own limit, with a choice of what to do
-    /// with longer hints. Zero makes every hint zero, which leaves the wait to the backoff.
+    /// It protects against absurd values. The retry layer has its own limit, with a choice of what to do with
+    /// longer hints. Zero makes every hint zero, which leaves the wait to the backoff.
     pub const fn max_hint(mut self, max: Duration) -> Self {
         self.rules.max_hint = max;
         self
@@ -145,8 +145,8 @@ impl HttpClassifier {
 
     /// Sets whether every request may be repeated. Default: `false`.
     ///
-    /// Right if all receivers deduplicate by something in the body, or if twice is better than not
-    /// at all. Wrong if a POST moves money.
+    /// Right if all receivers deduplicate by something in the body, or if a repeated request is better than a
+    /// lost one. Wrong if a POST moves money.
     pub const fn assume_repeatable(mut self, repeatable: bool) -> Self {
         self.repeatability.assume(repeatable);
         self

@@ -1,4 +1,4 @@
-//! The outcome of a call: one verdict that every layer reads.
+//! The outcome of a call: one result that every layer reads.
 //!
 //! Retry reads from it whether and when the same request may be sent again, the circuit breaker
 //! whether the peer is healthy, dead letters whether the call failed, and metrics a label. All read
@@ -179,7 +179,7 @@ impl OutcomeKind {
         Self::Unsendable,
     ];
 
-    /// The name in lower case, for metric labels and logs. Stable between releases.
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Cancelled => "cancelled",

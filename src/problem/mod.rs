@@ -1,10 +1,10 @@
-//! What a caller is told when a layer refuses a request.
+//! The responses of layers that refuse a request.
 //!
-//! A refusal is a response, never an error, so that a stack keeps the error type of its handler
-//! (`Infallible` in axum). By default it is `application/problem+json`
-//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)); the typed reason travels in the response's
-//! extensions, where metrics and logs find it and the caller does not. Every layer that refuses has
-//! a `refuse_with` setter that takes a closure and replaces the answer.
+//! A refusal is a response, never an error, so that a stack keeps the error type of its handler (`Infallible`
+//! in axum). By default it is `application/problem+json`
+//! ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)); the typed reason is in the response's extensions,
+//! which metrics and logs can read and the caller cannot. Every layer that refuses has a `refuse_with` setter
+//! that takes a closure and replaces the answer.
 //!
 //! # Examples
 //!
@@ -38,8 +38,8 @@ use crate::body::{BufferedBody, ResponseBody};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-/// A problem in the sense of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457): a status, a
-/// title, and what else the caller may know.
+/// A problem in the sense of [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457): a status, a title, and
+/// further facts for the caller.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Problem {
@@ -63,31 +63,31 @@ impl Problem {
         }
     }
 
-    /// Replaces the title.
+    /// Sets the title. Default: the reason phrase of the status.
     pub fn title(mut self, title: impl Into<Cow<'static, str>>) -> Self {
         self.title = Some(title.into());
         self
     }
 
-    /// Says what went wrong this time. It is shown to the caller: no secret, no internals.
+    /// Sets the explanation of this refusal. Default: none. The caller sees it: no secret, no internals.
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Adds an extension member (RFC 9457 §3.2), such as the name of the field at fault.
+    /// Adds an extension member (RFC 9457 §3.2), such as the name of the invalid field. Default: none.
     pub fn member(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.members.push((name, value.into()));
         self
     }
 
-    /// Adds a response header.
+    /// Adds a response header. Default: none but `content-type`.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// Adds `Retry-After`, in whole seconds, rounded up so that nobody comes back too early.
+    /// Adds `Retry-After`, in whole seconds, rounded up so that no caller returns too early. Default: none.
     pub fn retry_after(self, wait: Duration) -> Self {
         let seconds = wait
             .as_secs()
@@ -198,7 +198,7 @@ fn percent_encode(text: &str) -> String {
 
 /// Appends `text` as a JSON string (RFC 8259 §7).
 ///
-/// By hand, because a problem is written by folders that do without `serde_json`.
+/// By hand, because modules use it that do not depend on `serde_json`.
 fn push_json_string(out: &mut String, text: &str) {
     use fmt::Write as _;
     out.push('"');

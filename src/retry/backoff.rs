@@ -60,11 +60,10 @@ pub enum Jitter {
     Decorrelated,
     /// Keeps half of the delay and draws the other half: `d / 2 + U(0, d / 2)`.
     Equal,
-    /// Draws the whole delay: `U(0, d)`. The default: the fewest calls where clients contend.
+    /// Draws the whole delay: `U(0, d)`. The default: it needs the fewest calls if clients contend.
     #[default]
     Full,
-    /// No jitter, and none added to hints of the peer: for tests, and for callers that are spread
-    /// already.
+    /// No jitter, and none added to hints of the peer: for tests, and for callers that do not start together.
     None,
     /// Adds up to a tenth: `d + U(0, d / 10)`.
     Plus10Percent,

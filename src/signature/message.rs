@@ -269,9 +269,9 @@ impl Verified {
         self.timestamp
     }
 
-    /// The time that the message claims outside its signature, in seconds since 1970: only Cognigy's
-    /// `ts,base64` has one. Anyone who has seen a message can send it again with another time, so do not
-    /// rely on it.
+    /// The time that the message claims outside its signature, in seconds since 1970: of the schemes in this
+    /// crate, only [`Cognigy`](super::scheme::Cognigy) has one. Anyone who has seen a message can send it
+    /// again with another time, so do not rely on it.
     pub const fn claimed_timestamp(&self) -> Option<u64> {
         self.claimed_timestamp
     }

@@ -41,7 +41,7 @@
 //! A valid signature does not prove that a message is new: a copy of it is valid too. A scheme that
 //! signs a timestamp accepts a copy within the tolerance (default: 300 seconds);
 //! [`SignatureVerifyLayer::reject_replays`] refuses it. A scheme that signs no timestamp (GitHub,
-//! Shopify, Cognigy's hex and base64) accepts a copy at any time: put an idempotency layer inside.
+//! Shopify, and others) accepts a copy at any time: put an idempotency layer inside.
 //!
 //! # Cancel safety
 //!

@@ -172,7 +172,7 @@ async fn a_stop_ends_the_waiting_for_the_rate() {
     let report = run.await.unwrap().unwrap();
     assert!(report.stopped && began.elapsed() < SECOND);
     assert_eq!(report.accepted, 1);
-    // Claimed, not sent: given back as they were.
+    // Claimed, not sent: released as they were.
     for number in 0..9 {
         let kept = store.get(id(number)).await.unwrap().unwrap();
         assert_eq!(kept, entry(number));

@@ -153,7 +153,7 @@ async fn a_service_that_takes_no_calls_costs_no_replay() {
     assert_eq!(store.get(id(1)).await.unwrap(), Some(entry(1)));
 }
 
-/// What was given back stays given back when the store is opened again.
+/// A released entry stays released when the store is opened again.
 #[tokio::test]
 async fn a_refusal_costs_no_replay_in_files_either() {
     let folder = tempfile::tempdir().unwrap();

@@ -42,12 +42,12 @@ use tower_webhook::{
     target::GuardedResolver,
 };
 
-/// The most requests downstream at once.
-const MAX_AT_ONCE: usize = 64;
+/// The largest number of concurrent requests downstream.
+const MAX_CONCURRENT_REQUESTS: usize = 64;
 
-/// The most claimed jobs at once: more than requests, because each job waits for the disk twice, when it is
-/// claimed and when it is done.
-const MAX_IN_HAND: usize = 256;
+/// The largest number of claimed jobs: more than requests, because each job waits for the disk twice, when it
+/// is claimed and when it is done.
+const MAX_CLAIMED_JOBS: usize = 256;
 
 /// The limit of a delivery, all attempts and waits together: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
@@ -142,7 +142,7 @@ impl Deliverer {
         Ok(Self {
             breakers: stack.breakers().clone(),
             once: Stack::new(
-                GlobalConcurrencyLimitLayer::new(MAX_AT_ONCE)
+                GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
                     .layer(stack.layer(Client::new(args.allow_private).into_inner())),
             ),
             downstream,
@@ -269,7 +269,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
             Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
         .classifier(deliverer.classifier())
-        .concurrency(MAX_IN_HAND)
+        .concurrency(MAX_CLAIMED_JOBS)
         // There is one downstream, and its breaker protects it.
         .per_target(u32::MAX)
         .lease(LEASE)

@@ -79,16 +79,16 @@ use tower_webhook::{
 
 /// The store of accepted events, as replay, trigger and audit need it.
 pub trait EventLog: Send + Sync + 'static {
-    /// Queues the stored event `event_id` once more. `None` where there is no such event.
+    /// Queues the stored event `event_id` once more. Returns `None` if there is no such event.
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 
     /// Stores and queues an event that an operator made. A second one with the same key gets the
     /// first one's task.
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>>;
 
-    /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`:
-    /// an id, or a filter as JSON. Called after the action, or, for a re-drive by filter, before it.
-    /// Where it fails the operator is answered 503.
+    /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`: an id,
+    /// or a filter as JSON. Called after the action, or, for a re-drive by filter, before it. If it fails,
+    /// the operator gets 503.
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
 }
 
@@ -98,7 +98,7 @@ pub trait EventLog: Send + Sync + 'static {
 pub struct Trigger {
     /// Scope `trigger`, and the request's `Idempotency-Key` or a random id.
     pub key: IdempotencyKey,
-    /// The payload's own `id` or `eventId`, where it has one.
+    /// The payload's own `id` or `eventId`, if it has one.
     pub event_id: Option<String>,
     /// A JSON object, as it was sent.
     pub payload: Bytes,
@@ -121,8 +121,8 @@ pub(crate) struct Shared {
 }
 
 impl Operator {
-    /// Settings of the routes. They require `Authorization: Bearer TOKEN` with this token, or one of
-    /// several during rotation.
+    /// Returns a builder with the default settings. Every request must have `Authorization: Bearer TOKEN`
+    /// with this token, or with one of several during rotation.
     pub fn builder(token: impl Into<Secrets>) -> OperatorBuilder {
         OperatorBuilder {
             token: token.into(),
@@ -138,14 +138,14 @@ impl Operator {
         routes::router(Arc::clone(&self.shared), self.token.clone(), self.max_body)
     }
 
-    /// Refuses further re-drives and ends those that run, after the entry that each is sending. Those
-    /// that have not ended after `grace` are dropped, which releases their entries.
+    /// Refuses further re-drives, and ends each running one after the entry that it is sending. Those that
+    /// have not ended after `grace` are dropped, which releases their entries.
     pub async fn stop(&self, grace: Duration) {
         self.shared.redrives.stop(grace).await;
     }
 }
 
-/// Settings of an [`Operator`]. Made by [`Operator::builder`].
+/// Builder of an [`Operator`]. Made by [`Operator::builder`].
 #[must_use]
 pub struct OperatorBuilder {
     token: Secrets,
@@ -156,8 +156,8 @@ pub struct OperatorBuilder {
 }
 
 impl OperatorBuilder {
-    /// Sets how dead letters are sent again, and with it their store. Default: none, and the routes of
-    /// dead letters answer 501.
+    /// Sets the [`Redrive`] that sends dead letters again, and with it their store. Default: none; the
+    /// dead-letter routes answer 501.
     pub fn redrive<S, M, R>(mut self, redrive: Redrive<S, M, R>) -> Self
     where
         S: Service<R::Request> + Clone + Send + Sync + 'static,
@@ -173,22 +173,21 @@ impl OperatorBuilder {
         self
     }
 
-    /// Sets why there are no dead letters to show, such as a callback that they are posted to: the
-    /// `detail` of the answer 501 where no re-drive is set. Default: that they are kept where they
-    /// cannot be asked for.
+    /// Sets the `detail` of the answer 501 of the dead-letter routes, if no re-drive is set: the reason, such
+    /// as a callback that entries are posted to. Default: entries are stored where they cannot be read.
     pub fn no_dead_letters(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.no_dead_letters = detail.into();
         self
     }
 
-    /// Sets where events are stored and what operators did is recorded. Default: none; replay and
-    /// trigger answer 501, and nothing is recorded but by the observers of the re-drive.
+    /// Sets the store of events, which also records the actions of operators. Default: none; replay and
+    /// trigger answer 501, and only the observers of the re-drive get the actions.
     pub fn events(mut self, events: impl EventLog) -> Self {
         self.events = Some(Box::new(events));
         self
     }
 
-    /// Sets the longest request body, in bytes. Longer: 413. Default: 1 MiB.
+    /// Sets the longest request body, in bytes. Default: 1 MiB. A longer one is answered 413.
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
         self

@@ -23,7 +23,7 @@ const OPERATOR: &str = "operator";
 
 /// The wait for a re-drive of one entry before the answer says that it runs. A refusal is known
 /// sooner.
-const AT_ONCE: Duration = Duration::from_millis(100);
+const ANSWER_WAIT: Duration = Duration::from_millis(100);
 
 /// The time that dropped re-drives have to release their claims.
 const RELEASING: Duration = Duration::from_millis(200);
@@ -65,15 +65,15 @@ pub(crate) struct Redrives {
     running: TaskTracker,
     /// Ends a run between two entries.
     stop: Stop,
-    /// Drops what did not end by itself.
+    /// Drops the re-drives that did not end by themselves.
     cut: CancellationToken,
     /// A run over many is under way.
     many: Arc<AtomicBool>,
 }
 
 impl Redrives {
-    /// Sends one again. `false` where that is not done: somebody else is sending it, it is gone, or
-    /// it has been sent again as often as permitted.
+    /// Sends an entry again. Returns `false` if it is not sent: another caller is sending it, it is gone, or
+    /// it has been sent again as often as is allowed.
     pub(crate) async fn one(&self, redrive: &dyn AnyRedrive, id: EntryId) -> bool {
         if self.running.is_closed() {
             return false;
@@ -89,7 +89,7 @@ impl Redrives {
             }
             sent
         });
-        match tokio::time::timeout(AT_ONCE, &mut sending).await {
+        match tokio::time::timeout(ANSWER_WAIT, &mut sending).await {
             Err(_) => true,
             Ok(Ok(Some(Ok(redriven)))) => matches!(
                 redriven,
@@ -99,7 +99,7 @@ impl Redrives {
         }
     }
 
-    /// Sends all again that match. `false` where such a run is under way.
+    /// Sends all matching entries again. Returns `false` if such a run is under way.
     pub(crate) fn many(&self, redrive: &dyn AnyRedrive, filter: Filter) -> bool {
         if self.running.is_closed() || self.many.swap(true, Ordering::SeqCst) {
             return false;

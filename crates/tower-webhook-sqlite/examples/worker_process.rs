@@ -89,7 +89,7 @@ async fn work(file: &Path) -> Result<(), BoxError> {
         }))?;
     worker
         .run(async {
-            // Ctrl-C hands back what runs; an error here is a system without signals.
+            // Ctrl-C releases the jobs that run; an error here is a system without signals.
             let _ = tokio::signal::ctrl_c().await;
         })
         .await;

@@ -219,9 +219,8 @@ pub struct AcceptedEventsBuilder {
 }
 
 impl AcceptedEventsBuilder {
-    /// Sets how long an event is kept after it was accepted, and what an operator did after it was
-    /// done. An event that is not finished is kept. One retention to a file: the first one that a
-    /// [`Database`] was opened with. Default: 7 days.
+    /// Sets how long an accepted event and an entry of the audit log are kept. Default: 7 days. An event
+    /// whose job has not finished is kept longer. Only the first setting for a [`Database`] has an effect.
     pub const fn retention(mut self, retention: Duration) -> Self {
         self.retention = retention;
         self

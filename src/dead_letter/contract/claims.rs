@@ -336,7 +336,7 @@ pub async fn a_claim_that_nobody_got_is_given_back<S: Subject>(subject: &S) {
                 EntryClaim::Claimed { token, entry } => break (token, entry),
                 other => assert!(
                     tries < 50,
-                    "contract: a claim that nobody got is given back, got {other:?}"
+                    "contract: a claim that nobody got is released, got {other:?}"
                 ),
             }
             tries += 1;

@@ -50,16 +50,14 @@ use tokio::sync::{oneshot, watch};
 /// - A write returns after `fdatasync`. Writes that wait at the same time share one.
 /// - A write that fails leaves no part of a line behind. On a full disk it fails with
 ///   [`StoreErrorKind::Full`]; writes succeed again once there is room. Claims, releases and removals are
-///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be
-///   removed, and may be sent once more when its claim ends. Do not redrive entries while the disk is
-///   full.
+///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be removed,
+///   and may be sent once more when its claim ends. Do not re-drive entries while the disk is full.
 /// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported as
 ///   [`Event::Trouble`], and [counted](Self::torn). Other damaged lines, and lines of a newer schema,
 ///   are not changed, and count in [`Listing::unreadable`] on the first page.
-/// - Lines of a newer release are respected, and replace earlier lines of the same entry: its removals
-///   and claims apply, and reading an entry that it wrote fails with
-///   [`NewerSchema`](StoreErrorKind::NewerSchema). Writing that id succeeds and changes nothing; it can
-///   be discarded.
+/// - Lines of a newer release apply, and replace earlier lines of the same entry: its removals and claims
+///   apply, and reading an entry that it wrote fails with [`NewerSchema`](StoreErrorKind::NewerSchema).
+///   Writing that id succeeds and changes nothing; it can be discarded.
 /// - An entry that was removed or discarded is not written again. The last 10,000 ids are remembered by
 ///   their lines, as long as these take no more than an eighth of
 ///   [`max_bytes`](JsonlDeadLettersBuilder::max_bytes).

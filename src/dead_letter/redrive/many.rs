@@ -1,4 +1,4 @@
-//! Redrives many entries: lists them, sends a few at a time, and counts the results.
+//! Re-drives many entries: lists them, sends a few at a time, and counts the results.
 
 use super::{
     Redrive, Redriven, Report, Resend, RunFailed, Shared, asked_by,

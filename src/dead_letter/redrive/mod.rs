@@ -10,7 +10,7 @@
 //!                                                                     newest cause and history
 //! ```
 //!
-//! - If two callers redrive the same entry, only one sends it: an entry is claimed before it is sent, and
+//! - If two callers re-drive the same entry, only one sends it: an entry is claimed before it is sent, and
 //!   the claim is renewed until the call has ended.
 //! - An entry is removed only after it was accepted. If the store fails to remove it, the removal is
 //!   repeated while the claim is renewed, for at most five leases.

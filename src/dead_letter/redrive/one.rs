@@ -1,4 +1,4 @@
-//! Redrives one entry: claims, sends and settles it.
+//! Re-drives one entry: claims, sends and settles it.
 
 use super::{NotSendable, Redrive, Redriven, Resend, Shared, Stop};
 use crate::{

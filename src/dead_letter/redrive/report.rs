@@ -2,7 +2,7 @@ use super::NotSendable;
 use crate::{StoreError, StoreErrorKind, dead_letter::Cursor, outcome::Outcome};
 use std::{fmt, time::Duration};
 
-/// The result of one entry of a redrive.
+/// The result of one entry of a re-drive.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Redriven {

@@ -249,7 +249,6 @@ pub struct WorkerHandle {
 impl WorkerHandle {
     /// Stops the worker as [`Worker::run`] does, with this grace period. Returns the number of released
     /// jobs.
-    /// released.
     ///
     /// # Cancel safety
     ///

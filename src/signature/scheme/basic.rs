@@ -15,8 +15,7 @@ use zeroize::Zeroizing;
 /// Longer credentials are refused.
 const MAX_DECODED: usize = 768;
 
-/// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`. Cognigy's
-/// webhook endpoint uses it.
+/// HTTP Basic authentication (RFC 7617): `Authorization: Basic <base64 of user:password>`.
 ///
 /// **It does not cover the body.** Anyone who reads one request can forge any other, so require TLS.
 /// [`Verified`] has neither id nor time. User and password are compared in constant time, whatever their

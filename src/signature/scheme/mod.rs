@@ -38,7 +38,7 @@
 //! use tower_webhook::SignatureVerifyLayer;
 //! use tower_webhook::signature::{Message, Scheme, SignatureError, Verified};
 //!
-//! /// Whoever knows the length of the body is welcome.
+//! /// Accepts whoever knows the length of the body.
 //! #[derive(Debug)]
 //! struct Length;
 //!
@@ -285,8 +285,8 @@ macro_rules! settled_generic {
                 self.0.signing_keys()
             }
 
-            /// Sets the name of the signature header, for senders that use this format under another
-            /// name.
+            /// Sets the name of the signature header, for senders that use this format under another name.
+            /// Default: the name in the table above.
             #[must_use]
             pub fn header(self, name: http::HeaderName) -> Self {
                 Self(self.0.header(name))

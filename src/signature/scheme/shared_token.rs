@@ -12,8 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// A secret that is sent in a header: GitLab's `X-Gitlab-Token`, Cognigy's `X-Webhook-Key`,
-/// `Authorization: Bearer`.
+/// A secret that is sent in a header: `Authorization: Bearer`, GitLab's `X-Gitlab-Token`, `X-Webhook-Key`.
 ///
 /// **It does not cover the body.** Whoever reads one request can forge any other, so require TLS.
 /// [`Verified`] has neither id nor time. It is compared in constant time,
@@ -79,8 +78,7 @@ impl SharedToken {
         })
     }
 
-    /// The `X-Webhook-Key` that Cognigy's webhook endpoint demands of callers when its API key is
-    /// on ([its documentation](https://docs.cognigy.com/ai/agents/deploy/endpoint-reference/webhook)).
+    /// `X-Webhook-Key: <token>`: the API key of a webhook endpoint.
     ///
     /// # Errors
     ///

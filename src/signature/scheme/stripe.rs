@@ -13,8 +13,9 @@ use std::borrow::Cow;
 /// refused, and so is a second `t`, which those libraries treat differently. The id of the event is in
 /// the body.
 ///
-/// `t=..,v1=..` is a common format. [jambonz](https://docs.jambonz.org/guides/features/securing-http-endpoints),
-/// the engine behind Voice Gateway, writes it to a header of its own:
+/// `t=..,v1=..` is a common format.
+/// [jambonz](https://docs.jambonz.org/guides/features/securing-http-endpoints) writes it to a header of its
+/// own:
 ///
 /// ```
 /// use http::HeaderName;

@@ -1,4 +1,4 @@
-//! SIGTERM under load: the orderly end is in time, and hands back what runs.
+//! SIGTERM under load: the orderly end is in time, and releases the jobs that run.
 
 use crate::{
     downstream::{Downstream, Mood},
@@ -21,7 +21,7 @@ const SLOW: Mood = Mood {
     ..WELL
 };
 
-/// What was handed back is delivered after the next start without waiting for a lease.
+/// A released job is delivered after the next start without waiting for a lease.
 const PROMPT: Duration = Duration::from_secs(20);
 
 #[test]
@@ -58,5 +58,5 @@ fn asked_to_stop_under_load_it_ends_in_time_and_the_next_start_delivers_what_ran
     let what = format!("{rounds} stops, all delivered {took:.1?} after the last start");
     let counts = judge(&what, &lines, &arrivals, &entries, &stops, true);
     assert!(counts.accepted > 100, "too few to prove anything");
-    assert!(took < PROMPT, "{took:?} for what was handed back");
+    assert!(took < PROMPT, "{took:?} for released jobs");
 }
