@@ -19,7 +19,8 @@ use std::{
 ///
 /// | Status | Kind | Why |
 /// | --- | --- | --- |
-/// | 1xx, 2xx | `Success` | |
+/// | 2xx | `Success` | |
+/// | 1xx | `Permanent` | 101 ends the exchange before the request was handled; clients pass no other on |
 /// | 429, 503 | `Throttled` | the peer sheds load |
 /// | 413 with a `Retry-After` | `Throttled` | too large for now only ([RFC 9110 §15.5.14](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.14)) |
 /// | 408, 425, 5xx, 600 and up | `Transient` | a status above 599 counts as a 5xx (RFC 9110 §15) |
@@ -278,7 +279,7 @@ impl ClassifyHttp {
 /// The outcome of a status, and of `Retry-After` where it changes what the status means.
 pub(super) fn by_answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
     match status.as_u16() {
-        ..=299 => Outcome::success(),
+        200..=299 => Outcome::success(),
         429 | 503 => Outcome::throttled(None),
         413 if hint::says_temporary(headers) => Outcome::throttled(None),
         501 | 505 | 511 => Outcome::permanent(),

@@ -10,7 +10,7 @@ fn every_status_has_the_kind_of_the_documented_table() {
     use OutcomeKind::{Permanent, Success, Throttled, Transient};
     for status in 100..=999 {
         let expected = match status {
-            100..=299 => Success,
+            200..=299 => Success,
             429 | 503 => Throttled,
             501 | 505 | 511 => Permanent,
             408 | 425 | 500..=999 => Transient,

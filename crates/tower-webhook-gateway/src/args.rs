@@ -6,7 +6,6 @@ use http::Uri;
 use std::{
     ffi::OsString,
     fmt,
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -26,6 +25,9 @@ use tracing_subscriber::{
 /// The longest duration that a flag takes: a day.
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The shortest secret, token or password, in bytes: a shorter one can be guessed.
+const MIN_SECRET: usize = 16;
+
 /// The greatest `--max-body`: a job and a dead letter hold the whole body.
 const MAX_BODY: usize = 8 << 20;
 
@@ -36,14 +38,14 @@ const MAX_BODY: usize = 8 << 20;
     version
 )]
 struct Flags {
-    /// Address and port to listen on. Port 0 picks a free one.
+    /// Host name or address, and port, to listen on. Port 0 picks a free one.
     #[arg(
         long,
         env = "GATEWAY_LISTEN",
         default_value = "127.0.0.1:8080",
         value_name = "ADDR"
     )]
-    listen: SocketAddr,
+    listen: String,
 
     /// Secret that senders sign with, at least 16 bytes. During rotation repeat the flag, or separate
     /// several with commas. Without it one is generated and printed.
@@ -66,8 +68,8 @@ struct Flags {
     )]
     signature: Kind,
 
-    /// Basic credentials that the platform's Webhook Endpoint sends. Without the flag they are
-    /// generated and printed.
+    /// Basic credentials that the platform's Webhook Endpoint sends, with a password of at least 16
+    /// bytes. Without the flag they are generated and printed.
     #[arg(
         long,
         env = "GATEWAY_ENDPOINT_AUTH",
@@ -77,7 +79,8 @@ struct Flags {
     )]
     endpoint_auth: Option<OsString>,
 
-    /// Bearer token of the operator routes. Without the flag one is generated and printed.
+    /// Bearer token of the operator routes, at least 16 bytes. Without the flag one is generated and
+    /// printed.
     #[arg(
         long,
         env = "GATEWAY_OPERATOR_TOKEN",
@@ -232,7 +235,7 @@ struct Flags {
 /// The settings, checked.
 #[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 pub struct Args {
-    pub listen: SocketAddr,
+    pub listen: String,
     pub secrets: Vec<String>,
     pub secret_is_generated: bool,
     pub signature: Kind,
@@ -431,10 +434,15 @@ impl Flags {
                 data_encoding::HEXLOWER.encode(&random()?),
             ),
             Some(auth) => match auth.to_str().and_then(|auth| auth.split_once(':')) {
-                Some((user, password)) if !user.is_empty() && !password.is_empty() => {
+                Some((user, password)) if !user.is_empty() && password.len() >= MIN_SECRET => {
                     (user.to_owned(), password.to_owned())
                 }
-                _ => return Err(Problem::new("--endpoint-auth", "must be USER:PASS")),
+                _ => {
+                    let why = format!(
+                        "must be USER:PASS, with a password of at least {MIN_SECRET} bytes"
+                    );
+                    return Err(Problem::new("--endpoint-auth", why));
+                }
             },
         };
         let store = local_place("--store", &self.store)?;
@@ -591,6 +599,11 @@ fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
     let secret = secret.into_string().map_err(|_| problem("must be UTF-8"))?;
     if secret.trim() != secret {
         return Err(problem("must not begin or end with a space"));
+    }
+    // The prefix of Standard Webhooks is no part of the secret.
+    if secret.strip_prefix("whsec_").unwrap_or(&secret).len() < MIN_SECRET {
+        let why = format!("must be at least {MIN_SECRET} bytes long");
+        return Err(Problem::new(flag, why));
     }
     Ok(secret)
 }

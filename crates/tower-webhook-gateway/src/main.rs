@@ -62,7 +62,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     // First: a signal may come as soon as the address is known.
     let mut stop = Stop::catch().map_err(|error| Problem::new("signals", error))?;
     // Before anything is stored: an address in use is the likeliest mistake.
-    let listener = server::bind(args.listen).await?;
+    let listener = server::bind(&args.listen).await?;
     let address = listener
         .local_addr()
         .map_err(|error| Problem::new("--listen", error))?;

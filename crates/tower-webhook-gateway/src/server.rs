@@ -28,7 +28,8 @@ const LAST: Duration = Duration::from_secs(4);
 #[cfg(target_os = "linux")]
 const SIGXFSZ: i32 = 25;
 
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Problem> {
+/// Listens on the first address of this host name or address that can be listened on.
+pub async fn bind(address: &str) -> Result<TcpListener, Problem> {
     TcpListener::bind(address)
         .await
         .map_err(|error| Problem::new("--listen", format!("{address}: {error}")))

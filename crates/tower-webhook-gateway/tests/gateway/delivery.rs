@@ -5,7 +5,12 @@ use serde_json::json;
 #[test]
 fn an_event_is_delivered_as_it_was_signed_with_headers_of_its_own() {
     let seen = Downstream::start();
-    let server = gateway(&["--downstream", &seen.url(), "--secret", "the old one"]);
+    let server = gateway(&[
+        "--downstream",
+        &seen.url(),
+        "--secret",
+        "the one before this",
+    ]);
     let body = event("evt_1");
     let accepted = post(&server, body.as_bytes());
     let done = result_of(&server, &task_id(&accepted));
@@ -35,7 +40,7 @@ fn an_event_is_delivered_as_it_was_signed_with_headers_of_its_own() {
         .and_then(|part| part.strip_prefix("t="))
         .unwrap();
     let content = format!("{timestamp}.{body}");
-    for secret in [SECRET, "the old one"] {
+    for secret in [SECRET, "the one before this"] {
         let expected = format!("v1={}", openssl_hex(secret, content.as_bytes()));
         assert_eq!(parts.next(), Some(expected.as_str()), "{signature}");
     }

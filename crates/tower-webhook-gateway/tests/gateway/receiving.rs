@@ -52,7 +52,7 @@ fn a_dialog_event_has_no_id_and_is_known_by_its_bytes() {
 
 #[test]
 fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
-    let server = gateway(&["--endpoint-auth", "cognigy:pass:word"]);
+    let server = gateway(&["--endpoint-auth", "cognigy:a pass:word of some length"]);
     let url = server.url("/webhooks/cognigy/endpoint");
     let body = br#"{"userId":"u","sessionId":"s","AIOutput":{"text":"hi","traceId":"t","disableSensitiveLogging":false,"source":"bot"}}"#;
     let post = |more: &[&str]| {
@@ -64,12 +64,12 @@ fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
         )
     };
 
-    let first = post(&["-u", "cognigy:pass:word"]);
+    let first = post(&["-u", "cognigy:a pass:word of some length"]);
     assert_eq!(
         (first.status, first.json()["status"].as_str()),
         (200, Some("accepted"))
     );
-    let again = post(&["-u", "cognigy:pass:word"]);
+    let again = post(&["-u", "cognigy:a pass:word of some length"]);
     assert_eq!(
         again.json(),
         json!({"status": "accepted", "duplicate": true})
@@ -77,7 +77,7 @@ fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
 
     for wrong in [
         &["-u", "cognigy:other"][..],
-        &["-u", "other:pass:word"],
+        &["-u", "other:a pass:word of some length"],
         &[],
         &["-H", "authorization: Bearer x"],
     ] {
@@ -95,7 +95,12 @@ fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
     );
 
     let no_trace = br#"{"userId":"u","sessionId":"s","AIOutput":{"text":"hi"}}"#;
-    let refused = curl(&url, &[], Some(no_trace), &["-u", "cognigy:pass:word"]);
+    let refused = curl(
+        &url,
+        &[],
+        Some(no_trace),
+        &["-u", "cognigy:a pass:word of some length"],
+    );
     assert_eq!(refused.status, 400);
     assert_eq!(refused.json()["field"], "AIOutput.traceId");
 }
@@ -208,14 +213,24 @@ fn one_route_cannot_use_up_the_ids_of_the_other() {
         "memory:".to_owned(),
         format!("sqlite:{}", database.display()),
     ] {
-        let server = gateway(&["--store", &store, "--endpoint-auth", "u:p"]);
+        let server = gateway(&[
+            "--store",
+            &store,
+            "--endpoint-auth",
+            "u:a password of the test",
+        ]);
         // An envelope and a platform delivery in one.
         let both = event("pay-1").replace(
             "\"new\":[1]",
             r#""sessionId":"s","AIOutput":{"text":"hi","traceId":"t"}"#,
         );
         let url = server.url("/webhooks/cognigy/endpoint");
-        let first = curl(&url, &[], Some(both.as_bytes()), &["-u", "u:p"]);
+        let first = curl(
+            &url,
+            &[],
+            Some(both.as_bytes()),
+            &["-u", "u:a password of the test"],
+        );
         assert_eq!(first.json()["status"], "accepted", "{first:?}");
         let signed = post(&server, event("pay-1").as_bytes());
         assert_eq!(signed.json()["duplicate"], json!(null), "{signed:?}");

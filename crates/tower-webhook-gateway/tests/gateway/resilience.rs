@@ -221,6 +221,27 @@ fn a_downstream_that_never_answers_costs_the_time_of_its_attempts() {
 }
 
 #[test]
+fn a_downstream_that_switches_protocols_has_not_taken_the_event() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n",
+            );
+        }
+    });
+    let server = delivering_to(&url, &[&QUICK]);
+    let done = deliver(&server, "evt");
+    assert_eq!(done["nextNode"], "default_fallback_branch");
+    let health = get(&server, "/health").json();
+    assert_eq!(health["metrics"]["dead_letter_size"], 1, "{health}");
+}
+
+#[test]
 fn a_flapping_downstream_is_not_hit_harder_than_the_budget_allows() {
     const EVENTS: usize = 500;
     let seen = Downstream::start();

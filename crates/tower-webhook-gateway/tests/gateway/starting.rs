@@ -31,7 +31,20 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--listen", "nowhere"][..], "--listen"),
         (&["--listen", &taken], "--listen"),
         (&["--secret", ""], "--secret"),
-        (&["--secret", "a,,b"], "--secret"),
+        (
+            &["--secret", "a secret of the sender,,another of the sender"],
+            "--secret",
+        ),
+        (&["--secret", "fifteen bytes x"], "--secret"),
+        (
+            &["--signature", "standard", "--secret", "whsec_AAECAwQFBg=="],
+            "--secret",
+        ),
+        (&["--operator-token", "fifteen bytes x"], "--operator-token"),
+        (
+            &["--endpoint-auth", "a long user:hunter2-15bytes"],
+            "--endpoint-auth",
+        ),
         (&["--signature", "rot13"], "--signature"),
         (
             &["--signature", "standard", "--secret", "whsec_not base64!"],
@@ -53,7 +66,10 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--store", "sqlite:"], "--store"),
         (&["--store", "sqlite::memory:"], "--store"),
         (&["--store", "redis://u:hunter2@host"], "--store"),
-        (&["--secret", "a, b"], "--secret"),
+        (
+            &["--secret", "a secret of the sender, another of the sender"],
+            "--secret",
+        ),
         (&["--max-body", "-1"], "--max-body"),
         (&["--downstream", "ftp://u:hunter2@x"], "--downstream"),
         (&["--store", &garbage], "--store"),
@@ -218,7 +234,10 @@ fn a_database_of_a_newer_release_or_held_by_another_program_is_refused() {
 #[test]
 fn flags_come_from_the_environment_too() {
     let mut command = command();
-    command.env("COGNIGY_WEBHOOK_SECRET", format!("first,{SECRET}"));
+    command.env(
+        "COGNIGY_WEBHOOK_SECRET",
+        format!("the first of the secrets,{SECRET}"),
+    );
     command
         .env("GATEWAY_LISTEN", "127.0.0.1:0")
         .env("GATEWAY_STORE", "memory:");
@@ -285,7 +304,7 @@ fn json_logs_are_json_and_hold_no_secret() {
         "json",
     ]);
     command
-        .args(["--secret", SECRET, "--endpoint-auth", "u:hunter2"])
+        .args(["--secret", SECRET, "--endpoint-auth", "u:hunter2-and-more"])
         .env("RUST_LOG", "trace");
     let mut server = Server::start(command);
     let body = event("evt_logged");
@@ -303,6 +322,18 @@ fn json_logs_are_json_and_hold_no_secret() {
             assert!(!line.contains(secret), "{secret}: {line}");
         }
     }
+}
+
+#[test]
+fn it_listens_on_a_host_name_and_takes_secrets_of_16_bytes() {
+    let mut command = command();
+    command.args(["--listen", "localhost:0", "--store", "memory:"]);
+    command.args(["--secret", "sixteen bytes xx", "--endpoint-auth"]);
+    command.args(["u:sixteen bytes xx", "--operator-token", "sixteen bytes xx"]);
+    let server = Server::start(command);
+    let body = event("evt");
+    let signature = openssl_hex("sixteen bytes xx", body.as_bytes());
+    assert_eq!(send(&server, &signature, body.as_bytes()).status, 200);
 }
 
 #[test]
