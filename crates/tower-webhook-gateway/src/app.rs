@@ -32,7 +32,7 @@ use tower_webhook::{
 use tower_webhook_operator::Operator;
 use tower_webhook_sqlite::AcceptedEvent;
 
-/// What the routes and the background share.
+/// The state that the routes and the background tasks share.
 pub struct App {
     pub events: Events,
     pub queue: Queue,
@@ -109,7 +109,7 @@ fn digest(req: &http::Request<BufferedBody>) -> Result<String, Problem> {
     digest.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST))
 }
 
-/// The documents' answers: to the first delivery, and to a repeat.
+/// The documents' answers to the first delivery and to a repeat.
 fn acknowledge(accepted: &Enqueued) -> http::Response<BufferedBody> {
     if accepted.repeated {
         let mut answer = Ack::duplicate().into_response();
@@ -120,7 +120,7 @@ fn acknowledge(accepted: &Enqueued) -> http::Response<BufferedBody> {
     Ack::queued(accepted.id.to_string()).into_response()
 }
 
-/// What the routes need of an event.
+/// The facts about an event that the routes need.
 trait Event: Sized + Send + 'static {
     /// Scopes of the key: of events with an id, and of events without.
     const SCOPES: [&'static str; 2];
@@ -162,12 +162,12 @@ impl Event for WebhookDelivery {
     }
 }
 
-/// What became of an event, by the task id in the answer that accepted it.
+/// The status of an event, by the task id in the answer that accepted it.
 async fn status(
     State(app): State<Arc<App>>,
     task_id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    // Text that is no id belongs to no task: 404.
+    // Text that is not an id belongs to no task: 404.
     let id = task_id.ok().and_then(|Path(id)| id.parse().ok());
     let task = match id {
         Some(id) => app.queue.task(id).await,

@@ -343,8 +343,8 @@ impl Problem {
 }
 
 impl Args {
-    /// Reads flags and environment. Ends the process where `clap` has an answer: `--help`,
-    /// `--version`, an unknown flag, a value that does not parse.
+    /// Reads flags and environment. Ends the process if `clap` has an answer: `--help`, `--version`, an
+    /// unknown flag, a value that does not parse.
     pub fn read() -> Result<Self, Problem> {
         Flags::parse().check()
     }
@@ -382,7 +382,7 @@ impl Args {
         BasicAuth::new(&self.endpoint_user, self.endpoint_password.as_str())
     }
 
-    /// Refuses a dead-letter log in the file of a database: each would ruin the other.
+    /// Refuses a dead-letter file that is also the file of a database: each would damage the other.
     fn apart(&self) -> Result<(), Problem> {
         let Place::Jsonl(lines) = &self.dead_letters else {
             return Ok(());
@@ -550,7 +550,7 @@ pub fn target_rules(allow_private: bool) -> TargetRules {
         .allow_private(allow_private)
 }
 
-/// A place that this process writes itself.
+/// A store that this process writes itself.
 fn local_place(flag: &'static str, text: &str) -> Result<Place, Problem> {
     match text.split_once(':') {
         Some(("memory", "")) => Ok(Place::Memory),

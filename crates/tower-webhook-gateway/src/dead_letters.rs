@@ -1,5 +1,4 @@
-//! What becomes of deliveries that failed for good: the place that `--dead-letters` names, and how
-//! its entries are sent again.
+//! Dead letters: the store that `--dead-letters` names, and how its entries are sent again.
 
 use crate::{
     args::{Args, Place, Problem},
@@ -24,15 +23,15 @@ use tower_webhook::{
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
 
-/// The most often that an entry is sent again.
+/// How many times an entry may be sent again.
 const MAX_REPLAYS: u32 = 10;
 
-/// Entries a second, in a re-drive of many.
+/// The rate limit of a re-drive, in entries per second.
 const RATE: f64 = 50.0;
 
 pub type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
 
-/// Sends entries to where events go now: the address in an entry has lost its credentials.
+/// Sends entries to the current downstream, because the URI in an entry has lost its credentials.
 #[derive(Clone)]
 pub struct ToDownstream(Arc<Deliverer>);
 
@@ -54,15 +53,15 @@ impl<B> DescribeResponse<Response<B>> for ToDownstream {
     }
 }
 
-/// The sink of the workers and, where its entries can be read again, the re-drive.
+/// The sink of the workers and, if its entries can be read, the re-drive.
 pub struct DeadLetterHandling {
     sink: DeadLetters,
     kept: Kept,
 }
 
-/// What can be done with entries that are written.
+/// How written entries can be used.
 enum Kept {
-    /// Nothing: they were posted away. Their number since the start.
+    /// They were posted to a URL and cannot be read. Their number since the start.
     Away(AtomicU64),
     Here(Again),
 }
@@ -85,7 +84,7 @@ impl DeadLetterHandling {
                 (sink.map_err(unfit)?, Kept::Away(AtomicU64::default()))
             }
             Place::Jsonl(path) => {
-                // The longest body, in base64 at worst, and the rest of its record.
+                // The longest body, in base64 in the worst case, and the rest of its record.
                 let longest = 2 * args.max_body + (1 << 20);
                 let entries = JsonlDeadLetters::builder()
                     .max_entry_bytes(longest)
@@ -110,7 +109,7 @@ impl DeadLetterHandling {
         self.sink.clone()
     }
 
-    /// How entries are sent again; `None` where they are posted away.
+    /// The re-drive; `None` if entries are posted to a URL.
     pub fn redrive(&self) -> Option<&Again> {
         match &self.kept {
             Kept::Away(_) => None,
@@ -125,7 +124,7 @@ impl DeadLetterHandling {
         }
     }
 
-    /// How many there are. Of those that are posted away: how many since the start.
+    /// The number of entries; if they are posted to a URL, the number since the start.
     pub async fn count(&self) -> Result<u64, StoreError> {
         match &self.kept {
             Kept::Away(written) => Ok(written.load(Ordering::Relaxed)),

@@ -49,11 +49,10 @@ const MAX_CONCURRENT_REQUESTS: usize = 64;
 /// is claimed and when it is done.
 const MAX_CLAIMED_JOBS: usize = 256;
 
-/// The limit of a delivery, all attempts and waits together: the documents' retry window.
+/// The time limit of a delivery, with all attempts and waits: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
 
-/// The limit for posting a dead letter, all attempts together. Where that fails, a worker tries again
-/// later.
+/// The time limit for posting a dead letter, with all attempts. If it fails, a worker tries again later.
 pub const POSTING: Duration = Duration::from_secs(20);
 
 /// The lease of a job, renewed while its delivery runs. The job of a worker that died runs again after
@@ -154,7 +153,7 @@ impl Deliverer {
         })
     }
 
-    /// The stack for deliveries that somebody waits for: all attempts are one call.
+    /// The stack for re-drives, whose caller waits: all attempts are one call.
     pub fn patiently(&self) -> Stack {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
             .classifier(self.classifier.clone())
@@ -258,7 +257,7 @@ pub fn target(downstream: &Uri) -> String {
     ByHost.key(&req).into_owned()
 }
 
-/// Starts the worker. It delivers what was accepted before this start, then what is accepted.
+/// Starts the worker. It delivers the events of earlier starts first, then new ones.
 pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
     let requests = Arc::clone(&app.deliverer);

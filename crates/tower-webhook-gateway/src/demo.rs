@@ -1,5 +1,5 @@
-//! `--demo`: the gateway sends itself what a sender, a repeating sender and an attacker would, and
-//! prints on stderr what became of it.
+//! `--demo`: the gateway sends itself the requests of a sender, a repeating sender and an attacker, and
+//! prints the results on stderr.
 
 use crate::{args::Args, deliver::Client, hints::signed};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
@@ -9,7 +9,7 @@ use std::{net::SocketAddr, time::Duration};
 use tower::ServiceExt;
 use tower_webhook::{BoxError, body::BufferedBody, signature::MessageId};
 
-/// How often, and how long apart, the status of the first event is asked for.
+/// The number of requests for the status of the first event, and the time between two.
 const ASKS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);
 

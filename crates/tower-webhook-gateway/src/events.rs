@@ -1,4 +1,4 @@
-//! The events that were accepted: in a file by `tower-webhook-sqlite`, or in memory.
+//! Accepted events: in a file by `tower-webhook-sqlite`, or in memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,11 +13,11 @@ use tower_webhook::{
 use tower_webhook_operator::{EventLog, Trigger};
 use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents};
 
-/// How long the status of a task can be asked for. As long as events are stored.
+/// How long the status of a task is kept: as long as its event.
 pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// The most events in memory, and the most bytes of their bodies. Beyond it the oldest leave: they
-/// are delivered all the same, and cannot be replayed.
+/// The largest number of events in memory, and of the bytes of their bodies. When it is exceeded, the oldest
+/// are removed: they are still delivered, but cannot be replayed.
 const MAX_IN_MEMORY: usize = 100_000;
 const MAX_BYTES_IN_MEMORY: usize = 128 << 20;
 
@@ -106,7 +106,7 @@ impl Events {
         Ok(accepted)
     }
 
-    /// Whether an event was refused lately because there is no room.
+    /// Whether an event was refused in the last seconds because there is no room.
     pub fn was_full(&self) -> bool {
         lock(&self.full).is_some_and(|when| when.elapsed() < FULL)
     }
@@ -126,7 +126,7 @@ impl Events {
         }
     }
 
-    /// Queues the events that no start before has finished.
+    /// Enqueues the events of earlier starts that are not finished.
     pub async fn take_up(self) {
         if let Kept::Stored(events) = &self.kept {
             let taken = events.take_up(|event| self.job(event)).await;
@@ -144,7 +144,7 @@ impl Events {
     }
 }
 
-/// What operators do to events.
+/// The operations of operators on events.
 impl EventLog for Events {
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>> {
         let (this, id) = (self.clone(), event_id.to_owned());
@@ -171,7 +171,7 @@ impl EventLog for Events {
         let (kept, subject) = (self.kept.clone(), subject.to_owned());
         Box::pin(async move {
             match kept {
-                // The line in the log outlives all that is in memory.
+                // The line in the log outlives the process.
                 Kept::Memory(_) => Ok(()),
                 Kept::Stored(events) => events.audit(action, subject).await,
             }
@@ -197,7 +197,7 @@ impl Memory {
         }
     }
 
-    /// Looks at all of them: an operator asks, now and then.
+    /// Reads all events: only an operator asks, and rarely.
     fn find(&self, id: &str) -> Option<AcceptedEvent> {
         let mut newest_first = self.events.values().rev();
         newest_first.find(|event| event.key.id() == id).cloned()

@@ -1,4 +1,4 @@
-//! What a newcomer needs: the generated secrets, and a command to paste.
+//! The hints at start: the generated secrets, and a signed `curl` command.
 
 use crate::args::{Args, Kind};
 use http::HeaderMap;

@@ -1,5 +1,5 @@
 //! The main job of `tower-webhook` as one program: receive Cognigy webhooks, verify them, accept each once,
-//! answer at once, deliver in the background, and say what became of them.
+//! answer at once, deliver in the background, and report their status.
 //!
 //! ```sh
 //! cargo run --release -p tower-webhook-gateway             # embedded defaults
@@ -59,9 +59,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> Result<(), Problem> {
-    // First: a signal may come as soon as the address is known.
+    // First: a signal may arrive as soon as the address is known.
     let mut stop = Stop::catch().map_err(|error| Problem::new("signals", error))?;
-    // Before anything is stored: an address in use is the likeliest mistake.
+    // Before anything is stored: an address in use is the most likely mistake.
     let listener = server::bind(&args.listen).await?;
     let address = listener
         .local_addr()
@@ -115,7 +115,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         databases.close().await;
     });
     if ended.await.is_err() {
-        // Nothing is lost: what was answered is on the disk.
+        // Nothing is lost: every event that was answered is on the disk.
         tracing::warn!("ended before everything was closed");
     }
     Ok(())

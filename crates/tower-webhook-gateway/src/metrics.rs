@@ -1,4 +1,4 @@
-//! The metrics page: what is recorded with the `metrics` facade, as Prometheus text.
+//! The metrics page: the series of the `metrics` facade, as Prometheus text.
 
 use crate::args::Problem;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -27,7 +27,7 @@ pub struct MetricsPage {
 impl MetricsPage {
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// Installs the exporter. What was recorded before is lost.
+    /// Installs the exporter. Values that were recorded before are lost.
     pub fn install() -> Result<Self, Problem> {
         let buckets = |builder: PrometheusBuilder, suffix: &str, values: &[f64]| {
             builder.set_buckets_for_metric(Matcher::Suffix(suffix.to_owned()), values)

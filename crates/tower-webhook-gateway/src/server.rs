@@ -18,7 +18,7 @@ use tokio::{
 /// connections too.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// The most connections at once. Further ones wait in the listener's queue.
+/// The largest number of open connections. Further ones wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 4096;
 
 /// The time limit for running requests when the gateway stops.
@@ -43,7 +43,7 @@ pub fn announce(address: SocketAddr) {
     let _ = stdout.flush();
 }
 
-/// Serves until `until` is done. The requests that still run are in the result.
+/// Serves until `until` is done. Returns the requests that still run.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -105,7 +105,7 @@ impl Finishing {
     }
 }
 
-/// The next connection, as soon as there are fewer than the most.
+/// The next connection, once there is room for it.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,

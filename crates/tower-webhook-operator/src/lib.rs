@@ -7,15 +7,15 @@
 //! | `GET /dead-letters/{id}` | shows one entry, whole | 200, 404 |
 //! | `DELETE /dead-letters/{id}` | discards it | 204, 404, 409 while it is being sent again |
 //! | `POST /dead-letters/{id}/redrive` | sends it again, in the background | 202 `{"status":"queued","matched":1,"queued":1}`, 404 |
-//! | `POST /dead-letters/redrive` | sends all again that match the filter in the body | 202 with counts |
+//! | `POST /dead-letters/redrive` | sends all entries again that match the filter in the body | 202 with counts |
 //! | `POST /webhooks/replay/{eventId}` | delivers a stored event once more | 202 `{"status":"queued","taskId":ID}`, 404 |
-//! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that no sender sent | 202 with a task id |
+//! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that an operator made | 202 with a task id |
 //!
 //! Every route requires `Authorization: Bearer TOKEN`, compared in constant time, and answers 401
 //! without it. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
 //! `application/problem+json`; a store that fails is answered 503 with `Retry-After`.
 //!
-//! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. The routes of one
+//! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. The routes of the one
 //! that is not set answer 501.
 //!
 //! # Examples
@@ -77,7 +77,7 @@ use tower_webhook::{
     signature::{Secrets, scheme::SharedToken},
 };
 
-/// The store of accepted events, as replay, trigger and audit need it.
+/// The store of accepted events, for the routes replay and trigger, and for the audit log.
 pub trait EventLog: Send + Sync + 'static {
     /// Queues the stored event `event_id` once more. Returns `None` if there is no such event.
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
@@ -114,7 +114,7 @@ pub struct Operator {
 
 pub(crate) struct Shared {
     redrive: Option<Box<dyn AnyRedrive>>,
-    /// Why there is none.
+    /// The reason if there is no re-drive.
     no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
     redrives: Redrives,

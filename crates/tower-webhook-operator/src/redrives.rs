@@ -1,4 +1,4 @@
-//! Re-drives that an operator starts: each runs in the background and outlives its request.
+//! The re-drives that operators start. Each runs in the background and outlives its request.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tower_webhook::{
     outcome::{Classify, MakeClassifier},
 };
 
-/// Who asks for a re-drive, in events and logs: whoever has the token.
+/// The name of the operator in events and logs: the token does not tell operators apart.
 const OPERATOR: &str = "operator";
 
 /// The wait for a re-drive of one entry before the answer says that it runs. A refusal is known
@@ -59,7 +59,7 @@ where
     }
 }
 
-/// The re-drives that run, and how they are ended.
+/// The running re-drives, and the handles that end them.
 #[derive(Default)]
 pub(crate) struct Redrives {
     running: TaskTracker,
@@ -67,7 +67,7 @@ pub(crate) struct Redrives {
     stop: Stop,
     /// Drops the re-drives that did not end by themselves.
     cut: CancellationToken,
-    /// A run over many is under way.
+    /// Whether a run over many entries is under way.
     many: Arc<AtomicBool>,
 }
 

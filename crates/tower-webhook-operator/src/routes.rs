@@ -22,7 +22,7 @@ use tower_webhook::{
     signature::scheme::SharedToken,
 };
 
-/// The most entries in a list whose query has no `limit`.
+/// The largest number of entries in a list whose query has no `limit`.
 const PAGE: usize = 100;
 
 /// The longest `Idempotency-Key`, and the longest id in a triggered payload.
@@ -82,7 +82,7 @@ impl From<Problem> for Refused {
     }
 }
 
-/// 413 for what the store finds too large, otherwise 503 with `Retry-After`.
+/// 413 if the store finds the event too large, otherwise 503 with `Retry-After`.
 impl From<StoreError> for Refused {
     fn from(error: StoreError) -> Self {
         if error.kind() == StoreErrorKind::TooLarge {
@@ -113,13 +113,13 @@ fn not_here(detail: &str) -> Refused {
     Refused(Problem::new(StatusCode::NOT_IMPLEMENTED).detail(detail.to_owned()))
 }
 
-/// Text that is no id is the id of no entry: 404.
+/// Text that is not an id belongs to no entry: 404.
 fn entry_id(path: Result<Path<String>, PathRejection>) -> Result<EntryId, Refused> {
     let id = path.map(|Path(id)| id).unwrap_or_default();
     id.parse().map_err(|_| not_found())
 }
 
-/// Which entries are meant: the query of a list, or the body of a re-drive.
+/// The selected entries: the query of a list, or the body of a re-drive.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Wanted {
@@ -212,7 +212,7 @@ async fn one(
     Ok(as_json(record::to_json(&entry)))
 }
 
-/// `DELETE /dead-letters/{id}`: removes one without sending it.
+/// `DELETE /dead-letters/{id}`: removes an entry without sending it.
 async fn discard(
     State(shared): State<Arc<Shared>>,
     id: Result<Path<String>, PathRejection>,
@@ -232,7 +232,7 @@ async fn discard(
     }
 }
 
-/// `POST /dead-letters/{id}/redrive`: sends one again, in the background. It is removed when it is
+/// `POST /dead-letters/{id}/redrive`: sends an entry again, in the background. It is removed when it is
 /// delivered.
 async fn redrive_one(
     State(shared): State<Arc<Shared>>,
@@ -248,7 +248,7 @@ async fn redrive_one(
     Ok(started(1, u64::from(queued)))
 }
 
-/// `POST /dead-letters/redrive`: sends all again that match the filter in the body.
+/// `POST /dead-letters/redrive`: sends all entries again that match the filter in the body.
 async fn redrive_many(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<Response, Refused> {
     let wanted: Wanted = match body.as_ref() {
         [] => Wanted::default(),
@@ -279,8 +279,8 @@ fn started(matched: u64, queued: u64) -> Response {
     (StatusCode::ACCEPTED, Json(counts)).into_response()
 }
 
-/// `POST /webhooks/replay/{eventId}`: delivers a stored event once more. It was verified when it
-/// came: neither its signature nor the age of its timestamp is checked again.
+/// `POST /webhooks/replay/{eventId}`: delivers a stored event once more. It was verified when it was
+/// received: neither its signature nor the age of its timestamp is checked again.
 async fn replay(
     State(shared): State<Arc<Shared>>,
     id: Result<Path<String>, PathRejection>,
@@ -325,7 +325,7 @@ async fn trigger(
     }
     let key = match key {
         Some(key) => key,
-        // Random: no other trigger is the same.
+        // Random, so that no other trigger is its repeat.
         None => IdempotencyKey::new("trigger", &TaskId::random().to_string())
             .map_err(|error| bad("idempotency-key", error.to_string()))?,
     };

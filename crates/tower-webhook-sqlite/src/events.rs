@@ -1,8 +1,8 @@
-//! The events that were accepted: each once, with the job that works on it.
+//! Accepted events: each is stored once, with the job that processes it.
 //!
-//! Whoever answers a sender first and works later must be able to say three things: that an event
-//! which was answered is not lost, that a repeat of it is recognised, and what was in it when an
-//! operator wants it worked on once more. [`AcceptedEvents`] is the table for that.
+//! For a service that answers the sender first and processes the event later. [`AcceptedEvents`] keeps each
+//! event, so that an answered event is not lost, a repeat is recognised, and an operator can have an event
+//! processed once more.
 //!
 //! ```
 //! use tower_webhook::{idempotency::IdempotencyKey, queue::Queue};
@@ -15,19 +15,19 @@
 //! let queue = SqliteQueue::new(&database)?;
 //! let events = AcceptedEvents::beside(&queue)?;
 //!
-//! // When a request was verified: the event and its job in one transaction.
+//! // After a request was verified: stores the event and its job in one transaction.
 //! let key = IdempotencyKey::new("/webhooks", "evt_1")?;
 //! let event = AcceptedEvent::new(key, r#"{"eventId":"evt_1"}"#);
 //! let first = events.accept(event.job("event")).await?; // on the disk: answer 200
 //! assert!(!first.repeated);
 //!
-//! // The sender did not hear that, and sends it again.
+//! // The sender did not get the answer, and repeats the event.
 //! let repeat = events.accept(event.job("event")).await?;
 //! assert!(repeat.repeated);
 //! assert_eq!(repeat.id, first.id);
 //!
-//! // An operator wants it delivered once more.
-//! let event = events.find("evt_1").await?.expect("kept for a week");
+//! // An operator has it delivered once more.
+//! let event = events.find("evt_1").await?.expect("kept for 7 days");
 //! Queue::new(queue).enqueue(event.replay("event")).await?;
 //! events.audit("replay", "evt_1").await?;
 //! # Ok(())
@@ -36,43 +36,41 @@
 //!
 //! # Beside the jobs, or apart from them
 //!
-//! [`beside`](AcceptedEvents::beside): events and jobs are in one file, and one transaction writes
-//! both. Nothing else is needed.
+//! [`beside`](AcceptedEvents::beside): events and jobs are in one file, and one transaction writes both.
 //!
-//! [`apart`](AcceptedEvents::apart): the jobs are elsewhere, in memory or on a server. The event is
-//! written first, then the job is put in. Two more calls make up for the missing transaction:
-//! [`finished`](AcceptedEvents::finished) when a job is over, and
-//! [`take_up`](AcceptedEvents::take_up) at each start, which puts in what no start before has
-//! finished. A crash at any moment loses no event; an event whose end was not yet marked is worked
-//! on once more, unless the queue remembers its key.
+//! [`apart`](AcceptedEvents::apart): the jobs are elsewhere, in memory or on a server. The event is written
+//! first, then its job is enqueued. Two more calls replace the missing transaction:
+//! [`finished`](AcceptedEvents::finished) marks an event whose job has ended, and
+//! [`take_up`](AcceptedEvents::take_up), called at each start, enqueues the events that are not marked. A
+//! crash at any moment loses no event. An event that was not marked before the crash is processed once more,
+//! unless the queue still knows its key.
 //!
-//! A file may change from one to the other between two starts: call `take_up` in both.
+//! A file may change between the two modes from one start to the next, if `take_up` is called in both.
 //!
 //! # Durability
 //!
-//! What [`accept`](AcceptedEvents::accept) answered is on the disk, and so is what
-//! [`audit`](AcceptedEvents::audit) answered. A mark by `finished` is written soon after; when the
-//! process dies before, `take_up` finds the event again.
+//! [`accept`](AcceptedEvents::accept) and [`audit`](AcceptedEvents::audit) return when their rows are on the
+//! disk. `finished` returns before its mark is written; if the process dies in between, `take_up` enqueues
+//! the event again.
 //!
 //! # Bounds
 //!
-//! Events that are finished, and what operators did, leave after the
-//! [retention](AcceptedEventsBuilder::retention), 7 days by default, in small pieces while the
-//! database works and when it is idle. What is not finished stays. A repeat is recognised for as long as
-//! its event is kept, whatever the queue has forgotten.
+//! Finished events and audit records are removed after the [retention](AcceptedEventsBuilder::retention), 7
+//! days by default, a few rows at a time. Events that are not finished are not removed. A repeat is
+//! recognised while its event is kept, even if the queue has removed its task.
 //!
 //! # Errors
 //!
-//! [`StoreError`], with the kinds of [`SqliteQueue`](crate::queue#errors). After an error of `accept`
-//! nothing was accepted, but for `Unavailable`, after which it may have been: the sender tries again,
-//! and gets the task of the first.
+//! [`StoreError`], with the kinds of [`SqliteQueue`](crate::queue#errors). If `accept` fails, the event is
+//! not accepted. Exception: after `Unavailable` it may have been accepted; a sender that repeats it then gets
+//! the task of the first delivery.
 //!
 //! # Cancel safety
 //!
-//! What was handed to the database is done, whether or not somebody waits for it. An `accept` that is
-//! dropped has accepted the event or not, as when the connection to the sender breaks: the repeat
-//! finds out. Apart from the jobs it may have been dropped between the two writes: then the repeat
-//! puts the job in, or the next `take_up`. A `take_up` that is dropped goes on at the next one.
+//! An operation that was queued in the database is done, even if its future is dropped. If the future of
+//! `accept` is dropped, the event is accepted or not, and a repeat gets the right answer. With events apart
+//! from the jobs, the drop may fall between the two writes; then a repeat, or the next `take_up`, enqueues
+//! the job. If the future of `take_up` is dropped, the next `take_up` continues.
 
 use crate::{
     SqliteQueue,
@@ -100,9 +98,9 @@ use tower_webhook::{
 
 const COMPONENT: &str = "tower-webhook/accepted";
 
-/// Version 1 has the shape of the tables that the gateway kept before they moved to this crate, and
-/// two columns more. Those tables become these: no event is copied, and none is lost. A program of
-/// that time is refused from then on.
+/// Version 1 has the tables that the gateway had before they moved to this crate, and two more columns. The
+/// old tables are renamed: no event is copied, and none is lost. A program of that time can no longer open
+/// the file.
 const STEPS: &[&str] = &["
     CREATE TABLE IF NOT EXISTS gateway_accepted (
         row INTEGER PRIMARY KEY,
@@ -134,29 +132,30 @@ const STEPS: &[&str] = &["
     UPDATE tower_webhook_schema SET version = 2 WHERE component = 'gateway/accepted';
 "];
 
-/// Unfinished events that are read at a time.
+/// The number of unfinished events that are read at a time.
 const BATCH: i64 = 500;
 
 /// The wait of [`AcceptedEvents::take_up`] after trouble with the queue or the file.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// What is over is looked for this often: the look passes over the events that are not finished.
+/// The interval at which rows whose retention is over are looked for. The search visits the events that are
+/// not finished too.
 const LOOK_MS: i64 = 60_000;
 
-/// An event as it was accepted.
+/// An accepted event.
 ///
 /// `Debug` shows the length of the body, not its content.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AcceptedEvent {
-    /// The key that makes it one event: a scope, such as the route, and the id in it.
+    /// The key that identifies the event: a scope, such as the route, and an id.
     pub key: IdempotencyKey,
-    /// The body, to the byte.
+    /// The body, byte for byte.
     pub body: Bytes,
 }
 
 impl AcceptedEvent {
-    /// An event to be accepted.
+    /// Makes an event from its key and body.
     pub fn new(key: IdempotencyKey, body: impl Into<Bytes>) -> Self {
         Self {
             key,
@@ -164,8 +163,8 @@ impl AcceptedEvent {
         }
     }
 
-    /// The job that works on it, for [`AcceptedEvents::accept`]: the body is its payload, the key its
-    /// deduplication key, and the id of the key is its event id and idempotency key.
+    /// Makes the job that processes the event, for [`AcceptedEvents::accept`]. The body is the payload, the
+    /// key is the deduplication key, and the id of the key is also the event id and the idempotency key.
     pub fn job(&self, kind: impl Into<String>) -> NewJob {
         let mut about = About::default();
         about.event_id = Some(self.key.id().to_owned());
@@ -175,8 +174,8 @@ impl AcceptedEvent {
             .about(about)
     }
 
-    /// A job that works on it once more. As [`job`](Self::job), but without a deduplication key,
-    /// under which the event is known, and marked as a replay. For [`Queue::enqueue`].
+    /// Makes a job that processes the event once more, for [`Queue::enqueue`]. Like [`job`](Self::job), but
+    /// marked as a replay and without a deduplication key, because the queue would take it for a repeat.
     pub fn replay(&self, kind: impl Into<String>) -> NewJob {
         let mut job = self.job(kind);
         job.dedup_key = None;
@@ -206,12 +205,12 @@ pub struct AcceptedEvents {
 
 #[derive(Clone, Debug)]
 enum Jobs {
-    /// In the same file.
+    /// The jobs are in the same file.
     Beside(SqliteQueue),
     Apart(Queue),
 }
 
-/// Settings of [`AcceptedEvents`]. Made by [`AcceptedEvents::builder`].
+/// Builder of [`AcceptedEvents`]. Made by [`AcceptedEvents::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AcceptedEventsBuilder {
@@ -226,7 +225,7 @@ impl AcceptedEventsBuilder {
         self
     }
 
-    /// As [`AcceptedEvents::beside`], with these settings.
+    /// Like [`AcceptedEvents::beside`], with these settings.
     ///
     /// # Errors
     ///
@@ -235,7 +234,7 @@ impl AcceptedEventsBuilder {
         self.open(queue.database(), Jobs::Beside(queue.clone()))
     }
 
-    /// As [`AcceptedEvents::apart`], with these settings.
+    /// Like [`AcceptedEvents::apart`], with these settings.
     ///
     /// # Errors
     ///
@@ -259,19 +258,19 @@ impl AcceptedEventsBuilder {
 }
 
 impl AcceptedEvents {
-    /// The events in the file in which `queue` is. Makes the tables where they are not there, which
-    /// blocks the thread: open at start.
+    /// Opens the events in the file of `queue`. Creates or upgrades their tables, which blocks the thread:
+    /// open at start.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NewerSchema`] when the tables are those of a newer release, and what can befall
-    /// a [migration](Database::migrate).
+    /// [`OpenError::NewerSchema`] if a newer release made the tables, and the errors of a
+    /// [migration](Database::migrate).
     pub fn beside(queue: &SqliteQueue) -> Result<Self, OpenError> {
         Self::builder().beside(queue)
     }
 
-    /// The events in a file in which the jobs are not. Makes the tables where they are not there,
-    /// which blocks the thread: open at start.
+    /// Opens the events in `database`, while their jobs are in another queue. Creates or upgrades their
+    /// tables, which blocks the thread: open at start.
     ///
     /// # Errors
     ///
@@ -280,17 +279,17 @@ impl AcceptedEvents {
         Self::builder().apart(database, queue)
     }
 
-    /// Settings, all with defaults.
+    /// Returns a builder with the default settings.
     pub const fn builder() -> AcceptedEventsBuilder {
         AcceptedEventsBuilder {
             retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 
-    /// Accepts an event, whose key is the deduplication key of `job` and whose body is its payload,
-    /// and puts the job into the queue. A repeat changes nothing and gets the first one's task.
+    /// Stores an event and enqueues its job. The deduplication key of `job` is the key of the event, and the
+    /// payload is its body. A repeat changes nothing and returns the task of the first delivery.
     ///
-    /// A job without a deduplication key is put into the queue and not kept.
+    /// A job without a deduplication key is enqueued, and no event is stored.
     ///
     /// # Errors
     ///
@@ -337,8 +336,8 @@ impl AcceptedEvents {
         }
     }
 
-    /// The newest event with this id, whatever its scope; `None` where it was never accepted or its
-    /// retention is over.
+    /// The newest event with this id, in any scope. `None` if it was never accepted, or its retention is
+    /// over.
     ///
     /// # Errors
     ///
@@ -352,23 +351,23 @@ impl AcceptedEvents {
         Ok(found.await?)
     }
 
-    /// Marks an event whose job is over, done or dead-lettered, so that
-    /// [`take_up`](Self::take_up) passes over it. Call it from an observer of the worker. It does not
-    /// wait: what could not be marked is asked for in the queue at the next start. Does nothing
-    /// [beside](Self::beside) the jobs, where that is not needed.
+    /// Marks an event whose job has ended, done or dead-lettered, so that [`take_up`](Self::take_up) does not
+    /// enqueue it again. Call it from an observer of the worker. It does not wait for the disk. If a mark is
+    /// lost, the next `take_up` asks the queue whether the job has ended. It does nothing if the events are
+    /// [beside](Self::beside) the jobs, because the transaction that stores such an event also enqueues its
+    /// job.
     pub fn finished(&self, key: &IdempotencyKey) {
         if let Jobs::Apart(_) = self.jobs {
             drop(self.database.execute(of(FINISH, key)));
         }
     }
 
-    /// Puts the events into the queue that no start before has finished, oldest first, and returns
-    /// how many. `job` makes the job of each, as it was made for [`accept`](Self::accept).
+    /// Enqueues the events of earlier starts that are not finished, oldest first, and returns their number.
+    /// `job` makes the job of each, as it was made for [`accept`](Self::accept).
     ///
-    /// Call it at each start. It takes what was accepted before it was called. It does not fail:
-    /// while the queue is full or a store fails it waits and tries again, and tells observers so. An
-    /// event that the queue refuses for its size, or that cannot be read, is passed over until the next
-    /// start.
+    /// Call it at each start. It handles the events that were accepted before the call. It does not fail:
+    /// while the queue is full or a store fails, it waits, tries again and tells observers. An event that is
+    /// too large for the queue, or that cannot be read, is skipped until the next start.
     pub async fn take_up(&self, job: impl Fn(&AcceptedEvent) -> NewJob) -> u64 {
         let (mut after, mut last, mut taken) = (0, None, 0);
         loop {
@@ -453,8 +452,7 @@ impl AcceptedEvents {
         Ok(())
     }
 
-    /// Writes to the file, and so finds out whether events can be accepted. Does not wait for the
-    /// disk.
+    /// Checks whether events can be accepted, by a write to the file. Does not wait for the disk.
     ///
     /// # Errors
     ///
@@ -533,14 +531,14 @@ const SWEEP_AUDIT: &str = "DELETE FROM tower_webhook_audit WHERE row IN (
     SELECT row FROM (SELECT row, at_ms FROM tower_webhook_audit ORDER BY row LIMIT ?2)
     WHERE at_ms < ?1)";
 
-/// An event that is there already.
+/// An event that is stored already.
 struct Known {
-    /// Its job is over or in this file: there is nothing to take up.
+    /// Its job has ended or is in this file: `take_up` has nothing to do.
     finished: bool,
     task: Option<TaskId>,
 }
 
-/// Puts an event in; `None` where it is new.
+/// Stores an event. Returns `None` if it is new.
 fn insert(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
@@ -632,11 +630,11 @@ fn trouble(what: &'static str, error: &StoreError) {
     });
 }
 
-/// Events and actions whose time is over leave.
+/// Removes events and audit records whose retention is over.
 struct Retention {
     clock: WallClock,
     retention_ms: i64,
-    /// When nothing that is over was found.
+    /// When the last search found no such row.
     looked: AtomicI64,
 }
 

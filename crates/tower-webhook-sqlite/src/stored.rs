@@ -7,19 +7,19 @@ use tower_webhook::{clock::WallClock, lease::FencingToken};
 /// `i64`.
 pub(crate) const LONGEST: i64 = 100 * 366 * 86_400_000;
 
-/// What the wall clock shows, in milliseconds since 1970.
+/// The time of the wall clock, in milliseconds since 1970.
 pub(crate) fn now(clock: &WallClock) -> i64 {
     i64::try_from(clock.unix_millis()).map_or(i64::MAX / 4, |now| now.min(i64::MAX / 4))
 }
 
-/// Nanoseconds since 1970: what tokens start from. So they grow even if the machine lost its power
-/// and with it the last claim.
+/// Nanoseconds since 1970, from which tokens start, so that they grow even if a loss of power undid the last
+/// claim.
 pub(crate) fn nanos(clock: &WallClock) -> i64 {
     let since = clock.now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).map_or(i64::MAX / 2, |nanos| nanos.clamp(1, i64::MAX / 2))
 }
 
-/// The end of what begins now and lasts for `length`. Rounded up: a lease is never shorter.
+/// The end of a time of `length` that begins now. Rounded up, so that a lease is never shorter.
 pub(crate) fn until(now: i64, length: Duration) -> i64 {
     let millis = length.as_nanos().div_ceil(1_000_000);
     let millis = i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST));
@@ -31,7 +31,7 @@ pub(crate) fn count(of: usize) -> i64 {
     i64::try_from(of).unwrap_or(i64::MAX)
 }
 
-/// `None` for a token that was made up and does not fit: it equals no stored one.
+/// `None` for a token that does not fit, which equals no stored one.
 pub(crate) fn token(token: FencingToken) -> Option<i64> {
     i64::try_from(token.get()).ok()
 }

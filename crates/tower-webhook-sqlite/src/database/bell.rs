@@ -1,4 +1,4 @@
-//! Wakes those who wait for the database to change.
+//! Wakes tasks that wait for the database to change.
 
 use std::sync::{
     Arc,
@@ -6,7 +6,7 @@ use std::sync::{
 };
 use tokio::sync::{Notify, futures::Notified};
 
-/// One per database. Costs nothing while nobody listens.
+/// One per database. Costs nothing while no task waits.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     rung: Notify,
@@ -31,13 +31,13 @@ impl Bell {
         self.rung.notify_waiters();
     }
 
-    /// Some process has written, perhaps this one.
+    /// A process has written, perhaps this one.
     pub(super) fn stir(&self) {
         self.stirred.notify_waiters();
     }
 }
 
-/// Registered while somebody waits.
+/// Registered while a task waits.
 #[derive(Debug)]
 pub(crate) struct Listener {
     bell: Arc<Bell>,

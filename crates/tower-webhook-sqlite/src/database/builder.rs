@@ -48,8 +48,8 @@ impl Default for DatabaseBuilder {
 }
 
 impl DatabaseBuilder {
-    /// Sets how long an operation waits for another process that holds the file. Default: 5 s; at
-    /// most an hour; zero does not wait. Then the operation and those queued behind it fail as
+    /// Sets how long an operation waits for another process that holds the file. Default: 5 s; at most an
+    /// hour; zero does not wait. After that time, the operation and those queued behind it fail as
     /// [`Busy`](super::DatabaseErrorKind::Busy).
     pub const fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
@@ -62,14 +62,15 @@ impl DatabaseBuilder {
         self
     }
 
-    /// Sets how many operations share a commit at most. Default: 256. With more, fewer flushes to
+    /// Sets the largest number of operations that share a commit. Default: 256. With more, fewer flushes to
     /// disk are needed, and the first operation waits longer for the last.
     pub const fn max_per_commit(mut self, operations: usize) -> Self {
         self.max_per_commit = operations;
         self
     }
 
-    /// Sets how many rows a query may return; all of them are in memory at once. Default: 10,000.
+    /// Sets the largest number of rows that a query may return. Default: 10,000. All of them are in memory at
+    /// once.
     pub const fn max_rows(mut self, rows: usize) -> Self {
         self.max_rows = rows;
         self
@@ -84,9 +85,9 @@ impl DatabaseBuilder {
         self
     }
 
-    /// Sets how many writes may wait, and how many reads. Default: 1024 of each; at most 2²⁰. One more
-    /// is refused at once as [`Full`](super::DatabaseErrorKind::Full). What waits is in memory, with
-    /// the bodies that it is to write.
+    /// Sets how many writes may wait, and how many reads. Default: 1024 of each; at most 2²⁰. One more is
+    /// refused at once as [`Full`](super::DatabaseErrorKind::Full). Waiting operations are in memory, with
+    /// the bodies that they write.
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
         self

@@ -100,7 +100,7 @@ impl DatabaseError {
         self.kind
     }
 
-    /// What the driver said. Not a `From`: the driver is no part of the public API.
+    /// Wraps an error of the driver. Not a `From`, because the driver is not part of the public API.
     pub(crate) fn from_driver(error: rusqlite::Error) -> Self {
         Self::caused(kind_of(&error), error)
     }

@@ -52,7 +52,7 @@ impl Database {
         Self::builder().open(path)
     }
 
-    /// A builder with the default settings.
+    /// Returns a builder with the default settings.
     pub fn builder() -> DatabaseBuilder {
         DatabaseBuilder::default()
     }
@@ -110,8 +110,8 @@ impl Database {
         })
     }
 
-    /// Runs one statement that returns no rows. Gives how many rows it inserted, changed or deleted,
-    /// once that is on the disk.
+    /// Runs one statement that returns no rows. Returns how many rows it inserted, changed or deleted, once
+    /// the change is on the disk.
     ///
     /// # Errors
     ///
@@ -120,8 +120,7 @@ impl Database {
         self.write(move |transaction| transaction.execute(&statement))
     }
 
-    /// Runs a query and collects its rows. It sees every operation whose result was there before the
-    /// call.
+    /// Runs a query and collects its rows. It sees every operation that had returned before the call.
     ///
     /// # Errors
     ///
@@ -130,8 +129,8 @@ impl Database {
         self.read(move |transaction| transaction.query(&statement))
     }
 
-    /// Runs `work` in the writing thread: several statements, done together or not at all. Its result
-    /// is there once it is on the disk.
+    /// Runs `work` in the writing thread: all of its statements take effect, or none. Returns once the change
+    /// is on the disk.
     ///
     /// Other operations wait meanwhile: keep it short, and never wait for the network in it. If `work`
     /// returns an error or panics, it is undone.
@@ -171,9 +170,9 @@ impl Database {
         submit(&self.shared.writer, Durability::Durable, work)
     }
 
-    /// Like [`write`](Self::write), for what may be lost with the machine's power, but not when the
-    /// process dies: a heartbeat, a lease. Saves the flush to disk, unless it shares a commit with an
-    /// operation that needs one.
+    /// Like [`write`](Self::write), for a change that survives the death of the process but may be lost when
+    /// the machine loses its power, such as a heartbeat or a lease. Saves the flush to disk, unless it shares
+    /// a commit with an operation that needs one.
     ///
     /// # Errors
     ///
@@ -201,8 +200,8 @@ impl Database {
         submit(&self.shared.reader, Durability::Relaxed, work)
     }
 
-    /// Migrates the tables of `component`: runs, in one transaction, the `steps` that the file has not
-    /// seen. Their number is the version of the tables. A step is one SQL statement or several. Never
+    /// Migrates the tables of `component`: runs, in one transaction, the `steps` that were not run on this
+    /// file yet. Their number is the version of the tables. A step is one SQL statement or several. Never
     /// change a step that was released: add another one.
     ///
     /// Blocks the thread while it runs: migrate at start. The components of this crate have names that
@@ -210,7 +209,7 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`OpenError::NewerSchema`] if the file has seen more steps than there are,
+    /// [`OpenError::NewerSchema`] if more steps were run on the file than there are here,
     /// [`OpenError::Locked`] if another process holds it, [`OpenError::Migration`] if a step fails.
     ///
     /// # Examples
@@ -270,8 +269,8 @@ impl Database {
     /// Closes the database for all handles: refuses new operations, does those that wait, and closes
     /// the file.
     ///
-    /// Dropping the last handle does the same without waiting for it: if the program ends right
-    /// then, operations whose result nobody has seen may be lost.
+    /// Dropping the last handle does the same without waiting for it: if the program ends at that moment,
+    /// operations that have not returned may be lost.
     ///
     /// # Cancel safety
     ///
@@ -318,7 +317,7 @@ where
 {
     let (sender, receiver) = oneshot::channel();
     let reply = move |result| {
-        // Nobody listens: the operation is done all the same.
+        // The caller has dropped the future; the operation is done all the same.
         let _ = sender.send(result);
     };
     push(queue, Box::new(Job::new(durability, work, reply)));

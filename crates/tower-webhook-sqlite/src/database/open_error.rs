@@ -130,7 +130,7 @@ impl fmt::Display for OpenError {
 }
 
 impl Error for OpenError {
-    // What `Display` already tells in full is not told again.
+    // `Display` contains the message of `source`, so the chain goes on below it.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::CannotOpen { source, .. } => source.source(),

@@ -23,14 +23,14 @@ pub(crate) enum Durability {
 pub(crate) trait Operation: Send {
     fn durability(&self) -> Durability;
 
-    /// Does the work. What it did is undone when this is an error or a panic.
+    /// Does the work. If it returns an error or panics, its changes are undone.
     fn run(&mut self, transaction: &Transaction<'_>) -> Result<(), DatabaseError>;
 
-    /// Answers: after the commit, or with what prevented it.
+    /// Answers after the commit, or with the error that prevented it.
     fn finish(self: Box<Self>, outcome: Result<(), DatabaseError>);
 }
 
-/// A closure as an operation. `reply` hears how it ended.
+/// A closure as an operation. `reply` gets its result.
 pub(super) struct Job<T, F, R> {
     durability: Durability,
     work: Option<F>,

@@ -14,8 +14,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often the file is checked for writes of other processes while somebody waits for them. A check
-/// takes a few microseconds.
+/// How often the file is checked for writes of other processes while a task waits for them. A check takes a
+/// few microseconds.
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(super) struct Reader {
@@ -38,7 +38,7 @@ impl Reader {
                 self.queue
                     .recv_timeout(LOOK.saturating_sub(self.looked.elapsed()))
             } else {
-                // Whoever begins to listen also queues a read, which ends this wait.
+                // A task that begins to listen also queues a read, which ends this wait.
                 self.queue
                     .recv()
                     .map_err(|_| RecvTimeoutError::Disconnected)
@@ -56,7 +56,7 @@ impl Reader {
         }
     }
 
-    /// Looks whether the file was written to since the last look.
+    /// Whether the file was written to since the last check.
     fn look(&mut self) {
         self.looked = Instant::now();
         let Some(file) = &self.file else { return };

@@ -1,4 +1,4 @@
-//! Whose file it is, and which version its tables have.
+//! The owner of the file, and the versions of its tables.
 
 use super::{
     DatabaseError, DatabaseErrorKind, OpenError, Transaction,
@@ -59,7 +59,7 @@ pub(super) fn mark(connection: &Connection) -> rusqlite::Result<()> {
     marked
 }
 
-/// Runs the steps that the file has not seen. `at` is the version of the step that runs. Returns the
+/// Runs the steps that were not run on the file yet. `at` is the version of the step that runs. Returns the
 /// version in the file if it is newer than the last step.
 pub(super) fn migrate(
     transaction: &Transaction<'_>,

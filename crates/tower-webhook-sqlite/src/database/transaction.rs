@@ -23,7 +23,7 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Runs a statement that returns no rows. Gives how many rows it inserted, changed or deleted.
+    /// Runs a statement that returns no rows. Returns how many rows it inserted, changed or deleted.
     ///
     /// # Errors
     ///
@@ -61,7 +61,7 @@ impl<'a> Transaction<'a> {
         Ok(rows)
     }
 
-    /// Runs a query and gives its first row, if any.
+    /// Runs a query and returns its first row, if any.
     ///
     /// # Errors
     ///

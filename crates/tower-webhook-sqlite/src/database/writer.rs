@@ -41,7 +41,7 @@ pub(super) struct Writer {
     pub(super) chores: Chores,
     pub(super) bell: Arc<Bell>,
     pub(super) queue: Receiver<Queued>,
-    /// What commits wait for now.
+    /// Whether commits wait for the disk now.
     pub(super) level: Durability,
     /// Operations since the last turn of the chores.
     pub(super) since_turn: usize,
@@ -129,8 +129,8 @@ impl Writer {
             let kind = result.as_ref().err().map(DatabaseError::kind);
             done.push((operation, result));
             if file.connection.is_autocommit() {
-                // Some errors (a full disk, `ON CONFLICT ROLLBACK`) end the whole transaction.
-                // What has not run yet gets one of its own.
+                // Some errors (a full disk, `ON CONFLICT ROLLBACK`) end the whole transaction. The operations
+                // that have not run yet get a new one.
                 let kind = kind.unwrap_or(DatabaseErrorKind::Aborted);
                 return Err(DatabaseError::caused(
                     kind,
@@ -265,7 +265,7 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
     )
 }
 
-/// The driver's error names tables and columns, and no value.
+/// The driver's error names tables and columns, never a value.
 fn tell(what: &'static str, error: &DatabaseError) {
     let error = WithSource(error);
     Observers::none().tell(|| Event::Trouble {

@@ -102,13 +102,13 @@ pub struct SqliteDeadLetters {
 const MAX_RECORD: usize = 16 << 20;
 
 impl SqliteDeadLetters {
-    /// Keeps entries in a database that is already open, beside its other tables. Creates missing
+    /// Makes a store in an open database, which may hold other tables too. Creates or upgrades the store's
     /// tables, which blocks the thread: call it at start.
     ///
     /// # Errors
     ///
-    /// [`OpenError::NewerSchema`] when the tables are those of a newer release, and what can befall
-    /// a [migration](Database::migrate).
+    /// [`OpenError::NewerSchema`] if a newer release made the tables, and the errors of a
+    /// [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
         database.add_chore(Arc::new(Gone::new(database.clock().clone())));
@@ -127,8 +127,8 @@ impl SqliteDeadLetters {
         Self::new(&Database::open(path)?)
     }
 
-    /// Sets how many entries there may be. Default: 1,000,000. It applies to what this handle and its
-    /// clones write.
+    /// Sets the largest number of entries. Default: 1,000,000. It limits the writes of this handle and its
+    /// clones.
     ///
     /// # Errors
     ///
@@ -146,8 +146,7 @@ impl SqliteDeadLetters {
         &self.database
     }
 
-    /// Writes an entry within a transaction of the store's [database](Self::database), together with
-    /// what else the transaction does.
+    /// Writes an entry within a transaction of the store's [database](Self::database).
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ use tower_webhook::{
 
 pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 
-/// Times are milliseconds since 1970. A row that has `until` is claimed until then. The record is
-/// last, so that what a filter looks at is read without it.
+/// Times are milliseconds since 1970. A row that has `until` is claimed until then. The record is the last
+/// column, so that a filter reads the others without it.
 pub(super) const STEPS: &[&str] = &[
     "
     CREATE TABLE tower_webhook_letters (
@@ -100,7 +100,7 @@ const RELEASE: &str = "UPDATE tower_webhook_dead_letters
 const REMOVE: &str =
     "DELETE FROM tower_webhook_dead_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
 const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
-/// As if it had not been claimed.
+/// Releases an entry as if it had not been claimed.
 const UNCLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = max(replays - 1, 0), since = NULL, until = NULL
     WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
@@ -111,10 +111,10 @@ const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters_gone
 const SWEEP: &str = "DELETE FROM tower_webhook_dead_letters_gone WHERE id IN
     (SELECT id FROM tower_webhook_dead_letters_gone WHERE at < ?1 ORDER BY at LIMIT ?2)";
 
-/// How many bytes of records a page reads at most, not counting the last one.
+/// The largest number of bytes of records that a page reads, without the last record.
 const MOST_READ: usize = 8 << 20;
 
-/// Whether there was room for it. An entry that was removed before needs none.
+/// Whether there was room for the entry. An entry that was removed before needs none.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     entry: &Entry,
@@ -330,7 +330,7 @@ pub(super) fn count(transaction: &Transaction<'_>, filter: &Filter) -> Result<u6
 }
 
 enum Look {
-    /// For this long.
+    /// The time until the lease ends.
     Claimed(Duration),
     Free,
     Missing,
@@ -356,8 +356,8 @@ fn look(connection: &Connection, id: EntryId, now: i64) -> Result<Look, Database
         .ok_or_else(|| DatabaseError::new(DatabaseErrorKind::Mistyped))?;
     let mut left = until.saturating_sub(now);
     if left > length {
-        // The clock went back. What was granted is granted from now on, and is written down, or
-        // it would be granted anew each time that somebody looks.
+        // The clock went back. What was granted is granted from now on, and is written down, or it would be
+        // granted anew at each read.
         left = length;
         change(
             connection,
@@ -415,10 +415,10 @@ fn change(
         .map_err(DatabaseError::from_driver)
 }
 
-/// Seven days, in milliseconds: longer than a write that got no answer is repeated.
+/// Seven days, in milliseconds: longer than any writer repeats a write that got no answer.
 const KEPT: i64 = 7 * 86_400_000;
 
-/// Forgets the ids of entries that were removed or discarded a while ago.
+/// Removes the ids of entries that were removed or discarded more than seven days ago.
 pub(super) struct Gone {
     clock: WallClock,
 }

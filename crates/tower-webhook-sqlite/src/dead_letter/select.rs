@@ -1,4 +1,4 @@
-//! Which rows a filter means, so that they are found by an index and in their order.
+//! Turns a filter into conditions on rows, so that they are found by an index and in their order.
 
 use rusqlite::types::Value;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,8 +13,7 @@ pub(super) struct Select {
 impl Select {
     /// A page: columns 0 to 4 are place, id, replays, until and record.
     pub(super) fn page(filter: &Filter, before: i64, rows: usize) -> Self {
-        // By time alone there is no index in the order of the places: the places are walked, from
-        // the newest on.
+        // A filter by time alone has no index in the order of the places: all places are read, newest first.
         let mut select = Self::new(
             "SELECT place, id, replays, until, record FROM tower_webhook_dead_letters WHERE place < ?",
             filter,
@@ -27,7 +26,7 @@ impl Select {
         select
     }
 
-    /// How many there are: read from an index alone, or from few rows. `None` means all.
+    /// Counts rows, by an index alone or a few rows. `None` selects all.
     pub(super) fn count(filter: &Filter) -> Option<Self> {
         if *filter == Filter::all() {
             return None;
@@ -51,7 +50,7 @@ impl Select {
             sql: head.to_owned(),
             values,
         };
-        // One index leads; a plus keeps a column out of the choice.
+        // One index is used: a plus before a column excludes it from SQLite's choice.
         let by_event = filter.event_id.is_some();
         let plus = if by_event { "+" } else { "" };
         if let Some(event_id) = &filter.event_id {

@@ -121,8 +121,8 @@ pub(super) fn begin(
     }
     let mut left = record.until - now;
     if left > length {
-        // The clock went back. What was granted is granted from now on, and is written down, or
-        // it would be granted anew each time that somebody asks.
+        // The clock went back. What was granted is granted from now on, and is written down, or it would be
+        // granted anew at each `begin`.
         left = length;
         change(
             connection,
@@ -198,7 +198,7 @@ pub(super) fn release(
     Ok(released)
 }
 
-/// Remembers the token of a row that left.
+/// Remembers the token of a removed row.
 fn raise_floor(connection: &Connection, token: i64) -> rusqlite::Result<()> {
     connection
         .prepare_cached(RAISE_FLOOR)?

@@ -51,28 +51,28 @@ impl SqliteQueueBuilder {
     /// Sets whether a claim is on the disk before its jobs are given out. Default: `false`, which
     /// saves a flush.
     ///
-    /// With `false`, a claim survives the death of the process, but the last claims may be lost when
-    /// the machine loses its power. Their jobs run again either way; what is lost is that the attempt
-    /// was counted. Set `true` if a payload might take the whole machine down.
+    /// With `false`, a claim survives the death of the process, but the last claims may be lost when the
+    /// machine loses its power. Their jobs run again either way, but the attempt is not counted. Set it to
+    /// `true` if a payload may crash the whole machine.
     pub const fn durable_claims(mut self, durable: bool) -> Self {
         self.durable_claims = durable;
         self
     }
 
-    /// Sets how many finished tasks are kept at most. Default: 1,000,000.
+    /// Sets the largest number of finished tasks that are kept. Default: 1,000,000.
     ///
-    /// Beyond it, the tasks whose retention ends first are removed, a few at a time, and a job that
-    /// repeats their deduplication key is enqueued again: choose more than what finishes within the
-    /// retention. A finished task takes about 200 bytes, plus its key, its target and its result.
+    /// When it is exceeded, the tasks whose retention ends first are removed, a few at a time, and a job that
+    /// repeats their deduplication key is enqueued again: set it above the number of tasks that finish within
+    /// the retention. A finished task takes about 200 bytes, plus its key, its target and its result.
     ///
-    /// Of the queues in one [`Database`], the first one built decides; of several processes, the
-    /// smallest number.
+    /// If several queues are built in one [`Database`], the setting of the first applies; if several
+    /// processes share the file, the smallest setting.
     pub const fn max_finished(mut self, tasks: u64) -> Self {
         self.max_finished = tasks;
         self
     }
 
-    /// Sets how many unfinished jobs there may be. Default: 1,000,000. One more is refused as
+    /// Sets the largest number of unfinished jobs. Default: 1,000,000. One more is refused as
     /// [`Full`](tower_webhook::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: u64) -> Self {
         self.max_jobs = jobs;

@@ -1,4 +1,4 @@
-//! Claiming what is due, and finding leases that are over.
+//! Claims due jobs, and ends leases that are over.
 
 use super::{
     ledger::Ledger,
@@ -32,41 +32,41 @@ use tower_webhook::{
     queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
 };
 
-/// The most jobs of a claim, whatever was asked for: the transaction stays short.
+/// The largest number of jobs in a claim, whatever its terms, so that the transaction stays short.
 const MOST: usize = 4096;
 /// A claim takes no more jobs after this many bytes of payloads.
 const MOST_BYTES: usize = 64 << 20;
-/// The most leases that one claim ends. The next ends more.
+/// The largest number of leases that one claim ends. The next claim ends more.
 const MOST_EXPIRED: usize = 1024;
-/// The most jobs of a newer release that one claim puts off. The next puts off more.
+/// The largest number of jobs of a newer release that one claim delays. The next claim delays more.
 const MOST_PUT_OFF: usize = 1024;
-/// For how long such a job is put off, in milliseconds.
+/// The delay of such a job, in milliseconds.
 const PUT_OFF: i64 = 60_000;
 
-/// What a claim took.
+/// The result of a claim.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) claims: Claims,
-    /// When each was due: jobs, then failed jobs. For releasing them.
+    /// The due time of each, jobs before failed jobs, for their release.
     pub(super) dues: Vec<i64>,
-    /// The jobs that were put off, because a newer release wrote a part of them.
+    /// The jobs that were delayed, because a newer release wrote a part of them.
     pub(super) newer: Vec<TaskId>,
-    /// Whether all was claimed that these terms allow.
+    /// Whether everything was claimed that these terms allow.
     pub(super) all: bool,
-    /// Whether others may claim something that is left.
+    /// Whether work is left that other terms allow.
     pub(super) left: Left,
-    /// The number of changes that it has seen, and the time.
+    /// The number of changes that the claim has seen, and its time.
     pub(super) seen: (i64, i64),
 }
 
-/// What can be claimed, but not by the terms of a claim.
+/// Work that the terms of a claim do not allow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Left {
     #[default]
     Nothing,
-    /// Something that was there when somebody looked before.
+    /// It was due at the claim before.
     Old,
-    /// Something that has become due since.
+    /// It has become due since.
     New,
 }
 
@@ -217,7 +217,7 @@ fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Re
     })
 }
 
-/// Releases jobs that nobody took. Everything but the tokens is as it was before the claim.
+/// Releases jobs that no caller got. Everything but the tokens is as it was before the claim.
 fn release(
     transaction: &Transaction<'_>,
     clock: &WallClock,
@@ -235,7 +235,7 @@ fn release(
     back().map_err(DatabaseError::from_driver)
 }
 
-/// Ends the leases that are over. Whether these were all.
+/// Ends leases that are over. Returns whether these were all.
 fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
     let mut all = true;
     for failed in [false, true] {
@@ -253,7 +253,7 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
     Ok(all)
 }
 
-/// The claims that have ended, and when.
+/// The claims whose leases are over, with their ends.
 fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64)>> {
     let state = if failed {
         state::DEAD_LETTERING_CLAIMED
@@ -274,16 +274,17 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
     .collect()
 }
 
-/// Where a job is in the order of claiming: when it is due, and which it is.
+/// The position of a job in the order of claims: its due time and its number.
 type Place = (i64, i64);
 
-/// A lane of which something is due: when, which job, what it is called, how many of it run.
+/// A lane with a due job: its due time, the number of the job, the name of the lane, and its number of
+/// running jobs.
 type Lane = Reverse<(i64, i64, String, u32)>;
 
-/// A claim at work.
+/// A claim in progress.
 struct Taking {
     taken: Taken,
-    /// Whether more could have been taken, but for the bounds of a claim.
+    /// Whether the bounds of a claim left out work that its terms allow.
     filled: bool,
     bytes: usize,
     until: i64,
@@ -295,16 +296,16 @@ impl Taking {
         self.bytes >= MOST_BYTES || self.taken.newer.len() >= MOST_PUT_OFF
     }
 
-    /// A job that is left to a newer release. Gives its row, to be [put off](put_off).
+    /// Leaves a job to a newer release. Returns its row, which is then [delayed](put_off).
     fn leave(&mut self, newer: &Newer) -> i64 {
-        // It may have taken the place of one that can be claimed.
+        // It may have taken the place of a job that can be claimed.
         self.filled = true;
         self.taken.newer.push(newer.id);
         newer.seq
     }
 }
 
-/// These are due again later, and all else of them stays.
+/// Makes these jobs due later. Nothing else of them changes.
 fn put_off(ledger: &Ledger<'_>, rows: Vec<i64>) -> rusqlite::Result<()> {
     let due = ledger.now.saturating_add(PUT_OFF);
     for seq in rows {
@@ -314,8 +315,8 @@ fn put_off(ledger: &Ledger<'_>, rows: Vec<i64>) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// Takes the job that is due first, of all the lanes that have room, until there is no more to
-/// take: a merge of what is due in each lane.
+/// Claims the job that is due first among the lanes that have room, until the claim is full: a merge of the
+/// due jobs of the lanes.
 fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(), DatabaseError> {
     let most = terms.jobs.min(MOST);
     if most == 0 {
@@ -357,7 +358,7 @@ fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(
     Ok(())
 }
 
-/// The lanes that have room, no more of them than jobs are asked for: each gives one at least.
+/// The lanes that have room, at most as many as jobs are asked for, because each has at least one.
 fn lanes(ledger: &Ledger<'_>, per_target: u32, most: usize) -> rusqlite::Result<BinaryHeap<Lane>> {
     ledger
         .connection
@@ -369,17 +370,17 @@ fn lanes(ledger: &Ledger<'_>, per_target: u32, most: usize) -> rusqlite::Result<
         .collect()
 }
 
-/// What is due of a lane.
+/// The due jobs of a lane.
 #[derive(Default)]
 struct Due {
     found: Vec<Found>,
-    /// The rows that are left to a newer release.
+    /// The rows of jobs that are left to a newer release.
     newer: Vec<i64>,
-    /// Where the lane goes on, if it may: nothing that is left comes before it.
+    /// The position at which the lane continues, if it may. No remaining job comes before it.
     next: Option<Place>,
 }
 
-/// Looks at up to `most` jobs of a lane that are due before `bound`.
+/// Reads up to `most` jobs of a lane that are due before `bound`.
 fn due_of(
     ledger: &Ledger<'_>,
     target: &str,
@@ -463,9 +464,9 @@ fn failed_jobs(
 struct Found {
     seq: i64,
     due: i64,
-    /// As it is before: token and attempt are those of the claim before.
+    /// The job before this claim: token and attempt are those of the claim before.
     job: Job,
-    /// Of a failed job.
+    /// The cause of a failed job.
     cause: Cause,
 }
 
@@ -475,8 +476,8 @@ struct Newer {
     id: TaskId,
 }
 
-/// Reads what is stored as JSON. `None` where a newer release wrote it. What is damaged is left out:
-/// the payload is what matters.
+/// Reads a stored JSON value. `None` if a newer release wrote it. A damaged value is left out, because the
+/// payload matters more.
 fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Option<T> {
     match text.map(codec::decode) {
         Some(Ok(value)) => Some(value),
@@ -502,8 +503,8 @@ impl Found {
             ) else {
                 return Ok((None, Err(Newer { seq, id })));
             };
-            // A payload that is gone is no reason to hold up the queue: the job runs, and fails
-            // where an operator sees it.
+            // A job whose payload is gone must not block the queue: it runs, and fails where an operator sees
+            // it.
             let payload = row.get_ref(11)?.as_blob_or_null()?.unwrap_or_default();
             let kind = text(9)?.unwrap_or_default();
             let mut new = NewJob::new(kind, Bytes::copy_from_slice(payload));
@@ -533,7 +534,7 @@ impl Found {
         Ok(found)
     }
 
-    /// Claims it. Gives it as it is then.
+    /// Claims the job. Returns it as it is then.
     fn claim(
         mut self,
         connection: &Connection,

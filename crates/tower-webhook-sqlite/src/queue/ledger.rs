@@ -1,11 +1,11 @@
-//! What one operation changes: the counts, and the lanes of the targets.
+//! The changes of one operation: the counts, and the lanes of the targets.
 
 use super::{schema, time};
 use crate::database::Transaction;
 use rusqlite::{Connection, OptionalExtension, params};
 use tower_webhook::clock::WallClock;
 
-/// An operation at work. Its counts are written once, at its [end](Self::close).
+/// An operation in progress. Its counts are written once, at its [end](Self::close).
 pub(super) struct Ledger<'a> {
     pub(super) connection: &'a Connection,
     /// The time of the queue.
@@ -33,7 +33,7 @@ impl<'a> Ledger<'a> {
         })
     }
 
-    /// There is something to claim, perhaps earlier than those who wait expect.
+    /// Records that something can be claimed, perhaps earlier than the waiters expect.
     pub(super) const fn changed(&mut self) {
         self.changes = 1;
     }

@@ -31,10 +31,10 @@
 //!
 //! # In your own transaction
 //!
-//! With [`enqueue_in`](SqliteQueue::enqueue_in), an application writes its own rows and enqueues a job
-//! in one transaction: both are there, or neither. With [`settle_in`](SqliteQueue::settle_in), a
-//! handler writes its rows and ends its job in one transaction: its effect on this database happens
-//! exactly once, though the handler may run twice.
+//! With [`enqueue_in`](SqliteQueue::enqueue_in), an application writes its own rows and enqueues a job in one
+//! transaction: both take effect, or neither. With [`settle_in`](SqliteQueue::settle_in), a handler writes
+//! its rows and ends its job in one transaction: its effect on this database happens exactly once, though the
+//! handler may run twice.
 //!
 //! ```
 //! # use std::time::Duration;

@@ -2,21 +2,21 @@
 
 pub(super) const COMPONENT: &str = "tower-webhook/queue";
 
-/// Where a job stands, as it is stored.
+/// The state of a job, as it is stored.
 pub(super) mod state {
-    /// Waits for the one before it in its order.
+    /// Waits for the job before it in its FIFO group.
     pub(in crate::queue) const HELD: i64 = 0;
     /// Waits for a worker. `at` is when it is due.
     pub(in crate::queue) const QUEUED: i64 = 1;
-    /// A worker has it. `at` is the end of the lease.
+    /// A worker has claimed it. `at` is the end of the lease.
     pub(in crate::queue) const RUNNING: i64 = 2;
     /// Its entry waits for a worker. `at` is when it is due.
     pub(in crate::queue) const DEAD_LETTERING_DUE: i64 = 3;
     /// A worker writes its entry. `at` is the end of the lease.
     pub(in crate::queue) const DEAD_LETTERING_CLAIMED: i64 = 4;
-    /// Done. `at` is when it leaves.
+    /// Done. `at` is when it is removed.
     pub(in crate::queue) const SUCCEEDED: i64 = 5;
-    /// Dead-lettered. `at` is when it leaves.
+    /// Dead-lettered. `at` is when it is removed.
     pub(in crate::queue) const FAILED: i64 = 6;
 }
 
@@ -156,7 +156,7 @@ pub(super) const DUE_FAILED_JOBS: &str =
     WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
 pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
     SET state = ?2, at = ?3, token = ?4, attempts = ?5 WHERE seq = ?1";
-/// It is left to a newer release. Nothing else of it changes.
+/// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str = "SELECT seq, target, ordered, attempts, at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";

@@ -1,4 +1,4 @@
-//! Ending a claim, extending it, and removing what is finished.
+//! Ends claims, extends them, and removes finished tasks.
 
 use super::{
     ledger::Ledger,
@@ -19,7 +19,7 @@ use tower_webhook::{
     queue::{TaskId, Verdict},
 };
 
-/// A claim that holds.
+/// A current claim.
 pub(super) struct Held {
     pub(super) seq: i64,
     /// Whether it is a failed job.
@@ -218,7 +218,7 @@ fn finish(
         .map(drop)
 }
 
-/// Empty where nothing was tried.
+/// Empty if there was no attempt.
 fn stored_history(history: &History) -> String {
     if *history == History::new() {
         return String::new();
@@ -226,7 +226,7 @@ fn stored_history(history: &History) -> String {
     codec::encode(history)
 }
 
-/// Removes finished jobs whose time is over, and earlier those beyond the bound.
+/// Removes finished tasks whose retention is over, and those beyond the bound earlier.
 pub(super) struct Retention {
     clock: WallClock,
     max_finished: i64,
@@ -240,7 +240,7 @@ impl Retention {
         }
     }
 
-    /// How many there are beyond the bound.
+    /// The number of tasks beyond the bound.
     fn beyond(&self, connection: &Connection) -> rusqlite::Result<usize> {
         let finished: i64 = connection
             .prepare_cached(schema::FINISHED)?

@@ -4,9 +4,9 @@
 //! is set back, the queue stores how far its own time is `ahead` of it, and goes on from where it was
 //! last stored. It stays ahead when the clock is set right again, because leases were granted by it.
 //!
-//! For that, the queue's time is stored with every grant, so that no lease lasts longer than it was
-//! granted, and by an operation that finds it a second old: often enough, without a write for each
-//! look at an idle queue.
+//! For that, the queue's time is stored with every grant, so that no lease lasts longer than it was granted,
+//! and by an operation that finds the stored time a second old: often enough, without a write for each read
+//! of an idle queue.
 
 use super::schema;
 use crate::stored;
@@ -17,7 +17,7 @@ use tower_webhook::clock::WallClock;
 /// How old the stored time may be before it is stored again, in milliseconds.
 const STALE: i64 = 1000;
 
-/// What is stored of the clock.
+/// The stored state of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Clock {
     /// How far the queue's time is ahead of the wall clock.
@@ -27,7 +27,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// The time now, by a wall clock that shows `wall`, and what is to be stored.
+    /// The time now, by a wall clock that shows `wall`, and the state to store.
     pub(super) fn read(self, wall: i64) -> (i64, Self) {
         let ahead = self.ahead.max(self.last.saturating_sub(wall));
         let now = wall.saturating_add(ahead);
@@ -63,7 +63,7 @@ pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()>
         .map(drop)
 }
 
-/// A stored time as others know it. The epoch where it makes no sense.
+/// A stored time as a `SystemTime`; the epoch if it is out of range.
 pub(super) fn system_time(millis: i64) -> SystemTime {
     let since = Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     UNIX_EPOCH.checked_add(since).unwrap_or(UNIX_EPOCH)

@@ -23,15 +23,14 @@ use tower_webhook::{clock::WallClock, queue::Terms};
 /// How long to wait if the file cannot be read. The next claim reports the error.
 const BLIND: Duration = Duration::from_millis(100);
 
-/// How often those who wait are notified again of the same job.
+/// How many times waiters are notified again of the same job.
 const RENOTIFICATIONS: u32 = 5;
 
 /// The delay before the next repeated notification: 1, 4, 16, 64 and 256 ms.
 ///
-/// Workers of one process share an engine. One may look at a job that it cannot take, because its
-/// terms allow fewer jobs of that target than those of another, which is about to wait and has not
-/// seen the job. A few repeated notifications, after longer and longer delays, reach the other soon
-/// and do not keep the first one busy.
+/// Workers of one process share an engine. One worker may leave a job because its terms allow fewer jobs of
+/// that target than the terms of another, which has not begun to wait yet. A few repeated notifications, with
+/// growing delays, reach the other worker soon and do not keep the first one busy.
 const fn gap(told: u32) -> Option<Duration> {
     if told < RENOTIFICATIONS {
         Some(Duration::from_millis(1 << (2 * told)))
@@ -40,12 +39,12 @@ const fn gap(told: u32) -> Option<Duration> {
     }
 }
 
-/// The widest terms so far. A job that nobody could claim by them is not worth a notification.
+/// The widest terms so far. A job that they do not allow causes no notification.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Widest {
-    /// How many jobs of a target may run. 0 while nobody asked for jobs.
+    /// How many jobs of a target may run. 0 until a claim asks for jobs.
     pub(super) per_target: u32,
-    /// Whether somebody asked for failed jobs.
+    /// Whether a claim has asked for failed jobs.
     pub(super) failed_jobs: bool,
 }
 
@@ -58,23 +57,23 @@ impl Widest {
     }
 }
 
-/// What the claims of this handle have seen.
+/// The changes that the claims of this handle have seen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen(Arc<Mutex<Looked>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Looked {
-    /// The number of changes, and the time. `None` when there was more than was taken.
+    /// The number of changes, and the time. `None` if a claim left work that its terms allow.
     at: Option<(i64, i64)>,
-    /// Whether something is left that others may claim.
+    /// Whether work is left that other terms allow.
     left: bool,
-    /// How often those who wait were notified of it again.
+    /// How many times waiters were notified of it again.
     told: u32,
     widest: Widest,
 }
 
 impl Seen {
-    /// A claim by these terms begins. The widest so far, and the time of the look before it.
+    /// Begins a claim with these terms. Returns the widest terms so far, and the time of the claim before.
     pub(super) fn widen(&self, terms: &Terms) -> (Widest, Option<i64>) {
         let mut looked = self.lock();
         looked.widest.widen(terms);
@@ -111,7 +110,7 @@ impl Seen {
 }
 
 impl Looked {
-    /// The delay until the next repeated notification of somebody who has waited for so long.
+    /// The delay until the next repeated notification of a waiter that has waited for so long.
     fn renotify(&self, waited: Duration) -> Option<Duration> {
         let gap = gap(self.told).filter(|_| self.left)?;
         Some(gap.saturating_sub(waited))
@@ -122,7 +121,7 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
     let listener = database.bell().listen();
     let began = Instant::now();
     loop {
-        // Registered before the look, so that nothing after it is missed.
+        // Registered before the state is read, so that no change after it is missed.
         let rung = listener.rung();
         let stirred = listener.stirred();
         let left = at_most.saturating_sub(began.elapsed());
@@ -170,7 +169,7 @@ const STEPPED: i64 = -1;
 
 struct Look {
     changes: i64,
-    /// The time until something that nobody has seen can be claimed.
+    /// The time until something becomes due that no claim has seen.
     next: Option<Duration>,
 }
 
