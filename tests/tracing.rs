@@ -25,7 +25,11 @@ use tower_webhook::{
     signature::{MessageId, Outgoing, SignScheme, scheme::StandardWebhooks},
     stack,
 };
-use tracing::{Level, subscriber::DefaultGuard};
+use tracing::{
+    Level, Metadata, Subscriber,
+    span::{Attributes, Id, Record},
+    subscriber::{DefaultGuard, Interest},
+};
 use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
 /// One at a time: subscribers of other threads change which events are looked at.
@@ -237,4 +241,109 @@ fn an_event_is_told_although_no_observer_was_added() {
         wait: Duration::ZERO,
     });
     log.has(&["DEBUG", "retrying", "attempt=1", "transient"]);
+}
+
+/// Listens to everything, and panics in one of its functions.
+struct PanicsIn(&'static str);
+
+impl PanicsIn {
+    fn at(&self, function: &str) {
+        assert!(self.0 != function, "on purpose, in {function}");
+    }
+}
+
+impl Subscriber for PanicsIn {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        // Otherwise `enabled` is called only once for each place.
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        self.at("enabled");
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        self.at("new_span");
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.at("event");
+    }
+
+    fn enter(&self, _: &Id) {
+        self.at("enter");
+    }
+
+    fn exit(&self, _: &Id) {
+        self.at("exit");
+    }
+
+    fn clone_span(&self, id: &Id) -> Id {
+        self.at("clone_span");
+        id.clone()
+    }
+
+    fn try_close(&self, _: Id) -> bool {
+        self.at("try_close");
+        true
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_panics_breaks_no_call() {
+    let _alone = ALONE.lock().await;
+    for function in [
+        "enabled",
+        "new_span",
+        "event",
+        "enter",
+        "exit",
+        "clone_span",
+        "try_close",
+    ] {
+        let before = Observers::none().panics();
+        let listening = tracing::subscriber::set_default(PanicsIn(function));
+
+        let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
+        let receive = ServiceBuilder::new()
+            .layer(BufferBodyLayer::new(100))
+            .layer(SignatureVerifyLayer::new(scheme()))
+            .layer(once.build().unwrap())
+            .service(service_fn(|_: Request<BufferedBody>| async {
+                Ok::<_, Infallible>(Response::new(BufferedBody::from(BODY)))
+            }));
+        let received = receive.oneshot(signed("msg_1")).await.unwrap();
+        assert_eq!(received.status(), StatusCode::OK, "{function}");
+
+        let client = stack::deliver().build().unwrap();
+        let client = client.layer(service_fn(|_: Request<BufferedBody>| async {
+            Ok::<_, BoxError>(Response::new(BufferedBody::from(BODY)))
+        }));
+        let sent = client.clone().oneshot(signed("msg_1")).await.unwrap();
+        assert_eq!(sent.status(), StatusCode::OK, "{function}");
+
+        let queue = Queue::new(MemoryQueue::default());
+        let running = Worker::http(queue.clone()).build(client).unwrap().spawn();
+        let id = queue.enqueue(NewJob::http(signed("msg_2"))).await.unwrap();
+        let done = async {
+            while !queue.task(id.id).await.unwrap().unwrap().status.is_final() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), done)
+            .await
+            .unwrap_or_else(|_| panic!("the job does not end: {function}"));
+        let ended = queue.task(id.id).await.unwrap().unwrap().status;
+        assert_eq!(ended, Status::Succeeded { result: None }, "{function}");
+        running.stop(Duration::from_secs(1)).await;
+
+        drop(listening);
+        assert!(Observers::none().panics() > before, "{function}");
+    }
 }

@@ -9,8 +9,8 @@
 //!
 //! # Panics
 //!
-//! A panic of an observer is caught and [counted](Observers::panics). It affects neither the call that
-//! the event belongs to nor the other observers.
+//! A panic of an observer or of the `tracing` subscriber is caught and [counted](Observers::panics). It
+//! affects neither the call that the event belongs to nor the other observers.
 //!
 //! # Examples
 //!
@@ -128,7 +128,7 @@ impl Observers {
     #[must_use]
     pub fn and(self, observer: impl Observer) -> Self {
         let known = self.list.as_ref().map_or(&[][..], |list| &list.observers);
-        let panics = self.panics();
+        let panics = self.own_panics();
         let observer: Arc<dyn Observer> = Arc::new(observer);
         Self {
             list: Some(Arc::new(List {
@@ -152,8 +152,7 @@ impl Observers {
 
     #[inline(never)]
     fn tell_all(&self, event: &Event<'_>) {
-        // A subscriber is foreign code too.
-        let _ = catch_panic(|| trace::on(event));
+        trace::on(event);
         self.tell_list(event);
     }
 
@@ -167,7 +166,14 @@ impl Observers {
     }
 
     /// How many times observers of this list have panicked. Clones share the count.
+    ///
+    /// The `tracing` subscriber is an observer of every list: its panics in this process count too, those
+    /// in spans included.
     pub fn panics(&self) -> u64 {
+        self.own_panics().saturating_add(trace::panics())
+    }
+
+    fn own_panics(&self) -> u64 {
         let list = self.list.as_ref();
         list.map_or(0, |list| list.panics.load(Ordering::Relaxed))
     }

@@ -7,10 +7,33 @@
 
 #[cfg(feature = "tracing")]
 mod on {
-    use crate::observe::{Event, JobEnd};
-    use tracing::{Level, Span, debug_span, level_filters::LevelFilter};
+    use crate::{
+        catch_panic::catch_panic,
+        observe::{Event, JobEnd},
+    };
+    use std::{
+        mem,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+    use tracing::{Level, Span, debug_span, level_filters::LevelFilter, span};
 
     const TARGET: &str = "tower_webhook";
+
+    /// Of the whole process: spans belong to no list of observers.
+    static PANICS: AtomicU64 = AtomicU64::new(0);
+
+    pub(crate) fn panics() -> u64 {
+        PANICS.load(Ordering::Relaxed)
+    }
+
+    /// Calls the subscriber. Returns `None` if it panics: it is foreign code, as every observer.
+    fn subscriber<T>(call: impl FnOnce() -> T) -> Option<T> {
+        let done = catch_panic(call);
+        if done.is_none() {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+        }
+        done
+    }
 
     pub(crate) fn is_heard() -> bool {
         LevelFilter::current() != LevelFilter::OFF
@@ -53,12 +76,15 @@ mod on {
         }
     }
 
-    #[allow(clippy::too_many_lines, reason = "one arm for each event")]
     pub(crate) fn on(event: &Event<'_>) {
         let level = level(event);
-        if level > LevelFilter::current() {
-            return;
+        if level <= LevelFilter::current() {
+            let _ = subscriber(|| write(level, event));
         }
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one arm for each event")]
+    fn write(level: Level, event: &Event<'_>) {
         match event {
             Event::Accepted {
                 task,
@@ -188,12 +214,16 @@ mod on {
         }
     }
 
-    /// A span that a future enters each time it is polled.
-    #[derive(Clone, Debug)]
+    /// A span that a future enters each time it is polled. A panic of the subscriber is caught.
+    #[derive(Debug)]
     pub(crate) struct Scope(Span);
 
     #[allow(dead_code, reason = "which layers open spans depends on the features")]
     impl Scope {
+        fn new(span: impl FnOnce() -> Span) -> Self {
+            Self(subscriber(span).unwrap_or_else(Span::none))
+        }
+
         /// No span.
         pub(crate) fn none() -> Self {
             Self(Span::none())
@@ -201,38 +231,66 @@ mod on {
 
         /// Reading a request.
         pub(crate) fn receive() -> Self {
-            Self(debug_span!(target: TARGET, "receive"))
+            Self::new(|| debug_span!(target: TARGET, "receive"))
         }
 
         /// Checking a signature.
         pub(crate) fn verify(scheme: &str) -> Self {
-            Self(debug_span!(target: TARGET, "verify", scheme))
+            Self::new(|| debug_span!(target: TARGET, "verify", scheme))
         }
 
         /// Work under an idempotency key.
         pub(crate) fn claim(scope: &str) -> Self {
-            Self(debug_span!(target: TARGET, "claim", scope))
+            Self::new(|| debug_span!(target: TARGET, "claim", scope))
         }
 
         /// A delivery with all of its attempts.
         pub(crate) fn deliver(peer: &str) -> Self {
-            Self(debug_span!(target: TARGET, "deliver", peer))
+            Self::new(|| debug_span!(target: TARGET, "deliver", peer))
         }
 
         /// One attempt.
         pub(crate) fn attempt(peer: &str) -> Self {
-            Self(debug_span!(target: TARGET, "attempt", peer))
+            Self::new(|| debug_span!(target: TARGET, "attempt", peer))
         }
 
         /// One attempt at a job.
         pub(crate) fn job(task: &dyn std::fmt::Display, kind: &str, attempt: u32) -> Self {
-            Self(debug_span!(target: TARGET, "job", %task, kind, attempt))
+            Self::new(|| debug_span!(target: TARGET, "job", %task, kind, attempt))
         }
 
         /// Runs `work` inside the span.
         pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
-            let _entered = self.0.enter();
+            if self.0.is_none() {
+                return work();
+            }
+            let _entered = Entered(subscriber(|| self.0.enter()));
             work()
+        }
+    }
+
+    impl Clone for Scope {
+        fn clone(&self) -> Self {
+            Self::new(|| self.0.clone())
+        }
+    }
+
+    impl Drop for Scope {
+        fn drop(&mut self) {
+            if !self.0.is_none() {
+                let span = mem::replace(&mut self.0, Span::none());
+                let _ = subscriber(|| drop(span));
+            }
+        }
+    }
+
+    /// Leaves the span when it is dropped, even if the work panics.
+    struct Entered<'a>(Option<span::Entered<'a>>);
+
+    impl Drop for Entered<'_> {
+        fn drop(&mut self) {
+            let entered = self.0.take();
+            let _ = subscriber(|| drop(entered));
         }
     }
 }
@@ -246,6 +304,10 @@ mod on {
     }
 
     pub(crate) const fn on(_: &Event<'_>) {}
+
+    pub(crate) const fn panics() -> u64 {
+        0
+    }
 
     /// Nothing, where the feature is off. Not `Copy`, as where it is on.
     #[derive(Clone, Debug)]
@@ -289,4 +351,4 @@ mod on {
 }
 
 pub(crate) use on::Scope;
-pub(super) use on::{is_heard, on};
+pub(super) use on::{is_heard, on, panics};
