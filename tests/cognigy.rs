@@ -694,12 +694,14 @@ mod in_axum {
         collections::VecDeque,
         io,
         pin::Pin,
+        sync::{Arc, Mutex},
         task::{Context, Poll},
     };
     use tower::ServiceExt as _;
     use tower_webhook::{
         body::BodyError,
         cognigy::{EventRejection, Unverified},
+        observe::{Event, Observers, observer_fn},
     };
 
     async fn on_event(_: CognigyEvent) -> Ack {
@@ -749,6 +751,35 @@ mod in_axum {
         let (parts, body) = app.oneshot(req).await.unwrap().into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         (Response::from_parts(parts, ()), body)
+    }
+
+    #[tokio::test]
+    async fn the_observers_of_the_router_hear_what_is_refused() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&told);
+        let observers = Observers::new(observer_fn(move |event| {
+            let line = match event {
+                Event::Refused { by, reason, .. } => format!("{by} {reason}"),
+                Event::Trouble { part, what, .. } => format!("{part} {what}"),
+                _ => event.name().to_owned(),
+            };
+            seen.lock().unwrap().push(line);
+        }));
+        let app: Router = Router::new()
+            .route("/signed", post(on_event))
+            .route("/open", post(on_unverified))
+            .layer(axum::Extension(observers));
+        for (path, body) in [("/open", INPUT), ("/open", "{"), ("/signed", INPUT)] {
+            let req = Request::post(path).body(Body::from(body)).unwrap();
+            app.clone().oneshot(req).await.unwrap();
+        }
+        assert_eq!(
+            *told.lock().unwrap(),
+            [
+                "cognigy syntax",
+                "cognigy an event was asked for on a route whose signature no layer checks",
+            ]
+        );
     }
 
     #[tokio::test]

@@ -254,6 +254,9 @@ mod axum {
     impl<V: Serialize> IntoResponse for DialogAnswer<V> {
         fn into_response(self) -> Response {
             let response = self.into_response().unwrap_or_else(|error| {
+                // To `tracing` alone: a response is made without settings and without its request. Other
+                // observers hear of the 500 from the layer that measures the route, and of the reason from
+                // a handler that calls the fallible `into_response` itself.
                 Observers::none().tell(|| Event::Trouble {
                     part: "cognigy",
                     what: "an answer does not serialise",

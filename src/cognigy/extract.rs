@@ -37,8 +37,9 @@ pub enum EventRejection {
     Body(BodyError),
     /// The body is not a valid event: 400, with the path of the field at fault as the member `field`.
     Event(EventError),
-    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`]. The fault is
-    /// in the router, not in the request. [`Unverified`] skips the check.
+    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`] to the
+    /// [observers](crate::cognigy#in-axum) of the router. The fault is in the router, not in the request.
+    /// [`Unverified`] skips the check.
     Unverified,
 }
 
@@ -133,7 +134,7 @@ macro_rules! extractor {
 
             async fn from_request(req: Request, _: &S) -> Result<Self, EventRejection> {
                 if !is_authenticated(req.extensions()) {
-                    Observers::none().tell(|| Event::Trouble {
+                    observers(req.extensions()).tell(|| Event::Trouble {
                         part: "cognigy",
                         what: "an event was asked for on a route whose signature no layer checks",
                         detail: None,
@@ -152,6 +153,7 @@ where
     T: TryFrom<Bytes, Error = EventError>,
 {
     let limit = limit(is_authenticated(req.extensions()), &req.body().size_hint());
+    let observers = observers(req.extensions());
     let body = collect(req.into_body(), limit).await.map_err(|error| {
         EventRejection::Body(match error {
             CollectError::Read(_) => BodyError::Unreadable,
@@ -159,17 +161,20 @@ where
         })
     });
     body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
-        .inspect_err(refused)
+        .inspect_err(|reason| {
+            observers.tell(|| Event::Refused {
+                by: "cognigy",
+                reason: reason.as_str(),
+                detail: Id::new(reason),
+            });
+        })
 }
 
-/// Reports only to `tracing`, because an extractor has no settings.
-#[cold]
-fn refused(reason: &EventRejection) {
-    Observers::none().tell(|| Event::Refused {
-        by: "cognigy",
-        reason: reason.as_str(),
-        detail: Id::new(reason),
-    });
+/// The observers of the request. An extractor has no builder, and the routes that it must report most,
+/// those without a signature layer, have no layer of ours: so the router gives them as an extension, with
+/// axum's own layer.
+fn observers(extensions: &Extensions) -> Observers {
+    extensions.get().cloned().unwrap_or_default()
 }
 
 /// The longest body to read.

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     lease::{FencingToken, Settled},
-    observe::{Event, Id, Observers},
+    observe::{Event, Id, Observer, Observers},
 };
 use std::{
     fmt,
@@ -22,8 +22,8 @@ use tokio::time::Instant;
 ///
 /// Bounded by entries and by bytes. A full store refuses to write ([`StoreErrorKind::Full`]), so that
 /// the caller knows that the entry is not stored. With
-/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) it drops the oldest entries instead, and
-/// [counts](Self::dropped) them.
+/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) it drops the oldest entries instead,
+/// [counts](Self::dropped) them, and tells [observers](MemoryDeadLettersBuilder::observe).
 ///
 /// It remembers the ids of the last 10,000 entries that were removed or discarded, and does not write
 /// them again. Clones share the entries.
@@ -85,6 +85,7 @@ impl MemoryDeadLetters {
             max_entries: 10_000,
             max_bytes: 64 << 20,
             drop_oldest: false,
+            observers: Observers::none(),
         }
     }
 
@@ -156,7 +157,7 @@ impl MemoryDeadLetters {
         drop(locked);
         let dropped = leaving.len();
         if dropped > 0 {
-            Observers::none().tell(|| Event::Trouble {
+            with.observers.tell(|| Event::Trouble {
                 part: "dead_letter",
                 what: "the oldest entries were dropped",
                 detail: Some(Id::new(&dropped)),
@@ -378,12 +379,13 @@ impl fmt::Debug for MemoryDeadLetters {
 }
 
 /// Builder of a [`MemoryDeadLetters`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct MemoryDeadLettersBuilder {
     max_entries: usize,
     max_bytes: usize,
     drop_oldest: bool,
+    observers: Observers,
 }
 
 impl MemoryDeadLettersBuilder {
@@ -404,6 +406,12 @@ impl MemoryDeadLettersBuilder {
     /// entries are lost, and [counted](MemoryDeadLetters::dropped).
     pub const fn drop_oldest(mut self) -> Self {
         self.drop_oldest = true;
+        self
+    }
+
+    /// Adds an observer of [`Event::Trouble`]: entries were dropped. Default: none except `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
         self
     }
 

@@ -1,7 +1,7 @@
 use super::mac::{Backend, MacKey, Tag, equal};
 use crate::{
     InvalidConfig,
-    observe::{Event, Observers},
+    observe::{Event, Observer, Observers},
 };
 use std::{
     fmt,
@@ -243,21 +243,34 @@ pub struct SecretUsage {
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
 #[derive(Clone)]
-pub struct SigningKeys(Arc<dyn Rotate>);
+pub struct SigningKeys {
+    ring: Arc<dyn Rotate>,
+    observers: Observers,
+}
 
 impl SigningKeys {
+    /// Adds an observer of [`Event::KeysRotated`], which is told of the replacements by this handle and
+    /// its clones. Default: none except `tracing`.
+    #[must_use]
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
     /// Replaces all secrets. If a scheme writes only one signature, the first one signs.
     ///
     /// A message that is being checked or signed is completed with the old secrets: this call waits for it,
     /// at most for the time of one MAC. When it returns, the memory of the old secrets has been overwritten.
-    /// Reports [`Event::KeysRotated`] to `tracing`.
+    /// Tells [`Event::KeysRotated`] to the [observers](Self::observe).
     ///
     /// # Errors
     ///
     /// [`InvalidConfig`] if the scheme cannot use one of the secrets, if there is none or more than sixteen,
     /// or if two have the same label. The old secrets then stay in use.
     pub fn replace(&self, secrets: impl Into<Secrets>) -> Result<(), InvalidConfig> {
-        self.0.replace(&secrets.into())
+        let keys = self.ring.replace(&secrets.into())?;
+        self.observers.tell(|| Event::KeysRotated { keys });
+        Ok(())
     }
 
     /// Returns the labels of the secrets in their order, and the number of times that each has matched.
@@ -265,7 +278,7 @@ impl SigningKeys {
     /// When the count of the old secret no longer grows, the sender uses the new one, and the old one can be
     /// removed.
     pub fn usage(&self) -> Vec<SecretUsage> {
-        self.0.usage()
+        self.ring.usage()
     }
 }
 
@@ -331,7 +344,10 @@ impl<K> Keyring<K> {
 
 impl<K: Send + Sync + 'static> Keyring<K> {
     pub(crate) fn handle(&self) -> SigningKeys {
-        SigningKeys(self.0.clone())
+        SigningKeys {
+            ring: self.0.clone(),
+            observers: Observers::none(),
+        }
     }
 }
 
@@ -410,20 +426,20 @@ impl<K> fmt::Debug for Keyring<K> {
 
 /// [`Keyring`] without its key type, for [`SigningKeys`].
 trait Rotate: Send + Sync {
-    fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig>;
+    /// Returns the number of keys now.
+    fn replace(&self, secrets: &Secrets) -> Result<usize, InvalidConfig>;
     fn usage(&self) -> Vec<SecretUsage>;
 }
 
 impl<K: Send + Sync> Rotate for Ring<K> {
-    fn replace(&self, secrets: &Secrets) -> Result<(), InvalidConfig> {
+    fn replace(&self, secrets: &Secrets) -> Result<usize, InvalidConfig> {
         let mut keys = prepare(secrets, &*self.rule)?;
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *current, &mut keys);
         let count = current.len();
         // The old keys are dropped, and overwritten, after the lock is released.
         drop(current);
-        Observers::none().tell(|| Event::KeysRotated { keys: count });
-        Ok(())
+        Ok(count)
     }
 
     fn usage(&self) -> Vec<SecretUsage> {

@@ -23,7 +23,7 @@ async fn what_is_gone_stays_gone_over_restarts_and_when_files_go() {
         .max_file_bytes(4_000)
         .max_entry_bytes(4_000)
         .max_bytes(80_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     for number in 1..=120 {
         write(&entries, &large(number, 1_000)).await.unwrap();
         let discarded = entries.discard(id(number)).await.unwrap();
@@ -35,7 +35,7 @@ async fn what_is_gone_stays_gone_over_restarts_and_when_files_go() {
     );
     entries.close().await;
     for _ in 0..2 {
-        let entries = builder.open(home.file()).unwrap();
+        let entries = builder.clone().open(home.file()).unwrap();
         for number in [1, 60, 120] {
             write(&entries, &entry(number)).await.unwrap();
         }
@@ -51,7 +51,7 @@ async fn so_many_removals_are_remembered_as_there_is_room_for() {
         .max_file_bytes(4_000)
         .max_entry_bytes(4_000)
         .max_bytes(8_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     for number in 1..=500 {
         write(&entries, &entry(number)).await.unwrap();
         entries.discard(id(number)).await.unwrap();
@@ -62,7 +62,7 @@ async fn so_many_removals_are_remembered_as_there_is_room_for() {
         .map(|file| file.unwrap().metadata().unwrap().len())
         .sum();
     assert!(size < 16_000, "{size} bytes of removals");
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     // The first is forgotten, and then it is an entry like any other, over restarts too.
     for number in [1, 500] {
         write(&entries, &entry(number)).await.unwrap();
@@ -155,7 +155,7 @@ async fn lines_of_a_newer_release_move_as_they_are() {
         .max_file_bytes(4_000)
         .max_entry_bytes(4_000)
         .max_bytes(80_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     for number in 3..80 {
         write(&entries, &large(number, 1_000)).await.unwrap();
         entries.discard(id(number)).await.unwrap();
@@ -176,7 +176,7 @@ async fn lines_of_a_newer_release_move_as_they_are() {
         (all.matches(&text).count(), all.matches(&removed).count()),
         (1, 1)
     );
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     assert_eq!(entries.get(id(1)).await.unwrap_err().kind(), NEWER);
     write(&entries, &entry(2)).await.unwrap();
     assert!(ids(&entries).await.is_empty());

@@ -116,7 +116,7 @@ async fn files_are_for_the_owner_alone() {
     use std::os::unix::fs::PermissionsExt;
     let home = Home::new();
     let builder = JsonlDeadLetters::builder().max_file_bytes(1);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     for number in 1..=3 {
         write(&entries, &entry(number)).await.unwrap();
     }
@@ -184,7 +184,7 @@ async fn no_entry_goes_by_rotation_and_beyond_the_bound_new_ones_are_refused() {
         .max_file_bytes(10_000)
         .max_entry_bytes(50_000)
         .max_bytes(100_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     let refused = write(&entries, &large(0, 60_000)).await;
     assert_eq!(refused, Err(StoreErrorKind::TooLarge));
     let mut kept = Vec::new();
@@ -209,7 +209,7 @@ async fn no_entry_goes_by_rotation_and_beyond_the_bound_new_ones_are_refused() {
     write(&entries, &large(1_000, 2_900)).await.unwrap();
     entries.close().await;
 
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     kept.retain(|kept| *kept != id(2));
     kept.insert(0, id(1_000));
     assert_eq!(ids(&entries).await, kept);
@@ -252,7 +252,7 @@ async fn what_was_settled_gives_its_room_back() {
         .max_file_bytes(8_000)
         .max_entry_bytes(8_000)
         .max_bytes(40_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     // Two stay from the beginning, in the oldest file; the last four are always there.
     let mut newest = Vec::new();
     for number in 1..=400 {
@@ -277,7 +277,7 @@ async fn what_was_settled_gives_its_room_back() {
         "in order, though they were moved"
     );
     entries.close().await;
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     assert_eq!(ids(&entries).await, newest);
     for number in [1, 2, 397, 398, 399, 400] {
         let found = entries.get(id(number)).await.unwrap();
@@ -295,7 +295,7 @@ async fn counts_of_claims_and_foreign_lines_move_with_the_entries() {
         .max_file_bytes(4_000)
         .max_entry_bytes(4_000)
         .max_bytes(20_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     write(&entries, &entry(1)).await.unwrap();
     for _ in 0..3 {
         let EntryClaim::Claimed { token, entry } = claim(&entries, 1).await else {
@@ -312,7 +312,7 @@ async fn counts_of_claims_and_foreign_lines_move_with_the_entries() {
     entries.close().await;
     let oldest = home.beside(".0000000001");
     assert!(!oldest.exists(), "the file that they came in is gone");
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     assert_eq!(ids(&entries).await, [id(1)]);
     assert_eq!(entries.get(id(1)).await.unwrap().unwrap().replays, 4);
     assert_eq!(unreadable(&entries).await, 2);

@@ -1,6 +1,6 @@
 //! Entries in memory: the contract and the bounds.
 
-use crate::support::{LEASE, entry, id, ids, large, write};
+use crate::support::{LEASE, Told, entry, id, ids, large, write};
 use std::{sync::Arc, time::Duration};
 use tower_webhook::{
     StoreErrorKind,
@@ -83,13 +83,16 @@ async fn bytes_are_bounded_too_and_come_back() {
 
 #[tokio::test(start_paused = true)]
 async fn where_it_was_chosen_the_oldest_make_room_and_are_counted() {
+    let told = Told::default();
     let builder = MemoryDeadLetters::builder().max_entries(3).drop_oldest();
-    let entries = builder.build().unwrap();
+    let entries = builder.observe(told.clone()).build().unwrap();
     for number in 1..=5 {
         write(&entries, &entry(number)).await.unwrap();
     }
     assert_eq!(ids(&entries).await, [id(5), id(4), id(3)]);
     assert_eq!(entries.dropped(), 2);
+    let dropped = ("the oldest entries were dropped", "1".to_owned());
+    assert_eq!(told.lines(), [dropped.clone(), dropped]);
     // One that is being sent stays, whatever its age.
     let claimed = entries.claim(id(3), LEASE, 5).await.unwrap();
     assert!(matches!(claimed, EntryClaim::Claimed { .. }));

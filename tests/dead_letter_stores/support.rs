@@ -4,12 +4,15 @@ use bytes::Bytes;
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
-use tower_webhook::StoreErrorKind;
 use tower_webhook::dead_letter::{
     Cause, Entry, EntryBody, EntryId, Filter, JsonlDeadLetters, LetterStore, Page, Reason, Sink,
+};
+use tower_webhook::{
+    StoreErrorKind,
+    observe::{Event, Observer},
 };
 
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
@@ -44,6 +47,30 @@ impl Home {
 
     pub(crate) fn text(&self) -> String {
         std::fs::read_to_string(self.file()).unwrap()
+    }
+}
+
+/// What an observer was told: what happened, and its details.
+#[derive(Clone, Default)]
+pub(crate) struct Told(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+impl Told {
+    pub(crate) fn lines(&self) -> Vec<(&'static str, String)> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl Observer for Told {
+    fn on(&self, event: &Event<'_>) {
+        let Event::Trouble { part, what, detail } = event else {
+            panic!("unexpected: {event:?}");
+        };
+        assert_eq!(*part, "dead_letter");
+        let detail = detail.map(|detail| detail.to_string());
+        self.0
+            .lock()
+            .unwrap()
+            .push((what, detail.unwrap_or_default()));
     }
 }
 

@@ -2,7 +2,7 @@
 //! is taken away, a process that is killed.
 
 use crate::support::{
-    Ends, Home, LEASE, child, childs_file, entry, id, ids, large, unreadable, write,
+    Ends, Home, LEASE, Told, child, childs_file, entry, id, ids, large, unreadable, write,
 };
 use std::{
     collections::HashMap,
@@ -52,6 +52,29 @@ async fn a_line_that_was_cut_is_put_aside_and_the_next_entry_is_whole() {
         let last = text.lines().next_back().unwrap();
         assert_eq!(json::from_json(last.as_bytes()).unwrap(), entry(4));
     }
+}
+
+#[tokio::test]
+async fn observers_are_told_of_what_cannot_be_read() {
+    let home = Home::new();
+    let entries = home.entries();
+    write(&entries, &entry(1)).await.unwrap();
+    entries.close().await;
+    fs::write(home.file(), format!("{}half {{\n{{\"cut", home.text())).unwrap();
+
+    let told = Told::default();
+    let builder = JsonlDeadLetters::builder().observe(told.clone());
+    let entries = builder.clone().open(home.file()).unwrap();
+    let damaged = home.beside(".damaged").display().to_string();
+    let opened = [
+        (
+            "a file ended in the middle of a line, which is now in this one",
+            damaged,
+        ),
+        ("lines cannot be read, and stay as they are", "1".to_owned()),
+    ];
+    assert_eq!(told.lines(), opened);
+    entries.close().await;
 }
 
 #[tokio::test]
@@ -107,7 +130,7 @@ async fn a_damaged_entry_does_not_keep_old_files_from_going() {
         .max_file_bytes(4_000)
         .max_entry_bytes(4_000)
         .max_bytes(20_000);
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     for number in [1111, 2222] {
         write(&entries, &entry(number)).await.unwrap();
     }
@@ -124,7 +147,7 @@ async fn a_damaged_entry_does_not_keep_old_files_from_going() {
     }
     entries.close().await;
     assert!(!home.beside(".0000000001").exists());
-    let entries = builder.open(home.file()).unwrap();
+    let entries = builder.clone().open(home.file()).unwrap();
     assert_eq!(ids(&entries).await, [id(2222)]);
     assert_eq!(entries.get(id(2222)).await.unwrap(), Some(entry(2222)));
     assert_eq!(unreadable(&entries).await, 1);

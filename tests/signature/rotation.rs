@@ -2,12 +2,16 @@
 
 use crate::support::{NOW, at, refused, signed, verify};
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 use tower::Layer;
 use tower_webhook::{
     SignatureVerifyLayer,
+    observe::{Event, observer_fn},
     signature::{
         Secret, SignatureError,
         scheme::{GitHub, SharedToken, StandardWebhooks, Stripe},
@@ -49,6 +53,23 @@ fn keys_are_replaced_for_all_clones_and_counted() {
     keys.replace("new").unwrap();
     assert_eq!(refused(&clone, &old), "mismatch");
     assert_eq!(verify(&clone, &new).unwrap().secret_label(), Some("key-1"));
+}
+
+#[test]
+fn observers_are_told_of_keys_that_were_replaced_and_of_no_others() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let scheme = GitHub::new("old").unwrap();
+    let keys = scheme.signing_keys().observe(observer_fn(move |event| {
+        if let Event::KeysRotated { keys } = event {
+            seen.lock().unwrap().push(*keys);
+        }
+    }));
+    keys.replace([Secret::new("new"), Secret::new("old")])
+        .unwrap();
+    keys.replace("").unwrap_err();
+    keys.clone().replace("new").unwrap();
+    assert_eq!(*told.lock().unwrap(), [2, 1]);
 }
 
 #[test]

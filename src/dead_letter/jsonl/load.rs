@@ -2,7 +2,6 @@
 
 use super::{
     files::{Location, Tail},
-    trouble,
     worker::{GROUP_BYTES, Worker},
 };
 use crate::dead_letter::{
@@ -127,12 +126,13 @@ impl Worker {
             if let Some(Tail::Torn) = tail {
                 self.torn.fetch_add(1, Ordering::Relaxed);
                 let what = "a file ended in the middle of a line, which is now in this one";
-                trouble(what, &self.files.damaged().display());
+                self.with.trouble(what, &self.files.damaged().display());
             }
         }
         let unreadable = self.files.unreadable();
         if unreadable > 0 {
-            trouble("lines cannot be read, and stay as they are", &unreadable);
+            self.with
+                .trouble("lines cannot be read, and stay as they are", &unreadable);
         }
         Ok(())
     }
@@ -155,7 +155,8 @@ impl Worker {
                 return;
             };
             if let Err(error) = result {
-                trouble("an old file of entries was not deleted", &error);
+                self.with
+                    .trouble("an old file of entries was not deleted", &error);
                 return;
             }
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     lease::{FencingToken, Settled},
-    observe::{Event, Id, Observers},
+    observe::{Event, Id, Observer, Observers},
 };
 use std::{
     fmt,
@@ -52,9 +52,10 @@ use tokio::sync::{oneshot, watch};
 ///   [`StoreErrorKind::Full`]; writes succeed again once there is room. Claims, releases and removals are
 ///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be removed,
 ///   and may be sent once more when its claim ends. Do not re-drive entries while the disk is full.
-/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported as
-///   [`Event::Trouble`], and [counted](Self::torn). Other damaged lines, and lines of a newer schema,
-///   are not changed, and count in [`Listing::unreadable`] on the first page.
+/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, told to
+///   [observers](JsonlDeadLettersBuilder::observe), and [counted](Self::torn). Other damaged lines, and
+///   lines of a newer schema, are not changed, are told to observers, and count in
+///   [`Listing::unreadable`] on the first page.
 /// - Lines of a newer release apply, and replace earlier lines of the same entry: its removals and claims
 ///   apply, and reading an entry that it wrote fails with [`NewerSchema`](StoreErrorKind::NewerSchema).
 ///   Writing that id succeeds and changes nothing; it can be discarded.
@@ -179,15 +180,6 @@ impl JsonlDeadLetters {
     }
 }
 
-/// Reports to `tracing` only: the thread has no observers.
-fn trouble(what: &'static str, detail: &dyn fmt::Display) {
-    Observers::none().tell(|| Event::Trouble {
-        part: "dead_letter",
-        what,
-        detail: Some(Id::new(detail)),
-    });
-}
-
 impl Sink for JsonlDeadLetters {
     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
         self.ask(|answer| Op::Write(entry.clone(), answer))
@@ -261,13 +253,14 @@ impl fmt::Debug for JsonlDeadLetters {
 }
 
 /// Builder of a [`JsonlDeadLetters`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 #[must_use]
 pub struct JsonlDeadLettersBuilder {
     pub(super) max_bytes: u64,
     pub(super) max_file_bytes: u64,
     pub(super) max_entry_bytes: usize,
     max_waiting: usize,
+    observers: Observers,
 }
 
 impl JsonlDeadLettersBuilder {
@@ -277,6 +270,7 @@ impl JsonlDeadLettersBuilder {
             max_file_bytes: 16 << 20,
             max_entry_bytes: 4 << 20,
             max_waiting: 1024,
+            observers: Observers::none(),
         }
     }
 
@@ -306,6 +300,24 @@ impl JsonlDeadLettersBuilder {
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
         self
+    }
+
+    /// Adds an observer of [`Event::Trouble`]: a file that ended in the middle of a line, lines that
+    /// cannot be read, a failed write, an old file that was not deleted. Default: none except `tracing`.
+    ///
+    /// It is called on the thread of the store, for which all operations wait, and in
+    /// [`open`](Self::open). An observer that holds the store keeps it open.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
+    pub(super) fn trouble(&self, what: &'static str, detail: &dyn fmt::Display) {
+        self.observers.tell(|| Event::Trouble {
+            part: "dead_letter",
+            what,
+            detail: Some(Id::new(detail)),
+        });
     }
 
     fn check(&self) -> Result<(), InvalidConfig> {
@@ -362,10 +374,11 @@ impl JsonlDeadLettersBuilder {
         })?;
 
         let torn = Arc::new(AtomicU64::new(0));
+        let max_waiting = self.max_waiting;
         let files = Files::new(path.clone(), &self);
         let worker =
             Worker::new(files, self, torn.clone(), lock).map_err(|error| cannot(error.into()))?;
-        let (to_worker, queue) = mpsc::sync_channel(self.max_waiting);
+        let (to_worker, queue) = mpsc::sync_channel(max_waiting);
         let (ending, ended) = watch::channel(());
         thread::Builder::new()
             .name("webhook-entries".to_owned())

@@ -5,7 +5,6 @@ use super::{
     files::{Files, Location},
     load::{Line, claim_line, entry_line, removal_line},
     op::{Answer, Batch, Change, Failed, Op},
-    trouble,
 };
 use crate::{
     StoreError, StoreErrorKind,
@@ -283,7 +282,8 @@ impl Worker {
             }
             Err(error) => {
                 let error = Failed::from(error);
-                trouble("entries were not written to their file", &error.cause);
+                self.with
+                    .trouble("entries were not written to their file", &error.cause);
                 for (_, change) in batch.changes {
                     // Its line would only have recorded that the claim does not count.
                     if let Change::Unclaimed { id, token } = change {
