@@ -2,8 +2,10 @@
 //!
 //! The attempt-level layer is inside the delivery-level one, with layers between them that know of
 //! neither. As with [`Attempt`](crate::attempt::Attempt), the count is not part of the request: the
-//! delivery-level layer puts it into a thread-local while it polls the inner future.
+//! delivery-level layer puts it into a thread-local while it polls the inner future. The worker of a queue
+//! does the same: it reports a task as one delivery.
 
+use crate::attempt::Attempt;
 use std::cell::Cell;
 
 thread_local! {
@@ -12,10 +14,28 @@ thread_local! {
 
 /// The attempts of one delivery so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct AttemptCounter {
+pub(crate) struct AttemptCounter {
     pub(super) attempts: u32,
     /// The code that ended the last one. `None` while it runs, and if it was dropped.
     code: Option<u16>,
+    within: Within,
+}
+
+/// Whose attempts are counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(
+    not(feature = "queue"),
+    expect(dead_code, reason = "without queues there are no jobs")
+)]
+enum Within {
+    /// Those of a delivery-level layer.
+    #[default]
+    Delivery,
+    /// Those of a worker's job that is one request: the worker reports its delivery.
+    Request,
+    /// Those of a worker's job that may make several deliveries, which are apart. Their first attempts have
+    /// the number of this attempt at the job.
+    Job(u32),
 }
 
 /// The position of a new attempt in its delivery.
@@ -27,9 +47,44 @@ pub(super) enum Place {
     Retry(Option<u16>),
 }
 
+impl Place {
+    /// Without a delivery-level layer, the number that the retry layer gave the attempt tells whether it
+    /// is a retry, but not how the attempt before ended.
+    fn by_number(first: u32) -> Self {
+        match Attempt::current() {
+            Some(attempt) if attempt.number() > first => Self::Retry(None),
+            _ => Self::First,
+        }
+    }
+}
+
 impl AttemptCounter {
+    /// For one attempt at a job that is one request.
+    #[cfg(feature = "queue")]
+    pub(crate) fn of_request() -> Self {
+        Self {
+            within: Within::Request,
+            ..Self::default()
+        }
+    }
+
+    /// For one attempt at a job that may make several deliveries.
+    #[cfg(feature = "queue")]
+    pub(crate) fn of_job(attempt: Attempt) -> Self {
+        Self {
+            within: Within::Job(attempt.number()),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the worker of a queue reports a delivery that begins here.
+    pub(super) fn is_reported() -> bool {
+        let counter = CURRENT.get();
+        counter.is_some_and(|counter| counter.within == Within::Request)
+    }
+
     /// Counts the attempts that `work` makes.
-    pub(super) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    pub(crate) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
         let outer = CURRENT.replace(Some(*self));
         let _restore = Restore {
             counter: self,
@@ -38,9 +93,14 @@ impl AttemptCounter {
         work()
     }
 
-    /// Counts an attempt that begins. `None` outside a delivery.
-    pub(super) fn begin_attempt() -> Option<Place> {
-        let mut counter = CURRENT.get()?;
+    /// Counts an attempt that begins.
+    pub(super) fn begin_attempt() -> Place {
+        let Some(mut counter) = CURRENT.get() else {
+            return Place::by_number(1);
+        };
+        if let Within::Job(first) = counter.within {
+            return Place::by_number(first);
+        }
         let place = match counter.attempts {
             0 => Place::First,
             _ => Place::Retry(counter.code),
@@ -48,7 +108,7 @@ impl AttemptCounter {
         counter.attempts = counter.attempts.saturating_add(1);
         counter.code = None;
         CURRENT.set(Some(counter));
-        Some(place)
+        place
     }
 
     /// Records the code that ended the attempt.
@@ -82,23 +142,20 @@ mod tests {
     #[test]
     fn attempts_are_counted_by_the_delivery_next_to_them() {
         let (mut outer, mut inner) = (AttemptCounter::default(), AttemptCounter::default());
-        assert_eq!(AttemptCounter::begin_attempt(), None);
+        assert_eq!(CURRENT.get(), None);
         outer.scope(|| {
-            assert_eq!(AttemptCounter::begin_attempt(), Some(Place::First));
+            assert_eq!(AttemptCounter::begin_attempt(), Place::First);
             AttemptCounter::end_attempt(Some(503));
-            inner.scope(|| assert_eq!(AttemptCounter::begin_attempt(), Some(Place::First)));
+            inner.scope(|| assert_eq!(AttemptCounter::begin_attempt(), Place::First));
         });
         // A later poll of the same future.
         outer.scope(|| {
-            assert_eq!(
-                AttemptCounter::begin_attempt(),
-                Some(Place::Retry(Some(503)))
-            );
+            assert_eq!(AttemptCounter::begin_attempt(), Place::Retry(Some(503)));
             // The second attempt is dropped, so nothing records its end.
-            assert_eq!(AttemptCounter::begin_attempt(), Some(Place::Retry(None)));
+            assert_eq!(AttemptCounter::begin_attempt(), Place::Retry(None));
         });
         assert_eq!((outer.attempts, inner.attempts), (3, 1));
-        assert_eq!(AttemptCounter::begin_attempt(), None);
+        assert_eq!(CURRENT.get(), None);
     }
 
     #[test]
@@ -112,6 +169,6 @@ mod tests {
         });
         assert!(catch_unwind(work).is_err());
         assert_eq!(counter.attempts, 1);
-        assert_eq!(AttemptCounter::begin_attempt(), None);
+        assert_eq!(CURRENT.get(), None);
     }
 }

@@ -5,7 +5,6 @@ use super::{
     counter::{AttemptCounter, Place},
 };
 use crate::{
-    attempt::Attempt,
     observe::{Event, Observer, Observers, Scope},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
@@ -126,6 +125,12 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
+        if self.level == Level::Delivery && AttemptCounter::is_reported() {
+            return ResponseFuture {
+                future: self.inner.call(req),
+                open: None,
+            };
+        }
         let classifier = self.make.make_classifier(&req);
         let heard = self.observers.is_heard();
         let heard = heard.then(|| Heard::new(&self.observers, self.level, &self.peer.key(&req)));
@@ -153,7 +158,7 @@ impl<S: fmt::Debug, M, K> fmt::Debug for Measure<S, M, K> {
 pub struct ResponseFuture<F, C> {
     #[pin]
     future: F,
-    /// `None` once there is a result.
+    /// `None` once there is a result, and if the call is not measured here.
     open: Option<(InFlight, C)>,
 }
 
@@ -167,7 +172,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some((flight, _)) = this.open else {
-            // Polled after its end: the inner future decides what happens.
+            // Not measured, or polled after its end: then the inner future decides what happens.
             return this.future.poll(cx);
         };
         let result = ready!(flight.scope(|| this.future.poll(cx)));
@@ -229,7 +234,7 @@ impl Heard {
 impl InFlight {
     fn begin(level: Level, heard: Option<Heard>) -> Self {
         let place = match level {
-            Level::Attempt => AttemptCounter::begin_attempt().unwrap_or_else(by_number),
+            Level::Attempt => AttemptCounter::begin_attempt(),
             Level::Delivery => Place::First,
         };
         if let Some(heard) = &heard {
@@ -300,15 +305,6 @@ impl InFlight {
                 attempts: self.attempts.attempts,
             },
         });
-    }
-}
-
-/// Without a delivery-level layer, the number that the retry layer gave the attempt tells whether it
-/// is a retry, but not how the attempt before ended.
-fn by_number() -> Place {
-    match Attempt::current() {
-        Some(attempt) if attempt.number() > 1 => Place::Retry(None),
-        _ => Place::First,
     }
 }
 

@@ -108,6 +108,8 @@ mod peers;
 mod snapshot;
 mod stats;
 
+#[cfg(feature = "queue")]
+pub(crate) use self::counter::AttemptCounter;
 #[cfg(feature = "metrics-facade")]
 pub use self::facade::{FacadeExporter, FacadeExporterBuilder};
 pub use self::{

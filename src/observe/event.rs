@@ -30,7 +30,8 @@ pub enum Event<'a> {
     AttemptBegan {
         /// The peer that is called.
         peer: &'a str,
-        /// Whether this attempt follows another one of the same delivery.
+        /// Whether this attempt follows another one of the same delivery in the same run: the retries of a
+        /// queue's worker are [`JobEnd::Retrying`].
         retry: bool,
         /// The status or gRPC code that ended the attempt before.
         after: Option<u16>,

@@ -3,16 +3,47 @@
 use crate::support::{Bench, Calls, Mode, SECOND, retry};
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use std::sync::{Arc, Mutex};
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 use tokio::time::sleep;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_webhook::{
     BoxError, DeadLetterLayer,
     body::BufferedBody,
     dead_letter::{DeadLetters, Direction, Reason},
+    metrics::{DeliveryMetrics, DeliveryMetricsLayer},
     observe::observer_fn,
+    outcome::OutcomeKind,
     queue::{Engine, Job, NewJob, Status, Terms, Worker},
+    stack,
 };
+
+type Client = BoxCloneService<Request<BufferedBody>, Response<BufferedBody>, BoxError>;
+
+/// Answers with these statuses, one after the other.
+fn peer(
+    statuses: &'static [u16],
+) -> impl Service<
+    Request<BufferedBody>,
+    Response = Response<BufferedBody>,
+    Error = Infallible,
+    Future: Send,
+> + Clone
++ Send
++ Sync {
+    let calls = Arc::new(AtomicUsize::new(0));
+    service_fn(move |_: Request<BufferedBody>| {
+        let mut answer = Response::new(BufferedBody::default());
+        let call = calls.fetch_add(1, Ordering::SeqCst);
+        *answer.status_mut() = statuses[call].try_into().unwrap();
+        async { Ok(answer) }
+    })
+}
 
 fn request() -> NewJob {
     let req = Request::post("https://peer.test/hooks?n=1")
@@ -299,4 +330,77 @@ async fn what_is_told_and_stored_of_a_failure_holds_no_credentials() {
         message.contains("for url (https://redacted@peer.test/") && !message.contains("SECRET"),
         "{message}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_and_its_client_that_share_metrics_count_everything_once() {
+    let client = |stack: &str, metrics: &DeliveryMetrics| -> (Client, u64) {
+        if stack == "attempt" {
+            let stack = stack::attempt().metrics(metrics.clone()).build().unwrap();
+            let client = stack.layer(peer(&[500, 500, 200]));
+            (Client::new(client), 3)
+        } else {
+            let twice = retry().attempts(2).build().unwrap();
+            let stack = stack::deliver().metrics(metrics.clone()).retry(twice);
+            let client = stack.build().unwrap().layer(peer(&[500, 500, 500, 200]));
+            (Client::new(client), 4)
+        }
+    };
+    for stack in ["attempt", "deliver"] {
+        let bench = Bench::new();
+        let metrics = DeliveryMetrics::new();
+        let (client, calls) = client(stack, &metrics);
+        let id = bench.put_in(request()).await;
+        let worker = bench
+            .set_up(Worker::http(bench.queue.clone()))
+            .observe(metrics.clone())
+            .build(client);
+        let worker = worker.unwrap().spawn();
+        bench.end(id).await;
+        // What ends a job is told after it is settled.
+        worker.stop(SECOND).await;
+
+        let seen = metrics.snapshot();
+        assert_eq!(seen.attempts().total(), calls, "{stack}");
+        assert_eq!(
+            seen.retries_by_code(),
+            [(Some(500), calls - 1)],
+            "{stack}: each attempt but the first is one retry"
+        );
+        assert_eq!(seen.deliveries().total(), 1, "{stack}");
+        assert_eq!(seen.deliveries().count(OutcomeKind::Success), 1, "{stack}");
+        assert_eq!(seen.retried_deliveries(), 1, "{stack}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_makes_two_deliveries_retries_neither_of_them() {
+    let bench = Bench::new();
+    let metrics = DeliveryMetrics::new();
+    let attempts = DeliveryMetricsLayer::attempts().observe(metrics.clone());
+    let client = attempts.layer(peer(&[200, 500, 200, 200]));
+    let worker = bench
+        .worker()
+        .observe(metrics.clone())
+        .build(service_fn(move |_: Job| {
+            let client = client.clone();
+            async move {
+                for host in ["http://a.test/", "http://b.test/"] {
+                    let req = Request::post(host).body(BufferedBody::default())?;
+                    let answer = client.clone().oneshot(req).await?;
+                    if !answer.status().is_success() {
+                        return Err(BoxError::from("refused"));
+                    }
+                }
+                Ok(())
+            }
+        }));
+    let id = bench.put("payload").await;
+    let worker = worker.unwrap().spawn();
+    bench.end(id).await;
+    worker.stop(SECOND).await;
+    let seen = metrics.snapshot();
+    assert_eq!(seen.attempts().total(), 4);
+    assert_eq!(seen.retries(), 1, "the worker's");
+    assert_eq!(seen.deliveries().total(), 1);
 }

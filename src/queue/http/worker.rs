@@ -3,8 +3,10 @@
 use super::NotARequest;
 use crate::{
     BoxError, BoxFuture, InvalidConfig,
+    attempt::Attempt,
     body::{BufferedBody, collect},
     dead_letter::Reason,
+    metrics::AttemptCounter,
     observe::{Event, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
     queue::{
@@ -116,6 +118,10 @@ where
     M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
     T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
 {
+    fn counter(&self, _: Attempt) -> AttemptCounter {
+        AttemptCounter::of_request()
+    }
+
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
         let req = match (self.request)(&job) {
             Ok(req) => req,

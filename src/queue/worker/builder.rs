@@ -194,9 +194,10 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// claims, and errors of the queue. A finished task is also reported as one delivery to its target,
     /// which began when the task was accepted. Default: none except `tracing`.
     ///
-    /// A service that reports deliveries itself, such as a [`stack::deliver()`](crate::stack::deliver()),
-    /// reports each attempt as a delivery: do not give it the same observer. A
-    /// [`stack::attempt()`](crate::stack::attempt()) can have the same one.
+    /// The client of [`Worker::http`] can have the same observers, and each attempt, retry and delivery is
+    /// reported once: a client that reports deliveries, such as a
+    /// [`stack::deliver()`](crate::stack::deliver()), does not report those of the worker. What the service
+    /// of [`Worker::builder`] delivers is reported as deliveries of its own.
     ///
     /// Observers of the [dead letters](Self::dead_letters) are told of entries too: do not add the same
     /// observer to both.

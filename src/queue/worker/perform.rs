@@ -6,6 +6,7 @@ use crate::{
     catch_panic::catch_panic,
     dead_letter::Reason,
     deadline::Deadline,
+    metrics::AttemptCounter,
     observe::{Event, Id, Observers, Scope},
     outcome::{Classify, MakeClassifier, Outcome},
     queue::Job,
@@ -96,6 +97,9 @@ impl Called {
 /// Processes jobs.
 pub(in crate::queue) trait Perform: Send {
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done>;
+
+    /// Counts what the service sends in this attempt at a job.
+    fn counter(&self, attempt: Attempt) -> AttemptCounter;
 }
 
 /// Calls a service with each job.
@@ -116,6 +120,10 @@ where
     M::Classifier: Classify<S::Response, BoxError> + Send + 'static,
     T: TakeResult<S::Response> + Clone + Send + 'static,
 {
+    fn counter(&self, attempt: Attempt) -> AttemptCounter {
+        AttemptCounter::of_job(attempt)
+    }
+
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
         let mut service = self.service.clone();
         let (classifier, take) = (self.make.make_classifier(&job), self.take.clone());
@@ -244,6 +252,7 @@ impl<Res> Classify<Res, BoxError> for ByResult {
 pub(super) struct Performing {
     inner: Option<BoxFuture<Done>>,
     attempt: Attempt,
+    counter: AttemptCounter,
     deadline: Option<Deadline>,
     scope: Scope,
 }
@@ -252,12 +261,14 @@ impl Performing {
     pub(super) fn begin(
         perform: impl FnOnce() -> BoxFuture<Done>,
         attempt: Attempt,
+        counter: AttemptCounter,
         deadline: Option<Deadline>,
         scope: Scope,
     ) -> Self {
         Self {
             inner: scope.enter(|| catch_panic(perform)),
             attempt,
+            counter,
             deadline,
             scope,
         }
@@ -271,13 +282,14 @@ impl Future for Performing {
         let Self {
             inner,
             attempt,
+            counter,
             deadline,
             scope,
         } = &mut *self;
         let Some(inner) = inner else {
             return Poll::Ready(Done::panicked());
         };
-        let mut poll = || catch_panic(|| inner.as_mut().poll(cx));
+        let mut poll = || counter.scope(|| catch_panic(|| inner.as_mut().poll(cx)));
         let scoped = || match deadline {
             Some(deadline) => deadline.scope(poll),
             None => poll(),
