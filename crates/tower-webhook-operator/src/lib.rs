@@ -72,6 +72,7 @@ use tower_webhook::{
         redrive::{Redrive, Resend},
     },
     idempotency::IdempotencyKey,
+    observe::{Event, Id, Observer, Observers},
     outcome::{Classify, MakeClassifier},
     queue::Enqueued,
     signature::{Secrets, scheme::SharedToken},
@@ -87,8 +88,10 @@ pub trait EventLog: Send + Sync + 'static {
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>>;
 
     /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`: an id,
-    /// or a filter as JSON. Called after the action, or, for a re-drive by filter, before it. If it fails,
-    /// the operator gets 503.
+    /// or a filter as JSON. Called after the action, or, for a re-drive by filter, before it.
+    ///
+    /// The record must be durable before the operator is answered; if it fails, the operator gets 503. For
+    /// this reason it is a method here and not an [`Observer`], which can neither wait nor fail.
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
 }
 
@@ -118,6 +121,7 @@ pub(crate) struct Shared {
     no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
     redrives: Redrives,
+    observers: Observers,
 }
 
 impl Operator {
@@ -130,6 +134,7 @@ impl Operator {
             redrive: None,
             no_dead_letters: Cow::Borrowed("dead letters are kept where they cannot be asked for"),
             events: None,
+            observers: Observers::none(),
         }
     }
 
@@ -153,6 +158,7 @@ pub struct OperatorBuilder {
     redrive: Option<Box<dyn AnyRedrive>>,
     no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
+    observers: Observers,
 }
 
 impl OperatorBuilder {
@@ -193,6 +199,17 @@ impl OperatorBuilder {
         self
     }
 
+    /// Adds an observer of requests that were refused for their token or body, and of stores that cannot
+    /// be asked ([`Event::Trouble`]). Default: none except `tracing`.
+    ///
+    /// The entries that are sent again are told to the [observers of the re-drive].
+    ///
+    /// [observers of the re-drive]: tower_webhook::dead_letter::redrive::RedriveBuilder::observe
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
     /// Builds the routes.
     ///
     /// # Errors
@@ -207,9 +224,19 @@ impl OperatorBuilder {
                 no_dead_letters: self.no_dead_letters,
                 events: self.events,
                 redrives: Redrives::default(),
+                observers: self.observers,
             }),
         })
     }
+}
+
+/// Tells that a store could not be asked.
+fn trouble(observers: &Observers, what: &'static str, error: &dyn fmt::Display) {
+    observers.tell(|| Event::Trouble {
+        part: "operator",
+        what,
+        detail: Some(Id::new(error)),
+    });
 }
 
 impl fmt::Debug for Operator {

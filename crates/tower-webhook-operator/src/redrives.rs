@@ -1,5 +1,6 @@
 //! The re-drives that operators start. Each runs in the background and outlives its request.
 
+use crate::trouble;
 use std::{
     sync::{
         Arc,
@@ -15,6 +16,7 @@ use tower_webhook::{
         DescribeResponse, EntryId, Filter, LetterStore,
         redrive::{Redrive, Redriven, Report, Resend, Run, RunFailed, Stop},
     },
+    observe::Observers,
     outcome::{Classify, MakeClassifier},
 };
 
@@ -74,18 +76,21 @@ pub(crate) struct Redrives {
 impl Redrives {
     /// Sends an entry again. Returns `false` if it is not sent: another caller is sending it, it is gone, or
     /// it has been sent again as often as is allowed.
-    pub(crate) async fn one(&self, redrive: &dyn AnyRedrive, id: EntryId) -> bool {
+    pub(crate) async fn one(
+        &self,
+        redrive: &dyn AnyRedrive,
+        id: EntryId,
+        observers: &Observers,
+    ) -> bool {
         if self.running.is_closed() {
             return false;
         }
         let sent = redrive.one(id);
-        let cut = self.cut.clone();
+        let (cut, observers) = (self.cut.clone(), observers.clone());
         let mut sending = self.running.spawn(async move {
             let sent = cut.run_until_cancelled(sent).await;
-            match &sent {
-                None => {}
-                Some(Ok(redriven)) => tracing::info!(%id, end = redriven.as_str(), "a re-drive"),
-                Some(Err(error)) => tracing::warn!(%id, %error, "a re-drive cannot begin"),
+            if let Some(Err(error)) = &sent {
+                trouble(&observers, "a re-drive cannot begin", error);
             }
             sent
         });
@@ -100,17 +105,21 @@ impl Redrives {
     }
 
     /// Sends all matching entries again. Returns `false` if such a run is under way.
-    pub(crate) fn many(&self, redrive: &dyn AnyRedrive, filter: Filter) -> bool {
+    pub(crate) fn many(
+        &self,
+        redrive: &dyn AnyRedrive,
+        filter: Filter,
+        observers: &Observers,
+    ) -> bool {
         if self.running.is_closed() || self.many.swap(true, Ordering::SeqCst) {
             return false;
         }
         let run = redrive.run(Run::new(filter, OPERATOR).until(&self.stop));
         let (cut, many) = (self.cut.clone(), Arc::clone(&self.many));
+        let observers = observers.clone();
         self.running.spawn(async move {
-            match cut.run_until_cancelled(run).await {
-                None => {}
-                Some(Ok(report)) => tracing::info!(?report, "a run of re-drives"),
-                Some(Err(error)) => tracing::warn!(%error, "the entries cannot be read"),
+            if let Some(Err(error)) = cut.run_until_cancelled(run).await {
+                trouble(&observers, "a run of re-drives ended early", &error);
             }
             many.store(false, Ordering::SeqCst);
         });

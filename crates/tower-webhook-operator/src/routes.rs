@@ -1,6 +1,6 @@
 //! The routes and their answers.
 
-use crate::{EventLog, Shared, Trigger, redrives::AnyRedrive};
+use crate::{EventLog, Shared, Trigger, redrives::AnyRedrive, trouble};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -38,8 +38,8 @@ pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -
         .route("/api/v2/webhooks/trigger", post(trigger));
     let guarded = routes.route_layer(
         ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(max_body))
-            .layer(SignatureVerifyLayer::new(token)),
+            .layer(BufferBodyLayer::new(max_body).observe(shared.observers.clone()))
+            .layer(SignatureVerifyLayer::new(token).observe(shared.observers.clone())),
     );
     guarded.with_state(shared)
 }
@@ -59,11 +59,28 @@ impl Shared {
         self.events.as_deref().ok_or_else(missing)
     }
 
-    async fn audit(&self, action: &'static str, subject: &str) -> Result<(), StoreError> {
+    async fn audit(&self, action: &'static str, subject: &str) -> Result<(), Refused> {
         match &self.events {
-            Some(events) => events.audit(action, subject).await,
+            Some(events) => self.asked(events.audit(action, subject)).await,
             None => Ok(()),
         }
+    }
+
+    /// Waits for the answer of a store. If the store fails: 413 if it finds the event too large, otherwise
+    /// 503 with `Retry-After`, and observers are told.
+    async fn asked<T>(
+        &self,
+        answer: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, Refused> {
+        let error = match answer.await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        if error.kind() == StoreErrorKind::TooLarge {
+            return Err(Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE)));
+        }
+        trouble(&self.observers, "a store cannot be asked", &error);
+        Err(Refused(unavailable()))
     }
 }
 
@@ -79,20 +96,6 @@ impl IntoResponse for Refused {
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
         Self(problem)
-    }
-}
-
-/// 413 if the store finds the event too large, otherwise 503 with `Retry-After`.
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Self {
-        if error.kind() == StoreErrorKind::TooLarge {
-            return Self(Problem::new(StatusCode::PAYLOAD_TOO_LARGE));
-        }
-        tracing::error!(
-            error = &error as &dyn std::error::Error,
-            "the store cannot be asked"
-        );
-        Self(unavailable())
     }
 }
 
@@ -193,7 +196,7 @@ async fn list(
     let wanted = wanted.without_empty();
     let (filter, page) = (wanted.filter()?, wanted.page()?);
     let store = shared.store()?;
-    let listing = store.list(&filter, &page).await?;
+    let listing = shared.asked(store.list(&filter, &page)).await?;
     Ok(as_json(record::listing_json(&listing)))
 }
 
@@ -208,7 +211,8 @@ async fn one(
 ) -> Result<Response, Refused> {
     let id = entry_id(id)?;
     let store = shared.store()?;
-    let entry = store.get(id).await?.ok_or_else(not_found)?;
+    let entry = shared.asked(store.get(id)).await?;
+    let entry = entry.ok_or_else(not_found)?;
     Ok(as_json(record::to_json(&entry)))
 }
 
@@ -219,7 +223,7 @@ async fn discard(
 ) -> Result<StatusCode, Refused> {
     let id = entry_id(id)?;
     let store = shared.store()?;
-    match store.discard(id).await? {
+    match shared.asked(store.discard(id)).await? {
         Discarded::Done => {
             shared.audit("discard", &id.to_string()).await?;
             Ok(StatusCode::NO_CONTENT)
@@ -240,8 +244,10 @@ async fn redrive_one(
 ) -> Result<Response, Refused> {
     let id = entry_id(id)?;
     let store = shared.store()?;
-    store.get(id).await?.ok_or_else(not_found)?;
-    let queued = shared.redrives.one(shared.redrive()?, id).await;
+    let entry = shared.asked(store.get(id)).await?;
+    entry.ok_or_else(not_found)?;
+    let redrive = shared.redrive()?;
+    let queued = shared.redrives.one(redrive, id, &shared.observers).await;
     if queued {
         shared.audit("redrive", &id.to_string()).await?;
     }
@@ -259,18 +265,16 @@ async fn redrive_many(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<
     }
     let filter = wanted.filter()?;
     let store = shared.store()?;
-    let matched = store.count(&filter).await?;
+    let matched = shared.asked(store.count(&filter)).await?;
     let subject = serde_json::to_string(&json!({
         "reason": wanted.reason, "target": wanted.target, "eventId": wanted.event_id,
     }));
     shared
         .audit("redrive", &subject.unwrap_or_default())
         .await?;
-    let queued = if shared.redrives.many(shared.redrive()?, filter) {
-        matched
-    } else {
-        0
-    };
+    let redrive = shared.redrive()?;
+    let began = shared.redrives.many(redrive, filter, &shared.observers);
+    let queued = if began { matched } else { 0 };
     Ok(started(matched, queued))
 }
 
@@ -286,7 +290,7 @@ async fn replay(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Refused> {
     let id = id.map(|Path(id)| id).unwrap_or_default();
-    let queued = shared.events()?.replay(&id).await?;
+    let queued = shared.asked(shared.events()?.replay(&id)).await?;
     let queued = queued.ok_or_else(not_found)?;
     shared.audit("replay", &id).await?;
     Ok(queued_as(queued))
@@ -335,7 +339,7 @@ async fn trigger(
         event_id,
         payload: body,
     };
-    let queued = shared.events()?.trigger(trigger).await?;
+    let queued = shared.asked(shared.events()?.trigger(trigger)).await?;
     shared.audit("trigger", &subject).await?;
     Ok(queued_as(queued))
 }

@@ -17,9 +17,11 @@ use tower_webhook::{
     BoxError, BoxFuture, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{
-        Cause, Entry, EntryBody, EntryId, Filter, LetterStore as _, MemoryDeadLetters, Reason,
-        Sink as _, redrive::Redrive,
+        Cause, Discarded, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Listing,
+        MemoryDeadLetters, Page, Reason, Sink, redrive::Redrive,
     },
+    lease::{FencingToken, Settled},
+    observe::{Event, observer_fn},
     queue::{Enqueued, TaskId},
 };
 use tower_webhook_operator::{EventLog, Operator, Trigger};
@@ -260,6 +262,112 @@ async fn stopped_it_starts_no_re_drive_and_releases_what_does_not_end() {
         204,
         "it is released"
     );
+}
+
+/// Entries that can be read, and not claimed.
+#[derive(Debug)]
+struct Unclaimable(MemoryDeadLetters);
+
+impl Sink for Unclaimable {
+    fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
+        self.0.write(entry)
+    }
+}
+
+impl LetterStore for Unclaimable {
+    fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
+        self.0.list(filter, page)
+    }
+
+    fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
+        self.0.get(id)
+    }
+
+    fn claim(&self, _: EntryId, _: Duration, _: u32) -> BoxFuture<Result<EntryClaim, StoreError>> {
+        Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable)) })
+    }
+
+    fn renew(
+        &self,
+        id: EntryId,
+        token: FencingToken,
+        lease: Duration,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        self.0.renew(id, token, lease)
+    }
+
+    fn release(
+        &self,
+        token: FencingToken,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
+        self.0.release(token, entry)
+    }
+
+    fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
+        self.0.remove(id, token)
+    }
+
+    fn discard(&self, _: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
+        Box::pin(async { Err(StoreError::new(StoreErrorKind::Unavailable)) })
+    }
+
+    fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
+        self.0.count(filter)
+    }
+}
+
+#[tokio::test]
+async fn observers_hear_of_strangers_and_of_a_store_that_cannot_be_asked() {
+    let store = Arc::new(Unclaimable((*filled(1).await).clone()));
+    let client = service_fn(|_: Request<BufferedBody>| async {
+        Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+    });
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let operator = Operator::builder(TOKEN)
+        .redrive(Redrive::builder(store).build(client).unwrap())
+        .observe(observer_fn(move |event| {
+            let line = match event {
+                Event::Refused { by, reason, .. } => format!("{by} {reason}"),
+                Event::Trouble { part, what, .. } => format!("{part} {what}"),
+                Event::Verified { .. } => return,
+                _ => panic!("unexpected: {event:?}"),
+            };
+            let _ = tell.send(line);
+        }));
+    let app = operator.build().unwrap().router();
+    let entry = format!("/dead-letters/{}", id(1));
+    let redrive = format!("{entry}/redrive");
+    for (authorized, method, path, answer, heard) in [
+        (false, "GET", &*entry, 401, "verify_signature missing"),
+        (
+            true,
+            "DELETE",
+            &*entry,
+            503,
+            "operator a store cannot be asked",
+        ),
+        (
+            true,
+            "POST",
+            &*redrive,
+            202,
+            "operator a re-drive cannot begin",
+        ),
+        (
+            true,
+            "POST",
+            "/dead-letters/redrive",
+            202,
+            "operator a run of re-drives ended early",
+        ),
+    ] {
+        let token = format!("Bearer {TOKEN}");
+        let token = authorized.then_some(&*token);
+        assert_eq!(ask_as(&app, token, method, path, "").await.0, answer);
+        let line = tokio::time::timeout(Duration::from_secs(20), told.recv());
+        assert_eq!(line.await.unwrap().as_deref(), Some(heard));
+    }
 }
 
 /// One event, and everything that was asked.

@@ -92,7 +92,7 @@ use tower_webhook::{
     StoreError, StoreErrorKind,
     clock::WallClock,
     idempotency::IdempotencyKey,
-    observe::{Event, Id, Observers},
+    observe::{Event, Id},
     queue::{About, Enqueued, NewJob, Queue, TaskId},
 };
 
@@ -366,8 +366,9 @@ impl AcceptedEvents {
     /// `job` makes the job of each, as it was made for [`accept`](Self::accept).
     ///
     /// Call it at each start. It handles the events that were accepted before the call. It does not fail:
-    /// while the queue is full or a store fails, it waits, tries again and tells observers. An event that is
-    /// too large for the queue, or that cannot be read, is skipped until the next start.
+    /// while the queue is full or a store fails, it waits, tries again and tells the
+    /// [observers](crate::database::DatabaseBuilder::observe) of the database. An event that is too large for
+    /// the queue, or that cannot be read, is skipped until the next start.
     pub async fn take_up(&self, job: impl Fn(&AcceptedEvent) -> NewJob) -> u64 {
         let (mut after, mut last, mut taken) = (0, None, 0);
         loop {
@@ -378,11 +379,19 @@ impl AcceptedEvents {
                 Ok(true) => {}
                 Ok(false) => return taken,
                 Err(error) => {
-                    trouble("accepted events wait for the queue", &error);
+                    self.trouble("accepted events wait for the queue", &error);
                     tokio::time::sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    fn trouble(&self, what: &'static str, error: &StoreError) {
+        self.database.observers().tell(|| Event::Trouble {
+            part: "accepted_events",
+            what,
+            detail: Some(Id::new(error)),
+        });
     }
 
     /// Whether there may be more.
@@ -411,10 +420,10 @@ impl AcceptedEvents {
             match self.take_up_one(row, &make).await {
                 Ok(()) => *taken += 1,
                 Err(error) if error.kind() == StoreErrorKind::TooLarge => {
-                    trouble("an accepted event is too large for the queue", &error);
+                    self.trouble("an accepted event is too large for the queue", &error);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                    trouble("an accepted event cannot be read", &error);
+                    self.trouble("an accepted event cannot be read", &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -620,14 +629,6 @@ fn task(row: &Row) -> Result<Option<TaskId>, DatabaseError> {
 
 fn now(clock: &WallClock) -> i64 {
     i64::try_from(clock.unix_millis()).unwrap_or(i64::MAX)
-}
-
-fn trouble(what: &'static str, error: &StoreError) {
-    Observers::none().tell(|| Event::Trouble {
-        part: "accepted_events",
-        what,
-        detail: Some(Id::new(error)),
-    });
 }
 
 /// Removes events and audit records whose retention is over.

@@ -1,6 +1,10 @@
 use super::{Database, OpenError};
 use std::{path::Path, time::Duration};
-use tower_webhook::{InvalidConfig, clock::WallClock};
+use tower_webhook::{
+    InvalidConfig,
+    clock::WallClock,
+    observe::{Observer, Observers},
+};
 
 /// Settings of a [`Database`].
 ///
@@ -28,6 +32,7 @@ pub struct DatabaseBuilder {
     pub(super) max_rows: usize,
     pub(super) max_size: Option<u64>,
     pub(super) max_waiting: usize,
+    pub(super) observers: Observers,
 }
 
 const LONGEST_BUSY_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -43,6 +48,7 @@ impl Default for DatabaseBuilder {
             max_rows: 10_000,
             max_size: None,
             max_waiting: 1024,
+            observers: Observers::none(),
         }
     }
 }
@@ -90,6 +96,17 @@ impl DatabaseBuilder {
     /// the bodies that they write.
     pub const fn max_waiting(mut self, operations: usize) -> Self {
         self.max_waiting = operations;
+        self
+    }
+
+    /// Adds an observer of [`Event::Trouble`](tower_webhook::observe::Event::Trouble) with the file and
+    /// with everything that is kept in it: a commit or a chore that failed, jobs that wait for a newer
+    /// release, accepted events that cannot be taken up. Default: none except `tracing`.
+    ///
+    /// Most is told on the thread that writes, for which all writes wait: an observer must not wait for
+    /// this database. One that holds it keeps it open.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
         self
     }
 

@@ -20,7 +20,7 @@ use std::{
     time::Instant,
 };
 use tokio::sync::{oneshot, watch};
-use tower_webhook::clock::WallClock;
+use tower_webhook::{clock::WallClock, observe::Observers};
 
 /// A handle on one SQLite file. Clones share it.
 ///
@@ -290,6 +290,11 @@ impl Database {
 
     pub(crate) fn clock(&self) -> &WallClock {
         &self.shared.settings.with.clock
+    }
+
+    /// The observers of the file, and of all that is kept in it.
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.shared.settings.with.observers
     }
 
     pub(crate) fn add_chore(&self, chore: Arc<dyn Chore>) {

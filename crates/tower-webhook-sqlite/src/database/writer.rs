@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::sync::watch;
-use tower_webhook::observe::{Event, Id, Observers};
+use tower_webhook::observe::{Event, Id};
 
 pub(super) type Queued = Box<dyn Operation>;
 
@@ -88,7 +88,7 @@ impl Writer {
         let mut done = Vec::with_capacity(group.len());
         let committed = self.run(group, &mut done);
         if let Err(error) = &committed {
-            tell("a commit failed", error);
+            self.tell("a commit failed", error);
             let stuck = |file: &File| !file.connection.is_autocommit();
             if lost(error.kind()) || self.file.as_ref().is_some_and(stuck) {
                 self.file = None;
@@ -211,7 +211,7 @@ impl Writer {
             match swept.map_err(DatabaseError::from_driver) {
                 Ok(rows) => more |= rows == TURN_ROWS,
                 Err(error) => {
-                    tell("a chore failed", &error);
+                    self.tell("a chore failed", &error);
                     roll_back(file);
                     if lost(error.kind()) {
                         self.file = None;
@@ -220,6 +220,16 @@ impl Writer {
             }
         }
         more
+    }
+
+    /// The driver's error names tables and columns, never a value.
+    fn tell(&self, what: &'static str, error: &DatabaseError) {
+        let error = WithSource(error);
+        self.settings.with.observers.tell(|| Event::Trouble {
+            part: "sqlite",
+            what,
+            detail: Some(Id::new(&error)),
+        });
     }
 }
 
@@ -263,16 +273,6 @@ pub(super) const fn lost(kind: DatabaseErrorKind) -> bool {
         kind,
         DatabaseErrorKind::Corrupt | DatabaseErrorKind::ReadOnly | DatabaseErrorKind::Unavailable
     )
-}
-
-/// The driver's error names tables and columns, never a value.
-fn tell(what: &'static str, error: &DatabaseError) {
-    let error = WithSource(error);
-    Observers::none().tell(|| Event::Trouble {
-        part: "sqlite",
-        what,
-        detail: Some(Id::new(&error)),
-    });
 }
 
 struct WithSource<'a>(&'a DatabaseError);

@@ -28,7 +28,7 @@ use tower_webhook::{
     dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::FencingToken,
-    observe::{Event, Id, Observers},
+    observe::{Event, Id},
     queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
 };
 
@@ -103,7 +103,7 @@ impl Release<Taken> for Jobs {
         self.seen.looked(taken);
         if !taken.newer.is_empty() {
             let jobs = PutOff(&taken.newer);
-            Observers::none().tell(|| Event::Trouble {
+            self.database.observers().tell(|| Event::Trouble {
                 part: "queue",
                 what: "jobs wait for a program of the newer release that wrote them",
                 detail: Some(Id::new(&jobs)),

@@ -136,7 +136,7 @@
 //! The `about`, the history and the cause of a job have a version of their own, that of the
 //! [codec](tower_webhook::codec). If a newer release wrote one of them with a newer version, the job is
 //! left to that release: a claim does not take it, counts no attempt, changes only its due time, to a
-//! minute later, and tells [`Event::Trouble`](tower_webhook::observe::Event::Trouble) to `tracing`. The
+//! minute later, and tells [observers](crate::database::DatabaseBuilder::observe). The
 //! jobs behind it in its FIFO group wait.
 //!
 //! If one of them is damaged, the job goes on with what can be read, so that it is neither lost nor

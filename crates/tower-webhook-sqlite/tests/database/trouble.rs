@@ -2,10 +2,15 @@
 
 use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, hold_up, key, until};
 use bytes::Bytes;
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tower_webhook::{
     StoreErrorKind,
     idempotency::{Begin, Settled, Store},
+    observe::{Event, observer_fn},
 };
 use tower_webhook_sqlite::{
     Database, SqliteStore,
@@ -19,7 +24,16 @@ fn kind<T: std::fmt::Debug>(result: Result<T, tower_webhook::StoreError>) -> Sto
 #[tokio::test]
 async fn a_lock_that_another_process_keeps_is_a_timeout_and_passes() {
     let home = Home::new();
-    let builder = Database::builder().busy_timeout(Duration::from_millis(50));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&told);
+    let builder = Database::builder()
+        .busy_timeout(Duration::from_millis(50))
+        .observe(observer_fn(move |event| {
+            let Event::Trouble { part, what, .. } = event else {
+                panic!("unexpected: {event:?}");
+            };
+            seen.lock().unwrap().push((*part, *what));
+        }));
     let store = SqliteStore::new(&builder.open(home.file()).unwrap()).unwrap();
     let token = acquire(&store, "before").await;
 
@@ -32,6 +46,7 @@ async fn a_lock_that_another_process_keeps_is_a_timeout_and_passes() {
     let answer = store.complete(&key("before"), token, Bytes::new(), TTL);
     assert_eq!(kind(answer.await), StoreErrorKind::Timeout);
     other.execute_batch("COMMIT").unwrap();
+    assert_eq!(*told.lock().unwrap(), [("sqlite", "a commit failed"); 2]);
 
     acquire(&store, "during").await;
     let answer = store.complete(&key("before"), token, Bytes::new(), TTL);

@@ -11,10 +11,12 @@ use std::{
     path::PathBuf,
     time::{Duration, Instant},
 };
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
+    observe::{Event, observer_fn},
     queue::{
         Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, Queue, Task, TaskId, Terms,
         Verdict,
@@ -38,6 +40,22 @@ impl Home {
 
     fn database(&self) -> Database {
         Database::open(self.file()).unwrap()
+    }
+
+    /// A database, and what its observer is told.
+    fn observed(&self) -> (Database, UnboundedReceiver<&'static str>) {
+        let (tell, told) = unbounded_channel();
+        let builder = Database::builder().observe(observer_fn(move |event| {
+            if let Event::Trouble {
+                part: "accepted_events",
+                what,
+                ..
+            } = event
+            {
+                let _ = tell.send(*what);
+            }
+        }));
+        (builder.open(self.file()).unwrap(), told)
     }
 
     fn beside(&self) -> (AcceptedEvents, SqliteQueue) {

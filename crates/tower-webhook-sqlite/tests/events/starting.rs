@@ -109,12 +109,15 @@ async fn while_there_is_no_room_taking_up_waits() {
     let jobs = home.0.path().join("jobs.db");
     let queue = SqliteQueue::builder().max_jobs(2).open(&jobs).unwrap();
     let queue = Queue::new(queue);
-    let events = AcceptedEvents::apart(&home.database(), queue.clone()).unwrap();
+    let (database, mut told) = home.observed();
+    let events = AcceptedEvents::apart(&database, queue.clone()).unwrap();
     let taking = tokio::spawn({
         let events = events.clone();
         async move { take_up(&events).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let limit = Duration::from_secs(20);
+    let waits = tokio::time::timeout(limit, told.recv()).await;
+    assert_eq!(waits.unwrap(), Some("accepted events wait for the queue"));
     assert!(!taking.is_finished());
     let job = take(&**queue.engine()).await;
     finish(&**queue.engine(), &job).await;
@@ -132,7 +135,7 @@ async fn an_event_that_no_queue_takes_does_not_hold_up_the_others() {
     accept(&events, "broken").await;
     home.raw()
         .execute(
-            "UPDATE tower_webhook_accepted SET scope = '' WHERE id = 'broken'",
+            "UPDATE tower_webhook_accepted SET id = '' WHERE id = 'broken'",
             [],
         )
         .unwrap();
@@ -142,9 +145,16 @@ async fn an_event_that_no_queue_takes_does_not_hold_up_the_others() {
         .max_payload(1000)
         .open(&jobs)
         .unwrap();
-    let events = AcceptedEvents::apart(&home.database(), Queue::new(queue)).unwrap();
+    let (database, mut told) = home.observed();
+    let events = AcceptedEvents::apart(&database, Queue::new(queue)).unwrap();
     let taken = take_up(&events).await;
     assert!(taken >= 2, "{taken}");
+    for what in [
+        "an accepted event is too large for the queue",
+        "an accepted event cannot be read",
+    ] {
+        assert_eq!(told.try_recv(), Ok(what));
+    }
     // It is still there for a queue that takes it.
     assert_eq!(events.find("large").await.unwrap(), Some(large));
 }

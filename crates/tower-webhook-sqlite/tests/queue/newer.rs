@@ -3,66 +3,43 @@
 use crate::support::{Home, LEASE, ManualClock, done, job, one, put, settle, take};
 use rusqlite::types::Value;
 use std::{
-    io,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 use tower_webhook::{
     dead_letter::{Cause, Reason},
+    observe::{Event, Observer},
     queue::{Engine, TaskId, Terms, Verdict},
 };
 use tower_webhook_sqlite::SqliteQueue;
-use tracing_subscriber::fmt::MakeWriter;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const NEWER: &str = r#"'{"schemaVersion":2,"whatever":{"it":"is"}}'"#;
 
-/// What is told at `WARN`, by all tests of this process.
+/// What an observer was told of jobs that wait.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+struct Told(Arc<Mutex<Vec<String>>>);
 
-impl Log {
-    fn listen() -> Self {
-        static LOG: OnceLock<Log> = OnceLock::new();
-        let listen = || {
-            let log = Self::default();
-            tracing_subscriber::fmt()
-                .with_writer(log.clone())
-                .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-                .with_ansi(false)
-                .init();
-            log
-        };
-        LOG.get_or_init(listen).clone()
-    }
-
-    /// How many warnings tell of this job.
+impl Told {
+    /// How often this job was told of.
     fn warnings(&self, id: TaskId) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        let (id, of) = (id.to_string(), "part=\"queue\"");
-        let lines = text.lines().filter(|line| line.contains(&id));
-        lines
-            .filter(|line| line.contains("WARN") && line.contains(of))
-            .count()
+        let id = id.to_string();
+        let lines = self.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(&id)).count()
     }
 }
 
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+impl Observer for Told {
+    fn on(&self, event: &Event<'_>) {
+        let Event::Trouble {
+            part: "queue",
+            detail: Some(jobs),
+            ..
+        } = event
+        else {
+            panic!("unexpected: {event:?}");
+        };
+        self.0.lock().unwrap().push(jobs.to_string());
     }
 }
 
@@ -101,13 +78,13 @@ async fn nothing(queue: &SqliteQueue) -> bool {
 
 #[tokio::test]
 async fn a_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
-    let log = Log::listen();
     for part in [
         format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1"),
         format!("UPDATE tower_webhook_jobs SET history = {NEWER} WHERE seq = 1"),
     ] {
         let home = Home::new();
-        let (queue, clock) = home.timed();
+        let told = Told::default();
+        let (queue, clock) = home.observed(told.clone());
         let newer = put(&queue, "newer").await;
         let good = put(&queue, "good").await;
         let second = queue
@@ -125,17 +102,17 @@ async fn a_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
             settle(&queue, &taken, done()).await;
         }
         assert_eq!(row(&home, 1), (before.clone(), now(&clock) + 60_000));
-        assert_eq!(log.warnings(newer), 1);
+        assert_eq!(told.warnings(newer), 1);
         assert_eq!(queue.depth().await.unwrap().queued, 1);
         home.check();
 
         // For a minute nobody looks at it.
         clock.forward(Duration::from_millis(59_999));
         assert!(nothing(&queue).await);
-        assert_eq!(log.warnings(newer), 1);
+        assert_eq!(told.warnings(newer), 1);
         clock.forward(Duration::from_millis(1));
         assert!(nothing(&queue).await);
-        assert_eq!(log.warnings(newer), 2);
+        assert_eq!(told.warnings(newer), 2);
         assert_eq!(row(&home, 1), (before, now(&clock) + 60_000));
         assert!(nothing(&queue).await);
         home.check();
@@ -156,14 +133,14 @@ async fn a_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
 
 #[tokio::test]
 async fn a_failed_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
-    let log = Log::listen();
     for part in [
         format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1"),
         format!("UPDATE tower_webhook_jobs SET history = {NEWER} WHERE seq = 1"),
         format!("UPDATE tower_webhook_jobs SET cause = {NEWER} WHERE seq = 1"),
     ] {
         let home = Home::new();
-        let (queue, clock) = home.timed();
+        let told = Told::default();
+        let (queue, clock) = home.observed(told.clone());
         let newer = put(&queue, "newer").await;
         put(&queue, "good").await;
         for taken in queue.claim(Terms::new(2, LEASE)).await.unwrap().jobs {
@@ -184,14 +161,14 @@ async fn a_failed_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
         }
         assert_eq!(&claims.failed_jobs[0].job.payload[..], b"good");
         assert_eq!(row(&home, 1), (before, now(&clock) + 60_000));
-        assert_eq!(log.warnings(newer), 1);
+        assert_eq!(told.warnings(newer), 1);
         assert_eq!(queue.depth().await.unwrap().dead_lettering, 2);
         home.check();
         let written = Verdict::DeadLettered { retention: LEASE };
         settle(&queue, &claims.failed_jobs[0].job, written).await;
         clock.forward(MINUTE);
         assert!(queue.claim(failed_jobs()).await.unwrap().is_empty());
-        assert_eq!(log.warnings(newer), 2);
+        assert_eq!(told.warnings(newer), 2);
     }
 }
 

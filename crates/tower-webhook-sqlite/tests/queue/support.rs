@@ -14,6 +14,7 @@ use tower_webhook::{
     attempt::History,
     clock::WallClock,
     lease::Settled,
+    observe::{Observer, Observers},
     queue::{Engine, Job, NewJob, TaskId, Terms, Verdict},
 };
 use tower_webhook_sqlite::{
@@ -49,8 +50,12 @@ impl Home {
     }
 
     pub(crate) fn timed(&self) -> (SqliteQueue, ManualClock) {
+        self.observed(Observers::none())
+    }
+
+    pub(crate) fn observed(&self, observer: impl Observer) -> (SqliteQueue, ManualClock) {
         let clock = ManualClock::new();
-        let builder = Database::builder().clock(clock.wall());
+        let builder = Database::builder().clock(clock.wall()).observe(observer);
         let database = builder.open(self.file()).unwrap();
         (SqliteQueue::new(&database).unwrap(), clock)
     }
