@@ -79,11 +79,14 @@ fn guarded<E: Event>(
         let events = events.clone();
         Box::pin(async move { events.accept(job).await })
     });
-    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs)).answer(acknowledge);
+    let observers = &app.deliverer.observers;
+    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs))
+        .answer(acknowledge)
+        .observe(observers.clone());
     post_service(
         ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(max_body))
-            .layer(SignatureVerifyLayer::new(scheme))
+            .layer(BufferBodyLayer::new(max_body).observe(observers.clone()))
+            .layer(SignatureVerifyLayer::new(scheme).observe(observers.clone()))
             .service(enqueue),
     )
 }

@@ -89,6 +89,7 @@ impl DeadLetterHandling {
                 let entries = JsonlDeadLetters::builder()
                     .max_entry_bytes(longest)
                     .max_file_bytes((2 * longest as u64).max(16 << 20))
+                    .observe(deliverer.observers.clone())
                     .open(path)
                     .map_err(|error| unfit(error.into()))?;
                 here(entries, deliverer)?
@@ -141,6 +142,7 @@ fn here<L: LetterStore + Clone>(
         .max_replays(MAX_REPLAYS)
         .rate(RATE)
         .classifier(deliverer.classifier())
+        .observe(deliverer.observers.clone())
         .resend(ToDownstream(Arc::clone(deliverer)))
         .build(deliverer.patiently())
         .map_err(|error| Problem::new("--dead-letters", error))?;

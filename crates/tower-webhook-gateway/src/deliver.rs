@@ -33,7 +33,7 @@ use tower_webhook::{
     dead_letter::Direction,
     idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, FacadeExporter},
-    observe::{Event, JobEnd, Observer},
+    observe::{Event, JobEnd, Observer, Observers},
     outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
     queue::{Job, Worker, WorkerHandle},
@@ -105,15 +105,19 @@ pub struct Deliverer {
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
     pub breakers: Breakers,
-    pub exporter: FacadeExporter,
+    /// The metrics and the exporter. Every layer, store and worker of the gateway tells them what happens.
+    pub observers: Observers,
 }
 
 impl Deliverer {
     /// Builds the stack. `exporter` writes to the metrics page.
     pub fn new(args: &Args, downstream: Uri, exporter: FacadeExporter) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
+        let metrics = DeliveryMetrics::new();
+        let observers = Observers::new(metrics.clone()).and(exporter.clone());
         let classifier = HttpClassifier::new().errors(transport::hyper_util);
         let failover = presets::fallback_urls(args.fallbacks.clone())
+            .map(|uris| uris.observe(observers.clone()))
             .and_then(|uris| uris.classifier(classifier.clone()).build())
             .map_err(|error| Problem::new("--fallback-url", error))?;
         let scheme = args
@@ -122,12 +126,12 @@ impl Deliverer {
         // Not reached: the flags were checked.
         let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
 
-        let metrics = DeliveryMetrics::new();
         let stack = stack::attempt()
             .breaker(breaker(args.delivery).map_err(unfit)?)
             .attempt_timeout(args.delivery.attempt_timeout)
+            // Apart, because the stack observes with its metrics anyhow.
             .metrics(metrics.clone())
-            .observe(exporter.clone())
+            .observe(exporter)
             .classifier(classifier.clone())
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
@@ -149,7 +153,7 @@ impl Deliverer {
             retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
-            exporter,
+            observers,
         })
     }
 
@@ -157,6 +161,7 @@ impl Deliverer {
     pub fn patiently(&self) -> Stack {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
             .classifier(self.classifier.clone())
+            .observe(self.observers.clone())
             .exchange(HttpExchange::new());
         Stack::new(retry.layer(self.once.clone()))
     }
@@ -274,8 +279,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .lease(LEASE)
         .retry(deliverer.retry.clone())
         .dead_letters(app.dead_letters.sink())
-        .observe(deliverer.metrics.clone())
-        .observe(deliverer.exporter.clone())
+        .observe(deliverer.observers.clone())
         .retention(crate::events::RETENTION)
         .describe(move |_, entry| {
             entry.direction = Direction::Outbound;

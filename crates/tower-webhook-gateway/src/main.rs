@@ -37,6 +37,7 @@ use crate::{
     stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
+use tower_webhook::observe::Observers;
 use tower_webhook_operator::Operator;
 
 /// The time limit for everything that runs to end, after a signal.
@@ -75,12 +76,12 @@ async fn run(args: Args) -> Result<(), Problem> {
     };
 
     let target = deliver::target(&downstream);
-    let mut databases = Databases::default();
-    let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let page = MetricsPage::install()?;
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
+    let mut databases = Databases::new(deliverer.observers.clone());
+    let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer)?;
-    let operator = operator(&args, &dead_letters, &events)?;
+    let operator = operator(&args, &deliverer.observers, &dead_letters, &events)?;
     let app = Arc::new(App {
         events,
         queue,
@@ -124,11 +125,13 @@ async fn run(args: Args) -> Result<(), Problem> {
 /// The operator routes, over the events and dead letters of this gateway.
 fn operator(
     args: &Args,
+    observers: &Observers,
     dead_letters: &DeadLetterHandling,
     events: &Events,
 ) -> Result<Operator, Problem> {
     let mut operator = Operator::builder(args.operator_token.as_str())
         .max_body(args.max_body)
+        .observe(observers.clone())
         .no_dead_letters(
             "dead letters are posted to the callback of --dead-letters, which cannot be asked",
         )

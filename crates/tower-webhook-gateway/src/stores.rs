@@ -7,26 +7,40 @@ use crate::{
 use std::path::{Path, PathBuf};
 use tower_webhook::{
     BoxError,
+    observe::Observers,
     queue::{Engine, MemoryQueue, Queue},
 };
 use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue};
 
 /// The files that are open.
-#[derive(Default)]
-pub struct Databases(Vec<(PathBuf, Database)>);
+pub struct Databases {
+    open: Vec<(PathBuf, Database)>,
+    observers: Observers,
+}
 
 impl Databases {
+    /// No file yet. These hear of trouble with those that are opened.
+    pub const fn new(observers: Observers) -> Self {
+        Self {
+            open: Vec::new(),
+            observers,
+        }
+    }
+
     pub fn open(&mut self, flag: &'static str, path: &Path) -> Result<Database, Problem> {
-        if let Some((_, database)) = self.0.iter().find(|(known, _)| known == path) {
+        if let Some((_, database)) = self.open.iter().find(|(known, _)| known == path) {
             return Ok(database.clone());
         }
-        let database = Database::open(path).map_err(|error| Problem::new(flag, error))?;
-        self.0.push((path.to_owned(), database.clone()));
+        let builder = Database::builder().observe(self.observers.clone());
+        let database = builder
+            .open(path)
+            .map_err(|error| Problem::new(flag, error))?;
+        self.open.push((path.to_owned(), database.clone()));
         Ok(database)
     }
 
     pub async fn close(self) {
-        for (_, database) in self.0 {
+        for (_, database) in self.open {
             database.close().await;
         }
     }
@@ -76,4 +90,38 @@ pub async fn open(
     let events = events.map_err(unfit("--store"))?;
     let events = Events::stored(events, queue.clone(), target);
     Ok((queue, events))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use tower_webhook::observe::{Event, observer_fn};
+    use tower_webhook_sqlite::database::Statement;
+
+    #[tokio::test]
+    async fn the_observers_hear_of_trouble_with_a_file() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&told);
+        let observers = Observers::new(observer_fn(move |event| {
+            if let Event::Trouble { part, what, .. } = event {
+                seen.lock().expect("no panic").push((*part, *what));
+            }
+        }));
+        let home = tempfile::tempdir().expect("a folder");
+        let path = home.path().join("gateway.db");
+        let mut databases = Databases::new(observers);
+        let database = databases.open("--store", &path).ok().expect("it opens");
+        database
+            .migrate("test", &["CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT"])
+            .expect("a table");
+        // Its conflict ends the whole transaction.
+        let insert = || Statement::new("INSERT OR ROLLBACK INTO t VALUES (1)");
+        database.execute(insert()).await.expect("new");
+        database.execute(insert()).await.expect_err("a repeat");
+        assert_eq!(
+            *told.lock().expect("no panic"),
+            [("sqlite", "a commit failed")]
+        );
+    }
 }
