@@ -1,4 +1,4 @@
-//! Tower layers for webhooks: receive each one once, from the sender that signed it; deliver the ones you send.
+//! Tower layers for webhooks: verify the ones you receive and handle each once; deliver the ones you send.
 //!
 //! Composable [tower] layers for any hyper, axum or tonic app. On the way in, a request is read under a
 //! limit, its signature is verified over the bytes that were read, and its handler runs once however often
@@ -105,9 +105,9 @@
 //! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer) (feature `grpc`) | show classifiers the gRPC status in trailers |
 //!
 //! Beside the layers: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
-//! [`dead_letter::redrive`], send entries again, each once; [`observe`], hear of what happens; typed events in
-//! [`cognigy`]; [`outcome`], one verdict on a call for every layer; [`target`], where requests may be sent;
-//! [`problem`], what refused callers are told; [`codec`], for those who write a store or a queue.
+//! [`dead_letter::redrive`], send entries again, each once; [`observe`], events and observers of all layers; typed
+//! events in [`cognigy`]; [`outcome`], the result of a call, classified once for every layer; [`target`], where
+//! requests may be sent; [`problem`], the responses to refused requests; [`codec`], for authors of stores and queues.
 //!
 //! The crate `tower-webhook-sqlite` keeps claims, jobs and dead letters in one SQLite file.
 //!
@@ -154,12 +154,12 @@
 //! # Cancel safety
 //!
 //! Dropping a future of this crate at any point leaks nothing: permits return, claims are released
-//! or left to end with their lease. Each layer's module says what exactly happens.
+//! or left to end with their lease. Each layer's module has the details.
 //!
 //! # What it needs
 //!
 //! Rust 1.89, and a tokio runtime with time enabled. It has no `unsafe` code of its own.
-// The front page tells of all layers; without their features there is nothing to link to.
+// The front page links to all layers; without their features these links have no target.
 #![cfg_attr(not(feature = "full"), allow(rustdoc::broken_intra_doc_links))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs, missing_debug_implementations, unreachable_pub)]

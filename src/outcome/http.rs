@@ -20,7 +20,7 @@ use std::{
 /// | Status | Kind | Why |
 /// | --- | --- | --- |
 /// | 2xx | `Success` | |
-/// | 1xx | `Permanent` | 101 ends the exchange before the request was handled; clients pass no other on |
+/// | 1xx | `Permanent` | 101 ends the exchange before the request was handled; clients return no other 1xx |
 /// | 429, 503 | `Throttled` | the peer sheds load |
 /// | 413 with a `Retry-After` | `Throttled` | too large for now only ([RFC 9110 §15.5.14](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.14)) |
 /// | 408, 425, 5xx, 600 and up | `Transient` | a status above 599 counts as a 5xx (RFC 9110 §15) |

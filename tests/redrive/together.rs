@@ -8,7 +8,7 @@ use tower_webhook::dead_letter::{
     redrive::{Redrive, Report},
 };
 
-const LETTERS: u64 = 120;
+const ENTRIES: u64 = 120;
 
 async fn all_once(redrives: Vec<Redrive<crate::support::Client>>, peer: &Peer) {
     let mut runs = JoinSet::new();
@@ -22,9 +22,9 @@ async fn all_once(redrives: Vec<Redrive<crate::support::Client>>, peer: &Peer) {
         .map(Result::unwrap)
         .collect();
     let accepted: u64 = reports.iter().map(|report| report.accepted).sum();
-    assert_eq!(accepted, LETTERS);
+    assert_eq!(accepted, ENTRIES);
     let seen = peer.seen();
-    assert_eq!(seen.len() as u64, LETTERS);
+    assert_eq!(seen.len() as u64, ENTRIES);
     assert!(seen.values().all(|times| *times == 1), "{seen:?}");
     for report in reports {
         assert_eq!(report.done(), report.matched);
@@ -33,7 +33,7 @@ async fn all_once(redrives: Vec<Redrive<crate::support::Client>>, peer: &Peer) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_runs_over_memory_send_each_entry_once() {
-    let store = filled((0..LETTERS).map(entry)).await;
+    let store = filled((0..ENTRIES).map(entry)).await;
     let peer = Peer::default();
     let client = peer.behaving(|_, _| Answer::After(Duration::from_millis(2), 200));
     let redrive = || builder(&store).build(client.clone()).unwrap();

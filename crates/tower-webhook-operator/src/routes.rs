@@ -229,7 +229,7 @@ async fn discard(
             Ok(StatusCode::NO_CONTENT)
         }
         Discarded::InProgress => {
-            let detail = "the letter is just being sent again";
+            let detail = "the entry is being sent again";
             Err(Problem::new(StatusCode::CONFLICT).detail(detail).into())
         }
         Discarded::Missing => Err(not_found()),

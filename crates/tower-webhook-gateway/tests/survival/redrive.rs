@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-const LETTERS: u64 = 120;
+const ENTRIES: u64 = 120;
 
 /// Slow enough that a kill meets entries on their way.
 const SLOW: Mood = Mood {
@@ -51,13 +51,13 @@ fn killed_while_entries_are_sent_again_none_is_lost_and_two_operators_send_each_
     let place = Place::new(&downstream.url());
     let mut server = place.start();
     let settings = Settings {
-        most: LETTERS,
+        most: ENTRIES,
         ..place.settings()
     };
     let load = Load::start(settings, &place.ledger());
     crate::eventually("all are accepted", STALL, || {
         let all = accepted(&load.so_far()).len();
-        (all == usize::try_from(LETTERS).unwrap()).then_some(())
+        (all == usize::try_from(ENTRIES).unwrap()).then_some(())
     });
     let lines = load.finish();
     let all = accepted(&lines);
