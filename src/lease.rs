@@ -1,10 +1,10 @@
 //! Claims that expire, and the tokens that prove them.
 //!
-//! Whoever works on a stored thing (an idempotency key, a job, a dead letter) claims it for the time
-//! of a lease, and renews the lease while it works. If it dies, the lease ends and another can claim
-//! the thing. Each claim has a [`FencingToken`], which every later change compares: a slow holder
-//! whose claim has passed to another can change nothing
-//! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
+//! A worker claims a stored thing (an idempotency key, a job, a dead letter) for the time of a lease, and
+//! renews the lease while it works. If it dies, the lease ends and another worker can claim it. Each claim
+//! has a [`FencingToken`], which every later change compares: a slow holder whose claim has passed to another
+//! can change nothing ([Kleppmann, "How to do distributed
+//! locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The machine under any order of events, and the windows beside a log of every call.
+//! Tests the machine under any order of events, and compares the windows with a log of every call.
 
 use super::{
     BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerState,
@@ -32,7 +32,7 @@ enum Event {
     Begin,
     /// Ends one of the calls in flight.
     End(prop::sample::Index, Verdict),
-    /// The clock goes on, or back.
+    /// The clock moves forward or back.
     Clock(i64),
     Mode(BreakerMode),
     Reset,

@@ -200,7 +200,7 @@ struct InFlight {
     level: Level,
     /// The attempts of a delivery.
     attempts: AttemptCounter,
-    /// `None` if nobody listened when it began, and once its end was reported.
+    /// `None` if there was no observer when it began, and once its end was reported.
     heard: Option<Heard>,
 }
 

@@ -229,7 +229,7 @@ impl axum_core::response::IntoResponse for Problem {
 
 /// A typed reason for which a layer refuses a request.
 pub trait Refusal: Clone + Send + Sync + 'static {
-    /// What the caller is told, unless the user replaces it.
+    /// The default answer, unless `refuse_with` replaces it.
     fn problem(&self) -> Problem;
 }
 

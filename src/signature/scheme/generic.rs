@@ -475,12 +475,14 @@ impl GenericBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `content` if it has no or two bodies, more than eight pieces, an id or timestamp
-    /// without a header, or two pieces of varying length with nothing between them, or if it leaves out an id
-    /// or timestamp that has a header (it would look protected, and anyone could change it); for
-    /// `timestamp_header` if the fields contain the timestamp already; for `separator` if it can be part of a
-    /// signature or name; for `secrets` as in
-    /// [`SigningKeys::replace`](crate::signature::SigningKeys::replace).
+    /// [`InvalidConfig`] for:
+    ///
+    /// - `content`, if it has no body or two, more than eight pieces, an id or timestamp without a header, or
+    ///   two pieces of varying length with nothing between them; and if it leaves out an id or timestamp that
+    ///   has a header, because anyone could change a value that looks protected
+    /// - `timestamp_header`, if the fields contain the timestamp already
+    /// - `separator`, if it can be part of a signature or name
+    /// - `secrets`, as in [`SigningKeys::replace`](crate::signature::SigningKeys::replace)
     pub fn build(self, secrets: impl Into<Secrets>) -> Result<Generic, InvalidConfig> {
         let Self { recipe, key_rule } = self;
         check(&recipe)?;

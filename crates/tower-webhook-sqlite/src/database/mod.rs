@@ -37,8 +37,8 @@
 //!   [`DatabaseErrorKind::Full`].
 //! - Errors are not final: after a full disk, a lock that another process held for too long, or a
 //!   file that was gone, operations succeed again as soon as the file allows it, without a restart.
-//! - If the file was removed or replaced while it was open, operations fail instead of being written
-//!   to a file that nobody sees (on Unix).
+//! - If the file was removed or replaced while it was open, operations fail instead of being written to a
+//!   file that is no longer at its path (on Unix).
 //! - Any number of processes may open the same file, on a local file system. They take turns, one
 //!   commit each, and wait for each other up to the busy timeout.
 //!

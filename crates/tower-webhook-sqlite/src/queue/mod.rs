@@ -81,10 +81,9 @@
 //!
 //! # Several processes
 //!
-//! Any number of processes may share a file on a local file system. A worker that
-//! [waits](Engine::wait) is woken at once by its own process, and within 50 ms by another one: while
-//! somebody waits, the file is checked every 20 ms, which takes a few microseconds. A file has one
-//! queue: for two queues, open two files.
+//! Any number of processes may share a file on a local file system. A worker that [waits](Engine::wait) is
+//! woken at once by its own process, and within 50 ms by another one: while a worker waits, the file is
+//! checked every 20 ms, which takes a few microseconds. A file has one queue: for two queues, open two files.
 //!
 //! # Time
 //!
