@@ -120,6 +120,9 @@ fn retries_end_and_the_answer_is_the_fallback_branch() {
         series(&server, "cognigy_webhook_retries", &["status_code=\"500\""]),
         2
     );
+    // The worker and its client tell of them: they are the same two.
+    assert_eq!(series(&server, "cognigy_webhook_retries", &[]), 2);
+    assert_eq!(health["metrics"]["retries"], 2, "{health}");
 }
 
 #[test]
