@@ -170,9 +170,9 @@ where
         })
 }
 
-/// The observers of the request. An extractor has no builder, and the routes that it must report most,
-/// those without a signature layer, have no layer of ours: so the router gives them as an extension, with
-/// axum's own layer.
+/// The observers in the extensions of the request. An extractor has no builder, and a route without a
+/// signature layer, which it must report, has no layer of this crate that could insert them: the router does,
+/// with axum's own layer.
 fn observers(extensions: &Extensions) -> Observers {
     extensions.get().cloned().unwrap_or_default()
 }

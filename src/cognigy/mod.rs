@@ -83,9 +83,9 @@
 //! layer has buffered is used without a copy, under that layer's limit; any other body is read up to
 //! 1 MiB, whatever axum's `DefaultBodyLimit` is.
 //!
-//! An extractor tells refused events, and routes without a signature layer, to the
-//! [`Observers`](crate::observe::Observers) in the request's extensions, besides `tracing`. The router puts
-//! them there: `.layer(axum::Extension(observers))`.
+//! An extractor reports refused events, and routes without a signature layer, to the
+//! [`Observers`](crate::observe::Observers) in the request's extensions and to `tracing`. The router inserts
+//! them: `.layer(axum::Extension(observers))`.
 //!
 //! ```
 //! # #[cfg(all(feature = "axum", feature = "signature"))]

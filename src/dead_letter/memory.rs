@@ -20,10 +20,10 @@ use tokio::time::Instant;
 
 /// A dead-letter store in the memory of this process. Its entries are lost with the process.
 ///
-/// Bounded by entries and by bytes. A full store refuses to write ([`StoreErrorKind::Full`]), so that
-/// the caller knows that the entry is not stored. With
-/// [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) it drops the oldest entries instead,
-/// [counts](Self::dropped) them, and tells [observers](MemoryDeadLettersBuilder::observe).
+/// Bounded by entries and by bytes. A full store refuses to write ([`StoreErrorKind::Full`]), so that the
+/// caller knows that the entry is not stored. With [`drop_oldest`](MemoryDeadLettersBuilder::drop_oldest) it
+/// drops the oldest entries instead, [counts](Self::dropped) them, and reports to
+/// [observers](MemoryDeadLettersBuilder::observe).
 ///
 /// It remembers the ids of the last 10,000 entries that were removed or discarded, and does not write
 /// them again. Clones share the entries.

@@ -166,35 +166,35 @@ impl Filter {
         }
     }
 
-    /// Selects entries with this reason.
+    /// Selects entries with this reason. Default: any.
     #[must_use]
     pub const fn reason(mut self, reason: Reason) -> Self {
         self.reason = Some(reason);
         self
     }
 
-    /// Selects entries of this target.
+    /// Selects entries of this target. Default: any.
     #[must_use]
     pub fn target(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// Selects entries of this event.
+    /// Selects entries of the event with this id. Default: any.
     #[must_use]
     pub fn event_id(mut self, event_id: impl Into<String>) -> Self {
         self.event_id = Some(event_id.into());
         self
     }
 
-    /// Selects entries that were written at this time or later.
+    /// Selects entries that were written at this time or later. Default: any time.
     #[must_use]
     pub const fn written_from(mut self, time: SystemTime) -> Self {
         self.written_from = Some(time);
         self
     }
 
-    /// Selects entries that were written before this time.
+    /// Selects entries that were written before this time. Default: any time.
     #[must_use]
     pub const fn written_before(mut self, time: SystemTime) -> Self {
         self.written_before = Some(time);
@@ -260,7 +260,7 @@ impl Page {
         }
     }
 
-    /// The page that begins at `cursor`.
+    /// Sets the cursor at which the page begins. Default: the newest entry.
     #[must_use]
     pub fn after(mut self, cursor: Cursor) -> Self {
         self.after = Some(cursor);

@@ -21,20 +21,20 @@ pub(crate) struct AttemptCounter {
     within: Within,
 }
 
-/// Whose attempts are counted.
+/// The owner of the counted attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "queue"),
     expect(dead_code, reason = "without queues there are no jobs")
 )]
 enum Within {
-    /// Those of a delivery-level layer.
+    /// A delivery-level layer.
     #[default]
     Delivery,
-    /// Those of a worker's job that is one request: the worker reports its delivery.
+    /// A worker's job that is one request: the worker reports its delivery.
     Request,
-    /// Those of a worker's job that may make several deliveries, which are apart. Their first attempts have
-    /// the number of this attempt at the job.
+    /// A worker's job that may make several deliveries, which are counted separately. Their first attempts
+    /// have the number of this attempt at the job.
     Job(u32),
 }
 

@@ -249,8 +249,8 @@ pub struct SigningKeys {
 }
 
 impl SigningKeys {
-    /// Adds an observer of [`Event::KeysRotated`], which is told of the replacements by this handle and
-    /// its clones. Default: none except `tracing`.
+    /// Adds an observer of [`Event::KeysRotated`], for replacements by this handle and its clones. Default:
+    /// none except `tracing`.
     #[must_use]
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
@@ -261,7 +261,7 @@ impl SigningKeys {
     ///
     /// A message that is being checked or signed is completed with the old secrets: this call waits for it,
     /// at most for the time of one MAC. When it returns, the memory of the old secrets has been overwritten.
-    /// Tells [`Event::KeysRotated`] to the [observers](Self::observe).
+    /// Reports [`Event::KeysRotated`] to the [observers](Self::observe).
     ///
     /// # Errors
     ///

@@ -90,8 +90,8 @@ pub trait EventLog: Send + Sync + 'static {
     /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`: an id,
     /// or a filter as JSON. Called after the action, or, for a re-drive by filter, before it.
     ///
-    /// The record must be durable before the operator is answered; if it fails, the operator gets 503. For
-    /// this reason it is a method here and not an [`Observer`], which can neither wait nor fail.
+    /// The record must be durable before the operator is answered; if it fails, the operator gets 503. That
+    /// is why this is a method and not an [`Observer`], which can neither wait nor fail.
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
 }
 
@@ -199,10 +199,10 @@ impl OperatorBuilder {
         self
     }
 
-    /// Adds an observer of requests that were refused for their token or body, and of stores that cannot
-    /// be asked ([`Event::Trouble`]). Default: none except `tracing`.
+    /// Adds an observer of requests that are refused because of their token or body, and of stores that fail
+    /// ([`Event::Trouble`]). Default: none except `tracing`.
     ///
-    /// The entries that are sent again are told to the [observers of the re-drive].
+    /// Entries that are sent again are reported to the [observers of the re-drive].
     ///
     /// [observers of the re-drive]: tower_webhook::dead_letter::redrive::RedriveBuilder::observe
     pub fn observe(mut self, observer: impl Observer) -> Self {

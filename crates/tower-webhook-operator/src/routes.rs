@@ -67,7 +67,7 @@ impl Shared {
     }
 
     /// Waits for the answer of a store. If the store fails: 413 if it finds the event too large, otherwise
-    /// 503 with `Retry-After`, and observers are told.
+    /// 503 with `Retry-After`, and the failure is reported.
     async fn asked<T>(
         &self,
         answer: impl Future<Output = Result<T, StoreError>>,

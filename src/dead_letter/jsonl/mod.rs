@@ -52,10 +52,10 @@ use tokio::sync::{oneshot, watch};
 ///   [`StoreErrorKind::Full`]; writes succeed again once there is room. Claims, releases and removals are
 ///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be removed,
 ///   and may be sent once more when its claim ends. Do not re-drive entries while the disk is full.
-/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, told to
-///   [observers](JsonlDeadLettersBuilder::observe), and [counted](Self::torn). Other damaged lines, and
-///   lines of a newer schema, are not changed, are told to observers, and count in
-///   [`Listing::unreadable`] on the first page.
+/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported to
+///   [observers](JsonlDeadLettersBuilder::observe), and [counted](Self::torn). Other damaged lines, and lines
+///   of a newer schema, are not changed, are reported too, and count in [`Listing::unreadable`] on the first
+///   page.
 /// - Lines of a newer release apply, and replace earlier lines of the same entry: its removals and claims
 ///   apply, and reading an entry that it wrote fails with [`NewerSchema`](StoreErrorKind::NewerSchema).
 ///   Writing that id succeeds and changes nothing; it can be discarded.
@@ -305,8 +305,8 @@ impl JsonlDeadLettersBuilder {
     /// Adds an observer of [`Event::Trouble`]: a file that ended in the middle of a line, lines that
     /// cannot be read, a failed write, an old file that was not deleted. Default: none except `tracing`.
     ///
-    /// It is called on the thread of the store, for which all operations wait, and in
-    /// [`open`](Self::open). An observer that holds the store keeps it open.
+    /// It is called on the thread of the store, on which all operations run, and in [`open`](Self::open), so
+    /// it must not block. An observer that holds the store keeps it open.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self

@@ -196,8 +196,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     ///
     /// The client of [`Worker::http`] can have the same observers, and each attempt, retry and delivery is
     /// reported once: a client that reports deliveries, such as a
-    /// [`stack::deliver()`](crate::stack::deliver()), does not report those of the worker. What the service
-    /// of [`Worker::builder`] delivers is reported as deliveries of its own.
+    /// [`stack::deliver()`](crate::stack::deliver()), does not report those of the worker. Deliveries by the
+    /// service of [`Worker::builder`] are reported separately.
     ///
     /// Observers of the [dead letters](Self::dead_letters) are told of entries too: do not add the same
     /// observer to both.

@@ -418,9 +418,10 @@ impl GenericBuilder {
         self
     }
 
-    /// Sets the header to be a list of fields, as in Stripe's `t=..,v1=..`, which contains the timestamp. The
-    /// arguments are the separator, the name of the timestamp and the name of the signature, which may occur
-    /// several times. Replaces [`prefix`](Self::prefix) and [`separator`](Self::separator).
+    /// Sets the header to be a list of fields, as in Stripe's `t=..,v1=..`, which contains the timestamp.
+    /// Default: one signature. The arguments are the separator, the name of the timestamp and the name of the
+    /// signature, which may occur several times. Replaces [`prefix`](Self::prefix) and
+    /// [`separator`](Self::separator).
     pub fn fields(
         mut self,
         between: char,

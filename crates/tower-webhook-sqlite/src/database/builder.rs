@@ -100,11 +100,11 @@ impl DatabaseBuilder {
     }
 
     /// Adds an observer of [`Event::Trouble`](tower_webhook::observe::Event::Trouble) with the file and
-    /// with everything that is kept in it: a commit or a chore that failed, jobs that wait for a newer
-    /// release, accepted events that cannot be taken up. Default: none except `tracing`.
+    /// everything that is stored in it: a commit or a chore that failed, jobs that wait for a newer release,
+    /// accepted events that cannot be enqueued. Default: none except `tracing`.
     ///
-    /// Most is told on the thread that writes, for which all writes wait: an observer must not wait for
-    /// this database. One that holds it keeps it open.
+    /// Most events are reported on the writing thread, so an observer must not block or wait for this
+    /// database. An observer that holds the database keeps it open.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
