@@ -5,6 +5,10 @@
 // Children of the tests speak through their stdout.
 #![allow(clippy::print_stdout)]
 
+#[path = "../support/child.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod child;
+
 mod entries;
 mod gone;
 mod json;

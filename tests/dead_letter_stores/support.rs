@@ -1,9 +1,10 @@
 //! What the tests share.
 
+pub(crate) use crate::child::{child, childs_file, killed_after, say};
+
 use bytes::Bytes;
 use std::{
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -120,31 +121,4 @@ pub(crate) async fn ids(store: &impl LetterStore) -> Vec<EntryId> {
 pub(crate) async fn unreadable(store: &impl LetterStore) -> u64 {
     let listing = store.list(&Filter::all(), &Page::first(1)).await.unwrap();
     listing.unreadable
-}
-
-/// Runs one test of this binary as a process of its own, which sees `file` in `TEST_LETTERS`.
-pub(crate) fn child(test: &str, file: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env("TEST_LETTERS", file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    command
-}
-
-/// The file that a child works on; `None` where the test runs among the others.
-pub(crate) fn childs_file() -> Option<PathBuf> {
-    std::env::var_os("TEST_LETTERS").map(PathBuf::from)
-}
-
-/// Ends a child whatever becomes of the test.
-pub(crate) struct Ends(pub(crate) Child);
-
-impl Drop for Ends {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

@@ -2,14 +2,10 @@
 //! is taken away, a process that is killed.
 
 use crate::support::{
-    Ends, Home, LEASE, Told, child, childs_file, entry, id, ids, large, unreadable, write,
+    Home, LEASE, Told, child, childs_file, entry, id, ids, killed_after, large, say, unreadable,
+    write,
 };
-use std::{
-    collections::HashMap,
-    fs,
-    io::{BufRead, BufReader, Write},
-    time::Duration,
-};
+use std::{collections::HashMap, fs, io::Write, time::Duration};
 use tower_webhook::StoreErrorKind;
 use tower_webhook::dead_letter::{
     Discarded, EntryClaim, EntryId, JsonlDeadLetters, LetterStore, json,
@@ -219,22 +215,13 @@ async fn a_claim_outlives_another_hand_in_the_file() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
+    use crate::child::{Ends, lift_limit, limited};
     let home = Home::new();
-    let limited = child("trouble::child_with_a_limit", &home.file());
-    // An ignored signal stays ignored across `exec`; the write then fails instead.
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "trap '' XFSZ; ulimit -S -f 1000; exec \"$0\" \"$@\""])
-        .arg(limited.get_program())
-        .args(limited.get_args())
-        .env("TEST_LETTERS", home.file())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null());
-    let mut process = Ends(command.spawn().unwrap());
+    let limited = limited(1000, "trouble::child_with_a_limit", &home.file());
+    let mut process = Ends::spawn(limited);
     let mut kept = Vec::new();
     let (mut refused, mut recovered) = (0, false);
-    for line in BufReader::new(process.0.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
+    for line in process.lines() {
         if let Some(number) = line.strip_prefix("kept ") {
             kept.insert(0, id(number.parse().unwrap()));
             recovered |= refused > 0;
@@ -244,20 +231,13 @@ async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
             let text = home.text();
             assert!(text.ends_with('\n'));
             if refused == 5 {
-                let lifted = std::process::Command::new("prlimit")
-                    .args(["--fsize=unlimited:", "--pid", &process.0.id().to_string()])
-                    .status();
-                // Nothing else can lift another process's limit.
-                assert!(
-                    lifted.as_ref().is_ok_and(std::process::ExitStatus::success),
-                    "prlimit (package util-linux; ./tests/run installs it) does not work: {lifted:?}"
-                );
+                lift_limit(&process);
             }
         } else {
             assert!(!line.starts_with("refused"), "{line}");
         }
     }
-    assert!(process.0.wait().unwrap().success());
+    process.succeeds();
     assert!(refused >= 5, "the limit was never reached");
     assert!(recovered, "it never worked again");
     let entries = home.entries();
@@ -274,12 +254,12 @@ async fn child_with_a_limit() {
     for number in 1..2_000 {
         match write(&entries, &large(number, 100_000)).await {
             Ok(()) => {
-                println!("\nkept {number}");
+                say(&format!("kept {number}"));
                 after += i32::from(refused);
             }
             Err(kind) => {
                 refused = true;
-                println!("\nrefused {kind:?}");
+                say(&format!("refused {kind:?}"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         }
@@ -298,25 +278,16 @@ async fn what_was_acknowledged_survives_a_kill() {
     for (life, lines) in [1, 7, 40, 150, 600].into_iter().enumerate() {
         let mut command = child("trouble::child_that_is_killed", &home.file());
         command.env("TEST_LIFE", life.to_string());
-        let mut process = Ends(command.spawn().unwrap());
-        let mut told = BufReader::new(process.0.stdout.take().unwrap()).lines();
-        let mut heard = 0;
-        while let Some(Ok(line)) = told.next() {
+        killed_after(lines, command, |line| {
             let (what, found) = line.split_once(' ').unwrap_or_default();
-            let Ok(id) = found.parse() else { continue };
+            let Ok(id) = found.parse() else { return false };
             match what {
                 "there" => drop(acknowledged.insert(id, true)),
                 "gone" => drop(acknowledged.insert(id, false)),
-                _ => continue,
+                _ => return false,
             }
-            heard += 1;
-            if heard == lines {
-                process.0.kill().unwrap();
-                // What it still said before it died is in the pipe, and counts.
-            }
-        }
-        assert!(heard >= lines, "the child ended by itself after {heard}");
-        process.0.wait().unwrap();
+            true
+        });
 
         let entries = settings().open(home.file()).unwrap();
         assert_eq!(unreadable(&entries).await, 0);
@@ -346,18 +317,12 @@ async fn child_that_is_killed() {
             for number in 0..1_000_000 {
                 let number = (life << 40) | (task << 30) | number;
                 write(&entries, &large(number, 800)).await.unwrap();
-                // One write: a line is whole or not there.
-                let say = |what: &str| {
-                    let line = format!("\n{what} {}\n", id(number));
-                    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-                    std::io::stdout().flush().unwrap();
-                };
                 if number.is_multiple_of(4) {
-                    say("there");
+                    say(&format!("there {}", id(number)));
                 } else {
                     // Nothing is said of it before it is gone: the kill may come in between.
                     assert_eq!(entries.discard(id(number)).await.unwrap(), Discarded::Done);
-                    say("gone");
+                    say(&format!("gone {}", id(number)));
                 }
             }
         });

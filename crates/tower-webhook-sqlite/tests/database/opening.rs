@@ -245,6 +245,7 @@ async fn a_new_file_is_for_this_user_alone() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_cannot_be_written_is_refused_as_read_only() {
+    use crate::child::working_on;
     use std::os::unix::{
         fs::{MetadataExt, PermissionsExt},
         process::CommandExt,
@@ -274,9 +275,8 @@ async fn what_cannot_be_written_is_refused_as_read_only() {
         set(home.folder(), folder_mode);
         set(&home.file(), file_mode);
         let mut command = std::process::Command::new(&program);
-        command
-            .args(["--exact", "opening::child_that_opens", "--nocapture"])
-            .env("TEST_DATABASE", &file);
+        command.args(["--exact", "opening::child_that_opens", "--nocapture"]);
+        let mut command = working_on(&file, command);
         if is_root {
             command.uid(65534).gid(65534);
         }

@@ -2,10 +2,7 @@
 
 use crate::support::{Ends, Home, LEASE, TTL, child, childs_file, key};
 use bytes::Bytes;
-use std::{
-    collections::HashSet,
-    io::{BufRead, BufReader},
-};
+use std::collections::HashSet;
 use tower_webhook::idempotency::{Begin, Settled, Store};
 use tower_webhook_sqlite::SqliteStore;
 
@@ -47,21 +44,16 @@ async fn two_processes_give_each_key_away_once() {
     let home = Home::new();
     let store = home.store();
     let mut others: Vec<_> = (0..2)
-        .map(|_| {
-            child("processes::child_that_takes", &home.file())
-                .spawn()
-                .unwrap()
-        })
-        .map(Ends)
+        .map(|_| Ends::spawn(child("processes::child_that_takes", &home.file())))
         .collect();
     let mut taken = take(&store).await;
     for other in &mut others {
-        for line in BufReader::new(other.0.stdout.take().unwrap()).lines() {
-            if let Some(id) = line.unwrap().strip_prefix("took ") {
+        for line in other.lines() {
+            if let Some(id) = line.strip_prefix("took ") {
                 taken.push(id.parse().unwrap());
             }
         }
-        assert!(other.0.wait().unwrap().success());
+        other.succeeds();
     }
     assert_eq!(taken.len(), KEYS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len(), KEYS);

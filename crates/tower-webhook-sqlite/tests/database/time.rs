@@ -4,16 +4,12 @@ use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, key, until};
 use bytes::Bytes;
 use std::time::Duration;
 use tower_webhook::idempotency::{Begin, Settled, Store};
-use tower_webhook_sqlite::{Database, SqliteStore, database::Statement};
+use tower_webhook_sqlite::{SqliteStore, database::Statement};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn timed(home: &Home) -> (SqliteStore, ManualClock) {
-    let clock = ManualClock::new();
-    let database = Database::builder()
-        .clock(clock.wall())
-        .open(home.file())
-        .unwrap();
+    let (database, clock) = home.timed_database();
     (SqliteStore::new(&database).unwrap(), clock)
 }
 

@@ -4,6 +4,13 @@
 // Children of the tests speak through their stdout.
 #![allow(clippy::print_stdout)]
 
+#[path = "../../../../tests/support/child.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod child;
+#[path = "../support/home.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod home;
+
 mod bounds;
 mod processes;
 mod support;

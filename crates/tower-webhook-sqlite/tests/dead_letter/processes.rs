@@ -1,11 +1,9 @@
 //! Several processes on one file, and what is left of one that is killed.
 
-use crate::support::{Ends, Home, LEASE, child, childs_file, claim, entry, id, write};
-use std::{
-    collections::HashSet,
-    io::{BufRead, BufReader},
-    sync::Arc,
+use crate::support::{
+    Ends, Home, LEASE, child, childs_file, claim, entry, id, killed_after, say, write,
 };
+use std::{collections::HashSet, sync::Arc};
 use tower_webhook::{
     dead_letter::{EntryClaim, Filter, LetterStore, Sink},
     lease::Settled,
@@ -36,17 +34,16 @@ async fn processes_give_each_entry_away_once() {
         write(&store, number).await;
     }
     let mut others: Vec<_> = (0..2)
-        .map(|_| child("processes::child_that_takes", &home.file()).spawn())
-        .map(|child| Ends(child.unwrap()))
+        .map(|_| Ends::spawn(child("processes::child_that_takes", &home.file())))
         .collect();
     let mut taken = take(&store).await;
     for other in &mut others {
-        for line in BufReader::new(other.0.stdout.take().unwrap()).lines() {
-            if let Some(number) = line.unwrap().strip_prefix("took ") {
+        for line in other.lines() {
+            if let Some(number) = line.strip_prefix("took ") {
                 taken.push(number.parse().unwrap());
             }
         }
-        assert!(other.0.wait().unwrap().success());
+        other.succeeds();
     }
     assert_eq!(taken.len() as u64, LETTERS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len() as u64, LETTERS);
@@ -65,23 +62,13 @@ async fn child_that_takes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_written_and_claimed_outlives_a_kill() {
     let home = Home::new();
-    let mut writer = Ends(
-        child("processes::child_that_writes", &home.file())
-            .spawn()
-            .unwrap(),
-    );
     let mut written = Vec::new();
-    for line in BufReader::new(writer.0.stdout.take().unwrap()).lines() {
-        if let Some(number) = line.unwrap().strip_prefix("wrote ") {
-            written.push(number.parse::<u64>().unwrap());
-            if written.len() == 50 {
-                // SIGKILL, while it writes.
-                writer.0.kill().unwrap();
-            }
-        }
-    }
-    writer.0.wait().unwrap();
-    assert!(written.len() >= 50);
+    let child = child("processes::child_that_writes", &home.file());
+    killed_after(50, child, |line| {
+        let number = line.strip_prefix("wrote ");
+        written.extend(number.map(|number| number.parse::<u64>().unwrap()));
+        number.is_some()
+    });
     let store = home.store();
     for number in &written {
         let kept = store.get(id(*number)).await.unwrap().unwrap();
@@ -101,6 +88,6 @@ async fn child_that_writes() {
     claim(&store, 0).await;
     for number in 1..100_000 {
         store.write(&Arc::new(entry(number))).await.unwrap();
-        println!("\nwrote {number}");
+        say(&format!("wrote {number}"));
     }
 }

@@ -6,14 +6,13 @@ use tower_webhook::{
     dead_letter::{Discarded, EntryClaim, LetterStore, Sink},
     lease::Settled,
 };
-use tower_webhook_sqlite::{Database, SqliteDeadLetters};
+use tower_webhook_sqlite::SqliteDeadLetters;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 async fn timed(home: &Home) -> (SqliteDeadLetters, ManualClock) {
-    let clock = ManualClock::new();
-    let database = Database::builder().clock(clock.wall());
-    let store = SqliteDeadLetters::new(&database.open(home.file()).unwrap()).unwrap();
+    let (database, clock) = home.timed_database();
+    let store = SqliteDeadLetters::new(&database).unwrap();
     write(&store, 1).await;
     (store, clock)
 }

@@ -67,7 +67,7 @@ async fn a_repeat_is_recognised_although_the_queue_has_forgotten() {
     let first = accept(&events, "evt").await;
     finish(&queue, &take(&queue).await).await;
     // Its time is over at once.
-    until("the task has left", || {
+    until("the task has left", || async {
         home.count("tower_webhook_jobs") == 0
     })
     .await;
@@ -178,7 +178,10 @@ async fn a_refusal_does_not_take_an_event_away_that_was_accepted_meanwhile() {
         let refused = refused.clone();
         async move { refused.accept(event("evt").job("event")).await }
     });
-    until("it is stored", || home.count("tower_webhook_accepted") == 1).await;
+    until("it is stored", || async {
+        home.count("tower_webhook_accepted") == 1
+    })
+    .await;
     accept(&events, "evt").await;
     first.await.unwrap().unwrap_err();
     assert!(events.find("evt").await.unwrap().is_some());

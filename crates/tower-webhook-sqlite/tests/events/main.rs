@@ -2,15 +2,17 @@
 //! retention is over.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../support/home.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod home;
+
 mod accepting;
 mod older;
 mod starting;
 mod time;
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use home::{Home, until};
+use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
@@ -26,22 +28,7 @@ use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents, Database, SqliteQueue}
 
 const LEASE: Duration = Duration::from_secs(30);
 
-/// A folder of its own for a test, and a file in it.
-struct Home(tempfile::TempDir);
-
 impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.path().join("events.db")
-    }
-
-    fn database(&self) -> Database {
-        Database::open(self.file()).unwrap()
-    }
-
     /// A database, and what its observer is told.
     fn observed(&self) -> (Database, UnboundedReceiver<&'static str>) {
         let (tell, told) = unbounded_channel();
@@ -67,13 +54,6 @@ impl Home {
         let queue = Queue::new(MemoryQueue::default());
         let events = AcceptedEvents::apart(&self.database(), queue.clone()).unwrap();
         (events, queue)
-    }
-
-    /// A connection behind the database's back.
-    fn raw(&self) -> rusqlite::Connection {
-        let raw = rusqlite::Connection::open(self.file()).unwrap();
-        raw.busy_timeout(Duration::from_secs(5)).unwrap();
-        raw
     }
 
     fn count(&self, what: &str) -> i64 {
@@ -103,15 +83,6 @@ async fn finish(queue: &dyn Engine, job: &Job) {
     };
     let settled = queue.settle(job.id, job.token, done).await.unwrap();
     assert_eq!(settled, Settled::Done);
-}
-
-/// Asks until it is so, for 20 s at the most.
-async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(20);
-    while !so() {
-        assert!(Instant::now() < end, "never came true: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// An engine that takes no job.

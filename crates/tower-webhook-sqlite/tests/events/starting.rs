@@ -60,7 +60,7 @@ async fn a_crash_between_the_two_writes_loses_no_event() {
 #[tokio::test]
 async fn an_end_that_was_not_marked_is_asked_for_in_the_queue() {
     let home = Home::new();
-    let jobs = home.0.path().join("jobs.db");
+    let jobs = home.folder().join("jobs.db");
     let queue = SqliteQueue::open(&jobs).unwrap();
     let open = || AcceptedEvents::apart(&home.database(), Queue::new(queue.clone())).unwrap();
     let events = open();
@@ -106,7 +106,7 @@ async fn while_there_is_no_room_taking_up_waits() {
     for n in 0..3 {
         accept(&events, &format!("evt_{n}")).await;
     }
-    let jobs = home.0.path().join("jobs.db");
+    let jobs = home.folder().join("jobs.db");
     let queue = SqliteQueue::builder().max_jobs(2).open(&jobs).unwrap();
     let queue = Queue::new(queue);
     let (database, mut told) = home.observed();
@@ -140,7 +140,7 @@ async fn an_event_that_no_queue_takes_does_not_hold_up_the_others() {
         )
         .unwrap();
     accept(&events, "evt_2").await;
-    let jobs = home.0.path().join("jobs.db");
+    let jobs = home.folder().join("jobs.db");
     let queue = SqliteQueue::builder()
         .max_payload(1000)
         .open(&jobs)

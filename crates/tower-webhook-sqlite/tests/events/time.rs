@@ -1,35 +1,7 @@
 //! How long events are kept.
 
 use super::*;
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::UNIX_EPOCH,
-};
-use tower_webhook::clock::WallClock;
-
-const DAY: u64 = 24 * 60 * 60;
-
-/// A wall clock that stands until it is moved.
-#[derive(Clone)]
-struct ManualClock(Arc<AtomicU64>);
-
-impl ManualClock {
-    fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(1_700_000_000)))
-    }
-
-    fn forward(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
-    }
-
-    fn wall(&self) -> WallClock {
-        let seconds = self.0.clone();
-        WallClock::from_fn(move || UNIX_EPOCH + Duration::from_secs(seconds.load(Ordering::SeqCst)))
-    }
-}
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longer than an idle database takes to look for what is over.
 const A_WHILE: Duration = Duration::from_millis(2500);
@@ -37,11 +9,7 @@ const A_WHILE: Duration = Duration::from_millis(2500);
 #[tokio::test]
 async fn what_is_finished_leaves_after_a_week_and_what_is_not_stays() {
     let home = Home::new();
-    let clock = ManualClock::new();
-    let database = Database::builder()
-        .clock(clock.wall())
-        .open(home.file())
-        .unwrap();
+    let (database, clock) = home.timed_database();
     let queue = Queue::new(MemoryQueue::default());
     let events = AcceptedEvents::apart(&database, queue).unwrap();
     for n in 0..1000 {
@@ -58,9 +26,12 @@ async fn what_is_finished_leaves_after_a_week_and_what_is_not_stays() {
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(home.count("tower_webhook_accepted"), 1001);
 
-    clock.forward(61);
-    until("they leave", || home.count("tower_webhook_accepted") == 101).await;
-    until("so does what was done", || {
+    clock.forward(Duration::from_secs(61));
+    until("they leave", || async {
+        home.count("tower_webhook_accepted") == 101
+    })
+    .await;
+    until("so does what was done", || async {
         home.count("tower_webhook_audit") == 0
     })
     .await;
@@ -72,13 +43,9 @@ async fn what_is_finished_leaves_after_a_week_and_what_is_not_stays() {
 #[tokio::test]
 async fn the_retention_is_a_setting() {
     let home = Home::new();
-    let clock = ManualClock::new();
-    let database = Database::builder()
-        .clock(clock.wall())
-        .open(home.file())
-        .unwrap();
+    let (database, clock) = home.timed_database();
     let queue = SqliteQueue::new(&database).unwrap();
-    let retention = Duration::from_secs(30 * DAY);
+    let retention = 30 * DAY;
     let events = AcceptedEvents::builder()
         .retention(retention)
         .beside(&queue)
@@ -88,5 +55,8 @@ async fn the_retention_is_a_setting() {
     tokio::time::sleep(A_WHILE).await;
     assert!(events.find("evt").await.unwrap().is_some());
     clock.forward(2 * DAY);
-    until("it leaves", || home.count("tower_webhook_accepted") == 0).await;
+    until("it leaves", || async {
+        home.count("tower_webhook_accepted") == 0
+    })
+    .await;
 }

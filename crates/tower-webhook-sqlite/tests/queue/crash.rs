@@ -1,9 +1,8 @@
 //! Processes that are killed, or whose disk refuses a write, lose nothing that was accepted.
 
-use crate::support::{Ends, Home, TTL, child, childs_file, done, job, put};
+use crate::support::{Ends, Home, TTL, child, childs_file, done, job, killed_after, put, say};
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufRead, BufReader, Write},
     time::Duration,
 };
 use tower_webhook::{
@@ -16,13 +15,6 @@ use tower_webhook_sqlite::SqliteQueue;
 /// Short, so that what a dead worker had is soon run again.
 const LEASE: Duration = Duration::from_millis(400);
 
-fn say(line: &str) {
-    // One write: a line is whole or not there.
-    let line = format!("\n{line}\n");
-    std::io::stdout().lock().write_all(line.as_bytes()).unwrap();
-    std::io::stdout().flush().unwrap();
-}
-
 /// Accepts and works at once, in several lives on one file, each cut short somewhere else.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_kills_under_load_and_is_done() {
@@ -30,29 +22,17 @@ async fn what_was_accepted_survives_kills_under_load_and_is_done() {
     let mut accepted = HashSet::new();
     let mut finished: HashMap<String, usize> = HashMap::new();
     for lines in [1, 7, 40, 150, 600, 900] {
-        let mut life = Ends(
-            child("crash::child_that_is_killed", &home.file())
-                .spawn()
-                .unwrap(),
-        );
-        let mut told = BufReader::new(life.0.stdout.take().unwrap()).lines();
-        let mut heard = 0;
-        while let Some(Ok(line)) = told.next() {
+        let child = child("crash::child_that_is_killed", &home.file());
+        killed_after(lines, child, |line| {
             if let Some(id) = line.strip_prefix("accepted ") {
                 accepted.insert(id.to_owned());
             } else if let Some(id) = line.strip_prefix("finished ") {
                 *finished.entry(id.to_owned()).or_default() += 1;
             } else {
-                continue;
+                return false;
             }
-            heard += 1;
-            if heard == lines {
-                life.0.kill().unwrap();
-                // What it still said before it died is in the pipe, and counts.
-            }
-        }
-        assert!(heard >= lines, "it ended by itself after {heard} lines");
-        life.0.wait().unwrap();
+            true
+        });
         home.check();
     }
     // Whoever comes after does the rest, when the leases of the dead are over.
@@ -122,38 +102,22 @@ async fn child_that_is_killed() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_the_system_refuses_is_told_and_passes_without_a_restart() {
+    use crate::child::{lift_limit, limited};
     let home = Home::new();
-    let limited = child("crash::child_with_a_limit", &home.file());
-    // An ignored signal stays ignored across `exec`; the write then fails instead.
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", "trap '' XFSZ; ulimit -S -f 3000; exec \"$0\" \"$@\""])
-        .arg(limited.get_program())
-        .args(limited.get_args())
-        .env("TEST_DATABASE", home.file())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null());
-    let mut process = Ends(command.spawn().unwrap());
+    let limited = limited(3000, "crash::child_with_a_limit", &home.file());
+    let mut process = Ends::spawn(limited);
     let mut kept = Vec::new();
     let (mut refused, mut recovered) = (false, false);
-    for line in BufReader::new(process.0.stdout.take().unwrap()).lines() {
-        let line = line.unwrap();
+    for line in process.lines() {
         if let Some(id) = line.strip_prefix("kept ") {
             kept.push(id.to_owned());
             recovered |= refused;
         } else if line == "refused" && !refused {
             refused = true;
-            let lifted = std::process::Command::new("prlimit")
-                .args(["--fsize=unlimited:", "--pid", &process.0.id().to_string()])
-                .status();
-            // Nothing else can lift another process's limit.
-            assert!(
-                lifted.as_ref().is_ok_and(std::process::ExitStatus::success),
-                "prlimit (package util-linux; ./tests/run installs it) does not work: {lifted:?}"
-            );
+            lift_limit(&process);
         }
     }
-    assert!(process.0.wait().unwrap().success());
+    process.succeeds();
     assert!(refused, "the limit was never reached");
     assert!(recovered, "it never worked again");
     let queue = home.queue();
@@ -198,15 +162,9 @@ async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
     let home = Home::new();
     let queue = home.queue();
     let id = put(&queue, "x").await;
-    let mut life = Ends(
-        child("crash::child_that_dies_at_a_funeral", &home.file())
-            .spawn()
-            .unwrap(),
-    );
-    let mut told = BufReader::new(life.0.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
-    assert!(told.any(|line| line == "carrying"));
+    let child = child("crash::child_that_dies_at_a_funeral", &home.file());
+    let mut life = Ends::spawn(child);
+    assert!(life.lines().any(|line| line == "carrying"));
     life.0.kill().unwrap();
     let failed_job = loop {
         let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();

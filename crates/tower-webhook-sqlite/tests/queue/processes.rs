@@ -3,7 +3,7 @@
 use crate::support::{Ends, Home, TTL, child, childs_file, done, job};
 use std::{
     collections::HashMap,
-    io::{BufRead, BufReader, Write},
+    io::Write,
     time::{Duration, Instant},
 };
 use tower_webhook::queue::{Engine, Terms, Verdict};
@@ -41,12 +41,7 @@ async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_thre
     let home = Home::new();
     let queue = home.queue();
     let mut others: Vec<_> = (0..2)
-        .map(|_| {
-            child("processes::child_that_drains", &home.file())
-                .spawn()
-                .unwrap()
-        })
-        .map(Ends)
+        .map(|_| Ends::spawn(child("processes::child_that_drains", &home.file())))
         .collect();
     let began = Instant::now();
     let mut producers = tokio::task::JoinSet::new();
@@ -70,12 +65,12 @@ async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_thre
     }
     // The children end when they have seen what was put in done.
     for other in &mut others {
-        for line in BufReader::new(other.0.stdout.take().unwrap()).lines() {
-            if let Some(said) = line.unwrap().strip_prefix("did ") {
+        for line in other.lines() {
+            if let Some(said) = line.strip_prefix("did ") {
                 count(said.to_owned());
             }
         }
-        assert!(other.0.wait().unwrap().success());
+        other.succeeds();
     }
     println!("in {put_in:?}, out {:?}, {mine} here", began.elapsed());
     assert_eq!(times.len(), JOBS);

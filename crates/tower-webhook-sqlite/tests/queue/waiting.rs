@@ -1,10 +1,7 @@
 //! From push to start: in one process, and across processes.
 
 use crate::support::{Ends, Home, child, childs_file, done, job, one, put, settle, take};
-use std::{
-    io::{BufRead, BufReader},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tower_webhook::queue::Engine;
 use tower_webhook_sqlite::SqliteQueue;
 
@@ -58,14 +55,8 @@ fn now() -> Duration {
 async fn who_waits_in_another_process_is_woken_soon() {
     let home = Home::new();
     let queue = home.queue();
-    let mut other = Ends(
-        child("waiting::child_that_waits", &home.file())
-            .spawn()
-            .unwrap(),
-    );
-    let mut told = BufReader::new(other.0.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
+    let mut other = Ends::spawn(child("waiting::child_that_waits", &home.file()));
+    let mut told = other.lines();
     assert!(told.any(|line| line == "ready"));
     let mut took = Vec::new();
     for _ in 0..40 {
@@ -99,14 +90,8 @@ async fn child_that_waits() {
 async fn waiting_for_other_processes_costs_next_to_nothing() {
     let home = Home::new();
     let _queue = home.queue();
-    let mut other = Ends(
-        child("waiting::child_that_only_waits", &home.file())
-            .spawn()
-            .unwrap(),
-    );
-    let mut told = BufReader::new(other.0.stdout.take().unwrap())
-        .lines()
-        .map_while(Result::ok);
+    let mut other = Ends::spawn(child("waiting::child_that_only_waits", &home.file()));
+    let mut told = other.lines();
     let line = told.find(|line| line.starts_with("used ")).unwrap();
     let micros: u32 = line["used ".len()..].parse().unwrap();
     let share = f64::from(micros) / 2_000_000.0;
