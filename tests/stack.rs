@@ -183,6 +183,7 @@ async fn a_peer_that_hangs_is_held_against_it_and_its_breaker_opens() {
 async fn an_open_breaker_costs_neither_an_attempt_nor_budget() {
     let peers = Peers::new("a.test", &[Answers(200)]);
     let budget = Budget::builder().share(1.0).floor(0).build().unwrap();
+    budget.deposit();
     let retry = every_second()
         .budget(budget.clone())
         .refusals(Refusals::GiveUp);
@@ -201,7 +202,7 @@ async fn an_open_breaker_costs_neither_an_attempt_nor_budget() {
     let cause = std::error::Error::source(failed(&error)).unwrap();
     assert!(cause.is::<CircuitOpen>(), "{cause:?}");
     assert!(peers.asked().is_empty());
-    // What the delivery paid in is still there.
+    // It neither spent a retry nor bought one.
     assert_eq!(budget.balance(), 1);
     let seen = deliver.metrics().snapshot();
     assert_eq!(count(&seen, OutcomeKind::Refused), (0, 1));

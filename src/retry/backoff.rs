@@ -275,7 +275,13 @@ impl BackoffBuilder {
             let problem = "must add more than zero; `Jitter::None` adds nothing";
             return Err(InvalidConfig::new("jitter", problem));
         }
-        Ok(self.build_known())
+        let backoff = self.build_known();
+        if backoff.jitter == Jitter::Decorrelated && backoff.cap <= backoff.strategy.base() {
+            let problem =
+                "must be longer than the first delay, from which `Jitter::Decorrelated` draws";
+            return Err(InvalidConfig::new("cap", problem));
+        }
+        Ok(backoff)
     }
 
     /// Builds a backoff from settings that are known to be valid.

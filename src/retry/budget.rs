@@ -137,6 +137,13 @@ impl Budget {
         }
     }
 
+    /// Takes back the deposit that was made at `then`, for a first attempt that was not sent.
+    pub(super) fn retract_at(&self, then: Instant) {
+        if let Some(inner) = &self.inner {
+            inner.retract(inner.tick(then));
+        }
+    }
+
     /// Withdraws one retry, if the balance allows it.
     pub fn withdraw(&self) -> Option<BudgetPermit> {
         self.withdraw_at(Instant::now())
@@ -178,6 +185,17 @@ impl Inner {
         let mut seen = slot.load(Ordering::Relaxed);
         loop {
             let next = packed::add(seen, tick);
+            match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => seen = newer,
+            }
+        }
+    }
+
+    fn retract(&self, tick: u64) {
+        let slot = &self.deposits[index(tick)];
+        let mut seen = slot.load(Ordering::Relaxed);
+        while let Some(next) = packed::remove(seen, tick) {
             match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(newer) => seen = newer,
@@ -269,6 +287,15 @@ mod packed {
         }
         if count(slot) == COUNT { slot } else { slot + 1 }
     }
+
+    /// `None` if the slot counts another time by now, or nothing.
+    pub(super) const fn remove(slot: u64, then: u64) -> Option<u64> {
+        if tick(slot) == then && count(slot) > 0 {
+            Some(slot - 1)
+        } else {
+            None
+        }
+    }
 }
 
 impl BudgetPermit {
@@ -293,7 +320,8 @@ impl BudgetBuilder {
         self
     }
 
-    /// Sets the number of retries per second that are allowed for any traffic. Default: 10.
+    /// Sets the number of retries per second that are allowed for any traffic. Default: 10. In a window it
+    /// must make a whole number of retries: 1 per second needs a window of whole seconds.
     pub const fn floor(mut self, per_second: u32) -> Self {
         self.floor = per_second;
         self
@@ -328,6 +356,10 @@ impl BudgetBuilder {
         let (least, most) = (Duration::from_millis(100), Duration::from_secs(86_400));
         if !(least..=most).contains(&self.window) {
             return Err(InvalidConfig::new("window", "must be from 100 ms to a day"));
+        }
+        if !(u128::from(self.floor) * self.window.as_micros()).is_multiple_of(u128::from(RETRY)) {
+            let problem = "must allow a whole number of retries in each window";
+            return Err(InvalidConfig::new("floor", problem));
         }
         Ok(Budget::of(share, self.floor, self.window))
     }

@@ -129,7 +129,6 @@ where
             tell_gave_up(observers, &history);
             return ResponseFuture::too_late(history);
         }
-        config.settings.budget.deposit_at(now);
         let classifier = make.make_classifier(&req);
         let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
         // An inner layer that retries has requests of its own.

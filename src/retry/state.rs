@@ -40,6 +40,8 @@ pub(crate) struct RetryState {
     refusals: u32,
     /// The delay of the backoff before the current attempt.
     delay: Duration,
+    /// When the budget counted this delivery's first attempt. A first attempt that was refused is taken back.
+    deposited: Option<Instant>,
     ticket: Ticket,
     history: History,
 }
@@ -70,6 +72,7 @@ impl RetryState {
             is_stored: false,
             refusals: 0,
             delay: Duration::ZERO,
+            deposited: None,
             ticket: Ticket::none(),
             history: History::new(),
         }
@@ -145,9 +148,13 @@ impl RetryState {
         Ok(())
     }
 
-    const fn begin_now(&mut self, now: Instant) {
+    fn begin_now(&mut self, now: Instant) {
         self.began = now;
         self.ticket.sent = true;
+        if self.attempt == Attempt::first() {
+            self.settings().budget.deposit_at(now);
+            self.deposited = Some(now);
+        }
     }
 
     /// Begins an attempt of a stored delivery, if it can end in time and, for a retry, if the budget has a
@@ -166,8 +173,6 @@ impl RetryState {
         if self.attempt > Attempt::first() {
             let permit = budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
             self.ticket.replace(permit);
-        } else if self.is_first_call() {
-            budget.deposit_at(now);
         }
         self.begin_now(now);
         Ok(())
@@ -241,8 +246,11 @@ impl RetryState {
     ) -> Result<Duration, GaveUp> {
         let attempted = outcome.was_attempted();
         if !attempted {
-            // Nothing was sent: the permit is used for the next call.
+            // Nothing was sent: the permit is used for the next call, and buys no retry of others.
             self.ticket.sent = false;
+            if let Some(then) = self.deposited.take() {
+                self.settings().budget.retract_at(then);
+            }
         }
         if !outcome.may_retry() {
             return Err(GaveUp::NotRetryable);
@@ -312,17 +320,22 @@ impl RetryState {
             let spread = spread(settings, most, rng);
             return Ok((hint.saturating_add(own.max(spread)).min(room), own));
         }
-        let hint = match settings.hint_limit {
+        let tenth = |of: Duration| (of / 10).min(MAX_HINT_SPREAD);
+        // A hint that is cut is spread below the limit, any other above itself.
+        let (hint, most) = match settings.hint_limit {
             HintLimit::GiveUp(limit) if hint > limit => return Err(GaveUp::HintTooLong),
-            HintLimit::GiveUp(_) => hint,
-            HintLimit::CapTo(limit) => hint.min(limit),
+            HintLimit::GiveUp(_) => (hint, tenth(hint)),
+            HintLimit::CapTo(limit) if hint > limit => {
+                let below = spread(settings, tenth(limit), rng);
+                (limit.saturating_sub(below), Duration::ZERO)
+            }
+            HintLimit::CapTo(limit) => (hint, tenth(hint).min(limit.saturating_sub(hint))),
         };
         if hint > room {
             return Err(GaveUp::HintTooLong);
         }
         let retry = self.attempt.number();
         let own = settings.backoff.delay(retry, self.delay, rng.u64(..));
-        let most = (hint / 10).min(MAX_HINT_SPREAD);
         let spread = spread(settings, most.min(room.saturating_sub(hint)), rng);
         let wait = own.max(hint.saturating_add(spread));
         if wait > room {

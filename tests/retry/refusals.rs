@@ -48,6 +48,29 @@ async fn refusals_take_nothing_from_the_budget() {
     assert_eq!(budget.balance(), 1);
 }
 
+/// A thousand calls that an open breaker refused once bought two hundred retries.
+#[tokio::test(start_paused = true)]
+async fn calls_that_were_not_sent_buy_no_retries() {
+    let budget = Budget::builder().share(0.2).floor(0).window(secs(3_600));
+    let budget = budget.build().unwrap();
+    let refused = || Peer::new([Step::Refused(2)]);
+    for _ in 0..10 {
+        let config = plain().refusals(Refusals::GiveUp).budget(budget.clone());
+        assert_eq!(
+            gave_up(&deliver(config, &refused(), get()).await),
+            Some(GaveUp::Refused)
+        );
+    }
+    assert_eq!(budget.balance(), 0);
+    // One that waited for the refusal to end and was sent counts once.
+    for _ in 0..5 {
+        let peer = Peer::new([Step::Refused(2), Step::Refused(2), Step::Status(200)]);
+        let sent = deliver(plain().budget(budget.clone()), &peer, get()).await;
+        assert_eq!(status(&sent), 200);
+    }
+    assert_eq!(budget.balance(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn refusals_end() {
     let start = Instant::now();

@@ -94,6 +94,19 @@ fn a_decorrelated_delay_grows_from_the_one_before_it_and_keeps_its_spread_at_the
     assert_eq!(range(secs(30)), (secs(1), secs(30)));
 }
 
+#[test]
+fn decorrelated_jitter_needs_room_between_its_base_and_the_cap() {
+    for builder in [
+        Backoff::exponential(secs(1), secs(1)),
+        Backoff::constant(secs(1)),
+    ] {
+        let refused = builder.jitter(Jitter::Decorrelated).build().unwrap_err();
+        assert_eq!(refused.setting(), "cap");
+    }
+    let roomy = Backoff::constant(secs(1)).cap(secs(2));
+    assert!(roomy.jitter(Jitter::Decorrelated).build().is_ok());
+}
+
 /// tower's backoff truncates jitter to whole seconds; a second is split into a billion parts here.
 #[test]
 fn jitter_is_finer_than_a_second() {
@@ -188,7 +201,12 @@ fn any_backoff() -> impl AnyStrategy<Value = Backoff> {
         any_duration().prop_map(Backoff::constant),
         prop::collection::vec(any_duration(), 1..9).prop_map(Backoff::table),
     ];
-    (builder, any_jitter()).prop_map(|(builder, jitter)| builder.jitter(jitter).build().unwrap())
+    // Decorrelated jitter needs a cap above the base.
+    (builder, any_jitter()).prop_filter_map("no spread", |(builder, jitter)| {
+        let built = builder.jitter(jitter).build();
+        assert!(built.is_ok() || jitter == Jitter::Decorrelated, "{built:?}");
+        built.ok()
+    })
 }
 
 proptest! {

@@ -68,7 +68,7 @@ fn a_deposit_counts_for_one_window() {
 /// tower catches up on every slot that passed, under its lock: 864,000 a day here. Ours looks at ten.
 #[test]
 fn a_long_idle_time_costs_nothing() {
-    let budget = budget(0.5, 1, 100);
+    let budget = budget(0.5, 0, 100);
     let start = origin(&budget);
     (0..100).for_each(|_| budget.deposit_at(start));
     for days in 1..5_000_u64 {
@@ -97,6 +97,24 @@ fn an_unspent_permit_goes_back_to_the_slot_it_came_from() {
     assert_eq!(take_all(&budget, at(3_000)), 1);
     drop(old);
     assert_eq!(take_all(&budget, at(3_000)), 0);
+}
+
+#[test]
+fn a_deposit_can_be_taken_back_while_its_slot_counts_it() {
+    let budget = budget(1.0, 0, 1_000);
+    let at = |ms| origin(&budget) + Duration::from_millis(ms);
+    budget.deposit_at(at(0));
+    budget.deposit_at(at(0));
+    budget.retract_at(at(0));
+    assert_eq!(take_all(&budget, at(0)), 1);
+    // The slot counts a later time by now.
+    budget.deposit_at(at(2_000));
+    budget.retract_at(at(0));
+    assert_eq!(take_all(&budget, at(2_000)), 1);
+    // Nothing is left to take back.
+    (0..2).for_each(|_| budget.retract_at(at(2_000)));
+    budget.deposit_at(at(2_000));
+    assert_eq!(take_all(&budget, at(3_100)), 0);
 }
 
 /// It read the clock, was interrupted for longer than a window, and continues.
@@ -171,6 +189,15 @@ fn settings_that_make_no_sense_are_named() {
         (builder().share(1_000.1), "share"),
         (builder().share(0.0).floor(0), "floor"),
         (builder().window(Duration::ZERO), "window"),
+        // Would be no retry ever, and ten a second.
+        (
+            builder().floor(1).window(Duration::from_millis(500)),
+            "floor",
+        ),
+        (
+            builder().floor(19).window(Duration::from_millis(100)),
+            "floor",
+        ),
         (builder().window(Duration::MAX), "window"),
     ];
     for (builder, setting) in table {
