@@ -1,9 +1,9 @@
 //! Counts the attempts of a delivery.
 //!
-//! The attempt-level layer is inside the delivery-level one, with layers between them that know of
-//! neither. As with [`Attempt`](crate::attempt::Attempt), the count is not part of the request: the
-//! delivery-level layer puts it into a thread-local while it polls the inner future. The worker of a queue
-//! does the same: it reports a task as one delivery.
+//! The attempt-level layer is inside the delivery-level one, with layers between them that do not know either
+//! of them. As with [`Attempt`], the count is not part of the request: the delivery-level layer puts it into
+//! a thread-local while it polls the inner future. The worker of a queue does the same: it reports a task as
+//! one delivery.
 
 use crate::attempt::Attempt;
 use std::cell::Cell;

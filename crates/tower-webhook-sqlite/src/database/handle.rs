@@ -292,7 +292,7 @@ impl Database {
         &self.shared.settings.with.clock
     }
 
-    /// The observers of the file, and of all that is kept in it.
+    /// The observers of the file, and of everything that is stored in it.
     pub(crate) fn observers(&self) -> &Observers {
         &self.shared.settings.with.observers
     }
