@@ -23,8 +23,8 @@ const MAX_WINDOW: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Hints never change the number of attempts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HintLimit {
-    /// Shortens a longer hint to this, less a random part of a tenth: the peer is called sooner than it
-    /// asked for.
+    /// Shortens a longer hint to this time, minus a random part of up to a tenth: the peer is called sooner
+    /// than it asked for.
     CapTo(Duration),
     /// Ends the delivery if the hint is longer, as [`GaveUp::HintTooLong`](crate::attempt::GaveUp).
     GiveUp(Duration),
