@@ -46,8 +46,8 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(send(new()).await?.1, "2026-11");
 
     // When the count of the old key no longer grows, no sender uses it any more.
-    for usage in keys.usage() {
-        println!("{}: {} matched", usage.label, usage.matched);
+    for (label, matched) in keys.usage() {
+        println!("{label}: {matched} matched");
     }
     keys.replace(new())?;
     assert_eq!(send(old()).await?.0, refused);

@@ -116,6 +116,11 @@ impl StoreError {
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
     }
+
+    #[cfg(feature = "queue")]
+    pub(crate) const fn is_newer(&self) -> bool {
+        matches!(self.kind, StoreErrorKind::NewerSchema { .. })
+    }
 }
 
 impl fmt::Display for StoreError {

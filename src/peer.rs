@@ -67,9 +67,8 @@ impl<Req> PeerKey<Req> for OnePeer {
     }
 }
 
-/// Takes the key by a function. Made by [`peer_fn`].
 #[derive(Clone, Copy)]
-pub struct PeerFn<F> {
+struct PeerFn<F> {
     key: F,
 }
 
@@ -88,9 +87,9 @@ pub struct PeerFn<F> {
 /// let by_tenant = peer_fn(|job: &Job| Cow::Borrowed(job.tenant.as_str()));
 /// assert_eq!(by_tenant.key(&Job { tenant: "acme".into() }), "acme");
 /// ```
-pub const fn peer_fn<F, Req>(key: F) -> PeerFn<F>
+pub const fn peer_fn<F, Req>(key: F) -> impl PeerKey<Req> + Clone + fmt::Debug
 where
-    F: for<'a> Fn(&'a Req) -> Cow<'a, str>,
+    F: for<'a> Fn(&'a Req) -> Cow<'a, str> + Clone,
 {
     PeerFn { key }
 }

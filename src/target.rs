@@ -35,16 +35,13 @@
 //! # Ok::<(), tower_webhook::BoxError>(())
 //! ```
 
-use crate::{BoxError, outcome::Unsendable};
+use crate::{BoxError, BoxFuture, outcome::Unsendable};
 use http::Uri;
-use pin_project::pin_project;
 use std::{
     error::Error,
     fmt,
-    future::Future,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     vec,
 };
 use tower_service::Service;
@@ -171,55 +168,31 @@ pub struct GuardedResolver<R> {
 impl<R, N> Service<N> for GuardedResolver<R>
 where
     R: Service<N>,
+    R::Future: Send + 'static,
     R::Response: IntoIterator<Item = SocketAddr>,
     R::Error: Into<BoxError>,
 {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = BoxError;
-    type Future = ResolveFuture<R::Future>;
+    /// Boxed: finding a name costs more than a box.
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, name: N) -> Self::Future {
-        ResolveFuture {
-            addresses: self.inner.call(name),
-            rules: self.rules,
-        }
-    }
-}
-
-/// Response future of [`GuardedResolver`].
-#[derive(Debug)]
-#[pin_project]
-pub struct ResolveFuture<F> {
-    #[pin]
-    addresses: F,
-    rules: TargetRules,
-}
-
-impl<F, A, E> Future for ResolveFuture<F>
-where
-    F: Future<Output = Result<A, E>>,
-    A: IntoIterator<Item = SocketAddr>,
-    E: Into<BoxError>,
-{
-    type Output = Result<vec::IntoIter<SocketAddr>, BoxError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let found = match ready!(this.addresses.poll(cx)) {
-            Ok(found) => found,
-            Err(error) => return Poll::Ready(Err(error.into())),
-        };
-        let (permitted, forbidden): (Vec<_>, Vec<_>) = found
-            .into_iter()
-            .partition(|address| this.rules.permits(address.ip()));
-        if permitted.is_empty() && !forbidden.is_empty() {
-            return Poll::Ready(Err(ForbiddenTarget::NotPublic.into()));
-        }
-        Poll::Ready(Ok(permitted.into_iter()))
+        let (found, rules) = (self.inner.call(name), self.rules);
+        Box::pin(async move {
+            let found = found.await.map_err(Into::into)?;
+            let (permitted, forbidden): (Vec<_>, Vec<_>) = found
+                .into_iter()
+                .partition(|address| rules.permits(address.ip()));
+            if permitted.is_empty() && !forbidden.is_empty() {
+                return Err(ForbiddenTarget::NotPublic.into());
+            }
+            Ok(permitted.into_iter())
+        })
     }
 }
 

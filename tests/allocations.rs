@@ -318,7 +318,7 @@ mod metrics {
 
     #[test]
     fn neither_do_retries_nor_peers_beyond_the_bound() {
-        let metrics = DeliveryMetrics::builder().max_peers(1).build().unwrap();
+        let metrics = DeliveryMetrics::with_max_peers(1).unwrap();
         both_levels(&metrics);
         let (allocated, ()) = allocations(|| {
             for after in [Some(503), None] {

@@ -262,8 +262,8 @@ fn of_the_retry_layer() {
 fn of_the_metrics_layer() {
     use tower_webhook::{
         metrics::{
-            DeliveryMetrics, DeliveryMetricsBuilder, DeliveryMetricsLayer, Latency, LevelSnapshot,
-            Measure, PeerSnapshot, ResponseFuture, Snapshot,
+            DeliveryMetrics, DeliveryMetricsLayer, Latency, LevelSnapshot, Measure, PeerSnapshot,
+            ResponseFuture, Snapshot,
         },
         outcome::{ClassifyHttp, HttpClassifier},
         peer::ByHost,
@@ -273,7 +273,6 @@ fn of_the_metrics_layer() {
     cloned::<Measure<Inner, HttpClassifier, ByHost>>();
     sent::<ResponseFuture<Future, ClassifyHttp>>();
     cloned::<DeliveryMetrics>();
-    cloned::<DeliveryMetricsBuilder>();
     cloned::<Snapshot>();
     cloned::<PeerSnapshot>();
     cloned::<LevelSnapshot>();
@@ -320,10 +319,11 @@ fn of_the_circuit_breaker() {
 #[test]
 fn of_the_queue() {
     use tower_webhook::queue::{
-        ByJob, ByResult, Claims, EnqueueFuture, EnqueueService, Job, NewJob, NoResult, Queue, Task,
-        TaskStatusFuture, TaskStatusService, Worker, WorkerBuilder, WorkerHandle,
+        Claims, EnqueueService, Job, NewJob, Queue, Task, TaskStatusService, Worker, WorkerBuilder,
+        WorkerHandle,
     };
     type Make = fn(Request<BufferedBody>) -> Result<NewJob, Problem>;
+    type FutureOf<S> = <S as tower::Service<Request<BufferedBody>>>::Future;
     cloned::<Queue>();
     cloned::<EnqueueService<Queue, Make>>();
     cloned::<TaskStatusService>();
@@ -331,9 +331,9 @@ fn of_the_queue() {
     shared::<StoreError>();
     shared::<WorkerHandle>();
     sent::<Worker>();
-    sent::<WorkerBuilder<ByResult, NoResult, ByJob>>();
-    sent::<EnqueueFuture>();
-    sent::<TaskStatusFuture>();
+    sent::<WorkerBuilder>();
+    sent::<FutureOf<EnqueueService<Queue, Make>>>();
+    sent::<FutureOf<TaskStatusService>>();
 }
 
 #[cfg(feature = "queue")]

@@ -41,7 +41,7 @@ impl DeadlineLayer {
     }
 }
 
-impl<F> DeadlineLayer<AllowFn<F>> {
+impl DeadlineLayer {
     /// Sets the limit of each call as a function of its request. `None` means no limit. Zero means that no
     /// time is left, and the request is not sent.
     ///
@@ -56,11 +56,13 @@ impl<F> DeadlineLayer<AllowFn<F>> {
     /// let layer = DeadlineLayer::from_fn(|job: &Job| job.budget);
     /// # let _ = layer;
     /// ```
-    pub const fn from_fn<Req>(allowed: F) -> Self
+    pub const fn from_fn<F, Req>(
+        allowed: F,
+    ) -> DeadlineLayer<impl AllowTime<Req> + Clone + fmt::Debug>
     where
-        F: Fn(&Req) -> Option<Duration>,
+        F: Fn(&Req) -> Option<Duration> + Clone,
     {
-        Self::allowing(AllowFn(allowed))
+        DeadlineLayer::allowing(AllowFn(allowed))
     }
 }
 
@@ -183,7 +185,7 @@ impl<Req> AllowTime<Req> for Duration {
 
 /// A time limit that a function computes from the request.
 #[derive(Clone, Copy)]
-pub struct AllowFn<F>(F);
+struct AllowFn<F>(F);
 
 impl<F, Req> AllowTime<Req> for AllowFn<F>
 where

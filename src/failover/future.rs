@@ -21,16 +21,16 @@ use tower_service::Service;
 
 /// Response future of [`Failover`](super::Failover).
 ///
-/// `F` is the future of the inner service, `R` the state of the call.
+/// `F` is the future of the inner service `S`, which gives `Res` or `Err`.
 //
 // Named by types and not by the service they belong to: the compiler fails to see that a task which
 // holds `S::Future` is `Send` where the service inside judges boxed errors (rust-lang/rust#64552).
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-pub struct ResponseFuture<F, R> {
+pub struct ResponseFuture<F, S, Req, Res, Err, T, M, C> {
     #[pin]
     step: Step<F>,
-    round: R,
+    round: Round<S, Req, Res, Err, T, M, C>,
 }
 
 #[pin_project(project = StepProj)]
@@ -44,7 +44,7 @@ enum Step<F> {
 }
 
 /// The state that a [`ResponseFuture`] keeps for the targets that follow.
-pub struct Round<S, Req, Res, Err, T, M, C> {
+struct Round<S, Req, Res, Err, T, M, C> {
     shared: Arc<Shared<T, M>>,
     /// `None` with a single target: its result is not judged.
     classifier: Option<C>,
@@ -69,7 +69,7 @@ struct Failed<Res, Err> {
     index: usize,
 }
 
-impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, Round<S, Req, Res, Err, T, M, C>> {
+impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, S, Req, Res, Err, T, M, C> {
     pub(super) const fn only(future: F, shared: Arc<Shared<T, M>>) -> Self {
         Self {
             step: Step::Calling { future },
@@ -112,7 +112,7 @@ impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, Round<S, Req, Res, Err, T, 
 }
 
 impl<S, Req, T, M> Future
-    for ResponseFuture<S::Future, Round<S, Req, S::Response, S::Error, T, M, M::Classifier>>
+    for ResponseFuture<S::Future, S, Req, S::Response, S::Error, T, M, M::Classifier>
 where
     S: Service<Req>,
     Req: Clone,
@@ -250,17 +250,8 @@ fn no_time_left() -> bool {
     Deadline::current().is_some_and(|deadline| deadline.left(Instant::now()).is_zero())
 }
 
-impl<F, R> fmt::Debug for ResponseFuture<F, R> {
+impl<F, S, Req, Res, Err, T, M, C> fmt::Debug for ResponseFuture<F, S, Req, Res, Err, T, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
-    }
-}
-
-impl<S, Req, Res, Err, T, M, C> fmt::Debug for Round<S, Req, Res, Err, T, M, C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Round")
-            .field("start", &self.start)
-            .field("position", &self.position)
-            .finish_non_exhaustive()
     }
 }

@@ -81,7 +81,6 @@ pub use self::{future::ResponseFuture, targets::EachOf};
 
 use self::{
     choice::{MAX_TARGETS, Preference, target_at},
-    future::Round,
     targets::{Path, Targets, Uris},
 };
 use crate::{
@@ -384,8 +383,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future =
-        ResponseFuture<S::Future, Round<S, Req, S::Response, S::Error, T, M, M::Classifier>>;
+    type Future = ResponseFuture<S::Future, S, Req, S::Response, S::Error, T, M, M::Classifier>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)

@@ -45,7 +45,7 @@ impl<Res, Err> fmt::Debug for Failure<'_, Res, Err> {
 
 /// Makes the answer that replaces a failure.
 ///
-/// Implemented by [`AnswerFn`] and, for HTTP, by [`AnswerHttp`].
+/// Implemented by functions of the failure and, for HTTP, by [`AnswerHttp`].
 #[diagnostic::on_unimplemented(
     message = "`{Self}` has no answer instead of `Result<{Res}, {Err}>`",
     note = "`FallbackLayer::http` is for `http::Response<_>`; use `FallbackLayer::new(|failure: &Failure<'_, {Res}, {Err}>| ...)` for other responses"
@@ -61,11 +61,7 @@ pub trait Answer<Res, Err> {
     fn instead(&self, failure: &Failure<'_, Res, Err>) -> Option<Self::Response>;
 }
 
-/// Makes answers with a function. Made by [`FallbackLayer::new`](super::FallbackLayer::new).
-#[derive(Clone, Copy)]
-pub struct AnswerFn<F>(pub(super) F);
-
-impl<F, Res, Err> Answer<Res, Err> for AnswerFn<F>
+impl<F, Res, Err> Answer<Res, Err> for F
 where
     F: Fn(&Failure<'_, Res, Err>) -> Option<Res>,
 {
@@ -76,13 +72,7 @@ where
     }
 
     fn instead(&self, failure: &Failure<'_, Res, Err>) -> Option<Res> {
-        (self.0)(failure)
-    }
-}
-
-impl<F> fmt::Debug for AnswerFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerFn").finish_non_exhaustive()
+        self(failure)
     }
 }
 

@@ -83,7 +83,7 @@ mod answer;
 
 pub use self::answer::{AnswerHttp, Failure, FallbackReason};
 
-use self::answer::{Answer, AnswerFn};
+use self::answer::Answer;
 use crate::{
     body::BufferedBody,
     observe::{Event, Observer, Observers},
@@ -104,7 +104,6 @@ use tower_service::Service;
 /// Answers in place of a failure.
 ///
 /// See the [module docs](self) for what is replaced, and where the layer belongs in a stack.
-#[derive(Debug)]
 #[must_use]
 pub struct FallbackLayer<A, M = HttpClassifier> {
     answer: Arc<A>,
@@ -145,7 +144,7 @@ impl<A> FallbackLayer<A> {
     }
 }
 
-impl<F> FallbackLayer<AnswerFn<F>> {
+impl<F> FallbackLayer<F> {
     /// Replaces a failure with what `answer` returns, in the response type of the inner service. On `None`
     /// the caller gets the failure.
     ///
@@ -155,7 +154,7 @@ impl<F> FallbackLayer<AnswerFn<F>> {
     where
         F: Fn(&Failure<'_, Res, Err>) -> Option<Res>,
     {
-        Self::answering(AnswerFn(answer))
+        Self::answering(answer)
     }
 }
 
@@ -214,6 +213,15 @@ impl<S, A, M: Clone> Layer<S> for FallbackLayer<A, M> {
     }
 }
 
+impl<A, M: fmt::Debug> fmt::Debug for FallbackLayer<A, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FallbackLayer")
+            .field("make", &self.make)
+            .field("when", &self.when)
+            .finish_non_exhaustive()
+    }
+}
+
 impl<A, M: Clone> Clone for FallbackLayer<A, M> {
     fn clone(&self) -> Self {
         Self {
@@ -226,7 +234,6 @@ impl<A, M: Clone> Clone for FallbackLayer<A, M> {
 }
 
 /// Middleware of [`FallbackLayer`]. See the [module docs](self).
-#[derive(Debug)]
 pub struct Fallback<S, A, M = HttpClassifier> {
     inner: S,
     answer: Arc<A>,
@@ -259,6 +266,16 @@ where
             when: self.when,
             observers: self.observers.clone(),
         }
+    }
+}
+
+impl<S: fmt::Debug, A, M: fmt::Debug> fmt::Debug for Fallback<S, A, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fallback")
+            .field("inner", &self.inner)
+            .field("make", &self.make)
+            .field("when", &self.when)
+            .finish_non_exhaustive()
     }
 }
 

@@ -28,7 +28,7 @@ const MOST_PEERS: usize = 100_000;
 /// ```
 /// use tower_webhook::metrics::{DeliveryMetrics, DeliveryMetricsLayer};
 ///
-/// let metrics = DeliveryMetrics::builder().max_peers(100).build()?;
+/// let metrics = DeliveryMetrics::with_max_peers(100)?;
 /// let deliveries = DeliveryMetricsLayer::deliveries().observe(metrics.clone());
 /// let attempts = DeliveryMetricsLayer::attempts().observe(metrics.clone());
 /// // ... and once they are in use:
@@ -48,13 +48,6 @@ struct Counted {
     shared: SharedStats,
 }
 
-/// Settings of [`DeliveryMetrics`].
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct DeliveryMetricsBuilder {
-    max_peers: usize,
-}
-
 impl Default for DeliveryMetrics {
     fn default() -> Self {
         Self::new()
@@ -62,21 +55,29 @@ impl Default for DeliveryMetrics {
 }
 
 impl DeliveryMetrics {
-    /// Makes metrics with the default settings.
+    /// Makes metrics that count 1,000 peers separately.
     pub fn new() -> Self {
-        Self::with(&Self::builder())
+        Self::counting(1000)
     }
 
-    /// Returns a builder with the default settings.
-    pub const fn builder() -> DeliveryMetricsBuilder {
-        DeliveryMetricsBuilder { max_peers: 1000 }
+    /// Makes metrics that count at most `peers` peers separately, up to 100,000. Further peers are counted
+    /// together, as [`other`](Snapshot::other). A peer is kept until the metrics are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `max_peers` of zero or above 100,000.
+    pub fn with_max_peers(peers: usize) -> Result<Self, InvalidConfig> {
+        if peers == 0 || peers > MOST_PEERS {
+            return Err(InvalidConfig::new("max_peers", "must be from 1 to 100000"));
+        }
+        Ok(Self::counting(peers))
     }
 
-    fn with(settings: &DeliveryMetricsBuilder) -> Self {
+    fn counting(peers: usize) -> Self {
         Self {
             counted: Arc::new(Counted {
                 since: Instant::now(),
-                peers: Peers::new(settings.max_peers, PeerStats::new),
+                peers: Peers::new(peers, PeerStats::new),
                 shared: SharedStats::new(),
             }),
         }
@@ -165,27 +166,6 @@ impl Observer for DeliveryMetrics {
 impl fmt::Debug for DeliveryMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeliveryMetrics").finish_non_exhaustive()
-    }
-}
-
-impl DeliveryMetricsBuilder {
-    /// Sets how many peers are counted separately. Default: 1,000. Maximum: 100,000. Further peers are
-    /// counted together, as [`other`](Snapshot::other). A peer is kept until the metrics are dropped.
-    pub const fn max_peers(mut self, peers: usize) -> Self {
-        self.max_peers = peers;
-        self
-    }
-
-    /// Makes the metrics.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] for `max_peers` of zero or above 100,000.
-    pub fn build(self) -> Result<DeliveryMetrics, InvalidConfig> {
-        if self.max_peers == 0 || self.max_peers > MOST_PEERS {
-            return Err(InvalidConfig::new("max_peers", "must be from 1 to 100000"));
-        }
-        Ok(DeliveryMetrics::with(&self))
     }
 }
 

@@ -113,7 +113,7 @@ pub(crate) use self::counter::AttemptCounter;
 #[cfg(feature = "metrics-facade")]
 pub use self::facade::{FacadeExporter, FacadeExporterBuilder};
 pub use self::{
-    in_process::{DeliveryMetrics, DeliveryMetricsBuilder},
+    in_process::DeliveryMetrics,
     layer::{DeliveryMetricsLayer, Measure, ResponseFuture},
     snapshot::{Latency, LevelSnapshot, PeerSnapshot, Snapshot},
 };

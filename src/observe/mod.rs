@@ -67,10 +67,6 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
     }
 }
 
-/// An observer that calls a function. Made by [`observer_fn`].
-#[derive(Clone)]
-pub struct ObserverFn<F>(F);
-
 /// Makes an observer from a function.
 ///
 /// # Examples
@@ -80,12 +76,14 @@ pub struct ObserverFn<F>(F);
 ///
 /// let observers = Observers::new(observer_fn(|event| println!("{event:?}")));
 /// ```
-pub const fn observer_fn<F>(on: F) -> ObserverFn<F>
+pub const fn observer_fn<F>(on: F) -> impl Observer
 where
     F: Fn(&Event<'_>) + Send + Sync + 'static,
 {
     ObserverFn(on)
 }
+
+struct ObserverFn<F>(F);
 
 impl<F> Observer for ObserverFn<F>
 where
@@ -93,12 +91,6 @@ where
 {
     fn on(&self, event: &Event<'_>) {
         (self.0)(event);
-    }
-}
-
-impl<F> fmt::Debug for ObserverFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObserverFn").finish_non_exhaustive()
     }
 }
 

@@ -102,19 +102,14 @@ mod worker;
 
 pub use self::{
     engine::{Claims, Depth, Engine, Terms, Verdict},
-    http::{
-        ByRequest, EnqueueError, EnqueueFuture, EnqueueService, NotARequest, TaskStatusFuture,
-        TaskStatusService,
-    },
+    http::{EnqueueError, EnqueueService, TaskStatusService},
     job::{About, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId},
     memory::{MemoryQueue, MemoryQueueBuilder},
-    worker::{
-        ByJob, ByResult, NoResult, ResultFn, TakeResult, Worker, WorkerBuilder, WorkerHandle,
-    },
+    worker::{Worker, WorkerBuilder, WorkerHandle},
 };
 
 use crate::{BoxFuture, StoreError, idempotency::IdempotencyKey};
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 /// A handle to an [`Engine`], to enqueue jobs and ask for their status. Clones share the engine.
 #[derive(Clone, Debug)]
@@ -180,8 +175,25 @@ impl Queue {
     }
 }
 
-/// Accepts jobs: a [`Queue`], or a transaction of your own that stores more than the job (see
-/// [`accept_fn`]).
+/// Accepts jobs: a [`Queue`], or a function of your own, such as one that writes an event and its job in
+/// one transaction.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::{
+///     StoreError,
+///     queue::{Accept, Enqueued, NewJob},
+/// };
+///
+/// let nowhere = |job: NewJob| async move {
+///     Ok::<_, StoreError>(Enqueued { id: job.id, repeated: false })
+/// };
+/// # tokio_test::block_on(async {
+/// assert!(!nowhere.accept(NewJob::new("event", "{}")).await?.repeated);
+/// # Ok::<_, StoreError>(())
+/// # }).unwrap();
+/// ```
 pub trait Accept: Send + Sync + 'static {
     /// Accepts a job. When the future is ready, the job is safe.
     ///
@@ -203,50 +215,12 @@ impl<T: Accept + ?Sized> Accept for Arc<T> {
     }
 }
 
-/// Accepts jobs with a function. Made by [`accept_fn`].
-#[derive(Clone, Copy)]
-pub struct AcceptFn<F> {
-    accept: F,
-}
-
-/// Accepts jobs with a function, such as one that writes an event and its job in one transaction.
-///
-/// # Examples
-///
-/// ```
-/// use tower_webhook::{
-///     StoreError,
-///     queue::{Accept, Enqueued, NewJob, accept_fn},
-/// };
-///
-/// let nowhere = accept_fn(|job: NewJob| async move {
-///     Ok::<_, StoreError>(Enqueued { id: job.id, repeated: false })
-/// });
-/// # tokio_test::block_on(async {
-/// assert!(!nowhere.accept(NewJob::new("event", "{}")).await?.repeated);
-/// # Ok::<_, StoreError>(())
-/// # }).unwrap();
-/// ```
-pub const fn accept_fn<F, Fut>(accept: F) -> AcceptFn<F>
-where
-    F: Fn(NewJob) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<Enqueued, StoreError>> + Send + 'static,
-{
-    AcceptFn { accept }
-}
-
-impl<F, Fut> Accept for AcceptFn<F>
+impl<F, Fut> Accept for F
 where
     F: Fn(NewJob) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Enqueued, StoreError>> + Send + 'static,
 {
     fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
-        Box::pin((self.accept)(job))
-    }
-}
-
-impl<F> fmt::Debug for AcceptFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AcceptFn").finish_non_exhaustive()
+        Box::pin(self(job))
     }
 }

@@ -105,7 +105,7 @@ pub use self::{
     message::{Message, Tolerance, Verified},
     replay::ReplayCache,
     scheme::Scheme,
-    secrets::{Secret, SecretLabel, SecretUsage, Secrets, SigningKeys},
+    secrets::{Secret, SecretLabel, Secrets, SigningKeys},
     sign::{
         MessageId, MessageIdLayer, Outgoing, SetMessageId, Sign, SignError, SignLayer, SignScheme,
     },

@@ -208,17 +208,6 @@ impl fmt::Display for SecretLabel {
     }
 }
 
-/// The number of times that a secret has matched, from [`SigningKeys::usage`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SecretUsage {
-    /// The label of the secret.
-    pub label: SecretLabel,
-    /// The number of messages that it has verified since it was added. Approximate: of messages that are
-    /// verified at the same moment, only one may be counted. Use it to see whether a secret is still in use.
-    pub matched: u64,
-}
-
 /// A handle on the secrets of a scheme, from its method `signing_keys()`. Replaces them while requests
 /// are served.
 ///
@@ -238,7 +227,7 @@ pub struct SecretUsage {
 ///     Secret::new("the old one").label("2025-11"),
 /// ])?;
 /// // And when the old one has stopped matching:
-/// assert_eq!(keys.usage()[1].matched, 0);
+/// assert_eq!(keys.usage()[1].1, 0);
 /// keys.replace(Secret::new("the new one").label("2026-11"))?;
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
@@ -273,11 +262,13 @@ impl SigningKeys {
         Ok(())
     }
 
-    /// Returns the labels of the secrets in their order, and the number of times that each has matched.
+    /// Returns the labels of the secrets in their order, and the number of messages that each has verified
+    /// since it was added. The numbers are approximate: of messages that are verified at the same moment,
+    /// only one may be counted.
     ///
     /// When the count of the old secret no longer grows, the sender uses the new one, and the old one can be
     /// removed.
-    pub fn usage(&self) -> Vec<SecretUsage> {
+    pub fn usage(&self) -> Vec<(SecretLabel, u64)> {
         self.ring.usage()
     }
 }
@@ -312,7 +303,7 @@ impl<K> Entry<K> {
     /// Counts the match and returns the label.
     #[inline]
     pub(crate) fn matched(&self) -> SecretLabel {
-        // Not an atomic increment, which would cost as much as reading the headers: see `SecretUsage`.
+        // Not an atomic increment, which would cost as much as reading the headers: see `SigningKeys::usage`.
         let matched = self.matched.load(Ordering::Relaxed);
         self.matched.store(matched + 1, Ordering::Relaxed);
         self.label
@@ -428,7 +419,7 @@ impl<K> fmt::Debug for Keyring<K> {
 trait Rotate: Send + Sync {
     /// Returns the number of keys now.
     fn replace(&self, secrets: &Secrets) -> Result<usize, InvalidConfig>;
-    fn usage(&self) -> Vec<SecretUsage>;
+    fn usage(&self) -> Vec<(SecretLabel, u64)>;
 }
 
 impl<K: Send + Sync> Rotate for Ring<K> {
@@ -442,13 +433,10 @@ impl<K: Send + Sync> Rotate for Ring<K> {
         Ok(count)
     }
 
-    fn usage(&self) -> Vec<SecretUsage> {
+    fn usage(&self) -> Vec<(SecretLabel, u64)> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.iter()
-            .map(|entry| SecretUsage {
-                label: entry.label,
-                matched: entry.matched.load(Ordering::Relaxed),
-            })
+            .map(|entry| (entry.label, entry.matched.load(Ordering::Relaxed)))
             .collect()
     }
 }

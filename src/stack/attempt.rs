@@ -1,3 +1,4 @@
+use super::StackLayer;
 use crate::{
     AttemptTimeoutLayer, CircuitBreakerLayer, DeliveryMetricsLayer, InvalidConfig, SignLayer,
     attempt::AttemptHeaderLayer,
@@ -10,7 +11,7 @@ use crate::{
 };
 use http::HeaderName;
 use std::{fmt, sync::Arc, time::Duration};
-use tower_layer::{Identity, Layer, Stack};
+use tower_layer::{Identity, Stack};
 
 /// Builds the stack of one attempt: for the worker of a queue, which tries again later and measures
 /// deliveries itself. [`deliver`](super::deliver()) repeats this stack.
@@ -31,7 +32,7 @@ pub fn attempt() -> AttemptBuilder {
     }
 }
 
-/// Builder of an [`AttemptLayer`]. Made by [`attempt`].
+/// Builder of a [`StackLayer`]. Made by [`attempt`].
 ///
 /// Type parameters: `M` is the classifier, `K` the peer key, `F` the failover layer, `E` the layers
 /// around each call of the transport.
@@ -114,7 +115,7 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Sets the metrics that [`AttemptLayer::metrics`] returns. Default: new ones.
+    /// Sets the metrics that [`StackLayer::metrics`] returns. Default: new ones.
     pub fn metrics(mut self, metrics: DeliveryMetrics) -> Self {
         self.settings.metrics = metrics;
         self
@@ -208,7 +209,7 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `attempt_timeout`.
-    pub fn build(self) -> Result<AttemptLayer<AttemptOrder<M, K, F, E>>, InvalidConfig> {
+    pub fn build(self) -> Result<StackLayer<AttemptOrder<M, K, F, E>>, InvalidConfig> {
         let observers = self.observers();
         let settings = self.settings;
         let attempt_timeout = match settings.attempt_timeout {
@@ -234,7 +235,7 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
             attempt_timeout.observe(observers),
             Stack::new(metrics, order),
         );
-        Ok(AttemptLayer {
+        Ok(StackLayer {
             layer: Stack::new(self.each, order),
             breakers,
             metrics: settings.metrics,
@@ -255,34 +256,3 @@ pub(super) type AttemptOrder<M, K, F, E> = Stack<
         Stack<DeliveryMetricsLayer<M, K>, Stack<CircuitBreakerLayer<M, K>, F>>,
     >,
 >;
-
-/// The stack around one attempt. Made by [`AttemptBuilder::build`].
-///
-/// Its clones and all services made by it share breakers and metrics.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct AttemptLayer<L> {
-    layer: L,
-    breakers: Breakers,
-    metrics: DeliveryMetrics,
-}
-
-impl<L> AttemptLayer<L> {
-    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
-    pub const fn breakers(&self) -> &Breakers {
-        &self.breakers
-    }
-
-    /// The metrics.
-    pub const fn metrics(&self) -> &DeliveryMetrics {
-        &self.metrics
-    }
-}
-
-impl<S, L: Layer<S>> Layer<S> for AttemptLayer<L> {
-    type Service = L::Service;
-
-    fn layer(&self, transport: S) -> L::Service {
-        self.layer.layer(transport)
-    }
-}

@@ -1,4 +1,7 @@
-use super::attempt::{AttemptBuilder, AttemptLayer, AttemptOrder, attempt};
+use super::{
+    StackLayer,
+    attempt::{AttemptBuilder, AttemptOrder, attempt},
+};
 use crate::{
     DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer, InvalidConfig, RetryWithJitterLayer,
     SignLayer,
@@ -13,7 +16,7 @@ use crate::{
 };
 use http::HeaderName;
 use std::time::Duration;
-use tower_layer::{Identity, Layer, Stack};
+use tower_layer::{Identity, Stack};
 
 /// Builds the stack of a whole delivery: attempts with waits between them, within a deadline, with the
 /// defaults of every layer.
@@ -29,7 +32,7 @@ pub fn deliver() -> DeliverBuilder {
     }
 }
 
-/// Builder of a [`DeliverLayer`]. Made by [`deliver`].
+/// Builder of a [`StackLayer`]. Made by [`deliver`].
 ///
 /// Type parameters: `A` is the [`AttemptBuilder`], whose setters this builder has too; `X` the exchange
 /// of the retry layer; `B` the dead-letter layer, if there is one.
@@ -141,7 +144,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.observe(observer))
     }
 
-    /// Sets the metrics that [`DeliverLayer::metrics`] returns. Default: new ones.
+    /// Sets the metrics that [`StackLayer::metrics`] returns. Default: new ones.
     pub fn metrics(self, metrics: DeliveryMetrics) -> Self {
         self.attempt(|attempt| attempt.metrics(metrics))
     }
@@ -200,7 +203,7 @@ type DeliverOrder<A, M, K, X, B> = Stack<
 
 /// What [`DeliverBuilder::build`] returns.
 type Built<M, K, F, E, X, B> = Result<
-    DeliverLayer<DeliverOrder<AttemptLayer<AttemptOrder<M, K, F, E>>, M, K, X, B>>,
+    StackLayer<DeliverOrder<StackLayer<AttemptOrder<M, K, F, E>>, M, K, X, B>>,
     InvalidConfig,
 >;
 
@@ -256,7 +259,7 @@ where
             .observe(observers.clone())
             .classifier(attempt.make.clone())
             .peer(attempt.peer.clone());
-        let retry = RetryWithJitterLayer::new(self.retry.clone())
+        let retry = RetryWithJitterLayer::new(self.retry)
             .observe(observers)
             .classifier(attempt.make.clone())
             .exchange(self.exchange);
@@ -264,48 +267,10 @@ where
         let attempt = attempt.build()?;
         let (breakers, shown) = (attempt.breakers().clone(), attempt.metrics().clone());
         let order = Stack::new(deadline, Stack::new(entries, metrics));
-        Ok(DeliverLayer {
+        Ok(StackLayer {
             layer: Stack::new(attempt, Stack::new(retry, order)),
             breakers,
             metrics: shown,
-            retry: self.retry,
         })
-    }
-}
-
-/// The outbound stack. Made by [`DeliverBuilder::build`].
-///
-/// Its clones and all services made by it share budget, breakers and metrics.
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct DeliverLayer<L> {
-    layer: L,
-    breakers: Breakers,
-    metrics: DeliveryMetrics,
-    retry: RetryConfig,
-}
-
-impl<L> DeliverLayer<L> {
-    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
-    pub const fn breakers(&self) -> &Breakers {
-        &self.breakers
-    }
-
-    /// The metrics.
-    pub const fn metrics(&self) -> &DeliveryMetrics {
-        &self.metrics
-    }
-
-    /// The settings of the retry layer, with its budget.
-    pub const fn retry(&self) -> &RetryConfig {
-        &self.retry
-    }
-}
-
-impl<S, L: Layer<S>> Layer<S> for DeliverLayer<L> {
-    type Service = L::Service;
-
-    fn layer(&self, transport: S) -> L::Service {
-        self.layer.layer(transport)
     }
 }

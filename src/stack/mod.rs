@@ -8,7 +8,7 @@
 //! deliver   metrics(delivery) > dead letter > deadline > retry > attempt
 //! ```
 //!
-//! For any other order, build the stack with a [`ServiceBuilder`](tower::ServiceBuilder).
+//! For any other order, build the stack with a [`ServiceBuilder`](https://docs.rs/tower/0.5/tower/struct.ServiceBuilder.html).
 //!
 //! | Layer | Reason for its place |
 //! | --- | --- |
@@ -35,7 +35,7 @@
 //! a [`BoxError`](crate::BoxError) already, the compiler says of such a block that an implementation
 //! is "not general enough" ([rust#64552](https://github.com/rust-lang/rust/issues/64552)): spawn the
 //! future of `oneshot`, or put the finished stack into a
-//! [`BoxCloneSyncService`](tower::util::BoxCloneSyncService).
+//! [`BoxCloneSyncService`](https://docs.rs/tower/0.5/tower/util/struct.BoxCloneSyncService.html).
 //!
 //! # Examples
 //!
@@ -92,6 +92,40 @@ mod attempt;
 mod deliver;
 
 pub use self::{
-    attempt::{AttemptBuilder, AttemptLayer, attempt},
-    deliver::{DeliverBuilder, DeliverLayer, deliver},
+    attempt::{AttemptBuilder, attempt},
+    deliver::{DeliverBuilder, deliver},
 };
+
+use crate::{circuit_breaker::Breakers, metrics::DeliveryMetrics};
+use tower_layer::Layer;
+
+/// A stack. Made by [`AttemptBuilder::build`] and [`DeliverBuilder::build`].
+///
+/// Its clones and all services made by it share the retry budget, the breakers and the metrics.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct StackLayer<L> {
+    layer: L,
+    breakers: Breakers,
+    metrics: DeliveryMetrics,
+}
+
+impl<L> StackLayer<L> {
+    /// The breakers. Use them to inspect states, force a breaker open or closed, or share them.
+    pub const fn breakers(&self) -> &Breakers {
+        &self.breakers
+    }
+
+    /// The metrics.
+    pub const fn metrics(&self) -> &DeliveryMetrics {
+        &self.metrics
+    }
+}
+
+impl<S, L: Layer<S>> Layer<S> for StackLayer<L> {
+    type Service = L::Service;
+
+    fn layer(&self, transport: S) -> L::Service {
+        self.layer.layer(transport)
+    }
+}

@@ -464,7 +464,7 @@ async fn a_key_that_panics_leaves_an_entry_and_the_panic_goes_on() {
     let key =
         peer_fn(|_: &Request<BufferedBody>| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
     let fine = layer(&sink)
-        .peer(key)
+        .peer(key.clone())
         .layer(answers(204))
         .oneshot(request());
     assert_eq!(fine.await.unwrap().status(), 204, "nobody asks for it");

@@ -22,7 +22,7 @@ fn call(metrics: &DeliveryMetrics, n: u64) {
 
 #[test]
 fn every_call_is_counted_once() {
-    let metrics = DeliveryMetrics::builder().max_peers(2).build().unwrap();
+    let metrics = DeliveryMetrics::with_max_peers(2).unwrap();
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| (0..CALLS).for_each(|n| call(&metrics, n)));

@@ -24,7 +24,7 @@ async fn each_host_has_its_own_figures() {
 
 #[tokio::test(start_paused = true)]
 async fn ten_thousand_hosts_stay_under_the_bound() {
-    let metrics = DeliveryMetrics::builder().max_peers(100).build().unwrap();
+    let metrics = DeliveryMetrics::with_max_peers(100).unwrap();
     let mut client = DeliveryMetricsLayer::deliveries()
         .observe(metrics.clone())
         .layer(Peer::default());
@@ -82,13 +82,8 @@ fn what_no_call_asked_for_is_not_there() {
 #[test]
 fn a_bound_that_makes_no_sense_is_refused_by_name() {
     for keys in [0, 100_001, usize::MAX] {
-        let refused = DeliveryMetrics::builder().max_peers(keys).build();
+        let refused = DeliveryMetrics::with_max_peers(keys);
         assert_eq!(refused.unwrap_err().setting(), "max_peers");
     }
-    assert!(
-        DeliveryMetrics::builder()
-            .max_peers(100_000)
-            .build()
-            .is_ok()
-    );
+    assert!(DeliveryMetrics::with_max_peers(100_000).is_ok());
 }

@@ -21,7 +21,7 @@ use tower_webhook::{
 fn labels(keys: &tower_webhook::signature::SigningKeys) -> Vec<(String, u64)> {
     let usage = keys.usage().into_iter();
     usage
-        .map(|key| (key.label.to_string(), key.matched))
+        .map(|(label, matched)| (label.to_string(), matched))
         .collect()
 }
 

@@ -16,7 +16,7 @@ use tower_webhook::{
     problem::Problem,
     queue::{
         Engine, EnqueueError, EnqueueService, Enqueued, NewJob, Status, TaskId, TaskStatusService,
-        Terms, Verdict, accept_fn,
+        Terms, Verdict,
     },
 };
 
@@ -115,7 +115,7 @@ async fn what_is_not_accepted_is_told_so() {
         (StoreErrorKind::TooLarge, 413),
     ];
     for (kind, status) in cases {
-        let never = accept_fn(move |_| async move { Err::<Enqueued, _>(StoreError::new(kind)) });
+        let never = move |_: NewJob| async move { Err::<Enqueued, _>(StoreError::new(kind)) };
         let service = EnqueueService::new(never, event).retry_after(7 * SECOND);
         let res = service.clone().oneshot(post(None, "{}")).await.unwrap();
         assert_eq!(res.status(), status, "{kind:?}");
@@ -130,13 +130,13 @@ async fn what_is_not_accepted_is_told_so() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_answered_before_it_is_safe() {
-    let slow = accept_fn(|job: NewJob| async move {
+    let slow = |job: NewJob| async move {
         tokio::time::sleep(Duration::from_millis(50)).await;
         Ok(Enqueued {
             id: job.id,
             repeated: false,
         })
-    });
+    };
     let service = EnqueueService::new(slow, event).answer(|_| Response::new("own".into()));
     let mut call = tokio_test::task::spawn(service.oneshot(post(None, "{}")));
     tokio_test::assert_pending!(call.poll());
@@ -150,13 +150,13 @@ async fn nothing_is_answered_before_it_is_safe() {
 async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there() {
     let bench = Bench::new();
     let queue = bench.queue.clone();
-    let hangs = accept_fn(move |job: NewJob| {
+    let hangs = move |job: NewJob| {
         let queue = queue.clone();
         async move {
             queue.enqueue(job).await?;
             std::future::pending().await
         }
-    });
+    };
     let service = EnqueueService::new(hangs, event).dedup_key("hooks", source());
     let service = service.unwrap().retry_after(Duration::MAX);
     let began = tokio::time::Instant::now();
@@ -180,8 +180,7 @@ async fn a_queue_that_hangs_is_answered_for_and_a_repetition_finds_what_is_there
 
 #[test]
 fn a_source_that_finds_nothing_is_named() {
-    let never =
-        || accept_fn(|_| async { Err::<Enqueued, _>(StoreError::new(StoreErrorKind::Full)) });
+    let never = || |_: NewJob| async { Err::<Enqueued, _>(StoreError::new(StoreErrorKind::Full)) };
     let service = EnqueueService::new(never(), event);
     let error = service
         .dedup_key("hooks", KeySource::json_pointer("eventId"))
@@ -295,7 +294,7 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
     let told = Arc::new(Mutex::new(Vec::new()));
     let observer = {
         let told = Arc::clone(&told);
-        observer_fn(move |event| {
+        Arc::new(observer_fn(move |event| {
             let text = match event {
                 Event::Accepted {
                     kind,
@@ -307,14 +306,14 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
                 other => format!("{other:?}"),
             };
             told.lock().unwrap().push(text);
-        })
+        }))
     };
     let job = |req: Request<BufferedBody>| event(req).map(|job| job.target("peer"));
     let service = EnqueueService::new(bench.queue.clone(), job)
         .dedup_key("hooks", source())
         .unwrap()
         .observe(observer.clone());
-    let full = accept_fn(|_: NewJob| async { Err(StoreError::new(StoreErrorKind::Full)) });
+    let full = |_: NewJob| async { Err(StoreError::new(StoreErrorKind::Full)) };
     let full = EnqueueService::new(full, event).observe(observer);
     for id in ["evt_1", "evt_1", ""] {
         drop(service.clone().oneshot(post(Some(id), "{}")).await);

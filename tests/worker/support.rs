@@ -14,8 +14,8 @@ use tower_webhook::{
     lease::{FencingToken, Settled},
     observe::{Event, observer_fn},
     queue::{
-        ByJob, ByResult, Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, NoResult,
-        Queue, Status, Task, TaskId, Terms, Verdict, Worker, WorkerBuilder,
+        Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, Queue, Status, Task, TaskId,
+        Terms, Verdict, Worker, WorkerBuilder,
     },
     retry::{Backoff, Budget, Jitter, RetryConfig, RetryConfigBuilder},
 };
@@ -245,7 +245,7 @@ impl Bench {
         }
     }
 
-    pub fn worker(&self) -> WorkerBuilder<ByResult, NoResult, ByJob> {
+    pub fn worker(&self) -> WorkerBuilder {
         self.set_up(Worker::builder(self.queue.clone()))
     }
 

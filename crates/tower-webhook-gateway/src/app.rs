@@ -26,14 +26,14 @@ use tower_webhook::{
     cognigy::{Ack, DialogAnswer, EventError, platform::WebhookDelivery},
     idempotency::{IdempotencyKey, KeySource},
     problem::{Problem, Refusal},
-    queue::{EnqueueService, Enqueued, NewJob, Queue, Status, accept_fn},
+    queue::{EnqueueService, Enqueued, NewJob, Queue, Status},
     signature::Scheme,
 };
 use tower_webhook_operator::Operator;
 use tower_webhook_sqlite::AcceptedEvent;
 
 /// The state that the routes and the background tasks share.
-pub struct App {
+pub(crate) struct App {
     pub events: Events,
     pub queue: Queue,
     pub dead_letters: DeadLetterHandling,
@@ -75,10 +75,10 @@ fn guarded<E: Event>(
     max_body: usize,
 ) -> MethodRouter<Arc<App>> {
     let (events, jobs) = (app.events.clone(), app.events.clone());
-    let accept = accept_fn(move |job| {
+    let accept = move |job: NewJob| {
         let events = events.clone();
         Box::pin(async move { events.accept(job).await })
-    });
+    };
     let observers = &app.deliverer.observers;
     let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs))
         .answer(acknowledge)

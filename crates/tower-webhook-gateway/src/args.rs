@@ -234,7 +234,7 @@ struct Flags {
 
 /// The settings, checked.
 #[allow(clippy::struct_excessive_bools, reason = "they are flags")]
-pub struct Args {
+pub(crate) struct Args {
     pub listen: String,
     pub secrets: Vec<String>,
     pub secret_is_generated: bool,
@@ -259,7 +259,7 @@ pub struct Args {
 
 /// How deliveries are made.
 #[derive(Clone, Copy)]
-pub struct Delivery {
+pub(crate) struct Delivery {
     pub max_attempts: u32,
     pub base_delay: Duration,
     pub max_delay: Duration,
@@ -270,7 +270,7 @@ pub struct Delivery {
 
 /// The signatures that are accepted.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Kind {
+pub(crate) enum Kind {
     Any,
     Base64,
     Hex,
@@ -279,7 +279,7 @@ pub enum Kind {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-pub enum Log {
+pub(crate) enum Log {
     Json,
     Text,
 }
@@ -313,7 +313,7 @@ impl Log {
 
 /// Where something is stored.
 #[derive(Clone)]
-pub enum Place {
+pub(crate) enum Place {
     /// Posted to a URL.
     Callback(Uri),
     Jsonl(PathBuf),
@@ -322,7 +322,7 @@ pub enum Place {
 }
 
 /// A flag whose value cannot be used: the program ends with exit status 2.
-pub struct Problem {
+pub(crate) struct Problem {
     flag: &'static str,
     why: String,
 }

@@ -29,11 +29,11 @@ const MAX_REPLAYS: u32 = 10;
 /// The rate limit of a re-drive, in entries per second.
 const RATE: f64 = 50.0;
 
-pub type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
+pub(crate) type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
 
 /// Sends entries to the current downstream, because the URI in an entry has lost its credentials.
 #[derive(Clone)]
-pub struct ToDownstream(Arc<Deliverer>);
+pub(crate) struct ToDownstream(Arc<Deliverer>);
 
 impl Resend for ToDownstream {
     type Request = Request<BufferedBody>;
@@ -54,7 +54,7 @@ impl<B> DescribeResponse<Response<B>> for ToDownstream {
 }
 
 /// The sink of the workers and, if its entries can be read, the re-drive.
-pub struct DeadLetterHandling {
+pub(crate) struct DeadLetterHandling {
     sink: DeadLetters,
     kept: Kept,
 }

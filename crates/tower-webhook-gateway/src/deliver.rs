@@ -64,7 +64,7 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// The HTTP client: TLS for `https` targets, no redirects, no private addresses unless allowed.
 #[derive(Clone)]
-pub struct Client(Inner);
+pub(crate) struct Client(Inner);
 
 type Inner =
     legacy::Client<HttpsConnector<HttpConnector<GuardedResolver<GaiResolver>>>, BufferedBody>;
@@ -93,10 +93,10 @@ impl Client {
     }
 }
 
-pub type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
+pub(crate) type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Incoming>, BoxError>;
 
 /// The client stack, and the handles on its metrics and breakers.
-pub struct Deliverer {
+pub(crate) struct Deliverer {
     /// The stack for one attempt.
     once: Stack,
     downstream: Uri,

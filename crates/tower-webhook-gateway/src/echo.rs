@@ -6,7 +6,7 @@ use http::{StatusCode, Uri};
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::{net::TcpListener, task::JoinHandle};
 
-pub struct Echo {
+pub(crate) struct Echo {
     address: SocketAddr,
     server: JoinHandle<()>,
 }

@@ -28,7 +28,7 @@ const FULL: Duration = Duration::from_secs(10);
 const KIND: &str = "event";
 
 #[derive(Clone)]
-pub struct Events {
+pub(crate) struct Events {
     kept: Kept,
     queue: Queue,
     /// The target of all jobs: the downstream's host.

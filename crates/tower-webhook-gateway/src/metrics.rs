@@ -19,7 +19,7 @@ const ATTEMPTS: [f64; 6] = [1.0, 2.0, 3.0, 4.0, 6.0, 10.0];
 /// The interval of the exporter's upkeep.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-pub struct MetricsPage {
+pub(crate) struct MetricsPage {
     prometheus: PrometheusHandle,
     upkeep: JoinHandle<()>,
 }

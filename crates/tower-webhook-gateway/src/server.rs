@@ -95,7 +95,7 @@ pub async fn serve(
 }
 
 /// The requests that still run when the gateway stops.
-pub struct Finishing(GracefulShutdown);
+pub(crate) struct Finishing(GracefulShutdown);
 
 impl Finishing {
     pub async fn wait(self) {
@@ -120,7 +120,7 @@ async fn accept(
 
 /// SIGTERM and Ctrl-C. Caught from the moment that this is made: before the line on stdout, after which
 /// a signal may come at once.
-pub struct Stop {
+pub(crate) struct Stop {
     #[cfg(unix)]
     signals: [tokio::signal::unix::Signal; 2],
     /// Caught, so that a write beyond the limit on file sizes fails, as on a full disk, and does not end

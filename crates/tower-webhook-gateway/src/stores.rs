@@ -13,7 +13,7 @@ use tower_webhook::{
 use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue};
 
 /// The files that are open.
-pub struct Databases {
+pub(crate) struct Databases {
     open: Vec<(PathBuf, Database)>,
     observers: Observers,
 }

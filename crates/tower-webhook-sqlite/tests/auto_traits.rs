@@ -4,7 +4,6 @@
 use tower_webhook_sqlite::{
     Database, SqliteDeadLetters, SqliteQueue, SqliteStore,
     database::{DatabaseBuilder, DatabaseError, OpenError, Reply, Row, Statement, Value},
-    idempotency::SqliteBegin,
     queue::SqliteQueueBuilder,
 };
 
@@ -31,6 +30,4 @@ fn of_the_stores() {
     cloned::<SqliteQueue>();
     cloned::<SqliteQueueBuilder>();
     cloned::<SqliteStore>();
-    shared::<SqliteBegin>();
-    unpinned::<SqliteBegin>();
 }

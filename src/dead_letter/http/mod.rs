@@ -4,7 +4,7 @@
 mod callback;
 mod resend;
 
-pub use self::{callback::CallbackSink, resend::ResendHttp};
+pub use self::callback::CallbackSink;
 
 use super::{DeadLettered, Describe, DescribeResponse, Entry, EntryBody};
 use crate::{
@@ -30,6 +30,8 @@ const MOST_ID: usize = 1024;
 /// | `trace_id` | the trace id of `traceparent` ([W3C Trace Context](https://www.w3.org/TR/trace-context/#trace-id)) |
 ///
 /// A failed response gets a [`DeadLettered`] extension.
+///
+/// As a [`Resend`](super::redrive::Resend), it makes the request of an entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HttpRequests;
 

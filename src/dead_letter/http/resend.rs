@@ -1,18 +1,27 @@
 //! Makes HTTP requests from entries.
 
 use crate::{
-    attempt::History,
     body::BufferedBody,
     dead_letter::{
-        DescribeResponse, Entry,
+        Entry, HttpRequests,
         redaction::is_redacted,
         redrive::{NotSendable, Resend},
     },
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
-    header::IntoHeaderName,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, header::IntoHeaderName,
 };
+
+const OF_THE_CONNECTION: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// Makes the HTTP request of an entry: its method, URI, stored headers and body.
 ///
@@ -29,28 +38,7 @@ use http::{
 ///   segment that equals `redacted` counts as a redacted credential.
 /// - An incomplete request is not sent: its body was cut, its URI was too long to be stored, or
 ///   [headers](Entry::headers_left_out) were left out.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ResendHttp(());
-
-impl ResendHttp {
-    /// The only value.
-    pub const fn new() -> Self {
-        Self(())
-    }
-}
-
-const OF_THE_CONNECTION: [&str; 8] = [
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
-
-impl Resend for ResendHttp {
+impl Resend for HttpRequests {
     type Request = Request<BufferedBody>;
 
     fn to_request(&self, entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
@@ -112,12 +100,6 @@ fn append(
     added.map(drop).map_err(|_| NotSendable::Malformed { part })
 }
 
-impl<B> DescribeResponse<Response<B>> for ResendHttp {
-    fn history<'a>(&self, response: &'a Response<B>) -> Option<&'a History> {
-        response.extensions().get()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +136,7 @@ mod tests {
             ("host", b"another.example"),
         ]);
         entry.idempotency_key = Some("key-1".to_owned());
-        let request = ResendHttp::new().to_request(&entry).unwrap();
+        let request = HttpRequests.to_request(&entry).unwrap();
         assert_eq!(request.method(), "POST");
         assert_eq!(request.uri(), "https://peer.example/hooks?a=1");
         assert_eq!(&request.body().as_bytes()[..], b"\x00\xff{}");
@@ -171,7 +153,7 @@ mod tests {
     fn a_key_that_was_kept_is_not_doubled() {
         let mut entry = with(&[("idempotency-key", b"kept")]);
         entry.idempotency_key = Some("kept".to_owned());
-        let request = ResendHttp::new().to_request(&entry).unwrap();
+        let request = HttpRequests.to_request(&entry).unwrap();
         assert_eq!(
             request.headers().get_all("idempotency-key").iter().count(),
             1
@@ -184,7 +166,7 @@ mod tests {
             let mut entry = entry();
             change(&mut entry);
             Redaction::new().apply(&mut entry);
-            ResendHttp::new().to_request(&entry)
+            HttpRequests.to_request(&entry)
         };
         assert!(resent(&|_| ()).is_ok());
         let long = format!("https://peer.example/{}?tenant=7", "a".repeat(17_000));
@@ -213,7 +195,7 @@ mod tests {
         let refusal = |change: &dyn Fn(&mut Entry)| {
             let mut entry = entry();
             change(&mut entry);
-            ResendHttp::new().to_request(&entry).unwrap_err()
+            HttpRequests.to_request(&entry).unwrap_err()
         };
         let truncated = refusal(&|entry| {
             entry.body = EntryBody::new(&Bytes::from_static(b"12345"), 3);

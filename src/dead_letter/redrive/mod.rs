@@ -88,12 +88,13 @@ mod resend;
 pub use self::{
     many::{Run, Stop},
     report::{Redriven, Report, RunFailed},
-    resend::{NotSendable, Resend, ResendFn},
+    resend::{NotSendable, Resend},
 };
-pub use super::http::ResendHttp;
 
 use self::many::Pace;
-use super::{Cursor, DescribeResponse, Entry, EntryId, Filter, LetterStore, Redaction};
+use super::{
+    Cursor, DescribeResponse, Entry, EntryId, Filter, HttpRequests, LetterStore, Redaction,
+};
 use crate::{
     BoxError, InvalidConfig, StoreError,
     clock::WallClock,
@@ -105,7 +106,7 @@ use tower_service::Service;
 
 /// Sends dead-letter entries again. See the [module docs](self). Clones share the rate limit.
 #[derive(Clone)]
-pub struct Redrive<S, M = HttpClassifier, R = ResendHttp> {
+pub struct Redrive<S, M = HttpClassifier, R = HttpRequests> {
     service: S,
     make: M,
     resend: R,
@@ -258,7 +259,7 @@ impl<S, M, R> fmt::Debug for Redrive<S, M, R> {
 /// Builder of a [`Redrive`]. Made by [`Redrive::builder`].
 #[derive(Clone)]
 #[must_use]
-pub struct RedriveBuilder<M = HttpClassifier, R = ResendHttp> {
+pub struct RedriveBuilder<M = HttpClassifier, R = HttpRequests> {
     store: Arc<dyn LetterStore>,
     settings: Settings,
     rate: Option<f64>,
@@ -282,7 +283,7 @@ impl RedriveBuilder {
             rate: Some(10.0),
             observers: Observers::none(),
             make: HttpClassifier::new(),
-            resend: ResendHttp::new(),
+            resend: HttpRequests,
         }
     }
 }
@@ -370,17 +371,17 @@ impl<M, R> RedriveBuilder<M, R> {
     }
 
     /// Sets a function that makes the request of an entry, for requests that are not HTTP, or that need
-    /// credentials or another URI. Default: [`ResendHttp`]. An entry for which the function panics is
+    /// credentials or another URI. Default: [`HttpRequests`]. An entry for which the function panics is
     /// unsendable.
-    pub fn to_request<F, Req>(self, make: F) -> RedriveBuilder<M, ResendFn<F, Req>>
+    pub fn to_request<F, Req>(self, make: F) -> RedriveBuilder<M, F>
     where
         F: Fn(&Entry) -> Result<Req, NotSendable>,
     {
-        self.resend(ResendFn::new(make))
+        self.resend(make)
     }
 
     /// Sets a type that makes the requests of entries and reads the attempt history of responses. Default:
-    /// [`ResendHttp`].
+    /// [`HttpRequests`].
     pub fn resend<R2>(self, resend: R2) -> RedriveBuilder<M, R2> {
         RedriveBuilder {
             store: self.store,

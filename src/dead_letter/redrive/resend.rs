@@ -1,10 +1,9 @@
 use crate::dead_letter::{DescribeResponse, Entry};
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 /// Makes the requests of entries.
 ///
-/// [`ResendHttp`](super::ResendHttp) does this for HTTP;
-/// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request) takes a function. A
+/// Implemented by [`HttpRequests`](crate::dead_letter::HttpRequests) for HTTP, and by functions of the entry. A
 /// [`DescribeResponse`] of the same type reads the attempt history of responses.
 pub trait Resend {
     /// The type of the requests.
@@ -18,46 +17,18 @@ pub trait Resend {
     fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable>;
 }
 
-/// A function that makes the requests of entries. Made by
-/// [`RedriveBuilder::to_request`](super::RedriveBuilder::to_request).
-pub struct ResendFn<F, Req> {
-    make: F,
-    makes: PhantomData<fn() -> Req>,
-}
-
-impl<F, Req> ResendFn<F, Req> {
-    pub(super) const fn new(make: F) -> Self {
-        Self {
-            make,
-            makes: PhantomData,
-        }
-    }
-}
-
-impl<F: Clone, Req> Clone for ResendFn<F, Req> {
-    fn clone(&self) -> Self {
-        Self::new(self.make.clone())
-    }
-}
-
-impl<F, Req> fmt::Debug for ResendFn<F, Req> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResendFn").finish_non_exhaustive()
-    }
-}
-
-impl<F, Req> Resend for ResendFn<F, Req>
+impl<F, Req> Resend for F
 where
     F: Fn(&Entry) -> Result<Req, NotSendable>,
 {
     type Request = Req;
 
     fn to_request(&self, entry: &Entry) -> Result<Req, NotSendable> {
-        (self.make)(entry)
+        self(entry)
     }
 }
 
-impl<F, Req, Res> DescribeResponse<Res> for ResendFn<F, Req> {}
+impl<F, Req, Res> DescribeResponse<Res> for F where F: Fn(&Entry) -> Result<Req, NotSendable> {}
 
 /// Why an entry cannot be sent again. The entry stays.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,17 +8,15 @@ use crate::{
     queue::{Accept, Enqueued, NewJob},
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
-use pin_project::pin_project;
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
-    pin::Pin,
+    future::ready,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep};
+use tokio::time::timeout;
 use tower_service::Service;
 
 /// The innermost service of a receive stack: makes a job of each request, enqueues it, and answers.
@@ -50,11 +48,11 @@ use tower_service::Service;
 ///     body::BufferedBody,
 ///     idempotency::KeySource,
 ///     problem::Problem,
-///     queue::{EnqueueService, Enqueued, NewJob, accept_fn},
+///     queue::{EnqueueService, Enqueued, NewJob},
 /// };
 ///
 /// # tokio_test::block_on(async {
-/// # let queue = accept_fn(|job: NewJob| async move { Ok(Enqueued { id: job.id, repeated: false }) });
+/// # let queue = |job: NewJob| async move { Ok(Enqueued { id: job.id, repeated: false }) };
 /// // `queue` is a `Queue`.
 /// let service = EnqueueService::new(queue, |req: Request<BufferedBody>| {
 ///     if req.body().as_bytes().is_empty() {
@@ -93,7 +91,7 @@ type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
 
 impl<A, F> EnqueueService<A, F> {
     /// Enqueues the job that `job` makes of each request in `accept`: a [`Queue`](crate::queue::Queue) or
-    /// an [`accept_fn`](crate::queue::accept_fn). `job` may answer a request itself, with a [`Problem`]
+    /// a function that takes one. `job` may answer a request itself, with a [`Problem`]
     /// or a response.
     pub fn new<E>(accept: A, job: F) -> Self
     where
@@ -275,36 +273,40 @@ where
 {
     type Response = Response<BufferedBody>;
     type Error = Infallible;
-    type Future = EnqueueFuture;
+    type Future = BoxFuture<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> EnqueueFuture {
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
         let settings = &self.settings;
         let key = match settings.key(&req) {
             Ok(key) => key,
-            Err(error) => return EnqueueFuture::answered(settings.refuse(error.into())),
+            Err(error) => return answered(settings.refuse(error.into())),
         };
         let mut job = match (self.job)(req) {
             Ok(job) => job,
-            Err(answer) => return EnqueueFuture::answered(settings.no_job(answer.into())),
+            Err(answer) => return answered(settings.no_job(answer.into())),
         };
         job.dedup_key = job.dedup_key.take().or(key);
         let names = settings.observers.is_heard().then(|| Names {
             kind: job.kind.clone(),
             target: job.target.clone(),
         });
-        EnqueueFuture {
-            state: State::Accepting {
-                accepting: self.accept.accept(job),
-                timeout: None,
-                names,
-                settings: settings.clone(),
-            },
-        }
+        let (accepting, settings) = (self.accept.accept(job), settings.clone());
+        Box::pin(async move {
+            let result = timeout(settings.time_limit, accepting).await;
+            let result = result.unwrap_or(Err(StoreError::new(StoreErrorKind::Timeout)));
+            Ok(settings.answer(result, names.as_ref()))
+        })
     }
+}
+
+fn answered(
+    response: Response<BufferedBody>,
+) -> BoxFuture<Result<Response<BufferedBody>, Infallible>> {
+    Box::pin(ready(Ok(response)))
 }
 
 impl<A, F> fmt::Debug for EnqueueService<A, F> {
@@ -315,68 +317,6 @@ impl<A, F> fmt::Debug for EnqueueService<A, F> {
             .field("time_limit", &self.settings.time_limit)
             .field("refuser", &self.settings.refuser)
             .finish_non_exhaustive()
-    }
-}
-
-/// Response future of [`EnqueueService`].
-#[must_use = "futures do nothing unless polled"]
-#[pin_project]
-pub struct EnqueueFuture {
-    state: State,
-}
-
-enum State {
-    Answered(Option<Response<BufferedBody>>),
-    Accepting {
-        accepting: BoxFuture<Result<Enqueued, StoreError>>,
-        /// Set when the queue does not answer at once.
-        timeout: Option<Pin<Box<Sleep>>>,
-        names: Option<Names>,
-        settings: Settings,
-    },
-}
-
-impl EnqueueFuture {
-    const fn answered(answer: Response<BufferedBody>) -> Self {
-        Self {
-            state: State::Answered(Some(answer)),
-        }
-    }
-}
-
-impl Future for EnqueueFuture {
-    type Output = Result<Response<BufferedBody>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let state = self.project().state;
-        let answer = match state {
-            State::Answered(answer) => answer.take(),
-            State::Accepting {
-                accepting,
-                timeout,
-                names,
-                settings,
-            } => {
-                let result = if let Poll::Ready(result) = accepting.as_mut().poll(cx) {
-                    result
-                } else {
-                    let limit = settings.time_limit;
-                    let timeout = timeout.get_or_insert_with(|| Box::pin(sleep(limit)));
-                    ready!(timeout.as_mut().poll(cx));
-                    Err(StoreError::new(StoreErrorKind::Timeout))
-                };
-                Some(settings.answer(result, names.as_ref()))
-            }
-        };
-        *state = State::Answered(None);
-        // Polled after its end: any answer will do, except a panic.
-        Poll::Ready(Ok(answer.unwrap_or_default()))
-    }
-}
-
-impl fmt::Debug for EnqueueFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EnqueueFuture").finish_non_exhaustive()
     }
 }
 

@@ -7,10 +7,8 @@ mod status;
 mod worker;
 
 pub use self::{
-    enqueue::{EnqueueError, EnqueueFuture, EnqueueService},
-    request::NotARequest,
-    status::{TaskStatusFuture, TaskStatusService},
-    worker::ByRequest,
+    enqueue::{EnqueueError, EnqueueService},
+    status::TaskStatusService,
 };
 
 use crate::body::BufferedBody;

@@ -1,6 +1,7 @@
 //! HTTP requests as jobs: their stored form.
 
 use crate::{
+    StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::HttpRequests,
     fields::{fields_len, get_headers, put_fields, take},
@@ -9,7 +10,6 @@ use crate::{
 };
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Method, Request, Uri, header};
-use std::fmt;
 
 const VERSION: u8 = 1;
 
@@ -66,44 +66,27 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`NotARequest`]: the job is of another kind, or its payload is damaged or of a
-    /// [newer](NotARequest::is_newer) form.
-    pub fn http_request(&self) -> Result<Request<BufferedBody>, NotARequest> {
+    /// [`NewerSchema`](StoreErrorKind::NewerSchema) if a newer release stored the request, and
+    /// [`Corrupt`](StoreErrorKind::Corrupt) if the job is of another kind or its payload is damaged.
+    pub fn http_request(&self) -> Result<Request<BufferedBody>, StoreError> {
+        let corrupt = || {
+            StoreError::new(StoreErrorKind::Corrupt)
+                .caused_by("the job holds no HTTP request that can be read")
+        };
         if self.kind != NewJob::HTTP {
-            return Err(NotARequest { is_newer: false });
+            return Err(corrupt());
         }
-        decode(self.payload.clone()).ok_or_else(|| {
-            let version = self.payload.first().copied().unwrap_or_default();
-            let is_newer = version > VERSION && version <= LAST_VERSION;
-            NotARequest { is_newer }
+        decode(self.payload.clone()).ok_or_else(|| match self.payload.first() {
+            Some(&found) if found > VERSION && found <= LAST_VERSION => {
+                StoreError::new(StoreErrorKind::NewerSchema {
+                    found: found.into(),
+                    known: VERSION.into(),
+                })
+            }
+            _ => corrupt(),
         })
     }
 }
-
-/// The job has no HTTP request that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotARequest {
-    is_newer: bool,
-}
-
-impl NotARequest {
-    /// Whether a newer release stored the request and can read it.
-    pub const fn is_newer(&self) -> bool {
-        self.is_newer
-    }
-}
-
-impl fmt::Display for NotARequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_newer {
-            "the job holds an HTTP request that only a newer release can read"
-        } else {
-            "the job holds no HTTP request that can be read"
-        })
-    }
-}
-
-impl std::error::Error for NotARequest {}
 
 fn about(headers: &HeaderMap) -> About {
     let told = HttpRequests::told(headers);
@@ -181,6 +164,7 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
     use proptest::{collection::vec, prelude::*};
+    use std::fmt;
 
     fn request() -> Request<BufferedBody> {
         let mut trailers = HeaderMap::new();

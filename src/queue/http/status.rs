@@ -11,10 +11,8 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use std::{
     convert::Infallible,
     fmt,
-    future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 use tower_service::Service;
@@ -134,19 +132,29 @@ impl Settings {
 impl<B> Service<Request<B>> for TaskStatusService {
     type Response = Response<BufferedBody>;
     type Error = Infallible;
-    type Future = TaskStatusFuture;
+    type Future = BoxFuture<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, req: Request<B>) -> TaskStatusFuture {
+    fn call(&mut self, req: Request<B>) -> Self::Future {
         let (_, id) = req.uri().path().rsplit_once('/').unwrap_or_default();
         let id: Option<TaskId> = id.parse().ok();
-        TaskStatusFuture {
-            asked: id.map(|id| self.queue.engine().task(id)),
-            settings: self.settings.clone(),
-        }
+        let asked = id.map(|id| self.queue.engine().task(id));
+        let settings = self.settings.clone();
+        Box::pin(async move {
+            let result = match asked {
+                // The path does not end with an id.
+                None => Ok(None),
+                Some(asked) => asked.await,
+            };
+            let mut response = settings.answer(result);
+            response
+                .headers_mut()
+                .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            Ok(response)
+        })
     }
 }
 
@@ -156,36 +164,5 @@ impl fmt::Debug for TaskStatusService {
             .field("queue", &self.queue)
             .field("content_type", &self.settings.content_type)
             .finish_non_exhaustive()
-    }
-}
-
-/// Response future of [`TaskStatusService`].
-#[must_use = "futures do nothing unless polled"]
-pub struct TaskStatusFuture {
-    /// `None` if the path does not end with an id.
-    asked: Option<BoxFuture<Result<Option<Task>, StoreError>>>,
-    settings: Settings,
-}
-
-impl Future for TaskStatusFuture {
-    type Output = Result<Response<BufferedBody>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = match &mut self.asked {
-            None => Ok(None),
-            Some(asked) => ready!(asked.as_mut().poll(cx)),
-        };
-        self.asked = None;
-        let mut response = self.settings.answer(result);
-        response
-            .headers_mut()
-            .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Poll::Ready(Ok(response))
-    }
-}
-
-impl fmt::Debug for TaskStatusFuture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TaskStatusFuture").finish_non_exhaustive()
     }
 }

@@ -1,8 +1,7 @@
 //! Workers that send HTTP requests with a client.
 
-use super::NotARequest;
 use crate::{
-    BoxError, BoxFuture, InvalidConfig,
+    BoxError, BoxFuture, InvalidConfig, StoreError,
     attempt::Attempt,
     body::{BufferedBody, collect},
     dead_letter::Reason,
@@ -10,14 +9,14 @@ use crate::{
     observe::{Event, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
     queue::{
-        Job, NoResult, Queue, TakeResult, Worker, WorkerBuilder,
-        worker::{Called, Done, MAX_RESULT, Perform, bounded},
+        Job, Queue, Worker, WorkerBuilder,
+        worker::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded},
     },
     retry::{ExchangeResponse, HttpExchange},
 };
 use http::{Request, Response};
 use http_body::Body;
-use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -28,15 +27,9 @@ type MakeRequest = Arc<dyn Fn(&Job) -> Result<Request<BufferedBody>, BoxError> +
 
 /// Marks a worker whose service is called with an HTTP request: the request that the job holds, or the
 /// one that the function of [`request`](WorkerBuilder::request) makes.
-#[derive(Clone)]
+#[allow(missing_debug_implementations)]
 pub struct ByRequest {
     request: MakeRequest,
-}
-
-impl fmt::Debug for ByRequest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ByRequest").finish_non_exhaustive()
-    }
 }
 
 impl Worker {
@@ -44,7 +37,7 @@ impl Worker {
     /// [request](Job::http_request) that each job holds, and classifies with [`HttpClassifier`].
     ///
     /// It reads at most 64 KiB of a response, so that the connection can be used again.
-    pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, NoResult, ByRequest> {
+    pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, (), ByRequest> {
         let call = ByRequest {
             request: Arc::new(|job| job.http_request().map_err(Into::into)),
         };
@@ -171,8 +164,8 @@ where
 /// The result of a job from which no request can be made.
 fn unsendable(error: BoxError) -> Done {
     let is_newer = links(&*error)
-        .filter_map(|link| link.downcast_ref::<NotARequest>())
-        .any(NotARequest::is_newer);
+        .filter_map(|link| link.downcast_ref::<StoreError>())
+        .any(StoreError::is_newer);
     let error = BoxError::from(Unsendable::because(error));
     Done {
         is_newer,

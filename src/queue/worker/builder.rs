@@ -2,7 +2,7 @@ use super::{
     Perform, Shared, Worker,
     dead_letter::Describe,
     held::Held,
-    perform::{ByResult, CallJob, NoResult, ResultFn, TakeResult},
+    perform::{ByResult, CallJob, TakeResult},
 };
 use crate::{
     BoxError, InvalidConfig,
@@ -30,19 +30,15 @@ const MAX_LEASE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest lease. With a shorter one, a slow disk would lose claims.
 const MIN_LEASE: Duration = Duration::from_millis(100);
 
-/// Marks a worker whose service is called with the [`Job`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByJob;
-
 /// Settings of a [`Worker`]. Made by [`Worker::builder`] and [`Worker::http`].
 ///
 /// | Type | Meaning |
 /// | --- | --- |
 /// | `M` | makes the classifier, which decides the outcome of an attempt |
 /// | `T` | takes the result to keep from a response |
-/// | `C` | the argument of the service: [`ByJob`] or [`ByRequest`](crate::queue::ByRequest) |
+/// | `C` | makes the argument of the service; `()` if that is the [`Job`] itself |
 #[must_use]
-pub struct WorkerBuilder<M, T, C> {
+pub struct WorkerBuilder<M = ByResult, T = (), C = ()> {
     pub(in crate::queue) settings: Settings,
     pub(in crate::queue) make: M,
     pub(in crate::queue) take: T,
@@ -69,12 +65,12 @@ pub(in crate::queue) struct Settings {
 
 impl Worker {
     /// Makes a builder of a worker that calls its service with each [`Job`].
-    pub fn builder(queue: Queue) -> WorkerBuilder<ByResult, NoResult, ByJob> {
-        WorkerBuilder::new(queue, ByResult, ByJob)
+    pub fn builder(queue: Queue) -> WorkerBuilder {
+        WorkerBuilder::new(queue, ByResult, ())
     }
 }
 
-impl<M, C> WorkerBuilder<M, NoResult, C> {
+impl<M, C> WorkerBuilder<M, (), C> {
     pub(in crate::queue) fn new(queue: Queue, make: M, call: C) -> Self {
         Self {
             settings: Settings {
@@ -94,7 +90,7 @@ impl<M, C> WorkerBuilder<M, NoResult, C> {
                 observers: Observers::none(),
             },
             make,
-            take: NoResult,
+            take: (),
             call,
         }
     }
@@ -219,8 +215,9 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets the classifier, which decides the outcome of an attempt. Default: [`ByResult`]; for
-    /// [`Worker::http`], [`HttpClassifier`](crate::outcome::HttpClassifier).
+    /// Sets the classifier, which decides the outcome of an attempt. Default: `Ok` is a success,
+    /// and [`Outcome::of_error`](crate::outcome::Outcome::of_error) judges an error; for [`Worker::http`],
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
     ///
     /// The classifier gets every error as a [`BoxError`].
     pub fn classifier<M2>(self, make: M2) -> WorkerBuilder<M2, T, C> {
@@ -238,14 +235,14 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// The result is part of the [status](crate::queue::Status::Succeeded) of the task. A result of more
     /// than 64 KiB is not kept. With an HTTP client, the function gets the response with its body, if the
     /// body has at most 64 KiB and is read within 5 s.
-    pub fn result<Res, F>(self, result: F) -> WorkerBuilder<M, ResultFn<F>, C>
+    pub fn result<Res, F>(self, result: F) -> WorkerBuilder<M, F, C>
     where
         F: Fn(&Res) -> Option<Bytes>,
     {
         WorkerBuilder {
             settings: self.settings,
             make: self.make,
-            take: ResultFn(result),
+            take: result,
             call: self.call,
         }
     }
@@ -301,7 +298,7 @@ impl Settings {
     }
 }
 
-impl<M, T> WorkerBuilder<M, T, ByJob> {
+impl<M, T> WorkerBuilder<M, T> {
     /// Builds the worker. It calls a clone of `service` for each job, in a separate task. A panic of the
     /// service is caught.
     ///
@@ -330,7 +327,7 @@ impl<M, T> WorkerBuilder<M, T, ByJob> {
     }
 }
 
-impl<M: fmt::Debug, T: fmt::Debug, C: fmt::Debug> fmt::Debug for WorkerBuilder<M, T, C> {
+impl<M: fmt::Debug, T, C> fmt::Debug for WorkerBuilder<M, T, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let settings = &self.settings;
         f.debug_struct("WorkerBuilder")
@@ -342,8 +339,6 @@ impl<M: fmt::Debug, T: fmt::Debug, C: fmt::Debug> fmt::Debug for WorkerBuilder<M
             .field("dead_letters", &settings.dead_letters)
             .field("retention", &settings.retention)
             .field("classifier", &self.make)
-            .field("result", &self.take)
-            .field("call", &self.call)
             .finish_non_exhaustive()
     }
 }

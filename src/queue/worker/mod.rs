@@ -6,11 +6,8 @@ mod dead_letter;
 mod held;
 mod perform;
 
-pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, bounded};
-pub use self::{
-    builder::{ByJob, WorkerBuilder},
-    perform::{ByResult, NoResult, ResultFn, TakeResult},
-};
+pub use self::builder::WorkerBuilder;
+pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded};
 
 use self::{
     attempt::Attempting,

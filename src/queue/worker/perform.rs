@@ -13,7 +13,6 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{
-    fmt,
     future::{Future, poll_fn},
     pin::Pin,
     sync::{
@@ -175,8 +174,8 @@ pub(in crate::queue) fn bounded(
     Some(result)
 }
 
-/// Takes the result to keep from a successful response. Implemented by [`NoResult`] and [`ResultFn`].
-pub trait TakeResult<Res>: sealed::Sealed {
+/// Takes the result to keep from a successful response: a function, or `()` for none.
+pub trait TakeResult<Res> {
     /// Whether this type takes results at all.
     const TAKES: bool;
 
@@ -184,18 +183,7 @@ pub trait TakeResult<Res>: sealed::Sealed {
     fn take(&self, res: &Res) -> Option<Bytes>;
 }
 
-mod sealed {
-    #[expect(unnameable_types, reason = "sealed")]
-    pub trait Sealed {}
-}
-
-/// Keeps no result.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NoResult;
-
-impl sealed::Sealed for NoResult {}
-
-impl<Res> TakeResult<Res> for NoResult {
+impl<Res> TakeResult<Res> for () {
     const TAKES: bool = false;
 
     fn take(&self, _: &Res) -> Option<Bytes> {
@@ -203,26 +191,14 @@ impl<Res> TakeResult<Res> for NoResult {
     }
 }
 
-/// Takes the result with a function. Made by [`WorkerBuilder::result`](super::WorkerBuilder::result).
-#[derive(Clone, Copy)]
-pub struct ResultFn<F>(pub(super) F);
-
-impl<F> sealed::Sealed for ResultFn<F> {}
-
-impl<F, Res> TakeResult<Res> for ResultFn<F>
+impl<F, Res> TakeResult<Res> for F
 where
     F: Fn(&Res) -> Option<Bytes>,
 {
     const TAKES: bool = true;
 
     fn take(&self, res: &Res) -> Option<Bytes> {
-        (self.0)(res)
-    }
-}
-
-impl<F> fmt::Debug for ResultFn<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResultFn").finish_non_exhaustive()
+        self(res)
     }
 }
 

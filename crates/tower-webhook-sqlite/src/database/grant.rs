@@ -46,12 +46,6 @@ impl<T: Send + 'static, B: Release<T>> Granting<T, B> {
     }
 }
 
-impl<T, B: Release<T>> Granting<T, B> {
-    pub(crate) const fn back(&self) -> &B {
-        &self.back
-    }
-}
-
 impl<T, B: Release<T>> Future for Granting<T, B> {
     type Output = Result<T, DatabaseError>;
 

@@ -76,7 +76,7 @@ pub use self::{
     handle::Database,
     open_error::OpenError,
     operation::Reply,
-    row::{Column, FromValue, Row},
+    row::{FromValue, Row},
     statement::Statement,
     transaction::Transaction,
     value::Value,

@@ -39,7 +39,7 @@ impl Row {
     ///
     /// [`DatabaseErrorKind::Mistyped`] if there is no such column, or its value has another type or
     /// is out of range.
-    pub fn get<T: FromValue>(&self, column: impl Column) -> Result<T, DatabaseError> {
+    pub fn get<T: FromValue>(&self, column: impl sealed::Column) -> Result<T, DatabaseError> {
         let value = column
             .find(&self.columns)
             .and_then(|at| self.values.get(at));
@@ -73,13 +73,9 @@ impl Row {
     }
 }
 
-/// The index of a column, from 0, or its name. Sealed.
-pub trait Column: sealed::Column + Copy {}
-
-impl Column for usize {}
-impl Column for &str {}
-
+/// The trait cannot be named outside, so nobody else implements it.
 mod sealed {
+    /// The index of a column, from 0, or its name.
     pub trait Column {
         fn find(&self, names: &[Box<str>]) -> Option<usize>;
         fn describe(&self) -> String;

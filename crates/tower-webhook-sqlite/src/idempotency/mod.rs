@@ -62,22 +62,14 @@ mod rows;
 use crate::{
     database::{
         Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
-        Reply, Transaction,
+        Transaction,
     },
     stored,
 };
 use bytes::Bytes;
-use std::{
-    fmt,
-    future::Future,
-    path::Path,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 use tower_webhook::{
-    StoreError, StoreErrorKind,
+    BoxFuture, StoreError, StoreErrorKind,
     idempotency::{Begin, Fingerprint, IdempotencyKey, Store},
     lease::{FencingToken, Settled},
 };
@@ -120,7 +112,7 @@ impl SqliteStore {
         &self.database
     }
 
-    fn settle<F>(&self, durable: bool, change: F) -> SqliteSettle
+    fn settle<F>(&self, durable: bool, change: F) -> BoxFuture<Result<Settled, StoreError>>
     where
         F: FnOnce(&Transaction<'_>, i64) -> Result<bool, DatabaseError> + Send + 'static,
     {
@@ -129,30 +121,45 @@ impl SqliteStore {
             let done = change(transaction, stored::now(&clock))?;
             Ok(if done { Settled::Done } else { Settled::Lost })
         };
-        SqliteSettle {
-            reply: if durable {
-                self.database.write(work)
-            } else {
-                self.database.write_relaxed(work)
-            },
-        }
+        let reply = if durable {
+            self.database.write(work)
+        } else {
+            self.database.write_relaxed(work)
+        };
+        Box::pin(async { reply.await.map_err(store_error) })
     }
 }
 
 impl Store for SqliteStore {
-    type Begin = SqliteBegin;
-    type Settle = SqliteSettle;
+    type Begin = BoxFuture<Result<Begin, StoreError>>;
+    type Settle = BoxFuture<Result<Settled, StoreError>>;
 
     fn begin(
         &self,
         key: &IdempotencyKey,
         fingerprint: Option<&Fingerprint>,
         lease: Duration,
-    ) -> SqliteBegin {
-        SqliteBegin::new(&self.database, key.clone(), fingerprint.copied(), lease)
+    ) -> Self::Begin {
+        let (key, fingerprint) = (key.clone(), fingerprint.copied());
+        let claim = Claim {
+            database: self.database.clone(),
+            key: key.clone(),
+        };
+        let clock = self.database.clock().clone();
+        let work = move |transaction: &Transaction<'_>| {
+            rows::begin(transaction, &key, fingerprint.as_ref(), &clock, lease)
+        };
+        // Dropped before it returned the claim, it releases the key at once.
+        let granting = Granting::ask(&self.database, Durability::Relaxed, claim, work);
+        Box::pin(async { granting.await.map_err(store_error) })
     }
 
-    fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> SqliteSettle {
+    fn renew(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+        lease: Duration,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
         self.settle(false, move |transaction, now| {
             rows::renew(transaction, &key, token, now, lease)
@@ -165,66 +172,22 @@ impl Store for SqliteStore {
         token: FencingToken,
         answer: Bytes,
         ttl: Duration,
-    ) -> SqliteSettle {
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
         self.settle(true, move |transaction, now| {
             rows::complete(transaction, &key, token, now, &answer, ttl)
         })
     }
 
-    fn release(&self, key: &IdempotencyKey, token: FencingToken) -> SqliteSettle {
+    fn release(
+        &self,
+        key: &IdempotencyKey,
+        token: FencingToken,
+    ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
         self.settle(false, move |transaction, now| {
             rows::release(transaction, &key, token, now)
         })
-    }
-}
-
-/// Future of [`begin`](Store::begin) of a [`SqliteStore`].
-///
-/// # Cancel safety
-///
-/// If it is dropped before it returned the claim, the key is released at once, not when the lease ends.
-#[must_use = "dropping it releases the claim"]
-pub struct SqliteBegin {
-    granting: Granting<Begin, Claim>,
-}
-
-impl SqliteBegin {
-    fn new(
-        database: &Database,
-        key: IdempotencyKey,
-        fingerprint: Option<Fingerprint>,
-        lease: Duration,
-    ) -> Self {
-        let claim = Claim {
-            database: database.clone(),
-            key: key.clone(),
-        };
-        let clock = database.clock().clone();
-        let work = move |transaction: &Transaction<'_>| {
-            rows::begin(transaction, &key, fingerprint.as_ref(), &clock, lease)
-        };
-        Self {
-            granting: Granting::ask(database, Durability::Relaxed, claim, work),
-        }
-    }
-}
-
-impl Future for SqliteBegin {
-    type Output = Result<Begin, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let begun = Pin::new(&mut self.granting).poll(cx);
-        begun.map(|begun| begun.map_err(store_error))
-    }
-}
-
-impl fmt::Debug for SqliteBegin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteBegin")
-            .field("key", &self.granting.back().key)
-            .finish_non_exhaustive()
     }
 }
 
@@ -246,27 +209,6 @@ impl Release<Begin> for Claim {
         drop(self.database.write_relaxed(move |transaction| {
             rows::release(transaction, &key, token, stored::now(&clock))
         }));
-    }
-}
-
-/// Future of [`renew`](Store::renew), [`complete`](Store::complete) and
-/// [`release`](Store::release) of a [`SqliteStore`].
-///
-/// # Cancel safety
-///
-/// The operation was queued when this future was made: dropping the future does not undo it.
-#[derive(Debug)]
-#[must_use = "the result tells whether the claim still held"]
-pub struct SqliteSettle {
-    reply: Reply<Settled>,
-}
-
-impl Future for SqliteSettle {
-    type Output = Result<Settled, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = ready!(Pin::new(&mut self.reply).poll(cx));
-        Poll::Ready(answer.map_err(store_error))
     }
 }
 
