@@ -34,7 +34,8 @@ use tower::{Layer, Service};
 use tower_webhook::{
     IdempotencyLayer,
     body::BufferedBody,
-    idempotency::{Begin, FencingToken, IdempotencyKey, KeySource, MemoryStore, Store},
+    idempotency::{Begin, IdempotencyKey, KeySource, MemoryStore, Store},
+    lease::FencingToken,
 };
 
 const LEASE: Duration = Duration::from_secs(60);

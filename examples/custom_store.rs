@@ -14,7 +14,8 @@ use std::{
 use tokio::time::Instant;
 use tower_webhook::{
     BoxError, BoxFuture, StoreError,
-    idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store, contract},
+    idempotency::{Begin, Fingerprint, IdempotencyKey, Store, contract},
+    lease::{FencingToken, Settled},
 };
 
 /// A map behind a lock and a "network" with a delay of one tick. Clones share it.

@@ -139,11 +139,11 @@ fn of_the_dead_letter_layer() {
 #[test]
 fn of_the_idempotency_layer() {
     use tower_webhook::idempotency::{
-        Begin, Claim, Disposition, FencingToken, Fingerprint, FingerprintOf, Idempotency,
-        IdempotencyError, IdempotencyKey, IdempotencyLayer, IdempotencyLayerBuilder, KeyError,
-        KeySource, MemoryStore, MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError,
-        Settled, StoreOutage,
+        Begin, Claim, Disposition, Fingerprint, FingerprintOf, Idempotency, IdempotencyError,
+        IdempotencyKey, IdempotencyLayer, IdempotencyLayerBuilder, KeyError, KeySource,
+        MemoryStore, MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError, StoreOutage,
     };
+    use tower_webhook::lease::{FencingToken, Settled};
     cloned::<IdempotencyLayer<MemoryStore>>();
     shared::<IdempotencyLayerBuilder<MemoryStore>>();
     cloned::<Idempotency<Inner, MemoryStore>>();

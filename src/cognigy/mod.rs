@@ -4,13 +4,13 @@
 //!
 //! The publications on Cognigy webhooks describe two different things:
 //!
-//! - **The documents' contract** ([`event`]): signed webhooks as five tutorials describe them, called
+//! - **The documents' contract**: signed webhooks as five tutorials describe them, called
 //!   S0 to S4 here. Two of them define the events. S3 ("Implementing Resilient NICE Cognigy Webhook
 //!   Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook Events with
 //!   Python") the [`Envelope`]. The vendor's publications mention neither these events, nor the
 //!   `X-Cognigy-Signature` header that signs them, nor the routes of S0 to S4: gateways and shims that
 //!   follow those tutorials send them.
-//! - **The official platform** ([`platform`]): the [`WebhookDelivery`] that Cognigy.AI's Webhook
+//! - **The official platform**: the [`WebhookDelivery`] that Cognigy.AI's Webhook
 //!   Endpoint posts for each output. It has no signature, no event id and no time; the endpoint
 //!   authenticates with HTTP Basic.
 //!
@@ -119,11 +119,11 @@
 
 mod answer;
 mod error;
-pub mod event;
+mod event;
 #[cfg(feature = "axum")]
 mod extract;
 mod json;
-pub mod platform;
+mod platform;
 pub mod presets;
 mod typed;
 
@@ -132,9 +132,6 @@ pub use self::extract::{EventRejection, Unverified};
 pub use self::{
     answer::{Ack, DialogAnswer, LookupVariables},
     error::EventError,
-};
-#[doc(no_inline)]
-pub use self::{
     event::{CognigyEvent, DialogEvent, Envelope, EventType},
     platform::{Source, WebhookDelivery},
 };

@@ -24,7 +24,8 @@
 //! # });
 //! ```
 
-use super::{Begin, FencingToken, Fingerprint, IdempotencyKey, Settled, Store};
+use super::{Begin, Fingerprint, IdempotencyKey, Store};
+use crate::lease::{FencingToken, Settled};
 use bytes::Bytes;
 use std::{future::Future, time::Duration};
 

@@ -1,8 +1,9 @@
 //! The extensions that the layer adds to requests and responses.
 
-use super::{FencingToken, IdempotencyKey, KeyError};
+use super::{IdempotencyKey, KeyError};
 use crate::{
     StoreErrorKind,
+    lease::FencingToken,
     problem::{Problem, Refusal},
 };
 use http::StatusCode;

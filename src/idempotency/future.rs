@@ -1,12 +1,13 @@
 use super::{
-    Begin, Claim, Disposition, FencingToken, Fingerprint, IdempotencyError, IdempotencyKey,
-    KeyError, Store, StoreOutage, answer,
+    Begin, Claim, Disposition, Fingerprint, IdempotencyError, IdempotencyKey, KeyError, Store,
+    StoreOutage, answer,
     held::{Held, Renewal, Timed},
     layer::Settings,
 };
 use crate::{
     StoreError, StoreErrorKind,
     body::{BufferedBody, Collect, CollectError, ResponseBody, collect},
+    lease::FencingToken,
     observe::{Event, Id, Scope},
 };
 use bytes::Bytes;

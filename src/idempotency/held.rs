@@ -1,8 +1,9 @@
 //! A held claim: it is renewed while the work runs, settled once, and settled on drop.
 
-use super::{FencingToken, IdempotencyKey, Settled, Store};
+use super::{IdempotencyKey, Store};
 use crate::{
     StoreError, StoreErrorKind,
+    lease::{FencingToken, Settled},
     observe::{Event, Id, Observers},
 };
 use bytes::Bytes;

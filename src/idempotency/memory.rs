@@ -1,6 +1,9 @@
-use super::{Begin, FencingToken, Fingerprint, Settled, Store};
+use super::{Begin, Fingerprint, Store};
 use crate::{
-    InvalidConfig, StoreError, StoreErrorKind, clock::WallClock, idempotency::IdempotencyKey,
+    InvalidConfig, StoreError, StoreErrorKind,
+    clock::WallClock,
+    idempotency::IdempotencyKey,
+    lease::{FencingToken, Settled},
 };
 use bytes::Bytes;
 use moka::{Expiry, policy::EvictionPolicy, sync::Cache};

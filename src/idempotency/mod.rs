@@ -3,7 +3,7 @@
 //! Every webhook sender repeats requests: after a timeout, after a lost response, after its own crash.
 //! The [`IdempotencyLayer`] claims the request's [`IdempotencyKey`] in a [`Store`], runs the handler,
 //! and stores its response. A repeat gets that response, marked `Idempotent-Replayed: true`, and the
-//! handler does not run. Claims are leases with a [`FencingToken`]: after a crash, the key is free when
+//! handler does not run. Claims are leases with a [`FencingToken`](crate::lease::FencingToken): after a crash, the key is free when
 //! the lease ends, and a handler that finishes after its lease cannot change the stored response.
 //!
 //! # Answers
@@ -87,7 +87,7 @@ mod layer;
 mod memory;
 mod pointer;
 mod run_once;
-pub mod store;
+mod store;
 
 pub use self::{
     extensions::{Claim, Disposition, IdempotencyError},
@@ -96,7 +96,7 @@ pub use self::{
     key::{IdempotencyKey, KeyError, KeySource, MAX_ID_LEN, MAX_SCOPE_LEN},
     layer::{Idempotency, IdempotencyLayer, IdempotencyLayerBuilder, StoreOutage},
     run_once::{Ran, RunOnce, RunOnceError},
-    store::{Begin, FencingToken, Fingerprint, Settled, Store},
+    store::{Begin, Fingerprint, Store},
 };
 
 #[cfg(feature = "moka")]

@@ -1,9 +1,10 @@
 use super::{
-    Begin, FencingToken, Fingerprint, IdempotencyKey, Store,
+    Begin, Fingerprint, IdempotencyKey, Store,
     held::{Held, Renewal, Timed},
 };
 use crate::{
     InvalidConfig, StoreError,
+    lease::FencingToken,
     observe::{Event, Observer, Observers, Scope},
 };
 use bytes::Bytes;

@@ -1,25 +1,8 @@
-//! Where claims and answers are kept.
-//!
-//! A [`Store`] is four atomic operations on a key:
-//!
-//! ```text
-//!            begin                    complete(token)
-//!  (free) ----------> claimed(token) -----------------> completed(answer)
-//!    ^                   |   |                               |
-//!    |   release(token)  |   | lease over                    | time to live over
-//!    +-------------------+---+-------------------------------+
-//! ```
-//!
-//! A claim is a lease: its holder renews it while the work runs; if the holder dies, the key is free
-//! when the lease ends. Every claim has a [`FencingToken`], which `renew`, `complete` and `release`
-//! compare: a slow holder whose claim has passed to another one cannot change anything
-//! ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
-//!
-//! [`contract`](super::contract) has the tests that every store must pass.
-
 use super::IdempotencyKey;
-use crate::StoreError;
-pub use crate::lease::{FencingToken, Settled};
+use crate::{
+    StoreError,
+    lease::{FencingToken, Settled},
+};
 use bytes::Bytes;
 use std::{fmt, future::Future, time::Duration};
 
@@ -69,7 +52,22 @@ impl fmt::Debug for Begin {
     }
 }
 
-/// Keeps claims and answers. See the [module docs](self) for the life of a key.
+/// Keeps claims and answers: four atomic operations on a key.
+///
+/// ```text
+///            begin                    complete(token)
+///  (free) ----------> claimed(token) -----------------> completed(answer)
+///    ^                   |   |                               |
+///    |   release(token)  |   | lease over                    | time to live over
+///    +-------------------+---+-------------------------------+
+/// ```
+///
+/// A claim is a lease: its holder renews it while the work runs; if the holder dies, the key is free
+/// when the lease ends. Every claim has a [`FencingToken`], which `renew`, `complete` and `release`
+/// compare: a slow holder whose claim has passed to another one cannot change anything
+/// ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
+///
+/// [`contract`](super::contract) has the tests that every store must pass.
 ///
 /// A store is a handle: clones share its contents. Its futures own their data, so that a release can
 /// outlive the request that was dropped. A store that answers at once uses [`std::future::Ready`] and

@@ -15,7 +15,8 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     StoreErrorKind,
     body::{BufferedBody, ResponseBody},
-    idempotency::{Begin, Disposition, MemoryStore, Settled, Store},
+    idempotency::{Begin, Disposition, MemoryStore, Store},
+    lease::Settled,
 };
 
 type Answer = Response<ResponseBody<BufferedBody>>;

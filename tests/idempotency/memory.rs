@@ -11,9 +11,8 @@ use std::{
 };
 use tokio::time::advance;
 use tower_webhook::StoreErrorKind;
-use tower_webhook::idempotency::{
-    Begin, FencingToken, IdempotencyKey, MemoryStore, Settled, Store, contract,
-};
+use tower_webhook::idempotency::{Begin, IdempotencyKey, MemoryStore, Store, contract};
+use tower_webhook::lease::{FencingToken, Settled};
 
 const TTL: Duration = Duration::from_secs(3600);
 

@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::Semaphore;
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
-    idempotency::{Begin, FencingToken, Fingerprint, IdempotencyKey, MemoryStore, Settled, Store},
+    idempotency::{Begin, Fingerprint, IdempotencyKey, MemoryStore, Store},
+    lease::{FencingToken, Settled},
 };
 
 /// An operation of a store.

@@ -23,7 +23,7 @@ use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
     BufferBodyLayer, CognigyEvent, SignatureVerifyLayer,
     body::BufferedBody,
-    cognigy::{Ack, DialogAnswer, EventError, platform::WebhookDelivery},
+    cognigy::{Ack, DialogAnswer, EventError, WebhookDelivery},
     idempotency::{IdempotencyKey, KeySource},
     problem::{Problem, Refusal},
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status},

@@ -18,7 +18,8 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::{runtime::Runtime, task::JoinSet};
-use tower_webhook::idempotency::{Begin, Fingerprint, IdempotencyKey, Settled, Store};
+use tower_webhook::idempotency::{Begin, Fingerprint, IdempotencyKey, Store};
+use tower_webhook::lease::Settled;
 use tower_webhook_sqlite::{Database, SqliteStore, database::Statement};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -82,10 +83,7 @@ where
     })
 }
 
-async fn claim(
-    store: &SqliteStore,
-    key: &IdempotencyKey,
-) -> tower_webhook::idempotency::FencingToken {
+async fn claim(store: &SqliteStore, key: &IdempotencyKey) -> tower_webhook::lease::FencingToken {
     let print = Fingerprint::new([7; 32]);
     match store.begin(key, Some(&print), LEASE).await.unwrap() {
         Begin::Acquired(token) => token,

@@ -76,7 +76,7 @@ impl Row {
 /// The trait cannot be named outside, so nobody else implements it.
 mod sealed {
     /// The index of a column, from 0, or its name.
-    pub trait Column {
+    pub trait Column: Copy {
         fn find(&self, names: &[Box<str>]) -> Option<usize>;
         fn describe(&self) -> String;
     }

@@ -3,7 +3,8 @@
 use crate::support::{Home, TTL, child, childs_file, key, killed_after, say};
 use bytes::Bytes;
 use std::{collections::HashMap, time::Duration};
-use tower_webhook::idempotency::{Begin, FencingToken, Settled, Store};
+use tower_webhook::idempotency::{Begin, Store};
+use tower_webhook::lease::{FencingToken, Settled};
 use tower_webhook_sqlite::SqliteStore;
 
 /// Long enough that what was in flight is still claimed when the test looks.

@@ -3,7 +3,8 @@
 use crate::support::{Ends, Home, LEASE, TTL, child, childs_file, key};
 use bytes::Bytes;
 use std::collections::HashSet;
-use tower_webhook::idempotency::{Begin, Settled, Store};
+use tower_webhook::idempotency::{Begin, Store};
+use tower_webhook::lease::Settled;
 use tower_webhook_sqlite::SqliteStore;
 
 const KEYS: usize = 300;

@@ -6,7 +6,8 @@ pub(crate) use crate::{
 };
 
 use std::time::Duration;
-use tower_webhook::idempotency::{Begin, FencingToken, IdempotencyKey, Store};
+use tower_webhook::idempotency::{Begin, IdempotencyKey, Store};
+use tower_webhook::lease::FencingToken;
 use tower_webhook_sqlite::SqliteStore;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);

@@ -3,7 +3,8 @@
 use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, key, until};
 use bytes::Bytes;
 use std::time::Duration;
-use tower_webhook::idempotency::{Begin, Settled, Store};
+use tower_webhook::idempotency::{Begin, Store};
+use tower_webhook::lease::Settled;
 use tower_webhook_sqlite::{SqliteStore, database::Statement};
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -20,7 +21,7 @@ async fn rows(store: &SqliteStore) -> i64 {
         .unwrap()
 }
 
-async fn complete(store: &SqliteStore, id: &str) -> tower_webhook::idempotency::FencingToken {
+async fn complete(store: &SqliteStore, id: &str) -> tower_webhook::lease::FencingToken {
     let token = acquire(store, id).await;
     let done = store
         .complete(&key(id), token, Bytes::from_static(b"done"), TTL)

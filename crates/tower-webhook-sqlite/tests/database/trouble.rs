@@ -9,7 +9,8 @@ use std::{
 };
 use tower_webhook::{
     StoreErrorKind,
-    idempotency::{Begin, Settled, Store},
+    idempotency::{Begin, Store},
+    lease::Settled,
     observe::{Event, observer_fn},
 };
 use tower_webhook_sqlite::{
