@@ -215,6 +215,8 @@ mod catch_panic;
 mod error;
 #[cfg(feature = "idempotency")]
 mod fields;
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+mod original_uri;
 
 #[cfg(feature = "circuit-breaker")]
 #[doc(inline)]

@@ -1,7 +1,7 @@
 //! A request as one digest.
 
 use super::Fingerprint;
-use crate::body::BufferedBody;
+use crate::{body::BufferedBody, original_uri::original_uri};
 use http::Request;
 use sha2::{Digest, Sha256};
 
@@ -61,16 +61,6 @@ fn original_target<B>(req: &Request<B>) -> &str {
     original_uri(req)
         .path_and_query()
         .map_or("/", http::uri::PathAndQuery::as_str)
-}
-
-/// The URI before axum's `Router::nest` removed a prefix: two nested routers with the same inner path
-/// are two routes.
-pub(super) fn original_uri<B>(req: &Request<B>) -> &http::Uri {
-    #[cfg(feature = "axum")]
-    if let Some(axum::extract::OriginalUri(uri)) = req.extensions().get() {
-        return uri;
-    }
-    req.uri()
 }
 
 #[cfg(test)]

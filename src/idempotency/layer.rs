@@ -2,12 +2,12 @@
 
 use super::{
     FingerprintOf, IdempotencyError, IdempotencyKey, KeyError, KeySource, ResponseFuture, Store,
-    fingerprint::original_uri,
 };
 use crate::{
     InvalidConfig,
     body::{BufferedBody, ResponseBody},
     observe::{Event, Id, Observer, Observers},
+    original_uri::original_uri,
     problem::{Problem, Refuser},
 };
 use bytes::Bytes;

@@ -546,3 +546,25 @@ impl Service<Request<BufferedBody>> for Never {
         std::future::ready(answer(200))
     }
 }
+
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a_nested_router_keeps_the_uri_that_the_caller_requested() {
+    use axum::{Router, body::Body};
+
+    let sink = Recording::default();
+    let guarded = layer(&sink).layer(answers(500));
+    let hooks = service_fn(move |req: Request<Body>| {
+        let guarded = guarded.clone();
+        async move {
+            let req = req.map(|_| BufferedBody::from("{}"));
+            let res = guarded.oneshot(req).await.unwrap();
+            Ok::<_, Infallible>(res.map(Body::new))
+        }
+    });
+    let app = Router::new().nest_service("/v1", hooks);
+    let req = Request::post("/v1/hooks?n=1").body(Body::from("{}"));
+    let res = app.oneshot(req.unwrap()).await.unwrap();
+    assert_eq!(res.status(), 500);
+    assert_eq!(sink.entry().uri.as_deref(), Some("/v1/hooks?n=1"));
+}

@@ -329,3 +329,13 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
         ]
     );
 }
+
+#[cfg(feature = "axum")]
+#[test]
+fn a_request_from_a_nested_router_is_kept_with_the_uri_that_the_caller_requested() {
+    let mut req = post(Some("evt_1"), "{}");
+    let original = axum::extract::OriginalUri("/v1/hooks".parse().unwrap());
+    req.extensions_mut().insert(original);
+    let job = NewJob::http(req);
+    assert!(job.payload.windows(9).any(|part| part == b"/v1/hooks"));
+}

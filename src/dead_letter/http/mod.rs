@@ -10,6 +10,7 @@ use super::{DeadLettered, Describe, DescribeResponse, Entry, EntryBody};
 use crate::{
     attempt::{History, Kept},
     body::BufferedBody,
+    original_uri::original_uri,
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -23,7 +24,7 @@ const MOST_ID: usize = 1024;
 /// | Entry | Request |
 /// | --- | --- |
 /// | `kind` | `http` |
-/// | `method`, `uri`, `headers`, `body` | the same, without headers that are marked [sensitive](http::HeaderValue::is_sensitive), and without trailers, which are [counted](Entry::headers_left_out). [`Redaction`](super::Redaction) leaves out more |
+/// | `method`, `uri`, `headers`, `body` | the same (of a nested axum router, the URI that the caller requested), without headers that are marked [sensitive](http::HeaderValue::is_sensitive), and without trailers, which are [counted](Entry::headers_left_out). [`Redaction`](super::Redaction) leaves out more |
 /// | `idempotency_key` | `idempotency-key`, or else `webhook-id` |
 /// | `event_id` | `webhook-id` ([Standard Webhooks](https://www.standardwebhooks.com)), or else `ce-id` ([CloudEvents](https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md)) |
 /// | `event_time` | `ce-time` |
@@ -46,7 +47,7 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
         let headers = req.headers();
         "http".clone_into(&mut entry.kind);
         entry.method = Some(req.method().to_string());
-        entry.uri = Some(req.uri().to_string());
+        entry.uri = Some(original_uri(req).to_string());
         entry.headers = headers
             .iter()
             .filter(|(_, value)| !value.is_sensitive())

@@ -5,6 +5,7 @@ use crate::{
     body::BufferedBody,
     dead_letter::HttpRequests,
     fields::{fields_len, get_headers, put_fields, take},
+    original_uri::original_uri,
     peer::{ByHost, PeerKey},
     queue::{About, Job, NewJob},
 };
@@ -23,7 +24,8 @@ impl NewJob {
     pub const HTTP: &'static str = "http";
 
     /// Makes a job of an HTTP request: method, URI, headers in their order, body and trailers, in a
-    /// versioned form. Extensions are not kept.
+    /// versioned form. Extensions are not kept. Behind a nested axum router, the URI is the one that the
+    /// caller requested.
     ///
     /// The [`target`](Self::target) is the [host](ByHost). The facts for the dead-letter entry are those
     /// that [`HttpRequests`] finds in the headers.
@@ -101,7 +103,7 @@ fn about(headers: &HeaderMap) -> About {
 
 fn encode(req: &Request<BufferedBody>) -> Bytes {
     let none = HeaderMap::new();
-    let (method, uri) = (req.method().as_str(), req.uri().to_string());
+    let (method, uri) = (req.method().as_str(), original_uri(req).to_string());
     let (headers, body) = (req.headers(), req.body());
     let trailers = body.trailers().unwrap_or(&none);
     let fields = fields_len(headers, |_| true) + fields_len(trailers, |_| true);
