@@ -215,31 +215,18 @@ async fn a_claim_outlives_another_hand_in_the_file() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
-    use crate::child::{Ends, lift_limit, limited};
+    use crate::child::{limited, meets_its_limit};
     let home = Home::new();
     let limited = limited(1000, "trouble::child_with_a_limit", &home.file());
-    let mut process = Ends::spawn(limited);
-    let mut kept = Vec::new();
-    let (mut refused, mut recovered) = (0, false);
-    for line in process.lines() {
-        if let Some(number) = line.strip_prefix("kept ") {
-            kept.insert(0, id(number.parse().unwrap()));
-            recovered |= refused > 0;
-        } else if line == "refused Full" {
-            refused += 1;
-            // What was begun is gone again: every line is whole.
-            let text = home.text();
-            assert!(text.ends_with('\n'));
-            if refused == 5 {
-                lift_limit(&process);
-            }
-        } else {
-            assert!(!line.starts_with("refused"), "{line}");
-        }
-    }
-    process.succeeds();
-    assert!(refused >= 5, "the limit was never reached");
-    assert!(recovered, "it never worked again");
+    let mut kept: Vec<EntryId> = meets_its_limit(limited, 5, |why| {
+        assert_eq!(why, "Full");
+        // What was begun is gone again: every line is whole.
+        assert!(home.text().ends_with('\n'));
+    })
+    .iter()
+    .map(|number| id(number.parse().unwrap()))
+    .collect();
+    kept.reverse();
     let entries = home.entries();
     assert_eq!(entries.torn(), 0);
     assert_eq!(unreadable(&entries).await, 0);

@@ -9,6 +9,7 @@ use std::{
     },
     time::{Duration, UNIX_EPOCH},
 };
+use tokio::task::JoinSet;
 use tower::{service_fn, util::BoxCloneSyncService};
 use tower_webhook::{
     BoxError, BoxFuture, StoreError, StoreErrorKind,
@@ -16,7 +17,7 @@ use tower_webhook::{
     dead_letter::{
         Cause, Discarded, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Listing,
         MemoryDeadLetters, Page, Reason, Sink,
-        redrive::{Redrive, RedriveBuilder},
+        redrive::{Redrive, RedriveBuilder, Report},
     },
     lease::{FencingToken, Settled},
     outcome::LocallyRefused,
@@ -67,6 +68,24 @@ pub(crate) fn builder(store: &Arc<MemoryDeadLetters>) -> RedriveBuilder {
 
 pub(crate) fn redrive(store: &Arc<MemoryDeadLetters>, client: Client) -> Redrive<Client> {
     builder(store).build(client).unwrap()
+}
+
+/// Runs them together, over entries that nobody sent before, and sees each sent once.
+pub(crate) async fn each_once(redrives: Vec<Redrive<Client>>, peer: &Peer, entries: u64) {
+    let mut runs = JoinSet::new();
+    for (number, redrive) in redrives.into_iter().enumerate() {
+        runs.spawn(redrive.many(Filter::all(), &format!("operator {number}")));
+    }
+    let reports = runs.join_all().await;
+    let reports: Vec<Report> = reports.into_iter().map(Result::unwrap).collect();
+    let accepted: u64 = reports.iter().map(|report| report.accepted).sum();
+    assert_eq!(accepted, entries);
+    let seen = peer.seen();
+    assert_eq!(seen.len() as u64, entries);
+    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
+    for report in reports {
+        assert_eq!(report.done(), report.matched);
+    }
 }
 
 /// What a peer does with a request.

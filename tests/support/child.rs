@@ -59,6 +59,17 @@ impl Ends {
     }
 }
 
+/// What children tell in lines that begin with `with`, when they have come to a good end.
+pub fn told_by(children: Vec<Ends>, with: &str) -> Vec<String> {
+    let mut told = Vec::new();
+    for mut child in children {
+        let lines = child.lines();
+        told.extend(lines.filter_map(|line| line.strip_prefix(with).map(str::to_owned)));
+        child.succeeds();
+    }
+    told
+}
+
 impl Drop for Ends {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -100,8 +111,35 @@ pub fn limited(blocks: u32, test: &str, file: &Path) -> Command {
     working_on(file, command)
 }
 
-/// Lifts the limit of a child that runs.
-pub fn lift_limit(of: &Ends) {
+/// Runs a limited child, lifts its limit at this refusal, and returns what it kept before and after.
+///
+/// It says `kept WHAT`, and `refused WHY`, which is handed to `refused`.
+pub fn meets_its_limit(
+    command: Command,
+    refusals: usize,
+    mut refused: impl FnMut(&str),
+) -> Vec<String> {
+    let mut process = Ends::spawn(command);
+    let (mut kept, mut seen, mut recovered) = (Vec::new(), 0, false);
+    for line in process.lines() {
+        if let Some(what) = line.strip_prefix("kept ") {
+            kept.push(what.to_owned());
+            recovered |= seen > 0;
+        } else if let Some(why) = line.strip_prefix("refused ") {
+            seen += 1;
+            refused(why);
+            if seen == refusals {
+                lift_limit(&process);
+            }
+        }
+    }
+    process.succeeds();
+    assert!(seen >= refusals, "the limit was never reached");
+    assert!(recovered, "it never worked again");
+    kept
+}
+
+fn lift_limit(of: &Ends) {
     let lifted = Command::new("prlimit")
         .args(["--fsize=unlimited:", "--pid", &of.0.id().to_string()])
         .status();

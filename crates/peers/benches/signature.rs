@@ -44,17 +44,7 @@ fn peers(add: Add<'_>) {
         group,
         "webhook-verify github",
         Box::new(move || {
-            let provider = webhook_verify::Provider::GitHub;
-            let body = request.body().as_bytes();
-            let options = webhook_verify::VerifyOptions::default();
-            webhook_verify::verify(
-                provider,
-                black_box(request.headers()),
-                body,
-                &secret,
-                options,
-            )
-            .unwrap();
+            webhook_verify(webhook_verify::Provider::GitHub, &request, &secret);
         }),
     );
     add(
@@ -83,20 +73,20 @@ fn peers(add: Add<'_>) {
         "webhook-verify standard webhooks",
         Box::new(move || {
             fresh.with(|request| {
-                let provider = webhook_verify::Provider::StandardWebhooks;
-                let body = request.body().as_bytes();
-                let options = webhook_verify::VerifyOptions::default();
-                webhook_verify::verify(
-                    provider,
-                    black_box(request.headers()),
-                    body,
-                    &secret,
-                    options,
-                )
-                .unwrap();
+                webhook_verify(webhook_verify::Provider::StandardWebhooks, request, &secret);
             });
         }),
     );
+}
+
+fn webhook_verify(
+    provider: webhook_verify::Provider,
+    request: &Request<BufferedBody>,
+    secret: &webhook_verify::Secret,
+) {
+    let (headers, body) = (black_box(request.headers()), request.body().as_bytes());
+    let options = webhook_verify::VerifyOptions::default();
+    webhook_verify::verify(provider, headers, body, secret, options).unwrap();
 }
 
 /// A request whose signature is renewed before it is stale: the peers read the system's clock.

@@ -6,36 +6,11 @@
 mod support;
 
 use std::{sync::Arc, time::Duration};
-use support::{Answer, Peer, entry, left};
-use tokio::task::JoinSet;
-use tower_webhook::dead_letter::{
-    Filter, LetterStore, Sink,
-    redrive::{Redrive, Report},
-};
+use support::{Answer, Peer, each_once, entry, left};
+use tower_webhook::dead_letter::{LetterStore, Sink, redrive::Redrive};
 use tower_webhook_sqlite::SqliteDeadLetters;
 
 const ENTRIES: u64 = 120;
-
-async fn all_once(redrives: Vec<Redrive<support::Client>>, peer: &Peer) {
-    let mut runs = JoinSet::new();
-    for (number, redrive) in redrives.into_iter().enumerate() {
-        runs.spawn(redrive.many(Filter::all(), &format!("operator {number}")));
-    }
-    let reports: Vec<Report> = runs
-        .join_all()
-        .await
-        .into_iter()
-        .map(Result::unwrap)
-        .collect();
-    let accepted: u64 = reports.iter().map(|report| report.accepted).sum();
-    assert_eq!(accepted, ENTRIES);
-    let seen = peer.seen();
-    assert_eq!(seen.len() as u64, ENTRIES);
-    assert!(seen.values().all(|times| *times == 1), "{seen:?}");
-    for report in reports {
-        assert_eq!(report.done(), report.matched);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn runs_over_several_handles_on_a_file_send_each_entry_once() {
@@ -56,6 +31,6 @@ async fn runs_over_several_handles_on_a_file_send_each_entry_once() {
             .build(client.clone())
             .unwrap()
     });
-    all_once(redrives.collect(), &peer).await;
+    each_once(redrives.collect(), &peer, ENTRIES).await;
     assert_eq!(left(&*stores[1]).await, 0);
 }

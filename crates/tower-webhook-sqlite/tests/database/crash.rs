@@ -73,24 +73,10 @@ async fn claim(store: &SqliteStore, id: &str) -> FencingToken {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_the_system_refuses_is_told_and_passes_without_a_restart() {
-    use crate::child::{Ends, lift_limit, limited};
+    use crate::child::{limited, meets_its_limit};
     let home = Home::new();
     let limited = limited(3000, "crash::child_with_a_limit", &home.file());
-    let mut process = Ends::spawn(limited);
-    let mut kept = Vec::new();
-    let (mut refused, mut recovered) = (false, false);
-    for line in process.lines() {
-        if let Some(id) = line.strip_prefix("kept ") {
-            kept.push(id.to_owned());
-            recovered |= refused;
-        } else if line == "refused" && !refused {
-            refused = true;
-            lift_limit(&process);
-        }
-    }
-    process.succeeds();
-    assert!(refused, "the limit was never reached");
-    assert!(recovered, "it never worked again");
+    let kept = meets_its_limit(limited, 1, |_| {});
     let store = home.store();
     for id in &kept {
         let found = store.begin(&key(id), None, LEASE).await.unwrap();
@@ -115,14 +101,17 @@ async fn child_with_a_limit() {
             Ok(other) => panic!("{id} is new: {other:?}"),
             Err(error) => Err(error),
         };
-        if let Ok(settled) = kept {
-            assert_eq!(settled, Settled::Done);
-            say(&format!("kept {id}"));
-            after += i32::from(refused);
-        } else {
-            refused = true;
-            say("refused");
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        match kept {
+            Ok(settled) => {
+                assert_eq!(settled, Settled::Done);
+                say(&format!("kept {id}"));
+                after += i32::from(refused);
+            }
+            Err(error) => {
+                refused = true;
+                say(&format!("refused {:?}", error.kind()));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
         assert!(event < 5000, "neither refused nor recovered");
     }

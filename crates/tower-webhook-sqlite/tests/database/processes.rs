@@ -1,6 +1,6 @@
 //! Several handles and several processes on one file.
 
-use crate::support::{Ends, Home, LEASE, TTL, child, childs_file, key};
+use crate::support::{Ends, Home, LEASE, TTL, child, childs_file, key, told_by};
 use bytes::Bytes;
 use std::collections::HashSet;
 use tower_webhook::idempotency::{Begin, Store};
@@ -44,18 +44,12 @@ async fn two_handles_give_each_key_away_once() {
 async fn two_processes_give_each_key_away_once() {
     let home = Home::new();
     let store = home.store();
-    let mut others: Vec<_> = (0..2)
+    let others: Vec<_> = (0..2)
         .map(|_| Ends::spawn(child("processes::child_that_takes", &home.file())))
         .collect();
     let mut taken = take(&store).await;
-    for other in &mut others {
-        for line in other.lines() {
-            if let Some(id) = line.strip_prefix("took ") {
-                taken.push(id.parse().unwrap());
-            }
-        }
-        other.succeeds();
-    }
+    let theirs = told_by(others, "took ");
+    taken.extend(theirs.iter().map(|id| id.parse::<usize>().unwrap()));
     assert_eq!(taken.len(), KEYS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len(), KEYS);
     for id in 0..KEYS {

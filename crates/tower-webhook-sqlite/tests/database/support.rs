@@ -1,7 +1,7 @@
 //! What the tests share.
 
 pub(crate) use crate::{
-    child::{Ends, child, childs_file, killed_after, say},
+    child::{Ends, child, childs_file, killed_after, say, told_by},
     home::{Home, ManualClock, hold_up, until},
 };
 

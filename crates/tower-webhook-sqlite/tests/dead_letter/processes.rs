@@ -1,7 +1,7 @@
 //! Several processes on one file, and what is left of one that is killed.
 
 use crate::support::{
-    Ends, Home, LEASE, child, childs_file, claim, entry, id, killed_after, say, write,
+    Ends, Home, LEASE, child, childs_file, claim, entry, id, killed_after, say, told_by, write,
 };
 use std::{collections::HashSet, sync::Arc};
 use tower_webhook::{
@@ -33,18 +33,12 @@ async fn processes_give_each_entry_away_once() {
     for number in 0..LETTERS {
         write(&store, number).await;
     }
-    let mut others: Vec<_> = (0..2)
+    let others: Vec<_> = (0..2)
         .map(|_| Ends::spawn(child("processes::child_that_takes", &home.file())))
         .collect();
     let mut taken = take(&store).await;
-    for other in &mut others {
-        for line in other.lines() {
-            if let Some(number) = line.strip_prefix("took ") {
-                taken.push(number.parse().unwrap());
-            }
-        }
-        other.succeeds();
-    }
+    let theirs = told_by(others, "took ");
+    taken.extend(theirs.iter().map(|number| number.parse::<u64>().unwrap()));
     assert_eq!(taken.len() as u64, LETTERS);
     assert_eq!(taken.iter().collect::<HashSet<_>>().len() as u64, LETTERS);
     assert_eq!(store.count(&Filter::all()).await.unwrap(), 0);

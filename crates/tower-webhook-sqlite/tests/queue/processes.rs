@@ -1,6 +1,6 @@
 //! Several handles and several processes on one file.
 
-use crate::support::{Ends, Home, TTL, child, childs_file, done, job};
+use crate::support::{Ends, Home, TTL, child, childs_file, done, job, told_by};
 use std::{
     collections::HashMap,
     io::Write,
@@ -40,7 +40,7 @@ async fn drain(queue: &SqliteQueue) -> Vec<String> {
 async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_three_processes() {
     let home = Home::new();
     let queue = home.queue();
-    let mut others: Vec<_> = (0..2)
+    let others: Vec<_> = (0..2)
         .map(|_| Ends::spawn(child("processes::child_that_drains", &home.file())))
         .collect();
     let began = Instant::now();
@@ -64,13 +64,8 @@ async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_thre
         count(said);
     }
     // The children end when they have seen what was put in done.
-    for other in &mut others {
-        for line in other.lines() {
-            if let Some(said) = line.strip_prefix("did ") {
-                count(said.to_owned());
-            }
-        }
-        other.succeeds();
+    for said in told_by(others, "did ") {
+        count(said);
     }
     println!("in {put_in:?}, out {:?}, {mine} here", began.elapsed());
     assert_eq!(times.len(), JOBS);
