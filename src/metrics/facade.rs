@@ -35,10 +35,12 @@ const MOST_PEERS: usize = 10_000;
 /// | `tower_webhook_breaker_transitions_total` | counter | `state`: `closed`, `half_open`, `open` |
 /// | `tower_webhook_breaker_state` | gauge: 1 for the current state, 0 for the others | `peer`, `state`; only with [`peer_label`](FacadeExporterBuilder::peer_label) |
 /// | `tower_webhook_dead_letters_total` | counter | `reason`, `end`: `written`, `fell_back` or `not_written` |
+/// | `tower_webhook_refusals_total` | counter | `by`: the layer; `reason` |
+/// | `tower_webhook_troubles_total` | counter: what an operator should know of | `part` of the library |
 ///
 /// Labels are closed sets; a request cannot add values. A state that an operator set is shown by its
-/// effect: `closed` or `open`. Counters begin at 0 when the exporter is made, except those of retries
-/// and dead letters, which are made when their code or reason is first seen.
+/// effect: `closed` or `open`. Counters begin at 0 when the exporter is made, except those of retries,
+/// dead letters, refusals and troubles, which are made when their code, reason or part is first seen.
 ///
 /// # Order
 ///
@@ -257,10 +259,18 @@ impl Observer for FacadeExporter {
                 // An attempt that was cancelled because the worker stops has not failed.
             } if outcome.kind() != OutcomeKind::Cancelled => shared.retried(outcome.code()),
             Event::BreakerChanged { peer, to, .. } => shared.breaker_changed(peer, to),
+            // These are looked up each time: they are rare, or cost their sender more than this.
+            Event::Refused { by, reason, .. } => {
+                let name = shared.names.refusals.clone();
+                ::metrics::counter!(name, "by" => by, "reason" => reason).increment(1);
+            }
+            Event::Trouble { part, .. } => {
+                let name = shared.names.troubles.clone();
+                ::metrics::counter!(name, "part" => part).increment(1);
+            }
             _ => {
                 if let Some((_, reason, end)) = dead_lettered(event) {
                     let name = shared.names.dead_letters.clone();
-                    // Rare, so the series is looked up each time.
                     ::metrics::counter!(name, "reason" => reason, "end" => end).increment(1);
                 }
             }

@@ -7,8 +7,10 @@ pub(super) struct Names {
     pub(super) transitions: String,
     pub(super) breaker_state: String,
     pub(super) dead_letters: String,
+    pub(super) refusals: String,
     pub(super) retries: String,
     pub(super) trips: String,
+    pub(super) troubles: String,
 }
 
 pub(super) struct LevelNames {
@@ -34,6 +36,8 @@ impl Names {
             transitions: format!("{prefix}breaker_transitions_total"),
             breaker_state: format!("{prefix}breaker_state"),
             dead_letters: format!("{prefix}dead_letters_total"),
+            refusals: format!("{prefix}refusals_total"),
+            troubles: format!("{prefix}troubles_total"),
         }
     }
 
@@ -82,6 +86,16 @@ impl Names {
             self.dead_letters.clone(),
             Unit::Count,
             "Webhook deliveries that were given up, by reason and by where their entry ended up"
+        );
+        describe_counter!(
+            self.refusals.clone(),
+            Unit::Count,
+            "Webhook requests that a layer refused, by layer and reason"
+        );
+        describe_counter!(
+            self.troubles.clone(),
+            Unit::Count,
+            "What went wrong and an operator should know of, by the part of the library"
         );
         describe_counter!(
             self.retries.clone(),

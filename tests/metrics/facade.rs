@@ -74,6 +74,18 @@ async fn every_series_has_its_value() {
     let exporter = FacadeExporter::new();
     deliver(exporter.clone()).await;
     breaker_changed(&exporter, "peer.test", BreakerState::Open);
+    for reason in ["mismatch", "missing", "mismatch"] {
+        exporter.on(&Event::Refused {
+            by: "verify_signature",
+            reason,
+            detail: Id::new(&"a text of the sender's"),
+        });
+    }
+    exporter.on(&Event::Trouble {
+        part: "dead_letter",
+        what: "a line cannot be read",
+        detail: Some(Id::new(&"line 3")),
+    });
 
     let mut values = values(&snapshotter);
     values.retain(|_, value| value != "0" && !value.is_empty());
@@ -93,7 +105,16 @@ async fn every_series_has_its_value() {
             ("tower_webhook_deliveries_total{outcome=success}", "1"),
             ("tower_webhook_delivery_attempts{}", "2"),
             ("tower_webhook_delivery_duration_seconds{}", "1.02"),
+            (
+                "tower_webhook_refusals_total{by=verify_signature,reason=mismatch}",
+                "2"
+            ),
+            (
+                "tower_webhook_refusals_total{by=verify_signature,reason=missing}",
+                "1"
+            ),
             ("tower_webhook_retries_total{status_code=503}", "1"),
+            ("tower_webhook_troubles_total{part=dead_letter}", "1"),
         ]
     );
 }

@@ -134,6 +134,15 @@ fn operators_show_the_token_and_learn_nothing_without_it() {
 
     assert_eq!(items(&server, "").len(), 1, "nothing was done");
     assert_eq!(seen.got().len(), sent_before, "nothing was sent");
+
+    // Who guesses is seen.
+    let metrics = get(&server, "/metrics").body;
+    let refused = |line: &&str| line.starts_with("tower_webhook_refusals_total{");
+    let refused = metrics.lines().filter(refused);
+    let refused: usize = refused
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(refused, routes.len() * 7 + 1, "{metrics}");
 }
 
 #[test]
