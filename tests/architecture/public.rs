@@ -276,6 +276,7 @@ mod finds {
             "type C = moka::Cache; pub fn f(_: C) {}",
             "mod a { pub(crate) type C = Vec<moka::Cache>; } pub fn f(_: a::C) {}",
             "mod a { pub(crate) use moka::Cache; } use a::*; pub fn f(_: Cache) {}",
+            "type B = A; pub struct A; impl From<moka::Error> for B {}",
             "mod a { mod b { pub use moka::Cache; } }",
             "use moka::Cache; pub mod a { use super::Cache as C; pub fn f(_: C) {} }",
             "pub mod a { pub mod b { pub fn f(_: moka::Cache) {} } }",

@@ -15,6 +15,7 @@ const FOUNDATION: &[&str] = &[
     "fields",
     "lease",
     "observe",
+    "original_uri",
     "outcome",
     "peer",
     "problem",

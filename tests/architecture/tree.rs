@@ -35,7 +35,7 @@ pub(crate) struct Module {
     pub(crate) items: Vec<Item>,
     /// What a name stands for that is defined elsewhere: by `use`, `extern crate` and `type`.
     names: BTreeMap<String, BTreeSet<Segments>>,
-    /// The types, traits and functions that are defined here, and whether they are public.
+    /// What is defined here, and whether it is public. Aliases are not: they lead to what is.
     own: BTreeMap<String, bool>,
     globs: BTreeSet<Segments>,
 }
@@ -252,7 +252,7 @@ impl Module {
                 for path in paths_of(|paths| paths.visit_type(&item.ty)) {
                     self.stands_for(item.ident.to_string(), path, children);
                 }
-                (&item.ident, &item.vis)
+                return;
             }
             Item::Struct(item) => (&item.ident, &item.vis),
             Item::Enum(item) => (&item.ident, &item.vis),
