@@ -65,14 +65,16 @@ impl Secret {
     }
 }
 
-/// Decodes base64 text, with or without padding.
+/// Decodes the base64 text of a secret, with or without padding. Bits behind its last byte are ignored, as
+/// the reference libraries of Standard Webhooks do: random text of a fitting length is a secret.
 pub(super) fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
     let encoding = match text.last() {
         Some(b'=') => data_encoding::BASE64,
-        _ if text.len().is_multiple_of(4) => data_encoding::BASE64,
         _ => data_encoding::BASE64_NOPAD,
     };
-    encoding.decode(text).ok()
+    let mut form = encoding.specification();
+    form.check_trailing_bits = false;
+    form.encoding().ok()?.decode(text).ok()
 }
 
 impl fmt::Debug for Secret {
@@ -438,5 +440,33 @@ impl<K: Send + Sync> Rotate for Ring<K> {
         keys.iter()
             .map(|entry| (entry.label, entry.matched.load(Ordering::Relaxed)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode_base64;
+
+    #[test]
+    fn a_secret_is_read_with_or_without_padding_and_with_bits_behind_its_last_byte() {
+        let key = Some(b"key-of-16-bytes!".to_vec());
+        for text in [
+            "a2V5LW9mLTE2LWJ5dGVzIQ==",
+            "a2V5LW9mLTE2LWJ5dGVzIQ",
+            // The last character has four bits that no byte needs.
+            "a2V5LW9mLTE2LWJ5dGVzIR",
+            "a2V5LW9mLTE2LWJ5dGVzIf==",
+        ] {
+            assert_eq!(decode_base64(text.as_bytes()), key, "{text}");
+        }
+        for text in [
+            "a2V5LW9mLTE2LWJ5dGVzI",
+            "a2V5=",
+            "a2V5LW9m TE2",
+            "a2V5-w",
+            "=",
+        ] {
+            assert_eq!(decode_base64(text.as_bytes()), None, "{text}");
+        }
     }
 }
