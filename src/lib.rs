@@ -172,13 +172,22 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// What every layer may know, and what knows no layer.
 pub mod attempt;
 pub mod body;
+pub mod clock;
+mod error;
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+pub mod lease;
+pub mod observe;
+pub mod outcome;
+pub mod peer;
+pub mod problem;
+pub mod target;
+
+// The layers. They never know each other.
 #[cfg(feature = "circuit-breaker")]
 pub mod circuit_breaker;
-pub mod clock;
-#[cfg(feature = "dead-letter")]
-pub mod codec;
 #[cfg(feature = "cognigy")]
 pub mod cognigy;
 #[cfg(feature = "dead-letter")]
@@ -192,27 +201,24 @@ pub mod fallback;
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
-#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
-pub mod lease;
 #[cfg(feature = "metrics")]
 pub mod metrics;
-pub mod observe;
-pub mod outcome;
-pub mod peer;
-pub mod problem;
-#[cfg(feature = "queue")]
-pub mod queue;
 #[cfg(feature = "retry")]
 pub mod retry;
 #[cfg(feature = "signature")]
 pub mod signature;
+
+// What puts layers together, or what they keep into one form.
+#[cfg(feature = "dead-letter")]
+pub mod codec;
+#[cfg(feature = "queue")]
+pub mod queue;
 #[cfg(feature = "stack")]
 pub mod stack;
-pub mod target;
 
+// Private parts that several of them share.
 mod call;
 mod catch_panic;
-mod error;
 #[cfg(feature = "idempotency")]
 mod fields;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]

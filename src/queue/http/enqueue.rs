@@ -90,9 +90,9 @@ struct Settings {
 type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
 
 impl<A, F> EnqueueService<A, F> {
-    /// Enqueues the job that `job` makes of each request in `accept`: a [`Queue`](crate::queue::Queue) or
-    /// a function that takes one. `job` may answer a request itself, with a [`Problem`]
-    /// or a response.
+    /// Enqueues the job that `job` makes of each request. `accept` is a [`Queue`](crate::queue::Queue), or a
+    /// function that stores the job (see [`Accept`]). `job` may answer a request itself, with a [`Problem`] or
+    /// a response.
     pub fn new<E>(accept: A, job: F) -> Self
     where
         A: Accept,

@@ -27,7 +27,7 @@ type MakeRequest = Arc<dyn Fn(&Job) -> Result<Request<BufferedBody>, BoxError> +
 
 /// Marks a worker whose service is called with an HTTP request: the request that the job holds, or the
 /// one that the function of [`request`](WorkerBuilder::request) makes.
-#[allow(missing_debug_implementations)]
+#[allow(missing_debug_implementations, reason = "nobody can name it")]
 pub struct ByRequest {
     request: MakeRequest,
 }
