@@ -219,6 +219,8 @@ pub mod stack;
 // Private parts that several of them share.
 mod call;
 mod catch_panic;
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+mod credentials;
 #[cfg(feature = "idempotency")]
 mod fields;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]

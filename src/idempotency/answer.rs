@@ -5,6 +5,7 @@
 
 use crate::{
     body::BufferedBody,
+    credentials::names_a_credential,
     fields::{fields_len, get_headers, put_fields},
 };
 use bytes::{Buf, BufMut, Bytes};
@@ -15,28 +16,32 @@ const VERSION: u8 = 1;
 /// The body was too long to store: a repeat gets only the status and the headers.
 const FLAG_BODY_OMITTED: u8 = 1;
 
-/// Headers that belong to one exchange and are not stored: connection management (RFC 9110 §7.6.1),
-/// the date, credentials and challenges, cookies, and the length, which is computed again.
-const NOT_KEPT: [HeaderName; 18] = [
-    header::AUTHORIZATION,
-    HeaderName::from_static("authentication-info"),
+/// Headers that are never stored: connection management (RFC 9110 §7.6.1), the date, and the length, which
+/// is computed again.
+const OF_ONE_EXCHANGE: [HeaderName; 9] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
-    header::COOKIE,
     header::DATE,
     HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    HeaderName::from_static("proxy-authentication-info"),
-    header::PROXY_AUTHORIZATION,
     HeaderName::from_static("proxy-connection"),
-    header::SET_COOKIE,
-    HeaderName::from_static("set-cookie2"),
     header::TE,
     header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
-    header::WWW_AUTHENTICATE,
 ];
+
+/// Whether a header is stored by default: all but cookies, credentials and challenges.
+pub(super) fn is_stored(name: &HeaderName) -> bool {
+    // Most answers have no others, and reading a name takes longer than comparing it with these.
+    let is_usual = [
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+        header::ETAG,
+        header::LOCATION,
+        header::VARY,
+    ];
+    is_usual.contains(name) || !names_a_credential(name.as_str())
+}
 
 /// A stored response.
 #[derive(Debug)]
@@ -46,7 +51,12 @@ pub(super) struct Answer {
 }
 
 /// Writes a response; `body` is `None` when it was too long to keep.
-pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Bytes {
+/// `is_stored` says which headers are written, of those that do not belong to one exchange.
+pub(super) fn encode(
+    head: &response::Parts,
+    body: Option<&BufferedBody>,
+    is_stored: impl Fn(&HeaderName) -> bool,
+) -> Bytes {
     let empty = BufferedBody::default();
     let flags = if body.is_none() { FLAG_BODY_OMITTED } else { 0 };
     let body = body.unwrap_or(&empty);
@@ -61,7 +71,7 @@ pub(super) fn encode(head: &response::Parts, body: Option<&BufferedBody>) -> Byt
                     .any(|listed| listed.trim().eq_ignore_ascii_case(name.as_str()))
             })
         });
-        !named && !NOT_KEPT.contains(name)
+        !named && !OF_ONE_EXCHANGE.contains(name) && is_stored(name)
     };
     let none = HeaderMap::new();
     let trailers = body.trailers().unwrap_or(&none);
@@ -124,7 +134,7 @@ mod tests {
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         let body = BufferedBody::new(vec![0, 159, 146, 150]).with_trailers(trailers.clone());
 
-        let answer = decode(encode(&head, Some(&body))).unwrap();
+        let answer = decode(encode(&head, Some(&body), is_stored)).unwrap();
         assert!(!answer.body_omitted);
         assert_eq!(answer.response.status(), 201);
         let links: Vec<_> = answer.response.headers().get_all("link").iter().collect();
@@ -147,16 +157,20 @@ mod tests {
                 .header("connection", "close, X-Hop")
                 .header("x-hop", "1")
                 .header("www-authenticate", "Basic")
+                .header("X-Auth-Token", "1")
+                .header("x-amz-security-token", "1")
+                .header("x-api-key", "1")
+                .header("authentication-info", "1")
                 .header("location", "/orders/1"),
         );
-        let answer = decode(encode(&head, Some(&BufferedBody::from("abc")))).unwrap();
+        let answer = decode(encode(&head, Some(&BufferedBody::from("abc")), is_stored)).unwrap();
         let names: Vec<_> = answer.response.headers().keys().collect();
         assert_eq!(names, ["location"]);
     }
 
     #[test]
     fn an_omitted_body_is_marked() {
-        let answer = decode(encode(&parts(Response::builder()), None)).unwrap();
+        let answer = decode(encode(&parts(Response::builder()), None, is_stored)).unwrap();
         assert!(answer.body_omitted);
         assert!(answer.response.body().as_bytes().is_empty());
     }
@@ -170,7 +184,7 @@ mod tests {
         #[test]
         fn a_cut_record_is_no_record_unless_only_the_body_is_cut(cut in 0_usize..60) {
             let head = parts(Response::builder().header("location", "/orders/1"));
-            let whole = encode(&head, Some(&BufferedBody::from("abc")));
+            let whole = encode(&head, Some(&BufferedBody::from("abc")), is_stored);
             let without_body = whole.len() - 3;
             let cut = cut.min(whole.len());
             let decoded = decode(whole.slice(..cut));

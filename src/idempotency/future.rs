@@ -321,11 +321,12 @@ where
         };
         match result {
             Err(error) => self.release(held, Err(error)),
-            Ok(answer) if !self.settings.keep.keeps(answer.status()) => {
-                self.release(held, Ok(answer.map(ResponseBody::inner)))
-            }
             Ok(answer) => {
                 let (head, body) = answer.into_parts();
+                if !self.settings.keep.keeps(&head) {
+                    let answer = Response::from_parts(head, ResponseBody::inner(body));
+                    return self.release(held, Ok(answer));
+                }
                 State::Collecting {
                     head: Some(head),
                     body: Some(collect(body, self.settings.max_answer)),
@@ -346,15 +347,17 @@ where
     where
         ResB: Body,
     {
+        let stored = &self.settings.stored_headers;
+        let encode = |head, body| answer::encode(head, body, |name| stored.has(name));
         let (record, answer) = match collected {
             Ok(body) => {
-                let record = held.is_some().then(|| answer::encode(&head, Some(&body)));
+                let record = held.is_some().then(|| encode(&head, Some(&body)));
                 let answer = Response::from_parts(head, ResponseBody::buffered(body));
                 (record, answer)
             }
             Err(CollectError::TooLarge { .. }) => {
                 self.settings.trouble("answer too large to store", None);
-                let record = held.is_some().then(|| answer::encode(&head, None));
+                let record = held.is_some().then(|| encode(&head, None));
                 let answer = Response::from_parts(head, ResponseBody::resumed(body.into_rest()));
                 (record, not_stored(answer))
             }

@@ -2,6 +2,7 @@
 
 use super::{
     FingerprintOf, IdempotencyError, IdempotencyKey, KeyError, KeySource, ResponseFuture, Store,
+    answer,
 };
 use crate::{
     InvalidConfig,
@@ -11,7 +12,7 @@ use crate::{
     problem::{Problem, Refuser},
 };
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode, response};
 use http_body::Body;
 use std::{
     borrow::Cow,
@@ -47,6 +48,7 @@ pub(super) struct Settings {
     pub(super) outage: StoreOutage,
     pub(super) store_timeout: Duration,
     pub(super) keep: Keep,
+    pub(super) stored_headers: StoredHeaders,
     pub(super) max_answer: usize,
     pub(super) marker: HeaderName,
     pub(super) refuser: Refuser<IdempotencyError>,
@@ -102,22 +104,48 @@ pub enum StoreOutage {
     FailOpen,
 }
 
-/// Which statuses are stored and replayed.
+/// Which answers are stored and replayed.
 #[derive(Clone)]
 pub(super) enum Keep {
     Webhook,
     Api,
-    Custom(Arc<dyn Fn(StatusCode) -> bool + Send + Sync>),
+    Custom(Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>),
+}
+
+/// Which headers of an answer are stored. `None`: all but cookies and credentials.
+#[derive(Clone, Default)]
+pub(super) struct StoredHeaders(Option<Arc<IsStored>>);
+
+type IsStored = dyn Fn(&HeaderName) -> bool + Send + Sync;
+
+impl StoredHeaders {
+    pub(super) fn has(&self, name: &HeaderName) -> bool {
+        match &self.0 {
+            Some(is_stored) => is_stored(name),
+            None => answer::is_stored(name),
+        }
+    }
+}
+
+impl fmt::Debug for StoredHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() {
+            "custom"
+        } else {
+            "no credentials"
+        })
+    }
 }
 
 impl Keep {
-    pub(super) fn keeps(&self, status: StatusCode) -> bool {
+    pub(super) fn keeps(&self, head: &response::Parts) -> bool {
+        let status = head.status;
         // "Not now" is not a result: the sender is asked to try again, and the handler must run then.
         let not_now = matches!(status.as_u16(), 408 | 409 | 425 | 429);
         match self {
             Self::Webhook => !status.is_server_error() && !not_now,
             Self::Api => status != StatusCode::SERVICE_UNAVAILABLE && !not_now,
-            Self::Custom(keep) => keep(status),
+            Self::Custom(keep) => keep(head),
         }
     }
 }
@@ -197,6 +225,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 outage: StoreOutage::FailClosed,
                 store_timeout: Duration::from_secs(5),
                 keep: Keep::Webhook,
+                stored_headers: StoredHeaders::default(),
                 max_answer: 256 << 10,
                 marker: HeaderName::from_static("idempotent-replayed"),
                 refuser: Refuser::new(),
@@ -309,10 +338,25 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets which statuses are stored and replayed; any other frees the key. Default: those below 500 for
-    /// a webhook, all for an API; in both cases without "not now" statuses such as 429.
-    pub fn store_when(mut self, keep: impl Fn(StatusCode) -> bool + Send + Sync + 'static) -> Self {
+    /// Sets which answers are stored and replayed, by their status, headers and extensions; any other frees
+    /// the key. Default: a status below 500 for a webhook, any for an API; in both cases without "not now"
+    /// statuses such as 429.
+    pub fn store_when(
+        mut self,
+        keep: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
         self.settings.keep = Keep::Custom(Arc::new(keep));
+        self
+    }
+
+    /// Sets which headers of an answer are stored and replayed. Default: all but those whose name is that of
+    /// a cookie or a credential, such as `Set-Cookie`, `X-Auth-Token` and `X-Api-Key`. Headers of one exchange
+    /// (connection, date, length) are never stored.
+    pub fn store_headers(
+        mut self,
+        is_stored: impl Fn(&HeaderName) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.stored_headers = StoredHeaders(Some(Arc::new(is_stored)));
         self
     }
 

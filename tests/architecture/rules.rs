@@ -11,6 +11,7 @@ const FOUNDATION: &[&str] = &[
     "body",
     "catch_panic",
     "clock",
+    "credentials",
     "error",
     "fields",
     "lease",

@@ -85,7 +85,7 @@ async fn the_api_preset_keeps_errors_too() {
 async fn a_closure_says_which_statuses_are_kept() {
     for (status, runs) in [(200, 2), (418, 1)] {
         let layer = webhook(MemoryStore::default())
-            .store_when(|status| status == 418)
+            .store_when(|head| head.status == 418)
             .build()
             .unwrap();
         assert_eq!(runs_of_two(layer, status).await, runs, "{status}");
@@ -107,6 +107,39 @@ async fn an_error_of_the_handler_frees_the_key() {
         assert_eq!(fate(&store, "a").await, Fate::Free);
     }
     assert_eq!(runs.count(), 2);
+}
+
+#[tokio::test]
+async fn credentials_are_not_replayed_unless_a_closure_says_so() {
+    let answer = |_| {
+        Response::builder()
+            .header("X-Auth-Token", "1")
+            .header("x-next-page-token", "2")
+            .header("x-kind", "3")
+            .header("date", "Sat, 21 Nov 2026 00:00:00 GMT")
+            .body(BufferedBody::default())
+            .unwrap()
+    };
+    let cautious = webhook(MemoryStore::default()).build().unwrap();
+    let told = webhook(MemoryStore::default())
+        .store_headers(|name| name != "x-auth-token")
+        .build()
+        .unwrap();
+    for (layer, expected) in [
+        (cautious, &["x-kind"][..]),
+        (told, &["x-kind", "x-next-page-token"]),
+    ] {
+        let service = layer.layer(answering(&Runs::default(), answer));
+        let first = service.clone().oneshot(delivery("a")).await.unwrap();
+        assert!(first.headers().contains_key("x-auth-token"), "{first:?}");
+        let repeat = service.oneshot(delivery("a")).await.unwrap();
+        let names = repeat.headers().keys().map(http::HeaderName::as_str);
+        let mut names: Vec<_> = names
+            .filter(|name| *name != "idempotent-replayed")
+            .collect();
+        names.sort_unstable();
+        assert_eq!(names, expected);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ pub(super) use self::url::{is_redacted, origins_alone};
 
 use self::url::{redacted_text, redacted_uri};
 use super::Entry;
-use crate::catch_panic::catch_panic;
+use crate::{catch_panic::catch_panic, credentials::names_a_credential};
 use bytes::Bytes;
 use std::{collections::BTreeMap, fmt, mem, sync::Arc};
 
@@ -18,27 +18,6 @@ const MOST_OF_HEADERS: usize = 32 << 10;
 /// The largest size of a URI, and of the other texts from a request, in bytes.
 const MOST_URI: usize = 16 << 10;
 const MOST_TEXT: usize = 1024;
-
-/// Parts of the names of credentials. Names are compared by their letters and digits only.
-const PARTS: &[&str] = &[
-    "accesskey",
-    "apikey",
-    "authenticat",
-    "authorization",
-    "bearer",
-    "clientcert",
-    "cookie",
-    "credential",
-    "hmac",
-    "jwt",
-    "passphrase",
-    "passw",
-    "privatekey",
-    "secret",
-    "session",
-    "signature",
-    "token",
-];
 
 type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 
@@ -201,18 +180,6 @@ impl fmt::Debug for Redaction {
             .field("names", &self.names)
             .finish_non_exhaustive()
     }
-}
-
-fn names_a_credential(name: &str) -> bool {
-    let mut words = name.split(|c: char| !c.is_alphanumeric());
-    let auth = words.any(|word| word.eq_ignore_ascii_case("auth"));
-    let name: String = name
-        .chars()
-        .filter(|c| c.is_alphanumeric())
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    auth || PARTS.iter().any(|part| name.contains(part))
-        || (name.ends_with("key") && !name.ends_with("idempotencykey"))
 }
 
 /// Removes the last word of a message that may have been cut: half of a URL may not be recognized.

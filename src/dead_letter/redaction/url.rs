@@ -2,7 +2,7 @@
 //!
 //! If it is not certain what is a credential, it removes too much: operators read the result.
 
-use super::names_a_credential;
+use crate::credentials::names_a_credential;
 use std::borrow::Cow;
 
 /// Replaces a value that was removed.
