@@ -33,7 +33,7 @@ const MAX_BODY: usize = 8 << 20;
 
 #[derive(Parser)]
 #[command(
-    name = "gateway",
+    name = "tower-webhook-gateway",
     about = "Receives Cognigy webhooks and delivers them",
     version
 )]
@@ -288,12 +288,12 @@ impl Log {
     /// Starts the log on stderr. `RUST_LOG` says what is logged, by level and target, such as
     /// `warn,tower_webhook=debug`; unset, or where it cannot be read, everything from INFO up is.
     pub fn start(self) {
-        let info = || Targets::new().with_default(tracing::Level::INFO);
+        let info = Targets::new().with_default(tracing::Level::INFO);
         let (filter, refused) = match std::env::var("RUST_LOG").as_deref() {
-            Err(_) | Ok("") => (info(), None),
-            Ok(asked) => match asked.parse() {
+            Err(_) | Ok("") => (info, None),
+            Ok(asked) => match log_filter(asked) {
                 Ok(filter) => (filter, None),
-                Err(error) => (info(), Some(error)),
+                Err(why) => (info, Some(why)),
             },
         };
         let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
@@ -305,10 +305,25 @@ impl Log {
             .with(filter)
             .with(lines)
             .init();
-        if let Some(error) = refused {
-            tracing::warn!(%error, "RUST_LOG cannot be read; logging from INFO up");
+        if let Some(why) = refused {
+            tracing::warn!("RUST_LOG cannot be read ({why}); logging from INFO up");
         }
     }
+}
+
+/// Levels and targets. What the parser would take for an odd target is refused: nothing would match it, and
+/// every warning would be lost.
+fn log_filter(asked: &str) -> Result<Targets, String> {
+    for part in asked.split(',') {
+        let target = part.split('=').next().unwrap_or_default().trim();
+        if target.is_empty() {
+            return Err("a part without a level or target".to_owned());
+        }
+        if part.contains('[') {
+            return Err("filters by span are not supported".to_owned());
+        }
+    }
+    asked.parse().map_err(|error| format!("{error}"))
 }
 
 /// Where something is stored.
@@ -600,8 +615,11 @@ fn plain_text(flag: &'static str, secret: OsString) -> Result<String, Problem> {
     if secret.trim() != secret {
         return Err(problem("must not begin or end with a space"));
     }
-    // The prefix of Standard Webhooks is no part of the secret.
-    if secret.strip_prefix("whsec_").unwrap_or(&secret).len() < MIN_SECRET {
+    // Of Standard Webhooks, the key: three bytes for each four characters after the prefix.
+    let length = secret
+        .strip_prefix("whsec_")
+        .map_or(secret.len(), |key| key.trim_end_matches('=').len() * 3 / 4);
+    if length < MIN_SECRET {
         let why = format!("must be at least {MIN_SECRET} bytes long");
         return Err(Problem::new(flag, why));
     }

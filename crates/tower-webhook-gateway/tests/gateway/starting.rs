@@ -37,7 +37,12 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         ),
         (&["--secret", "fifteen bytes x"], "--secret"),
         (
-            &["--signature", "standard", "--secret", "whsec_AAECAwQFBg=="],
+            &[
+                "--signature",
+                "standard",
+                "--secret",
+                "whsec_MfKQ9r8GKYqrTwjU",
+            ],
             "--secret",
         ),
         (&["--operator-token", "fifteen bytes x"], "--operator-token"),
@@ -338,12 +343,17 @@ fn it_listens_on_a_host_name_and_takes_secrets_of_16_bytes() {
 
 #[test]
 fn a_log_filter_that_cannot_be_read_is_told_of_and_stops_nothing() {
-    let mut command = command();
-    command
-        .args(["--listen", "127.0.0.1:0", "--store", "memory:"])
-        .env("RUST_LOG", "tower_webhook=loud");
-    let mut server = Server::start(command);
-    server.wait_for(Stream::Err, "RUST_LOG cannot be read");
+    for filter in ["tower_webhook=loud", "info[job]", "debug,,", "=,="] {
+        let mut command = command();
+        command
+            .args(["--listen", "127.0.0.1:0", "--store", "memory:"])
+            .args(["--secret", SECRET])
+            .env("RUST_LOG", filter);
+        let mut server = Server::start(command);
+        server.wait_for(Stream::Err, "RUST_LOG cannot be read");
+        send(&server, "forged", b"{}");
+        server.wait_for(Stream::Err, "refused");
+    }
 }
 
 #[test]
