@@ -247,6 +247,7 @@ fn reading(criterion: &mut Criterion) {
             outcome: Outcome::success(),
             elapsed,
             attempts: 1,
+            queued: false,
         });
     }
     group.bench_function("snapshot_1000_peers", |bencher| {

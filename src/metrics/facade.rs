@@ -239,15 +239,23 @@ impl Observer for FacadeExporter {
                 peer,
                 outcome,
                 elapsed,
-            } => shared.of(peer).attempts.ended(outcome, elapsed),
+            } => {
+                let attempts = &shared.of(peer).attempts;
+                attempts.in_flight.decrement(1.0);
+                attempts.ended(outcome, elapsed);
+            }
             Event::DeliveryBegan { peer } => shared.of(peer).deliveries.in_flight.increment(1.0),
             Event::DeliveryEnded {
                 peer,
                 outcome,
                 elapsed,
                 attempts,
+                queued,
             } => {
                 let peer = shared.of(peer);
+                if !queued {
+                    peer.deliveries.in_flight.decrement(1.0);
+                }
                 peer.deliveries.ended(outcome, elapsed);
                 if attempts > 0 {
                     peer.attempts_each.record(f64::from(attempts));
@@ -365,7 +373,6 @@ impl LevelSeries {
 
     fn ended(&self, outcome: Outcome, elapsed: Duration) {
         let kind = outcome.kind();
-        self.in_flight.decrement(1.0);
         if let Some(count) = self.outcomes.get(kind as usize) {
             count.increment(1);
         }

@@ -139,8 +139,13 @@ impl Observer for DeliveryMetrics {
                 outcome,
                 elapsed,
                 attempts,
+                queued,
             } => {
                 let peer = self.of(peer);
+                if queued {
+                    // What is in flight is computed from what has begun and ended.
+                    peer.began(Level::Delivery);
+                }
                 if attempts > 1 {
                     peer.repeated.fetch_add(1, Relaxed);
                 }

@@ -303,6 +303,7 @@ impl InFlight {
                 outcome,
                 elapsed,
                 attempts: self.attempts.attempts,
+                queued: false,
             },
         });
     }

@@ -24,6 +24,8 @@
 //! - A call that this side refused or could not send counts as a failure in the success rate.
 //! - An answer that is judged late ([`Classify::late`](crate::outcome::Classify::late), gRPC
 //!   streams) is in flight until it is judged.
+//! - The worker of a queue reports a task as one delivery when the task has ended. Until then it is not
+//!   in flight, because it waits in the queue between its attempts.
 //! - A retry is an attempt after the first of its delivery, and counts under the code that ended the
 //!   attempt before it. The attempt-level layer learns both from the delivery-level layer around it.
 //!   Without one, it uses the number of [`Attempt::current`](crate::attempt::Attempt::current), and

@@ -42,9 +42,13 @@ impl Names {
     }
 
     pub(super) fn describe(&self) {
-        for (names, what) in [
-            (&self.attempts, "attempts"),
-            (&self.deliveries, "deliveries"),
+        for (names, what, but) in [
+            (&self.attempts, "attempts", ""),
+            (
+                &self.deliveries,
+                "deliveries",
+                ", tasks of a queue left out",
+            ),
         ] {
             let LevelNames {
                 total,
@@ -64,7 +68,7 @@ impl Names {
             describe_gauge!(
                 in_flight.clone(),
                 Unit::Count,
-                format!("Webhook {what} that have begun and not ended")
+                format!("Webhook {what} that have begun and not ended{but}")
             );
         }
         describe_histogram!(

@@ -191,7 +191,8 @@ impl LevelSnapshot {
         self.total().saturating_sub(left_out)
     }
 
-    /// The number of those that have begun and not ended.
+    /// The number of those that have begun and not ended. The deliveries of a queue's worker are left out:
+    /// they wait in the queue between their attempts. Their attempts are counted.
     pub const fn in_flight(&self) -> u64 {
         self.in_flight
     }

@@ -91,7 +91,8 @@ pub enum Event<'a> {
         /// Its time limit.
         limit: Duration,
     },
-    /// A delivery begins: a call of the whole stack, with its retries and waits.
+    /// A delivery begins: a call of the whole stack, with its retries and waits. Not told of the tasks of a
+    /// queue.
     DeliveryBegan {
         /// The peer that is called.
         peer: &'a str,
@@ -106,6 +107,10 @@ pub enum Event<'a> {
         elapsed: Duration,
         /// The number of attempts that the inner metrics layer counted.
         attempts: u32,
+        /// Whether the worker of a queue tells it, of a task that has ended. No
+        /// [`DeliveryBegan`](Self::DeliveryBegan) precedes it, because the task waited in the queue before
+        /// and between its attempts: [`Accepted`](Self::Accepted) is its beginning.
+        queued: bool,
     },
     /// A call moves on to another target.
     FailedOver {

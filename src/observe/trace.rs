@@ -131,6 +131,7 @@ mod on {
                 outcome,
                 elapsed,
                 attempts,
+                ..
             } => {
                 let (kind, code) = (outcome.kind(), outcome.code());
                 tell!(level, peer, outcome = %kind, code, ?elapsed, attempts, "delivery ended");

@@ -120,6 +120,22 @@ async fn every_series_has_its_value() {
 }
 
 #[test]
+fn the_gauge_knows_nothing_of_the_tasks_of_a_queue() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let exporter = FacadeExporter::new();
+        exporter.on(&Event::DeliveryBegan { peer: "peer.test" });
+        exporter.on(&queued("peer.test"));
+    });
+    let values = values(&debugging.snapshotter());
+    assert_eq!(
+        values["tower_webhook_deliveries_total{outcome=success}"],
+        "1"
+    );
+    assert_eq!(values["tower_webhook_deliveries_in_flight{}"], "1");
+}
+
+#[test]
 fn every_series_is_there_from_the_start_and_described_with_its_unit() {
     let debugging = DebuggingRecorder::new();
     let snapshotter = debugging.snapshotter();

@@ -151,6 +151,17 @@ fn retried(metrics: &impl Observer, peer: &str, code: Option<u16>) {
     });
 }
 
+/// What a worker tells of a task for `peer` that has succeeded.
+fn queued(peer: &str) -> Event<'_> {
+    Event::DeliveryEnded {
+        peer,
+        outcome: Outcome::success(),
+        elapsed: millis(1),
+        attempts: 1,
+        queued: true,
+    }
+}
+
 fn breaker_changed(metrics: &impl Observer, peer: &str, to: BreakerState) {
     metrics.on(&Event::BreakerChanged {
         peer,

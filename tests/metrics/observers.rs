@@ -44,6 +44,7 @@ impl Observer for Diary {
                 outcome,
                 elapsed,
                 attempts,
+                queued: false,
             } => {
                 let line = format!("delivery {} {attempts} {elapsed:?}", outcome.kind());
                 self.write(peer, &line);

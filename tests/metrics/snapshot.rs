@@ -11,6 +11,7 @@ fn told(metrics: &DeliveryMetrics, outcome: Outcome, elapsed: Duration) {
         outcome,
         elapsed,
         attempts: 1,
+        queued: false,
     });
 }
 
@@ -27,6 +28,17 @@ fn nothing_counted_is_no_rate_and_no_latency() {
     }
     assert_eq!(snapshot.retries_by_code(), []);
     assert!(snapshot.peers().is_empty());
+}
+
+#[test]
+fn a_task_of_a_queue_is_counted_and_was_never_in_flight() {
+    let metrics = DeliveryMetrics::new();
+    metrics.on(&Event::DeliveryBegan { peer: "peer.test" });
+    metrics.on(&queued("peer.test"));
+    let snapshot = metrics.snapshot();
+    let deliveries = snapshot.deliveries();
+    assert_eq!(deliveries.count(OutcomeKind::Success), 1);
+    assert_eq!(deliveries.in_flight(), 1);
 }
 
 #[test]

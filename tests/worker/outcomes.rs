@@ -443,8 +443,8 @@ async fn observers_are_told_which_job_how_it_ended_and_of_its_delivery() {
                     outcome,
                     elapsed,
                     attempts,
+                    queued: true,
                 } => format!("{peer} {} {elapsed:?} {attempts}", outcome.kind()),
-                Event::DeliveryBegan { .. } => return,
                 other => format!("{other:?}"),
             };
             seen.lock().unwrap().push(text);

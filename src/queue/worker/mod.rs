@@ -326,12 +326,12 @@ impl Shared {
     fn delivery_ended(&self, job: &Job, outcome: Outcome, attempts: u32) {
         let elapsed = self.age(job.accepted_at);
         let peer = job.target.as_str();
-        self.observers.tell(|| Event::DeliveryBegan { peer });
         self.observers.tell(|| Event::DeliveryEnded {
             peer,
             outcome,
             elapsed,
             attempts,
+            queued: true,
         });
     }
 
