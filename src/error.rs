@@ -117,6 +117,15 @@ impl StoreError {
         self.kind
     }
 
+    /// Whether there is a record, and it cannot be read.
+    #[cfg(feature = "idempotency")]
+    pub(crate) const fn is_unreadable(&self) -> bool {
+        matches!(
+            self.kind,
+            StoreErrorKind::Corrupt | StoreErrorKind::NewerSchema { .. }
+        )
+    }
+
     #[cfg(feature = "queue")]
     pub(crate) const fn is_newer(&self) -> bool {
         matches!(self.kind, StoreErrorKind::NewerSchema { .. })

@@ -1,7 +1,28 @@
-//! Encodes header fields as length-prefixed bytes, for stored responses and for queued requests.
+//! What the stored forms of a response and of a request have in common: the version byte, and header
+//! fields as length-prefixed bytes.
 
+use crate::StoreErrorKind;
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The last version number that a form may have: no text begins with this byte or a smaller one.
+const LAST_VERSION: u8 = 8;
+
+/// Reads the version byte, then with `read` what follows it, which is `None` if it is damaged.
+pub(crate) fn versioned<T>(
+    mut bytes: Bytes,
+    known: u8,
+    read: impl FnOnce(Bytes) -> Option<T>,
+) -> Result<T, StoreErrorKind> {
+    match bytes.try_get_u8() {
+        Ok(found) if found == known => read(bytes).ok_or(StoreErrorKind::Corrupt),
+        Ok(found) if found > known && found <= LAST_VERSION => Err(StoreErrorKind::NewerSchema {
+            found: found.into(),
+            known: known.into(),
+        }),
+        _ => Err(StoreErrorKind::Corrupt),
+    }
+}
 
 /// A bit in the length of a value: the value is marked as sensitive.
 const SENSITIVE: u32 = 1 << 31;

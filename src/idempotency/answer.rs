@@ -1,12 +1,12 @@
 //! The form in which a response is stored.
 //!
-//! Stores keep opaque bytes, so that no store needs to know HTTP. The form has a version; a record with
-//! an unknown version is reported as corrupt.
+//! Stores keep opaque bytes, so that no store needs to know HTTP.
 
 use crate::{
+    StoreErrorKind,
     body::BufferedBody,
     credentials::names_a_credential,
-    fields::{fields_len, get_headers, put_fields},
+    fields::{fields_len, get_headers, put_fields, versioned},
 };
 use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, HeaderName, Response, StatusCode, header, response};
@@ -88,13 +88,14 @@ pub(super) fn encode(
     out.into()
 }
 
-/// Reads what [`encode`] wrote, without copying; `None` for anything else.
-pub(super) fn decode(mut bytes: Bytes) -> Option<Answer> {
-    if bytes.remaining() < 4 || bytes.get_u8() != VERSION {
-        return None;
-    }
-    let flags = bytes.get_u8();
-    let status = StatusCode::from_u16(bytes.get_u16()).ok()?;
+/// Reads what [`encode`] wrote, without copying the body. The error is `NewerSchema` or `Corrupt`.
+pub(super) fn decode(bytes: Bytes) -> Result<Answer, StoreErrorKind> {
+    versioned(bytes, VERSION, first)
+}
+
+fn first(mut bytes: Bytes) -> Option<Answer> {
+    let flags = bytes.try_get_u8().ok()?;
+    let status = StatusCode::from_u16(bytes.try_get_u16().ok()?).ok()?;
     let headers = get_headers(&mut bytes)?;
     let trailers = get_headers(&mut bytes)?;
 
@@ -188,7 +189,10 @@ mod tests {
             let without_body = whole.len() - 3;
             let cut = cut.min(whole.len());
             let decoded = decode(whole.slice(..cut));
-            prop_assert_eq!(decoded.is_some(), cut >= without_body);
+            prop_assert_eq!(decoded.is_ok(), cut >= without_body);
+            if let Err(kind) = decoded {
+                prop_assert_eq!(kind, StoreErrorKind::Corrupt);
+            }
         }
     }
 }

@@ -85,7 +85,8 @@ pub enum IdempotencyError {
     Key(KeyError),
     /// The key is in use for another request: 422.
     Mismatch,
-    /// The store failed, and the layer fails closed: 503, with `Retry-After`.
+    /// The store failed, and the layer fails closed, or a stored answer cannot be read: 503, with
+    /// `Retry-After`.
     Store(StoreErrorKind),
 }
 

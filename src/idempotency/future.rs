@@ -5,7 +5,7 @@ use super::{
     layer::Settings,
 };
 use crate::{
-    StoreError, StoreErrorKind,
+    StoreError,
     body::{BufferedBody, Collect, CollectError, ResponseBody, collect},
     lease::FencingToken,
     observe::{Event, Id, Scope},
@@ -193,11 +193,12 @@ where
         match begun {
             Ok(Begin::Acquired(token)) => self.run(token, work),
             Ok(Begin::Completed(bytes)) => match answer::decode(bytes) {
-                Some(answer) => self.replay(answer),
-                None => self.store_down(&StoreError::new(StoreErrorKind::Corrupt), work),
+                Ok(answer) => self.replay(answer),
+                Err(kind) => self.unreadable(&StoreError::new(kind)),
             },
             Ok(Begin::InProgress { lease_left }) => self.in_progress(lease_left, work),
             Ok(Begin::Mismatch) => self.refuse(IdempotencyError::Mismatch),
+            Err(error) if error.is_unreadable() => self.unreadable(&error),
             Err(error) => self.store_down(&error, work),
         }
     }
@@ -254,6 +255,14 @@ where
             timer: sleep(pause.min(left)),
             work: Some(work),
         }
+    }
+
+    /// Refuses, whatever the outage setting: the store is up, and has a record of the key, so the work was
+    /// done or runs.
+    fn unreadable(&self, error: &StoreError) -> Next<S, St, ResB> {
+        self.settings
+            .trouble("stored answer cannot be read", Some(Id::new(error)));
+        self.refuse(IdempotencyError::Store(error.kind()))
     }
 
     fn store_down(&self, error: &StoreError, work: Work<S>) -> Next<S, St, ResB> {

@@ -93,6 +93,9 @@ impl Settings {
 }
 
 /// What the layer does while its store fails or does not answer.
+///
+/// It does not apply to a stored answer that cannot be read, because it is damaged or a newer release
+/// wrote it: the work was done, so the request is refused with 503 in either case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreOutage {

@@ -16,6 +16,7 @@
 //! | same key, other request | 422 | [`IdempotencyError::Mismatch`] |
 //! | no key, or a bad one | 400 | [`IdempotencyError::Key`] |
 //! | store down or full | 503 with `Retry-After`, or runs without a claim | [`IdempotencyError::Store`], [`Disposition::Unclaimed`] |
+//! | stored response of a newer release, or damaged | 503 with `Retry-After` | [`IdempotencyError::Store`] |
 //!
 //! The statuses are those of
 //! [draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07),

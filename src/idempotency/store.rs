@@ -81,6 +81,10 @@ impl fmt::Debug for Begin {
 /// - It keeps a claim until its lease ends, and an answer until its time to live ends, except as far as
 ///   the store documents a bound. A store that is full of claims refuses with
 ///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
+/// - `begin` fails with [`Corrupt`](crate::StoreErrorKind::Corrupt) or
+///   [`NewerSchema`](crate::StoreErrorKind::NewerSchema) only if there is a record of the key that the
+///   store cannot read. The layer then refuses the request, even if it [fails
+///   open](super::StoreOutage::FailOpen).
 /// - The store's own clock decides when a lease or a time to live ends.
 ///
 /// # Cancel safety

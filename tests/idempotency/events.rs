@@ -5,6 +5,7 @@ use crate::{
     stores::{Gate, Gated, Op},
     webhook, with_status,
 };
+use bytes::Bytes;
 use http::Request;
 use std::{
     convert::Infallible,
@@ -15,7 +16,7 @@ use tower::{Layer, service_fn};
 use tower_webhook::{
     StoreErrorKind,
     body::BufferedBody,
-    idempotency::{MemoryStore, RunOnce, Store, StoreOutage},
+    idempotency::{Begin, MemoryStore, RunOnce, Store, StoreOutage},
     observe::{Event, Observer},
 };
 
@@ -83,6 +84,37 @@ async fn a_store_that_is_down_and_what_comes_of_it() {
         if let Some(expected) = expected {
             assert!(told[1].starts_with(expected), "{told:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_stored_answer_that_cannot_be_read() {
+    for (record, why) in [
+        (&b"garbage"[..], "the stored record cannot be read"),
+        (
+            b"\x02",
+            "the stored record has schema 2; this release reads up to 1",
+        ),
+    ] {
+        let (told, store, key) = (Told::default(), MemoryStore::default(), key("a"));
+        let Begin::Acquired(token) = store.begin(&key, None, LEASE).await.unwrap() else {
+            panic!("the key was free");
+        };
+        let record = Bytes::from_static(record);
+        let _ = store.complete(&key, token, record, LEASE).await.unwrap();
+        let layer = webhook(store).store_outage(StoreOutage::FailOpen);
+        let layer = layer.observe(told.clone()).build().unwrap();
+        call(&layer.layer(counting(&Runs::default())), delivery("a")).await;
+        let told = told.take();
+        assert_eq!(
+            told[0],
+            format!("idempotency: stored answer cannot be read: {why}")
+        );
+        assert!(
+            told[1].starts_with("idempotency refused store: "),
+            "{told:?}"
+        );
+        assert_eq!(told.len(), 2);
     }
 }
 

@@ -144,18 +144,44 @@ async fn an_answer_larger_than_the_whole_store_is_not_stored() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_a_503() {
-    for record in [&b""[..], b"\x02", b"\x01\x00\x00\xc8", b"garbage"] {
-        let (store, runs, key) = (MemoryStore::default(), Runs::default(), key("a"));
-        let Begin::Acquired(token) = store.begin(&key, None, LEASE).await.unwrap() else {
-            panic!("the key was free");
-        };
-        let record = Bytes::from_static(record);
-        let _ = store.complete(&key, token, record, LEASE).await.unwrap();
-        let layer = webhook(store).build().unwrap();
-        let refused = call(&layer.layer(counting(&runs)), delivery("a")).await;
-        let reason = IdempotencyError::Store(StoreErrorKind::Corrupt);
-        assert_eq!(refusal(&refused), Some(reason));
+async fn a_record_that_cannot_be_read_is_a_503_whatever_the_outage_setting() {
+    let newer = |found| StoreErrorKind::NewerSchema { found, known: 1 };
+    for (record, kind) in [
+        (&b""[..], StoreErrorKind::Corrupt),
+        (b"\x00\x00\x00\xc8", StoreErrorKind::Corrupt),
+        (b"\x01\x00\x00\xc8", StoreErrorKind::Corrupt),
+        (b"garbage", StoreErrorKind::Corrupt),
+        (b"\x02", newer(2)),
+        (b"\x08\x00\x00\xc8", newer(8)),
+    ] {
+        for outage in [StoreOutage::FailClosed, StoreOutage::FailOpen] {
+            let (store, runs, key) = (MemoryStore::default(), Runs::default(), key("a"));
+            let Begin::Acquired(token) = store.begin(&key, None, LEASE).await.unwrap() else {
+                panic!("the key was free");
+            };
+            let record = Bytes::from_static(record);
+            let _ = store.complete(&key, token, record, LEASE).await.unwrap();
+            let layer = webhook(store).store_outage(outage).build().unwrap();
+            let refused = call(&layer.layer(counting(&runs)), delivery("a")).await;
+            assert_eq!(refusal(&refused), Some(IdempotencyError::Store(kind)));
+            assert_eq!(refused.headers()[header::RETRY_AFTER], "2");
+            assert_eq!((refused.status().as_u16(), runs.count()), (503, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_the_store_cannot_read_is_a_503_whatever_the_outage_setting() {
+    for kind in [
+        StoreErrorKind::Corrupt,
+        StoreErrorKind::NewerSchema { found: 2, known: 1 },
+    ] {
+        let (store, runs) = (Gated::default(), Runs::default());
+        store.set(Op::Begin, Gate::Fail(kind));
+        let layer = webhook(store).store_outage(StoreOutage::FailOpen);
+        let service = layer.build().unwrap().layer(counting(&runs));
+        let refused = call(&service, delivery("a")).await;
+        assert_eq!(refusal(&refused), Some(IdempotencyError::Store(kind)));
         assert_eq!((refused.status().as_u16(), runs.count()), (503, 0));
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::HttpRequests,
-    fields::{fields_len, get_headers, put_fields, take},
+    fields::{fields_len, get_headers, put_fields, take, versioned},
     original_uri::original_uri,
     peer::{ByHost, PeerKey},
     queue::{About, Job, NewJob},
@@ -13,9 +13,6 @@ use bytes::{Buf, BufMut, Bytes};
 use http::{HeaderMap, Method, Request, Uri, header};
 
 const VERSION: u8 = 1;
-
-/// The last version number that a form may have: no text begins with this byte or a smaller one.
-const LAST_VERSION: u8 = 8;
 
 impl NewJob {
     /// The kind of a job that is an HTTP request, made by [`http`](Self::http). Use another kind for your
@@ -71,21 +68,16 @@ impl Job {
     /// [`NewerSchema`](StoreErrorKind::NewerSchema) if a newer release stored the request, and
     /// [`Corrupt`](StoreErrorKind::Corrupt) if the job is of another kind or its payload is damaged.
     pub fn http_request(&self) -> Result<Request<BufferedBody>, StoreError> {
-        let corrupt = || {
-            StoreError::new(StoreErrorKind::Corrupt)
-                .caused_by("the job holds no HTTP request that can be read")
+        let read = if self.kind == NewJob::HTTP {
+            decode(self.payload.clone())
+        } else {
+            Err(StoreErrorKind::Corrupt)
         };
-        if self.kind != NewJob::HTTP {
-            return Err(corrupt());
-        }
-        decode(self.payload.clone()).ok_or_else(|| match self.payload.first() {
-            Some(&found) if found > VERSION && found <= LAST_VERSION => {
-                StoreError::new(StoreErrorKind::NewerSchema {
-                    found: found.into(),
-                    known: VERSION.into(),
-                })
+        read.map_err(|kind| match kind {
+            StoreErrorKind::Corrupt => {
+                StoreError::new(kind).caused_by("the job holds no HTTP request that can be read")
             }
-            _ => corrupt(),
+            kind => StoreError::new(kind),
         })
     }
 }
@@ -124,11 +116,12 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.put_slice(text.as_bytes());
 }
 
-/// Reads what [`encode`] wrote, without copying the body.
-fn decode(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
-    if bytes.try_get_u8().ok()? != VERSION {
-        return None;
-    }
+/// Reads what [`encode`] wrote, without copying the body. The error is `NewerSchema` or `Corrupt`.
+fn decode(bytes: Bytes) -> Result<Request<BufferedBody>, StoreErrorKind> {
+    versioned(bytes, VERSION, first)
+}
+
+fn first(mut bytes: Bytes) -> Option<Request<BufferedBody>> {
     let method = Method::from_bytes(&get_text(&mut bytes)?).ok()?;
     let uri = Uri::from_maybe_shared(get_text(&mut bytes)?).ok()?;
     let mut headers = get_headers(&mut bytes)?;
@@ -238,7 +231,8 @@ mod tests {
             prop_assert_eq!(parts(&decode(encoded.clone()).unwrap()), parts(&req));
             let head = encoded.len() - req.body().as_bytes().len();
             for cut in 0..head {
-                prop_assert!(decode(encoded.slice(..cut)).is_none(), "cut at {}", cut);
+                let damaged = decode(encoded.slice(..cut)).unwrap_err();
+                prop_assert_eq!(damaged, StoreErrorKind::Corrupt, "cut at {}", cut);
             }
         }
 
