@@ -1,7 +1,7 @@
 //! The flags, each of them also an environment variable. The error of a bad value names the flag and
 //! shows no secret.
 
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, builder::BoolishValueParser};
 use http::Uri;
 use std::{
     ffi::OsString,
@@ -141,7 +141,7 @@ struct Flags {
 
     /// Permit targets with http, a loopback or a private address. The built-in echo is always
     /// permitted.
-    #[arg(long, env = "GATEWAY_ALLOW_PRIVATE")]
+    #[arg(long, env = "GATEWAY_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
     allow_private: bool,
 
     /// Attempts of a delivery, the first included: 1 to 10.

@@ -245,6 +245,8 @@ fn flags_come_from_the_environment_too() {
     );
     command
         .env("GATEWAY_LISTEN", "127.0.0.1:0")
+        .env("GATEWAY_ALLOW_PRIVATE", "1")
+        .env("GATEWAY_DOWNSTREAM", "http://127.0.0.1:1/")
         .env("GATEWAY_STORE", "memory:");
     let server = Server::start(command);
     assert_eq!(post(&server, event("evt").as_bytes()).status, 200);
