@@ -159,7 +159,13 @@ const fn dead_lettered<'a>(event: &Event<'a>) -> Option<(&'a str, &'static str, 
             reason,
             if fell_back { "fell_back" } else { "written" },
         )),
-        Event::Lost { peer, reason, .. } => Some((peer, reason, "not_written")),
+        // A write that is tried again has no result yet.
+        Event::Lost {
+            peer,
+            reason,
+            retry_after: None,
+            ..
+        } => Some((peer, reason, "not_written")),
         _ => None,
     }
 }

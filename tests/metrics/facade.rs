@@ -136,6 +136,20 @@ fn the_gauge_knows_nothing_of_the_tasks_of_a_queue() {
 }
 
 #[test]
+fn a_dead_letter_is_counted_once_however_often_its_write_failed() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        dead_lettered(&FacadeExporter::new(), "peer.test");
+    });
+    let values = values(&debugging.snapshotter());
+    let of = |end| {
+        let labels = format!("{{reason=retries_exhausted,end={end}}}");
+        &*values[&format!("tower_webhook_dead_letters_total{labels}")]
+    };
+    assert_eq!([of("written"), of("not_written")], ["1"; 2]);
+}
+
+#[test]
 fn every_series_is_there_from_the_start_and_described_with_its_unit() {
     let debugging = DebuggingRecorder::new();
     let snapshotter = debugging.snapshotter();

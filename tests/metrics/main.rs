@@ -25,7 +25,7 @@ use std::{
 use tokio::time::sleep;
 use tower::Service;
 use tower_webhook::{
-    BoxError,
+    BoxError, StoreErrorKind,
     attempt::Attempt,
     metrics::{DeliveryMetrics, LevelSnapshot},
     observe::{BreakerState, Event, Id, JobEnd, Observer},
@@ -160,6 +160,27 @@ fn queued(peer: &str) -> Event<'_> {
         attempts: 1,
         queued: true,
     }
+}
+
+/// What a sink that takes an entry at the third try is told of; another entry is lost.
+fn dead_lettered(metrics: &impl Observer, peer: &str) {
+    let (entry, reason) = (Id::new(&1), "retries_exhausted");
+    for retry_after in [Some(millis(500)), Some(millis(900)), None] {
+        metrics.on(&Event::Lost {
+            entry,
+            peer,
+            reason,
+            kind: StoreErrorKind::Full,
+            retry_after,
+        });
+    }
+    metrics.on(&Event::DeadLettered {
+        entry,
+        peer,
+        reason,
+        event_id: None,
+        fell_back: false,
+    });
 }
 
 fn breaker_changed(metrics: &impl Observer, peer: &str, to: BreakerState) {

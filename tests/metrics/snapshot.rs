@@ -215,6 +215,19 @@ fn dead_letters_are_counted_by_reason_and_by_where_their_entry_is() {
 }
 
 #[test]
+fn a_write_that_is_tried_again_is_no_dead_letter_yet() {
+    let metrics = DeliveryMetrics::new();
+    dead_lettered(&metrics, "a.test");
+    let snapshot = metrics.snapshot();
+    let reason = "retries_exhausted";
+    assert_eq!(
+        snapshot.dead_letters_by_reason(),
+        [(reason, "not_written", 1), (reason, "written", 1)]
+    );
+    assert_eq!(snapshot.peer("a.test").unwrap().dead_letters(), 2);
+}
+
+#[test]
 fn grpc_codes_and_http_statuses_stand_beside_each_other() {
     let metrics = DeliveryMetrics::new();
     for code in [
