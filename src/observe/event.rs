@@ -112,6 +112,13 @@ pub enum Event<'a> {
         /// and between its attempts: [`Accepted`](Self::Accepted) is its beginning.
         queued: bool,
     },
+    /// An operator removed a dead-letter entry without sending it again.
+    Discarded {
+        /// The id of the entry.
+        entry: Id<'a>,
+        /// The operator who asked for it, in their own words.
+        by: &'a str,
+    },
     /// A call moves on to another target.
     FailedOver {
         /// The index of the target that failed.
@@ -200,8 +207,8 @@ pub enum Event<'a> {
     },
     /// A request was refused.
     Refused {
-        /// The name of the layer or extractor that refused it, such as `buffer_body`, `verify_signature`,
-        /// `idempotency` or `enqueue`.
+        /// The name of the layer, extractor or routes that refused it, such as `buffer_body`,
+        /// `verify_signature`, `idempotency`, `enqueue` or `operator`.
         by: &'static str,
         /// The reason: a name from a closed set.
         reason: &'static str,
@@ -254,6 +261,7 @@ impl Event<'_> {
             Self::DeadlineExceeded { .. } => "deadline_exceeded",
             Self::DeliveryBegan { .. } => "delivery_began",
             Self::DeliveryEnded { .. } => "delivery_ended",
+            Self::Discarded { .. } => "discarded",
             Self::FailedOver { .. } => "failed_over",
             Self::FallbackAnswered { .. } => "fallback_answered",
             Self::GaveUp { .. } => "gave_up",

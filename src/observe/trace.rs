@@ -64,7 +64,8 @@ mod on {
                 ..
             } => Level::WARN,
             Event::AttemptEnded { outcome, .. } if outcome.is_failure() => Level::INFO,
-            Event::FailedOver { .. }
+            Event::Discarded { .. }
+            | Event::FailedOver { .. }
             | Event::GaveUp { .. }
             | Event::KeysRotated { .. }
             | Event::Redriven { .. }
@@ -136,6 +137,7 @@ mod on {
                 let (kind, code) = (outcome.kind(), outcome.code());
                 tell!(level, peer, outcome = %kind, code, ?elapsed, attempts, "delivery ended");
             }
+            Event::Discarded { entry, by } => tell!(level, audit = true, %entry, by, "discarded"),
             Event::FailedOver { from, to, outcome } => {
                 tell!(level, from, to, outcome = %outcome.kind(), "failed over");
             }

@@ -187,7 +187,8 @@ impl OperatorBuilder {
     }
 
     /// Sets the store of events, which also records the actions of operators. Default: none; replay and
-    /// trigger answer 501, and only the observers of the re-drive get the actions.
+    /// trigger answer 501, and only observers get the other actions: [`Event::Discarded`] those of
+    /// [`observe`](Self::observe), [`Event::Redriven`] those of the re-drive.
     pub fn events(mut self, events: impl EventLog) -> Self {
         self.events = Some(Box::new(events));
         self
@@ -199,8 +200,8 @@ impl OperatorBuilder {
         self
     }
 
-    /// Adds an observer of requests that are refused because of their token or body, and of stores that fail
-    /// ([`Event::Trouble`]). Default: none except `tracing`.
+    /// Adds an observer of entries that are discarded ([`Event::Discarded`]), of requests that are refused
+    /// ([`Event::Refused`]), and of stores that fail ([`Event::Trouble`]). Default: none except `tracing`.
     ///
     /// Entries that are sent again are reported to the [observers of the re-drive].
     ///

@@ -20,8 +20,8 @@ use tower_webhook::{
     outcome::{Classify, MakeClassifier},
 };
 
-/// The name of the operator in events and logs: the token does not tell operators apart.
-const OPERATOR: &str = "operator";
+/// The name of the operator, and of the routes, in events and logs: the token does not tell operators apart.
+pub(crate) const OPERATOR: &str = "operator";
 
 /// The wait for a re-drive of one entry before the answer says that it runs. A refusal is known
 /// sooner.

@@ -1,10 +1,15 @@
 //! The routes and their answers.
 
-use crate::{EventLog, Shared, Trigger, redrives::AnyRedrive, trouble};
+use crate::{
+    EventLog, Shared, Trigger,
+    redrives::{AnyRedrive, OPERATOR},
+    trouble,
+};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{FromRequest, Path, Query, Request, State, rejection::PathRejection},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -17,6 +22,7 @@ use tower_webhook::{
     BufferBodyLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
     dead_letter::{Cursor, Discarded, EntryId, Filter, LetterStore, Page, Reason, json as record},
     idempotency::IdempotencyKey,
+    observe::{Event, Id},
     problem::Problem,
     queue::{Enqueued, TaskId},
     signature::scheme::SharedToken,
@@ -36,7 +42,8 @@ pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -
         .route("/dead-letters/{id}", get(one).delete(discard))
         .route("/dead-letters/{id}/redrive", post(redrive_one))
         .route("/api/v2/webhooks/trigger", post(trigger));
-    let guarded = routes.route_layer(
+    let refusals = middleware::from_fn_with_state(Arc::clone(&shared), tell_refusals);
+    let guarded = routes.route_layer(refusals).route_layer(
         ServiceBuilder::new()
             .layer(BufferBodyLayer::new(max_body).observe(shared.observers.clone()))
             .layer(SignatureVerifyLayer::new(token).observe(shared.observers.clone())),
@@ -85,12 +92,38 @@ impl Shared {
 }
 
 /// A refusal, as `application/problem+json`.
+#[derive(Clone)]
 struct Refused(Problem);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        self.0.into_response().map(Body::new)
+        let mut answer = self.0.clone().into_response().map(Body::new);
+        answer.extensions_mut().insert(self);
+        answer
     }
+}
+
+/// Tells the observers of what the routes refuse. A store that failed has been told of as trouble.
+async fn tell_refusals(State(shared): State<Arc<Shared>>, req: Request, next: Next) -> Response {
+    let answer = next.run(req).await;
+    if let Some(Refused(problem)) = answer.extensions().get() {
+        let reason = match problem.status() {
+            StatusCode::BAD_REQUEST => "invalid",
+            StatusCode::CONFLICT => "in_progress",
+            StatusCode::NOT_FOUND => "not_found",
+            StatusCode::NOT_IMPLEMENTED => "not_configured",
+            StatusCode::PAYLOAD_TOO_LARGE => "too_large",
+            _ => return answer,
+        };
+        // Not the detail: it may quote the body.
+        let title = problem.title_text();
+        shared.observers.tell(|| Event::Refused {
+            by: OPERATOR,
+            reason,
+            detail: Id::new(&title),
+        });
+    }
+    answer
 }
 
 impl From<Problem> for Refused {
@@ -225,6 +258,10 @@ async fn discard(
     let store = shared.store()?;
     match shared.asked(store.discard(id)).await? {
         Discarded::Done => {
+            shared.observers.tell(|| Event::Discarded {
+                entry: Id::new(&id),
+                by: OPERATOR,
+            });
             shared.audit("discard", &id.to_string()).await?;
             Ok(StatusCode::NO_CONTENT)
         }

@@ -370,6 +370,54 @@ async fn observers_hear_of_strangers_and_of_a_store_that_cannot_be_asked() {
     }
 }
 
+#[tokio::test]
+async fn observers_hear_of_entries_that_are_discarded_and_of_what_is_refused() {
+    let store = filled(1).await;
+    let client = service_fn(|_: Request<BufferedBody>| async {
+        Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+    });
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let operator = Operator::builder(TOKEN)
+        .redrive(Redrive::builder(store).build(client).unwrap())
+        .observe(observer_fn(move |event| {
+            let line = match event {
+                Event::Discarded { entry, by } => format!("{entry} discarded by {by}"),
+                Event::Refused {
+                    by, reason, detail, ..
+                } => format!("{by}: {reason}: {detail}"),
+                Event::Verified { .. } => return,
+                _ => panic!("unexpected: {event:?}"),
+            };
+            heard.lock().unwrap().push(line);
+        }));
+    let app = operator.build().unwrap().router();
+    let entry = format!("/dead-letters/{}", id(1));
+    let discarded = format!("{} discarded by operator", id(1));
+    for (method, path, body, status, line) in [
+        ("DELETE", &*entry, "", 204, &*discarded),
+        ("DELETE", &*entry, "", 404, "operator: not_found: Not Found"),
+        (
+            "POST",
+            "/dead-letters/redrive",
+            r#"{"secret":1}"#,
+            400,
+            "operator: invalid: Bad Request",
+        ),
+        (
+            "POST",
+            "/webhooks/replay/evt",
+            "",
+            501,
+            "operator: not_configured: Not Implemented",
+        ),
+    ] {
+        assert_eq!(ask(&app, method, path, body).await.0, status, "{path}");
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert_eq!(told, [line], "{method} {path}");
+    }
+}
+
 /// One event, and everything that was asked.
 #[derive(Clone, Default)]
 struct Log {
