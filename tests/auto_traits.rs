@@ -9,6 +9,7 @@ use tower_webhook::{
     BoxFuture, BufferBodyLayer, InvalidConfig, StoreError, StoreErrorKind,
     body::{self, BodyError, BufferBody, BufferedBody, Collect, CollectError, ResponseBody},
     clock::WallClock,
+    outcome::LateOutcome,
     problem::Problem,
 };
 
@@ -194,12 +195,27 @@ fn of_bodies_that_are_sent_again_or_looked_at() {
     cloned::<Peeked>();
 }
 
+/// Feature `grpc` gives the type its values. A feature only adds, so that the type without values may not
+/// do more.
+#[test]
+fn of_late_outcomes_with_values_and_without() {
+    trait Ambiguous<A> {
+        fn if_copy() {}
+    }
+    impl<T> Ambiguous<()> for T {}
+    impl<T: Copy> Ambiguous<u8> for T {}
+
+    cloned::<LateOutcome>();
+    // Compiles only if one of the two applies.
+    <LateOutcome as Ambiguous<_>>::if_copy();
+}
+
 #[cfg(feature = "grpc")]
 #[test]
 fn of_grpc_responses_and_their_late_outcomes() {
     use tower_webhook::{
         grpc::{self, Call, GrpcBody, GrpcPeek, GrpcPeekLayer},
-        outcome::{LateOutcome, LateSender},
+        outcome::LateSender,
     };
     type Answer = std::future::Ready<Result<http::Response<BufferedBody>, Infallible>>;
     type Sendable = http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, Infallible>;
@@ -209,7 +225,6 @@ fn of_grpc_responses_and_their_late_outcomes() {
     sent::<grpc::ResponseFuture<Answer, Sendable>>();
     sent::<GrpcBody<Sendable>>();
     unpinned::<GrpcBody<Sendable>>();
-    cloned::<LateOutcome>();
     shared::<LateSender>();
 }
 

@@ -5,6 +5,8 @@ use super::{
     errors::{self, ErrorRule},
 };
 use http::{Extensions, HeaderMap, HeaderName};
+#[cfg(not(feature = "grpc"))]
+use std::convert::Infallible;
 use std::{
     fmt,
     sync::Arc,
@@ -80,22 +82,23 @@ pub trait Classify<Res, Err> {
 /// An outcome that is known when a response ends. Feature `grpc` makes such outcomes.
 ///
 /// Without the feature this type has no values: [`Classify::late`] and its callers stay as they are,
-/// and the compiler drops their branches.
+/// and the compiler drops their branches. It promises nothing that it does not promise with the feature.
 #[cfg(not(feature = "grpc"))]
-#[derive(Clone, Copy, Debug)]
-pub enum LateOutcome {}
+#[derive(Clone, Debug)]
+pub struct LateOutcome(Infallible);
 
 #[cfg(not(feature = "grpc"))]
 impl LateOutcome {
     /// Calls `listener` with the outcome, once.
     pub fn then(&self, listener: impl FnOnce(Outcome) + Send + 'static) {
         let _ = listener;
-        match *self {}
+        match self.0 {}
     }
 
     /// The outcome, if it is known already.
-    pub const fn known(&self) -> Option<Outcome> {
-        match *self {}
+    #[expect(clippy::missing_const_for_fn, reason = "it is not with the feature")]
+    pub fn known(&self) -> Option<Outcome> {
+        match self.0 {}
     }
 }
 
