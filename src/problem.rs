@@ -44,6 +44,7 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 #[must_use]
 pub struct Problem {
     status: StatusCode,
+    reason: Option<&'static str>,
     title: Option<Cow<'static, str>>,
     detail: Option<Cow<'static, str>>,
     members: Vec<(&'static str, Cow<'static, str>)>,
@@ -56,11 +57,20 @@ impl Problem {
     pub const fn new(status: StatusCode) -> Self {
         Self {
             status,
+            reason: None,
             title: None,
             detail: None,
             members: Vec::new(),
             headers: Vec::new(),
         }
+    }
+
+    /// Sets the name of this refusal, from a closed set, for metrics and logs. Default: none. The caller does
+    /// not see it. An [`EnqueueService`](crate::queue::EnqueueService) whose closure answers with this problem
+    /// tells the name and the [detail](Self::detail) as [`Event::Refused`](crate::observe::Event::Refused).
+    pub const fn reason(mut self, name: &'static str) -> Self {
+        self.reason = Some(name);
+        self
     }
 
     /// Sets the title. Default: the reason phrase of the status.
@@ -134,6 +144,7 @@ impl Problem {
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value);
         }
+        Named::insert(self.reason, self.detail, &mut response);
         response
     }
 
@@ -170,7 +181,32 @@ impl Problem {
         for (name, value) in self.headers {
             headers.insert(name, value);
         }
+        Named::insert(self.reason, self.detail, &mut response);
         response
+    }
+}
+
+/// The [`reason`](Problem::reason) and the detail of the problem that a response was made of, among its
+/// extensions.
+#[derive(Clone, Debug)]
+#[cfg_attr(
+    not(feature = "queue"),
+    expect(dead_code, reason = "only a queue's service reads them")
+)]
+pub(crate) struct Named {
+    pub(crate) reason: &'static str,
+    pub(crate) detail: Option<Cow<'static, str>>,
+}
+
+impl Named {
+    fn insert<B>(
+        reason: Option<&'static str>,
+        detail: Option<Cow<'static, str>>,
+        response: &mut Response<B>,
+    ) {
+        if let Some(reason) = reason {
+            response.extensions_mut().insert(Self { reason, detail });
+        }
     }
 }
 

@@ -117,7 +117,9 @@ impl std::error::Error for EventError {}
 /// 400, with the path of the field at fault as the member `field`.
 impl Refusal for EventError {
     fn problem(&self) -> Problem {
-        let problem = Problem::new(StatusCode::BAD_REQUEST).detail(self.to_string());
+        let problem = Problem::new(StatusCode::BAD_REQUEST)
+            .reason(self.as_str())
+            .detail(self.to_string());
         match self.field() {
             Some(field) => problem.member("field", field.to_owned()),
             None => problem,

@@ -8,7 +8,9 @@ use std::{fmt, time::Duration};
 
 /// Something that happened. Events borrow their values: an observer copies what it wants to keep.
 ///
-/// No event carries a secret or a body; of headers only ids of events and idempotency keys. `peer` is the key
+/// No event carries a secret or a body; of headers only ids of events and idempotency keys. A
+/// [`detail`](Self::Refused::detail) may name a field of a body by its path, which can contain keys that the
+/// sender chose, at most 128 bytes. `peer` is the key
 /// by which breakers and metrics tell peers apart (a host, a tenant; see [`peer`](crate::peer)). It comes
 /// from requests, so an observer that keeps data for each peer needs a bound. The `&'static str` fields are
 /// names from closed sets, fit for metric labels.

@@ -32,6 +32,11 @@ fn event(req: Request<BufferedBody>) -> Result<NewJob, Problem> {
     if req.body().as_bytes() == "bad" {
         return Err(Problem::new(StatusCode::BAD_REQUEST).detail("not an event"));
     }
+    if req.body().as_bytes() == "named" {
+        return Err(Problem::new(StatusCode::BAD_REQUEST)
+            .reason("syntax")
+            .detail("not JSON at byte 0"));
+    }
     Ok(NewJob::new("event", req.into_body().into_bytes()))
 }
 
@@ -319,6 +324,8 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
         drop(service.clone().oneshot(post(Some(id), "{}")).await);
     }
     drop(full.oneshot(post(None, "{}")).await);
+    drop(service.clone().oneshot(post(None, "bad")).await);
+    drop(service.clone().oneshot(post(None, "named")).await);
     assert_eq!(
         *told.lock().unwrap(),
         [
@@ -326,6 +333,8 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
             "event peer true",
             "enqueue malformed_key: the idempotency key is empty",
             "enqueue full: not accepted: full",
+            "enqueue no_job: 400 Bad Request",
+            "enqueue syntax: not JSON at byte 0",
         ]
     );
 }

@@ -4,7 +4,7 @@ use crate::{
     body::BufferedBody,
     idempotency::{IdempotencyKey, KeyError, KeySource},
     observe::{Event, Id, Observer, Observers},
-    problem::{Problem, Refusal, Refuser},
+    problem::{Named, Problem, Refusal, Refuser},
     queue::{Accept, Enqueued, NewJob},
 };
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -92,7 +92,7 @@ type Answer = Arc<dyn Fn(&Enqueued) -> Response<BufferedBody> + Send + Sync>;
 impl<A, F> EnqueueService<A, F> {
     /// Enqueues the job that `job` makes of each request. `accept` is a [`Queue`](crate::queue::Queue), or a
     /// function that stores the job (see [`Accept`]). `job` may answer a request itself, with a [`Problem`] or
-    /// a response.
+    /// a response. Observers are told the [reason](Problem::reason) of the problem, or else `no_job`.
     pub fn new<E>(accept: A, job: F) -> Self
     where
         A: Accept,
@@ -207,10 +207,12 @@ impl Settings {
     fn no_job(&self, response: Response<BufferedBody>) -> Response<BufferedBody> {
         let status = response.status();
         if !status.is_success() {
+            let named = response.extensions().get::<Named>();
+            let detail = named.and_then(|named| named.detail.as_ref());
             self.observers.tell(|| Event::Refused {
                 by: "enqueue",
-                reason: "no_job",
-                detail: Id::new(&status),
+                reason: named.map_or("no_job", |named| named.reason),
+                detail: detail.map_or(Id::new(&status), |detail| Id::new(detail)),
             });
         }
         response

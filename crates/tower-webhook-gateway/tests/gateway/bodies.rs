@@ -43,6 +43,23 @@ fn what_is_not_json_is_refused() {
 }
 
 #[test]
+fn the_metrics_say_what_is_wrong_with_a_body() {
+    let server = gateway(&[]);
+    let timed = event("timed").replace("2026-11-21T12:00:00Z", "yesterday");
+    for (body, reason) in [
+        ("{", "syntax"),
+        ("7", "not_an_object"),
+        (&*timed, "invalid"),
+        (r#"{"eventId":"e"}"#, "missing"),
+    ] {
+        assert_eq!(post(&server, body.as_bytes()).status, 400, "{body}");
+        let page = curl(&server.url("/metrics"), &[], None, &[]).body;
+        let line = format!(r#"tower_webhook_refusals_total{{by="enqueue",reason="{reason}"}} 1"#);
+        assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+    }
+}
+
+#[test]
 fn a_body_over_the_limit_is_refused_declared_or_not() {
     let server = gateway(&["--max-body", "1000"]);
     let fits = event(&"e".repeat(200));
