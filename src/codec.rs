@@ -13,9 +13,11 @@
 //!
 //! # Versions
 //!
-//! A value without `schemaVersion` has version 1. Members that a release does not know are ignored. A
-//! value of a newer release with a greater version is refused as [`StoreErrorKind::NewerSchema`]: an
-//! engine does not change such a record, so that the newer release can still read it.
+//! A value without `schemaVersion` has version 1, because SQLite files of builds before 0.1.0 hold such
+//! values; in an entry, which always had a version, the same is damage. 0 is damage in both. Members that a
+//! release does not know are ignored. A value of a newer release with a greater version is refused as
+//! [`StoreErrorKind::NewerSchema`]: an engine does not change such a record, so that the newer release can
+//! still read it.
 //!
 //! # Examples
 //!
@@ -77,12 +79,16 @@ fn write<T: Serialize>(members: T) -> String {
 /// Reads the members, if the version is known.
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
     let head: Head = serde_json::from_str(text).map_err(|error| damaged(error.classify()))?;
-    let (found, known) = (head.schema_version.unwrap_or(1), SCHEMA_VERSION);
-    if found > known {
-        let newer = StoreErrorKind::NewerSchema { found, known };
-        return Err(StoreError::new(newer));
+    match head.schema_version {
+        Some(0) => Err(damaged(Category::Data)),
+        Some(found) if found > SCHEMA_VERSION.into() => {
+            Err(StoreError::new(StoreErrorKind::NewerSchema {
+                found: u32::try_from(found).unwrap_or(u32::MAX),
+                known: SCHEMA_VERSION,
+            }))
+        }
+        Some(_) | None => serde_json::from_str(text).map_err(|error| damaged(error.classify())),
     }
-    serde_json::from_str(text).map_err(|error| damaged(error.classify()))
 }
 
 fn damaged(category: Category) -> StoreError {
@@ -92,8 +98,7 @@ fn damaged(category: Category) -> StoreError {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Head {
-    #[serde(default)]
-    schema_version: Option<u32>,
+    schema_version: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -309,6 +314,11 @@ mod tests {
         let newer = StoreErrorKind::NewerSchema { found: 7, known: 1 };
         assert_eq!(kind(r#"{"schemaVersion":7}"#), newer);
         assert_eq!(kind(r#"{"reason":"rejected","schemaVersion":7}"#), newer);
+        let far = StoreErrorKind::NewerSchema {
+            found: u32::MAX,
+            known: 1,
+        };
+        assert_eq!(kind(r#"{"schemaVersion":99999999999}"#), far);
         let without = decode::<Cause>(r#"{"reason":"rejected","more":1}"#).unwrap();
         assert_eq!(without, Cause::new(Reason::Rejected));
         for text in [
@@ -318,6 +328,7 @@ mod tests {
             "{}",
             r#"{"reason":"odd"}"#,
             r#"{"schemaVersion":-1}"#,
+            r#"{"schemaVersion":0,"reason":"rejected"}"#,
         ] {
             assert_eq!(kind(text), StoreErrorKind::Corrupt, "{text}");
         }
