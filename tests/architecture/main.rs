@@ -90,8 +90,37 @@ fn no_driver_shows_in_the_public_api() {
 /// `pub` and hidden is private by agreement: a member crate would have to be told of it.
 #[test]
 fn nothing_public_is_hidden() {
-    let files = sources(&root().join("src"));
-    none(told(files, public::hides));
+    for member in &Workspace::read(&root()).packages {
+        none(told(sources(&member.folder().join("src")), public::hides));
+    }
+}
+
+#[test]
+fn what_the_library_needs_has_a_reason() {
+    none(Workspace::read(&root()).unlisted());
+}
+
+#[test]
+fn what_happens_is_told_to_observers() {
+    let workspace = Workspace::read(&root());
+    let libraries = workspace.packages.iter().filter(|one| one.is_library());
+    let roots: Vec<_> = libraries
+        .map(|one| one.folder().join("src/lib.rs"))
+        .collect();
+    assert!(roots.len() >= 3, "the workspace was not understood");
+    none(roots.iter().flat_map(|root| rules::logs(&Tree::load(root))));
+}
+
+#[test]
+fn tests_see_what_a_user_sees() {
+    for member in &Workspace::read(&root()).packages {
+        for folder in ["tests", "benches", "examples"] {
+            let mut files = sources(&member.folder().join(folder));
+            // A package of its own, which puts loom's locks into the breaker's source.
+            files.retain(|file| !file.starts_with(root().join("tests/loom")));
+            none(told(files, public::takes_source));
+        }
+    }
 }
 
 #[test]

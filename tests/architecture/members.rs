@@ -11,6 +11,50 @@ const LIBRARY: &str = "tower-webhook";
 /// Composes the other members.
 const GATEWAY: &str = "tower-webhook-gateway";
 
+/// What the library needs, each with its reason. A driver of a database or a broker belongs into a crate of its own.
+const NEEDED: &[(&str, &str)] = &[
+    (
+        "aws_lc_rs",
+        "HMAC where the processor has no SHA extensions",
+    ),
+    (
+        "axum",
+        "the URI that the caller of a nested router requested",
+    ),
+    ("axum_core", "extractors"),
+    ("bytes", "bodies"),
+    ("data_encoding", "base64 and hex of signatures and ids"),
+    ("ed25519_dalek", "signatures of Standard Webhooks `v1a`"),
+    ("fastrand", "jitter"),
+    ("getrandom", "ids that nobody can guess"),
+    ("h2", "the meaning of its errors"),
+    ("hmac", "signatures"),
+    ("http", "requests and responses"),
+    ("http_body", "bodies"),
+    ("httpdate", "a `Retry-After` with a date"),
+    ("hyper", "the meaning of its errors"),
+    ("hyper_util", "the meaning of its errors"),
+    ("jiff", "timestamps of RFC 3339"),
+    ("metrics", "the facade"),
+    ("moka", "the store in memory"),
+    ("pin_project", "futures and bodies without `unsafe`"),
+    ("reqwest", "the meaning of its errors"),
+    ("serde", "records and events"),
+    ("serde_json", "records and events"),
+    ("serde_json_canonicalizer", "fingerprints of RFC 8785"),
+    (
+        "serde_path_to_error",
+        "the field that makes an event invalid",
+    ),
+    ("sha2", "signatures and fingerprints"),
+    ("subtle", "comparisons in constant time"),
+    ("tokio", "timers, locks, tasks"),
+    ("tower_layer", "the trait"),
+    ("tower_service", "the trait"),
+    ("tracing", "the observer that is always present"),
+    ("zeroize", "secrets"),
+];
+
 #[derive(serde::Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
@@ -57,6 +101,19 @@ impl Workspace {
         packages.find(|package| package.name == LIBRARY).unwrap()
     }
 
+    /// Dependencies of the library that the list does not have, and entries of the list that it does without.
+    pub(crate) fn unlisted(&self) -> BTreeSet<String> {
+        let needed = self.library().dependencies();
+        let listed: BTreeSet<_> = NEEDED.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let new = needed.difference(&listed);
+        let new =
+            new.map(|name| format!("`{name}`: say in this test what the library needs it for"));
+        let gone = listed.difference(&needed);
+        let gone =
+            gone.map(|name| format!("the library does without `{name}`: take it off the list"));
+        new.chain(gone).collect()
+    }
+
     /// Members that need another one, and the library that needs any.
     pub(crate) fn wrong(&self) -> BTreeSet<String> {
         let mut wrong = BTreeSet::new();
@@ -95,6 +152,11 @@ impl Workspace {
 }
 
 impl Package {
+    /// Whether it is a library that is published: not the gateway, which is a program.
+    pub(crate) fn is_library(&self) -> bool {
+        self.publish.is_none() && self.name != GATEWAY
+    }
+
     pub(crate) fn folder(&self) -> &Path {
         self.manifest_path.parent().unwrap()
     }
@@ -171,6 +233,23 @@ mod finds {
         assert_eq!(workspace("", of_library, of_other).wrong(), BTreeSet::new());
         let of_peers = "[dev-dependencies]\npeers = { path = \"../peers\" }";
         assert_eq!(workspace("", "", of_peers).wrong().len(), 1);
+    }
+
+    #[test]
+    fn a_dependency_that_is_not_listed() {
+        let wrong = |lines: &str| workspace(lines, "", "").unlisted();
+        for lines in [
+            "[dependencies]\nrusqlite = \"0.40\"",
+            "[dependencies]\nrusqlite = { version = \"0.40\", optional = true }",
+            "[target.'cfg(unix)'.dependencies]\nrusqlite = \"0.40\"",
+        ] {
+            let found = wrong(lines);
+            let is_new = |one: &String| one.starts_with("`rusqlite`: ");
+            assert!(found.iter().any(is_new), "{lines}: {found:?}");
+        }
+        let found = wrong("[dev-dependencies]\nrusqlite = \"0.40\"\n[dependencies]\nbytes = \"1\"");
+        let of = |name: &str| found.iter().any(|one| one.contains(&format!("`{name}`")));
+        assert!(of("moka") && !of("bytes") && !of("rusqlite"), "{found:?}");
     }
 
     #[test]

@@ -207,8 +207,44 @@ pub(crate) fn borrows(file: &syn::File) -> bool {
     borrows.0
 }
 
+/// Whether a file of tests takes in a file of somebody's `src`: it would test private items, and fix them.
+pub(crate) fn takes_source(file: &syn::File) -> bool {
+    struct Takes(bool);
+    impl Takes {
+        fn text(&mut self, text: &str) {
+            self.0 |= text.split(['/', '\\', '"']).any(|part| part == "src");
+        }
+    }
+    impl<'ast> Visit<'ast> for Takes {
+        fn visit_attribute(&mut self, attribute: &'ast Attribute) {
+            match &attribute.meta {
+                syn::Meta::List(list) if list.path.is_ident("cfg_attr") => {
+                    self.text(&list.tokens.to_string());
+                }
+                syn::Meta::NameValue(value) if value.path.is_ident("path") => {
+                    if let Expr::Lit(literal) = &value.value
+                        && let syn::Lit::Str(text) = &literal.lit
+                    {
+                        self.text(&text.value());
+                    }
+                }
+                _ => {}
+            }
+        }
+        fn visit_macro(&mut self, item: &'ast Macro) {
+            let last = item.path.segments.last();
+            if last.is_some_and(|last| last.ident == "include") {
+                self.text(&item.tokens.to_string());
+            }
+        }
+    }
+    let mut takes = Takes(false);
+    takes.visit_file(file);
+    takes.0
+}
+
 mod finds {
-    use super::{Tree, borrows, hides, shown};
+    use super::{Tree, borrows, hides, shown, takes_source};
 
     fn found(code: &str) -> Vec<String> {
         let drivers = ["moka", "tracing"].map(str::to_owned).into();
@@ -332,6 +368,29 @@ mod finds {
         assert!(!hides(
             "/// A `doc(hidden)` item.\n#[doc(inline)] pub use a::hidden;"
         ));
+    }
+
+    #[test]
+    fn source_that_tests_take_in() {
+        let takes = |code: &str| takes_source(&syn::parse_file(code).unwrap());
+        for code in [
+            "#[path = \"../../../src/retry/budget.rs\"] mod budget;",
+            "#[path = \"../src/writer.rs\"] mod writer;",
+            "#[path = r\"..\\..\\src\\a.rs\"] mod a;",
+            "mod b { #[path = \"../../other/src/a.rs\"] mod a; }",
+            "fn f() { #[path = \"../src/a.rs\"] mod a; }",
+            "#[cfg_attr(unix, path = \"../src/a.rs\")] mod a;",
+            "include!(\"../src/a.rs\");",
+            "include!(concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/src/a.rs\"));",
+        ] {
+            assert!(takes(code), "{code}");
+        }
+        for code in [
+            "#[path = \"../../../tests/support/child.rs\"] mod child;",
+            "/// Of `src/a.rs`.\nmod src; const A: &str = include_str!(\"../src/a.sql\");",
+        ] {
+            assert!(!takes(code), "{code}");
+        }
     }
 
     #[test]

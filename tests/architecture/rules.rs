@@ -88,6 +88,9 @@ pub(crate) const BEYOND: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Crates that write logs.
+const LOGS: &[&str] = &["log", "tracing", "tracing_core"];
+
 const VENDOR: &str = "cognigy";
 
 fn starts_with(path: &[String], with: &[&str]) -> bool {
@@ -229,8 +232,25 @@ pub(crate) fn vendor(tree: &Tree) -> BTreeSet<String> {
     wrong
 }
 
+/// What happens is told as an `Event`, to all observers: `tracing` is one of them, in `observe`.
+pub(crate) fn logs(tree: &Tree) -> BTreeSet<String> {
+    let mut wrong = BTreeSet::new();
+    for module in tree.modules() {
+        if module.path.first().is_some_and(|home| home == "observe") {
+            continue;
+        }
+        let rule = "events go to the observers, and `observe` alone knows `tracing`";
+        for path in module.paths() {
+            wrong.extend(offence(tree, module, &path, rule, |step| {
+                step.len() > 1 && LOGS.contains(&step[0].as_str())
+            }));
+        }
+    }
+    wrong
+}
+
 mod finds {
-    use super::{LOWEST, Tree, WITHOUT_HTTP, layers, lowest, vendor, without_http};
+    use super::{LOWEST, Tree, WITHOUT_HTTP, layers, logs, lowest, vendor, without_http};
 
     /// Everything of the layers that a text may name.
     const OTHERS: &str = r"
@@ -374,6 +394,32 @@ mod finds {
                 &dependencies,
             );
             assert!(found.is_empty(), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn logs_beside_the_observers() {
+        for code in [
+            "use tracing::info;",
+            "use tracing as t;",
+            "fn f() { tracing::warn!(\"\"); }",
+            "fn f() { ::tracing::Span::current(); }",
+            "#[tracing::instrument] fn f() {}",
+            "fn f() { log::warn!(\"\"); }",
+            "fn f() { select! { _ = a => tracing::info!() } }",
+        ] {
+            for code in [code.to_owned(), format!("mod queue {{ {code} }}")] {
+                assert!(!logs(&Tree::of(&code)).is_empty(), "{code}");
+            }
+            let code = format!("mod observe {{ mod trace {{ {code} }} }}");
+            assert!(logs(&Tree::of(&code)).is_empty(), "{code}");
+        }
+        for code in [
+            "fn f(log: Log) { log.write(); }",
+            "mod log { pub fn f() {} } fn f() { log::f(); }",
+            "#[cfg(test)] mod tests { use tracing::Level; }",
+        ] {
+            assert!(logs(&Tree::of(code)).is_empty(), "{code}");
         }
     }
 
