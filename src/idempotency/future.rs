@@ -267,7 +267,7 @@ where
 
     fn store_down(&self, error: &StoreError, work: Work<S>) -> Next<S, St, ResB> {
         self.settings
-            .trouble("store cannot be asked", Some(Id::new(error)));
+            .trouble("the store failed", Some(Id::new(error)));
         match self.settings.outage {
             StoreOutage::FailClosed => self.refuse(IdempotencyError::Store(error.kind())),
             StoreOutage::FailOpen => {

@@ -246,7 +246,7 @@ impl<E> fmt::Display for RunOnceError<E> {
         f.write_str(match self {
             Self::InProgress { .. } => "the work runs elsewhere",
             Self::Mismatch => "the key belongs to other work",
-            Self::Store(_) => "the idempotency store cannot be asked",
+            Self::Store(_) => "the idempotency store failed, and the work did not run",
             Self::Work(_) => "the work failed",
         })
     }

@@ -77,7 +77,7 @@ async fn a_store_that_is_down_and_what_comes_of_it() {
         call(&service, delivery("a")).await;
         let told = told.take();
         assert!(
-            told[0].starts_with("idempotency: store cannot be asked: "),
+            told[0].starts_with("idempotency: the store failed: "),
             "{told:?}"
         );
         assert_eq!(told.get(1).is_some(), expected.is_some());

@@ -185,7 +185,7 @@ async fn status(
         }
         Err(error) => {
             let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the queue cannot be asked");
+            tracing::error!(error, "the queue failed to tell the status of a task");
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE);
             let problem = problem.retry_after(Duration::from_secs(2));
             return problem.into_response().map(Body::new);

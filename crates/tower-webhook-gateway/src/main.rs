@@ -133,7 +133,7 @@ fn operator(
         .max_body(args.max_body)
         .observe(observers.clone())
         .no_dead_letters(
-            "dead letters are posted to the callback of --dead-letters, which cannot be asked",
+            "dead letters are posted to the URL of --dead-letters and not stored here: look for them there",
         )
         .events(events.clone());
     if let Some(again) = dead_letters.redrive() {

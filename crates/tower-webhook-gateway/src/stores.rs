@@ -54,7 +54,10 @@ async fn nothing_waits(database: &Database) -> Result<(), Problem> {
     match depth.unfinished() {
         0 => Ok(()),
         jobs => Err(problem(
-            format!("{jobs} jobs wait in the store's file, which this queue is not: say nothing of a queue until they are done").into(),
+            format!(
+                "the file of --store holds {jobs} unfinished jobs, which a queue elsewhere would not run: start without --queue until they are done"
+            )
+            .into(),
         )),
     }
 }

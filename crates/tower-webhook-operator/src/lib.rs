@@ -132,7 +132,9 @@ impl Operator {
             token: token.into(),
             max_body: 1 << 20,
             redrive: None,
-            no_dead_letters: Cow::Borrowed("dead letters are kept where they cannot be asked for"),
+            no_dead_letters: Cow::Borrowed(
+                "no store of dead letters is set: give the operator routes a `Redrive`",
+            ),
             events: None,
             observers: Observers::none(),
         }
@@ -180,7 +182,7 @@ impl OperatorBuilder {
     }
 
     /// Sets the `detail` of the answer 501 of the dead-letter routes, if no re-drive is set: the reason, such
-    /// as a callback that entries are posted to. Default: entries are stored where they cannot be read.
+    /// as a callback that entries are posted to. Default: that no store of dead letters is set.
     pub fn no_dead_letters(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.no_dead_letters = detail.into();
         self
@@ -231,7 +233,7 @@ impl OperatorBuilder {
     }
 }
 
-/// Tells that a store could not be asked.
+/// Reports a failure to the observers.
 fn trouble(observers: &Observers, what: &'static str, error: &dyn fmt::Display) {
     observers.tell(|| Event::Trouble {
         part: "operator",

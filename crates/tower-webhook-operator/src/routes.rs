@@ -62,7 +62,8 @@ impl Shared {
     }
 
     fn events(&self) -> Result<&dyn EventLog, Refused> {
-        let missing = || not_here("events are not stored here");
+        let missing =
+            || not_here("no store of events is set: give the operator routes an `EventLog`");
         self.events.as_deref().ok_or_else(missing)
     }
 
@@ -86,7 +87,7 @@ impl Shared {
         if error.kind() == StoreErrorKind::TooLarge {
             return Err(Refused(Problem::new(StatusCode::PAYLOAD_TOO_LARGE)));
         }
-        trouble(&self.observers, "a store cannot be asked", &error);
+        trouble(&self.observers, "a store failed", &error);
         Err(Refused(unavailable()))
     }
 }

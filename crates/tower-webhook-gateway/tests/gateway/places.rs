@@ -104,7 +104,10 @@ fn jobs_are_not_left_behind_in_the_store_by_another_queue() {
     assert_eq!(post(&server, event("evt").as_bytes()).status, 200);
     server.kill();
     let said = refused(&store, &["--queue", "memory:"]);
-    assert!(said.contains("--queue: 1 jobs wait"), "{said}");
+    assert!(
+        said.contains("--queue: the file of --store holds 1 unfinished jobs"),
+        "{said}"
+    );
     // With attempts left: the one that was killed counts.
     let seen = Downstream::start();
     let _server = gateway_on(&store, &["--downstream", &seen.url()]);
