@@ -1,4 +1,18 @@
-//! The encoding of the facts that engines store with a payload, for authors of a store or a queue.
+//! The stored forms: what engines store beside a payload, and the bytes of stored requests and responses.
+//!
+//! For authors of a store or a queue, and of programs that read its files. A store writes and reads the facts with
+//! [`encode`] and [`decode`]. Requests and responses are opaque to it: it keeps their bytes as they are.
+//!
+//! | What | Form | Version | An older program that finds a newer version |
+//! | --- | --- | --- | --- |
+//! | [`History`], [`Cause`], [`About`](crate::queue::About) | [JSON](#facts) | `schemaVersion` | `SqliteQueue` leaves the job to the newer release; an engine of your own should do so too |
+//! | an [`Entry`](crate::dead_letter::Entry) | [JSON](crate::dead_letter::json) | `schemaVersion` | leaves the entry as it is |
+//! | the payload of a job of kind [`http`](crate::queue::NewJob::HTTP) | [bytes](#a-stored-request) | first byte | [releases the job](crate::queue::NewJob::http), without counting an attempt |
+//! | the answer that an [`IdempotencyLayer`](crate::idempotency::IdempotencyLayer) stores | [bytes](#a-stored-response) | first byte | refuses the repeat with 503, and does not run the handler |
+//!
+//! The answer of a [`RunOnce`](crate::idempotency::RunOnce) has no form: its bytes are those that the work returned.
+//!
+//! # Facts
 //!
 //! A [`History`], a [`Cause`] and an [`About`](crate::queue::About) become one JSON object each, as
 //! text without line breaks. Times of attempts are whole milliseconds; members whose value is
@@ -11,13 +25,54 @@
 //! | `Cause` | `reason`, `code`, `class`, `message` |
 //! | `About` | `eventId`, `eventTime` (an array: seconds since 1970, nanoseconds), `idempotencyKey`, `replayOf`, `replays`, `traceId` |
 //!
-//! # Versions
-//!
 //! A value without `schemaVersion` has version 1, because SQLite files of builds before 0.1.0 hold such
 //! values; in an entry, which always had a version, the same is damage. 0 is damage in both. Members that a
 //! release does not know are ignored. A value of a newer release with a greater version is refused as
 //! [`StoreErrorKind::NewerSchema`]: an engine does not change such a record, so that the newer release can
 //! still read it.
+//!
+//! # A stored request
+//!
+//! Made by [`NewJob::http`](crate::queue::NewJob::http), read by [`Job::http_request`](crate::queue::Job::http_request).
+//!
+//! | Field | Bytes | Meaning |
+//! | --- | --- | --- |
+//! | version | 1 | 1 |
+//! | method | 4, then so many | the length of the method, then the method |
+//! | URI | 4, then so many | the length of the URI, then the URI as the caller requested it |
+//! | headers | see [header fields](#header-fields) | all, credentials included |
+//! | trailers | the same | all |
+//! | body | the rest | the whole body |
+//!
+//! # A stored response
+//!
+//! Made and read by an [`IdempotencyLayer`](crate::idempotency::IdempotencyLayer).
+//!
+//! | Field | Bytes | Meaning |
+//! | --- | --- | --- |
+//! | version | 1 | 1 |
+//! | flags | 1 | 1 if the body was [too long](crate::idempotency::IdempotencyLayerBuilder::max_answer) to store, otherwise 0; the other bits are 0, and are not read |
+//! | status | 2 | the HTTP status |
+//! | headers | see [header fields](#header-fields) | those that are [stored](crate::idempotency::IdempotencyLayerBuilder::store_headers) |
+//! | trailers | the same | all; none if the body was too long |
+//! | body | the rest | the whole body; empty if it was too long |
+//!
+//! # Header fields
+//!
+//! Headers and trailers, in requests and responses. All numbers are unsigned, with the highest byte first.
+//!
+//! | Field | Bytes | Meaning |
+//! | --- | --- | --- |
+//! | count | 4 | the number of fields; the rest of this table follows for each of them |
+//! | name | 2, then so many | the length of the name, then the name in lower case |
+//! | value | 4, then so many | the length of the value, then the value; the highest bit of the length is 1 if the value is marked as [sensitive](http::HeaderValue::is_sensitive) |
+//!
+//! # Versions of requests and responses
+//!
+//! Any change of a layout makes a new version, because nothing in it can be skipped. Versions go up to 8, so that no text
+//! begins like a stored request or response. A version above the known one, up to 8, is
+//! [`StoreErrorKind::NewerSchema`]; any other first byte, and a field that is cut or invalid, is
+//! [`StoreErrorKind::Corrupt`]. The body has no length and no digest: a cut body is not noticed.
 //!
 //! # Examples
 //!

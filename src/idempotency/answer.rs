@@ -1,6 +1,7 @@
 //! The form in which a response is stored.
 //!
-//! Stores keep opaque bytes, so that no store needs to know HTTP.
+//! Stores keep opaque bytes, so that no store needs to know HTTP. The layout is described in
+//! [`codec`](crate::codec#a-stored-response).
 
 use crate::{
     StoreErrorKind,
@@ -146,6 +147,26 @@ mod tests {
         );
         assert_eq!(answer.response.body().as_bytes(), body.as_bytes());
         assert_eq!(answer.response.body().trailers(), Some(&trailers));
+    }
+
+    #[test]
+    fn the_layout_is_the_one_that_is_described() {
+        let mut link = HeaderValue::from_static("/1");
+        link.set_sensitive(true);
+        let head = parts(Response::builder().status(201).header("link", link));
+        let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"1\""))]);
+        let body = BufferedBody::from("abc").with_trailers(trailers);
+        assert_eq!(
+            encode(&head, Some(&body), is_stored),
+            &b"\x01\x00\x00\xc9\
+                \x00\x00\x00\x01\x00\x04link\x80\x00\x00\x02/1\
+                \x00\x00\x00\x01\x00\x04etag\x00\x00\x00\x03\"1\"\
+                abc"[..]
+        );
+        assert_eq!(
+            encode(&parts(Response::builder()), None, is_stored),
+            &b"\x01\x01\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x00"[..]
+        );
     }
 
     #[test]

@@ -107,7 +107,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Extends the claim, which then ends `lease` from now.
     fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle;
 
-    /// Ends the claim and keeps its answer for `ttl`.
+    /// Ends the claim and keeps its answer for `ttl`: opaque bytes, in the case of the layer a [stored
+    /// response](crate::codec#a-stored-response).
     fn complete(
         &self,
         key: &IdempotencyKey,

@@ -1,4 +1,5 @@
-//! HTTP requests as jobs: their stored form.
+//! HTTP requests as jobs: their stored form, whose layout is described in
+//! [`codec`](crate::codec#a-stored-request).
 
 use crate::{
     StoreError, StoreErrorKind,
@@ -21,7 +22,7 @@ impl NewJob {
     pub const HTTP: &'static str = "http";
 
     /// Makes a job of an HTTP request: method, URI, headers in their order, body and trailers, in a
-    /// versioned form. Extensions are not kept. Behind a nested axum router, the URI is the one that the
+    /// [versioned form](crate::codec#a-stored-request). Extensions are not kept. Behind a nested axum router, the URI is the one that the
     /// caller requested.
     ///
     /// The [`target`](Self::target) is the [host](ByHost). The facts for the dead-letter entry are those
@@ -194,6 +195,26 @@ mod tests {
         let back = decode(encode(&req)).unwrap();
         assert_eq!(parts(&back), parts(&req));
         assert!(!format!("{back:?}").contains("secret"));
+    }
+
+    #[test]
+    fn the_layout_is_the_one_that_is_described() {
+        let mut pin = HeaderValue::from_static("1234");
+        pin.set_sensitive(true);
+        let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"1\""))]);
+        let req = Request::put("https://peer.test/a?x=1")
+            .header("x-pin", pin)
+            .body(BufferedBody::from("{}").with_trailers(trailers))
+            .unwrap();
+        assert_eq!(
+            encode(&req),
+            &b"\x01\
+                \x00\x00\x00\x03PUT\
+                \x00\x00\x00\x17https://peer.test/a?x=1\
+                \x00\x00\x00\x01\x00\x05x-pin\x80\x00\x00\x041234\
+                \x00\x00\x00\x01\x00\x04etag\x00\x00\x00\x03\"1\"\
+                {}"[..]
+        );
     }
 
     #[test]
