@@ -35,7 +35,7 @@ const MOST_PEERS: usize = 10_000;
 /// | `tower_webhook_breaker_transitions_total` | counter | `state`: `closed`, `half_open`, `open` |
 /// | `tower_webhook_breaker_state` | gauge: 1 for the current state, 0 for the others | `peer`, `state`; only with [`peer_label`](FacadeExporterBuilder::peer_label) |
 /// | `tower_webhook_dead_letters_total` | counter | `reason`, `end`: `written`, `fell_back` or `not_written` |
-/// | `tower_webhook_refusals_total` | counter | `by`: the layer; `reason` |
+/// | `tower_webhook_refusals_total` | counter | `by`: the layer, or the signature scheme; `reason` |
 /// | `tower_webhook_troubles_total` | counter: what an operator should know of | `part` of the library |
 ///
 /// Labels are closed sets; a request cannot add values. A state that an operator set is shown by its

@@ -94,7 +94,7 @@ impl Names {
         describe_counter!(
             self.refusals.clone(),
             Unit::Count,
-            "Webhook requests that a layer refused, by layer and reason"
+            "Webhook requests that a layer refused, by layer or signature scheme, and by reason"
         );
         describe_counter!(
             self.troubles.clone(),

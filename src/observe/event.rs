@@ -210,7 +210,7 @@ pub enum Event<'a> {
     /// A request was refused.
     Refused {
         /// The name of the layer, extractor or routes that refused it, such as `buffer_body`,
-        /// `verify_signature`, `idempotency`, `enqueue` or `operator`.
+        /// `idempotency`, `enqueue` or `operator`. For a signature layer, the name of its scheme, such as `github` or `bearer`.
         by: &'static str,
         /// The reason: a name from a closed set.
         reason: &'static str,

@@ -92,7 +92,7 @@ impl fmt::Display for SignatureError {
                 "timestamp is {ahead:?} ahead, and {tolerance:?} is tolerated"
             ),
             Self::Malformed { header, what } => write!(f, "`{header}` {what}"),
-            Self::Mismatch => f.write_str("signature matches no key"),
+            Self::Mismatch => f.write_str("no secret matches"),
             Self::Missing { header } => write!(f, "`{header}` is missing"),
             Self::Replayed => f.write_str("message was received before"),
             Self::ReplayCacheFull { .. } => f.write_str("replay cache is full"),

@@ -172,8 +172,9 @@ impl Settings {
                     scheme: verified.scheme(),
                     label: verified.secret_label(),
                 },
+                // Several layers of a server have different schemes: who guesses at which credential?
                 Err(reason) => Event::Refused {
-                    by: "verify_signature",
+                    by: self.scheme.name(),
                     reason: reason.as_str(),
                     detail: Id::new(reason),
                 },

@@ -76,7 +76,7 @@ async fn every_series_has_its_value() {
     breaker_changed(&exporter, "peer.test", BreakerState::Open);
     for reason in ["mismatch", "missing", "mismatch"] {
         exporter.on(&Event::Refused {
-            by: "verify_signature",
+            by: "github",
             reason,
             detail: Id::new(&"a text of the sender's"),
         });
@@ -106,11 +106,11 @@ async fn every_series_has_its_value() {
             ("tower_webhook_delivery_attempts{}", "2"),
             ("tower_webhook_delivery_duration_seconds{}", "1.02"),
             (
-                "tower_webhook_refusals_total{by=verify_signature,reason=mismatch}",
+                "tower_webhook_refusals_total{by=github,reason=mismatch}",
                 "2"
             ),
             (
-                "tower_webhook_refusals_total{by=verify_signature,reason=missing}",
+                "tower_webhook_refusals_total{by=github,reason=missing}",
                 "1"
             ),
             ("tower_webhook_retries_total{status_code=503}", "1"),

@@ -339,7 +339,7 @@ async fn observers_hear_of_strangers_and_of_a_store_that_fails() {
     let entry = format!("/dead-letters/{}", id(1));
     let redrive = format!("{entry}/redrive");
     for (authorized, method, path, answer, heard) in [
-        (false, "GET", &*entry, 401, "verify_signature missing"),
+        (false, "GET", &*entry, 401, "bearer missing"),
         (true, "DELETE", &*entry, 503, "operator a store failed"),
         (
             true,

@@ -135,14 +135,29 @@ fn operators_show_the_token_and_learn_nothing_without_it() {
     assert_eq!(items(&server, "").len(), 1, "nothing was done");
     assert_eq!(seen.got().len(), sent_before, "nothing was sent");
 
-    // Who guesses is seen.
+    // Who guesses is seen, and at which credential.
+    let forged = openssl_hex("not the secret", b"{}");
+    assert_eq!(send(&server, &forged, b"{}").status, 401);
+    let pair = data_encoding::BASE64.encode(b"cognigy:not the password");
+    let basic = format!("Basic {pair}");
+    let url = server.url("/webhooks/cognigy/endpoint");
+    let guess = curl(&url, &[("authorization", &*basic)], Some(b"{}"), &[]);
+    assert_eq!(guess.status, 401);
     let metrics = get(&server, "/metrics").body;
     let refused = |line: &&str| line.starts_with("tower_webhook_refusals_total{");
     let refused = metrics.lines().filter(refused);
     let refused: usize = refused
         .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
         .sum();
-    assert_eq!(refused, routes.len() * 7 + 1, "{metrics}");
+    assert_eq!(refused, routes.len() * 7 + 3, "{metrics}");
+    for (by, guesses) in [("bearer", routes.len() * 2), ("cognigy", 1), ("basic", 1)] {
+        let line =
+            format!(r#"tower_webhook_refusals_total{{by="{by}",reason="mismatch"}} {guesses}"#);
+        assert!(
+            metrics.lines().any(|shown| shown == line),
+            "{line}\n{metrics}"
+        );
+    }
 }
 
 #[test]
