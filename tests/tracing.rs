@@ -20,7 +20,7 @@ use tower_webhook::{
     idempotency::{KeySource, MemoryStore},
     observe::{Event, Observers},
     outcome::Outcome,
-    queue::{Job, MemoryQueue, NewJob, Queue, Status, Worker},
+    queue::{About, Job, MemoryQueue, NewJob, Queue, Status, Worker},
     retry::{Backoff, RetryConfig},
     signature::{MessageId, Outgoing, SignScheme, scheme::StandardWebhooks},
     stack,
@@ -192,7 +192,7 @@ async fn a_delivery_is_told_of_from_its_attempts_to_its_dead_letter() {
     let _ = client.oneshot(req.unwrap()).await;
 
     for span in ["deliver", "attempt"] {
-        log.has(&["DEBUG", span, "new", "peer.test"]);
+        log.has(&["INFO", span, "new", "peer.test"]);
     }
     log.has(&["INFO", "attempt ended", "peer.test", "code=503"]);
     log.has(&[
@@ -230,9 +230,43 @@ async fn a_job_is_told_of_from_its_claim_to_its_end() {
     }
     running.stop(Duration::from_secs(1)).await;
 
-    log.has(&["DEBUG", "job", "new", "invoice"]);
+    log.has(&["INFO", "job", "new", "invoice"]);
     log.has(&["WARN", "job ended", "peer.test", "end=\"failed\""]);
     log.has(&["WARN", "dead-lettered", "peer.test"]);
+    log.keeps_secrets();
+}
+
+/// At the level of most deployments.
+#[tokio::test(start_paused = true)]
+async fn a_failed_attempt_can_be_tied_to_its_job_and_event() {
+    let _alone = ALONE.lock().await;
+    let (log, _listening) = Log::listen(Level::INFO);
+    let client = stack::deliver().build().unwrap();
+    let client = client.layer(service_fn(|_: Request<BufferedBody>| async {
+        let answer = Response::builder().status(400);
+        Ok::<_, BoxError>(answer.body(BufferedBody::default())?)
+    }));
+    let queue = Queue::new(MemoryQueue::default());
+    let running = Worker::http(queue.clone()).build(client).unwrap().spawn();
+    let mut about = About::default();
+    about.event_id = Some("evt_1".into());
+    let job = NewJob::http(signed("msg_1")).about(about);
+    let id = queue.enqueue(job).await.unwrap().id;
+    while queue.task(id).await.unwrap().unwrap().status != Status::Failed {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    running.stop(Duration::from_secs(1)).await;
+
+    let task = format!("task={id}");
+    let ended = [
+        "INFO",
+        &task,
+        "evt_1",
+        "attempt{",
+        "attempt ended",
+        "code=400",
+    ];
+    log.has(&ended);
     log.keeps_secrets();
 }
 

@@ -1,8 +1,9 @@
 //! The observer that is always present with feature `tracing`: it reports events under the
 //! `tracing` target `tower_webhook`, and makes spans around the work they belong to.
 //!
-//! Levels: `WARN` for what an operator should see, `INFO` for failed attempts and audit records,
-//! `DEBUG` for the rest and for the spans. Fields are names from closed sets, ids, peers and errors,
+//! Levels: `ERROR` for dead-letter entries that could not be written, `WARN` for what an operator should
+//! see, `INFO` for failed attempts, audit records and the spans that tie them to their work (`deliver`,
+//! `attempt`, `job`), `DEBUG` for the rest and for the other spans. Fields are names from closed sets, ids, peers and errors,
 //! never a body or a secret, and of headers only ids of events.
 
 #[cfg(feature = "tracing")]
@@ -15,7 +16,7 @@ mod on {
         mem,
         sync::atomic::{AtomicU64, Ordering},
     };
-    use tracing::{Level, Span, debug_span, level_filters::LevelFilter, span};
+    use tracing::{Level, Span, debug_span, info_span, level_filters::LevelFilter, span};
 
     const TARGET: &str = "tower_webhook";
 
@@ -249,17 +250,22 @@ mod on {
 
         /// A delivery with all of its attempts.
         pub(crate) fn deliver(peer: &str) -> Self {
-            Self::new(|| debug_span!(target: TARGET, "deliver", peer))
+            Self::new(|| info_span!(target: TARGET, "deliver", peer))
         }
 
         /// One attempt.
         pub(crate) fn attempt(peer: &str) -> Self {
-            Self::new(|| debug_span!(target: TARGET, "attempt", peer))
+            Self::new(|| info_span!(target: TARGET, "attempt", peer))
         }
 
         /// One attempt at a job.
-        pub(crate) fn job(task: &dyn std::fmt::Display, kind: &str, attempt: u32) -> Self {
-            Self::new(|| debug_span!(target: TARGET, "job", %task, kind, attempt))
+        pub(crate) fn job(
+            task: &dyn std::fmt::Display,
+            kind: &str,
+            attempt: u32,
+            event_id: Option<&str>,
+        ) -> Self {
+            Self::new(|| info_span!(target: TARGET, "job", %task, kind, attempt, event_id))
         }
 
         /// Runs `work` inside the span.
@@ -343,7 +349,12 @@ mod on {
             Self
         }
 
-        pub(crate) const fn job(_: &dyn std::fmt::Display, _: &str, _: u32) -> Self {
+        pub(crate) const fn job(
+            _: &dyn std::fmt::Display,
+            _: &str,
+            _: u32,
+            _: Option<&str>,
+        ) -> Self {
             Self
         }
 

@@ -61,7 +61,12 @@ impl Attempting {
         let state = RetryState::resumed(&shared.retry, job.attempt, history, age, now);
         let claimed = Claimed {
             shared: Arc::clone(shared),
-            scope: Scope::job(&job.id, &job.kind, job.attempt),
+            scope: Scope::job(
+                &job.id,
+                &job.kind,
+                job.attempt,
+                job.about.event_id.as_deref(),
+            ),
             job,
             signals,
             _holding: holding,
