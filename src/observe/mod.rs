@@ -9,8 +9,9 @@
 //!
 //! # Panics
 //!
-//! A panic of an observer or of the `tracing` subscriber is caught and [counted](Observers::panics). It
-//! affects neither the call that the event belongs to nor the other observers.
+//! A panic of an observer or of the `tracing` subscriber is caught and [counted](Observers::panics) in the
+//! [`Observers`] that the program keeps a clone of. It affects neither the call that the event belongs to
+//! nor the other observers.
 //!
 //! # Examples
 //!
@@ -95,6 +96,35 @@ where
 }
 
 /// A list of observers, empty by default. Cheap to clone.
+///
+/// A list is an [`Observer`]: pass clones of one list to the `observe` setters of a program, and keep a
+/// clone to read how many times its observers [have panicked](Self::panics). An observer that is passed to a
+/// setter without a list is caught too, but nothing can read its count.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, Response};
+/// use std::convert::Infallible;
+/// use tower::{Layer, ServiceExt, service_fn};
+/// use tower_webhook::{DeliveryMetricsLayer, observe::{Event, Observers, observer_fn}};
+///
+/// # tokio_test::block_on(async {
+/// let observers = Observers::new(observer_fn(|event| {
+///     if let Event::DeliveryEnded { .. } = event {
+///         panic!("a bug");
+///     }
+/// }));
+/// let client = DeliveryMetricsLayer::deliveries()
+///     .observe(observers.clone())
+///     .layer(service_fn(|_: Request<()>| async { Ok::<_, Infallible>(Response::new(())) }));
+///
+/// let res = client.oneshot(Request::new(())).await?;
+/// assert_eq!(res.status(), 200);
+/// assert_eq!(observers.panics(), 1);
+/// # Ok::<_, Infallible>(())
+/// # }).unwrap();
+/// ```
 #[derive(Clone, Default)]
 pub struct Observers {
     list: Option<Arc<List>>,
@@ -157,7 +187,8 @@ impl Observers {
         }
     }
 
-    /// How many times observers of this list have panicked. Clones share the count.
+    /// How many times observers of this list have panicked. Clones share the count; [`and`](Self::and) makes
+    /// another list, which begins with this count and goes on with its own.
     ///
     /// The `tracing` subscriber is an observer of every list: its panics in this process count too, those
     /// in spans included.
