@@ -2,7 +2,10 @@
 
 use crate::support::{Answer, Flaky, LEASE, Peer, entry, filled, id, left, replays};
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tower_webhook::StoreErrorKind;
@@ -10,6 +13,7 @@ use tower_webhook::dead_letter::{
     Filter,
     redrive::{Redrive, Redriven, Run},
 };
+use tower_webhook::observe::{Event, observer_fn};
 
 fn over(flaky: &Flaky, client: crate::support::Client) -> Redrive<crate::support::Client> {
     let store = Arc::new(flaky.clone());
@@ -128,9 +132,20 @@ async fn a_claim_that_cannot_be_renewed_ends_the_sending() {
     let flaky = Flaky::of(&store);
     flaky.renew.store(u32::MAX, Ordering::SeqCst);
     let peer = Peer::default();
-    let redrive = over(&flaky, peer.behaving(|_, _| Answer::Never));
+    let lost = Arc::new(AtomicU32::new(0));
+    let told = Arc::clone(&lost);
+    let redrive = Redrive::builder(Arc::new(flaky))
+        .observe(observer_fn(move |event| {
+            if let Event::ClaimLost { what } = event {
+                assert_eq!(*what, "dead_letter");
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        }))
+        .build(peer.behaving(|_, _| Answer::Never))
+        .unwrap();
     let began = tokio::time::Instant::now();
     assert_eq!(redrive.one(id(1), "anna").await.unwrap(), Redriven::Lost);
+    assert_eq!(lost.load(Ordering::SeqCst), 1);
     assert!(began.elapsed() <= LEASE + Duration::from_millis(1));
     assert_eq!((left(&*store).await, replays(&*store, 1).await), (1, 1));
 }

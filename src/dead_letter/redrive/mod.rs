@@ -346,8 +346,11 @@ impl<M, R> RedriveBuilder<M, R> {
     }
 
     /// Adds an observer of each entry that is sent again or skipped: [`Event::Redriven`] has the entry, the
-    /// result, the name of who asked for it, and the progress of the run. Default: none except `tracing`.
+    /// result, the name of who asked for it, and the progress of the run. If the
+    /// claim of an entry is lost during its call, an [`Event::ClaimLost`] precedes it. Default: none except
+    /// `tracing`.
     ///
+    /// [`Event::ClaimLost`]: crate::observe::Event::ClaimLost
     /// [`Event::Redriven`]: crate::observe::Event::Redriven
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);

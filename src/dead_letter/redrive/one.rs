@@ -9,6 +9,7 @@ use crate::{
         Cause, DescribeResponse, Entry, EntryClaim, EntryId, LetterStore, Reason, cause,
     },
     lease::{FencingToken, Settled},
+    observe::Event,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
 };
 use std::{
@@ -73,6 +74,9 @@ where
     };
     let Some(sent) = sent else {
         claim.forget();
+        shared.observers.tell(|| Event::ClaimLost {
+            what: "dead_letter",
+        });
         return Ok(Redriven::Lost);
     };
     let (began, end) = match sent {
