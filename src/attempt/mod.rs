@@ -20,7 +20,19 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 thread_local! {
-    static CURRENT: Cell<Option<Attempt>> = const { Cell::new(None) };
+    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
+}
+
+/// The attempt of the current call, and the status or gRPC code that ended the one before. The code is no part
+/// of [`Attempt`], because two attempts of one number are equal.
+#[derive(Clone, Copy)]
+struct Current {
+    attempt: Attempt,
+    #[cfg_attr(
+        not(any(feature = "metrics", feature = "retry")),
+        expect(dead_code, reason = "only these two read it")
+    )]
+    after: Option<u16>,
 }
 
 /// The number of the current attempt within its delivery.
@@ -75,18 +87,33 @@ impl Attempt {
 
     /// The attempt of the current call, if an outer layer counts attempts.
     pub fn current() -> Option<Self> {
-        CURRENT.get()
+        CURRENT.get().map(|current| current.attempt)
+    }
+
+    /// The code that ended the attempt before the current one, if an outer layer knows it.
+    #[cfg(any(feature = "metrics", feature = "retry"))]
+    pub(crate) fn after() -> Option<u16> {
+        CURRENT.get().and_then(|current| current.after)
     }
 
     /// Runs `work` as part of this attempt.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
-        let _restore = Restore(CURRENT.replace(Some(self)));
+        self.scope_after(None, work)
+    }
+
+    /// As [`scope`](Self::scope), after an attempt that ended with this code.
+    pub(crate) fn scope_after<T>(self, after: Option<u16>, work: impl FnOnce() -> T) -> T {
+        let current = Current {
+            attempt: self,
+            after,
+        };
+        let _restore = Restore(CURRENT.replace(Some(current)));
         work()
     }
 }
 
 /// Restores the previous attempt, even if the work panics.
-struct Restore(Option<Attempt>);
+struct Restore(Option<Current>);
 
 impl Drop for Restore {
     fn drop(&mut self) {

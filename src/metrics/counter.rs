@@ -49,10 +49,10 @@ pub(super) enum Place {
 
 impl Place {
     /// Without a delivery-level layer, the number that the retry layer gave the attempt tells whether it
-    /// is a retry, but not how the attempt before ended.
+    /// is a retry, and the retry layer how the attempt before ended.
     fn by_number(first: u32) -> Self {
         match Attempt::current() {
-            Some(attempt) if attempt.number() > first => Self::Retry(None),
+            Some(attempt) if attempt.number() > first => Self::Retry(Attempt::after()),
             _ => Self::First,
         }
     }

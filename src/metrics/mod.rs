@@ -28,8 +28,8 @@
 //!   in flight, because it waits in the queue between its attempts.
 //! - A retry is an attempt after the first of its delivery, and counts under the code that ended the
 //!   attempt before it. The attempt-level layer learns both from the delivery-level layer around it.
-//!   Without one, it uses the number of [`Attempt::current`](crate::attempt::Attempt::current), and
-//!   the code is unknown. An attempt after a refusal by a layer between the two (an open circuit) is
+//!   Without one, it uses the number of [`Attempt::current`](crate::attempt::Attempt::current) and the
+//!   code that the retry layer knows; a layer of yours that counts attempts tells none. An attempt after a refusal by a layer between the two (an open circuit) is
 //!   not a retry, because nothing was attempted before.
 //! - The attempts of a delivery are those that the attempt-level layer inside it counted.
 //!

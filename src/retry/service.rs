@@ -133,18 +133,14 @@ where
         let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
         // An inner layer that retries has requests of its own.
         withdraw();
-        let attempt = state.attempt();
         let (future, again) = match kept {
-            None => (attempt.scope(|| self.inner.call(sent)), None),
+            None => (state.scope(|| self.inner.call(sent)), None),
             Some(kept) => {
                 // The future takes the instance that was polled ready, and polls it ready again
                 // before a retry. A clone, which is polled before its first call, replaces it.
                 let spare = self.inner.clone();
                 let mut inner = mem::replace(&mut self.inner, spare);
-                (
-                    attempt.scope(|| inner.call(sent)),
-                    Some((inner, Some(kept))),
-                )
+                (state.scope(|| inner.call(sent)), Some((inner, Some(kept))))
             }
         };
         let call = Call {
@@ -314,7 +310,7 @@ where
             self.state.not_sent();
             return Poll::Ready(Err(Err(self.not_made(GaveUp::BodyNotReplayable))));
         };
-        let future = self.state.attempt().scope(|| inner.call(sent));
+        let future = self.state.scope(|| inner.call(sent));
         Poll::Ready(Ok(State::Calling { future }))
     }
 
@@ -363,7 +359,7 @@ where
         loop {
             let next = match (this.state.as_mut().project(), this.call.as_mut()) {
                 (StateProj::Calling { future }, Some(call)) => {
-                    let result = ready!(call.state.attempt().scope(|| future.poll(cx)));
+                    let result = ready!(call.state.scope(|| future.poll(cx)));
                     call.judge(result)
                 }
                 (StateProj::Discarding { discard }, Some(call)) => {

@@ -88,6 +88,25 @@ async fn attempts_alone_know_a_retry_by_its_number() {
     assert_eq!(metrics.snapshot().retries_by_code(), [(None, 2)]);
 }
 
+/// As in a re-drive, which is no delivery of its own.
+#[cfg(feature = "retry")]
+#[tokio::test(start_paused = true)]
+async fn attempts_alone_learn_from_the_retry_layer_how_the_attempt_before_ended() {
+    use tower_webhook::{RetryWithJitterLayer, retry::RetryConfig};
+    let metrics = DeliveryMetrics::new();
+    let inner = DeliveryMetricsLayer::attempts()
+        .observe(metrics.clone())
+        .layer(Peer::new([500, 429]));
+    let retry = RetryConfig::builder().attempts(3).build().unwrap();
+    let client = RetryWithJitterLayer::new(retry).layer(inner);
+    let req = Request::put("http://peer.test/").body(()).unwrap();
+    client.oneshot(req).await.unwrap();
+    assert_eq!(
+        metrics.snapshot().retries_by_code(),
+        [(Some(429), 1), (Some(500), 1)]
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn deliveries_at_the_same_time_on_one_thread_do_not_mix_their_attempts() {
     let metrics = DeliveryMetrics::new();

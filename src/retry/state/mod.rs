@@ -35,6 +35,8 @@ pub(crate) struct RetryState {
     attempt: Attempt,
     /// The number of attempts that an outer retry layer has completed; this delivery is part of its next one.
     made_outside: u32,
+    /// The code that ended the last of those.
+    after_outside: Option<u16>,
     /// Whether the delivery is stored in a queue between its attempts.
     is_stored: bool,
     refusals: u32,
@@ -69,6 +71,7 @@ impl RetryState {
             deadline,
             attempt: Attempt::first(),
             made_outside: outside - 1,
+            after_outside: Attempt::after(),
             is_stored: false,
             refusals: 0,
             delay: Duration::ZERO,
@@ -108,6 +111,15 @@ impl RetryState {
     /// The current attempt, or the next one if none is running.
     pub(crate) fn attempt(&self) -> Attempt {
         Attempt::numbered(self.attempt.number().saturating_add(self.made_outside))
+    }
+
+    /// Runs `work` as part of the current attempt, and says how the attempt before it ended.
+    pub(super) fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut records = self.history.records().iter().rev();
+        // Between the two, calls may have been refused on this side.
+        let before = records.find(|record| record.outcome().was_attempted());
+        let after = before.map_or(self.after_outside, |record| record.outcome().code());
+        self.attempt().scope_after(after, work)
     }
 
     /// The age of the delivery.
