@@ -42,8 +42,6 @@ pub(crate) struct RetryState {
     refusals: u32,
     /// The delay of the backoff before the current attempt.
     delay: Duration,
-    /// When the budget counted this delivery's first attempt. A first attempt that was refused is taken back.
-    deposited: Option<Instant>,
     ticket: Ticket,
     history: History,
 }
@@ -75,7 +73,6 @@ impl RetryState {
             is_stored: false,
             refusals: 0,
             delay: Duration::ZERO,
-            deposited: None,
             ticket: Ticket::none(),
             history: History::new(),
         }
@@ -165,7 +162,6 @@ impl RetryState {
         self.ticket.sent = true;
         if self.attempt == Attempt::first() {
             self.settings().budget.deposit_at(now);
-            self.deposited = Some(now);
         }
     }
 
@@ -258,11 +254,11 @@ impl RetryState {
     ) -> Result<Duration, GaveUp> {
         let attempted = outcome.was_attempted();
         if !attempted {
-            // Nothing was sent: the permit is used for the next call, and buys no retry of others.
-            self.ticket.sent = false;
-            if let Some(then) = self.deposited.take() {
-                self.settings().budget.retract_at(then);
+            // Nothing was sent: the permit is used for the next call, and a first attempt buys no retry of others.
+            if self.ticket.sent && self.attempt == Attempt::first() {
+                self.settings().budget.retract_at(self.began);
             }
+            self.ticket.sent = false;
         }
         if !outcome.may_retry() {
             return Err(GaveUp::NotRetryable);
