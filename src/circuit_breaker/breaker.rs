@@ -44,6 +44,14 @@ impl Shared {
         }
     }
 
+    fn tick(&self, now: Instant) -> Tick {
+        Tick(nanos(now.saturating_duration_since(self.epoch)))
+    }
+
+    const fn at(&self, now: Option<Instant>) -> At<'_> {
+        At { shared: self, now }
+    }
+
     /// Reports to the observers, with no lock held.
     pub(super) fn tell<'a>(&self, event: impl FnOnce() -> Event<'a>) {
         let observers = self.observers.read();
@@ -54,11 +62,27 @@ impl Shared {
 
 impl World for Shared {
     fn now(&self) -> Tick {
-        Tick(nanos(Instant::now().saturating_duration_since(self.epoch)))
+        self.tick(Instant::now())
     }
 
     fn random(&self) -> f64 {
         fastrand::f64()
+    }
+}
+
+/// The world of a caller that may have read the clock already.
+struct At<'a> {
+    shared: &'a Shared,
+    now: Option<Instant>,
+}
+
+impl World for At<'_> {
+    fn now(&self) -> Tick {
+        self.shared.tick(self.now.unwrap_or_else(Instant::now))
+    }
+
+    fn random(&self) -> f64 {
+        self.shared.random()
     }
 }
 
@@ -102,8 +126,12 @@ impl Breaker {
         }
     }
 
-    pub(super) fn admit(self: Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
-        let (admitted, change) = self.gate.admit(&self.shared.rules, &*self.shared);
+    pub(super) fn admit(
+        self: Arc<Self>,
+        now: Option<Instant>,
+    ) -> Result<BreakerPermit, CircuitOpen> {
+        let shared = &*self.shared;
+        let (admitted, change) = self.gate.admit(&shared.rules, &shared.at(now));
         self.tell(change);
         match admitted {
             Ok(admission) => Ok(BreakerPermit {
@@ -118,9 +146,10 @@ impl Breaker {
         }
     }
 
-    fn settle(&self, admission: Admission, evidence: Evidence) {
+    fn settle(&self, admission: Admission, evidence: Evidence, now: Option<Instant>) {
         let shared = &*self.shared;
-        let change = self.gate.settle(&shared.rules, admission, evidence, shared);
+        let world = shared.at(now);
+        let change = self.gate.settle(&shared.rules, admission, evidence, &world);
         self.tell(change);
     }
 
@@ -202,19 +231,29 @@ impl BreakerPermit {
     }
 
     /// Reports the outcome of the call.
-    pub fn settle(mut self, outcome: Outcome) {
+    pub fn settle(self, outcome: Outcome) {
+        self.settle_at(outcome, None);
+    }
+
+    /// Reports the outcome of a call that ended at `now`, if the caller has read the clock.
+    pub(crate) fn settle_at(mut self, outcome: Outcome, now: Option<Instant>) {
         if let Some(breaker) = self.breaker.take() {
-            breaker.settle(self.admission, evidence(outcome));
+            breaker.settle(self.admission, evidence(outcome), now);
         }
     }
 
     /// Ends the time that decides whether the call was slow. For calls that are settled later, such as
     /// streams.
     pub fn answered(&mut self) {
+        self.answered_at(None);
+    }
+
+    /// As [`answered`](Self::answered), if the caller has read the clock.
+    pub(crate) fn answered_at(&mut self, now: Option<Instant>) {
         if self.admission.started.is_some()
             && let Some(breaker) = &self.breaker
         {
-            self.admission.answered = Some(breaker.shared.now());
+            self.admission.answered = Some(breaker.shared.at(now).now());
         }
     }
 
@@ -227,7 +266,7 @@ impl BreakerPermit {
 impl Drop for BreakerPermit {
     fn drop(&mut self) {
         if let Some(breaker) = self.breaker.take() {
-            breaker.settle(self.admission, Evidence::Cancelled);
+            breaker.settle(self.admission, Evidence::Cancelled, None);
         }
     }
 }

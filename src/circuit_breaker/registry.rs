@@ -21,6 +21,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering, fence},
     },
 };
+use tokio::time::Instant;
 
 /// The circuit breakers of a layer, one for each peer.
 ///
@@ -98,7 +99,17 @@ impl Breakers {
     ///
     /// [`CircuitOpen`] if the breaker of the peer refuses.
     pub fn admit(&self, peer: &str) -> Result<BreakerPermit, CircuitOpen> {
-        self.registry.admit(peer)
+        self.admit_at(peer, None)
+    }
+
+    /// As [`admit`](Self::admit), for a call that begins at `now`, if the caller has read the clock. `None` reads it
+    /// where it matters, which it seldom does.
+    pub(crate) fn admit_at(
+        &self,
+        peer: &str,
+        now: Option<Instant>,
+    ) -> Result<BreakerPermit, CircuitOpen> {
+        self.registry.admit(peer, now)
     }
 
     /// The breaker of a peer that has been called. The breaker of `""` always exists.
@@ -244,9 +255,9 @@ impl Registry {
         }
     }
 
-    fn admit(&self, key: &str) -> Result<BreakerPermit, CircuitOpen> {
+    fn admit(&self, key: &str, now: Option<Instant>) -> Result<BreakerPermit, CircuitOpen> {
         if let Some(breaker) = self.breaker(key) {
-            return breaker.admit();
+            return breaker.admit(now);
         }
         let calls = self.unguarded.fetch_add(1, Ordering::Relaxed) + 1;
         // Reported at powers of two, so that a full map does not report at every call.
