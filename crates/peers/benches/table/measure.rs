@@ -28,19 +28,34 @@ pub enum Kind {
     Peer,
 }
 
-pub struct Variant {
-    pub name: &'static str,
-    pub kind: Kind,
+impl Kind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "baseline",
+            Self::Ours => "ours",
+            Self::Peer => "peer",
+        }
+    }
+
+    pub fn of(name: &str) -> Self {
+        let all = [Self::Bare, Self::Ours, Self::Peer];
+        all.into_iter().find(|kind| kind.name() == name).unwrap()
+    }
+}
+
+struct Variant {
+    name: String,
+    kind: Kind,
     calls: Calls,
     batches: usize,
     /// Nanoseconds for a call, for each round.
-    pub nanos: Vec<f64>,
+    nanos: Vec<f64>,
 }
 
 /// Ways to do the same work.
 pub struct Row {
     pub name: &'static str,
-    pub variants: Vec<Variant>,
+    variants: Vec<Variant>,
     least: usize,
 }
 
@@ -75,9 +90,15 @@ impl Row {
         self.add(name, Kind::Peer, calls);
     }
 
+    /// The name and the kind of each variant, and its nanoseconds for a call in each round.
+    pub fn measured(self) -> impl Iterator<Item = (String, Kind, Vec<f64>)> {
+        let variants = self.variants.into_iter();
+        variants.map(|one| (one.name, one.kind, one.nanos))
+    }
+
     fn add(&mut self, name: &'static str, kind: Kind, calls: Calls) {
         self.variants.push(Variant {
-            name,
+            name: name.to_owned(),
             kind,
             calls,
             batches: 1,

@@ -1,19 +1,14 @@
 //! A delivery that succeeds at once.
 
-use super::{Copying, requests};
+use super::{Copying, dead_letter::Nowhere, requests};
 use crate::{
     bare::Bare,
     measure::{Row, service},
 };
 use http::{Request, Response};
-use std::{future::ready, sync::Arc, time::Duration};
+use std::time::Duration;
 use tower::{Layer, ServiceBuilder};
-use tower_webhook::{
-    BoxError, BoxFuture, StoreError,
-    body::BufferedBody,
-    dead_letter::{DeadLetters, Entry, Sink},
-    stack,
-};
+use tower_webhook::{BoxError, body::BufferedBody, dead_letter::DeadLetters, stack};
 
 pub fn stack(row: &mut Row, headers: usize, dead_letters: bool) {
     let requests = || requests(headers);
@@ -41,14 +36,4 @@ pub fn stack(row: &mut Row, headers: usize, dead_letters: bool) {
         .layer(breaker.build().unwrap());
     let peer = service(peer.service(Bare), requests());
     row.peer("tower-resilience's retry and breaker", peer);
-}
-
-/// Nothing is written where nothing fails.
-#[derive(Debug)]
-struct Nowhere;
-
-impl Sink for Nowhere {
-    fn write(&self, _: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
-        Box::pin(ready(Ok(())))
-    }
 }
