@@ -232,6 +232,55 @@ proptest! {
         prop_assert_ne!(machine.state(), BreakerState::HalfOpen);
     }
 
+    /// Successes are counted beside the machine, which must not be seen.
+    #[test]
+    fn a_gate_does_what_its_machine_does(
+        rules in rules(),
+        events in vec((prop_oneof![2 => Just(None), 1 => event(1).prop_map(Some)], any::<bool>()), 0..400),
+    ) {
+        let world = Test { now: Cell::new(0), random: Cell::new(0.5) };
+        let mut machine = Machine::new(&rules, BreakerMode::Auto, Tick(0));
+        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
+        let mut calls = Vec::new();
+        for (event, look) in events {
+            match event {
+                // The usual call.
+                None => {
+                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &world));
+                    prop_assert_eq!(alone, gated);
+                    if let Ok(admission) = alone.0 {
+                        let alone = machine.settle(&rules, admission, Evidence::Healthy, &world);
+                        let gated = gate.settle(&rules, admission, Evidence::Healthy, &world);
+                        prop_assert_eq!(alone, gated);
+                    }
+                }
+                Some(Event::Begin) => {
+                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &world));
+                    prop_assert_eq!(alone, gated);
+                    calls.extend(alone.0);
+                }
+                Some(Event::End(at, how)) if !calls.is_empty() => {
+                    let admission = calls.swap_remove(at.index(calls.len()));
+                    let alone = machine.settle(&rules, admission, how.into(), &world);
+                    let gated = gate.settle(&rules, admission, how.into(), &world);
+                    prop_assert_eq!(alone, gated);
+                }
+                Some(Event::End(..)) => {}
+                Some(Event::Clock(step)) => world.now.set(world.now.get() + step.unsigned_abs()),
+                Some(Event::Mode(mode)) => {
+                    prop_assert_eq!(machine.set_mode(mode, &world), gate.set_mode(mode, &world));
+                }
+                Some(Event::Reset) => {
+                    prop_assert_eq!(machine.reset(&world), gate.reset(&world));
+                }
+            }
+            if look {
+                let seen = |machine: &Machine| format!("{:?}", machine.view(world.now()));
+                prop_assert_eq!(seen(&machine), gate.look(seen));
+            }
+        }
+    }
+
     #[test]
     fn a_window_of_calls_holds_the_last_ones_and_no_others(
         size in 1_u32..200,
@@ -331,6 +380,24 @@ fn the_jitter_is_there_at_the_cap_and_for_every_instance() {
         [60, 48],
         "beyond the cap there is nothing to wait for"
     );
+}
+
+/// More successes than the word of a gate has room for.
+#[test]
+fn successes_beyond_the_room_of_the_word_are_counted_too() {
+    let rules = BreakerConfig::default().rules;
+    let world = Test {
+        now: Cell::new(0),
+        random: Cell::new(0.0),
+    };
+    let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
+    for _ in 0..200_000 {
+        let admission = gate.admit(&rules, &world).0.unwrap();
+        gate.settle(&rules, admission, Evidence::Healthy, &world);
+    }
+    let view = gate.look(|machine| machine.view(Tick(0)));
+    assert_eq!((view.totals.successes, view.counts.calls), (200_000, 100));
+    assert_eq!(view.generation, 1);
 }
 
 /// Three failures in a row open it for exactly 15 seconds; no rate is judged.

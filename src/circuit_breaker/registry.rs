@@ -98,12 +98,14 @@ impl Breakers {
     /// # Errors
     ///
     /// [`CircuitOpen`] if the breaker of the peer refuses.
+    #[inline]
     pub fn admit(&self, peer: &str) -> Result<BreakerPermit, CircuitOpen> {
         self.admit_at(peer, None)
     }
 
     /// As [`admit`](Self::admit), for a call that begins at `now`, if the caller has read the clock. `None` reads it
     /// where it matters, which it seldom does.
+    #[inline]
     pub(crate) fn admit_at(
         &self,
         peer: &str,
@@ -255,10 +257,17 @@ impl Registry {
         }
     }
 
+    #[inline]
     fn admit(&self, key: &str, now: Option<Instant>) -> Result<BreakerPermit, CircuitOpen> {
-        if let Some(breaker) = self.breaker(key) {
-            return breaker.admit(now);
+        match self.breaker(key) {
+            Some(breaker) => breaker.admit(now),
+            None => Ok(self.unguarded()),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unguarded(&self) -> BreakerPermit {
         let calls = self.unguarded.fetch_add(1, Ordering::Relaxed) + 1;
         // Reported at powers of two, so that a full map does not report at every call.
         if calls.is_power_of_two() {
@@ -268,14 +277,20 @@ impl Registry {
                 detail: Some(Id::new(&calls)),
             });
         }
-        Ok(BreakerPermit::unguarded())
+        BreakerPermit::unguarded()
     }
 
     /// The breaker of `key`, made if there is none. `None` if there is no room.
+    #[inline]
     fn breaker(&self, key: &str) -> Option<Arc<Breaker>> {
         if key.is_empty() {
             return Some(Arc::clone(&self.root));
         }
+        self.keyed(key)
+    }
+
+    #[inline(never)]
+    fn keyed(&self, key: &str) -> Option<Arc<Breaker>> {
         let hash = self.hasher.hash_one(key);
         let at = self.shard_of(hash);
         let mut shard = self.shard(at);

@@ -62,6 +62,8 @@ enum State {
 #[derive(Debug)]
 pub(super) struct Machine {
     generation: u64,
+    /// Whether calls can be slow, so that each of them is judged.
+    timed: bool,
     mode: BreakerMode,
     state: State,
     consecutive: u32,
@@ -97,6 +99,7 @@ impl Machine {
     pub(super) fn new(rules: &Rules, mode: BreakerMode, now: Tick) -> Self {
         Self {
             generation: 1,
+            timed: rules.slow_call.is_some(),
             mode,
             state: State::Closed,
             consecutive: 0,
@@ -121,6 +124,21 @@ impl Machine {
             BreakerMode::ForcedOpen => false,
             BreakerMode::Disabled | BreakerMode::ForcedClosed | BreakerMode::MetricsOnly => true,
         }
+    }
+
+    /// Whether the peer is closed and nothing is held against it, so that further successes are only counted.
+    pub(super) const fn is_well(&self) -> bool {
+        self.passes_all()
+            && !matches!(self.mode, BreakerMode::Disabled)
+            && !self.timed
+            && self.consecutive == 0
+            && self.window.is_well()
+    }
+
+    /// Counts calls that succeeded while it was [well](Self::is_well).
+    pub(super) fn succeeded(&mut self, calls: u64) {
+        self.totals.successes += calls;
+        self.window.succeeded(calls);
     }
 
     pub(super) const fn state(&self) -> BreakerState {

@@ -55,6 +55,21 @@ impl Window {
         }
     }
 
+    /// Whether no call in the window failed or was slow, and none leaves it before another comes.
+    pub(super) const fn is_well(&self) -> bool {
+        match self {
+            Self::Calls(window) => window.is_well(),
+            Self::Time(_) => false,
+        }
+    }
+
+    /// Adds calls that neither failed nor were slow, where [no other](Self::is_well) did.
+    pub(super) fn succeeded(&mut self, calls: u64) {
+        if let Self::Calls(window) = self {
+            window.succeeded(calls);
+        }
+    }
+
     pub(super) const fn needs_time(&self) -> bool {
         matches!(self, Self::Time(_))
     }
@@ -63,6 +78,7 @@ impl Window {
 /// Two bits for each of the last calls, in a ring.
 #[derive(Debug)]
 pub(super) struct CallWindow {
+    /// Empty until a call fails or is slow. Zero where no call was recorded.
     bits: Box<[u64]>,
     size: u32,
     /// Where the next call goes: over the oldest, once the ring is full.
@@ -79,7 +95,7 @@ const PER_WORD: u32 = u64::BITS / 2;
 impl CallWindow {
     fn new(size: u32) -> Self {
         Self {
-            bits: vec![0; size.div_ceil(PER_WORD) as usize].into_boxed_slice(),
+            bits: Box::default(),
             size,
             next: 0,
             len: 0,
@@ -89,6 +105,12 @@ impl CallWindow {
     }
 
     fn record(&mut self, failed: bool, slow: bool) {
+        if self.is_well() && !failed && !slow {
+            return self.succeeded(1);
+        }
+        if self.bits.is_empty() {
+            self.bits = vec![0; self.size.div_ceil(PER_WORD) as usize].into();
+        }
         let (failed, slow) = (u64::from(failed), u64::from(slow));
         let Some(word) = self.bits.get_mut((self.next / PER_WORD) as usize) else {
             return;
@@ -119,8 +141,19 @@ impl CallWindow {
         }
     }
 
-    const fn clear(&mut self) {
-        // Bits are not read before they are written again.
+    const fn is_well(&self) -> bool {
+        self.failures == 0 && self.slow == 0
+    }
+
+    /// All bits are zero and remain so: calls are recorded by counting them.
+    fn succeeded(&mut self, calls: u64) {
+        let len = u64::from(self.len).saturating_add(calls);
+        self.len = u32::try_from(len).map_or(self.size, |len| len.min(self.size));
+        self.next = if self.len == self.size { 0 } else { self.len };
+    }
+
+    fn clear(&mut self) {
+        self.bits.fill(0);
         (self.next, self.len, self.failures, self.slow) = (0, 0, 0, 0);
     }
 }

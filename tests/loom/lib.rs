@@ -224,3 +224,20 @@ fn a_word_never_outlives_its_generation() {
         assert!(call(&gate, 0, Evidence::Healthy));
     });
 }
+
+/// Successes are counted without the lock, while others have it: none is lost, and none is counted twice.
+#[test]
+fn a_success_counts_once_whoever_has_the_lock() {
+    loom::model(|| {
+        let gate = closed();
+        let [fails, succeeds] = [FAILED, Evidence::Healthy]
+            .map(|evidence| spawn(&gate, move |gate| call(gate, 0, evidence)));
+        let seen = totals(&gate).successes;
+        assert!(call(&gate, 0, Evidence::Healthy));
+        let _ = (fails.join(), succeeds.join());
+        assert!(seen <= 1);
+        let totals = totals(&gate);
+        assert_eq!((totals.successes, totals.failures), (2, 1));
+        assert_eq!(gate.look(|machine| machine.view(Tick(0)).counts.calls), 3);
+    });
+}
