@@ -4,7 +4,7 @@
 use hmac::{Hmac, KeyInit, Mac as _};
 use sha2::Sha256;
 use std::fmt;
-use subtle::ConstantTimeEq;
+use subtle::ConstantTimeEq as _;
 
 /// An HMAC-SHA256.
 pub(crate) type Tag = [u8; 32];
@@ -81,8 +81,14 @@ impl fmt::Debug for MacKey {
 }
 
 /// Whether two MACs are equal, in a time that does not depend on the position of a difference.
+#[inline]
 pub(crate) fn equal(a: &Tag, b: &Tag) -> bool {
-    a.ct_eq(b).into()
+    // As two words: `subtle` has a barrier for each element, and those of 32 bytes take 50 ns.
+    let words = |tag: &Tag| {
+        let (halves, _) = tag.as_chunks();
+        [halves[0], halves[1]].map(u128::from_ne_bytes)
+    };
+    words(a).ct_eq(&words(b)).into()
 }
 
 /// The encoding of a MAC in a header.
@@ -107,16 +113,14 @@ impl Encoding {
     }
 
     /// Decodes a MAC strictly: nothing around it, complete padding, and no bits left over.
+    #[inline]
     pub(crate) fn decode(self, text: &[u8]) -> Option<Tag> {
-        // The padding of base64 may turn out to be a byte.
-        let mut buffer = [0; 33];
-        if text.len() != self.length() {
-            return None;
+        match self {
+            Self::Base64 => from_base64(text.try_into().ok()?),
+            Self::Hex => from_hex(text.try_into().ok()?, 0),
+            // This bit makes a letter lower case, and leaves the digits as they are.
+            Self::HexAnyCase => from_hex(text.try_into().ok()?, 0x20),
         }
-        let codec = self.codec();
-        let room = buffer.get_mut(..codec.decode_len(text.len()).ok()?)?;
-        let length = codec.decode_mut(text, room).ok()?;
-        buffer[..length].try_into().ok()
     }
 
     /// The length of a MAC in characters.
@@ -131,6 +135,62 @@ impl Encoding {
         self.codec().encode_append(tag, out);
     }
 }
+
+/// Decodes hexadecimal. Written out, because the compiler makes vector instructions of texts of one length: a
+/// verification takes 29 ns less than with `data-encoding` (November 2026).
+fn from_hex(text: &[u8; 64], lower: u8) -> Option<Tag> {
+    let digits = text.map(|char| match char {
+        b'0'..=b'9' => char - b'0',
+        _ => match char | lower {
+            char @ b'a'..=b'f' => char - b'a' + 10,
+            _ => 0xff,
+        },
+    });
+    let (pairs, _) = digits.as_chunks();
+    let mut tag = Tag::default();
+    for (byte, [high, low]) in tag.iter_mut().zip(pairs) {
+        *byte = high << 4 | low & 0xf;
+    }
+    let seen = digits.iter().fold(0, |seen, digit| seen | digit);
+    (seen < 16).then_some(tag)
+}
+
+/// Decodes base64, for the same reason.
+fn from_base64(text: &[u8; 44]) -> Option<Tag> {
+    let bits = |[a, b, c, d]: [u8; 4]| {
+        let [a, b, c, d] = [a, b, c, d].map(|char| DIGITS[usize::from(char)]);
+        a << 18 | b << 12 | c << 6 | d
+    };
+    let (fours, _) = text.as_chunks();
+    let (last, fours) = fours.split_last()?;
+    let [x, y, z, b'='] = *last else {
+        return None;
+    };
+    let mut tag = Tag::default();
+    let (threes, end) = tag.as_chunks_mut::<3>();
+    let mut seen = 0;
+    for (three, four) in threes.iter_mut().zip(fours) {
+        let bits = bits(*four);
+        seen |= bits;
+        [_, three[0], three[1], three[2]] = bits.to_be_bytes();
+    }
+    let bits = bits([x, y, z, b'A']);
+    let left_over;
+    [_, end[0], end[1], left_over] = bits.to_be_bytes();
+    ((seen | bits) < 1 << 24 && left_over == 0).then_some(tag)
+}
+
+/// The value of each character of base64. Of any other, one that sets the highest byte wherever it is shifted.
+static DIGITS: [u32; 256] = {
+    let mut values = [u32::MAX; 256];
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut value: u32 = 0;
+    while value < 64 {
+        values[alphabet[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 #[cfg(test)]
 mod tests {

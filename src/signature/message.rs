@@ -186,11 +186,11 @@ impl<'a> Found<'a> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Verified {
-    scheme: &'static str,
-    label: Option<SecretLabel>,
-    id: Option<HeaderValue>,
-    timestamp: Option<u64>,
-    claimed_timestamp: Option<u64>,
+    pub(super) scheme: &'static str,
+    pub(super) label: Option<SecretLabel>,
+    pub(super) id: Option<HeaderValue>,
+    pub(super) timestamp: Option<u64>,
+    pub(super) claimed_timestamp: Option<u64>,
 }
 
 impl Verified {
@@ -366,11 +366,13 @@ impl From<Duration> for Tolerance {
 /// never signed passes.
 #[inline]
 pub(super) fn unix_seconds(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > MAX_DIGITS || !text.iter().all(u8::is_ascii_digit) {
+    if text.is_empty() || text.len() > MAX_DIGITS {
         return None;
     }
-    let append = |seconds, digit: &u8| seconds * 10 + u64::from(digit - b'0');
-    Some(text.iter().fold(0, append))
+    text.iter().try_fold(0, |seconds, char| {
+        let digit = char.wrapping_sub(b'0');
+        (digit < 10).then(|| seconds * 10 + u64::from(digit))
+    })
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-use super::mac::{Backend, MacKey, Tag, equal};
+use super::mac::{Backend, MacKey, Tag};
 use crate::{
     InvalidConfig,
     observe::{Event, Observer, Observers},
@@ -345,16 +345,17 @@ impl<K: Send + Sync + 'static> Keyring<K> {
 }
 
 impl Keyring<MacKey> {
-    /// The label of the first key whose MAC of the pieces is one of the candidates.
+    /// The label of the first key whose MAC of the pieces is the right one.
     #[inline]
-    pub(crate) fn matching(&self, pieces: &[&[u8]], candidates: &[Tag]) -> Option<SecretLabel> {
-        self.read()
-            .iter()
-            .find(|entry| {
-                let tag = entry.key.tag(pieces);
-                candidates.iter().any(|candidate| equal(candidate, &tag))
-            })
-            .map(Entry::matched)
+    pub(crate) fn matching(
+        &self,
+        pieces: &[&[u8]],
+        is_right: impl Fn(&Tag) -> bool,
+    ) -> Option<SecretLabel> {
+        let keys = self.read();
+        let mut keys = keys.iter();
+        let matched = keys.find(|entry| is_right(&entry.key.tag(pieces)))?;
+        Some(matched.matched())
     }
 }
 

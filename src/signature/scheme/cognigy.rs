@@ -4,7 +4,7 @@ use crate::{
     signature::{
         Defect, Encoding, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
         SigningKeys, Tolerance, Verified,
-        mac::{MacKey, Tag},
+        mac::{MacKey, Tag, equal},
         message::unix_seconds,
         secrets::{Keyring, raw},
     },
@@ -143,9 +143,12 @@ impl Cognigy {
         }
         let label = self
             .keys
-            .matching(&[body], &[tag])
+            .matching(&[body], |made| equal(&tag, made))
             .ok_or(SignatureError::Mismatch)?;
-        Ok(Verified::new(self.name()).with_secret_label(label))
+        Ok(Verified {
+            label: Some(label),
+            ..Verified::new(self.name())
+        })
     }
 
     fn accepts(&self, format: CognigyFormat) -> bool {
@@ -193,18 +196,22 @@ impl Scheme for Cognigy {
                     .map(|verified| verified.with_claimed_timestamp(seconds))
             }
             CognigyFormat::SignedTimestamp => {
-                let mut candidates = Candidates::new();
+                let mut candidates = Candidates::default();
                 let (timestamp, seconds) = Grammar::STRIPE
                     .read(text, Encoding::Hex, &mut candidates)
                     .map_err(|what| self.malformed(what))?;
                 self.tolerance.check(seconds, message.unix_seconds())?;
                 let label = self
                     .keys
-                    .matching(&[timestamp, b".", message.body()], candidates.as_slice())
+                    .matching(&[timestamp, b".", message.body()], |tag| {
+                        candidates.contain(tag)
+                    })
                     .ok_or(SignatureError::Mismatch)?;
-                Ok(Verified::new(self.name())
-                    .with_secret_label(label)
-                    .with_timestamp(seconds))
+                Ok(Verified {
+                    label: Some(label),
+                    timestamp: Some(seconds),
+                    ..Verified::new(self.name())
+                })
             }
         }
     }

@@ -257,36 +257,32 @@ impl Scheme for Generic {
         let mut read = self.read(message)?;
         let text = read.signature.as_bytes();
 
-        let (one, mut many);
-        let candidates = match &recipe.layout {
+        let mut candidates = Candidates::default();
+        match &recipe.layout {
             Layout::Plain { prefix, separator } => {
                 let text = text
                     .strip_prefix(prefix.as_bytes())
                     .ok_or_else(|| malformed(Defect::Prefix))?;
                 match separator {
-                    None => {
-                        let tag = recipe.encoding.decode(text);
-                        one = [tag.ok_or_else(|| malformed(Defect::Encoding))?];
-                        &one[..]
-                    }
+                    None => candidates
+                        .push(recipe.encoding.decode(text))
+                        .map_err(malformed)?,
                     Some(separator) => {
-                        many = Candidates::new();
                         for text in text.split(|&byte| char::from(byte) == *separator) {
-                            many.push(recipe.encoding.decode(text)).map_err(malformed)?;
+                            candidates
+                                .push(recipe.encoding.decode(text))
+                                .map_err(malformed)?;
                         }
-                        many.as_slice()
                     }
                 }
             }
             Layout::Fields(grammar) => {
-                many = Candidates::new();
                 let timestamp = grammar
-                    .read(text, recipe.encoding, &mut many)
+                    .read(text, recipe.encoding, &mut candidates)
                     .map_err(malformed)?;
                 read.timestamp = Some(timestamp);
-                many.as_slice()
             }
-        };
+        }
         if let Some((_, seconds)) = read.timestamp {
             recipe.tolerance.check(seconds, message.unix_seconds())?;
         }
@@ -295,18 +291,16 @@ impl Scheme for Generic {
         let timestamp = read.timestamp.map_or(&b""[..], |(text, _)| text);
         let label = self
             .with_content(id, timestamp, message.body(), |content| {
-                self.keys.matching(content, candidates)
+                self.keys.matching(content, |tag| candidates.contain(tag))
             })
             .ok_or(SignatureError::Mismatch)?;
 
-        let mut verified = Verified::new(recipe.name).with_secret_label(label);
-        if let Some(id) = read.id {
-            verified = verified.with_id(id.clone());
-        }
-        if let Some((_, seconds)) = read.timestamp {
-            verified = verified.with_timestamp(seconds);
-        }
-        Ok(verified)
+        Ok(Verified {
+            label: Some(label),
+            id: read.id.cloned(),
+            timestamp: read.timestamp.map(|(_, seconds)| seconds),
+            ..Verified::new(recipe.name)
+        })
     }
 
     fn replay_window(&self) -> Option<Duration> {

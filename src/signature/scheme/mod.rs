@@ -65,7 +65,10 @@
 //! # let _ = layer;
 //! ```
 
-use super::{Defect, Message, SignError, SignatureError, Verified, mac::Tag};
+use super::{
+    Defect, Message, SignError, SignatureError, Verified,
+    mac::{Tag, equal},
+};
 use http::{HeaderMap, HeaderValue};
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -243,35 +246,50 @@ impl fmt::Debug for AnyOf {
 const MAX_SIGNATURES: usize = 16;
 
 /// The signatures of one header, decoded, on the stack.
+#[derive(Default)]
 struct Candidates {
-    tags: [Tag; MAX_SIGNATURES],
-    len: usize,
+    first: Option<Tag>,
+    /// Those after it, and their number. Most headers have none, and clearing the room for them takes as long as
+    /// decoding one.
+    others: Option<([Tag; MAX_SIGNATURES - 1], usize)>,
 }
 
 impl Candidates {
-    const fn new() -> Self {
-        Self {
-            tags: [[0; 32]; MAX_SIGNATURES],
-            len: 0,
-        }
-    }
-
     /// # Errors
     ///
     /// [`Defect::Encoding`] for no tag, [`Defect::TooManySignatures`] for the seventeenth.
+    #[inline]
     fn push(&mut self, tag: Option<Tag>) -> Result<(), Defect> {
         let tag = tag.ok_or(Defect::Encoding)?;
-        let place = self
-            .tags
-            .get_mut(self.len)
-            .ok_or(Defect::TooManySignatures)?;
+        if self.first.is_none() {
+            self.first = Some(tag);
+            return Ok(());
+        }
+        let (others, len) = self
+            .others
+            .get_or_insert(([[0; 32]; MAX_SIGNATURES - 1], 0));
+        let place = others.get_mut(*len).ok_or(Defect::TooManySignatures)?;
         *place = tag;
-        self.len += 1;
+        *len += 1;
         Ok(())
     }
 
-    fn as_slice(&self) -> &[Tag] {
-        &self.tags[..self.len]
+    #[inline]
+    fn iter(&self) -> impl Iterator<Item = &Tag> {
+        let others = self.others.as_ref();
+        self.first
+            .iter()
+            .chain(others.map_or(&[][..], |(others, len)| &others[..*len]))
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// Whether one of them is this MAC.
+    #[inline]
+    fn contain(&self, tag: &Tag) -> bool {
+        self.iter().any(|candidate| equal(candidate, tag))
     }
 }
 

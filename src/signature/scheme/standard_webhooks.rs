@@ -6,7 +6,7 @@ use crate::{
     signature::{
         Backend, Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError,
         SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
-        mac::{MacKey, Tag, equal},
+        mac::MacKey,
         message::unix_seconds,
         secrets::{Keyring, decode_base64, mac_key},
     },
@@ -297,7 +297,7 @@ impl Scheme for StandardWebhooks {
             message.body(),
         ];
         let keys = self.keys.read();
-        let mut v1 = Candidates::new();
+        let mut v1 = Candidates::default();
         #[cfg(not(feature = "ed25519"))]
         let has_v1a = {
             read_signatures(signature.as_bytes(), &mut v1).map_err(malformed)?;
@@ -320,12 +320,11 @@ impl Scheme for StandardWebhooks {
         let matched = keys.iter().find(|entry| match &entry.key {
             Key::Mac(key) => {
                 // A valid `v1` does not make up for a `v1a` that fails.
-                if has_v1a || v1.as_slice().is_empty() {
+                if has_v1a || v1.is_empty() {
                     return false;
                 }
                 usable = true;
-                let tag: Tag = key.tag(&content);
-                v1.as_slice().iter().any(|v1| equal(v1, &tag))
+                v1.contain(&key.tag(&content))
             }
             #[cfg(feature = "ed25519")]
             Key::Ed25519(key) => {
@@ -340,10 +339,12 @@ impl Scheme for StandardWebhooks {
             None if usable => return Err(SignatureError::Mismatch),
             None => return Err(malformed(Defect::NoCandidate)),
         };
-        Ok(Verified::new(self.name())
-            .with_secret_label(label)
-            .with_id(id.clone())
-            .with_timestamp(seconds))
+        Ok(Verified {
+            label: Some(label),
+            id: Some(id.clone()),
+            timestamp: Some(seconds),
+            ..Verified::new(self.name())
+        })
     }
 
     fn replay_window(&self) -> Option<Duration> {

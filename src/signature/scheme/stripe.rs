@@ -111,7 +111,7 @@ impl Grammar {
                 return Err(Defect::Syntax);
             }
         }
-        if candidates.as_slice().is_empty() {
+        if candidates.is_empty() {
             return Err(Defect::NoCandidate);
         }
         found.ok_or(Defect::Timestamp)
@@ -173,10 +173,10 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<(u64, usize), Defect> {
-        let mut candidates = Candidates::new();
+        let mut candidates = Candidates::default();
         Grammar::STRIPE
             .read(text.as_bytes(), Encoding::Hex, &mut candidates)
-            .map(|(_, seconds)| (seconds, candidates.as_slice().len()))
+            .map(|(_, seconds)| (seconds, candidates.iter().count()))
     }
 
     #[test]
