@@ -41,19 +41,34 @@ impl<B> PeerKey<http::Request<B>> for ByHost {
             return Cow::Borrowed("");
         };
         let whole = authority.as_str();
-        let whole = whole.rsplit_once('@').map_or(whole, |(_, host)| host);
-        let known = match req.uri().scheme_str() {
-            Some("http") => ":80",
-            Some("https") => ":443",
-            _ => ":",
-        };
-        let host = whole.strip_suffix(known).unwrap_or(whole);
-        let host = host.strip_suffix(':').unwrap_or(host);
-        if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            Cow::Owned(host.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(host)
+        // Without an early end, so that several bytes are looked at at once.
+        let is_plain = |byte: u8| byte != b'@' && byte != b':' && !byte.is_ascii_uppercase();
+        if whole
+            .bytes()
+            .fold(true, |plain, byte| plain & is_plain(byte))
+        {
+            return Cow::Borrowed(whole);
         }
+        normal(whole, req.uri().scheme_str())
+    }
+}
+
+/// Takes from an authority what does not name the peer.
+fn normal<'a>(authority: &'a str, scheme: Option<&str>) -> Cow<'a, str> {
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    let known = match scheme {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        _ => ":",
+    };
+    let host = host.strip_suffix(known).unwrap_or(host);
+    let host = host.strip_suffix(':').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
     }
 }
 

@@ -1,13 +1,27 @@
 use std::{
+    cell::Cell,
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{
             AtomicUsize,
-            Ordering::{Acquire, Release},
+            Ordering::{Acquire, Relaxed, Release},
         },
     },
 };
+
+/// How many tables a thread remembers the last peer of: one for each exporter of a program that has many.
+const REMEMBERED: usize = 4;
+
+/// The number of the next table. Zero is none.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+thread_local! {
+    /// The number of a table, and the slot where this thread found a peer last. A call is counted at its begin
+    /// and at its end, by each of its layers: mostly the peer is the same as before, and needs no hash.
+    static LAST: [Cell<(usize, usize)>; REMEMBERED] =
+        const { [const { Cell::new((0, 0)) }; REMEMBERED] };
+}
 
 /// The name of the peers that are counted together.
 pub(super) const OTHER: &str = "other";
@@ -22,6 +36,7 @@ const LONGEST_NAME: usize = 260;
 /// searched from the slot of the hash to the first empty one.
 #[derive(Debug)]
 pub(super) struct Peers<T> {
+    number: usize,
     places: Box<[OnceLock<Entry<T>>]>,
     taken: AtomicUsize,
     /// Held while a peer is added.
@@ -38,6 +53,7 @@ impl<T> Peers<T> {
         // Without peers of its own, it has no slots.
         let places = (most * 2).next_power_of_two() & !1;
         Self {
+            number: NEXT.fetch_add(1, Relaxed),
             places: (0..places).map(|_| OnceLock::new()).collect(),
             taken: AtomicUsize::new(0),
             adding: Mutex::new(()),
@@ -49,15 +65,27 @@ impl<T> Peers<T> {
 
     /// The value of `peer`. If there is none and there is room, `make` makes it.
     pub(super) fn get(&self, peer: &str, make: impl FnOnce(Arc<str>) -> T) -> &T {
+        match self.last(peer) {
+            Some(known) => known,
+            None => self.look_up(peer, make),
+        }
+    }
+
+    /// The value of `peer`, if this thread asked for that one last.
+    fn last(&self, peer: &str) -> Option<&T> {
+        let (number, at) = LAST.with(|last| last[self.number % REMEMBERED].get());
+        let entry = self.places.get(at)?.get()?;
+        (number == self.number && *entry.0 == *peer).then_some(&entry.1)
+    }
+
+    fn look_up(&self, peer: &str, make: impl FnOnce(Arc<str>) -> T) -> &T {
+        // Asked before the look, because a table that was full then has got no other peers since.
+        let has_room = self.has_room();
         if let Some(known) = self.find(peer) {
             return known;
         }
-        if !is_fit(peer) {
+        if !has_room || !is_fit(peer) {
             return &self.other;
-        }
-        if !self.has_room() {
-            // Another thread may have added it, as the last one, since the first look.
-            return self.find(peer).unwrap_or(&self.other);
         }
         let name: Arc<str> = Arc::from(peer);
         // Before the lock is taken, because it may run foreign code. If two threads make one at the same
@@ -66,7 +94,7 @@ impl<T> Peers<T> {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         if self.has_room()
             && self.find(peer).is_none()
-            && let Some(place) = self.search(peer).find(|place| place.get().is_none())
+            && let Some((_, place)) = self.search(peer).find(|(_, place)| place.get().is_none())
             && place.set(entry).is_ok()
         {
             self.taken.fetch_add(1, Release);
@@ -75,9 +103,12 @@ impl<T> Peers<T> {
     }
 
     fn find(&self, peer: &str) -> Option<&T> {
-        let filled = self.search(peer).map_while(OnceLock::get);
-        let entry = { filled }.find(|entry| *entry.0 == *peer);
-        entry.map(|entry| &entry.1)
+        let mut filled = self
+            .search(peer)
+            .map_while(|(at, place)| Some((at, place.get()?)));
+        let (at, entry) = filled.find(|(_, entry)| *entry.0 == *peer)?;
+        LAST.with(|last| last[self.number % REMEMBERED].set((self.number, at)));
+        Some(&entry.1)
     }
 
     pub(super) const fn other(&self) -> &T {
@@ -91,15 +122,13 @@ impl<T> Peers<T> {
         entries.into_iter().map(|entry| &entry.1).collect()
     }
 
-    /// The slots that may hold `peer`, in search order.
-    fn search(&self, peer: &str) -> impl Iterator<Item = &OnceLock<Entry<T>>> {
+    /// The slots that may hold `peer`, and where they are, in search order.
+    fn search(&self, peer: &str) -> impl Iterator<Item = (usize, &OnceLock<Entry<T>>)> {
         let hash = self.hasher.hash_one(peer);
         let first = usize::try_from(hash & (self.places.len() as u64).saturating_sub(1));
-        let (before, after) = self
-            .places
-            .split_at_checked(first.unwrap_or(0))
-            .unwrap_or_default();
-        after.iter().chain(before)
+        let first = first.unwrap_or(0);
+        let order = (first..self.places.len()).chain(0..first);
+        order.filter_map(|at| Some((at, self.places.get(at)?)))
     }
 
     fn has_room(&self) -> bool {
@@ -139,6 +168,19 @@ mod tests {
         for peer in ["", "quo\"ted", "größe", &long[1..]] {
             assert_eq!(**peers.get(peer, |name| name), *peer);
         }
+    }
+
+    #[test]
+    fn what_a_thread_remembers_is_of_its_table() {
+        let tables: Vec<_> = (0..3 * REMEMBERED)
+            .map(|n| (n, Peers::new(9, |_| n)))
+            .collect();
+        for peer in ["a", "b", "a", "a"] {
+            for (n, table) in &tables {
+                assert_eq!(table.get(peer, |_| *n), n);
+            }
+        }
+        assert!(tables.iter().all(|(_, table)| table.sorted().len() == 2));
     }
 
     #[test]

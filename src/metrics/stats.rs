@@ -79,19 +79,20 @@ impl SharedStats {
     }
 }
 
-/// One level of one peer.
+/// One level of one peer. What a success writes stands together, except for its bucket.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct LevelStats {
     started: AtomicU64,
-    /// All outcomes except success, which its histogram counts.
-    kinds: [AtomicU64; KINDS],
-    successes: Histogram,
-    /// Made at the first failure.
-    failures: OnceLock<Box<Histogram>>,
     /// Nanoseconds, as are the next two. All three saturate at `u64::MAX`, 584 years.
     sum: AtomicU64,
     least: AtomicU64,
     most: AtomicU64,
+    /// All outcomes except success, which its histogram counts.
+    kinds: [AtomicU64; KINDS],
+    /// Made at the first failure.
+    failures: OnceLock<Box<Histogram>>,
+    successes: Histogram,
 }
 
 /// The values of a [`LevelStats`] at one time.
