@@ -23,8 +23,8 @@ const DRAWN: [&str; 8] = [
 const WIDTH: usize = 960;
 const COLUMN: usize = WIDTH / 2;
 /// Where the bars of a column begin, and how long the longest of each row is.
-const BARS: usize = 205;
-const LONGEST: f64 = 190.0;
+const BARS: usize = 240;
+const LONGEST: f64 = 165.0;
 const LINE: usize = 19;
 const TITLE: usize = 22;
 const GAP: usize = 16;

@@ -190,6 +190,18 @@ impl Table {
         ours.next().map(|(_, over)| over)
     }
 
+    /// What ours is compared with in this row: what all rivals add together, because one alone may add next to
+    /// nothing; without a rival, the baseline.
+    #[allow(dead_code, reason = "a test uses it")]
+    pub fn beside(&self, row: &str) -> f64 {
+        let rivals = self.row(row, false).into_iter();
+        let rivals = rivals.filter(|(one, _)| one.kind == Kind::Peer);
+        let rivals: f64 = rivals.map(|(_, over)| over.least).sum();
+        let mut figures = self.figures.iter();
+        let bare = figures.find(|one| one.row == row && !one.before).unwrap();
+        if rivals > 0.0 { rivals } else { bare.least }
+    }
+
     /// For the terminal.
     pub fn text(&self) -> String {
         let mut text = String::new();

@@ -73,6 +73,7 @@ pub fn open(row: &mut Row) {
     let call = move |peer| assert!(now(breaker.call(Bare.call(peer))).is_err());
     row.peer("recloser", calls(name, call));
     let builder = tower_resilience_circuitbreaker::CircuitBreakerLayer::builder();
+    let builder = builder.wait_duration_in_open(LONG);
     let (layer, handle) = builder.build_with_handle().unwrap();
     now(handle.force_open());
     let mut breaker = layer.layer(Bare);
@@ -80,7 +81,12 @@ pub fn open(row: &mut Row) {
     row.peer("tower-resilience", calls(name, call));
 }
 
-const KEYS: usize = 100_000;
+/// An unoptimised build only shows that the rows work.
+const KEYS: usize = if cfg!(debug_assertions) {
+    1_000
+} else {
+    100_000
+};
 
 /// All keys, and never the neighbour of the last one.
 fn at_random() -> impl FnMut() -> &'static str {
