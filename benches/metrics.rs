@@ -1,10 +1,7 @@
-//! What measuring adds to a call that succeeds, beside the bare service and the same by hand in the
-//! same run.
+//! What measuring adds to a call that succeeds, for one peer and for many, at both levels and through the
+//! facade. One host, beside the same by hand, is in the table of `crates/peers`.
 //!
 //! Run: `cargo bench -p tower-webhook-benches --bench metrics`
-//!
-//! `by_hand` is the floor: two looks at the clock and three counters, one peer, no verdict but `Ok`.
-//! Half of it and more is the clock.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -14,16 +11,9 @@ mod bare;
 use bare::{BATCH, Bare, now};
 use criterion::{BenchmarkGroup, Criterion, measurement::WallTime};
 use http::{Request, Response};
-use pin_project::pin_project;
 use std::{
-    future::Future,
     hint::black_box,
-    pin::Pin,
-    sync::{
-        Arc, Barrier,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
-    task::{Context, Poll, ready as ready_or_return},
+    sync::Barrier,
     thread,
     time::{Duration, Instant},
 };
@@ -36,63 +26,6 @@ use tower_webhook::{
     outcome::{Outcome, classify_fn},
     peer::OnePeer,
 };
-
-#[derive(Default)]
-struct Counters {
-    started: AtomicU64,
-    succeeded: AtomicU64,
-    nanos: AtomicU64,
-}
-
-struct ByHand<S> {
-    inner: S,
-    counters: Arc<Counters>,
-}
-
-#[pin_project]
-struct ByHandFuture<F> {
-    #[pin]
-    inner: F,
-    counters: Arc<Counters>,
-    started: Instant,
-}
-
-impl<S: Service<Request<BufferedBody>>> Service<Request<BufferedBody>> for ByHand<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = ByHandFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
-        self.counters.started.fetch_add(1, Relaxed);
-        ByHandFuture {
-            started: Instant::now(),
-            inner: self.inner.call(req),
-            counters: Arc::clone(&self.counters),
-        }
-    }
-}
-
-impl<F, T, E> Future for ByHandFuture<F>
-where
-    F: Future<Output = Result<T, E>>,
-{
-    type Output = Result<T, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let result = ready_or_return!(this.inner.poll(cx));
-        if result.is_ok() {
-            this.counters.succeeded.fetch_add(1, Relaxed);
-        }
-        let nanos = u64::try_from(this.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        this.counters.nanos.fetch_add(nanos, Relaxed);
-        Poll::Ready(result)
-    }
-}
 
 fn bench<S>(
     group: &mut BenchmarkGroup<'_, WallTime>,
@@ -127,12 +60,6 @@ fn one_layer(criterion: &mut Criterion) {
     let layer = || DeliveryMetricsLayer::attempts().observe(DeliveryMetrics::new());
 
     bench(&mut group, "bare", Bare, one_host);
-    let by_hand = ByHand {
-        inner: Bare,
-        counters: Arc::default(),
-    };
-    bench(&mut group, "by_hand", by_hand, one_host);
-
     let judge = classify_fn(
         |result: Result<&Response<BufferedBody>, &BoxError>| match result {
             Ok(_) => Outcome::success(),
@@ -147,7 +74,6 @@ fn one_layer(criterion: &mut Criterion) {
         layer().peer(OnePeer).layer(Bare),
         one_host,
     );
-    bench(&mut group, "one_host", layer().layer(Bare), one_host);
     bench(&mut group, "1000_hosts", layer().layer(Bare), hosts(1000));
     bench(
         &mut group,
