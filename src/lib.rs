@@ -19,6 +19,7 @@
 //! use tower::{ServiceBuilder, ServiceExt};
 //! use tower_webhook::{
 //!     BufferBodyLayer, CognigyEvent, IdempotencyLayer, SignatureVerifyLayer,
+//!     cognigy::EventLayer,
 //!     idempotency::{KeySource, MemoryStore},
 //!     signature::scheme::{Cognigy, CognigyFormat},
 //! };
@@ -30,11 +31,12 @@
 //!
 //! # tokio_test::block_on(async {
 //! let scheme = Cognigy::new("test-secret", [CognigyFormat::Hex])?;
-//! let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::json_pointer("/eventId"));
+//! let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
 //! let app = Router::new().route("/hooks", post(on_event)).layer(
 //!     ServiceBuilder::new() // outermost first
 //!         .layer(BufferBodyLayer::new(1 << 20))
 //!         .layer(SignatureVerifyLayer::new(scheme))
+//!         .layer(EventLayer::new()) // reads the event, whose id is the key
 //!         .layer(once.build()?),
 //! );
 //!
@@ -92,6 +94,7 @@
 //! | --- | --- |
 //! | [`BufferBodyLayer`] | read the body once, under a limit and a deadline; every later layer shares its bytes |
 //! | [`SignatureVerifyLayer`] | refuse requests without a valid, recent signature |
+//! | [`EventLayer`](cognigy::EventLayer) | read the Cognigy event of a verified request, once |
 //! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored response |
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
 //! | [`RetryWithJitterLayer`] | retry what is safe to retry, inside a budget and a deadline |

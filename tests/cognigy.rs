@@ -860,6 +860,183 @@ mod in_axum {
     }
 }
 
+#[cfg(feature = "signature")]
+mod read_by_the_layer {
+    use super::*;
+    use http::{Extensions, HeaderMap, Response};
+    use std::{
+        convert::Infallible,
+        future::{Future as _, pending, ready},
+        pin::pin,
+        sync::{Arc, Mutex},
+        task::{Context, Poll, Waker},
+    };
+    use tower::{Layer as _, Service as _, ServiceBuilder, ServiceExt as _, service_fn};
+    use tower_webhook::{
+        SignatureVerifyLayer,
+        cognigy::{EventLayer, EventRejection},
+        observe::{Event, observer_fn},
+        signature::{
+            MessageId, Outgoing, SignScheme, Verified,
+            scheme::{Cognigy, CognigyFormat, StandardWebhooks},
+        },
+    };
+
+    fn scheme() -> Cognigy {
+        let scheme = Cognigy::new("test-secret", [CognigyFormat::Hex]).unwrap();
+        scheme.sign_as(CognigyFormat::Hex)
+    }
+
+    fn signed(scheme: &impl SignScheme, body: impl Into<Bytes>) -> Request<BufferedBody> {
+        let mut req = Request::new(BufferedBody::new(body));
+        let now = tower_webhook::clock::WallClock::system().unix_seconds();
+        let id = MessageId::new("msg_1").unwrap();
+        let message = Outgoing::new(req.body().as_bytes(), now).with_id(&id);
+        let mut headers = HeaderMap::new();
+        scheme.sign(&message, &mut headers).unwrap();
+        *req.headers_mut() = headers;
+        req
+    }
+
+    /// The extensions with which a handler behind both layers is called, and the answer.
+    async fn handled(
+        layer: SignatureVerifyLayer,
+        req: Request<BufferedBody>,
+    ) -> (Option<Extensions>, Response<()>) {
+        let seen = Arc::new(Mutex::new(None));
+        let handler = service_fn(|req: Request<BufferedBody>| {
+            *seen.lock().unwrap() = Some(req.extensions().clone());
+            ready(Ok::<_, Infallible>(Response::new(BufferedBody::default())))
+        });
+        let service = layer.layer(EventLayer::new().layer(handler));
+        let answer = service.oneshot(req).await.unwrap().map(drop);
+        let seen = seen.lock().unwrap().take();
+        (seen, answer)
+    }
+
+    #[tokio::test]
+    async fn the_event_and_its_id_are_found_in_the_request() {
+        let escaped = INPUT.replace("evt_1", "evt_\\u0031");
+        for body in [INPUT, &escaped] {
+            let body = Bytes::from(body.to_owned());
+            let layer = SignatureVerifyLayer::new(scheme());
+            let (seen, _) = handled(layer, signed(&scheme(), body.clone())).await;
+            let seen = seen.unwrap();
+            let event = seen.get::<CognigyEvent>().unwrap();
+            let verified = seen.get::<Verified>().unwrap();
+            assert_eq!(
+                (event.event_id(), verified.id()),
+                (Some("evt_1"), Some("evt_1"))
+            );
+            assert_eq!(event.raw().as_ptr(), body.as_ptr());
+            assert_eq!(verified.body().unwrap().as_ptr(), body.as_ptr());
+        }
+
+        let (seen, _) = handled(
+            SignatureVerifyLayer::new(scheme()),
+            signed(&scheme(), DIALOG),
+        )
+        .await;
+        let seen = seen.unwrap();
+        assert!(seen.get::<CognigyEvent>().unwrap().as_dialog().is_some());
+        assert_eq!(seen.get::<Verified>().unwrap().id(), None);
+    }
+
+    #[tokio::test]
+    async fn an_id_that_a_header_has_signed_stays() {
+        let scheme = StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let req = signed(&scheme, INPUT);
+        let (seen, _) = handled(SignatureVerifyLayer::new(scheme), req).await;
+        assert_eq!(seen.unwrap().get::<Verified>().unwrap().id(), Some("msg_1"));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_event_is_refused_before_the_handler() {
+        let req = signed(&scheme(), without(INPUT, "timestamp"));
+        let (seen, answer) = handled(SignatureVerifyLayer::new(scheme()), req).await;
+        assert!(seen.is_none());
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        assert!(matches!(
+            answer.extensions().get(),
+            Some(EventRejection::Event(EventError::Missing { field, .. })) if field == "timestamp"
+        ));
+    }
+
+    #[tokio::test]
+    async fn without_verified_bytes_it_is_the_program_that_is_wrong() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&told);
+        let service = EventLayer::new()
+            .observe(observer_fn(move |event| {
+                seen.lock().unwrap().push(match event {
+                    Event::Trouble { part, .. } => *part,
+                    other => other.name(),
+                });
+            }))
+            .refuse_with(|_, problem| problem.detail("mine").into_response())
+            .layer(service_fn(|_: Request<BufferedBody>| {
+                pending::<Result<Response<BufferedBody>, Infallible>>()
+            }));
+        let mut req = Request::new(BufferedBody::from(INPUT));
+        for _ in 0..2 {
+            let answer = service.clone().oneshot(req.clone()).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            assert_eq!(answer.extensions().get(), Some(&EventRejection::Unverified));
+            // It does not say what it has verified.
+            req.extensions_mut().insert(Verified::new("mine"));
+        }
+        assert_eq!(*told.lock().unwrap(), ["cognigy", "cognigy"]);
+
+        req.extensions_mut()
+            .insert(Verified::new("mine").with_body(INPUT.into()));
+        let mut call = tokio_test::task::spawn(service.oneshot(req));
+        tokio_test::assert_pending!(call.poll());
+    }
+
+    /// The boxes of the two extensions, and nothing else.
+    #[test]
+    fn the_layers_allocate_their_extensions_alone() {
+        let mut service = ServiceBuilder::new()
+            .layer(SignatureVerifyLayer::new(scheme()))
+            .layer(EventLayer::new())
+            .service_fn(|req: Request<BufferedBody>| {
+                ready(Ok::<_, Infallible>(Response::new(req.into_body())))
+            });
+        let mut req = signed(&scheme(), INPUT);
+        // As every server that routes has it: the map of extensions is there.
+        req.extensions_mut().insert(1_u8);
+        let mut req = Some(req);
+        let counted = allocation_counter::measure(|| {
+            let future = pin!(service.call(req.take().unwrap()));
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(matches!(future.poll(&mut cx), Poll::Ready(Ok(_))));
+        });
+        assert_eq!(counted.count_total, 2);
+    }
+
+    #[tokio::test]
+    async fn dropping_the_future_drops_the_handler() {
+        let alive = Arc::new(());
+        let held = Arc::clone(&alive);
+        let mut service = EventLayer::new().layer(service_fn(move |_: Request<BufferedBody>| {
+            let held = Arc::clone(&held);
+            async move {
+                pending::<()>().await;
+                drop(held);
+                Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+            }
+        }));
+        let mut req = Request::new(BufferedBody::default());
+        req.extensions_mut()
+            .insert(Verified::new("mine").with_body(INPUT.into()));
+        let mut call = tokio_test::task::spawn(service.call(req));
+        tokio_test::assert_pending!(call.poll());
+        assert_eq!(Arc::strong_count(&alive), 3);
+        drop(call);
+        assert_eq!(Arc::strong_count(&alive), 2);
+    }
+}
+
 #[cfg(all(feature = "axum", feature = "signature"))]
 mod behind_the_signature_layer {
     use super::*;
@@ -868,6 +1045,7 @@ mod behind_the_signature_layer {
     use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
     use tower_webhook::{
         BufferBodyLayer, SignLayer, SignatureVerifyLayer,
+        cognigy::EventLayer,
         signature::scheme::{Cognigy, CognigyFormat},
     };
 
@@ -903,6 +1081,67 @@ mod behind_the_signature_layer {
             .body(Body::from(body))
             .unwrap();
         answer(app().oneshot(req).await.unwrap()).await
+    }
+
+    /// A layer between may decrypt, unpack or break the body: what the extractor gives was signed.
+    #[tokio::test]
+    async fn an_event_is_what_was_verified_and_not_what_the_body_is_now() {
+        let replace = |req: Request<BufferedBody>| req.map(|_| BufferedBody::from(INPUT));
+        let verify = || {
+            ServiceBuilder::new()
+                .layer(BufferBodyLayer::new(LIMIT))
+                .layer(SignatureVerifyLayer::new(scheme()))
+                .map_request(replace)
+        };
+        let route = || {
+            let handler = async |event: DialogEvent| event.raw().clone();
+            Router::new().route("/", post(handler))
+        };
+        for app in [
+            route().layer(verify()),
+            route().layer(verify().layer(EventLayer::new())),
+        ] {
+            let signing = SignLayer::new(scheme().sign_as(CognigyFormat::Hex));
+            let req = Request::post("/").body(BufferedBody::from(DIALOG)).unwrap();
+            let response = signing.layer(app).oneshot(req).await.unwrap();
+            let (status, kept) = answer(response).await;
+            assert_eq!((status, kept), (StatusCode::OK, Bytes::from(DIALOG)));
+        }
+    }
+
+    #[cfg(feature = "moka")]
+    #[tokio::test]
+    async fn the_event_that_was_read_once_is_the_key_and_the_event() {
+        use tower_webhook::{
+            IdempotencyLayer,
+            idempotency::{KeySource, MemoryStore},
+        };
+        let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
+        let app = Router::new()
+            .route(
+                "/",
+                post(async |event: Envelope| event.event_id().to_owned()),
+            )
+            .layer(
+                ServiceBuilder::new()
+                    .layer(BufferBodyLayer::new(LIMIT))
+                    .layer(SignatureVerifyLayer::new(scheme()))
+                    .layer(EventLayer::new())
+                    .layer(once.build().unwrap()),
+            );
+        let send = async |body: &'static str| {
+            let signing = SignLayer::new(scheme().sign_as(CognigyFormat::Hex));
+            let req = Request::post("/").body(BufferedBody::from(body)).unwrap();
+            signing.layer(app.clone()).oneshot(req).await.unwrap()
+        };
+        for replayed in [None, Some("true")] {
+            let response = send(INPUT).await;
+            let marker = response.headers().get("idempotent-replayed");
+            assert_eq!(marker.map(|value| value.to_str().unwrap()), replayed);
+            assert_eq!(answer(response).await.1, "evt_1");
+        }
+        // No envelope, and no key.
+        assert_eq!(send(DIALOG).await.status(), StatusCode::BAD_REQUEST);
     }
 
     /// The published vectors: their body is no whole event, which is found after the signature.

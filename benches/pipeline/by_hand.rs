@@ -1,48 +1,128 @@
-//! The same work as a team would wire it without this crate: the body as an extractor, `hmac` and
-//! `data-encoding`, an owned struct by `serde_json`, a claim in moka and the answer stored there.
+//! The same work as a team would wire it without this crate: time and number of requests in atomics, the body as
+//! an extractor, `hmac` or `aws-lc-rs` and `data-encoding`, an event by `serde_json`, a claim in moka and the
+//! answer stored there.
 
-use axum::{Router, body::Bytes, extract::State, routing::post};
+use crate::Payload;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::Response,
+    routing::post,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, StatusCode};
 use moka::{policy::EvictionPolicy, sync::Cache};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::Sha256;
-use std::{sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+use tower_webhook::signature::Backend;
 
+/// The ids borrowed from the body, and the payload left as it is.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Event {
+#[allow(dead_code)]
+struct Deferred<'a> {
+    #[serde(borrow)]
+    event_id: Cow<'a, str>,
+    #[serde(borrow)]
+    timestamp: Cow<'a, str>,
+    #[serde(rename = "type", borrow)]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow)]
+    user_id: Option<Cow<'a, str>>,
+}
+
+/// Everything copied out of the body.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(dead_code)]
+struct Owned {
     event_id: String,
-    #[allow(dead_code)]
     timestamp: String,
     #[serde(rename = "type")]
-    #[allow(dead_code)]
     kind: String,
-    #[allow(dead_code)]
     payload: serde_json::Value,
-    #[allow(dead_code)]
     user_id: Option<String>,
 }
 
-#[derive(Clone)]
-struct Shared {
-    key: Hmac<Sha256>,
-    /// Nothing while the first request runs, then its status.
-    seen: Cache<String, Option<u16>>,
+enum Key {
+    AwsLc(aws_lc_rs::hmac::Key),
+    RustCrypto(Hmac<Sha256>),
 }
 
-pub fn router() -> Router {
-    let shared = Shared {
-        key: Hmac::new_from_slice(crate::SECRET.as_bytes()).expect("any length"),
+impl Key {
+    fn new(backend: Backend) -> Self {
+        use aws_lc_rs::hmac::{HMAC_SHA256, Key};
+        let secret = crate::SECRET.as_bytes();
+        match backend {
+            Backend::AwsLc => Self::AwsLc(Key::new(HMAC_SHA256, secret)),
+            _ => Self::RustCrypto(Hmac::new_from_slice(secret).expect("any length")),
+        }
+    }
+
+    fn verify(&self, body: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::AwsLc(key) => aws_lc_rs::hmac::verify(key, body, signature).is_ok(),
+            Self::RustCrypto(key) => {
+                let mut mac = key.clone();
+                mac.update(body);
+                mac.verify_slice(signature).is_ok()
+            }
+        }
+    }
+}
+
+struct Shared {
+    key: Key,
+    payload: Payload,
+    /// Nothing while the first request runs, then its status.
+    seen: Cache<String, Option<u16>>,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    nanos: AtomicU64,
+}
+
+pub fn router(backend: Backend, payload: Payload) -> Router {
+    let shared = Arc::new(Shared {
+        key: Key::new(backend),
+        payload,
         seen: Cache::builder()
             .max_capacity(100_000)
             .eviction_policy(EvictionPolicy::lru())
             .time_to_live(Duration::from_secs(7 * 24 * 60 * 60))
             .build(),
-    };
+        requests: AtomicU64::new(0),
+        failures: AtomicU64::new(0),
+        nanos: AtomicU64::new(0),
+    });
     Router::new()
         .route("/webhooks/cognigy", post(receive))
-        .with_state(Arc::new(shared))
+        .layer(middleware::from_fn_with_state(shared.clone(), measure))
+        .with_state(shared)
+}
+
+async fn measure(State(shared): State<Arc<Shared>>, req: Request, next: Next) -> Response {
+    let start = Instant::now();
+    let response = next.run(req).await;
+    shared.requests.fetch_add(1, Relaxed);
+    if response.status().is_server_error() {
+        shared.failures.fetch_add(1, Relaxed);
+    }
+    let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    shared.nanos.fetch_add(nanos, Relaxed);
+    response
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> StatusCode {
@@ -52,18 +132,24 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     let Ok(signature) = data_encoding::BASE64.decode(signature.as_bytes()) else {
         return StatusCode::UNAUTHORIZED;
     };
-    let mut mac = shared.key.clone();
-    mac.update(&body);
-    if mac.verify_slice(&signature).is_err() {
+    if !shared.key.verify(&body, &signature) {
         return StatusCode::UNAUTHORIZED;
     }
-    let Ok(event) = serde_json::from_slice::<Event>(&body) else {
-        return StatusCode::BAD_REQUEST;
-    };
-    let claim = shared
-        .seen
-        .entry(event.event_id.clone())
-        .or_insert_with(|| None);
+    match shared.payload {
+        Payload::Deferred => match serde_json::from_slice::<Deferred<'_>>(&body) {
+            Ok(event) => once(&shared, event.event_id.clone().into_owned(), event),
+            Err(_) => StatusCode::BAD_REQUEST,
+        },
+        Payload::Owned => match serde_json::from_slice::<Owned>(&body) {
+            Ok(event) => once(&shared, event.event_id.clone(), event),
+            Err(_) => StatusCode::BAD_REQUEST,
+        },
+    }
+}
+
+/// Handles an event whose id was not seen before.
+fn once<E>(shared: &Shared, id: String, event: E) -> StatusCode {
+    let claim = shared.seen.entry(id.clone()).or_insert_with(|| None);
     if !claim.is_fresh() {
         return match claim.into_value() {
             Some(status) => StatusCode::from_u16(status).expect("a status"),
@@ -71,7 +157,6 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
         };
     }
     let status = StatusCode::OK;
-    let id = event.event_id.clone();
     std::hint::black_box(event);
     shared.seen.insert(id, Some(status.as_u16()));
     status

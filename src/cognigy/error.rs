@@ -1,4 +1,8 @@
-use crate::problem::{Problem, Refusal};
+use crate::{
+    body::BodyError,
+    observe::{Event, Id, Observers},
+    problem::{Problem, Refusal},
+};
 use http::StatusCode;
 use std::{borrow::Cow, fmt};
 
@@ -130,5 +134,79 @@ impl Refusal for EventError {
 impl From<EventError> for Problem {
     fn from(error: EventError) -> Self {
         error.problem()
+    }
+}
+
+/// Why an extractor or [`EventLayer`](super::EventLayer) refused a request. Its response is `application/problem+json`, with the typed reason
+/// in its extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventRejection {
+    /// The body could not be read (400) or is too long (413).
+    Body(BodyError),
+    /// The body is not a valid event: 400, with the path of the field at fault as the member `field`.
+    Event(EventError),
+    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`] to the
+    /// [observers](crate::cognigy#in-axum) of the router. The fault is in the router, not in the request.
+    /// `Unverified` skips the check.
+    Unverified,
+}
+
+impl EventRejection {
+    /// The name in lower case, for metric labels and logs. It does not change between releases.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
+            Self::Body(_) => "body_unreadable",
+            Self::Event(error) => error.as_str(),
+            Self::Unverified => "unverified",
+        }
+    }
+}
+
+impl fmt::Display for EventRejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body(error) => error.fmt(f),
+            Self::Event(error) => error.fmt(f),
+            Self::Unverified => f.write_str("no layer has checked the signature"),
+        }
+    }
+}
+
+impl std::error::Error for EventRejection {}
+
+impl From<EventError> for EventRejection {
+    fn from(error: EventError) -> Self {
+        Self::Event(error)
+    }
+}
+
+impl Refusal for EventRejection {
+    fn problem(&self) -> Problem {
+        match self {
+            Self::Body(error) => error.problem(),
+            Self::Event(error) => error.problem(),
+            Self::Unverified => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+}
+
+impl EventRejection {
+    /// Tells the observers. A missing signature layer is a fault of the program, not of the request.
+    #[cfg(any(feature = "axum", feature = "signature"))]
+    pub(super) fn tell(&self, observers: &Observers) {
+        observers.tell(|| match self {
+            Self::Unverified => Event::Trouble {
+                part: "cognigy",
+                what: "an event was asked for on a route whose signature no layer checks",
+                detail: None,
+            },
+            Self::Body(_) | Self::Event(_) => Event::Refused {
+                by: "cognigy",
+                reason: self.as_str(),
+                detail: Id::new(self),
+            },
+        });
     }
 }

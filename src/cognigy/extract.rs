@@ -1,8 +1,8 @@
-use super::{CognigyEvent, DialogEvent, Envelope, EventError, WebhookDelivery};
+use super::{CognigyEvent, DialogEvent, Envelope, EventError, EventRejection, WebhookDelivery};
 use crate::{
     body::{BodyError, CollectError, collect},
-    observe::{Event, Id, Observers},
-    problem::{Problem, Refusal},
+    observe::Observers,
+    problem::Refusal,
 };
 use axum_core::{
     body::Body,
@@ -10,78 +10,10 @@ use axum_core::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use http::{Extensions, StatusCode};
-use http_body::{Body as _, SizeHint};
-use std::fmt;
+use http::Extensions;
 
-/// The longest body that is read when no layer has buffered it: 1 MiB.
+/// The longest body that is read by [`Unverified`]: 1 MiB.
 const MAX_BODY: usize = 1 << 20;
-
-/// Whether an outer signature layer has verified the request.
-fn is_authenticated(extensions: &Extensions) -> bool {
-    #[cfg(feature = "signature")]
-    return extensions.get::<crate::signature::Verified>().is_some();
-    #[cfg(not(feature = "signature"))]
-    {
-        let _ = extensions;
-        false
-    }
-}
-
-/// Why an extractor returned no event. Its response is `application/problem+json`, with the typed reason
-/// in its extensions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum EventRejection {
-    /// The body could not be read (400) or is too long (413).
-    Body(BodyError),
-    /// The body is not a valid event: 400, with the path of the field at fault as the member `field`.
-    Event(EventError),
-    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`] to the
-    /// [observers](crate::cognigy#in-axum) of the router. The fault is in the router, not in the request.
-    /// [`Unverified`] skips the check.
-    Unverified,
-}
-
-impl EventRejection {
-    /// The name in lower case, for metric labels and logs. It does not change between releases.
-    pub const fn as_str(&self) -> &'static str {
-        match self {
-            Self::Body(BodyError::TooLarge { .. }) => "body_too_large",
-            Self::Body(_) => "body_unreadable",
-            Self::Event(error) => error.as_str(),
-            Self::Unverified => "unverified",
-        }
-    }
-}
-
-impl fmt::Display for EventRejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Body(error) => error.fmt(f),
-            Self::Event(error) => error.fmt(f),
-            Self::Unverified => f.write_str("no layer has checked the signature"),
-        }
-    }
-}
-
-impl std::error::Error for EventRejection {}
-
-impl From<EventError> for EventRejection {
-    fn from(error: EventError) -> Self {
-        Self::Event(error)
-    }
-}
-
-impl Refusal for EventRejection {
-    fn problem(&self) -> Problem {
-        match self {
-            Self::Body(error) => error.problem(),
-            Self::Event(error) => error.problem(),
-            Self::Unverified => Problem::new(StatusCode::INTERNAL_SERVER_ERROR),
-        }
-    }
-}
 
 impl IntoResponse for EventRejection {
     fn into_response(self) -> Response {
@@ -121,53 +53,71 @@ where
     type Rejection = EventRejection;
 
     async fn from_request(req: Request, _: &S) -> Result<Self, EventRejection> {
-        read(req).await.map(Self)
+        let observers = observers(req.extensions());
+        let body = collect(req.into_body(), MAX_BODY).await.map_err(|error| {
+            EventRejection::Body(match error {
+                CollectError::Read(_) => BodyError::Unreadable,
+                CollectError::TooLarge { limit } => BodyError::TooLarge { limit },
+            })
+        });
+        body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
+            .map(Self)
+            .inspect_err(|reason| reason.tell(&observers))
     }
 }
 
 macro_rules! extractor {
-    ($($event:ty),+) => {$(
+    ($($event:ty, $take:expr;)+) => {$(
         /// Refuses an event whose signature was not checked: see the
         /// [module](crate::cognigy#in-axum).
         impl<S: Send + Sync> FromRequest<S> for $event {
             type Rejection = EventRejection;
 
-            async fn from_request(req: Request, _: &S) -> Result<Self, EventRejection> {
-                if !is_authenticated(req.extensions()) {
-                    observers(req.extensions()).tell(|| Event::Trouble {
-                        part: "cognigy",
-                        what: "an event was asked for on a route whose signature no layer checks",
-                        detail: None,
-                    });
-                    return Err(EventRejection::Unverified);
-                }
-                read(req).await
+            async fn from_request(mut req: Request, _: &S) -> Result<Self, EventRejection> {
+                let event = verified(req.extensions_mut(), $take);
+                event.inspect_err(|reason| reason.tell(&observers(req.extensions())))
             }
         }
     )+};
 }
-extractor!(CognigyEvent, DialogEvent, Envelope, WebhookDelivery);
+extractor!(
+    CognigyEvent, Some;
+    DialogEvent, |event| match event {
+        CognigyEvent::Dialog(event) => Some(event),
+        CognigyEvent::Envelope(_) => None,
+    };
+    Envelope, |event| match event {
+        CognigyEvent::Dialog(_) => None,
+        CognigyEvent::Envelope(event) => Some(event),
+    };
+    WebhookDelivery, |_| None;
+);
 
-async fn read<T>(req: Request) -> Result<T, EventRejection>
+/// The event in the verified bytes. `take` takes it out of the one that [`EventLayer`](super::EventLayer) has read.
+#[cfg_attr(
+    not(feature = "signature"),
+    expect(unused_variables, reason = "nothing is verified")
+)]
+fn verified<T>(
+    extensions: &mut Extensions,
+    take: impl FnOnce(CognigyEvent) -> Option<T>,
+) -> Result<T, EventRejection>
 where
     T: TryFrom<Bytes, Error = EventError>,
 {
-    let limit = limit(is_authenticated(req.extensions()), &req.body().size_hint());
-    let observers = observers(req.extensions());
-    let body = collect(req.into_body(), limit).await.map_err(|error| {
-        EventRejection::Body(match error {
-            CollectError::Read(_) => BodyError::Unreadable,
-            CollectError::TooLarge { limit } => BodyError::TooLarge { limit },
-        })
-    });
-    body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
-        .inspect_err(|reason| {
-            observers.tell(|| Event::Refused {
-                by: "cognigy",
-                reason: reason.as_str(),
-                detail: Id::new(reason),
-            });
-        })
+    #[cfg(feature = "signature")]
+    if let Some(verified) = extensions.get::<crate::signature::Verified>()
+        && let Some(body) = verified.body().cloned()
+    {
+        let read = extensions.remove::<CognigyEvent>();
+        // Any code can put an event there. One that shares the memory of the verified bytes was read from them.
+        let read = read.filter(|event| event.raw().as_ptr_range() == body.as_ptr_range());
+        return match read.and_then(take) {
+            Some(event) => Ok(event),
+            None => Ok(T::try_from(body)?),
+        };
+    }
+    Err(EventRejection::Unverified)
 }
 
 /// The observers in the extensions of the request. An extractor has no builder, and a route without a
@@ -177,52 +127,68 @@ fn observers(extensions: &Extensions) -> Observers {
     extensions.get().cloned().unwrap_or_default()
 }
 
-/// The longest body to read.
-///
-/// A verified request is in memory already, under the limit of the layer that buffered it; a second,
-/// smaller limit here would refuse bodies that this layer accepted.
-fn limit(verified: bool, hint: &SizeHint) -> usize {
-    match hint.exact().map(usize::try_from) {
-        Some(Ok(length)) if verified => length.max(MAX_BODY),
-        _ => MAX_BODY,
-    }
-}
-
 #[cfg(all(test, feature = "signature"))]
 mod tests {
     use super::*;
-    use crate::{body::BufferedBody, signature::Verified};
+    use crate::signature::Verified;
+    use http::Extensions;
 
     const BODY: &str = r#"{"conversationId":"conv-1","variables":{}}"#;
+    const OTHER: &str = r#"{"conversationId":"conv-2","variables":{}}"#;
 
-    fn verified(body: Body) -> Request {
-        let mut req = Request::new(body);
-        req.extensions_mut().insert(Verified::new("test"));
-        req
+    async fn extract(body: &str, extensions: Extensions) -> Result<CognigyEvent, EventRejection> {
+        let mut req = Request::new(Body::from(body.to_owned()));
+        *req.extensions_mut() = extensions;
+        CognigyEvent::from_request(req, &()).await
+    }
+
+    fn verified(body: &Bytes) -> Extensions {
+        let mut extensions = Extensions::new();
+        extensions.insert(Verified::new("test").with_body(body.clone()));
+        extensions
     }
 
     #[tokio::test]
-    async fn a_verified_event_is_given_and_shares_the_bytes() {
+    async fn the_verified_bytes_are_given_and_not_those_of_the_body() {
         let bytes = Bytes::from(BODY.to_owned());
-        let body = Body::new(BufferedBody::new(bytes.clone()));
-        let event = CognigyEvent::from_request(verified(body), &())
-            .await
-            .unwrap();
+        let event = extract(OTHER, verified(&bytes)).await.unwrap();
         assert_eq!(event.raw().as_ptr(), bytes.as_ptr());
     }
 
     #[tokio::test]
-    async fn what_was_verified_is_not_measured_again() {
-        let padded = format!("{BODY}{}", " ".repeat(MAX_BODY));
-        let event = CognigyEvent::from_request(verified(Body::from(padded.clone())), &()).await;
-        assert!(event.is_ok());
+    async fn an_event_of_other_bytes_is_not_given() {
+        let bytes = Bytes::from(BODY.to_owned());
+        let mut extensions = verified(&bytes);
+        extensions.insert(CognigyEvent::from_bytes(OTHER).unwrap());
+        let event = extract(OTHER, extensions).await.unwrap();
+        assert_eq!(event.raw(), BODY);
 
-        let event =
-            Unverified::<CognigyEvent>::from_request(Request::new(padded.into()), &()).await;
-        let limit = MAX_BODY;
-        assert_eq!(
-            event.unwrap_err(),
-            EventRejection::Body(BodyError::TooLarge { limit })
-        );
+        // An event alone proves nothing, nor does a verification that does not say of which bytes.
+        let mut extensions = Extensions::new();
+        extensions.insert(CognigyEvent::from_bytes(bytes).unwrap());
+        for _ in 0..2 {
+            let refused = extract(BODY, extensions.clone()).await;
+            assert_eq!(refused.unwrap_err(), EventRejection::Unverified);
+            extensions.insert(Verified::new("test"));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_event_that_was_read_before_is_given() {
+        let bytes = Bytes::from(r#"{"conversationId":"\u0063"}"#.to_owned());
+        let mut extensions = verified(&bytes);
+        extensions.insert(CognigyEvent::from_bytes(bytes.clone()).unwrap());
+        let mut req = Request::new(Body::empty());
+        *req.extensions_mut() = extensions;
+        // To read this id again would allocate: it has an escape.
+        let counted = allocation_counter::measure(|| {
+            let future = std::pin::pin!(DialogEvent::from_request(std::mem::take(&mut req), &()));
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            let std::task::Poll::Ready(event) = future.poll(&mut cx) else {
+                panic!("nothing to wait for");
+            };
+            assert_eq!(event.unwrap().conversation_id(), "c");
+        });
+        assert_eq!(counted.count_total, 0);
     }
 }

@@ -308,8 +308,7 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            let plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
-            self.at += rest.iter().take_while(|byte| plain(byte)).count();
+            self.at += plain(rest);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -411,6 +410,27 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// The number of bytes before the first quote, backslash or control character.
+#[inline]
+fn plain(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    // Eight bytes at a time: a byte that is less than `n` borrows, which its highest bit tells. Bytes after the
+    // first such one may be told wrongly.
+    let less = |word: u64, n: u64| word.wrapping_sub(ONES * n) & !word & HIGHS;
+    let equal = |word: u64, byte: u8| less(word ^ (ONES * u64::from(byte)), 1);
+    let (words, rest) = text.as_chunks();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = less(word, 0x20) | equal(word, b'"') | equal(word, b'\\');
+        if found != 0 {
+            return at * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+    words.len() * 8 + rest.iter().take_while(is_plain).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,6 +518,19 @@ mod tests {
                 let theirs = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() && object;
                 prop_assert_eq!(ours, theirs, "{:?}", text);
             }
+        }
+
+        #[test]
+        fn plain_bytes_are_counted(text: Vec<u8>, byte: u8, at: prop::sample::Index) {
+            let one_by_one = |text: &[u8]| {
+                let plain = |byte: &&u8| !matches!(byte, b'"' | b'\\' | 0..0x20);
+                text.iter().take_while(plain).count()
+            };
+            prop_assert_eq!(plain(&text), one_by_one(&text));
+            // Most random text ends within a word; this does not.
+            let mut letters = [b'a'; 40];
+            letters[at.index(40)] = byte;
+            prop_assert_eq!(plain(&letters), one_by_one(&letters));
         }
 
         #[test]

@@ -33,8 +33,9 @@
 //!
 //! # Order
 //!
-//! Outside: the signature layer, which needs the buffer layer, and the idempotency layer. Parsing before
-//! verification would parse data from anyone.
+//! Outside: the signature layer, which needs the buffer layer, then [`EventLayer`], which reads the event once, and
+//! the idempotency layer, whose key is the id of the event. Parsing before verification would parse data from
+//! anyone.
 //!
 //! # Examples
 //!
@@ -76,12 +77,13 @@
 //! # In axum
 //!
 //! With the feature `axum`, [`CognigyEvent`], [`Envelope`], [`DialogEvent`] and [`WebhookDelivery`]
-//! are extractors. They return an event only if [`signature::Verified`](crate::signature) shows that an
-//! outer layer has verified the sender; without it they answer 500, because a route without that layer
-//! would accept events from anyone. `Unverified` skips that check. Bad bodies are answered with
-//! `application/problem+json`: 400 for a bad event, 413 for one that is too long. A body that an outer
-//! layer has buffered is used without a copy, under that layer's limit; any other body is read up to
-//! 1 MiB, whatever axum's `DefaultBodyLimit` is.
+//! are extractors. They return the event in the bytes that an outer layer has verified, which are in the
+//! request's [`signature::Verified`](crate::signature), without a copy. The body of the request is not read: if a
+//! layer inside the signature layer replaces it, the extractors still return what was verified. If an
+//! [`EventLayer`] has read these bytes, its event is taken from the extensions and nothing is read again. Without
+//! verified bytes they answer 500, because a route without a signature layer would accept events from anyone.
+//! A bad event is answered with 400 and `application/problem+json`. `Unverified` skips the check: it reads the
+//! body, up to 1 MiB whatever axum's `DefaultBodyLimit` is, and answers 413 to a longer one.
 //!
 //! An extractor reports refused events, and routes without a signature layer, to the
 //! [`Observers`](crate::observe::Observers) in the request's extensions and to `tracing`. The router inserts
@@ -123,15 +125,19 @@ mod event;
 #[cfg(feature = "axum")]
 mod extract;
 mod json;
+#[cfg(feature = "signature")]
+mod layer;
 mod platform;
 pub mod presets;
 mod typed;
 
 #[cfg(feature = "axum")]
-pub use self::extract::{EventRejection, Unverified};
+pub use self::extract::Unverified;
+#[cfg(feature = "signature")]
+pub use self::layer::{EventLayer, ReadEvent, ResponseFuture};
 pub use self::{
     answer::{Ack, DialogAnswer, LookupVariables},
-    error::EventError,
+    error::{EventError, EventRejection},
     event::{CognigyEvent, DialogEvent, Envelope, EventType},
     platform::{Source, WebhookDelivery},
 };

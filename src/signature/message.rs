@@ -1,7 +1,8 @@
 use super::{Defect, SecretLabel, SignatureError};
 use crate::{body::BufferedBody, clock::WallClock};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// The longest signature header that is read, in bytes. Typical ones have a few hundred bytes.
 const MAX_HEADER: usize = 4096;
@@ -184,13 +185,22 @@ impl<'a> Found<'a> {
 ///     Ok(Response::new(BufferedBody::default()))
 /// }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Verified {
     pub(super) scheme: &'static str,
     pub(super) label: Option<SecretLabel>,
-    pub(super) id: Option<HeaderValue>,
+    pub(super) id: Option<Id>,
     pub(super) timestamp: Option<u64>,
     pub(super) claimed_timestamp: Option<u64>,
+    pub(super) body: Option<Bytes>,
+}
+
+/// An id that the signature covers, and where it was found.
+#[derive(Clone)]
+pub(super) enum Id {
+    Header(HeaderValue),
+    #[cfg(feature = "cognigy")]
+    Body(Bytes),
 }
 
 impl Verified {
@@ -206,6 +216,7 @@ impl Verified {
             id: None,
             timestamp: None,
             claimed_timestamp: None,
+            body: None,
         }
     }
 
@@ -222,8 +233,14 @@ impl Verified {
     #[must_use]
     #[inline]
     pub fn with_id(mut self, id: HeaderValue) -> Self {
-        self.id = Some(id);
+        self.id = Some(Id::Header(id));
         self
+    }
+
+    /// Sets the id of the message to text in its verified body, unless the signature covers one already.
+    #[cfg(feature = "cognigy")]
+    pub(crate) fn name_event(&mut self, id: Bytes) {
+        self.id.get_or_insert(Id::Body(id));
     }
 
     /// Sets the time of the message in seconds since 1970, **which the signature must cover**.
@@ -242,6 +259,14 @@ impl Verified {
         self
     }
 
+    /// Sets the bytes that were verified. [`SignatureVerify`](super::SignatureVerify) sets the body of the request;
+    /// for middleware of your own.
+    #[must_use]
+    pub fn with_body(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self
+    }
+
     /// The [name](super::Scheme::name) of the scheme.
     pub const fn scheme(&self) -> &'static str {
         self.scheme
@@ -256,12 +281,17 @@ impl Verified {
         self.label
     }
 
-    /// The id of the message, if the signature covers one. It can serve as an idempotency key.
+    /// The id of the message, if the signature covers one. It can serve as an idempotency key. An
+    /// [`EventLayer`](crate::cognigy) sets it to the id in the body, if no header has one.
     ///
     /// An id that is not signed (`X-GitHub-Delivery`) is not returned, because anyone who has one signed
     /// message can send it again with another id.
     pub fn id(&self) -> Option<&str> {
-        self.id.as_ref().and_then(|id| id.to_str().ok())
+        match self.id.as_ref()? {
+            Id::Header(id) => id.to_str().ok(),
+            #[cfg(feature = "cognigy")]
+            Id::Body(id) => str::from_utf8(id).ok(),
+        }
     }
 
     /// The time of the message in seconds since 1970, if the signature covers one.
@@ -274,6 +304,27 @@ impl Verified {
     /// again with another time, so do not rely on it.
     pub const fn claimed_timestamp(&self) -> Option<u64> {
         self.claimed_timestamp
+    }
+
+    /// The bytes that were verified: the body of the request when it reached
+    /// [`SignatureVerify`](super::SignatureVerify). They stay the same if an inner layer replaces the body. With a
+    /// scheme that sends its secret, the body that came with the secret.
+    pub const fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+}
+
+/// Shows the length of the body and not the content, because requests end up in logs.
+impl fmt::Debug for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("scheme", &self.scheme)
+            .field("label", &self.label)
+            .field("id", &self.id())
+            .field("timestamp", &self.timestamp)
+            .field("claimed_timestamp", &self.claimed_timestamp)
+            .field("body", &self.body.as_ref().map(Bytes::len))
+            .finish()
     }
 }
 

@@ -187,7 +187,8 @@ impl Settings {
         &self,
         req: &Request<BufferedBody>,
     ) -> Result<(Verified, Option<Claim>), SignatureError> {
-        let verified = self.scheme.verify(&Message::of(req, &self.clock))?;
+        let mut verified = self.scheme.verify(&Message::of(req, &self.clock))?;
+        verified.body = Some(req.body().as_bytes().clone());
         let claim = match &self.replays {
             Some((cache, window)) => {
                 Some(cache.claim(&verified, req.body().as_bytes(), *window)?)

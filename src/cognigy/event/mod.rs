@@ -115,6 +115,17 @@ impl CognigyEvent {
         self.as_envelope().map(Envelope::event_id)
     }
 
+    /// `text`, which is a part of this event, as bytes: shared, unless it was written with escapes.
+    #[cfg(feature = "signature")]
+    pub(super) fn shared(&self, text: &str) -> Bytes {
+        let (raw, text) = (self.raw(), text.as_bytes());
+        if raw.as_ptr_range().contains(&text.as_ptr()) {
+            raw.slice_ref(text)
+        } else {
+            Bytes::copy_from_slice(text)
+        }
+    }
+
     /// The open part of the event, unparsed: `payload` of an envelope, `variables` of a dialog event.
     pub fn payload(&self) -> &str {
         match self {

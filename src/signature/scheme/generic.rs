@@ -5,7 +5,7 @@ use crate::{
         Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError, SignScheme,
         SignatureError, SigningKeys, Tolerance, Verified,
         mac::MacKey,
-        message::unix_seconds,
+        message::{Id, unix_seconds},
         secrets::{Keyring, decode_base64, mac_key},
     },
 };
@@ -297,7 +297,7 @@ impl Scheme for Generic {
 
         Ok(Verified {
             label: Some(label),
-            id: read.id.cloned(),
+            id: read.id.cloned().map(Id::Header),
             timestamp: read.timestamp.map(|(_, seconds)| seconds),
             ..Verified::new(recipe.name)
         })

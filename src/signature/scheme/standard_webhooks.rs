@@ -7,7 +7,7 @@ use crate::{
         Backend, Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError,
         SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
         mac::MacKey,
-        message::unix_seconds,
+        message::{Id, unix_seconds},
         secrets::{Keyring, decode_base64, mac_key},
     },
 };
@@ -341,7 +341,7 @@ impl Scheme for StandardWebhooks {
         };
         Ok(Verified {
             label: Some(label),
-            id: Some(id.clone()),
+            id: Some(Id::Header(id.clone())),
             timestamp: Some(seconds),
             ..Verified::new(self.name())
         })
