@@ -56,7 +56,10 @@ struct Variant {
 pub struct Row {
     pub name: &'static str,
     variants: Vec<Variant>,
+    /// The least calls of a turn.
     least: usize,
+    /// Its variants have their turn in one of so many rounds.
+    every: usize,
 }
 
 impl Row {
@@ -65,6 +68,7 @@ impl Row {
             name,
             variants: Vec::new(),
             least: 128,
+            every: 1,
         };
         build(&mut row);
         for variant in &mut row.variants {
@@ -73,9 +77,16 @@ impl Row {
         row
     }
 
-    /// The least calls of a turn, for work that is put off and done for many calls together.
+    /// Turns of at least so many calls.
     pub fn at_least(&mut self, calls: usize) {
         self.least = calls;
+    }
+
+    /// Rare turns of so many calls, for work that is put off and done for all of them together: shorter turns
+    /// would see all of it or none.
+    pub fn rare_turns(&mut self, calls: usize) {
+        self.least = calls;
+        self.every = 20;
     }
 
     pub fn bare(&mut self, name: &'static str, calls: Calls) {
@@ -115,7 +126,7 @@ impl Variant {
         let batches = TURN.as_nanos() / took.as_nanos().max(1);
         self.batches = usize::try_from(batches)
             .unwrap_or(1)
-            .clamp(least / BATCH, 256);
+            .clamp(least / BATCH, 256.max(least / BATCH));
     }
 
     fn turn(&mut self) {
@@ -128,10 +139,11 @@ impl Variant {
     }
 }
 
-/// Measures all variants of all rows, one after the other, in each round.
+/// Measures the variants of all rows, one after the other, in each round.
 pub fn take_turns(rows: &mut [Row], rounds: usize) {
-    for _ in 0..rounds {
-        let variants = rows.iter_mut().flat_map(|row| &mut row.variants);
+    for round in 0..rounds {
+        let rows = rows.iter_mut().filter(|row| round % row.every == 0);
+        let variants = rows.flat_map(|row| &mut row.variants);
         variants.for_each(Variant::turn);
     }
 }
