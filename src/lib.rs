@@ -179,6 +179,7 @@
 pub mod attempt;
 pub mod body;
 pub mod clock;
+pub mod context;
 mod error;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]
 pub mod lease;

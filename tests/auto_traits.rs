@@ -111,7 +111,6 @@ fn of_failover_and_fallback() {
 fn of_the_dead_letter_layer() {
     use tower_webhook::{
         BoxError, DeadLetterLayer,
-        attempt::Kept,
         dead_letter::{
             DeadLetter, DeadLettered, DeadLetters, DescribeFn, Entry, EntryLost, HttpRequests,
             NotWritten, Redaction,
@@ -130,7 +129,6 @@ fn of_the_dead_letter_layer() {
     cloned::<DeadLettered>();
     cloned::<HttpRequests>();
     cloned::<DescribeFn<fn()>>();
-    cloned::<Kept<Request<BufferedBody>>>();
     shared::<EntryLost>();
     shared::<NotWritten>();
     sent::<BoxError>();

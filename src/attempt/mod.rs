@@ -1,45 +1,28 @@
 //! The attempts of a delivery: the number of the current one, and the history of the earlier ones.
 
+mod copied;
 mod history;
-pub(crate) mod kept;
 #[cfg(feature = "dead-letter")]
 pub(crate) mod wire;
 
 pub use self::{
+    copied::Copied,
     history::{AttemptRecord, Failed, GaveUp, History},
-    kept::Kept,
 };
 
+use crate::context::CallContext;
 use http::{HeaderName, HeaderValue, Request};
 use std::{
-    cell::Cell,
     num::NonZeroU32,
     task::{Context, Poll},
 };
 use tower_layer::Layer;
 use tower_service::Service;
 
-thread_local! {
-    static CURRENT: Cell<Option<Current>> = const { Cell::new(None) };
-}
-
-/// The attempt of the current call, and the status or gRPC code that ended the one before. The code is no part
-/// of [`Attempt`], because two attempts of one number are equal.
-#[derive(Clone, Copy)]
-struct Current {
-    attempt: Attempt,
-    #[cfg_attr(
-        not(any(feature = "metrics", feature = "retry")),
-        expect(dead_code, reason = "only these two read it")
-    )]
-    after: Option<u16>,
-}
-
 /// The number of the current attempt within its delivery.
 ///
-/// Set by the layer that retries, around everything inside it. Like
-/// [`Deadline`](crate::deadline::Deadline), it is a thread-local value, not a part of the request: it is
-/// set while the inner service is called and while its future is polled.
+/// Set by the layer that retries, around everything inside it, as a part of the [context](crate::context) of the
+/// call.
 ///
 /// # Examples
 ///
@@ -87,37 +70,13 @@ impl Attempt {
 
     /// The attempt of the current call, if an outer layer counts attempts.
     pub fn current() -> Option<Self> {
-        CURRENT.get().map(|current| current.attempt)
-    }
-
-    /// The code that ended the attempt before the current one, if an outer layer knows it.
-    #[cfg(any(feature = "metrics", feature = "retry"))]
-    pub(crate) fn after() -> Option<u16> {
-        CURRENT.get().and_then(|current| current.after)
+        CallContext::current().attempt()
     }
 
     /// Runs `work` as part of this attempt.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
-        self.scope_after(None, work)
-    }
-
-    /// As [`scope`](Self::scope), after an attempt that ended with this code.
-    pub(crate) fn scope_after<T>(self, after: Option<u16>, work: impl FnOnce() -> T) -> T {
-        let current = Current {
-            attempt: self,
-            after,
-        };
-        let _restore = Restore(CURRENT.replace(Some(current)));
-        work()
-    }
-}
-
-/// Restores the previous attempt, even if the work panics.
-struct Restore(Option<Current>);
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        CURRENT.set(self.0);
+        let context = CallContext::current().with_attempt(self, None);
+        context.enter(work)
     }
 }
 

@@ -1,6 +1,6 @@
 use super::{BreakerConfig, BreakerPermit, Breakers, CircuitOpen};
 use crate::{
-    BoxError,
+    BoxError, context,
     observe::Observer,
     outcome::{Classify, HttpClassifier, MakeClassifier},
     peer::{ByHost, PeerKey},
@@ -12,6 +12,7 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -121,7 +122,10 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let state = match self.breakers.admit(&self.peer.key(&req)) {
+        let admitted = self
+            .breakers
+            .admit_at(&self.peer.key(&req), context::began());
+        let state = match admitted {
             Ok(permit) => {
                 let classifier = self.make.make_classifier(&req);
                 State::Called {
@@ -167,15 +171,19 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Called { future, settle } => {
-                let result = ready!(future.poll(cx));
+                let result = ready!(context::poll(|| future.poll(cx)));
                 if let Some((mut permit, classifier)) = settle.take() {
-                    match classifier.late(result.as_ref()) {
-                        None => permit.settle(classifier.classify(result.as_ref())),
+                    let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
+                    let ended = ended.map(Instant::from_std);
+                    let outcome = classifier.classify(result.as_ref());
+                    match &late {
+                        None => permit.settle_at(outcome, ended),
                         Some(late) => {
-                            permit.answered();
+                            permit.answered_at(ended);
                             late.then(move |outcome| permit.settle(outcome));
                         }
                     }
+                    context::judge(outcome, late, ended);
                 }
                 Poll::Ready(result.map_err(Into::into))
             }
@@ -183,6 +191,7 @@ where
                 // Invariant: taken here alone, at the end.
                 #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
                 let open = open.take().expect("polled after completion");
+                context::withdraw();
                 Poll::Ready(Err(open.into()))
             }
         }

@@ -2,7 +2,7 @@
 
 use super::{DeadLettered, Entry, EntryId, Reason, cause, layer::Shared};
 use crate::{
-    attempt::{AttemptRecord, History, Kept},
+    attempt::{AttemptRecord, History},
     catch_panic::catch_panic,
     outcome::Outcome,
     peer::PeerKey,
@@ -10,9 +10,7 @@ use crate::{
 use std::{
     any::Any,
     error::Error,
-    fmt,
-    marker::PhantomData,
-    mem,
+    fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Duration,
@@ -27,23 +25,9 @@ use tokio::time::Instant;
     note = "`HttpRequests` takes `http::Request<BufferedBody>`; use `describe_fn(|req: &{Req}, entry| ...)` for other requests"
 )]
 pub trait Describe<Req> {
-    /// The type that is kept of a request during its call.
-    type Kept;
-
-    /// Keeps what an entry needs. Called for every request, so it should be cheap.
-    fn keep(&self, req: &Req) -> Self::Kept;
-
     /// Fills in the entry of a failed request: kind, body, event and so on. Target, cause, history and
     /// times are already set. A panic is caught, and the entry is written as it is then.
-    fn describe(&self, kept: &Self::Kept, entry: &mut Entry);
-
-    /// The request itself, if it is what is kept. The target of the entry is then taken from it, and an
-    /// inner retry layer can [share](super::DeadLetterLayer::share_copy) it. With `None`, the default,
-    /// the target is taken from each request before its call, which costs an allocation.
-    fn share(&self, kept: &Self::Kept) -> Option<Kept<Req>> {
-        let _ = kept;
-        None
-    }
+    fn describe(&self, req: &Req, entry: &mut Entry);
 }
 
 /// Reads the attempt history of a response, and adds its entry to it. Both do nothing by default.
@@ -66,7 +50,7 @@ pub struct DescribeFn<F> {
     describe: F,
 }
 
-/// Makes a [`Describe`] from a function, for requests that can be cloned. Each request is cloned once.
+/// Makes a [`Describe`] from a function.
 ///
 /// Nothing is added to responses; [observers](super::DeadLetters::observe) are told of each entry.
 ///
@@ -97,20 +81,9 @@ where
 impl<F, Req> Describe<Req> for DescribeFn<F>
 where
     F: Fn(&Req, &mut Entry),
-    Req: Clone + Send + Sync + 'static,
 {
-    type Kept = Arc<Req>;
-
-    fn keep(&self, req: &Req) -> Arc<Req> {
-        Arc::new(req.clone())
-    }
-
-    fn describe(&self, kept: &Arc<Req>, entry: &mut Entry) {
-        (self.describe)(kept, entry);
-    }
-
-    fn share(&self, kept: &Arc<Req>) -> Option<Kept<Req>> {
-        Some(Kept::new(Arc::clone(kept)))
+    fn describe(&self, req: &Req, entry: &mut Entry) {
+        (self.describe)(req, entry);
     }
 }
 
@@ -123,53 +96,28 @@ impl<F> fmt::Debug for DescribeFn<F> {
 }
 
 /// A call in progress, with what its entry needs if it fails.
-pub(super) struct Case<K, D: Describe<Req>, Req> {
+pub(super) struct Case<K, D, Req> {
     pub(super) shared: Arc<Shared<K, D>>,
-    kept: D::Kept,
-    /// The target, if the request itself is not kept. Empty if the peer key panicked.
-    target: Option<String>,
+    kept: Arc<Req>,
     started: Instant,
-    of: PhantomData<fn() -> Req>,
 }
 
 impl<K, D, Req> Case<K, D, Req>
 where
     K: PeerKey<Req>,
     D: Describe<Req>,
-    Req: 'static,
 {
-    /// Also returns the request, if it is what is kept, and the panic of the peer key.
-    pub(super) fn open(
-        shared: &Arc<Shared<K, D>>,
-        req: &Req,
-    ) -> (Self, Option<Kept<Req>>, Option<Thrown>) {
-        let kept = shared.describe.keep(req);
-        let copy = shared.describe.share(&kept);
-        let peer = || shared.peer.key(req).into_owned();
-        let found = copy.is_none().then(|| caught(peer));
-        let (target, thrown) = match found {
-            None => (None, None),
-            Some(Ok(target)) => (Some(target), None),
-            Some(Err(thrown)) => (Some(String::new()), Some(thrown)),
-        };
-        let case = Self {
+    pub(super) fn open(shared: &Arc<Shared<K, D>>, kept: Arc<Req>, now: Instant) -> Self {
+        Self {
             shared: Arc::clone(shared),
             kept,
-            target,
-            started: Instant::now(),
-            of: PhantomData,
-        };
-        (case, copy, thrown)
+            started: now,
+        }
     }
 
-    /// Makes the entry of a call that has panicked. `called` is whether the service was called.
-    pub(super) fn panicked(&self, called: bool) -> Entry {
-        let outcome = if called {
-            Outcome::transient()
-        } else {
-            Outcome::refused(None)
-        };
-        let (mut entry, _) = self.entry(outcome, None, None);
+    /// Makes the entry of a call that has panicked.
+    pub(super) fn panicked(&self) -> Entry {
+        let (mut entry, _) = self.entry(Outcome::transient(), None, None);
         entry.cause.reason = Reason::Panicked;
         entry
     }
@@ -193,18 +141,11 @@ where
         let now = settings.clock.now();
 
         let mut thrown = None;
-        let target = match (&self.target, describe.share(&self.kept)) {
-            (Some(target), _) => target.clone(),
-            (None, Some(kept)) => {
-                let found = caught(|| peer.key(kept.request()).into_owned());
-                found.unwrap_or_else(|panic| {
-                    cause.reason = Reason::Panicked;
-                    thrown = Some(panic);
-                    String::new()
-                })
-            }
-            (None, None) => String::new(),
-        };
+        let target = caught(|| peer.key(&self.kept).into_owned()).unwrap_or_else(|panic| {
+            cause.reason = Reason::Panicked;
+            thrown = Some(panic);
+            String::new()
+        });
         let mut entry = Entry::new(EntryId::random(), "request", &target, cause, now);
         entry.direction = settings.direction;
         if history.attempts() > 0 {

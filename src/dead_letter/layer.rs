@@ -7,34 +7,38 @@ use super::{
 };
 use crate::{
     BoxFuture, StoreErrorKind,
+    attempt::Copied,
     clock::WallClock,
-    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
+    context,
+    outcome::{Classify, DefaultClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
 };
 use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
+    marker::PhantomData,
     panic::resume_unwind,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
 use tower_layer::Layer;
 use tower_service::Service;
 
 /// Writes an entry for each call that fails, and returns the call's result.
 ///
 /// See the [module docs](super). Type parameters: `M` classifies results, `K` names the peer of a
-/// request, and `D` fills in its entry.
+/// request, `D` fills in its entry, and `P` passes the request on.
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct DeadLetterLayer<M = HttpClassifier, K = ByHost, D = HttpRequests> {
+pub struct DeadLetterLayer<M = DefaultClassifier, K = ByHost, D = HttpRequests, P = AsItIs> {
     make: M,
     pub(super) settings: Settings,
     peer: K,
     describe: D,
+    pass: PhantomData<P>,
 }
 
 /// The settings that do not depend on a type parameter.
@@ -45,7 +49,6 @@ pub(super) struct Settings {
     pub(super) direction: Direction,
     pub(super) clock: WallClock,
     pub(super) body_limit: usize,
-    pub(super) share_copy: bool,
 }
 
 /// What the calls of a service share.
@@ -60,52 +63,55 @@ impl DeadLetterLayer {
     /// Makes a layer for HTTP requests with a body in memory, classified as HTTP. The peer is the host.
     pub const fn new(dead_letters: DeadLetters) -> Self {
         Self {
-            make: HttpClassifier::new(),
+            make: DefaultClassifier,
             settings: Settings {
                 dead_letters,
                 redaction: Redaction::new(),
                 direction: Direction::Outbound,
                 clock: WallClock::system(),
                 body_limit: 256 << 10,
-                share_copy: false,
             },
             peer: ByHost,
             describe: HttpRequests,
+            pass: PhantomData,
         }
     }
 }
 
-impl<M, K, D> DeadLetterLayer<M, K, D> {
-    /// Sets the classifier of results. Default: [`HttpClassifier`]. Use the same one for every layer of a
-    /// stack.
-    pub fn classifier<M2>(self, classifier: M2) -> DeadLetterLayer<M2, K, D> {
+impl<M, K, D, P> DeadLetterLayer<M, K, D, P> {
+    /// Sets the classifier of results. Default: [`DefaultClassifier`], which judges HTTP. Use the same one for every
+    /// layer that you put around a service by hand; a [stack](crate::stack) has one for all.
+    pub fn classifier<M2>(self, classifier: M2) -> DeadLetterLayer<M2, K, D, P> {
         DeadLetterLayer {
             make: classifier,
             settings: self.settings,
             peer: self.peer,
             describe: self.describe,
+            pass: PhantomData,
         }
     }
 
     /// Sets the key that names the peer of a request, which is the target of its entry. Default:
     /// [`ByHost`].
-    pub fn peer<K2>(self, peer: K2) -> DeadLetterLayer<M, K2, D> {
+    pub fn peer<K2>(self, peer: K2) -> DeadLetterLayer<M, K2, D, P> {
         DeadLetterLayer {
             make: self.make,
             settings: self.settings,
             peer,
             describe: self.describe,
+            pass: PhantomData,
         }
     }
 
     /// Sets the type that fills in the entry of a request. Default: [`HttpRequests`]. Use
     /// [`describe_fn`](super::describe_fn) for requests that are not HTTP.
-    pub fn describe<D2>(self, describe: D2) -> DeadLetterLayer<M, K, D2> {
+    pub fn describe<D2>(self, describe: D2) -> DeadLetterLayer<M, K, D2, P> {
         DeadLetterLayer {
             make: self.make,
             settings: self.settings,
             peer: self.peer,
             describe,
+            pass: PhantomData,
         }
     }
 
@@ -134,14 +140,16 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
         self
     }
 
-    /// Sets whether an inner retry layer uses this layer's copy of the request instead of making its own.
-    /// Default: `false`; `stack` sets it to `true`.
-    ///
-    /// **Set it to `true` only if no layer between the two changes requests, or makes its own calls with
-    /// requests of the same type**: such a change would be missing from the second attempt on.
-    pub const fn share_copy(mut self, yes: bool) -> Self {
-        self.settings.share_copy = yes;
-        self
+    /// Calls the inner service with each request and its copy, for a retry layer that needs one too.
+    #[cfg(feature = "stack")]
+    pub(crate) fn with_copies(self) -> DeadLetterLayer<M, K, D, WithCopy> {
+        DeadLetterLayer {
+            make: self.make,
+            settings: self.settings,
+            peer: self.peer,
+            describe: self.describe,
+            pass: PhantomData,
+        }
     }
 
     /// The writer of the entries.
@@ -156,8 +164,42 @@ impl<M, K, D> DeadLetterLayer<M, K, D> {
     }
 }
 
-impl<S, M: Clone, K: Clone, D: Clone> Layer<S> for DeadLetterLayer<M, K, D> {
-    type Service = DeadLetter<S, M, K, D>;
+/// What the inner service is called with: the request [as it is](AsItIs), or [with its copy](WithCopy).
+pub trait PassOn<Req> {
+    /// The request of the inner service.
+    type Request;
+
+    /// Takes the request, and the copy that this layer keeps.
+    fn pass_on(request: Req, copy: &Arc<Req>) -> Self::Request;
+}
+
+/// The inner service is called with the request.
+#[derive(Clone, Copy, Debug)]
+pub struct AsItIs;
+
+impl<Req> PassOn<Req> for AsItIs {
+    type Request = Req;
+
+    fn pass_on(request: Req, _: &Arc<Req>) -> Req {
+        request
+    }
+}
+
+/// The inner service is called with the request and its copy.
+#[derive(Clone, Copy, Debug)]
+pub struct WithCopy;
+
+impl<Req> PassOn<Req> for WithCopy {
+    type Request = Copied<Req>;
+
+    fn pass_on(request: Req, copy: &Arc<Req>) -> Copied<Req> {
+        let copy = Arc::clone(copy);
+        Copied { request, copy }
+    }
+}
+
+impl<S, M: Clone, K: Clone, D: Clone, P> Layer<S> for DeadLetterLayer<M, K, D, P> {
+    type Service = DeadLetter<S, M, K, D, P>;
 
     fn layer(&self, inner: S) -> Self::Service {
         DeadLetter {
@@ -168,26 +210,29 @@ impl<S, M: Clone, K: Clone, D: Clone> Layer<S> for DeadLetterLayer<M, K, D> {
                 peer: self.peer.clone(),
                 describe: self.describe.clone(),
             }),
+            pass: PhantomData,
         }
     }
 }
 
 /// Middleware of [`DeadLetterLayer`]. See the [module docs](super).
-pub struct DeadLetter<S, M, K, D> {
+pub struct DeadLetter<S, M, K, D, P = AsItIs> {
     pub(super) inner: S,
     pub(super) make: M,
     pub(super) shared: Arc<Shared<K, D>>,
+    pass: PhantomData<P>,
 }
 
-impl<S, M, K, D, Req> Service<Req> for DeadLetter<S, M, K, D>
+impl<S, M, K, D, P, Req> Service<Req> for DeadLetter<S, M, K, D, P>
 where
-    S: Service<Req>,
+    P: PassOn<Req>,
+    S: Service<P::Request>,
     S::Error: CallError,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
     K: PeerKey<Req> + Send + Sync + 'static,
-    D: Describe<Req, Kept: Send + 'static> + DescribeResponse<S::Response> + Send + Sync + 'static,
-    Req: 'static,
+    D: Describe<Req> + DescribeResponse<S::Response> + Send + Sync + 'static,
+    Req: Clone + Send + Sync + 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -198,33 +243,31 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let classifier = self.make.make_classifier(&req);
-        let (case, kept, thrown) = Case::open(&self.shared, &req);
-        if let Some(thrown) = thrown {
-            return ResponseFuture::panicked(&case, false, thrown);
-        }
-        let called = caught(|| match kept.filter(|_| self.shared.settings.share_copy) {
-            Some(kept) => kept.offer(|| self.inner.call(req)),
-            None => self.inner.call(req),
-        });
-        match called {
-            Ok(future) => ResponseFuture::new(future, classifier, case),
-            Err(thrown) => ResponseFuture::panicked(&case, true, thrown),
-        }
+        context::begin(|now| {
+            let classifier = self.make.make_classifier(&req);
+            let copy = Arc::new(req.clone());
+            let passed = P::pass_on(req, &copy);
+            let case = Case::open(&self.shared, copy, now);
+            match caught(|| self.inner.call(passed)) {
+                Ok(future) => ResponseFuture::new(future, classifier, case),
+                Err(thrown) => ResponseFuture::panicked(&case, thrown),
+            }
+        })
     }
 }
 
-impl<S: Clone, M: Clone, K, D> Clone for DeadLetter<S, M, K, D> {
+impl<S: Clone, M: Clone, K, D, P> Clone for DeadLetter<S, M, K, D, P> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
             make: self.make.clone(),
             shared: Arc::clone(&self.shared),
+            pass: PhantomData,
         }
     }
 }
 
-impl<S: fmt::Debug, M, K, D> fmt::Debug for DeadLetter<S, M, K, D> {
+impl<S: fmt::Debug, M, K, D, P> fmt::Debug for DeadLetter<S, M, K, D, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DeadLetter")
             .field("inner", &self.inner)
@@ -236,13 +279,13 @@ impl<S: fmt::Debug, M, K, D> fmt::Debug for DeadLetter<S, M, K, D> {
 /// Response future of [`DeadLetter`].
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-pub struct ResponseFuture<F: Future, C, K, D: Describe<Req>, Req> {
+pub struct ResponseFuture<F: Future, C, K, D, Req> {
     #[pin]
     state: State<F, C, K, D, Req>,
 }
 
 #[pin_project(project = StateProj)]
-enum State<F: Future, C, K, D: Describe<Req>, Req> {
+enum State<F: Future, C, K, D, Req> {
     Called {
         #[pin]
         future: F,
@@ -257,17 +300,18 @@ enum State<F: Future, C, K, D: Describe<Req>, Req> {
     },
 }
 
-enum Ended<T, K, D: Describe<Req>, Req> {
+enum Ended<T, K, D, Req> {
     Failed(Failure<T, K, D, Req>),
     /// The call panicked. Holds the payload of the panic; the lock, never taken, makes this `Sync`.
     Panicked(Mutex<Thrown>),
 }
 
-struct Failure<T, K, D: Describe<Req>, Req> {
+struct Failure<T, K, D, Req> {
     result: T,
     case: Case<K, D, Req>,
     id: EntryId,
     reason: Reason,
+    outcome: Outcome,
 }
 
 type Written = Result<WriteOutcome, NotWritten>;
@@ -304,7 +348,7 @@ async fn write(dead_letters: DeadLetters, entry: Entry) -> Written {
     dead_letters.write(Arc::new(entry)).await
 }
 
-impl<F: Future, C, K, D: Describe<Req>, Req> ResponseFuture<F, C, K, D, Req> {
+impl<F: Future, C, K, D, Req> ResponseFuture<F, C, K, D, Req> {
     pub(super) const fn new(future: F, classifier: C, case: Case<K, D, Req>) -> Self {
         Self {
             state: State::Called {
@@ -320,12 +364,11 @@ where
     F: Future,
     K: PeerKey<Req>,
     D: Describe<Req>,
-    Req: 'static,
 {
     /// The future of a call that panicked before it returned a future. It resumes the panic.
-    pub(super) fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
+    pub(super) fn panicked(case: &Case<K, D, Req>, thrown: Thrown) -> Self {
         Self {
-            state: State::panicked(case, called, thrown),
+            state: State::panicked(case, thrown),
         }
     }
 }
@@ -335,11 +378,10 @@ where
     F: Future,
     K: PeerKey<Req>,
     D: Describe<Req>,
-    Req: 'static,
 {
-    fn panicked(case: &Case<K, D, Req>, called: bool, thrown: Thrown) -> Self {
+    fn panicked(case: &Case<K, D, Req>, thrown: Thrown) -> Self {
         Self::DeadLettering {
-            write: Write::begin(&case.shared.settings.dead_letters, case.panicked(called)),
+            write: Write::begin(&case.shared.settings.dead_letters, case.panicked()),
             failed: Some(Ended::Panicked(Mutex::new(thrown))),
         }
     }
@@ -351,8 +393,8 @@ where
     C: Classify<Res, Err>,
     Err: CallError,
     K: PeerKey<Req> + Send + Sync + 'static,
-    D: Describe<Req, Kept: Send + 'static> + DescribeResponse<Res> + Send + Sync + 'static,
-    Req: 'static,
+    D: Describe<Req> + DescribeResponse<Res> + Send + Sync + 'static,
+    Req: Send + Sync + 'static,
 {
     type Output = Result<Res, Err>;
 
@@ -361,27 +403,29 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Called { future, open } => {
-                    let polled = caught(|| future.poll(cx));
+                    let polled = caught(|| context::poll(|| future.poll(cx)));
                     let result = match polled {
                         Ok(polled) => ready!(polled),
                         Err(thrown) => {
                             let Some((_, case)) = open.take() else {
                                 resume_unwind(thrown);
                             };
-                            state.set(State::panicked(&case, true, thrown));
+                            state.set(State::panicked(&case, thrown));
                             continue;
                         }
                     };
                     let Some((classifier, case)) = open.take() else {
                         return Poll::Ready(result);
                     };
-                    if let Some(late) = classifier.late(result.as_ref()) {
-                        let runtime = Handle::try_current().ok();
-                        late.then(move |outcome| dead_letter_late(&case, outcome, runtime));
-                        return Poll::Ready(result);
-                    }
+                    let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
+                    let ended = ended.map(Instant::from_std);
                     let outcome = classifier.classify(result.as_ref());
-                    if !outcome.is_failure() {
+                    if late.is_some() || !outcome.is_failure() {
+                        if let Some(late) = &late {
+                            let runtime = Handle::try_current().ok();
+                            late.then(move |outcome| dead_letter_late(&case, outcome, runtime));
+                        }
+                        context::judge(outcome, late, ended);
                         return Poll::Ready(result);
                     }
                     let (entry, thrown) = match &result {
@@ -400,6 +444,7 @@ where
                             case,
                             id,
                             reason,
+                            outcome,
                         }),
                     };
                     state.set(State::DeadLettering {
@@ -419,17 +464,17 @@ where
                         }
                     };
                     let dead_lettered = DeadLettered::new(failed.id, failed.reason, written);
-                    return Poll::Ready(match failed.result {
+                    let result = match failed.result {
                         Ok(mut res) => {
-                            failed
-                                .case
-                                .shared
-                                .describe
-                                .annotate(&mut res, dead_lettered);
+                            let describe = &failed.case.shared.describe;
+                            describe.annotate(&mut res, dead_lettered);
                             Ok(res)
                         }
                         Err(error) => Err(error.with_loss(&dead_lettered)),
-                    });
+                    };
+                    // The result was there before its entry was written.
+                    context::judge(failed.outcome, None, None);
+                    return Poll::Ready(result);
                 }
             }
         }
@@ -441,7 +486,6 @@ fn dead_letter_late<K, D, Req>(case: &Case<K, D, Req>, outcome: Outcome, runtime
 where
     K: PeerKey<Req>,
     D: Describe<Req>,
-    Req: 'static,
 {
     if !outcome.is_failure() {
         return;
@@ -458,7 +502,7 @@ where
     }
 }
 
-impl<F: Future, C, K, D: Describe<Req>, Req> fmt::Debug for ResponseFuture<F, C, K, D, Req> {
+impl<F: Future, C, K, D, Req> fmt::Debug for ResponseFuture<F, C, K, D, Req> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }

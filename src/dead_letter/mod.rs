@@ -130,6 +130,8 @@ pub mod redrive;
 mod store;
 mod writer;
 
+#[cfg(feature = "stack")]
+pub(crate) use self::layer::WithCopy;
 pub use self::{
     describe::{Describe, DescribeFn, DescribeResponse, describe_fn},
     entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},

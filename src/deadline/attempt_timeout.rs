@@ -6,6 +6,7 @@ use super::{
 use crate::{
     BoxError, InvalidConfig,
     attempt::Attempt,
+    context::{self, CallContext},
     observe::{Observer, Observers},
 };
 use std::{
@@ -14,7 +15,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -120,24 +120,26 @@ where
 
     fn call(&mut self, req: Req) -> Self::Future {
         let observers = &self.layer.observers;
-        let attempt = Attempt::current().map_or(1, Attempt::number);
+        let context = CallContext::current();
+        let attempt = context.attempt().map_or(1, Attempt::number);
         let time = match &self.layer.time {
             Time::Fixed(time) => *time,
             Time::ByAttempt(time) => time(attempt),
         };
-        let deadline = Deadline::current().map(Deadline::instant);
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return ResponseFuture::too_late(observers);
-        }
-        let own = now.checked_add(time);
-        let due = earlier(own, deadline);
-        let error = Limit::Attempt(AttemptTimeout {
-            after: due.map_or(Duration::MAX, |due| due.saturating_duration_since(now)),
-            attempt,
-            by_deadline: due != own,
-        });
-        ResponseFuture::called(due, error, observers, || self.inner.call(req))
+        let deadline = context.deadline().map(Deadline::instant);
+        context::begin(|now| {
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return ResponseFuture::too_late(observers);
+            }
+            let own = now.checked_add(time);
+            let due = earlier(own, deadline);
+            let error = Limit::Attempt(AttemptTimeout {
+                after: due.map_or(Duration::MAX, |due| due.saturating_duration_since(now)),
+                attempt,
+                by_deadline: due != own,
+            });
+            ResponseFuture::called(due, error, observers, || self.inner.call(req))
+        })
     }
 }
 

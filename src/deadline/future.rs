@@ -1,6 +1,6 @@
 use super::{AttemptTimeout, Deadline, DeadlineExceeded};
 use crate::{
-    BoxError,
+    BoxError, context,
     observe::{Event, Observers},
 };
 use pin_project::pin_project;
@@ -99,6 +99,8 @@ where
             this.call.set(None);
         }
         this.observers.tell(|| this.error.event());
+        // What the inner service may have said is about another result.
+        context::withdraw();
         Poll::Ready(Err(match *this.error {
             Limit::Attempt(error) => error.into(),
             Limit::Call(error) => error.into(),

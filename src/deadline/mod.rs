@@ -91,20 +91,15 @@ pub use self::{
     total::{DeadlineLayer, WithDeadline},
 };
 
-use crate::{InvalidConfig, outcome::LocallyRefused};
-use std::{cell::Cell, error::Error, fmt, time::Duration};
+use crate::{InvalidConfig, context::CallContext, outcome::LocallyRefused};
+use std::{error::Error, fmt, time::Duration};
 use tokio::time::Instant;
-
-thread_local! {
-    static CURRENT: Cell<Option<Instant>> = const { Cell::new(None) };
-}
 
 /// The time by which the whole of the current call must have ended.
 ///
-/// Set by [`DeadlineLayer`] around everything inside it, and read by every inner layer that waits. It is
-/// a thread-local value, not a part of the request, so that it works for requests of any type and costs
-/// no allocation: it is set while the inner service is called and while its future is polled. A spawned
-/// task does not inherit it.
+/// Set by [`DeadlineLayer`] around everything inside it, and read by every inner layer that waits. It is a part of
+/// the [context](crate::context) of the call; a spawned task gets it by
+/// [`CallContext::carry`].
 ///
 /// # Examples
 ///
@@ -136,7 +131,7 @@ impl Deadline {
 
     /// The deadline of the current call, if it has one.
     pub fn current() -> Option<Self> {
-        CURRENT.get().map(Self::at)
+        CallContext::current().deadline()
     }
 
     /// The time of the deadline.
@@ -151,20 +146,8 @@ impl Deadline {
 
     /// Runs `work` under this deadline, or under the current one if that is earlier.
     pub fn scope<T>(self, work: impl FnOnce() -> T) -> T {
-        let before = CURRENT.get();
-        let at = before.map_or(self.at, |before| before.min(self.at));
-        CURRENT.set(Some(at));
-        let _restore = Restore(before);
-        work()
-    }
-}
-
-/// Restores the previous deadline, even if the work panics.
-struct Restore(Option<Instant>);
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        CURRENT.set(self.0);
+        let context = CallContext::current().with_deadline(self);
+        context.enter(work)
     }
 }
 

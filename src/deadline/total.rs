@@ -5,7 +5,7 @@ use super::{
     not_zero,
 };
 use crate::{
-    BoxError, InvalidConfig,
+    BoxError, InvalidConfig, context,
     observe::{Observer, Observers},
 };
 use http::{HeaderName, Request};
@@ -14,7 +14,6 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -149,21 +148,20 @@ where
         let DeadlineLayer { allow, observers } = &self.layer;
         let allowed = allow.allowed(&req);
         let outer = Deadline::current().map(Deadline::instant);
-        let mut due = None;
-        let mut left = Duration::MAX;
-        if allowed.is_some() || outer.is_some() {
-            let now = Instant::now();
-            let own = allowed.and_then(|allowed| now.checked_add(allowed));
-            due = earlier(own, outer);
-            if let Some(due) = due {
-                left = due.saturating_duration_since(now);
-                if left.is_zero() {
-                    return ResponseFuture::too_late(observers);
-                }
-            }
+        if allowed.is_none() && outer.is_none() {
+            let error = Limit::Call(DeadlineExceeded::after(Duration::MAX));
+            return ResponseFuture::called(None, error, observers, || self.inner.call(req));
         }
-        let error = Limit::Call(DeadlineExceeded::after(left));
-        ResponseFuture::called(due, error, observers, || self.inner.call(req))
+        context::begin(|now| {
+            let own = allowed.and_then(|allowed| now.checked_add(allowed));
+            let due = earlier(own, outer);
+            let left = due.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
+            if left.is_zero() {
+                return ResponseFuture::too_late(observers);
+            }
+            let error = Limit::Call(DeadlineExceeded::after(left));
+            ResponseFuture::called(due, error, observers, || self.inner.call(req))
+        })
     }
 }
 

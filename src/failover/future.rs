@@ -4,6 +4,7 @@ use super::{
     targets::Targets,
 };
 use crate::{
+    context,
     deadline::Deadline,
     observe::Event,
     outcome::{Classify, MakeClassifier, Outcome},
@@ -45,11 +46,11 @@ enum Step<F> {
 
 /// The state that a [`ResponseFuture`] keeps for the targets that follow.
 struct Round<S, Req, Res, Err, T, M, C> {
-    shared: Arc<Shared<T, M>>,
+    shared: Arc<Shared<T>>,
     /// `None` with a single target: its result is not judged.
     classifier: Option<C>,
     /// What further targets need; `None` with a single target.
-    rest: Option<Rest<S, Req>>,
+    rest: Option<Rest<S, Req, M>>,
     start: usize,
     position: usize,
     /// The target before this one, and how it failed.
@@ -57,8 +58,9 @@ struct Round<S, Req, Res, Err, T, M, C> {
     best: Option<Failed<Res, Err>>,
 }
 
-struct Rest<S, Req> {
+struct Rest<S, Req, M> {
     service: S,
+    make: M,
     /// The unchanged request. The last target gets it, the others get a clone.
     kept: Option<Req>,
 }
@@ -70,7 +72,7 @@ struct Failed<Res, Err> {
 }
 
 impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, S, Req, Res, Err, T, M, C> {
-    pub(super) const fn only(future: F, shared: Arc<Shared<T, M>>) -> Self {
+    pub(super) const fn only(future: F, shared: Arc<Shared<T>>) -> Self {
         Self {
             step: Step::Calling { future },
             round: Round {
@@ -87,7 +89,8 @@ impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, S, Req, Res, Err, T, M, C> 
 
     pub(super) const fn first(
         future: F,
-        shared: Arc<Shared<T, M>>,
+        shared: Arc<Shared<T>>,
+        make: M,
         classifier: C,
         start: usize,
         service: S,
@@ -100,6 +103,7 @@ impl<F, S, Req, Res, Err, T, M, C> ResponseFuture<F, S, Req, Res, Err, T, M, C> 
                 classifier: Some(classifier),
                 rest: Some(Rest {
                     service,
+                    make,
                     kept: Some(req),
                 }),
                 start,
@@ -128,7 +132,7 @@ where
         loop {
             match step.as_mut().project() {
                 StepProj::Calling { future } => {
-                    let result = ready!(future.poll(cx));
+                    let result = ready!(context::poll(|| future.poll(cx)));
                     if let Some(result) = round.settle(result) {
                         return Poll::Ready(result);
                     }
@@ -161,6 +165,7 @@ where
         let Some(classifier) = self.classifier.take() else {
             return Some(result);
         };
+        let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
         let outcome = classifier.classify(result.as_ref());
         let index = target_at(self.start, self.position);
         if !outcome.may_retry() {
@@ -168,6 +173,7 @@ where
                 self.shared.answered(self.start, self.position);
             }
             self.mark(&mut result, index);
+            context::judge(outcome, late, ended.map(Instant::from_std));
             return Some(result);
         }
         let says_more = |best: &Failed<_, _>| says_more(outcome, best.outcome);
@@ -190,9 +196,12 @@ where
     #[allow(clippy::type_complexity, reason = "a result in an option")]
     fn give_up(&mut self) -> Option<Result<S::Response, S::Error>> {
         let Failed {
-            mut result, index, ..
+            mut result,
+            outcome,
+            index,
         } = self.best.take()?;
         self.mark(&mut result, index);
+        context::judge(outcome, None, None);
         Some(result)
     }
 
@@ -210,6 +219,7 @@ where
         // Invariant of all three: `settle` moves on only where there is another target.
         let rest = self.rest.as_mut().expect("polled after completion");
         if let Err(error) = ready!(rest.service.poll_ready(cx)) {
+            context::withdraw();
             return Poll::Ready(Err(self.give_up().unwrap_or(Err(error))));
         }
         // The service may have used up the remaining time to become ready.
@@ -234,7 +244,7 @@ where
         };
         let mut req = next.expect("polled after completion");
         self.shared.targets.aim(&mut req, index);
-        self.classifier = Some(self.shared.make.make_classifier(&req));
+        self.classifier = Some(rest.make.make_classifier(&req));
         Poll::Ready(Ok(rest.service.call(req)))
     }
 

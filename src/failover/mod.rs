@@ -86,7 +86,7 @@ use self::{
 use crate::{
     InvalidConfig,
     observe::{Observer, Observers},
-    outcome::{Classify, HttpClassifier, MakeClassifier},
+    outcome::{Classify, DefaultClassifier, MakeClassifier},
 };
 use http::Uri;
 use std::{
@@ -103,20 +103,20 @@ use tower_service::Service;
 ///
 /// See the [module docs](self) for when it moves on, and where it belongs in a stack.
 #[must_use]
-pub struct FailoverLayer<T = Uris, M = HttpClassifier> {
-    shared: Arc<Shared<T, M>>,
+pub struct FailoverLayer<T = Uris, M = DefaultClassifier> {
+    make: M,
+    shared: Arc<Shared<T>>,
 }
 
 /// What all clones and calls share.
-struct Shared<T, M> {
+struct Shared<T> {
     targets: T,
     count: usize,
-    make: M,
     preference: Option<Preference>,
     observers: Observers,
 }
 
-impl<T, M> Shared<T, M> {
+impl<T> Shared<T> {
     fn start(&self) -> usize {
         match &self.preference {
             Some(preference) => preference.current(Instant::now),
@@ -221,20 +221,32 @@ impl<T, F> FailoverLayer<EachOf<T, F>> {
     }
 }
 
-impl<S, T, M> Layer<S> for FailoverLayer<T, M> {
+#[cfg(feature = "stack")]
+impl<T> FailoverLayer<T> {
+    pub(crate) fn judged_by<M>(self, make: M) -> FailoverLayer<T, M> {
+        FailoverLayer {
+            make,
+            shared: self.shared,
+        }
+    }
+}
+
+impl<S, T, M: Clone> Layer<S> for FailoverLayer<T, M> {
     type Service = Failover<S, T, M>;
 
     fn layer(&self, inner: S) -> Failover<S, T, M> {
         Failover {
             inner,
+            make: self.make.clone(),
             shared: self.shared.clone(),
         }
     }
 }
 
-impl<T, M> Clone for FailoverLayer<T, M> {
+impl<T, M: Clone> Clone for FailoverLayer<T, M> {
     fn clone(&self) -> Self {
         Self {
+            make: self.make.clone(),
             shared: self.shared.clone(),
         }
     }
@@ -242,15 +254,17 @@ impl<T, M> Clone for FailoverLayer<T, M> {
 
 impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for FailoverLayer<T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("FailoverLayer").field(&self.shared).finish()
+        f.debug_struct("FailoverLayer")
+            .field("make", &self.make)
+            .field("shared", &self.shared)
+            .finish()
     }
 }
 
-impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for Shared<T, M> {
+impl<T: fmt::Debug> fmt::Debug for Shared<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
             .field("targets", &self.targets)
-            .field("make", &self.make)
             .field("preference", &self.preference)
             .finish_non_exhaustive()
     }
@@ -258,7 +272,7 @@ impl<T: fmt::Debug, M: fmt::Debug> fmt::Debug for Shared<T, M> {
 
 /// Builder of a [`FailoverLayer`].
 #[must_use]
-pub struct FailoverLayerBuilder<T = Uris, M = HttpClassifier> {
+pub struct FailoverLayerBuilder<T = Uris, M = DefaultClassifier> {
     targets: Result<T, InvalidConfig>,
     /// The name of the list in errors.
     list: &'static str,
@@ -274,7 +288,7 @@ impl<T> FailoverLayerBuilder<T> {
             targets,
             list,
             count,
-            make: HttpClassifier::new(),
+            make: DefaultClassifier,
             sticky: None,
             observers: Observers::none(),
         }
@@ -282,7 +296,8 @@ impl<T> FailoverLayerBuilder<T> {
 }
 
 impl<T, M> FailoverLayerBuilder<T, M> {
-    /// Sets the classifier, which decides the outcome of each attempt. Default: [`HttpClassifier`].
+    /// Sets the classifier, which decides the outcome of each attempt. Default: [`DefaultClassifier`], which judges
+    /// HTTP. A [stack](crate::stack) has one classifier for all of its layers and takes no layer with another one.
     pub fn classifier<N>(self, make: N) -> FailoverLayerBuilder<T, N> {
         FailoverLayerBuilder {
             targets: self.targets,
@@ -333,10 +348,10 @@ impl<T, M> FailoverLayerBuilder<T, M> {
         }
         let now = Instant::now();
         Ok(FailoverLayer {
+            make: self.make,
             shared: Arc::new(Shared {
                 targets,
                 count: self.count,
-                make: self.make,
                 preference: self.sticky.map(|hold| Preference::new(hold, now)),
                 observers: self.observers,
             }),
@@ -368,9 +383,10 @@ impl TargetIndex {
 }
 
 /// Middleware of [`FailoverLayer`]. See the [module docs](self).
-pub struct Failover<S, T = Uris, M = HttpClassifier> {
+pub struct Failover<S, T = Uris, M = DefaultClassifier> {
     inner: S,
-    shared: Arc<Shared<T, M>>,
+    make: M,
+    shared: Arc<Shared<T>>,
 }
 
 impl<S, Req, T, M> Service<Req> for Failover<S, T, M>
@@ -378,7 +394,7 @@ where
     S: Service<Req> + Clone,
     Req: Clone,
     T: Targets<Req, S::Response>,
-    M: MakeClassifier<Req>,
+    M: MakeClassifier<Req> + Clone,
     M::Classifier: Classify<S::Response, S::Error>,
 {
     type Response = S::Response;
@@ -402,16 +418,18 @@ where
         let start = shared.start();
         let mut first = req.clone();
         shared.targets.aim(&mut first, start);
-        let classifier = shared.make.make_classifier(&first);
+        let classifier = self.make.make_classifier(&first);
         let future = ready.call(first);
-        ResponseFuture::first(future, shared, classifier, start, ready, req)
+        let make = self.make.clone();
+        ResponseFuture::first(future, shared, make, classifier, start, ready, req)
     }
 }
 
-impl<S: Clone, T, M> Clone for Failover<S, T, M> {
+impl<S: Clone, T, M: Clone> Clone for Failover<S, T, M> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
+            make: self.make.clone(),
             shared: self.shared.clone(),
         }
     }
@@ -421,6 +439,7 @@ impl<S: fmt::Debug, T: fmt::Debug, M: fmt::Debug> fmt::Debug for Failover<S, T, 
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Failover")
             .field("inner", &self.inner)
+            .field("make", &self.make)
             .field("shared", &self.shared)
             .finish()
     }

@@ -1,10 +1,8 @@
 //! The layer, its service and its response future.
 
-use super::{
-    Level,
-    counter::{AttemptCounter, Place},
-};
+use super::Level;
 use crate::{
+    context::{self, Made, Place},
     observe::{Event, Observer, Observers, Scope},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
@@ -125,20 +123,28 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        if self.level == Level::Delivery && AttemptCounter::is_reported() {
+        if self.level == Level::Delivery && Made::is_reported() {
             return ResponseFuture {
                 future: self.inner.call(req),
                 open: None,
             };
         }
         let classifier = self.make.make_classifier(&req);
-        let heard = self.observers.is_heard();
-        let heard = heard.then(|| Heard::new(&self.observers, self.level, &self.peer.key(&req)));
-        let mut flight = InFlight::begin(self.level, heard);
-        ResponseFuture {
-            future: flight.scope(|| self.inner.call(req)),
-            open: Some((flight, classifier)),
+        if !self.observers.is_heard() {
+            let mut flight = InFlight::begin(self.level, None);
+            return ResponseFuture {
+                future: flight.scope(|| self.inner.call(req)),
+                open: Some((flight, classifier)),
+            };
         }
+        context::begin(|now| {
+            let heard = Heard::new(&self.observers, self.level, &self.peer.key(&req), now);
+            let mut flight = InFlight::begin(self.level, Some(heard));
+            ResponseFuture {
+                future: flight.scope(|| self.inner.call(req)),
+                open: Some((flight, classifier)),
+            }
+        })
     }
 }
 
@@ -175,15 +181,18 @@ where
             // Not measured, or polled after its end: then the inner future decides what happens.
             return this.future.poll(cx);
         };
-        let result = ready!(flight.scope(|| this.future.poll(cx)));
+        let result = ready!(context::poll(|| flight.scope(|| this.future.poll(cx))));
         if let Some((flight, classifier)) = this.open.take() {
-            let late = classifier.late(result.as_ref());
+            let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
             let outcome = classifier.classify(result.as_ref());
             flight.answered(outcome);
-            match late {
-                None => flight.end(outcome),
-                Some(late) => late.then(move |outcome| flight.end(outcome)),
+            let ended = ended.map(Instant::from_std);
+            let ended = ended.or_else(|| flight.heard.is_some().then(Instant::now));
+            match &late {
+                None => flight.end(outcome, ended),
+                Some(late) => late.then(move |outcome| flight.end(outcome, None)),
             }
+            context::judge(outcome, late, ended);
         }
         Poll::Ready(result)
     }
@@ -199,7 +208,7 @@ impl<F, C> fmt::Debug for ResponseFuture<F, C> {
 struct InFlight {
     level: Level,
     /// The attempts of a delivery.
-    attempts: AttemptCounter,
+    attempts: Made,
     /// `None` if there was no observer when it began, and once its end was reported.
     heard: Option<Heard>,
 }
@@ -213,7 +222,7 @@ struct Heard {
 }
 
 impl Heard {
-    fn new(observers: &Observers, level: Level, peer: &str) -> Self {
+    fn new(observers: &Observers, level: Level, peer: &str, began: Instant) -> Self {
         Self {
             observers: observers.clone(),
             scope: match level {
@@ -221,7 +230,7 @@ impl Heard {
                 Level::Delivery => Scope::deliver(peer),
             },
             peer: PeerName::new(peer),
-            began: Instant::now(),
+            began,
         }
     }
 
@@ -234,7 +243,7 @@ impl Heard {
 impl InFlight {
     fn begin(level: Level, heard: Option<Heard>) -> Self {
         let place = match level {
-            Level::Attempt => AttemptCounter::begin_attempt(),
+            Level::Attempt => Made::begin_attempt(),
             Level::Delivery => Place::First,
         };
         if let Some(heard) = &heard {
@@ -254,7 +263,7 @@ impl InFlight {
         }
         Self {
             level,
-            attempts: AttemptCounter::default(),
+            attempts: Made::default(),
             heard,
         }
     }
@@ -279,19 +288,21 @@ impl InFlight {
     /// Records the outcome for the attempt that follows.
     fn answered(&self, outcome: Outcome) {
         if self.level == Level::Attempt {
-            AttemptCounter::end_attempt(outcome.code());
+            Made::end_attempt(outcome.code());
         }
     }
 
-    fn end(mut self, outcome: Outcome) {
-        self.tell_end(outcome);
+    fn end(mut self, outcome: Outcome, at: Option<Instant>) {
+        self.tell_end(outcome, at);
     }
 
-    fn tell_end(&mut self, outcome: Outcome) {
+    /// `at`: when the result was there, if it is not now.
+    fn tell_end(&mut self, outcome: Outcome, at: Option<Instant>) {
         let Some(heard) = self.heard.take() else {
             return;
         };
-        let elapsed = Instant::now().saturating_duration_since(heard.began);
+        let at = at.unwrap_or_else(Instant::now);
+        let elapsed = at.saturating_duration_since(heard.began);
         heard.tell(|peer| match self.level {
             Level::Attempt => Event::AttemptEnded {
                 peer,
@@ -311,7 +322,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.tell_end(Outcome::cancelled());
+        self.tell_end(Outcome::cancelled(), None);
     }
 }
 

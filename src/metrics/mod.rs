@@ -98,7 +98,6 @@
 //! ```
 
 mod codes;
-mod counter;
 #[cfg(feature = "metrics-facade")]
 mod facade;
 mod histogram;
@@ -110,8 +109,6 @@ mod peers;
 mod snapshot;
 mod stats;
 
-#[cfg(feature = "queue")]
-pub(crate) use self::counter::AttemptCounter;
 #[cfg(feature = "metrics-facade")]
 pub use self::facade::{FacadeExporter, FacadeExporterBuilder};
 pub use self::{

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::{
     fmt,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// Makes a [`Classify`] for each request.
@@ -75,6 +75,12 @@ pub trait Classify<Res, Err> {
     /// no more than its beginning. Default: `None`. Values of [`LateOutcome`] need feature `grpc`.
     fn late(&self, result: Result<&Res, &Err>) -> Option<LateOutcome> {
         let _ = result;
+        None
+    }
+
+    /// When the result was there, if a layer inside has read the clock. Default: `None`, and the layer that asks reads
+    /// the clock.
+    fn ended(&self) -> Option<Instant> {
         None
     }
 }

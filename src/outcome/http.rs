@@ -228,6 +228,19 @@ impl Default for HttpClassifier {
     }
 }
 
+/// The classifier of a layer for which none was set. It judges as a new [`HttpClassifier`] does; in a
+/// [stack](crate::stack), the classifier of the stack takes its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DefaultClassifier;
+
+impl<B> MakeClassifier<Request<B>> for DefaultClassifier {
+    type Classifier = ClassifyHttp;
+
+    fn make_classifier(&self, req: &Request<B>) -> ClassifyHttp {
+        HttpClassifier::new().make_classifier(req)
+    }
+}
+
 impl<B> MakeClassifier<Request<B>> for HttpClassifier {
     type Classifier = ClassifyHttp;
 

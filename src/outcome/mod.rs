@@ -102,7 +102,7 @@ pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, Repeatable, classify_fn},
     errors::{LocallyRefused, Unreached, Unsendable},
     grpc::{ClassifyGrpc, GrpcClassifier},
-    http::{ClassifyHttp, HttpClassifier, Peeked},
+    http::{ClassifyHttp, DefaultClassifier, HttpClassifier, Peeked},
 };
 
 use std::{fmt, time::Duration};

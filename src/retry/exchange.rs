@@ -1,7 +1,7 @@
-use crate::attempt::{History, Kept};
+use crate::attempt::{Copied, History};
 use std::{
-    fmt,
     future::{Future, Ready, ready},
+    sync::Arc,
 };
 
 /// Keeps a request for further attempts. Together with [`ExchangeResponse`] it separates HTTP from
@@ -14,6 +14,10 @@ pub trait Exchange<Req> {
 
     /// The type that is kept to send a request again.
     type Kept;
+
+    /// Whether it keeps clones of requests, so that a [copy](crate::attempt::Copied) that a layer outside keeps can
+    /// serve instead. Default: `false`.
+    const CLONES: bool = false;
 
     /// Called before the first attempt. Returns the request to send and the kept copy, which is `None` if
     /// the request can be sent only once. `keep` is `false` if there will be only one attempt, so that
@@ -50,64 +54,23 @@ pub trait ExchangeResponse<Res> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CloneExchange;
 
-/// The copy of a request that is kept to send it again: its own, or one shared with an outer layer
-/// (see [`Kept`]).
-pub struct KeptCopy<Req> {
-    copy: Copied<Req>,
-}
-
-enum Copied<Req> {
-    Own(Req),
-    Shared(Kept<Req>),
-}
-
-impl<Req: Clone + 'static> KeptCopy<Req> {
-    pub(super) fn of(req: &Req) -> Self {
-        let copy = match Kept::take() {
-            Some(kept) => Copied::Shared(kept),
-            None => Copied::Own(req.clone()),
-        };
-        Self { copy }
-    }
-
-    pub(super) fn again(kept: &mut Option<Self>, last: bool) -> Option<Req> {
-        if last {
-            return match kept.take()?.copy {
-                Copied::Own(req) => Some(req),
-                Copied::Shared(kept) => Some(kept.request().clone()),
-            };
-        }
-        kept.as_ref().map(|kept| match &kept.copy {
-            Copied::Own(req) => req.clone(),
-            Copied::Shared(kept) => kept.request().clone(),
-        })
-    }
-}
-
-impl<Req> fmt::Debug for KeptCopy<Req> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shared = matches!(self.copy, Copied::Shared(_));
-        f.debug_struct("KeptCopy")
-            .field("shared", &shared)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<Req: Clone + 'static> Exchange<Req> for CloneExchange {
+impl<Req: Clone> Exchange<Req> for CloneExchange {
     type Sent = Req;
-    type Kept = KeptCopy<Req>;
+    type Kept = Req;
 
-    fn first(&self, req: Req, keep: bool) -> (Req, Option<KeptCopy<Req>>) {
-        let kept = keep.then(|| KeptCopy::of(&req));
+    const CLONES: bool = true;
+
+    fn first(&self, req: Req, keep: bool) -> (Req, Option<Req>) {
+        let kept = keep.then(|| req.clone());
         (req, kept)
     }
 
-    fn can_send_again(&self, _: &KeptCopy<Req>) -> bool {
+    fn can_send_again(&self, _: &Req) -> bool {
         true
     }
 
-    fn again(&self, kept: &mut Option<KeptCopy<Req>>, last: bool) -> Option<Req> {
-        KeptCopy::again(kept, last)
+    fn again(&self, kept: &mut Option<Req>, last: bool) -> Option<Req> {
+        if last { kept.take() } else { kept.clone() }
     }
 }
 
@@ -120,4 +83,68 @@ impl<Res> ExchangeResponse<Res> for CloneExchange {
     }
 
     fn annotate(&self, _: &mut Res, _: History) {}
+}
+
+/// An exchange for requests of which a layer outside keeps a copy. If the exchange inside would
+/// [clone](Exchange::CLONES) them, it uses that copy.
+#[derive(Clone, Copy, Debug)]
+pub struct WithCopies<X>(pub(crate) X);
+
+/// A request that [`WithCopies`] keeps.
+#[derive(Debug)]
+pub enum KeptCopy<Req, K> {
+    /// The copy of the layer outside.
+    Copy(Arc<Req>),
+    /// What the exchange inside keeps.
+    Own(K),
+}
+
+impl<Req, X> Exchange<Copied<Req>> for WithCopies<X>
+where
+    Req: Clone,
+    X: Exchange<Req>,
+{
+    type Sent = X::Sent;
+    type Kept = KeptCopy<Req, X::Kept>;
+
+    fn first(&self, req: Copied<Req>, keep: bool) -> (X::Sent, Option<Self::Kept>) {
+        let Copied { request, copy } = req;
+        let (sent, kept) = self.0.first(request, keep && !X::CLONES);
+        if X::CLONES {
+            return (sent, keep.then_some(KeptCopy::Copy(copy)));
+        }
+        (sent, kept.map(KeptCopy::Own))
+    }
+
+    fn can_send_again(&self, kept: &Self::Kept) -> bool {
+        match kept {
+            KeptCopy::Copy(_) => true,
+            KeptCopy::Own(kept) => self.0.can_send_again(kept),
+        }
+    }
+
+    fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<X::Sent> {
+        if let Some(KeptCopy::Copy(copy)) = kept {
+            return Some(self.0.first(Req::clone(copy), false).0);
+        }
+        let KeptCopy::Own(own) = kept.take()? else {
+            return None;
+        };
+        let mut own = Some(own);
+        let sent = self.0.again(&mut own, last);
+        *kept = own.map(KeptCopy::Own);
+        sent
+    }
+}
+
+impl<Res, X: ExchangeResponse<Res>> ExchangeResponse<Res> for WithCopies<X> {
+    type Discard = X::Discard;
+
+    fn discard(&self, res: Res) -> X::Discard {
+        self.0.discard(res)
+    }
+
+    fn annotate(&self, res: &mut Res, history: History) {
+        self.0.annotate(res, history);
+    }
 }

@@ -1,6 +1,6 @@
 //! Keeps HTTP requests for further attempts, and discards failed HTTP responses.
 
-use super::{Exchange, ExchangeResponse, exchange::KeptCopy};
+use super::{CloneExchange, Exchange, ExchangeResponse};
 use crate::{
     attempt::History,
     body::{Replay, ReplayBody},
@@ -27,9 +27,8 @@ const FRAMES_PER_POLL: usize = 128;
 /// type whose clone opens the source again.
 ///
 /// The request is cloned once before its first attempt, and once for each further one except the
-/// last: headers and extensions are copied, a body in memory is shared. If an outer layer offers the
-/// copy that it [keeps](crate::attempt::Kept), that copy is used instead, and cloned for each attempt
-/// after the first.
+/// last: headers and extensions are copied, a body in memory is shared. If an outer layer keeps a
+/// [copy](crate::attempt::Copied) already, that is cloned for each attempt after the first.
 ///
 /// # Failed responses
 ///
@@ -100,21 +99,22 @@ impl Default for HttpExchange {
     }
 }
 
-impl<B: Clone + 'static> Exchange<Request<B>> for HttpExchange {
+impl<B: Clone> Exchange<Request<B>> for HttpExchange {
     type Sent = Request<B>;
-    type Kept = KeptCopy<Request<B>>;
+    type Kept = Request<B>;
 
-    fn first(&self, req: Request<B>, keep: bool) -> (Request<B>, Option<Self::Kept>) {
-        let kept = keep.then(|| KeptCopy::of(&req));
-        (req, kept)
+    const CLONES: bool = true;
+
+    fn first(&self, req: Request<B>, keep: bool) -> (Request<B>, Option<Request<B>>) {
+        CloneExchange.first(req, keep)
     }
 
-    fn can_send_again(&self, _: &Self::Kept) -> bool {
-        true
+    fn can_send_again(&self, kept: &Request<B>) -> bool {
+        CloneExchange.can_send_again(kept)
     }
 
-    fn again(&self, kept: &mut Option<Self::Kept>, last: bool) -> Option<Request<B>> {
-        KeptCopy::again(kept, last)
+    fn again(&self, kept: &mut Option<Request<B>>, last: bool) -> Option<Request<B>> {
+        CloneExchange.again(kept, last)
     }
 }
 

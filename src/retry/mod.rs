@@ -134,6 +134,8 @@ mod schedule;
 mod service;
 mod state;
 
+#[cfg(feature = "stack")]
+pub(crate) use self::exchange::WithCopies;
 #[cfg(feature = "queue")]
 pub(crate) use self::state::{Decision, RetryState};
 pub use self::{

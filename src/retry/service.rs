@@ -4,8 +4,8 @@ use super::{
 };
 use crate::{
     BoxError,
-    attempt::{Failed, GaveUp, History, kept::withdraw},
-    deadline::Deadline,
+    attempt::{AttemptRecord, Failed, GaveUp, History},
+    context::{self, CallContext},
     observe::{Event, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier},
 };
@@ -122,37 +122,36 @@ where
             exchange,
             observers,
         } = &self.layer;
-        let now = Instant::now();
-        let mut state = RetryState::new(config, now, Deadline::current());
-        if let Err(reason) = state.begin(now) {
-            let history = state.end(reason);
-            tell_gave_up(observers, &history);
-            return ResponseFuture::too_late(history);
-        }
-        let classifier = make.make_classifier(&req);
-        let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
-        // An inner layer that retries has requests of its own.
-        withdraw();
-        let (future, again) = match kept {
-            None => (state.scope(|| self.inner.call(sent)), None),
-            Some(kept) => {
-                // The future takes the instance that was polled ready, and polls it ready again
-                // before a retry. A clone, which is polled before its first call, replaces it.
-                let spare = self.inner.clone();
-                let mut inner = mem::replace(&mut self.inner, spare);
-                (state.scope(|| inner.call(sent)), Some((inner, Some(kept))))
+        context::begin(|now| {
+            let mut state = RetryState::new(config, now, CallContext::current());
+            if let Err(reason) = state.begin(now) {
+                let history = state.end(reason);
+                tell_gave_up(observers, &history);
+                return ResponseFuture::too_late(history);
             }
-        };
-        let call = Call {
-            again,
-            classifier,
-            exchange: self.layer.exchange.clone(),
-            observers: self.layer.observers.clone(),
-            state,
-            resume_at: None,
-            error: None,
-        };
-        ResponseFuture::called(future, call)
+            let classifier = make.make_classifier(&req);
+            let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
+            let (future, again) = match kept {
+                None => (state.scope(|| self.inner.call(sent)), None),
+                Some(kept) => {
+                    // The future takes the instance that was polled ready, and polls it ready again
+                    // before a retry. A clone, which is polled before its first call, replaces it.
+                    let spare = self.inner.clone();
+                    let mut inner = mem::replace(&mut self.inner, spare);
+                    (state.scope(|| inner.call(sent)), Some((inner, Some(kept))))
+                }
+            };
+            let call = Call {
+                again,
+                classifier,
+                exchange: exchange.clone(),
+                observers: observers.clone(),
+                state,
+                resume_at: None,
+                error: None,
+            };
+            ResponseFuture::called(future, call)
+        })
     }
 }
 
@@ -247,32 +246,44 @@ where
 {
     /// The next state after the result of an attempt, or the end.
     fn judge(&mut self, result: Result<S::Response, S::Error>) -> Next<S, X, X::Sent> {
-        let outcome = self.classifier.clone().classify(result.as_ref());
+        let classifier = self.classifier.clone();
+        let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
+        let ended = ended.map(Instant::from_std);
+        let outcome = classifier.classify(result.as_ref());
         if !outcome.is_failure() && self.state.is_first_call() {
+            context::judge(outcome, late, ended);
             return Err(result.map_err(Into::into));
         }
-        let (now, failed) = (Instant::now(), self.state.attempt());
+        let (now, failed) = (ended.unwrap_or_else(Instant::now), self.state.attempt());
         let (again, exchange) = (&self.again, &self.exchange);
         let can_send_again = || match again {
             Some((_, Some(kept))) => exchange.can_send_again(kept),
             _ => false,
         };
         match self.state.decide(outcome, now, can_send_again) {
-            Decision::Done(history) => Err(match (result, history) {
-                (Ok(mut res), Some(history)) => {
-                    self.exchange.annotate(&mut res, history);
-                    Ok(res)
-                }
-                (result, _) => result.map_err(Into::into),
-            }),
-            Decision::GiveUp(history) => Err(match result {
-                Ok(mut res) => {
-                    tell_gave_up(&self.observers, &history);
-                    self.exchange.annotate(&mut res, history);
-                    Ok(res)
-                }
-                Err(error) => Err(self.fail(error, history)),
-            }),
+            Decision::Done(history) => {
+                let result = match (result, history) {
+                    (Ok(mut res), Some(history)) => {
+                        self.exchange.annotate(&mut res, history);
+                        Ok(res)
+                    }
+                    (result, _) => result.map_err(Into::into),
+                };
+                context::judge(outcome, late, ended);
+                Err(result)
+            }
+            Decision::GiveUp(history) => {
+                let result = match result {
+                    Ok(mut res) => {
+                        tell_gave_up(&self.observers, &history);
+                        self.exchange.annotate(&mut res, history);
+                        Ok(res)
+                    }
+                    Err(error) => Err(self.fail(error, history)),
+                };
+                context::judge(outcome, late, ended);
+                Err(result)
+            }
             Decision::Retry(wait) => {
                 self.observers.tell(|| Event::Retrying {
                     attempt: failed.number(),
@@ -300,18 +311,24 @@ where
         };
         if let Err(error) = ready!(inner.poll_ready(cx)) {
             let history = self.state.end(GaveUp::NotReady);
-            return Poll::Ready(Err(Err(self.fail(error, history))));
+            let failed = self.fail(error, history);
+            context::withdraw();
+            return Poll::Ready(Err(Err(failed)));
         }
-        if let Err(reason) = self.state.begin(Instant::now()) {
-            return Poll::Ready(Err(Err(self.not_made(reason))));
-        }
-        let last = self.state.is_last();
-        let Some(sent) = self.exchange.again(kept, last) else {
-            self.state.not_sent();
-            return Poll::Ready(Err(Err(self.not_made(GaveUp::BodyNotReplayable))));
-        };
-        let future = self.state.scope(|| inner.call(sent));
-        Poll::Ready(Ok(State::Calling { future }))
+        let (state, exchange) = (&mut self.state, &self.exchange);
+        let begun = context::begin(|now| {
+            state.begin(now)?;
+            let last = state.is_last();
+            let Some(sent) = exchange.again(kept, last) else {
+                state.not_sent();
+                return Err(GaveUp::BodyNotReplayable);
+            };
+            Ok(state.scope(|| inner.call(sent)))
+        });
+        Poll::Ready(match begun {
+            Ok(future) => Ok(State::Calling { future }),
+            Err(reason) => Err(Err(self.not_made(reason))),
+        })
     }
 
     fn wait(&self) -> State<S::Future, X::Discard> {
@@ -329,8 +346,16 @@ where
     /// passed meanwhile.
     fn not_made(&mut self, reason: GaveUp) -> BoxError {
         let history = self.state.end(reason);
-        let error = self.error.take().unwrap_or_else(|| NotMade.into());
-        self.fail(error, history)
+        let last = history.last().map(AttemptRecord::outcome);
+        let before = self.error.take();
+        // Without an error of an attempt, the error of this layer is returned, which nobody has judged.
+        let judged = last.filter(|_| before.is_some());
+        let failed = self.fail(before.unwrap_or_else(|| NotMade.into()), history);
+        match judged {
+            Some(outcome) => context::judge(outcome, None, None),
+            None => context::withdraw(),
+        }
+        failed
     }
 
     fn fail(&self, error: impl Into<BoxError>, history: History) -> BoxError {
@@ -359,7 +384,8 @@ where
         loop {
             let next = match (this.state.as_mut().project(), this.call.as_mut()) {
                 (StateProj::Calling { future }, Some(call)) => {
-                    let result = ready!(call.state.scope(|| future.poll(cx)));
+                    let polled = context::poll(|| call.state.scope(|| future.poll(cx)));
+                    let result = ready!(polled);
                     call.judge(result)
                 }
                 (StateProj::Discarding { discard }, Some(call)) => {
@@ -371,7 +397,10 @@ where
                     Ok(State::Readying)
                 }
                 (StateProj::Readying, Some(call)) => ready!(call.ready(cx)),
-                (StateProj::TooLate { failed }, _) => Err(Err(ended(failed.take()))),
+                (StateProj::TooLate { failed }, _) => {
+                    context::withdraw();
+                    Err(Err(ended(failed.take())))
+                }
                 // Only `TooLate` is without a call.
                 (_, None) => Err(Err(ended(None))),
             };

@@ -1,11 +1,13 @@
 use super::StackLayer;
 use crate::{
-    AttemptTimeoutLayer, CircuitBreakerLayer, DeliveryMetricsLayer, InvalidConfig, SignLayer,
+    AttemptTimeoutLayer, CircuitBreakerLayer, DeliveryMetricsLayer, FailoverLayer, InvalidConfig,
+    SignLayer,
     attempt::AttemptHeaderLayer,
     circuit_breaker::{BreakerConfig, Breakers},
+    context::JudgedInside,
     metrics::DeliveryMetrics,
     observe::{Observer, Observers},
-    outcome::{GrpcClassifier, HttpClassifier},
+    outcome::{DefaultClassifier, GrpcClassifier, HttpClassifier},
     peer::ByHost,
     signature::SignScheme,
 };
@@ -121,8 +123,8 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         self
     }
 
-    /// Sets the classifier of all layers except the [failover](Self::failover). Default:
-    /// [`HttpClassifier`].
+    /// Sets the classifier of the stack. Default: [`HttpClassifier`]. The result of each attempt is judged once, by it,
+    /// and all layers take its outcome.
     pub fn classifier<M2>(self, make: M2) -> AttemptBuilder<M2, K, F, E> {
         AttemptBuilder {
             settings: self.settings,
@@ -160,16 +162,28 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
         }
     }
 
-    /// Sets a [`FailoverLayer`](crate::FailoverLayer), which tries other targets when one fails.
-    /// Default: none.
+    /// Sets a [`FailoverLayer`], which tries other targets when one fails. Default: none.
     ///
-    /// Give it the [same classifier](crate::failover::FailoverLayerBuilder::classifier).
-    pub fn failover<F2>(self, failover: F2) -> AttemptBuilder<M, K, F2, E> {
+    /// It has no classifier of its own: that of the stack judges for it too.
+    ///
+    /// ```compile_fail,E0308
+    /// use tower_webhook::{FailoverLayer, outcome::GrpcClassifier, stack};
+    ///
+    /// let failover = FailoverLayer::fallbacks(["https://backup.example.com/hooks"])
+    ///     .classifier(GrpcClassifier::new())
+    ///     .build()?;
+    /// let attempt = stack::attempt().failover(failover); // expected `DefaultClassifier`, found `GrpcClassifier`
+    /// # Ok::<_, tower_webhook::InvalidConfig>(())
+    /// ```
+    pub fn failover<T>(
+        self,
+        failover: FailoverLayer<T, DefaultClassifier>,
+    ) -> AttemptBuilder<M, K, FailoverLayer<T, JudgedInside>, E> {
         AttemptBuilder {
             settings: self.settings,
             make: self.make,
             peer: self.peer,
-            failover,
+            failover: failover.judged_by(JudgedInside),
             each: self.each,
         }
     }
@@ -224,7 +238,7 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
         // Last: an observer stays on shared breakers for good, even if the build fails.
         let breakers = breakers.observe(observers.clone());
         let breaker = CircuitBreakerLayer::sharing(breakers.clone())
-            .classifier(self.make.clone())
+            .classifier(JudgedInside)
             .peer(self.peer.clone());
         let metrics = DeliveryMetricsLayer::attempts()
             .observe(observers.clone())
@@ -253,6 +267,6 @@ pub(super) type AttemptOrder<M, K, F, E> = Stack<
     E,
     Stack<
         AttemptTimeoutLayer,
-        Stack<DeliveryMetricsLayer<M, K>, Stack<CircuitBreakerLayer<M, K>, F>>,
+        Stack<DeliveryMetricsLayer<M, K>, Stack<CircuitBreakerLayer<JudgedInside, K>, F>>,
     >,
 >;

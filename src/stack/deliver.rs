@@ -3,15 +3,17 @@ use super::{
     attempt::{AttemptBuilder, AttemptOrder, attempt},
 };
 use crate::{
-    DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer, InvalidConfig, RetryWithJitterLayer,
-    SignLayer,
+    DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer, FailoverLayer, InvalidConfig,
+    RetryWithJitterLayer, SignLayer,
     attempt::AttemptHeaderLayer,
     circuit_breaker::{BreakerConfig, Breakers},
-    dead_letter::{DeadLetters, HttpRequests},
+    context::JudgedInside,
+    dead_letter::{DeadLetters, WithCopy},
     metrics::DeliveryMetrics,
     observe::Observer,
-    outcome::GrpcClassifier,
-    retry::{HttpExchange, RetryConfig},
+    outcome::{DefaultClassifier, GrpcClassifier},
+    peer::ByHost,
+    retry::{HttpExchange, RetryConfig, WithCopies},
     signature::SignScheme,
 };
 use http::HeaderName;
@@ -74,27 +76,33 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
 
     /// Sets the sink that gets a dead-letter entry for each HTTP request whose delivery failed for good.
     /// Default: none.
-    pub fn dead_letters(
-        self,
-        entries: DeadLetters,
-    ) -> DeliverBuilder<A, X, DeadLetterLayer<(), (), HttpRequests>> {
+    pub fn dead_letters(self, entries: DeadLetters) -> DeliverBuilder<A, X, DeadLetterLayer> {
         self.dead_letter_layer(DeadLetterLayer::new(entries))
     }
 
     /// Sets the dead-letter layer, for settings other than its sink. Default: none.
     ///
-    /// Its classifier and peer key are replaced by those of the stack, and it
-    /// [shares](DeadLetterLayer::share_copy) its copy of each request with the retry layer.
-    pub fn dead_letter_layer<M, K, D>(
+    /// It has no classifier and no peer key of its own, but those of the stack, and it shares its copy of each request
+    /// with the retry layer.
+    ///
+    /// ```compile_fail,E0308
+    /// use tower_webhook::{DeadLetterLayer, dead_letter::DeadLetters, outcome::GrpcClassifier, stack};
+    ///
+    /// fn build(entries: DeadLetters) {
+    ///     let layer = DeadLetterLayer::new(entries).classifier(GrpcClassifier::new());
+    ///     let deliver = stack::deliver().dead_letter_layer(layer); // expected `DefaultClassifier`, found `GrpcClassifier`
+    /// }
+    /// ```
+    pub fn dead_letter_layer<D>(
         self,
-        layer: DeadLetterLayer<M, K, D>,
-    ) -> DeliverBuilder<A, X, DeadLetterLayer<(), (), D>> {
+        layer: DeadLetterLayer<DefaultClassifier, ByHost, D>,
+    ) -> DeliverBuilder<A, X, DeadLetterLayer<DefaultClassifier, ByHost, D>> {
         DeliverBuilder {
             attempt: self.attempt,
             retry: self.retry,
             deadline: self.deadline,
             exchange: self.exchange,
-            entries: layer.classifier(()).peer(()).share_copy(true),
+            entries: layer,
         }
     }
 
@@ -149,7 +157,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.metrics(metrics))
     }
 
-    /// Sets the classifier of all layers except the [failover](Self::failover). Default:
+    /// Sets the classifier of the stack: see [`AttemptBuilder::classifier`]. Default:
     /// [`HttpClassifier`](crate::outcome::HttpClassifier).
     pub fn classifier<M2>(self, make: M2) -> Around<M2, K, F, E, X, B> {
         self.attempt(|attempt| attempt.classifier(make))
@@ -168,7 +176,10 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     }
 
     /// Sets the failover layer: see [`AttemptBuilder::failover`]. Default: none.
-    pub fn failover<F2>(self, failover: F2) -> Around<M, K, F2, E, X, B> {
+    pub fn failover<T>(
+        self,
+        failover: FailoverLayer<T, DefaultClassifier>,
+    ) -> Around<M, K, FailoverLayer<T, JudgedInside>, E, X, B> {
         self.attempt(|attempt| attempt.failover(failover))
     }
 
@@ -196,16 +207,17 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
 }
 
 /// The layers of a delivery, from the innermost: attempt, retry, deadline, dead letters, metrics.
-type DeliverOrder<A, M, K, X, B> = Stack<
+type DeliverOrder<A, K, X, B> = Stack<
     A,
-    Stack<RetryWithJitterLayer<M, X>, Stack<DeadlineLayer, Stack<B, DeliveryMetricsLayer<M, K>>>>,
+    Stack<
+        RetryWithJitterLayer<JudgedInside, X>,
+        Stack<DeadlineLayer, Stack<B, DeliveryMetricsLayer<JudgedInside, K>>>,
+    >,
 >;
 
 /// What [`DeliverBuilder::build`] returns.
-type Built<M, K, F, E, X, B> = Result<
-    StackLayer<DeliverOrder<StackLayer<AttemptOrder<M, K, F, E>>, M, K, X, B>>,
-    InvalidConfig,
->;
+type Built<M, K, F, E, X, B> =
+    Result<StackLayer<DeliverOrder<StackLayer<AttemptOrder<M, K, F, E>>, K, X, B>>, InvalidConfig>;
 
 impl<M, K, F, E, X> DeliverBuilder<AttemptBuilder<M, K, F, E>, X>
 where
@@ -218,11 +230,12 @@ where
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
     pub fn build(self) -> Built<M, K, F, E, X, Identity> {
-        self.with_entries(|_, none| none)
+        self.build_with(|_, none| none, |exchange| exchange)
     }
 }
 
-impl<M, K, F, E, X, D> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, DeadLetterLayer<(), (), D>>
+impl<M, K, F, E, X, D>
+    DeliverBuilder<AttemptBuilder<M, K, F, E>, X, DeadLetterLayer<DefaultClassifier, ByHost, D>>
 where
     M: Clone,
     K: Clone,
@@ -232,13 +245,17 @@ where
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
-    pub fn build(self) -> Built<M, K, F, E, X, DeadLetterLayer<M, K, D>> {
-        self.with_entries(|attempt, layer| {
+    pub fn build(
+        self,
+    ) -> Built<M, K, F, E, WithCopies<X>, DeadLetterLayer<JudgedInside, K, D, WithCopy>> {
+        let entries = |attempt: &AttemptBuilder<M, K, F, E>, layer: DeadLetterLayer<_, _, D>| {
             layer
                 .map_dead_letters(|entries| entries.observe(attempt.observers()))
-                .classifier(attempt.make.clone())
+                .classifier(JudgedInside)
                 .peer(attempt.peer.clone())
-        })
+                .with_copies()
+        };
+        self.build_with(entries, WithCopies)
     }
 }
 
@@ -247,22 +264,23 @@ where
     M: Clone,
     K: Clone,
 {
-    fn with_entries<B2>(
+    fn build_with<B2, X2>(
         self,
         entries: impl FnOnce(&AttemptBuilder<M, K, F, E>, B) -> B2,
-    ) -> Built<M, K, F, E, X, B2> {
+        exchange: impl FnOnce(X) -> X2,
+    ) -> Built<M, K, F, E, X2, B2> {
         let attempt = self.attempt;
         let entries = entries(&attempt, self.entries);
         let observers = attempt.observers();
         let deadline = DeadlineLayer::new(self.deadline)?.observe(observers.clone());
         let metrics = DeliveryMetricsLayer::deliveries()
             .observe(observers.clone())
-            .classifier(attempt.make.clone())
+            .classifier(JudgedInside)
             .peer(attempt.peer.clone());
         let retry = RetryWithJitterLayer::new(self.retry)
             .observe(observers)
-            .classifier(attempt.make.clone())
-            .exchange(self.exchange);
+            .classifier(JudgedInside)
+            .exchange(exchange(self.exchange));
         // Last: an observer stays on shared breakers for good, even if the build fails.
         let attempt = attempt.build()?;
         let (breakers, shown) = (attempt.breakers().clone(), attempt.metrics().clone());

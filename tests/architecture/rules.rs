@@ -11,6 +11,7 @@ const FOUNDATION: &[&str] = &[
     "body",
     "catch_panic",
     "clock",
+    "context",
     "credentials",
     "error",
     "fields",

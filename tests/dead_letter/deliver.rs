@@ -11,7 +11,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_webhook::{
     DeadLetterLayer,
     attempt::{Attempt, Failed, History},
-    dead_letter::{DeadLettered, DeadLetters, HttpRequests, Reason, Redaction, WriteOutcome},
+    dead_letter::{DeadLettered, DeadLetters, Reason, Redaction, WriteOutcome},
     deadline::{Deadline, DeadlineExceeded},
     metrics::PeerSnapshot,
     outcome::{LocallyRefused, Unsendable},
@@ -19,7 +19,7 @@ use tower_webhook::{
     stack::{self, AttemptBuilder, DeliverBuilder},
 };
 
-type Stack = DeliverBuilder<AttemptBuilder, HttpExchange, DeadLetterLayer<(), (), HttpRequests>>;
+type Stack = DeliverBuilder<AttemptBuilder, HttpExchange, DeadLetterLayer>;
 
 fn deliver(sink: &Recording) -> Stack {
     let entries = DeadLetters::new(sink.clone());

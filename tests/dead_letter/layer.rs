@@ -1,7 +1,6 @@
 //! The layer by itself.
 
 use super::*;
-use bytes::Bytes;
 use std::{
     convert::Infallible,
     io,
@@ -16,8 +15,8 @@ use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
     dead_letter::{
-        DeadLettered, DeadLetters, Describe, DescribeResponse, Direction, EntryBody, EntryLost,
-        Reason, Redaction, WriteOutcome, describe_fn,
+        DeadLettered, DeadLetters, Direction, EntryBody, EntryLost, Reason, Redaction,
+        WriteOutcome, describe_fn,
     },
     outcome::{Outcome, classify_fn},
     peer::{OnePeer, peer_fn},
@@ -360,44 +359,22 @@ async fn an_answer_that_fails_at_its_end_is_dead_lettered_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shared_copy_is_sent_again_as_it_was_and_its_entry_is_whole() {
-    let seen: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-    let bodies = Arc::clone(&seen);
+async fn a_change_between_the_layers_is_in_every_attempt() {
+    let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
+    let marks = Arc::clone(&seen);
     let peer = service_fn(move |req: Request<BufferedBody>| {
-        bodies.lock().unwrap().push(req.into_body().into_bytes());
+        let marked = req.headers().contains_key("x-mark");
+        marks.lock().unwrap().push(marked);
         async { answer(503) }
     });
-    let sink = Recording::default();
-    let retry = RetryWithJitterLayer::new(RetryConfig::default());
-    let service = layer(&sink).share_copy(true).layer(retry.layer(peer));
+    let retry = RetryWithJitterLayer::new(RetryConfig::default()).layer(peer);
+    let marking = retry.map_request(|mut req: Request<BufferedBody>| {
+        req.headers_mut().insert("x-mark", "1".parse().unwrap());
+        req
+    });
+    let service = layer(&Recording::default()).layer(marking);
     service.oneshot(request()).await.unwrap();
-    assert_eq!(*seen.lock().unwrap(), ["{}"; 3]);
-    assert_eq!(sink.entry().body.bytes(), "{}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_change_between_the_layers_is_in_every_attempt_unless_the_copy_is_shared() {
-    for (share, expected) in [(false, [true; 3]), (true, [true, false, false])] {
-        let seen: Arc<Mutex<Vec<bool>>> = Arc::default();
-        let marks = Arc::clone(&seen);
-        let peer = service_fn(move |req: Request<BufferedBody>| {
-            marks
-                .lock()
-                .unwrap()
-                .push(req.headers().contains_key("x-mark"));
-            async { answer(503) }
-        });
-        let retry = RetryWithJitterLayer::new(RetryConfig::default()).layer(peer);
-        let marking = retry.map_request(|mut req: Request<BufferedBody>| {
-            req.headers_mut().insert("x-mark", "1".parse().unwrap());
-            req
-        });
-        let service = layer(&Recording::default())
-            .share_copy(share)
-            .layer(marking);
-        service.oneshot(request()).await.unwrap();
-        assert_eq!(*seen.lock().unwrap(), expected);
-    }
+    assert_eq!(*seen.lock().unwrap(), [true; 3]);
 }
 
 fn panics() -> Result<Answer, BoxError> {
@@ -480,46 +457,6 @@ async fn a_key_that_panics_leaves_an_entry_and_the_panic_goes_on() {
         (entry.target.as_str(), entry.event_id.as_deref()),
         ("", Some("msg_1"))
     );
-}
-
-/// Keeps a text of each request, not the request.
-#[derive(Clone)]
-struct Texts;
-
-impl Describe<u32> for Texts {
-    type Kept = String;
-
-    fn keep(&self, job: &u32) -> String {
-        job.to_string()
-    }
-
-    fn describe(&self, kept: &String, entry: &mut tower_webhook::dead_letter::Entry) {
-        entry.event_id = Some(kept.clone());
-    }
-}
-
-impl DescribeResponse<()> for Texts {}
-
-#[tokio::test]
-async fn a_key_that_panics_beforehand_leaves_an_entry_of_a_call_that_was_not_made() {
-    let sink = Recording::default();
-    let key = peer_fn(|_: &u32| -> std::borrow::Cow<'_, str> { panic!("on purpose") });
-    let judge = classify_fn(|_: Result<&(), &BoxError>| Outcome::success());
-    let layer = layer(&sink).peer(key).describe(Texts).classifier(judge);
-    let called = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let calls = Arc::clone(&called);
-    let service = layer.layer(service_fn(move |_: u32| {
-        calls.store(true, std::sync::atomic::Ordering::SeqCst);
-        async { Ok::<_, BoxError>(()) }
-    }));
-    assert_eq!(thrown(service.oneshot(7)).await, Some("on purpose"));
-    assert!(!called.load(std::sync::atomic::Ordering::SeqCst));
-    let entry = sink.entry();
-    assert_eq!(
-        (entry.cause.reason, entry.history.attempts()),
-        (Reason::Panicked, 0)
-    );
-    assert_eq!(entry.event_id.as_deref(), Some("7"));
 }
 
 #[tokio::test]

@@ -7,14 +7,10 @@ mod resend;
 pub use self::callback::CallbackSink;
 
 use super::{DeadLettered, Describe, DescribeResponse, Entry, EntryBody};
-use crate::{
-    attempt::{History, Kept},
-    body::BufferedBody,
-    original_uri::original_uri,
-};
+use crate::{attempt::History, body::BufferedBody, original_uri::original_uri};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use std::{sync::Arc, time::SystemTime};
+use std::time::SystemTime;
 
 /// The longest id and key, in bytes. Longer ones are left out.
 const MOST_ID: usize = 1024;
@@ -37,13 +33,7 @@ const MOST_ID: usize = 1024;
 pub struct HttpRequests;
 
 impl Describe<Request<BufferedBody>> for HttpRequests {
-    type Kept = Arc<Request<BufferedBody>>;
-
-    fn keep(&self, req: &Request<BufferedBody>) -> Self::Kept {
-        Arc::new(req.clone())
-    }
-
-    fn describe(&self, req: &Self::Kept, entry: &mut Entry) {
+    fn describe(&self, req: &Request<BufferedBody>, entry: &mut Entry) {
         let headers = req.headers();
         "http".clone_into(&mut entry.kind);
         entry.method = Some(req.method().to_string());
@@ -64,10 +54,6 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
         entry.event_id = told.event_id;
         entry.event_time = told.event_time;
         entry.trace_id = told.trace_id;
-    }
-
-    fn share(&self, kept: &Self::Kept) -> Option<Kept<Request<BufferedBody>>> {
-        Some(Kept::new(Arc::clone(kept)))
     }
 }
 

@@ -4,8 +4,8 @@ use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError,
     attempt::Attempt,
     body::{BufferedBody, collect},
+    context::Made,
     dead_letter::Reason,
-    metrics::AttemptCounter,
     observe::{Event, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
     queue::{
@@ -111,8 +111,8 @@ where
     M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
     T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
 {
-    fn counter(&self, _: Attempt) -> AttemptCounter {
-        AttemptCounter::of_request()
+    fn counter(&self, _: Attempt) -> Made {
+        Made::of_request()
     }
 
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {

@@ -4,9 +4,9 @@ use crate::{
     BoxError, BoxFuture,
     attempt::Attempt,
     catch_panic::catch_panic,
+    context::Made,
     dead_letter::Reason,
     deadline::Deadline,
-    metrics::AttemptCounter,
     observe::{Event, Id, Observers, Scope},
     outcome::{Classify, MakeClassifier, Outcome},
     queue::Job,
@@ -98,7 +98,7 @@ pub(in crate::queue) trait Perform: Send {
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done>;
 
     /// Counts what the service sends in this attempt at a job.
-    fn counter(&self, attempt: Attempt) -> AttemptCounter;
+    fn counter(&self, attempt: Attempt) -> Made;
 }
 
 /// Calls a service with each job.
@@ -119,8 +119,8 @@ where
     M::Classifier: Classify<S::Response, BoxError> + Send + 'static,
     T: TakeResult<S::Response> + Clone + Send + 'static,
 {
-    fn counter(&self, attempt: Attempt) -> AttemptCounter {
-        AttemptCounter::of_job(attempt)
+    fn counter(&self, attempt: Attempt) -> Made {
+        Made::of_job(attempt)
     }
 
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
@@ -228,7 +228,7 @@ impl<Res> Classify<Res, BoxError> for ByResult {
 pub(super) struct Performing {
     inner: Option<BoxFuture<Done>>,
     attempt: Attempt,
-    counter: AttemptCounter,
+    counter: Made,
     deadline: Option<Deadline>,
     scope: Scope,
 }
@@ -237,7 +237,7 @@ impl Performing {
     pub(super) fn begin(
         perform: impl FnOnce() -> BoxFuture<Done>,
         attempt: Attempt,
-        counter: AttemptCounter,
+        counter: Made,
         deadline: Option<Deadline>,
         scope: Scope,
     ) -> Self {

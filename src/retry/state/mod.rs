@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     attempt::{Attempt, AttemptRecord, GaveUp, History},
+    context::CallContext,
     deadline::Deadline,
     outcome::{Outcome, OutcomeKind},
 };
@@ -58,18 +59,18 @@ pub(crate) enum Decision {
 }
 
 impl RetryState {
-    pub(super) fn new(config: &RetryConfig, now: Instant, deadline: Option<Deadline>) -> Self {
-        let outside = Attempt::current().map_or(1, Attempt::number);
+    pub(super) fn new(config: &RetryConfig, now: Instant, context: CallContext) -> Self {
+        let outside = context.attempt().map_or(1, Attempt::number);
         Self {
             config: config.clone(),
             started: now,
             before: Duration::ZERO,
             opened: Duration::ZERO,
             began: now,
-            deadline,
+            deadline: context.deadline(),
             attempt: Attempt::first(),
             made_outside: outside - 1,
-            after_outside: Attempt::after(),
+            after_outside: context.after(),
             is_stored: false,
             refusals: 0,
             delay: Duration::ZERO,
@@ -93,7 +94,6 @@ impl RetryState {
             before: age,
             opened: opened.map_or(age, |first| first.started().min(age)),
             attempt: Attempt::numbered(attempt),
-            made_outside: 0,
             is_stored: true,
             refusals: history.refusals(),
             delay: history
@@ -101,7 +101,7 @@ impl RetryState {
                 .and_then(AttemptRecord::wait)
                 .unwrap_or_default(),
             history,
-            ..Self::new(config, now, None)
+            ..Self::new(config, now, CallContext::default())
         }
     }
 
@@ -116,7 +116,8 @@ impl RetryState {
         // Between the two, calls may have been refused on this side.
         let before = records.find(|record| record.outcome().was_attempted());
         let after = before.map_or(self.after_outside, |record| record.outcome().code());
-        self.attempt().scope_after(after, work)
+        let context = CallContext::current().with_attempt(self.attempt(), after);
+        context.enter(work)
     }
 
     /// The age of the delivery.

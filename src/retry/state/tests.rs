@@ -17,10 +17,19 @@ fn plain() -> RetryConfigBuilder {
         .refusals(Refusals::Wait(10))
 }
 
+fn until(deadline: Option<Deadline>) -> CallContext {
+    let none = CallContext::default();
+    deadline.map_or(none, |deadline| none.with_deadline(deadline))
+}
+
 /// The decision on `outcome`, 0 s after the beginning, with this much time until the deadline.
 fn first(config: &RetryConfig, deadline: Option<Duration>, outcome: Outcome) -> Decision {
     let now = Instant::now();
-    let mut state = RetryState::new(config, now, deadline.map(|left| Deadline::at(now + left)));
+    let mut state = RetryState::new(
+        config,
+        now,
+        until(deadline.map(|left| Deadline::at(now + left))),
+    );
     state.decide(outcome, now, || true)
 }
 
@@ -77,7 +86,7 @@ fn the_window_counts_from_the_first_attempt() {
         .build()
         .unwrap();
     let start = Instant::now();
-    let mut state = RetryState::new(&config, start, None);
+    let mut state = RetryState::new(&config, start, CallContext::default());
     let mut at = |s| state.decide(Outcome::transient(), start + secs(s), || true);
     assert_eq!(wait(&at(0)), secs(1));
     assert_eq!(wait(&at(8)), secs(1));
@@ -117,7 +126,11 @@ fn every_other_reason_to_give_up() {
         );
     }
     let now = Instant::now();
-    let decision = RetryState::new(&default, now, None).decide(Outcome::transient(), now, || false);
+    let decision = RetryState::new(&default, now, CallContext::default()).decide(
+        Outcome::transient(),
+        now,
+        || false,
+    );
     assert_eq!(reason(&decision), Some(GaveUp::BodyNotReplayable));
 
     let empty = Budget::builder().share(0.1).floor(0).build().unwrap();
@@ -177,7 +190,7 @@ fn a_refused_delivery_is_spread_over_as_long_as_it_has_waited() {
     let start = Instant::now();
     let waits: Vec<_> = (0..1_000)
         .map(|_| {
-            let mut state = RetryState::new(&config, start, None);
+            let mut state = RetryState::new(&config, start, CallContext::default());
             let outcome = Outcome::refused(Some(secs(5)));
             wait(&state.decide(outcome, start + secs(60), || true))
         })
@@ -204,7 +217,7 @@ fn refusals_cost_nothing() {
         .unwrap();
     let config = plain().attempts(2).budget(budget.clone()).build().unwrap();
     let now = Instant::now();
-    let mut state = RetryState::new(&config, now, None);
+    let mut state = RetryState::new(&config, now, CallContext::default());
     let refused = Outcome::refused(Some(Duration::from_millis(1)));
     for _ in 0..5 {
         state.begin(now).unwrap();
@@ -239,7 +252,7 @@ fn only_a_call_that_nothing_can_follow_is_the_last() {
             .build()
             .unwrap();
         let now = Instant::now();
-        let mut state = RetryState::new(&config, now, None);
+        let mut state = RetryState::new(&config, now, CallContext::default());
         for _ in 0..failures {
             wait(&state.decide(Outcome::transient(), now, || true));
         }
@@ -300,7 +313,7 @@ proptest! {
         let start = Instant::now();
         let now = start + Duration::from_millis(elapsed);
         let deadline = left.map(|left| Deadline::at(start + Duration::from_millis(left)));
-        let mut state = RetryState::new(&config, start, deadline);
+        let mut state = RetryState::new(&config, start, until(deadline));
         let outcome = Outcome::throttled(hint);
         if let Decision::Retry(wait) = state.decide(outcome, now, || true) {
             let hint = hint.unwrap_or_default();
@@ -322,7 +335,7 @@ proptest! {
         let config = plain()
             .attempts(attempts).refusals(Refusals::Wait(refusals)).window(secs(30_000_000)).build().unwrap();
         let mut now = Instant::now();
-        let mut state = RetryState::new(&config, now, None);
+        let mut state = RetryState::new(&config, now, CallContext::default());
         let (mut sent, mut refused) = (0, 0);
         for (hint, refuse) in answers {
             if state.begin(now).is_err() {
@@ -570,7 +583,7 @@ mod stored {
 fn an_attempt_ends_the_time_over_which_refusals_are_spread() {
     let config = plain().attempts(3).refusals(Refusals::Wait(10)).build();
     let start = Instant::now();
-    let mut state = RetryState::new(&config.unwrap(), start, None);
+    let mut state = RetryState::new(&config.unwrap(), start, CallContext::default());
     let at = |seconds| start + secs(seconds);
     state.begin(at(60)).unwrap();
     wait(&state.decide(Outcome::transient(), at(60), || true));

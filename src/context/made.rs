@@ -1,21 +1,24 @@
 //! Counts the attempts of a delivery.
 //!
 //! The attempt-level layer is inside the delivery-level one, with layers between them that do not know either
-//! of them. As with [`Attempt`], the count is not part of the request: the delivery-level layer puts it into
-//! a thread-local while it polls the inner future. The worker of a queue does the same: it reports a task as
-//! one delivery.
+//! of them: the delivery-level layer puts the count into the context while it polls the inner future. The worker of a
+//! queue does the same: it reports a task as one delivery.
 
+use super::{CallContext, SLOTS};
 use crate::attempt::Attempt;
-use std::cell::Cell;
 
-thread_local! {
-    static CURRENT: Cell<Option<AttemptCounter>> = const { Cell::new(None) };
+fn current() -> Option<Made> {
+    SLOTS.with(|slots| slots.made.get())
+}
+
+fn replace(made: Option<Made>) -> Option<Made> {
+    SLOTS.with(|slots| slots.made.replace(made))
 }
 
 /// The attempts of one delivery so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AttemptCounter {
-    pub(super) attempts: u32,
+pub(crate) struct Made {
+    pub(crate) attempts: u32,
     /// The code that ended the last one. `None` while it runs, and if it was dropped.
     code: Option<u16>,
     within: Within,
@@ -40,7 +43,7 @@ enum Within {
 
 /// The position of a new attempt in its delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// It is the first attempt.
     First,
     /// It follows another attempt, which was answered with this code.
@@ -51,14 +54,15 @@ impl Place {
     /// Without a delivery-level layer, the number that the retry layer gave the attempt tells whether it
     /// is a retry, and the retry layer how the attempt before ended.
     fn by_number(first: u32) -> Self {
-        match Attempt::current() {
-            Some(attempt) if attempt.number() > first => Self::Retry(Attempt::after()),
+        let context = CallContext::current();
+        match context.attempt() {
+            Some(attempt) if attempt.number() > first => Self::Retry(context.after()),
             _ => Self::First,
         }
     }
 }
 
-impl AttemptCounter {
+impl Made {
     /// For one attempt at a job that is one request.
     #[cfg(feature = "queue")]
     pub(crate) fn of_request() -> Self {
@@ -78,14 +82,14 @@ impl AttemptCounter {
     }
 
     /// Whether the worker of a queue reports a delivery that begins here.
-    pub(super) fn is_reported() -> bool {
-        let counter = CURRENT.get();
+    pub(crate) fn is_reported() -> bool {
+        let counter = current();
         counter.is_some_and(|counter| counter.within == Within::Request)
     }
 
     /// Counts the attempts that `work` makes.
     pub(crate) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let outer = CURRENT.replace(Some(*self));
+        let outer = replace(Some(*self));
         let _restore = Restore {
             counter: self,
             outer,
@@ -94,8 +98,8 @@ impl AttemptCounter {
     }
 
     /// Counts an attempt that begins.
-    pub(super) fn begin_attempt() -> Place {
-        let Some(mut counter) = CURRENT.get() else {
+    pub(crate) fn begin_attempt() -> Place {
+        let Some(mut counter) = current() else {
             return Place::by_number(1);
         };
         if let Within::Job(first) = counter.within {
@@ -107,28 +111,28 @@ impl AttemptCounter {
         };
         counter.attempts = counter.attempts.saturating_add(1);
         counter.code = None;
-        CURRENT.set(Some(counter));
+        replace(Some(counter));
         place
     }
 
     /// Records the code that ended the attempt.
-    pub(super) fn end_attempt(code: Option<u16>) {
-        if let Some(mut counter) = CURRENT.get() {
+    pub(crate) fn end_attempt(code: Option<u16>) {
+        if let Some(mut counter) = current() {
             counter.code = code;
-            CURRENT.set(Some(counter));
+            replace(Some(counter));
         }
     }
 }
 
 /// Writes the count back, even if the work panics.
 struct Restore<'a> {
-    counter: &'a mut AttemptCounter,
-    outer: Option<AttemptCounter>,
+    counter: &'a mut Made,
+    outer: Option<Made>,
 }
 
 impl Drop for Restore<'_> {
     fn drop(&mut self) {
-        if let Some(counter) = CURRENT.replace(self.outer) {
+        if let Some(counter) = replace(self.outer) {
             *self.counter = counter;
         }
     }
@@ -141,34 +145,34 @@ mod tests {
 
     #[test]
     fn attempts_are_counted_by_the_delivery_next_to_them() {
-        let (mut outer, mut inner) = (AttemptCounter::default(), AttemptCounter::default());
-        assert_eq!(CURRENT.get(), None);
+        let (mut outer, mut inner) = (Made::default(), Made::default());
+        assert_eq!(current(), None);
         outer.scope(|| {
-            assert_eq!(AttemptCounter::begin_attempt(), Place::First);
-            AttemptCounter::end_attempt(Some(503));
-            inner.scope(|| assert_eq!(AttemptCounter::begin_attempt(), Place::First));
+            assert_eq!(Made::begin_attempt(), Place::First);
+            Made::end_attempt(Some(503));
+            inner.scope(|| assert_eq!(Made::begin_attempt(), Place::First));
         });
         // A later poll of the same future.
         outer.scope(|| {
-            assert_eq!(AttemptCounter::begin_attempt(), Place::Retry(Some(503)));
+            assert_eq!(Made::begin_attempt(), Place::Retry(Some(503)));
             // The second attempt is dropped, so nothing records its end.
-            assert_eq!(AttemptCounter::begin_attempt(), Place::Retry(None));
+            assert_eq!(Made::begin_attempt(), Place::Retry(None));
         });
         assert_eq!((outer.attempts, inner.attempts), (3, 1));
-        assert_eq!(CURRENT.get(), None);
+        assert_eq!(current(), None);
     }
 
     #[test]
     fn the_count_is_taken_back_after_a_panic() {
-        let mut counter = AttemptCounter::default();
+        let mut counter = Made::default();
         let work = AssertUnwindSafe(|| {
             counter.scope(|| {
-                AttemptCounter::begin_attempt();
+                Made::begin_attempt();
                 panic!("on purpose")
             })
         });
         assert!(catch_unwind(work).is_err());
         assert_eq!(counter.attempts, 1);
-        assert_eq!(CURRENT.get(), None);
+        assert_eq!(current(), None);
     }
 }

@@ -1,0 +1,433 @@
+//! What the layers of one call share: attempt, deadline, the instants and the verdict.
+#![cfg(feature = "full")]
+#![allow(clippy::expect_used, clippy::unwrap_used)]
+
+use http::{Request, Response};
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_webhook::{
+    BoxError, DeadLetterLayer, DeadlineLayer, FailoverLayer, RetryWithJitterLayer,
+    attempt::{Attempt, Failed},
+    body::BufferedBody,
+    context::{CallContext, JudgedInside},
+    dead_letter::{DeadLetters, MemoryDeadLetters, describe_fn},
+    deadline::Deadline,
+    observe::{Event, Observers, observer_fn},
+    outcome::{Classify, MakeClassifier, Outcome, OutcomeKind, classify_fn},
+    peer::OnePeer,
+    retry::{CloneExchange, RetryConfig},
+    stack,
+};
+
+type Answer = Response<BufferedBody>;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn answer(status: u16) -> Result<Answer, BoxError> {
+    Ok(Response::builder()
+        .status(status)
+        .body(BufferedBody::from(""))?)
+}
+
+fn request() -> Request<BufferedBody> {
+    let builder = Request::post("https://peer.test/hooks").header("webhook-id", "msg_1");
+    builder.body(BufferedBody::from("{}")).unwrap()
+}
+
+/// Counts how often requests are read and results judged.
+#[derive(Clone, Default)]
+struct Counting {
+    read: Arc<AtomicU32>,
+    judged: Arc<AtomicU32>,
+}
+
+impl Counting {
+    fn counts(&self) -> (u32, u32) {
+        (self.read.load(Relaxed), self.judged.load(Relaxed))
+    }
+}
+
+impl<Req> MakeClassifier<Req> for Counting {
+    type Classifier = Self;
+
+    fn make_classifier(&self, _: &Req) -> Self {
+        self.read.fetch_add(1, Relaxed);
+        self.clone()
+    }
+}
+
+impl Classify<Answer, BoxError> for Counting {
+    fn classify(self, result: Result<&Answer, &BoxError>) -> Outcome {
+        self.judged.fetch_add(1, Relaxed);
+        match result {
+            Ok(res) if res.status().is_success() => Outcome::success(),
+            Ok(res) if res.status() == 404 => Outcome::permanent().with_code(404),
+            Ok(res) => Outcome::transient().with_code(res.status().as_u16()),
+            Err(error) => Outcome::of_error(&**error),
+        }
+    }
+}
+
+/// The outcomes of attempts and deliveries, in the order in which they ended.
+fn outcomes() -> (
+    Observers,
+    Arc<Mutex<Vec<(&'static str, Outcome, Duration)>>>,
+) {
+    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let observers = Observers::new(observer_fn(move |event| {
+        let ended = match *event {
+            Event::AttemptEnded {
+                outcome, elapsed, ..
+            } => ("attempt", outcome, elapsed),
+            Event::DeliveryEnded {
+                outcome, elapsed, ..
+            } => ("delivery", outcome, elapsed),
+            _ => return,
+        };
+        told.lock().unwrap().push(ended);
+    }));
+    (observers, seen)
+}
+
+#[tokio::test]
+async fn outside_of_any_call_it_is_empty() {
+    assert_eq!(CallContext::current(), CallContext::default());
+    assert_eq!(Attempt::current(), None);
+    assert_eq!(Deadline::current(), None);
+    // Without a layer that has judged, an answer is a success, and an error judged by what it is.
+    let judged = JudgedInside.classify(Ok::<_, &BoxError>(&()));
+    assert_eq!(judged, Outcome::success());
+    let error = BoxError::from("reset");
+    let judged = JudgedInside.classify(Err::<&(), _>(&error));
+    assert_eq!(judged, Outcome::transient());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_a_service_spawns_has_the_context_only_if_it_is_carried() {
+    for carried in [true, false] {
+        let peer = service_fn(move |_: Request<BufferedBody>| async move {
+            let read = async { CallContext::current() };
+            let inside = if carried {
+                tokio::spawn(CallContext::current().carry(read)).await?
+            } else {
+                tokio::spawn(read).await?
+            };
+            let known = (inside.attempt(), inside.deadline().is_some());
+            let expected = match carried {
+                true => (Attempt::current(), true),
+                false => (None, false),
+            };
+            assert_eq!(known, expected);
+            let second = Attempt::current() == Some(Attempt::numbered(2));
+            answer(if second { 200 } else { 503 })
+        });
+        let deliver = stack::deliver().build().unwrap();
+        let res = deliver.layer(peer).oneshot(request()).await.unwrap();
+        assert_eq!(res.status(), 200);
+    }
+    assert_eq!(CallContext::current(), CallContext::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spawned_task_gives_up_at_the_deadline_of_the_call_that_spawned_it() {
+    let hangs = service_fn(|()| pending::<Result<(), BoxError>>());
+    let inner = RetryWithJitterLayer::new(RetryConfig::default())
+        .classifier(classify_fn(|_: Result<&(), &BoxError>| {
+            Outcome::transient()
+        }))
+        .layer(DeadlineLayer::new(60 * SECOND).unwrap().layer(hangs));
+    let spawns = service_fn(move |()| {
+        let work = CallContext::current().carry(inner.clone().oneshot(()));
+        async move { tokio::spawn(work).await? }
+    });
+    let outer = DeadlineLayer::new(5 * SECOND).unwrap().layer(spawns);
+    let began = tokio::time::Instant::now();
+    outer.oneshot(()).await.unwrap_err();
+    assert_eq!(began.elapsed(), 5 * SECOND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_reads_each_request_and_judges_each_result_once() {
+    for (answers, status, made) in [
+        (vec![200], 200, 1),
+        (vec![503, 200], 200, 2),
+        (vec![503, 502, 500], 500, 3),
+        (vec![404], 404, 1),
+    ] {
+        let counting = Counting::default();
+        let (observers, seen) = outcomes();
+        let entries = MemoryDeadLetters::new();
+        let asked = Arc::new(AtomicU32::new(0));
+        let statuses = answers.clone();
+        let peer = service_fn(move |_: Request<BufferedBody>| {
+            let nth = asked.fetch_add(1, Relaxed) as usize;
+            let status = statuses[nth];
+            async move { answer(status) }
+        });
+        let deliver = stack::deliver()
+            .classifier(counting.clone())
+            .failover(FailoverLayer::fallbacks::<&str>([]).build().unwrap())
+            .dead_letters(DeadLetters::new(entries.clone()))
+            .observe(observers)
+            .build()
+            .unwrap();
+        let breakers = deliver.breakers().clone();
+        let res = deliver.layer(peer).oneshot(request()).await.unwrap();
+        assert_eq!(res.status(), status);
+        assert_eq!(counting.counts(), (made, made), "{answers:?}");
+
+        // All layers say the same of it.
+        let seen = seen.lock().unwrap();
+        let (attempts, delivery) = seen.split_at(made as usize);
+        assert!(attempts.iter().all(|(what, ..)| *what == "attempt"));
+        let [("delivery", last, _)] = delivery else {
+            panic!("{delivery:?}")
+        };
+        assert_eq!(*last, attempts.last().unwrap().1);
+        let totals = breakers.totals();
+        let judged = (totals.successes, totals.failures);
+        let failed = answers.iter().filter(|status| **status >= 500).count() as u64;
+        assert_eq!(judged, (u64::from(made) - failed, failed));
+        assert_eq!(entries.len(), usize::from(status != 200));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failover_judges_by_the_classifier_of_the_stack() {
+    let counting = Counting::default();
+    let peer = service_fn(|req: Request<BufferedBody>| async move {
+        let down = req.uri().host() == Some("peer.test");
+        answer(if down { 503 } else { 200 })
+    });
+    let failover = FailoverLayer::fallbacks(["https://backup.test/hooks"]);
+    let deliver = stack::deliver()
+        .classifier(counting.clone())
+        .failover(failover.build().unwrap())
+        .build()
+        .unwrap();
+    let res = deliver.layer(peer).oneshot(request()).await.unwrap();
+    assert_eq!(res.status(), 200);
+    assert_eq!(counting.counts(), (2, 2));
+}
+
+#[tokio::test]
+async fn all_layers_of_a_stack_measure_by_the_same_two_readings_of_the_clock() {
+    let (observers, seen) = outcomes();
+    let deliver = stack::deliver().observe(observers).build().unwrap();
+    let mut client = deliver.layer(service_fn(|_: Request<BufferedBody>| async { answer(200) }));
+    for _ in 0..50 {
+        client.ready().await.unwrap().call(request()).await.unwrap();
+    }
+    let seen = seen.lock().unwrap();
+    for pair in seen.chunks(2) {
+        let [("attempt", _, attempt), ("delivery", _, delivery)] = pair else {
+            panic!("{pair:?}")
+        };
+        assert_eq!(attempt, delivery);
+        assert!(!attempt.is_zero());
+    }
+}
+
+#[tokio::test]
+async fn a_layer_outside_that_waits_after_the_result_counts_that_time() {
+    let (observers, seen) = outcomes();
+    let metrics = |level: tower_webhook::DeliveryMetricsLayer| level.observe(observers.clone());
+    let slow_to_return = |inner: tower::util::BoxCloneSyncService<_, Answer, BoxError>| {
+        service_fn(move |req: Request<BufferedBody>| {
+            let call = inner.clone().oneshot(req);
+            async move {
+                let result = call.await;
+                std::thread::sleep(Duration::from_millis(5));
+                result
+            }
+        })
+    };
+    let inner = metrics(tower_webhook::DeliveryMetricsLayer::attempts())
+        .layer(service_fn(|_: Request<BufferedBody>| async { answer(200) }));
+    let inner = tower::util::BoxCloneSyncService::new(inner);
+    let client =
+        metrics(tower_webhook::DeliveryMetricsLayer::deliveries()).layer(slow_to_return(inner));
+    client.oneshot(request()).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(
+        seen[1].2 >= seen[0].2 + Duration::from_millis(5),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_verdict_of_a_call_inside_the_service_is_not_that_of_its_answer() {
+    let failing = service_fn(|_: Request<BufferedBody>| async { answer(410) });
+    let asks = stack::deliver().build().unwrap().layer(failing);
+    // A handler that asks somebody else, fails there, and answers well.
+    let handler = service_fn(move |_: Request<BufferedBody>| {
+        let asked = asks.clone().oneshot(request());
+        async move {
+            assert_eq!(asked.await?.status(), 410);
+            answer(200)
+        }
+    });
+    let (observers, seen) = outcomes();
+    let deliver = stack::deliver().observe(observers).build().unwrap();
+    deliver.layer(handler).oneshot(request()).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(
+        seen.iter()
+            .all(|(_, outcome, _)| *outcome == Outcome::success().with_code(200)),
+        "{seen:?}"
+    );
+}
+
+/// An observer may do what it likes, even call another stack on this thread.
+#[tokio::test(start_paused = true)]
+async fn the_verdict_of_a_call_inside_an_observer_is_not_that_of_the_call_it_hears_of() {
+    let failing = service_fn(|_: Request<BufferedBody>| async { answer(410) });
+    let other = stack::deliver().build().unwrap().layer(failing);
+    let meddles = observer_fn(move |event| {
+        if matches!(
+            event,
+            Event::AttemptEnded { .. } | Event::Retrying { .. } | Event::GaveUp { .. }
+        ) {
+            let mut call = task::spawn(other.clone().oneshot(request()));
+            assert_eq!(assert_ready!(call.poll()).unwrap().status(), 410);
+        }
+    });
+    let (observers, seen) = outcomes();
+    let deliver = stack::deliver()
+        .observe(meddles)
+        .observe(observers)
+        .build()
+        .unwrap();
+    let peer = service_fn(|_: Request<BufferedBody>| async { answer(503) });
+    deliver.layer(peer).oneshot(request()).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 4);
+    assert!(
+        seen.iter()
+            .all(|(_, outcome, _)| outcome.code() == Some(503)),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_ends_a_wait_is_judged_by_itself_and_not_by_the_attempt_before() {
+    let (observers, seen) = outcomes();
+    let config = RetryConfig::builder()
+        .backoff(
+            tower_webhook::retry::Backoff::constant(4 * SECOND)
+                .jitter(tower_webhook::retry::Jitter::None)
+                .build()
+                .unwrap(),
+        )
+        .build()
+        .unwrap();
+    let calls = AtomicU32::new(0);
+    let peer = service_fn(move |_: Request<BufferedBody>| {
+        let first = calls.fetch_add(1, Relaxed) == 0;
+        async move {
+            if !first {
+                pending::<()>().await;
+            }
+            answer(503)
+        }
+    });
+    let entries = MemoryDeadLetters::new();
+    let deliver = stack::deliver()
+        .retry(config)
+        .deadline(5 * SECOND)
+        .dead_letters(DeadLetters::new(entries.clone()))
+        .observe(observers)
+        .build()
+        .unwrap();
+    let error = deliver.layer(peer).oneshot(request()).await.unwrap_err();
+    // The second attempt was cut by the deadline, which the layer of the attempt tells first.
+    assert!(error.downcast_ref::<Failed>().is_some(), "{error}");
+    let seen = seen.lock().unwrap();
+    let codes: Vec<_> = seen
+        .iter()
+        .map(|(what, outcome, _)| (*what, outcome.code()))
+        .collect();
+    assert_eq!(
+        codes,
+        [
+            ("attempt", Some(503)),
+            ("attempt", None),
+            ("delivery", None)
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_circuit_is_a_refusal_to_every_layer() {
+    let (observers, seen) = outcomes();
+    let entries = MemoryDeadLetters::new();
+    let deliver = stack::deliver()
+        .dead_letters(DeadLetters::new(entries.clone()))
+        .observe(observers)
+        .build()
+        .unwrap();
+    deliver.breakers().of("peer.test").unwrap().force_open();
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        unreachable!("it is not called") as Result<Answer, BoxError>
+    });
+    deliver.layer(peer).oneshot(request()).await.unwrap_err();
+    let seen = seen.lock().unwrap();
+    let [("delivery", outcome, _)] = seen.as_slice() else {
+        panic!("{seen:?}")
+    };
+    assert_eq!(outcome.kind(), OutcomeKind::Refused);
+    assert_eq!(entries.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_of_ones_own_names_its_classifier_once_too() {
+    #[derive(Clone)]
+    struct Job;
+
+    let judged = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&judged);
+    let judge = classify_fn(move |result: Result<&(), &BoxError>| {
+        count.fetch_add(1, Relaxed);
+        result.map_or(Outcome::transient(), |()| Outcome::success())
+    });
+    let entries = MemoryDeadLetters::new();
+    let layer = DeadLetterLayer::new(DeadLetters::new(entries.clone()));
+    let retry = RetryWithJitterLayer::new(RetryConfig::default()).exchange(CloneExchange);
+    let service = ServiceBuilder::new()
+        .layer(
+            layer
+                .classifier(JudgedInside)
+                .peer(OnePeer)
+                .describe(describe_fn(|_: &Job, entry| entry.kind = "job".to_owned())),
+        )
+        .layer(retry.classifier(judge))
+        .service(service_fn(|_: Job| async {
+            Err::<(), _>(BoxError::from("broken"))
+        }));
+    service.oneshot(Job).await.unwrap_err();
+    assert_eq!(judged.load(Relaxed), 3, "once for each attempt");
+    assert_eq!(entries.len(), 1);
+}
+
+#[test]
+fn a_context_that_was_entered_is_left_also_by_a_future_that_is_dropped() {
+    let context = Attempt::numbered(3).scope(CallContext::current);
+    let mut hangs = task::spawn(context.carry(async {
+        assert_eq!(CallContext::current().attempt(), Some(Attempt::numbered(3)));
+        pending::<Result<(), Infallible>>().await
+    }));
+    assert_pending!(hangs.poll());
+    assert_eq!(CallContext::current(), CallContext::default());
+    drop(hangs);
+    assert_eq!(CallContext::current(), CallContext::default());
+}
