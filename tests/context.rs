@@ -78,12 +78,11 @@ impl Classify<Answer, BoxError> for Counting {
     }
 }
 
+type Ended = Arc<Mutex<Vec<(&'static str, Outcome, Duration)>>>;
+
 /// The outcomes of attempts and deliveries, in the order in which they ended.
-fn outcomes() -> (
-    Observers,
-    Arc<Mutex<Vec<(&'static str, Outcome, Duration)>>>,
-) {
-    let seen: Arc<Mutex<Vec<_>>> = Arc::default();
+fn outcomes() -> (Observers, Ended) {
+    let seen = Ended::default();
     let told = Arc::clone(&seen);
     let observers = Observers::new(observer_fn(move |event| {
         let ended = match *event {
@@ -124,9 +123,10 @@ async fn a_task_that_a_service_spawns_has_the_context_only_if_it_is_carried() {
                 tokio::spawn(read).await?
             };
             let known = (inside.attempt(), inside.deadline().is_some());
-            let expected = match carried {
-                true => (Attempt::current(), true),
-                false => (None, false),
+            let expected = if carried {
+                (Attempt::current(), true)
+            } else {
+                (None, false)
             };
             assert_eq!(known, expected);
             let second = Attempt::current() == Some(Attempt::numbered(2));

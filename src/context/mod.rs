@@ -184,13 +184,11 @@ fn within<V: Copy, T>(slot: fn(&Slots) -> &Cell<V>, value: V, work: impl FnOnce(
 /// Calls a service at an instant: that at which a layer outside was called, if it is calling now, or the present
 /// one. Layers that `call` calls get the same.
 pub(crate) fn begin<T>(call: impl FnOnce(Instant) -> T) -> T {
-    match SLOTS.with(|slots| slots.began.get()) {
-        Some(now) => call(now),
-        None => {
-            let now = Instant::now();
-            within(|slots| &slots.began, Some(now), || call(now))
-        }
+    if let Some(now) = SLOTS.with(|slots| slots.began.get()) {
+        return call(now);
     }
+    let now = Instant::now();
+    within(|slots| &slots.began, Some(now), || call(now))
 }
 
 /// The instant at which a layer outside was called, if it is calling now and has read the clock.

@@ -215,6 +215,9 @@ type DeliverOrder<A, K, X, B> = Stack<
     >,
 >;
 
+/// The dead-letter layer of a stack.
+type Entries<K, D> = DeadLetterLayer<JudgedInside, K, D, WithCopy>;
+
 /// What [`DeliverBuilder::build`] returns.
 type Built<M, K, F, E, X, B> =
     Result<StackLayer<DeliverOrder<StackLayer<AttemptOrder<M, K, F, E>>, K, X, B>>, InvalidConfig>;
@@ -245,9 +248,7 @@ where
     /// # Errors
     ///
     /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
-    pub fn build(
-        self,
-    ) -> Built<M, K, F, E, WithCopies<X>, DeadLetterLayer<JudgedInside, K, D, WithCopy>> {
+    pub fn build(self) -> Built<M, K, F, E, WithCopies<X>, Entries<K, D>> {
         let entries = |attempt: &AttemptBuilder<M, K, F, E>, layer: DeadLetterLayer<_, _, D>| {
             layer
                 .map_dead_letters(|entries| entries.observe(attempt.observers()))
