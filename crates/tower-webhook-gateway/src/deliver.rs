@@ -117,8 +117,7 @@ impl Deliverer {
         let observers = Observers::new(metrics.clone()).and(exporter.clone());
         let classifier = HttpClassifier::new().errors(transport::hyper_util);
         let failover = presets::fallback_urls(args.fallbacks.clone())
-            .map(|uris| uris.observe(observers.clone()))
-            .and_then(|uris| uris.classifier(classifier.clone()).build())
+            .and_then(|uris| uris.observe(observers.clone()).build())
             .map_err(|error| Problem::new("--fallback-url", error))?;
         let scheme = args
             .outgoing_scheme()
