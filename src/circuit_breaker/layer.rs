@@ -171,7 +171,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Called { future, settle } => {
-                let result = ready!(context::poll(|| future.poll(cx)));
+                context::withdraw();
+                let result = ready!(future.poll(cx));
                 if let Some((mut permit, classifier)) = settle.take() {
                     let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
                     let ended = ended.map(Instant::from_std);

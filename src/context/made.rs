@@ -7,10 +7,12 @@
 use super::{CallContext, SLOTS};
 use crate::attempt::Attempt;
 
+#[inline]
 fn current() -> Option<Made> {
     SLOTS.with(|slots| slots.made.get())
 }
 
+#[inline]
 fn replace(made: Option<Made>) -> Option<Made> {
     SLOTS.with(|slots| slots.made.replace(made))
 }
@@ -82,22 +84,21 @@ impl Made {
     }
 
     /// Whether the worker of a queue reports a delivery that begins here.
+    #[inline]
     pub(crate) fn is_reported() -> bool {
         let counter = current();
         counter.is_some_and(|counter| counter.within == Within::Request)
     }
 
-    /// Counts the attempts that `work` makes.
-    pub(crate) fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
+    /// Counts the attempts that are made until the guard is dropped.
+    #[inline]
+    pub(crate) fn count(&mut self) -> Counting<'_> {
         let outer = replace(Some(*self));
-        let _restore = Restore {
-            counter: self,
-            outer,
-        };
-        work()
+        Counting { made: self, outer }
     }
 
     /// Counts an attempt that begins.
+    #[inline]
     pub(crate) fn begin_attempt() -> Place {
         let Some(mut counter) = current() else {
             return Place::by_number(1);
@@ -116,6 +117,7 @@ impl Made {
     }
 
     /// Records the code that ended the attempt.
+    #[inline]
     pub(crate) fn end_attempt(code: Option<u16>) {
         if let Some(mut counter) = current() {
             counter.code = code;
@@ -124,16 +126,18 @@ impl Made {
     }
 }
 
-/// Writes the count back, even if the work panics.
-struct Restore<'a> {
-    counter: &'a mut Made,
+/// Writes the count back when it is dropped, also by a panic.
+#[must_use]
+pub(crate) struct Counting<'a> {
+    made: &'a mut Made,
     outer: Option<Made>,
 }
 
-impl Drop for Restore<'_> {
+impl Drop for Counting<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(counter) = replace(self.outer) {
-            *self.counter = counter;
+        if let Some(made) = replace(self.outer) {
+            *self.made = made;
         }
     }
 }
@@ -147,17 +151,20 @@ mod tests {
     fn attempts_are_counted_by_the_delivery_next_to_them() {
         let (mut outer, mut inner) = (Made::default(), Made::default());
         assert_eq!(current(), None);
-        outer.scope(|| {
+        {
+            let _counting = outer.count();
             assert_eq!(Made::begin_attempt(), Place::First);
             Made::end_attempt(Some(503));
-            inner.scope(|| assert_eq!(Made::begin_attempt(), Place::First));
-        });
-        // A later poll of the same future.
-        outer.scope(|| {
+            let _inner = inner.count();
+            assert_eq!(Made::begin_attempt(), Place::First);
+        }
+        {
+            // A later poll of the same future.
+            let _counting = outer.count();
             assert_eq!(Made::begin_attempt(), Place::Retry(Some(503)));
             // The second attempt is dropped, so nothing records its end.
             assert_eq!(Made::begin_attempt(), Place::Retry(None));
-        });
+        }
         assert_eq!((outer.attempts, inner.attempts), (3, 1));
         assert_eq!(current(), None);
     }
@@ -166,10 +173,9 @@ mod tests {
     fn the_count_is_taken_back_after_a_panic() {
         let mut counter = Made::default();
         let work = AssertUnwindSafe(|| {
-            counter.scope(|| {
-                Made::begin_attempt();
-                panic!("on purpose")
-            })
+            let _counting = counter.count();
+            Made::begin_attempt();
+            panic!("on purpose")
         });
         assert!(catch_unwind(work).is_err());
         assert_eq!(counter.attempts, 1);

@@ -38,7 +38,7 @@
 mod made;
 
 #[cfg(feature = "metrics")]
-pub(crate) use self::made::{Made, Place};
+pub(crate) use self::made::{Counting, Made, Place};
 
 use crate::{
     BoxError,
@@ -98,6 +98,7 @@ impl CallContext {
     };
 
     /// The context of the current call; empty outside of any call.
+    #[inline]
     pub fn current() -> Self {
         SLOTS.with(|slots| slots.call.get())
     }
@@ -125,6 +126,7 @@ impl CallContext {
     }
 
     /// The earlier deadline applies.
+    #[inline]
     pub(crate) fn with_deadline(mut self, deadline: Deadline) -> Self {
         let before = self.deadline;
         self.deadline = Some(before.map_or(deadline, |before| before.min(deadline)));
@@ -132,8 +134,17 @@ impl CallContext {
     }
 
     /// Runs `work` in this context.
+    #[inline]
     pub fn enter<T>(self, work: impl FnOnce() -> T) -> T {
-        within(|slots| &slots.call, self, work)
+        let _entered = self.entered();
+        work()
+    }
+
+    /// Enters this context until the guard is dropped. For layers: a closure would be one more place through which
+    /// requests and futures are moved.
+    #[inline]
+    pub(crate) fn entered(self) -> Entered {
+        Entered(SLOTS.with(|slots| slots.call.replace(self)))
     }
 
     /// Runs a future in this context: for work that a service spawns.
@@ -167,32 +178,55 @@ impl<F: Future> Future for Carried<F> {
     }
 }
 
-/// Runs `work` with a value in a slot, which gets back its former value even if the work panics.
-fn within<V: Copy, T>(slot: fn(&Slots) -> &Cell<V>, value: V, work: impl FnOnce() -> T) -> T {
-    struct Restore<V: Copy>(fn(&Slots) -> &Cell<V>, V);
+/// Restores the former context when it is dropped, also by a panic.
+#[must_use]
+pub(crate) struct Entered(CallContext);
 
-    impl<V: Copy> Drop for Restore<V> {
-        fn drop(&mut self) {
-            SLOTS.with(|slots| self.0(slots).set(self.1));
-        }
+impl Drop for Entered {
+    #[inline]
+    fn drop(&mut self) {
+        SLOTS.with(|slots| slots.call.set(self.0));
     }
-
-    let _restore = Restore(slot, SLOTS.with(|slots| slot(slots).replace(value)));
-    work()
 }
 
-/// Calls a service at an instant: that at which a layer outside was called, if it is calling now, or the present
-/// one. Layers that `call` calls get the same.
-pub(crate) fn begin<T>(call: impl FnOnce(Instant) -> T) -> T {
-    if let Some(now) = SLOTS.with(|slots| slots.began.get()) {
-        return call(now);
+/// The beginning of a call: services that are called before it is dropped begin at the same instant.
+#[must_use]
+pub(crate) struct Began {
+    pub(crate) now: Instant,
+    is_outermost: bool,
+}
+
+/// Begins a call: at the instant at which a layer outside was called, if it is calling now, or at the present one.
+#[inline]
+pub(crate) fn begin() -> Began {
+    SLOTS.with(|slots| match slots.began.get() {
+        Some(now) => Began {
+            now,
+            is_outermost: false,
+        },
+        None => {
+            let now = Instant::now();
+            slots.began.set(Some(now));
+            Began {
+                now,
+                is_outermost: true,
+            }
+        }
+    })
+}
+
+impl Drop for Began {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_outermost {
+            SLOTS.with(|slots| slots.began.set(None));
+        }
     }
-    let now = Instant::now();
-    within(|slots| &slots.began, Some(now), || call(now))
 }
 
 /// The instant at which a layer outside was called, if it is calling now and has read the clock.
 #[cfg(feature = "circuit-breaker")]
+#[inline]
 pub(crate) fn began() -> Option<Instant> {
     SLOTS.with(|slots| slots.began.get())
 }
@@ -207,19 +241,16 @@ struct Verdict {
     is_late: bool,
 }
 
-/// Polls the future of an inner service, whose result brings its own verdict.
-pub(crate) fn poll<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<T> {
-    withdraw();
-    poll()
-}
-
-/// Withdraws the verdict: another result is returned than the one that was judged.
+/// Withdraws the verdict: before a service is polled whose result brings its own, and where another result is returned
+/// than the one that was judged.
+#[inline]
 pub(crate) fn withdraw() {
     SLOTS.with(|slots| slots.verdict.set(None));
 }
 
 /// Sets the verdict of the result that is about to be returned. Called last: observers and other code of users may
 /// make calls of their own.
+#[inline]
 pub(crate) fn judge(outcome: Outcome, late: Option<LateOutcome>, ended: Option<Instant>) {
     let is_late = late.is_some();
     if is_late {
@@ -233,6 +264,7 @@ pub(crate) fn judge(outcome: Outcome, late: Option<LateOutcome>, ended: Option<I
     SLOTS.with(|slots| slots.verdict.set(Some(verdict)));
 }
 
+#[inline]
 fn verdict() -> Option<Verdict> {
     SLOTS.with(|slots| slots.verdict.get())
 }
@@ -250,12 +282,14 @@ pub struct JudgedInside;
 impl<Req> MakeClassifier<Req> for JudgedInside {
     type Classifier = Self;
 
+    #[inline]
     fn make_classifier(&self, _: &Req) -> Self {
         *self
     }
 }
 
 impl<Res> Classify<Res, BoxError> for JudgedInside {
+    #[inline]
     fn classify(self, result: Result<&Res, &BoxError>) -> Outcome {
         match (verdict(), result) {
             (Some(verdict), _) => verdict.outcome,
@@ -264,6 +298,7 @@ impl<Res> Classify<Res, BoxError> for JudgedInside {
         }
     }
 
+    #[inline]
     fn late(&self, _: Result<&Res, &BoxError>) -> Option<LateOutcome> {
         if !verdict()?.is_late {
             return None;
@@ -273,6 +308,7 @@ impl<Res> Classify<Res, BoxError> for JudgedInside {
         late
     }
 
+    #[inline]
     fn ended(&self) -> Option<std::time::Instant> {
         verdict()?.ended.map(Instant::into_std)
     }
@@ -287,33 +323,37 @@ mod tests {
     fn the_former_context_is_back_after_a_panic() {
         let context = CallContext::default().with_attempt(Attempt::numbered(2), Some(503));
         context.enter(|| {
-            let inner = || Attempt::numbered(3).scope(|| begin(|_| panic!("on purpose")));
+            let inner = || {
+                Attempt::numbered(3).scope(|| {
+                    let _began = begin();
+                    panic!("on purpose")
+                })
+            };
             assert!(catch_unwind(AssertUnwindSafe(inner)).is_err());
             assert_eq!(CallContext::current(), context);
-            assert_eq!(SLOTS.with(|slots| slots.began.get()), None);
+            assert_eq!(began(), None);
         });
         assert_eq!(CallContext::current(), CallContext::default());
     }
 
     #[test]
     fn layers_that_are_called_get_the_instant_of_the_layer_that_calls() {
-        begin(|outer| {
-            begin(|inner| assert_eq!(inner, outer));
-            begin(|inner| assert_eq!(inner, outer));
-        });
+        let outer = begin();
+        for _ in 0..2 {
+            assert_eq!(begin().now, outer.now);
+        }
+        assert_eq!(began(), Some(outer.now), "the inner ones did not end it");
+        drop(outer);
+        assert_eq!(began(), None);
     }
 
     #[test]
     fn a_verdict_belongs_to_the_result_of_one_poll() {
         let classify = |result: Result<&(), &BoxError>| JudgedInside.classify(result);
-        let judged = poll(|| {
-            judge(Outcome::permanent().with_code(404), None, None);
-            Poll::Ready(())
-        });
-        assert!(judged.is_ready());
+        judge(Outcome::permanent().with_code(404), None, None);
         assert_eq!(classify(Ok(&())).code(), Some(404));
 
-        assert!(poll(|| Poll::Ready(())).is_ready());
+        withdraw();
         assert_eq!(classify(Ok(&())), Outcome::success());
         let error: BoxError =
             crate::outcome::LocallyRefused::after(std::time::Duration::ZERO).into();

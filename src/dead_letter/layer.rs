@@ -243,16 +243,15 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        context::begin(|now| {
-            let classifier = self.make.make_classifier(&req);
-            let copy = Arc::new(req.clone());
-            let passed = P::pass_on(req, &copy);
-            let case = Case::open(&self.shared, copy, now);
-            match caught(|| self.inner.call(passed)) {
-                Ok(future) => ResponseFuture::new(future, classifier, case),
-                Err(thrown) => ResponseFuture::panicked(&case, thrown),
-            }
-        })
+        let began = context::begin();
+        let classifier = self.make.make_classifier(&req);
+        let copy = Arc::new(req.clone());
+        let passed = P::pass_on(req, &copy);
+        let case = Case::open(&self.shared, copy, began.now);
+        match caught(|| self.inner.call(passed)) {
+            Ok(future) => ResponseFuture::new(future, classifier, case),
+            Err(thrown) => ResponseFuture::panicked(&case, thrown),
+        }
     }
 }
 
@@ -403,7 +402,8 @@ where
         loop {
             match state.as_mut().project() {
                 StateProj::Called { future, open } => {
-                    let polled = caught(|| context::poll(|| future.poll(cx)));
+                    context::withdraw();
+                    let polled = caught(|| future.poll(cx));
                     let result = match polled {
                         Ok(polled) => ready!(polled),
                         Err(thrown) => {

@@ -52,7 +52,7 @@
 //! # Cost
 //!
 //! One copy of each request, with one allocation besides those of the copy itself. In the ready-made
-//! stack the retry layer [shares](DeadLetterLayer::share_copy) that copy. All other work is done only
+//! stack the retry layer takes that [copy](crate::attempt::Copied). All other work is done only
 //! when a call has failed.
 //!
 //! # Cancel safety

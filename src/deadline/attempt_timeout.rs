@@ -1,6 +1,6 @@
 use super::{
     Deadline, ResponseFuture,
-    future::{Limit, earlier},
+    future::{Limit, earlier, under},
     not_zero,
 };
 use crate::{
@@ -127,19 +127,20 @@ where
             Time::ByAttempt(time) => time(attempt),
         };
         let deadline = context.deadline().map(Deadline::instant);
-        context::begin(|now| {
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return ResponseFuture::too_late(observers);
-            }
-            let own = now.checked_add(time);
-            let due = earlier(own, deadline);
-            let error = Limit::Attempt(AttemptTimeout {
-                after: due.map_or(Duration::MAX, |due| due.saturating_duration_since(now)),
-                attempt,
-                by_deadline: due != own,
-            });
-            ResponseFuture::called(due, error, observers, || self.inner.call(req))
-        })
+        let began = context::begin();
+        let now = began.now;
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return ResponseFuture::too_late(observers);
+        }
+        let own = now.checked_add(time);
+        let due = earlier(own, deadline);
+        let error = Limit::Attempt(AttemptTimeout {
+            after: due.map_or(Duration::MAX, |due| due.saturating_duration_since(now)),
+            attempt,
+            by_deadline: due != own,
+        });
+        let _entered = under(due);
+        ResponseFuture::called(self.inner.call(req), due, error, observers)
     }
 }
 

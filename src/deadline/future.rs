@@ -1,6 +1,7 @@
 use super::{AttemptTimeout, Deadline, DeadlineExceeded};
 use crate::{
-    BoxError, context,
+    BoxError,
+    context::{self, CallContext, Entered},
     observe::{Event, Observers},
 };
 use pin_project::pin_project;
@@ -42,15 +43,15 @@ pub(super) enum Limit {
 }
 
 impl<F> ResponseFuture<F> {
-    /// Makes a call under the limit `due`, which is also the [`Deadline`] of the inner service.
+    /// The call has the limit `due`, which is also the [`Deadline`] of the inner service.
     pub(super) fn called(
+        call: F,
         due: Option<Instant>,
         error: Limit,
         observers: &Observers,
-        call: impl FnOnce() -> F,
     ) -> Self {
         Self {
-            call: Some(under(due, call)),
+            call: Some(call),
             due,
             timer: None,
             error,
@@ -81,9 +82,11 @@ where
         let mut this = self.project();
         if let Some(call) = this.call.as_mut().as_pin_mut() {
             // Before the timer: an answer at the exact instant of the limit counts.
-            if let Poll::Ready(result) = under(*this.due, || call.poll(cx)) {
+            let entered = under(*this.due);
+            if let Poll::Ready(result) = call.poll(cx) {
                 return Poll::Ready(result.map_err(Into::into));
             }
+            drop(entered);
             let Some(due) = *this.due else {
                 return Poll::Pending;
             };
@@ -124,11 +127,11 @@ impl<F> fmt::Debug for ResponseFuture<F> {
     }
 }
 
-fn under<T>(due: Option<Instant>, work: impl FnOnce() -> T) -> T {
-    match due {
-        Some(due) => Deadline::at(due).scope(work),
-        None => work(),
-    }
+/// Enters the context of a call with this limit.
+#[inline]
+pub(super) fn under(due: Option<Instant>) -> Option<Entered> {
+    let due = Deadline::at(due?);
+    Some(CallContext::current().with_deadline(due).entered())
 }
 
 /// The earlier of two optional times.

@@ -1,6 +1,6 @@
 use super::{
     Deadline, DeadlineExceeded, ResponseFuture,
-    future::{Limit, earlier},
+    future::{Limit, earlier, under},
     header::Format,
     not_zero,
 };
@@ -150,18 +150,20 @@ where
         let outer = Deadline::current().map(Deadline::instant);
         if allowed.is_none() && outer.is_none() {
             let error = Limit::Call(DeadlineExceeded::after(Duration::MAX));
-            return ResponseFuture::called(None, error, observers, || self.inner.call(req));
+            return ResponseFuture::called(self.inner.call(req), None, error, observers);
         }
-        context::begin(|now| {
-            let own = allowed.and_then(|allowed| now.checked_add(allowed));
-            let due = earlier(own, outer);
-            let left = due.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
-            if left.is_zero() {
-                return ResponseFuture::too_late(observers);
-            }
-            let error = Limit::Call(DeadlineExceeded::after(left));
-            ResponseFuture::called(due, error, observers, || self.inner.call(req))
-        })
+        let began = context::begin();
+        let own = allowed.and_then(|allowed| began.now.checked_add(allowed));
+        let due = earlier(own, outer);
+        let left = due.map_or(Duration::MAX, |due| {
+            due.saturating_duration_since(began.now)
+        });
+        if left.is_zero() {
+            return ResponseFuture::too_late(observers);
+        }
+        let _entered = under(due);
+        let error = Limit::Call(DeadlineExceeded::after(left));
+        ResponseFuture::called(self.inner.call(req), due, error, observers)
     }
 }
 

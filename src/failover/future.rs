@@ -132,7 +132,8 @@ where
         loop {
             match step.as_mut().project() {
                 StepProj::Calling { future } => {
-                    let result = ready!(context::poll(|| future.poll(cx)));
+                    context::withdraw();
+                    let result = ready!(future.poll(cx));
                     if let Some(result) = round.settle(result) {
                         return Poll::Ready(result);
                     }

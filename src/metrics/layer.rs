@@ -2,8 +2,8 @@
 
 use super::Level;
 use crate::{
-    context::{self, Made, Place},
-    observe::{Event, Observer, Observers, Scope},
+    context::{self, Counting, Made, Place},
+    observe::{Entered, Event, Observer, Observers, Scope},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
 };
@@ -130,21 +130,19 @@ where
             };
         }
         let classifier = self.make.make_classifier(&req);
-        if !self.observers.is_heard() {
-            let mut flight = InFlight::begin(self.level, None);
-            return ResponseFuture {
-                future: flight.scope(|| self.inner.call(req)),
-                open: Some((flight, classifier)),
-            };
+        let began = self.observers.is_heard().then(context::begin);
+        let heard = began.as_ref().map(|began| {
+            let peer = self.peer.key(&req);
+            Heard::new(&self.observers, self.level, &peer, began.now)
+        });
+        let mut flight = InFlight::begin(self.level, heard);
+        let entered = flight.entered();
+        let future = self.inner.call(req);
+        drop(entered);
+        ResponseFuture {
+            future,
+            open: Some((flight, classifier)),
         }
-        context::begin(|now| {
-            let heard = Heard::new(&self.observers, self.level, &self.peer.key(&req), now);
-            let mut flight = InFlight::begin(self.level, Some(heard));
-            ResponseFuture {
-                future: flight.scope(|| self.inner.call(req)),
-                open: Some((flight, classifier)),
-            }
-        })
     }
 }
 
@@ -181,7 +179,10 @@ where
             // Not measured, or polled after its end: then the inner future decides what happens.
             return this.future.poll(cx);
         };
-        let result = ready!(context::poll(|| flight.scope(|| this.future.poll(cx))));
+        context::withdraw();
+        let entered = flight.entered();
+        let result = ready!(this.future.poll(cx));
+        drop(entered);
         if let Some((flight, classifier)) = this.open.take() {
             let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
             let outcome = classifier.classify(result.as_ref());
@@ -268,21 +269,14 @@ impl InFlight {
         }
     }
 
-    /// Runs `work`, which is measured.
-    fn scope<T>(&mut self, work: impl FnOnce() -> T) -> T {
-        let Self {
-            level,
-            attempts,
-            heard,
-        } = self;
-        let counted = || match level {
-            Level::Attempt => work(),
-            Level::Delivery => attempts.scope(work),
-        };
-        match heard {
-            Some(heard) => heard.scope.enter(counted),
-            None => counted(),
-        }
+    /// What is called until the guards are dropped is measured.
+    #[inline]
+    fn entered(&mut self) -> (Option<Counting<'_>>, Option<Entered<'_>>) {
+        let counting = (self.level == Level::Delivery).then(|| self.attempts.count());
+        (
+            counting,
+            self.heard.as_ref().map(|heard| heard.scope.entered()),
+        )
     }
 
     /// Records the outcome for the attempt that follows.

@@ -40,7 +40,7 @@ mod trace;
     unused_imports,
     reason = "which layers open spans depends on the features"
 )]
-pub(crate) use self::trace::Scope;
+pub(crate) use self::trace::{Entered, Scope};
 pub use self::{
     breaker_state::BreakerState,
     event::{Event, Id, JobEnd},

@@ -269,12 +269,19 @@ mod on {
         }
 
         /// Runs `work` inside the span.
+        #[inline]
         pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
-            if self.0.is_none() {
-                return work();
-            }
-            let _entered = Entered(subscriber(|| self.0.enter()));
+            let _entered = self.entered();
             work()
+        }
+
+        /// Enters the span until the guard is dropped.
+        #[inline]
+        pub(crate) fn entered(&self) -> Entered<'_> {
+            if self.0.is_none() {
+                return Entered(None);
+            }
+            Entered(subscriber(|| self.0.enter()))
         }
     }
 
@@ -285,6 +292,7 @@ mod on {
     }
 
     impl Drop for Scope {
+        #[inline]
         fn drop(&mut self) {
             if !self.0.is_none() {
                 let span = mem::replace(&mut self.0, Span::none());
@@ -293,13 +301,16 @@ mod on {
         }
     }
 
-    /// Leaves the span when it is dropped, even if the work panics.
-    struct Entered<'a>(Option<span::Entered<'a>>);
+    /// Leaves the span when it is dropped, also by a panic.
+    #[must_use]
+    pub(crate) struct Entered<'a>(Option<span::Entered<'a>>);
 
     impl Drop for Entered<'_> {
+        #[inline]
         fn drop(&mut self) {
-            let entered = self.0.take();
-            let _ = subscriber(|| drop(entered));
+            if let Some(entered) = self.0.take() {
+                let _ = subscriber(|| drop(entered));
+            }
         }
     }
 }
@@ -361,8 +372,15 @@ mod on {
         pub(crate) fn enter<T>(&self, work: impl FnOnce() -> T) -> T {
             work()
         }
+
+        pub(crate) const fn entered(&self) -> Entered {
+            Entered
+        }
     }
+
+    #[must_use]
+    pub(crate) struct Entered;
 }
 
-pub(crate) use on::Scope;
+pub(crate) use on::{Entered, Scope};
 pub(super) use on::{is_heard, on, panics};

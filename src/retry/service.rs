@@ -122,36 +122,37 @@ where
             exchange,
             observers,
         } = &self.layer;
-        context::begin(|now| {
-            let mut state = RetryState::new(config, now, CallContext::current());
-            if let Err(reason) = state.begin(now) {
-                let history = state.end(reason);
-                tell_gave_up(observers, &history);
-                return ResponseFuture::too_late(history);
+        let began = context::begin();
+        let mut state = RetryState::new(config, began.now, CallContext::current());
+        if let Err(reason) = state.begin(began.now) {
+            let history = state.end(reason);
+            tell_gave_up(observers, &history);
+            return ResponseFuture::too_late(history);
+        }
+        let classifier = make.make_classifier(&req);
+        let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
+        let entered = state.entered();
+        let (future, again) = match kept {
+            None => (self.inner.call(sent), None),
+            Some(kept) => {
+                // The future takes the instance that was polled ready, and polls it ready again
+                // before a retry. A clone, which is polled before its first call, replaces it.
+                let spare = self.inner.clone();
+                let mut inner = mem::replace(&mut self.inner, spare);
+                (inner.call(sent), Some((inner, Some(kept))))
             }
-            let classifier = make.make_classifier(&req);
-            let (sent, kept) = exchange.first(req, config.settings.attempts > 1);
-            let (future, again) = match kept {
-                None => (state.scope(|| self.inner.call(sent)), None),
-                Some(kept) => {
-                    // The future takes the instance that was polled ready, and polls it ready again
-                    // before a retry. A clone, which is polled before its first call, replaces it.
-                    let spare = self.inner.clone();
-                    let mut inner = mem::replace(&mut self.inner, spare);
-                    (state.scope(|| inner.call(sent)), Some((inner, Some(kept))))
-                }
-            };
-            let call = Call {
-                again,
-                classifier,
-                exchange: exchange.clone(),
-                observers: observers.clone(),
-                state,
-                resume_at: None,
-                error: None,
-            };
-            ResponseFuture::called(future, call)
-        })
+        };
+        drop(entered);
+        let call = Call {
+            again,
+            classifier,
+            exchange: exchange.clone(),
+            observers: observers.clone(),
+            state,
+            resume_at: None,
+            error: None,
+        };
+        ResponseFuture::called(future, call)
     }
 }
 
@@ -315,20 +316,18 @@ where
             context::withdraw();
             return Poll::Ready(Err(Err(failed)));
         }
-        let (state, exchange) = (&mut self.state, &self.exchange);
-        let begun = context::begin(|now| {
-            state.begin(now)?;
-            let last = state.is_last();
-            let Some(sent) = exchange.again(kept, last) else {
-                state.not_sent();
-                return Err(GaveUp::BodyNotReplayable);
-            };
-            Ok(state.scope(|| inner.call(sent)))
-        });
-        Poll::Ready(match begun {
-            Ok(future) => Ok(State::Calling { future }),
-            Err(reason) => Err(Err(self.not_made(reason))),
-        })
+        let began = context::begin();
+        if let Err(reason) = self.state.begin(began.now) {
+            return Poll::Ready(Err(Err(self.not_made(reason))));
+        }
+        let last = self.state.is_last();
+        let Some(sent) = self.exchange.again(kept, last) else {
+            self.state.not_sent();
+            return Poll::Ready(Err(Err(self.not_made(GaveUp::BodyNotReplayable))));
+        };
+        let _entered = self.state.entered();
+        let future = inner.call(sent);
+        Poll::Ready(Ok(State::Calling { future }))
     }
 
     fn wait(&self) -> State<S::Future, X::Discard> {
@@ -384,8 +383,10 @@ where
         loop {
             let next = match (this.state.as_mut().project(), this.call.as_mut()) {
                 (StateProj::Calling { future }, Some(call)) => {
-                    let polled = context::poll(|| call.state.scope(|| future.poll(cx)));
-                    let result = ready!(polled);
+                    context::withdraw();
+                    let entered = call.state.entered();
+                    let result = ready!(future.poll(cx));
+                    drop(entered);
                     call.judge(result)
                 }
                 (StateProj::Discarding { discard }, Some(call)) => {

@@ -170,7 +170,7 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     }
 
     /// Sets the key by which breakers and metrics tell peers apart. Default:
-    /// [`ByHost`](crate::peer::ByHost).
+    /// [`ByHost`].
     pub fn peer<K2>(self, peer: K2) -> Around<M, K2, F, E, X, B> {
         self.attempt(|attempt| attempt.peer(peer))
     }

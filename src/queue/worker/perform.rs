@@ -4,7 +4,7 @@ use crate::{
     BoxError, BoxFuture,
     attempt::Attempt,
     catch_panic::catch_panic,
-    context::Made,
+    context::{CallContext, Made},
     dead_letter::Reason,
     deadline::Deadline,
     observe::{Event, Id, Observers, Scope},
@@ -265,12 +265,12 @@ impl Future for Performing {
         let Some(inner) = inner else {
             return Poll::Ready(Done::panicked());
         };
-        let mut poll = || counter.scope(|| catch_panic(|| inner.as_mut().poll(cx)));
-        let scoped = || match deadline {
-            Some(deadline) => deadline.scope(poll),
-            None => poll(),
-        };
-        let polled = scope.enter(|| attempt.scope(scoped));
+        let mut context = CallContext::current().with_attempt(*attempt, None);
+        if let Some(deadline) = deadline {
+            context = context.with_deadline(*deadline);
+        }
+        let _guards = (scope.entered(), context.entered(), counter.count());
+        let polled = catch_panic(|| inner.as_mut().poll(cx));
         match polled {
             Some(Poll::Pending) => Poll::Pending,
             Some(Poll::Ready(done)) => Poll::Ready(done),

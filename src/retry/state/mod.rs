@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     attempt::{Attempt, AttemptRecord, GaveUp, History},
-    context::CallContext,
+    context::{CallContext, Entered},
     deadline::Deadline,
     outcome::{Outcome, OutcomeKind},
 };
@@ -110,14 +110,14 @@ impl RetryState {
         Attempt::numbered(self.attempt.number().saturating_add(self.made_outside))
     }
 
-    /// Runs `work` as part of the current attempt, and says how the attempt before it ended.
-    pub(super) fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Enters the context of the current attempt, which says how the attempt before it ended.
+    pub(super) fn entered(&self) -> Entered {
         let mut records = self.history.records().iter().rev();
         // Between the two, calls may have been refused on this side.
         let before = records.find(|record| record.outcome().was_attempted());
         let after = before.map_or(self.after_outside, |record| record.outcome().code());
         let context = CallContext::current().with_attempt(self.attempt(), after);
-        context.enter(work)
+        context.entered()
     }
 
     /// The age of the delivery.
