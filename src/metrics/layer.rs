@@ -126,22 +126,32 @@ where
         if self.level == Level::Delivery && Made::is_reported() {
             return ResponseFuture {
                 future: self.inner.call(req),
-                open: None,
+                flight: None,
+                classifier: None,
             };
         }
         let classifier = self.make.make_classifier(&req);
         let began = self.observers.is_heard().then(context::begin);
         let heard = began.as_ref().map(|began| {
             let peer = self.peer.key(&req);
-            Heard::new(&self.observers, self.level, &peer, began.now)
+            Heard::begin(&self.observers, self.level, &peer, began.now)
         });
-        let mut flight = InFlight::begin(self.level, heard);
+        if heard.is_none() && self.level == Level::Attempt {
+            // A layer outside may count it.
+            Made::begin_attempt();
+        }
+        let mut flight = InFlight {
+            level: self.level,
+            attempts: Made::default(),
+            heard,
+        };
         let entered = flight.entered();
         let future = self.inner.call(req);
         drop(entered);
         ResponseFuture {
             future,
-            open: Some((flight, classifier)),
+            flight: Some(flight),
+            classifier: Some(classifier),
         }
     }
 }
@@ -163,7 +173,9 @@ pub struct ResponseFuture<F, C> {
     #[pin]
     future: F,
     /// `None` once there is a result, and if the call is not measured here.
-    open: Option<(InFlight, C)>,
+    flight: Option<InFlight>,
+    /// `None` as `flight` is.
+    classifier: Option<C>,
 }
 
 impl<F, C, Res, Err> Future for ResponseFuture<F, C>
@@ -175,7 +187,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some((flight, _)) = this.open else {
+        let Some(flight) = this.flight.as_mut() else {
             // Not measured, or polled after its end: then the inner future decides what happens.
             return this.future.poll(cx);
         };
@@ -183,7 +195,7 @@ where
         let entered = flight.entered();
         let result = ready!(this.future.poll(cx));
         drop(entered);
-        if let Some((flight, classifier)) = this.open.take() {
+        if let Some(classifier) = this.classifier.take() {
             let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
             let outcome = classifier.classify(result.as_ref());
             flight.answered(outcome);
@@ -191,8 +203,13 @@ where
             let ended = ended.or_else(|| flight.heard.is_some().then(Instant::now));
             match &late {
                 None => flight.end(outcome, ended),
-                Some(late) => late.then(move |outcome| flight.end(outcome, None)),
+                Some(late) => {
+                    if let Some(mut flight) = this.flight.take() {
+                        late.then(move |outcome| flight.end(outcome, None));
+                    }
+                }
             }
+            *this.flight = None;
             context::judge(outcome, late, ended);
         }
         Poll::Ready(result)
@@ -223,52 +240,37 @@ struct Heard {
 }
 
 impl Heard {
-    fn new(observers: &Observers, level: Level, peer: &str, began: Instant) -> Self {
+    /// Tells that a call begins.
+    fn begin(observers: &Observers, level: Level, peer: &str, began: Instant) -> Self {
+        let (scope, place) = match level {
+            Level::Attempt => (Scope::attempt(peer), Made::begin_attempt()),
+            Level::Delivery => (Scope::deliver(peer), Place::First),
+        };
+        let entered = scope.entered();
+        observers.tell(|| match (level, place) {
+            (Level::Delivery, _) => Event::DeliveryBegan { peer },
+            (Level::Attempt, Place::First) => Event::AttemptBegan {
+                peer,
+                retry: false,
+                after: None,
+            },
+            (Level::Attempt, Place::Retry(after)) => Event::AttemptBegan {
+                peer,
+                retry: true,
+                after,
+            },
+        });
+        drop(entered);
         Self {
             observers: observers.clone(),
-            scope: match level {
-                Level::Attempt => Scope::attempt(peer),
-                Level::Delivery => Scope::deliver(peer),
-            },
             peer: PeerName::new(peer),
+            scope,
             began,
         }
-    }
-
-    fn tell<'a>(&'a self, event: impl FnOnce(&'a str) -> Event<'a>) {
-        let tell = || self.observers.tell(|| event(self.peer.as_str()));
-        self.scope.enter(tell);
     }
 }
 
 impl InFlight {
-    fn begin(level: Level, heard: Option<Heard>) -> Self {
-        let place = match level {
-            Level::Attempt => Made::begin_attempt(),
-            Level::Delivery => Place::First,
-        };
-        if let Some(heard) = &heard {
-            heard.tell(|peer| match (level, place) {
-                (Level::Delivery, _) => Event::DeliveryBegan { peer },
-                (Level::Attempt, Place::First) => Event::AttemptBegan {
-                    peer,
-                    retry: false,
-                    after: None,
-                },
-                (Level::Attempt, Place::Retry(after)) => Event::AttemptBegan {
-                    peer,
-                    retry: true,
-                    after,
-                },
-            });
-        }
-        Self {
-            level,
-            attempts: Made::default(),
-            heard,
-        }
-    }
-
     /// What is called until the guards are dropped is measured.
     #[inline]
     fn entered(&mut self) -> (Option<Counting<'_>>, Option<Entered<'_>>) {
@@ -286,18 +288,16 @@ impl InFlight {
         }
     }
 
-    fn end(mut self, outcome: Outcome, at: Option<Instant>) {
-        self.tell_end(outcome, at);
-    }
-
-    /// `at`: when the result was there, if it is not now.
-    fn tell_end(&mut self, outcome: Outcome, at: Option<Instant>) {
-        let Some(heard) = self.heard.take() else {
+    /// Tells the end, once. `at`: when the result was there, if it is not now.
+    fn end(&mut self, outcome: Outcome, at: Option<Instant>) {
+        let Some(heard) = &self.heard else {
             return;
         };
         let at = at.unwrap_or_else(Instant::now);
         let elapsed = at.saturating_duration_since(heard.began);
-        heard.tell(|peer| match self.level {
+        let peer = heard.peer.as_str();
+        let entered = heard.scope.entered();
+        heard.observers.tell(|| match self.level {
             Level::Attempt => Event::AttemptEnded {
                 peer,
                 outcome,
@@ -311,12 +311,14 @@ impl InFlight {
                 queued: false,
             },
         });
+        drop(entered);
+        self.heard = None;
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.tell_end(Outcome::cancelled(), None);
+        self.end(Outcome::cancelled(), None);
     }
 }
 
@@ -331,8 +333,8 @@ enum PeerName {
     Long(Box<str>),
 }
 
-/// Makes `PeerName` 96 bytes.
-const SHORT: usize = 94;
+/// Makes `PeerName` 64 bytes.
+const SHORT: usize = 62;
 
 impl PeerName {
     fn new(name: &str) -> Self {
@@ -370,6 +372,6 @@ mod tests {
         }
         let name = "ö".repeat(SHORT / 2);
         assert_eq!(PeerName::new(&name).as_str(), name);
-        assert_eq!(size_of::<PeerName>(), 96);
+        assert_eq!(size_of::<PeerName>(), 64);
     }
 }
