@@ -5,7 +5,6 @@
 //! queue does the same: it reports a task as one delivery.
 
 use super::{CallContext, SLOTS};
-use crate::attempt::Attempt;
 
 #[inline]
 fn current() -> Option<Made> {
@@ -76,7 +75,7 @@ impl Made {
 
     /// For one attempt at a job that may make several deliveries.
     #[cfg(feature = "queue")]
-    pub(crate) fn of_job(attempt: Attempt) -> Self {
+    pub(crate) fn of_job(attempt: crate::attempt::Attempt) -> Self {
         Self {
             within: Within::Job(attempt.number()),
             ..Self::default()

@@ -199,18 +199,13 @@ pub(crate) struct Began {
 /// Begins a call: at the instant at which a layer outside was called, if it is calling now, or at the present one.
 #[inline]
 pub(crate) fn begin() -> Began {
-    SLOTS.with(|slots| match slots.began.get() {
-        Some(now) => Began {
+    SLOTS.with(|slots| {
+        let outer = slots.began.get();
+        let now = outer.unwrap_or_else(Instant::now);
+        slots.began.set(Some(now));
+        Began {
             now,
-            is_outermost: false,
-        },
-        None => {
-            let now = Instant::now();
-            slots.began.set(Some(now));
-            Began {
-                now,
-                is_outermost: true,
-            }
+            is_outermost: outer.is_none(),
         }
     })
 }
@@ -251,6 +246,7 @@ pub(crate) fn withdraw() {
 /// Sets the verdict of the result that is about to be returned. Called last: observers and other code of users may
 /// make calls of their own.
 #[inline]
+#[allow(dead_code, reason = "which layers judge depends on the features")]
 pub(crate) fn judge(outcome: Outcome, late: Option<LateOutcome>, ended: Option<Instant>) {
     let is_late = late.is_some();
     if is_late {

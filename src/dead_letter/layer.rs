@@ -140,9 +140,10 @@ impl<M, K, D, P> DeadLetterLayer<M, K, D, P> {
         self
     }
 
-    /// Calls the inner service with each request and its copy, for a retry layer that needs one too.
-    #[cfg(feature = "stack")]
-    pub(crate) fn with_copies(self) -> DeadLetterLayer<M, K, D, WithCopy> {
+    /// Calls the inner service with each request together with its copy, as a [`Copied`]: for a retry layer, whose
+    /// exchange is [`WithCopies`](crate::retry::WithCopies). Default: it is called with the request. The ready-made stack
+    /// does this.
+    pub fn with_copies(self) -> DeadLetterLayer<M, K, D, WithCopy> {
         DeadLetterLayer {
             make: self.make,
             settings: self.settings,

@@ -130,15 +130,13 @@ pub mod redrive;
 mod store;
 mod writer;
 
-#[cfg(feature = "stack")]
-pub(crate) use self::layer::WithCopy;
 pub use self::{
     describe::{Describe, DescribeFn, DescribeResponse, describe_fn},
     entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},
     error::{CallError, DeadLettered, EntryLost},
     http::{CallbackSink, HttpRequests},
     jsonl::{JsonlDeadLetters, JsonlDeadLettersBuilder, OpenDeadLettersError},
-    layer::{DeadLetter, DeadLetterLayer, ResponseFuture},
+    layer::{DeadLetter, DeadLetterLayer, ResponseFuture, WithCopy},
     memory::{MemoryDeadLetters, MemoryDeadLettersBuilder},
     redaction::Redaction,
     store::{Cursor, Discarded, EntryClaim, Filter, LetterStore, Listing, Page, Sink, Summary},

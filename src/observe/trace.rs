@@ -318,6 +318,7 @@ mod on {
 #[cfg(not(feature = "tracing"))]
 mod on {
     use crate::observe::Event;
+    use std::marker::PhantomData;
 
     pub(crate) const fn is_heard() -> bool {
         false
@@ -373,13 +374,13 @@ mod on {
             work()
         }
 
-        pub(crate) const fn entered(&self) -> Entered {
-            Entered
+        pub(crate) const fn entered(&self) -> Entered<'_> {
+            Entered(PhantomData)
         }
     }
 
     #[must_use]
-    pub(crate) struct Entered;
+    pub(crate) struct Entered<'a>(PhantomData<&'a Scope>);
 }
 
 pub(crate) use on::{Entered, Scope};

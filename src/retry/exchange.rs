@@ -85,10 +85,10 @@ impl<Res> ExchangeResponse<Res> for CloneExchange {
     fn annotate(&self, _: &mut Res, _: History) {}
 }
 
-/// An exchange for requests of which a layer outside keeps a copy. If the exchange inside would
+/// An exchange for requests of which a layer outside keeps a [copy](Copied). If the exchange inside would
 /// [clone](Exchange::CLONES) them, it uses that copy.
 #[derive(Clone, Copy, Debug)]
-pub struct WithCopies<X>(pub(crate) X);
+pub struct WithCopies<X>(pub X);
 
 /// A request that [`WithCopies`] keeps.
 #[derive(Debug)]

@@ -134,15 +134,13 @@ mod schedule;
 mod service;
 mod state;
 
-#[cfg(feature = "stack")]
-pub(crate) use self::exchange::WithCopies;
 #[cfg(feature = "queue")]
 pub(crate) use self::state::{Decision, RetryState};
 pub use self::{
     backoff::{Backoff, BackoffBuilder, Jitter},
     budget::{Budget, BudgetBuilder, BudgetPermit},
     config::{HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
-    exchange::{CloneExchange, Exchange, ExchangeResponse},
+    exchange::{CloneExchange, Exchange, ExchangeResponse, WithCopies},
     http::{HttpExchange, ReplayExchange},
     schedule::Schedule,
     service::{ResponseFuture, RetryWithJitter, RetryWithJitterLayer},
