@@ -151,7 +151,7 @@ impl Text {
     /// The text at `span` if it has no control character, so that it can be logged on one line.
     pub(super) fn id(body: &[u8], span: Span) -> Option<Self> {
         let text = Self::read(body, span)?;
-        (!text.as_str(body).contains(char::is_control)).then_some(text)
+        (!has_control(text.as_str(body))).then_some(text)
     }
 
     /// The text at `span`, or the digits of the number there.
@@ -169,6 +169,12 @@ impl Text {
             Self::Unescaped(text) => text,
         }
     }
+}
+
+fn has_control(text: &str) -> bool {
+    // Most ids are visible ASCII, which is checked many bytes at a time.
+    let is_odd = |odd, byte: &u8| odd | !matches!(byte, b' '..=b'~');
+    text.as_bytes().iter().fold(false, is_odd) && text.contains(char::is_control)
 }
 
 /// Boxed, so that the success path stays in registers.
@@ -308,18 +314,18 @@ impl<'a> Scanner<'a> {
         self.at += 1;
         loop {
             let rest = self.text.get(self.at..).unwrap_or_default();
-            self.at += plain(rest);
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
+            let length = plain(rest);
+            self.at += length + 1;
+            match rest.get(length) {
+                Some(b'"') => return Ok(()),
+                Some(b'\\') => self.escape()?,
+                other => {
+                    self.at -= 1;
+                    return Err(self.expected(match other {
+                        Some(_) => "an escape for the control character",
+                        None => "`\"`",
+                    }));
                 }
-                Some(b'\\') => {
-                    self.at += 1;
-                    self.escape()?;
-                }
-                Some(_) => return Err(self.expected("an escape for the control character")),
-                None => return Err(self.expected("`\"`")),
             }
         }
     }

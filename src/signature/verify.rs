@@ -147,7 +147,7 @@ where
         match self.settings.verify(&req) {
             Ok((verified, claim)) => {
                 let label = if self.settings.label_responses {
-                    verified.label()
+                    verified.label().map(Box::new)
                 } else {
                     None
                 };
@@ -228,7 +228,8 @@ enum State<F, B> {
         future: F,
         /// Dropped with the future if there is no response: the message then counts as not received.
         claim: Option<Claim>,
-        label: Option<SecretLabel>,
+        /// Boxed, because it is rarely asked for and as long as the rest.
+        label: Option<Box<SecretLabel>>,
     },
     /// Boxed, so that the future of an accepted request is not as large as a response.
     Refused {
@@ -237,7 +238,7 @@ enum State<F, B> {
 }
 
 impl<F, B> ResponseFuture<F, B> {
-    const fn called(future: F, claim: Option<Claim>, label: Option<SecretLabel>) -> Self {
+    const fn called(future: F, claim: Option<Claim>, label: Option<Box<SecretLabel>>) -> Self {
         Self {
             state: State::Called {
                 future,
@@ -276,7 +277,7 @@ where
                         claim.settle(response.status());
                     }
                     if let Some(label) = label.take() {
-                        response.extensions_mut().insert(label);
+                        response.extensions_mut().insert(*label);
                     }
                     response.map(ResponseBody::inner)
                 }))
