@@ -27,33 +27,31 @@ pub(crate) fn versioned<T>(
 /// A bit in the length of a value: the value is marked as sensitive.
 const SENSITIVE: u32 = 1 << 31;
 
-/// The fields to write, with the lengths of their names and values.
-fn fields(
-    map: &HeaderMap,
-    keep: impl Fn(&HeaderName) -> bool,
-) -> impl Iterator<Item = (u16, &HeaderName, u32, &HeaderValue)> {
-    map.iter().filter_map(move |(name, value)| {
+/// The fields that fit the form, with the lengths of their names and values.
+fn fields<'a>(
+    map: impl Iterator<Item = Field<'a>>,
+) -> impl Iterator<Item = (u16, &'a HeaderName, u32, &'a HeaderValue)> {
+    map.filter_map(|(name, value)| {
         // Always fits: `http` limits a name to 64 KiB, and no value has 2 GiB.
         let name_len = u16::try_from(name.as_str().len()).ok()?;
         let value_len = u32::try_from(value.len()).ok()?;
-        if value_len >= SENSITIVE {
-            return None;
-        }
-        keep(name).then_some((name_len, name, value_len, value))
+        (value_len < SENSITIVE).then_some((name_len, name, value_len, value))
     })
 }
 
-pub(crate) fn fields_len(map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) -> usize {
-    4 + fields(map, keep)
+pub(crate) type Field<'a> = (&'a HeaderName, &'a HeaderValue);
+
+pub(crate) fn fields_len<'a>(map: impl Iterator<Item = Field<'a>>) -> usize {
+    4 + fields(map)
         .map(|(_, name, _, value)| 2 + name.as_str().len() + 4 + value.len())
         .sum::<usize>()
 }
 
-pub(crate) fn put_fields(out: &mut Vec<u8>, map: &HeaderMap, keep: impl Fn(&HeaderName) -> bool) {
+pub(crate) fn put_fields<'a>(out: &mut Vec<u8>, map: impl Iterator<Item = Field<'a>>) {
     let count_at = out.len();
     out.put_u32(0);
     let mut count = 0_u32;
-    for (name_len, name, value_len, value) in fields(map, keep) {
+    for (name_len, name, value_len, value) in fields(map) {
         out.put_u16(name_len);
         out.put_slice(name.as_str().as_bytes());
         let mark = if value.is_sensitive() { SENSITIVE } else { 0 };

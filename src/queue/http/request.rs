@@ -99,14 +99,14 @@ fn encode(req: &Request<BufferedBody>) -> Bytes {
     let (method, uri) = (req.method().as_str(), original_uri(req).to_string());
     let (headers, body) = (req.headers(), req.body());
     let trailers = body.trailers().unwrap_or(&none);
-    let fields = fields_len(headers, |_| true) + fields_len(trailers, |_| true);
+    let fields = fields_len(headers.iter()) + fields_len(trailers.iter());
     let head = 9 + method.len() + uri.len() + fields;
     let mut out = Vec::with_capacity(head + body.as_bytes().len());
     out.put_u8(VERSION);
     put_text(&mut out, method);
     put_text(&mut out, &uri);
-    put_fields(&mut out, headers, |_| true);
-    put_fields(&mut out, trailers, |_| true);
+    put_fields(&mut out, headers.iter());
+    put_fields(&mut out, trailers.iter());
     out.put_slice(body.as_bytes());
     out.into()
 }
