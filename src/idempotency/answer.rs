@@ -74,19 +74,60 @@ pub(super) fn encode(
         });
         !named && !OF_ONE_EXCHANGE.contains(name) && is_stored(name)
     };
+    // Asked once for each: reading a name costs more than remembering what it said.
+    let mut kept = Vec::with_capacity(head.headers.len());
+    kept.extend(head.headers.iter().filter(|(name, _)| keep(name)));
+    let kept = || kept.iter().copied();
     let none = HeaderMap::new();
     let trailers = body.trailers().unwrap_or(&none);
 
     // The exact size: a store counts the length of a record, not its capacity.
-    let len = 4 + fields_len(&head.headers, keep) + fields_len(trailers, |_| true);
+    let len = 4 + fields_len(kept()) + fields_len(trailers.iter());
     let mut out = Vec::with_capacity(len + body.as_bytes().len());
     out.put_u8(VERSION);
     out.put_u8(flags);
     out.put_u16(head.status.as_u16());
-    put_fields(&mut out, &head.headers, keep);
-    put_fields(&mut out, trailers, |_| true);
+    put_fields(&mut out, kept());
+    put_fields(&mut out, trailers.iter());
     out.put_slice(body.as_bytes());
-    out.into()
+    in_one_piece(out)
+}
+
+/// Keeps a record that is not long in one allocation, together with the count of its owners: one less for
+/// a store to fetch and free, long after the processor has forgotten it.
+fn in_one_piece(record: Vec<u8>) -> Bytes {
+    // With the length, the count and the allocator's own word: 64, 128 and 256 bytes.
+    match record.len() {
+        0..40 => Piece::<39>::bytes(&record),
+        40..104 => Piece::<103>::bytes(&record),
+        104..232 => Piece::<231>::bytes(&record),
+        _ => record.into(),
+    }
+}
+
+/// `N` bytes at the most, and their number.
+struct Piece<const N: usize> {
+    len: u8,
+    bytes: [u8; N],
+}
+
+impl<const N: usize> Piece<N> {
+    fn bytes(record: &[u8]) -> Bytes {
+        let mut bytes = [0; N];
+        match (bytes.get_mut(..record.len()), u8::try_from(record.len())) {
+            (Some(room), Ok(len)) => {
+                room.copy_from_slice(record);
+                Bytes::from_owner(Self { len, bytes })
+            }
+            _ => Bytes::copy_from_slice(record),
+        }
+    }
+}
+
+impl<const N: usize> AsRef<[u8]> for Piece<N> {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
 }
 
 /// Reads what [`encode`] wrote, without copying the body. The error is `NewerSchema` or `Corrupt`.
@@ -167,6 +208,18 @@ mod tests {
             encode(&parts(Response::builder()), None, is_stored),
             &b"\x01\x01\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x00"[..]
         );
+    }
+
+    #[test]
+    fn a_record_of_any_length_is_kept_whole() {
+        for len in 0..600 {
+            let body: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+            let head = parts(Response::builder());
+            let record = encode(&head, Some(&BufferedBody::new(body.clone())), is_stored);
+            assert_eq!(record.len(), 12 + len);
+            let answer = decode(record).unwrap();
+            assert_eq!(answer.response.body().as_bytes(), &body);
+        }
     }
 
     #[test]

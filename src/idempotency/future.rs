@@ -39,14 +39,19 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 type Answer<ResB> = Response<ResponseBody<ResB>>;
 
-/// The next state.
-type Next<S, St, ResB> = State<
-    S,
-    <S as Service<Request<BufferedBody>>>::Future,
-    St,
-    ResB,
-    <S as Service<Request<BufferedBody>>>::Error,
->;
+/// What follows on the store's answer.
+enum Begun<ResB> {
+    Run(FencingToken),
+    RunUnclaimed,
+    Wait(Duration),
+    Respond(Answer<ResB>),
+}
+
+/// The handler's result, and the record to store of it. Without one, the key is freed.
+type Answered<S, ResB> = (
+    Option<Bytes>,
+    Result<Answer<ResB>, <S as Service<Request<BufferedBody>>>::Error>,
+);
 
 /// Response future of [`Idempotency`](super::Idempotency).
 #[pin_project]
@@ -55,8 +60,11 @@ where
     S: Service<Request<BufferedBody>>,
     St: Store,
 {
+    // Dropped before the claim: the key is free when the handler has gone.
     #[pin]
     state: State<S, S::Future, St, ResB, S::Error>,
+    #[pin]
+    renewal: Renewal<St>,
     /// Begins and settles the claim; `None` if the request needs no claim.
     call: Option<Call<S, St>>,
 }
@@ -65,16 +73,17 @@ where
 /// that the future of a running request needs no room for it.
 type Work<S> = (S, Request<BufferedBody>);
 
-struct Call<S, St> {
-    key: IdempotencyKey,
+struct Call<S, St: Store> {
+    held: Held<St>,
     fingerprint: Option<Fingerprint>,
-    store: St,
     settings: Arc<Settings>,
     /// Until when a repeat waits, and how long it sleeps next. Set when it starts to wait.
     waiting: Option<(Instant, Duration)>,
     service: PhantomData<fn() -> S>,
 }
 
+/// What a store or a body does at once is done on the way to the next state: most of what a call costs here
+/// would otherwise be moves from one state to another.
 #[pin_project(project = StateProj)]
 enum State<S, F, St: Store, ResB, E> {
     /// The response is ready.
@@ -87,41 +96,34 @@ enum State<S, F, St: Store, ResB, E> {
         future: F,
         disposition: Option<Disposition>,
     },
-    /// Not polled yet, and the store was not asked: dropping the future now leaves no claim.
+    /// The store is to be asked. Dropping the future before its first poll leaves no claim.
     New { work: Option<Work<S>> },
     /// The store was asked for a claim.
     Beginning {
-        #[pin]
         begin: Timed<St::Begin>,
         work: Option<Work<S>>,
     },
     /// Another request holds the key, and this one waits for its answer.
     Waiting {
-        #[pin]
-        timer: Sleep,
+        /// Boxed, so that the future of a request that does not wait needs no room for it.
+        timer: Pin<Box<Sleep>>,
         work: Option<Work<S>>,
     },
     /// The handler runs with the claim.
     Running {
         #[pin]
         future: F,
-        #[pin]
-        renewal: Renewal<St>,
         scope: Scope,
     },
     /// The handler has responded; its body is being read, to be stored.
     Collecting {
         head: Option<response::Parts>,
         body: Option<Collect<ResB>>,
-        #[pin]
-        renewal: Renewal<St>,
     },
     /// The claim is being settled. The caller gets the response only afterwards: a repeat that follows
     /// the response must find the key settled.
     Settling {
-        #[pin]
         settle: Timed<St::Settle>,
-        held: Held<St>,
         result: Option<Result<Answer<ResB>, E>>,
     },
 }
@@ -131,12 +133,13 @@ where
     S: Service<Request<BufferedBody>, Response = Response<ResB>>,
     St: Store,
 {
-    pub(super) fn unguarded(future: S::Future) -> Self {
+    pub(super) const fn unguarded(future: S::Future) -> Self {
         Self {
             state: State::Unclaimed {
                 future,
                 disposition: None,
             },
+            renewal: Renewal::new(),
             call: None,
         }
     }
@@ -144,7 +147,10 @@ where
     pub(super) fn refused(settings: &Settings, error: KeyError) -> Self {
         let refused = settings.refuse(IdempotencyError::Key(error));
         Self {
-            state: State::ended(refused),
+            state: State::Ended {
+                result: Some(Ok(refused)),
+            },
+            renewal: Renewal::new(),
             call: None,
         }
     }
@@ -158,8 +164,7 @@ where
     ) -> Self {
         let call = Call {
             fingerprint: settings.fingerprint.digest(&req),
-            key,
-            store: store.clone(),
+            held: Held::new(store.clone(), key, settings.observers.clone()),
             settings: Arc::clone(settings),
             waiting: None,
             service: PhantomData,
@@ -167,6 +172,7 @@ where
         let work = (inner, req);
         Self {
             state: State::New { work: Some(work) },
+            renewal: Renewal::new(),
             call: Some(call),
         }
     }
@@ -176,55 +182,67 @@ impl<S, St, ResB> Call<S, St>
 where
     S: Service<Request<BufferedBody>, Response = Response<ResB>>,
     St: Store,
+    ResB: Body<Data = Bytes> + Unpin,
 {
-    fn begin(&self, work: Work<S>) -> Next<S, St, ResB> {
-        let settings = &self.settings;
-        let begin = self
-            .store
-            .begin(&self.key, self.fingerprint.as_ref(), settings.lease);
-        State::Beginning {
-            begin: Timed::new(begin, settings.store_timeout),
-            work: Some(work),
-        }
+    fn begin(&self) -> Timed<St::Begin> {
+        let Settings {
+            lease,
+            store_timeout,
+            ..
+        } = *self.settings;
+        let begin = self.held.begin(self.fingerprint.as_ref(), lease);
+        Timed::new(begin, store_timeout)
     }
 
-    /// Returns the next state for the store's answer.
-    fn begun(&mut self, begun: Result<Begin, StoreError>, work: Work<S>) -> Next<S, St, ResB> {
-        match begun {
-            Ok(Begin::Acquired(token)) => self.run(token, work),
+    fn begun(&mut self, begun: Result<Begin, StoreError>) -> Begun<ResB> {
+        Begun::Respond(match begun {
+            Ok(Begin::Acquired(token)) => return Begun::Run(token),
             Ok(Begin::Completed(bytes)) => match answer::decode(bytes) {
                 Ok(answer) => self.replay(answer),
                 Err(kind) => self.unreadable(&StoreError::new(kind)),
             },
-            Ok(Begin::InProgress { lease_left }) => self.in_progress(lease_left, work),
-            Ok(Begin::Mismatch) => self.refuse(IdempotencyError::Mismatch),
+            Ok(Begin::InProgress { lease_left }) => return self.in_progress(lease_left),
+            Ok(Begin::Mismatch) => self.settings.refuse(IdempotencyError::Mismatch),
             Err(error) if error.is_unreadable() => self.unreadable(&error),
-            Err(error) => self.store_down(&error, work),
-        }
+            Err(error) => {
+                self.settings
+                    .trouble("the store failed", Some(Id::new(&error)));
+                match self.settings.outage {
+                    StoreOutage::FailOpen => return Begun::RunUnclaimed,
+                    StoreOutage::FailClosed => {
+                        let reason = IdempotencyError::Store(error.kind());
+                        self.settings.refuse(reason)
+                    }
+                }
+            }
+        })
     }
 
-    fn run(&self, token: FencingToken, (mut inner, mut req): Work<S>) -> Next<S, St, ResB> {
-        let observers = &self.settings.observers;
-        let (key, scope) = (&self.key, Scope::claim(self.key.scope()));
-        let held = Held::new(self.store.clone(), key.clone(), token, observers.clone());
+    fn run(&mut self, token: FencingToken, (mut inner, mut req): Work<S>) -> (S::Future, Scope) {
+        self.held.acquired(token);
+        let key = self.held.key();
+        let scope = Scope::claim(key.scope());
         req.extensions_mut().insert(Claim::new(key.clone(), token));
         let future = scope.enter(|| {
+            let observers = &self.settings.observers;
             observers.tell(|| Event::Claimed { scope: key.scope() });
             inner.call(req)
         });
-        State::Running {
-            future,
-            renewal: self.renewal(held),
-            scope,
-        }
+        (future, scope)
     }
 
-    fn renewal(&self, held: Held<St>) -> Renewal<St> {
-        Renewal::new(held, self.settings.lease, self.settings.store_timeout)
+    /// Keeps the claim while the work is pending.
+    fn keep(&mut self, renewal: Pin<&mut Renewal<St>>, cx: &mut Context<'_>) {
+        let Settings {
+            lease,
+            store_timeout,
+            ..
+        } = *self.settings;
+        renewal.poll_keep(&mut self.held, lease, store_timeout, cx);
     }
 
-    fn replay(&self, stored: answer::Answer) -> Next<S, St, ResB> {
-        let scope = self.key.scope();
+    fn replay(&self, stored: answer::Answer) -> Answer<ResB> {
+        let scope = self.held.key().scope();
         self.settings.observers.tell(|| Event::Replayed { scope });
         let mut answer = stored.response.map(ResponseBody::buffered);
         answer.headers_mut().insert(
@@ -236,156 +254,62 @@ where
         } else {
             Disposition::Replayed
         });
-        State::ended(answer)
+        answer
     }
 
-    fn in_progress(&mut self, lease_left: Duration, work: Work<S>) -> Next<S, St, ResB> {
+    fn in_progress(&mut self, lease_left: Duration) -> Begun<ResB> {
         let now = Instant::now();
         let (until, pause) = *self
             .waiting
             .get_or_insert((now + self.settings.wait.min(LONGEST_WAIT), POLL_FIRST));
         let left = until.saturating_duration_since(now);
         if left.is_zero() {
-            return self.refuse(IdempotencyError::InProgress {
-                retry_after: lease_left.min(MAX_RETRY_AFTER),
-            });
+            let retry_after = lease_left.min(MAX_RETRY_AFTER);
+            let reason = IdempotencyError::InProgress { retry_after };
+            return Begun::Respond(self.settings.refuse(reason));
         }
         self.waiting = Some((until, (pause * 2).min(POLL_LAST)));
-        State::Waiting {
-            timer: sleep(pause.min(left)),
-            work: Some(work),
-        }
+        Begun::Wait(pause.min(left))
     }
 
     /// Refuses, whatever the outage setting: the store is up, and has a record of the key, so the work was
     /// done or runs.
-    fn unreadable(&self, error: &StoreError) -> Next<S, St, ResB> {
+    fn unreadable(&self, error: &StoreError) -> Answer<ResB> {
         self.settings
             .trouble("stored answer cannot be read", Some(Id::new(error)));
-        self.refuse(IdempotencyError::Store(error.kind()))
+        self.settings.refuse(IdempotencyError::Store(error.kind()))
     }
 
-    fn store_down(&self, error: &StoreError, work: Work<S>) -> Next<S, St, ResB> {
-        self.settings
-            .trouble("the store failed", Some(Id::new(error)));
-        match self.settings.outage {
-            StoreOutage::FailClosed => self.refuse(IdempotencyError::Store(error.kind())),
-            StoreOutage::FailOpen => {
-                let (mut inner, req) = work;
-                State::Unclaimed {
-                    future: inner.call(req),
-                    disposition: Some(Disposition::Unclaimed),
-                }
-            }
-        }
+    /// Whether to store an answer. If another holder has the claim, that one's is stored.
+    fn keeps(&self, head: &response::Parts) -> bool {
+        self.held.is_held() && self.settings.keep.keeps(head)
     }
 
-    fn refuse(&self, reason: IdempotencyError) -> Next<S, St, ResB> {
-        State::ended(self.settings.refuse(reason))
-    }
-
-    /// Frees the key, then passes `result` on.
-    fn release(
-        &self,
-        mut held: Held<St>,
-        result: Result<Answer<ResB>, S::Error>,
-    ) -> Next<S, St, ResB> {
-        State::Settling {
-            settle: Timed::new(held.release(), self.settings.store_timeout),
-            held,
-            result: Some(result),
-        }
-    }
-
-    /// Stores `record`, then passes `answer` on.
-    fn complete(
-        &self,
-        mut held: Held<St>,
-        record: Bytes,
-        answer: Answer<ResB>,
-    ) -> Next<S, St, ResB> {
-        let settle = held.complete(record, self.settings.ttl);
-        State::Settling {
-            settle: Timed::new(settle, self.settings.store_timeout),
-            held,
-            result: Some(Ok(answer)),
-        }
-    }
-
-    /// Returns the next state once the handler has responded.
-    fn answered(
-        &self,
-        held: Option<Held<St>>,
-        result: Result<Response<ResB>, S::Error>,
-    ) -> Next<S, St, ResB>
-    where
-        ResB: Body,
-    {
-        let Some(held) = held else {
-            // Another holder has the claim; its answer is the one that is stored.
-            let result = result.map(|answer| not_stored(answer.map(ResponseBody::inner)));
-            return State::Ended {
-                result: Some(result),
-            };
-        };
-        match result {
-            Err(error) => self.release(held, Err(error)),
-            Ok(answer) => {
-                let (head, body) = answer.into_parts();
-                if !self.settings.keep.keeps(&head) {
-                    let answer = Response::from_parts(head, ResponseBody::inner(body));
-                    return self.release(held, Ok(answer));
-                }
-                State::Collecting {
-                    head: Some(head),
-                    body: Some(collect(body, self.settings.max_answer)),
-                    renewal: self.renewal(held),
-                }
-            }
-        }
-    }
-
-    /// Returns the next state once the body was read, or was found too long to store.
+    /// Makes the record of an answer whose body was read, or was found too long to store.
     fn collected(
         &self,
-        held: Option<Held<St>>,
         head: response::Parts,
         collected: Result<BufferedBody, CollectError<ResB::Error>>,
         body: Collect<ResB>,
-    ) -> Next<S, St, ResB>
-    where
-        ResB: Body,
-    {
+    ) -> Answered<S, ResB> {
         let stored = &self.settings.stored_headers;
         let encode = |head, body| answer::encode(head, body, |name| stored.has(name));
-        let (record, answer) = match collected {
+        match collected {
             Ok(body) => {
-                let record = held.is_some().then(|| encode(&head, Some(&body)));
+                let record = encode(&head, Some(&body));
                 let answer = Response::from_parts(head, ResponseBody::buffered(body));
-                (record, answer)
+                (Some(record), Ok(answer))
             }
             Err(CollectError::TooLarge { .. }) => {
                 self.settings.trouble("answer too large to store", None);
-                let record = held.is_some().then(|| encode(&head, None));
+                let record = encode(&head, None);
                 let answer = Response::from_parts(head, ResponseBody::resumed(body.into_rest()));
-                (record, not_stored(answer))
+                (Some(record), Ok(not_stored(answer)))
             }
             Err(CollectError::Read(_)) => {
-                (None, self.settings.refuse(IdempotencyError::BrokenAnswer))
+                let answer = self.settings.refuse(IdempotencyError::BrokenAnswer);
+                (None, Ok(answer))
             }
-        };
-        match (held, record) {
-            (Some(held), Some(record)) => self.complete(held, record, answer),
-            (Some(held), None) => self.release(held, Ok(answer)),
-            (None, _) => State::ended(not_stored(answer)),
-        }
-    }
-}
-
-impl<S, F, St: Store, ResB, E> State<S, F, St, ResB, E> {
-    const fn ended(answer: Answer<ResB>) -> Self {
-        Self::Ended {
-            result: Some(Ok(answer)),
         }
     }
 }
@@ -400,9 +324,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        loop {
+        let (call, (record, result)) = loop {
             // Invariant: only `Ended` and `Unclaimed` exist without a call, and both end here.
-            let next = match (this.state.as_mut().project(), this.call.as_mut()) {
+            let (call, begun, work) = match (this.state.as_mut().project(), this.call.as_mut()) {
                 (StateProj::Ended { result }, _) => return Poll::Ready(once(result)),
                 (
                     StateProj::Unclaimed {
@@ -417,57 +341,65 @@ where
                     }
                     return Poll::Ready(Ok(answer));
                 }
-                (StateProj::New { work }, Some(call)) => call.begin(once(work)),
-                (StateProj::Beginning { begin, work }, Some(call)) => {
-                    let begun = ready!(begin.poll(cx));
-                    call.begun(begun, once(work))
-                }
-                (StateProj::Waiting { timer, work }, Some(call)) => {
-                    ready!(timer.poll(cx));
-                    call.begin(once(work))
-                }
-                (
-                    StateProj::Running {
-                        future,
-                        renewal,
-                        scope,
-                    },
-                    Some(call),
-                ) => {
-                    let Poll::Ready(result) = scope.enter(|| future.poll(cx)) else {
-                        renewal.poll_keep(cx);
+                (StateProj::New { work }, Some(call)) => {
+                    let mut begin = call.begin();
+                    let Poll::Ready(begun) = Pin::new(&mut begin).poll(cx) else {
+                        let work = work.take();
+                        this.state.set(State::Beginning { begin, work });
                         return Poll::Pending;
                     };
-                    call.answered(renewal.take(), result)
+                    (call, begun, work)
                 }
-                (
-                    StateProj::Collecting {
-                        head,
-                        body,
-                        mut renewal,
-                    },
-                    Some(call),
-                ) => {
+                (StateProj::Beginning { begin, work }, Some(call)) => {
+                    let begun = ready!(Pin::new(begin).poll(cx));
+                    (call, begun, work)
+                }
+                (StateProj::Waiting { timer, work }, Some(_)) => {
+                    ready!(timer.as_mut().poll(cx));
+                    let work = work.take();
+                    this.state.set(State::New { work });
+                    continue;
+                }
+                (StateProj::Running { future, scope }, Some(call)) => {
+                    let Poll::Ready(result) = scope.enter(|| future.poll(cx)) else {
+                        call.keep(this.renewal, cx);
+                        return Poll::Pending;
+                    };
+                    this.renewal.as_mut().stop();
+                    let (head, body) = match result {
+                        Ok(answer) => answer.into_parts(),
+                        Err(error) => break (call, (None, Err(error))),
+                    };
+                    if !call.keeps(&head) {
+                        let answer = Response::from_parts(head, ResponseBody::inner(body));
+                        break (call, (None, Ok(answer)));
+                    }
+                    let mut body = collect(body, call.settings.max_answer);
+                    let Poll::Ready(collected) = Pin::new(&mut body).poll(cx) else {
+                        let (head, body) = (Some(head), Some(body));
+                        this.state.set(State::Collecting { head, body });
+                        call.keep(this.renewal, cx);
+                        return Poll::Pending;
+                    };
+                    let answered = call.collected(head, collected, body);
+                    break (call, answered);
+                }
+                (StateProj::Collecting { head, body }, Some(call)) => {
                     let mut collecting = once(body);
                     let Poll::Ready(collected) = Pin::new(&mut collecting).poll(cx) else {
                         *body = Some(collecting);
-                        renewal.as_mut().poll_keep(cx);
+                        call.keep(this.renewal, cx);
                         return Poll::Pending;
                     };
-                    call.collected(renewal.take(), once(head), collected, collecting)
+                    this.renewal.as_mut().stop();
+                    let answered = call.collected(once(head), collected, collecting);
+                    break (call, answered);
                 }
-                (
-                    StateProj::Settling {
-                        settle,
-                        held,
-                        result,
-                    },
-                    _,
-                ) => {
-                    let settled = ready!(settle.poll(cx));
-                    // The caller gets the handler's result, whether or not the claim could be settled.
+                (StateProj::Settling { settle, result }, Some(call)) => {
+                    let settled = ready!(Pin::new(settle).poll(cx));
+                    let stored = call.held.settled(settled);
                     let result = once(result);
-                    return Poll::Ready(if held.settled(settled) {
+                    return Poll::Ready(if stored {
                         result
                     } else {
                         result.map(not_stored)
@@ -475,7 +407,51 @@ where
                 }
                 (_, None) => unreachable!("a claim without a call"),
             };
-            this.state.set(next);
+            match call.begun(begun) {
+                Begun::Run(token) => {
+                    let (future, scope) = call.run(token, once(work));
+                    this.state.set(State::Running { future, scope });
+                }
+                Begun::RunUnclaimed => {
+                    let (mut inner, req) = once(work);
+                    let future = inner.call(req);
+                    let disposition = Some(Disposition::Unclaimed);
+                    this.state.set(State::Unclaimed {
+                        future,
+                        disposition,
+                    });
+                }
+                Begun::Wait(pause) => {
+                    let (timer, work) = (Box::pin(sleep(pause)), work.take());
+                    this.state.set(State::Waiting { timer, work });
+                }
+                Begun::Respond(answer) => return Poll::Ready(Ok(answer)),
+            }
+        };
+
+        let Settings {
+            ttl, store_timeout, ..
+        } = *call.settings;
+        let settle = match record {
+            Some(record) => call.held.complete(record, ttl),
+            None => call.held.release(),
+        };
+        // The caller gets the handler's result, whether or not the claim could be settled.
+        let Some(settle) = settle else {
+            return Poll::Ready(result.map(not_stored));
+        };
+        let mut settle = Timed::new(settle, store_timeout);
+        match Pin::new(&mut settle).poll(cx) {
+            Poll::Ready(settled) => Poll::Ready(if call.held.settled(settled) {
+                result
+            } else {
+                result.map(not_stored)
+            }),
+            Poll::Pending => {
+                let result = Some(result);
+                this.state.set(State::Settling { settle, result });
+                Poll::Pending
+            }
         }
     }
 }

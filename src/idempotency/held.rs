@@ -1,6 +1,6 @@
-//! A held claim: it is renewed while the work runs, settled once, and settled on drop.
+//! A claim: begun, renewed while the work runs, settled once, and settled on drop.
 
-use super::{IdempotencyKey, Store};
+use super::{Fingerprint, IdempotencyKey, Store};
 use crate::{
     StoreError, StoreErrorKind,
     lease::{FencingToken, Settled},
@@ -16,7 +16,7 @@ use std::{
 };
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
-/// A claim that this process holds.
+/// A key, and its claim once this process holds it.
 ///
 /// Dropping it settles it. If the work has not ended, the claim is released, so that a repeat runs; if
 /// it has ended, the claim is completed, so that a repeat gets the answer. `drop` does not wait: a
@@ -25,47 +25,75 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 pub(super) struct Held<St: Store> {
     store: St,
     key: IdempotencyKey,
-    token: FencingToken,
     observers: Observers,
     owed: Owed,
-    /// When it is renewed next. Set when the work is first pending.
-    due: Option<Instant>,
 }
 
 enum Owed {
-    Release,
-    Complete { answer: Bytes, ttl: Duration },
     Nothing,
+    Release(FencingToken),
+    Complete {
+        token: FencingToken,
+        answer: Bytes,
+        ttl: Duration,
+    },
 }
 
 impl<St: Store> Held<St> {
-    pub(super) const fn new(
-        store: St,
-        key: IdempotencyKey,
-        token: FencingToken,
-        observers: Observers,
-    ) -> Self {
+    /// The claim is not held yet.
+    pub(super) const fn new(store: St, key: IdempotencyKey, observers: Observers) -> Self {
         Self {
             store,
             key,
-            token,
             observers,
-            owed: Owed::Release,
-            due: None,
+            owed: Owed::Nothing,
         }
     }
 
-    pub(super) fn release(&mut self) -> St::Settle {
-        self.store.release(&self.key, self.token)
+    pub(super) const fn key(&self) -> &IdempotencyKey {
+        &self.key
     }
 
-    /// Call this when the work has ended: from then on, dropping the claim completes it.
-    pub(super) fn complete(&mut self, answer: Bytes, ttl: Duration) -> St::Settle {
-        let settle = self
-            .store
-            .complete(&self.key, self.token, answer.clone(), ttl);
-        self.owed = Owed::Complete { answer, ttl };
-        settle
+    pub(super) fn begin(&self, fingerprint: Option<&Fingerprint>, lease: Duration) -> St::Begin {
+        self.store.begin(&self.key, fingerprint, lease)
+    }
+
+    /// From now on, dropping the claim releases it.
+    pub(super) fn acquired(&mut self, token: FencingToken) {
+        self.owed = Owed::Release(token);
+    }
+
+    /// The token, until the claim is lost or settled.
+    const fn token(&self) -> Option<FencingToken> {
+        match self.owed {
+            Owed::Release(token) | Owed::Complete { token, .. } => Some(token),
+            Owed::Nothing => None,
+        }
+    }
+
+    /// Whether the claim is still this process's to settle.
+    pub(super) const fn is_held(&self) -> bool {
+        self.token().is_some()
+    }
+
+    /// `None` if another holder has the claim: that one settles it.
+    pub(super) fn release(&self) -> Option<St::Settle> {
+        let token = self.token()?;
+        Some(self.store.release(&self.key, token))
+    }
+
+    /// Call this when the work has ended: from then on, dropping the claim completes it. `None` as for
+    /// [`release`](Self::release).
+    pub(super) fn complete(&mut self, answer: Bytes, ttl: Duration) -> Option<St::Settle> {
+        let token = self.token()?;
+        let kept = answer.clone();
+        let settle = self.store.complete(&self.key, token, answer, ttl);
+        self.owed = Owed::Complete {
+            token,
+            answer: kept,
+            ttl,
+        };
+        Some(settle)
     }
 
     /// Records the result of settling the claim, and tells the observers. Returns `false` if the claim is
@@ -81,7 +109,7 @@ impl<St: Store> Held<St> {
     }
 
     /// Another holder has the claim: this one does not settle it.
-    fn lost(mut self) {
+    fn lost(&mut self) {
         self.owed = Owed::Nothing;
         self.tell_lost();
     }
@@ -103,10 +131,10 @@ impl<St: Store> Held<St> {
 impl<St: Store> Drop for Held<St> {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.owed, Owed::Nothing) {
-            Owed::Release => finish(self.release()),
-            Owed::Complete { answer, ttl } => {
-                // The first try may have been carried out. This one then finds the claim settled.
-                finish(self.store.complete(&self.key, self.token, answer, ttl));
+            Owed::Release(token) => finish(self.store.release(&self.key, token)),
+            // The first try may have been carried out. This one then finds the claim settled.
+            Owed::Complete { token, answer, ttl } => {
+                finish(self.store.complete(&self.key, token, answer, ttl));
             }
             Owed::Nothing => {}
         }
@@ -114,14 +142,12 @@ impl<St: Store> Drop for Held<St> {
 }
 
 /// Runs a future to its end in the background.
-fn finish<F>(future: F)
+fn finish<F>(mut future: F)
 where
-    F: Future<Output = Result<Settled, StoreError>> + Send + 'static,
+    F: Future<Output = Result<Settled, StoreError>> + Send + Unpin + 'static,
 {
-    // Allocates only here, where the request was dropped.
-    let mut future = Box::pin(future);
     let mut cx = Context::from_waker(Waker::noop());
-    if future.as_mut().poll(&mut cx).is_pending()
+    if Pin::new(&mut future).poll(&mut cx).is_pending()
         && let Ok(runtime) = tokio::runtime::Handle::try_current()
     {
         runtime.spawn(future);
@@ -131,69 +157,52 @@ where
 /// Renews a claim while something else is polled beside it.
 #[pin_project]
 pub(super) struct Renewal<St: Store> {
-    held: Option<Held<St>>,
-    lease: Duration,
-    /// The time between renewals.
-    every: Duration,
-    /// The time limit of one renewal: a store that hangs must leave time for the other tries.
-    limit: Duration,
     /// Set when the work is pending, so that work that is done at once needs no timer.
     #[pin]
     timer: Option<Sleep>,
-    #[pin]
     renewing: Option<Timed<St::Settle>>,
 }
 
 impl<St: Store> Renewal<St> {
-    pub(super) fn new(held: Held<St>, lease: Duration, store_timeout: Duration) -> Self {
-        // With a third, two more tries fit before the lease ends. Never zero, which would loop.
-        let every = (lease / 3).max(Duration::from_millis(1));
+    pub(super) const fn new() -> Self {
         Self {
-            held: Some(held),
-            lease,
-            every,
-            limit: store_timeout.min(every),
             timer: None,
             renewing: None,
         }
     }
 
-    /// Takes the claim out, to settle it. It is not renewed any more.
-    pub(super) fn take(self: Pin<&mut Self>) -> Option<Held<St>> {
-        self.project().held.take()
+    /// Call this when the work has ended. A renewal that goes on would only be in the way of settling.
+    pub(super) fn stop(self: Pin<&mut Self>) {
+        *self.project().renewing = None;
     }
 
-    /// Renews the claim when a third of its lease has passed. Call it whenever the work is pending: it
-    /// registers the task for the next renewal.
-    pub(super) fn poll_keep(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+    /// Renews the claim when a third of its lease has passed, within the time limit of the store. Call it
+    /// whenever the work is pending: it registers the task for the next renewal.
+    pub(super) fn poll_keep(
+        self: Pin<&mut Self>,
+        held: &mut Held<St>,
+        lease: Duration,
+        limit: Duration,
+        cx: &mut Context<'_>,
+    ) {
         let mut this = self.project();
+        // With a third, two more tries fit before the lease ends. Never zero, which would loop.
+        let every = (lease / 3).max(Duration::from_millis(1));
         loop {
-            if let Some(renewing) = this.renewing.as_mut().as_pin_mut() {
-                let Poll::Ready(renewed) = renewing.poll(cx) else {
+            if let Some(renewing) = this.renewing {
+                let Poll::Ready(renewed) = Pin::new(renewing).poll(cx) else {
                     return;
                 };
-                this.renewing.set(None);
+                *this.renewing = None;
                 match renewed {
                     Ok(Settled::Done) => {}
-                    Ok(Settled::Lost) => {
-                        if let Some(held) = this.held.take() {
-                            held.lost();
-                        }
-                    }
-                    Err(error) => {
-                        if let Some(held) = this.held {
-                            held.tell_trouble("claim not renewed", &error);
-                        }
-                    }
+                    Ok(Settled::Lost) => held.lost(),
+                    Err(error) => held.tell_trouble("claim not renewed", &error),
                 }
             }
-            let Some(held) = this.held.as_mut() else {
-                return;
-            };
+            let Some(token) = held.token() else { return };
             if this.timer.is_none() {
-                // The due time belongs to the claim, so that it survives a change of state.
-                let due = *held.due.get_or_insert_with(|| Instant::now() + *this.every);
-                this.timer.set(Some(sleep_until(due)));
+                this.timer.set(Some(sleep_until(Instant::now() + every)));
             }
             let Some(mut timer) = this.timer.as_mut().as_pin_mut() else {
                 return;
@@ -202,20 +211,17 @@ impl<St: Store> Renewal<St> {
                 return;
             }
             // Counted from the start of this renewal, so that the store's delay does not add up.
-            let due = Instant::now() + *this.every;
-            held.due = Some(due);
-            timer.reset(due);
-            let renewing = held.store.renew(&held.key, held.token, *this.lease);
-            this.renewing.set(Some(Timed::new(renewing, *this.limit)));
+            timer.reset(Instant::now() + every);
+            let renewing = held.store.renew(&held.key, token, lease);
+            // A store that hangs must leave time for the other tries.
+            *this.renewing = Some(Timed::new(renewing, limit.min(every)));
         }
     }
 }
 
 /// An operation of a store, with a time limit.
 #[derive(Debug)]
-#[pin_project]
 pub(super) struct Timed<F> {
-    #[pin]
     operation: F,
     limit: Duration,
     /// Set, and allocated, when the store is pending: a network round trip costs more than a timer.
@@ -234,21 +240,18 @@ impl<F> Timed<F> {
 
 impl<F, T> Future for Timed<F>
 where
-    F: Future<Output = Result<T, StoreError>>,
+    F: Future<Output = Result<T, StoreError>> + Unpin,
 {
     type Output = Result<T, StoreError>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(result) = this.operation.poll(cx) {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        if let Poll::Ready(result) = Pin::new(&mut this.operation).poll(cx) {
             return Poll::Ready(result);
         }
-        if this.timer.is_none() {
-            *this.timer = Some(Box::pin(sleep(*this.limit)));
-        }
-        if let Some(timer) = this.timer {
-            ready!(timer.as_mut().poll(cx));
-        }
+        let limit = this.limit;
+        let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(StoreError::new(StoreErrorKind::Timeout)))
     }
 }

@@ -6,7 +6,10 @@ use http::{HeaderName, Request};
 use sha2::{Digest, Sha256};
 use std::{
     borrow::Cow,
+    cmp::Ordering,
     fmt::{self, Write as _},
+    hash::{Hash, Hasher},
+    slice::SliceIndex,
     sync::Arc,
 };
 
@@ -26,8 +29,78 @@ pub const MAX_SCOPE_LEN: usize = 1024;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey {
     /// The scope, followed by the id.
-    text: Arc<str>,
+    text: Text,
     scope_len: u16,
+}
+
+/// Text that is kept in place if it is not long: a store that keeps many keys otherwise spends much of its time
+/// on fetching and freeing their texts, which the processor has long forgotten.
+#[derive(Clone)]
+enum Text {
+    /// The length, and as many bytes; the rest is zero.
+    Short(u8, [u8; SHORT]),
+    Long(Arc<[u8]>),
+}
+
+/// Room for a path of 26 bytes and a UUID.
+const SHORT: usize = 62;
+
+impl Text {
+    fn new(one: &str, two: &str) -> Self {
+        let mut short = [0; SHORT];
+        if let Some(text) = joined(&mut short, one, two)
+            && let Ok(len) = u8::try_from(text.len())
+        {
+            return Self::Short(len, short);
+        }
+        // On the stack, so that the shared text is the only allocation.
+        match joined(&mut [0; 256], one, two) {
+            Some(text) => Self::Long(Arc::from(&*text)),
+            None => Self::Long([one, two].concat().into_bytes().into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+/// Writes two texts into `room`, and returns what was written, or `None` if it is too small.
+fn joined<'a>(room: &'a mut [u8], one: &str, two: &str) -> Option<&'a mut [u8]> {
+    let text = room.get_mut(..one.len() + two.len())?;
+    let (head, tail) = text.split_at_mut(one.len());
+    head.copy_from_slice(one.as_bytes());
+    tail.copy_from_slice(two.as_bytes());
+    Some(text)
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Text {}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
 }
 
 impl IdempotencyKey {
@@ -56,7 +129,12 @@ impl IdempotencyKey {
         if id.len() > MAX_ID_LEN {
             return Err(KeyError::TooLong { len: id.len() });
         }
-        if id.contains(char::is_control) {
+        let has_control = if id.is_ascii() {
+            id.bytes().any(|byte| byte.is_ascii_control())
+        } else {
+            id.contains(char::is_control)
+        };
+        if has_control {
             return Err(KeyError::Malformed);
         }
         let scope_len = match u16::try_from(scope.len()) {
@@ -64,38 +142,32 @@ impl IdempotencyKey {
             _ => return Err(KeyError::ScopeTooLong { len: scope.len() }),
         };
         Ok(Self {
-            text: join(scope, id),
+            text: Text::new(scope, id),
             scope_len,
         })
     }
 
     /// Returns the scope.
     pub fn scope(&self) -> &str {
-        self.text
-            .get(..usize::from(self.scope_len))
-            .unwrap_or_default()
+        self.part(..usize::from(self.scope_len))
     }
 
     /// Returns the id.
     pub fn id(&self) -> &str {
-        self.text
-            .get(usize::from(self.scope_len)..)
-            .unwrap_or_default()
+        self.part(usize::from(self.scope_len)..)
     }
-}
 
-/// Joins scope and id. The usual key is built on the stack, so that the `Arc` is the only allocation.
-fn join(scope: &str, id: &str) -> Arc<str> {
-    let mut usual = [0; 256];
-    if let Some(text) = usual.get_mut(..scope.len() + id.len()) {
-        let (head, tail) = text.split_at_mut(scope.len());
-        head.copy_from_slice(scope.as_bytes());
-        tail.copy_from_slice(id.as_bytes());
-        if let Ok(text) = std::str::from_utf8(text) {
-            return text.into();
-        }
+    fn part(&self, part: impl SliceIndex<[u8], Output = [u8]>) -> &str {
+        // Always text: it was made of two texts, and is cut where they met.
+        let bytes = self.text.as_bytes().get(part).unwrap_or_default();
+        str::from_utf8(bytes).unwrap_or_default()
     }
-    [scope, id].concat().into()
+
+    /// The lengths of scope and id together.
+    #[cfg(feature = "moka")]
+    pub(super) fn len(&self) -> usize {
+        self.text.as_bytes().len()
+    }
 }
 
 impl fmt::Debug for IdempotencyKey {
@@ -368,6 +440,36 @@ impl fmt::Debug for KeySource {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// 62 bytes is the longest text that is kept in place, 256 the longest that is made on the stack.
+    #[test]
+    fn a_key_of_any_length_is_its_scope_and_its_id() {
+        for scope_len in [0, 1, 25, 26, 27, 61, 62, 63, 220, 221, 255, 1024] {
+            let scope = "é".repeat(scope_len / 2) + &"s".repeat(scope_len % 2);
+            for id_len in [1, 2, 35, 36, 37, 61, 62, 63, 255] {
+                let id = "i".repeat(id_len);
+                let key = IdempotencyKey::new(&scope, &id).unwrap();
+                assert_eq!((key.scope(), key.id()), (&*scope, &*id));
+                assert_eq!(key, key.clone());
+                let shifted = IdempotencyKey::new(&(scope.clone() + "i"), &id[1..]);
+                assert!(shifted.map_or(true, |shifted| shifted != key));
+                let other = "i".repeat(id_len - 1) + "j";
+                assert_ne!(IdempotencyKey::new(&scope, &other).unwrap(), key);
+            }
+        }
+    }
+
+    #[test]
+    fn control_characters_are_refused_wherever_they_stand() {
+        for id in ["a\n", "\0", "\u{7f}", "\u{85}", "é\u{1}", "a\u{9f}b"] {
+            assert_eq!(
+                IdempotencyKey::new("s", id),
+                Err(KeyError::Malformed),
+                "{id:?}"
+            );
+        }
+        assert!(IdempotencyKey::new("s", "é \u{a0}~").is_ok());
+    }
 
     #[test]
     fn quoted_and_bare_are_the_same_key() {

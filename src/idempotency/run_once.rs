@@ -138,7 +138,8 @@ impl<St: Store> RunOnce<St> {
     where
         F: Future<Output = Result<Bytes, E>>,
     {
-        let begin = self.store.begin(key, fingerprint.as_ref(), self.lease);
+        let mut held = Held::new(self.store.clone(), key.clone(), self.observers.clone());
+        let begin = held.begin(fingerprint.as_ref(), self.lease);
         let begun = Timed::new(begin, self.store_timeout).await;
         let token = match begun.map_err(RunOnceError::Store)? {
             Begin::Acquired(token) => token,
@@ -152,43 +153,35 @@ impl<St: Store> RunOnce<St> {
             }
             Begin::Mismatch => return Err(RunOnceError::Mismatch),
         };
+        held.acquired(token);
 
         let scope = Scope::claim(key.scope());
         let claimed = || Event::Claimed { scope: key.scope() };
         scope.enter(|| self.observers.tell(claimed));
-        let observers = self.observers.clone();
-        let held = Held::new(self.store.clone(), key.clone(), token, observers);
-        let mut renewal = pin!(Renewal::new(held, self.lease, self.store_timeout));
+        let mut renewal = pin!(Renewal::new());
         let mut work = pin!(scope.enter(|| work(token)));
         let result = poll_fn(|cx| {
             let polled = scope.enter(|| work.as_mut().poll(cx));
             if polled.is_pending() {
-                renewal.as_mut().poll_keep(cx);
+                let limit = self.store_timeout;
+                let renewal = renewal.as_mut();
+                renewal.poll_keep(&mut held, self.lease, limit, cx);
             }
             polled
         })
         .await;
+        renewal.stop();
 
-        let held = renewal.take();
-        match (result, held) {
-            (Ok(answer), Some(mut held)) => {
-                let settle = held.complete(answer.clone(), self.ttl);
-                self.settle(held, settle).await;
-                Ok(Ran::Executed(answer))
-            }
-            (Err(error), Some(mut held)) => {
-                let settle = held.release();
-                self.settle(held, settle).await;
-                Err(RunOnceError::Work(error))
-            }
-            (result, None) => result.map(Ran::Executed).map_err(RunOnceError::Work),
+        let settle = match &result {
+            Ok(answer) => held.complete(answer.clone(), self.ttl),
+            Err(_) => held.release(),
+        };
+        if let Some(settle) = settle {
+            // A failure to settle it does not change the result of the work.
+            let settled = Timed::new(settle, self.store_timeout).await;
+            held.settled(settled);
         }
-    }
-
-    /// Waits until a claim is settled. A failure to settle it does not change the result of the work.
-    async fn settle(&self, mut held: Held<St>, settle: St::Settle) {
-        let settled = Timed::new(settle, self.store_timeout).await;
-        held.settled(settled);
+        result.map(Ran::Executed).map_err(RunOnceError::Work)
     }
 }
 

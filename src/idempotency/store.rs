@@ -92,9 +92,9 @@ impl fmt::Debug for Begin {
 /// If a future of a store is dropped, the operation is either done or not done, never half done.
 pub trait Store: Clone + Send + Sync + 'static {
     /// Future of [`begin`](Self::begin).
-    type Begin: Future<Output = Result<Begin, StoreError>> + Send + 'static;
+    type Begin: Future<Output = Result<Begin, StoreError>> + Send + Unpin + 'static;
     /// Future of the other operations.
-    type Settle: Future<Output = Result<Settled, StoreError>> + Send + 'static;
+    type Settle: Future<Output = Result<Settled, StoreError>> + Send + Unpin + 'static;
 
     /// Claims `key` for `lease`, or returns why it cannot be claimed.
     fn begin(
