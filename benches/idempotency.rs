@@ -12,7 +12,7 @@
 #[path = "support/bare.rs"]
 mod bare;
 
-use bare::{BATCH, now};
+use bare::now;
 use bytes::Bytes;
 use criterion::{Bencher, BenchmarkId, Criterion};
 use http::{HeaderName, Request, Response};
@@ -208,40 +208,164 @@ impl Service<Request<BufferedBody>> for Bare {
     }
 }
 
-fn layer(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("layer");
+/// Times one batch of work on new keys, or for repeats on known ones.
+type Round<'a> = (&'static str, Box<dyn FnMut() -> Duration + 'a>);
+
+/// One operation after another, with `ENTRIES` answers kept and each new one evicting another. What an
+/// operation takes is made off the clock, a few at a time.
+fn round<'a, I, T>(
+    name: &'static str,
+    operations: usize,
+    mut make: impl FnMut(usize) -> I + 'a,
+    mut work: impl FnMut(I) -> T + 'a,
+) -> Round<'a> {
+    let mut next = 0;
+    let run = move || {
+        let mut spent = Duration::ZERO;
+        let mut inputs = Vec::with_capacity(AT_ONCE);
+        let mut outputs = Vec::with_capacity(AT_ONCE);
+        for _ in 0..operations / AT_ONCE {
+            inputs.extend((next..next + AT_ONCE).map(&mut make));
+            next += AT_ONCE;
+            let started = processor_time();
+            outputs.extend(inputs.drain(..).map(&mut work));
+            spent += processor_time() - started;
+            outputs.clear();
+        }
+        spent
+    };
+    (name, Box::new(run))
+}
+
+/// Of this thread: other programs on the machine must not count.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap()
+}
+
+/// Few enough that what was made off the clock is still in the processor's cache.
+const AT_ONCE: usize = 32;
+const OPERATIONS: usize = 1024;
+
+/// As many rounds as moka takes until it has cleaned each part of its map once: it does so all at once, so
+/// that fewer rounds may see all of it or none.
+const CYCLE: usize = 32;
+
+/// Keys of which every one is asked for again before others can evict it.
+const REPEATED: usize = 1024;
+
+/// The layer beside what it consists of. The rounds alternate: only ratios of one run mean anything.
+fn kept(is_test: bool) {
+    let (entries, rounds) = if is_test {
+        (1024, 1)
+    } else {
+        (ENTRIES, 10 * CYCLE)
+    };
     let header = HeaderName::from_static("x-id");
+    let id = |n: usize| format!("evt_{n:032}");
+    let key = |n: usize| IdempotencyKey::new("/hooks", &id(n)).unwrap();
     let request = |n: usize| {
-        let id = format!("evt_{n:032}");
-        let req = Request::post("/hooks").header(&header, id).extension(7_u8);
+        let req = Request::post("/hooks")
+            .header(&header, id(n))
+            .extension(7_u8);
         req.body(BufferedBody::from("{}")).unwrap()
     };
-    let next = AtomicUsize::new(1);
-    let fresh = || request(next.fetch_add(1, Ordering::Relaxed));
+    // What the layer stores of the answer of `Bare`.
+    let record = [
+        &b"\x01\x00\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x00"[..],
+        b"answer",
+    ]
+    .concat();
+    let value = || Bytes::from(record.clone());
 
     let mut bare = Bare;
-    group.bench_function("bare", |bencher| {
-        let call = |req| now(bare.call(req)).unwrap();
-        bencher.iter_batched(fresh, call, BATCH);
-    });
-    let key = KeySource::header(header.clone());
-    let guard = IdempotencyLayer::webhook(MemoryStore::default(), key);
-    let mut guarded = guard.build().unwrap().layer(Bare);
-    group.bench_function("fresh", |bencher| {
-        let call = |req| now(guarded.call(req)).unwrap();
-        bencher.iter_batched(fresh, call, BATCH);
-    });
-    now(guarded.call(request(0))).unwrap();
-    group.bench_function("repeat", |bencher| {
-        let call = |req| now(guarded.call(req)).unwrap();
-        bencher.iter_batched(|| request(0), call, BATCH);
-    });
-    group.finish();
+    let (moka, moka_made) = (bare_moka(), bare_moka());
+    let (store, store_made) = (MemoryStore::default(), MemoryStore::default());
+    let whole = |store: &MemoryStore, key: &IdempotencyKey, value| {
+        let token = begin(store, key);
+        drop(store.complete(key, token, value, TTL));
+    };
+    let guard = |store: &MemoryStore| {
+        let guard = IdempotencyLayer::webhook(store.clone(), KeySource::header(header.clone()));
+        guard.build().unwrap().layer(Bare)
+    };
+    let mut guarded = guard(&MemoryStore::default());
+    let mut repeated = guard(&MemoryStore::default());
+    for n in 0..entries {
+        now(repeated.call(request(n))).unwrap();
+    }
+
+    let mut table = vec![
+        round("bare service", OPERATIONS, request, |req| {
+            now(bare.call(req)).unwrap()
+        }),
+        round(
+            "moka insert",
+            OPERATIONS,
+            |n| (key(n), value()),
+            |(key, value)| moka.insert(key, value),
+        ),
+        round("moka insert, key and value made", OPERATIONS, id, |id| {
+            moka_made.insert(IdempotencyKey::new("/hooks", &id).unwrap(), value());
+            id
+        }),
+        round(
+            "store",
+            OPERATIONS,
+            |n| (key(n), value()),
+            |(key, value)| whole(&store, &key, value),
+        ),
+        round("store, key and value made", OPERATIONS, id, |id| {
+            let key = IdempotencyKey::new("/hooks", &id).unwrap();
+            whole(&store_made, &key, value());
+            id
+        }),
+        round("layer, fresh key", OPERATIONS, request, |req| {
+            now(guarded.call(req)).unwrap()
+        }),
+        round(
+            "layer, repeat",
+            REPEATED,
+            |n| request(entries - 1 - n % REPEATED),
+            |req| now(repeated.call(req)).unwrap(),
+        ),
+    ];
+    let fill = entries / OPERATIONS + 8;
+    let mut times = vec![Vec::new(); table.len()];
+    for round in 0..fill + rounds {
+        for ((_, run), times) in table.iter_mut().zip(&mut times) {
+            let spent = run().as_secs_f64() * 1e9;
+            // Until the bound is reached, nothing is evicted.
+            if round >= fill {
+                times.push(spent / OPERATIONS as f64);
+            }
+        }
+    }
+    let means = |times: &[f64]| {
+        let mut means: Vec<_> = times
+            .chunks(CYCLE)
+            .map(|cycle| cycle.iter().sum::<f64>() / cycle.len() as f64)
+            .collect();
+        means.sort_by(f64::total_cmp);
+        (means[0], means[means.len() / 2])
+    };
+    let (_, moka) = means(&times[1]);
+    println!(
+        "{:<34}{:>10}{:>10}{:>8}",
+        "ns, full", "least", "median", "/moka"
+    );
+    for ((name, _), times) in table.iter().zip(&times) {
+        let (least, median) = means(times);
+        println!(
+            "{name:<34}{least:>10.0}{median:>10.0}{:>8.2}",
+            median / moka
+        );
+    }
 }
 
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
+    kept(std::env::args().any(|arg| arg == "--test"));
     store(&mut criterion);
-    layer(&mut criterion);
     criterion.final_summary();
 }
