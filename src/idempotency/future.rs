@@ -82,8 +82,6 @@ struct Call<S, St: Store> {
     service: PhantomData<fn() -> S>,
 }
 
-/// What a store or a body does at once is done on the way to the next state: most of what a call costs here
-/// would otherwise be moves from one state to another.
 #[pin_project(project = StateProj)]
 enum State<S, F, St: Store, ResB, E> {
     /// The response is ready.
@@ -174,6 +172,38 @@ where
             state: State::New { work: Some(work) },
             renewal: Renewal::new(),
             call: Some(call),
+        }
+    }
+
+    /// Settles the claim. The caller gets the handler's result, whether or not that could be done.
+    fn settle(
+        self: Pin<&mut Self>,
+        (record, result): Answered<S, ResB>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Answer<ResB>, S::Error>> {
+        let mut this = self.project();
+        let Some(call) = this.call else {
+            return Poll::Ready(result);
+        };
+        let settle = match record {
+            Some(record) => call.held.complete(record, call.settings.ttl),
+            None => call.held.release(),
+        };
+        let Some(settle) = settle else {
+            return Poll::Ready(result.map(not_stored));
+        };
+        let mut settle = Timed::new(settle, call.settings.store_timeout);
+        match Pin::new(&mut settle).poll(cx) {
+            Poll::Ready(settled) => Poll::Ready(if call.held.settled(settled) {
+                result
+            } else {
+                result.map(not_stored)
+            }),
+            Poll::Pending => {
+                let result = Some(result);
+                this.state.set(State::Settling { settle, result });
+                Poll::Pending
+            }
         }
     }
 }
@@ -322,9 +352,9 @@ where
 {
     type Output = Result<Answer<ResB>, S::Error>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        let (call, (record, result)) = loop {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.as_mut().project();
+        let answered = loop {
             // Invariant: only `Ended` and `Unclaimed` exist without a call, and both end here.
             let (call, begun, work) = match (this.state.as_mut().project(), this.call.as_mut()) {
                 (StateProj::Ended { result }, _) => return Poll::Ready(once(result)),
@@ -368,21 +398,16 @@ where
                     this.renewal.as_mut().stop();
                     let (head, body) = match result {
                         Ok(answer) => answer.into_parts(),
-                        Err(error) => break (call, (None, Err(error))),
+                        Err(error) => break (None, Err(error)),
                     };
                     if !call.keeps(&head) {
                         let answer = Response::from_parts(head, ResponseBody::inner(body));
-                        break (call, (None, Ok(answer)));
+                        break (None, Ok(answer));
                     }
-                    let mut body = collect(body, call.settings.max_answer);
-                    let Poll::Ready(collected) = Pin::new(&mut body).poll(cx) else {
-                        let (head, body) = (Some(head), Some(body));
-                        this.state.set(State::Collecting { head, body });
-                        call.keep(this.renewal, cx);
-                        return Poll::Pending;
-                    };
-                    let answered = call.collected(head, collected, body);
-                    break (call, answered);
+                    let body = Some(collect(body, call.settings.max_answer));
+                    let head = Some(head);
+                    this.state.set(State::Collecting { head, body });
+                    continue;
                 }
                 (StateProj::Collecting { head, body }, Some(call)) => {
                     let mut collecting = once(body);
@@ -392,8 +417,7 @@ where
                         return Poll::Pending;
                     };
                     this.renewal.as_mut().stop();
-                    let answered = call.collected(once(head), collected, collecting);
-                    break (call, answered);
+                    break call.collected(once(head), collected, collecting);
                 }
                 (StateProj::Settling { settle, result }, Some(call)) => {
                     let settled = ready!(Pin::new(settle).poll(cx));
@@ -428,31 +452,7 @@ where
                 Begun::Respond(answer) => return Poll::Ready(Ok(answer)),
             }
         };
-
-        let Settings {
-            ttl, store_timeout, ..
-        } = *call.settings;
-        let settle = match record {
-            Some(record) => call.held.complete(record, ttl),
-            None => call.held.release(),
-        };
-        // The caller gets the handler's result, whether or not the claim could be settled.
-        let Some(settle) = settle else {
-            return Poll::Ready(result.map(not_stored));
-        };
-        let mut settle = Timed::new(settle, store_timeout);
-        match Pin::new(&mut settle).poll(cx) {
-            Poll::Ready(settled) => Poll::Ready(if call.held.settled(settled) {
-                result
-            } else {
-                result.map(not_stored)
-            }),
-            Poll::Pending => {
-                let result = Some(result);
-                this.state.set(State::Settling { settle, result });
-                Poll::Pending
-            }
-        }
+        self.settle(answered, cx)
     }
 }
 
