@@ -241,7 +241,7 @@ fn round<'a, I, T>(
             next += AT_ONCE;
             let started = processor_time();
             outputs.extend(inputs.drain(..).map(&mut work));
-            spent += processor_time() - started;
+            spent += processor_time().saturating_sub(started);
             outputs.clear();
         }
         spent
@@ -334,7 +334,7 @@ fn kept(is_test: bool) {
         now(repeated.call(request(n))).unwrap();
     }
 
-    let mut table = vec![
+    let table = [
         round("bare service", OPERATIONS, request, |req| {
             now(service.call(req)).unwrap()
         }),
@@ -375,22 +375,26 @@ fn kept(is_test: bool) {
             |req| now(repeated.call(req)).unwrap(),
         ),
     ];
-    let fill = entries / OPERATIONS + 8;
-    let mut times = vec![Vec::new(); table.len()];
+    // Until the bound is reached, nothing is evicted.
+    compare(table, entries / OPERATIONS + 8, rounds);
+}
+
+fn compare<const N: usize>(mut table: [Round<'_>; N], fill: usize, rounds: usize) {
+    let mut times = vec![Vec::new(); N];
     for round in 0..fill + rounds {
         for ((_, run), times) in table.iter_mut().zip(&mut times) {
-            let spent = run().as_secs_f64() * 1e9;
-            // Until the bound is reached, nothing is evicted.
+            let spent = run();
             if round >= fill {
-                times.push(spent / OPERATIONS as f64);
+                times.push(spent);
             }
         }
     }
-    let means = |times: &[f64]| {
-        let mut means: Vec<_> = times
-            .chunks(CYCLE)
-            .map(|cycle| cycle.iter().sum::<f64>() / cycle.len() as f64)
-            .collect();
+    let means = |times: &[Duration]| {
+        let mean = |cycle: &[Duration]| {
+            let operations = u32::try_from(cycle.len() * OPERATIONS).unwrap();
+            (cycle.iter().sum::<Duration>() / operations).as_secs_f64() * 1e9
+        };
+        let mut means: Vec<_> = times.chunks(CYCLE).map(mean).collect();
         means.sort_by(f64::total_cmp);
         (means[0], means[means.len() / 2])
     };
