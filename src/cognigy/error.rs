@@ -1,6 +1,7 @@
+#[cfg(any(feature = "axum", feature = "signature"))]
+use crate::observe::{Event, Id, Observers};
 use crate::{
     body::BodyError,
-    observe::{Event, Id, Observers},
     problem::{Problem, Refusal},
 };
 use http::StatusCode;
