@@ -249,10 +249,16 @@ where
         let copy = Arc::new(req.clone());
         let passed = P::pass_on(req, &copy);
         let case = Case::open(&self.shared, copy, began.now);
-        match caught(|| self.inner.call(passed)) {
-            Ok(future) => ResponseFuture::new(future, classifier, case),
-            Err(thrown) => ResponseFuture::panicked(&case, thrown),
+        // By reference: what is moved into and out of a closure that is caught is copied twice.
+        let (mut passed, mut called) = (Some(passed), None);
+        let call = || called = passed.take().map(|passed| self.inner.call(passed));
+        if let Err(thrown) = caught(call) {
+            return ResponseFuture::panicked(&case, thrown);
         }
+        // Invariant: it did not panic, so it has called.
+        #[expect(clippy::expect_used, reason = "the request is taken once")]
+        let future = called.expect("it was called");
+        ResponseFuture::new(future, classifier, case)
     }
 }
 

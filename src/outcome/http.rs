@@ -261,8 +261,17 @@ impl<B> MakeClassifier<Request<B>> for HttpClassifier {
 }
 
 impl<B, E: 'static> Classify<Response<B>, E> for ClassifyHttp {
+    #[inline]
     fn classify(self, result: Result<&Response<B>, &E>) -> Outcome {
         let outcome = match result {
+            // Most answers, about which nothing more is asked.
+            Ok(response)
+                if response.status().is_success()
+                    && self.statuses.is_none()
+                    && self.bodies.is_none() =>
+            {
+                return Outcome::success().with_code(response.status().as_u16());
+            }
             Ok(response) => {
                 let peeked = response.extensions().get::<Peeked>();
                 self.judge(response.status(), response.headers(), peeked)

@@ -59,6 +59,7 @@ pub(crate) enum Decision {
 }
 
 impl RetryState {
+    #[inline]
     pub(super) fn new(config: &RetryConfig, now: Instant, context: CallContext) -> Self {
         let outside = context.attempt().map_or(1, Attempt::number);
         Self {
@@ -111,6 +112,7 @@ impl RetryState {
     }
 
     /// Enters the context of the current attempt, which says how the attempt before it ended.
+    #[inline]
     pub(super) fn entered(&self) -> Entered {
         let mut records = self.history.records().iter().rev();
         // Between the two, calls may have been refused on this side.
@@ -127,6 +129,7 @@ impl RetryState {
     }
 
     /// Whether no call has failed yet.
+    #[inline]
     pub(super) fn is_first_call(&self) -> bool {
         self.history.records().is_empty()
     }
@@ -144,6 +147,7 @@ impl RetryState {
     }
 
     /// Begins a call, if it can end in time.
+    #[inline]
     pub(super) fn begin(&mut self, now: Instant) -> Result<(), GaveUp> {
         self.check_time(now)?;
         self.begin_now(now);
