@@ -79,6 +79,10 @@ mod on {
     }
 
     pub(crate) fn on(event: &Event<'_>) {
+        // Asked first: without a subscriber no event passes.
+        if !is_heard() {
+            return;
+        }
         let level = level(event);
         if level <= LevelFilter::current() {
             let _ = subscriber(|| write(level, event));
@@ -224,7 +228,11 @@ mod on {
 
     #[allow(dead_code, reason = "which layers open spans depends on the features")]
     impl Scope {
+        #[inline]
         fn new(span: impl FnOnce() -> Span) -> Self {
+            if !is_heard() {
+                return Self::none();
+            }
             Self(subscriber(span).unwrap_or_else(Span::none))
         }
 
