@@ -49,6 +49,7 @@
 //! use tower_webhook::{
 //!     BoxError,
 //!     body::BufferedBody,
+//!     context::JudgedInside,
 //!     observe::observer_fn,
 //!     queue::{MemoryQueue, NewJob, Queue, Worker},
 //!     retry::{RetryConfig, Schedule},
@@ -71,6 +72,7 @@
 //! let client = ServiceBuilder::new().layer(attempt().build()?).service(client);
 //! let schedule = RetryConfig::builder().schedule(Schedule::standard_webhooks()).build()?;
 //! let worker = Worker::http(queue.clone())
+//!     .classifier(JudgedInside) // as the stack judged it
 //!     .retry(schedule)
 //!     .observe(observer_fn(|event| eprintln!("{event:?}")))
 //!     .build(client)?

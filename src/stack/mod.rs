@@ -76,7 +76,8 @@
 //! # }).unwrap();
 //! ```
 //!
-//! In the worker of a queue, which tries again later, one attempt at a time:
+//! In the worker of a queue, which tries again later, one attempt at a time. The worker takes the outcome of the stack
+//! with [`classifier(JudgedInside)`](crate::context::JudgedInside):
 //!
 //! ```
 //! use tower_webhook::{signature::scheme::StandardWebhooks, stack};

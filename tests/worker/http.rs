@@ -15,10 +15,11 @@ use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_webhook::{
     BoxError, DeadLetterLayer,
     body::BufferedBody,
+    context::JudgedInside,
     dead_letter::{DeadLetters, Direction, Reason},
     metrics::{DeliveryMetrics, DeliveryMetricsLayer},
     observe::observer_fn,
-    outcome::OutcomeKind,
+    outcome::{Outcome, OutcomeKind, classify_fn},
     queue::{Engine, Job, NewJob, Status, Terms, Worker},
     stack,
 };
@@ -371,6 +372,32 @@ async fn a_worker_and_its_client_that_share_metrics_count_everything_once() {
         assert_eq!(seen.deliveries().count(OutcomeKind::Success), 1, "{stack}");
         assert_eq!(seen.retried_deliveries(), 1, "{stack}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_takes_the_outcome_of_its_stack() {
+    let judged = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&judged);
+    // To this peer a 404 means that the event is not known yet.
+    let judge = classify_fn(move |result: Result<&Response<BufferedBody>, &BoxError>| {
+        count.fetch_add(1, Ordering::SeqCst);
+        match result {
+            Ok(res) if res.status() == 404 => Outcome::transient().with_code(404),
+            Ok(res) => Outcome::success().with_code(res.status().as_u16()),
+            Err(error) => Outcome::of_error(&**error),
+        }
+    });
+    let stack = stack::attempt().classifier(judge).build().unwrap();
+    let bench = Bench::new();
+    let id = bench.put_in(request()).await;
+    let worker = bench
+        .set_up(Worker::http(bench.queue.clone()).classifier(JudgedInside))
+        .build(stack.layer(peer(&[404, 404, 200])));
+    let worker = worker.unwrap().spawn();
+    let ended = bench.end(id).await;
+    worker.stop(SECOND).await;
+    assert_eq!(ended, Status::Succeeded { result: None });
+    assert_eq!(judged.load(Ordering::SeqCst), 3, "each answer once");
 }
 
 #[tokio::test(start_paused = true)]

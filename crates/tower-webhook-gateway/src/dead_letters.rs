@@ -14,12 +14,12 @@ use tower_webhook::{
     BoxError, StoreError,
     attempt::History,
     body::BufferedBody,
+    context::JudgedInside,
     dead_letter::{
         CallbackSink, DeadLetters, DescribeResponse, Entry, Filter, JsonlDeadLetters, LetterStore,
         MemoryDeadLetters,
         redrive::{NotSendable, Redrive, Resend},
     },
-    outcome::HttpClassifier,
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
 
@@ -29,7 +29,7 @@ const MAX_REPLAYS: u32 = 10;
 /// The rate limit of a re-drive, in entries per second.
 const RATE: f64 = 50.0;
 
-pub(crate) type Again = Redrive<Stack, HttpClassifier, ToDownstream>;
+pub(crate) type Again = Redrive<Stack, JudgedInside, ToDownstream>;
 
 /// Sends entries to the current downstream, because the URI in an entry has lost its credentials.
 #[derive(Clone)]
@@ -141,7 +141,7 @@ fn here<L: LetterStore + Clone>(
     let again = Redrive::builder(Arc::new(entries.clone()))
         .max_replays(MAX_REPLAYS)
         .rate(RATE)
-        .classifier(deliverer.classifier())
+        .classifier(JudgedInside)
         .observe(deliverer.observers.clone())
         .resend(ToDownstream(Arc::clone(deliverer)))
         .build(deliverer.patiently())

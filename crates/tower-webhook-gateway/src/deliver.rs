@@ -30,6 +30,7 @@ use tower_webhook::{
     body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
     cognigy::presets,
+    context::JudgedInside,
     dead_letter::Direction,
     idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, FacadeExporter},
@@ -100,7 +101,6 @@ pub(crate) struct Deliverer {
     /// The stack for one attempt.
     once: Stack,
     downstream: Uri,
-    classifier: HttpClassifier,
     retry: RetryConfig,
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
@@ -115,7 +115,6 @@ impl Deliverer {
         let Delivery { max_attempts, .. } = args.delivery;
         let metrics = DeliveryMetrics::new();
         let observers = Observers::new(metrics.clone()).and(exporter.clone());
-        let classifier = HttpClassifier::new().errors(transport::hyper_util);
         let failover = presets::fallback_urls(args.fallbacks.clone())
             .and_then(|uris| uris.observe(observers.clone()).build())
             .map_err(|error| Problem::new("--fallback-url", error))?;
@@ -131,7 +130,7 @@ impl Deliverer {
             // Apart, because the stack observes with its metrics anyhow.
             .metrics(metrics.clone())
             .observe(exporter)
-            .classifier(classifier.clone())
+            .classifier(HttpClassifier::new().errors(transport::hyper_util))
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
             .each_attempt(MapRequestLayer::new(|mut req: Request<BufferedBody>| {
@@ -148,7 +147,6 @@ impl Deliverer {
                     .layer(stack.layer(Client::new(args.allow_private).into_inner())),
             ),
             downstream,
-            classifier,
             retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
@@ -159,14 +157,10 @@ impl Deliverer {
     /// The stack for re-drives, whose caller waits: all attempts are one call.
     pub fn patiently(&self) -> Stack {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
-            .classifier(self.classifier.clone())
+            .classifier(JudgedInside)
             .observe(self.observers.clone())
             .exchange(HttpExchange::new());
         Stack::new(retry.layer(self.once.clone()))
-    }
-
-    pub fn classifier(&self) -> HttpClassifier {
-        self.classifier.clone()
     }
 
     /// The request that delivers an event.
@@ -271,7 +265,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
             let id = job.about.idempotency_key.as_deref();
             Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
-        .classifier(deliverer.classifier())
+        .classifier(JudgedInside)
         .concurrency(MAX_CLAIMED_JOBS)
         // There is one downstream, and its breaker protects it.
         .per_target(u32::MAX)

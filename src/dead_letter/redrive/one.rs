@@ -5,6 +5,7 @@ use crate::{
     BoxError, StoreError, StoreErrorKind,
     attempt::{AttemptRecord, History},
     catch_panic::catch_panic,
+    context,
     dead_letter::{
         Cause, DescribeResponse, Entry, EntryClaim, EntryId, LetterStore, Reason, cause,
     },
@@ -225,7 +226,11 @@ where
         return Sent::Done { began, end: None };
     };
     let mut future = pin!(future);
-    let result = poll_fn(|cx| caught(|| future.as_mut().poll(cx))).await;
+    let result = poll_fn(|cx| {
+        context::withdraw();
+        caught(|| future.as_mut().poll(cx))
+    })
+    .await;
     let end = result.and_then(|result| {
         let outcome = catch_panic(|| {
             let late = classifier.late(result.as_ref());

@@ -219,7 +219,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// and [`Outcome::of_error`](crate::outcome::Outcome::of_error) judges an error; for [`Worker::http`],
     /// [`HttpClassifier`](crate::outcome::HttpClassifier).
     ///
-    /// The classifier gets every error as a [`BoxError`].
+    /// The classifier gets every error as a [`BoxError`]. Around a [`stack::attempt()`](crate::stack::attempt()), which has a
+    /// classifier, set [`JudgedInside`](crate::context::JudgedInside).
     pub fn classifier<M2>(self, make: M2) -> WorkerBuilder<M2, T, C> {
         WorkerBuilder {
             settings: self.settings,

@@ -4,7 +4,7 @@ use crate::{
     BoxError, BoxFuture,
     attempt::Attempt,
     catch_panic::catch_panic,
-    context::{CallContext, Made},
+    context::{self, CallContext, Made},
     dead_letter::Reason,
     deadline::Deadline,
     observe::{Event, Id, Observers, Scope},
@@ -265,11 +265,12 @@ impl Future for Performing {
         let Some(inner) = inner else {
             return Poll::Ready(Done::panicked());
         };
-        let mut context = CallContext::current().with_attempt(*attempt, None);
+        let mut within = CallContext::current().with_attempt(*attempt, None);
         if let Some(deadline) = deadline {
-            context = context.with_deadline(*deadline);
+            within = within.with_deadline(*deadline);
         }
-        let _guards = (scope.entered(), context.entered(), counter.count());
+        context::withdraw();
+        let _guards = (scope.entered(), within.entered(), counter.count());
         let polled = catch_panic(|| inner.as_mut().poll(cx));
         match polled {
             Some(Poll::Pending) => Poll::Pending,
