@@ -6,6 +6,7 @@ use http::Uri;
 use std::{
     ffi::OsString,
     fmt,
+    io::IsTerminal,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -296,7 +297,11 @@ impl Log {
                 Err(why) => (info, Some(why)),
             },
         };
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        // Colours are for people: not for a file or a pipe, and not where <https://no-color.org> is asked for.
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let lines = tracing_subscriber::fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal() && !plain)
+            .with_writer(std::io::stderr);
         let lines = match self {
             Self::Json => lines.json().boxed(),
             Self::Text => lines.boxed(),

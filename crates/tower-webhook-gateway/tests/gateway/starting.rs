@@ -352,7 +352,8 @@ fn a_log_filter_that_cannot_be_read_is_told_of_and_stops_nothing() {
             .args(["--secret", SECRET])
             .env("RUST_LOG", filter);
         let mut server = Server::start(command);
-        server.wait_for(Stream::Err, "RUST_LOG cannot be read");
+        let said = server.wait_for(Stream::Err, "RUST_LOG cannot be read");
+        assert!(!said.contains('\u{1b}'), "colours in a pipe: {said}");
         send(&server, "forged", b"{}");
         server.wait_for(Stream::Err, "refused");
     }
