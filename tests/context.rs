@@ -16,12 +16,15 @@ use std::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_webhook::{
-    BoxError, DeadLetterLayer, DeadlineLayer, FailoverLayer, RetryWithJitterLayer,
+    BoxError, CircuitBreakerLayer, DeadLetterLayer, DeadlineLayer, DeliveryMetricsLayer,
+    FailoverLayer, FallbackLayer, RetryWithJitterLayer,
     attempt::Attempt,
     body::BufferedBody,
+    circuit_breaker::BreakerConfig,
     context::{CallContext, JudgedInside},
     dead_letter::{DeadLetters, MemoryDeadLetters, describe_fn},
     deadline::{Deadline, DeadlineExceeded},
+    fallback::Failure,
     observe::{Event, Observers, observer_fn},
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind, classify_fn},
     peer::OnePeer,
@@ -109,7 +112,7 @@ async fn outside_of_any_call_it_is_empty() {
     assert_eq!(judged, Outcome::success());
     let error = BoxError::from("reset");
     let judged = JudgedInside.classify(Err::<&(), _>(&error));
-    assert_eq!(judged, Outcome::transient());
+    assert_eq!(judged, Outcome::transient().not_repeatable());
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,28 +224,143 @@ async fn failover_judges_by_the_classifier_of_the_stack() {
     assert_eq!(counting.counts(), (2, 2));
 }
 
+/// The end of an attempt and that of its delivery are one reading of the clock, and each begins after its observers.
 #[tokio::test]
-async fn all_layers_of_a_stack_measure_by_the_same_two_readings_of_the_clock() {
+async fn an_observer_that_blocks_takes_no_time_of_what_it_hears_of() {
+    let blocks = observer_fn(|event| {
+        if let Event::DeliveryBegan { .. }
+        | Event::AttemptBegan { .. }
+        | Event::AttemptEnded { .. } = event
+        {
+            std::thread::sleep(Duration::from_millis(80));
+        }
+    });
     let (observers, seen) = outcomes();
-    let deliver = stack::deliver().observe(observers).build().unwrap();
-    let mut client = deliver.layer(service_fn(|_: Request<BufferedBody>| async { answer(200) }));
-    for _ in 0..50 {
-        client.ready().await.unwrap().call(request()).await.unwrap();
-    }
+    let deliver = stack::deliver()
+        .observe(blocks)
+        .observe(observers)
+        .attempt_timeout(Duration::from_millis(120))
+        .build()
+        .unwrap();
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        answer(200)
+    });
+    deliver.layer(peer).oneshot(request()).await.unwrap();
     let seen = seen.lock().unwrap();
-    for pair in seen.chunks(2) {
-        let [("attempt", _, attempt), ("delivery", _, delivery)] = pair else {
-            panic!("{pair:?}")
-        };
-        assert_eq!(attempt, delivery);
-        assert!(!attempt.is_zero());
-    }
+    let [("attempt", first, attempt), ("delivery", whole, delivery)] = seen.as_slice() else {
+        panic!("{seen:?}")
+    };
+    let well = Outcome::success().with_code(200);
+    assert_eq!(
+        (*first, *whole),
+        (well, well),
+        "within 120 ms for the attempt"
+    );
+    // The delivery hears of the begin of its attempt, and ends as its attempt does.
+    let observed = delivery.checked_sub(*attempt).unwrap();
+    assert!(observed >= Duration::from_millis(80), "{seen:?}");
+    assert!(observed < Duration::from_millis(160), "{seen:?}");
+}
+
+/// A layer that works for a while before it calls the next one.
+fn works_first<S>(
+    inner: S,
+) -> impl Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone
+where
+    S: Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone,
+{
+    service_fn(move |req| {
+        std::thread::sleep(Duration::from_millis(80));
+        inner.clone().call(req)
+    })
+}
+
+#[tokio::test]
+async fn in_an_order_of_ones_own_each_layer_begins_when_it_is_called() {
+    let (observers, seen) = outcomes();
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+        answer(200)
+    });
+    let limited = DeadlineLayer::new(Duration::from_millis(110))
+        .unwrap()
+        .layer(peer);
+    let measured = DeliveryMetricsLayer::attempts()
+        .observe(observers.clone())
+        .layer(limited);
+    let service = DeliveryMetricsLayer::deliveries()
+        .observe(observers)
+        .layer(works_first(measured));
+    service.oneshot(request()).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(
+        seen[1].2 >= seen[0].2 + Duration::from_millis(80),
+        "{seen:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_verdict_ends_with_the_call_it_belongs_to() {
+    let failing = service_fn(|_: Request<BufferedBody>| async { answer(503) });
+    let other = CircuitBreakerLayer::new(BreakerConfig::default()).layer(failing);
+    other.oneshot(request()).await.unwrap();
+    // On the same thread, outside of that call:
+    let judged = JudgedInside.classify(Ok::<_, &BoxError>(&answer(200).unwrap()));
+    assert_eq!(judged, Outcome::success());
+    let well = service_fn(|_: Request<BufferedBody>| async { answer(200) });
+    let fallback = FallbackLayer::new(|_: &Failure<'_, Answer, BoxError>| answer(299).ok());
+    let service = fallback.classifier(JudgedInside).layer(well);
+    let res = service.oneshot(request()).await.unwrap();
+    assert_eq!(res.status(), 200, "a good answer is not replaced");
+}
+
+#[tokio::test]
+async fn a_fallback_that_answers_is_a_success_to_the_layers_around_it() {
+    let (observers, seen) = outcomes();
+    let entries = MemoryDeadLetters::default();
+    let letters = DeadLetterLayer::new(DeadLetters::new(entries.clone()));
+    let service = ServiceBuilder::new()
+        .layer(
+            DeliveryMetricsLayer::deliveries()
+                .observe(observers)
+                .classifier(JudgedInside),
+        )
+        .layer(letters.classifier(JudgedInside))
+        .layer(FallbackLayer::new(|_: &Failure<'_, Answer, BoxError>| {
+            answer(200).ok()
+        }))
+        .layer(CircuitBreakerLayer::new(BreakerConfig::default()))
+        .service(service_fn(|_: Request<BufferedBody>| async { answer(503) }));
+    assert_eq!(service.oneshot(request()).await.unwrap().status(), 200);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].1.kind(), OutcomeKind::Success);
+    assert_eq!(entries.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_context_that_is_carried_into_a_nearer_deadline_keeps_the_nearer_one() {
+    let far = Deadline::at(tokio::time::Instant::now() + 60 * SECOND);
+    let context = far.scope(CallContext::current);
+    let near = DeadlineLayer::new(SECOND).unwrap();
+    let service = near.layer(service_fn(move |()| {
+        context.carry(async { Ok::<_, BoxError>(Deadline::current()) })
+    }));
+    let left = service.oneshot(()).await.unwrap().unwrap();
+    assert_eq!(left.left(tokio::time::Instant::now()), SECOND);
+}
+
+#[test]
+fn a_stack_whose_classifier_judges_nothing_is_refused() {
+    let refused = stack::deliver().classifier(JudgedInside).build();
+    let error = refused.map(drop).unwrap_err();
+    assert!(error.to_string().contains("classifier"), "{error}");
 }
 
 #[tokio::test]
 async fn a_layer_outside_that_waits_after_the_result_counts_that_time() {
     let (observers, seen) = outcomes();
-    let metrics = |level: tower_webhook::DeliveryMetricsLayer| level.observe(observers.clone());
+    let metrics = |level: DeliveryMetricsLayer| level.observe(observers.clone());
     let slow_to_return = |inner: tower::util::BoxCloneSyncService<_, Answer, BoxError>| {
         service_fn(move |req: Request<BufferedBody>| {
             let call = inner.clone().oneshot(req);
@@ -253,11 +371,10 @@ async fn a_layer_outside_that_waits_after_the_result_counts_that_time() {
             }
         })
     };
-    let inner = metrics(tower_webhook::DeliveryMetricsLayer::attempts())
+    let inner = metrics(DeliveryMetricsLayer::attempts())
         .layer(service_fn(|_: Request<BufferedBody>| async { answer(200) }));
     let inner = tower::util::BoxCloneSyncService::new(inner);
-    let client =
-        metrics(tower_webhook::DeliveryMetricsLayer::deliveries()).layer(slow_to_return(inner));
+    let client = metrics(DeliveryMetricsLayer::deliveries()).layer(slow_to_return(inner));
     client.oneshot(request()).await.unwrap();
     let seen = seen.lock().unwrap();
     assert!(

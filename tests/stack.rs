@@ -492,7 +492,7 @@ fn answered(status: u16) -> Response<BufferedBody> {
 
 #[test]
 fn a_bad_setting_is_named() {
-    fn named<M: Clone + std::fmt::Debug>(
+    fn named<M: Clone + std::fmt::Debug + 'static>(
         deliver: DeliverBuilder<AttemptBuilder<M>>,
     ) -> &'static str {
         deliver.build().expect_err("it makes no sense").setting()

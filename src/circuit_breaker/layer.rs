@@ -124,7 +124,7 @@ where
     fn call(&mut self, req: Req) -> Self::Future {
         let admitted = self
             .breakers
-            .admit_at(&self.peer.key(&req), context::began());
+            .admit_at(&self.peer.key(&req), context::shared());
         let state = match admitted {
             Ok(permit) => {
                 let classifier = self.make.make_classifier(&req);
@@ -171,7 +171,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Called { future, settle } => {
-                context::withdraw();
+                let _judging = context::judging();
                 let result = ready!(future.poll(cx));
                 if let Some((mut permit, classifier)) = settle.take() {
                     let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | [attempt](CallContext::attempt) | the retry layer, the worker of a queue | time limits, metrics, [`AttemptHeaderLayer`](crate::attempt::AttemptHeaderLayer), services |
 //! | [deadline](CallContext::deadline) | the layers of [`deadline`](crate::deadline), the worker of a queue | whatever waits |
-//! | the instant at which the call began | the outermost layer that needs it | the layers that it calls |
+//! | the instant at which a call or an attempt began | the metrics of a ready-made stack | the layers that they call |
 //! | the outcome of a result, and the instant at which it was there | the innermost layer that judges it | the layers around it in a stack: [`JudgedInside`] |
 //! | the number of attempts made | the attempt-level metrics | the delivery-level metrics |
 //!
@@ -59,10 +59,13 @@ use tokio::time::Instant;
 struct Slots {
     /// The attempt and the deadline, which a spawned task may take along.
     call: Cell<CallContext>,
-    /// When the outermost layer that needed to know was called.
+    /// The instant that a layer of a stack shares while it calls the next one.
     began: Cell<Option<Instant>>,
     /// What is known of the result that is on its way out.
     verdict: Cell<Option<Verdict>>,
+    /// How many layers are polling a future whose result has a verdict.
+    #[allow(dead_code, reason = "which layers judge depends on the features")]
+    judging: Cell<u32>,
     #[cfg(feature = "metrics")]
     made: Cell<Option<Made>>,
 }
@@ -73,6 +76,7 @@ thread_local! {
             call: Cell::new(CallContext::EMPTY),
             began: Cell::new(None),
             verdict: Cell::new(None),
+            judging: Cell::new(0),
             #[cfg(feature = "metrics")]
             made: Cell::new(None),
         }
@@ -133,10 +137,13 @@ impl CallContext {
         self
     }
 
-    /// Runs `work` in this context.
+    /// Runs `work` in this context. Of its deadline and that of the present context, the earlier one applies.
     #[inline]
     pub fn enter<T>(self, work: impl FnOnce() -> T) -> T {
-        let _entered = self.entered();
+        let _entered = match Self::current().deadline {
+            Some(deadline) => self.with_deadline(deadline).entered(),
+            None => self.entered(),
+        };
         work()
     }
 
@@ -189,41 +196,76 @@ impl Drop for Entered {
     }
 }
 
-/// The beginning of a call: services that are called before it is dropped begin at the same instant.
-#[must_use]
-pub(crate) struct Began {
-    pub(crate) now: Instant,
-    is_outermost: bool,
-}
-
-/// Begins a call: at the instant at which a layer outside was called, if it is calling now, or at the present one.
+/// Shares an instant with the layers that are called until the guard is dropped: only in a ready-made stack, whose
+/// layers call each other at once. In any other order there may be work between them, which takes time.
+#[cfg(feature = "metrics")]
 #[inline]
-pub(crate) fn begin() -> Began {
-    SLOTS.with(|slots| {
-        let outer = slots.began.get();
-        let now = outer.unwrap_or_else(Instant::now);
-        slots.began.set(Some(now));
-        Began {
-            now,
-            is_outermost: outer.is_none(),
-        }
-    })
+pub(crate) fn share(now: Instant) -> Sharing {
+    Sharing(SLOTS.with(|slots| slots.began.replace(Some(now))))
 }
 
-impl Drop for Began {
+/// Restores what was shared before when it is dropped, also by a panic.
+#[cfg(feature = "metrics")]
+#[must_use]
+pub(crate) struct Sharing(Option<Instant>);
+
+#[cfg(feature = "metrics")]
+impl Drop for Sharing {
     #[inline]
     fn drop(&mut self) {
-        if self.is_outermost {
-            SLOTS.with(|slots| slots.began.set(None));
-        }
+        SLOTS.with(|slots| slots.began.set(self.0));
     }
 }
 
-/// The instant at which a layer outside was called, if it is calling now and has read the clock.
+/// The instant of a call that begins: that which a layer outside shares, or the present one.
+#[inline]
+pub(crate) fn now() -> Instant {
+    SLOTS
+        .with(|slots| slots.began.get())
+        .unwrap_or_else(Instant::now)
+}
+
+/// The instant that a layer outside shares.
 #[cfg(feature = "circuit-breaker")]
 #[inline]
-pub(crate) fn began() -> Option<Instant> {
+pub(crate) fn shared() -> Option<Instant> {
     SLOTS.with(|slots| slots.began.get())
+}
+
+/// As [`now`], in the innermost layer: what it calls reads the clock itself.
+#[inline]
+pub(crate) fn last_now() -> Instant {
+    let shared = SLOTS.with(|slots| slots.began.take());
+    shared.unwrap_or_else(Instant::now)
+}
+
+/// Polls a future whose result has a verdict, until the guard is dropped. Outside of any such poll there is none.
+#[inline]
+#[allow(dead_code, reason = "which layers judge depends on the features")]
+pub(crate) fn judging() -> Judging {
+    SLOTS.with(|slots| {
+        slots.verdict.set(None);
+        slots.judging.set(slots.judging.get() + 1);
+    });
+    Judging(())
+}
+
+/// Ends the poll when it is dropped, also by a panic.
+#[must_use]
+#[allow(dead_code, reason = "which layers judge depends on the features")]
+pub(crate) struct Judging(());
+
+impl Drop for Judging {
+    #[inline]
+    fn drop(&mut self) {
+        SLOTS.with(|slots| {
+            let outer = slots.judging.get().saturating_sub(1);
+            slots.judging.set(outer);
+            if outer == 0 {
+                slots.verdict.set(None);
+            }
+        });
+    }
 }
 
 /// What the layer that judged a result tells the layers around it.
@@ -236,8 +278,7 @@ struct Verdict {
     is_late: bool,
 }
 
-/// Withdraws the verdict: before a service is polled whose result brings its own, and where another result is returned
-/// than the one that was judged.
+/// Withdraws the verdict, where another result is returned than the one that was judged.
 #[inline]
 pub(crate) fn withdraw() {
     SLOTS.with(|slots| slots.verdict.set(None));
@@ -266,12 +307,15 @@ fn verdict() -> Option<Verdict> {
 }
 
 /// The classifier of the layers of a [stack](crate::stack) around the one that judges results: they take its outcome,
-/// so that all agree and each result is judged once.
+/// so that all agree and each result is judged once. Also for the worker of a queue around a stack, and for re-drives.
 ///
-/// In a stack of your own, the innermost layer that has a classifier gets one that judges, and the layers around it
-/// get this. **Between them there may be no layer that changes a result or makes another one**, except those of this
-/// crate: an outcome that belongs to another result would be taken. Where no layer inside has judged the result, `Ok`
-/// is a success, and [`Outcome::of_error`] judges an error.
+/// In a stack of your own, the innermost layer that has a classifier gets one that judges, and the layers around it get
+/// this. **Between them may stand only layers that a ready-made stack has there**: metrics, dead letters, deadline, retry,
+/// failover, circuit breaker, attempt timeout; and a fallback. Any other may return another result than the one that was
+/// judged, or poll the service in another task, which loses the outcome.
+///
+/// Where no layer inside has judged the result, `Ok` is a success, and [`Outcome::of_error`] judges an error, as that of a
+/// request that must not be repeated: a call that the deadline ends, or that the breaker refuses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct JudgedInside;
 
@@ -290,7 +334,7 @@ impl<Res> Classify<Res, BoxError> for JudgedInside {
         match (verdict(), result) {
             (Some(verdict), _) => verdict.outcome,
             (None, Ok(_)) => Outcome::success(),
-            (None, Err(error)) => Outcome::of_error(&**error),
+            (None, Err(error)) => Outcome::of_error(&**error).not_repeatable(),
         }
     }
 
@@ -319,37 +363,44 @@ mod tests {
     fn the_former_context_is_back_after_a_panic() {
         let context = CallContext::default().with_attempt(Attempt::numbered(2), Some(503));
         context.enter(|| {
-            let inner = || {
-                Attempt::numbered(3).scope(|| {
-                    let _began = begin();
-                    panic!("on purpose")
-                })
-            };
+            let inner = || Attempt::numbered(3).scope(|| panic!("on purpose"));
             assert!(catch_unwind(AssertUnwindSafe(inner)).is_err());
             assert_eq!(CallContext::current(), context);
-            assert_eq!(began(), None);
         });
         assert_eq!(CallContext::current(), CallContext::default());
     }
 
+    #[cfg(feature = "metrics")]
     #[test]
-    fn layers_that_are_called_get_the_instant_of_the_layer_that_calls() {
-        let outer = begin();
-        for _ in 0..2 {
-            assert_eq!(begin().now, outer.now);
+    fn an_instant_is_shared_until_the_innermost_layer_takes_it() {
+        let before = Instant::now();
+        {
+            let _outer = share(before);
+            assert_eq!((now(), now()), (before, before));
+            {
+                let later = before + std::time::Duration::from_secs(9);
+                let _inner = share(later);
+                assert_eq!(last_now(), later);
+                assert!(now() < later, "what it calls reads the clock");
+            }
+            assert_eq!(now(), before);
         }
-        assert_eq!(began(), Some(outer.now), "the inner ones did not end it");
-        drop(outer);
-        assert_eq!(began(), None);
+        assert_eq!(SLOTS.with(|slots| slots.began.get()), None);
     }
 
     #[test]
     fn a_verdict_belongs_to_the_result_of_one_poll() {
         let classify = |result: Result<&(), &BoxError>| JudgedInside.classify(result);
-        judge(Outcome::permanent().with_code(404), None, None);
+        let outer = judging();
+        {
+            let _inner = judging();
+            judge(Outcome::permanent().with_code(404), None, None);
+        }
         assert_eq!(classify(Ok(&())).code(), Some(404));
-
         withdraw();
+        assert_eq!(classify(Ok(&())), Outcome::success());
+        judge(Outcome::permanent(), None, None);
+        drop(outer);
         assert_eq!(classify(Ok(&())), Outcome::success());
         let error: BoxError =
             crate::outcome::LocallyRefused::after(std::time::Duration::ZERO).into();

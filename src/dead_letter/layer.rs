@@ -244,11 +244,11 @@ where
     }
 
     fn call(&mut self, req: Req) -> Self::Future {
-        let began = context::begin();
+        let now = context::now();
         let classifier = self.make.make_classifier(&req);
         let copy = Arc::new(req.clone());
         let passed = P::pass_on(req, &copy);
-        let case = Case::open(&self.shared, copy, began.now);
+        let case = Case::open(&self.shared, copy, now);
         // By reference: what is moved into and out of a closure that is caught is copied twice.
         let (mut passed, mut called) = (Some(passed), None);
         let call = || called = passed.take().map(|passed| self.inner.call(passed));
@@ -405,11 +405,11 @@ where
     type Output = Result<Res, Err>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _judging = context::judging();
         let mut state = self.project().state;
         loop {
             match state.as_mut().project() {
                 StateProj::Called { future, open } => {
-                    context::withdraw();
                     let polled = caught(|| future.poll(cx));
                     let result = match polled {
                         Ok(polled) => ready!(polled),

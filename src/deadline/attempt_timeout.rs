@@ -127,8 +127,7 @@ where
             Time::ByAttempt(time) => time(attempt),
         };
         let deadline = context.deadline().map(Deadline::instant);
-        let began = context::begin();
-        let now = began.now;
+        let now = context::last_now();
         if deadline.is_some_and(|deadline| deadline <= now) {
             return ResponseFuture::too_late(observers);
         }

@@ -152,12 +152,10 @@ where
             let error = Limit::Call(DeadlineExceeded::after(Duration::MAX));
             return ResponseFuture::called(self.inner.call(req), None, error, observers);
         }
-        let began = context::begin();
-        let own = allowed.and_then(|allowed| began.now.checked_add(allowed));
+        let now = context::now();
+        let own = allowed.and_then(|allowed| now.checked_add(allowed));
         let due = earlier(own, outer);
-        let left = due.map_or(Duration::MAX, |due| {
-            due.saturating_duration_since(began.now)
-        });
+        let left = due.map_or(Duration::MAX, |due| due.saturating_duration_since(now));
         if left.is_zero() {
             return ResponseFuture::too_late(observers);
         }

@@ -127,6 +127,7 @@ where
     type Output = Result<S::Response, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _judging = context::judging();
         let this = self.project();
         let (mut step, round) = (this.step, this.round);
         loop {

@@ -86,6 +86,7 @@ pub use self::answer::{AnswerHttp, Failure, FallbackReason};
 use self::answer::Answer;
 use crate::{
     body::BufferedBody,
+    context,
     observe::{Event, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, OutcomeKind},
 };
@@ -98,6 +99,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
+use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -313,18 +315,22 @@ where
     type Output = Result<A::Response, Err>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _judging = context::judging();
         let this = self.project();
         let result = ready!(this.future.poll(cx));
         if let Some(classifier) = this.classifier.take() {
             let result = result.as_ref();
+            let (late, ended) = (classifier.late(result), classifier.ended());
             let outcome = classifier.classify(result);
             if outcome.is_failure() && this.when.has(outcome.kind()) {
                 let failure = Failure { result, outcome };
                 if let Some(answer) = this.answer.instead(&failure) {
                     this.observers.tell(|| Event::FallbackAnswered { outcome });
+                    context::judge(Outcome::success(), None, None);
                     return Poll::Ready(Ok(answer));
                 }
             }
+            context::judge(outcome, late, ended.map(Instant::from_std));
         }
         Poll::Ready(result.map(|res| this.answer.pass(res)))
     }

@@ -27,6 +27,7 @@ use tower_service::Service;
 pub struct DeliveryMetricsLayer<M = HttpClassifier, K = ByHost> {
     observers: Observers,
     level: Level,
+    shares_instants: bool,
     make: M,
     peer: K,
 }
@@ -46,6 +47,7 @@ impl DeliveryMetricsLayer {
         Self {
             observers: Observers::none(),
             level,
+            shares_instants: false,
             make: HttpClassifier::new(),
             peer: ByHost,
         }
@@ -60,12 +62,20 @@ impl<M, K> DeliveryMetricsLayer<M, K> {
         self
     }
 
+    /// Shares the instant of its beginning with the layers inside: in a ready-made stack.
+    #[cfg(feature = "stack")]
+    pub(crate) const fn sharing_instants(mut self) -> Self {
+        self.shares_instants = true;
+        self
+    }
+
     /// Sets the classifier, which decides the outcome of each result. Default: [`HttpClassifier`]. Use the
     /// same classifier for every layer of a stack, so that metrics and retries agree.
     pub fn classifier<N>(self, make: N) -> DeliveryMetricsLayer<N, K> {
         DeliveryMetricsLayer {
             observers: self.observers,
             level: self.level,
+            shares_instants: self.shares_instants,
             make,
             peer: self.peer,
         }
@@ -77,6 +87,7 @@ impl<M, K> DeliveryMetricsLayer<M, K> {
         DeliveryMetricsLayer {
             observers: self.observers,
             level: self.level,
+            shares_instants: self.shares_instants,
             make: self.make,
             peer,
         }
@@ -91,6 +102,7 @@ impl<S, M: Clone, K: Clone> Layer<S> for DeliveryMetricsLayer<M, K> {
             inner,
             observers: self.observers.clone(),
             level: self.level,
+            shares_instants: self.shares_instants,
             make: self.make.clone(),
             peer: self.peer.clone(),
         }
@@ -103,6 +115,7 @@ pub struct Measure<S, M, K> {
     inner: S,
     observers: Observers,
     level: Level,
+    shares_instants: bool,
     make: M,
     peer: K,
 }
@@ -131,10 +144,9 @@ where
             };
         }
         let classifier = self.make.make_classifier(&req);
-        let began = self.observers.is_heard().then(context::begin);
-        let heard = began.as_ref().map(|began| {
+        let heard = self.observers.is_heard().then(|| {
             let peer = self.peer.key(&req);
-            Heard::begin(&self.observers, self.level, &peer, began.now)
+            Heard::begin(&self.observers, self.level, &peer)
         });
         if heard.is_none() && self.level == Level::Attempt {
             // A layer outside may count it.
@@ -145,9 +157,11 @@ where
             attempts: Made::default(),
             heard,
         };
+        let began = flight.heard.as_ref().map(|heard| heard.began);
+        let sharing = began.filter(|_| self.shares_instants).map(context::share);
         let entered = flight.entered();
         let future = self.inner.call(req);
-        drop(entered);
+        drop((entered, sharing));
         ResponseFuture {
             future,
             flight: Some(flight),
@@ -191,7 +205,7 @@ where
             // Not measured, or polled after its end: then the inner future decides what happens.
             return this.future.poll(cx);
         };
-        context::withdraw();
+        let _judging = context::judging();
         let entered = flight.entered();
         let result = ready!(this.future.poll(cx));
         drop(entered);
@@ -241,7 +255,7 @@ struct Heard {
 
 impl Heard {
     /// Tells that a call begins.
-    fn begin(observers: &Observers, level: Level, peer: &str, began: Instant) -> Self {
+    fn begin(observers: &Observers, level: Level, peer: &str) -> Self {
         let (scope, place) = match level {
             Level::Attempt => (Scope::attempt(peer), Made::begin_attempt()),
             Level::Delivery => (Scope::deliver(peer), Place::First),
@@ -265,7 +279,8 @@ impl Heard {
             observers: observers.clone(),
             peer: PeerName::new(peer),
             scope,
-            began,
+            // After the observers, whose time is not that of the call.
+            began: Instant::now(),
         }
     }
 }

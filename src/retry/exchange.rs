@@ -15,8 +15,9 @@ pub trait Exchange<Req> {
     /// The type that is kept to send a request again.
     type Kept;
 
-    /// Whether it keeps clones of requests, so that a [copy](crate::attempt::Copied) that a layer outside keeps can
-    /// serve instead. Default: `false`.
+    /// Whether what it keeps and sends again is a clone of the request, unchanged. A [copy](crate::attempt::Copied) that a
+    /// layer outside keeps then serves instead: [`first`](Self::first) gets a clone of that for each further attempt, and
+    /// the other two methods are not called. Default: `false`.
     const CLONES: bool = false;
 
     /// Called before the first attempt. Returns the request to send and the kept copy, which is `None` if

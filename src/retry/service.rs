@@ -122,9 +122,9 @@ where
             exchange,
             observers,
         } = &self.layer;
-        let began = context::begin();
-        let mut state = RetryState::new(config, began.now, CallContext::current());
-        if let Err(reason) = state.begin(began.now) {
+        let now = context::now();
+        let mut state = RetryState::new(config, now, CallContext::current());
+        if let Err(reason) = state.begin(now) {
             let history = state.end(reason);
             tell_gave_up(observers, &history);
             return ResponseFuture::too_late(history);
@@ -316,8 +316,7 @@ where
             context::withdraw();
             return Poll::Ready(Err(Err(failed)));
         }
-        let began = context::begin();
-        if let Err(reason) = self.state.begin(began.now) {
+        if let Err(reason) = self.state.begin(Instant::now()) {
             return Poll::Ready(Err(Err(self.not_made(reason))));
         }
         let last = self.state.is_last();
@@ -379,6 +378,7 @@ where
     type Output = Result<S::Response, BoxError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let _judging = context::judging();
         let mut this = self.project();
         loop {
             let next = match (this.state.as_mut().project(), this.call.as_mut()) {

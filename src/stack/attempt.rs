@@ -12,7 +12,7 @@ use crate::{
     signature::SignScheme,
 };
 use http::HeaderName;
-use std::{fmt, sync::Arc, time::Duration};
+use std::{any::TypeId, fmt, sync::Arc, time::Duration};
 use tower_layer::{Identity, Stack};
 
 /// Builds the stack of one attempt: for the worker of a queue, which tries again later and measures
@@ -124,7 +124,8 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
     }
 
     /// Sets the classifier of the stack. Default: [`HttpClassifier`]. The result of each attempt is judged once, by it,
-    /// and all layers take its outcome.
+    /// and all layers take its outcome. What the stack itself decides has the outcome of its error: a circuit that is open
+    /// is refused, a deadline that ends a delivery is transient and not to be repeated.
     pub fn classifier<M2>(self, make: M2) -> AttemptBuilder<M2, K, F, E> {
         AttemptBuilder {
             settings: self.settings,
@@ -222,8 +223,16 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `attempt_timeout`.
-    pub fn build(self) -> Result<StackLayer<AttemptOrder<M, K, F, E>>, InvalidConfig> {
+    /// [`InvalidConfig`] names the setting: `attempt_timeout`, or `classifier` for a [`JudgedInside`], which judges
+    /// nothing itself.
+    pub fn build(self) -> Result<StackLayer<AttemptOrder<M, K, F, E>>, InvalidConfig>
+    where
+        M: 'static,
+    {
+        if TypeId::of::<M>() == TypeId::of::<JudgedInside>() {
+            let problem = "must judge results: there is no layer inside that does";
+            return Err(InvalidConfig::new("classifier", problem));
+        }
         let observers = self.observers();
         let settings = self.settings;
         let attempt_timeout = match settings.attempt_timeout {
@@ -241,6 +250,7 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
             .classifier(JudgedInside)
             .peer(self.peer.clone());
         let metrics = DeliveryMetricsLayer::attempts()
+            .sharing_instants()
             .observe(observers.clone())
             .classifier(self.make)
             .peer(self.peer);

@@ -224,14 +224,14 @@ type Built<M, K, F, E, X, B> =
 
 impl<M, K, F, E, X> DeliverBuilder<AttemptBuilder<M, K, F, E>, X>
 where
-    M: Clone,
+    M: Clone + 'static,
     K: Clone,
 {
     /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
+    /// [`InvalidConfig`] names the setting: `deadline`, or one of those of [`AttemptBuilder::build`].
     pub fn build(self) -> Built<M, K, F, E, X, Identity> {
         self.build_with(|_, none| none, |exchange| exchange)
     }
@@ -240,14 +240,14 @@ where
 impl<M, K, F, E, X, D>
     DeliverBuilder<AttemptBuilder<M, K, F, E>, X, DeadLetterLayer<DefaultClassifier, ByHost, D>>
 where
-    M: Clone,
+    M: Clone + 'static,
     K: Clone,
 {
     /// Builds the layer.
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `deadline` or `attempt_timeout`.
+    /// [`InvalidConfig`] names the setting: `deadline`, or one of those of [`AttemptBuilder::build`].
     pub fn build(self) -> Built<M, K, F, E, WithCopies<X>, Entries<K, D>> {
         let entries = |attempt: &AttemptBuilder<M, K, F, E>, layer: DeadLetterLayer<_, _, D>| {
             layer
@@ -262,7 +262,7 @@ where
 
 impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B>
 where
-    M: Clone,
+    M: Clone + 'static,
     K: Clone,
 {
     fn build_with<B2, X2>(
@@ -275,6 +275,7 @@ where
         let observers = attempt.observers();
         let deadline = DeadlineLayer::new(self.deadline)?.observe(observers.clone());
         let metrics = DeliveryMetricsLayer::deliveries()
+            .sharing_instants()
             .observe(observers.clone())
             .classifier(JudgedInside)
             .peer(attempt.peer.clone());

@@ -18,7 +18,7 @@ use std::{
     mem,
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
-    task::Poll,
+    task::{Poll, ready},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -226,19 +226,22 @@ where
         return Sent::Done { began, end: None };
     };
     let mut future = pin!(future);
-    let result = poll_fn(|cx| {
-        context::withdraw();
-        caught(|| future.as_mut().poll(cx))
+    let mut classifier = Some(classifier);
+    let end = poll_fn(|cx| {
+        let _judging = context::judging();
+        let result = ready!(caught(|| future.as_mut().poll(cx)));
+        let judge = |result: Result<_, _>| {
+            let classifier = classifier.take()?;
+            let outcome = catch_panic(|| {
+                let late = classifier.late(result.as_ref());
+                let known = late.and_then(|late| late.known());
+                known.unwrap_or_else(|| classifier.classify(result.as_ref()))
+            });
+            outcome.map(|outcome| (outcome, result))
+        };
+        Poll::Ready(result.and_then(judge))
     })
     .await;
-    let end = result.and_then(|result| {
-        let outcome = catch_panic(|| {
-            let late = classifier.late(result.as_ref());
-            let known = late.and_then(|late| late.known());
-            known.unwrap_or_else(|| classifier.classify(result.as_ref()))
-        });
-        outcome.map(|outcome| (outcome, result))
-    });
     Sent::Done { began, end }
 }
 

@@ -269,7 +269,7 @@ impl Future for Performing {
         if let Some(deadline) = deadline {
             within = within.with_deadline(*deadline);
         }
-        context::withdraw();
+        let _judging = context::judging();
         let _guards = (scope.entered(), within.entered(), counter.count());
         let polled = catch_panic(|| inner.as_mut().poll(cx));
         match polled {
