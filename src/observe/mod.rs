@@ -129,6 +129,8 @@ where
 #[derive(Clone, Default)]
 pub struct Observers {
     list: Option<Arc<List>>,
+    /// Whether it is a list that was added to an empty one.
+    is_anothers: bool,
 }
 
 struct List {
@@ -139,7 +141,10 @@ struct List {
 impl Observers {
     /// An empty list: only `tracing` gets the events, if that feature is on.
     pub const fn none() -> Self {
-        Self { list: None }
+        Self {
+            list: None,
+            is_anothers: false,
+        }
     }
 
     /// A list with one observer.
@@ -149,26 +154,37 @@ impl Observers {
 
     /// Adds an observer. Observers get an event in the order in which they were added.
     ///
-    /// A list that is added to an empty one is the same list, with the same count of panics.
+    /// A list that is added to an empty one stays the same list, with the same count of panics.
     #[must_use]
     pub fn and(self, observer: impl Observer) -> Self {
         // A list within a list costs each event another round.
-        if let Some(list) = (&observer as &dyn Any).downcast_ref::<Self>() {
-            if list.list.is_none() {
+        if let Some(added) = (&observer as &dyn Any).downcast_ref::<Self>() {
+            if added.list.is_none() {
                 return self;
             }
             if self.list.is_none() {
-                return list.clone();
+                return Self {
+                    list: added.list.clone(),
+                    is_anothers: true,
+                };
             }
         }
-        let known = self.list.as_ref().map_or(&[][..], |list| &list.observers);
         let panics = self.own_panics();
         let observer: Arc<dyn Observer> = Arc::new(observer);
+        let observers = match &self.list {
+            // Who keeps that list counts by it.
+            Some(_) if self.is_anothers => Box::new([Arc::new(self) as _, observer]) as Box<[_]>,
+            known => {
+                let known = known.as_ref().map_or(&[][..], |list| &list.observers);
+                known.iter().cloned().chain([observer]).collect()
+            }
+        };
         Self {
             list: Some(Arc::new(List {
-                observers: known.iter().cloned().chain([observer]).collect(),
+                observers,
                 panics: AtomicU64::new(panics),
             })),
+            is_anothers: false,
         }
     }
 
