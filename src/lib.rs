@@ -229,6 +229,8 @@ mod credentials;
 mod fields;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]
 mod original_uri;
+#[cfg(feature = "signature")]
+mod refusal;
 
 #[cfg(feature = "circuit-breaker")]
 #[doc(inline)]

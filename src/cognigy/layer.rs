@@ -5,16 +5,11 @@ use crate::{
     body::{BufferedBody, ResponseBody},
     observe::{Observer, Observers},
     problem::{Problem, Refuser},
+    refusal::CallOrRefusal,
     signature::Verified,
 };
 use http::{Extensions, Request, Response};
-use pin_project::pin_project;
-use std::{
-    fmt,
-    future::Future,
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -146,72 +141,19 @@ where
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, ResB>;
+    type Future = CallOrRefusal<S::Future, ResB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
-        let state = match read(req.extensions_mut()) {
-            Ok(()) => State::Called {
-                future: self.inner.call(req),
-            },
+        match read(req.extensions_mut()) {
+            Ok(()) => CallOrRefusal::called(self.inner.call(req)),
             Err(reason) => {
                 reason.tell(&self.layer.observers);
-                State::Refused {
-                    response: Some(Box::new(self.layer.refuser.response(reason))),
-                }
-            }
-        };
-        ResponseFuture { state }
-    }
-}
-
-/// Response future of [`ReadEvent`].
-#[must_use = "futures do nothing unless polled"]
-#[pin_project]
-pub struct ResponseFuture<F, B> {
-    #[pin]
-    state: State<F, B>,
-}
-
-#[pin_project(project = StateProj)]
-enum State<F, B> {
-    Called {
-        #[pin]
-        future: F,
-    },
-    /// Boxed, so that the future of an accepted request is not as large as a response.
-    Refused {
-        response: Option<Box<Response<ResponseBody<B>>>>,
-    },
-}
-
-impl<F, B, E> Future for ResponseFuture<F, B>
-where
-    F: Future<Output = Result<Response<B>, E>>,
-{
-    type Output = Result<Response<ResponseBody<B>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Called { future } => {
-                let response = ready!(future.poll(cx))?;
-                Poll::Ready(Ok(response.map(ResponseBody::inner)))
-            }
-            StateProj::Refused { response } => {
-                // Invariant: taken only here, at the end.
-                #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
-                let response = response.take().expect("polled after completion");
-                Poll::Ready(Ok(*response))
+                CallOrRefusal::refused(self.layer.refuser.response(reason))
             }
         }
-    }
-}
-
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ResponseFuture").finish_non_exhaustive()
     }
 }

@@ -134,10 +134,12 @@ mod typed;
 #[cfg(feature = "axum")]
 pub use self::extract::Unverified;
 #[cfg(feature = "signature")]
-pub use self::layer::{EventLayer, ReadEvent, ResponseFuture};
+pub use self::layer::{EventLayer, ReadEvent};
 pub use self::{
     answer::{Ack, DialogAnswer, LookupVariables},
     error::{EventError, EventRejection},
     event::{CognigyEvent, DialogEvent, Envelope, EventType},
     platform::{Source, WebhookDelivery},
 };
+#[cfg(feature = "signature")]
+pub use crate::refusal::CallOrRefusal as ResponseFuture;

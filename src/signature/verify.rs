@@ -7,6 +7,7 @@ use crate::{
     clock::WallClock,
     observe::{Event, Id, Observer, Observers, Scope},
     problem::{Problem, Refuser},
+    refusal::CallOrRefusal,
 };
 use http::{Request, Response, StatusCode, header::WWW_AUTHENTICATE};
 use pin_project::pin_project;
@@ -153,9 +154,17 @@ where
                 };
                 // Replaces one that other code may have inserted.
                 req.extensions_mut().insert(verified);
-                ResponseFuture::called(self.inner.call(req), claim, label)
+                ResponseFuture {
+                    call: CallOrRefusal::called(self.inner.call(req)),
+                    claim,
+                    label,
+                }
             }
-            Err(reason) => ResponseFuture::refused(self.settings.refuse(reason)),
+            Err(reason) => ResponseFuture {
+                call: CallOrRefusal::refused(self.settings.refuse(reason)),
+                claim: None,
+                label: None,
+            },
         }
     }
 }
@@ -218,43 +227,11 @@ impl Settings {
 #[pin_project]
 pub struct ResponseFuture<F, B> {
     #[pin]
-    state: State<F, B>,
-}
-
-#[pin_project(project = StateProj)]
-enum State<F, B> {
-    Called {
-        #[pin]
-        future: F,
-        /// Dropped with the future if there is no response: the message then counts as not received.
-        claim: Option<Claim>,
-        /// Boxed, because it is rarely asked for and as long as the rest.
-        label: Option<Box<SecretLabel>>,
-    },
-    /// Boxed, so that the future of an accepted request is not as large as a response.
-    Refused {
-        response: Option<Box<Response<ResponseBody<B>>>>,
-    },
-}
-
-impl<F, B> ResponseFuture<F, B> {
-    const fn called(future: F, claim: Option<Claim>, label: Option<Box<SecretLabel>>) -> Self {
-        Self {
-            state: State::Called {
-                future,
-                claim,
-                label,
-            },
-        }
-    }
-
-    fn refused(response: Response<ResponseBody<B>>) -> Self {
-        Self {
-            state: State::Refused {
-                response: Some(Box::new(response)),
-            },
-        }
-    }
+    call: CallOrRefusal<F, B>,
+    /// Dropped with the call if there is no response: the message then counts as not received.
+    claim: Option<Claim>,
+    /// Boxed, because it is rarely asked for and as long as the rest.
+    label: Option<Box<SecretLabel>>,
 }
 
 impl<F, B, E> Future for ResponseFuture<F, B>
@@ -264,31 +241,18 @@ where
     type Output = Result<Response<ResponseBody<B>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::Called {
-                future,
-                claim,
-                label,
-            } => {
-                let result = ready!(future.poll(cx));
-                let claim = claim.take();
-                Poll::Ready(result.map(|mut response| {
-                    if let Some(claim) = claim {
-                        claim.settle(response.status());
-                    }
-                    if let Some(label) = label.take() {
-                        response.extensions_mut().insert(*label);
-                    }
-                    response.map(ResponseBody::inner)
-                }))
+        let this = self.project();
+        let result = ready!(this.call.poll(cx));
+        let (claim, label) = (this.claim.take(), this.label.take());
+        Poll::Ready(result.map(|mut response| {
+            if let Some(claim) = claim {
+                claim.settle(response.status());
             }
-            StateProj::Refused { response } => {
-                // Invariant: taken only here, at the end.
-                #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
-                let response = response.take().expect("polled after completion");
-                Poll::Ready(Ok(*response))
+            if let Some(label) = label {
+                response.extensions_mut().insert(*label);
             }
-        }
+            response
+        }))
     }
 }
 

@@ -21,6 +21,7 @@ const FOUNDATION: &[&str] = &[
     "outcome",
     "peer",
     "problem",
+    "refusal",
     "target",
 ];
 
