@@ -224,79 +224,81 @@ async fn failover_judges_by_the_classifier_of_the_stack() {
     assert_eq!(counting.counts(), (2, 2));
 }
 
+const MILLI: Duration = Duration::from_millis(1);
+
+/// Work that blocks its thread: the paused clock goes on before it returns.
+fn works_for(time: Duration) {
+    // The clock moves at the first poll.
+    let _ = task::spawn(tokio::time::advance(time)).poll();
+}
+
+/// Answers 200 after this time.
+fn answers_after(
+    time: Duration,
+) -> impl Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone
+{
+    service_fn(move |_: Request<BufferedBody>| async move {
+        tokio::time::sleep(time).await;
+        answer(200)
+    })
+}
+
 /// The end of an attempt and that of its delivery are one reading of the clock, and each begins after its observers.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_observer_that_blocks_takes_no_time_of_what_it_hears_of() {
     let blocks = observer_fn(|event| {
         if let Event::DeliveryBegan { .. }
         | Event::AttemptBegan { .. }
         | Event::AttemptEnded { .. } = event
         {
-            std::thread::sleep(Duration::from_millis(80));
+            works_for(80 * MILLI);
         }
     });
     let (observers, seen) = outcomes();
     let deliver = stack::deliver()
         .observe(blocks)
         .observe(observers)
-        .attempt_timeout(Duration::from_millis(120))
+        .attempt_timeout(100 * MILLI)
         .build()
         .unwrap();
-    let peer = service_fn(|_: Request<BufferedBody>| async {
-        tokio::time::sleep(Duration::from_millis(60)).await;
-        answer(200)
-    });
-    deliver.layer(peer).oneshot(request()).await.unwrap();
-    let seen = seen.lock().unwrap();
-    let [("attempt", first, attempt), ("delivery", whole, delivery)] = seen.as_slice() else {
-        panic!("{seen:?}")
-    };
+    let client = deliver.layer(answers_after(60 * MILLI));
+    client.oneshot(request()).await.unwrap();
+    // The delivery hears of the begin of its attempt, and ends as its attempt does.
     let well = Outcome::success().with_code(200);
     assert_eq!(
-        (*first, *whole),
-        (well, well),
-        "within 120 ms for the attempt"
+        *seen.lock().unwrap(),
+        [
+            ("attempt", well, 60 * MILLI),
+            ("delivery", well, 140 * MILLI)
+        ]
     );
-    // The delivery hears of the begin of its attempt, and ends as its attempt does.
-    let observed = delivery.checked_sub(*attempt).unwrap();
-    assert!(observed >= Duration::from_millis(80), "{seen:?}");
-    assert!(observed < Duration::from_millis(160), "{seen:?}");
 }
 
-/// A layer that works for a while before it calls the next one.
-fn works_first<S>(
-    inner: S,
-) -> impl Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone
-where
-    S: Service<Request<BufferedBody>, Response = Answer, Error = BoxError, Future: Send> + Clone,
-{
-    service_fn(move |req| {
-        std::thread::sleep(Duration::from_millis(80));
-        inner.clone().call(req)
-    })
-}
-
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn in_an_order_of_ones_own_each_layer_begins_when_it_is_called() {
     let (observers, seen) = outcomes();
-    let peer = service_fn(|_: Request<BufferedBody>| async {
-        tokio::time::sleep(Duration::from_millis(40)).await;
-        answer(200)
-    });
-    let limited = DeadlineLayer::new(Duration::from_millis(110))
+    let limited = DeadlineLayer::new(50 * MILLI)
         .unwrap()
-        .layer(peer);
+        .layer(answers_after(40 * MILLI));
     let measured = DeliveryMetricsLayer::attempts()
         .observe(observers.clone())
         .layer(limited);
+    // A layer that works for a while before it calls the next one.
+    let works_first = service_fn(move |req| {
+        works_for(80 * MILLI);
+        measured.clone().call(req)
+    });
     let service = DeliveryMetricsLayer::deliveries()
         .observe(observers)
-        .layer(works_first(measured));
+        .layer(works_first);
     service.oneshot(request()).await.unwrap();
-    let seen = seen.lock().unwrap();
-    assert!(
-        seen[1].2 >= seen[0].2 + Duration::from_millis(80),
-        "{seen:?}"
+    let well = Outcome::success().with_code(200);
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            ("attempt", well, 40 * MILLI),
+            ("delivery", well, 120 * MILLI)
+        ]
     );
 }
 
@@ -357,30 +359,26 @@ fn a_stack_whose_classifier_judges_nothing_is_refused() {
     assert!(error.to_string().contains("classifier"), "{error}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_layer_outside_that_waits_after_the_result_counts_that_time() {
     let (observers, seen) = outcomes();
-    let metrics = |level: DeliveryMetricsLayer| level.observe(observers.clone());
-    let slow_to_return = |inner: tower::util::BoxCloneSyncService<_, Answer, BoxError>| {
-        service_fn(move |req: Request<BufferedBody>| {
-            let call = inner.clone().oneshot(req);
-            async move {
-                let result = call.await;
-                std::thread::sleep(Duration::from_millis(5));
-                result
-            }
-        })
-    };
-    let inner = metrics(DeliveryMetricsLayer::attempts())
-        .layer(service_fn(|_: Request<BufferedBody>| async { answer(200) }));
-    let inner = tower::util::BoxCloneSyncService::new(inner);
-    let client = metrics(DeliveryMetricsLayer::deliveries()).layer(slow_to_return(inner));
+    let inner = DeliveryMetricsLayer::attempts()
+        .observe(observers.clone())
+        .layer(answers_after(MILLI));
+    let slow_to_return = service_fn(move |req: Request<BufferedBody>| {
+        let call = inner.clone().oneshot(req);
+        async move {
+            let result = call.await;
+            works_for(5 * MILLI);
+            result
+        }
+    });
+    let client = DeliveryMetricsLayer::deliveries()
+        .observe(observers)
+        .layer(slow_to_return);
     client.oneshot(request()).await.unwrap();
-    let seen = seen.lock().unwrap();
-    assert!(
-        seen[1].2 >= seen[0].2 + Duration::from_millis(5),
-        "{seen:?}"
-    );
+    let times: Vec<_> = seen.lock().unwrap().iter().map(|seen| seen.2).collect();
+    assert_eq!(times, [MILLI, 6 * MILLI]);
 }
 
 #[tokio::test(start_paused = true)]
