@@ -1,6 +1,7 @@
 use super::{BreakerConfig, BreakerPermit, Breakers, CircuitOpen};
 use crate::{
-    BoxError, context,
+    BoxError,
+    context::{self, Verdict},
     observe::Observer,
     outcome::{Classify, HttpClassifier, MakeClassifier},
     peer::{ByHost, PeerKey},
@@ -12,7 +13,6 @@ use std::{
     pin::Pin,
     task::{Context, Poll, ready},
 };
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -174,17 +174,15 @@ where
                 let _judging = context::judging();
                 let result = ready!(future.poll(cx));
                 if let Some((mut permit, classifier)) = settle.take() {
-                    let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
-                    let ended = ended.map(Instant::from_std);
-                    let outcome = classifier.classify(result.as_ref());
-                    match &late {
-                        None => permit.settle_at(outcome, ended),
+                    let verdict = Verdict::by(classifier, result.as_ref());
+                    match &verdict.late {
+                        None => permit.settle_at(verdict.outcome, verdict.ended),
                         Some(late) => {
-                            permit.answered_at(ended);
+                            permit.answered_at(verdict.ended);
                             late.then(move |outcome| permit.settle(outcome));
                         }
                     }
-                    context::judge(outcome, late, ended);
+                    verdict.tell();
                 }
                 Poll::Ready(result.map_err(Into::into))
             }

@@ -62,7 +62,7 @@ struct Slots {
     /// The instant that a layer of a stack shares while it calls the next one.
     began: Cell<Option<Instant>>,
     /// What is known of the result that is on its way out.
-    verdict: Cell<Option<Verdict>>,
+    verdict: Cell<Option<Told>>,
     /// How many layers are polling a future whose result has a verdict.
     #[allow(dead_code, reason = "which layers judge depends on the features")]
     judging: Cell<u32>,
@@ -220,13 +220,10 @@ impl Drop for Sharing {
 /// The instant of a call that begins: that which a layer outside shares, or the present one.
 #[inline]
 pub(crate) fn now() -> Instant {
-    SLOTS
-        .with(|slots| slots.began.get())
-        .unwrap_or_else(Instant::now)
+    shared().unwrap_or_else(Instant::now)
 }
 
 /// The instant that a layer outside shares.
-#[cfg(feature = "circuit-breaker")]
 #[inline]
 pub(crate) fn shared() -> Option<Instant> {
     SLOTS.with(|slots| slots.began.get())
@@ -261,18 +258,68 @@ impl Drop for Judging {
         SLOTS.with(|slots| {
             let outer = slots.judging.get().saturating_sub(1);
             slots.judging.set(outer);
-            if outer == 0 {
-                slots.verdict.set(None);
+            if outer == 0 && slots.verdict.take().is_some_and(|told| told.is_late) {
+                let _late = LATE.take();
             }
         });
     }
 }
 
-/// What the layer that judged a result tells the layers around it.
+/// The verdict on a result. For the layers around the one that judges, it is set [last](Self::tell).
+#[derive(Clone, Debug)]
+pub(crate) struct Verdict {
+    pub(crate) outcome: Outcome,
+    /// The outcome to come, if the result has only begun.
+    pub(crate) late: Option<LateOutcome>,
+    /// When the result was there, if a layer has read the clock.
+    pub(crate) ended: Option<Instant>,
+}
+
+#[allow(dead_code, reason = "which layers judge depends on the features")]
+impl Verdict {
+    /// The verdict of a classifier.
+    #[inline]
+    pub(crate) fn by<C, Res, Err>(classifier: C, result: Result<&Res, &Err>) -> Self
+    where
+        C: Classify<Res, Err>,
+    {
+        Self {
+            late: classifier.late(result),
+            ended: classifier.ended().map(Instant::from_std),
+            outcome: classifier.classify(result),
+        }
+    }
+
+    /// The verdict on a result of which only the outcome is known.
+    pub(crate) const fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            late: None,
+            ended: None,
+        }
+    }
+
+    /// Tells the layers outside, of the result that is about to be returned. Called last: observers and other code of
+    /// users may make calls of their own.
+    #[inline]
+    pub(crate) fn tell(self) {
+        let is_late = self.late.is_some();
+        if is_late {
+            LATE.set(self.late);
+        }
+        let told = Told {
+            outcome: self.outcome,
+            ended: self.ended,
+            is_late,
+        };
+        SLOTS.with(|slots| slots.verdict.set(Some(told)));
+    }
+}
+
+/// A [`Verdict`] in its slot, without what must be dropped.
 #[derive(Clone, Copy)]
-struct Verdict {
+struct Told {
     outcome: Outcome,
-    /// When the result was there, if that layer read the clock.
     ended: Option<Instant>,
     /// Whether the outcome to come is in `LATE`.
     is_late: bool,
@@ -284,25 +331,8 @@ pub(crate) fn withdraw() {
     SLOTS.with(|slots| slots.verdict.set(None));
 }
 
-/// Sets the verdict of the result that is about to be returned. Called last: observers and other code of users may
-/// make calls of their own.
 #[inline]
-#[allow(dead_code, reason = "which layers judge depends on the features")]
-pub(crate) fn judge(outcome: Outcome, late: Option<LateOutcome>, ended: Option<Instant>) {
-    let is_late = late.is_some();
-    if is_late {
-        LATE.set(late);
-    }
-    let verdict = Verdict {
-        outcome,
-        ended,
-        is_late,
-    };
-    SLOTS.with(|slots| slots.verdict.set(Some(verdict)));
-}
-
-#[inline]
-fn verdict() -> Option<Verdict> {
+fn told() -> Option<Told> {
     SLOTS.with(|slots| slots.verdict.get())
 }
 
@@ -331,8 +361,8 @@ impl<Req> MakeClassifier<Req> for JudgedInside {
 impl<Res> Classify<Res, BoxError> for JudgedInside {
     #[inline]
     fn classify(self, result: Result<&Res, &BoxError>) -> Outcome {
-        match (verdict(), result) {
-            (Some(verdict), _) => verdict.outcome,
+        match (told(), result) {
+            (Some(told), _) => told.outcome,
             (None, Ok(_)) => Outcome::success(),
             (None, Err(error)) => Outcome::of_error(&**error).not_repeatable(),
         }
@@ -340,7 +370,7 @@ impl<Res> Classify<Res, BoxError> for JudgedInside {
 
     #[inline]
     fn late(&self, _: Result<&Res, &BoxError>) -> Option<LateOutcome> {
-        if !verdict()?.is_late {
+        if !told()?.is_late {
             return None;
         }
         let late = LATE.take();
@@ -350,7 +380,7 @@ impl<Res> Classify<Res, BoxError> for JudgedInside {
 
     #[inline]
     fn ended(&self) -> Option<std::time::Instant> {
-        verdict()?.ended.map(Instant::into_std)
+        told()?.ended.map(Instant::into_std)
     }
 }
 
@@ -394,12 +424,12 @@ mod tests {
         let outer = judging();
         {
             let _inner = judging();
-            judge(Outcome::permanent().with_code(404), None, None);
+            Verdict::of(Outcome::permanent().with_code(404)).tell();
         }
         assert_eq!(classify(Ok(&())).code(), Some(404));
         withdraw();
         assert_eq!(classify(Ok(&())), Outcome::success());
-        judge(Outcome::permanent(), None, None);
+        Verdict::of(Outcome::permanent()).tell();
         drop(outer);
         assert_eq!(classify(Ok(&())), Outcome::success());
         let error: BoxError =

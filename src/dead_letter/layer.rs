@@ -9,7 +9,7 @@ use crate::{
     BoxFuture, StoreErrorKind,
     attempt::Copied,
     clock::WallClock,
-    context,
+    context::{self, Verdict},
     outcome::{Classify, DefaultClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
 };
@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
-use tokio::{runtime::Handle, task::JoinHandle, time::Instant};
+use tokio::{runtime::Handle, task::JoinHandle};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -424,15 +424,14 @@ where
                     let Some((classifier, case)) = open.take() else {
                         return Poll::Ready(result);
                     };
-                    let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
-                    let ended = ended.map(Instant::from_std);
-                    let outcome = classifier.classify(result.as_ref());
-                    if late.is_some() || !outcome.is_failure() {
-                        if let Some(late) = &late {
+                    let verdict = Verdict::by(classifier, result.as_ref());
+                    let outcome = verdict.outcome;
+                    if verdict.late.is_some() || !outcome.is_failure() {
+                        if let Some(late) = &verdict.late {
                             let runtime = Handle::try_current().ok();
                             late.then(move |outcome| dead_letter_late(&case, outcome, runtime));
                         }
-                        context::judge(outcome, late, ended);
+                        verdict.tell();
                         return Poll::Ready(result);
                     }
                     let (entry, thrown) = match &result {
@@ -480,7 +479,7 @@ where
                         Err(error) => Err(error.with_loss(&dead_lettered)),
                     };
                     // The result was there before its entry was written.
-                    context::judge(failed.outcome, None, None);
+                    Verdict::of(failed.outcome).tell();
                     return Poll::Ready(result);
                 }
             }

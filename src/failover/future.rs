@@ -4,7 +4,7 @@ use super::{
     targets::Targets,
 };
 use crate::{
-    context,
+    context::{self, Verdict},
     deadline::Deadline,
     observe::Event,
     outcome::{Classify, MakeClassifier, Outcome},
@@ -167,15 +167,15 @@ where
         let Some(classifier) = self.classifier.take() else {
             return Some(result);
         };
-        let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
-        let outcome = classifier.classify(result.as_ref());
+        let verdict = Verdict::by(classifier, result.as_ref());
+        let outcome = verdict.outcome;
         let index = target_at(self.start, self.position);
         if !outcome.may_retry() {
             if outcome.peer_is_healthy() == Some(true) {
                 self.shared.answered(self.start, self.position);
             }
             self.mark(&mut result, index);
-            context::judge(outcome, late, ended.map(Instant::from_std));
+            verdict.tell();
             return Some(result);
         }
         let says_more = |best: &Failed<_, _>| says_more(outcome, best.outcome);
@@ -203,7 +203,7 @@ where
             index,
         } = self.best.take()?;
         self.mark(&mut result, index);
-        context::judge(outcome, None, None);
+        Verdict::of(outcome).tell();
         Some(result)
     }
 

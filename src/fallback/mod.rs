@@ -86,7 +86,7 @@ pub use self::answer::{AnswerHttp, Failure, FallbackReason};
 use self::answer::Answer;
 use crate::{
     body::BufferedBody,
-    context,
+    context::{self, Verdict},
     observe::{Event, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, OutcomeKind},
 };
@@ -99,7 +99,6 @@ use std::{
     sync::Arc,
     task::{Context, Poll, ready},
 };
-use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -320,17 +319,17 @@ where
         let result = ready!(this.future.poll(cx));
         if let Some(classifier) = this.classifier.take() {
             let result = result.as_ref();
-            let (late, ended) = (classifier.late(result), classifier.ended());
-            let outcome = classifier.classify(result);
+            let verdict = Verdict::by(classifier, result);
+            let outcome = verdict.outcome;
             if outcome.is_failure() && this.when.has(outcome.kind()) {
                 let failure = Failure { result, outcome };
                 if let Some(answer) = this.answer.instead(&failure) {
                     this.observers.tell(|| Event::FallbackAnswered { outcome });
-                    context::judge(Outcome::success(), None, None);
+                    Verdict::of(Outcome::success()).tell();
                     return Poll::Ready(Ok(answer));
                 }
             }
-            context::judge(outcome, late, ended.map(Instant::from_std));
+            verdict.tell();
         }
         Poll::Ready(result.map(|res| this.answer.pass(res)))
     }

@@ -2,7 +2,7 @@
 
 use super::Level;
 use crate::{
-    context::{self, Counting, Made, Place},
+    context::{self, Counting, Made, Place, Verdict},
     observe::{Entered, Event, Observer, Observers, Scope},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome},
     peer::{ByHost, PeerKey},
@@ -210,13 +210,13 @@ where
         let result = ready!(this.future.poll(cx));
         drop(entered);
         if let Some(classifier) = this.classifier.take() {
-            let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
-            let outcome = classifier.classify(result.as_ref());
-            flight.answered(outcome);
-            let ended = ended.map(Instant::from_std);
-            let ended = ended.or_else(|| flight.heard.is_some().then(Instant::now));
-            match &late {
-                None => flight.end(outcome, ended),
+            let mut verdict = Verdict::by(classifier, result.as_ref());
+            flight.answered(verdict.outcome);
+            if verdict.ended.is_none() && flight.heard.is_some() {
+                verdict.ended = Some(Instant::now());
+            }
+            match &verdict.late {
+                None => flight.end(verdict.outcome, verdict.ended),
                 Some(late) => {
                     if let Some(mut flight) = this.flight.take() {
                         late.then(move |outcome| flight.end(outcome, None));
@@ -224,7 +224,7 @@ where
                 }
             }
             *this.flight = None;
-            context::judge(outcome, late, ended);
+            verdict.tell();
         }
         Poll::Ready(result)
     }

@@ -5,7 +5,7 @@ use super::{
 use crate::{
     BoxError,
     attempt::{AttemptRecord, Failed, GaveUp, History},
-    context::{self, CallContext},
+    context::{self, CallContext, Verdict},
     observe::{Event, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier},
 };
@@ -247,15 +247,14 @@ where
 {
     /// The next state after the result of an attempt, or the end.
     fn judge(&mut self, result: Result<S::Response, S::Error>) -> Next<S, X, X::Sent> {
-        let classifier = self.classifier.clone();
-        let (late, ended) = (classifier.late(result.as_ref()), classifier.ended());
-        let ended = ended.map(Instant::from_std);
-        let outcome = classifier.classify(result.as_ref());
+        let verdict = Verdict::by(self.classifier.clone(), result.as_ref());
+        let outcome = verdict.outcome;
         if !outcome.is_failure() && self.state.is_first_call() {
-            context::judge(outcome, late, ended);
+            verdict.tell();
             return Err(result.map_err(Into::into));
         }
-        let (now, failed) = (ended.unwrap_or_else(Instant::now), self.state.attempt());
+        let now = verdict.ended.unwrap_or_else(Instant::now);
+        let failed = self.state.attempt();
         let (again, exchange) = (&self.again, &self.exchange);
         let can_send_again = || match again {
             Some((_, Some(kept))) => exchange.can_send_again(kept),
@@ -270,7 +269,7 @@ where
                     }
                     (result, _) => result.map_err(Into::into),
                 };
-                context::judge(outcome, late, ended);
+                verdict.tell();
                 Err(result)
             }
             Decision::GiveUp(history) => {
@@ -282,7 +281,7 @@ where
                     }
                     Err(error) => Err(self.fail(error, history)),
                 };
-                context::judge(outcome, late, ended);
+                verdict.tell();
                 Err(result)
             }
             Decision::Retry(wait) => {
@@ -350,7 +349,7 @@ where
         let judged = last.filter(|_| before.is_some());
         let failed = self.fail(before.unwrap_or_else(|| NotMade.into()), history);
         match judged {
-            Some(outcome) => context::judge(outcome, None, None),
+            Some(outcome) => Verdict::of(outcome).tell(),
             None => context::withdraw(),
         }
         failed
@@ -398,10 +397,7 @@ where
                     Ok(State::Readying)
                 }
                 (StateProj::Readying, Some(call)) => ready!(call.ready(cx)),
-                (StateProj::TooLate { failed }, _) => {
-                    context::withdraw();
-                    Err(Err(ended(failed.take())))
-                }
+                (StateProj::TooLate { failed }, _) => Err(Err(ended(failed.take()))),
                 // Only `TooLate` is without a call.
                 (_, None) => Err(Err(ended(None))),
             };
