@@ -1,6 +1,7 @@
 //! The flags, each of them also an environment variable. The error of a bad value names the flag and
 //! shows no secret.
 
+use crate::peer::TrustedProxies;
 use clap::{Parser, ValueEnum, builder::BoolishValueParser};
 use http::Uri;
 use std::{
@@ -219,6 +220,17 @@ struct Flags {
     #[arg(long, env = "GATEWAY_MAX_BODY", allow_hyphen_values = true, default_value_t = 1 << 20, value_name = "BYTES")]
     max_body: usize,
 
+    /// Address or network (CIDR) of a proxy in front of the gateway, whose `Forwarded` or `X-Forwarded-For`
+    /// header says whom a request comes from. Repeat the flag, or separate several with commas. Default:
+    /// none, and these headers say nothing.
+    #[arg(
+        long,
+        env = "GATEWAY_TRUSTED_PROXIES",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    trusted_proxy: Vec<String>,
+
     /// Format of the log on stderr. `RUST_LOG` filters it.
     #[arg(
         long,
@@ -254,6 +266,7 @@ pub(crate) struct Args {
     pub allow_private: bool,
     pub delivery: Delivery,
     pub max_body: usize,
+    pub trusted_proxies: TrustedProxies,
     pub log: Log,
     pub demo: bool,
 }
@@ -509,6 +522,7 @@ impl Flags {
             allow_private: self.allow_private,
             delivery,
             max_body: self.max_body,
+            trusted_proxies: TrustedProxies::read(&self.trusted_proxy)?,
             log: self.log,
             demo: self.demo,
         };

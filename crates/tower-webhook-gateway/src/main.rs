@@ -23,6 +23,7 @@ mod events;
 mod health;
 mod hints;
 mod metrics;
+mod peer;
 mod server;
 mod stores;
 
@@ -107,7 +108,7 @@ async fn run(args: Args) -> Result<(), Problem> {
             stop.asked().await;
         }
     };
-    let finishing = server::serve(listener, router, until).await;
+    let finishing = server::serve(listener, router, args.trusted_proxies.clone(), until).await;
     let ended = tokio::time::timeout(LAST, async {
         finishing.wait().await;
         app.operator.stop(REDRIVES).await;

@@ -1,18 +1,19 @@
 //! The server: one task for each connection, and a stop in bounded time.
 
-use crate::args::Problem;
+use crate::{args::Problem, peer::TrustedProxies};
 use axum::Router;
-use hyper::server::conn::http1;
+use http::Request;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tower::Service as _;
 
 /// The time limit for the head of a request, from the connection or the last answer on. It closes idle
 /// connections too.
@@ -47,6 +48,7 @@ pub fn announce(address: SocketAddr) {
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    proxies: TrustedProxies,
     until: impl Future<Output = ()>,
 ) -> Finishing {
     // Only HTTP/1: a webhook is one exchange, and HTTP/2 would need limits of its own.
@@ -65,7 +67,7 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
             () = &mut until => break,
         };
-        let (stream, place) = match accepted {
+        let (stream, from, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Most likely out of file handles: wait until some are closed. Logged once.
@@ -80,7 +82,13 @@ pub async fn serve(
         troubled = false;
         // A webhook is one small exchange, which Nagle's algorithm would only delay.
         let _ = stream.set_nodelay(true);
-        let service = TowerToHyperService::new(router.clone());
+        let (router, proxies) = (router.clone(), proxies.clone());
+        let service = service_fn(move |mut req: Request<Incoming>| {
+            let peer = proxies.peer(from.ip(), req.headers());
+            req.extensions_mut().insert(peer);
+            // A router is always ready.
+            router.clone().call(req)
+        });
         let connection = server.serve_connection(TokioIo::new(stream), service);
         let connection = open.watch(connection);
         tokio::spawn(async move {
@@ -109,13 +117,13 @@ impl Finishing {
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let place = Arc::clone(places)
         .acquire_owned()
         .await
         .map_err(std::io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, place))
+    let (stream, from) = listener.accept().await?;
+    Ok((stream, from, place))
 }
 
 /// SIGTERM and Ctrl-C. Caught from the moment that this is made: before the line on stdout, after which

@@ -120,6 +120,8 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--max-body", "0"], "--max-body"),
         (&["--max-body", "many"], "--max-body"),
         (&["--log", "xml"], "--log"),
+        (&["--trusted-proxy", "proxy.test"], "--trusted-proxy"),
+        (&["--trusted-proxy", "10.0.0.0/8,::/0"], "--trusted-proxy"),
         (&["--no-such-flag"], "--no-such-flag"),
     ] {
         let output = refused(flags, &[]);

@@ -27,6 +27,7 @@ pub fn command() -> Command {
         "GATEWAY_QUEUE",
         "GATEWAY_SIGNATURE",
         "GATEWAY_STORE",
+        "GATEWAY_TRUSTED_PROXIES",
         "RUST_LOG",
     ] {
         command.env_remove(variable);
