@@ -143,9 +143,12 @@ impl Text {
     }
 
     /// The text at `span` if it can serve as a key: not empty, at most [`MAX_KEY`] bytes, no
-    /// control characters.
+    /// control characters, no whitespace around it.
     pub(super) fn key(body: &[u8], span: Span) -> Option<Self> {
-        Self::id(body, span).filter(|text| (1..=MAX_KEY).contains(&text.as_str(body).len()))
+        Self::id(body, span).filter(|text| {
+            let text = text.as_str(body);
+            (1..=MAX_KEY).contains(&text.len()) && text.trim().len() == text.len()
+        })
     }
 
     /// The text at `span` if it has no control character, so that it can be logged on one line.

@@ -28,8 +28,8 @@
 //! An [`EventError`] is a 400 that names the field and the expected value, and never quotes a value. The
 //! errors: a body that is not JSON in UTF-8 (a byte order mark included), not an object, or nested deeper
 //! than 128 levels; a documented field that is missing, occurs twice, or has another type; an id with
-//! control characters; a key (`eventId`, `conversationId`) that is empty or longer than 255 bytes. `null`
-//! means that an optional field is absent.
+//! control characters; a key (`eventId`, `conversationId`) that is empty, longer than 255 bytes, or has whitespace
+//! around it. `null` means that an optional field is absent.
 //!
 //! # Order
 //!

@@ -108,8 +108,9 @@ impl IdempotencyKey {
     ///
     /// # Errors
     ///
-    /// [`KeyError`] when the id is empty, longer than [`MAX_ID_LEN`] or contains a control
-    /// character, or the scope is longer than [`MAX_SCOPE_LEN`].
+    /// [`KeyError`] when the id is empty, longer than [`MAX_ID_LEN`], contains a control character, or begins
+    /// or ends with whitespace, or the scope is longer than [`MAX_SCOPE_LEN`]. Whitespace around an id is lost
+    /// where a header carries the id, and two ids would become one.
     ///
     /// # Examples
     ///
@@ -137,6 +138,9 @@ impl IdempotencyKey {
         if has_control {
             return Err(KeyError::Malformed);
         }
+        if id.trim().len() != id.len() {
+            return Err(KeyError::Padded);
+        }
         let scope_len = match u16::try_from(scope.len()) {
             Ok(len) if scope.len() <= MAX_SCOPE_LEN => len,
             _ => return Err(KeyError::ScopeTooLong { len: scope.len() }),
@@ -145,6 +149,52 @@ impl IdempotencyKey {
             text: Text::new(scope, id),
             scope_len,
         })
+    }
+
+    /// Writes scope and id as one text, for a place that has no scope, such as the header `Idempotency-Key` of
+    /// a request to another service. Different keys give different texts.
+    ///
+    /// A key with an empty scope is its id, as it is. Any other key is `key:SCOPE:ID`, in which every byte but
+    /// letters, digits and `-._~/` is percent-encoded. So are the ids in the empty scope that a reader could
+    /// take for something else: those that begin with `key:` or contain a quotation mark.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_webhook::idempotency::IdempotencyKey;
+    ///
+    /// let key = IdempotencyKey::new("tenant-7", "evt 1")?;
+    /// assert_eq!(key.to_text(), "key:tenant-7:evt%201");
+    /// assert_eq!(IdempotencyKey::from_text("key:tenant-7:evt%201")?, key);
+    /// assert_eq!(IdempotencyKey::new("", "evt 1")?.to_text(), "evt 1");
+    /// # Ok::<(), tower_webhook::idempotency::KeyError>(())
+    /// ```
+    pub fn to_text(&self) -> String {
+        let (scope, id) = (self.scope(), self.id());
+        if scope.is_empty() && !id.starts_with(QUALIFIED) && !id.contains('"') {
+            return id.to_owned();
+        }
+        let mut out = String::with_capacity(QUALIFIED.len() + scope.len() + 1 + id.len());
+        out.push_str(QUALIFIED);
+        push_encoded(&mut out, scope);
+        out.push(':');
+        push_encoded(&mut out, id);
+        out
+    }
+
+    /// Reads what [`to_text`](Self::to_text) has written.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`] when the text begins with `key:` and is not a scope and an id, and as for
+    /// [`new`](Self::new).
+    pub fn from_text(text: &str) -> Result<Self, KeyError> {
+        let Some(qualified) = text.strip_prefix(QUALIFIED) else {
+            return Self::new("", text);
+        };
+        let (scope, id) = qualified.split_once(':').ok_or(KeyError::Malformed)?;
+        let read = |part| decoded(part).ok_or(KeyError::Malformed);
+        Self::new(&read(scope)?, &read(id)?)
     }
 
     /// Returns the scope.
@@ -170,6 +220,39 @@ impl IdempotencyKey {
     }
 }
 
+/// The beginning of a [text](IdempotencyKey::to_text) that has a scope.
+const QUALIFIED: &str = "key:";
+
+/// Percent-encodes all bytes but RFC 3986's unreserved ones and the slash.
+fn push_encoded(out: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            // Writing to a `String` cannot fail.
+            let _ = write!(out, "%{byte:02X}");
+        }
+    }
+}
+
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, after) = rest.split_first_chunk::<2>()?;
+        let value = |digit: u8| char::from(digit).to_digit(16);
+        let byte = value(digits[0])? * 16 + value(digits[1])?;
+        bytes.push(u8::try_from(byte).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
 impl fmt::Debug for IdempotencyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyKey")
@@ -188,6 +271,8 @@ pub enum KeyError {
     Malformed,
     /// The request has no id, and one is required.
     Missing,
+    /// The id begins or ends with whitespace.
+    Padded,
     /// The request carries more than one id.
     Repeated,
     /// The scope is longer than [`MAX_SCOPE_LEN`].
@@ -208,6 +293,7 @@ impl fmt::Display for KeyError {
             Self::Empty => f.write_str("the idempotency key is empty"),
             Self::Malformed => f.write_str("the idempotency key is malformed"),
             Self::Missing => f.write_str("the idempotency key is missing"),
+            Self::Padded => f.write_str("the idempotency key begins or ends with whitespace"),
             Self::Repeated => f.write_str("the request has more than one idempotency key"),
             Self::ScopeTooLong { len } => {
                 write!(f, "the scope has {len} bytes, {MAX_SCOPE_LEN} at the most")
@@ -440,6 +526,7 @@ impl fmt::Debug for KeySource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// 62 bytes is the longest text that is kept in place, 256 the longest that is made on the stack.
     #[test]
@@ -469,6 +556,66 @@ mod tests {
             );
         }
         assert!(IdempotencyKey::new("s", "é \u{a0}~").is_ok());
+    }
+
+    /// A header loses them, and some receivers trim more than blanks.
+    #[test]
+    fn outer_whitespace_is_refused() {
+        for id in [" ", " a", "a ", "\u{a0}a", "a\u{2003}", "\u{3000}"] {
+            assert_eq!(
+                IdempotencyKey::new("s", id),
+                Err(KeyError::Padded),
+                "{id:?}"
+            );
+        }
+        assert!(IdempotencyKey::new(" s ", "a b").is_ok());
+    }
+
+    #[test]
+    fn an_id_without_scope_is_its_own_text_unless_it_could_be_taken_for_another() {
+        for (scope, id, text) in [
+            ("", "evt_1", "evt_1"),
+            ("", "a b/é", "a b/é"),
+            ("", "trigger:evt_1", "trigger:evt_1"),
+            ("", "key:trigger:evt_1", "key::key%3Atrigger%3Aevt_1"),
+            ("", "\"evt_1\"", "key::%22evt_1%22"),
+            ("trigger", "evt_1", "key:trigger:evt_1"),
+            ("a:b", "c", "key:a%3Ab:c"),
+            ("a", "b:c", "key:a:b%3Ac"),
+            ("cognigy/é", "%41", "key:cognigy/%C3%A9:%2541"),
+        ] {
+            let key = IdempotencyKey::new(scope, id).unwrap();
+            assert_eq!(key.to_text(), text);
+            assert_eq!(IdempotencyKey::from_text(text), Ok(key));
+        }
+        for text in [
+            "key:",
+            "key:a",
+            "key:a:",
+            "key:a:%4",
+            "key:a:%FF",
+            "key:a:%20",
+            "",
+        ] {
+            assert!(IdempotencyKey::from_text(text).is_err(), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn different_keys_have_different_texts(
+            one in ("(key:|a|:|%3A|\"){0,3}", "(key:|a|:|%3A|\"|é){1,4}"),
+            other in ("(key:|a|:|%3A|\"){0,3}", "(key:|a|:|%3A|\"|é){1,4}"),
+        ) {
+            let [one, other] = [one, other].map(|(scope, id)| IdempotencyKey::new(&scope, &id).unwrap());
+            prop_assert_eq!(one.to_text() == other.to_text(), one == other);
+            prop_assert_eq!(IdempotencyKey::from_text(&one.to_text()), Ok(one));
+        }
+
+        #[test]
+        fn no_text_is_a_panic(text in "(key:)?\\PC{0,20}") {
+            let _ = IdempotencyKey::from_text(&text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::{
     args::{Args, Problem as BadFlag},
     dead_letters::DeadLetterHandling,
     deliver::Deliverer,
-    events::Events,
+    events::{self, Events},
     health::health,
     metrics::MetricsPage,
 };
@@ -134,7 +134,7 @@ trait Event: Sized + Send + 'static {
 }
 
 impl Event for CognigyEvent {
-    const SCOPES: [&'static str; 2] = ["cognigy/event", "cognigy/dialog"];
+    const SCOPES: [&'static str; 2] = [events::EVENT, "cognigy/dialog"];
 
     fn read(body: &bytes::Bytes) -> Result<Self, EventError> {
         Self::from_bytes(body.clone())

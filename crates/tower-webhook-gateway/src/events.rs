@@ -27,6 +27,26 @@ const FULL: Duration = Duration::from_secs(10);
 /// The kind of all jobs.
 const KIND: &str = "event";
 
+/// The scope of the keys of events that have an id of their own.
+pub const EVENT: &str = "cognigy/event";
+
+/// The name of an event: downstream, in dead letters, and for operators. An event with an id of its own has
+/// that as its name; any other has its key with the scope, which is never the id of an event.
+fn name(key: &IdempotencyKey) -> String {
+    match IdempotencyKey::new("", key.id()) {
+        Ok(plain) if key.scope() == EVENT => plain.to_text(),
+        _ => key.to_text(),
+    }
+}
+
+/// The key of the event with this name.
+fn named(name: &str) -> Option<IdempotencyKey> {
+    match IdempotencyKey::from_text(name).ok()? {
+        plain if plain.scope().is_empty() => IdempotencyKey::new(EVENT, plain.id()).ok(),
+        key => Some(key),
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Events {
     kept: Kept,
@@ -46,7 +66,7 @@ enum Kept {
 struct Memory {
     next_row: u64,
     events: BTreeMap<u64, AcceptedEvent>,
-    by_id: HashMap<IdempotencyKey, u64>,
+    by_key: HashMap<IdempotencyKey, u64>,
     bytes: usize,
 }
 
@@ -72,7 +92,14 @@ impl Events {
 
     /// The delivery of an event.
     pub fn job(&self, event: &AcceptedEvent) -> NewJob {
-        event.job(KIND).target(&*self.target)
+        self.named(event.job(KIND), event)
+    }
+
+    fn named(&self, mut job: NewJob, event: &AcceptedEvent) -> NewJob {
+        let name = name(&event.key);
+        job.about.idempotency_key = Some(name.clone());
+        job.about.event_id = Some(name);
+        job.target(&*self.target)
     }
 
     /// Stores an event and queues its delivery. A repeat gets the first one's task.
@@ -136,10 +163,10 @@ impl Events {
         }
     }
 
-    async fn find(&self, id: String) -> Result<Option<AcceptedEvent>, StoreError> {
+    async fn find(&self, key: &IdempotencyKey) -> Result<Option<AcceptedEvent>, StoreError> {
         match &self.kept {
-            Kept::Memory(memory) => Ok(lock(memory).find(&id)),
-            Kept::Stored(events) => events.find(id).await,
+            Kept::Memory(memory) => Ok(lock(memory).find(key)),
+            Kept::Stored(events) => events.find(key).await,
         }
     }
 }
@@ -147,12 +174,16 @@ impl Events {
 /// The operations of operators on events.
 impl EventLog for Events {
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>> {
-        let (this, id) = (self.clone(), event_id.to_owned());
+        let (this, key) = (self.clone(), named(event_id));
         Box::pin(async move {
-            let Some(event) = this.find(id).await? else {
+            // Text that names no key names no event.
+            let Some(key) = key else {
                 return Ok(None);
             };
-            let job = event.replay(KIND).target(&*this.target);
+            let Some(event) = this.find(&key).await? else {
+                return Ok(None);
+            };
+            let job = this.named(event.replay(KIND), &event);
             this.queue.enqueue(job).await.map(Some)
         })
     }
@@ -181,26 +212,24 @@ impl EventLog for Events {
 
 impl Memory {
     fn insert(&mut self, event: AcceptedEvent) {
-        if self.by_id.contains_key(&event.key) {
+        if self.by_key.contains_key(&event.key) {
             return;
         }
         self.bytes += event.body.len();
         self.next_row += 1;
-        self.by_id.insert(event.key.clone(), self.next_row);
+        self.by_key.insert(event.key.clone(), self.next_row);
         self.events.insert(self.next_row, event);
         while self.events.len() > MAX_IN_MEMORY || self.bytes > MAX_BYTES_IN_MEMORY {
             let Some((_, oldest)) = self.events.pop_first() else {
                 return;
             };
             self.bytes -= oldest.body.len();
-            self.by_id.remove(&oldest.key);
+            self.by_key.remove(&oldest.key);
         }
     }
 
-    /// Reads all events: only an operator asks, and rarely.
-    fn find(&self, id: &str) -> Option<AcceptedEvent> {
-        let mut newest_first = self.events.values().rev();
-        newest_first.find(|event| event.key.id() == id).cloned()
+    fn find(&self, key: &IdempotencyKey) -> Option<AcceptedEvent> {
+        self.events.get(self.by_key.get(key)?).cloned()
     }
 }
 

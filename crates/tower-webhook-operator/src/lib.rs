@@ -80,7 +80,9 @@ use tower_webhook::{
 
 /// The store of accepted events, for the routes replay and trigger, and for the audit log.
 pub trait EventLog: Send + Sync + 'static {
-    /// Queues the stored event `event_id` once more. Returns `None` if there is no such event.
+    /// Queues the stored event `event_id` once more. Returns `None` if there is no such event. `event_id` is
+    /// text from the path of the request: an implementation that stores events of several scopes must look up
+    /// one of them, such as the one that [`IdempotencyKey::from_text`] reads.
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 
     /// Stores and queues an event that an operator made. A second one with the same key gets the
@@ -99,7 +101,9 @@ pub trait EventLog: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Trigger {
-    /// Scope `trigger`, and the request's `Idempotency-Key` or a random id.
+    /// Scope `trigger`, and the request's `Idempotency-Key` or a random id. Send its
+    /// [text](IdempotencyKey::to_text) to the receiver, at most 255 bytes, and not the id: an event may have the
+    /// same id.
     pub key: IdempotencyKey,
     /// The payload's own `id` or `eventId`, if it has one.
     pub event_id: Option<String>,

@@ -13,15 +13,16 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{str::FromStr, sync::Arc, time::Duration};
 use tower::ServiceBuilder;
 use tower_webhook::{
     BufferBodyLayer, SignatureVerifyLayer, StoreError, StoreErrorKind,
+    body::BufferedBody,
     dead_letter::{Cursor, Discarded, EntryId, Filter, LetterStore, Page, Reason, json as record},
-    idempotency::IdempotencyKey,
+    idempotency::{IdempotencyKey, KeySource},
     observe::{Event, Id},
     problem::Problem,
     queue::{Enqueued, TaskId},
@@ -349,29 +350,13 @@ async fn trigger(
     let Some(payload) = payload.as_object() else {
         return Err(bad("body", "the body must be a JSON object"));
     };
-    let key = match headers.get("idempotency-key") {
-        None => None,
-        Some(key) => {
-            let key = key.to_str().unwrap_or_default();
-            if key.len() > MAX_KEY {
-                return Err(bad("idempotency-key", "the key is too long"));
-            }
-            let key = IdempotencyKey::new("trigger", key);
-            Some(key.map_err(|error| bad("idempotency-key", error.to_string()))?)
-        }
-    };
+    let key = trigger_key(headers)?;
     let event_id = ["id", "eventId"].iter().find_map(|name| payload.get(*name));
     let event_id = event_id.and_then(Value::as_str).map(str::to_owned);
     if event_id.as_ref().is_some_and(|id| id.len() > MAX_KEY) {
         return Err(bad("id", format!("an id has at most {MAX_KEY} bytes")));
     }
-    let key = match key {
-        Some(key) => key,
-        // Random, so that no other trigger is its repeat.
-        None => IdempotencyKey::new("trigger", &TaskId::random().to_string())
-            .map_err(|error| bad("idempotency-key", error.to_string()))?,
-    };
-    let subject = event_id.clone().unwrap_or_else(|| key.id().to_owned());
+    let subject = key.to_text();
     let trigger = Trigger {
         key,
         event_id,
@@ -380,6 +365,22 @@ async fn trigger(
     let queued = shared.asked(shared.events()?.trigger(trigger)).await?;
     shared.audit("trigger", &subject).await?;
     Ok(queued_as(queued))
+}
+
+/// The key of a trigger: the header, quoted or bare, or else random, so that no other trigger is its repeat.
+fn trigger_key(headers: HeaderMap) -> Result<IdempotencyKey, Refused> {
+    const HEADER: &str = "idempotency-key";
+    let mut head = http::Request::new(BufferedBody::default());
+    *head.headers_mut() = headers;
+    let id = KeySource::header(HeaderName::from_static(HEADER)).find(&head);
+    let id = id.map(|id| id.unwrap_or_else(|| TaskId::random().to_string().into()));
+    let key = id.and_then(|id| IdempotencyKey::new("trigger", &id));
+    let key = key.map_err(|error| bad(HEADER, error.to_string()))?;
+    // It goes to the receiver in this form, which may be a service with this limit too.
+    if key.to_text().len() > MAX_KEY {
+        return Err(bad(HEADER, "the key is too long"));
+    }
+    Ok(key)
 }
 
 fn queued_as(queued: Enqueued) -> Response {

@@ -477,7 +477,8 @@ async fn events_are_replayed_and_triggered_and_both_are_recorded() {
     let said = log.said.lock().unwrap();
     assert_eq!(said[0], "replay evt");
     assert_eq!(said[1], r#"Some("mine") b"{\"id\":\"mine\"}""#);
-    assert_eq!(said[2..], ["trigger mine"]);
+    assert_eq!(said[2..].len(), 1);
+    assert!(said[2].starts_with("trigger key:trigger:"), "{said:?}");
 }
 
 #[tokio::test]

@@ -27,7 +27,8 @@
 //! assert_eq!(repeat.id, first.id);
 //!
 //! // An operator has it delivered once more.
-//! let event = events.find("evt_1").await?.expect("kept for 7 days");
+//! let key = IdempotencyKey::new("/webhooks", "evt_1")?;
+//! let event = events.find(&key).await?.expect("kept for 7 days");
 //! Queue::new(queue).enqueue(event.replay("event")).await?;
 //! events.audit("replay", "evt_1").await?;
 //! # Ok(())
@@ -164,11 +165,15 @@ impl AcceptedEvent {
     }
 
     /// Makes the job that processes the event, for [`AcceptedEvents::accept`]. The body is the payload, the
-    /// key is the deduplication key, and the id of the key is also the event id and the idempotency key.
+    /// key is the deduplication key, and the id of the key is also the event id.
+    ///
+    /// The idempotency key, which a worker sends to the receiver, is the [text](IdempotencyKey::to_text) of the
+    /// key: events with the same id in two scopes are two events to the receiver too. Where all events have one
+    /// scope, set `about.idempotency_key` to the id alone if the receiver should see that.
     pub fn job(&self, kind: impl Into<String>) -> NewJob {
         let mut about = About::default();
         about.event_id = Some(self.key.id().to_owned());
-        about.idempotency_key = Some(self.key.id().to_owned());
+        about.idempotency_key = Some(self.key.to_text());
         NewJob::new(kind, self.body.clone())
             .dedup_key(self.key.clone())
             .about(about)
@@ -336,14 +341,13 @@ impl AcceptedEvents {
         }
     }
 
-    /// The newest event with this id, in any scope. `None` if it was never accepted, or its retention is
-    /// over.
+    /// The event with this key. `None` if it was never accepted, or its retention is over.
     ///
     /// # Errors
     ///
     /// See the [module docs](self#errors).
-    pub async fn find(&self, id: impl Into<String>) -> Result<Option<AcceptedEvent>, StoreError> {
-        let query = Statement::new(FIND).bind(id.into());
+    pub async fn find(&self, key: &IdempotencyKey) -> Result<Option<AcceptedEvent>, StoreError> {
+        let query = of(FIND, key);
         let found = self.database.read(move |transaction| {
             let row = transaction.query_one(&query)?;
             row.map(|row| read(&row)).transpose()
@@ -513,8 +517,8 @@ const INSERT: &str = "INSERT INTO tower_webhook_accepted
     VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id, scope) DO NOTHING";
 const KNOWN: &str =
     "SELECT finished, task FROM tower_webhook_accepted WHERE id = ?1 AND scope = ?2";
-const FIND: &str = "SELECT scope, id, body FROM tower_webhook_accepted WHERE id = ?1
-    ORDER BY row DESC LIMIT 1";
+const FIND: &str =
+    "SELECT scope, id, body FROM tower_webhook_accepted WHERE id = ?1 AND scope = ?2";
 const FINISH: &str = "UPDATE tower_webhook_accepted SET finished = 1 WHERE id = ?1 AND scope = ?2";
 const REPEATED: &str = "UPDATE tower_webhook_accepted SET repeats = repeats + 1
     WHERE id = ?1 AND scope = ?2";
@@ -682,7 +686,7 @@ impl Chore for Retention {
 mod tests {
     use super::*;
 
-    /// Whatever the table holds: what is not finished is found by its own index, an event by its id.
+    /// Whatever the table holds: what is not finished is found by its own index, an event by its key.
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
@@ -691,7 +695,7 @@ mod tests {
         connection.execute_batch(STEPS[0]).unwrap();
         for (sql, by) in [
             (KNOWN, "(id=? AND scope=?)"),
-            (FIND, "(id=?)"),
+            (FIND, "(id=? AND scope=?)"),
             (FINISH, "(id=? AND scope=?)"),
             (REPEATED, "(id=? AND scope=?)"),
             (SET_TASK, "(id=? AND scope=?)"),

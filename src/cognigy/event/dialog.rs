@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::fmt;
 
-const KEY: &str = "a string of 1 to 255 bytes without control characters";
+const KEY: &str = "a string of 1 to 255 bytes without control characters and outer whitespace";
 const NODE: &str = "a string without control characters, or null";
 const OBJECT: &str = "an object";
 
@@ -16,7 +16,7 @@ const OBJECT: &str = "an object";
 ///
 /// | Field | Rule |
 /// | --- | --- |
-/// | `conversationId` | 1 to 255 bytes, no control characters |
+/// | `conversationId` | 1 to 255 bytes, no control characters, no whitespace around it |
 /// | `currentNode` | absent, null, or text without control characters |
 /// | `variables` | an object; absent or null means an empty one |
 ///

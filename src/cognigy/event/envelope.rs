@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use std::{fmt, time::SystemTime};
 
-const KEY: &str = "a string of 1 to 255 bytes without control characters";
+const KEY: &str = "a string of 1 to 255 bytes without control characters and outer whitespace";
 const _: () = assert!(MAX_KEY == 255, "as the text above says");
 const ID: &str = "a string without control characters, or null";
 const TIME: &str = "a date and time (RFC 3339), or a number of seconds or milliseconds";
@@ -21,7 +21,7 @@ const OBJECT: &str = "an object";
 ///
 /// | Field | Rule |
 /// | --- | --- |
-/// | `eventId` | 1 to 255 bytes, no control characters, because it becomes a key |
+/// | `eventId` | 1 to 255 bytes, no control characters, no whitespace around it, because it becomes a key |
 /// | `timestamp` | RFC 3339, in UTC if it has no offset; or a number of seconds, or of milliseconds if beyond 2·10¹⁰ |
 /// | `type` | like `eventId`; S4's four or [any other](EventType::Unknown) |
 /// | `payload` | an object; has `profile` for `PROFILE_UPDATED`, `input` for `USER_INPUT_RECEIVED` |

@@ -225,7 +225,10 @@ fn what_was_triggered_can_be_replayed_and_an_id_has_a_bound() {
     assert_eq!(first.status, 202, "{first:?}");
     assert_eq!(task_id(&trigger()), task_id(&first), "one task for one key");
     result_of(&server, &task_id(&first));
-    let replayed = operate(&server, "POST", "/webhooks/replay/trg_1", None);
+    // Not under the id of an event.
+    let replay = |name| operate(&server, "POST", &format!("/webhooks/replay/{name}"), None);
+    assert_eq!(replay("trg_1").status, 404);
+    let replayed = replay("key:trigger:trg_1");
     assert_eq!(replayed.status, 202, "{replayed:?}");
     result_of(&server, &task_id(&replayed));
     assert_eq!(seen.got().len(), 2);
@@ -234,4 +237,111 @@ fn what_was_triggered_can_be_replayed_and_an_id_has_a_bound() {
     let answer = operate(&server, "POST", path, Some(&long));
     assert_eq!(answer.status, 400, "{answer:?}");
     assert_eq!(answer.json()["field"], "id");
+}
+
+/// Whatever else is delivered, it is not taken for an event by the downstream, nor replayed in its place.
+#[test]
+fn nothing_but_an_event_goes_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("gateway.db");
+    let store = format!("sqlite:{}", database.display());
+    let dialog = r#"{"conversationId":"c-1"}"#;
+    let output = r#"{"userId":"u","sessionId":"s","AIOutput":{"text":"hi","traceId":"t"}}"#;
+    let digest = |body: &str| {
+        let digest = crate::foreign::run("openssl", &["dgst", "-sha256", "-r"], body.as_bytes());
+        digest.split(' ').next().unwrap().to_owned()
+    };
+    for store in ["memory:", &store] {
+        let seen = Downstream::start();
+        let flags = [
+            "--store",
+            store,
+            "--endpoint-auth",
+            "u:a password of the test",
+        ];
+        let url = seen.url();
+        let mut all = vec!["--operator-token", TOKEN, "--downstream", &url];
+        all.extend(flags);
+        let server = gateway(&all);
+        // Each id is used twice: by an event, and by something else after it.
+        let ids = ["id1".to_owned(), digest(dialog), digest(output)];
+        let odd = ["key:trigger:id1", "\\\"id1\\\""];
+        for id in ids.iter().map(String::as_str).chain(odd) {
+            let accepted = post(&server, event(id).as_bytes());
+            result_of(&server, &task_id(&accepted));
+        }
+        let headers = [
+            ("authorization", "Bearer an operator token for the tests"),
+            ("idempotency-key", "id1"),
+        ];
+        let trigger = server.url("/api/v2/webhooks/trigger");
+        let triggered = curl(
+            &trigger,
+            &headers,
+            Some(b"{\"from\":\"trigger\"}"),
+            &["-X", "POST"],
+        );
+        assert_eq!(triggered.status, 202, "{triggered:?}");
+        result_of(&server, &task_id(&triggered));
+        result_of(&server, &task_id(&post(&server, dialog.as_bytes())));
+        let endpoint = server.url("/webhooks/cognigy/endpoint");
+        let basic = ["-u", "u:a password of the test"];
+        let platform = curl(&endpoint, &[], Some(output.as_bytes()), &basic);
+        result_of(&server, &task_id(&platform));
+
+        let keys: Vec<_> = seen
+            .got()
+            .iter()
+            .map(|(headers, _)| headers["idempotency-key"].to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(keys[..3], ids, "an event's key is its id");
+        let mut different = keys.clone();
+        different.sort();
+        different.dedup();
+        assert_eq!(different.len(), 8, "{keys:?}");
+        assert_eq!(keys[5], "key:trigger:id1");
+
+        for (id, is_event) in [("id1", true), ("key:trigger:id1", false)] {
+            let path = format!("/webhooks/replay/{id}");
+            let replayed = operate(&server, "POST", &path, None);
+            assert_eq!(replayed.status, 202, "{replayed:?}");
+            result_of(&server, &task_id(&replayed));
+            let (headers, body) = seen.got().pop().unwrap();
+            assert_eq!(headers["idempotency-key"], id);
+            assert_eq!(body == event("id1"), is_event, "{id}: {body:?}");
+        }
+    }
+}
+
+#[test]
+fn a_trigger_has_one_key_that_can_be_read() {
+    let seen = Downstream::start();
+    let url = seen.url();
+    let server = gateway(&["--operator-token", TOKEN, "--downstream", &url]);
+    let trigger = |keys: &[&str]| {
+        let mut headers = vec![("authorization", "Bearer an operator token for the tests")];
+        headers.extend(keys.iter().map(|key| ("idempotency-key", *key)));
+        let url = server.url("/api/v2/webhooks/trigger");
+        curl(&url, &headers, Some(b"{}"), &["-X", "POST"])
+    };
+    let long = "x".repeat(255);
+    for keys in [
+        &["one", "two"][..],
+        &["one", "one"],
+        &["Grüße"],
+        &["\"open"],
+        &["\" padded \""],
+        &["\" \""],
+        &[long.as_str()],
+    ] {
+        let refused = trigger(keys);
+        assert_eq!(refused.status, 400, "{keys:?}: {refused:?}");
+        assert_eq!(refused.json()["field"], "idempotency-key", "{keys:?}");
+    }
+    let first = trigger(&["one"]);
+    assert_eq!(first.status, 202, "{first:?}");
+    // Quoted, as the draft has it, or bare.
+    assert_eq!(task_id(&trigger(&["\"one\""])), task_id(&first));
+    result_of(&server, &task_id(&first));
+    assert_eq!(seen.got().len(), 1);
 }

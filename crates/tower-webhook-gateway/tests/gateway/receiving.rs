@@ -126,6 +126,22 @@ fn what_is_no_event_is_refused_with_the_name_of_the_field() {
             "eventId",
         ),
         (
+            r#"{"eventId":" ","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":" e","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":"e\u00a0","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
+            r#"{"eventId":"e\u0007","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#,
+            "eventId",
+        ),
+        (
             r#"{"eventId":"e","timestamp":"yesterday","type":"DIALOG_STARTED","payload":{}}"#,
             "timestamp",
         ),

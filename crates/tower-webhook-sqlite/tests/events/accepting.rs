@@ -53,7 +53,7 @@ async fn event_and_job_are_there_together_or_not_at_all() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Full);
-    assert!(events.find("evt_2").await.unwrap().is_none());
+    assert!(events.find(&key("evt_2")).await.unwrap().is_none());
     assert!(accept(&events, "evt_1").await.repeated);
 
     finish(&queue, &take(&queue).await).await;
@@ -97,7 +97,8 @@ async fn the_job_of_an_event_says_where_it_comes_from() {
     assert_eq!(job.payload, event("evt").body);
     assert_eq!(job.dedup_key, Some(event("evt").key));
     assert_eq!(job.about.event_id.as_deref(), Some("evt"));
-    assert_eq!(job.about.idempotency_key.as_deref(), Some("evt"));
+    let sent = job.about.idempotency_key.as_deref();
+    assert_eq!(sent, Some("key:/webhooks:evt"));
 }
 
 #[tokio::test]
@@ -118,19 +119,20 @@ async fn a_job_without_a_key_is_queued_and_not_kept() {
 }
 
 #[tokio::test]
-async fn a_replay_is_of_the_newest_event_and_a_job_of_its_own() {
+async fn a_replay_is_of_the_event_that_was_asked_for_and_a_job_of_its_own() {
     let home = Home::new();
     let (events, queue) = home.beside();
-    for (scope, body) in [("/a", "older"), ("/b", "newest")] {
+    for (scope, body) in [("/a", "asked"), ("/b", "newest")] {
         let key = IdempotencyKey::new(scope, "evt").unwrap();
         let event = AcceptedEvent::new(key, body);
         events.accept(event.job("event")).await.unwrap();
     }
     accept(&events, "another").await;
-    let found = events.find("evt").await.unwrap().unwrap();
-    assert_eq!((found.key.scope(), &found.body[..]), ("/b", &b"newest"[..]));
-    assert!(events.find("evt_unknown").await.unwrap().is_none());
-    assert!(!format!("{found:?}").contains("newest"));
+    let of_a = IdempotencyKey::new("/a", "evt").unwrap();
+    let found = events.find(&of_a).await.unwrap().unwrap();
+    assert_eq!((found.key.scope(), &found.body[..]), ("/a", &b"asked"[..]));
+    assert!(events.find(&key("evt")).await.unwrap().is_none());
+    assert!(!format!("{found:?}").contains("asked"));
 
     for _ in 0..2 {
         let replayed = queue.enqueue(found.replay("event")).await.unwrap();
@@ -141,10 +143,11 @@ async fn a_replay_is_of_the_newest_event_and_a_job_of_its_own() {
     let replays: Vec<_> = replays.collect();
     assert_eq!(replays.len(), 2);
     for job in replays {
-        assert_eq!(&job.payload[..], b"newest");
+        assert_eq!(&job.payload[..], b"asked");
         assert_eq!(job.dedup_key, None);
         assert_eq!(job.about.replay_of.as_deref(), Some("evt"));
-        assert_eq!(job.about.idempotency_key.as_deref(), Some("evt"));
+        let sent = job.about.idempotency_key.as_deref();
+        assert_eq!(sent, Some("key:/a:evt"), "not the key of the other one");
     }
 }
 
@@ -156,7 +159,7 @@ async fn what_the_queue_refuses_is_not_accepted() {
             AcceptedEvents::apart(&home.database(), Queue::new(Troubled::Refuses(kind))).unwrap();
         let error = events.accept(event("evt").job("event")).await.unwrap_err();
         assert_eq!(error.kind(), kind);
-        assert!(events.find("evt").await.unwrap().is_none());
+        assert!(events.find(&key("evt")).await.unwrap().is_none());
         assert_eq!(home.count("tower_webhook_accepted"), 0);
     }
 }
@@ -184,7 +187,7 @@ async fn a_refusal_does_not_take_an_event_away_that_was_accepted_meanwhile() {
     .await;
     accept(&events, "evt").await;
     first.await.unwrap().unwrap_err();
-    assert!(events.find("evt").await.unwrap().is_some());
+    assert!(events.find(&key("evt")).await.unwrap().is_some());
 }
 
 #[tokio::test]

@@ -62,9 +62,12 @@ impl Home {
     }
 }
 
+fn key(id: &str) -> IdempotencyKey {
+    IdempotencyKey::new("/webhooks", id).unwrap()
+}
+
 fn event(id: &str) -> AcceptedEvent {
-    let key = IdempotencyKey::new("/webhooks", id).unwrap();
-    AcceptedEvent::new(key, format!("{{\"id\":\"{id}\"}}"))
+    AcceptedEvent::new(key(id), format!("{{\"id\":\"{id}\"}}"))
 }
 
 async fn accept(events: &AcceptedEvents, id: &str) -> Enqueued {

@@ -44,7 +44,10 @@ async fn events_of_an_earlier_gateway_are_kept_and_taken_up() {
     database.close().await;
 
     let (events, queue) = home.apart();
-    assert_eq!(&events.find("done").await.unwrap().unwrap().body[..], b"a");
+    assert_eq!(
+        &events.find(&key("done")).await.unwrap().unwrap().body[..],
+        b"a"
+    );
     assert!(accept(&events, "done").await.repeated);
     assert_eq!(home.count("tower_webhook_audit"), 1);
     assert_eq!(events.take_up(|event| event.job("event")).await, 1);

@@ -35,9 +35,9 @@ async fn what_is_finished_leaves_after_a_week_and_what_is_not_stays() {
         home.count("tower_webhook_audit") == 0
     })
     .await;
-    assert!(events.find("evt_0").await.unwrap().is_some());
-    assert!(events.find("evt_1").await.unwrap().is_none());
-    assert!(events.find("young").await.unwrap().is_some());
+    assert!(events.find(&key("evt_0")).await.unwrap().is_some());
+    assert!(events.find(&key("evt_1")).await.unwrap().is_none());
+    assert!(events.find(&key("young")).await.unwrap().is_some());
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn the_retention_is_a_setting() {
     accept(&events, "evt").await;
     clock.forward(29 * DAY);
     tokio::time::sleep(A_WHILE).await;
-    assert!(events.find("evt").await.unwrap().is_some());
+    assert!(events.find(&key("evt")).await.unwrap().is_some());
     clock.forward(2 * DAY);
     until("it leaves", || async {
         home.count("tower_webhook_accepted") == 0
