@@ -36,7 +36,10 @@
 //!     ServiceBuilder::new() // outermost first
 //!         .layer(BufferBodyLayer::new(1 << 20))
 //!         .layer(SignatureVerifyLayer::new(scheme))
-//!         .layer(EventLayer::new()) // reads the event, whose id is the key
+//!         .layer(EventLayer::new() // reads the event, whose id is the key
+//! #           // The sample and its signature are of one day.
+//! #           .clock(tower_webhook::clock::WallClock::fixed(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_262_400)))
+//!         )
 //!         .layer(once.build()?),
 //! );
 //!

@@ -7,7 +7,7 @@ use http::{Request, StatusCode};
 use proptest::prelude::*;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tower_webhook::{
     CognigyEvent,
     body::BufferedBody,
@@ -16,6 +16,20 @@ use tower_webhook::{
     },
     problem::{Problem, Refusal},
 };
+
+/// The time of [`INPUT`], in seconds since 1970.
+const INPUT_TIME: u64 = 1_705_312_800;
+
+/// A layer at the time of [`INPUT`].
+#[cfg(feature = "signature")]
+fn recent() -> tower_webhook::cognigy::EventLayer {
+    tower_webhook::cognigy::EventLayer::new().clock(clock_at(INPUT_TIME))
+}
+
+#[cfg(feature = "signature")]
+fn clock_at(seconds: u64) -> tower_webhook::clock::WallClock {
+    tower_webhook::clock::WallClock::fixed(UNIX_EPOCH + Duration::from_secs(seconds))
+}
 
 /// An event by S4's model (`CognigyEventPayload`), with every field.
 const INPUT: &str = r#"{"eventId":"evt_1","timestamp":"2024-01-15T10:00:00Z","type":"USER_INPUT_RECEIVED","payload":{"input":{"text":"hello"}},"externalId":"crm-1","userId":"user-1"}"#;
@@ -42,6 +56,36 @@ fn with(base: &str, field: &str, value: Value) -> String {
         None => body[field] = value,
     }
     body.to_string()
+}
+
+/// However long keys are kept, and whenever an event was accepted: it is stale when its key is forgotten.
+#[test]
+fn no_accepted_event_is_recent_when_its_key_is_forgotten() {
+    let at = |seconds: u64| UNIX_EPOCH + Duration::from_secs(seconds);
+    let recent = |now, kept: u64| {
+        let event = CognigyEvent::from_bytes(INPUT).unwrap();
+        event
+            .require_recent(at(now), Duration::from_secs(kept))
+            .is_ok()
+    };
+    for kept in [0, 1, 2, 3600, 86_400, 172_800, 172_801, 604_800, 691_200] {
+        let around = INPUT_TIME - 100_000..INPUT_TIME + kept + 100_000;
+        let mut accepted = around
+            .step_by(97)
+            .filter(|now| recent(*now, kept))
+            .peekable();
+        assert!(accepted.peek().is_some() || kept < 97, "{kept}");
+        for now in accepted {
+            assert!(!recent(now + kept + 1, kept), "{kept}: accepted at {now}");
+        }
+        assert!(recent(INPUT_TIME, kept), "{kept}: at once");
+    }
+    let event = CognigyEvent::from_bytes(INPUT).unwrap();
+    assert!(
+        event
+            .require_recent(at(INPUT_TIME * 2), Duration::MAX)
+            .is_ok()
+    );
 }
 
 fn without(base: &str, field: &str) -> String {
@@ -908,7 +952,7 @@ mod read_by_the_layer {
             *seen.lock().unwrap() = Some(req.extensions().clone());
             ready(Ok::<_, Infallible>(Response::new(BufferedBody::default())))
         });
-        let service = layer.layer(EventLayer::new().layer(handler));
+        let service = layer.layer(recent().layer(handler));
         let answer = service.oneshot(req).await.unwrap().map(drop);
         let seen = seen.lock().unwrap().take();
         (seen, answer)
@@ -950,6 +994,50 @@ mod read_by_the_layer {
         assert_eq!(seen.unwrap().get::<Verified>().unwrap().id(), Some("msg_1"));
     }
 
+    /// Seven days: whatever is accepted is refused by the time its key is forgotten.
+    #[tokio::test]
+    async fn an_event_that_outlives_its_key_is_refused() {
+        const DAY: u64 = 24 * 60 * 60;
+        let handled_at = async |now: u64, body: &'static str| {
+            let handler = service_fn(|_: Request<BufferedBody>| {
+                ready(Ok::<_, Infallible>(Response::new(BufferedBody::default())))
+            });
+            let service = SignatureVerifyLayer::new(scheme())
+                .layer(EventLayer::new().clock(clock_at(now)).layer(handler));
+            service.oneshot(signed(&scheme(), body)).await.unwrap()
+        };
+        // Forward and back: a clock that is set is asked anew each time.
+        for (now, taken) in [
+            (INPUT_TIME, true),
+            (INPUT_TIME + 6 * DAY, true),
+            (INPUT_TIME + 6 * DAY + 1, false),
+            (INPUT_TIME - DAY, true),
+            (INPUT_TIME - DAY - 1, false),
+            (0, false),
+            (INPUT_TIME + 7 * DAY, false),
+            (INPUT_TIME + 400 * DAY, false),
+            (INPUT_TIME, true),
+        ] {
+            let answer = handled_at(now, INPUT).await;
+            let status = if taken { 200 } else { 400 };
+            assert_eq!(answer.status(), status, "at {now}");
+            if !taken {
+                let reason = answer.extensions().get::<EventRejection>().unwrap();
+                assert_eq!(reason.as_str(), "stale");
+                let EventRejection::Event(error) = reason else {
+                    panic!("{reason:?}");
+                };
+                assert_eq!(error.field(), Some("timestamp"));
+                assert_eq!(
+                    error.to_string(),
+                    "`timestamp` must be at most 144 h old and at most 24 h in the future"
+                );
+            }
+            // It has no timestamp.
+            assert_eq!(handled_at(now, DIALOG).await.status(), 200);
+        }
+    }
+
     #[tokio::test]
     async fn what_is_no_event_is_refused_before_the_handler() {
         let req = signed(&scheme(), without(INPUT, "timestamp"));
@@ -966,7 +1054,7 @@ mod read_by_the_layer {
     async fn without_verified_bytes_it_is_the_program_that_is_wrong() {
         let told = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&told);
-        let service = EventLayer::new()
+        let service = recent()
             .observe(observer_fn(move |event| {
                 seen.lock().unwrap().push(match event {
                     Event::Trouble { part, .. } => *part,
@@ -998,7 +1086,7 @@ mod read_by_the_layer {
     fn the_layers_allocate_their_extensions_alone() {
         let mut service = ServiceBuilder::new()
             .layer(SignatureVerifyLayer::new(scheme()))
-            .layer(EventLayer::new())
+            .layer(recent())
             .service_fn(|req: Request<BufferedBody>| {
                 ready(Ok::<_, Infallible>(Response::new(req.into_body())))
             });
@@ -1018,7 +1106,7 @@ mod read_by_the_layer {
     async fn dropping_the_future_drops_the_handler() {
         let alive = Arc::new(());
         let held = Arc::clone(&alive);
-        let mut service = EventLayer::new().layer(service_fn(move |_: Request<BufferedBody>| {
+        let mut service = recent().layer(service_fn(move |_: Request<BufferedBody>| {
             let held = Arc::clone(&held);
             async move {
                 pending::<()>().await;
@@ -1045,7 +1133,6 @@ mod behind_the_signature_layer {
     use tower::{Layer as _, ServiceBuilder, ServiceExt as _};
     use tower_webhook::{
         BufferBodyLayer, SignLayer, SignatureVerifyLayer,
-        cognigy::EventLayer,
         signature::scheme::{Cognigy, CognigyFormat},
     };
 
@@ -1099,7 +1186,7 @@ mod behind_the_signature_layer {
         };
         for app in [
             route().layer(verify()),
-            route().layer(verify().layer(EventLayer::new())),
+            route().layer(verify().layer(recent())),
         ] {
             let signing = SignLayer::new(scheme().sign_as(CognigyFormat::Hex));
             let req = Request::post("/").body(BufferedBody::from(DIALOG)).unwrap();
@@ -1126,7 +1213,7 @@ mod behind_the_signature_layer {
                 ServiceBuilder::new()
                     .layer(BufferBodyLayer::new(LIMIT))
                     .layer(SignatureVerifyLayer::new(scheme()))
-                    .layer(EventLayer::new())
+                    .layer(recent())
                     .layer(once.build().unwrap()),
             );
         let send = async |body: &'static str| {

@@ -5,7 +5,7 @@ use crate::{
     problem::{Problem, Refusal},
 };
 use http::StatusCode;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// Why a body is not a valid event. It contains names and expectations, never a value, so it is safe to
 /// log and to return to the sender.
@@ -43,6 +43,13 @@ pub enum EventError {
     },
     /// JSON, but not an object.
     NotAnObject,
+    /// The event is too old by its own `timestamp`, or too far in the future.
+    Stale {
+        /// The largest age that is accepted.
+        max_age: Duration,
+        /// The largest distance into the future that is accepted.
+        max_ahead: Duration,
+    },
     /// Not JSON.
     Syntax {
         /// The position of the first byte that is not JSON.
@@ -76,6 +83,7 @@ impl EventError {
             Self::Invalid { .. } => "invalid",
             Self::Missing { .. } => "missing",
             Self::NotAnObject => "not_an_object",
+            Self::Stale { .. } => "stale",
             Self::Syntax { .. } => "syntax",
         }
     }
@@ -87,6 +95,7 @@ impl EventError {
             Self::Duplicate { field }
             | Self::Invalid { field, .. }
             | Self::Missing { field, .. } => Some(field),
+            Self::Stale { .. } => Some("timestamp"),
             Self::Deep { .. } | Self::Encoding { .. } | Self::NotAnObject | Self::Syntax { .. } => {
                 None
             }
@@ -107,6 +116,12 @@ impl fmt::Display for EventError {
                 write!(f, "`{field}` is missing, expected {expected}")
             }
             Self::NotAnObject => f.write_str("the body is not a JSON object"),
+            Self::Stale { max_age, max_ahead } => write!(
+                f,
+                "`timestamp` must be at most {} h old and at most {} h in the future",
+                max_age.as_secs() / 3600,
+                max_ahead.as_secs() / 3600
+            ),
             Self::Syntax { offset, expected } => {
                 write!(
                     f,

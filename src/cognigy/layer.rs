@@ -3,13 +3,17 @@
 use super::{CognigyEvent, EventRejection};
 use crate::{
     body::{BufferedBody, ResponseBody},
+    clock::WallClock,
     observe::{Observer, Observers},
     problem::{Problem, Refuser},
     refusal::CallOrRefusal,
     signature::Verified,
 };
 use http::{Extensions, Request, Response};
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -22,8 +26,11 @@ use tower_service::Service;
 /// the extensions without reading it again.
 ///
 /// It reads the [bytes that were verified](Verified::body), whatever the body of the request is by then. A body that is
-/// not an event is refused (400) before it takes an idempotency key, and a request that no layer has verified
-/// with 500: see [`EventRejection`].
+/// not an event is refused (400) before it takes an idempotency key, so is an event that is [too old](Self::kept) to be
+/// recognised as a repeat, and a request that no layer has verified is refused with 500: see [`EventRejection`].
+///
+/// A dialog event has no timestamp, so its age is not checked: unless the signature scheme signs a timestamp, a
+/// captured one works again when its key is forgotten.
 ///
 /// # Order
 ///
@@ -41,13 +48,15 @@ use tower_service::Service;
 /// use std::convert::Infallible;
 /// use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 /// use tower_webhook::{CognigyEvent, SignatureVerifyLayer, body::BufferedBody};
-/// use tower_webhook::cognigy::EventLayer;
+/// use std::time::{Duration, UNIX_EPOCH};
+/// use tower_webhook::{clock::WallClock, cognigy::EventLayer};
 /// use tower_webhook::signature::{Verified, scheme::BasicAuth};
 ///
 /// # tokio_test::block_on(async {
+/// let now = WallClock::fixed(UNIX_EPOCH + Duration::from_secs(1_705_312_800)); // the time of the event below
 /// let service = ServiceBuilder::new()
 ///     .layer(SignatureVerifyLayer::new(BasicAuth::new("cognigy", "a long random text")?))
-///     .layer(EventLayer::new())
+///     .layer(EventLayer::new().clock(now))
 ///     .service(service_fn(|req: Request<BufferedBody>| async move {
 ///         let event = req.extensions().get::<CognigyEvent>();
 ///         assert_eq!(event.and_then(CognigyEvent::event_id), Some("evt_1"));
@@ -68,6 +77,8 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct EventLayer {
+    clock: WallClock,
+    kept: Duration,
     refuser: Refuser<EventRejection>,
     observers: Observers,
 }
@@ -76,9 +87,27 @@ impl EventLayer {
     /// Makes the layer.
     pub const fn new() -> Self {
         Self {
+            clock: WallClock::system(),
+            kept: Duration::from_secs(7 * 24 * 60 * 60),
             refuser: Refuser::new(),
             observers: Observers::none(),
         }
+    }
+
+    /// Sets how long an accepted id is recognised as a repeat, at most the TTL of the idempotency layer. Default: 7
+    /// days, as that of `IdempotencyLayer::webhook`. An event whose `timestamp` is
+    /// older than this, less a day, or more than a day in the future, is refused with 400: see
+    /// [`Envelope::require_recent`](super::Envelope::require_recent). A captured request is thus worth nothing once
+    /// its key is forgotten. `Duration::MAX` takes events of any age.
+    pub const fn kept(mut self, kept: Duration) -> Self {
+        self.kept = kept;
+        self
+    }
+
+    /// Sets the clock that the age of an event is measured with. Default: the system clock.
+    pub fn clock(mut self, clock: WallClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Sets a function that makes the response to a refused request. Default: the [`Problem`] that the function
@@ -116,11 +145,11 @@ impl<S> Layer<S> for EventLayer {
     }
 }
 
-fn read(extensions: &mut Extensions) -> Result<(), EventRejection> {
+fn read(extensions: &mut Extensions, layer: &EventLayer) -> Result<(), EventRejection> {
     let verified = extensions.get_mut::<Verified>();
     let with_body = verified.and_then(|verified| Some((verified.body()?.clone(), verified)));
     let (body, verified) = with_body.ok_or(EventRejection::Unverified)?;
-    let event = CognigyEvent::from_bytes(body).map_err(EventRejection::Event)?;
+    let event = CognigyEvent::from_bytes(body)?.require_recent(layer.clock.now(), layer.kept)?;
     if let Some(id) = event.event_id() {
         verified.name_event(event.shared(id));
     }
@@ -148,7 +177,7 @@ where
     }
 
     fn call(&mut self, mut req: Request<B>) -> Self::Future {
-        match read(req.extensions_mut()) {
+        match read(req.extensions_mut(), &self.layer) {
             Ok(()) => CallOrRefusal::called(self.inner.call(req)),
             Err(reason) => {
                 reason.tell(&self.layer.observers);

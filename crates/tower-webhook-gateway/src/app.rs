@@ -17,7 +17,10 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde_json::json;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tower::ServiceBuilder;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
@@ -91,9 +94,10 @@ fn guarded<E: Event>(
     )
 }
 
-/// The delivery of the event that a request carries.
+/// The delivery of the event that a request carries. Nothing is stored of an event that is refused here.
 fn job<E: Event>(req: &http::Request<BufferedBody>, events: &Events) -> Result<NewJob, Problem> {
-    let event = E::read(req.body().as_bytes()).map_err(|error| error.problem())?;
+    let event =
+        E::read(req.body().as_bytes(), SystemTime::now()).map_err(|error| error.problem())?;
     // The id of an event is its key. The key of an event without an id is the digest of its body: a
     // repeat has the same bytes.
     let key = match event.id() {
@@ -128,7 +132,7 @@ trait Event: Sized + Send + 'static {
     /// Scopes of the key: of events with an id, and of events without.
     const SCOPES: [&'static str; 2];
 
-    fn read(body: &bytes::Bytes) -> Result<Self, EventError>;
+    fn read(body: &bytes::Bytes, now: SystemTime) -> Result<Self, EventError>;
     fn id(&self) -> Option<&str>;
     fn raw(&self) -> bytes::Bytes;
 }
@@ -136,8 +140,9 @@ trait Event: Sized + Send + 'static {
 impl Event for CognigyEvent {
     const SCOPES: [&'static str; 2] = [events::EVENT, "cognigy/dialog"];
 
-    fn read(body: &bytes::Bytes) -> Result<Self, EventError> {
-        Self::from_bytes(body.clone())
+    /// Refuses an event whose key is forgotten while it is still recent: it may be a captured one.
+    fn read(body: &bytes::Bytes, now: SystemTime) -> Result<Self, EventError> {
+        Self::from_bytes(body.clone())?.require_recent(now, events::KEPT)
     }
 
     fn id(&self) -> Option<&str> {
@@ -152,7 +157,8 @@ impl Event for CognigyEvent {
 impl Event for WebhookDelivery {
     const SCOPES: [&'static str; 2] = ["cognigy/endpoint-id", "cognigy/endpoint"];
 
-    fn read(body: &bytes::Bytes) -> Result<Self, EventError> {
+    /// The platform's form has no timestamp.
+    fn read(body: &bytes::Bytes, _: SystemTime) -> Result<Self, EventError> {
         Self::from_bytes(body.clone())
     }
 

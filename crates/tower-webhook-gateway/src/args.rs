@@ -37,6 +37,9 @@ const MAX_BODY: usize = 8 << 20;
 #[command(
     name = "tower-webhook-gateway",
     about = "Receives Cognigy webhooks and delivers them",
+    after_long_help = "A repeat of an event is recognised for 8 days, and an event whose timestamp is more than 7 \
+        days old, or more than a day in the future, is refused. Dialog events and deliveries of the platform's \
+        Webhook Endpoint have no timestamp: a captured one is accepted again after 8 days.",
     version
 )]
 struct Flags {

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 use std::{net::SocketAddr, time::Duration};
 use tower::ServiceExt;
-use tower_webhook::{BoxError, body::BufferedBody, signature::MessageId};
+use tower_webhook::{BoxError, body::BufferedBody, clock::WallClock, signature::MessageId};
 
 /// The number of requests for the status of the first event, and the time between two.
 const ASKS: usize = 100;
@@ -27,8 +27,9 @@ struct Demo<'a> {
 impl Demo<'_> {
     async fn tell(&self) -> Result<(), BoxError> {
         let id = MessageId::generate();
+        let now = WallClock::system().unix_seconds();
         let event = format!(
-            r#"{{"eventId":"{id}","timestamp":"2026-11-21T12:00:00Z","type":"USER_INPUT_RECEIVED","payload":{{"input":"hello"}},"userId":"u-1"}}"#
+            r#"{{"eventId":"{id}","timestamp":{now},"type":"USER_INPUT_RECEIVED","payload":{{"input":"hello"}},"userId":"u-1"}}"#
         );
         let dialog = format!(
             r#"{{"conversationId":"{id}","currentNode":"lookup","variables":{{"customerId":"c-1"}}}}"#

@@ -13,8 +13,15 @@ use tower_webhook::{
 use tower_webhook_operator::{EventLog, Trigger};
 use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents};
 
-/// How long the status of a task is kept: as long as its event.
-pub const RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+const HOUR: u64 = 60 * 60;
+
+/// How long a repeat is recognised at least. An event is accepted until its timestamp is a day less than this
+/// old, 7 days, and from a day before.
+pub const KEPT: Duration = Duration::from_secs(8 * 24 * HOUR);
+
+/// How long an event and the status of its task are kept: a little longer, so that a clock that is corrected
+/// leaves no gap in which an event is still recent and its key forgotten.
+pub const RETENTION: Duration = KEPT.saturating_add(Duration::from_secs(HOUR));
 
 /// The largest number of events in memory, and of the bytes of their bodies. When it is exceeded, the oldest
 /// are removed: they are still delivered, but cannot be replayed.

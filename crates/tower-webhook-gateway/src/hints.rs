@@ -1,6 +1,9 @@
 //! The hints at start: the generated secrets, and a signed `curl` command.
 
-use crate::args::{Args, Kind};
+use crate::{
+    args::{Args, Kind},
+    events,
+};
 use http::HeaderMap;
 use std::{fmt::Write as _, net::SocketAddr};
 use tower_webhook::{
@@ -46,9 +49,19 @@ pub fn print(args: &Args, address: SocketAddr) {
     if args.operator_token_is_generated {
         eprintln!("operator token (--operator-token): {}", args.operator_token);
     }
+    let now = WallClock::system().unix_seconds();
     let event = format!(
-        r#"{{"eventId":"{}","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{{"channel":"webchat"}}}}"#,
+        r#"{{"eventId":"{}","timestamp":{now},"type":"DIALOG_STARTED","payload":{{"channel":"webchat"}}}}"#,
         MessageId::generate()
+    );
+    // What is signed with a timestamp is refused after minutes, whatever its form.
+    let dialogs = match args.signature {
+        Kind::Standard => "",
+        _ => "signed dialog events and ",
+    };
+    eprintln!(
+        "note: {dialogs}deliveries of the platform's Webhook Endpoint have no signed timestamp: a captured one is accepted again after {} days",
+        events::KEPT.as_secs() / 86_400
     );
     match curl(args, address, &event) {
         Ok(command) => eprintln!("\ntry it; the second time it is a duplicate:\n\n{command}\n"),

@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Args, Place, Problem},
-    events::Events,
+    events::{Events, RETENTION},
 };
 use std::path::{Path, PathBuf};
 use tower_webhook::{
@@ -82,12 +82,13 @@ pub async fn open(
         }
         _ => (Queue::new(MemoryQueue::default()), None),
     };
+    let kept = AcceptedEvents::builder().retention(RETENTION);
     let events = match (store, jobs) {
         (None, _) => return Ok((queue.clone(), Events::memory(queue, target))),
-        (Some((path, _)), Some((beside, jobs))) if beside == path => AcceptedEvents::beside(&jobs),
+        (Some((path, _)), Some((beside, jobs))) if beside == path => kept.beside(&jobs),
         (Some((_, database)), _) => {
             nothing_waits(&database).await?;
-            AcceptedEvents::apart(&database, queue.clone())
+            kept.apart(&database, queue.clone())
         }
     };
     let events = events.map_err(unfit("--store"))?;

@@ -9,13 +9,17 @@ use crate::cognigy::{
 };
 use bytes::Bytes;
 use serde::Deserialize;
-use std::{fmt, time::SystemTime};
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 const KEY: &str = "a string of 1 to 255 bytes without control characters and outer whitespace";
 const _: () = assert!(MAX_KEY == 255, "as the text above says");
 const ID: &str = "a string without control characters, or null";
 const TIME: &str = "a date and time (RFC 3339), or a number of seconds or milliseconds";
 const OBJECT: &str = "an object";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// S4's envelope: `eventId`, `timestamp`, `type`, `payload`, and optionally `externalId` and `userId`.
 ///
@@ -126,6 +130,34 @@ impl Envelope {
             "type",
             "`DIALOG_STARTED`, `USER_INPUT_RECEIVED`, `PROFILE_UPDATED` or `DIALOG_ENDED`",
         ))
+    }
+
+    /// Refuses an event that could be a captured one, sent again after its key was forgotten.
+    ///
+    /// `kept` is how long an accepted `eventId` is recognised as a repeat: 7 days in
+    /// `IdempotencyLayer::webhook`. An event is refused if its `timestamp` is
+    /// more than a day after `now`, or more than `kept` less that day before it. So whatever is accepted is too old
+    /// by the time its key is forgotten. The day, or half of `kept` if that is shorter, is for senders whose clocks
+    /// are wrong or that write their local time without an offset.
+    ///
+    /// This holds while the clock that `now` is read from is the one by which keys are forgotten. If it leaps
+    /// forward by `kept` and back, the keys of the time before are gone and their events young again.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Stale`].
+    pub fn require_recent(self, now: SystemTime, kept: Duration) -> Result<Self, EventError> {
+        let max_ahead = DAY.min(kept / 2);
+        let max_age = kept.saturating_sub(max_ahead);
+        let is_recent = match now.duration_since(self.time) {
+            Ok(age) => age <= max_age,
+            Err(future) => future.duration() <= max_ahead,
+        };
+        if is_recent {
+            Ok(self)
+        } else {
+            Err(EventError::Stale { max_age, max_ahead })
+        }
     }
 
     /// `eventId`: the same for all deliveries of one event.

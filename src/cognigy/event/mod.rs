@@ -14,7 +14,10 @@ use crate::body::BufferedBody;
 use bytes::Bytes;
 use http::Request;
 use serde::Deserialize;
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 /// An event of the signed route, in either of its documented forms.
 ///
@@ -90,6 +93,19 @@ impl CognigyEvent {
     pub fn require_known_type(self) -> Result<Self, EventError> {
         match self {
             Self::Envelope(envelope) => envelope.require_known_type().map(Self::Envelope),
+            dialog @ Self::Dialog(_) => Ok(dialog),
+        }
+    }
+
+    /// Refuses an envelope that is too old, or too far in the future: see
+    /// [`Envelope::require_recent`]. A dialog event has no timestamp and passes.
+    ///
+    /// # Errors
+    ///
+    /// [`EventError::Stale`].
+    pub fn require_recent(self, now: SystemTime, kept: Duration) -> Result<Self, EventError> {
+        match self {
+            Self::Envelope(envelope) => envelope.require_recent(now, kept).map(Self::Envelope),
             dialog @ Self::Dialog(_) => Ok(dialog),
         }
     }

@@ -45,11 +45,13 @@ fn what_is_not_json_is_refused() {
 #[test]
 fn the_metrics_say_what_is_wrong_with_a_body() {
     let server = gateway(&[]);
-    let timed = event("timed").replace("2026-11-21T12:00:00Z", "yesterday");
+    let timed = event_of("timed", r#""yesterday""#);
+    let stale = event_of("stale", r#""2024-01-15T10:00:00Z""#);
     for (body, reason) in [
         ("{", "syntax"),
         ("7", "not_an_object"),
         (&*timed, "invalid"),
+        (&*stale, "stale"),
         (r#"{"eventId":"e"}"#, "missing"),
     ] {
         assert_eq!(post(&server, body.as_bytes()).status, 400, "{body}");

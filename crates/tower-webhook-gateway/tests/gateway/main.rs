@@ -19,12 +19,15 @@ mod foreign;
 mod gateway;
 #[path = "../support/holder.rs"]
 mod holder;
+#[path = "../../../../tests/support/moment.rs"]
+mod moment;
 #[path = "../../../../tests/support/process.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
 use foreign::{Curled, curl, openssl_hex};
 use gateway::command;
+use moment::moment;
 use process::Server;
 use std::time::{Duration, Instant};
 
@@ -51,8 +54,13 @@ fn gateway_on(database: &std::path::Path, flags: &[&str]) -> Server {
 }
 
 fn event(id: &str) -> String {
+    event_of(id, &moment().to_string())
+}
+
+/// An event with this timestamp, as JSON.
+fn event_of(id: &str, timestamp: &str) -> String {
     format!(
-        r#"{{"eventId":"{id}","timestamp":"2026-11-21T12:00:00Z","type":"USER_INPUT_RECEIVED","payload":{{"input":"Grüße"}},"userId":"u-1","new":[1]}}"#
+        r#"{{"eventId":"{id}","timestamp":{timestamp},"type":"USER_INPUT_RECEIVED","payload":{{"input":"Grüße"}},"userId":"u-1","new":[1]}}"#
     )
 }
 

@@ -105,6 +105,42 @@ fn the_platforms_endpoint_takes_basic_credentials_and_nothing_else() {
     assert_eq!(refused.json()["field"], "AIOutput.traceId");
 }
 
+/// A captured request is recognised as a repeat, or too old, and at no time taken as new.
+#[test]
+fn an_event_is_taken_only_while_a_repeat_of_it_will_be_known() {
+    const DAY: i64 = 24 * 60 * 60;
+    let mut server = gateway(&[]);
+    let now = i64::try_from(moment()).unwrap();
+    for (name, seconds, taken) in [
+        ("young enough", 60 - 7 * DAY, true),
+        ("too old", -60 - 7 * DAY, false),
+        ("the longest ago", -now, false),
+        ("ahead", DAY - 60, true),
+        ("too far ahead", DAY + 60, false),
+    ] {
+        let answer = post(
+            &server,
+            event_of(name, &(now + seconds).to_string()).as_bytes(),
+        );
+        let status = if taken { 200 } else { 400 };
+        assert_eq!(answer.status, status, "{name}: {answer:?}");
+        if !taken {
+            assert_eq!(answer.json()["field"], "timestamp", "{answer:?}");
+            // Its id is free: nothing of it was stored.
+            let again = post(&server, event(name).as_bytes());
+            assert_eq!(again.json()["status"], "accepted", "{again:?}");
+            assert_eq!(again.json()["duplicate"], json!(null), "{again:?}");
+        }
+    }
+    // Said to whoever starts it, because nothing can be refused there.
+    let said = server.written(crate::process::Stream::Err);
+    assert_eq!(
+        said.matches("have no signed timestamp").count(),
+        1,
+        "{said}"
+    );
+}
+
 #[test]
 fn what_is_no_event_is_refused_with_the_name_of_the_field() {
     let server = gateway(&[]);

@@ -1,7 +1,7 @@
 //! The sender, in a process of its own: it sends until it is told to stop, keeps what was not
 //! answered as senders do, and writes down each answer.
 
-use crate::{SECRET, now};
+use crate::{SECRET, moment::moment, now};
 use std::{
     collections::VecDeque,
     env, fs,
@@ -191,8 +191,9 @@ pub fn number(id: &str) -> u64 {
 /// A whole request with an event.
 pub fn request(event: u64, scheme: &impl SignScheme) -> Vec<u8> {
     let body = format!(
-        r#"{{"eventId":"{}","timestamp":"2026-11-21T12:00:00Z","type":"USER_INPUT_RECEIVED","payload":{{"input":"Grüße"}},"userId":"u-1"}}"#,
-        id(event)
+        r#"{{"eventId":"{}","timestamp":{},"type":"USER_INPUT_RECEIVED","payload":{{"input":"Grüße"}},"userId":"u-1"}}"#,
+        id(event),
+        moment()
     );
     let mut headers = http::HeaderMap::new();
     scheme

@@ -26,6 +26,8 @@ mod foreign;
 mod gateway;
 #[path = "../support/holder.rs"]
 mod holder;
+#[path = "../../../../tests/support/moment.rs"]
+mod moment;
 #[path = "../../../../tests/support/process.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
