@@ -115,6 +115,25 @@ impl Events {
             Kept::Memory(memory) => self.accept_in_memory(memory, job).await,
             Kept::Stored(events) => events.accept(job).await,
         };
+        self.noted(accepted)
+    }
+
+    /// Like [`accept`](Self::accept), for an operator, whose action is recorded before or with it.
+    async fn accept_by(
+        &self,
+        job: NewJob,
+        action: &'static str,
+        subject: String,
+    ) -> Result<Enqueued, StoreError> {
+        log_action(action, &subject);
+        let accepted = match &self.kept {
+            Kept::Memory(memory) => self.accept_in_memory(memory, job).await,
+            Kept::Stored(events) => events.accept_by(job, action, subject).await,
+        };
+        self.noted(accepted)
+    }
+
+    fn noted(&self, accepted: Result<Enqueued, StoreError>) -> Result<Enqueued, StoreError> {
         if let Err(error) = &accepted
             && error.kind() == StoreErrorKind::Full
         {
@@ -191,30 +210,36 @@ impl EventLog for Events {
                 return Ok(None);
             };
             let job = this.named(event.replay(KIND), &event);
-            this.queue.enqueue(job).await.map(Some)
+            let queued = this.accept_by(job, "replay", name(&key)).await;
+            queued.map(Some)
         })
     }
 
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>> {
         let this = self.clone();
+        let subject = name(&trigger.key);
         let mut job = self.job(&AcceptedEvent::new(trigger.key, trigger.payload));
         if trigger.event_id.is_some() {
             job.about.event_id = trigger.event_id;
         }
-        Box::pin(async move { this.accept(job).await })
+        Box::pin(async move { this.accept_by(job, "trigger", subject).await })
     }
 
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>> {
-        tracing::info!(target: "gateway::audit", action, subject, "an operator acted");
+        log_action(action, subject);
         let (kept, subject) = (self.kept.clone(), subject.to_owned());
         Box::pin(async move {
             match kept {
-                // The line in the log outlives the process.
                 Kept::Memory(_) => Ok(()),
                 Kept::Stored(events) => events.audit(action, subject).await,
             }
         })
     }
+}
+
+/// The line in the log outlives the process, also where the events are in memory.
+fn log_action(action: &'static str, subject: &str) {
+    tracing::info!(target: "gateway::audit", action, subject, "an operator acts");
 }
 
 impl Memory {

@@ -79,21 +79,23 @@ use tower_webhook::{
 };
 
 /// The store of accepted events, for the routes replay and trigger, and for the audit log.
+///
+/// Nothing is done that the audit log does not have: each action is recorded durably before it, or in one
+/// transaction with it. If the record fails, nothing is done, and the operator gets 503. So the log has what
+/// operators asked for, and an action that failed or was refused afterwards may be among it. That is why the log
+/// is not an [`Observer`], which can neither wait nor fail.
 pub trait EventLog: Send + Sync + 'static {
-    /// Queues the stored event `event_id` once more. Returns `None` if there is no such event. `event_id` is
-    /// text from the path of the request: an implementation that stores events of several scopes must look up
-    /// one of them, such as the one that [`IdempotencyKey::from_text`] reads.
+    /// Records `replay` in the audit log and queues the stored event `event_id` once more. Returns `None` if there
+    /// is no such event. `event_id` is text from the path of the request: an implementation that stores events of
+    /// several scopes must look up one of them, such as the one that [`IdempotencyKey::from_text`] reads.
     fn replay(&self, event_id: &str) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 
-    /// Stores and queues an event that an operator made. A second one with the same key gets the
-    /// first one's task.
+    /// Records `trigger` in the audit log, and stores and queues an event that an operator made. A second one with
+    /// the same key gets the first one's task.
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>>;
 
-    /// Records that an operator did `action` (`discard`, `redrive`, `replay`, `trigger`) to `subject`: an id,
-    /// or a filter as JSON. Called after the action, or, for a re-drive by filter, before it.
-    ///
-    /// The record must be durable before the operator is answered; if it fails, the operator gets 503. That
-    /// is why this is a method and not an [`Observer`], which can neither wait nor fail.
+    /// Records that an operator asked for `action` (`discard`, `redrive`) on `subject`: an id, or a filter as JSON.
+    /// Called before the action.
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
 }
 

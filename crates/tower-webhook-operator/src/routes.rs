@@ -68,6 +68,7 @@ impl Shared {
         self.events.as_deref().ok_or_else(missing)
     }
 
+    /// Records an action, before it: nothing is done that the audit log does not have.
     async fn audit(&self, action: &'static str, subject: &str) -> Result<(), Refused> {
         match &self.events {
             Some(events) => self.asked(events.audit(action, subject)).await,
@@ -258,13 +259,15 @@ async fn discard(
 ) -> Result<StatusCode, Refused> {
     let id = entry_id(id)?;
     let store = shared.store()?;
+    let entry = shared.asked(store.get(id)).await?;
+    entry.ok_or_else(not_found)?;
+    shared.audit("discard", &id.to_string()).await?;
     match shared.asked(store.discard(id)).await? {
         Discarded::Done => {
             shared.observers.tell(|| Event::Discarded {
                 entry: Id::new(&id),
                 by: OPERATOR,
             });
-            shared.audit("discard", &id.to_string()).await?;
             Ok(StatusCode::NO_CONTENT)
         }
         Discarded::InProgress => {
@@ -286,10 +289,8 @@ async fn redrive_one(
     let entry = shared.asked(store.get(id)).await?;
     entry.ok_or_else(not_found)?;
     let redrive = shared.redrive()?;
+    shared.audit("redrive", &id.to_string()).await?;
     let queued = shared.redrives.one(redrive, id, &shared.observers).await;
-    if queued {
-        shared.audit("redrive", &id.to_string()).await?;
-    }
     Ok(started(1, u64::from(queued)))
 }
 
@@ -331,7 +332,6 @@ async fn replay(
     let id = id.map(|Path(id)| id).unwrap_or_default();
     let queued = shared.asked(shared.events()?.replay(&id)).await?;
     let queued = queued.ok_or_else(not_found)?;
-    shared.audit("replay", &id).await?;
     Ok(queued_as(queued))
 }
 
@@ -356,14 +356,12 @@ async fn trigger(
     if event_id.as_ref().is_some_and(|id| id.len() > MAX_KEY) {
         return Err(bad("id", format!("an id has at most {MAX_KEY} bytes")));
     }
-    let subject = key.to_text();
     let trigger = Trigger {
         key,
         event_id,
         payload: body,
     };
     let queued = shared.asked(shared.events()?.trigger(trigger)).await?;
-    shared.audit("trigger", &subject).await?;
     Ok(queued_as(queued))
 }
 

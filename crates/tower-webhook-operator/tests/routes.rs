@@ -429,6 +429,8 @@ impl EventLog for Log {
     }
 
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>> {
+        let key = trigger.key.to_text();
+        assert!(key.starts_with("key:trigger:"), "{key}");
         let said = format!("{:?} {:?}", trigger.event_id, trigger.payload);
         self.said.lock().unwrap().push(said);
         let id = TaskId::from_bytes([2; 16]);
@@ -474,21 +476,45 @@ async fn events_are_replayed_and_triggered_and_both_are_recorded() {
         ask(&app, "POST", trigger, &format!("{:65}", "{}")).await.0,
         413
     );
+    // Both record what they do themselves.
     let said = log.said.lock().unwrap();
-    assert_eq!(said[0], "replay evt");
-    assert_eq!(said[1], r#"Some("mine") b"{\"id\":\"mine\"}""#);
-    assert_eq!(said[2..].len(), 1);
-    assert!(said[2].starts_with("trigger key:trigger:"), "{said:?}");
+    assert_eq!(said[..], [r#"Some("mine") b"{\"id\":\"mine\"}""#]);
 }
 
 #[tokio::test]
-async fn what_cannot_be_recorded_is_503() {
+async fn nothing_is_done_that_cannot_be_recorded() {
     let log = Log {
         fails: true,
         ..Log::default()
     };
-    let operator = Operator::builder(TOKEN).events(log);
-    let app = operator.build().unwrap().router();
-    let (status, _) = ask(&app, "POST", "/webhooks/replay/evt", "").await;
-    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    let (peer, store) = (Peer::answering(200), filled(2).await);
+    let client = service_fn({
+        let peer = peer.clone();
+        move |_: Request<BufferedBody>| {
+            peer.calls.fetch_add(1, Ordering::SeqCst);
+            async { Ok::<_, BoxError>(Response::new(BufferedBody::default())) }
+        }
+    });
+    let redrive = Redrive::builder(store.clone()).no_rate().build(client);
+    let operator = Operator::builder(TOKEN)
+        .redrive(redrive.unwrap())
+        .events(log.clone())
+        .build()
+        .unwrap();
+    let app = operator.router();
+    for (method, path) in [
+        ("DELETE", format!("/dead-letters/{}", id(1))),
+        ("POST", format!("/dead-letters/{}/redrive", id(1))),
+        ("POST", "/dead-letters/redrive".to_owned()),
+    ] {
+        let (status, _) = ask(&app, method, &path, "").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{method} {path}");
+    }
+    operator.stop(Duration::from_secs(5)).await;
+    assert_eq!(store.count(&Filter::all()).await.unwrap(), 2);
+    assert_eq!(peer.calls(), 0);
+    // What is not there is not asked for.
+    let path = format!("/dead-letters/{}", id(9));
+    assert_eq!(ask(&app, "DELETE", &path, "").await.0, 404);
+    assert_eq!(log.said.lock().unwrap().len(), 3);
 }

@@ -5,7 +5,7 @@
 //! processed once more.
 //!
 //! ```
-//! use tower_webhook::{idempotency::IdempotencyKey, queue::Queue};
+//! use tower_webhook::idempotency::IdempotencyKey;
 //! use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents, Database, SqliteQueue};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -29,8 +29,7 @@
 //! // An operator has it delivered once more.
 //! let key = IdempotencyKey::new("/webhooks", "evt_1")?;
 //! let event = events.find(&key).await?.expect("kept for 7 days");
-//! Queue::new(queue).enqueue(event.replay("event")).await?;
-//! events.audit("replay", "evt_1").await?;
+//! events.accept_by(event.replay("event"), "replay", "evt_1").await?;
 //! # Ok(())
 //! # }
 //! ```
@@ -179,7 +178,7 @@ impl AcceptedEvent {
             .about(about)
     }
 
-    /// Makes a job that processes the event once more, for [`Queue::enqueue`]. Like [`job`](Self::job), but
+    /// Makes a job that processes the event once more, for [`AcceptedEvents::accept_by`]. Like [`job`](Self::job), but
     /// marked as a replay and without a deduplication key, because the queue would take it for a repeat.
     pub fn replay(&self, kind: impl Into<String>) -> NewJob {
         let mut job = self.job(kind);
@@ -299,46 +298,80 @@ impl AcceptedEvents {
     /// # Errors
     ///
     /// See the [module docs](self#errors).
-    pub async fn accept(&self, mut job: NewJob) -> Result<Enqueued, StoreError> {
-        let Some(key) = job.dedup_key.clone() else {
-            return self.enqueue(job).await;
-        };
+    pub async fn accept(&self, job: NewJob) -> Result<Enqueued, StoreError> {
+        self.take(job, None).await
+    }
+
+    /// Like [`accept`](Self::accept), for an operator, and records the `action` and its `subject` as
+    /// [`audit`](Self::audit) does: if the jobs are [beside](Self::beside) the events, in the same transaction,
+    /// otherwise before.
+    ///
+    /// # Errors
+    ///
+    /// See the [module docs](self#errors). If the record cannot be written, nothing is accepted.
+    pub async fn accept_by(
+        &self,
+        job: NewJob,
+        action: impl Into<String>,
+        subject: impl Into<String>,
+    ) -> Result<Enqueued, StoreError> {
+        let record = self.record(action.into(), subject.into());
+        self.take(job, Some(record)).await
+    }
+
+    async fn take(
+        &self,
+        mut job: NewJob,
+        record: Option<Statement>,
+    ) -> Result<Enqueued, StoreError> {
+        let key = job.dedup_key.clone();
         let accepted_ms = now(self.database.clock());
-        match &self.jobs {
+        let queue = match &self.jobs {
             Jobs::Beside(jobs) => {
                 let jobs = jobs.clone();
                 let written = self.database.write(move |transaction| {
-                    accept_in(transaction, &jobs, job, &key, accepted_ms)
+                    if let Some(record) = &record {
+                        transaction.execute(record)?;
+                    }
+                    match key {
+                        Some(key) => accept_in(transaction, &jobs, job, &key, accepted_ms),
+                        None => jobs.enqueue_in(transaction, &job),
+                    }
                 });
-                Ok(written.await?)
+                return Ok(written.await?);
             }
-            Jobs::Apart(queue) => {
-                let (body, id, event) = (job.payload.clone(), job.id, key.clone());
-                let known = self.database.write(move |transaction| {
-                    let known = insert(transaction, &key, &body, id, accepted_ms, false)?;
-                    if known.as_ref().is_some_and(|known| !known.finished) {
-                        transaction.execute(&of(REPEATED, &key))?;
-                    }
-                    Ok(known)
+            Jobs::Apart(queue) => queue,
+        };
+        if let Some(record) = record {
+            self.database.execute(record).await?;
+        }
+        let Some(key) = key else {
+            return queue.enqueue(job).await;
+        };
+        let (body, id, event) = (job.payload.clone(), job.id, key.clone());
+        let known = self.database.write(move |transaction| {
+            let known = insert(transaction, &key, &body, id, accepted_ms, false)?;
+            if known.as_ref().is_some_and(|known| !known.finished) {
+                transaction.execute(&of(REPEATED, &key))?;
+            }
+            Ok(known)
+        });
+        let known = known.await?;
+        if let Some(known) = &known {
+            job.id = known.task.unwrap_or(job.id);
+            if known.finished {
+                return Ok(Enqueued {
+                    id: job.id,
+                    repeated: true,
                 });
-                let known = known.await?;
-                if let Some(known) = &known {
-                    job.id = known.task.unwrap_or(job.id);
-                    if known.finished {
-                        return Ok(Enqueued {
-                            id: job.id,
-                            repeated: true,
-                        });
-                    }
-                }
-                let accepted = queue.enqueue(job).await;
-                if accepted.is_err() && known.is_none() {
-                    // Nobody was told that it was accepted, unless it was accepted again meanwhile.
-                    self.database.execute(of(FORGET, &event)).await?;
-                }
-                accepted
             }
         }
+        let accepted = queue.enqueue(job).await;
+        if accepted.is_err() && known.is_none() {
+            // Nobody was told that it was accepted, unless it was accepted again meanwhile.
+            self.database.execute(of(FORGET, &event)).await?;
+        }
+        accepted
     }
 
     /// The event with this key. `None` if it was never accepted, or its retention is over.
@@ -479,8 +512,9 @@ impl AcceptedEvents {
         Ok(())
     }
 
-    /// Records that an operator did `action` to `subject`, an id or a filter, in the table
-    /// `tower_webhook_audit`.
+    /// Records that an operator asked for `action` on `subject`, an id or a filter, in the table
+    /// `tower_webhook_audit`. Record it before the action, and do nothing if that fails: then nothing is done
+    /// that the table does not have.
     ///
     /// # Errors
     ///
@@ -490,25 +524,16 @@ impl AcceptedEvents {
         action: impl Into<String>,
         subject: impl Into<String>,
     ) -> Result<(), StoreError> {
-        let insert = Statement::new(AUDIT)
-            .bind(now(self.database.clock()))
-            .bind(action.into())
-            .bind(subject.into());
-        self.database.execute(insert).await?;
+        let record = self.record(action.into(), subject.into());
+        self.database.execute(record).await?;
         Ok(())
     }
 
-    async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        match &self.jobs {
-            Jobs::Beside(jobs) => {
-                let jobs = jobs.clone();
-                let written = self
-                    .database
-                    .write(move |transaction| jobs.enqueue_in(transaction, &job));
-                Ok(written.await?)
-            }
-            Jobs::Apart(queue) => queue.enqueue(job).await,
-        }
+    fn record(&self, action: String, subject: String) -> Statement {
+        Statement::new(AUDIT)
+            .bind(now(self.database.clock()))
+            .bind(action)
+            .bind(subject)
     }
 }
 

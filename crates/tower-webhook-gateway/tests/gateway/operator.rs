@@ -740,3 +740,88 @@ fn the_queue_can_be_in_memory_or_in_another_file_than_the_events() {
         });
     }
 }
+
+/// What the audit log of a store says, oldest first.
+fn audited(store: &std::path::Path) -> Vec<String> {
+    let query = "PRAGMA busy_timeout=5000; SELECT 'did ' || action || ' ' || subject FROM tower_webhook_audit ORDER BY row";
+    let said = crate::foreign::run(
+        "sqlite3",
+        &["-readonly", store.to_str().unwrap(), query],
+        b"",
+    );
+    let lines = said.lines().filter_map(|line| line.strip_prefix("did "));
+    lines.map(str::to_owned).collect()
+}
+
+/// While another program holds the file of the audit log, an operator's actions are refused and not done, also where
+/// dead letters and jobs are in another file that is free. Afterwards each is done once.
+fn what_is_answered_503_is_not_done(apart: bool) {
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = format!("sqlite:{}", folder.path().join("jobs.db").display());
+    let store = folder.path().join("gateway.db");
+    let store_flag = format!("sqlite:{}", store.display());
+    let mut flags = vec!["--store", &store_flag];
+    if apart {
+        flags.extend(["--queue", &elsewhere, "--dead-letters", &elsewhere]);
+    }
+    let seen = Downstream::start();
+    let server = operated(&seen, &flags);
+    let letters = ["evt_1", "evt_2"]
+        .map(|event| text(&dead_letter(&server, &seen, event, 400), "id").to_owned());
+    seen.answer(200);
+    let before = (seen.got().len(), audited(&store).len());
+    let [discard, redrive] = [
+        ("DELETE", format!("/dead-letters/{}", letters[0])),
+        ("POST", format!("/dead-letters/{}/redrive", letters[1])),
+    ];
+    let acts = [
+        discard,
+        redrive,
+        ("POST", "/webhooks/replay/evt_2".to_owned()),
+        ("POST", "/api/v2/webhooks/trigger".to_owned()),
+    ];
+    let act = |(method, path): &(&str, String)| {
+        let body = path.ends_with("trigger").then_some("{}");
+        ask(&server, method, path, body)
+    };
+
+    let mut holder = crate::holder::Holder::start(&store);
+    std::thread::scope(|scope| {
+        let asked = acts.each_ref().map(|one| scope.spawn(move || act(one)));
+        for (asked, what) in asked.into_iter().zip(&acts) {
+            let answer = asked.join().unwrap();
+            assert_eq!(answer.status, 503, "{what:?}: {answer:?}");
+        }
+    });
+    holder.release();
+    assert_eq!(audited(&store).len(), before.1);
+    assert_eq!(seen.got().len(), before.0);
+    assert_eq!(items(&server, "").len(), 2);
+
+    for one in &acts {
+        let answer = act(one);
+        assert!([202, 204].contains(&answer.status), "{one:?}: {answer:?}");
+    }
+    eventually("all of it is done", || {
+        (items(&server, "").is_empty() && seen.got().len() >= before.0 + 3).then_some(())
+    });
+    let said = audited(&store);
+    assert_eq!(said.len(), before.1 + 4, "{said:?}");
+    assert_eq!(said[before.1], format!("discard {}", letters[0]));
+    assert_eq!(said[before.1 + 1], format!("redrive {}", letters[1]));
+    assert_eq!(said[before.1 + 2], "replay evt_2");
+    assert!(said[before.1 + 3].starts_with("trigger key:trigger:"));
+    // Discarding twice changes nothing.
+    assert_eq!(act(&acts[0]).status, 404);
+    assert_eq!(seen.got().len(), before.0 + 3, "each once");
+}
+
+#[test]
+fn what_is_answered_503_is_not_done_in_the_file_of_the_audit_log() {
+    what_is_answered_503_is_not_done(false);
+}
+
+#[test]
+fn what_is_answered_503_is_not_done_in_another_file() {
+    what_is_answered_503_is_not_done(true);
+}

@@ -221,3 +221,30 @@ async fn what_an_operator_did_is_written_down() {
     assert_eq!(rows[0].get::<String>("action").unwrap(), "replay");
     assert_eq!(rows[0].get::<String>("subject").unwrap(), "evt_1");
 }
+
+#[tokio::test]
+async fn what_an_operator_asks_for_and_its_record_are_there_together_or_not_at_all() {
+    let home = Home::new();
+    let database = home.database();
+    let queue = SqliteQueue::builder().max_jobs(1).build(&database).unwrap();
+    let events = AcceptedEvents::beside(&queue).unwrap();
+    let job = || event("evt_1").job("event");
+    let first = events.accept_by(job(), "trigger", "evt_1").await.unwrap();
+    let repeat = events.accept_by(job(), "trigger", "evt_1").await.unwrap();
+    assert_eq!((repeat.id, repeat.repeated), (first.id, true));
+    assert_eq!(home.count("tower_webhook_audit"), 2);
+    let replay = event("evt_1").replay("event");
+    let error = events.accept_by(replay, "replay", "evt_1").await;
+    assert_eq!(error.unwrap_err().kind(), StoreErrorKind::Full);
+    assert_eq!(home.count("tower_webhook_audit"), 2);
+
+    // Elsewhere, the record is first.
+    for kind in [StoreErrorKind::Full, StoreErrorKind::Unavailable] {
+        let home = Home::new();
+        let refusing = Queue::new(Troubled::Refuses(kind));
+        let events = AcceptedEvents::apart(&home.database(), refusing).unwrap();
+        let error = events.accept_by(job(), "trigger", "evt_1").await;
+        assert_eq!(error.unwrap_err().kind(), kind);
+        assert_eq!(home.count("tower_webhook_audit"), 1);
+    }
+}
