@@ -15,11 +15,15 @@ use std::{
     fmt,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tokio::time::Instant;
+
+/// The generation that begins next. One order for the whole process, because several registries may report to
+/// one observer.
+static NEXT: AtomicU64 = AtomicU64::new(1);
 
 /// A longer key is cut after this number of bytes. Such keys are distinguished by hash and length.
 const MAX_KEY_LEN: usize = 256;
@@ -67,6 +71,11 @@ impl World for Shared {
         self.tick(Instant::now())
     }
 
+    fn generation(&self) -> u64 {
+        // Two breakers of one peer follow each other under the lock of their shard, which orders this.
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    }
+
     fn random(&self) -> f64 {
         fastrand::f64()
     }
@@ -81,6 +90,10 @@ struct At<'a> {
 impl World for At<'_> {
     fn now(&self) -> Tick {
         self.shared.tick(self.now.unwrap_or_else(Instant::now))
+    }
+
+    fn generation(&self) -> u64 {
+        self.shared.generation()
     }
 
     fn random(&self) -> f64 {
@@ -106,7 +119,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) fn new(shared: &Arc<Shared>, key: &str, hash: u64, mode: BreakerMode) -> Arc<Self> {
-        let machine = Machine::new(&shared.rules, mode, shared.now());
+        let machine = Machine::new(&shared.rules, mode, &**shared);
         // Zero is always a boundary.
         let boundary = |at: &usize| key.is_char_boundary(*at);
         let kept = (0..=MAX_KEY_LEN).rev().find(boundary).unwrap_or(0);
@@ -221,9 +234,14 @@ impl Breaker {
         }
     }
 
+    /// Ends it, when it was removed from its shard. The change is to be told without a lock.
+    pub(super) fn evict(&self) -> Option<Change> {
+        self.gate.evict(&*self.shared)
+    }
+
     /// Called after the lock of the gate is released.
     #[inline]
-    fn tell(&self, change: Option<Change>) {
+    pub(super) fn tell(&self, change: Option<Change>) {
         if let Some(change) = change {
             self.announce(change);
         }
@@ -409,7 +427,8 @@ pub struct BreakerSnapshot {
     pub since: Duration,
     /// How long it stays open. Zero if the next call is a probe; `None` if it is not open.
     pub time_left: Option<Duration>,
-    /// Calls in the window. While it is open, the calls that opened it.
+    /// Calls in the window. While it is open, the calls that opened it; while it is half-open, the probes of this
+    /// round that have ended.
     pub calls: u64,
     /// The calls of the window that failed.
     pub failures: u64,
@@ -425,7 +444,8 @@ pub struct BreakerSnapshot {
     pub probe_successes: u32,
     /// The number of failed rounds of probes since it was last closed. The open time grows with it.
     pub failed_rounds: u32,
-    /// Grows by one with each change of state.
+    /// The generation of its last [change](Event::BreakerChanged::generation); where there was none, of its
+    /// making.
     pub generation: u64,
     /// The counts since the breaker was made.
     pub totals: Totals,

@@ -7,7 +7,7 @@
 //! | 1 | all calls of the generation pass |
 //! | 1 | a success changes nothing but how many there were: nothing is held against the peer |
 //! | 16 | successes that the machine has not been told of |
-//! | 46 | the generation: enough for a change each microsecond for two years |
+//! | 46 | the generation, of all breakers: enough for a change each microsecond for two years |
 //!
 //! So a call that succeeds, of a peer that is well, is one read and one addition. Successes are added only to
 //! a word with the second bit. Whoever has the lock takes bit and successes away together before anything
@@ -116,6 +116,10 @@ impl Gate {
 
     pub(super) fn reset(&self, world: &impl World) -> Option<Change> {
         self.change(|machine| machine.reset(world))
+    }
+
+    pub(super) fn evict(&self, world: &impl World) -> Option<Change> {
+        self.change(|machine| machine.evict(world))
     }
 
     pub(super) fn look<T>(&self, look: impl FnOnce(&Machine) -> T) -> T {

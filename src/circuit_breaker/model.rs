@@ -27,6 +27,8 @@ pub enum BreakerMode {
 pub(super) enum Reason {
     /// That many calls failed one after another.
     ConsecutiveFailures,
+    /// It was removed from the map to make room for another peer.
+    Evicted,
     /// Too large a part of the calls in the window failed.
     FailureRate,
     /// The open time has passed, and a call arrived.
@@ -45,6 +47,7 @@ impl Reason {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::ConsecutiveFailures => "consecutive_failures",
+            Self::Evicted => "evicted",
             Self::FailureRate => "failure_rate",
             Self::OpenTimeOver => "open_time_over",
             Self::Operator => "operator",
@@ -125,9 +128,11 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The source of time and randomness. Each is asked for only where it matters.
+/// The source of time, order and randomness. Each is asked for only where it matters.
 pub(super) trait World {
     fn now(&self) -> Tick;
+    /// A number above all that were given before, to any breaker.
+    fn generation(&self) -> u64;
     /// From 0 to 1.
     fn random(&self) -> f64;
 }

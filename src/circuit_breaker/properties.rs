@@ -12,14 +12,22 @@ use std::{cell::Cell, time::Duration};
 
 const SECOND: u64 = 1_000_000_000;
 
+/// The generations of a world count the changes of its one machine.
+#[derive(Default)]
 struct Test {
     now: Cell<u64>,
     random: Cell<f64>,
+    generation: Cell<u64>,
 }
 
 impl World for Test {
     fn now(&self) -> Tick {
         Tick(self.now.get())
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.set(self.generation.get() + 1);
+        self.generation.get()
     }
 
     fn random(&self) -> f64 {
@@ -149,8 +157,8 @@ proptest! {
         rules in rules(),
         events in vec((event(1), 0.0..=1.0), 0..160),
     ) {
-        let world = Test { now: Cell::new(0), random: Cell::new(0.0) };
-        let mut machine = Machine::new(&rules, BreakerMode::Auto, Tick(0));
+        let world = Test::default();
+        let mut machine = Machine::new(&rules, BreakerMode::Auto, &world);
         let mut calls: Vec<Call> = Vec::new();
         let mut latest = 0;
         for (event, random) in events {
@@ -238,40 +246,44 @@ proptest! {
         rules in rules(),
         events in vec((prop_oneof![2 => Just(None), 1 => event(1).prop_map(Some)], any::<bool>()), 0..400),
     ) {
-        let world = Test { now: Cell::new(0), random: Cell::new(0.5) };
-        let mut machine = Machine::new(&rules, BreakerMode::Auto, Tick(0));
-        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
+        // One for each, alike but for the generations that they have given out.
+        let [world, other] = [(); 2].map(|()| Test { random: Cell::new(0.5), ..Test::default() });
+        let mut machine = Machine::new(&rules, BreakerMode::Auto, &world);
+        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, &other));
         let mut calls = Vec::new();
         for (event, look) in events {
             match event {
                 // The usual call.
                 None => {
-                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &world));
+                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &other));
                     prop_assert_eq!(alone, gated);
                     if let Ok(admission) = alone.0 {
                         let alone = machine.settle(&rules, admission, Evidence::Healthy, &world);
-                        let gated = gate.settle(&rules, admission, Evidence::Healthy, &world);
+                        let gated = gate.settle(&rules, admission, Evidence::Healthy, &other);
                         prop_assert_eq!(alone, gated);
                     }
                 }
                 Some(Event::Begin) => {
-                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &world));
+                    let (alone, gated) = (machine.admit(&rules, &world), gate.admit(&rules, &other));
                     prop_assert_eq!(alone, gated);
                     calls.extend(alone.0);
                 }
                 Some(Event::End(at, how)) if !calls.is_empty() => {
                     let admission = calls.swap_remove(at.index(calls.len()));
                     let alone = machine.settle(&rules, admission, how.into(), &world);
-                    let gated = gate.settle(&rules, admission, how.into(), &world);
+                    let gated = gate.settle(&rules, admission, how.into(), &other);
                     prop_assert_eq!(alone, gated);
                 }
                 Some(Event::End(..)) => {}
-                Some(Event::Clock(step)) => world.now.set(world.now.get() + step.unsigned_abs()),
+                Some(Event::Clock(step)) => {
+                    world.now.set(world.now.get() + step.unsigned_abs());
+                    other.now.set(world.now.get());
+                }
                 Some(Event::Mode(mode)) => {
-                    prop_assert_eq!(machine.set_mode(mode, &world), gate.set_mode(mode, &world));
+                    prop_assert_eq!(machine.set_mode(mode, &world), gate.set_mode(mode, &other));
                 }
                 Some(Event::Reset) => {
-                    prop_assert_eq!(machine.reset(&world), gate.reset(&world));
+                    prop_assert_eq!(machine.reset(&world), gate.reset(&other));
                 }
             }
             if look {
@@ -386,11 +398,8 @@ fn the_jitter_is_there_at_the_cap_and_for_every_instance() {
 #[test]
 fn successes_beyond_the_room_of_the_word_are_counted_too() {
     let rules = BreakerConfig::default().rules;
-    let world = Test {
-        now: Cell::new(0),
-        random: Cell::new(0.0),
-    };
-    let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
+    let world = Test::default();
+    let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, &world));
     for _ in 0..200_000 {
         let admission = gate.admit(&rules, &world).0.unwrap();
         gate.settle(&rules, admission, Evidence::Healthy, &world);
@@ -415,9 +424,9 @@ fn a_clock_that_goes_back_stands_still() {
     let rules = three_in_a_row().build().unwrap().rules;
     let world = Test {
         now: Cell::new(100 * SECOND),
-        random: Cell::new(0.0),
+        ..Test::default()
     };
-    let mut machine = Machine::new(&rules, BreakerMode::Auto, world.now());
+    let mut machine = Machine::new(&rules, BreakerMode::Auto, &world);
     for _ in 0..3 {
         let (admitted, _) = machine.admit(&rules, &world);
         let failed = Evidence::Failed { hint: None };
@@ -441,14 +450,19 @@ fn the_clock_is_read_at_most_twice_a_call_and_not_where_it_says_nothing() {
             Tick(0)
         }
 
+        fn generation(&self) -> u64 {
+            1
+        }
+
         fn random(&self) -> f64 {
             unreachable!("nothing opens")
         }
     }
     let reads = |config: BreakerConfigBuilder, evidence| {
         let rules = config.build().unwrap().rules;
-        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, Tick(0)));
         let world = Counting(Cell::new(0));
+        let gate = Gate::new(Machine::new(&rules, BreakerMode::Auto, &world));
+        world.0.set(0);
         let (admitted, _) = gate.admit(&rules, &world);
         gate.settle(&rules, admitted.unwrap(), evidence, &world);
         world.0.get()

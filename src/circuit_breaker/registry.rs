@@ -8,7 +8,7 @@ use super::{
     BreakerConfig, BreakerMode, BreakerPermit, BreakerSnapshot, CircuitOpen, PeerBreaker, Totals,
     breaker::{Breaker, Shared},
     model::World,
-    state::Machine,
+    state::{Change, Machine},
 };
 use crate::observe::{Event, Id, Observer};
 use std::{
@@ -35,6 +35,9 @@ use tokio::time::Instant;
 /// peer replaces one that is not needed: closed, without a call in flight, and without evidence against
 /// it. Evidence expires [`forget_after`](super::BreakerConfigBuilder::forget_after) its last failure or
 /// the end of its open time, so that endpoints that no longer exist do not fill the map for ever.
+///
+/// A breaker that goes while it is open or half-open tells a last change, to `closed` with the reason
+/// `evicted`: its peer's next call is let through, by a new breaker.
 ///
 /// For each new peer a few entries are examined, never all. If none of them can be removed, the call
 /// passes *unguarded* and is [counted](Self::unguarded). The alternative, one breaker for all peers
@@ -206,6 +209,11 @@ const MIN_PER_SHARD: usize = 64;
 /// How many entries the hand of a shard examines for one new key.
 const REACH: usize = 8;
 
+/// A change of a breaker, to be told.
+type Told = (Arc<Breaker>, Change);
+/// What a new key changes: the breaker that went, and its own.
+type Untold = [Option<Told>; 2];
+
 struct Registry {
     shared: Arc<Shared>,
     max_peers: usize,
@@ -291,6 +299,18 @@ impl Registry {
 
     #[inline(never)]
     fn keyed(&self, key: &str) -> Option<Arc<Breaker>> {
+        let mut untold = Untold::default();
+        let found = self.find_or_make(key, &mut untold);
+        for (breaker, change) in untold.into_iter().flatten() {
+            breaker.tell(Some(change));
+        }
+        found
+    }
+
+    /// Leaves the changes that are to be told, which must not happen under the lock of a shard.
+    #[inline]
+    fn find_or_make(&self, key: &str, untold: &mut Untold) -> Option<Arc<Breaker>> {
+        let [gone, begun] = untold;
         let hash = self.hasher.hash_one(key);
         let at = self.shard_of(hash);
         let mut shard = self.shard(at);
@@ -302,9 +322,9 @@ impl Registry {
             // Another key with the same 64 bits, which cannot be provoked: as if there were no room.
             Some(_) => None,
             None => {
-                if !self.make_room(&mut shard) {
+                if !self.make_room(&mut shard, gone) {
                     drop(shard);
-                    if !self.ask_neighbour(at) {
+                    if !self.ask_neighbour(at, gone) {
                         return None;
                     }
                     shard = self.shard(at);
@@ -317,6 +337,10 @@ impl Registry {
                 let breaker = Breaker::new(&self.shared, key, hash, self.mode());
                 shard.map.insert(hash, Arc::clone(&breaker));
                 shard.ring.push(Arc::clone(&breaker));
+                *begun = breaker
+                    .gate
+                    .look(Machine::begin)
+                    .map(|change| (Arc::clone(&breaker), change));
                 Some(breaker)
             }
         }
@@ -333,22 +357,22 @@ impl Registry {
     }
 
     /// Takes a place: a free one, or that of a key of this shard that is not needed.
-    fn make_room(&self, shard: &mut Shard) -> bool {
+    fn make_room(&self, shard: &mut Shard, untold: &mut Option<Told>) -> bool {
         let free = |peers: usize| (peers < self.max_peers).then_some(peers + 1);
         let taken = self
             .peers
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
-        taken.is_ok() || self.evict(shard)
+        taken.is_ok() || self.evict(shard, untold)
     }
 
     /// Takes the place of a key of another shard. One lock is held at a time.
-    fn ask_neighbour(&self, own: usize) -> bool {
+    fn ask_neighbour(&self, own: usize, untold: &mut Option<Told>) -> bool {
         let next = self.neighbour.fetch_add(1, Ordering::Relaxed) & (self.shards.len() - 1);
-        next != own && self.evict(&mut self.shard(next))
+        next != own && self.evict(&mut self.shard(next), untold)
     }
 
     /// Removes one key that is not needed. Its place is not counted as free: the caller takes it.
-    fn evict(&self, shard: &mut Shard) -> bool {
+    fn evict(&self, shard: &mut Shard, untold: &mut Option<Told>) -> bool {
         let now = self.shared.now();
         let normal = self.mode();
         let mut spare = None;
@@ -386,6 +410,7 @@ impl Registry {
         shard.map.remove(&gone.hash);
         gone.gate
             .look(|machine| shard.retired.add(machine.totals()));
+        *untold = gone.evict().map(|change| (gone, change));
         self.evicted.fetch_add(1, Ordering::Relaxed);
         true
     }

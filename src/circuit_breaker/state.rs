@@ -1,7 +1,8 @@
 //! The state machine of one breaker. Time and randomness are arguments, so it is deterministic.
 //!
 //! Every change of state begins a new generation, and every call carries the one in which it was
-//! admitted: the result of a call of an earlier generation is stale.
+//! admitted: the result of a call of an earlier generation is stale. Generations of all breakers are in one
+//! order, so that an observer can tell the changes of a breaker from those of one that replaced it.
 
 use super::{
     model::{BreakerMode, BreakerState, Reason, Rules, Tick, Totals, World},
@@ -96,9 +97,10 @@ pub(super) struct View {
 }
 
 impl Machine {
-    pub(super) fn new(rules: &Rules, mode: BreakerMode, now: Tick) -> Self {
+    pub(super) fn new(rules: &Rules, mode: BreakerMode, world: &impl World) -> Self {
+        let now = world.now();
         Self {
-            generation: 1,
+            generation: world.generation(),
             timed: rules.slow_call.is_some(),
             mode,
             state: State::Closed,
@@ -177,8 +179,10 @@ impl Machine {
                 return (Err(self.refuse(until.since(now))), None);
             }
             self.probes.clear();
+            // The probes have a window of their own.
+            self.window.clear();
             let reason = Reason::OpenTimeOver;
-            change = Some(self.enter(State::HalfOpen, reason, now));
+            change = Some(self.enter(State::HalfOpen, reason, now, world));
         }
         self.totals.leases_lost += self.probes.expire(now);
         let admitted = match self.probes.admit(now, rules.probes, rules.probe_lease) {
@@ -259,9 +263,6 @@ impl Machine {
         }
         self.totals.slow += u64::from(slow);
 
-        if admission.ticket != 0 {
-            return self.settle_probe(rules, failed || slow, hint, now, world);
-        }
         // A throttled call does not change the number: the peer answers, but limits its rate.
         match evidence {
             Evidence::Throttled { .. } => {}
@@ -269,6 +270,9 @@ impl Machine {
             _ => self.consecutive = 0,
         }
         self.window.record(now, failed, slow);
+        if admission.ticket != 0 {
+            return self.settle_probe(rules, failed || slow, hint, now, world);
+        }
         if failed || slow {
             self.trouble = now;
         }
@@ -303,7 +307,7 @@ impl Machine {
             return None;
         }
         self.forget();
-        Some(self.enter(State::Closed, Reason::ProbesSucceeded, now))
+        Some(self.enter(State::Closed, Reason::ProbesSucceeded, now, world))
     }
 
     /// The first condition that holds.
@@ -344,18 +348,24 @@ impl Machine {
         let until = now.after(open_for);
         Change {
             open_for: Some(open_for),
-            ..self.enter(State::Open { until }, reason, now)
+            ..self.enter(State::Open { until }, reason, now, world)
         }
     }
 
-    fn enter(&mut self, state: State, reason: Reason, now: Tick) -> Change {
-        self.change(reason, now, |machine| machine.state = state)
+    fn enter(&mut self, state: State, reason: Reason, now: Tick, world: &impl World) -> Change {
+        self.change(reason, now, world, |machine| machine.state = state)
     }
 
-    fn change(&mut self, reason: Reason, now: Tick, change: impl FnOnce(&mut Self)) -> Change {
+    fn change(
+        &mut self,
+        reason: Reason,
+        now: Tick,
+        world: &impl World,
+        change: impl FnOnce(&mut Self),
+    ) -> Change {
         let from = self.state();
         change(self);
-        self.generation += 1;
+        self.generation = world.generation();
         self.entered = now;
         Change {
             from,
@@ -381,7 +391,7 @@ impl Machine {
         }
         let now = self.clock(world);
         self.forget();
-        Some(self.change(Reason::Operator, now, |machine| {
+        Some(self.change(Reason::Operator, now, world, |machine| {
             machine.mode = mode;
             machine.state = State::Closed;
         }))
@@ -392,8 +402,33 @@ impl Machine {
     pub(super) fn reset(&mut self, world: &impl World) -> Option<Change> {
         let now = self.clock(world);
         self.forget();
-        let change = self.enter(State::Closed, Reason::Operator, now);
+        let change = self.enter(State::Closed, Reason::Operator, now, world);
         (change.from != change.to).then_some(change)
+    }
+
+    /// Ends a breaker that was [forgettable](Self::is_forgettable). A change if calls were refused until now:
+    /// without it, whoever shows the state would show that for ever.
+    pub(super) fn evict(&mut self, world: &impl World) -> Option<Change> {
+        let now = self.clock(world);
+        let refused = self.state().is_refusing();
+        refused.then(|| {
+            self.change(Reason::Evicted, now, world, |machine| {
+                machine.mode = BreakerMode::Auto;
+                machine.state = State::Closed;
+            })
+        })
+    }
+
+    /// A new breaker that refuses calls because an operator has set the mode of all.
+    pub(super) fn begin(&self) -> Option<Change> {
+        let state = self.state();
+        state.is_refusing().then_some(Change {
+            from: BreakerState::Closed,
+            to: state,
+            reason: Reason::Operator,
+            generation: self.generation,
+            open_for: None,
+        })
     }
 
     /// Whether the breaker can be dropped and made again without a difference: it is in the normal mode,
@@ -416,7 +451,7 @@ impl Machine {
     }
 
     pub(super) fn is_untouched(&self) -> bool {
-        self.generation == 1 && self.totals == Totals::default()
+        self.state() == BreakerState::Closed && self.totals == Totals::default()
     }
 
     pub(super) const fn totals(&self) -> &Totals {
@@ -425,6 +460,11 @@ impl Machine {
 
     pub(super) fn view(&self, now: Tick) -> View {
         let now = now.max(self.latest);
+        let counts = match self.state {
+            // What opened it, however long ago.
+            State::Open { .. } => self.window.counts(),
+            State::Closed | State::HalfOpen => self.window.counts_at(now),
+        };
         View {
             state: self.state(),
             generation: self.generation,
@@ -433,7 +473,7 @@ impl Machine {
                 (BreakerMode::Auto, State::Open { until }) => Some(until.since(now)),
                 _ => None,
             },
-            counts: self.window.counts_at(now),
+            counts,
             consecutive: self.consecutive,
             rounds: self.rounds,
             probes: self.probes.in_flight(),

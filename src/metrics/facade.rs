@@ -1,10 +1,10 @@
 use super::{
-    STATES,
+    STATES, change_word,
     codes::{self, CODES},
     dead_lettered,
     names::{LevelNames, Names},
     peers::Peers,
-    shown_state,
+    shown_state, state_of,
 };
 use crate::{
     InvalidConfig,
@@ -14,7 +14,10 @@ use crate::{
 use ::metrics::{Counter, Gauge, Histogram, Label};
 use std::{
     array, fmt, iter,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::AcqRel},
+    },
     time::Duration,
 };
 
@@ -97,9 +100,10 @@ struct PeerSeries {
     attempts: LevelSeries,
     deliveries: LevelSeries,
     attempts_each: Histogram,
-    /// Made at the first event of the breaker. Locked, so that two simultaneous transitions cannot leave
-    /// two states set.
-    breaker: Mutex<Option<[Gauge; STATES.len()]>>,
+    /// Made at the first event of the breaker.
+    breaker: OnceLock<[Gauge; STATES.len()]>,
+    /// The newest change of the breaker that was told.
+    changed: AtomicU64,
 }
 
 struct LevelSeries {
@@ -266,7 +270,12 @@ impl Observer for FacadeExporter {
                 ..
                 // An attempt that was cancelled because the worker stops has not failed.
             } if outcome.kind() != OutcomeKind::Cancelled => shared.retried(outcome.code()),
-            Event::BreakerChanged { peer, to, .. } => shared.breaker_changed(peer, to),
+            Event::BreakerChanged {
+                peer,
+                to,
+                generation,
+                ..
+            } => shared.breaker_changed(peer, to, generation),
             // These are looked up each time: they are rare, or cost their sender more than this.
             Event::Refused { by, reason, .. } => {
                 let name = shared.names.refusals.clone();
@@ -299,7 +308,7 @@ impl Shared {
     fn retried(&self, code: Option<u16>) {
         let at = codes::index(code);
         if let Some(count) = self.retries.get(at) {
-            let count = count.get_or_init(|| {
+            let count = made(count, || {
                 let code = codes::code(at);
                 let label = code.map_or_else(|| "none".to_owned(), |code| code.to_string());
                 ::metrics::counter!(self.names.retries.clone(), "status_code" => label)
@@ -308,7 +317,7 @@ impl Shared {
         }
     }
 
-    fn breaker_changed(&self, peer: &str, now: BreakerState) {
+    fn breaker_changed(&self, peer: &str, now: BreakerState, generation: u64) {
         let now = shown_state(now);
         if now == BreakerState::Open {
             self.trips.increment(1);
@@ -321,7 +330,7 @@ impl Shared {
         let series = self.of(peer);
         // Breakers that share a label have no common state.
         if self.labelled && !std::ptr::eq(series, self.peers.other()) {
-            series.set_breaker(peer, now, &self.names);
+            series.set_breaker(peer, change_word(now, generation), &self.names);
         }
     }
 }
@@ -336,23 +345,48 @@ impl PeerSeries {
             attempts: LevelSeries::new(&names.attempts, &labels),
             deliveries: LevelSeries::new(&names.deliveries, &labels),
             attempts_each: ::metrics::histogram!(names.attempts_each.clone(), labels),
-            breaker: Mutex::new(None),
+            breaker: OnceLock::new(),
+            changed: AtomicU64::new(0),
         }
     }
 
-    fn set_breaker(&self, peer: &str, now: BreakerState, names: &Names) {
-        let mut gauges = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
-        let gauges = gauges.get_or_insert_with(|| {
+    /// Shows the newest change. Two at once cannot leave two states set: whoever has written an older one sees
+    /// the newer one, and writes that too.
+    fn set_breaker(&self, peer: &str, mut change: u64, names: &Names) {
+        if self.changed.fetch_max(change, AcqRel) >= change {
+            return;
+        }
+        let gauges = made(&self.breaker, || {
             STATES.map(|state| {
                 let name = names.breaker_state.clone();
                 let peer = peer.to_owned();
                 ::metrics::gauge!(name, "peer" => peer, "state" => state.as_str())
             })
         });
-        for (gauge, state) in gauges.iter().zip(STATES) {
-            gauge.set(if state == now { 1.0 } else { 0.0 });
+        loop {
+            let now = state_of(change);
+            for (gauge, state) in gauges.iter().zip(STATES) {
+                gauge.set(if now == Some(state) { 1.0 } else { 0.0 });
+            }
+            // Written, though nothing changes: a newer change that this does not see is then told, and
+            // written, after what is written here.
+            let newest = self.changed.fetch_max(change, AcqRel);
+            if newest == change {
+                return;
+            }
+            change = newest;
         }
     }
+}
+
+/// The value of `place`, made if there is none, with no lock held: a recorder is foreign code, which may report
+/// to this exporter. Two threads may make it, of which one is kept; both are handles on the same series.
+fn made<T>(place: &OnceLock<T>, make: impl FnOnce() -> T) -> &T {
+    if let Some(made) = place.get() {
+        return made;
+    }
+    let new = make();
+    place.get_or_init(|| new)
 }
 
 impl LevelSeries {

@@ -157,7 +157,12 @@ impl Observer for DeliveryMetrics {
                 ..
                 // An attempt that was cancelled because the worker stops has not failed.
             } if outcome.kind() != OutcomeKind::Cancelled => self.retried(self.of(peer), outcome.code()),
-            Event::BreakerChanged { peer, to, .. } => self.of(peer).breaker_changed(to),
+            Event::BreakerChanged {
+                peer,
+                to,
+                generation,
+                ..
+            } => self.of(peer).breaker_changed(to, generation),
             _ => {
                 if let Some((peer, reason, end)) = dead_lettered(event) {
                     self.of(peer).dead_letters.fetch_add(1, Relaxed);

@@ -143,6 +143,18 @@ const fn shown_state(state: BreakerState) -> BreakerState {
     }
 }
 
+/// A change of a breaker in one word, of which the later one is the higher.
+fn change_word(state: BreakerState, generation: u64) -> u64 {
+    let at = STATES.iter().position(|shown| *shown == state);
+    generation << 2 | at.map_or(0, |at| at as u64 + 1)
+}
+
+/// The state of a [`change_word`]. `None`: there was no change.
+fn state_of(word: u64) -> Option<BreakerState> {
+    let at = usize::try_from(word & 0b11).ok()?.checked_sub(1)?;
+    STATES.get(at).copied()
+}
+
 /// Peer, reason and result of the write of a dead-letter entry.
 const fn dead_lettered<'a>(event: &Event<'a>) -> Option<(&'a str, &'static str, &'static str)> {
     match *event {

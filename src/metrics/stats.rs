@@ -1,8 +1,8 @@
 use super::{
-    Level, STATES,
+    Level, change_word,
     codes::{self, CODES},
     histogram::{Counts, Histogram},
-    shown_state,
+    shown_state, state_of,
 };
 use crate::{
     observe::BreakerState,
@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicU8, AtomicU64,
+            AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
         },
     },
@@ -36,8 +36,8 @@ pub(super) struct PeerStats {
     pub(super) repeated: AtomicU64,
     pub(super) trips: AtomicU64,
     pub(super) dead_letters: AtomicU64,
-    /// 0 is unknown; otherwise an index into [`STATES`], plus one.
-    breaker: AtomicU8,
+    /// The newest change that was told.
+    breaker: AtomicU64,
 }
 
 /// The counters of rare events, for all peers together.
@@ -116,7 +116,7 @@ impl PeerStats {
             repeated: AtomicU64::new(0),
             trips: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
-            breaker: AtomicU8::new(0),
+            breaker: AtomicU64::new(0),
         }
     }
 
@@ -140,8 +140,7 @@ impl PeerStats {
     }
 
     pub(super) fn breaker(&self) -> Option<BreakerState> {
-        let at = usize::from(self.breaker.load(Relaxed));
-        STATES.get(at.wrapping_sub(1)).copied()
+        state_of(self.breaker.load(Relaxed))
     }
 
     /// Whether anything was recorded for this peer.
@@ -163,14 +162,13 @@ impl PeerStats {
         self.level(level).finish(outcome.kind(), elapsed);
     }
 
-    pub(super) fn breaker_changed(&self, state: BreakerState) {
+    pub(super) fn breaker_changed(&self, state: BreakerState, generation: u64) {
         let state = shown_state(state);
         if state == BreakerState::Open {
             self.trips.fetch_add(1, Relaxed);
         }
-        let at = STATES.iter().position(|shown| *shown == state);
-        let at = at.and_then(|at| u8::try_from(at + 1).ok());
-        self.breaker.store(at.unwrap_or(0), Relaxed);
+        self.breaker
+            .fetch_max(change_word(state, generation), Relaxed);
     }
 }
 

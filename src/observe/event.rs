@@ -59,8 +59,10 @@ pub enum Event<'a> {
         reason: &'static str,
         /// How long the breaker stays open, if it has opened.
         open_for: Option<Duration>,
-        /// Grows by one with each change of this breaker. Two threads may report two changes at the same
-        /// time: the change with the higher generation is the later one.
+        /// Grows with each change of any breaker in this process, so also from a breaker that was removed to
+        /// the next one of the same peer. Two threads may report two changes at the same time: the change with
+        /// the higher generation is the later one. An observer that shows the state ignores a change whose
+        /// generation is not above that of the one it shows.
         generation: u64,
     },
     /// An idempotency key was claimed, and its work begins.

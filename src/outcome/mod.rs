@@ -142,6 +142,7 @@ pub struct Outcome {
     may_retry: bool,
     retry_after: Option<Duration>,
     code: Option<u16>,
+    is_evidence: bool,
 }
 
 /// What a call says about the peer.
@@ -207,6 +208,7 @@ impl Outcome {
             may_retry,
             retry_after,
             code: None,
+            is_evidence: true,
         }
     }
 
@@ -282,6 +284,16 @@ impl Outcome {
         self
     }
 
+    /// Says nothing about the peer, whatever the kind: a circuit breaker counts the call for nothing, and a
+    /// probe is given to another call. Retries, dead letters and metrics go by the kind.
+    ///
+    /// For a classifier that knows better than the kind: a 404 of a proxy in front of many peers, a failure
+    /// that only one tenant's data can cause.
+    pub const fn without_evidence(mut self) -> Self {
+        self.is_evidence = false;
+        self
+    }
+
     /// Sets the status or code of the response.
     pub const fn with_code(mut self, code: u16) -> Self {
         self.code = Some(code);
@@ -313,6 +325,7 @@ impl Outcome {
     /// Whether the peer is healthy, for a circuit breaker. `None`: the call says nothing about it.
     pub const fn peer_is_healthy(self) -> Option<bool> {
         match self.kind {
+            _ if !self.is_evidence => None,
             OutcomeKind::Permanent | OutcomeKind::Success => Some(true),
             OutcomeKind::Throttled | OutcomeKind::Transient | OutcomeKind::Unreached => Some(false),
             OutcomeKind::Cancelled | OutcomeKind::Refused | OutcomeKind::Unsendable => None,

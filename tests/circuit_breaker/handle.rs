@@ -1,7 +1,7 @@
 //! What an operator sees and does.
 
 use super::*;
-use BreakerState::{Closed, Disabled, ForcedClosed, ForcedOpen, MetricsOnly, Open};
+use BreakerState::{Closed, Disabled, ForcedClosed, ForcedOpen, HalfOpen, MetricsOnly, Open};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tower_webhook::{
     circuit_breaker::BreakerMode,
@@ -140,6 +140,7 @@ async fn a_snapshot_says_how_it_stands() {
         (seen.failure_rate, seen.consecutive_failures),
         (Some(0.5), 1)
     );
+    let before = seen.generation;
     run(&breakers, "F").await;
     advance(secs(4)).await;
     let seen = see(&breakers);
@@ -147,17 +148,45 @@ async fn a_snapshot_says_how_it_stands() {
         (seen.state, seen.time_left, seen.since),
         (Open, Some(secs(6)), secs(4))
     );
-    assert_eq!(
-        (seen.calls, seen.generation),
-        (5, 2),
-        "those that opened it"
-    );
+    assert!(seen.generation > before);
+    assert_eq!(seen.calls, 5, "those that opened it");
     let totals = seen.totals;
     assert_eq!(
         (totals.successes, totals.failures, totals.throttled),
         (2, 3, 1)
     );
     assert_eq!((totals.cancelled, totals.trips), (1, 1));
+}
+
+/// What opened it stays to be seen while it is open; then its probes are, and nothing of before.
+#[tokio::test(start_paused = true)]
+async fn the_window_of_a_half_open_breaker_is_that_of_its_probes() {
+    for config in [one_failure(), one_failure().window_time(secs(5))] {
+        let config = config.consecutive_failures(3).probe_successes(2);
+        let breakers = breakers(config.open_growth(1.0));
+        run(&breakers, "SFFF").await;
+        let counts = |breakers: &Breakers| {
+            let seen = see(breakers);
+            (
+                seen.state,
+                seen.calls,
+                seen.failures,
+                seen.consecutive_failures,
+            )
+        };
+        assert_eq!(counts(&breakers), (Open, 4, 3, 3));
+        advance(secs(10)).await;
+        assert_eq!(counts(&breakers), (Open, 4, 3, 3), "those that opened it");
+        let probe = admit(&breakers);
+        assert_eq!(counts(&breakers), (HalfOpen, 0, 0, 3));
+        probe.settle(Outcome::transient());
+        assert_eq!(counts(&breakers), (Open, 1, 1, 4));
+        advance(secs(10)).await;
+        run(&breakers, "S").await;
+        assert_eq!(counts(&breakers), (HalfOpen, 1, 0, 0));
+        run(&breakers, "S").await;
+        assert_eq!(counts(&breakers), (Closed, 0, 0, 0));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,19 +205,20 @@ async fn transitions_are_told_in_order_with_their_reasons() {
     breaker.force_open();
     breaker.force_open();
     let expected = [
-        (2, ("closed", "open", "consecutive_failures")),
-        (3, ("open", "half_open", "open_time_over")),
-        (4, ("half_open", "open", "probe_failed")),
-        (5, ("open", "half_open", "open_time_over")),
-        (6, ("half_open", "closed", "probes_succeeded")),
-        (8, ("closed", "forced_open", "operator")),
+        ("closed", "open", "consecutive_failures"),
+        ("open", "half_open", "open_time_over"),
+        ("half_open", "open", "probe_failed"),
+        ("open", "half_open", "open_time_over"),
+        ("half_open", "closed", "probes_succeeded"),
+        ("closed", "forced_open", "operator"),
     ];
     let heard = heard.all();
-    let words = heard.iter().map(|change| {
-        let words = (change.from.as_str(), change.to.as_str(), change.reason);
-        (change.generation, words)
-    });
+    let words = heard
+        .iter()
+        .map(|change| (change.from.as_str(), change.to.as_str(), change.reason));
     assert_eq!(words.collect::<Vec<_>>(), expected);
+    let generations = heard.iter().map(|change| change.generation);
+    assert!(generations.is_sorted_by(|one, two| one < two), "{heard:?}");
     let first = &heard[0];
     assert_eq!(
         (&*first.peer, first.to, first.open_for),

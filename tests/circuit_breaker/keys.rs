@@ -129,6 +129,56 @@ async fn what_is_held_against_a_key_is_forgotten_in_time() {
     );
 }
 
+/// Otherwise an exporter shows a breaker as open for ever that does not exist any more, while its peer is called.
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_goes_while_it_refuses_says_so() {
+    let heard = Changes::default();
+    let breakers = breakers(one_failure().forget_after(secs(60)).max_peers(1));
+    let asked = breakers.clone();
+    let breakers = breakers
+        .observe(heard.clone())
+        .observe(observer_fn(move |event| {
+            // Told under no lock, not that of the shard either.
+            if let Event::BreakerChanged { peer, .. } = *event {
+                let _ = (asked.find(peer), asked.snapshots());
+            }
+        }));
+    call(&breakers, "gone", Outcome::transient());
+    advance(secs(70)).await;
+    call(&breakers, "other", Outcome::success());
+    assert!(breakers.find("gone").is_none());
+    call(&breakers, "gone", Outcome::transient());
+    advance(secs(10)).await;
+    drop(breakers.admit("gone"));
+    advance(secs(60)).await;
+    // What an operator has set goes with the breaker that it was set for, and comes with the next one.
+    breakers.set_mode_of_all(BreakerMode::ForcedOpen);
+    breakers.set_mode_of_all(BreakerMode::Auto);
+    breakers.set_mode_of_all(BreakerMode::ForcedOpen);
+    assert!(breakers.admit("last").is_err());
+
+    let heard = heard.all();
+    let of_peers = heard.iter().filter(|change| !change.peer.is_empty());
+    let words = of_peers.map(|change| {
+        let (from, to) = (change.from.as_str(), change.to.as_str());
+        (&*change.peer, from, to, change.reason)
+    });
+    let expected = [
+        ("gone", "closed", "open", "consecutive_failures"),
+        ("gone", "open", "closed", "evicted"),
+        ("gone", "closed", "open", "consecutive_failures"),
+        ("gone", "open", "half_open", "open_time_over"),
+        ("gone", "half_open", "forced_open", "operator"),
+        ("gone", "forced_open", "closed", "operator"),
+        ("gone", "closed", "forced_open", "operator"),
+        ("gone", "forced_open", "closed", "evicted"),
+        ("last", "closed", "forced_open", "operator"),
+    ];
+    assert_eq!(words.collect::<Vec<_>>(), expected);
+    let generations = heard.iter().map(|change| change.generation);
+    assert!(generations.is_sorted_by(|one, two| one < two), "{heard:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_busy_key_stays_while_idle_ones_go() {
     let config = BreakerConfig::builder().max_peers(60);

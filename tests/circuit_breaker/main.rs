@@ -23,9 +23,10 @@ use std::{
 use tokio::time::advance;
 use tower_webhook::{
     circuit_breaker::{
-        BreakerConfig, BreakerConfigBuilder, BreakerPermit, BreakerSnapshot, BreakerState, Breakers,
+        BreakerConfig, BreakerConfigBuilder, BreakerMode, BreakerPermit, BreakerSnapshot,
+        BreakerState, Breakers,
     },
-    observe::{Event, Observer},
+    observe::{Event, Observer, observer_fn},
     outcome::Outcome,
 };
 
@@ -108,7 +109,7 @@ impl Observer for Changes {
 /// Makes calls, one entry each; stops at the first that is refused. Says how many passed.
 ///
 /// `S`uccess, `P`ermanent, `F`ailure, `U`nreached, `T`hrottled, `N`eutral, `C`ancelled, slo`W`
-/// success of two seconds, slow failure `X`, `_` a second without a call.
+/// success of two seconds, slow failure `X`, `_` a second without a call. In lower case, as no evidence.
 async fn run(breakers: &Breakers, script: &str) -> usize {
     let mut passed = 0;
     for entry in script.chars() {
@@ -123,10 +124,11 @@ async fn run(breakers: &Breakers, script: &str) -> usize {
         if entry == 'C' {
             continue; // which drops the permit
         }
-        if matches!(entry, 'W' | 'X') {
+        if matches!(entry, 'W' | 'X' | 'w' | 'x') {
             advance(secs(2)).await;
         }
-        permit.settle(match entry {
+        let silent = entry.is_lowercase();
+        let outcome = match entry.to_ascii_uppercase() {
             'S' | 'W' => Outcome::success(),
             'P' => Outcome::permanent(),
             'F' | 'X' => Outcome::transient(),
@@ -134,6 +136,11 @@ async fn run(breakers: &Breakers, script: &str) -> usize {
             'T' => Outcome::throttled(None),
             'N' => Outcome::unsendable(),
             other => panic!("what is {other}?"),
+        };
+        permit.settle(if silent {
+            outcome.without_evidence()
+        } else {
+            outcome
         });
     }
     passed

@@ -212,6 +212,18 @@ async fn the_open_time_grows_to_its_cap_and_starts_over() {
     assert_eq!(see(&breakers).time_left, Some(secs(5)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_probe_without_evidence_gives_its_place_to_another() {
+    let breakers = opened(one_failure()).await;
+    advance(secs(10)).await;
+    assert_eq!(run(&breakers, "ssff").await, 4);
+    let seen = see(&breakers);
+    assert_eq!((seen.state, seen.probes_in_flight), (HalfOpen, 0));
+    assert_eq!((seen.probe_successes, seen.failed_rounds), (0, 0));
+    assert_eq!(run(&breakers, "S").await, 1);
+    assert_eq!(state(&breakers), Closed);
+}
+
 /// The instances that saw one outage begin must not all probe in the same moment.
 #[tokio::test(start_paused = true)]
 async fn open_times_differ_at_the_cap_too() {

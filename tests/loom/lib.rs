@@ -44,6 +44,12 @@ impl World for At {
         Tick(self.0)
     }
 
+    /// Not modelled: that a lock orders it is checked by the models that compare generations.
+    fn generation(&self) -> u64 {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
     fn random(&self) -> f64 {
         0.0
     }
@@ -70,7 +76,7 @@ fn rules() -> Rules {
 }
 
 fn closed() -> Arc<Gate> {
-    let machine = Machine::new(&rules(), BreakerMode::Auto, Tick(0));
+    let machine = Machine::new(&rules(), BreakerMode::Auto, &At(0));
     Arc::new(Gate::new(machine))
 }
 

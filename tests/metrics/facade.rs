@@ -1,10 +1,17 @@
 //! What an exporter behind the `metrics` facade is told.
 
 use super::*;
-use ::metrics::{Unit, set_default_local_recorder, with_local_recorder};
+use ::metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString,
+    Unit, set_default_local_recorder, with_local_recorder,
+};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{OnceLock, mpsc},
+    thread,
+};
 use tower::{Layer, ServiceExt};
 use tower_webhook::{
     DeliveryMetricsLayer,
@@ -381,4 +388,132 @@ fn without_an_exporter_it_is_silent_and_stays_so() {
     });
     // Bound when it was made, as its documentation says.
     assert!(values(&debugging.snapshotter()).is_empty());
+}
+
+/// The state of `a.test` that is shown.
+fn shown(values: &BTreeMap<String, String>) -> Vec<BreakerState> {
+    let of = |state: &BreakerState| {
+        let state = state.as_str();
+        format!("tower_webhook_breaker_state{{peer=a.test,state={state}}}")
+    };
+    let is_set = |state: &BreakerState| values[&of(state)] == "1";
+    STATES.into_iter().filter(is_set).collect()
+}
+
+#[test]
+fn of_two_changes_of_a_breaker_the_newer_one_is_shown() {
+    let debugging = DebuggingRecorder::new();
+    with_local_recorder(&debugging, || {
+        let exporter = FacadeExporter::builder().peer_label(2).build().unwrap();
+        breaker_changed_as(&exporter, "a.test", BreakerState::Closed, 8);
+        breaker_changed_as(&exporter, "a.test", BreakerState::Open, 7);
+        assert_eq!(
+            shown(&values(&debugging.snapshotter())),
+            [BreakerState::Closed]
+        );
+        // Told by four threads, in any order.
+        for round in 0..100 {
+            thread::scope(|scope| {
+                for n in 0..4 {
+                    let (exporter, state) = (&exporter, STATES[(round + n) % 3]);
+                    let generation = (10 + 4 * round + n) as u64;
+                    scope.spawn(move || {
+                        breaker_changed_as(exporter, "a.test", state, generation);
+                    });
+                }
+            });
+            let values = values(&debugging.snapshotter());
+            assert_eq!(shown(&values), [STATES[(round + 3) % 3]], "{round}");
+        }
+    });
+}
+
+/// A recorder that tells the exporter an event of its own, whenever it is called.
+#[derive(Default)]
+struct CallsBack {
+    exporter: OnceLock<FacadeExporter>,
+    calls: AtomicU64,
+}
+
+impl CallsBack {
+    fn call(&self) {
+        // Each event would call again, so there is an end.
+        if let Some(exporter) = self.exporter.get()
+            && self.calls.fetch_add(1, Ordering::Relaxed) < 100
+        {
+            breaker_changed(exporter, "a.test", BreakerState::Open);
+            exporter.on(&Event::AttemptBegan {
+                peer: "a.test",
+                retry: true,
+                after: Some(500),
+            });
+        }
+    }
+}
+
+struct Handle(Arc<CallsBack>);
+
+impl CounterFn for Handle {
+    fn increment(&self, _: u64) {
+        self.0.call();
+    }
+
+    fn absolute(&self, _: u64) {}
+}
+
+impl GaugeFn for Handle {
+    fn increment(&self, _: f64) {
+        self.0.call();
+    }
+
+    fn decrement(&self, _: f64) {}
+
+    fn set(&self, _: f64) {
+        self.0.call();
+    }
+}
+
+struct CallingBack(Arc<CallsBack>);
+
+impl Recorder for CallingBack {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.0.call();
+        Counter::from_arc(Arc::new(Handle(Arc::clone(&self.0))))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.0.call();
+        Gauge::from_arc(Arc::new(Handle(Arc::clone(&self.0))))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.0.call();
+        Histogram::noop()
+    }
+}
+
+/// The facade is foreign code, which may log, and so come back: it is called under no lock.
+#[test]
+fn a_recorder_may_tell_the_exporter_something() {
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || {
+        let calls = Arc::new(CallsBack::default());
+        let recorder = CallingBack(Arc::clone(&calls));
+        with_local_recorder(&recorder, || {
+            let exporter = FacadeExporter::builder().peer_label(2).build().unwrap();
+            // Its series of all events are there, so the next ones are those of what is told.
+            exporter.on(&Event::DeliveryBegan { peer: "a.test" });
+            let _ = calls.exporter.set(exporter.clone());
+            breaker_changed(&exporter, "a.test", BreakerState::Open);
+        });
+        let _ = ended.send(calls.calls.load(Ordering::Relaxed));
+    });
+    let calls = end.recv_timeout(Duration::from_secs(60));
+    assert!(calls.expect("it waits for itself") > 100);
 }

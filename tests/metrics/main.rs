@@ -18,7 +18,10 @@ use std::{
     collections::VecDeque,
     future::{Future, poll_fn},
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -183,14 +186,21 @@ fn dead_lettered(metrics: &impl Observer, peer: &str) {
     });
 }
 
+/// A change after all those before.
 fn breaker_changed(metrics: &impl Observer, peer: &str, to: BreakerState) {
+    static LAST: AtomicU64 = AtomicU64::new(1_000);
+    let generation = LAST.fetch_add(1, Ordering::Relaxed);
+    breaker_changed_as(metrics, peer, to, generation);
+}
+
+fn breaker_changed_as(metrics: &impl Observer, peer: &str, to: BreakerState, generation: u64) {
     metrics.on(&Event::BreakerChanged {
         peer,
         from: BreakerState::Closed,
         to,
         reason: "consecutive_failures",
         open_for: None,
-        generation: 1,
+        generation,
     });
 }
 

@@ -166,6 +166,17 @@ fn breakers_are_counted_when_they_open() {
 }
 
 #[test]
+fn of_two_changes_of_a_breaker_the_newer_one_is_shown() {
+    let metrics = DeliveryMetrics::new();
+    breaker_changed_as(&metrics, "a.test", BreakerState::Closed, 8);
+    breaker_changed_as(&metrics, "a.test", BreakerState::Open, 7);
+    let snapshot = metrics.snapshot();
+    let peer = snapshot.peer("a.test").unwrap();
+    assert_eq!(peer.breaker(), Some(BreakerState::Closed));
+    assert_eq!(peer.breaker_trips(), 1, "it opened all the same");
+}
+
+#[test]
 fn states_that_an_operator_set_are_shown_as_what_they_do() {
     let metrics = DeliveryMetrics::new();
     for (set, shown) in [

@@ -199,7 +199,8 @@ struct Flags {
     )]
     breaker_failures: u32,
 
-    /// How long an open circuit breaker refuses calls before it probes the host, in milliseconds.
+    /// How long an open circuit breaker refuses calls before it probes the host, in milliseconds. Up to a tenth
+    /// longer, at random, so that the clients of a host do not all probe it at the same moment.
     #[arg(
         long,
         env = "GATEWAY_BREAKER_OPEN_MS",

@@ -212,10 +212,8 @@ fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {
 
 /// The documents' circuit breaker, with the numbers of the flags.
 fn breaker(delivery: Delivery) -> Result<BreakerConfig, InvalidConfig> {
-    presets::circuit_breaker()
+    presets::circuit_breaker_open_for(delivery.breaker_open)
         .consecutive_failures(delivery.breaker_failures)
-        .open_for(delivery.breaker_open)
-        .max_open_for(delivery.breaker_open)
         // A probe takes at most the time of an attempt, and a little to record its end.
         .probe_lease(delivery.attempt_timeout + Duration::from_secs(1))
         .build()
