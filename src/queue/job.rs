@@ -12,6 +12,7 @@ use std::{
     str::FromStr,
     time::{Duration, SystemTime},
 };
+use tokio::time::Instant;
 
 /// A job to add to a queue.
 ///
@@ -154,13 +155,17 @@ pub struct Job {
     pub about: About,
     /// When the queue accepted it.
     pub accepted_at: SystemTime,
-    /// The history of the earlier attempts. Its times count from [`accepted_at`](Self::accepted_at).
+    /// The history of the earlier attempts. Its times are ages of the job.
     pub history: History,
+    /// The age when it was claimed.
+    age: Duration,
+    claimed: Instant,
 }
 
 impl Job {
-    /// Makes the first claim of a job. For engines, which set the other fields.
-    pub fn new(job: NewJob, token: FencingToken, accepted_at: SystemTime) -> Self {
+    /// Makes the first claim of a job, which has had this `age` by the clock of the engine. For engines, which
+    /// set the other fields.
+    pub fn new(job: NewJob, token: FencingToken, accepted_at: SystemTime, age: Duration) -> Self {
         Self {
             id: job.id,
             token,
@@ -172,7 +177,16 @@ impl Job {
             about: job.about,
             accepted_at,
             history: History::new(),
+            age,
+            claimed: Instant::now(),
         }
+    }
+
+    /// The time since the queue accepted it. Unlike the time since [`accepted_at`](Self::accepted_at), it does
+    /// not follow a wall clock that is set: it is what the engine measured until the claim, and goes on with
+    /// the monotonic clock.
+    pub fn age(&self) -> Duration {
+        self.age.saturating_add(self.claimed.elapsed())
     }
 }
 

@@ -1,10 +1,13 @@
 //! What becomes of a job, by how its attempts went.
 
-use crate::support::{Bench, Calls, SECOND, retry};
+use crate::support::{Bench, Calls, SECOND, retry, wall_clock};
 use bytes::Bytes;
 use std::{
     io,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::time::sleep;
@@ -13,6 +16,7 @@ use tower_webhook::{
     BoxError, CircuitBreakerLayer, InvalidConfig, RetryWithJitterLayer,
     attempt::Attempt,
     circuit_breaker::{BreakerConfig, Breakers},
+    clock::WallClock,
     dead_letter::{Direction, Reason},
     deadline::Deadline,
     idempotency::IdempotencyKey,
@@ -467,6 +471,31 @@ async fn observers_are_told_which_job_how_it_ended_and_of_its_delivery() {
             r#"dead_lettered 2 0ns Some(("hooks", "evt_1"))"#,
         ]
     );
+}
+
+/// Somebody sets the clock of the machine, ahead or back, while a job waits for its next attempt. The job has its
+/// window, no less and no more.
+#[tokio::test(start_paused = true)]
+async fn a_wall_clock_that_leaps_neither_ends_a_job_nor_keeps_it() {
+    for ahead in [true, false] {
+        let (steady, leaps) = (wall_clock(), Arc::new(AtomicU32::new(0)));
+        let leapt = Arc::clone(&leaps);
+        let bench = Bench::with_clock(WallClock::from_fn(move || {
+            let by = 7_200 * SECOND * leapt.load(Ordering::Relaxed);
+            let now = steady.now();
+            if ahead { now + by } else { now - by }
+        }));
+        let id = bench.put("payload").await;
+        let retry = retry().attempts(1_000).window(65 * SECOND).build().unwrap();
+        let worker = bench.worker().retry(retry).build(service_fn(move |_: Job| {
+            leaps.fetch_add(1, Ordering::Relaxed);
+            async { Err::<(), BoxError>("broke".into()) }
+        }));
+        let _worker = worker.unwrap().spawn();
+        assert_eq!(bench.end(id).await, Status::Failed);
+        // At once, and then each ten seconds.
+        assert_eq!(bench.attempts(id).await, 7, "ahead: {ahead}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -234,7 +234,10 @@ pub struct Bench {
 
 impl Bench {
     pub fn new() -> Self {
-        let clock = wall_clock();
+        Self::with_clock(wall_clock())
+    }
+
+    pub fn with_clock(clock: WallClock) -> Self {
         let engine = Fake::new(clock.clone());
         Self {
             queue: Queue::new(engine.clone()),

@@ -75,6 +75,7 @@ struct Entry {
     job: NewJob,
     size: usize,
     accepted_at: SystemTime,
+    accepted: Instant,
     due: Instant,
     attempts: u32,
     history: History,
@@ -181,6 +182,7 @@ impl State {
             job,
             size,
             accepted_at,
+            accepted: self.now,
             attempts: 0,
             history: History::new(),
             cause: None,
@@ -515,7 +517,7 @@ impl State {
         self.lost.remove(&(entry.attempts, spot.1));
         entry.attempts = entry.attempts.saturating_add(1);
         self.lanes.start(&entry.job.target, spot);
-        let job = entry.job(token);
+        let job = entry.job(token, self.now);
         self.queued = self.queued.saturating_sub(1);
         self.running += 1;
         self.grant(spot.1, token, until);
@@ -527,7 +529,7 @@ impl State {
         let until = after(self.now, lease);
         self.failed_jobs.remove(&spot);
         let entry = self.jobs.get(&spot.1)?;
-        let failed_job = FailedJob::new(entry.job(token), entry.cause.clone()?);
+        let failed_job = FailedJob::new(entry.job(token, self.now), entry.cause.clone()?);
         self.grant(spot.1, token, until);
         Some(failed_job)
     }
@@ -615,8 +617,9 @@ impl State {
 }
 
 impl Entry {
-    fn job(&self, token: FencingToken) -> Job {
-        let mut job = Job::new(self.job.clone(), token, self.accepted_at);
+    fn job(&self, token: FencingToken, now: Instant) -> Job {
+        let age = now.saturating_duration_since(self.accepted);
+        let mut job = Job::new(self.job.clone(), token, self.accepted_at, age);
         job.attempt = self.attempts;
         job.history = self.history.clone();
         job

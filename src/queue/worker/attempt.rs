@@ -55,7 +55,7 @@ impl Attempting {
         mut job: Job,
         (holding, signals): (Holding, Signals),
     ) -> Self {
-        let age = shared.age(job.accepted_at);
+        let age = job.age();
         let history = mem::take(&mut job.history);
         let now = Instant::now();
         let state = RetryState::resumed(&shared.retry, job.attempt, history, age, now);

@@ -208,8 +208,7 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets the wall clock that measures the age of a job. It should be the clock of the engine. Default:
-    /// the system clock.
+    /// Sets the wall clock that dates dead-letter entries. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.settings.clock = clock;
         self

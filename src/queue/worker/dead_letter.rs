@@ -178,7 +178,7 @@ impl Shared {
     /// The wait before the next try to read a job that only a newer release can read.
     pub(super) fn newer_wait(&self, job: &Job) -> Duration {
         self.trouble("only a newer release can read a job", &job.id);
-        self.as_long_again(job.accepted_at, Duration::from_secs(60))
+        as_long_again(job.age(), Duration::from_secs(60))
     }
 
     /// The wait before the next try to write an entry.
@@ -187,19 +187,12 @@ impl Shared {
             // The fault is in the entry, so other entries need not wait.
             let last = job.history.last();
             let ended = last.map(|last| last.started().saturating_add(last.took()));
-            let ended = job.accepted_at.checked_add(ended.unwrap_or_default());
-            let ended = ended.unwrap_or(job.accepted_at);
-            return self.as_long_again(ended, Duration::from_secs(60 * 60));
+            let since = job.age().saturating_sub(ended.unwrap_or_default());
+            return as_long_again(since, Duration::from_secs(60 * 60));
         }
         // The fault is in the sink: the wait grows with the failures in a row.
         let before = self.unwritten.fetch_add(1, Ordering::Relaxed);
         let longest = Duration::from_secs(1 << before.min(6));
-        longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
-    }
-
-    /// A wait that grows without a counter: at most the time since `since`, and at most `most`.
-    fn as_long_again(&self, since: std::time::SystemTime, most: Duration) -> Duration {
-        let longest = self.age(since).clamp(Duration::from_secs(1), most);
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
     }
 
@@ -249,4 +242,10 @@ impl Shared {
 
 fn is_newer(job: &Job) -> bool {
     job.kind == NewJob::HTTP && job.http_request().is_err_and(|error| error.is_newer())
+}
+
+/// A wait that grows without a counter: at most the time that has passed, and at most `most`.
+fn as_long_again(passed: Duration, most: Duration) -> Duration {
+    let longest = passed.clamp(Duration::from_secs(1), most);
+    longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
 }

@@ -32,7 +32,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     sync::oneshot,
@@ -324,7 +324,7 @@ impl Shared {
 
     /// Reports a finished task as one delivery, which began when the task was accepted.
     fn delivery_ended(&self, job: &Job, outcome: Outcome, attempts: u32) {
-        let elapsed = self.age(job.accepted_at);
+        let elapsed = job.age();
         let peer = job.target.as_str();
         self.observers.tell(|| Event::DeliveryEnded {
             peer,
@@ -352,12 +352,6 @@ impl Shared {
                 self.released.fetch_add(1, Ordering::Relaxed);
             }
         }
-    }
-
-    /// The time since a job was accepted. The times in its history use the same origin.
-    fn age(&self, accepted_at: SystemTime) -> Duration {
-        let since = self.clock.now().duration_since(accepted_at);
-        since.unwrap_or_default()
     }
 
     /// Settles a claim. Repeats the call until the engine answers; the claim is renewed meanwhile, and the

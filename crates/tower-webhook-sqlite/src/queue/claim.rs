@@ -1,6 +1,7 @@
 //! Claims due jobs, and ends leases that are over.
 
 use super::{
+    leaps::Leaps,
     ledger::Ledger,
     schema::{self, state},
     settle::{self, Held},
@@ -83,10 +84,7 @@ pub(super) fn ask(
         seen: seen.clone(),
     };
     let clock = database.clock().clone();
-    let work = move |transaction: &Transaction<'_>| {
-        let (widest, since) = seen.widen(&terms);
-        claim(transaction, &clock, &terms, widest, since)
-    };
+    let work = move |transaction: &Transaction<'_>| claim(transaction, &clock, &terms, &seen);
     let granting = Granting::ask(database, durability, jobs, work);
     Box::pin(async move { Ok(granting.await?.claims) })
 }
@@ -149,16 +147,16 @@ impl fmt::Display for PutOff<'_> {
     }
 }
 
-/// Claims what these terms allow. `widest` are the widest terms of all claims of this handle, `since`
-/// is the time of the last one.
+/// Claims what these terms allow. `seen` is of all claims of this handle.
 fn claim(
     transaction: &Transaction<'_>,
     clock: &WallClock,
     terms: &Terms,
-    widest: Widest,
-    since: Option<i64>,
+    seen: &Seen,
 ) -> Result<Taken, DatabaseError> {
     let driver = DatabaseError::from_driver;
+    // Of all claims of this handle, and the time of the last one.
+    let (widest, since) = seen.widen(terms);
     let mut ledger = Ledger::open(transaction, clock).map_err(driver)?;
     let now = ledger.now;
     let all = expire(&mut ledger, terms.attempts).map_err(driver)?;
@@ -168,6 +166,7 @@ fn claim(
         bytes: 0,
         until: stored::until(now, terms.lease),
         nanos: stored::nanos(clock),
+        leaps: seen.leaps(now),
     };
     jobs(&mut ledger, terms, &mut taking)?;
     failed_jobs(&ledger, terms, &mut taking)?;
@@ -289,6 +288,7 @@ struct Taking {
     bytes: usize,
     until: i64,
     nanos: i64,
+    leaps: Leaps,
 }
 
 impl Taking {
@@ -403,7 +403,7 @@ fn due_of(
             due.next = Some(place);
             break;
         }
-        match Found::read(row, target)? {
+        match Found::read(row, target, &taking.leaps)? {
             Ok(row) => {
                 taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
                 due.found.push(row);
@@ -437,7 +437,7 @@ fn failed_jobs(
             && let Some(row) = rows.next().map_err(driver)?
         {
             let target: String = row.get(12).map_err(driver)?;
-            match Found::read(row, &target)? {
+            match Found::read(row, &target, &taking.leaps)? {
                 Ok(failed_job) => {
                     taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
                     found.push(failed_job);
@@ -488,7 +488,11 @@ fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Opti
 
 impl Found {
     /// The job of a row of [`schema::DUE`] or [`schema::DUE_FAILED_JOBS`].
-    fn read(row: &Row<'_>, target: &str) -> Result<Result<Self, Newer>, DatabaseError> {
+    fn read(
+        row: &Row<'_>,
+        target: &str,
+        leaps: &Leaps,
+    ) -> Result<Result<Self, Newer>, DatabaseError> {
         let read = || {
             let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
             let text = |column: usize| row.get::<_, Option<String>>(column);
@@ -512,8 +516,9 @@ impl Found {
             target.clone_into(&mut new.target);
             new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
-            let accepted = time::system_time(row.get(7)?);
-            let mut job = Job::new(new, FencingToken::new(token), accepted);
+            let accepted = row.get(7)?;
+            let (accepted_at, age) = (time::system_time(accepted), leaps.age(accepted));
+            let mut job = Job::new(new, FencingToken::new(token), accepted_at, age);
             job.attempt = row.get(4)?;
             job.history = history;
             let due = row.get(1)?;

@@ -92,7 +92,9 @@
 //! operation stores by how much. From then on no lease takes longer than it was granted. A wait or a
 //! retention may take longer by the time that passed since the queue last stored its time, which is at
 //! most a second while jobs are enqueued, claimed or settled that often. If the clock jumps ahead,
-//! leases and waits end early.
+//! leases, waits and retention end early, by as much: a job that runs may then be claimed a second time, and
+//! the token of the first claim is void. The [age](tower_webhook::queue::Job::age) of a job, by which its retries
+//! end, leaves such a jump out if a worker of this process claimed before and after it.
 //!
 //! # Order and speed
 //!
@@ -152,6 +154,7 @@
 mod builder;
 mod claim;
 mod enqueue;
+mod leaps;
 mod ledger;
 mod schema;
 mod settle;

@@ -2,6 +2,7 @@
 
 use super::{
     claim::{Left, Taken},
+    leaps::Leaps,
     schema::{self, state},
     time::Clock,
 };
@@ -59,7 +60,7 @@ impl Widest {
 
 /// The changes that the claims of this handle have seen.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen(Arc<Mutex<Looked>>);
+pub(super) struct Seen(Arc<Mutex<(Looked, Leaps)>>);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Looked {
@@ -75,14 +76,14 @@ struct Looked {
 impl Seen {
     /// Begins a claim with these terms. Returns the widest terms so far, and the time of the claim before.
     pub(super) fn widen(&self, terms: &Terms) -> (Widest, Option<i64>) {
-        let mut looked = self.lock();
+        let looked = &mut self.lock().0;
         looked.widest.widen(terms);
         (looked.widest, looked.at.map(|(_, time)| time))
     }
 
     /// A claim has ended.
     pub(super) fn looked(&self, taken: &Taken) {
-        let mut looked = self.lock();
+        let looked = &mut self.lock().0;
         let at = taken.all.then_some(taken.seen);
         let changes = |at: Option<(i64, i64)>| at.map(|(changes, _)| changes);
         if changes(looked.at) != changes(at) || taken.left == Left::New {
@@ -94,17 +95,24 @@ impl Seen {
 
     /// Counts a repeated notification, if there was no change since the claim that left something.
     fn tell(&self, changes: i64) {
-        let mut looked = self.lock();
+        let looked = &mut self.lock().0;
         if looked.at.is_some_and(|(seen, _)| seen == changes) {
             looked.told = looked.told.saturating_add(1);
         }
     }
 
     fn get(&self) -> Looked {
-        *self.lock()
+        self.lock().0
     }
 
-    fn lock(&self) -> MutexGuard<'_, Looked> {
+    /// The leaps of the queue's time, which is `now`.
+    pub(super) fn leaps(&self, now: i64) -> Leaps {
+        let leaps = &mut self.lock().1;
+        leaps.look(now, std::time::Instant::now());
+        leaps.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (Looked, Leaps)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

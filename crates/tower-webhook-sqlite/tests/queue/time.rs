@@ -10,7 +10,10 @@ use tower_webhook::{
     lease::Settled,
     queue::{Engine, Status, TaskId, Terms, Verdict},
 };
-use tower_webhook_sqlite::{SqliteQueue, database::Statement};
+use tower_webhook_sqlite::{
+    SqliteQueue,
+    database::{Database, Statement},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -68,6 +71,40 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
     .await;
     assert_eq!(take(&queue).await.id, waits);
     home.check();
+}
+
+/// By its age a job's retries end. What the clock leaps while this process runs is no part of it; what passed while
+/// no process ran is.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_age_of_a_job_leaves_out_what_the_clock_leapt() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    put(&queue, "x").await;
+    let leaps: [fn(&ManualClock); 4] = [
+        |clock| clock.forward(120 * MINUTE),
+        |clock| clock.back(DAY),
+        |clock| clock.forward(DAY),
+        |clock| clock.back(120 * MINUTE),
+    ];
+    for leap in leaps {
+        let job = take(&queue).await;
+        assert!(job.age() < MINUTE, "{:?}", job.age());
+        settle(&queue, &job, again(Duration::ZERO)).await;
+        leap(&clock);
+    }
+    let job = take(&queue).await;
+    assert!(job.age() < MINUTE);
+    settle(&queue, &job, again(Duration::ZERO)).await;
+    drop(queue);
+
+    // Without a claim before it, it cannot be told from time that passed.
+    clock.forward(30 * DAY);
+    let database = Database::builder().clock(clock.wall()).open(home.file());
+    let queue = SqliteQueue::new(&database.unwrap()).unwrap();
+    let aged = take(&queue).await.age();
+    // And the leaps of before are in the file, where nothing tells that they were.
+    assert!(aged >= 30 * DAY && aged < 32 * DAY, "{aged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
