@@ -179,10 +179,7 @@ impl<T> Index<T> {
         let end = page.after.as_ref().map_or(u64::MAX, Cursor::place);
         let limit = page.limit.clamp(1, Page::MAX);
         let mut found = Vec::new();
-        for id in self.places.range(..end).rev().map(|(_, id)| *id) {
-            let Some(item) = self.items.get(&id) else {
-                continue;
-            };
+        for (id, item) in self.newest_before(end) {
             if !matches(&item.kept) {
                 continue;
             }
@@ -193,6 +190,12 @@ impl<T> Index<T> {
             found.push((id, item));
         }
         (found, None)
+    }
+
+    /// The entries before this position, newest first.
+    pub(super) fn newest_before(&self, end: u64) -> impl Iterator<Item = (EntryId, &Item<T>)> {
+        let ids = self.places.range(..end).rev().map(|(_, id)| *id);
+        ids.filter_map(|id| self.items.get(&id).map(|item| (id, item)))
     }
 
     /// All entries, oldest first.

@@ -26,7 +26,8 @@ use tokio::time::Instant;
 /// [observers](MemoryDeadLettersBuilder::observe).
 ///
 /// It remembers the ids of the last 10,000 entries that were removed or discarded, and does not write
-/// them again. Clones share the entries.
+/// them again. Clones share the entries. A listing or a count takes as long as there are entries, but others
+/// write, claim and remove meanwhile: it shows each entry as it was when it came to it.
 ///
 /// # Cancel safety
 ///
@@ -73,6 +74,17 @@ struct State {
     dropped: u64,
 }
 
+/// How many entries are looked at under one lock: some microseconds.
+const GLANCE: usize = 128;
+
+/// An entry as it was when it was looked at.
+struct Glimpse {
+    entry: Arc<Entry>,
+    place: u64,
+    replays: u32,
+    in_progress: bool,
+}
+
 struct Kept {
     entry: Arc<Entry>,
     weight: usize,
@@ -112,6 +124,32 @@ impl MemoryDeadLetters {
 
     fn now(&self) -> Duration {
         self.shared.epoch.elapsed()
+    }
+
+    /// Shows the entries before a position, newest first, until `visit` has enough. The lock is held for a few
+    /// entries at a time, and not while they are visited: a store of a hundred thousand is listed while others
+    /// write.
+    fn visit(&self, before: Option<u64>, mut visit: impl FnMut(&Glimpse) -> bool) {
+        let now = self.now();
+        let mut end = before.unwrap_or(u64::MAX);
+        loop {
+            let some: Vec<_> = {
+                let state = self.state();
+                let some = state.shelf.newest_before(end).take(GLANCE);
+                some.map(|(_, item)| Glimpse {
+                    entry: Arc::clone(&item.kept.entry),
+                    place: item.place,
+                    replays: item.replays,
+                    in_progress: item.in_progress(now),
+                })
+                .collect()
+            };
+            let Some(last) = some.last() else { return };
+            end = last.place;
+            if !some.iter().all(&mut visit) {
+                return;
+            }
+        }
     }
 
     fn put(&self, entry: &Arc<Entry>) -> Result<(), StoreError> {
@@ -247,17 +285,26 @@ impl Sink for MemoryDeadLetters {
 
 impl LetterStore for MemoryDeadLetters {
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
-        let now = self.now();
-        let state = self.state();
-        let (found, next) = state.shelf.page(page, |kept| filter.matches(&kept.entry));
-        let entries = found.into_iter().map(|(_, item)| {
-            let mut summary = Summary::of(&item.kept.entry, item.in_progress(now));
-            summary.replays = item.replays;
-            summary
+        let limit = page.limit.clamp(1, Page::MAX);
+        let mut entries = Vec::new();
+        let (mut last, mut next) = (None, None);
+        self.visit(page.after.as_ref().map(Cursor::place), |seen| {
+            if !filter.matches(&seen.entry) {
+                return true;
+            }
+            if entries.len() == limit {
+                next = last.map(Cursor::new);
+                return false;
+            }
+            let mut summary = Summary::of(&seen.entry, seen.in_progress);
+            summary.replays = seen.replays;
+            entries.push(summary);
+            last = Some(seen.place);
+            true
         });
         done(Ok(Listing {
-            entries: entries.collect(),
-            next: next.map(Cursor::new),
+            entries,
+            next,
             unreadable: 0,
         }))
     }
@@ -339,8 +386,12 @@ impl LetterStore for MemoryDeadLetters {
     }
 
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
-        let state = self.state();
-        done(Ok(state.shelf.count(|kept| filter.matches(&kept.entry))))
+        let mut count = 0;
+        self.visit(None, |seen| {
+            count += u64::from(filter.matches(&seen.entry));
+            true
+        });
+        done(Ok(count))
     }
 }
 

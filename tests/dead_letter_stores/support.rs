@@ -9,7 +9,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 use tower_webhook::dead_letter::{
-    Cause, Entry, EntryBody, EntryId, Filter, JsonlDeadLetters, LetterStore, Page, Reason, Sink,
+    Cause, Entry, EntryBody, EntryId, Filter, JsonlDeadLetters, LetterStore, OpenDeadLettersError,
+    Page, Reason, Sink,
 };
 use tower_webhook::{
     StoreErrorKind,
@@ -43,7 +44,16 @@ impl Home {
     }
 
     pub(crate) fn entries(&self) -> JsonlDeadLetters {
-        JsonlDeadLetters::open(self.file()).unwrap()
+        // A process that another test starts has a copy of the lock, from its fork until it runs its program.
+        let end = std::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            match JsonlDeadLetters::open(self.file()) {
+                Err(OpenDeadLettersError::Locked { .. }) if std::time::Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                opened => return opened.unwrap(),
+            }
+        }
     }
 
     pub(crate) fn text(&self) -> String {

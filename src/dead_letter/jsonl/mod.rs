@@ -73,6 +73,10 @@ use tokio::sync::{oneshot, watch};
 /// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes), a new one is refused as `Full`. All files together
 /// take about twice that, plus one file.
 ///
+/// What is removed or discarded is not erased at once: its lines stay in their file, for its owner to read, until
+/// that file is deleted as above, which may be never in a store with little traffic. Where an entry must be erased,
+/// redact what is written (see [`redaction`](super::Redaction)), or keep the files on a disk that is encrypted.
+///
 /// `PATH.lock` is locked while the store is open: a second process, or a second handle, is refused. Do
 /// not rotate the files yourself. If a file is moved, replaced or cut while it is open, the store notices
 /// at its next operation and reads everything again; entries that were taken away are lost.

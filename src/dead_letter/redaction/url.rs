@@ -566,7 +566,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1024))]
 
         #[test]
         fn no_secret_comes_through(
