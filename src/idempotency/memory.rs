@@ -1,4 +1,7 @@
-use super::{Begin, Fingerprint, Store};
+use super::{
+    Begin, Fingerprint, Store,
+    claims::{Begun, Claims},
+};
 use crate::{
     InvalidConfig, StoreError, StoreErrorKind,
     clock::WallClock,
@@ -8,17 +11,11 @@ use crate::{
 use bytes::Bytes;
 use moka::{Expiry, policy::EvictionPolicy, sync::Cache};
 use std::{
-    collections::{
-        HashMap,
-        hash_map::{Entry, RandomState},
-    },
+    collections::hash_map::RandomState,
     fmt,
     future::{Ready, ready},
     hash::{BuildHasher, Hash, Hasher},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{self, Duration},
 };
 use tokio::time::Instant;
@@ -69,12 +66,8 @@ pub struct MemoryStore {
 }
 
 struct Shared {
-    claims: Box<[Shard]>,
-    counters: Counters,
-    max_in_flight: usize,
-    /// No claim ends before this moment (milliseconds since `epoch`). Until then a sweep finds nothing,
-    /// so a full store does not sweep.
-    earliest_end: AtomicU64,
+    /// By the time since `epoch`.
+    claims: Claims<Hashed, Option<Fingerprint>, PassOn>,
     epoch: Instant,
     answers: Cache<Hashed, Answer, PassOn>,
     bounds: Bounds,
@@ -100,22 +93,6 @@ impl Bounds {
     const fn slots(self, bytes: usize) -> usize {
         bytes.div_ceil(self.slot_bytes)
     }
-}
-
-type Claims = HashMap<Hashed, Claim, PassOn>;
-
-/// On cache lines of its own, as are the counters, so that threads that use different shards do not
-/// slow each other down.
-#[derive(Default)]
-#[repr(align(128))]
-struct Shard(Mutex<Claims>);
-
-/// The counters that every claim changes.
-#[repr(align(128))]
-struct Counters {
-    /// The number of claims in all shards.
-    in_flight: AtomicUsize,
-    next_token: AtomicU64,
 }
 
 /// A key and its hash. The hash is computed once, for the shard, its map and the cache, which asks for those
@@ -168,12 +145,6 @@ impl Hasher for PassOn {
     fn finish(&self) -> u64 {
         self.0
     }
-}
-
-struct Claim {
-    token: FencingToken,
-    fingerprint: Option<Fingerprint>,
-    until: Instant,
 }
 
 #[derive(Clone)]
@@ -293,15 +264,13 @@ impl MemoryStore {
         };
         Self {
             shared: Arc::new(Shared {
-                claims: (0..SHARDS).map(|_| Shard::default()).collect(),
-                counters: Counters {
-                    in_flight: AtomicUsize::new(0),
-                    // A resource that remembers the tokens of an earlier process must not take those of this
-                    // one for stale. Nanoseconds, because no store makes more than one claim per nanosecond.
-                    next_token: AtomicU64::new(WallClock::system().unix_nanos()),
-                },
-                max_in_flight: settings.max_in_flight,
-                earliest_end: AtomicU64::new(u64::MAX),
+                // A resource that remembers the tokens of an earlier process must not take those of this
+                // one for stale. Nanoseconds, because no store makes more than one claim per nanosecond.
+                claims: Claims::new(
+                    SHARDS,
+                    settings.max_in_flight,
+                    WallClock::system().unix_nanos(),
+                ),
                 epoch: Instant::now(),
                 answers: Cache::builder()
                     .max_capacity(bounds.slots as u64)
@@ -317,7 +286,7 @@ impl MemoryStore {
 
     /// Returns the number of claims in flight. Includes claims whose lease has ended, until they are swept.
     pub fn in_flight(&self) -> usize {
-        self.shared.counters.in_flight.load(Ordering::Relaxed)
+        self.shared.claims.in_flight()
     }
 }
 
@@ -329,12 +298,6 @@ impl Shared {
         }
     }
 
-    fn shard(&self, key: &Hashed) -> MutexGuard<'_, Claims> {
-        // The map inside uses these bits neither for its slots nor for its tags.
-        let index = usize::try_from(key.hash >> 48).unwrap_or_default() % SHARDS;
-        lock(&self.claims[index])
-    }
-
     fn begin(
         &self,
         key: &IdempotencyKey,
@@ -342,79 +305,29 @@ impl Shared {
         lease: Duration,
     ) -> Result<Begin, StoreError> {
         let now = Instant::now();
-        if self.counters.in_flight.load(Ordering::Relaxed) >= self.max_in_flight {
-            self.sweep(now);
-        }
         let key = self.hashed(key);
-        let mut shard = self.shard(&key);
-        if let Some(claim) = shard.get(&key) {
-            if differ(claim.fingerprint.as_ref(), fingerprint) && claim.until > now {
-                return Ok(Begin::Mismatch);
-            }
-            let lease_left = claim.until.saturating_duration_since(now);
-            if !lease_left.is_zero() {
-                return Ok(Begin::InProgress { lease_left });
-            }
-        } else {
-            // Under the shard's lock, as is the insert in `complete`: a key is always in one of the two.
-            if let Some(answer) = self.answers.get(&key).filter(|answer| answer.until > now) {
-                return Ok(if differ(answer.fingerprint.as_ref(), fingerprint) {
-                    Begin::Mismatch
-                } else {
-                    Begin::Completed(answer.bytes)
-                });
-            }
-            let before = self.counters.in_flight.fetch_add(1, Ordering::Relaxed);
-            if before >= self.max_in_flight {
-                self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-                return Err(StoreError::new(StoreErrorKind::Full));
-            }
-        }
-        let token = FencingToken::new(self.counters.next_token.fetch_add(1, Ordering::Relaxed));
-        let until = self.end_of(now, lease);
-        let claim = Claim {
-            token,
-            fingerprint: fingerprint.copied(),
-            until,
+        let times = [self.nanos(now), self.nanos(deadline(now, lease))];
+        let known = |key: &Hashed| {
+            let answer = self.answers.get(key);
+            answer.filter(|answer| answer.until > now)
         };
-        shard.insert(key, claim);
-        Ok(Begin::Acquired(token))
+        let begun = (self.claims).begin(shard(&key), key, fingerprint.copied(), times, known);
+        let differs = |other: Option<Fingerprint>| differ(other.as_ref(), fingerprint);
+        match begun {
+            Begun::Acquired(token) => Ok(Begin::Acquired(token)),
+            Begun::Held { kept, .. } if differs(kept) => Ok(Begin::Mismatch),
+            Begun::Held { left, .. } => Ok(Begin::InProgress {
+                lease_left: Duration::from_nanos(left),
+            }),
+            Begun::Known(answer) if differs(answer.fingerprint) => Ok(Begin::Mismatch),
+            Begun::Known(answer) => Ok(Begin::Completed(answer.bytes)),
+            Begun::Full => Err(StoreError::new(StoreErrorKind::Full)),
+        }
     }
 
-    /// Returns when a lease that begins now ends, at most thirty years from now. Call it under the shard's
-    /// lock: a sweep that resets `earliest_end` either visits this shard later and finds the claim, or
-    /// visited it before, and then its reset is visible here.
-    fn end_of(&self, now: Instant, lease: Duration) -> Instant {
-        let until = deadline(now, lease);
-        let end = self.millis(until);
-        // Read before it is written: it hardly ever changes, and all threads share it.
-        if end < self.earliest_end.load(Ordering::Relaxed) {
-            self.earliest_end.fetch_min(end, Ordering::Relaxed);
-        }
-        until
-    }
-
-    fn millis(&self, at: Instant) -> u64 {
-        u64::try_from(at.saturating_duration_since(self.epoch).as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// Removes claims whose lease has ended. Visits the shards only if there may be one.
-    fn sweep(&self, now: Instant) {
-        if self.millis(now) < self.earliest_end.load(Ordering::Relaxed) {
-            return;
-        }
-        // Claims that are made during the sweep lower it again.
-        self.earliest_end.store(u64::MAX, Ordering::Relaxed);
-        for shard in &self.claims {
-            let mut shard = lock(shard);
-            let before = shard.len();
-            shard.retain(|_, claim| claim.until > now);
-            let gone = before - shard.len();
-            self.counters.in_flight.fetch_sub(gone, Ordering::Relaxed);
-            let earliest = shard.values().map(|claim| self.millis(claim.until)).min();
-            self.earliest_end
-                .fetch_min(earliest.unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
+    /// Enough for 584 years after `epoch`.
+    fn nanos(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.epoch).as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Ends the claim of `token`, and calls `settle` while the key is locked.
@@ -422,25 +335,16 @@ impl Shared {
         &self,
         key: &IdempotencyKey,
         token: FencingToken,
-        settle: impl FnOnce(Hashed, Claim),
+        settle: impl FnOnce(Hashed, Option<Fingerprint>),
     ) -> Settled {
         let key = self.hashed(key);
-        let mut shard = self.shard(&key);
-        match shard.entry(key) {
-            Entry::Occupied(entry) if entry.get().token == token => {
-                let (key, claim) = entry.remove_entry();
-                settle(key, claim);
-                self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-                Settled::Done
-            }
-            _ => Settled::Lost,
-        }
+        self.claims.settle(shard(&key), key, token, settle)
     }
 }
 
-/// Ignores poisoning: no code that can panic runs while the lock is held.
-fn lock(shard: &Shard) -> MutexGuard<'_, Claims> {
-    shard.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// The map inside uses these bits neither for its slots nor for its tags.
+fn shard(key: &Hashed) -> usize {
+    usize::try_from(key.hash >> 48).unwrap_or_default()
 }
 
 /// Returns how many bytes of [`MemoryStoreBuilder::max_bytes`] an answer takes.
@@ -473,14 +377,13 @@ impl Store for MemoryStore {
 
     fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle {
         let key = self.shared.hashed(key);
-        let mut claims = self.shared.shard(&key);
-        ready(Ok(match claims.get_mut(&key) {
-            Some(claim) if claim.token == token => {
-                claim.until = self.shared.end_of(Instant::now(), lease);
-                Settled::Done
-            }
-            _ => Settled::Lost,
-        }))
+        let until = self.shared.nanos(deadline(Instant::now(), lease));
+        ready(Ok(self.shared.claims.renew(
+            shard(&key),
+            &key,
+            token,
+            until,
+        )))
     }
 
     fn complete(
@@ -495,10 +398,10 @@ impl Store for MemoryStore {
             // The cache would drop it silently.
             return ready(Err(StoreError::new(StoreErrorKind::Full)));
         }
-        ready(Ok(shared.settle(key, token, |key, claim| {
+        ready(Ok(shared.settle(key, token, |key, fingerprint| {
             let answer = Answer {
                 bytes: answer,
-                fingerprint: claim.fingerprint,
+                fingerprint,
                 until: deadline(Instant::now(), ttl),
             };
             shared.answers.insert(key, answer);

@@ -77,6 +77,8 @@
 mod answer;
 #[cfg(feature = "canonical-json")]
 mod canonical;
+#[cfg(feature = "moka")]
+mod claims;
 pub mod contract;
 mod extensions;
 mod fingerprint;
@@ -89,6 +91,16 @@ mod memory;
 mod pointer;
 mod run_once;
 mod store;
+
+/// What the claims of the memory store are made of. The model checker in `tests/loom` has its own module of this
+/// name.
+#[cfg(feature = "moka")]
+mod sync {
+    pub(super) use std::sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    };
+}
 
 pub use self::{
     extensions::{Claim, Disposition, IdempotencyError},

@@ -1,20 +1,10 @@
-use super::backoff::nanos;
-use crate::InvalidConfig;
-use std::{
-    fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use super::{
+    backoff::nanos,
+    balance::{self, Balance, RETRY},
 };
+use crate::InvalidConfig;
+use std::{fmt, sync::Arc, time::Duration};
 use tokio::time::Instant;
-
-/// The number of slots of the window.
-const SLOTS: usize = 10;
-
-/// One retry in the unit of the balance, which is a millionth of a retry.
-const RETRY: u64 = 1_000_000;
 
 /// Limits retries to a share of the traffic and a floor.
 ///
@@ -53,24 +43,10 @@ pub struct Budget {
 }
 
 struct Inner {
-    share: u64,
-    /// The floor for a whole window, in millionths of a retry.
-    reserve: u64,
+    balance: Balance,
     /// The length of a slot in nanoseconds; at least one.
     slot: u64,
     origin: Instant,
-    /// The first attempts in each slot, packed with the slot's tick. Without a lock, because every
-    /// delivery adds one.
-    deposits: [AtomicU64; SLOTS],
-    /// The retries in each slot. Locked, because check and withdrawal must be one step; only retries
-    /// take the lock.
-    withdrawals: Mutex<[Withdrawn; SLOTS]>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Withdrawn {
-    tick: u64,
-    retries: u64,
 }
 
 /// One retry that a [`Budget`] allows. Call [`spend`](Self::spend) when the retry is sent; dropping
@@ -114,12 +90,9 @@ impl Budget {
     fn of(share: u64, floor: u32, window: Duration) -> Self {
         let micros = u64::try_from(window.as_micros()).unwrap_or(u64::MAX);
         let inner = Inner {
-            share,
-            reserve: u64::from(floor).saturating_mul(micros),
+            balance: Balance::new(share, u64::from(floor).saturating_mul(micros)),
             slot: nanos(window / 10).max(1),
             origin: Instant::now(),
-            deposits: Default::default(),
-            withdrawals: Mutex::default(),
         };
         Self {
             inner: Some(Arc::new(inner)),
@@ -133,14 +106,14 @@ impl Budget {
 
     pub(super) fn deposit_at(&self, now: Instant) {
         if let Some(inner) = &self.inner {
-            inner.deposit(inner.tick(now));
+            inner.balance.deposit(inner.tick(now));
         }
     }
 
     /// Takes back the deposit that was made at `then`, for a first attempt that was not sent.
     pub(super) fn retract_at(&self, then: Instant) {
         if let Some(inner) = &self.inner {
-            inner.retract(inner.tick(then));
+            inner.balance.retract(inner.tick(then));
         }
     }
 
@@ -154,7 +127,7 @@ impl Budget {
             return Some(BudgetPermit { taken: None });
         };
         let tick = inner.tick(now);
-        inner.withdraw(tick).map(|tick| BudgetPermit {
+        inner.balance.withdraw(tick).map(|tick| BudgetPermit {
             taken: Some((Arc::clone(inner), tick)),
         })
     }
@@ -162,7 +135,7 @@ impl Budget {
     /// The number of retries that are allowed now; [`u64::MAX`] for an unlimited budget.
     pub fn balance(&self) -> u64 {
         match &self.inner {
-            Some(inner) => inner.balance(inner.tick(Instant::now()), &inner.withdrawals()) / RETRY,
+            Some(inner) => inner.balance.left(inner.tick(Instant::now())) / RETRY,
             None => u64::MAX,
         }
     }
@@ -177,124 +150,7 @@ impl Default for Budget {
 impl Inner {
     /// The number of the slot that contains `now`.
     fn tick(&self, now: Instant) -> u64 {
-        (nanos(now.saturating_duration_since(self.origin)) / self.slot) & packed::TICK
-    }
-
-    fn deposit(&self, tick: u64) {
-        let slot = &self.deposits[index(tick)];
-        let mut seen = slot.load(Ordering::Relaxed);
-        loop {
-            let next = packed::add(seen, tick);
-            match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(newer) => seen = newer,
-            }
-        }
-    }
-
-    fn retract(&self, tick: u64) {
-        let slot = &self.deposits[index(tick)];
-        let mut seen = slot.load(Ordering::Relaxed);
-        while let Some(next) = packed::remove(seen, tick) {
-            match slot.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(newer) => seen = newer,
-            }
-        }
-    }
-
-    /// The balance, in millionths of a retry. Visits each slot once, however long ago the last call
-    /// was.
-    fn balance(&self, tick: u64, withdrawals: &[Withdrawn; SLOTS]) -> u64 {
-        let deposited: u64 = self
-            .deposits
-            .iter()
-            .map(|slot| slot.load(Ordering::Relaxed))
-            .filter(|&slot| is_recent(packed::tick(slot), tick))
-            .map(packed::count)
-            .sum();
-        let withdrawn: u64 = withdrawals
-            .iter()
-            .filter(|slot| is_recent(slot.tick, tick))
-            .map(|slot| slot.retries)
-            .fold(0, u64::saturating_add);
-        deposited
-            .saturating_mul(self.share)
-            .saturating_add(self.reserve)
-            .saturating_sub(withdrawn.saturating_mul(RETRY))
-    }
-
-    /// Withdraws one retry, and returns the tick of the slot that counts it.
-    fn withdraw(&self, tick: u64) -> Option<u64> {
-        let mut withdrawals = self.withdrawals();
-        if self.balance(tick, &withdrawals) < RETRY {
-            return None;
-        }
-        let slot = &mut withdrawals[index(tick)];
-        // A thread that read the clock earlier adds to the current slot.
-        if slot.tick < tick {
-            *slot = Withdrawn { tick, retries: 0 };
-        }
-        slot.retries = slot.retries.saturating_add(1);
-        Some(slot.tick)
-    }
-
-    fn release(&self, tick: u64) {
-        let slot = &mut self.withdrawals()[index(tick)];
-        if slot.tick == tick {
-            slot.retries = slot.retries.saturating_sub(1);
-        }
-    }
-
-    /// Nothing under the lock can panic, so poisoning is ignored.
-    fn withdrawals(&self) -> MutexGuard<'_, [Withdrawn; SLOTS]> {
-        self.withdrawals
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn index(tick: u64) -> usize {
-    usize::try_from(tick % SLOTS as u64).unwrap_or_default()
-}
-
-/// Whether the slot `then` is inside the window at `now`. A slot in the future was filled by a thread
-/// that read the clock later, and counts.
-const fn is_recent(then: u64, now: u64) -> bool {
-    then.saturating_add(SLOTS as u64) > now
-}
-
-/// The tick of a slot and its count, in one word.
-mod packed {
-    /// Enough for 268 million first attempts in a slot; more are not counted.
-    const COUNT: u64 = (1 << 28) - 1;
-
-    /// Enough for 21 years of the shortest slots.
-    pub(super) const TICK: u64 = (1 << 36) - 1;
-
-    pub(super) const fn tick(slot: u64) -> u64 {
-        slot >> 28
-    }
-
-    pub(super) const fn count(slot: u64) -> u64 {
-        slot & COUNT
-    }
-
-    pub(super) const fn add(slot: u64, now: u64) -> u64 {
-        // A thread that read the clock earlier adds to the current slot.
-        if tick(slot) < now {
-            return (now << 28) | 1;
-        }
-        if count(slot) == COUNT { slot } else { slot + 1 }
-    }
-
-    /// `None` if the slot counts another time by now, or nothing.
-    pub(super) const fn remove(slot: u64, then: u64) -> Option<u64> {
-        if tick(slot) == then && count(slot) > 0 {
-            Some(slot - 1)
-        } else {
-            None
-        }
+        (nanos(now.saturating_duration_since(self.origin)) / self.slot) & balance::TICK
     }
 }
 
@@ -308,7 +164,7 @@ impl BudgetPermit {
 impl Drop for BudgetPermit {
     fn drop(&mut self) {
         if let Some((budget, tick)) = self.taken.take() {
-            budget.release(tick);
+            budget.balance.release(tick);
         }
     }
 }
@@ -560,16 +416,6 @@ mod tests {
         let budget = Budget::unlimited();
         (0..1_000).for_each(|_| budget.withdraw().unwrap().spend());
         assert_eq!(budget.balance(), u64::MAX);
-    }
-
-    #[test]
-    fn a_full_slot_stays_full() {
-        let budget = budget(0.2, 0, 10_000);
-        let inner = budget.inner.as_ref().unwrap();
-        let full = (3 << 28) | ((1 << 28) - 1);
-        inner.deposits[3].store(full, Ordering::Relaxed);
-        inner.deposit(3);
-        assert_eq!(inner.deposits[3].load(Ordering::Relaxed), full);
     }
 
     #[test]

@@ -126,6 +126,7 @@
 //! [`GaveUp::Window`]: crate::attempt::GaveUp::Window
 
 mod backoff;
+mod balance;
 mod budget;
 mod config;
 mod exchange;
@@ -133,6 +134,14 @@ mod http;
 mod schedule;
 mod service;
 mod state;
+
+/// What the balance of a budget is made of. The model checker in `tests/loom` has its own module of this name.
+mod sync {
+    pub(super) use std::sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    };
+}
 
 #[cfg(feature = "queue")]
 pub(crate) use self::state::{Decision, RetryState};

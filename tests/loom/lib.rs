@@ -1,14 +1,21 @@
-//! Every interleaving of a few threads around one breaker, over the very files of the crate.
+//! Every interleaving of a few threads around one breaker, one retry budget and one table of claims, over the very
+//! files of the crate.
 //!
 //! Run: `cargo test --manifest-path tests/loom/Cargo.toml`
 
 #![cfg(test)]
 #![allow(dead_code, reason = "each model uses some of it")]
 
+#[path = "../../src/retry/balance.rs"]
+mod balance;
 #[path = "../../src/observe/breaker_state.rs"]
 mod breaker_state;
+#[path = "../../src/idempotency/claims.rs"]
+mod claims;
 #[path = "../../src/circuit_breaker/gate.rs"]
 mod gate;
+#[path = "../../src/lease.rs"]
+mod lease;
 #[path = "../../src/circuit_breaker/model.rs"]
 mod model;
 #[path = "../../src/circuit_breaker/state.rs"]
@@ -23,15 +30,19 @@ mod observe {
 mod sync {
     pub(super) use loom::sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     };
     pub(super) use std::sync::PoisonError;
 }
 
+use balance::{Balance, RETRY};
+use claims::{Begun, Claims};
 use gate::Gate;
+use lease::{FencingToken, Settled};
 use loom::{sync::Arc, thread};
 use model::{BreakerMode, BreakerState, Rules, Tick, Totals, WindowRule, World};
 use state::{Admission, Evidence, Machine};
+use std::{collections::hash_map::DefaultHasher, hash::BuildHasherDefault};
 
 const FAILED: Evidence = Evidence::Failed { hint: None };
 
@@ -256,5 +267,131 @@ fn successes_at_once_are_all_counted_and_a_reader_takes_none_away() {
         let _ = succeeds.join();
         assert!(seen == 1 || seen == 2);
         assert_eq!(totals(&gate).successes, 2);
+    });
+}
+
+/// The first attempts of two threads, the first of a new slot, buy as many retries as both together, and each once.
+#[test]
+fn a_budget_counts_each_deposit_and_gives_each_retry_once() {
+    loom::model(|| {
+        let budget = Arc::new(Balance::new(RETRY, 0));
+        // What this slot counted in the window before is over.
+        budget.deposit(0);
+        let other = Arc::clone(&budget);
+        let there = thread::spawn(move || {
+            other.deposit(10);
+            other.withdraw(10).is_some()
+        });
+        budget.deposit(10);
+        let here = budget.withdraw(10).is_some();
+        let there = there.join().expect("it ends");
+        assert!(here || there, "whoever comes last sees its own deposit");
+        let left = budget.left(10) / RETRY;
+        assert_eq!(u64::from(here) + u64::from(there) + left, 2);
+    });
+}
+
+#[test]
+fn a_retry_that_is_given_back_is_there_once() {
+    loom::model(|| {
+        let budget = Arc::new(Balance::new(RETRY, 0));
+        budget.deposit(3);
+        let taken = budget.withdraw(3).expect("one is there");
+        let other = Arc::clone(&budget);
+        let there = thread::spawn(move || {
+            other.release(taken);
+            other.withdraw(3).is_some()
+        });
+        let here = budget.withdraw(3).is_some();
+        let there = there.join().expect("it ends");
+        assert!(!(here && there), "one retry for two");
+        assert_eq!(budget.left(3) / RETRY, u64::from(!here && !there));
+    });
+}
+
+type Table = Claims<u8, (), BuildHasherDefault<DefaultHasher>>;
+
+/// Claims a key, in the shard of its number, until a time.
+fn claim(table: &Table, key: u8, now: u64, until: u64) -> Begun<(), ()> {
+    table.begin(usize::from(key), key, (), [now, until], |_| None)
+}
+
+fn token(begun: &Begun<(), ()>) -> Option<FencingToken> {
+    match begun {
+        Begun::Acquired(token) => Some(*token),
+        _ => None,
+    }
+}
+
+/// Whoever asks while the answer is stored waits for it or gets it: the work does not run again.
+#[test]
+fn a_key_is_claimed_once_while_its_answer_is_stored() {
+    loom::model(|| {
+        let table = Arc::new(Table::new(1, 4, 1));
+        let answered = Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let ask = |table: &Table, answered: &loom::sync::atomic::AtomicBool| {
+            let known = |_: &u8| {
+                let is_known = answered.load(loom::sync::atomic::Ordering::Relaxed);
+                is_known.then_some(())
+            };
+            table.begin(0, 7, (), [0, 10], known)
+        };
+        let other = (Arc::clone(&table), Arc::clone(&answered));
+        let there = thread::spawn(move || token(&ask(&other.0, &other.1)));
+        let here = token(&ask(&table, &answered));
+        if let Some(token) = here {
+            let store = |_, ()| answered.store(true, loom::sync::atomic::Ordering::Relaxed);
+            assert_eq!(table.settle(0, 7, token, store), Settled::Done);
+            assert_eq!(table.settle(0, 7, token, |_, ()| ()), Settled::Lost);
+            assert_eq!(ask(&table, &answered), Begun::Known(()));
+        }
+        let there = there.join().expect("it ends");
+        assert_eq!(u8::from(here.is_some()) + u8::from(there.is_some()), 1);
+        assert_eq!(table.in_flight(), usize::from(there.is_some()));
+    });
+}
+
+/// Nobody's claim is swept away, and none is forgotten that ends later: a full table has room again.
+#[test]
+fn a_sweep_takes_what_is_over_and_nothing_else() {
+    let mut model = loom::model::Builder::new();
+    // All orders take many minutes; those with three changes of threads against their will, seconds.
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let table = Arc::new(Table::new(2, 2, 1));
+        assert!(token(&claim(&table, 0, 0, 5)).is_some());
+        assert!(token(&claim(&table, 1, 0, 20)).is_some());
+        // The first one is over, so both find room for one, and one of them sweeps.
+        let other = Arc::clone(&table);
+        let there = thread::spawn(move || token(&claim(&other, 2, 10, 15)).is_some());
+        let here = token(&claim(&table, 3, 10, 15)).is_some();
+        let there = there.join().expect("it ends");
+        assert!(here || there);
+        assert!(!(here && there), "there was room for one");
+        assert_eq!(table.in_flight(), 2);
+        assert_eq!(claim(&table, 1, 14, 30), Begun::Held { kept: (), left: 6 });
+        assert_eq!(claim(&table, 4, 14, 30), Begun::Full);
+        assert!(token(&claim(&table, 4, 15, 30)).is_some(), "stuck");
+        assert_eq!(table.in_flight(), 2);
+    });
+}
+
+/// Of two that take over a claim that is over, one has it; the old token changes nothing.
+#[test]
+fn a_claim_that_is_over_passes_to_one() {
+    loom::model(|| {
+        let table = Arc::new(Table::new(1, 1, 1));
+        let old = token(&claim(&table, 0, 0, 5)).expect("it is free");
+        let other = Arc::clone(&table);
+        let there = thread::spawn(move || token(&claim(&other, 0, 10, 20)));
+        let here = token(&claim(&table, 0, 10, 20));
+        assert_eq!(table.renew(0, &0, old, 99), Settled::Lost);
+        assert_eq!(table.settle(0, 0, old, |_, ()| ()), Settled::Lost);
+        let there = there.join().expect("it ends");
+        let new = here.or(there).expect("it is over");
+        assert!(here.is_none() || there.is_none());
+        assert!(new > old);
+        assert_eq!(table.settle(0, 0, new, |_, ()| ()), Settled::Done);
+        assert_eq!(table.in_flight(), 0);
     });
 }
