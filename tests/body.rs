@@ -34,7 +34,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_test::mock;
 use tower_webhook::{
     BufferBodyLayer,
-    body::{BodyError, BufferBody, BufferedBody, CollectError, ResponseBody, collect},
+    body::{BodyBudget, BodyError, BufferBody, BufferedBody, CollectError, ResponseBody, collect},
     observe::{Event, observer_fn},
 };
 
@@ -600,6 +600,208 @@ async fn a_future_that_is_dropped_in_the_call_drops_the_call() {
     assert!(!probe.is_dropped());
     drop(call);
     assert!(probe.is_dropped());
+}
+
+// Budget: of 64 bytes, 16 are for bodies that declare their length, which is small here, and 48 for the others.
+
+fn budgeted(budget: &BodyBudget) -> BufferBodyLayer {
+    BufferBodyLayer::new(40).budget(budget.clone()).unwrap()
+}
+
+fn left(budget: &BodyBudget) -> String {
+    format!("{budget:?}")
+}
+
+fn filled(bytes: usize) -> Step {
+    data(vec![b'x'; bytes])
+}
+
+/// Sends a body from a task of its own: the status, and how long it took.
+fn spawned(
+    budget: &BodyBudget,
+    body: impl IntoIterator<Item = Step>,
+) -> tokio::task::JoinHandle<(u16, Duration)> {
+    let sent = send(budgeted(budget), Script::new(body));
+    let began = Instant::now();
+    tokio::spawn(async move { (sent.await.status().as_u16(), began.elapsed()) })
+}
+
+async fn settle() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_budget_smaller_than_one_body_is_no_setting() {
+    let layer = |bytes| BufferBodyLayer::new(40).budget(BodyBudget::new(bytes));
+    let error = layer(53).unwrap_err();
+    assert_eq!(error.setting(), "budget");
+    assert!(error.to_string().contains("at least 54 bytes"), "{error}");
+    assert!(layer(54).is_ok());
+    assert!(layer(usize::MAX).is_ok());
+    // The default holds a body as long as the limit, whatever the limit.
+    let _ = BufferBodyLayer::new(usize::MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_length_that_is_only_declared_takes_nothing() {
+    let budget = BodyBudget::new(64);
+    let idle: Vec<_> = (0..600)
+        .map(|_| {
+            let body = Script::new([Step::Hang]).declares(40);
+            tokio::spawn(send(budgeted(&budget), body))
+        })
+        .collect();
+    settle().await;
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(spawned(&budget, [filled(40)]).await.unwrap().0, 200);
+    drop(idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_wait_in_their_order_and_a_later_one_that_fits_does_not_pass() {
+    let budget = BodyBudget::new(64);
+    let second = Duration::from_secs(1);
+    let first = spawned(&budget, [filled(40), Step::Wait(second / 2)]);
+    settle().await;
+    let wide = spawned(&budget, [filled(20), Step::Wait(second / 4)]);
+    settle().await;
+    // Eight bytes are free, and the one before it wants twenty.
+    let narrow = spawned(&budget, [filled(8)]);
+    settle().await;
+    assert!(!narrow.is_finished());
+    assert_eq!(first.await.unwrap(), (200, second / 2));
+    settle().await;
+    assert!(narrow.is_finished() && !wide.is_finished());
+    assert_eq!(narrow.await.unwrap().0, 200);
+    assert_eq!(wide.await.unwrap(), (200, second * 3 / 4));
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_room_is_refused_after_a_second() {
+    let budget = BodyBudget::new(64);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let layer = budgeted(&budget).observe({
+        let told = told.clone();
+        observer_fn(move |event| {
+            if let Event::Refused { by, reason, .. } = event {
+                told.lock().unwrap().push((*by, *reason));
+            }
+        })
+    });
+    let first = spawned(&budget, [filled(40), Step::Wait(Duration::from_secs(5))]);
+    settle().await;
+    let began = Instant::now();
+    let refused = send(layer, Script::new([filled(9)])).await;
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+    assert_eq!(
+        refused.headers()[header::CONTENT_TYPE],
+        "application/problem+json"
+    );
+    assert_eq!(reason(&refused).as_str(), "busy");
+    assert_eq!(*told.lock().unwrap(), [("buffer_body", "busy")]);
+    assert_eq!(first.await.unwrap().0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_that_all_hold_a_part_do_not_wait_for_each_other_for_ever() {
+    let budget = BodyBudget::new(64);
+    let half = Duration::from_millis(500);
+    let bodies = [Duration::ZERO, half]
+        .map(|later| spawned(&budget, [filled(20), Step::Wait(later), filled(20)]));
+    let [first, second] = bodies;
+    assert_eq!(first.await.unwrap(), (503, half * 2));
+    assert_eq!(
+        second.await.unwrap(),
+        (200, half * 2),
+        "it got what the first gave back"
+    );
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadline_holds_for_a_body_that_waits_again_and_again() {
+    let budget = BodyBudget::new(64);
+    // Others come and go: each byte waits for almost a second.
+    let others = tokio::spawn({
+        let budget = budget.clone();
+        async move {
+            for _ in 0..30 {
+                let other = [filled(40), Step::Wait(Duration::from_millis(900))];
+                let other = spawned(&budget, other);
+                let small = spawned(&budget, [filled(8), Step::Wait(Duration::from_millis(900))]);
+                let _ = (other.await, small.await);
+            }
+        }
+    });
+    settle().await;
+    let began = Instant::now();
+    let answer = send(budgeted(&budget), Script::new((0..40).map(|_| filled(1))));
+    let status = answer.await.status().as_u16();
+    assert!(matches!(status, 408 | 503), "{status}");
+    assert!(
+        began.elapsed() <= Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    others.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_bodies_do_not_wait_for_large_ones() {
+    let budget = BodyBudget::new(64);
+    let large: Vec<_> = (0..600)
+        .map(|_| spawned(&budget, [filled(10), Step::Hang]))
+        .collect();
+    settle().await;
+    let began = Instant::now();
+    for _ in 0..20 {
+        let small = send(budgeted(&budget), Script::new([filled(12)]).declares(12)).await;
+        assert_eq!(small.status(), 200);
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    for one in large {
+        assert!(matches!(one.await.unwrap().0, 408 | 503));
+    }
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_its_bytes_until_it_is_answered() {
+    let budget = BodyBudget::new(64);
+    let service = budgeted(&budget).layer(service_fn(|_: Request<BufferedBody>| async {
+        std::future::pending::<Result<Response<BufferedBody>, Infallible>>().await
+    }));
+    let mut call = task::spawn(service.oneshot(Request::new(Script::new([filled(40)]))));
+    assert_pending!(call.poll());
+    assert_eq!(left(&budget), "BodyBudget { left: 24 }");
+    drop(call);
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_dropped_anywhere_gives_its_bytes_back() {
+    let budget = BodyBudget::new(64);
+    let keeper = spawned(&budget, [filled(30), Step::Wait(Duration::from_secs(9))]);
+    settle().await;
+    for polls in 0..8 {
+        let pause = || Step::Wait(Duration::from_millis(1));
+        let body = [filled(6), pause(), filled(6), pause(), filled(20), pause()];
+        let mut call = task::spawn(send(budgeted(&budget), Script::new(body)));
+        for _ in 0..polls {
+            let _ = call.poll();
+            tokio::time::advance(Duration::from_millis(2)).await;
+        }
+        drop(call);
+        assert_eq!(left(&budget), "BodyBudget { left: 34 }", "{polls}");
+    }
+    keeper.abort();
+    let _ = keeper.await;
+    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
 }
 
 #[tokio::test]

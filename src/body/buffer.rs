@@ -1,5 +1,10 @@
-use super::{BufferedBody, Collect, CollectError, ResponseBody, collect};
+use super::{
+    BodyBudget, BufferedBody, Collect, CollectError, ResponseBody,
+    budget::{Counted, CountedError, Share, WAIT},
+    collect,
+};
 use crate::{
+    InvalidConfig,
     observe::{Event, Id, Observer, Observers, Scope},
     problem::{Problem, Refusal, Refuser},
 };
@@ -27,16 +32,18 @@ use tower_service::Service;
 pub struct BufferBodyLayer {
     limit: usize,
     deadline: Duration,
+    budget: BodyBudget,
     refuser: Refuser<BodyError>,
     observers: Observers,
 }
 
 impl BufferBodyLayer {
     /// Makes a layer that accepts bodies of at most `limit` bytes, within 10 s.
-    pub const fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             limit,
             deadline: Duration::from_secs(10),
+            budget: BodyBudget::for_limit(limit),
             refuser: Refuser::new(),
             observers: Observers::none(),
         }
@@ -49,6 +56,18 @@ impl BufferBodyLayer {
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// Sets the budget for the bytes of all bodies in flight, to share it with the layers of other routes.
+    /// Default: a budget of this layer alone, of 64 MiB or of twice the limit, whichever is more.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `budget` if three quarters of it do not hold a body as long as the limit.
+    pub fn budget(mut self, budget: BodyBudget) -> Result<Self, InvalidConfig> {
+        budget.check(self.limit)?;
+        self.budget = budget;
+        Ok(self)
     }
 
     /// Sets a function that makes the response to a refused request. Default: the [`Problem`] that the
@@ -106,10 +125,16 @@ where
         let spare = self.inner.clone();
         let inner = mem::replace(&mut self.inner, spare);
         let (head, body) = req.into_parts();
+        let declared = declared(&head.headers).max();
+        let share = self
+            .layer
+            .budget
+            .share(declared.or_else(|| body.size_hint().exact()));
+        let limit = self.layer.limit;
         ResponseFuture {
             state: State::Collecting {
-                declared: declared(&head.headers).max().unwrap_or(0),
-                body: collect(body, self.layer.limit),
+                declared: declared.unwrap_or(0),
+                body: collect(Counted::new(body, share, limit), limit),
                 call: Some((head, inner)),
                 layer: self.layer.clone(),
                 scope: Scope::receive(),
@@ -139,7 +164,7 @@ enum State<S, F, B> {
         /// The length in the headers, which the body may not know.
         declared: u64,
         #[pin]
-        body: Collect<B>,
+        body: Collect<Counted<B>>,
         /// Started at the first poll that is pending: a body that has arrived costs no timer.
         #[pin]
         timer: Option<Sleep>,
@@ -148,6 +173,8 @@ enum State<S, F, B> {
         #[pin]
         future: F,
         scope: Scope,
+        /// Given back when the future ends.
+        share: Share,
     },
 }
 
@@ -162,8 +189,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut state = self.project().state;
         loop {
-            let (future, scope) = match state.as_mut().project() {
-                StateProj::Calling { future, scope } => {
+            let (future, scope, share) = match state.as_mut().project() {
+                StateProj::Calling { future, scope, .. } => {
                     return scope
                         .enter(|| future.poll(cx))
                         .map_ok(|response| response.map(ResponseBody::inner));
@@ -173,14 +200,14 @@ where
                     layer,
                     scope,
                     declared,
-                    body,
+                    mut body,
                     mut timer,
                 } => {
                     let (limit, deadline) = (layer.limit, layer.deadline);
                     let collected = if *declared > limit as u64 {
                         Err(BodyError::TooLarge { limit })
                     } else {
-                        match scope.enter(|| body.poll(cx)) {
+                        match scope.enter(|| body.as_mut().poll(cx)) {
                             Poll::Ready(collected) => collected.map_err(BodyError::from),
                             Poll::Pending => {
                                 if timer.is_none() {
@@ -201,9 +228,10 @@ where
                         Ok(body)
                     });
                     match checked {
-                        Ok(body) => {
-                            let req = Request::from_parts(head, body);
-                            (scope.enter(|| inner.call(req)), scope.clone())
+                        Ok(whole) => {
+                            let share = body.body().hand_over();
+                            let req = Request::from_parts(head, whole);
+                            (scope.enter(|| inner.call(req)), scope.clone(), share)
                         }
                         Err(reason) => {
                             let observers = &layer.observers;
@@ -213,7 +241,11 @@ where
                     }
                 }
             };
-            state.set(State::Calling { future, scope });
+            state.set(State::Calling {
+                future,
+                scope,
+                share,
+            });
         }
     }
 }
@@ -254,6 +286,11 @@ where
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BodyError {
+    /// The [`BodyBudget`] had no room in time: 503.
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The body did not arrive in time: 408.
     Deadline {
         /// The time limit of the body.
@@ -279,6 +316,7 @@ impl BodyError {
     /// The name in lower case, for metric labels and logs. It does not change between releases.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Busy { .. } => "busy",
             Self::Deadline { .. } => "deadline",
             Self::Length { .. } => "length",
             Self::TooLarge { .. } => "too_large",
@@ -287,10 +325,11 @@ impl BodyError {
     }
 }
 
-impl<E> From<CollectError<E>> for BodyError {
-    fn from(error: CollectError<E>) -> Self {
+impl<E> From<CollectError<CountedError<E>>> for BodyError {
+    fn from(error: CollectError<CountedError<E>>) -> Self {
         match error {
-            CollectError::Read(_) => Self::Unreadable,
+            CollectError::Read(CountedError::Busy) => Self::Busy { retry_after: WAIT },
+            CollectError::Read(CountedError::Read(_)) => Self::Unreadable,
             CollectError::TooLarge { limit } => Self::TooLarge { limit },
         }
     }
@@ -299,6 +338,7 @@ impl<E> From<CollectError<E>> for BodyError {
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Busy { .. } => f.write_str("too many bodies are in flight"),
             Self::Deadline { deadline } => {
                 write!(f, "the body did not arrive within {deadline:?}")
             }
@@ -317,10 +357,15 @@ impl std::error::Error for BodyError {}
 impl Refusal for BodyError {
     fn problem(&self) -> Problem {
         let status = match self {
+            Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Deadline { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Length { .. } | Self::Unreadable => StatusCode::BAD_REQUEST,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         };
-        Problem::new(status).detail(self.to_string())
+        let problem = Problem::new(status).detail(self.to_string());
+        match self {
+            Self::Busy { retry_after } => problem.retry_after(*retry_after),
+            _ => problem,
+        }
     }
 }

@@ -144,6 +144,12 @@ impl Chunks {
     }
 }
 
+impl<B> Collect<B> {
+    pub(super) fn body(self: Pin<&mut Self>) -> Pin<&mut B> {
+        self.project().body
+    }
+}
+
 impl<B: Body> Collect<B> {
     /// What was read, in order, and the body with the rest: for a caller that passes on a body that
     /// is too long to keep.

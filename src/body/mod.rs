@@ -14,6 +14,7 @@
 //! | the body is not complete after the deadline (10 s by default) | 408 | [`Deadline`](BodyError::Deadline) |
 //! | the body ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
 //! | the length differs from `Content-Length` | 400 | [`Length`](BodyError::Length) |
+//! | the [`BodyBudget`] has no room, within a second | 503 | [`Busy`](BodyError::Busy) |
 //!
 //! Observers are told of each refusal as [`Event::Refused`](crate::observe::Event::Refused).
 //!
@@ -22,9 +23,15 @@
 //! Outside: metrics. Inside: everything that reads the body. Leave out this layer and those that need it
 //! for streaming endpoints (uploads, gRPC streams).
 //!
+//! # Memory
+//!
+//! The bodies in flight share a [`BodyBudget`], 64 MiB by default. It does not ask who sends them. A stack
+//! that knows its senders refuses strangers before their bodies are read: with `signature`, see
+//! `SignatureVerifyLayer::before_body`.
+//!
 //! # Cancel safety
 //!
-//! Dropping the response future drops the body and the bytes that were read. While the body is read, the
+//! Dropping the response future drops the body and the bytes that were read, and gives them back to the budget. While the body is read, the
 //! inner service keeps what it reserved in `poll_ready` (a permit, a slot), as tower requires.
 //!
 //! # Panics
@@ -55,6 +62,7 @@
 //! # }).unwrap();
 //! ```
 
+mod budget;
 mod buffer;
 mod buffered;
 mod collect;
@@ -64,6 +72,7 @@ mod replay;
 mod response;
 
 pub use self::{
+    budget::BodyBudget,
     buffer::{BodyError, BufferBody, BufferBodyLayer, ResponseFuture},
     buffered::BufferedBody,
     collect::{Collect, CollectError, collect},

@@ -76,6 +76,8 @@ const LOWEST: &[&str] = &["body", "lease", "observe", "outcome"];
 pub(crate) const BEYOND: &[(&str, &[&str])] = &[
     // Bodies implement the trait that `http` has for them, by hand.
     ("body", &["http_body", "pin_project"]),
+    // One budget for all bodies, with a fair wait.
+    ("body::budget", &["tokio"]),
     // Two layers that read bodies, under a time limit.
     ("body::buffer", &["tokio", "tower_layer", "tower_service"]),
     ("body::peek", &["tokio", "tower_layer", "tower_service"]),

@@ -1,0 +1,254 @@
+//! One budget for the bytes of all bodies in flight.
+
+use crate::InvalidConfig;
+use bytes::{Buf as _, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use pin_project::pin_project;
+use std::{
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{error::Elapsed, timeout},
+};
+
+/// The longest body that counts as small, in bytes.
+const SMALL: u64 = 16 << 10;
+
+/// The budget of a layer that is given none, in bytes.
+const DEFAULT: usize = 64 << 20;
+
+/// How long a body waits for others to leave, for each part of it that arrives.
+pub(super) const WAIT: Duration = Duration::from_secs(1);
+
+/// A budget for the bytes of all bodies that are in memory at the same time. Clones share it: give one to the
+/// layers of all routes.
+///
+/// A body takes from it what has arrived of it, not what it declares, so a sender that sends nothing takes
+/// nothing. It keeps its bytes until the response future ends or is dropped. If there is no room, it is read no
+/// further and waits for at most a second, in the order of arrival; after that it is refused with
+/// [`BodyError::Busy`](super::BodyError::Busy), and gives back what it has.
+///
+/// A quarter is kept for bodies that declare at most 16 KiB: large bodies wait for each other, and not the
+/// small ones for them.
+///
+/// # Bounds
+///
+/// A part that has to wait is in memory already: at most one read of the server for each connection. A body that
+/// arrives in parts is copied together in a buffer that grows by doubling. The memory is therefore up to about
+/// three times the budget.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::{BufferBodyLayer, body::BodyBudget};
+///
+/// let budget = BodyBudget::new(16 << 20);
+/// let hooks = BufferBodyLayer::new(1 << 20).budget(budget.clone())?;
+/// let uploads = BufferBodyLayer::new(8 << 20).budget(budget)?;
+/// # let _ = (hooks, uploads);
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone)]
+pub struct BodyBudget {
+    parts: Arc<Parts>,
+}
+
+struct Parts {
+    small: Semaphore,
+    large: Semaphore,
+    /// The size of `large`, in bytes.
+    largest: usize,
+}
+
+impl BodyBudget {
+    /// Makes a budget of `bytes`.
+    pub fn new(bytes: usize) -> Self {
+        let small = (bytes / 4).min(Semaphore::MAX_PERMITS);
+        let largest = (bytes - bytes / 4).min(Semaphore::MAX_PERMITS);
+        Self {
+            parts: Arc::new(Parts {
+                small: Semaphore::new(small),
+                large: Semaphore::new(largest),
+                largest,
+            }),
+        }
+    }
+
+    /// The budget of a layer with this limit that is given none.
+    pub(super) fn for_limit(limit: usize) -> Self {
+        Self::new(DEFAULT.max(limit.saturating_mul(2)))
+    }
+
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `budget` if a body of `limit` bytes would never fit.
+    pub(super) fn check(&self, limit: usize) -> Result<(), InvalidConfig> {
+        if limit > self.parts.largest {
+            let problem = format!(
+                "must be at least {} bytes, so that three quarters of it hold a body of {limit} bytes",
+                limit.saturating_add(limit.div_ceil(3))
+            );
+            return Err(InvalidConfig::new("budget", problem));
+        }
+        Ok(())
+    }
+
+    /// A share without bytes, for a body that declares this length, if it declares one.
+    pub(super) fn share(&self, declared: Option<u64>) -> Share {
+        Share {
+            parts: Arc::clone(&self.parts),
+            is_small: declared.is_some_and(|declared| declared <= SMALL),
+            bytes: 0,
+        }
+    }
+}
+
+impl Parts {
+    const fn of(&self, is_small: bool) -> &Semaphore {
+        if is_small { &self.small } else { &self.large }
+    }
+}
+
+impl fmt::Debug for BodyBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let left = self.parts.large.available_permits() + self.parts.small.available_permits();
+        f.debug_struct("BodyBudget").field("left", &left).finish()
+    }
+}
+
+/// The bytes of one body, given back when it is dropped.
+pub(super) struct Share {
+    parts: Arc<Parts>,
+    is_small: bool,
+    bytes: usize,
+}
+
+impl Share {
+    /// Takes bytes, or returns the wait for them.
+    fn take(&mut self, bytes: usize) -> Option<Waiting> {
+        let permits = permits(bytes);
+        let Ok(taken) = self.parts.of(self.is_small).try_acquire_many(permits) else {
+            let (parts, is_small) = (Arc::clone(&self.parts), self.is_small);
+            // Boxed: only a body that must wait pays for it.
+            return Some(Box::pin(timeout(WAIT, async move {
+                let taken = parts.of(is_small).acquire_many(permits).await;
+                taken.map(SemaphorePermit::forget).is_ok()
+            })));
+        };
+        taken.forget();
+        self.bytes += permits as usize;
+        None
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.parts.of(self.is_small).add_permits(self.bytes);
+    }
+}
+
+/// Ends with `Ok(true)` when the bytes are taken.
+type Waiting = Pin<Box<dyn Future<Output = Result<bool, Elapsed>> + Send>>;
+
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// A body whose bytes are taken from a budget as they arrive.
+#[pin_project]
+pub(super) struct Counted<B> {
+    #[pin]
+    body: B,
+    share: Share,
+    /// The longest body. What is beyond it is not taken: the reader refuses it.
+    limit: usize,
+    /// What has arrived and has no room yet.
+    waiting: Option<(Bytes, Waiting)>,
+}
+
+pub(super) enum CountedError<E> {
+    /// No room in time.
+    Busy,
+    Read(E),
+}
+
+impl<B> Counted<B> {
+    pub(super) const fn new(body: B, share: Share, limit: usize) -> Self {
+        Self {
+            body,
+            share,
+            limit,
+            waiting: None,
+        }
+    }
+
+    /// The bytes that the body has taken, for whoever holds them next.
+    pub(super) fn hand_over(self: Pin<&mut Self>) -> Share {
+        let share = self.project().share;
+        Share {
+            parts: Arc::clone(&share.parts),
+            is_small: share.is_small,
+            bytes: mem::take(&mut share.bytes),
+        }
+    }
+}
+
+impl<B: Body> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = CountedError<B::Error>;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = self.project();
+        if this.waiting.is_none() {
+            let frame = match ready!(this.body.poll_frame(cx)) {
+                Some(Ok(frame)) => frame.map_data(|mut data| data.copy_to_bytes(data.remaining())),
+                Some(Err(error)) => return Poll::Ready(Some(Err(CountedError::Read(error)))),
+                None => return Poll::Ready(None),
+            };
+            let data = match frame.data_ref() {
+                Some(data) if data.len() <= this.limit.saturating_sub(this.share.bytes) => data,
+                _ => return Poll::Ready(Some(Ok(frame))),
+            };
+            match this.share.take(data.len()) {
+                None => return Poll::Ready(Some(Ok(frame))),
+                Some(waiting) => *this.waiting = Some((data.clone(), waiting)),
+            }
+        }
+        let Some((data, waiting)) = this.waiting else {
+            return Poll::Ready(None);
+        };
+        let has_room = ready!(waiting.as_mut().poll(cx)) == Ok(true);
+        let data = mem::take(data);
+        *this.waiting = None;
+        if !has_room {
+            return Poll::Ready(Some(Err(CountedError::Busy)));
+        }
+        this.share.bytes += permits(data.len()) as usize;
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.waiting.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let waiting = self.waiting.as_ref().map_or(0, |(data, _)| data.len()) as u64;
+        let rest = self.body.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(waiting));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(waiting)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
