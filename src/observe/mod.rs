@@ -34,6 +34,8 @@
 
 mod breaker_state;
 mod event;
+#[cfg(feature = "tracing")]
+mod throttle;
 mod trace;
 
 #[allow(

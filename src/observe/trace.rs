@@ -5,16 +5,23 @@
 //! see, `INFO` for failed attempts, audit records and the spans that tie them to their work (`deliver`,
 //! `attempt`, `job`), `DEBUG` for the rest and for the other spans. Fields are names from closed sets, ids, peers and errors,
 //! never a body or a secret, and of headers only ids of events.
+//!
+//! What anyone can cause at will is limited: of the refusals and troubles with the same names (`by` and `reason`,
+//! `part` and what happened) one in ten seconds is a `WARN`, and `more` counts those since the last one. The others are `DEBUG`.
 
 #[cfg(feature = "tracing")]
 mod on {
     use crate::{
         catch_panic::catch_panic,
-        observe::{Event, JobEnd},
+        observe::{Event, JobEnd, throttle::Throttle},
     };
     use std::{
         mem,
-        sync::atomic::{AtomicU64, Ordering},
+        sync::{
+            Mutex, PoisonError,
+            atomic::{AtomicU64, Ordering},
+        },
+        time::Instant,
     };
     use tracing::{Level, Span, debug_span, info_span, level_filters::LevelFilter, span};
 
@@ -22,6 +29,9 @@ mod on {
 
     /// Of the whole process: spans belong to no list of observers.
     static PANICS: AtomicU64 = AtomicU64::new(0);
+
+    /// Of the whole process, as the log is.
+    static REPEATED: Mutex<Throttle> = Mutex::new(Throttle::new());
 
     pub(crate) fn panics() -> u64 {
         PANICS.load(Ordering::Relaxed)
@@ -83,14 +93,31 @@ mod on {
         if !is_heard() {
             return;
         }
-        let level = level(event);
+        let mut level = level(event);
+        if level > LevelFilter::current() {
+            return;
+        }
+        let kind = match *event {
+            Event::Refused { by, reason, .. } => Some([by, reason]),
+            Event::Trouble { part, what, .. } => Some([part, what]),
+            _ => None,
+        };
+        let mut more = None;
+        if let Some(kind) = kind {
+            let mut repeated = REPEATED.lock().unwrap_or_else(PoisonError::into_inner);
+            match repeated.ask(kind, Instant::now()) {
+                Some(0) => {}
+                Some(left_out) => more = Some(left_out),
+                None => level = Level::DEBUG,
+            }
+        }
         if level <= LevelFilter::current() {
-            let _ = subscriber(|| write(level, event));
+            let _ = subscriber(|| write(level, event, more));
         }
     }
 
     #[allow(clippy::too_many_lines, reason = "one arm for each event")]
-    fn write(level: Level, event: &Event<'_>) {
+    fn write(level: Level, event: &Event<'_>, more: Option<u64>) {
         match event {
             Event::Accepted {
                 task,
@@ -203,7 +230,7 @@ mod on {
                 ..
             } => tell!(level, audit = true, %entry, by, result, done, total, "redriven"),
             Event::Refused { by, reason, detail } => {
-                tell!(level, by, reason, %detail, "refused");
+                tell!(level, by, reason, %detail, more, "refused");
             }
             Event::Replayed { scope } => tell!(level, scope, "replayed"),
             Event::Retrying {
@@ -216,7 +243,7 @@ mod on {
             }
             Event::Trouble { part, what, detail } => {
                 let detail = detail.as_ref().map(tracing::field::display);
-                tell!(level, part, detail, "{what}");
+                tell!(level, part, detail, more, "{what}");
             }
             Event::Verified { scheme, label } => tell!(level, scheme, label, "verified"),
         }
