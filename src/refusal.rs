@@ -13,13 +13,6 @@ use std::{
 /// A call of the inner service, or the response with which the layer refused the request.
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-#[cfg_attr(
-    not(feature = "cognigy"),
-    expect(
-        unreachable_pub,
-        reason = "`cognigy` exports it as its response future"
-    )
-)]
 pub struct CallOrRefusal<F, B> {
     #[pin]
     state: State<F, B>,

@@ -93,7 +93,7 @@ impl BodyBudget {
         if limit > self.parts.largest {
             let problem = format!(
                 "must be at least {} bytes, so that three quarters of it hold a body of {limit} bytes",
-                limit.saturating_add(limit.div_ceil(3))
+                limit.saturating_add(limit.saturating_sub(1) / 3)
             );
             return Err(InvalidConfig::new("budget", problem));
         }

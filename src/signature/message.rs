@@ -37,21 +37,77 @@ const FEW: usize = 24;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    method: &'a Method,
-    uri: &'a Uri,
-    headers: &'a HeaderMap,
+    head: Head<'a>,
     body: &'a BufferedBody,
-    clock: &'a WallClock,
 }
 
 impl<'a> Message<'a> {
     /// Makes a message of `request`. `clock` is read when a scheme asks for the time.
     pub fn of(request: &'a Request<BufferedBody>, clock: &'a WallClock) -> Self {
         Self {
+            head: Head::of(request, clock),
+            body: request.body(),
+        }
+    }
+
+    /// The head, which is what [`Scheme::verify_head`](super::Scheme::verify_head) sees.
+    #[inline]
+    pub const fn head(&self) -> Head<'a> {
+        self.head
+    }
+
+    /// The method.
+    pub const fn method(&self) -> &'a Method {
+        self.head.method
+    }
+
+    /// The request target, as [`Head::uri`].
+    pub const fn uri(&self) -> &'a Uri {
+        self.head.uri
+    }
+
+    /// The headers. Use [`header`](Self::header) to read one strictly.
+    pub const fn headers(&self) -> &'a HeaderMap {
+        self.head.headers
+    }
+
+    /// The body, as it was received.
+    pub fn body(&self) -> &'a [u8] {
+        self.body.as_bytes()
+    }
+
+    /// The time, in whole seconds since 1970. The clock is read in this call.
+    pub fn unix_seconds(&self) -> u64 {
+        self.head.unix_seconds()
+    }
+
+    /// Returns the value of a header that must occur exactly once, as [`Head::header`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Head::header`].
+    pub fn header(&self, name: &HeaderName) -> Result<&'a HeaderValue, SignatureError> {
+        self.head.header(name)
+    }
+}
+
+/// The part of a [`Message`] that is known before its body: method, target, headers, and the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Head<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    clock: &'a WallClock,
+}
+
+impl<'a> Head<'a> {
+    /// Makes the head of `request`, whatever its body. `clock` is read when a scheme asks for the time.
+    #[inline]
+    pub fn of<B>(request: &'a Request<B>, clock: &'a WallClock) -> Self {
+        Self {
             method: request.method(),
             uri: request.uri(),
             headers: request.headers(),
-            body: request.body(),
             clock,
         }
     }
@@ -69,11 +125,6 @@ impl<'a> Message<'a> {
     /// The headers. Use [`header`](Self::header) to read one strictly.
     pub const fn headers(&self) -> &'a HeaderMap {
         self.headers
-    }
-
-    /// The body, as it was received.
-    pub fn body(&self) -> &'a [u8] {
-        self.body.as_bytes()
     }
 
     /// The time, in whole seconds since 1970. The clock is read in this call.

@@ -28,6 +28,22 @@
 //! request: if an id is trusted before it is verified, an attacker can use up the ids of others. The
 //! handler finds [`Verified`] in the request's extensions.
 //!
+//! Outside the buffer, [`before_body`](SignatureVerifyLayer::before_body): it refuses a request whose head already
+//! shows that it will be refused, so that strangers cannot make the server read their bodies:
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_webhook::{BufferBodyLayer, SignatureVerifyLayer, signature::scheme::GitHub};
+//!
+//! let verify = SignatureVerifyLayer::new(GitHub::new("It's a Secret to Everybody")?);
+//! let stack = ServiceBuilder::new()
+//!     .layer(verify.before_body())
+//!     .layer(BufferBodyLayer::new(1 << 20))
+//!     .layer(verify);
+//! # let _ = stack;
+//! # Ok::<(), tower_webhook::InvalidConfig>(())
+//! ```
+//!
 //! For outgoing requests, [`SignLayer`] belongs inside the retry and [`MessageIdLayer`] outside it.
 //!
 //! # Rotation
@@ -102,12 +118,13 @@ mod verify;
 pub use self::{
     error::{Defect, SignatureError},
     mac::{Backend, Encoding},
-    message::{Message, Tolerance, Verified},
+    message::{Head, Message, Tolerance, Verified},
     replay::ReplayCache,
     scheme::Scheme,
     secrets::{Secret, SecretLabel, Secrets, SigningKeys},
     sign::{
         MessageId, MessageIdLayer, Outgoing, SetMessageId, Sign, SignError, SignLayer, SignScheme,
     },
-    verify::{ResponseFuture, SignatureVerify, SignatureVerifyLayer},
+    verify::{ResponseFuture, SignatureVerify, SignatureVerifyLayer, VerifyHead, VerifyHeadLayer},
 };
+pub use crate::refusal::CallOrRefusal as VerifyHeadFuture;

@@ -1,6 +1,8 @@
 //! The layer that refuses requests without a valid signature.
 
-use super::{Message, ReplayCache, Scheme, SecretLabel, SignatureError, Verified, replay::Claim};
+use super::{
+    Head, Message, ReplayCache, Scheme, SecretLabel, SignatureError, Verified, replay::Claim,
+};
 use crate::{
     InvalidConfig,
     body::{BufferedBody, ResponseBody},
@@ -101,6 +103,17 @@ impl SignatureVerifyLayer {
     }
 }
 
+impl SignatureVerifyLayer {
+    /// A layer for outside the [`BufferBodyLayer`](crate::BufferBodyLayer). It refuses a request that this layer
+    /// would refuse whatever its body: by [`Scheme::verify_head`], with the same response, told to the same
+    /// observers. The others pass, and their signature is still to be verified.
+    pub fn before_body(&self) -> VerifyHeadLayer {
+        VerifyHeadLayer {
+            settings: self.settings.clone(),
+        }
+    }
+}
+
 impl<S> Layer<S> for SignatureVerifyLayer {
     type Service = SignatureVerify<S>;
 
@@ -169,25 +182,90 @@ where
     }
 }
 
+/// Refuses requests whose head shows that their signature is not valid, before their body is read. Made by
+/// [`SignatureVerifyLayer::before_body`].
+///
+/// With a credential that covers nothing ([`BasicAuth`](super::scheme::BasicAuth),
+/// [`SharedToken`](super::scheme::SharedToken)) that is the whole check. With a signature it is the presence and
+/// form of the headers, and the age of the timestamp.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct VerifyHeadLayer {
+    settings: Settings,
+}
+
+impl<S> Layer<S> for VerifyHeadLayer {
+    type Service = VerifyHead<S>;
+
+    fn layer(&self, inner: S) -> VerifyHead<S> {
+        VerifyHead {
+            inner,
+            settings: Arc::new(self.settings.clone()),
+        }
+    }
+}
+
+/// Middleware of [`VerifyHeadLayer`].
+#[derive(Clone, Debug)]
+pub struct VerifyHead<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S, B, ResB> Service<Request<B>> for VerifyHead<S>
+where
+    S: Service<Request<B>, Response = Response<ResB>>,
+{
+    type Response = Response<ResponseBody<ResB>>;
+    type Error = S::Error;
+    type Future = CallOrRefusal<S::Future, ResB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        match self
+            .settings
+            .verify_head(&Head::of(&req, &self.settings.clock))
+        {
+            Ok(()) => CallOrRefusal::called(self.inner.call(req)),
+            Err(reason) => CallOrRefusal::refused(self.settings.refuse(reason)),
+        }
+    }
+}
+
 impl Settings {
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        let result = self.scheme.verify_head(head);
+        if let Err(reason) = &result {
+            Scope::verify(self.scheme.name()).enter(|| self.tell_refused(reason));
+        }
+        result
+    }
+
+    fn tell_refused(&self, reason: &SignatureError) {
+        self.observers.tell(|| Event::Refused {
+            // Several layers of a server have different schemes: who guesses at which credential?
+            by: self.scheme.name(),
+            reason: reason.as_str(),
+            detail: Id::new(reason),
+        });
+    }
+
     fn verify(
         &self,
         req: &Request<BufferedBody>,
     ) -> Result<(Verified, Option<Claim>), SignatureError> {
         Scope::verify(self.scheme.name()).enter(|| {
             let result = self.check(req);
-            self.observers.tell(|| match &result {
-                Ok((verified, _)) => Event::Verified {
+            match &result {
+                Ok((verified, _)) => self.observers.tell(|| Event::Verified {
                     scheme: verified.scheme(),
                     label: verified.secret_label(),
-                },
-                // Several layers of a server have different schemes: who guesses at which credential?
-                Err(reason) => Event::Refused {
-                    by: self.scheme.name(),
-                    reason: reason.as_str(),
-                    detail: Id::new(reason),
-                },
-            });
+                }),
+                Err(reason) => self.tell_refused(reason),
+            }
             result
         })
     }

@@ -345,3 +345,105 @@ fn everything_can_cross_threads() {
     check::<ReplayCache>();
     check::<StandardWebhooks>();
 }
+
+/// A body that must not be read.
+struct Untouched;
+
+impl http_body::Body for Untouched {
+    type Data = bytes::Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<bytes::Bytes>, Infallible>>> {
+        panic!("the body was read")
+    }
+}
+
+#[tokio::test]
+async fn what_the_head_shows_is_refused_before_the_body_with_the_same_answer() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let token = SharedToken::bearer("a token").unwrap();
+    let keys = token.signing_keys();
+    let layer = SignatureVerifyLayer::new(AnyOf::first(Slack::new("secret").unwrap()).or(token))
+        .clock(at(NOW))
+        .observe({
+            let told = told.clone();
+            observer_fn(move |event| {
+                told.lock().unwrap().push(match event {
+                    Event::Refused { by, reason, .. } => (*by, *reason),
+                    other => (other.name(), ""),
+                });
+            })
+        });
+    let stack = || {
+        let stack = tower::ServiceBuilder::new()
+            .layer(layer.before_body())
+            .layer(tower_webhook::BufferBodyLayer::new(100))
+            .layer(layer.clone());
+        stack.service(service_fn(|_: Request<BufferedBody>| async {
+            Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+        }))
+    };
+    let head = |headers: &[(&'static str, &'static str)]| {
+        let mut request = Request::new(Untouched);
+        for (name, value) in headers {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(*name, value);
+        }
+        request
+    };
+    let good = "v0=a2114d57b48eac39b9ad189dd8316235a7b4a8d21a10bd27519666489c69b503";
+    let (signature, time) = ("x-slack-signature", "x-slack-request-timestamp");
+    for (headers, reason) in [
+        (&[][..], "missing"),
+        (&[(signature, good)], "missing"),
+        (
+            &[(signature, good), (signature, good), (time, "1700000000")],
+            "malformed",
+        ),
+        (&[(signature, "v0=zz"), (time, "1700000000")], "malformed"),
+        (&[(signature, good), (time, "soon")], "malformed"),
+        (&[(signature, good), (time, "1699999000")], "stale"),
+        (&[("authorization", "Bearer another")], "mismatch"),
+        (&[("authorization", "Basic YTpi")], "malformed"),
+    ] {
+        let early = stack().oneshot(head(headers)).await.unwrap();
+        assert_eq!(
+            told.lock().unwrap().drain(..).collect::<Vec<_>>(),
+            [("any_of", reason)]
+        );
+        let late = through(&layer, head(headers).map(|_| BufferedBody::from("body"))).await;
+        assert_eq!(
+            told.lock().unwrap().drain(..).collect::<Vec<_>>(),
+            [("any_of", reason)]
+        );
+        assert_eq!(early.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(early.headers(), late.headers());
+        assert_eq!(
+            early.extensions().get::<SignatureError>(),
+            late.extensions().get::<SignatureError>()
+        );
+        let [early, late] = [
+            early.into_body().collect().await,
+            late.into_body().collect().await,
+        ]
+        .map(|body| body.unwrap().to_bytes());
+        assert_eq!(early, late);
+    }
+
+    // What passes is verified once, and counted once.
+    let right = head(&[("authorization", "Bearer a token")]);
+    let right = right.map(|_| BufferedBody::from("body"));
+    let passed = stack().oneshot(right).await.unwrap();
+    assert_eq!(passed.status(), StatusCode::OK);
+    assert_eq!(*told.lock().unwrap(), [("verified", "")]);
+    assert_eq!(keys.usage()[0].1, 1);
+
+    // A signature that is well formed and wrong is refused when the body is there.
+    let forged = head(&[(signature, good), (time, "1700000000")]);
+    let forged = forged.map(|_| BufferedBody::from("body"));
+    let refused = stack().oneshot(forged).await.unwrap();
+    assert_eq!(refused.extensions().get(), Some(&SignatureError::Mismatch));
+}

@@ -1,11 +1,11 @@
 //! For every scheme: what is signed is verified, what is changed is refused, and nothing panics.
 
-use crate::support::{NOW, covering_schemes, credential_schemes, verify};
+use crate::support::{NOW, covering_schemes, credential_schemes, head_is_refused, verify};
 use http::{HeaderMap, HeaderValue, Request};
 use proptest::prelude::*;
 use tower_webhook::{
     body::BufferedBody,
-    signature::{MessageId, Outgoing},
+    signature::{MessageId, Outgoing, SignatureError},
 };
 
 fn header_value() -> impl Strategy<Value = HeaderValue> {
@@ -89,6 +89,42 @@ proptest! {
             *request.headers_mut() = headers;
             let result = verify(&scheme, &request);
             prop_assert!(result.is_err() || !touched || result.is_ok_and(|found| found.id().is_some()));
+        }
+    }
+
+    /// Neither more nor less than `verify` refuses for what is not about the body. That it is for the same
+    /// reason, `verify` of the support checks for every request of these tests.
+    #[test]
+    fn the_head_alone_is_refused_for_what_is_wrong_with_it(
+        values in proptest::collection::vec(header_value(), 4),
+        change in proptest::collection::vec(0..5_u8, 4),
+        late in 0..700_u64,
+        body in proptest::collection::vec(any::<u8>(), 0..50),
+    ) {
+        let covering = covering_schemes().into_iter().map(|scheme| (scheme, true));
+        let sending = credential_schemes().into_iter().map(|scheme| (scheme, false));
+        for (scheme, covers_the_body) in covering.chain(sending) {
+            let id = MessageId::new("a").unwrap();
+            let mut headers = HeaderMap::new();
+            let message = Outgoing::new(&body, NOW - 350 + late).with_id(&id);
+            scheme.sign(&message, &mut headers).unwrap();
+            let names = headers.keys().cloned().collect::<Vec<_>>();
+            for (name, (value, change)) in names.iter().zip(values.iter().zip(&change)) {
+                match change {
+                    0 => drop(headers.remove(name)),
+                    1 => drop(headers.insert(name, value.clone())),
+                    2 => drop(headers.append(name, value.clone())),
+                    _ => {}
+                }
+            }
+            let mut request = Request::new(BufferedBody::from(body.clone()));
+            *request.headers_mut() = headers;
+            let expected = match verify(&scheme, &request) {
+                Ok(_) => false,
+                Err(SignatureError::Mismatch) => !covers_the_body,
+                Err(_) => true,
+            };
+            prop_assert_eq!(head_is_refused(&scheme, &request), expected, "{}", scheme.name());
         }
     }
 }

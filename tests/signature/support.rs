@@ -11,7 +11,7 @@ use tower_webhook::{
     body::BufferedBody,
     clock::WallClock,
     signature::{
-        Message, MessageId, Outgoing, Scheme, SignScheme, SignatureError, Verified,
+        Head, Message, MessageId, Outgoing, Scheme, SignScheme, SignatureError, Verified,
         scheme::{
             BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, SharedToken, Shopify, Slack,
             StandardWebhooks, Stripe,
@@ -62,7 +62,19 @@ pub(crate) fn verify_at(
     request: &Request<BufferedBody>,
     now: u64,
 ) -> Result<Verified, SignatureError> {
-    scheme.verify(&Message::of(request, &at(now)))
+    let clock = at(now);
+    let message = Message::of(request, &clock);
+    let result = scheme.verify(&message);
+    // What is refused before the body is read is what is refused after it, and for the same reason.
+    if let Err(early) = scheme.verify_head(&message.head()) {
+        assert_eq!(Some(&early), result.as_ref().err(), "{request:?}");
+    }
+    result
+}
+
+/// Whether the head alone shows that a request is refused, at [`NOW`].
+pub(crate) fn head_is_refused(scheme: &dyn Scheme, request: &Request<BufferedBody>) -> bool {
+    scheme.verify_head(&Head::of(request, &at(NOW))).is_err()
 }
 
 /// Why it is refused, as in the metric.

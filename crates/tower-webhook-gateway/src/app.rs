@@ -5,7 +5,7 @@ use crate::{
     dead_letters::DeadLetterHandling,
     deliver::Deliverer,
     events::{self, Events},
-    health::health,
+    health::{StoreState, health},
     metrics::MetricsPage,
 };
 use axum::{
@@ -25,7 +25,7 @@ use tower::ServiceBuilder;
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
     BufferBodyLayer, CognigyEvent, SignatureVerifyLayer,
-    body::BufferedBody,
+    body::{BodyBudget, BufferedBody},
     cognigy::{Ack, DialogAnswer, EventError, WebhookDelivery},
     idempotency::{IdempotencyKey, KeySource},
     problem::{Problem, Refusal},
@@ -44,6 +44,9 @@ pub(crate) struct App {
     pub deliverer: Arc<Deliverer>,
     pub page: MetricsPage,
     pub degraded_at: u64,
+    /// One budget for the bodies of all routes.
+    pub bodies: BodyBudget,
+    pub stores: StoreState,
 }
 
 /// The routes.
@@ -55,8 +58,12 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
     let endpoint_scheme = args
         .endpoint_scheme()
         .map_err(|error| BadFlag::new("--endpoint-auth", error))?;
-    let signed = guarded::<CognigyEvent>(app, scheme, args.max_body);
-    let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), args.max_body);
+    let bodies = BufferBodyLayer::new(args.max_body)
+        .budget(app.bodies.clone())
+        .map_err(|error| BadFlag::new("--body-budget", error))?
+        .observe(app.deliverer.observers.clone());
+    let signed = guarded::<CognigyEvent>(app, scheme, &bodies);
+    let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), &bodies);
     Ok(Router::new()
         .route("/webhooks/cognigy", signed)
         .route("/webhooks/cognigy/endpoint", platform)
@@ -66,16 +73,18 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(app))
         .merge(app.operator.router())
-        .layer(TraceLayer::new_for_http())
+        // At DEBUG: a line for each request is for whoever asks for it. What is refused or fails is told to
+        // the observers, which limit the lines.
+        .layer(TraceLayer::new_for_http().on_failure(()))
         .layer(CatchPanicLayer::new()))
 }
 
-/// A route behind the receiving pipeline, outermost first: buffer the body, verify the signature,
-/// accept the event once. Its key, the event and its job are one transaction.
+/// A route behind the receiving pipeline, outermost first: refuse what the head shows to be unsigned, buffer
+/// the body, verify the signature, accept the event once. Its key, the event and its job are one transaction.
 fn guarded<E: Event>(
     app: &Arc<App>,
     scheme: Arc<dyn Scheme>,
-    max_body: usize,
+    bodies: &BufferBodyLayer,
 ) -> MethodRouter<Arc<App>> {
     let (events, jobs) = (app.events.clone(), app.events.clone());
     let accept = move |job: NewJob| {
@@ -86,10 +95,12 @@ fn guarded<E: Event>(
     let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs))
         .answer(acknowledge)
         .observe(observers.clone());
+    let verify = SignatureVerifyLayer::new(scheme).observe(observers.clone());
     post_service(
         ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(max_body).observe(observers.clone()))
-            .layer(SignatureVerifyLayer::new(scheme).observe(observers.clone()))
+            .layer(verify.before_body())
+            .layer(bodies.clone())
+            .layer(verify)
             .service(enqueue),
     )
 }

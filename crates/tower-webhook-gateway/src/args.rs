@@ -235,6 +235,11 @@ struct Flags {
     )]
     trusted_proxy: Vec<String>,
 
+    /// Memory for all request bodies that are in flight, in bytes. A body that finds no room within a second
+    /// is answered 503. At least 4/3 of --max-body.
+    #[arg(long, env = "GATEWAY_BODY_BUDGET", allow_hyphen_values = true, default_value_t = 64 << 20, value_name = "BYTES")]
+    body_budget: usize,
+
     /// Format of the log on stderr. `RUST_LOG` filters it.
     #[arg(
         long,
@@ -271,6 +276,7 @@ pub(crate) struct Args {
     pub delivery: Delivery,
     pub max_body: usize,
     pub trusted_proxies: TrustedProxies,
+    pub body_budget: usize,
     pub log: Log,
     pub demo: bool,
 }
@@ -527,6 +533,7 @@ impl Flags {
             delivery,
             max_body: self.max_body,
             trusted_proxies: TrustedProxies::read(&self.trusted_proxy)?,
+            body_budget: self.body_budget,
             log: self.log,
             demo: self.demo,
         };

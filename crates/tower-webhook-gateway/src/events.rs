@@ -61,6 +61,8 @@ pub(crate) struct Events {
     /// The target of all jobs: the downstream's host.
     target: Arc<str>,
     full: Arc<Mutex<Option<Instant>>>,
+    /// When an event was stored last.
+    stored: Arc<Mutex<Option<Instant>>>,
 }
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ impl Events {
             queue,
             target: target.into(),
             full: Arc::default(),
+            stored: Arc::default(),
         }
     }
 
@@ -134,10 +137,11 @@ impl Events {
     }
 
     fn noted(&self, accepted: Result<Enqueued, StoreError>) -> Result<Enqueued, StoreError> {
-        if let Err(error) = &accepted
-            && error.kind() == StoreErrorKind::Full
-        {
-            *lock(&self.full) = Some(Instant::now());
+        let now = Some(Instant::now());
+        match &accepted {
+            Ok(_) => *lock(&self.stored) = now,
+            Err(error) if error.kind() == StoreErrorKind::Full => *lock(&self.full) = now,
+            Err(_) => {}
         }
         accepted
     }
@@ -162,6 +166,11 @@ impl Events {
     /// Whether an event was refused in the last seconds because there is no room.
     pub fn was_full(&self) -> bool {
         lock(&self.full).is_some_and(|when| when.elapsed() < FULL)
+    }
+
+    /// Whether an event was stored since then.
+    pub fn were_accepted_since(&self, then: Instant) -> bool {
+        lock(&self.stored).is_some_and(|when| when >= then)
     }
 
     /// Whether events can be stored.

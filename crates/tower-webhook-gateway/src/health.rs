@@ -10,32 +10,75 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tower_webhook::{BoxError, circuit_breaker::BreakerSnapshot, metrics::LevelSnapshot};
+use tokio::sync::Mutex;
+use tower_webhook::{
+    BoxError,
+    circuit_breaker::BreakerSnapshot,
+    metrics::LevelSnapshot,
+    observe::{Event, Id},
+    queue::Depth,
+};
 
 /// The time limit for the stores to answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// `unhealthy`, with 503, while a store does not answer. `degraded` from `--degraded-at` dead letters
+/// How long an answer of the stores counts. Anyone can ask for the health, as often as they like.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// What the stores said last: the depth of the queue and the number of dead letters. `None` if they did not
+/// answer.
+type Stored = Option<(Depth, u64)>;
+
+/// Asks the stores, one question at a time for all who want to know.
+#[derive(Default)]
+pub(crate) struct StoreState(Mutex<Option<(Instant, Stored)>>);
+
+impl StoreState {
+    async fn get(&self, app: &App) -> Stored {
+        let mut last = self.0.lock().await;
+        if let Some((asked, stored)) = &*last
+            && asked.elapsed() < FRESH
+        {
+            return *stored;
+        }
+        let asked = Instant::now();
+        let before = last.and_then(|(_, stored)| stored);
+        let stored = Self::ask(app, asked, before).await;
+        *last = Some((Instant::now(), stored));
+        stored
+    }
+
+    async fn ask(app: &App, asked: Instant, before: Stored) -> Stored {
+        let stored = async {
+            app.events.probe().await?;
+            Ok::<_, BoxError>((app.queue.depth().await?, app.dead_letters.count().await?))
+        };
+        let trouble = match tokio::time::timeout(LIMIT, stored).await {
+            Ok(Ok(stored)) => return Some(stored),
+            // The probe waits behind the events that are accepted, or has no place among them: as long as
+            // there are any, the store answers.
+            _ if app.events.were_accepted_since(asked) => {
+                return Some(before.unwrap_or_default());
+            }
+            Ok(Err(error)) => error,
+            Err(_) => "no answer in time".into(),
+        };
+        app.deliverer.observers.tell(|| Event::Trouble {
+            part: "health",
+            what: "a store does not answer",
+            detail: Some(Id::new(&trouble)),
+        });
+        None
+    }
+}
+
+/// `unhealthy`, with 503, while a store does not answer; what a store said counts for a second. `degraded` from `--degraded-at` dead letters
 /// on, those that wait to be written included, while a breaker is open, or while the queue is full.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
-    let stored = async {
-        app.events.probe().await?;
-        Ok::<_, BoxError>((app.queue.depth().await?, app.dead_letters.count().await?))
-    };
+    let stored = app.stores.get(&app).await;
     let full = app.events.was_full();
-    let stored = match tokio::time::timeout(LIMIT, stored).await {
-        Ok(Ok(stored)) => Some(stored),
-        Ok(Err(error)) => {
-            tracing::warn!(error, "a store does not answer");
-            None
-        }
-        Err(_) => {
-            tracing::warn!("a store does not answer in time");
-            None
-        }
-    };
     let mut breakers = app.deliverer.breakers.snapshots();
     breakers.sort_by(|a, b| a.peer.cmp(&b.peer));
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());

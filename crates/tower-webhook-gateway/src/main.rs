@@ -33,12 +33,13 @@ use crate::{
     dead_letters::DeadLetterHandling,
     deliver::Deliverer,
     events::Events,
+    health::StoreState,
     metrics::MetricsPage,
     server::Stop,
     stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
-use tower_webhook::observe::Observers;
+use tower_webhook::{body::BodyBudget, observe::Observers};
 use tower_webhook_operator::Operator;
 
 /// The time limit for everything that runs to end, after a signal.
@@ -82,7 +83,8 @@ async fn run(args: Args) -> Result<(), Problem> {
     let mut databases = Databases::new(deliverer.observers.clone());
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer)?;
-    let operator = operator(&args, &deliverer.observers, &dead_letters, &events)?;
+    let bodies = BodyBudget::new(args.body_budget);
+    let operator = operator(&args, &bodies, &deliverer.observers, &dead_letters, &events)?;
     let app = Arc::new(App {
         events,
         queue,
@@ -91,6 +93,8 @@ async fn run(args: Args) -> Result<(), Problem> {
         deliverer,
         page,
         degraded_at: args.degraded_at,
+        bodies,
+        stores: StoreState::default(),
     });
     let router = app::router(&app, &args)?;
     server::announce(address);
@@ -126,12 +130,14 @@ async fn run(args: Args) -> Result<(), Problem> {
 /// The operator routes, over the events and dead letters of this gateway.
 fn operator(
     args: &Args,
+    bodies: &BodyBudget,
     observers: &Observers,
     dead_letters: &DeadLetterHandling,
     events: &Events,
 ) -> Result<Operator, Problem> {
     let mut operator = Operator::builder(args.operator_token.as_str())
         .max_body(args.max_body)
+        .body_budget(bodies.clone())
         .observe(observers.clone())
         .no_dead_letters(
             "dead letters are posted to the URL of --dead-letters and not stored here: look for them there",
@@ -141,5 +147,8 @@ fn operator(
         operator = operator.redrive(again.clone());
     }
     let operator = operator.build();
-    operator.map_err(|error| Problem::new("--operator-token", error))
+    operator.map_err(|error| match error.setting() {
+        "budget" => Problem::new("--body-budget", error),
+        _ => Problem::new("--operator-token", error),
+    })
 }

@@ -12,7 +12,7 @@
 //! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that an operator made | 202 with a task id |
 //!
 //! Every route requires `Authorization: Bearer TOKEN`, compared in constant time, and answers 401
-//! without it. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
+//! without it, before the body is read. Bodies are read up to [`OperatorBuilder::max_body`]. Refusals are
 //! `application/problem+json`; a store that fails is answered 503 with `Retry-After`.
 //!
 //! Dead letters come from a [`Redrive`] and its store, events from an [`EventLog`]. The routes of the one
@@ -66,7 +66,8 @@ use redrives::{AnyRedrive, Redrives};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 use tower_service::Service;
 use tower_webhook::{
-    BoxError, BoxFuture, InvalidConfig, StoreError,
+    BoxError, BoxFuture, BufferBodyLayer, InvalidConfig, StoreError,
+    body::BodyBudget,
     dead_letter::{
         DescribeResponse,
         redrive::{Redrive, Resend},
@@ -118,7 +119,7 @@ pub struct Trigger {
 pub struct Operator {
     shared: Arc<Shared>,
     token: SharedToken,
-    max_body: usize,
+    bodies: BufferBodyLayer,
 }
 
 pub(crate) struct Shared {
@@ -137,6 +138,7 @@ impl Operator {
         OperatorBuilder {
             token: token.into(),
             max_body: 1 << 20,
+            body_budget: None,
             redrive: None,
             no_dead_letters: Cow::Borrowed(
                 "no store of dead letters is set: give the operator routes a `Redrive`",
@@ -148,7 +150,11 @@ impl Operator {
 
     /// The routes, as a tower service for any axum or hyper server.
     pub fn router(&self) -> Router {
-        routes::router(Arc::clone(&self.shared), self.token.clone(), self.max_body)
+        routes::router(
+            Arc::clone(&self.shared),
+            self.token.clone(),
+            self.bodies.clone(),
+        )
     }
 
     /// Refuses further re-drives, and ends each running one after the entry that it is sending. Those that
@@ -163,6 +169,7 @@ impl Operator {
 pub struct OperatorBuilder {
     token: Secrets,
     max_body: usize,
+    body_budget: Option<BodyBudget>,
     redrive: Option<Box<dyn AnyRedrive>>,
     no_dead_letters: Cow<'static, str>,
     events: Option<Box<dyn EventLog>>,
@@ -208,6 +215,13 @@ impl OperatorBuilder {
         self
     }
 
+    /// Sets the budget for the bytes of all bodies in flight, to share it with your other routes. Default: a
+    /// budget of these routes alone, as [`BufferBodyLayer::budget`] says.
+    pub fn body_budget(mut self, budget: BodyBudget) -> Self {
+        self.body_budget = Some(budget);
+        self
+    }
+
     /// Adds an observer of entries that are discarded ([`Event::Discarded`]), of requests that are refused
     /// ([`Event::Refused`]), and of stores that fail ([`Event::Trouble`]). Default: none except `tracing`.
     ///
@@ -223,11 +237,16 @@ impl OperatorBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`]: the token is empty, or no header can hold it.
+    /// [`InvalidConfig`]: the token is empty, or no header can hold it; `budget` does not hold a body of
+    /// [`max_body`](Self::max_body).
     pub fn build(self) -> Result<Operator, InvalidConfig> {
+        let mut bodies = BufferBodyLayer::new(self.max_body).observe(self.observers.clone());
+        if let Some(budget) = self.body_budget {
+            bodies = bodies.budget(budget)?;
+        }
         Ok(Operator {
             token: SharedToken::bearer(self.token)?,
-            max_body: self.max_body,
+            bodies,
             shared: Arc::new(Shared {
                 redrive: self.redrive,
                 no_dead_letters: self.no_dead_letters,
@@ -251,7 +270,7 @@ fn trouble(observers: &Observers, what: &'static str, error: &dyn fmt::Display) 
 impl fmt::Debug for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operator")
-            .field("max_body", &self.max_body)
+            .field("bodies", &self.bodies)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,9 @@ use crate::{
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    extract::{FromRequest, Path, Query, Request, State, rejection::PathRejection},
+    extract::{
+        DefaultBodyLimit, FromRequest, Path, Query, Request, State, rejection::PathRejection,
+    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -35,7 +37,7 @@ const PAGE: usize = 100;
 /// The longest `Idempotency-Key`, and the longest id in a triggered payload.
 const MAX_KEY: usize = 255;
 
-pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -> Router {
+pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, bodies: BufferBodyLayer) -> Router {
     let routes = Router::new()
         .route("/webhooks/replay/{event_id}", post(replay))
         .route("/dead-letters", get(list))
@@ -44,10 +46,14 @@ pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, max_body: usize) -
         .route("/dead-letters/{id}/redrive", post(redrive_one))
         .route("/api/v2/webhooks/trigger", post(trigger));
     let refusals = middleware::from_fn_with_state(Arc::clone(&shared), tell_refusals);
+    let verify = SignatureVerifyLayer::new(token).observe(shared.observers.clone());
     let guarded = routes.route_layer(refusals).route_layer(
         ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(max_body).observe(shared.observers.clone()))
-            .layer(SignatureVerifyLayer::new(token).observe(shared.observers.clone())),
+            .layer(verify.before_body())
+            .layer(bodies)
+            .layer(verify)
+            // The extractors' own limit of 2 MiB, which would hide ours.
+            .layer(DefaultBodyLimit::disable()),
     );
     guarded.with_state(shared)
 }

@@ -5,8 +5,9 @@ use super::{
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError, SigningKeys,
-        Verified, secrets::Keyring,
+        Defect, Head, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
+        SigningKeys, Verified,
+        secrets::{Entry, Keyring},
     },
 };
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -83,18 +84,15 @@ impl BasicAuth {
     }
 }
 
-impl Scheme for BasicAuth {
-    fn name(&self) -> &'static str {
-        "basic"
-    }
-
-    fn recognizes(&self, headers: &HeaderMap) -> bool {
-        headers.contains_key(AUTHORIZATION)
-    }
-
-    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+impl BasicAuth {
+    /// Returns what `then` makes of the credential that the request presents.
+    fn check<R>(
+        &self,
+        head: &Head<'_>,
+        then: impl FnOnce(&Entry<Credential>) -> R,
+    ) -> Result<R, SignatureError> {
         let malformed = |what| SignatureError::malformed(&AUTHORIZATION, what);
-        let value = message.header(&AUTHORIZATION)?.as_bytes();
+        let value = head.header(&AUTHORIZATION)?.as_bytes();
         let base64 = after_scheme(value, "Basic").ok_or_else(|| malformed(Defect::Prefix))?;
 
         let mut buffer = Zeroizing::new([0; MAX_DECODED]);
@@ -107,11 +105,29 @@ impl Scheme for BasicAuth {
         let length = data_encoding::BASE64
             .decode_mut(base64, room)
             .map_err(|_| malformed(Defect::Encoding))?;
-        let label = self
-            .keys
-            .presented(&room[..length])
-            .ok_or(SignatureError::Mismatch)?;
+        self.keys
+            .presented(&room[..length], then)
+            .ok_or(SignatureError::Mismatch)
+    }
+}
+
+impl Scheme for BasicAuth {
+    fn name(&self) -> &'static str {
+        "basic"
+    }
+
+    fn recognizes(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(AUTHORIZATION)
+    }
+
+    fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
+        let label = self.check(&message.head(), Entry::matched)?;
         Ok(Verified::new(self.name()).with_secret_label(label))
+    }
+
+    /// The whole check: nothing of it needs the body.
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        self.check(head, |_| ())
     }
 
     fn challenge(&self) -> Option<HeaderValue> {

@@ -2,9 +2,9 @@ use super::{Candidates, Scheme, sensitive, stripe::Grammar};
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Encoding, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
+        Defect, Encoding, Head, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
         SigningKeys, Tolerance, Verified,
-        mac::{MacKey, Tag, equal},
+        mac::{MacKey, Tag},
         message::unix_seconds,
         secrets::{Keyring, raw},
     },
@@ -134,21 +134,40 @@ impl Cognigy {
         self.keys.handle()
     }
 
-    /// Checks a MAC over the body alone.
+    /// Reads the header, up to what needs the body: its signatures, what they cover besides the body, and the
+    /// time.
     #[inline]
-    fn verify_body(&self, body: &[u8], tag: Option<Tag>) -> Result<Verified, SignatureError> {
-        let tag = tag.ok_or_else(|| self.malformed(Defect::Encoding))?;
-        if self.accepts(CognigyFormat::SignedTimestamp) && begins_with_timestamp(body) {
-            return Err(SignatureError::Mismatch);
+    fn read<'a>(
+        &self,
+        head: &Head<'a>,
+        candidates: &mut Candidates,
+    ) -> Result<Read<'a>, SignatureError> {
+        let text = head.header(&self.header)?.as_bytes();
+        let format = CognigyFormat::of(text).ok_or_else(|| self.malformed(Defect::Encoding))?;
+        if !self.accepts(format) {
+            return Err(self.malformed(Defect::Format));
         }
-        let label = self
-            .keys
-            .matching(&[body], |made| equal(&tag, made))
-            .ok_or(SignatureError::Mismatch)?;
-        Ok(Verified {
-            label: Some(label),
-            ..Verified::new(self.name())
-        })
+        let mut push = |tag| candidates.push(tag).map_err(|what| self.malformed(what));
+        match format {
+            CognigyFormat::Hex => push(Encoding::Hex.decode(text)).map(|()| Read::Body(None)),
+            CognigyFormat::Base64 => push(Encoding::Base64.decode(text)).map(|()| Read::Body(None)),
+            CognigyFormat::UnsignedTimestamp => {
+                let comma = text.iter().position(|&byte| byte == b',');
+                let (seconds, tag) = text.split_at(comma.unwrap_or_default());
+                let seconds =
+                    unix_seconds(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
+                self.tolerance.check(seconds, head.unix_seconds())?;
+                push(Encoding::Base64.decode(&tag[1..]))?;
+                Ok(Read::Body(Some(seconds)))
+            }
+            CognigyFormat::SignedTimestamp => {
+                let (timestamp, seconds) = Grammar::STRIPE
+                    .read(text, Encoding::Hex, candidates)
+                    .map_err(|what| self.malformed(what))?;
+                self.tolerance.check(seconds, head.unix_seconds())?;
+                Ok(Read::Timed(timestamp, seconds))
+            }
+        }
     }
 
     fn accepts(&self, format: CognigyFormat) -> bool {
@@ -166,6 +185,14 @@ fn begins_with_timestamp(body: &[u8]) -> bool {
     digits > 0 && body.get(digits) == Some(&b'.')
 }
 
+/// What the MAC covers.
+enum Read<'a> {
+    /// The body alone, whatever time the header claims.
+    Body(Option<u64>),
+    /// This text of the time, a full stop, and the body.
+    Timed(&'a [u8], u64),
+}
+
 impl Scheme for Cognigy {
     fn name(&self) -> &'static str {
         "cognigy"
@@ -176,44 +203,32 @@ impl Scheme for Cognigy {
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        let text = message.header(&self.header)?.as_bytes();
-        let format = CognigyFormat::of(text).ok_or_else(|| self.malformed(Defect::Encoding))?;
-        if !self.accepts(format) {
-            return Err(self.malformed(Defect::Format));
-        }
-        match format {
-            CognigyFormat::Hex => self.verify_body(message.body(), Encoding::Hex.decode(text)),
-            CognigyFormat::Base64 => {
-                self.verify_body(message.body(), Encoding::Base64.decode(text))
+        let mut candidates = Candidates::default();
+        let read = self.read(&message.head(), &mut candidates)?;
+        let body = message.body();
+        let is_right = |tag: &Tag| candidates.contain(tag);
+        let (label, timestamp, claimed_timestamp) = match read {
+            Read::Body(_)
+                if self.accepts(CognigyFormat::SignedTimestamp) && begins_with_timestamp(body) =>
+            {
+                (None, None, None)
             }
-            CognigyFormat::UnsignedTimestamp => {
-                let comma = text.iter().position(|&byte| byte == b',');
-                let (seconds, tag) = text.split_at(comma.unwrap_or_default());
-                let seconds =
-                    unix_seconds(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
-                self.tolerance.check(seconds, message.unix_seconds())?;
-                self.verify_body(message.body(), Encoding::Base64.decode(&tag[1..]))
-                    .map(|verified| verified.with_claimed_timestamp(seconds))
+            Read::Body(claimed) => (self.keys.matching(&[body], is_right), None, claimed),
+            Read::Timed(text, seconds) => {
+                let content = [text, b".", body];
+                (self.keys.matching(&content, is_right), Some(seconds), None)
             }
-            CognigyFormat::SignedTimestamp => {
-                let mut candidates = Candidates::default();
-                let (timestamp, seconds) = Grammar::STRIPE
-                    .read(text, Encoding::Hex, &mut candidates)
-                    .map_err(|what| self.malformed(what))?;
-                self.tolerance.check(seconds, message.unix_seconds())?;
-                let label = self
-                    .keys
-                    .matching(&[timestamp, b".", message.body()], |tag| {
-                        candidates.contain(tag)
-                    })
-                    .ok_or(SignatureError::Mismatch)?;
-                Ok(Verified {
-                    label: Some(label),
-                    timestamp: Some(seconds),
-                    ..Verified::new(self.name())
-                })
-            }
-        }
+        };
+        Ok(Verified {
+            label: Some(label.ok_or(SignatureError::Mismatch)?),
+            timestamp,
+            claimed_timestamp,
+            ..Verified::new(self.name())
+        })
+    }
+
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        self.read(head, &mut Candidates::default()).map(drop)
     }
 
     /// `None`, unless only [`CognigyFormat::SignedTimestamp`] is accepted.

@@ -2,8 +2,8 @@ use super::{Candidates, Scheme, sensitive, stripe::Grammar};
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError, SignScheme,
-        SignatureError, SigningKeys, Tolerance, Verified,
+        Defect, Encoding, Head, Message, MessageId, Outgoing, Secret, Secrets, SignError,
+        SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
         mac::MacKey,
         message::{Id, unix_seconds},
         secrets::{Keyring, decode_base64, mac_key},
@@ -151,26 +151,30 @@ impl Generic {
         self
     }
 
-    /// Reads the headers that the recipe uses.
+    /// Reads the headers that the recipe uses, up to what needs the body.
     #[inline]
-    fn read<'a>(&self, message: &Message<'a>) -> Result<Read<'a>, SignatureError> {
+    fn read<'a>(
+        &self,
+        head: &Head<'a>,
+        candidates: &mut Candidates,
+    ) -> Result<Read<'a>, SignatureError> {
         let recipe = &*self.recipe;
         let (signature, timestamp, id) = match (&recipe.timestamp, &recipe.id) {
             (None, None) => {
-                let [signature] = message.header_values([&recipe.header])?;
+                let [signature] = head.header_values([&recipe.header])?;
                 (signature, None, None)
             }
             (Some(timestamp), None) => {
-                let [signature, timestamp] = message.header_values([&recipe.header, timestamp])?;
+                let [signature, timestamp] = head.header_values([&recipe.header, timestamp])?;
                 (signature, Some(timestamp), None)
             }
             (None, Some(id)) => {
-                let [signature, id] = message.header_values([&recipe.header, id])?;
+                let [signature, id] = head.header_values([&recipe.header, id])?;
                 (signature, None, Some(id))
             }
             (Some(timestamp), Some(id)) => {
                 let [signature, timestamp, id] =
-                    message.header_values([&recipe.header, timestamp, id])?;
+                    head.header_values([&recipe.header, timestamp, id])?;
                 (signature, Some(timestamp), Some(id))
             }
         };
@@ -181,7 +185,7 @@ impl Generic {
                 return Err(SignatureError::malformed(name, Defect::Id));
             }
         }
-        let timestamp = match (timestamp, &recipe.timestamp) {
+        let mut timestamp = match (timestamp, &recipe.timestamp) {
             (Some(value), Some(name)) => {
                 let text = value.as_bytes();
                 let seconds = unix_seconds(text)
@@ -190,11 +194,35 @@ impl Generic {
             }
             _ => None,
         };
-        Ok(Read {
-            signature,
-            timestamp,
-            id,
-        })
+        let text = signature.as_bytes();
+        let malformed = |what| SignatureError::malformed(&recipe.header, what);
+        match &recipe.layout {
+            Layout::Plain { prefix, separator } => {
+                let text = text
+                    .strip_prefix(prefix.as_bytes())
+                    .ok_or_else(|| malformed(Defect::Prefix))?;
+                match separator {
+                    None => candidates
+                        .push(recipe.encoding.decode(text))
+                        .map_err(malformed)?,
+                    Some(separator) => {
+                        for text in text.split(|&byte| char::from(byte) == *separator) {
+                            candidates
+                                .push(recipe.encoding.decode(text))
+                                .map_err(malformed)?;
+                        }
+                    }
+                }
+            }
+            Layout::Fields(grammar) => {
+                let found = grammar.read(text, recipe.encoding, candidates);
+                timestamp = Some(found.map_err(malformed)?);
+            }
+        }
+        if let Some((_, seconds)) = timestamp {
+            recipe.tolerance.check(seconds, head.unix_seconds())?;
+        }
+        Ok(Read { timestamp, id })
     }
 
     /// Whether the literal after this piece also occurs inside it: bytes could then move from one piece to
@@ -234,7 +262,6 @@ impl Generic {
 
 /// The headers of one message.
 struct Read<'a> {
-    signature: &'a HeaderValue,
     timestamp: Option<(&'a [u8], u64)>,
     id: Option<&'a HeaderValue>,
 }
@@ -252,41 +279,8 @@ impl Scheme for Generic {
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        let recipe = &*self.recipe;
-        let malformed = |what| SignatureError::malformed(&recipe.header, what);
-        let mut read = self.read(message)?;
-        let text = read.signature.as_bytes();
-
         let mut candidates = Candidates::default();
-        match &recipe.layout {
-            Layout::Plain { prefix, separator } => {
-                let text = text
-                    .strip_prefix(prefix.as_bytes())
-                    .ok_or_else(|| malformed(Defect::Prefix))?;
-                match separator {
-                    None => candidates
-                        .push(recipe.encoding.decode(text))
-                        .map_err(malformed)?,
-                    Some(separator) => {
-                        for text in text.split(|&byte| char::from(byte) == *separator) {
-                            candidates
-                                .push(recipe.encoding.decode(text))
-                                .map_err(malformed)?;
-                        }
-                    }
-                }
-            }
-            Layout::Fields(grammar) => {
-                let timestamp = grammar
-                    .read(text, recipe.encoding, &mut candidates)
-                    .map_err(malformed)?;
-                read.timestamp = Some(timestamp);
-            }
-        }
-        if let Some((_, seconds)) = read.timestamp {
-            recipe.tolerance.check(seconds, message.unix_seconds())?;
-        }
-
+        let read = self.read(&message.head(), &mut candidates)?;
         let id = read.id.map_or(&b""[..], HeaderValue::as_bytes);
         let timestamp = read.timestamp.map_or(&b""[..], |(text, _)| text);
         let label = self
@@ -299,8 +293,12 @@ impl Scheme for Generic {
             label: Some(label),
             id: read.id.cloned().map(Id::Header),
             timestamp: read.timestamp.map(|(_, seconds)| seconds),
-            ..Verified::new(recipe.name)
+            ..Verified::new(self.recipe.name)
         })
+    }
+
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        self.read(head, &mut Candidates::default()).map(drop)
     }
 
     fn replay_window(&self) -> Option<Duration> {

@@ -66,7 +66,7 @@
 //! ```
 
 use super::{
-    Defect, Message, SignError, SignatureError, Verified,
+    Defect, Head, Message, SignError, SignatureError, Verified,
     mac::{Tag, equal},
 };
 use http::{HeaderMap, HeaderValue};
@@ -115,6 +115,20 @@ pub trait Scheme: Send + Sync + 'static {
     /// [`SignatureError`]. The caller does not learn which one.
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError>;
 
+    /// Checks what needs no body: that the headers of the signature are there, once and well formed, that the
+    /// timestamp is within the tolerance, and a credential that covers nothing, wholly. Default: accepts.
+    ///
+    /// It must refuse only what [`verify`](Self::verify) would refuse at the same time, whatever the body.
+    /// [`before_body`](crate::SignatureVerifyLayer::before_body) calls it before the body is read.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](Self::verify).
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        let _ = head;
+        Ok(())
+    }
+
     /// How long one signed message is accepted: the sum of the tolerance in both directions. Default:
     /// `None`, for a signature without a timestamp, so that a message is accepted at any time.
     fn replay_window(&self) -> Option<Duration> {
@@ -141,6 +155,10 @@ macro_rules! through_pointer {
 
             fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
                 (**self).verify(message)
+            }
+
+            fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+                (**self).verify_head(head)
             }
 
             fn replay_window(&self) -> Option<Duration> {
@@ -196,6 +214,14 @@ impl AnyOf {
         self
     }
 
+    /// The scheme that decides on a request with these headers.
+    fn of(&self, headers: &HeaderMap) -> &dyn Scheme {
+        self.schemes()
+            .find(|scheme| scheme.recognizes(headers))
+            // No scheme recognizes the request: the first one reports what is missing.
+            .unwrap_or(&*self.first)
+    }
+
     fn schemes(&self) -> impl Iterator<Item = &dyn Scheme> {
         std::iter::once(&self.first)
             .chain(&self.others)
@@ -214,11 +240,11 @@ impl Scheme for AnyOf {
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        self.schemes()
-            .find(|scheme| scheme.recognizes(message.headers()))
-            // No scheme recognizes the request: the first one reports what is missing.
-            .unwrap_or(&*self.first)
-            .verify(message)
+        self.of(message.headers()).verify(message)
+    }
+
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        self.of(head.headers()).verify_head(head)
     }
 
     /// The longest window, or `None` if one of the schemes has none.
@@ -325,6 +351,13 @@ macro_rules! settled_generic {
                 message: &crate::signature::Message<'_>,
             ) -> Result<crate::signature::Verified, crate::signature::SignatureError> {
                 self.0.verify(message)
+            }
+
+            fn verify_head(
+                &self,
+                head: &crate::signature::Head<'_>,
+            ) -> Result<(), crate::signature::SignatureError> {
+                self.0.verify_head(head)
             }
 
             fn replay_window(&self) -> Option<std::time::Duration> {

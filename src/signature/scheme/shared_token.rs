@@ -2,7 +2,7 @@ use super::Scheme;
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Message, Outgoing, SecretLabel, Secrets, SignError, SignScheme, SignatureError,
+        Defect, Head, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
         SigningKeys, Verified,
         mac::{Tag, equal},
         secrets::{Entry, Keyring},
@@ -96,6 +96,24 @@ impl SharedToken {
     }
 }
 
+impl SharedToken {
+    /// Returns what `then` makes of the credential that the request presents.
+    fn check<R>(
+        &self,
+        head: &Head<'_>,
+        then: impl FnOnce(&Entry<Credential>) -> R,
+    ) -> Result<R, SignatureError> {
+        let mut token = head.header(&self.header)?.as_bytes();
+        if self.bearer {
+            token = after_scheme(token, "Bearer")
+                .ok_or_else(|| SignatureError::malformed(&self.header, Defect::Prefix))?;
+        }
+        self.keys
+            .presented(token, then)
+            .ok_or(SignatureError::Mismatch)
+    }
+}
+
 impl Scheme for SharedToken {
     fn name(&self) -> &'static str {
         self.name
@@ -106,13 +124,13 @@ impl Scheme for SharedToken {
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        let mut token = message.header(&self.header)?.as_bytes();
-        if self.bearer {
-            token = after_scheme(token, "Bearer")
-                .ok_or_else(|| SignatureError::malformed(&self.header, Defect::Prefix))?;
-        }
-        let label = self.keys.presented(token).ok_or(SignatureError::Mismatch)?;
+        let label = self.check(&message.head(), Entry::matched)?;
         Ok(Verified::new(self.name).with_secret_label(label))
+    }
+
+    /// The whole check: nothing of it needs the body.
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        self.check(head, |_| ())
     }
 
     fn challenge(&self) -> Option<HeaderValue> {
@@ -171,13 +189,17 @@ impl Credential {
 }
 
 impl Keyring<Credential> {
-    /// The label of the credential that equals `text`.
-    pub(super) fn presented(&self, text: &[u8]) -> Option<SecretLabel> {
+    /// What `then` makes of the credential that equals `text`.
+    pub(super) fn presented<R>(
+        &self,
+        text: &[u8],
+        then: impl FnOnce(&Entry<Credential>) -> R,
+    ) -> Option<R> {
         let digest: Tag = Sha256::digest(text).into();
         self.read()
             .iter()
             .find(|entry| equal(&entry.key.digest, &digest))
-            .map(Entry::matched)
+            .map(then)
     }
 }
 

@@ -4,11 +4,11 @@ use crate::signature::ed25519::Ed25519Key;
 use crate::{
     InvalidConfig,
     signature::{
-        Backend, Defect, Encoding, Message, MessageId, Outgoing, Secret, Secrets, SignError,
+        Backend, Defect, Encoding, Head, Message, MessageId, Outgoing, Secret, Secrets, SignError,
         SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
         mac::MacKey,
         message::{Id, unix_seconds},
-        secrets::{Keyring, decode_base64, mac_key},
+        secrets::{Entry, Keyring, decode_base64, mac_key},
     },
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -147,17 +147,34 @@ impl StandardWebhooks {
         self.keys.handle()
     }
 
-    /// Returns the header names that this request uses, and their three values.
+    /// Reads the headers, up to what needs the body: the id, the timestamp, and the signatures.
     #[inline]
     fn read<'a>(
         &self,
-        message: &Message<'a>,
-    ) -> Result<(&Names, [&'a HeaderValue; 3]), SignatureError> {
+        head: &Head<'a>,
+        keys: &[Entry<Key>],
+        found: &mut Signatures,
+    ) -> Result<(&'a HeaderValue, &'a HeaderValue, u64), SignatureError> {
+        let (names, [id, timestamp, signature]) = self.find(head)?;
+        if !MessageId::is_valid(id.as_bytes()) {
+            return Err(SignatureError::malformed(&names.id, Defect::Id));
+        }
+        let seconds = unix_seconds(timestamp.as_bytes())
+            .ok_or_else(|| SignatureError::malformed(&names.timestamp, Defect::Timestamp))?;
+        self.tolerance.check(seconds, head.unix_seconds())?;
+        Signatures::read(signature.as_bytes(), keys, found)
+            .map_err(|what| SignatureError::malformed(&names.signature, what))?;
+        Ok((id, timestamp, seconds))
+    }
+
+    /// Returns the header names that this request uses, and their three values.
+    #[inline]
+    fn find<'a>(&self, head: &Head<'a>) -> Result<(&Names, [&'a HeaderValue; 3]), SignatureError> {
         let Some(other) = &self.otherwise else {
-            return Ok((&self.names, message.header_values(self.names.all())?));
+            return Ok((&self.names, head.header_values(self.names.all())?));
         };
-        let ours = message.find(self.names.all());
-        let others = message.find(other.all());
+        let ours = head.find(self.names.all());
+        let others = head.find(other.all());
         let names = match (
             ours.iter().any(|found| !found.is_none()),
             others.iter().any(|found| !found.is_none()),
@@ -169,7 +186,7 @@ impl StandardWebhooks {
             (false, true) => other,
             _ => &self.names,
         };
-        Ok((names, message.header_values(names.all())?))
+        Ok((names, head.header_values(names.all())?))
     }
 }
 
@@ -269,6 +286,52 @@ impl V1a {
     }
 }
 
+/// The signatures of one header, by version.
+#[derive(Default)]
+struct Signatures {
+    v1: Candidates,
+    /// Read if one of the keys can check them.
+    #[cfg(feature = "ed25519")]
+    v1a: Option<V1a>,
+}
+
+impl Signatures {
+    #[inline]
+    fn read(text: &[u8], keys: &[Entry<Key>], found: &mut Self) -> Result<(), Defect> {
+        #[cfg(feature = "ed25519")]
+        if keys
+            .iter()
+            .any(|entry| matches!(entry.key, Key::Ed25519(_)))
+        {
+            found.v1a = Some(V1a::default());
+        }
+        read_signatures(
+            text,
+            &mut found.v1,
+            #[cfg(feature = "ed25519")]
+            found.v1a.as_mut(),
+        )?;
+        let is_usable = |key: &Key| match key {
+            Key::Mac(_) => !found.has_v1a() && !found.v1.is_empty(),
+            #[cfg(feature = "ed25519")]
+            Key::Ed25519(_) => found.has_v1a(),
+        };
+        let is_usable = keys.iter().any(|entry| is_usable(&entry.key));
+        is_usable.then_some(()).ok_or(Defect::NoCandidate)
+    }
+
+    #[cfg(feature = "ed25519")]
+    fn has_v1a(&self) -> bool {
+        self.v1a.iter().flat_map(V1a::iter).next().is_some()
+    }
+
+    #[cfg(not(feature = "ed25519"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    const fn has_v1a(&self) -> bool {
+        false
+    }
+}
+
 impl Scheme for StandardWebhooks {
     fn name(&self) -> &'static str {
         "standard_webhooks"
@@ -280,15 +343,9 @@ impl Scheme for StandardWebhooks {
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        let (names, [id, timestamp, signature]) = self.read(message)?;
-        if !MessageId::is_valid(id.as_bytes()) {
-            return Err(SignatureError::malformed(&names.id, Defect::Id));
-        }
-        let seconds = unix_seconds(timestamp.as_bytes())
-            .ok_or_else(|| SignatureError::malformed(&names.timestamp, Defect::Timestamp))?;
-        self.tolerance.check(seconds, message.unix_seconds())?;
-
-        let malformed = |what| SignatureError::malformed(&names.signature, what);
+        let keys = self.keys.read();
+        let mut found = Signatures::default();
+        let (id, timestamp, seconds) = self.read(&message.head(), &keys, &mut found)?;
         let content = [
             id.as_bytes(),
             b".",
@@ -296,55 +353,28 @@ impl Scheme for StandardWebhooks {
             b".",
             message.body(),
         ];
-        let keys = self.keys.read();
-        let mut v1 = Candidates::default();
-        #[cfg(not(feature = "ed25519"))]
-        let has_v1a = {
-            read_signatures(signature.as_bytes(), &mut v1).map_err(malformed)?;
-            false
-        };
-        #[cfg(feature = "ed25519")]
-        let mut v1a = None;
-        #[cfg(feature = "ed25519")]
-        let has_v1a = {
-            if keys
-                .iter()
-                .any(|entry| matches!(entry.key, Key::Ed25519(_)))
-            {
-                v1a = Some(V1a::default());
-            }
-            read_signatures(signature.as_bytes(), &mut v1, v1a.as_mut()).map_err(malformed)?;
-            v1a.as_ref().is_some_and(|v1a| v1a.iter().next().is_some())
-        };
-        let mut usable = false;
         let matched = keys.iter().find(|entry| match &entry.key {
+            // A valid `v1` does not make up for a `v1a` that fails.
             Key::Mac(key) => {
-                // A valid `v1` does not make up for a `v1a` that fails.
-                if has_v1a || v1.is_empty() {
-                    return false;
-                }
-                usable = true;
-                v1.contain(&key.tag(&content))
+                !found.has_v1a() && !found.v1.is_empty() && found.v1.contain(&key.tag(&content))
             }
             #[cfg(feature = "ed25519")]
             Key::Ed25519(key) => {
-                usable |= has_v1a;
-                v1a.iter()
-                    .flat_map(V1a::iter)
-                    .any(|v1a| key.verify(&content, v1a))
+                let mut v1a = found.v1a.iter().flat_map(V1a::iter);
+                v1a.any(|v1a| key.verify(&content, v1a))
             }
         });
-        let label = match matched {
-            Some(entry) => entry.matched(),
-            None if usable => return Err(SignatureError::Mismatch),
-            None => return Err(malformed(Defect::NoCandidate)),
-        };
         Ok(Verified {
-            label: Some(label),
+            label: Some(matched.ok_or(SignatureError::Mismatch)?.matched()),
             id: Some(Id::Header(id.clone())),
             timestamp: Some(seconds),
             ..Verified::new(self.name())
         })
+    }
+
+    fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
+        let found = &mut Signatures::default();
+        self.read(head, &self.keys.read(), found).map(drop)
     }
 
     fn replay_window(&self) -> Option<Duration> {

@@ -91,7 +91,7 @@ fn a_body_over_the_limit_is_refused_declared_or_not() {
     assert_eq!(streamed.status, 413);
     let gigabyte = ask(
         &server,
-        "content-length: 1000000000\r\n",
+        &format!("content-length: 1000000000\r\nx-cognigy-signature: {signature}\r\n"),
         b"",
         Shutdown::Write,
     );
@@ -132,8 +132,11 @@ fn a_body_that_ends_early_is_refused_or_dropped_and_never_accepted() {
 fn a_sender_that_trickles_is_cut_off_and_holds_up_nobody() {
     let server = gateway(&[]);
     let mut slow = TcpStream::connect(server.address).unwrap();
-    slow.write_all(b"POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{")
-        .unwrap();
+    let signature = openssl_hex(SECRET, b"never whole");
+    let head = format!(
+        "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\nx-cognigy-signature: {signature}\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).unwrap();
     let started = Instant::now();
     let trickle = slow.try_clone().unwrap();
     std::thread::spawn(move || {

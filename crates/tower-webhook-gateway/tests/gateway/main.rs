@@ -11,6 +11,7 @@ mod receiving;
 mod resilience;
 mod signatures;
 mod starting;
+mod strangers;
 
 #[path = "../../../../tests/support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]

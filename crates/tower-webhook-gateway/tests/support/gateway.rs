@@ -11,6 +11,7 @@ pub fn command() -> Command {
         "GATEWAY_ALLOW_PRIVATE",
         "GATEWAY_ATTEMPT_TIMEOUT_MS",
         "GATEWAY_BASE_DELAY_MS",
+        "GATEWAY_BODY_BUDGET",
         "GATEWAY_BREAKER_FAILURES",
         "GATEWAY_BREAKER_OPEN_MS",
         "GATEWAY_DEAD_LETTERS",
