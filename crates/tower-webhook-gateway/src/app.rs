@@ -7,11 +7,13 @@ use crate::{
     events::{self, Events},
     health::{StoreState, health},
     metrics::MetricsPage,
+    server,
 };
 use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State, rejection::PathRejection},
+    middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post_service},
 };
@@ -21,7 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, util::MapRequestLayer};
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
     BufferBodyLayer, CognigyEvent, SignatureVerifyLayer,
@@ -64,6 +66,8 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .observe(app.deliverer.observers.clone());
     let signed = guarded::<CognigyEvent>(app, scheme, &bodies);
     let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), &bodies);
+    let operator = app.operator.router();
+    let operator = operator.route_layer(middleware::from_fn(server::verified_by_success));
     Ok(Router::new()
         .route("/webhooks/cognigy", signed)
         .route("/webhooks/cognigy/endpoint", platform)
@@ -72,7 +76,7 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .route("/api/v2/health", get(health))
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(app))
-        .merge(app.operator.router())
+        .merge(operator)
         // At DEBUG: a line for each request is for whoever asks for it. What is refused or fails is told to
         // the observers, which limit the lines.
         .layer(TraceLayer::new_for_http().on_failure(()))
@@ -101,6 +105,7 @@ fn guarded<E: Event>(
             .layer(verify.before_body())
             .layer(bodies.clone())
             .layer(verify)
+            .layer(MapRequestLayer::new(server::verified::<BufferedBody>))
             .service(enqueue),
     )
 }

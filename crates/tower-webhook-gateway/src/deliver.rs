@@ -6,7 +6,7 @@
 
 use crate::{
     app::App,
-    args::{Args, Delivery, Problem, target_rules},
+    args::{Args, Delivery, Place, Problem, target_rules},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
@@ -85,6 +85,7 @@ impl Client {
             legacy::Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_idle_timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(MAX_CONCURRENT_REQUESTS)
                 .build(connector),
         )
     }
@@ -181,6 +182,14 @@ impl Deliverer {
     }
 }
 
+/// The most file handles that requests to the targets take: of each, connections in use and idle ones.
+pub fn handles(args: &Args) -> usize {
+    // The built-in echo has the other ends too.
+    let downstream = if args.downstream.is_some() { 1 } else { 2 };
+    let posting = usize::from(matches!(args.dead_letters, Place::Callback(_)));
+    (downstream + args.fallbacks.len() + posting) * 2 * MAX_CONCURRENT_REQUESTS
+}
+
 /// The stack that posts dead letters: without fallback targets, and not counted as deliveries.
 pub fn posting(args: &Args) -> Result<Stack, Problem> {
     let unfit = |error: InvalidConfig| Problem::new("--dead-letters", error);
@@ -192,7 +201,8 @@ pub fn posting(args: &Args) -> Result<Stack, Problem> {
         .build()
         .map_err(unfit)?;
     Ok(Stack::new(
-        stack.layer(Client::new(args.allow_private).into_inner()),
+        GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
+            .layer(stack.layer(Client::new(args.allow_private).into_inner())),
     ))
 }
 

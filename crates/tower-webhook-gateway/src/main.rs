@@ -64,6 +64,7 @@ async fn main() -> ExitCode {
 async fn run(args: Args) -> Result<(), Problem> {
     // First: a signal may arrive as soon as the address is known.
     let mut stop = Stop::catch().map_err(|error| Problem::new("signals", error))?;
+    let places = server::places(deliver::handles(&args))?;
     // Before anything is stored: an address in use is the most likely mistake.
     let listener = server::bind(&args.listen).await?;
     let address = listener
@@ -112,7 +113,14 @@ async fn run(args: Args) -> Result<(), Problem> {
             stop.asked().await;
         }
     };
-    let finishing = server::serve(listener, router, args.trusted_proxies.clone(), until).await;
+    let finishing = server::serve(
+        listener,
+        router,
+        args.trusted_proxies.clone(),
+        places,
+        until,
+    )
+    .await;
     let ended = tokio::time::timeout(LAST, async {
         finishing.wait().await;
         app.operator.stop(REDRIVES).await;

@@ -161,6 +161,70 @@ fn a_sender_that_trickles_is_cut_off_and_holds_up_nobody() {
     );
 }
 
+#[test]
+fn a_head_that_could_be_read_in_two_ways_is_refused() {
+    let server = gateway(&[]);
+    let event = event("framed");
+    let signature = openssl_hex(SECRET, event.as_bytes());
+    let length = event.len();
+    let sized = format!("content-length: {length}\r\nx-cognigy-signature: {signature}\r\n");
+    let chunks = format!("{length:x}\r\n{event}\r\n0\r\n\r\n");
+    let coded = |codings: &str| format!("{codings}x-cognigy-signature: {signature}\r\n");
+    for (version, head, body, status) in [
+        ("1.1", sized.clone(), &event, 400),
+        ("1.1", format!("host: x\r\nhost: x\r\n{sized}"), &event, 400),
+        ("1.1", format!("host: x\r\nHost: y\r\n{sized}"), &event, 400),
+        ("1.1", format!("host: a@x\r\n{sized}"), &event, 400),
+        (
+            "1.1",
+            coded("host: x\r\ntransfer-encoding: gzip, chunked\r\n"),
+            &chunks,
+            501,
+        ),
+        (
+            "1.1",
+            coded("host: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n"),
+            &chunks,
+            501,
+        ),
+        (
+            "1.1",
+            coded("host: x\r\ntransfer-encoding: chunked, chunked\r\n"),
+            &chunks,
+            400,
+        ),
+        // What is read in one way alone.
+        ("1.0", sized.clone(), &event, 200),
+        ("1.1", format!("host: x\r\n{sized}"), &event, 200),
+        (
+            "1.1",
+            coded("host: x\r\ntransfer-encoding: Chunked\r\n"),
+            &chunks,
+            200,
+        ),
+    ] {
+        let mut stream = TcpStream::connect(server.address).unwrap();
+        // A second request, in case that the connection goes on.
+        let request = format!(
+            "POST /webhooks/cognigy HTTP/{version}\r\n{head}\r\n{body}GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(30)))
+            .unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        let expected = [format!("HTTP/1.1 {status}"), format!("HTTP/1.0 {status}")];
+        assert!(
+            expected.iter().any(|line| answer.starts_with(line)),
+            "{head}: {answer}"
+        );
+        let answers = answer.matches("HTTP/1.").count();
+        assert!(status == 200 || answers == 1, "it went on: {answer}");
+    }
+}
+
 /// Sends a request by hand and reads what comes back.
 fn ask(server: &Server, headers: &str, body: &[u8], then: Shutdown) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 mod bodies;
+mod connections;
 mod delivery;
 mod downstream;
 mod operator;
