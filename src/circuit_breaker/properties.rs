@@ -150,8 +150,6 @@ struct Call {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
-
     #[test]
     fn it_never_wedges_and_never_admits_too_many(
         rules in rules(),

@@ -488,8 +488,6 @@ async fn compare(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
-
     #[test]
     fn the_engine_does_what_the_model_does(
         steps in proptest::collection::vec(step(), 1..60),

@@ -22,8 +22,6 @@ fn header_value() -> impl Strategy<Value = HeaderValue> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
     #[test]
     fn what_is_signed_is_verified_and_any_flipped_bit_is_refused(
         body in proptest::collection::vec(any::<u8>(), 1..300),

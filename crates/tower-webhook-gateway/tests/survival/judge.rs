@@ -165,6 +165,7 @@ fn weigh(
         wrong.push(format!("{} is lost; it came {came:?}", id(*event)));
     }
     wrong.extend(dead(entries, arrivals, &accepted, poisoned));
+    wrong.extend(both(entries, arrivals, troubles));
 
     let mut times: HashMap<u64, usize> = HashMap::new();
     for arrival in arrivals.iter().filter(|it| it.answer == Answer::Taken) {
@@ -319,6 +320,20 @@ fn dead(
     wrong
 }
 
+/// An event that was taken is dead only where the answer that took it may not have been recorded.
+fn both(entries: &HashMap<u64, Entry>, arrivals: &[Arrival], troubles: &[Trouble]) -> Vec<String> {
+    let taken = arrivals
+        .iter()
+        .filter(|arrival| arrival.answer == Answer::Taken && entries.contains_key(&arrival.event));
+    let unexplained = taken.filter(|arrival| {
+        let explains = |trouble: &Trouble| trouble.explains(arrival.answered, u64::MAX);
+        !troubles.iter().any(explains)
+    });
+    unexplained
+        .map(|arrival| format!("{} is delivered and dead", id(arrival.event)))
+        .collect()
+}
+
 /// Waits until the sender has written enough lines of a kind.
 pub fn wait_for(
     load: &crate::load::Load,
@@ -390,6 +405,10 @@ mod itself {
         assert_eq!(verdict(&one, &came(&[(2, None)]), &[1]), FINE);
         fails(&one, &came(&[(2, Status(503))]), &[], "is lost");
         fails(&one, &[], &[1], "never failed");
+        // An answer that was not recorded may be followed by those that end the event.
+        assert_eq!(verdict(&one, &came(&[(8, None), (9, Taken)]), &[1]), FINE);
+        let both = came(&[(2, None), (3, Taken)]);
+        fails(&one, &both, &[1], "is delivered and dead");
         // A kill explains what came shortly before it, and comes after it.
         assert_eq!(verdict(&one, &came(&[(9, Taken), (11, Taken)]), &[]), FINE);
         fails(&one, &came(&[(7, Taken), (11, Taken)]), &[], "came again");
