@@ -156,7 +156,7 @@ pub async fn keys_are_apart_by_their_scope<S: Subject>(subject: &S) {
         ("contractshared", "-id"),
         ("", "contractshared-id"),
         ("contract", "SHARED-ID"),
-        ("contract", "shared-id "),
+        ("contract", "shared- id"),
     ] {
         match IdempotencyKey::new(scope, id) {
             Ok(key) => drop(put(&*engine, job("apart").dedup_key(key)).await),
