@@ -345,3 +345,30 @@ fn a_trigger_has_one_key_that_can_be_read() {
     result_of(&server, &task_id(&first));
     assert_eq!(seen.got().len(), 1);
 }
+
+#[test]
+fn a_store_that_was_cut_off_accepts_nothing_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("gateway.db");
+    let seen = Downstream::start();
+    let server = start(&store, &seen, &[]);
+    for n in 0..40 {
+        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+        assert_eq!(accepted.status, 200, "{accepted:?}");
+    }
+    let checkpoint = "PRAGMA busy_timeout=5000; PRAGMA wal_checkpoint(TRUNCATE)";
+    crate::foreign::run("sqlite3", &[store.to_str().unwrap(), checkpoint], b"");
+    assert_eq!(post(&server, event("checkpointed").as_bytes()).status, 200);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&store)
+        .unwrap();
+    file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+    let answers: Vec<_> = (0..20)
+        .map(|n| post(&server, event(&format!("lost_{n}")).as_bytes()).status)
+        .collect();
+    assert_eq!(answers, [503; 20]);
+    eventually("the health tells it", || {
+        (health(&server)["status"] == "unhealthy").then_some(())
+    });
+}

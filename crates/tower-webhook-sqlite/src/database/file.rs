@@ -3,10 +3,14 @@
 use super::{DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, schema};
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
+    cell::Cell,
     fs::OpenOptions,
     io::ErrorKind,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +35,8 @@ pub(super) struct Settings {
     pub(super) with: DatabaseBuilder,
     /// The file at the path when it was last opened for writing.
     opened: Mutex<Option<Identity>>,
+    /// Whether the file became shorter, and was not checked since.
+    shrunk: AtomicBool,
 }
 
 /// An open file.
@@ -38,6 +44,8 @@ pub(super) struct Settings {
 pub(super) struct File {
     pub(super) connection: Connection,
     identity: Option<Identity>,
+    /// Its length when it was last looked at.
+    length: Cell<u64>,
 }
 
 /// The device and inode of the file at a path.
@@ -115,6 +123,7 @@ impl File {
             .map_err(because)?;
         Ok(Self {
             identity: identity(&settings.path),
+            length: Cell::new(length(&settings.path)),
             connection,
         })
     }
@@ -130,7 +139,10 @@ impl File {
             });
         }
         schema::recognise(connection, settings, first)?;
-        if first {
+        if settings.shrunk.load(Ordering::Relaxed) {
+            check_whole(connection, settings)?;
+            settings.shrunk.store(false, Ordering::Relaxed);
+        } else if first {
             check(connection, settings)?;
         }
         let mode: String = connection
@@ -149,6 +161,11 @@ impl File {
         }
         connection
             .pragma_update(None, "journal_size_limit", LOG_LIMIT)
+            .map_err(because)?;
+        // What is deleted is overwritten. It costs nothing that could be measured for bodies up to 8 KiB; to delete
+        // one of 64 KiB takes as long as to insert it (SQLite 3.40, November 2026).
+        connection
+            .pragma_update(None, "secure_delete", true)
             .map_err(because)?;
         file.flush_on_commit().map_err(because)?;
         if let Some(bytes) = settings.with.max_size {
@@ -211,10 +228,35 @@ impl File {
         begun.map(drop)
     }
 
-    /// Whether this file is still the one at the path. A file that was removed or replaced accepts
-    /// writes, which are lost when it is closed.
-    pub(super) fn in_place(&self, path: &Path) -> bool {
-        self.identity == identity(path)
+    /// Whether this file is still the one at the path, and whole. A file that was removed or replaced accepts
+    /// writes, which are lost when it is closed. So does one that was truncated: they go to the log, and what
+    /// was read before is cached. Only `VACUUM` makes it shorter lawfully, after which it is checked and opened
+    /// again.
+    pub(super) fn in_place(&self, settings: &Settings) -> Result<(), DatabaseError> {
+        let path = &settings.path;
+        if self.identity != identity(path) {
+            return Err(moved());
+        }
+        if length(path) < self.length.replace(length(path)) {
+            settings.shrunk.store(true, Ordering::Relaxed);
+            return Err(DatabaseError::caused(
+                DatabaseErrorKind::Unavailable,
+                "the file became shorter",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes the log into the file and empties it, so that what was deleted is not in the log either. Does not
+    /// wait for others: `false` if one of them reads or writes.
+    pub(super) fn empty_log(&self, settings: &Settings) -> rusqlite::Result<bool> {
+        let connection = &self.connection;
+        connection.busy_timeout(Duration::ZERO)?;
+        let busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            row.get::<_, i64>(0)
+        });
+        connection.busy_timeout(settings.with.busy_timeout)?;
+        Ok(busy? == 0)
     }
 }
 
@@ -224,6 +266,7 @@ impl Settings {
             path,
             with,
             opened: Mutex::new(None),
+            shrunk: AtomicBool::new(false),
         }
     }
 
@@ -333,6 +376,11 @@ fn check(connection: &Connection, settings: &Settings) -> Result<(), OpenError> 
     if pages.saturating_mul(page) > CHECKED_WHOLE {
         return Ok(());
     }
+    check_whole(connection, settings)
+}
+
+fn check_whole(connection: &Connection, settings: &Settings) -> Result<(), OpenError> {
+    let because = |error| settings.because(error);
     let verdict: String = connection
         .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
         .map_err(because)?;
@@ -343,6 +391,32 @@ fn check(connection: &Connection, settings: &Settings) -> Result<(), OpenError> 
         path: settings.path.clone(),
         detail: verdict.replace('\n', " "),
     })
+}
+
+/// Which of the file, its log and its index everybody on the machine can read or write.
+#[cfg(unix)]
+pub(super) fn open_to_all(path: &Path) -> Vec<PathBuf> {
+    use std::os::unix::fs::PermissionsExt;
+    let named = ["", "-wal", "-shm"].map(|end| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(end);
+        PathBuf::from(name)
+    });
+    let is_open = |path: &PathBuf| {
+        std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 != 0)
+    };
+    named.into_iter().filter(is_open).collect()
+}
+
+/// Elsewhere the folder says who may read.
+#[cfg(not(unix))]
+pub(super) fn open_to_all(_path: &Path) -> Vec<PathBuf> {
+    Vec::new()
+}
+
+/// Zero if the file is gone.
+fn length(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |found| found.len())
 }
 
 #[cfg(unix)]

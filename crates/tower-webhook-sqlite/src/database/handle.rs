@@ -1,7 +1,7 @@
 use super::{
     Bell, DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, Reply, Row, Statement,
     Transaction,
-    file::{File, Settings},
+    file::{self, File, Settings},
     operation::{Durability, Job, Operation},
     reader::Reader,
     schema,
@@ -20,7 +20,10 @@ use std::{
     time::Instant,
 };
 use tokio::sync::{oneshot, watch};
-use tower_webhook::{clock::WallClock, observe::Observers};
+use tower_webhook::{
+    clock::WallClock,
+    observe::{Event, Id, Observers},
+};
 
 /// A handle on one SQLite file. Clones share it.
 ///
@@ -67,6 +70,7 @@ impl Database {
         let settings = Arc::new(Settings::new(absolute, with));
         let written = File::open(&settings)?;
         let read = File::open_to_read(&settings)?;
+        tell_of_open_files(&settings);
 
         let (to_reader, queue) = mpsc::sync_channel(places);
         let bell = Arc::new(Bell::default());
@@ -88,6 +92,7 @@ impl Database {
             queue,
             level: Durability::Durable,
             since_turn: 0,
+            erase: false,
         };
         let (ending, ended) = watch::channel(());
         let reading = thread::Builder::new()
@@ -308,6 +313,18 @@ impl Database {
     /// Queues an operation for the writing thread, or finishes it with the error.
     pub(crate) fn operate(&self, operation: Box<dyn Operation>) {
         push(&self.shared.writer, operation);
+    }
+}
+
+/// A new file is its owner's alone. An older one may have been made by something else.
+fn tell_of_open_files(settings: &Settings) {
+    for open in file::open_to_all(&settings.path) {
+        let detail = format!("chmod o-rwx '{}'", open.display());
+        settings.with.observers.tell(|| Event::Trouble {
+            part: "sqlite",
+            what: "every user of this machine can read or write the file; take that away",
+            detail: Some(Id::new(&detail)),
+        });
     }
 }
 

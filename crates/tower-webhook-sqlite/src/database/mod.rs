@@ -38,7 +38,14 @@
 //! - Errors are not final: after a full disk, a lock that another process held for too long, or a
 //!   file that was gone, operations succeed again as soon as the file allows it, without a restart.
 //! - If the file was removed or replaced while it was open, operations fail instead of being written to a
-//!   file that is no longer at its path (on Unix).
+//!   file that is no longer at its path (on Unix). If it became shorter, operations fail until it was checked
+//!   and found whole. Bytes that something else overwrites in it are not noticed before SQLite reads them.
+//! - A new file is readable and writable for its owner alone. An older one, its `-wal` or its `-shm` that every user
+//!   of the machine can read or write is told to the [observers](DatabaseBuilder::observe) when it is opened.
+//! - What is deleted is overwritten in the file (`secure_delete`). It stays in the log until that is emptied: after a
+//!   dead letter was removed or discarded within a second or two, or within 64 operations, and later while somebody
+//!   reads; after any other deletion when SQLite writes the log anew, at the latest when the file is closed. The drive
+//!   and its backups may keep older copies.
 //! - Any number of processes may open the same file, on a local file system. They take turns, one
 //!   commit each, and wait for each other up to the busy timeout.
 //!

@@ -75,7 +75,7 @@ impl Reader {
     /// One transaction, so that several statements see the same state.
     fn run(&mut self, operation: &mut Queued) -> Result<(), DatabaseError> {
         if let Some(file) = &self.file
-            && !file.in_place(&self.settings.path)
+            && file.in_place(&self.settings).is_err()
         {
             self.file = None;
         }

@@ -12,6 +12,7 @@ pub struct Transaction<'a> {
     connection: &'a Connection,
     max_rows: usize,
     rings: Cell<bool>,
+    erases: Cell<bool>,
 }
 
 impl<'a> Transaction<'a> {
@@ -20,6 +21,7 @@ impl<'a> Transaction<'a> {
             connection,
             max_rows,
             rings: Cell::new(false),
+            erases: Cell::new(false),
         }
     }
 
@@ -81,6 +83,15 @@ impl<'a> Transaction<'a> {
 
     pub(super) const fn rings(&self) -> bool {
         self.rings.get()
+    }
+
+    /// Has the log emptied soon after this is committed: it still holds what is deleted here.
+    pub(crate) fn erase(&self) {
+        self.erases.set(true);
+    }
+
+    pub(super) const fn erases(&self) -> bool {
+        self.erases.get()
     }
 
     fn prepare(&self, statement: &Statement) -> Result<CachedStatement<'a>, DatabaseError> {

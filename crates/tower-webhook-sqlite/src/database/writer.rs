@@ -6,7 +6,7 @@
 use super::{
     DatabaseError, DatabaseErrorKind, Transaction,
     bell::Bell,
-    file::{File, Settings, moved},
+    file::{File, Settings},
     operation::{Durability, Operation},
     upkeep::Chores,
 };
@@ -45,6 +45,8 @@ pub(super) struct Writer {
     pub(super) level: Durability,
     /// Operations since the last turn of the chores.
     pub(super) since_turn: usize,
+    /// Whether the log holds what was deleted for good.
+    pub(super) erase: bool,
 }
 
 impl Writer {
@@ -74,6 +76,7 @@ impl Writer {
             if self.since_turn >= TURN {
                 self.since_turn = 0;
                 self.sweep();
+                self.empty_log();
             }
         }
         // The last connection to close checkpoints the log, which a read-only one cannot.
@@ -146,14 +149,26 @@ impl Writer {
             roll_back(file);
             return Err(DatabaseError::from_driver(error));
         }
-        if file.in_place(&self.settings.path) {
-            if transaction.rings() {
-                self.bell.ring();
-            }
-            return Ok(());
+        self.erase |= transaction.erases();
+        let rings = transaction.rings();
+        if let Err(error) = file.in_place(&self.settings) {
+            self.file = None;
+            return Err(error);
         }
-        self.file = None;
-        Err(moved())
+        if rings {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// Empties the log if it holds what was deleted for good. If somebody reads, later.
+    fn empty_log(&mut self) {
+        if let Some(file) = &self.file
+            && self.erase
+        {
+            // An error of the file is told by the next commit.
+            self.erase = !file.empty_log(&self.settings).unwrap_or(false);
+        }
     }
 
     /// Begins a transaction, and opens the file again where it must be.
@@ -188,6 +203,7 @@ impl Writer {
                 return Some(operation);
             }
         }
+        self.empty_log();
         None
     }
 

@@ -267,16 +267,17 @@ impl LetterStore for SqliteDeadLetters {
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
         let clock = self.clock();
         answer(self.database.write(move |transaction| {
+            transaction.erase();
             rows::remove(transaction, id, token, stored::now(&clock)).map(settled)
         }))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
         let clock = self.clock();
-        answer(
-            self.database
-                .write(move |transaction| rows::discard(transaction, id, stored::now(&clock))),
-        )
+        answer(self.database.write(move |transaction| {
+            transaction.erase();
+            rows::discard(transaction, id, stored::now(&clock))
+        }))
     }
 
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {

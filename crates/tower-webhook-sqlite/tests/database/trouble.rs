@@ -4,6 +4,7 @@ use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, hold_up, key
 use bytes::Bytes;
 use std::{
     fs,
+    io::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -323,4 +324,97 @@ async fn fifty_repeats_at_once_run_once_and_replay() {
         begin(&store, "event").await,
         Begin::Completed(Bytes::from_static(b"ran"))
     );
+}
+
+/// What was read before is cached, and what is written goes to the log: without a look at its length, the file
+/// would be taken for whole.
+#[tokio::test]
+async fn a_file_that_is_cut_off_while_it_is_open_is_noticed_by_the_next_write() {
+    let home = Home::new();
+    let store = home.store();
+    let complete = async |number: u64| {
+        let id = format!("k{number}");
+        let begun = store.begin(&key(&id), None, LEASE).await;
+        if let Ok(Begin::Acquired(token)) = begun {
+            let answer = Bytes::from(vec![7; 3000]);
+            store.complete(&key(&id), token, answer, TTL).await
+        } else {
+            begun.map(|_| Settled::Lost)
+        }
+    };
+    for number in 0..100 {
+        assert_eq!(complete(number).await.unwrap(), Settled::Done);
+    }
+    let checkpoint = || {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        home.raw().query_row(checkpoint, [], |_| Ok(())).unwrap();
+    };
+    checkpoint();
+    assert_eq!(complete(100).await.unwrap(), Settled::Done);
+    let whole = fs::read(home.file()).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(home.file())
+        .unwrap();
+    file.set_len(whole.len() as u64 / 2).unwrap();
+    for number in 200..220 {
+        assert_eq!(
+            kind(complete(number).await),
+            StoreErrorKind::Unavailable,
+            "{number}"
+        );
+    }
+    // As it was, with what the log has.
+    (&file).write_all(&whole).unwrap();
+    drop(file);
+    until("it is whole again", || async {
+        complete(300).await.is_ok()
+    })
+    .await;
+    home.is_sound();
+
+    // An operator made it shorter, and did no harm.
+    let delete = "DELETE FROM tower_webhook_idempotency WHERE rowid % 4 > 0; VACUUM;";
+    home.raw().execute_batch(delete).unwrap();
+    checkpoint();
+    assert!(fs::metadata(home.file()).unwrap().len() < whole.len() as u64);
+    until("it is opened again", || async {
+        complete(400).await.is_ok()
+    })
+    .await;
+    home.is_sound();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_that_all_can_read_is_told_of_and_a_new_one_is_not() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let home = Home::new();
+    home.database().close().await;
+    for (mode, expected) in [(0o600, 0), (0o640, 0), (0o644, 3), (0o602, 3)] {
+        fs::set_permissions(home.file(), fs::Permissions::from_mode(mode)).unwrap();
+        // Makes the log and the index, which get the mode of the file.
+        let raw = home.raw();
+        raw.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+            .unwrap();
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&told);
+        let builder = Database::builder().observe(observer_fn(move |event| {
+            if let Event::Trouble {
+                detail: Some(detail),
+                ..
+            } = event
+            {
+                seen.lock().unwrap().push(detail.to_string());
+            }
+        }));
+        let database = builder.open(home.file()).unwrap();
+        let told = told.lock().unwrap().clone();
+        assert_eq!(told.len(), expected, "{mode:o}: {told:?}");
+        assert!(
+            told.iter()
+                .all(|detail| detail.starts_with("chmod o-rwx '"))
+        );
+        database.close().await;
+    }
 }

@@ -1,6 +1,6 @@
 //! Room, transactions, and what is bounded.
 
-use crate::support::{Home, LEASE, claim, entry, id, write};
+use crate::support::{Home, LEASE, claim, entry, id, until, write};
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -145,4 +145,42 @@ async fn counting_and_claiming_do_not_read_what_they_are_not_about() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// Not in the file, and not in its log.
+#[tokio::test]
+async fn what_is_deleted_is_not_left_in_the_files() {
+    const MARK: &str = "a customer's own words";
+    let home = Home::new();
+    let store = home.store();
+    for number in 1..=6 {
+        let mut entry = entry(number);
+        entry.uri = Some(format!("https://peer.test/{MARK}/{number}"));
+        // Some of a part of a page, some of several pages.
+        let body = MARK.repeat(if number % 2 == 0 { 1 } else { 1000 });
+        entry.body = EntryBody::new(&body.into(), usize::MAX);
+        store.write(&Arc::new(entry)).await.unwrap();
+    }
+    let left = || {
+        let files = std::fs::read_dir(home.folder()).unwrap();
+        let files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
+        let mark = MARK.as_bytes();
+        files
+            .map(|bytes| {
+                bytes
+                    .windows(mark.len())
+                    .filter(|seen| *seen == mark)
+                    .count()
+            })
+            .sum::<usize>()
+    };
+    assert!(left() >= 3006);
+    for number in 1..=3 {
+        store.discard(id(number)).await.unwrap();
+    }
+    for number in 4..=6 {
+        let token = claim(&store, number).await;
+        let _ = store.remove(id(number), token).await.unwrap();
+    }
+    until("nothing is left", || async { left() == 0 }).await;
 }

@@ -2,7 +2,7 @@
 
 pub(crate) use crate::{
     child::{Ends, child, childs_file, killed_after, say, told_by},
-    home::{Home, ManualClock},
+    home::{Home, ManualClock, until},
 };
 
 use std::{
