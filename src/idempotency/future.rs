@@ -30,7 +30,8 @@ use tower_service::Service;
 /// lease.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// The first, and shortest, interval at which a waiting repeat asks the store.
+/// The first, and shortest, interval at which a waiting repeat asks the store. Each is up to half longer: see
+/// [`spread`].
 const POLL_FIRST: Duration = Duration::from_millis(5);
 const POLL_LAST: Duration = Duration::from_millis(250);
 
@@ -299,7 +300,7 @@ where
             return Begun::Respond(self.settings.refuse(reason));
         }
         self.waiting = Some((until, (pause * 2).min(POLL_LAST)));
-        Begun::Wait(pause.min(left))
+        Begun::Wait(spread(pause, fastrand::u32(..)).min(left))
     }
 
     /// Refuses, whatever the outage setting: the store is up, and has a record of the key, so the work was
@@ -456,6 +457,11 @@ where
     }
 }
 
+/// An interval from `pause` to half more, so that repeats that came together do not ask together each time.
+fn spread(pause: Duration, random: u32) -> Duration {
+    pause + (pause / 2).mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
 fn not_stored<ResB>(mut answer: Answer<ResB>) -> Answer<ResB> {
     answer.extensions_mut().insert(Disposition::NotStored);
     answer
@@ -475,5 +481,23 @@ where
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_up_to_half_longer() {
+        let pause = Duration::from_millis(100);
+        assert_eq!(spread(pause, 0), pause);
+        assert_eq!(spread(pause, u32::MAX), pause + pause / 2);
+        let middle = spread(pause, u32::MAX / 2);
+        assert!(
+            middle > pause + pause / 5 && middle < pause + pause / 3,
+            "{middle:?}"
+        );
+        assert_eq!(spread(Duration::ZERO, 7), Duration::ZERO);
     }
 }

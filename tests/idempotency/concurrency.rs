@@ -115,6 +115,30 @@ async fn a_waiting_repeat_sleeps_between_its_questions() {
     assert!((20..60).contains(&asked), "asked {asked} times in 10 s");
 }
 
+/// Fifty that came at one instant: if they slept alike, the store would get all their questions at once each time.
+#[tokio::test(start_paused = true)]
+async fn repeats_that_wait_together_do_not_ask_together() {
+    let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
+    let store = Gated::default();
+    let layer = webhook(store.clone()).wait(Duration::from_secs(60));
+    let service = layer.build().unwrap().layer(gated(&runs, &gate));
+    let mut tasks = JoinSet::new();
+    for _ in 0..51 {
+        tasks.spawn(service.clone().oneshot(delivery("a")));
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (mut asked, mut most) = (store.count(Op::Begin), 0);
+    let before = asked;
+    for _ in 0..2000 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = store.count(Op::Begin);
+        most = most.max(now - asked);
+        asked = now;
+    }
+    assert!(asked - before > 200, "{}", asked - before);
+    assert!(most < 25, "{most} of 50 in one millisecond");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_waiting_repeat_runs_when_the_first_frees_the_key() {
     let runs = Runs::default();
