@@ -2,12 +2,13 @@
 //!
 //! Durations are measured with the monotonic clock of [`tokio::time`], which tests can pause. Times that
 //! leave the process (the timestamp of a signature, a lease in a database) need the wall clock, which may
-//! jump. They are read through a [`WallClock`], so that a test can set the time.
+//! jump. They are read through a [`WallClock`], so that a test can set the time, and
+//! [`WallClock::elapsed`] tells whether it has jumped.
 
 use std::{
     fmt,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// The source of the time of day for a layer or store. The system clock by default.
@@ -25,12 +26,17 @@ use std::{
 pub struct WallClock {
     /// `None` is the system clock, which needs no call through a pointer.
     read: Option<Arc<dyn Fn() -> SystemTime + Send + Sync>>,
+    /// `None`: as the wall clock has it.
+    elapsed: Option<Arc<dyn Fn() -> Duration + Send + Sync>>,
 }
 
 impl WallClock {
     /// The system clock.
     pub const fn system() -> Self {
-        Self { read: None }
+        Self {
+            read: None,
+            elapsed: None,
+        }
     }
 
     /// A clock that always returns `now`.
@@ -38,10 +44,33 @@ impl WallClock {
         Self::from_fn(move || now)
     }
 
-    /// A clock of your own.
+    /// A clock of your own. Its changes count as time that passes.
     pub fn from_fn(read: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
         Self {
             read: Some(Arc::new(read)),
+            elapsed: None,
+        }
+    }
+
+    /// A clock of your own that may be set while `elapsed` time passes, to test what a clock that leaps does.
+    pub fn from_fns(
+        read: impl Fn() -> SystemTime + Send + Sync + 'static,
+        elapsed: impl Fn() -> Duration + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            read: Some(Arc::new(read)),
+            elapsed: Some(Arc::new(elapsed)),
+        }
+    }
+
+    /// The time that has passed since some moment, whatever the clock was set to meanwhile: of the system clock,
+    /// that of the monotonic clock.
+    pub fn elapsed(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        match (&self.elapsed, &self.read) {
+            (Some(elapsed), _) => elapsed(),
+            (None, Some(_)) => self.since_epoch(),
+            (None, None) => START.get_or_init(Instant::now).elapsed(),
         }
     }
 

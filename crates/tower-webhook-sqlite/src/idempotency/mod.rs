@@ -34,7 +34,13 @@
 //!
 //! Leases and retention end by the wall clock, because processes share the file and restarts do not
 //! end them. If the clock goes back, no claim and no response holds its key longer than it was granted,
-//! from the next `begin` on. If it jumps ahead, they end early.
+//! from the next `begin` on.
+//!
+//! If it leaps ahead by more than a second, claims do not end: the store sees by the monotonic clock that the time
+//! has not passed, and grants every claim again, so that no repeat runs beside the first. A claim whose holder had
+//! died is held for one lease longer. A process sees only a leap between two of its own operations: the first one
+//! of a process that opens the file after the leap takes over what no other has granted again by then. The
+//! retention of responses does end early.
 //!
 //! # Bounds
 //!
@@ -59,6 +65,7 @@
 
 mod rows;
 
+use self::rows::Leaps;
 use crate::{
     database::{
         Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
@@ -80,6 +87,7 @@ use tower_webhook::{
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     database: Database,
+    leaps: Arc<Leaps>,
 }
 
 impl SqliteStore {
@@ -92,9 +100,11 @@ impl SqliteStore {
     /// [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
-        database.add_chore(Arc::new(rows::Retention::new(database.clock().clone())));
+        let leaps = Arc::new(Leaps::new(database.clock().clone()));
+        database.add_chore(Arc::new(rows::Retention::new(leaps.clone())));
         Ok(Self {
             database: database.clone(),
+            leaps,
         })
     }
 
@@ -116,9 +126,10 @@ impl SqliteStore {
     where
         F: FnOnce(&Transaction<'_>, i64) -> Result<bool, DatabaseError> + Send + 'static,
     {
-        let clock = self.database.clock().clone();
+        let leaps = self.leaps.clone();
         let work = move |transaction: &Transaction<'_>| {
-            let done = change(transaction, stored::now(&clock))?;
+            let now = leaps.now(transaction.connection());
+            let done = change(transaction, now.map_err(DatabaseError::from_driver)?)?;
             Ok(if done { Settled::Done } else { Settled::Lost })
         };
         let reply = if durable {
@@ -145,9 +156,9 @@ impl Store for SqliteStore {
             database: self.database.clone(),
             key: key.clone(),
         };
-        let clock = self.database.clock().clone();
+        let leaps = self.leaps.clone();
         let work = move |transaction: &Transaction<'_>| {
-            rows::begin(transaction, &key, fingerprint.as_ref(), &clock, lease)
+            rows::begin(transaction, &key, fingerprint.as_ref(), &leaps, lease)
         };
         // Dropped before it returned the claim, it releases the key at once.
         let granting = Granting::ask(&self.database, Durability::Relaxed, claim, work);

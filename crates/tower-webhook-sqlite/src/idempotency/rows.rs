@@ -6,7 +6,10 @@ use crate::{
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, types::ValueRef};
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tower_webhook::{
     clock::WallClock,
     idempotency::{Begin, Fingerprint, IdempotencyKey},
@@ -60,6 +63,9 @@ const INSERT: &str =
 const TAKE_OVER: &str = "UPDATE tower_webhook_idempotency
     SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, answer = NULL
     WHERE rowid = ?1";
+/// By the index: an answer is usually kept for longer than a day, a claim for less.
+const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_idempotency
+    SET until = ?1 + until - since, since = ?1 WHERE until <= ?2 AND answer IS NULL";
 const DUE: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_idempotency WHERE until <= ?1)";
 const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
@@ -92,15 +98,58 @@ impl Record {
     }
 }
 
+/// Notices a wall clock that leaps forward, by the time that has really passed.
+///
+/// A lease that is renewed every third of its time would end at once, and a repeat would run beside the work that
+/// holds the key. So every claim, also those of other processes, is granted again from the new time on: what a
+/// holder that died had claimed is held for one lease longer.
+#[derive(Debug)]
+pub(super) struct Leaps {
+    clock: WallClock,
+    /// The wall clock, in milliseconds, and the time that had passed, at the last look.
+    last: Mutex<Option<(i64, Duration)>>,
+}
+
+/// A smaller difference is a clock that is corrected little by little.
+const LEAP_MS: i64 = 1000;
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+impl Leaps {
+    pub(super) const fn new(clock: WallClock) -> Self {
+        Self {
+            clock,
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Returns the time, after it has granted the claims again if the clock has leapt. First in each transaction.
+    pub(super) fn now(&self, connection: &Connection) -> rusqlite::Result<i64> {
+        let (now, passed) = (stored::now(&self.clock), self.clock.elapsed());
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((then, since)) = *last {
+            let passed = i64::try_from(passed.saturating_sub(since).as_millis());
+            let expected = then.saturating_add(passed.unwrap_or(i64::MAX));
+            if now.saturating_sub(expected) > LEAP_MS {
+                connection
+                    .prepare_cached(GRANT_ALL_AGAIN)?
+                    .execute([now, now.saturating_add(DAY_MS)])?;
+            }
+        }
+        *last = Some((now, passed));
+        Ok(now)
+    }
+}
+
 pub(super) fn begin(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     fingerprint: Option<&Fingerprint>,
-    clock: &WallClock,
+    leaps: &Leaps,
     lease: Duration,
 ) -> Result<Begin, DatabaseError> {
     let connection = transaction.connection();
-    let now = stored::now(clock);
+    let clock = &leaps.clock;
+    let now = leaps.now(connection).map_err(DatabaseError::from_driver)?;
     let Some(record) = find(connection, key).map_err(DatabaseError::from_driver)? else {
         let token = insert(connection, key, fingerprint, clock, lease);
         return acquired(token.map_err(DatabaseError::from_driver)?);
@@ -282,12 +331,12 @@ fn corrupt() -> DatabaseError {
 
 /// Removes rows whose time is over.
 pub(super) struct Retention {
-    clock: WallClock,
+    leaps: Arc<Leaps>,
 }
 
 impl Retention {
-    pub(super) const fn new(clock: WallClock) -> Self {
-        Self { clock }
+    pub(super) const fn new(leaps: Arc<Leaps>) -> Self {
+        Self { leaps }
     }
 }
 
@@ -299,16 +348,16 @@ impl Chore for Retention {
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
         connection
             .prepare_cached(DUE)?
-            .query_row([stored::now(&self.clock)], |row| row.get(0))
+            .query_row([stored::now(&self.leaps.clock)], |row| row.get(0))
     }
 
     fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
-        let limit = stored::count(limit);
+        let (limit, now) = (stored::count(limit), self.leaps.now(connection)?);
         let mut left = 0;
         let mut greatest = 0;
         {
             let mut delete = connection.prepare_cached(SWEEP)?;
-            let mut tokens = delete.query([stored::now(&self.clock), limit])?;
+            let mut tokens = delete.query([now, limit])?;
             while let Some(row) = tokens.next()? {
                 left += 1;
                 greatest = greatest.max(row.get::<_, i64>(0)?);
@@ -331,6 +380,7 @@ mod tests {
         connection.execute_batch(STEPS[0]).unwrap();
         let statements = [
             GRANT_AGAIN,
+            GRANT_ALL_AGAIN,
             RENEW,
             COMPLETE,
             RELEASE,

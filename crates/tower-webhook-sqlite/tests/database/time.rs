@@ -1,4 +1,4 @@
-//! Retention, and clocks that go back.
+//! Retention, and clocks that are set.
 
 use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, key, until};
 use bytes::Bytes;
@@ -119,6 +119,40 @@ async fn a_holder_goes_on_when_the_clock_goes_back() {
         .await;
     assert_eq!(done.unwrap(), Settled::Done);
     assert!(matches!(begin(&store, "k").await, Begin::Completed(_)));
+}
+
+/// A repeat would run beside the work that holds the key, and the holder's answer would be lost.
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_ends_no_lease() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    for leap in [Duration::from_secs(20), 2 * LEASE, DAY, 30 * DAY] {
+        let held = acquire(&store, "held").await;
+        let renewed = acquire(&store, "renewed").await;
+        clock.leap(leap);
+        // Enough for the chores, which would remove what is over.
+        for id in 0..70 {
+            acquire(&store, &format!("{leap:?} {id}")).await;
+        }
+        clock.forward(LEASE * 2 / 3);
+        let repeat = begin(&store, "held").await;
+        assert!(matches!(repeat, Begin::InProgress { .. }), "{repeat:?}");
+        let kept = store.renew(&key("renewed"), renewed, LEASE).await;
+        assert_eq!(kept.unwrap(), Settled::Done);
+        for (id, token) in [("held", held), ("renewed", renewed)] {
+            let freed = store.release(&key(id), token).await;
+            assert_eq!(freed.unwrap(), Settled::Done, "{id}");
+        }
+    }
+    // Time that passes ends it, after a leap as well.
+    let lost = acquire(&store, "lost").await;
+    clock.leap(DAY);
+    assert!(matches!(
+        begin(&store, "lost").await,
+        Begin::InProgress { .. }
+    ));
+    clock.forward(LEASE);
+    assert!(acquire(&store, "lost").await > lost);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
         mpsc,
     },
     time::{Duration, Instant, UNIX_EPOCH},
@@ -61,29 +61,50 @@ impl Home {
     }
 }
 
-/// A wall clock that stands until it is moved, either way.
+/// A wall clock that stands until time passes, or until it is set to another time.
 #[derive(Clone)]
-pub(crate) struct ManualClock(Arc<AtomicU64>);
+pub(crate) struct ManualClock {
+    /// Milliseconds that passed, and those by which the clock was set.
+    passed: Arc<AtomicU64>,
+    set: Arc<AtomicI64>,
+}
 
 impl ManualClock {
     pub(crate) fn new() -> Self {
-        Self(Arc::new(AtomicU64::new(1_700_000_000_000)))
+        Self {
+            passed: Arc::default(),
+            set: Arc::new(AtomicI64::new(1_700_000_000_000)),
+        }
     }
 
+    /// Time passes.
     pub(crate) fn forward(&self, by: Duration) {
-        self.0.fetch_add(millis(by), Ordering::SeqCst);
+        self.passed.fetch_add(millis(by), Ordering::SeqCst);
     }
 
+    /// The clock is set, and no time passes.
+    pub(crate) fn leap(&self, by: Duration) {
+        self.set.fetch_add(signed(by), Ordering::SeqCst);
+    }
+
+    /// The clock is set, and no time passes.
     pub(crate) fn back(&self, by: Duration) {
-        self.0.fetch_sub(millis(by), Ordering::SeqCst);
+        self.set.fetch_sub(signed(by), Ordering::SeqCst);
     }
 
     pub(crate) fn wall(&self) -> WallClock {
-        let millis = self.0.clone();
-        WallClock::from_fn(move || {
-            UNIX_EPOCH + Duration::from_millis(millis.load(Ordering::SeqCst))
-        })
+        let (this, passed) = (self.clone(), self.passed.clone());
+        let elapsed = move || Duration::from_millis(passed.load(Ordering::SeqCst));
+        let now = move || {
+            let set = u64::try_from(this.set.load(Ordering::SeqCst)).unwrap();
+            UNIX_EPOCH + Duration::from_millis(set + this.passed.load(Ordering::SeqCst))
+        };
+        WallClock::from_fns(now, elapsed)
     }
+}
+
+fn signed(by: Duration) -> i64 {
+    i64::try_from(by.as_millis()).unwrap()
 }
 
 fn millis(by: Duration) -> u64 {
