@@ -5,6 +5,7 @@ use crate::{
     dead_letters::DeadLetterHandling,
     deliver::Deliverer,
     events::{self, Events},
+    guesses::{self, Guesses},
     health::{StoreState, health},
     metrics::MetricsPage,
     server,
@@ -77,6 +78,10 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .route("/metrics", get(metrics))
         .with_state(Arc::clone(app))
         .merge(operator)
+        .layer(middleware::from_fn_with_state(
+            Guesses::new(app.deliverer.observers.clone()),
+            guesses::slow,
+        ))
         // At DEBUG: a line for each request is for whoever asks for it. What is refused or fails is told to
         // the observers, which limit the lines.
         .layer(TraceLayer::new_for_http().on_failure(()))

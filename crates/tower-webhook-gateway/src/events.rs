@@ -277,3 +277,28 @@ impl Memory {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tower_webhook::queue::MemoryQueue;
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_an_event_and_is_known_to_be_full() {
+        let queue = MemoryQueue::builder().max_jobs(1).build();
+        let events = Events::memory(Queue::new(queue.expect("limits")), "target");
+        let job = |id: &str| {
+            let key = IdempotencyKey::new("cognigy/event", id).expect("a key");
+            events.job(&AcceptedEvent::new(key, "{}"))
+        };
+        let before = Instant::now();
+        events.accept(job("one")).await.expect("room for one");
+        assert!(events.were_accepted_since(before) && !events.was_full());
+        let after = Instant::now();
+        let refused = events.accept(job("two")).await.expect_err("no room");
+        assert_eq!(refused.kind(), StoreErrorKind::Full);
+        assert!(events.was_full() && !events.were_accepted_since(after));
+        // A repeat of the one that is there is no new job.
+        assert!(events.accept(job("one")).await.expect("known").repeated);
+    }
+}

@@ -20,6 +20,7 @@ mod deliver;
 mod demo;
 mod echo;
 mod events;
+mod guesses;
 mod health;
 mod hints;
 mod metrics;

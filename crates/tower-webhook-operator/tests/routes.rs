@@ -456,6 +456,26 @@ impl EventLog for Log {
     }
 }
 
+/// The limit is the one that was set, and not that of axum's extractors, 2 MiB.
+#[tokio::test]
+async fn a_body_may_be_as_long_as_is_set() {
+    let operator = Operator::builder(TOKEN).max_body(4 << 20).build().unwrap();
+    let body = |bytes: usize| format!(r#"{{"id":"{}"}}"#, "x".repeat(bytes));
+    for (path, bytes, expected) in [
+        // Read, and found to have an id that is too long, or a field that no filter has.
+        ("/api/v2/webhooks/trigger", 3 << 20, 400),
+        ("/dead-letters/redrive", 3 << 20, 400),
+        ("/api/v2/webhooks/trigger", 4 << 20, 413),
+        ("/dead-letters/redrive", 4 << 20, 413),
+    ] {
+        let answer = ask(&operator.router(), "POST", path, &body(bytes)).await;
+        assert_eq!(answer.0, expected, "{path} {bytes}");
+    }
+    let small = tower_webhook::body::BodyBudget::new(1 << 20);
+    let error = Operator::builder(TOKEN).body_budget(small).build();
+    assert_eq!(error.unwrap_err().setting(), "budget");
+}
+
 #[tokio::test]
 async fn events_are_replayed_and_triggered_and_both_are_recorded() {
     let log = Log::default();

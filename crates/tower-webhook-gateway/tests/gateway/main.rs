@@ -6,6 +6,7 @@ mod bodies;
 mod connections;
 mod delivery;
 mod downstream;
+mod health;
 mod operator;
 mod places;
 mod receiving;

@@ -4,6 +4,7 @@ use super::*;
 use crate::{downstream::Downstream, process::Stream};
 use serde_json::{Value, json};
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 const TOKEN: &str = "an operator token for the tests";
 
@@ -37,8 +38,14 @@ fn ask_as(
         ("authorization", authorization),
         ("content-type", "application/json"),
     ];
+    // From another address each time: who guesses is slowed, by address.
+    static ASKED: AtomicUsize = AtomicUsize::new(0);
+    let from = format!(
+        "127.0.3.{}",
+        1 + ASKED.fetch_add(1, Ordering::Relaxed) % 250
+    );
     // Paths go out as they are written.
-    let more = ["-X", method, "--path-as-is"];
+    let more = ["-X", method, "--path-as-is", "--interface", &from];
     curl(&server.url(path), &headers, body.map(str::as_bytes), &more)
 }
 

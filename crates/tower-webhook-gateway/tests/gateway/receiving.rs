@@ -236,7 +236,6 @@ fn fifty_concurrent_repeats_of_one_event_are_one_event() {
         match answer.status {
             200 if answer.json()["duplicate"] == true => {}
             200 => accepted += 1,
-            409 => assert!(answer.header("retry-after").is_some()),
             _ => panic!("{answer:?}"),
         }
     }

@@ -1,6 +1,7 @@
 //! What those who know no secret can make the gateway hold, write and do.
 
 use super::*;
+use crate::process::Stream;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::{
@@ -9,18 +10,19 @@ use std::{
     },
 };
 use tokio::{
-    io::AsyncWriteExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
     sync::Semaphore,
 };
 
 const MIB: usize = 1 << 20;
 
-/// A connection from one of 200 addresses, so that no share of a peer is what holds it back.
+/// A connection from one of 10,000 addresses, so that no share of a peer is what holds it back.
 async fn connect(to: SocketAddr, number: usize) -> std::io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    let from = u8::try_from(1 + number % 200).unwrap();
-    socket.bind((Ipv4Addr::new(127, 0, 1, from), 0).into())?;
+    let [net, host] = [1 + number / 200 % 50, 1 + number % 200];
+    let [net, host] = [net, host].map(|part| u8::try_from(part).unwrap());
+    socket.bind((Ipv4Addr::new(127, 0, net, host), 0).into())?;
     socket.connect(to).await
 }
 
@@ -157,4 +159,164 @@ fn first_bytes(server: &Server, head: &str) -> Option<String> {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// Sends these requests one after the other over one connection, from the address of this number: the statuses.
+async fn statuses(to: SocketAddr, number: usize, requests: Vec<String>) -> Vec<u16> {
+    let mut stream = connect(to, number).await.unwrap();
+    let mut statuses = Vec::new();
+    for request in requests {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let (mut head, mut whole) = (0, usize::MAX);
+        while answer.len() < whole {
+            let mut some = [0; 4096];
+            let read = stream.read(&mut some).await.unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+            answer.extend_from_slice(&some[..read]);
+            let text = String::from_utf8_lossy(&answer).to_lowercase();
+            if head == 0
+                && let Some(end) = text.find("\r\n\r\n")
+            {
+                head = end + 4;
+                let length = text.split("content-length: ").nth(1).unwrap();
+                whole = head
+                    + length
+                        .split("\r\n")
+                        .next()
+                        .unwrap()
+                        .parse::<usize>()
+                        .unwrap();
+            }
+        }
+        statuses.push(
+            std::str::from_utf8(&answer[9..12])
+                .unwrap()
+                .parse()
+                .unwrap(),
+        );
+    }
+    statuses
+}
+
+/// All of these at once: how many answers have each status.
+fn at_once(
+    to: SocketAddr,
+    connections: impl IntoIterator<Item = (usize, Vec<String>)>,
+) -> std::collections::BTreeMap<u16, usize> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let running: Vec<_> = connections
+        .into_iter()
+        .map(|(number, requests)| runtime.spawn(statuses(to, number, requests)))
+        .collect();
+    let mut counts = std::collections::BTreeMap::new();
+    for one in running {
+        for status in runtime.block_on(one).unwrap() {
+            *counts.entry(status).or_default() += 1;
+        }
+    }
+    counts
+}
+
+fn request(path: &str, authorization: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\r\n")
+}
+
+#[test]
+fn guesses_are_counted_slowed_and_seen_and_the_right_token_passes() {
+    let token = "a token of more than sixteen bytes";
+    let mut server = gateway(&["--operator-token", token]);
+    let wrong = |guess: usize| request("/dead-letters", &format!("Bearer guess {guess}"));
+    let right = request("/dead-letters", &format!("Bearer {token}"));
+    let (to, began) = (server.address, Instant::now());
+    let guessing = std::thread::spawn({
+        let guesses: Vec<_> = (0..300).map(|guess| (1, vec![wrong(guess)])).collect();
+        move || at_once(to, guesses)
+    });
+    // From the same address, while they guess.
+    let mut passed = 0;
+    while passed < 20 || !guessing.is_finished() {
+        let one = Instant::now();
+        assert_eq!(at_once(to, [(1, vec![right.clone()])]), [(200, 1)].into());
+        assert!(
+            one.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            one.elapsed()
+        );
+        passed += 1;
+    }
+    let counts = guessing.join().unwrap();
+    let (answered, told_to_wait) = (counts[&401], counts[&429]);
+    assert_eq!(answered + told_to_wait, 300);
+    // Ten, three that waited, and one for each second that it took.
+    let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+    assert!((13..=14 + seconds).contains(&answered), "{counts:?}");
+
+    // Another address is not slowed by it.
+    let one = Instant::now();
+    assert_eq!(at_once(to, [(2, vec![wrong(0)])]), [(401, 1)].into());
+    assert!(one.elapsed() < Duration::from_secs(1));
+
+    let page = get(&server, "/metrics").body;
+    let count = |labels: &str| {
+        let name = format!("tower_webhook_refusals_total{{{labels}}} ");
+        let line = page.lines().find_map(|line| line.strip_prefix(&name));
+        line.unwrap_or_else(|| panic!("{name}: {page}"))
+            .parse::<usize>()
+            .unwrap()
+    };
+    assert_eq!(count(r#"by="bearer",reason="mismatch""#), 301);
+    assert_eq!(count(r#"by="guesses",reason="too_many""#), told_to_wait);
+    // For the webhook routes too.
+    assert_eq!(send(&server, "", event("evt").as_bytes()).status, 401);
+    let page = get(&server, "/metrics").body;
+    assert!(page.contains(r#"by="cognigy",reason="missing""#), "{page}");
+
+    let log = server.wait_for(Stream::Err, "guesses");
+    assert!(log.contains("127.0.1.2"), "the address that guesses: {log}");
+    assert!(
+        log.lines().filter(|line| line.contains("WARN")).count() < 20,
+        "{log}"
+    );
+    assert!(
+        !log.contains("guess 1"),
+        "no secret, not even a wrong one: {log}"
+    );
+}
+
+#[test]
+fn strangers_write_no_log_and_do_not_make_the_gateway_look_ill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut server = gateway_on(&folder.path().join("gateway.db"), &[]);
+    server.wait_for(Stream::Err, "operator token");
+    let before = server.written(Stream::Err).len();
+    // Ten from each address, so that none is slowed.
+    let unsigned = "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}";
+    let unknown = request("/dead-letters", "Bearer wrong");
+    let connections = (0..500).map(|number| {
+        let requests = [unsigned, &unknown].repeat(5);
+        (number, requests.into_iter().map(str::to_owned).collect())
+    });
+    assert_eq!(at_once(server.address, connections), [(401, 5000)].into());
+
+    // A thousand at once, while events come in.
+    let health = request("/health", "none");
+    let to = server.address;
+    let asking = std::thread::spawn(move || {
+        at_once(
+            to,
+            (0..1000).map(|number| (number, vec![health.clone(); 3])),
+        )
+    });
+    let mut events = 0;
+    while events < 5 || !asking.is_finished() {
+        let answer = post(&server, event(&format!("evt_{events}")).as_bytes());
+        assert_eq!(answer.status, 200, "{answer:?}");
+        events += 1;
+    }
+    assert_eq!(asking.join().unwrap(), [(200, 3000)].into());
+
+    let written = server.written(Stream::Err).len() - before;
+    eprintln!("stderr of 5,000 refusals and 3,000 health requests: {written} bytes");
+    assert!(written < 10_000, "{}", server.written(Stream::Err));
 }
