@@ -18,11 +18,13 @@ use tower_webhook::{
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET")?)?;
+    let verify = SignatureVerifyLayer::new(scheme);
     let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
     let app = Router::new().route("/hooks", post(on_event)).layer(
         ServiceBuilder::new() // outermost first
+            .layer(verify.before_body()) // what is unsigned is not even read
             .layer(BufferBodyLayer::new(1 << 20))
-            .layer(SignatureVerifyLayer::new(scheme))
+            .layer(verify)
             .layer(once.build()?),
     );
 

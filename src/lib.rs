@@ -120,10 +120,13 @@
 //! # Order
 //!
 //! ```text
-//! receive   buffer body > verify signature > idempotency > typed extractor > handler
-//!           buffer body > verify signature > enqueue ... worker > send
+//! receive   verify head > buffer body > verify signature > idempotency > typed extractor > handler
+//!           verify head > buffer body > verify signature > enqueue ... worker > send
 //! send      metrics > dead letter > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
 //! ```
+//!
+//! Verify head is [`SignatureVerifyLayer::before_body`], which may be left out: it keeps the bodies of strangers out
+//! of memory.
 //!
 //! Each module says what must stand outside and inside it, and what goes wrong otherwise: anyone can use
 //! up an id that is remembered before it is verified; a request that is signed before it waits is stale when
