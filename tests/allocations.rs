@@ -76,6 +76,33 @@ fn buffering_a_body_that_is_here_allocates_nothing() {
     }
 }
 
+#[cfg(feature = "signature")]
+#[test]
+fn looking_at_a_head_before_the_body_allocates_nothing() {
+    use tower_webhook::{
+        SignatureVerifyLayer,
+        signature::{Scheme, scheme::GitHub, scheme::SharedToken},
+    };
+    let schemes: [(Box<dyn Scheme>, _, _); 2] = [
+        (
+            Box::new(SharedToken::bearer("a token").unwrap()),
+            "authorization",
+            "Bearer a token".to_owned(),
+        ),
+        (
+            Box::new(GitHub::new("secret").unwrap()),
+            "x-hub-signature-256",
+            format!("sha256={}", "00".repeat(32)),
+        ),
+    ];
+    for (scheme, name, value) in schemes {
+        let mut service = SignatureVerifyLayer::new(scheme).before_body().layer(Bare);
+        let req = Request::builder().header(name, value).body(()).unwrap();
+        let (allocated, response) = count(&mut service, req);
+        assert_eq!((allocated, response.status().as_u16()), (0, 200), "{name}");
+    }
+}
+
 #[test]
 fn time_limits_allocate_nothing() {
     use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Health: stores, circuit breakers, and the counts of deliveries.
 
-use crate::app::App;
+use crate::{app::App, events::Events};
 use axum::{
     Json,
     extract::State,
@@ -12,9 +12,9 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 use tower_webhook::{
-    BoxError,
+    BoxError, StoreErrorKind,
     circuit_breaker::BreakerSnapshot,
     metrics::LevelSnapshot,
     observe::{Event, Id},
@@ -36,48 +36,62 @@ type Stored = Option<(Depth, u64)>;
 pub(crate) struct StoreState(Mutex<Option<(Instant, Stored)>>);
 
 impl StoreState {
-    async fn get(&self, app: &App) -> Stored {
+    /// What `ask` says, or said to somebody else within the last second.
+    async fn get(&self, ask: impl Future<Output = Stored>) -> Stored {
         let mut last = self.0.lock().await;
-        if let Some((asked, stored)) = &*last
-            && asked.elapsed() < FRESH
+        if let Some((told, stored)) = *last
+            && told.elapsed() < FRESH
         {
-            return *stored;
+            return stored;
         }
-        let asked = Instant::now();
-        let before = last.and_then(|(_, stored)| stored);
-        let stored = Self::ask(app, asked, before).await;
+        let stored = ask.await;
         *last = Some((Instant::now(), stored));
         stored
     }
+}
 
-    async fn ask(app: &App, asked: Instant, before: Stored) -> Stored {
-        let stored = async {
-            app.events.probe().await?;
+async fn ask(app: &App) -> Stored {
+    let stored = async {
+        accepts(&app.events).await?;
+        let counts = async {
             Ok::<_, BoxError>((app.queue.depth().await?, app.dead_letters.count().await?))
         };
-        let trouble = match tokio::time::timeout(LIMIT, stored).await {
-            Ok(Ok(stored)) => return Some(stored),
-            // The probe waits behind the events that are accepted, or has no place among them: as long as
-            // there are any, the store answers.
-            _ if app.events.were_accepted_since(asked) => {
-                return Some(before.unwrap_or_default());
-            }
-            Ok(Err(error)) => error,
-            Err(_) => "no answer in time".into(),
-        };
-        app.deliverer.observers.tell(|| Event::Trouble {
-            part: "health",
-            what: "a store does not answer",
-            detail: Some(Id::new(&trouble)),
-        });
-        None
+        timeout(LIMIT, counts).await?
+    };
+    match stored.await {
+        Ok(stored) => Some(stored),
+        Err(error) => {
+            app.deliverer.observers.tell(|| Event::Trouble {
+                part: "health",
+                what: "a store does not answer",
+                detail: Some(Id::new(&error)),
+            });
+            None
+        }
     }
 }
 
-/// `unhealthy`, with 503, while a store does not answer; what a store said counts for a second. `degraded` from `--degraded-at` dead letters
-/// on, those that wait to be written included, while a breaker is open, or while the queue is full.
+/// Whether events can be stored. The probe stands in the same line as the events: where it does not come to its
+/// turn, or finds the line full, those that were stored meanwhile are the answer.
+async fn accepts(events: &Events) -> Result<(), BoxError> {
+    let asked = Instant::now();
+    let error: BoxError = match timeout(LIMIT, events.probe()).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) if error.kind() != StoreErrorKind::Full => return Err(error.into()),
+        Ok(Err(error)) => error.into(),
+        Err(late) => late.into(),
+    };
+    if events.were_accepted_since(asked) {
+        return Ok(());
+    }
+    Err(error)
+}
+
+/// `unhealthy`, with 503, while a store does not answer; what the stores said counts for a second. `degraded` from
+/// `--degraded-at` dead letters on, those that wait to be written included, while a breaker is open, or while
+/// the queue is full.
 pub async fn health(State(app): State<Arc<App>>) -> Response {
-    let stored = app.stores.get(&app).await;
+    let stored = app.stores.get(ask(&app)).await;
     let full = app.events.was_full();
     let mut breakers = app.deliverer.breakers.snapshots();
     breakers.sort_by(|a, b| a.peer.cmp(&b.peer));
@@ -164,4 +178,40 @@ fn millis(latency: Option<Duration>) -> f64 {
 
 fn whole_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[tokio::test]
+    async fn the_stores_are_asked_once_for_all_who_ask_at_the_same_time() {
+        let (state, asked) = (Arc::new(StoreState::default()), AtomicUsize::new(0));
+        let asked = Arc::new(asked);
+        let all: Vec<_> = (0..1000)
+            .map(|_| {
+                let (state, asked) = (state.clone(), asked.clone());
+                tokio::spawn(async move {
+                    let ask = async {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        tokio::task::yield_now().await;
+                        Some((Depth::default(), 7))
+                    };
+                    state.get(ask).await.map(|(_, entries)| entries)
+                })
+            })
+            .collect();
+        for one in all {
+            assert_eq!(one.await.expect("no panic"), Some(7));
+        }
+        // One, or a few on a machine that takes longer than a second for all of them.
+        assert!(asked.load(Ordering::SeqCst) <= 3, "{asked:?}");
+
+        // Whoever asks for all may leave before there is an answer.
+        let (state, never) = (StoreState::default(), std::future::pending());
+        let left = timeout(Duration::from_millis(1), state.get(never)).await;
+        assert!(left.is_err());
+        assert!(state.get(async { None }).await.is_none());
+    }
 }

@@ -27,6 +27,8 @@ fn ask(server: &Server, method: &str, path: &str, body: Option<&str>) -> Curled 
     ask_as(server, &format!("Bearer {TOKEN}"), method, path, body)
 }
 
+static ASKED: AtomicUsize = AtomicUsize::new(0);
+
 fn ask_as(
     server: &Server,
     authorization: &str,
@@ -39,7 +41,6 @@ fn ask_as(
         ("content-type", "application/json"),
     ];
     // From another address each time: who guesses is slowed, by address.
-    static ASKED: AtomicUsize = AtomicUsize::new(0);
     let from = format!(
         "127.0.3.{}",
         1 + ASKED.fetch_add(1, Ordering::Relaxed) % 250
