@@ -167,8 +167,9 @@ pub(super) type ErrorRule = fn(&(dyn Error + 'static)) -> Option<Outcome>;
 const MAX_LINKS: usize = 32;
 
 impl Outcome {
-    /// The outcome of an error: that of the first marker in its chain of sources, outermost first,
-    /// or [`transient`](Self::transient).
+    /// The outcome of an error: [`refused`](Self::refused) if this machine has run out of file handles or
+    /// memory, that of the first marker in its chain of sources, outermost first, or
+    /// [`transient`](Self::transient).
     ///
     /// For a function given to [`classify_fn`](super::classify_fn), so that it understands the errors
     /// of a breaker below. The [module docs](super#errors) list what is recognised.
@@ -199,6 +200,10 @@ pub(super) fn judge<E: 'static>(error: &E, rule: Option<ErrorRule>) -> Outcome {
 }
 
 fn judge_chain(error: &(dyn Error + 'static), rule: Option<ErrorRule>) -> Outcome {
+    // Before the markers: a connector says that it did not reach the peer, and below it stands why.
+    if links(error).any(is_local_shortage) {
+        return Outcome::refused(None);
+    }
     links(error)
         .find_map(|link| rule.and_then(|rule| rule(link)).or_else(|| by_link(link)))
         .unwrap_or(Outcome::transient())
@@ -238,6 +243,33 @@ fn by_link(link: &(dyn Error + 'static)) -> Option<Outcome> {
         _ => None,
     }
 }
+
+/// Whether this machine is short of file handles, socket buffers or memory: it says nothing about the peer.
+fn is_local_shortage(link: &(dyn Error + 'static)) -> bool {
+    let Some(error) = link.downcast_ref::<io::Error>() else {
+        return false;
+    };
+    let by_code = |code| SHORTAGES.contains(&code);
+    error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(by_code)
+}
+
+/// The operating system's numbers of what `std` has no kind for: `ENFILE`, `EMFILE`, `ENOBUFS`. `ENOMEM` has one.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SHORTAGES: [i32; 3] = [
+    23,
+    24,
+    if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
+        132
+    } else {
+        105
+    },
+];
+/// `ERROR_TOO_MANY_OPEN_FILES`, `ERROR_NO_SYSTEM_RESOURCES`, `WSAEMFILE`, `WSAENOBUFS`.
+#[cfg(windows)]
+const SHORTAGES: [i32; 4] = [4, 1450, 10024, 10055];
+/// The numbers of the BSDs and of macOS.
+#[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
+const SHORTAGES: [i32; 3] = [23, 24, 55];
 
 /// A boxed error does not implement [`Error`], so no bound covers both it and plain errors. The
 /// types that occur in a stack are tried instead.
@@ -316,6 +348,23 @@ mod tests {
             OutcomeKind::Refused
         );
         assert_eq!(kind(&"no error at all"), OutcomeKind::Transient);
+    }
+
+    #[test]
+    fn a_local_shortage_is_a_refusal_wherever_it_stands() {
+        for code in SHORTAGES {
+            let short = || io::Error::from_raw_os_error(code);
+            assert_eq!(kind(&short()), OutcomeKind::Refused, "{code}");
+            let connecting = Unreached::because(io::Error::other(short()));
+            assert_eq!(kind(&BoxError::from(connecting)), OutcomeKind::Refused);
+        }
+        let short = io::Error::from(io::ErrorKind::OutOfMemory);
+        let by_rule = judge(&short, Some(|_| Some(Outcome::unreached())));
+        assert_eq!(by_rule.kind(), OutcomeKind::Refused);
+        assert!(by_rule.may_retry() && !by_rule.was_attempted());
+        assert_eq!(by_rule.peer_is_healthy(), None);
+        let reset = io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(kind(&reset), OutcomeKind::Transient);
     }
 
     #[test]

@@ -31,7 +31,13 @@
 //! An [`io::Error`](std::io::Error) of kind `ConnectionRefused` or `AddrNotAvailable` is
 //! `Unreached` too: both come from `connect`, before a byte is written. `HostUnreachable` and
 //! `NetworkUnreachable` are not, because they can also end an established connection.
-//! [`HttpClassifier::errors`] and [`GrpcClassifier::errors`] add rules for the errors of a transport.
+//!
+//! An [`io::Error`](std::io::Error) anywhere in the chain that says that this machine has run out of file
+//! handles, socket buffers or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, and their like on Windows) is
+//! `Refused`, whatever stands around it: it says nothing about the peer. Name resolution does not always tell
+//! such an error from an unknown name.
+//!
+//! [`HttpClassifier::errors`] and [`GrpcClassifier::errors`] add rules for the other errors of a transport.
 //!
 //! The chain is read if the error type is [`BoxError`](crate::BoxError), another boxed or shared
 //! `dyn Error`, an [`io::Error`](std::io::Error) or a marker. Every other error type is `Transient`:

@@ -17,6 +17,7 @@
 //!
 //! | What happened | Outcome |
 //! | --- | --- |
+//! | this machine has no file handle, socket buffer or memory left | `Refused`, before any rule |
 //! | no address (DNS), connection refused, connect timeout | `Unreached` |
 //! | TLS: handshake cut, plaintext peer, certificate of another name, expired or untrusted | `Unreached`: see below |
 //! | the connection ended before the request was written | `Unreached` |
@@ -49,7 +50,7 @@
 //! # let _ = classifier;
 //! ```
 
-use super::{Outcome, OutcomeKind, errors::links};
+use super::{Outcome, errors::links};
 use ::h2::{Error as H2Error, Reason};
 use ::hyper::Error as HyperError;
 use ::hyper_util::client::legacy::{self, connect::HttpConnector};
@@ -94,10 +95,13 @@ pub fn hyper_util(link: &(dyn Error + 'static)) -> Option<Outcome> {
 
 fn by_client(error: &legacy::Error) -> Option<Outcome> {
     if error.is_connect() {
-        // The resolver or connector may say that it never will be reached.
+        // The resolver or connector may say that it never will be reached, or that nobody tried.
         let below = Outcome::of_error(error);
-        let never = below.kind() == OutcomeKind::Unsendable;
-        return Some(if never { below } else { Outcome::unreached() });
+        return Some(if below.was_attempted() {
+            Outcome::unreached()
+        } else {
+            below
+        });
     }
     if error.source().is_some() {
         return None;

@@ -1,7 +1,7 @@
 //! Connections that take places and give nothing: idle ones, readers that do not read, crowds.
 
 use super::*;
-use crate::process::Stream;
+use crate::{downstream::Downstream, process::Stream};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -112,25 +112,47 @@ fn usual_of(server: &Server, events: usize, name: &str) -> Duration {
     times[events / 2]
 }
 
-/// Sends an event over this connection and reads the head of the answer.
+/// Sends an event over this connection and reads the answer.
 fn exchange(stream: &mut TcpStream, headers: &str, body: &str) -> String {
     let head = format!(
         "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n{headers}\r\n{body}",
         body.len()
     );
+    ask(stream, &head)
+}
+
+/// Sends a request over this connection and reads the answer.
+fn ask(stream: &mut TcpStream, request: &str) -> String {
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
-    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+    loop {
         match stream.read(&mut piece) {
             Ok(read) if read > 0 => answer.extend_from_slice(&piece[..read]),
-            _ => break,
+            _ => return String::from_utf8(answer).unwrap(),
+        }
+        let text = str::from_utf8(&answer).unwrap_or_default();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if length.is_none_or(|length| body.len() >= length.parse().unwrap()) {
+            return text.to_owned();
         }
     }
-    String::from_utf8(answer).unwrap()
+}
+
+/// Sends a signed event over this connection.
+fn signed(stream: &mut TcpStream, id: &str) -> String {
+    let event = event(id);
+    let signature = openssl_hex(SECRET, event.as_bytes());
+    let header = format!("x-cognigy-signature: {signature}\r\n");
+    exchange(stream, &header, &event)
 }
 
 /// The number of a counter on the metrics page.
@@ -217,15 +239,6 @@ fn a_crowd_with_an_address_each_locks_nobody_out_and_leaves_known_senders_alone(
     // 160 places.
     let server = limited("512");
     let mut known = TcpStream::connect(server.address).unwrap();
-    let signed = |stream: &mut TcpStream, id: &str| {
-        let event = event(id);
-        let signature = openssl_hex(SECRET, event.as_bytes());
-        exchange(
-            stream,
-            &format!("x-cognigy-signature: {signature}\r\n"),
-            &event,
-        )
-    };
     assert!(signed(&mut known, "first").starts_with("HTTP/1.1 200"));
     let _crowd: Vec<_> = (0..600_u16)
         .map(|peer| {
@@ -286,4 +299,66 @@ fn too_few_file_handles_are_refused_at_the_start() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("the limit on open files"), "{said}");
+}
+
+#[test]
+fn a_busy_table_leaves_file_handles_for_deliveries() {
+    let _one = crowd();
+    let seen = Downstream::start();
+    let server = limited_with("1024", &["--downstream", &seen.url()]);
+    let _idle = connect_all(1100, || TcpStream::connect(server.address).unwrap());
+    for n in 0..20 {
+        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+        assert_eq!(accepted.status, 200, "{accepted:?}");
+    }
+    eventually("all are delivered", || {
+        (seen.got().len() >= 20).then_some(())
+    });
+    let health = get(&server, "/health").json();
+    assert_eq!(health["metrics"]["dead_letter_size"], 0, "{health}");
+    assert_eq!(health["metrics"]["success_rate"], 1.0, "{health}");
+}
+
+#[test]
+fn a_delivery_without_a_file_handle_waits_and_blames_nobody() {
+    let seen = Downstream::start();
+    let server = gateway(&[
+        "--downstream",
+        &seen.url(),
+        "--base-delay-ms",
+        "1",
+        "--max-delay-ms",
+        "200",
+    ]);
+    let mut client = TcpStream::connect(server.address).unwrap();
+    let health = |client: &mut TcpStream| -> serde_json::Value {
+        let answer = ask(client, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n");
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    };
+    health(&mut client);
+    // The standard streams have these three.
+    limit_handles(server.id(), "3:");
+    for n in 0..5 {
+        let answer = signed(&mut client, &format!("evt_{n}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    // More of them than a delivery has attempts.
+    let refused = eventually("deliveries are refused here", || {
+        let health = health(&mut client);
+        let refused = health["metrics"]["attempts"]["outcomes"]["refused"].as_u64();
+        (refused >= Some(30)).then_some(health)
+    });
+    assert_eq!(refused["metrics"]["dead_letter_size"], 0, "{refused}");
+    limit_handles(server.id(), "1024:");
+    eventually("all are delivered", || {
+        (seen.got().len() >= 5).then_some(())
+    });
+    for (headers, _) in seen.got() {
+        assert_eq!(headers["x-webhook-attempt"], "1");
+    }
+    let after = health(&mut client);
+    assert_eq!(after["metrics"]["dead_letter_size"], 0, "{after}");
+    assert_eq!(after["breakers"][0]["state"], "closed", "{after}");
+    assert_eq!(after["breakers"][0]["trips"], 0, "{after}");
 }
