@@ -7,6 +7,7 @@
 use crate::{
     app::App,
     args::{Args, Delivery, Place, Problem, target_rules},
+    interim::{self, Limited},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
@@ -19,9 +20,13 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioTimer},
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 use tower::{
-    Layer,
+    Layer, Service,
     limit::GlobalConcurrencyLimitLayer,
     util::{BoxCloneSyncService, MapRequestLayer},
 };
@@ -89,9 +94,19 @@ impl Client {
                 .build(connector),
         )
     }
+}
 
-    pub fn into_inner(self) -> Inner {
-        self.0
+impl Service<Request<BufferedBody>> for Client {
+    type Response = Response<Incoming>;
+    type Error = BoxError;
+    type Future = Limited<legacy::ResponseFuture>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        interim::limited(req, |req| self.0.call(req))
     }
 }
 
@@ -145,7 +160,7 @@ impl Deliverer {
             breakers: stack.breakers().clone(),
             once: Stack::new(
                 GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
-                    .layer(stack.layer(Client::new(args.allow_private).into_inner())),
+                    .layer(stack.layer(Client::new(args.allow_private))),
             ),
             downstream,
             retry: retry(args.delivery).map_err(unfit)?,
@@ -202,7 +217,7 @@ pub fn posting(args: &Args) -> Result<Stack, Problem> {
         .map_err(unfit)?;
     Ok(Stack::new(
         GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
-            .layer(stack.layer(Client::new(args.allow_private).into_inner())),
+            .layer(stack.layer(Client::new(args.allow_private))),
     ))
 }
 

@@ -89,7 +89,7 @@ impl Demo<'_> {
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/json"),
         );
-        let answer = Client::new(true).into_inner().oneshot(req).await?;
+        let answer = Client::new(true).oneshot(req).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();
         Ok((status, serde_json::from_slice(&body)?))

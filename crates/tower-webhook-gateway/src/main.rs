@@ -23,6 +23,7 @@ mod events;
 mod guesses;
 mod health;
 mod hints;
+mod interim;
 mod metrics;
 mod peer;
 mod server;

@@ -321,3 +321,39 @@ fn metrics_are_prometheus_text_without_the_events() {
         1
     );
 }
+
+/// A downstream that answers each request with so many interim answers, and then with 200.
+fn interim(answers: usize) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let hint = b"HTTP/1.1 103 Early Hints\r\n\r\n";
+                let told = (0..answers).try_for_each(|_| stream.write_all(hint));
+                let last = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                told.and_then(|()| stream.write_all(last))
+            });
+        }
+    });
+    url
+}
+
+#[test]
+fn a_flood_of_interim_answers_ends_the_attempt_at_once() {
+    let server = delivering_to(&interim(16), &[&QUICK]);
+    assert_eq!(deliver(&server, "few")["nextNode"], "continue_dialog");
+
+    let server = delivering_to(&interim(usize::MAX), &[&QUICK, &["--max-attempts", "2"]]);
+    let began = Instant::now();
+    assert_eq!(
+        deliver(&server, "many")["nextNode"],
+        "default_fallback_branch"
+    );
+    let took = began.elapsed();
+    // An attempt alone has ten seconds.
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
