@@ -31,8 +31,13 @@ const OF_ONE_EXCHANGE: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Whether a header is stored by default: all but cookies, credentials and challenges.
-pub(super) fn is_stored(name: &HeaderName) -> bool {
+/// Whether a header of an answer is stored by default: all but cookies, credentials and challenges.
+///
+/// A name, in any case and without its punctuation, is that of a credential if it contains `accesskey`, `apikey`,
+/// `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`, `hmac`, `jwt`, `passphrase`, `passw`,
+/// `privatekey`, `secret`, `session`, `signature` or `token`, has the word `auth`, or ends with `key` (but not with
+/// `idempotency-key`). Other names are stored, whatever their values are.
+pub fn stored_by_default(name: &HeaderName) -> bool {
     // Most answers have no others, and reading a name takes longer than comparing it with these.
     let is_usual = [
         header::CACHE_CONTROL,
@@ -177,7 +182,7 @@ mod tests {
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         let body = BufferedBody::new(vec![0, 159, 146, 150]).with_trailers(trailers.clone());
 
-        let answer = decode(encode(&head, Some(&body), is_stored)).unwrap();
+        let answer = decode(encode(&head, Some(&body), stored_by_default)).unwrap();
         assert!(!answer.body_omitted);
         assert_eq!(answer.response.status(), 201);
         let links: Vec<_> = answer.response.headers().get_all("link").iter().collect();
@@ -198,14 +203,14 @@ mod tests {
         let trailers = HeaderMap::from_iter([(header::ETAG, HeaderValue::from_static("\"1\""))]);
         let body = BufferedBody::from("abc").with_trailers(trailers);
         assert_eq!(
-            encode(&head, Some(&body), is_stored),
+            encode(&head, Some(&body), stored_by_default),
             &b"\x01\x00\x00\xc9\
                 \x00\x00\x00\x01\x00\x04link\x80\x00\x00\x02/1\
                 \x00\x00\x00\x01\x00\x04etag\x00\x00\x00\x03\"1\"\
                 abc"[..]
         );
         assert_eq!(
-            encode(&parts(Response::builder()), None, is_stored),
+            encode(&parts(Response::builder()), None, stored_by_default),
             &b"\x01\x01\x00\xc8\x00\x00\x00\x00\x00\x00\x00\x00"[..]
         );
     }
@@ -215,7 +220,11 @@ mod tests {
         for len in 0..600 {
             let body: Vec<u8> = (0..=250).cycle().take(len).collect();
             let head = parts(Response::builder());
-            let record = encode(&head, Some(&BufferedBody::new(body.clone())), is_stored);
+            let record = encode(
+                &head,
+                Some(&BufferedBody::new(body.clone())),
+                stored_by_default,
+            );
             assert_eq!(record.len(), 12 + len);
             let answer = decode(record).unwrap();
             assert_eq!(answer.response.body().as_bytes(), &body);
@@ -238,14 +247,19 @@ mod tests {
                 .header("authentication-info", "1")
                 .header("location", "/orders/1"),
         );
-        let answer = decode(encode(&head, Some(&BufferedBody::from("abc")), is_stored)).unwrap();
+        let answer = decode(encode(
+            &head,
+            Some(&BufferedBody::from("abc")),
+            stored_by_default,
+        ))
+        .unwrap();
         let names: Vec<_> = answer.response.headers().keys().collect();
         assert_eq!(names, ["location"]);
     }
 
     #[test]
     fn an_omitted_body_is_marked() {
-        let answer = decode(encode(&parts(Response::builder()), None, is_stored)).unwrap();
+        let answer = decode(encode(&parts(Response::builder()), None, stored_by_default)).unwrap();
         assert!(answer.body_omitted);
         assert!(answer.response.body().as_bytes().is_empty());
     }
@@ -259,7 +273,7 @@ mod tests {
         #[test]
         fn a_cut_record_is_no_record_unless_only_the_body_is_cut(cut in 0_usize..60) {
             let head = parts(Response::builder().header("location", "/orders/1"));
-            let whole = encode(&head, Some(&BufferedBody::from("abc")), is_stored);
+            let whole = encode(&head, Some(&BufferedBody::from("abc")), stored_by_default);
             let without_body = whole.len() - 3;
             let cut = cut.min(whole.len());
             let decoded = decode(whole.slice(..cut));

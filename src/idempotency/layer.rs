@@ -125,7 +125,7 @@ impl StoredHeaders {
     pub(super) fn has(&self, name: &HeaderName) -> bool {
         match &self.0 {
             Some(is_stored) => is_stored(name),
-            None => answer::is_stored(name),
+            None => answer::stored_by_default(name),
         }
     }
 }
@@ -352,9 +352,13 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets which headers of an answer are stored and replayed. Default: all but those whose name is that of
-    /// a cookie or a credential, such as `Set-Cookie`, `X-Auth-Token` and `X-Api-Key`. Headers of one exchange
-    /// (connection, date, length) are never stored.
+    /// Sets which headers of an answer are stored and replayed. Default: [`stored_by_default`], all but those whose
+    /// name is that of a cookie or a credential, such as `Set-Cookie`, `X-Auth-Token` and `X-Api-Key`. Headers of
+    /// one exchange (connection, date, length) are never stored.
+    ///
+    /// To leave out more: `.store_headers(|name| stored_by_default(name) && name != "x-one-time-link")`.
+    ///
+    /// [`stored_by_default`]: super::stored_by_default
     pub fn store_headers(
         mut self,
         is_stored: impl Fn(&HeaderName) -> bool + Send + Sync + 'static,

@@ -103,6 +103,7 @@ mod sync {
 }
 
 pub use self::{
+    answer::stored_by_default,
     extensions::{Claim, Disposition, IdempotencyError},
     fingerprint::FingerprintOf,
     future::ResponseFuture,
