@@ -483,3 +483,32 @@ impl MemoryDeadLettersBuilder {
         Ok(MemoryDeadLetters::of(self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dead_letter::{Cause, Reason};
+    use std::time::SystemTime;
+
+    /// A listing does not keep writers waiting: were the lock held while an entry is looked at, this would wait for
+    /// itself.
+    #[test]
+    fn others_write_and_remove_while_a_long_list_is_searched() {
+        let (store, cause) = (MemoryDeadLetters::default(), Cause::new(Reason::Rejected));
+        let write = || {
+            let now = SystemTime::UNIX_EPOCH;
+            let entry = Entry::new(EntryId::random(), "test", "peer", cause.clone(), now);
+            store.put(&Arc::new(entry)).unwrap();
+        };
+        (0..1_000).for_each(|_| write());
+        let mut seen = 0;
+        store.visit(None, |glimpse| {
+            seen += 1;
+            write();
+            store.state().remove(glimpse.entry.id);
+            true
+        });
+        // Those that were there, and none that came meanwhile.
+        assert_eq!((seen, store.len()), (1_000, 1_000));
+    }
+}

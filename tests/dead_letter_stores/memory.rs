@@ -1,33 +1,12 @@
 //! Entries in memory: the contract and the bounds.
 
 use crate::support::{LEASE, Told, entry, id, ids, large, write};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Waker},
-    thread,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tower_webhook::{
-    BoxFuture, StoreErrorKind,
-    dead_letter::{
-        Discarded, EntryClaim, Filter, LetterStore, MemoryDeadLetters, Page, Sink, contract,
-    },
+    StoreErrorKind,
+    dead_letter::{Discarded, EntryClaim, LetterStore, MemoryDeadLetters, contract},
     lease::Settled,
 };
-
-/// What a future of the store returns, which waits for nothing.
-fn now<T>(mut future: BoxFuture<T>) -> T {
-    match future
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
-    }
-}
 
 struct Subject;
 
@@ -61,39 +40,6 @@ async fn a_full_store_refuses_new_entries_and_nothing_else() {
     assert_eq!(entries.discard(id(1)).await.unwrap(), Discarded::Done);
     write(&entries, &entry(4)).await.unwrap();
     assert_eq!((entries.len(), entries.dropped()), (3, 0));
-}
-
-/// An operator who looks for something in a long list does not keep the failures of today from being written.
-#[test]
-fn others_write_while_a_long_list_is_searched() {
-    let store = MemoryDeadLetters::builder().max_entries(100_001);
-    let store = store.max_bytes(usize::MAX).build().unwrap();
-    for number in 0..100_000 {
-        now(store.write(&Arc::new(entry(number)))).unwrap();
-    }
-    let (written, listed) = (AtomicU64::new(0), AtomicBool::new(false));
-    let most = thread::scope(|scope| {
-        scope.spawn(|| {
-            let new = Arc::new(entry(100_000));
-            while !listed.load(Ordering::Relaxed) {
-                now(store.write(&new)).unwrap();
-                written.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        let nowhere = Filter::all().target("nowhere.test");
-        let during = (0..20).map(|_| {
-            let before = written.load(Ordering::Relaxed);
-            let listing = now(store.list(&nowhere, &Page::first(50)));
-            assert!(listing.unwrap().entries.is_empty());
-            written.load(Ordering::Relaxed) - before
-        });
-        let most = during.max().unwrap();
-        listed.store(true, Ordering::Relaxed);
-        most
-    });
-    // Of twenty listings one at least had a processor for the writer beside it.
-    assert!(most >= 100, "{most} writes while a list was searched");
-    assert_eq!(now(store.count(&Filter::all())).unwrap(), 100_001);
 }
 
 #[tokio::test(start_paused = true)]

