@@ -9,9 +9,7 @@ use super::{
     wait::{Seen, Widest},
 };
 use crate::{
-    database::{
-        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, Release, Transaction,
-    },
+    database::{Database, DatabaseError, Durability, Granting, Release, Transaction},
     stored::{self, count},
 };
 use bytes::Bytes;
@@ -532,9 +530,8 @@ impl Found {
         };
         let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
         if let (Some((scope, id)), Ok(found)) = (key, &mut found) {
-            let key = IdempotencyKey::new(&scope, &id)
-                .map_err(|error| DatabaseError::caused(DatabaseErrorKind::Mistyped, error))?;
-            found.job.dedup_key = Some(key);
+            // Without it, if an older release took something for a key that is none now: the job is not lost.
+            found.job.dedup_key = IdempotencyKey::new(&scope, &id).ok();
         }
         Ok(found)
     }

@@ -230,19 +230,21 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
 async fn what_cannot_be_read_of_a_job_does_not_hold_up_the_queue() {
     let home = Home::new();
     let queue = home.queue();
-    for payload in ["a", "b", "c", "good"] {
+    for payload in ["a", "b", "c", "d", "good"] {
         put(&queue, payload).await;
     }
     home.raw()
         .execute_batch(
             "UPDATE tower_webhook_jobs SET history = '{\"odd\":1}' WHERE seq = 1;
              UPDATE tower_webhook_payloads SET about = 'not json' WHERE seq = 2;
-             DELETE FROM tower_webhook_payloads WHERE seq = 3;",
+             DELETE FROM tower_webhook_payloads WHERE seq = 3;
+             -- An older release took it for a key.
+             UPDATE tower_webhook_jobs SET scope = '/hooks', key = ' ' WHERE seq = 4;",
         )
         .unwrap();
     let claims = queue.claim(Terms::new(10, LEASE)).await.unwrap();
     let payloads: Vec<_> = claims.jobs.iter().map(|job| &job.payload[..]).collect();
-    assert_eq!(payloads, [&b"a"[..], b"b", b"", b"good"]);
+    assert_eq!(payloads, [&b"a"[..], b"b", b"", b"d", b"good"]);
     for job in &claims.jobs {
         settle(&queue, job, done()).await;
     }
