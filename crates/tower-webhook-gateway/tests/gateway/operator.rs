@@ -4,7 +4,6 @@ use super::*;
 use crate::{downstream::Downstream, process::Stream};
 use serde_json::{Value, json};
 use std::process::Output;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 const TOKEN: &str = "an operator token for the tests";
 
@@ -27,8 +26,6 @@ fn ask(server: &Server, method: &str, path: &str, body: Option<&str>) -> Curled 
     ask_as(server, &format!("Bearer {TOKEN}"), method, path, body)
 }
 
-static ASKED: AtomicUsize = AtomicUsize::new(0);
-
 fn ask_as(
     server: &Server,
     authorization: &str,
@@ -40,13 +37,8 @@ fn ask_as(
         ("authorization", authorization),
         ("content-type", "application/json"),
     ];
-    // From another address each time: who guesses is slowed, by address.
-    let from = format!(
-        "127.0.3.{}",
-        1 + ASKED.fetch_add(1, Ordering::Relaxed) % 250
-    );
     // Paths go out as they are written.
-    let more = ["-X", method, "--path-as-is", "--interface", &from];
+    let more = ["-X", method, "--path-as-is"];
     curl(&server.url(path), &headers, body.map(str::as_bytes), &more)
 }
 
@@ -152,7 +144,10 @@ fn operators_show_the_token_and_learn_nothing_without_it() {
     let guess = curl(&url, &[("authorization", &*basic)], Some(b"{}"), &[]);
     assert_eq!(guess.status, 401);
     let metrics = get(&server, "/metrics").body;
-    let refused = |line: &&str| line.starts_with("tower_webhook_refusals_total{");
+    // Those that are slowed are counted once more, by another name.
+    let refused = |line: &&str| {
+        line.starts_with("tower_webhook_refusals_total{") && !line.contains("guesses")
+    };
     let refused = metrics.lines().filter(refused);
     let refused: usize = refused
         .map(|line| line.rsplit(' ').next().unwrap().parse::<usize>().unwrap())
