@@ -1,6 +1,6 @@
 //! What an error says about a call: the markers, and the chain of sources in which they are found.
 
-use super::Outcome;
+use super::{Outcome, OutcomeKind};
 use crate::BoxError;
 use std::{any::Any, error::Error, fmt, io, iter, sync::Arc, time::Duration};
 
@@ -167,9 +167,8 @@ pub(super) type ErrorRule = fn(&(dyn Error + 'static)) -> Option<Outcome>;
 const MAX_LINKS: usize = 32;
 
 impl Outcome {
-    /// The outcome of an error: [`refused`](Self::refused) if this machine has run out of file handles or
-    /// memory, that of the first marker in its chain of sources, outermost first, or
-    /// [`transient`](Self::transient).
+    /// The outcome of an error: [`refused`](Self::refused) if this machine had no file handle for the call, that
+    /// of the first marker in its chain of sources, outermost first, or [`transient`](Self::transient).
     ///
     /// For a function given to [`classify_fn`](super::classify_fn), so that it understands the errors
     /// of a breaker below. The [module docs](super#errors) list what is recognised.
@@ -201,12 +200,18 @@ pub(super) fn judge<E: 'static>(error: &E, rule: Option<ErrorRule>) -> Outcome {
 
 fn judge_chain(error: &(dyn Error + 'static), rule: Option<ErrorRule>) -> Outcome {
     // Before the markers: a connector says that it did not reach the peer, and below it stands why.
-    if links(error).any(is_local_shortage) {
+    let shortage = links(error).find_map(shortage);
+    if shortage == Some(Shortage::Handles) {
         return Outcome::refused(None);
     }
-    links(error)
+    let outcome = links(error)
         .find_map(|link| rule.and_then(|rule| rule(link)).or_else(|| by_link(link)))
-        .unwrap_or(Outcome::transient())
+        .unwrap_or(Outcome::transient());
+    match (shortage, outcome.kind()) {
+        (None, _) => outcome,
+        (Some(_), OutcomeKind::Unreached) => Outcome::refused(None),
+        (Some(_), _) => outcome.without_evidence(),
+    }
 }
 
 /// An error and its sources, outermost first.
@@ -244,32 +249,49 @@ fn by_link(link: &(dyn Error + 'static)) -> Option<Outcome> {
     }
 }
 
-/// Whether this machine is short of file handles, socket buffers or memory: it says nothing about the peer.
-fn is_local_shortage(link: &(dyn Error + 'static)) -> bool {
-    let Some(error) = link.downcast_ref::<io::Error>() else {
-        return false;
-    };
-    let by_code = |code| SHORTAGES.contains(&code);
-    error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(by_code)
+/// What this machine is short of. It says nothing about the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shortage {
+    /// Buffers or memory, which a connection can run out of when the request is written already.
+    Buffers,
+    /// File handles, which only a new connection needs: nothing was sent.
+    Handles,
 }
 
-/// The operating system's numbers of what `std` has no kind for: `ENFILE`, `EMFILE`, `ENOBUFS`. `ENOMEM` has one.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const SHORTAGES: [i32; 3] = [
-    23,
-    24,
-    if cfg!(any(target_arch = "mips", target_arch = "mips64")) {
-        132
+fn shortage(link: &(dyn Error + 'static)) -> Option<Shortage> {
+    let error = link.downcast_ref::<io::Error>()?;
+    let code = error.raw_os_error();
+    if code.is_some_and(|code| NO_HANDLES.contains(&code)) {
+        Some(Shortage::Handles)
+    } else if error.kind() == io::ErrorKind::OutOfMemory
+        || code.is_some_and(|code| NO_BUFFERS.contains(&code))
+    {
+        Some(Shortage::Buffers)
     } else {
+        None
+    }
+}
+
+/// The operating system's numbers of what `std` has no kind for: `ENFILE` and `EMFILE`, on Windows
+/// `ERROR_TOO_MANY_OPEN_FILES` and `WSAEMFILE`.
+const NO_HANDLES: [i32; 2] = if cfg!(windows) { [4, 10024] } else { [23, 24] };
+/// `ENOBUFS`, on Windows `ERROR_NO_SYSTEM_RESOURCES` and `WSAENOBUFS`. `ENOMEM` has a kind.
+#[cfg(windows)]
+const NO_BUFFERS: [i32; 2] = [1450, 10055];
+#[cfg(not(windows))]
+const NO_BUFFERS: [i32; 1] = [
+    if cfg!(all(
+        target_os = "linux",
+        any(target_arch = "mips", target_arch = "mips64")
+    )) {
+        132
+    } else if cfg!(any(target_os = "linux", target_os = "android")) {
         105
+    } else {
+        // The BSDs and macOS.
+        55
     },
 ];
-/// `ERROR_TOO_MANY_OPEN_FILES`, `ERROR_NO_SYSTEM_RESOURCES`, `WSAEMFILE`, `WSAENOBUFS`.
-#[cfg(windows)]
-const SHORTAGES: [i32; 4] = [4, 1450, 10024, 10055];
-/// The numbers of the BSDs and of macOS.
-#[cfg(not(any(target_os = "linux", target_os = "android", windows)))]
-const SHORTAGES: [i32; 3] = [23, 24, 55];
 
 /// A boxed error does not implement [`Error`], so no bound covers both it and plain errors. The
 /// types that occur in a stack are tried instead.
@@ -299,7 +321,6 @@ fn as_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::OutcomeKind;
 
     #[derive(Debug)]
     struct Endless;
@@ -351,20 +372,33 @@ mod tests {
     }
 
     #[test]
-    fn a_local_shortage_is_a_refusal_wherever_it_stands() {
-        for code in SHORTAGES {
+    fn a_call_without_a_file_handle_is_a_refusal_wherever_it_stands() {
+        for code in NO_HANDLES {
             let short = || io::Error::from_raw_os_error(code);
             assert_eq!(kind(&short()), OutcomeKind::Refused, "{code}");
             let connecting = Unreached::because(io::Error::other(short()));
             assert_eq!(kind(&BoxError::from(connecting)), OutcomeKind::Refused);
+            let by_rule = judge(&short(), Some(|_| Some(Outcome::unreached())));
+            assert!(by_rule.may_retry() && !by_rule.was_attempted());
+            assert_eq!(by_rule.peer_is_healthy(), None);
         }
-        let short = io::Error::from(io::ErrorKind::OutOfMemory);
-        let by_rule = judge(&short, Some(|_| Some(Outcome::unreached())));
-        assert_eq!(by_rule.kind(), OutcomeKind::Refused);
-        assert!(by_rule.may_retry() && !by_rule.was_attempted());
-        assert_eq!(by_rule.peer_is_healthy(), None);
+    }
+
+    /// A connection can run out of buffers when the peer has the request, so it is not sent again blindly.
+    #[test]
+    fn a_shortage_of_buffers_is_a_refusal_only_where_nothing_was_sent() {
+        let codes = NO_BUFFERS.map(io::Error::from_raw_os_error);
+        let memory = io::Error::from(io::ErrorKind::OutOfMemory);
+        for short in codes.into_iter().chain([memory]) {
+            let while_open = judge(&short, None);
+            assert_eq!(while_open.kind(), OutcomeKind::Transient);
+            assert_eq!(while_open.peer_is_healthy(), None);
+            assert!(!while_open.not_repeatable().may_retry());
+            let connecting = Unreached::because(short);
+            assert_eq!(kind(&BoxError::from(connecting)), OutcomeKind::Refused);
+        }
         let reset = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(kind(&reset), OutcomeKind::Transient);
+        assert_eq!(judge(&reset, None).peer_is_healthy(), Some(false));
     }
 
     #[test]

@@ -32,10 +32,12 @@
 //! `Unreached` too: both come from `connect`, before a byte is written. `HostUnreachable` and
 //! `NetworkUnreachable` are not, because they can also end an established connection.
 //!
-//! An [`io::Error`](std::io::Error) anywhere in the chain that says that this machine has run out of file
-//! handles, socket buffers or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, and their like on Windows) is
-//! `Refused`, whatever stands around it: it says nothing about the peer. Name resolution does not always tell
-//! such an error from an unknown name.
+//! An [`io::Error`](std::io::Error) anywhere in the chain that says what this machine has run out of is no evidence
+//! against the peer. Without a file handle (`EMFILE`, `ENFILE`, and their like on Windows) there was no
+//! connection: `Refused`, whatever stands around it. Without socket buffers or memory (`ENOBUFS`, `ENOMEM`) it is
+//! `Refused` if the peer was not reached, and otherwise what stands around it,
+//! [without evidence](Outcome::without_evidence), because the peer may have the request. Name resolution does not always
+//! tell such an error from an unknown name.
 //!
 //! [`HttpClassifier::errors`] and [`GrpcClassifier::errors`] add rules for the other errors of a transport.
 //!

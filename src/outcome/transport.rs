@@ -17,7 +17,7 @@
 //!
 //! | What happened | Outcome |
 //! | --- | --- |
-//! | this machine has no file handle, socket buffer or memory left | `Refused`, before any rule |
+//! | this machine has no file handle left | `Refused`, before any rule |
 //! | no address (DNS), connection refused, connect timeout | `Unreached` |
 //! | TLS: handshake cut, plaintext peer, certificate of another name, expired or untrusted | `Unreached`: see below |
 //! | the connection ended before the request was written | `Unreached` |
