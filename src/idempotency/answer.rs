@@ -10,15 +10,15 @@ use crate::{
     fields::{fields_len, get_headers, put_fields, versioned},
 };
 use bytes::{Buf, BufMut, Bytes};
-use http::{HeaderMap, HeaderName, Response, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header, response};
 
 const VERSION: u8 = 1;
 
 /// The body was too long to store: a repeat gets only the status and the headers.
 const FLAG_BODY_OMITTED: u8 = 1;
 
-/// Headers that are never stored: connection management (RFC 9110 §7.6.1), the date, and the length, which
-/// is computed again.
+/// Headers and trailers that are never stored: connection management (RFC 9110 §7.6.1), the date, and the length,
+/// which is computed again.
 const OF_ONE_EXCHANGE: [HeaderName; 9] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -31,7 +31,7 @@ const OF_ONE_EXCHANGE: [HeaderName; 9] = [
     header::UPGRADE,
 ];
 
-/// Whether a header of an answer is stored by default: all but cookies, credentials and challenges.
+/// Whether a header or trailer of an answer is stored by default: all but cookies, credentials and challenges.
 ///
 /// A name, in any case and without its punctuation, is that of a credential if it contains `accesskey`, `apikey`,
 /// `authenticat`, `authorization`, `bearer`, `clientcert`, `cookie`, `credential`, `hmac`, `jwt`, `passphrase`, `passw`,
@@ -57,7 +57,7 @@ pub(super) struct Answer {
 }
 
 /// Writes a response; `body` is `None` when it was too long to keep.
-/// `is_stored` says which headers are written, of those that do not belong to one exchange.
+/// `is_stored` says which headers and trailers are written, of those that do not belong to one exchange.
 pub(super) fn encode(
     head: &response::Parts,
     body: Option<&BufferedBody>,
@@ -80,22 +80,33 @@ pub(super) fn encode(
         !named && !OF_ONE_EXCHANGE.contains(name) && is_stored(name)
     };
     // Asked once for each: reading a name costs more than remembering what it said.
-    let mut kept = Vec::with_capacity(head.headers.len());
-    kept.extend(head.headers.iter().filter(|(name, _)| keep(name)));
-    let kept = || kept.iter().copied();
-    let none = HeaderMap::new();
-    let trailers = body.trailers().unwrap_or(&none);
+    let headers = kept(&head.headers, keep);
+    // A server may send a credential after the body as well.
+    let trailers = body
+        .trailers()
+        .map(|fields| kept(fields, keep))
+        .unwrap_or_default();
 
     // The exact size: a store counts the length of a record, not its capacity.
-    let len = 4 + fields_len(kept()) + fields_len(trailers.iter());
+    let len = 4 + fields_len(headers.iter().copied()) + fields_len(trailers.iter().copied());
     let mut out = Vec::with_capacity(len + body.as_bytes().len());
     out.put_u8(VERSION);
     out.put_u8(flags);
     out.put_u16(head.status.as_u16());
-    put_fields(&mut out, kept());
-    put_fields(&mut out, trailers.iter());
+    put_fields(&mut out, headers.into_iter());
+    put_fields(&mut out, trailers.into_iter());
     out.put_slice(body.as_bytes());
     in_one_piece(out)
+}
+
+/// The fields to keep.
+fn kept(
+    fields: &HeaderMap,
+    keep: impl Fn(&HeaderName) -> bool,
+) -> Vec<(&HeaderName, &HeaderValue)> {
+    let mut kept = Vec::with_capacity(fields.len());
+    kept.extend(fields.iter().filter(|(name, _)| keep(name)));
+    kept
 }
 
 /// Keeps a record that is not long in one allocation, together with the count of its owners: one less for
@@ -162,7 +173,6 @@ fn first(mut bytes: Bytes) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
     fn parts(build: response::Builder) -> response::Parts {

@@ -115,7 +115,7 @@ pub(super) enum Keep {
     Custom(Arc<dyn Fn(&response::Parts) -> bool + Send + Sync>),
 }
 
-/// Which headers of an answer are stored. `None`: all but cookies and credentials.
+/// Which headers and trailers of an answer are stored. `None`: all but cookies and credentials.
 #[derive(Clone, Default)]
 pub(super) struct StoredHeaders(Option<Arc<IsStored>>);
 
@@ -352,8 +352,8 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets which headers of an answer are stored and replayed. Default: [`stored_by_default`], all but those whose
-    /// name is that of a cookie or a credential, such as `Set-Cookie`, `X-Auth-Token` and `X-Api-Key`. Headers of
+    /// Sets which headers and trailers of an answer are stored and replayed. Default: [`stored_by_default`], all but those whose
+    /// name is that of a cookie or a credential, such as `Set-Cookie`, `X-Auth-Token` and `X-Api-Key`. Those of
     /// one exchange (connection, date, length) are never stored.
     ///
     /// To leave out more: `.store_headers(|name| stored_by_default(name) && name != "x-one-time-link")`.

@@ -21,7 +21,7 @@
 //! The statuses are those of
 //! [draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07),
 //! an expired draft that most APIs follow. A replayed response has the stored status, headers, body and
-//! trailers. It lacks the headers that belong to one exchange: connection, date, length, credentials
+//! trailers. It lacks the headers and trailers that belong to one exchange: connection, date, length, credentials
 //! and cookies ([`store_headers`](IdempotencyLayerBuilder::store_headers) says otherwise).
 //!
 //! # Order

@@ -150,6 +150,41 @@ async fn credentials_are_not_replayed_unless_a_closure_says_so() {
 }
 
 #[tokio::test]
+async fn trailers_are_stored_by_the_rule_of_headers() {
+    let sent = [
+        ("x-auth-token", "secret"),
+        ("set-cookie", "s=1"),
+        ("connection", "x"),
+        ("x-hop", "1"),
+        ("x-kind", "2"),
+        ("x-sum", "3"),
+    ];
+    let cautious = webhook(MemoryStore::default()).build().unwrap();
+    let told = webhook(MemoryStore::default())
+        .store_headers(|name| name != "x-kind" && name != "set-cookie")
+        .build()
+        .unwrap();
+    for (layer, stored) in [
+        (cautious, &[("x-kind", "2"), ("x-sum", "3")]),
+        (told, &[("x-auth-token", "secret"), ("x-sum", "3")]),
+    ] {
+        let service = layer.layer(answering(&Runs::default(), move |_| {
+            let answer = Response::builder().header("connection", "x-hop");
+            answer
+                .body(Script::new([data("order"), trailers(&sent)]))
+                .unwrap()
+        }));
+        let first = call(&service, delivery("a")).await;
+        let (_, all) = bodies::read(first.into_body()).await;
+        assert_eq!(all, Some(header_map(&sent)));
+        let repeat = call(&service, delivery("a")).await;
+        assert_eq!(disposition(&repeat), Some(Disposition::Replayed));
+        let (_, kept) = bodies::read(repeat.into_body()).await;
+        assert_eq!(kept, Some(header_map(stored)));
+    }
+}
+
+#[tokio::test]
 async fn headers_are_replayed_but_those_of_one_exchange() {
     let layer = webhook(MemoryStore::default()).build().unwrap();
     let service = layer.layer(answering(&Runs::default(), |_| {
