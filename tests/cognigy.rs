@@ -88,6 +88,31 @@ fn no_accepted_event_is_recent_when_its_key_is_forgotten() {
     );
 }
 
+/// A clock may be wrong by a day both ways, or by half of the time that keys are kept.
+#[test]
+fn an_event_may_be_half_as_old_or_as_early_as_its_key_is_kept() {
+    const HOUR: u64 = 3600;
+    for (kept, early, old) in [
+        (HOUR, HOUR / 2, HOUR / 2),
+        (24 * HOUR, 12 * HOUR, 12 * HOUR),
+        (48 * HOUR, 24 * HOUR, 24 * HOUR),
+        (72 * HOUR, 24 * HOUR, 48 * HOUR),
+    ] {
+        let edges = [
+            (INPUT_TIME - early - 1, false),
+            (INPUT_TIME - early, true),
+            (INPUT_TIME + old, true),
+            (INPUT_TIME + old + 1, false),
+        ];
+        for (now, is_recent) in edges {
+            let event = CognigyEvent::from_bytes(INPUT).unwrap();
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            let result = event.require_recent(now, Duration::from_secs(kept));
+            assert_eq!(result.is_ok(), is_recent, "{kept}: {now:?}");
+        }
+    }
+}
+
 fn without(base: &str, field: &str) -> String {
     let mut body: Value = serde_json::from_str(base).unwrap();
     let (object, key) = match field.split_once('.') {

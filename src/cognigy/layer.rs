@@ -96,7 +96,8 @@ impl EventLayer {
 
     /// Sets how long an accepted id is recognised as a repeat, at most the TTL of the idempotency layer. Default: 7
     /// days, as that of `IdempotencyLayer::webhook`. An event whose `timestamp` is
-    /// older than this, less a day, or more than a day in the future, is refused with 400: see
+    /// older than this, less a day, or more than a day in the future, is refused with 400; where `kept` is under two
+    /// days, one that is more than half of `kept` old or in the future: see
     /// [`Envelope::require_recent`](super::Envelope::require_recent). A captured request is thus worth nothing once
     /// its key is forgotten. `Duration::MAX` takes events of any age.
     pub const fn kept(mut self, kept: Duration) -> Self {
