@@ -2,15 +2,13 @@
 //! for each connection.
 //!
 //! Every connection begins as a stranger. It is known from its first request on that was verified. When all
-//! places are taken, or all of one peer, a newcomer takes the place of a stranger: of the peer with the most
-//! of them, the one that has been there longest. Strangers never push out known connections, and known ones
-//! never take all places, so that a newcomer always finds a stranger to push out.
+//! places are taken, or all of one peer, a newcomer takes the place of the stranger that has been there longest:
+//! of all, or of its peer. So a stranger has as long for its first request as it takes to fill all places anew,
+//! however many addresses the others have. Strangers never push out known connections, and known ones never
+//! take all places, so that a newcomer always finds a stranger to push out.
 
 use crate::peer::Peer;
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, HashMap},
-};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// The number of a connection. Later ones have greater numbers.
 pub type Id = u64;
@@ -28,17 +26,16 @@ pub struct Table<H> {
     next: Id,
     known: usize,
     open: HashMap<Id, Peer>,
-    peers: HashMap<Peer, Of<H>>,
-    /// The peers that have strangers, by the number of these and then by how long the first of them has been
-    /// there.
-    crowds: BTreeSet<(usize, Reverse<Id>, Peer)>,
+    /// Those that are not known, in the order in which they came.
+    strangers: BTreeMap<Id, H>,
+    peers: HashMap<Peer, Of>,
 }
 
 /// The connections of one peer.
-#[derive(Debug)]
-struct Of<H> {
+#[derive(Debug, Default)]
+struct Of {
     known: usize,
-    strangers: BTreeMap<Id, H>,
+    strangers: BTreeSet<Id>,
 }
 
 /// Why a connection had to go.
@@ -58,8 +55,8 @@ impl<H> Table<H> {
             next: 0,
             known: 0,
             open: HashMap::new(),
+            strangers: BTreeMap::new(),
             peers: HashMap::new(),
-            crowds: BTreeSet::new(),
         }
     }
 
@@ -68,41 +65,36 @@ impl<H> Table<H> {
     pub fn enter(&mut self, peer: Peer, behind: bool, handle: H) -> (Id, Option<(H, Full)>) {
         let of = self.peers.get(&peer);
         let open = of.map_or(0, |of| of.known + of.strangers.len());
-        let (crowd, why) = if !behind && open >= share(self.places) {
-            (Some(peer), Full::Share)
+        let first = if !behind && open >= share(self.places) {
+            let first = of.and_then(|of| of.strangers.first());
+            first.map(|id| (*id, Full::Share))
         } else if self.open.len() >= self.places {
-            let most = self.crowds.last();
-            (most.map(|(.., peer)| *peer), Full::Places)
+            let first = self.strangers.first_key_value();
+            first.map(|(id, _)| (*id, Full::Places))
         } else {
-            (None, Full::Places)
+            None
         };
-        let gone = crowd.and_then(|peer| {
-            let (id, _) = self.peers.get(&peer)?.strangers.first_key_value()?;
-            self.remove(*id)
-        });
+        let gone = first.and_then(|(id, why)| Some((self.remove(id)?, why)));
         let id = self.next;
         self.next += 1;
         self.open.insert(id, peer);
-        self.change(peer, |of| {
-            of.strangers.insert(id, handle);
-        });
-        (id, gone.map(|handle| (handle, why)))
+        self.strangers.insert(id, handle);
+        self.peers.entry(peer).or_default().strangers.insert(id);
+        (id, gone)
     }
 
     /// A request of the connection was verified: strangers cannot push it out any more, unless as many
     /// connections as may be are known already. Returns the handle, which then serves no end.
     pub fn verified(&mut self, id: Id, behind: bool) -> Option<H> {
         let peer = *self.open.get(&id)?;
-        let of = self.peers.get(&peer)?;
+        let of = self.peers.get_mut(&peer)?;
         let full = |known, places| known >= places - least_strangers(places);
         if full(self.known, self.places) || !behind && full(of.known, share(self.places)) {
             return None;
         }
-        let handle = self.change(peer, |of| {
-            let handle = of.strangers.remove(&id);
-            of.known += usize::from(handle.is_some());
-            handle
-        })?;
+        let handle = self.strangers.remove(&id)?;
+        of.strangers.remove(&id);
+        of.known += 1;
         self.known += 1;
         Some(handle)
     }
@@ -114,39 +106,20 @@ impl<H> Table<H> {
 
     fn remove(&mut self, id: Id) -> Option<H> {
         let peer = self.open.remove(&id)?;
-        let handle = self.change(peer, |of| {
-            let handle = of.strangers.remove(&id);
-            of.known -= usize::from(handle.is_none());
-            handle
-        });
-        self.known -= usize::from(handle.is_none());
+        let handle = self.strangers.remove(&id);
+        if let Some(of) = self.peers.get_mut(&peer) {
+            if handle.is_some() {
+                of.strangers.remove(&id);
+            } else {
+                of.known -= 1;
+                self.known -= 1;
+            }
+            if of.known == 0 && of.strangers.is_empty() {
+                self.peers.remove(&peer);
+            }
+        }
         handle
     }
-
-    /// Changes the connections of a peer, and its place among the crowds.
-    fn change<T>(&mut self, peer: Peer, change: impl FnOnce(&mut Of<H>) -> T) -> T {
-        let of = self.peers.entry(peer).or_insert_with(|| Of {
-            known: 0,
-            strangers: BTreeMap::new(),
-        });
-        let before = crowd(peer, of);
-        let changed = change(of);
-        let after = crowd(peer, of);
-        if of.known == 0 && of.strangers.is_empty() {
-            self.peers.remove(&peer);
-        }
-        if before != after {
-            before.map(|crowd| self.crowds.remove(&crowd));
-            after.map(|crowd| self.crowds.insert(crowd));
-        }
-        changed
-    }
-}
-
-/// The place of a peer among those that have strangers.
-fn crowd<H>(peer: Peer, of: &Of<H>) -> Option<(usize, Reverse<Id>, Peer)> {
-    let (first, _) = of.strangers.first_key_value()?;
-    Some((of.strangers.len(), Reverse(*first), peer))
 }
 
 /// The most connections of one peer.
@@ -204,17 +177,26 @@ mod tests {
     }
 
     #[test]
-    fn in_a_full_table_the_peer_with_the_most_strangers_gives_way() {
+    fn in_a_full_table_the_stranger_that_was_there_first_gives_way() {
         let mut table = Tested(Table::new(16));
-        let crowd: Vec<_> = (0..3).map(|_| table.enter(7).0).collect();
-        for peer in 100..113 {
-            assert_eq!(table.enter(peer).1, None);
+        let ids: Vec<_> = (100..116).map(|peer| table.enter(peer).0).collect();
+        assert!(table.known(ids[1]));
+        assert_eq!(table.enter(7).1, Some((ids[0], Full::Places)));
+        assert_eq!(table.enter(7).1, Some((ids[2], Full::Places)));
+    }
+
+    /// An honest sender that posts many at once has more strangers than each peer of the crowd.
+    #[test]
+    fn a_crowd_of_peers_does_not_push_out_who_came_last() {
+        let mut table = Tested(Table::new(4096));
+        for peer in 1..=4096 {
+            table.enter(peer);
         }
-        assert_eq!(table.enter(8).1, Some((crowd[0], Full::Places)));
-        assert_eq!(table.enter(9).1, Some((crowd[1], Full::Places)));
-        // All have one now: the first of all.
-        assert_eq!(table.enter(10).1, Some((crowd[2], Full::Places)));
-        assert_eq!(table.enter(11).1, Some((3, Full::Places)));
+        let posts: Vec<_> = (0..500).map(|_| table.enter(0).0).collect();
+        for peer in 5000..8000 {
+            table.enter(peer);
+        }
+        assert!(posts.iter().all(|id| table.holds(*id)));
     }
 
     #[test]
@@ -303,17 +285,20 @@ mod tests {
                 let Table {
                     open,
                     peers,
-                    crowds,
+                    strangers,
                     ..
                 } = &table.0;
                 assert!(open.len() <= places, "seed {seed}");
-                let count = |count: fn(&Of<Id>) -> usize| peers.values().map(count).sum::<usize>();
+                let count = |count: fn(&Of) -> usize| peers.values().map(count).sum::<usize>();
                 assert_eq!(count(|of| of.known), known.len(), "seed {seed}");
                 assert_eq!(table.0.known, known.len(), "seed {seed}");
                 assert_eq!(count(|of| of.known + of.strangers.len()), open.len());
-                let right = peers.iter().filter_map(|(peer, of)| crowd(*peer, of));
-                assert_eq!(*crowds, right.collect(), "seed {seed}");
-                let most = |of: &Of<Id>| of.known + of.strangers.len() <= share(places);
+                let right = peers.values().flat_map(|of| &of.strangers).copied();
+                assert_eq!(
+                    right.collect::<BTreeSet<_>>(),
+                    strangers.keys().copied().collect()
+                );
+                let most = |of: &Of| of.known + of.strangers.len() <= share(places);
                 assert!(peers.values().all(most), "seed {seed}");
             }
         }

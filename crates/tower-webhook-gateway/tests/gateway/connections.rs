@@ -250,6 +250,13 @@ fn a_crowd_with_an_address_each_locks_nobody_out_and_leaves_known_senders_alone(
         .collect();
     let usual = usual_of(&server, 5, "crowd");
     assert!(usual < SOON, "{usual:?}");
+    // A sender that posts many at once has more connections than any of them.
+    let connect = |_| TcpStream::connect(server.address).unwrap();
+    let mut at_once: Vec<_> = (0..20).map(connect).collect();
+    for (number, stream) in at_once.iter_mut().enumerate() {
+        let answer = signed(stream, &format!("at once {number}"));
+        assert!(answer.starts_with("HTTP/1.1 200"), "{number}: {answer}");
+    }
     let again = signed(&mut known, "second");
     assert!(again.starts_with("HTTP/1.1 200"), "{again}");
     let pushed_out = r#"tower_webhook_gateway_pushed_out_total{reason="places"}"#;
