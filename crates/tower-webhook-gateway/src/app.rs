@@ -24,6 +24,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime},
 };
+use tokio::sync::Semaphore;
 use tower::{ServiceBuilder, util::MapRequestLayer};
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
@@ -31,6 +32,7 @@ use tower_webhook::{
     body::{BodyBudget, BufferedBody},
     cognigy::{Ack, DialogAnswer, EventError, WebhookDelivery},
     idempotency::{IdempotencyKey, KeySource},
+    observe::{self, Id},
     problem::{Problem, Refusal},
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status},
     signature::Scheme,
@@ -50,6 +52,14 @@ pub(crate) struct App {
     /// One budget for the bodies of all routes.
     pub bodies: BodyBudget,
     pub stores: StoreState,
+    /// Places for requests of a task's status, which anyone may send: the store has a line of its own, and they
+    /// must not fill it.
+    pub lookups: Semaphore,
+}
+
+impl App {
+    /// The number of [`lookups`](Self::lookups) that read the store at the same time.
+    pub const LOOKUPS: usize = 64;
 }
 
 /// The routes.
@@ -200,7 +210,11 @@ async fn status(
     // Text that is not an id belongs to no task: 404.
     let id = task_id.ok().and_then(|Path(id)| id.parse().ok());
     let task = match id {
-        Some(id) => app.queue.task(id).await,
+        Some(id) => {
+            // Never closed.
+            let _place = app.lookups.acquire().await;
+            app.queue.task(id).await
+        }
         None => Ok(None),
     };
     let task = match task {
@@ -211,8 +225,11 @@ async fn status(
                 .map(Body::new);
         }
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the queue failed to tell the status of a task");
+            app.deliverer.observers.tell(|| observe::Event::Trouble {
+                part: "status",
+                what: "the queue failed to tell the status of a task",
+                detail: Some(Id::new(&error)),
+            });
             let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE);
             let problem = problem.retry_after(Duration::from_secs(2));
             return problem.into_response().map(Body::new);

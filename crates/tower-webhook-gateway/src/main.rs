@@ -41,6 +41,7 @@ use crate::{
     stores::Databases,
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
 use tower_webhook::{body::BodyBudget, observe::Observers};
 use tower_webhook_operator::Operator;
 
@@ -98,6 +99,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         degraded_at: args.degraded_at,
         bodies,
         stores: StoreState::default(),
+        lookups: Semaphore::new(App::LOOKUPS),
     });
     let router = app::router(&app, &args)?;
     server::announce(address);

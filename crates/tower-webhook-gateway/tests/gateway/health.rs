@@ -36,4 +36,13 @@ fn it_is_unhealthy_while_the_store_does_not_answer_and_says_so_once() {
     // Gone.
     std::fs::remove_file(&database).unwrap();
     until(&server, 503, "unhealthy");
+
+    // Nor does anyone who asks for tasks write a line each.
+    let url = server.url("/webhooks/cognigy/status/00000000000000000000000000000000");
+    for _ in 0..100 {
+        assert_eq!(curl(&url, &[], None, &[]).status, 503);
+    }
+    let log = server.wait_for(Stream::Err, "status of a task");
+    let lines = log.lines().filter(|line| line.contains("status of a task"));
+    assert!(lines.count() <= 3, "{log}");
 }
