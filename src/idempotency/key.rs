@@ -182,19 +182,24 @@ impl IdempotencyKey {
         out
     }
 
-    /// Reads what [`to_text`](Self::to_text) has written.
+    /// Reads what [`to_text`](Self::to_text) has written, and nothing else: no two texts are one key.
     ///
     /// # Errors
     ///
-    /// [`KeyError`] when the text begins with `key:` and is not a scope and an id, and as for
-    /// [`new`](Self::new).
+    /// [`KeyError::Malformed`] when the text begins with `key:` and is not how `to_text` writes a key, and otherwise as
+    /// for [`new`](Self::new).
     pub fn from_text(text: &str) -> Result<Self, KeyError> {
         let Some(qualified) = text.strip_prefix(QUALIFIED) else {
             return Self::new("", text);
         };
         let (scope, id) = qualified.split_once(':').ok_or(KeyError::Malformed)?;
         let read = |part| decoded(part).ok_or(KeyError::Malformed);
-        Self::new(&read(scope)?, &read(id)?)
+        let key = Self::new(&read(scope)?, &read(id)?)?;
+        // As after a path that was decoded once too often: it would be another key.
+        if key.to_text() != text {
+            return Err(KeyError::Malformed);
+        }
+        Ok(key)
     }
 
     /// Returns the scope.
@@ -595,6 +600,12 @@ mod tests {
             "key:a:%4",
             "key:a:%FF",
             "key:a:%20",
+            // Written in another way than `to_text` does.
+            "key:a:%78",
+            "key:a%2Fb:c",
+            "key:a:%c3%a9",
+            "key:a:é",
+            "key::evt_1",
             "",
         ] {
             assert!(IdempotencyKey::from_text(text).is_err(), "{text:?}");
