@@ -1,7 +1,7 @@
 //! The hints at start: the generated secrets, and a signed `curl` command.
 
 use crate::{
-    args::{Args, Kind},
+    args::{Args, Kind, Place},
     events,
 };
 use http::HeaderMap;
@@ -59,6 +59,11 @@ pub fn print(args: &Args, address: SocketAddr) {
         Kind::Standard => "",
         _ => "signed dialog events and ",
     };
+    if matches!(args.store, Place::Memory) {
+        eprintln!(
+            "note: --store memory: forgets at its end which events it had: a captured one is accepted again after a restart"
+        );
+    }
     eprintln!(
         "note: {dialogs}deliveries of the platform's Webhook Endpoint have no signed timestamp: a captured one is accepted again after {} days",
         events::KEPT.as_secs() / 86_400
