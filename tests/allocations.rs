@@ -15,7 +15,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 use tower::{Layer, Service};
-use tower_webhook::{BufferBodyLayer, StoreError, body::BufferedBody};
+use tower_webhook::{
+    BufferBodyLayer, StoreError,
+    body::{BodyBudget, BufferedBody},
+};
 
 /// How often this thread allocates while `work` runs.
 fn allocations<T>(work: impl FnOnce() -> T) -> (u64, T) {
@@ -68,11 +71,17 @@ fn the_counter_counts() {
 #[test]
 fn buffering_a_body_that_is_here_allocates_nothing() {
     let payload = Bytes::from(vec![b'x'; 1024]);
-    let mut service = BufferBodyLayer::new(4096).layer(Bare);
-    for _ in 0..3 {
-        let req = Request::new(Full::new(payload.clone()));
-        let (allocated, response) = count(&mut service, req);
-        assert_eq!((allocated, response.status().as_u16()), (0, 200));
+    let request = || Request::new(Full::new(payload.clone()));
+    let layer = BufferBodyLayer::new(4096);
+    let shares = BodyBudget::new(1 << 20).share_by(|head| Some(head.version));
+    let mut shared = layer.clone().budget(shares).unwrap().layer(Bare);
+    // The share of the first peer is made; later ones take the shares of those that have left.
+    let _ = count(&mut shared, request());
+    for mut service in [layer.layer(Bare), shared] {
+        for _ in 0..3 {
+            let (allocated, response) = count(&mut service, request());
+            assert_eq!((allocated, response.status().as_u16()), (0, 200));
+        }
     }
 }
 

@@ -654,7 +654,7 @@ async fn a_length_that_is_only_declared_takes_nothing() {
         })
         .collect();
     settle().await;
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
     assert_eq!(spawned(&budget, [filled(40)]).await.unwrap().0, 200);
     drop(idle);
 }
@@ -676,7 +676,7 @@ async fn bodies_wait_in_their_order_and_a_later_one_that_fits_does_not_pass() {
     assert!(narrow.is_finished() && !wide.is_finished());
     assert_eq!(narrow.await.unwrap().0, 200);
     assert_eq!(wide.await.unwrap(), (200, second * 3 / 4));
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
 }
 
 #[tokio::test(start_paused = true)]
@@ -720,7 +720,7 @@ async fn bodies_that_all_hold_a_part_do_not_wait_for_each_other_for_ever() {
         (200, half / 2 + half * 2),
         "it got what the first gave back"
     );
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
 }
 
 #[tokio::test(start_paused = true)]
@@ -751,7 +751,7 @@ async fn small_bodies_do_not_wait_for_large_ones() {
     for one in large {
         assert!(matches!(one.await.unwrap().0, 408 | 503));
     }
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
 }
 
 #[tokio::test(start_paused = true)]
@@ -762,9 +762,9 @@ async fn a_request_keeps_its_bytes_until_it_is_answered() {
     }));
     let mut call = task::spawn(service.oneshot(Request::new(Script::new([filled(40)]))));
     assert_pending!(call.poll());
-    assert_eq!(left(&budget), "BodyBudget { left: 24 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 24, .. }");
     drop(call);
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
 }
 
 #[tokio::test(start_paused = true)]
@@ -781,11 +781,185 @@ async fn a_future_that_is_dropped_anywhere_gives_its_bytes_back() {
             tokio::time::advance(Duration::from_millis(2)).await;
         }
         drop(call);
-        assert_eq!(left(&budget), "BodyBudget { left: 34 }", "{polls}");
+        assert_eq!(left(&budget), "BodyBudget { left: 34, .. }", "{polls}");
     }
     keeper.abort();
     let _ = keeper.await;
-    assert_eq!(left(&budget), "BodyBudget { left: 64 }");
+    assert_eq!(left(&budget), "BodyBudget { left: 64, .. }");
+}
+
+// Shares: of 640 bytes, 60 for the large bodies of one peer, and 40, one body, for the small ones.
+
+fn shared() -> BodyBudget {
+    BodyBudget::new(640).share_by(|head| head.extensions.get::<u32>().copied())
+}
+
+async fn send_by(
+    peer: u32,
+    layer: BufferBodyLayer,
+    body: Script,
+) -> Response<ResponseBody<BufferedBody>> {
+    let mut req = Request::new(body);
+    req.extensions_mut().insert(peer);
+    echo(&layer).oneshot(req).await.unwrap()
+}
+
+/// Like `spawned`, by a peer.
+fn spawned_by(
+    peer: u32,
+    budget: &BodyBudget,
+    body: Script,
+) -> tokio::task::JoinHandle<(u16, Duration)> {
+    let sent = send_by(peer, budgeted(budget), body);
+    let began = Instant::now();
+    tokio::spawn(async move { (sent.await.status().as_u16(), began.elapsed()) })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_beyond_its_share_waits_for_itself_and_no_other_peer_does() {
+    let (now, second) = (Duration::ZERO, Duration::from_secs(1));
+    for (held, declared) in [(60, None), (40, Some(20))] {
+        let budget = shared();
+        let script = |body: [Step; 2]| match declared {
+            Some(length) => Script::new(body).declares(length),
+            None => Script::new(body),
+        };
+        let hold = |_| spawned_by(1, &budget, script([filled(20), Step::Hang]));
+        let holders: Vec<_> = (0..600).map(hold).collect();
+        settle().await;
+        assert_eq!(
+            left(&budget),
+            format!("BodyBudget {{ left: {}, .. }}", 640 - held)
+        );
+        for other in 2..50 {
+            let body = script([filled(10), filled(10)]);
+            let passed = spawned_by(other, &budget, body).await.unwrap();
+            assert_eq!(passed, (200, now), "{other}");
+        }
+        let nobody = send(budgeted(&budget), script([filled(10), filled(10)])).await;
+        assert_eq!(nobody.status(), 200);
+
+        let mut answers = Vec::new();
+        for holder in holders {
+            answers.push(holder.await.unwrap());
+        }
+        let refused = answers.iter().filter(|answer| **answer == (503, second));
+        assert_eq!(refused.count(), 600 - held / 20);
+        assert_eq!(left(&budget), "BodyBudget { left: 640, .. }");
+        let again = spawned_by(1, &budget, script([filled(10), filled(10)]));
+        assert_eq!(again.await.unwrap(), (200, now));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_bodies_of_a_peer_wait_in_their_order_for_a_second_in_all() {
+    let budget = shared();
+    let after = |millis| Step::Wait(Duration::from_millis(millis));
+    let _first = spawned_by(1, &budget, Script::new([filled(40), after(600)]));
+    settle().await;
+    let wide = spawned_by(1, &budget, Script::new([filled(30), after(100)]));
+    settle().await;
+    // It would fit beside the first.
+    let narrow = spawned_by(1, &budget, Script::new([filled(20)]));
+    let (wide, narrow) = (wide.await.unwrap(), narrow.await.unwrap());
+    assert_eq!((wide.0, narrow.0), (200, 200));
+    assert_eq!(narrow.1.as_millis() / 100, 6);
+
+    // Others have the whole part: what waits for its peer first has the rest of the second for the part.
+    let all = [40; 12].map(|bytes| spawned(&budget, [filled(bytes), Step::Hang]));
+    settle().await;
+    assert_eq!(left(&budget), "BodyBudget { left: 160, .. }");
+    let held = [40, 20].map(|bytes| spawned_by(1, &budget, Script::new([filled(bytes)])));
+    settle().await;
+    tokio::time::advance(Duration::from_millis(500)).await;
+    let late = spawned_by(1, &budget, Script::new([filled(20)]));
+    for held in held {
+        assert_eq!(held.await.unwrap(), (503, Duration::from_secs(1)));
+    }
+    assert_eq!(late.await.unwrap(), (503, Duration::from_secs(1)));
+    for one in all {
+        one.abort();
+        let _ = one.await;
+    }
+    for bytes in [40, 20].repeat(3) {
+        let passed = spawned_by(1, &budget, Script::new([filled(bytes)]));
+        assert_eq!(passed.await.unwrap(), (200, Duration::ZERO));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_future_that_is_dropped_anywhere_gives_its_peer_the_share_back() {
+    // While there is room; while the share is full; while the part is full of others.
+    for (by, bytes) in [(1, 0), (1, 40), (2, 480)] {
+        let budget = shared();
+        let keepers: Vec<_> = (0..bytes / 40)
+            .map(|number| spawned_by(by + number, &budget, Script::new([filled(40), Step::Hang])))
+            .collect();
+        settle().await;
+        let before = left(&budget);
+        for polls in 0..8 {
+            let pause = || Step::Wait(Duration::from_millis(1));
+            let body = [
+                filled(10),
+                pause(),
+                filled(10),
+                pause(),
+                filled(20),
+                pause(),
+            ];
+            let mut call = task::spawn(send_by(1, budgeted(&budget), Script::new(body)));
+            for _ in 0..polls {
+                if call.poll().is_ready() {
+                    break;
+                }
+                tokio::time::advance(Duration::from_millis(2)).await;
+            }
+            drop(call);
+            assert_eq!(left(&budget), before, "{polls}");
+        }
+        for keeper in keepers {
+            keeper.abort();
+            let _ = keeper.await;
+        }
+        // All of the share is there, and no more.
+        let all =
+            [40, 20].map(|bytes| spawned_by(1, &budget, Script::new([filled(bytes), Step::Hang])));
+        settle().await;
+        assert_eq!(left(&budget), "BodyBudget { left: 580, .. }");
+        let more = spawned_by(1, &budget, Script::new([filled(1)]));
+        assert_eq!(more.await.unwrap().0, 503);
+        all.iter().for_each(tokio::task::JoinHandle::abort);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_share_is_of_the_peer_over_all_layers_and_holds_one_body_of_the_longest() {
+    let budget = shared();
+    let long = || BufferBodyLayer::new(200).budget(budget.clone()).unwrap();
+    // Before a layer with this limit there was a share of 60 bytes.
+    assert_eq!(
+        spawned_by(1, &budget, Script::new([filled(40)]))
+            .await
+            .unwrap()
+            .0,
+        200
+    );
+    for _ in 0..3 {
+        let whole = send_by(1, long(), Script::new([filled(200)])).await;
+        assert_eq!(whole.status(), 200);
+    }
+    let began = Instant::now();
+    let held = tokio::spawn(send_by(1, long(), Script::new([filled(190), Step::Hang])));
+    settle().await;
+    assert_eq!(
+        spawned_by(1, &budget, Script::new([filled(20)]))
+            .await
+            .unwrap()
+            .0,
+        503
+    );
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    held.abort();
 }
 
 #[tokio::test]

@@ -2,14 +2,20 @@
 
 use crate::InvalidConfig;
 use bytes::{Buf as _, Bytes};
+use http::request;
 use http_body::{Body, Frame, SizeHint};
 use pin_project::pin_project;
 use std::{
+    collections::{HashMap, hash_map::RandomState},
     fmt,
     future::Future,
+    hash::{BuildHasher as _, Hash},
     mem,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -19,7 +25,7 @@ use tokio::{
 };
 
 /// The longest body that counts as small, in bytes.
-const SMALL: u64 = 16 << 10;
+const SMALL: usize = 16 << 10;
 
 /// The budget of a layer that is given none, in bytes.
 const DEFAULT: usize = 64 << 20;
@@ -36,7 +42,8 @@ pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// [`BodyError::Busy`](super::BodyError::Busy), and gives back what it has.
 ///
 /// A quarter is kept for bodies that declare at most 16 KiB: large bodies wait for each other, and not the
-/// small ones for them.
+/// small ones for them. With [`share_by`](Self::share_by), the bodies of one peer take no more than an eighth of
+/// either part; without it, one peer may take all.
 ///
 /// # Bounds
 ///
@@ -58,13 +65,29 @@ pub(super) const WAIT: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct BodyBudget {
     parts: Arc<Parts>,
+    /// Names the peer of a request, if bodies are counted by peer.
+    peer: Option<NamePeer>,
 }
+
+type NamePeer = Arc<dyn Fn(&request::Parts) -> Option<u64> + Send + Sync>;
 
 struct Parts {
     small: Semaphore,
     large: Semaphore,
     /// The size of `large`, in bytes.
     largest: usize,
+    /// The largest limit of a layer that takes from this, in bytes.
+    longest: AtomicUsize,
+    peers: Mutex<Peers>,
+}
+
+/// The shares of the peers that have a body in flight.
+#[derive(Default)]
+struct Peers {
+    /// By peer and part, with the number of bodies.
+    rooms: HashMap<(u64, bool), (Arc<Semaphore>, usize)>,
+    /// Of peers that have left, so that the next ones allocate nothing.
+    spare: Vec<Arc<Semaphore>>,
 }
 
 impl BodyBudget {
@@ -77,8 +100,40 @@ impl BodyBudget {
                 small: Semaphore::new(small),
                 large: Semaphore::new(largest),
                 largest,
+                longest: AtomicUsize::new(0),
+                peers: Mutex::default(),
             }),
+            peer: None,
         }
+    }
+
+    /// Sets a function that names the peer of a request, by an address for example. The bodies of one peer then
+    /// take at most an eighth of the part for large bodies and an eighth of the part for small ones, but always
+    /// as much as one body of the limit. Default: no peers.
+    ///
+    /// A body that finds the share of its peer full waits like for the budget, and within the same second, behind
+    /// the bodies of that peer. A request for which `peer` returns `None` is counted in no share.
+    ///
+    /// Clones of the result share the shares too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::IpAddr;
+    /// use tower_webhook::body::BodyBudget;
+    ///
+    /// let budget = BodyBudget::new(64 << 20).share_by(|head| head.extensions.get::<IpAddr>().copied());
+    /// # let _ = budget;
+    /// ```
+    #[must_use]
+    pub fn share_by<K: Hash>(
+        mut self,
+        peer: impl Fn(&request::Parts) -> Option<K> + Send + Sync + 'static,
+    ) -> Self {
+        // With a random seed: nobody can choose a name that shares with another.
+        let seed = RandomState::new();
+        self.peer = Some(Arc::new(move |head| Some(seed.hash_one(peer(head)?))));
+        self
     }
 
     /// The budget of a layer with this limit that is given none.
@@ -89,7 +144,7 @@ impl BodyBudget {
     /// # Errors
     ///
     /// [`InvalidConfig`] for `budget` if a body of `limit` bytes would never fit.
-    pub(super) fn check(&self, limit: usize) -> Result<(), InvalidConfig> {
+    pub(super) fn admit(&self, limit: usize) -> Result<(), InvalidConfig> {
         if limit > self.parts.largest {
             let problem = format!(
                 "must be at least {} bytes, so that three quarters of it hold a body of {limit} bytes",
@@ -97,15 +152,18 @@ impl BodyBudget {
             );
             return Err(InvalidConfig::new("budget", problem));
         }
+        self.parts.longest.fetch_max(limit, Ordering::Relaxed);
         Ok(())
     }
 
-    /// A share without bytes, for a body that declares this length, if it declares one.
-    pub(super) fn share(&self, declared: Option<u64>) -> Share {
+    /// A share without bytes, for the body of this request that declares this length, if it declares one.
+    pub(super) fn share(&self, head: &request::Parts, declared: Option<u64>) -> Share {
         Share {
             parts: Arc::clone(&self.parts),
-            is_small: declared.is_some_and(|declared| declared <= SMALL),
+            is_small: declared.is_some_and(|declared| declared <= SMALL as u64),
             bytes: 0,
+            peer: self.peer.as_ref().and_then(|peer| peer(head)),
+            room: None,
         }
     }
 }
@@ -114,12 +172,50 @@ impl Parts {
     const fn of(&self, is_small: bool) -> &Semaphore {
         if is_small { &self.small } else { &self.large }
     }
+
+    fn peers(&self) -> MutexGuard<'_, Peers> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts one more body of the peer: the room for all of them.
+    fn enter(&self, peer: u64, is_small: bool) -> Arc<Semaphore> {
+        let longest = self.longest.load(Ordering::Relaxed);
+        let size = if is_small {
+            // The size of the small part, from that of the large one.
+            (self.largest / 24).max(longest.min(SMALL))
+        } else {
+            (self.largest / 8).max(longest)
+        };
+        let mut peers = self.peers();
+        let Peers { rooms, spare } = &mut *peers;
+        let (room, bodies) = rooms.entry((peer, is_small)).or_insert_with(|| {
+            let room = spare.pop().filter(|room| room.available_permits() == size);
+            (room.unwrap_or_else(|| Arc::new(Semaphore::new(size))), 0)
+        });
+        *bodies += 1;
+        Arc::clone(room)
+    }
+
+    /// Takes back the count of [`enter`](Self::enter).
+    fn leave(&self, peer: u64, is_small: bool) {
+        let mut peers = self.peers();
+        if let Some((_, bodies)) = peers.rooms.get_mut(&(peer, is_small)) {
+            *bodies -= 1;
+            if *bodies == 0
+                && let Some((room, _)) = peers.rooms.remove(&(peer, is_small))
+            {
+                peers.spare.push(room);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for BodyBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let left = self.parts.large.available_permits() + self.parts.small.available_permits();
-        f.debug_struct("BodyBudget").field("left", &left).finish()
+        f.debug_struct("BodyBudget")
+            .field("left", &left)
+            .finish_non_exhaustive()
     }
 }
 
@@ -128,29 +224,66 @@ pub(super) struct Share {
     parts: Arc<Parts>,
     is_small: bool,
     bytes: usize,
+    peer: Option<u64>,
+    /// The room of the peer, from the first bytes on.
+    room: Option<Arc<Semaphore>>,
 }
 
 impl Share {
     /// Takes bytes, or returns the wait for them.
     fn take(&mut self, bytes: usize) -> Option<Waiting> {
         let permits = permits(bytes);
-        let Ok(taken) = self.parts.of(self.is_small).try_acquire_many(permits) else {
-            let (parts, is_small) = (Arc::clone(&self.parts), self.is_small);
-            // Boxed: only a body that must wait pays for it.
-            return Some(Box::pin(timeout(WAIT, async move {
-                let taken = parts.of(is_small).acquire_many(permits).await;
-                taken.map(SemaphorePermit::forget).is_ok()
-            })));
+        if let (Some(peer), None) = (self.peer, &self.room) {
+            self.room = Some(self.parts.enter(peer, self.is_small));
+        }
+        if self.try_take(permits) {
+            self.bytes += permits as usize;
+            return None;
+        }
+        let (parts, is_small, room) = (Arc::clone(&self.parts), self.is_small, self.room.clone());
+        // Boxed: only a body that must wait pays for it.
+        Some(Box::pin(timeout(WAIT, async move {
+            // First of the peer, so that the bodies that wait for the part are within their shares.
+            let of_peer = match &room {
+                Some(room) => match room.acquire_many(permits).await {
+                    Ok(of_peer) => Some(of_peer),
+                    Err(_) => return false,
+                },
+                None => None,
+            };
+            let Ok(taken) = parts.of(is_small).acquire_many(permits).await else {
+                return false;
+            };
+            of_peer.into_iter().for_each(SemaphorePermit::forget);
+            taken.forget();
+            true
+        })))
+    }
+
+    fn try_take(&self, permits: u32) -> bool {
+        let of_peer = match &self.room {
+            Some(room) => match room.try_acquire_many(permits) {
+                Ok(of_peer) => Some(of_peer),
+                Err(_) => return false,
+            },
+            None => None,
         };
+        let Ok(taken) = self.parts.of(self.is_small).try_acquire_many(permits) else {
+            return false;
+        };
+        of_peer.into_iter().for_each(SemaphorePermit::forget);
         taken.forget();
-        self.bytes += permits as usize;
-        None
+        true
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         self.parts.of(self.is_small).add_permits(self.bytes);
+        if let (Some(peer), Some(room)) = (self.peer, &self.room) {
+            room.add_permits(self.bytes);
+            self.parts.leave(peer, self.is_small);
+        }
     }
 }
 
@@ -166,11 +299,11 @@ fn permits(bytes: usize) -> u32 {
 pub(super) struct Counted<B> {
     #[pin]
     body: B,
+    /// What has arrived and has no room yet. Dropped before the share, which gives back the room of its peer.
+    waiting: Option<(Bytes, Waiting)>,
     share: Share,
     /// The longest body. What is beyond it is not taken: the reader refuses it.
     limit: usize,
-    /// What has arrived and has no room yet.
-    waiting: Option<(Bytes, Waiting)>,
 }
 
 pub(super) enum CountedError<E> {
@@ -183,9 +316,9 @@ impl<B> Counted<B> {
     pub(super) const fn new(body: B, share: Share, limit: usize) -> Self {
         Self {
             body,
+            waiting: None,
             share,
             limit,
-            waiting: None,
         }
     }
 
@@ -196,6 +329,8 @@ impl<B> Counted<B> {
             parts: Arc::clone(&share.parts),
             is_small: share.is_small,
             bytes: mem::take(&mut share.bytes),
+            peer: share.peer,
+            room: share.room.take(),
         }
     }
 }

@@ -65,7 +65,7 @@ impl BufferBodyLayer {
     ///
     /// [`InvalidConfig`] for `budget` if three quarters of it do not hold a body as long as the limit.
     pub fn budget(mut self, budget: BodyBudget) -> Result<Self, InvalidConfig> {
-        budget.check(self.limit)?;
+        budget.admit(self.limit)?;
         self.budget = budget;
         Ok(self)
     }
@@ -129,7 +129,7 @@ where
         let share = self
             .layer
             .budget
-            .share(declared.or_else(|| body.size_hint().exact()));
+            .share(&head, declared.or_else(|| body.size_hint().exact()));
         let limit = self.layer.limit;
         ResponseFuture {
             state: State::Collecting {

@@ -25,7 +25,8 @@
 //!
 //! # Memory
 //!
-//! The bodies in flight share a [`BodyBudget`], 64 MiB by default. It does not ask who sends them. A stack
+//! The bodies in flight share a [`BodyBudget`], 64 MiB by default. It does not ask who sends them;
+//! with [`BodyBudget::share_by`] no peer takes more than an eighth of it. A stack
 //! that knows its senders refuses strangers before their bodies are read: with `signature`, see
 //! `SignatureVerifyLayer::before_body`.
 //!

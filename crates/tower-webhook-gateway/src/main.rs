@@ -87,7 +87,8 @@ async fn run(args: Args) -> Result<(), Problem> {
     let mut databases = Databases::new(deliverer.observers.clone());
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
     let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer)?;
-    let bodies = BodyBudget::new(args.body_budget);
+    let bodies = BodyBudget::new(args.body_budget)
+        .share_by(|head| head.extensions.get::<peer::Peer>().copied());
     let operator = operator(&args, &bodies, &deliverer.observers, &dead_letters, &events)?;
     let app = Arc::new(App {
         events,

@@ -99,6 +99,57 @@ fn the_bodies_of_strangers_take_a_bounded_share_of_the_memory() {
 }
 
 #[test]
+fn the_bodies_of_one_address_leave_room_for_those_of_others() {
+    // Three MiB for large bodies: at most one of them for each address.
+    let server = gateway(&["--body-budget", "4194304"]);
+    let to = server.address;
+    let refused = Arc::new(AtomicUsize::new(0));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for _ in 0..100 {
+        let refused = refused.clone();
+        runtime.spawn(async move {
+            let head = format!(
+                "POST /webhooks/cognigy HTTP/1.1\r\nhost: x\r\ncontent-length: {MIB}\r\nx-cognigy-signature: {}\r\n\r\n",
+                "0".repeat(64)
+            );
+            let body = vec![b' '; MIB - 1];
+            loop {
+                let Ok(mut stream) = connect(to, 1).await else {
+                    continue;
+                };
+                let (mut read, mut write) = stream.split();
+                let mut answer = [0; 12];
+                // Keeps the last byte back until it is told off.
+                let sending = async {
+                    let _ = write.write_all(head.as_bytes()).await;
+                    let _ = write.write_all(&body).await;
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    () = sending => {}
+                    _ = read.read_exact(&mut answer) => {}
+                }
+                if answer.ends_with(b"503") {
+                    refused.fetch_add(1, Ordering::SeqCst);
+                }
+            }
+        });
+    }
+    eventually("the address has all that it gets", || {
+        (refused.load(Ordering::SeqCst) > 50).then_some(())
+    });
+    let text = "x".repeat(20_000);
+    let statuses: Vec<_> = (0..20)
+        .map(|number| {
+            let body = event(&format!("evt_{number}")).replace("Grüße", &text);
+            post(&server, body.as_bytes()).status
+        })
+        .collect();
+    assert_eq!(statuses, [200; 20], "{refused:?} bodies refused meanwhile");
+    runtime.shutdown_timeout(Duration::from_secs(5));
+}
+
+#[test]
 fn credentials_come_before_bodies() {
     let server = gateway(&["--operator-token", "a token of more than sixteen bytes"]);
     let head = |path: &str, more: &str| {
