@@ -510,5 +510,22 @@ mod tests {
         });
         // Those that were there, and none that came meanwhile.
         assert_eq!((seen, store.len()), (1_000, 1_000));
+
+        // What is looked at under one lock is all that is shown of those that are removed then.
+        let mut seen = 0;
+        store.visit(None, |_| {
+            seen += 1;
+            let all: Vec<_> = store
+                .state()
+                .shelf
+                .oldest_first()
+                .map(|(id, _)| id)
+                .collect();
+            for id in all {
+                store.state().remove(id);
+            }
+            true
+        });
+        assert_eq!((seen, store.len()), (128, 0));
     }
 }
