@@ -407,6 +407,9 @@ fn of_two_changes_of_a_breaker_the_newer_one_is_shown() {
         let exporter = FacadeExporter::builder().peer_label(2).build().unwrap();
         breaker_changed_as(&exporter, "a.test", BreakerState::Closed, 8);
         breaker_changed_as(&exporter, "a.test", BreakerState::Open, 7);
+        // Nor is one shown that is newer only than the last that was told.
+        breaker_changed_as(&exporter, "a.test", BreakerState::Open, 5);
+        breaker_changed_as(&exporter, "a.test", BreakerState::HalfOpen, 6);
         assert_eq!(
             shown(&values(&debugging.snapshotter())),
             [BreakerState::Closed]
@@ -426,6 +429,70 @@ fn of_two_changes_of_a_breaker_the_newer_one_is_shown() {
             assert_eq!(shown(&values), [STATES[(round + 3) % 3]], "{round}");
         }
     });
+}
+
+/// A recorder that tells the exporter of a newer change whenever a gauge was set.
+struct Overtakes {
+    recorder: DebuggingRecorder,
+    exporter: Arc<OnceLock<FacadeExporter>>,
+}
+
+struct Overtaken(Gauge, Arc<OnceLock<FacadeExporter>>);
+
+impl GaugeFn for Overtaken {
+    fn increment(&self, by: f64) {
+        self.0.increment(by);
+    }
+
+    fn decrement(&self, by: f64) {
+        self.0.decrement(by);
+    }
+
+    fn set(&self, to: f64) {
+        self.0.set(to);
+        if let Some(exporter) = self.1.get() {
+            breaker_changed_as(exporter, "a.test", BreakerState::Closed, 9);
+        }
+    }
+}
+
+impl Recorder for Overtakes {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.recorder.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        let gauge = self.recorder.register_gauge(key, metadata);
+        Gauge::from_arc(Arc::new(Overtaken(gauge, Arc::clone(&self.exporter))))
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        self.recorder.register_histogram(key, metadata)
+    }
+}
+
+/// Of its gauges one is written before the newer change is, and the others after it.
+#[test]
+fn a_change_that_is_overtaken_while_it_is_written_leaves_one_state_set() {
+    for state in [BreakerState::Open, BreakerState::HalfOpen] {
+        let recorder = Overtakes {
+            recorder: DebuggingRecorder::new(),
+            exporter: Arc::default(),
+        };
+        with_local_recorder(&recorder, || {
+            let exporter = FacadeExporter::builder().peer_label(2).build().unwrap();
+            let _ = recorder.exporter.set(exporter.clone());
+            breaker_changed_as(&exporter, "a.test", state, 8);
+        });
+        let values = values(&recorder.recorder.snapshotter());
+        assert_eq!(shown(&values), [BreakerState::Closed]);
+    }
 }
 
 /// A recorder that tells the exporter events of its own, whenever a series is made or a gauge is set.
