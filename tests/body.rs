@@ -644,6 +644,26 @@ fn a_budget_smaller_than_one_body_is_no_setting() {
     let _ = BufferBodyLayer::new(usize::MAX);
 }
 
+#[tokio::test]
+async fn a_budget_that_holds_one_body_takes_it_whatever_it_declares() {
+    for (limit, bytes) in [(100, 134), (6144, 8192), (16_384, 21_846), (16_384, 65_535)] {
+        let layer = BufferBodyLayer::new(limit);
+        let layer = layer.budget(BodyBudget::new(bytes)).unwrap();
+        for length in [1, limit / 4, limit / 2, limit] {
+            let sent = send(layer.clone(), Full::<Bytes>::from(vec![b'x'; length])).await;
+            assert_eq!(sent.status(), 200, "{length} of {limit} in {bytes}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_has_a_budget_of_its_own() {
+    let shown = format!("{:?}", BufferBodyLayer::new(1 << 20));
+    assert!(shown.contains("left: 67108864"), "{shown}");
+    let shown = format!("{:?}", BufferBodyLayer::new(100 << 20));
+    assert!(shown.contains("left: 209715200"), "{shown}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_length_that_is_only_declared_takes_nothing() {
     let budget = BodyBudget::new(64);

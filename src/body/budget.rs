@@ -41,7 +41,7 @@ pub(super) const WAIT: Duration = Duration::from_secs(1);
 /// further and waits for at most a second, in the order of arrival; after that it is refused with
 /// [`BodyError::Busy`](super::BodyError::Busy), and gives back what it has.
 ///
-/// A quarter is kept for bodies that declare at most 16 KiB: large bodies wait for each other, and not the
+/// A quarter is kept for bodies that declare at most 16 KiB and fit into it: large bodies wait for each other, and not the
 /// small ones for them. With [`share_by`](Self::share_by), the bodies of one peer take no more than an eighth of
 /// either part; without it, one peer may take all.
 ///
@@ -74,7 +74,8 @@ type NamePeer = Arc<dyn Fn(&request::Parts) -> Option<u64> + Send + Sync>;
 struct Parts {
     small: Semaphore,
     large: Semaphore,
-    /// The size of `large`, in bytes.
+    /// The sizes of both, in bytes.
+    smallest: usize,
     largest: usize,
     /// The largest limit of a layer that takes from this, in bytes.
     longest: AtomicUsize,
@@ -99,6 +100,7 @@ impl BodyBudget {
             parts: Arc::new(Parts {
                 small: Semaphore::new(small),
                 large: Semaphore::new(largest),
+                smallest: small,
                 largest,
                 longest: AtomicUsize::new(0),
                 peers: Mutex::default(),
@@ -160,7 +162,7 @@ impl BodyBudget {
     pub(super) fn share(&self, head: &request::Parts, declared: Option<u64>) -> Share {
         Share {
             parts: Arc::clone(&self.parts),
-            is_small: declared.is_some_and(|declared| declared <= SMALL as u64),
+            is_small: declared.is_some_and(|declared| declared <= self.parts.small_body() as u64),
             bytes: 0,
             peer: self.peer.as_ref().and_then(|peer| peer(head)),
             room: None,
@@ -173,6 +175,11 @@ impl Parts {
         if is_small { &self.small } else { &self.large }
     }
 
+    /// The longest body that counts as small: in a small budget, what the part for them holds.
+    fn small_body(&self) -> usize {
+        SMALL.min(self.smallest)
+    }
+
     fn peers(&self) -> MutexGuard<'_, Peers> {
         self.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -181,8 +188,7 @@ impl Parts {
     fn enter(&self, peer: u64, is_small: bool) -> Arc<Semaphore> {
         let longest = self.longest.load(Ordering::Relaxed);
         let size = if is_small {
-            // The size of the small part, from that of the large one.
-            (self.largest / 24).max(longest.min(SMALL))
+            (self.smallest / 8).max(longest.min(self.small_body()))
         } else {
             (self.largest / 8).max(longest)
         };
