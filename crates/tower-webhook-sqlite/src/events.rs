@@ -694,7 +694,8 @@ impl Chore for Retention {
         Ok(due)
     }
 
-    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+    fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
+        let connection = transaction.connection();
         let before = self.before(now(&self.clock));
         let mut left = 0;
         for sql in [SWEEP, SWEEP_AUDIT] {

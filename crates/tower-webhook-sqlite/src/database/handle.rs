@@ -91,6 +91,7 @@ impl Database {
             bell: bell.clone(),
             queue,
             level: Durability::Durable,
+            seen: None,
             since_turn: 0,
             erase: false,
         };

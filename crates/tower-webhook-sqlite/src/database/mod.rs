@@ -60,6 +60,7 @@ mod error;
 mod file;
 mod grant;
 mod handle;
+mod look;
 mod open_error;
 mod operation;
 mod reader;

@@ -4,6 +4,7 @@ use super::{
     DatabaseError, Transaction,
     bell::Bell,
     file::{File, Settings},
+    look::Look,
     writer::{Queued, apart, lost, roll_back},
 };
 use std::{
@@ -86,7 +87,12 @@ impl Reader {
         file.connection
             .execute_batch("BEGIN")
             .map_err(DatabaseError::from_driver)?;
-        let transaction = Transaction::new(&file.connection, self.settings.with.max_rows);
+        let transaction = Transaction::new(
+            &file.connection,
+            self.settings.with.max_rows,
+            &self.settings.with.clock,
+            Look::new(&self.settings.with.clock),
+        );
         let result = apart(&transaction, &mut **operation);
         roll_back(file);
         result

@@ -1,9 +1,11 @@
 use super::{
     DatabaseError, DatabaseErrorKind, Row, Statement,
+    look::Look,
     value::{Bound, Value},
 };
 use rusqlite::{CachedStatement, Connection};
 use std::{cell::Cell, fmt, sync::Arc};
+use tower_webhook::clock::WallClock;
 
 /// Access to the database within an operation, which shares its transaction with others.
 ///
@@ -11,15 +13,24 @@ use std::{cell::Cell, fmt, sync::Arc};
 pub struct Transaction<'a> {
     connection: &'a Connection,
     max_rows: usize,
+    clock: &'a WallClock,
+    begun: Look,
     rings: Cell<bool>,
     erases: Cell<bool>,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) const fn new(connection: &'a Connection, max_rows: usize) -> Self {
+    pub(super) const fn new(
+        connection: &'a Connection,
+        max_rows: usize,
+        clock: &'a WallClock,
+        begun: Look,
+    ) -> Self {
         Self {
             connection,
             max_rows,
+            clock,
+            begun,
             rings: Cell::new(false),
             erases: Cell::new(false),
         }
@@ -74,6 +85,15 @@ impl<'a> Transaction<'a> {
 
     pub(crate) const fn connection(&self) -> &'a Connection {
         self.connection
+    }
+
+    pub(crate) const fn clock(&self) -> &'a WallClock {
+        self.clock
+    }
+
+    /// The time, in milliseconds since 1970. It does not leap within a transaction.
+    pub(crate) fn now(&self) -> i64 {
+        self.begun.later(self.clock).wall
     }
 
     /// Wakes those who wait for the database once this is committed.

@@ -1,5 +1,6 @@
 //! Background work: rows whose retention is over are removed, a few at a time.
 
+use super::Transaction;
 use rusqlite::Connection;
 use std::{
     fmt,
@@ -15,7 +16,14 @@ pub(crate) trait Chore: Send + Sync {
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool>;
 
     /// Removes at most `limit` rows, in O(log n) time each. Returns how many.
-    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize>;
+    fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize>;
+
+    /// The wall clock leapt ahead since the last commit, and shows `now` (milliseconds since 1970). Runs before
+    /// the operations of a transaction, and again in the next one if that is not committed.
+    fn leapt(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
+        let _ = (connection, now);
+        Ok(())
+    }
 }
 
 /// The chores of a database.

@@ -7,6 +7,7 @@ use super::{
     DatabaseError, DatabaseErrorKind, Transaction,
     bell::Bell,
     file::{File, Settings},
+    look::Look,
     operation::{Durability, Operation},
     upkeep::Chores,
 };
@@ -43,6 +44,8 @@ pub(super) struct Writer {
     pub(super) queue: Receiver<Queued>,
     /// Whether commits wait for the disk now.
     pub(super) level: Durability,
+    /// The clock in the last transaction that was committed.
+    pub(super) seen: Option<Look>,
     /// Operations since the last turn of the chores.
     pub(super) since_turn: usize,
     /// Whether the log holds what was deleted for good.
@@ -119,14 +122,14 @@ impl Writer {
             Durability::Relaxed
         };
         let begun = self.begin(level, self.settings.with.busy_timeout);
-        let file = match (begun, &self.file) {
-            (Ok(()), Some(file)) => file,
+        let (look, file) = match (begun, &self.file) {
+            (Ok(look), Some(file)) => (look, file),
             (begun, _) => {
                 done.extend(group.drain(..).map(|operation| (operation, Ok(()))));
                 return begun.and(Err(DatabaseError::new(DatabaseErrorKind::Unavailable)));
             }
         };
-        let transaction = Transaction::new(&file.connection, self.settings.with.max_rows);
+        let transaction = transaction(file, &self.settings, look);
         while let Some(mut operation) = group.pop_front() {
             let result = apart(&transaction, &mut *operation);
             let kind = result.as_ref().err().map(DatabaseError::kind);
@@ -155,6 +158,7 @@ impl Writer {
             self.file = None;
             return Err(error);
         }
+        self.seen = Some(look);
         if rings {
             self.bell.ring();
         }
@@ -171,8 +175,9 @@ impl Writer {
         }
     }
 
-    /// Begins a transaction, and opens the file again where it must be.
-    fn begin(&mut self, level: Durability, patience: Duration) -> Result<(), DatabaseError> {
+    /// Begins a transaction, and opens the file again where it must be. Returns the time of the transaction, to be
+    /// kept once it is committed.
+    fn begin(&mut self, level: Durability, patience: Duration) -> Result<Look, DatabaseError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
@@ -193,7 +198,33 @@ impl Writer {
                 self.level = level;
                 file.begin(&self.settings, patience)
             })
-            .map_err(DatabaseError::from_driver)
+            .map_err(DatabaseError::from_driver)?;
+        self.look()
+    }
+
+    /// Looks at the clock, and has the chores follow if it leapt. Where they fail, this transaction goes by the time
+    /// that has passed, and the next one tries again.
+    fn look(&self) -> Result<Look, DatabaseError> {
+        let clock = &self.settings.with.clock;
+        let look = Look::new(clock);
+        let Some(expected) = self.seen.map(|seen| seen.later(clock)) else {
+            return Ok(look);
+        };
+        let Some(file) = self.file.as_ref().filter(|_| look.leapt(expected)) else {
+            return Ok(look);
+        };
+        for chore in self.chores.list() {
+            if let Err(error) = chore.leapt(&file.connection, look.wall) {
+                let error = DatabaseError::from_driver(error);
+                // Some errors end the whole transaction.
+                if file.connection.is_autocommit() {
+                    return Err(error);
+                }
+                self.tell("a chore failed", &error);
+                return Ok(expected);
+            }
+        }
+        Ok(look)
     }
 
     /// Runs the chores of an idle database, until they are done or an operation arrives.
@@ -217,15 +248,21 @@ impl Writer {
             };
             // A sweep that is lost with the power is repeated. It does not wait for another process
             // that holds the file.
-            if !due || self.begin(Durability::Relaxed, Duration::ZERO).is_err() {
+            if !due {
                 continue;
             }
+            let Ok(look) = self.begin(Durability::Relaxed, Duration::ZERO) else {
+                continue;
+            };
             let Some(file) = &self.file else { continue };
             let swept = chore
-                .sweep(&file.connection, TURN_ROWS)
+                .sweep(&transaction(file, &self.settings, look), TURN_ROWS)
                 .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows));
             match swept.map_err(DatabaseError::from_driver) {
-                Ok(rows) => more |= rows == TURN_ROWS,
+                Ok(rows) => {
+                    self.seen = Some(look);
+                    more |= rows == TURN_ROWS;
+                }
                 Err(error) => {
                     self.tell("a chore failed", &error);
                     roll_back(file);
@@ -247,6 +284,15 @@ impl Writer {
             detail: Some(Id::new(&error)),
         });
     }
+}
+
+const fn transaction<'a>(file: &'a File, settings: &'a Settings, look: Look) -> Transaction<'a> {
+    Transaction::new(
+        &file.connection,
+        settings.with.max_rows,
+        &settings.with.clock,
+        look,
+    )
 }
 
 /// Runs an operation so that its error or panic undoes what it did, and nothing else.

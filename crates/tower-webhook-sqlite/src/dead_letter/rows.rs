@@ -431,6 +431,12 @@ impl Gone {
     fn before(&self) -> i64 {
         stored::now(&self.clock).saturating_sub(KEPT)
     }
+
+    fn remove(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+        let most = stored::count(limit);
+        let mut sweep = connection.prepare_cached(SWEEP)?;
+        sweep.execute(params![self.before(), most])
+    }
 }
 
 impl Chore for Gone {
@@ -443,10 +449,8 @@ impl Chore for Gone {
         over.query_row([self.before()], |row| row.get(0))
     }
 
-    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
-        let most = stored::count(limit);
-        let mut sweep = connection.prepare_cached(SWEEP)?;
-        sweep.execute(params![self.before(), most])
+    fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
+        self.remove(transaction.connection(), limit)
     }
 }
 
@@ -506,10 +510,10 @@ mod tests {
             Gone::new(WallClock::fixed(now))
         };
         assert!(!at(7).due(&connection).unwrap());
-        assert_eq!(at(7).sweep(&connection, 10).unwrap(), 0);
+        assert_eq!(at(7).remove(&connection, 10).unwrap(), 0);
         assert!(at(10).due(&connection).unwrap());
-        assert_eq!(at(10).sweep(&connection, 2).unwrap(), 2);
-        assert_eq!(at(10).sweep(&connection, 2).unwrap(), 1);
+        assert_eq!(at(10).remove(&connection, 2).unwrap(), 2);
+        assert_eq!(at(10).remove(&connection, 2).unwrap(), 1);
         assert!(!at(10).due(&connection).unwrap());
         let is_gone = |number: u8| -> bool {
             let mut query = connection.prepare(IS_GONE).unwrap();

@@ -65,13 +65,9 @@
 
 mod rows;
 
-use self::rows::Leaps;
-use crate::{
-    database::{
-        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
-        Transaction,
-    },
-    stored,
+use crate::database::{
+    Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
+    Transaction,
 };
 use bytes::Bytes;
 use std::{path::Path, sync::Arc, time::Duration};
@@ -87,7 +83,6 @@ use tower_webhook::{
 #[derive(Clone, Debug)]
 pub struct SqliteStore {
     database: Database,
-    leaps: Arc<Leaps>,
 }
 
 impl SqliteStore {
@@ -100,11 +95,9 @@ impl SqliteStore {
     /// [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
-        let leaps = Arc::new(Leaps::new(database.clock().clone()));
-        database.add_chore(Arc::new(rows::Retention::new(leaps.clone())));
+        database.add_chore(Arc::new(rows::Retention::new(database.clock().clone())));
         Ok(Self {
             database: database.clone(),
-            leaps,
         })
     }
 
@@ -124,12 +117,10 @@ impl SqliteStore {
 
     fn settle<F>(&self, durable: bool, change: F) -> BoxFuture<Result<Settled, StoreError>>
     where
-        F: FnOnce(&Transaction<'_>, i64) -> Result<bool, DatabaseError> + Send + 'static,
+        F: FnOnce(&Transaction<'_>) -> Result<bool, DatabaseError> + Send + 'static,
     {
-        let leaps = self.leaps.clone();
         let work = move |transaction: &Transaction<'_>| {
-            let now = leaps.now(transaction.connection());
-            let done = change(transaction, now.map_err(DatabaseError::from_driver)?)?;
+            let done = change(transaction)?;
             Ok(if done { Settled::Done } else { Settled::Lost })
         };
         let reply = if durable {
@@ -156,9 +147,8 @@ impl Store for SqliteStore {
             database: self.database.clone(),
             key: key.clone(),
         };
-        let leaps = self.leaps.clone();
         let work = move |transaction: &Transaction<'_>| {
-            rows::begin(transaction, &key, fingerprint.as_ref(), &leaps, lease)
+            rows::begin(transaction, &key, fingerprint.as_ref(), lease)
         };
         // Dropped before it returned the claim, it releases the key at once.
         let granting = Granting::ask(&self.database, Durability::Relaxed, claim, work);
@@ -172,8 +162,8 @@ impl Store for SqliteStore {
         lease: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
-        self.settle(false, move |transaction, now| {
-            rows::renew(transaction, &key, token, now, lease)
+        self.settle(false, move |transaction| {
+            rows::renew(transaction, &key, token, lease)
         })
     }
 
@@ -185,8 +175,8 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
-        self.settle(true, move |transaction, now| {
-            rows::complete(transaction, &key, token, now, &answer, ttl)
+        self.settle(true, move |transaction| {
+            rows::complete(transaction, &key, token, &answer, ttl)
         })
     }
 
@@ -196,8 +186,8 @@ impl Store for SqliteStore {
         token: FencingToken,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let key = key.clone();
-        self.settle(false, move |transaction, now| {
-            rows::release(transaction, &key, token, now)
+        self.settle(false, move |transaction| {
+            rows::release(transaction, &key, token)
         })
     }
 }
@@ -215,11 +205,11 @@ impl Release<Begin> for Claim {
             return;
         };
         let key = self.key.clone();
-        let clock = self.database.clock().clone();
         // If it fails, the claim ends with its lease.
-        drop(self.database.write_relaxed(move |transaction| {
-            rows::release(transaction, &key, token, stored::now(&clock))
-        }));
+        drop(
+            self.database
+                .write_relaxed(move |transaction| rows::release(transaction, &key, token)),
+        );
     }
 }
 

@@ -6,10 +6,7 @@ use crate::{
 };
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, types::ValueRef};
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 use tower_webhook::{
     clock::WallClock,
     idempotency::{Begin, Fingerprint, IdempotencyKey},
@@ -71,6 +68,8 @@ const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
     ) RETURNING token";
 
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 struct Record {
     rowid: i64,
     token: i64,
@@ -98,60 +97,16 @@ impl Record {
     }
 }
 
-/// Notices a wall clock that leaps forward, by the time that has really passed.
-///
-/// A lease that is renewed every third of its time would end at once, and a repeat would run beside the work that
-/// holds the key. So every claim, also those of other processes, is granted again from the new time on: what a
-/// holder that died had claimed is held for one lease longer.
-#[derive(Debug)]
-pub(super) struct Leaps {
-    clock: WallClock,
-    /// The wall clock, in milliseconds, and the time that had passed, at the last look.
-    last: Mutex<Option<(i64, Duration)>>,
-}
-
-/// A smaller difference is a clock that is corrected little by little.
-const LEAP_MS: i64 = 1000;
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
-impl Leaps {
-    pub(super) const fn new(clock: WallClock) -> Self {
-        Self {
-            clock,
-            last: Mutex::new(None),
-        }
-    }
-
-    /// Returns the time, after it has granted the claims again if the clock has leapt. First in each transaction.
-    pub(super) fn now(&self, connection: &Connection) -> rusqlite::Result<i64> {
-        let (now, passed) = (stored::now(&self.clock), self.clock.elapsed());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((then, since)) = *last {
-            let passed = i64::try_from(passed.saturating_sub(since).as_millis());
-            let expected = then.saturating_add(passed.unwrap_or(i64::MAX));
-            if now.saturating_sub(expected) > LEAP_MS {
-                connection
-                    .prepare_cached(GRANT_ALL_AGAIN)?
-                    .execute([now, now.saturating_add(DAY_MS)])?;
-            }
-        }
-        *last = Some((now, passed));
-        Ok(now)
-    }
-}
-
 pub(super) fn begin(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     fingerprint: Option<&Fingerprint>,
-    leaps: &Leaps,
     lease: Duration,
 ) -> Result<Begin, DatabaseError> {
     let connection = transaction.connection();
-    let clock = &leaps.clock;
-    let now = leaps.now(connection).map_err(DatabaseError::from_driver)?;
+    let now = transaction.now();
     let Some(record) = find(connection, key).map_err(DatabaseError::from_driver)? else {
-        let token = insert(connection, key, fingerprint, clock, lease);
+        let token = insert(transaction, key, fingerprint, now, lease);
         return acquired(token.map_err(DatabaseError::from_driver)?);
     };
     let length = record
@@ -160,7 +115,7 @@ pub(super) fn begin(
         .filter(|length| record.token > 0 && (0..=LONGEST).contains(length))
         .ok_or_else(corrupt)?;
     if record.until <= now {
-        let token = take_over(connection, &record, fingerprint, clock, lease);
+        let token = take_over(transaction, &record, fingerprint, now, lease);
         return acquired(token.map_err(DatabaseError::from_driver)?);
     }
     if let (Some(kept), Some(asked)) = (&record.fingerprint, fingerprint)
@@ -191,9 +146,9 @@ pub(super) fn renew(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     token: FencingToken,
-    now: i64,
     lease: Duration,
 ) -> Result<bool, DatabaseError> {
+    let now = transaction.now();
     change(
         transaction.connection(),
         RENEW,
@@ -211,10 +166,10 @@ pub(super) fn complete(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     token: FencingToken,
-    now: i64,
     answer: &[u8],
     ttl: Duration,
 ) -> Result<bool, DatabaseError> {
+    let now = transaction.now();
     change(
         transaction.connection(),
         COMPLETE,
@@ -233,13 +188,17 @@ pub(super) fn release(
     transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     token: FencingToken,
-    now: i64,
 ) -> Result<bool, DatabaseError> {
     let connection = transaction.connection();
     let released = change(
         connection,
         RELEASE,
-        params![key.scope(), key.id(), stored::token(token), now],
+        params![
+            key.scope(),
+            key.id(),
+            stored::token(token),
+            transaction.now()
+        ],
     )?;
     if released && let Some(token) = stored::token(token) {
         raise_floor(connection, token).map_err(DatabaseError::from_driver)?;
@@ -263,18 +222,18 @@ fn find(connection: &Connection, key: &IdempotencyKey) -> rusqlite::Result<Optio
 }
 
 fn insert(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     key: &IdempotencyKey,
     fingerprint: Option<&Fingerprint>,
-    clock: &WallClock,
+    now: i64,
     lease: Duration,
 ) -> rusqlite::Result<i64> {
-    let now = stored::now(clock);
-    connection.prepare_cached(INSERT)?.query_row(
+    let mut insert = transaction.connection().prepare_cached(INSERT)?;
+    insert.query_row(
         params![
             key.scope(),
             key.id(),
-            stored::nanos(clock),
+            stored::nanos(transaction.clock()),
             now,
             stored::until(now, lease),
             fingerprint.map(Fingerprint::as_bytes),
@@ -285,17 +244,15 @@ fn insert(
 
 /// The row is over: it becomes a claim again.
 fn take_over(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     over: &Record,
     fingerprint: Option<&Fingerprint>,
-    clock: &WallClock,
+    now: i64,
     lease: Duration,
 ) -> rusqlite::Result<i64> {
-    let (now, token) = (
-        stored::now(clock),
-        stored::nanos(clock).max(over.token.saturating_add(1)),
-    );
-    connection
+    let token = stored::nanos(transaction.clock()).max(over.token.saturating_add(1));
+    transaction
+        .connection()
         .prepare_cached(TAKE_OVER)?
         .execute(params![
             over.rowid,
@@ -331,12 +288,12 @@ fn corrupt() -> DatabaseError {
 
 /// Removes rows whose time is over.
 pub(super) struct Retention {
-    leaps: Arc<Leaps>,
+    clock: WallClock,
 }
 
 impl Retention {
-    pub(super) const fn new(leaps: Arc<Leaps>) -> Self {
-        Self { leaps }
+    pub(super) const fn new(clock: WallClock) -> Self {
+        Self { clock }
     }
 }
 
@@ -348,11 +305,22 @@ impl Chore for Retention {
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
         connection
             .prepare_cached(DUE)?
-            .query_row([stored::now(&self.leaps.clock)], |row| row.get(0))
+            .query_row([stored::now(&self.clock)], |row| row.get(0))
     }
 
-    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
-        let (limit, now) = (stored::count(limit), self.leaps.now(connection)?);
+    /// A lease that is renewed every third of its time would end at once, and a repeat would run beside the work that
+    /// holds the key. So every claim, also those of other processes, is granted again from the new time on: what a
+    /// holder that died had claimed is held for one lease longer.
+    fn leapt(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(GRANT_ALL_AGAIN)?
+            .execute([now, now.saturating_add(DAY_MS)])
+            .map(drop)
+    }
+
+    fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
+        let connection = transaction.connection();
+        let (limit, now) = (stored::count(limit), transaction.now());
         let mut left = 0;
         let mut greatest = 0;
         {

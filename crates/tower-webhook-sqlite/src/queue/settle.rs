@@ -268,7 +268,8 @@ impl Chore for Retention {
         Ok(false)
     }
 
-    fn sweep(&self, connection: &Connection, limit: usize) -> rusqlite::Result<usize> {
+    fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
+        let connection = transaction.connection();
         let now = time::now(connection, &self.clock)?;
         let beyond = self.beyond(connection)?;
         let most = stored::count(limit);

@@ -3,9 +3,13 @@
 use crate::support::{Home, LEASE, ManualClock, TTL, acquire, begin, key, until};
 use bytes::Bytes;
 use std::time::Duration;
+use tower_webhook::StoreErrorKind;
 use tower_webhook::idempotency::{Begin, Store};
 use tower_webhook::lease::Settled;
-use tower_webhook_sqlite::{SqliteStore, database::Statement};
+use tower_webhook_sqlite::{
+    SqliteStore,
+    database::{DatabaseErrorKind, Statement},
+};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -212,4 +216,78 @@ async fn what_was_kept_is_there_after_reopening() {
         store.renew(&key("claimed"), claim, LEASE).await.unwrap(),
         Settled::Done
     );
+}
+
+/// What the operation that met the leap did is undone. What the leap asks for must be done all the same.
+#[tokio::test]
+async fn a_leap_is_met_though_the_first_operation_after_it_fails() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let held = acquire(&store, "held").await;
+    acquire(&store, "bad").await;
+    let spoilt = home.raw().execute(
+        "UPDATE tower_webhook_idempotency SET until = until + 9000000000000000 WHERE id = 'bad'",
+        [],
+    );
+    assert_eq!(spoilt.unwrap(), 1);
+    clock.leap(2 * LEASE);
+    let failed = store.begin(&key("bad"), None, LEASE).await;
+    assert_eq!(failed.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    let repeat = begin(&store, "held").await;
+    assert!(matches!(repeat, Begin::InProgress { .. }), "{repeat:?}");
+    // Nor does it matter that everything in the same transaction is undone.
+    clock.leap(2 * LEASE);
+    let clash = "INSERT OR ROLLBACK INTO tower_webhook_idempotency_floor VALUES (1, 0)";
+    let failed = store.database().execute(Statement::new(clash)).await;
+    assert_eq!(failed.unwrap_err().kind(), DatabaseErrorKind::Constraint);
+    let kept = store.renew(&key("held"), held, LEASE).await;
+    assert_eq!(kept.unwrap(), Settled::Done);
+}
+
+#[tokio::test]
+async fn a_leap_is_met_whatever_the_holder_does_first() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let token = acquire(&store, "k").await;
+    clock.leap(2 * LEASE);
+    let renewed = store.renew(&key("k"), token, LEASE).await;
+    assert_eq!(renewed.unwrap(), Settled::Done);
+    clock.leap(2 * LEASE);
+    let freed = store.release(&key("k"), token).await;
+    assert_eq!(freed.unwrap(), Settled::Done);
+    let token = acquire(&store, "k").await;
+    clock.leap(2 * LEASE);
+    let done = store.complete(&key("k"), token, Bytes::new(), TTL).await;
+    assert_eq!(done.unwrap(), Settled::Done);
+}
+
+/// What a leap ends is the time for which responses are kept, also while the store is idle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leap_ends_responses_and_an_idle_store_keeps_the_claims() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    complete(&store, "answered").await;
+    clock.leap(TTL);
+    complete(&store, "answered").await;
+    let held = acquire(&store, "held").await;
+    clock.leap(TTL);
+    until("the answer left", || async { rows(&store).await < 2 }).await;
+    let freed = store.release(&key("held"), held).await;
+    assert_eq!(freed.unwrap(), Settled::Done);
+}
+
+/// A clock that is corrected little by little is followed.
+#[tokio::test]
+async fn a_leap_is_more_than_a_second() {
+    let home = Home::new();
+    let (store, clock) = timed(&home);
+    let second = Duration::from_secs(1);
+    acquire(&store, "k").await;
+    clock.forward(LEASE.saturating_sub(second));
+    clock.leap(second);
+    acquire(&store, "k").await;
+    clock.forward(LEASE.saturating_sub(second));
+    clock.leap(second + Duration::from_millis(1));
+    let repeat = begin(&store, "k").await;
+    assert!(matches!(repeat, Begin::InProgress { .. }), "{repeat:?}");
 }
