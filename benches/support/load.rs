@@ -1,5 +1,6 @@
 //! A sender of signed events: everything is signed before the clock starts.
 
+use jiff::Timestamp;
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -8,12 +9,9 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use tower_webhook::{
-    clock::WallClock,
-    signature::{
-        Outgoing, SignScheme,
-        scheme::{Cognigy, CognigyFormat},
-    },
+use tower_webhook::signature::{
+    Outgoing, SignScheme,
+    scheme::{Cognigy, CognigyFormat},
 };
 
 /// A user's turn, 1 KiB.
@@ -37,9 +35,9 @@ impl Load {
         let scheme = Cognigy::new(secret, [CognigyFormat::Base64])
             .expect("a secret")
             .sign_as(CognigyFormat::Base64);
-        // The gateway refuses events of long ago.
-        let now = WallClock::system().unix_seconds();
-        let event = EVENT.replace("\"2024-01-15T10:00:00.123Z\"", &now.to_string());
+        // Events of long ago are refused.
+        let now = format!("{:.3}", Timestamp::now());
+        let event = EVENT.replace("2024-01-15T10:00:00.123Z", &now);
         let requests = (0..events).map(|n| {
             let body = event.replace("evt_01HQ3K5Z8Y7X6W5V4T3S2R1Q0P", &format!("evt_{round:04}_{n:021}"));
             let mut headers = http::HeaderMap::new();
