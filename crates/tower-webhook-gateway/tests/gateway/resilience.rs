@@ -343,17 +343,15 @@ fn interim(answers: usize) -> String {
 }
 
 #[test]
-fn a_flood_of_interim_answers_ends_the_attempt_at_once() {
+fn a_flood_of_interim_answers_ends_the_attempt() {
     let server = delivering_to(&interim(16), &[&QUICK]);
     assert_eq!(deliver(&server, "few")["nextNode"], "continue_dialog");
 
-    let server = delivering_to(&interim(usize::MAX), &[&QUICK, &["--max-attempts", "2"]]);
-    let began = Instant::now();
+    // An attempt that nothing else ends outlasts the wait for the result.
+    let flags = ["--max-attempts", "2", "--attempt-timeout-ms", "600000"];
+    let server = delivering_to(&interim(usize::MAX), &[&QUICK, &flags]);
     assert_eq!(
         deliver(&server, "many")["nextNode"],
         "default_fallback_branch"
     );
-    let took = began.elapsed();
-    // An attempt alone has ten seconds.
-    assert!(took < Duration::from_secs(5), "{took:?}");
 }
