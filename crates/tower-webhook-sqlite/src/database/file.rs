@@ -4,7 +4,7 @@ use super::{DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, schema
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig};
 use std::{
     cell::Cell,
-    fs::OpenOptions,
+    fs::{Metadata, OpenOptions},
     io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
@@ -46,6 +46,13 @@ pub(super) struct File {
     identity: Option<Identity>,
     /// Its length when it was last looked at.
     length: Cell<u64>,
+}
+
+/// What is at a path. Nothing, where there is no file.
+#[derive(Default)]
+struct Found {
+    identity: Option<Identity>,
+    length: u64,
 }
 
 /// The device and inode of the file at a path.
@@ -121,9 +128,10 @@ impl File {
         connection
             .pragma_update(None, "trusted_schema", false)
             .map_err(because)?;
+        let found = found(&settings.path);
         Ok(Self {
-            identity: identity(&settings.path),
-            length: Cell::new(length(&settings.path)),
+            identity: found.identity,
+            length: Cell::new(found.length),
             connection,
         })
     }
@@ -233,11 +241,12 @@ impl File {
     /// was read before is cached. Only `VACUUM` makes it shorter lawfully, after which it is checked and opened
     /// again.
     pub(super) fn in_place(&self, settings: &Settings) -> Result<(), DatabaseError> {
-        let path = &settings.path;
-        if self.identity != identity(path) {
+        // One look: this is done for each transaction.
+        let found = found(&settings.path);
+        if self.identity != found.identity {
             return Err(moved());
         }
-        if length(path) < self.length.replace(length(path)) {
+        if found.length < self.length.replace(found.length) {
             settings.shrunk.store(true, Ordering::Relaxed);
             return Err(DatabaseError::caused(
                 DatabaseErrorKind::Unavailable,
@@ -275,7 +284,7 @@ impl Settings {
     }
 
     fn leads_where_it_did(&self) -> bool {
-        identity(&self.path) == *self.opened()
+        found(&self.path).identity == *self.opened()
     }
 
     /// Why opening failed.
@@ -414,20 +423,25 @@ pub(super) fn open_to_all(_path: &Path) -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// Zero if the file is gone.
-fn length(path: &Path) -> u64 {
-    std::fs::metadata(path).map_or(0, |found| found.len())
+fn found(path: &Path) -> Found {
+    std::fs::metadata(path).map_or_else(
+        |_| Found::default(),
+        |found| Found {
+            identity: identity(&found),
+            length: found.len(),
+        },
+    )
 }
 
 #[cfg(unix)]
-fn identity(path: &Path) -> Option<Identity> {
+#[allow(clippy::unnecessary_wraps, reason = "elsewhere there is none")]
+fn identity(found: &Metadata) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt;
-    let found = std::fs::metadata(path).ok()?;
     Some((found.dev(), found.ino()))
 }
 
 /// Elsewhere an open file cannot be removed.
 #[cfg(not(unix))]
-fn identity(_path: &Path) -> Option<Identity> {
+fn identity(_found: &Metadata) -> Option<Identity> {
     None
 }
