@@ -101,9 +101,7 @@ impl SignatureVerifyLayer {
         self.settings.refuser = Refuser::with(respond);
         self
     }
-}
 
-impl SignatureVerifyLayer {
     /// A layer for outside the [`BufferBodyLayer`](crate::BufferBodyLayer). It refuses a request that this layer
     /// would refuse whatever its body: by [`Scheme::verify_head`], with the same response, told to the same
     /// observers. The others pass, and their signature is still to be verified.
