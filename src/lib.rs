@@ -235,6 +235,7 @@ mod credentials;
 mod fields;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]
 mod original_uri;
+mod percent;
 #[cfg(feature = "signature")]
 mod refusal;
 

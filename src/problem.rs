@@ -34,7 +34,10 @@
 //! assert_eq!(response.headers()["grpc-status"], "16");
 //! ```
 
-use crate::body::{BufferedBody, ResponseBody};
+use crate::{
+    body::{BufferedBody, ResponseBody},
+    percent,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -219,16 +222,9 @@ impl From<Problem> for Response<BufferedBody> {
 /// Percent-encodes as the gRPC protocol asks of `grpc-message`: everything outside
 /// printable ASCII, and `%` itself.
 fn percent_encode(text: &str) -> String {
-    use fmt::Write as _;
     let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a `String` cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
+    let is_plain = |byte| (0x20..=0x7e).contains(&byte) && byte != b'%';
+    percent::push_encoded(&mut out, text, is_plain);
     out
 }
 

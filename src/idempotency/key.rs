@@ -1,7 +1,7 @@
 //! The idempotency key of a request, and the sources it can be read from.
 
 use super::pointer;
-use crate::{InvalidConfig, body::BufferedBody};
+use crate::{InvalidConfig, body::BufferedBody, percent};
 use http::{HeaderName, Request};
 use sha2::{Digest, Sha256};
 use std::{
@@ -176,9 +176,9 @@ impl IdempotencyKey {
         }
         let mut out = String::with_capacity(QUALIFIED.len() + scope.len() + 1 + id.len());
         out.push_str(QUALIFIED);
-        push_encoded(&mut out, scope);
+        percent::push_encoded(&mut out, scope, is_plain);
         out.push(':');
-        push_encoded(&mut out, id);
+        percent::push_encoded(&mut out, id, is_plain);
         out
     }
 
@@ -193,9 +193,9 @@ impl IdempotencyKey {
             return Self::new("", text);
         };
         let (scope, id) = qualified.split_once(':').ok_or(KeyError::Malformed)?;
-        let read = |part| decoded(part).ok_or(KeyError::Malformed);
-        let key = Self::new(&read(scope)?, &read(id)?)?;
-        // As after a path that was decoded once too often: it would be another key.
+        let key = Self::new(&percent::decoded(scope), &percent::decoded(id))?;
+        // As after a path that was decoded once too often: it would be another key. What cannot be decoded is not
+        // written so either.
         if key.to_text() != text {
             return Err(KeyError::Malformed);
         }
@@ -228,34 +228,9 @@ impl IdempotencyKey {
 /// The beginning of a [text](IdempotencyKey::to_text) that has a scope.
 const QUALIFIED: &str = "key:";
 
-/// Percent-encodes all bytes but RFC 3986's unreserved ones and the slash.
-fn push_encoded(out: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            // Writing to a `String` cannot fail.
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-}
-
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let (digits, after) = rest.split_first_chunk::<2>()?;
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        let byte = value(digits[0])? * 16 + value(digits[1])?;
-        bytes.push(u8::try_from(byte).ok()?);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
+/// RFC 3986's unreserved bytes, and the slash.
+const fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'/')
 }
 
 impl fmt::Debug for IdempotencyKey {

@@ -20,6 +20,7 @@ const FOUNDATION: &[&str] = &[
     "original_uri",
     "outcome",
     "peer",
+    "percent",
     "problem",
     "refusal",
     "target",

@@ -2,7 +2,7 @@
 //!
 //! If it is not certain what is a credential, it removes too much: operators read the result.
 
-use crate::credentials::names_a_credential;
+use crate::{credentials::names_a_credential, percent};
 use std::borrow::Cow;
 
 /// Replaces a value that was removed.
@@ -283,7 +283,7 @@ fn hides(value: &str) -> bool {
     }
     let mut value = Cow::Borrowed(value);
     for _ in 0..MOST_DECODED {
-        let next = decoded(&value);
+        let next = percent::decoded(&value);
         if next == value {
             return false;
         }
@@ -304,37 +304,13 @@ fn hides(value: &str) -> bool {
 fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
     let mut name = Cow::Borrowed(name);
     for _ in 0..MOST_DECODED {
-        let next = decoded(&name);
+        let next = percent::decoded(&name);
         if next == name {
             return Some(name);
         }
         name = Cow::Owned(next.into_owned());
     }
     None
-}
-
-/// Decodes `%74` and the like.
-fn decoded(name: &str) -> Cow<'_, str> {
-    if !name.contains('%') {
-        return Cow::Borrowed(name);
-    }
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = |digit: &u8| char::from(*digit).to_digit(16);
-        let escaped = match tail {
-            [high, low, ..] if *first == b'%' => hex(high).zip(hex(low)),
-            _ => None,
-        };
-        if let Some(byte) = escaped.and_then(|(high, low)| u8::try_from(high * 16 + low).ok()) {
-            bytes.push(byte);
-            rest = tail.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]
