@@ -380,7 +380,7 @@ impl Problem {
     }
 
     pub fn report(&self) -> ExitCode {
-        eprintln!("error: {}: {}", self.flag, self.why);
+        say!("error: {}: {}", self.flag, self.why);
         ExitCode::from(2)
     }
 }

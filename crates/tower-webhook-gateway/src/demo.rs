@@ -15,7 +15,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 pub async fn run(args: &Args, address: SocketAddr) {
     if let Err(error) = (Demo { args, address }).tell().await {
-        eprintln!("the demo failed: {error}");
+        say!("the demo failed: {error}");
     }
 }
 
@@ -97,5 +97,5 @@ impl Demo<'_> {
 }
 
 fn tell(what: &str, (status, body): &(StatusCode, Value)) {
-    eprintln!("{what:<32} {status}  {body}");
+    say!("{what:<32} {status}  {body}");
 }

@@ -38,16 +38,17 @@ pub fn signed(args: &Args, body: &str) -> Result<HeaderMap, BoxError> {
 
 pub fn print(args: &Args, address: SocketAddr) {
     if args.secret_is_generated {
-        eprintln!("webhook secret (--secret): {}", args.secrets[0]);
+        say!("webhook secret (--secret): {}", args.secrets[0]);
     }
     if args.endpoint_auth_is_generated {
-        eprintln!(
+        say!(
             "endpoint credentials (--endpoint-auth): {}:{}",
-            args.endpoint_user, args.endpoint_password
+            args.endpoint_user,
+            args.endpoint_password
         );
     }
     if args.operator_token_is_generated {
-        eprintln!("operator token (--operator-token): {}", args.operator_token);
+        say!("operator token (--operator-token): {}", args.operator_token);
     }
     let now = WallClock::system().unix_seconds();
     let event = format!(
@@ -60,16 +61,16 @@ pub fn print(args: &Args, address: SocketAddr) {
         _ => "signed dialog events and ",
     };
     if matches!(args.store, Place::Memory) {
-        eprintln!(
+        say!(
             "note: --store memory: forgets at its end which events it had: a captured one is accepted again after a restart"
         );
     }
-    eprintln!(
+    say!(
         "note: {dialogs}deliveries of the platform's Webhook Endpoint have no signed timestamp: a captured one is accepted again after {} days",
         events::KEPT.as_secs() / 86_400
     );
     match curl(args, address, &event) {
-        Ok(command) => eprintln!("\ntry it; the second time it is a duplicate:\n\n{command}\n"),
+        Ok(command) => say!("\ntry it; the second time it is a duplicate:\n\n{command}\n"),
         Err(error) => tracing::warn!(error, "no sample command"),
     }
 }

@@ -13,6 +13,17 @@
 //! `deliver.rs` the worker and the delivery stack, `dead_letters.rs` the dead letters. The operator routes are
 //! `tower-webhook-operator`.
 
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
+/// Writes a line to stderr. Unlike `eprintln!`, does not panic if stderr is closed, such as a pipe whose reader
+/// has ended.
+macro_rules! say {
+    ($($line:tt)+) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)+);
+    }};
+}
+
 mod app;
 mod args;
 mod dead_letters;

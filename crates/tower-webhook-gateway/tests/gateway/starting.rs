@@ -1,6 +1,9 @@
 use super::*;
 use crate::{holder::Holder, process::Stream};
-use std::{io::Write, process::Output};
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+};
 
 fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     // What the default store would be in.
@@ -394,4 +397,47 @@ fn asked_to_stop_it_finishes_what_runs_and_ends_well() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     drop(idle);
     assert!(std::net::TcpStream::connect(server.address).is_err());
+}
+
+/// A pipe that nobody reads: what is written to it is an error.
+fn unread() -> std::io::PipeWriter {
+    std::io::pipe().expect("there are pipes").1
+}
+
+#[test]
+fn it_works_and_ends_well_when_nobody_reads_its_output() {
+    use std::io::{BufRead, BufReader};
+    let serve = ["--listen", "127.0.0.1:0", "--store", "memory:"];
+    let mut idle = command();
+    // Reads the one line, and closes the pipe.
+    let idle = idle.args(serve).env("RUST_LOG", "trace");
+    let mut idle = idle
+        .stdout(Stdio::piped())
+        .stderr(unread())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(idle.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    drop(stdout);
+    let address = line.trim().strip_prefix("listening on ").unwrap();
+    assert_eq!(
+        curl(&format!("{address}/health"), &[], None, &[]).status,
+        200
+    );
+    let id = idle.id().to_string();
+    assert!(Command::new("kill").arg(id).status().unwrap().success());
+    assert_eq!(idle.wait().unwrap().code(), Some(0), "an idle stop");
+
+    for (flags, status) in [
+        (&["--demo", "--store", "memory:"][..], 0),
+        (&["--help"], 0),
+        (&["--store", "nowhere"], 2),
+        (&["--no-such-flag"], 2),
+    ] {
+        let mut ends = command();
+        let ends = ends.args(&serve[..2]).args(flags);
+        let ended = ends.stdout(unread()).stderr(unread()).status().unwrap();
+        assert_eq!(ended.code(), Some(status), "{flags:?}");
+    }
 }
