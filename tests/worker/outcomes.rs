@@ -1,8 +1,9 @@
 //! What becomes of a job, by how its attempts went.
 
-use crate::support::{Bench, Calls, SECOND, retry, wall_clock};
+use crate::support::{Bench, Calls, LEASE, SECOND, retry, wall_clock};
 use bytes::Bytes;
 use std::{
+    future::pending,
     io,
     sync::{
         Arc, Mutex,
@@ -10,7 +11,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tower::{Layer, ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError, CircuitBreakerLayer, InvalidConfig, RetryWithJitterLayer,
@@ -321,6 +322,44 @@ async fn a_spent_budget_gives_the_retry_back_until_there_is_one() {
         "it did not wait for the budget: {calls:?}"
     );
     assert!(bench.count("released") >= 1);
+}
+
+/// After a crash, everything that was under way would otherwise run again at the rate of the floor.
+#[tokio::test(start_paused = true)]
+async fn jobs_of_a_worker_that_is_gone_do_not_wait_for_the_budget() {
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(bench.put("payload").await);
+    }
+    let calls = Calls::new();
+    let seen = calls.clone();
+    let hangs = bench.worker().build(service_fn(move |job: Job| {
+        seen.note(&job);
+        pending::<Result<(), BoxError>>()
+    }));
+    let gone = tokio::spawn(hangs.unwrap().run(pending()));
+    while calls.len() < 5 {
+        sleep(SECOND / 10).await;
+    }
+    gone.abort();
+    let budget = Budget::builder().share(0.0).floor(1).window(1000 * SECOND);
+    let budget = budget.build().unwrap();
+    while let Some(permit) = budget.withdraw() {
+        permit.spend();
+    }
+    let began = Instant::now();
+    let retry = retry().budget(budget).build().unwrap();
+    let worker = bench
+        .worker()
+        .retry(retry)
+        .build(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
+    let _worker = worker.unwrap().spawn();
+    for id in ids {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+        assert_eq!(bench.attempts(id).await, 2);
+    }
+    assert!(began.elapsed() <= 2 * LEASE, "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -138,6 +138,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     ///   because no worker was running, is dead-lettered.
     /// - A call that was refused locally (an open circuit) and a retry that the budget does not allow are
     ///   not attempts: the job is released and claimed again later, by default until the window ends.
+    /// - An attempt that follows one that did not fail, but was interrupted or ended with its worker, takes
+    ///   nothing from the budget, because it is no retry against the peer.
     pub fn retry(mut self, config: RetryConfig) -> Self {
         self.settings.retry = config;
         self

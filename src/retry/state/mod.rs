@@ -170,8 +170,12 @@ impl RetryState {
         }
     }
 
-    /// Begins an attempt of a stored delivery, if it can end in time and, for a retry, if the budget has a
-    /// permit. If the budget has none, call [decide](Self::decide) with a refusal next.
+    /// Begins an attempt of a stored delivery, if it can end in time and, after a failed attempt, if the budget
+    /// has a permit. If the budget has none, call [decide](Self::decide) with a refusal next.
+    ///
+    /// An attempt that was interrupted, or ended with its worker and is not in the history, says nothing about the
+    /// peer. The one after it takes no permit: a restart would otherwise deliver what was under way at the rate
+    /// of the budget's floor.
     ///
     /// After a refusal the time is not checked: the delivery was delayed for as long as there was time, and
     /// the outcome of this last call becomes the reason for giving up.
@@ -183,12 +187,22 @@ impl RetryState {
             self.check_time(now)?;
         }
         let budget = &self.settings().budget;
-        if self.attempt > Attempt::first() {
+        if self.follows_a_failure() {
             let permit = budget.withdraw_at(now).ok_or(GaveUp::Budget)?;
             self.ticket.replace(permit);
         }
         self.begin_now(now);
         Ok(())
+    }
+
+    /// Whether the attempt before this one is recorded, as a failure.
+    #[cfg(feature = "queue")]
+    fn follows_a_failure(&self) -> bool {
+        let mut records = self.history.records().iter().rev();
+        let last = records.find(|record| record.outcome().was_attempted());
+        last.is_some_and(|last| {
+            last.outcome().is_failure() && last.number().saturating_add(1) == self.attempt.number()
+        })
     }
 
     fn settings(&self) -> &Settings {

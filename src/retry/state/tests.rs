@@ -406,6 +406,14 @@ mod stored {
         }
     }
 
+    /// One attempt, the first, which failed.
+    fn failed_once() -> History {
+        let mut history = History::new();
+        let failed = Outcome::transient();
+        history.push(AttemptRecord::new(1, Duration::ZERO, SECOND, failed));
+        history
+    }
+
     fn again(step: Step) -> (Duration, History) {
         match step {
             Step::Again { wait, history } => (wait, history),
@@ -505,20 +513,45 @@ mod stored {
         let budget = budget.build().unwrap();
         let config = plain().attempts(9).budget(budget.clone()).build().unwrap();
         let now = Instant::now();
-        let mut refused = RetryState::resumed(&config, 2, History::new(), SECOND, now);
+        let mut refused = RetryState::resumed(&config, 2, failed_once(), SECOND, now);
         refused.begin_stored(now).unwrap();
         assert_eq!(budget.balance(), 0);
         again(decide(refused, Outcome::refused(None), now));
         assert_eq!(budget.balance(), 1);
 
         assert_eq!(
-            step(&config, 2, History::new(), SECOND, Outcome::success()),
+            step(&config, 2, failed_once(), SECOND, Outcome::success()),
             Step::Done
         );
-        let mut none = RetryState::resumed(&config, 2, History::new(), SECOND, now);
+        let mut none = RetryState::resumed(&config, 2, failed_once(), SECOND, now);
         assert_eq!(none.begin_stored(now), Err(GaveUp::Budget));
         let (_, history) = again(decide(none, Outcome::refused(None), now));
-        assert_eq!(history.attempts(), 0);
+        assert_eq!(history.attempts(), 1);
+    }
+
+    /// It ended with its worker, or was interrupted when the worker stopped: that says nothing about the peer.
+    #[test]
+    fn an_attempt_after_one_that_did_not_fail_needs_no_permit() {
+        let budget = Budget::builder().share(0.0).floor(1).window(SECOND);
+        let budget = budget.build().unwrap();
+        let config = plain().attempts(9).budget(budget.clone()).build().unwrap();
+        let now = Instant::now();
+        let mut stopped = RetryState::resumed(&config, 1, History::new(), SECOND, now);
+        stopped.begin_stored(now).unwrap();
+        let stopped = stopped.interrupted(now);
+        let refused = step(&config, 2, History::new(), SECOND, Outcome::refused(None));
+        let (_, refused) = again(refused);
+        for (attempt, history) in [
+            (2, History::new()),
+            (3, failed_once()),
+            (2, stopped),
+            (2, refused),
+        ] {
+            let done = step(&config, attempt, history, SECOND * 2, Outcome::success());
+            assert_eq!((done, budget.balance()), (Step::Done, 1), "{attempt}");
+        }
+        let failed = step(&config, 2, failed_once(), SECOND * 2, Outcome::success());
+        assert_eq!((failed, budget.balance()), (Step::Done, 0));
     }
 
     #[test]
