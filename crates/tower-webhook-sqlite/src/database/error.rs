@@ -38,7 +38,7 @@ pub enum DatabaseErrorKind {
     Invalid,
     /// A value is missing, has another type, or is out of range.
     Mistyped,
-    /// The operation panicked.
+    /// The operation, or the clock of the database, panicked.
     Panicked,
     /// The file or its disk has become read-only.
     ReadOnly,
@@ -147,7 +147,7 @@ impl fmt::Display for DatabaseError {
             DatabaseErrorKind::Full => "too many operations are waiting for the database",
             DatabaseErrorKind::Invalid => "the statement makes no sense",
             DatabaseErrorKind::Mistyped => "a value has another type",
-            DatabaseErrorKind::Panicked => "the operation panicked",
+            DatabaseErrorKind::Panicked => "the operation or the clock panicked",
             DatabaseErrorKind::ReadOnly => "the database has become read-only",
             DatabaseErrorKind::TooManyRows => "the result has too many rows",
             DatabaseErrorKind::Unavailable => "the database is unavailable",

@@ -33,6 +33,8 @@
 //! - Operations are atomic and independent: one that fails or panics is undone, and the others in its
 //!   commit are not. Three errors fail the whole commit, and each operation in it gets the error: a
 //!   full disk, SQL with `ROLLBACK` on a conflict, and a violated *deferred* foreign key.
+//! - A panic of foreign code (an operation, a clock, the `Drop` of a result) fails the operations that
+//!   need it, as [`DatabaseErrorKind::Panicked`], and no other.
 //! - Memory is bounded: with `max_waiting` operations waiting, the next one is refused at once as
 //!   [`DatabaseErrorKind::Full`].
 //! - Errors are not final: after a full disk, a lock that another process held for too long, or a

@@ -5,7 +5,7 @@ use super::{
     bell::Bell,
     file::{File, Settings},
     look::Look,
-    writer::{Queued, apart, lost, roll_back},
+    writer::{Queued, apart, caught, clock_panicked, finish, lost, roll_back},
 };
 use std::{
     sync::{
@@ -53,7 +53,7 @@ impl Reader {
             if result.as_ref().is_err_and(|error| lost(error.kind())) {
                 self.file = None;
             }
-            operation.finish(result);
+            finish(operation, result);
         }
     }
 
@@ -87,13 +87,15 @@ impl Reader {
         file.connection
             .execute_batch("BEGIN")
             .map_err(DatabaseError::from_driver)?;
-        let transaction = Transaction::new(
-            &file.connection,
-            self.settings.with.max_rows,
-            &self.settings.with.clock,
-            Look::new(&self.settings.with.clock),
+        let clock = &self.settings.with.clock;
+        let result = caught(|| Look::new(clock)).map_or_else(
+            || Err(clock_panicked()),
+            |look| {
+                let max_rows = self.settings.with.max_rows;
+                let transaction = Transaction::new(&file.connection, max_rows, clock, look);
+                apart(&transaction, &mut **operation)
+            },
         );
-        let result = apart(&transaction, &mut **operation);
         roll_back(file);
         result
     }

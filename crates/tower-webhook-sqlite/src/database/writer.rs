@@ -101,10 +101,13 @@ impl Writer {
             }
         }
         for (operation, result) in done {
-            operation.finish(match &committed {
-                Ok(()) => result,
-                Err(error) => result.and(Err(error.clone())),
-            });
+            finish(
+                operation,
+                match &committed {
+                    Ok(()) => result,
+                    Err(error) => result.and(Err(error.clone())),
+                },
+            );
         }
     }
 
@@ -199,7 +202,13 @@ impl Writer {
                 file.begin(&self.settings, patience)
             })
             .map_err(DatabaseError::from_driver)?;
-        self.look()
+        let looked = caught(|| self.look());
+        looked.unwrap_or_else(|| {
+            if let Some(file) = &self.file {
+                roll_back(file);
+            }
+            Err(clock_panicked())
+        })
     }
 
     /// Looks at the clock, and has the chores follow if it leapt. Where they fail, this transaction goes by the time
@@ -243,7 +252,10 @@ impl Writer {
         let mut more = false;
         for chore in self.chores.list() {
             let due = match &self.file {
-                Some(file) => chore.due(&file.connection).unwrap_or(false),
+                Some(file) => {
+                    let due = caught(|| chore.due(&file.connection));
+                    matches!(due, Some(Ok(true)))
+                }
                 None => false,
             };
             // A sweep that is lost with the power is repeated. It does not wait for another process
@@ -255,10 +267,16 @@ impl Writer {
                 continue;
             };
             let Some(file) = &self.file else { continue };
-            let swept = chore
-                .sweep(&transaction(file, &self.settings, look), TURN_ROWS)
-                .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows));
-            match swept.map_err(DatabaseError::from_driver) {
+            let transaction = transaction(file, &self.settings, look);
+            let swept = caught(|| chore.sweep(&transaction, TURN_ROWS)).map_or_else(
+                || Err(clock_panicked()),
+                |swept| {
+                    swept
+                        .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows))
+                        .map_err(DatabaseError::from_driver)
+                },
+            );
+            match swept {
                 Ok(rows) => {
                     self.seen = Some(look);
                     more |= rows == TURN_ROWS;
@@ -309,9 +327,8 @@ pub(super) fn apart(
             .map_err(DatabaseError::from_driver)
     };
     step("SAVEPOINT operation")?;
-    // Unwind safety: after a panic, the operation is dropped and its changes are rolled back.
-    let result = catch_unwind(AssertUnwindSafe(|| operation.run(transaction)))
-        .unwrap_or_else(|_| Err(DatabaseError::new(DatabaseErrorKind::Panicked)));
+    let result = caught(|| operation.run(transaction))
+        .unwrap_or_else(|| Err(DatabaseError::new(DatabaseErrorKind::Panicked)));
     if connection.is_autocommit() {
         return result;
     }
@@ -320,6 +337,29 @@ pub(super) fn apart(
     }
     step("RELEASE operation")?;
     result
+}
+
+/// Answers an operation. What it drops (a result that nobody waits for, a closure that has not run) is foreign code,
+/// whose panic harms no other operation.
+pub(super) fn finish(operation: Queued, outcome: Result<(), DatabaseError>) {
+    let _ = caught(|| operation.finish(outcome));
+}
+
+/// Runs code that calls foreign code. `None` if that panics: the thread goes on.
+pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Option<T> {
+    // Unwind safety: what `work` changed in the file is rolled back, and in memory it changes nothing before it
+    // calls foreign code.
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|thrown| {
+            // Its `Drop` may panic too.
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(thrown)));
+        })
+        .ok()
+}
+
+/// Nothing else that is foreign runs outside of an operation.
+pub(super) fn clock_panicked() -> DatabaseError {
+    DatabaseError::caused(DatabaseErrorKind::Panicked, "the clock panicked")
 }
 
 pub(super) fn roll_back(file: &File) {

@@ -5,18 +5,24 @@ use bytes::Bytes;
 use std::{
     fs,
     io::Write as _,
-    sync::{Arc, Mutex},
-    time::Duration,
+    panic::panic_any,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::{Duration, UNIX_EPOCH},
 };
 use tower_webhook::{
     StoreErrorKind,
+    clock::WallClock,
     idempotency::{Begin, Store},
     lease::Settled,
     observe::{Event, observer_fn},
 };
 use tower_webhook_sqlite::{
     Database, SqliteStore,
-    database::{DatabaseErrorKind, Statement},
+    database::{DatabaseError, DatabaseErrorKind, Statement},
 };
 
 fn kind<T: std::fmt::Debug>(result: Result<T, tower_webhook::StoreError>) -> StoreErrorKind {
@@ -417,4 +423,128 @@ async fn a_file_that_all_can_read_is_told_of_and_a_new_one_is_not() {
         );
         database.close().await;
     }
+}
+
+/// A database whose clock panics while it is told to, counts that, and stands at this second otherwise.
+struct BrokenClock {
+    breaks: AtomicBool,
+    broke: AtomicU64,
+    seconds: AtomicU64,
+}
+
+impl BrokenClock {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            breaks: AtomicBool::new(false),
+            broke: AtomicU64::new(0),
+            seconds: AtomicU64::new(1_700_000_000),
+        })
+    }
+
+    fn wall(self: &Arc<Self>) -> WallClock {
+        let this = self.clone();
+        WallClock::from_fn(move || {
+            if this.breaks.load(Ordering::SeqCst) {
+                this.broke.fetch_add(1, Ordering::SeqCst);
+                panic!("on purpose, in the clock");
+            }
+            UNIX_EPOCH + Duration::from_secs(this.seconds.load(Ordering::SeqCst))
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_panics_fails_what_needs_it_and_nothing_after_it() {
+    let home = Home::new();
+    let clock = BrokenClock::new();
+    let database = Database::builder()
+        .clock(clock.wall())
+        .open(home.file())
+        .unwrap();
+    let store = SqliteStore::new(&database).unwrap();
+    acquire(&store, "before").await;
+    let count = || Statement::new("SELECT count(*) AS n FROM tower_webhook_idempotency");
+
+    clock.breaks.store(true, Ordering::SeqCst);
+    let claimed = store.begin(&key("meanwhile"), None, LEASE).await;
+    assert_eq!(kind(claimed), StoreErrorKind::Unavailable);
+    for failed in [
+        database.write(|_| Ok(())).await.unwrap_err(),
+        database.write_relaxed(|_| Ok(())).await.unwrap_err(),
+        database.query(count()).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(failed.kind(), DatabaseErrorKind::Panicked);
+        let cause = std::error::Error::source(&failed).unwrap();
+        assert_eq!(cause.to_string(), "the clock panicked");
+    }
+    clock.breaks.store(false, Ordering::SeqCst);
+    acquire(&store, "after").await;
+    assert_eq!(database.query(count()).await.unwrap().len(), 1);
+
+    // An idle database sweeps, by the same clock.
+    clock
+        .seconds
+        .fetch_add(LEASE.as_secs() + 1, Ordering::SeqCst);
+    let broke = clock.broke.load(Ordering::SeqCst);
+    clock.breaks.store(true, Ordering::SeqCst);
+    until("it sweeps", || async {
+        clock.broke.load(Ordering::SeqCst) > broke
+    })
+    .await;
+    clock.breaks.store(false, Ordering::SeqCst);
+    until("what is over left", || async {
+        let rows = database.query(count()).await.unwrap();
+        rows[0].get::<i64>("n").unwrap() == 0
+    })
+    .await;
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "on purpose, in a drop");
+    }
+}
+
+#[tokio::test]
+async fn what_panics_where_it_is_dropped_harms_no_other_operation() {
+    let home = Home::new();
+    let database = home.database();
+    let table = "CREATE TABLE t (id INTEGER PRIMARY KEY) STRICT";
+    database.migrate("test", &[table]).unwrap();
+    let insert = |id: i64| Statement::new("INSERT INTO t (id) VALUES (?1)").bind(id);
+    let count = || Statement::new("SELECT id FROM t");
+
+    // One group: results that nobody waits for, what a panic throws.
+    let held = hold_up(&database);
+    let first = database.execute(insert(1));
+    drop(database.write(|_| Ok(Bomb)));
+    let thrown = database.write(|_| -> Result<(), DatabaseError> { panic_any(Bomb) });
+    let last = database.execute(insert(3));
+    drop(held);
+    assert_eq!(first.await.unwrap(), 1);
+    assert_eq!(
+        thrown.await.unwrap_err().kind(),
+        DatabaseErrorKind::Panicked
+    );
+    assert_eq!(last.await.unwrap(), 1);
+
+    // The same for reads.
+    let (release, held) = mpsc::channel::<()>();
+    drop(database.read(move |_| {
+        let _ = held.recv();
+        Ok(Bomb)
+    }));
+    let thrown = database.read(|_| -> Result<(), DatabaseError> { panic_any(Bomb) });
+    let read = database.query(count());
+    drop(release);
+    assert_eq!(
+        thrown.await.unwrap_err().kind(),
+        DatabaseErrorKind::Panicked
+    );
+    assert_eq!(read.await.unwrap().len(), 2);
+    assert_eq!(database.execute(insert(4)).await.unwrap(), 1);
+    database.close().await;
 }
