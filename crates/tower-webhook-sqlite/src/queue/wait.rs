@@ -18,11 +18,15 @@ use std::{
     task::Poll,
     time::Duration,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tower_webhook::{clock::WallClock, queue::Terms};
 
 /// How long to wait if the file cannot be read. The next claim reports the error.
 const BLIND: Duration = Duration::from_millis(100);
+
+/// How long a look at the table may take, behind a long read of somebody else. The next claim, in the writing thread,
+/// then finds what is due. Not shorter: each look that is given up holds a place among the reads until that one ends.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many times waiters are notified again of the same job.
 const RENOTIFICATIONS: u32 = 5;
@@ -130,10 +134,16 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
     let began = Instant::now();
     loop {
         // Registered before the state is read, so that no change after it is missed.
-        let rung = listener.rung();
-        let stirred = listener.stirred();
+        let (mut rung, mut stirred) = (pin!(listener.rung()), pin!(listener.stirred()));
         let left = at_most.saturating_sub(began.elapsed());
-        let look = look(&database, &seen).await;
+        let mut look = pin!(look(&database, &seen));
+        let looking = poll_fn(|cx| match rung.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => look.as_mut().poll(cx).map(Some),
+        });
+        let Ok(Some(look)) = timeout(left.min(PATIENCE), looking).await else {
+            return;
+        };
         let looked = seen.get();
         let (changes, nap) = match (look, looked.at) {
             (Ok(look), Some((changes, _))) if look.changes == changes => {
@@ -155,7 +165,7 @@ pub(super) async fn wait(database: Database, seen: Seen, at_most: Duration) {
         if nap.is_zero() {
             return over();
         }
-        let (mut rung, mut stirred, mut slept) = (pin!(rung), pin!(stirred), pin!(sleep(nap)));
+        let mut slept = pin!(sleep(nap));
         let again = poll_fn(|cx| {
             if rung.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(false);

@@ -1,7 +1,12 @@
 //! From push to start: in one process, and across processes.
 
-use crate::support::{Ends, Home, child, childs_file, done, job, one, put, settle, take};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use crate::support::{Ends, Home, again, child, childs_file, done, job, one, put, settle, take};
+use std::{
+    pin::pin,
+    sync::mpsc,
+    task::{Context, Waker},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 use tower_webhook::queue::Engine;
 use tower_webhook_sqlite::SqliteQueue;
 
@@ -144,4 +149,37 @@ async fn a_wait_that_is_dropped_at_any_point_leaves_nothing_behind() {
     queue.enqueue(job("x")).await.unwrap();
     take(&queue).await;
     queue.database().close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_takes_long_delays_no_job() {
+    let home = Home::new();
+    let queue = home.queue();
+    let soon = Duration::from_secs(10);
+    put(&queue, "later").await;
+    let job = take(&queue).await;
+    let (release, held) = mpsc::channel::<()>();
+    let (running, started) = mpsc::channel();
+    let long = queue.database().read(move |_| {
+        running.send(()).unwrap();
+        let _ = held.recv();
+        Ok(())
+    });
+    started.recv().unwrap();
+
+    // One that is enqueued while a worker waits.
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    let mut waiting = pin!(queue.wait(LONG));
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(waiting.as_mut().poll(&mut cx).is_pending());
+    let id = put(&queue, "now").await;
+    tokio::time::timeout(soon, waiting).await.unwrap();
+    assert_eq!(take(&queue).await.id, id);
+
+    // One that becomes due.
+    settle(&queue, &job, again(Duration::from_millis(100))).await;
+    let due = tokio::time::timeout(soon, next(&queue)).await.unwrap();
+    assert_eq!(due.id, job.id);
+    drop(release);
+    long.await.unwrap();
 }
