@@ -23,7 +23,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
 };
-use tokio::{runtime::Handle, task::JoinHandle};
+use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -324,34 +324,40 @@ type Written = Result<WriteOutcome, NotWritten>;
 
 /// An entry that is being written.
 enum Write {
-    /// By a task, which continues if the caller drops the call.
-    Spawned(JoinHandle<Written>),
+    /// By a task, which continues if the caller drops the call, and learns that from the dropped sender.
+    Spawned {
+        task: JoinHandle<Written>,
+        _attending: oneshot::Sender<()>,
+    },
     /// By this future: there is no runtime for tasks.
     Here(BoxFuture<Written>),
 }
 
 impl Write {
     fn begin(dead_letters: &DeadLetters, entry: Entry) -> Self {
-        let writing = write(dead_letters.clone(), entry);
+        let (dead_letters, entry) = (dead_letters.clone(), Arc::new(entry));
         match Handle::try_current() {
-            Ok(runtime) => Self::Spawned(runtime.spawn(writing)),
-            Err(_) => Self::Here(Box::pin(writing)),
+            Ok(runtime) => {
+                let (attending, caller) = oneshot::channel();
+                let writing = async move { dead_letters.write_for(caller, entry).await };
+                Self::Spawned {
+                    task: runtime.spawn(writing),
+                    _attending: attending,
+                }
+            }
+            Err(_) => Self::Here(Box::pin(async move { dead_letters.write(entry).await })),
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Written> {
         match self {
             Self::Here(writing) => writing.as_mut().poll(cx),
-            Self::Spawned(task) => {
+            Self::Spawned { task, .. } => {
                 let written = ready!(Pin::new(task).poll(cx));
                 Poll::Ready(written.unwrap_or_else(|error| Err(NotWritten::broken_off(error))))
             }
         }
     }
-}
-
-async fn write(dead_letters: DeadLetters, entry: Entry) -> Written {
-    dead_letters.write(Arc::new(entry)).await
 }
 
 impl<F: Future, C, K, D, Req> ResponseFuture<F, C, K, D, Req> {
@@ -499,13 +505,21 @@ where
     // The panic of the peer key ends here: no caller is left to receive it.
     let (entry, _) = case.entry(outcome, None, None);
     let dead_letters = &case.shared.settings.dead_letters;
-    if let Some(runtime) = runtime {
-        runtime.spawn(write(dead_letters.clone(), entry));
-    } else {
+    let kind = match (runtime, dead_letters.room(&entry)) {
+        (Some(runtime), Some(room)) => {
+            let dead_letters = dead_letters.clone();
+            runtime.spawn(async move {
+                let _ = dead_letters.write(Arc::new(entry)).await;
+                drop(room);
+            });
+            return;
+        }
+        (Some(_), None) => StoreErrorKind::Full,
         // Without a runtime it cannot be written.
-        let (peer, reason) = (&entry.target, entry.cause.reason);
-        dead_letters.lost(entry.id, peer, reason, StoreErrorKind::Unavailable, None);
-    }
+        (None, _) => StoreErrorKind::Unavailable,
+    };
+    let (peer, reason) = (&entry.target, entry.cause.reason);
+    dead_letters.lost(entry.id, peer, reason, kind, None);
 }
 
 impl<F: Future, C, K, D, Req> fmt::Debug for ResponseFuture<F, C, K, D, Req> {

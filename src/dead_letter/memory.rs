@@ -246,7 +246,7 @@ impl Item<Kept> {
 }
 
 /// The approximate memory of an entry.
-fn weight(entry: &Entry) -> usize {
+pub(super) fn weight(entry: &Entry) -> usize {
     let texts = [
         &entry.method,
         &entry.uri,

@@ -59,7 +59,8 @@
 //!
 //! A response future that is dropped before its call has failed leaves no entry. Once the call has
 //! failed, a separate task writes the entry: dropping the future does not stop it, and observers are
-//! told. The task ends with its runtime, so let deliveries end before you shut the runtime down. Outside
+//! told. Only if the entries of dropped calls hold more than 64 MiB, because a sink is slow, does it end there: the
+//! entry is lost, and observers are told of that. The task ends with its runtime, so let deliveries end before you shut the runtime down. Outside
 //! a tokio runtime there are no tasks, and dropping the future stops the write.
 //!
 //! # Examples

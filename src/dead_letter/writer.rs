@@ -1,10 +1,21 @@
-use super::{Entry, EntryId, Reason, Sink};
+use super::{Entry, EntryId, Reason, Sink, memory};
 use crate::{
     BoxError, InvalidConfig, StoreError, StoreErrorKind,
     catch_panic::catch_panic,
     observe::{Event, Id, Observer, Observers},
 };
-use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+/// How much the entries hold whose callers are gone, in bytes.
+const ROOM: usize = 64 << 20;
 
 /// Writes entries to a sink, and to a fallback sink if the first one fails. Layers and workers write
 /// through it.
@@ -12,6 +23,11 @@ use std::{fmt, future::poll_fn, sync::Arc, task::Poll, time::Duration};
 /// Each write has a time limit, because a sink may hang. A panic of a sink counts as a failure. If
 /// neither sink takes an entry, the result is an error with both causes, and an [`Event::Lost`] is
 /// reported. Clones share everything.
+///
+/// While a caller waits for its entry, the entry is one of the things that the call holds. Entries whose callers are
+/// gone (dropped, or answered before the failure was known) hold at most 64 MiB together: one for which there is no
+/// room is not written, as [`StoreErrorKind::Full`], and reported as lost. A sink that hangs for as long as its time
+/// limit cannot fill the memory.
 ///
 /// # Examples
 ///
@@ -44,6 +60,8 @@ pub struct DeadLetters {
     fallback: Option<Arc<dyn Sink>>,
     time_limit: Duration,
     observers: Observers,
+    /// A permit is a byte.
+    room: Arc<Semaphore>,
 }
 
 /// The sink that has an entry.
@@ -84,6 +102,7 @@ impl DeadLetters {
             fallback: None,
             time_limit: Duration::from_secs(5),
             observers: Observers::none(),
+            room: Arc::new(Semaphore::new(ROOM)),
         }
     }
 
@@ -137,6 +156,38 @@ impl DeadLetters {
             None => WriteOutcome::Written,
             Some(_) => WriteOutcome::FellBack,
         })
+    }
+
+    /// Writes the entry of a call whose `caller` is gone when the sender is dropped. The entry then needs room.
+    pub(super) async fn write_for(
+        &self,
+        mut caller: oneshot::Receiver<()>,
+        entry: Arc<Entry>,
+    ) -> Result<WriteOutcome, NotWritten> {
+        let mut writing = pin!(self.write(Arc::clone(&entry)));
+        let attended = poll_fn(|cx| match writing.as_mut().poll(cx) {
+            Poll::Ready(written) => Poll::Ready(Some(written)),
+            Poll::Pending => pin!(&mut caller).poll(cx).map(|_| None),
+        });
+        if let Some(written) = attended.await {
+            return written;
+        }
+        let Some(_room) = self.room(&entry) else {
+            let kind = StoreErrorKind::Full;
+            self.lost(entry.id, &entry.target, entry.cause.reason, kind, None);
+            return Err(NotWritten {
+                first: StoreError::new(kind),
+                second: None,
+            });
+        };
+        writing.await
+    }
+
+    /// Room for an entry that nobody waits for. `None` if there is none.
+    pub(super) fn room(&self, entry: &Entry) -> Option<OwnedSemaphorePermit> {
+        let bytes = memory::weight(entry).min(ROOM);
+        let permits = u32::try_from(bytes).ok()?;
+        Arc::clone(&self.room).try_acquire_many_owned(permits).ok()
     }
 
     /// Writes an entry. If it fell back, also returns why the first sink did not take it. On an error, the
