@@ -246,7 +246,8 @@ impl Depth {
         }
     }
 
-    /// The sum: all unfinished jobs. The bound of an engine applies to this number.
+    /// The sum: all unfinished jobs. The bound of an engine applies to those that are queued or running, and another
+    /// one of the same size to those that wait for their dead letters.
     pub const fn unfinished(&self) -> u64 {
         self.queued
             .saturating_add(self.running)

@@ -117,10 +117,6 @@ impl Modelled {
             _ => Status::Failed,
         }
     }
-
-    fn is_unfinished(&self) -> bool {
-        !matches!(self.state, State::Over { .. })
-    }
 }
 
 /// In the order in which they came.
@@ -251,11 +247,10 @@ impl Model {
     fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, StoreError>) {
         let mut jobs = self.jobs.iter();
         let first = jobs.find(|job| new.dedup_key.is_some() && job.new.dedup_key == new.dedup_key);
-        let unfinished = self.jobs.iter().filter(|job| job.is_unfinished());
         if let Some(first) = first {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
-        } else if unfinished.count() >= MAX_JOBS {
+        } else if self.fullest() >= u64::try_from(MAX_JOBS).unwrap() {
             assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Full);
         } else {
             let enqueued = result.unwrap();
@@ -340,6 +335,14 @@ impl Model {
                 self.jobs.remove(index);
             }
         }
+    }
+
+    /// Failed jobs have room of their own.
+    fn fullest(&self) -> u64 {
+        let failed = |state| matches!(state, State::ToDeadLetter | State::DeadLettering { .. });
+        let over = |state| matches!(state, State::Over { .. });
+        let others = self.count(|state| !failed(state) && !over(state));
+        others.max(self.count(failed))
     }
 
     fn count(&self, is: impl Fn(State) -> bool) -> u64 {

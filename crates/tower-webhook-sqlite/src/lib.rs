@@ -99,7 +99,7 @@
 //!
 //! | Kind | When |
 //! | --- | --- |
-//! | `Full` | the queue has [`max_jobs`](queue::SqliteQueueBuilder::max_jobs) unfinished jobs, or the store [`max_entries`](SqliteDeadLetters::max_entries) entries |
+//! | `Full` | the queue has [`max_jobs`](queue::SqliteQueueBuilder::max_jobs) jobs in hand, or the store [`max_entries`](SqliteDeadLetters::max_entries) entries |
 //! | `TooLarge` | a payload, a result, a name or an entry is longer than its bound |
 //! | `Corrupt` | the record of an entry is damaged |
 //! | `NewerSchema` | a newer release wrote the record of an entry |

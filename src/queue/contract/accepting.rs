@@ -7,7 +7,7 @@ use crate::{
     dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
-    queue::{About, NewJob, Status, TaskId, Terms, Verdict},
+    queue::{About, Job, NewJob, Status, TaskId, Terms, Verdict},
 };
 use bytes::Bytes;
 use std::{
@@ -237,8 +237,7 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     take_none(&*engine, "a delay has no end too far").await;
 }
 
-/// A full engine refuses, and accepts again when there is room. Running jobs and failed jobs count,
-/// finished ones do not. A repeated key gets its id even if the engine is full.
+/// A full engine refuses, and accepts again when there is room. Running jobs count, finished ones do not. A repeated key gets its id even if the engine is full.
 ///
 /// # Panics
 ///
@@ -267,7 +266,6 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
         history: history(1),
     };
     settle(&*engine, &claims.jobs[0], verdict).await;
-    refused("while one is to be dead_lettered").await;
     let failed_jobs = ok(engine.claim(all())).await.failed_jobs;
     settle(
         &*engine,
@@ -283,6 +281,44 @@ pub async fn a_full_engine_refuses_until_there_is_room<S: Subject>(subject: &S) 
     assert_eq!(
         depth(&*engine).await,
         [2, 1, 0],
+        "contract: what was refused is not there"
+    );
+}
+
+/// Failed jobs take no room of new ones while their dead letters cannot be written. There is room for as many of them
+/// as for others: when that is full too, the engine refuses.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn failed_jobs_have_room_of_their_own<S: Subject>(subject: &S) {
+    let engine = subject.small(2).await;
+    let refused = async |when: &str| match engine.enqueue(job("too many")).await {
+        Err(error) if error.kind() == StoreErrorKind::Full => {}
+        other => panic!("contract: a full engine refuses {when}, got {other:?}"),
+    };
+    put(&*engine, job("first")).await;
+    put(&*engine, job("second")).await;
+    let claims = ok(engine.claim(all())).await;
+    let fail = async |job: &Job| {
+        let verdict = Verdict::Failed {
+            cause: Cause::new(Reason::Rejected),
+            history: history(1),
+        };
+        settle(&*engine, job, verdict).await;
+    };
+    fail(&claims.jobs[0]).await;
+    put(&*engine, job("third")).await;
+    refused("beside a failed job").await;
+    fail(&claims.jobs[1]).await;
+    refused("while as many failed jobs wait").await;
+    let failed_jobs = ok(engine.claim(all())).await.failed_jobs;
+    let verdict = Verdict::DeadLettered { retention: LONG };
+    settle(&*engine, &failed_jobs[0].job, verdict).await;
+    put(&*engine, job("fourth")).await;
+    assert_eq!(
+        depth(&*engine).await,
+        [1, 1, 1],
         "contract: what was refused is not there"
     );
 }

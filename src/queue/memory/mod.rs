@@ -79,15 +79,15 @@ pub struct MemoryQueueBuilder {
 }
 
 impl MemoryQueueBuilder {
-    /// Sets the largest number of unfinished jobs (queued, running or failed without entry). Default:
-    /// 100,000. Further jobs are refused as [`Full`](crate::StoreErrorKind::Full).
+    /// Sets the largest number of jobs that are queued or running. Default: 100,000. As many again may have failed and
+    /// wait for their dead letters. Further jobs are refused as [`Full`](crate::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: usize) -> Self {
         self.limits.jobs = jobs;
         self
     }
 
-    /// Sets the memory limit for unfinished jobs, in bytes: their payloads and texts (kind, target, keys,
-    /// ids). Default: 256 MiB. When it is exceeded, a new job is refused as
+    /// Sets the memory limit for jobs that are queued or running, in bytes: their payloads and texts (kind, target,
+    /// keys, ids). Default: 256 MiB, and as much again for those that have failed and wait for their dead letters. When it is exceeded, a new job is refused as
     /// [`Full`](crate::StoreErrorKind::Full). Bookkeeping is not included: about 1 KiB for each job, and
     /// as much again for the history of a job that failed often.
     pub const fn max_bytes(mut self, bytes: usize) -> Self {

@@ -61,7 +61,9 @@ pub(super) struct State {
     queued: u64,
     running: u64,
     dead_lettering: u64,
+    /// Of jobs that have not failed, and of those that have.
     bytes: usize,
+    failed_bytes: usize,
     result_bytes: usize,
     next_number: u64,
     next_token: u64,
@@ -116,6 +118,7 @@ impl State {
             running: 0,
             dead_lettering: 0,
             bytes: 0,
+            failed_bytes: 0,
             result_bytes: 0,
             next_number: 0,
             next_token: 1,
@@ -154,7 +157,12 @@ impl State {
             return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let bytes = self.bytes.saturating_add(size);
-        if self.jobs.len() >= self.limits.jobs || bytes > self.limits.bytes {
+        // Failed jobs have room of their own, as much again.
+        let jobs = (self.queued + self.running).max(self.dead_lettering);
+        if usize::try_from(jobs).is_ok_and(|jobs| jobs >= self.limits.jobs)
+            || bytes > self.limits.bytes
+            || self.failed_bytes >= self.limits.bytes
+        {
             return Err(StoreError::new(StoreErrorKind::Full));
         }
 
@@ -419,6 +427,8 @@ impl State {
     /// Turns a job that is neither queued nor running into a failed job.
     fn dead_letter(&mut self, number: u64, cause: Cause, history: Option<History>, due: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
+            self.bytes = self.bytes.saturating_sub(entry.size);
+            self.failed_bytes = self.failed_bytes.saturating_add(entry.size);
             entry.cause = Some(cause);
             entry.due = due;
             if let Some(history) = history {
@@ -568,7 +578,11 @@ impl State {
         let Some(entry) = self.jobs.remove(&number) else {
             return;
         };
-        self.bytes = self.bytes.saturating_sub(entry.size);
+        let bytes = match entry.cause {
+            Some(_) => &mut self.failed_bytes,
+            None => &mut self.bytes,
+        };
+        *bytes = bytes.saturating_sub(entry.size);
         let over = Over {
             until: after(self.now, retention),
             task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
@@ -760,9 +774,10 @@ mod tests {
             state.alarms.len(),
             state.ends.len(),
             state.bytes,
+            state.failed_bytes,
             state.result_bytes,
         ];
-        assert_eq!(left, [0; 13]);
+        assert_eq!(left, [0; 14]);
     }
 
     /// A waiter that cannot use the remaining work sleeps, and does not spin.

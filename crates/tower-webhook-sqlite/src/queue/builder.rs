@@ -72,8 +72,8 @@ impl SqliteQueueBuilder {
         self
     }
 
-    /// Sets the largest number of unfinished jobs. Default: 1,000,000. One more is refused as
-    /// [`Full`](tower_webhook::StoreErrorKind::Full).
+    /// Sets the largest number of jobs that are queued or running. Default: 1,000,000. As many again may have failed
+    /// and wait for their dead letters. One more is refused as [`Full`](tower_webhook::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: u64) -> Self {
         self.max_jobs = jobs;
         self

@@ -106,8 +106,9 @@
 //!
 //! # Bounds
 //!
-//! - Unfinished jobs: [`max_jobs`](SqliteQueueBuilder::max_jobs). Beyond it, or on a full disk,
-//!   enqueuing fails as [`Full`](StoreErrorKind::Full).
+//! - Jobs that are queued or running: [`max_jobs`](SqliteQueueBuilder::max_jobs). As many again may have failed and
+//!   wait for their dead letters, so that a dead-letter sink that is away takes no room of new jobs. Beyond either, or
+//!   on a full disk, enqueuing fails as [`Full`](StoreErrorKind::Full).
 //! - Finished tasks: [`max_finished`](SqliteQueueBuilder::max_finished). Beyond it, those whose
 //!   retention ends first are removed early. A payload is removed when its job is finished, the rest
 //!   after the retention, a few rows at a time, while the queue works and while it is idle.
@@ -118,7 +119,7 @@
 //!
 //! | What | [`StoreErrorKind`] |
 //! | --- | --- |
-//! | too many unfinished jobs, too many operations are waiting, disk full | `Full` |
+//! | too many jobs, too many operations are waiting, disk full | `Full` |
 //! | another process held the file for longer than the busy timeout | `Timeout` |
 //! | a payload, a result, a name or `about` is too long | `TooLarge` |
 //! | the file is damaged, or a row is invalid | `Corrupt` |
@@ -229,7 +230,7 @@ impl SqliteQueue {
     ///
     /// # Errors
     ///
-    /// [`DatabaseErrorKind::Full`] if there are too many unfinished jobs, and
+    /// [`DatabaseErrorKind::Full`] if there are too many jobs, and
     /// [`DatabaseErrorKind::Invalid`] if the job is too large; nothing was changed, and the
     /// [source](std::error::Error::source) is the [`StoreError`]. Also the errors of the file.
     pub fn enqueue_in(
