@@ -65,6 +65,7 @@ struct Switches {
     renew: AtomicU32,
     settle: AtomicU32,
     claims: AtomicU64,
+    claiming: AtomicU64,
     renewals: AtomicU64,
 }
 
@@ -92,8 +93,22 @@ impl Fake {
         self.switches.claims.load(Ordering::SeqCst)
     }
 
+    /// How many claims are under way.
+    pub fn claiming(&self) -> u64 {
+        self.switches.claiming.load(Ordering::SeqCst)
+    }
+
     pub fn renewals(&self) -> u64 {
         self.switches.renewals.load(Ordering::SeqCst)
+    }
+}
+
+/// A claim under way.
+struct Claiming(Arc<Switches>);
+
+impl Drop for Claiming {
+    fn drop(&mut self) {
+        self.0.claiming.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -119,7 +134,13 @@ impl Engine for Fake {
 
     fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
         self.switches.claims.fetch_add(1, Ordering::SeqCst);
-        with(&self.switches.claim, self.inner.claim(terms))
+        self.switches.claiming.fetch_add(1, Ordering::SeqCst);
+        let claiming = Claiming(Arc::clone(&self.switches));
+        let claim = with(&self.switches.claim, self.inner.claim(terms));
+        Box::pin(async move {
+            let _claiming = claiming;
+            claim.await
+        })
     }
 
     fn renew(

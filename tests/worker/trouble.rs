@@ -37,6 +37,23 @@ async fn a_queue_that_cannot_be_asked_pauses_the_worker_and_does_not_end_it() {
     }
 }
 
+/// An engine gives back the jobs of a claim that is dropped, so that others need not wait for them.
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_took_too_long_is_dropped_before_the_pause() {
+    let bench = Bench::new();
+    bench.engine.claim_mode(Mode::Hangs);
+    let _worker = bench.worker().build(well()).unwrap().spawn();
+    sleep(Duration::from_millis(1)).await;
+    for _ in 0..8 {
+        assert_eq!(bench.engine.claiming(), 1);
+        sleep(LEASE / 3).await;
+        assert_eq!(bench.engine.claiming(), 0, "while the worker pauses");
+        while bench.engine.claiming() == 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_is_done_and_cannot_be_noted_is_noted_later_and_not_done_again() {
     for mode in [Mode::Fails, Mode::Hangs] {

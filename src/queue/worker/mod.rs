@@ -180,6 +180,8 @@ impl Worker {
                 Ok(Err(error)) => error.kind(),
                 Err(_) => StoreErrorKind::Timeout,
             };
+            // Before the pause, so that an engine that has granted it meanwhile gives the jobs to others.
+            drop(claim);
             self.shared.engine_failed("a claim failed", kind);
             if let Some(grace) = first(&mut until, sleep(pause.next())).await {
                 break grace;
