@@ -54,7 +54,7 @@ pub(super) fn enqueue(
         if let Some(known) = first(connection, job, now)? {
             connection
                 .prepare_cached(schema::COUNT)?
-                .execute(params![-1, 0, 0, 0, now, 0])?;
+                .execute(params![-1, 0, 0, -1, now, 0])?;
             return Ok(Ok(known));
         }
         // The row in the way was that of a task whose retention is over, and was just removed.

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Waker},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tower_webhook::queue::Engine;
+use tower_webhook::{idempotency::IdempotencyKey, queue::Engine};
 use tower_webhook_sqlite::SqliteQueue;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -182,4 +182,23 @@ async fn a_read_that_takes_long_delays_no_job() {
     assert_eq!(due.id, job.id);
     drop(release);
     long.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_key_wakes_nobody() {
+    let home = Home::new();
+    let queue = home.queue();
+    let keyed = || job("x").dedup_key(IdempotencyKey::new("test", "1").unwrap());
+    assert!(!queue.enqueue(keyed()).await.unwrap().repeated);
+    take(&queue).await;
+    assert!(queue.claim(one()).await.unwrap().is_empty());
+    let waiting = tokio::spawn({
+        let queue = queue.clone();
+        async move { tokio::time::timeout(Duration::from_millis(500), queue.wait(LONG)).await }
+    });
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(queue.enqueue(keyed()).await.unwrap().repeated);
+    }
+    assert!(waiting.await.unwrap().is_err(), "there is nothing to claim");
 }
