@@ -9,8 +9,6 @@ use std::{
 };
 use tokio::time::{Instant, sleep};
 use tower::{Layer, Service, ServiceExt, service_fn};
-#[cfg(feature = "grpc")]
-use tower_webhook::outcome::{Classify, LateOutcome, LateSender, MakeClassifier};
 use tower_webhook::{
     DeadLetterLayer, RetryWithJitterLayer,
     clock::WallClock,
@@ -21,6 +19,11 @@ use tower_webhook::{
     outcome::{Outcome, classify_fn},
     peer::{OnePeer, peer_fn},
     retry::RetryConfig,
+};
+#[cfg(feature = "grpc")]
+use tower_webhook::{
+    observe::{Event, observer_fn},
+    outcome::{Classify, LateOutcome, LateSender, MakeClassifier},
 };
 
 fn layer(sink: &Recording) -> DeadLetterLayer {
@@ -356,6 +359,38 @@ async fn an_answer_that_fails_at_its_end_is_dead_lettered_then() {
         tokio::task::yield_now().await;
         assert!(sink.entries().is_empty(), "{outcome:?}");
     }
+}
+
+#[cfg(feature = "grpc")]
+#[tokio::test(start_paused = true)]
+async fn entries_of_answers_that_fail_at_their_end_have_a_bound() {
+    const MIB: usize = 1 << 20;
+    let lost = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&lost);
+    let entries = DeadLetters::new(Recording::that(Does::Hangs));
+    let entries = entries.observe(observer_fn(move |event| {
+        if let Event::Lost { kind, .. } = event {
+            told.lock().unwrap().push(*kind);
+        }
+    }));
+    // They share their bytes, so that the test needs few.
+    let whole = EntryBody::from_parts(vec![0; 10 * MIB].into(), 10 << 20, [0; 32]).unwrap();
+    for _ in 0..8 {
+        let (sender, late): (LateSender, _) = LateOutcome::new();
+        let whole = whole.clone();
+        let service = DeadLetterLayer::new(entries.clone())
+            .classifier(Late(late))
+            .peer(OnePeer)
+            .describe(describe_fn(move |_: &u8, entry| entry.body = whole.clone()))
+            .body_limit(10 * MIB)
+            .layer(service_fn(|_: u8| async { Ok::<_, BoxError>(()) }));
+        service.oneshot(0).await.unwrap();
+        sender.send(Outcome::transient());
+    }
+    // 64 MiB have room for 6 of them.
+    assert_eq!(*lost.lock().unwrap(), [StoreErrorKind::Full; 2]);
+    sleep(6 * SECOND).await;
+    assert_eq!(lost.lock().unwrap()[2..], [StoreErrorKind::Timeout; 6]);
 }
 
 #[tokio::test(start_paused = true)]
