@@ -212,6 +212,34 @@ impl IdempotencyKey {
         self.part(usize::from(self.scope_len)..)
     }
 
+    /// Returns 16 bytes that stand for the key, for a store that keeps many keys: the beginning of the SHA-256 of
+    /// the length of the scope (8 bytes, big-endian), the scope and the id. The digest of a key never changes, so
+    /// it can be stored.
+    ///
+    /// Two keys have the same digest by chance with a probability of 2⁻¹²⁸. Who may choose scope and id of both
+    /// can find two such keys with about 2⁶⁴ attempts; to find one for a key of somebody else takes 2¹²⁸.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_webhook::idempotency::IdempotencyKey;
+    ///
+    /// let key = IdempotencyKey::new("a", "bc")?;
+    /// assert_eq!(key.digest(), IdempotencyKey::new("a", "bc")?.digest());
+    /// assert_ne!(key.digest(), IdempotencyKey::new("ab", "c")?.digest());
+    /// # Ok::<(), tower_webhook::idempotency::KeyError>(())
+    /// ```
+    pub fn digest(&self) -> [u8; 16] {
+        let mut sha = Sha256::new();
+        sha.update(u64::from(self.scope_len).to_be_bytes());
+        sha.update(self.text.as_bytes());
+        let mut digest = [0; 16];
+        for (to, from) in digest.iter_mut().zip(sha.finalize()) {
+            *to = from;
+        }
+        digest
+    }
+
     fn part(&self, part: impl SliceIndex<[u8], Output = [u8]>) -> &str {
         // Always text: it was made of two texts, and is cut where they met.
         let bytes = self.text.as_bytes().get(part).unwrap_or_default();
@@ -507,6 +535,16 @@ impl fmt::Debug for KeySource {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// It is stored, so it must not change: the first 16 bytes of what `sha256sum` says of the framed text.
+    #[test]
+    fn the_digest_of_a_key_stays_as_it_is() {
+        let key = IdempotencyKey::new("a", "bc").unwrap();
+        let expected = 0xe98b_c483_cc6a_f9cc_f82b_c23e_481a_128c_u128;
+        assert_eq!(u128::from_be_bytes(key.digest()), expected);
+        let other = IdempotencyKey::new("ab", "c").unwrap();
+        assert_ne!(other.digest(), key.digest(), "the scope is framed");
+    }
 
     /// 62 bytes is the longest text that is kept in place, 256 the longest that is made on the stack.
     #[test]

@@ -10,7 +10,9 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     clock::WallClock,
+    idempotency::IdempotencyKey,
     lease::Settled,
+    observe::{Event, observer_fn},
     queue::{Engine, MemoryQueue, MemoryQueueBuilder, NewJob, TaskId, Terms, Verdict, contract},
 };
 
@@ -91,8 +93,9 @@ fn finish(queue: &MemoryQueue, result: Option<Bytes>, retention: Duration) -> Ta
 #[test]
 fn settings_that_make_no_sense_are_named() {
     type Set = fn(MemoryQueueBuilder) -> MemoryQueueBuilder;
-    let wrong: [(&str, Set); 6] = [
+    let wrong: [(&str, Set); 7] = [
         ("max_jobs", |builder| builder.max_jobs(0)),
+        ("max_keys", |builder| builder.max_keys(0)),
         ("max_bytes", |builder| builder.max_bytes(0)),
         ("max_payload", |builder| builder.max_payload(0)),
         ("max_payload", |builder| {
@@ -136,6 +139,63 @@ fn no_more_than_so_many_finished_tasks_are_kept() {
     }
     let kept = ids.iter().map(|id| now(queue.task(*id)).unwrap().is_some());
     assert_eq!(kept.collect::<Vec<_>>(), [true, false, true]);
+}
+
+fn keyed(id: usize) -> NewJob {
+    NewJob::new("test", "").dedup_key(IdempotencyKey::new("test", &id.to_string()).unwrap())
+}
+
+/// Hazard: a key that leaves with its task is taken as new long before its retention is over.
+#[tokio::test(start_paused = true)]
+async fn a_key_is_known_for_its_retention_however_many_tasks_finish_meanwhile() {
+    let queue = MemoryQueue::builder().max_finished(10).build().unwrap();
+    let mut ids = Vec::new();
+    for number in 0..100 {
+        now(queue.enqueue(keyed(number))).unwrap();
+        ids.push(finish(&queue, None, LONG));
+    }
+    assert_eq!(now(queue.task(ids[0])).unwrap(), None, "its status is gone");
+    for (number, id) in ids.iter().enumerate() {
+        let repeat = now(queue.enqueue(keyed(number))).unwrap();
+        assert_eq!((repeat.id, repeat.repeated), (*id, true), "key {number}");
+    }
+    assert_eq!(now(queue.depth()).unwrap().unfinished(), 0);
+    tokio::time::advance(LONG).await;
+    let new = now(queue.enqueue(keyed(0))).unwrap();
+    assert!(!new.repeated, "its retention is over");
+}
+
+/// Hazard: a bound that is kept by forgetting keys, of which nobody hears.
+#[tokio::test(start_paused = true)]
+async fn a_job_with_one_key_too_many_is_refused_and_told() {
+    let (told, heard) = std::sync::mpsc::channel();
+    let queue = MemoryQueue::builder().max_finished(1).max_keys(5);
+    let queue = queue.observe(observer_fn(move |event| {
+        if let Event::Trouble { part, what, .. } = event {
+            let _ = told.send((*part, *what));
+        }
+    }));
+    let queue = queue.build().unwrap();
+    let mut ids = Vec::new();
+    for number in 0..4 {
+        now(queue.enqueue(keyed(number))).unwrap();
+        ids.push(finish(&queue, None, LONG));
+    }
+    ids.push(now(queue.enqueue(keyed(4))).unwrap().id);
+    for number in 5..8 {
+        let refused = now(queue.enqueue(keyed(number))).unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Full);
+    }
+    let heard: Vec<_> = heard.try_iter().collect();
+    assert_eq!(heard.len(), 3);
+    assert!(heard[0].0 == "queue" && heard[0].1.contains("deduplication keys"));
+    for (number, id) in ids.iter().enumerate() {
+        let repeat = now(queue.enqueue(keyed(number))).unwrap();
+        assert_eq!((repeat.id, repeat.repeated), (*id, true));
+    }
+    now(queue.enqueue(NewJob::new("test", ""))).unwrap();
+    tokio::time::advance(LONG).await;
+    now(queue.enqueue(keyed(5))).expect("there is room again");
 }
 
 #[test]

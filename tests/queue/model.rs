@@ -123,6 +123,8 @@ impl Modelled {
 #[derive(Debug)]
 struct Model {
     jobs: Vec<Modelled>,
+    /// The keys, ids and ends of tasks that were removed before their time.
+    gone: Vec<(IdempotencyKey, TaskId, Instant)>,
     now: Instant,
 }
 
@@ -145,6 +147,7 @@ impl Model {
         let now = self.now;
         self.jobs
             .retain(|job| !matches!(job.state, State::Over { until, .. } if until <= now));
+        self.gone.retain(|(_, _, until)| *until > now);
     }
 
     /// What could be claimed now, of targets in which fewer than so many run; due first first.
@@ -247,9 +250,12 @@ impl Model {
     fn enqueued(&mut self, new: NewJob, result: Result<Enqueued, StoreError>) {
         let mut jobs = self.jobs.iter();
         let first = jobs.find(|job| new.dedup_key.is_some() && job.new.dedup_key == new.dedup_key);
+        let mut gone = self.gone.iter();
+        let gone = gone.find(|(key, ..)| Some(key) == new.dedup_key.as_ref());
+        let first = first.map(|job| job.new.id).or(gone.map(|(_, id, _)| *id));
         if let Some(first) = first {
             let enqueued = result.unwrap();
-            assert_eq!((enqueued.id, enqueued.repeated), (first.new.id, true));
+            assert_eq!((enqueued.id, enqueued.repeated), (first, true));
         } else if self.fullest() >= u64::try_from(MAX_JOBS).unwrap() {
             assert_eq!(result.unwrap_err().kind(), StoreErrorKind::Full);
         } else {
@@ -331,8 +337,13 @@ impl Model {
             if over.len() <= MAX_FINISHED {
                 return;
             }
-            if let Some((_, index)) = over.into_iter().min() {
-                self.jobs.remove(index);
+            if let Some((until, index)) = over.into_iter().min() {
+                let job = self.jobs.remove(index);
+                if let Some(key) = job.new.dedup_key
+                    && until > self.now
+                {
+                    self.gone.push((key, job.new.id, until));
+                }
             }
         }
     }
@@ -369,6 +380,7 @@ async fn run(steps: Vec<Step>, poll_early: bool) {
     let queue = queue.build().unwrap();
     let mut model = Model {
         jobs: Vec::new(),
+        gone: Vec::new(),
         now: Instant::now(),
     };
     let mut claims: Vec<(TaskId, FencingToken)> = Vec::new();

@@ -1,7 +1,8 @@
 //! Times, lengths, counts and tokens as they are stored.
 
+use rusqlite::{Connection, functions::FunctionFlags};
 use std::time::{Duration, UNIX_EPOCH};
-use tower_webhook::{clock::WallClock, lease::FencingToken};
+use tower_webhook::{clock::WallClock, idempotency::IdempotencyKey, lease::FencingToken};
 
 /// A century, in milliseconds. Sums of it and any time that a clock shows stay far from the end of an
 /// `i64`.
@@ -24,6 +25,20 @@ pub(crate) fn until(now: i64, length: Duration) -> i64 {
     let millis = length.as_nanos().div_ceil(1_000_000);
     let millis = i64::try_from(millis).map_or(LONGEST, |millis| millis.min(LONGEST));
     now.saturating_add(millis)
+}
+
+/// Adds the functions that the steps of a migration call: `tower_webhook_digest(scope, id)`, the
+/// [digest](IdempotencyKey::digest) of a key. NULL if it is none.
+pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8
+        | FunctionFlags::SQLITE_DETERMINISTIC
+        | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function("tower_webhook_digest", 2, flags, |arguments| {
+        let (scope, id): (String, String) = (arguments.get(0)?, arguments.get(1)?);
+        Ok(IdempotencyKey::new(&scope, &id)
+            .ok()
+            .map(|key| key.digest()))
+    })
 }
 
 /// A count, or a bound of one.

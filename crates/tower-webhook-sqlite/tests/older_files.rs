@@ -20,7 +20,7 @@ use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue};
 
 const LEASE: Duration = Duration::from_secs(30);
 
-/// The steps of the queue before its columns were renamed.
+/// The steps of the queue before keys outlived their tasks.
 const QUEUE: &[&str] = &[
     "
     CREATE TABLE tower_webhook_jobs (
@@ -80,6 +80,9 @@ const QUEUE: &[&str] = &[
     ALTER TABLE tower_webhook_queue ADD COLUMN finished INTEGER NOT NULL DEFAULT 0;
     UPDATE tower_webhook_queue SET finished =
         (SELECT count(*) FROM tower_webhook_jobs WHERE state > 1 AND state >= 5);
+",
+    "
+    ALTER TABLE tower_webhook_queue RENAME COLUMN burying TO dead_lettering;
 ",
 ];
 
@@ -147,55 +150,67 @@ fn id(number: u8) -> EntryId {
     EntryId::from_bytes([number; 16])
 }
 
-#[tokio::test]
-async fn the_jobs_of_an_older_file_are_all_there() {
-    // With and without the count of the finished ones.
-    for steps in [&QUEUE[..1], QUEUE] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("queue.db");
-        let raw = older(&file, "tower-webhook/queue", steps).await;
-        let far = 4_000_000_000_000_i64;
-        let history = r#"{"attempts":[{"number":1,"startedMs":0,"tookMs":7,"outcome":"transient","mayRetry":true}],"leftOut":0,"attemptsMade":1,"refusals":0}"#;
-        for (seq, state, at, cause, result) in [
-            (1_u8, 1, 5, None, None),
-            (2, 3, 6, Some(r#"{"reason":"rejected","code":410}"#), None),
-            (3, 5, far, None, Some("done")),
-        ] {
-            let waits = state < 5;
-            raw.execute(
-                "INSERT INTO tower_webhook_jobs (seq, id, scope, key, state, at, token, attempts,
-                     accepted, target, ordered, history, cause, result)
-                 VALUES (?1, ?2, 'shop', ?1, ?3, ?4, 9, 1, 1700000000000, 'peer', ?5, ?6, ?7, ?8)",
-                params![
-                    seq,
-                    [seq; 16],
-                    state,
-                    at,
-                    waits.then_some("group"),
-                    waits.then_some(history),
-                    cause,
-                    result.map(str::as_bytes),
-                ],
-            )
-            .unwrap();
-            if waits {
-                raw.execute(
-                    "INSERT INTO tower_webhook_payloads VALUES (?1, 'mail', ?2, ?3)",
-                    params![seq, r#"{"eventId":"evt_1","replays":2}"#, b"payload"],
-                )
-                .unwrap();
-            }
-        }
-        raw.execute_batch(
-            "INSERT INTO tower_webhook_lanes VALUES ('peer', 1, 0, 5, 1);
-             UPDATE tower_webhook_queue SET queued = 1, burying = 1;",
+/// A file of an earlier build with a job that waits, one to be dead-lettered, and one that is done.
+async fn older_queue(file: &Path, steps: &[&str]) {
+    let raw = older(file, "tower-webhook/queue", steps).await;
+    let far = 4_000_000_000_000_i64;
+    let history = r#"{"attempts":[{"number":1,"startedMs":0,"tookMs":7,"outcome":"transient","mayRetry":true}],"leftOut":0,"attemptsMade":1,"refusals":0}"#;
+    for (seq, state, at, cause, result) in [
+        (1_u8, 1, 5, None, None),
+        (2, 3, 6, Some(r#"{"reason":"rejected","code":410}"#), None),
+        (3, 5, far, None, Some("done")),
+    ] {
+        let waits = state < 5;
+        raw.execute(
+            "INSERT INTO tower_webhook_jobs (seq, id, scope, key, state, at, token, attempts,
+                 accepted, target, ordered, history, cause, result)
+             VALUES (?1, ?2, 'shop', ?1, ?3, ?4, 9, 1, 1700000000000, 'peer', ?5, ?6, ?7, ?8)",
+            params![
+                seq,
+                [seq; 16],
+                state,
+                at,
+                waits.then_some("group"),
+                waits.then_some(history),
+                cause,
+                result.map(str::as_bytes),
+            ],
         )
         .unwrap();
-        if steps.len() > 1 {
-            let counted = "UPDATE tower_webhook_queue SET finished = 1";
-            raw.execute(counted, []).unwrap();
+        if waits {
+            raw.execute(
+                "INSERT INTO tower_webhook_payloads VALUES (?1, 'mail', ?2, ?3)",
+                params![seq, r#"{"eventId":"evt_1","replays":2}"#, b"payload"],
+            )
+            .unwrap();
         }
-        drop(raw);
+    }
+    raw.execute_batch(
+        "INSERT INTO tower_webhook_lanes VALUES ('peer', 1, 0, 5, 1);
+         UPDATE tower_webhook_queue SET queued = 1;",
+    )
+    .unwrap();
+    let column = if steps.len() > 2 {
+        "dead_lettering"
+    } else {
+        "burying"
+    };
+    let counted = format!("UPDATE tower_webhook_queue SET {column} = 1");
+    raw.execute(&counted, []).unwrap();
+    if steps.len() > 1 {
+        let counted = "UPDATE tower_webhook_queue SET finished = 1";
+        raw.execute(counted, []).unwrap();
+    }
+    drop(raw);
+}
+
+#[tokio::test]
+async fn the_jobs_of_an_older_file_are_all_there() {
+    // With and without the count of the finished ones, and with the columns renamed.
+    for steps in [&QUEUE[..1], &QUEUE[..2], QUEUE] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("queue.db");
+        older_queue(&file, steps).await;
 
         let queue = SqliteQueue::open(&file).unwrap();
         let depth = queue.depth().await.unwrap();
@@ -203,8 +218,24 @@ async fn the_jobs_of_an_older_file_are_all_there() {
             (depth.queued, depth.running, depth.dead_lettering),
             (1, 0, 1)
         );
-        let key = IdempotencyKey::new("shop", "3").unwrap();
-        let finished = queue.find(key).await.unwrap().unwrap();
+        let raw = Connection::open(&file).unwrap();
+        let counts = raw.query_row(
+            "SELECT finished, keys FROM tower_webhook_queue",
+            [],
+            |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)),
+        );
+        assert_eq!(counts.unwrap(), (1, 3));
+        drop(raw);
+        let key = |number: u8| IdempotencyKey::new("shop", &number.to_string()).unwrap();
+        let repeats_are_known = async || {
+            for number in 1..=3 {
+                let repeat = NewJob::new("mail", "payload").dedup_key(key(number));
+                let known = queue.enqueue(repeat).await.unwrap();
+                assert_eq!((known.id, known.repeated), (task(number), true));
+            }
+        };
+        repeats_are_known().await;
+        let finished = queue.find(key(3)).await.unwrap().unwrap();
         let done = Status::Succeeded {
             result: Some("done".into()),
         };
@@ -221,6 +252,8 @@ async fn the_jobs_of_an_older_file_are_all_there() {
             failed.cause,
             Cause::new(Reason::Rejected).with_code(Some(410))
         );
+        assert_eq!(job.dedup_key, Some(key(1)));
+        assert_eq!(failed.job.dedup_key, Some(key(2)));
         for job in [job, &failed.job] {
             assert_eq!((&job.kind[..], &job.payload[..]), ("mail", &b"payload"[..]));
             assert_eq!((&job.target[..], job.history.records().len()), ("peer", 1));
@@ -239,6 +272,7 @@ async fn the_jobs_of_an_older_file_are_all_there() {
         let settled = queue.settle(id, token, dead_lettered).await.unwrap();
         assert_eq!(settled, Settled::Done);
         assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
+        repeats_are_known().await;
         queue.enqueue(NewJob::new("mail", "next")).await.unwrap();
         queue.database().close().await;
         // Nothing is renamed twice.

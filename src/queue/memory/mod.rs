@@ -1,16 +1,18 @@
 //! An engine in the memory of this process.
 
 mod bell;
+mod keys;
 mod lanes;
 mod state;
 
-use self::state::{Limits, State, after};
+use self::state::{Limits, Refused, State, after};
 use super::{Claims, Depth, Engine, Enqueued, NewJob, Task, TaskId, Terms, Verdict};
 use crate::{
     BoxFuture, InvalidConfig, StoreError,
     clock::WallClock,
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
+    observe::{Event, Id, Observer, Observers},
 };
 use std::{
     fmt,
@@ -68,6 +70,8 @@ struct Shared {
     state: Mutex<State>,
     bell: Notify,
     clock: WallClock,
+    max_keys: usize,
+    observers: Observers,
 }
 
 /// Settings of a [`MemoryQueue`].
@@ -76,6 +80,7 @@ struct Shared {
 pub struct MemoryQueueBuilder {
     limits: Limits,
     clock: WallClock,
+    observers: Observers,
 }
 
 impl MemoryQueueBuilder {
@@ -102,9 +107,21 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Sets the largest number of deduplication keys: those of unfinished jobs, and those of finished tasks
+    /// until their retention is over. Default: 2,000,000, which is 3 jobs a second with a retention of 8 days. A
+    /// key whose task was removed takes 90 to 140 bytes.
+    ///
+    /// A job with a new key beyond that is refused as [`Full`](crate::StoreErrorKind::Full), because a key
+    /// that is forgotten early would let a repetition pass as new. Each refusal is told to the
+    /// [observers](Self::observe). Jobs without a key, and repetitions, are accepted as before.
+    pub const fn max_keys(mut self, keys: usize) -> Self {
+        self.limits.keys = keys;
+        self
+    }
+
     /// Sets the largest number of finished tasks that are kept. Default: 100,000. When it is exceeded, the
-    /// tasks whose retention ends first are removed, and a job with their key is accepted as new. Set it
-    /// above the number of tasks that finish within the retention.
+    /// tasks whose retention ends first are removed: their status can no longer be requested, and their
+    /// deduplication keys stay known until the retention is over.
     pub const fn max_finished(mut self, tasks: usize) -> Self {
         self.limits.finished = tasks;
         self
@@ -125,6 +142,13 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Adds an observer of [`Event::Trouble`]: a job was refused because there are too many
+    /// [keys](Self::max_keys). Default: none except `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
     /// Builds the queue.
     ///
     /// # Errors
@@ -134,6 +158,7 @@ impl MemoryQueueBuilder {
         let limits = self.limits;
         for (setting, value) in [
             ("max_jobs", limits.jobs),
+            ("max_keys", limits.keys),
             ("max_bytes", limits.bytes),
             ("max_payload", limits.payload),
             ("max_finished", limits.finished),
@@ -156,12 +181,14 @@ impl Default for MemoryQueueBuilder {
         Self {
             limits: Limits {
                 jobs: 100_000,
+                keys: 2_000_000,
                 bytes: 256 << 20,
                 payload: 16 << 20,
                 finished: 100_000,
                 results: 64 << 20,
             },
             clock: WallClock::system(),
+            observers: Observers::none(),
         }
     }
 }
@@ -178,6 +205,8 @@ impl MemoryQueue {
                 state: Mutex::new(State::new(settings.limits, Instant::now())),
                 bell: Notify::new(),
                 clock: settings.clock,
+                max_keys: settings.limits.keys,
+                observers: settings.observers,
             }),
         }
     }
@@ -232,7 +261,15 @@ impl Engine for MemoryQueue {
         Box::pin(async move {
             // Before the lock is taken, because the clock may be user code.
             let accepted_at = shared.clock.now();
-            shared.with(|state, now| state.enqueue(now, job, accepted_at))
+            let enqueued = shared.with(|state, now| state.enqueue(now, job, accepted_at));
+            if enqueued == Err(Refused::FullOfKeys) {
+                shared.observers.tell(|| Event::Trouble {
+                    part: "queue",
+                    what: "as many deduplication keys are kept as may be, and a job with a new key was refused",
+                    detail: Some(Id::new(&shared.max_keys)),
+                });
+            }
+            Ok(enqueued?)
         })
     }
 

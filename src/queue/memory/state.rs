@@ -2,6 +2,7 @@
 
 use super::{
     bell::{Bell, Widest},
+    keys::{Keys, Owner},
     lanes::{Lanes, Spot},
 };
 use crate::{
@@ -21,7 +22,7 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The largest number of finished tasks that one operation removes, and of due times that it handles,
+/// The largest number of finished tasks and of keys that one operation removes, and of due times that it handles,
 /// so that no operation is slow.
 const CHORES: usize = 64;
 
@@ -29,10 +30,29 @@ const CHORES: usize = 64;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) jobs: usize,
+    pub(super) keys: usize,
     pub(super) bytes: usize,
     pub(super) payload: usize,
     pub(super) finished: usize,
     pub(super) results: usize,
+}
+
+/// Why a job is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    Full,
+    /// Only a job with a key that is not known.
+    FullOfKeys,
+    TooLarge,
+}
+
+impl From<Refused> for StoreError {
+    fn from(refused: Refused) -> Self {
+        Self::new(match refused {
+            Refused::Full | Refused::FullOfKeys => StoreErrorKind::Full,
+            Refused::TooLarge => StoreErrorKind::TooLarge,
+        })
+    }
 }
 
 /// The contents of a queue, with an index for each kind of query.
@@ -44,7 +64,7 @@ pub(super) struct State {
     /// Finished tasks, until their retention is over.
     over: HashMap<u64, Over>,
     ids: HashMap<TaskId, u64>,
-    keys: HashMap<IdempotencyKey, u64>,
+    keys: Keys,
     lanes: Lanes,
     /// Jobs of a FIFO group: the first is in its lane or runs, the others wait for it.
     orders: HashMap<String, VecDeque<u64>>,
@@ -95,7 +115,7 @@ struct Claim {
 #[derive(Debug)]
 struct Over {
     task: Task,
-    key: Option<IdempotencyKey>,
+    key: Option<[u8; 16]>,
     until: Instant,
 }
 
@@ -106,7 +126,7 @@ impl State {
             jobs: HashMap::new(),
             over: HashMap::new(),
             ids: HashMap::new(),
-            keys: HashMap::new(),
+            keys: Keys::new(now),
             lanes: Lanes::default(),
             orders: HashMap::new(),
             failed_jobs: BTreeSet::new(),
@@ -137,24 +157,14 @@ impl State {
         now: Instant,
         job: NewJob,
         accepted_at: SystemTime,
-    ) -> Result<Enqueued, StoreError> {
+    ) -> Result<Enqueued, Refused> {
         self.pass(now);
-        let of_key = job
-            .dedup_key
-            .as_ref()
-            .and_then(|key| self.keys.get(key).copied());
-        let of_id = self.ids.get(&job.id).copied();
-        for number in [of_key, of_id].into_iter().flatten() {
-            if let Some(task) = self.look_up(number) {
-                return Ok(Enqueued {
-                    id: task.id,
-                    repeated: true,
-                });
-            }
+        if let Some(id) = self.first(&job) {
+            return Ok(Enqueued { id, repeated: true });
         }
         let size = size(&job);
         if job.payload.len() > self.limits.payload || size > self.limits.bytes {
-            return Err(StoreError::new(StoreErrorKind::TooLarge));
+            return Err(Refused::TooLarge);
         }
         let bytes = self.bytes.saturating_add(size);
         // Failed jobs have room of their own, as much again.
@@ -163,7 +173,10 @@ impl State {
             || bytes > self.limits.bytes
             || self.failed_bytes >= self.limits.bytes
         {
-            return Err(StoreError::new(StoreErrorKind::Full));
+            return Err(Refused::Full);
+        }
+        if job.dedup_key.is_some() && self.keys.len() >= self.limits.keys {
+            return Err(Refused::FullOfKeys);
         }
 
         let number = self.next_number;
@@ -173,7 +186,7 @@ impl State {
         let id = job.id;
         self.ids.insert(id, number);
         if let Some(key) = &job.dedup_key {
-            self.keys.insert(key.clone(), number);
+            self.keys.insert(key.digest(), number);
         }
         let mut is_first = true;
         if let Some(order) = &job.fifo_group {
@@ -204,6 +217,26 @@ impl State {
             id,
             repeated: false,
         })
+    }
+
+    /// The task that this job repeats: the one with its key or with its id.
+    fn first(&mut self, job: &NewJob) -> Option<TaskId> {
+        let of_key = job
+            .dedup_key
+            .as_ref()
+            .and_then(|key| self.keys.get(key, self.now));
+        let of_key = match of_key {
+            Some(Owner::Gone(id, _)) => return Some(id),
+            Some(Owner::Task(number)) => Some(number),
+            None => None,
+        };
+        let of_id = self.ids.get(&job.id).copied();
+        for number in [of_key, of_id].into_iter().flatten() {
+            if let Some(task) = self.look_up(number) {
+                return Some(task.id);
+            }
+        }
+        None
     }
 
     pub(super) fn claim(&mut self, now: Instant, terms: &Terms) -> Claims {
@@ -337,8 +370,10 @@ impl State {
 
     pub(super) fn find(&mut self, now: Instant, key: &IdempotencyKey) -> Option<Task> {
         self.pass(now);
-        let number = self.keys.get(key).copied()?;
-        self.look_up(number)
+        match self.keys.get(key, self.now)? {
+            Owner::Task(number) => self.look_up(number),
+            Owner::Gone(..) => None,
+        }
     }
 
     pub(super) fn depth(&mut self, now: Instant) -> Depth {
@@ -392,6 +427,7 @@ impl State {
                 _ => break,
             }
         }
+        self.keys.pass(self.now, CHORES);
     }
 
     /// Ends a claim whose lease has ended.
@@ -586,7 +622,7 @@ impl State {
         let over = Over {
             until: after(self.now, retention),
             task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
-            key: entry.job.dedup_key,
+            key: entry.job.dedup_key.as_ref().map(IdempotencyKey::digest),
         };
         self.result_bytes = self.result_bytes.saturating_add(over.result_len());
         self.ends.insert((over.until, number));
@@ -599,6 +635,7 @@ impl State {
         }
     }
 
+    /// Removes a finished task. Its key stays until its retention is over.
     fn forget(&mut self, number: u64) {
         let Some(over) = self.over.remove(&number) else {
             return;
@@ -606,8 +643,8 @@ impl State {
         self.ends.remove(&(over.until, number));
         self.result_bytes = self.result_bytes.saturating_sub(over.result_len());
         self.ids.remove(&over.task.id);
-        if let Some(key) = &over.key {
-            self.keys.remove(key);
+        if let Some(key) = over.key {
+            self.keys.part(key, over.task.id, over.until, self.now);
         }
     }
 
@@ -692,6 +729,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         jobs: 1_000,
+        keys: 1_000,
         bytes: 1 << 20,
         payload: 1 << 10,
         finished: 1_000,
@@ -788,7 +826,7 @@ mod tests {
         let mut state = State::new(LIMITS, now);
         for _ in 0..3 {
             let job = NewJob::new("test", "payload").target("full");
-            drop(state.enqueue(now, job, SystemTime::UNIX_EPOCH));
+            state.enqueue(now, job, SystemTime::UNIX_EPOCH).unwrap();
         }
         let terms = Terms::new(10, Duration::from_secs(600)).per_target(1);
         assert_eq!(state.claim(now, &terms).jobs.len(), 1);

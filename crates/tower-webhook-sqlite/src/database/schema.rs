@@ -4,6 +4,7 @@ use super::{
     DatabaseError, DatabaseErrorKind, OpenError, Transaction,
     file::{Settings, pragma},
 };
+use crate::stored;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -76,6 +77,9 @@ pub(super) fn migrate(
     let known = u32::try_from(steps.len()).unwrap_or(u32::MAX);
     if found > known {
         return Ok(Some(found));
+    }
+    if found < known {
+        stored::add_functions(connection).map_err(DatabaseError::from_driver)?;
     }
     for (version, step) in (1..).zip(steps).filter(|(version, _)| *version > found) {
         at.store(version, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-use super::{Limits, SqliteQueue, schema, settle::Retention, wait::Seen};
+use super::{Limits, SqliteQueue, keys, settle::Retention, wait::Seen};
 use crate::database::{Database, Durability, OpenError};
 use std::{path::Path, sync::Arc};
-use tower_webhook::InvalidConfig;
+use tower_webhook::{InvalidConfig, observe::Observers};
 
 /// Less than SQLite's limit for a row.
 const LARGEST_PAYLOAD: usize = 512 << 20;
@@ -31,6 +31,7 @@ pub struct SqliteQueueBuilder {
     durable_claims: bool,
     max_finished: u64,
     max_jobs: u64,
+    max_keys: u64,
     max_payload: usize,
     max_result: usize,
 }
@@ -41,6 +42,7 @@ impl Default for SqliteQueueBuilder {
             durable_claims: false,
             max_finished: 1_000_000,
             max_jobs: 1_000_000,
+            max_keys: 70_000_000,
             max_payload: 16 << 20,
             max_result: 1 << 20,
         }
@@ -61,9 +63,9 @@ impl SqliteQueueBuilder {
 
     /// Sets the largest number of finished tasks that are kept. Default: 1,000,000.
     ///
-    /// When it is exceeded, the tasks whose retention ends first are removed, a few at a time, and a job that
-    /// repeats their deduplication key is enqueued again: set it above the number of tasks that finish within
-    /// the retention. A finished task takes about 200 bytes, plus its key, its target and its result.
+    /// When it is exceeded, the tasks whose retention ends first are removed, a few at a time. Their status can
+    /// no longer be requested; their deduplication keys stay known until the retention is over. A finished task
+    /// takes about 200 bytes, plus its target and its result.
     ///
     /// If several queues are built in one [`Database`], the setting of the first applies; if several
     /// processes share the file, the smallest setting.
@@ -76,6 +78,19 @@ impl SqliteQueueBuilder {
     /// and wait for their dead letters. One more is refused as [`Full`](tower_webhook::StoreErrorKind::Full).
     pub const fn max_jobs(mut self, jobs: u64) -> Self {
         self.max_jobs = jobs;
+        self
+    }
+
+    /// Sets the largest number of deduplication keys: those of unfinished jobs, and those of finished tasks
+    /// until their retention is over. Default: 70,000,000, which is 100 jobs a second with a retention of 8
+    /// days. A key whose task was removed takes about 85 bytes of the file.
+    ///
+    /// A job with a new key beyond that is refused as [`Full`](tower_webhook::StoreErrorKind::Full), because a
+    /// key that is forgotten early would let a repetition pass as new. Each refusal is told to the
+    /// [observers](crate::database::DatabaseBuilder::observe) of the database. Jobs without a key, and
+    /// repetitions, are accepted as before. If the bound is lowered below what a file has, its keys stay.
+    pub const fn max_keys(mut self, keys: u64) -> Self {
+        self.max_keys = keys;
         self
     }
 
@@ -103,8 +118,9 @@ impl SqliteQueueBuilder {
     /// [`OpenError::Config`] names an invalid setting. [`OpenError::NewerSchema`] if a newer release
     /// made the tables, and the errors of a [migration](Database::migrate).
     pub fn build(self, database: &Database) -> Result<SqliteQueue, OpenError> {
-        let limits = self.limits()?;
-        database.migrate(schema::COMPONENT, schema::STEPS)?;
+        let mut limits = self.limits()?;
+        limits.observers = database.observers().clone();
+        keys::open(database)?;
         database.add_chore(Arc::new(Retention::new(
             database.clock().clone(),
             limits.max_finished,
@@ -139,6 +155,11 @@ impl SqliteQueueBuilder {
             Ok(0) => return Err(InvalidConfig::new("max_jobs", "must be at least 1")),
             _ => return Err(InvalidConfig::new("max_jobs", "must be less than 2^61")),
         };
+        let max_keys = match i64::try_from(self.max_keys) {
+            Ok(0) => return Err(InvalidConfig::new("max_keys", "must be at least 1")),
+            Ok(keys) => keys,
+            Err(_) => return Err(InvalidConfig::new("max_keys", "must be less than 2^63")),
+        };
         if self.max_payload == 0 || self.max_payload > LARGEST_PAYLOAD {
             return Err(InvalidConfig::new(
                 "max_payload",
@@ -154,6 +175,7 @@ impl SqliteQueueBuilder {
         Ok(Limits {
             max_finished,
             max_jobs,
+            max_keys,
             max_payload: self.max_payload,
             max_result: self.max_result,
             claims: if self.durable_claims {
@@ -161,6 +183,7 @@ impl SqliteQueueBuilder {
             } else {
                 Durability::Relaxed
             },
+            observers: Observers::none(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Enqueuing a job, and looking up a task.
 
 use super::{
-    Limits,
+    Limits, keys,
     schema::{self, state},
     time,
 };
@@ -13,6 +13,7 @@ use tower_webhook::{
     clock::WallClock,
     codec,
     idempotency::IdempotencyKey,
+    observe::{Event, Id},
     queue::{About, Depth, Enqueued, NewJob, Status, Task, TaskId},
 };
 
@@ -36,12 +37,32 @@ pub(super) fn enqueue(
         return Ok(Err(StoreErrorKind::TooLarge));
     }
     let now = time::now(connection, clock)?;
-    let admitted = connection
-        .prepare_cached(schema::ADMIT)?
-        .execute(params![limits.max_jobs, now])?;
+    let digest = job.dedup_key.as_ref().map(IdempotencyKey::digest);
+    // First, because a repetition is to change nothing.
+    if let Some(digest) = &digest
+        && let Some(id) = keys::known(connection, digest, now)?
+    {
+        return Ok(Ok(repeated(id)));
+    }
+    let new_keys = i64::from(digest.is_some());
+    let admitted = connection.prepare_cached(schema::ADMIT)?.execute(params![
+        limits.max_jobs,
+        now,
+        new_keys,
+        limits.max_keys
+    ])?;
     if admitted == 0 {
-        let known = first(connection, job, now)?;
-        return Ok(known.ok_or(StoreErrorKind::Full));
+        if let Some(known) = first(connection, job, now)? {
+            return Ok(Ok(known));
+        }
+        if digest.is_some() && keys::number(connection)? >= limits.max_keys {
+            limits.observers.tell(|| Event::Trouble {
+                part: "queue",
+                what: "as many deduplication keys are kept as may be, and a job with a new key was refused",
+                detail: Some(Id::new(&limits.max_keys)),
+            });
+        }
+        return Ok(Err(StoreErrorKind::Full));
     }
     let due = stored::until(now, job.delay);
     let held = match &job.fifo_group {
@@ -50,22 +71,35 @@ pub(super) fn enqueue(
             .exists([order])?,
         None => false,
     };
-    if !insert(connection, clock, job, due, held)? {
+    if !insert(connection, clock, job, digest.as_ref(), due, held)? {
         if let Some(known) = first(connection, job, now)? {
+            // As it was before: nobody is woken for nothing.
             connection
                 .prepare_cached(schema::COUNT)?
                 .execute(params![-1, 0, 0, -1, now, 0])?;
+            keys::counted(connection, -new_keys)?;
             return Ok(Ok(known));
         }
         // The row in the way was that of a task whose retention is over, and was just removed.
-        if !insert(connection, clock, job, due, held)? {
+        if !insert(connection, clock, job, digest.as_ref(), due, held)? {
             return Err(rusqlite::Error::StatementChangedRows(0));
         }
     }
     let seq = connection.last_insert_rowid();
+    if let Some(digest) = &digest {
+        keys::add(connection, digest, job.id)?;
+    }
+    let key = job.dedup_key.as_ref();
     connection
         .prepare_cached(schema::INSERT_PAYLOAD)?
-        .execute(params![seq, job.kind, about, &job.payload[..]])?;
+        .execute(params![
+            seq,
+            job.kind,
+            about,
+            &job.payload[..],
+            key.map(IdempotencyKey::scope),
+            key.map(IdempotencyKey::id),
+        ])?;
     let next = (!held).then_some((due, seq));
     connection
         .prepare_cached(schema::JOIN_LANE)?
@@ -94,14 +128,13 @@ fn insert(
     connection: &Connection,
     clock: &WallClock,
     job: &NewJob,
+    digest: Option<&keys::Digest>,
     due: i64,
     held: bool,
 ) -> rusqlite::Result<bool> {
-    let key = job.dedup_key.as_ref();
     let inserted = connection.prepare_cached(schema::INSERT)?.execute(params![
         job.id.as_bytes(),
-        key.map(IdempotencyKey::scope),
-        key.map(IdempotencyKey::id),
+        digest,
         if held { state::HELD } else { state::QUEUED },
         due,
         stored::now(clock),
@@ -111,28 +144,41 @@ fn insert(
     Ok(inserted == 1)
 }
 
-/// The job that this one repeats: the one with its key or with its id. Removes it if its retention is
-/// over.
+const fn repeated(id: TaskId) -> Enqueued {
+    Enqueued { id, repeated: true }
+}
+
+/// The job with the id of this one. Removes it if its retention is over.
 fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Option<Enqueued>> {
-    let by_key = match &job.dedup_key {
-        Some(key) => find(connection, key)?,
-        None => None,
-    };
-    for known in [by_key, get(connection, job.id)?].into_iter().flatten() {
-        if !known.is_over(now) {
-            return Ok(Some(Enqueued {
-                id: known.id,
-                repeated: true,
-            }));
+    match get(connection, job.id)? {
+        Some(known) if known.is_over(now) => {
+            forget(connection, known.seq, now)?;
+            Ok(None)
         }
-        connection
-            .prepare_cached(schema::DELETE)?
-            .execute([known.seq])?;
-        connection
-            .prepare_cached(schema::COUNT)?
-            .execute(params![0, 0, 0, 0, now, -1])?;
+        known => Ok(known.map(|known| repeated(known.id))),
     }
-    Ok(None)
+}
+
+/// Removes a finished task. Its key goes with it, or stays until the end of its retention.
+pub(super) fn remove(connection: &Connection, seq: i64, now: i64) -> rusqlite::Result<()> {
+    let (digest, end) = connection
+        .prepare_cached(schema::DELETE)?
+        .query_row([seq], |row| {
+            Ok((row.get::<_, Option<keys::Digest>>(0)?, row.get(1)?))
+        })?;
+    match digest {
+        Some(digest) => keys::part(connection, &digest, end, now),
+        None => Ok(()),
+    }
+}
+
+/// Removes a task whose retention is over, and counts it.
+pub(super) fn forget(connection: &Connection, seq: i64, now: i64) -> rusqlite::Result<()> {
+    remove(connection, seq, now)?;
+    connection
+        .prepare_cached(schema::COUNT)?
+        .execute(params![0, 0, 0, 0, now, -1])
+        .map(drop)
 }
 
 /// What a task is made of.
@@ -199,7 +245,7 @@ pub(super) fn find(
 ) -> rusqlite::Result<Option<Known>> {
     connection
         .prepare_cached(schema::BY_KEY)?
-        .query_row([key.scope(), key.id()], Known::read)
+        .query_row([key.digest()], Known::read)
         .optional()
 }
 

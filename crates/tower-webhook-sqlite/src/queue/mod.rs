@@ -110,8 +110,12 @@
 //!   wait for their dead letters, so that a dead-letter sink that is away takes no room of new jobs. Beyond either, or
 //!   on a full disk, enqueuing fails as [`Full`](StoreErrorKind::Full).
 //! - Finished tasks: [`max_finished`](SqliteQueueBuilder::max_finished). Beyond it, those whose
-//!   retention ends first are removed early. A payload is removed when its job is finished, the rest
-//!   after the retention, a few rows at a time, while the queue works and while it is idle.
+//!   retention ends first are removed early: their status is unknown then, their deduplication keys are
+//!   not. A payload is removed when its job is finished, the rest after the retention, a few rows at a
+//!   time, while the queue works and while it is idle.
+//! - Deduplication keys: [`max_keys`](SqliteQueueBuilder::max_keys). A key is known until the retention of
+//!   its task is over. Beyond the bound, a job with a new key is refused as [`Full`](StoreErrorKind::Full),
+//!   and the [observers](crate::database::DatabaseBuilder::observe) of the database are told.
 //! - Operations that wait: [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
 //! - A kind, a target or a FIFO group: 4096 bytes. [`NewJob::about`]: 64 KiB.
 //!
@@ -155,6 +159,7 @@
 mod builder;
 mod claim;
 mod enqueue;
+pub(crate) mod keys;
 mod leaps;
 mod ledger;
 mod schema;
@@ -175,6 +180,7 @@ use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
+    observe::Observers,
 };
 
 /// Keeps jobs in an SQLite file. Clones share it, and so do processes.
@@ -191,9 +197,11 @@ pub struct SqliteQueue {
 struct Limits {
     max_finished: i64,
     max_jobs: i64,
+    max_keys: i64,
     max_payload: usize,
     max_result: usize,
     claims: Durability,
+    observers: Observers,
 }
 
 impl SqliteQueue {

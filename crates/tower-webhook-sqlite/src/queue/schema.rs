@@ -89,6 +89,30 @@ pub(super) const STEPS: &[&str] = &[
     "
     ALTER TABLE tower_webhook_queue RENAME COLUMN burying TO dead_lettering;
 ",
+    "
+    -- Keys outlive their tasks. `until` is NULL while the task is in the table of jobs: then the key ends
+    -- with it.
+    CREATE TABLE tower_webhook_keys (
+        key BLOB NOT NULL PRIMARY KEY CHECK (length(key) = 16),
+        id BLOB NOT NULL CHECK (length(id) = 16),
+        until INTEGER
+    ) STRICT, WITHOUT ROWID;
+    ALTER TABLE tower_webhook_jobs ADD COLUMN digest BLOB CHECK (length(digest) = 16);
+    -- The key as text is asked for by a claim only, and leaves with the payload.
+    ALTER TABLE tower_webhook_payloads ADD COLUMN scope TEXT;
+    ALTER TABLE tower_webhook_payloads ADD COLUMN key TEXT;
+    UPDATE tower_webhook_payloads SET (scope, key) =
+        (SELECT j.scope, j.key FROM tower_webhook_jobs AS j WHERE j.seq = tower_webhook_payloads.seq);
+    UPDATE tower_webhook_jobs SET digest = tower_webhook_digest(scope, key) WHERE key IS NOT NULL;
+    INSERT INTO tower_webhook_keys (key, id)
+        SELECT digest, id FROM tower_webhook_jobs WHERE digest IS NOT NULL;
+    DROP INDEX tower_webhook_jobs_key;
+    ALTER TABLE tower_webhook_jobs DROP COLUMN key;
+    ALTER TABLE tower_webhook_jobs DROP COLUMN scope;
+    CREATE INDEX tower_webhook_keys_until ON tower_webhook_keys (until) WHERE until IS NOT NULL;
+    ALTER TABLE tower_webhook_queue ADD COLUMN keys INTEGER NOT NULL DEFAULT 0;
+    UPDATE tower_webhook_queue SET keys = (SELECT count(*) FROM tower_webhook_keys);
+",
 ];
 
 pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
@@ -96,8 +120,8 @@ pub(super) const SET_CLOCK: &str =
     "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
 pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
-    SET queued = queued + 1, changes = changes + 1, last = ?2
-    WHERE only = 1 AND max(queued + running, dead_lettering) < ?1";
+    SET queued = queued + 1, changes = changes + 1, last = ?2, keys = keys + ?3
+    WHERE only = 1 AND max(queued + running, dead_lettering) < ?1 AND (?3 = 0 OR keys < ?4)";
 pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + ?1, running = running + ?2, dead_lettering = dead_lettering + ?3,
         changes = changes + ?4, last = ?5, finished = finished + ?6
@@ -108,16 +132,39 @@ pub(super) const CHANGES: &str =
     "SELECT changes, ahead, last FROM tower_webhook_queue WHERE only = 1";
 
 pub(super) const INSERT: &str = "INSERT INTO tower_webhook_jobs
-    (id, scope, key, state, at, token, attempts, accepted, target, ordered)
-    VALUES (?1, ?2, ?3, ?4, ?5, 0, 0, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+    (id, digest, state, at, token, attempts, accepted, target, ordered)
+    VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
 pub(super) const INSERT_PAYLOAD: &str =
-    "INSERT INTO tower_webhook_payloads (seq, kind, about, payload) VALUES (?1, ?2, ?3, ?4)";
+    "INSERT INTO tower_webhook_payloads (seq, kind, about, payload, scope, key)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const BY_ID: &str =
     "SELECT seq, id, state, at, accepted, attempts, result FROM tower_webhook_jobs WHERE id = ?1";
-pub(super) const BY_KEY: &str = "SELECT seq, id, state, at, accepted, attempts, result
-    FROM tower_webhook_jobs WHERE scope = ?1 AND key = ?2 AND key IS NOT NULL";
-pub(super) const DELETE: &str = "DELETE FROM tower_webhook_jobs WHERE seq = ?1";
+pub(super) const BY_KEY: &str =
+    "SELECT j.seq, j.id, j.state, j.at, j.accepted, j.attempts, j.result
+    FROM tower_webhook_keys AS k CROSS JOIN tower_webhook_jobs AS j ON j.id = k.id
+    WHERE k.key = ?1 AND k.until IS NULL";
+pub(super) const DELETE: &str =
+    "DELETE FROM tower_webhook_jobs WHERE seq = ?1 RETURNING digest, at";
 pub(super) const DELETE_PAYLOAD: &str = "DELETE FROM tower_webhook_payloads WHERE seq = ?1";
+
+/// The task and the end of a key; if that is the end of its job, which job, and whether and when it ends.
+pub(super) const KEY: &str = "SELECT k.id, k.until, j.seq, j.state >= 5, j.at
+    FROM tower_webhook_keys AS k LEFT JOIN tower_webhook_jobs AS j ON j.id = k.id AND k.until IS NULL
+    WHERE k.key = ?1";
+pub(super) const ADD_KEY: &str = "INSERT INTO tower_webhook_keys (key, id, until)
+    VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+pub(super) const END_KEY: &str =
+    "UPDATE tower_webhook_keys SET until = ?2 WHERE key = ?1 AND until IS NULL";
+pub(super) const REMOVE_KEY: &str =
+    "DELETE FROM tower_webhook_keys WHERE key = ?1 AND (until IS NULL OR until <= ?2)";
+pub(super) const KEYS: &str = "SELECT keys FROM tower_webhook_queue WHERE only = 1";
+pub(super) const COUNT_KEYS: &str =
+    "UPDATE tower_webhook_queue SET keys = keys + ?1 WHERE only = 1";
+pub(super) const ANY_KEY_OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_keys
+    WHERE until IS NOT NULL AND until <= ?1)";
+pub(super) const REMOVE_KEYS_OVER: &str = "DELETE FROM tower_webhook_keys WHERE key IN (
+    SELECT key FROM tower_webhook_keys WHERE until IS NOT NULL AND until <= ?1
+    ORDER BY until LIMIT ?2)";
 
 pub(super) const JOIN_LANE: &str =
     "INSERT INTO tower_webhook_lanes (target, jobs, running, due, head)
@@ -145,12 +192,12 @@ pub(super) const NEXT_LANE: &str = "SELECT due FROM tower_webhook_lanes
 pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state FROM tower_webhook_jobs
     WHERE ordered = ?1 AND ordered IS NOT NULL AND state < 3 ORDER BY seq LIMIT 1";
 
-pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.scope, j.key,
+pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
         j.accepted, j.history, p.kind, p.about, p.payload
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.target = ?1 AND j.state = 1 AND j.at <= ?2 ORDER BY j.at, j.seq LIMIT ?3";
 pub(super) const DUE_FAILED_JOBS: &str =
-    "SELECT j.seq, j.at, j.id, j.token, j.attempts, j.scope, j.key,
+    "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
         j.accepted, j.history, p.kind, p.about, p.payload, j.target, j.cause
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
@@ -195,6 +242,7 @@ mod tests {
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
+        crate::stored::add_functions(&connection).unwrap();
         connection.execute_batch(&STEPS.concat()).unwrap();
         for (sql, by) in [
             (CLOCK, "INTEGER PRIMARY KEY"),
@@ -207,7 +255,21 @@ mod tests {
             (INSERT, ""),
             (INSERT_PAYLOAD, ""),
             (BY_ID, "(id=?)"),
-            (BY_KEY, "(scope=? AND key=?)"),
+            (BY_KEY, "(key=?)"),
+            (KEY, "(key=?)"),
+            (ADD_KEY, ""),
+            (END_KEY, "(key=?)"),
+            (REMOVE_KEY, "(key=?)"),
+            (KEYS, "INTEGER PRIMARY KEY"),
+            (COUNT_KEYS, "INTEGER PRIMARY KEY"),
+            (
+                ANY_KEY_OVER,
+                "tower_webhook_keys_until (until>? AND until<?)",
+            ),
+            (
+                REMOVE_KEYS_OVER,
+                "tower_webhook_keys_until (until>? AND until<?)",
+            ),
             (DELETE, "INTEGER PRIMARY KEY"),
             (DELETE_PAYLOAD, "INTEGER PRIMARY KEY"),
             (JOIN_LANE, ""),

@@ -1,6 +1,7 @@
 //! Ends claims, extends them, and removes finished tasks.
 
 use super::{
+    enqueue,
     ledger::Ledger,
     schema::{self, state},
     time, wait,
@@ -226,7 +227,7 @@ fn stored_history(history: &History) -> String {
     codec::encode(history)
 }
 
-/// Removes finished tasks whose retention is over, and those beyond the bound earlier.
+/// Removes finished tasks whose retention is over, and those beyond the bound earlier: without their keys.
 pub(super) struct Retention {
     clock: WallClock,
     max_finished: i64,
@@ -284,15 +285,15 @@ impl Chore for Retention {
         }
         ends.sort_unstable();
         ends.truncate(limit);
-        let mut delete = connection.prepare_cached(schema::DELETE)?;
         let mut left = 0;
         for (number, (at, seq)) in ends.into_iter().enumerate() {
             if at > now && number >= beyond {
                 break;
             }
-            left += delete.execute([seq])?;
+            enqueue::remove(connection, seq, now)?;
+            left += 1;
         }
-        let fewer = i64::try_from(left).map_or(i64::MIN, |left| -left);
+        let fewer = -stored::count(left);
         connection
             .prepare_cached(schema::COUNT)?
             .execute(params![0, 0, 0, 0, now, fewer])?;

@@ -14,6 +14,7 @@ mod home;
 mod contract;
 mod crash;
 mod jobs;
+mod keys;
 mod newer;
 mod processes;
 mod support;

@@ -12,7 +12,7 @@ use tower_webhook::{
     observe::{Observer, Observers},
     queue::{Engine, Job, NewJob, TaskId, Terms, Verdict},
 };
-use tower_webhook_sqlite::{Database, SqliteQueue};
+use tower_webhook_sqlite::{Database, SqliteQueue, database::Statement};
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
@@ -69,6 +69,24 @@ impl Home {
             one("SELECT count(DISTINCT target) FROM tower_webhook_jobs WHERE state < 3"),
             "a lane for each target that has jobs"
         );
+        assert_eq!(kept("keys"), one("SELECT count(*) FROM tower_webhook_keys"));
+        assert_eq!(
+            one("SELECT count(*) FROM (
+                SELECT digest, id FROM tower_webhook_jobs WHERE digest IS NOT NULL
+                EXCEPT SELECT key, id FROM tower_webhook_keys WHERE until IS NULL)"),
+            0,
+            "each job with a key has its key"
+        );
+        assert_eq!(
+            one("SELECT count(*) FROM tower_webhook_keys WHERE until IS NULL"),
+            one("SELECT count(digest) FROM tower_webhook_jobs"),
+            "a key without a job has an end"
+        );
+        assert_eq!(
+            one("SELECT count(key) FROM tower_webhook_payloads"),
+            one("SELECT count(digest) FROM tower_webhook_jobs WHERE state < 5"),
+            "a job that is not finished has its key as text"
+        );
         self.is_sound();
     }
 }
@@ -107,4 +125,11 @@ pub(crate) const fn again(after: Duration) -> Verdict {
 pub(crate) async fn settle(queue: &SqliteQueue, job: &Job, verdict: Verdict) {
     let settled = queue.settle(job.id, job.token, verdict).await.unwrap();
     assert_eq!(settled, Settled::Done);
+}
+
+pub(crate) async fn rows(queue: &SqliteQueue, table: &str) -> i64 {
+    let count = Statement::new(format!("SELECT count(*) FROM {table}"));
+    queue.database().query(count).await.unwrap()[0]
+        .get(0)
+        .unwrap()
 }

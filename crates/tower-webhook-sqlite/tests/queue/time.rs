@@ -1,7 +1,7 @@
 //! Retention, and clocks that jump.
 
 use crate::support::{
-    Home, LEASE, ManualClock, TTL, again, done, job, one, put, settle, take, until,
+    Home, LEASE, ManualClock, TTL, again, done, job, one, put, rows, settle, take, until,
 };
 use std::time::Duration;
 use tower_webhook::{
@@ -10,19 +10,9 @@ use tower_webhook::{
     lease::Settled,
     queue::{Engine, Status, TaskId, Terms, Verdict},
 };
-use tower_webhook_sqlite::{
-    SqliteQueue,
-    database::{Database, Statement},
-};
+use tower_webhook_sqlite::{Database, SqliteQueue};
 
 const DAY: Duration = Duration::from_secs(86_400);
-
-async fn rows(queue: &SqliteQueue, table: &str) -> i64 {
-    let count = Statement::new(format!("SELECT count(*) FROM {table}"));
-    queue.database().query(count).await.unwrap()[0]
-        .get(0)
-        .unwrap()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
@@ -181,36 +171,6 @@ async fn finished_tasks_keep_to_their_bound_while_the_queue_is_busy() {
     assert!(queue.task(waits).await.unwrap().is_some());
     // The chores have a turn after the answers.
     queue.database().close().await;
-    home.check();
-}
-
-/// A file of the release before has not been counted.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_finished_tasks_of_an_older_file_are_counted() {
-    let home = Home::new();
-    let queue = home.queue();
-    for _ in 0..5 {
-        finish(&queue, TTL, false).await;
-    }
-    let waits = put(&queue, "waits").await;
-    queue.database().close().await;
-    drop(queue);
-    home.raw()
-        .execute_batch(
-            "ALTER TABLE tower_webhook_queue DROP COLUMN finished;
-             ALTER TABLE tower_webhook_queue RENAME COLUMN dead_lettering TO burying;
-             UPDATE tower_webhook_schema SET version = 1
-             WHERE component = 'tower-webhook/queue';",
-        )
-        .unwrap();
-    let queue = SqliteQueue::builder().max_finished(2);
-    let queue = queue.open(home.file()).unwrap();
-    home.check();
-    until("as many as may be are kept", || async {
-        rows(&queue, "tower_webhook_jobs").await == 3
-    })
-    .await;
-    assert_eq!(take(&queue).await.id, waits);
     home.check();
 }
 

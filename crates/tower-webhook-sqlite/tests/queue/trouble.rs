@@ -171,6 +171,8 @@ async fn a_setting_that_makes_no_sense_is_named_before_a_file_is_made() {
         (SqliteQueue::builder().max_jobs(0), "max_jobs"),
         (SqliteQueue::builder().max_jobs(u64::MAX), "max_jobs"),
         (SqliteQueue::builder().max_finished(0), "max_finished"),
+        (SqliteQueue::builder().max_keys(0), "max_keys"),
+        (SqliteQueue::builder().max_keys(u64::MAX), "max_keys"),
         (
             SqliteQueue::builder().max_finished(u64::MAX),
             "max_finished",
@@ -239,7 +241,7 @@ async fn what_cannot_be_read_of_a_job_does_not_hold_up_the_queue() {
              UPDATE tower_webhook_payloads SET about = 'not json' WHERE seq = 2;
              DELETE FROM tower_webhook_payloads WHERE seq = 3;
              -- An older release took it for a key.
-             UPDATE tower_webhook_jobs SET scope = '/hooks', key = ' ' WHERE seq = 4;",
+             UPDATE tower_webhook_payloads SET scope = '/hooks', key = ' ' WHERE seq = 4;",
         )
         .unwrap();
     let claims = queue.claim(Terms::new(10, LEASE)).await.unwrap();
