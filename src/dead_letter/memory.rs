@@ -1,9 +1,8 @@
 //! A store of entries in memory.
 
 use super::{
-    Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink,
-    Summary,
-    index::{Claimable, Index, Item, Removed},
+    Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink,
+    state::{self, Change, Glimpse, Removed, State},
 };
 use crate::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
@@ -64,30 +63,12 @@ pub struct MemoryDeadLetters {
 struct Shared {
     with: MemoryDeadLettersBuilder,
     epoch: Instant,
-    state: Mutex<State>,
-}
-
-struct State {
-    shelf: Index<Kept>,
-    removed: Removed<()>,
-    bytes: usize,
-    dropped: u64,
-}
-
-/// How many entries are looked at under one lock: some microseconds.
-const GLANCE: usize = 128;
-
-/// An entry as it was when it was looked at.
-struct Glimpse {
-    entry: Arc<Entry>,
-    place: u64,
-    replays: u32,
-    in_progress: bool,
+    kept: Mutex<Kept>,
 }
 
 struct Kept {
-    entry: Arc<Entry>,
-    weight: usize,
+    state: State,
+    dropped: u64,
 }
 
 impl MemoryDeadLetters {
@@ -103,7 +84,7 @@ impl MemoryDeadLetters {
 
     /// The number of entries.
     pub fn len(&self) -> usize {
-        self.state().shelf.len()
+        self.kept().state.len()
     }
 
     /// Whether there are no entries.
@@ -113,87 +94,76 @@ impl MemoryDeadLetters {
 
     /// The number of entries that were dropped to make room.
     pub fn dropped(&self) -> u64 {
-        self.state().dropped
+        self.kept().dropped
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         // Nothing panics while the lock is held, so the state is consistent even if it is poisoned.
-        let state = self.shared.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner)
+        let kept = self.shared.kept.lock();
+        kept.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Duration {
         self.shared.epoch.elapsed()
     }
 
-    /// Shows the entries before a position, newest first, until `visit` has enough. The lock is held for a few
-    /// entries at a time, and not while they are visited: a store of a hundred thousand is listed while others
-    /// write.
-    fn visit(&self, before: Option<u64>, mut visit: impl FnMut(&Glimpse) -> bool) {
+    /// Looks at a few entries under the lock.
+    fn glance(&self) -> impl FnMut(u64) -> Vec<Glimpse> {
         let now = self.now();
-        let mut end = before.unwrap_or(u64::MAX);
-        loop {
-            let some: Vec<_> = {
-                let state = self.state();
-                let some = state.shelf.newest_before(end).take(GLANCE);
-                some.map(|(_, item)| Glimpse {
-                    entry: Arc::clone(&item.kept.entry),
-                    place: item.place,
-                    replays: item.replays,
-                    in_progress: item.in_progress(now),
-                })
-                .collect()
+        move |before| self.kept().state.glance(before, now)
+    }
+
+    /// Decides under the lock, and applies what is changed.
+    fn change<T>(&self, decide: impl FnOnce(&mut State, Duration) -> (T, Option<Change>)) -> T {
+        let now = self.now();
+        let mut kept = self.kept();
+        let state = &mut kept.state;
+        let (answer, change) = decide(state, now);
+        if let Some(change) = change {
+            let size = match &change {
+                Change::Put { entry, .. } => weight(entry) as u64,
+                Change::Count { .. } | Change::Remove(_) => 0,
             };
-            let Some(last) = some.last() else { return };
-            end = last.place;
-            if !some.iter().all(&mut visit) {
-                return;
-            }
+            state.apply(change, size, now);
         }
+        answer
     }
 
     fn put(&self, entry: &Arc<Entry>) -> Result<(), StoreError> {
         let with = &self.shared.with;
-        let weight = weight(entry);
-        if weight > with.max_bytes {
+        let (max_bytes, weight) = (with.max_bytes as u64, weight(entry) as u64);
+        if weight > max_bytes {
             return Err(StoreError::new(StoreErrorKind::TooLarge));
         }
         let now = self.now();
-        let mut locked = self.state();
-        let state = &mut *locked;
-        if state.removed.contains(entry.id) {
+        let mut locked = self.kept();
+        let state = &mut locked.state;
+        let Some(change) = state.write(entry) else {
             return Ok(());
-        }
-        let present = state.shelf.get(entry.id);
-        let (new, before) = present.map_or((1, 0), |item| (0, item.kept.weight));
-        let mut entries = state.shelf.len() + new;
-        let mut bytes = (state.bytes - before).saturating_add(weight);
+        };
+        let mut entries = state.len() + usize::from(state.item(entry.id).is_none());
+        let mut bytes = state.bytes_with(entry.id, weight);
         let mut leaving = Vec::new();
-        for (id, item) in state.shelf.oldest_first() {
-            if entries <= with.max_entries && bytes <= with.max_bytes || !with.drop_oldest {
+        for (id, item) in state.oldest_first() {
+            if entries <= with.max_entries && bytes <= max_bytes || !with.drop_oldest {
                 break;
             }
             if id != entry.id && !item.in_progress(now) {
                 entries -= 1;
-                bytes -= item.kept.weight;
+                bytes -= item.size;
                 leaving.push(id);
             }
         }
-        if entries > with.max_entries || bytes > with.max_bytes {
+        if entries > with.max_entries || bytes > max_bytes {
             return Err(StoreError::new(StoreErrorKind::Full));
         }
         for id in &leaving {
-            state.shelf.take(*id);
+            state.take(*id);
         }
-        let kept = Kept {
-            entry: entry.clone(),
-            weight,
-        };
-        state.shelf.put(entry.id, kept, entry.replays);
-        state.bytes = bytes;
-        state.dropped = state.dropped.saturating_add(leaving.len() as u64);
-        drop(locked);
+        state.apply(change, weight, now);
         let dropped = leaving.len();
+        locked.dropped = locked.dropped.saturating_add(dropped as u64);
+        drop(locked);
         if dropped > 0 {
             with.observers.tell(|| Event::Trouble {
                 part: "dead_letter",
@@ -202,46 +172,6 @@ impl MemoryDeadLetters {
             });
         }
         Ok(())
-    }
-}
-
-impl MemoryDeadLetters {
-    fn take_claim(&self, id: EntryId, lease: Duration, max_replays: u32) -> EntryClaim {
-        let now = self.now();
-        let mut state = self.state();
-        match state.shelf.claimable(id, now, max_replays) {
-            Claimable::Missing => EntryClaim::Missing,
-            Claimable::InProgress(lease_left) => EntryClaim::InProgress { lease_left },
-            Claimable::Spent(replays) => EntryClaim::Spent { replays },
-            Claimable::Yes(_) => {
-                let token = state.shelf.claim(id, now.saturating_add(lease));
-                match state.shelf.get(id).map(Item::entry) {
-                    Some(entry) => EntryClaim::Claimed {
-                        token,
-                        entry: Box::new(entry),
-                    },
-                    None => EntryClaim::Missing,
-                }
-            }
-        }
-    }
-}
-
-impl State {
-    /// Removes an entry, and remembers its id.
-    fn remove(&mut self, id: EntryId) {
-        if let Some(item) = self.shelf.take(id) {
-            self.bytes -= item.kept.weight;
-        }
-        self.removed.put(id, ());
-    }
-}
-
-impl Item<Kept> {
-    fn entry(&self) -> Entry {
-        let mut entry = (*self.kept.entry).clone();
-        entry.replays = self.replays;
-        entry
     }
 }
 
@@ -285,32 +215,11 @@ impl Sink for MemoryDeadLetters {
 
 impl LetterStore for MemoryDeadLetters {
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
-        let limit = page.limit.clamp(1, Page::MAX);
-        let mut entries = Vec::new();
-        let (mut last, mut next) = (None, None);
-        self.visit(page.after.as_ref().map(Cursor::place), |seen| {
-            if !filter.matches(&seen.entry) {
-                return true;
-            }
-            if entries.len() == limit {
-                next = last.map(Cursor::new);
-                return false;
-            }
-            let mut summary = Summary::of(&seen.entry, seen.in_progress);
-            summary.replays = seen.replays;
-            entries.push(summary);
-            last = Some(seen.place);
-            true
-        });
-        done(Ok(Listing {
-            entries,
-            next,
-            unreadable: 0,
-        }))
+        done(Ok(state::list(filter, page, self.glance())))
     }
 
     fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
-        done(Ok(self.state().shelf.get(id).map(Item::entry)))
+        done(Ok(self.kept().state.get(id)))
     }
 
     fn claim(
@@ -320,7 +229,9 @@ impl LetterStore for MemoryDeadLetters {
         max_replays: u32,
     ) -> BoxFuture<Result<EntryClaim, StoreError>> {
         let entries = self.clone();
-        Box::pin(async move { Ok(entries.take_claim(id, lease, max_replays)) })
+        Box::pin(async move {
+            Ok(entries.change(|state, now| state.claim(id, lease, max_replays, now)))
+        })
     }
 
     fn renew(
@@ -330,12 +241,7 @@ impl LetterStore for MemoryDeadLetters {
         lease: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let now = self.now();
-        let mut state = self.state();
-        if !state.shelf.holds(id, token, now) {
-            return done(Ok(Settled::Lost));
-        }
-        state.shelf.renew(id, now.saturating_add(lease));
-        done(Ok(Settled::Done))
+        done(Ok(self.kept().state.renew(id, token, lease, now)))
     }
 
     /// May exceed the limit of bytes by the growth of the entry, so that a claim can always be ended.
@@ -344,54 +250,22 @@ impl LetterStore for MemoryDeadLetters {
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>> {
-        let now = self.now();
-        let mut state = self.state();
-        if !state.shelf.holds(entry.id, token, now) {
-            return done(Ok(Settled::Lost));
-        }
-        let kept = Kept {
-            entry: entry.clone(),
-            weight: weight(entry),
-        };
-        let added = kept.weight;
-        if let Some(before) = state.shelf.put(entry.id, kept, entry.replays) {
-            state.bytes = (state.bytes - before.weight).saturating_add(added);
-        }
-        state.shelf.set_replays(entry.id, entry.replays);
-        state.shelf.unclaim(entry.id, token);
-        done(Ok(Settled::Done))
+        let entry = Arc::clone(entry);
+        done(Ok(
+            self.change(|state, now| state.release(token, entry, now))
+        ))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        let now = self.now();
-        let mut state = self.state();
-        if !state.shelf.holds(id, token, now) {
-            return done(Ok(Settled::Lost));
-        }
-        state.remove(id);
-        done(Ok(Settled::Done))
+        done(Ok(self.change(|state, now| state.remove(id, token, now))))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
-        let now = self.now();
-        let mut state = self.state();
-        done(Ok(match state.shelf.get(id) {
-            None => Discarded::Missing,
-            Some(item) if item.in_progress(now) => Discarded::InProgress,
-            Some(_) => {
-                state.remove(id);
-                Discarded::Done
-            }
-        }))
+        done(Ok(self.change(|state, now| state.discard(id, now))))
     }
 
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
-        let mut count = 0;
-        self.visit(None, |seen| {
-            count += u64::from(filter.matches(&seen.entry));
-            true
-        });
-        done(Ok(count))
+        done(Ok(state::count(filter, self.glance())))
     }
 }
 
@@ -407,10 +281,8 @@ impl MemoryDeadLetters {
             shared: Arc::new(Shared {
                 with,
                 epoch: Instant::now(),
-                state: Mutex::new(State {
-                    shelf: Index::new(),
-                    removed: Removed::<()>::new(Removed::<()>::MOST),
-                    bytes: 0,
+                kept: Mutex::new(Kept {
+                    state: State::new(Removed::MOST),
                     dropped: 0,
                 }),
             }),
@@ -420,11 +292,11 @@ impl MemoryDeadLetters {
 
 impl fmt::Debug for MemoryDeadLetters {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.state();
+        let kept = self.kept();
         f.debug_struct("MemoryDeadLetters")
-            .field("entries", &state.shelf.len())
-            .field("bytes", &state.bytes)
-            .field("dropped", &state.dropped)
+            .field("entries", &kept.state.len())
+            .field("bytes", &kept.state.bytes)
+            .field("dropped", &kept.dropped)
             .finish_non_exhaustive()
     }
 }
@@ -501,11 +373,12 @@ mod tests {
             store.put(&Arc::new(entry)).unwrap();
         };
         (0..1_000).for_each(|_| write());
+        let remove = |id| store.change(|_, _| ((), Some(Change::Remove(id))));
         let mut seen = 0;
-        store.visit(None, |glimpse| {
+        state::visit(u64::MAX, store.glance(), |glimpse| {
             seen += 1;
             write();
-            store.state().remove(glimpse.entry.id);
+            remove(glimpse.entry.id);
             true
         });
         // Those that were there, and none that came meanwhile.
@@ -513,17 +386,12 @@ mod tests {
 
         // What is looked at under one lock is all that is shown of those that are removed then.
         let mut seen = 0;
-        store.visit(None, |_| {
+        state::visit(u64::MAX, store.glance(), |_| {
             seen += 1;
-            let all: Vec<_> = store
-                .state()
-                .shelf
-                .oldest_first()
-                .map(|(id, _)| id)
-                .collect();
-            for id in all {
-                store.state().remove(id);
-            }
+            let kept = store.kept();
+            let all: Vec<_> = kept.state.oldest_first().map(|(id, _)| id).collect();
+            drop(kept);
+            all.into_iter().for_each(remove);
             true
         });
         assert_eq!((seen, store.len()), (128, 0));

@@ -121,13 +121,13 @@ mod describe;
 mod entry;
 mod error;
 mod http;
-mod index;
 pub mod json;
 mod jsonl;
 mod layer;
 mod memory;
 mod redaction;
 pub mod redrive;
+mod state;
 mod store;
 mod writer;
 

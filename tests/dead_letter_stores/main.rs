@@ -11,6 +11,7 @@ mod child;
 
 mod entries;
 mod gone;
+mod journal;
 mod json;
 mod jsonl;
 mod memory;

@@ -1,9 +1,12 @@
 //! What goes wrong with a file of entries: cut, foreign and damaged lines, a full disk, a file that
 //! is taken away, a process that is killed.
 
-use crate::support::{
-    Home, LEASE, Told, child, childs_file, entry, id, ids, killed_after, large, say, unreadable,
-    write,
+use crate::{
+    jsonl::small,
+    support::{
+        Home, LEASE, Told, child, childs_file, entry, id, ids, killed_after, large, say,
+        unreadable, write,
+    },
 };
 use std::{collections::HashMap, fs, io::Write, time::Duration};
 use tower_webhook::StoreErrorKind;
@@ -94,59 +97,54 @@ async fn foreign_and_damaged_lines_stay_as_they_are() {
     assert_eq!(ids(&home.entries()).await, [id(2), id(1)]);
 }
 
+/// In its place: neither the length nor the inode tells.
+fn overwrite(home: &Home, text: &str) {
+    let file = fs::OpenOptions::new().write(true).open(home.file());
+    file.unwrap().write_all(text.as_bytes()).unwrap();
+}
+
 #[tokio::test]
-async fn an_entry_that_is_damaged_while_it_is_open_is_corrupt_and_others_are_not() {
+async fn a_line_that_is_damaged_while_it_is_open_is_told_of_when_it_is_opened_again() {
     let home = Home::new();
     let entries = home.entries();
     for number in [1111, 2222] {
         write(&entries, &entry(number)).await.unwrap();
     }
-    // In its place: the length does not tell.
-    let text = home
-        .text()
-        .replace("\\\"number\\\":1111", "\\\"number\\\":9999");
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(home.file())
-        .unwrap();
-    (&file).write_all(text.as_bytes()).unwrap();
-    let error = entries.get(id(1111)).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    let error = entries.claim(id(1111), LEASE, 5).await.unwrap_err();
-    assert_eq!(error.kind(), StoreErrorKind::Corrupt);
-    assert_eq!(entries.get(id(2222)).await.unwrap(), Some(entry(2222)));
-    let free = entries.claim(id(2222), LEASE, 5).await.unwrap();
-    assert!(matches!(free, EntryClaim::Claimed { .. }));
+    let text = home.text();
+    let text = text.replace("\\\"number\\\":1111", "\\\"number\\\":9999");
+    overwrite(&home, &text);
+    for number in [1111, 2222] {
+        let found = entries.get(id(number)).await.unwrap();
+        assert_eq!(found, Some(entry(number)));
+    }
+    entries.close().await;
+    let entries = home.entries();
+    assert_eq!(ids(&entries).await, [id(2222)]);
+    assert_eq!(unreadable(&entries).await, 1);
 }
 
 #[tokio::test]
-async fn a_damaged_entry_does_not_keep_old_files_from_going() {
+async fn a_snapshot_mends_a_line_that_was_damaged_while_it_was_open() {
     let home = Home::new();
-    let builder = JsonlDeadLetters::builder()
-        .max_file_bytes(4_000)
-        .max_entry_bytes(4_000)
-        .max_bytes(20_000);
+    let builder = small(20_000);
     let entries = builder.clone().open(home.file()).unwrap();
     for number in [1111, 2222] {
         write(&entries, &entry(number)).await.unwrap();
     }
-    // Without its line break, too: the next one must not stick to it.
-    let text = home.text().replacen("}\n", "}}", 1);
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(home.file())
-        .unwrap();
-    (&file).write_all(text.as_bytes()).unwrap();
+    // Without its line break, too.
+    overwrite(&home, &home.text().replacen("}\n", "}}", 1));
     for number in 2..100 {
         write(&entries, &large(number, 1_000)).await.unwrap();
         entries.discard(id(number)).await.unwrap();
     }
     entries.close().await;
-    assert!(!home.beside(".0000000001").exists());
     let entries = builder.clone().open(home.file()).unwrap();
-    assert_eq!(ids(&entries).await, [id(2222)]);
-    assert_eq!(entries.get(id(2222)).await.unwrap(), Some(entry(2222)));
-    assert_eq!(unreadable(&entries).await, 1);
+    assert_eq!(ids(&entries).await, [id(2222), id(1111)]);
+    for number in [1111, 2222] {
+        let found = entries.get(id(number)).await.unwrap();
+        assert_eq!(found, Some(entry(number)));
+    }
+    assert_eq!(unreadable(&entries).await, 0);
 }
 
 #[cfg(unix)]
@@ -288,8 +286,8 @@ async fn what_was_acknowledged_survives_a_kill() {
 }
 
 fn settings() -> tower_webhook::dead_letter::JsonlDeadLettersBuilder {
-    // Small files: it is killed while it rotates and moves entries, too.
-    JsonlDeadLetters::builder().max_file_bytes(50_000)
+    // So small that it is killed while it makes a snapshot, too.
+    small(10_000_000)
 }
 
 #[tokio::test(flavor = "multi_thread")]

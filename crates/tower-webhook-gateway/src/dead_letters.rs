@@ -88,7 +88,7 @@ impl DeadLetterHandling {
                 let longest = 2 * args.max_body + (1 << 20);
                 let entries = JsonlDeadLetters::builder()
                     .max_entry_bytes(longest)
-                    .max_file_bytes((2 * longest as u64).max(16 << 20))
+                    .max_bytes((4 * longest as u64).max(64 << 20))
                     .observe(deliverer.observers.clone())
                     .open(path)
                     .map_err(|error| unfit(error.into()))?;

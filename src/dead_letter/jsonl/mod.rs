@@ -1,17 +1,16 @@
-//! A store of entries in a file, one line for each.
+//! A store of entries in memory, with a journal in a file.
 
-mod files;
-mod load;
-mod op;
+mod journal;
+mod line;
 mod worker;
 
 use self::{
-    files::{Files, beside, private},
-    op::{Answer, Op},
-    worker::Worker,
+    journal::{Journal, beside, open},
+    worker::{Decided, Op, Worker, failed},
 };
 use super::{
     Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink, json,
+    state::{self, Change},
 };
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
@@ -20,39 +19,37 @@ use crate::{
 };
 use std::{
     fmt,
-    fs::{File, OpenOptions, TryLockError},
-    future::Future,
+    fs::{File, TryLockError},
     io::{self, ErrorKind, Read},
+    mem,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
         mpsc::{self, SyncSender, TrySendError},
     },
-    task::{Context, Poll, ready},
     thread,
     time::Duration,
 };
 use tokio::sync::{oneshot, watch};
 
-/// A dead-letter store in a file with one line per entry: for one process, without a database, readable
-/// with `jq`. Clones share it.
+/// A dead-letter store in memory with a journal in a file, one line for each change: for one process, without a
+/// database, readable with `jq`. Clones share it.
 ///
 /// A line is an entry in its [JSON form](json) with the additional member `place`, which orders lists. An
-/// entry that is written again, released or moved has a new line, and the last line is current. Two other
+/// entry that is written again or released has a new line, and the last line is current. Two other
 /// kinds of lines record a claim, `{"schemaVersion":1,"claimed":ID,"replays":N}`, of which the last one is
 /// current, and a removal, `{"schemaVersion":1,"removed":ID}`, after which no line of this entry is
 /// written any more.
 ///
 /// # Guarantees
 ///
-/// - A write returns after `fdatasync`. Writes that wait at the same time share one.
+/// - An operation returns after `fdatasync` of its line. Operations that wait at the same time share one.
 /// - A write that fails leaves no part of a line behind. On a full disk it fails with
 ///   [`StoreErrorKind::Full`]; writes succeed again once there is room. Claims, releases and removals are
 ///   lines too, and fail in the same way: an entry that was sent again and accepted then cannot be removed,
 ///   and may be sent once more when its claim ends. Do not re-drive entries while the disk is full.
-/// - If a file ends in the middle of a line, that part is moved to `PATH.damaged`, reported to
+/// - If the file ends in the middle of a line, that part is moved to `PATH.damaged`, reported to
 ///   [observers](JsonlDeadLettersBuilder::observe), and [counted](Self::torn). Other damaged lines, and lines
 ///   of a newer schema, are not changed, are reported too, and count in [`Listing::unreadable`] on the first
 ///   page.
@@ -66,19 +63,19 @@ use tokio::sync::{oneshot, watch};
 ///
 /// # Files
 ///
-/// Lines are appended to `PATH`. At [`max_file_bytes`](JsonlDeadLettersBuilder::max_file_bytes) it is
-/// renamed to `PATH.0000000001` and so on; the greatest number is the newest. The oldest file is deleted
-/// when none of its lines is current. When less than half of all bytes are current, the current lines of
-/// the oldest file are moved to the newest. Only removed entries are deleted: when the entries exceed
-/// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes), a new one is refused as `Full`. All files together
-/// take about twice that, plus one file.
+/// Lines are appended to `PATH`. When more than half of its bytes, and a 64th of
+/// [`max_bytes`](JsonlDeadLettersBuilder::max_bytes), are no longer current, the current lines are written to
+/// `PATH.snapshot`, which then replaces it. Operations wait meanwhile. Only removed entries are deleted: when the
+/// entries exceed `max_bytes`, a new one is refused as `Full`. The file takes up to about twice that, and with the
+/// snapshot three times. Files `PATH.0000000001` and so on, which an earlier release made, are added to `PATH` when it
+/// is opened.
 ///
-/// What is removed or discarded is not erased at once: its lines stay in their file, for its owner to read, until
-/// that file is deleted as above, which may be never in a store with little traffic. Where an entry must be erased,
+/// What is removed or discarded is not erased at once: its lines stay in the file, for its owner to read, until
+/// the file is replaced as above, which may be never in a store with little traffic. Where an entry must be erased,
 /// redact what is written (see [`redaction`](super::Redaction)), or keep the files on a disk that is encrypted.
 ///
 /// `PATH.lock` is locked while the store is open: a second process, or a second handle, is refused. Do
-/// not rotate the files yourself. If a file is moved, replaced or cut while it is open, the store notices
+/// not rotate the file yourself. If it is moved, replaced or cut while it is open, the store notices
 /// at its next operation and reads everything again; entries that were taken away are lost.
 ///
 /// Claims are held in memory, because only one process has the file open; the file records their number.
@@ -86,10 +83,9 @@ use tokio::sync::{oneshot, watch};
 ///
 /// # Cancel safety
 ///
-/// A separate thread reads and writes the files, so that a dropped future cannot cut a line, and no
+/// A separate thread reads and writes the file, so that a dropped future cannot cut a line, and no
 /// runtime thread waits for a disk. An operation that was begun is completed. The exception is a claim
-/// whose future is dropped before it returned the entry: it is released and does not count, or, if too
-/// many operations wait, ends with its lease.
+/// whose future is dropped before it returned the entry: it is released and does not count.
 ///
 /// # Examples
 ///
@@ -125,6 +121,14 @@ struct Shared {
     /// Its sender is dropped when the thread has ended.
     ended: watch::Receiver<()>,
     torn: Arc<AtomicU64>,
+    abandoned: Abandoned,
+}
+
+/// Claims that nobody got.
+type Abandoned = Arc<Mutex<Vec<(EntryId, FencingToken)>>>;
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl JsonlDeadLetters {
@@ -143,7 +147,7 @@ impl JsonlDeadLetters {
         JsonlDeadLettersBuilder::new()
     }
 
-    /// The number of files that ended in the middle of a line, when the store was opened or later: a crash
+    /// How many times the file ended in the middle of a line, when the store was opened or later: a crash
     /// during a write has this effect.
     pub fn torn(&self) -> u64 {
         self.shared.torn.load(Ordering::Relaxed)
@@ -159,12 +163,19 @@ impl JsonlDeadLetters {
         while ended.changed().await.is_ok() {}
     }
 
+    /// Has the thread decide on an operation.
     fn ask<T: Send + 'static>(
         &self,
-        op: impl FnOnce(Answer<T>) -> Op,
+        decide: impl FnOnce(&mut Worker, Duration) -> Decided<T> + Send + 'static,
     ) -> BoxFuture<Result<T, StoreError>> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.hand_over(op(answer));
+        let sent = self.hand_over(Box::new(move |worker| {
+            let answer = |result| drop(answer.send(result));
+            match worker {
+                Ok(worker) => worker.serve(decide, answer),
+                Err(error) => answer(Err(failed(error))),
+            }
+        }));
         Box::pin(async move {
             sent.map_err(StoreError::new)?;
             let closed = |_| StoreError::new(StoreErrorKind::Closed);
@@ -186,17 +197,25 @@ impl JsonlDeadLetters {
 
 impl Sink for JsonlDeadLetters {
     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {
-        self.ask(|answer| Op::Write(entry.clone(), answer))
+        let entry = Arc::clone(entry);
+        self.ask(move |worker, _| {
+            let known = worker.is_known(entry.id).is_ok();
+            Ok(((), known.then(|| worker.state.write(&entry)).flatten()))
+        })
     }
 }
 
 impl LetterStore for JsonlDeadLetters {
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
-        self.ask(|answer| Op::List(filter.clone(), page.clone(), answer))
+        let (filter, page) = (filter.clone(), page.clone());
+        self.ask(move |worker, now| Ok((worker.list(&filter, &page, now), None)))
     }
 
     fn get(&self, id: EntryId) -> BoxFuture<Result<Option<Entry>, StoreError>> {
-        self.ask(|answer| Op::Get(id, answer))
+        self.ask(move |worker, _| {
+            worker.is_known(id)?;
+            Ok((worker.state.get(id), None))
+        })
     }
 
     fn claim(
@@ -205,15 +224,13 @@ impl LetterStore for JsonlDeadLetters {
         lease: Duration,
         max_replays: u32,
     ) -> BoxFuture<Result<EntryClaim, StoreError>> {
-        let (answer, answered) = oneshot::channel();
-        match self.hand_over(Op::Claim(id, lease, max_replays, answer)) {
-            Ok(()) => Box::pin(Claiming {
-                entries: self.clone(),
-                id,
-                answered,
-            }),
-            Err(kind) => Box::pin(async move { Err(StoreError::new(kind)) }),
-        }
+        let entries = self.clone();
+        let asked = self.ask(move |worker, now| {
+            worker.is_known(id)?;
+            let (claim, change) = worker.state.claim(id, lease, max_replays, now);
+            Ok((Lent { entries, claim }, change))
+        });
+        Box::pin(async move { Ok(asked.await?.kept()) })
     }
 
     fn renew(
@@ -222,7 +239,7 @@ impl LetterStore for JsonlDeadLetters {
         token: FencingToken,
         lease: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>> {
-        self.ask(|answer| Op::Renew(id, token, lease, answer))
+        self.ask(move |worker, now| Ok((worker.state.renew(id, token, lease, now), None)))
     }
 
     /// May exceed the limit of bytes by the growth of the entry. If the entry has become longer than a line
@@ -232,19 +249,52 @@ impl LetterStore for JsonlDeadLetters {
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>> {
-        self.ask(|answer| Op::Release(token, entry.clone(), answer))
+        let entry = Arc::clone(entry);
+        self.ask(move |worker, now| Ok(worker.state.release(token, entry, now)))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        self.ask(|answer| Op::Remove(id, token, answer))
+        self.ask(move |worker, now| Ok(worker.state.remove(id, token, now)))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
-        self.ask(|answer| Op::Discard(id, answer))
+        self.ask(move |worker, now| {
+            Ok(match worker.is_known(id) {
+                Err(_) => (Discarded::Done, Some(Change::Remove(id))),
+                Ok(()) => worker.state.discard(id, now),
+            })
+        })
     }
 
     fn count(&self, filter: &Filter) -> BoxFuture<Result<u64, StoreError>> {
-        self.ask(|answer| Op::Count(filter.clone(), answer))
+        let filter = filter.clone();
+        self.ask(move |worker, now| {
+            let glance = |before| worker.state.glance(before, now);
+            Ok((state::count(&filter, glance), None))
+        })
+    }
+}
+
+/// The answer to a claim. If nobody takes it, the entry is released.
+struct Lent {
+    entries: JsonlDeadLetters,
+    claim: EntryClaim,
+}
+
+impl Lent {
+    fn kept(mut self) -> EntryClaim {
+        mem::replace(&mut self.claim, EntryClaim::Missing)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let EntryClaim::Claimed { token, entry } = &self.claim {
+            let shared = &self.entries.shared;
+            lock(&shared.abandoned).push((entry.id, *token));
+            // Wakes the thread. If too many operations wait, it is awake.
+            let _ = self.entries.hand_over(Box::new(|_| ()));
+        }
     }
 }
 
@@ -260,9 +310,8 @@ impl fmt::Debug for JsonlDeadLetters {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct JsonlDeadLettersBuilder {
-    pub(super) max_bytes: u64,
-    pub(super) max_file_bytes: u64,
-    pub(super) max_entry_bytes: usize,
+    max_bytes: u64,
+    max_entry_bytes: usize,
     max_waiting: usize,
     observers: Observers,
 }
@@ -270,24 +319,18 @@ pub struct JsonlDeadLettersBuilder {
 impl JsonlDeadLettersBuilder {
     const fn new() -> Self {
         Self {
-            max_bytes: 256 << 20,
-            max_file_bytes: 16 << 20,
+            max_bytes: 64 << 20,
             max_entry_bytes: 4 << 20,
             max_waiting: 1024,
             observers: Observers::none(),
         }
     }
 
-    /// Sets the limit for the lines of all entries, in bytes. Default: 256 MiB. When it is exceeded, new
-    /// entries are refused as [`Full`](StoreErrorKind::Full).
+    /// Sets the limit for the lines of all entries, in bytes. Default: 64 MiB. When it is exceeded, new
+    /// entries are refused as [`Full`](StoreErrorKind::Full). The entries are also in memory, where they take about as
+    /// much, and a snapshot of all of them makes operations wait: up to a second for 100 MiB.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
-        self
-    }
-
-    /// Sets the size in bytes at which a new file is begun. Default: 16 MiB.
-    pub const fn max_file_bytes(mut self, bytes: u64) -> Self {
-        self.max_file_bytes = bytes;
         self
     }
 
@@ -307,7 +350,7 @@ impl JsonlDeadLettersBuilder {
     }
 
     /// Adds an observer of [`Event::Trouble`]: a file that ended in the middle of a line, lines that
-    /// cannot be read, a failed write, an old file that was not deleted. Default: none except `tracing`.
+    /// cannot be read, a failed write, a file that could not be replaced by a shorter one. Default: none except `tracing`.
     ///
     /// It is called on the thread of the store, on which all operations run, and in [`open`](Self::open), so
     /// it must not block. An observer that holds the store keeps it open.
@@ -316,7 +359,7 @@ impl JsonlDeadLettersBuilder {
         self
     }
 
-    pub(super) fn trouble(&self, what: &'static str, detail: &dyn fmt::Display) {
+    fn trouble(&self, what: &'static str, detail: &dyn fmt::Display) {
         self.observers.tell(|| Event::Trouble {
             part: "dead_letter",
             what,
@@ -326,9 +369,6 @@ impl JsonlDeadLettersBuilder {
 
     fn check(&self) -> Result<(), InvalidConfig> {
         let invalid = |setting| Err(InvalidConfig::new(setting, "must be at least 1"));
-        if self.max_file_bytes == 0 {
-            return invalid("max_file_bytes");
-        }
         if self.max_entry_bytes == 0 {
             return invalid("max_entry_bytes");
         }
@@ -367,21 +407,17 @@ impl JsonlDeadLettersBuilder {
         if is_database(&path).map_err(|error| cannot(error.into()))? {
             return Err(cannot("it is an SQLite database".into()));
         }
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        let lock = private(&mut options)
-            .open(beside(&path, ".lock"))
-            .map_err(|error| cannot(error.into()))?;
+        let lock = open(&beside(&path, ".lock")).map_err(|error| cannot(error.into()))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => OpenDeadLettersError::Locked { path: path.clone() },
             TryLockError::Error(error) => cannot(error.into()),
         })?;
 
-        let torn = Arc::new(AtomicU64::new(0));
+        let (torn, abandoned) = (Arc::default(), Abandoned::default());
         let max_waiting = self.max_waiting;
-        let files = Files::new(path.clone(), &self);
-        let worker =
-            Worker::new(files, self, torn.clone(), lock).map_err(|error| cannot(error.into()))?;
+        let journal = Journal::new(path.clone(), lock);
+        let worker = Worker::new(journal, self, Arc::clone(&torn), Arc::clone(&abandoned));
+        let worker = worker.map_err(|error| cannot(error.into()))?;
         let (to_worker, queue) = mpsc::sync_channel(max_waiting);
         let (ending, ended) = watch::channel(());
         thread::Builder::new()
@@ -394,6 +430,7 @@ impl JsonlDeadLettersBuilder {
                 queue: RwLock::new(Some(to_worker)),
                 ended,
                 torn,
+                abandoned,
             }),
         })
     }
@@ -410,34 +447,6 @@ fn is_database(path: &Path) -> io::Result<bool> {
     let mut head = Vec::with_capacity(MAGIC.len());
     file.read_to_end(&mut head)?;
     Ok(head == MAGIC)
-}
-
-/// The future of a claim. If it is dropped before it returned the entry, the claim is released.
-struct Claiming {
-    entries: JsonlDeadLetters,
-    id: EntryId,
-    answered: oneshot::Receiver<Result<EntryClaim, StoreError>>,
-}
-
-impl Future for Claiming {
-    type Output = Result<EntryClaim, StoreError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let closed = |_| Err(StoreError::new(StoreErrorKind::Closed));
-        let answer = ready!(Pin::new(&mut self.answered).poll(cx));
-        Poll::Ready(answer.unwrap_or_else(closed))
-    }
-}
-
-impl Drop for Claiming {
-    fn drop(&mut self) {
-        // The thread notices this when it answers later, and releases the entry.
-        self.answered.close();
-        if let Ok(Ok(EntryClaim::Claimed { token, .. })) = self.answered.try_recv() {
-            // If the queue is full, the claim ends with its lease.
-            let _ = self.entries.hand_over(Op::Unclaim(self.id, token));
-        }
-    }
 }
 
 /// A [`JsonlDeadLetters`] could not be opened.

@@ -1,74 +1,122 @@
-//! The thread that reads and writes the files.
+//! The thread that decides, writes and answers.
 
 use super::{
-    JsonlDeadLettersBuilder,
-    files::{Files, Location},
-    load::{Line, claim_line, entry_line, removal_line},
-    op::{Answer, Batch, Change, Failed, Op},
+    Abandoned, JsonlDeadLettersBuilder,
+    journal::{Journal, Snapshot},
+    line::{Line, REMOVAL, line_of},
+    lock,
 };
 use crate::{
     StoreError, StoreErrorKind,
     dead_letter::{
-        Cursor, Discarded, Entry, EntryClaim, EntryId, Filter, Listing, Page, Summary,
-        index::{Claimable, Index, Removed},
+        Entry, EntryId, Filter, Listing, Page,
+        state::{self, Change, Removed, State},
     },
-    lease::{FencingToken, Settled},
 };
 use std::{
     collections::HashMap,
-    fs::File,
     io, mem,
-    sync::{Arc, atomic::AtomicU64, mpsc::Receiver},
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::Receiver,
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
-/// A group of lines is written when it reaches this number of bytes, even if more operations wait.
-pub(super) const GROUP_BYTES: usize = 4 << 20;
-/// The largest number of operations in one group.
+/// The largest number of operations that share a sync, and the number of bytes after which no more join them.
 const GROUP: usize = 256;
+const GROUP_BYTES: u64 = 4 << 20;
 
-const MOST_REMOVED: usize = Removed::<Location>::MOST;
+/// An operation. It fails if the file cannot be read.
+pub(super) type Op = Box<dyn FnOnce(Result<&mut Worker, &io::Error>) + Send>;
 
-/// The facts about an entry that are known without reading it.
-pub(super) struct Known {
-    pub(super) summary: Summary,
-    pub(super) at: Location,
-}
+/// The answer of an operation, and what it changes.
+pub(super) type Decided<T> = Result<(T, Option<Change>), StoreError>;
+
+/// Answers an operation, which has failed if its line is not on the disk.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 pub(super) struct Worker {
-    pub(super) with: JsonlDeadLettersBuilder,
-    pub(super) files: Files,
-    pub(super) shelf: Index<Known>,
-    /// Removed entries, and the lines that record their removal.
-    pub(super) removed: Removed<Location>,
-    /// Entries of a newer schema, and its version.
-    pub(super) newer: HashMap<EntryId, (Location, u32)>,
-    /// Claims whose caller had dropped its future when they were made.
-    abandoned: Vec<(EntryId, FencingToken)>,
+    with: JsonlDeadLettersBuilder,
+    journal: Journal,
+    pub(super) state: State,
+    foreign: Foreign,
+    /// Answers that wait for the sync.
+    answers: Vec<Answer>,
+    /// The first error of this group, for observers.
+    failure: Option<io::Error>,
+    /// The size of the file from which on a snapshot is tried again, after one has failed.
+    retry_at: u64,
     epoch: Instant,
-    pub(super) torn: Arc<AtomicU64>,
-    /// Held as long as the files are used.
-    _lock: File,
+    torn: Arc<AtomicU64>,
+    abandoned: Abandoned,
+}
+
+/// Lines that a snapshot copies as they are.
+#[derive(Default)]
+struct Foreign {
+    unreadable: Vec<Range<u64>>,
+    /// Entries of a newer schema, with its version, and removals of a newer schema.
+    newer: HashMap<EntryId, (Option<u32>, Range<u64>)>,
+    bytes: u64,
+}
+
+impl Foreign {
+    fn read(&mut self, at: Range<u64>, line: Line, state: &mut State) {
+        match line {
+            Line::Change(change, newer) => {
+                let removed = match change {
+                    Change::Remove(id) if newer => Some(id),
+                    _ => None,
+                };
+                self.apply(state, change, at.end - at.start, Duration::ZERO);
+                self.newer.extend(removed.map(|id| (id, (None, at))));
+            }
+            Line::Newer(id, version) => {
+                state.take(id);
+                self.newer.insert(id, (Some(version), at));
+            }
+            Line::Unreadable => self.unreadable.push(at),
+        }
+    }
+
+    /// Applies a change, which is newer than any line that is copied.
+    fn apply(&mut self, state: &mut State, change: Change, size: u64, now: Duration) {
+        if !matches!(change, Change::Count { .. }) {
+            self.newer.remove(&change.id());
+        }
+        state.apply(change, size, now);
+    }
+
+    fn measured(mut self) -> Self {
+        let newer = self.newer.values().map(|(_, at)| at);
+        let all = self.unreadable.iter().chain(newer);
+        self.bytes = all.map(|at| at.end - at.start).sum();
+        self
+    }
 }
 
 impl Worker {
     pub(super) fn new(
-        files: Files,
+        journal: Journal,
         with: JsonlDeadLettersBuilder,
         torn: Arc<AtomicU64>,
-        lock: File,
+        abandoned: Abandoned,
     ) -> io::Result<Self> {
         let mut worker = Self {
             with,
-            files,
-            shelf: Index::new(),
-            removed: Removed::new(1),
-            newer: HashMap::new(),
-            abandoned: Vec::new(),
+            journal,
+            state: State::new(0),
+            foreign: Foreign::default(),
+            answers: Vec::new(),
+            failure: None,
+            retry_at: 0,
             epoch: Instant::now(),
             torn,
-            _lock: lock,
+            abandoned,
         };
         worker.load()?;
         worker.tidy();
@@ -79,356 +127,196 @@ impl Worker {
     /// which `close` waits.
     pub(super) fn work(mut self, queue: &Receiver<Op>, ended: watch::Sender<()>) {
         while let Ok(first) = queue.recv() {
-            let mut group = vec![first];
-            group.extend(queue.try_iter().take(GROUP - 1));
-            self.serve(group);
+            let loaded = if self.journal.is_as_left() {
+                Ok(())
+            } else {
+                self.load()
+            };
+            self.take_back();
+            for op in [first].into_iter().chain(queue.try_iter().take(GROUP - 1)) {
+                op(loaded.as_ref().map(|()| &mut self));
+            }
+            self.answer();
             self.tidy();
         }
-        // Releases the lock first: a caller of `close` may open the files again.
+        self.take_back();
+        self.answer();
+        // Releases the lock first: a caller of `close` may open the file again.
         drop(self);
         drop(ended);
     }
 
-    fn serve(&mut self, group: Vec<Op>) {
-        if !self.files.is_as_left()
-            && let Err(error) = self.load()
-        {
-            let error = Failed::from(error);
-            for op in group {
-                op.fail(&error);
-            }
-            return;
+    /// Replays all lines: when the store is opened, and when another program has changed the file.
+    fn load(&mut self) -> io::Result<()> {
+        let room = usize::try_from(self.with.max_bytes / 8 / REMOVAL);
+        let mut state = State::new(room.map_or(Removed::MOST, |room| room.min(Removed::MOST)));
+        let mut foreign = Foreign::default();
+        let torn = self
+            .journal
+            .read(|at, line| foreign.read(at, line, &mut state))?;
+        state.inherit(&self.state);
+        (self.state, self.foreign) = (state, foreign.measured());
+        if torn {
+            self.torn.fetch_add(1, Ordering::Relaxed);
+            let what = "a file ended in the middle of a line, which is now in this one";
+            self.with.trouble(what, &self.journal.damaged().display());
         }
-        let mut batch = Batch::default();
-        for op in group {
-            // The decision on an entry depends on the operations before it.
-            let depends = match op.id() {
-                Some(id) => batch.touched.contains(&id),
-                None => !batch.touched.is_empty(),
-            };
-            if depends || batch.lines.len() >= GROUP_BYTES {
-                self.flush(&mut batch);
-            }
-            self.plan(op, &mut batch);
+        let unreadable = self.unreadable();
+        if unreadable > 0 {
+            let what = "lines cannot be read, and stay as they are";
+            self.with.trouble(what, &unreadable);
         }
-        self.flush(&mut batch);
+        Ok(())
     }
 
-    fn plan(&mut self, op: Op, batch: &mut Batch) {
-        let now = self.now();
-        match op {
-            // A late repetition of an entry that was removed, or that a newer release has written.
-            Op::Write(entry, answer)
-                if self.removed.contains(entry.id) || self.newer.contains_key(&entry.id) =>
-            {
-                let _ = answer.send(Ok(()));
-            }
-            Op::Write(entry, answer) => match self.line_of(&entry, batch.grows) {
-                Ok((line, place, grows)) => {
-                    batch.grows += grows;
-                    let summary = Box::new(Summary::of(&entry, false));
-                    let then = Ok(answer);
-                    let change = Change::Put {
-                        summary,
-                        place,
-                        then,
-                    };
-                    batch.add(entry.id, &line, change);
-                }
-                Err(error) => drop(answer.send(Err(error))),
-            },
-            Op::Release(token, entry, answer) => {
-                if !self.shelf.holds(entry.id, token, now) {
-                    return drop(answer.send(Ok(Settled::Lost)));
-                }
-                let place = self.shelf.reserve(entry.id);
-                let line = entry_line(&entry, place);
-                if line.len() > self.with.max_entry_bytes {
-                    return drop(answer.send(Err(StoreError::new(StoreErrorKind::TooLarge))));
-                }
-                let change = Change::Put {
-                    summary: Box::new(Summary::of(&entry, false)),
-                    place,
-                    then: Err((token, answer)),
-                };
-                batch.add(entry.id, &line, change);
-            }
-            Op::Claim(id, lease, most, answer) => self.plan_claim(id, lease, most, answer, batch),
-            Op::Remove(id, token, answer) => {
-                if !self.shelf.holds(id, token, now) {
-                    return drop(answer.send(Ok(Settled::Lost)));
-                }
-                let then = Ok(answer);
-                batch.add(id, &removal_line(id), Change::Removed { id, then });
-            }
-            Op::Unclaim(id, token) => {
-                if self.shelf.holds(id, token, now)
-                    && let Some(item) = self.shelf.get(id)
-                {
-                    let replays = item.replays.saturating_sub(1);
-                    let change = Change::Unclaimed { id, token };
-                    batch.add(id, &claim_line(id, replays), change);
-                }
-            }
-            Op::Discard(id, answer) => match self.shelf.get(id) {
-                None if self.newer.contains_key(&id) => {
-                    let then = Err(answer);
-                    batch.add(id, &removal_line(id), Change::Removed { id, then });
-                }
-                None => drop(answer.send(Ok(Discarded::Missing))),
-                Some(item) if item.in_progress(now) => {
-                    drop(answer.send(Ok(Discarded::InProgress)));
-                }
-                Some(_) => {
-                    let then = Err(answer);
-                    batch.add(id, &removal_line(id), Change::Removed { id, then });
-                }
-            },
-            Op::Renew(id, token, lease, answer) => {
-                let settled = if self.shelf.holds(id, token, now) {
-                    self.shelf.renew(id, now.saturating_add(lease));
-                    Settled::Done
-                } else {
-                    Settled::Lost
-                };
-                let _ = answer.send(Ok(settled));
-            }
-            Op::Get(id, answer) => drop(answer.send(self.entry(id))),
-            Op::List(filter, page, answer) => drop(answer.send(Ok(self.list(&filter, &page)))),
-            Op::Count(filter, answer) => {
-                let count = self
-                    .shelf
-                    .count(|known| filter.matches_summary(&known.summary));
-                let _ = answer.send(Ok(count));
-            }
-        }
-    }
-
-    fn plan_claim(
+    /// Has an operation decided, and records what it changes. It is answered by [`answer`](Self::answer).
+    pub(super) fn serve<T: Send + 'static>(
         &mut self,
-        id: EntryId,
-        lease: Duration,
-        most: u32,
-        answer: Answer<EntryClaim>,
-        batch: &mut Batch,
+        decide: impl FnOnce(&mut Self, Duration) -> Decided<T>,
+        answer: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
-        let now = self.now();
-        let found = match self.shelf.claimable(id, now, most) {
-            // The caller has dropped its future.
-            _ if answer.is_closed() => return,
-            Claimable::Missing if self.newer.contains_key(&id) => {
-                let error = self.entry(id).map(|_| EntryClaim::Missing);
-                return drop(answer.send(error));
-            }
-            Claimable::Missing => EntryClaim::Missing,
-            Claimable::InProgress(lease_left) => EntryClaim::InProgress { lease_left },
-            Claimable::Spent(replays) => EntryClaim::Spent { replays },
-            Claimable::Yes(replays) => {
-                match self.entry(id) {
-                    Ok(Some(mut entry)) => {
-                        entry.replays = replays;
-                        let change = Change::Claimed {
-                            lease,
-                            entry: Box::new(entry),
-                            answer,
-                        };
-                        batch.add(id, &claim_line(id, replays), change);
-                    }
-                    Ok(None) => drop(answer.send(Ok(EntryClaim::Missing))),
-                    Err(error) => drop(answer.send(Err(error))),
-                }
-                return;
-            }
-        };
-        let _ = answer.send(Ok(found));
+        let now = self.epoch.elapsed();
+        let result = decide(self, now).and_then(|(reply, change)| {
+            change.map_or(Ok(()), |change| self.record(change, now))?;
+            Ok(reply)
+        });
+        self.answers
+            .push(Box::new(|synced| answer(synced.and(result))));
+        if self.journal.unsynced() >= GROUP_BYTES {
+            self.answer();
+        }
     }
 
-    /// Returns the line of an entry, its place, and by how many bytes the entries grow.
-    fn line_of(&mut self, entry: &Entry, grows: u64) -> Result<(Vec<u8>, u64, u64), StoreError> {
-        let before = self.shelf.get(entry.id);
-        let (size, counted) = before.map_or((0, 0), |it| (it.kept.at.length, it.replays));
-        let place = self.shelf.reserve(entry.id);
-        let line = if counted > entry.replays {
-            let mut entry = entry.clone();
-            entry.replays = counted;
-            entry_line(&entry, place)
-        } else {
-            entry_line(entry, place)
-        };
-        if line.len() > self.with.max_entry_bytes {
-            return Err(StoreError::new(StoreErrorKind::TooLarge));
+    fn record(&mut self, change: Change, now: Duration) -> Result<(), StoreError> {
+        let line = line_of(&change);
+        let size = line.len() as u64;
+        if let Change::Put {
+            entry, released, ..
+        } = &change
+        {
+            if line.len() > self.with.max_entry_bytes {
+                return Err(StoreError::new(StoreErrorKind::TooLarge));
+            }
+            let bytes = self.state.bytes_with(entry.id, size) + self.foreign.bytes;
+            if !released && bytes > self.with.max_bytes {
+                return Err(StoreError::new(StoreErrorKind::Full));
+            }
         }
-        let grows_by = (line.len() as u64).saturating_sub(size);
-        if self.files.live() + grows + grows_by > self.with.max_bytes {
-            return Err(StoreError::new(StoreErrorKind::Full));
+        let written = self.journal.append(&line);
+        // The line of a claim that nobody got would only have recorded that it does not count.
+        if written.is_ok() || matches!(change, Change::Count { claim: None, .. }) {
+            self.foreign.apply(&mut self.state, change, size, now);
         }
-        Ok((line, place, grows_by))
+        written.map_err(|error| {
+            let failed = failed(&error);
+            self.failure.get_or_insert(error);
+            failed
+        })
     }
 
-    /// Writes the planned lines, then applies their changes and answers.
-    fn flush(&mut self, batch: &mut Batch) {
-        let batch = mem::take(batch);
-        if batch.changes.is_empty() {
+    /// Answers the operations of a group, when their lines are on the disk.
+    fn answer(&mut self) {
+        let synced = self.journal.sync();
+        for answer in mem::take(&mut self.answers) {
+            answer(synced.as_ref().copied().map_err(failed));
+        }
+        if let Some(error) = self.failure.take().or(synced.err()) {
+            let what = "entries were not written to their file";
+            self.with.trouble(what, &error);
+        }
+    }
+
+    /// Undoes the claims that nobody got.
+    fn take_back(&mut self) {
+        let abandoned = mem::take(&mut *lock(&self.abandoned));
+        for (id, token) in abandoned {
+            self.serve(|worker, _| Ok(((), worker.state.unclaim(id, token))), drop);
+        }
+    }
+
+    /// Replaces the file by a snapshot when most of its bytes are no longer current.
+    fn tidy(&mut self) {
+        let removals = self.state.removed.len() as u64 * REMOVAL;
+        let current = self.state.bytes + removals + self.foreign.bytes;
+        let wasted = self.journal.size.saturating_sub(current);
+        let slack = self.with.max_bytes / 64;
+        if wasted <= current.max(slack) || self.journal.size < self.retry_at {
             return;
         }
-        match self.files.append(&batch.lines) {
-            Ok(mut at) => {
-                for (length, change) in batch.changes {
-                    at.length = length;
-                    self.apply(at, change);
-                    at.offset += length;
-                }
-                self.release();
-            }
-            Err(error) => {
-                let error = Failed::from(error);
-                self.with
-                    .trouble("entries were not written to their file", &error.cause);
-                for (_, change) in batch.changes {
-                    // Its line would only have recorded that the claim does not count.
-                    if let Change::Unclaimed { id, token } = change {
-                        self.shelf.release(id, token);
-                    } else {
-                        change.fail(&error);
-                    }
-                }
-            }
+        self.retry_at = 0;
+        if let Err(error) = self.rewrite() {
+            self.journal.abandon();
+            self.retry_at = self.journal.size + slack;
+            let what = "the file of entries could not be replaced by a shorter one";
+            self.with.trouble(what, &error);
         }
     }
 
-    /// Releases the claims whose caller had dropped its future when they were made.
-    fn release(&mut self) {
-        let mut batch = Batch::default();
-        for (id, token) in mem::take(&mut self.abandoned) {
-            self.plan(Op::Unclaim(id, token), &mut batch);
-        }
-        self.flush(&mut batch);
+    fn rewrite(&mut self) -> io::Result<()> {
+        let mut snapshot = self.journal.begin()?;
+        let foreign = self.snapshot(&mut snapshot)?;
+        self.journal.replace(snapshot)?;
+        self.foreign = foreign.measured();
+        Ok(())
     }
 
-    fn apply(&mut self, at: Location, change: Change) {
-        match change {
-            Change::Put {
-                summary,
-                place,
-                then,
-            } => {
-                let (id, replays) = (summary.id, summary.replays);
-                self.put(*summary, at, place);
-                match then {
-                    Ok(answer) => drop(answer.send(Ok(()))),
-                    Err((token, answer)) => {
-                        self.shelf.set_replays(id, replays);
-                        self.shelf.unclaim(id, token);
-                        let _ = answer.send(Ok(Settled::Done));
-                    }
-                }
-            }
-            Change::Claimed {
-                lease,
-                entry,
-                answer,
-            } => {
-                let id = entry.id;
-                let token = self.shelf.claim(id, self.now().saturating_add(lease));
-                // The caller has dropped its future: another caller may claim the entry.
-                if answer
-                    .send(Ok(EntryClaim::Claimed { token, entry }))
-                    .is_err()
-                {
-                    self.abandoned.push((id, token));
-                }
-            }
-            Change::Unclaimed { id, token } => self.shelf.release(id, token),
-            Change::Removed { id, then } => {
-                self.remove(id, at);
-                match then {
-                    Ok(answer) => drop(answer.send(Ok(Settled::Done))),
-                    Err(answer) => drop(answer.send(Ok(Discarded::Done))),
-                }
+    fn snapshot(&self, to: &mut Snapshot) -> io::Result<Foreign> {
+        let mut foreign = Foreign::default();
+        for at in &self.foreign.unreadable {
+            foreign.unreadable.push(self.journal.copy(at, to)?);
+        }
+        for (id, (version, at)) in &self.foreign.newer {
+            if version.is_some() || self.state.removed.contains(*id) {
+                let at = self.journal.copy(at, to)?;
+                foreign.newer.insert(*id, (*version, at));
             }
         }
+        let removed = self.state.removed.iter();
+        for id in removed.filter(|id| !foreign.newer.contains_key(id)) {
+            to.write(&line_of(&Change::Remove(id)))?;
+        }
+        for (_, item) in self.state.oldest_first() {
+            to.write(&line_of(&Change::Put {
+                entry: item.entry(),
+                place: item.place,
+                released: false,
+            }))?;
+        }
+        Ok(foreign)
     }
 
-    /// The number of removed ids that are remembered.
-    pub(super) fn most_removed(&self) -> usize {
-        const LINE: u64 = 72;
-        let room = self.with.max_bytes / 8 / LINE;
-        usize::try_from(room).map_or(MOST_REMOVED, |room| room.min(MOST_REMOVED))
-    }
-
-    pub(super) fn put(&mut self, summary: Summary, at: Location, place: u64) {
-        let (id, replays) = (summary.id, summary.replays);
-        if let Some((newer, _)) = self.newer.remove(&id) {
-            self.files.is_past(newer);
-        }
-        let before = self.shelf.put_at(place, id, Known { summary, at }, replays);
-        if let Some(before) = before {
-            self.files.died(before.at);
-        }
-        self.files.lives(at);
-    }
-
-    /// Forgets an entry.
-    pub(super) fn take(&mut self, id: EntryId) {
-        if let Some(item) = self.shelf.take(id) {
-            self.files.died(item.kept.at);
-        }
-        if let Some((newer, _)) = self.newer.remove(&id) {
-            self.files.is_past(newer);
+    /// Fails if a newer release has written this entry.
+    pub(super) fn is_known(&self, id: EntryId) -> Result<(), StoreError> {
+        match self.foreign.newer.get(&id) {
+            Some((Some(found), _)) => Err(StoreError::new(StoreErrorKind::NewerSchema {
+                found: *found,
+                known: Entry::SCHEMA_VERSION,
+            })),
+            _ => Ok(()),
         }
     }
 
-    /// Removes an entry, as recorded by the line at `at`.
-    pub(super) fn remove(&mut self, id: EntryId, at: Location) {
-        self.take(id);
-        for past in self.removed.put(id, at).into_iter().flatten() {
-            self.files.forgets(past);
+    pub(super) fn list(&self, filter: &Filter, page: &Page, now: Duration) -> Listing {
+        let mut listing = state::list(filter, page, |before| self.state.glance(before, now));
+        if page.after.is_none() {
+            listing.unreadable = self.unreadable();
         }
-        self.files.remembers(at);
+        listing
     }
 
-    pub(super) fn entry(&self, id: EntryId) -> Result<Option<Entry>, StoreError> {
-        let Some(item) = self.shelf.get(id) else {
-            return match self.newer.get(&id) {
-                None => Ok(None),
-                Some((_, found)) => Err(StoreError::new(StoreErrorKind::NewerSchema {
-                    found: *found,
-                    known: Entry::SCHEMA_VERSION,
-                })),
-            };
-        };
-        let line = self.files.read(item.kept.at);
-        let line = line.map_err(|error| Failed::from(error).error())?;
-        match Line::read(&line) {
-            Line::Entry(mut entry, _) if entry.id == id => {
-                entry.replays = item.replays;
-                Ok(Some(*entry))
-            }
-            _ => Err(StoreError::new(StoreErrorKind::Corrupt)),
-        }
+    fn unreadable(&self) -> u64 {
+        let newer = self.foreign.newer.values();
+        let newer = newer.filter(|(version, _)| version.is_some()).count();
+        (self.foreign.unreadable.len() + newer) as u64
     }
+}
 
-    fn list(&self, filter: &Filter, page: &Page) -> Listing {
-        let now = self.now();
-        let matches = |known: &Known| filter.matches_summary(&known.summary);
-        let (found, next) = self.shelf.page(page, matches);
-        let entries = found.into_iter().map(|(_, item)| {
-            let mut summary = item.kept.summary.clone();
-            summary.replays = item.replays;
-            summary.in_progress = item.in_progress(now);
-            summary
-        });
-        Listing {
-            entries: entries.collect(),
-            next: next.map(Cursor::new),
-            unreadable: match page.after {
-                None => self.files.unreadable(),
-                Some(_) => 0,
-            },
-        }
-    }
-
-    fn now(&self) -> Duration {
-        self.epoch.elapsed()
-    }
+/// The error of an operation.
+pub(super) fn failed(error: &io::Error) -> StoreError {
+    use io::ErrorKind as Io;
+    let kind = match error.kind() {
+        Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge => StoreErrorKind::Full,
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind).caused_by(error.to_string())
 }
