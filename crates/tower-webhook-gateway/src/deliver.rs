@@ -61,8 +61,8 @@ const DELIVERY: Duration = Duration::from_secs(3600);
 /// The time limit for posting a dead letter, with all attempts. If it fails, a worker tries again later.
 pub const POSTING: Duration = Duration::from_secs(20);
 
-/// The lease of a job, renewed while its delivery runs. The job of a worker that died runs again after
-/// this long.
+/// The lease of a job, renewed while its delivery runs. The job of a process that hangs runs again after
+/// this long; SQLite knows sooner when a process is gone.
 const LEASE: Duration = Duration::from_secs(10);
 
 /// The time limit for running deliveries when the gateway stops.

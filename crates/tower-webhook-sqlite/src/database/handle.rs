@@ -3,6 +3,7 @@ use super::{
     Transaction,
     file::{self, File, Settings},
     operation::{Durability, Job, Operation},
+    owners::{self, Owners},
     reader::Reader,
     schema,
     upkeep::{Chore, Chores},
@@ -88,6 +89,7 @@ impl Database {
             settings: settings.clone(),
             file: Some(written),
             chores: chores.clone(),
+            owners: Owners::default(),
             bell: bell.clone(),
             queue,
             level: Durability::Durable,
@@ -104,7 +106,7 @@ impl Database {
             .name("webhook-sqlite-w".to_owned())
             .spawn(move || writer.work(reading, ending))
             .map_err(|error| settings.cannot(error))?;
-        Ok(Self {
+        let database = Self {
             shared: Arc::new(Shared {
                 settings,
                 writer: RwLock::new(Some(to_writer)),
@@ -113,7 +115,9 @@ impl Database {
                 bell,
                 ended,
             }),
-        })
+        };
+        database.migrate(owners::COMPONENT, owners::STEPS)?;
+        Ok(database)
     }
 
     /// Runs one statement that returns no rows. Returns how many rows it inserted, changed or deleted, once

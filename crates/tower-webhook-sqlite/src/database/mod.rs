@@ -50,6 +50,10 @@
 //!   and its backups may keep older copies.
 //! - Any number of processes may open the same file, on a local file system. They take turns, one
 //!   commit each, and wait for each other up to the busy timeout.
+//! - A process in which something is claimed holds a lock on a small file beside the database
+//!   (`webhooks.db-owner-...`), which the system releases when the process dies. The others look once a second:
+//!   claims of a process that is gone end at once, before their leases do. Where that cannot be told (the lock
+//!   cannot be made or was removed), and for a process that is only stopped, leases decide.
 //!
 //! # Cancel safety
 //!
@@ -65,6 +69,7 @@ mod handle;
 mod look;
 mod open_error;
 mod operation;
+mod owners;
 mod reader;
 mod row;
 mod schema;

@@ -92,7 +92,7 @@ impl Reader {
             || Err(clock_panicked()),
             |look| {
                 let max_rows = self.settings.with.max_rows;
-                let transaction = Transaction::new(&file.connection, max_rows, clock, look);
+                let transaction = Transaction::new(&file.connection, max_rows, clock, look, None);
                 apart(&transaction, &mut **operation)
             },
         );

@@ -15,6 +15,7 @@ pub struct Transaction<'a> {
     max_rows: usize,
     clock: &'a WallClock,
     begun: Look,
+    owner: Cell<Option<i64>>,
     rings: Cell<bool>,
     erases: Cell<bool>,
 }
@@ -25,12 +26,14 @@ impl<'a> Transaction<'a> {
         max_rows: usize,
         clock: &'a WallClock,
         begun: Look,
+        owner: Option<i64>,
     ) -> Self {
         Self {
             connection,
             max_rows,
             clock,
             begun,
+            owner: Cell::new(owner),
             rings: Cell::new(false),
             erases: Cell::new(false),
         }
@@ -94,6 +97,16 @@ impl<'a> Transaction<'a> {
     /// The time, in milliseconds since 1970. It does not leap within a transaction.
     pub(crate) fn now(&self) -> i64 {
         self.begun.later(self.clock).wall
+    }
+
+    /// The owner of the claims that are made here: to be stored with them. `None` if others cannot tell when this
+    /// process is gone; then a claim lasts as long as its lease.
+    pub(crate) const fn owner(&self) -> Option<i64> {
+        self.owner.get()
+    }
+
+    pub(super) fn claim_as(&self, owner: Option<i64>) {
+        self.owner.set(owner);
     }
 
     /// Wakes those who wait for the database once this is committed.

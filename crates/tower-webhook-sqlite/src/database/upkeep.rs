@@ -24,6 +24,13 @@ pub(crate) trait Chore: Send + Sync {
         let _ = (connection, now);
         Ok(())
     }
+
+    /// The process of this [owner](Transaction::owner) is gone: ends the leases of its claims. Nothing else of them
+    /// changes, so that whoever finds a lease that is over goes on as always.
+    fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let _ = (transaction, owner);
+        Ok(())
+    }
 }
 
 /// The chores of a database.
@@ -38,6 +45,13 @@ impl Chores {
         if list.iter().all(|known| known.name() != chore.name()) {
             list.push(chore);
         }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.list
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     pub(super) fn list(&self) -> Vec<Arc<dyn Chore>> {

@@ -9,6 +9,7 @@ use super::{
     file::{File, Settings},
     look::Look,
     operation::{Durability, Operation},
+    owners::Owners,
     upkeep::Chores,
 };
 use std::{
@@ -40,6 +41,7 @@ pub(super) struct Writer {
     /// `None` after it failed or was replaced, until it is opened again.
     pub(super) file: Option<File>,
     pub(super) chores: Chores,
+    pub(super) owners: Owners,
     pub(super) bell: Arc<Bell>,
     pub(super) queue: Receiver<Queued>,
     /// Whether commits wait for the disk now.
@@ -73,6 +75,10 @@ impl Writer {
                 }
             }
             self.since_turn += group.len();
+            // First, so that a claim finds what it ends.
+            if let Some(change) = self.look_at_owners() {
+                group.push_front(change);
+            }
             while !group.is_empty() {
                 self.commit(&mut group);
             }
@@ -85,7 +91,13 @@ impl Writer {
         // The last connection to close checkpoints the log, which a read-only one cannot.
         let _ = reader.join();
         self.file = None;
-        drop(ended);
+        // Before somebody is told that it is closed.
+        drop((self.owners, ended));
+    }
+
+    fn look_at_owners(&mut self) -> Option<Queued> {
+        let connection = &self.file.as_ref()?.connection;
+        self.owners.look(&self.settings, connection, &self.chores)
     }
 
     /// Runs one transaction. Takes operations from the front of `group` until it is empty or one of
@@ -132,7 +144,7 @@ impl Writer {
                 return begun.and(Err(DatabaseError::new(DatabaseErrorKind::Unavailable)));
             }
         };
-        let transaction = transaction(file, &self.settings, look);
+        let transaction = transaction(file, &self.settings, look, self.owners.own());
         while let Some(mut operation) = group.pop_front() {
             let result = apart(&transaction, &mut *operation);
             let kind = result.as_ref().err().map(DatabaseError::kind);
@@ -185,6 +197,7 @@ impl Writer {
             Some(file) => file,
             none => {
                 let file = none.insert(File::open_again(&self.settings)?);
+                self.owners.forget();
                 self.level = Durability::Durable;
                 file
             }
@@ -244,7 +257,7 @@ impl Writer {
             }
         }
         self.empty_log();
-        None
+        self.look_at_owners()
     }
 
     /// Runs each chore once. `true` if there is more to do.
@@ -267,7 +280,7 @@ impl Writer {
                 continue;
             };
             let Some(file) = &self.file else { continue };
-            let transaction = transaction(file, &self.settings, look);
+            let transaction = transaction(file, &self.settings, look, self.owners.own());
             let swept = caught(|| chore.sweep(&transaction, TURN_ROWS)).map_or_else(
                 || Err(clock_panicked()),
                 |swept| {
@@ -304,12 +317,18 @@ impl Writer {
     }
 }
 
-const fn transaction<'a>(file: &'a File, settings: &'a Settings, look: Look) -> Transaction<'a> {
+const fn transaction<'a>(
+    file: &'a File,
+    settings: &'a Settings,
+    look: Look,
+    owner: Option<i64>,
+) -> Transaction<'a> {
     Transaction::new(
         &file.connection,
         settings.with.max_rows,
         &settings.with.clock,
         look,
+        owner,
     )
 }
 

@@ -164,6 +164,7 @@ fn claim(
         bytes: 0,
         until: stored::until(now, terms.lease),
         nanos: stored::nanos(clock),
+        owner: transaction.owner(),
         leaps: seen.leaps(now),
     };
     jobs(&mut ledger, terms, &mut taking)?;
@@ -286,6 +287,7 @@ struct Taking {
     bytes: usize,
     until: i64,
     nanos: i64,
+    owner: Option<i64>,
     leaps: Leaps,
 }
 
@@ -557,7 +559,8 @@ impl Found {
                     state,
                     taking.until,
                     token,
-                    self.job.attempt
+                    self.job.attempt,
+                    taking.owner
                 ])
             })
             .map_err(DatabaseError::from_driver)?;

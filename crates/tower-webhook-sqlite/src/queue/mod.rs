@@ -85,6 +85,10 @@
 //! woken at once by its own process, and within 50 ms by another one: while a worker waits, the file is
 //! checked every 20 ms, which takes a few microseconds. A file has one queue: for two queues, open two files.
 //!
+//! When a process is gone, its claims end before their leases do: for a process that opens the file at once, and
+//! for those that have it open within about a second. Their attempts count. This rests on a
+//! [lock](crate::database#guarantees) that the system releases; where there is none, leases decide.
+//!
 //! # Time
 //!
 //! Due times, leases and retention end by the wall clock, because processes share the file and

@@ -113,6 +113,10 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE tower_webhook_queue ADD COLUMN keys INTEGER NOT NULL DEFAULT 0;
     UPDATE tower_webhook_queue SET keys = (SELECT count(*) FROM tower_webhook_keys);
 ",
+    "
+    -- Who claimed it last. No foreign key: what is known of owners that are gone is removed.
+    ALTER TABLE tower_webhook_jobs ADD COLUMN owner INTEGER;
+",
 ];
 
 pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
@@ -202,7 +206,10 @@ pub(super) const DUE_FAILED_JOBS: &str =
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
 pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
-    SET state = ?2, at = ?3, token = ?4, attempts = ?5 WHERE seq = ?1";
+    SET state = ?2, at = ?3, token = ?4, attempts = ?5, owner = ?6 WHERE seq = ?1";
+/// Ends the leases of an owner that is gone.
+pub(super) const END_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = ?2
+    WHERE state > 1 AND state IN (2, 4) AND at > ?2 AND owner = ?1";
 /// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str = "SELECT seq, target, ordered, attempts, at FROM tower_webhook_jobs
@@ -285,6 +292,7 @@ mod tests {
             (DUE, "tower_webhook_jobs_due (target=? AND at<?)"),
             (DUE_FAILED_JOBS, "tower_webhook_jobs_end (state=? AND at<?)"),
             (CLAIM, "INTEGER PRIMARY KEY"),
+            (END_CLAIMS, "tower_webhook_jobs_end (state=? AND at>?)"),
             (PUT_OFF, "INTEGER PRIMARY KEY"),
             (EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
             (COUNT_EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),

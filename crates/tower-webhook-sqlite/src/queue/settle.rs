@@ -269,6 +269,15 @@ impl Chore for Retention {
         Ok(false)
     }
 
+    fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let mut ledger = Ledger::open(transaction, &self.clock)?;
+        let mut end = ledger.connection.prepare_cached(schema::END_CLAIMS)?;
+        if end.execute([owner, ledger.now])? > 0 {
+            ledger.changed();
+        }
+        ledger.close(transaction)
+    }
+
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
         let now = time::now(connection, &self.clock)?;

@@ -16,6 +16,7 @@ mod crash;
 mod jobs;
 mod keys;
 mod newer;
+mod owners;
 mod processes;
 mod support;
 mod time;
