@@ -8,6 +8,7 @@ use std::{
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
+    observe::{Event, Id, Observers},
     queue::{Enqueued, NewJob, Queue},
 };
 use tower_webhook_operator::{EventLog, Trigger};
@@ -23,8 +24,8 @@ pub const KEPT: Duration = Duration::from_secs(8 * 24 * HOUR);
 /// leaves no gap in which an event is still recent and its key forgotten.
 pub const RETENTION: Duration = KEPT.saturating_add(Duration::from_secs(HOUR));
 
-/// The largest number of events in memory, and of the bytes of their bodies. When it is exceeded, the oldest
-/// are removed: they are still delivered, but cannot be replayed.
+/// The largest number of events in memory, and of the bytes of their bodies by default. When it is exceeded, the
+/// oldest are removed: they are still delivered, but cannot be replayed.
 const MAX_IN_MEMORY: usize = 100_000;
 const MAX_BYTES_IN_MEMORY: usize = 128 << 20;
 
@@ -67,22 +68,34 @@ pub(crate) struct Events {
 
 #[derive(Clone)]
 enum Kept {
-    Memory(Arc<Mutex<Memory>>),
+    Memory(Arc<Mutex<Memory>>, Observers),
     Stored(AcceptedEvents),
 }
 
-#[derive(Default)]
 struct Memory {
+    max_bytes: usize,
     next_row: u64,
     events: BTreeMap<u64, AcceptedEvent>,
     by_key: HashMap<IdempotencyKey, u64>,
     bytes: usize,
+    /// The number of events that were removed because there was no room.
+    removed: u64,
 }
 
 impl Events {
-    /// Events in memory.
-    pub fn memory(queue: Queue, target: &str) -> Self {
-        Self::new(Kept::Memory(Arc::default()), queue, target)
+    /// Events in memory, whose bodies take so many bytes at most. The observers hear when one is removed before
+    /// its time.
+    pub fn memory(
+        queue: Queue,
+        target: &str,
+        max_bytes: Option<u64>,
+        observers: Observers,
+    ) -> Self {
+        let max_bytes = max_bytes.map_or(MAX_BYTES_IN_MEMORY, |bytes| {
+            usize::try_from(bytes).unwrap_or(usize::MAX)
+        });
+        let memory = Mutex::new(Memory::new(max_bytes));
+        Self::new(Kept::Memory(memory.into(), observers), queue, target)
     }
 
     /// Events in a file.
@@ -115,7 +128,7 @@ impl Events {
     /// Stores an event and queues its delivery. A repeat gets the first one's task.
     pub async fn accept(&self, job: NewJob) -> Result<Enqueued, StoreError> {
         let accepted = match &self.kept {
-            Kept::Memory(memory) => self.accept_in_memory(memory, job).await,
+            Kept::Memory(memory, observers) => self.accept_in_memory(memory, observers, job).await,
             Kept::Stored(events) => events.accept(job).await,
         };
         self.noted(accepted)
@@ -130,7 +143,7 @@ impl Events {
     ) -> Result<Enqueued, StoreError> {
         log_action(action, &subject);
         let accepted = match &self.kept {
-            Kept::Memory(memory) => self.accept_in_memory(memory, job).await,
+            Kept::Memory(memory, observers) => self.accept_in_memory(memory, observers, job).await,
             Kept::Stored(events) => events.accept_by(job, action, subject).await,
         };
         self.noted(accepted)
@@ -149,6 +162,7 @@ impl Events {
     async fn accept_in_memory(
         &self,
         memory: &Mutex<Memory>,
+        observers: &Observers,
         job: NewJob,
     ) -> Result<Enqueued, StoreError> {
         let event = job
@@ -158,7 +172,15 @@ impl Events {
         // The queue first: an event that it refuses takes no place from those that it accepts.
         let accepted = self.queue.enqueue(job).await?;
         if let Some(event) = event {
-            lock(memory).insert(event);
+            // A repeat of one that was removed is not kept again.
+            let removed = (!accepted.repeated).then(|| lock(memory).insert(event));
+            if let Some(Some(removed)) = removed {
+                observers.tell(|| Event::Trouble {
+                    part: "accepted_events",
+                    what: "events take more than may be: the oldest were removed before their time",
+                    detail: Some(Id::new(&removed)),
+                });
+            }
         }
         Ok(accepted)
     }
@@ -176,7 +198,7 @@ impl Events {
     /// Whether events can be stored.
     pub async fn probe(&self) -> Result<(), StoreError> {
         match &self.kept {
-            Kept::Memory(_) => Ok(()),
+            Kept::Memory(..) => Ok(()),
             Kept::Stored(events) => events.probe().await,
         }
     }
@@ -200,7 +222,7 @@ impl Events {
 
     async fn find(&self, key: &IdempotencyKey) -> Result<Option<AcceptedEvent>, StoreError> {
         match &self.kept {
-            Kept::Memory(memory) => Ok(lock(memory).find(key)),
+            Kept::Memory(memory, _) => Ok(lock(memory).find(key)),
             Kept::Stored(events) => events.find(key).await,
         }
     }
@@ -239,7 +261,7 @@ impl EventLog for Events {
         let (kept, subject) = (self.kept.clone(), subject.to_owned());
         Box::pin(async move {
             match kept {
-                Kept::Memory(_) => Ok(()),
+                Kept::Memory(..) => Ok(()),
                 Kept::Stored(events) => events.audit(action, subject).await,
             }
         })
@@ -252,21 +274,36 @@ fn log_action(action: &'static str, subject: &str) {
 }
 
 impl Memory {
-    fn insert(&mut self, event: AcceptedEvent) {
-        if self.by_key.contains_key(&event.key) {
-            return;
+    fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            next_row: 0,
+            events: BTreeMap::new(),
+            by_key: HashMap::new(),
+            bytes: 0,
+            removed: 0,
         }
+    }
+
+    /// Keeps an event. If others had to leave, the number of all that have left so far.
+    fn insert(&mut self, event: AcceptedEvent) -> Option<u64> {
+        if self.by_key.contains_key(&event.key) {
+            return None;
+        }
+        let before = self.removed;
         self.bytes += event.body.len();
         self.next_row += 1;
         self.by_key.insert(event.key.clone(), self.next_row);
         self.events.insert(self.next_row, event);
-        while self.events.len() > MAX_IN_MEMORY || self.bytes > MAX_BYTES_IN_MEMORY {
+        while self.events.len() > MAX_IN_MEMORY || self.bytes > self.max_bytes {
             let Some((_, oldest)) = self.events.pop_first() else {
-                return;
+                break;
             };
             self.bytes -= oldest.body.len();
             self.by_key.remove(&oldest.key);
+            self.removed += 1;
         }
+        (self.removed > before).then_some(self.removed)
     }
 
     fn find(&self, key: &IdempotencyKey) -> Option<AcceptedEvent> {
@@ -286,7 +323,8 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_an_event_and_is_known_to_be_full() {
         let queue = MemoryQueue::builder().max_jobs(1).build();
-        let events = Events::memory(Queue::new(queue.expect("limits")), "target");
+        let queue = Queue::new(queue.expect("limits"));
+        let events = Events::memory(queue, "target", None, Observers::none());
         let job = |id: &str| {
             let key = IdempotencyKey::new("cognigy/event", id).expect("a key");
             events.job(&AcceptedEvent::new(key, "{}"))
@@ -300,5 +338,19 @@ mod tests {
         assert!(events.was_full() && !events.were_accepted_since(after));
         // A repeat of the one that is there is no new job.
         assert!(events.accept(job("one")).await.expect("known").repeated);
+    }
+
+    #[test]
+    fn the_bodies_in_memory_are_bounded_and_those_that_leave_are_counted() {
+        let mut memory = Memory::new(4000);
+        let event = |id: u64| {
+            let key = IdempotencyKey::new(EVENT, &id.to_string()).expect("a key");
+            AcceptedEvent::new(key, vec![b' '; 1000])
+        };
+        let removed: Vec<_> = (0..6).map(|id| memory.insert(event(id))).collect();
+        assert_eq!(removed, [None, None, None, None, Some(1), Some(2)]);
+        assert_eq!(memory.insert(event(5)), None, "it is there");
+        assert!(memory.find(&event(1).key).is_none());
+        assert!(memory.find(&event(2).key).is_some());
     }
 }

@@ -10,7 +10,7 @@ use tower_webhook::{
     observe::Observers,
     queue::{Engine, MemoryQueue, Queue},
 };
-use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue};
+use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue, database::OpenError};
 
 /// The files that are open.
 pub(crate) struct Databases {
@@ -62,36 +62,60 @@ async fn nothing_waits(database: &Database) -> Result<(), Problem> {
     }
 }
 
+/// Names the flag of a place that cannot be opened, or of its bound.
+fn unfit(place: &'static str, bound: &'static str) -> impl Fn(OpenError) -> Problem {
+    move |error| match error {
+        OpenError::Config(error) => Problem::new(bound, error),
+        error => Problem::new(place, error),
+    }
+}
+
 /// Opens the queue, and the events beside it or in a file of their own.
 pub async fn open(
     args: &Args,
     databases: &mut Databases,
     target: &str,
 ) -> Result<(Queue, Events), Problem> {
-    let unfit = |flag| move |error| Problem::new(flag, error);
     // First, so that an error names `--store` where no `--queue` is given.
     let store = match &args.store {
         Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
         _ => None,
     };
-    let (queue, jobs) = match &args.queue {
-        Place::Sqlite(path) => {
-            let database = databases.open("--queue", path)?;
-            let jobs = SqliteQueue::new(&database).map_err(unfit("--queue"))?;
-            (Queue::new(jobs.clone()), Some((path, jobs)))
+    let (queue, jobs) = if let Place::Sqlite(path) = &args.queue {
+        let database = databases.open("--queue", path)?;
+        let mut jobs = SqliteQueue::builder();
+        if let Some(keys) = args.max_keys {
+            jobs = jobs.max_keys(keys);
         }
-        _ => (Queue::new(MemoryQueue::default()), None),
+        let jobs = jobs.build(&database);
+        let jobs = jobs.map_err(unfit("--queue", "--max-keys"))?;
+        (Queue::new(jobs.clone()), Some((path, jobs)))
+    } else {
+        let mut jobs = MemoryQueue::builder().observe(databases.observers.clone());
+        if let Some(keys) = args.max_keys {
+            jobs = jobs.max_keys(usize::try_from(keys).unwrap_or(usize::MAX));
+        }
+        let jobs = jobs.build();
+        let jobs = jobs.map_err(|error| Problem::new("--max-keys", error))?;
+        (Queue::new(jobs), None)
     };
-    let kept = AcceptedEvents::builder().retention(RETENTION);
+    let mut kept = AcceptedEvents::builder().retention(RETENTION);
+    if let Some(bytes) = args.max_event_bytes {
+        kept = kept.max_bytes(bytes);
+    }
     let events = match (store, jobs) {
-        (None, _) => return Ok((queue.clone(), Events::memory(queue, target))),
+        (None, _) => {
+            let observers = databases.observers.clone();
+            let events = Events::memory(queue.clone(), target, args.max_event_bytes, observers);
+            return Ok((queue, events));
+        }
         (Some((path, _)), Some((beside, jobs))) if beside == path => kept.beside(&jobs),
         (Some((_, database)), _) => {
             nothing_waits(&database).await?;
             kept.apart(&database, queue.clone())
         }
     };
-    let events = events.map_err(unfit("--store"))?;
+    let events = events.map_err(unfit("--store", "--max-event-bytes"))?;
     let events = Events::stored(events, queue.clone(), target);
     Ok((queue, events))
 }

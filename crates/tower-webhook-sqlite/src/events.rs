@@ -56,8 +56,11 @@
 //! # Bounds
 //!
 //! Finished events and audit records are removed after the [retention](AcceptedEventsBuilder::retention), 7
-//! days by default, a few rows at a time. Events that are not finished are not removed. A repeat is
-//! recognised while its event is kept, even if the queue has removed its task.
+//! days by default, a few rows at a time. If the events take more than
+//! [`max_bytes`](AcceptedEventsBuilder::max_bytes), the oldest are removed earlier: they can no longer be
+//! found, and the observers are told, but their keys are kept. Events that are not finished are not removed;
+//! the queue bounds how many there are. A repeat is recognised for the retention, even if the queue has
+//! removed its task.
 //!
 //! # Errors
 //!
@@ -77,6 +80,8 @@ use crate::{
     database::{
         Chore, Database, DatabaseError, DatabaseErrorKind, OpenError, Row, Statement, Transaction,
     },
+    queue::keys,
+    stored,
 };
 use bytes::Bytes;
 use rusqlite::{Connection, params};
@@ -84,15 +89,15 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
 use tower_webhook::{
-    StoreError, StoreErrorKind,
+    InvalidConfig, StoreError, StoreErrorKind,
     clock::WallClock,
     idempotency::IdempotencyKey,
-    observe::{Event, Id},
+    observe::{Event, Id, Observers},
     queue::{About, Enqueued, NewJob, Queue, TaskId},
 };
 
@@ -101,7 +106,8 @@ const COMPONENT: &str = "tower-webhook/accepted";
 /// Version 1 has the tables that the gateway had before they moved to this crate, and two more columns. The
 /// old tables are renamed: no event is copied, and none is lost. A program of that time can no longer open
 /// the file.
-const STEPS: &[&str] = &["
+const STEPS: &[&str] = &[
+    "
     CREATE TABLE IF NOT EXISTS gateway_accepted (
         row INTEGER PRIMARY KEY,
         scope TEXT NOT NULL,
@@ -130,6 +136,21 @@ const STEPS: &[&str] = &["
     CREATE TABLE tower_webhook_accepted_probe (at_ms INTEGER NOT NULL) STRICT;
     INSERT INTO tower_webhook_accepted_probe VALUES (0);
     UPDATE tower_webhook_schema SET version = 2 WHERE component = 'gateway/accepted';
+",
+    "
+    -- How much the events take: their bodies, and 256 bytes each for the rest.
+    CREATE TABLE tower_webhook_accepted_size (
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        bytes INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO tower_webhook_accepted_size
+        SELECT 1, coalesce(sum(length(body) + 256), 0) FROM tower_webhook_accepted;
+    CREATE TRIGGER tower_webhook_accepted_came AFTER INSERT ON tower_webhook_accepted BEGIN
+        UPDATE tower_webhook_accepted_size SET bytes = bytes + length(new.body) + 256 WHERE only = 1;
+    END;
+    CREATE TRIGGER tower_webhook_accepted_went AFTER DELETE ON tower_webhook_accepted BEGIN
+        UPDATE tower_webhook_accepted_size SET bytes = bytes - length(old.body) - 256 WHERE only = 1;
+    END;
 "];
 
 /// The number of unfinished events that are read at a time.
@@ -218,10 +239,25 @@ enum Jobs {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct AcceptedEventsBuilder {
+    max_bytes: u64,
     retention: Duration,
 }
 
 impl AcceptedEventsBuilder {
+    /// Sets how many bytes of the file the events may take: their bodies, and 256 bytes each for the rest.
+    /// Default: 8 GiB. Only the first setting for a [`Database`] has an effect.
+    ///
+    /// When it is exceeded, the oldest events are removed, a few at a time, but for those that are not
+    /// finished. They can no longer be [found](AcceptedEvents::find), of which the
+    /// [observers](crate::database::DatabaseBuilder::observe) of the database are told with the number of events
+    /// that were removed so far. A repeat is recognised all the same: the key of such an event is kept until
+    /// the retention of the event is over, or, where the queue still knows its job, until that of the job
+    /// is. It takes about 85 bytes.
+    pub const fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
     /// Sets how long an accepted event and an entry of the audit log are kept. Default: 7 days. An event
     /// whose job has not finished is kept longer. Only the first setting for a [`Database`] has an effect.
     pub const fn retention(mut self, retention: Duration) -> Self {
@@ -248,11 +284,21 @@ impl AcceptedEventsBuilder {
     }
 
     fn open(self, database: &Database, jobs: Jobs) -> Result<AcceptedEvents, OpenError> {
+        let max_bytes = match i64::try_from(self.max_bytes) {
+            Ok(0) => return Err(InvalidConfig::new("max_bytes", "must be at least 1").into()),
+            Ok(bytes) => bytes,
+            Err(_) => return Err(InvalidConfig::new("max_bytes", "must be less than 2^63").into()),
+        };
+        keys::open(database)?;
         database.migrate(COMPONENT, STEPS)?;
         database.add_chore(Arc::new(Retention {
             clock: database.clock().clone(),
+            observers: database.observers().clone(),
+            max_bytes,
             retention_ms: i64::try_from(self.retention.as_millis()).unwrap_or(i64::MAX),
             looked: AtomicI64::new(i64::MIN),
+            full_of_unfinished: AtomicI64::new(i64::MIN),
+            removed: AtomicU64::new(0),
         }));
         Ok(AcceptedEvents {
             database: database.clone(),
@@ -286,6 +332,7 @@ impl AcceptedEvents {
     /// Returns a builder with the default settings.
     pub const fn builder() -> AcceptedEventsBuilder {
         AcceptedEventsBuilder {
+            max_bytes: 8 << 30,
             retention: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
@@ -351,6 +398,14 @@ impl AcceptedEvents {
         let (body, id, event) = (job.payload.clone(), job.id, key.clone());
         let known = self.database.write(move |transaction| {
             let known = insert(transaction, &key, &body, id, accepted_ms, false)?;
+            if known.is_none()
+                && let Some(task) = known_by_key(transaction, &key)?
+            {
+                transaction.execute(&of(REMOVE, &key))?;
+                let task = Some(task);
+                let finished = true;
+                return Ok(Some(Known { finished, task }));
+            }
             if known.as_ref().is_some_and(|known| !known.finished) {
                 transaction.execute(&of(REPEATED, &key))?;
             }
@@ -374,7 +429,8 @@ impl AcceptedEvents {
         accepted
     }
 
-    /// The event with this key. `None` if it was never accepted, or its retention is over.
+    /// The event with this key. `None` if it was never accepted, its retention is over, or it was removed earlier
+    /// because the events took more than [`max_bytes`](AcceptedEventsBuilder::max_bytes).
     ///
     /// # Errors
     ///
@@ -550,6 +606,7 @@ const REPEATED: &str = "UPDATE tower_webhook_accepted SET repeats = repeats + 1
 const SET_TASK: &str = "UPDATE tower_webhook_accepted SET task = ?3 WHERE id = ?1 AND scope = ?2";
 const FORGET: &str = "DELETE FROM tower_webhook_accepted
     WHERE id = ?1 AND scope = ?2 AND finished = 0 AND repeats = 0";
+const REMOVE: &str = "DELETE FROM tower_webhook_accepted WHERE id = ?1 AND scope = ?2";
 const NEWEST: &str = "SELECT coalesce(max(row), 0) AS newest FROM tower_webhook_accepted";
 const UNFINISHED: &str = "SELECT row, scope, id, body, task FROM tower_webhook_accepted
     WHERE finished = 0 AND row > ?1 AND row <= ?2 ORDER BY row LIMIT ?3";
@@ -568,6 +625,11 @@ const SWEEP: &str = "DELETE FROM tower_webhook_accepted WHERE row IN (
 const SWEEP_AUDIT: &str = "DELETE FROM tower_webhook_audit WHERE row IN (
     SELECT row FROM (SELECT row, at_ms FROM tower_webhook_audit ORDER BY row LIMIT ?2)
     WHERE at_ms < ?1)";
+
+const BYTES: &str = "SELECT bytes FROM tower_webhook_accepted_size WHERE only = 1";
+const OLDEST: &str = "SELECT row, scope, id, task, accepted_ms, length(body)
+    FROM tower_webhook_accepted WHERE finished = 1 ORDER BY row LIMIT ?1";
+const REMOVE_ROW: &str = "DELETE FROM tower_webhook_accepted WHERE row = ?1";
 
 /// An event that is stored already.
 struct Known {
@@ -624,15 +686,27 @@ fn accept_in(
         job.id = task;
     }
     let accepted = jobs.enqueue_in(transaction, &job)?;
-    if known.is_some_and(|known| !known.finished) {
+    if known.as_ref().is_some_and(|known| !known.finished) {
         // It was accepted while the jobs were elsewhere, and its job is here now.
         transaction.execute(&of(FINISH, key))?;
     }
-    if accepted.repeated {
+    if accepted.repeated && known.is_none() {
         // The queue knows it for longer than it was kept here.
+        transaction.execute(&of(REMOVE, key))?;
+    } else if accepted.repeated {
         transaction.execute(&of(SET_TASK, key).bind(&accepted.id.as_bytes()[..]))?;
     }
     Ok(accepted)
+}
+
+/// The task of an event that was removed early.
+fn known_by_key(
+    transaction: &Transaction<'_>,
+    key: &IdempotencyKey,
+) -> Result<Option<TaskId>, DatabaseError> {
+    keys::now(transaction)
+        .and_then(|now| keys::known(transaction.connection(), &key.digest(), now))
+        .map_err(DatabaseError::from_driver)
 }
 
 /// A statement on the event with this key.
@@ -660,18 +734,82 @@ fn now(clock: &WallClock) -> i64 {
     i64::try_from(clock.unix_millis()).unwrap_or(i64::MAX)
 }
 
-/// Removes events and audit records whose retention is over.
+/// Removes events and audit records whose retention is over, and the oldest events before if they take too much.
 struct Retention {
     clock: WallClock,
+    observers: Observers,
+    max_bytes: i64,
     retention_ms: i64,
     /// When the last search found no such row.
     looked: AtomicI64,
+    /// When events took too much, and none of them was finished.
+    full_of_unfinished: AtomicI64,
+    /// The number of events that were removed before their time.
+    removed: AtomicU64,
 }
 
 impl Retention {
     fn before(&self, now: i64) -> i64 {
         now.saturating_sub(self.retention_ms)
     }
+
+    /// How many bytes too many the events take.
+    fn excess(&self, connection: &Connection) -> rusqlite::Result<i64> {
+        let bytes: i64 = connection
+            .prepare_cached(BYTES)?
+            .query_row([], |row| row.get(0))?;
+        Ok(bytes.saturating_sub(self.max_bytes))
+    }
+
+    /// Removes the oldest events, at most `limit`, and keeps their keys.
+    fn make_room(
+        &self,
+        transaction: &Transaction<'_>,
+        excess: i64,
+        limit: usize,
+    ) -> rusqlite::Result<usize> {
+        let connection = transaction.connection();
+        let (wall, now) = (now(&self.clock), keys::now(transaction)?);
+        let mut oldest = connection.prepare_cached(OLDEST)?;
+        let mut rows = oldest.query([stored::count(limit)])?;
+        let (mut removed, mut freed) = (0, 0);
+        while freed < excess
+            && let Some(row) = rows.next()?
+        {
+            let (scope, id): (String, String) = (row.get(1)?, row.get(2)?);
+            let task = row.get::<_, Option<[u8; 16]>>(3)?;
+            let task = task.map_or_else(TaskId::random, TaskId::from_bytes);
+            let left = row.get::<_, i64>(4)?.saturating_sub(self.before(wall));
+            // What is no key cannot be repeated.
+            if let Ok(key) = IdempotencyKey::new(&scope, &id)
+                && left > 0
+            {
+                keys::keep(connection, &key.digest(), task, now.saturating_add(left))?;
+            }
+            freed += row.get::<_, i64>(5)? + 256;
+            removed += connection
+                .prepare_cached(REMOVE_ROW)?
+                .execute([row.get::<_, i64>(0)?])?;
+        }
+        if removed == 0 {
+            self.full_of_unfinished.store(wall, Ordering::Relaxed);
+            return Ok(0);
+        }
+        let so_far = u64::try_from(removed).unwrap_or(u64::MAX);
+        let so_far = so_far + self.removed.fetch_add(so_far, Ordering::Relaxed);
+        self.observers.tell(|| Event::Trouble {
+            part: "accepted_events",
+            what: "events take more than may be: the oldest were removed before their time",
+            detail: Some(Id::new(&so_far)),
+        });
+        Ok(removed)
+    }
+}
+
+/// Whether `now` is within the interval of searches after this one.
+fn is_recent(looked: &AtomicI64, now: i64) -> bool {
+    let looked = looked.load(Ordering::Relaxed);
+    (looked..looked.saturating_add(LOOK_MS)).contains(&now)
 }
 
 impl Chore for Retention {
@@ -681,8 +819,10 @@ impl Chore for Retention {
 
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
         let now = now(&self.clock);
-        let looked = self.looked.load(Ordering::Relaxed);
-        if (looked..looked.saturating_add(LOOK_MS)).contains(&now) {
+        if !is_recent(&self.full_of_unfinished, now) && self.excess(connection)? > 0 {
+            return Ok(true);
+        }
+        if is_recent(&self.looked, now) {
             return Ok(false);
         }
         let due: bool = connection
@@ -697,7 +837,12 @@ impl Chore for Retention {
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
         let before = self.before(now(&self.clock));
-        let mut left = 0;
+        let excess = self.excess(connection)?;
+        let mut left = if excess > 0 {
+            self.make_room(transaction, excess, limit)?
+        } else {
+            0
+        };
         for sql in [SWEEP, SWEEP_AUDIT] {
             let most = i64::try_from(limit - left).unwrap_or(i64::MAX);
             left += connection
@@ -718,7 +863,7 @@ mod tests {
         let connection = Connection::open_in_memory().unwrap();
         let versions = "CREATE TABLE tower_webhook_schema (component TEXT, version INTEGER)";
         connection.execute_batch(versions).unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
+        connection.execute_batch(&STEPS.concat()).unwrap();
         for (sql, by) in [
             (KNOWN, "(id=? AND scope=?)"),
             (FIND, "(id=? AND scope=?)"),
@@ -726,6 +871,9 @@ mod tests {
             (REPEATED, "(id=? AND scope=?)"),
             (SET_TASK, "(id=? AND scope=?)"),
             (FORGET, "(id=? AND scope=?)"),
+            (REMOVE, "(id=? AND scope=?)"),
+            (REMOVE_ROW, "INTEGER PRIMARY KEY"),
+            (BYTES, "INTEGER PRIMARY KEY"),
             (NEWEST, "SEARCH tower_webhook_accepted"),
             (
                 UNFINISHED,

@@ -518,6 +518,36 @@ fn a_stored_event_is_replayed_although_it_is_known() {
 }
 
 #[test]
+fn an_event_that_left_for_others_is_not_replayed_and_its_repeat_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("gateway.db").display());
+    let seen = Downstream::start();
+    for store in ["memory:", &store] {
+        let server = operated(&seen, &["--store", store, "--max-event-bytes", "1000"]);
+        let body = event("evt_old");
+        let accepted = post(&server, body.as_bytes());
+        result_of(&server, &task_id(&accepted));
+        for n in 0..8 {
+            let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+            result_of(&server, &task_id(&accepted));
+        }
+        let path = "/webhooks/replay/evt_old";
+        eventually("it leaves", || {
+            (ask(&server, "POST", path, None).status == 404).then_some(())
+        });
+        let delivered = seen.got().len();
+        assert_eq!(post(&server, body.as_bytes()).json()["duplicate"], true);
+        assert_eq!(seen.got().len(), delivered);
+        let newest = ask(&server, "POST", "/webhooks/replay/evt_7", None);
+        assert_eq!(newest.status, 202, "{newest:?}");
+        result_of(&server, &task_id(&newest));
+        let page = get(&server, "/metrics").body;
+        let told = "tower_webhook_troubles_total{part=\"accepted_events\"}";
+        assert!(page.contains(told), "{page}");
+    }
+}
+
+#[test]
 fn a_triggered_object_is_delivered_and_nothing_else_is_taken() {
     let seen = Downstream::start();
     let server = operated(&seen, &["--max-body", "2000"]);

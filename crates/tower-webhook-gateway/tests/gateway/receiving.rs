@@ -39,6 +39,36 @@ fn an_event_is_accepted_once_and_its_repeat_is_told_so() {
     }
 }
 
+/// Hazard: keys that are forgotten to make room for others, so that an event is delivered again.
+#[test]
+fn a_key_too_many_is_refused_and_none_is_forgotten() {
+    for store in ["memory:", "sqlite"] {
+        let folder = tempfile::tempdir().unwrap();
+        let flags = ["--max-keys", "3"];
+        let server = match store {
+            "sqlite" => gateway_on(&folder.path().join("gateway.db"), &flags),
+            _ => gateway(&flags),
+        };
+        for id in ["evt_1", "evt_2", "evt_3"] {
+            let accepted = post(&server, event(id).as_bytes());
+            assert_eq!(accepted.status, 200, "{accepted:?}");
+            assert_eq!(result_of(&server, &task_id(&accepted)).status, 200);
+        }
+        assert_eq!(get(&server, "/health").json()["status"], "healthy");
+        for _ in 0..2 {
+            let refused = post(&server, event("evt_4").as_bytes());
+            assert_eq!(refused.status, 503, "{store}: {refused:?}");
+            assert!(refused.header("retry-after").is_some());
+        }
+        assert_eq!(get(&server, "/health").json()["status"], "degraded");
+        let page = get(&server, "/metrics").body;
+        let told = "tower_webhook_troubles_total{part=\"queue\"} 2";
+        assert!(page.contains(told), "{store}: {page}");
+        let repeat = post(&server, event("evt_1").as_bytes());
+        assert_eq!(repeat.json()["duplicate"], true, "{store}: {repeat:?}");
+    }
+}
+
 #[test]
 fn a_dialog_event_has_no_id_and_is_known_by_its_bytes() {
     let server = gateway(&[]);

@@ -27,6 +27,7 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
     .unwrap();
     let garbage = format!("sqlite:{}", garbage.display());
     let nowhere = format!("sqlite:{}/no/such/folder/x.db", folder.path().display());
+    let fresh = format!("sqlite:{}/fresh.db", folder.path().display());
     let a_folder = format!("sqlite:{}", folder.path().display());
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
@@ -121,6 +122,9 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
         (&["--breaker-failures", "0"], "--breaker-failures"),
         (&["--breaker-open-ms", "0"], "--breaker-open-ms"),
         (&["--max-body", "0"], "--max-body"),
+        (&["--store", "memory:", "--max-keys", "0"], "--max-keys"),
+        (&["--store", &fresh, "--max-keys", "0"], "--max-keys"),
+        (&["--max-event-bytes", "0"], "--max-event-bytes"),
         (&["--max-body", "many"], "--max-body"),
         (&["--log", "xml"], "--log"),
         (&["--trusted-proxy", "proxy.test"], "--trusted-proxy"),

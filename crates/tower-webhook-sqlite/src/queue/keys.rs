@@ -24,6 +24,11 @@ pub(crate) fn open(database: &Database) -> Result<(), OpenError> {
     Ok(())
 }
 
+/// The time by which keys end.
+pub(crate) fn now(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    time::now(transaction.connection(), transaction.clock())
+}
+
 /// The task that was added with this key. Removes what is over.
 pub(crate) fn known(
     connection: &Connection,
@@ -64,6 +69,19 @@ pub(super) fn add(connection: &Connection, key: &Digest, id: TaskId) -> rusqlite
         .prepare_cached(schema::ADD_KEY)?
         .execute(params![key, id.as_bytes(), None::<i64>])
         .map(drop)
+}
+
+/// Keeps a key until then, unless it is known anyway.
+pub(crate) fn keep(
+    connection: &Connection,
+    key: &Digest,
+    id: TaskId,
+    until: i64,
+) -> rusqlite::Result<()> {
+    let added = connection
+        .prepare_cached(schema::ADD_KEY)?
+        .execute(params![key, id.as_bytes(), until])?;
+    counted(connection, count(added))
 }
 
 /// The task of this key leaves the table at `now`, and would have left it at `end`.

@@ -7,6 +7,7 @@
 mod home;
 
 mod accepting;
+mod bounds;
 mod older;
 mod starting;
 mod time;
@@ -24,7 +25,9 @@ use tower_webhook::{
         Verdict,
     },
 };
-use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents, Database, SqliteQueue};
+use tower_webhook_sqlite::{
+    AcceptedEvent, AcceptedEvents, Database, SqliteQueue, database::OpenError,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 
