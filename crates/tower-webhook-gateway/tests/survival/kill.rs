@@ -2,13 +2,17 @@
 
 use crate::{
     downstream::{Downstream, Mood},
-    judge::{Trouble, judge, settle},
-    load::Load,
+    eventually, foreign,
+    judge::{Trouble, accepted, judge, settle, wait_for},
+    load::{Line, Load, Seen, Settings},
     now,
     place::Place,
-    random, rounds,
+    random, rounds, tell,
 };
-use std::{thread, time::Duration};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Some of everything, and poison.
 pub const BAD: Mood = Mood {
@@ -77,6 +81,48 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     let counts = judge(&what, &lines, &arrivals, &entries, &kills, true);
     assert!(counts.accepted > ENOUGH / 4, "too few to prove anything");
     assert!(counts.broken > 0, "no kill met a request");
+}
+
+/// A process that is known to be gone is not waited for, and what it left is no retry against the downstream.
+#[test]
+fn what_a_kill_left_is_delivered_at_once_by_the_next_start() {
+    let hangs = Mood {
+        hung: 1.0,
+        ..Mood::default()
+    };
+    let downstream = Downstream::start(0, hangs, true);
+    let place = Place::new(&downstream.url());
+    let mut server = place.start();
+    let settings = Settings {
+        pause: Duration::ZERO,
+        most: 500,
+        ..place.settings()
+    };
+    let load = Load::start(settings, &place.ledger());
+    let is_accepted = |line: &Line| matches!(line.what, Seen::Accepted { .. });
+    wait_for(&load, "all are accepted", STALL, 500, is_accepted);
+    server.kill();
+    let accepted = accepted(&load.so_far());
+    drop(load);
+    // A lease that does not end in this test.
+    let path = place.database();
+    let longer = "UPDATE tower_webhook_jobs SET at = at + 600000 WHERE state = 2; SELECT changes()";
+    let held = foreign::run("sqlite3", &[path.to_str().expect("text"), longer], b"");
+    let held: usize = held.trim().parse().expect("a number");
+    assert!(held > 0, "it was killed too late");
+    downstream.mood(Mood::default());
+    let began = Instant::now();
+    let _server = place.start();
+    let within = Duration::from_secs(20);
+    eventually("all are delivered", within, || {
+        let open = |event: &u64| downstream.taken(*event) == 0;
+        (!accepted.iter().any(open)).then_some(())
+    });
+    tell(&format!(
+        "{} left by a kill, {held} of them claimed: delivered after {:?}",
+        accepted.len(),
+        began.elapsed()
+    ));
 }
 
 /// A kill, and when it was.
