@@ -41,7 +41,8 @@
 //! # Time
 //!
 //! Claims end by the wall clock, because processes share the file and restarts do not end them.
-//! If the clock goes back, no claim lasts longer than it was granted, from the next access on.
+//! If the clock goes back, no claim lasts longer than it was granted, from the next access on. The claims of a
+//! process that is gone end before their leases do, as those of a [queue](crate::queue#several-processes).
 //!
 //! # Bounds
 //!

@@ -18,8 +18,8 @@ use tower_webhook::{
 
 pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 
-/// Times are milliseconds since 1970. A row that has `until` is claimed until then. The record is the last
-/// column, so that a filter reads the others without it.
+/// Times are milliseconds since 1970. A row that has `until` is claimed until then. What a filter reads
+/// comes before the record, so that it is read without it.
 pub(super) const STEPS: &[&str] = &[
     "
     CREATE TABLE tower_webhook_letters (
@@ -73,6 +73,12 @@ pub(super) const STEPS: &[&str] = &[
     ALTER TABLE tower_webhook_dead_letters_state RENAME COLUMN letters TO entries;
     ALTER TABLE tower_webhook_letters_gone RENAME TO tower_webhook_dead_letters_gone;
 ",
+    // Who claimed it last.
+    "
+    ALTER TABLE tower_webhook_dead_letters ADD COLUMN owner INTEGER;
+    CREATE INDEX tower_webhook_dead_letters_owner ON tower_webhook_dead_letters (owner)
+        WHERE until IS NOT NULL;
+",
 ];
 
 const ENTRIES: &str = "SELECT entries FROM tower_webhook_dead_letters_state WHERE only = 1";
@@ -89,7 +95,7 @@ const LOOK: &str = "SELECT since, until FROM tower_webhook_dead_letters WHERE id
 const GRANT_AGAIN: &str =
     "UPDATE tower_webhook_dead_letters SET since = ?2, until = ?3 WHERE id = ?1";
 const CLAIM: &str = "UPDATE tower_webhook_dead_letters
-    SET replays = replays + 1, since = ?2, until = ?3, token = max(?4, token + 1,
+    SET replays = replays + 1, since = ?2, until = ?3, owner = ?5, token = max(?4, token + 1,
     (SELECT 1 + token FROM tower_webhook_dead_letters_state WHERE only = 1))
     WHERE id = ?1 RETURNING token";
 const RENEW: &str = "UPDATE tower_webhook_dead_letters SET since = ?3, until = ?4
@@ -100,6 +106,10 @@ const RELEASE: &str = "UPDATE tower_webhook_dead_letters
 const REMOVE: &str =
     "DELETE FROM tower_webhook_dead_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
 const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
+/// Ends the leases of an owner that is gone.
+const END_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
+    SET since = min(since, ?2), until = ?2
+    WHERE owner = ?1 AND until IS NOT NULL AND until > ?2";
 /// Releases an entry as if it had not been claimed.
 const UNCLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = max(replays - 1, 0), since = NULL, until = NULL
@@ -226,7 +236,8 @@ pub(super) fn claim(
             id.as_bytes(),
             now,
             stored::until(now, lease),
-            stored::nanos(clock)
+            stored::nanos(clock),
+            transaction.owner()
         ];
         let token: i64 = connection
             .prepare_cached(CLAIM)?
@@ -449,6 +460,11 @@ impl Chore for Gone {
         over.query_row([self.before()], |row| row.get(0))
     }
 
+    fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let mut end = transaction.connection().prepare_cached(END_CLAIMS)?;
+        end.execute([owner, transaction.now()]).map(drop)
+    }
+
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         self.remove(transaction.connection(), limit)
     }
@@ -474,6 +490,7 @@ mod tests {
             GRANT_AGAIN,
             CLAIM,
             RENEW,
+            END_CLAIMS,
             RELEASE,
             REMOVE,
             DISCARD,

@@ -27,8 +27,12 @@
 //!
 //! A response is on the disk before [`complete`](Store::complete) answers: no crash and no loss of
 //! power undoes it. A claim, a renewal and a release do not wait for the disk: they survive the death
-//! of the process, but the last ones may be lost when the machine loses its power. Then the key is free,
-//! or held until its lease ends, as after a crash of its holder.
+//! of the process, but the last ones may be lost when the machine loses its power. Then the key is free.
+//!
+//! When its holder is gone, a claim that lasts an hour more at most ends before its lease does: for a process that
+//! opens the file at once, and for those that have it open within about a second. This rests on a
+//! [lock](crate::database#guarantees) that the system releases; where there is none, the key is held until the lease
+//! ends.
 //!
 //! # Time
 //!

@@ -20,7 +20,8 @@ pub(super) const COMPONENT: &str = "tower-webhook/idempotency";
 /// A table with a rowid, and the key in an index: answers of a kibibyte in a tree ordered by key
 /// cost three times the writes (pairs of claim and answer, 64 to a commit, November 2026: 3.5 k/s
 /// against 10 k/s, and at 64 bytes 10 k/s against 25 k/s).
-pub(super) const STEPS: &[&str] = &["
+pub(super) const STEPS: &[&str] = &[
+    "
     CREATE TABLE tower_webhook_idempotency (
         scope TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -38,7 +39,10 @@ pub(super) const STEPS: &[&str] = &["
         token INTEGER NOT NULL
     ) STRICT;
     INSERT INTO tower_webhook_idempotency_floor VALUES (1, 0);
-"];
+",
+    // Who claimed it last.
+    "ALTER TABLE tower_webhook_idempotency ADD COLUMN owner INTEGER",
+];
 
 const GRANT_AGAIN: &str =
     "UPDATE tower_webhook_idempotency SET since = ?2, until = ?3 WHERE rowid = ?1";
@@ -53,13 +57,18 @@ const RAISE_FLOOR: &str =
 const FIND: &str = "SELECT rowid, token, since, until, fingerprint, answer
     FROM tower_webhook_idempotency WHERE scope = ?1 AND id = ?2";
 const INSERT: &str =
-    "INSERT INTO tower_webhook_idempotency (scope, id, token, since, until, fingerprint)
+    "INSERT INTO tower_webhook_idempotency (scope, id, token, since, until, fingerprint, owner)
     VALUES (?1, ?2, max(?3, (SELECT 1 + token FROM tower_webhook_idempotency_floor WHERE only = 1)),
-    ?4, ?5, ?6)
+    ?4, ?5, ?6, ?7)
     RETURNING token";
 const TAKE_OVER: &str = "UPDATE tower_webhook_idempotency
-    SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, answer = NULL
+    SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, owner = ?6, answer = NULL
     WHERE rowid = ?1";
+/// Ends the leases of an owner that is gone. By the index, and so not those of longer leases, among which are
+/// the answers.
+const END_CLAIMS: &str = "UPDATE tower_webhook_idempotency
+    SET since = min(since, ?2), until = ?2
+    WHERE until > ?2 AND until <= ?3 AND answer IS NULL AND owner = ?1";
 /// By the index: an answer is usually kept for longer than a day, a claim for less.
 const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_idempotency
     SET until = ?1 + until - since, since = ?1 WHERE until <= ?2 AND answer IS NULL";
@@ -68,7 +77,8 @@ const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
     ) RETURNING token";
 
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const DAY_MS: i64 = 24 * HOUR_MS;
 
 struct Record {
     rowid: i64,
@@ -237,6 +247,7 @@ fn insert(
             now,
             stored::until(now, lease),
             fingerprint.map(Fingerprint::as_bytes),
+            transaction.owner(),
         ],
         |row| row.get(0),
     )
@@ -260,6 +271,7 @@ fn take_over(
             now,
             stored::until(now, lease),
             fingerprint.map(Fingerprint::as_bytes),
+            transaction.owner(),
         ])
         .map(|_| token)
 }
@@ -318,6 +330,13 @@ impl Chore for Retention {
             .map(drop)
     }
 
+    fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let now = transaction.now();
+        let mut end = transaction.connection().prepare_cached(END_CLAIMS)?;
+        end.execute([owner, now, now.saturating_add(HOUR_MS)])
+            .map(drop)
+    }
+
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
         let (limit, now) = (stored::count(limit), transaction.now());
@@ -345,10 +364,11 @@ mod tests {
     #[test]
     fn every_statement_finds_its_rows_by_an_index() {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(STEPS[0]).unwrap();
+        connection.execute_batch(&STEPS.join(";")).unwrap();
         let statements = [
             GRANT_AGAIN,
             GRANT_ALL_AGAIN,
+            END_CLAIMS,
             RENEW,
             COMPLETE,
             RELEASE,

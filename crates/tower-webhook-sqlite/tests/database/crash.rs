@@ -7,17 +7,21 @@ use tower_webhook::idempotency::{Begin, Store};
 use tower_webhook::lease::{FencingToken, Settled};
 use tower_webhook_sqlite::SqliteStore;
 
-/// Long enough that what was in flight is still claimed when the test looks.
+/// Does not end in the test.
 const LEASE: Duration = Duration::from_secs(300);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_acknowledged_survives_a_kill() {
+async fn what_was_acknowledged_survives_a_kill_and_a_claim_does_not() {
     let home = Home::new();
     let mut acknowledged: HashMap<String, u64> = HashMap::new();
     // Several lives on one file, each cut short somewhere else.
     for lines in [1, 7, 40, 150, 600] {
         let child = child("crash::child_that_is_killed", &home.file());
+        let mut held = String::new();
         killed_after(lines, child, |line| {
+            if let Some(id) = line.strip_prefix("held ") {
+                id.clone_into(&mut held);
+            }
             let told = line.strip_prefix("done ").and_then(|it| it.split_once(' '));
             if let Some((id, token)) = told {
                 acknowledged.insert(id.to_owned(), token.parse().unwrap());
@@ -33,6 +37,8 @@ async fn what_was_acknowledged_survives_a_kill() {
                 Begin::Completed(Bytes::from(format!("{id} {token}")))
             );
         }
+        // The work on it ended with the process, long before the lease.
+        claim(&store, &held).await;
         home.is_sound();
         store.database().close().await;
     }
@@ -44,6 +50,9 @@ async fn child_that_is_killed() {
     let Some(file) = childs_file() else { return };
     let store = SqliteStore::open(file).unwrap();
     let process = std::process::id();
+    let held = format!("{process}-held");
+    claim(&store, &held).await;
+    say(&format!("held {held}"));
     let mut tasks = tokio::task::JoinSet::new();
     for task in 0..16 {
         let store = store.clone();
@@ -64,7 +73,7 @@ async fn child_that_is_killed() {
 async fn claim(store: &SqliteStore, id: &str) -> FencingToken {
     match store.begin(&key(id), None, LEASE).await.unwrap() {
         Begin::Acquired(token) => token,
-        other => panic!("{id} is new: {other:?}"),
+        other => panic!("{id} is free: {other:?}"),
     }
 }
 

@@ -54,7 +54,7 @@ async fn child_that_takes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_written_and_claimed_outlives_a_kill() {
+async fn what_was_written_outlives_a_kill_and_its_claim_does_not() {
     let home = Home::new();
     let mut written = Vec::new();
     let child = child("processes::child_that_writes", &home.file());
@@ -68,10 +68,13 @@ async fn what_was_written_and_claimed_outlives_a_kill() {
         let kept = store.get(id(*number)).await.unwrap().unwrap();
         assert_eq!(kept.body, entry(*number).body);
     }
-    // The first was claimed before: counted, and held until the lease ends.
+    // The first was claimed before: that counts, and ends with the process.
     assert_eq!(store.get(id(0)).await.unwrap().unwrap().replays, 1);
-    let held = store.claim(id(0), LEASE, 5).await.unwrap();
-    assert!(matches!(held, EntryClaim::InProgress { .. }), "{held:?}");
+    let claimed = store.claim(id(0), LEASE, 5).await.unwrap();
+    let EntryClaim::Claimed { entry, .. } = claimed else {
+        panic!("its owner is gone: {claimed:?}")
+    };
+    assert_eq!(entry.replays, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
