@@ -270,7 +270,7 @@ impl Operation for Change {
             // The next look finds the same.
             return self.observers.tell(|| Event::Trouble {
                 part: "sqlite",
-                what: "the claims of processes that are gone are not ended yet",
+                what: "the owners of claims could not be written; leases decide meanwhile",
                 detail: Some(Id::new(&error)),
             });
         }

@@ -12,10 +12,11 @@ use std::{
 use tokio::time::timeout;
 use tower_webhook::{
     clock::WallClock,
+    idempotency::{Begin, IdempotencyKey, Store},
     observe::{Event, observer_fn},
     queue::{Engine, Job, Terms},
 };
-use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue};
+use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue, SqliteStore};
 
 /// Long enough for a look at the locks by any of the others.
 const STALLS: Duration = Duration::from_secs(3);
@@ -102,6 +103,23 @@ async fn what_a_killed_process_had_is_claimed_at_once() {
     heir.database().close().await;
     queue.database().close().await;
     assert!(locks(&home).is_empty());
+}
+
+/// Whoever finds it gone may keep no jobs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_handle_found_gone_is_claimed_too() {
+    let home = Home::new();
+    let queue = home.queue();
+    let id = put(&queue, "x").await;
+    queue.database().close().await;
+    Claimer::spawn(&home.file(), TTL).kill();
+    let store = SqliteStore::open(home.file()).unwrap();
+    let key = IdempotencyKey::new("test", "key").unwrap();
+    let begun = store.begin(&key, None, TTL).await.unwrap();
+    assert!(matches!(begun, Begin::Acquired(_)), "{begun:?}");
+    assert_eq!(locks(&home).len(), 1, "of the store");
+    let job = claim(&home.queue()).await.expect("its owner is gone");
+    assert_eq!(job.id, id);
 }
 
 #[tokio::test(flavor = "multi_thread")]
