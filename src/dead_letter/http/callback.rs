@@ -3,7 +3,7 @@
 use crate::{
     BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
-    dead_letter::{Entry, Sink, cause::message, json, redaction::origins_alone},
+    dead_letter::{Entry, Sink, cause::message, json, redaction::redacted_text},
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
@@ -180,7 +180,7 @@ where
 /// Clients quote the URL in their errors, and its path may be a secret.
 fn without_path(said: &str, path_and_query: &str) -> String {
     let path = path_and_query.split(['?', '#']).next().unwrap_or_default();
-    let mut said = origins_alone(said);
+    let mut said = redacted_text(said);
     // The longest first, because it contains the others.
     for part in [path_and_query, path, path.trim_matches('/')] {
         if !part.trim_matches('/').is_empty() {

@@ -1,39 +1,18 @@
-//! Removes credentials from URLs, and from texts that contain URLs.
+//! Removes credentials from URIs.
 //!
 //! If it is not certain what is a credential, it removes too much: operators read the result.
 
+use super::REDACTED;
 use crate::{credentials::names_a_credential, percent};
-use std::borrow::Cow;
-
-/// Replaces a value that was removed.
-pub(super) const REDACTED: &str = "redacted";
 
 /// Whole names of parameters that hold credentials, in addition to the names that
 /// [`names_a_credential`] knows.
 const PARAMETERS: &[&str] = &["code", "pass", "pwd", "sig"];
 
-/// How many times a value is decoded that was encoded more than once.
-const MOST_DECODED: usize = 4;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// The whole text is one URI.
-    Uri,
-    /// A word of a text.
-    Text,
-    /// A word of a decoded value.
-    Decoded,
-}
-
 /// Returns a URI without user, password, fragment and the values that are credentials.
 pub(super) fn redacted_uri(uri: &str) -> String {
     let (uri, _) = uri.split_once('#').unwrap_or((uri, ""));
-    redacted_word(uri, Place::Uri)
-}
-
-/// Returns a text in which every word that may be a URL, or a part of one, is a [`redacted_uri`].
-pub(super) fn redacted_text(text: &str) -> String {
-    redacted_words(text, Place::Text)
+    redacted(uri, false)
 }
 
 /// Whether something was removed from a URI.
@@ -47,72 +26,27 @@ pub(in crate::dead_letter) fn is_redacted(uri: &str) -> bool {
     uri.split(ends).any(|part| part == REDACTED)
 }
 
-/// Returns a text in which every URL ends after its origin.
-pub(in crate::dead_letter) fn origins_alone(text: &str) -> String {
-    let text = redacted_text(text);
-    let mut kept = String::with_capacity(text.len());
-    for piece in text.split_inclusive(between_words) {
-        let word = piece.trim_end_matches(closes);
-        let path = authority_after(word, 0).and_then(|begin| {
-            let end = word[begin..].find(ends_an_authority)?;
-            Some(begin + end)
-        });
-        kept.push_str(&word[..path.unwrap_or(word.len())]);
-        kept.push_str(&piece[word.len()..]);
-    }
-    kept
-}
-
-/// Whether a character cannot be in a URL. Quotes, brackets and commas can, also in a password.
-fn between_words(c: char) -> bool {
-    c.is_whitespace() || matches!(c, '<' | '>')
-}
-
-/// Characters at the end of a word that belong to the sentence rather than to the URL.
-fn closes(c: char) -> bool {
-    between_words(c)
-        || matches!(
-            c,
-            ')' | ']' | '}' | '\'' | '"' | '`' | ',' | '.' | ':' | ';' | '!' | '|'
-        )
-}
-
-const fn ends_an_authority(c: char) -> bool {
-    matches!(c, '/' | '\\' | '?' | '#')
-}
-
-fn redacted_words(text: &str, place: Place) -> String {
-    let mut redacted = String::with_capacity(text.len());
-    for piece in text.split_inclusive(between_words) {
-        let word = piece.trim_end_matches(closes);
-        redacted.push_str(&redacted_word(word, place));
-        redacted.push_str(&piece[word.len()..]);
+/// `decoded`: this is a value of another URI, decoded.
+fn redacted(uri: &str, decoded: bool) -> String {
+    let uri = without_users(uri, decoded);
+    let (path, query) = match uri.split_once('?') {
+        None => (&*uri, None),
+        Some((path, query)) => (path, Some(query)),
+    };
+    let mut redacted = without_values(path, &['/', '='], decoded);
+    if let Some(query) = query {
+        redacted.push('?');
+        redacted.push_str(&without_values(query, &['='], decoded));
     }
     redacted
 }
 
-fn redacted_word(word: &str, place: Place) -> String {
-    if !word.contains(['/', '\\', '@', '=', '%']) {
-        return word.to_owned();
-    }
-    let word = without_users(word, place);
-    let word = match word.split_once('#') {
-        Some((word, _)) if place != Place::Uri && authority_after(word, 0).is_some() => word,
-        _ => &word,
-    };
-    match word.split_once('?') {
-        None => without_values(word, place, Part::Path),
-        Some((path, query)) => {
-            let mut redacted = without_values(path, place, Part::Path);
-            redacted.push('?');
-            redacted.push_str(&without_values(query, place, Part::Query));
-            redacted
-        }
-    }
+pub(super) const fn ends_an_authority(c: char) -> bool {
+    matches!(c, '/' | '\\' | '?' | '#')
 }
 
 /// The position of the next authority: after `:/`, `://` or more slashes, or after `//` at the beginning.
-fn authority_after(word: &str, from: usize) -> Option<usize> {
+pub(super) fn authority_after(word: &str, from: usize) -> Option<usize> {
     let slash = |c: char| matches!(c, '/' | '\\');
     let mut from = from;
     loop {
@@ -130,36 +64,29 @@ fn authority_after(word: &str, from: usize) -> Option<usize> {
     }
 }
 
-/// A word without the users and passwords of its URLs.
-fn without_users(word: &str, place: Place) -> String {
+/// A URI without its users and passwords, nor those of URLs in it.
+fn without_users(word: &str, decoded: bool) -> String {
     let mut redacted = String::with_capacity(word.len());
     let (mut copied, mut from, mut any) = (0, 0, false);
     while let Some(begin) = authority_after(word, from) {
         any = true;
         let rest = &word[begin..];
         let authority = &rest[..rest.find(ends_an_authority).unwrap_or(rest.len())];
-        let end = begin + authority.len();
-        from = end;
-        let mut user = authority.rfind('@');
-        if let (None, Some(port)) = (user, odd_port(authority)) {
-            // A password, or the beginning of one, in which a slash was not encoded.
-            let next = word[end..].find("://").unwrap_or(word.len() - end);
-            user = word[begin..end + next].rfind('@');
-            if user.is_none() {
-                redacted.push_str(&word[copied..begin + port]);
-                redacted.push_str(REDACTED);
-                copied = end;
-            }
-        }
-        if let Some(user) = user {
+        from = begin + authority.len();
+        if let Some(user) = authority.rfind('@') {
             redacted.push_str(&word[copied..begin]);
             redacted.push_str(REDACTED);
             copied = begin + user;
-            from = from.max(copied);
+        } else if has_odd_port(authority) {
+            // A password in which a slash was not encoded: it is not certain where it ends.
+            redacted.push_str(&word[copied..begin]);
+            redacted.push_str(REDACTED);
+            copied = word.len();
+            break;
         }
     }
     redacted.push_str(&word[copied..]);
-    if place != Place::Uri
+    if decoded
         && !any
         && !redacted.starts_with('/')
         && let Some(at) = redacted.rfind('@')
@@ -170,16 +97,15 @@ fn without_users(word: &str, place: Place) -> String {
     without_passwords(&redacted)
 }
 
-/// The position of text after the host name that is not a port.
-fn odd_port(authority: &str) -> Option<usize> {
+/// Whether there is something after a host name that is not a port.
+fn has_odd_port(authority: &str) -> bool {
     let host = authority.rfind(']').map_or(0, |end| end + 1);
-    let begin = host + authority[host..].find(':')? + 1;
     let odd = |part: &str| {
         let rest = part.trim_start_matches(|c: char| c.is_ascii_digit());
         let port = rest.len() < part.len();
         !(part.is_empty() || port && (rest.is_empty() || rest.starts_with([',', '|'])))
     };
-    authority[begin..].split(':').any(odd).then_some(begin)
+    authority[host..].split(':').skip(1).any(odd)
 }
 
 /// Returns a word without any `user:password@`.
@@ -197,29 +123,26 @@ fn without_passwords(word: &str) -> String {
     redacted
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Path,
-    Query,
-}
-
-fn without_values(word: &str, place: Place, part: Part) -> String {
-    let mut redacted = String::with_capacity(word.len());
+/// A path or query without the values that are credentials. Values and names end with `ends`.
+fn without_values(part: &str, ends: &[char], decoded: bool) -> String {
+    let mut redacted = String::with_capacity(part.len());
     let (mut before, mut taken) = (None, false);
-    for piece in word.split_inclusive(['&', ';']) {
+    for piece in part.split_inclusive(['&', ';']) {
         let bare = piece.trim_end_matches(['&', ';']);
         // The value continues, because a semicolon in it was not encoded.
         let goes_on = taken && before == Some(';') && !bare.is_empty() && !bare.contains('=');
         if !goes_on {
             redacted.extend(before);
-            let parameter = place == Place::Uri || part == Part::Query || before.is_some();
-            let value = value_of_a_credential(bare, parameter);
+            let value = value_of_a_credential(bare, true);
             taken = value.is_some();
-            if let Some(value) = value {
-                push_decodable(&mut redacted, &bare[..value], place, part);
-                redacted.push_str(REDACTED);
+            let kept = &bare[..value.unwrap_or(bare.len())];
+            if decoded {
+                redacted.push_str(kept);
             } else {
-                push_decodable(&mut redacted, bare, place, part);
+                push_decodable(&mut redacted, kept, ends);
+            }
+            if taken {
+                redacted.push_str(REDACTED);
             }
         }
         before = piece[bare.len()..].chars().next_back();
@@ -228,8 +151,9 @@ fn without_values(word: &str, place: Place, part: Part) -> String {
     redacted
 }
 
-/// The position of the value of the first `name=value` that is a credential.
-fn value_of_a_credential(piece: &str, parameter: bool) -> Option<usize> {
+/// The position of the value of the first `name=value` that is a credential. In plain text, `code` is more likely a
+/// status code than a `parameter`.
+pub(super) fn value_of_a_credential(piece: &str, parameter: bool) -> Option<usize> {
     let in_names = |c: char| c.is_alphanumeric() || "_-.[]%~+".contains(c);
     piece.match_indices('=').find_map(|(at, _)| {
         let name = piece[..at].trim_end_matches(['"', '\'']);
@@ -240,25 +164,14 @@ fn value_of_a_credential(piece: &str, parameter: bool) -> Option<usize> {
 }
 
 fn parameter_is_a_credential(name: &str, parameter: bool) -> bool {
-    let name = fully_decoded(name).unwrap_or_default();
-    let whole = PARAMETERS
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known));
-    // In plain text, `code` is more likely a status code.
-    let status = !parameter && name.eq_ignore_ascii_case("code");
-    (whole && !status) || names_a_credential(&name)
+    let name = percent::decoded(name);
+    let is = |known: &&str| name.eq_ignore_ascii_case(known);
+    let status = !parameter && is(&"code");
+    PARAMETERS.iter().any(is) && !status || names_a_credential(&name) || is_encoded(&name)
 }
 
 /// Appends `piece`, without values that are encoded URLs with credentials.
-fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) {
-    if place == Place::Decoded || !piece.contains('%') {
-        redacted.push_str(piece);
-        return;
-    }
-    let ends: &[char] = match part {
-        Part::Path => &['/', '='],
-        Part::Query => &['='],
-    };
+fn push_decodable(redacted: &mut String, piece: &str, ends: &[char]) {
     for segment in piece.split_inclusive(ends) {
         let value = segment.trim_end_matches(ends);
         if hides(value) {
@@ -276,45 +189,22 @@ fn push_decodable(redacted: &mut String, piece: &str, place: Place, part: Part) 
     }
 }
 
-/// Whether a value, decoded, holds a credential.
+/// Whether a value holds a credential when it is decoded, or is then encoded still.
 fn hides(value: &str) -> bool {
-    if !value.contains('%') {
-        return false;
-    }
-    let mut value = Cow::Borrowed(value);
-    for _ in 0..MOST_DECODED {
-        let next = percent::decoded(&value);
-        if next == value {
-            return false;
-        }
-        // A fragment without values is harmless.
-        let bare = match next.split_once('#') {
-            Some((bare, fragment)) if !fragment.contains('=') => bare,
-            _ => &next,
-        };
-        if redacted_words(bare, Place::Decoded) != bare {
-            return true;
-        }
-        value = Cow::Owned(next.into_owned());
-    }
-    value.contains('%')
+    let decoded = percent::decoded(value);
+    let (bare, fragment) = decoded.split_once('#').unwrap_or((&decoded, ""));
+    is_encoded(value)
+        && (is_encoded(&decoded) || fragment.contains('=') || redacted(bare, true) != bare)
 }
 
-/// `None` if it was encoded too many times.
-fn fully_decoded(name: &str) -> Option<Cow<'_, str>> {
-    let mut name = Cow::Borrowed(name);
-    for _ in 0..MOST_DECODED {
-        let next = percent::decoded(&name);
-        if next == name {
-            return Some(name);
-        }
-        name = Cow::Owned(next.into_owned());
-    }
-    None
+/// Whether a text has an encoded character.
+pub(super) fn is_encoded(text: &str) -> bool {
+    let escape = |it: &[u8]| it[0] == b'%' && it[1..].iter().all(u8::is_ascii_hexdigit);
+    text.as_bytes().windows(3).any(escape)
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::{prelude::*, sample::select};
 
@@ -393,13 +283,13 @@ mod tests {
             ("//SECRET@b.test/x", "//redacted@b.test/x"),
             ("https:\\\\user:SECRET@b.test", "https:\\\\redacted@b.test"),
             ("https:/SECRET@b.test", "https:/redacted@b.test"),
-            ("https://u:pa#SECRET@b.test/", "https://u:redacted"),
-            ("https://u:pa/SECRET@b.test/x", "https://redacted@b.test/x"),
+            ("https://u:pa#SECRET@b.test/", "https://redacted"),
+            ("https://u:pa/SECRET@b.test/x", "https://redacted"),
             ("/?token=abc;SECRET&n=1", "/?token=redacted&n=1"),
             ("/?token=https://a.test/?x=SECRET", "/?token=redacted"),
             ("/?a=1,token=SECRET", "/?a=1,token=redacted"),
             ("/?api%20key=SECRET", "/?api%20key=redacted"),
-            ("/?%252574oken=SECRET", "/?%252574oken=redacted"),
+            ("/?%2574oken=SECRET", "/?redacted=redacted"),
         ] {
             let redacted = redacted_uri(uri);
             assert_eq!(redacted, expected, "{uri}");
@@ -408,79 +298,6 @@ mod tests {
         for uri in ["https://a.test/redacted-items?state=unredacted", "/", ""] {
             assert!(!is_redacted(uri), "{uri}");
         }
-    }
-
-    #[test]
-    fn credentials_are_found_wherever_they_stand_in_a_text() {
-        for (text, expected) in [
-            (
-                "for url (https://peer.test/x?token=abc)SECRET&n=1)",
-                "for url (https://peer.test/x?token=redacted&n=1)",
-            ),
-            (
-                "for url (https://user:pa)SECRET@peer.test/x)",
-                "for url (https://redacted@peer.test/x)",
-            ),
-            (
-                "for url 'https://user:pa'SECRET@peer.test/x': refused",
-                "for url 'https://redacted@peer.test/x': refused",
-            ),
-            (
-                "cannot reach https://a.test:80/x,https://user:SECRET@b.test/x",
-                "cannot reach https://a.test:80/x,https://redacted@b.test/x",
-            ),
-            (
-                "[https://a.test/|https://u:SECRET@b.test/]",
-                "[https://a.test/|https://redacted@b.test/]",
-            ),
-            (
-                "https://a.test,https://b.test:8080,https://u:SECRET@c.test",
-                "https://redacted@c.test",
-            ),
-            (
-                "connect postgres://u:SECRET@db/x, code=503",
-                "connect postgres://redacted@db/x, code=503",
-            ),
-            (
-                "bad address //user:SECRET@b.test/x",
-                "bad address //redacted@b.test/x",
-            ),
-            (
-                "bad address user:pa/SECRET@b.test:5432.",
-                "bad address redacted@b.test:5432.",
-            ),
-            (
-                "invalid uri /hooks?token=SECRET",
-                "invalid uri /hooks?token=redacted",
-            ),
-            ("host=db password=SECRET", "host=db password=redacted"),
-            (
-                "<https://SECRET@b.test>; try",
-                "<https://redacted@b.test>; try",
-            ),
-            (
-                "to https://a.test/cb#access_token=SECRET now",
-                "to https://a.test/cb now",
-            ),
-            (
-                "10:30: bob@a.test said \"no\" (50% of 1/2, see #7)",
-                "10:30: bob@a.test said \"no\" (50% of 1/2, see #7)",
-            ),
-        ] {
-            let redacted = redacted_text(text);
-            assert!(!redacted.contains("SECRET"), "{redacted}");
-            if !text.starts_with("https://a.test,") {
-                assert_eq!(redacted, expected);
-            }
-        }
-    }
-
-    #[test]
-    fn of_urls_in_a_text_there_is_the_origin_alone_where_no_more_may_be_said() {
-        assert_eq!(
-            origins_alone("for url (https://a.test:80/SECRET/x?n=1): //b.test/SECRET, refused"),
-            "for url (https://a.test:80): //b.test, refused"
-        );
     }
 
     fn encoded(text: &str) -> String {
@@ -501,7 +318,7 @@ mod tests {
     }
 
     /// A URL that holds the secret where only a credential can be.
-    fn planted() -> impl Strategy<Value = String> {
+    pub(in super::super) fn planted() -> impl Strategy<Value = String> {
         let scheme = select(vec![
             "https://",
             "postgres://",
@@ -529,7 +346,7 @@ mod tests {
     }
 
     /// The same as a value of another, encoded so many times.
-    fn nested() -> impl Strategy<Value = String> {
+    pub(in super::super) fn nested() -> impl Strategy<Value = String> {
         (planted(), 0_usize..4, any::<bool>()).prop_map(|(mut url, times, in_path)| {
             for _ in 0..times {
                 url = encoded(&url);
@@ -565,27 +382,9 @@ mod tests {
         }
 
         #[test]
-        fn no_secret_that_is_planted_in_a_text_comes_through(
-            first in prop_oneof![planted(), nested()],
-            second in prop_oneof![planted(), nested()],
-            (before, between, after) in select(vec![
-                ("for url (", "), then (", "): refused"),
-                ("[", ",", "]"),
-                ("'", "|", "'"),
-                ("\"", "\",\"", "\""),
-                ("<", "> <", ">"),
-                ("url=", ";", ""),
-            ]),
-        ) {
-            let redacted = redacted_text(&format!("{before}{first}{between}{second}{after}"));
-            prop_assert!(!redacted.contains("SECRET"), "{first} and {second} are {redacted}");
-        }
-
-        #[test]
-        fn any_text_is_taken(text in prop_oneof![".{0,64}", "[a-c:/@?=&;%#\\\\ ,.2F]{0,64}"]) {
+        fn any_uri_is_taken(text in prop_oneof![".{0,64}", "[a-c:/@?=&;%#\\\\ ,.2F]{0,64}"]) {
             let redacted = redacted_uri(&text);
             prop_assert_eq!(redacted_uri(&redacted), redacted);
-            let _ = (redacted_text(&text), origins_alone(&text));
         }
     }
 }
