@@ -169,7 +169,7 @@ async fn a_key_is_known_for_its_retention_however_many_tasks_finish_meanwhile() 
 #[tokio::test(start_paused = true)]
 async fn a_job_with_one_key_too_many_is_refused_and_told() {
     let (told, heard) = std::sync::mpsc::channel();
-    let queue = MemoryQueue::builder().max_finished(1).max_keys(5);
+    let queue = MemoryQueue::builder().max_finished(1).max_keys(20);
     let queue = queue.observe(observer_fn(move |event| {
         if let Event::Trouble { part, what, .. } = event {
             let _ = told.send((*part, *what));
@@ -177,25 +177,33 @@ async fn a_job_with_one_key_too_many_is_refused_and_told() {
     }));
     let queue = queue.build().unwrap();
     let mut ids = Vec::new();
-    for number in 0..4 {
+    for number in 0..17 {
         now(queue.enqueue(keyed(number))).unwrap();
         ids.push(finish(&queue, None, LONG));
     }
-    ids.push(now(queue.enqueue(keyed(4))).unwrap().id);
-    for number in 5..8 {
+    assert_eq!(heard.try_iter().count(), 0);
+    for number in 17..20 {
+        ids.push(now(queue.enqueue(keyed(number))).unwrap().id);
+    }
+    let early: Vec<_> = heard.try_iter().collect();
+    assert!(
+        early.len() == 1 && early[0].1.contains("nine tenths"),
+        "{early:?}"
+    );
+    for number in 20..23 {
         let refused = now(queue.enqueue(keyed(number))).unwrap_err();
         assert_eq!(refused.kind(), StoreErrorKind::Full);
     }
     let heard: Vec<_> = heard.try_iter().collect();
     assert_eq!(heard.len(), 3);
-    assert!(heard[0].0 == "queue" && heard[0].1.contains("deduplication keys"));
+    assert!(heard[0].0 == "queue" && heard[0].1.contains("was refused"));
     for (number, id) in ids.iter().enumerate() {
         let repeat = now(queue.enqueue(keyed(number))).unwrap();
         assert_eq!((repeat.id, repeat.repeated), (*id, true));
     }
     now(queue.enqueue(NewJob::new("test", ""))).unwrap();
     tokio::time::advance(LONG).await;
-    now(queue.enqueue(keyed(5))).expect("there is room again");
+    now(queue.enqueue(keyed(20))).expect("there is room again");
 }
 
 #[test]

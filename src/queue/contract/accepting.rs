@@ -323,6 +323,36 @@ pub async fn failed_jobs_have_room_of_their_own<S: Subject>(subject: &S) {
     );
 }
 
+/// A job that is refused, or that repeats an id, does not take the key that it came with.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_job_that_is_not_added_takes_no_key<S: Subject>(subject: &S) {
+    let engine = subject.small(1).await;
+    let first = put(&*engine, job("first")).await;
+    let mut again = job("again").dedup_key(key("free"));
+    again.id = first;
+    let repeat = ok(engine.enqueue(again)).await;
+    assert_eq!(
+        (repeat.id, repeat.repeated),
+        (first, true),
+        "contract: an id is put in once, whatever its key"
+    );
+    match engine.enqueue(job("refused").dedup_key(key("free"))).await {
+        Err(error) if error.kind() == StoreErrorKind::Full => {}
+        other => panic!("contract: a full engine refuses, got {other:?}"),
+    }
+    let found = ok(engine.find(key("free"))).await;
+    assert_eq!(
+        found, None,
+        "contract: a job that is not added takes no key"
+    );
+    let claimed = take(&*engine, all()).await;
+    settle(&*engine, &claimed, done(LONG)).await;
+    put(&*engine, job("taken").dedup_key(key("free"))).await;
+}
+
 /// The depth is exact after each step.
 ///
 /// # Panics

@@ -50,7 +50,8 @@ mod waiting;
 pub use self::{
     accepting::{
         a_delayed_job_waits, a_full_engine_refuses_until_there_is_room,
-        a_job_comes_out_as_it_went_in, a_repeated_key_gives_the_first_id, an_id_is_put_in_once,
+        a_job_comes_out_as_it_went_in, a_job_that_is_not_added_takes_no_key,
+        a_repeated_key_gives_the_first_id, an_id_is_put_in_once,
         failed_jobs_have_room_of_their_own, keys_are_apart_by_their_scope,
         one_of_many_with_a_key_is_put_in, the_depth_is_exact, what_is_unknown_is_none_or_lost,
     },
@@ -120,6 +121,7 @@ pub async fn check<S: Subject>(subject: &S) {
     a_delayed_job_waits(subject).await;
     a_full_engine_refuses_until_there_is_room(subject).await;
     failed_jobs_have_room_of_their_own(subject).await;
+    a_job_that_is_not_added_takes_no_key(subject).await;
     the_depth_is_exact(subject).await;
     what_is_unknown_is_none_or_lost(subject).await;
 

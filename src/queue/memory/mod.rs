@@ -113,7 +113,8 @@ impl MemoryQueueBuilder {
     ///
     /// A job with a new key beyond that is refused as [`Full`](crate::StoreErrorKind::Full), because a key
     /// that is forgotten early would let a repetition pass as new. Each refusal is told to the
-    /// [observers](Self::observe). Jobs without a key, and repetitions, are accepted as before.
+    /// [observers](Self::observe), and when the number of keys reaches nine tenths of the bound. Jobs without a
+    /// key, and repetitions, are accepted as before.
     pub const fn max_keys(mut self, keys: usize) -> Self {
         self.limits.keys = keys;
         self
@@ -142,8 +143,8 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Adds an observer of [`Event::Trouble`]: a job was refused because there are too many
-    /// [keys](Self::max_keys). Default: none except `tracing`.
+    /// Adds an observer of [`Event::Trouble`]: there are nearly too many [keys](Self::max_keys), or a job was
+    /// refused because there are too many. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self
@@ -243,6 +244,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn tell(&self, what: &'static str) {
+        self.observers.tell(|| Event::Trouble {
+            part: "queue",
+            what,
+            detail: Some(Id::new(&self.max_keys)),
+        });
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut State, Instant) -> T) -> T {
         let mut state = self.lock();
         let result = work(&mut state, Instant::now());
@@ -261,13 +270,22 @@ impl Engine for MemoryQueue {
         Box::pin(async move {
             // Before the lock is taken, because the clock may be user code.
             let accepted_at = shared.clock.now();
-            let enqueued = shared.with(|state, now| state.enqueue(now, job, accepted_at));
+            let has_key = job.dedup_key.is_some();
+            let (enqueued, keys) = shared.with(|state, now| {
+                let enqueued = state.enqueue(now, job, accepted_at);
+                (enqueued, state.number_of_keys())
+            });
+            let is_new = matches!(
+                enqueued,
+                Ok(Enqueued {
+                    repeated: false,
+                    ..
+                })
+            );
             if enqueued == Err(Refused::FullOfKeys) {
-                shared.observers.tell(|| Event::Trouble {
-                    part: "queue",
-                    what: "as many deduplication keys are kept as may be, and a job with a new key was refused",
-                    detail: Some(Id::new(&shared.max_keys)),
-                });
+                shared.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
+            } else if is_new && has_key && keys == shared.max_keys - shared.max_keys / 10 {
+                shared.tell("nine tenths of the deduplication keys that may be are kept");
             }
             Ok(enqueued?)
         })

@@ -376,6 +376,10 @@ impl State {
         }
     }
 
+    pub(super) fn number_of_keys(&self) -> usize {
+        self.keys.len()
+    }
+
     pub(super) fn depth(&mut self, now: Instant) -> Depth {
         self.pass(now);
         Depth::new(self.queued, self.running, self.dead_lettering)

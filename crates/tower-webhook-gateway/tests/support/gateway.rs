@@ -24,6 +24,8 @@ pub fn command() -> Command {
         "GATEWAY_MAX_ATTEMPTS",
         "GATEWAY_MAX_BODY",
         "GATEWAY_MAX_DELAY_MS",
+        "GATEWAY_MAX_EVENT_BYTES",
+        "GATEWAY_MAX_KEYS",
         "GATEWAY_OPERATOR_TOKEN",
         "GATEWAY_QUEUE",
         "GATEWAY_SIGNATURE",

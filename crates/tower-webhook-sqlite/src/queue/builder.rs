@@ -87,8 +87,8 @@ impl SqliteQueueBuilder {
     ///
     /// A job with a new key beyond that is refused as [`Full`](tower_webhook::StoreErrorKind::Full), because a
     /// key that is forgotten early would let a repetition pass as new. Each refusal is told to the
-    /// [observers](crate::database::DatabaseBuilder::observe) of the database. Jobs without a key, and
-    /// repetitions, are accepted as before. If the bound is lowered below what a file has, its keys stay.
+    /// [observers](crate::database::DatabaseBuilder::observe) of the database, and when the number of keys
+    /// reaches nine tenths of the bound. Jobs without a key, and repetitions, are accepted as before. If the bound is lowered below what a file has, its keys stay.
     pub const fn max_keys(mut self, keys: u64) -> Self {
         self.max_keys = keys;
         self

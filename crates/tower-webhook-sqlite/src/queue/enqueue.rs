@@ -45,24 +45,24 @@ pub(super) fn enqueue(
         return Ok(Ok(repeated(id)));
     }
     let new_keys = i64::from(digest.is_some());
-    let admitted = connection.prepare_cached(schema::ADMIT)?.execute(params![
-        limits.max_jobs,
-        now,
-        new_keys,
-        limits.max_keys
-    ])?;
-    if admitted == 0 {
+    let number_of_keys: Option<i64> = connection
+        .prepare_cached(schema::ADMIT)?
+        .query_row(
+            params![limits.max_jobs, now, new_keys, limits.max_keys],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let Some(number_of_keys) = number_of_keys else {
         if let Some(known) = first(connection, job, now)? {
             return Ok(Ok(known));
         }
         if digest.is_some() && keys::number(connection)? >= limits.max_keys {
-            limits.observers.tell(|| Event::Trouble {
-                part: "queue",
-                what: "as many deduplication keys are kept as may be, and a job with a new key was refused",
-                detail: Some(Id::new(&limits.max_keys)),
-            });
+            limits.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
         }
         return Ok(Err(StoreErrorKind::Full));
+    };
+    if digest.is_some() && number_of_keys == limits.max_keys - limits.max_keys / 10 {
+        limits.tell("nine tenths of the deduplication keys that may be are kept");
     }
     let due = stored::until(now, job.delay);
     let held = match &job.fifo_group {
@@ -113,6 +113,16 @@ pub(super) fn enqueue(
         id: job.id,
         repeated: false,
     }))
+}
+
+impl Limits {
+    fn tell(&self, what: &'static str) {
+        self.observers.tell(|| Event::Trouble {
+            part: "queue",
+            what,
+            detail: Some(Id::new(&self.max_keys)),
+        });
+    }
 }
 
 fn fits(limits: &Limits, job: &NewJob, about: Option<&str>) -> bool {

@@ -125,7 +125,8 @@ pub(super) const SET_CLOCK: &str =
 pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + 1, changes = changes + 1, last = ?2, keys = keys + ?3
-    WHERE only = 1 AND max(queued + running, dead_lettering) < ?1 AND (?3 = 0 OR keys < ?4)";
+    WHERE only = 1 AND max(queued + running, dead_lettering) < ?1 AND (?3 = 0 OR keys < ?4)
+    RETURNING keys";
 pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + ?1, running = running + ?2, dead_lettering = dead_lettering + ?3,
         changes = changes + ?4, last = ?5, finished = finished + ?6

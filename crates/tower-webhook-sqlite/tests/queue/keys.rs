@@ -1,13 +1,7 @@
 //! Deduplication keys that outlive their tasks.
 
 use crate::support::{Home, ManualClock, TTL, job, rows, settle, take, until};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 use tower_webhook::{
     StoreErrorKind,
     idempotency::IdempotencyKey,
@@ -127,8 +121,7 @@ async fn a_key_with_no_retention_is_free_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_with_one_key_too_many_is_refused_and_told() {
     let home = Home::new();
-    let told = Arc::new(AtomicU64::new(0));
-    let heard = Arc::clone(&told);
+    let (tell, told) = std::sync::mpsc::channel();
     let clock = ManualClock::new();
     let database = Database::builder()
         .clock(clock.wall())
@@ -139,21 +132,30 @@ async fn a_job_with_one_key_too_many_is_refused_and_told() {
                 ..
             } = event
             {
-                assert!(what.contains("deduplication keys"), "{what}");
-                heard.fetch_add(1, Ordering::Relaxed);
+                let _ = tell.send(*what);
             }
         }));
     let database = database.open(home.file()).unwrap();
-    let queue = SqliteQueue::builder().max_finished(1).max_keys(5);
+    let queue = SqliteQueue::builder().max_finished(1).max_keys(20);
     let queue = queue.build(&database).unwrap();
-    let tasks = finish(&queue, 0..4, TTL).await;
-    let waits = queue.enqueue(keyed(4)).await.unwrap().id;
-    for id in 5..8 {
+    let tasks = finish(&queue, 0..17, TTL).await;
+    assert_eq!(told.try_iter().count(), 0);
+    let waits = finish(&queue, 17..19, TTL).await;
+    let early: Vec<_> = told.try_iter().collect();
+    assert!(
+        early.len() == 1 && early[0].contains("nine tenths"),
+        "{early:?}"
+    );
+    let last = queue.enqueue(keyed(19)).await.unwrap().id;
+    for id in 20..23 {
         let refused = queue.enqueue(keyed(id)).await.unwrap_err();
         assert_eq!(refused.kind(), StoreErrorKind::Full);
     }
-    assert_eq!(told.load(Ordering::Relaxed), 3);
-    for (id, task) in tasks.into_iter().chain([waits]).enumerate() {
+    let refused: Vec<_> = told.try_iter().collect();
+    assert_eq!(refused.len(), 3);
+    assert!(refused[0].contains("was refused"), "{refused:?}");
+    let tasks = tasks.into_iter().chain(waits).chain([last]);
+    for (id, task) in tasks.enumerate() {
         let repeat = queue.enqueue(keyed(id)).await.unwrap();
         assert_eq!((repeat.id, repeat.repeated), (task, true));
     }
@@ -162,7 +164,7 @@ async fn a_job_with_one_key_too_many_is_refused_and_told() {
 
     clock.forward(TTL);
     until("there is room again", || async {
-        queue.enqueue(keyed(5)).await.is_ok()
+        queue.enqueue(keyed(20)).await.is_ok()
     })
     .await;
     home.check();
