@@ -234,7 +234,9 @@ async fn a_full_disk_is_told_leaves_no_part_and_passes_without_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_with_a_limit() {
     let Some(file) = childs_file() else { return };
-    let entries = JsonlDeadLetters::open(file).unwrap();
+    let told = Told::default();
+    let builder = JsonlDeadLetters::builder().observe(told.clone());
+    let entries = builder.open(file).unwrap();
     let (mut refused, mut after) = (false, 0);
     for number in 1..2_000 {
         match write(&entries, &large(number, 100_000)).await {
@@ -244,6 +246,8 @@ async fn child_with_a_limit() {
             }
             Err(kind) => {
                 refused = true;
+                let what = "entries were not written to their file";
+                assert_eq!(told.lines().pop().unwrap().0, what);
                 say(&format!("refused {kind:?}"));
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

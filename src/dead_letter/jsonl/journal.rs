@@ -182,14 +182,18 @@ impl Journal {
         if self.unsynced() == 0 {
             return Ok(());
         }
-        let file = self.file.take().ok_or(ErrorKind::NotFound)?;
-        if let Err(error) = file.sync_data() {
-            let _ = file.set_len(self.synced);
-            return Err(error);
+        let result = match &self.file {
+            None => Err(ErrorKind::NotFound.into()),
+            Some(file) => file.sync_data().inspect_err(|_| {
+                let _ = file.set_len(self.synced);
+            }),
+        };
+        if result.is_ok() {
+            self.synced = self.size;
+        } else {
+            (self.file, self.size) = (None, self.synced);
         }
-        self.synced = self.size;
-        self.file = Some(file);
-        Ok(())
+        result
     }
 
     /// Begins a snapshot.

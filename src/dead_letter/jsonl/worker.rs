@@ -217,12 +217,13 @@ impl Worker {
     /// Answers the operations of a group, when their lines are on the disk.
     fn answer(&mut self) {
         let synced = self.journal.sync();
+        let failure = self.failure.take();
+        if let Some(error) = failure.as_ref().or(synced.as_ref().err()) {
+            let what = "entries were not written to their file";
+            self.with.trouble(what, error);
+        }
         for answer in mem::take(&mut self.answers) {
             answer(synced.as_ref().copied().map_err(failed));
-        }
-        if let Some(error) = self.failure.take().or(synced.err()) {
-            let what = "entries were not written to their file";
-            self.with.trouble(what, &error);
         }
     }
 
