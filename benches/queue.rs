@@ -22,10 +22,12 @@ use std::{
 use tower_webhook::{
     StoreError,
     lease::Settled,
-    queue::{Engine, MemoryQueue, NewJob, Terms, Verdict},
+    queue::{Ask, End, Engine, MemoryQueue, NewJob, Tasks},
 };
 
 const LEASE: Duration = Duration::from_secs(3_600);
+/// Finished tasks leave with the next operation.
+const AT_ONCE: Duration = Duration::from_nanos(1);
 const BATCH: BatchSize = BatchSize::NumIterations(32);
 const SIZES: [usize; 2] = [10_000, 100_000];
 
@@ -37,11 +39,13 @@ fn now<T>(future: impl Future<Output = Result<T, StoreError>>) -> T {
     }
 }
 
-fn queue() -> MemoryQueue {
+/// Finished tasks are kept for so long.
+fn queue(retention: Duration) -> MemoryQueue {
     let queue = MemoryQueue::builder()
         .max_jobs(10_000_000)
         .max_bytes(1 << 40)
-        .max_finished(10_000_000);
+        .max_finished(10_000_000)
+        .retention(retention);
     queue.build().unwrap()
 }
 
@@ -50,29 +54,29 @@ fn job(target: &str) -> NewJob {
     NewJob::new("bench", Bytes::from_static(&PAYLOAD)).target(target)
 }
 
+fn enqueue(queue: &MemoryQueue, job: NewJob) {
+    assert!(now(queue.enqueue(vec![job]))[0].is_ok());
+}
+
 fn put(queue: &MemoryQueue, jobs: usize, target: impl Fn(usize) -> String) {
     for number in 0..jobs {
-        now(queue.enqueue(job(&target(number))));
+        enqueue(queue, job(&target(number)));
     }
 }
 
-fn take_and_finish(queue: &MemoryQueue, retention: Duration) {
-    let claims = now(queue.claim(Terms::new(1, LEASE).per_target(8)));
+fn take_and_finish(queue: &MemoryQueue) {
+    let claims = now(queue.claim(Ask::new(1, LEASE)));
     let [job] = &claims.jobs[..] else {
         panic!("one job is given");
     };
-    let done = Verdict::Done {
-        result: None,
-        retention,
-    };
-    let settled = now(queue.settle(job.id, job.token, done));
-    assert_eq!(settled, Settled::Done);
+    let done = (job.claim(), End::Done { result: None });
+    assert_eq!(now(queue.settle(vec![done])), [Settled::Done]);
 }
 
 /// Puts one in off the clock, and takes it or the one before it on the clock.
 fn claim_settle(bencher: &mut Bencher<'_>, queue: &MemoryQueue, target: &str) {
-    let setup = || now(queue.enqueue(job(target)));
-    let work = |_| take_and_finish(queue, Duration::ZERO);
+    let setup = || enqueue(queue, job(target));
+    let work = |()| take_and_finish(queue);
     bencher.iter_batched(setup, work, BATCH);
 }
 
@@ -82,16 +86,16 @@ fn main() {
     let mut group = criterion.benchmark_group("enqueue");
     for size in SIZES {
         group.bench_function(BenchmarkId::new("memory", size), |bencher| {
-            let queue = queue();
+            let queue = queue(AT_ONCE);
             put(&queue, size, |_| "target".to_owned());
             let setup = || {
                 // Off the clock one leaves for each that comes: the size stays.
                 if now(queue.depth()).queued > size as u64 {
-                    take_and_finish(&queue, Duration::ZERO);
+                    take_and_finish(&queue);
                 }
                 job("target")
             };
-            bencher.iter_batched(setup, |job| black_box(now(queue.enqueue(job))), BATCH);
+            bencher.iter_batched(setup, |job| enqueue(&queue, black_box(job)), BATCH);
         });
     }
     group.finish();
@@ -99,24 +103,24 @@ fn main() {
     let mut group = criterion.benchmark_group("claim_settle");
     for size in SIZES {
         group.bench_function(BenchmarkId::new("memory/backlog", size), |bencher| {
-            let queue = queue();
+            let queue = queue(AT_ONCE);
             put(&queue, size, |_| "target".to_owned());
             claim_settle(bencher, &queue, "target");
         });
     }
     for size in [10_000, 100_000] {
         group.bench_function(BenchmarkId::new("memory/full", size), |bencher| {
-            let queue = queue();
+            let queue = queue(AT_ONCE);
             put(&queue, size, |number| format!("target-{}", number % 100));
-            let running = now(queue.claim(Terms::new(usize::MAX, LEASE).per_target(8)));
+            let running = now(queue.claim(Ask::new(usize::MAX, LEASE)));
             assert_eq!(running.jobs.len(), 800);
             claim_settle(bencher, &queue, "free");
         });
         group.bench_function(BenchmarkId::new("memory/history", size), |bencher| {
-            let queue = queue();
+            let queue = queue(LEASE);
             for _ in 0..size {
                 put(&queue, 1, |_| "target".to_owned());
-                take_and_finish(&queue, LEASE);
+                take_and_finish(&queue);
             }
             claim_settle(bencher, &queue, "target");
         });

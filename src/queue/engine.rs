@@ -1,4 +1,4 @@
-use super::{Enqueued, FailedJob, Job, NewJob, Task, TaskId};
+use super::{Enqueued, Job, NewJob, Task, TaskId};
 use crate::{
     BoxFuture, StoreError,
     attempt::History,
@@ -7,7 +7,7 @@ use crate::{
     lease::{FencingToken, Settled},
 };
 use bytes::Bytes;
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// Keeps jobs. An engine is the state machine of a queue, in memory, in a file or on a server.
 ///
@@ -18,171 +18,280 @@ use std::{fmt, time::Duration};
 ///                        |      |  settle(Retry, Release) |  |  | settle(Failed), or the lease of
 ///                        |      +-------------------------+  |  | the last attempt ended
 ///                        |        the lease ended            |  v
-///                        +-----------------------------------+  dead_lettering(due) -----> failed
-///                                                                     settle(DeadLettered)
+///                        +-----------------------------------+  held with its cause -----> failed
+///                                                                              settle(Done)
 /// ```
 ///
-/// An engine does not decide how often or when a job is tried: the worker sets this when it claims and
-/// settles. [`contract`](super::contract) has the tests that every engine must pass.
+/// A job that failed for good stays in the queue, with its [cause](Job::cause), until its dead-letter entry
+/// is written. It is claimed, renewed and settled like any other job, but the claim counts no attempt.
 ///
-/// # What an engine promises
+/// The settings of a queue (the number of attempts, the limit per target, the retention, the bounds) belong
+/// to its engine, because all workers share them. [`contract`](super::contract) has the tests that every
+/// engine must pass; it leaves out the rules that an engine does not [promise](Promises).
 ///
-/// - `enqueue` returns once the job is as safe as the engine's documentation says. If the deduplication
-///   key is known, it returns the id of the first job, whatever its state, and adds no job.
+/// # What every engine does
+///
+/// - `enqueue` returns once the jobs are as safe as the engine's documentation says. One job that is refused
+///   does not keep out the others.
 /// - `claim` counts the attempt. At most one worker holds a job. Each claim of a job has a greater
-///   token than the claim before. Jobs are claimed in the order in which they are due.
-/// - A job whose lease ends is queued again at once. Its former holder cannot change it any more,
-///   because every change compares the token. If the lease of the last attempt ends, the transaction
-///   that finds it turns the job into a failed job with
+///   token than the claim before.
+/// - A job whose lease ends is queued again at once. Its former holder can still renew or settle it until
+///   somebody else has claimed it, and not after, because every change compares the token. If the lease of the
+///   last attempt ends, the transaction that finds it marks the job as failed, with
 ///   [`Reason::WorkerLost`](crate::dead_letter::Reason).
-/// - At most [`Terms::per_target`] jobs of a target run; jobs of other targets do not wait for them. Of
-///   the jobs of a FIFO group, one at a time is due or running, oldest first.
-/// - Enqueuing, claiming and settling take O(log n) time, whatever the backlog and the history.
-/// - The payload of a finished task is removed at once; its status, result and key are removed after
-///   the retention.
+/// - Enqueuing, claiming and settling take O(log n) time for each job, whatever the backlog and the history.
+/// - The payload of a finished task is removed at once.
 /// - Everything has a bound: a full engine refuses with
 ///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
 /// - The engine uses its own clock. If the clock goes back, no lease and no wait takes longer than it
 ///   was granted, counted from when the engine notices.
+///
 /// # Cancel safety
 ///
 /// If a future is dropped, its operation is done or not done, never half done. If the future of a claim
 /// is dropped, its jobs are released, at once or when their leases end.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
-    /// Adds a job to the queue.
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>>;
+    /// What this engine keeps beyond what [every engine](Engine#what-every-engine-does) does, and the
+    /// settings of its queue.
+    fn promises(&self) -> Promises;
 
-    /// Claims jobs and failed jobs that are due.
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>>;
+    /// Adds jobs to the queue. The results are in the order of the jobs: an error is the refusal of one job.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: each job may be in the queue or not.
+    fn enqueue(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>>;
+
+    /// Claims jobs that are due.
+    fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>>;
 
     /// Extends the leases of claims to `lease` from now. The results are in the order of the claims.
     fn renew(
         &self,
-        claims: Vec<(TaskId, FencingToken)>,
+        claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
-    /// Ends a claim.
-    fn settle(
-        &self,
-        id: TaskId,
-        token: FencingToken,
-        verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, StoreError>>;
+    /// Ends claims. The results are in the order of the claims.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: each claim may be ended or not. It is safe to settle it again.
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge) if a result is longer than
+    /// [`Promises::max_result`]; then no claim is ended.
+    fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
+    /// Waits until there may be something to claim that a claim with the mark `seen` has not seen: a job was
+    /// added or released, a job became due, a lease ended, or a target has room again. It may return
+    /// earlier, and returns after `at_most` in any case. It returns at once on a change by this process, and
+    /// within 50 ms on a change by another.
+    fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()>;
+
+    /// The status of the tasks, if the engine promises it. Default: `None`.
+    fn tasks(&self) -> Option<&dyn Tasks> {
+        None
+    }
+}
+
+/// Reports the tasks of an engine.
+pub trait Tasks: Send + Sync {
     /// The status of a task. `None` if the id is unknown, or its retention is over.
     fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
     /// The task that was added with this deduplication key.
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
-    /// The number of jobs, in O(1).
+    /// The number of jobs, in O(1). It may be approximate.
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>>;
-
-    /// Waits until there may be something to claim: a job was added or released, a job became due, a
-    /// lease ended, or a target has room again. It may return earlier, and returns after `at_most` in
-    /// any case. It returns at once on a change by this process, and within 50 ms on a change by another.
-    fn wait(&self, at_most: Duration) -> BoxFuture<()>;
 }
 
-/// The terms of a claim, which a worker sets.
+/// What an engine keeps, and the settings of its queue.
+///
+/// The default promises nothing beyond what [every engine](Engine#what-every-engine-does) does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Terms {
-    /// The largest number of jobs.
-    pub jobs: usize,
-    /// The largest number of failed jobs.
-    pub failed_jobs: usize,
-    /// The lease of the claims.
-    pub lease: Duration,
-    /// How many jobs of one target may run at the same time, counting those of other workers.
-    pub per_target: u32,
+pub struct Promises {
+    /// How long a deduplication key is known after its job has ended: until then, a second job with the key
+    /// is not added and gets the id of the first. The status of a task may leave earlier, its key may not: an engine
+    /// that keeps as many keys as it may refuses jobs with new ones. `None`: keys are not looked at.
+    pub dedup: Option<Duration>,
+    /// Whether jobs are claimed in the order in which they are due.
+    pub due_order: bool,
+    /// Whether the jobs of a [FIFO group](NewJob::fifo_group) run one after another, oldest first.
+    pub fifo_groups: bool,
+    /// How many jobs of one target run at the same time, over all workers. `None`: there is no limit.
+    pub per_target: Option<u32>,
+    /// The longest wait before a job is due.
+    pub longest_delay: Duration,
     /// The number of attempts of a job. If the lease of the last one ends, the job has failed for good.
     pub attempts: u32,
+    /// The longest result of a task that is kept, in bytes.
+    pub max_result: usize,
 }
 
-impl Terms {
-    /// Terms for at most `jobs` jobs and as many failed jobs, with this lease. No limit per target; 3
-    /// attempts.
-    pub const fn new(jobs: usize, lease: Duration) -> Self {
+impl Default for Promises {
+    fn default() -> Self {
         Self {
-            jobs,
-            failed_jobs: jobs,
+            dedup: None,
+            due_order: false,
+            fifo_groups: false,
+            per_target: None,
+            longest_delay: Duration::ZERO,
+            attempts: ATTEMPTS,
+            max_result: 0,
+        }
+    }
+}
+
+/// The default number of attempts of a job.
+pub(super) const ATTEMPTS: u32 = 25;
+
+/// The jobs that a claim asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ask {
+    /// The kinds of jobs.
+    pub kinds: Kinds,
+    /// The largest number of jobs to do.
+    pub most: usize,
+    /// The largest number of jobs that have failed for good, in addition.
+    pub most_failed: usize,
+    /// The lease of the claims.
+    pub lease: Duration,
+}
+
+impl Ask {
+    /// Asks for at most `most` jobs of any kind, and as many that have failed for good, with this lease.
+    pub const fn new(most: usize, lease: Duration) -> Self {
+        Self {
+            kinds: Kinds::All,
+            most,
+            most_failed: most,
             lease,
-            per_target: u32::MAX,
-            attempts: 3,
         }
     }
 
-    /// Sets the largest number of failed jobs to claim. Default: the number of jobs.
+    /// Sets the kinds of jobs. Default: all.
     #[must_use]
-    pub const fn failed_jobs(mut self, most: usize) -> Self {
-        self.failed_jobs = most;
+    pub fn kinds(mut self, kinds: impl Into<Kinds>) -> Self {
+        self.kinds = kinds.into();
         self
     }
 
-    /// Sets how many jobs of one target may run at the same time. Default: no bound.
+    /// Sets the largest number of jobs that have failed for good. Default: the number of jobs.
     #[must_use]
-    pub const fn per_target(mut self, most: u32) -> Self {
-        self.per_target = most;
+    pub const fn most_failed(mut self, most: usize) -> Self {
+        self.most_failed = most;
         self
     }
+}
 
-    /// Sets the number of attempts of a job. Default: 3.
-    #[must_use]
-    pub const fn attempts(mut self, most: u32) -> Self {
-        self.attempts = most;
-        self
+/// Kinds of jobs.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::queue::Kinds;
+///
+/// let kinds = Kinds::from(["http", "event"]);
+/// assert!(kinds.has("event") && !kinds.has("mail"));
+/// assert!(Kinds::All.has("mail"));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Kinds {
+    /// Every kind.
+    #[default]
+    All,
+    /// These kinds alone.
+    Only(Arc<[String]>),
+}
+
+impl Kinds {
+    /// Whether this kind is among them.
+    pub fn has(&self, kind: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(kinds) => kinds.iter().any(|one| one == kind),
+        }
+    }
+}
+
+impl<T: Into<String>, const N: usize> From<[T; N]> for Kinds {
+    fn from(kinds: [T; N]) -> Self {
+        Self::Only(kinds.into_iter().map(Into::into).collect())
     }
 }
 
 /// The result of a claim.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Claims {
-    /// Jobs to do, in the order in which they were due.
+    /// The jobs to do, and those that have failed for good, whose [cause](Job::cause) is set.
     pub jobs: Vec<Job>,
-    /// Failed jobs, whose dead-letter entries must be written.
-    pub failed_jobs: Vec<FailedJob>,
+    /// What the claim has seen of the queue, for [`Engine::wait`].
+    pub mark: Mark,
 }
 
-impl Claims {
-    /// Whether the claim is empty.
-    pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.failed_jobs.is_empty()
+/// What a claim has seen of a queue. The default has seen nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    changes: u64,
+    time: u64,
+}
+
+impl Mark {
+    /// Makes a mark. For engines, which give these numbers any meaning; most count the changes that made
+    /// something claimable, and add their time.
+    pub const fn new(changes: u64, time: u64) -> Self {
+        Self { changes, time }
     }
+
+    /// The first number.
+    pub const fn changes(self) -> u64 {
+        self.changes
+    }
+
+    /// The second number.
+    pub const fn time(self) -> u64 {
+        self.time
+    }
+}
+
+/// A claim on a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The id of the job.
+    pub id: TaskId,
+    /// The token of the claim.
+    pub token: FencingToken,
 }
 
 /// How a claim ends. `Debug` shows the length of a result, not its content.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Verdict {
-    /// Ends a job that failed for good. It becomes a failed job, whose entry is written next.
+pub enum End {
+    /// Ends a job that succeeded; or one that failed for good, when its entry is written.
+    Done {
+        /// The result of a job that succeeded.
+        result: Option<Bytes>,
+    },
+    /// Marks a job as failed for good. Its entry is written next.
     Failed {
         /// The cause.
         cause: Cause,
         /// The history of its attempts.
         history: History,
     },
-    /// Ends a failed job whose entry is written. The task has failed.
-    DeadLettered {
-        /// How long the status of the task is kept.
-        retention: Duration,
-    },
-    /// Ends a job that succeeded.
-    Done {
-        /// The result.
-        result: Option<Bytes>,
-        /// How long the status and the result of the task are kept.
-        retention: Duration,
-    },
-    /// Queues a job or a failed job again, without counting the attempt.
+    /// Queues a job again, without counting the attempt.
     Release {
         /// The wait before it is due again.
         after: Duration,
         /// The history of its attempts.
         history: History,
     },
-    /// Queues a job again after a failed attempt, or a failed job whose entry could not be written.
+    /// Queues a job again after a failed attempt, or after its entry could not be written.
     Retry {
         /// The wait before it is due again.
         after: Duration,
@@ -191,36 +300,29 @@ pub enum Verdict {
     },
 }
 
-impl fmt::Debug for Verdict {
+impl fmt::Debug for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, after, history) = match self {
-            Self::Failed { cause, history } => {
-                return f
-                    .debug_struct("Failed")
-                    .field("cause", cause)
-                    .field("history", history)
-                    .finish();
-            }
-            Self::DeadLettered { retention } => {
-                return f
-                    .debug_struct("DeadLettered")
-                    .field("retention", retention)
-                    .finish();
-            }
-            Self::Done { result, retention } => {
-                return f
-                    .debug_struct("Done")
-                    .field("result", &result.as_ref().map(Bytes::len))
-                    .field("retention", retention)
-                    .finish();
-            }
-            Self::Release { after, history } => ("Release", after, history),
-            Self::Retry { after, history } => ("Retry", after, history),
-        };
-        f.debug_struct(name)
-            .field("after", after)
-            .field("history", history)
-            .finish()
+        match self {
+            Self::Done { result } => f
+                .debug_struct("Done")
+                .field("result", &result.as_ref().map(Bytes::len))
+                .finish(),
+            Self::Failed { cause, history } => f
+                .debug_struct("Failed")
+                .field("cause", cause)
+                .field("history", history)
+                .finish(),
+            Self::Release { after, history } => f
+                .debug_struct("Release")
+                .field("after", after)
+                .field("history", history)
+                .finish(),
+            Self::Retry { after, history } => f
+                .debug_struct("Retry")
+                .field("after", after)
+                .field("history", history)
+                .finish(),
+        }
     }
 }
 
@@ -260,9 +362,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_verdict_does_not_show_its_result() {
-        let (result, retention) = (Some(Bytes::from_static(b"SECRET")), Duration::ZERO);
-        let shown = format!("{:?}", Verdict::Done { result, retention });
-        assert_eq!(shown, "Done { result: Some(6), retention: 0ns }");
+    fn an_end_does_not_show_its_result() {
+        let result = Some(Bytes::from_static(b"SECRET"));
+        assert_eq!(
+            format!("{:?}", End::Done { result }),
+            "Done { result: Some(6) }"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! Jobs, as they enter and leave a queue, and tasks, by which their status is known.
 
+use super::Claim;
 use crate::{
     attempt::History,
     dead_letter::{Cause, EntryId, NotAnId},
@@ -29,8 +30,8 @@ pub struct NewJob {
     /// The deduplication key. A second job with the same key is not added and gets the id of the first,
     /// until the retention of the first is over.
     pub dedup_key: Option<IdempotencyKey>,
-    /// The target: a host, a tenant. [`WorkerBuilder::per_target`](super::WorkerBuilder::per_target)
-    /// bounds how many jobs of one target run at the same time. Default: `""`.
+    /// The target: a host, a tenant. The queue limits how many
+    /// jobs of one target run at the same time, if its engine has [such a limit](super::Promises::per_target). Default: `""`.
     pub target: String,
     /// The FIFO group. Jobs of one group run one after another, in the order in which they were added:
     /// each begins when the one before has succeeded or failed for good.
@@ -157,6 +158,8 @@ pub struct Job {
     pub accepted_at: SystemTime,
     /// The history of the earlier attempts. Its times are ages of the job.
     pub history: History,
+    /// Why it failed for good, if it has: then nothing is left to do but to write its dead-letter entry.
+    pub cause: Option<Cause>,
     /// The age when it was claimed.
     age: Duration,
     claimed: Instant,
@@ -177,8 +180,17 @@ impl Job {
             about: job.about,
             accepted_at,
             history: History::new(),
+            cause: None,
             age,
             claimed: Instant::now(),
+        }
+    }
+
+    /// The claim, by which it is renewed and settled.
+    pub const fn claim(&self) -> Claim {
+        Claim {
+            id: self.id,
+            token: self.token,
         }
     }
 
@@ -200,23 +212,6 @@ impl fmt::Debug for Job {
             .field("payload", &self.payload.len())
             .field("target", &self.target)
             .finish_non_exhaustive()
-    }
-}
-
-/// A job that has failed for good and whose dead-letter entry is not written yet.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct FailedJob {
-    /// The job. Its token belongs to the claim on this failed job.
-    pub job: Job,
-    /// The cause of the failure.
-    pub cause: Cause,
-}
-
-impl FailedJob {
-    /// Makes a failed job. For engines.
-    pub const fn new(job: Job, cause: Cause) -> Self {
-        Self { job, cause }
     }
 }
 

@@ -33,7 +33,7 @@
 //! | it succeeds | the status and the result are kept for the retention |
 //! | it fails, panics or takes too long | it is tried again after the delay of [`WorkerBuilder::retry`], and dead-lettered after the last attempt |
 //! | it is refused locally: an open circuit, an exhausted budget | it is released without counting an attempt |
-//! | its worker dies | another worker claims it when the lease ends; the attempt counts, so that a payload that kills its workers is dead-lettered |
+//! | its worker dies | another worker claims it when the lease ends, or earlier where the engine knows that its process is gone; the attempt counts, so that a payload that kills its workers is dead-lettered |
 //! | its claim is lost | its work is dropped; the newer claim counts |
 //! | the queue cannot be reached | the worker waits and tries again; a finished attempt is settled later, while its claim lasts |
 //! | it fails for good | its entry is written, however long that takes; then the task has failed |
@@ -103,14 +103,14 @@ mod memory;
 mod worker;
 
 pub use self::{
-    engine::{Claims, Depth, Engine, Terms, Verdict},
+    engine::{Ask, Claim, Claims, Depth, End, Engine, Kinds, Mark, Promises, Tasks},
     http::{EnqueueError, EnqueueService, TaskStatusService},
-    job::{About, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId},
+    job::{About, Enqueued, Job, NewJob, Status, Task, TaskId},
     memory::{MemoryQueue, MemoryQueueBuilder},
     worker::{Worker, WorkerBuilder, WorkerHandle},
 };
 
-use crate::{BoxFuture, StoreError, idempotency::IdempotencyKey};
+use crate::{BoxFuture, StoreError, StoreErrorKind, idempotency::IdempotencyKey};
 use std::sync::Arc;
 
 /// A handle to an [`Engine`], to enqueue jobs and ask for their status. Clones share the engine.
@@ -141,34 +141,59 @@ impl Queue {
     ///
     /// If the future is dropped, the job is in the queue or not.
     pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, StoreError> {
-        self.engine.enqueue(job).await
+        first(self.engine.enqueue(vec![job]).await?)
+    }
+
+    /// Adds jobs to the queue, in one step of its engine. The results are in the order of the jobs: an error
+    /// is the refusal of one job, and does not keep out the others.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: each job may be in the queue or not. It is safe to enqueue those again that have a
+    /// [deduplication key](NewJob::dedup_key) or the same id.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, each job is in the queue or not.
+    pub async fn enqueue_all(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> Result<Vec<Result<Enqueued, StoreError>>, StoreError> {
+        self.engine.enqueue(jobs).await
     }
 
     /// The status of a task. `None` if the id is unknown, or its retention is over.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the engine did not answer.
+    /// [`StoreError`]: the engine did not answer, or it does not [report](Engine::tasks) tasks
+    /// ([`Rejected`](StoreErrorKind::Rejected)).
     pub async fn task(&self, id: TaskId) -> Result<Option<Task>, StoreError> {
-        self.engine.task(id).await
+        self.tasks()?.task(id).await
     }
 
     /// The task that was added with this deduplication key.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the engine did not answer.
+    /// As with [`task`](Self::task).
     pub async fn find(&self, key: IdempotencyKey) -> Result<Option<Task>, StoreError> {
-        self.engine.find(key).await
+        self.tasks()?.find(key).await
     }
 
     /// The number of jobs.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the engine did not answer.
+    /// As with [`task`](Self::task).
     pub async fn depth(&self) -> Result<Depth, StoreError> {
-        self.engine.depth().await
+        self.tasks()?.depth().await
+    }
+
+    fn tasks(&self) -> Result<&dyn Tasks, StoreError> {
+        let why = "the engine of this queue does not report the status of tasks";
+        let no = || StoreError::new(StoreErrorKind::Rejected).caused_by(why);
+        self.engine.tasks().ok_or_else(no)
     }
 
     /// The engine.
@@ -207,8 +232,15 @@ pub trait Accept: Send + Sync + 'static {
 
 impl Accept for Queue {
     fn accept(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
-        self.engine.enqueue(job)
+        let adding = self.engine.enqueue(vec![job]);
+        Box::pin(async { first(adding.await?) })
     }
+}
+
+/// The result of a batch of one.
+fn first(results: Vec<Result<Enqueued, StoreError>>) -> Result<Enqueued, StoreError> {
+    let none = || Err(StoreError::new(StoreErrorKind::Corrupt));
+    results.into_iter().next().unwrap_or_else(none)
 }
 
 impl<T: Accept + ?Sized> Accept for Arc<T> {

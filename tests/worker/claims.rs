@@ -1,6 +1,6 @@
 //! Claims: whose a job is, for how long, and how many a worker has.
 
-use crate::support::{Bench, Calls, LEASE, Mode, SECOND};
+use crate::support::{Bench, Calls, LEASE, Mode, SECOND, wall_clock};
 use std::{
     sync::{
         Arc, Mutex,
@@ -14,7 +14,7 @@ use tower_webhook::{
     BoxError,
     dead_letter::Reason,
     lease::Settled,
-    queue::{Engine, Job, NewJob, Status, Terms, Verdict, Worker},
+    queue::{Ask, End, Engine, Job, MemoryQueue, NewJob, Status, Worker},
 };
 
 /// Counts what runs at once.
@@ -71,7 +71,7 @@ async fn a_long_job_keeps_its_claim_and_runs_once_beside_another_worker() {
 
 #[tokio::test(start_paused = true)]
 async fn no_more_jobs_run_than_may_and_of_one_target_no_more_than_its_share() {
-    let bench = Bench::new();
+    let bench = Bench::with_queue(wall_clock(), MemoryQueue::builder().per_target(2));
     let (all, slow) = (Load::default(), Load::default());
     let (of_all, of_slow) = (all.clone(), slow.clone());
     let mut ids = Vec::new();
@@ -80,7 +80,7 @@ async fn no_more_jobs_run_than_may_and_of_one_target_no_more_than_its_share() {
     ] {
         ids.push(bench.put_in(NewJob::new("event", "").target(target)).await);
     }
-    let worker = bench.worker().concurrency(5).per_target(2);
+    let worker = bench.worker().concurrency(5);
     let worker = worker.build(service_fn(move |job: Job| {
         let slow = (job.target == "slow").then(|| of_slow.clone());
         let all = of_all.clone();
@@ -118,7 +118,7 @@ async fn a_service_that_is_not_ready_is_waited_for_and_the_polled_one_is_called(
     for _ in 0..10 {
         ids.push(bench.put("").await);
     }
-    let _worker = bench.worker().per_target(10).build(inner).unwrap().spawn();
+    let _worker = bench.worker().build(inner).unwrap().spawn();
     for id in ids {
         assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
     }
@@ -241,12 +241,7 @@ async fn a_claim_that_passed_to_another_cancels_what_runs() {
     // The process sleeps, as a laptop does: no renewal, and the lease ends.
     bench.engine.claim_mode(Mode::Fails);
     advance(2 * LEASE).await;
-    let claims = bench
-        .engine
-        .inner
-        .claim(Terms::new(1, LEASE))
-        .await
-        .unwrap();
+    let claims = bench.engine.inner.claim(Ask::new(1, LEASE)).await.unwrap();
     assert_eq!(claims.jobs[0].id, id);
     sleep(SECOND).await;
     assert_eq!(dropped.load(Ordering::SeqCst), 1);
@@ -379,9 +374,8 @@ async fn a_handler_that_has_ended_its_job_may_work_on() {
     let worker = bench.worker().build(service_fn(move |job: Job| {
         let (engine, seen) = (engine.clone(), seen.clone());
         async move {
-            let (result, retention) = (None, 3600 * SECOND);
-            let done = Verdict::Done { result, retention };
-            assert_eq!(engine.settle(job.id, job.token, done).await?, Settled::Done);
+            let done = vec![(job.claim(), End::Done { result: None })];
+            assert_eq!(engine.settle(done).await?, [Settled::Done]);
             // It is over, whatever comes after.
             sleep(2 * LEASE).await;
             seen.note(&job);
@@ -409,7 +403,7 @@ async fn a_success_that_was_not_noted_before_the_claim_passed_on_is_not_told_as_
     let _worker = worker.unwrap().spawn();
     let id = bench.put("").await;
     sleep(LEASE + SECOND).await;
-    let other = bench.engine.inner.claim(Terms::new(1, LEASE)).await;
+    let other = bench.engine.inner.claim(Ask::new(1, LEASE)).await;
     assert_eq!(other.unwrap().jobs[0].id, id);
     bench.engine.settle_mode(Mode::Well);
     sleep(10 * SECOND).await;

@@ -1,6 +1,6 @@
 //! Accepting requests, and telling how their tasks are.
 
-use crate::support::{Bench, SECOND};
+use crate::support::{Bench, SECOND, wall_clock};
 use bytes::Bytes;
 use http::{HeaderName, Request, Response, StatusCode};
 use std::{
@@ -15,8 +15,8 @@ use tower_webhook::{
     observe::{Event, observer_fn},
     problem::Problem,
     queue::{
-        Engine, EnqueueError, EnqueueService, Enqueued, NewJob, Status, TaskId, TaskStatusService,
-        Terms, Verdict,
+        Ask, End, Engine, EnqueueError, EnqueueService, Enqueued, MemoryQueue, NewJob, Status,
+        TaskId, TaskStatusService,
     },
 };
 
@@ -206,7 +206,7 @@ async fn status(service: &TaskStatusService, path: &str) -> Response<BufferedBod
 
 #[tokio::test(start_paused = true)]
 async fn a_task_is_told_of_from_beginning_to_end() {
-    let bench = Bench::new();
+    let bench = Bench::with_queue(wall_clock(), MemoryQueue::builder().retention(SECOND));
     let service = TaskStatusService::new(bench.queue.clone());
     let mut ids = Vec::new();
     for _ in 0..3 {
@@ -219,24 +219,11 @@ async fn a_task_is_told_of_from_beginning_to_end() {
         (202, r#"{"status":"processing"}"#.into())
     );
 
-    let claims = bench
-        .engine
-        .inner
-        .claim(Terms::new(9, SECOND))
-        .await
-        .unwrap();
-    let retention = SECOND;
+    let claims = bench.engine.inner.claim(Ask::new(9, SECOND)).await.unwrap();
     let results = [Some(Bytes::from_static(b"{\"n\":1}")), None];
     for (job, result) in claims.jobs.iter().zip(results) {
-        let done = Verdict::Done { result, retention };
-        assert!(
-            bench
-                .engine
-                .inner
-                .settle(job.id, job.token, done)
-                .await
-                .is_ok()
-        );
+        let done = vec![(job.claim(), End::Done { result })];
+        assert!(bench.engine.inner.settle(done).await.is_ok());
     }
     let done = status(&service, &path(claims.jobs[0].id)).await;
     assert_eq!(

@@ -20,7 +20,7 @@ use tower_webhook::{
     metrics::{DeliveryMetrics, DeliveryMetricsLayer},
     observe::observer_fn,
     outcome::{Outcome, OutcomeKind, classify_fn},
-    queue::{Engine, Job, NewJob, Status, Terms, Worker},
+    queue::{Ask, Engine, Job, NewJob, Status, Worker},
     stack,
 };
 
@@ -164,7 +164,7 @@ async fn a_request_may_be_made_of_any_job() {
     let worker = bench
         .set_up(Worker::http(bench.queue.clone()))
         .retry(retry().build().unwrap())
-        .request(|job| {
+        .request(["event"], |job| {
             Request::post("https://peer.test/").body(BufferedBody::from(job.payload.clone()))
         })
         .build(client);
@@ -240,7 +240,9 @@ async fn a_job_of_a_newer_form_waits_for_a_newer_release() {
     // The release that can read it is there.
     let worker = bench
         .set_up(Worker::http(bench.queue.clone()))
-        .request(|_: &Job| Request::post("https://peer.test/").body(BufferedBody::default()))
+        .request([NewJob::HTTP], |_: &Job| {
+            Request::post("https://peer.test/").body(BufferedBody::default())
+        })
         .build(answers(200));
     let _worker = worker.unwrap().spawn();
     assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
@@ -324,8 +326,8 @@ async fn what_is_told_and_stored_of_a_failure_holds_no_credentials() {
     assert!(told.contains("Failed") && !told.contains("SECRET"));
     // What is stored until the sink takes the entry is redacted too.
     sleep(600 * SECOND).await;
-    let claims = bench.engine.inner.claim(Terms::new(1, SECOND)).await;
-    let cause = claims.unwrap().failed_jobs.remove(0).cause;
+    let claims = bench.engine.inner.claim(Ask::new(1, SECOND)).await;
+    let cause = claims.unwrap().jobs.remove(0).cause.unwrap();
     let message = cause.message.unwrap();
     assert!(
         message.contains("for url (https://peer.test)") && !message.contains("SECRET"),

@@ -16,6 +16,7 @@ use tower::{Layer, ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError, CircuitBreakerLayer, InvalidConfig, RetryWithJitterLayer,
     attempt::Attempt,
+    body::BufferedBody,
     circuit_breaker::{BreakerConfig, Breakers},
     clock::WallClock,
     dead_letter::{Direction, Reason},
@@ -25,7 +26,7 @@ use tower_webhook::{
     metrics::DeliveryMetrics,
     observe::{Event, observer_fn},
     outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
-    queue::{Job, NewJob, Status, Verdict, Worker},
+    queue::{End, Job, MemoryQueue, NewJob, Status, Worker},
     retry::{Budget, Refusals, RetryConfig},
 };
 
@@ -60,10 +61,9 @@ async fn a_job_that_its_handler_has_ended_itself_is_done_and_not_lost() {
     let worker = bench.worker().build(service_fn(move |job: Job| {
         let queue = queue.clone();
         async move {
-            let (result, retention) = (Some(Bytes::from_static(b"mine")), 60 * SECOND);
-            let done = Verdict::Done { result, retention };
-            let settled = queue.engine().settle(job.id, job.token, done).await?;
-            assert_eq!(settled, Settled::Done);
+            let result = Some(Bytes::from_static(b"mine"));
+            let done = vec![(job.claim(), End::Done { result })];
+            assert_eq!(queue.engine().settle(done).await?, [Settled::Done]);
             Ok::<_, BoxError>(())
         }
     }));
@@ -551,6 +551,52 @@ async fn without_dead_letters_a_job_fails_in_the_open() {
     assert_eq!(bench.end(id).await, Status::Failed);
 }
 
+/// A result that the queue does not keep does not keep its job from being done.
+#[tokio::test(start_paused = true)]
+async fn a_result_that_the_queue_has_no_room_for_is_not_kept() {
+    let bench = Bench::with_queue(wall_clock(), MemoryQueue::builder().max_results(10));
+    let id = bench.put("payload").await;
+    let worker = bench
+        .worker()
+        .result(|(): &()| Some(Bytes::from_static(b"eleven byte")));
+    let well = service_fn(|_| async { Ok::<_, BoxError>(()) });
+    let _worker = worker.build(well).unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    assert_eq!(bench.count("trouble"), 1);
+}
+
+/// Workers for kinds of their own on one queue: each does its jobs, and leaves the others.
+#[tokio::test(start_paused = true)]
+async fn a_worker_leaves_the_kinds_of_others_to_them() {
+    let bench = Bench::new();
+    let (mine, others) = (Calls::new(), Calls::new());
+    let worker = |kind: &str, calls: &Calls| {
+        let calls = calls.clone();
+        let builder = bench.worker().kinds([kind]);
+        let worker = builder.build(service_fn(move |job: Job| {
+            calls.note(&job);
+            async { Ok::<_, BoxError>(()) }
+        }));
+        worker.unwrap().spawn()
+    };
+    let first = bench.put_in(NewJob::new("mail", "")).await;
+    let unknown = bench.put_in(NewJob::new("fax", "")).await;
+    let _mail = worker("mail", &mine);
+    let _http = Worker::http(bench.queue.clone())
+        .build(service_fn(|_: http::Request<BufferedBody>| async {
+            Ok::<_, BoxError>(http::Response::new(BufferedBody::default()))
+        }))
+        .unwrap()
+        .spawn();
+    assert_eq!(bench.end(first).await, Status::Succeeded { result: None });
+    sleep(3600 * SECOND).await;
+    assert_eq!(bench.status(unknown).await, Status::Queued);
+    assert_eq!(bench.attempts(unknown).await, 0);
+    let _fax = worker("fax", &others);
+    assert_eq!(bench.end(unknown).await, Status::Succeeded { result: None });
+    assert_eq!((mine.len(), others.len()), (1, 1));
+}
+
 #[tokio::test]
 async fn settings_that_make_no_sense_are_named() {
     let bench = Bench::new();
@@ -561,8 +607,8 @@ async fn settings_that_make_no_sense_are_named() {
         "concurrency"
     );
     assert_eq!(
-        setting(bench.worker().per_target(0).build(well())),
-        "per_target"
+        setting(bench.worker().kinds([""; 0]).build(well())),
+        "kinds"
     );
     assert_eq!(
         setting(bench.worker().lease(Duration::ZERO).build(well())),
@@ -576,15 +622,12 @@ async fn settings_that_make_no_sense_are_named() {
         setting(bench.worker().attempt_timeout(Duration::ZERO).build(well())),
         "attempt_timeout"
     );
-    assert_eq!(
-        setting(bench.worker().retention(Duration::ZERO).build(well())),
-        "retention"
-    );
+    let more = retry().attempts(1_001).build().unwrap();
+    assert_eq!(setting(bench.worker().retry(more).build(well())), "retry");
     assert!(
         bench
             .worker()
             .attempt_timeout(Duration::MAX)
-            .retention(Duration::MAX)
             .build(well())
             .is_ok()
     );

@@ -7,7 +7,7 @@ use tower::{Service, service_fn};
 use tower_webhook::{
     BoxError, BoxFuture,
     outcome::OutcomeKind,
-    queue::{Engine, Job, Status, Terms},
+    queue::{Ask, Engine, Job, Status},
 };
 
 #[tokio::test(start_paused = true)]
@@ -41,12 +41,7 @@ async fn what_does_not_is_dropped_and_given_back_with_its_attempt() {
     assert_eq!(worker.stop(5 * SECOND).await, 1);
     assert!(began.elapsed() <= 6 * SECOND);
     assert_eq!(bench.status(id).await, Status::Queued);
-    let claims = bench
-        .engine
-        .inner
-        .claim(Terms::new(1, SECOND))
-        .await
-        .unwrap();
+    let claims = bench.engine.inner.claim(Ask::new(1, SECOND)).await.unwrap();
     let job = &claims.jobs[0];
     assert_eq!(job.attempt, 2);
     let last = job.history.last().unwrap();
@@ -73,12 +68,7 @@ async fn what_was_never_called_is_given_back_as_it_was() {
     let worker = bench.worker().build(NeverReady).unwrap().spawn();
     sleep(SECOND).await;
     assert_eq!(worker.stop(SECOND).await, 1);
-    let claims = bench
-        .engine
-        .inner
-        .claim(Terms::new(1, SECOND))
-        .await
-        .unwrap();
+    let claims = bench.engine.inner.claim(Ask::new(1, SECOND)).await.unwrap();
     assert_eq!(claims.jobs[0].attempt, 1);
     assert_eq!(claims.jobs[0].history.attempts(), 0);
 }

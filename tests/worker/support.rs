@@ -10,12 +10,11 @@ use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     clock::WallClock,
     dead_letter::{DeadLetters, Entry, Sink},
-    idempotency::IdempotencyKey,
-    lease::{FencingToken, Settled},
+    lease::Settled,
     observe::{Event, observer_fn},
     queue::{
-        Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, Queue, Status, Task, TaskId,
-        Terms, Verdict, Worker, WorkerBuilder,
+        Ask, Claim, Claims, End, Engine, Enqueued, Job, Mark, MemoryQueue, MemoryQueueBuilder,
+        NewJob, Promises, Queue, Status, TaskId, Tasks, Worker, WorkerBuilder,
     },
     retry::{Backoff, Budget, Jitter, RetryConfig, RetryConfigBuilder},
 };
@@ -70,9 +69,9 @@ struct Switches {
 }
 
 impl Fake {
-    pub fn new(clock: WallClock) -> Self {
+    pub fn new(builder: MemoryQueueBuilder) -> Self {
         Self {
-            inner: MemoryQueue::builder().clock(clock).build().unwrap(),
+            inner: builder.build().unwrap(),
             switches: Arc::default(),
         }
     }
@@ -128,15 +127,22 @@ fn with<T: Send + 'static>(
 }
 
 impl Engine for Fake {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
-        self.inner.enqueue(job)
+    fn promises(&self) -> Promises {
+        self.inner.promises()
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
+    fn enqueue(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
+        self.inner.enqueue(jobs)
+    }
+
+    fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
         self.switches.claims.fetch_add(1, Ordering::SeqCst);
         self.switches.claiming.fetch_add(1, Ordering::SeqCst);
         let claiming = Claiming(Arc::clone(&self.switches));
-        let claim = with(&self.switches.claim, self.inner.claim(terms));
+        let claim = with(&self.switches.claim, self.inner.claim(ask));
         Box::pin(async move {
             let _claiming = claiming;
             claim.await
@@ -145,36 +151,23 @@ impl Engine for Fake {
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, FencingToken)>,
+        claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.switches.renewals.fetch_add(1, Ordering::SeqCst);
         with(&self.switches.renew, self.inner.renew(claims, lease))
     }
 
-    fn settle(
-        &self,
-        id: TaskId,
-        token: FencingToken,
-        verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, StoreError>> {
-        with(&self.switches.settle, self.inner.settle(id, token, verdict))
+    fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        with(&self.switches.settle, self.inner.settle(ends))
     }
 
-    fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
-        self.inner.task(id)
+    fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()> {
+        self.inner.wait(seen, at_most)
     }
 
-    fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
-        self.inner.find(key)
-    }
-
-    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
-        self.inner.depth()
-    }
-
-    fn wait(&self, at_most: Duration) -> BoxFuture<()> {
-        self.inner.wait(at_most)
+    fn tasks(&self) -> Option<&dyn Tasks> {
+        self.inner.tasks()
     }
 }
 
@@ -259,7 +252,11 @@ impl Bench {
     }
 
     pub fn with_clock(clock: WallClock) -> Self {
-        let engine = Fake::new(clock.clone());
+        Self::with_queue(clock, MemoryQueue::builder())
+    }
+
+    pub fn with_queue(clock: WallClock, queue: MemoryQueueBuilder) -> Self {
+        let engine = Fake::new(queue.attempts(1_000).clock(clock.clone()));
         Self {
             queue: Queue::new(engine.clone()),
             engine,

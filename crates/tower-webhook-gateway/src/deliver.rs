@@ -284,19 +284,16 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let requests = Arc::clone(&app.deliverer);
     let told = Arc::clone(&app.deliverer);
     let worker = Worker::http(app.queue.clone())
-        .request(move |job: &Job| {
+        .request([crate::events::KIND], move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
             Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
         .classifier(JudgedInside)
         .concurrency(MAX_CLAIMED_JOBS)
-        // There is one downstream, and its breaker protects it.
-        .per_target(u32::MAX)
         .lease(LEASE)
         .retry(deliverer.retry.clone())
         .dead_letters(app.dead_letters.sink())
         .observe(deliverer.observers.clone())
-        .retention(crate::events::RETENTION)
         .describe(move |_, entry| {
             entry.direction = Direction::Outbound;
             entry.method = Some(Method::POST.to_string());

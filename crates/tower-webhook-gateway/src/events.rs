@@ -33,7 +33,7 @@ const MAX_BYTES_IN_MEMORY: usize = 128 << 20;
 const FULL: Duration = Duration::from_secs(10);
 
 /// The kind of all jobs.
-const KIND: &str = "event";
+pub const KIND: &str = "event";
 
 /// The scope of the keys of events that have an id of their own.
 pub const EVENT: &str = "cognigy/event";

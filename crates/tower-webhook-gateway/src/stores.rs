@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use tower_webhook::{
     BoxError,
     observe::Observers,
-    queue::{Engine, MemoryQueue, Queue},
+    queue::{MemoryQueue, Queue, Tasks},
 };
 use tower_webhook_sqlite::{AcceptedEvents, Database, SqliteQueue, database::OpenError};
 
@@ -81,9 +81,12 @@ pub async fn open(
         Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
         _ => None,
     };
+    // No limit per target: there is one downstream, and its breaker protects it.
     let (queue, jobs) = if let Place::Sqlite(path) = &args.queue {
         let database = databases.open("--queue", path)?;
-        let mut jobs = SqliteQueue::builder();
+        let mut jobs = SqliteQueue::builder()
+            .per_target(u32::MAX)
+            .retention(RETENTION);
         if let Some(keys) = args.max_keys {
             jobs = jobs.max_keys(keys);
         }
@@ -91,7 +94,10 @@ pub async fn open(
         let jobs = jobs.map_err(unfit("--queue", "--max-keys"))?;
         (Queue::new(jobs.clone()), Some((path, jobs)))
     } else {
-        let mut jobs = MemoryQueue::builder().observe(databases.observers.clone());
+        let mut jobs = MemoryQueue::builder()
+            .per_target(u32::MAX)
+            .retention(RETENTION)
+            .observe(databases.observers.clone());
         if let Some(keys) = args.max_keys {
             jobs = jobs.max_keys(usize::try_from(keys).unwrap_or(usize::MAX));
         }

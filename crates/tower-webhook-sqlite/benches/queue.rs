@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::{runtime::Runtime, task::JoinSet};
 use tower_webhook::{
     lease::Settled,
-    queue::{Engine, NewJob, TaskId, Terms, Verdict},
+    queue::{Ask, End, Engine, NewJob, TaskId},
 };
 use tower_webhook_sqlite::SqliteQueue;
 
@@ -34,16 +34,20 @@ fn job() -> NewJob {
     NewJob::new("bench", Bytes::from_static(&PAYLOAD)).target("example.com:443")
 }
 
-fn done() -> Verdict {
-    Verdict::Done {
-        result: None,
-        retention: LEASE,
-    }
+const fn done() -> End {
+    End::Done { result: None }
+}
+
+async fn put(queue: &SqliteQueue) -> TaskId {
+    let mut results = queue.enqueue(vec![job()]).await.unwrap();
+    results.remove(0).unwrap().id
 }
 
 fn queue() -> (tempfile::TempDir, SqliteQueue) {
     let folder = tempfile::tempdir().unwrap();
-    let builder = SqliteQueue::builder().max_jobs(100_000_000);
+    let builder = SqliteQueue::builder()
+        .max_jobs(100_000_000)
+        .retention(LEASE);
     let queue = builder.open(folder.path().join("queue.db")).unwrap();
     (folder, queue)
 }
@@ -75,24 +79,20 @@ async fn fill(queue: &SqliteQueue, jobs: usize, later: bool) {
 
 /// Claims up to 32 and settles them at once. How many there were.
 async fn work(queue: &SqliteQueue) -> u64 {
-    let claims = queue.claim(Terms::new(32, LEASE)).await.unwrap();
-    let settling: Vec<_> = claims
+    let claims = queue.claim(Ask::new(32, LEASE)).await.unwrap();
+    let ends: Vec<_> = claims
         .jobs
         .iter()
-        .map(|job| queue.settle(job.id, job.token, done()))
+        .map(|job| (job.claim(), done()))
         .collect();
-    for settled in settling {
-        assert_eq!(settled.await.unwrap(), Settled::Done);
-    }
+    let settled = queue.settle(ends).await.unwrap();
+    assert!(settled.iter().all(|settled| *settled == Settled::Done));
     claims.jobs.len() as u64
 }
 
 async fn cycle(queue: &SqliteQueue) {
-    queue.enqueue(job()).await.unwrap();
-    let claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
-    let job = &claims.jobs[0];
-    let settled = queue.settle(job.id, job.token, done()).await.unwrap();
-    assert_eq!(settled, Settled::Done);
+    put(queue).await;
+    assert_eq!(work(queue).await, 1);
 }
 
 fn enqueue(runtime: &Runtime, group: &mut Group<'_>) {
@@ -109,7 +109,7 @@ fn enqueue(runtime: &Runtime, group: &mut Group<'_>) {
                         let share = jobs / tasks + u64::from(task < jobs % tasks);
                         set.spawn(async move {
                             for _ in 0..share {
-                                queue.enqueue(job()).await.unwrap();
+                                put(&queue).await;
                             }
                         });
                     }
@@ -173,14 +173,14 @@ fn push_to_start(runtime: &Runtime, group: &mut Group<'_>) {
     let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
     let working = runtime.spawn(async move {
         loop {
-            let claims = worker.claim(Terms::new(8, LEASE)).await.unwrap();
-            if claims.is_empty() {
-                worker.wait(Duration::from_secs(5)).await;
+            let claims = worker.claim(Ask::new(8, LEASE)).await.unwrap();
+            if claims.jobs.is_empty() {
+                worker.wait(claims.mark, Duration::from_secs(5)).await;
             }
             for job in claims.jobs {
                 begun.send((job.id, Instant::now())).unwrap();
-                let settled = worker.settle(job.id, job.token, done()).await.unwrap();
-                assert_eq!(settled, Settled::Done);
+                let settled = worker.settle(vec![(job.claim(), done())]).await;
+                assert_eq!(settled.unwrap(), [Settled::Done]);
             }
         }
     });
@@ -193,7 +193,7 @@ fn push_to_start(runtime: &Runtime, group: &mut Group<'_>) {
                     // The worker waits by then.
                     tokio::time::sleep(Duration::from_millis(1)).await;
                     let pushed = Instant::now();
-                    let id = queue.enqueue(job()).await.unwrap().id;
+                    let id = put(&queue).await;
                     let (begun, at): (TaskId, Instant) = begins.recv().await.unwrap();
                     assert_eq!(begun, id);
                     let one = at.saturating_duration_since(pushed);

@@ -15,16 +15,13 @@ use tower_webhook::{
     BoxError,
     lease::Settled,
     observe::{Event, observer_fn},
-    queue::{Job, NewJob, Queue, Verdict, Worker},
+    queue::{End, Job, NewJob, Queue, Worker},
     retry::{Backoff, RetryConfig},
 };
 use tower_webhook_sqlite::{
     Database, SqliteQueue,
     database::{DatabaseError, Statement},
 };
-
-/// How long the result of a job can be asked for.
-const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -95,11 +92,7 @@ async fn pay(
             // What was written above is undone with it.
             return Err(DatabaseError::aborted("the power went"));
         }
-        let done = Verdict::Done {
-            result: None,
-            retention: KEEP,
-        };
-        match jobs.settle_in(transaction, job.id, job.token, &done)? {
+        match jobs.settle_in(transaction, job.claim(), End::Done { result: None })? {
             Settled::Done => Ok(()),
             // Another worker has the job by now: its write counts, and this one does not.
             Settled::Lost => Err(DatabaseError::aborted("the claim is lost")),

@@ -14,7 +14,7 @@ use tower_webhook::{
     },
     idempotency::IdempotencyKey,
     lease::Settled,
-    queue::{Engine, NewJob, Status, TaskId, Terms, Verdict},
+    queue::{Ask, End, Engine, NewJob, Status, TaskId, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue};
 
@@ -230,7 +230,8 @@ async fn the_jobs_of_an_older_file_are_all_there() {
         let repeats_are_known = async || {
             for number in 1..=3 {
                 let repeat = NewJob::new("mail", "payload").dedup_key(key(number));
-                let known = queue.enqueue(repeat).await.unwrap();
+                let mut known = queue.enqueue(vec![repeat]).await.unwrap();
+                let known = known.remove(0).unwrap();
                 assert_eq!((known.id, known.repeated), (task(number), true));
             }
         };
@@ -241,39 +242,31 @@ async fn the_jobs_of_an_older_file_are_all_there() {
         };
         assert_eq!((finished.id, finished.status), (task(3), done));
 
-        let claims = queue
-            .claim(Terms::new(5, LEASE).failed_jobs(5))
-            .await
-            .unwrap();
-        let (job, failed) = (&claims.jobs[0], &claims.failed_jobs[0]);
+        let other = queue.claim(Ask::new(5, LEASE).kinds(["other"])).await;
+        assert_eq!(other.unwrap().jobs, []);
+        let claims = queue.claim(Ask::new(5, LEASE).kinds(["mail"])).await;
+        let claims = claims.unwrap();
+        let (job, failed) = (&claims.jobs[0], &claims.jobs[1]);
         assert_eq!((job.id, job.attempt), (task(1), 2));
-        assert_eq!((failed.job.id, failed.job.attempt), (task(2), 1));
-        assert_eq!(
-            failed.cause,
-            Cause::new(Reason::Rejected).with_code(Some(410))
-        );
+        assert_eq!((failed.id, failed.attempt), (task(2), 1));
+        let cause = Cause::new(Reason::Rejected).with_code(Some(410));
+        assert_eq!((&job.cause, &failed.cause), (&None, &Some(cause)));
         assert_eq!(job.dedup_key, Some(key(1)));
-        assert_eq!(failed.job.dedup_key, Some(key(2)));
-        for job in [job, &failed.job] {
+        assert_eq!(failed.dedup_key, Some(key(2)));
+        for job in [job, failed] {
             assert_eq!((&job.kind[..], &job.payload[..]), ("mail", &b"payload"[..]));
             assert_eq!((&job.target[..], job.history.records().len()), ("peer", 1));
             assert_eq!(job.about.event_id.as_deref(), Some("evt_1"));
             assert_eq!(job.about.replays, 2);
             assert!(job.token.get() > 9);
         }
-        let done = Verdict::Done {
-            result: None,
-            retention: LEASE,
-        };
-        let settled = queue.settle(job.id, job.token, done).await.unwrap();
-        assert_eq!(settled, Settled::Done);
-        let dead_lettered = Verdict::DeadLettered { retention: LEASE };
-        let (id, token) = (failed.job.id, failed.job.token);
-        let settled = queue.settle(id, token, dead_lettered).await.unwrap();
-        assert_eq!(settled, Settled::Done);
+        let done = || End::Done { result: None };
+        let ends = vec![(job.claim(), done()), (failed.claim(), done())];
+        assert_eq!(queue.settle(ends).await.unwrap(), [Settled::Done; 2]);
         assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
         repeats_are_known().await;
-        queue.enqueue(NewJob::new("mail", "next")).await.unwrap();
+        let next = vec![NewJob::new("mail", "next")];
+        assert!(queue.enqueue(next).await.unwrap()[0].is_ok());
         queue.database().close().await;
         // Nothing is renamed twice.
         let queue = SqliteQueue::open(&file).unwrap();

@@ -1,11 +1,12 @@
 use super::{
-    LATER, LEASE, LONG, SOON, Subject, all, all_said, attempts, depth, done, history, job, ok, put,
-    renew, retry, said, settle, status, take, take_none,
+    LATER, LEASE, LONG, SOON, Settings, Subject, all, all_said, claim, done, expect_attempts,
+    expect_depth, expect_status, fresh, history, job, put, renew, retry, said, settle, take,
+    take_none,
 };
 use crate::{
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Status, Terms, Verdict},
+    queue::{Ask, End, Job, NewJob, Status},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 ///
 /// If the rule does not hold.
 pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let mut expected = HashSet::new();
     for _ in 0..200 {
         expected.insert(put(&*engine, job("once")).await);
@@ -27,7 +28,7 @@ pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
         workers.spawn(async move {
             let mut mine = Vec::new();
             loop {
-                let claims = ok(engine.claim(Terms::new(3, LONG))).await;
+                let claims = claim(&*engine, Ask::new(3, LONG)).await;
                 if claims.is_empty() {
                     return mine;
                 }
@@ -49,7 +50,7 @@ pub async fn each_job_is_claimed_once<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for (text, target, delay) in [
         ("fifth", "a", 700),
         ("third", "b", 300),
@@ -61,8 +62,8 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
         put(&*engine, job(text).target(target).delay(delay)).await;
     }
     subject.advance(LATER).await;
-    let first = ok(engine.claim(Terms::new(2, LONG))).await;
-    let rest = ok(engine.claim(all())).await;
+    let first = claim(&*engine, Ask::new(2, LONG)).await;
+    let rest = claim(&*engine, all()).await;
     let order = [all_said(&first), all_said(&rest)].concat();
     assert_eq!(
         order,
@@ -74,7 +75,7 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
     for name in &names {
         put(&*engine, job(name)).await;
     }
-    let claims = ok(engine.claim(all())).await;
+    let claims = claim(&*engine, all()).await;
     assert_eq!(
         all_said(&claims),
         names,
@@ -88,25 +89,25 @@ pub async fn what_is_due_first_is_given_first<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for _ in 0..10 {
         put(&*engine, job("many")).await;
     }
-    let claims = ok(engine.claim(Terms::new(6, LONG))).await;
+    let claims = claim(&*engine, Ask::new(6, LONG)).await;
     assert_eq!(
         claims.jobs.len(),
         6,
         "contract: as many as were asked for are given"
     );
     for job in &claims.jobs {
-        let verdict = Verdict::Failed {
+        let end = End::Failed {
             cause: crate::dead_letter::Cause::new(Reason::Rejected),
             history: history(1),
         };
-        settle(&*engine, job, verdict).await;
+        settle(&*engine, job, end).await;
     }
     for (jobs, failed_jobs) in [(0, 0), (0, 2), (1, 0), (2, 3), (100, 100)] {
-        let claims = ok(engine.claim(Terms::new(jobs, LONG).failed_jobs(failed_jobs))).await;
+        let claims = claim(&*engine, Ask::new(jobs, LONG).most_failed(failed_jobs)).await;
         let (left_jobs, left_failed_jobs) = (if jobs == 100 { 1 } else { jobs }, {
             if failed_jobs == 100 { 1 } else { failed_jobs }
         });
@@ -124,7 +125,7 @@ pub async fn a_claim_gives_no_more_than_was_asked_for<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let mut producers = JoinSet::new();
     for producer in 0..16 {
         let engine = Arc::clone(&engine);
@@ -136,14 +137,14 @@ pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
         });
     }
     producers.join_all().await;
-    assert_eq!(depth(&*engine).await, [4_000, 0, 0]);
-    let claims = ok(engine.claim(Terms::new(usize::MAX, LONG))).await;
+    expect_depth(&*engine, [4_000, 0, 0]).await;
+    let claims = claim(&*engine, Ask::new(usize::MAX, LONG)).await;
     assert_eq!(
         claims.jobs.len(),
         4_000,
         "contract: a backlog is claimed at once"
     );
-    let names: Vec<_> = claims.jobs.iter().map(|job| (job.id, job.token)).collect();
+    let names: Vec<_> = claims.jobs.iter().map(Job::claim).collect();
     let renewed = renew(&*engine, names, LONG).await;
     assert_eq!(renewed.len(), 4_000);
     assert!(
@@ -158,18 +159,14 @@ pub async fn a_backlog_is_claimed_at_once<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_claim_counts_the_attempt<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("counted")).await;
-    assert_eq!(attempts(&*engine, id).await, Some(0));
+    expect_attempts(&*engine, id, 0).await;
     let mut last = None;
     for attempt in 1..=5 {
         let job = take(&*engine, all()).await;
         assert_eq!(job.attempt, attempt, "contract: a claim counts the attempt");
-        assert_eq!(
-            attempts(&*engine, id).await,
-            Some(attempt),
-            "contract: an attempt is counted when it begins"
-        );
+        expect_attempts(&*engine, id, attempt).await;
         assert!(
             last < Some(job.token),
             "contract: a later token is greater, {last:?} and {:?}",
@@ -180,45 +177,60 @@ pub async fn a_claim_counts_the_attempt<S: Subject>(subject: &S) {
     }
 }
 
-/// A job whose lease ended is queued again at once, and its former holder has lost it.
+/// A job whose lease ended is queued again at once, and given to another.
 ///
 /// # Panics
 ///
 /// If the rule does not hold.
 pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("crashed")).await;
-    let lost = take(&*engine, Terms::new(1, LEASE)).await;
-    assert_eq!(status(&*engine, id).await, Some(Status::Running));
+    let lost = take(&*engine, Ask::new(1, LEASE)).await;
+    expect_status(&*engine, id, Status::Running).await;
     take_none(&*engine, "a claimed job is nobody else's").await;
     subject.advance(LATER).await;
-    assert_eq!(
-        status(&*engine, id).await,
-        Some(Status::Queued),
-        "contract: a job whose claim ended is queued"
-    );
-    assert_eq!(
-        renew(&*engine, vec![(id, lost.token)], LONG).await,
-        [Settled::Lost],
-        "contract: a claim that ended is not renewed"
-    );
-    assert_eq!(
-        ok(engine.settle(id, lost.token, done(LONG))).await,
-        Settled::Lost,
-        "contract: a claim that ended is not settled"
-    );
+    expect_status(&*engine, id, Status::Queued).await;
     let next = take(&*engine, all()).await;
     assert_eq!((next.id, next.attempt), (id, 2));
     assert!(
         next.token > lost.token,
         "contract: a later token is greater"
     );
-    let none = ok(engine.claim(all().attempts(1))).await;
+    settle(&*engine, &next, done()).await;
+}
+
+/// A job is given only to who asks for its kind, whether it is to be done or has failed for good.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_kind_is_left_to_who_asks_for_it<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    for kind in ["mail", "event", "mail", "http"] {
+        put(&*engine, NewJob::new(kind, kind)).await;
+    }
+    let other = claim(&*engine, all().kinds(["fax", "mai", "mail2"])).await;
     assert!(
-        none.is_empty(),
-        "contract: a job that runs again is not dead_lettered for the claim that ended, got {none:?}"
+        other.is_empty(),
+        "contract: a kind that nobody asked for waits"
     );
-    settle(&*engine, &next, done(LONG)).await;
+    let mut mails = claim(&*engine, all().kinds(["mail"])).await;
+    assert_eq!(all_said(&mails), ["mail", "mail"]);
+    let end = End::Failed {
+        cause: Cause::new(Reason::Rejected),
+        history: history(1),
+    };
+    settle(&*engine, &mails.jobs.remove(0), end).await;
+    let other = claim(&*engine, all().kinds(["event"]).most_failed(1)).await;
+    assert_eq!((all_said(&other).len(), other.failed_jobs.len()), (1, 0));
+    let failed = claim(&*engine, all().kinds(["event", "mail"])).await;
+    assert_eq!((all_said(&failed).len(), failed.failed_jobs.len()), (0, 1));
+    let rest = claim(&*engine, all()).await;
+    assert_eq!(
+        all_said(&rest),
+        ["http"],
+        "contract: every kind is asked for"
+    );
 }
 
 /// Claims that are renewed outlive their first lease, and no other worker gets their jobs. The results
@@ -228,13 +240,13 @@ pub async fn a_claim_that_ends_is_given_to_another<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for _ in 0..3 {
         put(&*engine, job("renewed")).await;
     }
-    let claims = ok(engine.claim(Terms::new(3, LEASE))).await;
-    let mut names: Vec<_> = claims.jobs.iter().map(|job| (job.id, job.token)).collect();
-    settle(&*engine, &claims.jobs[1], done(LONG)).await;
+    let claims = claim(&*engine, Ask::new(3, LEASE)).await;
+    let mut names: Vec<_> = claims.jobs.iter().map(Job::claim).collect();
+    settle(&*engine, &claims.jobs[1], done()).await;
     for _ in 0..5 {
         subject.advance(LEASE / 2).await;
         assert_eq!(
@@ -250,7 +262,7 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     let taken = take(&*engine, all()).await;
     assert_eq!(
-        taken.id, names[0].0,
+        taken.id, names[0].id,
         "contract: what is not renewed any more is given to another"
     );
 }
@@ -262,12 +274,12 @@ pub async fn a_renewed_claim_holds<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("poison").target("poisoned")).await;
-    let terms = Terms::new(10, LEASE).attempts(3);
+    let ask = Ask::new(10, LEASE);
     let mut token = None;
     for attempt in 1..=3 {
-        let job = take(&*engine, terms.clone()).await;
+        let job = take(&*engine, ask.clone()).await;
         assert_eq!(job.attempt, attempt, "contract: a lost attempt is counted");
         token = Some(job.token);
         subject.advance(LATER).await;
@@ -276,13 +288,13 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
 
     let mut workers = JoinSet::new();
     for _ in 0..10 {
-        let (engine, terms) = (Arc::clone(&engine), Terms::new(10, LONG).attempts(3));
-        workers.spawn(async move { ok(engine.claim(terms)).await });
+        let engine = Arc::clone(&engine);
+        workers.spawn(async move { claim(&*engine, Ask::new(10, LONG)).await });
     }
     let claims = workers.join_all().await;
     let jobs = claims.iter().flat_map(|claims| &claims.jobs);
     assert_eq!(
-        jobs.map(super::said).collect::<Vec<_>>(),
+        jobs.map(said).collect::<Vec<_>>(),
         ["healthy"],
         "contract: a job that has had its attempts is not run again"
     );
@@ -294,53 +306,51 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
         panic!("contract: a job is dead_lettered once, got {failed_jobs:?}");
     };
     assert_eq!(
-        failed_job.cause.reason,
-        Reason::WorkerLost,
+        failed_job.cause.as_ref().map(|cause| cause.reason),
+        Some(Reason::WorkerLost),
         "contract: a job that kills its workers says so"
     );
     assert_eq!(
-        (
-            failed_job.job.id,
-            failed_job.job.attempt,
-            super::said(&failed_job.job)
-        ),
+        (failed_job.id, failed_job.attempt, said(failed_job)),
         (id, 3, "poison".to_owned()),
         "contract: a failed_job has its job"
     );
     assert!(
-        Some(failed_job.job.token) > token,
+        Some(failed_job.token) > token,
         "contract: a later token is greater"
     );
-    assert_eq!(depth(&*engine).await, [0, 1, 1]);
-    settle(
-        &*engine,
-        &failed_job.job,
-        Verdict::DeadLettered { retention: LONG },
-    )
-    .await;
+    expect_depth(&*engine, [0, 1, 1]).await;
+    settle(&*engine, failed_job, done()).await;
     take_none(&*engine, "a job is dead_lettered once").await;
-    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
-    assert_eq!(attempts(&*engine, id).await, Some(3));
+    expect_status(&*engine, id, Status::Failed).await;
+    expect_attempts(&*engine, id, 3).await;
 }
 
-/// At most `per_target` jobs of a target run, whichever workers hold them, and jobs of other targets do
-/// not wait for them. There is room again when a job is done, released or dead-lettered, and when its
-/// lease has ended.
+/// No more jobs of a target run than the queue allows, whichever workers hold them and whatever their kinds,
+/// and jobs of other targets do not wait for them. There is room again when a job is done, released or
+/// dead-lettered, and when its lease has ended. For engines that promise such a limit.
 ///
 /// # Panics
 ///
 /// If the rule does not hold.
 pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
-    for _ in 0..10 {
-        put(&*engine, job("slow").target("slow")).await;
+    let settings = Settings {
+        per_target: 2,
+        ..Settings::default()
+    };
+    let engine = subject.engine(settings).await;
+    if engine.promises().per_target.is_none() {
+        return;
+    }
+    for number in 0..10 {
+        let kind = if number % 2 == 0 { "even" } else { "odd" };
+        put(&*engine, NewJob::new(kind, "slow").target("slow")).await;
     }
     for _ in 0..3 {
         put(&*engine, job("quick").target("quick")).await;
     }
     put(&*engine, job("untargeted")).await;
-    let terms = || Terms::new(10, LONG).per_target(2);
-    let claims = ok(engine.claim(terms())).await;
+    let claims = claim(&*engine, all()).await;
     let mut got = all_said(&claims);
     got.sort();
     assert_eq!(
@@ -348,18 +358,20 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
         ["quick", "quick", "slow", "slow", "untargeted"],
         "contract: of a target no more run than may, and the others go on"
     );
-    let none = ok(engine.claim(terms())).await;
-    assert!(
-        none.is_empty(),
-        "contract: another worker finds the targets full, got {none:?}"
-    );
+    for ask in [all(), all().kinds(["odd"])] {
+        let none = claim(&*engine, ask).await;
+        assert!(
+            none.is_empty(),
+            "contract: another worker finds the targets full, got {none:?}"
+        );
+    }
     let mut slow = claims.jobs.into_iter().filter(|job| job.target == "slow");
     let (Some(first), Some(second)) = (slow.next(), slow.next()) else {
         panic!("contract: two of a target run");
     };
 
     let room = async |why: &str, lease: Duration| {
-        let claims = ok(engine.claim(Terms::new(10, lease).per_target(2))).await;
+        let claims = claim(&*engine, Ask::new(10, lease).most_failed(0)).await;
         assert_eq!(
             all_said(&claims),
             ["slow"],
@@ -367,41 +379,24 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
         );
         claims.jobs[0].clone()
     };
-    settle(&*engine, &first, done(LONG)).await;
+    settle(&*engine, &first, done()).await;
     let third = room("is done", LONG).await;
     settle(&*engine, &second, retry(LONG, history(1))).await;
     let fourth = room("is to be tried again", LONG).await;
-    let release = Verdict::Release {
+    let release = End::Release {
         after: LONG,
         history: history(0),
     };
     settle(&*engine, &third, release).await;
-    let fifth = room("is released", LONG).await;
-    let dead_letter = Verdict::Failed {
-        cause: crate::dead_letter::Cause::new(Reason::Rejected),
+    room("is released", LONG).await;
+    let dead_letter = End::Failed {
+        cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
     settle(&*engine, &fourth, dead_letter).await;
-    let terms = Terms::new(10, LEASE).failed_jobs(0).per_target(2);
-    let sixth = take(&*engine, terms).await;
-    subject.advance(SOON.max(LATER)).await;
-    let terms = Terms::new(10, LONG).failed_jobs(0).per_target(2);
-    let seventh = take(&*engine, terms).await;
-    assert!(
-        [&fifth, &sixth].iter().all(|job| job.target == "slow") && seventh.target == "slow",
-        "contract: there is room for one when a claim has ended"
-    );
-
-    // Another worker may have another limit.
-    let more = ok(engine.claim(Terms::new(10, LONG).failed_jobs(0).per_target(3))).await;
-    assert_eq!(
-        all_said(&more)
-            .iter()
-            .filter(|said| *said == "slow")
-            .count(),
-        1,
-        "contract: each claim has its own bound"
-    );
+    room("is dead-lettered", LEASE).await;
+    subject.advance(LATER).await;
+    room("has lost its worker", LONG).await;
 }
 
 /// Jobs of one FIFO group run one after another, oldest first, whatever their targets: the next begins
@@ -411,26 +406,22 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let mut ids = Vec::new();
     for text in ["a", "b", "c", "d"] {
         ids.push(put(&*engine, job(text).fifo_group("order").target(text)).await);
     }
     for id in &ids {
-        assert_eq!(
-            status(&*engine, *id).await,
-            Some(Status::Queued),
-            "contract: what is held back is queued"
-        );
+        expect_status(&*engine, *id, Status::Queued).await;
     }
     let next = async |expected: &str| {
-        let job = take(&*engine, all().failed_jobs(0)).await;
+        let job = take(&*engine, all().most_failed(0)).await;
         assert_eq!(
             said(&job),
             expected,
             "contract: the oldest in order is next"
         );
-        let none = ok(engine.claim(all().failed_jobs(0))).await;
+        let none = claim(&*engine, all().most_failed(0)).await;
         assert!(
             none.is_empty(),
             "contract: of a group one runs at a time, got {none:?}"
@@ -438,32 +429,27 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
         job
     };
     let first = next("a").await;
-    settle(&*engine, &first, done(LONG)).await;
+    settle(&*engine, &first, done()).await;
     let second = next("b").await;
-    let dead_letter = Verdict::Failed {
+    let dead_letter = End::Failed {
         cause: Cause::new(Reason::Rejected),
         history: history(1),
     };
     settle(&*engine, &second, dead_letter).await;
     let third = next("c").await;
-    let failed_jobs = ok(engine.claim(Terms::new(1, LONG))).await.failed_jobs;
-    settle(
-        &*engine,
-        &failed_jobs[0].job,
-        Verdict::DeadLettered { retention: LONG },
-    )
-    .await;
+    let failed_jobs = claim(&*engine, Ask::new(1, LONG)).await.failed_jobs;
+    settle(&*engine, &failed_jobs[0], done()).await;
     take_none(&*engine, "a written entry lets nothing more begin").await;
     put(&*engine, job("e").fifo_group("order")).await;
-    settle(&*engine, &third, done(LONG)).await;
+    settle(&*engine, &third, done()).await;
     for expected in ["d", "e"] {
         let job = next(expected).await;
-        settle(&*engine, &job, done(LONG)).await;
+        settle(&*engine, &job, done()).await;
     }
     take_none(&*engine, "an order has an end").await;
     put(&*engine, job("f").fifo_group("order")).await;
     next("f").await;
-    assert_eq!(depth(&*engine).await, [0, 1, 0]);
+    expect_depth(&*engine, [0, 1, 0]).await;
 }
 
 /// The next job of a FIFO group waits while the one before waits for a retry, was released, or has lost
@@ -473,12 +459,12 @@ pub async fn jobs_in_order_run_one_after_another<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for text in ["a", "b"] {
         put(&*engine, job(text).fifo_group("order")).await;
     }
     let first = async |lease: Duration| {
-        let job = take(&*engine, Terms::new(5, lease)).await;
+        let job = take(&*engine, Ask::new(5, lease)).await;
         assert_eq!(said(&job), "a", "contract: the next in order waits");
         job
     };
@@ -487,7 +473,7 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
     take_none(&*engine, "the next in order waits for a retry").await;
     subject.advance(LATER).await;
     let job = first(LONG).await;
-    let release = Verdict::Release {
+    let release = End::Release {
         after: SOON,
         history: history(1),
     };
@@ -498,7 +484,7 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     first(LEASE).await;
     subject.advance(LATER).await;
-    let claims = ok(engine.claim(Terms::new(5, LONG).attempts(3))).await;
+    let claims = claim(&*engine, Ask::new(5, LONG)).await;
     assert_eq!(
         (all_said(&claims), claims.failed_jobs.len()),
         (vec!["b".to_owned()], 1),
@@ -512,7 +498,7 @@ pub async fn the_next_in_order_waits_for_a_retry<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_delayed_job_is_not_overtaken<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     put(&*engine, job("a").fifo_group("order").delay(SOON)).await;
     put(&*engine, job("b").fifo_group("order")).await;
     put(&*engine, job("c").fifo_group("order").delay(LONG)).await;
@@ -525,7 +511,7 @@ pub async fn a_delayed_job_is_not_overtaken<S: Subject>(subject: &S) {
             expected,
             "contract: the oldest in order is next"
         );
-        settle(&*engine, &job, done(LONG)).await;
+        settle(&*engine, &job, done()).await;
     }
     take_none(&*engine, "a job in order has its own delay").await;
 }
@@ -536,7 +522,7 @@ pub async fn a_delayed_job_is_not_overtaken<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn orders_are_apart<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for order in ["one", "two", "\u{2462}", ""] {
         for number in 1..=2 {
             put(
@@ -548,7 +534,7 @@ pub async fn orders_are_apart<S: Subject>(subject: &S) {
     }
     put(&*engine, job("none-1")).await;
     put(&*engine, job("none-2")).await;
-    let claims = ok(engine.claim(all())).await;
+    let claims = claim(&*engine, all()).await;
     assert_eq!(
         all_said(&claims),
         ["one-1", "two-1", "\u{2462}-1", "-1", "none-1", "none-2"],

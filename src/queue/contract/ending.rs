@@ -1,11 +1,12 @@
 use super::{
-    LATER, LEASE, LONG, SOON, Subject, all, attempts, depth, done, history, job, key, ok, put,
-    renew, retry, settle, status, take, take_none,
+    LATER, LEASE, LONG, SOON, Settings, Subject, all, claim, done, enqueue, expect_attempts,
+    expect_depth, expect_status, fresh, history, job, key, ok, put, renew, retry, settle,
+    settle_raw, take, take_none, task,
 };
 use crate::{
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Engine, FailedJob, Status, Terms, Verdict},
+    queue::{Ask, Claim, End, Engine, Job, Status, TaskId},
 };
 use bytes::Bytes;
 use std::{
@@ -23,20 +24,20 @@ fn cause() -> Cause {
         .with_message("no \u{1f40c} answer")
 }
 
-fn dead_letter(attempts: u32) -> Verdict {
-    Verdict::Failed {
+fn dead_letter(attempts: u32) -> End {
+    End::Failed {
         cause: cause(),
         history: history(attempts),
     }
 }
 
 /// Claims the one failed job that can be claimed.
-async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
-    let mut claims = ok(engine.claim(terms)).await;
+async fn take_failed_job(engine: &dyn Engine, ask: Ask) -> Job {
+    let mut claims = claim(engine, ask).await;
     assert_eq!(
         (claims.jobs.len(), claims.failed_jobs.len()),
         (0, 1),
-        "contract: one failed_job can be claimed, and nothing else"
+        "contract: one failed job can be claimed, and nothing else"
     );
     claims.failed_jobs.remove(0)
 }
@@ -47,7 +48,7 @@ async fn take_failed_job(engine: &dyn Engine, terms: Terms) -> FailedJob {
 ///
 /// If the rule does not hold.
 pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("again")).await;
     for attempt in 1..=2 {
         let job = take(&*engine, all()).await;
@@ -57,7 +58,7 @@ pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
             "contract: a job knows how its attempts went"
         );
         settle(&*engine, &job, retry(SOON, history(attempt))).await;
-        assert_eq!(status(&*engine, id).await, Some(Status::Queued));
+        expect_status(&*engine, id, Status::Queued).await;
         take_none(&*engine, "a retry waits its time").await;
         subject.advance(SOON / 4).await;
         take_none(&*engine, "a retry waits all of its time").await;
@@ -77,10 +78,10 @@ pub async fn a_retry_waits_its_time<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     put(&*engine, job("again")).await;
     for attempt in 1..=5 {
-        let job = take(&*engine, all().attempts(2)).await;
+        let job = take(&*engine, all()).await;
         assert_eq!(job.attempt, attempt, "contract: a retry is given again");
         settle(&*engine, &job, retry(Duration::ZERO, history(attempt))).await;
     }
@@ -92,16 +93,16 @@ pub async fn a_retry_is_for_the_worker_to_decide<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("released")).await;
-    let release = |after: Duration| Verdict::Release {
+    let release = |after: Duration| End::Release {
         after,
         history: history(2),
     };
     let mut last = None;
     for _ in 0..5 {
         // More times than a job may be attempted.
-        let job = take(&*engine, all().attempts(2)).await;
+        let job = take(&*engine, all()).await;
         assert_eq!(
             job.attempt, 1,
             "contract: a released attempt is not counted"
@@ -109,7 +110,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
         assert!(last < Some(job.token), "contract: a later token is greater");
         last = Some(job.token);
         settle(&*engine, &job, release(Duration::ZERO)).await;
-        assert_eq!(attempts(&*engine, id).await, Some(0));
+        expect_attempts(&*engine, id, 0).await;
     }
     let job = take(&*engine, all()).await;
     assert_eq!(
@@ -120,7 +121,7 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
     settle(&*engine, &job, release(SOON)).await;
     take_none(&*engine, "what is released waits its time").await;
     assert_eq!(
-        ok(engine.settle(id, job.token, done(LONG))).await,
+        settle_raw(&*engine, id, job.token, done()).await,
         Settled::Lost,
         "contract: a released job has no holder"
     );
@@ -134,27 +135,22 @@ pub async fn what_is_released_has_lost_no_attempt<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let binary: Bytes = (0..=255).collect();
     for result in [None, Some(Bytes::new()), Some(binary)] {
         let id = put(&*engine, job("result")).await;
         let job = take(&*engine, all()).await;
-        let verdict = Verdict::Done {
+        let end = End::Done {
             result: result.clone(),
-            // Longer than any clock can count.
-            retention: Duration::MAX,
         };
-        settle(&*engine, &job, verdict).await;
+        settle(&*engine, &job, end).await;
         for _ in 0..2 {
-            assert_eq!(
-                status(&*engine, id).await,
-                Some(Status::Succeeded {
-                    result: result.clone()
-                }),
-                "contract: a result is kept to the byte"
-            );
+            let kept = Status::Succeeded {
+                result: result.clone(),
+            };
+            expect_status(&*engine, id, kept).await;
         }
-        assert_eq!(attempts(&*engine, id).await, Some(1));
+        expect_attempts(&*engine, id, 1).await;
         take_none(&*engine, "what is done is not given again").await;
     }
 }
@@ -167,57 +163,54 @@ pub async fn a_result_is_kept_to_the_byte<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let settings = Settings {
+        retention: SOON,
+        attempts: 1,
+        ..Settings::default()
+    };
+    let engine = subject.engine(settings).await;
     let new = job("dead_lettered")
         .dedup_key(key("dead_lettered"))
         .target("grave");
     let id = put(&*engine, new.clone()).await;
     let claimed = take(&*engine, all()).await;
     settle(&*engine, &claimed, dead_letter(1)).await;
-    assert_eq!(
-        status(&*engine, id).await,
-        Some(Status::Failed),
-        "contract: a job to be dead_lettered has failed"
-    );
-    let none = ok(engine.claim(all().failed_jobs(0))).await;
+    expect_status(&*engine, id, Status::Failed).await;
+    let none = claim(&*engine, all().most_failed(0)).await;
     assert!(
         none.is_empty(),
         "contract: a failed_job is no job, got {none:?}"
     );
 
     let mut last = claimed.token;
-    let mut next = async |terms: Terms, attempts: u32| {
-        let failed_job = take_failed_job(&*engine, terms).await;
+    let mut next = async |ask: Ask, attempts: u32| {
+        let failed_job = take_failed_job(&*engine, ask).await;
         assert_eq!(
             failed_job.cause,
-            cause(),
+            Some(cause()),
             "contract: a failed_job keeps its cause"
         );
         assert_eq!(
-            failed_job.job.history,
+            failed_job.history,
             history(attempts),
             "contract: a failed_job keeps its history"
         );
         assert_eq!(
-            (
-                failed_job.job.id,
-                failed_job.job.attempt,
-                &failed_job.job.payload
-            ),
+            (failed_job.id, failed_job.attempt, &failed_job.payload),
             (id, 1, &new.payload),
             "contract: a failed_job keeps its job"
         );
         assert_eq!(
-            failed_job.job.dedup_key, new.dedup_key,
+            failed_job.dedup_key, new.dedup_key,
             "contract: a failed_job keeps its key"
         );
         assert!(
-            failed_job.job.token > last,
+            failed_job.token > last,
             "contract: a later token is greater"
         );
-        last = failed_job.job.token;
+        last = failed_job.token;
         take_none(&*engine, "a claimed failed_job is nobody else's").await;
-        failed_job.job
+        failed_job
     };
     let failed_job = next(all(), 1).await;
     settle(&*engine, &failed_job, retry(SOON, history(1))).await;
@@ -225,73 +218,164 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
     subject.advance(LATER).await;
     for _ in 0..4 {
         // The limit on attempts does not apply to it.
-        next(Terms::new(1, LEASE).attempts(1), 1).await;
+        next(Ask::new(1, LEASE), 1).await;
         subject.advance(LATER).await;
     }
     let failed_job = next(all(), 1).await;
-    let release = Verdict::Release {
+    let release = End::Release {
         after: Duration::ZERO,
         history: history(2),
     };
     settle(&*engine, &failed_job, release).await;
-    let failed_job = next(Terms::new(1, LEASE), 2).await;
+    let failed_job = next(Ask::new(1, LEASE), 2).await;
     subject.advance(LEASE / 2).await;
     assert_eq!(
-        renew(&*engine, vec![(id, failed_job.token)], LONG).await,
+        renew(
+            &*engine,
+            vec![Claim {
+                id,
+                token: failed_job.token
+            }],
+            LONG
+        )
+        .await,
         [Settled::Done],
         "contract: the claim of a failed_job is renewed"
     );
     subject.advance(LATER).await;
-    settle(
-        &*engine,
-        &failed_job,
-        Verdict::DeadLettered { retention: SOON },
-    )
-    .await;
+    settle(&*engine, &failed_job, done()).await;
     take_none(&*engine, "what is dead_lettered is not given again").await;
-    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
-    assert_eq!(attempts(&*engine, id).await, Some(1));
+    expect_status(&*engine, id, Status::Failed).await;
+    expect_attempts(&*engine, id, 1).await;
     subject.advance(LATER).await;
     assert_eq!(
-        status(&*engine, id).await,
+        task(&*engine, id).await,
         None,
         "contract: what is over leaves after its time"
     );
 }
 
-/// `DeadLettered` for a job, and `Failed` or `Done` for a failed job, return `Lost` and change nothing:
-/// the claim remains.
+/// Each claim of a batch is ended by itself: one that is lost does not keep the others.
 ///
 /// # Panics
 ///
 /// If the rule does not hold.
-pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
-    let id = put(&*engine, job("running")).await;
-    let claimed = take(&*engine, all()).await;
-    let dead_lettered = Verdict::DeadLettered { retention: LONG };
-    assert_eq!(
-        ok(engine.settle(id, claimed.token, dead_lettered)).await,
-        Settled::Lost,
-        "contract: a running job is not dead_lettered yet"
-    );
-    assert_eq!(status(&*engine, id).await, Some(Status::Running));
-    settle(&*engine, &claimed, dead_letter(1)).await;
-    let failed_job = take_failed_job(&*engine, all()).await;
-    for verdict in [dead_letter(1), done(LONG)] {
-        assert_eq!(
-            ok(engine.settle(id, failed_job.job.token, verdict)).await,
-            Settled::Lost,
-            "contract: a failed_job is no job"
-        );
+pub async fn a_batch_of_ends_is_settled_each_by_itself<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    let mut ids = Vec::new();
+    for text in ["a", "b", "c", "d"] {
+        ids.push(put(&*engine, job(text)).await);
     }
-    assert_eq!(depth(&*engine).await, [0, 0, 1]);
-    settle(
-        &*engine,
-        &failed_job.job,
-        Verdict::DeadLettered { retention: LONG },
-    )
-    .await;
+    let jobs = claim(&*engine, all()).await.jobs;
+    let of = |id: TaskId| match jobs.iter().find(|job| job.id == id) {
+        Some(job) => job.claim(),
+        None => panic!("contract: all are claimed"),
+    };
+    let unknown = Claim {
+        id: TaskId::random(),
+        token: of(ids[0]).token,
+    };
+    let release = End::Release {
+        after: Duration::ZERO,
+        history: history(0),
+    };
+    let batch = vec![
+        (of(ids[0]), done()),
+        (unknown, done()),
+        (of(ids[1]), retry(Duration::ZERO, history(1))),
+        (of(ids[0]), dead_letter(1)),
+        (of(ids[2]), dead_letter(1)),
+        (of(ids[3]), release),
+    ];
+    let (kept, lost) = (Settled::Done, Settled::Lost);
+    assert_eq!(
+        ok(engine.settle(batch)).await,
+        [kept, lost, kept, lost, kept, kept],
+        "contract: results are in the order of the claims"
+    );
+    let claims = claim(&*engine, all()).await;
+    let mut again: Vec<_> = claims
+        .jobs
+        .iter()
+        .map(|job| (job.id, job.attempt))
+        .collect();
+    again.sort_by_key(|(_, attempt)| *attempt);
+    assert_eq!(again, [(ids[3], 1), (ids[1], 2)]);
+    let failed: Vec<_> = claims.failed_jobs.iter().map(|job| job.id).collect();
+    assert_eq!(failed, [ids[2]]);
+    assert!(ok(engine.settle(Vec::new())).await.is_empty());
+}
+
+/// A holder whose lease has ended can still settle or renew its claim, as long as nobody has claimed the job
+/// since: what was done is not done again for a moment's delay. A job that was given up when its last lease
+/// ended, and whose entry nobody writes yet, is done all the same.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_late_holder_is_heard_until_another_claims<S: Subject>(subject: &S) {
+    let settings = Settings {
+        attempts: 2,
+        ..Settings::default()
+    };
+    let engine = subject.engine(settings).await;
+    let lapsed = async || {
+        let job = take(&*engine, Ask::new(1, LEASE)).await;
+        subject.advance(LATER).await;
+        job
+    };
+    for end in [done(), dead_letter(1), retry(Duration::ZERO, history(1))] {
+        let id = put(&*engine, job("late")).await;
+        let job = lapsed().await;
+        expect_status(&*engine, id, Status::Queued).await;
+        settle(&*engine, &job, end.clone()).await;
+        for again in [end.clone(), done()] {
+            assert_eq!(
+                settle_raw(&*engine, id, job.token, again).await,
+                Settled::Lost,
+                "contract: a claim is settled once"
+            );
+        }
+        match end {
+            End::Done { .. } => {}
+            End::Failed { .. } => {
+                let failed = take_failed_job(&*engine, all()).await;
+                assert_eq!(failed.cause, Some(cause()));
+                settle(&*engine, &failed, done()).await;
+            }
+            _ => {
+                let again = take(&*engine, all()).await;
+                assert_eq!((again.id, again.attempt), (id, 2));
+                settle(&*engine, &again, done()).await;
+            }
+        }
+        take_none(&*engine, "what has ended is not given again").await;
+    }
+
+    let id = put(&*engine, job("renewed")).await;
+    let job = lapsed().await;
+    assert_eq!(
+        renew(&*engine, vec![job.claim()], LONG).await,
+        [Settled::Done],
+        "contract: a claim that ended can be renewed while nobody else has the job"
+    );
+    take_none(&*engine, "a renewed claim holds").await;
+    expect_status(&*engine, id, Status::Running).await;
+    settle(&*engine, &job, retry(Duration::ZERO, history(1))).await;
+
+    // The last attempt.
+    let job = lapsed().await;
+    let none = claim(&*engine, all().most_failed(0)).await;
+    assert!(none.is_empty(), "contract: it has had its attempts");
+    expect_status(&*engine, id, Status::Failed).await;
+    settle(&*engine, &job, done()).await;
+    take_none(&*engine, "what is done is not dead-lettered").await;
+    let is_done = |task: crate::queue::Task| matches!(task.status, Status::Succeeded { .. });
+    assert!(
+        engine.tasks().is_none() || task(&*engine, id).await.is_some_and(is_done),
+        "contract: what is done has succeeded"
+    );
+    expect_depth(&*engine, [0, 0, 0]).await;
 }
 
 /// A holder whose claim has passed to another can neither renew nor settle it.
@@ -300,17 +384,16 @@ pub async fn a_verdict_of_another_state_changes_nothing<S: Subject>(subject: &S)
 ///
 /// If the rule does not hold.
 pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let id = put(&*engine, job("stale")).await;
-    let stale = take(&*engine, Terms::new(1, LEASE)).await;
+    let stale = take(&*engine, Ask::new(1, LEASE)).await;
     subject.advance(LATER).await;
     let current = take(&*engine, all()).await;
-    let verdicts = || {
+    let ends = || {
         [
             dead_letter(1),
-            Verdict::DeadLettered { retention: LONG },
-            done(LONG),
-            Verdict::Release {
+            done(),
+            End::Release {
                 after: Duration::ZERO,
                 history: history(1),
             },
@@ -318,23 +401,23 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
         ]
     };
     let expect_lost = async |token, when: &str| {
-        for verdict in verdicts() {
-            let name = format!("{verdict:?}");
+        for end in ends() {
+            let name = format!("{end:?}");
             assert_eq!(
-                ok(engine.settle(id, token, verdict)).await,
+                settle_raw(&*engine, id, token, end).await,
                 Settled::Lost,
                 "contract: a stale holder changes nothing {when}: {name}"
             );
         }
         assert_eq!(
-            renew(&*engine, vec![(id, token)], LONG).await,
+            renew(&*engine, vec![Claim { id, token }], LONG).await,
             [Settled::Lost],
             "contract: a stale holder renews nothing {when}"
         );
     };
     expect_lost(stale.token, "of a job that runs").await;
-    assert_eq!(status(&*engine, id).await, Some(Status::Running));
-    assert_eq!(attempts(&*engine, id).await, Some(2));
+    expect_status(&*engine, id, Status::Running).await;
+    expect_attempts(&*engine, id, 2).await;
     settle(&*engine, &current, dead_letter(2)).await;
     for token in [stale.token, current.token] {
         expect_lost(token, "of a job to be dead_lettered").await;
@@ -343,43 +426,38 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     for token in [stale.token, current.token] {
         expect_lost(token, "of a failed_job").await;
     }
-    settle(
-        &*engine,
-        &failed_job.job,
-        Verdict::DeadLettered { retention: LONG },
-    )
-    .await;
-    for token in [stale.token, current.token, failed_job.job.token] {
+    settle(&*engine, &failed_job, done()).await;
+    for token in [stale.token, current.token, failed_job.token] {
         expect_lost(token, "of a job that is over").await;
     }
-    assert_eq!(status(&*engine, id).await, Some(Status::Failed));
+    expect_status(&*engine, id, Status::Failed).await;
 }
 
-/// A claim is settled once, whatever the verdict.
+/// A claim is settled once, however it ends.
 ///
 /// # Panics
 ///
 /// If the rule does not hold.
 pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
-    let release = Verdict::Release {
+    let engine = fresh(subject).await;
+    let release = End::Release {
         after: LONG,
         history: history(0),
     };
-    for first in [dead_letter(1), done(LONG), retry(LONG, history(1)), release] {
+    for first in [dead_letter(1), done(), retry(LONG, history(1)), release] {
         let id = put(&*engine, job("settled")).await;
-        let job = take(&*engine, all().failed_jobs(0)).await;
+        let job = take(&*engine, all().most_failed(0)).await;
         settle(&*engine, &job, first.clone()).await;
-        let before = ok(engine.task(id)).await;
-        for second in [first, done(LONG), dead_letter(1), retry(LONG, history(1))] {
+        let before = task(&*engine, id).await;
+        for second in [first, done(), dead_letter(1), retry(LONG, history(1))] {
             assert_eq!(
-                ok(engine.settle(id, job.token, second)).await,
+                settle_raw(&*engine, id, job.token, second).await,
                 Settled::Lost,
                 "contract: a claim is settled once"
             );
         }
         assert_eq!(
-            ok(engine.task(id)).await,
+            task(&*engine, id).await,
             before,
             "contract: a claim is settled once"
         );
@@ -392,49 +470,42 @@ pub async fn a_claim_is_settled_once<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
-    let mut ids = Vec::new();
     for retention in [SOON, LONG] {
+        let settings = Settings {
+            retention,
+            ..Settings::default()
+        };
+        let engine = subject.engine(settings).await;
+        let mut ids = Vec::new();
         for text in ["succeeds", "fails"] {
             let id = put(&*engine, job(text)).await;
             let job = take(&*engine, all()).await;
             if text == "succeeds" {
-                settle(&*engine, &job, done(retention)).await;
+                settle(&*engine, &job, done()).await;
             } else {
                 settle(&*engine, &job, dead_letter(1)).await;
-                let failed_job = take_failed_job(&*engine, all()).await.job;
-                settle(&*engine, &failed_job, Verdict::DeadLettered { retention }).await;
+                let failed_job = take_failed_job(&*engine, all()).await;
+                settle(&*engine, &failed_job, done()).await;
             }
             ids.push(id);
         }
-    }
-    let unfinished = put(&*engine, job("unfinished").dedup_key(key("unfinished"))).await;
-    let present = async || {
-        let mut present = Vec::new();
-        for id in &ids {
-            present.push(ok(engine.task(*id)).await.is_some());
+        let unfinished = put(&*engine, job("unfinished").dedup_key(key("unfinished"))).await;
+        subject.advance(LATER).await;
+        // Gives every background removal its chance.
+        for _ in 0..3 {
+            let repeat = enqueue(&*engine, job("again").dedup_key(key("unfinished"))).await;
+            assert_eq!(repeat.id, unfinished);
         }
-        present
-    };
-    subject.advance(SOON / 4).await;
-    assert_eq!(
-        present().await[2..],
-        [true, true],
-        "contract: what is over is kept for its time"
-    );
-    subject.advance(LATER).await;
-    // Gives every background removal its chance.
-    for _ in 0..3 {
-        let repeat = ok(engine.enqueue(job("again").dedup_key(key("unfinished")))).await;
-        assert_eq!(repeat.id, unfinished);
+        for id in ids {
+            assert_eq!(
+                task(&*engine, id).await.is_some(),
+                retention == LONG,
+                "contract: what is over leaves after its time, and not before"
+            );
+        }
+        expect_status(&*engine, unfinished, Status::Queued).await;
+        expect_depth(&*engine, [1, 0, 0]).await;
     }
-    assert_eq!(
-        present().await,
-        [false, false, true, true],
-        "contract: what is over leaves after its time, and nothing else does"
-    );
-    assert_eq!(status(&*engine, unfinished).await, Some(Status::Queued));
-    assert_eq!(depth(&*engine).await, [1, 0, 0]);
 }
 
 /// Polls a future this many times, lets other tasks run in between, and drops it.
@@ -456,15 +527,15 @@ async fn drop_after<F: Future>(polls: usize, future: F) {
 ///
 /// If the rule does not hold.
 pub async fn a_dropped_enqueue_is_done_or_not<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     let mut expected = HashSet::new();
     for polls in 0..12 {
         let new = job("dropped");
         expected.insert(new.id);
-        drop_after(polls, engine.enqueue(new.clone())).await;
-        ok(engine.enqueue(new)).await;
+        drop_after(polls, engine.enqueue(vec![new.clone()])).await;
+        enqueue(&*engine, new).await;
     }
-    let claims = ok(engine.claim(all())).await;
+    let claims = claim(&*engine, all()).await;
     assert_eq!(claims.jobs.len(), 12, "contract: a job is put in once");
     let claimed: HashSet<_> = claims.jobs.iter().map(|job| job.id).collect();
     assert_eq!(claimed, expected, "contract: a job is put in");
@@ -476,20 +547,24 @@ pub async fn a_dropped_enqueue_is_done_or_not<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_dropped_claim_loses_nothing<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let settings = Settings {
+        attempts: 100,
+        ..Settings::default()
+    };
+    let engine = subject.engine(settings).await;
     let mut expected = HashSet::new();
     for _ in 0..24 {
         expected.insert(put(&*engine, job("claimed")).await);
     }
-    let terms = Terms::new(2, LEASE).attempts(100);
+    let ask = Ask::new(2, LEASE);
     for polls in 0..12 {
-        drop_after(polls, engine.claim(terms.clone())).await;
+        drop_after(polls, engine.claim(ask.clone())).await;
     }
     subject.advance(LATER).await;
-    let claims = ok(engine.claim(all().attempts(100))).await;
+    let claims = claim(&*engine, all()).await;
     let claimed: HashSet<_> = claims.jobs.iter().map(|job| job.id).collect();
     assert_eq!(claimed, expected, "contract: a dropped claim loses nothing");
-    assert_eq!(depth(&*engine).await, [0, 24, 0]);
+    expect_depth(&*engine, [0, 24, 0]).await;
 }
 
 /// If a `settle` is dropped, it is done or not.
@@ -498,28 +573,28 @@ pub async fn a_dropped_claim_loses_nothing<S: Subject>(subject: &S) {
 ///
 /// If the rule does not hold.
 pub async fn a_dropped_settle_is_done_or_not<S: Subject>(subject: &S) {
-    let engine = subject.engine().await;
+    let engine = fresh(subject).await;
     for polls in 0..12 {
         let id = put(&*engine, job("settled")).await;
         let claimed = take(&*engine, all()).await;
-        let verdict = if polls % 2 == 0 {
-            done(LONG)
+        let end = if polls % 2 == 0 {
+            done()
         } else {
             retry(Duration::ZERO, history(1))
         };
-        drop_after(polls, engine.settle(id, claimed.token, verdict)).await;
+        drop_after(polls, engine.settle(vec![(claimed.claim(), end)])).await;
         // An operation that was begun may still be running.
         subject.advance(LEASE / 4).await;
-        match status(&*engine, id).await {
+        match task(&*engine, id).await.map(|task| task.status) {
             Some(Status::Succeeded { .. }) if polls % 2 == 0 => {}
             Some(Status::Queued) if polls % 2 == 1 => {
                 let again = take(&*engine, all()).await;
                 assert_eq!((again.id, again.attempt), (id, 2));
-                settle(&*engine, &again, done(LONG)).await;
+                settle(&*engine, &again, done()).await;
             }
-            Some(Status::Running) => settle(&*engine, &claimed, done(LONG)).await,
-            other => panic!("contract: a dropped verdict holds or does not, got {other:?}"),
+            Some(Status::Running) => settle(&*engine, &claimed, done()).await,
+            other => panic!("contract: a dropped settle is done or not, got {other:?}"),
         }
     }
-    assert_eq!(depth(&*engine).await, [0, 0, 0]);
+    expect_depth(&*engine, [0, 0, 0]).await;
 }

@@ -141,13 +141,12 @@ impl<B> Service<Request<B>> for TaskStatusService {
     fn call(&mut self, req: Request<B>) -> Self::Future {
         let (_, id) = req.uri().path().rsplit_once('/').unwrap_or_default();
         let id: Option<TaskId> = id.parse().ok();
-        let asked = id.map(|id| self.queue.engine().task(id));
-        let settings = self.settings.clone();
+        let (queue, settings) = (self.queue.clone(), self.settings.clone());
         Box::pin(async move {
-            let result = match asked {
+            let result = match id {
                 // The path does not end with an id.
                 None => Ok(None),
-                Some(asked) => asked.await,
+                Some(id) => queue.task(id).await,
             };
             let mut response = settings.answer(result);
             response

@@ -9,7 +9,7 @@ use crate::{
     observe::{Event, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
     queue::{
-        Job, Queue, Worker, WorkerBuilder,
+        Job, Kinds, NewJob, Queue, Worker, WorkerBuilder,
         worker::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded},
     },
     retry::{ExchangeResponse, HttpExchange},
@@ -33,31 +33,34 @@ pub struct ByRequest {
 }
 
 impl Worker {
-    /// Makes a builder of a worker whose service is an HTTP client. The worker calls the client with the
-    /// [request](Job::http_request) that each job holds, and classifies with [`HttpClassifier`].
+    /// Makes a builder of a worker whose service is an HTTP client. The worker claims jobs of the kind
+    /// [`NewJob::HTTP`], calls the client with the [request](Job::http_request) that each holds, and
+    /// classifies with [`HttpClassifier`].
     ///
     /// It reads at most 64 KiB of a response, so that the connection can be used again.
     pub fn http(queue: Queue) -> WorkerBuilder<HttpClassifier, (), ByRequest> {
         let call = ByRequest {
             request: Arc::new(|job| job.http_request().map_err(Into::into)),
         };
-        WorkerBuilder::new(queue, HttpClassifier::new(), call)
+        WorkerBuilder::new(queue, HttpClassifier::new(), call).kinds([NewJob::HTTP])
     }
 }
 
 impl<M, T> WorkerBuilder<M, T, ByRequest> {
-    /// Sets the function that makes the request of a job. Default: the [request](Job::http_request) that
-    /// the job holds.
+    /// Sets the kinds of jobs that the worker claims, and the function that makes the request of a job.
+    /// Default: [`NewJob::HTTP`], and the [request](Job::http_request) that the job holds.
     ///
     /// If it returns an error, the job is dead-lettered as
     /// [`Unsendable`](crate::dead_letter::Reason::Unsendable).
     pub fn request<E>(
         mut self,
+        kinds: impl Into<Kinds>,
         request: impl Fn(&Job) -> Result<Request<BufferedBody>, E> + Send + Sync + 'static,
     ) -> Self
     where
         E: Into<BoxError>,
     {
+        self.settings.kinds = kinds.into();
         self.call.request = Arc::new(move |job| request(job).map_err(Into::into));
         self
     }
@@ -67,8 +70,7 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
-    /// `retention`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout` or `retry`.
     pub fn build<S, B>(self, client: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,

@@ -1,21 +1,23 @@
 //! One lane for each target. Finds the next job among the targets that have room.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use crate::queue::Kinds;
+use std::collections::{BTreeSet, HashMap};
 use tokio::time::Instant;
 
 /// The due time of a job, and its number, which grows in the order of arrival.
 pub(super) type Spot = (Instant, u64);
 
-/// The waiting jobs, by target.
+/// The waiting jobs, by target and kind.
 ///
-/// Lanes are grouped by their number of running jobs; each group is a set of the first jobs of its
-/// lanes. A claim reads only the sets of lanes that have room: a full lane costs nothing, however many
-/// jobs wait in it. The number of sets is at most the number of running jobs in the fullest lane, and at
-/// most the square root of twice the number of all running jobs.
-#[derive(Debug, Default)]
+/// A claim reads only the heads of the lanes that have room, one set for each kind: a full lane costs
+/// nothing, however many jobs wait in it.
+#[derive(Debug)]
 pub(super) struct Lanes {
+    /// How many jobs of a target may run.
+    per_target: u32,
     lanes: HashMap<String, Lane>,
-    heads: BTreeMap<u32, BTreeSet<Spot>>,
+    /// The first job of each kind in each lane that has room, by kind.
+    heads: HashMap<String, BTreeSet<Spot>>,
     /// How many spots claims have looked at.
     #[cfg(test)]
     looked_at: std::cell::Cell<usize>,
@@ -23,51 +25,93 @@ pub(super) struct Lanes {
 
 #[derive(Debug, Default)]
 struct Lane {
-    waiting: BTreeSet<Spot>,
+    waiting: HashMap<String, BTreeSet<Spot>>,
     running: u32,
 }
 
-impl Lanes {
-    /// Adds a waiting job.
-    pub(super) fn push(&mut self, target: &str, spot: Spot) {
-        self.change(target, |lane| {
-            lane.waiting.insert(spot);
-        });
+impl Lane {
+    fn head(&self, kind: &str) -> Option<Spot> {
+        self.waiting.get(kind)?.first().copied()
     }
 
-    /// Removes a waiting job.
-    pub(super) fn remove(&mut self, target: &str, spot: Spot) {
-        self.change(target, |lane| {
-            lane.waiting.remove(&spot);
+    fn heads(&self) -> impl Iterator<Item = (&str, Spot)> {
+        let heads = self.waiting.iter();
+        heads.filter_map(|(kind, spots)| Some((kind.as_str(), *spots.first()?)))
+    }
+
+    fn remove(&mut self, kind: &str, spot: Spot) {
+        if let Some(spots) = self.waiting.get_mut(kind) {
+            spots.remove(&spot);
+            if spots.is_empty() {
+                self.waiting.remove(kind);
+            }
+        }
+    }
+}
+
+impl Lanes {
+    /// No limit if `per_target` is `u32::MAX`.
+    pub(super) fn new(per_target: u32) -> Self {
+        Self {
+            per_target,
+            lanes: HashMap::new(),
+            heads: HashMap::new(),
+            #[cfg(test)]
+            looked_at: std::cell::Cell::default(),
+        }
+    }
+
+    /// Adds a waiting job.
+    pub(super) fn push(&mut self, target: &str, kind: &str, spot: Spot) {
+        self.change(target, Some(kind), |lane| {
+            if let Some(spots) = lane.waiting.get_mut(kind) {
+                spots.insert(spot);
+            } else {
+                lane.waiting.insert(kind.to_owned(), [spot].into());
+            }
         });
     }
 
     /// Moves a waiting job to running.
-    pub(super) fn start(&mut self, target: &str, spot: Spot) {
-        self.change(target, |lane| {
-            lane.waiting.remove(&spot);
+    pub(super) fn start(&mut self, target: &str, kind: &str, spot: Spot) {
+        self.change(target, Some(kind), |lane| {
+            lane.remove(kind, spot);
+            lane.running = lane.running.saturating_add(1);
+        });
+    }
+
+    /// Adds a running job.
+    pub(super) fn enter(&mut self, target: &str) {
+        self.change(target, None, |lane| {
             lane.running = lane.running.saturating_add(1);
         });
     }
 
     /// Ends a running job. Returns whether a waiting job could now run in its place.
     pub(super) fn stop(&mut self, target: &str, now: Instant) -> bool {
-        self.change(target, |lane| lane.running = lane.running.saturating_sub(1));
+        self.change(target, None, |lane| {
+            lane.running = lane.running.saturating_sub(1);
+        });
         let lane = self.lanes.get(target);
-        lane.and_then(|lane| lane.waiting.first())
-            .is_some_and(|(due, _)| *due <= now)
+        lane.is_some_and(|lane| {
+            lane.running < self.per_target && lane.heads().any(|(_, (due, _))| due <= now)
+        })
     }
 
-    /// The job that is due first, among lanes with fewer than `per_target` running jobs.
-    pub(super) fn first(&self, per_target: u32) -> Option<Spot> {
-        let heads = self.heads.range(..per_target);
-        heads
-            .filter_map(|(_, heads)| {
-                #[cfg(test)]
-                self.looked_at.set(self.looked_at.get() + 1);
-                heads.first().copied()
-            })
-            .min()
+    /// The job of these kinds that is due first, among lanes that have room.
+    pub(super) fn first(&self, kinds: &Kinds) -> Option<Spot> {
+        let first = |heads: &BTreeSet<Spot>| {
+            #[cfg(test)]
+            self.looked_at.set(self.looked_at.get() + 1);
+            heads.first().copied()
+        };
+        match kinds {
+            Kinds::All => self.heads.values().filter_map(first).min(),
+            Kinds::Only(kinds) => {
+                let heads = kinds.iter().filter_map(|kind| self.heads.get(kind));
+                heads.filter_map(first).min()
+            }
+        }
     }
 
     /// The number of lanes.
@@ -82,32 +126,60 @@ impl Lanes {
         self.looked_at.get()
     }
 
-    fn change(&mut self, target: &str, change: impl FnOnce(&mut Lane)) {
+    /// Changes a lane, of whose waiting jobs only those of `kind` change.
+    fn change(&mut self, target: &str, kind: Option<&str>, change: impl FnOnce(&mut Lane)) {
         if !self.lanes.contains_key(target) {
             self.lanes.insert(target.to_owned(), Lane::default());
         }
         let Some(lane) = self.lanes.get_mut(target) else {
             return;
         };
-        let before = (lane.running, lane.waiting.first().copied());
+        let head = |lane: &Lane| kind.and_then(|kind| Some((kind, lane.head(kind)?)));
+        let (had_room, before) = (lane.running < self.per_target, head(lane));
         change(lane);
-        let after = (lane.running, lane.waiting.first().copied());
-        if after == (0, None) {
-            self.lanes.remove(target);
-        }
-        if before == after {
-            return;
-        }
-        if let (running, Some(head)) = before
-            && let Some(heads) = self.heads.get_mut(&running)
+        let (has_room, after) = (lane.running < self.per_target, head(lane));
+        let heads = &mut self.heads;
+        if had_room
+            && (!has_room || before != after)
+            && let Some(head) = before
         {
-            heads.remove(&head);
-            if heads.is_empty() {
-                self.heads.remove(&running);
+            remove_head(heads, head);
+        }
+        if has_room
+            && (!had_room || before != after)
+            && let Some(head) = after
+        {
+            add_head(heads, head);
+        }
+        if had_room != has_room {
+            let others = lane.heads().filter(|(other, _)| Some(*other) != kind);
+            for head in others {
+                if has_room {
+                    add_head(heads, head);
+                } else {
+                    remove_head(heads, head);
+                }
             }
         }
-        if let (running, Some(head)) = after {
-            self.heads.entry(running).or_default().insert(head);
+        if lane.running == 0 && lane.waiting.is_empty() {
+            self.lanes.remove(target);
+        }
+    }
+}
+
+fn add_head(heads: &mut HashMap<String, BTreeSet<Spot>>, (kind, spot): (&str, Spot)) {
+    if let Some(heads) = heads.get_mut(kind) {
+        heads.insert(spot);
+    } else {
+        heads.insert(kind.to_owned(), [spot].into());
+    }
+}
+
+fn remove_head(heads: &mut HashMap<String, BTreeSet<Spot>>, (kind, spot): (&str, Spot)) {
+    if let Some(of_kind) = heads.get_mut(kind) {
+        of_kind.remove(&spot);
+        if of_kind.is_empty() {
+            heads.remove(kind);
         }
     }
 }
@@ -121,7 +193,7 @@ mod tests {
     #[test]
     fn what_waits_in_full_lanes_costs_a_claim_nothing() {
         let now = Instant::now();
-        let mut lanes = Lanes::default();
+        let mut lanes = Lanes::new(8);
         let mut number = 0;
         let mut next = || {
             number += 1;
@@ -130,37 +202,58 @@ mod tests {
         for target in 0..100 {
             let target = format!("full-{target}");
             for _ in 0..1_000 {
-                lanes.push(&target, next());
+                lanes.push(&target, "a", next());
             }
             for _ in 0..8 {
-                let spot = lanes.lanes[&target].waiting.first().copied();
-                lanes.start(&target, spot.expect("it was put in"));
+                let spot = lanes.lanes[&target].head("a");
+                lanes.start(&target, "a", spot.expect("it was put in"));
             }
         }
+        assert_eq!(lanes.first(&Kinds::All), None);
         let last = next();
-        lanes.push("free", last);
+        lanes.push("free", "a", last);
         let before = lanes.looked_at();
-        assert_eq!(lanes.first(8), Some(last));
+        assert_eq!(lanes.first(&Kinds::All), Some(last));
         assert_eq!(lanes.looked_at() - before, 1);
 
-        // One lane has room again. Two sets: lanes with no running job, and lanes with seven.
         assert!(lanes.stop("full-42", now));
-        let before = lanes.looked_at();
-        assert!(lanes.first(8) < Some(last));
-        assert_eq!(lanes.looked_at() - before, 2);
+        assert!(lanes.first(&Kinds::All) < Some(last));
+    }
+
+    #[test]
+    fn a_lane_that_fills_hides_its_jobs_of_every_kind_until_it_has_room() {
+        let now = Instant::now();
+        let mut lanes = Lanes::new(1);
+        for (number, kind) in [(1, "a"), (2, "b"), (3, "a")] {
+            lanes.push("t", kind, (now, number));
+        }
+        let only = |kind: &str| Kinds::from([kind]);
+        assert_eq!(lanes.first(&Kinds::All), Some((now, 1)));
+        assert_eq!(lanes.first(&only("b")), Some((now, 2)));
+        assert_eq!(lanes.first(&only("c")), None);
+        lanes.start("t", "b", (now, 2));
+        assert_eq!(lanes.first(&Kinds::All), None);
+        lanes.enter("t");
+        assert!(!lanes.stop("t", now), "another one runs");
+        assert!(lanes.stop("t", now));
+        assert_eq!(lanes.first(&Kinds::All), Some((now, 1)));
+        lanes.start("t", "a", (now, 1));
+        lanes.stop("t", now);
+        assert_eq!(lanes.first(&only("a")), Some((now, 3)));
     }
 
     #[test]
     fn a_lane_leaves_with_its_last_job() {
         let now = Instant::now();
-        let mut lanes = Lanes::default();
-        lanes.push("a", (now, 1));
-        lanes.push("b", (now + Duration::from_secs(1), 2));
-        lanes.start("a", (now, 1));
+        let mut lanes = Lanes::new(8);
+        lanes.push("a", "k", (now, 1));
+        lanes.push("b", "k", (now + Duration::from_secs(1), 2));
+        lanes.start("a", "k", (now, 1));
         assert_eq!(lanes.len(), 2);
         assert!(!lanes.stop("a", now));
-        lanes.remove("b", (now + Duration::from_secs(1), 2));
+        lanes.start("b", "k", (now + Duration::from_secs(1), 2));
+        assert!(!lanes.stop("b", now));
         assert_eq!((lanes.len(), lanes.heads.len()), (0, 0));
-        assert_eq!(lanes.first(u32::MAX), None);
+        assert_eq!(lanes.first(&Kinds::All), None);
     }
 }

@@ -5,13 +5,16 @@ mod keys;
 mod lanes;
 mod state;
 
-use self::state::{Limits, Refused, State, after};
-use super::{Claims, Depth, Engine, Enqueued, NewJob, Task, TaskId, Terms, Verdict};
+use self::state::{FAR, Limits, Refused, State, after};
+use super::{
+    Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, NewJob, Promises, Task, TaskId, Tasks,
+    engine::ATTEMPTS,
+};
 use crate::{
     BoxFuture, InvalidConfig, StoreError,
     clock::WallClock,
     idempotency::IdempotencyKey,
-    lease::{FencingToken, Settled},
+    lease::Settled,
     observe::{Event, Id, Observer, Observers},
 };
 use std::{
@@ -39,19 +42,19 @@ use tokio::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use tower_webhook::queue::{Engine, MemoryQueue, NewJob, Status, Terms, Verdict};
+/// use tower_webhook::queue::{Ask, End, Engine, MemoryQueue, NewJob, Queue, Status};
 ///
 /// # tokio_test::block_on(async {
-/// let queue = MemoryQueue::default();
+/// let engine = MemoryQueue::default();
+/// let queue = Queue::new(engine.clone());
 /// let id = queue.enqueue(NewJob::new("event", "payload")).await?.id;
 ///
-/// let claims = queue.claim(Terms::new(10, Duration::from_secs(30))).await?;
+/// let claims = engine.claim(Ask::new(10, Duration::from_secs(30))).await?;
 /// let job = &claims.jobs[0];
 /// assert_eq!((job.id, &job.payload[..], job.attempt), (id, &b"payload"[..], 1));
 ///
-/// let done = Verdict::Done { result: None, retention: Duration::from_secs(60) };
-/// queue.settle(id, job.token, done).await?;
-/// let task = queue.task(id).await?.expect("it is kept for a minute");
+/// engine.settle(vec![(job.claim(), End::Done { result: None })]).await?;
+/// let task = queue.task(id).await?.expect("it is kept for 7 days");
 /// assert_eq!(task.status, Status::Succeeded { result: None });
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
@@ -137,6 +140,27 @@ impl MemoryQueueBuilder {
         self
     }
 
+    /// Sets the number of attempts of a job: if the lease of the last one ends, the job has failed for good.
+    /// Default: 25. A [worker](super::WorkerBuilder::retry) may allow fewer, and not more.
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.limits.attempts = attempts;
+        self
+    }
+
+    /// Sets how many jobs of one [target](NewJob::target) run at the same time, over all workers. The limit
+    /// keeps a slow target from using all of the concurrency. Default: 8. `u32::MAX`: no limit.
+    pub const fn per_target(mut self, jobs: u32) -> Self {
+        self.limits.per_target = jobs;
+        self
+    }
+
+    /// Sets how long the status, the result and the deduplication key of a finished task are kept.
+    /// Default: 7 days.
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.limits.retention = retention;
+        self
+    }
+
     /// Sets the clock that gives the time at which a job is accepted. Default: the system clock.
     pub fn clock(mut self, clock: WallClock) -> Self {
         self.clock = clock;
@@ -154,7 +178,7 @@ impl MemoryQueueBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] when a bound is zero, or `max_payload` is above `max_bytes`.
+    /// [`InvalidConfig`] names the setting: one that is zero, or `max_payload` if it is above `max_bytes`.
     pub fn build(self) -> Result<MemoryQueue, InvalidConfig> {
         let limits = self.limits;
         for (setting, value) in [
@@ -168,6 +192,17 @@ impl MemoryQueueBuilder {
             if value == 0 {
                 return Err(InvalidConfig::new(setting, "must be at least 1"));
             }
+        }
+        for (setting, value) in [
+            ("attempts", limits.attempts),
+            ("per_target", limits.per_target),
+        ] {
+            if value == 0 {
+                return Err(InvalidConfig::new(setting, "must be at least 1"));
+            }
+        }
+        if limits.retention.is_zero() {
+            return Err(InvalidConfig::new("retention", "must be longer than zero"));
         }
         if limits.payload > limits.bytes {
             let problem = "must not be above `max_bytes`";
@@ -187,6 +222,9 @@ impl Default for MemoryQueueBuilder {
                 payload: 16 << 20,
                 finished: 100_000,
                 results: 64 << 20,
+                attempts: ATTEMPTS,
+                per_target: 8,
+                retention: Duration::from_secs(7 * 24 * 60 * 60),
             },
             clock: WallClock::system(),
             observers: Observers::none(),
@@ -265,53 +303,84 @@ impl Shared {
 }
 
 impl Engine for MemoryQueue {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
+    fn promises(&self) -> Promises {
+        let limits = self.shared.lock().limits();
+        Promises {
+            dedup: Some(limits.retention),
+            due_order: true,
+            fifo_groups: true,
+            per_target: (limits.per_target < u32::MAX).then_some(limits.per_target),
+            longest_delay: FAR,
+            attempts: limits.attempts,
+            max_result: limits.results,
+        }
+    }
+
+    fn enqueue(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             // Before the lock is taken, because the clock may be user code.
             let accepted_at = shared.clock.now();
-            let has_key = job.dedup_key.is_some();
-            let (enqueued, keys) = shared.with(|state, now| {
-                let enqueued = state.enqueue(now, job, accepted_at);
-                (enqueued, state.number_of_keys())
+            let jobs = jobs.into_iter();
+            let (results, before, keys) = shared.with(|state, now| {
+                let before = state.number_of_keys();
+                let results: Vec<_> = jobs
+                    .map(|job| state.enqueue(now, job, accepted_at))
+                    .collect();
+                (results, before, state.number_of_keys())
             });
-            let is_new = matches!(
-                enqueued,
-                Ok(Enqueued {
-                    repeated: false,
-                    ..
-                })
-            );
-            if enqueued == Err(Refused::FullOfKeys) {
+            let many = shared.max_keys - shared.max_keys / 10;
+            if results.contains(&Err(Refused::FullOfKeys)) {
                 shared.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
-            } else if is_new && has_key && keys == shared.max_keys - shared.max_keys / 10 {
+            } else if before < many && keys >= many {
                 shared.tell("nine tenths of the deduplication keys that may be are kept");
             }
-            Ok(enqueued?)
+            let results = results.into_iter();
+            Ok(results.map(|result| Ok(result?)).collect())
         })
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
-        self.run(move |state, now| Ok(state.claim(now, &terms)))
+    fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
+        self.run(move |state, now| Ok(state.claim(now, &ask)))
     }
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, FencingToken)>,
+        claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.run(move |state, now| Ok(state.renew(now, &claims, lease)))
     }
 
-    fn settle(
-        &self,
-        id: TaskId,
-        token: FencingToken,
-        verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, StoreError>> {
-        self.run(move |state, now| state.settle(now, id, token, verdict))
+    fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.run(move |state, now| state.settle(now, ends))
     }
 
+    fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let end = after(Instant::now(), at_most);
+            loop {
+                let mut rung = pin!(shared.bell.notified());
+                // Registered before the state is read, so that no change in between is missed.
+                rung.as_mut().enable();
+                let Some(until) = shared.with(|state, now| state.sleep(now, seen, end)) else {
+                    return;
+                };
+                drop(timeout_at(until, rung).await);
+            }
+        })
+    }
+
+    fn tasks(&self) -> Option<&dyn Tasks> {
+        Some(self)
+    }
+}
+
+impl Tasks for MemoryQueue {
     fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.run(move |state, now| Ok(state.task(now, id)))
     }
@@ -322,25 +391,5 @@ impl Engine for MemoryQueue {
 
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
         self.run(|state, now| Ok(state.depth(now)))
-    }
-
-    fn wait(&self, at_most: Duration) -> BoxFuture<()> {
-        let shared = Arc::clone(&self.shared);
-        // Changes from now on end the wait, including those before the first poll.
-        let seen = shared.lock().bell().version();
-        let began = Instant::now();
-        let end = after(began, at_most);
-        Box::pin(async move {
-            loop {
-                let mut rung = pin!(shared.bell.notified());
-                // Registered before the state is read, so that no change in between is missed.
-                rung.as_mut().enable();
-                let Some(until) = shared.with(|state, now| state.sleep(now, seen, began, end))
-                else {
-                    return;
-                };
-                drop(timeout_at(until, rung).await);
-            }
-        })
     }
 }

@@ -1,7 +1,7 @@
 //! The state machine of the memory engine. It is pure: the time is an argument.
 
 use super::{
-    bell::{Bell, Widest},
+    bell::Bell,
     keys::{Keys, Owner},
     lanes::{Lanes, Spot},
 };
@@ -12,8 +12,8 @@ use crate::{
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{
-        About, Claims, Depth, Enqueued, FailedJob, Job, NewJob, Status, Task, TaskId, Terms,
-        Verdict,
+        About, Ask, Claim, Claims, Depth, End, Enqueued, Job, Kinds, Mark, NewJob, Status, Task,
+        TaskId,
     },
 };
 use std::{
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 /// so that no operation is slow.
 const CHORES: usize = 64;
 
-/// The bounds of a queue.
+/// The settings of a queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) jobs: usize,
@@ -35,6 +35,10 @@ pub(super) struct Limits {
     pub(super) payload: usize,
     pub(super) finished: usize,
     pub(super) results: usize,
+    pub(super) attempts: u32,
+    /// `u32::MAX`: no limit.
+    pub(super) per_target: u32,
+    pub(super) retention: Duration,
 }
 
 /// Why a job is refused.
@@ -68,12 +72,10 @@ pub(super) struct State {
     lanes: Lanes,
     /// Jobs of a FIFO group: the first is in its lane or runs, the others wait for it.
     orders: HashMap<String, VecDeque<u64>>,
-    /// Failed jobs that are not claimed.
-    failed_jobs: BTreeSet<Spot>,
+    /// Failed jobs that are not claimed, by kind.
+    failed: HashMap<String, BTreeSet<Spot>>,
     /// Claims, by the end of their leases.
     leases: BTreeSet<Spot>,
-    /// Queued jobs whose last lease ended, by their number of attempts.
-    lost: BTreeSet<(u32, u64)>,
     /// The times at which queued and failed jobs become due.
     alarms: BTreeSet<Spot>,
     /// Finished tasks, by the end of their retention.
@@ -89,7 +91,6 @@ pub(super) struct State {
     next_token: u64,
     now: Instant,
     bell: Bell,
-    widest: Widest,
 }
 
 #[derive(Debug)]
@@ -103,11 +104,14 @@ struct Entry {
     history: History,
     /// Set when the job has failed for good.
     cause: Option<Cause>,
-    claim: Option<Claim>,
+    claim: Option<Granted>,
+    /// The token of the last claim to do the job, if its lease has ended: its holder may still settle it, until
+    /// there is another one.
+    lapsed: Option<FencingToken>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Claim {
+struct Granted {
     token: FencingToken,
     until: Instant,
 }
@@ -127,11 +131,10 @@ impl State {
             over: HashMap::new(),
             ids: HashMap::new(),
             keys: Keys::new(now),
-            lanes: Lanes::default(),
+            lanes: Lanes::new(limits.per_target),
             orders: HashMap::new(),
-            failed_jobs: BTreeSet::new(),
+            failed: HashMap::new(),
             leases: BTreeSet::new(),
-            lost: BTreeSet::new(),
             alarms: BTreeSet::new(),
             ends: BTreeSet::new(),
             queued: 0,
@@ -144,8 +147,11 @@ impl State {
             next_token: 1,
             now,
             bell: Bell::default(),
-            widest: Widest::default(),
         }
+    }
+
+    pub(super) const fn limits(&self) -> Limits {
+        self.limits
     }
 
     pub(super) const fn bell(&mut self) -> &mut Bell {
@@ -208,6 +214,7 @@ impl State {
             history: History::new(),
             cause: None,
             claim: None,
+            lapsed: None,
         };
         self.jobs.insert(number, entry);
         if is_first {
@@ -239,70 +246,53 @@ impl State {
         None
     }
 
-    pub(super) fn claim(&mut self, now: Instant, terms: &Terms) -> Claims {
+    pub(super) fn claim(&mut self, now: Instant, ask: &Ask) -> Claims {
         self.pass(now);
-        while let Some(&(attempts, number)) = self.lost.last()
-            && attempts >= terms.attempts
+        let mut jobs = Vec::new();
+        while jobs.len() < ask.most
+            && let Some(spot) = self.lanes.first(&ask.kinds)
+            && spot.0 <= self.now
+            && let Some(job) = self.begin(spot, ask.lease)
         {
-            self.lost.remove(&(attempts, number));
-            self.dead_letter_lost(number);
+            jobs.push(job);
         }
-
-        let mut claims = Claims::default();
-        while claims.jobs.len() < terms.jobs
-            && let Some((due, number)) = self.lanes.first(terms.per_target)
-            && due <= self.now
+        let most = jobs.len().saturating_add(ask.most_failed);
+        while jobs.len() < most
+            && let Some(spot) = self.first_failed(&ask.kinds)
+            && spot.0 <= self.now
+            && let Some(job) = self.begin_failed(spot, ask.lease)
         {
-            let Some(job) = self.begin((due, number), terms.lease) else {
-                break;
-            };
-            claims.jobs.push(job);
+            jobs.push(job);
         }
-        while claims.failed_jobs.len() < terms.failed_jobs
-            && let Some(&(due, number)) = self.failed_jobs.first()
-            && due <= self.now
-        {
-            let Some(failed_job) = self.begin_failed_job((due, number), terms.lease) else {
-                break;
-            };
-            claims.failed_jobs.push(failed_job);
-        }
-
-        self.widest.widen(terms);
-        let filled_jobs = claims.jobs.len() == terms.jobs && !claims.jobs.is_empty();
-        let filled_failed_jobs =
-            claims.failed_jobs.len() == terms.failed_jobs && !claims.failed_jobs.is_empty();
-        let left = self.is_left();
-        if left && (filled_jobs || filled_failed_jobs) {
-            // This worker could not take everything: another one may wait for the rest.
-            self.bell.news();
-        } else {
-            self.bell.looked(left);
-        }
-        claims
+        let mark = Mark::new(self.bell.changes(), 0);
+        Claims { jobs, mark }
     }
 
-    /// Whether there is work that the widest terms of any claim so far allow.
-    fn is_left(&self) -> bool {
-        let is_due = |spot: Option<Spot>| spot.is_some_and(|(due, _)| due <= self.now);
-        is_due(self.lanes.first(self.widest.per_target))
-            || self.widest.failed_jobs && is_due(self.failed_jobs.first().copied())
+    fn first_failed(&self, kinds: &Kinds) -> Option<Spot> {
+        match kinds {
+            Kinds::All => self.failed.values().filter_map(BTreeSet::first).min(),
+            Kinds::Only(kinds) => {
+                let failed = kinds.iter().filter_map(|kind| self.failed.get(kind));
+                failed.filter_map(BTreeSet::first).min()
+            }
+        }
+        .copied()
     }
 
     pub(super) fn renew(
         &mut self,
         now: Instant,
-        claims: &[(TaskId, FencingToken)],
+        claims: &[Claim],
         lease: Duration,
     ) -> Vec<Settled> {
         self.pass(now);
         let until = after(self.now, lease);
         let mut settled = Vec::with_capacity(claims.len());
-        for (id, token) in claims {
-            settled.push(match self.holder(*id, *token) {
+        for claim in claims {
+            settled.push(match self.holder(*claim, false) {
                 Some(number) => {
                     self.end_claim(number);
-                    self.grant(number, *token, until);
+                    self.grant(number, claim.token, until);
                     Settled::Done
                 }
                 None => Settled::Lost,
@@ -314,52 +304,60 @@ impl State {
     pub(super) fn settle(
         &mut self,
         now: Instant,
-        id: TaskId,
-        token: FencingToken,
-        verdict: Verdict,
-    ) -> Result<Settled, StoreError> {
+        ends: Vec<(Claim, End)>,
+    ) -> Result<Vec<Settled>, StoreError> {
         self.pass(now);
-        let Some(number) = self.holder(id, token) else {
-            return Ok(Settled::Lost);
+        let length = |end: &End| match end {
+            End::Done { result } => result.as_ref().map_or(0, bytes::Bytes::len),
+            _ => 0,
         };
-        let Some(entry) = self.jobs.get(&number) else {
-            return Ok(Settled::Lost);
+        if ends
+            .iter()
+            .any(|(_, end)| length(end) > self.limits.results)
+        {
+            return Err(StoreError::new(StoreErrorKind::TooLarge));
+        }
+        let ends = ends.into_iter();
+        Ok(ends
+            .map(|(claim, end)| self.settle_one(claim, end))
+            .collect())
+    }
+
+    fn settle_one(&mut self, claim: Claim, end: End) -> Settled {
+        let is_final = matches!(end, End::Done { .. } | End::Failed { .. });
+        let Some(number) = self.holder(claim, is_final) else {
+            return Settled::Lost;
         };
-        match (entry.cause.is_some(), verdict) {
-            (false, Verdict::Failed { cause, history }) => {
+        let Some(entry) = self.jobs.get_mut(&number) else {
+            return Settled::Lost;
+        };
+        match (entry.cause.is_some(), end) {
+            (false, End::Failed { cause, history }) => {
                 self.stop(number);
                 self.dead_letter(number, cause, Some(history), self.now);
             }
-            (false, Verdict::Done { result, retention }) => {
-                let length = result.as_ref().map_or(0, bytes::Bytes::len);
-                if length > self.limits.results {
-                    return Err(StoreError::new(StoreErrorKind::TooLarge));
-                }
+            (true, End::Failed { cause, history }) => {
+                entry.cause = Some(cause);
+                self.requeue(number, true, Duration::ZERO, history, 0);
+            }
+            (false, End::Done { result }) => {
                 self.stop(number);
                 self.advance_order(number);
-                self.finish(number, Status::Succeeded { result }, retention);
+                self.finish(number, Status::Succeeded { result });
             }
-            (true, Verdict::DeadLettered { retention }) => {
+            (true, End::Done { .. }) => {
                 self.end_claim(number);
                 self.dead_lettering = self.dead_lettering.saturating_sub(1);
-                self.finish(number, Status::Failed, retention);
+                self.finish(number, Status::Failed);
             }
-            (is_failed_job, Verdict::Retry { after, history }) => {
-                self.requeue(number, is_failed_job, after, history, 0);
+            (is_failed, End::Retry { after, history }) => {
+                self.requeue(number, is_failed, after, history, 0);
             }
-            (is_failed_job, Verdict::Release { after, history }) => {
-                self.requeue(
-                    number,
-                    is_failed_job,
-                    after,
-                    history,
-                    u32::from(!is_failed_job),
-                );
+            (is_failed, End::Release { after, history }) => {
+                self.requeue(number, is_failed, after, history, u32::from(!is_failed));
             }
-            (true, Verdict::Failed { .. } | Verdict::Done { .. })
-            | (false, Verdict::DeadLettered { .. }) => return Ok(Settled::Lost),
         }
-        Ok(Settled::Done)
+        Settled::Done
     }
 
     pub(super) fn task(&mut self, now: Instant, id: TaskId) -> Option<Task> {
@@ -385,24 +383,15 @@ impl State {
         Depth::new(self.queued, self.running, self.dead_lettering)
     }
 
-    /// Until when a waiter sleeps that has seen this version of the bell, began to wait at `began`, and
-    /// waits until `end` at most. `None` if there may be work to claim, or the wait is over.
-    pub(super) fn sleep(
-        &mut self,
-        now: Instant,
-        seen: u64,
-        began: Instant,
-        end: Instant,
-    ) -> Option<Instant> {
+    /// Until when a waiter sleeps whose claim has seen `seen`, and that waits until `end` at most. `None` if
+    /// there may be work to claim, or the wait is over.
+    pub(super) fn sleep(&mut self, now: Instant, seen: Mark, end: Instant) -> Option<Instant> {
         self.pass(now);
-        if self.bell.has_news(seen, began, self.now) || self.now >= end {
+        if self.bell.changes() != seen.changes() || self.now >= end {
             return None;
         }
         let events = self.alarms.first().into_iter().chain(self.leases.first());
-        let events = events
-            .map(|(at, _)| *at)
-            .chain(self.bell.renotify_at(began));
-        let until = events.fold(end, Instant::min);
+        let until = events.map(|(at, _)| *at).fold(end, Instant::min);
         self.bell.sleeps(until);
         Some(until)
     }
@@ -434,34 +423,29 @@ impl State {
         self.keys.pass(self.now, CHORES);
     }
 
-    /// Ends a claim whose lease has ended.
+    /// Ends a claim whose lease has ended. If it was that of the last attempt, the job has failed for good.
     fn lose(&mut self, number: u64, end: Instant) {
         let Some(entry) = self.jobs.get_mut(&number) else {
             return;
         };
-        entry.claim = None;
+        let claim = entry.claim.take();
         entry.due = end;
         if entry.cause.is_some() {
-            self.failed_jobs.insert((end, number));
-        } else {
-            self.lost.insert((entry.attempts, number));
-            self.running = self.running.saturating_sub(1);
-            self.queued += 1;
-            self.lanes.stop(&entry.job.target, self.now);
-            self.lanes.push(&entry.job.target, (end, number));
-        }
-        self.bell.news();
-    }
-
-    /// Dead-letters a queued job that lost the lease of its last attempt.
-    fn dead_letter_lost(&mut self, number: u64) {
-        let Some(entry) = self.jobs.get(&number) else {
+            add(&mut self.failed, &entry.job.kind, (end, number));
+            self.bell.news();
             return;
-        };
-        let due = entry.due;
-        self.lanes.remove(&entry.job.target, (due, number));
-        self.queued = self.queued.saturating_sub(1);
-        self.dead_letter(number, Cause::new(Reason::WorkerLost), None, due);
+        }
+        entry.lapsed = claim.map(|claim| claim.token);
+        self.running = self.running.saturating_sub(1);
+        self.lanes.stop(&entry.job.target, self.now);
+        if entry.attempts >= self.limits.attempts {
+            self.dead_letter(number, Cause::new(Reason::WorkerLost), None, end);
+        } else {
+            self.queued += 1;
+            self.lanes
+                .push(&entry.job.target, &entry.job.kind, (end, number));
+            self.bell.news();
+        }
     }
 
     /// Turns a job that is neither queued nor running into a failed job.
@@ -474,9 +458,9 @@ impl State {
             if let Some(history) = history {
                 entry.history = history;
             }
+            add(&mut self.failed, &entry.job.kind, (due, number));
         }
         self.dead_lettering += 1;
-        self.failed_jobs.insert((due, number));
         self.bell.news();
         self.advance_order(number);
     }
@@ -496,12 +480,12 @@ impl State {
     fn requeue(
         &mut self,
         number: u64,
-        is_failed_job: bool,
+        is_failed: bool,
         wait: Duration,
         history: History,
         uncount: u32,
     ) {
-        if is_failed_job {
+        if is_failed {
             self.end_claim(number);
         } else {
             self.stop(number);
@@ -512,9 +496,11 @@ impl State {
             entry.due = due;
             entry.history = history;
             entry.attempts = entry.attempts.saturating_sub(uncount);
+            if is_failed {
+                add(&mut self.failed, &entry.job.kind, (due, number));
+            }
         }
-        if is_failed_job {
-            self.failed_jobs.insert((due, number));
+        if is_failed {
             self.announce((due, number));
         } else {
             self.line_up(number);
@@ -533,6 +519,10 @@ impl State {
         let Some(line) = self.orders.get_mut(order) else {
             return;
         };
+        // Another one is first if this job was given up before, when its lease ended.
+        if line.front() != Some(&number) {
+            return;
+        }
         line.pop_front();
         match line.front().copied() {
             Some(next) => self.line_up(next),
@@ -544,7 +534,7 @@ impl State {
     fn line_up(&mut self, number: u64) {
         if let Some(entry) = self.jobs.get(&number) {
             let spot = (entry.due, number);
-            self.lanes.push(&entry.job.target, spot);
+            self.lanes.push(&entry.job.target, &entry.job.kind, spot);
             self.announce(spot);
         }
     }
@@ -564,9 +554,9 @@ impl State {
         let token = self.token();
         let until = after(self.now, lease);
         let entry = self.jobs.get_mut(&spot.1)?;
-        self.lost.remove(&(entry.attempts, spot.1));
+        entry.lapsed = None;
         entry.attempts = entry.attempts.saturating_add(1);
-        self.lanes.start(&entry.job.target, spot);
+        self.lanes.start(&entry.job.target, &entry.job.kind, spot);
         let job = entry.job(token, self.now);
         self.queued = self.queued.saturating_sub(1);
         self.running += 1;
@@ -574,14 +564,15 @@ impl State {
         Some(job)
     }
 
-    fn begin_failed_job(&mut self, spot: Spot, lease: Duration) -> Option<FailedJob> {
+    fn begin_failed(&mut self, spot: Spot, lease: Duration) -> Option<Job> {
         let token = self.token();
         let until = after(self.now, lease);
-        self.failed_jobs.remove(&spot);
-        let entry = self.jobs.get(&spot.1)?;
-        let failed_job = FailedJob::new(entry.job(token, self.now), entry.cause.clone()?);
+        let entry = self.jobs.get_mut(&spot.1)?;
+        entry.lapsed = None;
+        take(&mut self.failed, &entry.job.kind, spot);
+        let job = entry.job(token, self.now);
         self.grant(spot.1, token, until);
-        Some(failed_job)
+        Some(job)
     }
 
     fn token(&mut self) -> FencingToken {
@@ -590,16 +581,41 @@ impl State {
         token
     }
 
-    /// The number of the job or failed job that is claimed with this token.
-    fn holder(&self, id: TaskId, token: FencingToken) -> Option<u64> {
-        let number = *self.ids.get(&id)?;
-        let claim = self.jobs.get(&number)?.claim?;
-        (claim.token == token).then_some(number)
+    /// The number of the job whose last claim this is. If its lease has ended, the claim is made to hold
+    /// again; once the job was given up for it, only if the claim `is_final`.
+    fn holder(&mut self, claim: Claim, is_final: bool) -> Option<u64> {
+        let number = *self.ids.get(&claim.id)?;
+        let entry = self.jobs.get_mut(&number)?;
+        if let Some(granted) = entry.claim {
+            return (granted.token == claim.token).then_some(number);
+        }
+        entry.lapsed.filter(|last| *last == claim.token)?;
+        let spot = (entry.due, number);
+        if entry.cause.is_some() {
+            if !is_final {
+                return None;
+            }
+            entry.cause = None;
+            self.failed_bytes = self.failed_bytes.saturating_sub(entry.size);
+            self.bytes = self.bytes.saturating_add(entry.size);
+            self.dead_lettering = self.dead_lettering.saturating_sub(1);
+            take(&mut self.failed, &entry.job.kind, spot);
+            self.lanes.enter(&entry.job.target);
+        } else {
+            self.lanes.start(&entry.job.target, &entry.job.kind, spot);
+            self.queued = self.queued.saturating_sub(1);
+        }
+        self.running += 1;
+        entry.lapsed = None;
+        let (token, until) = (claim.token, self.now);
+        entry.claim = Some(Granted { token, until });
+        self.leases.insert((until, number));
+        Some(number)
     }
 
     fn grant(&mut self, number: u64, token: FencingToken, until: Instant) {
         if let Some(entry) = self.jobs.get_mut(&number) {
-            entry.claim = Some(Claim { token, until });
+            entry.claim = Some(Granted { token, until });
             self.leases.insert((until, number));
             self.bell.alarm(until);
         }
@@ -614,7 +630,7 @@ impl State {
     }
 
     /// Finishes a task: removes the payload, and keeps the status for the retention.
-    fn finish(&mut self, number: u64, status: Status, retention: Duration) {
+    fn finish(&mut self, number: u64, status: Status) {
         let Some(entry) = self.jobs.remove(&number) else {
             return;
         };
@@ -624,7 +640,7 @@ impl State {
         };
         *bytes = bytes.saturating_sub(entry.size);
         let over = Over {
-            until: after(self.now, retention),
+            until: after(self.now, self.limits.retention),
             task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
             key: entry.job.dedup_key.as_ref().map(IdempotencyKey::digest),
         };
@@ -677,6 +693,7 @@ impl Entry {
         let mut job = Job::new(self.job.clone(), token, self.accepted_at, age);
         job.attempt = self.attempts;
         job.history = self.history.clone();
+        job.cause.clone_from(&self.cause);
         job
     }
 
@@ -696,6 +713,25 @@ impl Over {
                 result: Some(result),
             } => result.len(),
             _ => 0,
+        }
+    }
+}
+
+type Spots = HashMap<String, BTreeSet<Spot>>;
+
+fn add(failed: &mut Spots, kind: &str, spot: Spot) {
+    if let Some(spots) = failed.get_mut(kind) {
+        spots.insert(spot);
+    } else {
+        failed.insert(kind.to_owned(), [spot].into());
+    }
+}
+
+fn take(failed: &mut Spots, kind: &str, spot: Spot) {
+    if let Some(spots) = failed.get_mut(kind) {
+        spots.remove(&spot);
+        if spots.is_empty() {
+            failed.remove(kind);
         }
     }
 }
@@ -720,9 +756,11 @@ fn size(job: &NewJob) -> usize {
         .fold(0, usize::saturating_add)
 }
 
-/// Returns `now + wait`, at most thirty years from now.
+/// The longest wait: thirty years.
+pub(super) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+
+/// Returns `now + wait`, at most [`FAR`] from now.
 pub(super) fn after(now: Instant, wait: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
     now + wait.min(FAR)
 }
 
@@ -738,6 +776,9 @@ mod tests {
         payload: 1 << 10,
         finished: 1_000,
         results: 1 << 20,
+        attempts: 3,
+        per_target: 5,
+        retention: Duration::from_secs(1),
     };
 
     /// However jobs end, nothing of them is left when their retention is over.
@@ -765,37 +806,31 @@ mod tests {
         let mut round = 0_u32;
         while state.depth(now).unfinished() > 0 {
             now += second;
-            let claims = state.claim(now, &Terms::new(40, second * 2).per_target(5));
-            for (job, is_failed_job) in claims.jobs.iter().map(|job| (job, false)).chain(
-                claims
-                    .failed_jobs
-                    .iter()
-                    .map(|failed_job| (&failed_job.job, true)),
-            ) {
+            let claims = state.claim(now, &Ask::new(40, second * 2));
+            for job in &claims.jobs {
                 round += 1;
-                let (history, retention) = (History::new(), second);
-                let verdict = match (round % 6, is_failed_job) {
+                let history = History::new();
+                let end = match (round % 6, job.cause.is_some()) {
                     (0, _) => continue, // It dies.
-                    (1, _) => Verdict::Retry {
+                    (1, _) => End::Retry {
                         after: second,
                         history,
                     },
-                    (2, _) => Verdict::Release {
+                    (2, _) => End::Release {
                         after: second,
                         history,
                     },
-                    (_, true) => Verdict::DeadLettered { retention },
-                    (3, false) => Verdict::Failed {
+                    (_, true) => End::Done { result: None },
+                    (3, false) => End::Failed {
                         cause: Cause::new(Reason::Rejected),
                         history,
                     },
-                    (_, false) => Verdict::Done {
+                    (_, false) => End::Done {
                         result: Some(vec![7; 10].into()),
-                        retention,
                     },
                 };
-                let settled = state.settle(now, job.id, job.token, verdict);
-                assert_eq!(settled.unwrap(), Settled::Done);
+                let settled = state.settle(now, vec![(job.claim(), end)]);
+                assert_eq!(settled.unwrap(), [Settled::Done]);
             }
         }
         for _ in 0..10 {
@@ -810,16 +845,15 @@ mod tests {
             state.keys.len(),
             state.lanes.len(),
             state.orders.len(),
-            state.failed_jobs.len(),
+            state.failed.len(),
             state.leases.len(),
-            state.lost.len(),
             state.alarms.len(),
             state.ends.len(),
             state.bytes,
             state.failed_bytes,
             state.result_bytes,
         ];
-        assert_eq!(left, [0; 14]);
+        assert_eq!(left, [0; 13]);
     }
 
     /// A waiter that cannot use the remaining work sleeps, and does not spin.
@@ -827,19 +861,20 @@ mod tests {
     fn who_can_use_nothing_sleeps() {
         let now = Instant::now();
         let end = now + Duration::from_secs(60);
-        let mut state = State::new(LIMITS, now);
+        let limits = Limits {
+            per_target: 1,
+            ..LIMITS
+        };
+        let mut state = State::new(limits, now);
         for _ in 0..3 {
             let job = NewJob::new("test", "payload").target("full");
             state.enqueue(now, job, SystemTime::UNIX_EPOCH).unwrap();
         }
-        let terms = Terms::new(10, Duration::from_secs(600)).per_target(1);
-        assert_eq!(state.claim(now, &terms).jobs.len(), 1);
-        let mut told = 0;
-        for _ in 0..100 {
-            assert!(state.claim(now, &terms).is_empty());
-            let seen = state.bell().version();
-            told += u32::from(state.sleep(now, seen, now, end).is_none());
-        }
-        assert!(told <= 1, "it was told {told} times of nothing");
+        let ask = Ask::new(10, Duration::from_secs(600));
+        assert_eq!(state.claim(now, &ask).jobs.len(), 1);
+        let claims = state.claim(now, &ask);
+        assert!(claims.jobs.is_empty());
+        assert!(state.sleep(now, claims.mark, end).is_some());
+        assert!(state.sleep(now, Mark::default(), end).is_none());
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     lease::Settled,
     observe::{JobEnd, Scope},
     outcome::{Outcome, OutcomeKind},
-    queue::{Job, Verdict},
+    queue::{End, Job},
     retry::{Decision, RetryState},
 };
 use std::{
@@ -42,7 +42,7 @@ struct Claimed {
 }
 
 /// How the attempt ended.
-enum End {
+enum Ended {
     Done(Done),
     /// The handler has settled the claim itself, in a transaction of its own.
     Settled,
@@ -95,22 +95,22 @@ impl Attempting {
             Performing::begin(perform, attempt, counter, deadline, scope)
         });
         async move {
-            let end = match begun {
+            let ended = match begun {
                 Ok(performing) => self.perform(performing, &called).await,
-                Err(GaveUp::Budget) => End::Done(Done::held_back(Reason::Budget, None)),
+                Err(GaveUp::Budget) => Ended::Done(Done::held_back(Reason::Budget, None)),
                 Err(reason) => return self.too_late(reason).await,
             };
             let took = now.elapsed();
-            match end {
-                End::Done(done) => self.done(done, took).await,
-                End::Settled => self.claimed.was_done(Outcome::success(), took),
-                End::Signal(Signal::Lost) => self.claimed.lost(took),
-                End::Signal(Signal::Stop) => self.stopped(called.is_set(), took).await,
+            match ended {
+                Ended::Done(done) => self.done(done, took).await,
+                Ended::Settled => self.claimed.was_done(Outcome::success(), took),
+                Ended::Signal(Signal::Lost) => self.claimed.lost(took),
+                Ended::Signal(Signal::Stop) => self.stopped(called.is_set(), took).await,
             }
         }
     }
 
-    async fn perform(&mut self, performing: Performing, called: &Called) -> End {
+    async fn perform(&mut self, performing: Performing, called: &Called) -> Ended {
         let Claimed {
             shared,
             job,
@@ -122,15 +122,15 @@ impl Attempting {
             Race::First(Signal::Lost) => {
                 // Meanwhile the work is not polled. The margin of the renewal covers this wait.
                 if !shared.is_done(job, shared.lease / 20).await {
-                    return End::Signal(Signal::Lost);
+                    return Ended::Signal(Signal::Lost);
                 }
                 let _ = performing.await;
-                End::Settled
+                Ended::Settled
             }
-            Race::First(signal) => End::Signal(signal),
-            Race::Second(Ok(done)) => End::Done(done),
-            Race::Second(Err(_)) if called.is_set() => End::Done(Done::timed_out()),
-            Race::Second(Err(_)) => End::Done(Done::held_back(Reason::NotReady, None)),
+            Race::First(signal) => Ended::Signal(signal),
+            Race::Second(Ok(done)) => Ended::Done(done),
+            Race::Second(Err(_)) if called.is_set() => Ended::Done(Done::timed_out()),
+            Race::Second(Err(_)) => Ended::Done(Done::held_back(Reason::NotReady, None)),
         }
     }
 
@@ -172,17 +172,17 @@ impl Attempting {
         let Self { mut state, claimed } = self;
         let (job, shared) = (&claimed.job, &claimed.shared);
         let after = Duration::ZERO;
-        let (verdict, end) = if was_called {
+        let (settle, end) = if was_called {
             let history = state.interrupted(Instant::now());
             let outcome = Outcome::cancelled();
             let end = JobEnd::Retrying { outcome, after };
-            (Verdict::Retry { after, history }, end)
+            (End::Retry { after, history }, end)
         } else {
             let history = state.into_history();
             let end = JobEnd::Released { after };
-            (Verdict::Release { after, history }, end)
+            (End::Release { after, history }, end)
         };
-        if shared.settle(job.id, job.token, verdict).await == Settled::Done {
+        if shared.settle(job.claim(), settle).await == Settled::Done {
             shared.released.fetch_add(1, Ordering::Relaxed);
             claimed.ended(end, took);
         } else {
@@ -212,17 +212,16 @@ impl Claimed {
     }
 
     /// Settles the claim. Returns whether this worker still held it.
-    async fn settle(&mut self, verdict: Verdict, took: Duration) -> bool {
-        let is_ours = self.ask(verdict).await == Settled::Done;
+    async fn settle(&mut self, end: End, took: Duration) -> bool {
+        let is_ours = self.ask(end).await == Settled::Done;
         if !is_ours {
             self.lost(took);
         }
         is_ours
     }
 
-    async fn ask(&mut self, verdict: Verdict) -> Settled {
-        let (id, token) = (self.job.id, self.job.token);
-        let mut settling = pin!(self.shared.settle(id, token, verdict));
+    async fn ask(&mut self, end: End) -> Settled {
+        let mut settling = pin!(self.shared.settle(self.job.claim(), end));
         match race(&mut settling, self.signals.lost()).await {
             Race::First(settled) => settled,
             Race::Second(()) => {
@@ -234,8 +233,8 @@ impl Claimed {
     }
 
     async fn succeeded(mut self, done: Done, took: Duration) {
-        let (result, retention) = (done.result, self.shared.retention);
-        let settled = self.ask(Verdict::Done { result, retention }).await;
+        let result = done.result;
+        let settled = self.ask(End::Done { result }).await;
         let patience = self.shared.lease / 3;
         if settled == Settled::Done || self.shared.is_done(&self.job, patience).await {
             self.was_done(done.outcome, took);
@@ -245,15 +244,15 @@ impl Claimed {
     }
 
     async fn retry(mut self, outcome: Outcome, after: Duration, history: History, took: Duration) {
-        let verdict = Verdict::Retry { after, history };
-        if self.settle(verdict, took).await {
+        let end = End::Retry { after, history };
+        if self.settle(end, took).await {
             self.ended(JobEnd::Retrying { outcome, after }, took);
         }
     }
 
     async fn release(mut self, after: Duration, history: History, took: Duration) {
-        let verdict = Verdict::Release { after, history };
-        if self.settle(verdict, took).await {
+        let end = End::Release { after, history };
+        if self.settle(end, took).await {
             self.ended(JobEnd::Released { after }, took);
         }
     }
@@ -264,7 +263,7 @@ impl Claimed {
         let cause = cause(&self.job, done.outcome, &history, done.reason, error);
         let (reason, code) = (cause.reason.as_str(), cause.code);
         let attempts = history.attempts();
-        if self.settle(Verdict::Failed { cause, history }, took).await {
+        if self.settle(End::Failed { cause, history }, took).await {
             self.ended(JobEnd::Failed { reason, code }, took);
             let tell = || {
                 self.shared

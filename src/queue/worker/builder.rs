@@ -3,6 +3,7 @@ use super::{
     dead_letter::Describe,
     held::Held,
     perform::{ByResult, CallJob, TakeResult},
+    settler::Ends,
 };
 use crate::{
     BoxError, InvalidConfig,
@@ -10,7 +11,7 @@ use crate::{
     dead_letter::{DeadLetters, Entry, Redaction},
     observe::{Observer, Observers},
     outcome::{Classify, MakeClassifier},
-    queue::{Job, Queue},
+    queue::{Job, Kinds, Queue},
     retry::RetryConfig,
 };
 use bytes::Bytes;
@@ -49,11 +50,10 @@ pub struct WorkerBuilder<M = ByResult, T = (), C = ()> {
 pub(in crate::queue) struct Settings {
     queue: Queue,
     concurrency: usize,
-    per_target: u32,
+    pub(in crate::queue) kinds: Kinds,
     grace: Duration,
     lease: Duration,
     attempt_timeout: Duration,
-    retention: Duration,
     retry: RetryConfig,
     clock: WallClock,
     dead_letters: Option<DeadLetters>,
@@ -76,11 +76,10 @@ impl<M, C> WorkerBuilder<M, (), C> {
             settings: Settings {
                 queue,
                 concurrency: 64,
-                per_target: 8,
+                kinds: Kinds::All,
                 grace: Duration::from_secs(5),
                 lease: Duration::from_secs(30),
                 attempt_timeout: Duration::from_secs(600),
-                retention: Duration::from_secs(7 * 24 * 60 * 60),
                 retry: RetryConfig::default(),
                 clock: WallClock::system(),
                 dead_letters: None,
@@ -103,10 +102,10 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets how many jobs of one [target](crate::queue::NewJob::target) run at the same time, including
-    /// those of other workers. The limit keeps a slow target from using all of the concurrency. Default: 8.
-    pub const fn per_target(mut self, jobs: u32) -> Self {
-        self.settings.per_target = jobs;
+    /// Sets the kinds of jobs that this worker claims; it leaves others to other workers. Default: all; for
+    /// [`Worker::http`], [`NewJob::HTTP`](crate::queue::NewJob::HTTP).
+    pub fn kinds(mut self, kinds: impl Into<Kinds>) -> Self {
+        self.settings.kinds = kinds.into();
         self
     }
 
@@ -129,7 +128,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         self
     }
 
-    /// Sets when and how often a job is tried again. Default: [`RetryConfig::default`].
+    /// Sets when and how often a job is tried again. Default: [`RetryConfig::default`]. It may allow as many
+    /// attempts as the [queue](crate::queue::Promises::attempts), and no more.
     ///
     /// Attempts, delays, schedules, hints and the window hold across restarts, because their state is
     /// stored with the job. Differences from a retry layer:
@@ -178,13 +178,6 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     /// Sets the redaction of entries, which removes secrets before a write. Default: [`Redaction::new`].
     pub fn redaction(mut self, redaction: Redaction) -> Self {
         self.settings.redaction = redaction;
-        self
-    }
-
-    /// Sets how long the status, the result and the deduplication key of a finished task are kept.
-    /// Default: 7 days.
-    pub const fn retention(mut self, retention: Duration) -> Self {
-        self.settings.retention = retention;
         self
     }
 
@@ -260,8 +253,8 @@ impl Settings {
         if self.concurrency == 0 {
             return zero("concurrency");
         }
-        if self.per_target == 0 {
-            return zero("per_target");
+        if matches!(&self.kinds, Kinds::Only(kinds) if kinds.is_empty()) {
+            return Err(InvalidConfig::new("kinds", "must name at least one kind"));
         }
         if self.lease < MIN_LEASE || self.lease > MAX_LEASE {
             return Err(InvalidConfig::new("lease", "must be 100 ms to a day"));
@@ -270,16 +263,19 @@ impl Settings {
         if self.attempt_timeout.is_zero() {
             return zero("attempt_timeout");
         }
-        if self.retention.is_zero() {
-            return zero("retention");
+        let promises = self.queue.engine().promises();
+        if self.retry.attempts() > promises.attempts {
+            let problem = "must not allow more attempts than the engine of the queue";
+            return Err(InvalidConfig::new("retry", problem));
         }
         let dead_letters = self.dead_letters;
         let shared = Shared {
             engine: Arc::clone(self.queue.engine()),
             held: Arc::new(Held::default()),
+            ends: Ends::default(),
             lease: self.lease,
             attempt_timeout: self.attempt_timeout,
-            retention: self.retention,
+            max_result: promises.max_result,
             retry: self.retry,
             clock: self.clock,
             dead_letters: dead_letters.map(|letters| letters.observe(self.observers.clone())),
@@ -294,7 +290,7 @@ impl Settings {
             shared: Arc::new(shared),
             perform,
             concurrency: self.concurrency,
-            per_target: self.per_target,
+            kinds: self.kinds,
             grace: self.grace,
         })
     }
@@ -306,8 +302,7 @@ impl<M, T> WorkerBuilder<M, T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `per_target`, `lease`, `attempt_timeout` or
-    /// `retention`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout` or `retry`.
     pub fn build<S>(self, service: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Job> + Clone + Send + 'static,
@@ -334,12 +329,11 @@ impl<M: fmt::Debug, T, C> fmt::Debug for WorkerBuilder<M, T, C> {
         let settings = &self.settings;
         f.debug_struct("WorkerBuilder")
             .field("concurrency", &settings.concurrency)
-            .field("per_target", &settings.per_target)
+            .field("kinds", &settings.kinds)
             .field("lease", &settings.lease)
             .field("attempt_timeout", &settings.attempt_timeout)
             .field("retry", &settings.retry)
             .field("dead_letters", &settings.dead_letters)
-            .field("retention", &settings.retention)
             .field("classifier", &self.make)
             .finish_non_exhaustive()
     }

@@ -15,7 +15,7 @@ use crate::{
     lease::Settled,
     observe::JobEnd,
     outcome::{LocallyRefused, Outcome, OutcomeKind, links},
-    queue::{FailedJob, Job, NewJob, Verdict},
+    queue::{End, Job, NewJob},
 };
 use std::{
     error::Error,
@@ -85,37 +85,60 @@ enum Written {
 }
 
 impl Shared {
+    /// Whether a job has had its attempts, and the last one ended with its worker. The engine finds this only
+    /// if the queue allows no more attempts than this worker.
+    pub(super) fn has_lost_its_attempts(&self, job: &Job) -> bool {
+        let recorded = job.history.attempts();
+        job.attempt > self.retry.attempts() && recorded.saturating_add(1) < job.attempt
+    }
+
+    /// Marks such a job as failed for good.
+    pub(super) async fn give_up(
+        self: Arc<Self>,
+        job: Job,
+        (_holding, mut signals): (Holding, Signals),
+    ) {
+        let (cause, history) = (Cause::new(Reason::WorkerLost), job.history.clone());
+        let settling = self.settle(job.claim(), End::Failed { cause, history });
+        if !matches!(
+            race(settling, signals.lost()).await,
+            Race::First(Settled::Done)
+        ) {
+            self.claim_lost();
+        }
+    }
+
     /// Writes the entry of a job that failed for good, and settles the claim by the result.
     pub(super) async fn dead_letter(
         self: Arc<Self>,
-        failed_job: FailedJob,
+        job: Job,
+        cause: Cause,
         (_holding, mut signals): (Holding, Signals),
     ) {
-        let written = match race(signals.next(), self.write(&failed_job)).await {
+        let written = match race(signals.next(), self.write(&job, &cause)).await {
             Race::First(Signal::Lost) => return self.claim_lost(),
             Race::First(Signal::Stop) => None,
             Race::Second(written) => Some(written),
         };
-        let (job, reason) = (&failed_job.job, failed_job.cause.reason);
-        let retention = self.retention;
+        let (job, reason) = (&job, cause.reason);
         let after = match &written {
             Some(Written::Newer) => self.newer_wait(job),
             Some(Written::NotYet { kind, .. }) => self.rewrite_wait(job, *kind),
             _ => Duration::ZERO,
         };
         let history = || job.history.clone();
-        let verdict = match &written {
-            None | Some(Written::Newer) => Verdict::Release {
+        let end = match &written {
+            None | Some(Written::Newer) => End::Release {
                 after,
                 history: history(),
             },
-            Some(Written::NotYet { .. }) => Verdict::Retry {
+            Some(Written::NotYet { .. }) => End::Retry {
                 after,
                 history: history(),
             },
-            Some(Written::Nowhere | Written::There) => Verdict::DeadLettered { retention },
+            Some(Written::Nowhere | Written::There) => End::Done { result: None },
         };
-        let settling = self.settle(job.id, job.token, verdict);
+        let settling = self.settle(job.claim(), end);
         let Race::First(Settled::Done) = race(settling, signals.lost()).await else {
             return self.claim_lost();
         };
@@ -132,15 +155,15 @@ impl Shared {
                 self.job_ended(job, JobEnd::DeadLettered, Duration::ZERO);
                 if reason == Reason::WorkerLost {
                     // For every other reason, the worker that made the last attempt has reported it.
-                    self.delivery_ended(job, Outcome::transient(), job.attempt);
+                    let attempts = job.attempt.min(self.retry.attempts());
+                    self.delivery_ended(job, Outcome::transient(), attempts);
                 }
             }
         }
     }
 
     /// Writes an entry. Cuts its body if it is too large for the sink.
-    async fn write(&self, failed_job: &FailedJob) -> Written {
-        let job = &failed_job.job;
+    async fn write(&self, job: &Job, cause: &Cause) -> Written {
         if is_newer(job) {
             return Written::Newer;
         }
@@ -151,7 +174,7 @@ impl Shared {
             );
             return Written::Nowhere;
         };
-        let mut entry = Arc::new(self.entry(failed_job));
+        let mut entry = Arc::new(self.entry(job, cause));
         let mut shorter = [entry.body.bytes().len() / 2, 0].into_iter();
         loop {
             let (kind, fell_back) = match dead_letters.attempt(Arc::clone(&entry)).await {
@@ -197,11 +220,10 @@ impl Shared {
     }
 
     /// The entry of a failed job. It is the same for each write, except for the time of writing.
-    fn entry(&self, failed_job: &FailedJob) -> Entry {
-        let job = &failed_job.job;
+    fn entry(&self, job: &Job, cause: &Cause) -> Entry {
         let now = self.clock.now();
         let id = job.id.entry_id();
-        let mut entry = Entry::new(id, &job.kind, &job.target, failed_job.cause.clone(), now);
+        let mut entry = Entry::new(id, &job.kind, &job.target, cause.clone(), now);
         let origin = job.history.records().first().map(AttemptRecord::started);
         let last = job.history.last();
         let at = |age: Duration| job.accepted_at.checked_add(age);
@@ -209,9 +231,10 @@ impl Shared {
         entry.last_attempt_at =
             last.and_then(|last| at(last.started().saturating_add(last.took())));
         entry.history = job.history.counted_from(origin.unwrap_or_default());
-        if failed_job.cause.reason == Reason::WorkerLost {
+        if cause.reason == Reason::WorkerLost {
             // The worker that made the last attempts died and could not store their history.
-            entry.history = entry.history.with_attempts(job.attempt);
+            let attempts = job.attempt.min(self.retry.attempts());
+            entry.history = entry.history.with_attempts(attempts);
         }
         if let Ok(req) = job.http_request() {
             HttpRequests.describe(&Arc::new(req), &mut entry);

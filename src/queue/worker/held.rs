@@ -1,11 +1,7 @@
 //! The claims that a worker holds. One task renews all of them in one call.
 
 use super::Shared;
-use crate::{
-    StoreErrorKind,
-    lease::{FencingToken, Settled},
-    queue::TaskId,
-};
+use crate::{StoreErrorKind, lease::Settled, queue::Claim};
 use std::{
     collections::HashMap,
     future::{pending, poll_fn},
@@ -31,20 +27,20 @@ pub(super) enum Signal {
     Stop,
 }
 
-/// The object of a claim.
+/// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    FailedJob,
-    Job,
+pub(super) enum Work {
+    /// To write the dead-letter entry of a job.
+    Bury,
+    /// To do a job.
+    Do,
 }
-
-type Claim = (TaskId, FencingToken);
 
 #[derive(Debug, Default)]
 pub(super) struct Held {
     claims: Mutex<HashMap<Claim, Entry>>,
-    jobs: AtomicUsize,
-    failed_jobs: AtomicUsize,
+    to_do: AtomicUsize,
+    to_bury: AtomicUsize,
     /// Notified when a claim is dropped.
     freed: Notify,
 }
@@ -62,7 +58,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Arc<Held>,
-    kind: Kind,
+    work: Work,
     claim: Claim,
 }
 
@@ -92,7 +88,7 @@ impl Signals {
 impl Held {
     pub(super) fn hold(
         self: &Arc<Self>,
-        kind: Kind,
+        work: Work,
         claim: Claim,
         until: Instant,
     ) -> (Holding, Signals) {
@@ -103,13 +99,13 @@ impl Held {
             is_lost: false,
         };
         self.lock().insert(claim, entry);
-        self.counter(kind).fetch_add(1, Ordering::Relaxed);
+        self.counter(work).fetch_add(1, Ordering::Relaxed);
         let held = Arc::clone(self);
-        (Holding { held, kind, claim }, Signals(Some(receiver)))
+        (Holding { held, work, claim }, Signals(Some(receiver)))
     }
 
-    pub(super) fn count(&self, kind: Kind) -> usize {
-        self.counter(kind).load(Ordering::Relaxed)
+    pub(super) fn count(&self, work: Work) -> usize {
+        self.counter(work).load(Ordering::Relaxed)
     }
 
     /// Waits until a claim is dropped. Returns at once if one was dropped since the last wait.
@@ -117,10 +113,10 @@ impl Held {
         self.freed.notified().await;
     }
 
-    const fn counter(&self, kind: Kind) -> &AtomicUsize {
-        match kind {
-            Kind::FailedJob => &self.failed_jobs,
-            Kind::Job => &self.jobs,
+    const fn counter(&self, work: Work) -> &AtomicUsize {
+        match work {
+            Work::Bury => &self.to_bury,
+            Work::Do => &self.to_do,
         }
     }
 
@@ -182,7 +178,7 @@ impl Entry {
 impl Drop for Holding {
     fn drop(&mut self) {
         self.held.lock().remove(&self.claim);
-        let counter = self.held.counter(self.kind);
+        let counter = self.held.counter(self.work);
         counter.fetch_sub(1, Ordering::Relaxed);
         self.held.freed.notify_one();
     }

@@ -5,6 +5,7 @@ mod builder;
 mod dead_letter;
 mod held;
 mod perform;
+mod settler;
 
 pub use self::builder::WorkerBuilder;
 pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded};
@@ -12,18 +13,20 @@ pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, TakeResult, bo
 use self::{
     attempt::Attempting,
     dead_letter::Describe,
-    held::{Held, Kind, Race, race},
+    held::{Held, Race, Work, race},
+    settler::Ends,
 };
 use crate::{
     StoreErrorKind,
     clock::WallClock,
     dead_letter::{DeadLetters, Redaction},
-    lease::{FencingToken, Settled},
+    lease::Settled,
     observe::{Event, Id, JobEnd, Observers},
     outcome::Outcome,
-    queue::{Claims, Engine, Job, Status, TaskId, Terms, Verdict},
+    queue::{Ask, Claim, Claims, End, Engine, Job, Kinds, Status},
     retry::RetryConfig,
 };
+use bytes::Bytes;
 use std::{
     fmt,
     future::Future,
@@ -58,7 +61,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     perform: Box<dyn Perform>,
     concurrency: usize,
-    per_target: u32,
+    kinds: Kinds,
     grace: Duration,
 }
 
@@ -98,9 +101,10 @@ impl Worker {
     async fn drive(self, until: impl Future<Output = Duration>) -> usize {
         let mut until = pin!(until);
         let mut tasks = JoinSet::new();
-        // A separate task, so that a slow claim or settle does not delay renewals.
-        let mut renewal = JoinSet::new();
-        renewal.spawn(held::renew(Arc::clone(&self.shared)));
+        // Separate tasks, so that a slow claim or settle does not delay renewals. Both end with this future.
+        let mut beside = JoinSet::new();
+        beside.spawn(held::renew(Arc::clone(&self.shared)));
+        beside.spawn(settler::run(Arc::clone(&self.shared)));
 
         let mut pause = Pause::default();
         let mut in_vain = 0_u32;
@@ -108,24 +112,23 @@ impl Worker {
             // Lets jobs that end together be replaced by one claim.
             yield_now().await;
             while tasks.try_join_next().is_some() {}
-            let room = |most: usize, kind| most.saturating_sub(self.shared.held.count(kind));
-            let jobs = room(self.concurrency, Kind::Job);
-            let failed_jobs = room(ENTRY_WRITES, Kind::FailedJob);
+            let room = |most: usize, work| most.saturating_sub(self.shared.held.count(work));
+            let jobs = room(self.concurrency, Work::Do);
+            let failed = room(ENTRY_WRITES, Work::Bury);
             if jobs == 0 {
                 let freed = timeout(Duration::from_secs(1), self.shared.held.freed());
                 if let Some(grace) = first(&mut until, freed).await {
                     break grace;
                 }
-                if room(self.concurrency, Kind::Job) > 0 || failed_jobs == 0 {
+                if room(self.concurrency, Work::Do) > 0 || failed == 0 {
                     continue;
                 }
             }
-            let terms = Terms::new(jobs, self.shared.lease)
-                .failed_jobs(failed_jobs)
-                .per_target(self.per_target)
-                .attempts(self.shared.retry.attempts());
+            let ask = Ask::new(jobs, self.shared.lease)
+                .most_failed(failed)
+                .kinds(self.kinds.clone());
             let asked = Instant::now();
-            let mut claim = self.shared.engine.claim(terms);
+            let mut claim = self.shared.engine.claim(ask);
             let claiming = timeout(self.shared.lease / 3, &mut claim);
             let claimed = match race(claiming, &mut until).await {
                 Race::First(claimed) => claimed,
@@ -146,13 +149,16 @@ impl Worker {
             let kind = match claimed {
                 Ok(Ok(claims)) => {
                     pause = Pause::default();
-                    let is_all = claims.jobs.len() < jobs.max(1)
-                        && claims.failed_jobs.len() < failed_jobs.max(1);
-                    in_vain = if claims.is_empty() {
+                    let to_do = claims.jobs.iter().filter(|job| job.cause.is_none());
+                    let to_do = to_do.count();
+                    let to_bury = claims.jobs.len() - to_do;
+                    let is_all = to_do < jobs.max(1) && to_bury < failed.max(1);
+                    in_vain = if claims.jobs.is_empty() {
                         in_vain.saturating_add(1)
                     } else {
                         0
                     };
+                    let mark = claims.mark;
                     self.start(&mut tasks, claims, asked);
                     if !is_all {
                         continue;
@@ -163,12 +169,11 @@ impl Worker {
                         if in_vain > 3 {
                             spared.await;
                         }
-                        let waiting = timeout(2 * IDLE, self.shared.engine.wait(IDLE));
-                        if jobs > 0 && failed_jobs > 0 {
+                        let waiting = timeout(2 * IDLE, self.shared.engine.wait(mark, IDLE));
+                        if jobs > 0 && failed > 0 {
                             let _ = waiting.await;
                         } else {
-                            // The engine woke for work that did not fit into the concurrency, and does not
-                            // wake again for it.
+                            // There may be work that this claim had no room for.
                             race(waiting, self.shared.held.freed()).await;
                         }
                     };
@@ -193,21 +198,32 @@ impl Worker {
     fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, asked: Instant) {
         let until = asked + self.shared.lease;
         // All claims are held before the first job starts, so that all are renewed from the beginning.
-        let hold = |kind, claim| self.shared.held.hold(kind, claim, until);
         let jobs: Vec<_> = claims
             .jobs
             .into_iter()
             .map(|job| {
-                let held = hold(Kind::Job, (job.id, job.token));
-                Attempting::new(&self.shared, job, held)
+                let work = if job.cause.is_some() {
+                    Work::Bury
+                } else {
+                    Work::Do
+                };
+                let held = self.shared.held.hold(work, job.claim(), until);
+                (job, held)
             })
             .collect();
-        for failed_job in claims.failed_jobs {
-            let held = hold(Kind::FailedJob, (failed_job.job.id, failed_job.job.token));
-            tasks.spawn(Arc::clone(&self.shared).dead_letter(failed_job, held));
-        }
-        for job in jobs {
-            tasks.spawn(job.start(&*self.perform));
+        for (job, held) in jobs {
+            match job.cause.clone() {
+                Some(cause) => {
+                    tasks.spawn(Arc::clone(&self.shared).dead_letter(job, cause, held));
+                }
+                None if self.shared.has_lost_its_attempts(&job) => {
+                    tasks.spawn(Arc::clone(&self.shared).give_up(job, held));
+                }
+                None => {
+                    let attempting = Attempting::new(&self.shared, job, held);
+                    tasks.spawn(attempting.start(&*self.perform));
+                }
+            }
         }
     }
 
@@ -231,7 +247,7 @@ impl fmt::Debug for Worker {
         f.debug_struct("Worker")
             .field("engine", &self.shared.engine)
             .field("concurrency", &self.concurrency)
-            .field("per_target", &self.per_target)
+            .field("kinds", &self.kinds)
             .finish_non_exhaustive()
     }
 }
@@ -268,9 +284,10 @@ impl WorkerHandle {
 struct Shared {
     engine: Arc<dyn Engine>,
     held: Arc<Held>,
+    ends: Ends,
     lease: Duration,
     attempt_timeout: Duration,
-    retention: Duration,
+    max_result: usize,
     retry: RetryConfig,
     clock: WallClock,
     dead_letters: Option<DeadLetters>,
@@ -339,43 +356,39 @@ impl Shared {
 
     /// Releases claims whose jobs were not begun.
     async fn release(&self, claims: Claims) {
-        let failed_jobs = claims
-            .failed_jobs
-            .into_iter()
-            .map(|failed_job| (failed_job.job, false));
-        let jobs = claims.jobs.into_iter().map(|job| (job, true));
-        for (job, counts) in jobs.chain(failed_jobs) {
-            let verdict = Verdict::Release {
-                after: Duration::ZERO,
-                history: job.history,
-            };
-            let asked = self.engine.settle(job.id, job.token, verdict);
-            if matches!(asked.await, Ok(Settled::Done)) && counts {
-                self.released.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        let counts: Vec<bool> = claims.jobs.iter().map(|job| job.cause.is_none()).collect();
+        let ends = claims.jobs.into_iter().map(|job| {
+            let (after, history) = (Duration::ZERO, job.history.clone());
+            (job.claim(), End::Release { after, history })
+        });
+        let Ok(settled) = self.engine.settle(ends.collect()).await else {
+            return;
+        };
+        let released = settled.iter().zip(counts);
+        let released = released.filter(|(settled, counts)| **settled == Settled::Done && *counts);
+        self.released.fetch_add(released.count(), Ordering::Relaxed);
     }
 
     /// Settles a claim. Repeats the call until the engine answers; the claim is renewed meanwhile, and the
     /// caller watches for the signal that it is lost.
     ///
     /// If the engine has settled the claim but its answer was lost, the repeated call returns `Lost`, as it
-    /// does if the lease has ended. Both are reported as lost, so that no job is reported as done that was
-    /// not.
-    async fn settle(&self, id: TaskId, token: FencingToken, mut verdict: Verdict) -> Settled {
+    /// does if another worker has the job. Both are reported as lost, so that no job is reported as done that
+    /// was not.
+    async fn settle(&self, claim: Claim, mut end: End) -> Settled {
+        if let End::Done { result } = &mut end
+            && result.as_ref().map_or(0, Bytes::len) > self.max_result
+        {
+            let what = "a result is too long for the queue, and is not kept";
+            self.trouble(what, &claim.id);
+            *result = None;
+        }
         let mut wait = Duration::from_millis(50);
         loop {
-            let asked = self.engine.settle(id, token, verdict.clone());
-            let kind = match timeout(self.lease / 3, asked).await {
-                Ok(Ok(settled)) => return settled,
-                Ok(Err(error)) => error.kind(),
-                Err(_) => StoreErrorKind::Timeout,
-            };
-            if kind == StoreErrorKind::TooLarge && drop_result(&mut verdict) {
-                self.trouble("a result is too long for the queue, and is not kept", &id);
-                continue;
+            match self.ends.settle(claim, end.clone()).await {
+                Ok(settled) => return settled,
+                Err(kind) => self.engine_failed("a claim could not be settled", kind),
             }
-            self.engine_failed("a claim could not be settled", kind);
             sleep(wait).await;
             wait = (wait * 2).min(Duration::from_secs(2));
         }
@@ -384,9 +397,12 @@ impl Shared {
     /// Whether a job whose claim has ended succeeded in this attempt: its handler settled the claim in its
     /// own transaction, or the engine did not answer the settle. Returns `false` after `patience`.
     async fn is_done(&self, job: &Job, patience: Duration) -> bool {
+        let Some(tasks) = self.engine.tasks() else {
+            return false;
+        };
         let asking = async {
             loop {
-                match self.engine.task(job.id).await {
+                match tasks.task(job.id).await {
                     // A success of another worker has another attempt number.
                     Ok(task) => {
                         return task.is_some_and(|task| {
@@ -425,12 +441,5 @@ impl Pause {
         let longest = Duration::from_millis(100 << self.failures.min(6));
         self.failures = self.failures.saturating_add(1);
         longest.mul_f64(fastrand::f64().mul_add(0.5, 0.5))
-    }
-}
-
-fn drop_result(verdict: &mut Verdict) -> bool {
-    match verdict {
-        Verdict::Done { result, .. } => result.take().is_some(),
-        _ => false,
     }
 }

@@ -1,7 +1,7 @@
-use super::{Limits, SqliteQueue, keys, settle::Retention, wait::Seen};
+use super::{Limits, Rules, SqliteQueue, keys, settle::Retention};
 use crate::database::{Database, Durability, OpenError};
-use std::{path::Path, sync::Arc};
-use tower_webhook::{InvalidConfig, observe::Observers};
+use std::{path::Path, sync::Arc, time::Duration};
+use tower_webhook::{InvalidConfig, observe::Observers, queue::Promises};
 
 /// Less than SQLite's limit for a row.
 const LARGEST_PAYLOAD: usize = 512 << 20;
@@ -28,6 +28,9 @@ const LARGEST_RESULT: usize = LARGEST_PAYLOAD;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteQueueBuilder {
+    attempts: u32,
+    per_target: u32,
+    retention: Duration,
     durable_claims: bool,
     max_finished: u64,
     max_jobs: u64,
@@ -39,6 +42,9 @@ pub struct SqliteQueueBuilder {
 impl Default for SqliteQueueBuilder {
     fn default() -> Self {
         Self {
+            attempts: Promises::default().attempts,
+            per_target: 8,
+            retention: Duration::from_secs(7 * 24 * 60 * 60),
             durable_claims: false,
             max_finished: 1_000_000,
             max_jobs: 1_000_000,
@@ -50,6 +56,30 @@ impl Default for SqliteQueueBuilder {
 }
 
 impl SqliteQueueBuilder {
+    /// Sets the number of attempts of a job: if the lease of the last one ends, the job has failed for good.
+    /// Default: 25. A [worker](tower_webhook::queue::WorkerBuilder::retry) may allow fewer, and not more.
+    ///
+    /// All processes that share the file should have the same settings.
+    pub const fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    /// Sets how many jobs of one [target](tower_webhook::queue::NewJob::target) run at the same time, over all
+    /// workers. The limit keeps a slow target from using all of the concurrency. Default: 8. `u32::MAX`: no
+    /// limit.
+    pub const fn per_target(mut self, jobs: u32) -> Self {
+        self.per_target = jobs;
+        self
+    }
+
+    /// Sets how long the status, the result and the deduplication key of a finished task are kept.
+    /// Default: 7 days.
+    pub const fn retention(mut self, retention: Duration) -> Self {
+        self.retention = retention;
+        self
+    }
+
     /// Sets whether a claim is on the disk before its jobs are given out. Default: `false`, which
     /// saves a flush.
     ///
@@ -128,7 +158,7 @@ impl SqliteQueueBuilder {
         Ok(SqliteQueue {
             database: database.clone(),
             limits: Arc::new(limits),
-            seen: Seen::default(),
+            leaps: Arc::default(),
         })
     }
 
@@ -145,6 +175,14 @@ impl SqliteQueueBuilder {
     }
 
     fn limits(&self) -> Result<Limits, InvalidConfig> {
+        for (setting, value) in [("attempts", self.attempts), ("per_target", self.per_target)] {
+            if value == 0 {
+                return Err(InvalidConfig::new(setting, "must be at least 1"));
+            }
+        }
+        if self.retention.is_zero() {
+            return Err(InvalidConfig::new("retention", "must be longer than zero"));
+        }
         let max_finished = match i64::try_from(self.max_finished) {
             Ok(0) => return Err(InvalidConfig::new("max_finished", "must be at least 1")),
             Ok(tasks) => tasks,
@@ -178,6 +216,11 @@ impl SqliteQueueBuilder {
             max_keys,
             max_payload: self.max_payload,
             max_result: self.max_result,
+            rules: Rules {
+                attempts: self.attempts,
+                per_target: self.per_target,
+            },
+            retention: self.retention,
             claims: if self.durable_claims {
                 Durability::Durable
             } else {

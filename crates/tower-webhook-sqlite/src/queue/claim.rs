@@ -1,12 +1,12 @@
 //! Claims due jobs, and ends leases that are over.
 
 use super::{
+    Rules,
     leaps::Leaps,
     ledger::Ledger,
     schema::{self, state},
-    settle::{self, Held},
+    settle::{self, Held, Hold},
     time,
-    wait::{Seen, Widest},
 };
 use crate::{
     database::{Database, DatabaseError, Durability, Granting, Release, Transaction},
@@ -16,8 +16,10 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
@@ -28,7 +30,7 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     lease::FencingToken,
     observe::{Event, Id},
-    queue::{About, Claims, FailedJob, Job, NewJob, TaskId, Terms},
+    queue::{About, Ask, Claim, Claims, Job, Kinds, Mark, NewJob, TaskId},
 };
 
 /// The largest number of jobs in a claim, whatever its terms, so that the transaction stays short.
@@ -46,43 +48,26 @@ const PUT_OFF: i64 = 60_000;
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) claims: Claims,
-    /// The due time of each, jobs before failed jobs, for their release.
+    /// The due time of each job, for its release.
     pub(super) dues: Vec<i64>,
     /// The jobs that were delayed, because a newer release wrote a part of them.
     pub(super) newer: Vec<TaskId>,
-    /// Whether everything was claimed that these terms allow.
-    pub(super) all: bool,
-    /// Whether work is left that other terms allow.
-    pub(super) left: Left,
-    /// The number of changes that the claim has seen, and its time.
-    pub(super) seen: (i64, i64),
-}
-
-/// Work that the terms of a claim do not allow.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Left {
-    #[default]
-    Nothing,
-    /// It was due at the claim before.
-    Old,
-    /// It has become due since.
-    New,
 }
 
 /// [`Engine::claim`](tower_webhook::queue::Engine::claim). If its future is dropped before it returned
 /// the jobs, they are released.
 pub(super) fn ask(
     database: &Database,
-    terms: Terms,
+    ask: Ask,
+    rules: Rules,
     durability: Durability,
-    seen: Seen,
+    leaps: Arc<Mutex<Leaps>>,
 ) -> BoxFuture<Result<Claims, StoreError>> {
     let jobs = Jobs {
         database: database.clone(),
-        seen: seen.clone(),
     };
     let clock = database.clock().clone();
-    let work = move |transaction: &Transaction<'_>| claim(transaction, &clock, &terms, &seen);
+    let work = move |transaction: &Transaction<'_>| claim(transaction, &clock, &ask, rules, &leaps);
     let granting = Granting::ask(database, durability, jobs, work);
     Box::pin(async move { Ok(granting.await?.claims) })
 }
@@ -91,12 +76,10 @@ pub(super) fn ask(
 #[derive(Clone)]
 struct Jobs {
     database: Database,
-    seen: Seen,
 }
 
 impl Release<Taken> for Jobs {
     fn committed(&self, taken: &Taken) {
-        self.seen.looked(taken);
         if !taken.newer.is_empty() {
             let jobs = PutOff(&taken.newer);
             self.database.observers().tell(|| Event::Trouble {
@@ -108,18 +91,8 @@ impl Release<Taken> for Jobs {
     }
 
     fn release(&self, taken: &Taken) {
-        let jobs = taken.claims.jobs.iter();
-        let jobs = jobs.chain(
-            taken
-                .claims
-                .failed_jobs
-                .iter()
-                .map(|failed_job| &failed_job.job),
-        );
-        let given: Vec<(TaskId, FencingToken, i64)> = jobs
-            .zip(&taken.dues)
-            .map(|(job, due)| (job.id, job.token, *due))
-            .collect();
+        let jobs = taken.claims.jobs.iter().map(Job::claim);
+        let given: Vec<(Claim, i64)> = jobs.zip(taken.dues.iter().copied()).collect();
         if given.is_empty() {
             return;
         }
@@ -145,87 +118,62 @@ impl fmt::Display for PutOff<'_> {
     }
 }
 
-/// Claims what these terms allow. `seen` is of all claims of this handle.
+/// Claims what is asked for.
 fn claim(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    terms: &Terms,
-    seen: &Seen,
+    ask: &Ask,
+    rules: Rules,
+    leaps: &Mutex<Leaps>,
 ) -> Result<Taken, DatabaseError> {
     let driver = DatabaseError::from_driver;
-    // Of all claims of this handle, and the time of the last one.
-    let (widest, since) = seen.widen(terms);
     let mut ledger = Ledger::open(transaction, clock).map_err(driver)?;
     let now = ledger.now;
-    let all = expire(&mut ledger, terms.attempts).map_err(driver)?;
+    let all = expire(&mut ledger, rules.attempts).map_err(driver)?;
+    let leaps = {
+        let mut leaps = leaps.lock().unwrap_or_else(PoisonError::into_inner);
+        leaps.look(now, Instant::now());
+        leaps.clone()
+    };
     let mut taking = Taking {
         taken: Taken::default(),
-        filled: false,
+        cut: !all,
         bytes: 0,
-        until: stored::until(now, terms.lease),
+        until: stored::until(now, ask.lease),
         nanos: stored::nanos(clock),
         owner: transaction.owner(),
-        leaps: seen.leaps(now),
+        leaps,
     };
-    jobs(&mut ledger, terms, &mut taking)?;
-    failed_jobs(&ledger, terms, &mut taking)?;
-    if !(taking.taken.claims.is_empty() && taking.taken.newer.is_empty()) {
+    jobs(&mut ledger, ask, rules.per_target, &mut taking)?;
+    failed_jobs(&ledger, ask, &mut taking)?;
+    if !(taking.taken.claims.jobs.is_empty() && taking.taken.newer.is_empty()) {
         ledger.granted();
     }
-    let left = left(&ledger, widest, since).map_err(driver)?;
     let connection = ledger.connection;
     ledger.close(transaction).map_err(driver)?;
-    let changes = connection
-        .prepare_cached(schema::CHANGES)
-        .and_then(|mut changes| changes.query_row([], |row| row.get(0)))
-        .map_err(driver)?;
-    let filled = taking.filled && left != Left::Nothing;
-    let mut taken = taking.taken;
-    taken.all = all && !filled;
-    taken.left = left;
-    taken.seen = (changes, now);
-    Ok(taken)
-}
-
-fn left(ledger: &Ledger<'_>, widest: Widest, since: Option<i64>) -> rusqlite::Result<Left> {
-    let (connection, now) = (ledger.connection, ledger.now);
-    let jobs =
-        connection
-            .prepare_cached(schema::LANES)?
-            .exists(params![now, widest.per_target, 1])?;
-    let failed_jobs = || {
-        let mut over = connection.prepare_cached(schema::OVER)?;
-        over.query_row(params![state::DEAD_LETTERING_DUE, now], |row| row.get(0))
-    };
-    if !(jobs || widest.failed_jobs && failed_jobs()?) {
-        return Ok(Left::Nothing);
+    if !taking.cut {
+        let changes: i64 = connection
+            .prepare_cached(schema::CHANGES)
+            .and_then(|mut changes| changes.query_row([], |row| row.get(0)))
+            .map_err(driver)?;
+        let mark = Mark::new(changes.cast_unsigned(), now.cast_unsigned());
+        taking.taken.claims.mark = mark;
     }
-    let since = since.unwrap_or(now);
-    let mut lanes = connection.prepare_cached(schema::NEXT_LANE)?;
-    let lane: Option<i64> = lanes.query_row([since], |row| row.get(0)).optional()?;
-    let mut ends = connection.prepare_cached(schema::NEXT_END)?;
-    let failed_job: Option<i64> = ends
-        .query_row(params![state::DEAD_LETTERING_DUE, since], |row| row.get(0))
-        .optional()?;
-    let mut came = [lane, failed_job].into_iter().flatten();
-    Ok(if came.any(|due| due <= now) {
-        Left::New
-    } else {
-        Left::Old
-    })
+    Ok(taking.taken)
 }
 
 /// Releases jobs that no caller got. Everything but the tokens is as it was before the claim.
 fn release(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    given: &[(TaskId, FencingToken, i64)],
+    given: &[(Claim, i64)],
 ) -> Result<(), DatabaseError> {
     let back = || {
         let mut ledger = Ledger::open(transaction, clock)?;
-        for (id, token, due) in given {
-            if let Some(held) = Held::find(&ledger, *id, *token)? {
-                settle::again(&mut ledger, &held, *due, true, None)?;
+        for (claim, due) in given {
+            let held = Held::find(&ledger, *claim)?;
+            if let Some(held) = held.filter(|held| matches!(held.hold, Hold::Job | Hold::Failed)) {
+                settle::again(&mut ledger, &held, *due, true, None, true)?;
             }
         }
         ledger.close(transaction)
@@ -242,9 +190,10 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
         for (held, end) in over {
             if !failed && held.attempts >= attempts {
                 let lost = codec::encode(&Cause::new(Reason::WorkerLost));
-                settle::dead_letter(ledger, &held, end, None, Some(&lost))?;
+                settle::dead_letter(ledger, &held, end, None, Some(&lost), false)?;
             } else {
-                settle::again(ledger, &held, end, false, None)?;
+                // An entry that is written late is the same entry: its claim is void.
+                settle::again(ledger, &held, end, false, None, failed)?;
             }
         }
     }
@@ -262,12 +211,13 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
     over.query_map(params![state, ledger.now, count(MOST_EXPIRED)], |row| {
         let held = Held {
             seq: row.get(0)?,
-            failed,
+            hold: if failed { Hold::Failed } else { Hold::Job },
             target: row.get(1)?,
             ordered: row.get(2)?,
             attempts: row.get(3)?,
+            kind: row.get(4)?,
         };
-        Ok((held, row.get(4)?))
+        Ok((held, row.get(5)?))
     })?
     .collect()
 }
@@ -275,15 +225,15 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
 /// The position of a job in the order of claims: its due time and its number.
 type Place = (i64, i64);
 
-/// A lane with a due job: its due time, the number of the job, the name of the lane, and its number of
-/// running jobs.
-type Lane = Reverse<(i64, i64, String, u32)>;
+/// A lane with a due job: its due time, the number of the job, its target, its kind, and how many jobs of the
+/// target ran before this claim.
+type Lane = Reverse<(i64, i64, String, Arc<str>, u32)>;
 
 /// A claim in progress.
 struct Taking {
     taken: Taken,
-    /// Whether the bounds of a claim left out work that its terms allow.
-    filled: bool,
+    /// Whether the bounds of a claim left out work that was asked for.
+    cut: bool,
     bytes: usize,
     until: i64,
     nanos: i64,
@@ -299,7 +249,7 @@ impl Taking {
     /// Leaves a job to a newer release. Returns its row, which is then [delayed](put_off).
     fn leave(&mut self, newer: &Newer) -> i64 {
         // It may have taken the place of a job that can be claimed.
-        self.filled = true;
+        self.cut = true;
         self.taken.newer.push(newer.id);
         newer.seq
     }
@@ -317,57 +267,107 @@ fn put_off(ledger: &Ledger<'_>, rows: Vec<i64>) -> rusqlite::Result<()> {
 
 /// Claims the job that is due first among the lanes that have room, until the claim is full: a merge of the
 /// due jobs of the lanes.
-fn jobs(ledger: &mut Ledger<'_>, terms: &Terms, taking: &mut Taking) -> Result<(), DatabaseError> {
-    let most = terms.jobs.min(MOST);
+fn jobs(
+    ledger: &mut Ledger<'_>,
+    ask: &Ask,
+    per_target: u32,
+    taking: &mut Taking,
+) -> Result<(), DatabaseError> {
+    let driver = DatabaseError::from_driver;
+    let most = ask.most.min(MOST);
     if most == 0 {
         return Ok(());
     }
-    let mut lanes = lanes(ledger, terms.per_target, most).map_err(DatabaseError::from_driver)?;
+    let mut lanes = lanes(ledger, ask, per_target, most).map_err(driver)?;
+    // What this claim takes of each target, and the lanes that it takes from.
     let mut running: BTreeMap<String, i64> = BTreeMap::new();
-    while let Some(Reverse((_, _, target, runs))) = lanes.pop() {
+    let mut changed: BTreeSet<(String, Arc<str>)> = BTreeSet::new();
+    while let Some(Reverse((_, _, target, kind, runs))) = lanes.pop() {
         let left = most - taking.taken.claims.jobs.len();
         if left == 0 || taking.is_full() {
             break;
         }
-        let room = usize::try_from(terms.per_target - runs).unwrap_or(usize::MAX);
+        let taken = running.get(&target).copied().unwrap_or_default();
+        let Some(room) = (i64::from(per_target) - i64::from(runs) - taken)
+            .try_into()
+            .ok()
+        else {
+            continue;
+        };
         let bound = lanes.peek().map(|Reverse((due, seq, ..))| (*due, *seq));
-        let due = due_of(ledger, &target, left.min(room), bound, taking)?;
-        let more = u32::try_from(due.found.len()).unwrap_or(u32::MAX);
-        put_off(ledger, due.newer).map_err(DatabaseError::from_driver)?;
+        let due = due_of(ledger, &target, &kind, left.min(room), bound, taking)?;
+        let more = i64::try_from(due.found.len()).unwrap_or(i64::MAX);
+        put_off(ledger, due.newer).map_err(driver)?;
         for row in due.found {
             taking.taken.dues.push(row.due);
             let job = row.claim(ledger.connection, taking, state::RUNNING)?;
-            taking.taken.claims.jobs.push(job.0);
+            taking.taken.claims.jobs.push(job);
         }
-        *running.entry(target.clone()).or_default() += i64::from(more);
-        let runs = runs.saturating_add(more);
-        if let Some((due, seq)) = due.next
-            && runs < terms.per_target
-        {
-            lanes.push(Reverse((due, seq, target, runs)));
+        *running.entry(target.clone()).or_default() += more;
+        changed.insert((target.clone(), Arc::clone(&kind)));
+        if let Some((due, seq)) = due.next {
+            lanes.push(Reverse((due, seq, target, kind, runs)));
         }
     }
+    for (target, kind) in changed {
+        ledger.renew_lane(&target, &kind).map_err(driver)?;
+    }
     for (target, more) in running {
-        ledger
-            .renew_lane(&target, more)
-            .map_err(DatabaseError::from_driver)?;
+        ledger.run_in_lane(&target, more).map_err(driver)?;
         ledger.queued -= more;
         ledger.running += more;
     }
-    taking.filled |= taking.taken.claims.jobs.len() == most || taking.is_full();
+    taking.cut |= ask.most > MOST && taking.taken.claims.jobs.len() == MOST || taking.is_full();
     Ok(())
 }
 
-/// The lanes that have room, at most as many as jobs are asked for, because each has at least one.
-fn lanes(ledger: &Ledger<'_>, per_target: u32, most: usize) -> rusqlite::Result<BinaryHeap<Lane>> {
-    ledger
-        .connection
-        .prepare_cached(schema::LANES)?
-        .query_map(params![ledger.now, per_target, count(most)], |row| {
+/// The lanes that have room. Of each kind at most as many as jobs are asked for, because each has at least one;
+/// of a target with lanes of several kinds, all but the first may have no room left when their turn comes.
+fn lanes(
+    ledger: &Ledger<'_>,
+    ask: &Ask,
+    per_target: u32,
+    most: usize,
+) -> rusqlite::Result<BinaryHeap<Lane>> {
+    let mut found = BinaryHeap::new();
+    for kind in kinds(ledger.connection, &ask.kinds, schema::NEXT_KIND)? {
+        let mut lanes = ledger.connection.prepare_cached(schema::LANES)?;
+        let mut rows = lanes.query(params![ledger.now, per_target, count(most), &*kind])?;
+        while let Some(row) = rows.next()? {
             let (target, due, head) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok(Reverse((due, head, target, row.get(3)?)))
-        })?
-        .collect()
+            let lane = (due, head, target, Arc::clone(&kind), row.get(3)?);
+            found.push(Reverse(lane));
+        }
+    }
+    Ok(found)
+}
+
+/// The kinds that are asked for. If these are all, `next` finds those that there are.
+pub(super) fn kinds(
+    connection: &Connection,
+    asked: &Kinds,
+    next: &str,
+) -> rusqlite::Result<Vec<Arc<str>>> {
+    let mut kinds: Vec<Arc<str>> = Vec::new();
+    match asked {
+        Kinds::Only(only) => {
+            for kind in only.iter() {
+                if !kinds.iter().any(|known| **known == **kind) {
+                    kinds.push(kind.as_str().into());
+                }
+            }
+        }
+        Kinds::All => {
+            let mut next = connection.prepare_cached(next)?;
+            let mut last = String::new();
+            kinds.push(last.as_str().into());
+            while let Some(kind) = next.query_row([&last], |row| row.get(0)).optional()? {
+                last = kind;
+                kinds.push(last.as_str().into());
+            }
+        }
+    }
+    Ok(kinds)
 }
 
 /// The due jobs of a lane.
@@ -384,6 +384,7 @@ struct Due {
 fn due_of(
     ledger: &Ledger<'_>,
     target: &str,
+    kind: &str,
     most: usize,
     bound: Option<Place>,
     taking: &mut Taking,
@@ -394,7 +395,7 @@ fn due_of(
         .prepare_cached(schema::DUE)
         .map_err(driver)?;
     let mut rows = query
-        .query(params![target, ledger.now, count(most)])
+        .query(params![target, ledger.now, count(most), kind])
         .map_err(driver)?;
     let mut due = Due::default();
     while let Some(row) = rows.next().map_err(driver)? {
@@ -403,7 +404,7 @@ fn due_of(
             due.next = Some(place);
             break;
         }
-        match Found::read(row, target, &taking.leaps)? {
+        match Found::read(row, &taking.leaps)? {
             Ok(row) => {
                 taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
                 due.found.push(row);
@@ -417,27 +418,26 @@ fn due_of(
     Ok(due)
 }
 
-fn failed_jobs(
-    ledger: &Ledger<'_>,
-    terms: &Terms,
-    taking: &mut Taking,
-) -> Result<(), DatabaseError> {
+fn failed_jobs(ledger: &Ledger<'_>, ask: &Ask, taking: &mut Taking) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
-    let most = terms.failed_jobs.min(MOST);
+    let most = ask.most_failed.min(MOST);
+    if most == 0 {
+        return Ok(());
+    }
     let (mut found, mut newer) = (Vec::new(), Vec::new());
-    if most > 0 {
+    let kinds = kinds(ledger.connection, &ask.kinds, schema::NEXT_FAILED_KIND).map_err(driver)?;
+    for kind in kinds {
         let mut due = ledger
             .connection
             .prepare_cached(schema::DUE_FAILED_JOBS)
             .map_err(driver)?;
         let mut rows = due
-            .query(params![ledger.now, count(most)])
+            .query(params![ledger.now, count(most), &*kind])
             .map_err(driver)?;
         while !taking.is_full()
             && let Some(row) = rows.next().map_err(driver)?
         {
-            let target: String = row.get(12).map_err(driver)?;
-            match Found::read(row, &target, &taking.leaps)? {
+            match Found::read(row, &taking.leaps)? {
                 Ok(failed_job) => {
                     taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
                     found.push(failed_job);
@@ -446,16 +446,15 @@ fn failed_jobs(
             }
         }
     }
-    taking.filled |= most > 0 && (found.len() == most || taking.is_full());
+    // The first of all kinds.
+    found.sort_by_key(|row| (row.due, row.seq));
+    found.truncate(most);
+    taking.cut |= ask.most_failed > MOST && found.len() == MOST || taking.is_full();
     put_off(ledger, newer).map_err(driver)?;
     for row in found {
         taking.taken.dues.push(row.due);
-        let (job, cause) = row.claim(ledger.connection, taking, state::DEAD_LETTERING_CLAIMED)?;
-        taking
-            .taken
-            .claims
-            .failed_jobs
-            .push(FailedJob::new(job, cause));
+        let job = row.claim(ledger.connection, taking, state::DEAD_LETTERING_CLAIMED)?;
+        taking.taken.claims.jobs.push(job);
     }
     Ok(())
 }
@@ -466,8 +465,6 @@ struct Found {
     due: i64,
     /// The job before this claim: token and attempt are those of the claim before.
     job: Job,
-    /// The cause of a failed job.
-    cause: Cause,
 }
 
 /// A job of which a newer release wrote a part.
@@ -488,22 +485,19 @@ fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Opti
 
 impl Found {
     /// The job of a row of [`schema::DUE`] or [`schema::DUE_FAILED_JOBS`].
-    fn read(
-        row: &Row<'_>,
-        target: &str,
-        leaps: &Leaps,
-    ) -> Result<Result<Self, Newer>, DatabaseError> {
+    fn read(row: &Row<'_>, leaps: &Leaps) -> Result<Result<Self, Newer>, DatabaseError> {
         let read = || {
             let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
             let text = |column: usize| row.get::<_, Option<String>>(column);
             let (history, about) = (text(8)?, text(10)?);
             let is_failed = row.as_ref().column_count() > 13;
             let cause = if is_failed { text(13)? } else { None };
+            let cause = decode(cause.as_deref(), || Cause::new(Reason::NotRetryable));
             // A job that failed for a reason that is damaged was not done, and is not tried again.
             let (Some(history), Some(about), Some(cause)) = (
                 decode(history.as_deref(), History::new),
                 decode(about.as_deref(), About::default),
-                decode(cause.as_deref(), || Cause::new(Reason::NotRetryable)),
+                cause,
             ) else {
                 return Ok((None, Err(Newer { seq, id })));
             };
@@ -513,7 +507,7 @@ impl Found {
             let kind = text(9)?.unwrap_or_default();
             let mut new = NewJob::new(kind, Bytes::copy_from_slice(payload));
             new.id = id;
-            target.clone_into(&mut new.target);
+            new.target = row.get(12)?;
             new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = row.get(7)?;
@@ -521,13 +515,9 @@ impl Found {
             let mut job = Job::new(new, FencingToken::new(token), accepted_at, age);
             job.attempt = row.get(4)?;
             job.history = history;
+            job.cause = is_failed.then_some(cause);
             let due = row.get(1)?;
-            let found = Self {
-                seq,
-                due,
-                job,
-                cause,
-            };
+            let found = Self { seq, due, job };
             Ok((text(5)?.zip(text(6)?), Ok(found)))
         };
         let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
@@ -544,7 +534,7 @@ impl Found {
         connection: &Connection,
         taking: &Taking,
         state: i64,
-    ) -> Result<(Job, Cause), DatabaseError> {
+    ) -> Result<Job, DatabaseError> {
         let before = i64::try_from(self.job.token.get()).unwrap_or(i64::MAX - 1);
         let token = taking.nanos.max(before.saturating_add(1));
         self.job.token = FencingToken::new(token.unsigned_abs());
@@ -564,6 +554,6 @@ impl Found {
                 ])
             })
             .map_err(DatabaseError::from_driver)?;
-        Ok((self.job, self.cause))
+        Ok(self.job)
     }
 }

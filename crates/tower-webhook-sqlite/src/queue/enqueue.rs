@@ -94,7 +94,6 @@ pub(super) fn enqueue(
         .prepare_cached(schema::INSERT_PAYLOAD)?
         .execute(params![
             seq,
-            job.kind,
             about,
             &job.payload[..],
             key.map(IdempotencyKey::scope),
@@ -106,7 +105,8 @@ pub(super) fn enqueue(
         .execute(params![
             job.target,
             next.map(|(due, _)| due),
-            next.map(|(_, seq)| seq)
+            next.map(|(_, seq)| seq),
+            job.kind
         ])?;
     transaction.ring();
     Ok(Ok(Enqueued {
@@ -150,6 +150,7 @@ fn insert(
         stored::now(clock),
         job.target,
         job.fifo_group,
+        job.kind,
     ])?;
     Ok(inserted == 1)
 }

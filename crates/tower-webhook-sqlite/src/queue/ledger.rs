@@ -72,32 +72,43 @@ impl<'a> Ledger<'a> {
     }
 
     /// A job of this lane ran, and leaves the lane.
-    pub(super) fn leave_lane(&mut self, target: &str) -> rusqlite::Result<()> {
-        let left = self
-            .connection
-            .prepare_cached(schema::LEAVE_LANE)?
-            .query_row([target], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, Option<i64>>(1)?))
-            })
-            .optional()?;
-        match left {
-            Some((..=0, _)) => {
-                self.connection
-                    .prepare_cached(schema::DELETE_LANE)?
-                    .execute([target])?;
-            }
+    pub(super) fn leave_lane(&mut self, target: &str, kind: &str) -> rusqlite::Result<()> {
+        let (mut is_empty, mut has_work) = (false, false);
+        let mut leave = self.connection.prepare_cached(schema::LEAVE_LANE)?;
+        let mut lanes = leave.query([target, kind])?;
+        while let Some(lane) = lanes.next()? {
+            is_empty |= lane.get::<_, i64>(0)? <= 0;
+            has_work |= lane
+                .get::<_, Option<i64>>(1)?
+                .is_some_and(|due| due <= self.now);
+        }
+        drop(lanes);
+        drop(leave);
+        if is_empty {
+            self.connection
+                .prepare_cached(schema::DELETE_LANE)?
+                .execute([target])?;
+        }
+        if has_work {
             // The target has room again, and something that waits for it.
-            Some((_, Some(due))) if due <= self.now => self.changed(),
-            _ => {}
+            self.changed();
         }
         Ok(())
     }
 
-    /// `running` more jobs run; finds the next job of the lane.
-    pub(super) fn renew_lane(&self, target: &str, running: i64) -> rusqlite::Result<()> {
+    /// `running` more jobs of a target run.
+    pub(super) fn run_in_lane(&self, target: &str, running: i64) -> rusqlite::Result<()> {
+        self.connection
+            .prepare_cached(schema::RUN_IN_LANE)?
+            .execute(params![target, running])
+            .map(drop)
+    }
+
+    /// Finds the next job of the lane.
+    pub(super) fn renew_lane(&self, target: &str, kind: &str) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(schema::RENEW_LANE)?
-            .execute(params![target, running])
+            .execute([target, kind])
             .map(drop)
     }
 
@@ -106,16 +117,18 @@ impl<'a> Ledger<'a> {
         let Some(ordered) = ordered else {
             return Ok(());
         };
-        let next: Option<(i64, String, i64)> = self
+        let next: Option<(i64, String, i64, String)> = self
             .connection
             .prepare_cached(schema::FIRST_IN_ORDER)?
-            .query_row([ordered], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .query_row([ordered], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+            })
             .optional()?;
-        if let Some((seq, target, schema::state::HELD)) = next {
+        if let Some((seq, target, schema::state::HELD, kind)) = next {
             self.connection
                 .prepare_cached(schema::RELEASE)?
                 .execute([seq])?;
-            self.renew_lane(&target, 0)?;
+            self.renew_lane(&target, &kind)?;
             self.changed();
         }
         Ok(())

@@ -4,7 +4,7 @@
 //! use std::time::Duration;
 //! use tower_webhook::{
 //!     lease::Settled,
-//!     queue::{Engine, NewJob, Status, Terms, Verdict},
+//!     queue::{Ask, End, Engine, NewJob, Queue, Status},
 //! };
 //! use tower_webhook_sqlite::SqliteQueue;
 //!
@@ -12,16 +12,16 @@
 //! # async fn main() -> Result<(), tower_webhook::BoxError> {
 //! # let dir = tempfile::tempdir()?;
 //! # let path = dir.path().join("queue.db");
-//! let queue = SqliteQueue::open(path)?;
+//! let engine = SqliteQueue::open(path)?;
+//! let queue = Queue::new(engine.clone());
 //! let id = queue.enqueue(NewJob::new("event", "{}")).await?.id; // on the disk
 //!
-//! let claims = queue.claim(Terms::new(1, Duration::from_secs(30))).await?;
+//! let claims = engine.claim(Ask::new(1, Duration::from_secs(30))).await?;
 //! let job = &claims.jobs[0];
 //! assert_eq!((job.id, job.attempt, &job.payload[..]), (id, 1, &b"{}"[..]));
 //!
-//! let retention = Duration::from_secs(7 * 86_400);
-//! let done = Verdict::Done { result: Some("ok".into()), retention };
-//! assert_eq!(queue.settle(id, job.token, done).await?, Settled::Done);
+//! let done = End::Done { result: Some("ok".into()) };
+//! assert_eq!(engine.settle(vec![(job.claim(), done)]).await?, [Settled::Done]);
 //!
 //! let task = queue.task(id).await?.expect("kept for a week");
 //! assert_eq!(task.status, Status::Succeeded { result: Some("ok".into()) });
@@ -38,7 +38,7 @@
 //!
 //! ```
 //! # use std::time::Duration;
-//! # use tower_webhook::{lease::Settled, queue::{Engine, NewJob, Terms, Verdict}};
+//! # use tower_webhook::{lease::Settled, queue::{Ask, End, Engine, NewJob}};
 //! # use tower_webhook_sqlite::{SqliteQueue, database::{Database, DatabaseError, Statement}};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), tower_webhook::BoxError> {
@@ -54,13 +54,12 @@
 //! });
 //! accepted.await?;
 //!
-//! let claims = queue.claim(Terms::new(1, Duration::from_secs(30))).await?;
-//! let (id, token) = (claims.jobs[0].id, claims.jobs[0].token);
+//! let claims = queue.claim(Ask::new(1, Duration::from_secs(30))).await?;
+//! let claim = claims.jobs[0].claim();
 //! let finish = queue.clone();
 //! let finished = database.write(move |transaction| {
 //!     transaction.execute(&Statement::new("UPDATE orders SET paid = 1 WHERE id = ?1").bind("order-1"))?;
-//!     let done = Verdict::Done { result: None, retention: Duration::from_secs(3600) };
-//!     match finish.settle_in(transaction, id, token, &done)? {
+//!     match finish.settle_in(transaction, claim, End::Done { result: None })? {
 //!         Settled::Done => Ok(()),
 //!         // Another worker has the job: undo what was written above.
 //!         Settled::Lost => Err(DatabaseError::aborted("the claim is lost")),
@@ -173,18 +172,25 @@ mod wait;
 
 pub use self::builder::SqliteQueueBuilder;
 
-use self::wait::Seen;
+use self::leaps::Leaps;
 use crate::database::{
     Database, DatabaseError, DatabaseErrorKind, Durability, OpenError, Reply, Transaction,
 };
 use rusqlite::Connection;
-use std::{path::Path, sync::Arc, time::Duration};
-use tower_webhook::queue::{Claims, Depth, Engine, Enqueued, NewJob, Task, TaskId, Terms, Verdict};
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
-    lease::{FencingToken, Settled},
+    lease::Settled,
     observe::Observers,
+    queue::{
+        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, NewJob, Promises, Task, TaskId,
+        Tasks,
+    },
 };
 
 /// Keeps jobs in an SQLite file. Clones share it, and so do processes.
@@ -194,7 +200,7 @@ use tower_webhook::{
 pub struct SqliteQueue {
     database: Database,
     limits: Arc<Limits>,
-    seen: Seen,
+    leaps: Arc<Mutex<Leaps>>,
 }
 
 #[derive(Debug)]
@@ -206,6 +212,16 @@ struct Limits {
     max_result: usize,
     claims: Durability,
     observers: Observers,
+    rules: Rules,
+    retention: Duration,
+}
+
+/// What belongs to the queue and not to who claims.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    attempts: u32,
+    /// `u32::MAX`: no limit.
+    per_target: u32,
 }
 
 impl SqliteQueue {
@@ -266,25 +282,29 @@ impl SqliteQueue {
     pub fn settle_in(
         &self,
         transaction: &Transaction<'_>,
-        id: TaskId,
-        token: FencingToken,
-        verdict: &Verdict,
+        claim: Claim,
+        end: End,
     ) -> Result<Settled, DatabaseError> {
-        if !self.takes(verdict) {
-            return Err(refused(StoreErrorKind::TooLarge));
-        }
-        settle::settle(transaction, self.database.clock(), id, token, verdict)
-            .map_err(DatabaseError::from_driver)
+        let settled = self.settle_all_in(transaction, &[(claim, end)])?;
+        Ok(settled.first().copied().unwrap_or(Settled::Lost))
     }
 
-    fn takes(&self, verdict: &Verdict) -> bool {
-        match verdict {
-            Verdict::Done {
+    fn settle_all_in(
+        &self,
+        transaction: &Transaction<'_>,
+        ends: &[(Claim, End)],
+    ) -> Result<Vec<Settled>, DatabaseError> {
+        let fits = |end: &End| match end {
+            End::Done {
                 result: Some(result),
-                ..
             } => result.len() <= self.limits.max_result,
             _ => true,
+        };
+        if !ends.iter().all(|(_, end)| fits(end)) {
+            return Err(refused(StoreErrorKind::TooLarge));
         }
+        let (clock, retention) = (self.database.clock(), self.limits.retention);
+        settle::settle(transaction, clock, ends, retention).map_err(DatabaseError::from_driver)
     }
 
     fn read<T: Send + 'static>(
@@ -309,22 +329,46 @@ impl SqliteQueue {
 }
 
 impl Engine for SqliteQueue {
-    fn enqueue(&self, job: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
-        let (clock, limits) = (self.database.clock().clone(), self.limits.clone());
-        let reply = self.database.write(move |transaction| {
-            enqueue::enqueue(transaction, &clock, &limits, &job).map_err(DatabaseError::from_driver)
-        });
-        Box::pin(async { reply.await?.map_err(StoreError::new) })
+    fn promises(&self) -> Promises {
+        let Limits {
+            rules, retention, ..
+        } = *self.limits;
+        let mut promises = Promises::default();
+        promises.dedup = Some(retention);
+        promises.due_order = true;
+        promises.fifo_groups = true;
+        promises.per_target = (rules.per_target < u32::MAX).then_some(rules.per_target);
+        promises.longest_delay = Duration::from_millis(crate::stored::LONGEST.unsigned_abs());
+        promises.attempts = rules.attempts;
+        promises.max_result = self.limits.max_result;
+        promises
     }
 
-    fn claim(&self, terms: Terms) -> BoxFuture<Result<Claims, StoreError>> {
-        let (durability, seen) = (self.limits.claims, self.seen.clone());
-        claim::ask(&self.database, terms, durability, seen)
+    fn enqueue(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
+        let (clock, limits) = (self.database.clock().clone(), self.limits.clone());
+        let reply = self.database.write(move |transaction| {
+            jobs.iter()
+                .map(|job| enqueue::enqueue(transaction, &clock, &limits, job))
+                .collect::<rusqlite::Result<Vec<_>>>()
+                .map_err(DatabaseError::from_driver)
+        });
+        Box::pin(async {
+            let admitted = reply.await?.into_iter();
+            Ok(admitted.map(|job| job.map_err(StoreError::new)).collect())
+        })
+    }
+
+    fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
+        let (leaps, limits) = (Arc::clone(&self.leaps), &self.limits);
+        claim::ask(&self.database, ask, limits.rules, limits.claims, leaps)
     }
 
     fn renew(
         &self,
-        claims: Vec<(TaskId, FencingToken)>,
+        claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         let clock = self.database.clock().clone();
@@ -333,20 +377,12 @@ impl Engine for SqliteQueue {
         }))
     }
 
-    fn settle(
-        &self,
-        id: TaskId,
-        token: FencingToken,
-        verdict: Verdict,
-    ) -> BoxFuture<Result<Settled, StoreError>> {
-        if !self.takes(&verdict) {
-            let too_large = StoreError::new(StoreErrorKind::TooLarge);
-            return Box::pin(std::future::ready(Err(too_large)));
-        }
+    fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         let queue = self.clone();
-        let relaxed = matches!(verdict, Verdict::Release { .. });
-        let work =
-            move |transaction: &Transaction<'_>| queue.settle_in(transaction, id, token, &verdict);
+        let relaxed = ends
+            .iter()
+            .all(|(_, end)| matches!(end, End::Release { .. }));
+        let work = move |transaction: &Transaction<'_>| queue.settle_all_in(transaction, &ends);
         answered(if relaxed {
             self.database.write_relaxed(work)
         } else {
@@ -354,6 +390,16 @@ impl Engine for SqliteQueue {
         })
     }
 
+    fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()> {
+        Box::pin(wait::wait(self.database.clone(), seen, at_most))
+    }
+
+    fn tasks(&self) -> Option<&dyn Tasks> {
+        Some(self)
+    }
+}
+
+impl Tasks for SqliteQueue {
     fn task(&self, id: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.look_for(move |connection| enqueue::get(connection, id))
     }
@@ -368,14 +414,6 @@ impl Engine for SqliteQueue {
             let (_, now) = wait::changes(connection, &clock)?;
             enqueue::depth(connection, now)
         })
-    }
-
-    fn wait(&self, at_most: Duration) -> BoxFuture<()> {
-        Box::pin(wait::wait(
-            self.database.clone(),
-            self.seen.clone(),
-            at_most,
-        ))
     }
 }
 

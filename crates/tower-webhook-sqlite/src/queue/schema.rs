@@ -56,8 +56,6 @@ pub(super) const STEPS: &[&str] = &[
         about TEXT,
         payload BLOB NOT NULL
     ) STRICT;
-    -- The targets that have jobs: how many are held, queued or running, how many of these run, and
-    -- which of the queued ones is due first.
     CREATE TABLE tower_webhook_lanes (
         target TEXT NOT NULL PRIMARY KEY,
         jobs INTEGER NOT NULL,
@@ -117,12 +115,43 @@ pub(super) const STEPS: &[&str] = &[
     -- Who claimed it last. No foreign key: what is known of owners that are gone is removed.
     ALTER TABLE tower_webhook_jobs ADD COLUMN owner INTEGER;
 ",
+    "
+    -- A claim asks for kinds.
+    ALTER TABLE tower_webhook_jobs ADD COLUMN kind TEXT NOT NULL DEFAULT '';
+    UPDATE tower_webhook_jobs SET kind = coalesce((SELECT p.kind FROM tower_webhook_payloads AS p
+        WHERE p.seq = tower_webhook_jobs.seq), '') WHERE state < 5;
+    ALTER TABLE tower_webhook_payloads DROP COLUMN kind;
+    DROP INDEX tower_webhook_jobs_due;
+    CREATE INDEX tower_webhook_jobs_due ON tower_webhook_jobs (target, kind, at) WHERE state = 1;
+    CREATE INDEX tower_webhook_jobs_failed ON tower_webhook_jobs (kind, at) WHERE state = 3;
+    -- The targets and kinds that have jobs: how many are held, queued or running, how many of the target
+    -- run, of all kinds, and which of the queued ones is due first.
+    DROP TABLE tower_webhook_lanes;
+    CREATE TABLE tower_webhook_lanes (
+        target TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        jobs INTEGER NOT NULL,
+        running INTEGER NOT NULL,
+        due INTEGER,
+        head INTEGER,
+        PRIMARY KEY (target, kind)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tower_webhook_lanes_due ON tower_webhook_lanes (kind, due, head, running)
+        WHERE due IS NOT NULL;
+    INSERT INTO tower_webhook_lanes
+        SELECT target, kind, count(*),
+            (SELECT count(*) FROM tower_webhook_jobs AS r WHERE r.state = 2 AND r.target = j.target),
+            (SELECT d.at FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
+                AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1),
+            (SELECT d.seq FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
+                AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1)
+        FROM tower_webhook_jobs AS j WHERE state < 3 GROUP BY target, kind;
+",
 ];
 
 pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
 pub(super) const SET_CLOCK: &str =
     "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
-pub(super) const SET_LAST: &str = "UPDATE tower_webhook_queue SET last = ?1 WHERE only = 1";
 pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
     SET queued = queued + 1, changes = changes + 1, last = ?2, keys = keys + ?3
     WHERE only = 1 AND max(queued + running, dead_lettering) < ?1 AND (?3 = 0 OR keys < ?4)
@@ -137,11 +166,11 @@ pub(super) const CHANGES: &str =
     "SELECT changes, ahead, last FROM tower_webhook_queue WHERE only = 1";
 
 pub(super) const INSERT: &str = "INSERT INTO tower_webhook_jobs
-    (id, digest, state, at, token, attempts, accepted, target, ordered)
-    VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    (id, digest, state, at, token, attempts, accepted, target, ordered, kind)
+    VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
 pub(super) const INSERT_PAYLOAD: &str =
-    "INSERT INTO tower_webhook_payloads (seq, kind, about, payload, scope, key)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    "INSERT INTO tower_webhook_payloads (seq, about, payload, scope, key)
+    VALUES (?1, ?2, ?3, ?4, ?5)";
 pub(super) const BY_ID: &str =
     "SELECT seq, id, state, at, accepted, attempts, result FROM tower_webhook_jobs WHERE id = ?1";
 pub(super) const BY_KEY: &str =
@@ -172,40 +201,52 @@ pub(super) const REMOVE_KEYS_OVER: &str = "DELETE FROM tower_webhook_keys WHERE 
     ORDER BY until LIMIT ?2)";
 
 pub(super) const JOIN_LANE: &str =
-    "INSERT INTO tower_webhook_lanes (target, jobs, running, due, head)
-    VALUES (?1, 1, 0, ?2, ?3)
-    ON CONFLICT (target) DO UPDATE SET jobs = jobs + 1,
+    "INSERT INTO tower_webhook_lanes (target, kind, jobs, running, due, head)
+    VALUES (?1, ?4, 1, coalesce(
+        (SELECT running FROM tower_webhook_lanes WHERE target = ?1 LIMIT 1), 0), ?2, ?3)
+    ON CONFLICT (target, kind) DO UPDATE SET jobs = jobs + 1,
         (due, head) = (SELECT
             CASE WHEN first THEN excluded.due ELSE tower_webhook_lanes.due END,
             CASE WHEN first THEN excluded.head ELSE tower_webhook_lanes.head END
             FROM (SELECT excluded.due IS NOT NULL AND (tower_webhook_lanes.due IS NULL
                 OR (excluded.due, excluded.head)
                     < (tower_webhook_lanes.due, tower_webhook_lanes.head)) AS first))";
-pub(super) const LEAVE_LANE: &str =
-    "UPDATE tower_webhook_lanes SET jobs = jobs - 1, running = running - 1
+pub(super) const LEAVE_LANE: &str = "UPDATE tower_webhook_lanes
+    SET jobs = jobs - (kind = ?2), running = running - 1
     WHERE target = ?1 RETURNING jobs, due";
-pub(super) const RENEW_LANE: &str = "UPDATE tower_webhook_lanes SET running = running + ?2,
+pub(super) const RUN_IN_LANE: &str =
+    "UPDATE tower_webhook_lanes SET running = running + ?2 WHERE target = ?1";
+pub(super) const RENEW_LANE: &str = "UPDATE tower_webhook_lanes SET
         (due, head) = (SELECT at, seq FROM tower_webhook_jobs
-            WHERE target = ?1 AND state = 1 ORDER BY at, seq LIMIT 1)
-    WHERE target = ?1";
-pub(super) const DELETE_LANE: &str = "DELETE FROM tower_webhook_lanes WHERE target = ?1";
+            WHERE target = ?1 AND kind = ?2 AND state = 1 ORDER BY at, seq LIMIT 1)
+    WHERE target = ?1 AND kind = ?2";
+pub(super) const DELETE_LANE: &str =
+    "DELETE FROM tower_webhook_lanes WHERE target = ?1 AND jobs <= 0";
 pub(super) const LANES: &str = "SELECT target, due, head, running FROM tower_webhook_lanes
-    WHERE due IS NOT NULL AND due <= ?1 AND running < ?2 ORDER BY due, head LIMIT ?3";
-pub(super) const NEXT_LANE: &str = "SELECT due FROM tower_webhook_lanes
-    WHERE due IS NOT NULL AND due > ?1 ORDER BY due LIMIT 1";
+    WHERE kind = ?4 AND due IS NOT NULL AND due <= ?1 AND running < ?2
+    ORDER BY due, head LIMIT ?3";
+/// The next kind that has queued jobs.
+pub(super) const NEXT_KIND: &str = "SELECT kind FROM tower_webhook_lanes
+    WHERE due IS NOT NULL AND kind > ?1 ORDER BY kind LIMIT 1";
+pub(super) const NEXT_IN_LANE: &str = "SELECT due FROM tower_webhook_lanes
+    WHERE kind = ?1 AND due IS NOT NULL AND due > ?2 ORDER BY due LIMIT 1";
 
-pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state FROM tower_webhook_jobs
+pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state, kind FROM tower_webhook_jobs
     WHERE ordered = ?1 AND ordered IS NOT NULL AND state < 3 ORDER BY seq LIMIT 1";
 
 pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
-        j.accepted, j.history, p.kind, p.about, p.payload
+        j.accepted, j.history, j.kind, p.about, p.payload, j.target
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
-    WHERE j.target = ?1 AND j.state = 1 AND j.at <= ?2 ORDER BY j.at, j.seq LIMIT ?3";
+    WHERE j.target = ?1 AND j.kind = ?4 AND j.state = 1 AND j.at <= ?2
+    ORDER BY j.at, j.seq LIMIT ?3";
 pub(super) const DUE_FAILED_JOBS: &str =
     "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
-        j.accepted, j.history, p.kind, p.about, p.payload, j.target, j.cause
+        j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.cause
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
-    WHERE j.state > 1 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
+    WHERE j.kind = ?3 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
+/// The next kind of which jobs have failed.
+pub(super) const NEXT_FAILED_KIND: &str = "SELECT kind FROM tower_webhook_jobs
+    WHERE state = 3 AND kind > ?1 ORDER BY kind LIMIT 1";
 pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
     SET state = ?2, at = ?3, token = ?4, attempts = ?5, owner = ?6 WHERE seq = ?1";
 /// Ends the leases of an owner that is gone.
@@ -213,20 +254,21 @@ pub(super) const END_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = ?2
     WHERE state > 1 AND state IN (2, 4) AND at > ?2 AND owner = ?1";
 /// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
-pub(super) const EXPIRED: &str = "SELECT seq, target, ordered, attempts, at FROM tower_webhook_jobs
+pub(super) const EXPIRED: &str =
+    "SELECT seq, target, ordered, attempts, kind, at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";
 pub(super) const COUNT_EXPIRED: &str = "SELECT count(*) FROM tower_webhook_jobs
     WHERE state > 1 AND state = 2 AND at <= ?1";
 pub(super) const NEXT_END: &str = "SELECT at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at > ?2 ORDER BY at LIMIT 1";
 
-pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts
-    FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
-pub(super) const RENEW: &str = "UPDATE tower_webhook_jobs SET at = ?4
-    WHERE id = ?1 AND token = ?2 AND +state IN (2, 4) AND +at > ?3";
+/// A claim that was settled has left a greater token. A job that was never claimed has none.
+pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts, kind
+    FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND token > 0 AND +state IN (1, 2, 3, 4)";
+pub(super) const RENEW: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3 WHERE seq = ?1";
 /// Back to waiting, or on to be dead-lettered. A history or a cause that is not given stays.
 pub(super) const MOVE: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3, attempts = ?4,
-        history = coalesce(?5, history), cause = coalesce(?6, cause)
+        history = coalesce(?5, history), cause = coalesce(?6, cause), token = token + ?7
     WHERE seq = ?1";
 pub(super) const RELEASE: &str = "UPDATE tower_webhook_jobs SET state = 1 WHERE seq = ?1";
 pub(super) const FINISH: &str = "UPDATE tower_webhook_jobs
@@ -255,7 +297,6 @@ mod tests {
         for (sql, by) in [
             (CLOCK, "INTEGER PRIMARY KEY"),
             (SET_CLOCK, "INTEGER PRIMARY KEY"),
-            (SET_LAST, "INTEGER PRIMARY KEY"),
             (ADMIT, "INTEGER PRIMARY KEY"),
             (COUNT, "INTEGER PRIMARY KEY"),
             (DEPTH, "INTEGER PRIMARY KEY"),
@@ -282,16 +323,28 @@ mod tests {
             (DELETE_PAYLOAD, "INTEGER PRIMARY KEY"),
             (JOIN_LANE, ""),
             (LEAVE_LANE, "(target=?)"),
-            (RENEW_LANE, "INDEX tower_webhook_jobs_due (target=?)"),
+            (RUN_IN_LANE, "(target=?)"),
+            (
+                RENEW_LANE,
+                "INDEX tower_webhook_jobs_due (target=? AND kind=?)",
+            ),
             (DELETE_LANE, "(target=?)"),
             (
                 LANES,
-                "COVERING INDEX tower_webhook_lanes_due (due>? AND due<?)",
+                "COVERING INDEX tower_webhook_lanes_due (kind=? AND due>? AND due<?)",
             ),
-            (NEXT_LANE, "INDEX tower_webhook_lanes_due (due>?"),
+            (NEXT_KIND, "INDEX tower_webhook_lanes_due (kind>?)"),
+            (
+                NEXT_IN_LANE,
+                "INDEX tower_webhook_lanes_due (kind=? AND due>?",
+            ),
+            (NEXT_FAILED_KIND, "INDEX tower_webhook_jobs_failed (kind>?)"),
             (FIRST_IN_ORDER, "tower_webhook_jobs_order (ordered=?)"),
-            (DUE, "tower_webhook_jobs_due (target=? AND at<?)"),
-            (DUE_FAILED_JOBS, "tower_webhook_jobs_end (state=? AND at<?)"),
+            (DUE, "tower_webhook_jobs_due (target=? AND kind=? AND at<?)"),
+            (
+                DUE_FAILED_JOBS,
+                "tower_webhook_jobs_failed (kind=? AND at<?)",
+            ),
             (CLAIM, "INTEGER PRIMARY KEY"),
             (END_CLAIMS, "tower_webhook_jobs_end (state=? AND at>?)"),
             (PUT_OFF, "INTEGER PRIMARY KEY"),
@@ -299,7 +352,7 @@ mod tests {
             (COUNT_EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
             (NEXT_END, "tower_webhook_jobs_end (state=? AND at>?)"),
             (HELD_BY, "(id=?)"),
-            (RENEW, "(id=?)"),
+            (RENEW, "INTEGER PRIMARY KEY"),
             (MOVE, "INTEGER PRIMARY KEY"),
             (RELEASE, "INTEGER PRIMARY KEY"),
             (FINISH, "INTEGER PRIMARY KEY"),

@@ -16,172 +16,242 @@ use tower_webhook::{
     attempt::History,
     clock::WallClock,
     codec,
-    lease::{FencingToken, Settled},
-    queue::{TaskId, Verdict},
+    lease::Settled,
+    queue::{Claim, End},
 };
 
-/// A current claim.
+/// A claimed job.
 pub(super) struct Held {
     pub(super) seq: i64,
-    /// Whether it is a failed job.
-    pub(super) failed: bool,
+    pub(super) hold: Hold,
     pub(super) target: String,
+    pub(super) kind: String,
     pub(super) ordered: Option<String>,
     pub(super) attempts: u32,
 }
 
+/// What a claim holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// A job to do.
+    Job,
+    /// A job that has failed for good.
+    Failed,
+    /// A job whose lease has ended, and that nobody has claimed since.
+    Lapsed,
+    /// A job that was given up when its last lease ended, and whose entry nobody writes yet.
+    GivenUp,
+}
+
 impl Held {
-    pub(super) fn find(
-        ledger: &Ledger<'_>,
-        id: TaskId,
-        token: FencingToken,
-    ) -> rusqlite::Result<Option<Self>> {
+    pub(super) fn find(ledger: &Ledger<'_>, claim: Claim) -> rusqlite::Result<Option<Self>> {
         ledger
             .connection
             .prepare_cached(schema::HELD_BY)?
             .query_row(
-                params![id.as_bytes(), stored::token(token), ledger.now],
+                params![claim.id.as_bytes(), stored::token(claim.token)],
                 |row| {
                     Ok(Self {
                         seq: row.get(0)?,
-                        failed: row.get::<_, i64>(1)? == state::DEAD_LETTERING_CLAIMED,
+                        hold: match row.get(1)? {
+                            state::RUNNING => Hold::Job,
+                            state::DEAD_LETTERING_CLAIMED => Hold::Failed,
+                            state::QUEUED => Hold::Lapsed,
+                            _ => Hold::GivenUp,
+                        },
                         target: row.get(2)?,
                         ordered: row.get(3)?,
                         attempts: row.get(4)?,
+                        kind: row.get(5)?,
                     })
                 },
             )
             .optional()
     }
+
+    /// Renews the claim, until then.
+    fn renew(&mut self, ledger: &mut Ledger<'_>, until: i64) -> rusqlite::Result<()> {
+        let state = match self.hold {
+            Hold::Failed => state::DEAD_LETTERING_CLAIMED,
+            _ => state::RUNNING,
+        };
+        ledger
+            .connection
+            .prepare_cached(schema::RENEW)?
+            .execute([self.seq, state, until])?;
+        if self.hold == Hold::Lapsed {
+            ledger.queued -= 1;
+            ledger.running += 1;
+            ledger.run_in_lane(&self.target, 1)?;
+            ledger.renew_lane(&self.target, &self.kind)?;
+            self.hold = Hold::Job;
+        }
+        Ok(())
+    }
 }
 
+/// Ends claims, in one operation.
 pub(super) fn settle(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    id: TaskId,
-    token: FencingToken,
-    verdict: &Verdict,
-) -> rusqlite::Result<Settled> {
+    ends: &[(Claim, End)],
+    retention: Duration,
+) -> rusqlite::Result<Vec<Settled>> {
     let mut ledger = Ledger::open(transaction, clock)?;
-    let Some(held) = Held::find(&ledger, id, token)? else {
+    let mut settled = Vec::with_capacity(ends.len());
+    for (claim, end) in ends {
+        settled.push(settle_one(&mut ledger, *claim, end, retention)?);
+    }
+    ledger.close(transaction)?;
+    Ok(settled)
+}
+
+fn settle_one(
+    ledger: &mut Ledger<'_>,
+    claim: Claim,
+    end: &End,
+    retention: Duration,
+) -> rusqlite::Result<Settled> {
+    let Some(mut held) = Held::find(ledger, claim)? else {
         return Ok(Settled::Lost);
     };
     let now = ledger.now;
-    match (verdict, held.failed) {
-        (Verdict::Failed { cause, history }, false) => {
+    if held.hold == Hold::Lapsed {
+        held.renew(ledger, now)?;
+    }
+    match (end, held.hold) {
+        (End::Failed { cause, history }, hold) => {
             let (history, cause) = (stored_history(history), codec::encode(cause));
-            dead_letter(&mut ledger, &held, now, Some(&history), Some(&cause))?;
+            let (history, cause) = (Some(&*history), Some(&*cause));
+            if hold == Hold::Job {
+                dead_letter(ledger, &held, now, history, cause, true)?;
+            } else {
+                let waits = state::DEAD_LETTERING_DUE;
+                relocate(
+                    ledger,
+                    &held,
+                    waits,
+                    now,
+                    held.attempts,
+                    history,
+                    cause,
+                    true,
+                )?;
+                ledger.changed();
+            }
         }
-        (Verdict::DeadLettered { retention }, true) => {
-            finish(&mut ledger, &held, state::FAILED, *retention, None)?;
+        (End::Done { .. }, Hold::Failed) => {
+            finish(ledger, &held, state::FAILED, retention, None)?;
             ledger.dead_lettering -= 1;
         }
-        (Verdict::Done { result, retention }, false) => {
+        (End::Done { result }, hold) => {
             finish(
-                &mut ledger,
+                ledger,
                 &held,
                 state::SUCCEEDED,
-                *retention,
+                retention,
                 result.as_deref(),
             )?;
-            ledger.running -= 1;
-            ledger.leave_lane(&held.target)?;
-            ledger.release_next(held.ordered.as_deref())?;
+            if hold == Hold::GivenUp {
+                ledger.dead_lettering -= 1;
+            } else {
+                ledger.running -= 1;
+                ledger.leave_lane(&held.target, &held.kind)?;
+                ledger.release_next(held.ordered.as_deref())?;
+            }
         }
-        (Verdict::Release { after, history }, _) => {
+        (End::Release { .. } | End::Retry { .. }, Hold::GivenUp) => return Ok(Settled::Lost),
+        (End::Release { after, history }, _) => {
             let due = stored::until(now, *after);
             let history = stored_history(history);
-            again(&mut ledger, &held, due, true, Some(&history))?;
+            again(ledger, &held, due, true, Some(&history), true)?;
         }
-        (Verdict::Retry { after, history }, _) => {
+        (End::Retry { after, history }, _) => {
             let due = stored::until(now, *after);
             let history = stored_history(history);
-            again(&mut ledger, &held, due, false, Some(&history))?;
+            again(ledger, &held, due, false, Some(&history), true)?;
         }
         _ => return Ok(Settled::Lost),
     }
-    ledger.close(transaction)?;
     Ok(Settled::Done)
 }
 
 pub(super) fn renew(
     transaction: &Transaction<'_>,
     clock: &WallClock,
-    claims: &[(TaskId, FencingToken)],
+    claims: &[Claim],
     lease: Duration,
 ) -> rusqlite::Result<Vec<Settled>> {
-    let connection = transaction.connection();
-    let now = time::now(connection, clock)?;
-    let until = stored::until(now, lease);
-    time::granted(connection, now)?;
-    let mut renew = connection.prepare_cached(schema::RENEW)?;
-    claims
-        .iter()
-        .map(|(id, token)| {
-            let rows = renew.execute(params![id.as_bytes(), stored::token(*token), now, until])?;
-            Ok(if rows > 0 {
+    let mut ledger = Ledger::open(transaction, clock)?;
+    let until = stored::until(ledger.now, lease);
+    ledger.granted();
+    let mut settled = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let held = Held::find(&ledger, *claim)?.filter(|held| held.hold != Hold::GivenUp);
+        settled.push(match held {
+            Some(mut held) => {
+                held.renew(&mut ledger, until)?;
                 Settled::Done
-            } else {
-                Settled::Lost
-            })
-        })
-        .collect()
+            }
+            None => Settled::Lost,
+        });
+    }
+    ledger.close(transaction)?;
+    Ok(settled)
 }
 
-/// The job is to be claimed again, or the failed job.
+/// The job is to be claimed again, or the failed job. `is_settled`: its holder has ended the claim, and can do
+/// so no more.
 pub(super) fn again(
     ledger: &mut Ledger<'_>,
     held: &Held,
     due: i64,
     uncounted: bool,
     history: Option<&str>,
+    is_settled: bool,
 ) -> rusqlite::Result<()> {
-    let attempts = if uncounted && !held.failed {
-        held.attempts.saturating_sub(1)
-    } else {
-        held.attempts
-    };
-    let state = if held.failed {
+    let failed = held.hold == Hold::Failed;
+    let attempts = held.attempts.saturating_sub((uncounted && !failed).into());
+    let state = if failed {
         state::DEAD_LETTERING_DUE
     } else {
         state::QUEUED
     };
-    relocate(ledger, held, state, due, attempts, history, None)?;
-    if !held.failed {
+    relocate(
+        ledger, held, state, due, attempts, history, None, is_settled,
+    )?;
+    if !failed {
         ledger.queued += 1;
         ledger.running -= 1;
-        ledger.renew_lane(&held.target, -1)?;
+        ledger.run_in_lane(&held.target, -1)?;
+        ledger.renew_lane(&held.target, &held.kind)?;
     }
     ledger.changed();
     Ok(())
 }
 
-/// The job failed for good: its entry is to be written.
+/// The job failed for good: its entry is to be written. `is_settled`: its holder has said so.
 pub(super) fn dead_letter(
     ledger: &mut Ledger<'_>,
     held: &Held,
     due: i64,
     history: Option<&str>,
     cause: Option<&str>,
+    is_settled: bool,
 ) -> rusqlite::Result<()> {
-    let attempts = held.attempts;
+    let (waits, attempts) = (state::DEAD_LETTERING_DUE, held.attempts);
     relocate(
-        ledger,
-        held,
-        state::DEAD_LETTERING_DUE,
-        due,
-        attempts,
-        history,
-        cause,
+        ledger, held, waits, due, attempts, history, cause, is_settled,
     )?;
     ledger.running -= 1;
     ledger.dead_lettering += 1;
-    ledger.leave_lane(&held.target)?;
+    ledger.leave_lane(&held.target, &held.kind)?;
     ledger.release_next(held.ordered.as_deref())?;
     ledger.changed();
     Ok(())
 }
 
+#[allow(clippy::too_many_arguments, reason = "they are the columns")]
 fn relocate(
     ledger: &Ledger<'_>,
     held: &Held,
@@ -190,11 +260,13 @@ fn relocate(
     attempts: u32,
     history: Option<&str>,
     cause: Option<&str>,
+    is_settled: bool,
 ) -> rusqlite::Result<()> {
+    let moved = params![held.seq, state, at, attempts, history, cause, is_settled];
     ledger
         .connection
         .prepare_cached(schema::MOVE)?
-        .execute(params![held.seq, state, at, attempts, history, cause])
+        .execute(moved)
         .map(drop)
 }
 

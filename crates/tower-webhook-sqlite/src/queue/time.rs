@@ -55,14 +55,6 @@ pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Resul
     Ok(now)
 }
 
-/// Stores that something was granted at this time, which [`now`] gave.
-pub(super) fn granted(connection: &Connection, now: i64) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(schema::SET_LAST)?
-        .execute([now])
-        .map(drop)
-}
-
 /// A stored time as a `SystemTime`; the epoch if it is out of range.
 pub(super) fn system_time(millis: i64) -> SystemTime {
     let since = Duration::from_millis(u64::try_from(millis).unwrap_or(0));

@@ -135,10 +135,10 @@ async fn a_replay_is_of_the_event_that_was_asked_for_and_a_job_of_its_own() {
     assert!(!format!("{found:?}").contains("asked"));
 
     for _ in 0..2 {
-        let replayed = queue.enqueue(found.replay("event")).await.unwrap();
-        assert!(!replayed.repeated);
+        let replayed = queue.enqueue(vec![found.replay("event")]).await.unwrap();
+        assert!(!replayed[0].as_ref().unwrap().repeated);
     }
-    let claims = queue.claim(Terms::new(8, LEASE)).await.unwrap();
+    let claims = queue.claim(Ask::new(8, LEASE)).await.unwrap();
     let replays = claims.jobs.iter().filter(|job| job.about.replays == 1);
     let replays: Vec<_> = replays.collect();
     assert_eq!(replays.len(), 2);

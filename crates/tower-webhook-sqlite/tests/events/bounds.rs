@@ -33,10 +33,7 @@ impl Full {
             let event = sized(id);
             tasks.push(events.accept(event.job("event")).await.unwrap().id);
             let job = take(&**queue.engine()).await;
-            let (result, retention) = (None, 7 * DAY);
-            let done = Verdict::Done { result, retention };
-            let settled = queue.engine().settle(job.id, job.token, done);
-            assert_eq!(settled.await.unwrap(), Settled::Done);
+            finish(&**queue.engine(), &job).await;
             events.finished(&event.key);
         }
         until("the oldest have left", || async {

@@ -18,11 +18,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
-    lease::{FencingToken, Settled},
+    lease::Settled,
     observe::{Event, observer_fn},
     queue::{
-        Claims, Depth, Engine, Enqueued, Job, MemoryQueue, NewJob, Queue, Task, TaskId, Terms,
-        Verdict,
+        Ask, Claim, Claims, End, Engine, Enqueued, Job, Mark, MemoryQueue, NewJob, Promises, Queue,
+        TaskId, Tasks,
     },
 };
 use tower_webhook_sqlite::{
@@ -30,6 +30,8 @@ use tower_webhook_sqlite::{
 };
 
 const LEASE: Duration = Duration::from_secs(30);
+/// A queue forgets a finished task so soon.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 impl Home {
     /// A database, and what its observer is told.
@@ -49,12 +51,16 @@ impl Home {
     }
 
     fn beside(&self) -> (AcceptedEvents, SqliteQueue) {
-        let queue = SqliteQueue::new(&self.database()).unwrap();
+        let queue = SqliteQueue::builder().retention(AT_ONCE);
+        let queue = queue.build(&self.database()).unwrap();
         (AcceptedEvents::beside(&queue).unwrap(), queue)
     }
 
     fn apart(&self) -> (AcceptedEvents, Queue) {
-        let queue = Queue::new(MemoryQueue::default());
+        let queue = MemoryQueue::builder()
+            .per_target(u32::MAX)
+            .retention(AT_ONCE);
+        let queue = Queue::new(queue.build().unwrap());
         let events = AcceptedEvents::apart(&self.database(), queue.clone()).unwrap();
         (events, queue)
     }
@@ -78,17 +84,13 @@ async fn accept(events: &AcceptedEvents, id: &str) -> Enqueued {
 }
 
 async fn take(queue: &dyn Engine) -> Job {
-    let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+    let mut claims = queue.claim(Ask::new(1, LEASE)).await.unwrap();
     claims.jobs.pop().expect("a job is due")
 }
 
 async fn finish(queue: &dyn Engine, job: &Job) {
-    let done = Verdict::Done {
-        result: None,
-        retention: Duration::ZERO,
-    };
-    let settled = queue.settle(job.id, job.token, done).await.unwrap();
-    assert_eq!(settled, Settled::Done);
+    let done = (job.claim(), End::Done { result: None });
+    assert_eq!(queue.settle(vec![done]).await.unwrap(), [Settled::Done]);
 }
 
 /// An engine that takes no job.
@@ -116,44 +118,30 @@ impl Troubled {
 }
 
 impl Engine for Troubled {
-    fn enqueue(&self, _: NewJob) -> BoxFuture<Result<Enqueued, StoreError>> {
-        self.no()
+    fn promises(&self) -> Promises {
+        Promises::default()
     }
 
-    fn claim(&self, _: Terms) -> BoxFuture<Result<Claims, StoreError>> {
-        self.no()
-    }
-
-    fn renew(
+    fn enqueue(
         &self,
-        _: Vec<(TaskId, FencingToken)>,
-        _: Duration,
-    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        _: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
         self.no()
     }
 
-    fn settle(
-        &self,
-        _: TaskId,
-        _: FencingToken,
-        _: Verdict,
-    ) -> BoxFuture<Result<Settled, StoreError>> {
+    fn claim(&self, _: Ask) -> BoxFuture<Result<Claims, StoreError>> {
         self.no()
     }
 
-    fn task(&self, _: TaskId) -> BoxFuture<Result<Option<Task>, StoreError>> {
+    fn renew(&self, _: Vec<Claim>, _: Duration) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.no()
     }
 
-    fn find(&self, _: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
+    fn settle(&self, _: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.no()
     }
 
-    fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
-        self.no()
-    }
-
-    fn wait(&self, _: Duration) -> BoxFuture<()> {
+    fn wait(&self, _: Mark, _: Duration) -> BoxFuture<()> {
         Box::pin(std::future::pending())
     }
 }

@@ -21,8 +21,7 @@ async fn what_no_start_has_finished_is_taken_up_oldest_first_as_the_same_task() 
 
     let (events, queue) = home.apart();
     assert_eq!(take_up(&events).await, 1199);
-    let terms = Terms::new(2000, LEASE);
-    let claims = queue.engine().claim(terms).await.unwrap();
+    let claims = queue.engine().claim(Ask::new(2000, LEASE)).await.unwrap();
     let ids: Vec<_> = claims.jobs.iter().map(|job| job.id).collect();
     assert_eq!(ids, tasks[1..]);
     assert!(claims.jobs.iter().all(|job| job.target == "now"));
@@ -66,12 +65,8 @@ async fn an_end_that_was_not_marked_is_asked_for_in_the_queue() {
     let events = open();
     accept(&events, "evt").await;
     let job = take(&queue).await;
-    let done = Verdict::Done {
-        result: None,
-        retention: LEASE,
-    };
-    let settled = queue.settle(job.id, job.token, done).await.unwrap();
-    assert_eq!(settled, Settled::Done);
+    let done = (job.claim(), End::Done { result: None });
+    assert_eq!(queue.settle(vec![done]).await.unwrap(), [Settled::Done]);
     // The process dies here.
     let events = open();
     assert_eq!(take_up(&events).await, 1);

@@ -1,6 +1,9 @@
 //! Processes that are killed, or whose disk refuses a write, lose nothing that was accepted.
 
-use crate::support::{Ends, Home, TTL, child, childs_file, done, job, killed_after, put, say};
+use crate::support::{
+    Ends, Home, TTL, add, child, childs_file, claim, done, end, job, killed_after, put, say,
+    settings,
+};
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
@@ -8,9 +11,8 @@ use std::{
 use tower_webhook::{
     StoreErrorKind,
     lease::Settled,
-    queue::{Engine, Status, Terms, Verdict},
+    queue::{Ask, End, Engine, Status, Tasks},
 };
-use tower_webhook_sqlite::SqliteQueue;
 
 /// Short, so that what a dead worker had is soon run again.
 const LEASE: Duration = Duration::from_millis(400);
@@ -36,16 +38,16 @@ async fn what_was_accepted_survives_kills_under_load_and_is_done() {
         home.check();
     }
     // Whoever comes after does the rest, when the leases of the dead are over.
-    let queue = home.queue();
+    let queue = settings().attempts(1000).open(home.file()).unwrap();
     while queue.depth().await.unwrap().unfinished() > 0 {
-        let terms = Terms::new(64, TTL).attempts(1000);
-        let claims = queue.claim(terms).await.unwrap();
+        let ask = Ask::new(64, TTL);
+        let claims = claim(&queue, ask).await.unwrap();
         if claims.is_empty() {
-            queue.wait(Duration::from_secs(5)).await;
+            queue.wait(claims.mark, Duration::from_secs(5)).await;
         }
         for job in claims.jobs {
             assert_eq!(&job.payload[..], b"payload");
-            let done = queue.settle(job.id, job.token, done()).await.unwrap();
+            let done = end(&queue, job.claim(), done()).await.unwrap();
             assert_eq!(done, Settled::Done);
             *finished.entry(job.id.to_string()).or_default() += 1;
         }
@@ -64,14 +66,14 @@ async fn what_was_accepted_survives_kills_under_load_and_is_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_is_killed() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
+    let queue = settings().attempts(1000).open(file).unwrap();
     let mut tasks = tokio::task::JoinSet::new();
     for producer in 0..4 {
         let queue = queue.clone();
         tasks.spawn(async move {
             for _ in 0..100_000 {
                 let new = job("payload").target(format!("t{producer}"));
-                let id = queue.enqueue(new).await.unwrap().id;
+                let id = add(&queue, new).await.unwrap().id;
                 say(&format!("accepted {id}"));
             }
         });
@@ -80,13 +82,13 @@ async fn child_that_is_killed() {
         let queue = queue.clone();
         tasks.spawn(async move {
             loop {
-                let terms = Terms::new(3, LEASE).attempts(1000);
-                let claims = queue.claim(terms).await.unwrap();
+                let ask = Ask::new(3, LEASE);
+                let claims = claim(&queue, ask).await.unwrap();
                 if claims.is_empty() {
-                    queue.wait(Duration::from_secs(5)).await;
+                    queue.wait(claims.mark, Duration::from_secs(5)).await;
                 }
                 for job in claims.jobs {
-                    let settled = queue.settle(job.id, job.token, done()).await.unwrap();
+                    let settled = end(&queue, job.claim(), done()).await.unwrap();
                     if settled == Settled::Done {
                         say(&format!("finished {}", job.id));
                     }
@@ -117,13 +119,13 @@ async fn a_write_that_the_system_refuses_is_told_and_passes_without_a_restart() 
 #[tokio::test(flavor = "multi_thread")]
 async fn child_with_a_limit() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
+    let queue = settings().attempts(1000).open(file).unwrap();
     let (mut tries, mut refused, mut after) = (0, false, 0);
     while after < 20 {
         tries += 1;
         let new = job(&"x".repeat(80_000));
         // Whether it was put in is unknown after some errors: the same job again is no second one.
-        match queue.enqueue(new.clone()).await {
+        match add(&queue, new.clone()).await {
             Ok(enqueued) => {
                 say(&format!("kept {}", enqueued.id));
                 after += i32::from(refused);
@@ -153,18 +155,14 @@ async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
     assert!(life.lines().any(|line| line == "carrying"));
     life.0.kill().unwrap();
     let failed_job = loop {
-        let mut claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+        let mut claims = claim(&queue, Ask::new(1, LEASE)).await.unwrap();
         if let Some(failed_job) = claims.failed_jobs.pop() {
             break failed_job;
         }
-        queue.wait(Duration::from_secs(5)).await;
+        queue.wait(claims.mark, Duration::from_secs(5)).await;
     };
-    assert_eq!(failed_job.job.id, id);
-    let dead_lettered = Verdict::DeadLettered { retention: TTL };
-    let settled = queue
-        .settle(id, failed_job.job.token, dead_lettered)
-        .await
-        .unwrap();
+    assert_eq!(failed_job.id, id);
+    let settled = end(&queue, failed_job.claim(), done()).await.unwrap();
     assert_eq!(settled, Settled::Done);
     home.check();
 }
@@ -172,20 +170,19 @@ async fn a_failed_job_whose_worker_was_killed_is_given_to_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_dies_at_a_funeral() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
-    let job = queue
-        .claim(Terms::new(1, LEASE))
+    let queue = settings().attempts(1000).open(file).unwrap();
+    let job = claim(&queue, Ask::new(1, LEASE))
         .await
         .unwrap()
         .jobs
         .remove(0);
-    let verdict = Verdict::Failed {
+    let failed = End::Failed {
         cause: tower_webhook::dead_letter::Cause::new(tower_webhook::dead_letter::Reason::Rejected),
         history: tower_webhook::attempt::History::new(),
     };
-    let settled = queue.settle(job.id, job.token, verdict).await.unwrap();
+    let settled = end(&queue, job.claim(), failed).await.unwrap();
     assert_eq!(settled, Settled::Done);
-    let claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+    let claims = claim(&queue, Ask::new(1, LEASE)).await.unwrap();
     assert_eq!(claims.failed_jobs.len(), 1);
     say("carrying");
     std::future::pending::<()>().await;

@@ -1,6 +1,6 @@
 //! Lanes and orders at length, and what operations cost when there is much.
 
-use crate::support::{Home, LEASE, again, done, job, put, settle};
+use crate::support::{Home, LEASE, add, again, claim, done, end, job, put, settings, settle};
 use proptest::prelude::*;
 use std::{
     collections::HashMap,
@@ -10,7 +10,7 @@ use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Engine, Job, Terms, Verdict},
+    queue::{Ask, End, Engine, Job, NewJob, Tasks},
 };
 use tower_webhook_sqlite::SqliteQueue;
 
@@ -20,10 +20,10 @@ async fn the_next_in_order_may_be_another_targets() {
     let queue = home.queue();
     for target in ["a", "b", "a"] {
         let new = job(target).target(target).fifo_group("o");
-        queue.enqueue(new).await.unwrap();
+        add(&queue, new).await.unwrap();
     }
     for target in ["a", "b", "a"] {
-        let claims = queue.claim(Terms::new(10, LEASE)).await.unwrap();
+        let claims = claim(&queue, Ask::new(10, LEASE)).await.unwrap();
         assert_eq!(claims.jobs.len(), 1);
         assert_eq!(claims.jobs[0].target, target);
         settle(&queue, &claims.jobs[0], done()).await;
@@ -41,14 +41,14 @@ async fn jobs_of_many_lanes_come_in_the_order_in_which_they_are_due() {
         let new = job(&number.to_string())
             .target(format!("t{}", number % 13))
             .delay(Duration::from_millis(delay));
-        queue.enqueue(new).await.unwrap();
+        add(&queue, new).await.unwrap();
         expected.push((delay, number));
     }
     expected.sort_unstable();
     clock.forward(Duration::from_secs(1));
     let mut got: Vec<u64> = Vec::new();
     loop {
-        let claims = queue.claim(Terms::new(17, LEASE)).await.unwrap();
+        let claims = claim(&queue, Ask::new(17, LEASE)).await.unwrap();
         if claims.jobs.is_empty() {
             break;
         }
@@ -72,7 +72,7 @@ async fn much_that_waits_and_much_that_is_done_slow_nothing_down() {
         for _ in 0..50 {
             put(&queue, "probe").await;
             let began = Instant::now();
-            let claims = queue.claim(Terms::new(1, LEASE)).await.unwrap();
+            let claims = claim(&queue, Ask::new(1, LEASE)).await.unwrap();
             settle(&queue, &claims.jobs[0], done()).await;
             took.push(began.elapsed());
         }
@@ -109,12 +109,13 @@ async fn much_that_waits_and_much_that_is_done_slow_nothing_down() {
 enum Step {
     Put {
         target: u8,
+        kind: u8,
         order: Option<u8>,
         delay: u16,
     },
     Claim {
         jobs: usize,
-        per_target: u32,
+        kind: u8,
     },
     End {
         which: usize,
@@ -126,23 +127,24 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..3_u8, proptest::option::of(0..2_u8), 0..200_u16).prop_map(|(target, order, delay)| {
-            Step::Put {
+        (0..3_u8, 0..2_u8, proptest::option::of(0..2_u8), 0..200_u16).prop_map(
+            |(target, kind, order, delay)| Step::Put {
                 target,
+                kind,
                 order,
                 delay,
             }
-        }),
-        (0..5_usize, 1..4_u32).prop_map(|(jobs, per_target)| Step::Claim { jobs, per_target }),
+        ),
+        (0..5_usize, 0..3_u8).prop_map(|(jobs, kind)| Step::Claim { jobs, kind }),
         (any::<usize>(), 0..6_u8).prop_map(|(which, how)| Step::End { which, how }),
         (0..20_000_u16).prop_map(Step::Pass),
         (0..20_000_u16).prop_map(Step::Back),
     ]
 }
 
-async fn run(steps: Vec<Step>) {
+async fn run(per_target: u32, steps: Vec<Step>) {
     let home = Home::new();
-    let (queue, clock) = home.timed();
+    let (queue, clock) = home.timed_with(settings().per_target(per_target));
     let lease = Duration::from_secs(10);
     let mut held: Vec<Job> = Vec::new();
     let mut tokens = HashMap::new();
@@ -150,22 +152,23 @@ async fn run(steps: Vec<Step>) {
         match step {
             Step::Put {
                 target,
+                kind,
                 order,
                 delay,
             } => {
-                let mut new = job("x").target(format!("t{target}"));
+                let new = NewJob::new(format!("k{kind}"), "x");
+                let mut new = new.target(format!("t{target}"));
                 new.delay = Duration::from_millis(delay.into());
                 new.fifo_group = order.map(|order| order.to_string());
-                queue.enqueue(new).await.unwrap();
+                add(&queue, new).await.unwrap();
             }
-            Step::Claim { jobs, per_target } => {
-                let terms = Terms::new(jobs, lease).per_target(per_target);
-                let claims = queue.claim(terms).await.unwrap();
-                let failed_jobs = claims
-                    .failed_jobs
-                    .into_iter()
-                    .map(|failed_job| failed_job.job);
-                for job in claims.jobs.into_iter().chain(failed_jobs) {
+            Step::Claim { jobs, kind } => {
+                let ask = Ask::new(jobs, lease);
+                let claims = queue.claim(match kind {
+                    2 => ask,
+                    kind => ask.kinds([format!("k{kind}")]),
+                });
+                for job in claims.await.unwrap().jobs {
                     let before = tokens.insert(job.id, job.token);
                     assert!(before.is_none_or(|before| before < job.token));
                     held.push(job);
@@ -176,7 +179,7 @@ async fn run(steps: Vec<Step>) {
                     continue;
                 }
                 let job = held.swap_remove(which % held.len());
-                let _: Settled = end(&queue, &job, how).await;
+                let _: Settled = end_somehow(&queue, &job, how).await;
             }
             Step::Pass(by) => clock.forward(Duration::from_millis(by.into())),
             Step::Back(by) => clock.back(Duration::from_millis(by.into())),
@@ -190,39 +193,29 @@ async fn run(steps: Vec<Step>) {
             return;
         }
         clock.forward(lease);
-        let claims = queue.claim(Terms::new(10, lease)).await.unwrap();
-        for job in claims.jobs {
+        for job in queue.claim(Ask::new(10, lease)).await.unwrap().jobs {
             settle(&queue, &job, done()).await;
-        }
-        for failed_job in claims.failed_jobs {
-            let dead_lettered = Verdict::DeadLettered { retention: lease };
-            settle(&queue, &failed_job.job, dead_lettered).await;
         }
     }
     panic!("{:?} are left", queue.depth().await.unwrap());
 }
 
-async fn end(queue: &SqliteQueue, job: &Job, how: u8) -> Settled {
-    let verdict = match how {
-        0 => done(),
-        1 => Verdict::Failed {
+async fn end_somehow(queue: &SqliteQueue, job: &Job, how: u8) -> Settled {
+    let history = History::new();
+    let how = match how {
+        0 | 1 => done(),
+        2 => End::Failed {
             cause: Cause::new(Reason::Rejected),
-            history: History::new(),
-        },
-        2 => Verdict::DeadLettered {
-            retention: Duration::from_secs(5),
+            history,
         },
         3 => again(Duration::from_millis(50)),
-        4 => Verdict::Release {
+        4 => End::Release {
             after: Duration::ZERO,
-            history: History::new(),
+            history,
         },
-        _ => {
-            let claims = vec![(job.id, job.token)];
-            return queue.renew(claims, LEASE).await.unwrap()[0];
-        }
+        _ => return queue.renew(vec![job.claim()], LEASE).await.unwrap()[0],
     };
-    queue.settle(job.id, job.token, verdict).await.unwrap()
+    end(queue, job.claim(), how).await.unwrap()
 }
 
 proptest! {
@@ -234,8 +227,11 @@ proptest! {
 
     /// Counts, lanes and payloads agree with the jobs after each step, tokens grow, and all ends.
     #[test]
-    fn whatever_happens_the_tables_agree(steps in proptest::collection::vec(step(), 1..40)) {
+    fn whatever_happens_the_tables_agree(
+        per_target in 1..4_u32,
+        steps in proptest::collection::vec(step(), 1..40),
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(steps));
+        runtime.block_on(run(per_target, steps));
     }
 }

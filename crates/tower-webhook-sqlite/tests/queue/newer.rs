@@ -1,6 +1,6 @@
 //! Jobs of which a newer release wrote a part, or of which a part is damaged.
 
-use crate::support::{Home, LEASE, ManualClock, done, job, one, put, settle, take};
+use crate::support::{Home, LEASE, ManualClock, add, claim, done, job, one, put, settle, take};
 use rusqlite::types::Value;
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use std::{
 use tower_webhook::{
     dead_letter::{Cause, Reason},
     observe::{Event, Observer},
-    queue::{Engine, TaskId, Terms, Verdict},
+    queue::{Ask, End, Engine, TaskId, Tasks},
 };
 use tower_webhook_sqlite::SqliteQueue;
 
@@ -72,8 +72,8 @@ fn now(clock: &ManualClock) -> i64 {
 }
 
 async fn nothing(queue: &SqliteQueue) -> bool {
-    let all = Terms::new(10, LEASE).failed_jobs(10);
-    queue.claim(all).await.unwrap().is_empty()
+    let all = Ask::new(10, LEASE).most_failed(10);
+    claim(queue, all).await.unwrap().is_empty()
 }
 
 #[tokio::test]
@@ -87,11 +87,7 @@ async fn a_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
         let (queue, clock) = home.observed(told.clone());
         let newer = put(&queue, "newer").await;
         let good = put(&queue, "good").await;
-        let second = queue
-            .enqueue(job("second").fifo_group("a"))
-            .await
-            .unwrap()
-            .id;
+        let second = add(&queue, job("second").fifo_group("a")).await.unwrap().id;
         set(&home, &part);
         let (before, _) = row(&home, 1);
 
@@ -143,8 +139,8 @@ async fn a_failed_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
         let (queue, clock) = home.observed(told.clone());
         let newer = put(&queue, "newer").await;
         put(&queue, "good").await;
-        for taken in queue.claim(Terms::new(2, LEASE)).await.unwrap().jobs {
-            let failed = Verdict::Failed {
+        for taken in claim(&queue, Ask::new(2, LEASE)).await.unwrap().jobs {
+            let failed = End::Failed {
                 cause: Cause::new(Reason::Rejected),
                 history: taken.history.clone(),
             };
@@ -152,22 +148,21 @@ async fn a_failed_job_of_which_a_newer_release_wrote_a_part_is_left_to_it() {
         }
         set(&home, &part);
         let (before, _) = row(&home, 1);
-        let failed_jobs = || Terms::new(0, LEASE).failed_jobs(1);
-        let mut claims = queue.claim(failed_jobs()).await.unwrap();
+        let failed_jobs = || Ask::new(0, LEASE).most_failed(1);
+        let mut claims = claim(&queue, failed_jobs()).await.unwrap();
         if claims.is_empty() {
             // The one that was asked for was another's; whoever waits is told to ask again.
-            queue.wait(Duration::from_secs(20)).await;
-            claims = queue.claim(failed_jobs()).await.unwrap();
+            queue.wait(claims.mark, Duration::from_secs(20)).await;
+            claims = claim(&queue, failed_jobs()).await.unwrap();
         }
-        assert_eq!(&claims.failed_jobs[0].job.payload[..], b"good");
+        assert_eq!(&claims.failed_jobs[0].payload[..], b"good");
         assert_eq!(row(&home, 1), (before, now(&clock) + 60_000));
         assert_eq!(told.warnings(newer), 1);
         assert_eq!(queue.depth().await.unwrap().dead_lettering, 2);
         home.check();
-        let written = Verdict::DeadLettered { retention: LEASE };
-        settle(&queue, &claims.failed_jobs[0].job, written).await;
+        settle(&queue, &claims.failed_jobs[0], done()).await;
         clock.forward(MINUTE);
-        assert!(queue.claim(failed_jobs()).await.unwrap().is_empty());
+        assert!(claim(&queue, failed_jobs()).await.unwrap().is_empty());
         assert_eq!(told.warnings(newer), 2);
     }
 }
@@ -187,12 +182,12 @@ async fn many_jobs_of_a_newer_release_do_not_hold_up_the_others() {
     let mut asked = 0;
     let taken = loop {
         asked += 1;
-        let mut claims = queue.claim(one()).await.unwrap();
+        let mut claims = claim(&queue, one()).await.unwrap();
         if let Some(taken) = claims.jobs.pop() {
             break taken;
         }
         // There is more: nobody is kept waiting for it.
-        queue.wait(Duration::from_secs(600)).await;
+        queue.wait(claims.mark, Duration::from_secs(600)).await;
     };
     assert_eq!((taken.id, asked), (good, 2));
     assert!(nothing(&queue).await);
@@ -205,14 +200,14 @@ async fn targets_whose_jobs_are_of_a_newer_release_do_not_hold_up_others() {
     let home = Home::new();
     let (queue, _) = home.timed();
     for target in ["a", "b", "c"] {
-        queue.enqueue(job(target).target(target)).await.unwrap();
+        add(&queue, job(target).target(target)).await.unwrap();
     }
     let part = format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq < 3");
     set(&home, &part);
-    let mut claims = queue.claim(one()).await.unwrap();
+    let mut claims = claim(&queue, one()).await.unwrap();
     while claims.is_empty() {
-        queue.wait(Duration::from_secs(600)).await;
-        claims = queue.claim(one()).await.unwrap();
+        queue.wait(claims.mark, Duration::from_secs(600)).await;
+        claims = claim(&queue, one()).await.unwrap();
     }
     assert_eq!(&claims.jobs[0].payload[..], b"c");
     assert!(nothing(&queue).await);
@@ -224,7 +219,7 @@ async fn the_next_in_a_group_waits_for_a_job_that_is_left_to_a_newer_release() {
     let home = Home::new();
     let (queue, _) = home.timed();
     for payload in ["newer", "next"] {
-        queue.enqueue(job(payload).fifo_group("a")).await.unwrap();
+        add(&queue, job(payload).fifo_group("a")).await.unwrap();
     }
     let part = format!("UPDATE tower_webhook_payloads SET about = {NEWER} WHERE seq = 1");
     set(&home, &part);
@@ -239,16 +234,16 @@ async fn a_failed_job_whose_cause_is_damaged_is_dead_lettered_with_what_can_be_r
     let (queue, _) = home.timed();
     let id = put(&queue, "x").await;
     let taken = take(&queue).await;
-    let failed = Verdict::Failed {
+    let failed = End::Failed {
         cause: Cause::new(Reason::Rejected),
         history: taken.history.clone(),
     };
     settle(&queue, &taken, failed).await;
     set(&home, "UPDATE tower_webhook_jobs SET cause = '{\"odd\":1}'");
-    let failed_jobs = Terms::new(0, LEASE).failed_jobs(1);
-    let claims = queue.claim(failed_jobs).await.unwrap();
+    let failed_jobs = Ask::new(0, LEASE).most_failed(1);
+    let claims = claim(&queue, failed_jobs).await.unwrap();
     let failed = &claims.failed_jobs[0];
-    assert_eq!((failed.job.id, &failed.job.payload[..]), (id, &b"x"[..]));
-    assert_eq!(failed.cause, Cause::new(Reason::NotRetryable));
+    assert_eq!((failed.id, &failed.payload[..]), (id, &b"x"[..]));
+    assert_eq!(failed.cause, Some(Cause::new(Reason::NotRetryable)));
     home.check();
 }

@@ -14,7 +14,7 @@ use tower_webhook::{
     clock::WallClock,
     idempotency::{Begin, IdempotencyKey, Store},
     observe::{Event, observer_fn},
-    queue::{Engine, Job, Terms},
+    queue::{Ask, Engine, Job, Mark},
 };
 use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue, SqliteStore};
 
@@ -50,25 +50,31 @@ async fn child_that_claims() {
     let Some(file) = childs_file() else { return };
     let lease = std::env::var("LEASE").unwrap().parse().unwrap();
     let queue = SqliteQueue::open(file).unwrap();
-    let terms = Terms::new(1, Duration::from_millis(lease));
-    assert_eq!(queue.claim(terms).await.unwrap().jobs.len(), 1);
+    let ask = Ask::new(1, Duration::from_millis(lease));
+    assert_eq!(queue.claim(ask).await.unwrap().jobs.len(), 1);
     say("claimed");
     std::future::pending::<()>().await;
 }
 
 async fn claim(queue: &SqliteQueue) -> Option<Job> {
-    let terms = Terms::new(1, Duration::from_secs(600));
-    queue.claim(terms).await.unwrap().jobs.pop()
+    look(queue).await.0
+}
+
+/// A job, or what the claim has seen.
+async fn look(queue: &SqliteQueue) -> (Option<Job>, Mark) {
+    let ask = Ask::new(1, Duration::from_secs(600));
+    let mut claims = queue.claim(ask).await.unwrap();
+    (claims.jobs.pop(), claims.mark)
 }
 
 /// Waits for a job as a worker does.
 async fn next(queue: &SqliteQueue) -> Job {
     let claiming = async {
         loop {
-            if let Some(job) = claim(queue).await {
-                return job;
+            match look(queue).await {
+                (Some(job), _) => return job,
+                (None, seen) => queue.wait(seen, TTL).await,
             }
-            queue.wait(TTL).await;
         }
     };
     timeout(Duration::from_secs(20), claiming).await.unwrap()

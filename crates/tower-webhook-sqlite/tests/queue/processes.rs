@@ -1,12 +1,14 @@
 //! Several handles and several processes on one file.
 
-use crate::support::{Ends, Home, TTL, child, childs_file, done, job, told_by};
+use crate::support::{
+    Ends, Home, TTL, add, child, childs_file, claim, done, end, job, settings, told_by,
+};
 use std::{
     collections::HashMap,
     io::Write,
     time::{Duration, Instant},
 };
-use tower_webhook::queue::{Engine, Terms, Verdict};
+use tower_webhook::queue::{Ask, Engine, Tasks};
 use tower_webhook_sqlite::SqliteQueue;
 
 const JOBS: usize = 20_000;
@@ -15,22 +17,22 @@ const JOBS: usize = 20_000;
 async fn drain(queue: &SqliteQueue) -> Vec<String> {
     let mut mine = Vec::new();
     loop {
-        let terms = Terms::new(32, Duration::from_secs(60));
-        let claims = queue.claim(terms).await.unwrap();
+        let ask = Ask::new(32, Duration::from_secs(60));
+        let claims = claim(queue, ask).await.unwrap();
         if claims.is_empty() && queue.depth().await.unwrap().unfinished() == 0 {
             return mine;
         }
         if claims.is_empty() {
-            queue.wait(Duration::from_secs(1)).await;
+            queue.wait(claims.mark, Duration::from_secs(1)).await;
         }
-        let mut settling = Vec::new();
+        let mut ends = Vec::new();
         for job in &claims.jobs {
             mine.push(String::from_utf8(job.payload.to_vec()).unwrap());
-            settling.push(queue.settle(job.id, job.token, done()));
+            ends.push((job.claim(), done()));
         }
-        for settled in settling {
-            assert_eq!(settled.await.unwrap(), tower_webhook::lease::Settled::Done);
-        }
+        let settled = queue.settle(ends).await.unwrap();
+        let ours = |settled| settled == tower_webhook::lease::Settled::Done;
+        assert!(settled.into_iter().all(ours));
     }
 }
 
@@ -50,7 +52,7 @@ async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_thre
         producers.spawn(async move {
             for number in 0..JOBS / 16 {
                 let new = job(&format!("{producer}-{number}")).target(format!("t{}", number % 5));
-                queue.enqueue(new).await.unwrap();
+                add(&queue, new).await.unwrap();
             }
         });
     }
@@ -77,13 +79,13 @@ async fn twenty_thousand_jobs_of_sixteen_producers_are_each_claimed_once_by_thre
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_drains() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
+    let queue = settings().open(file).unwrap();
     // Not before there was something.
     let began = Instant::now();
     while queue.depth().await.unwrap().unfinished() == 0
         && began.elapsed() < Duration::from_secs(20)
     {
-        queue.wait(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let mut out = std::io::stdout().lock();
     for said in drain(&queue).await {
@@ -96,7 +98,7 @@ async fn child_that_drains() {
 async fn a_job_that_aborts_its_process_runs_so_often_and_is_dead_lettered_once() {
     let home = Home::new();
     let queue = home.queue();
-    let id = queue.enqueue(job("abort")).await.unwrap().id;
+    let id = add(&queue, job("abort")).await.unwrap().id;
     let mut runs = 0;
     for _ in 0..10 {
         let child = child("processes::child_that_aborts", &home.file())
@@ -112,22 +114,22 @@ async fn a_job_that_aborts_its_process_runs_so_often_and_is_dead_lettered_once()
     assert_eq!(runs, 3);
     let task = queue.task(id).await.unwrap().unwrap();
     assert_eq!((task.status.as_str(), task.attempts), ("failed", 3));
-    assert!(queue.claim(terms()).await.unwrap().is_empty());
+    assert!(claim(&queue, ask()).await.unwrap().is_empty());
     home.check();
 }
 
 /// A lease that does not end in the test: the one after takes over from a process that is gone.
-fn terms() -> Terms {
-    Terms::new(1, TTL).attempts(3)
+fn ask() -> Ask {
+    Ask::new(1, TTL)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_aborts() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
+    let queue = settings().open(file).unwrap();
     let began = Instant::now();
     loop {
-        let claims = queue.claim(terms()).await.unwrap();
+        let claims = claim(&queue, ask()).await.unwrap();
         if let Some(job) = claims.jobs.first() {
             assert_eq!(&job.payload[..], b"abort");
             println!("\nrunning abort");
@@ -135,10 +137,10 @@ async fn child_that_aborts() {
             std::process::abort();
         }
         if let Some(failed_job) = claims.failed_jobs.first() {
-            assert_eq!(failed_job.cause.reason.as_str(), "worker_lost");
-            assert_eq!(&failed_job.job.payload[..], b"abort");
-            let (id, token) = (failed_job.job.id, failed_job.job.token);
-            let dead_lettered = queue.settle(id, token, Verdict::DeadLettered { retention: TTL });
+            let cause = failed_job.cause.as_ref().unwrap();
+            assert_eq!(cause.reason.as_str(), "worker_lost");
+            assert_eq!(&failed_job.payload[..], b"abort");
+            let dead_lettered = end(&queue, failed_job.claim(), done());
             assert_eq!(
                 dead_lettered.await.unwrap(),
                 tower_webhook::lease::Settled::Done
@@ -146,7 +148,7 @@ async fn child_that_aborts() {
             println!("\ndead_lettered");
             return;
         }
-        queue.wait(Duration::from_secs(5)).await;
+        queue.wait(claims.mark, Duration::from_secs(5)).await;
         if began.elapsed() > Duration::from_secs(20) {
             println!("\nwaited in vain");
             return;

@@ -7,30 +7,51 @@ pub(crate) use crate::{
 
 use std::time::Duration;
 use tower_webhook::{
+    StoreError,
     attempt::History,
     lease::Settled,
     observe::{Observer, Observers},
-    queue::{Engine, Job, NewJob, TaskId, Terms, Verdict},
+    queue::{Ask, Claim, End, Engine, Enqueued, Job, Mark, NewJob, TaskId},
 };
-use tower_webhook_sqlite::{Database, SqliteQueue, database::Statement};
+use tower_webhook_sqlite::{Database, SqliteQueue, database::Statement, queue::SqliteQueueBuilder};
 
 pub(crate) const LEASE: Duration = Duration::from_secs(30);
 pub(crate) const TTL: Duration = Duration::from_secs(3600);
 
+/// Of a queue.
+pub(crate) fn settings() -> SqliteQueueBuilder {
+    SqliteQueue::builder()
+        .attempts(3)
+        .per_target(u32::MAX)
+        .retention(TTL)
+}
+
 impl Home {
     pub(crate) fn queue(&self) -> SqliteQueue {
-        SqliteQueue::open(self.file()).unwrap()
+        settings().open(self.file()).unwrap()
     }
 
     pub(crate) fn timed(&self) -> (SqliteQueue, ManualClock) {
         self.observed(Observers::none())
     }
 
+    pub(crate) fn timed_with(&self, settings: SqliteQueueBuilder) -> (SqliteQueue, ManualClock) {
+        self.set_up(settings, Observers::none())
+    }
+
     pub(crate) fn observed(&self, observer: impl Observer) -> (SqliteQueue, ManualClock) {
+        self.set_up(settings(), observer)
+    }
+
+    fn set_up(
+        &self,
+        settings: SqliteQueueBuilder,
+        observer: impl Observer,
+    ) -> (SqliteQueue, ManualClock) {
         let clock = ManualClock::new();
         let builder = Database::builder().clock(clock.wall()).observe(observer);
         let database = builder.open(self.file()).unwrap();
-        (SqliteQueue::new(&database).unwrap(), clock)
+        (settings.build(&database).unwrap(), clock)
     }
 
     /// Counts what is kept count of, and asks SQLite whether the file is sound.
@@ -54,20 +75,23 @@ impl Home {
         );
         assert_eq!(
             one("SELECT count(*) FROM (
-                SELECT target, count(*), sum(state = 2),
-                    (SELECT at FROM tower_webhook_jobs AS d
-                     WHERE d.target = j.target AND d.state = 1 ORDER BY at, seq LIMIT 1),
-                    (SELECT seq FROM tower_webhook_jobs AS d
-                     WHERE d.target = j.target AND d.state = 1 ORDER BY at, seq LIMIT 1)
-                FROM tower_webhook_jobs AS j WHERE state < 3 GROUP BY target
-                EXCEPT SELECT target, jobs, running, due, head FROM tower_webhook_lanes)"),
+                SELECT target, kind, count(*),
+                    (SELECT count(*) FROM tower_webhook_jobs AS r
+                     WHERE r.target = j.target AND r.state = 2),
+                    (SELECT at FROM tower_webhook_jobs AS d WHERE d.target = j.target
+                     AND d.kind = j.kind AND d.state = 1 ORDER BY at, seq LIMIT 1),
+                    (SELECT seq FROM tower_webhook_jobs AS d WHERE d.target = j.target
+                     AND d.kind = j.kind AND d.state = 1 ORDER BY at, seq LIMIT 1)
+                FROM tower_webhook_jobs AS j WHERE state < 3 GROUP BY target, kind
+                EXCEPT SELECT target, kind, jobs, running, due, head FROM tower_webhook_lanes)"),
             0,
             "lanes say what is in them"
         );
         assert_eq!(
             one("SELECT count(*) FROM tower_webhook_lanes"),
-            one("SELECT count(DISTINCT target) FROM tower_webhook_jobs WHERE state < 3"),
-            "a lane for each target that has jobs"
+            one("SELECT count(*) FROM (SELECT DISTINCT target, kind
+                 FROM tower_webhook_jobs WHERE state < 3)"),
+            "a lane for each target and kind that has jobs"
         );
         assert_eq!(kept("keys"), one("SELECT count(*) FROM tower_webhook_keys"));
         assert_eq!(
@@ -95,35 +119,76 @@ pub(crate) fn job(payload: &str) -> NewJob {
     NewJob::new("test", payload.to_owned())
 }
 
+pub(crate) async fn add(queue: &SqliteQueue, job: NewJob) -> Result<Enqueued, StoreError> {
+    queue.enqueue(vec![job]).await?.remove(0)
+}
+
 pub(crate) async fn put(queue: &SqliteQueue, payload: &str) -> TaskId {
-    queue.enqueue(job(payload)).await.unwrap().id
+    add(queue, job(payload)).await.unwrap().id
 }
 
-pub(crate) const fn one() -> Terms {
-    Terms::new(1, LEASE)
+/// The jobs of a claim.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    pub(crate) jobs: Vec<Job>,
+    pub(crate) failed_jobs: Vec<Job>,
+    pub(crate) mark: Mark,
 }
 
-pub(crate) async fn take(queue: &SqliteQueue) -> Job {
-    let mut claims = queue.claim(one()).await.unwrap();
-    claims.jobs.pop().expect("a job is due")
-}
-
-pub(crate) const fn done() -> Verdict {
-    Verdict::Done {
-        result: None,
-        retention: TTL,
+impl Claimed {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty() && self.failed_jobs.is_empty()
     }
 }
 
-pub(crate) const fn again(after: Duration) -> Verdict {
-    Verdict::Retry {
+pub(crate) async fn claim(queue: &SqliteQueue, ask: Ask) -> Result<Claimed, StoreError> {
+    let claims = queue.claim(ask).await?;
+    let jobs = claims.jobs.into_iter();
+    let (failed_jobs, jobs) = jobs.partition(|job| job.cause.is_some());
+    Ok(Claimed {
+        jobs,
+        failed_jobs,
+        mark: claims.mark,
+    })
+}
+
+pub(crate) const fn one() -> Ask {
+    Ask::new(1, LEASE)
+}
+
+pub(crate) async fn take(queue: &SqliteQueue) -> Job {
+    let mut claims = claim(queue, one()).await.unwrap();
+    claims.jobs.pop().expect("a job is due")
+}
+
+/// Checks that nothing can be claimed. Gives what the claim has seen.
+pub(crate) async fn none(queue: &SqliteQueue) -> Mark {
+    let claims = claim(queue, one()).await.unwrap();
+    assert!(claims.is_empty(), "{claims:?}");
+    claims.mark
+}
+
+pub(crate) const fn done() -> End {
+    End::Done { result: None }
+}
+
+pub(crate) const fn again(after: Duration) -> End {
+    End::Retry {
         after,
         history: History::new(),
     }
 }
 
-pub(crate) async fn settle(queue: &SqliteQueue, job: &Job, verdict: Verdict) {
-    let settled = queue.settle(job.id, job.token, verdict).await.unwrap();
+pub(crate) async fn end(
+    queue: &SqliteQueue,
+    claim: Claim,
+    end: End,
+) -> Result<Settled, StoreError> {
+    Ok(queue.settle(vec![(claim, end)]).await?.remove(0))
+}
+
+pub(crate) async fn settle(queue: &SqliteQueue, job: &Job, how: End) {
+    let settled = end(queue, job.claim(), how).await.unwrap();
     assert_eq!(settled, Settled::Done);
 }
 

@@ -1,14 +1,15 @@
 //! Retention, and clocks that jump.
 
 use crate::support::{
-    Home, LEASE, ManualClock, TTL, again, done, job, one, put, rows, settle, take, until,
+    Home, LEASE, ManualClock, TTL, add, again, claim, done, end, job, none, one, put, rows,
+    settings, settle, take, until,
 };
 use std::time::Duration;
 use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Engine, Status, TaskId, Terms, Verdict},
+    queue::{Ask, End, Engine, Status, TaskId, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteQueue};
 
@@ -21,31 +22,25 @@ async fn what_is_over_leaves_an_idle_queue_and_nothing_else_does() {
     for number in 0..300 {
         put(&queue, &number.to_string()).await;
     }
-    let claims = queue.claim(Terms::new(300, LEASE)).await.unwrap();
+    let claims = claim(&queue, Ask::new(300, LEASE)).await.unwrap();
     for (number, job) in claims.jobs.iter().enumerate() {
-        let verdict = if number % 3 == 0 {
-            Verdict::Failed {
+        let how = if number % 3 == 0 {
+            End::Failed {
                 cause: Cause::new(Reason::Rejected),
                 history: History::new(),
             }
         } else {
             done()
         };
-        settle(&queue, job, verdict).await;
+        settle(&queue, job, how).await;
     }
-    let failed_jobs = queue
-        .claim(Terms::new(300, LEASE))
+    let failed_jobs = claim(&queue, Ask::new(300, LEASE))
         .await
         .unwrap()
         .failed_jobs;
     assert_eq!(failed_jobs.len(), 100);
     for failed_job in &failed_jobs {
-        settle(
-            &queue,
-            &failed_job.job,
-            Verdict::DeadLettered { retention: TTL },
-        )
-        .await;
+        settle(&queue, failed_job, done()).await;
     }
     let waits = put(&queue, "waits").await;
     assert_eq!(rows(&queue, "tower_webhook_payloads").await, 1);
@@ -91,7 +86,7 @@ async fn the_age_of_a_job_leaves_out_what_the_clock_leapt() {
     // Without a claim before it, it cannot be told from time that passed.
     clock.forward(30 * DAY);
     let database = Database::builder().clock(clock.wall()).open(home.file());
-    let queue = SqliteQueue::new(&database.unwrap()).unwrap();
+    let queue = settings().build(&database.unwrap()).unwrap();
     let aged = take(&queue).await.age();
     // And the leaps of before are in the file, where nothing tells that they were.
     assert!(aged >= 30 * DAY && aged < 32 * DAY, "{aged:?}");
@@ -115,18 +110,18 @@ async fn what_is_over_leaves_a_busy_queue_faster_than_it_comes() {
     assert!(rows < 750, "{rows}");
 }
 
-async fn finish(queue: &SqliteQueue, retention: Duration, dead_letters: bool) -> TaskId {
+async fn finish(queue: &SqliteQueue, dead_letters: bool) -> TaskId {
     let id = put(queue, "x").await;
     let job = take(queue).await;
     if dead_letters {
         let cause = Cause::new(Reason::Rejected);
         let history = History::new();
-        settle(queue, &job, Verdict::Failed { cause, history }).await;
-        let failed_job = queue.claim(one()).await.unwrap().failed_jobs.remove(0);
-        settle(queue, &failed_job.job, Verdict::DeadLettered { retention }).await;
+        settle(queue, &job, End::Failed { cause, history }).await;
+        let failed_job = claim(queue, one()).await.unwrap().failed_jobs.remove(0);
+        settle(queue, &failed_job, done()).await;
     } else {
         let result = Some("done".into());
-        settle(queue, &job, Verdict::Done { result, retention }).await;
+        settle(queue, &job, End::Done { result }).await;
     }
     id
 }
@@ -134,12 +129,12 @@ async fn finish(queue: &SqliteQueue, retention: Duration, dead_letters: bool) ->
 #[tokio::test(flavor = "multi_thread")]
 async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
     let home = Home::new();
-    let queue = SqliteQueue::builder().max_finished(3);
-    let queue = queue.open(home.file()).unwrap();
+    let (queue, clock) = home.timed_with(settings().max_finished(3));
     let mut ids = Vec::new();
-    // Neither the order in which they came nor how they ended decides.
-    for (retention, dead_letters) in [(5, false), (1, true), (4, true), (2, false), (3, false)] {
-        ids.push(finish(&queue, TTL * retention, dead_letters).await);
+    // How they ended does not decide.
+    for dead_letters in [false, true, true, false, false] {
+        ids.push(finish(&queue, dead_letters).await);
+        clock.forward(Duration::from_millis(1));
     }
     until("as many as may be are kept", || async {
         rows(&queue, "tower_webhook_jobs").await == 3
@@ -149,19 +144,19 @@ async fn of_too_many_finished_tasks_those_leave_whose_time_ends_first() {
     for id in ids {
         kept.push(queue.task(id).await.unwrap().is_some());
     }
-    assert_eq!(kept, [true, false, true, false, true]);
+    assert_eq!(kept, [false, false, true, true, true]);
     home.check();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_tasks_keep_to_their_bound_while_the_queue_is_busy() {
     let home = Home::new();
-    let queue = SqliteQueue::builder().max_finished(10);
+    let queue = settings().max_finished(10);
     let queue = queue.open(home.file()).unwrap();
-    let waits = queue.enqueue(job("x").delay(TTL)).await.unwrap().id;
+    let waits = add(&queue, job("x").delay(TTL)).await.unwrap().id;
     let mut most = 0;
     for number in 0..400 {
-        finish(&queue, TTL, false).await;
+        finish(&queue, false).await;
         if number % 20 == 0 {
             most = most.max(rows(&queue, "tower_webhook_jobs").await);
         }
@@ -192,13 +187,13 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
     clock.back(DAY);
     // From the first look on the lease runs by the new clock, however often somebody looks.
     for _ in 0..4 {
-        assert!(queue.claim(one()).await.unwrap().is_empty());
+        assert!(claim(&queue, one()).await.unwrap().is_empty());
         clock.forward(LEASE / 4);
     }
     let second = take(&queue).await;
     assert_eq!((second.id, second.attempt), (first.id, 2));
     assert!(second.token > first.token);
-    let late = queue.settle(first.id, first.token, done()).await.unwrap();
+    let late = end(&queue, first.claim(), done()).await.unwrap();
     assert_eq!(late, Settled::Lost);
 }
 
@@ -206,7 +201,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
 async fn taken_after(queue: &SqliteQueue, clock: &ManualClock, at_most: Duration) -> Duration {
     const STEP: Duration = Duration::from_secs(10);
     let mut waited = Duration::ZERO;
-    while queue.claim(one()).await.unwrap().is_empty() {
+    while claim(queue, one()).await.unwrap().is_empty() {
         assert!(waited < at_most, "nothing to claim after {waited:?}");
         clock.forward(STEP);
         waited += STEP;
@@ -222,7 +217,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease_that_was_renewed_for_l
     let held = take(&queue).await;
     for _ in 0..360 {
         clock.forward(LEASE / 3);
-        let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+        let renewed = queue.renew(vec![held.claim()], LEASE).await;
         assert_eq!(renewed.unwrap(), [Settled::Done]);
     }
     clock.back(DAY);
@@ -237,11 +232,11 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_renewal_of_a_moment_ago() {
     let held = take(&queue).await;
     let moment = Duration::from_millis(900);
     clock.forward(moment);
-    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    let renewed = queue.renew(vec![held.claim()], LEASE).await;
     assert_eq!(renewed.unwrap(), [Settled::Done]);
     clock.back(moment);
     // To the millisecond, and not only to what a look notices.
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    assert!(claim(&queue, one()).await.unwrap().is_empty());
     clock.forward(LEASE);
     take(&queue).await;
 }
@@ -251,7 +246,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_failed_job() {
     let home = Home::new();
     let (queue, clock) = home.timed();
     put(&queue, "x").await;
-    let dead_letter = Verdict::Failed {
+    let dead_letter = End::Failed {
         cause: Cause::new(Reason::Rejected),
         history: History::new(),
     };
@@ -259,11 +254,11 @@ async fn a_clock_that_goes_back_does_not_lengthen_the_lease_of_a_failed_job() {
     // Short of what a look writes down by itself, and beyond it.
     for passed in [Duration::from_millis(900), DAY] {
         clock.forward(passed);
-        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
+        assert_eq!(claim(&queue, one()).await.unwrap().failed_jobs.len(), 1);
         clock.back(passed);
-        assert!(queue.claim(one()).await.unwrap().is_empty());
+        assert!(claim(&queue, one()).await.unwrap().is_empty());
         clock.forward(LEASE);
-        assert_eq!(queue.claim(one()).await.unwrap().failed_jobs.len(), 1);
+        assert_eq!(claim(&queue, one()).await.unwrap().failed_jobs.len(), 1);
         clock.forward(LEASE);
     }
 }
@@ -274,10 +269,10 @@ async fn a_wait_that_was_looked_at_does_not_begin_anew_when_the_clock_goes_back(
     let home = Home::new();
     let (queue, clock) = home.timed();
     let minute = Duration::from_secs(60);
-    queue.enqueue(job("x").delay(10 * minute)).await.unwrap();
+    add(&queue, job("x").delay(10 * minute)).await.unwrap();
     for _ in 0..9 * 60 {
         clock.forward(Duration::from_secs(1));
-        assert!(queue.claim(one()).await.unwrap().is_empty());
+        assert!(claim(&queue, one()).await.unwrap().is_empty());
     }
     clock.back(8 * minute);
     assert!(taken_after(&queue, &clock, minute).await <= minute);
@@ -290,7 +285,7 @@ async fn a_holder_goes_on_when_the_clock_goes_back() {
     put(&queue, "x").await;
     let held = take(&queue).await;
     clock.back(DAY);
-    let renewed = queue.renew(vec![(held.id, held.token)], LEASE).await;
+    let renewed = queue.renew(vec![held.claim()], LEASE).await;
     assert_eq!(renewed.unwrap(), [Settled::Done]);
     clock.forward(LEASE / 2);
     settle(&queue, &held, done()).await;
@@ -303,7 +298,7 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_wait_or_a_time_to_live() {
     let id = put(&queue, "x").await;
     settle(&queue, &take(&queue).await, again(LEASE)).await;
     clock.back(DAY);
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    assert!(claim(&queue, one()).await.unwrap().is_empty());
     clock.forward(LEASE);
     settle(&queue, &take(&queue).await, done()).await;
     clock.back(DAY);
@@ -317,13 +312,13 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_wait_or_a_time_to_live() {
 async fn who_waits_notices_that_the_clock_went_back() {
     let home = Home::new();
     let (queue, clock) = home.timed();
-    queue.enqueue(job("x").delay(LEASE)).await.unwrap();
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    add(&queue, job("x").delay(LEASE)).await.unwrap();
+    let seen = none(&queue).await;
     clock.back(DAY);
     // So that it is written down from when on the wait counts.
-    let noticed = tokio::time::timeout(Duration::from_secs(10), queue.wait(DAY));
+    let noticed = tokio::time::timeout(Duration::from_secs(10), queue.wait(seen, DAY));
     noticed.await.unwrap();
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    assert!(claim(&queue, one()).await.unwrap().is_empty());
     clock.forward(LEASE);
     take(&queue).await;
 }

@@ -1,11 +1,11 @@
 //! Jobs and verdicts in the caller's own transaction.
 
-use crate::support::{Home, TTL, done, job, one, put, take};
+use crate::support::{Home, done, end, job, none, put, take};
 use std::{error::Error, time::Duration};
 use tower_webhook::{
     StoreError, StoreErrorKind,
     lease::Settled,
-    queue::{Engine, NewJob, Status, Verdict},
+    queue::{Claim, End, Engine, NewJob, Status, Tasks},
 };
 use tower_webhook_sqlite::{
     Database, SqliteQueue,
@@ -52,8 +52,8 @@ async fn a_job_is_put_in_with_what_it_follows_from_or_not_at_all() {
 async fn workers_are_woken_when_the_transaction_is_committed() {
     let home = Home::new();
     let queue = shop(&home);
-    assert!(queue.claim(one()).await.unwrap().is_empty());
-    let waiting = tokio::spawn(queue.wait(Duration::from_secs(600)));
+    let seen = none(&queue).await;
+    let waiting = tokio::spawn(queue.wait(seen, Duration::from_secs(600)));
     tokio::task::yield_now().await;
     let accept = queue.clone();
     let accepted = queue
@@ -108,25 +108,22 @@ async fn the_effect_of_a_job_is_had_once_though_two_workers_finish_it() {
     let slow = take(&queue).await;
     clock.forward(crate::support::LEASE);
     let fast = take(&queue).await;
-    let finish = async |token, order: &'static str| {
+    let finish = async |claim: Claim, order: &'static str| {
         let settling = queue.clone();
         let both = queue.database().write(move |transaction| {
             transaction.execute(&insert(order))?;
-            let verdict = Verdict::Done {
-                result: Some("ok".into()),
-                retention: TTL,
-            };
-            match settling.settle_in(transaction, id, token, &verdict)? {
+            let result = Some("ok".into());
+            match settling.settle_in(transaction, claim, End::Done { result })? {
                 Settled::Done => Ok(()),
                 Settled::Lost => Err(DatabaseError::aborted("lost")),
             }
         });
         both.await
     };
-    let lost = finish(slow.token, "slow").await.unwrap_err();
+    let lost = finish(slow.claim(), "slow").await.unwrap_err();
     assert_eq!(lost.kind(), DatabaseErrorKind::Aborted);
-    finish(fast.token, "fast").await.unwrap();
-    finish(fast.token, "twice").await.unwrap_err();
+    finish(fast.claim(), "fast").await.unwrap();
+    finish(fast.claim(), "twice").await.unwrap_err();
     assert_eq!(orders(queue.database()).await, 1);
     let task = queue.task(id).await.unwrap().unwrap();
     let result = Some("ok".into());
@@ -139,15 +136,15 @@ async fn a_verdict_that_is_undone_leaves_the_claim_as_it_was() {
     let home = Home::new();
     let queue = home.queue();
     put(&queue, "x").await;
-    let held = take(&queue).await;
+    let held = take(&queue).await.claim();
     let settling = queue.clone();
     let undone = queue.database().write(move |transaction| {
-        let settled = settling.settle_in(transaction, held.id, held.token, &done())?;
+        let settled = settling.settle_in(transaction, held, done())?;
         assert_eq!(settled, Settled::Done);
         Err::<(), _>(DatabaseError::aborted("no"))
     });
     undone.await.unwrap_err();
-    let settled = queue.settle(held.id, held.token, done()).await.unwrap();
+    let settled = end(&queue, held, done()).await.unwrap();
     assert_eq!(settled, Settled::Done);
     home.check();
 }

@@ -1,11 +1,13 @@
 //! What goes wrong while the queue is open, and passes.
 
-use crate::support::{Home, LEASE, again, done, hold_up, job, one, put, settle, take, until};
+use crate::support::{
+    Home, LEASE, add, again, claim, done, end, hold_up, job, none, one, put, settle, take, until,
+};
 use std::{fs, time::Duration};
 use tower_webhook::{
     StoreError, StoreErrorKind,
     lease::Settled,
-    queue::{Engine, NewJob, Terms},
+    queue::{Ask, End, Engine, Mark, NewJob, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteQueue, database::OpenError};
 
@@ -25,17 +27,17 @@ async fn a_lock_that_another_process_keeps_is_a_timeout_and_passes() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let new = job("during");
     let timeout = StoreErrorKind::Timeout;
-    assert_eq!(kind(queue.enqueue(new.clone()).await), timeout);
-    assert_eq!(kind(queue.claim(one()).await), timeout);
-    let claims = vec![(held.id, held.token)];
+    assert_eq!(kind(add(&queue, new.clone()).await), timeout);
+    assert_eq!(kind(claim(&queue, one()).await), timeout);
+    let claims = vec![held.claim()];
     assert_eq!(kind(queue.renew(claims, LEASE).await), timeout);
-    let settled = queue.settle(held.id, held.token, done()).await;
+    let settled = end(&queue, held.claim(), done()).await;
     assert_eq!(kind(settled), timeout);
     // Who only looks is not held up.
     assert_eq!(queue.depth().await.unwrap().running, 1);
     other.execute_batch("COMMIT").unwrap();
 
-    assert!(!queue.enqueue(new).await.unwrap().repeated);
+    assert!(!add(&queue, new).await.unwrap().repeated);
     settle(&queue, &held, done()).await;
     take(&queue).await;
     home.check();
@@ -48,10 +50,10 @@ async fn too_many_waiting_operations_are_told_as_full() {
     let database = builder.open(home.file()).unwrap();
     let queue = SqliteQueue::new(&database).unwrap();
     let held = hold_up(&database);
-    let waiting = queue.enqueue(job("a"));
-    assert_eq!(kind(queue.enqueue(job("b")).await), StoreErrorKind::Full);
+    let waiting = queue.enqueue(vec![job("a")]);
+    assert_eq!(kind(add(&queue, job("b")).await), StoreErrorKind::Full);
     drop(held);
-    waiting.await.unwrap();
+    waiting.await.unwrap().remove(0).unwrap();
     home.check();
 }
 
@@ -63,7 +65,7 @@ async fn a_full_disk_refuses_jobs_until_there_is_room() {
     let large = || job(&"x".repeat(32 * 1024));
     let mut kept = Vec::new();
     let refused = loop {
-        match queue.enqueue(large()).await {
+        match add(&queue, large()).await {
             Ok(enqueued) => kept.push(enqueued.id),
             Err(error) => break error,
         }
@@ -78,7 +80,7 @@ async fn a_full_disk_refuses_jobs_until_there_is_room() {
         settle(&queue, &claimed, done()).await;
     }
     for _ in 0..3 {
-        kept.push(queue.enqueue(large()).await.unwrap().id);
+        kept.push(add(&queue, large()).await.unwrap().id);
     }
     for id in kept {
         let claimed = take(&queue).await;
@@ -95,22 +97,23 @@ async fn a_file_that_went_away_is_noticed_and_welcomed_back() {
     let queue = home.queue();
     put(&queue, "before").await;
     let held = take(&queue).await;
+    let seen = none(&queue).await;
     let away = home.folder().join("away.db");
     fs::rename(home.file(), &away).unwrap();
     let new = job("during");
     for _ in 0..3 {
         let unavailable = StoreErrorKind::Unavailable;
-        assert_eq!(kind(queue.enqueue(new.clone()).await), unavailable);
-        assert_eq!(kind(queue.claim(one()).await), unavailable);
+        assert_eq!(kind(add(&queue, new.clone()).await), unavailable);
+        assert_eq!(kind(claim(&queue, one()).await), unavailable);
         // Whoever waits is not kept for ever by a file that is not there.
-        queue.wait(Duration::from_millis(300)).await;
+        queue.wait(seen, Duration::from_millis(300)).await;
     }
     fs::rename(&away, home.file()).unwrap();
     settle(&queue, &held, done()).await;
     // Whether it was put in was unknown; now it is in, once.
-    queue.enqueue(new.clone()).await.unwrap();
+    add(&queue, new.clone()).await.unwrap();
     assert_eq!(take(&queue).await.id, new.id);
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    assert!(claim(&queue, one()).await.unwrap().is_empty());
     until("reads are back", || async { queue.depth().await.is_ok() }).await;
     home.check();
 }
@@ -121,10 +124,10 @@ async fn a_closed_queue_says_so() {
     let queue = home.queue();
     queue.database().close().await;
     let closed = StoreErrorKind::Closed;
-    assert_eq!(kind(queue.enqueue(job("x")).await), closed);
-    assert_eq!(kind(queue.claim(one()).await), closed);
+    assert_eq!(kind(add(&queue, job("x")).await), closed);
+    assert_eq!(kind(claim(&queue, one()).await), closed);
     assert_eq!(kind(queue.depth().await), closed);
-    queue.wait(Duration::from_millis(10)).await;
+    queue.wait(Mark::new(1, 1), Duration::from_millis(10)).await;
 }
 
 #[tokio::test]
@@ -160,7 +163,7 @@ async fn what_is_accepted_is_written_with_full_synchronisation() {
     assert_eq!(seen().await.unwrap(), ("wal".to_owned(), 2));
     // And after commits that need no flush.
     let queue = home.queue();
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    assert!(claim(&queue, one()).await.unwrap().is_empty());
     assert_eq!(seen().await.unwrap(), ("wal".to_owned(), 2));
 }
 
@@ -169,6 +172,12 @@ async fn a_setting_that_makes_no_sense_is_named_before_a_file_is_made() {
     let home = Home::new();
     for (builder, setting) in [
         (SqliteQueue::builder().max_jobs(0), "max_jobs"),
+        (SqliteQueue::builder().attempts(0), "attempts"),
+        (SqliteQueue::builder().per_target(0), "per_target"),
+        (
+            SqliteQueue::builder().retention(Duration::ZERO),
+            "retention",
+        ),
         (SqliteQueue::builder().max_jobs(u64::MAX), "max_jobs"),
         (SqliteQueue::builder().max_finished(0), "max_finished"),
         (SqliteQueue::builder().max_keys(0), "max_keys"),
@@ -209,20 +218,18 @@ async fn what_is_too_large_is_refused_and_what_just_fits_is_not() {
         job("x").fifo_group(long),
         job("x").about(wordy),
     ] {
-        assert_eq!(kind(queue.enqueue(new).await), StoreErrorKind::TooLarge);
+        assert_eq!(kind(add(&queue, new).await), StoreErrorKind::TooLarge);
     }
-    queue
-        .enqueue(NewJob::new("test", vec![0; 1000]))
+    add(&queue, NewJob::new("test", vec![0; 1000]))
         .await
         .unwrap();
     assert_eq!(queue.depth().await.unwrap().unfinished(), 1);
 
     let held = take(&queue).await;
-    let done = |length| tower_webhook::queue::Verdict::Done {
+    let done = |length| End::Done {
         result: Some(vec![0; length].into()),
-        retention: LEASE,
     };
-    let refused = queue.settle(held.id, held.token, done(501)).await;
+    let refused = end(&queue, held.claim(), done(501)).await;
     assert_eq!(kind(refused), StoreErrorKind::TooLarge);
     settle(&queue, &held, done(500)).await;
     home.check();
@@ -244,7 +251,7 @@ async fn what_cannot_be_read_of_a_job_does_not_hold_up_the_queue() {
              UPDATE tower_webhook_payloads SET scope = '/hooks', key = ' ' WHERE seq = 4;",
         )
         .unwrap();
-    let claims = queue.claim(Terms::new(10, LEASE)).await.unwrap();
+    let claims = claim(&queue, Ask::new(10, LEASE)).await.unwrap();
     let payloads: Vec<_> = claims.jobs.iter().map(|job| &job.payload[..]).collect();
     assert_eq!(payloads, [&b"a"[..], b"b", b"", b"d", b"good"]);
     for job in &claims.jobs {
@@ -261,13 +268,13 @@ async fn jobs_whose_claimer_left_are_given_back_uncounted_and_in_their_order() {
 
     // Left before the thread came to it.
     let held = hold_up(queue.database());
-    drop(queue.claim(Terms::new(2, LEASE)));
+    drop(queue.claim(Ask::new(2, LEASE)));
     drop(held);
     // Left when the answer was there and nobody had read it: writes are done in their order.
-    let unread = queue.claim(Terms::new(2, LEASE));
+    let unread = queue.claim(Ask::new(2, LEASE));
     put(&queue, "c").await;
     drop(unread);
-    let claims = queue.claim(Terms::new(2, LEASE)).await.unwrap();
+    let claims = claim(&queue, Ask::new(2, LEASE)).await.unwrap();
     let given: Vec<_> = claims
         .jobs
         .iter()
@@ -280,7 +287,7 @@ async fn jobs_whose_claimer_left_are_given_back_uncounted_and_in_their_order() {
 
     // Left at any moment.
     for round in 0..200 {
-        let asked = queue.claim(Terms::new(3, LEASE));
+        let asked = queue.claim(Ask::new(3, LEASE));
         if round % 2 == 0 {
             tokio::task::yield_now().await;
         }
@@ -290,7 +297,7 @@ async fn jobs_whose_claimer_left_are_given_back_uncounted_and_in_their_order() {
         queue.depth().await.unwrap().queued == 3
     })
     .await;
-    let claims = queue.claim(Terms::new(3, LEASE)).await.unwrap();
+    let claims = claim(&queue, Ask::new(3, LEASE)).await.unwrap();
     let mut attempts: Vec<_> = claims.jobs.iter().map(|job| job.attempt).collect();
     attempts.sort_unstable();
     assert_eq!(attempts, [1, 2, 2]);
@@ -303,8 +310,8 @@ async fn a_verdict_whose_caller_left_holds() {
     let queue = home.queue();
     put(&queue, "x").await;
     let held = take(&queue).await;
-    drop(queue.settle(held.id, held.token, done()));
-    let late = queue.settle(held.id, held.token, done()).await.unwrap();
+    drop(queue.settle(vec![(held.claim(), done())]));
+    let late = end(&queue, held.claim(), done()).await.unwrap();
     assert_eq!(late, Settled::Lost);
     home.check();
 }

@@ -1,13 +1,19 @@
 //! From push to start: in one process, and across processes.
 
-use crate::support::{Ends, Home, again, child, childs_file, done, job, one, put, settle, take};
+use crate::support::{
+    Ends, Home, add, again, child, childs_file, claim, done, job, none, one, put, settings, settle,
+    take,
+};
 use std::{
     pin::pin,
     sync::mpsc,
     task::{Context, Waker},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
-use tower_webhook::{idempotency::IdempotencyKey, queue::Engine};
+use tower_webhook::{
+    idempotency::IdempotencyKey,
+    queue::{Ask, Engine},
+};
 use tower_webhook_sqlite::SqliteQueue;
 
 const LONG: Duration = Duration::from_secs(600);
@@ -15,10 +21,10 @@ const LONG: Duration = Duration::from_secs(600);
 /// As a worker does when it has nothing to do.
 async fn next(queue: &SqliteQueue) -> tower_webhook::queue::Job {
     loop {
-        let mut claims = queue.claim(one()).await.unwrap();
+        let mut claims = claim(queue, one()).await.unwrap();
         match claims.jobs.pop() {
             Some(job) => return job,
-            None => queue.wait(LONG).await,
+            None => queue.wait(claims.mark, LONG).await,
         }
     }
 }
@@ -80,7 +86,7 @@ async fn who_waits_in_another_process_is_woken_soon() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_waits() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
+    let queue = settings().open(file).unwrap();
     println!("\nready");
     for _ in 0..40 {
         let job = next(&queue).await;
@@ -108,9 +114,9 @@ async fn waiting_for_other_processes_costs_next_to_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn child_that_only_waits() {
     let Some(file) = childs_file() else { return };
-    let queue = SqliteQueue::open(file).unwrap();
-    assert!(queue.claim(one()).await.unwrap().is_empty());
-    queue.wait(Duration::from_millis(100)).await;
+    let queue = settings().open(file).unwrap();
+    let seen = none(&queue).await;
+    queue.wait(seen, Duration::from_millis(100)).await;
     let used = || {
         let spec = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         Duration::new(
@@ -119,7 +125,7 @@ async fn child_that_only_waits() {
         )
     };
     let before = used();
-    let waiting = tokio::time::timeout(Duration::from_secs(2), queue.wait(LONG)).await;
+    let waiting = tokio::time::timeout(Duration::from_secs(2), queue.wait(seen, LONG)).await;
     assert!(waiting.is_err(), "nothing happened");
     println!("\nused {}", used().saturating_sub(before).as_micros());
 }
@@ -130,8 +136,8 @@ async fn a_lease_of_another_handle_that_ends_wakes_who_waits() {
     let (queue, other) = (home.queue(), home.queue());
     put(&other, "x").await;
     let lease = Duration::from_millis(300);
-    let terms = tower_webhook::queue::Terms::new(1, lease);
-    let first = other.claim(terms).await.unwrap().jobs.remove(0);
+    let ask = Ask::new(1, lease);
+    let first = claim(&other, ask).await.unwrap().jobs.remove(0);
     let second = tokio::time::timeout(Duration::from_secs(20), next(&queue)).await;
     let second = second.unwrap();
     assert_eq!((second.id, second.attempt), (first.id, 2));
@@ -142,11 +148,10 @@ async fn a_wait_that_is_dropped_at_any_point_leaves_nothing_behind() {
     let home = Home::new();
     let queue = home.queue();
     for round in 0..50 {
-        assert!(queue.claim(one()).await.unwrap().is_empty());
-        let wait = queue.wait(LONG);
+        let wait = queue.wait(none(&queue).await, LONG);
         let _ = tokio::time::timeout(Duration::from_micros(round * 40), wait).await;
     }
-    queue.enqueue(job("x")).await.unwrap();
+    add(&queue, job("x")).await.unwrap();
     take(&queue).await;
     queue.database().close().await;
 }
@@ -168,8 +173,7 @@ async fn a_read_that_takes_long_delays_no_job() {
     started.recv().unwrap();
 
     // One that is enqueued while a worker waits.
-    assert!(queue.claim(one()).await.unwrap().is_empty());
-    let mut waiting = pin!(queue.wait(LONG));
+    let mut waiting = pin!(queue.wait(none(&queue).await, LONG));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(waiting.as_mut().poll(&mut cx).is_pending());
     let id = put(&queue, "now").await;
@@ -189,16 +193,16 @@ async fn a_repeated_key_wakes_nobody() {
     let home = Home::new();
     let queue = home.queue();
     let keyed = || job("x").dedup_key(IdempotencyKey::new("test", "1").unwrap());
-    assert!(!queue.enqueue(keyed()).await.unwrap().repeated);
+    assert!(!add(&queue, keyed()).await.unwrap().repeated);
     take(&queue).await;
-    assert!(queue.claim(one()).await.unwrap().is_empty());
+    let seen = none(&queue).await;
     let waiting = tokio::spawn({
         let queue = queue.clone();
-        async move { tokio::time::timeout(Duration::from_millis(500), queue.wait(LONG)).await }
+        async move { tokio::time::timeout(Duration::from_millis(500), queue.wait(seen, LONG)).await }
     });
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(queue.enqueue(keyed()).await.unwrap().repeated);
+        assert!(add(&queue, keyed()).await.unwrap().repeated);
     }
     assert!(waiting.await.unwrap().is_err(), "there is nothing to claim");
 }

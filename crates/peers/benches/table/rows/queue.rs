@@ -8,10 +8,12 @@ use bytes::Bytes;
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 use tower_webhook::{
     lease::Settled,
-    queue::{Engine, MemoryQueue, NewJob, Terms, Verdict},
+    queue::{Ask, End, Engine, MemoryQueue, NewJob},
 };
 
 const LEASE: Duration = Duration::from_secs(60);
+/// Finished tasks leave with the next operation.
+const AT_ONCE: Duration = Duration::from_nanos(1);
 
 fn job() -> NewJob {
     static PAYLOAD: [u8; 1024] = [7; 1024];
@@ -20,19 +22,15 @@ fn job() -> NewJob {
 
 pub fn memory(row: &mut Row) {
     row.bare("the job made and dropped", calls(job, |job| job));
-    let queue = MemoryQueue::builder().build().unwrap();
+    let queue = MemoryQueue::builder().retention(AT_ONCE).build().unwrap();
     row.ours(calls(job, move |job| {
-        now(queue.enqueue(job)).unwrap();
-        let claims = now(queue.claim(Terms::new(1, LEASE))).unwrap();
+        assert!(now(queue.enqueue(vec![job])).unwrap()[0].is_ok());
+        let claims = now(queue.claim(Ask::new(1, LEASE))).unwrap();
         let [job] = &claims.jobs[..] else {
             panic!("one job is given");
         };
-        let done = Verdict::Done {
-            result: None,
-            retention: Duration::ZERO,
-        };
-        let settled = now(queue.settle(job.id, job.token, done));
-        assert_eq!(settled.unwrap(), Settled::Done);
+        let done = (job.claim(), End::Done { result: None });
+        assert_eq!(now(queue.settle(vec![done])).unwrap(), [Settled::Done]);
     }));
     // Less work: no id, no lease, no retry; a job is forgotten when it is given.
     let deque = Mutex::new(VecDeque::new());
