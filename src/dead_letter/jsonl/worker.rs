@@ -127,13 +127,16 @@ impl Worker {
     /// which `close` waits.
     pub(super) fn work(mut self, queue: &Receiver<Op>, ended: watch::Sender<()>) {
         while let Ok(first) = queue.recv() {
+            // Before the file is looked at: what is asked for after an answer is another group.
+            let mut group = vec![first];
+            group.extend(queue.try_iter().take(GROUP - 1));
             let loaded = if self.journal.is_as_left() {
                 Ok(())
             } else {
                 self.load()
             };
             self.take_back();
-            for op in [first].into_iter().chain(queue.try_iter().take(GROUP - 1)) {
+            for op in group {
                 op(loaded.as_ref().map(|()| &mut self));
             }
             self.answer();
