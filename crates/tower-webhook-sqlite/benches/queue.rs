@@ -47,6 +47,7 @@ fn queue() -> (tempfile::TempDir, SqliteQueue) {
     let folder = tempfile::tempdir().unwrap();
     let builder = SqliteQueue::builder()
         .max_jobs(100_000_000)
+        .per_target(u32::MAX)
         .retention(LEASE);
     let queue = builder.open(folder.path().join("queue.db")).unwrap();
     (folder, queue)
@@ -77,9 +78,9 @@ async fn fill(queue: &SqliteQueue, jobs: usize, later: bool) {
     }
 }
 
-/// Claims up to 32 and settles them at once. How many there were.
-async fn work(queue: &SqliteQueue) -> u64 {
-    let claims = queue.claim(Ask::new(32, LEASE)).await.unwrap();
+/// Claims up to `most` and settles them at once. How many there were.
+async fn work(queue: &SqliteQueue, most: usize) -> u64 {
+    let claims = queue.claim(Ask::new(most, LEASE)).await.unwrap();
     let ends: Vec<_> = claims
         .jobs
         .iter()
@@ -92,7 +93,7 @@ async fn work(queue: &SqliteQueue) -> u64 {
 
 async fn cycle(queue: &SqliteQueue) {
     put(queue).await;
-    assert_eq!(work(queue).await, 1);
+    assert_eq!(work(queue, 1).await, 1);
 }
 
 fn enqueue(runtime: &Runtime, group: &mut Group<'_>) {
@@ -130,7 +131,7 @@ fn cycles(runtime: &Runtime, group: &mut Group<'_>) {
         let (_folder, queue) = queue();
         runtime.block_on(async {
             fill(&queue, history, false).await;
-            while work(&queue).await > 0 {}
+            while work(&queue, 32).await > 0 {}
             fill(&queue, backlog, false).await;
         });
         group.bench_function(BenchmarkId::new("cycle", name), |bencher| {
@@ -158,7 +159,7 @@ fn working(runtime: &Runtime, group: &mut Group<'_>) {
                     let start = Instant::now();
                     let mut left = jobs;
                     while left > 0 {
-                        left -= work(&queue).await;
+                        left -= work(&queue, 32).await;
                     }
                     start.elapsed()
                 })
