@@ -5,6 +5,8 @@
 //! [`Worker`] claims jobs and calls any tower service with each. [`TaskStatusService`] reports the
 //! status of a task to anybody who knows its id.
 //!
+//! Jobs may have [types of their own](JobKind), with a handler for each on the worker.
+//!
 //! # Order
 //!
 //! ```text
@@ -100,6 +102,7 @@ mod engine;
 mod http;
 mod job;
 mod memory;
+mod typed;
 mod worker;
 
 pub use self::{
@@ -107,7 +110,8 @@ pub use self::{
     http::{EnqueueError, EnqueueService, TaskStatusService},
     job::{About, Enqueued, Job, NewJob, Status, Task, TaskId},
     memory::{MemoryQueue, MemoryQueueBuilder},
-    worker::{Worker, WorkerBuilder, WorkerHandle},
+    typed::{HttpJob, HttpResponse, JobContext, JobError, JobKind, Push},
+    worker::{Handlers, Worker, WorkerBuilder, WorkerHandle},
 };
 
 use crate::{BoxFuture, StoreError, StoreErrorKind, idempotency::IdempotencyKey};

@@ -6,6 +6,7 @@ mod request;
 mod status;
 mod worker;
 
+pub(super) use self::worker::calling;
 pub use self::{
     enqueue::{EnqueueError, EnqueueService},
     status::TaskStatusService,

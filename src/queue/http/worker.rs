@@ -9,7 +9,7 @@ use crate::{
     observe::{Event, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, Unsendable, links},
     queue::{
-        Job, Kinds, NewJob, Queue, Worker, WorkerBuilder,
+        HttpResponse, Job, Kinds, NewJob, Queue, Worker, WorkerBuilder,
         worker::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded},
     },
     retry::{ExchangeResponse, HttpExchange},
@@ -102,18 +102,18 @@ struct CallHttp<S, M, T> {
     observers: Observers,
 }
 
-impl<S, M, T, B> Perform for CallHttp<S, M, T>
+impl<S, M, T> Perform for CallHttp<S, M, T>
 where
-    S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
+    S: Service<Request<BufferedBody>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
+    S::Response: HttpResponse,
     M: MakeClassifier<Request<BufferedBody>> + Send,
-    M::Classifier: Classify<Response<B>, BoxError> + Send + 'static,
+    M::Classifier:
+        Classify<Response<<S::Response as HttpResponse>::Body>, BoxError> + Send + 'static,
     T: TakeResult<Response<BufferedBody>> + Clone + Send + 'static,
 {
-    fn counter(&self, _: Attempt) -> Made {
+    fn counter(&self, _: &Job, _: Attempt) -> Made {
         Made::of_request()
     }
 
@@ -134,7 +134,8 @@ where
             }
             called.set();
             let calling = service.call(req);
-            let result = calling.await.map_err(Into::into);
+            let result = calling.await;
+            let result = result.map(HttpResponse::into_response).map_err(Into::into);
             let outcome = classifier.classify(result.as_ref());
             match result {
                 Err(error) => Done::failed(outcome, Some(error)),
@@ -161,6 +162,27 @@ where
             }
         })
     }
+}
+
+/// Calls this client with the request that `request` makes of a job.
+pub(in crate::queue) fn calling<S>(
+    service: S,
+    request: impl Fn(&Job) -> Result<Request<BufferedBody>, BoxError> + Send + Sync + 'static,
+    observers: Observers,
+) -> Box<dyn Perform>
+where
+    S: Service<Request<BufferedBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    S::Response: HttpResponse,
+{
+    Box::new(CallHttp {
+        service,
+        make: HttpClassifier::new(),
+        take: (),
+        request: Arc::new(request),
+        observers,
+    })
 }
 
 /// The result of a job from which no request can be made.

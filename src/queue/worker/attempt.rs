@@ -89,7 +89,7 @@ impl Attempting {
         let begun = self.state.begin_stored(now).map(|()| {
             let deadline = now.checked_add(limit).map(Deadline::at);
             let (scope, attempt) = (scope.clone(), self.state.attempt());
-            let counter = perform.counter(attempt);
+            let counter = perform.counter(job, attempt);
             let (job, called) = (job.clone(), called.clone());
             let perform = || perform.perform(job, called);
             Performing::begin(perform, attempt, counter, deadline, scope)

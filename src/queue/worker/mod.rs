@@ -3,12 +3,13 @@
 mod attempt;
 mod builder;
 mod dead_letter;
+mod handlers;
 mod held;
 mod perform;
 mod settler;
 
-pub use self::builder::WorkerBuilder;
 pub(super) use self::perform::{Called, Done, MAX_RESULT, Perform, TakeResult, bounded};
+pub use self::{builder::WorkerBuilder, handlers::Handlers};
 
 use self::{
     attempt::Attempting,

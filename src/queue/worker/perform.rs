@@ -98,7 +98,7 @@ pub(in crate::queue) trait Perform: Send {
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done>;
 
     /// Counts what the service sends in this attempt at a job.
-    fn counter(&self, attempt: Attempt) -> Made;
+    fn counter(&self, job: &Job, attempt: Attempt) -> Made;
 }
 
 /// Calls a service with each job.
@@ -119,7 +119,7 @@ where
     M::Classifier: Classify<S::Response, BoxError> + Send + 'static,
     T: TakeResult<S::Response> + Clone + Send + 'static,
 {
-    fn counter(&self, attempt: Attempt) -> Made {
+    fn counter(&self, _: &Job, attempt: Attempt) -> Made {
         Made::of_job(attempt)
     }
 

@@ -1,0 +1,174 @@
+//! A worker with a handler for each kind of job.
+
+use super::{
+    Worker, WorkerBuilder,
+    perform::{ByResult, Called, Done, Perform},
+};
+use crate::{
+    BoxError, BoxFuture, InvalidConfig,
+    attempt::Attempt,
+    body::BufferedBody,
+    context::Made,
+    observe::Observers,
+    outcome::{Outcome, Unsendable},
+    queue::{HttpJob, HttpResponse, Job, JobContext, JobError, JobKind, Kinds, http::calling},
+};
+use http::Request;
+use std::{collections::BTreeMap, fmt, future::Future, marker::PhantomData};
+use tower_service::Service;
+
+/// The handlers of a worker, by kind.
+#[derive(Default)]
+pub struct Handlers {
+    by_kind: BTreeMap<&'static str, Box<dyn Perform>>,
+    is_ambiguous: bool,
+}
+
+impl From<()> for Handlers {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.by_kind.keys()).finish()
+    }
+}
+
+impl<C: Into<Handlers>> WorkerBuilder<ByResult, (), C> {
+    /// Adds a handler of a kind of jobs: an async function of the [typed job](JobKind) and its context. The
+    /// worker claims the kinds that it has handlers for, and leaves others to workers that know them.
+    ///
+    /// A payload that is not of the type is dead-lettered as
+    /// [`Unsendable`](crate::dead_letter::Reason::Unsendable), with the field that failed.
+    pub fn handle<J, F, Fut>(self, handler: F) -> WorkerBuilder<ByResult, (), Handlers>
+    where
+        J: JobKind,
+        F: Fn(J, JobContext) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), JobError>> + Send + 'static,
+    {
+        let kind = PhantomData::<fn(J)>;
+        self.with(J::KIND, |_| Box::new(CallHandler { handler, kind }))
+    }
+
+    /// Adds an HTTP client for a kind of jobs: a tower service that is called with the
+    /// [request](HttpJob::request) of each, as with [`Worker::http`], and classified with
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
+    pub fn handle_http<J: HttpJob>(
+        self,
+        client: impl Service<
+            Request<BufferedBody>,
+            Response: HttpResponse,
+            Error: Into<BoxError>,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static,
+    ) -> WorkerBuilder<ByResult, (), Handlers> {
+        let request = |job: &Job| read::<J>(job)?.request();
+        self.with(J::KIND, |observers| calling(client, request, observers))
+    }
+
+    fn with(
+        self,
+        kind: &'static str,
+        make: impl FnOnce(Observers) -> Box<dyn Perform>,
+    ) -> WorkerBuilder<ByResult, (), Handlers> {
+        let mut call: Handlers = self.call.into();
+        let perform = make(self.settings.observers.clone());
+        call.is_ambiguous |= call.by_kind.insert(kind, perform).is_some();
+        WorkerBuilder {
+            settings: self.settings,
+            make: self.make,
+            take: self.take,
+            call,
+        }
+    }
+}
+
+impl WorkerBuilder<ByResult, (), Handlers> {
+    /// Builds the worker. It calls its handlers in separate tasks. A panic of a handler is caught.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `concurrency`, `handle` if a kind has two handlers, `lease`,
+    /// `attempt_timeout` or `retry`.
+    pub fn build(mut self) -> Result<Worker, InvalidConfig> {
+        if self.call.is_ambiguous {
+            return Err(InvalidConfig::new(
+                "handle",
+                "must not be set twice for a kind",
+            ));
+        }
+        let kinds = self.call.by_kind.keys().map(|kind| (*kind).to_owned());
+        self.settings.kinds = Kinds::Only(kinds.collect());
+        self.settings.build(Box::new(self.call))
+    }
+}
+
+impl Perform for Handlers {
+    fn counter(&self, job: &Job, attempt: Attempt) -> Made {
+        match self.by_kind.get(job.kind.as_str()) {
+            Some(perform) => perform.counter(job, attempt),
+            None => Made::of_job(attempt),
+        }
+    }
+
+    fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
+        if let Some(perform) = self.by_kind.get(job.kind.as_str()) {
+            return perform.perform(job, called);
+        }
+        // An engine gave what was not asked for.
+        Box::pin(async { unreadable("no handler for this kind") })
+    }
+}
+
+/// Calls a function with each job.
+struct CallHandler<F, J> {
+    handler: F,
+    kind: PhantomData<fn(J)>,
+}
+
+impl<F, J, Fut> Perform for CallHandler<F, J>
+where
+    J: JobKind,
+    F: Fn(J, JobContext) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), JobError>> + Send + 'static,
+{
+    fn counter(&self, _: &Job, attempt: Attempt) -> Made {
+        Made::of_job(attempt)
+    }
+
+    fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
+        let typed = match read::<J>(&job) {
+            Ok(typed) => typed,
+            Err(error) => return Box::pin(async { unreadable(error) }),
+        };
+        called.set();
+        let handling = (self.handler)(typed, JobContext::new(job));
+        Box::pin(async move {
+            let Err(error) = handling.await else {
+                return Done::new(Outcome::success());
+            };
+            let outcome = if error.is_permanent {
+                Outcome::permanent()
+            } else {
+                Outcome::of_error(&*error.error)
+            };
+            Done::failed(outcome, Some(error.error))
+        })
+    }
+}
+
+fn read<J: JobKind>(job: &Job) -> Result<J, BoxError> {
+    let mut payload = serde_json::Deserializer::from_slice(&job.payload);
+    let typed = serde_path_to_error::deserialize(&mut payload)?;
+    payload.end()?;
+    Ok(typed)
+}
+
+fn unreadable(error: impl Into<BoxError>) -> Done {
+    let error = BoxError::from(Unsendable::because(error));
+    Done::failed(Outcome::unsendable(), Some(error))
+}

@@ -1,0 +1,208 @@
+//! Jobs with types of their own.
+
+use crate::support::{Bench, LEASE, SECOND};
+use http::{Request, Response};
+use serde::{Deserialize, Serialize};
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::sleep;
+use tower::service_fn;
+use tower_webhook::{
+    BoxError, StoreErrorKind,
+    body::BufferedBody,
+    dead_letter::Reason,
+    queue::{
+        Ask, Engine, HttpJob, JobContext, JobError, JobKind, NewJob, Status, Worker, WorkerBuilder,
+    },
+};
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SendInvoice {
+    id: u64,
+    customer: Customer,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Customer {
+    name: String,
+}
+
+impl JobKind for SendInvoice {
+    const KIND: &'static str = "send-invoice";
+}
+
+#[derive(Serialize, Deserialize)]
+struct Delivery {
+    url: String,
+}
+
+impl JobKind for Delivery {
+    const KIND: &'static str = "delivery";
+}
+
+impl HttpJob for Delivery {
+    fn request(&self) -> Result<Request<BufferedBody>, BoxError> {
+        Ok(Request::post(&self.url).body(BufferedBody::from("{}"))?)
+    }
+}
+
+fn invoice(id: u64) -> SendInvoice {
+    let name = "J\u{f6}rg".to_owned();
+    SendInvoice {
+        id,
+        customer: Customer { name },
+    }
+}
+
+async fn succeed(_: SendInvoice, _: JobContext) -> Result<(), JobError> {
+    Ok(())
+}
+
+fn worker(bench: &Bench) -> WorkerBuilder {
+    bench.set_up(Worker::builder(bench.queue.clone()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_kind_reaches_its_handler_and_an_unknown_one_waits() {
+    let bench = Bench::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (invoices, urls) = (Arc::clone(&seen), Arc::clone(&seen));
+    let first = bench.queue.push(invoice(7)).await.unwrap().id;
+    let url = "https://peer.test/hooks".to_owned();
+    let second = bench.queue.push(Delivery { url }).await.unwrap().id;
+    let unknown = bench.put_in(NewJob::new("fax", "{}")).await;
+    let worker = worker(&bench)
+        .handle(move |job: SendInvoice, context: JobContext| {
+            assert_eq!(job, invoice(7));
+            let seen = Arc::clone(&invoices);
+            async move {
+                let line = format!("{} {} {}", context.kind, context.attempt, job.id);
+                seen.lock().unwrap().push(line);
+                Ok(())
+            }
+        })
+        .handle_http::<Delivery>(service_fn(move |req: Request<BufferedBody>| {
+            urls.lock().unwrap().push(req.uri().to_string());
+            async { Ok::<_, BoxError>(Response::new(BufferedBody::default())) }
+        }))
+        .concurrency(16)
+        .build();
+    let _worker = worker.unwrap().spawn();
+    for id in [first, second] {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    }
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    assert_eq!(seen, ["https://peer.test/hooks", "send-invoice 1 7"]);
+    sleep(3600 * SECOND).await;
+    assert_eq!(bench.status(unknown).await, Status::Queued);
+    assert_eq!(bench.attempts(unknown).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_permanent_error_ends_a_job_at_once_and_any_other_is_tried_again() {
+    let bench = Bench::new();
+    let gone = bench.queue.push(invoice(1)).await.unwrap().id;
+    let worker = worker(&bench).handle(|job: SendInvoice, context: JobContext| async move {
+        match (job.id, context.attempt) {
+            (1, _) => Err(JobError::permanent("invoice 1 was withdrawn")),
+            (_, 1) => Err("not yet".parse::<u8>().unwrap_err().into()),
+            _ => Ok(()),
+        }
+    });
+    let _worker = worker.build().unwrap().spawn();
+    assert_eq!(bench.end(gone).await, Status::Failed);
+    let entry = bench.sink.only();
+    assert_eq!(entry.cause.reason, Reason::Rejected);
+    let message = entry.cause.message.as_deref();
+    assert_eq!(message, Some("invoice 1 was withdrawn"));
+    assert_eq!(entry.history.attempts(), 1);
+
+    let later = bench.queue.push(invoice(2)).await.unwrap().id;
+    assert_eq!(bench.end(later).await, Status::Succeeded { result: None });
+    assert_eq!(bench.attempts(later).await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_payload_of_another_type_is_dead_lettered_with_the_field_that_failed() {
+    for (payload, says) in [
+        (r#"{"id":7,"customer":{"name":3}}"#, "customer.name"),
+        (r#"{"id":7,"customer":{}}"#, "customer"),
+        (r#"{"id":-7,"customer":{"name":"x"}}"#, "id"),
+        (r#"{"id":7,"customer":{"name":"x"}} and more"#, "trailing"),
+        ("", "EOF"),
+    ] {
+        let bench = Bench::new();
+        let id = bench.put_in(NewJob::new("send-invoice", payload)).await;
+        let _worker = worker(&bench).handle(succeed).build().unwrap().spawn();
+        assert_eq!(bench.end(id).await, Status::Failed, "{payload}");
+        let entry = bench.sink.only();
+        assert_eq!(entry.cause.reason, Reason::Unsendable);
+        let message = entry.cause.message.clone().unwrap();
+        assert!(message.contains(says), "{message}");
+        assert_eq!(entry.body.bytes(), payload, "the payload is kept");
+    }
+    // A newer version has more fields: it is read.
+    let bench = Bench::new();
+    let newer = r#"{"id":7,"customer":{"name":"x","vat":1},"currency":"EUR"}"#;
+    let id = bench.put_in(NewJob::new("send-invoice", newer)).await;
+    let _worker = worker(&bench).handle(succeed).build().unwrap().spawn();
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pushed_has_its_key_its_time_and_its_place() {
+    let bench = Bench::new();
+    let push = |id: u64| bench.queue.push(invoice(id));
+    let first = push(7).key("invoice-7").await.unwrap();
+    let again = push(8).key("invoice-7").await.unwrap();
+    assert_eq!((again.id, again.repeated), (first.id, true));
+    // The same id for another kind is another key.
+    let url = "https://peer.test/".to_owned();
+    let other = bench.queue.push(Delivery { url }).key("invoice-7").await;
+    assert!(!other.unwrap().repeated);
+    let refused = push(7).key(" ").await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Rejected);
+
+    let claim = async || {
+        let asked = Ask::new(9, LEASE).kinds(["send-invoice"]);
+        bench.engine.inner.claim(asked).await.unwrap().jobs
+    };
+    let jobs = claim().await;
+    assert_eq!(jobs.len(), 1);
+    assert_eq!(jobs[0].dedup_key.as_ref().unwrap().scope(), "send-invoice");
+
+    let ids = [
+        // Past, soon, and further than any clock can count.
+        push(1).run_at(UNIX_EPOCH).target("a").await.unwrap().id,
+        push(2)
+            .run_at(SystemTime::now() + 60 * SECOND)
+            .await
+            .unwrap()
+            .id,
+        push(3)
+            .delay(Duration::MAX)
+            .fifo_group("g")
+            .await
+            .unwrap()
+            .id,
+    ];
+    let due = claim().await;
+    assert_eq!(due.len(), 1);
+    assert_eq!((due[0].id, &*due[0].target), (ids[0], "a"));
+    sleep(61 * SECOND).await;
+    let due = claim().await;
+    assert!(due.iter().any(|job| job.id == ids[1]) && due.iter().all(|job| job.id != ids[2]));
+    let year_9999 = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+    let id = push(4).run_at(year_9999).await.unwrap().id;
+    assert_eq!(bench.status(id).await, Status::Queued);
+}
+
+#[tokio::test]
+async fn a_kind_has_one_handler() {
+    let bench = Bench::new();
+    let twice = worker(&bench).handle(succeed).handle(succeed).build();
+    assert_eq!(twice.unwrap_err().setting(), "handle");
+}
