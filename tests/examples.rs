@@ -136,7 +136,12 @@ fn github_deliveries_signed_by_openssl_are_handled_once() {
 
 #[test]
 fn the_examples_that_only_talk_to_themselves_end_well() {
-    for example in ["custom_scheme", "custom_store", "key_rotation"] {
+    for example in [
+        "custom_engine",
+        "custom_scheme",
+        "custom_store",
+        "key_rotation",
+    ] {
         let output = command(example).output().expect("it starts");
         assert!(output.status.success(), "{example}: {output:?}");
     }

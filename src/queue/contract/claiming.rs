@@ -328,7 +328,7 @@ pub async fn a_job_that_kills_its_workers_is_dead_lettered_once<S: Subject>(subj
 
 /// No more jobs of a target run than the queue allows, whichever workers hold them and whatever their kinds,
 /// and jobs of other targets do not wait for them. There is room again when a job is done, released or
-/// dead-lettered, and when its lease has ended. For engines that promise such a limit.
+/// dead-lettered, and when its lease has ended.
 ///
 /// # Panics
 ///
@@ -339,9 +339,6 @@ pub async fn a_full_target_does_not_hold_up_others<S: Subject>(subject: &S) {
         ..Settings::default()
     };
     let engine = subject.engine(settings).await;
-    if engine.promises().per_target.is_none() {
-        return;
-    }
     for number in 0..10 {
         let kind = if number % 2 == 0 { "even" } else { "odd" };
         put(&*engine, NewJob::new(kind, "slow").target("slow")).await;

@@ -76,8 +76,8 @@ pub async fn waiting_has_an_end<S: Subject>(subject: &S) {
     .await;
 }
 
-/// A wait ends when a job is added or released, a target has room again, a job becomes the next of its
-/// FIFO group, or an entry must be written.
+/// A wait ends when a job is added or released, or an entry must be written; and if the engine promises limits per
+/// target and FIFO groups, when a target has room again or a job becomes the next of its group.
 ///
 /// # Panics
 ///
