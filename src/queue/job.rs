@@ -3,6 +3,7 @@
 use super::Claim;
 use crate::{
     attempt::History,
+    clock::WallClock,
     dead_letter::{Cause, EntryId, NotAnId},
     idempotency::IdempotencyKey,
     lease::FencingToken,
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct NewJob {
-    /// The id, with which the status can be requested. Random by default.
+    /// The id, with which the status can be requested. [Made](TaskId::random) now by default.
     pub id: TaskId,
     /// The kind of job, which determines how the payload is read. A short fixed name: `http`, `event`.
     pub kind: String,
@@ -61,7 +62,7 @@ pub struct About {
 }
 
 impl NewJob {
-    /// Makes a job of this kind, with a random id.
+    /// Makes a job of this kind, with a new id.
     pub fn new(kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
             id: TaskId::random(),
@@ -215,8 +216,9 @@ impl fmt::Debug for Job {
     }
 }
 
-/// The id of a task: 128 bits from the random source of the operating system, shown as 32 hexadecimal
-/// digits. It cannot be guessed, because anybody who knows it may request the status of the task.
+/// The id of a task: 128 bits, shown as 32 hexadecimal digits. The first 48 are the milliseconds since 1970 when it
+/// was made, so that an engine adds new ids at the end of its index; the other 80 are from the random source of the
+/// operating system. It cannot be guessed, because anybody who knows it may request the status of the task.
 ///
 /// # Examples
 ///
@@ -231,14 +233,22 @@ impl fmt::Debug for Job {
 pub struct TaskId(EntryId);
 
 impl TaskId {
-    /// Makes a random id.
+    /// Makes an id of the time by the system's clock and of random bytes.
     ///
     /// # Panics
     ///
     /// If the operating system has no random bytes, which does not happen on a supported system that has
     /// started.
     pub fn random() -> Self {
-        Self(EntryId::random())
+        let now = WallClock::system().unix_millis();
+        Self::made_at(now, *EntryId::random().as_bytes())
+    }
+
+    /// The id of this time, in milliseconds since 1970, with the last 80 bits of `random`.
+    const fn made_at(millis: u64, random: [u8; 16]) -> Self {
+        const RANDOM: u128 = u128::MAX >> 48;
+        let bits = (millis as u128) << 80 | u128::from_be_bytes(random) & RANDOM;
+        Self::from_bytes(bits.to_be_bytes())
     }
 
     /// Makes an id of these bytes. For engines.
@@ -345,5 +355,33 @@ impl fmt::Debug for Status {
             } => write!(f, "Succeeded({} bytes)", result.len()),
             _ => f.write_str(self.as_str()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_in_the_order_of_their_times_and_otherwise_random() {
+        let (before, after) = (TaskId::made_at(1, [0xff; 16]), TaskId::made_at(2, [0; 16]));
+        assert!(before < after);
+        assert_eq!(after.to_string(), "00000000000200000000000000000000");
+        let of_both = TaskId::made_at(0x0123_4567_89ab, [0xcd; 16]);
+        assert_eq!(of_both.to_string(), "0123456789abcdcdcdcdcdcdcdcdcdcd");
+        // The highest bits of a time beyond the year 10889 are left out.
+        assert_eq!(
+            TaskId::made_at(1 << 48 | 7, [0; 16]),
+            TaskId::made_at(7, [0; 16])
+        );
+
+        let now = WallClock::system().unix_millis();
+        let made = [TaskId::random(), TaskId::random()];
+        assert_ne!(made[0].as_bytes()[6..], made[1].as_bytes()[6..]);
+        let soon = TaskId::made_at(now + 60_000, [0; 16]);
+        assert!(
+            made.iter()
+                .all(|id| TaskId::made_at(now, [0; 16]) <= *id && *id < soon)
+        );
     }
 }
