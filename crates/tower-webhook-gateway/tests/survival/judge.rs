@@ -2,7 +2,7 @@
 
 use crate::{
     downstream::{Answer, Arrival, Downstream, Poison, poison},
-    eventually,
+    eventually, foreign,
     load::{Line, Seen, id},
     nanos,
     place::{Entry, Place},
@@ -332,6 +332,24 @@ fn both(entries: &HashMap<u64, Entry>, arrivals: &[Arrival], troubles: &[Trouble
     unexplained
         .map(|arrival| format!("{} is delivered and dead", id(arrival.event)))
         .collect()
+}
+
+/// Each accepted event has one end in the queue, and as many have failed as there are dead letters: none is counted
+/// twice, and none is left that may be delivered later.
+pub fn ends_agree(place: &Place, lines: &[Line], entries: &HashMap<u64, Entry>) {
+    let database = place.database();
+    let database = database.to_str().expect("text");
+    let count = "SELECT sum(state < 5), sum(state = 5), sum(state = 6) FROM tower_webhook_jobs";
+    let failed = entries.len();
+    let ended = accepted(lines).len();
+    let wanted = format!("0|{}|{failed}", ended - failed);
+    let mut found = String::new();
+    let agree = || {
+        found = foreign::run("sqlite3", &["-readonly", database, count], b"");
+        (found.trim() == wanted).then_some(())
+    };
+    let what = format!("unfinished|succeeded|failed in the queue: {wanted}");
+    eventually(&what, Duration::from_secs(20), agree);
 }
 
 /// Waits until the sender has written enough lines of a kind.

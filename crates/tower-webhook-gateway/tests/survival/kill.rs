@@ -3,7 +3,7 @@
 use crate::{
     downstream::{Downstream, Mood},
     eventually, foreign,
-    judge::{Trouble, accepted, judge, settle, wait_for},
+    judge::{Trouble, accepted, ends_agree, judge, settle, wait_for},
     load::{Line, Load, Seen, Settings},
     now,
     place::Place,
@@ -47,7 +47,8 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     let place = Place::new(&downstream.url());
     let load = Load::start(place.settings(), &place.ledger());
     let mut kills = Vec::new();
-    let rounds = rounds(10, 100);
+    // Every fifth has two.
+    let rounds = rounds(10, 834);
     // More where the machine is busy with something else.
     let few = || load.so_far().len() < ENOUGH;
     for round in (0..).take_while(|round| *round < rounds || (*round < 4 * rounds && few())) {
@@ -79,6 +80,7 @@ fn killed_at_random_moments_under_load_it_loses_nothing_and_repeats_nothing_that
     let arrivals = downstream.arrivals();
     let what = format!("{} kills", kills.len());
     let counts = judge(&what, &lines, &arrivals, &entries, &kills, true);
+    ends_agree(&place, &lines, &entries);
     assert!(counts.accepted > ENOUGH / 4, "too few to prove anything");
     assert!(counts.broken > 0, "no kill met a request");
 }

@@ -14,6 +14,7 @@ mod judge;
 mod kill;
 mod load;
 mod place;
+mod power;
 mod redrive;
 mod soak;
 mod stop;

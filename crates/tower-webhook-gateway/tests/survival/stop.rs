@@ -2,7 +2,7 @@
 
 use crate::{
     downstream::{Downstream, Mood},
-    judge::{Trouble, judge, settle},
+    judge::{Trouble, ends_agree, judge, settle},
     kill::{STALL, WELL},
     load::{Load, Settings},
     now,
@@ -57,6 +57,7 @@ fn asked_to_stop_under_load_it_ends_in_time_and_the_next_start_delivers_what_ran
     let arrivals = downstream.arrivals();
     let what = format!("{rounds} stops, all delivered {took:.1?} after the last start");
     let counts = judge(&what, &lines, &arrivals, &entries, &stops, true);
+    ends_agree(&place, &lines, &entries);
     assert!(counts.accepted > 100, "too few to prove anything");
     assert!(took < PROMPT, "{took:?} for released jobs");
 }

@@ -162,7 +162,7 @@ fn shim(folder: &Path) -> PathBuf {
 }
 
 /// A place whose gateway has the shim, and the folder that it looks into.
-fn shimmed(downstream: &Downstream) -> (Place, PathBuf) {
+pub fn shimmed(downstream: &Downstream) -> (Place, PathBuf) {
     let place = Place::new(&downstream.url());
     let troubles = place.folder().join("troubles");
     fs::create_dir(&troubles).expect("a folder");
