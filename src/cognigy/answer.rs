@@ -1,7 +1,8 @@
 use crate::body::BufferedBody;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct as _};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The acknowledgement that a receiver sends before the work is done (S3, S4).
@@ -146,6 +147,71 @@ impl<V> DialogAnswer<V> {
     pub const fn variables(&self) -> &V {
         &self.variables
     }
+}
+
+/// The longest name of a node that is read from a response, in bytes.
+const MAX_NODE: usize = 256;
+
+impl DialogAnswer<Box<RawValue>> {
+    /// Reads the answer that a target gave with its response: `nextNode`, a text of 1 to 256 bytes, and `variables`,
+    /// an object, which stays as it is. One that is missing or anything else is that of
+    /// [`completed`](DialogAnswer::completed). Other members are ignored.
+    ///
+    /// `None` if the response has neither: its body is no JSON object, or its `Content-Type` is neither JSON nor text.
+    ///
+    /// # Examples
+    ///
+    /// As the result of a delivery in the background, for those who ask for the status of its task:
+    ///
+    /// ```
+    /// use http::Response;
+    /// use tower_webhook::{body::BufferedBody, cognigy::DialogAnswer};
+    ///
+    /// let res = Response::new(BufferedBody::from(r#"{"nextNode":"greet","debug":1}"#));
+    /// let answer = DialogAnswer::of(&res).ok_or("no answer")?;
+    /// assert_eq!(
+    ///     answer.to_json()?,
+    ///     r#"{"status":"success","nextNode":"greet","variables":{"lookupStatus":"completed"}}"#
+    /// );
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn of(res: &Response<BufferedBody>) -> Option<Self> {
+        if let Some(content_type) = res.headers().get(header::CONTENT_TYPE) {
+            let content_type = content_type.to_str().ok()?.to_ascii_lowercase();
+            let (essence, _) = content_type.split_once(';').unwrap_or((&content_type, ""));
+            if !essence.contains("json") && !essence.starts_with("text/") {
+                return None;
+            }
+        }
+        let said: Said<'_> = serde_json::from_slice(res.body().as_bytes()).ok()?;
+        let node = said
+            .next_node
+            .and_then(|node| serde_json::from_str(node.get()).ok());
+        let node = node.filter(|node: &String| (1..=MAX_NODE).contains(&node.len()));
+        let variables = said
+            .variables
+            .filter(|object| object.get().starts_with('{'));
+        if node.is_none() && variables.is_none() {
+            return None;
+        }
+        let default = DialogAnswer::completed();
+        let variables = match variables {
+            Some(variables) => variables.to_owned(),
+            None => serde_json::value::to_raw_value(&default.variables).ok()?,
+        };
+        let next_node = node.map_or(default.next_node, Cow::Owned);
+        Some(Self::new(next_node, variables))
+    }
+}
+
+/// What a response says about where a flow continues. It has each member once, or is not read.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Said<'a> {
+    #[serde(borrow)]
+    next_node: Option<&'a RawValue>,
+    #[serde(borrow)]
+    variables: Option<&'a RawValue>,
 }
 
 impl DialogAnswer<LookupVariables> {

@@ -104,6 +104,15 @@ pub trait Tasks: Send + Sync {
     /// The task that was added with this deduplication key.
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>>;
 
+    /// Marks a task that failed for good as succeeded, with this result, because its dead-letter entry was
+    /// delivered in another way. The status is kept for the retention from now on. Returns `false`, and changes
+    /// nothing, if there is no such task or it has not failed.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge) if the result is longer than [`Promises::max_result`].
+    fn resolve(&self, id: TaskId, result: Option<Bytes>) -> BoxFuture<Result<bool, StoreError>>;
+
     /// The number of jobs, in O(1). It may be approximate.
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>>;
 }

@@ -115,6 +115,7 @@ pub use self::{
 };
 
 use crate::{BoxFuture, StoreError, StoreErrorKind, idempotency::IdempotencyKey};
+use bytes::Bytes;
 use std::sync::Arc;
 
 /// A handle to an [`Engine`], to enqueue jobs and ask for their status. Clones share the engine.
@@ -183,6 +184,22 @@ impl Queue {
     /// As with [`task`](Self::task).
     pub async fn find(&self, key: IdempotencyKey) -> Result<Option<Task>, StoreError> {
         self.tasks()?.find(key).await
+    }
+
+    /// Marks a task that failed for good as succeeded, with this result: its dead-letter entry was delivered in
+    /// another way, by a [re-drive](crate::dead_letter::redrive). Returns `false`, and changes nothing, if there is
+    /// no such task or it has not failed.
+    ///
+    /// # Errors
+    ///
+    /// As with [`task`](Self::task), and [`TooLarge`](StoreErrorKind::TooLarge) if the result is longer than
+    /// [`Promises::max_result`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the task is marked or not.
+    pub async fn resolve(&self, id: TaskId, result: Option<Bytes>) -> Result<bool, StoreError> {
+        self.tasks()?.resolve(id, result).await
     }
 
     /// The number of jobs.

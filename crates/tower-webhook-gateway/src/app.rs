@@ -239,7 +239,13 @@ async fn status(
         Status::Queued | Status::Running => {
             (StatusCode::ACCEPTED, Json(json!({"status": "processing"}))).into_response()
         }
-        Status::Succeeded { .. } => Json(DialogAnswer::completed()).into_response(),
+        Status::Succeeded {
+            result: Some(result),
+        } => {
+            let json = HeaderValue::from_static("application/json");
+            ([(header::CONTENT_TYPE, json)], result).into_response()
+        }
+        Status::Succeeded { result: None } => Json(DialogAnswer::completed()).into_response(),
         // The reason is for operators: it is in the dead letter.
         Status::Failed => Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response(),
     }

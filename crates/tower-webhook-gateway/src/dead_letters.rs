@@ -2,7 +2,7 @@
 
 use crate::{
     args::{Args, Place, Problem},
-    deliver::{Deliverer, POSTING, Stack, posting},
+    deliver::{self, Deliverer, POSTING, Redriven, posting},
     stores::Databases,
 };
 use http::{Request, Response};
@@ -20,6 +20,7 @@ use tower_webhook::{
         MemoryDeadLetters,
         redrive::{NotSendable, Redrive, Resend},
     },
+    queue::{Queue, TaskId},
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
 
@@ -29,7 +30,7 @@ const MAX_REPLAYS: u32 = 10;
 /// The rate limit of a re-drive, in entries per second.
 const RATE: f64 = 50.0;
 
-pub(crate) type Again = Redrive<Stack, JudgedInside, ToDownstream>;
+pub(crate) type Again = Redrive<deliver::Again, JudgedInside, ToDownstream>;
 
 /// Sends entries to the current downstream, because the URI in an entry has lost its credentials.
 #[derive(Clone)]
@@ -43,7 +44,10 @@ impl Resend for ToDownstream {
             return Err(NotSendable::because("the entry has not the whole body"));
         }
         let body = entry.body.bytes().clone();
-        Ok(self.0.request(body, entry.idempotency_key.as_deref()))
+        let mut req = self.0.request(body, entry.idempotency_key.as_deref());
+        let task = TaskId::from_bytes(*entry.id.as_bytes());
+        req.extensions_mut().insert(Redriven(task));
+        Ok(req)
     }
 }
 
@@ -71,6 +75,7 @@ impl DeadLetterHandling {
         args: &Args,
         databases: &mut Databases,
         deliverer: &Arc<Deliverer>,
+        queue: &Queue,
     ) -> Result<Self, Problem> {
         const FLAG: &str = "--dead-letters";
         let unfit = |error: BoxError| Problem::new(FLAG, error);
@@ -92,14 +97,14 @@ impl DeadLetterHandling {
                     .observe(deliverer.observers.clone())
                     .open(path)
                     .map_err(|error| unfit(error.into()))?;
-                here(entries, deliverer)?
+                here(entries, deliverer, queue)?
             }
-            Place::Memory => here(MemoryDeadLetters::default(), deliverer)?,
+            Place::Memory => here(MemoryDeadLetters::default(), deliverer, queue)?,
             Place::Sqlite(path) => {
                 let database = databases.open(FLAG, path)?;
                 let entries =
                     SqliteDeadLetters::new(&database).map_err(|error| unfit(error.into()))?;
-                here(entries, deliverer)?
+                here(entries, deliverer, queue)?
             }
         };
         Ok(Self { sink, kept })
@@ -137,6 +142,7 @@ impl DeadLetterHandling {
 fn here<L: LetterStore + Clone>(
     entries: L,
     deliverer: &Arc<Deliverer>,
+    queue: &Queue,
 ) -> Result<(DeadLetters, Kept), Problem> {
     let again = Redrive::builder(Arc::new(entries.clone()))
         .max_replays(MAX_REPLAYS)
@@ -144,7 +150,7 @@ fn here<L: LetterStore + Clone>(
         .classifier(JudgedInside)
         .observe(deliverer.observers.clone())
         .resend(ToDownstream(Arc::clone(deliverer)))
-        .build(deliverer.patiently())
+        .build(deliverer.again(queue.clone()))
         .map_err(|error| Problem::new("--dead-letters", error))?;
     Ok((DeadLetters::new(entries), Kept::Here(again)))
 }

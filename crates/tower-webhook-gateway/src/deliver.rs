@@ -25,24 +25,25 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
+use tokio::time::{sleep, timeout};
 use tower::{
     Layer, Service,
     limit::GlobalConcurrencyLimitLayer,
     util::{BoxCloneSyncService, MapRequestLayer},
 };
 use tower_webhook::{
-    BoxError, InvalidConfig, RetryWithJitterLayer,
-    body::BufferedBody,
+    BoxError, BoxFuture, InvalidConfig, RetryWithJitterLayer,
+    body::{BufferedBody, collect},
     circuit_breaker::{BreakerConfig, Breakers},
-    cognigy::presets,
+    cognigy::{DialogAnswer, presets},
     context::JudgedInside,
     dead_letter::Direction,
     idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, FacadeExporter},
-    observe::{Event, JobEnd, Observer, Observers},
+    observe::{Event, Id, JobEnd, Observer, Observers},
     outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
-    queue::{Job, Worker, WorkerHandle},
+    queue::{Job, Queue, TaskId, Worker, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
@@ -170,13 +171,17 @@ impl Deliverer {
         })
     }
 
-    /// The stack for re-drives, whose caller waits: all attempts are one call.
-    pub fn patiently(&self) -> Stack {
+    /// The client for re-drives, whose caller waits: all attempts are one call.
+    pub fn again(&self, queue: Queue) -> Again {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
             .classifier(JudgedInside)
             .observe(self.observers.clone())
             .exchange(HttpExchange::new());
-        Stack::new(retry.layer(self.once.clone()))
+        Again {
+            stack: Stack::new(retry.layer(self.once.clone())),
+            queue,
+            observers: self.observers.clone(),
+        }
     }
 
     /// The request that delivers an event.
@@ -289,6 +294,7 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
             Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
         })
         .classifier(JudgedInside)
+        .result(answer)
         .concurrency(MAX_CLAIMED_JOBS)
         .lease(LEASE)
         .retry(deliverer.retry.clone())
@@ -305,6 +311,76 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .build(deliverer.once.clone())
         .map_err(|error| Problem::new("the delivery", error))?;
     Ok(worker.spawn())
+}
+
+/// What the downstream answered, for those who ask for the status of the task. `None`: the default.
+fn answer(res: &Response<BufferedBody>) -> Option<Bytes> {
+    DialogAnswer::of(res)?.to_json().ok()
+}
+
+/// The time limit for reading the answer to a re-drive.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// The longest answer that is kept.
+const MAX_ANSWER: usize = 64 << 10;
+
+/// Sends a dead letter again. When it is delivered, its task has succeeded, with the downstream's answer, before the
+/// entry is removed: if the process dies in between, it is sent once more.
+#[derive(Clone)]
+pub(crate) struct Again {
+    stack: Stack,
+    queue: Queue,
+    observers: Observers,
+}
+
+/// The task whose dead letter a request sends again.
+#[derive(Clone, Copy)]
+pub(crate) struct Redriven(pub TaskId);
+
+impl Service<Request<BufferedBody>> for Again {
+    type Response = Response<BufferedBody>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.stack.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        let task = req.extensions().get::<Redriven>().copied();
+        let (sending, this) = (self.stack.call(req), self.clone());
+        Box::pin(async move {
+            let (head, body) = sending.await?.into_parts();
+            if !head.status.is_success() {
+                // At once, so that the stack's verdict holds.
+                return Ok(Response::from_parts(head, BufferedBody::default()));
+            }
+            let body = timeout(ANSWER, collect(body, MAX_ANSWER)).await;
+            let body = body.ok().and_then(Result::ok).unwrap_or_default();
+            let res = Response::from_parts(head, body);
+            if let Some(Redriven(task)) = task {
+                this.resolve(task, answer(&res)).await;
+            }
+            Ok(res)
+        })
+    }
+}
+
+impl Again {
+    /// Tries for three seconds. The event is delivered in any case.
+    async fn resolve(&self, task: TaskId, answer: Option<Bytes>) {
+        for wait in [100, 200, 400, 800, 1600] {
+            let Err(error) = self.queue.resolve(task, answer.clone()).await else {
+                return;
+            };
+            self.observers.tell(|| Event::Trouble {
+                part: "redrive",
+                what: "the task of a delivered dead letter could not be marked as succeeded",
+                detail: Some(Id::new(&error)),
+            });
+            sleep(Duration::from_millis(wait)).await;
+        }
+    }
 }
 
 /// Finishes running deliveries, or releases their jobs for the next start.

@@ -97,7 +97,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
     let mut databases = Databases::new(deliverer.observers.clone());
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
-    let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer)?;
+    let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer, &queue)?;
     let bodies = BodyBudget::new(args.body_budget)
         .share_by(|head| head.extensions.get::<peer::Peer>().copied());
     let operator = operator(&args, &bodies, &deliverer.observers, &dead_letters, &events)?;

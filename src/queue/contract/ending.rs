@@ -598,3 +598,45 @@ pub async fn a_dropped_settle_is_done_or_not<S: Subject>(subject: &S) {
     }
     expect_depth(&*engine, [0, 0, 0]).await;
 }
+
+/// A task that failed for good can become a success, with a result: its entry was delivered in another way. No other
+/// task can.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_failed_task_is_resolved_once<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    let Some(tasks) = engine.tasks() else { return };
+    let answer = Some(Bytes::from_static(b"{\"late\":true}"));
+    let resolve = |id: TaskId| ok(tasks.resolve(id, answer.clone()));
+    let nobody = TaskId::random();
+    assert!(!resolve(nobody).await, "contract: an unknown task");
+    let settled = put(&*engine, job("settled")).await;
+    let pending = put(&*engine, job("pending")).await;
+    assert!(!resolve(settled).await, "contract: a queued task");
+    for _ in 0..2 {
+        let job = take(&*engine, Ask::new(1, LONG)).await;
+        assert!(!resolve(job.id).await, "contract: a running task");
+        settle(&*engine, &job, dead_letter(1)).await;
+        if job.id == settled {
+            let ask = Ask::new(0, LONG).most_failed(1);
+            let failed = take_failed_job(&*engine, ask).await;
+            settle(&*engine, &failed, done()).await;
+        }
+    }
+    // Its entry may be written, and the answer of the write lost: whoever writes it again holds nothing any more.
+    let failed = take_failed_job(&*engine, all()).await;
+    assert_eq!(failed.id, pending);
+    for id in [settled, pending] {
+        expect_status(&*engine, id, Status::Failed).await;
+        assert!(resolve(id).await, "contract: a failed task is resolved");
+        let result = answer.clone();
+        expect_status(&*engine, id, Status::Succeeded { result }).await;
+        assert!(!resolve(id).await, "contract: it is resolved once");
+    }
+    let late = settle_raw(&*engine, pending, failed.token, done()).await;
+    assert_eq!(late, Settled::Lost, "contract: the task is over");
+    expect_depth(&*engine, [0, 0, 0]).await;
+    take_none(&*engine, "nothing is left to do").await;
+}

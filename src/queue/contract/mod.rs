@@ -214,6 +214,7 @@ rules! {
     }
     ending if |it| it.tasks && it.promises.max_result >= 256 => {
         a_result_is_kept_to_the_byte,
+        a_failed_task_is_resolved_once,
     }
     ending if |it| it.tasks && it.promises.dedup.is_some() => {
         what_is_over_leaves_after_its_time,

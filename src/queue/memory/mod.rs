@@ -17,6 +17,7 @@ use crate::{
     lease::Settled,
     observe::{Event, Id, Observer, Observers},
 };
+use bytes::Bytes;
 use std::{
     fmt,
     pin::pin,
@@ -387,6 +388,10 @@ impl Tasks for MemoryQueue {
 
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.run(move |state, now| Ok(state.find(now, &key)))
+    }
+
+    fn resolve(&self, id: TaskId, result: Option<Bytes>) -> BoxFuture<Result<bool, StoreError>> {
+        self.run(move |state, now| state.resolve(now, id, result))
     }
 
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {

@@ -16,6 +16,7 @@ use crate::{
         TaskId,
     },
 };
+use bytes::Bytes;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     time::{Duration, SystemTime},
@@ -308,7 +309,7 @@ impl State {
     ) -> Result<Vec<Settled>, StoreError> {
         self.pass(now);
         let length = |end: &End| match end {
-            End::Done { result } => result.as_ref().map_or(0, bytes::Bytes::len),
+            End::Done { result } => result.as_ref().map_or(0, Bytes::len),
             _ => 0,
         };
         if ends
@@ -372,6 +373,44 @@ impl State {
             Owner::Task(number) => self.look_up(number),
             Owner::Gone(..) => None,
         }
+    }
+
+    /// A failed task succeeds: its entry was delivered in another way.
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        id: TaskId,
+        result: Option<Bytes>,
+    ) -> Result<bool, StoreError> {
+        self.pass(now);
+        if result.as_ref().map_or(0, Bytes::len) > self.limits.results {
+            return Err(StoreError::new(StoreErrorKind::TooLarge));
+        }
+        let Some(number) = self.ids.get(&id).copied() else {
+            return Ok(false);
+        };
+        let status = Status::Succeeded { result };
+        if let Some(entry) = self.jobs.get(&number) {
+            if entry.cause.is_none() {
+                return Ok(false);
+            }
+            take(&mut self.failed, &entry.job.kind, (entry.due, number));
+            self.end_claim(number);
+            self.dead_lettering = self.dead_lettering.saturating_sub(1);
+            self.finish(number, status);
+            return Ok(true);
+        }
+        let is_failed = |over: &Over| over.task.status == Status::Failed && over.until > self.now;
+        if !self.over.get(&number).is_some_and(is_failed) {
+            return Ok(false);
+        }
+        if let Some(mut over) = self.over.remove(&number) {
+            self.ends.remove(&(over.until, number));
+            over.until = after(self.now, self.limits.retention);
+            over.task.status = status;
+            self.keep(number, over);
+        }
+        Ok(true)
     }
 
     pub(super) fn number_of_keys(&self) -> usize {
@@ -644,6 +683,11 @@ impl State {
             task: Task::new(entry.job.id, status, entry.accepted_at, entry.attempts),
             key: entry.job.dedup_key.as_ref().map(IdempotencyKey::digest),
         };
+        self.keep(number, over);
+    }
+
+    /// Keeps a finished task, and removes those that are beyond the bounds.
+    fn keep(&mut self, number: u64, over: Over) {
         self.result_bytes = self.result_bytes.saturating_add(over.result_len());
         self.ends.insert((over.until, number));
         self.over.insert(number, over);

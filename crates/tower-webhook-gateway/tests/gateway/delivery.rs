@@ -47,6 +47,106 @@ fn an_event_is_delivered_as_it_was_signed_with_headers_of_its_own() {
     assert_eq!(parts.next(), None);
 }
 
+const COMPLETED: &str =
+    r#"{"status":"success","nextNode":"continue_dialog","variables":{"lookupStatus":"completed"}}"#;
+
+#[test]
+fn the_answer_of_the_downstream_is_the_result_of_the_task() {
+    let seen = Downstream::start();
+    let server = gateway(&["--downstream", &seen.url()]);
+    let long = format!(
+        r#"{{"nextNode":"long","variables":{{"text":"{}"}}}}"#,
+        "x".repeat(70_000)
+    );
+    let own = r#"{"status":"success","nextNode":"greet","variables":{"name":"Ada","ids":[1,12345678901234567890123]}}"#;
+    let greeted =
+        r#"{"status":"success","nextNode":"greet","variables":{"lookupStatus":"completed"}}"#;
+    let named = r#"{"status":"success","nextNode":"continue_dialog","variables":{"name":"Ada"}}"#;
+    for (n, (said, result)) in [
+        (own, own),
+        (
+            r#"{"nextNode":"greet","debug":"not for the flow"}"#,
+            greeted,
+        ),
+        (r#"{"variables":{"name":"Ada"}}"#, named),
+        (r#"{"nextNode":7,"variables":[]}"#, COMPLETED),
+        (r#"{"nextNode":"","variables":null}"#, COMPLETED),
+        (r#"["nextNode"]"#, COMPLETED),
+        ("<html>thanks</html>", COMPLETED),
+        ("", COMPLETED),
+        (long.leak(), COMPLETED),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        seen.say(said);
+        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+        let done = result_of(&server, &task_id(&accepted));
+        let start = said.get(..60).unwrap_or(said);
+        assert_eq!((done.status, &*done.body), (200, result), "{start}");
+        assert_eq!(done.header("content-type"), Some("application/json"));
+    }
+}
+
+#[test]
+fn a_task_succeeds_when_its_dead_letter_is_delivered() {
+    let seen = Downstream::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let memory = "memory:".to_owned();
+    for (store, letters) in [
+        (memory.clone(), memory),
+        (
+            format!("sqlite:{}", file("a.db")),
+            format!("sqlite:{}", file("a.db")),
+        ),
+        (
+            format!("sqlite:{}", file("b.db")),
+            format!("jsonl:{}", file("b.jsonl")),
+        ),
+    ] {
+        let server = gateway(
+            &[
+                &[
+                    "--downstream",
+                    &seen.url(),
+                    "--store",
+                    &store,
+                    "--dead-letters",
+                    &letters,
+                ][..],
+                &["--operator-token", "an operator token for the tests"],
+                &["--max-attempts", "1", "--breaker-failures", "1000"],
+            ]
+            .concat(),
+        );
+        let before = seen.got().len();
+        seen.answer(500);
+        let task = task_id(&post(&server, event("evt_1").as_bytes()));
+        let failed = result_of(&server, &task).json();
+        assert_eq!(failed["nextNode"], "default_fallback_branch", "{store}");
+
+        let answer = r#"{"status":"success","nextNode":"greet","variables":{"name":"Ada"}}"#;
+        seen.say(answer);
+        let operator = [("authorization", "Bearer an operator token for the tests")];
+        let redrive = server.url("/dead-letters/redrive");
+        eventually("the task has succeeded", || {
+            // Its entry may not be written yet.
+            assert_eq!(curl(&redrive, &operator, Some(b"{}"), &[]).status, 202);
+            (result_of(&server, &task).body == answer).then_some(())
+        });
+        eventually("its entry is gone", || {
+            let left = curl(&server.url("/dead-letters"), &operator, None, &[]).json();
+            (left["items"] == json!([])).then_some(())
+        });
+        assert_eq!(
+            seen.got().len(),
+            before + 2,
+            "{store}: refused, and delivered once"
+        );
+    }
+}
+
 #[test]
 fn a_delivery_that_fails_is_answered_with_the_fallback_branch() {
     let refusing = Downstream::start();

@@ -27,6 +27,8 @@ pub struct Downstream {
 
 struct Seen {
     answer: AtomicU16,
+    /// The body of each answer with 200.
+    body: Mutex<&'static str>,
     /// Answered before `answer` is: a status, and a `Retry-After`.
     first: Mutex<VecDeque<(u16, Option<&'static str>)>>,
     flapping: Mutex<Option<(Instant, Duration)>>,
@@ -39,6 +41,7 @@ impl Downstream {
     pub fn start() -> Self {
         let state = Arc::new(Seen {
             answer: AtomicU16::new(200),
+            body: Mutex::default(),
             first: Mutex::default(),
             flapping: Mutex::default(),
             got: Mutex::default(),
@@ -74,6 +77,12 @@ impl Downstream {
     /// Answers with this status from now on.
     pub fn answer(&self, status: u16) {
         self.state.answer.store(status, Ordering::SeqCst);
+    }
+
+    /// Answers 200 with this body from now on.
+    pub fn say(&self, body: &'static str) {
+        *self.state.body.lock().expect("nobody panics with it") = body;
+        self.answer(200);
     }
 
     /// Answers with these first, one by one: a status, and a `Retry-After`.
@@ -130,6 +139,10 @@ async fn take(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) ->
     let status = StatusCode::from_u16(status).expect("a status");
     match retry_after {
         Some(wait) => (status, [("retry-after", wait)]).into_response(),
+        None if status == StatusCode::OK => {
+            let body = *seen.body.lock().expect("nobody panics with it");
+            (status, [("content-type", "application/json")], body).into_response()
+        }
         None => status.into_response(),
     }
 }

@@ -194,10 +194,10 @@ pub(super) fn forget(connection: &Connection, seq: i64, now: i64) -> rusqlite::R
 
 /// What a task is made of.
 pub(super) struct Known {
-    seq: i64,
+    pub(super) seq: i64,
     id: TaskId,
-    state: i64,
-    at: i64,
+    pub(super) state: i64,
+    pub(super) at: i64,
     accepted: i64,
     attempts: u32,
     result: Option<Bytes>,

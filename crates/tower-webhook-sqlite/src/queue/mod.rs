@@ -165,6 +165,7 @@ mod enqueue;
 pub(crate) mod keys;
 mod leaps;
 mod ledger;
+mod resolve;
 mod schema;
 mod settle;
 mod time;
@@ -176,6 +177,7 @@ use self::leaps::Leaps;
 use crate::database::{
     Database, DatabaseError, DatabaseErrorKind, Durability, OpenError, Reply, Transaction,
 };
+use bytes::Bytes;
 use rusqlite::Connection;
 use std::{
     path::Path,
@@ -406,6 +408,17 @@ impl Tasks for SqliteQueue {
 
     fn find(&self, key: IdempotencyKey) -> BoxFuture<Result<Option<Task>, StoreError>> {
         self.look_for(move |connection| enqueue::find(connection, &key))
+    }
+
+    fn resolve(&self, id: TaskId, result: Option<Bytes>) -> BoxFuture<Result<bool, StoreError>> {
+        if result.as_ref().map_or(0, Bytes::len) > self.limits.max_result {
+            return Box::pin(async { Err(StoreError::new(StoreErrorKind::TooLarge)) });
+        }
+        let (clock, retention) = (self.database.clock().clone(), self.limits.retention);
+        answered(self.database.write(move |transaction| {
+            resolve::resolve(transaction, &clock, id, result.as_deref(), retention)
+                .map_err(DatabaseError::from_driver)
+        }))
     }
 
     fn depth(&self) -> BoxFuture<Result<Depth, StoreError>> {
