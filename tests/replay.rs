@@ -444,6 +444,22 @@ fn a_hint_that_lies_breaks_nothing() {
     assert_eq!(again.size_hint().lower(), u64::MAX);
 }
 
+#[test]
+fn a_body_that_waits_is_whole_although_a_later_one_was_dropped() {
+    let pieces = [vec![], vec![1], vec![2]].map(|data| Some(Piece::Data(data)));
+    let (mut first, replay) = ReplayBody::new(Halting(pieces.into()), 0);
+    let mut waits = replay.replay().unwrap();
+    // Nothing of the content, so that a cap of zero still holds it.
+    assert!(matches!(poll(&mut first), Poll::Ready(Some(Ok(_)))));
+    drop(replay.replay().unwrap());
+    assert!(poll(&mut first).is_pending(), "what it reads is lost");
+    let mut all = Vec::new();
+    while let Poll::Ready(Some(frame)) = poll(&mut waits) {
+        join(&mut all, frame.unwrap());
+    }
+    assert_eq!(all, [Piece::Data(vec![1, 2])]);
+}
+
 /// One step of a story about several bodies.
 #[derive(Clone, Copy, Debug)]
 enum Act {

@@ -28,8 +28,10 @@ pub(super) struct State<B> {
     turn: u32,
     /// The number of the body that was made last.
     made: u32,
-    /// The body that was made last, while it has not been polled.
+    /// The last of the bodies that may take over: it was made after the one whose turn it is, and has not been polled.
     next: Option<u32>,
+    /// The others, which are there only where two were made before one was polled. In the order of their numbers.
+    others: Vec<u32>,
     /// Whether the [`Replay`](super::Replay) exists, which can make more bodies.
     kept: bool,
     /// Whether it has been promised that it can.
@@ -71,6 +73,7 @@ impl<B: Body> State<B> {
             turn: 0,
             made: 0,
             next: None,
+            others: Vec::new(),
             kept: true,
             promised: false,
             waker: None,
@@ -140,12 +143,13 @@ impl<B> State<B> {
     /// The number of a new body.
     fn number(&mut self) -> u32 {
         self.made = self.made.saturating_add(1);
-        self.next = Some(self.made);
+        self.others.extend(self.next.replace(self.made));
         self.made
     }
 
     /// The first poll of this body: it takes over, unless a later one has. Returns whom to wake.
     fn begin(&mut self, number: u32) -> Option<Waker> {
+        self.others.retain(|other| *other > number);
         self.next = self.next.filter(|next| *next > number);
         if number <= self.turn {
             return None;
@@ -168,10 +172,11 @@ impl<B> State<B> {
         if self.turn == number {
             self.waker = None;
         }
+        self.others.retain(|other| *other != number);
         if self.next != Some(number) {
             return None;
         }
-        self.next = None;
+        self.next = self.others.pop();
         self.waker.take()
     }
 
