@@ -284,9 +284,11 @@ fn a_peer_behind_a_trusted_proxy_has_its_share_of_requests() {
     };
     // 160 places: a share is 40.
     let server = limited_with("512", &["--trusted-proxy", "127.0.0.0/8"]);
-    let _running = running(&server, "198.51.100.7", 40);
+    let mut held = running(&server, "198.51.100.7", 40);
     let refused = eventually("a share is taken", || {
         let answer = health(&server, "1.1.1.1, 198.51.100.7");
+        // On a busy machine some of the first may have ended before the last began.
+        held.extend(running(&server, "198.51.100.7", 1));
         (answer.status != 200).then_some(answer)
     });
     assert_eq!(refused.status, 503, "{refused:?}");
