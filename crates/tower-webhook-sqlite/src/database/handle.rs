@@ -2,6 +2,7 @@ use super::{
     Bell, DatabaseBuilder, DatabaseError, DatabaseErrorKind, OpenError, Reply, Row, Statement,
     Transaction,
     file::{self, File, Settings},
+    look::Leaps,
     operation::{Durability, Job, Operation},
     owners::{self, Owners},
     reader::Reader,
@@ -93,7 +94,7 @@ impl Database {
             bell: bell.clone(),
             queue,
             level: Durability::Durable,
-            seen: None,
+            leaps: Leaps::default(),
             since_turn: 0,
             erase: false,
         };

@@ -82,6 +82,7 @@ mod writer;
 pub(crate) use self::{
     bell::Bell,
     grant::{Granting, Release},
+    look::Leap,
     operation::Durability,
     upkeep::Chore,
 };

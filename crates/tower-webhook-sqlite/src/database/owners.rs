@@ -100,9 +100,11 @@ impl Owners {
             return None;
         }
         self.looked = Some(Instant::now());
+        let mut new = Vec::new();
         if count != self.chores {
             // The new one has ended nothing yet.
             lock(&self.known).ended.clear();
+            new = chores.list().split_off(self.chores.min(count));
             self.chores = count;
         }
         // An error of the file is told by the next commit.
@@ -120,6 +122,8 @@ impl Owners {
             known: self.known.clone(),
             observers: settings.with.observers.clone(),
             chores: chores.list(),
+            new,
+            live: Vec::new(),
             add: None,
             added: None,
             gone: Vec::new(),
@@ -145,7 +149,8 @@ impl Owners {
                         change.files.push(path);
                     }
                     Probe::Missing => change.forget.push(row.id),
-                    Probe::Held | Probe::Unknown => {}
+                    Probe::Held => change.live.push(row.id),
+                    Probe::Unknown => {}
                 },
             }
         }
@@ -210,6 +215,10 @@ struct Change {
     known: Arc<Mutex<Known>>,
     observers: Observers,
     chores: Vec<Arc<dyn Chore>>,
+    /// Those that were not there at the last look.
+    new: Vec<Arc<dyn Chore>>,
+    /// The owners whose lock is held.
+    live: Vec<i64>,
     /// The name of this handle, if it has no row.
     add: Option<String>,
     added: Option<i64>,
@@ -225,6 +234,7 @@ struct Change {
 impl Change {
     const fn is_needed(&self) -> bool {
         self.add.is_some()
+            || !(self.new.is_empty() || self.live.is_empty())
             || !self.gone.is_empty()
             || !self.end.is_empty()
             || !self.forget.is_empty()
@@ -235,6 +245,11 @@ impl Change {
         connection
             .prepare_cached(FORGET_GONE)?
             .execute([now.saturating_sub(KEPT)])?;
+        for chore in &self.new {
+            for id in &self.live {
+                chore.keep_claims(transaction, *id)?;
+            }
+        }
         for id in &self.gone {
             connection.prepare_cached(GONE)?.execute(params![id, now])?;
         }

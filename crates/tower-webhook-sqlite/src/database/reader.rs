@@ -4,7 +4,7 @@ use super::{
     DatabaseError, Transaction,
     bell::Bell,
     file::{File, Settings},
-    look::Look,
+    look::{Leaps, Look},
     writer::{Queued, apart, caught, clock_panicked, finish, lost, roll_back},
 };
 use std::{
@@ -92,7 +92,9 @@ impl Reader {
             || Err(clock_panicked()),
             |look| {
                 let max_rows = self.settings.with.max_rows;
-                let transaction = Transaction::new(&file.connection, max_rows, clock, look, None);
+                let leaps = Leaps::default();
+                let transaction =
+                    Transaction::new(&file.connection, max_rows, clock, look, &leaps, None);
                 apart(&transaction, &mut **operation)
             },
         );

@@ -1,10 +1,10 @@
 use super::{
     DatabaseError, DatabaseErrorKind, Row, Statement,
-    look::Look,
+    look::{Leaps, Look},
     value::{Bound, Value},
 };
 use rusqlite::{CachedStatement, Connection};
-use std::{cell::Cell, fmt, sync::Arc};
+use std::{cell::Cell, fmt, sync::Arc, time::Duration};
 use tower_webhook::clock::WallClock;
 
 /// Access to the database within an operation, which shares its transaction with others.
@@ -15,6 +15,7 @@ pub struct Transaction<'a> {
     max_rows: usize,
     clock: &'a WallClock,
     begun: Look,
+    leaps: &'a Leaps,
     owner: Cell<Option<i64>>,
     rings: Cell<bool>,
     erases: Cell<bool>,
@@ -26,6 +27,7 @@ impl<'a> Transaction<'a> {
         max_rows: usize,
         clock: &'a WallClock,
         begun: Look,
+        leaps: &'a Leaps,
         owner: Option<i64>,
     ) -> Self {
         Self {
@@ -33,6 +35,7 @@ impl<'a> Transaction<'a> {
             max_rows,
             clock,
             begun,
+            leaps,
             owner: Cell::new(owner),
             rings: Cell::new(false),
             erases: Cell::new(false),
@@ -96,7 +99,14 @@ impl<'a> Transaction<'a> {
 
     /// The time, in milliseconds since 1970. It does not leap within a transaction.
     pub(crate) fn now(&self) -> i64 {
-        self.begun.later(self.clock).wall
+        self.begun.later(self.clock)
+    }
+
+    /// The time since `then`, without what the clock leapt meanwhile as far as this handle has seen it.
+    pub(crate) fn age(&self, then: i64) -> Duration {
+        let leapt = self.leaps.since(then, self.begun);
+        let age = self.now().saturating_sub(then).saturating_sub(leapt);
+        Duration::from_millis(u64::try_from(age).unwrap_or(0))
     }
 
     /// The owner of the claims that are made here: to be stored with them. `None` if others cannot tell when this

@@ -1,6 +1,6 @@
 //! Background work: rows whose retention is over are removed, a few at a time.
 
-use super::Transaction;
+use super::{Transaction, look::Leap};
 use rusqlite::Connection;
 use std::{
     fmt,
@@ -18,10 +18,18 @@ pub(crate) trait Chore: Send + Sync {
     /// Removes at most `limit` rows, in O(log n) time each. Returns how many.
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize>;
 
-    /// The wall clock leapt ahead since the last commit, and shows `now` (milliseconds since 1970). Runs before
-    /// the operations of a transaction, and again in the next one if that is not committed.
-    fn leapt(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
-        let _ = (connection, now);
+    /// The wall clock leapt ahead since the last commit: leases that were not over before are granted again. Runs
+    /// before the operations of a transaction, and again in the next one if that is not committed. Every process that
+    /// has the file open does so, one after another, and no lease may last longer than it was granted for all that.
+    fn leapt(&self, connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
+        let _ = (connection, leap);
+        Ok(())
+    }
+
+    /// The process of this [owner](Transaction::owner) is known to live, and this handle has not seen what the clock
+    /// did before: leases of its claims that are over, perhaps because the clock leapt, are granted again.
+    fn keep_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let _ = (transaction, owner);
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use super::{
     DatabaseError, DatabaseErrorKind, Transaction,
     bell::Bell,
     file::{File, Settings},
-    look::Look,
+    look::{Leaps, Look},
     operation::{Durability, Operation},
     owners::Owners,
     upkeep::Chores,
@@ -46,8 +46,7 @@ pub(super) struct Writer {
     pub(super) queue: Receiver<Queued>,
     /// Whether commits wait for the disk now.
     pub(super) level: Durability,
-    /// The clock in the last transaction that was committed.
-    pub(super) seen: Option<Look>,
+    pub(super) leaps: Leaps,
     /// Operations since the last turn of the chores.
     pub(super) since_turn: usize,
     /// Whether the log holds what was deleted for good.
@@ -144,7 +143,7 @@ impl Writer {
                 return begun.and(Err(DatabaseError::new(DatabaseErrorKind::Unavailable)));
             }
         };
-        let transaction = transaction(file, &self.settings, look, self.owners.own());
+        let transaction = transaction(file, &self.settings, look, &self.leaps, self.owners.own());
         while let Some(mut operation) = group.pop_front() {
             let result = apart(&transaction, &mut *operation);
             let kind = result.as_ref().err().map(DatabaseError::kind);
@@ -173,7 +172,7 @@ impl Writer {
             self.file = None;
             return Err(error);
         }
-        self.seen = Some(look);
+        self.leaps.committed(look);
         if rings {
             self.bell.ring();
         }
@@ -227,23 +226,19 @@ impl Writer {
     /// Looks at the clock, and has the chores follow if it leapt. Where they fail, this transaction goes by the time
     /// that has passed, and the next one tries again.
     fn look(&self) -> Result<Look, DatabaseError> {
-        let clock = &self.settings.with.clock;
-        let look = Look::new(clock);
-        let Some(expected) = self.seen.map(|seen| seen.later(clock)) else {
-            return Ok(look);
-        };
-        let Some(file) = self.file.as_ref().filter(|_| look.leapt(expected)) else {
+        let look = Look::new(&self.settings.with.clock);
+        let (Some(leap), Some(file)) = (self.leaps.leap(look), &self.file) else {
             return Ok(look);
         };
         for chore in self.chores.list() {
-            if let Err(error) = chore.leapt(&file.connection, look.wall) {
+            if let Err(error) = chore.leapt(&file.connection, leap) {
                 let error = DatabaseError::from_driver(error);
                 // Some errors end the whole transaction.
                 if file.connection.is_autocommit() {
                     return Err(error);
                 }
                 self.tell("a chore failed", &error);
-                return Ok(expected);
+                return Ok(look.without(leap));
             }
         }
         Ok(look)
@@ -280,7 +275,8 @@ impl Writer {
                 continue;
             };
             let Some(file) = &self.file else { continue };
-            let transaction = transaction(file, &self.settings, look, self.owners.own());
+            let transaction =
+                transaction(file, &self.settings, look, &self.leaps, self.owners.own());
             let swept = caught(|| chore.sweep(&transaction, TURN_ROWS)).map_or_else(
                 || Err(clock_panicked()),
                 |swept| {
@@ -291,7 +287,7 @@ impl Writer {
             );
             match swept {
                 Ok(rows) => {
-                    self.seen = Some(look);
+                    self.leaps.committed(look);
                     more |= rows == TURN_ROWS;
                 }
                 Err(error) => {
@@ -321,6 +317,7 @@ const fn transaction<'a>(
     file: &'a File,
     settings: &'a Settings,
     look: Look,
+    leaps: &'a Leaps,
     owner: Option<i64>,
 ) -> Transaction<'a> {
     Transaction::new(
@@ -328,6 +325,7 @@ const fn transaction<'a>(
         settings.with.max_rows,
         &settings.with.clock,
         look,
+        leaps,
         owner,
     )
 }

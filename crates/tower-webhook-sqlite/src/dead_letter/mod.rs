@@ -41,7 +41,8 @@
 //! # Time
 //!
 //! Claims end by the wall clock, because processes share the file and restarts do not end them.
-//! If the clock goes back, no claim lasts longer than it was granted, from the next access on. The claims of a
+//! If the clock goes back, no claim lasts longer than it was granted, from the next access on. If it leaps ahead by
+//! more than a second, claims do not end, as those of a [queue](crate::queue#time). The claims of a
 //! process that is gone end before their leases do, as those of a [queue](crate::queue#several-processes).
 //!
 //! # Bounds
@@ -72,17 +73,13 @@ mod rows;
 mod select;
 
 use self::rows::Gone;
-use crate::{
-    database::{
-        Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release,
-        Reply, Transaction,
-    },
-    stored,
+use crate::database::{
+    Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release, Reply,
+    Transaction,
 };
 use std::{path::Path, sync::Arc, time::Duration};
 use tower_webhook::{
     BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
-    clock::WallClock,
     dead_letter::{
         Discarded, Entry, EntryClaim, EntryId, Filter, LetterStore, Listing, Page, Sink, json,
     },
@@ -189,10 +186,6 @@ impl SqliteDeadLetters {
         }
         Err(aborted(StoreError::new(StoreErrorKind::Full)))
     }
-
-    fn clock(&self) -> WallClock {
-        self.database.clock().clone()
-    }
 }
 
 impl Sink for SqliteDeadLetters {
@@ -216,10 +209,10 @@ impl Sink for SqliteDeadLetters {
 
 impl LetterStore for SqliteDeadLetters {
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>> {
-        let (filter, page, clock) = (filter.clone(), page.clone(), self.clock());
+        let (filter, page) = (filter.clone(), page.clone());
         answer(
             self.database.read(move |transaction| {
-                rows::list(transaction, &filter, &page, stored::now(&clock))
+                rows::list(transaction, &filter, &page, transaction.now())
             }),
         )
     }
@@ -244,9 +237,8 @@ impl LetterStore for SqliteDeadLetters {
         token: FencingToken,
         lease: Duration,
     ) -> BoxFuture<Result<Settled, StoreError>> {
-        let clock = self.clock();
         answer(self.database.write_relaxed(move |transaction| {
-            rows::renew(transaction, id, token, stored::now(&clock), lease).map(settled)
+            rows::renew(transaction, id, token, transaction.now(), lease).map(settled)
         }))
     }
 
@@ -255,29 +247,27 @@ impl LetterStore for SqliteDeadLetters {
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>> {
-        let (entry, clock) = (Arc::clone(entry), self.clock());
+        let entry = Arc::clone(entry);
         let record = match record(&entry) {
             Ok(record) => record,
             Err(error) => return Box::pin(async { Err(error) }),
         };
         answer(self.database.write(move |transaction| {
-            rows::release(transaction, token, &entry, &record, stored::now(&clock)).map(settled)
+            rows::release(transaction, token, &entry, &record, transaction.now()).map(settled)
         }))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        let clock = self.clock();
         answer(self.database.write(move |transaction| {
             transaction.erase();
-            rows::remove(transaction, id, token, stored::now(&clock)).map(settled)
+            rows::remove(transaction, id, token, transaction.now()).map(settled)
         }))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {
-        let clock = self.clock();
         answer(self.database.write(move |transaction| {
             transaction.erase();
-            rows::discard(transaction, id, stored::now(&clock))
+            rows::discard(transaction, id, transaction.now())
         }))
     }
 

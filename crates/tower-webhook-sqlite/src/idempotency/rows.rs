@@ -1,7 +1,7 @@
 //! The table, and the operations on one row of it.
 
 use crate::{
-    database::{Chore, DatabaseError, DatabaseErrorKind, Transaction},
+    database::{Chore, DatabaseError, DatabaseErrorKind, Leap, Transaction},
     stored::{self, LONGEST},
 };
 use bytes::Bytes;
@@ -71,7 +71,10 @@ const END_CLAIMS: &str = "UPDATE tower_webhook_idempotency
     WHERE until > ?2 AND until <= ?3 AND answer IS NULL AND owner = ?1";
 /// By the index: an answer is usually kept for longer than a day, a claim for less.
 const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_idempotency
-    SET until = ?1 + until - since, since = ?1 WHERE until <= ?2 AND answer IS NULL";
+    SET until = ?2 + until - since, since = ?2
+    WHERE until > ?1 AND until <= ?3 AND answer IS NULL";
+const KEEP_CLAIMS: &str = "UPDATE tower_webhook_idempotency
+    SET until = ?2 + until - since, since = ?2 WHERE until <= ?2 AND answer IS NULL AND owner = ?1";
 const DUE: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_idempotency WHERE until <= ?1)";
 const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
@@ -323,11 +326,16 @@ impl Chore for Retention {
     /// A lease that is renewed every third of its time would end at once, and a repeat would run beside the work that
     /// holds the key. So every claim, also those of other processes, is granted again from the new time on: what a
     /// holder that died had claimed is held for one lease longer.
-    fn leapt(&self, connection: &Connection, now: i64) -> rusqlite::Result<()> {
+    fn leapt(&self, connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
         connection
             .prepare_cached(GRANT_ALL_AGAIN)?
-            .execute([now, now.saturating_add(DAY_MS)])
+            .execute([leap.from, leap.to, leap.to.saturating_add(DAY_MS)])
             .map(drop)
+    }
+
+    fn keep_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        let mut keep = transaction.connection().prepare_cached(KEEP_CLAIMS)?;
+        keep.execute([owner, transaction.now()]).map(drop)
     }
 
     fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
@@ -368,6 +376,7 @@ mod tests {
         let statements = [
             GRANT_AGAIN,
             GRANT_ALL_AGAIN,
+            KEEP_CLAIMS,
             END_CLAIMS,
             RENEW,
             COMPLETE,

@@ -158,7 +158,6 @@ impl SqliteQueueBuilder {
         Ok(SqliteQueue {
             database: database.clone(),
             limits: Arc::new(limits),
-            leaps: Arc::default(),
         })
     }
 

@@ -2,7 +2,6 @@
 
 use super::{
     Rules,
-    leaps::Leaps,
     ledger::Ledger,
     schema::{self, state},
     settle::{self, Held, Hold},
@@ -18,8 +17,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     fmt,
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    sync::Arc,
 };
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
@@ -61,13 +59,12 @@ pub(super) fn ask(
     ask: Ask,
     rules: Rules,
     durability: Durability,
-    leaps: Arc<Mutex<Leaps>>,
 ) -> BoxFuture<Result<Claims, StoreError>> {
     let jobs = Jobs {
         database: database.clone(),
     };
     let clock = database.clock().clone();
-    let work = move |transaction: &Transaction<'_>| claim(transaction, &clock, &ask, rules, &leaps);
+    let work = move |transaction: &Transaction<'_>| claim(transaction, &clock, &ask, rules);
     let granting = Granting::ask(database, durability, jobs, work);
     Box::pin(async move { Ok(granting.await?.claims) })
 }
@@ -96,11 +93,10 @@ impl Release<Taken> for Jobs {
         if given.is_empty() {
             return;
         }
-        let clock = self.database.clock().clone();
         // If it fails, the claims end with their leases.
         drop(
             self.database
-                .write_relaxed(move |transaction| release(transaction, &clock, &given)),
+                .write_relaxed(move |transaction| release(transaction, &given)),
         );
     }
 }
@@ -124,17 +120,11 @@ fn claim(
     clock: &WallClock,
     ask: &Ask,
     rules: Rules,
-    leaps: &Mutex<Leaps>,
 ) -> Result<Taken, DatabaseError> {
     let driver = DatabaseError::from_driver;
-    let mut ledger = Ledger::open(transaction, clock).map_err(driver)?;
+    let mut ledger = Ledger::open(transaction).map_err(driver)?;
     let now = ledger.now;
     let all = expire(&mut ledger, rules.attempts).map_err(driver)?;
-    let leaps = {
-        let mut leaps = leaps.lock().unwrap_or_else(PoisonError::into_inner);
-        leaps.look(now, Instant::now());
-        leaps.clone()
-    };
     let mut taking = Taking {
         taken: Taken::default(),
         cut: !all,
@@ -142,10 +132,9 @@ fn claim(
         until: stored::until(now, ask.lease),
         nanos: stored::nanos(clock),
         owner: transaction.owner(),
-        leaps,
     };
-    jobs(&mut ledger, ask, rules.per_target, &mut taking)?;
-    failed_jobs(&ledger, ask, &mut taking)?;
+    jobs(transaction, &mut ledger, ask, rules.per_target, &mut taking)?;
+    failed_jobs(transaction, &ledger, ask, &mut taking)?;
     if !(taking.taken.claims.jobs.is_empty() && taking.taken.newer.is_empty()) {
         ledger.granted();
     }
@@ -163,13 +152,9 @@ fn claim(
 }
 
 /// Releases jobs that no caller got. Everything but the tokens is as it was before the claim.
-fn release(
-    transaction: &Transaction<'_>,
-    clock: &WallClock,
-    given: &[(Claim, i64)],
-) -> Result<(), DatabaseError> {
+fn release(transaction: &Transaction<'_>, given: &[(Claim, i64)]) -> Result<(), DatabaseError> {
     let back = || {
-        let mut ledger = Ledger::open(transaction, clock)?;
+        let mut ledger = Ledger::open(transaction)?;
         for (claim, due) in given {
             let held = Held::find(&ledger, *claim)?;
             if let Some(held) = held.filter(|held| matches!(held.hold, Hold::Job | Hold::Failed)) {
@@ -238,7 +223,6 @@ struct Taking {
     until: i64,
     nanos: i64,
     owner: Option<i64>,
-    leaps: Leaps,
 }
 
 impl Taking {
@@ -268,6 +252,7 @@ fn put_off(ledger: &Ledger<'_>, rows: Vec<i64>) -> rusqlite::Result<()> {
 /// Claims the job that is due first among the lanes that have room, until the claim is full: a merge of the
 /// due jobs of the lanes.
 fn jobs(
+    transaction: &Transaction<'_>,
     ledger: &mut Ledger<'_>,
     ask: &Ask,
     per_target: u32,
@@ -295,7 +280,15 @@ fn jobs(
             continue;
         };
         let bound = lanes.peek().map(|Reverse((due, seq, ..))| (*due, *seq));
-        let due = due_of(ledger, &target, &kind, left.min(room), bound, taking)?;
+        let due = due_of(
+            transaction,
+            ledger,
+            &target,
+            &kind,
+            left.min(room),
+            bound,
+            taking,
+        )?;
         let more = i64::try_from(due.found.len()).unwrap_or(i64::MAX);
         put_off(ledger, due.newer).map_err(driver)?;
         for row in due.found {
@@ -382,6 +375,7 @@ struct Due {
 
 /// Reads up to `most` jobs of a lane that are due before `bound`.
 fn due_of(
+    transaction: &Transaction<'_>,
     ledger: &Ledger<'_>,
     target: &str,
     kind: &str,
@@ -404,7 +398,7 @@ fn due_of(
             due.next = Some(place);
             break;
         }
-        match Found::read(row, &taking.leaps)? {
+        match Found::read(row, transaction)? {
             Ok(row) => {
                 taking.bytes = taking.bytes.saturating_add(row.job.payload.len());
                 due.found.push(row);
@@ -418,7 +412,12 @@ fn due_of(
     Ok(due)
 }
 
-fn failed_jobs(ledger: &Ledger<'_>, ask: &Ask, taking: &mut Taking) -> Result<(), DatabaseError> {
+fn failed_jobs(
+    transaction: &Transaction<'_>,
+    ledger: &Ledger<'_>,
+    ask: &Ask,
+    taking: &mut Taking,
+) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
     let most = ask.most_failed.min(MOST);
     if most == 0 {
@@ -437,7 +436,7 @@ fn failed_jobs(ledger: &Ledger<'_>, ask: &Ask, taking: &mut Taking) -> Result<()
         while !taking.is_full()
             && let Some(row) = rows.next().map_err(driver)?
         {
-            match Found::read(row, &taking.leaps)? {
+            match Found::read(row, transaction)? {
                 Ok(failed_job) => {
                     taking.bytes = taking.bytes.saturating_add(failed_job.job.payload.len());
                     found.push(failed_job);
@@ -485,7 +484,10 @@ fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Opti
 
 impl Found {
     /// The job of a row of [`schema::DUE`] or [`schema::DUE_FAILED_JOBS`].
-    fn read(row: &Row<'_>, leaps: &Leaps) -> Result<Result<Self, Newer>, DatabaseError> {
+    fn read(
+        row: &Row<'_>,
+        transaction: &Transaction<'_>,
+    ) -> Result<Result<Self, Newer>, DatabaseError> {
         let read = || {
             let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
             let text = |column: usize| row.get::<_, Option<String>>(column);
@@ -511,7 +513,7 @@ impl Found {
             new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = row.get(7)?;
-            let (accepted_at, age) = (time::system_time(accepted), leaps.age(accepted));
+            let (accepted_at, age) = (time::system_time(accepted), transaction.age(accepted));
             let mut job = Job::new(new, FencingToken::new(token), accepted_at, age);
             job.attempt = row.get(4)?;
             job.history = history;

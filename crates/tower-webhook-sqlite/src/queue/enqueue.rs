@@ -36,7 +36,7 @@ pub(super) fn enqueue(
     if !fits(limits, job, about.as_deref()) {
         return Ok(Err(StoreErrorKind::TooLarge));
     }
-    let now = time::now(connection, clock)?;
+    let now = time::now(transaction)?;
     let digest = job.dedup_key.as_ref().map(IdempotencyKey::digest);
     // First, because a repetition is to change nothing.
     if let Some(digest) = &digest

@@ -26,7 +26,7 @@ pub(crate) fn open(database: &Database) -> Result<(), OpenError> {
 
 /// The time by which keys end.
 pub(crate) fn now(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
-    time::now(transaction.connection(), transaction.clock())
+    time::now(transaction)
 }
 
 /// The task that was added with this key. Removes what is over.
@@ -141,7 +141,7 @@ impl Chore for Expiry {
 
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
-        let now = time::now(connection, &self.0)?;
+        let now = time::now(transaction)?;
         let removed = connection
             .prepare_cached(schema::REMOVE_KEYS_OVER)?
             .execute(params![now, count(limit)])?;

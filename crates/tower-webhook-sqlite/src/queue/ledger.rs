@@ -3,7 +3,6 @@
 use super::{schema, time};
 use crate::database::Transaction;
 use rusqlite::{Connection, OptionalExtension, params};
-use tower_webhook::clock::WallClock;
 
 /// An operation in progress. Its counts are written once, at its [end](Self::close).
 pub(super) struct Ledger<'a> {
@@ -19,11 +18,11 @@ pub(super) struct Ledger<'a> {
 }
 
 impl<'a> Ledger<'a> {
-    pub(super) fn open(transaction: &Transaction<'a>, clock: &WallClock) -> rusqlite::Result<Self> {
+    pub(super) fn open(transaction: &Transaction<'a>) -> rusqlite::Result<Self> {
         let connection = transaction.connection();
         Ok(Self {
             connection,
-            now: time::now(connection, clock)?,
+            now: time::now(transaction)?,
             queued: 0,
             running: 0,
             dead_lettering: 0,

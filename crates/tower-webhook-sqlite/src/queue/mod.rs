@@ -94,10 +94,14 @@
 //! restarts do not end them. The queue's time never goes back: if the wall clock does, the next
 //! operation stores by how much. From then on no lease takes longer than it was granted. A wait or a
 //! retention may take longer by the time that passed since the queue last stored its time, which is at
-//! most a second while jobs are enqueued, claimed or settled that often. If the clock jumps ahead,
-//! leases, waits and retention end early, by as much: a job that runs may then be claimed a second time, and
-//! the token of the first claim is void. The [age](tower_webhook::queue::Job::age) of a job, by which its retries
-//! end, leaves such a jump out if a worker of this process claimed before and after it.
+//! most a second while jobs are enqueued, claimed or settled that often.
+//!
+//! If the clock leaps ahead by more than a second, leases do not end: the file's writers see by the monotonic clock
+//! that the time has not passed, and have each lease end as much later, so that no job runs twice. A process that
+//! opens the file sees no leap before; it has those leases go on whose processes hold their lock, if they were not
+//! over when the queue last stored its time. Due times and retention do come early. The
+//! [age](tower_webhook::queue::Job::age) of a job, by which its retries end, leaves out what leapt while this process
+//! had the file open. The time of a machine that sleeps counts as a leap.
 //!
 //! # Order and speed
 //!
@@ -163,7 +167,6 @@ mod builder;
 mod claim;
 mod enqueue;
 pub(crate) mod keys;
-mod leaps;
 mod ledger;
 mod resolve;
 mod schema;
@@ -173,17 +176,12 @@ mod wait;
 
 pub use self::builder::SqliteQueueBuilder;
 
-use self::leaps::Leaps;
 use crate::database::{
     Database, DatabaseError, DatabaseErrorKind, Durability, OpenError, Reply, Transaction,
 };
 use bytes::Bytes;
 use rusqlite::Connection;
-use std::{
-    path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
     idempotency::IdempotencyKey,
@@ -202,7 +200,6 @@ use tower_webhook::{
 pub struct SqliteQueue {
     database: Database,
     limits: Arc<Limits>,
-    leaps: Arc<Mutex<Leaps>>,
 }
 
 #[derive(Debug)]
@@ -305,8 +302,7 @@ impl SqliteQueue {
         if !ends.iter().all(|(_, end)| fits(end)) {
             return Err(refused(StoreErrorKind::TooLarge));
         }
-        let (clock, retention) = (self.database.clock(), self.limits.retention);
-        settle::settle(transaction, clock, ends, retention).map_err(DatabaseError::from_driver)
+        settle::settle(transaction, ends, self.limits.retention).map_err(DatabaseError::from_driver)
     }
 
     fn read<T: Send + 'static>(
@@ -364,8 +360,7 @@ impl Engine for SqliteQueue {
     }
 
     fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
-        let (leaps, limits) = (Arc::clone(&self.leaps), &self.limits);
-        claim::ask(&self.database, ask, limits.rules, limits.claims, leaps)
+        claim::ask(&self.database, ask, self.limits.rules, self.limits.claims)
     }
 
     fn renew(
@@ -373,9 +368,8 @@ impl Engine for SqliteQueue {
         claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
-        let clock = self.database.clock().clone();
         answered(self.database.write_relaxed(move |transaction| {
-            settle::renew(transaction, &clock, &claims, lease).map_err(DatabaseError::from_driver)
+            settle::renew(transaction, &claims, lease).map_err(DatabaseError::from_driver)
         }))
     }
 
@@ -414,9 +408,9 @@ impl Tasks for SqliteQueue {
         if result.as_ref().map_or(0, Bytes::len) > self.limits.max_result {
             return Box::pin(async { Err(StoreError::new(StoreErrorKind::TooLarge)) });
         }
-        let (clock, retention) = (self.database.clock().clone(), self.limits.retention);
+        let retention = self.limits.retention;
         answered(self.database.write(move |transaction| {
-            resolve::resolve(transaction, &clock, id, result.as_deref(), retention)
+            resolve::resolve(transaction, id, result.as_deref(), retention)
                 .map_err(DatabaseError::from_driver)
         }))
     }

@@ -8,17 +8,16 @@ use super::{
 use crate::{database::Transaction, stored};
 use rusqlite::params;
 use std::time::Duration;
-use tower_webhook::{clock::WallClock, queue::TaskId};
+use tower_webhook::queue::TaskId;
 
 /// The failed task succeeds: its entry was delivered in another way.
 pub(super) fn resolve(
     transaction: &Transaction<'_>,
-    clock: &WallClock,
     id: TaskId,
     result: Option<&[u8]>,
     retention: Duration,
 ) -> rusqlite::Result<bool> {
-    let mut ledger = Ledger::open(transaction, clock)?;
+    let mut ledger = Ledger::open(transaction)?;
     let connection = ledger.connection;
     let Some(task) = enqueue::get(connection, id)? else {
         return Ok(false);

@@ -252,6 +252,12 @@ pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
 /// Ends the leases of an owner that is gone.
 pub(super) const END_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = ?2
     WHERE state > 1 AND state IN (2, 4) AND at > ?2 AND owner = ?1";
+/// Has all leases end later.
+pub(super) const EXTEND: &str = "UPDATE tower_webhook_jobs SET at = at + ?1
+    WHERE state > 1 AND state IN (2, 4)";
+/// Has those leases of an owner end later that are over.
+pub(super) const KEEP_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = at + ?3
+    WHERE state > 1 AND state IN (2, 4) AND at <= ?2 AND owner = ?1";
 /// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str =
@@ -347,6 +353,8 @@ mod tests {
             ),
             (CLAIM, "INTEGER PRIMARY KEY"),
             (END_CLAIMS, "tower_webhook_jobs_end (state=? AND at>?)"),
+            (EXTEND, "tower_webhook_jobs_end (state=?)"),
+            (KEEP_CLAIMS, "tower_webhook_jobs_end (state=? AND at<?)"),
             (PUT_OFF, "INTEGER PRIMARY KEY"),
             (EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
             (COUNT_EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),

@@ -7,7 +7,7 @@ use super::{
     time, wait,
 };
 use crate::{
-    database::{Chore, Transaction},
+    database::{Chore, Leap, Transaction},
     stored,
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -93,11 +93,10 @@ impl Held {
 /// Ends claims, in one operation.
 pub(super) fn settle(
     transaction: &Transaction<'_>,
-    clock: &WallClock,
     ends: &[(Claim, End)],
     retention: Duration,
 ) -> rusqlite::Result<Vec<Settled>> {
-    let mut ledger = Ledger::open(transaction, clock)?;
+    let mut ledger = Ledger::open(transaction)?;
     let mut settled = Vec::with_capacity(ends.len());
     for (claim, end) in ends {
         settled.push(settle_one(&mut ledger, *claim, end, retention)?);
@@ -178,11 +177,10 @@ fn settle_one(
 
 pub(super) fn renew(
     transaction: &Transaction<'_>,
-    clock: &WallClock,
     claims: &[Claim],
     lease: Duration,
 ) -> rusqlite::Result<Vec<Settled>> {
-    let mut ledger = Ledger::open(transaction, clock)?;
+    let mut ledger = Ledger::open(transaction)?;
     let until = stored::until(ledger.now, lease);
     ledger.granted();
     let mut settled = Vec::with_capacity(claims.len());
@@ -342,7 +340,7 @@ impl Chore for Retention {
     }
 
     fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
-        let mut ledger = Ledger::open(transaction, &self.clock)?;
+        let mut ledger = Ledger::open(transaction)?;
         let mut end = ledger.connection.prepare_cached(schema::END_CLAIMS)?;
         if end.execute([owner, ledger.now])? > 0 {
             ledger.changed();
@@ -350,9 +348,17 @@ impl Chore for Retention {
         ledger.close(transaction)
     }
 
+    fn leapt(&self, connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
+        time::leapt(connection, leap)
+    }
+
+    fn keep_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+        time::keep_claims(transaction, owner)
+    }
+
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
-        let now = time::now(connection, &self.clock)?;
+        let now = time::now(transaction)?;
         let beyond = self.beyond(connection)?;
         let most = stored::count(limit);
         let mut ends: Vec<(i64, i64)> = Vec::new();

@@ -9,10 +9,9 @@
 //! of an idle queue.
 
 use super::schema;
-use crate::stored;
+use crate::database::{Leap, Transaction};
 use rusqlite::{Connection, params};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tower_webhook::clock::WallClock;
 
 /// How old the stored time may be before it is stored again, in milliseconds.
 const STALE: i64 = 1000;
@@ -36,23 +35,52 @@ impl Clock {
 }
 
 /// The time now, in a transaction that writes.
-pub(super) fn now(connection: &Connection, clock: &WallClock) -> rusqlite::Result<i64> {
-    let kept = connection
-        .prepare_cached(schema::CLOCK)?
-        .query_row([], |row| {
-            Ok(Clock {
-                ahead: row.get(0)?,
-                last: row.get(1)?,
-            })
-        })?;
+pub(super) fn now(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
+    let connection = transaction.connection();
+    let kept = kept(connection)?;
     // Within the transaction: whoever wrote before has read its clock before.
-    let (now, next) = kept.read(stored::now(clock));
+    let (now, next) = kept.read(transaction.now());
     if next.ahead != kept.ahead || now.saturating_sub(kept.last) >= STALE {
         connection
             .prepare_cached(schema::SET_CLOCK)?
             .execute(params![next.ahead, next.last])?;
     }
     Ok(now)
+}
+
+fn kept(connection: &Connection) -> rusqlite::Result<Clock> {
+    connection
+        .prepare_cached(schema::CLOCK)?
+        .query_row([], |row| {
+            Ok(Clock {
+                ahead: row.get(0)?,
+                last: row.get(1)?,
+            })
+        })
+}
+
+/// The wall clock leapt: every lease ends as much later as the queue's time has leapt since it was last stored. What
+/// another process did about the same leap is no part of that, because it stored the time.
+pub(super) fn leapt(connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
+    let kept = kept(connection)?;
+    let (now, next) = kept.read(leap.to);
+    let by = (leap.to - leap.from).min(now.saturating_sub(kept.last));
+    connection.prepare_cached(schema::EXTEND)?.execute([by])?;
+    connection
+        .prepare_cached(schema::SET_CLOCK)?
+        .execute([next.ahead, next.last])
+        .map(drop)
+}
+
+/// Leases of this owner that are over, but were not when the time was last stored, end as much later.
+pub(super) fn keep_claims(transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
+    let kept = kept(transaction.connection())?;
+    let (now, _) = kept.read(transaction.now());
+    transaction
+        .connection()
+        .prepare_cached(schema::KEEP_CLAIMS)?
+        .execute([owner, now, now.saturating_sub(kept.last)])
+        .map(drop)
 }
 
 /// A stored time as a `SystemTime`; the epoch if it is out of range.

@@ -7,7 +7,7 @@ use tower_webhook::StoreErrorKind;
 use tower_webhook::idempotency::{Begin, Store};
 use tower_webhook::lease::Settled;
 use tower_webhook_sqlite::{
-    SqliteStore,
+    Database, SqliteStore,
     database::{DatabaseErrorKind, Statement},
 };
 
@@ -148,6 +148,15 @@ async fn a_clock_that_leaps_ahead_ends_no_lease() {
             assert_eq!(freed.unwrap(), Settled::Done, "{id}");
         }
     }
+    // Whoever opens the file later does not see the leap, but that the holder lives.
+    let held = acquire(&store, "held").await;
+    clock.leap(2 * LEASE);
+    let database = Database::builder().clock(clock.wall()).open(home.file());
+    let other = SqliteStore::new(&database.unwrap()).unwrap();
+    let repeat = begin(&other, "held").await;
+    assert!(matches!(repeat, Begin::InProgress { .. }), "{repeat:?}");
+    let freed = store.release(&key("held"), held).await;
+    assert_eq!(freed.unwrap(), Settled::Done);
     // Time that passes ends it, after a leap as well.
     let lost = acquire(&store, "lost").await;
     clock.leap(DAY);

@@ -6,7 +6,7 @@ use tower_webhook::{
     dead_letter::{Discarded, EntryClaim, LetterStore, Sink},
     lease::Settled,
 };
-use tower_webhook_sqlite::SqliteDeadLetters;
+use tower_webhook_sqlite::{Database, SqliteDeadLetters};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -48,6 +48,45 @@ async fn a_holder_goes_on_when_the_clock_goes_back() {
     assert_eq!(renewed, Settled::Done);
     clock.forward(LEASE / 2);
     assert_eq!(store.remove(id(1), token).await.unwrap(), Settled::Done);
+}
+
+/// Two re-drives would send one entry.
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_ends_no_lease() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    for leap in [Duration::from_secs(20), 2 * LEASE, DAY] {
+        let token = claim(&store, 1).await;
+        clock.leap(leap);
+        let again = store.claim(id(1), LEASE, 1_000).await.unwrap();
+        assert!(matches!(again, EntryClaim::InProgress { .. }), "{again:?}");
+        clock.leap(leap);
+        // Whoever opens the file does not see it, but that the holder lives.
+        let database = Database::builder().clock(clock.wall()).open(home.file());
+        let other = SqliteDeadLetters::new(&database.unwrap()).unwrap();
+        let again = other.claim(id(1), LEASE, 1_000).await.unwrap();
+        assert!(matches!(again, EntryClaim::InProgress { .. }), "{again:?}");
+        let renewed = store.renew(id(1), token, LEASE).await.unwrap();
+        assert_eq!(renewed, Settled::Done);
+        // Time that passes ends it.
+        clock.forward(LEASE);
+        let next = claim(&other, 1).await;
+        assert!(next > token);
+        let late = store.remove(id(1), token).await.unwrap();
+        assert_eq!(late, Settled::Lost);
+        clock.forward(LEASE);
+    }
+}
+
+/// What a leap meets is what was claimed when it came.
+#[tokio::test]
+async fn a_lease_that_was_over_stays_over_when_the_clock_leaps() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    let token = claim(&store, 1).await;
+    clock.forward(LEASE);
+    clock.leap(DAY);
+    assert!(claim(&store, 1).await > token);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Ask, End, Engine, Status, TaskId, Tasks},
+    queue::{Ask, Claim, End, Engine, Status, TaskId, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteQueue};
 
@@ -67,9 +67,9 @@ async fn the_age_of_a_job_leaves_out_what_the_clock_leapt() {
     let (queue, clock) = home.timed();
     put(&queue, "x").await;
     let leaps: [fn(&ManualClock); 4] = [
-        |clock| clock.forward(120 * MINUTE),
+        |clock| clock.leap(120 * MINUTE),
         |clock| clock.back(DAY),
-        |clock| clock.forward(DAY),
+        |clock| clock.leap(DAY),
         |clock| clock.back(120 * MINUTE),
     ];
     for leap in leaps {
@@ -83,13 +83,12 @@ async fn the_age_of_a_job_leaves_out_what_the_clock_leapt() {
     settle(&queue, &job, again(Duration::ZERO)).await;
     drop(queue);
 
-    // Without a claim before it, it cannot be told from time that passed.
-    clock.forward(30 * DAY);
+    // Nobody has the file open: it cannot be told from time that passed.
+    clock.leap(30 * DAY);
     let database = Database::builder().clock(clock.wall()).open(home.file());
     let queue = settings().build(&database.unwrap()).unwrap();
     let aged = take(&queue).await.age();
-    // And the leaps of before are in the file, where nothing tells that they were.
-    assert!(aged >= 30 * DAY && aged < 32 * DAY, "{aged:?}");
+    assert!(aged >= 30 * DAY && aged < 30 * DAY + MINUTE, "{aged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,6 +194,103 @@ async fn a_clock_that_goes_back_does_not_lengthen_a_lease() {
     assert!(second.token > first.token);
     let late = end(&queue, first.claim(), done()).await.unwrap();
     assert_eq!(late, Settled::Lost);
+}
+
+/// Another handle of the same file, as another process has.
+fn another(home: &Home, clock: &ManualClock) -> SqliteQueue {
+    let database = Database::builder().clock(clock.wall()).open(home.file());
+    settings().build(&database.unwrap()).unwrap()
+}
+
+/// A job that is claimed, and one that has failed and is claimed.
+async fn two_claims(queue: &SqliteQueue) -> [Claim; 2] {
+    put(queue, "fails").await;
+    let failed = End::Failed {
+        cause: Cause::new(Reason::Rejected),
+        history: History::new(),
+    };
+    settle(queue, &take(queue).await, failed).await;
+    let failed = claim(queue, one()).await.unwrap().failed_jobs.remove(0);
+    put(queue, "runs").await;
+    [failed.claim(), take(queue).await.claim()]
+}
+
+/// Who meets the leap first.
+#[derive(Clone, Copy, Debug)]
+enum First {
+    Holder,
+    Renewal,
+    Other,
+    Newcomer,
+}
+
+/// A job would run twice: its holder still works, and has not had the time that it was granted.
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_ends_no_lease() {
+    const MOMENT: Duration = Duration::from_millis(1);
+    for leap in [Duration::from_secs(20), 30 * DAY] {
+        for first in [First::Holder, First::Renewal, First::Other, First::Newcomer] {
+            let home = Home::new();
+            let (queue, clock) = home.timed();
+            let other = another(&home, &clock);
+            none(&other).await;
+            let claims = two_claims(&queue).await;
+            clock.forward(LEASE / 2);
+            clock.leap(leap);
+            let mut left = LEASE / 2;
+            match first {
+                First::Holder => drop(none(&queue).await),
+                First::Renewal => {
+                    let renewed = queue.renew(claims.to_vec(), LEASE).await.unwrap();
+                    assert_eq!(renewed, [Settled::Done; 2], "{leap:?}");
+                    left = LEASE;
+                }
+                First::Other => drop(none(&other).await),
+                // It cannot tell the leap from time that passed, and the holder is known to live.
+                First::Newcomer => drop(none(&another(&home, &clock)).await),
+            }
+            // Everybody meets it, and nobody has a lease last longer than it was granted.
+            let newcomer = another(&home, &clock);
+            for queue in [&queue, &other, &newcomer] {
+                none(queue).await;
+            }
+            if matches!(first, First::Newcomer) {
+                // Nor shorter: the time that had passed since the queue was last used is given back.
+                clock.forward(LEASE / 2);
+                none(&other).await;
+            }
+            clock.forward(left.saturating_sub(MOMENT));
+            for queue in [&queue, &other, &newcomer] {
+                none(queue).await;
+            }
+            clock.forward(MOMENT);
+            let all = claim(&other, one()).await.unwrap();
+            assert_eq!(
+                (all.jobs.len(), all.failed_jobs.len()),
+                (1, 1),
+                "{leap:?} {first:?}"
+            );
+            assert!(queue.settle(vec![(claims[1], done())]).await.unwrap() == [Settled::Lost]);
+            home.check();
+        }
+    }
+}
+
+/// Those who had claimed it are gone, or were closed.
+#[tokio::test]
+async fn a_lease_whose_holder_is_not_known_to_live_is_over_for_who_opens_the_file_later() {
+    let home = Home::new();
+    let (queue, clock) = home.timed();
+    let claims = two_claims(&queue).await;
+    queue.database().close().await;
+    drop(queue);
+    clock.leap(LEASE);
+    let all = claim(&another(&home, &clock), one()).await.unwrap();
+    assert_eq!(
+        (all.jobs.len(), all.failed_jobs.len()),
+        (1, 1),
+        "{claims:?}"
+    );
 }
 
 /// Looks every 10 s until there is something to claim. Gives how long that took.
