@@ -98,7 +98,7 @@ impl WallClock {
         u64::try_from(self.since_epoch().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn since_epoch(&self) -> Duration {
+    pub(crate) fn since_epoch(&self) -> Duration {
         self.now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }

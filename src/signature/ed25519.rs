@@ -7,6 +7,22 @@ use ed25519_dalek::{
 };
 use zeroize::Zeroizing;
 
+/// The largest number of signatures of one message that are tried. Each hashes the whole message.
+pub(super) const MAX_ED25519: usize = 4;
+
+/// Decodes a signature strictly.
+pub(super) fn from_base64(base64: &[u8]) -> Option<[u8; 64]> {
+    // 64 bytes are 88 characters, two of them padding; room for 66.
+    let mut bytes = [0; 66];
+    if base64.len() != 88 {
+        return None;
+    }
+    match data_encoding::BASE64.decode_mut(base64, &mut bytes) {
+        Ok(64) => bytes.first_chunk().copied(),
+        _ => None,
+    }
+}
+
 /// A public key, with its private key if it signs.
 pub(super) struct Ed25519Key {
     public: VerifyingKey,

@@ -121,7 +121,7 @@ impl Refusal for SignatureError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Defect {
-    /// A signature cannot be decoded, or has the wrong length for this scheme.
+    /// No signature can be decoded: it is not in the encoding of the scheme, or has another length.
     Encoding,
     /// The header is empty.
     Empty,
@@ -141,8 +141,6 @@ pub enum Defect {
     Timestamp,
     /// The header is longer than 4096 bytes.
     TooLong,
-    /// There are more than sixteen signatures.
-    TooManySignatures,
 }
 
 impl fmt::Display for Defect {
@@ -158,7 +156,6 @@ impl fmt::Display for Defect {
             Self::Syntax => "is not in the syntax of the scheme",
             Self::Timestamp => "has a timestamp that is not a number of seconds",
             Self::TooLong => "is too long",
-            Self::TooManySignatures => "has too many signatures",
         })
     }
 }

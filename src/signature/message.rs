@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::{fmt, time::Duration};
 
 /// The longest signature header that is read, in bytes. Typical ones have a few hundred bytes.
-const MAX_HEADER: usize = 4096;
+pub(super) const MAX_HEADER: usize = 4096;
 
 /// Enough for thirty million years, and few enough that no arithmetic can overflow.
 const MAX_DIGITS: usize = 15;
@@ -76,9 +76,9 @@ impl<'a> Message<'a> {
         self.body.as_bytes()
     }
 
-    /// The time, in whole seconds since 1970. The clock is read in this call.
-    pub fn unix_seconds(&self) -> u64 {
-        self.head.unix_seconds()
+    /// The time since 1970. The clock is read in this call.
+    pub fn unix_time(&self) -> Duration {
+        self.head.unix_time()
     }
 
     /// Returns the value of a header that must occur exactly once, as [`Head::header`].
@@ -127,9 +127,9 @@ impl<'a> Head<'a> {
         self.headers
     }
 
-    /// The time, in whole seconds since 1970. The clock is read in this call.
-    pub fn unix_seconds(&self) -> u64 {
-        self.clock.unix_seconds()
+    /// The time since 1970. The clock is read in this call.
+    pub fn unix_time(&self) -> Duration {
+        self.clock.since_epoch()
     }
 
     /// Returns the value of a header that must occur exactly once.
@@ -379,8 +379,11 @@ impl fmt::Debug for Verified {
     }
 }
 
-/// The largest difference between a sender's timestamp and the local clock, in whole seconds; fractions
-/// are cut off. Default: 300 seconds in both directions, as in Standard Webhooks, Stripe and Slack.
+/// The largest difference between a sender's timestamp and the local clock. Default: 300 seconds in both
+/// directions, as in Standard Webhooks, Stripe and Slack.
+///
+/// The difference is exact, as in the reference libraries of Standard Webhooks for Python and Go: a timestamp
+/// of 300.1 seconds ago is refused, although both clocks show a difference of 300 whole seconds.
 ///
 /// A copy of a message is accepted for the same time, unless
 /// [replays are refused](super::SignatureVerifyLayer::reject_replays).
@@ -420,28 +423,30 @@ impl Tolerance {
 
     /// The time from the earliest to the latest moment at which one message is accepted.
     pub(super) fn window(self) -> Duration {
-        // One second more, because both ends are inclusive and the local clock has fractions.
+        // One second more, because both ends are inclusive and the two clocks need not keep the same pace.
         self.past
             .saturating_add(self.future)
             .saturating_add(Duration::from_secs(1))
     }
 
+    /// Checks a timestamp against the time now, both since 1970. For a [`Scheme`](super::Scheme) of your own.
+    ///
     /// # Errors
     ///
     /// [`SignatureError::Stale`] or [`SignatureError::Early`].
     #[inline]
-    pub(super) fn check(self, timestamp: u64, now: u64) -> Result<(), SignatureError> {
+    pub fn check(self, timestamp: Duration, now: Duration) -> Result<(), SignatureError> {
         let age = now.saturating_sub(timestamp);
         let ahead = timestamp.saturating_sub(now);
-        if age > self.past.as_secs() {
+        if age > self.past {
             return Err(SignatureError::Stale {
-                age: Duration::from_secs(age),
+                age,
                 tolerance: self.past,
             });
         }
-        if ahead > self.future.as_secs() {
+        if ahead > self.future {
             return Err(SignatureError::Early {
-                ahead: Duration::from_secs(ahead),
+                ahead,
                 tolerance: self.future,
             });
         }
@@ -462,7 +467,7 @@ impl From<Duration> for Tolerance {
     }
 }
 
-/// Parses Unix seconds of one to fifteen digits: no sign, no space, no fraction.
+/// Parses whole seconds since 1970: one to fifteen digits, no sign, no space, no fraction.
 ///
 /// Libraries that accept other forms of a number format it again for the MAC, so that a text that was
 /// never signed passes.
@@ -511,25 +516,28 @@ mod tests {
     #[test]
     fn the_tolerance_is_inclusive_both_ways() {
         let tolerance = Tolerance::default();
-        assert!(tolerance.check(1000, 1300).is_ok());
-        assert!(tolerance.check(1300, 1000).is_ok());
+        let check = |timestamp, now| {
+            tolerance.check(Duration::from_millis(timestamp), Duration::from_millis(now))
+        };
+        assert!(check(1_000_000, 1_300_000).is_ok());
+        assert!(check(1_300_000, 1_000_000).is_ok());
         assert!(matches!(
-            tolerance.check(999, 1300),
-            Err(SignatureError::Stale { age, .. }) if age == Duration::from_secs(301)
+            check(1_000_000, 1_300_900),
+            Err(SignatureError::Stale { age, .. }) if age == Duration::from_millis(300_900)
         ));
         assert!(matches!(
-            tolerance.check(1301, 1000),
-            Err(SignatureError::Early { ahead, .. }) if ahead == Duration::from_secs(301)
+            check(1_301_000, 1_000_900),
+            Err(SignatureError::Early { ahead, .. }) if ahead == Duration::from_millis(300_100)
         ));
     }
 
     proptest! {
         #[test]
-        fn nothing_overflows(timestamp: u64, now: u64, past: Duration, future: Duration) {
+        fn nothing_overflows(timestamp: Duration, now: Duration, past: Duration, future: Duration) {
             let tolerance = Tolerance::new(past, future);
-            let fresh = i128::from(now) - i128::from(timestamp);
-            let expected =
-                fresh <= i128::from(past.as_secs()) && -fresh <= i128::from(future.as_secs());
+            let nanos = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap();
+            let age = nanos(now) - nanos(timestamp);
+            let expected = age <= nanos(past) && -age <= nanos(future);
             prop_assert_eq!(tolerance.check(timestamp, now).is_ok(), expected);
         }
 

@@ -284,6 +284,9 @@ impl fmt::Debug for SigningKeys {
 /// Makes a key from a secret.
 type Rule<K> = dyn Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync;
 
+/// Checks the keys together.
+type Limit<K> = fn(&[Entry<K>]) -> Result<(), InvalidConfig>;
+
 /// The keys of one scheme, shared by its clones.
 ///
 /// Uses a plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer
@@ -292,6 +295,7 @@ pub(crate) struct Keyring<K>(Arc<Ring<K>>);
 
 struct Ring<K> {
     rule: Box<Rule<K>>,
+    limit: Limit<K>,
     keys: RwLock<Vec<Entry<K>>>,
 }
 
@@ -320,9 +324,22 @@ impl<K> Keyring<K> {
         secrets: impl Into<Secrets>,
         rule: impl Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync + 'static,
     ) -> Result<Self, InvalidConfig> {
+        Self::limited(secrets, rule, |_| Ok(()))
+    }
+
+    /// # Errors
+    ///
+    /// As [`SigningKeys::replace`], and those of `limit`.
+    pub(crate) fn limited(
+        secrets: impl Into<Secrets>,
+        rule: impl Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync + 'static,
+        limit: Limit<K>,
+    ) -> Result<Self, InvalidConfig> {
         let keys = prepare(&secrets.into(), &rule)?;
+        limit(&keys)?;
         Ok(Self(Arc::new(Ring {
             rule: Box::new(rule),
+            limit,
             keys: RwLock::new(keys),
         })))
     }
@@ -428,6 +445,7 @@ trait Rotate: Send + Sync {
 impl<K: Send + Sync> Rotate for Ring<K> {
     fn replace(&self, secrets: &Secrets) -> Result<usize, InvalidConfig> {
         let mut keys = prepare(secrets, &*self.rule)?;
+        (self.limit)(&keys)?;
         let mut current = self.keys.write().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut *current, &mut keys);
         let count = current.len();

@@ -19,8 +19,8 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-/// The longest id, which becomes part of the signed content and of a log line.
-const MAX_ID: usize = 255;
+/// The longest id: as long as a header that is read may be.
+const MAX_ID: usize = super::message::MAX_HEADER;
 
 /// Signs each request that is sent. The attempts of one delivery have the same id, and a new timestamp
 /// each.
@@ -187,7 +187,7 @@ pub enum SignError {
     },
     /// The signature is not a valid header value: a separator or prefix is outside ASCII.
     HeaderValue,
-    /// The id of the message is not 1 to 255 visible ASCII characters without a full stop, or the
+    /// The id of the message is not 1 to 4096 visible ASCII characters without a full stop, or the
     /// request has two ids.
     InvalidId,
     /// The scheme signs an id, and the message has none.
@@ -314,8 +314,8 @@ impl<'a> Outgoing<'a> {
 /// The id of an outgoing message: a request extension that [`Sign`] reads. All attempts have the same id,
 /// so that the receiver can deduplicate.
 ///
-/// 1 to 255 visible ASCII characters without a full stop, which separates the id from the timestamp in
-/// the signed content (Standard Webhooks requires this).
+/// 1 to 4096 visible ASCII characters without a full stop, which separates the id from the timestamp in
+/// the signed content (Standard Webhooks requires this). Idempotency layers take at most 255.
 ///
 /// # Examples
 ///
@@ -488,7 +488,7 @@ mod tests {
             "a",
             "msg_2KWPBgLlAfxdpx2AI54pPJ85f4W",
             "~!,;=/",
-            &"x".repeat(255),
+            &"x".repeat(4096),
         ] {
             assert_eq!(
                 MessageId::new(good).map(|id| id.to_string()).as_deref(),
@@ -504,7 +504,7 @@ mod tests {
             "a\n",
             "é",
             "\u{7f}",
-            &"x".repeat(256),
+            &"x".repeat(4097),
         ] {
             assert_eq!(MessageId::new(bad), Err(SignError::InvalidId), "{bad:?}");
         }

@@ -147,7 +147,10 @@ impl Cognigy {
         if !self.accepts(format) {
             return Err(self.malformed(Defect::Format));
         }
-        let mut push = |tag| candidates.push(tag).map_err(|what| self.malformed(what));
+        let mut push = |tag: Option<Tag>| {
+            tag.map(|tag| candidates.push(tag))
+                .ok_or_else(|| self.malformed(Defect::Encoding))
+        };
         match format {
             CognigyFormat::Hex => push(Encoding::Hex.decode(text)).map(|()| Read::Body(None)),
             CognigyFormat::Base64 => push(Encoding::Base64.decode(text)).map(|()| Read::Body(None)),
@@ -156,7 +159,8 @@ impl Cognigy {
                 let (seconds, tag) = text.split_at(comma.unwrap_or_default());
                 let seconds =
                     unix_seconds(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
-                self.tolerance.check(seconds, head.unix_seconds())?;
+                self.tolerance
+                    .check(Duration::from_secs(seconds), head.unix_time())?;
                 push(Encoding::Base64.decode(&tag[1..]))?;
                 Ok(Read::Body(Some(seconds)))
             }
@@ -164,7 +168,8 @@ impl Cognigy {
                 let (timestamp, seconds) = Grammar::STRIPE
                     .read(text, Encoding::Hex, candidates)
                     .map_err(|what| self.malformed(what))?;
-                self.tolerance.check(seconds, head.unix_seconds())?;
+                self.tolerance
+                    .check(Duration::from_secs(seconds), head.unix_time())?;
                 Ok(Read::Timed(timestamp, seconds))
             }
         }

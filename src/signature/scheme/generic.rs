@@ -71,6 +71,7 @@ pub struct Generic {
 pub(super) struct Recipe {
     pub(super) name: &'static str,
     pub(super) header: HeaderName,
+    pub(super) or_header: Option<HeaderName>,
     pub(super) layout: Layout,
     pub(super) encoding: Encoding,
     pub(super) id: Option<HeaderName>,
@@ -124,6 +125,7 @@ impl Generic {
         GenericBuilder::new(Recipe {
             name: "generic",
             header,
+            or_header: None,
             layout: Layout::Plain {
                 prefix: Cow::Borrowed(""),
                 separator: None,
@@ -142,7 +144,9 @@ impl Generic {
     }
 
     pub(super) fn header(mut self, name: HeaderName) -> Self {
-        Arc::make_mut(&mut self.recipe).header = name;
+        let recipe = Arc::make_mut(&mut self.recipe);
+        recipe.header = name;
+        recipe.or_header = None;
         self
     }
 
@@ -159,23 +163,21 @@ impl Generic {
         candidates: &mut Candidates,
     ) -> Result<Read<'a>, SignatureError> {
         let recipe = &*self.recipe;
-        let (signature, timestamp, id) = match (&recipe.timestamp, &recipe.id) {
-            (None, None) => {
+        // The usual ones in one pass over the headers.
+        let (signatures, timestamp, id) = match (&recipe.or_header, &recipe.timestamp, &recipe.id) {
+            (None, None, None) => {
                 let [signature] = head.header_values([&recipe.header])?;
-                (signature, None, None)
+                ([Some(signature), None], None, None)
             }
-            (Some(timestamp), None) => {
+            (None, Some(timestamp), None) => {
                 let [signature, timestamp] = head.header_values([&recipe.header, timestamp])?;
-                (signature, Some(timestamp), None)
+                ([Some(signature), None], Some(timestamp), None)
             }
-            (None, Some(id)) => {
-                let [signature, id] = head.header_values([&recipe.header, id])?;
-                (signature, None, Some(id))
-            }
-            (Some(timestamp), Some(id)) => {
-                let [signature, timestamp, id] =
-                    head.header_values([&recipe.header, timestamp, id])?;
-                (signature, Some(timestamp), Some(id))
+            (_, timestamp, id) => {
+                let value = |name: &Option<HeaderName>| {
+                    name.as_ref().map(|name| head.header(name)).transpose()
+                };
+                (self.signatures(head)?, value(timestamp)?, value(id)?)
             }
         };
         if let (Some(value), Some(name)) = (id, &recipe.id) {
@@ -194,35 +196,59 @@ impl Generic {
             }
             _ => None,
         };
-        let text = signature.as_bytes();
         let malformed = |what| SignatureError::malformed(&recipe.header, what);
-        match &recipe.layout {
-            Layout::Plain { prefix, separator } => {
-                let text = text
-                    .strip_prefix(prefix.as_bytes())
-                    .ok_or_else(|| malformed(Defect::Prefix))?;
-                match separator {
-                    None => candidates
-                        .push(recipe.encoding.decode(text))
-                        .map_err(malformed)?,
-                    Some(separator) => {
-                        for text in text.split(|&byte| char::from(byte) == *separator) {
-                            candidates
-                                .push(recipe.encoding.decode(text))
-                                .map_err(malformed)?;
-                        }
+        for text in signatures.into_iter().flatten() {
+            let text = text.as_bytes();
+            match &recipe.layout {
+                Layout::Plain { prefix, separator } => {
+                    let text = text
+                        .strip_prefix(prefix.as_bytes())
+                        .ok_or_else(|| malformed(Defect::Prefix))?;
+                    let mut undecodable = 0;
+                    let mut push = |text| match recipe.encoding.decode(text) {
+                        Some(tag) => candidates.push(tag),
+                        None => undecodable += 1,
+                    };
+                    match separator {
+                        None => push(text),
+                        Some(separator) => text
+                            .split(|&byte| char::from(byte) == *separator)
+                            .for_each(push),
                     }
+                    candidates.or_defect(undecodable).map_err(malformed)?;
                 }
-            }
-            Layout::Fields(grammar) => {
-                let found = grammar.read(text, recipe.encoding, candidates);
-                timestamp = Some(found.map_err(malformed)?);
+                Layout::Fields(grammar) => {
+                    let found = grammar.read(text, recipe.encoding, candidates);
+                    timestamp = Some(found.map_err(malformed)?);
+                }
             }
         }
         if let Some((_, seconds)) = timestamp {
-            recipe.tolerance.check(seconds, head.unix_seconds())?;
+            recipe
+                .tolerance
+                .check(Duration::from_secs(seconds), head.unix_time())?;
         }
         Ok(Read { timestamp, id })
+    }
+
+    /// The header of the signature, or the other one, or both.
+    fn signatures<'a>(
+        &self,
+        head: &Head<'a>,
+    ) -> Result<[Option<&'a HeaderValue>; 2], SignatureError> {
+        let header = &self.recipe.header;
+        let Some(or_header) = &self.recipe.or_header else {
+            return Ok([Some(head.header(header)?), None]);
+        };
+        let [one, other] = head.find([header, or_header]);
+        if other.is_none() {
+            return Ok([Some(one.single(header)?), None]);
+        }
+        let other = Some(other.single(or_header)?);
+        if one.is_none() {
+            return Ok([None, other]);
+        }
+        Ok([Some(one.single(header)?), other])
     }
 
     /// Whether the literal after this piece also occurs inside it: bytes could then move from one piece to
@@ -275,6 +301,7 @@ impl Scheme for Generic {
         // Not the id, because other schemes may use the same header for it.
         let timestamp = self.recipe.timestamp.as_ref();
         headers.contains_key(&self.recipe.header)
+            || (self.recipe.or_header.as_ref()).is_some_and(|name| headers.contains_key(name))
             || timestamp.is_some_and(|name| headers.contains_key(name))
     }
 
@@ -383,6 +410,13 @@ impl GenericBuilder {
         self
     }
 
+    /// Sets a second header that has signatures, read if it is present and never written: Box has
+    /// `BOX-SIGNATURE-PRIMARY` and `-SECONDARY`, for two secrets. One of the two headers is enough. Default: none.
+    pub fn or_header(mut self, name: HeaderName) -> Self {
+        self.recipe.or_header = Some(name);
+        self
+    }
+
     /// Sets the text before the signature, such as `sha256=`. Default: none.
     pub fn prefix(mut self, prefix: impl Into<Cow<'static, str>>) -> Self {
         let separator = match self.recipe.layout {
@@ -474,6 +508,7 @@ impl GenericBuilder {
     ///   two pieces of varying length with nothing between them; and if it leaves out an id or timestamp that
     ///   has a header, because anyone could change a value that looks protected
     /// - `timestamp_header`, if the fields contain the timestamp already
+    /// - `or_header`, if the fields contain the timestamp, because two headers could disagree on it
     /// - `separator`, if it can be part of a signature or name
     /// - `secrets`, as in [`SigningKeys::replace`](crate::signature::SigningKeys::replace)
     pub fn build(self, secrets: impl Into<Secrets>) -> Result<Generic, InvalidConfig> {
@@ -563,6 +598,10 @@ fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
     let separator = match &recipe.layout {
         Layout::Plain { separator, .. } => *separator,
         Layout::Fields(grammar) => {
+            if recipe.or_header.is_some() {
+                let problem = "must not be set, because the fields have the timestamp";
+                return Err(InvalidConfig::new("or_header", problem));
+            }
             if recipe.timestamp.is_some() {
                 let problem = "must not be set, because the fields have the timestamp";
                 return Err(InvalidConfig::new("timestamp_header", problem));

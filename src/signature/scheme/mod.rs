@@ -23,11 +23,14 @@
 //!
 //! # Strictness
 //!
-//! Each header has one value. Timestamps consist of digits only. A signature decodes to exactly the
-//! bytes of a MAC, without trailing bits, spaces or missing padding. Hexadecimal is lower case, as all of
-//! these senders write it. A header has at most 4096 bytes and sixteen signatures. Ids have 1 to 255
-//! visible ASCII characters without a full stop, which would let bytes move between id, timestamp and
-//! body. A request that breaks a rule is refused before any MAC is computed.
+//! Each header has one value of at most 4096 bytes. Timestamps consist of digits only. A signature decodes
+//! to exactly the bytes of a MAC, without trailing bits, spaces or missing padding. Hexadecimal is lower case,
+//! as all of these senders write it. Ids have visible ASCII characters without a full stop, which would let
+//! bytes move between id, timestamp and body. A request that breaks a rule is refused before any MAC is
+//! computed.
+//!
+//! Where a header may have several signatures, the first sixteen are tried, and one that is right is enough:
+//! those that cannot be decoded, have another version or are wrong are ignored.
 //!
 //! # A scheme of your own
 //!
@@ -268,7 +271,8 @@ impl fmt::Debug for AnyOf {
     }
 }
 
-/// The largest number of signatures in one header. Each costs a comparison for each secret, not a MAC.
+/// The largest number of signatures that are tried: those after them are ignored. Each costs a comparison for
+/// each secret, not a MAC.
 const MAX_SIGNATURES: usize = 16;
 
 /// The signatures of one header, decoded, on the stack.
@@ -281,23 +285,20 @@ struct Candidates {
 }
 
 impl Candidates {
-    /// # Errors
-    ///
-    /// [`Defect::Encoding`] for no tag, [`Defect::TooManySignatures`] for the seventeenth.
+    /// Adds a signature, unless there are sixteen.
     #[inline]
-    fn push(&mut self, tag: Option<Tag>) -> Result<(), Defect> {
-        let tag = tag.ok_or(Defect::Encoding)?;
+    fn push(&mut self, tag: Tag) {
         if self.first.is_none() {
             self.first = Some(tag);
-            return Ok(());
+            return;
         }
         let (others, len) = self
             .others
             .get_or_insert(([[0; 32]; MAX_SIGNATURES - 1], 0));
-        let place = others.get_mut(*len).ok_or(Defect::TooManySignatures)?;
-        *place = tag;
-        *len += 1;
-        Ok(())
+        if let Some(place) = others.get_mut(*len) {
+            *place = tag;
+            *len += 1;
+        }
     }
 
     #[inline]
@@ -308,8 +309,14 @@ impl Candidates {
             .chain(others.map_or(&[][..], |(others, len)| &others[..*len]))
     }
 
-    const fn is_empty(&self) -> bool {
-        self.first.is_none()
+    /// Returns what is wrong with a header if it had none, and this many that could not be decoded.
+    #[inline]
+    const fn or_defect(&self, undecodable: usize) -> Result<(), Defect> {
+        match (self.first, undecodable) {
+            (Some(_), _) => Ok(()),
+            (None, 0) => Err(Defect::NoCandidate),
+            (None, _) => Err(Defect::Encoding),
+        }
     }
 
     /// Whether one of them is this MAC.

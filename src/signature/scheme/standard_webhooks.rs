@@ -1,6 +1,6 @@
-use super::{Candidates, MAX_SIGNATURES, Scheme, sensitive};
+use super::{Candidates, Scheme, sensitive};
 #[cfg(feature = "ed25519")]
-use crate::signature::ed25519::Ed25519Key;
+use crate::signature::ed25519::{self, Ed25519Key, MAX_ED25519};
 use crate::{
     InvalidConfig,
     signature::{
@@ -19,9 +19,12 @@ use zeroize::Zeroizing;
 /// 1.0: `webhook-id`, `webhook-timestamp` and `webhook-signature: v1,<base64>[ v1,<base64>]` over
 /// `id.ts.body`. Svix uses the same signature.
 ///
-/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. If a public key is
-/// configured and the message has `v1a` signatures, one of them must verify, whatever its `v1` signatures.
-/// More than four `v1a` signatures are refused, because each costs as much as the MAC of a long body.
+/// With feature `ed25519` also `v1a`: verified with `whpk_...`, signed with `whsk_...`. A scheme has at most
+/// four of these keys, and of the `v1a` signatures of a message the first four are tried, because each
+/// costs as much as the MAC of a long body.
+///
+/// One signature that a key verifies is enough, of either version. Others beside it are ignored, also those
+/// that cannot be decoded: the specification has receivers try each.
 ///
 /// An id that contains a full stop is refused, although the reference libraries accept it: the message
 /// with id `A`, time `T` and body `N.x` has the same signature as the message with id `A.T`, time `N` and
@@ -95,13 +98,16 @@ impl StandardWebhooks {
             names: Names::WEBHOOK,
             otherwise: None,
             tolerance: Tolerance::default(),
-            keys: Keyring::new(secrets, key)?,
+            keys: Keyring::limited(secrets, key, limit)?,
         })
     }
 
     /// Makes a scheme with Svix's header names: `svix-id`, `svix-timestamp`, `svix-signature`. If none of
-    /// them is present, the `webhook-...` headers are read, as Svix's libraries do; a request that has both
-    /// is refused. Signs with `svix-...`.
+    /// them is present, the `webhook-...` headers are read, as Svix's libraries do. Signs with `svix-...`.
+    ///
+    /// A sender that changes from one set of names to the other writes both. Then the ids must be equal, and the
+    /// timestamps, so that whoever reads the other set inside finds what was verified; the signatures of both
+    /// are tried.
     ///
     /// # Errors
     ///
@@ -155,40 +161,54 @@ impl StandardWebhooks {
         keys: &[Entry<Key>],
         found: &mut Signatures,
     ) -> Result<(&'a HeaderValue, &'a HeaderValue, u64), SignatureError> {
-        let (names, [id, timestamp, signature]) = self.find(head)?;
+        let (names, [id, timestamp, signature], also) = self.find(head)?;
         if !MessageId::is_valid(id.as_bytes()) {
             return Err(SignatureError::malformed(&names.id, Defect::Id));
         }
         let seconds = unix_seconds(timestamp.as_bytes())
             .ok_or_else(|| SignatureError::malformed(&names.timestamp, Defect::Timestamp))?;
-        self.tolerance.check(seconds, head.unix_seconds())?;
-        Signatures::read(signature.as_bytes(), keys, found)
+        self.tolerance
+            .check(Duration::from_secs(seconds), head.unix_time())?;
+        found.read(signature.as_bytes());
+        if let Some(also) = also {
+            found.read(also.as_bytes());
+        }
+        found
+            .is_usable(keys)
             .map_err(|what| SignatureError::malformed(&names.signature, what))?;
         Ok((id, timestamp, seconds))
     }
 
-    /// Returns the header names that this request uses, and their three values.
+    /// Returns the header names that this request uses, their three values, and the signatures of the other set
+    /// of names if the request has both.
     #[inline]
-    fn find<'a>(&self, head: &Head<'a>) -> Result<(&Names, [&'a HeaderValue; 3]), SignatureError> {
+    fn find<'a>(&self, head: &Head<'a>) -> Result<Headers<'_, 'a>, SignatureError> {
         let Some(other) = &self.otherwise else {
-            return Ok((&self.names, head.header_values(self.names.all())?));
+            return Ok((&self.names, head.header_values(self.names.all())?, None));
         };
         let ours = head.find(self.names.all());
         let others = head.find(other.all());
-        let names = match (
-            ours.iter().any(|found| !found.is_none()),
-            others.iter().any(|found| !found.is_none()),
-        ) {
-            // The two sets may contradict each other, and inner layers might read the other one.
-            (true, true) => {
-                return Err(SignatureError::malformed(&other.id, Defect::Repeated));
+        if ours.iter().all(|found| found.is_none()) {
+            return Ok((other, head.header_values(other.all())?, None));
+        }
+        let values = head.header_values(self.names.all())?;
+        // Inner layers may read the other set, so it must not say anything else than what is verified.
+        for ((found, name), value) in others.iter().zip(other.all()).zip(values).take(2) {
+            if !found.is_none() && found.single(name)? != value {
+                return Err(SignatureError::malformed(name, Defect::Repeated));
             }
-            (false, true) => other,
-            _ => &self.names,
+        }
+        let also = if others[2].is_none() {
+            None
+        } else {
+            Some(others[2].single(&other.signature)?)
         };
-        Ok((names, head.header_values(names.all())?))
+        Ok((&self.names, values, also))
     }
 }
+
+/// The names and values of the id, the timestamp and the signatures, and more signatures.
+type Headers<'n, 'a> = (&'n Names, [&'a HeaderValue; 3], Option<&'a HeaderValue>);
 
 /// Makes a key from a secret.
 fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
@@ -218,117 +238,84 @@ fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
     mac_key(&decode(text)?, backend).map(Key::Mac)
 }
 
-/// Reads the signatures of one header. Skips other versions, including `v1a` if there is no such key and
-/// no room for them.
-#[inline]
-fn read_signatures(
-    text: &[u8],
-    v1: &mut Candidates,
-    #[cfg(feature = "ed25519")] mut v1a: Option<&mut V1a>,
-) -> Result<(), Defect> {
-    // Fast path for the usual header, one `v1`, without a search for spaces.
-    if let Some(base64) = text.strip_prefix(b"v1,")
-        && let Some(tag) = Encoding::Base64.decode(base64)
+/// # Errors
+///
+/// More keys of signatures that are costly to check than signatures of them are tried: a receiver that
+/// has only the last one would refuse what all of them sign.
+#[cfg_attr(
+    not(feature = "ed25519"),
+    allow(clippy::missing_const_for_fn, clippy::unnecessary_wraps)
+)]
+fn limit(keys: &[Entry<Key>]) -> Result<(), InvalidConfig> {
+    #[cfg(feature = "ed25519")]
     {
-        return v1.push(Some(tag));
-    }
-    for (at, item) in text.split(|&byte| byte == b' ').enumerate() {
-        if at >= MAX_SIGNATURES {
-            return Err(Defect::TooManySignatures);
-        }
-        if let Some(base64) = item.strip_prefix(b"v1,") {
-            v1.push(Encoding::Base64.decode(base64))?;
-            continue;
-        }
-        #[cfg(feature = "ed25519")]
-        if let Some(base64) = item.strip_prefix(b"v1a,")
-            && let Some(v1a) = &mut v1a
-        {
-            v1a.push(base64)?;
-            continue;
-        }
-        // Another version: a name, a comma, and text that only that version defines.
-        match item.iter().position(|&byte| byte == b',') {
-            None | Some(0) => return Err(Defect::Syntax),
-            Some(_) => {}
+        let ed25519 = keys
+            .iter()
+            .filter(|entry| matches!(entry.key, Key::Ed25519(_)));
+        if ed25519.count() > MAX_ED25519 {
+            let problem = "must not have more than four ed25519 keys";
+            return Err(InvalidConfig::new("secrets", problem));
         }
     }
+    let _ = keys;
     Ok(())
 }
 
-/// The `v1a` signatures of one header.
-#[cfg(feature = "ed25519")]
-#[derive(Default)]
-struct V1a {
-    signatures: [Option<[u8; 64]>; 4],
-}
-
-#[cfg(feature = "ed25519")]
-impl V1a {
-    fn push(&mut self, base64: &[u8]) -> Result<(), Defect> {
-        // 64 bytes are 88 characters, two of them padding; room for 66.
-        let mut bytes = [0; 66];
-        if base64.len() != 88 {
-            return Err(Defect::Encoding);
-        }
-        let length = data_encoding::BASE64.decode_mut(base64, &mut bytes);
-        let signature = match (length, bytes.first_chunk()) {
-            (Ok(64), Some(signature)) => *signature,
-            _ => return Err(Defect::Encoding),
-        };
-        let place = self.signatures.iter_mut().find(|place| place.is_none());
-        *place.ok_or(Defect::TooManySignatures)? = Some(signature);
-        Ok(())
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8; 64]> {
-        self.signatures.iter().flatten()
-    }
-}
-
-/// The signatures of one header, by version.
+/// The signatures of a message, by version.
 #[derive(Default)]
 struct Signatures {
     v1: Candidates,
-    /// Read if one of the keys can check them.
     #[cfg(feature = "ed25519")]
-    v1a: Option<V1a>,
+    v1a: [Option<[u8; 64]>; MAX_ED25519],
+    undecodable: usize,
 }
 
 impl Signatures {
+    /// Adds the signatures of one header. Ignores other versions, and what is none.
     #[inline]
-    fn read(text: &[u8], keys: &[Entry<Key>], found: &mut Self) -> Result<(), Defect> {
-        #[cfg(feature = "ed25519")]
-        if keys
-            .iter()
-            .any(|entry| matches!(entry.key, Key::Ed25519(_)))
+    fn read(&mut self, text: &[u8]) {
+        // Fast path for the usual header, one `v1`, without a search for spaces.
+        if let Some(base64) = text.strip_prefix(b"v1,")
+            && let Some(tag) = Encoding::Base64.decode(base64)
         {
-            found.v1a = Some(V1a::default());
+            self.v1.push(tag);
+            return;
         }
-        read_signatures(
-            text,
-            &mut found.v1,
+        for item in text.split(|&byte| byte == b' ') {
+            if let Some(base64) = item.strip_prefix(b"v1,") {
+                match Encoding::Base64.decode(base64) {
+                    Some(tag) => self.v1.push(tag),
+                    None => self.undecodable += 1,
+                }
+            }
             #[cfg(feature = "ed25519")]
-            found.v1a.as_mut(),
-        )?;
-        let is_usable = |key: &Key| match key {
-            Key::Mac(_) => !found.has_v1a() && !found.v1.is_empty(),
+            if let Some(base64) = item.strip_prefix(b"v1a,") {
+                let place = self.v1a.iter_mut().find(|place| place.is_none());
+                if let (Some(signature), Some(place)) = (ed25519::from_base64(base64), place) {
+                    *place = Some(signature);
+                }
+            }
+        }
+    }
+
+    /// Whether there is one that a key can check.
+    #[inline]
+    fn is_usable(&self, keys: &[Entry<Key>]) -> Result<(), Defect> {
+        let is_usable = |entry: &Entry<Key>| match &entry.key {
+            Key::Mac(_) => self.v1.first.is_some(),
             #[cfg(feature = "ed25519")]
-            Key::Ed25519(_) => found.has_v1a(),
+            Key::Ed25519(_) => self.v1a().next().is_some(),
         };
-        let is_usable = keys.iter().any(|entry| is_usable(&entry.key));
-        is_usable.then_some(()).ok_or(Defect::NoCandidate)
+        match self.undecodable {
+            _ if keys.iter().any(is_usable) => Ok(()),
+            0 => Err(Defect::NoCandidate),
+            _ => Err(Defect::Encoding),
+        }
     }
 
     #[cfg(feature = "ed25519")]
-    fn has_v1a(&self) -> bool {
-        self.v1a.iter().flat_map(V1a::iter).next().is_some()
-    }
-
-    #[cfg(not(feature = "ed25519"))]
-    #[allow(clippy::unused_self, reason = "as with the feature")]
-    const fn has_v1a(&self) -> bool {
-        false
+    fn v1a(&self) -> impl Iterator<Item = &[u8; 64]> {
+        self.v1a.iter().flatten()
     }
 }
 
@@ -354,15 +341,9 @@ impl Scheme for StandardWebhooks {
             message.body(),
         ];
         let matched = keys.iter().find(|entry| match &entry.key {
-            // A valid `v1` does not make up for a `v1a` that fails.
-            Key::Mac(key) => {
-                !found.has_v1a() && !found.v1.is_empty() && found.v1.contain(&key.tag(&content))
-            }
+            Key::Mac(key) => found.v1.first.is_some() && found.v1.contain(&key.tag(&content)),
             #[cfg(feature = "ed25519")]
-            Key::Ed25519(key) => {
-                let mut v1a = found.v1a.iter().flat_map(V1a::iter);
-                v1a.any(|v1a| key.verify(&content, v1a))
-            }
+            Key::Ed25519(key) => found.v1a().any(|v1a| key.verify(&content, v1a)),
         });
         Ok(Verified {
             label: Some(matched.ok_or(SignatureError::Mismatch)?.matched()),

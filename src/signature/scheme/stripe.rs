@@ -73,11 +73,12 @@ impl Grammar {
 
     /// Returns the timestamp as text and number, and adds the signatures to `candidates`.
     ///
-    /// Fields with other names (`v0=`, or those after `v1`) are skipped without reading them.
+    /// Everything else is ignored: other names (`v0=`, or those after `v1`), items without `=`, signatures that
+    /// cannot be decoded.
     ///
     /// # Errors
     ///
-    /// No timestamp or two, no signature, one that cannot be decoded, an item without `=`.
+    /// No timestamp or two, no signature that can be decoded.
     pub(super) fn read<'a>(
         &self,
         text: &'a [u8],
@@ -85,21 +86,23 @@ impl Grammar {
         candidates: &mut Candidates,
     ) -> Result<(&'a [u8], u64), Defect> {
         let mut found = None;
+        let mut undecodable = 0;
         let mut rest = Some(text);
         while let Some(text) = rest {
             // All signatures have the same length, so there is no need to search for the end.
             if let Some((tag, after)) = self.signature_at(text, encoding) {
-                candidates.push(Some(tag))?;
+                candidates.push(tag);
                 rest = after;
                 continue;
             }
             let item;
             (item, rest) = self.split(text);
-            let equals = item.iter().position(|&byte| byte == b'=');
-            let (name, value) = item.split_at(equals.ok_or(Defect::Syntax)?);
-            let value = &value[1..];
+            let Some(equals) = item.iter().position(|&byte| byte == b'=') else {
+                continue;
+            };
+            let (name, value) = (&item[..equals], &item[equals + 1..]);
             if name == self.signature.as_bytes() {
-                return Err(Defect::Encoding);
+                undecodable += 1;
             } else if name == self.timestamp.as_bytes() {
                 // Libraries disagree on which of two timestamps applies.
                 if found.is_some() {
@@ -107,13 +110,9 @@ impl Grammar {
                 }
                 let seconds = unix_seconds(value).ok_or(Defect::Timestamp)?;
                 found = Some((value, seconds));
-            } else if name.is_empty() {
-                return Err(Defect::Syntax);
             }
         }
-        if candidates.is_empty() {
-            return Err(Defect::NoCandidate);
-        }
+        candidates.or_defect(undecodable)?;
         found.ok_or(Defect::Timestamp)
     }
 
@@ -185,13 +184,19 @@ mod tests {
         let text = Grammar::STRIPE.write("5", Encoding::Hex, tags.into_iter());
         assert_eq!(read(&text), Ok((5, 2)));
         assert_eq!(read(&format!("v0=x,{text},v2=")), Ok((5, 2)));
+        for beside in ["", "x", "=", "v1=", "v1=00", " v1=00", "v1", "v1a=?"] {
+            assert_eq!(read(&format!("{beside},{text}")), Ok((5, 2)), "{beside}");
+            assert_eq!(read(&format!("{text},{beside}")), Ok((5, 2)), "{beside}");
+        }
+        let many = format!("t=5{}", format!(",v1={}", "00".repeat(32)).repeat(17));
+        assert_eq!(read(&many), Ok((5, 16)));
     }
 
     #[test]
     fn refuses_everything_else() {
         let tag = "00".repeat(32);
         let cases = [
-            ("", Defect::Syntax),
+            ("", Defect::NoCandidate),
             ("t=5", Defect::NoCandidate),
             ("t=5,v0=00", Defect::NoCandidate),
             (&format!("v1={tag}"), Defect::Timestamp),
@@ -201,13 +206,8 @@ mod tests {
             ("t=5,v1=", Defect::Encoding),
             (&format!("t=5,v1={tag}0"), Defect::Encoding),
             (&format!("t=5,v1={tag} "), Defect::Encoding),
-            (&format!("t=5,v1={tag},"), Defect::Syntax),
-            (&format!("t=5,=,v1={tag}"), Defect::Syntax),
             (&format!("t=5, v1={tag}"), Defect::NoCandidate),
-            (
-                &format!("t=5{}", format!(",v1={tag}").repeat(17)),
-                Defect::TooManySignatures,
-            ),
+            (&format!("t=5;v1={tag}"), Defect::Timestamp),
         ];
         for (text, defect) in cases {
             assert_eq!(read(text), Err(defect), "{text}");
