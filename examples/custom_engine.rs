@@ -76,6 +76,8 @@ struct Jobs {
     records: HashMap<TaskId, Record>,
     order: HashMap<(State, String), BTreeSet<Spot>>,
     next: u64,
+    /// The greatest token of those that were removed since it was opened.
+    last_token: u64,
     /// Counts what made something claimable.
     changes: u64,
 }
@@ -123,6 +125,7 @@ impl Jobs {
             records: HashMap::new(),
             order: HashMap::new(),
             next: 0,
+            last_token: 0,
             changes: 1,
         };
         for file in fs::read_dir(&jobs.folder).map_err(unavailable)? {
@@ -184,6 +187,7 @@ impl Jobs {
         fs::remove_file(self.path(id, "json")).map_err(unavailable)?;
         let _ = fs::remove_file(self.path(id, "payload"));
         if let Some(record) = self.records.remove(&id) {
+            self.last_token = self.last_token.max(record.token + 1);
             self.unindex(id, &record);
         }
         Ok(())
@@ -228,9 +232,17 @@ impl Jobs {
 
     fn add(&mut self, job: NewJob, now: u64, max: usize) -> Result<Enqueued, StoreError> {
         let id = job.id;
-        if self.records.contains_key(&id) {
-            let repeated = true;
-            return Ok(Enqueued { id, repeated });
+        // A job that failed for good is queued again, if that is asked for.
+        let before = self.records.get(&id);
+        let failed = [State::Failed, State::FailedAndClaimed];
+        // Greater than those of a job with this id that was removed.
+        let mut token = now.max(self.last_token);
+        if let Some(record) = before {
+            if !(job.requeue && failed.contains(&record.state)) {
+                let repeated = true;
+                return Ok(Enqueued { id, repeated });
+            }
+            token = token.max(record.token + 1);
         }
         let live = self.count(&[State::Queued, State::Running]);
         let failed = self.count(&[State::Failed, State::FailedAndClaimed]);
@@ -250,7 +262,7 @@ impl Jobs {
             accepted: now,
             state: State::Queued,
             at: now.saturating_add(millis(job.delay)),
-            token: 0,
+            token,
             attempts: 0,
             history: String::new(),
             cause: None,

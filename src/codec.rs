@@ -249,6 +249,8 @@ mod about {
         replays: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
         trace_id: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        entry_id: Option<String>,
     }
 
     impl sealed::Encoded for About {
@@ -260,6 +262,7 @@ mod about {
                 replay_of,
                 replays,
                 trace_id,
+                entry_id,
             } = self.clone();
             write(AboutWire {
                 event_id,
@@ -268,6 +271,7 @@ mod about {
                 replay_of,
                 replays,
                 trace_id,
+                entry_id: entry_id.map(|id| id.to_string()),
             })
         }
 
@@ -280,6 +284,7 @@ mod about {
                 replay_of: wire.replay_of,
                 replays: wire.replays,
                 trace_id: wire.trace_id,
+                entry_id: wire.entry_id.and_then(|id| id.parse().ok()),
             })
         }
     }
@@ -317,7 +322,7 @@ mod tests {
     #[cfg(feature = "queue")]
     #[test]
     fn what_a_job_is_about_comes_back_as_it_was_stored() {
-        use crate::queue::About;
+        use crate::{dead_letter::EntryId, queue::About};
         use std::time::{Duration, UNIX_EPOCH};
 
         let text = || Some("ä \"1\"".to_owned());
@@ -335,6 +340,7 @@ mod tests {
                 replay_of: text(),
                 replays: 3,
                 trace_id: text(),
+                entry_id: Some(EntryId::from_bytes([7; 16])),
             };
             assert_eq!(decode::<About>(&encode(&told)).unwrap(), told);
         }

@@ -35,6 +35,9 @@ pub struct Entry {
     /// large, and all trailers, which an entry does not hold. Such a request is incomplete and cannot be
     /// sent again.
     pub headers_left_out: u32,
+    /// The number of credentials that were left out: headers, and the body if a function of the
+    /// [`Redaction`](super::Redaction) changed it.
+    pub credentials_left_out: u32,
     /// The body.
     pub body: EntryBody,
     /// The cause of the failure.
@@ -59,6 +62,12 @@ pub struct Entry {
     pub replay_of: Option<String>,
     /// The id of its trace.
     pub trace_id: Option<String>,
+    /// The id of the task, if it is a job of a queue.
+    pub task_id: Option<EntryId>,
+    /// The deduplication key of the job, as text.
+    pub dedup_key: Option<String>,
+    /// The FIFO group of the job.
+    pub fifo_group: Option<String>,
 }
 
 impl Entry {
@@ -85,6 +94,7 @@ impl Entry {
             uri: None,
             headers: Vec::new(),
             headers_left_out: 0,
+            credentials_left_out: 0,
             body: EntryBody::default(),
             cause,
             history: History::new(),
@@ -97,6 +107,9 @@ impl Entry {
             replays: 0,
             replay_of: None,
             trace_id: None,
+            task_id: None,
+            dedup_key: None,
+            fifo_group: None,
         }
     }
 }

@@ -186,6 +186,8 @@ pub(super) fn weight(entry: &Entry) -> usize {
         &entry.idempotency_key,
         &entry.replay_of,
         &entry.trace_id,
+        &entry.dedup_key,
+        &entry.fifo_group,
     ];
     let texts = texts.into_iter().flatten().map(String::len);
     let headers = entry.headers.iter();

@@ -6,6 +6,7 @@ use crate::{
     lease::{FencingToken, Settled},
 };
 use std::{
+    any::Any,
     fmt,
     str::FromStr,
     sync::Arc,
@@ -26,7 +27,7 @@ use std::{
 /// # Cancel safety
 ///
 /// A write whose future is dropped is either done or not, never half done.
-pub trait Sink: fmt::Debug + Send + Sync + 'static {
+pub trait Sink: Any + fmt::Debug + Send + Sync {
     /// Writes an entry.
     ///
     /// # Errors

@@ -1,7 +1,8 @@
 use super::{Entry, EntryId, Reason, Sink, memory};
 use crate::{
-    BoxError, InvalidConfig, StoreError, StoreErrorKind,
+    BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
     catch_panic::catch_panic,
+    lease::Settled,
     observe::{Event, Id, Observer, Observers},
 };
 use std::{
@@ -196,14 +197,29 @@ impl DeadLetters {
         &self,
         entry: Arc<Entry>,
     ) -> Result<Option<StoreErrorKind>, NotWritten> {
-        let fell_back = match self.within(&*self.sink, &entry).await {
-            Ok(()) => None,
+        let write = || -> BoxFuture<Result<Settled, StoreError>> {
+            let writing = self.sink.write(&entry);
+            Box::pin(async move { writing.await.map(|()| Settled::Done) })
+        };
+        self.attempt_by(&entry, write).await.map(Result::err)
+    }
+
+    /// Like [`attempt`](Self::attempt), where `write` writes the entry to the first sink together with a change of
+    /// its job. If the claim of that is lost, nothing is written.
+    pub(crate) async fn attempt_by(
+        &self,
+        entry: &Arc<Entry>,
+        write: impl FnOnce() -> BoxFuture<Result<Settled, StoreError>>,
+    ) -> Result<Result<Settled, StoreErrorKind>, NotWritten> {
+        let written = match self.within(write).await {
+            Ok(Settled::Lost) => return Ok(Ok(Settled::Lost)),
+            Ok(Settled::Done) => Ok(Settled::Done),
             Err(first) => {
                 let Some(fallback) = &self.fallback else {
                     let second = None;
                     return Err(NotWritten { first, second });
                 };
-                if let Err(second) = self.within(&**fallback, &entry).await {
+                if let Err(second) = self.within(|| fallback.write(entry)).await {
                     let second = Some(second);
                     return Err(NotWritten { first, second });
                 }
@@ -211,7 +227,7 @@ impl DeadLetters {
                     "the sink did not take an entry, the fallback sink did",
                     &first,
                 );
-                Some(first.kind())
+                Err(first.kind())
             }
         };
         self.observers.tell(|| Event::DeadLettered {
@@ -219,9 +235,14 @@ impl DeadLetters {
             peer: &entry.target,
             reason: entry.cause.reason.as_str(),
             event_id: entry.event_id.as_deref(),
-            fell_back: fell_back.is_some(),
+            fell_back: written.is_err(),
         });
-        Ok(fell_back)
+        Ok(written)
+    }
+
+    #[cfg(feature = "queue")]
+    pub(crate) fn sink(&self) -> &dyn Sink {
+        &*self.sink
     }
 
     /// Reports that an entry was not written, and when the write is tried again.
@@ -250,9 +271,12 @@ impl DeadLetters {
         });
     }
 
-    async fn within(&self, sink: &dyn Sink, entry: &Arc<Entry>) -> Result<(), StoreError> {
+    async fn within<T>(
+        &self,
+        write: impl FnOnce() -> BoxFuture<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let broken = || StoreError::new(StoreErrorKind::Unavailable).caused_by("the sink panicked");
-        let mut write = catch_panic(|| sink.write(entry)).ok_or_else(broken)?;
+        let mut write = catch_panic(write).ok_or_else(broken)?;
         let write = poll_fn(|cx| {
             let polled = catch_panic(|| write.as_mut().poll(cx));
             polled.unwrap_or_else(|| Poll::Ready(Err(broken())))

@@ -2,7 +2,7 @@ use super::{Enqueued, Job, NewJob, Task, TaskId};
 use crate::{
     BoxFuture, StoreError,
     attempt::History,
-    dead_letter::Cause,
+    dead_letter::{Cause, Entry, EntryId, Sink},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
 };
@@ -41,6 +41,8 @@ use std::{fmt, sync::Arc, time::Duration};
 ///   [`Reason::WorkerLost`](crate::dead_letter::Reason).
 /// - Enqueuing, claiming and settling take O(log n) time for each job, whatever the backlog and the history.
 /// - The payload of a finished task is removed at once.
+/// - A job is queued [again](NewJob::requeue) if its task has failed for good, with its attempts and history anew. The
+///   task keeps its id and deduplication key.
 /// - Everything has a bound: a full engine refuses with
 ///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
 /// - The engine uses its own clock. If the clock goes back, no lease and no wait takes longer than it
@@ -94,6 +96,42 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn tasks(&self) -> Option<&dyn Tasks> {
         None
     }
+
+    /// The moves between this queue and these dead letters, if both are in one database. Default: `None`. Without
+    /// them a worker marks a job as failed, writes its entry, and then ends it; and a job is queued again before its
+    /// entry is removed. The engine knows its own sink by its type: `sink` can be downcast as [`Any`](std::any::Any).
+    fn moves(&self, sink: &dyn Sink) -> Option<Box<dyn Moves>> {
+        let _ = sink;
+        None
+    }
+}
+
+/// Moves a job between a queue and the dead letters in the same database, each in one transaction.
+pub trait Moves: Send + Sync {
+    /// Ends a claim and writes the entry of the job, which failed for good. [`Settled::Lost`]: nothing was written.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: both are done, or neither. [`Full`](crate::StoreErrorKind::Full) and
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge): neither.
+    fn dead_letter(
+        &self,
+        claim: Claim,
+        entry: &Arc<Entry>,
+    ) -> BoxFuture<Result<Settled, StoreError>>;
+
+    /// Adds a job to the queue and removes the entry that it repeats, claimed or not. `None`: the entry was gone, and
+    /// nothing was added.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: both are done, or neither. [`Full`](crate::StoreErrorKind::Full) and
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge): neither.
+    fn requeue(
+        &self,
+        entry: EntryId,
+        job: NewJob,
+    ) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 }
 
 /// Reports the tasks of an engine.

@@ -41,6 +41,9 @@ pub struct NewJob {
     pub delay: Duration,
     /// Facts for the dead-letter entry of the job.
     pub about: About,
+    /// Whether a task with this id that has failed for good is queued again, with this job. Default: `false`, then
+    /// the job is a repetition of it. A task that has not failed is never queued again.
+    pub requeue: bool,
 }
 
 /// Facts about a job that its dead-letter entry contains, besides the payload.
@@ -59,6 +62,9 @@ pub struct About {
     pub replays: u32,
     /// The id of its trace.
     pub trace_id: Option<String>,
+    /// The id of its dead-letter entry, if it fails for good. Default: that of the task. A job that is queued again has
+    /// a new one, because an entry that was removed is not written again.
+    pub entry_id: Option<EntryId>,
 }
 
 impl NewJob {
@@ -73,6 +79,7 @@ impl NewJob {
             fifo_group: None,
             delay: Duration::ZERO,
             about: About::default(),
+            requeue: false,
         }
     }
 
@@ -153,6 +160,8 @@ pub struct Job {
     pub dedup_key: Option<IdempotencyKey>,
     /// The target, as it was enqueued.
     pub target: String,
+    /// The FIFO group, as it was enqueued.
+    pub fifo_group: Option<String>,
     /// Facts for the dead-letter entry of the job.
     pub about: About,
     /// When the queue accepted it.
@@ -178,6 +187,7 @@ impl Job {
             payload: job.payload,
             dedup_key: job.dedup_key,
             target: job.target,
+            fifo_group: job.fifo_group,
             about: job.about,
             accepted_at,
             history: History::new(),
@@ -193,6 +203,12 @@ impl Job {
             id: self.id,
             token: self.token,
         }
+    }
+
+    /// The id of its dead-letter entry, if it fails for good. A job has one, so that an entry that is written twice is
+    /// one entry.
+    pub fn entry_id(&self) -> EntryId {
+        self.about.entry_id.unwrap_or(self.id.entry_id())
     }
 
     /// The time since the queue accepted it. Unlike the time since [`accepted_at`](Self::accepted_at), it does
@@ -261,8 +277,7 @@ impl TaskId {
         self.0.as_bytes()
     }
 
-    /// The id of the dead-letter entry of this task. Each task has one, so that an entry that is written
-    /// twice is one entry.
+    /// The id of the first dead-letter entry of this task. A job that is queued again has [another](Job::entry_id).
     pub const fn entry_id(self) -> EntryId {
         self.0
     }

@@ -38,7 +38,8 @@
 //! | its worker dies | another worker claims it when the lease ends, or earlier where the engine knows that its process is gone; the attempt counts, so that a payload that kills its workers is dead-lettered |
 //! | its claim is lost | its work is dropped; the newer claim counts |
 //! | the queue cannot be reached | the worker waits and tries again; a finished attempt is settled later, while its claim lasts |
-//! | it fails for good | its entry is written, however long that takes; then the task has failed |
+//! | it fails for good | its entry is written, however long that takes; then the task has failed. In one transaction if queue and dead letters are [in one database](Engine::moves) |
+//! | its entry is [put back](crate::dead_letter::redrive::RedriveBuilder::requeue) | it is queued again, with its id and new attempts |
 //! | the worker stops | it is released if it does not end within the grace period |
 //!
 //! # Examples
@@ -102,14 +103,16 @@ mod engine;
 mod http;
 mod job;
 mod memory;
+mod requeue;
 mod typed;
 mod worker;
 
 pub use self::{
-    engine::{Ask, Claim, Claims, Depth, End, Engine, Kinds, Mark, Promises, Tasks},
+    engine::{Ask, Claim, Claims, Depth, End, Engine, Kinds, Mark, Moves, Promises, Tasks},
     http::{EnqueueError, EnqueueService, TaskStatusService},
     job::{About, Enqueued, Job, NewJob, Status, Task, TaskId},
     memory::{MemoryQueue, MemoryQueueBuilder},
+    requeue::{Requeue, ToQueue},
     typed::{HttpJob, HttpResponse, JobContext, JobError, JobKind, Push},
     worker::{Handlers, Worker, WorkerBuilder, WorkerHandle},
 };

@@ -7,6 +7,7 @@ mod claims;
 mod enqueue;
 mod http;
 mod outcomes;
+mod requeue;
 mod stopping;
 mod support;
 mod trouble;

@@ -45,7 +45,7 @@ impl Resend for ToDownstream {
         }
         let body = entry.body.bytes().clone();
         let mut req = self.0.request(body, entry.idempotency_key.as_deref());
-        let task = TaskId::from_bytes(*entry.id.as_bytes());
+        let task = TaskId::from_bytes(*entry.task_id.unwrap_or(entry.id).as_bytes());
         req.extensions_mut().insert(Redriven(task));
         Ok(req)
     }

@@ -147,6 +147,10 @@ fn entry(number: u64) -> Entry {
     entry.idempotency_key = Some(format!("key_{number}"));
     entry.replay_of = Some("evt_0".to_owned());
     entry.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned());
+    entry.task_id = Some(EntryId::from_bytes([9; 16]));
+    entry.dedup_key = Some("key:tenant:evt_1".to_owned());
+    entry.fifo_group = Some("order".to_owned());
+    entry.credentials_left_out = 1;
     entry
 }
 

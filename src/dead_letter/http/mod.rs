@@ -46,6 +46,8 @@ impl Describe<Request<BufferedBody>> for HttpRequests {
                 (name.as_str().to_owned(), value)
             })
             .collect();
+        let sensitive = headers.len() - entry.headers.len();
+        entry.credentials_left_out = u32::try_from(sensitive).unwrap_or(u32::MAX);
         let trailers = req.body().trailers().map_or(0, HeaderMap::len);
         entry.headers_left_out = u32::try_from(trailers).unwrap_or(u32::MAX);
         entry.body = EntryBody::new(req.body().as_bytes(), usize::MAX);

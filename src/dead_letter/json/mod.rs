@@ -14,6 +14,7 @@
 //! | `method`, `uri` | string, optional | of an HTTP request |
 //! | `headers` | array, optional | `{"name", "text"}`, or `{"name", "base64"}`, as with the body |
 //! | `headersLeftOut` | number, optional | how many headers and trailers are [left out](Entry::headers_left_out), credentials aside; left out where it is 0 |
+//! | `credentialsLeftOut` | number, optional | how many [credentials](Entry::credentials_left_out) are left out; left out where it is 0 |
 //! | `body.text` or `body.base64` | string | the stored bytes: as text if they are UTF-8 and take at most twice their length in JSON, otherwise in base64 with padding |
 //! | `body.length` | number | the length of the whole body, in bytes |
 //! | `body.truncated` | boolean | whether only the beginning is stored |
@@ -34,6 +35,7 @@
 //! | `replays` | number | the number of times that it was sent again |
 //! | `replayOf` | string, optional | the event or entry that it repeats |
 //! | `traceId` | string, optional | the id of its trace |
+//! | `taskId`, `dedupKey`, `fifoGroup` | string, optional | of a job: its task, its deduplication key as text, its FIFO group |
 //!
 //! One of `history.attempts`, with times in milliseconds from `firstAttemptAt`: `number`,
 //! `startedMs`, `tookMs`, `outcome` (the name of an
@@ -150,6 +152,8 @@ struct EntryOut<'a> {
     headers: Vec<HeaderOut<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers_left_out: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credentials_left_out: Option<u32>,
     body: BodyOut<'a>,
     #[serde(flatten)]
     cause: CauseOut<'a>,
@@ -170,6 +174,12 @@ struct EntryOut<'a> {
     replay_of: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    task_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedup_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fifo_group: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -255,6 +265,7 @@ fn printed(time: Option<SystemTime>) -> Option<String> {
 
 impl<'a> From<&'a Entry> for EntryOut<'a> {
     fn from(entry: &'a Entry) -> Self {
+        let counted = |count: u32| (count > 0).then_some(count);
         Self {
             schema_version: Entry::SCHEMA_VERSION,
             id: entry.id.to_string(),
@@ -271,7 +282,8 @@ impl<'a> From<&'a Entry> for EntryOut<'a> {
                     value: BytesOut::from(&**value),
                 })
                 .collect(),
-            headers_left_out: (entry.headers_left_out > 0).then_some(entry.headers_left_out),
+            headers_left_out: counted(entry.headers_left_out),
+            credentials_left_out: counted(entry.credentials_left_out),
             body: BodyOut::from(&entry.body),
             cause: CauseOut::from(&entry.cause),
             history: HistoryWire::from(&entry.history),
@@ -284,6 +296,9 @@ impl<'a> From<&'a Entry> for EntryOut<'a> {
             replays: entry.replays,
             replay_of: entry.replay_of.as_deref(),
             trace_id: entry.trace_id.as_deref(),
+            task_id: entry.task_id.map(|id| id.to_string()),
+            dedup_key: entry.dedup_key.as_deref(),
+            fifo_group: entry.fifo_group.as_deref(),
         }
     }
 }

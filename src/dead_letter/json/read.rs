@@ -40,6 +40,8 @@ struct EntryIn<'a> {
     #[serde(borrow)]
     headers_left_out: Option<&'a RawValue>,
     #[serde(borrow)]
+    credentials_left_out: Option<&'a RawValue>,
+    #[serde(borrow)]
     body: Option<&'a RawValue>,
     #[serde(borrow)]
     reason: Option<&'a RawValue>,
@@ -69,6 +71,12 @@ struct EntryIn<'a> {
     replay_of: Option<&'a RawValue>,
     #[serde(borrow)]
     trace_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    task_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    dedup_key: Option<&'a RawValue>,
+    #[serde(borrow)]
+    fifo_group: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +139,8 @@ fn first(record: &EntryIn<'_>) -> Result<Entry, StoreError> {
         .ok_or_else(|| damaged("headers"))?;
     entry.headers_left_out =
         optional(record.headers_left_out, "headersLeftOut")?.unwrap_or_default();
+    entry.credentials_left_out =
+        optional(record.credentials_left_out, "credentialsLeftOut")?.unwrap_or_default();
     entry.body = body(&required(record.body, "body")?)?;
     let history: HistoryWire = required(record.history, "history")?;
     entry.history = History::try_from(history).map_err(|_| damaged("history"))?;
@@ -142,6 +152,11 @@ fn first(record: &EntryIn<'_>) -> Result<Entry, StoreError> {
     entry.replays = optional(record.replays, "replays")?.unwrap_or_default();
     entry.replay_of = optional(record.replay_of, "replayOf")?;
     entry.trace_id = optional(record.trace_id, "traceId")?;
+    let task: Option<String> = optional(record.task_id, "taskId")?;
+    let task = task.map(|id| id.parse()).transpose();
+    entry.task_id = task.map_err(|_| damaged("taskId"))?;
+    entry.dedup_key = optional(record.dedup_key, "dedupKey")?;
+    entry.fifo_group = optional(record.fifo_group, "fifoGroup")?;
     Ok(entry)
 }
 

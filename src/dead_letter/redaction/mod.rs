@@ -130,7 +130,10 @@ impl Redaction {
             // A re-drive would send it as a header.
             entry.headers_left_out = entry.headers_left_out.saturating_add(1);
         }
-        let left_out = self.headers(&mut entry.headers);
+        let before = entry.headers.len();
+        entry.headers.retain(|(name, _)| self.keeps(name));
+        let credentials = before - entry.headers.len();
+        let left_out = shorten(&mut entry.headers);
         entry.headers_left_out = entry.headers_left_out.saturating_add(left_out);
         entry.uri.take_if(|uri| uri.len() > MOST_URI);
         if let Some(uri) = &mut entry.uri {
@@ -146,6 +149,7 @@ impl Redaction {
         entry.trace_id.take_if(too_long);
         cut(&mut entry.kind, MOST_TEXT);
         cut(&mut entry.target, MOST_TEXT);
+        let body = entry.body.clone();
         if let Some(hook) = &self.hook
             && catch_panic(|| hook(entry)).is_none()
         {
@@ -154,21 +158,9 @@ impl Redaction {
             entry.body = mem::take(&mut entry.body).cut(0);
             entry.cause.message = None;
         }
-    }
-
-    /// Returns the number of left-out headers that are not credentials.
-    fn headers(&self, headers: &mut Vec<(String, Bytes)>) -> u32 {
-        headers.retain(|(name, _)| self.keeps(name));
-        let before = headers.len();
-        let mut left = MOST_OF_HEADERS;
-        headers.retain(|(name, value)| {
-            let length = name.len().saturating_add(value.len());
-            let fits = length <= MOST_HEADER.min(left);
-            left -= if fits { length } else { 0 };
-            fits
-        });
-        headers.truncate(MOST_HEADERS);
-        u32::try_from(before - headers.len()).unwrap_or(u32::MAX)
+        let credentials = credentials + usize::from(entry.body != body);
+        let credentials = u32::try_from(credentials).unwrap_or(u32::MAX);
+        entry.credentials_left_out = entry.credentials_left_out.saturating_add(credentials);
     }
 
     fn keeps(&self, name: &str) -> bool {
@@ -184,6 +176,20 @@ impl fmt::Debug for Redaction {
             .field("names", &self.names)
             .finish_non_exhaustive()
     }
+}
+
+/// Leaves out headers that are too large. Returns their number.
+fn shorten(headers: &mut Vec<(String, Bytes)>) -> u32 {
+    let before = headers.len();
+    let mut left = MOST_OF_HEADERS;
+    headers.retain(|(name, value)| {
+        let length = name.len().saturating_add(value.len());
+        let fits = length <= MOST_HEADER.min(left);
+        left -= if fits { length } else { 0 };
+        fits
+    });
+    headers.truncate(MOST_HEADERS);
+    u32::try_from(before - headers.len()).unwrap_or(u32::MAX)
 }
 
 /// Removes the last word of a message that may have been cut: half of a URL may not be recognized.

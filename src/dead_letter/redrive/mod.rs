@@ -21,6 +21,8 @@
 //!   runs are left to the next run. A run that ended early can be started again; the accepted entries
 //!   have been removed by then.
 //!
+//! The entry of a job of a queue can go [back into the queue](RedriveBuilder::requeue) instead.
+//!
 //! # Order
 //!
 //! The service is a whole delivery, as `stack::deliver()` builds it, with retries and a deadline. The
@@ -289,6 +291,11 @@ impl RedriveBuilder {
 }
 
 impl<M, R> RedriveBuilder<M, R> {
+    #[cfg(feature = "queue")]
+    pub(crate) const fn store(&self) -> &Arc<dyn LetterStore> {
+        &self.store
+    }
+
     /// Sets the lease of a claim, renewed while the entry is sent. Default: 60 s; at most a day. If the
     /// process dies, the entry stays claimed for that time.
     pub const fn lease(mut self, lease: Duration) -> Self {

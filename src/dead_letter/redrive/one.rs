@@ -441,12 +441,10 @@ async fn removed(
     said: &Mutex<StoreErrorKind>,
 ) -> bool {
     let mut tried = 0;
-    // An earlier try that failed may have removed it.
-    let mut unanswered = false;
     loop {
         let error = match store.remove(id, token).await {
             Ok(Settled::Done) => return true,
-            Ok(Settled::Lost) if !unanswered => return false,
+            // The service may have removed it, or an earlier try that failed.
             Ok(Settled::Lost) => match store.get(id).await {
                 Ok(entry) => return entry.is_none(),
                 Err(error) => error,
@@ -454,7 +452,6 @@ async fn removed(
             Err(error) => error,
         };
         *said.lock().unwrap_or_else(PoisonError::into_inner) = error.kind();
-        unanswered = true;
         tried += 1;
         sleep(wait(tried).min(shortest(lease))).await;
     }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     StoreErrorKind,
-    dead_letter::{Cause, Reason},
+    dead_letter::{Cause, EntryId, Reason},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{About, Ask, Claim, End, Job, NewJob, Status, TaskId},
@@ -39,6 +39,7 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
             replay_of: Some("an event".to_owned()),
             replays: 3,
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+            entry_id: Some(EntryId::from_bytes([7; 16])),
         };
         let new = NewJob::new("k\u{ef}nd", payload)
             .dedup_key(key(&format!("whole-{index}")))
@@ -54,6 +55,10 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
         );
         assert_eq!(job.kind, new.kind, "contract: a job keeps its kind");
         assert_eq!(job.target, new.target, "contract: a job keeps its target");
+        assert_eq!(
+            job.fifo_group, new.fifo_group,
+            "contract: a job keeps its FIFO group"
+        );
         assert_eq!(
             job.dedup_key, new.dedup_key,
             "contract: a job keeps its key"

@@ -4,9 +4,10 @@ use super::{
     settle_raw, take, take_none, task,
 };
 use crate::{
+    attempt::History,
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Ask, Claim, End, Engine, Job, Status, TaskId},
+    queue::{Ask, Claim, End, Engine, Enqueued, Job, Status, TaskId},
 };
 use bytes::Bytes;
 use std::{
@@ -639,4 +640,66 @@ pub async fn a_failed_task_is_resolved_once<S: Subject>(subject: &S) {
     assert_eq!(late, Settled::Lost, "contract: the task is over");
     expect_depth(&*engine, [0, 0, 0]).await;
     take_none(&*engine, "nothing is left to do").await;
+}
+
+/// A job is queued again if its task has failed for good, whether or not its entry is known to be written, and no
+/// other: with a new attempt, a greater token, the same id and the same key.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_failed_job_is_queued_again_once<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    for is_settled in [true, false] {
+        let mut new = job("again")
+            .dedup_key(key(&format!("again-{is_settled}")))
+            .target("peer");
+        let id = put(&*engine, new.clone()).await;
+        new.requeue = true;
+        let repeats = |what: &'static str| {
+            let (engine, new) = (&*engine, new.clone());
+            async move {
+                let enqueued = enqueue(engine, new).await;
+                let expected = Enqueued { id, repeated: true };
+                assert_eq!(enqueued, expected, "contract: {what} is not queued again");
+            }
+        };
+        repeats("a queued job").await;
+        let first = take(&*engine, all()).await;
+        repeats("a running job").await;
+        settle(&*engine, &first, dead_letter(1)).await;
+        let failed = take_failed_job(&*engine, all()).await;
+        if is_settled {
+            settle(&*engine, &failed, done()).await;
+        }
+        let again = enqueue(&*engine, new.clone()).await;
+        assert!(
+            again.id == id && !again.repeated,
+            "contract: a failed job is queued again"
+        );
+        expect_depth(&*engine, [1, 0, 0]).await;
+        expect_status(&*engine, id, Status::Queued).await;
+        expect_attempts(&*engine, id, 0).await;
+        repeats("a job that is queued again already").await;
+        let late = settle_raw(&*engine, id, failed.token, done()).await;
+        assert_eq!(late, Settled::Lost, "contract: who failed it has no claim");
+        let job = take(&*engine, all()).await;
+        assert_eq!(
+            (job.id, job.attempt, &job.history, &job.cause),
+            (id, 1, &History::new(), &None),
+            "contract: it begins anew"
+        );
+        assert_eq!((&job.payload, &job.target), (&new.payload, &new.target));
+        assert_eq!(job.dedup_key, new.dedup_key);
+        assert!(
+            job.token > failed.token,
+            "contract: the token of a job grows with each claim"
+        );
+        settle(&*engine, &job, done()).await;
+        expect_status(&*engine, id, Status::Succeeded { result: None }).await;
+        if engine.tasks().is_some() {
+            repeats("a job that has succeeded").await;
+        }
+        take_none(&*engine, "it is done").await;
+    }
 }

@@ -204,6 +204,7 @@ rules! {
         a_retry_is_for_the_worker_to_decide,
         a_batch_of_ends_is_settled_each_by_itself,
         a_late_holder_is_heard_until_another_claims,
+        a_failed_job_is_queued_again_once,
         a_stale_holder_changes_nothing,
     }
     ending if Promised::delays => {

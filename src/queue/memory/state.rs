@@ -166,7 +166,10 @@ impl State {
         accepted_at: SystemTime,
     ) -> Result<Enqueued, Refused> {
         self.pass(now);
-        if let Some(id) = self.first(&job) {
+        let again = job.requeue && self.has_failed(job.id);
+        if let Some(id) = self.first(&job)
+            && !(again && id == job.id)
+        {
             return Ok(Enqueued { id, repeated: true });
         }
         let size = size(&job);
@@ -182,8 +185,14 @@ impl State {
         {
             return Err(Refused::Full);
         }
-        if job.dedup_key.is_some() && self.keys.len() >= self.limits.keys {
+        if let Some(key) = &job.dedup_key
+            && self.keys.len() >= self.limits.keys
+            && self.keys.get(key, self.now).is_none()
+        {
             return Err(Refused::FullOfKeys);
+        }
+        if again {
+            self.take_out(job.id);
         }
 
         let number = self.next_number;
@@ -245,6 +254,42 @@ impl State {
             }
         }
         None
+    }
+
+    /// Whether a task failed for good, or is not known.
+    fn has_failed(&self, id: TaskId) -> bool {
+        let Some(number) = self.ids.get(&id) else {
+            return true;
+        };
+        let job = self.jobs.get(number).map(|entry| entry.cause.is_some());
+        job.unwrap_or_else(|| {
+            let over = self.over.get(number);
+            over.is_some_and(|over| over.task.status == Status::Failed)
+        })
+    }
+
+    /// Removes a task that failed for good, because it is queued again. Its key stays.
+    fn take_out(&mut self, id: TaskId) {
+        let Some(number) = self.ids.remove(&id) else {
+            return;
+        };
+        self.end_claim(number);
+        let key = if let Some(entry) = self.jobs.remove(&number) {
+            take(&mut self.failed, &entry.job.kind, (entry.due, number));
+            self.dead_lettering = self.dead_lettering.saturating_sub(1);
+            self.failed_bytes = self.failed_bytes.saturating_sub(entry.size);
+            entry.job.dedup_key.as_ref().map(IdempotencyKey::digest)
+        } else {
+            let over = self.over.remove(&number);
+            over.and_then(|over| {
+                self.ends.remove(&(over.until, number));
+                over.key
+            })
+        };
+        if let Some(key) = key {
+            let end = after(self.now, self.limits.retention);
+            self.keys.part(key, id, end, self.now);
+        }
     }
 
     pub(super) fn claim(&mut self, now: Instant, ask: &Ask) -> Claims {
@@ -789,6 +834,7 @@ fn size(job: &NewJob) -> usize {
         replay_of,
         replays: _,
         trace_id,
+        entry_id: _,
     } = &job.about;
     let about = [event_id, idempotency_key, replay_of, trace_id];
     let texts = about.into_iter().chain([&job.fifo_group]).flatten();

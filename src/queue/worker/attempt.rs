@@ -2,7 +2,7 @@
 
 use super::{
     Shared,
-    dead_letter::cause,
+    dead_letter::{Written, cause},
     held::{Holding, Race, Signal, Signals, race},
     perform::{Called, Done, Perform, Performing},
 };
@@ -204,10 +204,11 @@ impl Claimed {
 
     fn was_done(&self, outcome: Outcome, took: Duration) {
         self.ended(JobEnd::Succeeded, took);
-        let tell = || {
-            self.shared
-                .delivery_ended(&self.job, outcome, self.job.attempt);
-        };
+        self.delivered(outcome, self.job.attempt);
+    }
+
+    fn delivered(&self, outcome: Outcome, attempts: u32) {
+        let tell = || self.shared.delivery_ended(&self.job, outcome, attempts);
         self.scope.enter(tell);
     }
 
@@ -221,15 +222,9 @@ impl Claimed {
     }
 
     async fn ask(&mut self, end: End) -> Settled {
-        let mut settling = pin!(self.shared.settle(self.job.claim(), end));
-        match race(&mut settling, self.signals.lost()).await {
-            Race::First(settled) => settled,
-            Race::Second(()) => {
-                // A settled claim can no longer be renewed, and looks lost until the answer arrives.
-                let settled = timeout(self.shared.lease / 3, settling).await;
-                settled.unwrap_or(Settled::Lost)
-            }
-        }
+        let settling = self.shared.settle(self.job.claim(), end);
+        let settled = self.signals.unless_lost(settling, self.shared.lease / 3);
+        settled.await.unwrap_or(Settled::Lost)
     }
 
     async fn succeeded(mut self, done: Done, took: Duration) {
@@ -263,13 +258,25 @@ impl Claimed {
         let cause = cause(&self.job, done.outcome, &history, done.reason, error);
         let (reason, code) = (cause.reason.as_str(), cause.code);
         let attempts = history.attempts();
+        if self.shared.moves.is_some() {
+            self.job.history = history.clone();
+            let writing = self.shared.write(&self.job, &cause);
+            let written = self.signals.unless_lost(writing, self.shared.lease / 3);
+            match written.await {
+                None | Some(Written::Lost) => return self.lost(took),
+                Some(Written::Moved) => {
+                    self.ended(JobEnd::Failed { reason, code }, took);
+                    self.delivered(done.outcome, attempts);
+                    self.ended(JobEnd::DeadLettered, Duration::ZERO);
+                    return;
+                }
+                // It waits in the queue until its entry is written.
+                Some(_) => {}
+            }
+        }
         if self.settle(End::Failed { cause, history }, took).await {
             self.ended(JobEnd::Failed { reason, code }, took);
-            let tell = || {
-                self.shared
-                    .delivery_ended(&self.job, done.outcome, attempts);
-            };
-            self.scope.enter(tell);
+            self.delivered(done.outcome, attempts);
         }
     }
 }

@@ -268,9 +268,11 @@ impl Settings {
             let problem = "must not allow more attempts than the engine of the queue";
             return Err(InvalidConfig::new("retry", problem));
         }
-        let dead_letters = self.dead_letters;
+        let (engine, dead_letters) = (self.queue.engine(), self.dead_letters);
+        let letters = dead_letters.as_ref();
         let shared = Shared {
-            engine: Arc::clone(self.queue.engine()),
+            moves: letters.and_then(|letters| engine.moves(letters.sink())),
+            engine: Arc::clone(engine),
             held: Arc::new(Held::default()),
             ends: Ends::default(),
             lease: self.lease,

@@ -12,6 +12,7 @@ use crate::{
         Cause, Describe as _, Direction, Entry, EntryBody, HttpRequests, Reason, Redaction,
         cause::message,
     },
+    idempotency::IdempotencyKey,
     lease::Settled,
     observe::JobEnd,
     outcome::{LocallyRefused, Outcome, OutcomeKind, links},
@@ -20,9 +21,11 @@ use crate::{
 use std::{
     error::Error,
     mem,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
+use tokio::time::timeout;
 
 pub(super) type Describe = Arc<dyn Fn(&Job, &mut Entry) + Send + Sync>;
 
@@ -69,7 +72,7 @@ fn is_open_circuit(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The result of writing an entry.
-enum Written {
+pub(super) enum Written {
     /// Only a newer release can read the job.
     Newer,
     /// The sink has not stored it.
@@ -78,6 +81,10 @@ enum Written {
         /// Whether the fallback sink has a copy.
         fell_back: bool,
     },
+    /// The claim is lost.
+    Lost,
+    /// The sink has stored it, and the task has failed, in one transaction.
+    Moved,
     /// The worker has no sink.
     Nowhere,
     /// The sink has stored it.
@@ -115,8 +122,14 @@ impl Shared {
         cause: Cause,
         (_holding, mut signals): (Holding, Signals),
     ) {
-        let written = match race(signals.next(), self.write(&job, &cause)).await {
-            Race::First(Signal::Lost) => return self.claim_lost(),
+        let mut writing = pin!(self.write(&job, &cause));
+        let written = match race(signals.next(), &mut writing).await {
+            Race::First(Signal::Lost) if self.moves.is_some() => {
+                // A claim that is settled cannot be renewed, and looks lost until the answer arrives.
+                let written = timeout(self.lease / 3, writing).await;
+                written.map_or(Some(Written::Lost), Some)
+            }
+            Race::First(Signal::Lost) => Some(Written::Lost),
             Race::First(Signal::Stop) => None,
             Race::Second(written) => Some(written),
         };
@@ -136,22 +149,26 @@ impl Shared {
                 after,
                 history: history(),
             },
-            Some(Written::Nowhere | Written::There) => End::Done { result: None },
+            Some(Written::Lost) => return self.claim_lost(),
+            _ => End::Done { result: None },
         };
-        let settling = self.settle(job.claim(), end);
-        let Race::First(Settled::Done) = race(settling, signals.lost()).await else {
-            return self.claim_lost();
-        };
+        if !matches!(written, Some(Written::Moved)) {
+            let settling = self.settle(job.claim(), end);
+            let Race::First(Settled::Done) = race(settling, signals.lost()).await else {
+                return self.claim_lost();
+            };
+        }
         match written {
             None | Some(Written::Newer) => {
                 self.job_ended(job, JobEnd::Released { after }, Duration::ZERO);
             }
             Some(Written::NotYet { kind, fell_back }) => {
                 if let (false, Some(dead_letters)) = (fell_back, &self.dead_letters) {
-                    dead_letters.lost(job.id.entry_id(), &job.target, reason, kind, Some(after));
+                    dead_letters.lost(job.entry_id(), &job.target, reason, kind, Some(after));
                 }
             }
-            Some(Written::Nowhere | Written::There) => {
+            Some(Written::Lost) => {}
+            Some(Written::Moved | Written::Nowhere | Written::There) => {
                 self.job_ended(job, JobEnd::DeadLettered, Duration::ZERO);
                 if reason == Reason::WorkerLost {
                     // For every other reason, the worker that made the last attempt has reported it.
@@ -162,8 +179,9 @@ impl Shared {
         }
     }
 
-    /// Writes an entry. Cuts its body if it is too large for the sink.
-    async fn write(&self, job: &Job, cause: &Cause) -> Written {
+    /// Writes an entry, and ends its job in the same transaction if that can be. Cuts its body if it is too large for
+    /// the sink.
+    pub(super) async fn write(&self, job: &Job, cause: &Cause) -> Written {
         if is_newer(job) {
             return Written::Newer;
         }
@@ -177,12 +195,21 @@ impl Shared {
         let mut entry = Arc::new(self.entry(job, cause));
         let mut shorter = [entry.body.bytes().len() / 2, 0].into_iter();
         loop {
-            let (kind, fell_back) = match dead_letters.attempt(Arc::clone(&entry)).await {
-                Ok(None) => {
+            let written = if let Some(moves) = &self.moves {
+                let moving = || moves.dead_letter(job.claim(), &entry);
+                let moved = dead_letters.attempt_by(&entry, moving).await;
+                moved.map(|moved| moved.map(Some))
+            } else {
+                let written = dead_letters.attempt(Arc::clone(&entry)).await;
+                written.map(|fell_back| fell_back.map_or(Ok(None), Err))
+            };
+            let (kind, fell_back) = match written {
+                Ok(Ok(Some(Settled::Lost))) => return Written::Lost,
+                Ok(Ok(moved)) => {
                     self.unwritten.store(0, Ordering::Relaxed);
-                    return Written::There;
+                    return moved.map_or(Written::There, |_| Written::Moved);
                 }
-                Ok(Some(kind)) => (kind, true),
+                Ok(Err(kind)) => (kind, true),
                 Err(error) => (error.first().kind(), false),
             };
             if kind == StoreErrorKind::TooLarge
@@ -222,8 +249,11 @@ impl Shared {
     /// The entry of a failed job. It is the same for each write, except for the time of writing.
     fn entry(&self, job: &Job, cause: &Cause) -> Entry {
         let now = self.clock.now();
-        let id = job.id.entry_id();
+        let id = job.entry_id();
         let mut entry = Entry::new(id, &job.kind, &job.target, cause.clone(), now);
+        entry.task_id = Some(job.id.entry_id());
+        entry.dedup_key = job.dedup_key.as_ref().map(IdempotencyKey::to_text);
+        entry.fifo_group.clone_from(&job.fifo_group);
         let origin = job.history.records().first().map(AttemptRecord::started);
         let last = job.history.last();
         let at = |age: Duration| job.accepted_at.checked_add(age);

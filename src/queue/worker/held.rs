@@ -83,6 +83,20 @@ impl Signals {
     pub(super) async fn lost(&mut self) {
         while self.next().await != Signal::Lost {}
     }
+
+    /// The output of what ends the claim. A claim that is ended can no longer be renewed, and looks lost until the
+    /// answer arrives: `None` if there is none after this `patience`.
+    pub(super) async fn unless_lost<F: Future>(
+        &mut self,
+        ending: F,
+        patience: Duration,
+    ) -> Option<F::Output> {
+        let mut ending = pin!(ending);
+        match race(&mut ending, self.lost()).await {
+            Race::First(ended) => Some(ended),
+            Race::Second(()) => timeout(patience, ending).await.ok(),
+        }
+    }
 }
 
 impl Held {

@@ -24,7 +24,7 @@ use crate::{
     lease::Settled,
     observe::{Event, Id, JobEnd, Observers},
     outcome::Outcome,
-    queue::{Ask, Claim, Claims, End, Engine, Job, Kinds, Status},
+    queue::{Ask, Claim, Claims, End, Engine, Job, Kinds, Moves, Status},
     retry::RetryConfig,
 };
 use bytes::Bytes;
@@ -292,6 +292,8 @@ struct Shared {
     retry: RetryConfig,
     clock: WallClock,
     dead_letters: Option<DeadLetters>,
+    /// If the dead letters are in the database of the queue.
+    moves: Option<Box<dyn Moves>>,
     describe: Option<Describe>,
     entry_body: usize,
     redaction: Redaction,

@@ -57,6 +57,11 @@ impl Database {
         Self::builder().open(path)
     }
 
+    /// Whether the two are clones of one handle, whose operations can be in one transaction.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Returns a builder with the default settings.
     pub fn builder() -> DatabaseBuilder {
         DatabaseBuilder::default()

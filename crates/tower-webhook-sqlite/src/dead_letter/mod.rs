@@ -186,6 +186,15 @@ impl SqliteDeadLetters {
         }
         Err(aborted(StoreError::new(StoreErrorKind::Full)))
     }
+
+    /// Removes an entry whose job is queued again. Returns whether it was there.
+    pub(crate) fn take_in(
+        transaction: &Transaction<'_>,
+        id: EntryId,
+    ) -> Result<bool, DatabaseError> {
+        transaction.erase();
+        rows::take(transaction, id, transaction.now())
+    }
 }
 
 impl Sink for SqliteDeadLetters {

@@ -492,8 +492,8 @@ impl Found {
             let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
             let text = |column: usize| row.get::<_, Option<String>>(column);
             let (history, about) = (text(8)?, text(10)?);
-            let is_failed = row.as_ref().column_count() > 13;
-            let cause = if is_failed { text(13)? } else { None };
+            let is_failed = row.as_ref().column_count() > 14;
+            let cause = if is_failed { text(14)? } else { None };
             let cause = decode(cause.as_deref(), || Cause::new(Reason::NotRetryable));
             // A job that failed for a reason that is damaged was not done, and is not tried again.
             let (Some(history), Some(about), Some(cause)) = (
@@ -510,6 +510,7 @@ impl Found {
             let mut new = NewJob::new(kind, Bytes::copy_from_slice(payload));
             new.id = id;
             new.target = row.get(12)?;
+            new.fifo_group = text(13)?;
             new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = row.get(7)?;

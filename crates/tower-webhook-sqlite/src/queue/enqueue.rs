@@ -1,7 +1,7 @@
 //! Enqueuing a job, and looking up a task.
 
 use super::{
-    Limits, keys,
+    Limits, failed, keys,
     schema::{self, state},
     time,
 };
@@ -38,13 +38,18 @@ pub(super) fn enqueue(
     }
     let now = time::now(transaction)?;
     let digest = job.dedup_key.as_ref().map(IdempotencyKey::digest);
+    let known = match &digest {
+        Some(digest) => keys::known(connection, digest, now)?,
+        None => None,
+    };
+    let again = Again::find(connection, job)?;
     // First, because a repetition is to change nothing.
-    if let Some(digest) = &digest
-        && let Some(id) = keys::known(connection, digest, now)?
+    if let Some(id) = known
+        && (id != job.id || matches!(again, Again::No))
     {
         return Ok(Ok(repeated(id)));
     }
-    let new_keys = i64::from(digest.is_some());
+    let new_keys = i64::from(digest.is_some() && known.is_none());
     let number_of_keys: Option<i64> = connection
         .prepare_cached(schema::ADMIT)?
         .query_row(
@@ -53,7 +58,9 @@ pub(super) fn enqueue(
         )
         .optional()?;
     let Some(number_of_keys) = number_of_keys else {
-        if let Some(known) = first(connection, job, now)? {
+        if !matches!(again, Again::Failed(_))
+            && let Some(known) = first(connection, job, now)?
+        {
             return Ok(Ok(known));
         }
         if digest.is_some() && keys::number(connection)? >= limits.max_keys {
@@ -64,6 +71,13 @@ pub(super) fn enqueue(
     if digest.is_some() && number_of_keys == limits.max_keys - limits.max_keys / 10 {
         limits.tell("nine tenths of the deduplication keys that may be are kept");
     }
+    let token = match &again {
+        Again::Failed(task) => {
+            let end = stored::until(now, limits.retention);
+            failed::take_out(connection, task, digest.as_ref(), [now, end])?
+        }
+        Again::New | Again::No => 0,
+    };
     let due = stored::until(now, job.delay);
     let held = match &job.fifo_group {
         Some(order) => connection
@@ -87,8 +101,12 @@ pub(super) fn enqueue(
     }
     let seq = connection.last_insert_rowid();
     if let Some(digest) = &digest {
-        keys::add(connection, digest, job.id)?;
+        match known {
+            Some(_) => keys::own(connection, digest)?,
+            None => keys::add(connection, digest, job.id)?,
+        }
     }
+    failed::set_token(connection, seq, token)?;
     let key = job.dedup_key.as_ref();
     connection
         .prepare_cached(schema::INSERT_PAYLOAD)?
@@ -153,6 +171,33 @@ fn insert(
         job.kind,
     ])?;
     Ok(inserted == 1)
+}
+
+/// Whether a job is queued again.
+enum Again {
+    /// This task has failed for good.
+    Failed(Known),
+    /// There is no task with its id.
+    New,
+    /// It is not to be, or there is a task that has not failed.
+    No,
+}
+
+impl Again {
+    fn find(connection: &Connection, job: &NewJob) -> rusqlite::Result<Self> {
+        if !job.requeue {
+            return Ok(Self::No);
+        }
+        Ok(match get(connection, job.id)? {
+            None => Self::New,
+            Some(task) => match task.state {
+                state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
+                    Self::Failed(task)
+                }
+                _ => Self::No,
+            },
+        })
+    }
 }
 
 const fn repeated(id: TaskId) -> Enqueued {

@@ -71,6 +71,14 @@ pub(super) fn add(connection: &Connection, key: &Digest, id: TaskId) -> rusqlite
         .map(drop)
 }
 
+/// A key that outlived its task has one again, and its end.
+pub(super) fn own(connection: &Connection, key: &Digest) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(schema::OWN_KEY)?
+        .execute([key])
+        .map(drop)
+}
+
 /// Keeps a key until then, unless it is known anyway.
 pub(crate) fn keep(
     connection: &Connection,

@@ -70,6 +70,12 @@
 //! # }
 //! ```
 //!
+//! # Dead letters in the same database
+//!
+//! If a worker's dead letters are a [`SqliteDeadLetters`](crate::SqliteDeadLetters) on a clone of the queue's
+//! [`Database`], a job fails and its entry is written in one transaction, and a
+//! [requeue](tower_webhook::dead_letter::redrive::RedriveBuilder::requeue) adds the job and removes the entry in one.
+//!
 //! # Durability
 //!
 //! Enqueuing, and settling as done, failed, dead-lettered or to be retried, are on the disk before the
@@ -166,9 +172,10 @@
 mod builder;
 mod claim;
 mod enqueue;
+mod failed;
 pub(crate) mod keys;
 mod ledger;
-mod resolve;
+mod moves;
 mod schema;
 mod settle;
 mod time;
@@ -184,12 +191,13 @@ use rusqlite::Connection;
 use std::{path::Path, sync::Arc, time::Duration};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
+    dead_letter::Sink,
     idempotency::IdempotencyKey,
     lease::Settled,
     observe::Observers,
     queue::{
-        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, NewJob, Promises, Task, TaskId,
-        Tasks,
+        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, Moves, NewJob, Promises, Task,
+        TaskId, Tasks,
     },
 };
 
@@ -393,6 +401,10 @@ impl Engine for SqliteQueue {
     fn tasks(&self) -> Option<&dyn Tasks> {
         Some(self)
     }
+
+    fn moves(&self, sink: &dyn Sink) -> Option<Box<dyn Moves>> {
+        moves::between(self, sink)
+    }
 }
 
 impl Tasks for SqliteQueue {
@@ -410,7 +422,7 @@ impl Tasks for SqliteQueue {
         }
         let retention = self.limits.retention;
         answered(self.database.write(move |transaction| {
-            resolve::resolve(transaction, id, result.as_deref(), retention)
+            failed::resolve(transaction, id, result.as_deref(), retention)
                 .map_err(DatabaseError::from_driver)
         }))
     }

@@ -168,6 +168,8 @@ pub(super) const CHANGES: &str =
 pub(super) const INSERT: &str = "INSERT INTO tower_webhook_jobs
     (id, digest, state, at, token, attempts, accepted, target, ordered, kind)
     VALUES (?1, ?2, ?3, ?4, 0, 0, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING";
+/// Of a job that is queued again.
+pub(super) const SET_TOKEN: &str = "UPDATE tower_webhook_jobs SET token = ?2 WHERE seq = ?1";
 pub(super) const INSERT_PAYLOAD: &str =
     "INSERT INTO tower_webhook_payloads (seq, about, payload, scope, key)
     VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -178,7 +180,7 @@ pub(super) const BY_KEY: &str =
     FROM tower_webhook_keys AS k CROSS JOIN tower_webhook_jobs AS j ON j.id = k.id
     WHERE k.key = ?1 AND k.until IS NULL";
 pub(super) const DELETE: &str =
-    "DELETE FROM tower_webhook_jobs WHERE seq = ?1 RETURNING digest, at";
+    "DELETE FROM tower_webhook_jobs WHERE seq = ?1 RETURNING digest, at, token";
 pub(super) const DELETE_PAYLOAD: &str = "DELETE FROM tower_webhook_payloads WHERE seq = ?1";
 
 /// The task and the end of a key; if that is the end of its job, which job, and whether and when it ends.
@@ -187,6 +189,7 @@ pub(super) const KEY: &str = "SELECT k.id, k.until, j.seq, j.state >= 5, j.at
     WHERE k.key = ?1";
 pub(super) const ADD_KEY: &str = "INSERT INTO tower_webhook_keys (key, id, until)
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+pub(super) const OWN_KEY: &str = "UPDATE tower_webhook_keys SET until = NULL WHERE key = ?1";
 pub(super) const END_KEY: &str =
     "UPDATE tower_webhook_keys SET until = ?2 WHERE key = ?1 AND until IS NULL";
 pub(super) const REMOVE_KEY: &str =
@@ -235,13 +238,13 @@ pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state, kind FROM to
     WHERE ordered = ?1 AND ordered IS NOT NULL AND state < 3 ORDER BY seq LIMIT 1";
 
 pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
-        j.accepted, j.history, j.kind, p.about, p.payload, j.target
+        j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.ordered
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.target = ?1 AND j.kind = ?4 AND j.state = 1 AND j.at <= ?2
     ORDER BY j.at, j.seq LIMIT ?3";
 pub(super) const DUE_FAILED_JOBS: &str =
     "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
-        j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.cause
+        j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.ordered, j.cause
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
     WHERE j.kind = ?3 AND j.state = 3 AND j.at <= ?1 ORDER BY j.at, j.seq LIMIT ?2";
 /// The next kind of which jobs have failed.
@@ -308,11 +311,13 @@ mod tests {
             (DEPTH, "INTEGER PRIMARY KEY"),
             (CHANGES, "INTEGER PRIMARY KEY"),
             (INSERT, ""),
+            (SET_TOKEN, "INTEGER PRIMARY KEY"),
             (INSERT_PAYLOAD, ""),
             (BY_ID, "(id=?)"),
             (BY_KEY, "(key=?)"),
             (KEY, "(key=?)"),
             (ADD_KEY, ""),
+            (OWN_KEY, "(key=?)"),
             (END_KEY, "(key=?)"),
             (REMOVE_KEY, "(key=?)"),
             (KEYS, "INTEGER PRIMARY KEY"),

@@ -70,7 +70,7 @@ impl Held {
     }
 
     /// Renews the claim, until then.
-    fn renew(&mut self, ledger: &mut Ledger<'_>, until: i64) -> rusqlite::Result<()> {
+    pub(super) fn renew(&mut self, ledger: &mut Ledger<'_>, until: i64) -> rusqlite::Result<()> {
         let state = match self.hold {
             Hold::Failed => state::DEAD_LETTERING_CLAIMED,
             _ => state::RUNNING,
@@ -269,7 +269,7 @@ fn relocate(
 }
 
 /// The job is finished: its payload is removed.
-fn finish(
+pub(super) fn finish(
     ledger: &mut Ledger<'_>,
     held: &Held,
     state: i64,

@@ -15,6 +15,7 @@ mod contract;
 mod crash;
 mod jobs;
 mod keys;
+mod moves;
 mod newer;
 mod owners;
 mod processes;

@@ -1,0 +1,108 @@
+//! Tasks that fail for good with their dead-letter entry, and what becomes of them when it is delivered or queued again.
+
+use super::{
+    enqueue::{self, Known},
+    keys::{self, Digest},
+    ledger::Ledger,
+    schema::{self, state},
+    settle::{self, Held, Hold},
+};
+use crate::{database::Transaction, stored};
+use rusqlite::{Connection, params};
+use std::time::Duration;
+use tower_webhook::{
+    lease::Settled,
+    queue::{Claim, TaskId},
+};
+
+/// Ends a claim: the task has failed for good, and its entry is written in the same transaction.
+pub(super) fn fail(
+    transaction: &Transaction<'_>,
+    claim: Claim,
+    retention: Duration,
+) -> rusqlite::Result<Settled> {
+    let mut ledger = Ledger::open(transaction)?;
+    let Some(mut held) = Held::find(&ledger, claim)? else {
+        return Ok(Settled::Lost);
+    };
+    if held.hold == Hold::Lapsed {
+        let now = ledger.now;
+        held.renew(&mut ledger, now)?;
+    }
+    settle::finish(&mut ledger, &held, state::FAILED, retention, None)?;
+    if held.hold == Hold::Job {
+        ledger.running -= 1;
+        ledger.leave_lane(&held.target, &held.kind)?;
+        ledger.release_next(held.ordered.as_deref())?;
+    } else {
+        ledger.dead_lettering -= 1;
+    }
+    ledger.close(transaction)?;
+    Ok(Settled::Done)
+}
+
+/// Removes a failed task that is queued again. Its key stays: if it is not this one, until `end`. Returns a token that is
+/// greater than that of its last claim.
+pub(super) fn take_out(
+    connection: &Connection,
+    task: &Known,
+    digest: Option<&Digest>,
+    [now, end]: [i64; 2],
+) -> rusqlite::Result<i64> {
+    let (key, token): (Option<Digest>, i64) = connection
+        .prepare_cached(schema::DELETE)?
+        .query_row([task.seq], |row| Ok((row.get(0)?, row.get(2)?)))?;
+    connection
+        .prepare_cached(schema::DELETE_PAYLOAD)?
+        .execute([task.seq])?;
+    let finished = i64::from(task.state == state::FAILED);
+    let fewer = params![0, 0, finished - 1, 0, now, -finished];
+    connection.prepare_cached(schema::COUNT)?.execute(fewer)?;
+    if let Some(key) = key.filter(|key| digest != Some(key)) {
+        keys::part(connection, &key, end, now)?;
+    }
+    Ok(token + 1)
+}
+
+/// Sets the token of a job that is queued again, unless it is zero.
+pub(super) fn set_token(connection: &Connection, seq: i64, token: i64) -> rusqlite::Result<()> {
+    if token == 0 {
+        return Ok(());
+    }
+    let mut set = connection.prepare_cached(schema::SET_TOKEN)?;
+    set.execute([seq, token]).map(drop)
+}
+
+/// The failed task succeeds: its entry was delivered in another way.
+pub(super) fn resolve(
+    transaction: &Transaction<'_>,
+    id: TaskId,
+    result: Option<&[u8]>,
+    retention: Duration,
+) -> rusqlite::Result<bool> {
+    let mut ledger = Ledger::open(transaction)?;
+    let connection = ledger.connection;
+    let Some(task) = enqueue::get(connection, id)? else {
+        return Ok(false);
+    };
+    match task.state {
+        state::FAILED if task.at > ledger.now => {}
+        state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED => {
+            ledger.dead_lettering -= 1;
+            ledger.finished += 1;
+            connection
+                .prepare_cached(schema::DELETE_PAYLOAD)?
+                .execute([task.seq])?;
+        }
+        _ => return Ok(false),
+    }
+    let until = stored::until(ledger.now, retention);
+    connection.prepare_cached(schema::FINISH)?.execute(params![
+        task.seq,
+        state::SUCCEEDED,
+        until,
+        result
+    ])?;
+    ledger.close(transaction)?;
+    Ok(true)
+}
