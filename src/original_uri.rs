@@ -1,6 +1,6 @@
 //! The URI that a caller requested.
 
-use http::{Request, Uri};
+use http::{Extensions, Request, Uri};
 
 /// The URI before axum's `Router::nest` removed a prefix from its path: two nested routers with the same
 /// inner path are two routes.
@@ -8,16 +8,23 @@ use http::{Request, Uri};
 /// axum's extension stays in a request that a handler passes on to another address. Then it is not the URI
 /// of this request any more, and the request's own is returned.
 pub(crate) fn original_uri<B>(req: &Request<B>) -> &Uri {
+    original(req.uri(), req.extensions())
+}
+
+/// The same, of the parts of a request.
+#[cfg_attr(not(feature = "axum"), allow(clippy::missing_const_for_fn))]
+pub(crate) fn original<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a Uri {
     #[cfg(feature = "axum")]
-    if let Some(axum::extract::OriginalUri(original)) = req.extensions().get() {
-        let uri = req.uri();
+    if let Some(axum::extract::OriginalUri(original)) = extensions.get() {
         let is_prefixed = original.path().ends_with(uri.path()) || uri.path() == "/";
         let is_here = original.scheme() == uri.scheme() && original.authority() == uri.authority();
         if is_here && is_prefixed && original.query() == uri.query() {
             return original;
         }
     }
-    req.uri()
+    #[cfg(not(feature = "axum"))]
+    let _ = extensions;
+    uri
 }
 
 #[cfg(all(test, feature = "axum"))]

@@ -16,8 +16,8 @@ use tower_webhook::{
     body::BufferedBody,
     clock::WallClock,
     signature::{
-        Message, Scheme, Secret, SignScheme, SignatureError,
-        scheme::{StandardWebhooks, Stripe},
+        Encoding, Message, Scheme, Secret, SignScheme, SignatureError, TimestampFormat,
+        scheme::{Generic, GenericBuilder, Piece, Slack, StandardWebhooks, Stripe},
     },
 };
 
@@ -77,7 +77,7 @@ fn verify(
     headers: &[(String, String)],
     body: &str,
 ) -> Result<(), SignatureError> {
-    let mut request = Request::post("/hook").body(BufferedBody::from(body.to_owned()));
+    let mut request = Request::post("/hook?a=b").body(BufferedBody::from(body.to_owned()));
     let request = request.as_mut().unwrap();
     for (name, value) in headers {
         let name = HeaderName::try_from(name).unwrap();
@@ -115,4 +115,73 @@ fn the_schemes_take_what_senders_sign() {
     svix.extend(standard);
     let scheme = StandardWebhooks::svix([Secret::new(OLD), Secret::new(NEW)]).unwrap();
     assert_eq!(verify(&scheme, &svix, body), Ok(()));
+}
+
+/// A scheme with its signature in this header, over these pieces.
+fn generic(header: &'static str, content: impl IntoIterator<Item = Piece>) -> GenericBuilder {
+    Generic::builder(HeaderName::from_static(header)).content(content)
+}
+
+fn workos() -> Generic {
+    generic(
+        "workos-signature",
+        [Piece::Timestamp, ".".into(), Piece::Body],
+    )
+    .fields(", ", "t", "v1")
+    .timestamp_format(TimestampFormat::Milliseconds)
+    .build("secret")
+    .unwrap()
+}
+
+#[test]
+fn templates_take_what_senders_sign() {
+    let name = HeaderName::from_static;
+    let body = r#"{"note":"Zoë"}"#;
+    let hubspot = generic(
+        "x-hubspot-signature-v3",
+        [
+            Piece::Method,
+            "https://hooks.example.com".into(),
+            Piece::Target,
+            Piece::Body,
+            Piece::Timestamp,
+        ],
+    )
+    .encoding(Encoding::Base64)
+    .timestamp_header(name("x-hubspot-request-timestamp"))
+    .timestamp_format(TimestampFormat::Milliseconds);
+    let inngest =
+        generic("x-inngest-signature", [Piece::Body, Piece::Timestamp]).fields("&", "t", "s");
+    let r#box = generic("box-signature-primary", [Piece::Body, Piece::Timestamp])
+        .or_header(name("box-signature-secondary"))
+        .encoding(Encoding::Base64)
+        .timestamp_header(name("box-delivery-timestamp"))
+        .timestamp_format(TimestampFormat::Rfc3339);
+    let mut clients = Foreign::start();
+    for (client, builder) in [("hubspot", hubspot), ("inngest", inngest), ("box", r#box)] {
+        let scheme = builder.clone().build("secret").unwrap();
+        let headers = clients.sign(client, "secret", "", body);
+        assert_eq!(verify(&scheme, &headers, body), Ok(()), "{client}");
+        assert!(verify(&scheme, &headers, "{}").is_err(), "{client}");
+        let other = builder.build("other").unwrap();
+        assert!(verify(&other, &headers, body).is_err(), "{client}");
+        let late = clients.sign_at(client, "secret", "", body, foreign::now() - 330);
+        let result = verify(&scheme, &late, body);
+        assert!(
+            matches!(result, Err(SignatureError::Stale { .. })),
+            "{client}: {result:?}"
+        );
+    }
+    let headers = clients.sign("slack", "secret", "", body);
+    let slack = Slack::new("secret").unwrap();
+    assert_eq!(verify(&slack, &headers, body), Ok(()));
+}
+
+#[tokio::test]
+async fn a_receiver_takes_what_a_template_signs() {
+    let body = r#"{"note":"Zoë"}"#;
+    let mut clients = Foreign::start();
+    let headers = sent(workos(), body).await;
+    assert_eq!(clients.verify("workos", "secret", &headers, body), Ok(()));
+    assert!(clients.verify("workos", "other", &headers, body).is_err());
 }

@@ -137,7 +137,7 @@ pub enum Defect {
     Repeated,
     /// The header breaks the grammar of the scheme: a stray separator, an item without a name.
     Syntax,
-    /// The timestamp does not consist of one to fifteen digits.
+    /// The timestamp is not in the format of the scheme, such as one to fifteen digits.
     Timestamp,
     /// The header is longer than 4096 bytes.
     TooLong,
@@ -154,7 +154,7 @@ impl fmt::Display for Defect {
             Self::Prefix => "lacks the prefix of the scheme",
             Self::Repeated => "occurs more than once",
             Self::Syntax => "is not in the syntax of the scheme",
-            Self::Timestamp => "has a timestamp that is not a number of seconds",
+            Self::Timestamp => "has a timestamp that cannot be read",
             Self::TooLong => "is too long",
         })
     }

@@ -1,12 +1,12 @@
-//! HMAC-SHA256 (RFC 2104, FIPS 180-4): computed over pieces by one of two libraries, read from and
-//! written to headers, and compared in constant time.
+//! HMAC (RFC 2104, FIPS 180-4): computed over pieces, with SHA-256 by one of two libraries, read from and written
+//! to headers, and compared in constant time.
 
-use hmac::{Hmac, KeyInit, Mac as _};
-use sha2::Sha256;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest as _, Sha256, Sha512};
 use std::fmt;
 use subtle::ConstantTimeEq as _;
 
-/// An HMAC-SHA256.
+/// An HMAC-SHA256; of an HMAC with another hash, the SHA-256.
 pub(crate) type Tag = [u8; 32];
 
 /// The library that computes HMAC-SHA256. The results are the same.
@@ -30,9 +30,53 @@ pub(crate) enum MacKey {
     #[cfg(feature = "aws-lc-rs")]
     AwsLc(aws_lc_rs::hmac::Key),
     RustCrypto(Hmac<Sha256>),
+    #[cfg(feature = "sha1")]
+    Sha1(Box<Hmac<sha1::Sha1>>),
+    Sha512(Box<Hmac<Sha512>>),
+}
+
+/// The hash of an HMAC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Algorithm {
+    /// SHA-1, with feature `sha1`: only for senders that have nothing better (Intercom, Trello). No forgery of an
+    /// HMAC with it is known, but its collisions are, and standards forbid it for new uses.
+    #[cfg(feature = "sha1")]
+    LegacySha1,
+    /// SHA-256.
+    #[default]
+    Sha256,
+    /// SHA-512, for senders that use no other (Paystack). It is not safer here than SHA-256, and is computed by
+    /// [`Backend::RustCrypto`] always.
+    Sha512,
+}
+
+/// A key of HMAC, which takes any length.
+fn keyed<M: KeyInit>(secret: &[u8]) -> M {
+    // Invariant: HMAC takes keys of any length (RFC 2104 §2).
+    #[expect(clippy::expect_used, reason = "no length is refused")]
+    M::new_from_slice(secret).expect("HMAC takes keys of any length")
+}
+
+/// The MAC of the concatenated pieces.
+fn finish<M: Mac + Clone>(key: &M, pieces: &[&[u8]]) -> hmac::digest::Output<M> {
+    let mut mac = key.clone();
+    for piece in pieces {
+        mac.update(piece);
+    }
+    mac.finalize().into_bytes()
 }
 
 impl MacKey {
+    pub(crate) fn with(algorithm: Algorithm, backend: Backend, secret: &[u8]) -> Self {
+        match algorithm {
+            #[cfg(feature = "sha1")]
+            Algorithm::LegacySha1 => Self::Sha1(Box::new(keyed(secret))),
+            Algorithm::Sha256 => Self::new(backend, secret),
+            Algorithm::Sha512 => Self::Sha512(Box::new(keyed(secret))),
+        }
+    }
+
     pub(crate) fn new(backend: Backend, secret: &[u8]) -> Self {
         match backend {
             #[cfg(feature = "aws-lc-rs")]
@@ -40,12 +84,7 @@ impl MacKey {
                 use aws_lc_rs::hmac::{HMAC_SHA256, Key};
                 Self::AwsLc(Key::new(HMAC_SHA256, secret))
             }
-            Backend::RustCrypto => {
-                // Invariant: HMAC takes keys of any length (RFC 2104 §2).
-                #[expect(clippy::expect_used, reason = "no length is refused")]
-                let mac = Hmac::new_from_slice(secret).expect("HMAC takes keys of any length");
-                Self::RustCrypto(mac)
-            }
+            Backend::RustCrypto => Self::RustCrypto(keyed(secret)),
         }
     }
 
@@ -63,16 +102,63 @@ impl MacKey {
                 tag.copy_from_slice(context.sign().as_ref());
                 tag
             }
-            Self::RustCrypto(key) => {
-                let mut mac = key.clone();
-                for piece in pieces {
-                    mac.update(piece);
-                }
-                mac.finalize().into_bytes().into()
-            }
+            Self::RustCrypto(key) => finish(key, pieces).into(),
+            #[cfg(feature = "sha1")]
+            Self::Sha1(key) => Sha256::digest(finish(&**key, pieces)).into(),
+            Self::Sha512(key) => Sha256::digest(finish(&**key, pieces)).into(),
+        }
+    }
+
+    /// Writes the MAC of the concatenated pieces.
+    pub(crate) fn encode_append(&self, pieces: &[&[u8]], encoding: Encoding, out: &mut String) {
+        match self {
+            #[cfg(feature = "sha1")]
+            Self::Sha1(key) => encoding.encode_append(&finish(&**key, pieces), out),
+            Self::Sha512(key) => encoding.encode_append(&finish(&**key, pieces), out),
+            _ => encoding.encode_append(&self.tag(pieces), out),
         }
     }
 }
+
+/// How a MAC is written in a header.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MacFormat {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) encoding: Encoding,
+}
+
+impl MacFormat {
+    pub(crate) const SHA256_HEX: Self = Self {
+        algorithm: Algorithm::Sha256,
+        encoding: Encoding::Hex,
+    };
+
+    /// Decodes a MAC strictly: nothing around it, and no bits left over.
+    #[inline]
+    pub(crate) fn decode(self, text: &[u8]) -> Option<Tag> {
+        let length = match self.algorithm {
+            Algorithm::Sha256 => return self.encoding.decode_tag(text),
+            #[cfg(feature = "sha1")]
+            Algorithm::LegacySha1 => 20,
+            Algorithm::Sha512 => 64,
+        };
+        let mut room = [0; ROOM];
+        let bytes = self.encoding.decode_into(text, &mut room)?;
+        (bytes.len() == length).then(|| Sha256::digest(bytes).into())
+    }
+
+    /// The length of a MAC in characters, if all have one.
+    pub(crate) const fn length(self) -> Option<usize> {
+        match (self.algorithm, self.encoding) {
+            (Algorithm::Sha256, Encoding::Base64) => Some(44),
+            (Algorithm::Sha256, Encoding::Hex | Encoding::HexAnyCase) => Some(64),
+            _ => None,
+        }
+    }
+}
+
+/// Room for the longest MAC in the shortest encoding, while it is decoded.
+const ROOM: usize = 96;
 
 impl fmt::Debug for MacKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,13 +177,15 @@ pub(crate) fn equal(a: &Tag, b: &Tag) -> bool {
     words(a).ct_eq(&words(b)).into()
 }
 
-/// The encoding of a MAC in a header.
+/// The encoding of a signature in a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Encoding {
-    /// Standard base64 with padding (RFC 4648 §4): 44 characters.
+    /// Standard base64 with padding (RFC 4648 §4).
     Base64,
-    /// Lower-case hexadecimal: 64 characters. Upper case is refused, so that a MAC has only one spelling.
+    /// Base64 with the alphabet for URLs (RFC 4648 §5). Written without padding, and read with or without it.
+    Base64Url,
+    /// Lower-case hexadecimal. Upper case is refused, so that a signature has only one spelling.
     Hex,
     /// Hexadecimal in upper or lower case.
     HexAnyCase,
@@ -107,32 +195,62 @@ impl Encoding {
     const fn codec(self) -> data_encoding::Encoding {
         match self {
             Self::Base64 => data_encoding::BASE64,
+            Self::Base64Url => data_encoding::BASE64URL_NOPAD,
             Self::Hex => data_encoding::HEXLOWER,
             Self::HexAnyCase => data_encoding::HEXLOWER_PERMISSIVE,
         }
     }
 
-    /// Decodes a MAC strictly: nothing around it, complete padding, and no bits left over.
+    /// Decodes strictly: nothing around it, complete padding, and no bits left over. For a
+    /// [`Scheme`](super::Scheme) of your own.
+    ///
+    /// ```
+    /// use tower_webhook::signature::Encoding;
+    ///
+    /// assert_eq!(Encoding::Base64.decode("aGk="), Some(b"hi".to_vec()));
+    /// assert_eq!(Encoding::Base64.decode("aGk"), None);
+    /// assert_eq!(Encoding::Base64Url.encode(b"hi"), "aGk");
+    /// ```
+    pub fn decode(self, text: impl AsRef<[u8]>) -> Option<Vec<u8>> {
+        let text = text.as_ref();
+        self.codec_of(text).decode(text).ok()
+    }
+
+    /// Encodes these bytes.
+    pub fn encode(self, bytes: impl AsRef<[u8]>) -> String {
+        self.codec().encode(bytes.as_ref())
+    }
+
+    /// The codec that reads this text.
+    fn codec_of(self, text: &[u8]) -> data_encoding::Encoding {
+        match (self, text.last()) {
+            (Self::Base64Url, Some(b'=')) => data_encoding::BASE64URL,
+            _ => self.codec(),
+        }
+    }
+
+    /// Decodes up to 64 bytes.
+    fn decode_into<'a>(self, text: &[u8], room: &'a mut [u8; ROOM]) -> Option<&'a [u8]> {
+        let codec = self.codec_of(text);
+        let room = room.get_mut(..codec.decode_len(text.len()).ok()?)?;
+        let length = codec.decode_mut(text, room).ok()?;
+        room.get(..length)
+    }
+
+    /// Decodes an HMAC-SHA256.
     #[inline]
-    pub(crate) fn decode(self, text: &[u8]) -> Option<Tag> {
+    pub(crate) fn decode_tag(self, text: &[u8]) -> Option<Tag> {
         match self {
             Self::Base64 => from_base64(text.try_into().ok()?),
+            Self::Base64Url => self.decode_into(text, &mut [0; ROOM])?.try_into().ok(),
             Self::Hex => from_hex(text.try_into().ok()?, 0),
             // This bit makes a letter lower case, and leaves the digits as they are.
             Self::HexAnyCase => from_hex(text.try_into().ok()?, 0x20),
         }
     }
 
-    /// The length of a MAC in characters.
-    pub(crate) const fn length(self) -> usize {
-        match self {
-            Self::Base64 => 44,
-            Self::Hex | Self::HexAnyCase => 64,
-        }
-    }
-
-    pub(crate) fn encode_append(self, tag: &Tag, out: &mut String) {
-        self.codec().encode_append(tag, out);
+    pub(crate) fn encode_append(self, bytes: &[u8], out: &mut String) {
+        self.codec().encode_append(bytes, out);
     }
 }
 
@@ -247,13 +365,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_encoded_is_decoded(tag: Tag) {
-            for encoding in [Encoding::Base64, Encoding::Hex, Encoding::HexAnyCase] {
+            for encoding in [Encoding::Base64, Encoding::Base64Url, Encoding::Hex, Encoding::HexAnyCase] {
                 let mut text = String::new();
                 encoding.encode_append(&tag, &mut text);
-                prop_assert_eq!(encoding.decode(text.as_bytes()), Some(tag));
+                prop_assert_eq!(encoding.decode_tag(text.as_bytes()), Some(tag));
             }
             let upper = data_encoding::HEXUPPER.encode(&tag);
-            prop_assert_eq!(Encoding::HexAnyCase.decode(upper.as_bytes()), Some(tag));
+            prop_assert_eq!(Encoding::HexAnyCase.decode_tag(upper.as_bytes()), Some(tag));
         }
 
         /// One character of a good text replaced by any byte: the same answer as `data-encoding`.
@@ -268,18 +386,18 @@ mod tests {
             let at_base64 = at.index(text.len());
             text[at_base64] = byte;
             let theirs = data_encoding::BASE64.decode(&text).ok().filter(|tag| tag.len() == 32);
-            prop_assert_eq!(Encoding::Base64.decode(&text).map(Vec::from), theirs);
+            prop_assert_eq!(Encoding::Base64.decode_tag(&text).map(Vec::from), theirs);
 
             let mut text = data_encoding::HEXLOWER.encode(&tag).into_bytes();
             let at_hex = at.index(text.len());
             text[at_hex] = byte;
             let theirs = data_encoding::HEXLOWER.decode(&text).ok();
-            prop_assert_eq!(Encoding::Hex.decode(&text).map(Vec::from), theirs);
+            prop_assert_eq!(Encoding::Hex.decode_tag(&text).map(Vec::from), theirs);
             let theirs = data_encoding::HEXLOWER_PERMISSIVE.decode(&text).ok();
             prop_assert_eq!(Encoding::HexAnyCase.decode(&text).map(Vec::from), theirs);
 
             text.resize(length, b'A');
-            prop_assert_eq!(Encoding::Base64.decode(&text), None);
+            prop_assert_eq!(Encoding::Base64.decode_tag(&text), None);
         }
     }
 

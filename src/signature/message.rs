@@ -1,7 +1,7 @@
 use super::{Defect, SecretLabel, SignatureError};
-use crate::{body::BufferedBody, clock::WallClock};
+use crate::{body::BufferedBody, clock::WallClock, original_uri::original};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::{fmt, time::Duration};
 
 /// The longest signature header that is read, in bytes. Typical ones have a few hundred bytes.
@@ -97,6 +97,7 @@ pub struct Head<'a> {
     method: &'a Method,
     uri: &'a Uri,
     headers: &'a HeaderMap,
+    extensions: &'a Extensions,
     clock: &'a WallClock,
 }
 
@@ -108,6 +109,7 @@ impl<'a> Head<'a> {
             method: request.method(),
             uri: request.uri(),
             headers: request.headers(),
+            extensions: request.extensions(),
             clock,
         }
     }
@@ -120,6 +122,12 @@ impl<'a> Head<'a> {
     /// The request target. A router may have removed a prefix from it, as axum's `nest` does.
     pub const fn uri(&self) -> &'a Uri {
         self.uri
+    }
+
+    /// The URI that the sender requested: [`uri`](Self::uri), or with feature `axum` the one before a router
+    /// removed a prefix.
+    pub fn original_uri(&self) -> &'a Uri {
+        original(self.uri, self.extensions)
     }
 
     /// The headers. Use [`header`](Self::header) to read one strictly.
@@ -467,6 +475,84 @@ impl From<Duration> for Tolerance {
     }
 }
 
+/// How a sender writes the time of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimestampFormat {
+    /// Milliseconds since 1970: digits.
+    Milliseconds,
+    /// RFC 3339: `2026-11-22T08:15:30Z`, with a fraction of up to nine digits or none, and `Z` or an offset such
+    /// as `-07:00`. Upper case only.
+    Rfc3339,
+    /// Seconds since 1970: digits.
+    #[default]
+    Seconds,
+}
+
+impl TimestampFormat {
+    /// Parses a time, as the time since 1970. Numbers have one to fifteen digits, no sign, no space and no
+    /// fraction. `None` for anything else, and for times before 1970.
+    #[inline]
+    pub fn parse(self, text: &[u8]) -> Option<Duration> {
+        match self {
+            Self::Milliseconds => unix_seconds(text).map(Duration::from_millis),
+            Self::Rfc3339 => rfc_3339(text),
+            Self::Seconds => unix_seconds(text).map(Duration::from_secs),
+        }
+    }
+
+    /// Writes a time in seconds since 1970, with as many digits as the times of this age have.
+    pub(super) fn write(self, unix_seconds: u64) -> String {
+        match self {
+            Self::Milliseconds => format!("{:013}", unix_seconds.saturating_mul(1000)),
+            Self::Rfc3339 => i64::try_from(unix_seconds)
+                .ok()
+                .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+                .unwrap_or(jiff::Timestamp::MAX)
+                .to_string(),
+            Self::Seconds => unix_seconds.to_string(),
+        }
+    }
+
+    /// Whether the text of a time cannot become another time when bytes are added or taken away at one end:
+    /// numbers have as many digits as those of the years 2001 to 2286.
+    pub(super) const fn is_self_delimiting(self, text: &[u8]) -> bool {
+        match self {
+            Self::Milliseconds => text.len() == 13,
+            Self::Rfc3339 => true,
+            Self::Seconds => text.len() == 10,
+        }
+    }
+}
+
+/// Parses RFC 3339 in one spelling. The shape is checked first, because libraries read more than that.
+fn rfc_3339(text: &[u8]) -> Option<Duration> {
+    let is = |text: &[u8], shape: &[u8]| {
+        text.len() == shape.len()
+            && text.iter().zip(shape).all(|(char, shape)| match shape {
+                b'0' => char.is_ascii_digit(),
+                _ => char == shape,
+            })
+    };
+    let (time, mut rest) = text.split_at_checked(19)?;
+    if let Some(after) = rest.strip_prefix(b".") {
+        let digits = after
+            .iter()
+            .take_while(|char| char.is_ascii_digit())
+            .count();
+        if !(1..=9).contains(&digits) {
+            return None;
+        }
+        rest = &after[digits..];
+    }
+    let is_zone = rest == b"Z" || is(rest, b"+00:00") || is(rest, b"-00:00");
+    if !is(time, b"0000-00-00T00:00:00") || !is_zone {
+        return None;
+    }
+    let time: jiff::Timestamp = str::from_utf8(text).ok()?.parse().ok()?;
+    time.as_duration().try_into().ok()
+}
+
 /// Parses whole seconds since 1970: one to fifteen digits, no sign, no space, no fraction.
 ///
 /// Libraries that accept other forms of a number format it again for the MAC, so that a text that was
@@ -529,6 +615,42 @@ mod tests {
             check(1_301_000, 1_000_900),
             Err(SignatureError::Early { ahead, .. }) if ahead == Duration::from_millis(300_100)
         ));
+    }
+
+    #[test]
+    fn times_of_rfc_3339() {
+        let parse = |text: &str| TimestampFormat::Rfc3339.parse(text.as_bytes());
+        let seconds = Duration::from_secs(1_700_000_000);
+        assert_eq!(
+            TimestampFormat::Rfc3339.write(1_700_000_000),
+            "2023-11-14T22:13:20Z"
+        );
+        assert_eq!(parse("2023-11-14T22:13:20Z"), Some(seconds));
+        assert_eq!(parse("2023-11-14T15:13:20-07:00"), Some(seconds));
+        assert_eq!(
+            parse("2023-11-14T22:13:20.25Z"),
+            Some(seconds + Duration::from_millis(250))
+        );
+        for bad in [
+            "",
+            "2023-11-14",
+            "2023-11-14T22:13:20",
+            "2023-11-14t22:13:20Z",
+            "2023-11-14T22:13:20z",
+            "2023-11-14 22:13:20Z",
+            "2023-11-14T22:13:20.Z",
+            "2023-11-14T22:13:20.0123456789Z",
+            "2023-11-14T22:13:20+0000",
+            "2023-11-14T22:13:20Z ",
+            " 2023-11-14T22:13:20Z",
+            "12023-11-14T22:13:20Z",
+            "2023-02-30T22:13:20Z",
+            "2023-11-14T25:13:20Z",
+            "2023-11-14T22:13:20Z[UTC]",
+            "1969-12-31T23:59:59Z",
+        ] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
     }
 
     proptest! {

@@ -117,8 +117,8 @@ mod verify;
 #[doc(inline)]
 pub use self::{
     error::{Defect, SignatureError},
-    mac::{Backend, Encoding},
-    message::{Head, Message, Tolerance, Verified},
+    mac::{Algorithm, Backend, Encoding},
+    message::{Head, Message, TimestampFormat, Tolerance, Verified},
     replay::ReplayCache,
     scheme::Scheme,
     secrets::{Secret, SecretLabel, Secrets, SigningKeys},

@@ -385,10 +385,17 @@ pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidCo
 ///
 /// An empty key is refused, because anyone can compute a MAC with it.
 pub(crate) fn mac_key(key: &[u8], backend: Backend) -> Result<MacKey, InvalidConfig> {
+    Ok(MacKey::new(backend, not_empty(key)?))
+}
+
+/// # Errors
+///
+/// As [`mac_key`].
+pub(crate) fn not_empty(key: &[u8]) -> Result<&[u8], InvalidConfig> {
     if key.is_empty() {
         return Err(InvalidConfig::new("secrets", "must not be empty"));
     }
-    Ok(MacKey::new(backend, key))
+    Ok(key)
 }
 
 fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, InvalidConfig> {

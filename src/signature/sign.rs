@@ -8,7 +8,7 @@ use crate::{
     observe::{Event, Id, Observer, Observers},
     outcome::{Repeatable, Unsendable},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use std::{
     fmt,
     hash::{BuildHasher as _, RandomState},
@@ -143,7 +143,8 @@ impl<S> Sign<S> {
         };
         // Taken out of the request, because the message borrows its body.
         let mut headers = mem::take(req.headers_mut());
-        let mut message = Outgoing::new(req.body().as_bytes(), self.clock.unix_seconds());
+        let mut message = Outgoing::new(req.body().as_bytes(), self.clock.unix_seconds())
+            .with_target(req.method(), req.uri());
         if let Some(id) = &id {
             message = message.with_id(id);
         }
@@ -190,6 +191,9 @@ pub enum SignError {
     /// The id of the message is not 1 to 4096 visible ASCII characters without a full stop, or the
     /// request has two ids.
     InvalidId,
+    /// The scheme signs the method or the target, and the message has none; or its target has a character that
+    /// no URL has, or its body could be a part of the target.
+    InvalidTarget,
     /// The scheme signs an id, and the message has none.
     MissingId,
     /// All secrets are public keys, which only verify.
@@ -202,6 +206,7 @@ impl fmt::Display for SignError {
             Self::Custom { reason } => reason,
             Self::HeaderValue => "signature is not fit for a header",
             Self::InvalidId => "message id is not fit to be signed",
+            Self::InvalidTarget => "request target is not fit to be signed with this body",
             Self::MissingId => "message has no id",
             Self::NoSigningKey => "no key can sign",
         })
@@ -275,6 +280,7 @@ through_pointer!(Arc, Box);
 pub struct Outgoing<'a> {
     id: Option<&'a MessageId>,
     unix_seconds: u64,
+    target: Option<(&'a Method, &'a Uri)>,
     body: &'a [u8],
 }
 
@@ -284,6 +290,7 @@ impl<'a> Outgoing<'a> {
         Self {
             id: None,
             unix_seconds,
+            target: None,
             body,
         }
     }
@@ -293,6 +300,18 @@ impl<'a> Outgoing<'a> {
     pub const fn with_id(mut self, id: &'a MessageId) -> Self {
         self.id = Some(id);
         self
+    }
+
+    /// Sets the method and the URI of the request. Default: none.
+    #[must_use]
+    pub const fn with_target(mut self, method: &'a Method, uri: &'a Uri) -> Self {
+        self.target = Some((method, uri));
+        self
+    }
+
+    /// The method and the URI, if the message has them.
+    pub const fn target(&self) -> Option<(&'a Method, &'a Uri)> {
+        self.target
     }
 
     /// The id, if the message has one.

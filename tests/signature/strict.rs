@@ -9,7 +9,8 @@ use tower_webhook::{
     body::BufferedBody,
     clock::WallClock,
     signature::{
-        Defect, Encoding, Head, Message, Scheme, Secret, SignatureError, Tolerance,
+        Defect, Encoding, Head, Message, MessageId, Outgoing, Scheme, Secret, SignError,
+        SignScheme, SignatureError, TimestampFormat, Tolerance,
         scheme::{
             AnyOf, BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, SecretEncoding,
             SharedToken, Shopify, Slack, StandardWebhooks, Stripe,
@@ -755,7 +756,6 @@ fn templates_that_protect_less_than_they_seem_to_are_refused() {
         ),
         (builder().id_header(name("x-id")), "content"),
         (timed(), "content"),
-        (timed().content([Piece::Timestamp, Piece::Body]), "content"),
         (
             timed().content([Piece::Timestamp, "".into(), Piece::Body]),
             "content",
@@ -786,39 +786,215 @@ fn templates_that_protect_less_than_they_seem_to_are_refused() {
         ),
         (
             timed()
-                .fields(',', "t", "v1")
+                .fields(",", "t", "v1")
                 .content([Piece::Timestamp, dot(), Piece::Body]),
             "timestamp_header",
         ),
         (
             builder()
-                .fields(',', "t", "t")
+                .fields(",", "t", "t")
                 .content([Piece::Timestamp, dot(), Piece::Body]),
             "fields",
         ),
         (
             builder()
-                .fields(',', "", "v1")
+                .fields(",", "", "v1")
                 .content([Piece::Timestamp, dot(), Piece::Body]),
             "fields",
         ),
         (
             builder()
-                .fields('=', "t", "v1")
+                .fields("=", "t", "v1")
                 .content([Piece::Timestamp, dot(), Piece::Body]),
             "separator",
         ),
-        (builder().separator('a'), "separator"),
-        (builder().separator('é'), "separator"),
+        (builder().separator("a"), "separator"),
+        (builder().separator("é"), "separator"),
+        (builder().separator(""), "separator"),
+        (builder().separator("\n"), "separator"),
+        (builder().separator("-"), "separator"),
+        (
+            builder()
+                .fields(":", "t", "v1")
+                .timestamp_format(TimestampFormat::Rfc3339)
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "separator",
+        ),
+        // Where one piece could go on with the next one.
+        (
+            builder()
+                .id_header(name("x-id"))
+                .content([Piece::Id, Piece::Body]),
+            "content",
+        ),
+        (
+            timed()
+                .id_header(name("x-id"))
+                .content([Piece::Id, Piece::Timestamp, Piece::Body]),
+            "content",
+        ),
+        (builder().content([Piece::Method, Piece::Body]), "content"),
+        (
+            builder().content([Piece::Method, ".".into(), Piece::Body]),
+            "content",
+        ),
+        (
+            builder().content([Piece::Target, ".".into(), Piece::Body]),
+            "content",
+        ),
+        (
+            timed().content([Piece::Target, Piece::Timestamp, Piece::Body]),
+            "content",
+        ),
+        (builder().content([Piece::Body, Piece::Target]), "content"),
+        (
+            builder().content([Piece::Target, Piece::Target, Piece::Body]),
+            "content",
+        ),
+        // What no request can satisfy.
+        (builder().or_header(name("x-signature")), "header"),
+        (
+            builder()
+                .timestamp_header(name("x-signature"))
+                .content([Piece::Timestamp, Piece::Body]),
+            "header",
+        ),
+        (
+            timed().id_header(name("x-time")).content([
+                Piece::Id,
+                ".".into(),
+                Piece::Timestamp,
+                Piece::Body,
+            ]),
+            "header",
+        ),
+        (builder().prefix(" v1="), "prefix"),
+        (builder().prefix("v1\n"), "prefix"),
+        (builder().prefix("vé="), "prefix"),
+        (builder().prefix("v".repeat(5000)), "prefix"),
+        (
+            builder()
+                .or_header(name("x-other"))
+                .fields(",", "t", "v1")
+                .content([Piece::Timestamp, dot(), Piece::Body]),
+            "or_header",
+        ),
     ] {
         assert_eq!(builder.build("secret").unwrap_err().setting(), setting);
     }
-    assert!(
-        timed()
-            .content([Piece::Timestamp, dot(), Piece::Body])
+    for builder in [
+        timed().content([Piece::Timestamp, dot(), Piece::Body]),
+        timed().content([Piece::Timestamp, Piece::Body]),
+        timed().content([Piece::Body, Piece::Timestamp]),
+        builder().content([Piece::Method, Piece::Target, Piece::Body]),
+        builder().content([
+            Piece::Method,
+            " ".into(),
+            Piece::Target,
+            "\n".into(),
+            Piece::Body,
+        ]),
+        builder().separator("; "),
+    ] {
+        builder.build("secret").unwrap();
+    }
+}
+
+/// What one MAC covers is one message, although nothing stands between its pieces.
+#[test]
+fn pieces_side_by_side_cannot_be_shifted() {
+    let name = HeaderName::from_static;
+    let timed = |content: [Piece; 2]| {
+        Generic::builder(name("x-signature"))
+            .timestamp_header(name("x-time"))
+            .tolerance(std::time::Duration::MAX)
+            .content(content)
             .build("secret")
-            .is_ok()
+            .unwrap()
+    };
+    for (scheme, shifts) in [
+        (
+            timed([Piece::Timestamp, Piece::Body]),
+            [("17000000001", "2"), ("170000000", "012")],
+        ),
+        (
+            timed([Piece::Body, Piece::Timestamp]),
+            [("21700000000", "1"), ("700000000", "121")],
+        ),
+    ] {
+        let good = signed(&scheme, "12");
+        assert_eq!(good.headers()["x-time"], "1700000000");
+        verify(&scheme, &good).unwrap();
+        for (time, body) in shifts {
+            let signature = good.headers()["x-signature"].to_str().unwrap();
+            let shifted = request(&[("x-signature", signature), ("x-time", time)], body);
+            assert_eq!(refused(&scheme, &shifted), "malformed", "{time}");
+        }
+    }
+
+    let hook = Generic::builder(name("x-signature"))
+        .content([Piece::Method, Piece::Target, Piece::Body])
+        .build("secret")
+        .unwrap();
+    let to = |method: &str, uri: &str, body: &'static str| {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(BufferedBody::from(body))
+            .unwrap();
+        let (method, uri) = (request.method().clone(), request.uri().clone());
+        let mut headers = http::HeaderMap::new();
+        let message = Outgoing::new(body.as_bytes(), NOW).with_target(&method, &uri);
+        let signed = hook.sign(&message, &mut headers);
+        *request.headers_mut() = headers;
+        signed.map(|()| request)
+    };
+    let good = to("POST", "https://example.com/hook?a=b", r#"{"a":1}"#).unwrap();
+    verify(&hook, &good).unwrap();
+    for (method, uri, body) in [
+        ("PUT", "/hook?a=b", r#"{"a":1}"#),
+        ("POST", "/hook?a=c", r#"{"a":1}"#),
+        ("POST", "/hook?a=b{", r#""a":1}"#),
+        ("POST", "/hook?a=b{%22a%22:1}", ""),
+        ("POST", "/hook?a", r#"=b{"a":1}"#),
+    ] {
+        let mut shifted = Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(BufferedBody::from(body))
+            .unwrap();
+        *shifted.headers_mut() = good.headers().clone();
+        assert_eq!(refused(&hook, &shifted), "mismatch", "{uri}");
+    }
+    // What no receiver would take is not sent.
+    for (uri, body) in [("/hook", "a=b"), ("/hook{", "{}"), ("*", "{}")] {
+        assert_eq!(
+            to("POST", uri, body).unwrap_err(),
+            SignError::InvalidTarget,
+            "{uri}"
+        );
+    }
+    let without = hook.sign(&Outgoing::new(b"{}", NOW), &mut http::HeaderMap::new());
+    assert_eq!(without, Err(SignError::InvalidTarget));
+    verify(&hook, &to("POST", "/hook", "").unwrap()).unwrap();
+
+    // An id that ends like the text after it.
+    let generic = Generic::builder(name("x-signature"))
+        .id_header(name("x-id"))
+        .content([Piece::Id, "--".into(), Piece::Body])
+        .build("secret")
+        .unwrap();
+    let mut headers = http::HeaderMap::new();
+    let id = MessageId::new("a-").unwrap();
+    let message = Outgoing::new(b"body", NOW).with_id(&id);
+    assert_eq!(
+        generic.sign(&message, &mut headers),
+        Err(SignError::InvalidId)
     );
+    let id = MessageId::new("-a").unwrap();
+    generic
+        .sign(&Outgoing::new(b"body", NOW).with_id(&id), &mut headers)
+        .unwrap();
 }
 
 #[test]

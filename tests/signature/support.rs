@@ -11,7 +11,8 @@ use tower_webhook::{
     body::BufferedBody,
     clock::WallClock,
     signature::{
-        Head, Message, MessageId, Outgoing, Scheme, SignScheme, SignatureError, Verified,
+        Algorithm, Encoding, Head, Message, MessageId, Outgoing, Scheme, SignScheme,
+        SignatureError, TimestampFormat, Verified,
         scheme::{
             BasicAuth, Cognigy, CognigyFormat, Generic, GitHub, Piece, SharedToken, Shopify, Slack,
             StandardWebhooks, Stripe,
@@ -120,7 +121,7 @@ pub(crate) fn covering_schemes() -> Vec<Box<dyn Both>> {
         Box::new(
             Generic::builder(HeaderName::from_static("x-everything"))
                 .prefix("v0=")
-                .separator(',')
+                .separator(",")
                 .id_header(HeaderName::from_static("x-id"))
                 .timestamp_header(HeaderName::from_static("x-time"))
                 .content([
@@ -135,6 +136,32 @@ pub(crate) fn covering_schemes() -> Vec<Box<dyn Both>> {
                 .unwrap(),
         ),
     ];
+    let name = HeaderName::from_static;
+    let zendesk = Generic::builder(name("x-zendesk-webhook-signature"))
+        .encoding(Encoding::Base64)
+        .timestamp_header(name("x-zendesk-webhook-signature-timestamp"))
+        .timestamp_format(TimestampFormat::Rfc3339)
+        .content([Piece::Timestamp, Piece::Body]);
+    let workos = Generic::builder(name("workos-signature"))
+        .fields(", ", "t", "v1")
+        .timestamp_format(TimestampFormat::Milliseconds)
+        .content([Piece::Timestamp, ".".into(), Piece::Body]);
+    let inngest = Generic::builder(name("x-inngest-signature"))
+        .fields("&", "t", "s")
+        .content([Piece::Body, Piece::Timestamp]);
+    let paystack = Generic::builder(name("x-paystack-signature")).algorithm(Algorithm::Sha512);
+    let builders = [zendesk, workos, inngest, paystack];
+    for builder in builders {
+        schemes.push(Box::new(builder.build("secret").unwrap()));
+    }
+    #[cfg(feature = "sha1")]
+    schemes.push(Box::new(
+        Generic::builder(name("x-hub-signature"))
+            .algorithm(Algorithm::LegacySha1)
+            .prefix("sha1=")
+            .build("secret")
+            .unwrap(),
+    ));
     for format in ALL_COGNIGY {
         schemes.push(Box::new(
             Cognigy::new("cognigy", ALL_COGNIGY)

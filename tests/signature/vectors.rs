@@ -4,10 +4,10 @@ use crate::support::{ALL_COGNIGY, NOW, WHSEC, request, signed, verify, verify_at
 use http::HeaderName;
 use std::cell::Cell;
 use tower_webhook::signature::{
-    Backend, Encoding, Secret, Secrets, SignatureError,
+    Algorithm, Backend, Encoding, Secret, Secrets, SignatureError, TimestampFormat,
     scheme::{
-        Cognigy, CognigyFormat, Generic, GitHub, Piece, SecretEncoding, Shopify, Slack,
-        StandardWebhooks, Stripe,
+        Cognigy, CognigyFormat, Generic, GenericBuilder, GitHub, Piece, SecretEncoding, Shopify,
+        Slack, StandardWebhooks, Stripe,
     },
 };
 
@@ -252,7 +252,7 @@ fn generic_speaks_for_others() {
         let outpost = |secrets: Vec<Secret>| {
             Generic::builder(name("x-outpost-signature"))
                 .prefix("v0=")
-                .separator(',')
+                .separator(",")
                 .build(key(secrets))
                 .unwrap()
         };
@@ -341,4 +341,59 @@ fn standard_webhooks_v1a_as_svix_signs_it() {
     let sender = StandardWebhooks::new(private).unwrap();
     sender.sign(&outgoing, &mut headers).unwrap();
     assert_eq!(headers["webhook-signature"], signature);
+}
+
+/// HMACs of [`EVENT`] by Python's `hmac`, with other hashes, encodings and times.
+#[test]
+fn generic_with_other_hashes_encodings_and_times() {
+    with_each_backend(|| {
+        let name = HeaderName::from_static;
+        let builder = || Generic::builder(name("x-signature"));
+        let accepts = |builder: GenericBuilder, text: &str| {
+            let scheme = builder.build(key("test-secret")).unwrap();
+            verify(&scheme, &request(&[("x-signature", text)], EVENT)).is_ok()
+        };
+        const SHA512: &str = "529350798d9355bbfbdc311cd89fa60ef1700b0476050d34327c1a90d4257e22\
+            7fa8188a17d4ebf23213d96b5933ffb1cf5c638c9f571123d76e79642771ef32";
+        let sha512 = || builder().algorithm(Algorithm::Sha512);
+        assert!(accepts(sha512(), SHA512));
+        assert!(!accepts(sha512(), &SHA512[..64]));
+        assert!(!accepts(sha512(), EVENT_HEX));
+        assert!(!accepts(builder(), SHA512));
+        #[cfg(feature = "sha1")]
+        {
+            let sha1 = || builder().algorithm(Algorithm::LegacySha1);
+            assert!(accepts(sha1(), "5020d7d5575bc7907b5d0de463e2e0b7f06478e6"));
+            assert!(!accepts(sha1(), EVENT_HEX));
+            let base64 = sha1().encoding(Encoding::Base64);
+            assert!(accepts(base64, "UCDX1Vdbx5B7XQ3kY+Lgt/BkeOY="));
+        }
+        let url = || builder().encoding(Encoding::Base64Url);
+        let unpadded = "PthQ4Q-Y4pd6iovHBJZhOJc7Wv_pVyKeyrxmDUZSM2I";
+        assert!(accepts(url(), unpadded) && accepts(url(), &format!("{unpadded}=")));
+        assert!(!accepts(url(), EVENT_BASE64) && !accepts(url(), &format!("{unpadded}==")));
+        let list = url().prefix("v1=").separator("; ");
+        assert!(accepts(list, &format!("v1=AAAA; {unpadded}; x")));
+
+        // Zendesk.
+        let zendesk = builder()
+            .encoding(Encoding::Base64)
+            .timestamp_header(name("x-time"))
+            .timestamp_format(TimestampFormat::Rfc3339)
+            .content([Piece::Timestamp, Piece::Body])
+            .build(key("test-secret"))
+            .unwrap();
+        let message = request(
+            &[
+                (
+                    "x-signature",
+                    "LjG2Dtje1YDG2L0gLFOCooNCuJ/7KD2QxlYd1Oilk58=",
+                ),
+                ("x-time", "2023-11-14T22:13:20Z"),
+            ],
+            EVENT,
+        );
+        assert_eq!(verify(&zendesk, &message).unwrap().timestamp(), Some(NOW));
+        assert_eq!(signed(&zendesk, EVENT).headers(), message.headers());
+    });
 }

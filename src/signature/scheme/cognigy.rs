@@ -3,8 +3,8 @@ use crate::{
     InvalidConfig,
     signature::{
         Defect, Encoding, Head, Message, Outgoing, Secrets, SignError, SignScheme, SignatureError,
-        SigningKeys, Tolerance, Verified,
-        mac::{MacKey, Tag},
+        SigningKeys, TimestampFormat, Tolerance, Verified,
+        mac::{MacFormat, MacKey, Tag},
         message::unix_seconds,
         secrets::{Keyring, raw},
     },
@@ -152,8 +152,10 @@ impl Cognigy {
                 .ok_or_else(|| self.malformed(Defect::Encoding))
         };
         match format {
-            CognigyFormat::Hex => push(Encoding::Hex.decode(text)).map(|()| Read::Body(None)),
-            CognigyFormat::Base64 => push(Encoding::Base64.decode(text)).map(|()| Read::Body(None)),
+            CognigyFormat::Hex => push(Encoding::Hex.decode_tag(text)).map(|()| Read::Body(None)),
+            CognigyFormat::Base64 => {
+                push(Encoding::Base64.decode_tag(text)).map(|()| Read::Body(None))
+            }
             CognigyFormat::UnsignedTimestamp => {
                 let comma = text.iter().position(|&byte| byte == b',');
                 let (seconds, tag) = text.split_at(comma.unwrap_or_default());
@@ -161,16 +163,20 @@ impl Cognigy {
                     unix_seconds(seconds).ok_or_else(|| self.malformed(Defect::Timestamp))?;
                 self.tolerance
                     .check(Duration::from_secs(seconds), head.unix_time())?;
-                push(Encoding::Base64.decode(&tag[1..]))?;
+                push(Encoding::Base64.decode_tag(&tag[1..]))?;
                 Ok(Read::Body(Some(seconds)))
             }
             CognigyFormat::SignedTimestamp => {
-                let (timestamp, seconds) = Grammar::STRIPE
-                    .read(text, Encoding::Hex, candidates)
+                let (timestamp, time) = Grammar::STRIPE
+                    .read(
+                        text,
+                        MacFormat::SHA256_HEX,
+                        TimestampFormat::Seconds,
+                        candidates,
+                    )
                     .map_err(|what| self.malformed(what))?;
-                self.tolerance
-                    .check(Duration::from_secs(seconds), head.unix_time())?;
-                Ok(Read::Timed(timestamp, seconds))
+                self.tolerance.check(time, head.unix_time())?;
+                Ok(Read::Timed(timestamp, time.as_secs()))
             }
         }
     }
@@ -263,8 +269,7 @@ impl SignScheme for Cognigy {
             CognigyFormat::UnsignedTimestamp => body(Encoding::Base64, format!("{seconds},")),
             CognigyFormat::SignedTimestamp => {
                 let content = [seconds.as_bytes(), b".", message.body()];
-                let tags = keys.iter().map(|entry| entry.key.tag(&content));
-                Grammar::STRIPE.write(&seconds, Encoding::Hex, tags)
+                Grammar::STRIPE.write(&seconds, MacFormat::SHA256_HEX, &keys, &content)
             }
         };
         headers.insert(&self.header, sensitive(text)?);

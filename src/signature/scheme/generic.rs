@@ -1,22 +1,25 @@
-use super::{Candidates, Scheme, sensitive, stripe::Grammar};
+use super::{
+    Candidates, Scheme, sensitive,
+    stripe::{Grammar, split},
+};
 use crate::{
     InvalidConfig,
     signature::{
-        Defect, Encoding, Head, Message, MessageId, Outgoing, Secret, Secrets, SignError,
-        SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
-        mac::MacKey,
-        message::{Id, unix_seconds},
-        secrets::{Keyring, decode_base64, mac_key},
+        Algorithm, Defect, Encoding, Head, Message, MessageId, Outgoing, Secret, Secrets,
+        SignError, SignScheme, SignatureError, SigningKeys, TimestampFormat, Tolerance, Verified,
+        mac::{MacFormat, MacKey},
+        message::{Id, MAX_HEADER},
+        secrets::{Keyring, decode_base64, not_empty},
     },
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use std::{borrow::Cow, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 /// The largest number of pieces in a content template.
 pub(super) const MAX_PIECES: usize = 8;
 
-/// HMAC-SHA256 with the header, prefix, encoding and signed content of any sender.
+/// HMAC with the header, prefix, encoding and signed content of any sender.
 ///
 /// # Examples
 ///
@@ -44,7 +47,7 @@ pub(super) const MAX_PIECES: usize = 8;
 ///
 /// let paddle = Generic::builder(HeaderName::from_static("paddle-signature"))
 ///     .name("paddle")
-///     .fields(';', "ts", "h1")
+///     .fields(";", "ts", "h1")
 ///     .content([Piece::Timestamp, ":".into(), Piece::Body])
 ///     .tolerance(Duration::from_secs(5))
 ///     .build("pdl_ntfset_...")?;
@@ -61,6 +64,35 @@ pub(super) const MAX_PIECES: usize = 8;
 ///     .build("lin_wh_...")?;
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
+/// HubSpot: `X-HubSpot-Signature-v3`, base64 over the method, the URL, the body and the time in milliseconds, with
+/// nothing between them.
+///
+/// ```
+/// # use http::HeaderName;
+/// # use tower_webhook::signature::{Encoding, TimestampFormat, scheme::{Generic, Piece}};
+/// let hubspot = Generic::builder(HeaderName::from_static("x-hubspot-signature-v3"))
+///     .name("hubspot")
+///     .encoding(Encoding::Base64)
+///     .timestamp_header(HeaderName::from_static("x-hubspot-request-timestamp"))
+///     .timestamp_format(TimestampFormat::Milliseconds)
+///     .content([
+///         Piece::Method,
+///         "https://hooks.example.com".into(),
+///         Piece::Target,
+///         Piece::Body,
+///         Piece::Timestamp,
+///     ])
+///     .build("the app's client secret")?;
+/// # Ok::<(), tower_webhook::InvalidConfig>(())
+/// ```
+///
+/// # Pieces side by side
+///
+/// Where nothing stands between two pieces, bytes could move from one to the other with the same MAC. A
+/// timestamp beside another piece, or after the body, therefore has as many digits as those of the years 2001
+/// to 2286. A body right after the target is refused if it begins with a character that a URL may have:
+/// JSON does not, except for a bare number or word. What else cannot be told apart is refused by
+/// [`build`](GenericBuilder::build).
 #[derive(Clone, Debug)]
 pub struct Generic {
     pub(super) recipe: Arc<Recipe>,
@@ -73,9 +105,14 @@ pub(super) struct Recipe {
     pub(super) header: HeaderName,
     pub(super) or_header: Option<HeaderName>,
     pub(super) layout: Layout,
-    pub(super) encoding: Encoding,
+    pub(super) format: MacFormat,
     pub(super) id: Option<HeaderName>,
     pub(super) timestamp: Option<HeaderName>,
+    pub(super) timestamp_format: TimestampFormat,
+    /// Whether the text of the time must be [self-delimiting](TimestampFormat::is_self_delimiting).
+    pub(super) delimits_itself: bool,
+    /// Whether the method or the target is signed.
+    pub(super) has_target: bool,
     pub(super) content: Cow<'static, [Piece]>,
     pub(super) tolerance: Tolerance,
 }
@@ -86,7 +123,7 @@ pub(super) enum Layout {
     /// `prefix` and one signature, or several if there is a separator.
     Plain {
         prefix: Cow<'static, str>,
-        separator: Option<char>,
+        separator: Option<Cow<'static, str>>,
     },
     /// `t=..,v1=..`
     Fields(Grammar),
@@ -108,7 +145,12 @@ pub enum Piece {
     Id,
     /// Fixed text, such as the full stop between two pieces.
     Literal(Cow<'static, str>),
-    /// The text of the timestamp, in seconds since 1970.
+    /// The method of the request, such as `POST`.
+    Method,
+    /// The path and the query of the request, as they were received: `/hook?a=b`. A server behind a proxy does not
+    /// know the rest of a URL: put it before, as a literal.
+    Target,
+    /// The text of the timestamp.
     Timestamp,
 }
 
@@ -130,9 +172,12 @@ impl Generic {
                 prefix: Cow::Borrowed(""),
                 separator: None,
             },
-            encoding: Encoding::Hex,
+            format: MacFormat::SHA256_HEX,
             id: None,
             timestamp: None,
+            timestamp_format: TimestampFormat::Seconds,
+            delimits_itself: false,
+            has_target: false,
             content: Cow::Borrowed(&[Piece::Body]),
             tolerance: Tolerance::default(),
         })
@@ -190,9 +235,9 @@ impl Generic {
         let mut timestamp = match (timestamp, &recipe.timestamp) {
             (Some(value), Some(name)) => {
                 let text = value.as_bytes();
-                let seconds = unix_seconds(text)
+                let time = (recipe.timestamp_format.parse(text))
                     .ok_or_else(|| SignatureError::malformed(name, Defect::Timestamp))?;
-                Some((text, seconds))
+                Some((text, time))
             }
             _ => None,
         };
@@ -205,28 +250,36 @@ impl Generic {
                         .strip_prefix(prefix.as_bytes())
                         .ok_or_else(|| malformed(Defect::Prefix))?;
                     let mut undecodable = 0;
-                    let mut push = |text| match recipe.encoding.decode(text) {
+                    let mut push = |text| match recipe.format.decode(text) {
                         Some(tag) => candidates.push(tag),
                         None => undecodable += 1,
                     };
                     match separator {
                         None => push(text),
-                        Some(separator) => text
-                            .split(|&byte| char::from(byte) == *separator)
-                            .for_each(push),
+                        Some(separator) => {
+                            let mut rest = Some(text);
+                            while let Some(text) = rest {
+                                let item;
+                                (item, rest) = split(text, separator);
+                                push(item);
+                            }
+                        }
                     }
                     candidates.or_defect(undecodable).map_err(malformed)?;
                 }
                 Layout::Fields(grammar) => {
-                    let found = grammar.read(text, recipe.encoding, candidates);
+                    let time = recipe.timestamp_format;
+                    let found = grammar.read(text, recipe.format, time, candidates);
                     timestamp = Some(found.map_err(malformed)?);
                 }
             }
         }
-        if let Some((_, seconds)) = timestamp {
-            recipe
-                .tolerance
-                .check(Duration::from_secs(seconds), head.unix_time())?;
+        if let Some((text, time)) = timestamp {
+            if recipe.delimits_itself && !recipe.timestamp_format.is_self_delimiting(text) {
+                let header = recipe.timestamp.as_ref().unwrap_or(&recipe.header);
+                return Err(SignatureError::malformed(header, Defect::Timestamp));
+            }
+            recipe.tolerance.check(time, head.unix_time())?;
         }
         Ok(Read { timestamp, id })
     }
@@ -251,44 +304,81 @@ impl Generic {
         Ok([Some(one.single(header)?), other])
     }
 
-    /// Whether the literal after this piece also occurs inside it: bytes could then move from one piece to
-    /// the next with the same MAC.
+    /// Whether the literal after this piece also begins inside it: bytes could then move from one piece to the
+    /// next with the same MAC.
     fn may_end_elsewhere(&self, piece: &Piece, text: &[u8]) -> bool {
         let mut rest = self.recipe.content.iter().skip_while(|at| *at != piece);
-        match rest.nth(1) {
-            Some(Piece::Literal(end)) => text
-                .windows(end.len().max(1))
-                .any(|window| window == end.as_bytes()),
-            _ => false,
-        }
+        let Some(Piece::Literal(end)) = rest.nth(1) else {
+            return false;
+        };
+        let end = end.as_bytes();
+        (0..text.len()).any(|start| {
+            text[start..]
+                .iter()
+                .chain(end)
+                .zip(end)
+                .all(|(a, b)| a == b)
+        })
     }
 
-    /// Calls `with` with the signed content.
+    /// Calls `with` with the signed content, unless its target and body could be others.
     #[inline]
     fn with_content<R>(
         &self,
-        id: &[u8],
-        timestamp: &[u8],
+        values: &Values<'_>,
         body: &[u8],
         with: impl FnOnce(&[&[u8]]) -> R,
-    ) -> R {
+    ) -> Option<R> {
         let mut pieces: [&[u8]; MAX_PIECES] = [b""; MAX_PIECES];
         let content = &self.recipe.content;
+        let mut is_after_target = false;
         for (text, piece) in pieces.iter_mut().zip(content.iter()) {
             *text = match piece {
                 Piece::Body => body,
-                Piece::Id => id,
+                Piece::Id => values.id,
                 Piece::Literal(literal) => literal.as_bytes(),
-                Piece::Timestamp => timestamp,
+                Piece::Method => values.target?.0.as_str().as_bytes(),
+                Piece::Target => target(values.target?.1)?.as_bytes(),
+                Piece::Timestamp => values.timestamp,
             };
+            let begins_like_a_target = || text.first().copied().is_some_and(is_in_urls);
+            if is_after_target && *piece == Piece::Body && begins_like_a_target() {
+                return None;
+            }
+            is_after_target = *piece == Piece::Target;
         }
-        with(&pieces[..content.len()])
+        Some(with(&pieces[..content.len()]))
     }
+}
+
+/// The path and the query, if they have only characters that RFC 3986 allows there.
+fn target(uri: &Uri) -> Option<&str> {
+    let target = uri
+        .path_and_query()
+        .map_or("/", http::uri::PathAndQuery::as_str);
+    (target.starts_with('/') && target.bytes().all(is_in_urls)).then_some(target)
+}
+
+/// Whether a path or query may have this byte (RFC 3986 §3.3, §3.4).
+fn is_in_urls(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:@/?".contains(&byte)
+}
+
+/// Whether a method may have this byte (RFC 9110 §5.6.2).
+fn is_in_methods(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// What a message puts into the pieces, except for its body.
+struct Values<'a> {
+    id: &'a [u8],
+    timestamp: &'a [u8],
+    target: Option<(&'a Method, &'a Uri)>,
 }
 
 /// The headers of one message.
 struct Read<'a> {
-    timestamp: Option<(&'a [u8], u64)>,
+    timestamp: Option<(&'a [u8], Duration)>,
     id: Option<&'a HeaderValue>,
 }
 
@@ -308,18 +398,23 @@ impl Scheme for Generic {
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
         let mut candidates = Candidates::default();
         let read = self.read(&message.head(), &mut candidates)?;
-        let id = read.id.map_or(&b""[..], HeaderValue::as_bytes);
-        let timestamp = read.timestamp.map_or(&b""[..], |(text, _)| text);
+        let values = Values {
+            id: read.id.map_or(&b""[..], HeaderValue::as_bytes),
+            timestamp: read.timestamp.map_or(&b""[..], |(text, _)| text),
+            target: (self.recipe.has_target)
+                .then(|| (message.method(), message.head().original_uri())),
+        };
         let label = self
-            .with_content(id, timestamp, message.body(), |content| {
+            .with_content(&values, message.body(), |content| {
                 self.keys.matching(content, |tag| candidates.contain(tag))
             })
+            .flatten()
             .ok_or(SignatureError::Mismatch)?;
 
         Ok(Verified {
             label: Some(label),
             id: read.id.cloned().map(Id::Header),
-            timestamp: read.timestamp.map(|(_, seconds)| seconds),
+            timestamp: read.timestamp.map(|(_, time)| time.as_secs()),
             ..Verified::new(self.recipe.name)
         })
     }
@@ -350,36 +445,37 @@ impl SignScheme for Generic {
         if self.may_end_elsewhere(&Piece::Id, id_text) {
             return Err(SignError::InvalidId);
         }
-        let seconds = message.unix_seconds().to_string();
-        let tag = |key: &MacKey| {
-            self.with_content(id_text, seconds.as_bytes(), message.body(), |content| {
-                key.tag(content)
-            })
+        let timestamp = recipe.timestamp_format.write(message.unix_seconds());
+        let values = Values {
+            id: id_text,
+            timestamp: timestamp.as_bytes(),
+            target: message.target(),
         };
         let keys = self.keys.read();
-        let signature = match &recipe.layout {
-            Layout::Plain { prefix, separator } => {
-                let mut text = String::with_capacity(80);
-                text.push_str(prefix);
-                // Without a separator there is room for one signature, that of the first key.
-                let room = if separator.is_some() { keys.len() } else { 1 };
-                for (at, entry) in keys.iter().take(room).enumerate() {
-                    if at > 0 {
-                        text.extend(*separator);
+        let signature =
+            self.with_content(&values, message.body(), |content| match &recipe.layout {
+                Layout::Plain { prefix, separator } => {
+                    let mut text = String::with_capacity(80);
+                    text.push_str(prefix);
+                    // Without a separator there is room for one signature, that of the first key.
+                    let room = if separator.is_some() { keys.len() } else { 1 };
+                    for (at, entry) in keys.iter().take(room).enumerate() {
+                        if at > 0 {
+                            text.push_str(separator.as_deref().unwrap_or_default());
+                        }
+                        let encoding = recipe.format.encoding;
+                        entry.key.encode_append(content, encoding, &mut text);
                     }
-                    recipe.encoding.encode_append(&tag(&entry.key), &mut text);
+                    text
                 }
-                text
-            }
-            Layout::Fields(grammar) => {
-                let tags = keys.iter().map(|entry| tag(&entry.key));
-                grammar.write(&seconds, recipe.encoding, tags)
-            }
-        };
+                Layout::Fields(grammar) => grammar.write(&timestamp, recipe.format, &keys, content),
+            });
+        let signature = signature.ok_or(SignError::InvalidTarget)?;
         drop(keys);
         headers.insert(&recipe.header, sensitive(signature)?);
         if let Some(name) = &recipe.timestamp {
-            headers.insert(name, HeaderValue::from(message.unix_seconds()));
+            let value = HeaderValue::try_from(timestamp).map_err(|_| SignError::HeaderValue)?;
+            headers.insert(name, value);
         }
         if let (Some(name), Some(id)) = (&recipe.id, id) {
             headers.insert(name, id.clone());
@@ -432,14 +528,14 @@ impl GenericBuilder {
 
     /// Sets the separator between several signatures after the prefix, for senders that rotate secrets.
     /// Default: one signature.
-    pub fn separator(mut self, between: char) -> Self {
+    pub fn separator(mut self, between: impl Into<Cow<'static, str>>) -> Self {
         let prefix = match self.recipe.layout {
             Layout::Plain { prefix, .. } => prefix,
             Layout::Fields(_) => Cow::Borrowed(""),
         };
         self.recipe.layout = Layout::Plain {
             prefix,
-            separator: Some(between),
+            separator: Some(between.into()),
         };
         self
     }
@@ -450,12 +546,12 @@ impl GenericBuilder {
     /// [`separator`](Self::separator).
     pub fn fields(
         mut self,
-        between: char,
+        between: impl Into<Cow<'static, str>>,
         timestamp: impl Into<Cow<'static, str>>,
         signature: impl Into<Cow<'static, str>>,
     ) -> Self {
         self.recipe.layout = Layout::Fields(Grammar {
-            separator: between,
+            separator: between.into(),
             timestamp: timestamp.into(),
             signature: signature.into(),
         });
@@ -464,7 +560,13 @@ impl GenericBuilder {
 
     /// Sets the encoding of the signature. Default: [`Encoding::Hex`].
     pub const fn encoding(mut self, encoding: Encoding) -> Self {
-        self.recipe.encoding = encoding;
+        self.recipe.format.encoding = encoding;
+        self
+    }
+
+    /// Sets the hash of the HMAC. Default: [`Algorithm::Sha256`].
+    pub const fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.recipe.format.algorithm = algorithm;
         self
     }
 
@@ -477,6 +579,12 @@ impl GenericBuilder {
     /// Sets the header of [`Piece::Timestamp`]. Default: none.
     pub fn timestamp_header(mut self, name: HeaderName) -> Self {
         self.recipe.timestamp = Some(name);
+        self
+    }
+
+    /// Sets how the timestamp is written. Default: [`TimestampFormat::Seconds`].
+    pub const fn timestamp_format(mut self, format: TimestampFormat) -> Self {
+        self.recipe.timestamp_format = format;
         self
     }
 
@@ -504,18 +612,28 @@ impl GenericBuilder {
     ///
     /// [`InvalidConfig`] for:
     ///
-    /// - `content`, if it has no body or two, more than eight pieces, an id or timestamp without a header, or
-    ///   two pieces of varying length with nothing between them; and if it leaves out an id or timestamp that
-    ///   has a header, because anyone could change a value that looks protected
+    /// - `content`, if it has no body or two, more than eight pieces, a piece twice, an empty literal, an id or
+    ///   timestamp without a header, or pieces that [cannot be told apart](Generic#pieces-side-by-side); and if it
+    ///   leaves out an id or timestamp that has a header, because anyone could change a value that looks protected
     /// - `timestamp_header`, if the fields contain the timestamp already
     /// - `or_header`, if the fields contain the timestamp, because two headers could disagree on it
-    /// - `separator`, if it can be part of a signature or name
+    /// - `header`, if two of the headers are one, which no message can satisfy
+    /// - `prefix`, if no header can begin so
+    /// - `separator`, if it can be part of a signature, name or timestamp
     /// - `secrets`, as in [`SigningKeys::replace`](crate::signature::SigningKeys::replace)
     pub fn build(self, secrets: impl Into<Secrets>) -> Result<Generic, InvalidConfig> {
-        let Self { recipe, key_rule } = self;
+        let Self {
+            mut recipe,
+            key_rule,
+        } = self;
         check(&recipe)?;
+        let signs = |piece| recipe.content.contains(&piece);
+        recipe.has_target = signs(Piece::Method) || signs(Piece::Target);
+        recipe.delimits_itself = delimits_itself(&recipe.content);
+        let algorithm = recipe.format.algorithm;
         let keys = Keyring::new(secrets, move |secret, backend| {
-            mac_key(&key_rule.decode(secret)?, backend)
+            let key = key_rule.decode(secret)?;
+            Ok(MacKey::with(algorithm, backend, not_empty(&key)?))
         })?;
         Ok(Generic {
             recipe: Arc::new(recipe),
@@ -555,48 +673,31 @@ impl SecretEncoding {
 }
 
 fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
-    let content = |problem: &str| Err(InvalidConfig::new("content", problem));
-    let count = |piece| recipe.content.iter().filter(|at| **at == piece).count();
+    check_content(recipe)?;
 
-    if recipe.content.len() > MAX_PIECES {
-        return content("must not have more than eight pieces");
-    }
-    if count(Piece::Body) != 1 {
-        return content("must have the body once");
-    }
-    if count(Piece::Timestamp) != usize::from(recipe.has_timestamp()) {
-        return content("must have the timestamp once if a header gives it, and else not at all");
-    }
-    if count(Piece::Id) != usize::from(recipe.id.is_some()) {
-        return content("must have the id once if a header gives it, and else not at all");
-    }
-    let varies = |piece: &Piece| match piece {
-        Piece::Literal(literal) => literal.is_empty(),
-        _ => true,
-    };
-    if recipe.content.windows(2).any(|two| two.iter().all(varies)) {
-        return content("must have a literal between two pieces of varying length");
-    }
-    let runs_on = |two: &[Piece]| match two {
-        [Piece::Timestamp, Piece::Literal(literal)] => {
-            literal.starts_with(|char: char| char.is_ascii_digit())
-        }
-        _ => false,
-    };
-    if recipe.content.windows(2).any(runs_on) {
-        return content("must not have a digit right after the timestamp");
-    }
-    // The body may contain anything, so the beginning of the text after it is not certain.
-    let mut after_body = recipe
-        .content
-        .iter()
-        .skip_while(|piece| **piece != Piece::Body);
-    if after_body.any(|piece| *piece == Piece::Id) {
-        return content("must not have the id after the body");
+    let headers = [
+        Some(&recipe.header),
+        recipe.or_header.as_ref(),
+        recipe.timestamp.as_ref(),
+        recipe.id.as_ref(),
+    ];
+    let headers = headers.iter().flatten().collect::<Vec<_>>();
+    let twice = |at: usize| headers[..at].contains(&headers[at]);
+    if (0..headers.len()).any(twice) {
+        let problem = "must be another one than those of the id, the timestamp and `or_header`";
+        return Err(InvalidConfig::new("header", problem));
     }
 
     let separator = match &recipe.layout {
-        Layout::Plain { separator, .. } => *separator,
+        Layout::Plain { prefix, separator } => {
+            // What no header value begins with: it has visible ASCII, and no space around it.
+            let is_fit = |char: char| matches!(char, ' '..='~');
+            if prefix.starts_with(' ') || !prefix.chars().all(is_fit) || prefix.len() > MAX_HEADER {
+                let problem = "must be ASCII with which a header can begin";
+                return Err(InvalidConfig::new("prefix", problem));
+            }
+            separator
+        }
         Layout::Fields(grammar) => {
             if recipe.or_header.is_some() {
                 let problem = "must not be set, because the fields have the timestamp";
@@ -607,10 +708,8 @@ fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
                 return Err(InvalidConfig::new("timestamp_header", problem));
             }
             let name_is_bad = |name: &str| {
-                let bad = |char: char| {
-                    !char.is_ascii_graphic() || char == '=' || char == grammar.separator
-                };
-                name.is_empty() || name.contains(bad)
+                let bad = |char: char| !char.is_ascii_graphic() || char == '=';
+                name.is_empty() || name.contains(bad) || name.contains(&*grammar.separator)
             };
             if name_is_bad(&grammar.timestamp)
                 || name_is_bad(&grammar.signature)
@@ -619,13 +718,86 @@ fn check(recipe: &Recipe) -> Result<(), InvalidConfig> {
                 let problem = "must have two different names of visible ASCII";
                 return Err(InvalidConfig::new("fields", problem));
             }
-            Some(grammar.separator)
+            &Some(grammar.separator.clone())
         }
     };
-    let in_signature = |char: char| char.is_ascii_alphanumeric() || "+/=".contains(char);
-    if separator.is_some_and(|char| !matches!(char, ' '..='~') || in_signature(char)) {
+    // One character that is nowhere else is enough.
+    let elsewhere = match (&recipe.layout, recipe.timestamp_format) {
+        (Layout::Fields(_), TimestampFormat::Rfc3339) => "+/=-_:.",
+        _ => "+/=-_",
+    };
+    let is_apart = |char: char| !char.is_ascii_alphanumeric() && !elsewhere.contains(char);
+    if let Some(separator) = separator
+        && !(separator.contains(is_apart)
+            && separator.chars().all(|char| matches!(char, ' '..='~')))
+    {
         let problem = "must be ASCII that no signature contains";
         return Err(InvalidConfig::new("separator", problem));
     }
     Ok(())
+}
+
+/// Whether the content says where each of its pieces ends: read from the left up to the body, and from the right
+/// down to it.
+fn check_content(recipe: &Recipe) -> Result<(), InvalidConfig> {
+    let content = |problem: &str| Err(InvalidConfig::new("content", problem));
+    let count = |piece| recipe.content.iter().filter(|at| **at == piece).count();
+
+    if recipe.content.len() > MAX_PIECES {
+        return content("must not have more than eight pieces");
+    }
+    if recipe.content.contains(&"".into()) {
+        return content("must not have an empty literal");
+    }
+    if count(Piece::Body) != 1 {
+        return content("must have the body once");
+    }
+    if count(Piece::Timestamp) != usize::from(recipe.has_timestamp()) {
+        return content("must have the timestamp once if a header gives it, and else not at all");
+    }
+    if count(Piece::Id) != usize::from(recipe.id.is_some()) {
+        return content("must have the id once if a header gives it, and else not at all");
+    }
+    if count(Piece::Method) > 1 || count(Piece::Target) > 1 {
+        return content("must not have the method or the target twice");
+    }
+    for two in recipe.content.windows(2) {
+        let [piece, next] = two else { continue };
+        // The first byte that no method has says where the method ends, and so on.
+        let is_told_apart = match (piece, next) {
+            (Piece::Body | Piece::Literal(_), _) => true,
+            (Piece::Timestamp, Piece::Literal(text)) => {
+                !text.starts_with(|char: char| char.is_ascii_digit())
+            }
+            (Piece::Timestamp, _) => true,
+            (Piece::Id, next) => matches!(next, Piece::Literal(_)),
+            (Piece::Method, Piece::Literal(text)) => text.bytes().any(|byte| !is_in_methods(byte)),
+            (Piece::Method, next) => *next == Piece::Target,
+            (Piece::Target, Piece::Literal(text)) => text.bytes().any(|byte| !is_in_urls(byte)),
+            (Piece::Target, next) => *next == Piece::Body,
+        };
+        if !is_told_apart {
+            return content("must have a literal after a piece that could go on with the next one");
+        }
+    }
+    let mut after_body = recipe
+        .content
+        .iter()
+        .skip_while(|piece| **piece != Piece::Body)
+        .skip(1);
+    if after_body.any(|piece| !matches!(piece, Piece::Literal(_) | Piece::Timestamp)) {
+        return content("must not have the id, the method or the target after the body");
+    }
+    Ok(())
+}
+
+/// Whether nothing but the timestamp itself says where it begins and ends.
+fn delimits_itself(content: &[Piece]) -> bool {
+    let after_body = content.iter().skip_while(|piece| **piece != Piece::Body);
+    let is_last_or_beside = |two: &[Piece]| match two {
+        [Piece::Timestamp, next] => !matches!(next, Piece::Literal(_)),
+        _ => false,
+    };
+    after_body.skip(1).any(|piece| *piece == Piece::Timestamp)
+        || content.windows(2).any(is_last_or_beside)
 }

@@ -11,7 +11,7 @@
 //! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
-//! | [`Generic`] | any | any template | hex or base64 | configurable |
+//! | [`Generic`] | any | any template, also with method and target | hex, base64, base64url | configurable |
 //! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: the secret itself is sent | | |
 //! | [`AnyOf`] | those of its schemes | | | |
 //!

@@ -276,14 +276,14 @@ impl Signatures {
     fn read(&mut self, text: &[u8]) {
         // Fast path for the usual header, one `v1`, without a search for spaces.
         if let Some(base64) = text.strip_prefix(b"v1,")
-            && let Some(tag) = Encoding::Base64.decode(base64)
+            && let Some(tag) = Encoding::Base64.decode_tag(base64)
         {
             self.v1.push(tag);
             return;
         }
         for item in text.split(|&byte| byte == b' ') {
             if let Some(base64) = item.strip_prefix(b"v1,") {
-                match Encoding::Base64.decode(base64) {
+                match Encoding::Base64.decode_tag(base64) {
                     Some(tag) => self.v1.push(tag),
                     None => self.undecodable += 1,
                 }

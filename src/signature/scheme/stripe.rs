@@ -1,10 +1,14 @@
 use super::{Candidates, Generic, Piece, settled_generic};
 use crate::{
     InvalidConfig,
-    signature::{Defect, Encoding, Secrets, Tolerance, mac::Tag, message::unix_seconds},
+    signature::{
+        Defect, Secrets, TimestampFormat, Tolerance,
+        mac::{MacFormat, MacKey, Tag},
+        secrets::Entry,
+    },
 };
 use http::HeaderName;
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 /// Stripe: `Stripe-Signature: t=<seconds>,v1=<hex>[,v1=<hex>]` over `t.body`
 /// ([its documentation](https://docs.stripe.com/webhooks#verify-manually)).
@@ -39,7 +43,7 @@ impl Stripe {
     pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
         Generic::builder(HeaderName::from_static("stripe-signature"))
             .name("stripe")
-            .fields(',', "t", "v1")
+            .fields(",", "t", "v1")
             .content([Piece::Timestamp, ".".into(), Piece::Body])
             .build(secrets)
             .map(Self)
@@ -58,7 +62,7 @@ settled_generic!(Stripe);
 /// names and separator.
 #[derive(Clone, Debug)]
 pub(super) struct Grammar {
-    pub(super) separator: char,
+    pub(super) separator: Cow<'static, str>,
     pub(super) timestamp: Cow<'static, str>,
     pub(super) signature: Cow<'static, str>,
 }
@@ -66,12 +70,12 @@ pub(super) struct Grammar {
 impl Grammar {
     /// Stripe's: `t=..,v1=..`.
     pub(super) const STRIPE: Self = Self {
-        separator: ',',
+        separator: Cow::Borrowed(","),
         timestamp: Cow::Borrowed("t"),
         signature: Cow::Borrowed("v1"),
     };
 
-    /// Returns the timestamp as text and number, and adds the signatures to `candidates`.
+    /// Returns the timestamp as text and as the time since 1970, and adds the signatures to `candidates`.
     ///
     /// Everything else is ignored: other names (`v0=`, or those after `v1`), items without `=`, signatures that
     /// cannot be decoded.
@@ -82,15 +86,16 @@ impl Grammar {
     pub(super) fn read<'a>(
         &self,
         text: &'a [u8],
-        encoding: Encoding,
+        format: MacFormat,
+        time: TimestampFormat,
         candidates: &mut Candidates,
-    ) -> Result<(&'a [u8], u64), Defect> {
+    ) -> Result<(&'a [u8], Duration), Defect> {
         let mut found = None;
         let mut undecodable = 0;
         let mut rest = Some(text);
         while let Some(text) = rest {
-            // All signatures have the same length, so there is no need to search for the end.
-            if let Some((tag, after)) = self.signature_at(text, encoding) {
+            // Most signatures have one length, so there is no need to search for the end.
+            if let Some((tag, after)) = self.signature_at(text, format) {
                 candidates.push(tag);
                 rest = after;
                 continue;
@@ -102,14 +107,16 @@ impl Grammar {
             };
             let (name, value) = (&item[..equals], &item[equals + 1..]);
             if name == self.signature.as_bytes() {
-                undecodable += 1;
+                match format.decode(value) {
+                    Some(tag) => candidates.push(tag),
+                    None => undecodable += 1,
+                }
             } else if name == self.timestamp.as_bytes() {
                 // Libraries disagree on which of two timestamps applies.
                 if found.is_some() {
                     return Err(Defect::Repeated);
                 }
-                let seconds = unix_seconds(value).ok_or(Defect::Timestamp)?;
-                found = Some((value, seconds));
+                found = Some((value, time.parse(value).ok_or(Defect::Timestamp)?));
             }
         }
         candidates.or_defect(undecodable)?;
@@ -122,66 +129,83 @@ impl Grammar {
     fn signature_at<'a>(
         &self,
         text: &'a [u8],
-        encoding: Encoding,
+        format: MacFormat,
     ) -> Option<(Tag, Option<&'a [u8]>)> {
         let text = text.strip_prefix(self.signature.as_bytes())?;
         let (tag, after) = text
             .strip_prefix(b"=")?
-            .split_at_checked(encoding.length())?;
-        let after = match after.split_first() {
-            None => None,
-            Some((&byte, after)) if char::from(byte) == self.separator => Some(after),
-            Some(_) => return None,
+            .split_at_checked(format.length()?)?;
+        let after = match after {
+            [] => None,
+            _ => Some(after.strip_prefix(self.separator.as_bytes())?),
         };
-        Some((encoding.decode(tag)?, after))
+        Some((format.decode(tag)?, after))
     }
 
     /// Splits off the first item; returns it and the text after its separator.
     fn split<'a>(&self, text: &'a [u8]) -> (&'a [u8], Option<&'a [u8]>) {
-        match text
-            .iter()
-            .position(|&byte| char::from(byte) == self.separator)
-        {
-            Some(end) => (&text[..end], Some(&text[end + 1..])),
-            None => (text, None),
-        }
+        split(text, &self.separator)
     }
 
+    /// Writes a signature of each key.
     pub(super) fn write(
         &self,
-        seconds: &str,
-        encoding: Encoding,
-        tags: impl Iterator<Item = Tag>,
+        time: &str,
+        format: MacFormat,
+        keys: &[Entry<MacKey>],
+        content: &[&[u8]],
     ) -> String {
         let mut text = String::with_capacity(160);
         text.push_str(&self.timestamp);
         text.push('=');
-        text.push_str(seconds);
-        for tag in tags {
-            text.push(self.separator);
+        text.push_str(time);
+        for entry in keys {
+            text.push_str(&self.separator);
             text.push_str(&self.signature);
             text.push('=');
-            encoding.encode_append(&tag, &mut text);
+            entry.key.encode_append(content, format.encoding, &mut text);
         }
         text
+    }
+}
+
+/// Splits off the text before a separator, and returns it and the text after the separator.
+pub(super) fn split<'a>(text: &'a [u8], separator: &str) -> (&'a [u8], Option<&'a [u8]>) {
+    let at = match *separator.as_bytes() {
+        [char] => text.iter().position(|&byte| byte == char),
+        ref long => text.windows(long.len()).position(|window| window == long),
+    };
+    match at {
+        Some(at) => (&text[..at], Some(&text[at + separator.len()..])),
+        None => (text, None),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::signature::{
+        Secret,
+        secrets::{Keyring, raw},
+    };
 
     fn read(text: &str) -> Result<(u64, usize), Defect> {
         let mut candidates = Candidates::default();
+        let time = TimestampFormat::Seconds;
         Grammar::STRIPE
-            .read(text.as_bytes(), Encoding::Hex, &mut candidates)
-            .map(|(_, seconds)| (seconds, candidates.iter().count()))
+            .read(
+                text.as_bytes(),
+                MacFormat::SHA256_HEX,
+                time,
+                &mut candidates,
+            )
+            .map(|(_, time)| (time.as_secs(), candidates.iter().count()))
     }
 
     #[test]
     fn reads_what_is_written_and_passes_over_other_versions() {
-        let tags = [[7; 32], [8; 32]];
-        let text = Grammar::STRIPE.write("5", Encoding::Hex, tags.into_iter());
+        let keys = Keyring::new([Secret::new("a"), Secret::new("b")], raw).unwrap();
+        let text = Grammar::STRIPE.write("5", MacFormat::SHA256_HEX, &keys.read(), &[b"body"]);
         assert_eq!(read(&text), Ok((5, 2)));
         assert_eq!(read(&format!("v0=x,{text},v2=")), Ok((5, 2)));
         for beside in ["", "x", "=", "v1=", "v1=00", " v1=00", "v1", "v1a=?"] {
