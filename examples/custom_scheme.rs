@@ -1,18 +1,21 @@
-//! Two signature schemes that the crate does not contain: one from a template, and one in code.
+//! Two signature schemes that the crate does not contain: one from a template, and one in code of the parts that
+//! the crate's own schemes are made of.
 //!
 //! ```sh
 //! cargo run --example custom_scheme
 //! ```
 
+use hmac::{Hmac, KeyInit, Mac};
 use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use sha2::Sha256;
 use std::convert::Infallible;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
-    BoxError, SignatureVerifyLayer,
+    BoxError, InvalidConfig, SignatureVerifyLayer,
     body::BufferedBody,
     signature::{
-        Message, Scheme, SignatureError, Verified,
+        Encoding, Keyring, Message, Scheme, Secrets, SignatureError, Verified,
         scheme::{AnyOf, Generic, Piece},
     },
 };
@@ -28,37 +31,61 @@ fn chatwoot() -> Result<Generic, BoxError> {
     Ok(scheme)
 }
 
-/// Only a checksum: it proves that the body arrived complete, but not who sent it.
+/// `PagerDuty`'s scheme, of the parts that the schemes of the crate are made of: `v1=<hex>[,v1=<hex>]` over the body, one
+/// for each secret of the sender.
 #[derive(Debug)]
-struct Checksum;
+struct PagerDuty {
+    keys: Keyring<Hmac<Sha256>>,
+}
 
-const CHECKSUM: HeaderName = HeaderName::from_static("x-checksum");
+const PAGERDUTY: HeaderName = HeaderName::from_static("x-pagerduty-signature");
 
-impl Scheme for Checksum {
+impl PagerDuty {
+    fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        let keys = Keyring::new(secrets, |secret, _| {
+            Hmac::new_from_slice(secret.as_bytes())
+                .map_err(|_| InvalidConfig::new("secrets", "must be a key"))
+        })?;
+        Ok(Self { keys })
+    }
+}
+
+impl Scheme for PagerDuty {
     fn name(&self) -> &'static str {
-        "checksum"
+        "pagerduty"
     }
 
     fn recognizes(&self, headers: &HeaderMap) -> bool {
-        headers.contains_key(&CHECKSUM)
+        headers.contains_key(&PAGERDUTY)
     }
 
     fn verify(&self, message: &Message<'_>) -> Result<Verified, SignatureError> {
-        let sum = message
-            .body()
-            .iter()
-            .fold(0_u32, |sum, byte| sum.wrapping_add((*byte).into()));
-        if message.header(&CHECKSUM)? != sum.to_string().as_str() {
-            return Err(SignatureError::Mismatch);
-        }
-        Ok(Verified::new(self.name()))
+        // Once, not empty, and not longer than 4096 bytes.
+        let header = message.header(&PAGERDUTY)?.as_bytes();
+        // Each signature is tried, and what is none is passed over.
+        let tags = header
+            .split(|byte| *byte == b',')
+            .filter_map(|item| Encoding::Hex.decode(item.trim_ascii().strip_prefix(b"v1=")?))
+            .take(16)
+            .collect::<Vec<_>>();
+        let label = self.keys.find(|key| {
+            let mac = key.clone().chain_update(message.body());
+            // In constant time.
+            tags.iter().any(|tag| mac.clone().verify_slice(tag).is_ok())
+        });
+        label
+            .map(|label| Verified::new(self.name()).with_secret_label(label))
+            .ok_or(SignatureError::Mismatch)
     }
 }
+
+const PAGERDUTY_SIGNATURES: &str = "v1=0000000000000000000000000000000000000000000000000000000000000000,\
+    v1=74dcade80be43e47c97948ace897148f70e4f76ac3bfe40b6425ae1a4df1a495";
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // Strongest first: the first scheme whose header is present decides, and no other one is tried.
-    let schemes = AnyOf::first(chatwoot()?).or(Checksum);
+    let schemes = AnyOf::first(chatwoot()?).or(PagerDuty::new("the subscription's secret")?);
     let service = SignatureVerifyLayer::new(schemes).layer(service_fn(handle));
 
     let sent = |name: &'static str, value: &'static str| {
@@ -68,10 +95,11 @@ async fn main() -> Result<(), BoxError> {
         let service = service.clone();
         async move { Ok::<_, BoxError>(service.oneshot(req?).await?) }
     };
-    let passed = sent("x-checksum", "294").await?;
-    println!("checksum: {}", passed.status());
+    // `printf abc | openssl dgst -sha256 -hmac "the subscription's secret"`, after one of another secret.
+    let passed = sent("x-pagerduty-signature", PAGERDUTY_SIGNATURES).await?;
+    println!("pagerduty: {}", passed.status());
     let body = passed.into_body().collect().await?.to_bytes();
-    assert_eq!(body, "checksum");
+    assert_eq!(body, "pagerduty");
     let refused = sent("x-chatwoot-signature", "sha256=00").await?;
     println!("forged: {}", refused.status());
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);

@@ -152,6 +152,7 @@
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures |
+//! | `sha1` | | HMAC-SHA1, for senders that have nothing better |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |
 //! | `axum` | | extractors, and the original path of nested routers |
@@ -233,7 +234,11 @@ mod catch_panic;
 mod credentials;
 #[cfg(feature = "idempotency")]
 mod fields;
-#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+#[cfg(any(
+    feature = "dead-letter",
+    feature = "idempotency",
+    feature = "signature"
+))]
 mod original_uri;
 mod percent;
 #[cfg(feature = "signature")]

@@ -1,13 +1,14 @@
 //! The URI that a caller requested.
 
-use http::{Extensions, Request, Uri};
+use http::{Extensions, Uri};
 
 /// The URI before axum's `Router::nest` removed a prefix from its path: two nested routers with the same
 /// inner path are two routes.
 ///
 /// axum's extension stays in a request that a handler passes on to another address. Then it is not the URI
 /// of this request any more, and the request's own is returned.
-pub(crate) fn original_uri<B>(req: &Request<B>) -> &Uri {
+#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+pub(crate) fn original_uri<B>(req: &http::Request<B>) -> &Uri {
     original(req.uri(), req.extensions())
 }
 
@@ -31,6 +32,7 @@ pub(crate) fn original<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a Uri 
 mod tests {
     use super::*;
     use axum::extract::OriginalUri;
+    use http::Request;
 
     #[test]
     fn only_a_prefix_of_the_path_is_put_back() {

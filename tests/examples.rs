@@ -140,6 +140,7 @@ fn the_examples_that_only_talk_to_themselves_end_well() {
         "custom_engine",
         "custom_scheme",
         "custom_store",
+        "handshakes",
         "key_rotation",
     ] {
         let output = command(example).output().expect("it starts");

@@ -121,7 +121,7 @@ pub use self::{
     message::{Head, Message, TimestampFormat, Tolerance, Verified},
     replay::ReplayCache,
     scheme::Scheme,
-    secrets::{Secret, SecretLabel, Secrets, SigningKeys},
+    secrets::{Keyring, Secret, SecretLabel, Secrets, SigningKeys},
     sign::{
         MessageId, MessageIdLayer, Outgoing, SetMessageId, Sign, SignError, SignLayer, SignScheme,
     },

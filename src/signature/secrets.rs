@@ -56,7 +56,8 @@ impl Secret {
         self
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The bytes of the text. For a [`Scheme`](super::Scheme) of your own: show them to nobody.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.text
     }
 
@@ -287,11 +288,28 @@ type Rule<K> = dyn Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Syn
 /// Checks the keys together.
 type Limit<K> = fn(&[Entry<K>]) -> Result<(), InvalidConfig>;
 
-/// The keys of one scheme, shared by its clones.
+/// The keys of a scheme, which [`SigningKeys`] replaces while requests are served. For a
+/// [`Scheme`](super::Scheme) of your own; those of this crate have one inside. Clones share the keys.
 ///
-/// Uses a plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer
-/// than cloning an `Arc` under a lock; and writers are rare.
-pub(crate) struct Keyring<K>(Arc<Ring<K>>);
+/// # Examples
+///
+/// ```
+/// use tower_webhook::InvalidConfig;
+/// use tower_webhook::signature::{Encoding, Keyring};
+///
+/// // Decoded once, not for each message.
+/// let keys = Keyring::new("c2VjcmV0", |secret, _| {
+///     Encoding::Base64.decode(secret.as_bytes()).ok_or_else(|| InvalidConfig::new("secrets", "must be base64"))
+/// })?;
+/// let label = keys.find(|key| key == b"secret");
+/// assert_eq!(label.as_ref().map(|label| label.as_str()), Some("key-1"));
+/// keys.signing_keys().replace("b3RoZXI=")?;
+/// assert_eq!(keys.map_first(|key| key.clone()), b"other");
+/// # Ok::<(), InvalidConfig>(())
+/// ```
+// A plain lock: a reader holds it for the time of one MAC, which costs two atomic operations, fewer than cloning an
+// `Arc` under a lock; and writers are rare.
+pub struct Keyring<K>(Arc<Ring<K>>);
 
 struct Ring<K> {
     rule: Box<Rule<K>>,
@@ -317,10 +335,12 @@ impl<K> Entry<K> {
 }
 
 impl<K> Keyring<K> {
+    /// Makes keys of these secrets by `rule`, which gets a secret and the library that it is for.
+    ///
     /// # Errors
     ///
-    /// As [`SigningKeys::replace`].
-    pub(crate) fn new(
+    /// Those of `rule`, and as [`SigningKeys::replace`].
+    pub fn new(
         secrets: impl Into<Secrets>,
         rule: impl Fn(&Secret, Backend) -> Result<K, InvalidConfig> + Send + Sync + 'static,
     ) -> Result<Self, InvalidConfig> {
@@ -352,8 +372,25 @@ impl<K> Keyring<K> {
     }
 }
 
+impl<K> Keyring<K> {
+    /// The label of the first key that `is_right` accepts, which counts as a match. `is_right` must compare in
+    /// constant time. A [replacement](SigningKeys::replace) of the keys waits for it.
+    pub fn find(&self, mut is_right: impl FnMut(&K) -> bool) -> Option<SecretLabel> {
+        let keys = self.read();
+        let matched = keys.iter().find(|entry| is_right(&entry.key))?;
+        Some(matched.matched())
+    }
+
+    /// What `sign` makes of the first key, which signs if there is room for one signature.
+    pub fn map_first<R>(&self, sign: impl FnOnce(&K) -> R) -> R {
+        // Invariant: there is at least one.
+        sign(&self.read()[0].key)
+    }
+}
+
 impl<K: Send + Sync + 'static> Keyring<K> {
-    pub(crate) fn handle(&self) -> SigningKeys {
+    /// The handle that [replaces](SigningKeys::replace) the keys while requests are served.
+    pub fn signing_keys(&self) -> SigningKeys {
         SigningKeys {
             ring: self.0.clone(),
             observers: Observers::none(),
@@ -378,7 +415,7 @@ impl Keyring<MacKey> {
 
 /// Uses the bytes of the secret as the key.
 pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidConfig> {
-    mac_key(secret.bytes(), backend)
+    mac_key(secret.as_bytes(), backend)
 }
 
 /// # Errors
@@ -415,7 +452,7 @@ fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, Invali
         if keys.iter().any(|entry| entry.label == label) {
             return invalid("must have labels that differ");
         }
-        if secret.bytes().is_empty() {
+        if secret.as_bytes().is_empty() {
             return invalid("must not be empty");
         }
         keys.push(Entry {

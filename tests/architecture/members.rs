@@ -46,6 +46,7 @@ const NEEDED: &[(&str, &str)] = &[
         "serde_path_to_error",
         "the field that makes an event invalid",
     ),
+    ("sha1", "signatures of senders that have nothing better"),
     ("sha2", "signatures and fingerprints"),
     ("subtle", "comparisons in constant time"),
     ("tokio", "timers, locks, tasks"),

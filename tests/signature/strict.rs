@@ -810,6 +810,18 @@ fn templates_that_protect_less_than_they_seem_to_are_refused() {
         ),
         (builder().separator("a"), "separator"),
         (builder().separator("é"), "separator"),
+    ] {
+        assert_eq!(builder.build("secret").unwrap_err().setting(), setting);
+    }
+}
+
+#[test]
+fn templates_without_boundaries_or_without_a_request_that_fits_are_refused() {
+    let name = HeaderName::from_static;
+    let builder = || Generic::builder(name("x-signature")).encoding(Encoding::Base64);
+    let timed = || builder().timestamp_header(name("x-time"));
+    let dot = || Piece::from(".");
+    for (builder, setting) in [
         (builder().separator(""), "separator"),
         (builder().separator("\n"), "separator"),
         (builder().separator("-"), "separator"),

@@ -166,6 +166,21 @@ fn standard_webhooks_libraries() {
     });
 }
 
+#[test]
+fn standard_webhooks_with_the_bytes_of_a_key() {
+    let bytes = data_encoding::BASE64
+        .decode(&WHSEC.as_bytes()[6..])
+        .unwrap();
+    let raw = StandardWebhooks::raw(bytes).unwrap();
+    let message = signed(&raw, EVENT);
+    verify(&StandardWebhooks::new(WHSEC).unwrap(), &message).unwrap();
+    // Text is not decoded.
+    let text = StandardWebhooks::raw(WHSEC).unwrap();
+    assert_eq!(verify(&text, &message).unwrap_err().as_str(), "mismatch");
+    verify(&text, &signed(&text, EVENT)).unwrap();
+    StandardWebhooks::raw("").unwrap_err();
+}
+
 /// No published vector: the rule is of <https://docs.stripe.com/webhooks#verify-manually>, and
 /// `ts.body` under the text of the secret is the rule of the Cognigy vector above, which was
 /// computed elsewhere.
@@ -343,6 +358,10 @@ fn standard_webhooks_v1a_as_svix_signs_it() {
     assert_eq!(headers["webhook-signature"], signature);
 }
 
+/// HMAC-SHA512 of [`EVENT`] under `test-secret`, by Python's `hmac`.
+const SHA512: &str = "529350798d9355bbfbdc311cd89fa60ef1700b0476050d34327c1a90d4257e22\
+    7fa8188a17d4ebf23213d96b5933ffb1cf5c638c9f571123d76e79642771ef32";
+
 /// HMACs of [`EVENT`] by Python's `hmac`, with other hashes, encodings and times.
 #[test]
 fn generic_with_other_hashes_encodings_and_times() {
@@ -353,8 +372,6 @@ fn generic_with_other_hashes_encodings_and_times() {
             let scheme = builder.build(key("test-secret")).unwrap();
             verify(&scheme, &request(&[("x-signature", text)], EVENT)).is_ok()
         };
-        const SHA512: &str = "529350798d9355bbfbdc311cd89fa60ef1700b0476050d34327c1a90d4257e22\
-            7fa8188a17d4ebf23213d96b5933ffb1cf5c638c9f571123d76e79642771ef32";
         let sha512 = || builder().algorithm(Algorithm::Sha512);
         assert!(accepts(sha512(), SHA512));
         assert!(!accepts(sha512(), &SHA512[..64]));
@@ -374,6 +391,13 @@ fn generic_with_other_hashes_encodings_and_times() {
         assert!(!accepts(url(), EVENT_BASE64) && !accepts(url(), &format!("{unpadded}==")));
         let list = url().prefix("v1=").separator("; ");
         assert!(accepts(list, &format!("v1=AAAA; {unpadded}; x")));
+
+        let workos = builder()
+            .fields(", ", "t", "v1")
+            .timestamp_format(TimestampFormat::Milliseconds)
+            .content([Piece::Timestamp, ".".into(), Piece::Body]);
+        let signature = "d3365129dedcca34eee2fae3028406eeef6ed73e9beed9256fffbe47bbbc797b";
+        assert!(accepts(workos, &format!("t=1700000000000, v1={signature}")));
 
         // Zendesk.
         let zendesk = builder()

@@ -51,7 +51,7 @@ impl BasicAuth {
         }
         let user = format!("{user}:");
         let keys = Keyring::new(passwords, move |password, _| {
-            let text = [user.as_bytes(), password.bytes()].concat();
+            let text = [user.as_bytes(), password.as_bytes()].concat();
             if text.len() > MAX_DECODED {
                 return Err(InvalidConfig::new("secrets", "must not be that long"));
             }
@@ -80,7 +80,7 @@ impl BasicAuth {
 
     /// The handle that [replaces](SigningKeys::replace) the passwords while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
-        self.keys.handle()
+        self.keys.signing_keys()
     }
 }
 

@@ -131,7 +131,7 @@ impl Cognigy {
 
     /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
-        self.keys.handle()
+        self.keys.signing_keys()
     }
 
     /// Reads the header, up to what needs the body: its signatures, what they cover besides the body, and the

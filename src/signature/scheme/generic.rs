@@ -64,7 +64,7 @@ pub(super) const MAX_PIECES: usize = 8;
 ///     .build("lin_wh_...")?;
 /// # Ok::<(), tower_webhook::InvalidConfig>(())
 /// ```
-/// HubSpot: `X-HubSpot-Signature-v3`, base64 over the method, the URL, the body and the time in milliseconds, with
+/// `HubSpot`: `X-HubSpot-Signature-v3`, base64 over the method, the URL, the body and the time in milliseconds, with
 /// nothing between them.
 ///
 /// ```
@@ -185,7 +185,7 @@ impl Generic {
 
     /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
-        self.keys.handle()
+        self.keys.signing_keys()
     }
 
     pub(super) fn header(mut self, name: HeaderName) -> Self {
@@ -657,7 +657,7 @@ pub enum SecretEncoding {
 
 impl SecretEncoding {
     fn decode(self, secret: &Secret) -> Result<Zeroizing<Vec<u8>>, InvalidConfig> {
-        let text = secret.bytes();
+        let text = secret.as_bytes();
         let (decoded, problem) = match self {
             Self::Base64 => (decode_base64(text), "must be base64 of the key"),
             Self::Hex => (
@@ -765,11 +765,10 @@ fn check_content(recipe: &Recipe) -> Result<(), InvalidConfig> {
         let [piece, next] = two else { continue };
         // The first byte that no method has says where the method ends, and so on.
         let is_told_apart = match (piece, next) {
-            (Piece::Body | Piece::Literal(_), _) => true,
             (Piece::Timestamp, Piece::Literal(text)) => {
                 !text.starts_with(|char: char| char.is_ascii_digit())
             }
-            (Piece::Timestamp, _) => true,
+            (Piece::Body | Piece::Literal(_) | Piece::Timestamp, _) => true,
             (Piece::Id, next) => matches!(next, Piece::Literal(_)),
             (Piece::Method, Piece::Literal(text)) => text.bytes().any(|byte| !is_in_methods(byte)),
             (Piece::Method, next) => *next == Piece::Target,

@@ -15,6 +15,41 @@
 //! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: the secret itself is sent | | |
 //! | [`AnyOf`] | those of its schemes | | | |
 //!
+//! # Providers
+//!
+//! How to verify what these senders sign, and how it was tested: with the provider's own package, with a vector that the
+//! provider published, or only with the rule of its documentation. In templates, `+` is nothing between two pieces.
+//!
+//! | Sender | Scheme | Tested with |
+//! | --- | --- | --- |
+//! | Box | template: `body + time`, RFC 3339, base64, [`or_header`](GenericBuilder::or_header) | `boxsdk` 10.18.0 (`PyPI`) |
+//! | Chatwoot | template, in the docs of [`Generic`] | documentation |
+//! | Clerk, Resend, and others that send through Svix | [`StandardWebhooks::svix`] | as Svix |
+//! | Cognigy | [`Cognigy`] | vector of a tutorial |
+//! | GitHub, Meta | [`GitHub`] | vector of GitHub's documentation |
+//! | GitLab | [`SharedToken::gitlab`] | documentation |
+//! | `HubSpot` v3 | template, in the docs of [`Generic`] | `hubspot-api-client` 12.0.0 (`PyPI`) |
+//! | Inngest | template: `body + time`, fields `t=..&s=..`, the key without its prefix | `inngest` 0.5.19 (`PyPI`) |
+//! | Intercom | template: body, `sha1=`, [`LegacySha1`](crate::signature::Algorithm) | HMAC of another library |
+//! | Jambonz | [`Stripe`] with another header | documentation |
+//! | Linear | template: body | documentation |
+//! | Outpost (Hookdeck) | template: body, `v0=`, separator `,`; or [`StandardWebhooks`] | documentation |
+//! | Paddle | template, in the docs of [`Generic`] | documentation |
+//! | `PagerDuty` | code: `examples/custom_scheme.rs` | documentation |
+//! | Paystack | template: body, [`Sha512`](crate::signature::Algorithm::Sha512) | HMAC of another library |
+//! | Shopify | [`Shopify`] | documentation |
+//! | Slack | [`Slack`] | `slack-sdk` 3.47.0 (`PyPI`), vector of its documentation |
+//! | Standard Webhooks | [`StandardWebhooks`] | `standardwebhooks` 1.1.0 (`PyPI`), vectors of its libraries |
+//! | Stripe | [`Stripe`] | `stripe` 16.1.0 (`PyPI`) |
+//! | Svix | [`StandardWebhooks::svix`] | `svix` 2.9.1 (`PyPI`), `v1a` with a vector of its server |
+//! | `WorkOS` | template: `time.body`, fields `t=.., v1=..`, milliseconds | HMAC of another library |
+//! | Zendesk | template: `time + body`, RFC 3339, base64 | HMAC of another library |
+//! | Zoom | template, in `examples/handshakes.rs` | documentation |
+//!
+//! What Meta, Dropbox, Slack and Zoom ask before they sign anything is answered in `examples/handshakes.rs`.
+//!
+//! # Secrets
+//!
 //! The scheme decides how a secret is decoded, and never guesses: `whsec_...` is base64 for one provider
 //! and plain text for another.
 //!
@@ -34,7 +69,10 @@
 //!
 //! # A scheme of your own
 //!
-//! Try [`Generic`] first. Otherwise implement [`Scheme`]:
+//! Try [`Generic`] first. Otherwise implement [`Scheme`]. The parts of the schemes of this crate are public: keys that can
+//! be replaced ([`Keyring`](crate::signature::Keyring)), encodings ([`Encoding`](crate::signature::Encoding)), times and
+//! their tolerance ([`TimestampFormat`](crate::signature::TimestampFormat),
+//! [`Tolerance::check`](crate::signature::Tolerance::check)), headers that occur once ([`Message::header`]).
 //!
 //! ```
 //! use http::{HeaderMap, HeaderName};

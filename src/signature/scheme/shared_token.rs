@@ -48,7 +48,9 @@ impl SharedToken {
             name: "token",
             header,
             bearer: false,
-            keys: Keyring::new(tokens, |token, _| Credential::new(token.bytes().to_vec()))?,
+            keys: Keyring::new(tokens, |token, _| {
+                Credential::new(token.as_bytes().to_vec())
+            })?,
         })
     }
 
@@ -92,7 +94,7 @@ impl SharedToken {
 
     /// The handle that [replaces](SigningKeys::replace) the tokens while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
-        self.keys.handle()
+        self.keys.signing_keys()
     }
 }
 

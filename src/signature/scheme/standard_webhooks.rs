@@ -102,6 +102,31 @@ impl StandardWebhooks {
         })
     }
 
+    /// Makes a scheme whose secrets are the bytes of the keys, as they are: for keys that are kept decoded, and for
+    /// senders that take a text for the key. There is no `v1a`.
+    ///
+    /// ```
+    /// use tower_webhook::signature::scheme::StandardWebhooks;
+    ///
+    /// let key: [u8; 24] = *b"24 to 64 random bytes...";
+    /// let scheme = StandardWebhooks::raw(&key[..])?;
+    /// # let _ = scheme;
+    /// # Ok::<(), tower_webhook::InvalidConfig>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn raw(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        let key = |secret: &Secret, backend| mac_key(secret.as_bytes(), backend).map(Key::Mac);
+        Ok(Self {
+            names: Names::WEBHOOK,
+            otherwise: None,
+            tolerance: Tolerance::default(),
+            keys: Keyring::new(secrets, key)?,
+        })
+    }
+
     /// Makes a scheme with Svix's header names: `svix-id`, `svix-timestamp`, `svix-signature`. If none of
     /// them is present, the `webhook-...` headers are read, as Svix's libraries do. Signs with `svix-...`.
     ///
@@ -150,7 +175,7 @@ impl StandardWebhooks {
 
     /// The handle that [replaces](SigningKeys::replace) the secrets while requests are served.
     pub fn signing_keys(&self) -> SigningKeys {
-        self.keys.handle()
+        self.keys.signing_keys()
     }
 
     /// Reads the headers, up to what needs the body: the id, the timestamp, and the signatures.
@@ -212,7 +237,7 @@ type Headers<'n, 'a> = (&'n Names, [&'a HeaderValue; 3], Option<&'a HeaderValue>
 
 /// Makes a key from a secret.
 fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
-    let text = secret.bytes();
+    let text = secret.as_bytes();
     let decode = |text| {
         decode_base64(text)
             .map(Zeroizing::new)
