@@ -705,7 +705,7 @@ fn known_by_key(
     key: &IdempotencyKey,
 ) -> Result<Option<TaskId>, DatabaseError> {
     keys::now(transaction)
-        .and_then(|now| keys::known(transaction.connection(), &key.digest(), now))
+        .and_then(|now| keys::known(transaction, &key.digest(), now))
         .map_err(DatabaseError::from_driver)
 }
 
@@ -784,7 +784,7 @@ impl Retention {
             if let Ok(key) = IdempotencyKey::new(&scope, &id)
                 && left > 0
             {
-                keys::keep(connection, &key.digest(), task, now.saturating_add(left))?;
+                keys::keep(transaction, &key.digest(), task, now.saturating_add(left))?;
             }
             freed += row.get::<_, i64>(5)? + 256;
             removed += connection

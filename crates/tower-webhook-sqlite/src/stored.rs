@@ -1,7 +1,10 @@
 //! Times, lengths, counts and tokens as they are stored.
 
 use rusqlite::{Connection, functions::FunctionFlags};
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    fmt::Write,
+    time::{Duration, UNIX_EPOCH},
+};
 use tower_webhook::{clock::WallClock, idempotency::IdempotencyKey, lease::FencingToken};
 
 /// A century, in milliseconds. Sums of it and any time that a clock shows stay far from the end of an
@@ -44,6 +47,20 @@ pub(crate) fn add_functions(connection: &Connection) -> rusqlite::Result<()> {
 /// A count, or a bound of one.
 pub(crate) fn count(of: usize) -> i64 {
     i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+/// The numbers of rows, for `json_each`.
+pub(crate) fn list(rows: impl Iterator<Item = i64>) -> String {
+    let mut list = String::from("[");
+    for row in rows {
+        if list.len() > 1 {
+            list.push(',');
+        }
+        // Writing to a string does not fail.
+        let _ = write!(list, "{row}");
+    }
+    list.push(']');
+    list
 }
 
 /// `None` for a token that does not fit, which equals no stored one.

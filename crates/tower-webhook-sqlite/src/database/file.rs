@@ -175,6 +175,11 @@ impl File {
         connection
             .pragma_update(None, "secure_delete", true)
             .map_err(because)?;
+        // What an operation changed is remembered in memory until it is done, so that it can be undone alone. Beyond
+        // 64 KiB SQLite would make a temporary file for it in each transaction.
+        connection
+            .pragma_update(None, "temp_store", "MEMORY")
+            .map_err(because)?;
         file.flush_on_commit().map_err(because)?;
         if let Some(bytes) = settings.with.max_size {
             let page: u64 = pragma(connection, "page_size")

@@ -241,45 +241,53 @@ impl Database {
     /// # Ok::<(), OpenError>(())
     /// ```
     pub fn migrate(&self, component: &str, steps: &[&str]) -> Result<(), OpenError> {
-        let settings = &self.shared.settings;
         let at = Arc::new(AtomicU32::new(0));
-        let (sender, receiver) = mpsc::sync_channel(1);
         let owned: Vec<String> = steps.iter().map(|&step| step.to_owned()).collect();
         let (name, reached) = (component.to_owned(), at.clone());
-        let job = Job::new(
-            Durability::Durable,
-            move |transaction: &Transaction<'_>| {
-                schema::migrate(transaction, &name, &owned, &reached)
-            },
-            move |result| {
-                let _ = sender.send(result);
-            },
-        );
-        push(&self.shared.writer, Box::new(job));
-        // Not a tokio channel: those refuse to block where an async task runs.
-        let migrated = receiver.recv();
-        let migrated =
-            migrated.unwrap_or_else(|_| Err(DatabaseError::new(DatabaseErrorKind::Closed)));
-        let path = settings.path.clone();
-        match migrated {
-            Ok(None) => Ok(()),
-            Ok(Some(found)) => Err(OpenError::NewerSchema {
-                path,
+        let migrated = self.at_start(component, &at, move |transaction| {
+            schema::migrate(transaction, &name, &owned, &reached)
+        });
+        match migrated? {
+            None => Ok(()),
+            Some(found) => Err(OpenError::NewerSchema {
+                path: self.shared.settings.path.clone(),
                 component: component.to_owned(),
                 found,
                 known: u32::try_from(steps.len()).unwrap_or(u32::MAX),
             }),
-            Err(error) if error.kind() == DatabaseErrorKind::Busy => Err(OpenError::Locked {
+        }
+    }
+
+    /// Changes the tables of a component, which blocks the thread. An error names the version that `at` has then.
+    pub(crate) fn at_start<T: Send + 'static>(
+        &self,
+        component: &str,
+        at: &AtomicU32,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, DatabaseError> + Send + 'static,
+    ) -> Result<T, OpenError> {
+        let settings = &self.shared.settings;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let job = Job::new(Durability::Durable, work, move |result| {
+            let _ = sender.send(result);
+        });
+        push(&self.shared.writer, Box::new(job));
+        // Not a tokio channel: those refuse to block where an async task runs.
+        let changed = receiver.recv();
+        let changed =
+            changed.unwrap_or_else(|_| Err(DatabaseError::new(DatabaseErrorKind::Closed)));
+        let path = settings.path.clone();
+        changed.map_err(|source| match source.kind() {
+            DatabaseErrorKind::Busy => OpenError::Locked {
                 path,
                 waited: settings.with.busy_timeout,
-            }),
-            Err(source) => Err(OpenError::Migration {
+            },
+            _ => OpenError::Migration {
                 path,
                 component: component.to_owned(),
                 version: at.load(Ordering::Relaxed),
                 source,
-            }),
-        }
+            },
+        })
     }
 
     /// Closes the database for all handles: refuses new operations, does those that wait, and closes

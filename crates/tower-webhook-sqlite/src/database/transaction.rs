@@ -17,9 +17,22 @@ pub struct Transaction<'a> {
     begun: Look,
     leaps: &'a Leaps,
     owner: Cell<Option<i64>>,
+    tally: Cell<Option<Tally>>,
     rings: Cell<bool>,
     erases: Cell<bool>,
 }
+
+/// Numbers that are read once in a transaction, change in memory with each of its operations, and are written once,
+/// before the commit.
+#[derive(Clone, Copy)]
+pub(crate) struct Tally {
+    written: Numbers,
+    now: Numbers,
+    write: Write,
+}
+
+pub(crate) type Numbers = [i64; 9];
+type Write = fn(&Connection, &Numbers) -> rusqlite::Result<()>;
 
 impl<'a> Transaction<'a> {
     pub(super) const fn new(
@@ -37,6 +50,7 @@ impl<'a> Transaction<'a> {
             begun,
             leaps,
             owner: Cell::new(owner),
+            tally: Cell::new(None),
             rings: Cell::new(false),
             erases: Cell::new(false),
         }
@@ -117,6 +131,44 @@ impl<'a> Transaction<'a> {
 
     pub(super) fn claim_as(&self, owner: Option<i64>) {
         self.owner.set(owner);
+    }
+
+    /// The numbers, if they were read in this transaction.
+    pub(crate) fn numbers(&self) -> Option<Numbers> {
+        self.tally.get().map(|tally| tally.now)
+    }
+
+    /// Takes the numbers as they are in the file, and how to write them.
+    pub(crate) fn read_numbers(&self, written: Numbers, write: Write) {
+        self.tally.set(Some(Tally {
+            written,
+            now: written,
+            write,
+        }));
+    }
+
+    /// Changes numbers that were read.
+    pub(crate) fn set_numbers(&self, now: Numbers) {
+        if let Some(tally) = self.tally.get() {
+            self.tally.set(Some(Tally { now, ..tally }));
+        }
+    }
+
+    /// The state of the numbers, to be put back where an operation is undone.
+    pub(super) const fn tally(&self) -> Option<Tally> {
+        self.tally.get()
+    }
+
+    pub(super) fn put_back(&self, tally: Option<Tally>) {
+        self.tally.set(tally);
+    }
+
+    /// Writes the numbers if they have changed. The last that is done before the commit.
+    pub(super) fn write_numbers(&self) -> rusqlite::Result<()> {
+        match self.tally.get() {
+            Some(tally) if tally.now != tally.written => (tally.write)(self.connection, &tally.now),
+            _ => Ok(()),
+        }
     }
 
     /// Wakes those who wait for the database once this is committed.

@@ -158,9 +158,9 @@ impl Writer {
                 ));
             }
         }
-        let committed = file
-            .connection
-            .prepare_cached("COMMIT")
+        let committed = transaction
+            .write_numbers()
+            .and_then(|()| file.connection.prepare_cached("COMMIT"))
             .and_then(|mut commit| commit.execute([]));
         if let Err(error) = committed {
             roll_back(file);
@@ -281,7 +281,10 @@ impl Writer {
                 || Err(clock_panicked()),
                 |swept| {
                     swept
-                        .and_then(|rows| file.connection.execute_batch("COMMIT").map(|()| rows))
+                        .and_then(|rows| {
+                            transaction.write_numbers()?;
+                            file.connection.execute_batch("COMMIT").map(|()| rows)
+                        })
                         .map_err(DatabaseError::from_driver)
                 },
             );
@@ -344,6 +347,7 @@ pub(super) fn apart(
             .map_err(DatabaseError::from_driver)
     };
     step("SAVEPOINT operation")?;
+    let tally = transaction.tally();
     let result = caught(|| operation.run(transaction))
         .unwrap_or_else(|| Err(DatabaseError::new(DatabaseErrorKind::Panicked)));
     if connection.is_autocommit() {
@@ -351,6 +355,7 @@ pub(super) fn apart(
     }
     if result.is_err() {
         step("ROLLBACK TO operation")?;
+        transaction.put_back(tally);
     }
     step("RELEASE operation")?;
     result

@@ -2,7 +2,7 @@
 
 use super::{
     Rules,
-    ledger::Ledger,
+    ledger::{self, Ledger},
     schema::{self, state},
     settle::{self, Held, Hold},
     time,
@@ -122,6 +122,10 @@ fn claim(
     rules: Rules,
 ) -> Result<Taken, DatabaseError> {
     let driver = DatabaseError::from_driver;
+    if rules.per_target < u32::MAX {
+        // They are there, unless another process with other settings shares the file.
+        ledger::use_lanes(transaction, true).map_err(driver)?;
+    }
     let mut ledger = Ledger::open(transaction).map_err(driver)?;
     let now = ledger.now;
     let all = expire(&mut ledger, rules.attempts).map_err(driver)?;
@@ -138,15 +142,9 @@ fn claim(
     if !(taking.taken.claims.jobs.is_empty() && taking.taken.newer.is_empty()) {
         ledger.granted();
     }
-    let connection = ledger.connection;
-    ledger.close(transaction).map_err(driver)?;
+    let changes = ledger.close(transaction).map_err(driver)?.changes;
     if !taking.cut {
-        let changes: i64 = connection
-            .prepare_cached(schema::CHANGES)
-            .and_then(|mut changes| changes.query_row([], |row| row.get(0)))
-            .map_err(driver)?;
-        let mark = Mark::new(changes.cast_unsigned(), now.cast_unsigned());
-        taking.taken.claims.mark = mark;
+        taking.taken.claims.mark = Mark::new(changes.cast_unsigned(), now.cast_unsigned());
     }
     Ok(taking.taken)
 }
@@ -161,7 +159,7 @@ fn release(transaction: &Transaction<'_>, given: &[(Claim, i64)]) -> Result<(), 
                 settle::again(&mut ledger, &held, *due, true, None, true)?;
             }
         }
-        ledger.close(transaction)
+        ledger.close(transaction).map(drop)
     };
     back().map_err(DatabaseError::from_driver)
 }
@@ -170,6 +168,13 @@ fn release(transaction: &Transaction<'_>, given: &[(Claim, i64)]) -> Result<(), 
 fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
     let mut all = true;
     for failed in [false, true] {
+        if !(if failed {
+            ledger.has_failed()
+        } else {
+            ledger.has_running()
+        }) {
+            continue;
+        }
         let over = expired(ledger, failed)?;
         all &= over.len() < MOST_EXPIRED;
         for (held, end) in over {
@@ -211,8 +216,8 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
 type Place = (i64, i64);
 
 /// A lane with a due job: its due time, the number of the job, its target, its kind, and how many jobs of the
-/// target ran before this claim.
-type Lane = Reverse<(i64, i64, String, Arc<str>, u32)>;
+/// target ran before this claim. Where the file has no lanes, all jobs of a kind are one, which has no target.
+type Lane = Reverse<(i64, i64, Option<String>, Arc<str>, u32)>;
 
 /// A claim in progress.
 struct Taking {
@@ -260,55 +265,56 @@ fn jobs(
 ) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
     let most = ask.most.min(MOST);
-    if most == 0 {
+    if most == 0 || !ledger.has_queued() {
         return Ok(());
     }
     let mut lanes = lanes(ledger, ask, per_target, most).map_err(driver)?;
+    let mut found = 0;
     // What this claim takes of each target, and the lanes that it takes from.
     let mut running: BTreeMap<String, i64> = BTreeMap::new();
     let mut changed: BTreeSet<(String, Arc<str>)> = BTreeSet::new();
     while let Some(Reverse((_, _, target, kind, runs))) = lanes.pop() {
-        let left = most - taking.taken.claims.jobs.len();
+        let left = most - found;
         if left == 0 || taking.is_full() {
             break;
         }
-        let taken = running.get(&target).copied().unwrap_or_default();
-        let Some(room) = (i64::from(per_target) - i64::from(runs) - taken)
-            .try_into()
-            .ok()
-        else {
+        let room = target.as_ref().map_or(Some(left), |target| {
+            let taken = running.get(target).copied().unwrap_or_default();
+            let room = i64::from(per_target) - i64::from(runs) - taken;
+            room.try_into().ok()
+        });
+        let Some(room) = room else {
             continue;
         };
         let bound = lanes.peek().map(|Reverse((due, seq, ..))| (*due, *seq));
         let due = due_of(
             transaction,
             ledger,
-            &target,
+            target.as_deref(),
             &kind,
             left.min(room),
             bound,
             taking,
         )?;
-        let more = i64::try_from(due.found.len()).unwrap_or(i64::MAX);
         put_off(ledger, due.newer).map_err(driver)?;
-        for row in due.found {
-            taking.taken.dues.push(row.due);
-            let job = row.claim(ledger.connection, taking, state::RUNNING)?;
-            taking.taken.claims.jobs.push(job);
+        found += due.found.len();
+        if let Some(target) = &target {
+            *running.entry(target.clone()).or_default() += count(due.found.len());
+            changed.insert((target.clone(), Arc::clone(&kind)));
         }
-        *running.entry(target.clone()).or_default() += more;
-        changed.insert((target.clone(), Arc::clone(&kind)));
+        // At once: this lane may be read again.
+        take(ledger, due.found, state::RUNNING, taking).map_err(driver)?;
         if let Some((due, seq)) = due.next {
             lanes.push(Reverse((due, seq, target, kind, runs)));
         }
     }
+    ledger.queued -= count(found);
+    ledger.running += count(found);
     for (target, kind) in changed {
         ledger.renew_lane(&target, &kind).map_err(driver)?;
     }
     for (target, more) in running {
         ledger.run_in_lane(&target, more).map_err(driver)?;
-        ledger.queued -= more;
-        ledger.running += more;
     }
     taking.cut |= ask.most > MOST && taking.taken.claims.jobs.len() == MOST || taking.is_full();
     Ok(())
@@ -323,12 +329,22 @@ fn lanes(
     most: usize,
 ) -> rusqlite::Result<BinaryHeap<Lane>> {
     let mut found = BinaryHeap::new();
-    for kind in kinds(ledger.connection, &ask.kinds, schema::NEXT_KIND)? {
+    if !ledger.has_lanes() {
+        let kinds = kinds(ledger.connection, &ask.kinds, schema::NEXT_KIND)?;
+        // Which is due first is found when they are read.
+        found.extend(
+            kinds
+                .into_iter()
+                .map(|kind| Reverse((i64::MIN, i64::MIN, None, kind, 0))),
+        );
+        return Ok(found);
+    }
+    for kind in kinds(ledger.connection, &ask.kinds, schema::NEXT_KIND_OF_LANES)? {
         let mut lanes = ledger.connection.prepare_cached(schema::LANES)?;
         let mut rows = lanes.query(params![ledger.now, per_target, count(most), &*kind])?;
         while let Some(row) = rows.next()? {
             let (target, due, head) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let lane = (due, head, target, Arc::clone(&kind), row.get(3)?);
+            let lane = (due, head, Some(target), Arc::clone(&kind), row.get(3)?);
             found.push(Reverse(lane));
         }
     }
@@ -377,20 +393,21 @@ struct Due {
 fn due_of(
     transaction: &Transaction<'_>,
     ledger: &Ledger<'_>,
-    target: &str,
+    target: Option<&str>,
     kind: &str,
     most: usize,
     bound: Option<Place>,
     taking: &mut Taking,
 ) -> Result<Due, DatabaseError> {
     let driver = DatabaseError::from_driver;
-    let mut query = ledger
-        .connection
-        .prepare_cached(schema::DUE)
-        .map_err(driver)?;
-    let mut rows = query
-        .query(params![target, ledger.now, count(most), kind])
-        .map_err(driver)?;
+    let (connection, most) = (ledger.connection, count(most));
+    let sql = target.map_or(schema::DUE, |_| schema::DUE_IN_LANE);
+    let mut query = connection.prepare_cached(sql).map_err(driver)?;
+    let rows = match target {
+        Some(target) => query.query(params![kind, ledger.now, most, target]),
+        None => query.query(params![kind, ledger.now, most]),
+    };
+    let mut rows = rows.map_err(driver)?;
     let mut due = Due::default();
     while let Some(row) = rows.next().map_err(driver)? {
         let place = (row.get(1).map_err(driver)?, row.get(0).map_err(driver)?);
@@ -420,7 +437,7 @@ fn failed_jobs(
 ) -> Result<(), DatabaseError> {
     let driver = DatabaseError::from_driver;
     let most = ask.most_failed.min(MOST);
-    if most == 0 {
+    if most == 0 || !ledger.has_failed() {
         return Ok(());
     }
     let (mut found, mut newer) = (Vec::new(), Vec::new());
@@ -450,9 +467,32 @@ fn failed_jobs(
     found.truncate(most);
     taking.cut |= ask.most_failed > MOST && found.len() == MOST || taking.is_full();
     put_off(ledger, newer).map_err(driver)?;
-    for row in found {
-        taking.taken.dues.push(row.due);
-        let job = row.claim(ledger.connection, taking, state::DEAD_LETTERING_CLAIMED)?;
+    take(ledger, found, state::DEAD_LETTERING_CLAIMED, taking).map_err(driver)
+}
+
+/// Claims jobs, with one statement for all.
+fn take(
+    ledger: &Ledger<'_>,
+    found: Vec<Found>,
+    state: i64,
+    taking: &mut Taking,
+) -> rusqlite::Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let counted = u32::from(state == state::RUNNING);
+    let rows = stored::list(found.iter().map(|row| row.seq));
+    let (until, nanos, owner) = (taking.until, taking.nanos, taking.owner);
+    ledger
+        .connection
+        .prepare_cached(schema::CLAIM)?
+        .execute(params![rows, state, until, nanos, counted, owner])?;
+    for Found { due, mut job, .. } in found {
+        let before = i64::try_from(job.token.get()).unwrap_or(i64::MAX);
+        let token = nanos.max(before.saturating_add(1));
+        job.token = FencingToken::new(token.unsigned_abs());
+        job.attempt = job.attempt.saturating_add(counted);
+        taking.taken.dues.push(due);
         taking.taken.claims.jobs.push(job);
     }
     Ok(())
@@ -483,7 +523,7 @@ fn decode<T: Encoded>(text: Option<&str>, otherwise: impl FnOnce() -> T) -> Opti
 }
 
 impl Found {
-    /// The job of a row of [`schema::DUE`] or [`schema::DUE_FAILED_JOBS`].
+    /// The job of a row of [`schema::DUE`], [`schema::DUE_IN_LANE`] or [`schema::DUE_FAILED_JOBS`].
     fn read(
         row: &Row<'_>,
         transaction: &Transaction<'_>,
@@ -529,34 +569,5 @@ impl Found {
             found.job.dedup_key = IdempotencyKey::new(&scope, &id).ok();
         }
         Ok(found)
-    }
-
-    /// Claims the job. Returns it as it is then.
-    fn claim(
-        mut self,
-        connection: &Connection,
-        taking: &Taking,
-        state: i64,
-    ) -> Result<Job, DatabaseError> {
-        let before = i64::try_from(self.job.token.get()).unwrap_or(i64::MAX - 1);
-        let token = taking.nanos.max(before.saturating_add(1));
-        self.job.token = FencingToken::new(token.unsigned_abs());
-        if state == state::RUNNING {
-            self.job.attempt = self.job.attempt.saturating_add(1);
-        }
-        connection
-            .prepare_cached(schema::CLAIM)
-            .and_then(|mut claim| {
-                claim.execute(params![
-                    self.seq,
-                    state,
-                    taking.until,
-                    token,
-                    self.job.attempt,
-                    taking.owner
-                ])
-            })
-            .map_err(DatabaseError::from_driver)?;
-        Ok(self.job)
     }
 }

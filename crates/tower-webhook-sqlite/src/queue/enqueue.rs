@@ -2,6 +2,7 @@
 
 use super::{
     Limits, failed, keys,
+    ledger::Counts,
     schema::{self, state},
     time,
 };
@@ -39,7 +40,7 @@ pub(super) fn enqueue(
     let now = time::now(transaction)?;
     let digest = job.dedup_key.as_ref().map(IdempotencyKey::digest);
     let known = match &digest {
-        Some(digest) => keys::known(connection, digest, now)?,
+        Some(digest) => keys::known(transaction, digest, now)?,
         None => None,
     };
     let again = Again::find(connection, job)?;
@@ -49,32 +50,25 @@ pub(super) fn enqueue(
     {
         return Ok(Ok(repeated(id)));
     }
-    let new_keys = i64::from(digest.is_some() && known.is_none());
-    let number_of_keys: Option<i64> = connection
-        .prepare_cached(schema::ADMIT)?
-        .query_row(
-            params![limits.max_jobs, now, new_keys, limits.max_keys],
-            |row| row.get(0),
-        )
-        .optional()?;
-    let Some(number_of_keys) = number_of_keys else {
+    let has_new_key = digest.is_some() && known.is_none();
+    let has_room = |counts: &Counts| !has_new_key || counts.keys < limits.max_keys;
+    let counts = Counts::of(transaction)?;
+    let jobs = (counts.queued + counts.running).max(counts.dead_lettering);
+    if jobs >= limits.max_jobs || !has_room(&counts) {
         if !matches!(again, Again::Failed(_))
-            && let Some(known) = first(connection, job, now)?
+            && let Some(known) = first(transaction, job, now)?
         {
             return Ok(Ok(known));
         }
-        if digest.is_some() && keys::number(connection)? >= limits.max_keys {
+        if !has_room(&Counts::of(transaction)?) {
             limits.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
         }
         return Ok(Err(StoreErrorKind::Full));
-    };
-    if digest.is_some() && number_of_keys == limits.max_keys - limits.max_keys / 10 {
-        limits.tell("nine tenths of the deduplication keys that may be are kept");
     }
     let token = match &again {
         Again::Failed(task) => {
             let end = stored::until(now, limits.retention);
-            failed::take_out(connection, task, digest.as_ref(), [now, end])?
+            failed::take_out(transaction, task, digest.as_ref(), [now, end])?
         }
         Again::New | Again::No => 0,
     };
@@ -86,12 +80,7 @@ pub(super) fn enqueue(
         None => false,
     };
     if !insert(connection, clock, job, digest.as_ref(), due, held)? {
-        if let Some(known) = first(connection, job, now)? {
-            // As it was before: nobody is woken for nothing.
-            connection
-                .prepare_cached(schema::COUNT)?
-                .execute(params![-1, 0, 0, -1, now, 0])?;
-            keys::counted(connection, -new_keys)?;
+        if let Some(known) = first(transaction, job, now)? {
             return Ok(Ok(known));
         }
         // The row in the way was that of a task whose retention is over, and was just removed.
@@ -117,15 +106,26 @@ pub(super) fn enqueue(
             key.map(IdempotencyKey::scope),
             key.map(IdempotencyKey::id),
         ])?;
-    let next = (!held).then_some((due, seq));
-    connection
-        .prepare_cached(schema::JOIN_LANE)?
-        .execute(params![
-            job.target,
-            next.map(|(due, _)| due),
-            next.map(|(_, seq)| seq),
-            job.kind
-        ])?;
+    let mut counts = Counts::of(transaction)?;
+    if counts.lanes {
+        let next = (!held).then_some((due, seq));
+        connection
+            .prepare_cached(schema::JOIN_LANE)?
+            .execute(params![
+                job.target,
+                next.map(|(due, _)| due),
+                next.map(|(_, seq)| seq),
+                job.kind
+            ])?;
+    }
+    counts.queued += 1;
+    counts.changes += 1;
+    counts.clock.last = now;
+    counts.keys += i64::from(has_new_key);
+    counts.set(transaction);
+    if has_new_key && counts.keys == limits.max_keys - limits.max_keys / 10 {
+        limits.tell("nine tenths of the deduplication keys that may be are kept");
+    }
     transaction.ring();
     Ok(Ok(Enqueued {
         id: job.id,
@@ -205,10 +205,14 @@ const fn repeated(id: TaskId) -> Enqueued {
 }
 
 /// The job with the id of this one. Removes it if its retention is over.
-fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Option<Enqueued>> {
-    match get(connection, job.id)? {
+fn first(
+    transaction: &Transaction<'_>,
+    job: &NewJob,
+    now: i64,
+) -> rusqlite::Result<Option<Enqueued>> {
+    match get(transaction.connection(), job.id)? {
         Some(known) if known.is_over(now) => {
-            forget(connection, known.seq, now)?;
+            forget(transaction, known.seq, now)?;
             Ok(None)
         }
         known => Ok(known.map(|known| repeated(known.id))),
@@ -216,25 +220,26 @@ fn first(connection: &Connection, job: &NewJob, now: i64) -> rusqlite::Result<Op
 }
 
 /// Removes a finished task. Its key goes with it, or stays until the end of its retention.
-pub(super) fn remove(connection: &Connection, seq: i64, now: i64) -> rusqlite::Result<()> {
-    let (digest, end) = connection
+pub(super) fn remove(transaction: &Transaction<'_>, seq: i64, now: i64) -> rusqlite::Result<()> {
+    let (digest, end) = transaction
+        .connection()
         .prepare_cached(schema::DELETE)?
         .query_row([seq], |row| {
             Ok((row.get::<_, Option<keys::Digest>>(0)?, row.get(1)?))
         })?;
     match digest {
-        Some(digest) => keys::part(connection, &digest, end, now),
+        Some(digest) => keys::part(transaction, &digest, end, now),
         None => Ok(()),
     }
 }
 
 /// Removes a task whose retention is over, and counts it.
-pub(super) fn forget(connection: &Connection, seq: i64, now: i64) -> rusqlite::Result<()> {
-    remove(connection, seq, now)?;
-    connection
-        .prepare_cached(schema::COUNT)?
-        .execute(params![0, 0, 0, 0, now, -1])
-        .map(drop)
+pub(super) fn forget(transaction: &Transaction<'_>, seq: i64, now: i64) -> rusqlite::Result<()> {
+    remove(transaction, seq, now)?;
+    let mut counts = Counts::of(transaction)?;
+    counts.finished -= 1;
+    counts.set(transaction);
+    Ok(())
 }
 
 /// What a task is made of.
@@ -311,12 +316,8 @@ pub(super) fn depth(connection: &Connection, now: i64) -> rusqlite::Result<Depth
     let lost: i64 = connection
         .prepare_cached(schema::COUNT_EXPIRED)?
         .query_row([now], |row| row.get(0))?;
-    connection
-        .prepare_cached(schema::DEPTH)?
-        .query_row([], |row| {
-            let count = |of: i64| of.max(0).unsigned_abs();
-            let (queued, running): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let (queued, running) = (count(queued + lost), count(running - lost));
-            Ok(Depth::new(queued, running, count(row.get(2)?)))
-        })
+    let counts = Counts::read(connection)?;
+    let count = |of: i64| of.max(0).unsigned_abs();
+    let (queued, running) = (count(counts.queued + lost), count(counts.running - lost));
+    Ok(Depth::new(queued, running, count(counts.dead_lettering)))
 }

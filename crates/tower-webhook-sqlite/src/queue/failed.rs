@@ -3,7 +3,7 @@
 use super::{
     enqueue::{self, Known},
     keys::{self, Digest},
-    ledger::Ledger,
+    ledger::{Counts, Ledger},
     schema::{self, state},
     settle::{self, Held, Hold},
 };
@@ -30,9 +30,10 @@ pub(super) fn fail(
         held.renew(&mut ledger, now)?;
     }
     settle::finish(&mut ledger, &held, state::FAILED, retention, None)?;
+    settle::delete_payloads(ledger.connection, [held.seq])?;
     if held.hold == Hold::Job {
         ledger.running -= 1;
-        ledger.leave_lane(&held.target, &held.kind)?;
+        ledger.leave_lane(&held.target, &held.kind, 1)?;
         ledger.release_next(held.ordered.as_deref())?;
     } else {
         ledger.dead_lettering -= 1;
@@ -44,22 +45,23 @@ pub(super) fn fail(
 /// Removes a failed task that is queued again. Its key stays: if it is not this one, until `end`. Returns a token that is
 /// greater than that of its last claim.
 pub(super) fn take_out(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     task: &Known,
     digest: Option<&Digest>,
     [now, end]: [i64; 2],
 ) -> rusqlite::Result<i64> {
+    let connection = transaction.connection();
     let (key, token): (Option<Digest>, i64) = connection
         .prepare_cached(schema::DELETE)?
         .query_row([task.seq], |row| Ok((row.get(0)?, row.get(2)?)))?;
-    connection
-        .prepare_cached(schema::DELETE_PAYLOAD)?
-        .execute([task.seq])?;
+    settle::delete_payloads(connection, [task.seq])?;
+    let mut counts = Counts::of(transaction)?;
     let finished = i64::from(task.state == state::FAILED);
-    let fewer = params![0, 0, finished - 1, 0, now, -finished];
-    connection.prepare_cached(schema::COUNT)?.execute(fewer)?;
+    counts.finished -= finished;
+    counts.dead_lettering -= 1 - finished;
+    counts.set(transaction);
     if let Some(key) = key.filter(|key| digest != Some(key)) {
-        keys::part(connection, &key, end, now)?;
+        keys::part(transaction, &key, end, now)?;
     }
     Ok(token + 1)
 }
@@ -90,9 +92,7 @@ pub(super) fn resolve(
         state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED => {
             ledger.dead_lettering -= 1;
             ledger.finished += 1;
-            connection
-                .prepare_cached(schema::DELETE_PAYLOAD)?
-                .execute([task.seq])?;
+            settle::delete_payloads(connection, [task.seq])?;
         }
         _ => return Ok(false),
     }

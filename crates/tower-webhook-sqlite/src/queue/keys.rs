@@ -5,7 +5,7 @@
 //! with the end of its retention. So an enqueue writes one row of a table in which rows lie in random order,
 //! and finishing a job none.
 
-use super::{schema, time, wait};
+use super::{ledger::Counts, schema, time, wait};
 use crate::{
     database::{Chore, Database, OpenError, Transaction},
     stored::count,
@@ -31,11 +31,12 @@ pub(crate) fn now(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
 
 /// The task that was added with this key. Removes what is over.
 pub(crate) fn known(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     key: &Digest,
     now: i64,
 ) -> rusqlite::Result<Option<TaskId>> {
-    let found = connection
+    let found = transaction
+        .connection()
         .prepare_cached(schema::KEY)?
         .query_row([key], |row| {
             let id = TaskId::from_bytes(row.get(0)?);
@@ -56,9 +57,9 @@ pub(crate) fn known(
         return Ok(Some(id));
     }
     if let Some(seq) = seq {
-        super::enqueue::forget(connection, seq, now)?;
+        super::enqueue::forget(transaction, seq, now)?;
     } else {
-        remove(connection, key, now)?;
+        remove(transaction, key, now)?;
     }
     Ok(None)
 }
@@ -81,56 +82,49 @@ pub(super) fn own(connection: &Connection, key: &Digest) -> rusqlite::Result<()>
 
 /// Keeps a key until then, unless it is known anyway.
 pub(crate) fn keep(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     key: &Digest,
     id: TaskId,
     until: i64,
 ) -> rusqlite::Result<()> {
-    let added = connection
+    let added = transaction
+        .connection()
         .prepare_cached(schema::ADD_KEY)?
         .execute(params![key, id.as_bytes(), until])?;
-    counted(connection, count(added))
+    counted(transaction, count(added))
 }
 
 /// The task of this key leaves the table at `now`, and would have left it at `end`.
 pub(super) fn part(
-    connection: &Connection,
+    transaction: &Transaction<'_>,
     key: &Digest,
     end: i64,
     now: i64,
 ) -> rusqlite::Result<()> {
     if end <= now {
-        return remove(connection, key, now);
+        return remove(transaction, key, now);
     }
-    connection
+    transaction
+        .connection()
         .prepare_cached(schema::END_KEY)?
         .execute(params![key, end])
         .map(drop)
 }
 
-fn remove(connection: &Connection, key: &Digest, now: i64) -> rusqlite::Result<()> {
-    let removed = connection
+fn remove(transaction: &Transaction<'_>, key: &Digest, now: i64) -> rusqlite::Result<()> {
+    let removed = transaction
+        .connection()
         .prepare_cached(schema::REMOVE_KEY)?
         .execute(params![key, now])?;
-    counted(connection, -count(removed))
+    counted(transaction, -count(removed))
 }
 
 /// So many more keys, or fewer, which were not counted yet.
-pub(super) fn counted(connection: &Connection, more: i64) -> rusqlite::Result<()> {
-    if more == 0 {
-        return Ok(());
-    }
-    connection
-        .prepare_cached(schema::COUNT_KEYS)?
-        .execute([more])
-        .map(drop)
-}
-
-/// The number of keys.
-pub(super) fn number(connection: &Connection) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(schema::KEYS)?
-        .query_row([], |row| row.get(0))
+fn counted(transaction: &Transaction<'_>, more: i64) -> rusqlite::Result<()> {
+    let mut counts = Counts::of(transaction)?;
+    counts.keys += more;
+    counts.set(transaction);
+    Ok(())
 }
 
 /// Removes keys whose tasks have left, and whose retention is over.
@@ -148,12 +142,12 @@ impl Chore for Expiry {
     }
 
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
-        let connection = transaction.connection();
         let now = time::now(transaction)?;
-        let removed = connection
+        let removed = transaction
+            .connection()
             .prepare_cached(schema::REMOVE_KEYS_OVER)?
             .execute(params![now, count(limit)])?;
-        counted(connection, -count(removed))?;
+        counted(transaction, -count(removed))?;
         Ok(removed)
     }
 }

@@ -147,23 +147,43 @@ pub(super) const STEPS: &[&str] = &[
                 AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1)
         FROM tower_webhook_jobs AS j WHERE state < 3 GROUP BY target, kind;
 ",
+    "
+    -- Whether there are lanes: only where a limit per target needs them.
+    ALTER TABLE tower_webhook_queue ADD COLUMN lanes INTEGER NOT NULL DEFAULT 1 CHECK (lanes IN (0, 1));
+",
 ];
 
-pub(super) const CLOCK: &str = "SELECT ahead, last FROM tower_webhook_queue WHERE only = 1";
-pub(super) const SET_CLOCK: &str =
-    "UPDATE tower_webhook_queue SET ahead = ?1, last = ?2 WHERE only = 1";
-pub(super) const ADMIT: &str = "UPDATE tower_webhook_queue
-    SET queued = queued + 1, changes = changes + 1, last = ?2, keys = keys + ?3
-    WHERE only = 1 AND max(queued + running, dead_lettering) < ?1 AND (?3 = 0 OR keys < ?4)
-    RETURNING keys";
-pub(super) const COUNT: &str = "UPDATE tower_webhook_queue
-    SET queued = queued + ?1, running = running + ?2, dead_lettering = dead_lettering + ?3,
-        changes = changes + ?4, last = ?5, finished = finished + ?6
+/// Has the queued jobs found by their lanes.
+pub(super) const ADD_LANES: &str = "
+    UPDATE tower_webhook_queue SET lanes = 1;
+    DROP INDEX IF EXISTS tower_webhook_jobs_next;
+    CREATE INDEX IF NOT EXISTS tower_webhook_jobs_due ON tower_webhook_jobs (target, kind, at) WHERE state = 1;
+    DELETE FROM tower_webhook_lanes;
+    INSERT INTO tower_webhook_lanes
+        SELECT target, kind, count(*),
+            (SELECT count(*) FROM tower_webhook_jobs AS r
+                WHERE r.state > 1 AND r.state = 2 AND r.target = j.target),
+            (SELECT d.at FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
+                AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1),
+            (SELECT d.seq FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
+                AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1)
+        FROM tower_webhook_jobs AS j WHERE state < 3 GROUP BY target, kind;
+";
+/// Has the queued jobs found by their kinds.
+pub(super) const REMOVE_LANES: &str = "
+    UPDATE tower_webhook_queue SET lanes = 0;
+    DROP INDEX IF EXISTS tower_webhook_jobs_due;
+    CREATE INDEX IF NOT EXISTS tower_webhook_jobs_next ON tower_webhook_jobs (kind, at) WHERE state = 1;
+    DELETE FROM tower_webhook_lanes;
+";
+
+/// What [`Counts`](super::ledger::Counts) has, in its order.
+pub(super) const COUNTS: &str =
+    "SELECT queued, running, dead_lettering, finished, changes, keys, ahead, last, lanes
+    FROM tower_webhook_queue WHERE only = 1";
+pub(super) const SET_COUNTS: &str = "UPDATE tower_webhook_queue SET queued = ?1, running = ?2,
+        dead_lettering = ?3, finished = ?4, changes = ?5, keys = ?6, ahead = ?7, last = ?8
     WHERE only = 1";
-pub(super) const DEPTH: &str =
-    "SELECT queued, running, dead_lettering FROM tower_webhook_queue WHERE only = 1";
-pub(super) const CHANGES: &str =
-    "SELECT changes, ahead, last FROM tower_webhook_queue WHERE only = 1";
 
 pub(super) const INSERT: &str = "INSERT INTO tower_webhook_jobs
     (id, digest, state, at, token, attempts, accepted, target, ordered, kind)
@@ -181,7 +201,8 @@ pub(super) const BY_KEY: &str =
     WHERE k.key = ?1 AND k.until IS NULL";
 pub(super) const DELETE: &str =
     "DELETE FROM tower_webhook_jobs WHERE seq = ?1 RETURNING digest, at, token";
-pub(super) const DELETE_PAYLOAD: &str = "DELETE FROM tower_webhook_payloads WHERE seq = ?1";
+pub(super) const DELETE_PAYLOADS: &str = "DELETE FROM tower_webhook_payloads
+    WHERE seq IN (SELECT value FROM json_each(?1))";
 
 /// The task and the end of a key; if that is the end of its job, which job, and whether and when it ends.
 pub(super) const KEY: &str = "SELECT k.id, k.until, j.seq, j.state >= 5, j.at
@@ -194,9 +215,6 @@ pub(super) const END_KEY: &str =
     "UPDATE tower_webhook_keys SET until = ?2 WHERE key = ?1 AND until IS NULL";
 pub(super) const REMOVE_KEY: &str =
     "DELETE FROM tower_webhook_keys WHERE key = ?1 AND (until IS NULL OR until <= ?2)";
-pub(super) const KEYS: &str = "SELECT keys FROM tower_webhook_queue WHERE only = 1";
-pub(super) const COUNT_KEYS: &str =
-    "UPDATE tower_webhook_queue SET keys = keys + ?1 WHERE only = 1";
 pub(super) const ANY_KEY_OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_keys
     WHERE until IS NOT NULL AND until <= ?1)";
 pub(super) const REMOVE_KEYS_OVER: &str = "DELETE FROM tower_webhook_keys WHERE key IN (
@@ -215,7 +233,7 @@ pub(super) const JOIN_LANE: &str =
                 OR (excluded.due, excluded.head)
                     < (tower_webhook_lanes.due, tower_webhook_lanes.head)) AS first))";
 pub(super) const LEAVE_LANE: &str = "UPDATE tower_webhook_lanes
-    SET jobs = jobs - (kind = ?2), running = running - 1
+    SET jobs = jobs - (kind = ?2) * ?3, running = running - ?3
     WHERE target = ?1 RETURNING jobs, due";
 pub(super) const RUN_IN_LANE: &str =
     "UPDATE tower_webhook_lanes SET running = running + ?2 WHERE target = ?1";
@@ -229,19 +247,29 @@ pub(super) const LANES: &str = "SELECT target, due, head, running FROM tower_web
     WHERE kind = ?4 AND due IS NOT NULL AND due <= ?1 AND running < ?2
     ORDER BY due, head LIMIT ?3";
 /// The next kind that has queued jobs.
-pub(super) const NEXT_KIND: &str = "SELECT kind FROM tower_webhook_lanes
+pub(super) const NEXT_KIND_OF_LANES: &str = "SELECT kind FROM tower_webhook_lanes
     WHERE due IS NOT NULL AND kind > ?1 ORDER BY kind LIMIT 1";
-pub(super) const NEXT_IN_LANE: &str = "SELECT due FROM tower_webhook_lanes
+pub(super) const NEXT_KIND: &str = "SELECT kind FROM tower_webhook_jobs
+    WHERE state = 1 AND kind > ?1 ORDER BY kind LIMIT 1";
+pub(super) const NEXT_DUE_OF_LANES: &str = "SELECT due FROM tower_webhook_lanes
     WHERE kind = ?1 AND due IS NOT NULL AND due > ?2 ORDER BY due LIMIT 1";
+pub(super) const NEXT_DUE: &str = "SELECT at FROM tower_webhook_jobs
+    WHERE state = 1 AND kind = ?1 AND at > ?2 ORDER BY at LIMIT 1";
 
 pub(super) const FIRST_IN_ORDER: &str = "SELECT seq, target, state, kind FROM tower_webhook_jobs
     WHERE ordered = ?1 AND ordered IS NOT NULL AND state < 3 ORDER BY seq LIMIT 1";
 
+pub(super) const DUE_IN_LANE: &str =
+    "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
+        j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.ordered
+    FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
+    WHERE j.target = ?4 AND j.kind = ?1 AND j.state = 1 AND j.at <= ?2
+    ORDER BY j.at, j.seq LIMIT ?3";
+/// The same where there are no lanes.
 pub(super) const DUE: &str = "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
         j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.ordered
     FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
-    WHERE j.target = ?1 AND j.kind = ?4 AND j.state = 1 AND j.at <= ?2
-    ORDER BY j.at, j.seq LIMIT ?3";
+    WHERE j.kind = ?1 AND j.state = 1 AND j.at <= ?2 ORDER BY j.at, j.seq LIMIT ?3";
 pub(super) const DUE_FAILED_JOBS: &str =
     "SELECT j.seq, j.at, j.id, j.token, j.attempts, p.scope, p.key,
         j.accepted, j.history, j.kind, p.about, p.payload, j.target, j.ordered, j.cause
@@ -250,8 +278,11 @@ pub(super) const DUE_FAILED_JOBS: &str =
 /// The next kind of which jobs have failed.
 pub(super) const NEXT_FAILED_KIND: &str = "SELECT kind FROM tower_webhook_jobs
     WHERE state = 3 AND kind > ?1 ORDER BY kind LIMIT 1";
-pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs
-    SET state = ?2, at = ?3, token = ?4, attempts = ?5, owner = ?6 WHERE seq = ?1";
+/// Claims those whose numbers are in a list, as [`claim`](super::claim) has it for each.
+pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3,
+        token = max(?4, min(token, 9223372036854775806) + 1),
+        attempts = min(attempts + ?5, 4294967295), owner = ?6
+    WHERE seq IN (SELECT value FROM json_each(?1))";
 /// Ends the leases of an owner that is gone.
 pub(super) const END_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = ?2
     WHERE state > 1 AND state IN (2, 4) AND at > ?2 AND owner = ?1";
@@ -283,10 +314,13 @@ pub(super) const RELEASE: &str = "UPDATE tower_webhook_jobs SET state = 1 WHERE 
 pub(super) const FINISH: &str = "UPDATE tower_webhook_jobs
     SET state = ?2, at = ?3, result = ?4, history = NULL, cause = NULL, ordered = NULL
     WHERE seq = ?1";
+/// The same for those whose numbers are in a list, that succeeded without a result.
+pub(super) const FINISH_ALL: &str = "UPDATE tower_webhook_jobs
+    SET state = 5, at = ?2, history = NULL, cause = NULL, ordered = NULL
+    WHERE seq IN (SELECT value FROM json_each(?1))";
 
 pub(super) const OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2)";
-pub(super) const FINISHED: &str = "SELECT finished FROM tower_webhook_queue WHERE only = 1";
 /// Those of a state whose time ends first.
 pub(super) const ENDS: &str = "SELECT at, seq FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 ORDER BY at, seq LIMIT ?2";
@@ -304,34 +338,6 @@ mod tests {
         crate::stored::add_functions(&connection).unwrap();
         connection.execute_batch(&STEPS.concat()).unwrap();
         for (sql, by) in [
-            (CLOCK, "INTEGER PRIMARY KEY"),
-            (SET_CLOCK, "INTEGER PRIMARY KEY"),
-            (ADMIT, "INTEGER PRIMARY KEY"),
-            (COUNT, "INTEGER PRIMARY KEY"),
-            (DEPTH, "INTEGER PRIMARY KEY"),
-            (CHANGES, "INTEGER PRIMARY KEY"),
-            (INSERT, ""),
-            (SET_TOKEN, "INTEGER PRIMARY KEY"),
-            (INSERT_PAYLOAD, ""),
-            (BY_ID, "(id=?)"),
-            (BY_KEY, "(key=?)"),
-            (KEY, "(key=?)"),
-            (ADD_KEY, ""),
-            (OWN_KEY, "(key=?)"),
-            (END_KEY, "(key=?)"),
-            (REMOVE_KEY, "(key=?)"),
-            (KEYS, "INTEGER PRIMARY KEY"),
-            (COUNT_KEYS, "INTEGER PRIMARY KEY"),
-            (
-                ANY_KEY_OVER,
-                "tower_webhook_keys_until (until>? AND until<?)",
-            ),
-            (
-                REMOVE_KEYS_OVER,
-                "tower_webhook_keys_until (until>? AND until<?)",
-            ),
-            (DELETE, "INTEGER PRIMARY KEY"),
-            (DELETE_PAYLOAD, "INTEGER PRIMARY KEY"),
             (JOIN_LANE, ""),
             (LEAVE_LANE, "(target=?)"),
             (RUN_IN_LANE, "(target=?)"),
@@ -344,14 +350,47 @@ mod tests {
                 LANES,
                 "COVERING INDEX tower_webhook_lanes_due (kind=? AND due>? AND due<?)",
             ),
-            (NEXT_KIND, "INDEX tower_webhook_lanes_due (kind>?)"),
+            (NEXT_KIND_OF_LANES, "INDEX tower_webhook_lanes_due (kind>?)"),
             (
-                NEXT_IN_LANE,
+                NEXT_DUE_OF_LANES,
                 "INDEX tower_webhook_lanes_due (kind=? AND due>?",
             ),
+            (
+                DUE_IN_LANE,
+                "tower_webhook_jobs_due (target=? AND kind=? AND at<?)",
+            ),
+        ] {
+            finds(&connection, sql, by);
+        }
+        connection.execute_batch(REMOVE_LANES).unwrap();
+        for (sql, by) in [
+            (NEXT_KIND, "INDEX tower_webhook_jobs_next (kind>?)"),
+            (NEXT_DUE, "INDEX tower_webhook_jobs_next (kind=? AND at>?)"),
+            (DUE, "tower_webhook_jobs_next (kind=? AND at<?)"),
+            (COUNTS, "INTEGER PRIMARY KEY"),
+            (SET_COUNTS, "INTEGER PRIMARY KEY"),
+            (INSERT, ""),
+            (SET_TOKEN, "INTEGER PRIMARY KEY"),
+            (INSERT_PAYLOAD, ""),
+            (BY_ID, "(id=?)"),
+            (BY_KEY, "(key=?)"),
+            (KEY, "(key=?)"),
+            (ADD_KEY, ""),
+            (OWN_KEY, "(key=?)"),
+            (END_KEY, "(key=?)"),
+            (REMOVE_KEY, "(key=?)"),
+            (
+                ANY_KEY_OVER,
+                "tower_webhook_keys_until (until>? AND until<?)",
+            ),
+            (
+                REMOVE_KEYS_OVER,
+                "tower_webhook_keys_until (until>? AND until<?)",
+            ),
+            (DELETE, "INTEGER PRIMARY KEY"),
+            (DELETE_PAYLOADS, "INTEGER PRIMARY KEY"),
             (NEXT_FAILED_KIND, "INDEX tower_webhook_jobs_failed (kind>?)"),
             (FIRST_IN_ORDER, "tower_webhook_jobs_order (ordered=?)"),
-            (DUE, "tower_webhook_jobs_due (target=? AND kind=? AND at<?)"),
             (
                 DUE_FAILED_JOBS,
                 "tower_webhook_jobs_failed (kind=? AND at<?)",
@@ -369,23 +408,28 @@ mod tests {
             (MOVE, "INTEGER PRIMARY KEY"),
             (RELEASE, "INTEGER PRIMARY KEY"),
             (FINISH, "INTEGER PRIMARY KEY"),
+            (FINISH_ALL, "INTEGER PRIMARY KEY"),
             (OVER, "tower_webhook_jobs_end (state=? AND at<?)"),
-            (FINISHED, "INTEGER PRIMARY KEY"),
             (ENDS, "tower_webhook_jobs_end (state=?)"),
         ] {
-            let mut plan = connection
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-                .unwrap();
-            let mut steps = plan.raw_query();
-            let mut whole = String::new();
-            while let Some(step) = steps.next().unwrap() {
-                let detail: String = step.get("detail").unwrap();
-                assert!(!detail.contains("SCAN tower"), "{sql}: {detail}");
-                assert!(!detail.contains("SCAN j"), "{sql}: {detail}");
-                assert!(!detail.contains("TEMP B-TREE"), "{sql}: {detail}");
-                whole = whole + &detail + "\n";
-            }
-            assert!(whole.contains(by), "{sql}: {whole}");
+            finds(&connection, sql, by);
         }
+    }
+
+    fn finds(connection: &Connection, sql: &str, by: &str) {
+        let mut plan = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        let mut steps = plan.raw_query();
+        let mut whole = String::new();
+        while let Some(step) = steps.next().unwrap() {
+            let detail: String = step.get("detail").unwrap();
+            assert!(!detail.contains("SCAN tower"), "{sql}: {detail}");
+            let scans = detail.contains("SCAN j") && !detail.contains("SCAN json_each");
+            assert!(!scans, "{sql}: {detail}");
+            assert!(!detail.contains("TEMP B-TREE"), "{sql}: {detail}");
+            whole = whole + &detail + "\n";
+        }
+        assert!(whole.contains(by), "{sql}: {whole}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     enqueue,
-    ledger::Ledger,
+    ledger::{Counts, Ledger},
     schema::{self, state},
     time, wait,
 };
@@ -11,7 +11,10 @@ use crate::{
     stored,
 };
 use rusqlite::{Connection, OptionalExtension, params};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use tower_webhook::{
     attempt::History,
     clock::WallClock,
@@ -98,11 +101,43 @@ pub(super) fn settle(
 ) -> rusqlite::Result<Vec<Settled>> {
     let mut ledger = Ledger::open(transaction)?;
     let mut settled = Vec::with_capacity(ends.len());
+    let mut group = Group::default();
     for (claim, end) in ends {
-        settled.push(settle_one(&mut ledger, *claim, end, retention)?);
+        settled.push(settle_one(&mut ledger, *claim, end, retention, &mut group)?);
     }
+    group.finish(&mut ledger, retention)?;
     ledger.close(transaction)?;
     Ok(settled)
+}
+
+/// The jobs that an operation finishes. Most have succeeded without a result: their rows change with one statement.
+#[derive(Default)]
+struct Group {
+    /// Those without a result.
+    done: BTreeSet<i64>,
+    /// Those whose rows have changed already.
+    others: Vec<i64>,
+    /// How many leave each lane.
+    leave: BTreeMap<(String, String), i64>,
+}
+
+impl Group {
+    fn finish(self, ledger: &mut Ledger<'_>, retention: Duration) -> rusqlite::Result<()> {
+        if !self.done.is_empty() {
+            let until = stored::until(ledger.now, retention);
+            let rows = stored::list(self.done.iter().copied());
+            let mut finish = ledger.connection.prepare_cached(schema::FINISH_ALL)?;
+            finish.execute(params![rows, until])?;
+        }
+        let all = || self.done.iter().chain(&self.others).copied();
+        if all().next().is_some() {
+            delete_payloads(ledger.connection, all())?;
+        }
+        for ((target, kind), jobs) in &self.leave {
+            ledger.leave_lane(target, kind, *jobs)?;
+        }
+        Ok(())
+    }
 }
 
 fn settle_one(
@@ -110,8 +145,11 @@ fn settle_one(
     claim: Claim,
     end: &End,
     retention: Duration,
+    group: &mut Group,
 ) -> rusqlite::Result<Settled> {
-    let Some(mut held) = Held::find(ledger, claim)? else {
+    let held = Held::find(ledger, claim)?;
+    // One of the group has ended, though its row does not say so yet.
+    let Some(mut held) = held.filter(|held| !group.done.contains(&held.seq)) else {
         return Ok(Settled::Lost);
     };
     let now = ledger.now;
@@ -141,22 +179,27 @@ fn settle_one(
         }
         (End::Done { .. }, Hold::Failed) => {
             finish(ledger, &held, state::FAILED, retention, None)?;
+            group.others.push(held.seq);
             ledger.dead_lettering -= 1;
         }
         (End::Done { result }, hold) => {
-            finish(
-                ledger,
-                &held,
-                state::SUCCEEDED,
-                retention,
-                result.as_deref(),
-            )?;
+            // The next of a FIFO group is found by the state of this one.
+            if result.is_none() && held.ordered.is_none() {
+                ledger.finished += 1;
+                group.done.insert(held.seq);
+            } else {
+                let result = result.as_deref();
+                finish(ledger, &held, state::SUCCEEDED, retention, result)?;
+                group.others.push(held.seq);
+            }
             if hold == Hold::GivenUp {
                 ledger.dead_lettering -= 1;
             } else {
                 ledger.running -= 1;
-                ledger.leave_lane(&held.target, &held.kind)?;
                 ledger.release_next(held.ordered.as_deref())?;
+                if ledger.has_lanes() {
+                    *group.leave.entry((held.target, held.kind)).or_default() += 1;
+                }
             }
         }
         (End::Release { .. } | End::Retry { .. }, Hold::GivenUp) => return Ok(Settled::Lost),
@@ -243,7 +286,7 @@ pub(super) fn dead_letter(
     )?;
     ledger.running -= 1;
     ledger.dead_lettering += 1;
-    ledger.leave_lane(&held.target, &held.kind)?;
+    ledger.leave_lane(&held.target, &held.kind, 1)?;
     ledger.release_next(held.ordered.as_deref())?;
     ledger.changed();
     Ok(())
@@ -268,7 +311,7 @@ fn relocate(
         .map(drop)
 }
 
-/// The job is finished: its payload is removed.
+/// The job is finished. Its payload is to be removed.
 pub(super) fn finish(
     ledger: &mut Ledger<'_>,
     held: &Held,
@@ -281,11 +324,17 @@ pub(super) fn finish(
     ledger
         .connection
         .prepare_cached(schema::FINISH)?
-        .execute(params![held.seq, state, until, result])?;
-    ledger
-        .connection
-        .prepare_cached(schema::DELETE_PAYLOAD)?
-        .execute([held.seq])
+        .execute(params![held.seq, state, until, result])
+        .map(drop)
+}
+
+pub(super) fn delete_payloads(
+    connection: &Connection,
+    jobs: impl IntoIterator<Item = i64>,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(schema::DELETE_PAYLOADS)?
+        .execute([stored::list(jobs.into_iter())])
         .map(drop)
 }
 
@@ -313,9 +362,7 @@ impl Retention {
 
     /// The number of tasks beyond the bound.
     fn beyond(&self, connection: &Connection) -> rusqlite::Result<usize> {
-        let finished: i64 = connection
-            .prepare_cached(schema::FINISHED)?
-            .query_row([], |row| row.get(0))?;
+        let finished = Counts::read(connection)?.finished;
         Ok(usize::try_from(finished.saturating_sub(self.max_finished)).unwrap_or(0))
     }
 }
@@ -345,7 +392,7 @@ impl Chore for Retention {
         if end.execute([owner, ledger.now])? > 0 {
             ledger.changed();
         }
-        ledger.close(transaction)
+        ledger.close(transaction).map(drop)
     }
 
     fn leapt(&self, connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
@@ -377,13 +424,12 @@ impl Chore for Retention {
             if at > now && number >= beyond {
                 break;
             }
-            enqueue::remove(connection, seq, now)?;
+            enqueue::remove(transaction, seq, now)?;
             left += 1;
         }
-        let fewer = -stored::count(left);
-        connection
-            .prepare_cached(schema::COUNT)?
-            .execute(params![0, 0, 0, 0, now, fewer])?;
+        let mut counts = Counts::of(transaction)?;
+        counts.finished -= stored::count(left);
+        counts.set(transaction);
         Ok(left)
     }
 }

@@ -8,9 +8,9 @@
 //! and by an operation that finds the stored time a second old: often enough, without a write for each read
 //! of an idle queue.
 
-use super::schema;
+use super::{ledger::Counts, schema};
 use crate::database::{Leap, Transaction};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How old the stored time may be before it is stored again, in milliseconds.
@@ -36,45 +36,31 @@ impl Clock {
 
 /// The time now, in a transaction that writes.
 pub(super) fn now(transaction: &Transaction<'_>) -> rusqlite::Result<i64> {
-    let connection = transaction.connection();
-    let kept = kept(connection)?;
+    let mut counts = Counts::of(transaction)?;
+    let kept = counts.clock;
     // Within the transaction: whoever wrote before has read its clock before.
     let (now, next) = kept.read(transaction.now());
     if next.ahead != kept.ahead || now.saturating_sub(kept.last) >= STALE {
-        connection
-            .prepare_cached(schema::SET_CLOCK)?
-            .execute(params![next.ahead, next.last])?;
+        counts.clock = next;
+        counts.set(transaction);
     }
     Ok(now)
-}
-
-fn kept(connection: &Connection) -> rusqlite::Result<Clock> {
-    connection
-        .prepare_cached(schema::CLOCK)?
-        .query_row([], |row| {
-            Ok(Clock {
-                ahead: row.get(0)?,
-                last: row.get(1)?,
-            })
-        })
 }
 
 /// The wall clock leapt: every lease ends as much later as the queue's time has leapt since it was last stored. What
 /// another process did about the same leap is no part of that, because it stored the time.
 pub(super) fn leapt(connection: &Connection, leap: Leap) -> rusqlite::Result<()> {
-    let kept = kept(connection)?;
-    let (now, next) = kept.read(leap.to);
-    let by = (leap.to - leap.from).min(now.saturating_sub(kept.last));
+    let mut counts = Counts::read(connection)?;
+    let (now, next) = counts.clock.read(leap.to);
+    let by = (leap.to - leap.from).min(now.saturating_sub(counts.clock.last));
     connection.prepare_cached(schema::EXTEND)?.execute([by])?;
-    connection
-        .prepare_cached(schema::SET_CLOCK)?
-        .execute([next.ahead, next.last])
-        .map(drop)
+    counts.clock = next;
+    counts.write(connection)
 }
 
 /// Leases of this owner that are over, but were not when the time was last stored, end as much later.
 pub(super) fn keep_claims(transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
-    let kept = kept(transaction.connection())?;
+    let kept = Counts::of(transaction)?.clock;
     let (now, _) = kept.read(transaction.now());
     transaction
         .connection()

@@ -2,8 +2,8 @@
 
 use super::{
     claim,
+    ledger::Counts,
     schema::{self, state},
-    time::Clock,
 };
 use crate::{
     database::{Database, DatabaseError},
@@ -89,11 +89,17 @@ async fn look(database: &Database, seen: Mark) -> Result<Look, DatabaseError> {
 }
 
 fn next(connection: &Connection, clock: &WallClock, since: i64) -> rusqlite::Result<Look> {
-    let (changes, now) = changes(connection, clock)?;
+    let counts = Counts::read(connection)?;
+    let (changes, now) = changes_of(counts, clock);
     let mut next: Option<i64> = None;
-    let mut lanes = connection.prepare_cached(schema::NEXT_IN_LANE)?;
-    for kind in claim::kinds(connection, &Kinds::All, schema::NEXT_KIND)? {
-        let due: Option<i64> = lanes
+    let (kind, due) = if counts.lanes {
+        (schema::NEXT_KIND_OF_LANES, schema::NEXT_DUE_OF_LANES)
+    } else {
+        (schema::NEXT_KIND, schema::NEXT_DUE)
+    };
+    let mut dues = connection.prepare_cached(due)?;
+    for kind in claim::kinds(connection, &Kinds::All, kind)? {
+        let due: Option<i64> = dues
             .query_row(params![&*kind, since], |row| row.get(0))
             .optional()?;
         next = [next, due].into_iter().flatten().min();
@@ -122,15 +128,11 @@ pub(super) fn changes(
     connection: &Connection,
     clock: &WallClock,
 ) -> rusqlite::Result<(Option<i64>, i64)> {
-    let (changes, kept) = connection
-        .prepare_cached(schema::CHANGES)?
-        .query_row([], |row| {
-            let kept = Clock {
-                ahead: row.get(1)?,
-                last: row.get(2)?,
-            };
-            Ok((row.get(0)?, kept))
-        })?;
+    Ok(changes_of(Counts::read(connection)?, clock))
+}
+
+fn changes_of(counts: Counts, clock: &WallClock) -> (Option<i64>, i64) {
+    let kept = counts.clock;
     let (now, next) = kept.read(stored::now(clock));
-    Ok(((next.ahead == kept.ahead).then_some(changes), now))
+    ((next.ahead == kept.ahead).then_some(counts.changes), now)
 }

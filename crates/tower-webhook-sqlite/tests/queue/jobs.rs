@@ -1,6 +1,6 @@
 //! Lanes and orders at length, and what operations cost when there is much.
 
-use crate::support::{Home, LEASE, add, again, claim, done, end, job, put, settings, settle};
+use crate::support::{Home, LEASE, add, again, claim, done, hold_up, job, put, settings, settle};
 use proptest::prelude::*;
 use std::{
     collections::HashMap,
@@ -10,9 +10,9 @@ use tower_webhook::{
     attempt::History,
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{Ask, End, Engine, Job, NewJob, Tasks},
+    queue::{Ask, Claim, End, Engine, Job, NewJob, Status, TaskId, Tasks},
 };
-use tower_webhook_sqlite::SqliteQueue;
+use tower_webhook_sqlite::{SqliteQueue, database::DatabaseError};
 
 #[tokio::test]
 async fn the_next_in_order_may_be_another_targets() {
@@ -117,12 +117,17 @@ enum Step {
         jobs: usize,
         kind: u8,
     },
-    End {
-        which: usize,
-        how: u8,
-    },
+    /// Several claims with one call, some of them twice.
+    End(Vec<(usize, u8)>),
+    /// Another handle with this limit per target.
+    Reopen(u32),
     Pass(u16),
     Back(u16),
+}
+
+/// Or none.
+fn limit() -> impl Strategy<Value = u32> {
+    prop_oneof![1..4_u32, Just(u32::MAX)]
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -136,7 +141,9 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         (0..5_usize, 0..3_u8).prop_map(|(jobs, kind)| Step::Claim { jobs, kind }),
-        (any::<usize>(), 0..6_u8).prop_map(|(which, how)| Step::End { which, how }),
+        proptest::collection::vec((any::<usize>(), 0..7_u8), 1..4).prop_map(Step::End),
+        proptest::collection::vec((0..4_usize, 0..7_u8), 1..6).prop_map(Step::End),
+        limit().prop_map(Step::Reopen),
         (0..20_000_u16).prop_map(Step::Pass),
         (0..20_000_u16).prop_map(Step::Back),
     ]
@@ -144,7 +151,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 async fn run(per_target: u32, steps: Vec<Step>) {
     let home = Home::new();
-    let (queue, clock) = home.timed_with(settings().per_target(per_target));
+    let (mut queue, clock) = home.timed_with(settings().per_target(per_target));
     let lease = Duration::from_secs(10);
     let mut held: Vec<Job> = Vec::new();
     let mut tokens = HashMap::new();
@@ -174,12 +181,15 @@ async fn run(per_target: u32, steps: Vec<Step>) {
                     held.push(job);
                 }
             }
-            Step::End { which, how } => {
+            Step::End(ends) => {
                 if held.is_empty() {
                     continue;
                 }
-                let job = held.swap_remove(which % held.len());
-                let _: Settled = end_somehow(&queue, &job, how).await;
+                end_somehow(&queue, &mut held, ends).await;
+            }
+            Step::Reopen(per_target) => {
+                let reopened = settings().per_target(per_target).build(queue.database());
+                queue = reopened.unwrap();
             }
             Step::Pass(by) => clock.forward(Duration::from_millis(by.into())),
             Step::Back(by) => clock.back(Duration::from_millis(by.into())),
@@ -200,22 +210,211 @@ async fn run(per_target: u32, steps: Vec<Step>) {
     panic!("{:?} are left", queue.depth().await.unwrap());
 }
 
-async fn end_somehow(queue: &SqliteQueue, job: &Job, how: u8) -> Settled {
-    let history = History::new();
-    let how = match how {
-        0 | 1 => done(),
-        2 => End::Failed {
+async fn end_somehow(queue: &SqliteQueue, held: &mut Vec<Job>, ends: Vec<(usize, u8)>) {
+    let (mut claims, mut renewed) = (Vec::new(), Vec::new());
+    for (which, how) in ends {
+        let (history, claim) = (History::new(), held[which % held.len()].claim());
+        let how = match how {
+            0 | 1 => done(),
+            2 => End::Done {
+                result: Some("it".into()),
+            },
+            3 => End::Failed {
+                cause: Cause::new(Reason::Rejected),
+                history,
+            },
+            4 => again(Duration::from_millis(50)),
+            5 => End::Release {
+                after: Duration::ZERO,
+                history,
+            },
+            _ => {
+                renewed.push(claim);
+                continue;
+            }
+        };
+        claims.push((claim, how));
+    }
+    queue.renew(renewed, LEASE).await.unwrap();
+    let ended: Vec<_> = claims.iter().map(|(claim, _)| *claim).collect();
+    let settled = queue.settle(claims).await.unwrap();
+    for (number, claim) in ended.iter().enumerate() {
+        if settled[number] == Settled::Done {
+            let again = ended.iter().zip(&settled).skip(number + 1);
+            let again = again.filter(|(later, _)| *later == claim);
+            assert!(
+                again
+                    .into_iter()
+                    .all(|(_, settled)| *settled == Settled::Lost)
+            );
+        }
+    }
+    held.retain(|job| !ended.contains(&job.claim()));
+}
+
+#[tokio::test]
+async fn each_end_of_a_batch_has_its_own_result() {
+    for per_target in [2, u32::MAX] {
+        let home = Home::new();
+        let (queue, clock) = home.timed_with(settings().per_target(per_target));
+        for number in 0..12 {
+            let mut new = job(&number.to_string()).target(format!("t{}", number % 6));
+            new.fifo_group = (number == 3 || number == 10).then(|| "o".to_owned());
+            add(&queue, new).await.unwrap();
+        }
+        let lost = claim(&queue, Ask::new(1, Duration::from_millis(1)))
+            .await
+            .unwrap();
+        let lost = &lost.jobs[0];
+        clock.forward(Duration::from_millis(1));
+        let claims = claim(&queue, Ask::new(20, LEASE)).await.unwrap().jobs;
+        // All but the second of the FIFO group.
+        assert_eq!(claims.len(), 11);
+        let job = |payload: &str| {
+            let job = claims.iter().find(|job| job.payload == payload).unwrap();
+            (job.claim(), job.id)
+        };
+        let history = History::new;
+        let result = Some(bytes::Bytes::from_static(b"a result"));
+        let failed = End::Failed {
             cause: Cause::new(Reason::Rejected),
-            history,
-        },
-        3 => again(Duration::from_millis(50)),
-        4 => End::Release {
+            history: history(),
+        };
+        let release = End::Release {
             after: Duration::ZERO,
-            history,
-        },
-        _ => return queue.renew(vec![job.claim()], LEASE).await.unwrap()[0],
+            history: history(),
+        };
+        let never = Claim {
+            id: TaskId::random(),
+            token: job("1").0.token,
+        };
+        let ends = [
+            (lost.claim(), done(), Settled::Lost),
+            (job("0").0, done(), Settled::Done),
+            (
+                job("1").0,
+                End::Done {
+                    result: result.clone(),
+                },
+                Settled::Done,
+            ),
+            (job("0").0, done(), Settled::Lost),
+            (job("2").0, failed, Settled::Done),
+            (never, done(), Settled::Lost),
+            (job("3").0, done(), Settled::Done),
+            (job("4").0, again(Duration::from_secs(1)), Settled::Done),
+            (job("5").0, release, Settled::Done),
+            (job("4").0, done(), Settled::Lost),
+            (job("1").0, again(Duration::ZERO), Settled::Lost),
+            (job("6").0, done(), Settled::Done),
+            (job("6").0, again(Duration::ZERO), Settled::Lost),
+        ];
+        let (ends, expected): (Vec<_>, Vec<_>) = ends
+            .into_iter()
+            .map(|(claim, end, settled)| ((claim, end), settled))
+            .unzip();
+        assert_eq!(queue.settle(ends).await.unwrap(), expected);
+        home.check();
+        for (payload, status) in [
+            ("0", Status::Succeeded { result: None }),
+            ("1", Status::Succeeded { result }),
+            ("2", Status::Failed),
+            ("3", Status::Succeeded { result: None }),
+            ("4", Status::Queued),
+            ("5", Status::Queued),
+            ("6", Status::Succeeded { result: None }),
+            ("7", Status::Running),
+        ] {
+            let task = queue.task(job(payload).1).await.unwrap().unwrap();
+            assert_eq!(task.status, status, "{payload}");
+        }
+        // The released one, and the second of the FIFO group.
+        let claims = claim(&queue, Ask::new(20, LEASE)).await.unwrap();
+        let mut payloads: Vec<_> = claims.jobs.iter().map(|job| &job.payload[..]).collect();
+        payloads.sort_unstable();
+        assert_eq!(payloads, [&b"10"[..], b"5"]);
+        assert_eq!(claims.failed_jobs.len(), 1);
+        home.check();
+    }
+}
+
+/// The file goes by what it was made for last. A process with a limit that finds none adds it.
+#[tokio::test]
+async fn a_limit_may_come_and_go_with_jobs_in_the_file() {
+    let home = Home::new();
+    let (free, _clock) = home.timed_with(settings());
+    for number in 0..20 {
+        let new = job("x").target(format!("t{}", number % 2));
+        add(&free, new).await.unwrap();
+    }
+    assert_eq!(
+        claim(&free, Ask::new(6, LEASE)).await.unwrap().jobs.len(),
+        6
+    );
+    home.check();
+    let limited = settings().per_target(4).build(free.database()).unwrap();
+    // Three of each run already.
+    assert_eq!(
+        claim(&limited, Ask::new(20, LEASE))
+            .await
+            .unwrap()
+            .jobs
+            .len(),
+        2
+    );
+    home.check();
+    // The other handle works on, without a limit of its own.
+    assert_eq!(
+        claim(&free, Ask::new(2, LEASE)).await.unwrap().jobs.len(),
+        2
+    );
+    assert!(
+        claim(&limited, Ask::new(20, LEASE))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    home.check();
+    let again = settings().build(free.database()).unwrap();
+    assert_eq!(
+        claim(&again, Ask::new(2, LEASE)).await.unwrap().jobs.len(),
+        2
+    );
+    home.check();
+    assert!(
+        claim(&limited, Ask::new(20, LEASE))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_undone_in_a_shared_transaction_is_not_counted() {
+    let home = Home::new();
+    let queue = home.queue();
+    let held = hold_up(queue.database());
+    let put = |payload: &'static str, fails: bool| {
+        let adding = queue.clone();
+        queue.database().write(move |transaction| {
+            adding.enqueue_in(transaction, &job(payload))?;
+            if fails {
+                return Err(DatabaseError::aborted("no"));
+            }
+            Ok(())
+        })
     };
-    end(queue, job.claim(), how).await.unwrap()
+    // In this order, one transaction.
+    let first = put("first undone", true);
+    let second = put("kept", false);
+    let third = put("undone", true);
+    drop(held);
+    first.await.unwrap_err();
+    second.await.unwrap();
+    third.await.unwrap_err();
+    assert_eq!(queue.depth().await.unwrap().queued, 1);
+    home.check();
 }
 
 proptest! {
@@ -228,7 +427,7 @@ proptest! {
     /// Counts, lanes and payloads agree with the jobs after each step, tokens grow, and all ends.
     #[test]
     fn whatever_happens_the_tables_agree(
-        per_target in 1..4_u32,
+        per_target in limit(),
         steps in proptest::collection::vec(step(), 1..40),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
