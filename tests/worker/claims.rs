@@ -106,6 +106,55 @@ async fn no_more_jobs_run_than_may_and_of_one_target_no_more_than_its_share() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_job_that_is_done_leaves_its_place_before_it_is_settled() {
+    let bench = Bench::new();
+    let calls = Calls::new();
+    let seen = calls.clone();
+    bench.engine.settle_mode(Mode::Hangs);
+    for _ in 0..20 {
+        bench.put("").await;
+    }
+    let worker = bench.worker().concurrency(4);
+    let worker = worker.build(service_fn(move |job: Job| {
+        seen.note(&job);
+        async { Ok::<_, BoxError>(()) }
+    }));
+    let _worker = worker.unwrap().spawn();
+    sleep(SECOND).await;
+    // As many again, and no more while the engine does not answer.
+    assert_eq!(calls.len(), 8);
+    assert_eq!(bench.queue.depth().await.unwrap().running, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_with_much_to_do_claims_for_many_places_at_once() {
+    let bench = Bench::with_queue(wall_clock(), MemoryQueue::builder().per_target(u32::MAX));
+    let mut last = None;
+    for number in 0..320_u64 {
+        let job = NewJob::new("event", number.to_le_bytes().to_vec());
+        last = Some(bench.put_in(job).await);
+    }
+    let worker = bench.worker().concurrency(32);
+    // Each ends in a millisecond of its own.
+    let worker = worker.build(service_fn(|job: Job| async move {
+        let number = u64::from_le_bytes(job.payload[..].try_into().unwrap());
+        sleep(Duration::from_millis(1000 + number)).await;
+        Ok::<_, BoxError>(())
+    }));
+    let began = Instant::now();
+    let _worker = worker.unwrap().spawn();
+    bench.end(last.unwrap()).await;
+    // Nor does a place stay empty for long.
+    assert!(
+        began.elapsed() < Duration::from_secs(14),
+        "{:?}",
+        began.elapsed()
+    );
+    // One for each job would be more than 280.
+    assert!(bench.engine.claims() < 160, "{}", bench.engine.claims());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_is_not_ready_is_waited_for_and_the_polled_one_is_called() {
     let bench = Bench::new();
     let load = Load::default();

@@ -52,9 +52,10 @@ use tower_webhook::{
 /// The largest number of concurrent requests downstream.
 const MAX_CONCURRENT_REQUESTS: usize = 64;
 
-/// The largest number of claimed jobs: more than requests, because each job waits for the disk twice, when it
-/// is claimed and when it is done.
-const MAX_CLAIMED_JOBS: usize = 256;
+/// The largest number of claimed jobs whose delivery has not ended: half as many more than requests, so that these
+/// need not wait for the disk on which a claim is written. A claim counts as an attempt, so a kill charges one to at most
+/// the 32 whose request was not begun.
+const MAX_CLAIMED_JOBS: usize = MAX_CONCURRENT_REQUESTS + MAX_CONCURRENT_REQUESTS / 2;
 
 /// The time limit of a delivery, with all attempts and waits: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);

@@ -38,7 +38,7 @@ struct Claimed {
     scope: Scope,
     signals: Signals,
     /// The last field, so that it is dropped last and renews the claim until then.
-    _holding: Holding,
+    holding: Holding,
 }
 
 /// How the attempt ended.
@@ -69,7 +69,7 @@ impl Attempting {
             ),
             job,
             signals,
-            _holding: holding,
+            holding,
         };
         Self { state, claimed }
     }
@@ -222,6 +222,7 @@ impl Claimed {
     }
 
     async fn ask(&mut self, end: End) -> Settled {
+        self.holding.is_done();
         let settling = self.shared.settle(self.job.claim(), end);
         let settled = self.signals.unless_lost(settling, self.shared.lease / 3);
         settled.await.unwrap_or(Settled::Lost)

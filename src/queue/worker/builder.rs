@@ -97,6 +97,10 @@ impl<M, C> WorkerBuilder<M, (), C> {
 
 impl<M, T, C> WorkerBuilder<M, T, C> {
     /// Sets how many jobs run at the same time. Default: 64.
+    ///
+    /// No more are claimed: a claim counts as an attempt, also if its process is killed before the job begins. A job
+    /// that was done and is not settled yet does not run, and up to as many again may wait for that. A worker that has
+    /// more to do claims for a quarter of its places at once, or after 2 ms.
     pub const fn concurrency(mut self, jobs: usize) -> Self {
         self.settings.concurrency = jobs;
         self

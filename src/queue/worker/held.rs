@@ -34,6 +34,8 @@ pub(super) enum Work {
     Bury,
     /// To do a job.
     Do,
+    /// To settle the claim of a job that was done.
+    Settle,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +43,8 @@ pub(super) struct Held {
     claims: Mutex<HashMap<Claim, Entry>>,
     to_do: AtomicUsize,
     to_bury: AtomicUsize,
-    /// Notified when a claim is dropped.
+    to_settle: AtomicUsize,
+    /// Notified when a claim is dropped, or its job is done.
     freed: Notify,
 }
 
@@ -122,7 +125,22 @@ impl Held {
         self.counter(work).load(Ordering::Relaxed)
     }
 
-    /// Waits until a claim is dropped. Returns at once if one was dropped since the last wait.
+    /// How many jobs may be claimed, of so many that may run. One that was done leaves its place to the next before it
+    /// is settled; as many may wait for that as there are places.
+    pub(super) fn room(&self, places: usize) -> usize {
+        let (running, done) = (self.count(Work::Do), self.count(Work::Settle));
+        let all = places.saturating_mul(2).saturating_sub(running + done);
+        places.saturating_sub(running).min(all)
+    }
+
+    /// Waits until so many jobs may be claimed, of those that may run.
+    pub(super) async fn has_room(&self, places: usize, jobs: usize) {
+        while self.room(places) < jobs {
+            self.freed().await;
+        }
+    }
+
+    /// Waits until a claim is dropped or its job is done. Returns at once if that was so since the last wait.
     pub(super) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -131,6 +149,7 @@ impl Held {
         match work {
             Work::Bury => &self.to_bury,
             Work::Do => &self.to_do,
+            Work::Settle => &self.to_settle,
         }
     }
 
@@ -185,6 +204,20 @@ impl Entry {
         self.is_lost |= signal == Signal::Lost;
         if let Some(sender) = self.signal.take() {
             let _ = sender.send(signal);
+        }
+    }
+}
+
+impl Holding {
+    /// The job is done, and its claim is to be settled.
+    pub(super) fn is_done(&mut self) {
+        if self.work == Work::Do {
+            self.held
+                .counter(Work::Settle)
+                .fetch_add(1, Ordering::Relaxed);
+            self.held.counter(Work::Do).fetch_sub(1, Ordering::Relaxed);
+            self.work = Work::Settle;
+            self.held.freed.notify_one();
         }
     }
 }

@@ -47,6 +47,10 @@ use tokio::{
 /// How many entries are written at the same time. Few, because a sink that hangs blocks them all.
 const ENTRY_WRITES: usize = 4;
 
+/// How long a worker that finds more jobs than it has places for waits until a quarter of them is free, so that one
+/// claim fills many.
+const GATHER: Duration = Duration::from_millis(2);
+
 /// The longest idle wait. It matters only for an engine that fails to wake its waiters.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -109,19 +113,29 @@ impl Worker {
 
         let mut pause = Pause::default();
         let mut in_vain = 0_u32;
+        // Whether there may be more jobs than the last claim had places for.
+        let mut is_behind = false;
         let grace = loop {
             // Lets jobs that end together be replaced by one claim.
             yield_now().await;
             while tasks.try_join_next().is_some() {}
-            let room = |most: usize, work| most.saturating_sub(self.shared.held.count(work));
-            let jobs = room(self.concurrency, Work::Do);
-            let failed = room(ENTRY_WRITES, Work::Bury);
+            let failed = ENTRY_WRITES.saturating_sub(self.shared.held.count(Work::Bury));
+            let (held, places) = (&*self.shared.held, self.concurrency);
+            let mut jobs = held.room(places);
+            let many = places / 4;
+            if is_behind && jobs > 0 && jobs < many {
+                let gathered = timeout(GATHER, held.has_room(places, many));
+                if let Some(grace) = first(&mut until, gathered).await {
+                    break grace;
+                }
+                jobs = held.room(places);
+            }
             if jobs == 0 {
-                let freed = timeout(Duration::from_secs(1), self.shared.held.freed());
+                let freed = timeout(Duration::from_secs(1), held.has_room(places, 1));
                 if let Some(grace) = first(&mut until, freed).await {
                     break grace;
                 }
-                if room(self.concurrency, Work::Do) > 0 || failed == 0 {
+                if held.room(places) > 0 || failed == 0 {
                     continue;
                 }
             }
@@ -161,6 +175,7 @@ impl Worker {
                     };
                     let mark = claims.mark;
                     self.start(&mut tasks, claims, asked);
+                    is_behind = to_do == jobs && (is_behind || jobs > 0);
                     if !is_all {
                         continue;
                     }

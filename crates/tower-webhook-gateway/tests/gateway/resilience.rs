@@ -355,3 +355,19 @@ fn a_flood_of_interim_answers_ends_the_attempt() {
         "default_fallback_branch"
     );
 }
+
+/// A claim counts as an attempt, and a kill leaves it counted: few are claimed beyond those that are sent.
+#[test]
+fn few_events_are_claimed_before_their_request_can_begin() {
+    let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}/", hangs.local_addr().unwrap());
+    let server = gateway(&["--downstream", &silent]);
+    for n in 0..110 {
+        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+        assert_eq!(accepted.status, 200, "{accepted:?}");
+    }
+    eventually("64 are sent, and half as many wait for that", || {
+        let queue = &get(&server, "/health").json()["metrics"]["queue"];
+        (queue["running"] == 96 && queue["queued"] == 14).then_some(())
+    });
+}
