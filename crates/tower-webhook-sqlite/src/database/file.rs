@@ -120,6 +120,11 @@ impl File {
         connection
             .set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)
             .map_err(because)?;
+        // Plans do not depend on values. Otherwise a statement with a value that might be that of a partial index is
+        // prepared again each time that the value is bound.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(because)?;
         for pragma in ["cell_size_check", "foreign_keys"] {
             connection
                 .pragma_update(None, pragma, true)

@@ -416,6 +416,30 @@ mod tests {
         }
     }
 
+    /// Hazard: SQLite compares a value with the condition of a partial index, and prepares the statement again when
+    /// another is bound.
+    #[tokio::test]
+    async fn no_statement_is_prepared_again_for_other_values() {
+        let home = tempfile::tempdir().unwrap();
+        let queue = crate::SqliteQueue::open(home.path().join("queue.db")).unwrap();
+        let counted = queue.database().write(|transaction| {
+            let mut counted = Vec::new();
+            for (sql, parameters) in [(EXPIRED, 3), (NEXT_END, 2), (OVER, 2), (RENEW_LANE, 2)] {
+                let mut statement = transaction.connection().prepare(sql).unwrap();
+                for value in 1..4 {
+                    for parameter in 1..=parameters {
+                        statement.raw_bind_parameter(parameter, value).unwrap();
+                    }
+                    let mut rows = statement.raw_query();
+                    while rows.next().unwrap().is_some() {}
+                }
+                counted.push(statement.get_status(rusqlite::StatementStatus::RePrepare));
+            }
+            Ok(counted)
+        });
+        assert_eq!(counted.await.unwrap(), [0; 4]);
+    }
+
     fn finds(connection: &Connection, sql: &str, by: &str) {
         let mut plan = connection
             .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
