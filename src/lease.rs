@@ -6,7 +6,10 @@
 //! can change nothing ([Kleppmann, "How to do distributed
 //! locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 /// Proves a claim. A later claim of the same thing has a greater token, so a resource that the work
 /// writes to can refuse a holder whose claim has ended.
@@ -39,4 +42,86 @@ pub enum Settled {
     Done,
     /// The claim had ended, by its lease or because it was settled before. Nothing was changed.
     Lost,
+}
+
+/// When a claim is renewed, and when it counts as lost. Everything that holds claims follows it: the worker of a queue,
+/// a re-drive, the idempotency layer.
+///
+/// A claim is due after a third of its lease. A renewal that fails is tried again a twelfth of the lease later, and one
+/// that hangs is given up after a sixth, so that a claim has several tries. A claim that was not renewed counts as lost a
+/// tenth of the lease before it ends, so that its work can be dropped before another has the claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Schedule {
+    lease: Duration,
+    due: Instant,
+    lost: Instant,
+}
+
+impl Schedule {
+    /// Of a claim that was asked for then: it was granted then or later.
+    pub(crate) fn new(lease: Duration, asked: Instant) -> Self {
+        // Thirty years, to which an instant can be added.
+        let lease = lease.min(Duration::from_secs(946_080_000));
+        Self {
+            lease,
+            // Never at once, which would loop.
+            due: asked + (lease / 3).max(Duration::from_millis(1)),
+            lost: asked + lease.saturating_sub(lease / 10),
+        }
+    }
+
+    /// The renewal that was asked for then succeeded.
+    pub(crate) fn renewed(&mut self, asked: Instant) {
+        *self = Self::new(self.lease, asked);
+    }
+
+    /// A renewal has failed.
+    pub(crate) fn failed(&mut self, now: Instant) {
+        self.due = now + (self.lease / 12).max(Duration::from_millis(1));
+    }
+
+    /// When the claim is due, or lost.
+    #[cfg(feature = "dead-letter")]
+    pub(crate) fn wake(&self) -> Instant {
+        self.due.min(self.lost)
+    }
+
+    /// When the claim is due.
+    #[cfg(feature = "idempotency")]
+    pub(crate) const fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// The time limit of a renewal; `None` if the claim counts as lost.
+    pub(crate) fn limit(&self, now: Instant) -> Option<Duration> {
+        let left = self.lost.saturating_duration_since(now);
+        (!left.is_zero()).then(|| left.min(self.lease / 6))
+    }
+}
+
+#[cfg(all(test, feature = "dead-letter"))]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_claim_is_renewed_in_time_and_lost_before_its_lease_ends() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut claim = Schedule::new(LEASE, start);
+        assert_eq!(claim.wake(), start + 20 * second);
+        assert_eq!(claim.limit(start + 20 * second), Some(10 * second));
+        claim.renewed(start + 20 * second);
+        assert_eq!(claim.wake(), start + 40 * second);
+        // A store that hangs leaves time for other tries.
+        let mut now = start + 40 * second;
+        let mut tries = 0;
+        while let Some(limit) = claim.limit(now) {
+            now += limit;
+            claim.failed(now);
+            now = claim.wake();
+            tries += 1;
+        }
+        assert_eq!((tries, now), (3, start + (20 + 54) * second));
+    }
 }

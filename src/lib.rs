@@ -241,6 +241,8 @@ mod fields;
 ))]
 mod original_uri;
 mod percent;
+#[cfg(feature = "dead-letter")]
+mod race;
 #[cfg(feature = "signature")]
 mod refusal;
 

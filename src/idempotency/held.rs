@@ -3,7 +3,7 @@
 use super::{Fingerprint, IdempotencyKey, Store};
 use crate::{
     StoreError, StoreErrorKind,
-    lease::{FencingToken, Settled},
+    lease::{FencingToken, Schedule, Settled},
     observe::{Event, Id, Observers},
 };
 use bytes::Bytes;
@@ -158,14 +158,17 @@ where
 #[pin_project]
 pub(super) struct Renewal<St: Store> {
     /// Set when the work is pending, so that work that is done at once needs no timer.
+    schedule: Option<Schedule>,
     #[pin]
     timer: Option<Sleep>,
-    renewing: Option<Timed<St::Settle>>,
+    /// When it was asked for, and the answer to come.
+    renewing: Option<(std::time::Instant, Timed<St::Settle>)>,
 }
 
 impl<St: Store> Renewal<St> {
     pub(super) const fn new() -> Self {
         Self {
+            schedule: None,
             timer: None,
             renewing: None,
         }
@@ -176,8 +179,9 @@ impl<St: Store> Renewal<St> {
         *self.project().renewing = None;
     }
 
-    /// Renews the claim when a third of its lease has passed, within the time limit of the store. Call it
-    /// whenever the work is pending: it registers the task for the next renewal.
+    /// Renews the claim when it is due, within the time limit of the store. Call it whenever the work is pending: it
+    /// registers the task for the next renewal. Renewals go on after the claim counts as lost: the work is not dropped
+    /// then, and its answer is kept if nobody else has claimed the key.
     pub(super) fn poll_keep(
         self: Pin<&mut Self>,
         held: &mut Held<St>,
@@ -186,35 +190,38 @@ impl<St: Store> Renewal<St> {
         cx: &mut Context<'_>,
     ) {
         let mut this = self.project();
-        // With a third, two more tries fit before the lease ends. Never zero, which would loop.
-        let every = (lease / 3).max(Duration::from_millis(1));
         loop {
-            if let Some(renewing) = this.renewing {
+            let schedule = (this.schedule)
+                .get_or_insert_with(|| Schedule::new(lease, Instant::now().into_std()));
+            if let Some((asked, renewing)) = this.renewing {
                 let Poll::Ready(renewed) = Pin::new(renewing).poll(cx) else {
                     return;
                 };
-                *this.renewing = None;
                 match renewed {
-                    Ok(Settled::Done) => {}
+                    Ok(Settled::Done) => schedule.renewed(*asked),
                     Ok(Settled::Lost) => held.lost(),
-                    Err(error) => held.tell_trouble("claim not renewed", &error),
+                    Err(error) => {
+                        schedule.failed(Instant::now().into_std());
+                        held.tell_trouble("claim not renewed", &error);
+                    }
+                }
+                *this.renewing = None;
+                if let Some(timer) = this.timer.as_mut().as_pin_mut() {
+                    timer.reset(schedule.due().into());
                 }
             }
             let Some(token) = held.token() else { return };
             if this.timer.is_none() {
-                this.timer.set(Some(sleep_until(Instant::now() + every)));
+                this.timer.set(Some(sleep_until(schedule.due().into())));
             }
-            let Some(mut timer) = this.timer.as_mut().as_pin_mut() else {
-                return;
-            };
-            if timer.as_mut().poll(cx).is_pending() {
+            let timer = this.timer.as_mut().as_pin_mut();
+            if timer.is_none_or(|timer| timer.poll(cx).is_pending()) {
                 return;
             }
-            // Counted from the start of this renewal, so that the store's delay does not add up.
-            timer.reset(Instant::now() + every);
+            let now = Instant::now().into_std();
             let renewing = held.store.renew(&held.key, token, lease);
-            // A store that hangs must leave time for the other tries.
-            *this.renewing = Some(Timed::new(renewing, limit.min(every)));
+            let limit = schedule.limit(now).map_or(limit, |most| most.min(limit));
+            *this.renewing = Some((now, Timed::new(renewing, limit)));
         }
     }
 }

@@ -22,6 +22,7 @@ const FOUNDATION: &[&str] = &[
     "peer",
     "percent",
     "problem",
+    "race",
     "refusal",
     "target",
 ];

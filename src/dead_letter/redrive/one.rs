@@ -9,21 +9,22 @@ use crate::{
     dead_letter::{
         Cause, DescribeResponse, Entry, EntryClaim, EntryId, LetterStore, Reason, cause,
     },
-    lease::{FencingToken, Settled},
+    lease::{FencingToken, Schedule, Settled},
     observe::Event,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
+    race::{Race, race},
 };
 use std::{
     future::poll_fn,
     mem,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     task::{Poll, ready},
     time::{Duration, SystemTime},
 };
 use tokio::{
     runtime::Handle,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use tower_service::Service;
 
@@ -39,57 +40,81 @@ where
     M::Classifier: Classify<S::Response, S::Error>,
     R: Resend + DescribeResponse<S::Response>,
 {
+    let (shared, lease) = (Arc::clone(&this.shared), this.shared.settings.lease);
+    let since = Instant::now();
+    let (token, entry) = match claimed(&shared, id).await? {
+        Ok(claimed) => claimed,
+        Err(why_not) => return Ok(why_not),
+    };
+    // Nothing is sent yet: a drop releases the entry without the replay that the claim has counted.
+    let mut unsent = (*entry).clone();
+    unsent.replays = unsent.replays.saturating_sub(1);
+    let mut claim = Claim {
+        store: Arc::clone(&shared.store),
+        id,
+        token,
+        lease,
+        schedule: Schedule::new(lease, since.into_std()),
+        left: Arc::new(unsent),
+        end: End::Release,
+    };
+    let (end, redriven) = deliver(this, &mut claim, *entry, &stop).await;
+    Ok(match (redriven, claim.end(end).await) {
+        (Redriven::Accepted, Err(kind)) => Redriven::NotRemoved { kind },
+        (Redriven::Failed { outcome, .. }, Err(_)) => Redriven::Failed {
+            outcome,
+            recorded: false,
+        },
+        (redriven, _) => redriven,
+    })
+}
+
+/// Sends a claimed entry. Returns how the claim ends: done, or again, with the entry that is left.
+async fn deliver<S, M, R>(
+    this: Redrive<S, M, R>,
+    claim: &mut Claim,
+    mut entry: Entry,
+    stop: &Stop,
+) -> (End, Redriven)
+where
+    S: Service<R::Request>,
+    S::Error: Into<BoxError>,
+    M: MakeClassifier<R::Request>,
+    M::Classifier: Classify<S::Response, S::Error>,
+    R: Resend + DescribeResponse<S::Response>,
+{
     let Redrive {
         service,
         make,
         resend,
         shared,
     } = this;
-    let (lease, since) = (shared.settings.lease, Instant::now());
-    let store = Arc::clone(&shared.store);
-    let (token, mut entry) = match claimed(&shared, id).await? {
-        Ok(claimed) => claimed,
-        Err(why_not) => return Ok(why_not),
-    };
-    let mut claim = Claim::new(Arc::clone(&store), token, &entry);
-    let mut hold = Hold::new(store, id, token, since, lease);
     let request = catch_panic(|| resend.to_request(&entry)).unwrap_or(Err(NotSendable::Panicked));
     let request = match request {
         Ok(request) => request,
-        Err(why) => {
-            claim.release().await;
-            return Ok(Redriven::Unsendable(why));
-        }
+        Err(why) => return (End::Release, Redriven::Unsendable(why)),
     };
     let sent = {
-        let mut sending = pin!(call(service, &make, request, &shared, &stop, || {
-            claim.leave((*entry).clone());
-        }));
-        let mut kept = pin!(hold.keep());
-        poll_fn(|cx| match sending.as_mut().poll(cx) {
-            Poll::Ready(sent) => Poll::Ready(Some(sent)),
-            // Another caller may claim it now, so the call is dropped.
-            Poll::Pending => kept.as_mut().poll(cx).map(|()| None),
-        })
-        .await
-    };
-    let Some(sent) = sent else {
-        claim.forget();
-        shared.observers.tell(|| Event::ClaimLost {
-            what: "dead_letter",
+        let (id, token, lease) = (claim.id, claim.token, claim.lease);
+        let left = &mut claim.left;
+        let sending = call(service, &make, request, &shared, stop, || {
+            *left = Arc::new(entry.clone());
         });
-        return Ok(Redriven::Lost);
+        let renew = || shared.store.renew(id, token, lease);
+        // When the claim is lost, another caller may have it, so the call is dropped.
+        race(sending, hold(&mut claim.schedule, renew)).await
     };
     let (began, end) = match sent {
-        Sent::Stopped => {
-            claim.release().await;
-            return Ok(Redriven::Stopped);
+        Race::First(Sent::Done { began, end }) => (began, end),
+        Race::First(Sent::NotReady) => {
+            return (End::Release, Redriven::Refused { retry_after: None });
         }
-        Sent::NotReady => {
-            claim.release().await;
-            return Ok(Redriven::Refused { retry_after: None });
+        Race::First(Sent::Stopped) => return (End::Release, Redriven::Stopped),
+        Race::Second(()) => {
+            let what = "dead_letter";
+            shared.observers.tell(|| Event::ClaimLost { what });
+            return (End::Nothing, Redriven::Lost);
         }
-        Sent::Done { began, end } => (began, end),
     };
     let (outcome, cause, history) = match end {
         None => (Outcome::transient(), Cause::new(Reason::Panicked), None),
@@ -104,29 +129,24 @@ where
         }
     };
     if outcome.kind() == OutcomeKind::Success {
-        return Ok(match claim.remove(hold).await {
-            Ok(()) => Redriven::Accepted,
-            Err(kind) => Redriven::NotRemoved { kind },
-        });
+        return (End::Remove, Redriven::Accepted);
     }
     let attempts = history.as_ref().map_or(0, History::attempts);
     if outcome.kind() == OutcomeKind::Refused && attempts == 0 {
         entry.replays = entry.replays.saturating_sub(1);
-        claim.leave(*entry);
-        claim.release().await;
-        return Ok(Redriven::Refused {
-            retry_after: outcome.retry_after(),
-        });
+        claim.left = Arc::new(entry);
+        let retry_after = outcome.retry_after();
+        return (End::Release, Redriven::Refused { retry_after });
     }
     entry.cause = cause;
     let now = shared.settings.clock.now();
     add(&mut entry, history, &began, outcome, now);
-    let mut redacted = (*entry).clone();
+    let mut redacted = entry.clone();
     shared.settings.redaction.apply(&mut redacted);
     entry.cause = redacted.cause;
-    claim.leave(*entry);
-    let recorded = claim.release().await;
-    Ok(Redriven::Failed { outcome, recorded })
+    claim.left = Arc::new(entry);
+    let recorded = true;
+    (End::Release, Redriven::Failed { outcome, recorded })
 }
 
 /// Returns the claimed entry, or why it was not claimed.
@@ -252,219 +272,123 @@ fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
 
 /// The output of `work`; `None` if it is stopped first.
 pub(super) async fn or_stopped<T>(work: impl Future<Output = T>, stop: &Stop) -> Option<T> {
-    let mut stopped = pin!(stop.stopped());
-    let mut work = pin!(work);
-    poll_fn(|cx| {
-        if stopped.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        work.as_mut().poll(cx).map(Some)
-    })
-    .await
+    match race(stop.stopped(), work).await {
+        Race::First(()) => None,
+        Race::Second(done) => Some(done),
+    }
 }
 
-/// How many times the release of an entry is tried, within 1.5 s.
-const TRIES: u32 = 5;
+/// Renews a claim for as long as it is polled. Ends when the claim is lost.
+async fn hold<F>(schedule: &mut Schedule, mut renew: impl FnMut() -> F)
+where
+    F: Future<Output = Result<Settled, StoreError>>,
+{
+    loop {
+        sleep_until(schedule.wake().into()).await;
+        let now = Instant::now();
+        let Some(limit) = schedule.limit(now.into_std()) else {
+            return;
+        };
+        match timeout(limit, renew()).await {
+            Ok(Ok(Settled::Done)) => schedule.renewed(now.into_std()),
+            Ok(Ok(Settled::Lost)) => return,
+            Ok(Err(_)) | Err(_) => schedule.failed(Instant::now().into_std()),
+        }
+    }
+}
 
-/// The number of leases for which the removal of an accepted entry is tried, if the store renews the
-/// claim but does not remove the entry.
+/// How long the release of an entry is tried. After that, the claim ends with its lease.
+const RELEASE: Duration = Duration::from_secs(2);
+
+/// The number of leases for which the removal of an accepted entry is tried, because the entry may be sent
+/// again until it is removed.
 const MOST_LEASES: u32 = 5;
-
-/// The longest wait between two tries.
-const MOST_WAIT: Duration = Duration::from_secs(5);
 
 /// A claimed entry. When it is dropped, a task releases it, or removes it if it was accepted. Without a
 /// runtime, the claim ends with its lease.
 struct Claim {
     store: Arc<dyn LetterStore>,
+    id: EntryId,
     token: FencingToken,
-    /// The entry as the release stores it.
-    entry: Arc<Entry>,
+    lease: Duration,
+    schedule: Schedule,
+    /// The entry as a release stores it.
+    left: Arc<Entry>,
     end: End,
 }
 
+/// How a claim ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    Leave,
-    /// The entry is removed, and the claim is renewed meanwhile.
-    Remove(Hold),
-    Settled,
+    /// It has ended, or has passed to another.
+    Nothing,
+    Release,
+    Remove,
 }
 
 impl Claim {
-    /// Takes a claimed entry, whose replay is counted already. As nothing is sent yet, a drop releases it
-    /// unchanged.
-    fn new(store: Arc<dyn LetterStore>, token: FencingToken, entry: &Entry) -> Self {
-        let mut unsent = entry.clone();
-        unsent.replays = unsent.replays.saturating_sub(1);
-        Self {
-            store,
-            token,
-            entry: Arc::new(unsent),
-            end: End::Leave,
+    /// Ends the claim, which is renewed until the store answers. The error is the last one of a store that does not
+    /// answer in time, or `None` if the claim is lost.
+    async fn end(&mut self, end: End) -> Result<(), Option<StoreErrorKind>> {
+        self.end = end;
+        if end == End::Nothing {
+            return Ok(());
         }
+        let settled = self.settle(end).await;
+        self.end = End::Nothing;
+        settled
     }
 
-    /// Sets the entry that a release stores from now on.
-    fn leave(&mut self, entry: Entry) {
-        self.entry = Arc::new(entry);
-    }
-
-    /// Releases the claim. Returns whether the store took the updated entry.
-    async fn release(mut self) -> bool {
-        for tried in 1..=TRIES {
-            let released = self.store.release(self.token, &self.entry).await;
-            match released {
-                Ok(settled) => {
-                    self.end = End::Settled;
-                    return settled == Settled::Done;
+    async fn settle(&mut self, end: End) -> Result<(), Option<StoreErrorKind>> {
+        let (store, id, token, lease) = (&*self.store, self.id, self.token, self.lease);
+        let limit = match end {
+            End::Remove => lease.saturating_mul(MOST_LEASES),
+            End::Nothing | End::Release => RELEASE,
+        };
+        let kept = hold(&mut self.schedule, || store.renew(id, token, lease));
+        let mut kept = pin!(timeout(limit, kept));
+        // A store that never answers counts as timed out.
+        let (mut said, mut tried) = (StoreErrorKind::Timeout, 0);
+        loop {
+            let answer = async {
+                if end == End::Release {
+                    return store.release(token, &self.left).await;
                 }
-                Err(_) if tried < TRIES => sleep(wait(tried)).await,
-                Err(_) => {}
+                let removed = store.remove(id, token).await?;
+                // The service may have removed it, or an earlier try that failed.
+                let is_gone = removed == Settled::Done || store.get(id).await?.is_none();
+                Ok(if is_gone { Settled::Done } else { removed })
+            };
+            match race(answer, &mut kept).await {
+                Race::First(Ok(Settled::Done)) => return Ok(()),
+                Race::First(Ok(Settled::Lost)) => return Err(None),
+                Race::First(Err(error)) => said = error.kind(),
+                Race::Second(_) => return Err(Some(said)),
+            }
+            // 100, 200, 400 ms and so on, up to 5 s.
+            tried = (tried + 1).min(7);
+            let wait = Duration::from_millis(50 << tried).min(Duration::from_secs(5));
+            if let Race::Second(_) = race(sleep(wait.min(lease / 12)), &mut kept).await {
+                return Err(Some(said));
             }
         }
-        // The claim ends with its lease.
-        self.end = End::Settled;
-        false
-    }
-
-    /// Removes the accepted entry. Tries for as long as the claim can be renewed, because the entry may be
-    /// sent again until it is removed.
-    async fn remove(mut self, hold: Hold) -> Result<(), Option<StoreErrorKind>> {
-        // Stored, so that a drop continues the removal with this lease.
-        self.end = End::Remove(hold);
-        let removed = match &mut self.end {
-            End::Remove(hold) => hold.remove().await,
-            End::Leave | End::Settled => return Err(None),
-        };
-        self.end = End::Settled;
-        removed
-    }
-
-    /// The claim was lost: leaves the entry to its new holder.
-    fn forget(mut self) {
-        self.end = End::Settled;
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        let end = mem::replace(&mut self.end, End::Nothing);
+        if end == End::Nothing {
+            return;
+        }
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
-        match mem::replace(&mut self.end, End::Settled) {
-            End::Settled => {}
-            End::Leave => {
-                runtime.spawn(self.store.release(self.token, &self.entry));
-            }
-            End::Remove(mut hold) => {
-                runtime.spawn(async move { hold.remove().await });
-            }
-        }
-    }
-}
-
-/// The lease of a claim, and its renewal.
-struct Hold {
-    store: Arc<dyn LetterStore>,
-    id: EntryId,
-    token: FencingToken,
-    lease: Duration,
-    until: Instant,
-    /// When it is renewed.
-    next: Instant,
-}
-
-impl Hold {
-    /// The lease of a claim that began at `since` or later.
-    fn new(
-        store: Arc<dyn LetterStore>,
-        id: EntryId,
-        token: FencingToken,
-        since: Instant,
-        lease: Duration,
-    ) -> Self {
-        Self {
-            store,
-            id,
-            token,
-            lease,
-            until: since + lease,
-            next: since + lease / 3,
-        }
-    }
-
-    /// Renews the claim for as long as it is polled; it may be dropped and called again. Ends when the claim
-    /// is lost, or could not be renewed in time.
-    async fn keep(&mut self) {
-        let lease = self.lease;
-        loop {
-            sleep_until(self.next.min(self.until)).await;
-            let asked = Instant::now();
-            let renewed = self.store.renew(self.id, self.token, lease);
-            match timeout_at(self.until, renewed).await {
-                Ok(Ok(Settled::Done)) => {
-                    self.until = asked + lease;
-                    self.next = asked + lease / 3;
-                }
-                Ok(Ok(Settled::Lost)) | Err(_) => return,
-                Ok(Err(_)) if Instant::now() >= self.until => return,
-                Ok(Err(_)) => self.next = asked + shortest(lease),
-            }
-        }
-    }
-
-    async fn remove(&mut self) -> Result<(), Option<StoreErrorKind>> {
-        // The last error of the store. A store that never answers counts as timed out.
-        let said = Mutex::new(StoreErrorKind::Timeout);
-        let (store, id, token, lease) = (Arc::clone(&self.store), self.id, self.token, self.lease);
-        let end = Instant::now() + lease.saturating_mul(MOST_LEASES);
-        let mut removal = pin!(removed(&*store, id, token, lease, &said));
-        let mut kept = pin!(timeout_at(end, self.keep()));
-        let removed = poll_fn(|cx| match removal.as_mut().poll(cx) {
-            Poll::Ready(removed) => Poll::Ready(Some(removed)),
-            Poll::Pending => kept.as_mut().poll(cx).map(|_| None),
-        });
-        match removed.await {
-            Some(true) => Ok(()),
-            Some(false) => Err(None),
-            None => Err(Some(*said.lock().unwrap_or_else(PoisonError::into_inner))),
-        }
-    }
-}
-
-/// Whether the entry was removed; `false` if the claim had ended.
-async fn removed(
-    store: &dyn LetterStore,
-    id: EntryId,
-    token: FencingToken,
-    lease: Duration,
-    said: &Mutex<StoreErrorKind>,
-) -> bool {
-    let mut tried = 0;
-    loop {
-        let error = match store.remove(id, token).await {
-            Ok(Settled::Done) => return true,
-            // The service may have removed it, or an earlier try that failed.
-            Ok(Settled::Lost) => match store.get(id).await {
-                Ok(entry) => return entry.is_none(),
-                Err(error) => error,
-            },
-            Err(error) => error,
+        let mut claim = Self {
+            store: Arc::clone(&self.store),
+            left: Arc::clone(&self.left),
+            ..*self
         };
-        *said.lock().unwrap_or_else(PoisonError::into_inner) = error.kind();
-        tried += 1;
-        sleep(wait(tried).min(shortest(lease))).await;
+        runtime.spawn(async move { claim.settle(end).await });
     }
-}
-
-/// 100, 200, 400, 800 ms and so on.
-fn wait(tried: u32) -> Duration {
-    let factor = 1_u32.checked_shl(tried).unwrap_or(u32::MAX);
-    let wait = Duration::from_millis(50).saturating_mul(factor);
-    wait.min(MOST_WAIT)
-}
-
-/// A wait that leaves room for several tries in one lease.
-fn shortest(lease: Duration) -> Duration {
-    (lease / 12).max(Duration::from_millis(1))
 }

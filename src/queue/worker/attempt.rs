@@ -3,7 +3,7 @@
 use super::{
     Shared,
     dead_letter::{Written, cause},
-    held::{Holding, Race, Signal, Signals, race},
+    held::{Holding, Signal, Signals},
     perform::{Called, Done, Perform, Performing},
 };
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     observe::{JobEnd, Scope},
     outcome::{Outcome, OutcomeKind},
     queue::{End, Job},
+    race::{Race, race},
     retry::{Decision, RetryState},
 };
 use std::{

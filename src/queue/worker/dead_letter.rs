@@ -2,7 +2,7 @@
 
 use super::{
     Shared,
-    held::{Holding, Race, Signal, Signals, race},
+    held::{Holding, Signal, Signals},
 };
 use crate::{
     StoreErrorKind,
@@ -17,6 +17,7 @@ use crate::{
     observe::JobEnd,
     outcome::{LocallyRefused, Outcome, OutcomeKind, links},
     queue::{End, Job, NewJob},
+    race::{Race, race},
 };
 use std::{
     error::Error,

@@ -1,21 +1,25 @@
 //! The claims that a worker holds. One task renews all of them in one call.
 
 use super::Shared;
-use crate::{StoreErrorKind, lease::Settled, queue::Claim};
+use crate::{
+    StoreErrorKind,
+    lease::{Schedule, Settled},
+    queue::Claim,
+    race::{Race, race},
+};
 use std::{
     collections::HashMap,
-    future::{pending, poll_fn},
+    future::{Future, pending},
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 
 /// A signal to the task that holds a claim.
@@ -50,8 +54,7 @@ pub(super) struct Held {
 
 #[derive(Debug)]
 struct Entry {
-    /// When the lease ends, unless it is renewed. Counted from before the engine was called.
-    until: Instant,
+    schedule: Schedule,
     signal: Option<oneshot::Sender<Signal>>,
     /// Set when the claim is lost. It is not renewed any more.
     is_lost: bool,
@@ -107,11 +110,11 @@ impl Held {
         self: &Arc<Self>,
         work: Work,
         claim: Claim,
-        until: Instant,
+        schedule: Schedule,
     ) -> (Holding, Signals) {
         let (sender, receiver) = oneshot::channel();
         let entry = Entry {
-            until,
+            schedule,
             signal: Some(sender),
             is_lost: false,
         };
@@ -166,19 +169,20 @@ impl Held {
         }
     }
 
-    /// Signals the loss of each claim whose lease ends within `margin`. Returns when that is the case for
-    /// the next one.
-    fn expire(&self, now: Instant, margin: Duration) -> Option<Instant> {
-        let mut first: Option<Instant> = None;
-        for entry in self.lock().values_mut() {
-            let end = entry.until.checked_sub(margin).unwrap_or(entry.until);
-            if end <= now {
-                entry.tell(Signal::Lost);
-            } else if entry.signal.is_some() {
-                first = Some(first.map_or(end, |first| first.min(end)));
+    /// Signals the loss of each claim that counts as lost. Returns when to renew the others, or to ask again, and the
+    /// time limit for renewing them.
+    fn expire(&self, now: Instant, lease: Duration) -> (Instant, Duration) {
+        let (mut wake, mut limit) = (now + lease / 3, lease);
+        for entry in self.lock().values_mut().filter(|entry| !entry.is_lost) {
+            match entry.schedule.limit(now) {
+                None => entry.tell(Signal::Lost),
+                Some(left) => {
+                    limit = limit.min(left);
+                    wake = wake.min(entry.schedule.wake());
+                }
             }
         }
-        first
+        (wake, limit)
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -187,9 +191,18 @@ impl Held {
         ours.map(|(claim, _)| *claim).collect()
     }
 
-    fn renewed(&self, claim: &Claim, until: Instant) {
+    fn renewed(&self, claim: &Claim, asked: Instant) {
         if let Some(entry) = self.lock().get_mut(claim) {
-            entry.until = until;
+            entry.schedule.renewed(asked);
+        }
+    }
+
+    fn failed(&self, claims: &[Claim], now: Instant) {
+        let mut held = self.lock();
+        for claim in claims {
+            if let Some(entry) = held.get_mut(claim) {
+                entry.schedule.failed(now);
+            }
         }
     }
 
@@ -231,65 +244,39 @@ impl Drop for Holding {
     }
 }
 
-/// Renews all claims after each third of the lease, without end.
-///
-/// A claim that could not be renewed counts as lost a tenth of the lease before it ends, so that its
-/// work is dropped before another worker can claim the job.
+/// The runtime's time, which tests pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Renews all claims when one of them is due, without end. A claim that counts as lost is told to, so that its work is
+/// dropped before another worker can claim the job.
 pub(super) async fn renew(shared: Arc<Shared>) {
     let lease = shared.lease;
-    let (third, margin) = (lease / 3, lease / 10);
-    let mut due = Instant::now() + third;
     loop {
-        let now = Instant::now();
-        let first = shared.held.expire(now, margin);
-        if now < due {
-            let wake = first.map_or(due, |first| first.min(due));
+        let now = now();
+        let (wake, limit) = shared.held.expire(now, lease);
+        if now < wake {
             // A claim that is made meanwhile is renewed in time by the next round.
-            sleep_until(wake).await;
+            sleep_until(wake.into()).await;
             continue;
         }
         let claims = shared.held.claims();
-        if claims.is_empty() {
-            due = now + third;
-            continue;
-        }
-        // At most until the first of them would count as lost.
-        let patience = first.map_or(lease / 6, |first| (lease / 6).min(first - now));
         let asked = shared.engine.renew(claims.clone(), lease);
-        let kind = match timeout(patience, asked).await {
+        let kind = match timeout(limit, asked).await {
             Ok(Ok(renewed)) => {
                 for (claim, settled) in claims.iter().zip(renewed) {
                     match settled {
-                        Settled::Done => shared.held.renewed(claim, now + lease),
+                        Settled::Done => shared.held.renewed(claim, now),
                         Settled::Lost => shared.held.lose(claim),
                     }
                 }
-                due = now + third;
                 continue;
             }
             Ok(Err(error)) => error.kind(),
             Err(_) => StoreErrorKind::Timeout,
         };
         shared.engine_failed("claims could not be renewed", kind);
-        due = Instant::now() + lease / 30;
+        shared.held.failed(&claims, self::now());
     }
-}
-
-/// Which of two futures was ready first.
-pub(super) enum Race<A, B> {
-    First(A),
-    Second(B),
-}
-
-/// Waits for one of two futures, and prefers the first if both are ready. Drops the other if it is
-/// owned.
-pub(super) async fn race<A: Future, B: Future>(first: A, second: B) -> Race<A::Output, B::Output> {
-    let (mut first, mut second) = (pin!(first), pin!(second));
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = first.as_mut().poll(cx) {
-            return Poll::Ready(Race::First(output));
-        }
-        second.as_mut().poll(cx).map(Race::Second)
-    })
-    .await
 }

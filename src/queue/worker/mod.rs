@@ -14,17 +14,18 @@ pub use self::{builder::WorkerBuilder, handlers::Handlers};
 use self::{
     attempt::Attempting,
     dead_letter::Describe,
-    held::{Held, Race, Work, race},
+    held::{Held, Work},
     settler::Ends,
 };
 use crate::{
     StoreErrorKind,
     clock::WallClock,
     dead_letter::{DeadLetters, Redaction},
-    lease::Settled,
+    lease::{Schedule, Settled},
     observe::{Event, Id, JobEnd, Observers},
     outcome::Outcome,
     queue::{Ask, Claim, Claims, End, Engine, Job, Kinds, Moves, Status},
+    race::{Race, race},
     retry::RetryConfig,
 };
 use bytes::Bytes;
@@ -212,7 +213,7 @@ impl Worker {
     }
 
     fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, asked: Instant) {
-        let until = asked + self.shared.lease;
+        let schedule = Schedule::new(self.shared.lease, asked.into_std());
         // All claims are held before the first job starts, so that all are renewed from the beginning.
         let jobs: Vec<_> = claims
             .jobs
@@ -223,7 +224,7 @@ impl Worker {
                 } else {
                     Work::Do
                 };
-                let held = self.shared.held.hold(work, job.claim(), until);
+                let held = self.shared.held.hold(work, job.claim(), schedule);
                 (job, held)
             })
             .collect();
