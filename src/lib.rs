@@ -151,7 +151,8 @@
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
-//! | `ed25519` | | Standard Webhooks `v1a` signatures |
+//! | `ed25519` | | Standard Webhooks `v1a` signatures, Discord |
+//! | `p256` | | ECDSA with P-256: `SendGrid` |
 //! | `sha1` | | HMAC-SHA1, for senders that have nothing better |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |
 //! | `canonical-json` | | fingerprints over canonical JSON (RFC 8785) |

@@ -223,7 +223,7 @@ impl std::error::Error for SignError {
 }
 
 /// Writes the headers that a [`Scheme`](crate::signature::Scheme) verifies. All schemes of this crate
-/// except `AnyOf` implement both traits.
+/// except `AnyOf` and those that only have a public key (`Discord`, `SendGrid`) implement both traits.
 pub trait SignScheme: Send + Sync + 'static {
     /// The header of the message id, if the scheme signs one. Default: none.
     fn id_header(&self) -> Option<&HeaderName> {

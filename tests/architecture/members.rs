@@ -37,6 +37,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("jiff", "timestamps of RFC 3339"),
     ("metrics", "the facade"),
     ("moka", "the store in memory"),
+    ("p256", "signatures of SendGrid"),
     ("pin_project", "futures and bodies without `unsafe`"),
     ("reqwest", "the meaning of its errors"),
     ("serde", "records and events"),

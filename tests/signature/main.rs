@@ -5,6 +5,7 @@
 mod layer;
 mod peers;
 mod properties;
+mod public_key;
 mod replay;
 mod rotation;
 mod sign;

@@ -11,6 +11,8 @@
 //! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
+//! | `Discord`, feature `ed25519` | `X-Signature-Ed25519`, `X-Signature-Timestamp` | `ts` and body | hex | public key, hex |
+//! | `SendGrid`, feature `p256` | `X-Twilio-Email-Event-Webhook-Signature`, `-Timestamp` | `ts` and body | base64 | public key, base64 |
 //! | [`Generic`] | any | any template, also with method and target | hex, base64, base64url | configurable |
 //! | [`BasicAuth`], [`SharedToken`] | `Authorization`, any | **nothing**: the secret itself is sent | | |
 //! | [`AnyOf`] | those of its schemes | | | |
@@ -26,6 +28,7 @@
 //! | Chatwoot | template, in the docs of [`Generic`] | documentation |
 //! | Clerk, Resend, and others that send through Svix | [`StandardWebhooks::svix`] | as Svix |
 //! | Cognigy | [`Cognigy`] | vector of a tutorial |
+//! | Discord | `Discord` | vector of `PyNaCl` that `discord-interactions` 0.4.0 (`PyPI`) accepts |
 //! | GitHub, Meta | [`GitHub`] | vector of GitHub's documentation |
 //! | GitLab | [`SharedToken::gitlab`] | documentation |
 //! | `HubSpot` v3 | template, in the docs of [`Generic`] | `hubspot-api-client` 12.0.0 (`PyPI`) |
@@ -37,6 +40,7 @@
 //! | Paddle | template, in the docs of [`Generic`] | documentation |
 //! | `PagerDuty` | code: `examples/custom_scheme.rs` | documentation |
 //! | Paystack | template: body, [`Sha512`](crate::signature::Algorithm::Sha512) | HMAC of another library |
+//! | `SendGrid` | `SendGrid` | vector of `sendgrid` (`PyPI`) |
 //! | Shopify | [`Shopify`] | documentation |
 //! | Slack | [`Slack`] | `slack-sdk` 3.47.0 (`PyPI`), vector of its documentation |
 //! | Standard Webhooks | [`StandardWebhooks`] | `standardwebhooks` 1.1.0 (`PyPI`), vectors of its libraries |
@@ -117,12 +121,18 @@ mod basic;
 mod cognigy;
 mod generic;
 mod github;
+#[cfg(any(feature = "ed25519", feature = "p256"))]
+mod public_key;
 mod shared_token;
 mod shopify;
 mod slack;
 mod standard_webhooks;
 mod stripe;
 
+#[cfg(feature = "ed25519")]
+pub use self::public_key::Discord;
+#[cfg(feature = "p256")]
+pub use self::public_key::SendGrid;
 pub use self::{
     basic::BasicAuth,
     cognigy::{Cognigy, CognigyFormat},
