@@ -155,6 +155,13 @@ pub enum Event<'a> {
         /// The number of the attempt, from 1.
         attempt: u32,
     },
+    /// A job was cancelled.
+    JobCancelled {
+        /// The id of the task.
+        task: Id<'a>,
+        /// Whether a worker had claimed it: that worker drops the work when it next renews its lease.
+        running: bool,
+    },
     /// A worker ended an attempt at a job; the job may be tried again.
     JobEnded {
         /// The id of the task.
@@ -270,6 +277,7 @@ impl Event<'_> {
             Self::FallbackAnswered { .. } => "fallback_answered",
             Self::GaveUp { .. } => "gave_up",
             Self::JobBegan { .. } => "job_began",
+            Self::JobCancelled { .. } => "job_cancelled",
             Self::JobEnded { .. } => "job_ended",
             Self::KeysRotated { .. } => "keys_rotated",
             Self::Lost { .. } => "lost",

@@ -78,6 +78,7 @@ mod on {
             Event::Discarded { .. }
             | Event::FailedOver { .. }
             | Event::GaveUp { .. }
+            | Event::JobCancelled { .. }
             | Event::KeysRotated { .. }
             | Event::Redriven { .. }
             | Event::JobEnded {
@@ -190,6 +191,7 @@ mod on {
                 peer,
                 attempt,
             } => tell!(level, %task, kind, peer, attempt, "job began"),
+            Event::JobCancelled { task, running } => tell!(level, %task, running, "job cancelled"),
             Event::JobEnded {
                 task,
                 kind,

@@ -1,4 +1,4 @@
-use super::{Enqueued, Job, NewJob, Task, TaskId};
+use super::{Enqueued, Job, Jobs, NewJob, Task, TaskId};
 use crate::{
     BoxFuture, StoreError,
     attempt::History,
@@ -94,6 +94,11 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
     /// The status of the tasks, if the engine promises it. Default: `None`.
     fn tasks(&self) -> Option<&dyn Tasks> {
+        None
+    }
+
+    /// Cancelling and listing of jobs, if the engine promises it. Default: `None`.
+    fn jobs(&self) -> Option<&dyn Jobs> {
         None
     }
 

@@ -332,6 +332,8 @@ impl Task {
 /// The status of a task. `Debug` shows the length of a result, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Status {
+    /// The task was [cancelled](crate::queue::Queue::cancel).
+    Cancelled,
     /// The task failed for good. The cause is in the dead-letter entry, for operators.
     Failed,
     /// The task waits for a worker, or for its next attempt.
@@ -349,6 +351,7 @@ impl Status {
     /// The name in lower case.
     pub const fn as_str(&self) -> &'static str {
         match self {
+            Self::Cancelled => "cancelled",
             Self::Failed => "failed",
             Self::Queued => "queued",
             Self::Running => "running",
@@ -358,7 +361,10 @@ impl Status {
 
     /// Whether the status is final.
     pub const fn is_final(&self) -> bool {
-        matches!(self, Self::Failed | Self::Succeeded { .. })
+        matches!(
+            self,
+            Self::Cancelled | Self::Failed | Self::Succeeded { .. }
+        )
     }
 }
 

@@ -102,6 +102,7 @@ pub mod contract;
 mod engine;
 mod http;
 mod job;
+mod jobs;
 mod memory;
 mod requeue;
 mod typed;
@@ -111,6 +112,7 @@ pub use self::{
     engine::{Ask, Claim, Claims, Depth, End, Engine, Kinds, Mark, Moves, Promises, Tasks},
     http::{EnqueueError, EnqueueService, TaskStatusService},
     job::{About, Enqueued, Job, NewJob, Status, Task, TaskId},
+    jobs::{JobFilter, JobListing, JobSummary, Jobs},
     memory::{MemoryQueue, MemoryQueueBuilder},
     requeue::{Requeue, ToQueue},
     typed::{HttpJob, HttpResponse, JobContext, JobError, JobKind, Push},
@@ -212,6 +214,78 @@ impl Queue {
     /// As with [`task`](Self::task).
     pub async fn depth(&self) -> Result<Depth, StoreError> {
         self.tasks()?.depth().await
+    }
+
+    /// Cancels a job. Returns the status of its task then: [`Cancelled`](Status::Cancelled); another final status if
+    /// it had ended, or had failed for good; `None` if the id is unknown. A worker that runs the job drops the work
+    /// when it next renews the lease, after a third of it at most. See [`Jobs::cancel`].
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the engine did not answer, or it cannot [cancel](Engine::jobs) jobs
+    /// ([`Rejected`](StoreErrorKind::Rejected)).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the job is cancelled or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # tokio_test::block_on(async {
+    /// use std::time::Duration;
+    /// use tower_webhook::queue::{JobFilter, MemoryQueue, NewJob, Queue, Status};
+    ///
+    /// let queue = Queue::new(MemoryQueue::default());
+    /// let later = NewJob::new("mail", "hello").delay(Duration::from_secs(3600));
+    /// let id = queue.enqueue(later).await?.id;
+    /// assert_eq!(queue.list(JobFilter::default().kinds(["mail"]), None, 10).await?.jobs[0].id, id);
+    ///
+    /// assert_eq!(queue.cancel(id).await?, Some(Status::Cancelled));
+    /// assert!(queue.list(JobFilter::default(), None, 10).await?.jobs.is_empty());
+    /// # Ok::<_, tower_webhook::BoxError>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn cancel(&self, id: TaskId) -> Result<Option<Status>, StoreError> {
+        self.jobs()?.cancel(id).await
+    }
+
+    /// Cancels the job that was added with this deduplication key, as [`cancel`](Self::cancel) does.
+    ///
+    /// # Errors
+    ///
+    /// As with [`cancel`](Self::cancel) and [`find`](Self::find).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the job is cancelled or not.
+    pub async fn cancel_by_key(&self, key: IdempotencyKey) -> Result<Option<Status>, StoreError> {
+        let jobs = self.jobs()?;
+        match self.find(key).await? {
+            Some(task) => jobs.cancel(task.id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Lists jobs that are queued or running, oldest first, a page at a time: at most `limit` of those that match
+    /// `filter`, after the [`next`](JobListing::next) of the page before. See [`Jobs::list`].
+    ///
+    /// # Errors
+    ///
+    /// As with [`cancel`](Self::cancel).
+    pub async fn list(
+        &self,
+        filter: JobFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<JobListing, StoreError> {
+        self.jobs()?.list(filter, after, limit).await
+    }
+
+    fn jobs(&self) -> Result<&dyn Jobs, StoreError> {
+        let why = "the engine of this queue cannot cancel and list jobs";
+        let no = || StoreError::new(StoreErrorKind::Rejected).caused_by(why);
+        self.engine.jobs().ok_or_else(no)
     }
 
     fn tasks(&self) -> Result<&dyn Tasks, StoreError> {

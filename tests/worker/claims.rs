@@ -13,8 +13,9 @@ use tower::{ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError,
     dead_letter::Reason,
+    idempotency::IdempotencyKey,
     lease::Settled,
-    queue::{Ask, End, Engine, Job, MemoryQueue, NewJob, Status, Worker},
+    queue::{Ask, End, Engine, Job, JobFilter, MemoryQueue, NewJob, Status, Worker},
 };
 
 /// Counts what runs at once.
@@ -296,6 +297,66 @@ async fn a_claim_that_passed_to_another_cancels_what_runs() {
     assert_eq!(dropped.load(Ordering::SeqCst), 1);
     assert_eq!(bench.count("lost"), 1);
     assert_eq!(bench.status(id).await, Status::Running);
+}
+
+/// It drops the work when it renews its claims: after a third of the lease.
+#[tokio::test(start_paused = true)]
+async fn a_worker_drops_the_work_of_a_job_that_is_cancelled() {
+    let bench = Bench::new();
+    let (runs, dropped) = (Calls::new(), Arc::new(AtomicUsize::new(0)));
+    let (seen, flag) = (runs.clone(), Arc::clone(&dropped));
+    let worker = bench.worker().build(service_fn(move |job: Job| {
+        seen.note(&job);
+        let dropped = Dropped(Arc::clone(&flag));
+        async move {
+            let _dropped = dropped;
+            std::future::pending::<Result<(), BoxError>>().await
+        }
+    }));
+    let _worker = worker.unwrap().spawn();
+    let key = IdempotencyKey::new("orders", "7").unwrap();
+    let keyed = NewJob::new("event", "").dedup_key(key.clone());
+    let id = bench.put_in(keyed.clone()).await;
+    let later = bench.put_in(NewJob::new("event", "").delay(LEASE)).await;
+    sleep(SECOND).await;
+    let status = bench.queue.cancel_by_key(key).await.unwrap();
+    assert_eq!(status, Some(Status::Cancelled));
+    let status = bench.queue.cancel(later).await.unwrap();
+    assert_eq!(status, Some(Status::Cancelled));
+    assert_eq!(dropped.load(Ordering::SeqCst), 0);
+    sleep(LEASE / 3 + SECOND).await;
+    assert_eq!(dropped.load(Ordering::SeqCst), 1);
+    assert_eq!(bench.count("lost"), 1);
+    assert_eq!(bench.end(id).await, Status::Cancelled);
+    // A repetition of it is none.
+    assert!(bench.queue.enqueue(keyed).await.unwrap().repeated);
+    let unknown = IdempotencyKey::new("orders", "8").unwrap();
+    assert_eq!(bench.queue.cancel_by_key(unknown).await.unwrap(), None);
+    sleep(2 * LEASE).await;
+    assert_eq!(runs.len(), 1, "nothing else runs");
+    assert!(bench.sink.all().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_of_a_kind_that_nobody_handles_stays_and_is_listed() {
+    let bench = Bench::new();
+    let worker = bench
+        .worker()
+        .kinds(["event"])
+        .build(service_fn(|_: Job| async { Ok::<_, BoxError>(()) }));
+    let _worker = worker.unwrap().spawn();
+    let odd = bench.put_in(NewJob::new("nobody's", "").target("t")).await;
+    let id = bench.put("").await;
+    assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+    sleep(60 * LEASE).await;
+    assert_eq!(
+        (bench.status(odd).await, bench.attempts(odd).await),
+        (Status::Queued, 0)
+    );
+    let old = JobFilter::default().older_than(LEASE);
+    let listed = bench.queue.list(old, None, 10).await.unwrap().jobs;
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].id, &*listed[0].kind), (odd, "nobody's"));
 }
 
 #[tokio::test(start_paused = true)]

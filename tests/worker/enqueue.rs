@@ -238,6 +238,13 @@ async fn a_task_is_told_of_from_beginning_to_end() {
     );
     let runs = status(&service, &path(claims.jobs[2].id)).await;
     assert_eq!(runs.status(), 202);
+    let cancelled = bench.queue.cancel(claims.jobs[2].id).await.unwrap();
+    assert_eq!(cancelled, Some(Status::Cancelled));
+    let cancelled = status(&service, &path(claims.jobs[2].id)).await;
+    assert_eq!(
+        (cancelled.status().as_u16(), text(&cancelled)),
+        (410, r#"{"status":"cancelled"}"#.into())
+    );
 
     // Over, unknown and malformed are one answer.
     tokio::time::sleep(2 * SECOND).await;

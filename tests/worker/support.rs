@@ -13,8 +13,8 @@ use tower_webhook::{
     lease::Settled,
     observe::{Event, observer_fn},
     queue::{
-        Ask, Claim, Claims, End, Engine, Enqueued, Job, Mark, MemoryQueue, MemoryQueueBuilder,
-        NewJob, Promises, Queue, Status, TaskId, Tasks, Worker, WorkerBuilder,
+        Ask, Claim, Claims, End, Engine, Enqueued, Job, Jobs, Mark, MemoryQueue,
+        MemoryQueueBuilder, NewJob, Promises, Queue, Status, TaskId, Tasks, Worker, WorkerBuilder,
     },
     retry::{Backoff, Budget, Jitter, RetryConfig, RetryConfigBuilder},
 };
@@ -168,6 +168,10 @@ impl Engine for Fake {
 
     fn tasks(&self) -> Option<&dyn Tasks> {
         self.inner.tasks()
+    }
+
+    fn jobs(&self) -> Option<&dyn Jobs> {
+        self.inner.jobs()
     }
 }
 

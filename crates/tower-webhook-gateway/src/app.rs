@@ -247,7 +247,9 @@ async fn status(
         }
         Status::Succeeded { result: None } => Json(DialogAnswer::completed()).into_response(),
         // The reason is for operators: it is in the dead letter.
-        Status::Failed => Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response(),
+        Status::Cancelled | Status::Failed => {
+            Json(DialogAnswer::fallback(app.deliverer.max_retries)).into_response()
+        }
     }
 }
 

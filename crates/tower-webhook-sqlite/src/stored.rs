@@ -1,6 +1,6 @@
 //! Times, lengths, counts and tokens as they are stored.
 
-use rusqlite::{Connection, functions::FunctionFlags};
+use rusqlite::{Connection, Row, functions::FunctionFlags, types::ValueRef};
 use std::{
     fmt::Write,
     time::{Duration, UNIX_EPOCH},
@@ -61,6 +61,29 @@ pub(crate) fn list(rows: impl Iterator<Item = i64>) -> String {
     }
     list.push(']');
     list
+}
+
+/// A text of a row that must not fail for it: what is no text is replaced.
+pub(crate) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(text_or_null(row, column)?.unwrap_or_default())
+}
+
+/// The same. `None` if it is NULL.
+pub(crate) fn text_or_null(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            Some(String::from_utf8_lossy(bytes).into_owned())
+        }
+        ValueRef::Integer(_) | ValueRef::Null | ValueRef::Real(_) => None,
+    })
+}
+
+/// A number of a row that must not fail for it: the nearest one that there can be.
+pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(number) => u32::try_from(number.max(0)).unwrap_or(u32::MAX),
+        _ => 0,
+    })
 }
 
 /// `None` for a token that does not fit, which equals no stored one.

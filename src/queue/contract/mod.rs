@@ -52,6 +52,7 @@
 mod accepting;
 mod claiming;
 mod ending;
+mod operating;
 mod waiting;
 
 use super::{
@@ -133,7 +134,7 @@ macro_rules! rules {
         pub async fn check<S: Subject>(subject: &S) -> Grade {
             let settings = Settings { per_target: 2, ..Settings::default() };
             let engine = subject.engine(settings).await;
-            let promises = Promised { promises: engine.promises(), tasks: engine.tasks().is_some() };
+            let promises = Promised { promises: engine.promises(), tasks: engine.tasks().is_some(), jobs: engine.jobs().is_some() };
             let mut grade = Grade::default();
             $(
                 let is_promised: fn(&Promised) -> bool = $promised;
@@ -154,6 +155,7 @@ macro_rules! rules {
 struct Promised {
     promises: Promises,
     tasks: bool,
+    jobs: bool,
 }
 
 impl Promised {
@@ -225,6 +227,27 @@ rules! {
         the_next_in_order_waits_for_a_retry,
         a_delayed_job_is_not_overtaken,
         orders_are_apart,
+    }
+    operating if |it| it.jobs => {
+        a_cancelled_job_is_not_claimed,
+        a_cancelled_claim_is_lost,
+        what_is_over_is_not_cancelled,
+        a_dropped_cancel_is_done_or_not,
+        a_list_is_filtered,
+        a_list_goes_on_while_jobs_change,
+    }
+    operating if |it| it.jobs && it.delays() => {
+        a_cancelled_job_does_not_come_due,
+        what_is_queued_and_running_is_listed,
+    }
+    operating if |it| it.jobs && it.promises.per_target.is_some() => {
+        a_cancelled_claim_makes_room_at_its_target,
+    }
+    operating if |it| it.jobs && it.promises.fifo_groups => {
+        the_next_in_order_follows_a_cancelled_job,
+    }
+    operating if |it| it.jobs && it.promises.dedup.is_some() => {
+        a_cancelled_job_keeps_its_key,
     }
     waiting if |_| true => {
         waiting_has_an_end,

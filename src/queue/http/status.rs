@@ -23,6 +23,7 @@ use tower_service::Service;
 /// | --- | --- |
 /// | the task waits or runs | 202 `{"status":"processing"}` |
 /// | the task succeeded | 200 with the result that the worker kept, or `{"status":"success"}` |
+/// | the task was cancelled | 410 `{"status":"cancelled"}` |
 /// | the task failed for good | 500 `{"status":"failed"}`; the cause is in the dead-letter entry, for operators |
 /// | the id is unknown or malformed, or its retention is over | 404, the same in all three cases |
 /// | the queue does not answer | 503 with `Retry-After` |
@@ -111,6 +112,10 @@ impl Settings {
     fn found(&self, task: &Task) -> Response<BufferedBody> {
         let processing = Bytes::from_static(br#"{"status":"processing"}"#);
         match &task.status {
+            Status::Cancelled => {
+                let body = Bytes::from_static(br#"{"status":"cancelled"}"#);
+                json(StatusCode::GONE, body)
+            }
             Status::Failed => (self.failed)(task),
             Status::Queued | Status::Running => json(StatusCode::ACCEPTED, processing),
             Status::Succeeded { result: None } => {

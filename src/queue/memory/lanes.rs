@@ -72,6 +72,11 @@ impl Lanes {
         });
     }
 
+    /// Removes a waiting job.
+    pub(super) fn remove(&mut self, target: &str, kind: &str, spot: Spot) {
+        self.change(target, Some(kind), |lane| lane.remove(kind, spot));
+    }
+
     /// Moves a waiting job to running.
     pub(super) fn start(&mut self, target: &str, kind: &str, spot: Spot) {
         self.change(target, Some(kind), |lane| {

@@ -7,8 +7,8 @@ mod state;
 
 use self::state::{FAR, Limits, Refused, State, after};
 use super::{
-    Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, NewJob, Promises, Task, TaskId, Tasks,
-    engine::ATTEMPTS,
+    Ask, Claim, Claims, Depth, End, Engine, Enqueued, JobFilter, JobListing, Jobs, Mark, NewJob,
+    Promises, Status, Task, TaskId, Tasks, engine::ATTEMPTS,
 };
 use crate::{
     BoxFuture, InvalidConfig, StoreError,
@@ -168,7 +168,7 @@ impl MemoryQueueBuilder {
         self
     }
 
-    /// Adds an observer of [`Event::Trouble`]: there are nearly too many [keys](Self::max_keys), or a job was
+    /// Adds an observer of [`Event::JobCancelled`], and of [`Event::Trouble`]: there are nearly too many [keys](Self::max_keys), or a job was
     /// refused because there are too many. Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
@@ -378,6 +378,36 @@ impl Engine for MemoryQueue {
 
     fn tasks(&self) -> Option<&dyn Tasks> {
         Some(self)
+    }
+
+    fn jobs(&self) -> Option<&dyn Jobs> {
+        Some(self)
+    }
+}
+
+impl Jobs for MemoryQueue {
+    fn cancel(&self, id: TaskId) -> BoxFuture<Result<Option<Status>, StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            let Some((status, cancelled)) = shared.with(|state, now| state.cancel(now, id)) else {
+                return Ok(None);
+            };
+            if let Some(running) = cancelled {
+                let task = Id::new(&id);
+                let told = || Event::JobCancelled { task, running };
+                shared.observers.tell(told);
+            }
+            Ok(Some(status))
+        })
+    }
+
+    fn list(
+        &self,
+        filter: JobFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<Result<JobListing, StoreError>> {
+        self.run(move |state, now| Ok(state.list(now, &filter, after, limit)))
     }
 }
 

@@ -12,13 +12,13 @@ use crate::{
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{
-        About, Ask, Claim, Claims, Depth, End, Enqueued, Job, Kinds, Mark, NewJob, Status, Task,
-        TaskId,
+        About, Ask, Claim, Claims, Depth, End, Enqueued, Job, JobFilter, JobListing, JobSummary,
+        Kinds, Mark, NewJob, Status, Task, TaskId,
     },
 };
 use bytes::Bytes;
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
@@ -65,7 +65,7 @@ impl From<Refused> for StoreError {
 pub(super) struct State {
     limits: Limits,
     /// Unfinished jobs, by the order in which they were added.
-    jobs: HashMap<u64, Entry>,
+    jobs: BTreeMap<u64, Entry>,
     /// Finished tasks, until their retention is over.
     over: HashMap<u64, Over>,
     ids: HashMap<TaskId, u64>,
@@ -128,7 +128,7 @@ impl State {
     pub(super) fn new(limits: Limits, now: Instant) -> Self {
         Self {
             limits,
-            jobs: HashMap::new(),
+            jobs: BTreeMap::new(),
             over: HashMap::new(),
             ids: HashMap::new(),
             keys: Keys::new(now),
@@ -458,6 +458,62 @@ impl State {
         Ok(true)
     }
 
+    /// The status of a task after it was cancelled, and how, if it was not finished: whether it was running.
+    pub(super) fn cancel(&mut self, now: Instant, id: TaskId) -> Option<(Status, Option<bool>)> {
+        self.pass(now);
+        let number = self.ids.get(&id).copied()?;
+        let Some(entry) = self.jobs.get(&number) else {
+            return Some((self.look_up(number)?.status, None));
+        };
+        if entry.cause.is_some() {
+            return Some((Status::Failed, None));
+        }
+        let is_running = entry.claim.is_some();
+        if is_running {
+            self.stop(number);
+        } else {
+            self.queued = self.queued.saturating_sub(1);
+            let order = entry.job.fifo_group.as_ref();
+            match order.and_then(|order| self.orders.get_mut(order)) {
+                Some(line) if line.front() != Some(&number) => line.retain(|one| *one != number),
+                _ => {
+                    let spot = (entry.due, number);
+                    self.lanes.remove(&entry.job.target, &entry.job.kind, spot);
+                    self.alarms.remove(&spot);
+                }
+            }
+        }
+        self.advance_order(number);
+        self.finish(number, Status::Cancelled);
+        Some((Status::Cancelled, Some(is_running)))
+    }
+
+    pub(super) fn list(
+        &mut self,
+        now: Instant,
+        filter: &JobFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> JobListing {
+        self.pass(now);
+        let limit = limit.clamp(1, JobListing::MOST);
+        let mut listing = JobListing::default();
+        // A place is that of the next job.
+        let rest = self.jobs.range(after.unwrap_or_default()..);
+        for (looked_at, (number, entry)) in rest.enumerate() {
+            if listing.jobs.len() == limit || looked_at == JobListing::MOST {
+                listing.next = Some(*number);
+                break;
+            }
+            let age = self.now.saturating_duration_since(entry.accepted);
+            let NewJob { kind, target, .. } = &entry.job;
+            if entry.cause.is_none() && filter.matches(kind, target, age) {
+                listing.jobs.push(entry.summary(self.now));
+            }
+        }
+        listing
+    }
+
     pub(super) fn number_of_keys(&self) -> usize {
         self.keys.len()
     }
@@ -784,6 +840,20 @@ impl Entry {
         job.history = self.history.clone();
         job.cause.clone_from(&self.cause);
         job
+    }
+
+    fn summary(&self, now: Instant) -> JobSummary {
+        let NewJob {
+            id, kind, target, ..
+        } = &self.job;
+        let mut summary = JobSummary::new(*id, kind, target, self.accepted_at);
+        summary.fifo_group.clone_from(&self.job.fifo_group);
+        summary.status = self.status();
+        summary.attempts = self.attempts;
+        if self.claim.is_none() {
+            summary.due_in = self.due.saturating_duration_since(now);
+        }
+        summary
     }
 
     const fn status(&self) -> Status {

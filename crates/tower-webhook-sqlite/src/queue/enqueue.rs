@@ -250,10 +250,13 @@ pub(super) struct Known {
     pub(super) at: i64,
     accepted: i64,
     attempts: u32,
-    result: Option<Bytes>,
+    pub(super) result: Option<Bytes>,
 }
 
 impl Known {
+    /// The result of a job that was cancelled.
+    pub(super) const CANCELLED: &'static [u8] = b"";
+
     fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get(0)?,
@@ -275,6 +278,7 @@ impl Known {
             state::SUCCEEDED => Status::Succeeded {
                 result: self.result,
             },
+            state::FAILED if self.result.is_some() => Status::Cancelled,
             state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
                 Status::Failed
             }

@@ -88,7 +88,7 @@ pub(super) fn resolve(
         return Ok(false);
     };
     match task.state {
-        state::FAILED if task.at > ledger.now => {}
+        state::FAILED if task.at > ledger.now && task.result.is_none() => {}
         state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED => {
             ledger.dead_lettering -= 1;
             ledger.finished += 1;

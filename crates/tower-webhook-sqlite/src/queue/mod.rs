@@ -158,10 +158,12 @@
 //! minute later, and tells [observers](crate::database::DatabaseBuilder::observe). The
 //! jobs behind it in its FIFO group wait.
 //!
-//! If one of them is damaged, the job goes on with what can be read, so that it is neither lost nor
-//! claimed for ever: it runs with an empty `about` or history, and the attempt counts. A failed job
-//! with a damaged cause is dead-lettered as
-//! [`NotRetryable`](tower_webhook::dead_letter::Reason::NotRetryable).
+//! If one of them is damaged, or another part of a row, the job goes on with what can be read, so that it is neither
+//! lost nor claimed for ever: it runs with an empty `about` or history, or without its key, and the attempt counts. A
+//! failed job with a damaged cause is dead-lettered as
+//! [`NotRetryable`](tower_webhook::dead_letter::Reason::NotRetryable). A job whose id cannot be read waits as that of a
+//! newer release does, and is told of with the number of its row. One whose kind is no text is listed, and not
+//! claimed. No such row keeps others from being claimed.
 //!
 //! # Cancel safety
 //!
@@ -173,6 +175,7 @@ mod builder;
 mod claim;
 mod enqueue;
 mod failed;
+mod jobs;
 pub(crate) mod keys;
 mod ledger;
 mod moves;
@@ -196,7 +199,7 @@ use tower_webhook::{
     lease::Settled,
     observe::Observers,
     queue::{
-        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Mark, Moves, NewJob, Promises, Task,
+        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Jobs, Mark, Moves, NewJob, Promises, Task,
         TaskId, Tasks,
     },
 };
@@ -399,6 +402,10 @@ impl Engine for SqliteQueue {
     }
 
     fn tasks(&self) -> Option<&dyn Tasks> {
+        Some(self)
+    }
+
+    fn jobs(&self) -> Option<&dyn Jobs> {
         Some(self)
     }
 

@@ -16,7 +16,7 @@ pub(super) mod state {
     pub(in crate::queue) const DEAD_LETTERING_CLAIMED: i64 = 4;
     /// Done. `at` is when it is removed.
     pub(in crate::queue) const SUCCEEDED: i64 = 5;
-    /// Dead-lettered. `at` is when it is removed.
+    /// Dead-lettered; or cancelled, and then it has an empty result. `at` is when it is removed.
     pub(in crate::queue) const FAILED: i64 = 6;
 }
 
@@ -305,10 +305,18 @@ pub(super) const NEXT_END: &str = "SELECT at FROM tower_webhook_jobs
 /// A claim that was settled has left a greater token. A job that was never claimed has none.
 pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts, kind
     FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND token > 0 AND +state IN (1, 2, 3, 4)";
+/// What can be cancelled.
+pub(super) const UNFINISHED: &str = "SELECT seq, state, target, ordered, attempts, kind
+    FROM tower_webhook_jobs WHERE id = ?1 AND +state IN (0, 1, 2)";
+/// Those that are not finished, which are those with a payload.
+pub(super) const LIST: &str =
+    "SELECT j.seq, j.id, j.kind, j.target, j.ordered, j.state, j.at, j.accepted, j.attempts
+    FROM tower_webhook_payloads AS p CROSS JOIN tower_webhook_jobs AS j ON j.seq = p.seq
+    WHERE p.seq > ?1 ORDER BY p.seq LIMIT ?2";
 pub(super) const RENEW: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3 WHERE seq = ?1";
 /// Back to waiting, or on to be dead-lettered. A history or a cause that is not given stays.
 pub(super) const MOVE: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3, attempts = ?4,
-        history = coalesce(?5, history), cause = coalesce(?6, cause), token = token + ?7
+        history = coalesce(?5, history), cause = coalesce(?6, cause), token = max(token + ?7, 0)
     WHERE seq = ?1";
 pub(super) const RELEASE: &str = "UPDATE tower_webhook_jobs SET state = 1 WHERE seq = ?1";
 pub(super) const FINISH: &str = "UPDATE tower_webhook_jobs
@@ -404,6 +412,8 @@ mod tests {
             (COUNT_EXPIRED, "tower_webhook_jobs_end (state=? AND at<?)"),
             (NEXT_END, "tower_webhook_jobs_end (state=? AND at>?)"),
             (HELD_BY, "(id=?)"),
+            (UNFINISHED, "(id=?)"),
+            (LIST, "p USING INTEGER PRIMARY KEY (rowid>?)"),
             (RENEW, "INTEGER PRIMARY KEY"),
             (MOVE, "INTEGER PRIMARY KEY"),
             (RELEASE, "INTEGER PRIMARY KEY"),

@@ -10,7 +10,7 @@ use crate::{
     database::{Chore, Leap, Transaction},
     stored,
 };
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -53,23 +53,27 @@ impl Held {
             .prepare_cached(schema::HELD_BY)?
             .query_row(
                 params![claim.id.as_bytes(), stored::token(claim.token)],
-                |row| {
-                    Ok(Self {
-                        seq: row.get(0)?,
-                        hold: match row.get(1)? {
-                            state::RUNNING => Hold::Job,
-                            state::DEAD_LETTERING_CLAIMED => Hold::Failed,
-                            state::QUEUED => Hold::Lapsed,
-                            _ => Hold::GivenUp,
-                        },
-                        target: row.get(2)?,
-                        ordered: row.get(3)?,
-                        attempts: row.get(4)?,
-                        kind: row.get(5)?,
-                    })
-                },
+                Self::read,
             )
             .optional()
+    }
+
+    /// A job in these columns of a row: its number, state, target, FIFO group, attempts and kind. What is damaged is
+    /// read as far as it can be.
+    pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            seq: row.get(0)?,
+            hold: match row.get(1)? {
+                state::RUNNING => Hold::Job,
+                state::DEAD_LETTERING_CLAIMED => Hold::Failed,
+                state::QUEUED => Hold::Lapsed,
+                _ => Hold::GivenUp,
+            },
+            target: stored::text(row, 2)?,
+            ordered: stored::text_or_null(row, 3)?,
+            attempts: stored::number(row, 4)?,
+            kind: stored::text(row, 5)?,
+        })
     }
 
     /// Renews the claim, until then.

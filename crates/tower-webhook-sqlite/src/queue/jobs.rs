@@ -1,0 +1,169 @@
+//! Cancels a job, and lists those that are not finished.
+
+use super::{
+    SqliteQueue, answered,
+    enqueue::{self, Known},
+    ledger::Ledger,
+    schema::{self, state},
+    settle::{self, Held},
+    time, wait,
+};
+use crate::{
+    database::{DatabaseError, Transaction},
+    stored::{self, count},
+};
+use rusqlite::{OptionalExtension, Row, params};
+use std::time::Duration;
+use tower_webhook::{
+    BoxFuture, StoreError,
+    observe::{Event, Id},
+    queue::{JobFilter, JobListing, JobSummary, Jobs, Status, TaskId},
+};
+
+/// The largest number of jobs that are looked at for a page.
+const MOST_LOOKED_AT: usize = 5 * JobListing::MOST;
+
+impl Jobs for SqliteQueue {
+    fn cancel(&self, id: TaskId) -> BoxFuture<Result<Option<Status>, StoreError>> {
+        let (retention, observers) = (self.limits.retention, self.limits.observers.clone());
+        let cancelled = answered(self.database.write(move |transaction| {
+            cancel(transaction, id, retention).map_err(DatabaseError::from_driver)
+        }));
+        Box::pin(async move {
+            Ok(match cancelled.await? {
+                Cancelled::Now { running } => {
+                    let task = Id::new(&id);
+                    observers.tell(|| Event::JobCancelled { task, running });
+                    Some(Status::Cancelled)
+                }
+                Cancelled::Not(status) => status,
+            })
+        })
+    }
+
+    fn list(
+        &self,
+        filter: JobFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> BoxFuture<Result<JobListing, StoreError>> {
+        let clock = self.database.clock().clone();
+        answered(self.database.read(move |transaction| {
+            let (_, now) = wait::changes(transaction.connection(), &clock)
+                .map_err(DatabaseError::from_driver)?;
+            list(transaction, now, &filter, after, limit).map_err(DatabaseError::from_driver)
+        }))
+    }
+}
+
+enum Cancelled {
+    Now {
+        running: bool,
+    },
+    /// It had ended with this status, or is not known.
+    Not(Option<Status>),
+}
+
+fn cancel(
+    transaction: &Transaction<'_>,
+    id: TaskId,
+    retention: Duration,
+) -> rusqlite::Result<Cancelled> {
+    let mut ledger = Ledger::open(transaction)?;
+    let connection = ledger.connection;
+    let Some((held, state)) = Held::unfinished(connection, id)? else {
+        let task = enqueue::get(connection, id)?.and_then(|known| known.into_task(ledger.now));
+        return Ok(Cancelled::Not(task.map(|task| task.status)));
+    };
+    let running = state == state::RUNNING;
+    if running {
+        ledger.running -= 1;
+    } else {
+        // It leaves its lane as if it had run.
+        ledger.queued -= 1;
+        ledger.run_in_lane(&held.target, 1)?;
+    }
+    settle::finish(
+        &mut ledger,
+        &held,
+        state::FAILED,
+        retention,
+        Some(Known::CANCELLED),
+    )?;
+    settle::delete_payloads(connection, [held.seq])?;
+    if state == state::QUEUED {
+        ledger.renew_lane(&held.target, &held.kind)?;
+    }
+    ledger.leave_lane(&held.target, &held.kind, 1)?;
+    ledger.release_next(held.ordered.as_deref())?;
+    ledger.close(transaction)?;
+    Ok(Cancelled::Now { running })
+}
+
+fn list(
+    transaction: &Transaction<'_>,
+    now: i64,
+    filter: &JobFilter,
+    after: Option<u64>,
+    limit: usize,
+) -> rusqlite::Result<JobListing> {
+    let limit = limit.clamp(1, JobListing::MOST);
+    let after = i64::try_from(after.unwrap_or_default()).unwrap_or(i64::MAX);
+    let mut listing = JobListing::default();
+    let mut query = transaction.connection().prepare_cached(schema::LIST)?;
+    let mut rows = query.query(params![after, count(MOST_LOOKED_AT + 1)])?;
+    let (mut looked_at, mut last) = (0, after);
+    while let Some(row) = rows.next()? {
+        if listing.jobs.len() == limit || looked_at == MOST_LOOKED_AT {
+            listing.next = Some(last.unsigned_abs());
+            break;
+        }
+        looked_at += 1;
+        last = row.get(0)?;
+        listing.jobs.extend(summary(row, transaction, now, filter)?);
+    }
+    Ok(listing)
+}
+
+/// The job of a row of [`schema::LIST`], if it matches and has not failed.
+fn summary(
+    row: &Row<'_>,
+    transaction: &Transaction<'_>,
+    now: i64,
+    filter: &JobFilter,
+) -> rusqlite::Result<Option<JobSummary>> {
+    let (state, at, accepted): (i64, i64, i64) = (row.get(5)?, row.get(6)?, row.get(7)?);
+    let (kind, target) = (stored::text(row, 2)?, stored::text(row, 3)?);
+    let is_listed = matches!(state, state::HELD | state::QUEUED | state::RUNNING);
+    // A claim of it leaves out what is damaged, too.
+    let Some(id) = row.get(1).ok().filter(|_| is_listed) else {
+        return Ok(None);
+    };
+    if !filter.matches(&kind, &target, transaction.age(accepted)) {
+        return Ok(None);
+    }
+    let accepted = time::system_time(accepted);
+    let mut summary = JobSummary::new(TaskId::from_bytes(id), kind, target, accepted);
+    summary.fifo_group = stored::text_or_null(row, 4)?;
+    summary.attempts = stored::number(row, 8)?;
+    if state == state::RUNNING && at > now {
+        summary.status = Status::Running;
+    } else {
+        let due_in = at.saturating_sub(now);
+        summary.due_in = Duration::from_millis(u64::try_from(due_in).unwrap_or(0));
+    }
+    Ok(Some(summary))
+}
+
+impl Held {
+    /// A job that is held, queued or running, and its state.
+    fn unfinished(
+        connection: &rusqlite::Connection,
+        id: TaskId,
+    ) -> rusqlite::Result<Option<(Self, i64)>> {
+        connection
+            .prepare_cached(schema::UNFINISHED)?
+            .query_row([id.as_bytes()], |row| Ok((Self::read(row)?, row.get(1)?)))
+            .optional()
+    }
+}
