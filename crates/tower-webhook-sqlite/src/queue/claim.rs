@@ -12,7 +12,10 @@ use crate::{
     stored::{self, count},
 };
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{
+    Connection, OptionalExtension, Row, ToSql, params,
+    types::{ToSqlOutput, ValueRef},
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
@@ -50,6 +53,8 @@ pub(super) struct Taken {
     pub(super) dues: Vec<i64>,
     /// The jobs that were delayed, because a newer release wrote a part of them.
     pub(super) newer: Vec<TaskId>,
+    /// The numbers of jobs that were delayed, because they cannot be read.
+    pub(super) unreadable: Vec<i64>,
 }
 
 /// [`Engine::claim`](tower_webhook::queue::Engine::claim). If its future is dropped before it returned
@@ -85,6 +90,14 @@ impl Release<Taken> for Jobs {
                 detail: Some(Id::new(&jobs)),
             });
         }
+        if !taken.unreadable.is_empty() {
+            let rows = PutOff(&taken.unreadable);
+            self.database.observers().tell(|| Event::Trouble {
+                part: "queue",
+                what: "jobs cannot be read, and wait: see these rows of `tower_webhook_jobs`, by `seq`",
+                detail: Some(Id::new(&rows)),
+            });
+        }
     }
 
     fn release(&self, taken: &Taken) {
@@ -102,9 +115,9 @@ impl Release<Taken> for Jobs {
 }
 
 /// The jobs that were put off, of which there may be many.
-struct PutOff<'a>(&'a [TaskId]);
+struct PutOff<'a, T>(&'a [T]);
 
-impl fmt::Display for PutOff<'_> {
+impl<T: fmt::Display> fmt::Display for PutOff<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [only] => only.fmt(f),
@@ -139,7 +152,13 @@ fn claim(
     };
     jobs(transaction, &mut ledger, ask, rules.per_target, &mut taking)?;
     failed_jobs(transaction, &ledger, ask, &mut taking)?;
-    if !(taking.taken.claims.jobs.is_empty() && taking.taken.newer.is_empty()) {
+    let Taken {
+        claims,
+        newer,
+        unreadable,
+        ..
+    } = &taking.taken;
+    if !(claims.jobs.is_empty() && newer.is_empty() && unreadable.is_empty()) {
         ledger.granted();
     }
     let changes = ledger.close(transaction).map_err(driver)?.changes;
@@ -202,10 +221,10 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
         let held = Held {
             seq: row.get(0)?,
             hold: if failed { Hold::Failed } else { Hold::Job },
-            target: row.get(1)?,
-            ordered: row.get(2)?,
-            attempts: row.get(3)?,
-            kind: row.get(4)?,
+            target: stored::text(row, 1)?,
+            ordered: stored::text_or_null(row, 2)?,
+            attempts: stored::number(row, 3)?,
+            kind: stored::text(row, 4)?,
         };
         Ok((held, row.get(5)?))
     })?
@@ -232,15 +251,24 @@ struct Taking {
 
 impl Taking {
     fn is_full(&self) -> bool {
-        self.bytes >= MOST_BYTES || self.taken.newer.len() >= MOST_PUT_OFF
+        self.bytes >= MOST_BYTES
+            || self.taken.newer.len() + self.taken.unreadable.len() >= MOST_PUT_OFF
     }
 
-    /// Leaves a job to a newer release. Returns its row, which is then [delayed](put_off).
-    fn leave(&mut self, newer: &Newer) -> i64 {
+    /// Leaves a job where it is. Returns its row, which is then [delayed](put_off).
+    fn leave(&mut self, left: &Left) -> i64 {
         // It may have taken the place of a job that can be claimed.
         self.cut = true;
-        self.taken.newer.push(newer.id);
-        newer.seq
+        match *left {
+            Left::Newer { seq, id } => {
+                self.taken.newer.push(id);
+                seq
+            }
+            Left::Unreadable { seq } => {
+                self.taken.unreadable.push(seq);
+                seq
+            }
+        }
     }
 }
 
@@ -343,7 +371,10 @@ fn lanes(
         let mut lanes = ledger.connection.prepare_cached(schema::LANES)?;
         let mut rows = lanes.query(params![ledger.now, per_target, count(most), &*kind])?;
         while let Some(row) = rows.next()? {
-            let (target, due, head) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (Ok(target), due, head) = (row.get(0), row.get(1)?, row.get(2)?) else {
+                // A target that is no text. No job of this queue has it.
+                continue;
+            };
             let lane = (due, head, Some(target), Arc::clone(&kind), row.get(3)?);
             found.push(Reverse(lane));
         }
@@ -368,15 +399,26 @@ pub(super) fn kinds(
         }
         Kinds::All => {
             let mut next = connection.prepare_cached(next)?;
-            let mut last = String::new();
-            kinds.push(last.as_str().into());
-            while let Some(kind) = next.query_row([&last], |row| row.get(0)).optional()? {
+            let mut last = RawText(Vec::new());
+            kinds.push("".into());
+            let raw = |row: &Row<'_>| Ok(RawText(row.get_ref(0)?.as_bytes()?.to_vec()));
+            while let Some(kind) = next.query_row([&last], raw).optional()? {
                 last = kind;
-                kinds.push(last.as_str().into());
+                // What is no text is a kind that nobody asks for.
+                kinds.extend(str::from_utf8(&last.0).ok().map(Arc::from));
             }
         }
     }
     Ok(kinds)
+}
+
+/// A text as it is in the file, which may be none.
+struct RawText(Vec<u8>);
+
+impl ToSql for RawText {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(ValueRef::Text(&self.0)))
+    }
 }
 
 /// The due jobs of a lane.
@@ -506,10 +548,12 @@ struct Found {
     job: Job,
 }
 
-/// A job of which a newer release wrote a part.
-struct Newer {
-    seq: i64,
-    id: TaskId,
+/// A job that is not claimed.
+enum Left {
+    /// A newer release wrote a part of it.
+    Newer { seq: i64, id: TaskId },
+    /// Its id cannot be read. Nobody but a foreign program can have written that.
+    Unreadable { seq: i64 },
 }
 
 /// Reads a stored JSON value. `None` if a newer release wrote it. A damaged value is left out, because the
@@ -527,10 +571,14 @@ impl Found {
     fn read(
         row: &Row<'_>,
         transaction: &Transaction<'_>,
-    ) -> Result<Result<Self, Newer>, DatabaseError> {
+    ) -> Result<Result<Self, Left>, DatabaseError> {
         let read = || {
-            let (seq, id) = (row.get(0)?, TaskId::from_bytes(row.get(2)?));
-            let text = |column: usize| row.get::<_, Option<String>>(column);
+            let seq = row.get(0)?;
+            let Ok(id) = row.get(2).map(TaskId::from_bytes) else {
+                return Ok((None, Err(Left::Unreadable { seq })));
+            };
+            // Whatever else is damaged is left out: one row must not fail the claim.
+            let text = |column: usize| stored::text_or_null(row, column);
             let (history, about) = (text(8)?, text(10)?);
             let is_failed = row.as_ref().column_count() > 14;
             let cause = if is_failed { text(14)? } else { None };
@@ -541,27 +589,28 @@ impl Found {
                 decode(about.as_deref(), About::default),
                 cause,
             ) else {
-                return Ok((None, Err(Newer { seq, id })));
+                return Ok((None, Err(Left::Newer { seq, id })));
             };
             // A job whose payload is gone must not block the queue: it runs, and fails where an operator sees
             // it.
-            let payload = row.get_ref(11)?.as_blob_or_null()?.unwrap_or_default();
-            let kind = text(9)?.unwrap_or_default();
-            let mut new = NewJob::new(kind, Bytes::copy_from_slice(payload));
+            let payload = row.get_ref(11)?.as_bytes_or_null().ok().flatten();
+            let payload = Bytes::copy_from_slice(payload.unwrap_or_default());
+            let mut new = NewJob::new(stored::text(row, 9)?, payload);
             new.id = id;
-            new.target = row.get(12)?;
+            new.target = stored::text(row, 12)?;
             new.fifo_group = text(13)?;
             new.about = about;
             let token = u64::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
             let accepted = row.get(7)?;
             let (accepted_at, age) = (time::system_time(accepted), transaction.age(accepted));
             let mut job = Job::new(new, FencingToken::new(token), accepted_at, age);
-            job.attempt = row.get(4)?;
+            job.attempt = stored::number(row, 4)?;
             job.history = history;
             job.cause = is_failed.then_some(cause);
             let due = row.get(1)?;
             let found = Self { seq, due, job };
-            Ok((text(5)?.zip(text(6)?), Ok(found)))
+            let whole = |column: usize| row.get::<_, String>(column).ok();
+            Ok((whole(5).zip(whole(6)), Ok(found)))
         };
         let (key, mut found) = read().map_err(DatabaseError::from_driver)?;
         if let (Some((scope, id)), Ok(found)) = (key, &mut found) {

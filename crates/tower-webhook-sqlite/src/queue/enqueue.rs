@@ -191,6 +191,7 @@ impl Again {
         Ok(match get(connection, job.id)? {
             None => Self::New,
             Some(task) => match task.state {
+                state::FAILED if task.result.is_some() => Self::No,
                 state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
                     Self::Failed(task)
                 }

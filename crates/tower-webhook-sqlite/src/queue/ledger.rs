@@ -4,7 +4,7 @@ use super::{
     schema,
     time::{self, Clock},
 };
-use crate::database::Transaction;
+use crate::{database::Transaction, stored};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The numbers of the queue: read once in a transaction, changed in memory by its operations, and written once.
@@ -284,7 +284,8 @@ impl<'a> Ledger<'a> {
             .connection
             .prepare_cached(schema::FIRST_IN_ORDER)?
             .query_row([ordered], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+                let (target, kind) = (stored::text(row, 1)?, stored::text(row, 3)?);
+                Ok((row.get(0)?, target, row.get(2)?, kind))
             })
             .optional()?;
         if let Some((seq, target, schema::state::HELD, kind)) = next {

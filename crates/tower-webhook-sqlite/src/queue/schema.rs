@@ -281,7 +281,7 @@ pub(super) const NEXT_FAILED_KIND: &str = "SELECT kind FROM tower_webhook_jobs
 /// Claims those whose numbers are in a list, as [`claim`](super::claim) has it for each.
 pub(super) const CLAIM: &str = "UPDATE tower_webhook_jobs SET state = ?2, at = ?3,
         token = max(?4, min(token, 9223372036854775806) + 1),
-        attempts = min(attempts + ?5, 4294967295), owner = ?6
+        attempts = min(max(attempts, 0) + ?5, 4294967295), owner = ?6
     WHERE seq IN (SELECT value FROM json_each(?1))";
 /// Ends the leases of an owner that is gone.
 pub(super) const END_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = ?2

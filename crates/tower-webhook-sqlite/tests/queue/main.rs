@@ -13,6 +13,7 @@ mod home;
 
 mod contract;
 mod crash;
+mod damaged;
 mod jobs;
 mod keys;
 mod moves;
