@@ -1,7 +1,7 @@
 //! Several handles and several processes on one file.
 
 use crate::support::{
-    Ends, Home, TTL, add, child, childs_file, claim, done, end, job, settings, told_by,
+    Ends, Home, TTL, add, child, childs_file, claim, done, end, job, say, settings, told_by,
 };
 use std::{
     collections::HashMap,
@@ -91,6 +91,65 @@ async fn child_that_drains() {
     for said in drain(&queue).await {
         writeln!(out, "\ndid {said}").unwrap();
     }
+}
+
+/// Jobs that each process does in turn, as they come.
+const SHARED: usize = 1500;
+
+/// No process has much more to do than another.
+#[tokio::test(flavor = "multi_thread")]
+async fn three_processes_share_the_jobs_of_one_queue() {
+    let home = Home::new();
+    let queue = home.queue();
+    let mut children: Vec<_> = (0..3)
+        .map(|_| Ends::spawn(child("processes::child_that_shares", &home.file())))
+        .collect();
+    let mut lines: Vec<_> = children.iter_mut().map(Ends::lines).collect();
+    for lines in &mut lines {
+        assert!(lines.any(|line| line == "ready"));
+    }
+    // All at once, so that all find some.
+    let jobs = (0..SHARED).map(|number| job(&number.to_string())).collect();
+    assert_eq!(queue.enqueue(jobs).await.unwrap().len(), SHARED);
+    let shares: Vec<usize> = lines
+        .iter_mut()
+        .map(|lines| {
+            let share = lines.find_map(|line| line.strip_prefix("did ").map(str::to_owned));
+            share.expect("its share").parse().unwrap()
+        })
+        .collect();
+    println!("{shares:?}");
+    assert_eq!(shares.iter().sum::<usize>(), SHARED);
+    let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
+    assert!(*most <= 2 * least, "{shares:?}");
+    assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
+    home.check();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn child_that_shares() {
+    let Some(file) = childs_file() else { return };
+    let queue = settings().open(file).unwrap();
+    let (mut share, mut began) = (0, false);
+    say("ready");
+    loop {
+        let claims = claim(&queue, Ask::new(8, TTL)).await.unwrap();
+        if began && claims.is_empty() && queue.depth().await.unwrap().queued == 0 {
+            break;
+        }
+        if claims.is_empty() {
+            queue.wait(claims.mark, Duration::from_secs(1)).await;
+            began |= queue.depth().await.unwrap().unfinished() > 0;
+        }
+        let mut ends = Vec::new();
+        for job in &claims.jobs {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            ends.push((job.claim(), done()));
+        }
+        (share, began) = (share + ends.len(), began || !ends.is_empty());
+        queue.settle(ends).await.unwrap();
+    }
+    say(&format!("did {share}"));
 }
 
 /// A payload that kills its process runs as often as is allowed, and is dead-lettered once.

@@ -90,6 +90,36 @@ async fn a_full_disk_refuses_jobs_until_there_is_room() {
     home.check();
 }
 
+/// The disk is full in the middle of a batch: nothing of it goes in, and all of it can be tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_in_the_middle_of_a_batch_takes_none_of_it() {
+    let home = Home::new();
+    let builder = Database::builder().max_size(768 * 1024);
+    let queue = SqliteQueue::new(&builder.open(home.file()).unwrap()).unwrap();
+    let batch = || -> Vec<_> { (0..10).map(|_| job(&"x".repeat(16 * 1024))).collect() };
+    let (mut kept, mut refused) = (0, batch());
+    let error = loop {
+        match queue.enqueue(refused.clone()).await {
+            Ok(results) => kept += results.into_iter().flatten().count(),
+            Err(error) => break error,
+        }
+        assert!(kept < 100, "the limit was never reached");
+        refused = batch();
+    };
+    assert_eq!(error.kind(), StoreErrorKind::Full);
+    assert!(kept > 0 && kept % 10 == 0, "{kept}");
+    assert_eq!(queue.depth().await.unwrap().queued, kept as u64);
+    home.check();
+    for _ in 0..kept {
+        settle(&queue, &take(&queue).await, done()).await;
+    }
+    for result in queue.enqueue(refused).await.unwrap() {
+        assert!(!result.unwrap().repeated);
+    }
+    assert_eq!(queue.depth().await.unwrap().queued, 10);
+    home.check();
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_file_that_went_away_is_noticed_and_welcomed_back() {
