@@ -510,7 +510,7 @@ pub async fn what_is_over_leaves_after_its_time<S: Subject>(subject: &S) {
 }
 
 /// Polls a future this many times, lets other tasks run in between, and drops it.
-async fn drop_after<F: Future>(polls: usize, future: F) {
+pub(super) async fn drop_after<F: Future>(polls: usize, future: F) {
     let mut future = pin!(future);
     for _ in 0..polls {
         let context = &mut Context::from_waker(Waker::noop());
@@ -598,6 +598,22 @@ pub async fn a_dropped_settle_is_done_or_not<S: Subject>(subject: &S) {
         }
     }
     expect_depth(&*engine, [0, 0, 0]).await;
+}
+
+/// If a `renew` is dropped, it is done or not, and the claim holds.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_dropped_renewal_is_done_or_not<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    for polls in 0..6 {
+        put(&*engine, job("renewed")).await;
+        let held = take(&*engine, all()).await;
+        drop_after(polls, engine.renew(vec![held.claim()], LONG)).await;
+        take_none(&*engine, "a claim holds whether it was renewed or not").await;
+        settle(&*engine, &held, done()).await;
+    }
 }
 
 /// A task that failed for good can become a success, with a result: its entry was delivered in another way. No other

@@ -24,12 +24,14 @@
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 //! let grade = contract::check(&Subject).await;
-//! assert!(grade.left_out.is_empty()); // it promises everything
+//! // It promises everything; the subject opens no queue twice, and sets no clock.
+//! assert!(grade.left_out.iter().all(|rule| rule.contains("process") || rule.contains("leaps")));
 //! # });
 //! ```
 //!
 //! An engine need not keep every rule: those that its [`Promises`] leave out are left out of the check, and
-//! [named](Grade::left_out).
+//! [named](Grade::left_out). So are those for several processes and for a clock that is set, unless the [`Subject`]
+//! can [open](Subject::again) a queue twice and [set](Subject::leap) its clock.
 //!
 //! # Hazards in other engines
 //!
@@ -53,6 +55,7 @@ mod accepting;
 mod claiming;
 mod ending;
 mod operating;
+mod sharing;
 mod waiting;
 
 use super::{
@@ -74,6 +77,19 @@ pub trait Subject {
 
     /// Lets time pass for the engine: moves a paused clock, or waits.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
+
+    /// Opens the queue of the last engine once more, as another process does. Default: `None`, the engine serves one
+    /// process; the rules for several are left out.
+    fn again(&self) -> impl Future<Output = Option<Arc<dyn Engine>>> {
+        async { None }
+    }
+
+    /// Sets the clock of the engine ahead, while no time passes. An engine that reads no clock that can be set does
+    /// nothing. Returns whether that is so. Default: `false`; the rules for it are left out.
+    fn leap(&self, by: Duration) -> impl Future<Output = bool> {
+        let _ = by;
+        async { false }
+    }
 }
 
 /// The settings of an engine under test.
@@ -134,7 +150,13 @@ macro_rules! rules {
         pub async fn check<S: Subject>(subject: &S) -> Grade {
             let settings = Settings { per_target: 2, ..Settings::default() };
             let engine = subject.engine(settings).await;
-            let promises = Promised { promises: engine.promises(), tasks: engine.tasks().is_some(), jobs: engine.jobs().is_some() };
+            let promises = Promised {
+                promises: engine.promises(),
+                tasks: engine.tasks().is_some(),
+                jobs: engine.jobs().is_some(),
+                processes: subject.again().await.is_some(),
+                leaps: subject.leap(Duration::ZERO).await,
+            };
             let mut grade = Grade::default();
             $(
                 let is_promised: fn(&Promised) -> bool = $promised;
@@ -152,10 +174,13 @@ macro_rules! rules {
     };
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own")]
 struct Promised {
     promises: Promises,
     tasks: bool,
     jobs: bool,
+    processes: bool,
+    leaps: bool,
 }
 
 impl Promised {
@@ -267,6 +292,23 @@ rules! {
     }
     ending if |it| it.tasks => {
         a_dropped_settle_is_done_or_not,
+    }
+    ending if |_| true => {
+        a_dropped_renewal_is_done_or_not,
+    }
+    sharing if |it| it.processes => {
+        what_one_process_adds_another_does,
+        each_job_is_claimed_by_one_process,
+        a_claim_holds_for_all_processes,
+    }
+    sharing if |it| it.processes && it.promises.dedup.is_some() => {
+        a_key_is_one_for_all_processes,
+    }
+    sharing if |it| it.leaps => {
+        a_clock_that_leaps_ends_no_claim,
+    }
+    sharing if |it| it.leaps && it.processes => {
+        a_clock_that_leaps_ends_no_claim_of_another_process,
     }
 }
 

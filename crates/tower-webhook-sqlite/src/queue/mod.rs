@@ -199,8 +199,8 @@ use tower_webhook::{
     lease::Settled,
     observe::Observers,
     queue::{
-        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Jobs, Mark, Moves, NewJob, Promises, Task,
-        TaskId, Tasks,
+        Ask, Claim, Claims, Depth, End, Engine, Enqueued, Jobs, Mark, Moves, NewJob, Promises,
+        Task, TaskId, Tasks,
     },
 };
 

@@ -13,23 +13,34 @@ struct Subject {
     /// `None` for the real clock.
     clock: Option<ManualClock>,
     homes: Mutex<Vec<(Home, Database)>>,
+    settings: Mutex<contract::Settings>,
 }
 
 impl Subject {
     fn open(&self, settings: contract::Settings) -> Arc<dyn Engine> {
         let home = Home::new();
+        let database = self.database(&home);
+        *self.settings.lock().unwrap() = settings;
+        let queue = Self::queue(&database, settings);
+        self.homes.lock().unwrap().push((home, database));
+        queue
+    }
+
+    fn database(&self, home: &Home) -> Database {
         let mut builder = Database::builder();
         if let Some(clock) = &self.clock {
             builder = builder.clock(clock.wall());
         }
-        let database = builder.open(home.file()).unwrap();
-        self.homes.lock().unwrap().push((home, database.clone()));
+        builder.open(home.file()).unwrap()
+    }
+
+    fn queue(database: &Database, settings: contract::Settings) -> Arc<dyn Engine> {
         let builder = SqliteQueue::builder()
             .max_jobs(settings.max_jobs.try_into().unwrap())
             .attempts(settings.attempts)
             .per_target(settings.per_target)
             .retention(settings.retention);
-        Arc::new(builder.build(&database).unwrap())
+        Arc::new(builder.build(database).unwrap())
     }
 
     /// Whatever was done, the counts and the lanes say what is there.
@@ -53,6 +64,22 @@ impl contract::Subject for Subject {
         // What was begun before, is done by then.
         let newest = self.homes.lock().unwrap().last().map(|(_, it)| it.clone());
         newest.unwrap().write(|_| Ok(())).await.unwrap();
+    }
+
+    /// A handle that shares nothing but the file. See `processes` for what processes do.
+    async fn again(&self) -> Option<Arc<dyn Engine>> {
+        let settings = *self.settings.lock().unwrap();
+        let homes = self.homes.lock().unwrap();
+        let database = self.database(&homes.last()?.0);
+        Some(Self::queue(&database, settings))
+    }
+
+    async fn leap(&self, by: Duration) -> bool {
+        let Some(clock) = &self.clock else {
+            return false;
+        };
+        clock.leap(by);
+        true
     }
 }
 
