@@ -361,7 +361,7 @@ fn a_flood_of_interim_answers_ends_the_attempt() {
 fn few_events_are_claimed_before_their_request_can_begin() {
     let hangs = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("http://{}/", hangs.local_addr().unwrap());
-    let server = gateway(&["--downstream", &silent]);
+    let server = gateway(&["--downstream", &silent, "--attempt-timeout-ms", "600000"]);
     for n in 0..110 {
         let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
         assert_eq!(accepted.status, 200, "{accepted:?}");
