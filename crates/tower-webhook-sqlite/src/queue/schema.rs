@@ -140,7 +140,8 @@ pub(super) const STEPS: &[&str] = &[
         WHERE due IS NOT NULL;
     INSERT INTO tower_webhook_lanes
         SELECT target, kind, count(*),
-            (SELECT count(*) FROM tower_webhook_jobs AS r WHERE r.state = 2 AND r.target = j.target),
+            (SELECT count(*) FROM tower_webhook_jobs AS r WHERE r.state > 1 AND r.state = 2
+                AND r.target = j.target),
             (SELECT d.at FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
                 AND d.kind = j.kind ORDER BY d.at, d.seq LIMIT 1),
             (SELECT d.seq FROM tower_webhook_jobs AS d WHERE d.state = 1 AND d.target = j.target
