@@ -131,7 +131,8 @@ pub trait Moves: Send + Sync {
     /// # Errors
     ///
     /// [`StoreError`]: both are done, or neither. [`Full`](crate::StoreErrorKind::Full) and
-    /// [`TooLarge`](crate::StoreErrorKind::TooLarge): neither.
+    /// [`TooLarge`](crate::StoreErrorKind::TooLarge): neither; nor
+    /// [`Rejected`](crate::StoreErrorKind::Rejected), if the deduplication key is [that of another task](Enqueued::as_task).
     fn requeue(
         &self,
         entry: EntryId,

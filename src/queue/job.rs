@@ -2,6 +2,7 @@
 
 use super::Claim;
 use crate::{
+    StoreError, StoreErrorKind,
     attempt::History,
     clock::WallClock,
     dead_letter::{Cause, EntryId, NotAnId},
@@ -137,6 +138,22 @@ pub struct Enqueued {
     pub id: TaskId,
     /// Whether a job with the same deduplication key or id existed already.
     pub repeated: bool,
+}
+
+impl Enqueued {
+    /// Fails if nothing was added because the deduplication key is that of another task than `id`. For what is given up
+    /// once it is queued, such as a dead letter.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`](StoreErrorKind::Rejected), with the other task as its source.
+    pub fn as_task(self, id: TaskId) -> Result<Self, StoreError> {
+        if self.repeated && self.id != id {
+            let why = format!("its deduplication key is that of task {}", self.id);
+            return Err(StoreError::new(StoreErrorKind::Rejected).caused_by(why));
+        }
+        Ok(self)
+    }
 }
 
 /// A job that a worker has claimed, with which it calls its service.

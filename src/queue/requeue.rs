@@ -40,7 +40,8 @@ impl<M, R> RedriveBuilder<M, R> {
     /// when its job is in the queue. If the queue and the store are [in one database](super::Engine::moves), the job is
     /// added and the entry removed in one transaction. Otherwise the entry is removed after the job was added: if the
     /// process dies in between, the entry is there until it is requeued once more, which adds nothing if the job waits,
-    /// runs or has succeeded. While the queue is full or away, entries are refused, and stay unchanged.
+    /// runs or has succeeded. While the queue is full or away, entries are refused, and stay unchanged. An entry whose
+    /// deduplication key is that of another task by now fails, and stays too.
     ///
     /// A classifier or a [`Resend`] that was set before has no effect.
     ///
@@ -138,7 +139,7 @@ impl NewJob {
             replay_of: entry.replay_of.clone(),
             replays: entry.replays,
             trace_id: entry.trace_id.clone(),
-            entry_id: None,
+            entry_id: Some(EntryId::random()),
         };
         Ok(job)
     }
@@ -169,8 +170,8 @@ impl Service<(EntryId, NewJob)> for ToQueue {
 
     fn call(&mut self, (entry, job): (EntryId, NewJob)) -> Self::Future {
         let Some(moves) = &self.moves else {
-            let queue = self.queue.clone();
-            return Box::pin(async move { Ok(queue.enqueue(job).await?) });
+            let (queue, id) = (self.queue.clone(), job.id);
+            return Box::pin(async move { Ok(queue.enqueue(job).await?.as_task(id)?) });
         };
         let moving = moves.requeue(entry, job);
         // The next claim finds it missing.

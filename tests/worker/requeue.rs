@@ -310,3 +310,50 @@ async fn a_full_queue_leaves_the_entries_as_they_are() {
     assert_eq!((report.refused, report.accepted), (1, 0));
     assert_eq!(letters.get(id).await.unwrap(), Some(entry));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_whose_key_is_another_tasks_by_now_stays() {
+    let queue = MemoryQueue::builder().retention(3600 * SECOND);
+    let bench = Bench::with_queue(crate::support::wall_clock(), queue);
+    let letters = MemoryDeadLetters::default();
+    let fails = service_fn(|_: Job| async { Err::<(), BoxError>("broke".into()) });
+    let worker = bench
+        .worker()
+        .dead_letters(DeadLetters::new(letters.clone()));
+    let worker = worker.build(fails).unwrap().spawn();
+    let key = || IdempotencyKey::new("send-invoice", "invoice-7").unwrap();
+    let first = NewJob::new("event", "first").dedup_key(key());
+    let first = bench.put_in(first).await;
+    assert_eq!(bench.end(first).await, Status::Failed);
+    let entry = letters.get(first.entry_id()).await.unwrap().unwrap();
+    // Its task is over, and its key is free again.
+    tokio::time::sleep(2 * 3600 * SECOND).await;
+    worker.stop(SECOND).await;
+    let other = NewJob::new("event", "other").dedup_key(key());
+    let other = bench.put_in(other).await;
+    assert_ne!(other, first);
+    let cancelled = bench.queue.cancel(other).await.unwrap();
+    assert_eq!(cancelled, Some(Status::Cancelled));
+
+    let requeue = Redrive::builder(Arc::new(letters.clone()))
+        .requeue(bench.queue.clone(), NewJob::of_entry)
+        .unwrap();
+    let redriven = requeue.one(entry.id, "anna").await.unwrap();
+    assert!(matches!(redriven, Redriven::Failed { .. }), "{redriven:?}");
+    assert_eq!(bench.queue.depth().await.unwrap().queued, 0);
+    assert!(letters.get(entry.id).await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_queued_again_by_hand_has_an_entry_when_it_fails_again() {
+    let failing = Failing::new();
+    let id = failing.bench.put("payload").await;
+    let entry = failing.failed(id).await;
+    let mut job = NewJob::of_entry(&entry).unwrap();
+    job.requeue = true;
+    assert!(!failing.bench.queue.enqueue(job).await.unwrap().repeated);
+    let discarded = failing.letters.discard(entry.id).await.unwrap();
+    assert_eq!(discarded, Discarded::Done);
+    assert_eq!(failing.bench.end(id).await, Status::Failed);
+    assert_eq!(failing.entries().await.len(), 1);
+}

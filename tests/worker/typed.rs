@@ -101,6 +101,19 @@ async fn each_kind_reaches_its_handler_and_an_unknown_one_waits() {
     assert_eq!(bench.attempts(unknown).await, 0);
 }
 
+#[tokio::test]
+async fn a_key_that_is_too_long_is_refused_by_name_and_adds_no_job() {
+    let bench = Bench::new();
+    let long = "k".repeat(256);
+    let refused = bench.queue.push(invoice(1)).key(&long).await.unwrap_err();
+    assert_eq!(refused.kind(), StoreErrorKind::Rejected);
+    let why = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(why.contains("255"), "{why}");
+    assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 0);
+    let longest = bench.queue.push(invoice(1)).key(&long[1..]).await;
+    assert!(longest.is_ok());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_permanent_error_ends_a_job_at_once_and_any_other_is_tried_again() {
     let bench = Bench::new();

@@ -1,7 +1,10 @@
 //! Moves of jobs between the queue and the dead letters in its database.
 
 use super::{SqliteQueue, failed};
-use crate::{SqliteDeadLetters, database::DatabaseError};
+use crate::{
+    SqliteDeadLetters,
+    database::{DatabaseError, DatabaseErrorKind},
+};
 use std::{any::Any, sync::Arc};
 use tower_webhook::{
     BoxFuture, StoreError,
@@ -54,7 +57,11 @@ impl Moves for Both {
             if !SqliteDeadLetters::take_in(transaction, entry)? {
                 return Ok(None);
             }
-            queue.enqueue_in(transaction, &job).map(Some)
+            let enqueued = queue.enqueue_in(transaction, &job)?.as_task(job.id);
+            // What it changed is undone.
+            enqueued
+                .map(Some)
+                .map_err(|other| DatabaseError::caused(DatabaseErrorKind::Invalid, other))
         }))
     }
 }

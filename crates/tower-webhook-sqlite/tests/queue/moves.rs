@@ -9,7 +9,7 @@ use tower_webhook::{
     StoreErrorKind,
     attempt::History,
     dead_letter::{
-        Cause, Entry, EntryBody, EntryId, Filter, LetterStore, Page, Reason,
+        Cause, Entry, EntryBody, EntryId, Filter, LetterStore, Page, Reason, Sink,
         redrive::{Redrive, Redriven},
     },
     idempotency::IdempotencyKey,
@@ -270,4 +270,22 @@ async fn child_that_is_killed() {
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[tokio::test]
+async fn an_entry_whose_key_is_another_tasks_by_now_stays() {
+    let home = Home::new();
+    let (queue, entries, _) = both(&home.database());
+    // Of a task that is known no more.
+    let mut old = entry(EntryId::random());
+    Arc::make_mut(&mut old).dedup_key = Some("key:test:evt".to_owned());
+    Sink::write(&entries, &old).await.unwrap();
+    let key = IdempotencyKey::new("test", "evt").unwrap();
+    let other = add(&queue, job("other").dedup_key(key)).await.unwrap().id;
+    let cancelled = queue.jobs().unwrap().cancel(other).await.unwrap();
+    assert_eq!(cancelled, Some(Status::Cancelled));
+    let redriven = requeue(&entries, &queue).one(old.id, "anna").await.unwrap();
+    assert!(matches!(redriven, Redriven::Failed { .. }), "{redriven:?}");
+    assert_eq!(queue.depth().await.unwrap().queued, 0);
+    assert!(entries.get(old.id).await.unwrap().is_some());
 }
