@@ -57,10 +57,14 @@ pub(super) async fn wait(database: Database, seen: Mark, at_most: Duration) {
         if nap.is_zero() {
             return;
         }
-        let mut slept = pin!(sleep(nap));
+        let mut slept = pin!(sleep(nap.min(PATIENCE)));
         let again = poll_fn(|cx| {
-            if rung.as_mut().poll(cx).is_ready() || slept.as_mut().poll(cx).is_ready() {
+            if rung.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(false);
+            }
+            if slept.as_mut().poll(cx).is_ready() {
+                // Behind a long read, nobody is told what another process wrote. Look, or give that up and claim.
+                return Poll::Ready(nap > PATIENCE);
             }
             stirred.as_mut().poll(cx).map(|()| true)
         });
@@ -131,7 +135,8 @@ pub(super) fn changes(
     Ok(changes_of(Counts::read(connection)?, clock))
 }
 
-fn changes_of(counts: Counts, clock: &WallClock) -> (Option<i64>, i64) {
+/// The same of counts that were read.
+pub(super) fn changes_of(counts: Counts, clock: &WallClock) -> (Option<i64>, i64) {
     let kept = counts.clock;
     let (now, next) = kept.read(stored::now(clock));
     ((next.ahead == kept.ahead).then_some(counts.changes), now)

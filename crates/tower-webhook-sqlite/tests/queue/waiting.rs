@@ -206,3 +206,26 @@ async fn a_repeated_key_wakes_nobody() {
     }
     assert!(waiting.await.unwrap().is_err(), "there is nothing to claim");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_read_hides_nothing_that_another_process_adds() {
+    let home = Home::new();
+    let (queue, other) = (home.queue(), home.queue());
+    let mut waiting = pin!(queue.wait(none(&queue).await, LONG));
+    let asleep = tokio::time::timeout(Duration::from_millis(300), waiting.as_mut()).await;
+    assert!(asleep.is_err(), "there is nothing to claim");
+
+    let (release, held) = mpsc::channel::<()>();
+    let (running, started) = mpsc::channel();
+    let long = queue.database().read(move |_| {
+        running.send(()).unwrap();
+        let _ = held.recv();
+        Ok(())
+    });
+    started.recv().unwrap();
+    add(&other, job("x")).await.unwrap();
+    let woken = tokio::time::timeout(Duration::from_secs(5), waiting).await;
+    drop(release);
+    long.await.unwrap();
+    assert!(woken.is_ok(), "it sleeps as long as the other reads");
+}
