@@ -65,27 +65,26 @@ fn main() {
 
 fn measure(runtime: &Runtime, finished: usize, rounds: usize, jobs: usize) {
     let ours = |durable, per_target| Ours::open(runtime, finished, durable, per_target);
-    let (free, bare) = (ours(false, u32::MAX), Bare::open(finished));
-    let mut enqueue = Row::default();
-    let mut work = Row::default();
-    for _ in 0..rounds {
-        enqueue.add(jobs, || free.enqueue(jobs), || bare.enqueue(jobs));
-        work.add(jobs, || free.work(), || bare.work());
+    for (per_target, [enqueues, works]) in [
+        (u32::MAX, ["enqueue, 64 tasks", "claim 32 and settle"]),
+        (
+            8,
+            [
+                "enqueue, with a limit per target",
+                "claim and settle, with a limit",
+            ],
+        ),
+    ] {
+        let (ours, bare) = (ours(false, per_target), Bare::open(finished));
+        let mut enqueue = Row::default();
+        let mut work = Row::default();
+        for _ in 0..rounds {
+            enqueue.add(jobs, || ours.enqueue(jobs), || bare.enqueue(jobs));
+            work.add(jobs, || ours.work(), || bare.work());
+        }
+        enqueue.print(finished, enqueues);
+        work.print(finished, works);
     }
-    enqueue.print(finished, "enqueue, 64 tasks");
-    work.print(finished, "claim 32 and settle");
-    drop(free);
-
-    let (limited, bare) = (ours(false, 8), Bare::open(finished));
-    let mut enqueue = Row::default();
-    let mut work = Row::default();
-    for _ in 0..rounds {
-        enqueue.add(jobs, || limited.enqueue(jobs), || bare.enqueue(jobs));
-        work.add(jobs, || limited.work(), || bare.work());
-    }
-    enqueue.print(finished, "enqueue, with a limit per target");
-    work.print(finished, "claim and settle, with a limit");
-    drop(limited);
 
     let cycles = (jobs / 16).max(8);
     for (durable, name) in [

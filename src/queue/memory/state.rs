@@ -273,10 +273,8 @@ impl State {
         let Some(number) = self.ids.remove(&id) else {
             return;
         };
-        self.end_claim(number);
+        self.leave_failed(number);
         let key = if let Some(entry) = self.jobs.remove(&number) {
-            take(&mut self.failed, &entry.job.kind, (entry.due, number));
-            self.dead_lettering = self.dead_lettering.saturating_sub(1);
             self.failed_bytes = self.failed_bytes.saturating_sub(entry.size);
             entry.job.dedup_key.as_ref().map(IdempotencyKey::digest)
         } else {
@@ -392,8 +390,7 @@ impl State {
                 self.finish(number, Status::Succeeded { result });
             }
             (true, End::Done { .. }) => {
-                self.end_claim(number);
-                self.dead_lettering = self.dead_lettering.saturating_sub(1);
+                self.leave_failed(number);
                 self.finish(number, Status::Failed);
             }
             (is_failed, End::Retry { after, history }) => {
@@ -439,9 +436,7 @@ impl State {
             if entry.cause.is_none() {
                 return Ok(false);
             }
-            take(&mut self.failed, &entry.job.kind, (entry.due, number));
-            self.end_claim(number);
-            self.dead_lettering = self.dead_lettering.saturating_sub(1);
+            self.leave_failed(number);
             self.finish(number, status);
             return Ok(true);
         }
@@ -766,6 +761,15 @@ impl State {
             && let Some(claim) = entry.claim.take()
         {
             self.leases.remove(&(claim.until, number));
+        }
+    }
+
+    /// A failed job, claimed or not, is one of those no more.
+    fn leave_failed(&mut self, number: u64) {
+        self.end_claim(number);
+        if let Some(entry) = self.jobs.get(&number) {
+            take(&mut self.failed, &entry.job.kind, (entry.due, number));
+            self.dead_lettering = self.dead_lettering.saturating_sub(1);
         }
     }
 

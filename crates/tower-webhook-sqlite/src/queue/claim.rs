@@ -218,15 +218,7 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
     };
     let mut over = ledger.connection.prepare_cached(schema::EXPIRED)?;
     over.query_map(params![state, ledger.now, count(MOST_EXPIRED)], |row| {
-        let held = Held {
-            seq: row.get(0)?,
-            hold: if failed { Hold::Failed } else { Hold::Job },
-            target: stored::text(row, 1)?,
-            ordered: stored::text_or_null(row, 2)?,
-            attempts: stored::number(row, 3)?,
-            kind: stored::text(row, 4)?,
-        };
-        Ok((held, row.get(5)?))
+        Ok((Held::read(row)?, row.get(6)?))
     })?
     .collect()
 }

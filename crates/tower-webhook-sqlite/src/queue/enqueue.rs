@@ -190,13 +190,8 @@ impl Again {
         }
         Ok(match get(connection, job.id)? {
             None => Self::New,
-            Some(task) => match task.state {
-                state::FAILED if task.result.is_some() => Self::No,
-                state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
-                    Self::Failed(task)
-                }
-                _ => Self::No,
-            },
+            Some(task) if task.has_failed() => Self::Failed(task),
+            Some(_) => Self::No,
         })
     }
 }
@@ -270,7 +265,16 @@ impl Known {
         })
     }
 
-    fn is_over(&self, now: i64) -> bool {
+    /// Whether it has failed for good. A cancelled task has not.
+    pub(super) const fn has_failed(&self) -> bool {
+        match self.state {
+            state::FAILED => self.result.is_none(),
+            state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED => true,
+            _ => false,
+        }
+    }
+
+    pub(super) const fn is_over(&self, now: i64) -> bool {
         self.state >= state::SUCCEEDED && self.at <= now
     }
 
@@ -279,10 +283,8 @@ impl Known {
             state::SUCCEEDED => Status::Succeeded {
                 result: self.result,
             },
-            state::FAILED if self.result.is_some() => Status::Cancelled,
-            state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED | state::FAILED => {
-                Status::Failed
-            }
+            _ if self.has_failed() => Status::Failed,
+            state::FAILED => Status::Cancelled,
             state::RUNNING if self.at > now => Status::Running,
             _ => Status::Queued,
         }

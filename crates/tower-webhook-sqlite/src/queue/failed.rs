@@ -7,8 +7,8 @@ use super::{
     schema::{self, state},
     settle::{self, Held, Hold},
 };
-use crate::{database::Transaction, stored};
-use rusqlite::{Connection, params};
+use crate::database::Transaction;
+use rusqlite::Connection;
 use std::time::Duration;
 use tower_webhook::{
     lease::Settled,
@@ -29,7 +29,7 @@ pub(super) fn fail(
         let now = ledger.now;
         held.renew(&mut ledger, now)?;
     }
-    settle::finish(&mut ledger, &held, state::FAILED, retention, None)?;
+    settle::finish(&mut ledger, held.seq, state::FAILED, retention, None)?;
     settle::delete_payloads(ledger.connection, [held.seq])?;
     if held.hold == Hold::Job {
         ledger.running -= 1;
@@ -87,22 +87,17 @@ pub(super) fn resolve(
     let Some(task) = enqueue::get(connection, id)? else {
         return Ok(false);
     };
-    match task.state {
-        state::FAILED if task.at > ledger.now && task.result.is_none() => {}
-        state::DEAD_LETTERING_DUE | state::DEAD_LETTERING_CLAIMED => {
-            ledger.dead_lettering -= 1;
-            ledger.finished += 1;
-            settle::delete_payloads(connection, [task.seq])?;
-        }
-        _ => return Ok(false),
+    if !task.has_failed() || task.is_over(ledger.now) {
+        return Ok(false);
     }
-    let until = stored::until(ledger.now, retention);
-    connection.prepare_cached(schema::FINISH)?.execute(params![
-        task.seq,
-        state::SUCCEEDED,
-        until,
-        result
-    ])?;
+    if task.state == state::FAILED {
+        // It is counted already.
+        ledger.finished -= 1;
+    } else {
+        ledger.dead_lettering -= 1;
+        settle::delete_payloads(connection, [task.seq])?;
+    }
+    settle::finish(&mut ledger, task.seq, state::SUCCEEDED, retention, result)?;
     ledger.close(transaction)?;
     Ok(true)
 }

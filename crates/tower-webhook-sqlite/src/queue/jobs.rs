@@ -85,7 +85,7 @@ fn cancel(
     }
     settle::finish(
         &mut ledger,
-        &held,
+        held.seq,
         state::FAILED,
         retention,
         Some(Known::CANCELLED),

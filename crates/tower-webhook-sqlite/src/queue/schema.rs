@@ -296,7 +296,7 @@ pub(super) const KEEP_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = at + ?3
 /// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str =
-    "SELECT seq, target, ordered, attempts, kind, at FROM tower_webhook_jobs
+    "SELECT seq, state, target, ordered, attempts, kind, at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";
 pub(super) const COUNT_EXPIRED: &str = "SELECT count(*) FROM tower_webhook_jobs
     WHERE state > 1 AND state = 2 AND at <= ?1";

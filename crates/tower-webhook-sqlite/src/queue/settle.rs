@@ -182,7 +182,7 @@ fn settle_one(
             }
         }
         (End::Done { .. }, Hold::Failed) => {
-            finish(ledger, &held, state::FAILED, retention, None)?;
+            finish(ledger, held.seq, state::FAILED, retention, None)?;
             group.others.push(held.seq);
             ledger.dead_lettering -= 1;
         }
@@ -193,7 +193,7 @@ fn settle_one(
                 group.done.insert(held.seq);
             } else {
                 let result = result.as_deref();
-                finish(ledger, &held, state::SUCCEEDED, retention, result)?;
+                finish(ledger, held.seq, state::SUCCEEDED, retention, result)?;
                 group.others.push(held.seq);
             }
             if hold == Hold::GivenUp {
@@ -318,7 +318,7 @@ fn relocate(
 /// The job is finished. Its payload is to be removed.
 pub(super) fn finish(
     ledger: &mut Ledger<'_>,
-    held: &Held,
+    seq: i64,
     state: i64,
     retention: Duration,
     result: Option<&[u8]>,
@@ -328,7 +328,7 @@ pub(super) fn finish(
     ledger
         .connection
         .prepare_cached(schema::FINISH)?
-        .execute(params![held.seq, state, until, result])
+        .execute(params![seq, state, until, result])
         .map(drop)
 }
 
@@ -365,9 +365,9 @@ impl Retention {
     }
 
     /// The number of tasks beyond the bound.
-    fn beyond(&self, connection: &Connection) -> rusqlite::Result<usize> {
-        let finished = Counts::read(connection)?.finished;
-        Ok(usize::try_from(finished.saturating_sub(self.max_finished)).unwrap_or(0))
+    fn beyond(&self, counts: Counts) -> usize {
+        let beyond = counts.finished.saturating_sub(self.max_finished);
+        usize::try_from(beyond).unwrap_or(0)
     }
 }
 
@@ -377,10 +377,11 @@ impl Chore for Retention {
     }
 
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        if self.beyond(connection)? > 0 {
+        let counts = Counts::read(connection)?;
+        if self.beyond(counts) > 0 {
             return Ok(true);
         }
-        let (_, now) = wait::changes(connection, &self.clock)?;
+        let (_, now) = wait::changes_of(counts, &self.clock);
         let mut over = connection.prepare_cached(schema::OVER)?;
         for state in [state::SUCCEEDED, state::FAILED] {
             if over.query_row(params![state, now], |row| row.get(0))? {
@@ -410,7 +411,7 @@ impl Chore for Retention {
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
         let now = time::now(transaction)?;
-        let beyond = self.beyond(connection)?;
+        let beyond = self.beyond(Counts::of(transaction)?);
         let most = stored::count(limit);
         let mut ends: Vec<(i64, i64)> = Vec::new();
         for state in [state::SUCCEEDED, state::FAILED] {
