@@ -232,6 +232,10 @@ impl Jobs {
 
     fn add(&mut self, job: NewJob, now: u64, max: usize) -> Result<Enqueued, StoreError> {
         let id = job.id;
+        let wait = job.wait(
+            UNIX_EPOCH + Duration::from_millis(now),
+            Duration::from_millis(LONGEST),
+        )?;
         // A job that failed for good is queued again, if that is asked for.
         let before = self.records.get(&id);
         let failed = [State::Failed, State::FailedAndClaimed];
@@ -261,7 +265,7 @@ impl Jobs {
             target: job.target,
             accepted: now,
             state: State::Queued,
-            at: now.saturating_add(millis(job.delay)),
+            at: now.saturating_add(millis(wait)),
             token,
             attempts: 0,
             history: String::new(),

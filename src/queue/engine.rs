@@ -177,7 +177,8 @@ pub struct Promises {
     pub fifo_groups: bool,
     /// How many jobs of one target run at the same time, over all workers. `None`: there is no limit.
     pub per_target: Option<u32>,
-    /// The longest wait before a job is due.
+    /// The longest wait before the first attempt of a job. One that is to wait longer is
+    /// [refused](NewJob::wait).
     pub longest_delay: Duration,
     /// The number of attempts of a job. If the lease of the last one ends, the job has failed for good.
     pub attempts: u32,

@@ -38,13 +38,19 @@ pub struct NewJob {
     /// The FIFO group. Jobs of one group run one after another, in the order in which they were added:
     /// each begins when the one before has succeeded or failed for good.
     pub fifo_group: Option<String>,
-    /// The wait before the first attempt.
-    pub delay: Duration,
     /// Facts for the dead-letter entry of the job.
     pub about: About,
     /// Whether a task with this id that has failed for good is queued again, with this job. Default: `false`, then
     /// the job is a repetition of it. A task that has not failed is never queued again.
     pub requeue: bool,
+    due: Due,
+}
+
+/// When the first attempt of a job is due.
+#[derive(Clone, Copy, PartialEq)]
+enum Due {
+    After(Duration),
+    At(SystemTime),
 }
 
 /// Facts about a job that its dead-letter entry contains, besides the payload.
@@ -78,9 +84,9 @@ impl NewJob {
             dedup_key: None,
             target: String::new(),
             fifo_group: None,
-            delay: Duration::ZERO,
             about: About::default(),
             requeue: false,
+            due: Due::After(Duration::ZERO),
         }
     }
 
@@ -105,11 +111,42 @@ impl NewJob {
         self
     }
 
-    /// Sets the wait before the first attempt. Default: zero.
+    /// Sets the wait before the first attempt. Default: zero. A queue refuses a job whose wait is longer than
+    /// its engine [promises](super::Promises::longest_delay).
     #[must_use]
     pub const fn delay(mut self, delay: Duration) -> Self {
-        self.delay = delay;
+        self.due = Due::After(delay);
         self
+    }
+
+    /// Sets the time of the first attempt, by the wall clock of the queue's engine, in place of a
+    /// [delay](Self::delay). A time that has passed: at once. Default: at once.
+    #[must_use]
+    pub const fn run_at(mut self, at: SystemTime) -> Self {
+        self.due = Due::At(at);
+        self
+    }
+
+    /// The wait before the first attempt, if it is added to a queue whose wall clock shows `now`. For engines, whose
+    /// [`Promises::longest_delay`](super::Promises::longest_delay) is `longest`.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`](StoreErrorKind::Rejected) if the wait is longer; the source names the setting.
+    pub fn wait(&self, now: SystemTime, longest: Duration) -> Result<Duration, StoreError> {
+        let (setting, wait) = match self.due {
+            Due::After(wait) => ("delay", wait),
+            Due::At(at) => ("run_at", at.duration_since(now).unwrap_or_default()),
+        };
+        if wait > longest {
+            let why = format!(
+                "`{setting}` is {} s from now, and this queue keeps a job for at most {} s before its first attempt",
+                wait.as_secs(),
+                longest.as_secs()
+            );
+            return Err(StoreError::new(StoreErrorKind::Rejected).caused_by(why));
+        }
+        Ok(wait)
     }
 
     /// Sets the facts for the dead-letter entry of the job. Default: none.

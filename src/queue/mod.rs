@@ -5,7 +5,10 @@
 //! [`Worker`] claims jobs and calls any tower service with each. [`TaskStatusService`] reports the
 //! status of a task to anybody who knows its id.
 //!
-//! Jobs may have [types of their own](JobKind), with a handler for each on the worker.
+//! Jobs may have [types of their own](JobKind): [`Queue::push`] adds one, and a worker has
+//! [a handler for each kind](WorkerBuilder::handle), an async function, an [HTTP client](WorkerBuilder::handle_http) or
+//! [any other tower service](WorkerBuilder::handle_service). [`Queue::cancel`] and [`Queue::list`] are for those that have
+//! not ended, and a [`Requeue`] for those that failed for good.
 //!
 //! # Order
 //!

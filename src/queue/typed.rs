@@ -3,7 +3,7 @@
 use super::{About, Enqueued, Job, NewJob, Queue};
 use crate::{
     BoxError, BoxFuture, StoreError, StoreErrorKind, body::BufferedBody,
-    idempotency::IdempotencyKey,
+    idempotency::IdempotencyKey, outcome::Unsendable,
 };
 use http::{Request, Response};
 use http_body::Body;
@@ -99,7 +99,8 @@ impl<B: Body<Data: Send> + Send + 'static> HttpResponse for Response<B> {
 /// # Errors
 ///
 /// When it is awaited, [`StoreError`]: [`Rejected`](StoreErrorKind::Rejected) if the job cannot be
-/// written as JSON or its [key](Self::key) is none; else as with [`Queue::enqueue`].
+/// written as JSON, its [key](Self::key) is none, or it is to [wait](NewJob::wait) too long; else as with
+/// [`Queue::enqueue`].
 #[must_use = "nothing is enqueued until it is awaited"]
 #[derive(Debug)]
 pub struct Push {
@@ -133,14 +134,29 @@ impl NewJob {
             Err(error) => Err(StoreError::new(StoreErrorKind::Rejected).caused_by(error)),
         }
     }
+}
 
-    /// Sets the time of the first attempt, by the clock of the system. A time that has passed: at once. Default:
-    /// at once.
-    #[must_use]
-    pub fn run_at(self, at: SystemTime) -> Self {
-        let wait = at.duration_since(SystemTime::now());
-        self.delay(wait.unwrap_or_default())
+impl Job {
+    /// Reads the payload of a typed job.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsendable`]: the payload is not of the type. The source names the field. The job of a service that returns
+    /// this error is dead-lettered at once.
+    pub fn typed<J: JobKind>(&self) -> Result<J, Unsendable> {
+        let mut payload = serde_json::Deserializer::from_slice(&self.payload);
+        let read = serde_path_to_error::deserialize(&mut payload);
+        let typed = read.map_err(|error| not_typed::<J>(&error))?;
+        payload.end().map_err(|error| not_typed::<J>(&error))?;
+        Ok(typed)
     }
+}
+
+fn not_typed<J: JobKind>(error: &dyn fmt::Display) -> Unsendable {
+    Unsendable::because(format!(
+        "its payload is not that of a `{}`: {error}",
+        J::KIND
+    ))
 }
 
 impl Push {
@@ -155,13 +171,12 @@ impl Push {
         self
     }
 
-    /// Sets the time of the first attempt, by the clock of the system. A time that has passed: at once. Default:
-    /// at once.
+    /// Sets the [time of the first attempt](NewJob::run_at), by the wall clock of the queue's engine. Default: at once.
     pub fn run_at(self, at: SystemTime) -> Self {
         self.with(|job| job.run_at(at))
     }
 
-    /// Sets the wait before the first attempt. Default: zero.
+    /// Sets the [wait before the first attempt](NewJob::delay). Default: zero.
     pub fn delay(self, delay: Duration) -> Self {
         self.with(|job| job.delay(delay))
     }

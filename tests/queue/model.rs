@@ -8,7 +8,7 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
 use tower_webhook::{
@@ -291,7 +291,7 @@ impl Model {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
             self.jobs.push(Modelled {
-                due: self.now + new.delay,
+                due: self.now + new.wait(SystemTime::now(), Duration::MAX).unwrap(),
                 new,
                 state: State::Waiting,
                 attempts: 0,

@@ -5,16 +5,18 @@ use http::{Request, Response};
 use serde::{Deserialize, Serialize};
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 use tokio::time::sleep;
-use tower::service_fn;
+use tower::{ServiceBuilder, service_fn};
 use tower_webhook::{
     BoxError, StoreErrorKind,
     body::BufferedBody,
+    clock::WallClock,
     dead_letter::Reason,
     queue::{
-        Ask, Engine, HttpJob, JobContext, JobError, JobKind, NewJob, Status, Worker, WorkerBuilder,
+        Ask, Engine, HttpJob, Job, JobContext, JobError, JobKind, NewJob, Status, Worker,
+        WorkerBuilder,
     },
 };
 
@@ -188,15 +190,10 @@ async fn what_is_pushed_has_its_key_its_time_and_its_place() {
     assert_eq!(jobs[0].dedup_key.as_ref().unwrap().scope(), "send-invoice");
 
     let ids = [
-        // Past, soon, and further than any clock can count.
         push(1).run_at(UNIX_EPOCH).target("a").await.unwrap().id,
-        push(2)
-            .run_at(SystemTime::now() + 60 * SECOND)
-            .await
-            .unwrap()
-            .id,
+        push(2).delay(60 * SECOND).await.unwrap().id,
         push(3)
-            .delay(Duration::MAX)
+            .delay(100 * SECOND)
             .fifo_group("g")
             .await
             .unwrap()
@@ -208,9 +205,86 @@ async fn what_is_pushed_has_its_key_its_time_and_its_place() {
     sleep(61 * SECOND).await;
     let due = claim().await;
     assert!(due.iter().any(|job| job.id == ids[1]) && due.iter().all(|job| job.id != ids[2]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_job_is_by_the_clock_of_its_queue() {
+    let new_year = UNIX_EPOCH + Duration::from_secs(946_684_800);
+    let bench = Bench::with_clock(WallClock::fixed(new_year));
+    let at = new_year + 60 * SECOND;
+    let (typed, bytes) = (invoice(1), NewJob::new("send-invoice", "{}"));
+    let typed = bench.queue.push(typed).run_at(at).await.unwrap().id;
+    let bytes = bench.put_in(bytes.run_at(at)).await;
+    let claim = async || {
+        let asked = bench.engine.inner.claim(Ask::new(9, LEASE)).await;
+        let jobs = asked.unwrap().jobs.into_iter();
+        jobs.map(|job| job.id).collect::<Vec<_>>()
+    };
+    assert_eq!(claim().await, []);
+    sleep(59 * SECOND).await;
+    assert_eq!(claim().await, []);
+    sleep(2 * SECOND).await;
+    assert_eq!(claim().await, [typed, bytes]);
+}
+
+#[tokio::test]
+async fn a_job_for_a_time_too_far_away_is_refused_by_the_name_of_the_setting() {
+    let bench = Bench::new();
     let year_9999 = UNIX_EPOCH + Duration::from_secs(253_402_300_799);
-    let id = push(4).run_at(year_9999).await.unwrap().id;
-    assert_eq!(bench.status(id).await, Status::Queued);
+    for (refused, setting) in [
+        (bench.queue.push(invoice(1)).run_at(year_9999), "`run_at`"),
+        (bench.queue.push(invoice(1)).delay(Duration::MAX), "`delay`"),
+    ] {
+        let refused = refused.await.unwrap_err();
+        assert_eq!(refused.kind(), StoreErrorKind::Rejected);
+        let why = std::error::Error::source(&refused).unwrap().to_string();
+        let longest = bench.queue.engine().promises().longest_delay.as_secs();
+        assert!(
+            why.contains(setting) && why.contains(&longest.to_string()),
+            "{why}"
+        );
+    }
+    // In a batch, the other jobs go in.
+    let far = NewJob::new("mail", "").run_at(year_9999);
+    let batch = vec![far, NewJob::new("mail", "")];
+    let batch = bench.queue.enqueue_all(batch).await.unwrap();
+    assert!(batch[0].is_err() && batch[1].is_ok());
+    assert_eq!(bench.queue.depth().await.unwrap().unfinished(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_has_its_kind_beside_typed_handlers() {
+    let bench = Bench::new();
+    let payload = r#"{"id":7,"customer":{"name":3}}"#;
+    let typed = bench.queue.push(invoice(7)).await.unwrap().id;
+    let bytes = bench.put_in(NewJob::new("thumbnail", "PNG")).await;
+    let again = bench.put_in(NewJob::new("thumbnail", "again")).await;
+    let odd = bench.put_in(NewJob::new("invoice-copy", payload)).await;
+    let thumbnails = service_fn(|job: Job| async move {
+        match (&job.payload[..], job.attempt) {
+            (b"again", 1) => Err(BoxError::from("not yet")),
+            _ => Ok("made"),
+        }
+    });
+    let copies = service_fn(|job: Job| async move {
+        job.typed::<SendInvoice>()?;
+        Ok::<_, BoxError>(())
+    });
+    let worker = worker(&bench)
+        .handle(succeed)
+        .handle_service("thumbnail", ServiceBuilder::new().service(thumbnails))
+        .handle_service(String::from("invoice-copy"), copies)
+        .build();
+    let _worker = worker.unwrap().spawn();
+    for (id, attempts) in [(typed, 1), (bytes, 1), (again, 2)] {
+        assert_eq!(bench.end(id).await, Status::Succeeded { result: None });
+        assert_eq!(bench.attempts(id).await, attempts);
+    }
+    assert_eq!(bench.end(odd).await, Status::Failed);
+    let cause = bench.sink.only().cause.clone();
+    assert_eq!(cause.reason, Reason::Unsendable);
+    let message = cause.message.unwrap();
+    assert!(message.contains("customer.name"), "{message}");
 }
 
 #[tokio::test]
@@ -218,4 +292,21 @@ async fn a_kind_has_one_handler() {
     let bench = Bench::new();
     let twice = worker(&bench).handle(succeed).handle(succeed).build();
     assert_eq!(twice.unwrap_err().setting(), "handle");
+    let builder = worker(&bench).handle(succeed).handle_service(
+        "send-invoice",
+        service_fn(async |_: Job| Ok::<_, BoxError>(())),
+    );
+    assert_eq!(builder.build().unwrap_err().setting(), "handle");
+}
+
+#[tokio::test]
+async fn kinds_beside_handlers_are_refused() {
+    let bench = Bench::new();
+    let before = worker(&bench).kinds(["mail"]).handle(succeed);
+    let after = worker(&bench).handle(succeed).kinds(["mail"]);
+    for builder in [before, after] {
+        let refused = builder.build().unwrap_err();
+        assert_eq!(refused.setting(), "kinds");
+        assert!(refused.to_string().contains("handlers"), "{refused}");
+    }
 }

@@ -244,7 +244,7 @@ pub async fn one_of_many_with_a_key_is_put_in<S: Subject>(subject: &S) {
     }
 }
 
-/// A job with a delay is not due before the end of the delay.
+/// A job with a delay, or a time, is not due before it. One that is to wait for longer than the engine promises is refused.
 ///
 /// # Panics
 ///
@@ -257,9 +257,33 @@ pub async fn a_delayed_job_waits<S: Subject>(subject: &S) {
     subject.advance(LATER).await;
     let claimed = take(&*engine, all()).await;
     assert_eq!(claimed.id, id, "contract: a delayed job is due in time");
-    // Longer than any clock can count: the job waits, and nothing breaks.
-    put(&*engine, job("never").delay(Duration::MAX)).await;
-    take_none(&*engine, "a delay has no end too far").await;
+
+    let past = put(&*engine, job("past").run_at(UNIX_EPOCH)).await;
+    let claimed = take(&*engine, all()).await;
+    assert_eq!(claimed.id, past, "contract: a time that has passed is now");
+    // By the clock of the engine, which is not that of the system.
+    let soon = claimed.accepted_at + SOON;
+    let id = put(&*engine, job("at").run_at(soon)).await;
+    take_none(&*engine, "a job with a time is not due yet").await;
+    subject.advance(LATER).await;
+    let claimed = take(&*engine, all()).await;
+    assert_eq!(claimed.id, id, "contract: a job with a time is due then");
+
+    let longest = engine.promises().longest_delay;
+    put(&*engine, job("far").delay(longest)).await;
+    take_none(&*engine, "the longest delay has not ended").await;
+    let never = longest.saturating_add(Duration::from_millis(1));
+    let forever = claimed.accepted_at.checked_add(never + LONG);
+    let too_long = [
+        Some(job("never").delay(never)),
+        forever.map(|forever| job("never").run_at(forever)),
+    ];
+    for job in too_long.into_iter().flatten() {
+        match enqueue_raw(&*engine, job).await {
+            Err(error) if error.kind() == StoreErrorKind::Rejected => {}
+            other => panic!("contract: a longer delay is refused, got {other:?}"),
+        }
+    }
 }
 
 /// A full engine refuses, and accepts again when there is room. Running jobs count, finished ones do not. A repeated key gets its id even if the engine is full.

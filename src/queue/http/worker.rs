@@ -60,7 +60,7 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     where
         E: Into<BoxError>,
     {
-        self.settings.kinds = kinds.into();
+        self.settings.kinds = Some(kinds.into());
         self.call.request = Arc::new(move |job| request(job).map_err(Into::into));
         self
     }

@@ -334,7 +334,8 @@ impl Engine for MemoryQueue {
                 (results, before, state.number_of_keys())
             });
             let many = shared.max_keys - shared.max_keys / 10;
-            if results.contains(&Err(Refused::FullOfKeys)) {
+            let is_full_of_keys = |result: &_| matches!(result, Err(Refused::FullOfKeys));
+            if results.iter().any(is_full_of_keys) {
                 shared.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
             } else if before < many && keys >= many {
                 shared.tell("nine tenths of the deduplication keys that may be are kept");

@@ -43,20 +43,22 @@ pub(super) struct Limits {
 }
 
 /// Why a job is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Refused {
     Full,
     /// Only a job with a key that is not known.
     FullOfKeys,
     TooLarge,
+    TooLate(StoreError),
 }
 
 impl From<Refused> for StoreError {
     fn from(refused: Refused) -> Self {
-        Self::new(match refused {
-            Refused::Full | Refused::FullOfKeys => StoreErrorKind::Full,
-            Refused::TooLarge => StoreErrorKind::TooLarge,
-        })
+        match refused {
+            Refused::Full | Refused::FullOfKeys => Self::new(StoreErrorKind::Full),
+            Refused::TooLarge => Self::new(StoreErrorKind::TooLarge),
+            Refused::TooLate(error) => error,
+        }
     }
 }
 
@@ -165,6 +167,7 @@ impl State {
         job: NewJob,
         accepted_at: SystemTime,
     ) -> Result<Enqueued, Refused> {
+        let wait = job.wait(accepted_at, FAR).map_err(Refused::TooLate)?;
         self.pass(now);
         let again = job.requeue && self.has_failed(job.id);
         if let Some(id) = self.first(&job)
@@ -215,7 +218,7 @@ impl State {
             }
         }
         let entry = Entry {
-            due: after(self.now, job.delay),
+            due: after(self.now, wait),
             job,
             size,
             accepted_at,

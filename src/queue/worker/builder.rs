@@ -50,7 +50,8 @@ pub struct WorkerBuilder<M = ByResult, T = (), C = ()> {
 pub(in crate::queue) struct Settings {
     queue: Queue,
     concurrency: usize,
-    pub(in crate::queue) kinds: Kinds,
+    /// `None`: all, or those of the handlers.
+    pub(in crate::queue) kinds: Option<Kinds>,
     grace: Duration,
     lease: Duration,
     attempt_timeout: Duration,
@@ -76,7 +77,7 @@ impl<M, C> WorkerBuilder<M, (), C> {
             settings: Settings {
                 queue,
                 concurrency: 64,
-                kinds: Kinds::All,
+                kinds: None,
                 grace: Duration::from_secs(5),
                 lease: Duration::from_secs(30),
                 attempt_timeout: Duration::from_secs(600),
@@ -107,9 +108,10 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     }
 
     /// Sets the kinds of jobs that this worker claims; it leaves others to other workers. Default: all; for
-    /// [`Worker::http`], [`NewJob::HTTP`](crate::queue::NewJob::HTTP).
+    /// [`Worker::http`], [`NewJob::HTTP`](crate::queue::NewJob::HTTP). A worker with
+    /// [handlers](Self::handle) claims the kinds that have one: if kinds are set too, it cannot be built.
     pub fn kinds(mut self, kinds: impl Into<Kinds>) -> Self {
-        self.settings.kinds = kinds.into();
+        self.settings.kinds = Some(kinds.into());
         self
     }
 
@@ -257,7 +259,7 @@ impl Settings {
         if self.concurrency == 0 {
             return zero("concurrency");
         }
-        if matches!(&self.kinds, Kinds::Only(kinds) if kinds.is_empty()) {
+        if matches!(&self.kinds, Some(Kinds::Only(kinds)) if kinds.is_empty()) {
             return Err(InvalidConfig::new("kinds", "must name at least one kind"));
         }
         if self.lease < MIN_LEASE || self.lease > MAX_LEASE {
@@ -296,7 +298,7 @@ impl Settings {
             shared: Arc::new(shared),
             perform,
             concurrency: self.concurrency,
-            kinds: self.kinds,
+            kinds: self.kinds.unwrap_or_default(),
             grace: self.grace,
         })
     }

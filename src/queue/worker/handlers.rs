@@ -2,7 +2,7 @@
 
 use super::{
     Worker, WorkerBuilder,
-    perform::{ByResult, Called, Done, Perform},
+    perform::{ByResult, CallJob, Called, Done, Perform},
 };
 use crate::{
     BoxError, BoxFuture, InvalidConfig,
@@ -20,7 +20,7 @@ use tower_service::Service;
 /// The handlers of a worker, by kind.
 #[derive(Default)]
 pub struct Handlers {
-    by_kind: BTreeMap<&'static str, Box<dyn Perform>>,
+    by_kind: BTreeMap<String, Box<dyn Perform>>,
     is_ambiguous: bool,
 }
 
@@ -49,7 +49,9 @@ impl<C: Into<Handlers>> WorkerBuilder<ByResult, (), C> {
         Fut: Future<Output = Result<(), JobError>> + Send + 'static,
     {
         let kind = PhantomData::<fn(J)>;
-        self.with(J::KIND, |_| Box::new(CallHandler { handler, kind }))
+        self.with(J::KIND.to_owned(), |_| {
+            Box::new(CallHandler { handler, kind })
+        })
     }
 
     /// Adds an HTTP client for a kind of jobs: a tower service that is called with the
@@ -66,13 +68,59 @@ impl<C: Into<Handlers>> WorkerBuilder<ByResult, (), C> {
         + Send
         + 'static,
     ) -> WorkerBuilder<ByResult, (), Handlers> {
-        let request = |job: &Job| read::<J>(job)?.request();
-        self.with(J::KIND, |observers| calling(client, request, observers))
+        let request = |job: &Job| job.typed::<J>()?.request();
+        self.with(J::KIND.to_owned(), |observers| {
+            calling(client, request, observers)
+        })
+    }
+
+    /// Adds a tower service for a kind of jobs: a clone of it is called with each [`Job`], as with
+    /// [`Worker::builder`]. `Ok` is a success, whatever it holds, and
+    /// [`Outcome::of_error`](crate::outcome::Outcome::of_error) judges an error. [`Job::typed`] reads a typed
+    /// payload.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use tower_webhook::{BoxError, queue::{Job, MemoryQueue, Queue, Worker}};
+    ///
+    /// # fn build(queue: Queue) -> Result<Worker, BoxError> {
+    /// let thumbnails = ServiceBuilder::new()
+    ///     .concurrency_limit(2)
+    ///     .service(service_fn(|job: Job| async move {
+    ///         println!("{} bytes of an image", job.payload.len());
+    ///         Ok::<_, BoxError>(())
+    ///     }));
+    /// let worker = Worker::builder(queue)
+    ///     .handle_service("thumbnail", thumbnails)
+    ///     .concurrency(16)
+    ///     .build()?;
+    /// # Ok(worker) }
+    /// # build(Queue::new(MemoryQueue::default())).unwrap();
+    /// ```
+    pub fn handle_service(
+        self,
+        kind: impl Into<String>,
+        service: impl Service<Job, Response: Send, Error: Into<BoxError>, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+    ) -> WorkerBuilder<ByResult, (), Handlers> {
+        self.with(kind.into(), |observers| {
+            Box::new(CallJob {
+                service,
+                make: ByResult,
+                take: (),
+                observers,
+            })
+        })
     }
 
     fn with(
         self,
-        kind: &'static str,
+        kind: String,
         make: impl FnOnce(Observers) -> Box<dyn Perform>,
     ) -> WorkerBuilder<ByResult, (), Handlers> {
         let mut call: Handlers = self.call.into();
@@ -92,8 +140,8 @@ impl WorkerBuilder<ByResult, (), Handlers> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `handle` if a kind has two handlers, `lease`,
-    /// `attempt_timeout` or `retry`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `handle` if a kind has two handlers, `kinds` if they were
+    /// set too, `lease`, `attempt_timeout` or `retry`.
     pub fn build(mut self) -> Result<Worker, InvalidConfig> {
         if self.call.is_ambiguous {
             return Err(InvalidConfig::new(
@@ -101,8 +149,12 @@ impl WorkerBuilder<ByResult, (), Handlers> {
                 "must not be set twice for a kind",
             ));
         }
-        let kinds = self.call.by_kind.keys().map(|kind| (*kind).to_owned());
-        self.settings.kinds = Kinds::Only(kinds.collect());
+        let kinds = self.call.by_kind.keys().cloned().collect();
+        if self.settings.kinds.replace(Kinds::Only(kinds)).is_some() {
+            let problem =
+                "must not be set on a worker with handlers, which claims the kinds that have one";
+            return Err(InvalidConfig::new("kinds", problem));
+        }
         self.settings.build(Box::new(self.call))
     }
 }
@@ -120,7 +172,7 @@ impl Perform for Handlers {
             return perform.perform(job, called);
         }
         // An engine gave what was not asked for.
-        Box::pin(async { unreadable("no handler for this kind") })
+        Box::pin(async { unreadable(Unsendable::because("no handler for this kind")) })
     }
 }
 
@@ -141,7 +193,7 @@ where
     }
 
     fn perform(&self, job: Job, called: Called) -> BoxFuture<Done> {
-        let typed = match read::<J>(&job) {
+        let typed = match job.typed() {
             Ok(typed) => typed,
             Err(error) => return Box::pin(async { unreadable(error) }),
         };
@@ -161,14 +213,6 @@ where
     }
 }
 
-fn read<J: JobKind>(job: &Job) -> Result<J, BoxError> {
-    let mut payload = serde_json::Deserializer::from_slice(&job.payload);
-    let typed = serde_path_to_error::deserialize(&mut payload)?;
-    payload.end()?;
-    Ok(typed)
-}
-
-fn unreadable(error: impl Into<BoxError>) -> Done {
-    let error = BoxError::from(Unsendable::because(error));
-    Done::failed(Outcome::unsendable(), Some(error))
+fn unreadable(error: Unsendable) -> Done {
+    Done::failed(Outcome::unsendable(), Some(error.into()))
 }

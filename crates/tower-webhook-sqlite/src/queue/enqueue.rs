@@ -9,8 +9,9 @@ use super::{
 use crate::{database::Transaction, stored};
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
+use std::time::Duration;
 use tower_webhook::{
-    StoreErrorKind,
+    StoreError, StoreErrorKind,
     clock::WallClock,
     codec,
     idempotency::IdempotencyKey,
@@ -20,11 +21,13 @@ use tower_webhook::{
 
 /// The longest kind, target or FIFO group, in bytes.
 const LONGEST_NAME: usize = 4096;
+/// The longest wait before the first attempt.
+pub(super) const LONGEST_DELAY: Duration = Duration::from_millis(stored::LONGEST.unsigned_abs());
 /// The longest encoded `about`, in bytes.
 const LONGEST_ABOUT: usize = 64 * 1024;
 
 /// The result, or why the job was refused; then nothing is changed.
-pub(super) type Admitted = Result<Enqueued, StoreErrorKind>;
+pub(super) type Admitted = Result<Enqueued, StoreError>;
 
 pub(super) fn enqueue(
     transaction: &Transaction<'_>,
@@ -34,9 +37,10 @@ pub(super) fn enqueue(
 ) -> rusqlite::Result<Admitted> {
     let connection = transaction.connection();
     let about = (job.about != About::default()).then(|| codec::encode(&job.about));
-    if !fits(limits, job, about.as_deref()) {
-        return Ok(Err(StoreErrorKind::TooLarge));
-    }
+    let wait = match check(clock, limits, job, about.as_deref()) {
+        Ok(wait) => wait,
+        Err(error) => return Ok(Err(error)),
+    };
     let now = time::now(transaction)?;
     let digest = job.dedup_key.as_ref().map(IdempotencyKey::digest);
     let known = match &digest {
@@ -63,7 +67,7 @@ pub(super) fn enqueue(
         if !has_room(&Counts::of(transaction)?) {
             limits.tell("as many deduplication keys are kept as may be, and a job with a new key was refused");
         }
-        return Ok(Err(StoreErrorKind::Full));
+        return Ok(Err(StoreError::new(StoreErrorKind::Full)));
     }
     let token = match &again {
         Again::Failed(task) => {
@@ -72,7 +76,7 @@ pub(super) fn enqueue(
         }
         Again::New | Again::No => 0,
     };
-    let due = stored::until(now, job.delay);
+    let due = stored::until(now, wait);
     let held = match &job.fifo_group {
         Some(order) => connection
             .prepare_cached(schema::FIRST_IN_ORDER)?
@@ -143,13 +147,23 @@ impl Limits {
     }
 }
 
-fn fits(limits: &Limits, job: &NewJob, about: Option<&str>) -> bool {
+/// Checks the bounds of a job. Returns its wait before the first attempt.
+fn check(
+    clock: &WallClock,
+    limits: &Limits,
+    job: &NewJob,
+    about: Option<&str>,
+) -> Result<Duration, StoreError> {
     let short = |name: &str| name.len() <= LONGEST_NAME;
-    job.payload.len() <= limits.max_payload
+    let fits = job.payload.len() <= limits.max_payload
         && short(&job.kind)
         && short(&job.target)
         && job.fifo_group.as_deref().is_none_or(short)
-        && about.is_none_or(|about| about.len() <= LONGEST_ABOUT)
+        && about.is_none_or(|about| about.len() <= LONGEST_ABOUT);
+    if !fits {
+        return Err(StoreError::new(StoreErrorKind::TooLarge));
+    }
+    job.wait(clock.now(), LONGEST_DELAY)
 }
 
 fn insert(

@@ -269,7 +269,7 @@ impl SqliteQueue {
     /// # Errors
     ///
     /// [`DatabaseErrorKind::Full`] if there are too many jobs, and
-    /// [`DatabaseErrorKind::Invalid`] if the job is too large; nothing was changed, and the
+    /// [`DatabaseErrorKind::Invalid`] if the job is too large or is to wait too long; nothing was changed, and the
     /// [source](std::error::Error::source) is the [`StoreError`]. Also the errors of the file.
     pub fn enqueue_in(
         &self,
@@ -311,7 +311,7 @@ impl SqliteQueue {
             _ => true,
         };
         if !ends.iter().all(|(_, end)| fits(end)) {
-            return Err(refused(StoreErrorKind::TooLarge));
+            return Err(refused(StoreError::new(StoreErrorKind::TooLarge)));
         }
         settle::settle(transaction, ends, self.limits.retention).map_err(DatabaseError::from_driver)
     }
@@ -347,7 +347,7 @@ impl Engine for SqliteQueue {
         promises.due_order = true;
         promises.fifo_groups = true;
         promises.per_target = (rules.per_target < u32::MAX).then_some(rules.per_target);
-        promises.longest_delay = Duration::from_millis(crate::stored::LONGEST.unsigned_abs());
+        promises.longest_delay = enqueue::LONGEST_DELAY;
         promises.attempts = rules.attempts;
         promises.max_result = self.limits.max_result;
         promises
@@ -366,7 +366,7 @@ impl Engine for SqliteQueue {
         });
         Box::pin(async {
             let admitted = reply.await?.into_iter();
-            Ok(admitted.map(|job| job.map_err(StoreError::new)).collect())
+            Ok(admitted.collect())
         })
     }
 
@@ -444,12 +444,12 @@ impl Tasks for SqliteQueue {
 }
 
 /// A refusal as the error of a transaction.
-fn refused(kind: StoreErrorKind) -> DatabaseError {
-    let told = match kind {
+fn refused(error: StoreError) -> DatabaseError {
+    let told = match error.kind() {
         StoreErrorKind::Full => DatabaseErrorKind::Full,
         _ => DatabaseErrorKind::Invalid,
     };
-    DatabaseError::caused(told, StoreError::new(kind))
+    DatabaseError::caused(told, error)
 }
 
 fn answered<T: Send + 'static>(reply: Reply<T>) -> BoxFuture<Result<T, StoreError>> {

@@ -165,7 +165,7 @@ async fn run(per_target: u32, steps: Vec<Step>) {
             } => {
                 let new = NewJob::new(format!("k{kind}"), "x");
                 let mut new = new.target(format!("t{target}"));
-                new.delay = Duration::from_millis(delay.into());
+                new = new.delay(Duration::from_millis(delay.into()));
                 new.fifo_group = order.map(|order| order.to_string());
                 add(&queue, new).await.unwrap();
             }
