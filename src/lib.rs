@@ -91,6 +91,48 @@
 //! # }).unwrap();
 //! ```
 //!
+//! # Background jobs, with feature `queue`
+//!
+#![cfg_attr(feature = "queue", doc = "```")]
+#![cfg_attr(not(feature = "queue"), doc = "```text")]
+//! use serde::{Deserialize, Serialize};
+//! use std::time::{Duration, SystemTime};
+//! use tower_webhook::queue::{JobContext, JobError, JobKind, MemoryQueue, Queue, Worker};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct SendInvoice {
+//!     id: u64,
+//! }
+//!
+//! impl JobKind for SendInvoice {
+//!     const KIND: &'static str = "send-invoice";
+//! }
+//!
+//! async fn send_invoice(invoice: SendInvoice, job: JobContext) -> Result<(), JobError> {
+//!     println!("invoice {}, attempt {}", invoice.id, job.attempt);
+//!     Ok(())
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let queue = Queue::new(MemoryQueue::default()); // or `SqliteQueue`
+//! let worker = Worker::builder(queue.clone()).handle(send_invoice).build()?.spawn();
+//!
+//! let first = queue.push(SendInvoice { id: 7 }).key("invoice-7").await?;
+//! assert!(queue.push(SendInvoice { id: 7 }).key("invoice-7").await?.repeated);
+//! let tomorrow = SystemTime::now() + Duration::from_secs(24 * 60 * 60);
+//! let later = queue.push(SendInvoice { id: 8 }).run_at(tomorrow).await?;
+//! queue.cancel(later.id).await?;
+//! # while !queue.task(first.id).await?.is_some_and(|task| task.status.is_final()) {
+//! #     tokio::time::sleep(Duration::from_millis(5)).await;
+//! # }
+//! worker.stop(Duration::from_secs(5)).await;
+//! # Ok::<_, tower_webhook::BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! [`Queue::list`](queue::Queue::list) shows what waits and runs;
+//! [`requeue`](dead_letter::redrive::RedriveBuilder::requeue) puts dead letters of jobs back into their queue.
+//!
 //! # Layers
 //!
 //! | Layer | In one line |
