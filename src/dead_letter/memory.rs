@@ -253,13 +253,11 @@ impl LetterStore for MemoryDeadLetters {
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let entry = Arc::clone(entry);
-        done(Ok(
-            self.change(|state, now| state.release(token, entry, now))
-        ))
+        done(Ok(self.change(|state, _| state.release(token, entry))))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        done(Ok(self.change(|state, now| state.remove(id, token, now))))
+        done(Ok(self.change(|state, _| state.remove(id, token))))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {

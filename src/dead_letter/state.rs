@@ -188,11 +188,11 @@ impl State {
         (refused, None)
     }
 
-    /// The item, if this token belongs to its claim, whose lease has not ended.
-    fn held(&mut self, id: EntryId, token: FencingToken, now: Duration) -> Option<&mut Item> {
-        let holds = |claim: Claim| claim.token == token && claim.until > now;
+    /// The item, if this token belongs to its claim, whether or not the lease has ended.
+    fn held(&mut self, id: EntryId, token: FencingToken) -> Option<&mut Item> {
         let item = self.items.get_mut(&id)?;
-        item.claim.is_some_and(holds).then_some(item)
+        let held = item.claim.is_some_and(|claim| claim.token == token);
+        held.then_some(item)
     }
 
     /// Nothing that is replayed: a claim ends with its process.
@@ -203,7 +203,7 @@ impl State {
         lease: Duration,
         now: Duration,
     ) -> Settled {
-        let Some(item) = self.held(id, token, now) else {
+        let Some(item) = self.held(id, token) else {
             return Settled::Lost;
         };
         let until = now.saturating_add(lease);
@@ -215,21 +215,15 @@ impl State {
         &mut self,
         token: FencingToken,
         entry: Arc<Entry>,
-        now: Duration,
     ) -> (Settled, Option<Change>) {
-        match self.held(entry.id, token, now) {
+        match self.held(entry.id, token) {
             None => (Settled::Lost, None),
             Some(_) => (Settled::Done, Some(self.put(entry, true))),
         }
     }
 
-    pub(super) fn remove(
-        &mut self,
-        id: EntryId,
-        token: FencingToken,
-        now: Duration,
-    ) -> (Settled, Option<Change>) {
-        match self.held(id, token, now) {
+    pub(super) fn remove(&mut self, id: EntryId, token: FencingToken) -> (Settled, Option<Change>) {
+        match self.held(id, token) {
             None => (Settled::Lost, None),
             Some(_) => (Settled::Done, Some(Change::Remove(id))),
         }
@@ -244,10 +238,8 @@ impl State {
     }
 
     /// Undoes a claim that nobody got, so that it does not count, if nobody has claimed the entry since.
-    pub(super) fn unclaim(&self, id: EntryId, token: FencingToken) -> Option<Change> {
-        let item = self.items.get(&id)?;
-        let claimed = item.claim.is_some_and(|claim| claim.token == token);
-        claimed.then(|| Change::Count {
+    pub(super) fn unclaim(&mut self, id: EntryId, token: FencingToken) -> Option<Change> {
+        self.held(id, token).map(|item| Change::Count {
             id,
             replays: item.replays.saturating_sub(1),
             claim: None,

@@ -40,7 +40,7 @@ pub trait Sink: Any + fmt::Debug + Send + Sync {
 ///
 /// A caller claims an entry before it sends it again, so that only one of two callers sends it. It
 /// removes the entry after the peer has accepted it. If the delivery fails, it releases the claim with
-/// the updated entry. A claim that is neither released nor removed ends with its lease.
+/// the updated entry. When the lease of a claim ends, another caller can claim the entry.
 ///
 /// Every implementation passes [`contract`](super::contract).
 ///
@@ -50,7 +50,10 @@ pub trait Sink: Any + fmt::Debug + Send + Sync {
 ///   it do not move it, so that pages neither repeat nor miss an entry while others write.
 /// - Writing an entry again replaces it, but keeps its claim and the greater number of
 ///   [replays](Entry::replays): a write cannot reset the limit on replays.
-/// - The store measures the lease of a claim.
+/// - The store measures the lease of a claim. A holder whose lease has ended can still renew, release or remove,
+///   as long as nobody has claimed the entry since, because every change compares the
+///   [token](crate::lease) alone. What counts as [in progress](Summary::in_progress), and is neither claimed nor
+///   discarded by others, is decided by the lease.
 /// - An id belongs to one entry for good. After an entry was removed or discarded, writing its id
 ///   succeeds and writes nothing: such a write is a late repetition of an entry that was accepted, which
 ///   must not be sent again. A store remembers these ids for a while: the memory and file stores the
@@ -78,7 +81,8 @@ pub trait LetterStore: Sink {
         max_replays: u32,
     ) -> BoxFuture<Result<EntryClaim, StoreError>>;
 
-    /// Extends a claim, which then ends `lease` from now.
+    /// Extends a claim, whose lease then ends `lease` from now. [`Settled::Lost`]: another has claimed the entry
+    /// since, the claim was ended, or the entry is gone.
     fn renew(
         &self,
         id: EntryId,
@@ -87,14 +91,16 @@ pub trait LetterStore: Sink {
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
     /// Ends a claim and replaces the entry with `entry`, which has its newest cause and history, and the
-    /// number of replays: one less than claimed if nothing was sent.
+    /// number of replays: one less than claimed if nothing was sent. [`Settled::Lost`] as for
+    /// [`renew`](Self::renew): the entry stays as it is.
     fn release(
         &self,
         token: FencingToken,
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Ends a claim and removes the accepted entry. Its id is not written again.
+    /// Ends a claim and removes the accepted entry. Its id is not written again. [`Settled::Lost`] as for
+    /// [`renew`](Self::renew): the entry stays as it is.
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>>;
 
     /// Removes an entry without sending it, unless it is claimed. Its id is not written again.

@@ -61,6 +61,7 @@ pub async fn check<S: Subject>(subject: &S) {
     a_lease_that_ends_frees_the_key(subject).await;
     a_renewed_lease_holds(subject).await;
     an_answer_leaves_after_its_time_to_live(subject).await;
+    a_late_holder_is_heard_until_another_claims(subject).await;
     a_stale_holder_changes_nothing(subject).await;
     a_settled_claim_cannot_be_settled_again(subject).await;
     another_fingerprint_is_a_mismatch(subject).await;
@@ -234,6 +235,44 @@ pub async fn an_answer_leaves_after_its_time_to_live<S: Subject>(subject: &S) {
     );
     subject.advance(LATER).await;
     acquire(&store, &key).await;
+}
+
+/// A holder whose lease has ended can still renew, complete or release its claim, as long as nobody has claimed
+/// the key since: work that was done is not done again for a moment's delay. Each settles the claim once.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_late_holder_is_heard_until_another_claims<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    let keys = ["late-answer", "late-release", "late-renewal"].map(key);
+    let completes = acquire(&store, &keys[0]).await;
+    let releases = acquire(&store, &keys[1]).await;
+    let renews = acquire(&store, &keys[2]).await;
+    subject.advance(LATER).await;
+    let heard = "contract: a claim that ended is the holder's while nobody else has the key";
+    let once = "contract: a claim is settled once";
+
+    let answer = Bytes::from_static(b"late");
+    let complete = || settled(store.complete(&keys[0], completes, answer.clone(), TTL));
+    assert_eq!(complete().await, Settled::Done, "{heard}: it completes");
+    let kept = "contract: an answer that came late is kept";
+    let begun = begin(&store, &keys[0]).await;
+    assert_eq!(begun, Begin::Completed(answer.clone()), "{kept}");
+    assert_eq!(complete().await, Settled::Lost, "{once}");
+
+    let release = || settled(store.release(&keys[1], releases));
+    assert_eq!(release().await, Settled::Done, "{heard}: it releases");
+    assert_eq!(release().await, Settled::Lost, "{once}");
+    let next = acquire(&store, &keys[1]).await;
+    assert!(next > releases, "contract: a later token is greater");
+
+    let renewed = settled(store.renew(&keys[2], renews, 10 * LATER)).await;
+    assert_eq!(renewed, Settled::Done, "{heard}: it renews");
+    assert!(
+        matches!(begin(&store, &keys[2]).await, Begin::InProgress { .. }),
+        "contract: a renewed lease holds"
+    );
 }
 
 /// A holder whose claim has passed to another holder can neither renew, complete nor release it.

@@ -32,7 +32,8 @@ const ENTRY_OVERHEAD: usize = 400;
 ///
 /// A cache may evict an entry, but a claim must not be lost, or the work would run twice. Claims in
 /// flight are therefore kept in a bounded map outside the cache. When it is full of live claims, a new
-/// key is refused ([`StoreErrorKind::Full`], 503); no live claim is dropped for it.
+/// key is refused ([`StoreErrorKind::Full`], 503); no live claim is dropped for it. Claims whose lease has ended are
+/// dropped then: their holders can complete them until somebody claims the key, or until the map is full.
 /// Answers are evicted only when more than [`max_entries`](MemoryStoreBuilder::max_entries) or
 /// [`max_bytes`](MemoryStoreBuilder::max_bytes) are kept, the least recently used first. (moka's
 /// default policy would not admit a key that it has rarely seen, and every idempotency key is such a

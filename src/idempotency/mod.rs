@@ -4,7 +4,8 @@
 //! The [`IdempotencyLayer`] claims the request's [`IdempotencyKey`] in a [`Store`], runs the handler,
 //! and stores its response. A repeat gets that response, marked `Idempotent-Replayed: true`, and the
 //! handler does not run. Claims are leases with a [`FencingToken`](crate::lease::FencingToken): after a crash, the key is free when
-//! the lease ends, and a handler that finishes after its lease cannot change the stored response.
+//! the lease ends. The response of a handler that finishes after its lease is stored, as long as no repeat has claimed the key
+//! since; otherwise it changes nothing.
 //!
 //! # Answers
 //!

@@ -25,7 +25,7 @@ impl Fingerprint {
 /// The result of [`Store::begin`]. `Debug` shows the length of an answer, not its content.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Begin {
-    /// The key was free. The caller holds it until the lease ends.
+    /// The key was free. Nobody else can claim it until the lease ends.
     Acquired(FencingToken),
     /// The work has been done; this is its answer.
     Completed(Bytes),
@@ -63,9 +63,9 @@ impl fmt::Debug for Begin {
 /// ```
 ///
 /// A claim is a lease: its holder renews it while the work runs; if the holder dies, the key is free
-/// when the lease ends. Every claim has a [`FencingToken`], which `renew`, `complete` and `release`
-/// compare: a slow holder whose claim has passed to another one cannot change anything
-/// ([Kleppmann, "How to do distributed locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
+/// when the lease ends. Every claim has a [`FencingToken`], and `renew`, `complete` and `release`
+/// [compare it alone](crate::lease): a holder whose lease has ended is heard as long as nobody has claimed the key
+/// since, and one whose claim has passed to another can change nothing.
 ///
 /// [`contract`](super::contract) has the tests that every store must pass.
 ///
@@ -81,6 +81,8 @@ impl fmt::Debug for Begin {
 /// - It keeps a claim until its lease ends, and an answer until its time to live ends, except as far as
 ///   the store documents a bound. A store that is full of claims refuses with
 ///   [`StoreErrorKind::Full`](crate::StoreErrorKind::Full).
+/// - It keeps a claim whose lease has ended for its holder until somebody claims the key. A store may forget it
+///   earlier, and documents when; what the holder does then is [`Settled::Lost`].
 /// - `begin` fails with [`Corrupt`](crate::StoreErrorKind::Corrupt) or
 ///   [`NewerSchema`](crate::StoreErrorKind::NewerSchema) only if there is a record of the key that the
 ///   store cannot read. The layer then refuses the request, even if it [fails
@@ -104,11 +106,12 @@ pub trait Store: Clone + Send + Sync + 'static {
         lease: Duration,
     ) -> Self::Begin;
 
-    /// Extends the claim, which then ends `lease` from now.
+    /// Extends the claim, whose lease then ends `lease` from now. [`Settled::Lost`]: another has claimed the key
+    /// since, or the claim was settled before.
     fn renew(&self, key: &IdempotencyKey, token: FencingToken, lease: Duration) -> Self::Settle;
 
     /// Ends the claim and keeps its answer for `ttl`: opaque bytes, in the case of the layer a [stored
-    /// response](crate::codec#a-stored-response).
+    /// response](crate::codec#a-stored-response). [`Settled::Lost`] as for [`renew`](Self::renew): nothing is kept.
     fn complete(
         &self,
         key: &IdempotencyKey,
@@ -117,6 +120,6 @@ pub trait Store: Clone + Send + Sync + 'static {
         ttl: Duration,
     ) -> Self::Settle;
 
-    /// Ends the claim without an answer: the key is free again.
+    /// Ends the claim without an answer: the key is free again. [`Settled::Lost`] as for [`renew`](Self::renew).
     fn release(&self, key: &IdempotencyKey, token: FencingToken) -> Self::Settle;
 }

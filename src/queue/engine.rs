@@ -35,8 +35,8 @@ use std::{fmt, sync::Arc, time::Duration};
 ///   does not keep out the others.
 /// - `claim` counts the attempt. At most one worker holds a job. Each claim of a job has a greater
 ///   token than the claim before.
-/// - A job whose lease ends is queued again at once. Its former holder can still renew or settle it until
-///   somebody else has claimed it, and not after, because every change compares the token. If the lease of the
+/// - A job whose lease ends is queued again at once. Its former holder can still renew or settle it as long as
+///   nobody has claimed it since, because every change compares the [token](crate::lease) alone. If the lease of the
 ///   last attempt ends, the transaction that finds it marks the job as failed, with
 ///   [`Reason::WorkerLost`](crate::dead_letter::Reason).
 /// - Enqueuing, claiming and settling take O(log n) time for each job, whatever the backlog and the history.
@@ -71,13 +71,14 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>>;
 
     /// Extends the leases of claims to `lease` from now. The results are in the order of the claims.
+    /// [`Settled::Lost`]: another has claimed the job since, the claim was ended, or the job is gone.
     fn renew(
         &self,
         claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
-    /// Ends claims. The results are in the order of the claims.
+    /// Ends claims. The results are in the order of the claims. [`Settled::Lost`] as for [`renew`](Self::renew).
     ///
     /// # Errors
     ///

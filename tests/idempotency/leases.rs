@@ -161,6 +161,23 @@ async fn a_claim_that_is_found_lost_when_it_is_settled_is_said_to_be_not_stored(
     }
 }
 
+/// A handler that blocks its thread is not renewed: its answer is kept if no repeat has run meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_outlives_its_lease_is_done_if_nobody_else_has_the_key() {
+    let runs = Runs::default();
+    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let service = layer.layer(answering(&runs, |run| {
+        assert_pending!(task::spawn(advance(LEASE * 2)).poll());
+        Response::new(format!("run {run}").into())
+    }));
+    for replayed in [None, Some(Disposition::Replayed)] {
+        let answer: Answer = call(&service, delivery("a")).await;
+        assert_eq!(disposition(&answer), replayed);
+        assert_eq!(text(answer).await, "run 1");
+    }
+    assert_eq!(runs.count(), 1);
+}
+
 /// A handler that blocks its thread is not renewed: the one that follows has the key, and the late
 /// answer replaces nothing.
 #[tokio::test(start_paused = true)]

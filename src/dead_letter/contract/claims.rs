@@ -132,8 +132,58 @@ pub async fn a_renewed_lease_holds<S: Subject>(subject: &S) {
     );
 }
 
-/// A holder whose lease has ended can neither renew, release nor remove: neither while the entry is
-/// free, nor after another caller has claimed it.
+/// A holder whose lease has ended can still renew, release or remove, as long as nobody has claimed the entry
+/// since: what was sent is not sent again for a moment's delay. Each does so once.
+///
+/// # Panics
+///
+/// When the rule does not hold.
+pub async fn a_late_holder_is_heard_until_another_claims<S: Subject>(subject: &S) {
+    let store = subject.store().await;
+    for number in 1..=4 {
+        write(&store, &entry(number)).await;
+    }
+    let (removes, _) = claim(&store, id(1), LEASE).await;
+    let (releases, mut claimed) = claim(&store, id(2), LEASE).await;
+    let (renews, _) = claim(&store, id(3), LEASE).await;
+    let (discarded, _) = claim(&store, id(4), LEASE).await;
+    subject.advance(LATER).await;
+    let heard = "contract: a claim that ended is the holder's while nobody else has the entry";
+
+    let removed = done(store.remove(id(1), removes).await);
+    assert_eq!(removed, Settled::Done, "{heard}: it removes");
+    assert_eq!(get(&store, id(1)).await, None, "contract: and it is gone");
+
+    claimed.cause = Cause::new(Reason::Window);
+    let newest = Arc::new(claimed);
+    let released = done(store.release(releases, &newest).await);
+    assert_eq!(released, Settled::Done, "{heard}: it releases");
+    let found = get(&store, id(2)).await;
+    let kept = "contract: a release keeps the newest";
+    assert_eq!(found.as_ref(), Some(&*newest), "{kept}");
+    for again in [
+        done(store.release(releases, &newest).await),
+        done(store.renew(id(2), releases, LONG).await),
+        done(store.remove(id(2), releases).await),
+    ] {
+        assert_eq!(again, Settled::Lost, "contract: a claim is settled once");
+    }
+
+    let renewed = done(store.renew(id(3), renews, LONG).await);
+    assert_eq!(renewed, Settled::Done, "{heard}: it renews");
+    assert!(
+        is_in_progress(&store, id(3)).await,
+        "contract: a renewed lease holds"
+    );
+
+    let gone = done(store.discard(id(4)).await);
+    assert_eq!(gone, Discarded::Done, "contract: a free entry goes");
+    let late = done(store.remove(id(4), discarded).await);
+    assert_eq!(late, Settled::Lost, "contract: what is gone has no holder");
+}
+
+/// A holder whose claim has passed to another can neither renew, release nor remove, and a token that was
+/// never given can do so at no time.
 ///
 /// # Panics
 ///
@@ -145,25 +195,25 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
     late.cause = Cause::new(Reason::Window);
     let late = Arc::new(late);
     let made_up = FencingToken::new(stale.get().wrapping_add(1_000));
+    let refused = async |token, state: &str| {
+        for (operation, result) in [
+            ("renewal", done(store.renew(id(1), token, LONG).await)),
+            ("release", done(store.release(token, &late).await)),
+            ("removal", done(store.remove(id(1), token).await)),
+        ] {
+            assert_eq!(
+                result,
+                Settled::Lost,
+                "contract: a stale {operation} of {state} is refused"
+            );
+        }
+    };
+    refused(made_up, "a claimed entry").await;
     subject.advance(LATER).await;
-    let mut current = None;
-    for state in ["a free entry", "another's entry"] {
-        for token in [stale, made_up] {
-            for (operation, result) in [
-                ("renewal", done(store.renew(id(1), token, LONG).await)),
-                ("release", done(store.release(token, &late).await)),
-                ("removal", done(store.remove(id(1), token).await)),
-            ] {
-                assert_eq!(
-                    result,
-                    Settled::Lost,
-                    "contract: a stale {operation} of {state} is refused"
-                );
-            }
-        }
-        if current.is_none() {
-            current = Some(claim(&store, id(1), LONG).await);
-        }
+    refused(made_up, "a free entry").await;
+    let (current, _) = claim(&store, id(1), LONG).await;
+    for token in [stale, made_up] {
+        refused(token, "another's entry").await;
     }
     let reason = get(&store, id(1)).await.map(|entry| entry.cause.reason);
     assert_eq!(
@@ -175,14 +225,12 @@ pub async fn a_stale_holder_changes_nothing<S: Subject>(subject: &S) {
         is_in_progress(&store, id(1)).await,
         "contract: the current claim stays"
     );
-    if let Some((token, _)) = current {
-        let settled = done(store.remove(id(1), token).await);
-        assert_eq!(
-            settled,
-            Settled::Done,
-            "contract: the current holder removes"
-        );
-    }
+    let settled = done(store.remove(id(1), current).await);
+    assert_eq!(
+        settled,
+        Settled::Done,
+        "contract: the current holder removes"
+    );
 }
 
 /// A released entry can be claimed at once. It has the cause and history of the release, and the old claim

@@ -87,6 +87,7 @@ pub async fn check<S: Subject>(subject: &S) {
     a_claim_counts_and_the_limit_holds(subject).await;
     a_lease_that_ends_frees_the_entry(subject).await;
     a_renewed_lease_holds(subject).await;
+    a_late_holder_is_heard_until_another_claims(subject).await;
     a_stale_holder_changes_nothing(subject).await;
     a_released_entry_is_as_it_was_given_back(subject).await;
     a_removed_entry_is_gone(subject).await;

@@ -250,11 +250,11 @@ impl LetterStore for JsonlDeadLetters {
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let entry = Arc::clone(entry);
-        self.ask(move |worker, now| Ok(worker.state.release(token, entry, now)))
+        self.ask(move |worker, _| Ok(worker.state.release(token, entry)))
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        self.ask(move |worker, now| Ok(worker.state.remove(id, token, now)))
+        self.ask(move |worker, _| Ok(worker.state.remove(id, token)))
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {

@@ -15,7 +15,7 @@ pub(crate) trait Chore: Send + Sync {
     /// Whether there is something to do. Only reads.
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool>;
 
-    /// Removes at most `limit` rows, in O(log n) time each. Returns how many.
+    /// Removes or changes at most `limit` rows, in O(log n) time each. Returns how many.
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize>;
 
     /// The wall clock leapt ahead since the last commit: leases that were not over before are granted again. Runs

@@ -262,7 +262,7 @@ impl LetterStore for SqliteDeadLetters {
             Err(error) => return Box::pin(async { Err(error) }),
         };
         answer(self.database.write(move |transaction| {
-            rows::release(transaction, token, &entry, &record, transaction.now()).map(settled)
+            rows::release(transaction, token, &entry, &record).map(settled)
         }))
     }
 

@@ -18,8 +18,8 @@ use tower_webhook::{
 
 pub(super) const COMPONENT: &str = "tower-webhook/dead-letters";
 
-/// Times are milliseconds since 1970. A row that has `until` is claimed until then. What a filter reads
-/// comes before the record, so that it is read without it.
+/// Times are milliseconds since 1970. A row that has `until` has the claim of its token, which another can take
+/// over from then on. What a filter reads comes before the record, so that it is read without it.
 pub(super) const STEPS: &[&str] = &[
     "
     CREATE TABLE tower_webhook_letters (
@@ -99,12 +99,12 @@ const CLAIM: &str = "UPDATE tower_webhook_dead_letters
     (SELECT 1 + token FROM tower_webhook_dead_letters_state WHERE only = 1))
     WHERE id = ?1 RETURNING token";
 const RENEW: &str = "UPDATE tower_webhook_dead_letters SET since = ?3, until = ?4
-    WHERE id = ?1 AND token = ?2 AND until > ?3";
+    WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
 const RELEASE: &str = "UPDATE tower_webhook_dead_letters
     SET reason = ?2, target = ?3, event_id = ?4, written_at = ?5, replays = ?6, record = ?7,
-    since = NULL, until = NULL WHERE id = ?1 AND token = ?8 AND until > ?9";
+    since = NULL, until = NULL WHERE id = ?1 AND token = ?8 AND until IS NOT NULL";
 const REMOVE: &str =
-    "DELETE FROM tower_webhook_dead_letters WHERE id = ?1 AND token = ?2 AND until > ?3";
+    "DELETE FROM tower_webhook_dead_letters WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
 const DISCARD: &str = "DELETE FROM tower_webhook_dead_letters WHERE id = ?1";
 /// Ends the leases of an owner that is gone.
 const END_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
@@ -276,7 +276,6 @@ pub(super) fn release(
     token: FencingToken,
     entry: &Entry,
     record: &str,
-    now: i64,
 ) -> Result<bool, DatabaseError> {
     let values = params![
         entry.id.as_bytes(),
@@ -287,7 +286,6 @@ pub(super) fn release(
         entry.replays,
         record,
         stored::token(token),
-        now,
     ];
     change(transaction.connection(), RELEASE, values)
 }
@@ -299,8 +297,11 @@ pub(super) fn remove(
     now: i64,
 ) -> Result<bool, DatabaseError> {
     let connection = transaction.connection();
-    let values = params![id.as_bytes(), stored::token(token), now];
-    let removed = change(connection, REMOVE, values)?;
+    let removed = change(
+        connection,
+        REMOVE,
+        params![id.as_bytes(), stored::token(token)],
+    )?;
     if removed {
         change(connection, GONE, params![id.as_bytes(), now])?;
     }

@@ -45,11 +45,15 @@
 //! died is held for one lease longer. A process that opens the file sees no leap before; it grants again the claims of
 //! the processes whose lock is held, once. The retention of responses does end early.
 //!
+//! A claim whose lease has ended leaves its key free. Until somebody claims it, its holder [can still
+//! complete](tower_webhook::lease) the claim, for a day.
+//!
 //! # Bounds
 //!
 //! The number of keys is bounded by the disk, or by
 //! [`max_size`](crate::database::DatabaseBuilder::max_size); no key is removed before its time. Rows
-//! whose time is over are removed a few at a time, while the store works and while it is idle. The
+//! whose time is over (a response after its time to live, a claim a day after its lease) are removed a few at a
+//! time, while the store works and while it is idle. The
 //! operations that wait are bounded by [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
 //!
 //! # Errors

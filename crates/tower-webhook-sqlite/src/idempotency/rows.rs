@@ -15,7 +15,8 @@ use tower_webhook::{
 
 pub(super) const COMPONENT: &str = "tower-webhook/idempotency";
 
-/// Times are milliseconds since 1970. A row without an answer is a claim.
+/// Times are milliseconds since 1970. A row without an answer is a claim, which another can take over when it is
+/// over. Until that happens it is its holder's.
 ///
 /// A table with a rowid, and the key in an index: answers of a kibibyte in a tree ordered by key
 /// cost three times the writes (pairs of claim and answer, 64 to a commit, November 2026: 3.5 k/s
@@ -42,19 +43,22 @@ pub(super) const STEPS: &[&str] = &[
 ",
     // Who claimed it last.
     "ALTER TABLE tower_webhook_idempotency ADD COLUMN owner INTEGER",
+    // Set in a claim whose lease was found to be over: the key is free, and until `until` the holder is heard.
+    "ALTER TABLE tower_webhook_idempotency ADD COLUMN lapsed INTEGER",
 ];
 
 const GRANT_AGAIN: &str =
     "UPDATE tower_webhook_idempotency SET since = ?2, until = ?3 WHERE rowid = ?1";
-const RENEW: &str = "UPDATE tower_webhook_idempotency SET since = ?4, until = ?5
-    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL AND until > ?4";
-const COMPLETE: &str = "UPDATE tower_webhook_idempotency SET answer = ?6, since = ?4, until = ?5
-    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL AND until > ?4";
+const RENEW: &str = "UPDATE tower_webhook_idempotency SET since = ?4, until = ?5, lapsed = NULL
+    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL";
+const COMPLETE: &str = "UPDATE tower_webhook_idempotency
+    SET answer = ?6, since = ?4, until = ?5, lapsed = NULL
+    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL";
 const RELEASE: &str = "DELETE FROM tower_webhook_idempotency
-    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL AND until > ?4";
+    WHERE scope = ?1 AND id = ?2 AND token = ?3 AND answer IS NULL";
 const RAISE_FLOOR: &str =
     "UPDATE tower_webhook_idempotency_floor SET token = ?1 WHERE only = 1 AND token < ?1";
-const FIND: &str = "SELECT rowid, token, since, until, fingerprint, answer
+const FIND: &str = "SELECT rowid, token, since, until, fingerprint, answer, lapsed
     FROM tower_webhook_idempotency WHERE scope = ?1 AND id = ?2";
 const INSERT: &str =
     "INSERT INTO tower_webhook_idempotency (scope, id, token, since, until, fingerprint, owner)
@@ -62,8 +66,8 @@ const INSERT: &str =
     ?4, ?5, ?6, ?7)
     RETURNING token";
 const TAKE_OVER: &str = "UPDATE tower_webhook_idempotency
-    SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, owner = ?6, answer = NULL
-    WHERE rowid = ?1";
+    SET token = ?2, since = ?3, until = ?4, fingerprint = ?5, owner = ?6, answer = NULL,
+    lapsed = NULL WHERE rowid = ?1";
 /// Ends the leases of an owner that is gone. By the index, and so not those of longer leases, among which are
 /// the answers.
 const END_CLAIMS: &str = "UPDATE tower_webhook_idempotency
@@ -76,11 +80,16 @@ const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_idempotency
 const KEEP_CLAIMS: &str = "UPDATE tower_webhook_idempotency
     SET until = ?2 + until - since, since = ?2 WHERE until <= ?2 AND answer IS NULL AND owner = ?1";
 const DUE: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_idempotency WHERE until <= ?1)";
+/// Keeps claims whose leases are over, for holders that are late.
+const LAPSE: &str = "UPDATE tower_webhook_idempotency SET lapsed = 1, until = ?3 WHERE rowid IN (
+    SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
+    ) AND answer IS NULL AND lapsed IS NULL";
 const SWEEP: &str = "DELETE FROM tower_webhook_idempotency WHERE rowid IN (
     SELECT rowid FROM tower_webhook_idempotency WHERE until <= ?1 ORDER BY until LIMIT ?2
     ) RETURNING token";
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
+/// Also how long a claim is kept after its lease, for a holder that is late: a machine may sleep overnight.
 const DAY_MS: i64 = 24 * HOUR_MS;
 
 struct Record {
@@ -91,6 +100,8 @@ struct Record {
     fingerprint: Option<[u8; 32]>,
     /// `None` while the work runs.
     answer: Option<Bytes>,
+    /// The lease was found to be over.
+    lapsed: bool,
 }
 
 impl Record {
@@ -106,6 +117,7 @@ impl Record {
             until: row.get(3)?,
             fingerprint: row.get(4)?,
             answer,
+            lapsed: row.get::<_, Option<i64>>(6)?.is_some(),
         })
     }
 }
@@ -127,7 +139,7 @@ pub(super) fn begin(
         .checked_sub(record.since)
         .filter(|length| record.token > 0 && (0..=LONGEST).contains(length))
         .ok_or_else(corrupt)?;
-    if record.until <= now {
+    if record.lapsed || record.until <= now {
         let token = take_over(transaction, &record, fingerprint, now, lease);
         return acquired(token.map_err(DatabaseError::from_driver)?);
     }
@@ -206,12 +218,7 @@ pub(super) fn release(
     let released = change(
         connection,
         RELEASE,
-        params![
-            key.scope(),
-            key.id(),
-            stored::token(token),
-            transaction.now()
-        ],
+        params![key.scope(), key.id(), stored::token(token)],
     )?;
     if released && let Some(token) = stored::token(token) {
         raise_floor(connection, token).map_err(DatabaseError::from_driver)?;
@@ -301,7 +308,7 @@ fn corrupt() -> DatabaseError {
     DatabaseError::new(DatabaseErrorKind::Mistyped)
 }
 
-/// Removes rows whose time is over.
+/// Removes rows whose time is over: answers at once, claims a day after their lease.
 pub(super) struct Retention {
     clock: WallClock,
 }
@@ -348,11 +355,15 @@ impl Chore for Retention {
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
         let connection = transaction.connection();
         let (limit, now) = (stored::count(limit), transaction.now());
-        let mut left = 0;
+        let kept =
+            connection
+                .prepare_cached(LAPSE)?
+                .execute([now, limit, now.saturating_add(DAY_MS)])?;
+        let mut left = kept;
         let mut greatest = 0;
         {
             let mut delete = connection.prepare_cached(SWEEP)?;
-            let mut tokens = delete.query([now, limit])?;
+            let mut tokens = delete.query([now, limit - stored::count(kept)])?;
             while let Some(row) = tokens.next()? {
                 left += 1;
                 greatest = greatest.max(row.get::<_, i64>(0)?);
@@ -386,6 +397,7 @@ mod tests {
             INSERT,
             TAKE_OVER,
             DUE,
+            LAPSE,
             SWEEP,
         ];
         for sql in statements {

@@ -492,9 +492,10 @@ async fn a_clock_that_panics_fails_what_needs_it_and_nothing_after_it() {
     })
     .await;
     clock.breaks.store(false, Ordering::SeqCst);
-    until("what is over left", || async {
-        let rows = database.query(count()).await.unwrap();
-        rows[0].get::<i64>("n").unwrap() == 0
+    let lapsed = "SELECT count(*) AS n FROM tower_webhook_idempotency WHERE lapsed IS NOT NULL";
+    until("what is over was found", || async {
+        let rows = database.query(Statement::new(lapsed)).await.unwrap();
+        rows[0].get::<i64>("n").unwrap() == 2
     })
     .await;
 }
