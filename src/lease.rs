@@ -2,9 +2,13 @@
 //!
 //! A worker claims a stored thing (an idempotency key, a job, a dead letter) for the time of a lease, and
 //! renews the lease while it works. If it dies, the lease ends and another worker can claim it. Each claim
-//! has a [`FencingToken`], which every later change compares: a slow holder whose claim has passed to another
-//! can change nothing ([Kleppmann, "How to do distributed
+//! has a [`FencingToken`], which every later change compares ([Kleppmann, "How to do distributed
 //! locking"](https://martin.kleppmann.com/2016/02/08/how-to-do-distributed-locking.html)).
+//!
+//! The time decides when another can claim a thing, and the token alone who can change it. A holder whose lease
+//! has ended can still renew or settle its claim, as long as nobody else has claimed the thing since: what was
+//! done while a machine slept, or while a store was away, is not done again. A holder whose claim has passed to
+//! another can change nothing. This holds for idempotency keys, jobs and dead letters, in every store.
 
 use std::{
     fmt,
@@ -12,7 +16,7 @@ use std::{
 };
 
 /// Proves a claim. A later claim of the same thing has a greater token, so a resource that the work
-/// writes to can refuse a holder whose claim has ended.
+/// writes to can refuse a holder whose claim has passed to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FencingToken(u64);
 
@@ -38,9 +42,10 @@ impl fmt::Display for FencingToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Settled {
-    /// The token was current, and the change is made.
+    /// The token was that of the newest claim, which was not settled yet. The change is made.
     Done,
-    /// The claim had ended, by its lease or because it was settled before. Nothing was changed.
+    /// Another has claimed the thing since, or the claim was settled before, or the thing is gone. Nothing was
+    /// changed.
     Lost,
 }
 
@@ -49,7 +54,8 @@ pub enum Settled {
 ///
 /// A claim is due after a third of its lease. A renewal that fails is tried again a twelfth of the lease later, and one
 /// that hangs is given up after a sixth, so that a claim has several tries. A claim that was not renewed counts as lost a
-/// tenth of the lease before it ends, so that its work can be dropped before another has the claim.
+/// tenth of the lease before it ends, so that its work can be dropped before another has the claim. A process that stood
+/// still for that long tries it once: the store knows whether another has the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
     lease: Duration,
@@ -94,8 +100,12 @@ impl Schedule {
 
     /// The time limit of a renewal; `None` if the claim counts as lost.
     pub(crate) fn limit(&self, now: Instant) -> Option<Duration> {
-        let left = self.lost.saturating_duration_since(now);
-        (!left.is_zero()).then(|| left.min(self.lease / 6))
+        let (left, most) = (self.lost.saturating_duration_since(now), self.lease / 6);
+        if left.is_zero() {
+            // It was due earlier, and nothing ran then.
+            return (self.due < self.lost).then_some(most);
+        }
+        Some(left.min(most))
     }
 }
 
@@ -123,5 +133,17 @@ mod tests {
             tries += 1;
         }
         assert_eq!((tries, now), (3, start + (20 + 54) * second));
+    }
+
+    #[test]
+    fn a_claim_that_nobody_could_renew_in_time_is_tried_once() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut claim = Schedule::new(LEASE, start);
+        let late = start + 600 * second;
+        assert_eq!(claim.limit(late), Some(10 * second));
+        claim.failed(late);
+        assert_eq!(claim.limit(late), None);
+        claim.renewed(late);
+        assert_eq!(claim.wake(), late + 20 * second);
     }
 }

@@ -70,7 +70,7 @@ pub enum Event<'a> {
         /// The scope of the key.
         scope: &'a str,
     },
-    /// A lease ended, or passed to another, while the work under it ran.
+    /// A claim could not be renewed before its lease ended, or passed to another, while the work under it ran.
     ClaimLost {
         /// What was claimed: `idempotency_key`, `job`, `dead_letter`.
         what: &'static str,
@@ -327,7 +327,7 @@ pub enum JobEnd {
         /// The status or gRPC code that ended the last attempt.
         code: Option<u16>,
     },
-    /// The lease ended before the work did: another worker may have claimed the job.
+    /// The claim could not be renewed before its lease ended, or passed to another worker.
     Lost,
     /// The job was released without counting an attempt. It can be claimed again after `after`.
     Released {

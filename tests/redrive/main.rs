@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cancelled;
+mod late;
 mod many;
 mod one;
 mod refused;

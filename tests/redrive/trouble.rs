@@ -53,23 +53,6 @@ async fn a_store_that_is_away_after_the_acceptance_is_asked_until_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_removal_is_given_up_when_the_claim_cannot_be_held() {
-    for (renewals, leases) in [(u32::MAX, 0.9), (0, 5.0)] {
-        let store = filled([entry(1)]).await;
-        let flaky = Flaky::of(&store);
-        flaky.remove.store(u32::MAX, Ordering::SeqCst);
-        flaky.renew.store(renewals, Ordering::SeqCst);
-        let redrive = over(&flaky, Peer::default().behaving(|_, _| Answer::Status(200)));
-        let began = tokio::time::Instant::now();
-        let kind = Some(StoreErrorKind::Unavailable);
-        let redriven = redrive.one(id(1), "anna").await.unwrap();
-        assert_eq!(redriven, Redriven::NotRemoved { kind });
-        let took = began.elapsed().as_secs_f64() / LEASE.as_secs_f64();
-        assert!((took - leases).abs() < 0.01, "{took}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_removal_goes_on_when_whoever_asked_for_it_is_gone() {
     let store = filled([entry(1)]).await;
     let flaky = Flaky::of(&store);

@@ -274,6 +274,24 @@ async fn renewals_that_fail_for_a_while_lose_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_runs_when_a_process_has_stood_still_goes_on_if_nobody_has_claimed_it() {
+    let bench = Bench::new();
+    let id = bench.put("").await;
+    let worker = bench.worker().build(service_fn(|_: Job| async {
+        sleep(3 * LEASE).await;
+        Ok::<_, BoxError>(())
+    }));
+    let _worker = worker.unwrap().spawn();
+    sleep(SECOND).await;
+    // Nor does this worker claim it.
+    bench.engine.claim_mode(Mode::Fails);
+    advance(2 * LEASE).await;
+    sleep(2 * LEASE).await;
+    assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
+    assert_eq!((bench.attempts(id).await, bench.count("lost")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_passed_to_another_cancels_what_runs() {
     let bench = Bench::new();
     let id = bench.put("").await;

@@ -13,7 +13,10 @@
 //! - If two callers re-drive the same entry, only one sends it: an entry is claimed before it is sent, and
 //!   the claim is renewed until the call has ended.
 //! - An entry is removed only after it was accepted. If the store fails to remove it, the removal is
-//!   repeated while the claim is renewed, for at most five leases.
+//!   repeated, and the claim renewed, for at most five leases. It counts even if the lease has ended, as long
+//!   as nobody has claimed the entry since.
+//! - If the claim cannot be renewed, the call is dropped before the lease ends. If the process stood still beyond
+//!   that (a machine that slept), it goes on with the call unless another has claimed the entry.
 //! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
 //!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
 //!   breaker) does not count.
@@ -33,7 +36,7 @@
 //! # Delivery guarantee
 //!
 //! At least once: if the process dies between the peer's response and the removal, or the store is
-//! unavailable for longer than the lease, the entry is sent again. Its idempotency key is sent with it,
+//! unavailable while the lease ends, the entry may be sent again. Its idempotency key is sent with it,
 //! so that the peer recognizes the repetition.
 //!
 //! # Cancel safety

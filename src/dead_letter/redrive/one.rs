@@ -328,7 +328,7 @@ enum End {
 
 impl Claim {
     /// Ends the claim, which is renewed until the store answers. The error is the last one of a store that does not
-    /// answer in time, or `None` if the claim is lost.
+    /// answer in time, or `None` if the claim has passed to another.
     async fn end(&mut self, end: End) -> Result<(), Option<StoreErrorKind>> {
         self.end = end;
         if end == End::Nothing {
@@ -345,7 +345,14 @@ impl Claim {
             End::Remove => lease.saturating_mul(MOST_LEASES),
             End::Nothing | End::Release => RELEASE,
         };
-        let kept = hold(&mut self.schedule, || store.renew(id, token, lease));
+        let schedule = &mut self.schedule;
+        // Though it counts as lost, nobody may have claimed it: the store says so when it is settled.
+        let kept = async {
+            loop {
+                hold(schedule, || store.renew(id, token, lease)).await;
+                *schedule = Schedule::new(lease, Instant::now().into_std());
+            }
+        };
         let mut kept = pin!(timeout(limit, kept));
         // A store that never answers counts as timed out.
         let (mut said, mut tried) = (StoreErrorKind::Timeout, 0);

@@ -20,14 +20,14 @@ pub enum Redriven {
         /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
-    /// The claim was lost during the call: the store was unavailable for longer than the lease. The entry
-    /// stays, and the peer may have received it.
+    /// The claim was lost during the call: it could not be renewed, or another caller has claimed the entry. The
+    /// entry stays, and the peer may have received it.
     Lost,
     /// There is no such entry.
     Missing,
     /// The peer accepted the entry, but it could not be removed: the next run may send it again.
     NotRemoved {
-        /// The error of the store; `None` if the claim had ended.
+        /// The error of the store; `None` if another caller has claimed the entry.
         kind: Option<StoreErrorKind>,
     },
     /// This side did not send the entry: a breaker is open, or the service is not ready. The entry is
