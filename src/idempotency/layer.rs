@@ -12,7 +12,7 @@ use crate::{
     problem::{Problem, Refuser},
 };
 use bytes::Bytes;
-use http::{HeaderName, Method, Request, Response, StatusCode, response};
+use http::{HeaderName, Method, Request, Response, response};
 use http_body::Body;
 use std::{
     borrow::Cow,
@@ -143,11 +143,15 @@ impl fmt::Debug for StoredHeaders {
 impl Keep {
     pub(super) fn keeps(&self, head: &response::Parts) -> bool {
         let status = head.status;
-        // "Not now" is not a result: the sender is asked to try again, and the handler must run then.
-        let not_now = matches!(status.as_u16(), 408 | 409 | 425 | 429);
         match self {
-            Self::Webhook => !status.is_server_error() && !not_now,
-            Self::Api => status != StatusCode::SERVICE_UNAVAILABLE && !not_now,
+            // A delivery that the handler refused is sent again when the handler was mended. A gRPC call that fails at
+            // once has status 200.
+            Self::Webhook => {
+                let of_grpc = head.headers.get("grpc-status");
+                status.is_success() && of_grpc.is_none_or(|status| status == "0")
+            }
+            // "Not now" is not a result: the caller is asked to try again, and the handler must run then.
+            Self::Api => !matches!(status.as_u16(), 408 | 409 | 425 | 429 | 503),
             Self::Custom(keep) => keep(head),
         }
     }
@@ -156,7 +160,7 @@ impl Keep {
 impl fmt::Debug for Keep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Webhook => "below 500",
+            Self::Webhook => "success",
             Self::Api => "any result",
             Self::Custom(_) => "custom",
         })
@@ -206,7 +210,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// | Setting | Value |
     /// | --- | --- |
-    /// | stored statuses | below 500, except 408, 409, 425 and 429; a 5xx, a panic and a cancelled request free the key, so that the sender's retry runs |
+    /// | stored statuses | 2xx, without a `grpc-status` of a failure; any other, a panic and a cancelled request free the key, so that the handler runs when the sender, or an operator of it, sends the event again |
     /// | time to live | 7 days: longer than any provider repeats |
     /// | fingerprint | none: senders repeat an id with another timestamp |
     /// | scope | the original path |
@@ -342,8 +346,8 @@ impl<St> IdempotencyLayerBuilder<St> {
     }
 
     /// Sets which answers are stored and replayed, by their status, headers and extensions; any other frees
-    /// the key. Default: a status below 500 for a webhook, any for an API; in both cases without "not now"
-    /// statuses such as 429.
+    /// the key. Default: a success for a [webhook](IdempotencyLayer::webhook), any but "not now" statuses such as 429 for
+    /// an [API](IdempotencyLayer::api).
     pub fn store_when(
         mut self,
         keep: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,

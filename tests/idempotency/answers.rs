@@ -37,15 +37,16 @@ async fn runs_of_two(layer: IdempotencyLayer<MemoryStore>, status: u16) -> usize
 }
 
 #[tokio::test]
-async fn the_webhook_preset_keeps_results_and_frees_the_key_on_not_now() {
+async fn the_webhook_preset_keeps_successes_and_frees_the_key_on_anything_else() {
     for (status, runs) in [
         (200, 1),
         (202, 1),
-        (302, 1),
-        (400, 1),
-        (404, 1),
-        (410, 1),
-        (422, 1),
+        (204, 1),
+        (302, 2),
+        (400, 2),
+        (404, 2),
+        (410, 2),
+        (422, 2),
         (408, 2),
         (409, 2),
         (425, 2),
@@ -58,6 +59,25 @@ async fn the_webhook_preset_keeps_results_and_frees_the_key_on_not_now() {
     ] {
         let layer = webhook(MemoryStore::default()).build().unwrap();
         assert_eq!(runs_of_two(layer, status).await, runs, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_webhook_preset_frees_the_key_of_a_failed_grpc_call() {
+    for (code, runs) in [("0", 1), ("3", 2), ("14", 2)] {
+        let ran = Runs::default();
+        let layer = webhook(MemoryStore::default()).build().unwrap();
+        let service = layer.layer(answering(&ran, move |_| {
+            let mut answer = with_status(200);
+            answer
+                .headers_mut()
+                .insert("grpc-status", code.parse().unwrap());
+            answer
+        }));
+        for _ in 0..2 {
+            call(&service, delivery("a")).await;
+        }
+        assert_eq!(ran.count(), runs, "{code}");
     }
 }
 
@@ -287,7 +307,8 @@ async fn binary_bodies_and_trailers_are_replayed_to_the_byte() {
 async fn answers_without_a_body_are_replayed_without_one() {
     for (method, status) in [("HEAD", 200), ("POST", 204), ("GET", 304)] {
         let runs = Runs::default();
-        let layer = webhook(MemoryStore::default()).build().unwrap();
+        let layer = webhook(MemoryStore::default()).store_when(|_| true);
+        let layer = layer.build().unwrap();
         let service = layer.layer(answering(&runs, move |_| {
             let answer = Response::builder().status(status).header("etag", "\"1\"");
             // What a HEAD answer declares is the length of the body it does not have.
