@@ -1,4 +1,7 @@
-use crate::{BoxError, outcome::Outcome};
+use crate::{
+    BoxError,
+    outcome::{Outcome, OutcomeKind},
+};
 use std::{error::Error, fmt, time::Duration};
 
 /// How many of the oldest and how many of the latest records are kept.
@@ -264,22 +267,24 @@ impl GaveUp {
 impl fmt::Display for GaveUp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::BodyNotReplayable => "the body cannot be sent again",
+            Self::BodyNotReplayable => "the body of the request cannot be sent again",
             Self::Budget => "the retry budget is spent",
-            Self::Deadline => "the deadline leaves no time",
+            Self::Deadline => "the deadline leaves no time for an attempt",
             Self::HintTooLong => "the peer asks for a longer wait than there is time",
             Self::NotReady => "the service takes no more calls",
-            Self::NotRetryable => "not one to repeat",
-            Self::Refused => "our side refused to send it",
+            Self::NotRetryable => "it is not retried",
+            Self::Refused => "another was refused on this side and not sent",
             Self::RetriesExhausted => "no attempts left",
-            Self::Window => "the retry window leaves no time",
+            Self::Window => "the retry window leaves no time for an attempt",
         })
     }
 }
 
 /// The last error of a delivery that was given up, with the history of its attempts.
 ///
-/// Its [`source`](Error::source) is the error of the last attempt, which outer classifiers classify.
+/// Its [`source`](Error::source) is the error of the last attempt, which outer classifiers classify; the error of
+/// this side, such as an open circuit, if no attempt has one. If the last call was refused on this side after an attempt
+/// had failed with an error, that is the [`refusal`](Self::refusal).
 ///
 /// # Examples
 ///
@@ -298,6 +303,7 @@ impl fmt::Display for GaveUp {
 #[derive(Debug)]
 pub struct Failed {
     source: BoxError,
+    refusal: Option<BoxError>,
     history: History,
 }
 
@@ -306,8 +312,21 @@ impl Failed {
     pub fn new(source: impl Into<BoxError>, history: History) -> Self {
         Self {
             source: source.into(),
+            refusal: None,
             history,
         }
+    }
+
+    /// Adds the error with which the call after the last attempt was refused on this side.
+    #[must_use]
+    pub fn with_refusal(mut self, refusal: impl Into<BoxError>) -> Self {
+        self.refusal = Some(refusal.into());
+        self
+    }
+
+    /// The error with which the call after the last attempt was refused on this side, for example by an open circuit.
+    pub fn refusal(&self) -> Option<&(dyn Error + 'static)> {
+        self.refusal.as_deref().map(|refusal| refusal as _)
     }
 
     /// The history of the attempts.
@@ -329,15 +348,35 @@ impl Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.history.attempts() {
+            0 => f.write_str("not sent")?,
             1 => f.write_str("gave up after 1 attempt")?,
             attempts => write!(f, "gave up after {attempts} attempts")?,
         }
-        match self.history.gave_up() {
-            Some(reason) => write!(f, ": {reason}"),
+        let calls = self.history.records().iter().rev();
+        let last = calls
+            .map(AttemptRecord::outcome)
+            .find(|outcome| outcome.was_attempted());
+        if let Some(code) = last.and_then(Outcome::code) {
+            write!(f, ", the last answered {code}")?;
+        }
+        match (self.history.gave_up(), last.map(Outcome::kind)) {
+            (None, _) => return Ok(()),
+            (Some(GaveUp::NotRetryable), Some(OutcomeKind::Transient | OutcomeKind::Throttled)) => {
+                f.write_str(UNSAFE_TO_REPEAT)?;
+            }
+            (Some(GaveUp::Refused), None) => f.write_str(": it was refused on this side")?,
+            (Some(reason), _) => write!(f, ": {reason}")?,
+        }
+        match &self.refusal {
+            Some(refusal) => write!(f, " ({refusal})"),
             None => Ok(()),
         }
     }
 }
+
+/// Why a failure that may pass is not retried, and what to do.
+const UNSAFE_TO_REPEAT: &str = ": it is not retried, because the peer may have acted on it and cannot tell a repetition: \
+    use an idempotent method, or add an idempotency-key, webhook-id or svix-id";
 
 impl Error for Failed {
     fn source(&self) -> Option<&(dyn Error + 'static)> {

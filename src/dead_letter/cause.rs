@@ -35,6 +35,8 @@ fn told<'a>(error: &'a (dyn Error + 'static)) -> Told<'a> {
     for link in links(error) {
         if let Some(failed) = link.downcast_ref::<Failed>() {
             told.history = told.history.or(Some(failed.history()));
+            let mut refusal = failed.refusal().into_iter().flat_map(links);
+            told.circuit_open |= refusal.any(is_open_circuit);
         }
         if link.is::<DeadlineExceeded>() && told.overdue == Overdue::No {
             told.overdue = match told.history {
@@ -42,11 +44,14 @@ fn told<'a>(error: &'a (dyn Error + 'static)) -> Told<'a> {
                 Some(_) => Overdue::Inside,
             };
         }
-        if let Some(refused) = link.downcast_ref::<LocallyRefused>() {
-            told.circuit_open |= refused.is_circuit_open();
-        }
+        told.circuit_open |= is_open_circuit(link);
     }
     told
+}
+
+fn is_open_circuit(link: &(dyn Error + 'static)) -> bool {
+    let refused = link.downcast_ref::<LocallyRefused>();
+    refused.is_some_and(LocallyRefused::is_circuit_open)
 }
 
 /// Returns the cause of a failure, and its history if there is one. `noted` is the history in the
@@ -81,10 +86,11 @@ fn reason(outcome: Outcome, history: Option<&History>, told: Told<'_>) -> Reason
 }
 
 /// Joins the messages of the error and its sources. Leaves out a message with which the text before it
-/// already ends.
+/// already ends, and that of a retry layer: its number of attempts is that of one call, and an entry has the history of all
+/// calls and the reason.
 pub(crate) fn message(error: &(dyn Error + 'static)) -> String {
     let mut message = String::new();
-    for link in links(error) {
+    for link in links(error).filter(|link| !link.is::<Failed>()) {
         let mut text = Bounded::default();
         // An error means that the text is full, or that the link failed to format itself.
         let _ = write!(text, "{link}");
@@ -146,6 +152,17 @@ mod tests {
         assert_eq!(reason_of(open), Reason::CircuitOpen);
         let given_up = given_up(open, GaveUp::Refused);
         assert_eq!(reason_of(given_up), Reason::CircuitOpen);
+        // After an attempt that failed with an error.
+        let given_up = self::given_up(io::Error::other("reset"), GaveUp::Refused);
+        let refused = given_up.with_refusal(LocallyRefused::by_circuit(second));
+        assert_eq!(reason_of(refused), Reason::CircuitOpen);
+    }
+
+    /// An entry has the history of every call: the number of one of them would contradict it.
+    #[test]
+    fn a_message_is_that_of_the_last_attempt() {
+        let given_up = given_up(io::Error::other("reset"), GaveUp::RetriesExhausted);
+        assert_eq!(message(&given_up), "reset");
     }
 
     #[test]

@@ -4,10 +4,10 @@ use super::{
 };
 use crate::{
     BoxError,
-    attempt::{AttemptRecord, Failed, GaveUp, History},
+    attempt::{Failed, GaveUp, History},
     context::{self, CallContext, Verdict},
     observe::{Event, Observer, Observers},
-    outcome::{Classify, HttpClassifier, MakeClassifier},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, OutcomeKind},
 };
 use pin_project::pin_project;
 use std::{
@@ -203,8 +203,9 @@ struct Call<S, C, X: Exchange<Req>, Req> {
     state: RetryState,
     /// When the next attempt is due; `None` for at once.
     resume_at: Option<Instant>,
-    /// The error of the last attempt: returned if the next one cannot be made after all.
-    error: Option<BoxError>,
+    /// The error of the last attempt, and its outcome: returned if the next one cannot be made after all, or is refused
+    /// on this side.
+    error: Option<(Outcome, BoxError)>,
 }
 
 impl<S, C, X, Req> ResponseFuture<S, C, X, Req>
@@ -277,11 +278,16 @@ where
                     Ok(mut res) => {
                         tell_gave_up(&self.observers, &history);
                         self.exchange.annotate(&mut res, history);
+                        verdict.tell();
                         Ok(res)
                     }
-                    Err(error) => Err(self.fail(error, history)),
+                    Err(error) => {
+                        if outcome.kind() != OutcomeKind::Refused {
+                            self.error = None;
+                        }
+                        Err(self.fail(Some(error.into()), Some(verdict), history))
+                    }
                 };
-                verdict.tell();
                 Err(result)
             }
             Decision::Retry(wait) => {
@@ -292,11 +298,18 @@ where
                 });
                 self.resume_at = (!wait.is_zero()).then(|| now + wait);
                 match result {
-                    Ok(res) => Ok(State::Discarding {
-                        discard: self.exchange.discard(res),
-                    }),
+                    Ok(res) => {
+                        self.error = None;
+                        Ok(State::Discarding {
+                            discard: self.exchange.discard(res),
+                        })
+                    }
                     Err(error) => {
-                        self.error = Some(error.into());
+                        // A refusal on this side is not to hide what an attempt met.
+                        let before = self.error.as_ref().map(|(outcome, _)| *outcome);
+                        if outcome.was_attempted() || !before.is_some_and(Outcome::was_attempted) {
+                            self.error = Some((outcome, error.into()));
+                        }
                         Ok(self.wait())
                     }
                 }
@@ -311,8 +324,7 @@ where
         };
         if let Err(error) = ready!(inner.poll_ready(cx)) {
             let history = self.state.end(GaveUp::NotReady);
-            let failed = self.fail(error, history);
-            context::withdraw();
+            let failed = self.fail(Some(error.into()), None, history);
             return Poll::Ready(Err(Err(failed)));
         }
         if let Err(reason) = self.state.begin(Instant::now()) {
@@ -343,21 +355,36 @@ where
     /// passed meanwhile.
     fn not_made(&mut self, reason: GaveUp) -> BoxError {
         let history = self.state.end(reason);
-        let last = history.last().map(AttemptRecord::outcome);
-        let before = self.error.take();
-        // Without an error of an attempt, the error of this layer is returned, which nobody has judged.
-        let judged = last.filter(|_| before.is_some());
-        let failed = self.fail(before.unwrap_or_else(|| NotMade.into()), history);
-        match judged {
-            Some(outcome) => Verdict::of(outcome).tell(),
-            None => context::withdraw(),
-        }
-        failed
+        self.fail(None, None, history)
     }
 
-    fn fail(&self, error: impl Into<BoxError>, history: History) -> BoxError {
+    /// Ends the delivery with the error of its last attempt, or with the error of the call that ends it, if no attempt
+    /// has one. `verdict` is on that call; `None` if nobody has judged it.
+    fn fail(
+        &mut self,
+        last: Option<BoxError>,
+        verdict: Option<Verdict>,
+        history: History,
+    ) -> BoxError {
         tell_gave_up(&self.observers, &history);
-        Failed::new(error, history).into()
+        let (failed, verdict) = match (self.error.take(), last) {
+            (Some((outcome, error)), None) => {
+                (Failed::new(error, history), Some(Verdict::of(outcome)))
+            }
+            (Some((outcome, error)), Some(refusal)) if outcome.was_attempted() => {
+                let failed = Failed::new(error, history).with_refusal(refusal);
+                (failed, Some(Verdict::of(outcome)))
+            }
+            (_, last) => {
+                let error = last.unwrap_or_else(|| NotMade.into());
+                (Failed::new(error, history), verdict)
+            }
+        };
+        match verdict {
+            Some(verdict) => verdict.tell(),
+            None => context::withdraw(),
+        }
+        failed.into()
     }
 }
 
@@ -420,7 +447,7 @@ struct NotMade;
 
 impl fmt::Display for NotMade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no attempt was made any more")
+        f.write_str("no further attempt was made")
     }
 }
 

@@ -46,6 +46,19 @@ async fn the_last_error_is_returned_inside_one_that_says_how_it_came_to_that() {
     assert_eq!(failed.history().records()[1].took(), secs(3));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_safe_to_repeat_is_told_what_it_lacks() {
+    let post = || Request::post("http://peer.test/").body(()).unwrap();
+    let error = deliver(plain(), &Peer::new([Step::Reset]), post())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "gave up after 1 attempt: it is not retried, because the peer may have acted on it and cannot tell a repetition: \
+         use an idempotent method, or add an idempotency-key, webhook-id or svix-id"
+    );
+}
+
 /// A classifier further out judges what the transport said, not that we gave up on it.
 #[tokio::test(start_paused = true)]
 async fn an_error_is_still_understood_further_out() {

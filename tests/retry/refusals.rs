@@ -1,7 +1,11 @@
 //! Calls that were refused on our side: they cost nothing, and do not go on for ever.
 
 use super::*;
-use tower_webhook::retry::Refusals;
+use std::error::Error as _;
+use tower_webhook::{
+    outcome::{Outcome, OutcomeKind},
+    retry::Refusals,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_is_waited_for_and_is_no_attempt() {
@@ -106,8 +110,49 @@ async fn a_circuit_that_opens_again_after_the_window_is_not_waited_for() {
     );
     assert_eq!(
         result.unwrap_err().to_string(),
-        "gave up after 0 attempts: our side refused to send it"
+        "not sent: it was refused on this side"
     );
+}
+
+/// What the peer did to the attempt before explains more than a circuit that has opened since.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_at_the_end_does_not_hide_the_error_of_an_attempt() {
+    let none = || plain().refusals(Refusals::GiveUp);
+    let peer = Peer::new([Step::Status(500), Step::Reset, Step::Refused(5)]);
+    let error = deliver(none(), &peer, get()).await.unwrap_err();
+    let failed = error.downcast_ref::<Failed>().unwrap();
+    assert_eq!(failed.gave_up(), Some(GaveUp::Refused));
+    assert_eq!(failed.source().unwrap().to_string(), "reset");
+    let refusal = failed.refusal().unwrap();
+    assert_eq!(Outcome::of_error(refusal).kind(), OutcomeKind::Refused);
+    assert_eq!(Outcome::of_error(failed).kind(), OutcomeKind::Transient);
+    assert_eq!(
+        error.to_string(),
+        "gave up after 2 attempts: another was refused on this side and not sent (not sent; try again in 5s)"
+    );
+
+    // Refusals in between, and one that is waited for in vain.
+    let peer = Peer::new([Step::Reset, Step::Refused(1), Step::Refused(7_200)]);
+    let error = deliver(plain(), &peer, get()).await.unwrap_err();
+    assert_eq!(error.source().unwrap().to_string(), "reset");
+
+    // Also if the service takes no more calls.
+    let peer = Peer::new([Step::Reset, Step::Closed]);
+    let error = deliver(plain(), &peer, get()).await.unwrap_err();
+    let failed = error.downcast_ref::<Failed>().unwrap();
+    assert_eq!(failed.gave_up(), Some(GaveUp::NotReady));
+    assert_eq!(failed.source().unwrap().to_string(), "reset");
+    assert!(failed.refusal().is_some());
+
+    // A response was discarded, and its status is told.
+    let peer = Peer::new([Step::Reset, Step::Status(503), Step::Refused(5)]);
+    let error = deliver(none(), &peer, get()).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "gave up after 2 attempts, the last answered 503: another was refused on this side and not sent"
+    );
+    let refusal = error.source().unwrap();
+    assert_eq!(Outcome::of_error(refusal).kind(), OutcomeKind::Refused);
 }
 
 /// Also where the request was to be sent for the last time: it was not sent.
