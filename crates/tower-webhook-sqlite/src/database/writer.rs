@@ -260,13 +260,18 @@ impl Writer {
 
     /// Runs the chores of an idle database, until they are done or an operation arrives.
     fn tidy(&mut self) -> Option<Queued> {
+        // First, so that no chore finds a lease over that is to be granted again.
+        let change = self.look_at_owners();
+        if change.is_some() {
+            return change;
+        }
         while self.sweep() {
             if let Ok(operation) = self.queue.try_recv() {
                 return Some(operation);
             }
         }
         self.empty_log();
-        self.look_at_owners()
+        None
     }
 
     /// Runs each chore once. `true` if there is more to do.

@@ -72,7 +72,7 @@
 mod rows;
 mod select;
 
-use self::rows::Gone;
+use self::rows::Retention;
 use crate::database::{
     Database, DatabaseError, DatabaseErrorKind, Durability, Granting, OpenError, Release, Reply,
     Transaction,
@@ -109,7 +109,7 @@ impl SqliteDeadLetters {
     /// [migration](Database::migrate).
     pub fn new(database: &Database) -> Result<Self, OpenError> {
         database.migrate(rows::COMPONENT, rows::STEPS)?;
-        database.add_chore(Arc::new(Gone::new(database.clock().clone())));
+        database.add_chore(Arc::new(Retention::new(database.clock().clone())));
         Ok(Self {
             database: database.clone(),
             max_entries: 1_000_000,

@@ -98,7 +98,7 @@ const CLAIM: &str = "UPDATE tower_webhook_dead_letters
     SET replays = replays + 1, since = ?2, until = ?3, owner = ?5, token = max(?4, token + 1,
     (SELECT 1 + token FROM tower_webhook_dead_letters_state WHERE only = 1))
     WHERE id = ?1 RETURNING token";
-const RENEW: &str = "UPDATE tower_webhook_dead_letters SET since = ?3, until = ?4
+const RENEW: &str = "UPDATE tower_webhook_dead_letters SET since = ?3, until = ?4, owner = ?5
     WHERE id = ?1 AND token = ?2 AND until IS NOT NULL";
 const RELEASE: &str = "UPDATE tower_webhook_dead_letters
     SET reason = ?2, target = ?3, event_id = ?4, written_at = ?5, replays = ?6, record = ?7,
@@ -114,6 +114,13 @@ const END_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
 const GRANT_ALL_AGAIN: &str = "UPDATE tower_webhook_dead_letters
     INDEXED BY tower_webhook_dead_letters_owner
     SET since = ?2, until = ?2 + until - since WHERE until IS NOT NULL AND until > ?1";
+/// Whether a lease is over of which that is not written yet.
+const LAPSED: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_dead_letters
+    WHERE owner IS NOT NULL AND until IS NOT NULL AND until <= ?1)";
+/// Writes it down: without an owner, nobody who opens the file takes the claim for one that a leap has ended.
+const LAPSE: &str = "UPDATE tower_webhook_dead_letters SET owner = NULL WHERE place IN (
+    SELECT place FROM tower_webhook_dead_letters
+    WHERE owner IS NOT NULL AND until IS NOT NULL AND until <= ?1 LIMIT ?2)";
 const KEEP_CLAIMS: &str = "UPDATE tower_webhook_dead_letters
     SET since = ?2, until = ?2 + until - since
     WHERE owner = ?1 AND until IS NOT NULL AND until <= ?2";
@@ -266,7 +273,8 @@ pub(super) fn renew(
         id.as_bytes(),
         stored::token(token),
         now,
-        stored::until(now, lease)
+        stored::until(now, lease),
+        transaction.owner()
     ];
     change(transaction.connection(), RENEW, values)
 }
@@ -449,12 +457,13 @@ fn change(
 /// Seven days, in milliseconds: longer than any writer repeats a write that got no answer.
 const KEPT: i64 = 7 * 86_400_000;
 
-/// Removes the ids of entries that were removed or discarded more than seven days ago.
-pub(super) struct Gone {
+/// Removes the ids of entries that were removed or discarded more than seven days ago, and writes down which leases
+/// are over.
+pub(super) struct Retention {
     clock: WallClock,
 }
 
-impl Gone {
+impl Retention {
     pub(super) const fn new(clock: WallClock) -> Self {
         Self { clock }
     }
@@ -470,14 +479,17 @@ impl Gone {
     }
 }
 
-impl Chore for Gone {
+impl Chore for Retention {
     fn name(&self) -> &'static str {
         COMPONENT
     }
 
     fn due(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        let mut over = connection.prepare_cached(OVER)?;
-        over.query_row([self.before()], |row| row.get(0))
+        let is_so = |sql, time| {
+            let mut query = connection.prepare_cached(sql)?;
+            query.query_row([time], |row| row.get(0))
+        };
+        Ok(is_so(OVER, self.before())? || is_so(LAPSED, stored::now(&self.clock))?)
     }
 
     fn end_claims(&self, transaction: &Transaction<'_>, owner: i64) -> rusqlite::Result<()> {
@@ -496,7 +508,12 @@ impl Chore for Gone {
     }
 
     fn sweep(&self, transaction: &Transaction<'_>, limit: usize) -> rusqlite::Result<usize> {
-        self.remove(transaction.connection(), limit)
+        let connection = transaction.connection();
+        let lapsed = connection
+            .prepare_cached(LAPSE)?
+            .execute(params![transaction.now(), stored::count(limit)])?;
+        let removed = self.remove(connection, limit.saturating_sub(lapsed))?;
+        Ok(lapsed + removed)
     }
 }
 
@@ -530,6 +547,8 @@ mod tests {
             IS_GONE,
             GONE,
             OVER,
+            LAPSED,
+            LAPSE,
             SWEEP,
         ];
         for sql in statements {
@@ -558,7 +577,7 @@ mod tests {
         }
         let at = |days: u64| {
             let now = UNIX_EPOCH + Duration::from_secs(days * 86_400 + 1);
-            Gone::new(WallClock::fixed(now))
+            Retention::new(WallClock::fixed(now))
         };
         assert!(!at(7).due(&connection).unwrap());
         assert_eq!(at(7).remove(&connection, 10).unwrap(), 0);

@@ -302,6 +302,27 @@ async fn a_leap_ends_responses_and_an_idle_store_keeps_the_claims() {
     assert_eq!(freed.unwrap(), Settled::Done);
 }
 
+/// Whoever opens the file keeps the claims of those who live, before it removes what is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_store_that_was_just_opened_keeps_what_a_leap_did_not_end() {
+    let home = Home::new();
+    // The holder stands still, and so does its clock.
+    let (store, _) = timed(&home);
+    acquire(&store, "held").await;
+    let look = || {
+        let row = "SELECT until FROM tower_webhook_idempotency";
+        home.raw().query_row(row, [], |row| row.get::<_, i64>(0))
+    };
+    let before = look().unwrap();
+    let clock = ManualClock::new();
+    clock.leap(2 * LEASE);
+    let database = Database::builder().clock(clock.wall()).open(home.file());
+    let other = SqliteStore::new(&database.unwrap()).unwrap();
+    until("it has looked", || async { look().unwrap() != before }).await;
+    let repeat = begin(&other, "held").await;
+    assert!(matches!(repeat, Begin::InProgress { .. }), "{repeat:?}");
+}
+
 /// A clock that is corrected little by little is followed.
 #[tokio::test]
 async fn a_leap_is_more_than_a_second() {

@@ -1,6 +1,6 @@
 //! Clocks that go back.
 
-use crate::support::{Home, LEASE, ManualClock, claim, entry, id, write};
+use crate::support::{Home, LEASE, ManualClock, claim, entry, id, until, write};
 use std::{sync::Arc, time::Duration};
 use tower_webhook::{
     dead_letter::{Discarded, EntryClaim, LetterStore, Sink},
@@ -87,6 +87,36 @@ async fn a_lease_that_was_over_stays_over_when_the_clock_leaps() {
     clock.forward(LEASE);
     clock.leap(DAY);
     assert!(claim(&store, 1).await > token);
+}
+
+/// Only leases that a leap ended are granted again for who opens the file: this one ended by itself.
+#[tokio::test]
+async fn a_lease_that_was_over_stays_over_when_another_opens_the_file() {
+    let home = Home::new();
+    let (store, clock) = timed(&home).await;
+    let token = claim(&store, 1).await;
+    let is_over = async || {
+        clock.forward(LEASE);
+        until("the store has seen it", || async {
+            let owner = "SELECT owner IS NULL FROM tower_webhook_dead_letters";
+            home.raw().query_row(owner, [], |row| row.get(0)).unwrap()
+        })
+        .await;
+    };
+    is_over().await;
+    // Late, it is the holder's again.
+    let renewed = store.renew(id(1), token, LEASE).await.unwrap();
+    assert_eq!(renewed, Settled::Done);
+    let owner = "SELECT owner IS NOT NULL FROM tower_webhook_dead_letters";
+    assert!(
+        home.raw()
+            .query_row(owner, [], |row| row.get::<_, bool>(0))
+            .unwrap()
+    );
+    is_over().await;
+    let database = Database::builder().clock(clock.wall()).open(home.file());
+    let other = SqliteDeadLetters::new(&database.unwrap()).unwrap();
+    assert!(claim(&other, 1).await > token);
 }
 
 #[tokio::test]
