@@ -155,12 +155,14 @@ pub enum Event<'a> {
         /// The number of the attempt, from 1.
         attempt: u32,
     },
-    /// A job was cancelled.
+    /// A job was cancelled. Told by its queue.
     JobCancelled {
         /// The id of the task.
         task: Id<'a>,
         /// Whether a worker had claimed it: that worker drops the work when it next renews its lease.
         running: bool,
+        /// The scope and id of its deduplication key.
+        dedup_key: Option<(&'a str, &'a str)>,
     },
     /// A worker ended an attempt at a job; the job may be tried again.
     JobEnded {

@@ -191,7 +191,9 @@ mod on {
                 peer,
                 attempt,
             } => tell!(level, %task, kind, peer, attempt, "job began"),
-            Event::JobCancelled { task, running } => tell!(level, %task, running, "job cancelled"),
+            Event::JobCancelled { task, running, .. } => {
+                tell!(level, %task, running, "job cancelled");
+            }
             Event::JobEnded {
                 task,
                 kind,

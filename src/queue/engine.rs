@@ -71,14 +71,16 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>>;
 
     /// Extends the leases of claims to `lease` from now. The results are in the order of the claims.
-    /// [`Settled::Lost`]: another has claimed the job since, the claim was ended, or the job is gone.
+    /// [`Settled::Lost`]: another has claimed the job since, the claim was ended, or the job is gone or
+    /// [cancelled](Jobs::cancel).
     fn renew(
         &self,
         claims: Vec<Claim>,
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>>;
 
-    /// Ends claims. The results are in the order of the claims. [`Settled::Lost`] as for [`renew`](Self::renew).
+    /// Ends claims. The results are in the order of the claims. [`Settled::Lost`] as for [`renew`](Self::renew); if the
+    /// job was cancelled, what waits for it may run then.
     ///
     /// # Errors
     ///
@@ -114,7 +116,8 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
 
 /// Moves a job between a queue and the dead letters in the same database, each in one transaction.
 pub trait Moves: Send + Sync {
-    /// Ends a claim and writes the entry of the job, which failed for good. [`Settled::Lost`]: nothing was written.
+    /// Ends a claim and writes the entry of the job, which failed for good. [`Settled::Lost`]: nothing was written; if
+    /// the job was [cancelled](Jobs::cancel), what waits for it may run.
     ///
     /// # Errors
     ///

@@ -10,10 +10,15 @@ pub trait Jobs: Send + Sync {
     /// or before; another final status if the job had ended, or had failed for good, and nothing is changed; `None` if
     /// the id is unknown.
     ///
-    /// A queued job is not claimed any more, and the next one of its FIFO group may run. The claim of a running job
-    /// ends: its holder is answered [`Lost`](crate::lease::Settled::Lost) when it next renews or settles it, and its
-    /// place in the limit per target is free at once. The task is finished: its payload is removed, and its status and
-    /// its deduplication key are known for the retention.
+    /// A queued job is not claimed any more, and the next one of its FIFO group may run.
+    ///
+    /// The claim of a running job can no longer be renewed: its holder is answered
+    /// [`Lost`](crate::lease::Settled::Lost). Because that one may still run, the job keeps its place in its FIFO group
+    /// and in the limit per target until its holder settles the claim, which is answered `Lost` too, or the lease ends.
+    /// Until then [`Depth::running`](super::Depth::running) counts it.
+    ///
+    /// The task is finished: its payload is removed, and its status and its deduplication key are known for the
+    /// retention, which begins when the job has left its place.
     ///
     /// # Cancel safety
     ///

@@ -221,7 +221,8 @@ impl Queue {
 
     /// Cancels a job. Returns the status of its task then: [`Cancelled`](Status::Cancelled); another final status if
     /// it had ended, or had failed for good; `None` if the id is unknown. A worker that runs the job drops the work
-    /// when it next renews the lease, after a third of it at most. See [`Jobs::cancel`].
+    /// when it next renews the lease, after a third of it at most; until then the job keeps its place in its FIFO group
+    /// and at its target. See [`Jobs::cancel`].
     ///
     /// # Errors
     ///

@@ -552,3 +552,45 @@ async fn a_success_that_was_noted_and_not_answered_is_told_once() {
     assert_eq!(bench.status(id).await, Status::Succeeded { result: None });
     assert_eq!((bench.count("succeeded"), bench.count("lost")), (1, 0));
 }
+
+/// Jobs of one FIFO group run one after another, also if the first is cancelled: its worker is told when it renews the
+/// claim, drops the work, and lets the next one run long before the lease would end.
+#[tokio::test(start_paused = true)]
+async fn the_next_of_a_group_begins_when_a_cancelled_one_was_dropped() {
+    struct Ends(Arc<Mutex<Vec<String>>>, String);
+    impl Drop for Ends {
+        fn drop(&mut self) {
+            self.0.lock().unwrap().push(format!("{} ends", self.1));
+        }
+    }
+    let bench = Bench::new();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&seen);
+    let service = service_fn(move |job: Job| {
+        let log = Arc::clone(&log);
+        async move {
+            let name = String::from_utf8_lossy(&job.payload).into_owned();
+            log.lock().unwrap().push(format!("{name} begins"));
+            let _ends = Ends(log, name);
+            sleep(60 * SECOND).await;
+            Ok::<_, BoxError>(())
+        }
+    });
+    let _worker = bench
+        .worker()
+        .lease(30 * SECOND)
+        .build(service)
+        .unwrap()
+        .spawn();
+    let new = |payload: &'static str| NewJob::new("event", payload).fifo_group("account-1");
+    let first = bench.put_in(new("first")).await;
+    let second = bench.put_in(new("second")).await;
+    sleep(SECOND).await;
+    bench.queue.cancel(first).await.unwrap();
+    sleep(11 * SECOND).await;
+    let expected = ["first begins", "first ends", "second begins"];
+    assert_eq!(*seen.lock().unwrap(), expected);
+    bench.end(second).await;
+    assert_eq!(seen.lock().unwrap().len(), 4);
+    assert_eq!(bench.status(first).await, Status::Cancelled);
+}

@@ -445,7 +445,8 @@ impl AcceptedEvents {
     }
 
     /// Marks an event whose job has ended, done or dead-lettered, so that [`take_up`](Self::take_up) does not
-    /// enqueue it again. Call it from an observer of the worker. It does not wait for the disk. If a mark is
+    /// enqueue it again. Call it from an observer of the worker, for [`Event::JobEnded`], and from one of the queue, for
+    /// [`Event::JobCancelled`]. It does not wait for the disk. If a mark is
     /// lost, the next `take_up` asks the queue whether the job has ended. It does nothing if the events are
     /// [beside](Self::beside) the jobs, because the transaction that stores such an event also enqueues its
     /// job.

@@ -266,10 +266,11 @@ rules! {
         what_is_queued_and_running_is_listed,
     }
     operating if |it| it.jobs && it.promises.per_target.is_some() => {
-        a_cancelled_claim_makes_room_at_its_target,
+        a_cancelled_claim_keeps_its_place_at_its_target,
     }
     operating if |it| it.jobs && it.promises.fifo_groups => {
         the_next_in_order_follows_a_cancelled_job,
+        a_cancelled_claim_keeps_its_place_in_order,
     }
     operating if |it| it.jobs && it.promises.dedup.is_some() => {
         a_cancelled_job_keeps_its_key,

@@ -1,12 +1,12 @@
 use super::{
-    LATER, LEASE, LONG, SOON, Settings, Subject, all, all_said, claim, done, ending::drop_after,
-    enqueue, expect_attempts, expect_depth, expect_status, find, fresh, history, job, key, ok, put,
-    renew, retry, settle, settle_raw, take, take_none,
+    LATER, LEASE, LONG, SOON, Settings, Subject, all, claim, done, ending::drop_after, enqueue,
+    expect_attempts, expect_depth, expect_status, find, fresh, history, job, key, ok, put, renew,
+    retry, said, settle, settle_raw, take, take_none, waiting::returns,
 };
 use crate::{
     dead_letter::{Cause, Reason},
     lease::Settled,
-    queue::{End, Engine, JobFilter, JobListing, JobSummary, Jobs, NewJob, Status, TaskId},
+    queue::{Ask, End, Engine, JobFilter, JobListing, JobSummary, Jobs, NewJob, Status, TaskId},
 };
 use std::{collections::HashSet, time::Duration};
 
@@ -116,7 +116,7 @@ pub async fn a_cancelled_job_does_not_come_due<S: Subject>(subject: &S) {
     expect_depth(&*engine, [0, 0, 0]).await;
 }
 
-/// A running job that is cancelled has no holder: its renewal and its end are lost, and change nothing.
+/// A running job that is cancelled has no holder: its renewal and its end are lost. Neither brings it back.
 ///
 /// # Panics
 ///
@@ -152,23 +152,92 @@ pub async fn a_cancelled_claim_is_lost<S: Subject>(subject: &S) {
     }
 }
 
-/// A running job that is cancelled makes room at its target.
+/// A running job that is cancelled keeps its place at its target until its worker has let go, or its lease ends.
 ///
 /// # Panics
 ///
 /// If the rule does not hold.
-pub async fn a_cancelled_claim_makes_room_at_its_target<S: Subject>(subject: &S) {
+pub async fn a_cancelled_claim_keeps_its_place_at_its_target<S: Subject>(subject: &S) {
     let settings = Settings {
         per_target: 1,
         ..Settings::default()
     };
     let engine = subject.engine(settings).await;
-    let first = put(&*engine, job("first").target("t")).await;
-    put(&*engine, job("second").target("t")).await;
-    assert_eq!(take(&*engine, all()).await.id, first);
-    take_none(&*engine, "the target is full").await;
-    assert_eq!(cancel(&*engine, first).await, Some(Status::Cancelled));
-    assert_eq!(all_said(&claim(&*engine, all()).await), ["second"]);
+    keeps_its_place(subject, &*engine, |payload| job(payload).target("t")).await;
+}
+
+/// The next job of a FIFO group waits until the worker of one that was cancelled has let go, or its lease ends.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_cancelled_claim_keeps_its_place_in_order<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    keeps_its_place(subject, &*engine, |payload| job(payload).fifo_group("g")).await;
+}
+
+/// One of these jobs runs at a time, also if they are cancelled.
+async fn keeps_its_place<S: Subject>(
+    subject: &S,
+    engine: &dyn Engine,
+    new: impl Fn(&str) -> NewJob,
+) {
+    for payload in ["settled", "ends", "dropped", "last"] {
+        put(engine, new(payload)).await;
+    }
+    // The worker asks for its claim, drops the work, and settles.
+    let held = take(engine, all()).await;
+    assert_eq!(said(&held), "settled");
+    assert_eq!(cancel(engine, held.id).await, Some(Status::Cancelled));
+    assert_eq!(
+        cancel(engine, held.id).await,
+        Some(Status::Cancelled),
+        "contract: it is cancelled once"
+    );
+    expect_status(engine, held.id, Status::Cancelled).await;
+    let listed = ids(engine, &JobFilter::default(), 10).await;
+    assert_eq!(listed.len(), 3, "contract: it is over for who lists jobs");
+    expect_depth(engine, [3, 1, 0]).await;
+    take_none(engine, "the worker has not let go").await;
+    let renewed = renew(engine, vec![held.claim()], LONG).await;
+    assert_eq!(renewed, [Settled::Lost], "contract: the worker is told");
+    let mark = take_none(engine, "it was told, and may still run").await;
+    let release = End::Release {
+        after: Duration::ZERO,
+        history: history(0),
+    };
+    let settled = settle_raw(engine, held.id, held.token, release).await;
+    assert_eq!(settled, Settled::Lost, "contract: its end changes nothing");
+    returns(engine, mark, "what waits for a cancelled job may run").await;
+    expect_status(engine, held.id, Status::Cancelled).await;
+
+    // The worker ends the job before it asks.
+    let held = take(engine, all()).await;
+    assert_eq!(said(&held), "ends", "contract: the next one follows");
+    assert_eq!(cancel(engine, held.id).await, Some(Status::Cancelled));
+    take_none(engine, "the worker has not let go").await;
+    for _ in 0..2 {
+        let settled = settle_raw(engine, held.id, held.token, done()).await;
+        assert_eq!(settled, Settled::Lost, "contract: it was cancelled before");
+    }
+    expect_status(engine, held.id, Status::Cancelled).await;
+
+    // The worker dies. A renewal on its way does not prolong the lease.
+    let held = take(engine, Ask::new(100, LEASE)).await;
+    assert_eq!(said(&held), "dropped");
+    assert_eq!(cancel(engine, held.id).await, Some(Status::Cancelled));
+    renew(engine, vec![held.claim()], LONG).await;
+    take_none(engine, "its lease has not ended").await;
+    subject.advance(LEASE + LEASE / 4).await;
+    expect_depth(engine, [1, 0, 0]).await;
+    expect_status(engine, held.id, Status::Cancelled).await;
+    let last = take(engine, all()).await;
+    assert_eq!(said(&last), "last", "contract: it ended with its lease");
+    let settled = settle_raw(engine, held.id, held.token, done()).await;
+    assert_eq!(settled, Settled::Lost, "contract: it is late");
+    expect_depth(engine, [0, 1, 0]).await;
+    settle(engine, &last, done()).await;
+    expect_depth(engine, [0, 0, 0]).await;
 }
 
 /// What has ended, has failed for good or is unknown cannot be cancelled, and stays as it is.
@@ -214,7 +283,7 @@ pub async fn what_is_over_is_not_cancelled<S: Subject>(subject: &S) {
     expect_depth(&*engine, [0, 0, 0]).await;
 }
 
-/// The next job of a FIFO group runs when the one before it is cancelled, and only if that was the first.
+/// The next job of a FIFO group runs when the queued one before it is cancelled, and only if that was the first.
 ///
 /// # Panics
 ///
@@ -230,15 +299,17 @@ pub async fn the_next_in_order_follows_a_cancelled_job<S: Subject>(subject: &S) 
     let first = take(&*engine, all()).await;
     assert_eq!(first.id, ids[0]);
     take_none(&*engine, "the first still runs").await;
+    // One in the middle is cancelled, and the one after it still waits for the first.
+    settle(&*engine, &first, retry(Duration::ZERO, history(1))).await;
     assert_eq!(cancel(&*engine, ids[0]).await, Some(Status::Cancelled));
     let third = take(&*engine, all()).await;
     assert_eq!(third.id, ids[2], "contract: the next one follows");
     settle(&*engine, &third, retry(Duration::ZERO, history(1))).await;
     assert_eq!(cancel(&*engine, ids[2]).await, Some(Status::Cancelled));
-    assert_eq!(take(&*engine, all()).await.id, ids[3]);
-    expect_depth(&*engine, [0, 1, 0]).await;
+    expect_depth(&*engine, [1, 0, 0]).await;
     // The group is empty, and can be used again.
     assert_eq!(cancel(&*engine, ids[3]).await, Some(Status::Cancelled));
+    expect_depth(&*engine, [0, 0, 0]).await;
     let next = put(&*engine, job("e").fifo_group("group")).await;
     assert_eq!(take(&*engine, all()).await.id, next);
 }
@@ -315,7 +386,7 @@ pub async fn what_is_queued_and_running_is_listed<S: Subject>(subject: &S) {
     for number in 0..4 {
         expected.push(put(&*engine, job(&number.to_string()).target("t")).await);
     }
-    let claims = claim(&*engine, crate::queue::Ask::new(3, LONG)).await;
+    let claims = claim(&*engine, Ask::new(3, LONG)).await;
     let [first, second, _] = &claims.jobs[..] else {
         panic!("contract: three jobs are claimed");
     };

@@ -48,7 +48,7 @@ async fn all_wake(mut waiters: JoinSet<()>, why: &str) {
     );
 }
 
-async fn returns(engine: &dyn Engine, seen: Mark, why: &str) {
+pub(super) async fn returns(engine: &dyn Engine, seen: Mark, why: &str) {
     let wait = timeout(SURELY, engine.wait(seen, LONG));
     assert!(wait.await.is_ok(), "contract: {why}");
 }

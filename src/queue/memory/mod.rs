@@ -5,7 +5,7 @@ mod keys;
 mod lanes;
 mod state;
 
-use self::state::{FAR, Limits, Refused, State, after};
+use self::state::{Cancelled, FAR, Limits, Refused, State, after};
 use super::{
     Ask, Claim, Claims, Depth, End, Engine, Enqueued, JobFilter, JobListing, Jobs, Mark, NewJob,
     Promises, Status, Task, TaskId, Tasks, engine::ATTEMPTS,
@@ -393,10 +393,12 @@ impl Jobs for MemoryQueue {
             let Some((status, cancelled)) = shared.with(|state, now| state.cancel(now, id)) else {
                 return Ok(None);
             };
-            if let Some(running) = cancelled {
-                let task = Id::new(&id);
-                let told = || Event::JobCancelled { task, running };
-                shared.observers.tell(told);
+            if let Some(Cancelled { was_running, key }) = cancelled {
+                shared.observers.tell(|| Event::JobCancelled {
+                    task: Id::new(&id),
+                    running: was_running,
+                    dedup_key: key.as_ref().map(|key| (key.scope(), key.id())),
+                });
             }
             Ok(Some(status))
         })

@@ -19,6 +19,7 @@ use crate::{
 use bytes::Bytes;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    mem,
     time::{Duration, SystemTime},
 };
 use tokio::time::Instant;
@@ -111,6 +112,15 @@ struct Entry {
     /// The token of the last claim to do the job, if its lease has ended: its holder may still settle it, until
     /// there is another one.
     lapsed: Option<FencingToken>,
+    /// Set when the job was cancelled while it ran. It keeps its claim, until its worker has let go or the lease ends.
+    is_cancelled: bool,
+}
+
+/// A job that was cancelled.
+#[derive(Debug)]
+pub(super) struct Cancelled {
+    pub(super) was_running: bool,
+    pub(super) key: Option<IdempotencyKey>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -228,6 +238,7 @@ impl State {
             cause: None,
             claim: None,
             lapsed: None,
+            is_cancelled: false,
         };
         self.jobs.insert(number, entry);
         if is_first {
@@ -337,12 +348,12 @@ impl State {
         let mut settled = Vec::with_capacity(claims.len());
         for claim in claims {
             settled.push(match self.holder(*claim, false) {
-                Some(number) => {
+                Some(number) if !self.is_cancelled(number) => {
                     self.end_claim(number);
                     self.grant(number, claim.token, until);
                     Settled::Done
                 }
-                None => Settled::Lost,
+                _ => Settled::Lost,
             });
         }
         settled
@@ -375,6 +386,10 @@ impl State {
         let Some(number) = self.holder(claim, is_final) else {
             return Settled::Lost;
         };
+        if self.is_cancelled(number) {
+            self.let_go(number);
+            return Settled::Lost;
+        }
         let Some(entry) = self.jobs.get_mut(&number) else {
             return Settled::Lost;
         };
@@ -456,34 +471,61 @@ impl State {
         Ok(true)
     }
 
-    /// The status of a task after it was cancelled, and how, if it was not finished: whether it was running.
-    pub(super) fn cancel(&mut self, now: Instant, id: TaskId) -> Option<(Status, Option<bool>)> {
+    /// The status of a task after it was cancelled, and what was cancelled, if it was not over.
+    pub(super) fn cancel(
+        &mut self,
+        now: Instant,
+        id: TaskId,
+    ) -> Option<(Status, Option<Cancelled>)> {
         self.pass(now);
         let number = self.ids.get(&id).copied()?;
-        let Some(entry) = self.jobs.get(&number) else {
-            return Some((self.look_up(number)?.status, None));
+        let status = self.look_up(number)?.status;
+        let Some(entry) = self.jobs.get_mut(&number) else {
+            return Some((status, None));
         };
-        if entry.cause.is_some() {
-            return Some((Status::Failed, None));
-        }
-        let is_running = entry.claim.is_some();
-        if is_running {
-            self.stop(number);
-        } else {
-            self.queued = self.queued.saturating_sub(1);
-            let order = entry.job.fifo_group.as_ref();
-            match order.and_then(|order| self.orders.get_mut(order)) {
-                Some(line) if line.front() != Some(&number) => line.retain(|one| *one != number),
-                _ => {
-                    let spot = (entry.due, number);
-                    self.lanes.remove(&entry.job.target, &entry.job.kind, spot);
-                    self.alarms.remove(&spot);
-                }
+        let cancelled = Cancelled {
+            was_running: status == Status::Running,
+            key: entry.job.dedup_key.clone(),
+        };
+        match status {
+            Status::Running => {
+                entry.is_cancelled = true;
+                let payload = mem::take(&mut entry.job.payload).len();
+                entry.size = entry.size.saturating_sub(payload);
+                self.bytes = self.bytes.saturating_sub(payload);
             }
+            Status::Queued => {
+                self.queued = self.queued.saturating_sub(1);
+                let order = entry.job.fifo_group.as_ref();
+                match order.and_then(|order| self.orders.get_mut(order)) {
+                    Some(line) if line.front() != Some(&number) => {
+                        line.retain(|one| *one != number);
+                    }
+                    _ => {
+                        let spot = (entry.due, number);
+                        self.lanes.remove(&entry.job.target, &entry.job.kind, spot);
+                        self.alarms.remove(&spot);
+                    }
+                }
+                self.advance_order(number);
+                self.finish(number, Status::Cancelled);
+            }
+            status => return Some((status, None)),
         }
+        Some((Status::Cancelled, Some(cancelled)))
+    }
+
+    fn is_cancelled(&self, number: u64) -> bool {
+        self.jobs
+            .get(&number)
+            .is_some_and(|entry| entry.is_cancelled)
+    }
+
+    /// The worker of a cancelled job has stopped, or its lease has ended: what waits for it may run.
+    fn let_go(&mut self, number: u64) {
+        self.stop(number);
         self.advance_order(number);
         self.finish(number, Status::Cancelled);
-        Some((Status::Cancelled, Some(is_running)))
     }
 
     pub(super) fn list(
@@ -505,7 +547,8 @@ impl State {
             }
             let age = self.now.saturating_duration_since(entry.accepted);
             let NewJob { kind, target, .. } = &entry.job;
-            if entry.cause.is_none() && filter.matches(kind, target, age) {
+            let is_listed = matches!(entry.status(), Status::Queued | Status::Running);
+            if is_listed && filter.matches(kind, target, age) {
                 listing.jobs.push(entry.summary(self.now));
             }
         }
@@ -563,6 +606,9 @@ impl State {
 
     /// Ends a claim whose lease has ended. If it was that of the last attempt, the job has failed for good.
     fn lose(&mut self, number: u64, end: Instant) {
+        if self.is_cancelled(number) {
+            return self.let_go(number);
+        }
         let Some(entry) = self.jobs.get_mut(&number) else {
             return;
         };
@@ -865,6 +911,7 @@ impl Entry {
 
     const fn status(&self) -> Status {
         match (&self.cause, &self.claim) {
+            _ if self.is_cancelled => Status::Cancelled,
             (Some(_), _) => Status::Failed,
             (None, Some(_)) => Status::Running,
             (None, None) => Status::Queued,
@@ -970,6 +1017,9 @@ mod tests {
                 state.enqueue(now, job, SystemTime::UNIX_EPOCH).unwrap().id
             })
             .collect();
+        for id in ids.iter().step_by(11) {
+            assert_eq!(state.cancel(now, *id).unwrap().0, Status::Cancelled);
+        }
         let mut round = 0_u32;
         while state.depth(now).unfinished() > 0 {
             now += second;
@@ -978,7 +1028,13 @@ mod tests {
                 round += 1;
                 let history = History::new();
                 let end = match (round % 6, job.cause.is_some()) {
-                    (0, _) => continue, // It dies.
+                    // It dies.
+                    (0, _) => {
+                        if round.is_multiple_of(4) {
+                            state.cancel(now, job.id);
+                        }
+                        continue;
+                    }
                     (1, _) => End::Retry {
                         after: second,
                         history,

@@ -106,6 +106,7 @@ impl Attempting {
                 Ended::Done(done) => self.done(done, took).await,
                 Ended::Settled => self.claimed.was_done(Outcome::success(), took),
                 Ended::Signal(Signal::Lost) => self.claimed.lost(took),
+                Ended::Signal(Signal::Over) => self.claimed.let_go(took).await,
                 Ended::Signal(Signal::Stop) => self.stopped(called.is_set(), took).await,
             }
         }
@@ -120,10 +121,10 @@ impl Attempting {
         } = &mut self.claimed;
         let mut performing = pin!(timeout(shared.attempt_timeout, performing));
         match race(signals.next(), &mut performing).await {
-            Race::First(Signal::Lost) => {
+            Race::First(signal @ (Signal::Lost | Signal::Over)) => {
                 // Meanwhile the work is not polled. The margin of the renewal covers this wait.
                 if !shared.is_done(job, shared.lease / 20).await {
-                    return Ended::Signal(Signal::Lost);
+                    return Ended::Signal(signal);
                 }
                 let _ = performing.await;
                 Ended::Settled
@@ -201,6 +202,19 @@ impl Claimed {
     fn lost(&self, took: Duration) {
         self.scope.enter(|| self.shared.claim_lost());
         self.ended(JobEnd::Lost, took);
+    }
+
+    /// Ends a claim that the engine calls lost, after the work was dropped. A job that was cancelled keeps its place in
+    /// its FIFO group and at its target until then.
+    async fn let_go(mut self, took: Duration) {
+        self.lost(took);
+        let (after, history) = (Duration::ZERO, History::new());
+        self.holding.is_done();
+        let settling = self
+            .shared
+            .settle(self.job.claim(), End::Release { after, history });
+        // Without an answer it ends with its lease.
+        let _ = timeout(self.shared.lease / 3, settling).await;
     }
 
     fn was_done(&self, outcome: Outcome, took: Duration) {

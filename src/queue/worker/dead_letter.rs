@@ -125,12 +125,12 @@ impl Shared {
     ) {
         let mut writing = pin!(self.write(&job, &cause));
         let written = match race(signals.next(), &mut writing).await {
-            Race::First(Signal::Lost) if self.moves.is_some() => {
+            Race::First(Signal::Lost | Signal::Over) if self.moves.is_some() => {
                 // A claim that is settled cannot be renewed, and looks lost until the answer arrives.
                 let written = timeout(self.lease / 3, writing).await;
                 written.map_or(Some(Written::Lost), Some)
             }
-            Race::First(Signal::Lost) => Some(Written::Lost),
+            Race::First(Signal::Lost | Signal::Over) => Some(Written::Lost),
             Race::First(Signal::Stop) => None,
             Race::Second(written) => Some(written),
         };

@@ -25,8 +25,10 @@ use tokio::{
 /// A signal to the task that holds a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// The claim has passed to another worker, or may pass before it is renewed.
+    /// The claim may pass to another worker before it is renewed.
     Lost,
+    /// The engine says that the claim has ended: another worker has the job, or it was cancelled.
+    Over,
     /// The worker stops, and its grace period has ended.
     Stop,
 }
@@ -87,7 +89,7 @@ impl Signals {
 
     /// Waits until the claim is lost.
     pub(super) async fn lost(&mut self) {
-        while self.next().await != Signal::Lost {}
+        while self.next().await == Signal::Stop {}
     }
 
     /// The output of what ends the claim. A claim that is ended can no longer be renewed, and looks lost until the
@@ -165,7 +167,7 @@ impl Held {
 
     fn lose(&self, claim: &Claim) {
         if let Some(entry) = self.lock().get_mut(claim) {
-            entry.tell(Signal::Lost);
+            entry.tell(Signal::Over);
         }
     }
 
@@ -214,7 +216,7 @@ impl Held {
 
 impl Entry {
     fn tell(&mut self, signal: Signal) {
-        self.is_lost |= signal == Signal::Lost;
+        self.is_lost |= signal != Signal::Stop;
         if let Some(sender) = self.signal.take() {
             let _ = sender.send(signal);
         }

@@ -226,10 +226,10 @@ impl SqliteQueueBuilder {
             max_payload: self.max_payload,
             max_result: self.max_result,
             rules: Rules {
+                retention: self.retention,
                 attempts: self.attempts,
                 per_target: self.per_target,
             },
-            retention: self.retention,
             claims: if self.durable_claims {
                 Durability::Durable
             } else {

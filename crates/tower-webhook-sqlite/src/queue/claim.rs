@@ -141,7 +141,7 @@ fn claim(
     }
     let mut ledger = Ledger::open(transaction).map_err(driver)?;
     let now = ledger.now;
-    let all = expire(&mut ledger, rules.attempts).map_err(driver)?;
+    let all = expire(&mut ledger, rules).map_err(driver)?;
     let mut taking = Taking {
         taken: Taken::default(),
         cut: !all,
@@ -184,7 +184,7 @@ fn release(transaction: &Transaction<'_>, given: &[(Claim, i64)]) -> Result<(), 
 }
 
 /// Ends leases that are over. Returns whether these were all.
-fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
+fn expire(ledger: &mut Ledger<'_>, rules: Rules) -> rusqlite::Result<bool> {
     let mut all = true;
     for failed in [false, true] {
         if !(if failed {
@@ -197,7 +197,9 @@ fn expire(ledger: &mut Ledger<'_>, attempts: u32) -> rusqlite::Result<bool> {
         let over = expired(ledger, failed)?;
         all &= over.len() < MOST_EXPIRED;
         for (held, end) in over {
-            if !failed && held.attempts >= attempts {
+            if held.hold == Hold::Cancelled {
+                settle::let_go(ledger, &held, rules.retention)?;
+            } else if !failed && held.attempts >= rules.attempts {
                 let lost = codec::encode(&Cause::new(Reason::WorkerLost));
                 settle::dead_letter(ledger, &held, end, None, Some(&lost), false)?;
             } else {
@@ -218,7 +220,7 @@ fn expired(ledger: &Ledger<'_>, failed: bool) -> rusqlite::Result<Vec<(Held, i64
     };
     let mut over = ledger.connection.prepare_cached(schema::EXPIRED)?;
     over.query_map(params![state, ledger.now, count(MOST_EXPIRED)], |row| {
-        Ok((Held::read(row)?, row.get(6)?))
+        Ok((Held::read(row)?, row.get(7)?))
     })?
     .collect()
 }

@@ -71,7 +71,7 @@ pub(super) fn enqueue(
     }
     let token = match &again {
         Again::Failed(task) => {
-            let end = stored::until(now, limits.retention);
+            let end = stored::until(now, limits.rules.retention);
             failed::take_out(transaction, task, digest.as_ref(), [now, end])?
         }
         Again::New | Again::No => 0,
@@ -298,7 +298,7 @@ impl Known {
                 result: self.result,
             },
             _ if self.has_failed() => Status::Failed,
-            state::FAILED => Status::Cancelled,
+            state::FAILED | state::RUNNING if self.result.is_some() => Status::Cancelled,
             state::RUNNING if self.at > now => Status::Running,
             _ => Status::Queued,
         }
@@ -334,11 +334,12 @@ pub(super) fn find(
 /// The stored counts, corrected by the leases that have ended since the last claim, which are few and
 /// found by an index.
 pub(super) fn depth(connection: &Connection, now: i64) -> rusqlite::Result<Depth> {
-    let lost: i64 = connection
+    let (lost, cancelled): (i64, i64) = connection
         .prepare_cached(schema::COUNT_EXPIRED)?
-        .query_row([now], |row| row.get(0))?;
+        .query_row([now], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let counts = Counts::read(connection)?;
     let count = |of: i64| of.max(0).unsigned_abs();
-    let (queued, running) = (count(counts.queued + lost), count(counts.running - lost));
+    let queued = count(counts.queued + lost - cancelled);
+    let running = count(counts.running - lost);
     Ok(Depth::new(queued, running, count(counts.dead_lettering)))
 }

@@ -25,9 +25,17 @@ pub(super) fn fail(
     let Some(mut held) = Held::find(&ledger, claim)? else {
         return Ok(Settled::Lost);
     };
-    if held.hold == Hold::Lapsed {
-        let now = ledger.now;
-        held.renew(&mut ledger, now)?;
+    match held.hold {
+        Hold::Cancelled => {
+            settle::let_go(&mut ledger, &held, retention)?;
+            ledger.close(transaction)?;
+            return Ok(Settled::Lost);
+        }
+        Hold::Lapsed => {
+            let now = ledger.now;
+            held.renew(&mut ledger, now)?;
+        }
+        _ => {}
     }
     settle::finish(&mut ledger, held.seq, state::FAILED, retention, None)?;
     settle::delete_payloads(ledger.connection, [held.seq])?;

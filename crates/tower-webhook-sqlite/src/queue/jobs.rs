@@ -5,7 +5,7 @@ use super::{
     enqueue::{self, Known},
     ledger::Ledger,
     schema::{self, state},
-    settle::{self, Held},
+    settle::{self, Held, Hold},
     time, wait,
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     stored::{self, count},
 };
 use rusqlite::{OptionalExtension, Row, params};
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 use tower_webhook::{
     BoxFuture, StoreError,
     observe::{Event, Id},
@@ -25,15 +25,21 @@ const MOST_LOOKED_AT: usize = 5 * JobListing::MOST;
 
 impl Jobs for SqliteQueue {
     fn cancel(&self, id: TaskId) -> BoxFuture<Result<Option<Status>, StoreError>> {
-        let (retention, observers) = (self.limits.retention, self.limits.observers.clone());
+        let limits = Arc::clone(&self.limits);
+        let retention = limits.rules.retention;
         let cancelled = answered(self.database.write(move |transaction| {
             cancel(transaction, id, retention).map_err(DatabaseError::from_driver)
         }));
         Box::pin(async move {
             Ok(match cancelled.await? {
-                Cancelled::Now { running } => {
-                    let task = Id::new(&id);
-                    observers.tell(|| Event::JobCancelled { task, running });
+                Cancelled::Now { running, key } => {
+                    limits.observers.tell(|| Event::JobCancelled {
+                        task: Id::new(&id),
+                        running,
+                        dedup_key: key
+                            .as_ref()
+                            .map(|(scope, id)| (scope.as_str(), id.as_str())),
+                    });
                     Some(Status::Cancelled)
                 }
                 Cancelled::Not(status) => status,
@@ -56,9 +62,13 @@ impl Jobs for SqliteQueue {
     }
 }
 
+/// The scope and id of a deduplication key.
+type Key = (String, String);
+
 enum Cancelled {
     Now {
         running: bool,
+        key: Option<Key>,
     },
     /// It had ended with this status, or is not known.
     Not(Option<Status>),
@@ -71,33 +81,24 @@ fn cancel(
 ) -> rusqlite::Result<Cancelled> {
     let mut ledger = Ledger::open(transaction)?;
     let connection = ledger.connection;
-    let Some((held, state)) = Held::unfinished(connection, id)? else {
+    let Some((mut held, key)) = Held::unfinished(connection, id)? else {
         let task = enqueue::get(connection, id)?.and_then(|known| known.into_task(ledger.now));
         return Ok(Cancelled::Not(task.map(|task| task.status)));
     };
-    let running = state == state::RUNNING;
+    let running = held.hold == Hold::Job;
     if running {
-        ledger.running -= 1;
+        // Its worker may still do it.
+        let mut cancel = connection.prepare_cached(schema::CANCEL)?;
+        cancel.execute(params![held.seq, Known::CANCELLED])?;
     } else {
         // It leaves its lane as if it had run.
-        ledger.queued -= 1;
-        ledger.run_in_lane(&held.target, 1)?;
+        let now = ledger.now;
+        held.renew(&mut ledger, now)?;
+        settle::let_go(&mut ledger, &held, retention)?;
     }
-    settle::finish(
-        &mut ledger,
-        held.seq,
-        state::FAILED,
-        retention,
-        Some(Known::CANCELLED),
-    )?;
     settle::delete_payloads(connection, [held.seq])?;
-    if state == state::QUEUED {
-        ledger.renew_lane(&held.target, &held.kind)?;
-    }
-    ledger.leave_lane(&held.target, &held.kind, 1)?;
-    ledger.release_next(held.ordered.as_deref())?;
     ledger.close(transaction)?;
-    Ok(Cancelled::Now { running })
+    Ok(Cancelled::Now { running, key })
 }
 
 fn list(
@@ -156,14 +157,18 @@ fn summary(
 }
 
 impl Held {
-    /// A job that is held, queued or running, and its state.
+    /// A job that is held, queued or running, and its key.
     fn unfinished(
         connection: &rusqlite::Connection,
         id: TaskId,
-    ) -> rusqlite::Result<Option<(Self, i64)>> {
+    ) -> rusqlite::Result<Option<(Self, Option<Key>)>> {
+        let read = |row: &Row<'_>| {
+            let key = stored::text_or_null(row, 7)?.zip(stored::text_or_null(row, 8)?);
+            Ok((Self::read(row)?, key))
+        };
         connection
             .prepare_cached(schema::UNFINISHED)?
-            .query_row([id.as_bytes()], |row| Ok((Self::read(row)?, row.get(1)?)))
+            .query_row([id.as_bytes()], read)
             .optional()
     }
 }

@@ -223,7 +223,6 @@ struct Limits {
     claims: Durability,
     observers: Observers,
     rules: Rules,
-    retention: Duration,
 }
 
 /// What belongs to the queue and not to who claims.
@@ -232,6 +231,7 @@ struct Rules {
     attempts: u32,
     /// `u32::MAX`: no limit.
     per_target: u32,
+    retention: Duration,
 }
 
 impl SqliteQueue {
@@ -313,7 +313,8 @@ impl SqliteQueue {
         if !ends.iter().all(|(_, end)| fits(end)) {
             return Err(refused(StoreError::new(StoreErrorKind::TooLarge)));
         }
-        settle::settle(transaction, ends, self.limits.retention).map_err(DatabaseError::from_driver)
+        settle::settle(transaction, ends, self.limits.rules.retention)
+            .map_err(DatabaseError::from_driver)
     }
 
     fn read<T: Send + 'static>(
@@ -339,11 +340,9 @@ impl SqliteQueue {
 
 impl Engine for SqliteQueue {
     fn promises(&self) -> Promises {
-        let Limits {
-            rules, retention, ..
-        } = *self.limits;
+        let rules = self.limits.rules;
         let mut promises = Promises::default();
-        promises.dedup = Some(retention);
+        promises.dedup = Some(rules.retention);
         promises.due_order = true;
         promises.fifo_groups = true;
         promises.per_target = (rules.per_target < u32::MAX).then_some(rules.per_target);
@@ -427,7 +426,7 @@ impl Tasks for SqliteQueue {
         if result.as_ref().map_or(0, Bytes::len) > self.limits.max_result {
             return Box::pin(async { Err(StoreError::new(StoreErrorKind::TooLarge)) });
         }
-        let retention = self.limits.retention;
+        let retention = self.limits.rules.retention;
         answered(self.database.write(move |transaction| {
             failed::resolve(transaction, id, result.as_deref(), retention)
                 .map_err(DatabaseError::from_driver)

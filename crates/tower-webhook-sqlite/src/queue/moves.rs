@@ -37,7 +37,7 @@ impl Moves for Both {
     ) -> BoxFuture<Result<Settled, StoreError>> {
         let (queue, entries, entry) = (self.queue.clone(), self.entries.clone(), Arc::clone(entry));
         let moving = self.queue.database().write(move |transaction| {
-            let settled = failed::fail(transaction, claim, queue.limits.retention)
+            let settled = failed::fail(transaction, claim, queue.limits.rules.retention)
                 .map_err(DatabaseError::from_driver)?;
             if settled == Settled::Done {
                 entries.write_in(transaction, &entry)?;

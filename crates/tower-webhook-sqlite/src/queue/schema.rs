@@ -8,7 +8,8 @@ pub(super) mod state {
     pub(in crate::queue) const HELD: i64 = 0;
     /// Waits for a worker. `at` is when it is due.
     pub(in crate::queue) const QUEUED: i64 = 1;
-    /// A worker has claimed it. `at` is the end of the lease.
+    /// A worker has claimed it. `at` is the end of the lease. If it was cancelled, it has an empty result, and stays
+    /// until its worker has let go or the lease ends.
     pub(in crate::queue) const RUNNING: i64 = 2;
     /// Its entry waits for a worker. `at` is when it is due.
     pub(in crate::queue) const DEAD_LETTERING_DUE: i64 = 3;
@@ -296,19 +297,25 @@ pub(super) const KEEP_CLAIMS: &str = "UPDATE tower_webhook_jobs SET at = at + ?3
 /// Leaves a job to a newer release. Nothing else of it changes.
 pub(super) const PUT_OFF: &str = "UPDATE tower_webhook_jobs SET at = ?2 WHERE seq = ?1";
 pub(super) const EXPIRED: &str =
-    "SELECT seq, state, target, ordered, attempts, kind, at FROM tower_webhook_jobs
+    "SELECT seq, state, target, ordered, attempts, kind, result IS NOT NULL, at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at <= ?2 ORDER BY at, seq LIMIT ?3";
-pub(super) const COUNT_EXPIRED: &str = "SELECT count(*) FROM tower_webhook_jobs
+/// All, and those of cancelled jobs.
+pub(super) const COUNT_EXPIRED: &str = "SELECT count(*), count(result) FROM tower_webhook_jobs
     WHERE state > 1 AND state = 2 AND at <= ?1";
 pub(super) const NEXT_END: &str = "SELECT at FROM tower_webhook_jobs
     WHERE state > 1 AND state = ?1 AND at > ?2 ORDER BY at LIMIT 1";
 
 /// A claim that was settled has left a greater token. A job that was never claimed has none.
-pub(super) const HELD_BY: &str = "SELECT seq, state, target, ordered, attempts, kind
+pub(super) const HELD_BY: &str =
+    "SELECT seq, state, target, ordered, attempts, kind, result IS NOT NULL
     FROM tower_webhook_jobs WHERE id = ?1 AND token = ?2 AND token > 0 AND +state IN (1, 2, 3, 4)";
 /// What can be cancelled.
-pub(super) const UNFINISHED: &str = "SELECT seq, state, target, ordered, attempts, kind
-    FROM tower_webhook_jobs WHERE id = ?1 AND +state IN (0, 1, 2)";
+pub(super) const UNFINISHED: &str =
+    "SELECT j.seq, j.state, j.target, j.ordered, j.attempts, j.kind, FALSE, p.scope, p.key
+    FROM tower_webhook_jobs AS j LEFT JOIN tower_webhook_payloads AS p ON p.seq = j.seq
+    WHERE j.id = ?1 AND +j.state IN (0, 1, 2) AND j.result IS NULL";
+/// Marks a running job as cancelled.
+pub(super) const CANCEL: &str = "UPDATE tower_webhook_jobs SET result = ?2 WHERE seq = ?1";
 /// Those that are not finished, which are those with a payload.
 pub(super) const LIST: &str =
     "SELECT j.seq, j.id, j.kind, j.target, j.ordered, j.state, j.at, j.accepted, j.attempts
@@ -414,6 +421,7 @@ mod tests {
             (NEXT_END, "tower_webhook_jobs_end (state=? AND at>?)"),
             (HELD_BY, "(id=?)"),
             (UNFINISHED, "(id=?)"),
+            (CANCEL, "INTEGER PRIMARY KEY"),
             (LIST, "p USING INTEGER PRIMARY KEY (rowid>?)"),
             (RENEW, "INTEGER PRIMARY KEY"),
             (MOVE, "INTEGER PRIMARY KEY"),

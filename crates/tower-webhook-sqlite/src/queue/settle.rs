@@ -1,7 +1,7 @@
 //! Ends claims, extends them, and removes finished tasks.
 
 use super::{
-    enqueue,
+    enqueue::{self, Known},
     ledger::{Counts, Ledger},
     schema::{self, state},
     time, wait,
@@ -40,8 +40,10 @@ pub(super) enum Hold {
     Job,
     /// A job that has failed for good.
     Failed,
-    /// A job whose lease has ended, and that nobody has claimed since.
+    /// A queued job; as a claim, one whose lease has ended, and that nobody has claimed since.
     Lapsed,
+    /// A job that was cancelled, and that its worker may still do.
+    Cancelled,
     /// A job that was given up when its last lease ended, and whose entry nobody writes yet.
     GivenUp,
 }
@@ -58,15 +60,16 @@ impl Held {
             .optional()
     }
 
-    /// A job in these columns of a row: its number, state, target, FIFO group, attempts and kind. What is damaged is
-    /// read as far as it can be.
+    /// A job in these columns of a row: its number, state, target, FIFO group, attempts and kind, and whether it was
+    /// cancelled. What is damaged is read as far as it can be.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         Ok(Self {
             seq: row.get(0)?,
             hold: match row.get(1)? {
+                state::RUNNING if row.get(6)? => Hold::Cancelled,
                 state::RUNNING => Hold::Job,
                 state::DEAD_LETTERING_CLAIMED => Hold::Failed,
-                state::QUEUED => Hold::Lapsed,
+                state::HELD | state::QUEUED => Hold::Lapsed,
                 _ => Hold::GivenUp,
             },
             target: stored::text(row, 2)?,
@@ -157,8 +160,13 @@ fn settle_one(
         return Ok(Settled::Lost);
     };
     let now = ledger.now;
-    if held.hold == Hold::Lapsed {
-        held.renew(ledger, now)?;
+    match held.hold {
+        Hold::Cancelled => {
+            let_go(ledger, &held, retention)?;
+            return Ok(Settled::Lost);
+        }
+        Hold::Lapsed => held.renew(ledger, now)?,
+        _ => {}
     }
     match (end, held.hold) {
         (End::Failed { cause, history }, hold) => {
@@ -232,13 +240,12 @@ pub(super) fn renew(
     ledger.granted();
     let mut settled = Vec::with_capacity(claims.len());
     for claim in claims {
-        let held = Held::find(&ledger, *claim)?.filter(|held| held.hold != Hold::GivenUp);
-        settled.push(match held {
-            Some(mut held) => {
+        settled.push(match Held::find(&ledger, *claim)? {
+            Some(mut held) if !matches!(held.hold, Hold::Cancelled | Hold::GivenUp) => {
                 held.renew(&mut ledger, until)?;
                 Settled::Done
             }
-            None => Settled::Lost,
+            _ => Settled::Lost,
         });
     }
     ledger.close(transaction)?;
@@ -330,6 +337,19 @@ pub(super) fn finish(
         .prepare_cached(schema::FINISH)?
         .execute(params![seq, state, until, result])
         .map(drop)
+}
+
+/// The worker of a cancelled job has stopped, or its lease has ended: what waits for it may run.
+pub(super) fn let_go(
+    ledger: &mut Ledger<'_>,
+    held: &Held,
+    retention: Duration,
+) -> rusqlite::Result<()> {
+    let result = Some(Known::CANCELLED);
+    finish(ledger, held.seq, state::FAILED, retention, result)?;
+    ledger.running -= 1;
+    ledger.leave_lane(&held.target, &held.kind, 1)?;
+    ledger.release_next(held.ordered.as_deref())
 }
 
 pub(super) fn delete_payloads(

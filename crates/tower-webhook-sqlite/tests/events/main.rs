@@ -13,7 +13,10 @@ mod starting;
 mod time;
 
 use home::{Home, until};
-use std::time::Duration;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
@@ -22,7 +25,7 @@ use tower_webhook::{
     observe::{Event, observer_fn},
     queue::{
         Ask, Claim, Claims, End, Engine, Enqueued, Job, Mark, MemoryQueue, NewJob, Promises, Queue,
-        TaskId, Tasks,
+        Status, TaskId, Tasks,
     },
 };
 use tower_webhook_sqlite::{

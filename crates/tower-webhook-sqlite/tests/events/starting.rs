@@ -152,3 +152,36 @@ async fn an_event_that_no_queue_takes_does_not_hold_up_the_others() {
     // It is still there for a queue that takes it.
     assert_eq!(events.find(&key("large")).await.unwrap(), Some(large));
 }
+
+/// Its worker, if there is one, does not tell of it: its queue does.
+#[tokio::test]
+async fn a_job_that_was_cancelled_does_not_come_back_with_the_next_start() {
+    let home = Home::new();
+    let events: Arc<OnceLock<AcceptedEvents>> = Arc::default();
+    let marking = Arc::clone(&events);
+    let queue = MemoryQueue::builder().observe(observer_fn(move |event| {
+        if let Event::JobCancelled {
+            dedup_key: Some((scope, id)),
+            ..
+        } = event
+        {
+            let key = IdempotencyKey::new(scope, id).unwrap();
+            marking.get().unwrap().finished(&key);
+        }
+    }));
+    let queue = Queue::new(queue.build().unwrap());
+    let of_file = AcceptedEvents::apart(&home.database(), queue.clone()).unwrap();
+    let events = events.get_or_init(|| of_file);
+    let running = accept(events, "a").await.id;
+    assert_eq!(take(&**queue.engine()).await.id, running);
+    let queued = accept(events, "b").await.id;
+    accept(events, "c").await;
+    for id in [queued, running] {
+        assert_eq!(queue.cancel(id).await.unwrap(), Some(Status::Cancelled));
+    }
+    events.probe().await.unwrap();
+
+    let (events, queue) = home.apart();
+    assert_eq!(take_up(&events).await, 1);
+    assert_eq!(take(&**queue.engine()).await.payload, event("c").body);
+}

@@ -1,6 +1,6 @@
 //! Claims of processes that are gone, that stall, and of which nothing can be told.
 
-use crate::support::{Ends, Home, TTL, child, childs_file, put, say, take};
+use crate::support::{Ends, Home, TTL, add, child, childs_file, job, put, say, take};
 use std::{
     ffi::OsString,
     fs,
@@ -14,7 +14,7 @@ use tower_webhook::{
     clock::WallClock,
     idempotency::{Begin, IdempotencyKey, Store},
     observe::{Event, observer_fn},
-    queue::{Ask, Engine, Job, Mark},
+    queue::{Ask, Engine, Job, Jobs, Mark, Status, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue, SqliteStore};
 
@@ -109,6 +109,28 @@ async fn what_a_killed_process_had_is_claimed_at_once() {
     heir.database().close().await;
     queue.database().close().await;
     assert!(locks(&home).is_empty());
+}
+
+/// What was cancelled while it ran there does not come back, and what waits for it does not wait for the lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_of_a_group_follows_a_cancelled_job_of_a_killed_process_at_once() {
+    let home = Home::new();
+    let queue = home.queue();
+    let first = add(&queue, job("x").fifo_group("o")).await.unwrap().id;
+    let second = add(&queue, job("y").fifo_group("o")).await.unwrap().id;
+    let claimer = Claimer::spawn(&home.file(), TTL);
+    let cancelled = queue.cancel(first).await.unwrap();
+    assert_eq!(cancelled, Some(Status::Cancelled));
+    assert!(claim(&queue).await.is_none(), "the process may still do it");
+    home.check();
+    // It is cancelled in the file, too.
+    let other = home.queue();
+    assert!(claim(&other).await.is_none());
+    claimer.kill();
+    assert_eq!(next(&other).await.id, second);
+    let task = other.task(first).await.unwrap().unwrap();
+    assert_eq!(task.status, Status::Cancelled);
+    home.check();
 }
 
 /// Whoever finds it gone may keep no jobs.
