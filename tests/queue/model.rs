@@ -18,8 +18,8 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{
-        Ask, Claim, End, Engine, Enqueued, Job, Kinds, MemoryQueue, NewJob, Status, Task, TaskId,
-        Tasks,
+        Ask, Claim, End, Engine, Enqueued, Job, Jobs, Kinds, MemoryQueue, NewJob, Status, Task,
+        TaskId, Tasks,
     },
 };
 
@@ -44,7 +44,16 @@ enum Step {
         claims: Vec<usize>,
         lease: Duration,
     },
+    /// On a job that was put in before.
+    Operate(usize, Operation),
     Pass(Duration),
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Cancel,
+    Resolve,
+    Requeue { with_key: bool },
 }
 
 fn time() -> impl Strategy<Value = Duration> {
@@ -65,6 +74,14 @@ fn end() -> impl Strategy<Value = End> {
         2 => time().prop_map(|after| End::Retry { after, history: history(1) }),
         2 => time().prop_map(|after| End::Release { after, history: history(2) }),
         2 => Just(End::Failed { cause: Cause::new(Reason::Rejected), history: history(3) }),
+    ]
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    prop_oneof![
+        2 => Just(Operation::Cancel),
+        1 => Just(Operation::Resolve),
+        2 => any::<bool>().prop_map(|with_key| Operation::Requeue { with_key }),
     ]
 }
 
@@ -94,6 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0_usize..5, end()).prop_map(|(claim, end)| Step::Settle { claim, end }),
         1 => (proptest::collection::vec(0_usize..5, 0..3), time())
             .prop_map(|(claims, lease)| Step::Renew { claims, lease }),
+        5 => (0_usize..5, operation()).prop_map(|(job, how)| Step::Operate(job, how)),
         3 => time().prop_map(Step::Pass),
     ]
 }
@@ -101,10 +119,28 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Waiting,
-    Running { until: Instant },
+    Running {
+        until: Instant,
+    },
+    /// While it ran.
+    Cancelled {
+        until: Instant,
+    },
     ToDeadLetter,
-    DeadLettering { until: Instant },
-    Over { failed: bool, until: Instant },
+    DeadLettering {
+        until: Instant,
+    },
+    Over {
+        end: Ended,
+        until: Instant,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ended {
+    Succeeded,
+    Failed,
+    Cancelled,
 }
 
 #[derive(Clone, Debug)]
@@ -125,8 +161,13 @@ impl Modelled {
         match self.state {
             State::Waiting => Status::Queued,
             State::Running { .. } => Status::Running,
-            State::Over { failed: false, .. } => Status::Succeeded { result: None },
-            _ => Status::Failed,
+            State::Cancelled { .. } => Status::Cancelled,
+            State::ToDeadLetter | State::DeadLettering { .. } => Status::Failed,
+            State::Over { end, .. } => match end {
+                Ended::Succeeded => Status::Succeeded { result: None },
+                Ended::Failed => Status::Failed,
+                Ended::Cancelled => Status::Cancelled,
+            },
         }
     }
 }
@@ -152,6 +193,11 @@ struct Model {
 impl Model {
     fn pass(&mut self, by: Duration) {
         self.now += by;
+        for index in 0..self.jobs.len() {
+            if matches!(self.jobs[index].state, State::Cancelled { until } if until <= self.now) {
+                self.finish(index, Ended::Cancelled);
+            }
+        }
         for job in &mut self.jobs {
             match job.state {
                 State::Running { until } if until <= self.now => {
@@ -173,6 +219,7 @@ impl Model {
         self.jobs
             .retain(|job| !matches!(job.state, State::Over { until, .. } if until <= now));
         self.gone.retain(|(_, _, until)| *until > now);
+        self.evict();
     }
 
     /// What could be claimed now, due first first.
@@ -182,7 +229,7 @@ impl Model {
             let all = self.jobs.iter();
             let of_target = all.filter(|job| job.new.target == target);
             of_target
-                .filter(|job| matches!(job.state, State::Running { .. }))
+                .filter(|job| matches!(job.state, State::Running { .. } | State::Cancelled { .. }))
                 .count()
         };
         let mut found: Vec<_> = (0..self.jobs.len())
@@ -196,7 +243,10 @@ impl Model {
                     && !before.any(|other| {
                         job.new.fifo_group.is_some()
                             && other.new.fifo_group == job.new.fifo_group
-                            && matches!(other.state, State::Waiting | State::Running { .. })
+                            && matches!(
+                                other.state,
+                                State::Waiting | State::Running { .. } | State::Cancelled { .. }
+                            )
                     })
             })
             .collect();
@@ -269,6 +319,7 @@ impl Model {
         };
         let job = &mut self.jobs[index];
         job.state = match job.state {
+            State::Cancelled { .. } => return Settled::Lost,
             State::Running { .. } => State::Running { until },
             State::DeadLettering { .. } => State::DeadLettering { until },
             other => panic!("held in state {other:?}"),
@@ -282,7 +333,11 @@ impl Model {
         let mut gone = self.gone.iter();
         let gone = gone.find(|(key, ..)| Some(key) == new.dedup_key.as_ref());
         let first = first.map(|job| job.new.id).or(gone.map(|(_, id, _)| *id));
-        if let Some(first) = first {
+        let same = self.position(new.id);
+        let has_failed = |index: usize| self.jobs[index].status() == Status::Failed;
+        let again = new.requeue && same.is_none_or(has_failed);
+        let first = first.or(same.map(|_| new.id));
+        if let Some(first) = first.filter(|first| !(again && *first == new.id)) {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (first, true));
         } else if self.fullest() >= u64::try_from(MAX_JOBS).unwrap() {
@@ -290,6 +345,14 @@ impl Model {
         } else {
             let enqueued = result.unwrap();
             assert_eq!((enqueued.id, enqueued.repeated), (new.id, false));
+            if let Some(index) = same
+                && let Some(key) = self.jobs.remove(index).new.dedup_key
+            {
+                let until = self.now + self.rules.retention;
+                self.gone.push((key, new.id, until));
+            }
+            self.gone
+                .retain(|(key, ..)| Some(key) != new.dedup_key.as_ref());
             self.jobs.push(Modelled {
                 due: self.now + new.wait(SystemTime::now(), Duration::MAX).unwrap(),
                 new,
@@ -303,11 +366,42 @@ impl Model {
         }
     }
 
+    fn position(&self, id: TaskId) -> Option<usize> {
+        self.jobs.iter().position(|job| job.new.id == id)
+    }
+
+    fn finish(&mut self, index: usize, end: Ended) {
+        let until = self.now + self.rules.retention;
+        let job = &mut self.jobs[index];
+        job.state = State::Over { end, until };
+        (job.token, job.lapsed) = (None, None);
+    }
+
+    fn cancel(&mut self, id: TaskId) -> Option<Status> {
+        let index = self.position(id)?;
+        match self.jobs[index].state {
+            State::Waiting => self.finish(index, Ended::Cancelled),
+            State::Running { until } => self.jobs[index].state = State::Cancelled { until },
+            _ => return Some(self.jobs[index].status()),
+        }
+        self.evict();
+        Some(Status::Cancelled)
+    }
+
+    fn resolve(&mut self, id: TaskId) -> bool {
+        let index = self.position(id);
+        let Some(index) = index.filter(|index| self.jobs[*index].status() == Status::Failed) else {
+            return false;
+        };
+        self.finish(index, Ended::Succeeded);
+        self.evict();
+        true
+    }
+
     /// The job of this claim, held again if its lease had ended and nobody has claimed it since.
     fn holder(&mut self, claim: Claim, is_final: bool) -> Option<usize> {
         let now = self.now;
-        let mut jobs = self.jobs.iter();
-        let index = jobs.position(|job| job.new.id == claim.id)?;
+        let index = self.position(claim.id)?;
         let job = &mut self.jobs[index];
         if job.token == Some(claim.token) {
             return Some(index);
@@ -325,8 +419,12 @@ impl Model {
 
     fn settle(&mut self, index: usize, end: End) -> Settled {
         let now = self.now;
-        let until = now + self.rules.retention;
         let job = &mut self.jobs[index];
+        if matches!(job.state, State::Cancelled { .. }) {
+            self.finish(index, Ended::Cancelled);
+            self.evict();
+            return Settled::Lost;
+        }
         let is_failed = matches!(job.state, State::DeadLettering { .. });
         let back = if is_failed {
             State::ToDeadLetter
@@ -339,8 +437,10 @@ impl Model {
                 job.lost = false;
             }
             End::Done { .. } => {
-                let failed = is_failed;
-                job.state = State::Over { failed, until };
+                let end = [Ended::Succeeded, Ended::Failed][usize::from(is_failed)];
+                self.finish(index, end);
+                self.evict();
+                return Settled::Done;
             }
             End::Retry { after, history } => {
                 (job.state, job.history, job.due) = (back, history, now + after);
@@ -352,7 +452,6 @@ impl Model {
             other => panic!("{other:?}"),
         }
         job.token = None;
-        self.evict();
         Settled::Done
     }
 
@@ -419,11 +518,9 @@ async fn run(rules: Rules, steps: Vec<Step>, poll_early: bool) {
         now: Instant::now(),
     };
     let mut claims: Vec<Claim> = Vec::new();
+    let mut known: Vec<NewJob> = Vec::new();
     // The last claims are the ones that most likely stand.
-    let pick = |claims: &[Claim], back: usize| {
-        let index = claims.len().checked_sub(back + 1)?;
-        claims.get(index).copied()
-    };
+    let pick = |claims: &[Claim], back: usize| claims.iter().rev().nth(back).copied();
     let keys = [0_u8, 1, 2].map(|key| IdempotencyKey::new("model", &key.to_string()).unwrap());
 
     for step in steps {
@@ -453,8 +550,14 @@ async fn run(rules: Rules, steps: Vec<Step>, poll_early: bool) {
                     .delay(delay);
                 new.dedup_key = key.map(|key| keys[usize::from(key)].clone());
                 new.fifo_group = order.map(|order| order.to_string());
+                known.push(new.clone());
                 let mut results = queue.enqueue(vec![new.clone()]).await.unwrap();
                 model.enqueued(new, results.remove(0));
+            }
+            Step::Operate(job, how) => {
+                if let Some(new) = known.iter().rev().nth(job) {
+                    operate(&queue, &mut model, new.clone(), how).await;
+                }
             }
             Step::Claim(ask) => {
                 let got = queue.claim(ask.clone()).await.unwrap().jobs;
@@ -503,12 +606,28 @@ async fn run(rules: Rules, steps: Vec<Step>, poll_early: bool) {
     }
 }
 
+async fn operate(queue: &MemoryQueue, model: &mut Model, mut new: NewJob, how: Operation) {
+    let id = new.id;
+    match how {
+        Operation::Cancel => assert_eq!(queue.cancel(id).await.unwrap(), model.cancel(id)),
+        Operation::Resolve => {
+            assert_eq!(queue.resolve(id, None).await.unwrap(), model.resolve(id));
+        }
+        Operation::Requeue { with_key } => {
+            new.requeue = true;
+            new.dedup_key = new.dedup_key.filter(|_| with_key);
+            let mut results = queue.enqueue(vec![new.clone()]).await.unwrap();
+            model.enqueued(new, results.remove(0));
+        }
+    }
+}
+
 /// All that can be asked of the two is answered alike.
 async fn compare(queue: &MemoryQueue, model: &Model, keys: &[IdempotencyKey], claims: &[Claim]) {
     let depth = queue.depth().await.unwrap();
     let is = |state: State| match state {
         State::Waiting => 0,
-        State::Running { .. } => 1,
+        State::Running { .. } | State::Cancelled { .. } => 1,
         State::ToDeadLetter | State::DeadLettering { .. } => 2,
         State::Over { .. } => 3,
     };

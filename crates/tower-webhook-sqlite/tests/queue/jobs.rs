@@ -1,6 +1,9 @@
 //! Lanes and orders at length, and what operations cost when there is much.
 
-use crate::support::{Home, LEASE, add, again, claim, done, hold_up, job, put, settings, settle};
+use crate::{
+    moves::entry,
+    support::{Home, LEASE, add, again, claim, done, hold_up, job, put, settings, settle},
+};
 use proptest::prelude::*;
 use std::{
     collections::HashMap,
@@ -8,11 +11,12 @@ use std::{
 };
 use tower_webhook::{
     attempt::History,
-    dead_letter::{Cause, Reason},
+    dead_letter::{Cause, EntryId, LetterStore, Reason},
+    idempotency::IdempotencyKey,
     lease::Settled,
-    queue::{Ask, Claim, End, Engine, Job, NewJob, Status, TaskId, Tasks},
+    queue::{Ask, Claim, End, Engine, Job, Jobs, NewJob, Status, TaskId, Tasks},
 };
-use tower_webhook_sqlite::{SqliteQueue, database::DatabaseError};
+use tower_webhook_sqlite::{SqliteDeadLetters, SqliteQueue, database::DatabaseError};
 
 #[tokio::test]
 async fn the_next_in_order_may_be_another_targets() {
@@ -112,6 +116,7 @@ enum Step {
         kind: u8,
         order: Option<u8>,
         delay: u16,
+        key: Option<u8>,
     },
     Claim {
         jobs: usize,
@@ -121,6 +126,12 @@ enum Step {
     End(Vec<(usize, u8)>),
     /// Another handle with this limit per target.
     Reopen(u32),
+    Cancel(usize),
+    Resolve(usize),
+    /// With its key, or without.
+    Requeue(usize, bool),
+    /// To the dead letters.
+    Move(usize),
     Pass(u16),
     Back(u16),
 }
@@ -132,18 +143,28 @@ fn limit() -> impl Strategy<Value = u32> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        (0..3_u8, 0..2_u8, proptest::option::of(0..2_u8), 0..200_u16).prop_map(
-            |(target, kind, order, delay)| Step::Put {
+        (
+            0..3_u8,
+            0..2_u8,
+            proptest::option::of(0..2_u8),
+            0..200_u16,
+            proptest::option::of(0..6_u8)
+        )
+            .prop_map(|(target, kind, order, delay, key)| Step::Put {
                 target,
                 kind,
                 order,
                 delay,
-            }
-        ),
+                key,
+            }),
         (0..5_usize, 0..3_u8).prop_map(|(jobs, kind)| Step::Claim { jobs, kind }),
         proptest::collection::vec((any::<usize>(), 0..7_u8), 1..4).prop_map(Step::End),
         proptest::collection::vec((0..4_usize, 0..7_u8), 1..6).prop_map(Step::End),
         limit().prop_map(Step::Reopen),
+        any::<usize>().prop_map(Step::Cancel),
+        any::<usize>().prop_map(Step::Resolve),
+        (any::<usize>(), any::<bool>()).prop_map(|(which, key)| Step::Requeue(which, key)),
+        any::<usize>().prop_map(Step::Move),
         (0..20_000_u16).prop_map(Step::Pass),
         (0..20_000_u16).prop_map(Step::Back),
     ]
@@ -155,6 +176,8 @@ async fn run(per_target: u32, steps: Vec<Step>) {
     let lease = Duration::from_secs(10);
     let mut held: Vec<Job> = Vec::new();
     let mut tokens = HashMap::new();
+    let mut known: Vec<NewJob> = Vec::new();
+    let entries = SqliteDeadLetters::new(queue.database()).unwrap();
     for step in steps {
         match step {
             Step::Put {
@@ -162,11 +185,15 @@ async fn run(per_target: u32, steps: Vec<Step>) {
                 kind,
                 order,
                 delay,
+                key,
             } => {
                 let new = NewJob::new(format!("k{kind}"), "x");
                 let mut new = new.target(format!("t{target}"));
                 new = new.delay(Duration::from_millis(delay.into()));
                 new.fifo_group = order.map(|order| order.to_string());
+                new.dedup_key =
+                    key.map(|key| IdempotencyKey::new("test", &key.to_string()).unwrap());
+                known.push(new.clone());
                 add(&queue, new).await.unwrap();
             }
             Step::Claim { jobs, kind } => {
@@ -191,6 +218,29 @@ async fn run(per_target: u32, steps: Vec<Step>) {
                 let reopened = settings().per_target(per_target).build(queue.database());
                 queue = reopened.unwrap();
             }
+            Step::Move(which) if !held.is_empty() => {
+                let job = held.swap_remove(which % held.len());
+                let entry = entry(EntryId::random());
+                let moves = queue.moves(&entries).unwrap();
+                let moved = moves.dead_letter(job.claim(), &entry).await.unwrap();
+                let there = entries.get(entry.id).await.unwrap().is_some();
+                assert_eq!(there, moved == Settled::Done);
+            }
+            Step::Cancel(which) if !known.is_empty() => {
+                let id = known[which % known.len()].id;
+                queue.cancel(id).await.unwrap();
+            }
+            Step::Resolve(which) if !known.is_empty() => {
+                let id = known[which % known.len()].id;
+                queue.resolve(id, Some("it".into())).await.unwrap();
+            }
+            Step::Requeue(which, with_key) if !known.is_empty() => {
+                let mut new = known[which % known.len()].clone();
+                new.requeue = true;
+                new.dedup_key = new.dedup_key.filter(|_| with_key);
+                add(&queue, new).await.unwrap();
+            }
+            Step::Move(_) | Step::Cancel(_) | Step::Resolve(_) | Step::Requeue(..) => {}
             Step::Pass(by) => clock.forward(Duration::from_millis(by.into())),
             Step::Back(by) => clock.back(Duration::from_millis(by.into())),
         }

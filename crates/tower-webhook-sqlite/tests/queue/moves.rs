@@ -14,7 +14,7 @@ use tower_webhook::{
     },
     idempotency::IdempotencyKey,
     lease::Settled,
-    queue::{Depth, End, Engine, Moves, NewJob, Queue, Requeue, Status, Tasks, Worker},
+    queue::{Depth, End, Engine, Jobs, Moves, NewJob, Queue, Requeue, Status, Tasks, Worker},
     retry::{Backoff, Budget, RetryConfig},
 };
 use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue};
@@ -26,7 +26,7 @@ fn both(database: &Database) -> (SqliteQueue, SqliteDeadLetters, Box<dyn Moves>)
     (queue, entries, moves)
 }
 
-fn entry(id: EntryId) -> Arc<Entry> {
+pub(crate) fn entry(id: EntryId) -> Arc<Entry> {
     let cause = Cause::new(Reason::Rejected);
     let mut entry = Entry::new(id, "test", "", cause, std::time::UNIX_EPOCH);
     entry.task_id = Some(id);
@@ -105,6 +105,25 @@ async fn a_job_fails_with_its_entry_or_not_at_all() {
     let settled = end(&queue, held.claim(), done()).await.unwrap();
     assert_eq!(settled, Settled::Done);
     is_paired(&home);
+}
+
+#[tokio::test]
+async fn a_cancelled_job_leaves_no_entry_and_the_next_of_its_group_follows() {
+    let home = Home::new();
+    let (queue, entries, moves) = both(&home.database());
+    for payload in ["a", "b"] {
+        add(&queue, job(payload).fifo_group("order")).await.unwrap();
+    }
+    let held = take(&queue).await;
+    let cancelled = queue.cancel(held.id).await.unwrap();
+    assert_eq!(cancelled, Some(Status::Cancelled));
+    none(&queue).await;
+    let entry = entry(held.id.entry_id());
+    let moved = moves.dead_letter(held.claim(), &entry).await.unwrap();
+    assert_eq!(moved, Settled::Lost);
+    assert_eq!(entries.get(entry.id).await.unwrap(), None);
+    assert_eq!(take(&queue).await.payload, "b");
+    home.check();
 }
 
 #[tokio::test]
