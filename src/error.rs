@@ -67,7 +67,8 @@ pub enum StoreErrorKind {
         /// The newest schema version that this release reads.
         known: u32,
     },
-    /// The receiver (of a sink that posts to a server) refused the record and will refuse it again.
+    /// The record was refused and would be refused again: by the receiver of a sink that posts to a server, or because
+    /// it asks for what the store does not keep.
     Rejected,
     /// The store did not answer in time.
     Timeout,
@@ -144,7 +145,7 @@ impl fmt::Display for StoreError {
                     "the stored record has schema {found}; this release reads up to {known}"
                 );
             }
-            StoreErrorKind::Rejected => "the receiver refused the record",
+            StoreErrorKind::Rejected => "the record was refused, and would be refused again",
             StoreErrorKind::Timeout => "the store did not answer in time",
             StoreErrorKind::TooLarge => "the record is larger than the store accepts",
             StoreErrorKind::Unavailable => "the store is unavailable",

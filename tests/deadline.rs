@@ -88,7 +88,7 @@ async fn a_call_is_given_up_at_its_deadline_and_not_before() {
     let error = assert_ready!(call.poll()).unwrap_err();
     assert_eq!(exceeded(&error).allowed(), Some(SECOND));
     assert!(exceeded(&error).was_sent());
-    assert_eq!(error.to_string(), "deadline exceeded after 1s");
+    assert_eq!(error.to_string(), "no response within its deadline of 1s");
     assert_eq!(kind(&error), OutcomeKind::Transient);
 }
 

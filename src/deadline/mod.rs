@@ -166,7 +166,7 @@ impl Deadline {
 ///
 /// let error = DeadlineExceeded::before_sending();
 /// assert_eq!(Outcome::of_error(&error).kind(), OutcomeKind::Refused);
-/// assert_eq!(error.to_string(), "no time left to send it");
+/// assert_eq!(error.to_string(), "not sent: its deadline had passed, or left too little time");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeadlineExceeded {
@@ -201,8 +201,8 @@ impl DeadlineExceeded {
 impl fmt::Display for DeadlineExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.allowed {
-            Some(allowed) => write!(f, "deadline exceeded after {allowed:?}"),
-            None => f.write_str("no time left to send it"),
+            Some(allowed) => write!(f, "no response within its deadline of {allowed:?}"),
+            None => f.write_str("not sent: its deadline had passed, or left too little time"),
         }
     }
 }

@@ -70,8 +70,9 @@ const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why [`Idempotency`](super::Idempotency) refused a request. Found in the extensions of the response.
 ///
-/// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7. What is missing need not be the header
+/// `Idempotency-Key`, so the answer says where it was expected.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IdempotencyError {
     /// The handler's response body failed before its end: 500. The key is free again.
@@ -81,8 +82,13 @@ pub enum IdempotencyError {
         /// The wait before the next try.
         retry_after: Duration,
     },
-    /// The request has no usable key: 400.
+    /// The request has a key that cannot be used: 400.
     Key(KeyError),
+    /// The request has no key: 400.
+    KeyMissing {
+        /// Where the [source](super::KeySource) looks for it.
+        expected: String,
+    },
     /// The key is in use for another request: 422.
     Mismatch,
     /// The store failed, and the layer fails closed, or a stored answer cannot be read: 503, with
@@ -97,6 +103,7 @@ impl IdempotencyError {
             Self::BrokenAnswer => "broken_answer",
             Self::InProgress { .. } => "in_progress",
             Self::Key(_) => "key",
+            Self::KeyMissing { .. } => "key_missing",
             Self::Mismatch => "mismatch",
             Self::Store(_) => "store",
         }
@@ -106,11 +113,20 @@ impl IdempotencyError {
 impl fmt::Display for IdempotencyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::BrokenAnswer => f.write_str("the handler's answer broke off"),
-            Self::InProgress { .. } => f.write_str("a request with this key is being handled"),
+            Self::BrokenAnswer => {
+                f.write_str("the body of the handler's response ended with an error")
+            }
+            Self::InProgress { .. } => {
+                f.write_str("a request with this idempotency key is being handled")
+            }
             Self::Key(error) => error.fmt(f),
-            Self::Mismatch => f.write_str("the key was used for another request"),
-            Self::Store(kind) => write!(f, "idempotency store: {}", kind.as_str()),
+            Self::KeyMissing { expected } => {
+                write!(f, "the idempotency key is missing: expected {expected}")
+            }
+            Self::Mismatch => {
+                f.write_str("the idempotency key was used for a request with other content")
+            }
+            Self::Store(kind) => write!(f, "the idempotency store failed: {kind}"),
         }
     }
 }
@@ -124,9 +140,9 @@ impl Refusal for IdempotencyError {
             Self::InProgress { retry_after } => Problem::new(StatusCode::CONFLICT)
                 .title("A request is outstanding for this Idempotency-Key")
                 .retry_after(*retry_after),
-            Self::Key(KeyError::Missing) => {
-                Problem::new(StatusCode::BAD_REQUEST).title("Idempotency-Key is missing")
-            }
+            Self::KeyMissing { expected } => Problem::new(StatusCode::BAD_REQUEST)
+                .title("The idempotency key is missing")
+                .detail(format!("expected {expected}")),
             Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST)
                 .title("Idempotency-Key is malformed")
                 .detail(error.to_string()),

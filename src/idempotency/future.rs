@@ -1,6 +1,6 @@
 use super::{
-    Begin, Claim, Disposition, Fingerprint, IdempotencyError, IdempotencyKey, KeyError, Store,
-    StoreOutage, answer,
+    Begin, Claim, Disposition, Fingerprint, IdempotencyError, IdempotencyKey, Store, StoreOutage,
+    answer,
     held::{Held, Renewal, Timed},
     layer::Settings,
 };
@@ -143,8 +143,8 @@ where
         }
     }
 
-    pub(super) fn refused(settings: &Settings, error: KeyError) -> Self {
-        let refused = settings.refuse(IdempotencyError::Key(error));
+    pub(super) fn refused(settings: &Settings, error: IdempotencyError) -> Self {
+        let refused = settings.refuse(error);
         Self {
             state: State::Ended {
                 result: Some(Ok(refused)),

@@ -277,8 +277,6 @@ pub enum KeyError {
     Empty,
     /// The id is not text, contains a control character, or is a quoted string without closing quote.
     Malformed,
-    /// The request has no id, and one is required.
-    Missing,
     /// The id begins or ends with whitespace.
     Padded,
     /// The request carries more than one id.
@@ -299,8 +297,9 @@ impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the idempotency key is empty"),
-            Self::Malformed => f.write_str("the idempotency key is malformed"),
-            Self::Missing => f.write_str("the idempotency key is missing"),
+            Self::Malformed => f.write_str(
+                "the idempotency key is not text of visible characters, or has a quote without its pair",
+            ),
             Self::Padded => f.write_str("the idempotency key begins or ends with whitespace"),
             Self::Repeated => f.write_str("the request has more than one idempotency key"),
             Self::ScopeTooLong { len } => {
@@ -408,6 +407,26 @@ impl KeySource {
         };
         self.next = Some(Arc::new(next));
         self
+    }
+
+    /// Where it looks.
+    pub(super) fn place(&self) -> String {
+        let place = match &self.kind {
+            Kind::BodyDigest => "a body".to_owned(),
+            Kind::Closure(_) => "what the closure of `KeySource::from_fn` looks for".to_owned(),
+            Kind::Header(name) => format!("the header `{name}`"),
+            Kind::JsonPointer(pointer) => {
+                format!("a string or an integer at `{pointer}` in a JSON body")
+            }
+            #[cfg(feature = "signature")]
+            Kind::VerifiedId => {
+                "an id that is signed and was verified by a layer outside".to_owned()
+            }
+        };
+        match &self.next {
+            None => place,
+            Some(next) => format!("{place}, or {}", next.place()),
+        }
     }
 
     /// Checks that this source can find anything.

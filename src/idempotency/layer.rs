@@ -1,8 +1,7 @@
 //! The layer with its settings, and the service.
 
 use super::{
-    FingerprintOf, IdempotencyError, IdempotencyKey, KeyError, KeySource, ResponseFuture, Store,
-    answer,
+    FingerprintOf, IdempotencyError, IdempotencyKey, KeySource, ResponseFuture, Store, answer,
 };
 use crate::{
     InvalidConfig,
@@ -60,15 +59,20 @@ impl Settings {
     pub(super) fn key(
         &self,
         req: &Request<BufferedBody>,
-    ) -> Result<Option<IdempotencyKey>, KeyError> {
+    ) -> Result<Option<IdempotencyKey>, IdempotencyError> {
         if let Some(methods) = &self.methods
             && !methods.contains(req.method())
         {
             return Ok(None);
         }
-        match self.source.find(req)? {
-            Some(id) => IdempotencyKey::new(&self.scope.of(req), &id).map(Some),
-            None if self.required => Err(KeyError::Missing),
+        match self.source.find(req).map_err(IdempotencyError::Key)? {
+            Some(id) => match IdempotencyKey::new(&self.scope.of(req), &id) {
+                Ok(key) => Ok(Some(key)),
+                Err(error) => Err(IdempotencyError::Key(error)),
+            },
+            None if self.required => Err(IdempotencyError::KeyMissing {
+                expected: self.source.place(),
+            }),
             None => Ok(None),
         }
     }

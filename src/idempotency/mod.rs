@@ -15,7 +15,7 @@
 //! | repeat of a completed request | the stored one | [`Disposition::Replayed`] |
 //! | repeat of a request that still runs | 409 with `Retry-After`, or waits | [`IdempotencyError::InProgress`] |
 //! | same key, other request | 422 | [`IdempotencyError::Mismatch`] |
-//! | no key, or a bad one | 400 | [`IdempotencyError::Key`] |
+//! | no key, or one that cannot be used | 400 | [`IdempotencyError::KeyMissing`], [`IdempotencyError::Key`] |
 //! | store down or full | 503 with `Retry-After`, or runs without a claim | [`IdempotencyError::Store`], [`Disposition::Unclaimed`] |
 //! | stored response of a newer release, or damaged | 503 with `Retry-After` | [`IdempotencyError::Store`] |
 //!

@@ -263,7 +263,7 @@ impl BackoffBuilder {
                 return Err(InvalidConfig::new("constant", "must be longer than zero"));
             }
             Settings::Table(delays) if delays.is_empty() => {
-                return Err(InvalidConfig::new("table", "must have an entry"));
+                return Err(InvalidConfig::new("table", "must have at least one delay"));
             }
             _ => {}
         }

@@ -89,16 +89,20 @@ impl fmt::Display for SignatureError {
             Self::Custom { reason } => f.write_str(reason),
             Self::Early { ahead, tolerance } => write!(
                 f,
-                "timestamp is {ahead:?} ahead, and {tolerance:?} is tolerated"
+                "its timestamp is {ahead:?} ahead of this machine's clock, and {tolerance:?} is tolerated"
             ),
             Self::Malformed { header, what } => write!(f, "`{header}` {what}"),
-            Self::Mismatch => f.write_str("no secret matches"),
-            Self::Missing { header } => write!(f, "`{header}` is missing"),
-            Self::Replayed => f.write_str("message was received before"),
-            Self::ReplayCacheFull { .. } => f.write_str("replay cache is full"),
+            Self::Mismatch => f.write_str(
+                "no secret matches its signature: another secret signed it, or its body is not the one that was signed",
+            ),
+            Self::Missing { header } => {
+                write!(f, "it lacks the header `{header}`, which this scheme needs")
+            }
+            Self::Replayed => f.write_str("the same signed message was received before"),
+            Self::ReplayCacheFull { .. } => f.write_str("the replay cache is full"),
             Self::Stale { age, tolerance } => write!(
                 f,
-                "timestamp is {age:?} old, and {tolerance:?} is tolerated"
+                "its timestamp is {age:?} old by this machine's clock, and {tolerance:?} is tolerated"
             ),
         }
     }
@@ -157,5 +161,37 @@ impl fmt::Display for Defect {
             Self::Timestamp => "has a timestamp that cannot be read",
             Self::TooLong => "is too long",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// They are the answer to "why 401?", which the caller is not told.
+    #[test]
+    fn a_message_says_what_was_wrong_with_the_request() {
+        let header = HeaderName::from_static("webhook-signature");
+        let (age, tolerance) = (Duration::from_secs(400), Duration::from_secs(300));
+        for (error, text) in [
+            (
+                SignatureError::Mismatch,
+                "no secret matches its signature: another secret signed it, or its body is not the one that was signed",
+            ),
+            (
+                SignatureError::missing(&header),
+                "it lacks the header `webhook-signature`, which this scheme needs",
+            ),
+            (
+                SignatureError::Stale { age, tolerance },
+                "its timestamp is 400s old by this machine's clock, and 300s is tolerated",
+            ),
+            (
+                SignatureError::malformed(&header, Defect::Prefix),
+                "`webhook-signature` lacks the prefix of the scheme",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

@@ -102,7 +102,7 @@ impl ReplayCache {
     ) -> Result<(Self, Duration), InvalidConfig> {
         let invalid = |problem| Err(InvalidConfig::new("reject_replays", problem));
         if self.shared.capacity == 0 {
-            return invalid("must have room for a message");
+            return invalid("must have a capacity of at least 1 message");
         }
         let window = match (self.window, scheme) {
             (None, None) => {

@@ -438,7 +438,7 @@ pub(crate) fn not_empty(key: &[u8]) -> Result<&[u8], InvalidConfig> {
 fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, InvalidConfig> {
     let invalid = |problem: &str| Err(InvalidConfig::new("secrets", problem));
     if secrets.list.is_empty() {
-        return invalid("must have at least one");
+        return invalid("must name at least one secret");
     }
     if secrets.list.len() > MAX_KEYS {
         return invalid("must not have more than 16");

@@ -356,3 +356,16 @@ fn a_database_is_not_taken_for_a_file_of_entries() {
     assert_eq!(std::fs::read(&path).unwrap(), database, "it is as it was");
     assert_eq!(folder.path().read_dir().unwrap().count(), 1, "and alone");
 }
+
+#[test]
+fn a_folder_that_does_not_exist_is_named() {
+    let folder = tempfile::tempdir().unwrap().path().join("missing");
+    let path = folder.join("dead-letters.jsonl");
+    let error = JsonlDeadLetters::open(&path).unwrap_err().to_string();
+    let (path, folder) = (path.display(), folder.display());
+    assert!(error.starts_with(&format!("cannot open the dead letters at {path}: ")));
+    assert!(
+        error.ends_with(&format!(": make its folder {folder} first")),
+        "{error}"
+    );
+}

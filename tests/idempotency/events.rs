@@ -58,7 +58,7 @@ async fn claims_replays_and_refusals_without_the_id() {
     call(&service, Request::new(BufferedBody::from("{}"))).await;
     let missing = told.take();
     assert!(
-        missing[0].starts_with("idempotency refused key: "),
+        missing[0].starts_with("idempotency refused key_missing: "),
         "{missing:?}"
     );
     assert_eq!(missing.len(), 1);

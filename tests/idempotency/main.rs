@@ -143,7 +143,7 @@ fn disposition<B>(response: &Response<B>) -> Option<Disposition> {
 }
 
 fn refusal<B>(response: &Response<B>) -> Option<IdempotencyError> {
-    response.extensions().get().copied()
+    response.extensions().get().cloned()
 }
 
 /// What has become of a key. Leaves it as it is.

@@ -14,7 +14,7 @@ use tower_webhook::{
     StoreErrorKind,
     body::BufferedBody,
     idempotency::{
-        Claim, Disposition, FingerprintOf, IdempotencyError, IdempotencyLayer, KeyError, KeySource,
+        Claim, Disposition, FingerprintOf, IdempotencyError, IdempotencyLayer, KeySource,
         MemoryStore, Store,
     },
 };
@@ -120,13 +120,44 @@ async fn a_missing_key_is_a_bad_request() {
         .unwrap();
     let refused = call(&layer.layer(counting(&runs)), req).await;
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-    let reason = IdempotencyError::Key(KeyError::Missing);
+    let expected = "the header `x-id`".to_owned();
+    let reason = IdempotencyError::KeyMissing { expected };
     assert_eq!(refusal(&refused), Some(reason));
     assert_eq!(
         text(refused).await,
-        r#"{"type":"about:blank","title":"Idempotency-Key is missing","status":400}"#
+        r#"{"type":"about:blank","title":"The idempotency key is missing","status":400,"detail":"expected the header `x-id`"}"#
     );
     assert_eq!(runs.count(), 0);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_told_where_it_was_expected() {
+    let event = || KeySource::json_pointer("/eventId");
+    let other = KeySource::header("x-event".parse().unwrap());
+    for (source, expected) in [
+        (
+            event(),
+            "a string or an integer at `/eventId` in a JSON body",
+        ),
+        (
+            KeySource::verified_id(),
+            "an id that is signed and was verified by a layer outside",
+        ),
+        (
+            event().or(other),
+            "a string or an integer at `/eventId` in a JSON body, or the header `x-event`",
+        ),
+    ] {
+        let layer = IdempotencyLayer::webhook(MemoryStore::default(), source);
+        let service = layer.build().unwrap().layer(counting(&Runs::default()));
+        let refused = call(&service, Request::new(BufferedBody::from("{}"))).await;
+        assert_eq!(
+            refusal(&refused).unwrap().to_string(),
+            format!("the idempotency key is missing: expected {expected}")
+        );
+        let said = text(refused).await;
+        assert!(String::from_utf8_lossy(&said).contains(expected));
+    }
 }
 
 #[tokio::test]
@@ -184,9 +215,14 @@ async fn a_closure_replaces_the_answer_and_the_reason_stays() {
     let req = Request::new(BufferedBody::default());
     let refused = call(&layer.layer(counting(&Runs::default())), req).await;
     assert_eq!(refused.status(), 400);
-    let reason = IdempotencyError::Key(KeyError::Missing);
-    assert_eq!(refusal(&refused), Some(reason));
-    assert_eq!(text(refused).await, "the idempotency key is missing");
+    assert!(matches!(
+        refusal(&refused),
+        Some(IdempotencyError::KeyMissing { .. })
+    ));
+    assert_eq!(
+        text(refused).await,
+        "the idempotency key is missing: expected the header `x-id`"
+    );
 }
 
 #[tokio::test]

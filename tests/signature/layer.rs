@@ -122,7 +122,7 @@ async fn observers_hear_what_was_verified_and_why_something_was_refused() {
         *told.lock().unwrap(),
         [
             r#"Verified { scheme: "github", label: Some("2026-11") }"#,
-            r#"Refused { by: "github", reason: "missing", detail: `x-hub-signature-256` is missing }"#,
+            r#"Refused { by: "github", reason: "missing", detail: it lacks the header `x-hub-signature-256`, which this scheme needs }"#,
         ]
     );
 }

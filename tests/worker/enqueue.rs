@@ -118,6 +118,7 @@ async fn what_is_not_accepted_is_told_so() {
         (StoreErrorKind::Timeout, 503),
         (StoreErrorKind::Closed, 503),
         (StoreErrorKind::TooLarge, 413),
+        (StoreErrorKind::Rejected, 422),
     ];
     for (kind, status) in cases {
         let never = move |_: NewJob| async move { Err::<Enqueued, _>(StoreError::new(kind)) };
@@ -326,7 +327,7 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
             "event peer false",
             "event peer true",
             "enqueue malformed_key: the idempotency key is empty",
-            "enqueue full: not accepted: full",
+            "enqueue full: the queue did not accept the job: full",
             "enqueue no_job: 400 Bad Request",
             "enqueue syntax: not JSON at byte 0",
         ]

@@ -378,7 +378,7 @@ impl JsonlDeadLettersBuilder {
         if self.max_entry_bytes > json::MAX_LENGTH {
             return Err(InvalidConfig::new(
                 "max_entry_bytes",
-                "must be no more than is read again",
+                format!("must be at most {}", json::MAX_LENGTH),
             ));
         }
         if u64::try_from(self.max_entry_bytes).is_ok_and(|most| most > self.max_bytes) {
@@ -473,12 +473,25 @@ impl fmt::Display for OpenDeadLettersError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CannotOpen { path, source } => {
-                write!(f, "cannot open the entries at {}: {source}", path.display())
+                write!(
+                    f,
+                    "cannot open the dead letters at {}: {source}",
+                    path.display()
+                )?;
+                let folder = path.parent().unwrap_or(path).display();
+                match source.downcast_ref().map(io::Error::kind) {
+                    Some(ErrorKind::NotFound) => write!(f, ": make its folder {folder} first"),
+                    Some(ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => write!(
+                        f,
+                        ": give this user the right to write the file and its folder {folder}"
+                    ),
+                    _ => Ok(()),
+                }
             }
             Self::InvalidConfig(error) => error.fmt(f),
             Self::Locked { path } => write!(
                 f,
-                "the entries at {} are open already, in another process or by another handle",
+                "the dead letters at {} are open already, in another process or by another handle: end it, or choose another file",
                 path.display()
             ),
         }

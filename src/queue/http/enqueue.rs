@@ -28,6 +28,7 @@ use tower_service::Service;
 /// | the request makes no job | the answer of the closure |
 /// | the id is malformed | 400 |
 /// | the job is too large | 413 |
+/// | the job asks for what the queue does not keep, such as a [delay](NewJob::delay) of a century | 422 |
 /// | the queue is full, closed or unavailable, or takes [too long](Self::time_limit) | 503 with `Retry-After` |
 ///
 /// It answers only after the job is safe: an accepted job is processed, or ends as a dead letter. The
@@ -357,7 +358,7 @@ impl fmt::Display for EnqueueError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IdempotencyKey(error) => error.fmt(f),
-            Self::NotAccepted { kind, .. } => write!(f, "not accepted: {}", kind.as_str()),
+            Self::NotAccepted { kind, .. } => write!(f, "the queue did not accept the job: {kind}"),
         }
     }
 }
@@ -381,6 +382,11 @@ impl Refusal for EnqueueError {
                 kind: StoreErrorKind::TooLarge,
                 ..
             } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE),
+            // Not a 503, which asks to send it again.
+            Self::NotAccepted {
+                kind: StoreErrorKind::Rejected,
+                ..
+            } => Problem::new(StatusCode::UNPROCESSABLE_ENTITY),
             Self::NotAccepted { retry_after, .. } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(*retry_after)
             }

@@ -53,7 +53,9 @@ impl BasicAuth {
         let keys = Keyring::new(passwords, move |password, _| {
             let text = [user.as_bytes(), password.as_bytes()].concat();
             if text.len() > MAX_DECODED {
-                return Err(InvalidConfig::new("secrets", "must not be that long"));
+                let problem =
+                    format!("must be at most {MAX_DECODED} bytes long together with the user");
+                return Err(InvalidConfig::new("secrets", problem));
             }
             Ok(Credential::of(Zeroizing::new(text)))
         })?;

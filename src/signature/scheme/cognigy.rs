@@ -96,7 +96,10 @@ impl Cognigy {
     ) -> Result<Self, InvalidConfig> {
         let accepted = accepted.into_iter().collect::<Vec<_>>();
         if accepted.is_empty() {
-            return Err(InvalidConfig::new("accepted", "must have a format"));
+            return Err(InvalidConfig::new(
+                "accepted",
+                "must name at least one format",
+            ));
         }
         Ok(Self {
             header: HeaderName::from_static("x-cognigy-signature"),

@@ -174,7 +174,10 @@ impl Credential {
     pub(super) fn new(text: Vec<u8>) -> Result<Self, InvalidConfig> {
         let text = Zeroizing::new(text);
         if HeaderValue::from_bytes(&text).is_err() {
-            return Err(InvalidConfig::new("secrets", "must be fit for a header"));
+            return Err(InvalidConfig::new(
+                "secrets",
+                "must be text without control characters, as it is sent in a header",
+            ));
         }
         Ok(Self::of(text))
     }

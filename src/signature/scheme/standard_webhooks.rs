@@ -153,8 +153,12 @@ impl StandardWebhooks {
     /// [`InvalidConfig`] for `header_prefix` if it does not make valid header names.
     pub fn header_prefix(mut self, prefix: &str) -> Result<Self, InvalidConfig> {
         let name = |what| {
-            HeaderName::try_from(format!("{prefix}-{what}"))
-                .map_err(|_| InvalidConfig::new("header_prefix", "must be fit for a header name"))
+            HeaderName::try_from(format!("{prefix}-{what}")).map_err(|_| {
+                InvalidConfig::new(
+                    "header_prefix",
+                    "must be letters, digits and `-`, as it begins a header name",
+                )
+            })
         };
         self.names = Names {
             id: name("id")?,

@@ -84,21 +84,32 @@ const LAST: Duration = Duration::from_secs(4);
 #[cfg(target_os = "linux")]
 const SIGXFSZ: i32 = 25;
 
-/// Listens on the first address of this host name or address that can be listened on.
-pub async fn bind(address: &str) -> Result<TcpListener, Problem> {
-    let listen = async {
-        let mut failed = None;
-        for address in tokio::net::lookup_host(address).await? {
-            match listen(address) {
-                Ok(listener) => return Ok(listener),
-                Err(error) => failed = Some(error),
-            }
+/// Listens on the first address of this host name or address that can be listened on. If none can, the problem names
+/// each.
+pub async fn bind(name: &str) -> Result<TcpListener, Problem> {
+    let problem = |why: String| Problem::new("--listen", why);
+    let addresses = match tokio::net::lookup_host(name).await {
+        Ok(addresses) => addresses,
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => {
+            let why = format!("{name}: must be HOST:PORT, such as localhost:8080");
+            return Err(problem(why));
         }
-        Err(failed.unwrap_or_else(|| std::io::Error::other("a name without an address")))
+        Err(error) => {
+            let why = format!("{name}: the address of this host cannot be found: {error}");
+            return Err(problem(why));
+        }
     };
-    listen
-        .await
-        .map_err(|error| Problem::new("--listen", format!("{address}: {error}")))
+    let mut failed = Vec::new();
+    for address in addresses {
+        match listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed.push(format!("cannot listen on {address}: {error}")),
+        }
+    }
+    if failed.is_empty() {
+        failed.push(format!("{name}: this host has no address"));
+    }
+    Err(problem(failed.join("; ")))
 }
 
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {

@@ -10,7 +10,10 @@ fn refused(flags: &[&str], environment: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let mut command = command();
     command.current_dir(folder.path());
-    command.args(["--listen", "127.0.0.1:0"]).args(flags);
+    if !flags.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    command.args(flags);
     command.envs(environment.iter().copied());
     command.output().expect("it runs")
 }
@@ -350,6 +353,45 @@ fn it_listens_on_a_host_name_and_takes_secrets_of_16_bytes() {
     let body = event("evt");
     let signature = openssl_hex("sixteen bytes xx", body.as_bytes());
     assert_eq!(send(&server, &signature, body.as_bytes()).status, 200);
+}
+
+#[test]
+fn what_it_cannot_listen_on_or_write_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let missing = folder.path().join("missing");
+    let store = format!("sqlite:{}", missing.join("x.db").display());
+    let letters = format!("jsonl:{}", missing.join("x.jsonl").display());
+    let make = format!("make its folder {} first", missing.display());
+    for (flags, says) in [
+        (
+            ["--listen", "localhost"],
+            "--listen: localhost: must be HOST:PORT, such as localhost:8080".to_owned(),
+        ),
+        (
+            ["--listen", &taken],
+            format!("--listen: cannot listen on {taken}: "),
+        ),
+        (
+            ["--listen", "no-such-host.invalid:80"],
+            "--listen: no-such-host.invalid:80: the address of this host cannot be found"
+                .to_owned(),
+        ),
+        (
+            ["--store", &store],
+            format!(
+                "its folder does not exist: make {} first",
+                missing.display()
+            ),
+        ),
+        (["--dead-letters", &letters], make),
+    ] {
+        let output = refused(&flags, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(&says), "{said}");
+    }
 }
 
 #[test]

@@ -145,10 +145,12 @@ impl fmt::Display for DatabaseError {
             DatabaseErrorKind::Corrupt => "the database file is damaged",
             DatabaseErrorKind::DiskFull => "the disk or the database is full",
             DatabaseErrorKind::Full => "too many operations are waiting for the database",
-            DatabaseErrorKind::Invalid => "the statement makes no sense",
-            DatabaseErrorKind::Mistyped => "a value has another type",
+            DatabaseErrorKind::Invalid => "the statement, or a value of it, is not valid",
+            DatabaseErrorKind::Mistyped => "a value has another type, or is out of range",
             DatabaseErrorKind::Panicked => "the operation or the clock panicked",
-            DatabaseErrorKind::ReadOnly => "the database has become read-only",
+            DatabaseErrorKind::ReadOnly => {
+                "the database cannot be written: its file or disk is read-only"
+            }
             DatabaseErrorKind::TooManyRows => "the result has too many rows",
             DatabaseErrorKind::Unavailable => "the database is unavailable",
         })

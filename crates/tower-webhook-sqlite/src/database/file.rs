@@ -311,6 +311,11 @@ impl Settings {
             },
             Some(ErrorCode::NotADatabase) => OpenError::NotADatabase { path },
             Some(ErrorCode::ReadOnly) => OpenError::ReadOnly { path },
+            // "unable to open database file": the file is there, so it is the file that cannot be opened.
+            Some(ErrorCode::CannotOpen) => {
+                let rights = "this user needs the right to read and write the file and its folder, and the process a free file handle";
+                self.cannot(rights)
+            }
             _ => self.cannot(error),
         }
     }
@@ -359,6 +364,11 @@ fn make(path: &Path) -> Result<(), OpenError> {
         Ok(found) if found.is_dir() => return Err(cannot("it is a folder".into())),
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(OpenError::ReadOnly {
+                path: path.to_owned(),
+            });
+        }
         Err(error) => return Err(cannot(error.into())),
     }
     let mut options = OpenOptions::new();
@@ -370,7 +380,10 @@ fn make(path: &Path) -> Result<(), OpenError> {
         // Another process was faster.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            Err(cannot("its folder does not exist: make it first".into()))
+            let folder = path.parent().unwrap_or(path).display();
+            Err(cannot(
+                format!("its folder does not exist: make {folder} first").into(),
+            ))
         }
         Err(error)
             if matches!(

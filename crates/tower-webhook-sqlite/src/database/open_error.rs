@@ -63,7 +63,7 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// The file, its folder or its disk is read-only.
+    /// The file, its folder or its disk is read-only, or its folder cannot be entered.
     ReadOnly {
         /// The file.
         path: PathBuf,
@@ -122,8 +122,9 @@ impl fmt::Display for OpenError {
             ),
             Self::ReadOnly { path } => write!(
                 f,
-                "the database {} cannot be written: give this user the right to write the file and its folder",
-                path.display()
+                "the database {} cannot be written: give this user the right to write the file and its folder {}",
+                path.display(),
+                path.parent().unwrap_or(path).display()
             ),
         }
     }

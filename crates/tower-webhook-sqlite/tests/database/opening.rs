@@ -39,7 +39,10 @@ fn a_folder_that_is_missing_is_named_and_not_made() {
     let path = home.folder().join("missing").join("test.db");
     let error = refusal(&path);
     assert!(
-        error.to_string().contains("folder does not exist"),
+        error.to_string().contains(&format!(
+            "its folder does not exist: make {} first",
+            path.parent().unwrap().display()
+        )),
         "{error}"
     );
     assert!(!path.parent().unwrap().exists());
@@ -265,12 +268,13 @@ async fn what_cannot_be_written_is_refused_as_read_only() {
     fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
     set(&program, 0o755);
 
-    // A file; a folder that takes no new database; and one that takes no log.
+    // A file; a folder that takes no new database; one that takes no log; and one that cannot be entered.
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     for (file, folder_mode, file_mode) in [
         (home.file(), 0o777, 0o444),
         (home.folder().join("new.db"), 0o555, 0o444),
         (home.file(), 0o555, 0o666),
+        (home.file(), 0o000, 0o666),
     ] {
         set(home.folder(), folder_mode);
         set(&home.file(), file_mode);
@@ -287,6 +291,19 @@ async fn what_cannot_be_written_is_refused_as_read_only() {
             "{folder_mode:o}, {file_mode:o}: {told}"
         );
         assert!(told.contains("cannot be written"), "{told}");
+        let folder = format!("its folder {}", home.folder().display());
+        assert!(told.contains(&folder), "{told}");
+    }
+    // A file of another user, as the database makes it.
+    set(home.folder(), 0o777);
+    set(&home.file(), 0o600);
+    if is_root {
+        let mut command = std::process::Command::new(&program);
+        command.args(["--exact", "opening::child_that_opens", "--nocapture"]);
+        let mut command = working_on(&home.file(), command);
+        let told = command.uid(65534).gid(65534).output().unwrap().stdout;
+        let told = String::from_utf8_lossy(&told);
+        assert!(told.contains("right to read and write the file"), "{told}");
     }
     set(home.folder(), 0o755);
 }
