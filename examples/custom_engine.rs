@@ -5,29 +5,31 @@
 //! cargo run --example custom_engine --features queue
 //! ```
 //!
-//! Each job is two files, `ID.payload` and `ID.json`. A change of a job replaces its second file, so that it is
-//! made as a whole or not at all. What is due next is known from an index in memory, which is made when the folder
-//! is opened. The engine promises no deduplication, no FIFO groups, no limit per target and no status: the contract
-//! leaves out the rules for those.
+//! Each job is a file and, until it ends, in memory too: a line of JSON, and then the payload. A change of a job replaces
+//! its file, so that it is made as a whole or not at all: what was answered outlives a kill, and may be lost with the
+//! power.
+//!
+//! The engine promises no deduplication, no FIFO groups, no limit per target and no status. A job that asks for one of
+//! the first two is refused, and the contract leaves out the rules for all.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeSet, HashMap},
-    fs, io,
-    path::{Path, PathBuf},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs,
+    path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, UNIX_EPOCH},
 };
 use tower_webhook::{
     BoxError, BoxFuture, StoreError, StoreErrorKind,
+    attempt::History,
     clock::WallClock,
     codec,
     dead_letter::{Cause, Reason},
-    idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{
         Ask, Claim, Claims, End, Engine, Enqueued, Job, Kinds, Mark, NewJob, Promises, TaskId,
@@ -35,283 +37,218 @@ use tower_webhook::{
     },
 };
 
-/// The longest wait and lease, in milliseconds: a century.
-const LONGEST: u64 = 100 * 366 * 86_400_000;
+/// The longest wait and lease: a century.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
 
-/// The state of a job. A failed one waits for its dead-letter entry.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-enum State {
-    Queued,
-    Running,
-    Failed,
-    FailedAndClaimed,
-}
-
-/// What a file says of a job.
+/// A job, as its file says. Times are in milliseconds since 1970.
 #[derive(Clone, Serialize, Deserialize)]
 struct Record {
-    seq: u64,
+    #[serde(skip)]
+    payload: Bytes,
+    /// Its place among those that are due at the same time.
+    number: u64,
     kind: String,
     target: String,
     about: String,
-    /// Kept for who does the job; the engine does not look at it.
-    key: Option<(String, String)>,
     accepted: u64,
-    state: State,
-    /// When it is due, or when its lease ends, in milliseconds since 1970.
+    is_claimed: bool,
+    /// When it is due, or when its lease ends.
     at: u64,
+    /// The token of the last claim. Zero if that was settled.
     token: u64,
     attempts: u32,
     history: String,
+    /// Set if it has failed for good, and waits for its dead-letter entry.
     cause: Option<String>,
 }
 
-/// A place in the order of claims.
-type Spot = (u64, u64, TaskId);
+/// Jobs of a kind that are claimed or not, and have failed or not.
+type Lane = (bool, bool, String);
+
+impl Record {
+    fn lane(&self) -> Lane {
+        (self.is_claimed, self.cause.is_some(), self.kind.clone())
+    }
+}
 
 struct Jobs {
     folder: PathBuf,
-    /// Whether what was answered is on the disk.
-    is_durable: bool,
+    clock: WallClock,
+    promises: Promises,
+    max_jobs: usize,
     records: HashMap<TaskId, Record>,
-    order: HashMap<(State, String), BTreeSet<Spot>>,
-    next: u64,
-    /// The greatest token of those that were removed since it was opened.
-    last_token: u64,
+    /// Of each lane, the jobs by the time at which something is to be done, and by number.
+    order: BTreeMap<Lane, BTreeSet<(u64, u64, TaskId)>>,
+    last_number: u64,
     /// Counts what made something claimable.
     changes: u64,
 }
 
-#[derive(Clone)]
-struct FolderQueue {
-    jobs: Arc<Mutex<Jobs>>,
-    clock: WallClock,
-    attempts: u32,
-    max_jobs: usize,
-}
-
-fn full() -> StoreError {
-    StoreError::new(StoreErrorKind::Full)
-}
-
-fn unavailable(error: io::Error) -> StoreError {
+fn failed(error: impl Into<BoxError>) -> StoreError {
     StoreError::new(StoreErrorKind::Unavailable).caused_by(error)
 }
 
-fn corrupt(error: impl Into<BoxError>) -> StoreError {
-    StoreError::new(StoreErrorKind::Corrupt).caused_by(error)
-}
-
-/// Writes a file so that it is there as a whole, or not at all; and on the disk, if that is asked for.
-fn replace(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, content)?;
-    if sync {
-        fs::File::open(&new)?.sync_all()?;
-    }
-    fs::rename(&new, path)?;
-    if sync {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        fs::File::open(folder)?.sync_all()?;
-    }
-    Ok(())
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.min(LONGEST).as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Jobs {
-    fn open(folder: PathBuf, is_durable: bool) -> Result<Self, StoreError> {
+    fn open(
+        folder: PathBuf,
+        clock: WallClock,
+        settings: contract::Settings,
+    ) -> Result<Self, StoreError> {
+        let mut promises = Promises::default();
+        promises.due_order = true;
+        promises.longest_delay = LONGEST;
+        promises.attempts = settings.attempts;
         let mut jobs = Self {
             folder,
-            is_durable,
+            clock,
+            promises,
+            max_jobs: settings.max_jobs,
             records: HashMap::new(),
-            order: HashMap::new(),
-            next: 0,
-            last_token: 0,
+            order: BTreeMap::new(),
+            last_number: 0,
             changes: 1,
         };
-        for file in fs::read_dir(&jobs.folder).map_err(unavailable)? {
-            let path = file.map_err(unavailable)?.path();
-            if path.extension().is_none_or(|extension| extension != "json") {
-                continue;
+        for file in fs::read_dir(&jobs.folder).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str());
+            // Others were written in part.
+            if let Some(id) = name.and_then(|name| name.parse().ok()) {
+                let file = Bytes::from(fs::read(&path).map_err(failed)?);
+                let line = file.iter().take_while(|byte| **byte != b'\n').count();
+                let mut record: Record = serde_json::from_slice(&file[..line]).map_err(failed)?;
+                record.payload = file.slice(line + 1..);
+                jobs.last_number = jobs.last_number.max(record.number).max(record.token);
+                jobs.index(id, record);
             }
-            let id = path
-                .file_stem()
-                .and_then(|name| name.to_str()?.parse().ok());
-            let id = id.ok_or_else(|| corrupt(format!("{} is no job", path.display())))?;
-            let text = fs::read(&path).map_err(unavailable)?;
-            let record: Record = serde_json::from_slice(&text).map_err(corrupt)?;
-            jobs.next = jobs.next.max(record.seq + 1);
-            jobs.index(id, &record);
-            jobs.records.insert(id, record);
         }
         Ok(jobs)
     }
 
-    fn path(&self, id: TaskId, extension: &str) -> PathBuf {
-        self.folder.join(format!("{id}.{extension}"))
+    /// A number that is greater than all before, also those of jobs that were removed before a restart.
+    fn number(&mut self, now: u64) -> u64 {
+        self.last_number = (self.last_number + 1).max(now);
+        self.last_number
     }
 
-    fn index(&mut self, id: TaskId, record: &Record) {
-        let key = (record.state, record.kind.clone());
-        let spot = (record.at, record.seq, id);
-        self.order.entry(key).or_default().insert(spot);
+    fn index(&mut self, id: TaskId, record: Record) {
+        let jobs = self.order.entry(record.lane()).or_default();
+        jobs.insert((record.at, record.number, id));
+        self.records.insert(id, record);
     }
 
-    fn unindex(&mut self, id: TaskId, record: &Record) {
-        let key = (record.state, record.kind.clone());
-        if let Some(spots) = self.order.get_mut(&key) {
-            spots.remove(&(record.at, record.seq, id));
-            if spots.is_empty() {
-                self.order.remove(&key);
-            }
+    fn unindex(&mut self, id: TaskId) {
+        if let Some(record) = self.records.remove(&id) {
+            let jobs = self.order.entry(record.lane()).or_default();
+            jobs.remove(&(record.at, record.number, id));
         }
     }
 
     /// Stores a job as it is now. If it fails, the job is as it was.
-    fn put(&mut self, id: TaskId, record: Record, sync: bool) -> Result<(), StoreError> {
-        let text = serde_json::to_vec(&record).map_err(corrupt)?;
-        let sync = sync && self.is_durable;
-        replace(&self.path(id, "json"), &text, sync).map_err(unavailable)?;
-        if let Some(before) = self.records.remove(&id) {
-            self.unindex(id, &before);
-        }
-        self.index(id, &record);
-        if matches!(record.state, State::Queued | State::Failed) {
-            self.changes += 1;
-        }
-        self.records.insert(id, record);
+    fn put(&mut self, id: TaskId, record: Record) -> Result<(), StoreError> {
+        let mut file = serde_json::to_vec(&record).map_err(failed)?;
+        file.push(b'\n');
+        file.extend_from_slice(&record.payload);
+        let path = self.folder.join(id.to_string());
+        let new = path.with_extension("new");
+        let written = fs::write(&new, file).and_then(|()| fs::rename(&new, &path));
+        written.map_err(failed)?;
+        self.changes += u64::from(!record.is_claimed);
+        self.unindex(id);
+        self.index(id, record);
         Ok(())
     }
 
-    fn remove(&mut self, id: TaskId) -> Result<(), StoreError> {
-        // Without its first file it is no job.
-        fs::remove_file(self.path(id, "json")).map_err(unavailable)?;
-        let _ = fs::remove_file(self.path(id, "payload"));
-        if let Some(record) = self.records.remove(&id) {
-            self.last_token = self.last_token.max(record.token + 1);
-            self.unindex(id, &record);
-        }
-        Ok(())
-    }
-
-    fn count(&self, states: &[State]) -> usize {
-        let order = self.order.iter();
-        let of_states = order.filter(|((state, _), _)| states.contains(state));
-        of_states.map(|(_, spots)| spots.len()).sum()
-    }
-
-    /// The first in a state, of these kinds.
-    fn first(&self, state: State, kinds: &Kinds) -> Option<Spot> {
-        let order = self.order.iter();
-        let asked = order.filter(|((of, kind), _)| *of == state && kinds.has(kind));
-        asked.filter_map(|(_, spots)| spots.first().copied()).min()
+    /// The first job in the lanes of these kinds, and when something is to be done with it.
+    fn first(&self, is_claimed: bool, failed: bool, kinds: &Kinds) -> Option<(u64, TaskId)> {
+        let lanes = self.order.iter();
+        let lanes = lanes.filter(|(lane, _)| (lane.0, lane.1) == (is_claimed, failed));
+        let asked = lanes.filter(|(lane, _)| kinds.has(&lane.2));
+        let first = asked.filter_map(|(_, jobs)| jobs.first()).min();
+        first.map(|(at, _, id)| (*at, *id))
     }
 
     /// Ends the leases that are over.
-    fn expire(&mut self, now: u64, attempts: u32) -> Result<(), StoreError> {
-        for state in [State::Running, State::FailedAndClaimed] {
-            while let Some((at, _, id)) = self.first(state, &Kinds::All)
+    fn expire(&mut self, now: u64) -> Result<(), StoreError> {
+        for failed in [false, true] {
+            while let Some((at, id)) = self.first(true, failed, &Kinds::All)
                 && at <= now
+                && let Some(mut record) = self.records.get(&id).cloned()
             {
-                let Some(mut record) = self.records.get(&id).cloned() else {
-                    break;
-                };
-                if state == State::FailedAndClaimed {
-                    record.state = State::Failed;
-                    record.token += 1;
-                } else if record.attempts >= attempts {
-                    record.state = State::Failed;
+                record.is_claimed = false;
+                if failed {
+                    // An entry that is written late is the same entry: the claim is void.
+                    record.token = 0;
+                } else if record.attempts >= self.promises.attempts {
                     record.cause = Some(codec::encode(&Cause::new(Reason::WorkerLost)));
-                } else {
-                    record.state = State::Queued;
                 }
-                self.put(id, record, false)?;
+                self.put(id, record)?;
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, job: NewJob, now: u64, max: usize) -> Result<Enqueued, StoreError> {
+    fn add(&mut self, job: NewJob, now: u64) -> Result<Enqueued, StoreError> {
+        let clock = UNIX_EPOCH + Duration::from_millis(now);
+        let wait = job.admit(&self.promises, clock)?;
         let id = job.id;
-        let wait = job.wait(
-            UNIX_EPOCH + Duration::from_millis(now),
-            Duration::from_millis(LONGEST),
-        )?;
         // A job that failed for good is queued again, if that is asked for.
         let before = self.records.get(&id);
-        let failed = [State::Failed, State::FailedAndClaimed];
-        // Greater than those of a job with this id that was removed.
-        let mut token = now.max(self.last_token);
-        if let Some(record) = before {
-            if !(job.requeue && failed.contains(&record.state)) {
-                let repeated = true;
-                return Ok(Enqueued { id, repeated });
-            }
-            token = token.max(record.token + 1);
+        if before.is_some_and(|record| !job.requeue || record.cause.is_none()) {
+            let repeated = true;
+            return Ok(Enqueued { id, repeated });
         }
-        let live = self.count(&[State::Queued, State::Running]);
-        let failed = self.count(&[State::Failed, State::FailedAndClaimed]);
-        if live.max(failed) >= max {
-            return Err(full());
+        let count = |failed: bool| {
+            let lanes = self.order.iter().filter(|(lane, _)| lane.1 == failed);
+            lanes.map(|(_, jobs)| jobs.len()).sum::<usize>()
+        };
+        // Failed jobs have room of their own.
+        if count(false).max(count(true)) >= self.max_jobs {
+            return Err(StoreError::new(StoreErrorKind::Full));
         }
-        let payload = self.path(id, "payload");
-        replace(&payload, &job.payload, self.is_durable).map_err(unavailable)?;
         let record = Record {
-            seq: self.next,
+            payload: job.payload,
+            number: self.number(now),
             about: codec::encode(&job.about),
-            key: job
-                .dedup_key
-                .map(|key| (key.scope().to_owned(), key.id().to_owned())),
             kind: job.kind,
             target: job.target,
             accepted: now,
-            state: State::Queued,
-            at: now.saturating_add(millis(wait)),
-            token,
+            is_claimed: false,
+            at: now + millis(wait),
+            token: 0,
             attempts: 0,
-            history: String::new(),
+            history: codec::encode(&History::new()),
             cause: None,
         };
-        self.next += 1;
-        self.put(id, record, true)?;
+        self.put(id, record)?;
         let repeated = false;
         Ok(Enqueued { id, repeated })
     }
 
-    fn take(&mut self, id: TaskId, now: u64, until: u64) -> Result<Job, StoreError> {
+    fn take(&mut self, id: TaskId, now: u64, lease: Duration) -> Result<Job, StoreError> {
         let record = self.records.get(&id).cloned();
-        let mut record = record.ok_or_else(|| corrupt("a job without a file"))?;
-        record.token += 1;
-        record.at = until;
-        if record.state == State::Queued {
-            record.state = State::Running;
-            record.attempts += 1;
-        } else {
-            record.state = State::FailedAndClaimed;
-        }
-        let payload = fs::read(self.path(id, "payload")).map_err(unavailable)?;
-        let mut new = NewJob::new(record.kind.clone(), Bytes::from(payload));
-        new = new.target(record.target.clone());
+        let mut record = record.ok_or_else(|| failed("the order has a job that is gone"))?;
+        record.is_claimed = true;
+        record.token = self.number(now);
+        record.at = now + millis(lease);
+        record.attempts += u32::from(record.cause.is_none());
+        let mut new = NewJob::new(&record.kind, record.payload.clone()).target(&record.target);
         new.id = id;
         new.about = codec::decode(&record.about)?;
-        let key = record
-            .key
-            .as_ref()
-            .map(|(scope, id)| IdempotencyKey::new(scope, id));
-        new.dedup_key = key.transpose().map_err(corrupt)?;
         let accepted = UNIX_EPOCH + Duration::from_millis(record.accepted);
         let age = Duration::from_millis(now.saturating_sub(record.accepted));
         let mut job = Job::new(new, FencingToken::new(record.token), accepted, age);
         job.attempt = record.attempts;
-        if !record.history.is_empty() {
-            job.history = codec::decode(&record.history)?;
-        }
+        job.history = codec::decode(&record.history)?;
         job.cause = record.cause.as_deref().map(codec::decode).transpose()?;
-        // A claim that the disk forgets is made again.
-        self.put(id, record, false)?;
+        self.put(id, record)?;
         Ok(job)
     }
 
-    /// The job of this claim, unless another one came after it. A claim that was ended has left a greater token.
+    /// The job of a claim, unless that was settled or another one came after it.
     fn held(&self, claim: Claim) -> Option<Record> {
         let record = self.records.get(&claim.id)?;
         let is_last = record.token == claim.token.get() && record.token > 0;
@@ -322,90 +259,53 @@ impl Jobs {
         let Some(mut record) = self.held(claim) else {
             return Ok(Settled::Lost);
         };
-        // Given up when its last lease ended, before its holder came.
-        let is_given_up = record.state == State::Failed;
-        let has_failed = record.state == State::FailedAndClaimed;
-        record.token += 1;
-        let back = if has_failed {
-            State::Failed
-        } else {
-            State::Queued
-        };
-        match end {
+        let has_failed = record.cause.is_some();
+        // Its last lease ended before its holder came, who may only say how it ended.
+        let is_given_up = has_failed && !record.is_claimed;
+        let (after, history) = match end {
             End::Done { .. } => {
-                self.remove(claim.id)?;
+                fs::remove_file(self.folder.join(claim.id.to_string())).map_err(failed)?;
+                self.unindex(claim.id);
                 return Ok(Settled::Done);
             }
             End::Failed { cause, history } => {
                 record.cause = Some(codec::encode(cause));
-                record.history = codec::encode(history);
-                (record.state, record.at) = (State::Failed, now);
+                (Duration::ZERO, history)
             }
-            End::Retry { .. } | End::Release { .. } if is_given_up => return Ok(Settled::Lost),
-            End::Retry { after, history } => {
-                record.history = codec::encode(history);
-                (record.state, record.at) = (back, now.saturating_add(millis(*after)));
-            }
-            End::Release { after, history } => {
-                record.history = codec::encode(history);
+            End::Retry { after, history } if !is_given_up => (*after, history),
+            End::Release { after, history } if !is_given_up => {
                 record.attempts -= u32::from(!has_failed);
-                (record.state, record.at) = (back, now.saturating_add(millis(*after)));
+                (*after, history)
             }
             _ => return Ok(Settled::Lost),
-        }
-        self.put(claim.id, record, true)?;
+        };
+        record.history = codec::encode(history);
+        record.at = now + millis(after);
+        (record.is_claimed, record.token) = (false, 0);
+        self.put(claim.id, record)?;
         Ok(Settled::Done)
     }
 
     fn renew(&mut self, claim: Claim, until: u64) -> Result<Settled, StoreError> {
-        match self.held(claim) {
-            Some(mut record) if record.state != State::Failed => {
-                if record.state == State::Queued {
-                    record.state = State::Running;
-                }
-                record.at = until;
-                self.put(claim.id, record, false)?;
-                Ok(Settled::Done)
-            }
-            _ => Ok(Settled::Lost),
-        }
+        let held = self.held(claim);
+        let held = held.filter(|record| record.is_claimed || record.cause.is_none());
+        let Some(mut record) = held else {
+            return Ok(Settled::Lost);
+        };
+        (record.is_claimed, record.at) = (true, until);
+        self.put(claim.id, record)?;
+        Ok(Settled::Done)
     }
 }
 
-fn millis(length: Duration) -> u64 {
-    u64::try_from(length.as_millis())
-        .unwrap_or(LONGEST)
-        .min(LONGEST)
-}
+#[derive(Clone)]
+struct FolderQueue(Arc<Mutex<Jobs>>);
 
 impl FolderQueue {
-    fn open(
-        folder: &Path,
-        settings: contract::Settings,
-        clock: WallClock,
-        is_durable: bool,
-    ) -> Result<Self, StoreError> {
-        Ok(Self {
-            jobs: Arc::new(Mutex::new(Jobs::open(folder.to_owned(), is_durable)?)),
-            clock,
-            attempts: settings.attempts,
-            max_jobs: settings.max_jobs,
-        })
-    }
-
-    fn now(&self) -> u64 {
-        self.clock.unix_millis()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Jobs> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether something has changed, or become due, since a claim.
-    fn has_news(&self, seen: Mark) -> bool {
-        let (now, jobs) = (self.now(), self.lock());
-        let mut spots = jobs.order.values().flatten();
-        jobs.changes != seen.changes() || spots.any(|(at, ..)| *at > seen.time() && *at <= now)
+    fn with<T>(&self, work: impl FnOnce(&mut Jobs, u64) -> T) -> T {
+        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = jobs.clock.unix_millis();
+        work(&mut jobs, now)
     }
 
     /// Runs an operation when its future is first polled, after the leases that are over were ended. It blocks the
@@ -416,10 +316,10 @@ impl FolderQueue {
     ) -> BoxFuture<Result<T, StoreError>> {
         let queue = self.clone();
         Box::pin(async move {
-            let now = queue.now();
-            let mut jobs = queue.lock();
-            jobs.expire(now, queue.attempts)?;
-            work(&mut jobs, now)
+            queue.with(|jobs, now| {
+                jobs.expire(now)?;
+                work(jobs, now)
+            })
         })
     }
 }
@@ -432,35 +332,26 @@ impl std::fmt::Debug for FolderQueue {
 
 impl Engine for FolderQueue {
     fn promises(&self) -> Promises {
-        let mut promises = Promises::default();
-        promises.due_order = true;
-        promises.longest_delay = Duration::from_millis(LONGEST);
-        promises.attempts = self.attempts;
-        promises
+        self.with(|jobs, _| jobs.promises.clone())
     }
 
     fn enqueue(
         &self,
         new: Vec<NewJob>,
     ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
-        let max = self.max_jobs;
-        self.run(move |jobs, now| {
-            let new = new.into_iter();
-            Ok(new.map(|job| jobs.add(job, now, max)).collect())
-        })
+        self.run(move |jobs, now| Ok(new.into_iter().map(|job| jobs.add(job, now)).collect()))
     }
 
     fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
         self.run(move |jobs, now| {
-            let until = now.saturating_add(millis(ask.lease));
             let mut claims = Claims::default();
-            for (state, most) in [(State::Queued, ask.most), (State::Failed, ask.most_failed)] {
+            for (failed, most) in [(false, ask.most), (true, ask.most_failed)] {
                 let most = claims.jobs.len().saturating_add(most);
                 while claims.jobs.len() < most
-                    && let Some((due, _, id)) = jobs.first(state, &ask.kinds)
+                    && let Some((due, id)) = jobs.first(false, failed, &ask.kinds)
                     && due <= now
                 {
-                    claims.jobs.push(jobs.take(id, now, until)?);
+                    claims.jobs.push(jobs.take(id, now, ask.lease)?);
                 }
             }
             claims.mark = Mark::new(jobs.changes, now);
@@ -474,17 +365,15 @@ impl Engine for FolderQueue {
         lease: Duration,
     ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.run(move |jobs, now| {
-            let until = now.saturating_add(millis(lease));
-            let claims = claims.into_iter();
-            claims.map(|claim| jobs.renew(claim, until)).collect()
+            let renew = |claim| jobs.renew(claim, now + millis(lease));
+            claims.into_iter().map(renew).collect()
         })
     }
 
     fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
         self.run(move |jobs, now| {
-            let ends = ends.iter();
-            ends.map(|(claim, end)| jobs.end(*claim, end, now))
-                .collect()
+            let end = |(claim, end): &(Claim, End)| jobs.end(*claim, end, now);
+            ends.iter().map(end).collect()
         })
     }
 
@@ -492,8 +381,13 @@ impl Engine for FolderQueue {
     fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()> {
         let queue = self.clone();
         Box::pin(async move {
+            // Something has changed, or become due, since the claim.
+            let has_news = |jobs: &mut Jobs, now| {
+                let mut times = jobs.order.values().flatten().map(|(at, ..)| *at);
+                jobs.changes != seen.changes() || times.any(|at| at > seen.time() && at <= now)
+            };
             let looking = async {
-                while !queue.has_news(seen) {
+                while !queue.with(has_news) {
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             };
@@ -505,22 +399,19 @@ impl Engine for FolderQueue {
 /// Engines in folders of their own, on a clock that is moved.
 struct Subject {
     root: tempfile::TempDir,
-    number: AtomicU64,
     millis: Arc<AtomicU64>,
 }
 
 impl contract::Subject for Subject {
     async fn engine(&self, settings: contract::Settings) -> Arc<dyn Engine> {
-        let number = self.number.fetch_add(1, Ordering::SeqCst);
-        let folder = self.root.path().join(number.to_string());
+        let folder = self.root.path().join(TaskId::random().to_string());
         fs::create_dir(&folder).expect("the folder of the test takes folders");
         let millis = Arc::clone(&self.millis);
         let clock = WallClock::from_fn(move || {
             UNIX_EPOCH + Duration::from_millis(millis.load(Ordering::SeqCst))
         });
-        // Nothing of a check is needed after the machine has lost its power.
-        let engine = FolderQueue::open(&folder, settings, clock, false);
-        Arc::new(engine.expect("an empty folder opens"))
+        let jobs = Jobs::open(folder, clock, settings).expect("an empty folder opens");
+        Arc::new(FolderQueue(Arc::new(Mutex::new(jobs))))
     }
 
     async fn advance(&self, by: Duration) {
@@ -532,7 +423,6 @@ impl contract::Subject for Subject {
 async fn main() -> Result<(), BoxError> {
     let subject = Subject {
         root: tempfile::tempdir()?,
-        number: AtomicU64::new(0),
         millis: Arc::new(AtomicU64::new(1_700_000_000_000)),
     };
     let grade = contract::check(&subject).await;

@@ -131,6 +131,8 @@ mod state;
 mod store;
 mod writer;
 
+#[cfg(feature = "queue")]
+pub(crate) use self::redaction::MOST_TEXT;
 pub use self::{
     describe::{Describe, DescribeFn, DescribeResponse, describe_fn},
     entry::{Cause, Direction, Entry, EntryBody, EntryId, NotAnId, Reason},

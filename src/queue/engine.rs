@@ -58,6 +58,7 @@ pub trait Engine: fmt::Debug + Send + Sync + 'static {
     fn promises(&self) -> Promises;
 
     /// Adds jobs to the queue. The results are in the order of the jobs: an error is the refusal of one job.
+    /// [`NewJob::admit`] says what is refused whatever the state of the queue.
     ///
     /// # Errors
     ///
@@ -173,20 +174,22 @@ pub trait Tasks: Send + Sync {
 pub struct Promises {
     /// How long a deduplication key is known after its job has ended: until then, a second job with the key
     /// is not added and gets the id of the first. The status of a task may leave earlier, its key may not: an engine
-    /// that keeps as many keys as it may refuses jobs with new ones. `None`: keys are not looked at.
+    /// that keeps as many keys as it may refuses jobs with new ones. `None`: a job with a key is refused.
     pub dedup: Option<Duration>,
     /// Whether jobs are claimed in the order in which they are due.
     pub due_order: bool,
-    /// Whether the jobs of a [FIFO group](NewJob::fifo_group) run one after another, oldest first.
+    /// Whether the jobs of a [FIFO group](NewJob::fifo_group) run one after another, oldest first. If not, a job with
+    /// one is refused.
     pub fifo_groups: bool,
     /// How many jobs of one target run at the same time, over all workers. `None`: there is no limit.
     pub per_target: Option<u32>,
-    /// The longest wait before the first attempt of a job. One that is to wait longer is
-    /// [refused](NewJob::wait).
+    /// The longest wait before a job is due. A job that is to wait longer for its first attempt is refused, and a
+    /// worker whose retries wait longer cannot be built.
     pub longest_delay: Duration,
     /// The number of attempts of a job. If the lease of the last one ends, the job has failed for good.
     pub attempts: u32,
-    /// The longest result of a task that is kept, in bytes.
+    /// The longest result of a task that is kept, in bytes. Zero: none is kept, and a worker that takes results cannot
+    /// be built.
     pub max_result: usize,
 }
 

@@ -1,11 +1,11 @@
 //! Jobs, as they enter and leave a queue, and tasks, by which their status is known.
 
-use super::Claim;
+use super::{Claim, Promises};
 use crate::{
     StoreError, StoreErrorKind,
     attempt::History,
     clock::WallClock,
-    dead_letter::{Cause, EntryId, NotAnId},
+    dead_letter::{self, Cause, EntryId, NotAnId},
     idempotency::IdempotencyKey,
     lease::FencingToken,
 };
@@ -30,13 +30,15 @@ pub struct NewJob {
     /// The payload. It is kept byte for byte.
     pub payload: Bytes,
     /// The deduplication key. A second job with the same key is not added and gets the id of the first,
-    /// until the retention of the first is over.
+    /// until the retention of the first is over. A queue whose engine [looks at no keys](super::Promises::dedup)
+    /// refuses a job that has one.
     pub dedup_key: Option<IdempotencyKey>,
     /// The target: a host, a tenant. The queue limits how many
     /// jobs of one target run at the same time, if its engine has [such a limit](super::Promises::per_target). Default: `""`.
     pub target: String,
     /// The FIFO group. Jobs of one group run one after another, in the order in which they were added:
-    /// each begins when the one before has succeeded or failed for good.
+    /// each begins when the one before has succeeded, has failed for good or was cancelled. A queue whose engine has
+    /// [no groups](super::Promises::fifo_groups) refuses a job that has one.
     pub fifo_group: Option<String>,
     /// Facts for the dead-letter entry of the job.
     pub about: About,
@@ -75,6 +77,10 @@ pub struct About {
 }
 
 impl NewJob {
+    /// The longest kind, target and FIFO group, in bytes: 1024, as much as a dead-letter entry keeps. A queue refuses a
+    /// job with a longer one as [`TooLarge`](StoreErrorKind::TooLarge).
+    pub const LONGEST_NAME: usize = dead_letter::MOST_TEXT;
+
     /// Makes a job of this kind, with a new id.
     pub fn new(kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
         Self {
@@ -127,24 +133,54 @@ impl NewJob {
         self
     }
 
-    /// The wait before the first attempt, if it is added to a queue whose wall clock shows `now`. For engines, whose
-    /// [`Promises::longest_delay`](super::Promises::longest_delay) is `longest`.
+    /// Checks this job against what an engine promises, and returns the wait before its first attempt, if the engine's
+    /// wall clock shows `now`. For engines, which do it first with each job.
     ///
     /// # Errors
     ///
-    /// [`Rejected`](StoreErrorKind::Rejected) if the wait is longer; the source names the setting.
-    pub fn wait(&self, now: SystemTime, longest: Duration) -> Result<Duration, StoreError> {
-        let (setting, wait) = match self.due {
+    /// The source names the field. [`TooLarge`](StoreErrorKind::TooLarge) if the kind, the target or the FIFO group is
+    /// [too long](Self::LONGEST_NAME). [`Rejected`](StoreErrorKind::Rejected) if the job has a deduplication key, a FIFO
+    /// group or a wait that the engine does not promise.
+    pub fn admit(&self, promises: &Promises, now: SystemTime) -> Result<Duration, StoreError> {
+        let refused = |kind, why: String| Err(StoreError::new(kind).caused_by(why));
+        for (field, name) in [
+            ("kind", Some(&self.kind)),
+            ("target", Some(&self.target)),
+            ("fifo_group", self.fifo_group.as_ref()),
+        ] {
+            let (length, most) = (name.map_or(0, String::len), Self::LONGEST_NAME);
+            if length > most {
+                let why = format!("`{field}` has {length} bytes, and may have {most}");
+                return refused(StoreErrorKind::TooLarge, why);
+            }
+        }
+        for (field, is_refused) in [
+            (
+                "dedup_key",
+                self.dedup_key.is_some() && promises.dedup.is_none(),
+            ),
+            (
+                "fifo_group",
+                self.fifo_group.is_some() && !promises.fifo_groups,
+            ),
+        ] {
+            if is_refused {
+                let why = format!("`{field}` is set, and the engine of this queue has none");
+                return refused(StoreErrorKind::Rejected, why);
+            }
+        }
+        let (field, wait) = match self.due {
             Due::After(wait) => ("delay", wait),
             Due::At(at) => ("run_at", at.duration_since(now).unwrap_or_default()),
         };
+        let longest = promises.longest_delay;
         if wait > longest {
             let why = format!(
-                "`{setting}` is {} s from now, and this queue keeps a job for at most {} s before its first attempt",
+                "`{field}` is {} s from now, and this queue keeps a job for at most {} s before its first attempt",
                 wait.as_secs(),
                 longest.as_secs()
             );
-            return Err(StoreError::new(StoreErrorKind::Rejected).caused_by(why));
+            return refused(StoreErrorKind::Rejected, why);
         }
         Ok(wait)
     }

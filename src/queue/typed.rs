@@ -99,7 +99,7 @@ impl<B: Body<Data: Send> + Send + 'static> HttpResponse for Response<B> {
 /// # Errors
 ///
 /// When it is awaited, [`StoreError`]: [`Rejected`](StoreErrorKind::Rejected) if the job cannot be
-/// written as JSON, its [key](Self::key) is none, or it is to [wait](NewJob::wait) too long; else as with
+/// written as JSON, its [key](Self::key) is none, or its queue [does not take](NewJob::admit) it; else as with
 /// [`Queue::enqueue`].
 #[must_use = "nothing is enqueued until it is awaited"]
 #[derive(Debug)]

@@ -151,6 +151,13 @@ impl Backoff {
             .saturating_add(self.cap().saturating_mul(retries - counted))
     }
 
+    /// The longest delay of this many retries.
+    #[cfg(feature = "queue")]
+    pub(super) fn longest_of(&self, retries: u32) -> Duration {
+        let delays = (1..=retries.min(1_000)).map(|retry| self.delay(retry, self.cap(), u64::MAX));
+        delays.max().unwrap_or_default()
+    }
+
     /// The start and length of the range that begins at `delay`, moved below the cap.
     fn below_cap(&self, delay: u64, spread: u64) -> (u64, u64) {
         let spread = spread.min(self.cap);

@@ -152,6 +152,19 @@ impl RetryConfig {
         self.settings.attempts
     }
 
+    /// The longest wait before a retry, by the backoff or a hint. Zero if there is no retry.
+    #[cfg(feature = "queue")]
+    pub(crate) fn longest_wait(&self) -> Duration {
+        let settings = &self.settings;
+        match settings.attempts.saturating_sub(1) {
+            0 => Duration::ZERO,
+            retries => {
+                let longest = settings.backoff.longest_of(retries);
+                longest.max(settings.hint_limit.limit())
+            }
+        }
+    }
+
     /// The budget. Use it to share it with other services, or to read its balance.
     pub fn budget(&self) -> &Budget {
         &self.settings.budget

@@ -68,7 +68,12 @@ impl contract::Subject for RealTime {
 #[tokio::test(start_paused = true)]
 async fn the_contract_holds() {
     let grade = contract::check(&Subject::default()).await;
-    assert_eq!(grade.left_out, [""; 0], "it promises everything");
+    let moves = [
+        "a_failed_job_moves_with_its_entry",
+        "an_entry_moves_back_once",
+        "a_dropped_move_is_done_or_not",
+    ];
+    assert_eq!(grade.left_out, moves, "it promises everything else");
     assert!(grade.checked.len() > 30);
 }
 

@@ -18,8 +18,8 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     queue::{
-        Ask, Claim, End, Engine, Enqueued, Job, Jobs, Kinds, MemoryQueue, NewJob, Status, Task,
-        TaskId, Tasks,
+        Ask, Claim, End, Engine, Enqueued, Job, Jobs, Kinds, MemoryQueue, NewJob, Promises, Status,
+        Task, TaskId, Tasks,
     },
 };
 
@@ -184,6 +184,7 @@ struct Rules {
 #[derive(Debug)]
 struct Model {
     rules: Rules,
+    promises: Promises,
     jobs: Vec<Modelled>,
     /// The keys, ids and ends of tasks that were removed before their time.
     gone: Vec<(IdempotencyKey, TaskId, Instant)>,
@@ -354,7 +355,7 @@ impl Model {
             self.gone
                 .retain(|(key, ..)| Some(key) != new.dedup_key.as_ref());
             self.jobs.push(Modelled {
-                due: self.now + new.wait(SystemTime::now(), Duration::MAX).unwrap(),
+                due: self.now + new.admit(&self.promises, SystemTime::now()).unwrap(),
                 new,
                 state: State::Waiting,
                 attempts: 0,
@@ -513,6 +514,7 @@ async fn run(rules: Rules, steps: Vec<Step>, poll_early: bool) {
     let queue = queue.build().unwrap();
     let mut model = Model {
         rules,
+        promises: queue.promises(),
         jobs: Vec::new(),
         gone: Vec::new(),
         now: Instant::now(),

@@ -1,6 +1,6 @@
 //! What becomes of a job, by how its attempts went.
 
-use crate::support::{Bench, Calls, LEASE, SECOND, retry, wall_clock};
+use crate::support::{Bench, Calls, Fake, LEASE, SECOND, retry, wall_clock};
 use bytes::Bytes;
 use std::{
     future::pending,
@@ -26,8 +26,8 @@ use tower_webhook::{
     metrics::DeliveryMetrics,
     observe::{Event, observer_fn},
     outcome::{LocallyRefused, Outcome, OutcomeKind, Unsendable, classify_fn},
-    queue::{End, Job, MemoryQueue, NewJob, Status, Worker},
-    retry::{Budget, Refusals, RetryConfig},
+    queue::{End, Job, MemoryQueue, NewJob, Queue, Status, Worker},
+    retry::{Backoff, Budget, HintLimit, Refusals, RetryConfig, RetryConfigBuilder},
 };
 
 #[tokio::test(start_paused = true)]
@@ -624,6 +624,27 @@ async fn settings_that_make_no_sense_are_named() {
     );
     let more = retry().attempts(1_001).build().unwrap();
     assert_eq!(setting(bench.worker().retry(more).build(well())), "retry");
+    // What the engine does not promise.
+    let mut engine = Fake::new(MemoryQueue::builder());
+    engine.promises.longest_delay = 300 * SECOND;
+    let on = |engine: &Fake, retry: RetryConfigBuilder| {
+        let worker = Worker::builder(Queue::new(engine.clone()));
+        worker.retry(retry.build().unwrap())
+    };
+    assert!(on(&engine, RetryConfig::builder()).build(well()).is_ok());
+    let slow =
+        || RetryConfig::builder().backoff(Backoff::table([SECOND, 301 * SECOND]).build().unwrap());
+    assert!(on(&engine, slow().attempts(2)).build(well()).is_ok());
+    assert_eq!(setting(on(&engine, slow()).build(well())), "retry");
+    let hints = RetryConfig::builder().hint_limit(HintLimit::GiveUp(301 * SECOND));
+    assert_eq!(setting(on(&engine, hints).build(well())), "retry");
+    let once = RetryConfig::builder().attempts(1);
+    engine.promises.longest_delay = Duration::ZERO;
+    assert!(on(&engine, once).build(well()).is_ok());
+    engine.promises = bench.queue.engine().promises();
+    engine.promises.max_result = 0;
+    let results = Worker::builder(Queue::new(engine)).result(|(): &()| None);
+    assert_eq!(setting(results.build(well())), "result");
     assert!(
         bench
             .worker()

@@ -19,7 +19,7 @@ use tower_webhook::{
     },
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
-    queue::{Job, MemoryQueue, NewJob, Requeue, Status, TaskId, WorkerHandle},
+    queue::{Job, JobFilter, MemoryQueue, NewJob, Requeue, Status, TaskId, WorkerHandle},
 };
 
 /// A store whose removals can be made to fail.
@@ -356,4 +356,20 @@ async fn a_job_that_is_queued_again_by_hand_has_an_entry_when_it_fails_again() {
     assert_eq!(discarded, Discarded::Done);
     assert_eq!(failing.bench.end(id).await, Status::Failed);
     assert_eq!(failing.entries().await.len(), 1);
+}
+
+/// A dead-letter entry keeps as much of a name as a queue takes.
+#[tokio::test(start_paused = true)]
+async fn a_job_that_is_queued_again_keeps_its_names() {
+    let failing = Failing::new();
+    let [kind, target, group] = ["k", "t", "g"].map(|name| name.repeat(NewJob::LONGEST_NAME));
+    let new = NewJob::new(&kind, "payload").target(&target);
+    let id = failing.bench.put_in(new.fifo_group(&group)).await;
+    let entry = failing.failed(id).await;
+    let redriven = failing.requeue().one(entry.id, "anna").await.unwrap();
+    assert_eq!(redriven, Redriven::Accepted);
+    let jobs = failing.bench.queue.list(JobFilter::default(), None, 10);
+    let job = jobs.await.unwrap().jobs.remove(0);
+    assert_eq!((job.id, job.kind, job.target), (id, kind, target));
+    assert_eq!(job.fifo_group, Some(group));
 }

@@ -55,6 +55,7 @@ impl Mode {
 #[derive(Clone, Debug)]
 pub struct Fake {
     pub inner: MemoryQueue,
+    pub promises: Promises,
     switches: Arc<Switches>,
 }
 
@@ -70,8 +71,10 @@ struct Switches {
 
 impl Fake {
     pub fn new(builder: MemoryQueueBuilder) -> Self {
+        let inner = builder.build().unwrap();
         Self {
-            inner: builder.build().unwrap(),
+            promises: inner.promises(),
+            inner,
             switches: Arc::default(),
         }
     }
@@ -128,7 +131,7 @@ fn with<T: Send + 'static>(
 
 impl Engine for Fake {
     fn promises(&self) -> Promises {
-        self.inner.promises()
+        self.promises.clone()
     }
 
     fn enqueue(

@@ -462,7 +462,8 @@ impl AcceptedEvents {
     /// Call it at each start. It handles the events that were accepted before the call. It does not fail:
     /// while the queue is full or a store fails, it waits, tries again and tells the
     /// [observers](crate::database::DatabaseBuilder::observe) of the database. An event that is too large for
-    /// the queue, or that cannot be read, is skipped until the next start.
+    /// the queue, whose job the queue [does not take](NewJob::admit), or that cannot be read, is skipped until the next
+    /// start.
     pub async fn take_up(&self, job: impl Fn(&AcceptedEvent) -> NewJob) -> u64 {
         let (mut after, mut last, mut taken) = (0, None, 0);
         loop {
@@ -515,6 +516,12 @@ impl AcceptedEvents {
                 Ok(()) => *taken += 1,
                 Err(error) if error.kind() == StoreErrorKind::TooLarge => {
                     self.trouble("an accepted event is too large for the queue", &error);
+                }
+                Err(error) if error.kind() == StoreErrorKind::Rejected => {
+                    self.trouble(
+                        "the queue does not take the job of an accepted event",
+                        &error,
+                    );
                 }
                 Err(error) if error.kind() == StoreErrorKind::Corrupt => {
                     self.trouble("an accepted event cannot be read", &error);

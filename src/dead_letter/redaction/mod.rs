@@ -21,7 +21,7 @@ const MOST_OF_HEADERS: usize = 32 << 10;
 
 /// The largest size of a URI, and of the other texts from a request, in bytes.
 const MOST_URI: usize = 16 << 10;
-const MOST_TEXT: usize = 1024;
+pub(crate) const MOST_TEXT: usize = 1024;
 
 type Hook = Arc<dyn Fn(&mut Entry) + Send + Sync>;
 

@@ -1,6 +1,6 @@
 use super::{
     LATER, LEASE, LONG, SOON, Settings, Subject, all, claim, depth, done, enqueue, enqueue_raw,
-    expect_depth, expect_status, find, fresh, history, job, key, ok, put, retry, settle,
+    expect_depth, expect_status, find, fresh, history, job, key, ok, promised, put, retry, settle,
     settle_raw, take, take_none, task,
 };
 use crate::{
@@ -8,10 +8,11 @@ use crate::{
     dead_letter::{Cause, EntryId, Reason},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
-    queue::{About, Ask, Claim, End, Job, NewJob, Status, TaskId},
+    queue::{About, Ask, Claim, End, Engine, Job, NewJob, Promises, Status, TaskId},
 };
 use bytes::Bytes;
 use std::{
+    error::Error,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
@@ -42,9 +43,9 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
             entry_id: Some(EntryId::from_bytes([7; 16])),
         };
         let new = NewJob::new("k\u{ef}nd", payload)
-            .dedup_key(key(&format!("whole-{index}")))
             .target("\u{2603}.example:443")
             .about(about);
+        let new = promised(&*engine, new, &format!("whole-{index}"));
         let id = put(&*engine, new.clone()).await;
         let known = task(&*engine, id).await;
         let job = take(&*engine, all()).await;
@@ -82,6 +83,74 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
         );
         settle(&*engine, &job, done()).await;
     }
+}
+
+/// A kind, target or FIFO group of [`NewJob::LONGEST_NAME`] bytes is kept. A longer one is refused, with its field in the
+/// source of the error.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn a_name_has_a_longest_length<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    let named = |length: usize| {
+        let (kind, target) = ("k".repeat(length), "t".repeat(length));
+        let mut job = NewJob::new(kind, "named").target(target);
+        job.fifo_group = engine.promises().fifo_groups.then(|| "g".repeat(length));
+        job
+    };
+    let longest = named(NewJob::LONGEST_NAME);
+    put(&*engine, longest.clone()).await;
+    let taken = take(&*engine, all()).await;
+    assert_eq!(
+        (taken.kind, taken.target, taken.fifo_group),
+        (longest.kind, longest.target, longest.fifo_group),
+        "contract: a name is kept"
+    );
+    let long = named(NewJob::LONGEST_NAME + 1);
+    let group = long.fifo_group;
+    let group = group.map(|group| ("fifo_group", job("x").fifo_group(group)));
+    let others = [
+        ("kind", NewJob::new(long.kind, "x")),
+        ("target", job("x").target(long.target)),
+    ];
+    for (field, job) in others.into_iter().chain(group) {
+        refused_for(&*engine, job, StoreErrorKind::TooLarge, field).await;
+    }
+    take_none(&*engine, "what is refused is not there").await;
+}
+
+/// A job that asks for what the engine does not promise is refused: a deduplication key, a FIFO group. The source of the
+/// error has the name of the field.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn what_is_not_promised_is_refused_by_its_name<S: Subject>(subject: &S) {
+    let engine = fresh(subject).await;
+    let Promises {
+        dedup, fifo_groups, ..
+    } = engine.promises();
+    let key = dedup.is_none().then(|| job("x").dedup_key(key("x")));
+    let group = (!fifo_groups).then(|| job("x").fifo_group("x"));
+    for (field, job) in [("dedup_key", key), ("fifo_group", group)] {
+        if let Some(job) = job {
+            refused_for(&*engine, job, StoreErrorKind::Rejected, field).await;
+        }
+    }
+    take_none(&*engine, "what is refused is not there").await;
+}
+
+async fn refused_for(engine: &dyn Engine, job: NewJob, kind: StoreErrorKind, field: &str) {
+    let Err(error) = enqueue_raw(engine, job).await else {
+        panic!("contract: `{field}` is refused");
+    };
+    let why = error.source().map(ToString::to_string).unwrap_or_default();
+    assert_eq!(error.kind(), kind, "contract: why `{field}` is refused");
+    assert!(
+        why.contains(&format!("`{field}`")),
+        "contract: the error names `{field}`, got {why:?}"
+    );
 }
 
 /// A second job with the same key is not added and gets the id of the first, whatever its state, until

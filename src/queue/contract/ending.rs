@@ -1,6 +1,6 @@
 use super::{
     LATER, LEASE, LONG, SOON, Settings, Subject, all, claim, done, enqueue, expect_attempts,
-    expect_depth, expect_status, fresh, history, job, key, ok, put, renew, retry, settle,
+    expect_depth, expect_status, fresh, history, job, key, ok, promised, put, renew, retry, settle,
     settle_raw, take, take_none, task,
 };
 use crate::{
@@ -170,9 +170,8 @@ pub async fn a_failed_job_is_given_until_its_entry_is_written<S: Subject>(subjec
         ..Settings::default()
     };
     let engine = subject.engine(settings).await;
-    let new = job("dead_lettered")
-        .dedup_key(key("dead_lettered"))
-        .target("grave");
+    let new = job("dead_lettered").target("grave");
+    let new = promised(&*engine, new, "dead_lettered");
     let id = put(&*engine, new.clone()).await;
     let claimed = take(&*engine, all()).await;
     settle(&*engine, &claimed, dead_letter(1)).await;
@@ -667,9 +666,8 @@ pub async fn a_failed_task_is_resolved_once<S: Subject>(subject: &S) {
 pub async fn a_failed_job_is_queued_again_once<S: Subject>(subject: &S) {
     let engine = fresh(subject).await;
     for is_settled in [true, false] {
-        let mut new = job("again")
-            .dedup_key(key(&format!("again-{is_settled}")))
-            .target("peer");
+        let new = job("again").target("peer");
+        let mut new = promised(&*engine, new, &format!("again-{is_settled}"));
         let id = put(&*engine, new.clone()).await;
         new.requeue = true;
         let repeats = |what: &'static str| {
@@ -707,6 +705,7 @@ pub async fn a_failed_job_is_queued_again_once<S: Subject>(subject: &S) {
         );
         assert_eq!((&job.payload, &job.target), (&new.payload, &new.target));
         assert_eq!(job.dedup_key, new.dedup_key);
+        assert_eq!(job.fifo_group, new.fifo_group);
         assert!(
             job.token > failed.token,
             "contract: the token of a job grows with each claim"

@@ -24,14 +24,16 @@
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(async {
 //! let grade = contract::check(&Subject).await;
-//! // It promises everything; the subject opens no queue twice, and sets no clock.
-//! assert!(grade.left_out.iter().all(|rule| rule.contains("process") || rule.contains("leaps")));
+//! // It promises everything but moves; the subject opens no queue twice, and sets no clock.
+//! let other = ["process", "leaps", "move"];
+//! assert!(grade.left_out.iter().all(|rule| other.iter().any(|other| rule.contains(other))));
 //! # });
 //! ```
 //!
 //! An engine need not keep every rule: those that its [`Promises`] leave out are left out of the check, and
-//! [named](Grade::left_out). So are those for several processes and for a clock that is set, unless the [`Subject`]
-//! can [open](Subject::again) a queue twice and [set](Subject::leap) its clock.
+//! [named](Grade::left_out). So are those for several processes, for a clock that is set, and for dead letters in the
+//! database of the queue, unless the [`Subject`] can [open](Subject::again) a queue twice, [set](Subject::leap) its clock,
+//! and has such [letters](Subject::letters).
 //!
 //! # Hazards in other engines
 //!
@@ -54,6 +56,7 @@
 mod accepting;
 mod claiming;
 mod ending;
+mod moving;
 mod operating;
 mod sharing;
 mod waiting;
@@ -64,6 +67,7 @@ use super::{
 use crate::{
     StoreError,
     attempt::{AttemptRecord, History},
+    dead_letter::LetterStore,
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
     outcome::Outcome,
@@ -77,6 +81,12 @@ pub trait Subject {
 
     /// Lets time pass for the engine: moves a paused clock, or waits.
     fn advance(&self, by: Duration) -> impl Future<Output = ()>;
+
+    /// The dead letters in the database of the last engine, if it has [moves](Engine::moves) between the two. Default:
+    /// `None`; the rules for them are left out.
+    fn letters(&self) -> impl Future<Output = Option<Arc<dyn LetterStore>>> {
+        async { None }
+    }
 
     /// Opens the queue of the last engine once more, as another process does. Default: `None`, the engine serves one
     /// process; the rules for several are left out.
@@ -150,10 +160,12 @@ macro_rules! rules {
         pub async fn check<S: Subject>(subject: &S) -> Grade {
             let settings = Settings { per_target: 2, ..Settings::default() };
             let engine = subject.engine(settings).await;
+            let letters = subject.letters().await;
             let promises = Promised {
                 promises: engine.promises(),
                 tasks: engine.tasks().is_some(),
                 jobs: engine.jobs().is_some(),
+                moves: letters.is_some_and(|letters| engine.moves(&*letters).is_some()),
                 processes: subject.again().await.is_some(),
                 leaps: subject.leap(Duration::ZERO).await,
             };
@@ -179,6 +191,7 @@ struct Promised {
     promises: Promises,
     tasks: bool,
     jobs: bool,
+    moves: bool,
     processes: bool,
     leaps: bool,
 }
@@ -194,6 +207,8 @@ rules! {
     accepting if |_| true => {
         a_job_comes_out_as_it_went_in,
         a_batch_goes_in_but_for_what_is_refused,
+        a_name_has_a_longest_length,
+        what_is_not_promised_is_refused_by_its_name,
         failed_jobs_have_room_of_their_own,
         what_is_unknown_is_none_or_lost,
     }
@@ -297,6 +312,11 @@ rules! {
     ending if |_| true => {
         a_dropped_renewal_is_done_or_not,
     }
+    moving if |it| it.moves => {
+        a_failed_job_moves_with_its_entry,
+        an_entry_moves_back_once,
+        a_dropped_move_is_done_or_not,
+    }
     sharing if |it| it.processes => {
         what_one_process_adds_another_does,
         each_job_is_claimed_by_one_process,
@@ -334,6 +354,14 @@ fn key(id: &str) -> IdempotencyKey {
 
 fn job(payload: &str) -> NewJob {
     NewJob::new("contract", payload.to_owned())
+}
+
+/// A job with everything that the engine promises to look at: a key, a FIFO group. Whatever else it has, a job keeps.
+fn promised(engine: &dyn Engine, mut job: NewJob, id: &str) -> NewJob {
+    let promises = engine.promises();
+    job.dedup_key = promises.dedup.map(|_| key(id));
+    job.fifo_group = promises.fifo_groups.then(|| "gr\u{f6}up".to_owned());
+    job
 }
 
 /// The payload of a job as text.

@@ -70,7 +70,8 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout` or `retry`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout`, `retry` or
+    /// `result`.
     pub fn build<S, B>(self, client: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,

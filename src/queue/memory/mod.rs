@@ -5,7 +5,7 @@ mod keys;
 mod lanes;
 mod state;
 
-use self::state::{Cancelled, FAR, Limits, Refused, State, after};
+use self::state::{Cancelled, Limits, Refused, State, after};
 use super::{
     Ask, Claim, Claims, Depth, End, Engine, Enqueued, JobFilter, JobListing, Jobs, Mark, NewJob,
     Promises, Status, Task, TaskId, Tasks, engine::ATTEMPTS,
@@ -305,16 +305,7 @@ impl Shared {
 
 impl Engine for MemoryQueue {
     fn promises(&self) -> Promises {
-        let limits = self.shared.lock().limits();
-        Promises {
-            dedup: Some(limits.retention),
-            due_order: true,
-            fifo_groups: true,
-            per_target: (limits.per_target < u32::MAX).then_some(limits.per_target),
-            longest_delay: FAR,
-            attempts: limits.attempts,
-            max_result: limits.results,
-        }
+        self.shared.lock().limits().promises()
     }
 
     fn enqueue(

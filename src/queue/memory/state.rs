@@ -13,7 +13,7 @@ use crate::{
     lease::{FencingToken, Settled},
     queue::{
         About, Ask, Claim, Claims, Depth, End, Enqueued, Job, JobFilter, JobListing, JobSummary,
-        Kinds, Mark, NewJob, Status, Task, TaskId,
+        Kinds, Mark, NewJob, Promises, Status, Task, TaskId,
     },
 };
 use bytes::Bytes;
@@ -43,6 +43,20 @@ pub(super) struct Limits {
     pub(super) retention: Duration,
 }
 
+impl Limits {
+    pub(super) fn promises(&self) -> Promises {
+        Promises {
+            dedup: Some(self.retention),
+            due_order: true,
+            fifo_groups: true,
+            per_target: (self.per_target < u32::MAX).then_some(self.per_target),
+            longest_delay: FAR,
+            attempts: self.attempts,
+            max_result: self.results,
+        }
+    }
+}
+
 /// Why a job is refused.
 #[derive(Debug)]
 pub(super) enum Refused {
@@ -50,7 +64,7 @@ pub(super) enum Refused {
     /// Only a job with a key that is not known.
     FullOfKeys,
     TooLarge,
-    TooLate(StoreError),
+    NotPromised(StoreError),
 }
 
 impl From<Refused> for StoreError {
@@ -58,7 +72,7 @@ impl From<Refused> for StoreError {
         match refused {
             Refused::Full | Refused::FullOfKeys => Self::new(StoreErrorKind::Full),
             Refused::TooLarge => Self::new(StoreErrorKind::TooLarge),
-            Refused::TooLate(error) => error,
+            Refused::NotPromised(error) => error,
         }
     }
 }
@@ -177,7 +191,9 @@ impl State {
         job: NewJob,
         accepted_at: SystemTime,
     ) -> Result<Enqueued, Refused> {
-        let wait = job.wait(accepted_at, FAR).map_err(Refused::TooLate)?;
+        let wait = job
+            .admit(&self.limits.promises(), accepted_at)
+            .map_err(Refused::NotPromised)?;
         self.pass(now);
         let again = job.requeue && self.has_failed(job.id);
         if let Some(id) = self.first(&job)
@@ -971,7 +987,7 @@ fn size(job: &NewJob) -> usize {
 }
 
 /// The longest wait: thirty years.
-pub(super) const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
 
 /// Returns `now + wait`, at most [`FAR`] from now.
 pub(super) fn after(now: Instant, wait: Duration) -> Instant {

@@ -61,6 +61,7 @@ pub(in crate::queue) struct Settings {
     describe: Option<Describe>,
     entry_body: usize,
     redaction: Redaction,
+    takes_result: bool,
     pub(in crate::queue) observers: Observers,
 }
 
@@ -87,6 +88,7 @@ impl<M, C> WorkerBuilder<M, (), C> {
                 describe: None,
                 entry_body: 1 << 20,
                 redaction: Redaction::new(),
+                takes_result: false,
                 observers: Observers::none(),
             },
             make,
@@ -135,7 +137,8 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     }
 
     /// Sets when and how often a job is tried again. Default: [`RetryConfig::default`]. It may allow as many
-    /// attempts as the [queue](crate::queue::Promises::attempts), and no more.
+    /// attempts as the [queue](crate::queue::Promises::attempts), and no more; and its backoff and its hint limit may
+    /// not be longer than the queue [lets a job wait](crate::queue::Promises::longest_delay).
     ///
     /// Attempts, delays, schedules, hints and the window hold across restarts, because their state is
     /// stored with the job. Differences from a retry layer:
@@ -231,7 +234,7 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
     }
 
     /// Sets the function that takes the result of a task from a successful response. Default: none; no
-    /// result is kept.
+    /// result is kept. It needs an engine that [keeps results](crate::queue::Promises::max_result).
     ///
     /// The result is part of the [status](crate::queue::Status::Succeeded) of the task. A result of more
     /// than 64 KiB is not kept. With an HTTP client, the function gets the response with its body, if the
@@ -241,7 +244,10 @@ impl<M, T, C> WorkerBuilder<M, T, C> {
         F: Fn(&Res) -> Option<Bytes>,
     {
         WorkerBuilder {
-            settings: self.settings,
+            settings: Settings {
+                takes_result: true,
+                ..self.settings
+            },
             make: self.make,
             take: result,
             call: self.call,
@@ -270,9 +276,18 @@ impl Settings {
             return zero("attempt_timeout");
         }
         let promises = self.queue.engine().promises();
+        let retry = |problem| Err(InvalidConfig::new("retry", problem));
         if self.retry.attempts() > promises.attempts {
-            let problem = "must not allow more attempts than the engine of the queue";
-            return Err(InvalidConfig::new("retry", problem));
+            return retry("must not allow more attempts than the engine of the queue");
+        }
+        if self.retry.longest_wait() > promises.longest_delay {
+            return retry(
+                "must not wait longer than the engine of the queue can, by its backoff or its hint limit",
+            );
+        }
+        if self.takes_result && promises.max_result == 0 {
+            let problem = "must not be set if the engine of the queue keeps no results";
+            return Err(InvalidConfig::new("result", problem));
         }
         let (engine, dead_letters) = (self.queue.engine(), self.dead_letters);
         let letters = dead_letters.as_ref();
@@ -283,6 +298,7 @@ impl Settings {
             ends: Ends::default(),
             lease: self.lease,
             attempt_timeout: self.attempt_timeout,
+            longest_delay: promises.longest_delay,
             max_result: promises.max_result,
             retry: self.retry,
             clock: self.clock,
@@ -310,7 +326,8 @@ impl<M, T> WorkerBuilder<M, T> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout` or `retry`.
+    /// [`InvalidConfig`] names the setting: `concurrency`, `kinds`, `lease`, `attempt_timeout`, `retry` or
+    /// `result`.
     pub fn build<S>(self, service: S) -> Result<Worker, InvalidConfig>
     where
         S: Service<Job> + Clone + Send + 'static,

@@ -304,6 +304,7 @@ struct Shared {
     ends: Ends,
     lease: Duration,
     attempt_timeout: Duration,
+    longest_delay: Duration,
     max_result: usize,
     retry: RetryConfig,
     clock: WallClock,
@@ -401,6 +402,9 @@ impl Shared {
             let what = "a result is too long for the queue, and is not kept";
             self.trouble(what, &claim.id);
             *result = None;
+        }
+        if let End::Retry { after, .. } | End::Release { after, .. } = &mut end {
+            *after = (*after).min(self.longest_delay);
         }
         let mut wait = Duration::from_millis(50);
         loop {

@@ -19,10 +19,6 @@ use tower_webhook::{
     queue::{About, Depth, Enqueued, NewJob, Status, Task, TaskId},
 };
 
-/// The longest kind, target or FIFO group, in bytes.
-const LONGEST_NAME: usize = 4096;
-/// The longest wait before the first attempt.
-pub(super) const LONGEST_DELAY: Duration = Duration::from_millis(stored::LONGEST.unsigned_abs());
 /// The longest encoded `about`, in bytes.
 const LONGEST_ABOUT: usize = 64 * 1024;
 
@@ -154,16 +150,12 @@ fn check(
     job: &NewJob,
     about: Option<&str>,
 ) -> Result<Duration, StoreError> {
-    let short = |name: &str| name.len() <= LONGEST_NAME;
     let fits = job.payload.len() <= limits.max_payload
-        && short(&job.kind)
-        && short(&job.target)
-        && job.fifo_group.as_deref().is_none_or(short)
         && about.is_none_or(|about| about.len() <= LONGEST_ABOUT);
     if !fits {
         return Err(StoreError::new(StoreErrorKind::TooLarge));
     }
-    job.wait(clock.now(), LONGEST_DELAY)
+    job.admit(&limits.promises(), clock.now())
 }
 
 fn insert(

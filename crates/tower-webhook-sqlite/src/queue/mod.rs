@@ -130,7 +130,7 @@
 //!   its task is over. Beyond the bound, a job with a new key is refused as [`Full`](StoreErrorKind::Full),
 //!   and the [observers](crate::database::DatabaseBuilder::observe) of the database are told.
 //! - Operations that wait: [`max_waiting`](crate::database::DatabaseBuilder::max_waiting).
-//! - A kind, a target or a FIFO group: 4096 bytes. [`NewJob::about`]: 64 KiB.
+//! - A kind, a target or a FIFO group: [`NewJob::LONGEST_NAME`] bytes. [`NewJob::about`]: 64 KiB.
 //!
 //! # Errors
 //!
@@ -232,6 +232,21 @@ struct Rules {
     /// `u32::MAX`: no limit.
     per_target: u32,
     retention: Duration,
+}
+
+impl Limits {
+    fn promises(&self) -> Promises {
+        let rules = self.rules;
+        let mut promises = Promises::default();
+        promises.dedup = Some(rules.retention);
+        promises.due_order = true;
+        promises.fifo_groups = true;
+        promises.per_target = (rules.per_target < u32::MAX).then_some(rules.per_target);
+        promises.longest_delay = Duration::from_millis(crate::stored::LONGEST.unsigned_abs());
+        promises.attempts = rules.attempts;
+        promises.max_result = self.max_result;
+        promises
+    }
 }
 
 impl SqliteQueue {
@@ -340,16 +355,7 @@ impl SqliteQueue {
 
 impl Engine for SqliteQueue {
     fn promises(&self) -> Promises {
-        let rules = self.limits.rules;
-        let mut promises = Promises::default();
-        promises.dedup = Some(rules.retention);
-        promises.due_order = true;
-        promises.fifo_groups = true;
-        promises.per_target = (rules.per_target < u32::MAX).then_some(rules.per_target);
-        promises.longest_delay = enqueue::LONGEST_DELAY;
-        promises.attempts = rules.attempts;
-        promises.max_result = self.limits.max_result;
-        promises
+        self.limits.promises()
     }
 
     fn enqueue(

@@ -5,8 +5,11 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tower_webhook::queue::{Engine, contract};
-use tower_webhook_sqlite::{Database, SqliteQueue};
+use tower_webhook::{
+    dead_letter::LetterStore,
+    queue::{Engine, contract},
+};
+use tower_webhook_sqlite::{Database, SqliteDeadLetters, SqliteQueue};
 
 #[derive(Default)]
 struct Subject {
@@ -64,6 +67,12 @@ impl contract::Subject for Subject {
         // What was begun before, is done by then.
         let newest = self.homes.lock().unwrap().last().map(|(_, it)| it.clone());
         newest.unwrap().write(|_| Ok(())).await.unwrap();
+    }
+
+    async fn letters(&self) -> Option<Arc<dyn LetterStore>> {
+        let homes = self.homes.lock().unwrap();
+        let letters = SqliteDeadLetters::new(&homes.last()?.1).unwrap();
+        Some(Arc::new(letters))
     }
 
     /// A handle that shares nothing but the file. See `processes` for what processes do.
