@@ -21,9 +21,8 @@ use tower_webhook::{
     body::BufferedBody,
     dead_letter::{DeadLetters, Filter, JsonlDeadLetters, LetterStore, Reason, redrive::Redrive},
     observe::{Event, observer_fn},
-    outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
-    stack,
+    stack, transport,
 };
 
 #[tokio::main]
@@ -32,24 +31,22 @@ async fn main() -> Result<(), BoxError> {
     let store = Arc::new(JsonlDeadLetters::open(folder.path().join("entries.jsonl"))?);
 
     let backoff = Backoff::exponential(Duration::from_millis(5), Duration::from_millis(20));
-    let deliver = stack::deliver()
-        .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
-        .classifier(HttpClassifier::new().errors(transport::hyper_util));
-    let transport = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
+    let deliver = stack::deliver().retry(RetryConfig::builder().backoff(backoff.build()?).build()?);
+    let client = transport::hyper(Client::builder(TokioExecutor::new()).build_http());
 
     // The peer is down: nothing listens on its port.
     let address = free_port()?;
     let kept = deliver
         .clone()
         .dead_letters(DeadLetters::shared(store.clone()));
-    let mut client = kept.build()?.layer(transport.clone());
+    let mut deliver_or_keep = kept.build()?.layer(client.clone());
     for number in 1..=20 {
         let req = Request::post(format!("http://{address}/hooks"))
             .header("content-type", "application/json")
             .header("idempotency-key", format!("event-{number}"))
             .body(BufferedBody::from(format!(r#"{{"number":{number}}}"#)))?;
         // The caller gets the error; the entry is in the file.
-        let _ = client.ready().await?.call(req).await;
+        let _ = deliver_or_keep.ready().await?.call(req).await;
     }
     println!("kept: {}", store.count(&Filter::all()).await?);
 
@@ -69,9 +66,8 @@ async fn main() -> Result<(), BoxError> {
                 *ends.entry(*result).or_default() += 1;
             }
         }))
-        .classifier(HttpClassifier::new().errors(transport::hyper_util))
         // The same stack without dead letters, because these entries exist already.
-        .build(deliver.build()?.layer(transport))?;
+        .build(deliver.build()?.layer(client))?;
     let report = redrive.many(Filter::all(), "the example").await?;
     bar.finish_and_clear();
 

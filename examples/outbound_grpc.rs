@@ -2,22 +2,20 @@
 //! pushback, a circuit breaker, time limits and metrics, in the ready-made order.
 //!
 //! ```sh
-//! cargo run --example outbound_grpc --features grpc,hyper-util -- http://127.0.0.1:8080 3
+//! cargo run --example outbound_grpc --features tonic -- http://127.0.0.1:8080 3
 //! ```
 
-use http::Request;
 use std::{env, time::Duration};
-use tonic::{body::Body, transport::Endpoint};
+use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tower::ServiceBuilder;
+use tower::Layer;
 use tower_webhook::{
     BoxError,
-    body::ReplayBody,
     circuit_breaker::BreakerConfig,
     grpc::GrpcPeekLayer,
-    outcome::{GrpcClassifier, transport},
-    retry::{Backoff, HttpExchange, RetryConfig},
-    stack,
+    outcome::GrpcClassifier,
+    retry::{Backoff, RetryConfig},
+    stack, transport,
 };
 
 #[tokio::main]
@@ -31,25 +29,18 @@ async fn main() -> Result<(), BoxError> {
         .connect_timeout(Duration::from_secs(1))
         .connect_lazy();
 
-    // A health check can safely be repeated.
-    let classifier = GrpcClassifier::new()
-        .errors(transport::tonic)
-        .assume_repeatable(true);
     let backoff = Backoff::exponential(Duration::from_millis(100), Duration::from_secs(5));
     let deliver = stack::deliver()
+        .grpc()
+        .classifier(GrpcClassifier::new().assume_repeatable(true)) // a health check is
         .retry(RetryConfig::builder().backoff(backoff.build()?).build()?)
         .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
         .deadline(Duration::from_secs(30))
         .attempt_timeout(Duration::from_secs(2))
-        .classifier(classifier)
-        .exchange(HttpExchange::new().replaying(64 << 10)) // kept of each message
-        .each_attempt(GrpcPeekLayer::new().assume_unary(true)) // a status may come in trailers
         .build()?;
     let metrics = deliver.metrics().clone();
-    let channel = ServiceBuilder::new()
-        .layer(deliver)
-        .map_request(|req: Request<ReplayBody<Body>>| req.map(Body::new))
-        .service(channel);
+    let unary = GrpcPeekLayer::new().assume_unary(true); // each status is awaited, in trailers too
+    let channel = deliver.layer(transport::tonic(channel).peek(unary));
     // Breakers and metrics use the origin as the host of the server.
     let mut client = HealthClient::with_origin(channel, target.parse()?);
 

@@ -13,10 +13,9 @@ use tower_webhook::{
     BoxError,
     body::BufferedBody,
     circuit_breaker::BreakerConfig,
-    outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
     signature::scheme::StandardWebhooks,
-    stack,
+    stack, transport,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -33,7 +32,7 @@ async fn main() -> Result<(), BoxError> {
         .https_or_http()
         .enable_all_versions()
         .build();
-    let transport = Client::builder(TokioExecutor::new())
+    let client = Client::builder(TokioExecutor::new())
         .retry_canceled_requests(false) // what is sent again is counted
         .build(https);
 
@@ -43,11 +42,10 @@ async fn main() -> Result<(), BoxError> {
         .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
         .deadline(Duration::from_secs(30))
         .attempt_timeout(Duration::from_secs(2))
-        .classifier(HttpClassifier::new().errors(transport::hyper_util))
         .sign(StandardWebhooks::new(SECRET)?)
         .build()?;
     let metrics = deliver.metrics().clone();
-    let mut client = deliver.layer(transport);
+    let mut client = deliver.layer(transport::hyper(client));
 
     for number in 1..=deliveries {
         let req = Request::post(&target)

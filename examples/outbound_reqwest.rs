@@ -7,15 +7,14 @@
 
 use http::Request;
 use std::{env, time::Duration};
-use tower::{Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     body::BufferedBody,
     circuit_breaker::BreakerConfig,
-    outcome::{HttpClassifier, Unsendable, transport},
     retry::{Backoff, RetryConfig},
     signature::scheme::StandardWebhooks,
-    stack,
+    stack, transport,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -27,7 +26,7 @@ async fn main() -> Result<(), BoxError> {
         .ok_or("the URL of the receiver is missing")?;
     let deliveries: u32 = env::args().nth(2).map_or(Ok(1), |count| count.parse())?;
 
-    let transport = reqwest::Client::builder()
+    let client = reqwest::Client::builder()
         // A redirected webhook is a mistake, and the layers already retry.
         .redirect(reqwest::redirect::Policy::none())
         .retry(reqwest::retry::never())
@@ -39,18 +38,10 @@ async fn main() -> Result<(), BoxError> {
         .breaker(BreakerConfig::builder().consecutive_failures(5).build()?)
         .deadline(Duration::from_secs(30))
         .attempt_timeout(Duration::from_secs(2))
-        .classifier(HttpClassifier::new().errors(transport::reqwest))
         .sign(StandardWebhooks::new(SECRET)?)
         .build()?;
     let metrics = deliver.metrics().clone();
-    let mut client = ServiceBuilder::new()
-        .layer(deliver)
-        .filter(|req: Request<BufferedBody>| {
-            let req = reqwest::Request::try_from(req.map(BufferedBody::into_bytes));
-            req.map_err(Unsendable::because)
-        })
-        .map_response(http::Response::<reqwest::Body>::from)
-        .service(transport);
+    let mut client = deliver.layer(transport::reqwest(client));
 
     for number in 1..=deliveries {
         let req = Request::post(&target)

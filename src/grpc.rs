@@ -209,6 +209,13 @@ pub struct GrpcPeek<S> {
     settings: Settings,
 }
 
+impl<S> GrpcPeek<S> {
+    #[cfg(feature = "tonic")]
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, ReqB, B> Service<Request<ReqB>> for GrpcPeek<S>
 where
     S: Service<Request<ReqB>, Response = Response<B>>,

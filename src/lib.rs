@@ -153,7 +153,7 @@
 //! | [`GrpcPeekLayer`](grpc::GrpcPeekLayer) (feature `grpc`) | show classifiers the gRPC status in trailers |
 //!
 //! Beside the layers: [`stack`], the outbound order in one call; [`queue`], accept now and process later;
-//! [`dead_letter::redrive`], send entries again, each once; [`observe`], events and observers of all layers; typed
+//! `transport`, clients at the bottom of it; [`dead_letter::redrive`], send entries again, each once; [`observe`], events and observers of all layers; typed
 //! events in [`cognigy`]; [`outcome`], the result of a call, classified once for every layer; [`target`], where
 //! requests may be sent; [`problem`], the responses to refused requests; [`codec`], for authors of stores and queues.
 //!
@@ -192,7 +192,8 @@
 //! | `grpc` | | [`grpc`]: the status in trailers, and [`LateOutcome`](outcome::LateOutcome) |
 //! | `queue` | | [`queue`]: the memory engine, workers, the enqueue and status services |
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
-//! | `hyper-util`, `reqwest` | | [`outcome::transport`]: what the errors of these clients mean, and of tonic's channel |
+//! | `tower` | yes | the errors of tower's own layers, such as `Overloaded`, are judged |
+//! | `hyper-util`, `reqwest`, `tonic` | | [`transport`]: these clients at the bottom of a stack |
 //! | `ed25519` | | Standard Webhooks `v1a` signatures, Discord |
 //! | `p256` | | ECDSA with P-256: `SendGrid` |
 //! | `sha1` | | HMAC-SHA1, for senders that have nothing better |
@@ -269,6 +270,8 @@ pub mod codec;
 pub mod queue;
 #[cfg(feature = "stack")]
 pub mod stack;
+#[cfg(feature = "hyper-util")]
+pub mod transport;
 
 // Private parts that several of them share.
 mod call;

@@ -22,9 +22,8 @@ use tower_webhook::{
         CallbackSink, Cause, DeadLetters, Entry, EntryBody, EntryId, MemoryDeadLetters, Reason,
         Sink, WriteOutcome, json,
     },
-    outcome::{HttpClassifier, transport},
     retry::{Backoff, RetryConfig},
-    stack,
+    stack, transport,
 };
 
 /// The whole stack, quick to try again.
@@ -40,10 +39,11 @@ fn client() -> impl Service<
     let retry = RetryConfig::builder().backoff(backoff.build().unwrap());
     stack::deliver()
         .retry(retry.build().unwrap())
-        .classifier(HttpClassifier::new().errors(transport::hyper_util))
         .build()
         .unwrap()
-        .layer(Client::builder(TokioExecutor::new()).build_http::<BufferedBody>())
+        .layer(transport::hyper(
+            Client::builder(TokioExecutor::new()).build_http::<BufferedBody>(),
+        ))
 }
 
 fn entry() -> Arc<Entry> {

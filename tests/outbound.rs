@@ -27,10 +27,9 @@ use tower_webhook::{
     circuit_breaker::BreakerConfig,
     clock::WallClock,
     metrics::DeliveryMetrics,
-    outcome::{HttpClassifier, transport},
     retry::{Backoff, Budget, RetryConfig},
     signature::{Message, Scheme, scheme::StandardWebhooks},
-    stack,
+    stack, transport,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -247,7 +246,7 @@ impl Hyper {
         Error = BoxError,
         Future: Send,
     > + Clone {
-        let transport = Client::builder(TokioExecutor::new())
+        let client = Client::builder(TokioExecutor::new())
             .retry_canceled_requests(false)
             .http2_only(self.http2)
             .build_http();
@@ -255,9 +254,8 @@ impl Hyper {
             .retry(self.retry.clone())
             .breaker(self.breaker.clone())
             .metrics(self.metrics.clone())
-            .classifier(HttpClassifier::new().errors(transport::hyper_util))
             .sign(StandardWebhooks::new(SECRET).unwrap());
-        deliver.build().unwrap().layer(transport)
+        deliver.build().unwrap().layer(transport::hyper(client))
     }
 }
 

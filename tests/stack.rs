@@ -17,23 +17,24 @@ use std::{
 };
 use tokio::time::{Instant, advance};
 use tokio_test::{assert_pending, task};
-use tonic::{body::Body, transport::Endpoint};
+use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn, util::MapRequestLayer};
 use tower_webhook::{
     BoxError, FailoverLayer, FallbackLayer,
     attempt::{Attempt, Failed, GaveUp, History},
-    body::{BufferedBody, ReplayBody},
+    body::BufferedBody,
     circuit_breaker::{BreakerConfig, BreakerState, Breakers, CircuitOpen},
     clock::WallClock,
     deadline::AttemptTimeout,
     grpc::GrpcPeekLayer,
     metrics::{DeliveryMetrics, Snapshot},
-    outcome::{GrpcClassifier, HttpClassifier, Outcome, OutcomeKind, classify_fn, transport},
+    outcome::{Outcome, OutcomeKind, classify_fn},
     peer::OnePeer,
-    retry::{Backoff, Budget, CloneExchange, HttpExchange, Jitter, Refusals, RetryConfig},
+    retry::{Backoff, Budget, CloneExchange, Jitter, Refusals, RetryConfig},
     signature::{Message, MessageIdLayer, Scheme, scheme::StandardWebhooks},
     stack::{self, AttemptBuilder, DeliverBuilder},
+    transport,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -501,7 +502,9 @@ fn a_bad_setting_is_named() {
     assert_eq!(named(deliver().deadline(Duration::ZERO)), "deadline");
     let timeout = deliver().attempt_timeout(Duration::ZERO);
     assert_eq!(named(timeout), "attempt_timeout");
-    assert_eq!(named(deliver().grpc().deadline(Duration::ZERO)), "deadline");
+    assert_eq!(named(deliver().attempts(0)), "attempts");
+    let grpc = deliver().grpc().deadline(Duration::ZERO).build();
+    assert_eq!(grpc.unwrap_err().setting(), "deadline");
 }
 
 #[tokio::test(start_paused = true)]
@@ -591,15 +594,14 @@ fn spawnable<F: Future + Send + 'static>(future: F) -> F {
 #[tokio::test]
 async fn a_delivery_through_hyper_can_be_spawned() {
     let server = Faults::http1().otherwise(answer(200)).start();
-    let transport = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
+    let client = Client::builder(TokioExecutor::new()).build_http::<BufferedBody>();
     let service = stack::deliver()
-        .classifier(HttpClassifier::new().errors(transport::hyper_util))
         .failover(FailoverLayer::fallbacks([server.url("/")]).build().unwrap())
         .attempt_header(HeaderName::from_static("x-attempt"))
         .sign(StandardWebhooks::new(SECRET).unwrap())
         .build()
         .unwrap()
-        .layer(transport);
+        .layer(transport::hyper(client));
     let target = server.url("/");
     let mut svc = portable(&service);
     let delivery = tokio::spawn(async move {
@@ -616,14 +618,8 @@ async fn a_delivery_through_hyper_can_be_spawned() {
 #[tokio::test]
 async fn a_delivery_through_reqwest_can_be_spawned() {
     let server = Faults::http1().otherwise(answer(200)).start();
-    let deliver = stack::deliver().classifier(HttpClassifier::new().errors(transport::reqwest));
-    let service = ServiceBuilder::new()
-        .layer(deliver.build().unwrap())
-        .filter(|req: Request<BufferedBody>| {
-            reqwest::Request::try_from(req.map(BufferedBody::into_bytes))
-        })
-        .map_response(http::Response::<reqwest::Body>::from)
-        .service(reqwest::Client::new());
+    let deliver = stack::deliver().build().unwrap();
+    let service = deliver.layer(transport::reqwest(reqwest::Client::new()));
     let mut svc = portable(&service);
     let target = server.url("/");
     let delivery = tokio::spawn(async move {
@@ -636,19 +632,12 @@ async fn a_delivery_through_reqwest_can_be_spawned() {
 #[tokio::test]
 async fn a_call_through_a_tonic_channel_can_be_spawned() {
     let server = Faults::http2().otherwise(grpc_late(0, &[8, 1])).start();
-    let classifier = GrpcClassifier::new().errors(transport::tonic);
-    let deliver = stack::deliver()
-        .classifier(classifier)
-        .exchange(HttpExchange::new().replaying(64 << 10))
-        .each_attempt(GrpcPeekLayer::new().assume_unary(true));
-    let deliver = deliver.build().unwrap();
+    let deliver = stack::deliver().grpc().build().unwrap();
     let channel = Endpoint::from_shared(server.url(""))
         .unwrap()
         .connect_lazy();
-    let service = ServiceBuilder::new()
-        .layer(deliver.clone())
-        .map_request(|req: Request<ReplayBody<Body>>| req.map(Body::new))
-        .service(channel);
+    let unary = GrpcPeekLayer::new().assume_unary(true);
+    let service = deliver.layer(transport::tonic(channel).peek(unary));
     let origin = server.url("").parse().unwrap();
     let mut client = HealthClient::with_origin(portable(&service), origin);
     let call = tokio::spawn(async move {

@@ -1,5 +1,5 @@
 //! What the errors of real clients mean, got from a server that does wrong what it is told to.
-#![cfg(all(feature = "hyper-util", feature = "reqwest"))]
+#![cfg(all(feature = "reqwest", feature = "stack", feature = "tonic"))]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "support/faults/mod.rs"]
@@ -9,11 +9,27 @@ mod faults;
 #[path = "transport_errors/clients.rs"]
 mod clients;
 
-use clients::{CLIENTS, Https, Kind, Talk, https, judged, plain};
+use clients::{CLIENTS, Https, Kind, Talk, https, judged, plain, said};
 use faults::{Certificate, Faults, How, Point, Script, answer, close, go_away, reset, stall};
 use h2::Reason;
-use std::time::Duration;
-use tower_webhook::outcome::OutcomeKind::{self, Throttled, Transient, Unreached, Unsendable};
+use http::{Request, Response};
+use hyper_util::rt::TokioExecutor;
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Semaphore;
+use tower::{
+    Layer, Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed,
+    service_fn, timeout::Timeout,
+};
+use tower_webhook::{
+    BoxError,
+    body::BufferedBody,
+    circuit_breaker::{BreakerConfig, BreakerState},
+    outcome::{
+        Outcome,
+        OutcomeKind::{self, Throttled, Transient, Unreached, Unsendable},
+    },
+    stack, transport,
+};
 
 async fn expect(script: Script, talk: Talk, expected: OutcomeKind, what: &str) {
     let server = script.start();
@@ -146,11 +162,13 @@ async fn a_timeout_of_the_clients_own_is_transient_and_one_of_its_connector_is_n
 
 #[tokio::test]
 async fn what_the_client_does_not_take_is_unsendable() {
-    let (outcome, said) = judged(Kind::HyperUtil, Talk::Http1, "/no-host", None).await;
-    assert_eq!(outcome.kind(), Unsendable, "{said}");
-    for url in ["no url", "ftp://127.0.0.1/"] {
-        let (outcome, said) = judged(Kind::Reqwest, Talk::Http1, url, None).await;
-        assert_eq!(outcome.kind(), Unsendable, "{said}");
+    for (client, url) in [
+        (Kind::HyperUtil, "/no-host"),
+        (Kind::Reqwest, "/no-host"),
+        (Kind::Reqwest, "ftp://127.0.0.1/"),
+    ] {
+        let (outcome, said) = judged(client, Talk::Http1, url, None).await;
+        assert_eq!(outcome.kind(), Unsendable, "{client:?} {url}: {said}");
     }
 }
 
@@ -168,23 +186,68 @@ async fn a_body_of_our_own_that_fails_is_not_the_peers_fault() {
 }
 
 #[tokio::test]
-async fn reqwest_says_what_a_status_and_a_redirect_were() {
-    use tower_webhook::outcome::{Outcome, transport};
+async fn an_address_that_the_connector_does_not_take_is_unsendable_and_one_call() {
+    for client in CLIENTS {
+        let (outcome, said) = judged(client, Talk::Http2, "https://127.0.0.1:1/", None).await;
+        // tonic is built without TLS here, and then does not ask for the scheme.
+        let expected = if client == Kind::Tonic {
+            Unreached
+        } else {
+            Unsendable
+        };
+        assert_eq!(outcome.kind(), expected, "{client:?}: {said}");
+    }
+    for client in https(None) {
+        let (outcome, said) = client.judged("ftp://127.0.0.1:1/").await;
+        assert_eq!(outcome.kind(), Unsendable, "{said}");
+        assert!(said.contains("unsupported scheme"), "{said}");
+    }
+
+    // No retry, no evidence against the host, and the caller sees the cause.
+    let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build_http();
+    let breaker = BreakerConfig::builder().consecutive_failures(1).build();
+    let stack = stack::deliver().breaker(breaker.unwrap()).build().unwrap();
+    let deliver = stack.layer(transport::hyper(client));
+    for _ in 0..3 {
+        let req = Request::post("https://example.com/").header("webhook-id", "1");
+        let req = req.body(BufferedBody::default()).unwrap();
+        let error = deliver.clone().oneshot(req).await.unwrap_err();
+        let said = said(&*error);
+        assert!(said.contains("scheme is not http"), "{said}");
+    }
+    assert_eq!(stack.metrics().snapshot().attempts().total(), 3);
+}
+
+#[tokio::test]
+async fn a_redirect_too_many_is_permanent() {
     let server = Faults::http1()
-        .then(answer(503))
         .otherwise(answer(302).header("location", "/"))
         .start();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let res = client.get(server.url("/")).send().await.unwrap();
-    let outcome = transport::reqwest(&res.error_for_status().unwrap_err());
-    assert_eq!(outcome, Some(Outcome::throttled(None).with_code(503)));
-    let error = client.get(server.url("/")).send().await.unwrap_err();
-    assert_eq!(transport::reqwest(&error), Some(Outcome::permanent()));
+    let req = Request::get(server.url("/")).body(BufferedBody::default());
+    let error = transport::reqwest(client)
+        .oneshot(req.unwrap())
+        .await
+        .unwrap_err();
+    assert_eq!(error.outcome(), Outcome::permanent());
+}
+
+#[tokio::test]
+async fn what_a_status_means_is_judged_by_the_classifier() {
+    let server = Faults::http1().otherwise(answer(503)).start();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let deliver = stack::deliver().attempts(2).build().unwrap();
+    let req = Request::get(server.url("/")).body(BufferedBody::default());
+    let res = deliver
+        .layer(transport::reqwest(client))
+        .oneshot(req.unwrap())
+        .await;
+    assert_eq!(res.unwrap().status(), 503);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[test]
 fn a_request_that_a_connection_has_no_more_use_for_was_never_written() {
-    use tower_webhook::outcome::{Outcome, transport};
     let server = Faults::http2()
         .then(go_away())
         .otherwise(stall(Point::Answer))
@@ -196,18 +259,59 @@ fn a_request_that_a_connection_has_no_more_use_for_was_never_written() {
         while !sender.is_closed() {
             tokio::task::yield_now().await;
         }
-        let error = sender.send_request(plain::get()).await.unwrap_err();
-        assert!(error.is_canceled(), "{error:?}");
-        assert_eq!(transport::hyper_util(&error), Some(Outcome::unreached()));
-        assert_eq!(transport::tonic(&error), Some(Outcome::unreached()));
+        let error = transport::hyper(plain::Connection(sender))
+            .call(plain::get())
+            .await
+            .unwrap_err();
+        assert_eq!(error.outcome(), Outcome::unreached(), "{error:?}");
 
         // The end of a runtime is no fault of the request, and the peer has it.
-        let mut sender = there.connect(&server.url("/")).await;
-        let call = tokio::spawn(sender.send_request(plain::get()));
+        let sender = there.connect(&server.url("/")).await;
+        let call = tokio::spawn(transport::hyper(plain::Connection(sender)).call(plain::get()));
         server.seen(2).await;
         there.end();
         let error = call.await.unwrap().unwrap_err();
-        assert!(error.is_user(), "{error:?}");
-        assert_eq!(transport::hyper_util(&error), Some(Outcome::transient()));
+        assert_eq!(error.outcome(), Outcome::transient(), "{error:?}");
     });
+}
+
+#[tokio::test]
+async fn calls_that_tower_shed_open_no_circuit() {
+    let peer = service_fn(|_: Request<BufferedBody>| async {
+        Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+    });
+    // Its only place is taken for good.
+    let limited = ConcurrencyLimit::with_semaphore(peer, Arc::new(Semaphore::new(0)));
+    let breaker = BreakerConfig::builder().consecutive_failures(1).build();
+    let stack = stack::deliver()
+        .attempts(1)
+        .breaker(breaker.unwrap())
+        .build()
+        .unwrap();
+    let deliver = stack.layer(LoadShed::new(limited));
+    for _ in 0..5 {
+        let req = Request::post("http://a.test/").body(BufferedBody::default());
+        let error = deliver.clone().oneshot(req.unwrap()).await.unwrap_err();
+        let said = said(&*error);
+        assert!(said.contains("service overloaded"), "{said}");
+    }
+    let breaker = stack.breakers().find("a.test").unwrap();
+    assert_eq!(breaker.state(), BreakerState::Closed);
+}
+
+#[tokio::test]
+async fn a_buffer_whose_task_has_ended_is_no_peer_that_failed() {
+    let peer = service_fn(|()| async { Ok::<_, BoxError>(()) });
+    let (buffer, worker) = Buffer::pair(peer, 1);
+    drop(worker);
+    let outcome = Outcome::of_error(&*buffer.oneshot(()).await.unwrap_err());
+    assert_eq!(outcome, Outcome::refused(None).never_retry());
+
+    // A timeout of tower's says that the peer was too slow.
+    let slow = Timeout::new(
+        service_fn(|()| std::future::pending::<Result<(), BoxError>>()),
+        Duration::from_millis(1),
+    );
+    let outcome = Outcome::of_error(&*slow.oneshot(()).await.unwrap_err());
+    assert_eq!(outcome, Outcome::transient());
 }

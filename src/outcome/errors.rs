@@ -157,11 +157,75 @@ macro_rules! with_a_cause {
     };
 }
 
+/// The error of a client, with its [`Outcome`]: what the services of the module `transport` return.
+///
+/// For a transport of your own whose errors are not only [`Unreached`] and [`Unsendable`]. It is read from any chain of
+/// sources.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::outcome::{Outcome, OutcomeKind, TransportError};
+///
+/// let error = TransportError::new(Outcome::throttled(None), "421 too many connections");
+/// assert_eq!(Outcome::of_error(&error).kind(), OutcomeKind::Throttled);
+/// ```
+#[derive(Debug)]
+pub struct TransportError {
+    outcome: Outcome,
+    cause: BoxError,
+}
+
+impl TransportError {
+    /// Makes the error of its outcome and its cause, which becomes its [`source`](Error::source).
+    pub fn new(outcome: Outcome, cause: impl Into<BoxError>) -> Self {
+        Self {
+            outcome,
+            cause: cause.into(),
+        }
+    }
+
+    /// The error of a client, judged by what is known of the client's errors.
+    #[cfg(feature = "hyper-util")]
+    pub(crate) fn judged(cause: BoxError, rule: ErrorRule) -> Self {
+        Self {
+            outcome: judge_chain(&*cause, Some(rule)),
+            cause,
+        }
+    }
+
+    /// What the error says about the call.
+    pub const fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.outcome.kind() {
+            OutcomeKind::Unreached => "the peer was not reached",
+            OutcomeKind::Unsendable => "the client cannot send this request",
+            OutcomeKind::Refused => "this machine could not send the request now",
+            OutcomeKind::Throttled => "the peer takes no more requests for now",
+            OutcomeKind::Success
+            | OutcomeKind::Permanent
+            | OutcomeKind::Transient
+            | OutcomeKind::Cancelled => "the call failed",
+        })
+    }
+}
+
+impl Error for TransportError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&*self.cause)
+    }
+}
+
 with_a_cause!(Unreached, "the peer was not reached");
 with_a_cause!(Unsendable, "the request cannot be sent");
 
 /// A rule of the user, asked about every error of the chain before the built-in rules.
-pub(super) type ErrorRule = fn(&(dyn Error + 'static)) -> Option<Outcome>;
+pub(crate) type ErrorRule = fn(&(dyn Error + 'static)) -> Option<Outcome>;
 
 /// Most errors read of a chain: an error can be its own source.
 const MAX_LINKS: usize = 32;
@@ -241,12 +305,30 @@ fn by_link(link: &(dyn Error + 'static)) -> Option<Outcome> {
     if link.is::<Unsendable>() {
         return Some(Outcome::unsendable());
     }
+    if let Some(error) = link.downcast_ref::<TransportError>() {
+        return Some(error.outcome);
+    }
+    #[cfg(feature = "tower")]
+    if let Some(outcome) = by_tower(link) {
+        return Some(outcome);
+    }
     match link.downcast_ref::<io::Error>()?.kind() {
         io::ErrorKind::AddrNotAvailable | io::ErrorKind::ConnectionRefused => {
             Some(Outcome::unreached())
         }
         _ => None,
     }
+}
+
+/// The errors of tower's own layers that are no answer of the peer. `Elapsed` is one: the peer was too slow.
+#[cfg(feature = "tower")]
+fn by_tower(link: &(dyn Error + 'static)) -> Option<Outcome> {
+    if link.is::<tower::load_shed::error::Overloaded>() {
+        return Some(Outcome::refused(None));
+    }
+    // The task behind the buffer has ended, and nothing starts it again.
+    link.is::<tower::buffer::error::Closed>()
+        .then(|| Outcome::refused(None).never_retry())
 }
 
 /// What this machine is short of. It says nothing about the peer.
@@ -313,6 +395,9 @@ fn as_error<E: 'static>(error: &E) -> Option<&(dyn Error + 'static)> {
         return Some(error);
     }
     if let Some(error) = any.downcast_ref::<Unreached>() {
+        return Some(error);
+    }
+    if let Some(error) = any.downcast_ref::<TransportError>() {
         return Some(error);
     }
     any.downcast_ref::<Unsendable>().map(|error| error as _)

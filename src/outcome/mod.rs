@@ -20,13 +20,14 @@
 //! # Errors
 //!
 //! A transport error is [`Transient`](OutcomeKind::Transient), unless its chain of sources contains
-//! one of three markers, which any error may have as its source:
+//! one of these markers, which any error may have as its source:
 //!
 //! | Marker | Meaning | Outcome |
 //! | --- | --- | --- |
 //! | [`LocallyRefused`] | not sent, by a local decision; may be sent later | [`Refused`](OutcomeKind::Refused) |
 //! | [`Unreached`] | the peer never saw the request | [`Unreached`](OutcomeKind::Unreached) |
 //! | [`Unsendable`] | the request cannot be sent, now or later | [`Unsendable`](OutcomeKind::Unsendable) |
+//! | [`TransportError`] | the error of a client, judged | its own |
 //!
 //! An [`io::Error`](std::io::Error) of kind `ConnectionRefused` or `AddrNotAvailable` is
 //! `Unreached` too: both come from `connect`, before a byte is written. `HostUnreachable` and
@@ -39,6 +40,10 @@
 //! [without evidence](Outcome::without_evidence), because the peer may have the request. Name resolution does not always
 //! tell such an error from an unknown name.
 //!
+//! With feature `tower` (on by default) the errors of tower's own layers are judged too: `Overloaded` of a load shedder is
+//! `Refused`, and so is the error of a buffer whose task has ended, which is not retried.
+//!
+//! The module `transport` has the clients whose errors are judged: hyper-util, reqwest, tonic.
 //! [`HttpClassifier::errors`] and [`GrpcClassifier::errors`] add rules for the other errors of a transport.
 //!
 //! The chain is read if the error type is [`BoxError`](crate::BoxError), another boxed or shared
@@ -94,13 +99,12 @@ mod http;
 #[cfg(feature = "grpc")]
 mod late;
 mod rate_limit;
-#[cfg(feature = "hyper-util")]
-#[cfg_attr(docsrs, doc(cfg(feature = "hyper-util")))]
-pub mod transport;
 
 #[cfg(not(feature = "grpc"))]
 pub use self::classify::LateOutcome;
-#[cfg(feature = "dead-letter")]
+#[cfg(feature = "hyper-util")]
+pub(crate) use self::errors::ErrorRule;
+#[cfg(any(feature = "dead-letter", feature = "hyper-util"))]
 pub(crate) use self::errors::links;
 #[cfg(feature = "grpc")]
 pub(crate) use self::grpc::GrpcEnd;
@@ -108,7 +112,7 @@ pub(crate) use self::grpc::GrpcEnd;
 pub use self::late::{LateOutcome, LateSender};
 pub use self::{
     classify::{Classify, ClassifyFn, MakeClassifier, Repeatable, classify_fn},
-    errors::{LocallyRefused, Unreached, Unsendable},
+    errors::{LocallyRefused, TransportError, Unreached, Unsendable},
     grpc::{ClassifyGrpc, GrpcClassifier},
     http::{ClassifyHttp, DefaultClassifier, HttpClassifier, Peeked},
 };

@@ -141,13 +141,9 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
     /// It allows a call that may have taken effect to be repeated only if its metadata have an idempotency
     /// key. For other settings, pass a `GrpcClassifier` to [`classifier`](Self::classifier).
     ///
-    /// To see a status in late trailers, add a [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer)
-    /// [inside](Self::each_attempt). The body of a tonic request cannot be cloned: set
-    /// `.exchange(HttpExchange::new().replaying(64 << 10))` on the delivery, and map the body for the
-    /// channel with
-    /// `.each_attempt(MapRequestLayer::new(|req: Request<_>| req.map(tonic::body::Body::new)))`, as
-    /// `examples/outbound_grpc.rs` does. Requests of a tonic client have no host unless the client is made
-    /// with `with_origin`; without a host, all calls share one breaker and one set of metrics.
+    /// Put `transport::tonic(channel)` below it, which reads the status in trailers and takes any body. Requests of a tonic
+    /// client have no host unless the client is made with `with_origin`; without a host, all calls share one breaker and
+    /// one set of metrics.
     pub fn grpc(self) -> AttemptBuilder<GrpcClassifier, K, F, E> {
         self.classifier(GrpcClassifier::new())
     }

@@ -13,7 +13,7 @@ use crate::{
     observe::Observer,
     outcome::{DefaultClassifier, GrpcClassifier},
     peer::ByHost,
-    retry::{HttpExchange, RetryConfig, WithCopies},
+    retry::{HttpExchange, ReplayExchange, RetryConfig, WithCopies},
     signature::SignScheme,
 };
 use http::HeaderName;
@@ -27,7 +27,7 @@ use tower_layer::{Identity, Stack};
 pub fn deliver() -> DeliverBuilder {
     DeliverBuilder {
         attempt: attempt(),
-        retry: RetryConfig::default(),
+        retry: Ok(RetryConfig::default()),
         deadline: Duration::from_secs(300),
         exchange: HttpExchange::new(),
         entries: Identity::new(),
@@ -42,7 +42,7 @@ pub fn deliver() -> DeliverBuilder {
 #[must_use]
 pub struct DeliverBuilder<A = AttemptBuilder, X = HttpExchange, B = Identity> {
     attempt: A,
-    retry: RetryConfig,
+    retry: Result<RetryConfig, InvalidConfig>,
     deadline: Duration,
     exchange: X,
     entries: B,
@@ -51,7 +51,14 @@ pub struct DeliverBuilder<A = AttemptBuilder, X = HttpExchange, B = Identity> {
 impl<A, X, B> DeliverBuilder<A, X, B> {
     /// Sets when and how often a delivery is retried. Default: [`RetryConfig::default`].
     pub fn retry(mut self, config: RetryConfig) -> Self {
-        self.retry = config;
+        self.retry = Ok(config);
+        self
+    }
+
+    /// Sets the largest number of attempts of a delivery, including the first, with the other settings of
+    /// [`RetryConfig::default`]. Default: 3. Replaces [`retry`](Self::retry).
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.retry = RetryConfig::builder().attempts(attempts).build();
         self
     }
 
@@ -163,10 +170,12 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
         self.attempt(|attempt| attempt.classifier(make))
     }
 
-    /// Sets [`GrpcClassifier`] as the classifier: see [`AttemptBuilder::grpc`]. Default:
-    /// [`HttpClassifier`](crate::outcome::HttpClassifier).
-    pub fn grpc(self) -> Around<GrpcClassifier, K, F, E, X, B> {
+    /// Sets [`GrpcClassifier`] as the classifier, as [`AttemptBuilder::grpc`] does, and keeps up to 64 KiB of each message
+    /// for further attempts, because the bodies of tonic's clients cannot be cloned. Default:
+    /// [`HttpClassifier`](crate::outcome::HttpClassifier), and the [`exchange`](Self::exchange).
+    pub fn grpc(self) -> Around<GrpcClassifier, K, F, E, ReplayExchange, B> {
         self.attempt(AttemptBuilder::grpc)
+            .exchange(HttpExchange::new().replaying(64 << 10))
     }
 
     /// Sets the key by which breakers and metrics tell peers apart. Default:
@@ -231,7 +240,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `deadline`, or one of those of [`AttemptBuilder::build`].
+    /// [`InvalidConfig`] names the setting: `attempts`, `deadline`, or one of those of [`AttemptBuilder::build`].
     pub fn build(self) -> Built<M, K, F, E, X, Identity> {
         self.build_with(|_, none| none, |exchange| exchange)
     }
@@ -247,7 +256,7 @@ where
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the setting: `deadline`, or one of those of [`AttemptBuilder::build`].
+    /// [`InvalidConfig`] names the setting: `attempts`, `deadline`, or one of those of [`AttemptBuilder::build`].
     pub fn build(self) -> Built<M, K, F, E, WithCopies<X>, Entries<K, D>> {
         let entries = |attempt: &AttemptBuilder<M, K, F, E>, layer: DeadLetterLayer<_, _, D>| {
             layer
@@ -279,7 +288,7 @@ where
             .observe(observers.clone())
             .classifier(JudgedInside)
             .peer(attempt.peer.clone());
-        let retry = RetryWithJitterLayer::new(self.retry)
+        let retry = RetryWithJitterLayer::new(self.retry?)
             .observe(observers)
             .classifier(JudgedInside)
             .exchange(exchange(self.exchange));

@@ -51,6 +51,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("sha2", "signatures and fingerprints"),
     ("subtle", "comparisons in constant time"),
     ("tokio", "timers, locks, tasks"),
+    ("tonic", "the body that a channel takes"),
+    ("tower", "the meaning of its errors"),
     ("tower_layer", "the trait"),
     ("tower_service", "the trait"),
     ("tracing", "the observer that is always present"),

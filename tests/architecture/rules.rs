@@ -51,7 +51,7 @@ const SPOKEN: &[[&str; 3]] = &[
 ];
 
 /// These put layers together, or what they keep into one form.
-const COMPOSERS: &[&str] = &["codec", "queue", "stack"];
+const COMPOSERS: &[&str] = &["codec", "queue", "stack", "transport"];
 
 /// Modules that serve gRPC calls and jobs too, so that only their part called `http` may name HTTP.
 const WITHOUT_HTTP: &[&str] = &["circuit_breaker", "dead_letter", "metrics", "retry"];
@@ -87,11 +87,8 @@ pub(crate) const BEYOND: &[(&str, &[&str])] = &[
     ("observe::trace", &["tracing"]),
     // A `Retry-After` with a date.
     ("outcome::hint", &["httpdate"]),
-    // What the errors of these clients mean, behind their features.
-    (
-        "outcome::transport",
-        &["h2", "hyper", "hyper_util", "reqwest", "tower_service"],
-    ),
+    // The errors of tower's own layers.
+    ("outcome::errors", &["tower"]),
 ];
 
 /// Crates that write logs.

@@ -1,4 +1,4 @@
-//! The clients, each with the rule for its errors.
+//! The clients, each in the service that judges its errors.
 
 use crate::faults::client_config;
 use http::{Request, Response};
@@ -8,9 +8,9 @@ use rustls::pki_types::CertificateDer;
 use std::{error::Error, fmt::Write, io, time::Duration};
 use tower::ServiceExt;
 use tower_webhook::{
-    BoxError,
     body::BufferedBody,
-    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, transport},
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, TransportError},
+    transport,
 };
 
 /// Nothing here waits longer.
@@ -31,35 +31,31 @@ pub enum Talk {
 
 pub const CLIENTS: [Kind; 3] = [Kind::HyperUtil, Kind::Reqwest, Kind::Tonic];
 
-type Rule = fn(&(dyn Error + 'static)) -> Option<Outcome>;
-
 impl Kind {
     pub fn speaks(self, talk: Talk) -> bool {
         self != Self::Tonic || talk == Talk::Http2
     }
-
-    fn rule(self) -> Rule {
-        match self {
-            Self::HyperUtil => transport::hyper_util,
-            Self::Reqwest => transport::reqwest,
-            Self::Tonic => transport::tonic,
-        }
-    }
 }
 
-/// The verdict, and the chain of errors that it was made from.
-fn verdict<T>(rule: Rule, result: Result<T, BoxError>) -> (Outcome, String) {
-    let error = result.map(drop).expect_err("it fails");
+/// The chain of an error's causes.
+pub fn said(error: &(dyn Error + 'static)) -> String {
     let mut said = String::new();
-    let mut link: Option<&(dyn Error + 'static)> = Some(&*error);
+    let mut link = Some(error);
     while let Some(error) = link {
         let _ = write!(said, "{error} <- ");
         link = error.source();
     }
-    let _ = write!(said, "{error:?}");
+    said
+}
+
+/// The verdict of every layer outside, and the chain of errors that it was made from.
+fn verdict<T>(result: Result<T, TransportError>) -> (Outcome, String) {
+    let error = result.map(drop).expect_err("it fails");
     let post = Request::post("https://example.com/").body(()).unwrap();
-    let classify = HttpClassifier::new().errors(rule).make_classifier(&post);
-    (classify.classify(Err::<&Response<()>, _>(&error)), said)
+    let classify = HttpClassifier::new().make_classifier(&post);
+    let outcome = classify.classify(Err::<&Response<()>, _>(&error));
+    assert_eq!(outcome.kind(), error.outcome().kind());
+    (outcome, format!("{}{error:?}", said(&error)))
 }
 
 async fn bounded<T>(work: impl Future<Output = T>) -> T {
@@ -81,11 +77,7 @@ pub async fn judged(
                 let client = Client::builder(TokioExecutor::new())
                     .http2_only(talk == Talk::Http2)
                     .build_http();
-                client
-                    .oneshot(post())
-                    .await
-                    .map(drop)
-                    .map_err(BoxError::from)
+                transport::hyper(client).oneshot(post()).await.map(drop)
             }
             Kind::Reqwest => {
                 let mut builder = reqwest::Client::builder()
@@ -97,25 +89,20 @@ pub async fn judged(
                 if let Some(timeout) = timeout {
                     builder = builder.timeout(timeout);
                 }
-                let request = builder.build().unwrap().post(url).body(BODY);
-                request.send().await.map(drop).map_err(BoxError::from)
+                let client = transport::reqwest(builder.build().unwrap());
+                client.oneshot(post()).await.map(drop)
             }
             Kind::Tonic => {
                 let mut endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).unwrap();
                 if let Some(timeout) = timeout {
                     endpoint = endpoint.timeout(timeout);
                 }
-                let req = post().map(tonic::body::Body::new);
-                endpoint
-                    .connect_lazy()
-                    .oneshot(req)
-                    .await
-                    .map(drop)
-                    .map_err(BoxError::from)
+                let channel = transport::tonic(endpoint.connect_lazy());
+                channel.oneshot(post()).await.map(drop)
             }
         }
     });
-    verdict(client.rule(), result.await)
+    verdict(result.await)
 }
 
 /// A client that speaks TLS. reqwest is built without TLS here; its errors are those of the same
@@ -157,8 +144,7 @@ impl Https {
                 let post = Request::post(url)
                     .body(BufferedBody::from("a body"))
                     .unwrap();
-                let result = bounded(client.oneshot(post)).await;
-                verdict(transport::hyper_util, result.map_err(BoxError::from))
+                verdict(bounded(transport::hyper(client).oneshot(post)).await)
             }
             Self::Tonic(config) => {
                 let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -169,9 +155,8 @@ impl Https {
                 let endpoint = tonic::transport::Endpoint::from_shared(url.to_owned()).unwrap();
                 let endpoint = endpoint.connect_timeout(Duration::from_millis(300));
                 let channel = endpoint.connect_with_connector_lazy(connector);
-                let post = Request::post(url).body(tonic::body::Body::empty()).unwrap();
-                let result = bounded(channel.oneshot(post)).await;
-                verdict(transport::tonic, result.map_err(BoxError::from))
+                let post = Request::post(url).body(BufferedBody::default()).unwrap();
+                verdict(bounded(transport::tonic(channel).oneshot(post)).await)
             }
         }
     }
@@ -179,11 +164,16 @@ impl Https {
 
 pub mod plain {
     use super::{
-        BoxError, Client, Outcome, Request, ServiceExt, StreamBody, Talk, TokioExecutor, bounded,
+        Client, Outcome, Request, Response, ServiceExt, StreamBody, Talk, TokioExecutor, bounded,
         io, transport, verdict,
     };
     use bytes::Bytes;
     use http_body::Frame;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tower::Service;
 
     /// A request whose body fails after its first piece.
     pub async fn failing_body(talk: Talk, url: &str) -> (Outcome, String) {
@@ -196,8 +186,8 @@ pub mod plain {
         let client = Client::builder(TokioExecutor::new())
             .http2_only(talk == Talk::Http2)
             .build_http();
-        let result = bounded(client.oneshot(Request::post(url).body(body).unwrap())).await;
-        verdict(transport::hyper_util, result.map_err(BoxError::from))
+        let post = Request::post(url).body(body).unwrap();
+        verdict(bounded(transport::hyper(client).oneshot(post)).await)
     }
 
     /// A runtime that connections live on and that can end before them.
@@ -215,6 +205,24 @@ pub mod plain {
     }
 
     type Sender = hyper::client::conn::http2::SendRequest<http_body_util::Empty<Bytes>>;
+
+    /// A connection as a service.
+    pub struct Connection(pub Sender);
+
+    impl Service<Request<http_body_util::Empty<Bytes>>> for Connection {
+        type Response = Response<hyper::body::Incoming>;
+        type Error = hyper::Error;
+        type Future =
+            Pin<Box<dyn Future<Output = Result<Self::Response, hyper::Error>> + Send + 'static>>;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+            self.0.poll_ready(cx)
+        }
+
+        fn call(&mut self, req: Request<http_body_util::Empty<Bytes>>) -> Self::Future {
+            Box::pin(self.0.send_request(req))
+        }
+    }
 
     impl Runtime {
         pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

@@ -41,12 +41,12 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     metrics::{DeliveryMetrics, FacadeExporter},
     observe::{Event, Id, JobEnd, Observer, Observers},
-    outcome::{HttpClassifier, transport},
     peer::{ByHost, PeerKey},
     queue::{Job, Queue, TaskId, Worker, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
     target::GuardedResolver,
+    transport,
 };
 
 /// The largest number of concurrent requests downstream.
@@ -72,7 +72,7 @@ const LAST: Duration = Duration::from_secs(2);
 
 /// The HTTP client: TLS for `https` targets, no redirects, no private addresses unless allowed.
 #[derive(Clone)]
-pub(crate) struct Client(Inner);
+pub(crate) struct Client(transport::Hyper<Inner>);
 
 type Inner =
     legacy::Client<HttpsConnector<HttpConnector<GuardedResolver<GaiResolver>>>, BufferedBody>;
@@ -88,20 +88,19 @@ impl Client {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        Self(
-            legacy::Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_idle_timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(MAX_CONCURRENT_REQUESTS)
-                .build(connector),
-        )
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(MAX_CONCURRENT_REQUESTS)
+            .build(connector);
+        Self(transport::hyper(client))
     }
 }
 
 impl Service<Request<BufferedBody>> for Client {
     type Response = Response<Incoming>;
     type Error = BoxError;
-    type Future = Limited<legacy::ResponseFuture>;
+    type Future = Limited<transport::ResponseFuture<legacy::ResponseFuture>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.0.poll_ready(cx).map_err(Into::into)
@@ -148,7 +147,6 @@ impl Deliverer {
             // Apart, because the stack observes with its metrics anyhow.
             .metrics(metrics.clone())
             .observe(exporter)
-            .classifier(HttpClassifier::new().errors(transport::hyper_util))
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
             .each_attempt(MapRequestLayer::new(|mut req: Request<BufferedBody>| {
@@ -217,7 +215,6 @@ pub fn posting(args: &Args) -> Result<Stack, Problem> {
     let stack = stack::deliver()
         .attempt_timeout(args.delivery.attempt_timeout)
         .deadline(POSTING)
-        .classifier(HttpClassifier::new().errors(transport::hyper_util))
         .sign(args.outgoing_scheme().map_err(unfit)?)
         .build()
         .map_err(unfit)?;
