@@ -314,11 +314,14 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
         .unwrap()
         .observe(observer.clone());
     let full = |_: NewJob| async { Err(StoreError::new(StoreErrorKind::Full)) };
-    let full = EnqueueService::new(full, event).observe(observer);
+    let full = EnqueueService::new(full, event).observe(observer.clone());
+    let far = |req: Request<BufferedBody>| event(req).map(|job| job.delay(u32::MAX * SECOND));
+    let far = EnqueueService::new(bench.queue.clone(), far).observe(observer);
     for id in ["evt_1", "evt_1", ""] {
         drop(service.clone().oneshot(post(Some(id), "{}")).await);
     }
     drop(full.oneshot(post(None, "{}")).await);
+    drop(far.oneshot(post(None, "{}")).await);
     drop(service.clone().oneshot(post(None, "bad")).await);
     drop(service.clone().oneshot(post(None, "named")).await);
     assert_eq!(
@@ -328,6 +331,7 @@ async fn observers_are_told_what_was_accepted_and_what_was_refused_and_why() {
             "event peer true",
             "enqueue malformed_key: the idempotency key is empty",
             "enqueue full: the queue did not accept the job: full",
+            "enqueue rejected: `delay` is 4294967295 s from now, and this queue keeps a job for at most 946080000 s before its first attempt",
             "enqueue no_job: 400 Bad Request",
             "enqueue syntax: not JSON at byte 0",
         ]

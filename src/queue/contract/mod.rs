@@ -50,6 +50,7 @@
 //! | a released job has lost an attempt | [`what_is_released_has_lost_no_attempt`] |
 //! | a repeated key gives an id that does not exist | [`a_repeated_key_gives_the_first_id`] |
 //! | the removal of finished tasks removes all of them | [`what_is_over_leaves_after_its_time`] |
+//! | a job is cancelled while it runs, and the next one of its group runs beside it | [`a_cancelled_claim_keeps_its_place_in_order`] |
 //! | a backlog of some size can never be claimed | [`a_backlog_is_claimed_at_once`] |
 //! | a burst from many producers never drains | [`a_burst_is_drained`] |
 

@@ -10,6 +10,7 @@ use crate::{
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use std::{
     convert::Infallible,
+    error::Error,
     fmt,
     future::ready,
     sync::Arc,
@@ -196,10 +197,14 @@ impl Settings {
     }
 
     fn refuse(&self, error: EnqueueError) -> Response<BufferedBody> {
+        self.refuse_for(error, &error)
+    }
+
+    fn refuse_for(&self, error: EnqueueError, why: &dyn fmt::Display) -> Response<BufferedBody> {
         self.observers.tell(|| Event::Refused {
             by: "enqueue",
             reason: error.as_str(),
-            detail: Id::new(&error),
+            detail: Id::new(why),
         });
         self.refuser.buffered(error)
     }
@@ -236,10 +241,17 @@ impl Settings {
                 }
                 (self.answer)(&enqueued)
             }
-            Err(error) => self.refuse(EnqueueError::NotAccepted {
-                kind: error.kind(),
-                retry_after: self.retry_after,
-            }),
+            Err(error) => {
+                let (kind, retry_after) = (error.kind(), self.retry_after);
+                let refused = EnqueueError::NotAccepted { kind, retry_after };
+                match (kind, error.source()) {
+                    // It names the field that the queue does not take.
+                    (StoreErrorKind::Rejected | StoreErrorKind::TooLarge, Some(why)) => {
+                        self.refuse_for(refused, &why)
+                    }
+                    _ => self.refuse(refused),
+                }
+            }
         }
     }
 }
@@ -363,8 +375,8 @@ impl fmt::Display for EnqueueError {
     }
 }
 
-impl std::error::Error for EnqueueError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl Error for EnqueueError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::IdempotencyKey(error) => Some(error),
             Self::NotAccepted { .. } => None,
