@@ -162,22 +162,19 @@ impl Jobs {
         Ok(())
     }
 
-    /// The first job in the lanes of these kinds, and when something is to be done with it.
-    fn first(&self, is_claimed: bool, failed: bool, kinds: &Kinds) -> Option<(u64, TaskId)> {
-        let lanes = self.order.iter();
-        let lanes = lanes.filter(|(lane, _)| (lane.0, lane.1) == (is_claimed, failed));
+    /// The first job in the lanes of these kinds, if its time has come.
+    fn first(&self, of: (bool, bool), kinds: &Kinds, now: u64) -> Option<(TaskId, Record)> {
+        let lanes = self.order.iter().filter(|(lane, _)| (lane.0, lane.1) == of);
         let asked = lanes.filter(|(lane, _)| kinds.has(&lane.2));
         let first = asked.filter_map(|(_, jobs)| jobs.first()).min();
-        first.map(|(at, _, id)| (*at, *id))
+        let (_, _, id) = first.filter(|(at, ..)| *at <= now)?;
+        Some((*id, self.records.get(id)?.clone()))
     }
 
     /// Ends the leases that are over.
     fn expire(&mut self, now: u64) -> Result<(), StoreError> {
         for failed in [false, true] {
-            while let Some((at, id)) = self.first(true, failed, &Kinds::All)
-                && at <= now
-                && let Some(mut record) = self.records.get(&id).cloned()
-            {
+            while let Some((id, mut record)) = self.first((true, failed), &Kinds::All, now) {
                 record.is_claimed = false;
                 if failed {
                     // An entry that is written late is the same entry: the claim is void.
@@ -228,9 +225,12 @@ impl Jobs {
         Ok(Enqueued { id, repeated })
     }
 
-    fn take(&mut self, id: TaskId, now: u64, lease: Duration) -> Result<Job, StoreError> {
-        let record = self.records.get(&id).cloned();
-        let mut record = record.ok_or_else(|| failed("the order has a job that is gone"))?;
+    fn take(
+        &mut self,
+        (id, mut record): (TaskId, Record),
+        now: u64,
+        lease: Duration,
+    ) -> Result<Job, StoreError> {
         record.is_claimed = true;
         record.token = self.number(now);
         record.at = now + millis(lease);
@@ -346,12 +346,11 @@ impl Engine for FolderQueue {
         self.run(move |jobs, now| {
             let mut claims = Claims::default();
             for (failed, most) in [(false, ask.most), (true, ask.most_failed)] {
-                let most = claims.jobs.len().saturating_add(most);
-                while claims.jobs.len() < most
-                    && let Some((due, id)) = jobs.first(false, failed, &ask.kinds)
-                    && due <= now
-                {
-                    claims.jobs.push(jobs.take(id, now, ask.lease)?);
+                for _ in 0..most {
+                    let Some(first) = jobs.first((false, failed), &ask.kinds, now) else {
+                        break;
+                    };
+                    claims.jobs.push(jobs.take(first, now, ask.lease)?);
                 }
             }
             claims.mark = Mark::new(jobs.changes, now);
