@@ -140,11 +140,11 @@ pub enum ForbiddenTarget {
 impl fmt::Display for ForbiddenTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Credentials => "the target has credentials in its URL",
-            Self::NoHost => "the target names no host",
-            Self::NotHttp => "the target is no http or https URL",
-            Self::NotHttps => "the target is not an https URL",
-            Self::NotPublic => "the target is not at a public address",
+            Self::Credentials => "the URL of the target has a user name or password: send it in a header",
+            Self::NoHost => "the URL of the target has no host",
+            Self::NotHttp => "the URL of the target must begin with `https://` or `http://`",
+            Self::NotHttps => "the URL of the target must begin with `https://`, as `http` is not permitted (`allow_http`)",
+            Self::NotPublic => "the target is not at a public address, and others are not permitted (`allow_private`)",
         })
     }
 }
@@ -263,6 +263,18 @@ mod tests {
 
     fn check(rules: TargetRules, uri: &str) -> Result<(), ForbiddenTarget> {
         rules.check(&uri.parse().unwrap())
+    }
+
+    #[test]
+    fn a_refusal_names_the_setting_that_would_permit_the_target() {
+        let strict = TargetRules::new();
+        for (uri, setting) in [
+            ("http://example.com/", "`allow_http`"),
+            ("https://10.0.0.1/", "`allow_private`"),
+        ] {
+            let refused = check(strict, uri).unwrap_err().to_string();
+            assert!(refused.contains(setting), "{refused}");
+        }
     }
 
     #[test]

@@ -185,7 +185,9 @@ impl fmt::Display for EventRejection {
         match self {
             Self::Body(error) => error.fmt(f),
             Self::Event(error) => error.fmt(f),
-            Self::Unverified => f.write_str("no layer has checked the signature"),
+            Self::Unverified => f.write_str(
+                "no layer outside has verified the signature: put a `SignatureVerifyLayer` around this route",
+            ),
         }
     }
 }

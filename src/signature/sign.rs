@@ -204,11 +204,11 @@ impl fmt::Display for SignError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Custom { reason } => reason,
-            Self::HeaderValue => "signature is not fit for a header",
-            Self::InvalidId => "message id is not fit to be signed",
-            Self::InvalidTarget => "request target is not fit to be signed with this body",
-            Self::MissingId => "message has no id",
-            Self::NoSigningKey => "no key can sign",
+            Self::HeaderValue => "not signed: a prefix or separator of the scheme has characters that a header cannot have",
+            Self::InvalidId => "not signed: the message id must be one, of 1 to 4096 visible ASCII characters without a full stop",
+            Self::InvalidTarget => "not signed: the scheme signs the method and the URL, and together with this body they could be read in two ways, or are missing",
+            Self::MissingId => "not signed: the scheme signs a message id, and the message has none",
+            Self::NoSigningKey => "not signed: all keys of the scheme are public keys, which only verify",
         })
     }
 }
@@ -499,6 +499,10 @@ mod tests {
         let outcome = Outcome::of_error(&*error);
         assert_eq!(outcome.kind(), OutcomeKind::Unsendable);
         assert!(!outcome.may_retry());
+        assert_eq!(
+            error.to_string(),
+            "not signed: the message id must be one, of 1 to 4096 visible ASCII characters without a full stop"
+        );
     }
 
     #[test]

@@ -657,9 +657,13 @@ fn target(flag: &'static str, text: &str, rules: TargetRules) -> Result<Uri, Pro
         .parse()
         .map_err(|_| Problem::new(flag, "must be an http or https URL"))?;
     rules.check(&uri).map_err(|problem| match problem {
-        ForbiddenTarget::NotHttps | ForbiddenTarget::NotPublic => Problem::new(
+        ForbiddenTarget::NotHttps => Problem::new(
             flag,
-            format!("{problem}, which only --allow-private permits"),
+            "must begin with `https://`; `http://` is permitted with --allow-private",
+        ),
+        ForbiddenTarget::NotPublic => Problem::new(
+            flag,
+            "is not at a public address; others are permitted with --allow-private",
         ),
         problem => Problem::new(flag, problem),
     })?;

@@ -386,6 +386,10 @@ fn what_it_cannot_listen_on_or_write_is_named() {
             ),
         ),
         (["--dead-letters", &letters], make),
+        (
+            ["--downstream", "http://example.com/"],
+            "`http://` is permitted with --allow-private".to_owned(),
+        ),
     ] {
         let output = refused(&flags, &[]);
         let said = String::from_utf8_lossy(&output.stderr);
