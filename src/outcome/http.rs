@@ -204,7 +204,7 @@ impl HttpClassifier {
     /// Sets a rule that judges some errors. It is called with each error of the chain of sources,
     /// outermost first, before the markers, which apply where it returns `None`. Default: none.
     ///
-    /// [`transport`](super::transport) has rules for common clients. For another transport:
+    /// The clients of the module `transport` need none. For another transport:
     ///
     /// ```
     /// use hyper_util::client::legacy;

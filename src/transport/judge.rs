@@ -4,7 +4,7 @@ use crate::outcome::{Outcome, links};
 use ::h2::{Error as H2Error, Reason};
 use ::hyper::Error as HyperError;
 use ::hyper_util::client::legacy::{self, connect::HttpConnector};
-use std::{error::Error, io};
+use std::error::Error;
 use tower_service::Service;
 
 /// Judges the errors of hyper-util's client, with any connector, of hyper and of h2.
@@ -78,6 +78,7 @@ type ConnectError = <HttpConnector as Service<http::Uri>>::Error;
 ///
 /// A channel's own errors are opaque, so their sources decide. An I/O error that is not below the error of a
 /// connection is the connector's, TLS included: a channel has no other.
+#[cfg(feature = "tonic")]
 pub(super) fn tonic(link: &(dyn Error + 'static)) -> Option<Outcome> {
     let by_connection = links(link).find_map(|link| {
         if let Some(error) = link.downcast_ref() {
@@ -92,7 +93,7 @@ pub(super) fn tonic(link: &(dyn Error + 'static)) -> Option<Outcome> {
         return Some(Outcome::unsendable());
     }
     let connecting =
-        |link: &(dyn Error + 'static)| link.is::<ConnectError>() || link.is::<io::Error>();
+        |link: &(dyn Error + 'static)| link.is::<ConnectError>() || link.is::<std::io::Error>();
     links(link).any(connecting).then(Outcome::unreached)
 }
 
