@@ -8,25 +8,21 @@ use axum::{Extension, Json, Router, routing::post};
 use serde_json::{Value, json};
 use std::env;
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
 use tower_webhook::{
-    BoxError, BufferBodyLayer, IdempotencyLayer, SignatureVerifyLayer,
-    idempotency::{KeySource, MemoryStore},
+    BoxError,
+    idempotency::MemoryStore,
     signature::{Verified, scheme::StandardWebhooks},
+    stack,
 };
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET")?)?;
-    let verify = SignatureVerifyLayer::new(scheme);
-    let once = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
-    let app = Router::new().route("/hooks", post(on_event)).layer(
-        ServiceBuilder::new() // outermost first
-            .layer(verify.before_body()) // what is unsigned is not even read
-            .layer(BufferBodyLayer::new(1 << 20))
-            .layer(verify)
-            .layer(once.build()?),
-    );
+    // What is unsigned is not even read.
+    let receive = stack::receive(scheme)
+        .once(MemoryStore::default())
+        .build()?;
+    let app = Router::new().route("/hooks", post(on_event)).layer(receive);
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;

@@ -8,11 +8,11 @@ use axum::{Router, body::Bytes, http::HeaderMap, routing::post};
 use http::{HeaderName, StatusCode};
 use std::env;
 use tokio::net::TcpListener;
-use tower::ServiceBuilder;
 use tower_webhook::{
-    BoxError, BufferBodyLayer, IdempotencyLayer, SignatureVerifyLayer,
+    BoxError,
     idempotency::{KeySource, MemoryStore},
     signature::scheme::GitHub,
+    stack,
 };
 
 /// The largest body that GitHub sends.
@@ -24,12 +24,13 @@ async fn main() -> Result<(), BoxError> {
     // A redelivery keeps its id. GitHub does not sign the id, so this stops only genuine repeats: anyone
     // who has one signed delivery can send it again with another id.
     let key = KeySource::header(HeaderName::from_static("x-github-delivery"));
-    let app = Router::new().route("/github", post(on_delivery)).layer(
-        ServiceBuilder::new()
-            .layer(BufferBodyLayer::new(MAX_BODY))
-            .layer(SignatureVerifyLayer::new(scheme))
-            .layer(IdempotencyLayer::webhook(MemoryStore::default(), key).build()?),
-    );
+    let receive = stack::receive(scheme)
+        .max_body(MAX_BODY)
+        .once_by(MemoryStore::default(), key)
+        .build()?;
+    let app = Router::new()
+        .route("/github", post(on_delivery))
+        .layer(receive);
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());
     let listener = TcpListener::bind(address).await?;

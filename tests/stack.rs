@@ -1,10 +1,13 @@
-//! What the ready-made outbound stack promises, through its public API.
+//! What the ready-made stacks promise, through their public API.
 #![cfg(feature = "full")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "support/faults/mod.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod faults;
+
+#[path = "stack/receive.rs"]
+mod receive;
 
 use faults::{Faults, answer, grpc_late};
 use http::{HeaderName, Request, Response, StatusCode};

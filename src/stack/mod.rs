@@ -1,6 +1,12 @@
-//! Ready-made stacks for outbound calls, with the layers in the right order.
+//! Ready-made stacks, with the layers in the right order.
 //!
-//! [`attempt()`] builds the layers of one attempt around a transport: for the workers of a queue.
+//! [`receive()`] builds the layers of a receiver of signed webhooks:
+//!
+//! ```text
+//! receive   verify head > buffer body > verify signature > idempotency, if it is set > handler
+//! ```
+//!
+//! For outbound calls [`attempt()`] builds the layers of one attempt around a transport: for the workers of a queue.
 //! [`deliver()`] adds the layers of a whole delivery around it:
 //!
 //! ```text
@@ -91,10 +97,12 @@
 
 mod attempt;
 mod deliver;
+mod receive;
 
 pub use self::{
     attempt::{AttemptBuilder, attempt},
     deliver::{DeliverBuilder, deliver},
+    receive::{ReceiveBuilder, ReceiveLayer, receive},
 };
 
 use crate::{circuit_breaker::Breakers, metrics::DeliveryMetrics};

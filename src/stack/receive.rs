@@ -1,0 +1,129 @@
+use crate::{
+    BufferBodyLayer, SignatureVerifyLayer,
+    observe::{Observer, Observers},
+    signature::{Scheme, VerifyHeadLayer},
+};
+#[cfg(feature = "idempotency")]
+use crate::{
+    IdempotencyLayer, InvalidConfig,
+    idempotency::{IdempotencyLayerBuilder, KeySource, Store},
+};
+use tower_layer::{Identity, Stack};
+
+/// Builds the layers of a receiver of signed webhooks: what is unsigned is not read, a body is read once, verified, and,
+/// with `once` (feature `idempotency`), handled once.
+///
+/// The handler gets a `Request<BufferedBody>`, with [`Verified`](crate::signature::Verified) in its extensions. For other
+/// settings of a layer, or layers between them, put the layers together with a `ServiceBuilder`: the
+/// [module docs](super) have the order.
+///
+/// # Examples
+///
+/// ```
+/// # #[cfg(all(feature = "axum", feature = "moka"))] {
+/// use axum::{Json, Router, routing::post};
+/// use serde_json::Value;
+/// use tower_webhook::{idempotency::MemoryStore, signature::scheme::StandardWebhooks, stack};
+///
+/// let scheme = StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
+/// let receive = stack::receive(scheme).once(MemoryStore::default()).build()?;
+/// let app: Router = Router::new()
+///     .route("/hooks", post(|Json(event): Json<Value>| async move { println!("{event}") }))
+///     .layer(receive);
+/// # drop(app);
+/// # }
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+pub fn receive(scheme: impl Scheme) -> ReceiveBuilder {
+    ReceiveBuilder {
+        verify: SignatureVerifyLayer::new(scheme),
+        max_body: 1 << 20,
+        observers: Observers::none(),
+        once: Identity::new(),
+    }
+}
+
+/// The layers of a receiver, from the innermost. Type parameter: the idempotency layer, or `Identity`.
+pub type ReceiveLayer<I> =
+    Stack<I, Stack<SignatureVerifyLayer, Stack<BufferBodyLayer, VerifyHeadLayer>>>;
+
+/// Builder of a [`ReceiveLayer`]. Made by [`receive`].
+#[derive(Debug)]
+#[must_use]
+pub struct ReceiveBuilder<O = Identity> {
+    verify: SignatureVerifyLayer,
+    max_body: usize,
+    observers: Observers,
+    once: O,
+}
+
+impl<O> ReceiveBuilder<O> {
+    /// Sets the longest body, in bytes. Default: 1 MiB. A longer one is refused with 413.
+    pub const fn max_body(mut self, bytes: usize) -> Self {
+        self.max_body = bytes;
+        self
+    }
+
+    /// Adds an observer of all layers. Default: none except `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+}
+
+impl ReceiveBuilder {
+    /// Handles each event once, by the id that the scheme verified, as [`IdempotencyLayer::webhook`] does. Default: repeats
+    /// are handled again.
+    ///
+    /// The requests of a scheme that verifies no id (GitHub, Stripe, Shopify) are refused for the want of a key: name it
+    /// with [`once_by`](Self::once_by).
+    #[cfg(feature = "idempotency")]
+    pub fn once<St: Store>(self, store: St) -> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+        self.once_by(store, KeySource::verified_id())
+    }
+
+    /// Handles each event once, by this key, as [`IdempotencyLayer::webhook`] does. Default: repeats are handled again.
+    #[cfg(feature = "idempotency")]
+    pub fn once_by<St: Store>(
+        self,
+        store: St,
+        key: KeySource,
+    ) -> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+        ReceiveBuilder {
+            verify: self.verify,
+            max_body: self.max_body,
+            observers: self.observers,
+            once: IdempotencyLayer::webhook(store, key),
+        }
+    }
+
+    /// Builds the layer, without idempotency.
+    pub fn build(self) -> ReceiveLayer<Identity> {
+        around(self.verify, self.max_body, self.observers, self.once)
+    }
+}
+
+#[cfg(feature = "idempotency")]
+impl<St: Store> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+    /// Builds the layer.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] when the key has a JSON pointer that does not begin with `/`.
+    pub fn build(self) -> Result<ReceiveLayer<IdempotencyLayer<St>>, InvalidConfig> {
+        let once = self.once.observe(self.observers.clone()).build()?;
+        Ok(around(self.verify, self.max_body, self.observers, once))
+    }
+}
+
+fn around<I>(
+    verify: SignatureVerifyLayer,
+    max_body: usize,
+    observers: Observers,
+    once: I,
+) -> ReceiveLayer<I> {
+    let verify = verify.observe(observers.clone());
+    let head = verify.before_body();
+    let buffer = BufferBodyLayer::new(max_body).observe(observers);
+    Stack::new(once, Stack::new(verify, Stack::new(buffer, head)))
+}
