@@ -43,7 +43,8 @@ pub struct NewJob {
     /// Facts for the dead-letter entry of the job.
     pub about: About,
     /// Whether a task with this id that has failed for good is queued again, with this job. Default: `false`, then
-    /// the job is a repetition of it. A task that has not failed is never queued again.
+    /// the job is a repetition of it. A task that has not failed is not queued again, as long as the engine knows the task or
+    /// its deduplication key. If it knows neither, the job is added as new.
     pub requeue: bool,
     due: Due,
 }

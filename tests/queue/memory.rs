@@ -9,7 +9,9 @@ use std::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower_webhook::{
     BoxFuture, StoreError, StoreErrorKind,
+    attempt::History,
     clock::WallClock,
+    dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     lease::Settled,
     observe::{Event, observer_fn},
@@ -198,6 +200,45 @@ async fn a_key_is_known_for_its_retention_however_many_tasks_finish_meanwhile() 
     tokio::time::advance(LONG).await;
     let new = enqueue(&queue, keyed(0)).unwrap();
     assert!(!new.repeated, "its retention is over");
+}
+
+/// Hazard: a dead letter outlives its requeue, and its job succeeds: a second requeue has it done twice when its status is
+/// gone. A task that failed has nothing but its entry then, which is to be queued again.
+#[tokio::test(start_paused = true)]
+async fn a_key_says_whether_its_task_failed_when_its_status_is_gone() {
+    let queue = MemoryQueue::builder().max_finished(1).retention(LONG);
+    let queue = queue.build().unwrap();
+    let jobs = [0, 1, 2, 3].map(keyed);
+    for (number, job) in jobs.iter().enumerate() {
+        enqueue(&queue, job.clone()).unwrap();
+        match number {
+            1 => drop(now(queue.jobs().unwrap().cancel(job.id)).unwrap()),
+            2 => {
+                let claims = now(queue.claim(Ask::new(1, LONG))).unwrap();
+                let failed = End::Failed {
+                    cause: Cause::new(Reason::Rejected),
+                    history: History::new(),
+                };
+                let settled = now(queue.settle(vec![(claims.jobs[0].claim(), failed)]));
+                assert_eq!(settled.unwrap(), [Settled::Done]);
+                let claims = now(queue.claim(Ask::new(0, LONG).most_failed(1))).unwrap();
+                let written = (claims.jobs[0].claim(), End::Done { result: None });
+                assert_eq!(now(queue.settle(vec![written])).unwrap(), [Settled::Done]);
+            }
+            _ => drop(finish(&queue, None)),
+        }
+    }
+    let [succeeded, cancelled, failed, _] = jobs;
+    for (mut job, is_known) in [(succeeded, true), (cancelled, true), (failed, false)] {
+        let id = job.id;
+        assert_eq!(now(queue.task(id)).unwrap(), None, "its status is gone");
+        let repeat = enqueue(&queue, job.clone()).unwrap();
+        assert_eq!((repeat.id, repeat.repeated), (id, true));
+        job.requeue = true;
+        let again = enqueue(&queue, job).unwrap();
+        assert_eq!((again.id, again.repeated), (id, is_known));
+    }
+    assert_eq!(now(queue.depth()).unwrap().queued, 1);
 }
 
 /// Hazard: a bound that is kept by forgetting keys, of which nobody hears.

@@ -186,8 +186,8 @@ struct Model {
     rules: Rules,
     promises: Promises,
     jobs: Vec<Modelled>,
-    /// The keys, ids and ends of tasks that were removed before their time.
-    gone: Vec<(IdempotencyKey, TaskId, Instant)>,
+    /// The keys, ids and ends of tasks that were removed before their time, and whether they failed.
+    gone: Vec<(IdempotencyKey, TaskId, Instant, bool)>,
     now: Instant,
 }
 
@@ -219,7 +219,7 @@ impl Model {
         let now = self.now;
         self.jobs
             .retain(|job| !matches!(job.state, State::Over { until, .. } if until <= now));
-        self.gone.retain(|(_, _, until)| *until > now);
+        self.gone.retain(|(_, _, until, _)| *until > now);
         self.evict();
     }
 
@@ -333,10 +333,11 @@ impl Model {
         let first = jobs.find(|job| new.dedup_key.is_some() && job.new.dedup_key == new.dedup_key);
         let mut gone = self.gone.iter();
         let gone = gone.find(|(key, ..)| Some(key) == new.dedup_key.as_ref());
-        let first = first.map(|job| job.new.id).or(gone.map(|(_, id, _)| *id));
+        let first = first.map(|job| job.new.id).or(gone.map(|(_, id, ..)| *id));
         let same = self.position(new.id);
         let has_failed = |index: usize| self.jobs[index].status() == Status::Failed;
-        let again = new.requeue && same.is_none_or(has_failed);
+        let gone_failed = gone.is_none_or(|(_, id, _, failed)| *id != new.id || *failed);
+        let again = new.requeue && same.map_or(gone_failed, has_failed);
         let first = first.or(same.map(|_| new.id));
         if let Some(first) = first.filter(|first| !(again && *first == new.id)) {
             let enqueued = result.unwrap();
@@ -350,7 +351,7 @@ impl Model {
                 && let Some(key) = self.jobs.remove(index).new.dedup_key
             {
                 let until = self.now + self.rules.retention;
-                self.gone.push((key, new.id, until));
+                self.gone.push((key, new.id, until, true));
             }
             self.gone
                 .retain(|(key, ..)| Some(key) != new.dedup_key.as_ref());
@@ -470,10 +471,11 @@ impl Model {
             }
             if let Some((until, index)) = over.into_iter().min() {
                 let job = self.jobs.remove(index);
+                let failed = job.status() == Status::Failed;
                 if let Some(key) = job.new.dedup_key
                     && until > self.now
                 {
-                    self.gone.push((key, job.new.id, until));
+                    self.gone.push((key, job.new.id, until, failed));
                 }
             }
         }

@@ -13,7 +13,7 @@ type Digest = [u8; 16];
 
 /// The keys of all tasks that are known, and of those that were removed before their time.
 ///
-/// Times are milliseconds since the queue was made, rounded up: a key without a task takes 40 bytes of the map
+/// Times are milliseconds since the queue was made, rounded up: a key without a task takes 48 bytes of the map
 /// and 24 of the heap.
 #[derive(Debug)]
 pub(super) struct Keys {
@@ -28,8 +28,14 @@ pub(super) struct Keys {
 pub(super) enum Owner {
     /// A task that is known by this number, and has an end of its own.
     Task(u64),
-    /// A task that was removed before this time.
-    Gone(TaskId, u64),
+    /// A task that was removed before its retention was over.
+    Gone {
+        id: TaskId,
+        /// When its retention is over.
+        end: u64,
+        /// Whether it succeeded or was cancelled.
+        is_done: bool,
+    },
 }
 
 impl Keys {
@@ -49,7 +55,7 @@ impl Keys {
     pub(super) fn get(&self, key: &IdempotencyKey, now: Instant) -> Option<Owner> {
         let owner = self.of.get(&key.digest()).copied()?;
         match owner {
-            Owner::Gone(_, end) if end <= self.passed(now) => None,
+            Owner::Gone { end, .. } if end <= self.passed(now) => None,
             owner => Some(owner),
         }
     }
@@ -59,15 +65,27 @@ impl Keys {
         self.of.insert(key, Owner::Task(number));
     }
 
-    /// The task of this key is removed, and its retention ends then.
-    pub(super) fn part(&mut self, key: Digest, id: TaskId, end: Instant, now: Instant) {
+    /// Whether a key has outlived this task, which did not fail.
+    pub(super) fn is_done(&self, key: &IdempotencyKey, task: TaskId, now: Instant) -> bool {
+        let owner = self.get(key, now);
+        matches!(owner, Some(Owner::Gone { id, is_done: true, .. }) if id == task)
+    }
+
+    /// The task of this key is removed at `now`, and its retention ends at `end`. `is_done`: it did not fail.
+    pub(super) fn part(
+        &mut self,
+        key: Digest,
+        id: TaskId,
+        [now, end]: [Instant; 2],
+        is_done: bool,
+    ) {
         if end <= now {
             self.of.remove(&key);
             return;
         }
         let since = end.saturating_duration_since(self.began);
         let end = millis(since + Duration::from_nanos(999_999));
-        self.of.insert(key, Owner::Gone(id, end));
+        self.of.insert(key, Owner::Gone { id, end, is_done });
         self.ends.push(Reverse((end, key)));
     }
 
@@ -83,7 +101,7 @@ impl Keys {
                 return;
             };
             // It may belong to a task again.
-            if matches!(self.of.get(&key), Some(Owner::Gone(_, until)) if *until == end) {
+            if matches!(self.of.get(&key), Some(Owner::Gone { end: until, .. }) if *until == end) {
                 self.of.remove(&key);
             }
         }

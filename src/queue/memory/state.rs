@@ -195,7 +195,7 @@ impl State {
             .admit(&self.limits.promises(), accepted_at)
             .map_err(Refused::NotPromised)?;
         self.pass(now);
-        let again = job.requeue && self.has_failed(job.id);
+        let again = job.requeue && self.has_failed(&job);
         if let Some(id) = self.first(&job)
             && !(again && id == job.id)
         {
@@ -273,7 +273,7 @@ impl State {
             .as_ref()
             .and_then(|key| self.keys.get(key, self.now));
         let of_key = match of_key {
-            Some(Owner::Gone(id, _)) => return Some(id),
+            Some(Owner::Gone { id, .. }) => return Some(id),
             Some(Owner::Task(number)) => Some(number),
             None => None,
         };
@@ -286,10 +286,11 @@ impl State {
         None
     }
 
-    /// Whether a task failed for good, or is not known.
-    fn has_failed(&self, id: TaskId) -> bool {
-        let Some(number) = self.ids.get(&id) else {
-            return true;
+    /// Whether the task of a job failed for good, or is not known: neither by its id nor by its key.
+    fn has_failed(&self, job: &NewJob) -> bool {
+        let Some(number) = self.ids.get(&job.id) else {
+            let key = job.dedup_key.as_ref();
+            return !key.is_some_and(|key| self.keys.is_done(key, job.id, self.now));
         };
         let job = self.jobs.get(number).map(|entry| entry.cause.is_some());
         job.unwrap_or_else(|| {
@@ -316,7 +317,7 @@ impl State {
         };
         if let Some(key) = key {
             let end = after(self.now, self.limits.retention);
-            self.keys.part(key, id, end, self.now);
+            self.keys.part(key, id, [self.now, end], false);
         }
     }
 
@@ -447,7 +448,7 @@ impl State {
         self.pass(now);
         match self.keys.get(key, self.now)? {
             Owner::Task(number) => self.look_up(number),
-            Owner::Gone(..) => None,
+            Owner::Gone { .. } => None,
         }
     }
 
@@ -878,7 +879,9 @@ impl State {
         self.result_bytes = self.result_bytes.saturating_sub(over.result_len());
         self.ids.remove(&over.task.id);
         if let Some(key) = over.key {
-            self.keys.part(key, over.task.id, over.until, self.now);
+            let is_done = over.task.status != Status::Failed;
+            let times = [self.now, over.until];
+            self.keys.part(key, over.task.id, times, is_done);
         }
     }
 

@@ -43,7 +43,7 @@ pub(super) fn enqueue(
         Some(digest) => keys::known(transaction, digest, now)?,
         None => None,
     };
-    let again = Again::find(connection, job)?;
+    let again = Again::find(connection, job, digest.as_ref())?;
     // First, because a repetition is to change nothing.
     if let Some(id) = known
         && (id != job.id || matches!(again, Again::No))
@@ -183,21 +183,32 @@ fn insert(
 enum Again {
     /// This task has failed for good.
     Failed(Known),
-    /// There is no task with its id.
+    /// There is no task with its id, and its key does not say that there was one that did not fail.
     New,
-    /// It is not to be, or there is a task that has not failed.
+    /// It is not to be, or the task has not failed.
     No,
 }
 
 impl Again {
-    fn find(connection: &Connection, job: &NewJob) -> rusqlite::Result<Self> {
+    fn find(
+        connection: &Connection,
+        job: &NewJob,
+        digest: Option<&keys::Digest>,
+    ) -> rusqlite::Result<Self> {
         if !job.requeue {
             return Ok(Self::No);
         }
-        Ok(match get(connection, job.id)? {
-            None => Self::New,
-            Some(task) if task.has_failed() => Self::Failed(task),
-            Some(_) => Self::No,
+        if let Some(task) = get(connection, job.id)? {
+            let has_failed = task.has_failed();
+            return Ok(if has_failed {
+                Self::Failed(task)
+            } else {
+                Self::No
+            });
+        }
+        Ok(match digest {
+            Some(digest) if keys::is_done(connection, digest, job.id)? => Self::No,
+            _ => Self::New,
         })
     }
 }
@@ -223,14 +234,15 @@ fn first(
 
 /// Removes a finished task. Its key goes with it, or stays until the end of its retention.
 pub(super) fn remove(transaction: &Transaction<'_>, seq: i64, now: i64) -> rusqlite::Result<()> {
-    let (digest, end) = transaction
+    let (digest, end, is_done) = transaction
         .connection()
         .prepare_cached(schema::DELETE)?
         .query_row([seq], |row| {
-            Ok((row.get::<_, Option<keys::Digest>>(0)?, row.get(1)?))
+            let digest: Option<keys::Digest> = row.get(0)?;
+            Ok((digest, row.get(1)?, row.get(3)?))
         })?;
     match digest {
-        Some(digest) => keys::part(transaction, &digest, end, now),
+        Some(digest) => keys::part(transaction, &digest, [now, end], is_done),
         None => Ok(()),
     }
 }

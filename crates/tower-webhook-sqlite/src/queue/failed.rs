@@ -69,7 +69,7 @@ pub(super) fn take_out(
     counts.dead_lettering -= 1 - finished;
     counts.set(transaction);
     if let Some(key) = key.filter(|key| digest != Some(key)) {
-        keys::part(transaction, &key, end, now)?;
+        keys::part(transaction, &key, [now, end], false)?;
     }
     Ok(token + 1)
 }

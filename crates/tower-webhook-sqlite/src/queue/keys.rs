@@ -94,12 +94,12 @@ pub(crate) fn keep(
     counted(transaction, count(added))
 }
 
-/// The task of this key leaves the table at `now`, and would have left it at `end`.
+/// The task of this key leaves the table at `now`, and would have left it at `end`. `is_done`: it did not fail.
 pub(super) fn part(
     transaction: &Transaction<'_>,
     key: &Digest,
-    end: i64,
-    now: i64,
+    [now, end]: [i64; 2],
+    is_done: bool,
 ) -> rusqlite::Result<()> {
     if end <= now {
         return remove(transaction, key, now);
@@ -107,8 +107,15 @@ pub(super) fn part(
     transaction
         .connection()
         .prepare_cached(schema::END_KEY)?
-        .execute(params![key, end])
+        .execute(params![key, end, is_done])
         .map(drop)
+}
+
+/// Whether a key has outlived this task, which did not fail.
+pub(super) fn is_done(connection: &Connection, key: &Digest, id: TaskId) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(schema::IS_DONE)?
+        .exists(params![key, id.as_bytes()])
 }
 
 fn remove(transaction: &Transaction<'_>, key: &Digest, now: i64) -> rusqlite::Result<()> {

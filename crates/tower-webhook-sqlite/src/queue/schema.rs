@@ -153,6 +153,10 @@ pub(super) const STEPS: &[&str] = &[
     -- Whether there are lanes: only where a limit per target needs them.
     ALTER TABLE tower_webhook_queue ADD COLUMN lanes INTEGER NOT NULL DEFAULT 1 CHECK (lanes IN (0, 1));
 ",
+    "
+    -- Of a key that outlived its task: whether the task succeeded or was cancelled. NULL if that is not known.
+    ALTER TABLE tower_webhook_keys ADD COLUMN done INTEGER CHECK (done IN (0, 1));
+",
 ];
 
 /// Has the queued jobs found by their lanes.
@@ -201,8 +205,9 @@ pub(super) const BY_KEY: &str =
     "SELECT j.seq, j.id, j.state, j.at, j.accepted, j.attempts, j.result
     FROM tower_webhook_keys AS k CROSS JOIN tower_webhook_jobs AS j ON j.id = k.id
     WHERE k.key = ?1 AND k.until IS NULL";
-pub(super) const DELETE: &str =
-    "DELETE FROM tower_webhook_jobs WHERE seq = ?1 RETURNING digest, at, token";
+/// And whether it succeeded or was cancelled, if it is finished.
+pub(super) const DELETE: &str = "DELETE FROM tower_webhook_jobs WHERE seq = ?1
+    RETURNING digest, at, token, state = 5 OR result IS NOT NULL";
 pub(super) const DELETE_PAYLOADS: &str = "DELETE FROM tower_webhook_payloads
     WHERE seq IN (SELECT value FROM json_each(?1))";
 
@@ -212,9 +217,13 @@ pub(super) const KEY: &str = "SELECT k.id, k.until, j.seq, j.state >= 5, j.at
     WHERE k.key = ?1";
 pub(super) const ADD_KEY: &str = "INSERT INTO tower_webhook_keys (key, id, until)
     VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-pub(super) const OWN_KEY: &str = "UPDATE tower_webhook_keys SET until = NULL WHERE key = ?1";
+pub(super) const OWN_KEY: &str =
+    "UPDATE tower_webhook_keys SET until = NULL, done = NULL WHERE key = ?1";
 pub(super) const END_KEY: &str =
-    "UPDATE tower_webhook_keys SET until = ?2 WHERE key = ?1 AND until IS NULL";
+    "UPDATE tower_webhook_keys SET until = ?2, done = ?3 WHERE key = ?1 AND until IS NULL";
+/// Whether a key has outlived this task, which did not fail.
+pub(super) const IS_DONE: &str =
+    "SELECT 1 FROM tower_webhook_keys WHERE key = ?1 AND id = ?2 AND done";
 pub(super) const REMOVE_KEY: &str =
     "DELETE FROM tower_webhook_keys WHERE key = ?1 AND (until IS NULL OR until <= ?2)";
 pub(super) const ANY_KEY_OVER: &str = "SELECT EXISTS (SELECT 1 FROM tower_webhook_keys
@@ -394,6 +403,7 @@ mod tests {
             (ADD_KEY, ""),
             (OWN_KEY, "(key=?)"),
             (END_KEY, "(key=?)"),
+            (IS_DONE, "(key=?)"),
             (REMOVE_KEY, "(key=?)"),
             (
                 ANY_KEY_OVER,

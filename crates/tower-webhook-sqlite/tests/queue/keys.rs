@@ -1,11 +1,15 @@
 //! Deduplication keys that outlive their tasks.
 
-use crate::support::{Home, ManualClock, TTL, add, done, job, rows, settings, settle, take, until};
+use crate::support::{
+    Home, ManualClock, TTL, add, claim, done, job, one, rows, settings, settle, take, until,
+};
 use tower_webhook::{
     StoreErrorKind,
+    attempt::History,
+    dead_letter::{Cause, Reason},
     idempotency::IdempotencyKey,
     observe::{Event, observer_fn},
-    queue::{NewJob, TaskId, Tasks},
+    queue::{End, Enqueued, Jobs, NewJob, TaskId, Tasks},
 };
 use tower_webhook_sqlite::{Database, SqliteQueue, database::Statement};
 
@@ -48,6 +52,91 @@ async fn a_key_is_known_for_its_retention_however_many_tasks_finish_meanwhile() 
         assert_eq!((repeat.id, repeat.repeated), (*task, true), "key {id}");
     }
     assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
+    home.check();
+}
+
+/// Finishes a task of each kind. Returns one that succeeded, one that was cancelled and one that failed, of which nothing
+/// but their keys is left.
+async fn leave_keys(queue: &SqliteQueue) -> [NewJob; 3] {
+    let jobs = [0, 1, 2].map(keyed);
+    for (number, job) in jobs.iter().enumerate() {
+        add(queue, job.clone()).await.unwrap();
+        match number {
+            0 => settle(queue, &take(queue).await, done()).await,
+            1 => drop(queue.cancel(job.id).await.unwrap()),
+            _ => {
+                let failed = End::Failed {
+                    cause: Cause::new(Reason::Rejected),
+                    history: History::new(),
+                };
+                settle(queue, &take(queue).await, failed).await;
+                let failed = claim(queue, one()).await.unwrap().failed_jobs.remove(0);
+                settle(queue, &failed, done()).await;
+            }
+        }
+    }
+    finish(queue, 3..4).await;
+    until("only the last task is kept", || async {
+        rows(queue, "tower_webhook_jobs").await == 1
+    })
+    .await;
+    jobs
+}
+
+async fn requeue(queue: &SqliteQueue, mut job: NewJob) -> Enqueued {
+    let id = job.id;
+    let repeat = add(queue, job.clone()).await.unwrap();
+    assert_eq!((repeat.id, repeat.repeated), (id, true), "its key is known");
+    job.requeue = true;
+    let again = add(queue, job).await.unwrap();
+    assert_eq!(again.id, id);
+    again
+}
+
+/// Hazard: a dead letter outlives its requeue, and its job succeeds: a second requeue has it done twice when its status is
+/// gone. A task that failed has nothing but its entry then, which is to be queued again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_says_whether_its_task_failed_when_its_status_is_gone() {
+    let home = Home::new();
+    let queue = settings().max_finished(1).open(home.file()).unwrap();
+    let [succeeded, cancelled, failed] = leave_keys(&queue).await;
+    assert!(requeue(&queue, succeeded).await.repeated);
+    assert!(requeue(&queue, cancelled).await.repeated);
+    assert!(!requeue(&queue, failed.clone()).await.repeated);
+    home.check();
+
+    // It succeeds this time.
+    settle(&queue, &take(&queue).await, done()).await;
+    until("only one task is kept", || async {
+        rows(&queue, "tower_webhook_jobs").await == 1
+    })
+    .await;
+    finish(&queue, 4..5).await;
+    until("its status is gone", || async {
+        queue.task(failed.id).await.unwrap().is_none()
+    })
+    .await;
+    assert!(requeue(&queue, failed).await.repeated);
+    assert_eq!(queue.depth().await.unwrap().unfinished(), 0);
+    home.check();
+}
+
+/// Of the keys in a file of an older release that is not known: the entry of a failed task is not to be lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_an_older_release_keeps_no_entry_from_its_queue() {
+    let home = Home::new();
+    let open = || settings().max_finished(1).open(home.file()).unwrap();
+    let queue = open();
+    let [succeeded, _, failed] = leave_keys(&queue).await;
+    queue.database().close().await;
+    let older = "ALTER TABLE tower_webhook_keys DROP COLUMN done;
+        UPDATE tower_webhook_schema SET version = version - 1
+            WHERE component = 'tower-webhook/queue';";
+    home.raw().execute_batch(older).unwrap();
+    let queue = open();
+    for job in [succeeded, failed] {
+        assert!(!requeue(&queue, job).await.repeated);
+    }
     home.check();
 }
 
