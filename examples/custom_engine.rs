@@ -118,8 +118,15 @@ impl Jobs {
             // Others were written in part.
             if let Some(id) = name.and_then(|name| name.parse().ok()) {
                 let file = Bytes::from(fs::read(&path).map_err(failed)?);
-                let line = file.iter().take_while(|byte| **byte != b'\n').count();
-                let mut record: Record = serde_json::from_slice(&file[..line]).map_err(failed)?;
+                let line = file.iter().position(|byte| *byte == b'\n');
+                let record = line.map(|line| serde_json::from_slice::<Record>(&file[..line]));
+                let (Some(line), Some(Ok(mut record))) = (line, record) else {
+                    eprintln!(
+                        "{} is no job that can be read, and stays there",
+                        path.display()
+                    );
+                    continue;
+                };
                 record.payload = file.slice(line + 1..);
                 jobs.last_number = jobs.last_number.max(record.number).max(record.token);
                 jobs.index(id, record);
@@ -237,13 +244,15 @@ impl Jobs {
         record.attempts += u32::from(record.cause.is_none());
         let mut new = NewJob::new(&record.kind, record.payload.clone()).target(&record.target);
         new.id = id;
-        new.about = codec::decode(&record.about)?;
+        // What a newer release wrote, or a damaged file has, must not hold up the jobs behind it.
+        new.about = codec::decode(&record.about).unwrap_or_default();
         let accepted = UNIX_EPOCH + Duration::from_millis(record.accepted);
         let age = Duration::from_millis(now.saturating_sub(record.accepted));
         let mut job = Job::new(new, FencingToken::new(record.token), accepted, age);
         job.attempt = record.attempts;
-        job.history = codec::decode(&record.history)?;
-        job.cause = record.cause.as_deref().map(codec::decode).transpose()?;
+        job.history = codec::decode(&record.history).unwrap_or_default();
+        let cause = record.cause.as_deref().map(codec::decode);
+        job.cause = cause.map(|cause| cause.unwrap_or(Cause::new(Reason::WorkerLost)));
         self.put(id, record)?;
         Ok(job)
     }

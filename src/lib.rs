@@ -280,6 +280,8 @@ mod catch_panic;
 mod credentials;
 #[cfg(feature = "idempotency")]
 mod fields;
+#[cfg(any(feature = "hyper-util", feature = "queue"))]
+mod json;
 #[cfg(any(
     feature = "dead-letter",
     feature = "idempotency",

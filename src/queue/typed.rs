@@ -3,7 +3,7 @@
 use super::{About, Enqueued, Job, NewJob, Queue};
 use crate::{
     BoxError, BoxFuture, StoreError, StoreErrorKind, body::BufferedBody,
-    idempotency::IdempotencyKey, outcome::Unsendable,
+    idempotency::IdempotencyKey, json, outcome::Unsendable,
 };
 use http::{Request, Response};
 use http_body::Body;
@@ -141,22 +141,14 @@ impl Job {
     ///
     /// # Errors
     ///
-    /// [`Unsendable`]: the payload is not of the type. The source names the field. The job of a service that returns
+    /// [`Unsendable`]: the payload is not of the type. The source names the field, and quotes no value. The job of a service that returns
     /// this error is dead-lettered at once.
     pub fn typed<J: JobKind>(&self) -> Result<J, Unsendable> {
-        let mut payload = serde_json::Deserializer::from_slice(&self.payload);
-        let read = serde_path_to_error::deserialize(&mut payload);
-        let typed = read.map_err(|error| not_typed::<J>(&error))?;
-        payload.end().map_err(|error| not_typed::<J>(&error))?;
-        Ok(typed)
+        json::read(&self.payload).map_err(|error| {
+            let kind = J::KIND;
+            Unsendable::because(format!("its payload is not that of a `{kind}`: {error}"))
+        })
     }
-}
-
-fn not_typed<J: JobKind>(error: &dyn fmt::Display) -> Unsendable {
-    Unsendable::because(format!(
-        "its payload is not that of a `{}`: {error}",
-        J::KIND
-    ))
 }
 
 impl Push {
@@ -231,9 +223,9 @@ impl Deref for JobContext {
     }
 }
 
-/// The failure of a typed job. Made from any error with `?`, it is judged by
-/// [`Outcome::of_error`](crate::outcome::Outcome::of_error): the job is tried again, unless the error is of a kind that
-/// says otherwise.
+/// The failure of a typed job. Made from any error with `?`: the job is tried again, unless it is
+/// [permanent](Self::permanent). [`Outcome::of_error`](crate::outcome::Outcome::of_error) says how long to wait where the
+/// error asks for that, and whether it counts as an attempt.
 pub struct JobError {
     pub(super) error: BoxError,
     pub(super) is_permanent: bool,

@@ -15,6 +15,7 @@ const FOUNDATION: &[&str] = &[
     "credentials",
     "error",
     "fields",
+    "json",
     "lease",
     "observe",
     "original_uri",

@@ -4,18 +4,22 @@ use crate::support::{Bench, Calls, LEASE, Mode, SECOND, wall_clock};
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 use tokio::time::{Instant, advance, sleep};
+use tokio_test::task;
 use tower::{ServiceBuilder, service_fn};
 use tower_webhook::{
-    BoxError,
+    BoxError, BoxFuture, StoreError,
     dead_letter::Reason,
     idempotency::IdempotencyKey,
     lease::Settled,
-    queue::{Ask, End, Engine, Job, JobFilter, MemoryQueue, NewJob, Status, Worker},
+    queue::{
+        Ask, Claim, Claims, End, Engine, Enqueued, Job, JobFilter, Mark, MemoryQueue, NewJob,
+        Promises, Queue, Status, Worker,
+    },
 };
 
 /// Counts what runs at once.
@@ -593,4 +597,76 @@ async fn the_next_of_a_group_begins_when_a_cancelled_one_was_dropped() {
     bench.end(second).await;
     assert_eq!(seen.lock().unwrap().len(), 4);
     assert_eq!(bench.status(first).await, Status::Cancelled);
+}
+
+/// The engine's first claim is answered when the process has stood still for two leases and another has the job.
+#[derive(Debug)]
+struct Slept {
+    inner: MemoryQueue,
+    theirs: Arc<Mutex<Option<Claims>>>,
+}
+
+impl Engine for Slept {
+    fn promises(&self) -> Promises {
+        self.inner.promises()
+    }
+
+    fn enqueue(
+        &self,
+        jobs: Vec<NewJob>,
+    ) -> BoxFuture<Result<Vec<Result<Enqueued, StoreError>>, StoreError>> {
+        self.inner.enqueue(jobs)
+    }
+
+    fn claim(&self, ask: Ask) -> BoxFuture<Result<Claims, StoreError>> {
+        let (inner, theirs) = (self.inner.clone(), self.theirs.clone());
+        Box::pin(async move {
+            let claims = inner.claim(ask.clone()).await?;
+            if !claims.jobs.is_empty() && theirs.lock().unwrap().is_none() {
+                // Polled once: nothing runs meanwhile.
+                let _ = task::spawn(advance(LEASE * 2)).poll();
+                *theirs.lock().unwrap() = Some(inner.claim(ask).await?);
+            }
+            Ok(claims)
+        })
+    }
+
+    fn renew(
+        &self,
+        claims: Vec<Claim>,
+        lease: Duration,
+    ) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.inner.renew(claims, lease)
+    }
+
+    fn settle(&self, ends: Vec<(Claim, End)>) -> BoxFuture<Result<Vec<Settled>, StoreError>> {
+        self.inner.settle(ends)
+    }
+
+    fn wait(&self, seen: Mark, at_most: Duration) -> BoxFuture<()> {
+        self.inner.wait(seen, at_most)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_answered_after_its_lease_begins_no_job() {
+    let theirs = Arc::default();
+    let engine = Slept {
+        inner: MemoryQueue::default(),
+        theirs: Arc::clone(&theirs),
+    };
+    let queue = Queue::new(engine);
+    queue.enqueue(NewJob::new("test", "x")).await.unwrap();
+    let runs = Arc::new(AtomicU32::new(0));
+    let counted = runs.clone();
+    let service = service_fn(move |_: Job| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Ok::<_, BoxError>(()) }
+    });
+    let worker = Worker::builder(queue).lease(LEASE).build(service).unwrap();
+    let _worker = worker.spawn();
+    sleep(SECOND).await;
+    let theirs = theirs.lock().unwrap().take().unwrap();
+    assert_eq!(theirs.jobs.len(), 1, "another worker has the job");
+    assert_eq!(runs.load(Ordering::SeqCst), 0, "it is another worker's");
 }

@@ -13,11 +13,13 @@ use tower_webhook::{
     BoxError, StoreErrorKind,
     body::BufferedBody,
     clock::WallClock,
-    dead_letter::Reason,
+    dead_letter::{DeadLetters, LetterStore, MemoryDeadLetters, Reason},
+    outcome::Unsendable,
     queue::{
         Ask, Engine, HttpJob, Job, JobContext, JobError, JobKind, NewJob, Status, Worker,
         WorkerBuilder,
     },
+    transport,
 };
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -308,5 +310,49 @@ async fn kinds_beside_handlers_are_refused() {
         let refused = builder.build().unwrap_err();
         assert_eq!(refused.setting(), "kinds");
         assert!(refused.to_string().contains("handlers"), "{refused}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_error_of_a_payload_names_the_field_and_not_its_value() {
+    let bench = Bench::new();
+    let letters = MemoryDeadLetters::default();
+    let worker = worker(&bench)
+        .entry_body(0)
+        .dead_letters(DeadLetters::new(letters.clone()))
+        .handle(succeed)
+        .build();
+    let _worker = worker.unwrap().spawn();
+    let payload = r#"{"id":"sk-live-SECRET","customer":{"name":"x"}}"#;
+    let id = bench.put_in(NewJob::new("send-invoice", payload)).await;
+    assert_eq!(bench.end(id).await, Status::Failed);
+    let entry = letters.get(id.entry_id()).await.unwrap().unwrap();
+    let message = entry.cause.message.unwrap();
+    assert!(message.contains("id: invalid, expected u64"), "{message}");
+    assert!(!message.contains("SECRET"), "{message}");
+}
+
+/// A peer that once answers with the page of its proxy is no reason to give the job up, nor is a part of the work that
+/// could not be sent.
+#[tokio::test(start_paused = true)]
+async fn an_error_that_the_handler_does_not_call_permanent_is_tried_again() {
+    for is_read in [true, false] {
+        let bench = Bench::new();
+        let worker = worker(&bench)
+            .handle(move |_: SendInvoice, context: JobContext| async move {
+                if context.attempt > 1 {
+                    return Ok(());
+                }
+                if is_read {
+                    let page = Response::new(BufferedBody::from("<html>502 Bad Gateway</html>"));
+                    transport::read_json::<SendInvoice, _>(page).await?;
+                }
+                Err(Unsendable::because("a part of the work").into())
+            })
+            .build();
+        let _worker = worker.unwrap().spawn();
+        let id = bench.queue.push(invoice(7)).await.unwrap().id;
+        let end = bench.end(id).await;
+        assert_eq!(end, Status::Succeeded { result: None }, "{is_read}");
     }
 }

@@ -206,7 +206,13 @@ where
             let outcome = if error.is_permanent {
                 Outcome::permanent()
             } else {
-                Outcome::of_error(&*error.error)
+                // That a call inside cannot be repeated says nothing of the job: its handler would.
+                let judged = Outcome::of_error(&*error.error);
+                if judged.may_retry() {
+                    judged
+                } else {
+                    Outcome::transient()
+                }
             };
             Done::failed(outcome, Some(error.error))
         })

@@ -18,7 +18,7 @@ use self::{
     settler::Ends,
 };
 use crate::{
-    StoreErrorKind,
+    StoreError, StoreErrorKind,
     clock::WallClock,
     dead_letter::{DeadLetters, Redaction},
     lease::{Schedule, Settled},
@@ -42,7 +42,7 @@ use std::{
 use tokio::{
     sync::oneshot,
     task::{JoinHandle, JoinSet, yield_now},
-    time::{Instant, sleep, timeout},
+    time::{Instant, error::Elapsed, sleep, timeout},
 };
 
 /// How many entries are written at the same time. Few, because a sink that hangs blocks them all.
@@ -162,8 +162,8 @@ impl Worker {
                     break grace;
                 }
             };
-            let kind = match claimed {
-                Ok(Ok(claims)) => {
+            let kind = match self.shared.in_time(claimed, asked).await {
+                Ok(claims) => {
                     pause = Pause::default();
                     let to_do = claims.jobs.iter().filter(|job| job.cause.is_none());
                     let to_do = to_do.count();
@@ -199,8 +199,7 @@ impl Worker {
                     }
                     continue;
                 }
-                Ok(Err(error)) => error.kind(),
-                Err(_) => StoreErrorKind::Timeout,
+                Err(kind) => kind,
             };
             // Before the pause, so that an engine that has granted it meanwhile gives the jobs to others.
             drop(claim);
@@ -372,6 +371,22 @@ impl Shared {
             attempts,
             queued: true,
         });
+    }
+
+    /// Gives back what was claimed if the process stood still before it had the answer: others may have the jobs by now.
+    async fn in_time(
+        &self,
+        claimed: Result<Result<Claims, StoreError>, Elapsed>,
+        asked: Instant,
+    ) -> Result<Claims, StoreErrorKind> {
+        let claims = claimed
+            .map_err(|_| StoreErrorKind::Timeout)?
+            .map_err(|error| error.kind())?;
+        if asked.elapsed() < self.lease.mul_f32(0.9) {
+            return Ok(claims);
+        }
+        let _ = timeout(RELEASE, self.release(claims)).await;
+        Err(StoreErrorKind::Timeout)
     }
 
     /// Releases claims whose jobs were not begun.

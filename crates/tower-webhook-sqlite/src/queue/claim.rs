@@ -184,7 +184,7 @@ fn release(transaction: &Transaction<'_>, given: &[(Claim, i64)]) -> Result<(), 
 }
 
 /// Ends leases that are over. Returns whether these were all.
-fn expire(ledger: &mut Ledger<'_>, rules: Rules) -> rusqlite::Result<bool> {
+pub(super) fn expire(ledger: &mut Ledger<'_>, rules: Rules) -> rusqlite::Result<bool> {
     let mut all = true;
     for failed in [false, true] {
         if !(if failed {

@@ -1,7 +1,7 @@
 //! Cancels a job, and lists those that are not finished.
 
 use super::{
-    SqliteQueue, answered,
+    Rules, SqliteQueue, answered, claim,
     enqueue::{self, Known},
     ledger::Ledger,
     schema::{self, state},
@@ -26,9 +26,9 @@ const MOST_LOOKED_AT: usize = 5 * JobListing::MOST;
 impl Jobs for SqliteQueue {
     fn cancel(&self, id: TaskId) -> BoxFuture<Result<Option<Status>, StoreError>> {
         let limits = Arc::clone(&self.limits);
-        let retention = limits.rules.retention;
+        let rules = limits.rules;
         let cancelled = answered(self.database.write(move |transaction| {
-            cancel(transaction, id, retention).map_err(DatabaseError::from_driver)
+            cancel(transaction, id, rules).map_err(DatabaseError::from_driver)
         }));
         Box::pin(async move {
             Ok(match cancelled.await? {
@@ -74,15 +74,14 @@ enum Cancelled {
     Not(Option<Status>),
 }
 
-fn cancel(
-    transaction: &Transaction<'_>,
-    id: TaskId,
-    retention: Duration,
-) -> rusqlite::Result<Cancelled> {
+fn cancel(transaction: &Transaction<'_>, id: TaskId, rules: Rules) -> rusqlite::Result<Cancelled> {
     let mut ledger = Ledger::open(transaction)?;
+    // A job whose last lease is over has failed for good.
+    claim::expire(&mut ledger, rules)?;
     let connection = ledger.connection;
     let Some((mut held, key)) = Held::unfinished(connection, id)? else {
         let task = enqueue::get(connection, id)?.and_then(|known| known.into_task(ledger.now));
+        ledger.close(transaction)?;
         return Ok(Cancelled::Not(task.map(|task| task.status)));
     };
     let running = held.hold == Hold::Job;
@@ -94,7 +93,7 @@ fn cancel(
         // It leaves its lane as if it had run.
         let now = ledger.now;
         held.renew(&mut ledger, now)?;
-        settle::let_go(&mut ledger, &held, retention)?;
+        settle::let_go(&mut ledger, &held, rules.retention)?;
     }
     settle::delete_payloads(connection, [held.seq])?;
     ledger.close(transaction)?;

@@ -484,3 +484,19 @@ proptest! {
         runtime.block_on(run(per_target, steps));
     }
 }
+
+#[tokio::test]
+async fn a_job_whose_last_lease_is_over_has_failed_and_is_not_cancelled() {
+    let short = Duration::from_millis(100);
+    let over = short * 3;
+    let home = Home::new();
+    let queue = settings().attempts(1).open(home.file()).unwrap();
+    let id = put(&queue, "x").await;
+    assert_eq!(queue.claim(Ask::new(1, short)).await.unwrap().jobs.len(), 1);
+    tokio::time::sleep(over).await;
+    assert_eq!(queue.cancel(id).await.unwrap(), Some(Status::Failed));
+    let claims = queue.claim(Ask::new(1, short).most_failed(1)).await;
+    assert_eq!(claims.unwrap().jobs.len(), 1, "its entry is to be written");
+    let unknown = queue.cancel(TaskId::random()).await;
+    assert_eq!(unknown.unwrap(), None);
+}

@@ -1,0 +1,113 @@
+//! Reads JSON into a type. An error names the field that failed, and quotes no value: the text may hold a secret.
+
+use crate::BoxError;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+/// The longest path in an error, in characters: the keys of a map come from the sender.
+const LONGEST_PATH: usize = 128;
+
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, BoxError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let path = error.path().to_string();
+        explain(&path, &error.into_inner())
+    })?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+fn explain(path: &str, error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    if error.classify() != Category::Data {
+        return said;
+    }
+    let said = without_value(&said);
+    // The path of the whole is `.`.
+    if path == "." {
+        return said;
+    }
+    let path: String = path.chars().take(LONGEST_PATH).collect();
+    format!("{path}: {said}")
+}
+
+/// serde quotes a value before it says what it expected. The text of another error may quote it anywhere.
+fn without_value(said: &str) -> String {
+    let names_a_field = ["missing field `", "duplicate field `"];
+    if names_a_field.iter().any(|begin| said.starts_with(begin)) {
+        return said.to_owned();
+    }
+    said.rsplit_once(", expected ").map_or_else(
+        || "invalid".to_owned(),
+        |(_, expected)| format!("invalid, expected {expected}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code, reason = "it is only read")]
+    struct Order {
+        id: u64,
+        of: Option<Customer>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code, reason = "it is only read")]
+    struct Customer {
+        name: String,
+        #[serde(default)]
+        kind: Kind,
+    }
+
+    #[derive(Debug, Default, Deserialize)]
+    enum Kind {
+        #[default]
+        Person,
+        Company,
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_quotes_no_value() {
+        for (json, said) in [
+            (
+                r#"{"id":"sk-SECRET"}"#,
+                "id: invalid, expected u64 at line 1 column 17",
+            ),
+            (
+                r#"{"id":"a, expected SECRET"}"#,
+                "id: invalid, expected u64 at line 1 column 26",
+            ),
+            (
+                r#"{"id":1,"of":{}}"#,
+                "of: missing field `name` at line 1 column 15",
+            ),
+            (
+                r#"{"id":1,"of":{"name":"","kind":"SECRET"}}"#,
+                "of.kind: invalid, expected `Person` or `Company` at line 1 column 39",
+            ),
+            (
+                r#"{"SECRET":1}"#,
+                "SECRET: invalid, expected `id` or `of` at line 1 column 9",
+            ),
+            (
+                r#"{"id":1"#,
+                "EOF while parsing an object at line 1 column 7",
+            ),
+            ("<html>", "expected value at line 1 column 1"),
+            (
+                r#"{"id":1} SECRET"#,
+                "trailing characters at line 1 column 10",
+            ),
+        ] {
+            let error = read::<Order>(json.as_bytes()).unwrap_err();
+            assert_eq!(error.to_string(), said, "{json}");
+        }
+        let order: Order = read(br#"{"id":7}"#).unwrap();
+        assert_eq!(order.id, 7);
+    }
+}
