@@ -98,6 +98,12 @@ impl Schedule {
         self.due
     }
 
+    /// Whether another may have the claim: it counts as lost unless a renewal succeeds.
+    #[cfg(feature = "dead-letter")]
+    pub(crate) fn may_be_over(&self, now: Instant) -> bool {
+        self.lost <= now
+    }
+
     /// The time limit of a renewal; `None` if the claim counts as lost.
     pub(crate) fn limit(&self, now: Instant) -> Option<Duration> {
         let (left, most) = (self.lost.saturating_duration_since(now), self.lease / 6);

@@ -70,7 +70,8 @@ pub enum Event<'a> {
         /// The scope of the key.
         scope: &'a str,
     },
-    /// A claim could not be renewed before its lease ended, or passed to another, while the work under it ran.
+    /// A claim could not be renewed before its lease ended, or passed to another, before the work under it was
+    /// done.
     ClaimLost {
         /// What was claimed: `idempotency_key`, `job`, `dead_letter`.
         what: &'static str,

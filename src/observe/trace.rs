@@ -148,7 +148,7 @@ mod on {
                 tell!(level, peer, %from, %to, reason, ?open_for, generation, "breaker changed");
             }
             Event::Claimed { scope } => tell!(level, scope, "claimed"),
-            Event::ClaimLost { what } => tell!(level, what, "claim lost while its work ran"),
+            Event::ClaimLost { what } => tell!(level, what, "claim lost before its work was done"),
             Event::DeadLettered {
                 entry,
                 peer,

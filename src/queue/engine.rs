@@ -130,8 +130,10 @@ pub trait Moves: Send + Sync {
         entry: &Arc<Entry>,
     ) -> BoxFuture<Result<Settled, StoreError>>;
 
-    /// Adds a job to the queue and removes the entry that it repeats, claimed or not. `None`: the entry was gone, and
-    /// nothing was added.
+    /// Adds a job to the queue and removes the claimed entry that it repeats. The token alone decides, as of
+    /// [`LetterStore::remove`](crate::dead_letter::LetterStore::remove): the lease may have ended. `None`: the claim is
+    /// lost, because another has claimed the entry since, or the claim has ended, or the entry is gone. Nothing was
+    /// changed.
     ///
     /// # Errors
     ///
@@ -141,6 +143,7 @@ pub trait Moves: Send + Sync {
     fn requeue(
         &self,
         entry: EntryId,
+        token: FencingToken,
         job: NewJob,
     ) -> BoxFuture<Result<Option<Enqueued>, StoreError>>;
 }

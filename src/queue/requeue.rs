@@ -8,13 +8,13 @@ use crate::{
         redrive::{NotSendable, Redrive, RedriveBuilder, Resend},
     },
     idempotency::IdempotencyKey,
+    lease::FencingToken,
     outcome::{Classify, MakeClassifier, Outcome},
 };
 use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 use tower_service::Service;
 
@@ -29,6 +29,9 @@ pub struct ToQueue {
     to_job: Arc<ToJob>,
 }
 
+/// The id and the claim of an entry, and the job that takes its place.
+type Again = (EntryId, FencingToken, NewJob);
+
 type ToJob = dyn Fn(&Entry) -> Result<NewJob, NotSendable> + Send + Sync;
 
 impl<M, R> RedriveBuilder<M, R> {
@@ -38,7 +41,7 @@ impl<M, R> RedriveBuilder<M, R> {
     /// The job has new attempts, and keeps its task id: a task that failed is [queued again](NewJob::requeue), so that
     /// its status becomes that of the new attempts. The claim counts a [replay](About::replays). An entry is *accepted*
     /// when its job is in the queue. If the queue and the store are [in one database](super::Engine::moves), the job is
-    /// added and the entry removed in one transaction. Otherwise the entry is removed after the job was added: if the
+    /// added and the entry removed in one transaction, unless another has claimed the entry meanwhile. Otherwise the entry is removed after the job was added: if the
     /// process dies in between, the entry is there until it is requeued once more, which adds nothing if the job waits,
     /// runs or has succeeded. While the queue is full or away, entries are refused, and stay unchanged. An entry whose
     /// deduplication key is that of another task by now fails, and stays too.
@@ -113,7 +116,7 @@ impl NewJob {
             return Err(NotSendable::Because(reason));
         }
         let mut job = if entry.kind == Self::HTTP {
-            Self::http(HttpRequests.to_request(entry)?)
+            Self::http(HttpRequests::request_of(entry)?)
         } else if entry.task_id.is_none() {
             return Err(NotSendable::Missing { part: "task" });
         } else if entry.body.is_truncated() {
@@ -146,20 +149,20 @@ impl NewJob {
 }
 
 impl Resend for ToQueue {
-    type Request = (EntryId, NewJob);
+    type Request = Again;
 
-    fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable> {
+    fn to_request(&self, entry: &Entry, token: FencingToken) -> Result<Again, NotSendable> {
         let mut job = (self.to_job)(entry)?;
         job.requeue = true;
         job.about.replays = entry.replays;
         job.about.entry_id = Some(EntryId::random());
-        Ok((entry.id, job))
+        Ok((entry.id, token, job))
     }
 }
 
 impl DescribeResponse<Enqueued> for ToQueue {}
 
-impl Service<(EntryId, NewJob)> for ToQueue {
+impl Service<Again> for ToQueue {
     type Response = Enqueued;
     type Error = BoxError;
     type Future = BoxFuture<Result<Enqueued, BoxError>>;
@@ -168,21 +171,20 @@ impl Service<(EntryId, NewJob)> for ToQueue {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, (entry, job): (EntryId, NewJob)) -> Self::Future {
+    fn call(&mut self, (entry, token, job): Again) -> Self::Future {
         let Some(moves) = &self.moves else {
             let (queue, id) = (self.queue.clone(), job.id);
             return Box::pin(async move { Ok(queue.enqueue(job).await?.as_task(id)?) });
         };
-        let moving = moves.requeue(entry, job);
-        // The next claim finds it missing.
-        Box::pin(async move { moving.await?.ok_or_else(|| "the entry is gone".into()) })
+        let moving = moves.requeue(entry, token, job);
+        Box::pin(async move { moving.await?.ok_or_else(|| "the claim is lost".into()) })
     }
 }
 
-impl MakeClassifier<(EntryId, NewJob)> for ToQueue {
+impl MakeClassifier<Again> for ToQueue {
     type Classifier = Self;
 
-    fn make_classifier(&self, _: &(EntryId, NewJob)) -> Self {
+    fn make_classifier(&self, _: &Again) -> Self {
         self.clone()
     }
 }
@@ -195,8 +197,8 @@ impl Classify<Enqueued, BoxError> for ToQueue {
         };
         match error.downcast_ref().map(StoreError::kind) {
             Some(StoreErrorKind::Rejected | StoreErrorKind::TooLarge) => Outcome::permanent(),
-            Some(_) => Outcome::refused(None),
-            None => Outcome::refused(Some(Duration::ZERO)),
+            // Or the claim is lost, as its release tells.
+            _ => Outcome::refused(None),
         }
     }
 }

@@ -73,6 +73,7 @@ async fn the_contract_holds() {
     let moves = [
         "a_failed_job_moves_with_its_entry",
         "an_entry_moves_back_once",
+        "an_entry_moves_back_by_its_newest_claim",
         "a_dropped_move_is_done_or_not",
     ];
     assert_eq!(grade.left_out, moves, "it promises everything else");

@@ -1,6 +1,8 @@
 //! Processes that stand still for longer than the lease: a machine that sleeps, a runtime that is blocked.
 
-use crate::support::{Answer, Flaky, LEASE, Peer, entry, filled, id, left, redrive, replays};
+use crate::support::{
+    Answer, Flaky, LEASE, Peer, entry, filled, id, left, redrive, refuses, replays,
+};
 use std::{
     sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
@@ -169,4 +171,62 @@ async fn a_removal_is_given_up_after_five_leases() {
         let took = began.elapsed().as_secs_f64() / LEASE.as_secs_f64();
         assert!((took - 5.0).abs() < 0.01, "{took}");
     }
+}
+
+/// Another has the entry, or the store cannot say who has it, or nobody has claimed it since.
+#[tokio::test(start_paused = true)]
+async fn who_slept_before_its_turn_sends_only_what_the_store_says_it_holds() {
+    for (is_claimed, is_away) in [(true, false), (false, true), (false, false)] {
+        let store = filled([entry(1), entry(2)]).await;
+        let flaky = Flaky::of(&store);
+        let peer = Peer::default();
+        let client = peer.behaving(|_, _| Answer::Status(200));
+        let redrive = Redrive::builder(Arc::new(flaky.clone())).rate(1.0);
+        let redrive = redrive.build(client).unwrap();
+        let first = redrive.one(id(2), "anna").await.unwrap();
+        assert_eq!(first, Redriven::Accepted);
+        let mut one = task::spawn(redrive.one(id(1), "anna"));
+        while replays(&*store, 1).await == 0 {
+            assert_pending!(one.poll());
+            tokio::task::yield_now().await;
+        }
+        // It has the claim, and begins to wait.
+        assert_pending!(one.poll());
+        tokio::task::yield_now().await;
+        assert_pending!(one.poll());
+        assert_eq!(peer.times(1), 0, "it waits for its turn");
+        stand_still(LEASE * 2);
+        if is_claimed {
+            let claimed = store.claim(id(1), LEASE, 5).await.unwrap();
+            assert!(matches!(claimed, EntryClaim::Claimed { .. }), "{claimed:?}");
+        }
+        if is_away {
+            flaky.renew.store(u32::MAX, Ordering::SeqCst);
+        }
+        let redriven = one.await.unwrap();
+        let end = if is_claimed || is_away {
+            (0, Redriven::Lost)
+        } else {
+            (1, Redriven::Accepted)
+        };
+        assert_eq!((peer.times(1), redriven), end, "{is_claimed} {is_away}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_another_has_claimed_is_no_refusal() {
+    let store = filled([entry(1)]).await;
+    let (peer, entries) = (Peer::default(), store.clone());
+    let client = peer.behaving(move |_, _| {
+        stand_still(LEASE * 2);
+        let claim = task::spawn(entries.claim(id(1), LEASE, 5)).poll();
+        assert!(matches!(
+            assert_ready!(claim),
+            Ok(EntryClaim::Claimed { .. })
+        ));
+        refuses(Duration::ZERO)
+    });
+    let report = redrive(&store, client).many(Filter::all(), "anna").await;
+    let report = report.unwrap();
+    assert_eq!((report.lost, report.done(), peer.times(1)), (1, 1, 1));
 }

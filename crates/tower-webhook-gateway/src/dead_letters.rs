@@ -20,6 +20,7 @@ use tower_webhook::{
         MemoryDeadLetters,
         redrive::{NotSendable, Redrive, Resend},
     },
+    lease::FencingToken,
     queue::{Queue, TaskId},
 };
 use tower_webhook_sqlite::SqliteDeadLetters;
@@ -39,7 +40,11 @@ pub(crate) struct ToDownstream(Arc<Deliverer>);
 impl Resend for ToDownstream {
     type Request = Request<BufferedBody>;
 
-    fn to_request(&self, entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
+    fn to_request(
+        &self,
+        entry: &Entry,
+        _: FencingToken,
+    ) -> Result<Request<BufferedBody>, NotSendable> {
         if entry.body.is_truncated() {
             return Err(NotSendable::because("the entry has not the whole body"));
         }

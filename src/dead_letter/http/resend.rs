@@ -7,6 +7,7 @@ use crate::{
         redaction::is_redacted,
         redrive::{NotSendable, Resend},
     },
+    lease::FencingToken,
 };
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, header::IntoHeaderName,
@@ -23,25 +24,27 @@ const OF_THE_CONNECTION: [&str; 8] = [
     "upgrade",
 ];
 
-/// Makes the HTTP request of an entry: its method, URI, stored headers and body.
-///
-/// - The `idempotency-key` is added if the headers have none, so that a receiver that has processed the
-///   request recognizes the repetition.
-/// - Headers of the original connection are left out: `connection`, `keep-alive`,
-///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
-///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
-///   `content-length`, which the client sets.
-/// - Entries hold neither credentials nor signatures. The service that sends must add them, as it did
-///   the first time: `stack::deliver()` signs each attempt. An entry whose URI held a credential that was
-///   [redacted](crate::dead_letter::Redaction) is not sent: restore it with
-///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Every user, value or path
-///   segment that equals `redacted` counts as a redacted credential.
-/// - An incomplete request is not sent: its body was cut, its URI was too long to be stored, or
-///   [headers](Entry::headers_left_out) were left out.
-impl Resend for HttpRequests {
-    type Request = Request<BufferedBody>;
-
-    fn to_request(&self, entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
+impl HttpRequests {
+    /// Makes the HTTP request of an entry: its method, URI, stored headers and body.
+    ///
+    /// - The `idempotency-key` is added if the headers have none, so that a receiver that has processed the
+    ///   request recognizes the repetition.
+    /// - Headers of the original connection are left out: `connection`, `keep-alive`,
+    ///   `proxy-connection`, `te`, `trailer`, `transfer-encoding`, `upgrade`
+    ///   ([RFC 9110 §7.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-7.6.1)), and
+    ///   `content-length`, which the client sets.
+    /// - Entries hold neither credentials nor signatures. The service that sends must add them, as it did
+    ///   the first time: `stack::deliver()` signs each attempt. An entry whose URI held a credential that was
+    ///   [redacted](crate::dead_letter::Redaction) is not sent: restore it with
+    ///   [`to_request`](crate::dead_letter::redrive::RedriveBuilder::to_request). Every user, value or path
+    ///   segment that equals `redacted` counts as a redacted credential.
+    /// - An incomplete request is not sent: its body was cut, its URI was too long to be stored, or
+    ///   [headers](Entry::headers_left_out) were left out.
+    ///
+    /// # Errors
+    ///
+    /// [`NotSendable`]: the entry lacks what the request needs.
+    pub fn request_of(entry: &Entry) -> Result<Request<BufferedBody>, NotSendable> {
         let missing = |part| NotSendable::Missing { part };
         let malformed = |part| NotSendable::Malformed { part };
         let body = &entry.body;
@@ -86,6 +89,19 @@ impl Resend for HttpRequests {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(request)
+    }
+}
+
+/// By [`HttpRequests::request_of`].
+impl Resend for HttpRequests {
+    type Request = Request<BufferedBody>;
+
+    fn to_request(
+        &self,
+        entry: &Entry,
+        _: FencingToken,
+    ) -> Result<Request<BufferedBody>, NotSendable> {
+        Self::request_of(entry)
     }
 }
 
@@ -136,7 +152,7 @@ mod tests {
             ("host", b"another.example"),
         ]);
         entry.idempotency_key = Some("key-1".to_owned());
-        let request = HttpRequests.to_request(&entry).unwrap();
+        let request = HttpRequests::request_of(&entry).unwrap();
         assert_eq!(request.method(), "POST");
         assert_eq!(request.uri(), "https://peer.example/hooks?a=1");
         assert_eq!(&request.body().as_bytes()[..], b"\x00\xff{}");
@@ -153,7 +169,7 @@ mod tests {
     fn a_key_that_was_kept_is_not_doubled() {
         let mut entry = with(&[("idempotency-key", b"kept")]);
         entry.idempotency_key = Some("kept".to_owned());
-        let request = HttpRequests.to_request(&entry).unwrap();
+        let request = HttpRequests::request_of(&entry).unwrap();
         assert_eq!(
             request.headers().get_all("idempotency-key").iter().count(),
             1
@@ -166,7 +182,7 @@ mod tests {
             let mut entry = entry();
             change(&mut entry);
             Redaction::new().apply(&mut entry);
-            HttpRequests.to_request(&entry)
+            HttpRequests::request_of(&entry)
         };
         assert!(resent(&|_| ()).is_ok());
         let long = format!("https://peer.example/{}?tenant=7", "a".repeat(17_000));
@@ -195,7 +211,7 @@ mod tests {
         let refusal = |change: &dyn Fn(&mut Entry)| {
             let mut entry = entry();
             change(&mut entry);
-            HttpRequests.to_request(&entry).unwrap_err()
+            HttpRequests::request_of(&entry).unwrap_err()
         };
         let truncated = refusal(&|entry| {
             entry.body = EntryBody::new(&Bytes::from_static(b"12345"), 3);

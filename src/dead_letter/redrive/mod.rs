@@ -16,7 +16,8 @@
 //!   repeated, and the claim renewed, for at most five leases. It counts even if the lease has ended, as long
 //!   as nobody has claimed the entry since.
 //! - If the claim cannot be renewed, the call is dropped before the lease ends. If the process stood still beyond
-//!   that (a machine that slept), it goes on with the call unless another has claimed the entry.
+//!   that (a machine that slept), it goes on with the call unless another has claimed the entry, and begins none
+//!   before the claim was renewed.
 //! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
 //!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
 //!   breaker) does not count.
@@ -227,6 +228,13 @@ impl<S, M, R> Redrive<S, M, R> {
 }
 
 impl Shared {
+    /// The result of an entry whose claim was lost, of which observers are told.
+    fn lost(&self) -> Redriven {
+        let what = "dead_letter";
+        self.observers.tell(|| Event::ClaimLost { what });
+        Redriven::Lost
+    }
+
     /// Reports the result of an entry. `far` is the number of done and of matched entries of the run.
     fn tell(
         &self,
@@ -357,7 +365,7 @@ impl<M, R> RedriveBuilder<M, R> {
 
     /// Adds an observer of each entry that is sent again or skipped: [`Event::Redriven`] has the entry, the
     /// result, the name of who asked for it, and the progress of the run. If the
-    /// claim of an entry is lost during its call, an [`Event::ClaimLost`] precedes it. Default: none except
+    /// claim of an entry is lost, an [`Event::ClaimLost`] precedes it. Default: none except
     /// `tracing`.
     ///
     /// [`Event::ClaimLost`]: crate::observe::Event::ClaimLost

@@ -10,7 +10,6 @@ use crate::{
         Cause, DescribeResponse, Entry, EntryClaim, EntryId, LetterStore, Reason, cause,
     },
     lease::{FencingToken, Schedule, Settled},
-    observe::Event,
     outcome::{Classify, MakeClassifier, Outcome, OutcomeKind},
     race::{Race, race},
 };
@@ -65,6 +64,8 @@ where
             outcome,
             recorded: false,
         },
+        // Another has claimed the entry, so that its service refused it, or while it did.
+        (Redriven::Refused { .. }, Err(None)) => shared.lost(),
         (redriven, _) => redriven,
     })
 }
@@ -89,32 +90,32 @@ where
         resend,
         shared,
     } = this;
-    let request = catch_panic(|| resend.to_request(&entry)).unwrap_or(Err(NotSendable::Panicked));
-    let request = match request {
+    let (id, token, lease) = (claim.id, claim.token, claim.lease);
+    let request = catch_panic(|| resend.to_request(&entry, token));
+    let request = match request.unwrap_or(Err(NotSendable::Panicked)) {
         Ok(request) => request,
         Err(why) => return (End::Release, Redriven::Unsendable(why)),
     };
-    let sent = {
-        let (id, token, lease) = (claim.id, claim.token, claim.lease);
-        let left = &mut claim.left;
-        let sending = call(service, &make, request, &shared, stop, || {
-            *left = Arc::new(entry.clone());
-        });
-        let renew = || shared.store.renew(id, token, lease);
-        // When the claim is lost, another caller may have it, so the call is dropped.
-        race(sending, hold(&mut claim.schedule, renew)).await
-    };
-    let (began, end) = match sent {
-        Race::First(Sent::Done { began, end }) => (began, end),
-        Race::First(Sent::NotReady) => {
+    let renew = || shared.store.renew(id, token, lease);
+    let turn = turn(service, &shared, &mut claim.schedule, renew);
+    let service = match or_stopped(turn, stop).await {
+        None => return (End::Release, Redriven::Stopped),
+        Some(Turn::Now(service)) => service,
+        Some(Turn::NotReady) => {
             return (End::Release, Redriven::Refused { retry_after: None });
         }
-        Race::First(Sent::Stopped) => return (End::Release, Redriven::Stopped),
-        Race::Second(()) => {
-            let what = "dead_letter";
-            shared.observers.tell(|| Event::ClaimLost { what });
-            return (End::Nothing, Redriven::Lost);
-        }
+        Some(Turn::Lost) => return (End::Nothing, shared.lost()),
+    };
+    claim.left = Arc::new(entry.clone());
+    let began = Began {
+        at: shared.settings.clock.now(),
+        instant: Instant::now(),
+    };
+    // When the claim is lost, another caller may have it, so the call is dropped.
+    let sending = call(service, &make, request);
+    let end = match race(sending, hold(&mut claim.schedule, renew)).await {
+        Race::First(end) => end,
+        Race::Second(()) => return (End::Nothing, shared.lost()),
     };
     let (outcome, cause, history) = match end {
         None => (Outcome::transient(), Cause::new(Reason::Panicked), None),
@@ -190,14 +191,11 @@ fn add(
     entry.history.append(&history, offset);
 }
 
-enum Sent<Res, Err> {
-    Stopped,
+/// What a wait for a turn has led to.
+enum Turn<S> {
+    Now(S),
     NotReady,
-    Done {
-        began: Began,
-        /// `None` if the service panicked.
-        end: Option<(Outcome, Result<Res, Err>)>,
-    },
+    Lost,
 }
 
 struct Began {
@@ -205,49 +203,56 @@ struct Began {
     instant: Instant,
 }
 
-/// Waits for the rate limit and for the service, and calls. `sending` is called just before the call.
+/// Waits for the rate limit and for the service, and returns the service when it is ready and the claim holds.
+async fn turn<S, Req, F>(
+    mut service: S,
+    shared: &Shared,
+    schedule: &mut Schedule,
+    mut renew: impl FnMut() -> F,
+) -> Turn<S>
+where
+    S: Service<Req>,
+    F: Future<Output = Result<Settled, StoreError>>,
+{
+    let turn = shared.pace.as_ref().map(|pace| pace.take(Instant::now()));
+    let ready = async {
+        if let Some(turn) = turn {
+            sleep_until(turn).await;
+        }
+        poll_fn(|cx| caught(|| service.poll_ready(cx))).await
+    };
+    match race(ready, hold(schedule, &mut renew)).await {
+        Race::First(Some(Ok(()))) => {}
+        Race::First(_) => return Turn::NotReady,
+        Race::Second(()) => return Turn::Lost,
+    }
+    // Nothing may have run for longer than the lease, so that another may have claimed the entry.
+    while schedule.may_be_over(Instant::now().into_std()) {
+        if !renewed(schedule, &mut renew).await {
+            return Turn::Lost;
+        }
+    }
+    Turn::Now(service)
+}
+
+/// Calls a service that is ready. `None` if it panics.
 async fn call<S, M, Req>(
     mut service: S,
     make: &M,
     request: Req,
-    shared: &Shared,
-    stop: &Stop,
-    sending: impl FnOnce(),
-) -> Sent<S::Response, S::Error>
+) -> Option<(Outcome, Result<S::Response, S::Error>)>
 where
     S: Service<Req>,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
 {
-    let turn = shared.pace.as_ref().map(|pace| pace.take(Instant::now()));
-    let ready = {
-        let ready = async {
-            if let Some(turn) = turn {
-                sleep_until(turn).await;
-            }
-            poll_fn(|cx| caught(|| service.poll_ready(cx))).await
-        };
-        or_stopped(ready, stop).await
-    };
-    match ready {
-        None => return Sent::Stopped,
-        Some(Some(Ok(()))) => {}
-        Some(_) => return Sent::NotReady,
-    }
-    sending();
-    let began = Began {
-        at: shared.settings.clock.now(),
-        instant: Instant::now(),
-    };
-    let Some((classifier, future)) = catch_panic(|| {
+    let (classifier, future) = catch_panic(|| {
         let classifier = make.make_classifier(&request);
         (classifier, service.call(request))
-    }) else {
-        return Sent::Done { began, end: None };
-    };
+    })?;
     let mut future = pin!(future);
     let mut classifier = Some(classifier);
-    let end = poll_fn(|cx| {
+    poll_fn(|cx| {
         let _judging = context::judging();
         let result = ready!(caught(|| future.as_mut().poll(cx)));
         let judge = |result: Result<_, _>| {
@@ -261,8 +266,7 @@ where
         };
         Poll::Ready(result.and_then(judge))
     })
-    .await;
-    Sent::Done { began, end }
+    .await
 }
 
 /// The result of a poll; `None` if it panics.
@@ -285,16 +289,27 @@ where
 {
     loop {
         sleep_until(schedule.wake().into()).await;
-        let now = Instant::now();
-        let Some(limit) = schedule.limit(now.into_std()) else {
+        if !renewed(schedule, &mut renew).await {
             return;
-        };
-        match timeout(limit, renew()).await {
-            Ok(Ok(Settled::Done)) => schedule.renewed(now.into_std()),
-            Ok(Ok(Settled::Lost)) => return,
-            Ok(Err(_)) | Err(_) => schedule.failed(Instant::now().into_std()),
         }
     }
+}
+
+/// Tries to renew a claim once. Returns whether it still counts as held.
+async fn renewed<F>(schedule: &mut Schedule, renew: impl FnOnce() -> F) -> bool
+where
+    F: Future<Output = Result<Settled, StoreError>>,
+{
+    let now = Instant::now();
+    let Some(limit) = schedule.limit(now.into_std()) else {
+        return false;
+    };
+    match timeout(limit, renew()).await {
+        Ok(Ok(Settled::Done)) => schedule.renewed(now.into_std()),
+        Ok(Ok(Settled::Lost)) => return false,
+        Ok(Err(_)) | Err(_) => schedule.failed(Instant::now().into_std()),
+    }
+    true
 }
 
 /// How long the release of an entry is tried. After that, the claim ends with its lease.

@@ -20,8 +20,8 @@ pub enum Redriven {
         /// The time until that lease ends, unless it is renewed.
         lease_left: Duration,
     },
-    /// The claim was lost during the call: it could not be renewed, or another caller has claimed the entry. The
-    /// entry stays, and the peer may have received it.
+    /// The claim was lost before or during the call: it could not be renewed, or another caller has claimed the entry.
+    /// The entry is left to that caller, and the peer may have received it.
     Lost,
     /// There is no such entry.
     Missing,
@@ -95,7 +95,7 @@ pub struct Report {
     pub unsendable: u64,
     /// Records that are damaged, or of a newer schema.
     pub unreadable: u64,
-    /// Entries whose claim was lost during the call.
+    /// Entries whose claim was lost before or during the call.
     pub lost: u64,
     /// Whether the run was stopped before the end of the list.
     pub stopped: bool,

@@ -1,4 +1,7 @@
-use crate::dead_letter::{DescribeResponse, Entry};
+use crate::{
+    dead_letter::{DescribeResponse, Entry},
+    lease::FencingToken,
+};
 use std::fmt;
 
 /// Makes the requests of entries.
@@ -9,12 +12,13 @@ pub trait Resend {
     /// The type of the requests.
     type Request;
 
-    /// Makes the request of an entry.
+    /// Makes the request of a claimed entry. `token` proves the claim: a service that can compare it with the newest
+    /// claim of the entry refuses a request whose claim has passed to another.
     ///
     /// # Errors
     ///
     /// [`NotSendable`]: the entry lacks what the request needs.
-    fn to_request(&self, entry: &Entry) -> Result<Self::Request, NotSendable>;
+    fn to_request(&self, entry: &Entry, token: FencingToken) -> Result<Self::Request, NotSendable>;
 }
 
 impl<F, Req> Resend for F
@@ -23,7 +27,7 @@ where
 {
     type Request = Req;
 
-    fn to_request(&self, entry: &Entry) -> Result<Req, NotSendable> {
+    fn to_request(&self, entry: &Entry, _: FencingToken) -> Result<Req, NotSendable> {
         self(entry)
     }
 }

@@ -316,6 +316,7 @@ rules! {
     moving if |it| it.moves => {
         a_failed_job_moves_with_its_entry,
         an_entry_moves_back_once,
+        an_entry_moves_back_by_its_newest_claim,
         a_dropped_move_is_done_or_not,
     }
     sharing if |it| it.processes => {

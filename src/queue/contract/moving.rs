@@ -1,13 +1,13 @@
 use super::{
-    LEASE, Settings, Subject, all, claim, done, ending::drop_after, expect_depth, expect_status,
-    history, job, ok, promised, put, said, settle, take, take_none,
+    LEASE, LONG, Settings, Subject, all, claim, done, ending::drop_after, expect_depth,
+    expect_status, history, job, ok, promised, put, said, settle, take, take_none,
 };
 use crate::{
-    StoreErrorKind,
-    dead_letter::{Cause, Entry, EntryBody, EntryId, LetterStore, Reason},
+    BoxFuture, StoreError, StoreErrorKind,
+    dead_letter::{Cause, Entry, EntryBody, EntryClaim, EntryId, LetterStore, Reason},
     idempotency::IdempotencyKey,
     lease::{FencingToken, Settled},
-    queue::{Claim, End, Engine, Job, Moves, NewJob, Status, TaskId},
+    queue::{Claim, End, Engine, Enqueued, Job, Moves, NewJob, Status, TaskId},
 };
 use std::{
     sync::Arc,
@@ -48,6 +48,29 @@ impl Both {
 
     async fn fail(&self, claim: Claim, entry: &Arc<Entry>) -> Settled {
         ok(self.moves.dead_letter(claim, entry)).await
+    }
+
+    /// Fails a job for good, and returns its entry.
+    async fn failed(&self, job: &Job) -> Arc<Entry> {
+        let entry = entry(job);
+        let settled = self.fail(job.claim(), &entry).await;
+        assert_eq!(settled, Settled::Done, "contract: the holder moves its job");
+        entry
+    }
+
+    async fn claim(&self, entry: &Entry, lease: Duration) -> FencingToken {
+        match ok(self.letters.claim(entry.id, lease, u32::MAX)).await {
+            EntryClaim::Claimed { token, .. } => token,
+            other => panic!("contract: the entry is free, got {other:?}"),
+        }
+    }
+
+    fn back(
+        &self,
+        entry: &Entry,
+        token: FencingToken,
+    ) -> BoxFuture<Result<Option<Enqueued>, StoreError>> {
+        self.moves.requeue(entry.id, token, again(entry))
     }
 
     async fn has(&self, entry: &Entry) -> bool {
@@ -140,7 +163,7 @@ pub async fn a_failed_job_moves_with_its_entry<S: Subject>(subject: &S) {
     }
 }
 
-/// An entry moves back into the queue once, as the same task with the same job. It stays if the queue is full, or if
+/// A claimed entry moves back into the queue once, as the same task with the same job. It stays if the queue is full, or if
 /// its key is that of another task by now.
 ///
 /// # Panics
@@ -155,26 +178,24 @@ pub async fn an_entry_moves_back_once<S: Subject>(subject: &S) {
     let engine = &*both.engine;
     let id = both.put("payload").await;
     let first = both.take().await;
-    let entry_of_first = entry(&first);
-    let settled = both.fail(first.claim(), &entry_of_first).await;
-    assert_eq!(settled, Settled::Done, "contract: the holder moves its job");
+    let entry_of_first = both.failed(&first).await;
+    let token = both.claim(&entry_of_first, LONG).await;
 
     put(engine, job("fills")).await;
-    let back = |entry: &Entry| both.moves.requeue(entry.id, again(entry));
-    match back(&entry_of_first).await {
+    match both.back(&entry_of_first, token).await {
         Err(error) if error.kind() == StoreErrorKind::Full => {}
         other => panic!("contract: a full engine refuses, got {other:?}"),
     }
     assert!(both.has(&entry_of_first).await, "contract: the entry stays");
     settle(engine, &both.take().await, done()).await;
 
-    let Some(enqueued) = ok(back(&entry_of_first)).await else {
-        panic!("contract: the entry is there");
+    let Some(enqueued) = ok(both.back(&entry_of_first, token)).await else {
+        panic!("contract: the claim of the entry holds");
     };
     assert_eq!((enqueued.id, enqueued.repeated), (id, false));
     assert!(!both.has(&entry_of_first).await, "contract: it has moved");
     assert_eq!(
-        ok(back(&entry_of_first)).await,
+        ok(both.back(&entry_of_first, token)).await,
         None,
         "contract: an entry moves once"
     );
@@ -196,13 +217,53 @@ pub async fn an_entry_moves_back_once<S: Subject>(subject: &S) {
         other.task_id = Some(EntryId::random());
         let other = Arc::new(other);
         ok(both.letters.write(&other)).await;
-        match back(&other).await {
+        let token = both.claim(&other, LONG).await;
+        match both.back(&other, token).await {
             Err(error) if error.kind() == StoreErrorKind::Rejected => {}
             got => panic!("contract: the key is that of another task, got {got:?}"),
         }
         assert!(both.has(&other).await, "contract: the entry stays");
         take_none(engine, "nothing was added").await;
     }
+}
+
+/// An entry moves back by its newest claim alone, though its lease may have ended. Otherwise neither the entry, nor who
+/// has claimed it, nor the queue is changed.
+///
+/// # Panics
+///
+/// If the rule does not hold.
+pub async fn an_entry_moves_back_by_its_newest_claim<S: Subject>(subject: &S) {
+    let both = Both::new(subject, Settings::default()).await;
+    let engine = &*both.engine;
+    let id = both.put("payload").await;
+    let entry = both.failed(&both.take().await).await;
+    let is_lost = async |token: FencingToken, why: &str| {
+        let moved = ok(both.back(&entry, token)).await;
+        assert_eq!(moved, None, "contract: {why}");
+        assert!(both.has(&entry).await, "contract: the entry stays");
+        take_none(engine, "nothing was added").await;
+    };
+    is_lost(FencingToken::new(1), "nobody has claimed it").await;
+    let first = both.claim(&entry, LEASE).await;
+    subject.advance(LEASE * 2).await;
+    let second = both.claim(&entry, LONG).await;
+    is_lost(first, "another has claimed it").await;
+    let renewed = ok(both.letters.renew(entry.id, second, LONG)).await;
+    assert_eq!(renewed, Settled::Done, "contract: the other claim holds");
+    let released = ok(both.letters.release(second, &entry)).await;
+    assert_eq!(released, Settled::Done, "contract: the other claim holds");
+    is_lost(second, "the claim was released").await;
+
+    let late = both.claim(&entry, LEASE).await;
+    subject.advance(LEASE * 2).await;
+    match ok(both.back(&entry, late)).await {
+        Some(enqueued) => assert_eq!((enqueued.id, enqueued.repeated), (id, false)),
+        None => panic!("contract: nobody has claimed it since"),
+    }
+    assert!(!both.has(&entry).await, "contract: it has moved");
+    settle(engine, &both.take().await, done()).await;
+    take_none(engine, "it was added once").await;
 }
 
 /// If the future of a move is dropped, the job has moved with its entry, or it has not and there is none.
@@ -228,10 +289,12 @@ pub async fn a_dropped_move_is_done_or_not<S: Subject>(subject: &S) {
         let late = both.fail(held.claim(), &entry).await;
         assert_eq!(late, Settled::Lost, "contract: it has moved");
 
-        drop_after(polls, both.moves.requeue(entry.id, again(&entry))).await;
+        let token = both.claim(&entry, LONG).await;
+        drop_after(polls, both.back(&entry, token)).await;
         subject.advance(LEASE / 4).await;
         if both.has(&entry).await {
-            ok(both.moves.requeue(entry.id, again(&entry))).await;
+            let moved = ok(both.back(&entry, token)).await;
+            assert!(moved.is_some(), "contract: the claim of the entry holds");
         }
         settle(engine, &both.take().await, done()).await;
         take_none(engine, "it was added once").await;

@@ -187,13 +187,14 @@ impl SqliteDeadLetters {
         Err(aborted(StoreError::new(StoreErrorKind::Full)))
     }
 
-    /// Removes an entry whose job is queued again. Returns whether it was there.
-    pub(crate) fn take_in(
+    /// Removes a claimed entry.
+    pub(crate) fn remove_in(
         transaction: &Transaction<'_>,
         id: EntryId,
-    ) -> Result<bool, DatabaseError> {
+        token: FencingToken,
+    ) -> Result<Settled, DatabaseError> {
         transaction.erase();
-        rows::take(transaction, id, transaction.now())
+        rows::remove(transaction, id, token, transaction.now()).map(settled)
     }
 }
 
@@ -267,10 +268,10 @@ impl LetterStore for SqliteDeadLetters {
     }
 
     fn remove(&self, id: EntryId, token: FencingToken) -> BoxFuture<Result<Settled, StoreError>> {
-        answer(self.database.write(move |transaction| {
-            transaction.erase();
-            rows::remove(transaction, id, token, transaction.now()).map(settled)
-        }))
+        answer(
+            self.database
+                .write(move |transaction| Self::remove_in(transaction, id, token)),
+        )
     }
 
     fn discard(&self, id: EntryId) -> BoxFuture<Result<Discarded, StoreError>> {

@@ -330,28 +330,16 @@ pub(super) fn discard(
     id: EntryId,
     now: i64,
 ) -> Result<Discarded, DatabaseError> {
-    Ok(match look(transaction.connection(), id, now)? {
+    let connection = transaction.connection();
+    Ok(match look(connection, id, now)? {
         Look::Missing => Discarded::Missing,
         Look::Claimed(_) => Discarded::InProgress,
         Look::Free => {
-            take(transaction, id, now)?;
+            change(connection, DISCARD, &[id.as_bytes()])?;
+            change(connection, GONE, params![id.as_bytes(), now])?;
             Discarded::Done
         }
     })
-}
-
-/// Removes an entry, claimed or not. Returns whether it was there.
-pub(super) fn take(
-    transaction: &Transaction<'_>,
-    id: EntryId,
-    now: i64,
-) -> Result<bool, DatabaseError> {
-    let connection = transaction.connection();
-    let was_there = change(connection, DISCARD, &[id.as_bytes()])?;
-    if was_there {
-        change(connection, GONE, params![id.as_bytes(), now])?;
-    }
-    Ok(was_there)
 }
 
 pub(super) fn count(transaction: &Transaction<'_>, filter: &Filter) -> Result<u64, DatabaseError> {

@@ -9,7 +9,7 @@ use std::{any::Any, sync::Arc};
 use tower_webhook::{
     BoxFuture, StoreError,
     dead_letter::{Entry, EntryId, Sink},
-    lease::Settled,
+    lease::{FencingToken, Settled},
     queue::{Claim, Enqueued, Moves, NewJob},
 };
 
@@ -50,11 +50,12 @@ impl Moves for Both {
     fn requeue(
         &self,
         entry: EntryId,
+        token: FencingToken,
         job: NewJob,
     ) -> BoxFuture<Result<Option<Enqueued>, StoreError>> {
         let queue = self.queue.clone();
         super::answered(self.queue.database().write(move |transaction| {
-            if !SqliteDeadLetters::take_in(transaction, entry)? {
+            if SqliteDeadLetters::remove_in(transaction, entry, token)? == Settled::Lost {
                 return Ok(None);
             }
             let enqueued = queue.enqueue_in(transaction, &job)?.as_task(job.id);

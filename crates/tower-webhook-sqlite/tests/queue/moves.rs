@@ -8,8 +8,9 @@ use std::{sync::Arc, time::Duration};
 use tower_webhook::{
     StoreErrorKind,
     attempt::History,
+    clock::WallClock,
     dead_letter::{
-        Cause, Entry, EntryBody, EntryId, Filter, LetterStore, Page, Reason, Sink,
+        Cause, Entry, EntryBody, EntryClaim, EntryId, Filter, LetterStore, Page, Reason, Sink,
         redrive::{Redrive, Redriven},
     },
     idempotency::IdempotencyKey,
@@ -197,12 +198,6 @@ async fn an_entry_is_queued_again_in_one_step_or_stays() {
         redrive.one(lost.id, "anna").await.unwrap(),
         Redriven::Missing
     );
-    let gone = moves.requeue(lost.id, job("never")).await;
-    assert_eq!(
-        gone.unwrap(),
-        None,
-        "nothing is added for an entry that is gone"
-    );
     settle(&queue, &held, done()).await;
     is_paired(&home);
 }
@@ -307,4 +302,43 @@ async fn an_entry_whose_key_is_another_tasks_by_now_stays() {
     assert!(matches!(redriven, Redriven::Failed { .. }), "{redriven:?}");
     assert_eq!(queue.depth().await.unwrap().queued, 0);
     assert!(entries.get(old.id).await.unwrap().is_some());
+}
+
+/// Another claims the entry when its re-drive stands still: before it may send, or just before the move.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_that_another_has_claimed_stays_and_adds_no_job() {
+    for is_before in [true, false] {
+        let home = Home::new();
+        let (queue, entries, _) = both(&home.database());
+        let lost = entry(EntryId::random());
+        Sink::write(&entries, &lost).await.unwrap();
+        let lease = Duration::from_millis(200);
+        let (theirs, id) = (entries.clone(), lost.id);
+        let stands_still = move || {
+            std::thread::sleep(lease * 3);
+            let claim = theirs.claim(id, Duration::from_secs(600), 100);
+            let runtime = tokio::runtime::Handle::current();
+            let claimed = std::thread::spawn(move || runtime.block_on(claim)).join();
+            let claimed = claimed.unwrap().unwrap();
+            assert!(matches!(claimed, EntryClaim::Claimed { .. }), "{claimed:?}");
+        };
+        let builder = Redrive::builder(Arc::new(entries.clone())).lease(lease);
+        let queue_of_it = Queue::new(queue.clone());
+        let redrive = if is_before {
+            builder.requeue(queue_of_it, move |entry| {
+                stands_still();
+                NewJob::of_entry(entry)
+            })
+        } else {
+            let clock = WallClock::from_fn(move || {
+                stands_still();
+                std::time::SystemTime::now()
+            });
+            builder.clock(clock).requeue(queue_of_it, NewJob::of_entry)
+        };
+        let redriven = redrive.unwrap().one(lost.id, "anna").await.unwrap();
+        assert_eq!(redriven, Redriven::Lost, "before: {is_before}");
+        assert_eq!(queue.depth().await.unwrap().queued, 0);
+        assert!(entries.get(lost.id).await.unwrap().is_some());
+    }
 }
