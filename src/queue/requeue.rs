@@ -41,10 +41,11 @@ impl<M, R> RedriveBuilder<M, R> {
     /// The job has new attempts, and keeps its task id: a task that failed is [queued again](NewJob::requeue), so that
     /// its status becomes that of the new attempts. The claim counts a [replay](About::replays). An entry is *accepted*
     /// when its job is in the queue. If the queue and the store are [in one database](super::Engine::moves), the job is
-    /// added and the entry removed in one transaction, unless another has claimed the entry meanwhile. Otherwise the entry is removed after the job was added: if the
-    /// process dies in between, the entry is there until it is requeued once more, which adds nothing if the job waits,
-    /// runs, has succeeded, or was cancelled by somebody. While the queue is full or away, entries are refused, and stay unchanged. An entry whose
-    /// deduplication key is that of another task by now fails, and stays too.
+    /// added and the entry removed in one transaction, unless another has claimed the entry meanwhile. Otherwise the entry
+    /// is removed after the job was added: if the process dies in between, the entry is there until it is requeued once
+    /// more, which adds nothing if the job waits, runs, has succeeded, or was cancelled by somebody. While the queue is
+    /// full or away, entries are refused, and stay unchanged. An entry whose deduplication key is that of another task by
+    /// now fails, and stays too.
     ///
     /// A classifier or a [`Resend`] that was set before has no effect.
     ///
