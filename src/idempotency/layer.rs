@@ -66,10 +66,9 @@ impl Settings {
             return Ok(None);
         }
         match self.source.find(req).map_err(IdempotencyError::Key)? {
-            Some(id) => match IdempotencyKey::new(&self.scope.of(req), &id) {
-                Ok(key) => Ok(Some(key)),
-                Err(error) => Err(IdempotencyError::Key(error)),
-            },
+            Some(id) => IdempotencyKey::new(&self.scope.of(req), &id)
+                .map(Some)
+                .map_err(IdempotencyError::Key),
             None if self.required => Err(IdempotencyError::KeyMissing {
                 expected: self.source.place(),
             }),

@@ -143,7 +143,7 @@ impl Worker {
             let ask = Ask::new(jobs, self.shared.lease)
                 .most_failed(failed)
                 .kinds(self.kinds.clone());
-            let asked = Instant::now();
+            let schedule = Schedule::new(self.shared.lease, Instant::now().into_std());
             let mut claim = self.shared.engine.claim(ask);
             let claiming = timeout(self.shared.lease / 3, &mut claim);
             let claimed = match race(claiming, &mut until).await {
@@ -162,7 +162,7 @@ impl Worker {
                     break grace;
                 }
             };
-            let kind = match self.shared.in_time(claimed, asked).await {
+            let kind = match self.shared.in_time(claimed, schedule).await {
                 Ok(claims) => {
                     pause = Pause::default();
                     let to_do = claims.jobs.iter().filter(|job| job.cause.is_none());
@@ -175,7 +175,7 @@ impl Worker {
                         0
                     };
                     let mark = claims.mark;
-                    self.start(&mut tasks, claims, asked);
+                    self.start(&mut tasks, claims, schedule);
                     is_behind = to_do == jobs && (is_behind || jobs > 0);
                     if !is_all {
                         continue;
@@ -211,8 +211,7 @@ impl Worker {
         self.stop(tasks, grace).await
     }
 
-    fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, asked: Instant) {
-        let schedule = Schedule::new(self.shared.lease, asked.into_std());
+    fn start(&self, tasks: &mut JoinSet<()>, claims: Claims, schedule: Schedule) {
         // All claims are held before the first job starts, so that all are renewed from the beginning.
         let jobs: Vec<_> = claims
             .jobs
@@ -377,12 +376,12 @@ impl Shared {
     async fn in_time(
         &self,
         claimed: Result<Result<Claims, StoreError>, Elapsed>,
-        asked: Instant,
+        schedule: Schedule,
     ) -> Result<Claims, StoreErrorKind> {
         let claims = claimed
             .map_err(|_| StoreErrorKind::Timeout)?
             .map_err(|error| error.kind())?;
-        if asked.elapsed() < self.lease.mul_f32(0.9) {
+        if !schedule.may_be_over(Instant::now().into_std()) {
             return Ok(claims);
         }
         let _ = timeout(RELEASE, self.release(claims)).await;
