@@ -8,39 +8,53 @@ use serde_json::error::Category;
 const LONGEST_PATH: usize = 128;
 
 pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, BoxError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        explain(&path, &error.into_inner())
-    })?;
-    deserializer.end()?;
-    Ok(value)
+    // A path costs an allocation for each key, so it is found after an error only.
+    serde_json::from_slice(json).map_err(|error| {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let again: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+        let path = again.err().map(|error| error.path().to_string());
+        explain(path.as_deref(), &error).into()
+    })
 }
 
-fn explain(path: &str, error: &serde_json::Error) -> String {
+fn explain(path: Option<&str>, error: &serde_json::Error) -> String {
     let said = error.to_string();
     if error.classify() != Category::Data {
         return said;
     }
-    let said = without_value(&said);
+    let names_a_field = ["missing field `", "duplicate field `"];
+    let said = if names_a_field.iter().any(|begin| said.starts_with(begin)) {
+        said
+    } else if let Some(expected) = expectation(&said) {
+        let (line, column) = (error.line(), error.column());
+        format!("invalid, expected {expected} at line {line} column {column}")
+    } else {
+        "invalid".to_owned()
+    };
     // The path of the whole is `.`.
-    if path == "." {
+    let Some(path) = path.filter(|path| *path != ".") else {
         return said;
-    }
+    };
     let path: String = path.chars().take(LONGEST_PATH).collect();
     format!("{path}: {said}")
 }
 
-/// serde quotes a value before it says what it expected. The text of another error may quote it anywhere.
-fn without_value(said: &str) -> String {
-    let names_a_field = ["missing field `", "duplicate field `"];
-    if names_a_field.iter().any(|begin| said.starts_with(begin)) {
-        return said.to_owned();
+/// What serde expected, by its message. The value is quoted before it, so the last ", expected " is serde's. The text of
+/// another error may quote the value anywhere.
+pub(crate) fn expectation(message: &str) -> Option<String> {
+    const WORDINGS: [&str; 5] = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant `",
+        "unknown field `",
+    ];
+    if !WORDINGS.iter().any(|start| message.starts_with(start)) {
+        return None;
     }
-    said.rsplit_once(", expected ").map_or_else(
-        || "invalid".to_owned(),
-        |(_, expected)| format!("invalid, expected {expected}"),
-    )
+    let (_, expected) = message.rsplit_once(", expected ")?;
+    let (expected, _) = expected.rsplit_once(" at line ").unwrap_or((expected, ""));
+    Some(expected.to_owned())
 }
 
 #[cfg(test)]

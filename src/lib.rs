@@ -280,7 +280,8 @@ mod catch_panic;
 mod credentials;
 #[cfg(feature = "idempotency")]
 mod fields;
-#[cfg(any(feature = "hyper-util", feature = "queue"))]
+#[cfg(any(feature = "cognigy", feature = "hyper-util", feature = "queue"))]
+#[cfg_attr(not(any(feature = "hyper-util", feature = "queue")), allow(dead_code))]
 mod json;
 #[cfg(any(
     feature = "dead-letter",

@@ -1,6 +1,7 @@
 //! Types the open parts of an event with serde, and removes the values that serde's errors quote.
 
 use super::{EventError, json::MAX_DEPTH};
+use crate::json::expectation;
 use serde::Deserialize;
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -57,24 +58,6 @@ fn explain(within: &str, path: &str, message: &str) -> EventError {
         field: join(within, path, "").into(),
         expected,
     }
-}
-
-/// The expectation in a message of serde. The value is quoted before it, so the last ", expected " is
-/// serde's.
-fn expectation(message: &str) -> Option<String> {
-    const WORDINGS: [&str; 5] = [
-        "invalid type: ",
-        "invalid value: ",
-        "invalid length ",
-        "unknown variant `",
-        "unknown field `",
-    ];
-    if !WORDINGS.iter().any(|start| message.starts_with(start)) {
-        return None;
-    }
-    let (_, expected) = message.rsplit_once(", expected ")?;
-    let (expected, _) = expected.rsplit_once(" at line ").unwrap_or((expected, ""));
-    Some(expected.to_owned())
 }
 
 /// Joins `within`, `path` and `name` to one path, on one line and of limited length.
