@@ -6,6 +6,9 @@
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod faults;
 
+#[path = "support/bodies.rs"]
+mod bodies;
+
 #[path = "stack/receive.rs"]
 mod receive;
 

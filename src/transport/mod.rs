@@ -87,7 +87,7 @@ mod tonic;
 pub use self::reqwest::{Reqwest, ReqwestFuture, reqwest};
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
-pub use self::tonic::{ToTonic, Tonic, tonic};
+pub use self::tonic::{Tonic, tonic};
 pub use self::{
     json::{post_json, read_json},
     service::{Hyper, ResponseFuture, hyper},

@@ -59,7 +59,7 @@ impl<S> Tonic<S> {
 
 /// The channel inside [`Tonic`], which takes requests with any body.
 #[derive(Clone, Debug)]
-pub struct ToTonic<S> {
+struct ToTonic<S> {
     channel: S,
 }
 

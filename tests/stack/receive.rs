@@ -1,18 +1,11 @@
 //! The stack of a receiver.
 
-use crate::SECRET;
-use bytes::Bytes;
+use crate::{SECRET, bodies::Script};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
 };
 use tower::{Layer, ServiceExt, service_fn};
 use tower_webhook::{
@@ -26,25 +19,6 @@ use tower_webhook::{
     },
     stack,
 };
-
-/// A body that tells whether it was read.
-struct Sent {
-    bytes: Option<Bytes>,
-    read: Arc<AtomicUsize>,
-}
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.read.fetch_add(1, Ordering::SeqCst);
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-}
 
 /// The headers of a signed message.
 async fn signed(id: &str, body: &'static str) -> HeaderMap {
@@ -88,15 +62,13 @@ async fn a_receiver_reads_what_may_be_signed_and_handles_it_once() {
         (signed("msg_2", "{}").await, "[]", 401, 2),
         (signed("msg_3", long).await, long, 413, 1),
     ] {
-        let read = Arc::new(AtomicUsize::new(0));
-        let mut req = Request::post("/hooks").body(Sent {
-            bytes: Some(Bytes::from_static(body.as_bytes())),
-            read: read.clone(),
-        });
+        let sent = Script::chunks([body]);
+        let probe = sent.probe();
+        let mut req = Request::post("/hooks").body(sent);
         *req.as_mut().unwrap().headers_mut() = headers;
         let res = service.clone().oneshot(req.unwrap()).await.unwrap();
         assert_eq!(res.status(), status, "{body}");
-        assert_eq!(read.load(Ordering::SeqCst), reads, "{status} {body}");
+        assert_eq!(probe.polls(), reads, "{status} {body}");
         if status == 200 {
             let body = res.into_body().collect().await.unwrap().to_bytes();
             assert_eq!(body, "msg_1");

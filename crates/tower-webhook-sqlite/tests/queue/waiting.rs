@@ -14,7 +14,7 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     queue::{Ask, Engine},
 };
-use tower_webhook_sqlite::SqliteQueue;
+use tower_webhook_sqlite::{SqliteQueue, database::DatabaseError};
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -156,13 +156,13 @@ async fn a_wait_that_is_dropped_at_any_point_leaves_nothing_behind() {
     queue.database().close().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_read_that_takes_long_delays_no_job() {
-    let home = Home::new();
-    let queue = home.queue();
-    let soon = Duration::from_secs(10);
-    put(&queue, "later").await;
-    let job = take(&queue).await;
+/// A read of the file that has begun, and ends when the sender is dropped.
+fn long_read(
+    queue: &SqliteQueue,
+) -> (
+    mpsc::Sender<()>,
+    impl Future<Output = Result<(), DatabaseError>>,
+) {
     let (release, held) = mpsc::channel::<()>();
     let (running, started) = mpsc::channel();
     let long = queue.database().read(move |_| {
@@ -171,6 +171,17 @@ async fn a_read_that_takes_long_delays_no_job() {
         Ok(())
     });
     started.recv().unwrap();
+    (release, long)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_takes_long_delays_no_job() {
+    let home = Home::new();
+    let queue = home.queue();
+    let soon = Duration::from_secs(10);
+    put(&queue, "later").await;
+    let job = take(&queue).await;
+    let (release, long) = long_read(&queue);
 
     // One that is enqueued while a worker waits.
     let mut waiting = pin!(queue.wait(none(&queue).await, LONG));
@@ -215,14 +226,7 @@ async fn a_long_read_hides_nothing_that_another_process_adds() {
     let asleep = tokio::time::timeout(Duration::from_millis(300), waiting.as_mut()).await;
     assert!(asleep.is_err(), "there is nothing to claim");
 
-    let (release, held) = mpsc::channel::<()>();
-    let (running, started) = mpsc::channel();
-    let long = queue.database().read(move |_| {
-        running.send(()).unwrap();
-        let _ = held.recv();
-        Ok(())
-    });
-    started.recv().unwrap();
+    let (release, long) = long_read(&queue);
     add(&other, job("x")).await.unwrap();
     let woken = tokio::time::timeout(Duration::from_secs(5), waiting).await;
     drop(release);
