@@ -224,7 +224,7 @@ async fn when_all_fail_the_result_that_says_most_comes_back() {
         ),
         (
             [Refuses(9), Refuses(2), Refuses(5)],
-            "not sent; try again in 2s",
+            "refused on this side; try again in 2s",
             None,
         ),
     ] {

@@ -364,7 +364,8 @@ impl fmt::Display for Failed {
             (Some(GaveUp::NotRetryable), Some(OutcomeKind::Transient | OutcomeKind::Throttled)) => {
                 f.write_str(UNSAFE_TO_REPEAT)?;
             }
-            (Some(GaveUp::Refused), None) => f.write_str(": it was refused on this side")?,
+            // Nothing else says what happened: most programs print an error without its sources.
+            (Some(GaveUp::Refused), None) => write!(f, ": {}", self.source)?,
             (Some(reason), _) => write!(f, ": {reason}")?,
         }
         match &self.refusal {

@@ -73,7 +73,11 @@ impl LocallyRefused {
 
 impl fmt::Display for LocallyRefused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not sent; try again in {:?}", self.retry_after)
+        write!(
+            f,
+            "refused on this side; try again in {:?}",
+            self.retry_after
+        )
     }
 }
 

@@ -81,7 +81,7 @@ fn markers_keep_the_error_that_explains_them() {
     assert_eq!(error.source().unwrap().to_string(), "the id holds a `.`");
     assert!(Unreached::new().source().is_none());
     let refused = LocallyRefused::after(secs(3));
-    assert_eq!(refused.to_string(), "not sent; try again in 3s");
+    assert_eq!(refused.to_string(), "refused on this side; try again in 3s");
 }
 
 #[test]

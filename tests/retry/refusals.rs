@@ -110,7 +110,7 @@ async fn a_circuit_that_opens_again_after_the_window_is_not_waited_for() {
     );
     assert_eq!(
         result.unwrap_err().to_string(),
-        "not sent: it was refused on this side"
+        "not sent: refused on this side; try again in 60s"
     );
 }
 
@@ -128,7 +128,7 @@ async fn a_refusal_at_the_end_does_not_hide_the_error_of_an_attempt() {
     assert_eq!(Outcome::of_error(failed).kind(), OutcomeKind::Transient);
     assert_eq!(
         error.to_string(),
-        "gave up after 2 attempts: another was refused on this side and not sent (not sent; try again in 5s)"
+        "gave up after 2 attempts: another was refused on this side and not sent (refused on this side; try again in 5s)"
     );
 
     // Refusals in between, and one that is waited for in vain.
