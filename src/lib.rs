@@ -293,6 +293,10 @@ mod percent;
 #[cfg(feature = "dead-letter")]
 mod race;
 #[cfg(feature = "signature")]
+#[cfg_attr(
+    not(feature = "cognigy"),
+    allow(unreachable_pub, reason = "the future of its layer")
+)]
 mod refusal;
 
 #[cfg(feature = "circuit-breaker")]

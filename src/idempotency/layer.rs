@@ -182,12 +182,34 @@ pub(super) enum Scope {
 
 impl Scope {
     fn of<'a>(&'a self, req: &'a Request<BufferedBody>) -> Cow<'a, str> {
-        match self {
-            Self::Path => original_uri(req).path().into(),
-            Self::Fixed(scope) => (&**scope).into(),
-            Self::Closure(scope) => scope(req).into(),
+        let scope = match self {
+            Self::Path => original_uri(req).path(),
+            Self::Fixed(scope) => &**scope,
+            Self::Closure(scope) => return scope(req).into(),
+        };
+        match tenant(req) {
+            Some(tenant) => of_tenant(tenant, scope).into(),
+            None => scope.into(),
         }
     }
+}
+
+/// The tenant whose secret signed the request.
+#[cfg(feature = "signature")]
+fn tenant(req: &Request<BufferedBody>) -> Option<&str> {
+    let verified = req.extensions().get::<crate::signature::Verified>()?;
+    verified.tenant()
+}
+
+#[cfg(not(feature = "signature"))]
+const fn tenant(_: &Request<BufferedBody>) -> Option<&str> {
+    None
+}
+
+/// Of two tenants, the ids of one may be those of the other: by chance, or because one of them wants it. The length
+/// keeps the two texts apart.
+fn of_tenant(tenant: &str, scope: &str) -> String {
+    format!("tenant:{}:{tenant}:{scope}", tenant.len())
 }
 
 impl fmt::Debug for Scope {
@@ -216,7 +238,7 @@ impl<St: Store> IdempotencyLayer<St> {
     /// | stored statuses | 2xx, without a `grpc-status` of a failure; any other, a panic and a cancelled request free the key, so that the handler runs when the sender, or an operator of it, sends the event again |
     /// | time to live | 7 days: longer than any provider repeats |
     /// | fingerprint | none: senders repeat an id with another timestamp |
-    /// | scope | the original path |
+    /// | scope | the original path, and the verified [tenant](crate::signature#many-tenants) |
     /// | request without a key | refused with 400 |
     ///
     /// The signature should cover the id that `key` reads: see [`KeySource`].
@@ -284,14 +306,16 @@ impl<St> IdempotencyLayerBuilder<St> {
         self
     }
 
-    /// Sets a fixed scope, such as the name of the provider. Default: the original path.
+    /// Sets a fixed scope, such as the name of the provider. Default: the original path. To either, the name of the
+    /// [tenant](crate::signature#many-tenants) is added whose secret signed the request, if a layer has looked it up.
     pub fn scope(mut self, scope: impl Into<Arc<str>>) -> Self {
         self.settings.scope = Scope::Fixed(scope.into());
         self
     }
 
     /// Sets a function that makes the scope from the request, such as its route and tenant. Default: the
-    /// original path. Join the parts so that two different pairs never give the same text.
+    /// original path. Join the parts so that two different pairs never give the same text. Nothing is added to it: where
+    /// there are tenants, the function adds `Verified::tenant`.
     pub fn scope_with(
         mut self,
         scope: impl Fn(&Request<BufferedBody>) -> String + Send + Sync + 'static,

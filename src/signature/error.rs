@@ -1,3 +1,4 @@
+use super::LookupFailure;
 use crate::problem::{Problem, Refusal};
 use http::{HeaderName, StatusCode};
 use std::{fmt, time::Duration};
@@ -21,6 +22,13 @@ pub enum SignatureError {
         ahead: Duration,
         /// How far ahead it may be.
         tolerance: Duration,
+    },
+    /// The scheme of the tenant could not be looked up: 503 with `Retry-After`.
+    LookupFailed {
+        /// What happened to the lookup.
+        why: LookupFailure,
+        /// When to try again.
+        retry_after: Duration,
     },
     /// A header is not in the format of the scheme: 401.
     Malformed {
@@ -50,20 +58,39 @@ pub enum SignatureError {
         /// How old it may be.
         tolerance: Duration,
     },
+    /// The request names no [tenant](super::Tenants), or one that does not exist: 401.
+    UnknownTenant,
 }
 
+/// The `Retry-After` while tenants cannot be looked up.
+const LOOKUP_RETRY_AFTER: Duration = Duration::from_secs(2);
+
 impl SignatureError {
+    pub(super) const fn lookup_failed(why: LookupFailure) -> Self {
+        Self::LookupFailed {
+            why,
+            retry_after: LOOKUP_RETRY_AFTER,
+        }
+    }
+
     /// The name in lower case, for metric labels and logs. It does not change between releases.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Custom { .. } => "custom",
             Self::Early { .. } => "early",
+            Self::LookupFailed { why, .. } => match why {
+                LookupFailure::Aborted => "lookup_aborted",
+                LookupFailure::Busy => "lookup_busy",
+                LookupFailure::Error { .. } => "lookup_error",
+                LookupFailure::Timeout { .. } => "lookup_timeout",
+            },
             Self::Malformed { .. } => "malformed",
             Self::Mismatch => "mismatch",
             Self::Missing { .. } => "missing",
             Self::Replayed => "replayed",
             Self::ReplayCacheFull { .. } => "replay_cache_full",
             Self::Stale { .. } => "stale",
+            Self::UnknownTenant => "unknown_tenant",
         }
     }
 
@@ -91,6 +118,9 @@ impl fmt::Display for SignatureError {
                 f,
                 "its timestamp is {ahead:?} ahead of this machine's clock, and {tolerance:?} is tolerated"
             ),
+            Self::LookupFailed { why, .. } => {
+                write!(f, "the scheme of its tenant could not be looked up: {why}")
+            }
             Self::Malformed { header, what } => write!(f, "`{header}` {what}"),
             Self::Mismatch => f.write_str(
                 "no secret matches its signature: another secret signed it, or its body is not the one that was signed",
@@ -104,6 +134,7 @@ impl fmt::Display for SignatureError {
                 f,
                 "its timestamp is {age:?} old by this machine's clock, and {tolerance:?} is tolerated"
             ),
+            Self::UnknownTenant => f.write_str("it names no tenant, or one that does not exist"),
         }
     }
 }
@@ -113,7 +144,7 @@ impl std::error::Error for SignatureError {}
 impl Refusal for SignatureError {
     fn problem(&self) -> Problem {
         match self {
-            Self::ReplayCacheFull { retry_after } => {
+            Self::LookupFailed { retry_after, .. } | Self::ReplayCacheFull { retry_after } => {
                 Problem::new(StatusCode::SERVICE_UNAVAILABLE).retry_after(*retry_after)
             }
             _ => Problem::new(StatusCode::UNAUTHORIZED),

@@ -2,7 +2,7 @@ use super::{Defect, SecretLabel, SignatureError};
 use crate::{body::BufferedBody, clock::WallClock, original_uri::original};
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// The longest signature header that is read, in bytes. Typical ones have a few hundred bytes.
 pub(super) const MAX_HEADER: usize = 4096;
@@ -252,6 +252,7 @@ pub struct Verified {
     pub(super) timestamp: Option<u64>,
     pub(super) claimed_timestamp: Option<u64>,
     pub(super) body: Option<Bytes>,
+    pub(super) tenant: Option<Arc<str>>,
 }
 
 /// An id that the signature covers, and where it was found.
@@ -276,6 +277,7 @@ impl Verified {
             timestamp: None,
             claimed_timestamp: None,
             body: None,
+            tenant: None,
         }
     }
 
@@ -324,6 +326,20 @@ impl Verified {
     pub fn with_body(mut self, body: Bytes) -> Self {
         self.body = Some(body);
         self
+    }
+
+    /// Sets the tenant whose secret made the signature. [`SignatureVerify`](super::SignatureVerify) sets the one that it
+    /// has [resolved](super::SignatureVerifyLayer::resolve); for middleware of your own.
+    #[must_use]
+    pub fn with_tenant(mut self, tenant: impl Into<Arc<str>>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// The name of the tenant whose secret made the signature, if the layer has
+    /// [tenants](super::SignatureVerifyLayer::resolve). The event ids of two tenants can be the same.
+    pub fn tenant(&self) -> Option<&str> {
+        self.tenant.as_deref()
     }
 
     /// The [name](super::Scheme::name) of the scheme.
@@ -383,6 +399,7 @@ impl fmt::Debug for Verified {
             .field("timestamp", &self.timestamp)
             .field("claimed_timestamp", &self.claimed_timestamp)
             .field("body", &self.body.as_ref().map(Bytes::len))
+            .field("tenant", &self.tenant)
             .finish()
     }
 }

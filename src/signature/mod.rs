@@ -4,7 +4,8 @@
 //! one of the configured secrets, over exactly these bytes, with a timestamp inside the tolerance. Any
 //! other request is refused. [`SignLayer`] writes the headers that such a layer verifies.
 //!
-//! To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`.
+//! To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`; with tenants
+//! `tenants/mod.rs` too.
 //!
 //! # Refusals
 //!
@@ -15,7 +16,9 @@
 //! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
 //! | the signature matches none of the secrets, or the signed bytes differ | 401 | [`Mismatch`](SignatureError::Mismatch) |
 //! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
+//! | it names no [tenant](#many-tenants), or one that does not exist | 401 | [`UnknownTenant`](SignatureError::UnknownTenant) |
 //! | the [`ReplayCache`] is full | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
+//! | the scheme of its tenant could not be looked up | 503 | [`LookupFailed`](SignatureError::LookupFailed) |
 //!
 //! The caller cannot tell the 401 responses apart. The typed reason is in the response's extensions and
 //! in [`Event::Refused`](crate::observe::Event::Refused). A body that is too long (413) or cannot be
@@ -46,6 +49,57 @@
 //!
 //! For outgoing requests, [`SignLayer`] belongs inside the retry and [`MessageIdLayer`] outside it.
 //!
+//! # Many tenants
+//!
+//! Where each tenant has a secret of its own, [`Tenants`] looks it up when a request names the tenant, and remembers it for a
+//! while: give it to [`SignatureVerifyLayer::resolve`] or to [`stack::receive`](crate::stack::receive). The name of the
+//! tenant is in [`Verified::tenant`], and among what tells idempotency keys apart.
+//!
+//! ```
+//! use tower_webhook::{
+//!     BoxError, SignatureVerifyLayer,
+//!     signature::{Tenants, scheme::StandardWebhooks},
+//! };
+//!
+//! async fn scheme_of(tenant: String) -> Result<Option<StandardWebhooks>, BoxError> {
+//!     let row = (tenant == "acme").then_some("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"); // select secret from ..
+//!     Ok(row.map(StandardWebhooks::new).transpose()?)
+//! }
+//!
+//! let tenants = Tenants::builder(
+//!     |head| Some(head.uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
+//!     scheme_of,
+//!     StandardWebhooks::new, // with which the requests of unknown tenants are refused
+//! )
+//! .build()?;
+//! let layer = SignatureVerifyLayer::resolve(tenants.clone());
+//!
+//! tenants.forget("acme"); // its secret has changed
+//! # let _ = layer;
+//! # Ok::<(), tower_webhook::InvalidConfig>(())
+//! ```
+//!
+//! The name and the lookup are two functions, because what is remembered needs a name: a request whose tenant is
+//! remembered waits for nothing and allocates nothing.
+//!
+//! | | What happens | Setting, default |
+//! | --- | --- | --- |
+//! | a tenant | is used for a time, from the beginning of its lookup, also while the database is down; no longer than that | [`ttl`](TenantsBuilder::ttl), 60 s |
+//! | an unknown name | is checked against a decoy, and refused as a wrong signature is, with the same answer at the same time | [`unknown_ttl`](TenantsBuilder::unknown_ttl), 5 s |
+//! | many requests for one name | share one lookup, which goes on if those who asked have left | |
+//! | a lookup that hangs | is dropped: 503 with `Retry-After` | [`timeout`](TenantsBuilder::timeout), 2 s |
+//! | a lookup that fails or panics | 503 with `Retry-After` for those who wait for it. It is not remembered | |
+//! | many names | wait for their lookup, those that were not known before behind half of the others | [`lookups`](TenantsBuilder::lookups), 16 at a time |
+//! | more names than there is room for | tenants that were not used lately are looked up again; unknown names have a table of their own, so that they push no tenant out | [`capacity`](TenantsBuilder::capacity), 10,000 of each |
+//! | a secret that has changed | counts when the old one is looked up again, or at once | [`forget`](Tenants::forget) |
+//!
+//! [`before_body`](SignatureVerifyLayer::before_body) looks the tenant up too, and lets an unknown one pass if its decoy would:
+//! it is refused after its body, as a wrong signature is. While lookups fail, a tenant that is remembered is told from one
+//! that is not (401 and 503), and whoever measures precisely may tell a lookup from a name that is remembered.
+//!
+//! The name is part of the request. Observers are told it, and so are logs, with the reason of a refusal: it should not be
+//! a secret.
+//!
 //! # Rotation
 //!
 //! A scheme takes several [`Secrets`], each with a label. Its method `signing_keys()` returns a
@@ -61,7 +115,8 @@
 //!
 //! # Cancel safety
 //!
-//! Verification is done in `call`, before there is a future to drop. Dropping the response future drops
+//! Verification is done in `call`, before there is a future to drop, unless a [tenant](#many-tenants) is looked up: then
+//! dropping the future drops the request, and the lookup goes on for the others. Dropping the response future drops
 //! the handler's future; with `reject_replays` the message then counts as not received. Dropping the
 //! future of [`Sign`] drops the transport's future.
 //!
@@ -112,6 +167,7 @@ mod replay;
 pub mod scheme;
 mod secrets;
 mod sign;
+mod tenants;
 mod verify;
 
 #[doc(inline)]
@@ -125,6 +181,6 @@ pub use self::{
     sign::{
         MessageId, MessageIdLayer, Outgoing, SetMessageId, Sign, SignError, SignLayer, SignScheme,
     },
+    tenants::{LookupFailure, Tenants, TenantsBuilder},
     verify::{ResponseFuture, SignatureVerify, SignatureVerifyLayer, VerifyHead, VerifyHeadLayer},
 };
-pub use crate::refusal::CallOrRefusal as VerifyHeadFuture;

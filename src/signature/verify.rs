@@ -1,10 +1,14 @@
 //! The layer that refuses requests without a valid signature.
+//!
+//! The scheme of a request is one for all, or that of its tenant, which may have to be looked up first.
 
 use super::{
-    Head, Message, ReplayCache, Scheme, SecretLabel, SignatureError, Verified, replay::Claim,
+    Head, Message, ReplayCache, Scheme, SecretLabel, SignatureError, Tenants, Verified,
+    replay::Claim,
+    tenants::{Answer, Found},
 };
 use crate::{
-    InvalidConfig,
+    BoxFuture, InvalidConfig,
     body::{BufferedBody, ResponseBody},
     clock::WallClock,
     observe::{Event, Id, Observer, Observers, Scope},
@@ -16,6 +20,8 @@ use pin_project::pin_project;
 use std::{
     fmt,
     future::Future,
+    hint::black_box,
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -35,7 +41,7 @@ pub struct SignatureVerifyLayer {
 
 #[derive(Clone)]
 struct Settings {
-    scheme: Arc<dyn Scheme>,
+    source: Source,
     clock: WallClock,
     replays: Option<(ReplayCache, Duration)>,
     refuser: Refuser<SignatureError>,
@@ -43,12 +49,39 @@ struct Settings {
     observers: Observers,
 }
 
+/// Where the scheme of a request is found.
+#[derive(Clone)]
+enum Source {
+    One(Arc<dyn Scheme>),
+    Tenants(Tenants),
+}
+
+impl Source {
+    /// The scheme itself, or the decoy of the tenants: what is asked where no request is known.
+    fn scheme(&self) -> &dyn Scheme {
+        match self {
+            Self::One(scheme) => &**scheme,
+            Self::Tenants(tenants) => tenants.decoy(),
+        }
+    }
+}
+
 impl SignatureVerifyLayer {
     /// Verifies with `scheme`, which may be an `Arc` or `Box` of one.
     pub fn new(scheme: impl Scheme) -> Self {
+        Self::of(Source::One(Arc::new(scheme)))
+    }
+
+    /// Verifies each request with the scheme of the tenant that it names. See
+    /// [many tenants](crate::signature#many-tenants).
+    pub fn resolve(tenants: Tenants) -> Self {
+        Self::of(Source::Tenants(tenants))
+    }
+
+    fn of(source: Source) -> Self {
         Self {
             settings: Settings {
-                scheme: Arc::new(scheme),
+                source,
                 clock: WallClock::system(),
                 replays: None,
                 refuser: Refuser::new(),
@@ -71,9 +104,10 @@ impl SignatureVerifyLayer {
     ///
     /// [`InvalidConfig`] for `reject_replays` if the cache has no room, if its window is shorter than the
     /// scheme's or longer than a day, and if the scheme signs no timestamp and the cache has no
-    /// [window](ReplayCache::window) of its own.
+    /// [window](ReplayCache::window) of its own. With [`resolve`](Self::resolve), by the decoy; a message of a tenant whose
+    /// scheme has a longer window is remembered for as long as that.
     pub fn reject_replays(mut self, cache: ReplayCache) -> Result<Self, InvalidConfig> {
-        let window = self.settings.scheme.replay_window();
+        let window = self.settings.source.scheme().replay_window();
         self.settings.replays = Some(cache.for_scheme(window)?);
         Ok(self)
     }
@@ -126,7 +160,7 @@ impl<S> Layer<S> for SignatureVerifyLayer {
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Settings")
-            .field("scheme", &self.scheme.name())
+            .field("scheme", &self.source.scheme().name())
             .field("clock", &self.clock)
             .field("replays", &self.replays)
             .field("refuser", &self.refuser)
@@ -145,38 +179,18 @@ pub struct SignatureVerify<S> {
 
 impl<S, ResB> Service<Request<BufferedBody>> for SignatureVerify<S>
 where
-    S: Service<Request<BufferedBody>, Response = Response<ResB>>,
+    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S::Future, ResB>;
+    type Future = ResponseFuture<S, BufferedBody, ResB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
-        match self.settings.verify(&req) {
-            Ok((verified, claim)) => {
-                let label = if self.settings.label_responses {
-                    verified.label().map(Box::new)
-                } else {
-                    None
-                };
-                // Replaces one that other code may have inserted.
-                req.extensions_mut().insert(verified);
-                ResponseFuture {
-                    call: CallOrRefusal::called(self.inner.call(req)),
-                    claim,
-                    label,
-                }
-            }
-            Err(reason) => ResponseFuture {
-                call: CallOrRefusal::refused(self.settings.refuse(reason)),
-                claim: None,
-                label: None,
-            },
-        }
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        ResponseFuture::new(&self.settings, &mut self.inner, req, Settings::call)
     }
 }
 
@@ -212,30 +226,122 @@ pub struct VerifyHead<S> {
 
 impl<S, B, ResB> Service<Request<B>> for VerifyHead<S>
 where
-    S: Service<Request<B>, Response = Response<ResB>>,
+    S: Service<Request<B>, Response = Response<ResB>> + Clone,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;
-    type Future = CallOrRefusal<S::Future, ResB>;
+    type Future = ResponseFuture<S, B, ResB>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, req: Request<B>) -> Self::Future {
-        match self
-            .settings
-            .verify_head(&Head::of(&req, &self.settings.clock))
-        {
-            Ok(()) => CallOrRefusal::called(self.inner.call(req)),
-            Err(reason) => CallOrRefusal::refused(self.settings.refuse(reason)),
-        }
+        ResponseFuture::new(&self.settings, &mut self.inner, req, Settings::call_by_head)
     }
 }
 
 impl Settings {
+    fn find<B>(&self, req: &Request<B>) -> Found {
+        match &self.source {
+            Source::One(_) => Found::Now(Answer::Anyones),
+            Source::Tenants(tenants) => tenants.find(Head::of(req, &self.clock)),
+        }
+    }
+
+    /// What checks the request that got this answer.
+    fn check_of<'a>(&'a self, answer: &'a Answer) -> Check<'a> {
+        let (scheme, tenant, refused) = match answer {
+            Answer::Anyones => (self.source.scheme(), None, None),
+            Answer::Known { name, scheme } => (&**scheme, Some(name), None),
+            Answer::Unknown => {
+                let reason = SignatureError::UnknownTenant;
+                (self.source.scheme(), None, Some(reason))
+            }
+            Answer::Failed(why) => {
+                let reason = SignatureError::lookup_failed(why.clone());
+                (self.source.scheme(), None, Some(reason))
+            }
+        };
+        Check {
+            settings: self,
+            scheme,
+            tenant,
+            refused,
+        }
+    }
+
+    /// Verifies the request and passes it on, or refuses it.
+    fn call<S, ResB>(
+        &self,
+        inner: &mut S,
+        mut req: Request<BufferedBody>,
+        answer: &Answer,
+    ) -> Answered<S::Future, ResB>
+    where
+        S: Service<Request<BufferedBody>>,
+    {
+        let check = self.check_of(answer);
+        match check.verify(&req) {
+            Ok((verified, claim)) => {
+                let label = if self.label_responses {
+                    verified.label().map(Box::new)
+                } else {
+                    None
+                };
+                // Replaces one that other code may have inserted.
+                req.extensions_mut().insert(verified);
+                Answered {
+                    call: CallOrRefusal::called(inner.call(req)),
+                    claim,
+                    label,
+                }
+            }
+            Err(reason) => check.refuse(reason),
+        }
+    }
+
+    /// Passes the request on unless its head shows that it will be refused.
+    fn call_by_head<S, B, ResB>(
+        &self,
+        inner: &mut S,
+        req: Request<B>,
+        answer: &Answer,
+    ) -> Answered<S::Future, ResB>
+    where
+        S: Service<Request<B>>,
+    {
+        let check = self.check_of(answer);
+        match check.verify_head(&Head::of(&req, &self.clock)) {
+            Ok(()) => Answered {
+                call: CallOrRefusal::called(inner.call(req)),
+                claim: None,
+                label: None,
+            },
+            Err(reason) => check.refuse(reason),
+        }
+    }
+}
+
+/// The check of one request.
+struct Check<'a> {
+    settings: &'a Settings,
+    scheme: &'a dyn Scheme,
+    tenant: Option<&'a Arc<str>>,
+    /// Why the request is refused, whatever the scheme says.
+    refused: Option<SignatureError>,
+}
+
+impl Check<'_> {
     fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
         let result = self.scheme.verify_head(head);
+        let result = match &self.refused {
+            None => result,
+            // A wrong signature in a good head is refused after the body, and so is an unknown tenant: an earlier
+            // answer would tell.
+            Some(SignatureError::UnknownTenant) if result.is_ok() => Ok(()),
+            Some(reason) => Err(reason.clone()),
+        };
         if let Err(reason) = &result {
             Scope::verify(self.scheme.name()).enter(|| self.tell_refused(reason));
         }
@@ -243,11 +349,12 @@ impl Settings {
     }
 
     fn tell_refused(&self, reason: &SignatureError) {
-        self.observers.tell(|| Event::Refused {
+        let of_tenant = OfTenant(self.tenant.map(|name| &**name), reason);
+        self.settings.observers.tell(|| Event::Refused {
             // Several layers of a server have different schemes: who guesses at which credential?
             by: self.scheme.name(),
             reason: reason.as_str(),
-            detail: Id::new(reason),
+            detail: Id::new(&of_tenant),
         });
     }
 
@@ -258,7 +365,7 @@ impl Settings {
         Scope::verify(self.scheme.name()).enter(|| {
             let result = self.check(req);
             match &result {
-                Ok((verified, _)) => self.observers.tell(|| Event::Verified {
+                Ok((verified, _)) => self.settings.observers.tell(|| Event::Verified {
                     scheme: verified.scheme(),
                     label: verified.secret_label(),
                 }),
@@ -272,11 +379,21 @@ impl Settings {
         &self,
         req: &Request<BufferedBody>,
     ) -> Result<(Verified, Option<Claim>), SignatureError> {
-        let mut verified = self.scheme.verify(&Message::of(req, &self.clock))?;
+        let verified = self.scheme.verify(&Message::of(req, &self.settings.clock));
+        if let Some(reason) = &self.refused {
+            // Whatever it says: the decoy was asked for the time that it takes.
+            let _ = black_box(verified);
+            return Err(reason.clone());
+        }
+        let mut verified = verified?;
         verified.body = Some(req.body().as_bytes().clone());
-        let claim = match &self.replays {
+        verified.tenant = self.tenant.cloned();
+        let claim = match &self.settings.replays {
             Some((cache, window)) => {
-                Some(cache.claim(&verified, req.body().as_bytes(), *window)?)
+                // That of the layer is the decoy's, where tenants have schemes of their own.
+                let own = self.tenant.and_then(|_| self.scheme.replay_window());
+                let window = own.map_or(*window, |own| own.max(*window));
+                Some(cache.claim(&verified, req.body().as_bytes(), window)?)
             }
             None => None,
         };
@@ -284,8 +401,8 @@ impl Settings {
     }
 
     #[cold]
-    fn refuse<B>(&self, reason: SignatureError) -> Response<ResponseBody<B>> {
-        let mut response = self.refuser.response(reason);
+    fn refuse<F, B>(&self, reason: SignatureError) -> Answered<F, B> {
+        let mut response = self.settings.refuser.response(reason);
         if response.status() == StatusCode::UNAUTHORIZED
             && let Some(challenge) = self.scheme.challenge()
         {
@@ -294,14 +411,65 @@ impl Settings {
                 .entry(WWW_AUTHENTICATE)
                 .or_insert(challenge);
         }
-        response
+        Answered {
+            call: CallOrRefusal::refused(response),
+            claim: None,
+            label: None,
+        }
     }
 }
 
-/// Response future of [`SignatureVerify`].
+/// A reason with the name of the tenant, which comes from the request.
+struct OfTenant<'a>(Option<&'a str>, &'a SignatureError);
+
+impl fmt::Display for OfTenant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, "{}; it names the tenant {name:?}", self.1),
+            None => self.1.fmt(f),
+        }
+    }
+}
+
+/// Response future of [`SignatureVerify`] and [`VerifyHead`]. Type parameters: the inner service, the body of its
+/// requests and that of its responses.
 #[must_use = "futures do nothing unless polled"]
 #[pin_project]
-pub struct ResponseFuture<F, B> {
+pub struct ResponseFuture<S, B, ResB>
+where
+    S: Service<Request<B>>,
+{
+    #[pin]
+    state: State<S, B, ResB, S::Future>,
+}
+
+#[pin_project(project = StateProj)]
+enum State<S, B, ResB, F> {
+    /// Boxed: the scheme of most requests is known.
+    LookingUp {
+        waiting: Option<Box<Waiting<S, B, ResB, F>>>,
+    },
+    Answered {
+        #[pin]
+        answered: Answered<F, ResB>,
+    },
+}
+
+/// What is done with a request when its scheme is known.
+type Proceed<S, B, ResB, F> = fn(&Settings, &mut S, Request<B>, &Answer) -> Answered<F, ResB>;
+
+/// A request whose scheme is being looked up.
+struct Waiting<S, B, ResB, F> {
+    answer: BoxFuture<Answer>,
+    inner: S,
+    req: Request<B>,
+    settings: Arc<Settings>,
+    proceed: Proceed<S, B, ResB, F>,
+}
+
+/// A call, or a refusal.
+#[pin_project]
+struct Answered<F, B> {
     #[pin]
     call: CallOrRefusal<F, B>,
     /// Dropped with the call if there is no response: the message then counts as not received.
@@ -310,7 +478,67 @@ pub struct ResponseFuture<F, B> {
     label: Option<Box<SecretLabel>>,
 }
 
-impl<F, B, E> Future for ResponseFuture<F, B>
+impl<S, B, ResB> ResponseFuture<S, B, ResB>
+where
+    S: Service<Request<B>> + Clone,
+{
+    #[inline]
+    fn new(
+        settings: &Arc<Settings>,
+        inner: &mut S,
+        req: Request<B>,
+        proceed: Proceed<S, B, ResB, S::Future>,
+    ) -> Self {
+        let state = match settings.find(&req) {
+            Found::Now(answer) => State::Answered {
+                answered: proceed(settings, inner, req, &answer),
+            },
+            Found::Later(answer) => {
+                // The future takes the instance that was polled ready, and leaves a clone.
+                let spare = inner.clone();
+                State::LookingUp {
+                    waiting: Some(Box::new(Waiting {
+                        answer,
+                        inner: mem::replace(inner, spare),
+                        req,
+                        settings: settings.clone(),
+                        proceed,
+                    })),
+                }
+            }
+        };
+        Self { state }
+    }
+}
+
+impl<S, B, ResB, E> Future for ResponseFuture<S, B, ResB>
+where
+    S: Service<Request<B>, Response = Response<ResB>, Error = E>,
+{
+    type Output = Result<Response<ResponseBody<ResB>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let answered = match state.as_mut().project() {
+                StateProj::Answered { answered } => return answered.poll(cx),
+                StateProj::LookingUp { waiting } => {
+                    // Invariant: only taken below, on the way to `Answered`.
+                    #[expect(clippy::expect_used, reason = "a future is not polled after its end")]
+                    let lookup = waiting.as_mut().expect("polled after completion");
+                    let answer = ready!(lookup.answer.as_mut().poll(cx));
+                    #[expect(clippy::expect_used, reason = "it was there a line ago")]
+                    let mut lookup = *waiting.take().expect("polled after completion");
+                    let inner = &mut lookup.inner;
+                    (lookup.proceed)(&lookup.settings, inner, lookup.req, &answer)
+                }
+            };
+            state.set(State::Answered { answered });
+        }
+    }
+}
+
+impl<F, B, E> Future for Answered<F, B>
 where
     F: Future<Output = Result<Response<B>, E>>,
 {
@@ -332,8 +560,18 @@ where
     }
 }
 
-impl<F, B> fmt::Debug for ResponseFuture<F, B> {
+impl<S, B, ResB> fmt::Debug for ResponseFuture<S, B, ResB>
+where
+    S: Service<Request<B>>,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// Verifies with this scheme, and the default settings.
+impl<S: Scheme> From<S> for SignatureVerifyLayer {
+    fn from(scheme: S) -> Self {
+        Self::new(scheme)
     }
 }

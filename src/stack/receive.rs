@@ -1,7 +1,7 @@
 use crate::{
     BufferBodyLayer, SignatureVerifyLayer,
     observe::{Observer, Observers},
-    signature::{Scheme, VerifyHeadLayer},
+    signature::VerifyHeadLayer,
 };
 #[cfg(feature = "idempotency")]
 use crate::{
@@ -12,6 +12,9 @@ use tower_layer::{Identity, Stack};
 
 /// Builds the layers of a receiver of signed webhooks: what is unsigned is not read, a body is read once, verified, and,
 /// with `once` (feature `idempotency`), handled once.
+///
+/// `verify` is a [`Scheme`](crate::signature::Scheme), [`Tenants`](crate::signature::Tenants) whose schemes are looked up, or
+/// a [`SignatureVerifyLayer`] with settings of its own.
 ///
 /// The handler gets a `Request<BufferedBody>`, with [`Verified`](crate::signature::Verified) in its extensions. For other
 /// settings of a layer, or layers between them, put the layers together with a `ServiceBuilder`: the
@@ -34,9 +37,9 @@ use tower_layer::{Identity, Stack};
 /// # }
 /// # Ok::<_, tower_webhook::InvalidConfig>(())
 /// ```
-pub fn receive(scheme: impl Scheme) -> ReceiveBuilder {
+pub fn receive(verify: impl Into<SignatureVerifyLayer>) -> ReceiveBuilder {
     ReceiveBuilder {
-        verify: SignatureVerifyLayer::new(scheme),
+        verify: verify.into(),
         max_body: 1 << 20,
         observers: Observers::none(),
         once: Identity::new(),

@@ -193,6 +193,36 @@ async fn a_fixed_scope_spans_paths() {
     }
 }
 
+/// Two tenants of one server may use the same ids, or one of them may use up those of the other.
+#[cfg(feature = "signature")]
+#[tokio::test]
+async fn the_ids_of_two_tenants_are_not_the_same() {
+    use tower_webhook::signature::Verified;
+    let runs = Runs::default();
+    let from = |tenant: Option<&str>| {
+        let mut req = delivery("1");
+        let verified = Verified::new("test");
+        req.extensions_mut().insert(match tenant {
+            Some(tenant) => verified.with_tenant(tenant),
+            None => verified,
+        });
+        req
+    };
+    let store = MemoryStore::default();
+    let by_path = webhook(store.clone()).build().unwrap();
+    let fixed = webhook(store).scope("stripe").build().unwrap();
+    for (at, layer) in [by_path, fixed].into_iter().enumerate() {
+        let service = layer.layer(counting(&runs));
+        let tenants = [None, Some("a"), Some("b"), Some("a:/hooks"), Some("")];
+        for (run, tenant) in (at * tenants.len() + 1..).zip(tenants) {
+            for _ in 0..2 {
+                let response = call(&service, from(tenant)).await;
+                assert_eq!(text(response).await, format!("run {run}"), "{tenant:?}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_scope_that_is_too_long_is_refused_not_cut() {
     let layer = webhook(MemoryStore::default()).build().unwrap();

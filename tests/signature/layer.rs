@@ -335,6 +335,9 @@ async fn a_scheme_can_be_yours() {
 
 #[test]
 fn everything_can_cross_threads() {
+    fn sent<T: Send + 'static>() {}
+    type Inner =
+        tower::util::BoxCloneService<Request<BufferedBody>, Response<BufferedBody>, Infallible>;
     fn check<T: Clone + Send + Sync + 'static>() {}
     check::<SignatureVerifyLayer>();
     check::<tower_webhook::SignLayer>();
@@ -344,6 +347,10 @@ fn everything_can_cross_threads() {
     check::<tower_webhook::signature::SigningKeys>();
     check::<ReplayCache>();
     check::<StandardWebhooks>();
+    check::<tower_webhook::signature::Tenants>();
+    check::<tower_webhook::signature::LookupFailure>();
+    sent::<tower_webhook::signature::ResponseFuture<Inner, BufferedBody, BufferedBody>>();
+    sent::<tower_webhook::signature::TenantsBuilder>();
 }
 
 /// A body that must not be read.

@@ -2,6 +2,8 @@
 #![cfg(feature = "signature")]
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "tests")]
 
+#[path = "../support/bodies.rs"]
+mod bodies;
 mod layer;
 mod peers;
 mod properties;
@@ -11,5 +13,6 @@ mod rotation;
 mod sign;
 mod strict;
 mod support;
+mod tenants;
 mod vectors;
 mod wycheproof;
