@@ -12,6 +12,7 @@ mod process;
 
 use foreign::{Curled, Foreign, curl, now, openssl_hex};
 use process::{Server, command};
+use std::io::Write as _;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -100,6 +101,76 @@ fn hyper_takes_what_stripe_signs() {
     assert_eq!(post(&url, &signed, without_id).status, 400);
     let stale = clients.sign_at("stripe", "whsec_taken_as_it_stands", "", body, now() - 301);
     assert_eq!(post(&url, &stale, body).status, 401);
+}
+
+#[test]
+fn each_tenant_has_a_secret_in_the_database() {
+    let (first_secret, second_secret) = (SECRET, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("tenants.txt");
+    let write = |rows: &str| std::fs::write(&file, rows).expect("it can be written");
+    write(&format!(
+        "acme {first_secret}\nglobex {second_secret}\nbroken x\n"
+    ));
+    let (input, mut names) = std::io::pipe().expect("a pipe");
+    let mut command = command("hyper_tenants");
+    command
+        .env("TENANTS", &file)
+        .arg("127.0.0.1:0")
+        .stdin(input);
+    let server = Server::start(command);
+    let mut clients = Foreign::start();
+    let mut send = |tenant: &str, secret: &str, id: &str| {
+        let signed = clients.sign("standardwebhooks", secret, id, "{}");
+        post(&server.url(&format!("/hooks/{tenant}")), &signed, "{}")
+    };
+
+    // The same id of two tenants is not the same event.
+    for (tenant, secret) in [("acme", first_secret), ("globex", second_secret)] {
+        let first = send(tenant, secret, "msg_1");
+        assert_eq!(
+            (first.status, &*first.body),
+            (200, &*format!("from {tenant}"))
+        );
+        assert_eq!(first.header("idempotent-replayed"), None);
+        let again = send(tenant, secret, "msg_1");
+        assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    }
+
+    let forged = send("acme", second_secret, "msg_2");
+    let unknown = send("initech", first_secret, "msg_2");
+    assert_eq!((forged.status, unknown.status), (401, 401));
+    assert_eq!(forged.body, unknown.body);
+    let head = |answer: &Curled| {
+        let lines = answer.head.lines().map(str::to_lowercase);
+        let lines = lines.filter(|line| !line.starts_with("date:"));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(head(&forged), head(&unknown));
+
+    let broken = send("broken", first_secret, "msg_2");
+    assert_eq!(
+        (broken.status, broken.header("retry-after")),
+        (503, Some("2"))
+    );
+
+    // Another secret in the database, and the server is told so.
+    write(&format!("acme {second_secret}\n"));
+    assert_eq!(send("acme", first_secret, "msg_3").status, 200);
+    names.write_all(b"acme\n").expect("it reads");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while send("acme", second_secret, "msg_4").status != 200 {
+        assert!(
+            std::time::Instant::now() < until,
+            "the tenant is not forgotten"
+        );
+    }
+    assert_eq!(send("acme", first_secret, "msg_5").status, 401);
+
+    // Without a database: those that are known pass, and others are asked to come again.
+    std::fs::remove_file(&file).expect("it is there");
+    assert_eq!(send("acme", second_secret, "msg_6").status, 200);
+    assert_eq!(send("hooli", second_secret, "msg_6").status, 503);
 }
 
 #[test]
