@@ -194,7 +194,8 @@
 //! | `metrics-facade` | | [`FacadeExporter`](metrics::FacadeExporter), for the `metrics` facade and its exporters |
 //! | `tower` | yes | the errors of tower's own layers, such as `Overloaded`, are judged |
 //! | `hyper-util`, `reqwest`, `tonic` | | [`transport`]: these clients at the bottom of a stack |
-//! | `ed25519` | | Standard Webhooks `v1a` signatures, Discord |
+//! | `ed25519` | | Standard Webhooks `v1a` signatures, Discord, `ed25519` of RFC 9421 |
+//! | `http-message-signatures` | | HTTP Message Signatures (RFC 9421) with `Content-Digest` (RFC 9530) |
 //! | `p256` | | ECDSA with P-256: `SendGrid` |
 //! | `sha1` | | HMAC-SHA1, for senders that have nothing better |
 //! | `aws-lc-rs` | | MACs through aws-lc: the same results, about 1.8 times as fast without SHA instructions |

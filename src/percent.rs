@@ -1,7 +1,11 @@
 //! Percent-encoding ([RFC 3986 §2.1](https://www.rfc-editor.org/rfc/rfc3986#section-2.1)), for texts that differ in
 //! which bytes they leave plain.
 
-#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+#[cfg(any(
+    feature = "dead-letter",
+    feature = "http-message-signatures",
+    feature = "idempotency"
+))]
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
@@ -18,7 +22,11 @@ pub(crate) fn push_encoded(out: &mut String, text: &str, is_plain: impl Fn(u8) -
 }
 
 /// Decodes `%74` and the like. What is not so encoded stays as it is, and what is no UTF-8 becomes U+FFFD.
-#[cfg(any(feature = "dead-letter", feature = "idempotency"))]
+#[cfg(any(
+    feature = "dead-letter",
+    feature = "http-message-signatures",
+    feature = "idempotency"
+))]
 pub(crate) fn decoded(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);

@@ -17,7 +17,9 @@ use tower_webhook::{
     clock::WallClock,
     signature::{
         Encoding, Message, Scheme, Secret, SignScheme, SignatureError, TimestampFormat,
-        scheme::{Generic, GenericBuilder, Piece, Slack, StandardWebhooks, Stripe},
+        scheme::{
+            Generic, GenericBuilder, HttpMessageSignatures, Piece, Slack, StandardWebhooks, Stripe,
+        },
     },
 };
 
@@ -30,7 +32,8 @@ async fn sent(scheme: impl SignScheme, body: &'static str) -> HeaderMap {
         Ok::<_, Infallible>(Response::new(req.headers().clone()))
     });
     let client = SignLayer::new(scheme).layer(transport);
-    let req = Request::post("/").body(BufferedBody::from(body)).unwrap();
+    let req = Request::post("https://hooks.example.com/hook?a=b");
+    let req = req.body(BufferedBody::from(body)).unwrap();
     client.oneshot(req).await.unwrap().into_body()
 }
 
@@ -164,4 +167,51 @@ fn templates_take_what_senders_sign() {
     let headers = clients.sign("slack", "secret", "", body);
     let slack = Slack::new("secret").unwrap();
     assert_eq!(verify(&slack, &headers, body), Ok(()));
+}
+
+/// HTTP Message Signatures with a MAC, and with the Ed25519 key of RFC 9421 appendix B.1.4.
+#[tokio::test]
+async fn message_signatures_are_taken_both_ways() {
+    const PRIVATE: &str = "-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF
+-----END PRIVATE KEY-----
+";
+    const PUBLIC: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=
+-----END PUBLIC KEY-----
+";
+    // RFC 8032 §7.1 test 1.
+    const OTHER: &str = "-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+";
+    let client = "message_signatures";
+    let of = |secret: &str| HttpMessageSignatures::new(Secret::new(secret).label("acme")).unwrap();
+    let mut clients = Foreign::start();
+    for (private, public, other) in [(NEW, NEW, OLD), (PRIVATE, PUBLIC, OTHER)] {
+        for body in [r#"{"event":"paid","note":"Zoë"}"#, ""] {
+            let receiver = |secret| of(secret).origin("https://hooks.example.com").unwrap();
+            let headers = clients.sign(client, private, "", body);
+            assert_eq!(verify(&receiver(public), &headers, body), Ok(()));
+            let changed = verify(&receiver(public), &headers, "{}");
+            assert_eq!(changed, Err(SignatureError::Mismatch));
+            let forged = verify(&receiver(other), &headers, body);
+            assert_eq!(forged, Err(SignatureError::Mismatch));
+            let elsewhere = of(public).origin("https://other.example.com").unwrap();
+            let elsewhere = verify(&elsewhere, &headers, body);
+            assert_eq!(elsewhere, Err(SignatureError::Mismatch));
+            let late = clients.sign_at(client, private, "", body, foreign::now() - 330);
+            let late = verify(&receiver(public), &late, body);
+            assert!(
+                matches!(late, Err(SignatureError::Stale { .. })),
+                "{late:?}"
+            );
+
+            let expiring = of(private).expires_after(std::time::Duration::from_secs(60));
+            let ours = sent(expiring.tag("webhook").unwrap(), body).await;
+            assert_eq!(clients.verify(client, public, &ours, body), Ok(()));
+            assert!(clients.verify(client, other, &ours, body).is_err());
+            assert!(clients.verify(client, public, &ours, "{}").is_err());
+        }
+    }
 }

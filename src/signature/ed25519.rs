@@ -10,6 +10,18 @@ use zeroize::Zeroizing;
 /// The largest number of signatures of one message that are tried. Each hashes the whole message.
 pub(super) const MAX_ED25519: usize = 4;
 
+/// What stands before the point in the DER of a `SubjectPublicKeyInfo` (RFC 8410 §4).
+#[cfg(feature = "http-message-signatures")]
+const SPKI: [u8; 12] = [
+    0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+];
+
+/// What stands before the seed in the DER of a `PrivateKeyInfo` (RFC 8410 §7).
+#[cfg(feature = "http-message-signatures")]
+const PKCS8: [u8; 16] = [
+    0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
+];
+
 /// Decodes a signature strictly.
 pub(super) fn from_base64(base64: &[u8]) -> Option<[u8; 64]> {
     // 64 bytes are 88 characters, two of them padding; room for 66.
@@ -66,6 +78,38 @@ impl Ed25519Key {
             public: private.verifying_key(),
             private: Some(private),
         })
+    }
+
+    /// Reads a key from PEM (RFC 8410): `PUBLIC KEY`, which verifies, or `PRIVATE KEY`, which signs too.
+    #[cfg(feature = "http-message-signatures")]
+    pub(super) fn from_pem(text: &[u8]) -> Result<Self, InvalidConfig> {
+        let der = |begin: &[u8], end: &[u8]| {
+            let base64 = text.trim_ascii().strip_prefix(begin)?.strip_suffix(end)?;
+            let base64 = base64.iter().filter(|byte| !byte.is_ascii_whitespace());
+            let base64 = Zeroizing::new(base64.copied().collect::<Vec<_>>());
+            data_encoding::BASE64
+                .decode(&base64)
+                .ok()
+                .map(Zeroizing::new)
+        };
+        let public = der(b"-----BEGIN PUBLIC KEY-----", b"-----END PUBLIC KEY-----");
+        if let Some(point) = public.as_ref().and_then(|der| der.strip_prefix(&SPKI)) {
+            return Self::public(point);
+        }
+        let private = der(b"-----BEGIN PRIVATE KEY-----", b"-----END PRIVATE KEY-----");
+        match private.as_ref().and_then(|der| der.strip_prefix(&PKCS8)) {
+            Some(seed) if seed.len() == 32 => Self::private(seed),
+            _ => Err(InvalidConfig::new(
+                "secrets",
+                "must be PEM of an ed25519 key, `PUBLIC KEY` or `PRIVATE KEY`",
+            )),
+        }
+    }
+
+    /// Whether it has the private key.
+    #[cfg(feature = "http-message-signatures")]
+    pub(super) const fn signs(&self) -> bool {
+        self.private.is_some()
     }
 
     /// Applies the rules of `VerifyingKey::verify_strict`, which takes a message in one piece only: no point

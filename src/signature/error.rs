@@ -44,6 +44,11 @@ pub enum SignatureError {
         /// The header.
         header: HeaderName,
     },
+    /// The signature leaves out a part of the message that the scheme wants to be signed: 401.
+    NotCovered {
+        /// The part, as the scheme names it: `@method`, or the name of a header.
+        component: String,
+    },
     /// The same signed message was received before, within the tolerance: 401.
     Replayed,
     /// The [`ReplayCache`](super::ReplayCache) is full: 503 with `Retry-After`.
@@ -87,6 +92,7 @@ impl SignatureError {
             Self::Malformed { .. } => "malformed",
             Self::Mismatch => "mismatch",
             Self::Missing { .. } => "missing",
+            Self::NotCovered { .. } => "not_covered",
             Self::Replayed => "replayed",
             Self::ReplayCacheFull { .. } => "replay_cache_full",
             Self::Stale { .. } => "stale",
@@ -127,6 +133,9 @@ impl fmt::Display for SignatureError {
             ),
             Self::Missing { header } => {
                 write!(f, "it lacks the header `{header}`, which this scheme needs")
+            }
+            Self::NotCovered { component } => {
+                write!(f, "its signature does not cover `{component}`, which this scheme needs")
             }
             Self::Replayed => f.write_str("the same signed message was received before"),
             Self::ReplayCacheFull { .. } => f.write_str("the replay cache is full"),
@@ -174,7 +183,7 @@ pub enum Defect {
     Syntax,
     /// The timestamp is not in the format of the scheme, such as one to fifteen digits.
     Timestamp,
-    /// The header is longer than 4096 bytes.
+    /// The header is longer than 4096 bytes, or 8192 where it has several signatures under labels.
     TooLong,
 }
 

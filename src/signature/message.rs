@@ -253,6 +253,8 @@ pub struct Verified {
     pub(super) claimed_timestamp: Option<u64>,
     pub(super) body: Option<Bytes>,
     pub(super) tenant: Option<Arc<str>>,
+    /// A hash of what else is signed and tells messages apart: the target, a nonce.
+    pub(super) context: Option<[u8; 32]>,
 }
 
 /// An id that the signature covers, and where it was found.
@@ -278,6 +280,7 @@ impl Verified {
             claimed_timestamp: None,
             body: None,
             tenant: None,
+            context: None,
         }
     }
 
@@ -400,7 +403,7 @@ impl fmt::Debug for Verified {
             .field("claimed_timestamp", &self.claimed_timestamp)
             .field("body", &self.body.as_ref().map(Bytes::len))
             .field("tenant", &self.tenant)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

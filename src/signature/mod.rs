@@ -14,6 +14,7 @@
 //! | a header is missing | 401 | [`Missing`](SignatureError::Missing) |
 //! | a header occurs twice, or is not in the format of the scheme | 401 | [`Malformed`](SignatureError::Malformed) |
 //! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
+//! | the signature leaves out a part of the message that must be signed | 401 | [`NotCovered`](SignatureError::NotCovered) |
 //! | the signature matches none of the secrets, or the signed bytes differ | 401 | [`Mismatch`](SignatureError::Mismatch) |
 //! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
 //! | it names no [tenant](#many-tenants), or one that does not exist | 401 | [`UnknownTenant`](SignatureError::UnknownTenant) |

@@ -16,7 +16,8 @@ const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// Remembers the messages that were received within the tolerance, so that none passes twice. Cheap to
 /// clone; clones share the entries.
 ///
-/// It stores a digest of the signed content (id, timestamp and body, and the tenant) rather than the MAC. While a sender
+/// It stores a digest of the signed content (id, timestamp and body, and the tenant; of HTTP Message Signatures also the
+/// other parts that must be signed, and the nonce) rather than the MAC. While a sender
 /// rotates its secret, a message carries several MACs, and a cache of the matching MAC would accept the
 /// message once for each. The digest is a 128-bit `SipHash` under random keys of this cache, so nobody
 /// can construct a collision. A claim costs 0.8 us for 1 KiB, most of it for the digest (November 2026).
@@ -129,7 +130,8 @@ impl ReplayCache {
         body: &[u8],
         window: Duration,
     ) -> Result<Claim, SignatureError> {
-        let message = (verified.tenant(), verified.id(), verified.timestamp(), body);
+        let context = (verified.tenant(), verified.context);
+        let message = (context, verified.id(), verified.timestamp(), body);
         let digest = [0, 1].map(|at: usize| self.shared.hashers[at].hash_one(message));
         let number =
             self.shared

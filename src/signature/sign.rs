@@ -188,6 +188,9 @@ pub enum SignError {
     },
     /// The signature is not a valid header value: a separator or prefix is outside ASCII.
     HeaderValue,
+    /// The scheme signs a header that the message lacks, or that is not ASCII; or it adds to one that has another
+    /// format.
+    InvalidHeader,
     /// The id of the message is not 1 to 4096 visible ASCII characters without a full stop, or the
     /// request has two ids.
     InvalidId,
@@ -205,6 +208,7 @@ impl fmt::Display for SignError {
         f.write_str(match self {
             Self::Custom { reason } => reason,
             Self::HeaderValue => "not signed: a prefix or separator of the scheme has characters that a header cannot have",
+            Self::InvalidHeader => "not signed: the message lacks a header that the scheme signs, or has one that is not ASCII, or a `Signature` that is not of RFC 9421",
             Self::InvalidId => "not signed: the message id must be one, of 1 to 4096 visible ASCII characters without a full stop",
             Self::InvalidTarget => "not signed: the scheme signs the method and the URL, and together with this body they could be read in two ways, or are missing",
             Self::MissingId => "not signed: the scheme signs a message id, and the message has none",
@@ -368,8 +372,7 @@ impl MessageId {
     /// the operating system.
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn generate() -> Self {
-        let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(fastrand::u64(..)));
-        let text = format!("msg_{first:016x}{second:016x}");
+        let text = format!("msg_{}", unique());
         // Invariant: hexadecimal digits and an underscore.
         #[expect(clippy::expect_used, reason = "visible ASCII")]
         let value = HeaderValue::try_from(text).expect("visible ASCII is a header value");
@@ -402,6 +405,12 @@ impl MessageId {
         // Visible ASCII by construction.
         self.0.to_str().unwrap_or_default()
     }
+}
+
+/// 128 random bits in hexadecimal.
+pub(super) fn unique() -> String {
+    let [first, second] = [(); 2].map(|()| RandomState::new().hash_one(fastrand::u64(..)));
+    format!("{first:016x}{second:016x}")
 }
 
 impl fmt::Debug for MessageId {

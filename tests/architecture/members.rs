@@ -47,6 +47,7 @@ const NEEDED: &[(&str, &str)] = &[
         "serde_path_to_error",
         "the field that makes an event invalid",
     ),
+    ("sfv", "the structured fields of RFC 9421"),
     ("sha1", "signatures of senders that have nothing better"),
     ("sha2", "signatures and fingerprints"),
     ("subtle", "comparisons in constant time"),

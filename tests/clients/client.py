@@ -51,6 +51,50 @@ def sign_box(secret, seconds, body):
     return {**headers, "box-signature-secondary": signature}
 
 
+class Request:
+    """What `http_message_signatures` wants to know of a request."""
+
+    method = "POST"
+    url = "https://hooks.example.com/hook?a=b"
+
+    def __init__(self, headers):
+        self.headers = headers
+
+
+def message_signatures(secret):
+    """The algorithm of a secret, and the place where it is found under any id."""
+    from http_message_signatures import HTTPSignatureKeyResolver, algorithms
+
+    class Keys(HTTPSignatureKeyResolver):
+        def resolve_public_key(self, key_id):
+            return secret.encode()
+
+        resolve_private_key = resolve_public_key
+
+    is_pem = secret.startswith("-----BEGIN")
+    algorithm = algorithms.ED25519 if is_pem else algorithms.HMAC_SHA256
+    return {"signature_algorithm": algorithm, "key_resolver": Keys()}
+
+
+def sign_message_signatures(secret, seconds, body):
+    from http_message_signatures import HTTPMessageSigner
+
+    request = Request({})
+    created = datetime.datetime.fromtimestamp(seconds)
+    signer = HTTPMessageSigner(**message_signatures(secret))
+    signer.sign(request, key_id="acme", created=created, nonce="n", body=body.encode())
+    return request.headers
+
+
+def verify_message_signatures(secret, headers, body):
+    from http_message_signatures import HTTPMessageVerifier
+
+    verifier = HTTPMessageVerifier(**message_signatures(secret))
+    covered = ("@method", "@target-uri", "content-digest")
+    [result] = verifier.verify(Request(headers), body=body.encode(), require_components=covered)
+    assert result.body == body.encode()
+
+
 def sign_slack(secret, seconds, body):
     from slack_sdk.signature import SignatureVerifier
 
@@ -88,7 +132,9 @@ def verify(request):
     scheme, secret, body = request["scheme"], request["secret"], request["body"]
     headers = request["headers"]
     try:
-        if scheme == "standardwebhooks":
+        if f"verify_{scheme}" in globals():
+            globals()[f"verify_{scheme}"](secret, headers, body)
+        elif scheme == "standardwebhooks":
             standardwebhooks.Webhook(secret).verify(body, headers)
         elif scheme == "svix":
             svix.Webhook(secret).verify(body, headers)

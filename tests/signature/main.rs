@@ -5,6 +5,7 @@
 #[path = "../support/bodies.rs"]
 mod bodies;
 mod layer;
+mod message_signatures;
 mod peers;
 mod properties;
 mod public_key;

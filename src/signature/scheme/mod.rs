@@ -11,6 +11,7 @@
 //! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
+//! | `HttpMessageSignatures`, feature `http-message-signatures` | `Signature-Input`, `Signature`, `Content-Digest` | method, target, digest of the body, `created`, any header | `label=:base64:` | the text, or PEM of an Ed25519 key |
 //! | `Discord`, feature `ed25519` | `X-Signature-Ed25519`, `X-Signature-Timestamp` | `ts` and body | hex | public key, hex |
 //! | `SendGrid`, feature `p256` | `X-Twilio-Email-Event-Webhook-Signature`, `-Timestamp` | `ts` and body | base64 | public key, base64 |
 //! | [`Generic`] | any | any template, also with method and target | hex, base64, base64url | configurable |
@@ -31,6 +32,7 @@
 //! | Discord | `Discord` | vector of `PyNaCl` that `discord-interactions` 0.4.0 (`PyPI`) accepts |
 //! | GitHub, Meta | [`GitHub`] | vector of GitHub's documentation |
 //! | GitLab | [`SharedToken::gitlab`] | documentation |
+//! | HTTP Message Signatures (RFC 9421) | `HttpMessageSignatures` | `http-message-signatures` 3.0.0 (`PyPI`), vectors of RFC 9421 and RFC 9530 |
 //! | `HubSpot` v3 | template, in the docs of [`Generic`] | `hubspot-api-client` 12.0.0 (`PyPI`) |
 //! | Inngest | template: `body + time`, fields `t=..&s=..`, the key without its prefix | `inngest` 0.5.19 (`PyPI`) |
 //! | Intercom | template: body, `sha1=`, [`LegacySha1`](crate::signature::Algorithm) | HMAC of another library |
@@ -70,6 +72,9 @@
 //!
 //! Where a header may have several signatures, the first sixteen are tried, and one that is right is enough:
 //! those that cannot be decoded, have another version or are wrong are ignored.
+//!
+//! The headers of HTTP Message Signatures are structured fields (RFC 9651), in one line or several, of at most 8192 bytes
+//! together. What occurs twice in one is not used, and byte sequences have one spelling.
 //!
 //! # A scheme of your own
 //!
@@ -121,6 +126,8 @@ mod basic;
 mod cognigy;
 mod generic;
 mod github;
+#[cfg(feature = "http-message-signatures")]
+mod http_message_signatures;
 #[cfg(any(feature = "ed25519", feature = "p256"))]
 mod public_key;
 mod shared_token;
@@ -129,6 +136,8 @@ mod slack;
 mod standard_webhooks;
 mod stripe;
 
+#[cfg(feature = "http-message-signatures")]
+pub use self::http_message_signatures::HttpMessageSignatures;
 #[cfg(feature = "ed25519")]
 pub use self::public_key::Discord;
 #[cfg(feature = "p256")]
