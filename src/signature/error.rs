@@ -173,7 +173,8 @@ pub enum Defect {
     Format,
     /// The id is too long, or contains a full stop or a character outside visible ASCII.
     Id,
-    /// There is no signature of a version for which there is a secret.
+    /// There is no signature of a version, algorithm or key id for which there is a secret; or no digest of a known
+    /// algorithm.
     NoCandidate,
     /// The prefix of the scheme is missing, or names another algorithm.
     Prefix,
@@ -194,7 +195,7 @@ impl fmt::Display for Defect {
             Self::Empty => "is empty",
             Self::Format => "has a format that is not accepted here",
             Self::Id => "is not an id",
-            Self::NoCandidate => "has no signature of a known version",
+            Self::NoCandidate => "has nothing of a known version, algorithm or key id",
             Self::Prefix => "lacks the prefix of the scheme",
             Self::Repeated => "occurs more than once",
             Self::Syntax => "is not in the syntax of the scheme",
