@@ -1,46 +1,8 @@
 //! Makes the `grpc-status` in trailers visible to retry, breaker and metrics.
 //!
-//! A gRPC server sends the status of a call in trailers, after the message, and the head of such a
-//! response is always a 200: judged by its head, every call is a success. [`GrpcPeekLayer`], placed
-//! innermost on the client's side, makes the status visible to
-//! [`GrpcClassifier`](crate::outcome::GrpcClassifier):
-//!
-//! | Response | What the layer does | Judged |
-//! | --- | --- | --- |
-//! | has `grpc-status` in its head, or is not gRPC | nothing | at its head |
-//! | its trailers have already arrived, alone or behind the first frames | reads them; a status other than `OK` goes into the response's extensions | at its head |
-//! | is unary, as the settings or the request say | waits for the message and the trailers, then as above | at its head |
-//! | any other: a stream | passes it on as it arrives; puts a [`LateOutcome`] into the response's extensions | when it ends |
-//!
-//! Frames that were read are delivered to the caller first, unchanged and without a copy.
-//!
-//! # Which calls are unary
-//!
-//! A gRPC response does not say whether it is a stream. By default the layer reads only what has
-//! arrived together with the head and never waits, because waiting would delay the head of a slow
-//! stream, and would deadlock with a peer that waits for our next message. Name the unary calls with
-//! [`assume_unary`](GrpcPeekLayer::assume_unary) for a service without streams, with
-//! [`unary`](GrpcPeekLayer::unary) by path, or with a [`Call`] in the request's extensions. A call
-//! with one response message is unary here, even if its request is a stream.
-//!
-//! A streaming response that is declared unary is held back until it ends or exceeds
-//! [`max_message`](GrpcPeekLayer::max_message), and a bidirectional stream deadlocks. The wait for
-//! the trailers is part of the attempt: a timeout around the attempt covers it.
-//!
-//! # Order
-//!
-//! Inside retry, breaker and metrics; outside the transport. Placed outside retry, a call that
-//! fails in its trailers is not retried.
-//!
-//! # Streams
-//!
-//! The outcome of a stream is sent once, when its trailers are read. It is `UNKNOWN` if the stream
-//! ends without a status, `UNAVAILABLE` if it breaks off, and
-//! [`Cancelled`](crate::outcome::OutcomeKind::Cancelled) if the body is dropped before its end.
-//!
-//! # Cancel safety
-//!
-//! Dropping the response future drops the response and the frames that were read.
+//! A gRPC server sends the status of a call in trailers, after the message, and the head of such a response is
+//! always a 200: judged by its head, every call is a success. [`GrpcPeekLayer`] reads the trailers for
+//! [`GrpcClassifier`](crate::outcome::GrpcClassifier).
 //!
 //! # Examples
 //!
@@ -71,6 +33,57 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! Inside retry, breaker and metrics; outside the transport. Placed outside retry, a call that
+//! fails in its trailers is not retried.
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`assume_unary`](GrpcPeekLayer::assume_unary) | `false` | whether every call is unary, so that its trailers are awaited |
+//! | [`unary`](GrpcPeekLayer::unary) | none | which calls are unary, by path |
+//! | [`max_message`](GrpcPeekLayer::max_message) | 4 MiB | bytes of a unary response that are held while its trailers are awaited |
+//!
+//! # Errors
+//!
+//! None of its own.
+//!
+//! # Cancel safety
+//!
+//! Dropping the response future drops the response and the frames that were read.
+//!
+//! # How a response is judged
+//!
+//! | Response | What the layer does | Judged |
+//! | --- | --- | --- |
+//! | has `grpc-status` in its head, or is not gRPC | nothing | at its head |
+//! | its trailers have already arrived, alone or behind the first frames | reads them; a status other than `OK` goes into the response's extensions | at its head |
+//! | is unary, as the settings or the request say | waits for the message and the trailers, then as above | at its head |
+//! | any other: a stream | passes it on as it arrives; puts a [`LateOutcome`] into the response's extensions | when it ends |
+//!
+//! Frames that were read are delivered to the caller first, unchanged and without a copy.
+//!
+//! # Which calls are unary
+//!
+//! A gRPC response does not say whether it is a stream. By default the layer reads only what has
+//! arrived together with the head and never waits, because waiting would delay the head of a slow
+//! stream, and would deadlock with a peer that waits for our next message. Name the unary calls with
+//! [`assume_unary`](GrpcPeekLayer::assume_unary) for a service without streams, with
+//! [`unary`](GrpcPeekLayer::unary) by path, or with a [`Call`] in the request's extensions. A call
+//! with one response message is unary here, even if its request is a stream.
+//!
+//! A streaming response that is declared unary is held back until it ends or exceeds
+//! [`max_message`](GrpcPeekLayer::max_message), and a bidirectional stream deadlocks. The wait for
+//! the trailers is part of the attempt: a timeout around the attempt covers it.
+//!
+//! # Streams
+//!
+//! The outcome of a stream is sent once, when its trailers are read. It is `UNKNOWN` if the stream
+//! ends without a status, `UNAVAILABLE` if it breaks off, and
+//! [`Cancelled`](crate::outcome::OutcomeKind::Cancelled) if the body is dropped before its end.
 
 use crate::{
     body::{PeekedBody, peeked::Peek},

@@ -1,44 +1,8 @@
 //! Reads a request body once, so that every inner layer shares the same bytes.
 //!
-//! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`. The layers
-//! that need the whole body (`signature`, `idempotency`) take only that type: the limit is set once,
-//! the type guarantees that the verified bytes are the handled bytes, and a stack without this layer
+//! [`BufferBodyLayer`] turns a request with any body into a `Request<`[`BufferedBody`]`>`, the only type that
+//! `signature` and `idempotency` take: the verified bytes are the handled bytes, and a stack without this layer
 //! does not compile.
-//!
-//! # Refusals
-//!
-//! | Body | Status | [`BodyError`] |
-//! | --- | --- | --- |
-//! | the declared length is over the limit (nothing is read) | 413 | [`TooLarge`](BodyError::TooLarge) |
-//! | the body is longer than the limit (reading stops there) | 413 | [`TooLarge`](BodyError::TooLarge) |
-//! | the body is not complete after the deadline (10 s by default) | 408 | [`Deadline`](BodyError::Deadline) |
-//! | the body ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
-//! | the length differs from `Content-Length` | 400 | [`Length`](BodyError::Length) |
-//! | the [`BodyBudget`] has no room, within a second | 503 | [`Busy`](BodyError::Busy) |
-//!
-//! Observers are told of each refusal as [`Event::Refused`](crate::observe::Event::Refused).
-//!
-//! # Order
-//!
-//! Outside: metrics. Inside: everything that reads the body. Leave out this layer and those that need it
-//! for streaming endpoints (uploads, gRPC streams).
-//!
-//! # Memory
-//!
-//! The bodies in flight share a [`BodyBudget`], 64 MiB by default. It does not ask who sends them;
-//! with [`BodyBudget::share_by`] no peer takes more than an eighth of it. A stack
-//! that knows its senders refuses strangers before their bodies are read: with `signature`, see
-//! `SignatureVerifyLayer::before_body`.
-//!
-//! # Cancel safety
-//!
-//! Dropping the response future drops the body and the bytes that were read, and gives them back to the budget. While the body is read, the
-//! inner service keeps what it reserved in `poll_ready` (a permit, a slot), as tower requires.
-//!
-//! # Panics
-//!
-//! A body that is pending at the first poll starts a timer, which needs a tokio runtime with time
-//! enabled.
 //!
 //! # Examples
 //!
@@ -62,6 +26,49 @@
 //! # Ok::<_, Infallible>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! Outside: metrics. Inside: everything that reads the body. Leave out this layer and those that need it
+//! for streaming endpoints (uploads, gRPC streams).
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`new`](BufferBodyLayer::new) | to be set | bytes: the longest body |
+//! | [`deadline`](BufferBodyLayer::deadline) | 10 s | time from the first poll of the body to its last byte |
+//! | [`budget`](BufferBodyLayer::budget) | 64 MiB, or twice the longest body | bytes of all bodies in flight, in a [`BodyBudget`] that layers can share |
+//! | [`share_by`](BodyBudget::share_by) | no peers | names the peer of a request, which then takes at most an eighth of the budget |
+//! | [`refuse_with`](BufferBodyLayer::refuse_with) | `application/problem+json` | makes the response to a refused request |
+//! | [`observe`](BufferBodyLayer::observe) | none except `tracing` | adds an observer of [`Event::Refused`](crate::observe::Event::Refused) |
+//!
+//! # Answers
+//!
+//! | Body | Status | [`BodyError`] |
+//! | --- | --- | --- |
+//! | the declared length is over the limit (nothing is read) | 413 | [`TooLarge`](BodyError::TooLarge) |
+//! | the body is longer than the limit (reading stops there) | 413 | [`TooLarge`](BodyError::TooLarge) |
+//! | the body is not complete after the deadline | 408 | [`Deadline`](BodyError::Deadline) |
+//! | the body ends early, or the connection fails | 400 | [`Unreadable`](BodyError::Unreadable) |
+//! | the length differs from `Content-Length` | 400 | [`Length`](BodyError::Length) |
+//! | the [`BodyBudget`] has no room, within a second | 503 | [`Busy`](BodyError::Busy) |
+//!
+//! # Cancel safety
+//!
+//! Dropping the response future drops the body and the bytes that were read, and gives them back to the budget. While the body is read, the
+//! inner service keeps what it reserved in `poll_ready` (a permit, a slot), as tower requires.
+//!
+//! # Memory
+//!
+//! The budget does not ask who sends the bodies in flight, unless [`BodyBudget::share_by`] names peers. A stack
+//! that knows its senders refuses strangers before their bodies are read: with `signature`, see
+//! `SignatureVerifyLayer::before_body`.
+//!
+//! # Panics
+//!
+//! A body that is pending at the first poll starts a timer, which needs a tokio runtime with time
+//! enabled.
 
 mod budget;
 mod buffer;

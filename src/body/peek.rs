@@ -1,33 +1,8 @@
 //! Reads the beginning of failed responses, for classifiers that examine the body.
 //!
-//! Some peers report only in the body whether a failure is temporary. [`PeekBodyLayer`] reads a limited
-//! part of such a body, stores it in the response's extensions as [`Peeked`], and passes the complete
-//! response on: the bytes that were read come before the rest, and trailers and length are unchanged.
-//! [`HttpClassifier::bodies`] uses it to classify the response.
-//!
-//! [`HttpClassifier::bodies`]: crate::outcome::HttpClassifier::bodies
-//!
-//! # Bounds
-//!
-//! Reading ends at the limit, after 1 second ([`time`](PeekBodyLayer::time)) or at the
-//! [`Deadline`], whichever comes first, and the response is classified by
-//! what has been read. A frame that goes beyond the limit is kept, and truncated in `Peeked`. So the
-//! head of a failed response is delayed by that time at most. Responses with a status of 2xx are not
-//! read; [`when`](PeekBodyLayer::when) changes that.
-//!
-//! # Order
-//!
-//! Inside everything that classifies (retry, breaker, metrics), and outside the transport. Outside the
-//! retry it would be too late for the decision.
-//!
-//! # Cancel safety
-//!
-//! Dropping the response future drops the response and the bytes that were read.
-//!
-//! # Panics
-//!
-//! A body that is pending at the first poll starts a timer, which needs a tokio runtime with time
-//! enabled.
+//! [`PeekBodyLayer`] stores a limited part of such a body in the response's extensions as [`Peeked`], for
+//! [`HttpClassifier::bodies`](crate::outcome::HttpClassifier::bodies), and passes the complete response on,
+//! unchanged.
 //!
 //! # Examples
 //!
@@ -60,6 +35,37 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! Inside everything that classifies (retry, breaker, metrics), and outside the transport. Outside the
+//! retry it would be too late for the decision.
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`new`](PeekBodyLayer::new) | to be set | bytes of a body that are read; with zero, none |
+//! | [`time`](PeekBodyLayer::time) | 1 s | wait for a body that has not arrived: the head is delayed by that at most |
+//! | [`when`](PeekBodyLayer::when) | not 2xx | statuses of the responses that are read |
+//!
+//! # Errors
+//!
+//! None of its own. A body that fails while it is read is passed on, and fails for its reader at the same place.
+//!
+//! # Cancel safety
+//!
+//! Dropping the response future drops the response and the bytes that were read.
+//!
+//! # Bounds
+//!
+//! Reading ends at the limit, at the time limit or at the [`Deadline`], whichever comes first, and the response is
+//! classified by what has been read. A frame that goes beyond the limit is kept, and truncated in `Peeked`.
+//!
+//! # Panics
+//!
+//! A body that is pending at the first poll starts a timer, which needs a tokio runtime with time
+//! enabled.
 
 use super::{PeekedBody, peeked::Peek};
 use crate::{deadline::Deadline, outcome::Peeked};

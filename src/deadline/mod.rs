@@ -6,52 +6,6 @@
 //! | [`AttemptTimeoutLayer`] | one attempt | inside the circuit breaker |
 //! | [`PropagateDeadlineLayer`] | nothing: it writes the time left into a header for the peer | inside the attempt timeout |
 //!
-//! The deadline is ambient: every inner layer reads it from [`Deadline::current`], so that no wait begins
-//! that cannot end in time. Of nested deadlines, the earliest applies.
-//!
-//! # Order
-//!
-//! ```text
-//! deadline > retry > failover > circuit breaker > attempt timeout > propagate deadline > sign > transport
-//! ```
-//!
-//! If [`DeadlineLayer`] is inside a retry, it limits each attempt, and nothing limits the whole call.
-//! If [`AttemptTimeoutLayer`] is outside the breaker, the breaker never sees a peer hang: it sees a
-//! dropped call, which does not count as a failure of the peer, and never opens.
-//!
-//! If both limits end at the same instant, the inner one reports it: an attempt that the deadline ends
-//! fails with [`AttemptTimeout`], which the breaker and the history see, and not with
-//! [`DeadlineExceeded`].
-//!
-//! # Errors
-//!
-//! The error type becomes [`BoxError`](crate::BoxError). Errors of the inner service are boxed
-//! unchanged.
-//!
-//! | Error | When | Outcome |
-//! | --- | --- | --- |
-//! | [`AttemptTimeout`] | an attempt took too long | transient |
-//! | [`DeadlineExceeded`] | the call took too long | transient |
-//! | [`DeadlineExceeded`] | no time was left to begin the call | refused: nothing was sent |
-//!
-//! A server that limits its handlers must turn these errors into responses, in axum with
-//! `HandleErrorLayer` outside.
-//!
-//! # Cost
-//!
-//! No allocation. The clock is read once for each call; a timer starts only if the inner call is not
-//! ready at its first poll. Waiting in `poll_ready` is not limited, because the call has not begun.
-//!
-//! # Cancel safety
-//!
-//! Dropping a response future drops the inner call and its timer. When a limit passes, the inner call is
-//! dropped at once, even if the response future is kept.
-//!
-//! # Panics
-//!
-//! A call that is not ready at the first poll starts a timer, which needs a tokio runtime with time
-//! enabled.
-//!
 //! # Examples
 //!
 //! ```
@@ -77,6 +31,67 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Order
+//!
+//! ```text
+//! deadline > retry > failover > circuit breaker > attempt timeout > propagate deadline > sign > transport
+//! ```
+//!
+//! If [`DeadlineLayer`] is inside a retry, it limits each attempt, and nothing limits the whole call.
+//! If [`AttemptTimeoutLayer`] is outside the breaker, the breaker never sees a peer hang: it sees a
+//! dropped call, which does not count as a failure of the peer, and never opens.
+//!
+//! If both limits end at the same instant, the inner one reports it: an attempt that the deadline ends
+//! fails with [`AttemptTimeout`], which the breaker and the history see, and not with
+//! [`DeadlineExceeded`].
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`DeadlineLayer::new`] | to be set | time limit of each call |
+//! | [`DeadlineLayer::from_fn`] | | time limit by the request; `None`: no limit |
+//! | [`DeadlineLayer::from_header`] | | milliseconds in a header of the request, and the longest time |
+//! | [`DeadlineLayer::from_grpc_timeout`] | | the same from `grpc-timeout` |
+//! | [`DeadlineLayer::observe`] | none except `tracing` | adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded) |
+//! | [`AttemptTimeoutLayer::new`] | to be set | time limit of every attempt |
+//! | [`AttemptTimeoutLayer::by_attempt`] | | time limit by the number of the attempt, from 1 |
+//! | [`AttemptTimeoutLayer::observe`] | none except `tracing` | adds an observer of [`Event::DeadlineExceeded`](crate::observe::Event::DeadlineExceeded) |
+//! | [`PropagateDeadlineLayer::grpc`] | | writes `grpc-timeout` |
+//! | [`PropagateDeadlineLayer::millis`] | | writes milliseconds into a header of this name |
+//!
+//! The deadline is ambient: every inner layer reads it from [`Deadline::current`], so that no wait begins
+//! that cannot end in time. Of nested deadlines, the earliest applies.
+//!
+//! # Errors
+//!
+//! The error type becomes [`BoxError`](crate::BoxError). Errors of the inner service are boxed
+//! unchanged.
+//!
+//! | Error | When | Outcome |
+//! | --- | --- | --- |
+//! | [`AttemptTimeout`] | an attempt took too long | transient |
+//! | [`DeadlineExceeded`] | the call took too long | transient |
+//! | [`DeadlineExceeded`] | no time was left to begin the call | refused: nothing was sent |
+//!
+//! A server that limits its handlers must turn these errors into responses, in axum with
+//! `HandleErrorLayer` outside.
+//!
+//! # Cancel safety
+//!
+//! Dropping a response future drops the inner call and its timer. When a limit passes, the inner call is
+//! dropped at once, even if the response future is kept.
+//!
+//! # Cost
+//!
+//! No allocation. The clock is read once for each call; a timer starts only if the inner call is not
+//! ready at its first poll. Waiting in `poll_ready` is not limited, because the call has not begun.
+//!
+//! # Panics
+//!
+//! A call that is not ready at the first poll starts a timer, which needs a tokio runtime with time
+//! enabled.
 
 mod attempt_timeout;
 mod future;

@@ -1,54 +1,7 @@
-//! Failover: tries the next target when one fails.
+//! Tries the next target when one fails.
 //!
-//! A call begins at the first target and moves on when its outcome
-//! [may be retried](crate::outcome::Outcome::may_retry): the circuit is open, the peer was not
-//! reached, it sheds load, or it failed on a request that may be repeated. A success, a permanent
-//! failure, and a failure of a request that may have taken effect and must not be repeated end the
-//! call. Each target is tried at most once in a call.
-//!
-//! # The result when all targets fail
-//!
-//! The most informative result. A response carries the [`TargetIndex`] of its target. In this order:
-//!
-//! 1. the latest result of an attempt that the peer may have received
-//! 2. the latest failure to reach a peer
-//! 3. the local refusal with the shortest `retry_after`: every breaker is open, and the first of them
-//!    lets a call pass at that time
-//!
-//! # Targets
-//!
-//! | Constructor | First | Then |
-//! | --- | --- | --- |
-//! | [`to_uris`](FailoverLayer::to_uris) | the first URI of the list | the others |
-//! | [`to_hosts`](FailoverLayer::to_hosts) | the first host of the list | the others, with the path of the request |
-//! | [`fallbacks`](FailoverLayer::fallbacks) | the request's own URI | the list |
-//! | [`over`](FailoverLayer::over) | the first of any list, for requests of any type | the others |
-//!
-//! All targets get the same request, credentials included: list only targets that may see them.
-//!
-//! # Order
-//!
-//! ```text
-//! fallback > deadline > retry > failover > circuit breaker by host > attempt timeout > transport
-//! ```
-//!
-//! Inside retry and deadline: one attempt of the retry layer is one round of the targets. When the
-//! [`Deadline`](crate::deadline::Deadline) leaves no time, no further target is tried. Outside a
-//! breaker that is kept by host, so that each target has its own breaker and a target that is known to
-//! be down costs nothing; with one breaker for all, failures of the first target would block the
-//! others. Outside the signing layer, if the scheme signs the address. All targets share one service,
-//! which must be ready again before each further target.
-//!
-//! # Cost
-//!
-//! With one target, nothing is cloned. With more, the request and the inner service are cloned once
-//! before the first attempt, and the request once for each further target except the last.
-//!
-//! # Cancel safety
-//!
-//! Dropping the response future drops the running attempt and the results of the earlier ones. No
-//! further target is tried, and the preference (see [`sticky`](FailoverLayerBuilder::sticky)) does not
-//! change.
+//! A call begins at the first target of the [`FailoverLayer`] and moves on when its outcome
+//! [may be retried](crate::outcome::Outcome::may_retry). Each target is tried at most once in a call.
 //!
 //! # Examples
 //!
@@ -72,6 +25,61 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! ```text
+//! fallback > deadline > retry > failover > circuit breaker by host > attempt timeout > transport
+//! ```
+//!
+//! Inside retry and deadline: one attempt of the retry layer is one round of the targets. When the
+//! [`Deadline`](crate::deadline::Deadline) leaves no time, no further target is tried. Outside a
+//! breaker that is kept by host, so that each target has its own breaker and a target that is known to
+//! be down costs nothing; with one breaker for all, failures of the first target would block the
+//! others. Outside the signing layer, if the scheme signs the address. All targets share one service,
+//! which must be ready again before each further target.
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`to_uris`](FailoverLayer::to_uris) | to be set | URIs that take the place of the request's own |
+//! | [`to_hosts`](FailoverLayer::to_hosts) | | the same with hosts; path and query stay those of the request |
+//! | [`fallbacks`](FailoverLayer::fallbacks) | | URIs after the request's own |
+//! | [`over`](FailoverLayer::over) | | targets of any type, for requests of any type |
+//! | [`classifier`](FailoverLayerBuilder::classifier) | HTTP; in a stack, that of the stack | decides the outcome of each attempt |
+//! | [`sticky`](FailoverLayerBuilder::sticky) | off | time for which calls begin at the target that answered last |
+//! | [`observe`](FailoverLayerBuilder::observe) | none except `tracing` | adds an observer of [`Event::FailedOver`](crate::observe::Event::FailedOver) |
+//!
+//! All targets get the same request, credentials included: list only targets that may see them.
+//!
+//! # Errors
+//!
+//! None of its own. If all targets fail, it returns the most informative result, in this order:
+//!
+//! 1. the latest result of an attempt that the peer may have received
+//! 2. the latest failure to reach a peer
+//! 3. the local refusal with the shortest `retry_after`: every breaker is open, and the first of them
+//!    lets a call pass at that time
+//!
+//! A response carries the [`TargetIndex`] of its target.
+//!
+//! # Cancel safety
+//!
+//! Dropping the response future drops the running attempt and the results of the earlier ones. No
+//! further target is tried, and the preference (see [`sticky`](FailoverLayerBuilder::sticky)) does not
+//! change.
+//!
+//! # Cost
+//!
+//! With one target, nothing is cloned. With more, the request and the inner service are cloned once
+//! before the first attempt, and the request once for each further target except the last.
+//!
+//! # When it moves on
+//!
+//! It moves on if the circuit is open, the peer was not reached, it sheds load, or it failed on a request that may
+//! be repeated. A success, a permanent failure, and a failure of a request that may have taken effect and must not
+//! be repeated end the call.
 
 mod choice;
 mod future;

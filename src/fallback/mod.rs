@@ -1,35 +1,7 @@
-//! Fallback: answers in place of a failure.
+//! Answers in place of a failure.
 //!
-//! When everything inside has failed (attempts exhausted, circuit open, deadline passed),
-//! [`FallbackLayer`] calls a function, and the caller gets the function's answer. If the function
-//! answers every failure, the caller sees no failure.
-//!
-//! # What is replaced
-//!
-//! | [Outcome](crate::outcome) | Replaced | Why |
-//! | --- | --- | --- |
-//! | `Throttled`, `Transient`, `Unreached`, `Refused` | yes | the peer could not be used: exhaustion, a deadline, an open circuit |
-//! | `Permanent` | no | the peer answered, and the answer is about the request: replacing a 400 or 404 would hide a mistake of the caller |
-//! | `Unsendable` | no | a mistake on this side, which must stay visible |
-//! | `Success`, `Cancelled` | never | |
-//!
-//! [`when`](FallbackLayer::when) sets other outcomes. It makes no difference whether the request may be
-//! repeated: a 500 for a POST without an idempotency key is not retried, and is replaced.
-//!
-//! # Order
-//!
-//! Outside retry, deadline and failover, whose final result it replaces, and outside every layer that
-//! must see the failure. Metrics and dead-letter layers that stand outside this layer see a success.
-//!
-//! ```text
-//! fallback > metrics > dead letter > deadline > retry > failover > circuit breaker > transport
-//! ```
-//!
-//! An error of `poll_ready` is not replaced: no call has been made.
-//!
-//! # Cancel safety
-//!
-//! Dropping the response future drops the inner call; no fallback is made.
+//! When everything inside has failed (attempts exhausted, circuit open, deadline passed), [`FallbackLayer`] calls a
+//! function, and the caller gets its answer. If it answers every failure, the caller sees none.
 //!
 //! # Examples
 //!
@@ -78,6 +50,45 @@
 //! # Ok::<_, io::Error>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! Outside retry, deadline and failover, whose final result it replaces, and outside every layer that
+//! must see the failure. Metrics and dead-letter layers that stand outside this layer see a success.
+//!
+//! ```text
+//! fallback > metrics > dead letter > deadline > retry > failover > circuit breaker > transport
+//! ```
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`new`](FallbackLayer::new), [`http`](FallbackLayer::http) | to be set | the function; where it returns `None`, the failure is returned |
+//! | [`classifier`](FallbackLayer::classifier) | [`HttpClassifier`] | decides the outcome of each call |
+//! | [`when`](FallbackLayer::when) | the table below | outcomes that are replaced |
+//! | [`observe`](FallbackLayer::observe) | none except `tracing` | adds an observer of [`Event::FallbackAnswered`] |
+//!
+//! # Errors
+//!
+//! None of its own: a failure that is not replaced is returned unchanged. An error of `poll_ready` is not replaced,
+//! because no call has been made.
+//!
+//! # Cancel safety
+//!
+//! Dropping the response future drops the inner call; no fallback is made.
+//!
+//! # What is replaced
+//!
+//! | [Outcome](crate::outcome) | Replaced | Why |
+//! | --- | --- | --- |
+//! | `Throttled`, `Transient`, `Unreached`, `Refused` | yes | the peer could not be used: exhaustion, a deadline, an open circuit |
+//! | `Permanent` | no | the peer answered, and the answer is about the request: replacing a 400 or 404 would hide a mistake of the caller |
+//! | `Unsendable` | no | a mistake on this side, which must stay visible |
+//! | `Success`, `Cancelled` | never | |
+//!
+//! [`when`](FallbackLayer::when) sets other outcomes. It makes no difference whether the request may be
+//! repeated: a 500 for a POST without an idempotency key is not retried, and is replaced.
 
 mod answer;
 

@@ -1,51 +1,7 @@
 //! Re-drive: sends dead-letter entries again.
 //!
-//! A [`Redrive`] claims entries in any [`LetterStore`] and sends them with any tower
-//! service:
-//!
-//! ```text
-//!  list > claim > make the request > wait for the rate > send > judge --success--> remove
-//!           |                                                     |
-//!           +-- in progress, spent, missing: skipped              +--failure--> release, with the
-//!                                                                     newest cause and history
-//! ```
-//!
-//! - If two callers re-drive the same entry, only one sends it: an entry is claimed before it is sent, and
-//!   the claim is renewed until the call has ended.
-//! - An entry is removed only after it was accepted. If the store fails to remove it, the removal is
-//!   repeated, and the claim renewed, for at most five leases. It counts even if the lease has ended, as long
-//!   as nobody has claimed the entry since.
-//! - If the claim cannot be renewed, the call is dropped before the lease ends. If the process stood still beyond
-//!   that (a machine that slept), it goes on with the call unless another has claimed the entry, and begins none
-//!   before the claim was renewed.
-//! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
-//!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
-//!   breaker) does not count.
-//! - A run handles each entry once, from the newest to the oldest. Entries that are written while it
-//!   runs are left to the next run. A run that ended early can be started again; the accepted entries
-//!   have been removed by then.
-//!
-//! The entry of a job of a queue can go [back into the queue](RedriveBuilder::requeue) instead.
-//!
-//! # Order
-//!
-//! The service is a whole delivery, as `stack::deliver()` builds it, with retries and a deadline. The
-//! deadline limits how long an entry is claimed. The service must not contain a
-//! [`DeadLetterLayer`](super::DeadLetterLayer): an entry that fails again would be written a second time.
-//! Entries hold neither credentials nor signatures, so the layers that add them belong inside.
-//!
-//! # Delivery guarantee
-//!
-//! At least once: if the process dies between the peer's response and the removal, or the store is
-//! unavailable while the lease ends, the entry may be sent again. Its idempotency key is sent with it,
-//! so that the peer recognizes the repetition.
-//!
-//! # Cancel safety
-//!
-//! Dropping the future of [`one`](Redrive::one) or of a run loses nothing. An entry that was not sent yet
-//! is released unchanged. An entry that was being sent is released with its replay counted, because the
-//! peer may have received it. An accepted entry is removed. A separate task does this; without a
-//! runtime, the claim ends with its lease. [`Stop`] ends a run between two entries.
+//! A [`Redrive`] claims entries in any [`LetterStore`] and sends them with any tower service. An entry that was
+//! accepted is removed. The entry of a job of a queue can go [back into the queue](RedriveBuilder::requeue) instead.
 //!
 //! # Examples
 //!
@@ -85,6 +41,70 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! The service is a whole delivery, as `stack::deliver()` builds it, with retries and a deadline. The
+//! deadline limits how long an entry is claimed. The service must not contain a
+//! [`DeadLetterLayer`](super::DeadLetterLayer): an entry that fails again would be written a second time.
+//! Entries hold neither credentials nor signatures, so the layers that add them belong inside.
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`rate`](RedriveBuilder::rate) | 10 | entries per second; [no limit](RedriveBuilder::no_rate) |
+//! | [`concurrency`](RedriveBuilder::concurrency) | 4 | entries of a run that are sent at the same time |
+//! | [`max_replays`](RedriveBuilder::max_replays) | 5 | times that an entry may be sent again |
+//! | [`max_refusal_wait`](RedriveBuilder::max_refusal_wait) | 30 s | wait of a run for a target that this side refuses to call |
+//! | [`lease`](RedriveBuilder::lease) | 60 s | time for which an entry stays claimed if the process dies |
+//! | [`classifier`](RedriveBuilder::classifier) | [`HttpClassifier`] | decides which results accept an entry |
+//! | [`to_request`](RedriveBuilder::to_request), [`resend`](RedriveBuilder::resend) | [`HttpRequests`] | makes the request of an entry |
+//! | [`redaction`](RedriveBuilder::redaction) | [`Redaction::new`] | removes secrets from the cause of an entry that fails again |
+//! | [`clock`](RedriveBuilder::clock) | the system clock | dates entries |
+//! | [`observe`](RedriveBuilder::observe) | none except `tracing` | adds an observer of [`Event::Redriven`] |
+//!
+//! # Errors
+//!
+//! An error is one of the store: [`one`](Redrive::one) returns it, and a run ends with [`RunFailed`], which holds the
+//! report so far. What becomes of an entry is no error but a [`Redriven`].
+//!
+//! # Cancel safety
+//!
+//! Dropping the future of [`one`](Redrive::one) or of a run loses nothing. An entry that was not sent yet
+//! is released unchanged. An entry that was being sent is released with its replay counted, because the
+//! peer may have received it. An accepted entry is removed. A separate task does this; without a
+//! runtime, the claim ends with its lease. [`Stop`] ends a run between two entries.
+//!
+//! # How an entry is sent
+//!
+//! ```text
+//!  list > claim > make the request > wait for the rate > send > judge --success--> remove
+//!           |                                                     |
+//!           +-- in progress, spent, missing: skipped              +--failure--> release, with the
+//!                                                                     newest cause and history
+//! ```
+//!
+//! - If two callers re-drive the same entry, only one sends it: an entry is claimed before it is sent, and
+//!   the claim is renewed until the call has ended.
+//! - An entry is removed only after it was accepted. If the store fails to remove it, the removal is
+//!   repeated, and the claim renewed, for at most five leases. It counts even if the lease has ended, as long
+//!   as nobody has claimed the entry since.
+//! - If the claim cannot be renewed, the call is dropped before the lease ends. If the process stood still beyond
+//!   that (a machine that slept), it goes on with the call unless another has claimed the entry, and begins none
+//!   before the claim was renewed.
+//! - An entry is sent again at most [`max_replays`](RedriveBuilder::max_replays) times. The claim counts,
+//!   so an entry that kills its process is not sent for ever. A call that this side refused (an open
+//!   breaker) does not count.
+//! - A run handles each entry once, from the newest to the oldest. Entries that are written while it
+//!   runs are left to the next run. A run that ended early can be started again; the accepted entries
+//!   have been removed by then.
+//!
+//! # Delivery guarantee
+//!
+//! At least once: if the process dies between the peer's response and the removal, or the store is
+//! unavailable while the lease ends, the entry may be sent again. Its idempotency key is sent with it,
+//! so that the peer recognizes the repetition.
 
 mod many;
 mod one;
