@@ -7,6 +7,8 @@
 //! attempt, and measured; what cannot be delivered becomes a dead letter. Between the two, a durable queue
 //! accepts jobs that workers run later.
 //!
+//! The [`guide`] leads through it in five chapters.
+//!
 //! [tower]: https://docs.rs/tower
 //!
 //! # Receiving, with feature `axum`
@@ -226,6 +228,9 @@
 )]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(any(docsrs, feature = "full"))]
+pub mod guide;
 
 // What every layer may know, and what knows no layer.
 pub mod attempt;

@@ -51,8 +51,8 @@ const SPOKEN: &[[&str; 3]] = &[
     ["crate", "signature", "Verified"],
 ];
 
-/// These put layers together, or what they keep into one form.
-const COMPOSERS: &[&str] = &["codec", "queue", "stack", "transport"];
+/// These put layers together, or what they keep into one form, or show them.
+const COMPOSERS: &[&str] = &["codec", "guide", "queue", "stack", "transport"];
 
 /// Modules that serve gRPC calls and jobs too, so that only their part called `http` may name HTTP.
 const WITHOUT_HTTP: &[&str] = &["circuit_breaker", "dead_letter", "metrics", "retry"];
