@@ -103,6 +103,19 @@ fn hyper_takes_what_stripe_signs() {
     assert_eq!(post(&url, &stale, body).status, 401);
 }
 
+/// Starts the server of three senders, whose secrets are these.
+fn start_senders() -> Server {
+    let mut command = command("axum_senders");
+    for (sender, secret) in [("GITHUB", GITHUB), ("STRIPE", STRIPE), ("SVIX", SECRET)] {
+        command.env(format!("{sender}_SECRET"), secret);
+    }
+    command.arg("127.0.0.1:0");
+    Server::start(command)
+}
+
+const GITHUB: &str = "It's a Secret to Everybody";
+const STRIPE: &str = "whsec_taken_as_it_stands";
+
 #[test]
 fn each_tenant_has_a_secret_in_the_database() {
     let (first_secret, second_secret) = (SECRET, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD");
@@ -174,35 +187,68 @@ fn each_tenant_has_a_secret_in_the_database() {
 }
 
 #[test]
-fn github_deliveries_signed_by_openssl_are_handled_once() {
-    let secret = "It's a Secret to Everybody";
-    let server = start("github_webhooks", secret);
-    let url = server.url("/github");
+fn github_deliveries_signed_by_githubkit_are_handled_once() {
+    let server = start_senders();
+    let (url, mut clients) = (server.url("/github"), Foreign::start());
     let body = "payload=%7B%22zen%22%3A%22Practicality+beats+purity.%22%7D";
-    let headers = |delivery: &str, signature: String| {
+    let signed = clients.sign("github", GITHUB, "", body);
+    let [(_, signature)] = &signed[..] else {
+        panic!("{signed:?}");
+    };
+    assert_eq!(
+        *signature,
+        format!("sha256={}", openssl_hex(GITHUB, body.as_bytes()))
+    );
+    let headers = |delivery: &str, signature: &str| {
         [
             ("x-hub-signature-256", signature),
-            ("x-github-delivery", delivery.to_owned()),
-            ("x-github-event", "ping".to_owned()),
+            ("x-github-delivery", delivery),
+            ("x-github-event", "ping"),
         ]
-        .map(|(name, value)| (name.to_owned(), value))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
-    let signature = format!("sha256={}", openssl_hex(secret, body.as_bytes()));
-    let first = post(&url, &headers("d-1", signature.clone()), body);
+    let first = post(&url, &headers("d-1", signature), body);
     assert_eq!(
         (first.status, first.body.as_str()),
         (200, "ping: 58 bytes"),
         "{first:?}"
     );
-    let again = post(&url, &headers("d-1", signature.clone()), body);
+    let again = post(&url, &headers("d-1", signature), body);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
-    let another = post(&url, &headers("d-2", signature.clone()), body);
+    let another = post(&url, &headers("d-2", signature), body);
     assert_eq!(another.header("idempotent-replayed"), None);
 
     // The prefix counts: it names the algorithm.
     let renamed = signature.replace("sha256=", "sha1=");
-    assert_eq!(post(&url, &headers("d-3", renamed), body).status, 401);
+    assert_eq!(post(&url, &headers("d-3", &renamed), body).status, 401);
     assert_eq!(post(&url, &[], body).status, 401);
+}
+
+#[test]
+fn what_stripe_and_svix_sign_is_taken_at_their_routes_alone() {
+    let server = start_senders();
+    let mut clients = Foreign::start();
+    let body = r#"{"id":"evt_1","type":"invoice.paid"}"#;
+    let stripe = clients.sign("stripe", STRIPE, "", body);
+    let svix = clients.sign("svix", SECRET, "msg_1", body);
+    for (route, signed, other) in [("/stripe", &stripe, &svix), ("/svix", &svix, &stripe)] {
+        let url = server.url(route);
+        let first = post(&url, signed, body);
+        assert_eq!(
+            (first.status, first.body.as_str()),
+            (200, "invoice.paid"),
+            "{route}"
+        );
+        assert_eq!(first.header("idempotent-replayed"), None, "{route}");
+        let again = post(&url, signed, body);
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{route}");
+        assert_eq!(post(&url, other, body).status, 401, "{route}");
+        assert_eq!(
+            post(&url, signed, &body.replace("paid", "void")).status,
+            401,
+            "{route}"
+        );
+    }
 }
 
 #[test]

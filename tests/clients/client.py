@@ -95,6 +95,12 @@ def verify_message_signatures(secret, headers, body):
     assert result.body == body.encode()
 
 
+def sign_github(secret, seconds, body):
+    from githubkit.webhooks import sign
+
+    return {"x-hub-signature-256": sign(secret, body.encode())}
+
+
 def sign_slack(secret, seconds, body):
     from slack_sdk.signature import SignatureVerifier
 
