@@ -50,16 +50,15 @@ fn programs() -> Vec<&'static str> {
 fn build(heading: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let tests = env::current_exe().unwrap();
-    let target = tests
-        .ancestors()
-        .nth(3)
-        .expect("target/<profile>/deps/test")
-        .join("readme");
-    let name = heading.to_lowercase().replace([' ', ','], "-");
-    let folder = target.join(&name);
+    let mut folders = tests.ancestors();
+    let target = folders.nth(3).expect("target/<profile>/deps/test");
+    let name = format!("readme-{}", heading.to_lowercase().replace([' ', ','], "-"));
+    let folder = target.join("readme").join(&name);
     fs::create_dir_all(folder.join("src")).unwrap();
     let manifest = format!(
-        "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n{}\n\n[workspace]\n\n[profile.dev]\ndebug = false\n\n\
+        "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n{}\n\n[workspace]\n\n\
+         [lints.rust]\nwarnings = \"deny\"\n\n\
+         [profile.dev]\ndebug = \"line-tables-only\"\n\n\
          [patch.crates-io]\n\
          tower-webhook = {{ path = '{}' }}\n\
          tower-webhook-sqlite = {{ path = '{}' }}\n",
@@ -75,8 +74,8 @@ fn build(heading: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["build", "--quiet"])
         .current_dir(&folder)
-        .env("CARGO_TARGET_DIR", target.join("target"))
-        .env("RUSTFLAGS", "-D warnings")
+        // What the workspace has built with the same profile and features is not built again.
+        .env("CARGO_TARGET_DIR", target)
         .output()
         .expect("cargo starts");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -84,7 +83,7 @@ fn build(heading: &str) -> PathBuf {
         output.status.success(),
         "{heading:?} does not build:\n{said}"
     );
-    target.join("target/debug").join(name)
+    target.join("debug").join(name)
 }
 
 /// Starts a server of the README in an empty folder, with its secret.
