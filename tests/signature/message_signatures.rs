@@ -1144,3 +1144,73 @@ fn hostile_headers_are_bounded() {
         assert!(Scheme::recognizes(&scheme(), request.headers()));
     }
 }
+
+/// The path that was requested is signed, not the one that a router left.
+#[cfg(feature = "axum")]
+#[test]
+fn a_nested_router_does_not_change_what_is_signed() {
+    let mut request = signed(&scheme(), b"{}");
+    let original = request.uri().clone();
+    *request.uri_mut() = "/?shop=1".parse().unwrap();
+    assert_eq!(refused(&scheme(), &request), "mismatch");
+    let original = axum::extract::OriginalUri(original);
+    request.extensions_mut().insert(original);
+    verify(&scheme(), &request).unwrap();
+}
+
+/// As a client of hyper sends them and its server receives them, by HTTP/1 and HTTP/2: the first with the host in a header,
+/// the second with a URI that has one.
+#[tokio::test]
+async fn requests_are_signed_as_they_arrive() {
+    use http_body_util::BodyExt as _;
+    use hyper_util::{
+        client::legacy::Client,
+        rt::{TokioExecutor, TokioIo},
+        server::conn::auto,
+        service::TowerToHyperService,
+    };
+    use tower::{Layer, ServiceBuilder, ServiceExt};
+    use tower_webhook::{BufferBodyLayer, SignLayer};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let parts = ["@method", "@authority", "@path", "@query", "content-digest"];
+    let parts = scheme().components(parts).unwrap();
+    for (sender, receiver) in [
+        (scheme(), scheme().origin(&origin).unwrap()),
+        (parts.clone(), parts.clone()),
+        // By its parts, a target is covered without the scheme, which this server does not know.
+        (parts, scheme()),
+    ] {
+        let verify = SignatureVerifyLayer::new(receiver);
+        let server = ServiceBuilder::new()
+            .layer(verify.before_body())
+            .layer(BufferBodyLayer::new(1 << 10))
+            .layer(verify)
+            .service_fn(|request: Request<BufferedBody>| async {
+                assert!(request.extensions().get::<Verified>().is_some());
+                Ok::<_, std::convert::Infallible>(http::Response::new(request.into_body()))
+            });
+        for http2 in [false, true] {
+            let client = Client::builder(TokioExecutor::new())
+                .http2_only(http2)
+                .build_http::<BufferedBody>();
+            let client = SignLayer::new(sender.clone()).layer(client);
+            let url = format!("{origin}/paid?shop=1&note=a%20b");
+            let request = Request::post(url).body(BufferedBody::from("paid"));
+            let call = tokio::spawn(client.oneshot(request.unwrap()));
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = TowerToHyperService::new(server.clone());
+            let serving = tokio::spawn(async move {
+                let builder = auto::Builder::new(TokioExecutor::new());
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
+                connection.await.map_err(|error| error.to_string())
+            });
+            let response = call.await.unwrap().unwrap();
+            assert_eq!(response.status(), 200, "HTTP/2: {http2}");
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            assert_eq!(body, "paid");
+            serving.abort();
+        }
+    }
+}
