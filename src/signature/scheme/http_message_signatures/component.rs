@@ -7,7 +7,7 @@ use crate::{
 };
 use http::{HeaderMap, HeaderName, Method, Uri, header::HOST, uri::Authority};
 use sfv::BareItemFromInput;
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::OnceCell, collections::HashMap, fmt};
 
 /// The longest text that is signed, in bytes.
 const MAX_BASE: usize = 1 << 15;
@@ -174,6 +174,9 @@ pub(super) struct Subject<'a> {
     headers: &'a HeaderMap,
     scheme: &'static str,
     authority: Result<String, SignatureError>,
+    /// The parameters of the query by their names, if they are asked for: a stranger may ask for many of many. One that is
+    /// there twice has no value.
+    params: OnceCell<HashMap<String, Option<&'a str>>>,
 }
 
 impl<'a> Subject<'a> {
@@ -223,6 +226,7 @@ impl<'a> Subject<'a> {
             headers,
             scheme,
             authority,
+            params: OnceCell::new(),
         }
     }
 
@@ -323,15 +327,20 @@ impl<'a> Subject<'a> {
 
     /// The value of the one parameter of the query with this name, both encoded as RFC 9421 §2.2.8 has it.
     fn query_param(&self, name: &str) -> Option<String> {
-        let query = self.uri.query().filter(|query| query.len() <= MAX_QUERY)?;
-        let mut found = query.split('&').filter_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (!pair.is_empty() && encoded(key) == name).then_some(value)
+        let params = self.params.get_or_init(|| {
+            let query = self.uri.query().filter(|query| query.len() <= MAX_QUERY);
+            let mut params = HashMap::new();
+            let pairs = query.unwrap_or_default().split('&');
+            for pair in pairs.filter(|pair| !pair.is_empty()) {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                params
+                    .entry(encoded(name))
+                    .and_modify(|value| *value = None)
+                    .or_insert(Some(value));
+            }
+            params
         });
-        match (found.next(), found.next()) {
-            (Some(value), None) => Some(encoded(value)),
-            _ => None,
-        }
+        params.get(name)?.map(encoded)
     }
 }
 
@@ -445,7 +454,7 @@ mod tests {
     /// RFC 9421 §2.2.8.
     #[test]
     fn query_parameters_of_the_rfc() {
-        let target = "/parameters?var=this%20is%20a%20big%0Amultiline%20value&bar=with+plus+whitespace&fa%C3%A7ade%22%3A%20=something&qux=&two=1&two=2";
+        let target = "/parameters?var=this%20is%20a%20big%0Amultiline%20value&bar=with+plus+whitespace&fa%C3%A7ade%22%3A%20=something&qux=&two=1&two=2&&=x&none";
         let found = values(
             &request(target, "www.example.com"),
             None,
@@ -454,8 +463,10 @@ mod tests {
                 "@query-param bar",
                 "@query-param fa%C3%A7ade%22%3A%20",
                 "@query-param qux",
-                "@query-param two",
+                "@query-param ",
                 "@query-param none",
+                "@query-param two",
+                "@query-param three",
                 // Not the one way in which it is written.
                 "@query-param fa\u{e7}ade\": ",
                 "@query-param v%61r",
@@ -467,6 +478,8 @@ mod tests {
                 "this%20is%20a%20big%0Amultiline%20value",
                 "with%20plus%20whitespace",
                 "something",
+                "",
+                "x",
                 "",
                 "error: malformed",
                 "error: malformed",

@@ -419,6 +419,9 @@ impl HttpMessageSignatures {
         }
         self.qualifies(&input, received).map_err(ours)?;
         let signature = received.signature(member).map_err(ours)?;
+        if *tries >= MAX_SIGNATURES {
+            return Err(ours(SignatureError::Mismatch));
+        }
         let base = received.subject.base(&input.components, &input.parameters);
         let base = base.map_err(ours)?;
         let entry = keys.find(|entry| {
