@@ -3,6 +3,7 @@
 #![cfg(feature = "full")]
 #![allow(clippy::unwrap_used)]
 
+use http::Request;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
@@ -15,12 +16,15 @@ use syn::{Attribute, Expr, FnArg, ImplItem, Item, Lit, Meta, Type, Visibility};
 use tower_webhook::{
     AttemptTimeoutLayer, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer,
     DeliveryMetricsLayer, FailoverLayer, RetryWithJitterLayer,
-    body::peek::PeekBodyLayer,
+    body::{BufferedBody, peek::PeekBodyLayer},
     circuit_breaker::BreakerConfig,
+    cognigy::EventLayer,
     dead_letter::{DeadLetters, JsonlDeadLetters, MemoryDeadLetters, redrive::Redrive},
     deadline::DeadlineLayer,
     grpc::GrpcPeekLayer,
     metrics::FacadeExporter,
+    problem::Problem,
+    queue::{EnqueueService, MemoryQueue, NewJob, Queue, TaskStatusService, Worker},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
 };
 
@@ -37,12 +41,15 @@ const PAGES: &[(&str, &[&str])] = &[
         "src/dead_letter/redrive/mod.rs",
         &["src/dead_letter/redrive"],
     ),
+    ("src/cognigy/mod.rs", &["src/cognigy/layer.rs"]),
     ("src/deadline/mod.rs", &["src/deadline"]),
     ("src/failover/mod.rs", &["src/failover"]),
     ("src/fallback/mod.rs", &["src/fallback"]),
     ("src/grpc.rs", &["src/grpc.rs"]),
     ("src/metrics/mod.rs", &["src/metrics"]),
+    ("src/queue/mod.rs", &["src/queue"]),
     ("src/retry/mod.rs", &["src/retry"]),
+    ("src/transport/mod.rs", &["src/transport"]),
 ];
 
 /// What a reader looks for first, in this order. What else a page says follows.
@@ -186,7 +193,7 @@ fn the_page_of_a_layer_has_its_every_setting() {
             }
         }
     }
-    assert!(all > 70, "the sources were not understood: {all}");
+    assert!(all > 110, "the sources were not understood: {all}");
 }
 
 /// Of a setting: the default in the table, and in the code as `Debug` shows it.
@@ -588,5 +595,115 @@ fn defaults_of_metrics_and_grpc() {
                 "max_message: 4194304",
             ),
         ],
+    );
+}
+
+#[test]
+fn defaults_of_the_cognigy_layer() {
+    agree(
+        "src/cognigy/mod.rs",
+        EventLayer::new(),
+        &[
+            ("EventLayer::kept", "7 days", "kept: 604800s"),
+            (
+                "EventLayer::refuse_with",
+                "`application/problem+json`",
+                "refuser: problem+json",
+            ),
+            (
+                "EventLayer::clock",
+                "the system clock",
+                "clock: WallClock(system)",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn defaults_of_the_queue() {
+    const PAGE: &str = "src/queue/mod.rs";
+    let queue = Queue::new(MemoryQueue::default());
+    agree(
+        PAGE,
+        Worker::builder(queue.clone()),
+        &[
+            ("WorkerBuilder::concurrency", "64", "concurrency: 64"),
+            ("WorkerBuilder::lease", "30 s", "lease: 30s"),
+            (
+                "WorkerBuilder::attempt_timeout",
+                "10 min",
+                "attempt_timeout: 600s",
+            ),
+            (
+                "WorkerBuilder::retry",
+                "3 attempts: [`RetryConfig::default`](crate::retry::RetryConfig)",
+                "attempts: 3",
+            ),
+            ("WorkerBuilder::dead_letters", "none", "dead_letters: None"),
+        ],
+    );
+    agree(
+        PAGE,
+        MemoryQueue::builder(),
+        &[
+            ("MemoryQueueBuilder::attempts", "25", "attempts: 25"),
+            ("MemoryQueueBuilder::per_target", "8", "per_target: 8"),
+            (
+                "MemoryQueueBuilder::retention",
+                "7 days",
+                "retention: 604800s",
+            ),
+            ("MemoryQueueBuilder::max_jobs", "100,000", "jobs: 100000"),
+            (
+                "MemoryQueueBuilder::max_bytes",
+                "256 MiB",
+                "bytes: 268435456",
+            ),
+            (
+                "MemoryQueueBuilder::max_payload",
+                "16 MiB",
+                "payload: 16777216",
+            ),
+            ("MemoryQueueBuilder::max_keys", "2,000,000", "keys: 2000000"),
+            (
+                "MemoryQueueBuilder::max_finished",
+                "100,000",
+                "finished: 100000",
+            ),
+            (
+                "MemoryQueueBuilder::max_results",
+                "64 MiB",
+                "results: 67108864",
+            ),
+            (
+                "MemoryQueueBuilder::clock",
+                "the system clock",
+                "clock: WallClock(system)",
+            ),
+        ],
+    );
+    let job = |_: Request<BufferedBody>| Ok::<_, Problem>(NewJob::new("event", ""));
+    agree(
+        PAGE,
+        EnqueueService::new(queue.clone(), job),
+        &[
+            ("EnqueueService::dedup_key", "none", "dedup_key: None"),
+            ("EnqueueService::time_limit", "10 s", "time_limit: 10s"),
+            ("EnqueueService::retry_after", "5 s", "retry_after: 5s"),
+            (
+                "EnqueueService::refuse_with",
+                "`application/problem+json`",
+                "refuser: problem+json",
+            ),
+        ],
+    );
+    agree(
+        PAGE,
+        TaskStatusService::new(queue),
+        &[(
+            "TaskStatusService::content_type",
+            "`application/json`",
+            "content_type: \"application/json\"",
+        )],
     );
 }

@@ -1,41 +1,7 @@
 //! Typed NICE Cognigy events, and responses to them.
 //!
-//! # Two contracts
-//!
-//! The publications on Cognigy webhooks describe two different things:
-//!
-//! - **The documents' contract**: signed webhooks as five tutorials describe them, called
-//!   S0 to S4 here. Two of them define the events. S3 ("Implementing Resilient NICE Cognigy Webhook
-//!   Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook Events with
-//!   Python") the [`Envelope`]. The vendor's publications mention neither these events, nor the
-//!   `X-Cognigy-Signature` header that signs them, nor the routes of S0 to S4: gateways and shims that
-//!   follow those tutorials send them.
-//! - **The official platform**: the [`WebhookDelivery`] that Cognigy.AI's Webhook
-//!   Endpoint posts for each output. It has no signature, no event id and no time; the endpoint
-//!   authenticates with HTTP Basic.
-//!
-//! The route decides which of them applies, never a guess: [`CognigyEvent`] reads the first contract,
-//! [`WebhookDelivery`] the second.
-//!
-//! # Unknown data
-//!
-//! Types and fields that this crate does not know are not errors, and `raw()` returns the unchanged
-//! bytes. The open part (`payload`, `variables`, `AIOutput.data`) is checked to be JSON and otherwise
-//! left alone until `payload_as` types it. Reading an event copies nothing.
-//!
-//! # Refusals
-//!
-//! An [`EventError`] is a 400 that names the field and the expected value, and never quotes a value. The
-//! errors: a body that is not JSON in UTF-8 (a byte order mark included), not an object, or nested deeper
-//! than 128 levels; a documented field that is missing, occurs twice, or has another type; an id with
-//! control characters; a key (`eventId`, `conversationId`) that is empty, longer than 255 bytes, or has whitespace
-//! around it. `null` means that an optional field is absent.
-//!
-//! # Order
-//!
-//! Outside: the signature layer, which needs the buffer layer, then [`EventLayer`], which reads the event once, and
-//! the idempotency layer, whose key is the id of the event. Parsing before verification would parse data from
-//! anyone.
+//! [`CognigyEvent`] reads the events of the documents' contract, [`WebhookDelivery`] the output of the official platform's
+//! Webhook Endpoint. [`EventLayer`] reads the event of a verified request once, for the layers and the handler inside.
 //!
 //! # Examples
 //!
@@ -74,6 +40,67 @@
 //! assert_eq!(error.field(), Some("payload.profile"));
 //! # Ok::<_, EventError>(())
 //! ```
+//!
+//! # Order
+//!
+//! Outside: the signature layer, which needs the buffer layer, then [`EventLayer`], which reads the event once, and
+//! the idempotency layer, whose key is the id of the event. Parsing before verification would parse data from
+//! anyone.
+//!
+//! # Settings
+//!
+//! Of [`EventLayer`]:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`kept`](EventLayer::kept) | 7 days | time for which an id is recognised as a repeat: an event that is older is refused |
+//! | [`refuse_with`](EventLayer::refuse_with) | `application/problem+json` | makes the response to a refused request |
+//! | [`clock`](EventLayer::clock) | the system clock | measures the age of an event |
+//! | [`observe`](EventLayer::observe) | none except `tracing` | adds an observer of [`Event::Refused`](crate::observe::Event::Refused) |
+//!
+//! Those of [`presets`] for the outbound layers are documented there.
+//!
+//! # Answers
+//!
+//! | Request | Status | Reason |
+//! | --- | --- | --- |
+//! | its body is not an event | 400 | [`EventRejection::Event`]: names the field and the expected value, and never quotes a value |
+//! | the event is too old to be recognised as a repeat, or of the future | 400 | [`EventError::Stale`] |
+//! | no layer outside has verified it | 500 | [`EventRejection::Unverified`] |
+//!
+//! Not an event: a body that is not JSON in UTF-8 (a byte order mark included), not an object, or nested deeper
+//! than 128 levels; a documented field that is missing, occurs twice, or has another type; an id with
+//! control characters; a key (`eventId`, `conversationId`) that is empty, longer than 255 bytes, or has whitespace
+//! around it. `null` means that an optional field is absent.
+//!
+//! # Cancel safety
+//!
+//! An event is read in `call`, before there is a future to drop. Dropping the response future of [`EventLayer`] drops the
+//! handler's future.
+//!
+//! # Two contracts
+//!
+//! The publications on Cognigy webhooks describe two different things:
+//!
+//! - **The documents' contract**: signed webhooks as five tutorials describe them, called
+//!   S0 to S4 here. Two of them define the events. S3 ("Implementing Resilient NICE Cognigy Webhook
+//!   Handlers in Python") has the [`DialogEvent`], S4 ("Handling NICE Cognigy Webhook Events with
+//!   Python") the [`Envelope`]. The vendor's publications mention neither these events, nor the
+//!   `X-Cognigy-Signature` header that signs them, nor the routes of S0 to S4: gateways and shims that
+//!   follow those tutorials send them.
+//! - **The official platform**: the [`WebhookDelivery`] that Cognigy.AI's Webhook
+//!   Endpoint posts for each output. It has no signature, no event id and no time; the endpoint
+//!   authenticates with HTTP Basic.
+//!
+//! The route decides which of them applies, never a guess: [`CognigyEvent`] reads the first contract,
+//! [`WebhookDelivery`] the second.
+//!
+//! # Unknown data
+//!
+//! Types and fields that this crate does not know are not errors, and `raw()` returns the unchanged
+//! bytes. The open part (`payload`, `variables`, `AIOutput.data`) is checked to be JSON and otherwise
+//! left alone until `payload_as` types it. Reading an event copies nothing.
+//!
 //! # In axum
 //!
 //! With the feature `axum`, [`CognigyEvent`], [`Envelope`], [`DialogEvent`] and [`WebhookDelivery`]

@@ -1,17 +1,7 @@
 //! Events and observers: layers, workers and stores report what happens in them.
 //!
 //! An [`Observer`] gets each [`Event`] as it happens, on the thread on which it happens. Metrics
-//! ([`DeliveryMetrics`](crate::metrics::DeliveryMetrics)), audit logs and alerts are observers. With
-//! feature `tracing` (on by default), every event is also reported to the `tracing` subscriber. Every
-//! layer and builder has a setter `observe` that adds an observer.
-//!
-//! Without an observer or subscriber, an event costs a branch; its value is not built.
-//!
-//! # Panics
-//!
-//! A panic of an observer or of the `tracing` subscriber is caught and [counted](Observers::panics) in the
-//! [`Observers`] that the program keeps a clone of. It affects neither the call that the event belongs to
-//! nor the other observers.
+//! ([`DeliveryMetrics`](crate::metrics::DeliveryMetrics)), audit logs and alerts are observers.
 //!
 //! # Examples
 //!
@@ -31,6 +21,19 @@
 //!     }
 //! }
 //! ```
+//!
+//! # Settings
+//!
+//! Every layer and builder has a setter `observe` that adds an observer. By default there is none. With feature `tracing`
+//! (on by default), every event is also reported to the `tracing` subscriber.
+//!
+//! Without an observer or subscriber, an event costs a branch; its value is not built.
+//!
+//! # Panics
+//!
+//! A panic of an observer or of the `tracing` subscriber is caught and [counted](Observers::panics) in the
+//! [`Observers`] that the program keeps a clone of. It affects neither the call that the event belongs to
+//! nor the other observers.
 
 mod breaker_state;
 mod event;

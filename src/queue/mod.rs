@@ -1,14 +1,45 @@
 //! Accept now, process later: durable jobs, workers that process them, and their status.
 //!
-//! An [`Engine`] keeps jobs; a [`Queue`] is a handle to it. [`EnqueueService`] is the innermost
-//! service of a receive stack: it adds a job to the queue and answers once the job is safe. A
-//! [`Worker`] claims jobs and calls any tower service with each. [`TaskStatusService`] reports the
-//! status of a task to anybody who knows its id.
+//! An [`Engine`] keeps jobs; a [`Queue`] is a handle to it. A [`Worker`] claims jobs and calls a function or any tower
+//! service with each. [`EnqueueService`] makes jobs of requests, and [`TaskStatusService`] reports what became of them.
 //!
-//! Jobs may have [types of their own](JobKind): [`Queue::push`] adds one, and a worker has
-//! [a handler for each kind](WorkerBuilder::handle), an async function, an [HTTP client](WorkerBuilder::handle_http) or
-//! [any other tower service](WorkerBuilder::handle_service). [`Queue::cancel`] and [`Queue::list`] are for those that have
-//! not ended, and a [`Requeue`] for those that failed for good.
+//! # Examples
+//!
+//! Jobs with a [type of their own](JobKind):
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use std::time::Duration;
+//! use tower_webhook::queue::{JobContext, JobError, JobKind, MemoryQueue, Queue, Worker};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct SendInvoice {
+//!     id: u64,
+//! }
+//!
+//! impl JobKind for SendInvoice {
+//!     const KIND: &'static str = "send-invoice";
+//! }
+//!
+//! async fn send_invoice(invoice: SendInvoice, job: JobContext) -> Result<(), JobError> {
+//!     println!("invoice {}, attempt {}", invoice.id, job.attempt);
+//!     Ok(())
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let queue = Queue::new(MemoryQueue::default());
+//! let worker = Worker::builder(queue.clone()).handle(send_invoice).build()?.spawn();
+//!
+//! let accepted = queue.push(SendInvoice { id: 7 }).key("invoice-7").await?;
+//! # while !queue.task(accepted.id).await?.is_some_and(|task| task.status.is_final()) {
+//! #     tokio::time::sleep(Duration::from_millis(5)).await;
+//! # }
+//! let task = queue.task(accepted.id).await?.ok_or("finished tasks are kept for 7 days")?;
+//! assert_eq!(task.status.as_str(), "succeeded");
+//! worker.stop(Duration::from_secs(5)).await;
+//! # Ok::<_, tower_webhook::BoxError>(())
+//! # }).unwrap();
+//! ```
 //!
 //! # Order
 //!
@@ -26,6 +57,82 @@
 //!   attempt.
 //! - No dead-letter layer inside, because it would write an entry for each failed attempt. The worker
 //!   [writes one](WorkerBuilder::dead_letters) for the job.
+//!
+//! # Settings
+//!
+//! Of a [`Worker`]:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`handle`](WorkerBuilder::handle), [`handle_http`](WorkerBuilder::handle_http), [`handle_service`](WorkerBuilder::handle_service) | none | a function, an HTTP client or a service for a kind of jobs |
+//! | [`kinds`](WorkerBuilder::kinds) | all; with handlers, theirs; with [`http`](Worker::http), [`NewJob::HTTP`] | kinds that it claims |
+//! | [`concurrency`](WorkerBuilder::concurrency) | 64 | jobs that run at the same time |
+//! | [`lease`](WorkerBuilder::lease) | 30 s | time that the jobs of a dead worker wait for another |
+//! | [`attempt_timeout`](WorkerBuilder::attempt_timeout) | 10 min | time limit of one attempt |
+//! | [`retry`](WorkerBuilder::retry) | 3 attempts: [`RetryConfig::default`](crate::retry::RetryConfig) | when and how often a job is tried again |
+//! | [`classifier`](WorkerBuilder::classifier) | `Ok` succeeds, an error is judged; [`http`](Worker::http): [`HttpClassifier`](crate::outcome::HttpClassifier) | decides the outcome of an attempt |
+//! | [`request`](WorkerBuilder::request) of [`http`](Worker::http) | that in the job | makes the request of a job, and names the kinds |
+//! | [`result`](WorkerBuilder::result) | none | takes the result of a task from a response |
+//! | [`dead_letters`](WorkerBuilder::dead_letters) | none | sink for jobs that failed for good |
+//! | [`describe`](WorkerBuilder::describe) | none | completes the entry of a job |
+//! | [`entry_body`](WorkerBuilder::entry_body) | 1 MiB | bytes of a payload that an entry keeps |
+//! | [`redaction`](WorkerBuilder::redaction) | [`Redaction::new`](crate::dead_letter::Redaction::new) | removes secrets from entries |
+//! | [`grace`](WorkerBuilder::grace) | 5 s | time that jobs have to end when [`run`](Worker::run) stops |
+//! | [`clock`](WorkerBuilder::clock) | the system clock | dates entries |
+//! | [`observe`](WorkerBuilder::observe) | none except `tracing` | adds an observer of the jobs |
+//!
+//! Of the queue, for a [`MemoryQueue`]; other engines document theirs:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`attempts`](MemoryQueueBuilder::attempts) | 25 | attempts of a job at most; a worker may allow fewer |
+//! | [`per_target`](MemoryQueueBuilder::per_target) | 8 | jobs of one target that run at the same time |
+//! | [`retention`](MemoryQueueBuilder::retention) | 7 days | time for which status, result and key of a finished task are kept |
+//! | [`max_jobs`](MemoryQueueBuilder::max_jobs) | 100,000 | unfinished jobs |
+//! | [`max_bytes`](MemoryQueueBuilder::max_bytes) | 256 MiB | bytes of unfinished jobs |
+//! | [`max_payload`](MemoryQueueBuilder::max_payload) | 16 MiB | bytes of a payload |
+//! | [`max_keys`](MemoryQueueBuilder::max_keys) | 2,000,000 | deduplication keys |
+//! | [`max_finished`](MemoryQueueBuilder::max_finished) | 100,000 | finished tasks |
+//! | [`max_results`](MemoryQueueBuilder::max_results) | 64 MiB | bytes of all results |
+//! | [`clock`](MemoryQueueBuilder::clock) | the system clock | dates the acceptance of a job |
+//! | [`observe`](MemoryQueueBuilder::observe) | none except `tracing` | adds an observer of cancelled jobs and of trouble |
+//!
+//! Of a [job](NewJob), and of a [`Push`] alike:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`dedup_key`](NewJob::dedup_key), [`key`](Push::key) | none | a job with a key that is known is not added again |
+//! | [`target`](NewJob::target), [`target`](Push::target) | `""` | where it goes, for the limit of jobs of one target |
+//! | [`fifo_group`](NewJob::fifo_group), [`fifo_group`](Push::fifo_group) | none | jobs of a group run one after another, in their order |
+//! | [`delay`](NewJob::delay), [`delay`](Push::delay) | zero | wait before the first attempt |
+//! | [`run_at`](NewJob::run_at), [`run_at`](Push::run_at) | at once | time of the first attempt, in its place |
+//! | [`about`](NewJob::about), [`about`](Push::about) | none | facts for the dead-letter entry of the job |
+//!
+//! Of [`EnqueueService`] and [`TaskStatusService`]:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`dedup_key`](EnqueueService::dedup_key) | none | where the id of a request is, by which a repeat is known |
+//! | [`time_limit`](EnqueueService::time_limit) | 10 s | time limit for the queue to accept a job |
+//! | [`retry_after`](EnqueueService::retry_after) | 5 s | `Retry-After` of a 503 |
+//! | [`answer`](EnqueueService::answer) | 202 with the id of the task | makes the answer to an accepted job |
+//! | [`refuse_with`](EnqueueService::refuse_with) | `application/problem+json` | makes the answer to a job that was not accepted |
+//! | [`observe`](EnqueueService::observe) | none except `tracing` | adds an observer of accepted and refused jobs |
+//! | [`content_type`](TaskStatusService::content_type) | `application/json` | content type of results |
+//! | [`failed`](TaskStatusService::failed) | 500 | makes the answer for a task that failed for good |
+//! | [`observe`](TaskStatusService::observe) | none except `tracing` | adds an observer of errors of the queue |
+//!
+//! # Answers
+//!
+//! [`EnqueueService`] answers 202 once the job is safe, 400, 413 or 422 to what cannot be a job, and 503 with
+//! `Retry-After` while the queue takes none. [`TaskStatusService`] answers by the status of the task: 200, 202, 410 or
+//! 500, and 404 where there is none. Both list their answers. The methods of a [`Queue`] return a [`StoreError`].
+//!
+//! # Cancel safety
+//!
+//! If a future of a [`Queue`] is dropped, the job is in the queue or not. Dropping [`Worker::run`] drops
+//! the running jobs; other workers get them when their leases end. Dropping a [`WorkerHandle`] stops
+//! its worker, which releases its jobs.
 //!
 //! # Guarantees
 //!
@@ -45,9 +152,9 @@
 //! | its entry is [put back](crate::dead_letter::redrive::RedriveBuilder::requeue) | it is queued again, with its id and new attempts |
 //! | the worker stops | it is released if it does not end within the grace period |
 //!
-//! # Examples
+//! # Jobs that are HTTP requests
 //!
-//! Jobs that are HTTP requests, sent by a stack of one attempt:
+//! They are sent by a stack of one attempt:
 //!
 //! ```
 //! use http::{Request, Response};
@@ -94,12 +201,6 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
-//!
-//! # Cancel safety
-//!
-//! If a future of a [`Queue`] is dropped, the job is in the queue or not. Dropping [`Worker::run`] drops
-//! the running jobs; other workers get them when their leases end. Dropping a [`WorkerHandle`] stops
-//! its worker, which releases its jobs.
 
 pub mod contract;
 mod engine;

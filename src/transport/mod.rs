@@ -1,10 +1,7 @@
 //! Clients at the bottom of a stack: hyper-util, reqwest, a tonic channel.
 //!
 //! Each function makes a tower service of a client. Its errors are [`TransportError`]s, which know what they say about
-//! the call, so that every layer outside judges them rightly without a setting. A request that provably never reached the
-//! peer is [`Unreached`](crate::outcome::OutcomeKind::Unreached), and may be sent again even if it is a POST without a
-//! key; one that the client does not take is [`Unsendable`](crate::outcome::OutcomeKind::Unsendable): not retried, and no
-//! evidence against the peer.
+//! the call, so that every layer outside judges them rightly without a setting:
 //!
 //! | Service | Takes | Feature |
 //! | --- | --- | --- |
@@ -13,41 +10,6 @@
 //! | [`tonic(channel)`](tonic()) | the requests of generated gRPC clients | `tonic` |
 //!
 //! [`post_json`] makes a request of a value, [`read_json`] a value of a response.
-//!
-//! For another client, wrap its errors in [`Unreached`](crate::outcome::Unreached),
-//! [`Unsendable`](crate::outcome::Unsendable) or a [`TransportError`].
-//!
-//! # Errors
-//!
-//! | What happened | Outcome |
-//! | --- | --- |
-//! | this machine has no file handle left | `Refused` |
-//! | no address (DNS), connection refused, connect timeout | `Unreached` |
-//! | TLS: handshake cut, plaintext peer, certificate of another name, expired or untrusted | `Unreached`: see below |
-//! | the connection ended before the request was written | `Unreached` |
-//! | HTTP/2 `REFUSED_STREAM` | `Unreached` ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)) |
-//! | HTTP/2 GOAWAY with `NO_ERROR`, whose last stream is before this one | `Unreached` ([RFC 9113 §6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)) |
-//! | HTTP/2 `ENHANCE_YOUR_CALM` | `Throttled` |
-//! | any other `RST_STREAM` or GOAWAY | `Transient` |
-//! | reset or closed after the request was written, also on a connection that was idle for long | `Transient` |
-//! | half a head, or one that is not HTTP | `Transient` |
-//! | a timeout that is not the connector's | `Transient` |
-//! | an address or method that the client does not take: no host, `https` without TLS, another scheme | `Unsendable` |
-//! | the request's own body failed | `Unsendable` |
-//! | reqwest: too many redirects | `Permanent` |
-//!
-//! A bad certificate is `Unreached`, and so retried: nothing was sent, a certificate may be renewed
-//! while a delivery waits, and only one of several hosts behind a name may have a bad one. To change
-//! that, give the classifier a [rule](crate::outcome::HttpClassifier::errors) that calls
-//! [`Outcome::never_retry`](crate::outcome::Outcome::never_retry).
-//!
-//! The clients repeat some requests themselves, before anything is judged: hyper-util repeats what
-//! was not yet written to a pooled connection (`retry_canceled_requests`), reqwest the two HTTP/2
-//! cases (`ClientBuilder::retry`). Turn that off if each attempt must be counted.
-//!
-//! # Cancel safety
-//!
-//! As the client's: dropping the future of a call drops the call.
 //!
 //! # Examples
 //!
@@ -73,6 +35,55 @@
 //! # Ok::<_, BoxError>(())
 //! # }).unwrap();
 //! ```
+//!
+//! # Order
+//!
+//! Innermost. For another client, wrap its errors in [`Unreached`](crate::outcome::Unreached),
+//! [`Unsendable`](crate::outcome::Unsendable) or a [`TransportError`].
+//!
+//! The clients repeat some requests themselves, before anything is judged: hyper-util repeats what
+//! was not yet written to a pooled connection (`retry_canceled_requests`), reqwest the two HTTP/2
+//! cases (`ClientBuilder::retry`). Turn that off if each attempt must be counted.
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`peek`](Tonic::peek) | never waits | how the status in trailers is read: see [`GrpcPeekLayer`](crate::grpc::GrpcPeekLayer) |
+//!
+//! All others are the client's.
+//!
+//! # Errors
+//!
+//! A request that provably never reached the peer is [`Unreached`](crate::outcome::OutcomeKind::Unreached), and may be
+//! sent again even if it is a POST without a key; one that the client does not take is
+//! [`Unsendable`](crate::outcome::OutcomeKind::Unsendable): not retried, and no evidence against the peer.
+//!
+//! | What happened | Outcome |
+//! | --- | --- |
+//! | this machine has no file handle left | `Refused` |
+//! | no address (DNS), connection refused, connect timeout | `Unreached` |
+//! | TLS: handshake cut, plaintext peer, certificate of another name, expired or untrusted | `Unreached`: see below |
+//! | the connection ended before the request was written | `Unreached` |
+//! | HTTP/2 `REFUSED_STREAM` | `Unreached` ([RFC 9113 §8.7](https://www.rfc-editor.org/rfc/rfc9113#section-8.7)) |
+//! | HTTP/2 GOAWAY with `NO_ERROR`, whose last stream is before this one | `Unreached` ([RFC 9113 §6.8](https://www.rfc-editor.org/rfc/rfc9113#section-6.8)) |
+//! | HTTP/2 `ENHANCE_YOUR_CALM` | `Throttled` |
+//! | any other `RST_STREAM` or GOAWAY | `Transient` |
+//! | reset or closed after the request was written, also on a connection that was idle for long | `Transient` |
+//! | half a head, or one that is not HTTP | `Transient` |
+//! | a timeout that is not the connector's | `Transient` |
+//! | an address or method that the client does not take: no host, `https` without TLS, another scheme | `Unsendable` |
+//! | the request's own body failed | `Unsendable` |
+//! | reqwest: too many redirects | `Permanent` |
+//!
+//! A bad certificate is `Unreached`, and so retried: nothing was sent, a certificate may be renewed
+//! while a delivery waits, and only one of several hosts behind a name may have a bad one. To change
+//! that, give the classifier a [rule](crate::outcome::HttpClassifier::errors) that calls
+//! [`Outcome::never_retry`](crate::outcome::Outcome::never_retry).
+//!
+//! # Cancel safety
+//!
+//! As the client's: dropping the future of a call drops the call.
 
 mod json;
 mod judge;
