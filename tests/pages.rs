@@ -14,8 +14,8 @@ use std::{
 };
 use syn::{Attribute, Expr, FnArg, ImplItem, Item, Lit, Meta, Type, Visibility};
 use tower_webhook::{
-    AttemptTimeoutLayer, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer,
-    DeliveryMetricsLayer, FailoverLayer, RetryWithJitterLayer,
+    AttemptTimeoutLayer, BoxError, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer,
+    DeliveryMetricsLayer, FailoverLayer, RetryWithJitterLayer, SignLayer, SignatureVerifyLayer,
     body::{BufferedBody, peek::PeekBodyLayer},
     circuit_breaker::BreakerConfig,
     cognigy::EventLayer,
@@ -26,6 +26,7 @@ use tower_webhook::{
     problem::Problem,
     queue::{EnqueueService, MemoryQueue, NewJob, Queue, TaskStatusService, Worker},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
+    signature::{ReplayCache, Tenants, scheme::GitHub},
 };
 
 /// The pages of layers, with the files in which their settings are.
@@ -49,6 +50,7 @@ const PAGES: &[(&str, &[&str])] = &[
     ("src/metrics/mod.rs", &["src/metrics"]),
     ("src/queue/mod.rs", &["src/queue"]),
     ("src/retry/mod.rs", &["src/retry"]),
+    ("src/signature/mod.rs", &["src/signature"]),
     ("src/transport/mod.rs", &["src/transport"]),
 ];
 
@@ -704,6 +706,80 @@ fn defaults_of_the_queue() {
             "TaskStatusService::content_type",
             "`application/json`",
             "content_type: \"application/json\"",
+        )],
+    );
+}
+
+#[test]
+fn defaults_of_the_signature() {
+    const PAGE: &str = "src/signature/mod.rs";
+    let scheme = GitHub::new("It's a Secret to Everybody").unwrap();
+    agree(
+        PAGE,
+        SignatureVerifyLayer::new(scheme.clone()),
+        &[
+            (
+                "SignatureVerifyLayer::reject_replays",
+                "off",
+                "replays: None",
+            ),
+            (
+                "SignatureVerifyLayer::label_responses",
+                "off",
+                "label_responses: false",
+            ),
+            (
+                "SignatureVerifyLayer::refuse_with",
+                "`application/problem+json`",
+                "refuser: problem+json",
+            ),
+            (
+                "SignatureVerifyLayer::clock",
+                "the system clock",
+                "clock: WallClock(system)",
+            ),
+        ],
+    );
+    agree(
+        PAGE,
+        ReplayCache::new(10),
+        &[("ReplayCache::window", "that of the scheme", "window: None")],
+    );
+    agree(
+        PAGE,
+        SignLayer::new(scheme.clone()),
+        &[(
+            "SignLayer::clock",
+            "the system clock",
+            "clock: WallClock(system)",
+        )],
+    );
+    let look_up = async |_: String| Ok::<Option<GitHub>, BoxError>(None);
+    let tenants = Tenants::builder(|head| Some(head.uri().path().into()), look_up, GitHub::new);
+    agree(
+        PAGE,
+        tenants,
+        &[
+            ("TenantsBuilder::ttl", "60 s", "ttl: 60s"),
+            ("TenantsBuilder::unknown_ttl", "5 s", "unknown_ttl: 5s"),
+            ("TenantsBuilder::timeout", "2 s", "timeout: 2s"),
+            ("TenantsBuilder::lookups", "16", "lookups: 16"),
+            ("TenantsBuilder::capacity", "10,000", "capacity: 10000"),
+        ],
+    );
+    let labels: Vec<_> = scheme
+        .signing_keys()
+        .usage()
+        .into_iter()
+        .map(|(label, _)| label.to_string())
+        .collect();
+    agree(
+        PAGE,
+        labels,
+        &[(
+            "Secret::label",
+            "`key-1`, `key-2`, and so on",
+            "[\"key-1\"]",
         )],
     );
 }

@@ -4,26 +4,30 @@
 //! one of the configured secrets, over exactly these bytes, with a timestamp inside the tolerance. Any
 //! other request is refused. [`SignLayer`] writes the headers that such a layer verifies.
 //!
-//! To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`; with tenants
-//! `tenants/mod.rs` too.
+//! # Examples
 //!
-//! # Refusals
+//! ```
+//! use http::{Request, Response};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! use tower_webhook::{BoxError, SignatureVerifyLayer, body::BufferedBody, signature::scheme::GitHub};
 //!
-//! | Request | Status | [`SignatureError`] |
-//! | --- | --- | --- |
-//! | a header is missing | 401 | [`Missing`](SignatureError::Missing) |
-//! | a header occurs twice, or is not in the format of the scheme | 401 | [`Malformed`](SignatureError::Malformed) |
-//! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
-//! | the signature leaves out a part of the message that must be signed | 401 | [`NotCovered`](SignatureError::NotCovered) |
-//! | the signature matches none of the secrets, or the signed bytes differ | 401 | [`Mismatch`](SignatureError::Mismatch) |
-//! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
-//! | it names no [tenant](#many-tenants), or one that does not exist | 401 | [`UnknownTenant`](SignatureError::UnknownTenant) |
-//! | the [`ReplayCache`] is full | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
-//! | the scheme of its tenant could not be looked up | 503 | [`LookupFailed`](SignatureError::LookupFailed) |
+//! # tokio_test::block_on(async {
+//! let verify = SignatureVerifyLayer::new(GitHub::new("It's a Secret to Everybody")?);
+//! let service = verify.layer(service_fn(|req: Request<BufferedBody>| async move {
+//!     Ok::<_, BoxError>(Response::new(req.into_body()))
+//! }));
 //!
-//! The caller cannot tell the 401 responses apart. The typed reason is in the response's extensions and
-//! in [`Event::Refused`](crate::observe::Event::Refused). A body that is too long (413) or cannot be
-//! read (400) is refused by [`BufferBodyLayer`](crate::BufferBodyLayer), before the signature is verified.
+//! let signed = |body: &'static str| {
+//!     let signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+//!     Request::post("/hooks").header("x-hub-signature-256", signature).body(BufferedBody::from(body))
+//! };
+//! let passed = service.clone().oneshot(signed("Hello, World!")?).await?;
+//! assert_eq!(passed.status(), 200);
+//! let refused = service.oneshot(signed("Hello, Mallory!")?).await?;
+//! assert_eq!(refused.status(), 401);
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
 //!
 //! # Order
 //!
@@ -49,6 +53,65 @@
 //! ```
 //!
 //! For outgoing requests, [`SignLayer`] belongs inside the retry and [`MessageIdLayer`] outside it.
+//!
+//! # Settings
+//!
+//! Of [`SignatureVerifyLayer`]:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`new`](SignatureVerifyLayer::new), [`resolve`](SignatureVerifyLayer::resolve) | to be set | the [`scheme`], or the [tenants](#many-tenants) that have one each |
+//! | [`reject_replays`](SignatureVerifyLayer::reject_replays) | off | refuses messages that a [`ReplayCache`] has seen |
+//! | [`window`](ReplayCache::window) of that cache | that of the scheme | time for which a message is remembered |
+//! | [`label_responses`](SignatureVerifyLayer::label_responses) | off | adds the label of the secret to the response, for metrics |
+//! | [`refuse_with`](SignatureVerifyLayer::refuse_with) | `application/problem+json` | makes the response to a refused request |
+//! | [`clock`](SignatureVerifyLayer::clock) | the system clock | the time that timestamps are compared with |
+//! | [`observe`](SignatureVerifyLayer::observe) | none except `tracing` | adds an observer of [`Event::Verified`](crate::observe::Event::Verified) and [`Event::Refused`](crate::observe::Event::Refused) |
+//!
+//! Of [`Tenants`]:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`ttl`](TenantsBuilder::ttl) | 60 s | time for which a scheme is used before it is looked up again |
+//! | [`unknown_ttl`](TenantsBuilder::unknown_ttl) | 5 s | the same for a name that is no tenant's |
+//! | [`timeout`](TenantsBuilder::timeout) | 2 s | time limit of a lookup |
+//! | [`lookups`](TenantsBuilder::lookups) | 16 | lookups at a time |
+//! | [`capacity`](TenantsBuilder::capacity) | 10,000 | tenants that are remembered, and as many unknown names |
+//!
+//! Of [`SignLayer`] and of secrets; a [`scheme`] has its header names and its tolerance (300 s in both directions):
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`clock`](SignLayer::clock) | the system clock | the time that is signed |
+//! | [`observe`](SignLayer::observe) | none except `tracing` | adds an observer of requests that cannot be signed |
+//! | [`label`](Secret::label) | `key-1`, `key-2`, and so on | name of a secret |
+//! | [`backend`](Secrets::backend) | [`Backend::default`] | library that computes MACs |
+//! | [`observe`](SigningKeys::observe) | none except `tracing` | adds an observer of [`Event::KeysRotated`](crate::observe::Event::KeysRotated) |
+//!
+//! # Answers
+//!
+//! | Request | Status | [`SignatureError`] |
+//! | --- | --- | --- |
+//! | a header is missing | 401 | [`Missing`](SignatureError::Missing) |
+//! | a header occurs twice, or is not in the format of the scheme | 401 | [`Malformed`](SignatureError::Malformed) |
+//! | the timestamp is outside the tolerance | 401 | [`Stale`](SignatureError::Stale), [`Early`](SignatureError::Early) |
+//! | the signature leaves out a part of the message that must be signed | 401 | [`NotCovered`](SignatureError::NotCovered) |
+//! | the signature matches none of the secrets, or the signed bytes differ | 401 | [`Mismatch`](SignatureError::Mismatch) |
+//! | the message was received before ([`reject_replays`](SignatureVerifyLayer::reject_replays)) | 401 | [`Replayed`](SignatureError::Replayed) |
+//! | it names no [tenant](#many-tenants), or one that does not exist | 401 | [`UnknownTenant`](SignatureError::UnknownTenant) |
+//! | the [`ReplayCache`] is full | 503 | [`ReplayCacheFull`](SignatureError::ReplayCacheFull) |
+//! | the scheme of its tenant could not be looked up | 503 | [`LookupFailed`](SignatureError::LookupFailed) |
+//!
+//! The caller cannot tell the 401 responses apart. The typed reason is in the response's extensions and
+//! in [`Event::Refused`](crate::observe::Event::Refused). A body that is too long (413) or cannot be
+//! read (400) is refused by [`BufferBodyLayer`](crate::BufferBodyLayer), before the signature is verified.
+//!
+//! # Cancel safety
+//!
+//! Verification is done in `call`, before there is a future to drop, unless a [tenant](#many-tenants) is looked up: then
+//! dropping the future drops the request, and the lookup goes on for the others. Dropping the response future drops
+//! the handler's future; with `reject_replays` the message then counts as not received. Dropping the
+//! future of [`Sign`] drops the transport's future.
 //!
 //! # Many tenants
 //!
@@ -83,15 +146,15 @@
 //! The name and the lookup are two functions, because what is remembered needs a name: a request whose tenant is
 //! remembered waits for nothing and allocates nothing.
 //!
-//! | | What happens | Setting, default |
+//! | | What happens | By |
 //! | --- | --- | --- |
-//! | a tenant | is used for a time, from the beginning of its lookup, also while the database is down; no longer than that | [`ttl`](TenantsBuilder::ttl), 60 s |
-//! | an unknown name | is checked against a decoy, and refused as a wrong signature is, with the same answer at the same time | [`unknown_ttl`](TenantsBuilder::unknown_ttl), 5 s |
+//! | a tenant | is used for a time, from the beginning of its lookup, also while the database is down; no longer than that | [`ttl`](TenantsBuilder::ttl) |
+//! | an unknown name | is checked against a decoy, and refused as a wrong signature is, with the same answer at the same time | [`unknown_ttl`](TenantsBuilder::unknown_ttl) |
 //! | many requests for one name | share one lookup, which goes on if those who asked have left | |
-//! | a lookup that hangs | is dropped: 503 with `Retry-After` | [`timeout`](TenantsBuilder::timeout), 2 s |
+//! | a lookup that hangs | is dropped: 503 with `Retry-After` | [`timeout`](TenantsBuilder::timeout) |
 //! | a lookup that fails or panics | 503 with `Retry-After` for those who wait for it. It is not remembered | |
-//! | many names | wait for their lookup, those that were not known before behind half of the others | [`lookups`](TenantsBuilder::lookups), 16 at a time |
-//! | more names than there is room for | tenants that were not used lately are looked up again; unknown names have a table of their own, so that they push no tenant out | [`capacity`](TenantsBuilder::capacity), 10,000 of each |
+//! | many names | wait for their lookup, those that were not known before behind half of the others | [`lookups`](TenantsBuilder::lookups) |
+//! | more names than there is room for | tenants that were not used lately are looked up again; unknown names have a table of their own, so that they push no tenant out | [`capacity`](TenantsBuilder::capacity) |
 //! | a secret that has changed | counts when the old one is looked up again, or at once | [`forget`](Tenants::forget) |
 //!
 //! [`before_body`](SignatureVerifyLayer::before_body) looks the tenant up too, and lets an unknown one pass if its decoy would:
@@ -110,54 +173,12 @@
 //! # Replays
 //!
 //! A valid signature does not prove that a message is new: a copy of it is valid too. A scheme that
-//! signs a timestamp accepts a copy within the tolerance (default: 300 seconds);
+//! signs a timestamp accepts a copy within the tolerance;
 //! [`SignatureVerifyLayer::reject_replays`] refuses it. A scheme that signs no timestamp (GitHub,
 //! Shopify, and others) accepts a copy at any time: put an idempotency layer inside.
-//!
-//! # Cancel safety
-//!
-//! Verification is done in `call`, before there is a future to drop, unless a [tenant](#many-tenants) is looked up: then
-//! dropping the future drops the request, and the lookup goes on for the others. Dropping the response future drops
-//! the handler's future; with `reject_replays` the message then counts as not received. Dropping the
-//! future of [`Sign`] drops the transport's future.
-//!
-//! # Examples
-//!
-//! ```
-//! use http::{Request, Response, StatusCode};
-//! use std::convert::Infallible;
-//! use tower::{Layer, ServiceExt, service_fn};
-//! use tower_webhook::SignatureVerifyLayer;
-//! use tower_webhook::body::BufferedBody;
-//! use tower_webhook::signature::{SignatureError, Verified, scheme::GitHub};
-//!
-//! # tokio_test::block_on(async {
-//! let scheme = GitHub::new("It's a Secret to Everybody").map_err(|_| ()).unwrap();
-//! let service = SignatureVerifyLayer::new(scheme).layer(service_fn(
-//!     |req: Request<BufferedBody>| async move {
-//!         assert_eq!(req.extensions().get::<Verified>().map(Verified::scheme), Some("github"));
-//!         Ok::<_, Infallible>(Response::new(req.into_body()))
-//!     },
-//! ));
-//!
-//! let signed = |body| {
-//!     Request::builder()
-//!         .header(
-//!             "x-hub-signature-256",
-//!             "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17",
-//!         )
-//!         .body(BufferedBody::from(body))
-//!         .unwrap()
-//! };
-//! let passed = service.clone().oneshot(signed("Hello, World!")).await?;
-//! assert_eq!(passed.status(), StatusCode::OK);
-//!
-//! let refused = service.oneshot(signed("Hello, Mallory!")).await?;
-//! assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-//! assert_eq!(refused.extensions().get(), Some(&SignatureError::Mismatch));
-//! # Ok::<_, Infallible>(())
-//! # }).unwrap();
-//! ```
+
+// To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`; with tenants
+// `tenants/mod.rs` too.
 
 #[cfg(feature = "ed25519")]
 mod ed25519;
