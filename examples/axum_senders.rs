@@ -13,7 +13,10 @@ use tokio::net::TcpListener;
 use tower_webhook::{
     BoxError,
     idempotency::{KeySource, MemoryStore},
-    signature::scheme::{GitHub, StandardWebhooks, Stripe},
+    signature::{
+        Signed,
+        scheme::{GitHub, StandardWebhooks, Stripe},
+    },
     stack,
 };
 
@@ -47,12 +50,12 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-async fn on_delivery(headers: HeaderMap, body: Bytes) -> String {
+async fn on_delivery(headers: HeaderMap, Signed(body): Signed<Bytes>) -> String {
     let event = headers.get("x-github-event");
     let event = event.and_then(|name| name.to_str().ok());
     format!("{}: {} bytes", event.unwrap_or("unnamed"), body.len())
 }
 
-async fn on_event(Json(event): Json<Value>) -> String {
+async fn on_event(Signed(Json(event)): Signed<Json<Value>>) -> String {
     event["type"].as_str().unwrap_or("unnamed").to_owned()
 }

@@ -4,14 +4,14 @@
 //! WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw cargo run --example axum_server --features axum
 //! ```
 
-use axum::{Extension, Json, Router, routing::post};
+use axum::{Json, Router, routing::post};
 use serde_json::{Value, json};
 use std::env;
 use tokio::net::TcpListener;
 use tower_webhook::{
     BoxError,
     idempotency::MemoryStore,
-    signature::{Verified, scheme::StandardWebhooks},
+    signature::{Signed, Verified, scheme::StandardWebhooks},
     stack,
 };
 
@@ -32,10 +32,7 @@ async fn main() -> Result<(), BoxError> {
 }
 
 /// Runs once for each event, however often its sender repeats it.
-async fn on_event(
-    Extension(verified): Extension<Verified>,
-    Json(event): Json<Value>,
-) -> Json<Value> {
+async fn on_event(verified: Verified, Signed(Json(event)): Signed<Json<Value>>) -> Json<Value> {
     println!(
         "{} says {event}",
         verified.secret_label().unwrap_or("nobody")

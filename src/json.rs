@@ -1,29 +1,72 @@
 //! Reads JSON into a type. An error names the field that failed, and quotes no value: the text may hold a secret.
 
-use crate::BoxError;
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
+use std::{error, fmt};
 
 /// The longest path in an error, in characters: the keys of a map come from the sender.
 const LONGEST_PATH: usize = 128;
 
-pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, BoxError> {
+/// Why JSON could not be read into a type.
+#[derive(Debug)]
+pub(crate) struct Unreadable {
+    /// Where it does not fit: the path of a value.
+    at: Option<String>,
+    /// The field of that value that is missing or there twice.
+    of: Option<String>,
+    said: String,
+}
+
+impl Unreadable {
+    /// The path of the field, unless the whole is at fault.
+    #[cfg_attr(
+        not(all(feature = "axum", feature = "signature")),
+        allow(dead_code, reason = "an extractor asks for it")
+    )]
+    pub(crate) fn field(&self) -> Option<String> {
+        match (&self.at, &self.of) {
+            (Some(at), Some(of)) => Some(format!("{at}.{of}")),
+            (at, of) => at.clone().or_else(|| of.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(at) = &self.at {
+            write!(f, "{at}: ")?;
+        }
+        f.write_str(&self.said)
+    }
+}
+
+impl error::Error for Unreadable {}
+
+pub(crate) fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Unreadable> {
     // A path costs an allocation for each key, so it is found after an error only.
     serde_json::from_slice(json).map_err(|error| {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let again: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
         let path = again.err().map(|error| error.path().to_string());
-        explain(path.as_deref(), &error).into()
+        explain(path.as_deref(), &error)
     })
 }
 
-fn explain(path: Option<&str>, error: &serde_json::Error) -> String {
+fn explain(path: Option<&str>, error: &serde_json::Error) -> Unreadable {
     let said = error.to_string();
     if error.classify() != Category::Data {
-        return said;
+        return Unreadable {
+            at: None,
+            of: None,
+            said,
+        };
     }
     let names_a_field = ["missing field `", "duplicate field `"];
-    let said = if names_a_field.iter().any(|begin| said.starts_with(begin)) {
+    let named = names_a_field
+        .iter()
+        .find_map(|begin| said.strip_prefix(begin)?.split_once('`'));
+    let of = named.map(|(name, _)| cut(name));
+    let said = if of.is_some() {
         said
     } else if let Some(expected) = expectation(&said) {
         let (line, column) = (error.line(), error.column());
@@ -32,11 +75,12 @@ fn explain(path: Option<&str>, error: &serde_json::Error) -> String {
         "invalid".to_owned()
     };
     // The path of the whole is `.`.
-    let Some(path) = path.filter(|path| *path != ".") else {
-        return said;
-    };
-    let path: String = path.chars().take(LONGEST_PATH).collect();
-    format!("{path}: {said}")
+    let at = path.filter(|path| *path != ".").map(cut);
+    Unreadable { at, of, said }
+}
+
+fn cut(path: &str) -> String {
+    path.chars().take(LONGEST_PATH).collect()
 }
 
 /// What serde expected, by its message. The value is quoted before it, so the last ", expected " is serde's. The text of

@@ -284,9 +284,20 @@ mod call;
 mod catch_panic;
 #[cfg(any(feature = "dead-letter", feature = "idempotency"))]
 mod credentials;
+#[cfg(feature = "axum")]
+#[cfg_attr(
+    not(any(feature = "cognigy", feature = "idempotency", feature = "signature")),
+    allow(dead_code)
+)]
+mod extract;
 #[cfg(feature = "idempotency")]
 mod fields;
-#[cfg(any(feature = "cognigy", feature = "hyper-util", feature = "queue"))]
+#[cfg(any(
+    feature = "axum",
+    feature = "cognigy",
+    feature = "hyper-util",
+    feature = "queue"
+))]
 #[cfg_attr(not(any(feature = "hyper-util", feature = "queue")), allow(dead_code))]
 mod json;
 #[cfg(any(

@@ -829,7 +829,7 @@ mod in_axum {
         let observers = Observers::new(observer_fn(move |event| {
             let line = match event {
                 Event::Refused { by, reason, .. } => format!("{by} {reason}"),
-                Event::Trouble { part, what, .. } => format!("{part} {what}"),
+                Event::MissingLayer { part, what } => format!("{part} {what}"),
                 _ => event.name().to_owned(),
             };
             seen.lock().unwrap().push(line);
@@ -846,7 +846,8 @@ mod in_axum {
             *told.lock().unwrap(),
             [
                 "cognigy syntax",
-                "cognigy an event was asked for on a route whose signature no layer checks",
+                "cognigy an event was asked for on a route whose signature no layer checks: put a \
+                 `SignatureVerifyLayer` around it, or take `Unverified`",
             ]
         );
     }
@@ -1082,7 +1083,7 @@ mod read_by_the_layer {
         let service = recent()
             .observe(observer_fn(move |event| {
                 seen.lock().unwrap().push(match event {
-                    Event::Trouble { part, .. } => *part,
+                    Event::MissingLayer { part, .. } => *part,
                     other => other.name(),
                 });
             }))

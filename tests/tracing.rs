@@ -97,6 +97,32 @@ impl Log {
     }
 }
 
+/// A program that takes requests of anyone is told what to do, at `ERROR`, and not for each request.
+#[tokio::test]
+async fn a_route_without_its_layer_is_an_error_that_says_what_to_do() {
+    use axum::{Router, body::Body, routing::post};
+    use tower_webhook::{idempotency::IdempotencyKey, signature::Verified};
+
+    let _alone = ALONE.lock().await;
+    let (log, _listening) = Log::listen(Level::ERROR);
+    let app: Router = Router::new()
+        .route("/signed", post(|_: Verified| async { "signed" }))
+        .route("/once", post(|_: IdempotencyKey| async { "once" }));
+    for path in ["/signed", "/signed", "/once"] {
+        let request = Request::post(path).body(Body::from(BODY)).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    }
+    log.has(&[
+        "ERROR",
+        "part=\"signature\"",
+        "put `stack::receive(scheme)`",
+    ]);
+    log.has(&["ERROR", "part=\"idempotency\"", "put an `IdempotencyLayer`"]);
+    assert_eq!(log.text().lines().count(), 2, "{}", log.text());
+    log.keeps_secrets();
+}
+
 fn scheme() -> StandardWebhooks {
     StandardWebhooks::new(SECRET).unwrap()
 }

@@ -162,7 +162,7 @@ pub enum EventRejection {
     Body(BodyError),
     /// The body is not a valid event: 400, with the path of the field at fault as the member `field`.
     Event(EventError),
-    /// No outer layer has checked the signature: 500 without detail, and an [`Event::Trouble`] to the
+    /// No outer layer has checked the signature: 500 without detail, and an [`Event::MissingLayer`] to the
     /// [observers](crate::cognigy#in-axum) of the router. The fault is in the router, not in the request.
     /// `Unverified` skips the check.
     Unverified,
@@ -215,10 +215,10 @@ impl EventRejection {
     #[cfg(any(feature = "axum", feature = "signature"))]
     pub(super) fn tell(&self, observers: &Observers) {
         observers.tell(|| match self {
-            Self::Unverified => Event::Trouble {
+            Self::Unverified => Event::MissingLayer {
                 part: "cognigy",
-                what: "an event was asked for on a route whose signature no layer checks",
-                detail: None,
+                what: "an event was asked for on a route whose signature no layer checks: put a \
+                       `SignatureVerifyLayer` around it, or take `Unverified`",
             },
             Self::Body(_) | Self::Event(_) => Event::Refused {
                 by: "cognigy",

@@ -1,11 +1,9 @@
 use super::{CognigyEvent, DialogEvent, Envelope, EventError, EventRejection, WebhookDelivery};
 use crate::{
     body::{BodyError, CollectError, collect},
-    observe::Observers,
-    problem::Refusal,
+    extract::{observers, respond},
 };
 use axum_core::{
-    body::Body,
     extract::{FromRequest, Request},
     response::{IntoResponse, Response},
 };
@@ -27,12 +25,6 @@ impl IntoResponse for EventError {
     fn into_response(self) -> Response {
         respond(self)
     }
-}
-
-fn respond(reason: impl Refusal) -> Response {
-    let mut response = reason.problem().into_response().map(Body::new);
-    response.extensions_mut().insert(reason);
-    response
 }
 
 /// Extracts an event without the check that its signature was verified.
@@ -120,17 +112,11 @@ where
     Err(EventRejection::Unverified)
 }
 
-/// The observers in the extensions of the request. An extractor has no builder, and a route without a
-/// signature layer, which it must report, has no layer of this crate that could insert them: the router does,
-/// with axum's own layer.
-fn observers(extensions: &Extensions) -> Observers {
-    extensions.get().cloned().unwrap_or_default()
-}
-
 #[cfg(all(test, feature = "signature"))]
 mod tests {
     use super::*;
     use crate::signature::Verified;
+    use axum_core::body::Body;
     use http::Extensions;
 
     const BODY: &str = r#"{"conversationId":"conv-1","variables":{}}"#;

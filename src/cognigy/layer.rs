@@ -122,7 +122,7 @@ impl EventLayer {
     }
 
     /// Adds an observer of [`Event::Refused`](crate::observe::Event::Refused) and, on a route without a signature
-    /// layer, [`Event::Trouble`](crate::observe::Event::Trouble). Default: none except `tracing`.
+    /// layer, [`Event::MissingLayer`](crate::observe::Event::MissingLayer). Default: none except `tracing`.
     pub fn observe(mut self, observer: impl Observer) -> Self {
         self.observers = self.observers.and(observer);
         self

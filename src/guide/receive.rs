@@ -4,12 +4,12 @@
 //! builds the layers in their order:
 //!
 //! ```
-//! use axum::{Extension, Json, Router, routing::post};
+//! use axum::{Json, Router, routing::post};
 //! use serde_json::{Value, json};
 //! use tower_webhook::{
 //!     InvalidConfig,
 //!     idempotency::MemoryStore,
-//!     signature::{Verified, scheme::StandardWebhooks},
+//!     signature::{Signed, Verified, scheme::StandardWebhooks},
 //!     stack,
 //! };
 //!
@@ -20,7 +20,7 @@
 //!     Ok(Router::new().route("/hooks", post(on_event)).layer(receive))
 //! }
 //!
-//! async fn on_event(Extension(verified): Extension<Verified>, Json(event): Json<Value>) -> Json<Value> {
+//! async fn on_event(verified: Verified, Signed(Json(event)): Signed<Json<Value>>) -> Json<Value> {
 //!     println!("{event}");
 //!     Json(json!({ "handled": verified.id() }))
 //! }

@@ -438,7 +438,9 @@ where
                     this.state.set(State::Running { future, scope });
                 }
                 Begun::RunUnclaimed => {
-                    let (mut inner, req) = once(work);
+                    let (mut inner, mut req) = once(work);
+                    // No `Claim`: there is no token.
+                    req.extensions_mut().insert(call.held.key().clone());
                     let future = inner.call(req);
                     let disposition = Some(Disposition::Unclaimed);
                     this.state.set(State::Unclaimed {

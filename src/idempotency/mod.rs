@@ -82,6 +82,8 @@ mod canonical;
 mod claims;
 pub mod contract;
 mod extensions;
+#[cfg(feature = "axum")]
+mod extract;
 mod fingerprint;
 mod future;
 mod held;
@@ -103,6 +105,8 @@ mod sync {
     };
 }
 
+#[cfg(feature = "axum")]
+pub use self::extract::MissingKey;
 pub use self::{
     answer::stored_by_default,
     extensions::{Claim, Disposition, IdempotencyError},

@@ -281,7 +281,7 @@ impl Observer for FacadeExporter {
                 let name = shared.names.refusals.clone();
                 ::metrics::counter!(name, "by" => by, "reason" => reason).increment(1);
             }
-            Event::Trouble { part, .. } => {
+            Event::MissingLayer { part, .. } | Event::Trouble { part, .. } => {
                 let name = shared.names.troubles.clone();
                 ::metrics::counter!(name, "part" => part).increment(1);
             }

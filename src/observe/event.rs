@@ -203,6 +203,14 @@ pub enum Event<'a> {
         /// The wait before the write is tried again; `None` if it is not.
         retry_after: Option<Duration>,
     },
+    /// A handler asked for what only a layer gives, and no such layer stands outside it. The fault is in the
+    /// program: every such request is answered 500.
+    MissingLayer {
+        /// The part of the library that the layer belongs to: `cognigy`, `idempotency`, `signature`.
+        part: &'static str,
+        /// What was asked for and what to do, in fixed words.
+        what: &'static str,
+    },
     /// A re-drive has sent a dead-letter entry again, or skipped it.
     Redriven {
         /// The id of the entry.
@@ -284,6 +292,7 @@ impl Event<'_> {
             Self::JobEnded { .. } => "job_ended",
             Self::KeysRotated { .. } => "keys_rotated",
             Self::Lost { .. } => "lost",
+            Self::MissingLayer { .. } => "missing_layer",
             Self::Redriven { .. } => "redriven",
             Self::Refused { .. } => "refused",
             Self::Replayed { .. } => "replayed",

@@ -1,13 +1,14 @@
 //! The observer that is always present with feature `tracing`: it reports events under the
 //! `tracing` target `tower_webhook`, and makes spans around the work they belong to.
 //!
-//! Levels: `ERROR` for dead-letter entries that could not be written, `WARN` for what an operator should
+//! Levels: `ERROR` for dead-letter entries that could not be written and for handlers without the layer that they
+//! need, `WARN` for what an operator should
 //! see, `INFO` for failed attempts, audit records and the spans that tie them to their work (`deliver`,
 //! `attempt`, `job`), `DEBUG` for the rest and for the other spans. Fields are names from closed sets, ids, peers and errors,
 //! never a body or a secret, and of headers only ids of events.
 //!
-//! What anyone can cause at will is limited: of the refusals and troubles with the same names (`by` and `reason`,
-//! `part` and what happened) one in ten seconds is a `WARN`, and `more` counts those since the last one. The others are `DEBUG`.
+//! What anyone can cause at will is limited: of the refusals, troubles and missing layers with the same names (`by` and `reason`,
+//! `part` and what happened) one in ten seconds has that level, and `more` counts those since the last one. The others are `DEBUG`.
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -64,7 +65,7 @@ mod on {
 
     const fn level(event: &Event<'_>) -> Level {
         match event {
-            Event::Lost { .. } => Level::ERROR,
+            Event::Lost { .. } | Event::MissingLayer { .. } => Level::ERROR,
             Event::BreakerChanged { .. }
             | Event::ClaimLost { .. }
             | Event::DeadLettered { .. }
@@ -100,7 +101,9 @@ mod on {
         }
         let kind = match *event {
             Event::Refused { by, reason, .. } => Some([by, reason]),
-            Event::Trouble { part, what, .. } => Some([part, what]),
+            Event::MissingLayer { part, what } | Event::Trouble { part, what, .. } => {
+                Some([part, what])
+            }
             _ => None,
         };
         let mut more = None;
@@ -225,6 +228,7 @@ mod on {
             } => {
                 tell!(level, %entry, peer, reason, %kind, ?retry_after, "dead-letter entry not written");
             }
+            Event::MissingLayer { part, what } => tell!(level, part, more, "{what}"),
             Event::Redriven {
                 entry,
                 by,

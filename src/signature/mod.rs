@@ -176,6 +176,49 @@
 //! signs a timestamp accepts a copy within the tolerance;
 //! [`SignatureVerifyLayer::reject_replays`] refuses it. A scheme that signs no timestamp (GitHub,
 //! Shopify, and others) accepts a copy at any time: put an idempotency layer inside.
+//!
+//! # In axum
+//!
+//! With the feature `axum`, [`Verified`] is an extractor, and `Signed<Json<T>>` and `Signed<Bytes>` extract what was
+//! verified: the bytes that the layer saw, whatever has become of the body since.
+//!
+//! | Request | Status |
+//! | --- | --- |
+//! | its signature is not valid | 401 by the layer, before anything is parsed |
+//! | its bytes are not the JSON that `Signed<Json<T>>` reads | 400, naming the field |
+//! | no layer outside has verified it | 500, and an [`Event::MissingLayer`](crate::observe::Event::MissingLayer), which `tracing` writes at `ERROR` and which says what to do: a route without a layer would take requests of anyone |
+//!
+//! `Option<Verified>` is `None` instead. Extractors report to `tracing`, and to the
+//! [`Observers`](crate::observe::Observers) in the request's extensions: `.layer(axum::Extension(observers))`.
+//!
+#![cfg_attr(all(feature = "axum", feature = "stack"), doc = "```")]
+#![cfg_attr(not(all(feature = "axum", feature = "stack")), doc = "```text")]
+//! use axum::{Json, Router, body::Body, http::Request, routing::post};
+//! use serde::Deserialize;
+//! use tower::ServiceExt;
+//! use tower_webhook::{
+//!     signature::{Signed, Verified, scheme::GitHub},
+//!     stack,
+//! };
+//!
+//! #[derive(Deserialize)]
+//! struct Push {
+//!     after: String,
+//! }
+//!
+//! async fn on_push(verified: Verified, Signed(Json(push)): Signed<Json<Push>>) -> String {
+//!     format!("{} after {}", verified.scheme(), push.after)
+//! }
+//!
+//! # tokio_test::block_on(async {
+//! let receive = stack::receive(GitHub::new("It's a Secret to Everybody")?).build();
+//! let app: Router = Router::new().route("/github", post(on_push)).layer(receive);
+//!
+//! let unsigned = Request::post("/github").body(Body::from(r#"{"after":"main"}"#))?;
+//! assert_eq!(app.oneshot(unsigned).await?.status(), 401);
+//! # Ok::<_, tower_webhook::BoxError>(())
+//! # }).unwrap();
+//! ```
 
 // To follow a request, read three files: `verify.rs` (the layer), the file of its scheme, and `mac.rs`; with tenants
 // `tenants/mod.rs` too.
@@ -183,6 +226,8 @@
 #[cfg(feature = "ed25519")]
 mod ed25519;
 mod error;
+#[cfg(feature = "axum")]
+mod extract;
 mod mac;
 mod message;
 mod replay;
@@ -192,6 +237,9 @@ mod sign;
 mod tenants;
 mod verify;
 
+#[cfg(feature = "axum")]
+#[doc(inline)]
+pub use self::extract::{Signed, SignedRejection};
 #[doc(inline)]
 pub use self::{
     error::{Defect, SignatureError},

@@ -32,6 +32,8 @@ const MAY_SHOW: &[&str] = &[
 
 /// What shows a driver all the same, with its reason.
 const SHOWN: &[(&str, &str)] = &[
+    // Its users name so what they want to read as JSON.
+    ("src/signature/extract.rs", "`axum::Json`"),
     // A channel takes requests with this body alone.
     ("src/transport/tonic.rs", "`tonic::body::Body`"),
 ];

@@ -19,7 +19,7 @@ const NEEDED: &[(&str, &str)] = &[
     ),
     (
         "axum",
-        "the URI that the caller of a nested router requested",
+        "the URI that the caller of a nested router requested, and its `Json`",
     ),
     ("axum_core", "extractors"),
     ("bytes", "bodies"),

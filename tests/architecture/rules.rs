@@ -14,6 +14,7 @@ const FOUNDATION: &[&str] = &[
     "context",
     "credentials",
     "error",
+    "extract",
     "fields",
     "json",
     "lease",

@@ -39,7 +39,8 @@ const LONGEST_MESSAGE: usize = 256;
 ///
 /// # Examples
 ///
-/// ```
+#[cfg_attr(feature = "stack", doc = "```")]
+#[cfg_attr(not(feature = "stack"), doc = "```text")]
 /// use tower_webhook::{BoxError, signature::{Tenants, scheme::StandardWebhooks}, stack};
 ///
 /// /// `None` for a tenant that does not exist, and an error if the database does not answer.
