@@ -165,6 +165,7 @@ impl AlgorithmKey {
         }
     }
 
+    #[cfg_attr(not(feature = "ed25519"), allow(clippy::unnecessary_wraps))]
     fn sign(&self, base: &str) -> Option<String> {
         let signature = match self {
             Self::HmacSha256(key) => Encoding::Base64.encode(key.tag(&[base.as_bytes()])),
