@@ -30,6 +30,9 @@ proptest! {
         bit in 0..8_u32,
     ) {
         let id = MessageId::new(&id).unwrap();
+        // `Cognigy` refuses a body that could be a time and another body.
+        let digits = body.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        prop_assume!(digits == 0 || body.get(digits) != Some(&b'.'));
         for scheme in covering_schemes() {
             let mut headers = HeaderMap::new();
             scheme
