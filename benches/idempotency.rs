@@ -326,7 +326,7 @@ fn kept(is_test: bool) {
     };
     let guard = |store: &MemoryStore| {
         let guard = IdempotencyLayer::webhook(store.clone(), KeySource::header(header.clone()));
-        guard.build().unwrap().layer(Bare)
+        guard.layer(Bare)
     };
     let mut guarded = guard(&MemoryStore::default());
     let mut repeated = guard(&MemoryStore::default());

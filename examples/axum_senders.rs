@@ -29,15 +29,15 @@ async fn main() -> Result<(), BoxError> {
     let github = stack::receive(GitHub::new(env::var("GITHUB_SECRET")?)?)
         .max_body(25 << 20) // the largest that GitHub sends
         .once_by(store.clone(), delivery)
-        .build()?;
+        .build();
     // Stripe's id is in the body, which the signature covers.
     let stripe = stack::receive(Stripe::new(env::var("STRIPE_SECRET")?)?)
-        .once_by(store.clone(), KeySource::json_pointer("/id"))
-        .build()?;
+        .once_by(store.clone(), KeySource::json_pointer("/id")?)
+        .build();
     // Svix signs the id.
     let svix = stack::receive(StandardWebhooks::svix(env::var("SVIX_SECRET")?)?)
         .once(store)
-        .build()?;
+        .build();
     let app = Router::new()
         .route("/github", post(on_delivery).layer(github))
         .route("/stripe", post(on_event).layer(stripe))

@@ -19,9 +19,7 @@ use tower_webhook::{
 async fn main() -> Result<(), BoxError> {
     let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET")?)?;
     // What is unsigned is not even read.
-    let receive = stack::receive(scheme)
-        .once(MemoryStore::default())
-        .build()?;
+    let receive = stack::receive(scheme).once(MemoryStore::default()).build();
     let app = Router::new().route("/hooks", post(on_event)).layer(receive);
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     body::BufferedBody,

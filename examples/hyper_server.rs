@@ -23,13 +23,13 @@ use tower_webhook::{
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // Stripe's id is in the body, which the signature covers.
-    let key = KeySource::json_pointer("/id");
+    let key = KeySource::json_pointer("/id")?;
     let service = ServiceBuilder::new()
         .layer(BufferBodyLayer::new(1 << 20))
         .layer(SignatureVerifyLayer::new(Stripe::new(env::var(
             "WEBHOOK_SECRET",
         )?)?))
-        .layer(IdempotencyLayer::webhook(MemoryStore::default(), key).build()?)
+        .layer(IdempotencyLayer::webhook(MemoryStore::default(), key))
         .service(service_fn(on_event));
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());

@@ -39,7 +39,7 @@ async fn main() -> Result<(), BoxError> {
     )
     .build()?;
     let receive = stack::receive(tenants.clone()).once(MemoryStore::default());
-    let service = receive.build()?.layer(service_fn(on_event));
+    let service = receive.build().layer(service_fn(on_event));
     tokio::spawn(forget(tenants));
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());

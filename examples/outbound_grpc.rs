@@ -8,7 +8,6 @@
 use std::{env, time::Duration};
 use tonic::transport::Endpoint;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tower::Layer;
 use tower_webhook::{
     BoxError,
     circuit_breaker::BreakerConfig,

@@ -8,7 +8,7 @@
 use http::Request;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use std::{env, time::Duration};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     body::BufferedBody,

@@ -7,7 +7,7 @@
 
 use http::Request;
 use std::{env, time::Duration};
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     body::BufferedBody,

@@ -51,9 +51,9 @@
 //! | Field | Bytes | Meaning |
 //! | --- | --- | --- |
 //! | version | 1 | 1 |
-//! | flags | 1 | 1 if the body was [too long](crate::idempotency::IdempotencyLayerBuilder::max_answer) to store, otherwise 0; the other bits are 0, and are not read |
+//! | flags | 1 | 1 if the body was [too long](crate::idempotency::IdempotencyLayer::max_answer) to store, otherwise 0; the other bits are 0, and are not read |
 //! | status | 2 | the HTTP status |
-//! | headers | see [header fields](#header-fields) | those that are [stored](crate::idempotency::IdempotencyLayerBuilder::store_headers) |
+//! | headers | see [header fields](#header-fields) | those that are [stored](crate::idempotency::IdempotencyLayer::store_headers) |
 //! | trailers | the same | those that are stored, by the rule of headers; none if the body was too long |
 //! | body | the rest | the whole body; empty if it was too long |
 //!

@@ -42,7 +42,7 @@
 //! #           // The sample and its signature are of one day.
 //! #           .clock(tower_webhook::clock::WallClock::fixed(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_795_262_400)))
 //!         )
-//!         .layer(once.build()?),
+//!         .layer(once),
 //! );
 //!
 //! let body = r#"{"eventId":"evt_1","timestamp":"2026-11-21T12:00:00Z","type":"DIALOG_STARTED","payload":{}}"#;
@@ -315,6 +315,8 @@ mod race;
     allow(unreachable_pub, reason = "the future of its layer")
 )]
 mod refusal;
+#[cfg(feature = "failover")]
+mod unbuilt;
 
 #[cfg(feature = "circuit-breaker")]
 #[doc(inline)]
@@ -349,6 +351,21 @@ pub use self::{failover::FailoverLayer, fallback::FallbackLayer};
 
 /// A boxed error that can cross threads, as tower uses it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error that becomes a [`BoxError`]: a bound of the layers that add errors of their own to those of the service inside.
+///
+/// Every type that is `Into<BoxError>` is one: errors that can cross threads, `String`, and `BoxError` itself.
+#[diagnostic::on_unimplemented(
+    message = "the error `{Self}` does not become a `tower_webhook::BoxError`",
+    label = "the error of the service inside is no `Error + Send + Sync + 'static`",
+    note = "implement `std::error::Error` for it, or put `.map_err(..)` around the service: `ServiceExt::map_err` of tower's feature `util`",
+    note = "a `Box<dyn Error>` is not enough: return a `tower_webhook::BoxError`, which is a `Box<dyn Error + Send + Sync>`"
+)]
+pub trait IntoBoxError: Into<BoxError> {}
+
+// Otherwise the compiler would tell of `From`, in its own words.
+#[diagnostic::do_not_recommend]
+impl<E: Into<BoxError>> IntoBoxError for E {}
 
 /// A boxed future that can cross threads, for stores and sinks that go to a file or a server.
 pub type BoxFuture<T> = std::pin::Pin<Box<dyn Future<Output = T> + Send>>;

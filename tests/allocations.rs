@@ -199,7 +199,7 @@ mod idempotency {
 
     fn service(store: &MemoryStore) -> Idempotency<Bare, MemoryStore> {
         let layer = IdempotencyLayer::webhook(store.clone(), KeySource::header(ID));
-        layer.build().unwrap().layer(Bare)
+        layer.layer(Bare)
     }
 
     /// A request as it comes out of a server: with extensions.
@@ -248,7 +248,7 @@ mod idempotency {
     #[test]
     fn a_request_that_is_not_guarded() {
         let layer = IdempotencyLayer::api(MemoryStore::default());
-        let mut service = layer.build().unwrap().layer(Bare);
+        let mut service = layer.layer(Bare);
         let get = Request::get("/").body(BufferedBody::default()).unwrap();
         assert_eq!(count(&mut service, get).0, 0);
     }
@@ -652,6 +652,10 @@ mod stack {
             let req = req.header("content-type", "application/json");
             req.body(BufferedBody::from("{}")).unwrap()
         };
+        // A stack is called in one.
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        let _entered = runtime.enter();
         [(); 4].map(|()| {
             let req = request();
             // The first copy of a name or URI of one's own makes it shared.

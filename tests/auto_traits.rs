@@ -139,12 +139,12 @@ fn of_the_dead_letter_layer() {
 fn of_the_idempotency_layer() {
     use tower_webhook::idempotency::{
         Begin, Claim, Disposition, Fingerprint, FingerprintOf, Idempotency, IdempotencyError,
-        IdempotencyKey, IdempotencyLayer, IdempotencyLayerBuilder, KeyError, KeySource,
-        MemoryStore, MemoryStoreBuilder, Ran, ResponseFuture, RunOnce, RunOnceError, StoreOutage,
+        IdempotencyKey, IdempotencyLayer, KeyError, KeySource, MemoryStore, MemoryStoreBuilder,
+        Ran, ResponseFuture, RunOnce, RunOnceError, StoreOutage,
     };
     use tower_webhook::lease::{FencingToken, Settled};
     cloned::<IdempotencyLayer<MemoryStore>>();
-    shared::<IdempotencyLayerBuilder<MemoryStore>>();
+    shared::<IdempotencyLayer<MemoryStore>>();
     cloned::<Idempotency<Inner, MemoryStore>>();
     sent::<ResponseFuture<Inner, MemoryStore, BufferedBody>>();
     cloned::<MemoryStore>();

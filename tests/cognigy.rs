@@ -1240,7 +1240,7 @@ mod behind_the_signature_layer {
                     .layer(BufferBodyLayer::new(LIMIT))
                     .layer(SignatureVerifyLayer::new(scheme()))
                     .layer(recent())
-                    .layer(once.build().unwrap()),
+                    .layer(once),
             );
         let send = async |body: &'static str| {
             let signing = SignLayer::new(scheme().sign_as(CognigyFormat::Hex));

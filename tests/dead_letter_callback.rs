@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, UNIX_EPOCH},
 };
-use tower::{Layer, Service};
+use tower::Service;
 use tower_webhook::{
     BoxError, StoreError, StoreErrorKind,
     body::BufferedBody,

@@ -281,7 +281,7 @@ async fn a_handler_gets_the_key_that_the_layer_uses() {
     let once = stack::receive(scheme())
         .once(MemoryStore::default())
         .build();
-    let app = router().layer(once.unwrap());
+    let app = router().layer(once);
     let answer = ask(&app, signed(SECRET, "/hooks/a", "{}").await).await;
     assert_eq!(answer.1, "/hooks/a msg_1");
 
@@ -289,7 +289,7 @@ async fn a_handler_gets_the_key_that_the_layer_uses() {
     let store = Gated::default();
     store.set(Op::Begin, Gate::Fail(StoreErrorKind::Unavailable));
     let open = IdempotencyLayer::webhook(store, KeySource::verified_id());
-    let open = open.store_outage(StoreOutage::FailOpen).build().unwrap();
+    let open = open.store_outage(StoreOutage::FailOpen);
     let app = router().layer(ServiceBuilder::new().layer(receive()).layer(open));
     let answer = ask(&app, signed(SECRET, "/hooks/a", "{}").await).await;
     assert_eq!(answer, (StatusCode::OK, "/hooks/a msg_1".to_owned()));

@@ -19,7 +19,7 @@ use std::{
     collections::HashSet,
     time::{Duration, Instant},
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Service, ServiceExt};
 use tower_webhook::{
     BoxError,
     attempt::{GaveUp, History},

@@ -9,8 +9,14 @@ mod faults;
 #[path = "support/bodies.rs"]
 mod bodies;
 
+#[path = "stack/between.rs"]
+mod between;
+
 #[path = "stack/receive.rs"]
 mod receive;
+
+#[path = "stack/shared.rs"]
+mod shared;
 
 use faults::{Faults, answer, grpc_late};
 use http::{HeaderName, Request, Response, StatusCode};

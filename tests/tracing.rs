@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_webhook::{
     BoxError, BufferBodyLayer, IdempotencyLayer, SignatureVerifyLayer,
     body::BufferedBody,
@@ -149,7 +149,7 @@ async fn a_request_is_told_of_from_its_body_to_its_claim() {
     let service = ServiceBuilder::new()
         .layer(BufferBodyLayer::new(100))
         .layer(SignatureVerifyLayer::new(scheme()))
-        .layer(once.build().unwrap())
+        .layer(once)
         .service(service_fn(|_: Request<BufferedBody>| async {
             Ok::<_, Infallible>(Response::new(BufferedBody::from(BODY)))
         }));
@@ -379,7 +379,7 @@ async fn a_subscriber_that_panics_breaks_no_call() {
         let receive = ServiceBuilder::new()
             .layer(BufferBodyLayer::new(100))
             .layer(SignatureVerifyLayer::new(scheme()))
-            .layer(once.build().unwrap())
+            .layer(once)
             .service(service_fn(|_: Request<BufferedBody>| async {
                 Ok::<_, Infallible>(Response::new(BufferedBody::from(BODY)))
             }));

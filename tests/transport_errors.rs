@@ -17,8 +17,8 @@ use hyper_util::rt::TokioExecutor;
 use std::{sync::Arc, time::Duration};
 use tokio::sync::Semaphore;
 use tower::{
-    Layer, Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed,
-    service_fn, timeout::Timeout,
+    Service, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, load_shed::LoadShed, service_fn,
+    timeout::Timeout,
 };
 use tower_webhook::{
     BoxError,

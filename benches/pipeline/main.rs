@@ -190,7 +190,7 @@ fn pipeline(backend: Backend, payload: Payload) -> Router {
             .layer(BufferBodyLayer::new(1 << 20))
             .layer(SignatureVerifyLayer::new(scheme(backend)))
             .layer(EventLayer::new())
-            .layer(once.build().expect("defaults")),
+            .layer(once),
     )
 }
 

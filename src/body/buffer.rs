@@ -1,5 +1,5 @@
 use super::{
-    BodyBudget, BufferedBody, Collect, CollectError, ResponseBody,
+    BodyBudget, BufferedBody, BufferedService, CloneService, Collect, CollectError, ResponseBody,
     budget::{Counted, CountedError, Share, WAIT},
     collect,
 };
@@ -105,13 +105,12 @@ pub struct BufferBody<S> {
     layer: BufferBodyLayer,
 }
 
-impl<S, B, ResB> Service<Request<B>> for BufferBody<S>
+impl<S, B> Service<Request<B>> for BufferBody<S>
 where
-    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
+    S: BufferedService<Body: Body<Data = Bytes>> + CloneService,
     B: Body,
-    ResB: Body<Data = Bytes>,
 {
-    type Response = Response<ResponseBody<ResB>>;
+    type Response = Response<ResponseBody<<S as BufferedService>::Body>>;
     type Error = S::Error;
     type Future = ResponseFuture<S, B>;
 

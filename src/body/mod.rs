@@ -78,6 +78,7 @@ pub mod peek;
 pub(crate) mod peeked;
 mod replay;
 mod response;
+mod takes;
 
 pub use self::{
     budget::BodyBudget,
@@ -87,4 +88,5 @@ pub use self::{
     peeked::PeekedBody,
     replay::{Replay, ReplayBody, ReplayError},
     response::ResponseBody,
+    takes::{BufferedFrom, BufferedService, CloneService},
 };

@@ -1,6 +1,6 @@
 use super::{BreakerConfig, BreakerPermit, Breakers, CircuitOpen};
 use crate::{
-    BoxError,
+    BoxError, IntoBoxError,
     context::{self, Verdict},
     observe::Observer,
     outcome::{Classify, HttpClassifier, MakeClassifier},
@@ -106,7 +106,7 @@ pub struct CircuitBreaker<S, M = HttpClassifier, K = ByHost> {
 impl<S, M, K, Req> Service<Req> for CircuitBreaker<S, M, K>
 where
     S: Service<Req>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error>,
     K: PeerKey<Req>,

@@ -31,6 +31,10 @@ pub trait Describe<Req> {
 }
 
 /// Reads the attempt history of a response, and adds its entry to it. Both do nothing by default.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not describe responses of type `{Res}`",
+    note = "`HttpRequests` takes an `http::Response`; use `describe_fn(..)` for others"
+)]
 pub trait DescribeResponse<Res> {
     /// Returns the attempt history that an inner retry layer added to the response.
     fn history<'a>(&self, res: &'a Res) -> Option<&'a History> {

@@ -27,6 +27,12 @@ use std::{
 /// # Cancel safety
 ///
 /// A write whose future is dropped is either done or not, never half done.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no dead-letter sink",
+    label = "needs a dead-letter sink",
+    note = "`MemoryDeadLetters::default()` is one, `JsonlDeadLetters::open(path)?`, and `SqliteDeadLetters` of `tower-webhook-sqlite`; of a `Result`, take what is in it with `?`",
+    note = "for a sink of your own, implement `Sink`"
+)]
 pub trait Sink: Any + fmt::Debug + Send + Sync {
     /// Writes an entry.
     ///
@@ -65,6 +71,11 @@ pub trait Sink: Any + fmt::Debug + Send + Sync {
 /// If the future of an operation is dropped, the operation is done or not done, never half done. The
 /// store itself releases a claim that was made and not returned; if that fails, the claim ends with its
 /// lease.
+#[diagnostic::on_unimplemented(
+    message = "the entries of `{Self}` cannot be listed and claimed",
+    note = "to send entries again, use `MemoryDeadLetters`, `JsonlDeadLetters`, or `SqliteDeadLetters` of `tower-webhook-sqlite`; a broker is written to alone",
+    note = "for a store of your own, implement `LetterStore`, and run `dead_letter::contract`"
+)]
 pub trait LetterStore: Sink {
     /// Lists matching entries, newest first.
     fn list(&self, filter: &Filter, page: &Page) -> BoxFuture<Result<Listing, StoreError>>;

@@ -4,7 +4,7 @@ use super::{
     not_zero,
 };
 use crate::{
-    BoxError, InvalidConfig,
+    BoxError, IntoBoxError, InvalidConfig,
     attempt::Attempt,
     context::{self, CallContext},
     observe::{Observer, Observers},
@@ -108,7 +108,7 @@ pub struct WithAttemptTimeout<S> {
 impl<S, Req> Service<Req> for WithAttemptTimeout<S>
 where
     S: Service<Req>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
 {
     type Response = S::Response;
     type Error = BoxError;

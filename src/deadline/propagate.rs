@@ -1,5 +1,5 @@
 use super::{Deadline, DeadlineExceeded, header::Format};
-use crate::{BoxError, call::CallOrError};
+use crate::{BoxError, IntoBoxError, call::CallOrError};
 use http::{HeaderMap, HeaderName, Request};
 use std::task::{Context, Poll};
 use tokio::time::Instant;
@@ -61,7 +61,7 @@ pub struct PropagateDeadline<S> {
 impl<S, B> Service<Request<B>> for PropagateDeadline<S>
 where
     S: Service<Request<B>>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
 {
     type Response = S::Response;
     type Error = BoxError;

@@ -5,7 +5,7 @@ use super::{
     not_zero,
 };
 use crate::{
-    BoxError, InvalidConfig, context,
+    BoxError, IntoBoxError, InvalidConfig, context,
     observe::{Observer, Observers},
 };
 use http::{HeaderName, Request};
@@ -133,7 +133,7 @@ pub struct WithDeadline<S, A = Duration> {
 impl<S, A, Req> Service<Req> for WithDeadline<S, A>
 where
     S: Service<Req>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     A: AllowTime<Req>,
 {
     type Response = S::Response;

@@ -95,6 +95,7 @@ use crate::{
     InvalidConfig,
     observe::{Observer, Observers},
     outcome::{Classify, DefaultClassifier, MakeClassifier},
+    unbuilt::IsBuilt,
 };
 use http::Uri;
 use std::{
@@ -364,6 +365,17 @@ impl<T, M> FailoverLayerBuilder<T, M> {
                 observers: self.observers,
             }),
         })
+    }
+}
+
+impl<S, T, M> Layer<S> for FailoverLayerBuilder<T, M>
+where
+    Self: IsBuilt<S>,
+{
+    type Service = <Self as IsBuilt<S>>::Layered;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layered(inner)
     }
 }
 

@@ -18,7 +18,6 @@
 //! one already, its [metrics](crate::metrics). Feature `metrics-facade` exports the same to Prometheus.
 //!
 //! ```
-//! use tower::{Layer, ServiceExt};
 //! use tower_webhook::{
 //!     BoxError,
 //!     circuit_breaker::BreakerState,

@@ -16,7 +16,7 @@
 //! fn app(secret: &str) -> Result<Router, InvalidConfig> {
 //!     let receive = stack::receive(StandardWebhooks::new(secret)?) // Stripe::new, GitHub::new, ...
 //!         .once(MemoryStore::default()) // a repeat gets the first answer
-//!         .build()?;
+//!         .build();
 //!     Ok(Router::new().route("/hooks", post(on_event)).layer(receive))
 //! }
 //!
@@ -36,7 +36,7 @@
 //! | Sender | Key |
 //! | --- | --- |
 //! | Standard Webhooks, Svix | the id is signed: `once(store)` |
-//! | Stripe and others with an id in the body | `KeySource::json_pointer("/id")` |
+//! | Stripe and others with an id in the body | `KeySource::json_pointer("/id")?` |
 //! | GitHub | `KeySource::header(HeaderName::from_static("x-github-delivery"))`; it is not signed, so this stops genuine repeats only |
 //! | none has an id | `KeySource::body_digest()`: the same bytes are the same event |
 //!

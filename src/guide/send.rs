@@ -4,7 +4,6 @@
 //! # use axum::{Router, routing::post};
 //! use serde_json::json;
 //! use std::time::Duration;
-//! use tower::{Layer, ServiceExt};
 //! use tower_webhook::{BoxError, signature::scheme::StandardWebhooks, stack, transport};
 //!
 //! # tokio_test::block_on(async {
@@ -52,7 +51,6 @@
 //! # When it fails
 //!
 //! ```
-//! use tower::{Layer, ServiceExt};
 //! use tower_webhook::{BoxError, attempt::Failed, stack, transport};
 //!
 //! # tokio_test::block_on(async {

@@ -30,7 +30,7 @@
 //! .build()?;
 //! let app = Router::new()
 //!     .route("/hooks/{tenant}", post(|Path(tenant): Path<String>| async { tenant }))
-//!     .layer(stack::receive(tenants.clone()).once(MemoryStore::default()).build()?);
+//!     .layer(stack::receive(tenants.clone()).once(MemoryStore::default()).build());
 //! # let sign = |path: &str, id: &str| {
 //! #     let scheme = StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
 //! #     let app = app.clone().map_request(|req: Request<BufferedBody>| req.map(Body::new)).map_err(BoxError::from);

@@ -328,10 +328,10 @@ impl std::error::Error for KeyError {}
 /// use http::{HeaderName, Request};
 /// use tower_webhook::{body::BufferedBody, idempotency::KeySource};
 ///
-/// let source = KeySource::json_pointer("/eventId").or(KeySource::header(HeaderName::from_static("x-event")));
+/// let source = KeySource::json_pointer("/eventId")?.or(KeySource::header(HeaderName::from_static("x-event")));
 /// let req = Request::new(BufferedBody::from(r#"{"eventId":"evt_1"}"#));
 /// assert_eq!(source.find(&req)?.as_deref(), Some("evt_1"));
-/// # Ok::<(), tower_webhook::idempotency::KeyError>(())
+/// # Ok::<(), tower_webhook::BoxError>(())
 /// ```
 #[derive(Clone)]
 pub struct KeySource {
@@ -376,8 +376,16 @@ impl KeySource {
     /// Reads the string or integer at a [JSON pointer](https://www.rfc-editor.org/rfc/rfc6901) in the
     /// body, such as `/eventId`. Finds nothing in a body that is not JSON. A body in which a member along
     /// the pointer occurs twice is refused, because parsers differ in which of the two they use.
-    pub fn json_pointer(pointer: &str) -> Self {
-        Self::new(Kind::JsonPointer(pointer.into()))
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if the pointer does not begin with `/`: it would never find anything.
+    pub fn json_pointer(pointer: &str) -> Result<Self, InvalidConfig> {
+        if !pointer.starts_with('/') {
+            let problem = format!("is {pointer:?}, and must begin with `/`");
+            return Err(InvalidConfig::new("json_pointer", problem));
+        }
+        Ok(Self::new(Kind::JsonPointer(pointer.into())))
     }
 
     /// Uses the SHA-256 of the body, in hexadecimal: for senders that give no id.
@@ -427,19 +435,6 @@ impl KeySource {
             None => place,
             Some(next) => format!("{place}, or {}", next.place()),
         }
-    }
-
-    /// Checks that this source can find anything.
-    pub(crate) fn check(&self) -> Result<(), InvalidConfig> {
-        if let Kind::JsonPointer(pointer) = &self.kind
-            && !pointer.starts_with('/')
-        {
-            return Err(InvalidConfig::new(
-                "key",
-                format!("has the JSON pointer {pointer:?}, which must begin with `/`"),
-            ));
-        }
-        self.next.as_ref().map_or(Ok(()), |next| next.check())
     }
 
     /// Returns the id of `req`, if it has one.

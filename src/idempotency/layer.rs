@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     InvalidConfig,
-    body::{BufferedBody, ResponseBody},
+    body::{BufferedBody, BufferedFrom, BufferedService, CloneService, ResponseBody},
     observe::{Event, Id, Observer, Observers},
     original_uri::original_uri,
     problem::{Problem, Refuser},
@@ -31,10 +31,10 @@ use tower_service::Service;
 #[must_use]
 pub struct IdempotencyLayer<St> {
     store: St,
-    settings: Arc<Settings>,
+    settings: Settings,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Settings {
     pub(super) source: KeySource,
     pub(super) required: bool,
@@ -222,16 +222,8 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// Settings of an [`IdempotencyLayer`].
-#[derive(Debug)]
-#[must_use]
-pub struct IdempotencyLayerBuilder<St> {
-    store: St,
-    settings: Settings,
-}
-
 impl<St: Store> IdempotencyLayer<St> {
-    /// Makes a builder for incoming webhooks, whose senders repeat every request that is not answered 2xx.
+    /// Makes the layer for incoming webhooks, whose senders repeat every request that is not answered 2xx.
     ///
     /// | Setting | Value |
     /// | --- | --- |
@@ -242,8 +234,8 @@ impl<St: Store> IdempotencyLayer<St> {
     /// | request without a key | refused with 400 |
     ///
     /// The signature should cover the id that `key` reads: see [`KeySource`].
-    pub fn webhook(store: St, key: KeySource) -> IdempotencyLayerBuilder<St> {
-        IdempotencyLayerBuilder {
+    pub fn webhook(store: St, key: KeySource) -> Self {
+        Self {
             store,
             settings: Settings {
                 source: key,
@@ -266,7 +258,7 @@ impl<St: Store> IdempotencyLayer<St> {
         }
     }
 
-    /// Makes a builder for an API of your own, after draft-ietf-httpapi-idempotency-key-header-07.
+    /// Makes the layer for an API of your own, after draft-ietf-httpapi-idempotency-key-header-07.
     ///
     /// | Setting | Value |
     /// | --- | --- |
@@ -279,20 +271,20 @@ impl<St: Store> IdempotencyLayer<St> {
     /// | request without a key | refused with 400 |
     ///
     /// If callers have accounts, include the account in the scope with
-    /// [`scope_with`](IdempotencyLayerBuilder::scope_with). Otherwise one caller can get the stored
+    /// [`scope_with`](Self::scope_with). Otherwise one caller can get the stored
     /// answers of another.
-    pub fn api(store: St) -> IdempotencyLayerBuilder<St> {
+    pub fn api(store: St) -> Self {
         let key = KeySource::header(HeaderName::from_static("idempotency-key"));
-        let mut builder = Self::webhook(store, key);
-        builder.settings.methods = Some(vec![Method::POST, Method::PATCH]);
-        builder.settings.fingerprint = FingerprintOf::Request;
-        builder.settings.keep = Keep::Api;
-        builder.settings.ttl = Duration::from_secs(24 * 60 * 60);
-        builder
+        let mut layer = Self::webhook(store, key);
+        layer.settings.methods = Some(vec![Method::POST, Method::PATCH]);
+        layer.settings.fingerprint = FingerprintOf::Request;
+        layer.settings.keep = Keep::Api;
+        layer.settings.ttl = Duration::from_secs(24 * 60 * 60);
+        layer
     }
 }
 
-impl<St> IdempotencyLayerBuilder<St> {
+impl<St> IdempotencyLayer<St> {
     /// Sets the source of the id. Default: the argument of [`webhook`](IdempotencyLayer::webhook), or the
     /// header `Idempotency-Key`.
     pub fn key(mut self, source: KeySource) -> Self {
@@ -326,9 +318,20 @@ impl<St> IdempotencyLayerBuilder<St> {
 
     /// Sets the methods that need a claim; requests with others pass. Default: all for a webhook, `POST`
     /// and `PATCH` for an API.
-    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.settings.methods = Some(methods.into_iter().collect());
-        self
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if there is none: the layer would do nothing.
+    pub fn methods(
+        mut self,
+        methods: impl IntoIterator<Item = Method>,
+    ) -> Result<Self, InvalidConfig> {
+        let methods: Vec<_> = methods.into_iter().collect();
+        if methods.is_empty() {
+            return Err(InvalidConfig::new("methods", "must name at least one"));
+        }
+        self.settings.methods = Some(methods);
+        Ok(self)
     }
 
     /// Sets the parts in which two requests with one key must be equal; otherwise the later one is refused
@@ -340,16 +343,24 @@ impl<St> IdempotencyLayerBuilder<St> {
 
     /// Sets the lease of a claim. Default: 60 s. The layer renews it after each third of it while the
     /// handler runs, so the lease limits how long a crash blocks a key, not how long a handler may take.
-    /// A handler that blocks its thread prevents the renewal.
-    pub const fn lease(mut self, lease: Duration) -> Self {
-        self.settings.lease = lease;
-        self
+    /// A handler that blocks its thread prevents the renewal. A lease longer than [`ttl`](Self::ttl) counts as that.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if it is zero.
+    pub fn lease(mut self, lease: Duration) -> Result<Self, InvalidConfig> {
+        self.settings.lease = longer_than_zero("lease", lease)?;
+        Ok(self)
     }
 
     /// Sets how long an answer is kept. Default: 7 days for a webhook, 24 hours for an API.
-    pub const fn ttl(mut self, ttl: Duration) -> Self {
-        self.settings.ttl = ttl;
-        self
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if it is zero.
+    pub fn ttl(mut self, ttl: Duration) -> Result<Self, InvalidConfig> {
+        self.settings.ttl = longer_than_zero("ttl", ttl)?;
+        Ok(self)
     }
 
     /// Sets how long a repeat waits for the first request's answer before it is refused with 409.
@@ -367,9 +378,13 @@ impl<St> IdempotencyLayerBuilder<St> {
     }
 
     /// Sets the time limit of each store operation. Default: 5 s.
-    pub const fn store_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.store_timeout = timeout;
-        self
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] if it is zero.
+    pub fn store_timeout(mut self, timeout: Duration) -> Result<Self, InvalidConfig> {
+        self.settings.store_timeout = longer_than_zero("store_timeout", timeout)?;
+        Ok(self)
     }
 
     /// Sets which answers are stored and replayed, by their status, headers and extensions; any other frees
@@ -429,49 +444,25 @@ impl<St> IdempotencyLayerBuilder<St> {
         self.settings.refuser = Refuser::with(respond);
         self
     }
+}
 
-    /// Builds the layer.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] when `lease`, `ttl` or `store_timeout` is zero, `ttl` is shorter than
-    /// `lease`, `methods` is empty, or `key` has a JSON pointer that does not begin with `/`.
-    pub fn build(self) -> Result<IdempotencyLayer<St>, InvalidConfig> {
-        let settings = &self.settings;
-        settings.source.check()?;
-        for (setting, value) in [
-            ("lease", settings.lease),
-            ("ttl", settings.ttl),
-            ("store_timeout", settings.store_timeout),
-        ] {
-            if value.is_zero() {
-                return Err(InvalidConfig::new(setting, "must be longer than zero"));
-            }
-        }
-        if settings.ttl < settings.lease {
-            return Err(InvalidConfig::new(
-                "ttl",
-                "must not be shorter than `lease`",
-            ));
-        }
-        if settings.methods.as_ref().is_some_and(Vec::is_empty) {
-            return Err(InvalidConfig::new("methods", "must name at least one"));
-        }
-        Ok(IdempotencyLayer {
-            store: self.store,
-            settings: Arc::new(self.settings),
-        })
+fn longer_than_zero(setting: &'static str, time: Duration) -> Result<Duration, InvalidConfig> {
+    if time.is_zero() {
+        return Err(InvalidConfig::new(setting, "must be longer than zero"));
     }
+    Ok(time)
 }
 
 impl<S, St: Clone> Layer<S> for IdempotencyLayer<St> {
     type Service = Idempotency<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
+        let mut settings = self.settings.clone();
+        settings.lease = settings.lease.min(settings.ttl);
         Idempotency {
             inner,
             store: self.store.clone(),
-            settings: Arc::clone(&self.settings),
+            settings: Arc::new(settings),
         }
     }
 }
@@ -484,21 +475,22 @@ pub struct Idempotency<S, St> {
     settings: Arc<Settings>,
 }
 
-impl<S, St, ResB> Service<Request<BufferedBody>> for Idempotency<S, St>
+impl<S, St, B> Service<Request<B>> for Idempotency<S, St>
 where
-    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
+    S: BufferedService<Body: Body<Data = Bytes> + Unpin> + CloneService,
     St: Store,
-    ResB: Body<Data = Bytes> + Unpin,
+    BufferedBody: BufferedFrom<B>,
 {
-    type Response = Response<ResponseBody<ResB>>;
+    type Response = Response<ResponseBody<<S as BufferedService>::Body>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, St, ResB>;
+    type Future = ResponseFuture<S, St, <S as BufferedService>::Body>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        let req = BufferedBody::buffered(req);
         let key = match self.settings.key(&req) {
             Ok(Some(key)) => key,
             Ok(None) => return ResponseFuture::unguarded(self.inner.call(req)),

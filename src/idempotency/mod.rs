@@ -23,7 +23,7 @@
 //! [draft-ietf-httpapi-idempotency-key-header-07](https://datatracker.ietf.org/doc/html/draft-ietf-httpapi-idempotency-key-header-07),
 //! an expired draft that most APIs follow. A replayed response has the stored status, headers, body and
 //! trailers. It lacks the headers and trailers that belong to one exchange: connection, date, length, credentials
-//! and cookies ([`store_headers`](IdempotencyLayerBuilder::store_headers) says otherwise).
+//! and cookies ([`store_headers`](IdempotencyLayer::store_headers) says otherwise).
 //!
 //! # Order
 //!
@@ -57,7 +57,7 @@
 //!
 //! # tokio_test::block_on(async {
 //! let key = KeySource::header(HeaderName::from_static("x-github-delivery"));
-//! let layer = IdempotencyLayer::webhook(MemoryStore::default(), key).build()?;
+//! let layer = IdempotencyLayer::webhook(MemoryStore::default(), key);
 //! let service = layer.layer(service_fn(|_: Request<BufferedBody>| async {
 //!     Ok::<_, Infallible>(Response::new(BufferedBody::from("handled")))
 //! }));
@@ -113,7 +113,7 @@ pub use self::{
     fingerprint::FingerprintOf,
     future::ResponseFuture,
     key::{IdempotencyKey, KeyError, KeySource, MAX_ID_LEN, MAX_SCOPE_LEN},
-    layer::{Idempotency, IdempotencyLayer, IdempotencyLayerBuilder, StoreOutage},
+    layer::{Idempotency, IdempotencyLayer, StoreOutage},
     run_once::{Ran, RunOnce, RunOnceError},
     store::{Begin, Fingerprint, Store},
 };

@@ -92,6 +92,12 @@ impl fmt::Debug for Begin {
 /// # Cancel safety
 ///
 /// If a future of a store is dropped, the operation is either done or not done, never half done.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no idempotency store",
+    label = "needs an idempotency store",
+    note = "give a store by value, such as `MemoryStore::default()`: it is `Clone`, and its clones are one store, so it needs no `Arc` and no `&`; of a `Result`, take what is in it with `?`",
+    note = "for a store of your own, implement `Store`, and run `idempotency::contract`"
+)]
 pub trait Store: Clone + Send + Sync + 'static {
     /// Future of [`begin`](Self::begin).
     type Begin: Future<Output = Result<Begin, StoreError>> + Send + Unpin + 'static;

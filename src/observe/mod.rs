@@ -62,6 +62,11 @@ use std::{
 };
 
 /// Receives events. See the [module docs](self).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no observer",
+    note = "make one of a closure that is `Send + Sync + 'static`: `observer_fn(|event| ..)`",
+    note = "or implement `Observer` for it, and share it in an `Arc`"
+)]
 pub trait Observer: Send + Sync + 'static {
     /// Called for each event, on the thread of the call it belongs to, with no lock held. Return quickly,
     /// and do not block.

@@ -52,6 +52,11 @@ use std::{fmt, sync::Arc, time::Duration};
 ///
 /// If a future is dropped, its operation is done or not done, never half done. If the future of a claim
 /// is dropped, its jobs are released, at once or when their leases end.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no engine of a queue",
+    note = "`MemoryQueue::default()` is one, and `SqliteQueue` of `tower-webhook-sqlite`, by value; of a `Result`, take what is in it with `?`",
+    note = "for an engine of your own, implement `Engine`"
+)]
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// What this engine keeps beyond what [every engine](Engine#what-every-engine-does) does, and the
     /// settings of its queue.

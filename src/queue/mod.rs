@@ -424,6 +424,10 @@ impl Queue {
 /// # Ok::<_, StoreError>(())
 /// # }).unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` accepts no jobs",
+    note = "`EnqueueService::new` takes a `Queue`, or a function that stores the job: `|job: NewJob| async move {{ .. }}`, which returns a `Result<Enqueued, StoreError>`"
+)]
 pub trait Accept: Send + Sync + 'static {
     /// Accepts a job. When the future is ready, the job is safe.
     ///

@@ -61,12 +61,22 @@ use std::{
 /// # Ok::<_, tower_webhook::BoxError>(())
 /// # }).unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no type of jobs",
+    label = "needs `JobKind`",
+    note = "put `#[derive(Serialize, Deserialize)]` of serde on it, and write `impl JobKind for {Self} {{ const KIND: &'static str = \"a-fixed-name\"; }}`"
+)]
 pub trait JobKind: Serialize + DeserializeOwned + Send + 'static {
     /// The kind: a short fixed name. Jobs that are in a queue keep it, so it must not change.
     const KIND: &'static str;
 }
 
 /// A typed job that is an HTTP request, for [`WorkerBuilder::handle_http`](super::WorkerBuilder::handle_http).
+#[diagnostic::on_unimplemented(
+    message = "a job of type `{Self}` is no HTTP request",
+    note = "write `impl HttpJob for {Self} {{ fn request(&self) -> Result<Request<BufferedBody>, BoxError> {{ .. }} }}`",
+    note = "for jobs that are not requests there is `.handle(..)`, with an async function"
+)]
 pub trait HttpJob: JobKind {
     /// Makes the request. Called for each attempt.
     ///
@@ -78,6 +88,10 @@ pub trait HttpJob: JobKind {
 }
 
 /// A response of a client, whatever its body.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no `http::Response` whose body can cross threads",
+    note = "the client of `handle_http` answers an `http::Response`: a stack, `transport::hyper(..)` or `transport::reqwest(..)`"
+)]
 pub trait HttpResponse: Send + 'static {
     /// Its body.
     type Body: Body<Data: Send> + Send + 'static;

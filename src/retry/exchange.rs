@@ -8,6 +8,11 @@ use std::{
 /// other requests that can be retried.
 ///
 /// They are two traits because the type of the response depends on [`Sent`](Self::Sent).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not keep requests of type `{Req}` for further attempts",
+    note = "`HttpExchange` keeps an `http::Request` whose body is `Clone`, such as `BufferedBody`; `HttpExchange::new().replaying(bytes)` keeps one with another body",
+    note = "`CloneExchange` keeps every request that is `Clone`: `.exchange(CloneExchange)`"
+)]
 pub trait Exchange<Req> {
     /// The request of the inner service.
     type Sent;
@@ -35,6 +40,10 @@ pub trait Exchange<Req> {
 }
 
 /// Discards failed responses, and adds the history to a returned response.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not discard responses of type `{Res}`",
+    note = "`HttpExchange` takes an `http::Response`; for other responses use `.exchange(CloneExchange)`"
+)]
 pub trait ExchangeResponse<Res> {
     /// Future of [`discard`](Self::discard).
     type Discard: Future<Output = ()>;

@@ -3,7 +3,7 @@ use super::{
     state::{Decision, RetryState},
 };
 use crate::{
-    BoxError,
+    BoxError, IntoBoxError,
     attempt::{Failed, GaveUp, History},
     context::{self, CallContext, Verdict},
     observe::{Event, Observer, Observers},
@@ -103,7 +103,7 @@ impl<S, M, X, Req> Service<Req> for RetryWithJitter<S, M, X>
 where
     X: Exchange<Req> + ExchangeResponse<S::Response> + Clone,
     S: Service<X::Sent> + Clone,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<Req>,
     M::Classifier: Classify<S::Response, S::Error> + Clone,
 {
@@ -243,7 +243,7 @@ impl<S, C, X, Req> Call<S, C, X, Req>
 where
     X: Exchange<Req> + ExchangeResponse<S::Response>,
     S: Service<X::Sent>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     C: Classify<S::Response, S::Error> + Clone,
 {
     /// The next state after the result of an attempt, or the end.
@@ -398,7 +398,7 @@ impl<S, C, X, Req> Future for ResponseFuture<S, C, X, Req>
 where
     X: Exchange<Req> + ExchangeResponse<S::Response>,
     S: Service<X::Sent>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     C: Classify<S::Response, S::Error> + Clone,
 {
     type Output = Result<S::Response, BoxError>;

@@ -1,8 +1,8 @@
 //! The layer that signs outgoing requests, and the ids of messages.
 
 use crate::{
-    BoxError,
-    body::BufferedBody,
+    BoxError, IntoBoxError,
+    body::{BufferedBody, BufferedFrom},
     call::CallOrError,
     clock::WallClock,
     observe::{Event, Id, Observer, Observers},
@@ -107,10 +107,11 @@ pub struct Sign<S> {
     observers: Observers,
 }
 
-impl<S> Service<Request<BufferedBody>> for Sign<S>
+impl<S, B> Service<Request<B>> for Sign<S>
 where
     S: Service<Request<BufferedBody>>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
+    BufferedBody: BufferedFrom<B>,
 {
     type Response = S::Response;
     type Error = BoxError;
@@ -120,7 +121,8 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        let mut req = BufferedBody::buffered(req);
         match self.sign(&mut req) {
             Ok(()) => CallOrError::called(self.inner.call(req)),
             Err(error) => {
@@ -228,6 +230,11 @@ impl std::error::Error for SignError {
 
 /// Writes the headers that a [`Scheme`](crate::signature::Scheme) verifies. All schemes of this crate
 /// except `AnyOf` and those that only have a public key (`Discord`, `SendGrid`) implement both traits.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` signs no requests",
+    note = "the schemes of `tower_webhook::signature::scheme` sign, such as `StandardWebhooks::new(secret)?`, except `AnyOf`, `Discord` and `SendGrid`; of a `Result`, take what is in it with `?`",
+    note = "for a scheme of your own, implement `SignScheme`"
+)]
 pub trait SignScheme: Send + Sync + 'static {
     /// The header of the message id, if the scheme signs one. Default: none.
     fn id_header(&self) -> Option<&HeaderName> {

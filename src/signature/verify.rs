@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     BoxFuture, InvalidConfig,
-    body::{BufferedBody, ResponseBody},
+    body::{BufferedBody, BufferedFrom, BufferedService, CloneService, ResponseBody},
     clock::WallClock,
     observe::{Event, Id, Observer, Observers, Scope},
     problem::{Problem, Refuser},
@@ -177,19 +177,21 @@ pub struct SignatureVerify<S> {
     settings: Arc<Settings>,
 }
 
-impl<S, ResB> Service<Request<BufferedBody>> for SignatureVerify<S>
+impl<S, B> Service<Request<B>> for SignatureVerify<S>
 where
-    S: Service<Request<BufferedBody>, Response = Response<ResB>> + Clone,
+    S: BufferedService + CloneService,
+    BufferedBody: BufferedFrom<B>,
 {
-    type Response = Response<ResponseBody<ResB>>;
+    type Response = Response<ResponseBody<<S as BufferedService>::Body>>;
     type Error = S::Error;
-    type Future = ResponseFuture<S, BufferedBody, ResB>;
+    type Future = ResponseFuture<S, BufferedBody, <S as BufferedService>::Body>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+    fn call(&mut self, req: Request<B>) -> Self::Future {
+        let req = BufferedBody::buffered(req);
         ResponseFuture::new(&self.settings, &mut self.inner, req, Settings::call)
     }
 }
@@ -226,7 +228,7 @@ pub struct VerifyHead<S> {
 
 impl<S, B, ResB> Service<Request<B>> for VerifyHead<S>
 where
-    S: Service<Request<B>, Response = Response<ResB>> + Clone,
+    S: Service<Request<B>, Response = Response<ResB>> + CloneService,
 {
     type Response = Response<ResponseBody<ResB>>;
     type Error = S::Error;

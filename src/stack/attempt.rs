@@ -3,17 +3,18 @@ use crate::{
     AttemptTimeoutLayer, CircuitBreakerLayer, DeliveryMetricsLayer, FailoverLayer, InvalidConfig,
     SignLayer,
     attempt::AttemptHeaderLayer,
-    circuit_breaker::{BreakerConfig, Breakers},
+    circuit_breaker::{BreakerConfig, BreakerMode, Breakers},
     context::JudgedInside,
     metrics::DeliveryMetrics,
     observe::{Observer, Observers},
     outcome::{DefaultClassifier, GrpcClassifier, HttpClassifier},
     peer::ByHost,
     signature::SignScheme,
+    unbuilt::IsBuilt,
 };
 use http::HeaderName;
 use std::{any::TypeId, fmt, sync::Arc, time::Duration};
-use tower_layer::{Identity, Stack};
+use tower_layer::{Identity, Layer, Stack};
 
 /// Builds the stack of one attempt: for the worker of a queue, which tries again later and measures
 /// deliveries itself. [`deliver`](super::deliver()) repeats this stack.
@@ -59,6 +60,7 @@ struct Settings {
 
 #[derive(Clone, Debug)]
 enum BreakerChoice {
+    Disabled,
     New(BreakerConfig),
     Shared(Breakers),
 }
@@ -79,9 +81,19 @@ impl fmt::Debug for AttemptTime {
 }
 
 impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
-    /// Sets when a circuit breaker opens and closes. Default: [`BreakerConfig::default`].
+    /// Sets when the circuit breaker of each [peer](Self::peer) opens and closes. Default: [`BreakerConfig::default`], for each
+    /// host.
     pub fn breaker(mut self, config: BreakerConfig) -> Self {
         self.settings.breakers = BreakerChoice::New(config);
+        self
+    }
+
+    /// Leaves out the circuit breaker: each call is sent, however many fail. Default: a breaker for each
+    /// [peer](Self::peer), which is a host.
+    ///
+    /// [`StackLayer::breakers`] can turn it on: they are [disabled](crate::circuit_breaker::BreakerMode::Disabled).
+    pub fn without_breaker(mut self) -> Self {
+        self.settings.breakers = BreakerChoice::Disabled;
         self
     }
 
@@ -214,6 +226,16 @@ impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
     }
 }
 
+impl<M, K, F, E> AttemptBuilder<M, K, F, E> {
+    /// A builder is no layer: [`build`](Self::build) it first. It is here so that the compiler says so.
+    pub fn layer<S>(&self, transport: S) -> <Self as IsBuilt<S>>::Layered
+    where
+        Self: IsBuilt<S>,
+    {
+        self.layered(transport)
+    }
+}
+
 impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
     /// Builds the layer.
     ///
@@ -237,6 +259,11 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
             AttemptTime::By(time) => AttemptTimeoutLayer::by_attempt(move |n| time(n)),
         };
         let breakers = match settings.breakers {
+            BreakerChoice::Disabled => {
+                let breakers = Breakers::new(BreakerConfig::default());
+                breakers.set_mode_of_all(BreakerMode::Disabled);
+                breakers
+            }
             BreakerChoice::New(config) => Breakers::new(config),
             BreakerChoice::Shared(breakers) => breakers,
         };
@@ -265,6 +292,17 @@ impl<M: Clone, K: Clone, F, E> AttemptBuilder<M, K, F, E> {
     /// The observers of the stack. The metrics come first.
     pub(super) fn observers(&self) -> Observers {
         Observers::new(self.settings.metrics.clone()).and(self.settings.observers.clone())
+    }
+}
+
+impl<S, M, K, F, E> Layer<S> for AttemptBuilder<M, K, F, E>
+where
+    Self: IsBuilt<S>,
+{
+    type Service = <Self as IsBuilt<S>>::Layered;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layered(inner)
     }
 }
 

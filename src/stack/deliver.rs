@@ -15,10 +15,11 @@ use crate::{
     peer::ByHost,
     retry::{HttpExchange, ReplayExchange, RetryConfig, WithCopies},
     signature::SignScheme,
+    unbuilt::IsBuilt,
 };
 use http::HeaderName;
 use std::time::Duration;
-use tower_layer::{Identity, Stack};
+use tower_layer::{Identity, Layer, Stack};
 
 /// Builds the stack of a whole delivery: attempts with waits between them, within a deadline, with the
 /// defaults of every layer.
@@ -113,6 +114,14 @@ impl<A, X, B> DeliverBuilder<A, X, B> {
         }
     }
 
+    /// A builder is no layer: [`build`](Self::build) it first. It is here so that the compiler says so.
+    pub fn layer<S>(&self, transport: S) -> <Self as IsBuilt<S>>::Layered
+    where
+        Self: IsBuilt<S>,
+    {
+        self.layered(transport)
+    }
+
     fn attempt<A2>(self, change: impl FnOnce(A) -> A2) -> DeliverBuilder<A2, X, B> {
         DeliverBuilder {
             attempt: change(self.attempt),
@@ -129,9 +138,16 @@ type Around<M, K, F, E, X, B> = DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B>
 
 /// The setters of the attempt.
 impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
-    /// Sets when a circuit breaker opens and closes. Default: [`BreakerConfig::default`].
+    /// Sets when the circuit breaker of each [peer](Self::peer) opens and closes. Default: [`BreakerConfig::default`], for each
+    /// host.
     pub fn breaker(self, config: BreakerConfig) -> Self {
         self.attempt(|attempt| attempt.breaker(config))
+    }
+
+    /// Leaves out the circuit breaker: see [`AttemptBuilder::without_breaker`]. Default: a breaker for each
+    /// [peer](Self::peer), which is a host.
+    pub fn without_breaker(self) -> Self {
+        self.attempt(AttemptBuilder::without_breaker)
     }
 
     /// Sets existing breakers, which other stacks may share: see [`AttemptBuilder::breakers`]. Default: new
@@ -215,6 +231,17 @@ impl<M, K, F, E, X, B> DeliverBuilder<AttemptBuilder<M, K, F, E>, X, B> {
     }
 }
 
+impl<S, A, X, B> Layer<S> for DeliverBuilder<A, X, B>
+where
+    Self: IsBuilt<S>,
+{
+    type Service = <Self as IsBuilt<S>>::Layered;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layered(inner)
+    }
+}
+
 /// The layers of a delivery, from the innermost: attempt, retry, deadline, dead letters, metrics.
 type DeliverOrder<A, K, X, B> = Stack<
     A,
@@ -229,7 +256,7 @@ type Entries<K, D> = DeadLetterLayer<JudgedInside, K, D, WithCopy>;
 
 /// What [`DeliverBuilder::build`] returns.
 type Built<M, K, F, E, X, B> =
-    Result<StackLayer<DeliverOrder<StackLayer<AttemptOrder<M, K, F, E>>, K, X, B>>, InvalidConfig>;
+    Result<StackLayer<DeliverOrder<AttemptOrder<M, K, F, E>, K, X, B>>, InvalidConfig>;
 
 impl<M, K, F, E, X> DeliverBuilder<AttemptBuilder<M, K, F, E>, X>
 where
@@ -297,7 +324,7 @@ where
         let (breakers, shown) = (attempt.breakers().clone(), attempt.metrics().clone());
         let order = Stack::new(deadline, Stack::new(entries, metrics));
         Ok(StackLayer {
-            layer: Stack::new(attempt, Stack::new(retry, order)),
+            layer: Stack::new(attempt.layer, Stack::new(retry, order)),
             breakers,
             metrics: shown,
         })

@@ -6,6 +6,16 @@
 //! receive   verify head > buffer body > verify signature > idempotency, if it is set > handler
 //! ```
 //!
+//! axum's `from_fn` needs nothing outside of a receiver, and on a router inside of it. Between its layers, which are then put
+//! together with a `ServiceBuilder`, it stands in a `BetweenLayer` (feature `axum`):
+//!
+//! | Place of `from_fn` | What to write | What it sees |
+//! | --- | --- | --- |
+//! | outside | `.layer(from_fn(f)).layer(receive)` in a `ServiceBuilder` | what arrives, before its body is read |
+//! | between buffer body and verify signature | `.layer(BetweenLayer::new(from_fn(f), limit))` | what is within the limits |
+//! | between verify signature and idempotency | the same | what is signed, repeats too |
+//! | inside | `.layer(from_fn(f)).layer(receive)` on the `Router` | what is handled |
+//!
 //! For outbound calls [`attempt()`] builds the layers of one attempt around a transport: for the workers of a queue.
 //! [`deliver()`] adds the layers of a whole delivery around it:
 //!
@@ -33,6 +43,14 @@
 //! them. An open breaker ends the delivery at once; a worker in the
 //! background waits for it with [`Refusals::Wait`](crate::retry::Refusals::Wait).
 //!
+//! # What is shared
+//!
+//! A stack is a set of settings with what its calls have in common. All services that one stack makes, its clones and
+//! theirs share breakers, retry budget and metrics, whatever stands below them: a host that one client finds broken is
+//! broken for the others. The services of one [`receive()`] share the store, the budget of bodies and the scheme's secrets;
+//! keys are kept apart by the path. Two calls of `build` share nothing, except what both were given:
+//! [`breakers`](DeliverBuilder::breakers), [`metrics`](DeliverBuilder::metrics), a store.
+//!
 //! # Spawning
 //!
 //! `tokio::spawn(client.oneshot(req))` always compiles, and so does
@@ -48,7 +66,7 @@
 //! ```
 //! use http::{Request, Response};
 //! use std::time::Duration;
-//! use tower::{Layer, Service, ServiceExt, service_fn};
+//! use tower::{Service, ServiceExt, service_fn};
 //! use tower_webhook::{
 //!     BoxError, attempt::Attempt, body::BufferedBody, signature::scheme::StandardWebhooks, stack,
 //! };
@@ -96,21 +114,30 @@
 //! ```
 
 mod attempt;
+#[cfg(feature = "axum")]
+mod between;
 mod deliver;
 mod receive;
+mod service;
 
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+pub use self::between::{Between, BetweenLayer};
 pub use self::{
     attempt::{AttemptBuilder, attempt},
     deliver::{DeliverBuilder, deliver},
     receive::{ReceiveBuilder, ReceiveLayer, receive},
+    service::{NoRuntime, Oneshot, Stacked, Transport},
 };
 
+use self::service::Bottom;
 use crate::{circuit_breaker::Breakers, metrics::DeliveryMetrics};
 use tower_layer::Layer;
 
 /// A stack. Made by [`AttemptBuilder::build`] and [`DeliverBuilder::build`].
 ///
-/// Its clones and all services made by it share the retry budget, the breakers and the metrics.
+/// Its clones and all services made by it share the retry budget, the breakers and the metrics. Its services are called
+/// inside of a tokio runtime; elsewhere a call fails as [`NoRuntime`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct StackLayer<L> {
@@ -129,12 +156,20 @@ impl<L> StackLayer<L> {
     pub const fn metrics(&self) -> &DeliveryMetrics {
         &self.metrics
     }
+
+    /// Puts the stack around a [`Transport`], as that of tower's `Layer`, which need not be imported.
+    pub fn layer<S>(&self, transport: S) -> Stacked<L::Service>
+    where
+        L: Layer<Bottom<S>>,
+    {
+        Stacked::new(self.layer.layer(Bottom::new(transport)))
+    }
 }
 
-impl<S, L: Layer<S>> Layer<S> for StackLayer<L> {
-    type Service = L::Service;
+impl<S, L: Layer<Bottom<S>>> Layer<S> for StackLayer<L> {
+    type Service = Stacked<L::Service>;
 
-    fn layer(&self, transport: S) -> L::Service {
-        self.layer.layer(transport)
+    fn layer(&self, transport: S) -> Self::Service {
+        Self::layer(self, transport)
     }
 }

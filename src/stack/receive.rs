@@ -2,13 +2,14 @@ use crate::{
     BufferBodyLayer, SignatureVerifyLayer,
     observe::{Observer, Observers},
     signature::VerifyHeadLayer,
+    unbuilt::IsBuilt,
 };
 #[cfg(feature = "idempotency")]
 use crate::{
-    IdempotencyLayer, InvalidConfig,
-    idempotency::{IdempotencyLayerBuilder, KeySource, Store},
+    IdempotencyLayer,
+    idempotency::{KeySource, Store},
 };
-use tower_layer::{Identity, Stack};
+use tower_layer::{Identity, Layer, Stack};
 
 /// Builds the layers of a receiver of signed webhooks: what is unsigned is not read, a body is read once, verified, and,
 /// with `once` (feature `idempotency`), handled once.
@@ -29,7 +30,7 @@ use tower_layer::{Identity, Stack};
 /// use tower_webhook::{idempotency::MemoryStore, signature::scheme::StandardWebhooks, stack};
 ///
 /// let scheme = StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?;
-/// let receive = stack::receive(scheme).once(MemoryStore::default()).build()?;
+/// let receive = stack::receive(scheme).once(MemoryStore::default()).build();
 /// let app: Router = Router::new()
 ///     .route("/hooks", post(|Json(event): Json<Value>| async move { println!("{event}") }))
 ///     .layer(receive);
@@ -81,7 +82,7 @@ impl ReceiveBuilder {
     /// The requests of a scheme that verifies no id (GitHub, Stripe, Shopify) are refused for the want of a key: name it
     /// with [`once_by`](Self::once_by).
     #[cfg(feature = "idempotency")]
-    pub fn once<St: Store>(self, store: St) -> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+    pub fn once<St: Store>(self, store: St) -> ReceiveBuilder<IdempotencyLayer<St>> {
         self.once_by(store, KeySource::verified_id())
     }
 
@@ -91,7 +92,7 @@ impl ReceiveBuilder {
         self,
         store: St,
         key: KeySource,
-    ) -> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+    ) -> ReceiveBuilder<IdempotencyLayer<St>> {
         ReceiveBuilder {
             verify: self.verify,
             max_body: self.max_body,
@@ -106,16 +107,23 @@ impl ReceiveBuilder {
     }
 }
 
+impl<S, O> Layer<S> for ReceiveBuilder<O>
+where
+    Self: IsBuilt<S>,
+{
+    type Service = <Self as IsBuilt<S>>::Layered;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        self.layered(inner)
+    }
+}
+
 #[cfg(feature = "idempotency")]
-impl<St: Store> ReceiveBuilder<IdempotencyLayerBuilder<St>> {
+impl<St: Store> ReceiveBuilder<IdempotencyLayer<St>> {
     /// Builds the layer.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] when the key has a JSON pointer that does not begin with `/`.
-    pub fn build(self) -> Result<ReceiveLayer<IdempotencyLayer<St>>, InvalidConfig> {
-        let once = self.once.observe(self.observers.clone()).build()?;
-        Ok(around(self.verify, self.max_body, self.observers, once))
+    pub fn build(self) -> ReceiveLayer<IdempotencyLayer<St>> {
+        let once = self.once.observe(self.observers.clone());
+        around(self.verify, self.max_body, self.observers, once)
     }
 }
 

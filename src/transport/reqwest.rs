@@ -1,5 +1,9 @@
 use super::{ResponseFuture, TransportError, judge};
-use crate::{BoxError, body::BufferedBody, outcome::Outcome};
+use crate::{
+    BoxError, IntoBoxError,
+    body::{BufferedBody, BufferedFrom},
+    outcome::Outcome,
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use pin_project::pin_project;
@@ -54,9 +58,10 @@ where
     }
 }
 
-impl<C, Q, B> Service<Request<BufferedBody>> for Reqwest<C, Q, B>
+impl<C, Q, B, ReqB> Service<Request<ReqB>> for Reqwest<C, Q, B>
 where
-    C: Service<Q, Response: Into<Response<B>>, Error: Into<BoxError>>,
+    BufferedBody: BufferedFrom<ReqB>,
+    C: Service<Q, Response: Into<Response<B>>, Error: IntoBoxError>,
     Q: TryFrom<Request<Bytes>, Error: Into<BoxError>>,
 {
     type Response = Response<B>;
@@ -68,7 +73,8 @@ where
         ready.map_err(|error| TransportError::judged(error.into(), judge::reqwest))
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+    fn call(&mut self, req: Request<ReqB>) -> Self::Future {
+        let req = BufferedBody::buffered(req);
         let state = match Q::try_from(req.map(BufferedBody::into_bytes)) {
             Ok(req) => State::Calling(ResponseFuture::new(self.client.call(req), judge::reqwest)),
             Err(error) => {

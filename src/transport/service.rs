@@ -1,5 +1,5 @@
 use super::{TransportError, judge};
-use crate::{BoxError, outcome::ErrorRule};
+use crate::{BoxError, IntoBoxError, outcome::ErrorRule};
 use pin_project::pin_project;
 use std::{
     fmt,
@@ -42,7 +42,7 @@ pub const fn hyper<S>(client: S) -> Hyper<S> {
 
 impl<S, Req> Service<Req> for Hyper<S>
 where
-    S: Service<Req, Error: Into<BoxError>>,
+    S: Service<Req, Error: IntoBoxError>,
 {
     type Response = S::Response;
     type Error = TransportError;

@@ -1,6 +1,6 @@
 use super::{ResponseFuture, TransportError, judge};
 use crate::{
-    BoxError,
+    BoxError, IntoBoxError,
     grpc::{self, GrpcBody, GrpcPeek, GrpcPeekLayer},
 };
 use ::tonic::body::Body as TonicBody;
@@ -83,7 +83,7 @@ where
 
 impl<S, B, ResB> Service<Request<B>> for Tonic<S>
 where
-    S: Service<Request<TonicBody>, Response = Response<ResB>, Error: Into<BoxError>>,
+    S: Service<Request<TonicBody>, Response = Response<ResB>, Error: IntoBoxError>,
     B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     ResB: Body + Unpin,
 {

@@ -27,6 +27,7 @@ const FOUNDATION: &[&str] = &[
     "race",
     "refusal",
     "target",
+    "unbuilt",
 ];
 
 /// Middleware. None of these may know another one.
@@ -85,6 +86,8 @@ pub(crate) const BEYOND: &[(&str, &[&str])] = &[
     // Two layers that read bodies, under a time limit.
     ("body::buffer", &["tokio", "tower_layer", "tower_service"]),
     ("body::peek", &["tokio", "tower_layer", "tower_service"]),
+    // What these layers ask of the service inside.
+    ("body::takes", &["tower_service"]),
     // The observer that every layer has.
     ("observe::trace", &["tracing"]),
     // A `Retry-After` with a date.

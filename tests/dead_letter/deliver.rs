@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 use tokio::time::{Instant, sleep};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Service, service_fn};
 use tower_webhook::{
     DeadLetterLayer,
     attempt::{Attempt, Failed, History},

@@ -57,7 +57,7 @@ async fn the_webhook_preset_keeps_successes_and_frees_the_key_on_anything_else()
         (504, 2),
         (599, 2),
     ] {
-        let layer = webhook(MemoryStore::default()).build().unwrap();
+        let layer = webhook(MemoryStore::default());
         assert_eq!(runs_of_two(layer, status).await, runs, "{status}");
     }
 }
@@ -66,7 +66,7 @@ async fn the_webhook_preset_keeps_successes_and_frees_the_key_on_anything_else()
 async fn the_webhook_preset_frees_the_key_of_a_failed_grpc_call() {
     for (code, runs) in [("0", 1), ("3", 2), ("14", 2)] {
         let ran = Runs::default();
-        let layer = webhook(MemoryStore::default()).build().unwrap();
+        let layer = webhook(MemoryStore::default());
         let service = layer.layer(answering(&ran, move |_| {
             let mut answer = with_status(200);
             answer
@@ -96,9 +96,7 @@ async fn the_api_preset_keeps_errors_too() {
         (429, 2),
         (503, 2),
     ] {
-        let layer = IdempotencyLayer::api(MemoryStore::default())
-            .build()
-            .unwrap();
+        let layer = IdempotencyLayer::api(MemoryStore::default());
         assert_eq!(runs_of_two(layer, status).await, runs, "{status}");
     }
 }
@@ -106,10 +104,7 @@ async fn the_api_preset_keeps_errors_too() {
 #[tokio::test]
 async fn a_closure_says_which_statuses_are_kept() {
     for (status, runs) in [(200, 2), (418, 1)] {
-        let layer = webhook(MemoryStore::default())
-            .store_when(|head| head.status == 418)
-            .build()
-            .unwrap();
+        let layer = webhook(MemoryStore::default()).store_when(|head| head.status == 418);
         assert_eq!(runs_of_two(layer, status).await, runs, "{status}");
     }
 }
@@ -117,7 +112,7 @@ async fn a_closure_says_which_statuses_are_kept() {
 #[tokio::test]
 async fn an_error_of_the_handler_frees_the_key() {
     let (store, runs) = (MemoryStore::default(), Runs::default());
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let failing = runs.clone();
     let service = layer.layer(tower::service_fn(move |_| {
         failing.begin();
@@ -142,15 +137,10 @@ async fn credentials_are_not_replayed_unless_a_closure_says_so() {
             .body(BufferedBody::default())
             .unwrap()
     };
-    let cautious = webhook(MemoryStore::default()).build().unwrap();
-    let told = webhook(MemoryStore::default())
-        .store_headers(|name| name != "x-auth-token")
-        .build()
-        .unwrap();
+    let cautious = webhook(MemoryStore::default());
+    let told = webhook(MemoryStore::default()).store_headers(|name| name != "x-auth-token");
     let more_cautious = webhook(MemoryStore::default())
-        .store_headers(|name| stored_by_default(name) && name != "x-kind")
-        .build()
-        .unwrap();
+        .store_headers(|name| stored_by_default(name) && name != "x-kind");
     for (layer, expected) in [
         (more_cautious, &[][..]),
         (cautious, &["x-kind"][..]),
@@ -179,11 +169,9 @@ async fn trailers_are_stored_by_the_rule_of_headers() {
         ("x-kind", "2"),
         ("x-sum", "3"),
     ];
-    let cautious = webhook(MemoryStore::default()).build().unwrap();
+    let cautious = webhook(MemoryStore::default());
     let told = webhook(MemoryStore::default())
-        .store_headers(|name| name != "x-kind" && name != "set-cookie")
-        .build()
-        .unwrap();
+        .store_headers(|name| name != "x-kind" && name != "set-cookie");
     for (layer, stored) in [
         (cautious, &[("x-kind", "2"), ("x-sum", "3")]),
         (told, &[("x-auth-token", "secret"), ("x-sum", "3")]),
@@ -206,7 +194,7 @@ async fn trailers_are_stored_by_the_rule_of_headers() {
 
 #[tokio::test]
 async fn headers_are_replayed_but_those_of_one_exchange() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(answering(&Runs::default(), |_| {
         Response::builder()
             .status(201)
@@ -248,7 +236,7 @@ async fn headers_are_replayed_but_those_of_one_exchange() {
 /// Over a real connection, because the length and the date are the server's to count.
 #[tokio::test]
 async fn length_and_date_are_counted_anew_on_the_wire() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = tower_webhook::BufferBodyLayer::new(1024).layer(layer.layer(answering(
         &Runs::default(),
         |_| {
@@ -285,7 +273,7 @@ async fn length_and_date_are_counted_anew_on_the_wire() {
 async fn binary_bodies_and_trailers_are_replayed_to_the_byte() {
     let bytes: Bytes = (0..=255).collect::<Vec<u8>>().repeat(40).into();
     let sent = bytes.clone();
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(answering(&Runs::default(), move |_| {
         Response::new(Script::new([
             data(sent.slice(..1000)),
@@ -308,7 +296,7 @@ async fn answers_without_a_body_are_replayed_without_one() {
     for (method, status) in [("HEAD", 200), ("POST", 204), ("GET", 304)] {
         let runs = Runs::default();
         let layer = webhook(MemoryStore::default()).store_when(|_| true);
-        let layer = layer.build().unwrap();
+        let layer = layer;
         let service = layer.layer(answering(&runs, move |_| {
             let answer = Response::builder().status(status).header("etag", "\"1\"");
             // What a HEAD answer declares is the length of the body it does not have.
@@ -346,10 +334,7 @@ async fn an_oversized_answer_reaches_its_caller_whole_and_a_repeat_gets_its_head
     ];
     for (index, script) in scripts.into_iter().enumerate() {
         let runs = Runs::default();
-        let layer = webhook(MemoryStore::default())
-            .max_answer(8)
-            .build()
-            .unwrap();
+        let layer = webhook(MemoryStore::default()).max_answer(8);
         let service = layer.layer(answering(&runs, move |_| {
             let answer = Response::builder().status(201).header("location", "/1");
             answer.body(script()).unwrap()
@@ -379,10 +364,7 @@ async fn an_oversized_answer_reaches_its_caller_whole_and_a_repeat_gets_its_head
 #[tokio::test]
 async fn the_cap_of_an_answer_is_exact() {
     for (body, stored) in [("12345678", true), ("123456789", false)] {
-        let layer = webhook(MemoryStore::default())
-            .max_answer(8)
-            .build()
-            .unwrap();
+        let layer = webhook(MemoryStore::default()).max_answer(8);
         let service = layer.layer(answering(&Runs::default(), move |_| {
             Response::new(Script::chunks([body]))
         }));
@@ -394,10 +376,7 @@ async fn the_cap_of_an_answer_is_exact() {
 
 #[tokio::test]
 async fn an_oversized_answer_that_declares_its_length_is_not_read_first() {
-    let layer = webhook(MemoryStore::default())
-        .max_answer(8)
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).max_answer(8);
     let body = Script::chunks(["01234", "56789"]).declares(10);
     let probe = body.probe();
     let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
@@ -412,7 +391,7 @@ async fn an_oversized_answer_that_declares_its_length_is_not_read_first() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_a_500_and_frees_the_key() {
     let (store, runs) = (MemoryStore::default(), Runs::default());
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(answering(&runs, |run| {
         let steps = if run == 1 {
             [data("half"), Step::Fail]
@@ -430,10 +409,7 @@ async fn an_answer_that_breaks_off_is_a_500_and_frees_the_key() {
 
 #[tokio::test]
 async fn an_oversized_answer_that_breaks_off_breaks_at_its_caller() {
-    let layer = webhook(MemoryStore::default())
-        .max_answer(4)
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).max_answer(4);
     let service = layer.layer(answering(&Runs::default(), |_| {
         Response::new(Script::new([data("01234567"), Step::Fail]))
     }));
@@ -446,7 +422,7 @@ async fn an_oversized_answer_that_breaks_off_breaks_at_its_caller() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_answer_under_the_cap_is_stored_and_keeps_its_claim() {
     let store = Gated::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(answering(&Runs::default(), |_| {
         let slow = (0..10).flat_map(|_| [Step::Wait(LEASE / 2), data("x")]);
         Response::new(Script::new(slow))
@@ -464,7 +440,7 @@ async fn a_slow_answer_under_the_cap_is_stored_and_keeps_its_claim() {
 async fn an_answer_leaves_after_its_time_to_live() {
     let runs = Runs::default();
     let ttl = Duration::from_secs(3600);
-    let layer = webhook(MemoryStore::default()).ttl(ttl).build().unwrap();
+    let layer = webhook(MemoryStore::default()).ttl(ttl).unwrap();
     let service = layer.layer(counting(&runs));
     call(&service, delivery("a")).await;
     advance(ttl - Duration::from_millis(1)).await;
@@ -477,12 +453,13 @@ async fn an_answer_leaves_after_its_time_to_live() {
 async fn the_longest_settings_are_no_panic() {
     let layer = webhook(MemoryStore::default())
         .lease(Duration::MAX)
+        .unwrap()
         .ttl(Duration::MAX)
+        .unwrap()
         .wait(Duration::MAX)
         .store_timeout(Duration::MAX)
-        .max_answer(usize::MAX)
-        .build()
-        .unwrap();
+        .unwrap()
+        .max_answer(usize::MAX);
     let runs = Runs::default();
     let service = layer.layer(answering(&runs, |_| {
         let wait = Step::Wait(Duration::from_secs(60));
@@ -499,7 +476,7 @@ async fn the_longest_settings_are_no_panic() {
 
 #[tokio::test]
 async fn the_handlers_request_is_the_callers() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(tower::service_fn(async |req: Request<BufferedBody>| {
         assert_eq!(req.uri(), "/hooks");
         assert_eq!(req.headers()[crate::ID], "a");

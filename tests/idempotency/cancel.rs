@@ -28,14 +28,14 @@ fn hanging<St: Store>(
     Future: Send,
 > + Clone
 + use<St> {
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     layer.layer(service_fn(|_| -> Hang { std::future::pending() }))
 }
 
 #[tokio::test(start_paused = true)]
 async fn before_it_is_polled_nothing_was_claimed() {
     let (store, runs) = (MemoryStore::default(), Runs::default());
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     drop(layer.layer(counting(&runs)).call(delivery("a")));
     assert_eq!(fate(&store, "a").await, Fate::Free);
     assert_eq!((store.in_flight(), runs.count()), (0, 0));
@@ -110,7 +110,7 @@ async fn while_a_repeat_waits_the_first_keeps_its_claim() {
     let store = MemoryStore::default();
     let mut first = task::spawn(hanging(&store).oneshot(delivery("a")));
     assert_pending!(first.poll());
-    let waiting = webhook(store.clone()).wait(LEASE).build().unwrap();
+    let waiting = webhook(store.clone()).wait(LEASE);
     let waiting = waiting.layer(counting(&Runs::default()));
     let mut repeat = task::spawn(waiting.oneshot(delivery("a")));
     assert_pending!(repeat.poll());
@@ -124,7 +124,7 @@ async fn while_the_answers_body_is_read_the_key_is_freed_and_the_body_dropped() 
     let body = Script::new([data("half"), Step::Hang]);
     let probe = body.probe();
     let body = std::sync::Arc::new(std::sync::Mutex::new(Some(body)));
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(answering(&Runs::default(), move |_| {
         Response::new(body.lock().unwrap().take().unwrap())
     }));
@@ -142,7 +142,7 @@ async fn while_the_answer_is_stored_it_is_stored_all_the_same() {
     for gate in [Gate::HoldRequest, Gate::HoldAnswer] {
         let (store, runs) = (Gated::default(), Runs::default());
         store.set(Op::Complete, gate);
-        let layer = webhook(store.clone()).build().unwrap();
+        let layer = webhook(store.clone());
         let service = layer.layer(counting(&runs));
         let mut first = task::spawn(service.clone().oneshot(delivery("a")));
         assert_pending!(first.poll());
@@ -164,7 +164,7 @@ async fn while_the_key_is_freed_it_is_freed_all_the_same() {
     for gate in [Gate::HoldRequest, Gate::HoldAnswer] {
         let store = Gated::default();
         store.set(Op::Release, gate);
-        let layer = webhook(store.clone()).build().unwrap();
+        let layer = webhook(store.clone());
         let service = layer.layer(answering(&Runs::default(), |_| with_status(500)));
         let mut first = task::spawn(service.oneshot(delivery("a")));
         assert_pending!(first.poll());
@@ -181,7 +181,7 @@ async fn while_the_key_is_freed_it_is_freed_all_the_same() {
 #[tokio::test(start_paused = true)]
 async fn after_the_answer_nothing_is_owed() {
     let store = Gated::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(counting(&Runs::default()));
     let mut call = task::spawn(service.oneshot(delivery("a")));
     let answer = assert_ready!(call.poll()).unwrap();

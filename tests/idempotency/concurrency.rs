@@ -42,7 +42,7 @@ fn gated(
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_fifty_at_once_one_runs_and_the_others_conflict() {
     let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(gated(&runs, &gate));
     let mut tasks = JoinSet::new();
     for _ in 0..50 {
@@ -68,7 +68,7 @@ async fn of_fifty_that_wait_one_runs_and_all_get_its_answer() {
     let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
     let store = Gated::default();
     let layer = webhook(store.clone()).wait(Duration::from_secs(60));
-    let service = layer.build().unwrap().layer(gated(&runs, &gate));
+    let service = layer.layer(gated(&runs, &gate));
     let mut tasks = JoinSet::new();
     for _ in 0..50 {
         tasks.spawn(service.clone().oneshot(delivery("a")));
@@ -90,7 +90,7 @@ async fn of_fifty_that_wait_one_runs_and_all_get_its_answer() {
 async fn a_repeat_waits_no_longer_than_it_was_told_to() {
     let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
     let wait = Duration::from_secs(3);
-    let layer = webhook(MemoryStore::default()).wait(wait).build().unwrap();
+    let layer = webhook(MemoryStore::default()).wait(wait);
     let service = layer.layer(gated(&runs, &gate));
     let mut first = task::spawn(service.clone().oneshot(delivery("a")));
     assert_pending!(first.poll());
@@ -107,7 +107,7 @@ async fn a_waiting_repeat_sleeps_between_its_questions() {
     let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
     let store = Gated::default();
     let layer = webhook(store.clone()).wait(Duration::from_secs(10));
-    let service = layer.build().unwrap().layer(gated(&runs, &gate));
+    let service = layer.layer(gated(&runs, &gate));
     let mut first = task::spawn(service.clone().oneshot(delivery("a")));
     assert_pending!(first.poll());
     call(&service, delivery("a")).await;
@@ -121,7 +121,7 @@ async fn repeats_that_wait_together_do_not_ask_together() {
     let (runs, gate) = (Runs::default(), Arc::new(Semaphore::new(0)));
     let store = Gated::default();
     let layer = webhook(store.clone()).wait(Duration::from_secs(60));
-    let service = layer.build().unwrap().layer(gated(&runs, &gate));
+    let service = layer.layer(gated(&runs, &gate));
     let mut tasks = JoinSet::new();
     for _ in 0..51 {
         tasks.spawn(service.clone().oneshot(delivery("a")));
@@ -144,7 +144,7 @@ async fn a_waiting_repeat_runs_when_the_first_frees_the_key() {
     let runs = Runs::default();
     let layer = webhook(MemoryStore::default()).wait(Duration::from_secs(10));
     let counted = runs.clone();
-    let service = layer.build().unwrap().layer(service_fn(move |_| {
+    let service = layer.layer(service_fn(move |_| {
         let run = counted.begin();
         async move {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -172,7 +172,7 @@ fn panics(at: &str) -> Result<Response<BufferedBody>, Infallible> {
 #[tokio::test]
 async fn a_panic_of_the_handler_frees_the_key() {
     let (store, runs) = (MemoryStore::default(), Runs::default());
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
 
     // While it is called, and while it is polled.
     let in_call = layer.layer(answering(&runs, |_| -> Response<BufferedBody> {
@@ -209,7 +209,7 @@ async fn a_panic_of_the_answers_body_frees_the_key() {
         }
     }
     let store = MemoryStore::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(answering(&Runs::default(), |_| Response::new(Panics)));
     let result = tokio::spawn(async move { call(&service, delivery("a")).await.status() }).await;
     assert!(result.unwrap_err().is_panic());
@@ -219,7 +219,7 @@ async fn a_panic_of_the_answers_body_frees_the_key() {
 #[tokio::test]
 async fn a_panic_that_a_layer_outside_catches_frees_the_key() {
     let store = MemoryStore::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = tower_http::catch_panic::CatchPanicLayer::new().layer(layer.layer(service_fn(
         async |_: Request<BufferedBody>| panics("caught outside"),
     )));

@@ -49,7 +49,7 @@ impl Observer for Told {
 async fn claims_replays_and_refusals_without_the_id() {
     let told = Told::default();
     let layer = webhook(MemoryStore::default()).observe(told.clone());
-    let service = layer.build().unwrap().layer(counting(&Runs::default()));
+    let service = layer.layer(counting(&Runs::default()));
     for _ in 0..2 {
         call(&service, delivery("secret-id")).await;
     }
@@ -73,7 +73,7 @@ async fn a_store_that_is_down_and_what_comes_of_it() {
         let (told, store) = (Told::default(), Gated::default());
         store.set(Op::Begin, Gate::Fail(StoreErrorKind::Unavailable));
         let layer = webhook(store).store_outage(outage).observe(told.clone());
-        let service = layer.build().unwrap().layer(counting(&Runs::default()));
+        let service = layer.layer(counting(&Runs::default()));
         call(&service, delivery("a")).await;
         let told = told.take();
         assert!(
@@ -103,7 +103,7 @@ async fn a_stored_answer_that_cannot_be_read() {
         let record = Bytes::from_static(record);
         let _ = store.complete(&key, token, record, LEASE).await.unwrap();
         let layer = webhook(store).store_outage(StoreOutage::FailOpen);
-        let layer = layer.observe(told.clone()).build().unwrap();
+        let layer = layer.observe(told.clone());
         call(&layer.layer(counting(&Runs::default())), delivery("a")).await;
         let told = told.take();
         assert_eq!(
@@ -122,10 +122,7 @@ async fn a_stored_answer_that_cannot_be_read() {
 async fn a_claim_that_passes_to_another_while_its_work_runs() {
     let (told, store) = (Told::default(), Gated::default());
     store.set(Op::Renew, Gate::Fail(StoreErrorKind::Unavailable));
-    let layer = webhook(store.clone())
-        .observe(told.clone())
-        .build()
-        .unwrap();
+    let layer = webhook(store.clone()).observe(told.clone());
     let service = layer.layer(service_fn(move |_| {
         let store = store.clone();
         async move {
@@ -154,7 +151,7 @@ async fn an_answer_that_could_not_be_stored() {
     store.set(Op::Complete, Gate::Fail(StoreErrorKind::Full));
     let layer = webhook(store).max_answer(3).observe(told.clone());
     let service = answering(&Runs::default(), |_| with_status(200));
-    let service = layer.build().unwrap().layer(service);
+    let service = layer.layer(service);
     call(&service, delivery("a")).await;
     let told = told.take();
     assert_eq!(

@@ -25,7 +25,7 @@ fn with_ids(ids: &[&[u8]]) -> Request<BufferedBody> {
 #[tokio::test]
 async fn quoted_and_bare_are_the_same_key() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(counting(&runs));
     for id in [&b"abc"[..], b"\"abc\"", b" abc ", b"\t\"abc\" "] {
         assert_eq!(text(call(&service, with_ids(&[id])).await).await, "run 1");
@@ -36,10 +36,7 @@ async fn quoted_and_bare_are_the_same_key() {
 #[tokio::test]
 async fn an_unusable_key_is_a_bad_request() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default())
-        .key_optional()
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).key_optional();
     let service = layer.layer(counting(&runs));
     let long = [b'x'; MAX_ID_LEN + 1];
     for (ids, expected) in [
@@ -68,10 +65,7 @@ async fn an_unusable_key_is_a_bad_request() {
 #[tokio::test]
 async fn an_optional_key_may_be_missing_and_then_nothing_is_guarded() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default())
-        .key_optional()
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).key_optional();
     let service = layer.layer(counting(&runs));
     for run in ["run 1", "run 2"] {
         let answer = call(&service, with_ids(&[])).await;
@@ -82,9 +76,7 @@ async fn an_optional_key_may_be_missing_and_then_nothing_is_guarded() {
 
 #[tokio::test]
 async fn the_api_preset_guards_post_and_patch_alone() {
-    let layer = IdempotencyLayer::api(MemoryStore::default())
-        .build()
-        .unwrap();
+    let layer = IdempotencyLayer::api(MemoryStore::default());
     for (method, guarded) in [
         (Method::POST, true),
         (Method::PATCH, true),
@@ -113,8 +105,10 @@ async fn the_api_preset_guards_post_and_patch_alone() {
 #[tokio::test]
 async fn a_key_in_the_body_is_found_and_a_header_stands_in_for_it() {
     let runs = Runs::default();
-    let source = KeySource::json_pointer("/data/eventId").or(KeySource::header(crate::ID));
-    let layer = webhook(MemoryStore::default()).key(source).build().unwrap();
+    let source = KeySource::json_pointer("/data/eventId")
+        .unwrap()
+        .or(KeySource::header(crate::ID));
+    let layer = webhook(MemoryStore::default()).key(source);
     let service = layer.layer(counting(&runs));
     let req = |body: &'static str| delivery("from-header").map(|_| BufferedBody::from(body));
     for (body, run) in [
@@ -139,7 +133,7 @@ async fn a_closure_finds_the_key_or_says_why_not() {
         query => Ok(query.map(str::to_owned)),
     });
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default()).key(source).build().unwrap();
+    let layer = webhook(MemoryStore::default()).key(source);
     let service = layer.layer(counting(&runs));
     let req = |uri: &str| Request::post(uri).body(BufferedBody::default()).unwrap();
     assert_eq!(call(&service, req("/?id")).await.status(), 200);
@@ -154,7 +148,7 @@ async fn a_closure_finds_the_key_or_says_why_not() {
 #[tokio::test]
 async fn the_same_id_on_two_paths_is_two_keys() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(counting(&runs));
     for (path, run) in [("/a", "run 1"), ("/b", "run 2"), ("/a?q", "run 1")] {
         let mut req = delivery("id");
@@ -167,9 +161,7 @@ async fn the_same_id_on_two_paths_is_two_keys() {
 async fn the_same_id_of_two_tenants_is_two_keys() {
     let runs = Runs::default();
     let layer = webhook(MemoryStore::default())
-        .scope_with(|req| req.extensions().get::<&str>().unwrap().to_string())
-        .build()
-        .unwrap();
+        .scope_with(|req| req.extensions().get::<&str>().unwrap().to_string());
     let service = layer.layer(counting(&runs));
     for (tenant, run) in [("one", "run 1"), ("two", "run 2"), ("one", "run 1")] {
         let mut req = delivery("id");
@@ -181,10 +173,7 @@ async fn the_same_id_of_two_tenants_is_two_keys() {
 #[tokio::test]
 async fn a_fixed_scope_spans_paths() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default())
-        .scope("stripe")
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).scope("stripe");
     let service = layer.layer(counting(&runs));
     for path in ["/a", "/b"] {
         let mut req = delivery("id");
@@ -209,8 +198,8 @@ async fn the_ids_of_two_tenants_are_not_the_same() {
         req
     };
     let store = MemoryStore::default();
-    let by_path = webhook(store.clone()).build().unwrap();
-    let fixed = webhook(store).scope("stripe").build().unwrap();
+    let by_path = webhook(store.clone());
+    let fixed = webhook(store).scope("stripe");
     for (at, layer) in [by_path, fixed].into_iter().enumerate() {
         let service = layer.layer(counting(&runs));
         let tenants = [None, Some("a"), Some("b"), Some("a:/hooks"), Some("")];
@@ -225,7 +214,7 @@ async fn the_ids_of_two_tenants_are_not_the_same() {
 
 #[tokio::test]
 async fn a_scope_that_is_too_long_is_refused_not_cut() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(counting(&Runs::default()));
     let mut req = delivery("id");
     *req.uri_mut() = format!("/{}", "x".repeat(MAX_SCOPE_LEN)).parse().unwrap();
@@ -261,10 +250,7 @@ async fn the_api_preset_compares_method_path_query_and_body() {
             .body(BufferedBody::from(body))
             .unwrap()
     };
-    let layer = IdempotencyLayer::api(MemoryStore::default())
-        .scope("account")
-        .build()
-        .unwrap();
+    let layer = IdempotencyLayer::api(MemoryStore::default()).scope("account");
     let service = layer.layer(counting(&Runs::default()));
     call(&service, req(Method::POST, "/a", "{}")).await;
     for (status, other) in [
@@ -281,7 +267,7 @@ async fn the_api_preset_compares_method_path_query_and_body() {
 
 #[tokio::test]
 async fn the_webhook_preset_compares_nothing() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(counting(&Runs::default()));
     call(&service, delivery("a")).await;
     let changed = delivery("a").map(|_| BufferedBody::from(r#"{"sentAt":2}"#));
@@ -293,9 +279,7 @@ async fn the_webhook_preset_compares_nothing() {
 #[tokio::test]
 async fn canonical_json_is_the_same_request_in_another_spelling() {
     let layer = IdempotencyLayer::api(MemoryStore::default())
-        .fingerprint(tower_webhook::idempotency::FingerprintOf::CanonicalJson)
-        .build()
-        .unwrap();
+        .fingerprint(tower_webhook::idempotency::FingerprintOf::CanonicalJson);
     let service = layer.layer(counting(&Runs::default()));
     let req = |body: &'static str| {
         Request::post("/")
@@ -325,7 +309,7 @@ mod in_axum {
     fn app(inner_only: bool) -> Router {
         let guard = ServiceBuilder::new()
             .layer(BufferBodyLayer::new(1024))
-            .layer(webhook(MemoryStore::default()).build().unwrap());
+            .layer(webhook(MemoryStore::default()));
         let charge = |at: &'static str| Router::new().route("/charge", post(async move || at));
         if inner_only {
             // One layer, one store, on two routers with the same inner path.

@@ -27,7 +27,7 @@ fn slow(
     takes: Duration,
 ) -> impl Service<http::Request<BufferedBody>, Response = Answer, Error = Infallible> + Clone + use<>
 {
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     layer.layer(service_fn(move |_| async move {
         sleep(takes).await;
         Ok(with_status(200))
@@ -52,6 +52,19 @@ async fn a_claim_is_renewed_every_third_of_its_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_is_no_longer_than_an_answer_is_kept() {
+    let store = Gated::default();
+    let started = Instant::now();
+    let layer = webhook(store.clone()).ttl(LEASE / 2).unwrap();
+    let service = layer.layer(service_fn(async |_| {
+        sleep(Duration::from_secs(12)).await;
+        Ok::<_, Infallible>(with_status(200))
+    }));
+    call(&service, delivery("a")).await;
+    assert_eq!(renewals(&store, started), [5, 10]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_within_a_third_of_its_lease_renews_nothing() {
     let store = Gated::default();
     call(
@@ -65,7 +78,7 @@ async fn a_handler_within_a_third_of_its_lease_renews_nothing() {
 #[tokio::test(start_paused = true)]
 async fn the_pace_is_kept_when_the_answers_body_follows() {
     let store = Gated::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(service_fn(async |_| {
         sleep(Duration::from_secs(8)).await;
         let body = Script::new([Step::Wait(Duration::from_secs(14)), data("x")]);
@@ -132,7 +145,7 @@ async fn a_claim_that_is_lost_while_the_body_is_read_is_left_alone_too() {
     for last in [data("x"), Step::Fail] {
         let store = Gated::default();
         store.set(Op::Renew, Gate::Lose);
-        let layer = webhook(store.clone()).build().unwrap();
+        let layer = webhook(store.clone());
         let steps = std::sync::Arc::new(std::sync::Mutex::new(Some(last)));
         let service = layer.layer(answering(&Runs::default(), move |_| {
             let last = steps.lock().unwrap().take().unwrap();
@@ -152,7 +165,7 @@ async fn a_claim_that_is_found_lost_when_it_is_settled_is_said_to_be_not_stored(
     for (status, op) in [(200, Op::Complete), (500, Op::Release)] {
         let store = Gated::default();
         store.set(op, Gate::Lose);
-        let layer = webhook(store.clone()).build().unwrap();
+        let layer = webhook(store.clone());
         let service = layer.layer(answering(&Runs::default(), move |_| with_status(status)));
         let answer = call(&service, delivery("a")).await;
         assert_eq!(answer.status(), status);
@@ -165,7 +178,7 @@ async fn a_claim_that_is_found_lost_when_it_is_settled_is_said_to_be_not_stored(
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_outlives_its_lease_is_done_if_nobody_else_has_the_key() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(answering(&runs, |run| {
         assert_pending!(task::spawn(advance(LEASE * 2)).poll());
         Response::new(format!("run {run}").into())
@@ -183,7 +196,7 @@ async fn a_handler_that_outlives_its_lease_is_done_if_nobody_else_has_the_key() 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_comes_back_too_late_changes_nothing() {
     let store = MemoryStore::default();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = std::sync::Arc::new(std::sync::Mutex::new(Some(stopped)));
     let late = layer.layer(service_fn(move |_| {
@@ -212,7 +225,7 @@ async fn a_crash_frees_its_key_when_the_lease_ends() {
     let Begin::Acquired(crashed) = store.begin(&key, None, LEASE).await.unwrap() else {
         panic!("the key was free");
     };
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(counting(&Runs::default()));
     advance(LEASE.saturating_sub(Duration::from_millis(1))).await;
     assert_eq!(call(&service, delivery("a")).await.status(), 409);
@@ -225,8 +238,10 @@ async fn a_crash_frees_its_key_when_the_lease_ends() {
 #[tokio::test(start_paused = true)]
 async fn the_shortest_lease_is_renewed_without_a_busy_loop() {
     let store = Gated::default();
-    let layer = webhook(store.clone()).lease(Duration::from_nanos(1));
-    let service = layer.build().unwrap().layer(service_fn(async |_| {
+    let layer = webhook(store.clone())
+        .lease(Duration::from_nanos(1))
+        .unwrap();
+    let service = layer.layer(service_fn(async |_| {
         sleep(Duration::from_millis(100)).await;
         Ok::<_, Infallible>(with_status(200))
     }));

@@ -45,8 +45,7 @@ use tower::{Service, ServiceExt, service_fn};
 use tower_webhook::{
     body::{BufferedBody, ResponseBody},
     idempotency::{
-        Begin, Disposition, IdempotencyError, IdempotencyKey, IdempotencyLayer,
-        IdempotencyLayerBuilder, KeySource, Store,
+        Begin, Disposition, IdempotencyError, IdempotencyKey, IdempotencyLayer, KeySource, Store,
     },
 };
 
@@ -54,8 +53,10 @@ const ID: HeaderName = HeaderName::from_static("x-id");
 const LEASE: Duration = Duration::from_secs(30);
 
 /// The webhook preset, with the id in the header `x-id`.
-fn webhook<St: Store>(store: St) -> IdempotencyLayerBuilder<St> {
-    IdempotencyLayer::webhook(store, KeySource::header(ID)).lease(LEASE)
+fn webhook<St: Store>(store: St) -> IdempotencyLayer<St> {
+    IdempotencyLayer::webhook(store, KeySource::header(ID))
+        .lease(LEASE)
+        .unwrap()
 }
 
 /// A delivery of the event `id` to `/hooks`.

@@ -22,7 +22,7 @@ async fn a_store_that_does_not_answer_in_time_is_a_503() {
     let (store, runs) = (Gated::default(), Runs::default());
     store.set(Op::Begin, Gate::HoldRequest);
     let timeout = Duration::from_secs(2);
-    let layer = webhook(store).store_timeout(timeout).build().unwrap();
+    let layer = webhook(store).store_timeout(timeout).unwrap();
     let started = Instant::now();
     let refused = call(&layer.layer(counting(&runs)), delivery("a")).await;
     assert_eq!(refused.status(), 503);
@@ -40,7 +40,7 @@ async fn a_slow_store_that_answers_in_time_is_waited_for() {
     for op in [Op::Begin, Op::Complete] {
         store.set(op, Gate::HoldRequest);
     }
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(counting(&Runs::default()));
     let mut first = task::spawn(service.oneshot(delivery("a")));
     assert_pending!(first.poll());
@@ -62,7 +62,7 @@ async fn open_runs_without_a_claim_and_says_so() {
         let (store, runs) = (Gated::default(), Runs::default());
         store.set(Op::Begin, gate);
         let layer = webhook(store.clone()).store_outage(StoreOutage::FailOpen);
-        let service = layer.build().unwrap().layer(counting(&runs));
+        let service = layer.layer(counting(&runs));
         for _ in 0..2 {
             let answer = call(&service, delivery("a")).await;
             assert_eq!(answer.status(), 200, "{kind}");
@@ -81,7 +81,7 @@ async fn open_still_refuses_what_the_store_knows_of() {
     let store = MemoryStore::default();
     store.begin(&key("a"), None, LEASE).await.unwrap();
     let layer = webhook(store).store_outage(StoreOutage::FailOpen);
-    let service = layer.build().unwrap().layer(counting(&Runs::default()));
+    let service = layer.layer(counting(&Runs::default()));
     assert_eq!(call(&service, delivery("a")).await.status(), 409);
 }
 
@@ -90,7 +90,7 @@ async fn an_unclaimed_handler_has_no_claim() {
     let store = Gated::default();
     store.set(Op::Begin, Gate::Fail(StoreErrorKind::Unavailable));
     let layer = webhook(store).store_outage(StoreOutage::FailOpen);
-    let service = layer.build().unwrap();
+    let service = layer;
     let service = service.layer(service_fn(async |req: Request<BufferedBody>| {
         let claimed = req.extensions().get::<Claim>().is_some();
         Ok::<_, Infallible>(Response::new(BufferedBody::from(claimed.to_string())))
@@ -103,7 +103,7 @@ async fn an_answer_that_cannot_be_stored_goes_out_and_the_lease_runs_out() {
     for gate in [Gate::Fail(StoreErrorKind::Unavailable), Gate::HoldRequest] {
         let store = Gated::default();
         store.set(Op::Complete, gate);
-        let layer = webhook(store.clone()).build().unwrap();
+        let layer = webhook(store.clone());
         let service = layer.layer(counting(&Runs::default()));
         let answer = call(&service, delivery("a")).await;
         assert_eq!(answer.status(), 200);
@@ -121,7 +121,7 @@ async fn an_answer_that_cannot_be_stored_goes_out_and_the_lease_runs_out() {
 async fn a_key_that_cannot_be_freed_is_free_when_the_lease_ends() {
     let store = Gated::default();
     store.set(Op::Release, Gate::Fail(StoreErrorKind::Unavailable));
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let service = layer.layer(answering(&Runs::default(), |_| with_status(502)));
     let answer = call(&service, delivery("a")).await;
     assert_eq!(answer.status(), 502);
@@ -134,7 +134,7 @@ async fn a_key_that_cannot_be_freed_is_free_when_the_lease_ends() {
 #[tokio::test]
 async fn an_answer_larger_than_the_whole_store_is_not_stored() {
     let store = MemoryStore::builder().max_bytes(1024).build().unwrap();
-    let layer = webhook(store).build().unwrap();
+    let layer = webhook(store);
     let service = layer.layer(answering(&Runs::default(), |_| {
         Response::new(BufferedBody::from("x".repeat(2000)))
     }));
@@ -161,7 +161,7 @@ async fn a_record_that_cannot_be_read_is_a_503_whatever_the_outage_setting() {
             };
             let record = Bytes::from_static(record);
             let _ = store.complete(&key, token, record, LEASE).await.unwrap();
-            let layer = webhook(store).store_outage(outage).build().unwrap();
+            let layer = webhook(store).store_outage(outage);
             let refused = call(&layer.layer(counting(&runs)), delivery("a")).await;
             assert_eq!(refusal(&refused), Some(IdempotencyError::Store(kind)));
             assert_eq!(refused.headers()[header::RETRY_AFTER], "2");
@@ -179,7 +179,7 @@ async fn a_record_that_the_store_cannot_read_is_a_503_whatever_the_outage_settin
         let (store, runs) = (Gated::default(), Runs::default());
         store.set(Op::Begin, Gate::Fail(kind));
         let layer = webhook(store).store_outage(StoreOutage::FailOpen);
-        let service = layer.build().unwrap().layer(counting(&runs));
+        let service = layer.layer(counting(&runs));
         let refused = call(&service, delivery("a")).await;
         assert_eq!(refusal(&refused), Some(IdempotencyError::Store(kind)));
         assert_eq!((refused.status().as_u16(), runs.count()), (503, 0));
@@ -189,7 +189,7 @@ async fn a_record_that_the_store_cannot_read_is_a_503_whatever_the_outage_settin
 #[tokio::test(start_paused = true)]
 async fn a_store_full_of_claims_refuses_new_keys_and_forgets_none() {
     let store = MemoryStore::builder().max_in_flight(2).build().unwrap();
-    let layer = webhook(store.clone()).build().unwrap();
+    let layer = webhook(store.clone());
     let answered = layer.layer(counting(&Runs::default()));
     call(&answered, delivery("before")).await;
 

@@ -22,7 +22,7 @@ use tower_webhook::{
 #[tokio::test]
 async fn the_first_request_gets_the_handlers_answer_and_no_mark() {
     let runs = Runs::default();
-    let service = webhook(MemoryStore::default()).build().unwrap();
+    let service = webhook(MemoryStore::default());
     let service = service.layer(counting(&runs));
     let answer = call(&service, delivery("a")).await;
     assert_eq!(answer.status(), StatusCode::OK);
@@ -34,7 +34,7 @@ async fn the_first_request_gets_the_handlers_answer_and_no_mark() {
 #[tokio::test]
 async fn a_repeat_gets_the_stored_answer_and_the_mark() {
     let runs = Runs::default();
-    let service = webhook(MemoryStore::default()).build().unwrap();
+    let service = webhook(MemoryStore::default());
     let service = service.layer(counting(&runs));
     call(&service, delivery("a")).await;
     for _ in 0..3 {
@@ -49,7 +49,7 @@ async fn a_repeat_gets_the_stored_answer_and_the_mark() {
 
 #[tokio::test(start_paused = true)]
 async fn a_repeat_of_one_that_runs_is_a_conflict() {
-    let service = webhook(MemoryStore::default()).build().unwrap();
+    let service = webhook(MemoryStore::default());
     let service = service.layer(service_fn(async |_| {
         std::future::pending::<Result<Response<BufferedBody>, Infallible>>().await
     }));
@@ -74,7 +74,7 @@ async fn retry_after_is_never_longer_than_the_lease_that_is_left() {
     let (store, key) = (MemoryStore::default(), key("a"));
     store.begin(&key, None, LEASE).await.unwrap();
     tokio::time::advance(LEASE.saturating_sub(Duration::from_millis(300))).await;
-    let service = webhook(store).build().unwrap();
+    let service = webhook(store);
     let repeat = call(&service.layer(counting(&Runs::default())), delivery("a")).await;
     assert_eq!(repeat.headers()[header::RETRY_AFTER], "1");
 }
@@ -83,7 +83,7 @@ async fn retry_after_is_never_longer_than_the_lease_that_is_left() {
 async fn another_request_under_the_same_key_is_refused_during_and_after() {
     let store = Gated::default();
     store.set(Op::Complete, Gate::HoldRequest);
-    let layer = IdempotencyLayer::api(store.clone()).build().unwrap();
+    let layer = IdempotencyLayer::api(store.clone());
     let service = layer.layer(counting(&Runs::default()));
     let req = |body: &'static str| {
         Request::post("/charges")
@@ -114,7 +114,7 @@ async fn another_request_under_the_same_key_is_refused_during_and_after() {
 #[tokio::test]
 async fn a_missing_key_is_a_bad_request() {
     let runs = Runs::default();
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let req = Request::post("/hooks")
         .body(BufferedBody::default())
         .unwrap();
@@ -132,7 +132,7 @@ async fn a_missing_key_is_a_bad_request() {
 
 #[tokio::test]
 async fn a_missing_key_is_told_where_it_was_expected() {
-    let event = || KeySource::json_pointer("/eventId");
+    let event = || KeySource::json_pointer("/eventId").unwrap();
     let other = KeySource::header("x-event".parse().unwrap());
     for (source, expected) in [
         (
@@ -149,7 +149,7 @@ async fn a_missing_key_is_told_where_it_was_expected() {
         ),
     ] {
         let layer = IdempotencyLayer::webhook(MemoryStore::default(), source);
-        let service = layer.build().unwrap().layer(counting(&Runs::default()));
+        let service = layer.layer(counting(&Runs::default()));
         let refused = call(&service, Request::new(BufferedBody::from("{}"))).await;
         assert_eq!(
             refusal(&refused).unwrap().to_string(),
@@ -164,7 +164,7 @@ async fn a_missing_key_is_told_where_it_was_expected() {
 async fn a_store_that_is_down_is_a_503_that_says_when_to_come_back() {
     let (store, runs) = (Gated::default(), Runs::default());
     store.set(Op::Begin, Gate::Fail(StoreErrorKind::Unavailable));
-    let layer = webhook(store).build().unwrap();
+    let layer = webhook(store);
     let refused = call(&layer.layer(counting(&runs)), delivery("a")).await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(refused.headers()[header::RETRY_AFTER], "2");
@@ -175,7 +175,7 @@ async fn a_store_that_is_down_is_a_503_that_says_when_to_come_back() {
 
 #[tokio::test]
 async fn the_claim_reaches_the_handler() {
-    let layer = webhook(MemoryStore::default()).build().unwrap();
+    let layer = webhook(MemoryStore::default());
     let service = layer.layer(service_fn(async |req: Request<BufferedBody>| {
         let claim = req.extensions().get::<Claim>().unwrap();
         assert_eq!(claim.key(), &key("a"));
@@ -187,10 +187,7 @@ async fn the_claim_reaches_the_handler() {
 
 #[tokio::test]
 async fn the_instance_that_was_polled_ready_is_called() {
-    let layer = webhook(MemoryStore::default())
-        .key_optional()
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).key_optional();
     let mut service = layer.layer(Strict::default());
     for id in ["a", "b", "a"] {
         let ready = service.ready().await.unwrap();
@@ -204,14 +201,11 @@ async fn the_instance_that_was_polled_ready_is_called() {
 
 #[tokio::test]
 async fn a_closure_replaces_the_answer_and_the_reason_stays() {
-    let layer = webhook(MemoryStore::default())
-        .refuse_with(|reason, problem| {
-            let mut response = Response::new(BufferedBody::from(reason.to_string()));
-            *response.status_mut() = problem.status();
-            response
-        })
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).refuse_with(|reason, problem| {
+        let mut response = Response::new(BufferedBody::from(reason.to_string()));
+        *response.status_mut() = problem.status();
+        response
+    });
     let req = Request::new(BufferedBody::default());
     let refused = call(&layer.layer(counting(&Runs::default())), req).await;
     assert_eq!(refused.status(), 400);
@@ -227,10 +221,7 @@ async fn a_closure_replaces_the_answer_and_the_reason_stays() {
 
 #[tokio::test]
 async fn the_marker_has_the_name_it_was_given() {
-    let layer = webhook(MemoryStore::default())
-        .marker("x-seen-before".parse().unwrap())
-        .build()
-        .unwrap();
+    let layer = webhook(MemoryStore::default()).marker("x-seen-before".parse().unwrap());
     let service = layer.layer(answering(&Runs::default(), |_| with_status(202)));
     call(&service, delivery("a")).await;
     let repeat = call(&service, delivery("a")).await;
@@ -240,25 +231,20 @@ async fn the_marker_has_the_name_it_was_given() {
 
 #[test]
 fn bad_settings_cannot_be_built() {
-    let builder = || webhook(MemoryStore::default());
-    let pointer = |pointer| builder().key(KeySource::json_pointer(pointer));
-    let second = KeySource::header(crate::ID).or(KeySource::json_pointer("eventId"));
-    for (setting, built) in [
-        ("lease", builder().lease(Duration::ZERO).build()),
-        ("ttl", builder().ttl(Duration::ZERO).build()),
-        ("ttl", builder().ttl(LEASE / 2).build()),
-        (
-            "store_timeout",
-            builder().store_timeout(Duration::ZERO).build(),
-        ),
-        ("methods", builder().methods([]).build()),
-        ("key", pointer("eventId").build()),
-        ("key", pointer("").build()),
-        ("key", builder().key(second).build()),
+    let layer = || webhook(MemoryStore::default());
+    for (setting, set) in [
+        ("lease", layer().lease(Duration::ZERO)),
+        ("ttl", layer().ttl(Duration::ZERO)),
+        ("store_timeout", layer().store_timeout(Duration::ZERO)),
+        ("methods", layer().methods([])),
     ] {
-        assert_eq!(built.unwrap_err().setting(), setting);
+        assert_eq!(set.unwrap_err().setting(), setting);
     }
-    assert!(pointer("/eventId").build().is_ok());
+    for pointer in ["eventId", "", "~0"] {
+        let error = KeySource::json_pointer(pointer).unwrap_err();
+        assert_eq!(error.setting(), "json_pointer");
+    }
+    assert!(KeySource::json_pointer("/eventId").is_ok());
     for (setting, built) in [
         ("max_entries", MemoryStore::builder().max_entries(0).build()),
         (
@@ -274,10 +260,7 @@ fn bad_settings_cannot_be_built() {
 #[tokio::test]
 async fn debug_shows_no_id_no_body_and_no_answer() {
     let (store, id) = (MemoryStore::default(), "customer-4711");
-    let layer = webhook(store.clone())
-        .fingerprint(FingerprintOf::Request)
-        .build()
-        .unwrap();
+    let layer = webhook(store.clone()).fingerprint(FingerprintOf::Request);
     let service = layer.layer(answering(&Runs::default(), |_| {
         Response::new(BufferedBody::from("card-4712"))
     }));

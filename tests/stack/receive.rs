@@ -21,7 +21,7 @@ use tower_webhook::{
 };
 
 /// The headers of a signed message.
-async fn signed(id: &str, body: &'static str) -> HeaderMap {
+pub(super) async fn signed(id: &str, body: &'static str) -> HeaderMap {
     let sign = SignLayer::new(StandardWebhooks::new(SECRET).unwrap());
     let signing = sign.layer(service_fn(|req: Request<BufferedBody>| async move {
         Ok::<_, BoxError>(Response::new(req.headers().clone()))
@@ -44,8 +44,7 @@ async fn a_receiver_reads_what_may_be_signed_and_handles_it_once() {
                 tell.lock().unwrap().push(*by);
             }
         }))
-        .build()
-        .unwrap();
+        .build();
     let service = receive.layer(service_fn(move |req: Request<BufferedBody>| {
         count.fetch_add(1, Ordering::SeqCst);
         let verified = req.extensions().get::<Verified>().unwrap();
@@ -96,13 +95,13 @@ async fn a_scheme_without_an_id_needs_a_key_of_its_own() {
     };
     let receive = || stack::receive(GitHub::new("secret").unwrap());
 
-    let by_id = receive().once(MemoryStore::default()).build().unwrap();
+    let by_id = receive().once(MemoryStore::default()).build();
     let service = sign().layer(by_id.layer(echo()));
     assert_eq!(service.oneshot(request()).await.unwrap().status(), 400);
 
     let key = KeySource::header("x-github-delivery".parse().unwrap());
     let keyed = receive().once_by(MemoryStore::default(), key).build();
-    let service = sign().layer(keyed.unwrap().layer(echo()));
+    let service = sign().layer(keyed.layer(echo()));
     assert_eq!(service.oneshot(request()).await.unwrap().status(), 200);
 
     let service = sign().layer(receive().build().layer(echo()));

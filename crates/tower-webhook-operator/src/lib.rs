@@ -85,6 +85,10 @@ use tower_webhook::{
 /// transaction with it. If the record fails, nothing is done, and the operator gets 503. So the log has what
 /// operators asked for, and an action that failed or was refused afterwards may be among it. That is why the log
 /// is not an [`Observer`], which can neither wait nor fail.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no store of events",
+    note = "implement `EventLog` for the store of your events; without `.events(..)` the routes replay and trigger answer 501"
+)]
 pub trait EventLog: Send + Sync + 'static {
     /// Records `replay` in the audit log and queues the stored event `event_id` once more. Returns `None` if there
     /// is no such event. `event_id` is text from the path of the request: an implementation that stores events of

@@ -14,7 +14,6 @@ use http::Request;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{env, sync::Arc, time::Duration};
-use tower::Layer;
 use tower_webhook::{
     BoxError,
     body::BufferedBody,

@@ -46,7 +46,7 @@
 //! // Receive: a repeated event is answered from the store. (Verify its signature before this layer.)
 //! let key = KeySource::header(HeaderName::from_static("webhook-id"));
 //! let jobs = queue.clone();
-//! let endpoint = IdempotencyLayer::webhook(store, key).build()?.layer(service_fn(
+//! let endpoint = IdempotencyLayer::webhook(store, key).layer(service_fn(
 //!     move |req: Request<BufferedBody>| {
 //!         let jobs = jobs.clone();
 //!         async move {

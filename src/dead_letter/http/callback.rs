@@ -1,7 +1,7 @@
 //! A sink that posts entries to a URL.
 
 use crate::{
-    BoxError, BoxFuture, InvalidConfig, StoreError, StoreErrorKind,
+    BoxError, BoxFuture, IntoBoxError, InvalidConfig, StoreError, StoreErrorKind,
     body::BufferedBody,
     dead_letter::{Entry, Sink, cause::message, json, redaction::redacted_text},
 };
@@ -150,7 +150,7 @@ impl<S> CallbackSink<S> {
 impl<S, B> Sink for CallbackSink<S>
 where
     S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     S::Future: Send,
 {
     fn write(&self, entry: &Arc<Entry>) -> BoxFuture<Result<(), StoreError>> {

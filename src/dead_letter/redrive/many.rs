@@ -5,7 +5,7 @@ use super::{
     one::{self, or_stopped},
 };
 use crate::{
-    BoxError, StoreError,
+    IntoBoxError, StoreError,
     dead_letter::{Cursor, DescribeResponse, EntryId, Filter, Listing, Page},
     outcome::{Classify, MakeClassifier},
 };
@@ -157,7 +157,7 @@ pub(super) async fn drive<S, M, R>(this: Redrive<S, M, R>, asked: Run) -> Result
 where
     Redrive<S, M, R>: Clone,
     S: Service<R::Request>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
     R: Resend + DescribeResponse<S::Response>,
@@ -331,7 +331,7 @@ async fn send_patiently<S, M, R>(
 where
     Redrive<S, M, R>: Clone,
     S: Service<R::Request>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
     R: Resend + DescribeResponse<S::Response>,

@@ -122,7 +122,7 @@ use super::{
     Cursor, DescribeResponse, Entry, EntryId, Filter, HttpRequests, LetterStore, Redaction,
 };
 use crate::{
-    BoxError, InvalidConfig, StoreError,
+    IntoBoxError, InvalidConfig, StoreError,
     clock::WallClock,
     observe::{Event, Id, Observer, Observers},
     outcome::{Classify, HttpClassifier, MakeClassifier},
@@ -186,7 +186,7 @@ impl<S, M, R> Redrive<S, M, R> {
     where
         Self: Clone,
         S: Service<R::Request>,
-        S::Error: Into<BoxError>,
+        S::Error: IntoBoxError,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
         R: Resend + DescribeResponse<S::Response>,
@@ -217,7 +217,7 @@ impl<S, M, R> Redrive<S, M, R> {
     where
         Self: Clone,
         S: Service<R::Request>,
-        S::Error: Into<BoxError>,
+        S::Error: IntoBoxError,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
         R: Resend + DescribeResponse<S::Response>,
@@ -238,7 +238,7 @@ impl<S, M, R> Redrive<S, M, R> {
     where
         Self: Clone,
         S: Service<R::Request>,
-        S::Error: Into<BoxError>,
+        S::Error: IntoBoxError,
         M: MakeClassifier<R::Request>,
         M::Classifier: Classify<S::Response, S::Error>,
         R: Resend + DescribeResponse<S::Response>,

@@ -2,7 +2,7 @@
 
 use super::{NotSendable, Redrive, Redriven, Resend, Shared, Stop};
 use crate::{
-    BoxError, StoreError, StoreErrorKind,
+    BoxError, IntoBoxError, StoreError, StoreErrorKind,
     attempt::{AttemptRecord, History},
     catch_panic::catch_panic,
     context,
@@ -34,7 +34,7 @@ pub(super) async fn send<S, M, R>(
 ) -> Result<Redriven, StoreError>
 where
     S: Service<R::Request>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
     R: Resend + DescribeResponse<S::Response>,
@@ -79,7 +79,7 @@ async fn deliver<S, M, R>(
 ) -> (End, Redriven)
 where
     S: Service<R::Request>,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<R::Request>,
     M::Classifier: Classify<S::Response, S::Error>,
     R: Resend + DescribeResponse<S::Response>,

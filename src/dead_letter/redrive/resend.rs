@@ -8,6 +8,10 @@ use std::fmt;
 ///
 /// Implemented by [`HttpRequests`](crate::dead_letter::HttpRequests) for HTTP, and by functions of the entry. A
 /// [`DescribeResponse`] of the same type reads the attempt history of responses.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` makes no requests of dead-letter entries",
+    note = "write a function `|entry: &Entry| -> Result<Req, NotSendable> {{ .. }}`"
+)]
 pub trait Resend {
     /// The type of the requests.
     type Request;

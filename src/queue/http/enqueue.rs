@@ -121,9 +121,8 @@ impl<A, F> EnqueueService<A, F> {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] if the source cannot find anything, or the scope is too long.
+    /// [`InvalidConfig`] if the scope is too long.
     pub fn dedup_key(mut self, scope: &str, source: KeySource) -> Result<Self, InvalidConfig> {
-        source.check()?;
         if IdempotencyKey::new(scope, "id").is_err() {
             return Err(InvalidConfig::new(
                 "dedup_key",

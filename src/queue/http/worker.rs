@@ -1,7 +1,7 @@
 //! Workers that send HTTP requests with a client.
 
 use crate::{
-    BoxError, BoxFuture, InvalidConfig, StoreError,
+    BoxError, BoxFuture, IntoBoxError, InvalidConfig, StoreError,
     attempt::Attempt,
     body::{BufferedBody, collect},
     context::Made,
@@ -76,7 +76,7 @@ impl<M, T> WorkerBuilder<M, T, ByRequest> {
     where
         S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
-        S::Error: Into<BoxError>,
+        S::Error: IntoBoxError,
         B: Body + Send + 'static,
         B::Data: Send,
         M: MakeClassifier<Request<BufferedBody>> + Send + 'static,
@@ -107,7 +107,7 @@ impl<S, M, T> Perform for CallHttp<S, M, T>
 where
     S: Service<Request<BufferedBody>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     S::Response: HttpResponse,
     M: MakeClassifier<Request<BufferedBody>> + Send,
     M::Classifier:
@@ -174,7 +174,7 @@ pub(in crate::queue) fn calling<S>(
 where
     S: Service<Request<BufferedBody>> + Clone + Send + 'static,
     S::Future: Send,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     S::Response: HttpResponse,
 {
     Box::new(CallHttp {

@@ -6,7 +6,7 @@ use super::{
     settler::Ends,
 };
 use crate::{
-    BoxError, InvalidConfig,
+    BoxError, IntoBoxError, InvalidConfig,
     clock::WallClock,
     dead_letter::{DeadLetters, Entry, Redaction},
     observe::{Observer, Observers},
@@ -333,7 +333,7 @@ impl<M, T> WorkerBuilder<M, T> {
         S: Service<Job> + Clone + Send + 'static,
         S::Future: Send,
         S::Response: Send,
-        S::Error: Into<BoxError>,
+        S::Error: IntoBoxError,
         M: MakeClassifier<Job> + Send + 'static,
         M::Classifier: Classify<S::Response, BoxError> + Send + 'static,
         T: TakeResult<S::Response> + Clone + Send + 'static,

@@ -5,7 +5,7 @@ use super::{
     perform::{ByResult, CallJob, Called, Done, Perform},
 };
 use crate::{
-    BoxError, BoxFuture, InvalidConfig,
+    BoxFuture, IntoBoxError, InvalidConfig,
     attempt::Attempt,
     body::BufferedBody,
     context::Made,
@@ -62,7 +62,7 @@ impl<C: Into<Handlers>> WorkerBuilder<ByResult, (), C> {
         client: impl Service<
             Request<BufferedBody>,
             Response: HttpResponse,
-            Error: Into<BoxError>,
+            Error: IntoBoxError,
             Future: Send,
         > + Clone
         + Send
@@ -103,7 +103,7 @@ impl<C: Into<Handlers>> WorkerBuilder<ByResult, (), C> {
     pub fn handle_service(
         self,
         kind: impl Into<String>,
-        service: impl Service<Job, Response: Send, Error: Into<BoxError>, Future: Send>
+        service: impl Service<Job, Response: Send, Error: IntoBoxError, Future: Send>
         + Clone
         + Send
         + 'static,

@@ -1,7 +1,7 @@
 //! One call of the service: its classifier, and the result to keep.
 
 use crate::{
-    BoxError, BoxFuture,
+    BoxError, BoxFuture, IntoBoxError,
     attempt::Attempt,
     catch_panic::catch_panic,
     context::{self, CallContext, Made},
@@ -114,7 +114,7 @@ where
     S: Service<Job> + Clone + Send + 'static,
     S::Future: Send,
     S::Response: Send,
-    S::Error: Into<BoxError>,
+    S::Error: IntoBoxError,
     M: MakeClassifier<Job> + Send,
     M::Classifier: Classify<S::Response, BoxError> + Send + 'static,
     T: TakeResult<S::Response> + Clone + Send + 'static,
@@ -175,6 +175,10 @@ pub(in crate::queue) fn bounded(
 }
 
 /// Takes the result to keep from a successful response: a function, or `()` for none.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` takes no result from a response of type `{Res}`",
+    note = "write `.result(|res: &{Res}| -> Option<Bytes> {{ .. }})`"
+)]
 pub trait TakeResult<Res> {
     /// Whether this type takes results at all.
     const TAKES: bool;

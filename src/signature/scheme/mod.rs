@@ -157,6 +157,12 @@ pub use self::{
 /// Verifies the signature of a message.
 ///
 /// See the [module docs](self) for the schemes of this crate, and for how to write one.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no signature scheme",
+    label = "needs a signature scheme",
+    note = "the schemes are in `tower_webhook::signature::scheme`: `StandardWebhooks::new(secret)?`; of a `Result`, take what is in it with `?`",
+    note = "for a scheme of your own, implement `Scheme`"
+)]
 pub trait Scheme: Send + Sync + 'static {
     /// A short name from a closed set, for logs and metrics.
     fn name(&self) -> &'static str;

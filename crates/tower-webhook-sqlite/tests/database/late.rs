@@ -61,10 +61,12 @@ async fn the_answer_of_a_late_handler_is_kept_if_nobody_has_claimed_its_key() {
     let home = Home::new();
     let (store, clock) = timed(&home);
     let key = KeySource::header(ID);
-    let layer = IdempotencyLayer::webhook(store.clone(), key).lease(LEASE);
+    let layer = IdempotencyLayer::webhook(store.clone(), key)
+        .lease(LEASE)
+        .unwrap();
     let runs = Arc::new(AtomicU32::new(0));
     let ran = Arc::clone(&runs);
-    let service = layer.build().unwrap().layer(service_fn(move |_| {
+    let service = layer.layer(service_fn(move |_| {
         let run = ran.fetch_add(1, Ordering::SeqCst) + 1;
         let (store, clock) = (store.clone(), clock.clone());
         async move {
@@ -85,10 +87,12 @@ async fn a_late_handler_whose_key_another_has_claimed_changes_nothing() {
     let home = Home::new();
     let (store, clock) = timed(&home);
     let key = KeySource::header(ID);
-    let layer = IdempotencyLayer::webhook(store.clone(), key).lease(LEASE);
+    let layer = IdempotencyLayer::webhook(store.clone(), key)
+        .lease(LEASE)
+        .unwrap();
     let (runs, go_on) = (Arc::new(AtomicU32::new(0)), Arc::new(Notify::new()));
     let (ran, goes_on) = (Arc::clone(&runs), Arc::clone(&go_on));
-    let service = layer.build().unwrap().layer(service_fn(move |_| {
+    let service = layer.layer(service_fn(move |_| {
         let run = ran.fetch_add(1, Ordering::SeqCst) + 1;
         let goes_on = Arc::clone(&goes_on);
         async move {

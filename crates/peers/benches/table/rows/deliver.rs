@@ -7,7 +7,7 @@ use crate::{
 };
 use http::{Request, Response};
 use std::time::Duration;
-use tower::{Layer, ServiceBuilder};
+use tower::ServiceBuilder;
 use tower_webhook::{BoxError, body::BufferedBody, dead_letter::DeadLetters, stack};
 
 pub fn stack(row: &mut Row, headers: usize, dead_letters: bool) {

@@ -85,7 +85,7 @@ pub fn fresh_key(row: &mut Row) {
     row.bare("bare handler", service(Handler, fresh()));
     let mut requests = fresh();
     let layer = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::header(id()));
-    let guarded = full(layer.build().unwrap().layer(Handler), &mut requests);
+    let guarded = full(layer.layer(Handler), &mut requests);
     row.ours(service(guarded, requests));
     let mut requests = fresh();
     let guarded = full(ByHand::inserting(), &mut requests);
@@ -102,7 +102,7 @@ pub fn repeat(row: &mut Row) {
     };
     row.bare("bare handler", service(Handler, requests()));
     let layer = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::header(id()));
-    let guarded = full(layer.build().unwrap().layer(Handler), fresh());
+    let guarded = full(layer.layer(Handler), fresh());
     row.ours(service(guarded, requests()));
     let guarded = full(ByHand::looking_first(), fresh());
     row.peer("a moka get", service(guarded, requests()));
