@@ -41,7 +41,8 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// an HMAC.
 ///
 /// The label of a secret is its `keyid`: it verifies only signatures with this `keyid`, or without one. A secret
-/// without a label verifies signatures with any `keyid`, and signs without one.
+/// without a label verifies signatures with any `keyid`, also one that is longer than a label can be, and signs without
+/// one.
 ///
 /// # What is verified
 ///
@@ -56,8 +57,9 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// - `alg`, if it is there, is the algorithm of the secret.
 /// - All digests of `Content-Digest` with SHA-256 and SHA-512 are those of the body, and there is one.
 ///
-/// `nonce` tells messages apart for [`reject_replays`](crate::SignatureVerifyLayer::reject_replays). It is not the id of
-/// the message, because each attempt has another one: see [`id_header`](Self::id_header).
+/// `nonce` tells messages apart for [`reject_replays`](crate::SignatureVerifyLayer::reject_replays): one that was signed
+/// twice, with two of them, is two. It is not the id of the message, because each attempt has another one: see
+/// [`id_header`](Self::id_header).
 ///
 /// A server does not see the scheme of a URL, and behind a proxy not always its host. **Set
 /// [`origin`](Self::origin)** where one key signs for several receivers, as an Ed25519 key does: otherwise the
