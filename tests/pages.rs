@@ -15,18 +15,21 @@ use std::{
 use syn::{Attribute, Expr, FnArg, ImplItem, Item, Lit, Meta, Type, Visibility};
 use tower_webhook::{
     AttemptTimeoutLayer, BoxError, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer,
-    DeliveryMetricsLayer, FailoverLayer, RetryWithJitterLayer, SignLayer, SignatureVerifyLayer,
+    DeliveryMetricsLayer, FailoverLayer, IdempotencyLayer, RetryWithJitterLayer, SignLayer,
+    SignatureVerifyLayer,
     body::{BufferedBody, peek::PeekBodyLayer},
     circuit_breaker::BreakerConfig,
     cognigy::EventLayer,
     dead_letter::{DeadLetters, JsonlDeadLetters, MemoryDeadLetters, redrive::Redrive},
     deadline::DeadlineLayer,
     grpc::GrpcPeekLayer,
+    idempotency::{KeySource, MemoryStore},
     metrics::FacadeExporter,
     problem::Problem,
     queue::{EnqueueService, MemoryQueue, NewJob, Queue, TaskStatusService, Worker},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     signature::{ReplayCache, Tenants, scheme::GitHub},
+    stack,
 };
 
 /// The pages of layers, with the files in which their settings are.
@@ -48,9 +51,11 @@ const PAGES: &[(&str, &[&str])] = &[
     ("src/fallback/mod.rs", &["src/fallback"]),
     ("src/grpc.rs", &["src/grpc.rs"]),
     ("src/metrics/mod.rs", &["src/metrics"]),
+    ("src/idempotency/mod.rs", &["src/idempotency"]),
     ("src/queue/mod.rs", &["src/queue"]),
     ("src/retry/mod.rs", &["src/retry"]),
     ("src/signature/mod.rs", &["src/signature"]),
+    ("src/stack/mod.rs", &["src/stack"]),
     ("src/transport/mod.rs", &["src/transport"]),
 ];
 
@@ -781,5 +786,167 @@ fn defaults_of_the_signature() {
             "`key-1`, `key-2`, and so on",
             "[\"key-1\"]",
         )],
+    );
+}
+
+#[test]
+fn defaults_of_idempotency() {
+    const PAGE: &str = "src/idempotency/mod.rs";
+    let webhook = IdempotencyLayer::webhook(MemoryStore::default(), KeySource::verified_id());
+    agree(
+        PAGE,
+        webhook,
+        &[
+            (
+                "IdempotencyLayer::key_optional",
+                "refused with 400",
+                "required: true",
+            ),
+            (
+                "IdempotencyLayer::scope",
+                "the original path",
+                "scope: path",
+            ),
+            (
+                "IdempotencyLayer::methods",
+                "all; API: `POST` and `PATCH`",
+                "methods: None",
+            ),
+            (
+                "IdempotencyLayer::fingerprint",
+                "nothing; API: the whole request",
+                "fingerprint: Nothing",
+            ),
+            ("IdempotencyLayer::lease", "60 s", "lease: 60s"),
+            ("IdempotencyLayer::ttl", "7 days; API: 24 h", "ttl: 604800s"),
+            ("IdempotencyLayer::wait", "zero", "wait: 0ns"),
+            (
+                "IdempotencyLayer::store_outage",
+                "[`FailClosed`](StoreOutage::FailClosed)",
+                "outage: FailClosed",
+            ),
+            (
+                "IdempotencyLayer::store_timeout",
+                "5 s",
+                "store_timeout: 5s",
+            ),
+            (
+                "IdempotencyLayer::store_when",
+                "success; API: all but \"not now\"",
+                "keep: success",
+            ),
+            (
+                "IdempotencyLayer::store_headers",
+                "no cookies and credentials",
+                "stored_headers: no credentials",
+            ),
+            (
+                "IdempotencyLayer::max_answer",
+                "256 KiB",
+                "max_answer: 262144",
+            ),
+            (
+                "IdempotencyLayer::marker",
+                "`Idempotent-Replayed`",
+                "marker: \"idempotent-replayed\"",
+            ),
+            (
+                "IdempotencyLayer::refuse_with",
+                "`application/problem+json`",
+                "refuser: problem+json",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn defaults_of_idempotency_of_an_api() {
+    const PAGE: &str = "src/idempotency/mod.rs";
+    agree(
+        PAGE,
+        IdempotencyLayer::api(MemoryStore::default()),
+        &[
+            (
+                "IdempotencyLayer::methods",
+                "all; API: `POST` and `PATCH`",
+                "methods: Some([POST, PATCH])",
+            ),
+            (
+                "IdempotencyLayer::fingerprint",
+                "nothing; API: the whole request",
+                "fingerprint: Request",
+            ),
+            ("IdempotencyLayer::ttl", "7 days; API: 24 h", "ttl: 86400s"),
+            (
+                "IdempotencyLayer::store_when",
+                "success; API: all but \"not now\"",
+                "keep: any result",
+            ),
+        ],
+    );
+    agree(
+        PAGE,
+        MemoryStore::builder(),
+        &[
+            (
+                "MemoryStoreBuilder::max_entries",
+                "100,000",
+                "max_entries: 100000",
+            ),
+            (
+                "MemoryStoreBuilder::max_bytes",
+                "128 MiB",
+                "max_bytes: 134217728",
+            ),
+            (
+                "MemoryStoreBuilder::max_in_flight",
+                "16,384",
+                "max_in_flight: 16384",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn defaults_of_the_stacks() {
+    const PAGE: &str = "src/stack/mod.rs";
+    let scheme = GitHub::new("It's a Secret to Everybody").unwrap();
+    agree(
+        PAGE,
+        stack::receive(scheme),
+        &[
+            ("ReceiveBuilder::max_body", "1 MiB", "max_body: 1048576"),
+            (
+                "ReceiveBuilder::once",
+                "repeats are handled again",
+                "once: Identity",
+            ),
+        ],
+    );
+    agree(
+        PAGE,
+        stack::deliver(),
+        &[
+            (
+                "DeliverBuilder::attempt_timeout",
+                "10 s",
+                "attempt_timeout: 10s",
+            ),
+            (
+                "DeliverBuilder::peer",
+                "[`ByHost`](crate::peer::ByHost)",
+                "peer: ByHost",
+            ),
+            ("DeliverBuilder::failover", "none", "failover: Identity"),
+            ("DeliverBuilder::each_attempt", "none", "each: Identity"),
+            ("DeliverBuilder::deadline", "5 min", "deadline: 300s"),
+            ("DeliverBuilder::attempts", "3", "attempts: 3"),
+            (
+                "DeliverBuilder::exchange",
+                "[`HttpExchange`](crate::retry::HttpExchange), which clones",
+                "exchange: HttpExchange { limit: 65536, time: 500ms",
+            ),
+            ("DeliverBuilder::dead_letters", "none", "entries: Identity"),
+        ],
     );
 }

@@ -1,6 +1,53 @@
 //! Ready-made stacks, with the layers in the right order.
 //!
-//! [`receive()`] builds the layers of a receiver of signed webhooks:
+//! [`receive()`] builds the layers of a receiver of signed webhooks, [`deliver()`] those of a delivery around a
+//! transport, and [`attempt()`] those of one attempt, for the workers of a queue.
+//!
+//! # Examples
+//!
+//! A delivery:
+//!
+//! ```
+//! use http::{Request, Response};
+//! use tower::{ServiceExt, service_fn};
+//! use tower_webhook::{BoxError, body::BufferedBody, signature::scheme::StandardWebhooks, stack};
+//!
+//! # tokio_test::block_on(async {
+//! let deliver = stack::deliver()
+//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+//!     .build()?;
+//!
+//! // The transport: a hyper-util client, reqwest, a tonic channel. Here a function.
+//! let client = deliver.layer(service_fn(|req: Request<BufferedBody>| async move {
+//!     assert!(req.headers().contains_key("webhook-signature"));
+//!     Ok::<_, BoxError>(Response::new(BufferedBody::default()))
+//! }));
+//!
+//! let req = Request::post("https://example.com/hooks")
+//!     .header("webhook-id", "msg_1") // known again by its receiver, so it may be repeated
+//!     .body(BufferedBody::from("{}"))?;
+//! assert_eq!(client.oneshot(req).await?.status(), 200);
+//! assert_eq!(deliver.metrics().snapshot().deliveries().success_rate(), Some(1.0));
+//! # Ok::<_, BoxError>(())
+//! # }).unwrap();
+//! ```
+//!
+//! In the worker of a queue, which tries again later, one attempt at a time. The worker takes the outcome of the stack
+//! with [`classifier(JudgedInside)`](crate::context::JudgedInside):
+//!
+//! ```
+//! use tower_webhook::{signature::scheme::StandardWebhooks, stack};
+//!
+//! let attempt = stack::attempt()
+//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
+//!     .build()?;
+//! # let _ = attempt;
+//! # Ok::<_, tower_webhook::BoxError>(())
+//! ```
+//!
+//! # Order
+//!
+//! A receiver:
 //!
 //! ```text
 //! receive   verify head > buffer body > verify signature > idempotency, if it is set > handler
@@ -16,8 +63,7 @@
 //! | between verify signature and idempotency | the same | what is signed, repeats too |
 //! | inside | `.layer(from_fn(f)).layer(receive)` on the `Router` | what is handled |
 //!
-//! For outbound calls [`attempt()`] builds the layers of one attempt around a transport: for the workers of a queue.
-//! [`deliver()`] adds the layers of a whole delivery around it:
+//! An attempt, and what a delivery adds around it:
 //!
 //! ```text
 //! attempt   failover > breaker(host) > metrics(attempt) > attempt timeout > attempt number > sign > transport
@@ -43,6 +89,55 @@
 //! them. An open breaker ends the delivery at once; a worker in the
 //! background waits for it with [`Refusals::Wait`](crate::retry::Refusals::Wait).
 //!
+//! # Settings
+//!
+//! Of [`receive()`], whose argument is the scheme, the tenants or the layer that verifies:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`max_body`](ReceiveBuilder::max_body) | 1 MiB | bytes of the longest body |
+//! | [`once`](ReceiveBuilder::once), [`once_by`](ReceiveBuilder::once_by) | repeats are handled again | store, and key, by which a repeat is known |
+//! | [`observe`](ReceiveBuilder::observe) | none except `tracing` | adds an observer of all layers |
+//!
+//! Of [`deliver()`], and of [`attempt()`] alike:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`sign`](DeliverBuilder::sign) | not signed | scheme that signs each attempt |
+//! | [`attempt_timeout`](DeliverBuilder::attempt_timeout), [`attempt_timeout_by`](DeliverBuilder::attempt_timeout_by) | 10 s | time limit of an attempt |
+//! | [`breaker`](DeliverBuilder::breaker) | [`BreakerConfig::default`](crate::circuit_breaker::BreakerConfig) | when the circuit breaker of a peer opens and closes |
+//! | [`without_breaker`](DeliverBuilder::without_breaker) | with one | leaves the circuit breaker out |
+//! | [`breakers`](DeliverBuilder::breakers) | new ones | breakers that other stacks share |
+//! | [`peer`](DeliverBuilder::peer) | [`ByHost`](crate::peer::ByHost) | tells peers apart |
+//! | [`failover`](DeliverBuilder::failover) | none | other targets, for each attempt |
+//! | [`classifier`](DeliverBuilder::classifier), [`grpc`](DeliverBuilder::grpc) | [`HttpClassifier`](crate::outcome::HttpClassifier) | judges each attempt, for all layers |
+//! | [`attempt_header`](DeliverBuilder::attempt_header) | none | header with the number of the attempt |
+//! | [`each_attempt`](DeliverBuilder::each_attempt) | none | a layer around each call of the transport |
+//! | [`metrics`](DeliverBuilder::metrics) | new ones | what counts attempts and deliveries |
+//! | [`observe`](DeliverBuilder::observe) | none except `tracing` | adds an observer of the layers |
+//!
+//! Of [`deliver()`] alone:
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`deadline`](DeliverBuilder::deadline) | 5 min | time limit of a delivery, with all attempts and waits |
+//! | [`attempts`](DeliverBuilder::attempts) | 3 | attempts of a delivery |
+//! | [`retry`](DeliverBuilder::retry) | [`RetryConfig::default`](crate::retry::RetryConfig) | when and how often a delivery is retried |
+//! | [`exchange`](DeliverBuilder::exchange) | [`HttpExchange`](crate::retry::HttpExchange), which clones | keeps requests for further attempts |
+//! | [`dead_letters`](DeliverBuilder::dead_letters), [`dead_letter_layer`](DeliverBuilder::dead_letter_layer) | none | sink for deliveries that failed for good |
+//!
+//! # Errors
+//!
+//! Those of the layers. A delivery that was tried fails as [`Failed`](crate::attempt::Failed), with the error of the last
+//! attempt and the history; one that ran out of time as [`DeadlineExceeded`](crate::deadline::DeadlineExceeded); one whose
+//! entry was lost as [`EntryLost`](crate::dead_letter::EntryLost); one outside of a tokio runtime as [`NoRuntime`]. A
+//! receiver answers as [body](crate::body#answers), [signature](crate::signature#answers) and idempotency say.
+//!
+//! # Cancel safety
+//!
+//! As that of the layers: dropping a response future makes no further attempt, and leaves neither a timer nor a place that
+//! is taken in a breaker or a budget.
+//!
 //! # What is shared
 //!
 //! A stack is a set of settings with what its calls have in common. All services that one stack makes, its clones and
@@ -60,58 +155,6 @@
 //! is "not general enough" ([rust#64552](https://github.com/rust-lang/rust/issues/64552)): spawn the
 //! future of `oneshot`, or put the finished stack into a
 //! [`BoxCloneSyncService`](https://docs.rs/tower/0.5/tower/util/struct.BoxCloneSyncService.html).
-//!
-//! # Examples
-//!
-//! ```
-//! use http::{Request, Response};
-//! use std::time::Duration;
-//! use tower::{Service, ServiceExt, service_fn};
-//! use tower_webhook::{
-//!     BoxError, attempt::Attempt, body::BufferedBody, signature::scheme::StandardWebhooks, stack,
-//! };
-//!
-//! # tokio_test::block_on(async {
-//! let deliver = stack::deliver()
-//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
-//!     .attempt_timeout(Duration::from_secs(5))
-//!     .build()?;
-//! let metrics = deliver.metrics().clone();
-//!
-//! // The transport: a hyper-util client, reqwest, a tonic channel. Here a peer that needs a while.
-//! # tokio::time::pause();
-//! let mut client = deliver.layer(service_fn(|req: Request<BufferedBody>| async move {
-//!     assert!(req.headers().contains_key("webhook-signature"));
-//!     let well = Attempt::current() > Some(Attempt::first());
-//!     let status = if well { 200 } else { 503 };
-//!     Ok::<_, BoxError>(Response::builder().status(status).body(BufferedBody::from(""))?)
-//! }));
-//!
-//! let req = Request::post("https://example.com/hooks")
-//!     .header("webhook-id", "msg_1") // known again by its receiver, so it may be repeated
-//!     .body(BufferedBody::from("{}"))?;
-//! let res = client.ready().await?.call(req).await?;
-//! assert_eq!(res.status(), 200);
-//!
-//! let seen = metrics.snapshot();
-//! assert_eq!(seen.attempts().total(), 2);
-//! assert_eq!(seen.deliveries().success_rate(), Some(1.0));
-//! # Ok::<_, BoxError>(())
-//! # }).unwrap();
-//! ```
-//!
-//! In the worker of a queue, which tries again later, one attempt at a time. The worker takes the outcome of the stack
-//! with [`classifier(JudgedInside)`](crate::context::JudgedInside):
-//!
-//! ```
-//! use tower_webhook::{signature::scheme::StandardWebhooks, stack};
-//!
-//! let attempt = stack::attempt()
-//!     .sign(StandardWebhooks::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")?)
-//!     .build()?;
-//! # let _ = attempt;
-//! # Ok::<_, tower_webhook::BoxError>(())
-//! ```
 
 mod attempt;
 #[cfg(feature = "axum")]
