@@ -381,13 +381,15 @@ impl Check<'_> {
         &self,
         req: &Request<BufferedBody>,
     ) -> Result<(Verified, Option<Claim>), SignatureError> {
-        let verified = self.scheme.verify(&Message::of(req, &self.settings.clock));
+        let verify = || self.scheme.verify(&Message::of(req, &self.settings.clock));
         if let Some(reason) = &self.refused {
-            // Whatever it says: the decoy was asked for the time that it takes.
-            let _ = black_box(verified);
+            if *reason == SignatureError::UnknownTenant {
+                // Whatever it says: the decoy is asked for the time that it takes.
+                let _ = black_box(verify());
+            }
             return Err(reason.clone());
         }
-        let mut verified = verified?;
+        let mut verified = verify()?;
         verified.body = Some(req.body().as_bytes().clone());
         verified.tenant = self.tenant.cloned();
         let claim = match &self.settings.replays {
