@@ -102,6 +102,10 @@ use std::fmt;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The types that can be [encoded](encode): [`History`], [`Cause`], [`About`](crate::queue::About).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no encoding here",
+    note = "`History`, `Cause` and `About` have one; what is yours has that of your serializer"
+)]
 pub trait Encoded: sealed::Encoded {}
 
 impl<T: sealed::Encoded> Encoded for T {}

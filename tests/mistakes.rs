@@ -60,7 +60,7 @@ fn said(programs: &BTreeMap<String, (PathBuf, Vec<String>)>) -> BTreeMap<String,
     let folder = target.join("mistakes");
     fs::create_dir_all(&folder).unwrap();
     let mut manifest = format!(
-        "[package]\nname = \"mistakes\"\nedition = \"2024\"\n\n[workspace]\n\n[dependencies]\n\
+        "[package]\nname = \"mistakes\"\nedition = \"2024\"\n\n[workspace]\n\n[profile.dev]\ndebug = \"line-tables-only\"\n\n[dependencies]\n\
          tower-webhook = {{ path = '{}', features = [\"axum\", \"queue\", \"reqwest\", \"tonic\"] }}\n{DEPENDENCIES}",
         root.display(),
     );
@@ -73,7 +73,8 @@ fn said(programs: &BTreeMap<String, (PathBuf, Vec<String>)>) -> BTreeMap<String,
     let checked = Command::new(env!("CARGO"))
         .args(["check", "--bins", "--keep-going", "--message-format=json"])
         .current_dir(&folder)
-        .env("CARGO_TARGET_DIR", folder.join("target"))
+        // What the workspace was checked with, by the same profile and features, is not checked again.
+        .env("CARGO_TARGET_DIR", target)
         .output()
         .expect("cargo starts");
     let mut said: BTreeMap<String, String> = BTreeMap::new();

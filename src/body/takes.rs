@@ -30,10 +30,11 @@ impl BufferedFrom<BufferedBody> for BufferedBody {
 /// Every `Service<Request<BufferedBody>, Response = Response<_>>` is one. It is a bound of the layers, so that the
 /// compiler tells what to write where something else stands.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not take a `Request<BufferedBody>`, or does not answer with a `Response`",
+    message = "`{Self}` does not take a `Request<BufferedBody>`, or does not answer with a `Response`, or holds what is not `Clone`",
     label = "stands inside of a layer that calls it with a `Request<BufferedBody>`",
     note = "a handler is `async fn(Request<BufferedBody>) -> Result<Response<_>, _>` in a `service_fn`, or a whole axum `Router`",
-    note = "for axum's `from_fn` between layers: `.layer(BetweenLayer::new(from_fn(..), limit))` of `tower_webhook::stack`, with feature `axum`; outside of all layers it needs nothing"
+    note = "for axum's `from_fn` between layers: `.layer(BetweenLayer::new(from_fn(..), limit))` of `tower_webhook::stack`, with feature `axum`; outside of all layers it needs nothing",
+    note = "what stands inside must be `Clone`: derive it for your service, and for what your closure holds; tower's `BoxService` is not, its `BoxCloneSyncService` is"
 )]
 pub trait BufferedService:
     Service<Request<BufferedBody>, Response = Response<<Self as BufferedService>::Body>>

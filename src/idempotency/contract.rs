@@ -30,6 +30,10 @@ use bytes::Bytes;
 use std::{future::Future, time::Duration};
 
 /// A store under test, and its clock.
+#[diagnostic::on_unimplemented(
+    message = "the contract cannot be run on `{Self}`",
+    note = "implement `Subject` for a type of your test that makes your idempotency store"
+)]
 pub trait Subject {
     /// The store.
     type Store: Store;

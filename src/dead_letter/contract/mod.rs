@@ -50,6 +50,10 @@ use std::{
 };
 
 /// A store under test, and its clock.
+#[diagnostic::on_unimplemented(
+    message = "the contract cannot be run on `{Self}`",
+    note = "implement `Subject` for a type of your test that makes your dead-letter store"
+)]
 pub trait Subject {
     /// The store. Its clones share their entries.
     type Store: LetterStore + Clone;

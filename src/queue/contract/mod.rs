@@ -76,6 +76,10 @@ use crate::{
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// An engine under test, and its clock.
+#[diagnostic::on_unimplemented(
+    message = "the contract cannot be run on `{Self}`",
+    note = "implement `Subject` for a type of your test that makes your engine of a queue"
+)]
 pub trait Subject {
     /// Makes an empty engine with these settings, that takes payloads of at least 1 MiB.
     fn engine(&self, settings: Settings) -> impl Future<Output = Arc<dyn Engine>>;
