@@ -229,7 +229,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::unwrap_used))]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-#[cfg(any(docsrs, feature = "full"))]
+#[cfg(feature = "full")]
 pub mod guide;
 
 // What every layer may know, and what knows no layer.
