@@ -7,18 +7,23 @@
 #![cfg(feature = "full")]
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[path = "support/package.rs"]
+#[allow(dead_code, reason = "each test file uses some of it")]
+mod package;
+
+use package::Package;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
-    env,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 /// What the programs need. The versions are those of `Cargo.lock`.
 const DEPENDENCIES: &str = r#"
+[dependencies]
+tower-webhook = { version = "0.1", features = ["axum", "queue", "reqwest", "tonic"] }
 axum = { version = "0.8", default-features = false }
 http = "1"
 reqwest = { version = "0.13", default-features = false }
@@ -51,32 +56,13 @@ fn expectations() -> BTreeMap<String, (PathBuf, Vec<String>)> {
 
 /// What the compiler says of each program, by name.
 fn said(programs: &BTreeMap<String, (PathBuf, Vec<String>)>) -> BTreeMap<String, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = env::current_exe().unwrap();
-    let target = tests
-        .ancestors()
-        .nth(3)
-        .expect("target/<profile>/deps/test");
-    let folder = target.join("mistakes");
-    fs::create_dir_all(&folder).unwrap();
-    let mut manifest = format!(
-        "[package]\nname = \"mistakes\"\nedition = \"2024\"\n\n[workspace]\n\n[profile.dev]\ndebug = \"line-tables-only\"\n\n[dependencies]\n\
-         tower-webhook = {{ path = '{}', features = [\"axum\", \"queue\", \"reqwest\", \"tonic\"] }}\n{DEPENDENCIES}",
-        root.display(),
-    );
+    let mut manifest = DEPENDENCIES.to_owned();
     for (name, (program, _)) in programs {
         let path = program.display();
         write!(manifest, "\n[[bin]]\nname = \"{name}\"\npath = '{path}'\n").unwrap();
     }
-    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-    let checked = Command::new(env!("CARGO"))
-        .args(["check", "--bins", "--keep-going", "--message-format=json"])
-        .current_dir(&folder)
-        // What the workspace was checked with, by the same profile and features, is not checked again.
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .expect("cargo starts");
+    let package = Package::new("mistakes", &manifest);
+    let checked = package.cargo(&["check", "--bins", "--keep-going", "--message-format=json"]);
     let mut said: BTreeMap<String, String> = BTreeMap::new();
     for line in String::from_utf8_lossy(&checked.stdout).lines() {
         let message: Value = serde_json::from_str(line).unwrap();

@@ -9,15 +9,18 @@ mod faults;
 #[path = "support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod foreign;
+#[path = "support/package.rs"]
+mod package;
 #[path = "support/process.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
 use faults::{Faults, answer};
 use foreign::{Curled, Foreign, curl, openssl_base64};
+use package::Package;
 use process::{Server, Stream};
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -48,42 +51,17 @@ fn programs() -> Vec<&'static str> {
 /// Builds the program below a heading of the README, and gives its path. It listens on any port that is free, not on
 /// 8080.
 fn build(heading: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let tests = env::current_exe().unwrap();
-    let mut folders = tests.ancestors();
-    let target = folders.nth(3).expect("target/<profile>/deps/test");
-    let name = format!("readme-{}", heading.to_lowercase().replace([' ', ','], "-"));
-    let folder = target.join("readme").join(&name);
-    fs::create_dir_all(folder.join("src")).unwrap();
-    let manifest = format!(
-        "[package]\nname = \"{name}\"\nedition = \"2024\"\n\n{}\n\n[workspace]\n\n\
-         [lints.rust]\nwarnings = \"deny\"\n\n\
-         [profile.dev]\ndebug = \"line-tables-only\"\n\n\
-         [patch.crates-io]\n\
-         tower-webhook = {{ path = '{}' }}\n\
-         tower-webhook-sqlite = {{ path = '{}' }}\n",
-        block(heading, "toml"),
-        root.display(),
-        root.join("crates/tower-webhook-sqlite").display(),
-    );
-    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
-    // The versions that everything else is tested with.
-    fs::copy(root.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    let name = heading.to_lowercase().replace([' ', ','], "-");
+    let package = Package::new(&format!("readme-{name}"), block(heading, "toml"));
     let program = block(heading, "rust").replace("127.0.0.1:8080\"", "127.0.0.1:0\"");
-    fs::write(folder.join("src/main.rs"), program).unwrap();
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--quiet"])
-        .current_dir(&folder)
-        // What the workspace has built with the same profile and features is not built again.
-        .env("CARGO_TARGET_DIR", target)
-        .output()
-        .expect("cargo starts");
+    fs::write(package.folder.join("src/main.rs"), program).unwrap();
+    let output = package.cargo(&["build", "--quiet"]);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         output.status.success(),
         "{heading:?} does not build:\n{said}"
     );
-    target.join("debug").join(name)
+    package.program()
 }
 
 /// Starts a server of the README in an empty folder, with its secret.
