@@ -10,7 +10,7 @@ mod foreign;
 #[allow(dead_code, reason = "each test file uses some of it")]
 mod process;
 
-use foreign::{Curled, Foreign, curl, now, openssl_hex};
+use foreign::{Curled, Foreign, now, openssl_hex, post};
 use process::{Server, command};
 use std::io::Write as _;
 
@@ -20,16 +20,6 @@ fn start(example: &str, secret: &str) -> Server {
     let mut command = command(example);
     command.env("WEBHOOK_SECRET", secret).arg("127.0.0.1:0");
     Server::start(command)
-}
-
-fn post(url: &str, headers: &[(String, String)], body: &str) -> Curled {
-    let mut all = vec![("content-type", "application/json")];
-    all.extend(
-        headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
-    curl(url, &all, Some(body.as_bytes()), &[])
 }
 
 #[test]

@@ -16,7 +16,7 @@ mod package;
 mod process;
 
 use faults::{Faults, answer};
-use foreign::{Curled, Foreign, curl, openssl_base64};
+use foreign::{Foreign, openssl_base64, post};
 use package::Package;
 use process::{Server, Stream};
 use std::{
@@ -79,16 +79,6 @@ fn run(heading: &str, args: &[&str]) -> Output {
         .env("WEBHOOK_SECRET", SECRET)
         .output()
         .expect("it starts")
-}
-
-fn post(url: &str, headers: &[(String, String)], body: &str) -> Curled {
-    let mut all = vec![("content-type", "application/json")];
-    all.extend(
-        headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str())),
-    );
-    curl(url, &all, Some(body.as_bytes()), &[])
 }
 
 #[test]

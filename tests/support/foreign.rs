@@ -236,3 +236,14 @@ pub fn curl(url: &str, headers: &[(&str, &str)], body: Option<&[u8]>, more: &[&s
         rest = body;
     }
 }
+
+/// Posts JSON with `curl`, with the headers of a client that signed it.
+pub fn post(url: &str, headers: &[(String, String)], body: &str) -> Curled {
+    let mut all = vec![("content-type", "application/json")];
+    all.extend(
+        headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    curl(url, &all, Some(body.as_bytes()), &[])
+}
