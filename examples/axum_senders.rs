@@ -26,18 +26,24 @@ async fn main() -> Result<(), BoxError> {
     // A redelivery keeps its id. GitHub does not sign the id, so this stops only genuine repeats: anyone
     // who has one signed delivery can send it again with another id.
     let delivery = KeySource::header(HeaderName::from_static("x-github-delivery"));
-    let github = stack::receive(GitHub::new(env::var("GITHUB_SECRET")?)?)
-        .max_body(25 << 20) // the largest that GitHub sends
-        .once_by(store.clone(), delivery)
-        .build();
+    let github = stack::receive(GitHub::new(
+        env::var("GITHUB_SECRET").expect("GITHUB_SECRET is set"),
+    )?)
+    .max_body(25 << 20) // the largest that GitHub sends
+    .once_by(store.clone(), delivery)
+    .build();
     // Stripe's id is in the body, which the signature covers.
-    let stripe = stack::receive(Stripe::new(env::var("STRIPE_SECRET")?)?)
-        .once_by(store.clone(), KeySource::json_pointer("/id")?)
-        .build();
+    let stripe = stack::receive(Stripe::new(
+        env::var("STRIPE_SECRET").expect("STRIPE_SECRET is set"),
+    )?)
+    .once_by(store.clone(), KeySource::json_pointer("/id")?)
+    .build();
     // Svix signs the id.
-    let svix = stack::receive(StandardWebhooks::svix(env::var("SVIX_SECRET")?)?)
-        .once(store)
-        .build();
+    let svix = stack::receive(StandardWebhooks::svix(
+        env::var("SVIX_SECRET").expect("SVIX_SECRET is set"),
+    )?)
+    .once(store)
+    .build();
     let app = Router::new()
         .route("/github", post(on_delivery).layer(github))
         .route("/stripe", post(on_event).layer(stripe))

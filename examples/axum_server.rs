@@ -17,7 +17,7 @@ use tower_webhook::{
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET")?)?;
+    let scheme = StandardWebhooks::new(env::var("WEBHOOK_SECRET").expect("WEBHOOK_SECRET is set"))?;
     // What is unsigned is not even read.
     let receive = stack::receive(scheme).once(MemoryStore::default()).build();
     let app = Router::new().route("/hooks", post(on_event)).layer(receive);

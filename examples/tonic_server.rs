@@ -10,17 +10,16 @@
 use std::env;
 use tokio::net::TcpListener;
 use tonic::transport::server::{Server, TcpIncoming};
-use tower::ServiceBuilder;
-use tower_webhook::{BoxError, BufferBodyLayer, SignatureVerifyLayer, signature::scheme::GitHub};
+use tower_webhook::{BoxError, signature::scheme::GitHub, stack};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     // `x-hub-signature-256: sha256=<hex>` over the framed message.
-    let scheme = GitHub::new(env::var("WEBHOOK_SECRET")?)?;
-    let layers = ServiceBuilder::new()
-        // Refusals as gRPC statuses: UNAUTHENTICATED instead of 401.
-        .layer(BufferBodyLayer::new(4 << 20).refuse_with(|_, problem| problem.into_grpc()))
-        .layer(SignatureVerifyLayer::new(scheme).refuse_with(|_, problem| problem.into_grpc()));
+    let scheme = GitHub::new(env::var("WEBHOOK_SECRET").expect("WEBHOOK_SECRET is set"))?;
+    let receive = stack::receive(scheme)
+        .grpc() // refusals as gRPC statuses: UNAUTHENTICATED instead of 401
+        .max_body(4 << 20)
+        .build();
     let (health, service) = tonic_health::server::health_reporter();
     health
         .set_service_status("webhooks", tonic_health::ServingStatus::Serving)
@@ -30,7 +29,7 @@ async fn main() -> Result<(), BoxError> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}", listener.local_addr()?);
     Server::builder()
-        .layer(layers)
+        .layer(receive)
         .add_service(service)
         .serve_with_incoming(TcpIncoming::from(listener))
         .await?;

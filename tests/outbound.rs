@@ -40,7 +40,8 @@ const HTTP: [&str; 2] = ["outbound_hyper", "outbound_reqwest"];
 /// `SERVING`, as the health service has it.
 const SERVING: &[u8] = &[8, 1];
 
-const NO_MORE: &str = "gave up after 3 attempts: no attempts left";
+const NO_MORE: &str =
+    "gave up after 3 attempts: no attempts left (Connection refused (os error 111))";
 
 /// What an example prints of this many deliveries to a server.
 fn lines(example: &str, server: &Faults, deliveries: u32) -> Vec<String> {

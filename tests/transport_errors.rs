@@ -233,6 +233,47 @@ async fn a_redirect_too_many_is_permanent() {
 }
 
 #[tokio::test]
+async fn an_event_that_a_redirect_turned_into_a_get_is_not_delivered() {
+    let moved = || {
+        Faults::http1()
+            .then(answer(301).header("location", "/login?token=7"))
+            .start()
+    };
+    let send = |method: &str, server: &Faults, redirects: bool| {
+        let mut client = reqwest::Client::builder().no_proxy();
+        if !redirects {
+            client = client.redirect(reqwest::redirect::Policy::none());
+        }
+        let req = Request::builder()
+            .method(method)
+            .uri(server.url("/hooks?a=b"));
+        let req = req
+            .header("webhook-id", "msg_1")
+            .body(BufferedBody::from("{}"));
+        let deliver = stack::deliver().build().unwrap();
+        let deliver = deliver.layer(transport::reqwest(client.build().unwrap()));
+        deliver.oneshot(req.unwrap())
+    };
+    let server = moved();
+    let error = send("POST", &server, true).await.unwrap_err();
+    assert_eq!(Outcome::of_error(&*error), Outcome::permanent());
+    let text = error.to_string();
+    assert!(
+        text.contains(&format!("a redirect to {}, on", server.url(""))),
+        "{text}"
+    );
+    assert!(!text.contains("token") && !text.contains("login"), "{text}");
+    assert_eq!(server.requests().len(), 2, "it is not tried again");
+
+    let server = moved();
+    assert_eq!(send("GET", &server, true).await.unwrap().status(), 200);
+    let server = moved();
+    assert_eq!(send("POST", &server, false).await.unwrap().status(), 301);
+    let server = Faults::http1().start();
+    assert_eq!(send("POST", &server, true).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
 async fn what_a_status_means_is_judged_by_the_classifier() {
     let server = Faults::http1().otherwise(answer(503)).start();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();

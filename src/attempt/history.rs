@@ -1,6 +1,6 @@
 use crate::{
     BoxError,
-    outcome::{Outcome, OutcomeKind},
+    outcome::{Outcome, OutcomeKind, links},
 };
 use std::{error::Error, fmt, time::Duration};
 
@@ -300,7 +300,6 @@ impl fmt::Display for GaveUp {
 /// assert_eq!(failed.history().gave_up(), Some(GaveUp::RetriesExhausted));
 /// assert_eq!(Outcome::of_error(failed).kind(), OutcomeKind::Unreached);
 /// ```
-#[derive(Debug)]
 pub struct Failed {
     source: BoxError,
     refusal: Option<BoxError>,
@@ -370,8 +369,29 @@ impl fmt::Display for Failed {
         }
         match &self.refusal {
             Some(refusal) => write!(f, " ({refusal})"),
+            // The root of the causes: what is above it names the client, and may show the path of a URL.
+            None if last.is_some_and(|outcome| outcome.code().is_none()) => {
+                let root = links(&*self.source).last();
+                root.map_or(Ok(()), |root| write!(f, " ({root})"))
+            }
             None => Ok(()),
         }
+    }
+}
+
+/// The message and those of its causes, as `main` prints an error that it returns. `{:#?}` shows the fields.
+impl fmt::Debug for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return f
+                .debug_struct("Failed")
+                .field("source", &self.source)
+                .field("refusal", &self.refusal)
+                .field("history", &self.history)
+                .finish();
+        }
+        write!(f, "Failed: {self}")?;
+        links(&*self.source).try_for_each(|cause| write!(f, "; {cause}"))
     }
 }
 

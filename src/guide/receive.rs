@@ -86,6 +86,8 @@
 //!
 //! # Limits
 //!
-//! A body may have 1 MiB ([`max_body`](crate::stack::ReceiveBuilder::max_body)); GitHub sends up to 25 MiB. What has no valid
+//! A body may have 1 MiB ([`max_body`](crate::stack::ReceiveBuilder::max_body)); GitHub sends up to 25 MiB. axum's
+//! own `Json` and `Bytes` refuse more than 2 MB: take [`Signed`](crate::signature::Signed), which has the bytes already, or lift
+//! axum's `DefaultBodyLimit`. What has no valid
 //! signature is refused before its body is read, where the head shows that. The number of connections is for the server to
 //! limit.

@@ -25,6 +25,9 @@
 //! # }).unwrap();
 //! ```
 //!
+//! A redirected webhook is lost, because a client follows it with a `GET`: build a `reqwest::Client` with
+//! `redirect(Policy::none())`, so that the answer is the 301 that it was. With a client that follows, the delivery is an error.
+//!
 //! Build the stack once, and clone the service that `layer` returns for each call: clones share the retry budget, the
 //! breakers, the metrics and the connections.
 //!
@@ -58,7 +61,10 @@
 //!
 //! // Nobody listens there.
 //! let error = deliver.oneshot(transport::post_json("http://127.0.0.1:1/hooks", &7)?).await.unwrap_err();
-//! assert_eq!(error.to_string(), "gave up after 2 attempts: no attempts left");
+//! assert_eq!(
+//!     error.to_string(),
+//!     "gave up after 2 attempts: no attempts left (Connection refused (os error 111))"
+//! );
 //! let failed = error.downcast_ref::<Failed>().ok_or("a delivery that was given up")?;
 //! for call in failed.history().records() {
 //!     println!("{} after {:?}", call.outcome().kind(), call.took());

@@ -104,7 +104,6 @@ mod rate_limit;
 pub use self::classify::LateOutcome;
 #[cfg(feature = "hyper-util")]
 pub(crate) use self::errors::ErrorRule;
-#[cfg(any(feature = "dead-letter", feature = "hyper-util"))]
 pub(crate) use self::errors::links;
 #[cfg(feature = "grpc")]
 pub(crate) use self::grpc::GrpcEnd;

@@ -42,6 +42,7 @@ pub fn receive(verify: impl Into<SignatureVerifyLayer>) -> ReceiveBuilder {
     ReceiveBuilder {
         verify: verify.into(),
         max_body: 1 << 20,
+        grpc: false,
         observers: Observers::none(),
         once: Identity::new(),
     }
@@ -57,11 +58,19 @@ pub type ReceiveLayer<I> =
 pub struct ReceiveBuilder<O = Identity> {
     verify: SignatureVerifyLayer,
     max_body: usize,
+    grpc: bool,
     observers: Observers,
     once: O,
 }
 
 impl<O> ReceiveBuilder<O> {
+    /// Refuses with gRPC statuses: for a tonic server. Default: `application/problem+json`, which a gRPC client cannot read.
+    /// The layers need a whole message, so leave streaming services outside.
+    pub const fn grpc(mut self) -> Self {
+        self.grpc = true;
+        self
+    }
+
     /// Sets the longest body, in bytes. Default: 1 MiB. A longer one is refused with 413.
     pub const fn max_body(mut self, bytes: usize) -> Self {
         self.max_body = bytes;
@@ -96,6 +105,7 @@ impl ReceiveBuilder {
         ReceiveBuilder {
             verify: self.verify,
             max_body: self.max_body,
+            grpc: self.grpc,
             observers: self.observers,
             once: IdempotencyLayer::webhook(store, key),
         }
@@ -103,7 +113,13 @@ impl ReceiveBuilder {
 
     /// Builds the layer, without idempotency.
     pub fn build(self) -> ReceiveLayer<Identity> {
-        around(self.verify, self.max_body, self.observers, self.once)
+        around(
+            self.verify,
+            self.max_body,
+            self.grpc,
+            self.observers,
+            self.once,
+        )
     }
 }
 
@@ -122,19 +138,27 @@ where
 impl<St: Store> ReceiveBuilder<IdempotencyLayer<St>> {
     /// Builds the layer.
     pub fn build(self) -> ReceiveLayer<IdempotencyLayer<St>> {
-        let once = self.once.observe(self.observers.clone());
-        around(self.verify, self.max_body, self.observers, once)
+        let mut once = self.once.observe(self.observers.clone());
+        if self.grpc {
+            once = once.refuse_with(|_, problem| problem.into_grpc());
+        }
+        around(self.verify, self.max_body, self.grpc, self.observers, once)
     }
 }
 
 fn around<I>(
     verify: SignatureVerifyLayer,
     max_body: usize,
+    grpc: bool,
     observers: Observers,
     once: I,
 ) -> ReceiveLayer<I> {
-    let verify = verify.observe(observers.clone());
+    let mut verify = verify.observe(observers.clone());
+    let mut buffer = BufferBodyLayer::new(max_body).observe(observers);
+    if grpc {
+        verify = verify.refuse_with(|_, problem| problem.into_grpc());
+        buffer = buffer.refuse_with(|_, problem| problem.into_grpc());
+    }
     let head = verify.before_body();
-    let buffer = BufferBodyLayer::new(max_body).observe(observers);
     Stack::new(once, Stack::new(verify, Stack::new(buffer, head)))
 }

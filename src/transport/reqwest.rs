@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use pin_project::pin_project;
 use std::{
+    any::Any,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -26,8 +27,10 @@ pub struct Reqwest<C, Q, B> {
 
 /// Makes a service of a `reqwest::Client`, of any version that converts requests and responses of `http` 1.
 ///
-/// Trailers of a request are not sent: reqwest has none. reqwest follows redirects and repeats some requests by itself. A
-/// redirected webhook is a mistake, and the layers outside retry, so turn both off:
+/// Trailers of a request are not sent: reqwest has none. reqwest repeats some requests by itself, and follows redirects: it
+/// turns a POST that is answered 301, 302 or 303 into a GET, and the event is lost. A request that is not `GET`, `HEAD` or
+/// `OPTIONS` and whose answer comes from another URL is therefore
+/// [`Permanent`](crate::outcome::OutcomeKind::Permanent), whatever its status. Turn both off:
 ///
 /// # Examples
 ///
@@ -61,8 +64,8 @@ where
 impl<C, Q, B, ReqB> Service<Request<ReqB>> for Reqwest<C, Q, B>
 where
     BufferedBody: BufferedFrom<ReqB>,
-    C: Service<Q, Response: Into<Response<B>>, Error: IntoBoxError>,
-    Q: TryFrom<Request<Bytes>, Error: Into<BoxError>>,
+    C: Service<Q, Response: Into<Response<B>> + 'static, Error: IntoBoxError>,
+    Q: TryFrom<Request<Bytes>, Error: Into<BoxError>> + 'static,
 {
     type Response = Response<B>;
     type Error = TransportError;
@@ -76,7 +79,10 @@ where
     fn call(&mut self, req: Request<ReqB>) -> Self::Future {
         let req = BufferedBody::buffered(req);
         let state = match Q::try_from(req.map(BufferedBody::into_bytes)) {
-            Ok(req) => State::Calling(ResponseFuture::new(self.client.call(req), judge::reqwest)),
+            Ok(req) => State::Calling {
+                url: url_if_unsafe(&req),
+                call: ResponseFuture::new(self.client.call(req), judge::reqwest),
+            },
             Err(error) => {
                 State::Unsendable(Some(TransportError::new(Outcome::unsendable(), error)))
             }
@@ -86,6 +92,25 @@ where
             body: PhantomData,
         }
     }
+}
+
+/// The URL of a request that does something. A request of another version of reqwest is not known.
+fn url_if_unsafe<Q: 'static>(req: &Q) -> Option<::reqwest::Url> {
+    let req = (req as &dyn Any).downcast_ref::<::reqwest::Request>()?;
+    (!req.method().is_safe()).then(|| req.url().clone())
+}
+
+fn redirected<R: 'static>(url: &::reqwest::Url, res: &R) -> Option<TransportError> {
+    let res = (res as &dyn Any).downcast_ref::<::reqwest::Response>()?;
+    if res.url() == url {
+        return None;
+    }
+    let to = res.url().origin().ascii_serialization(); // a path may be a secret
+    let text = format!(
+        "the client followed a redirect to {to}, on which most requests lose their method and body: send to the new \
+         address, and build the client with `redirect(Policy::none())`"
+    );
+    Some(TransportError::new(Outcome::permanent(), text))
 }
 
 impl<C: Clone, Q, B> Clone for Reqwest<C, Q, B> {
@@ -113,21 +138,30 @@ pub struct ReqwestFuture<F, B> {
 
 #[pin_project(project = StateProj)]
 enum State<F> {
-    Calling(#[pin] ResponseFuture<F>),
+    Calling {
+        /// That of a request which a redirect would lose.
+        url: Option<::reqwest::Url>,
+        #[pin]
+        call: ResponseFuture<F>,
+    },
     Unsendable(Option<TransportError>),
 }
 
 impl<F, B, R, E> Future for ReqwestFuture<F, B>
 where
     F: Future<Output = Result<R, E>>,
-    R: Into<Response<B>>,
+    R: Into<Response<B>> + 'static,
     E: Into<BoxError>,
 {
     type Output = Result<Response<B>, TransportError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
-            StateProj::Calling(call) => Poll::Ready(ready!(call.poll(cx)).map(Into::into)),
+            StateProj::Calling { url, call } => {
+                let res = ready!(call.poll(cx))?;
+                let redirected = url.as_ref().and_then(|url| redirected(url, &res));
+                Poll::Ready(redirected.map_or_else(|| Ok(res.into()), Err))
+            }
             StateProj::Unsendable(error) => error
                 .take()
                 .map_or(Poll::Pending, |error| Poll::Ready(Err(error))),

@@ -39,7 +39,11 @@ async fn the_last_error_is_returned_inside_one_that_says_how_it_came_to_that() {
     let error = deliver(plain(), &peer, get()).await.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "gave up after 3 attempts: no attempts left"
+        "gave up after 3 attempts: no attempts left (reset)"
+    );
+    assert_eq!(
+        format!("{error:?}"),
+        "Failed: gave up after 3 attempts: no attempts left (reset); reset"
     );
     assert_eq!(error.source().unwrap().to_string(), "reset");
     let failed = error.downcast_ref::<Failed>().unwrap();
@@ -55,7 +59,7 @@ async fn a_request_that_is_not_safe_to_repeat_is_told_what_it_lacks() {
     assert_eq!(
         error.to_string(),
         "gave up after 1 attempt: it is not retried, because the peer may have acted on it and cannot tell a repetition: \
-         use an idempotent method, or add an idempotency-key, webhook-id or svix-id"
+         use an idempotent method, or add an idempotency-key, webhook-id or svix-id (reset)"
     );
 }
 
