@@ -186,7 +186,16 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
 -----END PUBLIC KEY-----
 ";
     let client = "message_signatures";
-    let of = |secret: &str| HttpMessageSignatures::new(Secret::new(secret).label("acme")).unwrap();
+    let of = |secret: &str| {
+        let is_pem = secret.starts_with("-----BEGIN");
+        let secret = Secret::new(secret).label("acme");
+        let scheme = if is_pem {
+            HttpMessageSignatures::ed25519(secret)
+        } else {
+            HttpMessageSignatures::hmac(secret)
+        };
+        scheme.unwrap()
+    };
     let mut clients = Foreign::start();
     for (private, public, other) in [(NEW, NEW, OLD), (PRIVATE, PUBLIC, OTHER)] {
         for body in [r#"{"event":"paid","note":"Zoë"}"#, ""] {

@@ -101,7 +101,8 @@ impl Ed25519Key {
             Some(seed) if seed.len() == 32 => Self::private(seed),
             _ => Err(InvalidConfig::new(
                 "secrets",
-                "must be PEM of an ed25519 key, `PUBLIC KEY` or `PRIVATE KEY`",
+                "must be PEM of an ed25519 key and nothing else, `PUBLIC KEY` or `PRIVATE KEY`, from \
+                 `-----BEGIN` to `-----`",
             )),
         }
     }

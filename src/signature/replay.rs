@@ -17,7 +17,7 @@ const MAX_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 /// clone; clones share the entries.
 ///
 /// It stores a digest of the signed content (id, timestamp and body, and the tenant; of HTTP Message Signatures also the
-/// other parts that must be signed, and the nonce) rather than the MAC. While a sender
+/// other parts that must be signed, and the nonce: see there what passes twice) rather than the MAC. While a sender
 /// rotates its secret, a message carries several MACs, and a cache of the matching MAC would accept the
 /// message once for each. The digest is a 128-bit `SipHash` under random keys of this cache, so nobody
 /// can construct a collision. A claim costs 0.8 us for 1 KiB, most of it for the digest (November 2026).

@@ -420,20 +420,65 @@ pub(crate) fn raw(secret: &Secret, backend: Backend) -> Result<MacKey, InvalidCo
 
 /// # Errors
 ///
-/// An empty key is refused, because anyone can compute a MAC with it.
+/// As [`shared`].
 pub(crate) fn mac_key(key: &[u8], backend: Backend) -> Result<MacKey, InvalidConfig> {
-    Ok(MacKey::new(backend, not_empty(key)?))
+    Ok(MacKey::new(backend, shared(key)?))
 }
 
 /// # Errors
 ///
-/// As [`mac_key`].
-pub(crate) fn not_empty(key: &[u8]) -> Result<&[u8], InvalidConfig> {
+/// An empty key is refused, because anyone can compute a MAC with it; and what is written as public keys are, because
+/// whoever knows the public key can.
+pub(crate) fn shared(key: &[u8]) -> Result<&[u8], InvalidConfig> {
     if key.is_empty() {
         return Err(InvalidConfig::new("secrets", "must not be empty"));
     }
+    if let Some(what) = asymmetric(key) {
+        let problem = format!(
+            "must be what only sender and receiver know, and not {what}: whoever knows a public key could sign with it. \
+             Schemes with public keys take those, such as `HttpMessageSignatures::ed25519`"
+        );
+        return Err(InvalidConfig::new("secrets", problem));
+    }
     Ok(key)
 }
+
+/// The form of this text if it is one in which public and private keys are written. Not all forms can be told from
+/// secrets: a public key as its bare 32 bytes looks like one.
+fn asymmetric(text: &[u8]) -> Option<&'static str> {
+    let has = |part: &[u8]| text.windows(part.len()).any(|window| window == part);
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let is_around = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`');
+    let start = text.iter().position(|byte| !is_around(byte))?;
+    let begins = |parts: &[&[u8]]| parts.iter().any(|part| text[start..].starts_with(part));
+    if has(b"-----BEGIN") {
+        Some("PEM of a key")
+    } else if begins(KEY_DER) {
+        Some("DER of a key, in base64 or not")
+    } else if begins(&[b"whpk_", b"whsk_"]) {
+        Some("a key of Standard Webhooks (`whpk_`, `whsk_`)")
+    } else if begins(&[b"{", b"["]) && (has(b"\"kty\"") || has(b"\\\"kty\\\"")) {
+        Some("a JWK")
+    } else if begins(&[b"ssh-", b"ecdsa-sha2-"]) {
+        Some("a key of SSH")
+    } else {
+        None
+    }
+}
+
+/// What the DER of a public or private key begins with, up to its algorithm, and its base64: of Ed25519, ECDSA with P-256, and
+/// RSA with 2048 to 4096 bits.
+const KEY_DER: &[&[u8]] = &[
+    b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70",
+    b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70",
+    b"MCowBQYDK2Vw",
+    b"MC4CAQAwBQYDK2Vw",
+    b"MFkwEwYHKoZIzj0C",
+    b"MIGHAgEAMBMGByqGSM49",
+    b"MIIBIjANBgkqhkiG9w0B",
+    b"MIIBojANBgkqhkiG9w0B",
+    b"MIICIjANBgkqhkiG9w0B",
+];
 
 fn prepare<K>(secrets: &Secrets, rule: &Rule<K>) -> Result<Vec<Entry<K>>, InvalidConfig> {
     let invalid = |problem: &str| Err(InvalidConfig::new("secrets", problem));
@@ -508,7 +553,38 @@ impl<K: Send + Sync> Rotate for Ring<K> {
 
 #[cfg(test)]
 mod tests {
-    use super::decode_base64;
+    use super::{asymmetric, decode_base64};
+
+    #[test]
+    fn what_is_written_as_public_and_private_keys_are_is_told_from_secrets() {
+        for (text, what) in [
+            ("x -----BEGIN", "PEM of a key"),
+            (" 'MC4CAQAwBQYDK2Vw", "DER of a key, in base64 or not"),
+            ("MIICIjANBgkqhkiG9w0BAQ", "DER of a key, in base64 or not"),
+            ("0*0\u{5}\u{6}\u{3}+ep", "DER of a key, in base64 or not"),
+            (
+                "\u{feff}whsk_AA",
+                "a key of Standard Webhooks (`whpk_`, `whsk_`)",
+            ),
+            ("[{\"kty\":\"OKP\"}]", "a JWK"),
+            ("ssh-ed25519 AAAA", "a key of SSH"),
+        ] {
+            assert_eq!(asymmetric(text.as_bytes()), Some(what), "{text}");
+        }
+        for text in [
+            "",
+            " ",
+            "\"",
+            "whsec_AA",
+            "{secret}",
+            "MCow",
+            "a MCowBQYDK2Vw",
+            "an ssh-key",
+            "\u{feff}",
+        ] {
+            assert_eq!(asymmetric(text.as_bytes()), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_secret_is_read_with_or_without_padding_and_with_bits_behind_its_last_byte() {

@@ -2,6 +2,7 @@
 #![cfg(feature = "http-message-signatures")]
 
 use crate::support::{NOW, at, refused, verify, verify_at};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use proptest::prelude::*;
 use tower_webhook::{
@@ -10,7 +11,7 @@ use tower_webhook::{
     signature::{
         Defect, Encoding, MessageId, Outgoing, ReplayCache, Scheme, Secret, SignError, SignScheme,
         SignatureError, Verified,
-        scheme::{HttpMessageSignatures, Shopify},
+        scheme::{HttpMessageSignatures, Shopify, StandardWebhooks},
     },
 };
 
@@ -19,7 +20,7 @@ const CREATED: u64 = 1_618_884_473;
 const URL: &str = "https://hooks.example.com/paid?shop=1";
 
 fn scheme() -> HttpMessageSignatures {
-    HttpMessageSignatures::new(Secret::new("secret").label("acme")).unwrap()
+    HttpMessageSignatures::hmac(Secret::new("secret").label("acme")).unwrap()
 }
 
 /// A request as its receiver sees it: without the scheme of its URL, and the host in a header.
@@ -61,18 +62,11 @@ fn text<'a>(request: &'a Request<BufferedBody>, name: &str) -> &'a str {
     request.headers()[name].to_str().unwrap()
 }
 
-/// HMAC-SHA256 in base64.
+/// HMAC-SHA256 in base64, with any key: a forger asks no scheme.
 fn mac(secret: &str, content: &str) -> String {
-    let mut headers = HeaderMap::new();
-    let message = Outgoing::new(content.as_bytes(), NOW);
-    Shopify::new(secret)
-        .unwrap()
-        .sign(&message, &mut headers)
-        .unwrap();
-    headers["x-shopify-hmac-sha256"]
-        .to_str()
-        .unwrap()
-        .to_owned()
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).unwrap();
+    mac.update(content.as_bytes());
+    Encoding::Base64.encode(mac.finalize().into_bytes())
 }
 
 mod vectors {
@@ -85,7 +79,7 @@ mod vectors {
 
     fn shared_secret() -> HttpMessageSignatures {
         let key = Encoding::Base64.decode(SECRET).unwrap();
-        HttpMessageSignatures::new(Secret::new(key).label("test-shared-secret")).unwrap()
+        HttpMessageSignatures::hmac(Secret::new(key).label("test-shared-secret")).unwrap()
     }
 
     /// The request of appendix B.2.
@@ -167,7 +161,7 @@ MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=
 ";
 
         fn scheme(pem: &str) -> HttpMessageSignatures {
-            HttpMessageSignatures::new(Secret::new(pem).label("test-key-ed25519")).unwrap()
+            HttpMessageSignatures::ed25519(Secret::new(pem).label("test-key-ed25519")).unwrap()
         }
 
         /// Appendix B.2.6.
@@ -246,7 +240,7 @@ MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=
         fn the_algorithm_is_that_of_the_key() {
             let scheme = scheme(PUBLIC);
             for secret in [PUBLIC, PUBLIC.trim()] {
-                let forger = HttpMessageSignatures::new("x").unwrap();
+                let forger = HttpMessageSignatures::hmac("x").unwrap();
                 let mut request = signed(&forger, b"{}");
                 for alg in [r#";alg="hmac-sha256""#, ""] {
                     let input = format!(
@@ -267,13 +261,47 @@ MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=
             }
             let ours = signed(&super::ed25519::scheme(PRIVATE), b"{}");
             verify(&scheme, &ours).unwrap();
-            let both = HttpMessageSignatures::new([
-                Secret::new("secret").label("mac"),
-                Secret::new(PUBLIC).label("test-key-ed25519"),
-            ])
-            .unwrap();
-            let label = verify(&both, &ours).unwrap();
-            assert_eq!(label.secret_label(), Some("test-key-ed25519"));
+        }
+
+        /// A public key in any form is neither taken for a secret, nor read otherwise than as PEM.
+        #[test]
+        fn a_public_key_is_never_the_key_of_an_hmac() {
+            let der = PUBLIC.lines().nth(1).unwrap();
+            let x = "JrQLj5P_89iXES9-vFgrIy29clF9CC_oPPsw3c5D0bs";
+            let jwk = format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#);
+            for (form, key) in [
+                ("PEM", format!("# key of acme\n{PUBLIC}")),
+                ("PEM", format!("\u{feff}{PUBLIC}")),
+                ("PEM", format!("\"{PUBLIC}\"")),
+                ("PEM", PUBLIC.replace('\n', "\\n")),
+                ("PEM", format!("{PUBLIC}{PUBLIC}")),
+                ("PEM", PUBLIC.replace("PUBLIC", "RSA PUBLIC")),
+                ("DER", der.to_owned()),
+                ("DER", format!(" \"{der}\"\n")),
+                ("JWK", jwk.clone()),
+                ("JWK", format!(r#"{{"keys":[{jwk}]}}"#)),
+                ("whpk_", format!("whpk_{x}")),
+                ("whpk_", format!("\u{feff}whsk_{x}")),
+            ] {
+                let error = HttpMessageSignatures::hmac(&*key).unwrap_err().to_string();
+                assert!(error.contains(form), "{key}: {error}");
+                assert!(!error.contains(x) && !error.contains(der), "{error}");
+                let error = HttpMessageSignatures::ed25519(&*key).unwrap_err();
+                assert!(error.to_string().contains("must be PEM"), "{key}: {error}");
+            }
+            for pem in [PUBLIC, PRIVATE] {
+                let error = HttpMessageSignatures::hmac(pem).unwrap_err();
+                assert!(error.to_string().contains("PEM"), "{error}");
+                // A rotation does not change the kind.
+                let scheme = HttpMessageSignatures::hmac("secret").unwrap();
+                assert!(scheme.signing_keys().replace(pem).is_err());
+            }
+            let keys = scheme(PUBLIC).signing_keys();
+            assert!(keys.replace("secret").is_err());
+            keys.replace(PRIVATE).unwrap();
+            // The same class of mistake, elsewhere.
+            assert!(StandardWebhooks::new(der).is_err());
+            assert!(Shopify::new(PUBLIC).is_err());
         }
 
         #[test]
@@ -289,7 +317,7 @@ w0EkjqF7xB4FivAxzic30tMM4GF+hR6Dxh71Z50VGGdldkkDXZCnTNnoXQ==
                 &PUBLIC.replace("END", "BEGIN"),
                 &PRIVATE.replace("PRIVATE", "PUBLIC"),
             ] {
-                let error = HttpMessageSignatures::new(pem).unwrap_err();
+                let error = HttpMessageSignatures::ed25519(pem).unwrap_err();
                 assert_eq!(error.setting(), "secrets", "{pem}");
             }
         }
@@ -772,7 +800,7 @@ fn a_tag_is_required_and_signed() {
 
 #[test]
 fn a_secret_without_a_label_verifies_any_keyid() {
-    let any = HttpMessageSignatures::new("secret").unwrap();
+    let any = HttpMessageSignatures::hmac("secret").unwrap();
     let good = signed(&scheme(), b"{}");
     assert!(text(&good, "signature-input").contains(r#";keyid="acme";"#));
     assert_eq!(verify(&any, &good).unwrap().secret_label(), Some("key-1"));
@@ -806,7 +834,7 @@ fn an_id_is_one_that_is_signed() {
 /// The same answers, from either of two that rotate; and the count of both checks of a request is one.
 #[test]
 fn a_rotation_signs_and_verifies_with_both_secrets() {
-    let rotating = HttpMessageSignatures::new([
+    let rotating = HttpMessageSignatures::hmac([
         Secret::new("new").label("2026"),
         Secret::new("old").label("2025"),
     ])
@@ -814,7 +842,7 @@ fn a_rotation_signs_and_verifies_with_both_secrets() {
     let good = signed(&rotating, b"{}");
     assert!(text(&good, "signature").contains(", sig1-2=:"));
     for (secret, label) in [("new", "2026"), ("old", "2025")] {
-        let scheme = HttpMessageSignatures::new(Secret::new(secret).label(label)).unwrap();
+        let scheme = HttpMessageSignatures::hmac(Secret::new(secret).label(label)).unwrap();
         let verified = verify(&scheme, &good).unwrap();
         assert_eq!(verified.secret_label(), Some(label));
         assert_eq!(scheme.signing_keys().usage()[0].1, 1);
@@ -923,15 +951,15 @@ fn settings_that_make_no_sense_are_refused() {
     assert_eq!(scheme().label("Sig").unwrap_err().setting(), "label");
     assert_eq!(scheme().tag("ü").unwrap_err().setting(), "tag");
     assert_eq!(scheme().origin("x").unwrap_err().setting(), "origin");
-    let odd = HttpMessageSignatures::new(Secret::new("secret").label("ü"));
+    let odd = HttpMessageSignatures::hmac(Secret::new("secret").label("ü"));
     assert_eq!(odd.unwrap_err().setting(), "label");
 }
 
-/// A message is one, whichever of its signatures is right, and two to different targets are two.
+/// A message is one, whichever of its signatures with one nonce is right, and two to different targets are two.
 #[tokio::test(start_paused = true)]
 async fn replays_are_told_from_messages_that_look_alike() {
     let rotating = || {
-        HttpMessageSignatures::new([
+        HttpMessageSignatures::hmac([
             Secret::new("new").label("2026"),
             Secret::new("old").label("2025"),
         ])
@@ -969,6 +997,30 @@ async fn replays_are_told_from_messages_that_look_alike() {
     assert_eq!(refusal(second_only).await, Some(SignatureError::Replayed));
     // The same body in the same second.
     assert_eq!(status(signed(&rotating(), b"{}")).await, 200);
+    // Signed twice, with two nonces: once for each, and not a third time.
+    let one = signed(&scheme(), b"{}");
+    let two = signed_with(
+        &scheme().label("two").unwrap(),
+        one.headers().clone(),
+        b"{}",
+    );
+    let layer = SignatureVerifyLayer::new(scheme())
+        .clock(at(NOW))
+        .reject_replays(ReplayCache::new(10))
+        .unwrap();
+    for (request, status) in [(&two, 200), (&two, 401), (&one, 401)] {
+        let response = crate::support::through(&layer, request.clone()).await;
+        assert_eq!(response.status(), status);
+    }
+    let mut two_only = two.clone();
+    for name in ["signature-input", "signature"] {
+        let (_, member) = text(&two, name).split_once(", two=").unwrap();
+        set(&mut two_only, name, &format!("two={member}"));
+    }
+    for status in [200, 401] {
+        let response = crate::support::through(&layer, two_only.clone()).await;
+        assert_eq!(response.status(), status);
+    }
     let foreign = |target: &str| {
         let input = format!("{COVERED};created={NOW}");
         let uri: Uri = target.parse().unwrap();

@@ -9,7 +9,7 @@ use crate::{
         SignError, SignScheme, SignatureError, SigningKeys, TimestampFormat, Tolerance, Verified,
         mac::{MacFormat, MacKey},
         message::{Id, MAX_HEADER},
-        secrets::{Keyring, decode_base64, not_empty},
+        secrets::{Keyring, decode_base64, shared},
     },
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
@@ -633,7 +633,7 @@ impl GenericBuilder {
         let algorithm = recipe.format.algorithm;
         let keys = Keyring::new(secrets, move |secret, backend| {
             let key = key_rule.decode(secret)?;
-            Ok(MacKey::with(algorithm, backend, not_empty(&key)?))
+            Ok(MacKey::with(algorithm, backend, shared(&key)?))
         })?;
         Ok(Generic {
             recipe: Arc::new(recipe),

@@ -11,7 +11,7 @@
 //! | [`GitHub`] | `X-Hub-Signature-256` | body | `sha256=hex` | the text |
 //! | [`Slack`] | `X-Slack-Signature`, `X-Slack-Request-Timestamp` | `v0:ts:body` | `v0=hex` | the text |
 //! | [`Shopify`] | `X-Shopify-Hmac-Sha256` | body | base64 | the text |
-//! | `HttpMessageSignatures`, feature `http-message-signatures` | `Signature-Input`, `Signature`, `Content-Digest` | method, target, digest of the body, `created`, any header | `label=:base64:` | the text, or PEM of an Ed25519 key |
+//! | `HttpMessageSignatures`, feature `http-message-signatures` | `Signature-Input`, `Signature`, `Content-Digest` | method, target, digest of the body, `created`, any header | `label=:base64:` | the text, `hmac`; or PEM, `ed25519` |
 //! | `Discord`, feature `ed25519` | `X-Signature-Ed25519`, `X-Signature-Timestamp` | `ts` and body | hex | public key, hex |
 //! | `SendGrid`, feature `p256` | `X-Twilio-Email-Event-Webhook-Signature`, `-Timestamp` | `ts` and body | base64 | public key, base64 |
 //! | [`Generic`] | any | any template, also with method and target | hex, base64, base64url | configurable |
@@ -57,7 +57,8 @@
 //! # Secrets
 //!
 //! The scheme decides how a secret is decoded, and never guesses: `whsec_...` is base64 for one provider
-//! and plain text for another.
+//! and plain text for another. What is written as a public or private key is (PEM, DER, a JWK) is refused as the key of a MAC:
+//! whoever knows the public key could sign.
 //!
 //! Use different secrets for different schemes. With one key, the MAC of `ts.body` in one scheme equals
 //! the MAC of a body that begins with `ts.` in another.

@@ -8,7 +8,7 @@ use crate::{
         SignScheme, SignatureError, SigningKeys, Tolerance, Verified,
         mac::{MacKey, Tag, equal},
         message::Id,
-        secrets::{Entry, Keyring, mac_key},
+        secrets::{Entry, Keyring, raw},
         sign::unique,
     },
 };
@@ -36,9 +36,9 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 ///
 /// # Secrets
 ///
-/// PEM of an Ed25519 key is one: `PUBLIC KEY` verifies, `PRIVATE KEY` signs too. Any other secret is the key of
-/// an HMAC, as it is: decode it first if it is kept as base64 ([`Encoding::decode`]). A public key is never the key of
-/// an HMAC.
+/// The constructor says what the secrets are, and nothing is guessed from their text: [`hmac`](Self::hmac) takes keys that
+/// sender and receiver share, and `ed25519` (feature `ed25519`) takes PEM of keys, of which `PUBLIC KEY` verifies and
+/// `PRIVATE KEY` signs too. Each refuses what is the other's.
 ///
 /// The label of a secret is its `keyid`: it verifies only signatures with this `keyid`, or without one. A secret
 /// without a label verifies signatures with any `keyid`, also one that is longer than a label can be, and signs without
@@ -57,9 +57,10 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// - `alg`, if it is there, is the algorithm of the secret.
 /// - All digests of `Content-Digest` with SHA-256 and SHA-512 are those of the body, and there is one.
 ///
-/// `nonce` tells messages apart for [`reject_replays`](crate::SignatureVerifyLayer::reject_replays): one that was signed
-/// twice, with two of them, is two. It is not the id of the message, because each attempt has another one: see
-/// [`id_header`](Self::id_header).
+/// `nonce` and `created` tell messages apart for [`reject_replays`](crate::SignatureVerifyLayer::reject_replays), because
+/// a sender that tries again signs again. A message with two right signatures that differ in them passes once for each; those
+/// that are [written here](Self#what-is-signed) have the same two. The nonce is not the id of the message, because each attempt has
+/// another one: see [`id_header`](Self::id_header).
 ///
 /// A server does not see the scheme of a URL, and behind a proxy not always its host. **Set
 /// [`origin`](Self::origin)** where one key signs for several receivers, as an Ed25519 key does: otherwise the
@@ -84,7 +85,7 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// use tower_webhook::SignatureVerifyLayer;
 /// use tower_webhook::signature::{Secret, scheme::HttpMessageSignatures};
 ///
-/// let scheme = HttpMessageSignatures::new(Secret::new("an old friend's secret").label("acme-2026"))?
+/// let scheme = HttpMessageSignatures::hmac(Secret::new("an old friend's secret").label("acme-2026"))?
 ///     .origin("https://hooks.example.com")?;
 /// let layer = SignatureVerifyLayer::new(scheme);
 /// # let _ = layer;
@@ -97,7 +98,7 @@ const SIGNATURE_INPUT: HeaderName = HeaderName::from_static("signature-input");
 /// use http::{HeaderMap, Method};
 /// use tower_webhook::signature::{Outgoing, Secret, SignScheme, scheme::HttpMessageSignatures};
 ///
-/// let scheme = HttpMessageSignatures::new(Secret::new("an old friend's secret").label("acme-2026"))?;
+/// let scheme = HttpMessageSignatures::hmac(Secret::new("an old friend's secret").label("acme-2026"))?;
 /// let uri = "https://hooks.example.com/paid".parse()?;
 /// let mut headers = HeaderMap::new();
 /// let message = Outgoing::new(b"{}", 1_700_000_000).with_target(&Method::POST, &uri);
@@ -178,26 +179,22 @@ impl AlgorithmKey {
     }
 }
 
-fn key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
-    let text = secret.as_bytes();
-    let algorithm = if text.trim_ascii_start().starts_with(b"-----BEGIN") {
-        #[cfg(feature = "ed25519")]
-        {
-            AlgorithmKey::Ed25519(Ed25519Key::from_pem(text)?)
-        }
-        #[cfg(not(feature = "ed25519"))]
-        {
-            let problem = "must not be ed25519 keys without the feature `ed25519`";
-            return Err(InvalidConfig::new("secrets", problem));
-        }
-    } else {
-        AlgorithmKey::HmacSha256(mac_key(text, backend)?)
-    };
-    let id = secret
-        .label_text()
-        .map(|label| string("label", label))
-        .transpose()?;
-    Ok(Key { id, algorithm })
+impl Key {
+    fn new(secret: &Secret, algorithm: AlgorithmKey) -> Result<Self, InvalidConfig> {
+        let id = secret.label_text();
+        let id = id.map(|label| string("label", label)).transpose()?;
+        Ok(Self { id, algorithm })
+    }
+}
+
+fn hmac_key(secret: &Secret, backend: Backend) -> Result<Key, InvalidConfig> {
+    Key::new(secret, AlgorithmKey::HmacSha256(raw(secret, backend)?))
+}
+
+#[cfg(feature = "ed25519")]
+fn ed25519_key(secret: &Secret, _: Backend) -> Result<Key, InvalidConfig> {
+    let key = Ed25519Key::from_pem(secret.as_bytes())?;
+    Key::new(secret, AlgorithmKey::Ed25519(key))
 }
 
 /// A text that a parameter can have.
@@ -207,13 +204,45 @@ fn string(setting: &'static str, text: &str) -> Result<sfv::String, InvalidConfi
 }
 
 impl HttpMessageSignatures {
-    /// Makes a scheme with these [secrets](Self#secrets).
+    /// Makes a scheme with the keys of an HMAC, `hmac-sha256`: what only sender and receiver know.
+    ///
+    /// The bytes are the key as they are: decode them first if they are kept as base64 ([`Encoding::decode`]).
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`], and for a `label` that is not visible ASCII.
-    pub fn new(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
-        Ok(Self {
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`], and for what is written as public and private keys
+    /// are (PEM, DER or its base64, a JWK, `whpk_`, `whsk_`, a key of SSH): whoever knows a public key could sign with
+    /// it. And for a `label` that is not visible ASCII.
+    pub fn hmac(secrets: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        Keyring::new(secrets, hmac_key).map(Self::with)
+    }
+
+    /// Makes a scheme with Ed25519 keys, each as PEM ([RFC 8410](https://www.rfc-editor.org/rfc/rfc8410)): `PUBLIC KEY`
+    /// verifies, `PRIVATE KEY` verifies and signs. Needs feature `ed25519`.
+    ///
+    /// ```
+    /// use tower_webhook::signature::{Secret, scheme::HttpMessageSignatures};
+    ///
+    /// let public = "-----BEGIN PUBLIC KEY-----
+    /// MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=
+    /// -----END PUBLIC KEY-----";
+    /// let scheme = HttpMessageSignatures::ed25519(Secret::new(public).label("acme-2026"))?
+    ///     .origin("https://hooks.example.com")?;
+    /// # let _ = scheme;
+    /// # Ok::<(), tower_webhook::InvalidConfig>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] for `secrets`, as [`SigningKeys::replace`], and for all that is not PEM of an Ed25519 key and
+    /// nothing else: no comment before it, no quotes, no byte order mark. And for a `label` that is not visible ASCII.
+    #[cfg(feature = "ed25519")]
+    pub fn ed25519(keys: impl Into<Secrets>) -> Result<Self, InvalidConfig> {
+        Keyring::new(keys, ed25519_key).map(Self::with)
+    }
+
+    fn with(keys: Keyring<Key>) -> Self {
+        Self {
             components: vec![
                 Component::Method,
                 Component::TargetUri,
@@ -225,8 +254,8 @@ impl HttpMessageSignatures {
             label: key_ref("sig1").to_owned(),
             tolerance: Tolerance::default(),
             expires_after: None,
-            keys: Keyring::new(secrets, key)?,
-        })
+            keys,
+        }
     }
 
     /// Sets what a signature must cover at least, and what is signed, in this order. Default: `@method`, `@target-uri`
@@ -242,7 +271,7 @@ impl HttpMessageSignatures {
     /// ```
     /// use tower_webhook::signature::scheme::HttpMessageSignatures;
     ///
-    /// let scheme = HttpMessageSignatures::new("secret")?
+    /// let scheme = HttpMessageSignatures::hmac("secret")?
     ///     .components(["@method", "@target-uri", "content-digest", "content-type"])?;
     /// # let _ = scheme;
     /// # Ok::<(), tower_webhook::InvalidConfig>(())
@@ -477,7 +506,8 @@ impl HttpMessageSignatures {
         }
     }
 
-    /// What is signed and tells messages apart, whatever else a signature covers: a message with two signatures is one.
+    /// What is signed and tells messages apart, whatever else a signature covers: a message with two signatures is one if
+    /// they have one nonce and one time of creation, and otherwise as many as it has of those.
     fn context(
         &self,
         received: &Received<'_>,
