@@ -29,7 +29,8 @@ async fn main() -> Result<(), BoxError> {
         .layer(SignatureVerifyLayer::new(Stripe::new(env::var(
             "WEBHOOK_SECRET",
         )?)?))
-        .layer(IdempotencyLayer::webhook(MemoryStore::default(), key))
+        // Stripe does not sign the path, and this program answers at any: an event is one wherever it is sent.
+        .layer(IdempotencyLayer::webhook(MemoryStore::default(), key).scope("stripe"))
         .service(service_fn(on_event));
 
     let address = env::args().nth(1).unwrap_or("127.0.0.1:8080".to_owned());

@@ -33,7 +33,7 @@ use tower_webhook::{
 async fn main() -> Result<(), BoxError> {
     let database = env::var("TENANTS")?;
     let tenants = Tenants::builder(
-        |head| Some(head.uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
+        |head| Some(head.original_uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
         move |tenant| scheme_of(database.clone(), tenant),
         StandardWebhooks::new, // with which the requests of unknown tenants are refused
     )

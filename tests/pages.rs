@@ -766,7 +766,7 @@ fn defaults_of_the_signature() {
         tenants,
         &[
             ("TenantsBuilder::ttl", "60 s", "ttl: 60s"),
-            ("TenantsBuilder::unknown_ttl", "5 s", "unknown_ttl: 5s"),
+            ("TenantsBuilder::unknown_ttl", "60 s", "unknown_ttl: 60s"),
             ("TenantsBuilder::timeout", "2 s", "timeout: 2s"),
             ("TenantsBuilder::lookups", "16", "lookups: 16"),
             ("TenantsBuilder::capacity", "10,000", "capacity: 10000"),

@@ -366,6 +366,11 @@ impl KeySource {
 
     /// Reads the webhook id that the signature covers: `webhook-id` of Standard Webhooks, `svix-id`.
     ///
+    /// The default scope of the id is the original path, so that one event may be delivered to two endpoints. Few schemes
+    /// sign the path: where a service takes webhooks at any path, without a router, or at several spellings of one, a copy
+    /// to another path is another event until its timestamp is too old. Set
+    /// [`scope`](super::IdempotencyLayer::scope) there.
+    ///
     /// Finds nothing if the request has not passed a
     /// [`SignatureVerifyLayer`](crate::SignatureVerifyLayer), or if the scheme signs no id.
     #[cfg(feature = "signature")]

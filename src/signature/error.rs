@@ -78,6 +78,20 @@ impl SignatureError {
         }
     }
 
+    /// Whether it may be that another secret would not refuse the request for this: where it says nothing of another
+    /// tenant's.
+    pub(super) const fn may_depend_on_secret(&self) -> bool {
+        matches!(
+            self,
+            Self::Custom { .. }
+                | Self::Mismatch
+                | Self::Malformed {
+                    what: Defect::NoCandidate,
+                    ..
+                }
+        )
+    }
+
     /// The name in lower case, for metric labels and logs. It does not change between releases.
     pub const fn as_str(&self) -> &'static str {
         match self {

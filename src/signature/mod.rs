@@ -73,7 +73,7 @@
 //! | Setting | Default | Meaning |
 //! | --- | --- | --- |
 //! | [`ttl`](TenantsBuilder::ttl) | 60 s | time for which a scheme is used before it is looked up again |
-//! | [`unknown_ttl`](TenantsBuilder::unknown_ttl) | 5 s | the same for a name that is no tenant's |
+//! | [`unknown_ttl`](TenantsBuilder::unknown_ttl) | 60 s | the same for a name that is no tenant's |
 //! | [`timeout`](TenantsBuilder::timeout) | 2 s | time limit of a lookup |
 //! | [`lookups`](TenantsBuilder::lookups) | 16 | lookups at a time |
 //! | [`capacity`](TenantsBuilder::capacity) | 10,000 | tenants that are remembered, and as many unknown names |
@@ -131,7 +131,7 @@
 //! }
 //!
 //! let tenants = Tenants::builder(
-//!     |head| Some(head.uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
+//!     |head| Some(head.original_uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
 //!     scheme_of,
 //!     StandardWebhooks::new, // with which the requests of unknown tenants are refused
 //! )
@@ -149,20 +149,38 @@
 //! | | What happens | By |
 //! | --- | --- | --- |
 //! | a tenant | is used for a time, from the beginning of its lookup, also while the database is down; no longer than that | [`ttl`](TenantsBuilder::ttl) |
-//! | an unknown name | is checked against a decoy, and refused as a wrong signature is, with the same answer at the same time | [`unknown_ttl`](TenantsBuilder::unknown_ttl) |
+//! | a request without the headers of a signature, with malformed ones, or with a timestamp outside the tolerance | is refused by the decoy, whomever it names: nothing is looked up | [`Tenants::builder`] |
+//! | an unknown name | is checked against the decoy, and refused after its body, with the answer of a wrong signature | [`unknown_ttl`](TenantsBuilder::unknown_ttl) |
 //! | many requests for one name | share one lookup, which goes on if those who asked have left | |
 //! | a lookup that hangs | is dropped: 503 with `Retry-After` | [`timeout`](TenantsBuilder::timeout) |
 //! | a lookup that fails or panics | 503 with `Retry-After` for those who wait for it. It is not remembered | |
-//! | many names | wait for their lookup, those that were not known before behind half of the others | [`lookups`](TenantsBuilder::lookups) |
+//! | many names | wait for their lookup. Those that were not known before get half of the lookups at the most, the newest first; 512 wait, and the oldest gets 503 | [`lookups`](TenantsBuilder::lookups) |
 //! | more names than there is room for | tenants that were not used lately are looked up again; unknown names have a table of their own, so that they push no tenant out | [`capacity`](TenantsBuilder::capacity) |
 //! | a secret that has changed | counts when the old one is looked up again, or at once | [`forget`](Tenants::forget) |
 //!
+//! The decoy is asked first, so it must accept the head of every honest request: it is a scheme of the kind of the tenants',
+//! with their header names and the longest of their tolerances. If tenants have schemes of several kinds, it is an
+//! [`AnyOf`](scheme::AnyOf) of all of them; a kind that it lacks is refused.
+//!
 //! [`before_body`](SignatureVerifyLayer::before_body) looks the tenant up too, and lets an unknown one pass if its decoy would:
-//! it is refused after its body, as a wrong signature is. While lookups fail, a tenant that is remembered is told from one
-//! that is not (401 and 503), and whoever measures precisely may tell a lookup from a name that is remembered.
+//! it is refused after its body, as a wrong signature is.
+//!
+//! What a stranger can still measure, with forged signatures:
+//!
+//! - that a name is remembered, by the time of its answer, which has no lookup in it. A name that was asked for is
+//!   remembered for equally long whether it is a tenant's or not, with the default times and while there is room for both;
+//!   but a stranger's first request to a tenant that has just been served is fast, and one to nobody never is.
+//! - while lookups fail or are too many: 401 for a name that is remembered, 503 for others.
+//!
+//! Where it must not be known who is a tenant, take names that cannot be guessed.
 //!
 //! The name is part of the request. Observers are told it, and so are logs, with the reason of a refusal: it should not be
-//! a secret.
+//! a secret that opens anything.
+//!
+//! The scope of an idempotency key is the original path and the name. Most schemes do not sign the path: where several paths
+//! are one tenant's, as when the name is written in lower case, a signed message that was captured is handled once on each of
+//! them, until its timestamp is too old. Give [`IdempotencyLayer::webhook`](crate::IdempotencyLayer::webhook) a fixed `scope`
+//! then, or accept one path for each tenant.
 //!
 //! # Rotation
 //!

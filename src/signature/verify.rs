@@ -256,14 +256,7 @@ impl Settings {
         let (scheme, tenant, refused) = match answer {
             Answer::Anyones => (self.source.scheme(), None, None),
             Answer::Known { name, scheme } => (&**scheme, Some(name), None),
-            Answer::Unknown => {
-                let reason = SignatureError::UnknownTenant;
-                (self.source.scheme(), None, Some(reason))
-            }
-            Answer::Failed(why) => {
-                let reason = SignatureError::lookup_failed(why.clone());
-                (self.source.scheme(), None, Some(reason))
-            }
+            Answer::Refused { name, why } => (self.source.scheme(), name.as_ref(), Some(why)),
         };
         Check {
             settings: self,
@@ -329,19 +322,19 @@ impl Settings {
 struct Check<'a> {
     settings: &'a Settings,
     scheme: &'a dyn Scheme,
+    /// The name that was read, of a tenant or not.
     tenant: Option<&'a Arc<str>>,
     /// Why the request is refused, whatever the scheme says.
-    refused: Option<SignatureError>,
+    refused: Option<&'a SignatureError>,
 }
 
 impl Check<'_> {
     fn verify_head(&self, head: &Head<'_>) -> Result<(), SignatureError> {
-        let result = self.scheme.verify_head(head);
-        let result = match &self.refused {
-            None => result,
+        let result = match self.refused {
+            None => self.scheme.verify_head(head),
             // A wrong signature in a good head is refused after the body, and so is an unknown tenant: an earlier
             // answer would tell.
-            Some(SignatureError::UnknownTenant) if result.is_ok() => Ok(()),
+            Some(SignatureError::UnknownTenant) if self.scheme.verify_head(head).is_ok() => Ok(()),
             Some(reason) => Err(reason.clone()),
         };
         if let Err(reason) = &result {
@@ -382,7 +375,7 @@ impl Check<'_> {
         req: &Request<BufferedBody>,
     ) -> Result<(Verified, Option<Claim>), SignatureError> {
         let verify = || self.scheme.verify(&Message::of(req, &self.settings.clock));
-        if let Some(reason) = &self.refused {
+        if let Some(reason) = self.refused {
             if *reason == SignatureError::UnknownTenant {
                 // Whatever it says: the decoy is asked for the time that it takes.
                 let _ = black_box(verify());
@@ -423,14 +416,20 @@ impl Check<'_> {
     }
 }
 
-/// A reason with the name of the tenant, which comes from the request.
+/// A reason with the name of the tenant, which comes from the request: escaped.
 struct OfTenant<'a>(Option<&'a str>, &'a SignatureError);
 
 impl fmt::Display for OfTenant<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(name) => write!(f, "{}; it names the tenant {name:?}", self.1),
-            None => self.1.fmt(f),
+        match (self.0, self.1) {
+            (Some(name), SignatureError::UnknownTenant) => {
+                write!(f, "it names the tenant {name:?}, which does not exist")
+            }
+            (None, SignatureError::UnknownTenant) => {
+                f.write_str("no name of a tenant was read from it")
+            }
+            (Some(name), reason) => write!(f, "{reason}; it names the tenant {name:?}"),
+            (None, reason) => reason.fmt(f),
         }
     }
 }

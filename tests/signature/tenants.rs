@@ -249,7 +249,7 @@ async fn a_lookup_that_began_before_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn names_that_are_unknown_are_looked_up_again_soon() {
+async fn names_that_are_unknown_are_looked_up_again_when_tenants_are() {
     let database = Database::new();
     let service = service(&layer(&database.tenants().build().unwrap()));
     for _ in 0..3 {
@@ -258,8 +258,13 @@ async fn names_that_are_unknown_are_looked_up_again_soon() {
             (401, "unknown_tenant")
         );
     }
+    time::advance(SECOND * 59).await;
+    assert_eq!(
+        ask(&service, to("nobody", WHSEC)).await,
+        (401, "unknown_tenant")
+    );
     assert_eq!(database.asked(), 1);
-    time::advance(SECOND * 5).await;
+    time::advance(SECOND).await;
     assert_eq!(
         ask(&service, to("nobody", WHSEC)).await,
         (401, "unknown_tenant")
@@ -340,8 +345,9 @@ async fn an_unknown_tenant_is_answered_as_a_wrong_signature_is() {
         reads.push(both[0].3);
     }
     assert_eq!(reads, [2, 2, 2, 0, 0], "two are refused by their heads");
-    for (at, reason) in reasons.into_iter().enumerate() {
-        assert_eq!(reason == "unknown_tenant", at % 2 == 1, "{reason}");
+    assert_eq!(reasons[6..], ["missing", "missing", "stale", "stale"]);
+    for (at, reason) in reasons[..6].iter().enumerate() {
+        assert_eq!(*reason == "unknown_tenant", at % 2 == 1, "{reason}");
     }
 }
 
@@ -408,7 +414,15 @@ async fn tenants_may_have_schemes_of_different_kinds() {
                 _ => None,
             })
         },
-        |secret| BasicAuth::new("nobody", secret),
+        |secret: Secret| {
+            let (git, std) = (
+                GitHub::new(secret.clone())?,
+                StandardWebhooks::new(secret.clone())?,
+            );
+            Ok(AnyOf::first(git)
+                .or(std)
+                .or(BasicAuth::new("nobody", secret)?))
+        },
     );
     let layer = layer(&tenants.build().unwrap());
     let of = |tenant: &'static str, mut request: Request<BufferedBody>| {
@@ -626,10 +640,10 @@ async fn a_hundred_thousand_unknown_tenants() {
             "half of eight"
         );
         let held = format!("{tenants:?}");
-        assert!(held.contains("lookups: 512"), "{held}");
+        assert!(held.contains("lookups: 516"), "{held}");
         // Meanwhile those that are known pass.
         assert_eq!(ask(&service, to("acme", WHSEC)).await, (200, ""));
-        database.pass(512);
+        database.pass(516);
         for call in calls {
             let response = call.await.unwrap().unwrap();
             match response.status().as_u16() {
@@ -639,7 +653,7 @@ async fn a_hundred_thousand_unknown_tenants() {
             }
         }
     }
-    assert_eq!(busy, 100 * (1000 - 512));
+    assert_eq!(busy, 100 * (1000 - 516));
     assert_eq!(database.0.most.load(Ordering::SeqCst), 4);
     let held = format!("{tenants:?}");
     assert!(
@@ -652,6 +666,128 @@ async fn a_hundred_thousand_unknown_tenants() {
         assert_eq!(known.await.unwrap().status(), 200);
     }
     assert_eq!(database.asked(), 0);
+}
+
+/// Without a signature, or with one that is too old, strangers cause no lookup, before the body or after it.
+#[tokio::test(start_paused = true)]
+async fn a_head_that_no_tenant_can_have_sent_is_refused_without_a_lookup() {
+    type Change = fn(&mut HeaderMap);
+    let database = Database::new();
+    database.hold();
+    let layer = layer(&database.tenants().build().unwrap());
+    let before_body = layer.before_body().layer(service(&layer));
+    let refused = |change: Change, tenant: String| {
+        let mut request = to(&tenant, WHSEC);
+        change(request.headers_mut());
+        request
+    };
+    let changes: [(Change, &str); 4] = [
+        (HeaderMap::clear, "missing"),
+        (
+            |headers| drop(headers.insert("webhook-timestamp", "?".parse().unwrap())),
+            "malformed",
+        ),
+        (
+            |headers| drop(headers.insert("webhook-timestamp", "1".parse().unwrap())),
+            "stale",
+        ),
+        (
+            |headers| drop(headers.insert("webhook-timestamp", "99999999999".parse().unwrap())),
+            "early",
+        ),
+    ];
+    for (change, reason) in changes {
+        for at in 0..1000 {
+            let request = || refused(change, format!("u-{at}"));
+            assert_eq!(ask(&service(&layer), request()).await, (401, reason));
+            let response = before_body.clone().oneshot(request()).await.unwrap();
+            let (status, .., seen) = seen(response).await;
+            assert_eq!((status, seen), (401, reason));
+        }
+    }
+    assert_eq!(database.asked(), 0);
+    // A tenant that nobody asked for is not kept waiting by them.
+    database.pass(1);
+    assert_eq!(ask(&service(&layer), to("acme", WHSEC)).await, (200, ""));
+}
+
+/// The newest is next: strangers with signatures that look right are in line already.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_is_looked_up_before_the_strangers_who_wait() {
+    let database = Database::new();
+    database.hold();
+    let service = service(&layer(&database.tenants().build().unwrap()));
+    let forged =
+        (0..600).map(|at| tokio::spawn(service.clone().oneshot(to(&format!("u-{at}"), OTHER))));
+    let forged: Vec<_> = forged.collect();
+    settle().await;
+    assert_eq!(database.asked(), 8);
+    let genuine = tokio::spawn(service.clone().oneshot(to("acme", WHSEC)));
+    settle().await;
+    assert_eq!(database.asked(), 0);
+    database.pass(1);
+    settle().await;
+    assert_eq!(*database.0.asked.lock().unwrap(), ["acme"]);
+    database.pass(8);
+    settle().await;
+    assert!(genuine.is_finished());
+    assert_eq!(genuine.await.unwrap().unwrap().status(), 200);
+    // Those for whom there was no room know already, the oldest who waited.
+    let told: Vec<_> = forged
+        .iter()
+        .map(tokio::task::JoinHandle::is_finished)
+        .collect();
+    assert!(told[8..80].iter().all(|told| *told));
+    database.pass(1000);
+    for call in forged {
+        let status = call.await.unwrap().unwrap().status().as_u16();
+        assert!([401, 503].contains(&status), "{status}");
+    }
+}
+
+/// A flood that goes on, of more than seven times as many names as can be looked up: it is a matter of a few attempts.
+#[tokio::test(start_paused = true)]
+async fn a_tenant_that_tries_again_passes_during_a_flood() {
+    const LOOKUP: Duration = Duration::from_millis(20);
+    let tenants = Tenants::builder(
+        |head| Some(head.uri().path().strip_prefix("/hooks/")?.into()),
+        |tenant: String| async move {
+            time::sleep(LOOKUP).await;
+            let secret = tenant.starts_with("t-").then_some(WHSEC);
+            secret.map(StandardWebhooks::new).transpose()
+        },
+        StandardWebhooks::new,
+    );
+    let service = service(&layer(&tenants.build().unwrap()));
+    let strangers = service.clone();
+    let flood = tokio::spawn(async move {
+        for at in 0_u64.. {
+            for of in 0..3 {
+                let tenant = format!("u-{at}-{of}");
+                tokio::spawn(strangers.clone().oneshot(to(&tenant, OTHER)));
+            }
+            time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    time::sleep(SECOND * 5).await;
+    let mut tries = 0;
+    for at in 0..5 {
+        let name = format!("t-{at}");
+        while service
+            .clone()
+            .oneshot(to(&name, WHSEC))
+            .await
+            .unwrap()
+            .status()
+            != 200
+        {
+            tries += 1;
+            assert!(tries < 5 * 15, "twice its share");
+            time::sleep(Duration::from_millis(107)).await;
+        }
+        time::sleep(Duration::from_millis(13)).await;
+    }
+    flood.abort();
 }
 
 /// Strangers keep half of the lookups at the most: a tenant whose time is over gets one of the others.
@@ -819,11 +955,30 @@ async fn what_went_wrong_is_told_with_the_name_of_the_tenant() {
     ask(&service, to("acme", OTHER)).await;
     database.0.is_down.store(true, Ordering::SeqCst);
     ask(&service, to("other", OTHER)).await;
+    database.0.is_down.store(false, Ordering::SeqCst);
+    ask(&service, to("other%22", OTHER)).await;
+    let mut request = to("acme", WHSEC);
+    request.headers_mut().remove("webhook-id");
+    ask(&service, request).await;
+    let mut request = to("acme", WHSEC);
+    *request.uri_mut() = "/".parse().unwrap();
+    ask(&service, request).await;
+    ask(&service, to(&"x".repeat(300), WHSEC)).await;
+    let long = "x".repeat(255);
+    assert_eq!(
+        told.lock().unwrap().pop().unwrap(),
+        format!(
+            r#"Refused {{ by: "standard_webhooks", reason: "unknown_tenant", detail: it names the tenant "{long}..", which does not exist }}"#
+        )
+    );
     assert_eq!(
         *told.lock().unwrap(),
         [
             r#"Refused { by: "standard_webhooks", reason: "mismatch", detail: no secret matches its signature: another secret signed it, or its body is not the one that was signed; it names the tenant "acme" }"#,
-            r#"Refused { by: "standard_webhooks", reason: "lookup_error", detail: the scheme of its tenant could not be looked up: connection refused }"#,
+            r#"Refused { by: "standard_webhooks", reason: "lookup_error", detail: the scheme of its tenant could not be looked up: connection refused; it names the tenant "other" }"#,
+            r#"Refused { by: "standard_webhooks", reason: "unknown_tenant", detail: it names the tenant "other%22", which does not exist }"#,
+            r#"Refused { by: "standard_webhooks", reason: "missing", detail: it lacks the header `webhook-id`, which this scheme needs; it names the tenant "acme" }"#,
+            r#"Refused { by: "standard_webhooks", reason: "unknown_tenant", detail: no name of a tenant was read from it }"#,
         ]
     );
 }

@@ -1,9 +1,13 @@
 //! Schemes that are looked up for each request: those of the tenant that it names.
 
 mod table;
+mod turns;
 
-use self::table::Table;
-use super::{Head, Scheme, Secret, SignatureVerifyLayer};
+use self::{
+    table::Table,
+    turns::{Turn, Turns},
+};
+use super::{Head, Scheme, Secret, SignatureError, SignatureVerifyLayer};
 use crate::{BoxError, BoxFuture, InvalidConfig};
 use std::{
     borrow::Cow,
@@ -16,15 +20,15 @@ use std::{
 };
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot::Receiver, watch},
     time::{Instant, timeout},
 };
 
 /// The longest name of a tenant, in bytes. A longer one is unknown.
 const LONGEST_NAME: usize = 255;
 
-/// The largest number of lookups that run and wait. Half of them for names that were not known before.
-const MOST_FLIGHTS: usize = 1024;
+/// The largest number of names that were not known before and wait for their lookup.
+const MOST_WAITING: usize = 512;
 
 /// The longest time to live that means anything.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
@@ -50,7 +54,7 @@ const LONGEST_MESSAGE: usize = 256;
 /// }
 ///
 /// let tenants = Tenants::builder(
-///     |head| Some(head.uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
+///     |head| Some(head.original_uri().path().strip_prefix("/hooks/")?.into()), // whose request it is
 ///     scheme_of,
 ///     StandardWebhooks::new, // with which the requests of unknown tenants are refused
 /// )
@@ -80,7 +84,7 @@ struct Shared {
     limit: Duration,
     lookups: Semaphore,
     /// Names that were not known before leave room for those that were.
-    lookups_of_new: Semaphore,
+    lookups_of_new: Arc<Turns>,
     state: RwLock<State>,
 }
 
@@ -107,8 +111,23 @@ pub(super) enum Answer {
         name: Arc<str>,
         scheme: Arc<dyn Scheme>,
     },
-    Unknown,
-    Failed(LookupFailure),
+    Refused {
+        /// What was read from the request, for observers.
+        name: Option<Arc<str>>,
+        why: SignatureError,
+    },
+}
+
+impl Answer {
+    const fn unknown(name: Option<Arc<str>>) -> Self {
+        let why = SignatureError::UnknownTenant;
+        Self::Refused { name, why }
+    }
+
+    const fn failed(name: Option<Arc<str>>, why: LookupFailure) -> Self {
+        let why = SignatureError::lookup_failed(why);
+        Self::Refused { name, why }
+    }
 }
 
 pub(super) enum Found {
@@ -122,8 +141,8 @@ pub(super) enum Found {
 pub enum LookupFailure {
     /// The lookup panicked, or there is no tokio runtime to run it, or no longer.
     Aborted,
-    /// As many lookups were running as [may](TenantsBuilder::lookups), for as long as one may take, or more than
-    /// a thousand were waiting.
+    /// As many lookups were running as [may](TenantsBuilder::lookups), for as long as one may take, or until 512 newer
+    /// names were waiting.
     Busy,
     /// The lookup returned an error.
     Error {
@@ -177,8 +196,10 @@ impl TenantsBuilder {
         self
     }
 
-    /// Sets how long a name is taken for unknown before it is looked up again. Default: 5 seconds. A tenant that
-    /// was added is refused for at most this time, if somebody asked for it before; see [`ttl`](Self::ttl).
+    /// Sets how long a name is taken for unknown before it is looked up again. Default: 60 seconds. A tenant that
+    /// was added is refused for at most this time, if somebody asked for it before; [`Tenants::forget`] ends it at once.
+    /// With another time than [`ttl`](Self::ttl), the time of an answer tells who is looked up again, and so who is a
+    /// tenant.
     pub const fn unknown_ttl(mut self, ttl: Duration) -> Self {
         self.unknown_ttl = ttl;
         self
@@ -192,7 +213,9 @@ impl TenantsBuilder {
     }
 
     /// Sets how many lookups run at a time. Default: 16. Names that are not remembered, not even from a scheme that
-    /// is to be looked up again, get half of them, so that strangers cannot keep all.
+    /// is to be looked up again, get half of them, the newest first, so that strangers cannot keep all. If strangers
+    /// with signatures that look right name more than can be looked up, a tenant that is not remembered gets a share of
+    /// the lookups as large as its share of the names, and 503 otherwise: put a rate limit outside.
     pub const fn lookups(mut self, at_a_time: usize) -> Self {
         self.lookups = at_a_time;
         self
@@ -223,7 +246,7 @@ impl TenantsBuilder {
                 unknown_ttl: self.unknown_ttl,
                 limit: self.limit,
                 lookups: Semaphore::new(lookups),
-                lookups_of_new: Semaphore::new(lookups.div_ceil(2)),
+                lookups_of_new: Turns::new(lookups.div_ceil(2), MOST_WAITING),
                 state: RwLock::new(State {
                     known: Table::new(self.capacity),
                     unknown: Table::new(self.capacity),
@@ -250,15 +273,20 @@ impl fmt::Debug for TenantsBuilder {
 impl Tenants {
     /// Returns a builder with the default settings.
     ///
-    /// - `name` reads the name of the tenant from the head of a request: from its path, its host, a header. `None` is
-    ///   an unknown tenant, and so is a name that is empty or has more than 255 bytes. It must not block. One tenant
-    ///   should have one name: write it in lower case if the lookup does not tell cases apart.
+    /// - `name` reads the name of the tenant from the head of a request: from its
+    ///   [original path](Head::original_uri), its host, a header. `None` is an unknown tenant, and so is a name that is
+    ///   empty or has more than 255 bytes. It must not block. One tenant should have one name, and one path: where
+    ///   several paths are one tenant's, as when the name is written in lower case, give the idempotency layer
+    ///   [a fixed scope](crate::signature#many-tenants).
     /// - `look_up` finds the scheme of a tenant, which may be a `Box<dyn Scheme>`: `None` if there is no such tenant,
     ///   and an error if that cannot be said now. Requests for one name share one call of it, which runs in a task of
     ///   its own and is dropped after the [time limit](TenantsBuilder::timeout).
     /// - `decoy` makes the scheme that checks the requests of unknown tenants, so that they cost and answer what a
     ///   wrong signature does. It gets a secret that nobody knows, of the form `whsec_` and base64. What it accepts is
-    ///   refused too. If tenants have different schemes, an unknown one looks like one with this scheme.
+    ///   refused too. It is asked first for every request: one whose [head](Scheme::verify_head) it refuses, for another
+    ///   reason than that its secret does not fit, is refused, and nothing is looked up. So it must be of the kind of the
+    ///   tenants, with the same header names and the longest tolerance; if they have schemes of several kinds,
+    ///   an [`AnyOf`](super::scheme::AnyOf) of all of them.
     // The name is apart from the lookup, and not one function of the request: a cache needs a key, and a request whose
     // tenant is remembered needs no future.
     pub fn builder<N, L, F, Sc, E, D>(
@@ -286,7 +314,7 @@ impl Tenants {
             decoy: decoy(nobodys_secret()).map(|decoy| Arc::new(decoy) as Arc<dyn Scheme>),
             capacity: 10_000,
             ttl: Duration::from_secs(60),
-            unknown_ttl: Duration::from_secs(5),
+            unknown_ttl: Duration::from_secs(60),
             limit: Duration::from_secs(2),
             lookups: 16,
         }
@@ -312,19 +340,28 @@ impl Tenants {
     /// Finds what verifies the request with this head.
     pub(super) fn find(&self, head: Head<'_>) -> Found {
         let name = (self.shared.name)(head);
+        let name = name.as_deref();
+        // Before a lookup, which strangers must not have for nothing, and whether or not the tenant is known: the same
+        // request gets the same answer at any time.
+        if let Err(why) = self.shared.decoy.verify_head(&head)
+            && !why.may_depend_on_secret()
+        {
+            let name = name.map(cut);
+            return Found::Now(Answer::Refused { name, why });
+        }
         let Some(name) = name.filter(|name| (1..=LONGEST_NAME).contains(&name.len())) else {
-            return Found::Now(Answer::Unknown);
+            return Found::Now(Answer::unknown(name.map(cut)));
         };
         let now = Instant::now();
-        if let Some(answer) = self.shared.read().remembered(&name, now) {
+        if let Some(answer) = self.shared.read().remembered(name, now) {
             return Found::Now(answer);
         }
-        match self.join(&name, now) {
+        match self.join(name, now) {
             Ok(answer) => Found::Now(answer),
             Err(mut flight) => Found::Later(Box::pin(async move {
                 match flight.wait_for(Option::is_some).await.as_deref() {
                     Ok(Some(answer)) => answer.clone(),
-                    _ => Answer::Failed(LookupFailure::Aborted),
+                    _ => Answer::failed(None, LookupFailure::Aborted),
                 }
             })),
         }
@@ -340,19 +377,11 @@ impl Tenants {
         if let Some(flight) = state.flights.get(name) {
             return Err(flight.answer.clone());
         }
-        let is_new = !state.known.has(name);
-        let most = if is_new {
-            MOST_FLIGHTS / 2
-        } else {
-            MOST_FLIGHTS
-        };
-        if state.flights.len() >= most {
-            return Ok(Answer::Failed(LookupFailure::Busy));
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            return Ok(Answer::Failed(LookupFailure::Aborted));
-        };
         let name: Arc<str> = name.into();
+        let Ok(runtime) = Handle::try_current() else {
+            return Ok(Answer::failed(Some(name), LookupFailure::Aborted));
+        };
+        let is_new = !state.known.has(&name);
         let (tell, answer) = watch::channel(None);
         state.begun += 1;
         let number = state.begun;
@@ -362,17 +391,18 @@ impl Tenants {
         };
         state.flights.insert(name.clone(), flight);
         drop(state);
+        let turn = is_new.then(|| self.shared.lookups_of_new.wait());
         let mut landing = Landing {
             shared: self.shared.clone(),
-            name,
+            name: name.clone(),
             number,
             began: now,
-            answer: Answer::Failed(LookupFailure::Aborted),
+            answer: Answer::failed(Some(name), LookupFailure::Aborted),
             tell,
         };
         // In a task of its own, so that it does not end with the request that came first.
         runtime.spawn(async move {
-            landing.answer = landing.shared.fly(&landing.name, is_new).await;
+            landing.answer = landing.shared.fly(&landing.name, turn).await;
             drop(landing);
         });
         Err(answer)
@@ -389,18 +419,18 @@ impl Shared {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn fly(&self, name: &Arc<str>, is_new: bool) -> Answer {
+    async fn fly(&self, name: &Arc<str>, turn: Option<Receiver<Turn>>) -> Answer {
+        let failed = |why| Answer::failed(Some(name.clone()), why);
         let permits = async {
-            let of_new = if is_new {
-                Some(self.lookups_of_new.acquire().await)
-            } else {
-                None
+            let of_new = match turn {
+                Some(turn) => Some(turn.await.ok()?),
+                None => None,
             };
-            (of_new, self.lookups.acquire().await)
+            Some((of_new, self.lookups.acquire().await))
         };
         // Apart from the time of the lookup: otherwise those that had to wait would all be broken off.
-        let Ok(_permits) = timeout(self.limit, permits).await else {
-            return Answer::Failed(LookupFailure::Busy);
+        let Ok(Some(_permits)) = timeout(self.limit, permits).await else {
+            return failed(LookupFailure::Busy);
         };
         let looking = async { (self.look_up)(name.as_ref().to_owned()).await };
         match timeout(self.limit, looking).await {
@@ -408,11 +438,11 @@ impl Shared {
                 name: name.clone(),
                 scheme,
             },
-            Ok(Ok(None)) => Answer::Unknown,
-            Ok(Err(error)) => Answer::Failed(LookupFailure::Error {
+            Ok(Ok(None)) => Answer::unknown(Some(name.clone())),
+            Ok(Err(error)) => failed(LookupFailure::Error {
                 message: message(&*error),
             }),
-            Err(_) => Answer::Failed(LookupFailure::Timeout { limit: self.limit }),
+            Err(_) => failed(LookupFailure::Timeout { limit: self.limit }),
         }
     }
 }
@@ -425,7 +455,8 @@ impl State {
                 scheme: scheme.clone(),
             });
         }
-        self.unknown.get(name, now).map(|_| Answer::Unknown)
+        let (name, ()) = self.unknown.get(name, now)?;
+        Some(Answer::unknown(Some(name.clone())))
     }
 }
 
@@ -441,7 +472,7 @@ struct Landing {
 
 impl Drop for Landing {
     fn drop(&mut self) {
-        let answer = mem::replace(&mut self.answer, Answer::Unknown);
+        let answer = mem::replace(&mut self.answer, Answer::Anyones);
         let (name, now) = (&self.name, Instant::now());
         let until = |ttl: Duration| self.began + ttl.min(FAR);
         let mut state = self.shared.write();
@@ -456,13 +487,16 @@ impl Drop for Landing {
                     let until = until(self.shared.ttl);
                     replaced = state.known.insert(name, scheme.clone(), until, now);
                 }
-                Answer::Unknown => {
+                Answer::Refused {
+                    why: SignatureError::UnknownTenant,
+                    ..
+                } => {
                     replaced = state.known.remove(name);
                     let until = until(self.shared.unknown_ttl);
                     state.unknown.insert(name, (), until, now);
                 }
                 // Not remembered: whoever comes next looks again.
-                Answer::Failed(_) | Answer::Anyones => {}
+                Answer::Refused { .. } | Answer::Anyones => {}
             }
         }
         drop(state);
@@ -497,6 +531,14 @@ fn nobodys_secret() -> Secret {
         .flat_map(|part| random.hash_one(part).to_be_bytes())
         .collect();
     Secret::new(format!("whsec_{}", data_encoding::BASE64.encode(&key)))
+}
+
+/// A name that may be too long to be one, for observers.
+fn cut(name: &str) -> Arc<str> {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}..", &name[..end]).into(),
+        None => name.into(),
+    }
 }
 
 /// The message of an error and of its causes.
