@@ -70,8 +70,8 @@ const STORE_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why [`Idempotency`](super::Idempotency) refused a request. Found in the extensions of the response.
 ///
-/// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7. What is missing need not be the header
-/// `Idempotency-Key`, so the answer says where it was expected.
+/// Statuses and titles follow draft-ietf-httpapi-idempotency-key-header-07 §2.7. What is missing or malformed need not be
+/// the header `Idempotency-Key`, so the answer says where it was expected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IdempotencyError {
@@ -83,7 +83,12 @@ pub enum IdempotencyError {
         retry_after: Duration,
     },
     /// The request has a key that cannot be used: 400.
-    Key(KeyError),
+    Key {
+        /// What is wrong with it.
+        error: KeyError,
+        /// Where the [source](super::KeySource) looks for it.
+        expected: String,
+    },
     /// The request has no key: 400.
     KeyMissing {
         /// Where the [source](super::KeySource) looks for it.
@@ -102,7 +107,7 @@ impl IdempotencyError {
         match self {
             Self::BrokenAnswer => "broken_answer",
             Self::InProgress { .. } => "in_progress",
-            Self::Key(_) => "key",
+            Self::Key { .. } => "key",
             Self::KeyMissing { .. } => "key_missing",
             Self::Mismatch => "mismatch",
             Self::Store(_) => "store",
@@ -119,7 +124,7 @@ impl fmt::Display for IdempotencyError {
             Self::InProgress { .. } => {
                 f.write_str("a request with this idempotency key is being handled")
             }
-            Self::Key(error) => error.fmt(f),
+            Self::Key { error, expected } => write!(f, "{error}: the key is read from {expected}"),
             Self::KeyMissing { expected } => {
                 write!(f, "the idempotency key is missing: expected {expected}")
             }
@@ -143,9 +148,9 @@ impl Refusal for IdempotencyError {
             Self::KeyMissing { expected } => Problem::new(StatusCode::BAD_REQUEST)
                 .title("The idempotency key is missing")
                 .detail(format!("expected {expected}")),
-            Self::Key(error) => Problem::new(StatusCode::BAD_REQUEST)
-                .title("Idempotency-Key is malformed")
-                .detail(error.to_string()),
+            Self::Key { .. } => Problem::new(StatusCode::BAD_REQUEST)
+                .title("The idempotency key is malformed")
+                .detail(self.to_string()),
             Self::Mismatch => Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
                 .title("Idempotency-Key is already used"),
             Self::Store(_) => {

@@ -442,6 +442,18 @@ impl KeySource {
         }
     }
 
+    /// What to write where it finds nothing, if that may be a fault of the program.
+    pub(super) const fn advice(&self) -> &'static str {
+        match (&self.kind, &self.next) {
+            #[cfg(feature = "signature")]
+            (Kind::VerifiedId, None) => {
+                ": not every scheme signs an id (GitHub's does not); name another source, as in \
+                 `.once_by(store, KeySource::header(HeaderName::from_static(\"x-github-delivery\")))`"
+            }
+            _ => "",
+        }
+    }
+
     /// Returns the id of `req`, if it has one.
     ///
     /// # Errors

@@ -65,10 +65,14 @@ impl Settings {
         {
             return Ok(None);
         }
-        match self.source.find(req).map_err(IdempotencyError::Key)? {
+        let malformed = |error| IdempotencyError::Key {
+            error,
+            expected: self.source.place(),
+        };
+        match self.source.find(req).map_err(malformed)? {
             Some(id) => IdempotencyKey::new(&self.scope.of(req), &id)
                 .map(Some)
-                .map_err(IdempotencyError::Key),
+                .map_err(malformed),
             None if self.required => Err(IdempotencyError::KeyMissing {
                 expected: self.source.place(),
             }),
@@ -78,10 +82,16 @@ impl Settings {
 
     /// Refuses a request, and tells the observers why.
     pub(super) fn refuse<B>(&self, reason: IdempotencyError) -> Response<ResponseBody<B>> {
+        // For the program, not for the caller.
+        let advice = match reason {
+            IdempotencyError::KeyMissing { .. } => self.source.advice(),
+            _ => "",
+        };
+        let detail = format_args!("{reason}{advice}");
         self.observers.tell(|| Event::Refused {
             by: "idempotency",
             reason: reason.as_str(),
-            detail: Id::new(&reason),
+            detail: Id::new(&detail),
         });
         self.refuser.response(reason)
     }

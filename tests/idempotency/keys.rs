@@ -11,6 +11,11 @@ use tower_webhook::{
     },
 };
 
+fn malformed(error: KeyError, expected: &str) -> IdempotencyError {
+    let expected = expected.to_owned();
+    IdempotencyError::Key { error, expected }
+}
+
 fn with_ids(ids: &[&[u8]]) -> Request<BufferedBody> {
     let mut req = Request::post("/hooks")
         .body(BufferedBody::default())
@@ -55,7 +60,10 @@ async fn an_unusable_key_is_a_bad_request() {
     ] {
         let refused = call(&service, with_ids(ids)).await;
         assert_eq!(refused.status(), 400, "{ids:?}");
-        assert_eq!(refusal(&refused), Some(IdempotencyError::Key(expected)));
+        assert_eq!(
+            refusal(&refused),
+            Some(malformed(expected, "the header `x-id`"))
+        );
     }
     assert_eq!(runs.count(), 0);
     let longest = with_ids(&[&long[1..]]);
@@ -122,8 +130,14 @@ async fn a_key_in_the_body_is_found_and_a_header_stands_in_for_it() {
     }
     // A body whose id depends on the parser has none that a header could stand in for.
     let twice = call(&service, req(r#"{"data":{"eventId":"e"},"data":{}}"#)).await;
-    let reason = IdempotencyError::Key(KeyError::Repeated);
-    assert_eq!(refusal(&twice), Some(reason));
+    let place = "a string or an integer at `/data/eventId` in a JSON body, or the header `x-id`";
+    assert_eq!(refusal(&twice), Some(malformed(KeyError::Repeated, place)));
+    assert_eq!(
+        text(twice).await,
+        format!(
+            r#"{{"type":"about:blank","title":"The idempotency key is malformed","status":400,"detail":"the request has more than one idempotency key: the key is read from {place}"}}"#
+        )
+    );
 }
 
 #[tokio::test]
@@ -220,7 +234,10 @@ async fn a_scope_that_is_too_long_is_refused_not_cut() {
     *req.uri_mut() = format!("/{}", "x".repeat(MAX_SCOPE_LEN)).parse().unwrap();
     let refused = call(&service, req).await;
     let reason = KeyError::ScopeTooLong { len: 1025 };
-    assert_eq!(refusal(&refused), Some(IdempotencyError::Key(reason)));
+    assert_eq!(
+        refusal(&refused),
+        Some(malformed(reason, "the header `x-id`"))
+    );
 }
 
 #[test]

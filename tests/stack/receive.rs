@@ -95,9 +95,28 @@ async fn a_scheme_without_an_id_needs_a_key_of_its_own() {
     };
     let receive = || stack::receive(GitHub::new("secret").unwrap());
 
-    let by_id = receive().once(MemoryStore::default()).build();
+    // The program is told what to write, and the caller is not.
+    let told = Arc::new(Mutex::new(String::new()));
+    let tell = told.clone();
+    let observer = observer_fn(move |event| {
+        if let Event::Refused { detail, .. } = event {
+            *tell.lock().unwrap() = detail.to_string();
+        }
+    });
+    let by_id = receive()
+        .once(MemoryStore::default())
+        .observe(observer)
+        .build();
     let service = sign().layer(by_id.layer(echo()));
-    assert_eq!(service.oneshot(request()).await.unwrap().status(), 400);
+    let refused = service.oneshot(request()).await.unwrap();
+    assert_eq!(refused.status(), 400);
+    let said = refused.into_body().collect().await.unwrap().to_bytes();
+    assert!(!String::from_utf8_lossy(&said).contains("once_by"));
+    let detail = told.lock().unwrap().clone();
+    assert!(
+        detail.contains("`.once_by(store, KeySource::header("),
+        "{detail}"
+    );
 
     let key = KeySource::header("x-github-delivery".parse().unwrap());
     let keyed = receive().once_by(MemoryStore::default(), key).build();
