@@ -303,7 +303,8 @@ mod json;
 #[cfg(any(
     feature = "dead-letter",
     feature = "idempotency",
-    feature = "signature"
+    feature = "signature",
+    all(feature = "axum", feature = "cognigy")
 ))]
 mod original_uri;
 mod percent;

@@ -829,7 +829,7 @@ mod in_axum {
         let observers = Observers::new(observer_fn(move |event| {
             let line = match event {
                 Event::Refused { by, reason, .. } => format!("{by} {reason}"),
-                Event::MissingLayer { part, what } => format!("{part} {what}"),
+                Event::MissingLayer { part, path, what } => format!("{part} {path} {what}"),
                 _ => event.name().to_owned(),
             };
             seen.lock().unwrap().push(line);
@@ -846,7 +846,7 @@ mod in_axum {
             *told.lock().unwrap(),
             [
                 "cognigy syntax",
-                "cognigy an event was asked for on a route whose signature no layer checks: put a \
+                "cognigy /signed an event was asked for on a route whose signature no layer checks: put a \
                  `SignatureVerifyLayer` around it, or take `Unverified`",
             ]
         );

@@ -97,7 +97,7 @@ impl Log {
     }
 }
 
-/// A program that takes requests of anyone is told what to do, at `ERROR`, and not for each request.
+/// A program that takes requests of anyone is told what to do, at `ERROR`, of each of its routes.
 #[tokio::test]
 async fn a_route_without_its_layer_is_an_error_that_says_what_to_do() {
     use axum::{Router, body::Body, routing::post};
@@ -107,20 +107,56 @@ async fn a_route_without_its_layer_is_an_error_that_says_what_to_do() {
     let (log, _listening) = Log::listen(Level::ERROR);
     let app: Router = Router::new()
         .route("/signed", post(|_: Verified| async { "signed" }))
+        .nest(
+            "/nested",
+            Router::new().route("/too", post(|_: Verified| async { "too" })),
+        )
         .route("/once", post(|_: IdempotencyKey| async { "once" }));
-    for path in ["/signed", "/signed", "/once"] {
+    for path in ["/signed", "/nested/too", "/once"] {
         let request = Request::post(path).body(Body::from(BODY)).unwrap();
         let response = app.clone().oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
+    for path in ["path=\"/signed\"", "path=\"/nested/too\""] {
+        log.has(&[
+            "ERROR",
+            "part=\"signature\"",
+            path,
+            "put `stack::receive(scheme)`",
+        ]);
+    }
     log.has(&[
         "ERROR",
-        "part=\"signature\"",
-        "put `stack::receive(scheme)`",
+        "part=\"idempotency\"",
+        "path=\"/once\"",
+        "put an `IdempotencyLayer`",
     ]);
-    log.has(&["ERROR", "part=\"idempotency\"", "put an `IdempotencyLayer`"]);
-    assert_eq!(log.text().lines().count(), 2, "{}", log.text());
+    assert_eq!(log.text().lines().count(), 3, "{}", log.text());
     log.keeps_secrets();
+}
+
+/// A flood neither fills the log nor leaves an honest sender's reason out that came with its first.
+#[tokio::test]
+async fn a_flood_of_refusals_is_ten_lines_and_others_are_still_told() {
+    let _alone = ALONE.lock().await;
+    let (log, _listening) = Log::listen(Level::WARN);
+    // Of this test alone: the process has one throttle.
+    let refused = |by, detail: &str| {
+        Observers::none().tell(|| Event::Refused {
+            by,
+            reason: "mismatch",
+            detail: tower_webhook::observe::Id::new(&detail),
+        });
+    };
+    refused("flooded", "forged");
+    refused("flooded", "the honest one");
+    for _ in 0..1000 {
+        refused("flooded", "forged");
+    }
+    refused("other", "of another scheme");
+    log.has(&["WARN", "by=\"flooded\"", "the honest one"]);
+    log.has(&["WARN", "by=\"other\"", "of another scheme"]);
+    assert_eq!(log.text().lines().count(), 11, "{}", log.text());
 }
 
 fn scheme() -> StandardWebhooks {

@@ -1,10 +1,15 @@
-#[cfg(any(feature = "axum", feature = "signature"))]
-use crate::observe::{Event, Id, Observers};
 use crate::{
     body::BodyError,
     problem::{Problem, Refusal},
 };
+#[cfg(any(feature = "axum", feature = "signature"))]
+use crate::{
+    observe::{Event, Id, Observers},
+    original_uri::original,
+};
 use http::StatusCode;
+#[cfg(any(feature = "axum", feature = "signature"))]
+use http::{Extensions, Uri};
 use std::{borrow::Cow, fmt, time::Duration};
 
 /// Why a body is not a valid event. It contains names and expectations, never a value, so it is safe to
@@ -213,10 +218,11 @@ impl Refusal for EventRejection {
 impl EventRejection {
     /// Tells the observers. A missing signature layer is a fault of the program, not of the request.
     #[cfg(any(feature = "axum", feature = "signature"))]
-    pub(super) fn tell(&self, observers: &Observers) {
+    pub(super) fn tell(&self, observers: &Observers, uri: &Uri, extensions: &Extensions) {
         observers.tell(|| match self {
             Self::Unverified => Event::MissingLayer {
                 part: "cognigy",
+                path: original(uri, extensions).path(),
                 what: "an event was asked for on a route whose signature no layer checks: put a \
                        `SignatureVerifyLayer` around it, or take `Unverified`",
             },

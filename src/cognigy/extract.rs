@@ -45,8 +45,8 @@ where
     type Rejection = EventRejection;
 
     async fn from_request(req: Request, _: &S) -> Result<Self, EventRejection> {
-        let observers = observers(req.extensions());
-        let body = collect(req.into_body(), MAX_BODY).await.map_err(|error| {
+        let (parts, body) = req.into_parts();
+        let body = collect(body, MAX_BODY).await.map_err(|error| {
             EventRejection::Body(match error {
                 CollectError::Read(_) => BodyError::Unreadable,
                 CollectError::TooLarge { limit } => BodyError::TooLarge { limit },
@@ -54,7 +54,10 @@ where
         });
         body.and_then(|body| Ok(T::try_from(body.into_bytes())?))
             .map(Self)
-            .inspect_err(|reason| reason.tell(&observers))
+            .inspect_err(|reason| {
+                let observers = observers(&parts.extensions);
+                reason.tell(&observers, &parts.uri, &parts.extensions);
+            })
     }
 }
 
@@ -67,7 +70,10 @@ macro_rules! extractor {
 
             async fn from_request(mut req: Request, _: &S) -> Result<Self, EventRejection> {
                 let event = verified(req.extensions_mut(), $take);
-                event.inspect_err(|reason| reason.tell(&observers(req.extensions())))
+                event.inspect_err(|reason| {
+                    let extensions = req.extensions();
+                    reason.tell(&observers(extensions), req.uri(), extensions);
+                })
             }
         }
     )+};

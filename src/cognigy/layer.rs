@@ -181,7 +181,7 @@ where
         match read(req.extensions_mut(), &self.layer) {
             Ok(()) => CallOrRefusal::called(self.inner.call(req)),
             Err(reason) => {
-                reason.tell(&self.layer.observers);
+                reason.tell(&self.layer.observers, req.uri(), req.extensions());
                 CallOrRefusal::refused(self.layer.refuser.response(reason))
             }
         }

@@ -6,11 +6,13 @@
 //!
 //! | Level | Event |
 //! | --- | --- |
-//! | `ERROR` | a dead letter that no sink took |
+//! | `ERROR` | a dead letter that no sink took, a route without the layer that its handler needs |
 //! | `WARN` | a refused request, a dead letter, a failed job, a breaker that changes its state |
 //! | `INFO` | a failed attempt |
 //!
-//! No secret and no body is logged; of headers, only ids of events and idempotency keys. A flood of refusals is throttled.
+//! No secret and no body is logged; of headers, only ids of events and idempotency keys. What a stranger can
+//! cause at will is throttled: of what has the same names (`by` and `reason`, or `part` and what happened), ten lines in ten
+//! seconds have that level, and the next one after them counts those that were left out, as `more`.
 //!
 //! # Numbers, alerts, audit
 //!

@@ -72,8 +72,10 @@
 //!
 //! # Why 401?
 //!
-//! The sender is not told, because that would help a forger. The log is: where a `tracing` subscriber is installed, each
-//! refusal is a line at `WARN` with its reason.
+//! The sender is not told, because that would help a forger. The log is: where a `tracing` subscriber is installed, a
+//! refusal is a line at `WARN` with its reason. A flood is throttled: of the refusals of one scheme for one kind of reason, ten in ten
+//! seconds are lines at `WARN`. The others are at `DEBUG`, and the next line at `WARN` counts them, as `more`. An
+//! [observer](crate::observe) hears of all.
 //!
 //! | Reason | Nearly always |
 //! | --- | --- |

@@ -4,6 +4,7 @@ use super::{Claim, IdempotencyKey};
 use crate::{
     extract::{observers, respond},
     observe::Event,
+    original_uri::original,
     problem::{Problem, Refusal},
 };
 use axum_core::{
@@ -54,6 +55,7 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
         key(&parts.extensions).ok_or_else(|| {
             observers(&parts.extensions).tell(|| Event::MissingLayer {
                 part: "idempotency",
+                path: original(&parts.uri, &parts.extensions).path(),
                 what: "an `IdempotencyKey` was asked for on a route where no layer has found one: put an \
                        `IdempotencyLayer` around it, or take an `Option<IdempotencyKey>` if that layer lets \
                        requests without a key pass",

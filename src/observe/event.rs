@@ -8,7 +8,8 @@ use std::{fmt, time::Duration};
 
 /// Something that happened. Events borrow their values: an observer copies what it wants to keep.
 ///
-/// No event carries a secret or a body; of headers only ids of events and idempotency keys. A
+/// No event carries a secret or a body; of headers only ids of events and idempotency keys, and of targets only the path where a
+/// [layer is missing](Self::MissingLayer). A
 /// [`detail`](Self::Refused::detail) may name a field of a body by its path, which can contain keys that the
 /// sender chose, at most 128 bytes. `peer` is the key
 /// by which breakers and metrics tell peers apart (a host, a tenant; see [`peer`](crate::peer)). It comes
@@ -208,6 +209,8 @@ pub enum Event<'a> {
     MissingLayer {
         /// The part of the library that the layer belongs to: `cognigy`, `idempotency`, `signature`.
         part: &'static str,
+        /// The path that was requested, with what nested routers removed from it. Its sender chose it.
+        path: &'a str,
         /// What was asked for and what to do, in fixed words.
         what: &'static str,
     },

@@ -1,9 +1,13 @@
-//! Limits the lines of a log that say the same again and again, and counts those that it leaves out.
+//! Limits the lines of a log that a stranger can cause at will, and counts those that it leaves out.
 
 use std::time::{Duration, Instant};
 
-/// After a line, the time until the next one of its kind.
-const QUIET: Duration = Duration::from_secs(10);
+/// The lines of one kind in one window. More than one: a forger who sends now and then must not hide why an honest sender
+/// is refused.
+const LINES: u32 = 10;
+
+/// From the first line of a kind to the end of its window.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// The largest number of kinds. Names come from closed sets, so few programs have as many.
 const MAX_KINDS: usize = 64;
@@ -12,8 +16,16 @@ const MAX_KINDS: usize = 64;
 type Kind = [&'static str; 2];
 
 #[derive(Debug)]
+struct Window {
+    of: Kind,
+    began: Instant,
+    lines: u32,
+    left_out: u64,
+}
+
+#[derive(Debug)]
 pub(super) struct Throttle {
-    kinds: Vec<(Kind, Instant, u64)>,
+    kinds: Vec<Window>,
 }
 
 impl Throttle {
@@ -22,21 +34,28 @@ impl Throttle {
     }
 
     /// Whether a line of this kind is to be written `now`: if it is, the number of lines that were left out
-    /// since the last one.
+    /// since the last one that was written.
     pub(super) fn ask(&mut self, kind: Kind, now: Instant) -> Option<u64> {
-        if let Some((_, last, left_out)) = self.kinds.iter_mut().find(|(of, ..)| *of == kind) {
-            if now.saturating_duration_since(*last) < QUIET {
-                *left_out += 1;
+        if let Some(window) = self.kinds.iter_mut().find(|window| window.of == kind) {
+            if now.saturating_duration_since(window.began) >= WINDOW {
+                (window.began, window.lines) = (now, 0);
+            } else if window.lines >= LINES {
+                window.left_out += 1;
                 return None;
             }
-            *last = now;
-            return Some(std::mem::take(left_out));
+            window.lines += 1;
+            return Some(std::mem::take(&mut window.left_out));
         }
         if self.kinds.len() == MAX_KINDS {
-            let oldest = (0..MAX_KINDS).min_by_key(|&at| self.kinds[at].1);
+            let oldest = (0..MAX_KINDS).min_by_key(|&at| self.kinds[at].began);
             self.kinds.swap_remove(oldest.unwrap_or_default());
         }
-        self.kinds.push((kind, now, 0));
+        self.kinds.push(Window {
+            of: kind,
+            began: now,
+            lines: 1,
+            left_out: 0,
+        });
         Some(0)
     }
 }
@@ -46,20 +65,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_of_a_kind_in_ten_seconds_and_the_number_of_the_others() {
+    fn ten_lines_of_a_kind_in_ten_seconds_and_the_number_of_the_others() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut throttle = Throttle::new();
-        assert_eq!(throttle.ask(["github", "mismatch"], start), Some(0));
-        for millis in 0..5000 {
+        for millis in 0..10 {
+            assert_eq!(throttle.ask(["github", "mismatch"], at(millis)), Some(0));
+        }
+        for millis in 10..5010 {
             assert_eq!(throttle.ask(["github", "mismatch"], at(millis)), None);
         }
-        assert_eq!(throttle.ask(["github", "missing"], at(1)), Some(0));
-        assert_eq!(throttle.ask(["slack", "mismatch"], at(1)), Some(0));
+        assert_eq!(throttle.ask(["github", "missing"], at(10)), Some(0));
+        assert_eq!(throttle.ask(["slack", "mismatch"], at(10)), Some(0));
         assert_eq!(throttle.ask(["github", "mismatch"], at(9_999)), None);
         assert_eq!(throttle.ask(["github", "mismatch"], at(10_000)), Some(5001));
-        assert_eq!(throttle.ask(["github", "mismatch"], at(10_001)), None);
-        assert_eq!(throttle.ask(["github", "mismatch"], at(20_001)), Some(1));
+        for _ in 1..10 {
+            assert_eq!(throttle.ask(["github", "mismatch"], at(10_001)), Some(0));
+        }
+        assert_eq!(throttle.ask(["github", "mismatch"], at(19_999)), None);
+        assert_eq!(throttle.ask(["github", "mismatch"], at(30_000)), Some(1));
+    }
+
+    /// One forgery a second leaves every refusal of the honest sender a line.
+    #[test]
+    fn what_comes_now_and_then_hides_nothing() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new();
+        for second in 0..100 {
+            let now = start + Duration::from_millis(1001 * second);
+            assert_eq!(throttle.ask(["github", "mismatch"], now), Some(0));
+        }
     }
 
     #[test]
@@ -75,7 +110,12 @@ mod tests {
         }
         assert_eq!(throttle.kinds.len(), MAX_KINDS);
         let now = start + Duration::from_secs(1);
+        for _ in 1..LINES {
+            assert_eq!(throttle.ask(["a", names[1]], now), Some(0));
+        }
         assert_eq!(throttle.ask(["a", names[1]], now), None);
+        // It was forgotten, and begins anew.
         assert_eq!(throttle.ask(["a", names[0]], now), Some(0));
+        assert_eq!(throttle.kinds.len(), MAX_KINDS);
     }
 }

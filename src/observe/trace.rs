@@ -8,7 +8,8 @@
 //! never a body or a secret, and of headers only ids of events.
 //!
 //! What anyone can cause at will is limited: of the refusals, troubles and missing layers with the same names (`by` and `reason`,
-//! `part` and what happened) one in ten seconds has that level, and `more` counts those since the last one. The others are `DEBUG`.
+//! `part` and what happened) ten in ten seconds have that level. The others are `DEBUG`, and the next that has that level counts
+//! them, as `more`.
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -101,7 +102,7 @@ mod on {
         }
         let kind = match *event {
             Event::Refused { by, reason, .. } => Some([by, reason]),
-            Event::MissingLayer { part, what } | Event::Trouble { part, what, .. } => {
+            Event::MissingLayer { part, what, .. } | Event::Trouble { part, what, .. } => {
                 Some([part, what])
             }
             _ => None,
@@ -228,7 +229,7 @@ mod on {
             } => {
                 tell!(level, %entry, peer, reason, %kind, ?retry_after, "dead-letter entry not written");
             }
-            Event::MissingLayer { part, what } => tell!(level, part, more, "{what}"),
+            Event::MissingLayer { part, path, what } => tell!(level, part, path, more, "{what}"),
             Event::Redriven {
                 entry,
                 by,

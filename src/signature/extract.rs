@@ -4,7 +4,8 @@ use super::Verified;
 use crate::{
     extract::{observers, respond},
     json,
-    observe::{Event, Id, Observers},
+    observe::{Event, Id},
+    original_uri::original,
     problem::{Problem, Refusal},
 };
 use axum::Json;
@@ -79,7 +80,8 @@ impl SignedRejection {
         }
     }
 
-    fn tell(&self, observers: &Observers) {
+    fn tell(&self, parts: &Parts) {
+        let observers = observers(&parts.extensions);
         match self {
             Self::Json { .. } => observers.tell(|| Event::Refused {
                 by: "signed",
@@ -88,6 +90,7 @@ impl SignedRejection {
             }),
             Self::Unverified => observers.tell(|| Event::MissingLayer {
                 part: "signature",
+                path: original(&parts.uri, &parts.extensions).path(),
                 what: "`Verified` or `Signed` was asked for on a route whose signature no layer checks: put \
                        `stack::receive(scheme)` or a `SignatureVerifyLayer` around it, with `.layer(..)` after the route",
             }),
@@ -136,7 +139,7 @@ fn verified<T>(
     verified
         .ok_or(SignedRejection::Unverified)
         .and_then(take)
-        .inspect_err(|reason| reason.tell(&observers(&parts.extensions)))
+        .inspect_err(|reason| reason.tell(parts))
 }
 
 /// What the signature proves. See [in axum](crate::signature#in-axum).
