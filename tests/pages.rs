@@ -916,6 +916,7 @@ fn defaults_of_the_stacks() {
         stack::receive(scheme),
         &[
             ("ReceiveBuilder::max_body", "1 MiB", "max_body: 1048576"),
+            ("ReceiveBuilder::grpc", "off", "grpc: false"),
             (
                 "ReceiveBuilder::once",
                 "repeats are handled again",

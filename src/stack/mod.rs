@@ -96,6 +96,7 @@
 //! | Setting | Default | Meaning |
 //! | --- | --- | --- |
 //! | [`max_body`](ReceiveBuilder::max_body) | 1 MiB | bytes of the longest body |
+//! | [`grpc`](ReceiveBuilder::grpc) | off | refuse with gRPC statuses, for a tonic server |
 //! | [`once`](ReceiveBuilder::once), [`once_by`](ReceiveBuilder::once_by) | repeats are handled again | store, and key, by which a repeat is known |
 //! | [`observe`](ReceiveBuilder::observe) | none except `tracing` | adds an observer of all layers |
 //!

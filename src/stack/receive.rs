@@ -64,7 +64,7 @@ pub struct ReceiveBuilder<O = Identity> {
 }
 
 impl<O> ReceiveBuilder<O> {
-    /// Refuses with gRPC statuses: for a tonic server. Default: `application/problem+json`, which a gRPC client cannot read.
+    /// Refuses with gRPC statuses: for a tonic server. Default: off; `application/problem+json`, which a gRPC client cannot read.
     /// The layers need a whole message, so leave streaming services outside.
     pub const fn grpc(mut self) -> Self {
         self.grpc = true;
