@@ -11,7 +11,7 @@
 //! | `INFO` | a failed attempt |
 //!
 //! No secret and no body is logged; of headers, only ids of events and idempotency keys. What a stranger can
-//! cause at will is throttled: of what has the same names (`by` and `reason`, or `part` and what happened), ten lines in ten
+//! cause at will is throttled: of refusals (and missing layers) with the same names, `by` and `reason`, ten lines in ten
 //! seconds have that level, and the next one after them counts those that were left out, as `more`.
 //!
 //! # Numbers, alerts, audit

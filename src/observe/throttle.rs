@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-/// The lines of one kind in one window. More than one: a forger who sends now and then must not hide why an honest sender
-/// is refused.
-const LINES: u32 = 10;
-
 /// From the first line of a kind to the end of its window.
 const WINDOW: Duration = Duration::from_secs(10);
 
@@ -33,13 +29,13 @@ impl Throttle {
         Self { kinds: Vec::new() }
     }
 
-    /// Whether a line of this kind is to be written `now`: if it is, the number of lines that were left out
-    /// since the last one that was written.
-    pub(super) fn ask(&mut self, kind: Kind, now: Instant) -> Option<u64> {
+    /// Whether a line of this kind, of which a window may have so many, is to be written `now`: if it is, the number
+    /// of lines that were left out since the last one that was written.
+    pub(super) fn ask(&mut self, kind: Kind, most: u32, now: Instant) -> Option<u64> {
         if let Some(window) = self.kinds.iter_mut().find(|window| window.of == kind) {
             if now.saturating_duration_since(window.began) >= WINDOW {
                 (window.began, window.lines) = (now, 0);
-            } else if window.lines >= LINES {
+            } else if window.lines >= most {
                 window.left_out += 1;
                 return None;
             }
@@ -70,20 +66,41 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         let mut throttle = Throttle::new();
         for millis in 0..10 {
-            assert_eq!(throttle.ask(["github", "mismatch"], at(millis)), Some(0));
+            assert_eq!(
+                throttle.ask(["github", "mismatch"], 10, at(millis)),
+                Some(0)
+            );
         }
         for millis in 10..5010 {
-            assert_eq!(throttle.ask(["github", "mismatch"], at(millis)), None);
+            assert_eq!(throttle.ask(["github", "mismatch"], 10, at(millis)), None);
         }
-        assert_eq!(throttle.ask(["github", "missing"], at(10)), Some(0));
-        assert_eq!(throttle.ask(["slack", "mismatch"], at(10)), Some(0));
-        assert_eq!(throttle.ask(["github", "mismatch"], at(9_999)), None);
-        assert_eq!(throttle.ask(["github", "mismatch"], at(10_000)), Some(5001));
+        assert_eq!(throttle.ask(["github", "missing"], 10, at(10)), Some(0));
+        assert_eq!(throttle.ask(["slack", "mismatch"], 10, at(10)), Some(0));
+        assert_eq!(throttle.ask(["github", "mismatch"], 10, at(9_999)), None);
+        assert_eq!(
+            throttle.ask(["github", "mismatch"], 10, at(10_000)),
+            Some(5001)
+        );
         for _ in 1..10 {
-            assert_eq!(throttle.ask(["github", "mismatch"], at(10_001)), Some(0));
+            assert_eq!(
+                throttle.ask(["github", "mismatch"], 10, at(10_001)),
+                Some(0)
+            );
         }
-        assert_eq!(throttle.ask(["github", "mismatch"], at(19_999)), None);
-        assert_eq!(throttle.ask(["github", "mismatch"], at(30_000)), Some(1));
+        assert_eq!(throttle.ask(["github", "mismatch"], 10, at(19_999)), None);
+        assert_eq!(
+            throttle.ask(["github", "mismatch"], 10, at(30_000)),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn a_kind_may_have_one_line() {
+        let start = Instant::now();
+        let mut throttle = Throttle::new();
+        assert_eq!(throttle.ask(["queue", "down"], 1, start), Some(0));
+        assert_eq!(throttle.ask(["queue", "down"], 1, start), None);
+        assert_eq!(throttle.ask(["queue", "down"], 1, start + WINDOW), Some(1));
     }
 
     /// One forgery a second leaves every refusal of the honest sender a line.
@@ -93,7 +110,7 @@ mod tests {
         let mut throttle = Throttle::new();
         for second in 0..100 {
             let now = start + Duration::from_millis(1001 * second);
-            assert_eq!(throttle.ask(["github", "mismatch"], now), Some(0));
+            assert_eq!(throttle.ask(["github", "mismatch"], 10, now), Some(0));
         }
     }
 
@@ -106,16 +123,16 @@ mod tests {
             .collect();
         for (at, name) in names.iter().enumerate() {
             let now = start + Duration::from_millis(at as u64);
-            assert_eq!(throttle.ask(["a", name], now), Some(0));
+            assert_eq!(throttle.ask(["a", name], 10, now), Some(0));
         }
         assert_eq!(throttle.kinds.len(), MAX_KINDS);
         let now = start + Duration::from_secs(1);
-        for _ in 1..LINES {
-            assert_eq!(throttle.ask(["a", names[1]], now), Some(0));
+        for _ in 1..10 {
+            assert_eq!(throttle.ask(["a", names[1]], 10, now), Some(0));
         }
-        assert_eq!(throttle.ask(["a", names[1]], now), None);
+        assert_eq!(throttle.ask(["a", names[1]], 10, now), None);
         // It was forgotten, and begins anew.
-        assert_eq!(throttle.ask(["a", names[0]], now), Some(0));
+        assert_eq!(throttle.ask(["a", names[0]], 10, now), Some(0));
         assert_eq!(throttle.kinds.len(), MAX_KINDS);
     }
 }

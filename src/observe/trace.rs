@@ -7,9 +7,9 @@
 //! `attempt`, `job`), `DEBUG` for the rest and for the other spans. Fields are names from closed sets, ids, peers and errors,
 //! never a body or a secret, and of headers only ids of events.
 //!
-//! What anyone can cause at will is limited: of the refusals, troubles and missing layers with the same names (`by` and `reason`,
-//! `part` and what happened) ten in ten seconds have that level. The others are `DEBUG`, and the next that has that level counts
-//! them, as `more`.
+//! What anyone can cause at will is limited: of the refusals and missing layers with the same names (`by` and `reason`, `part`
+//! and what happened) ten in ten seconds have that level, of the troubles one. The others are `DEBUG`, and the next that has that
+//! level counts them, as `more`.
 
 #[cfg(feature = "tracing")]
 mod on {
@@ -101,16 +101,17 @@ mod on {
             return;
         }
         let kind = match *event {
-            Event::Refused { by, reason, .. } => Some([by, reason]),
-            Event::MissingLayer { part, what, .. } | Event::Trouble { part, what, .. } => {
-                Some([part, what])
-            }
+            // Each may be of another sender or route: a forger who sends now and then must not hide why an honest sender
+            // is refused.
+            Event::Refused { by, reason, .. } => Some(([by, reason], 10)),
+            Event::MissingLayer { part, what, .. } => Some(([part, what], 10)),
+            Event::Trouble { part, what, .. } => Some(([part, what], 1)),
             _ => None,
         };
         let mut more = None;
-        if let Some(kind) = kind {
+        if let Some((kind, most)) = kind {
             let mut repeated = REPEATED.lock().unwrap_or_else(PoisonError::into_inner);
-            match repeated.ask(kind, Instant::now()) {
+            match repeated.ask(kind, most, Instant::now()) {
                 Some(0) => {}
                 Some(left_out) => more = Some(left_out),
                 None => level = Level::DEBUG,

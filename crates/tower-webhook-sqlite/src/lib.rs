@@ -136,12 +136,7 @@ pub use self::{
     queue::SqliteQueue,
 };
 
-/// The code of the project's README, as tests: it needs this crate beside the library.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
-
 /// The code of this crate's README, as a test.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct CrateReadme;
+struct Readme;

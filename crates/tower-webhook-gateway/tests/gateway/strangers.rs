@@ -333,8 +333,10 @@ fn guesses_are_counted_slowed_and_seen_and_the_right_token_passes() {
 
     let log = server.wait_for(Stream::Err, "guesses");
     assert!(log.contains("127.0.1.2"), "the address that guesses: {log}");
+    // Ten in ten seconds of each of four kinds, and not one for each guess.
+    let windows = usize::try_from(began.elapsed().as_secs() / 10).unwrap() + 1;
     assert!(
-        log.lines().filter(|line| line.contains("WARN")).count() < 20,
+        log.lines().filter(|line| line.contains("WARN")).count() <= 40 * windows,
         "{log}"
     );
     assert!(
