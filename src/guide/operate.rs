@@ -12,7 +12,7 @@
 //!
 //! No secret and no body is logged; of headers, only ids of events and idempotency keys. What a stranger can
 //! cause at will is throttled: of refusals (and missing layers) with the same names, `by` and `reason`, ten lines in ten
-//! seconds have that level, and the next one after them counts those that were left out, as `more`.
+//! seconds have that level, of troubles one, and the next one after them counts those that were left out, as `more`.
 //!
 //! # Numbers, alerts, audit
 //!

@@ -7,14 +7,12 @@ use self::{
     table::Table,
     turns::{Turn, Turns},
 };
-use super::{Head, Scheme, Secret, SignatureError, SignatureVerifyLayer};
-use crate::{BoxError, BoxFuture, InvalidConfig};
+use super::{Head, Scheme, Secret, SignatureError, SignatureVerifyLayer, sign::unique};
+use crate::{BoxError, BoxFuture, InvalidConfig, outcome::links};
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fmt,
-    hash::{BuildHasher as _, RandomState},
-    mem,
+    fmt, mem,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -524,13 +522,10 @@ impl From<Tenants> for SignatureVerifyLayer {
     }
 }
 
-/// Of random bits of the operating system. Not for keeping out: what it signs is refused too.
+/// Of 128 random bits. Not for keeping out: what it signs is refused too.
 fn nobodys_secret() -> Secret {
-    let random = RandomState::new();
-    let key: Vec<u8> = (0..4_u8)
-        .flat_map(|part| random.hash_one(part).to_be_bytes())
-        .collect();
-    Secret::new(format!("whsec_{}", data_encoding::BASE64.encode(&key)))
+    let key = data_encoding::BASE64.encode(unique().as_bytes());
+    Secret::new(format!("whsec_{key}"))
 }
 
 /// A name that may be too long to be one, for observers.
@@ -544,8 +539,7 @@ fn cut(name: &str) -> Arc<str> {
 /// The message of an error and of its causes.
 fn message(error: &(dyn std::error::Error + 'static)) -> Arc<str> {
     let mut said = error.to_string();
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    for cause in causes.take(8) {
+    for cause in links(error).skip(1) {
         let cause = cause.to_string();
         // Some errors say what their cause says.
         if !said.contains(&cause) {

@@ -1,6 +1,6 @@
 //! The parts of a message that a signature covers, and their values (RFC 9421 §2).
 
-use super::{SIGNATURE_INPUT, dictionary::Item};
+use super::{dictionary::Item, malformed};
 use crate::{
     InvalidConfig, percent,
     signature::{Defect, Head, SignatureError},
@@ -240,7 +240,7 @@ impl<'a> Subject<'a> {
         for component in components {
             let value = self.value(component)?;
             if base.len() + value.len() > MAX_BASE {
-                return Err(SignatureError::malformed(&SIGNATURE_INPUT, Defect::TooLong));
+                return Err(malformed(Defect::TooLong));
             }
             base.push_str(&component.to_string());
             base.push_str(": ");
@@ -369,7 +369,7 @@ fn hosts(
 
 /// A component without a value, or with more than one.
 fn unknown() -> SignatureError {
-    SignatureError::malformed(&SIGNATURE_INPUT, Defect::Format)
+    malformed(Defect::Format)
 }
 
 /// Decodes a text of a form, and encodes it in the one way that is signed.
