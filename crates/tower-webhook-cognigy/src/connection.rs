@@ -1,1 +1,467 @@
-//! To come.
+//! A connection to an API: its address, its credential, and the layers that every call goes through.
+//!
+//! Both clients are made of one: [`documents::Webhooks`](crate::documents::Webhooks) and
+//! [`platform::ApiClient`](crate::platform::ApiClient). A call goes through these layers of [`tower_webhook`], outermost
+//! first:
+//!
+//! ```text
+//! retry > rate limit > metrics > breaker > attempt timeout > credential > read the response > transport
+//! ```
+//!
+//! # Settings
+//!
+//! | Setting | Default | Meaning |
+//! | --- | --- | --- |
+//! | [`credential`](ConnectionBuilder::credential) | none | who asks; sent to this API's host only |
+//! | [`retry`](ConnectionBuilder::retry) | 3 retries, from 2 s, doubling, with up to 1 s of jitter | what is safe to retry: see below |
+//! | [`rate_limit`](ConnectionBuilder::rate_limit) | none | requests in a window of time; more wait |
+//! | [`attempt_timeout`](ConnectionBuilder::attempt_timeout) | 30 s | time limit of an attempt, with reading the response |
+//! | [`rules`](ConnectionBuilder::rules) | `https`, public addresses | where requests may be sent |
+//! | [`root_certificates`](ConnectionBuilder::root_certificates) | those of Mozilla | more roots, for a company's own authority |
+//! | [`transport`](ConnectionBuilder::transport) | [`HttpsClient`] | another client |
+//! | [`metrics`](ConnectionBuilder::metrics) | of its own | counts of calls and attempts |
+//!
+//! # Retries
+//!
+//! A request is sent again after 408, 425, 429, 5xx (not 501, 505, 511) and a broken connection, if its method is
+//! idempotent or it has an `Idempotency-Key`; any request, if it provably never left. `Retry-After` is kept, up to a cap.
+//! 401 and 409 are never sent again; a token that is refused is renewed once by the credential.
+//!
+//! # Cancel safety
+//!
+//! Dropping the future of a call ends it: the connection closes, its place in the rate limit and the breaker return.
+//! What was asked for may have been done.
+
+use crate::{
+    ApiError,
+    credential::{Credential, CredentialLayer},
+    https::HttpsClient,
+    rate_limit::RateLimitLayer,
+};
+use bytes::{Buf, BytesMut};
+use http::{HeaderValue, Method, Request, Response, Uri, header, uri::PathAndQuery};
+use http_body::Body;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tower::{
+    Layer, Service, ServiceExt,
+    util::{BoxCloneSyncService, Either},
+};
+use tower_layer::Identity;
+use tower_webhook::{
+    BoxError, BoxFuture, InvalidConfig, RetryWithJitterLayer,
+    body::BufferedBody,
+    metrics::DeliveryMetrics,
+    outcome::{Classify, HttpClassifier, MakeClassifier, Outcome, TransportError, Unsendable},
+    retry::{Backoff, HttpExchange, Jitter, RetryConfig},
+    stack,
+    target::TargetRules,
+    transport,
+};
+
+/// The longest response that is read, in bytes. Of a refusal, what is longer is cut; a success that is longer is an error.
+const MAX_RESPONSE: usize = 1 << 20;
+
+/// What stays plain in a segment of a path: RFC 3986's unreserved characters.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+type Calls = BoxCloneSyncService<Request<BufferedBody>, Response<BufferedBody>, BoxError>;
+
+/// A connection to an API. Clones share connections, tokens, limits and metrics.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook_cognigy::{connection::Connection, credential::Credential, rate_limit::RateLimitLayer};
+///
+/// let connection = Connection::builder("https://api.cognigy.ai")
+///     .credential(Credential::api_key("an api key")?)
+///     .rate_limit(RateLimitLayer::documents())
+///     .build()?;
+/// # let _ = connection;
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+#[derive(Clone)]
+pub struct Connection {
+    base: Arc<Uri>,
+    calls: Calls,
+    metrics: DeliveryMetrics,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builder of a [`Connection`]: see the [module docs](self) for its settings.
+#[derive(Debug)]
+#[must_use]
+pub struct ConnectionBuilder {
+    base: String,
+    credential: Option<Credential>,
+    retry: Option<RetryConfig>,
+    rate_limit: Option<RateLimitLayer>,
+    attempt_timeout: Duration,
+    rules: TargetRules,
+    root_certificates: Vec<u8>,
+    transport: Option<Boxed>,
+    metrics: DeliveryMetrics,
+}
+
+/// A transport of the user, whose responses are read.
+struct Boxed(Calls);
+
+impl fmt::Debug for Boxed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Transport")
+    }
+}
+
+/// A client that a [`Connection`] can stand on: every cloneable tower service of `Request<BufferedBody>` that answers with
+/// an HTTP response. It is implemented for all of them.
+pub trait Transport: sealed::Transport {}
+
+impl<S: sealed::Transport> Transport for S {}
+
+mod sealed {
+    use super::{Body, BoxError, BufferedBody, Calls, Read, Request, Response, Service};
+
+    pub trait Transport: Send + Sync + 'static {
+        fn read(self) -> Calls;
+    }
+
+    impl<S, B> Transport for S
+    where
+        S: Service<Request<BufferedBody>, Response = Response<B>> + Clone + Send + Sync + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
+    {
+        fn read(self) -> Calls {
+            Calls::new(Read(self))
+        }
+    }
+}
+
+impl Connection {
+    /// Starts a connection to the API at this address, such as `https://api.cognigy.ai`. Its path, if it has one, comes
+    /// before the path of each request.
+    pub fn builder(base: impl Into<String>) -> ConnectionBuilder {
+        ConnectionBuilder {
+            base: base.into(),
+            credential: None,
+            retry: None,
+            rate_limit: None,
+            attempt_timeout: Duration::from_secs(30),
+            rules: TargetRules::new(),
+            root_certificates: Vec::new(),
+            transport: None,
+            metrics: DeliveryMetrics::new(),
+        }
+    }
+
+    /// The metrics of the calls over this connection.
+    pub const fn metrics(&self) -> &DeliveryMetrics {
+        &self.metrics
+    }
+
+    /// Sends a request, for what this crate has no method for. Its URI is a path with its query, to which the address of
+    /// the API is added.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`], also if the status is no success.
+    pub async fn send(
+        &self,
+        req: Request<BufferedBody>,
+    ) -> Result<Response<BufferedBody>, ApiError> {
+        self.call("send the request", Ok(req)).await
+    }
+
+    /// Sends a request, and refuses an answer that is no success.
+    pub(crate) async fn call(
+        &self,
+        operation: &'static str,
+        req: Result<Request<BufferedBody>, Unsendable>,
+    ) -> Result<Response<BufferedBody>, ApiError> {
+        let req = req
+            .and_then(|req| self.resolved(req))
+            .map_err(|error| ApiError::invalid(operation, error))?;
+        let judge = HttpClassifier::new().make_classifier(&req);
+        let sent = self.calls.clone().oneshot(req).await;
+        let res = sent.map_err(|error| ApiError::of_call(operation, error))?;
+        if res.status().is_success() {
+            return Ok(res);
+        }
+        let outcome = judge.classify(Ok::<_, &BoxError>(&res));
+        Err(ApiError::of_response(
+            operation,
+            &res,
+            outcome.retry_after(),
+        ))
+    }
+
+    /// Sends a request, and reads the JSON of the answer.
+    pub(crate) async fn json<T: DeserializeOwned>(
+        &self,
+        operation: &'static str,
+        req: Result<Request<BufferedBody>, Unsendable>,
+    ) -> Result<T, ApiError> {
+        let res = self.call(operation, req).await?;
+        let (status, body) = (res.status(), res.body().clone());
+        let read = transport::read_json(res).await;
+        read.map_err(|error| {
+            // The cause names the field; that it failed is said by the kind.
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            ApiError::unexpected(operation, status, &body, cause.unwrap_or_default())
+        })
+    }
+
+    /// The request with the address of the API before its path.
+    fn resolved(
+        &self,
+        mut req: Request<BufferedBody>,
+    ) -> Result<Request<BufferedBody>, Unsendable> {
+        let asked = req.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        if req.uri().authority().is_some() || !asked.starts_with('/') {
+            return Err(Unsendable::because("the URI of a request is a path"));
+        }
+        let before = self.base.path().trim_end_matches('/');
+        let mut parts = (*self.base).clone().into_parts();
+        let path = PathAndQuery::try_from(format!("{before}{asked}"));
+        parts.path_and_query = Some(path.map_err(Unsendable::because)?);
+        *req.uri_mut() = Uri::from_parts(parts).map_err(Unsendable::because)?;
+        let headers = req.headers_mut();
+        let json = HeaderValue::from_static("application/json");
+        headers.entry(header::ACCEPT).or_insert(json);
+        Ok(req)
+    }
+}
+
+impl ConnectionBuilder {
+    /// Sets who asks. Default: nobody.
+    pub fn credential(mut self, credential: Credential) -> Self {
+        self.credential = Some(credential);
+        self
+    }
+
+    /// Sets when and how often a call is tried again. Default: up to 3 retries, after 2 s, 4 s and 8 s with up to 1 s of
+    /// jitter, as the platform's own client does.
+    pub fn retry(mut self, retry: RetryConfig) -> Self {
+        self.retry = Some(retry);
+        self
+    }
+
+    /// Sets the rate limit. Default: none. Connections that share a key of the API share a limit: give them clones of it.
+    pub fn rate_limit(mut self, limit: RateLimitLayer) -> Self {
+        self.rate_limit = Some(limit);
+        self
+    }
+
+    /// Sets the time limit of an attempt, with reading the response. Default: 30 s.
+    pub const fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Sets where requests may be sent. Default: `https`, and public addresses.
+    pub const fn rules(mut self, rules: TargetRules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Adds root certificates, as PEM. Default: those of Mozilla. With a [`transport`](Self::transport) of your own they
+    /// have no effect.
+    pub fn root_certificates(mut self, pem: &[u8]) -> Self {
+        self.root_certificates.extend_from_slice(pem);
+        self
+    }
+
+    /// Sets the client that sends requests: reqwest's, or one for tests. Default: [`HttpsClient`]. It must not follow
+    /// redirects to other hosts with the headers of the request.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Boxed(transport.read()));
+        self
+    }
+
+    /// Sets the metrics that count calls and attempts. Default: new ones.
+    pub fn metrics(mut self, metrics: DeliveryMetrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Builds the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the setting: `base`, `root_certificates` or `attempt_timeout`.
+    pub fn build(self) -> Result<Connection, InvalidConfig> {
+        let base: Uri = self
+            .base
+            .parse()
+            .map_err(|_| InvalidConfig::new("base", "must be the URL of an API"))?;
+        let checked = self.rules.check(&base);
+        checked.map_err(|error| InvalidConfig::new("base", format!("is refused: {error}")))?;
+        if base.query().is_some() {
+            return Err(InvalidConfig::new("base", "must have no query"));
+        }
+        let transport = if let Some(Boxed(transport)) = self.transport {
+            transport
+        } else {
+            let mut client = HttpsClient::builder().rules(self.rules);
+            if !self.root_certificates.is_empty() {
+                client = client.root_certificates(&self.root_certificates)?;
+            }
+            sealed::Transport::read(client.build())
+        };
+        let credential = match self.credential {
+            Some(credential) => Either::Left(CredentialLayer::with_rules(
+                credential, &self.base, self.rules,
+            )?),
+            None => Either::Right(Identity::new()),
+        };
+        let limit = match self.rate_limit {
+            Some(limit) => Either::Left(limit),
+            None => Either::Right(Identity::new()),
+        };
+        let attempt = stack::attempt()
+            .attempt_timeout(self.attempt_timeout)
+            .metrics(self.metrics.clone())
+            .each_attempt(credential)
+            .build()?;
+        let retry = match self.retry {
+            Some(retry) => retry,
+            None => default_retry()?,
+        };
+        let retry = RetryWithJitterLayer::new(retry)
+            .observe(self.metrics.clone())
+            .exchange(HttpExchange::new());
+        let calls = retry.layer(limit.layer(attempt.layer(transport)));
+        Ok(Connection {
+            base: Arc::new(base),
+            calls: Calls::new(calls.map_err(Into::into)),
+            metrics: self.metrics,
+        })
+    }
+}
+
+/// The delays of the platform's own client: `2^n` seconds from 2, and up to 1 s more.
+fn default_retry() -> Result<RetryConfig, InvalidConfig> {
+    let backoff = Backoff::exponential(Duration::from_secs(2), Duration::from_secs(30))
+        .jitter(Jitter::Additive(Duration::from_secs(1)));
+    RetryConfig::builder()
+        .attempts(4)
+        .backoff(backoff.build()?)
+        .build()
+}
+
+/// A request with a path of this API.
+pub(crate) fn request(method: Method, path: &str) -> Result<Request<BufferedBody>, Unsendable> {
+    let req = Request::builder().method(method).uri(path);
+    req.body(BufferedBody::default())
+        .map_err(Unsendable::because)
+}
+
+/// A request with a JSON body.
+pub(crate) fn request_json<T: Serialize + ?Sized>(
+    method: Method,
+    path: &str,
+    value: &T,
+) -> Result<Request<BufferedBody>, Unsendable> {
+    let mut req = transport::post_json(path, value)?;
+    *req.method_mut() = method;
+    Ok(req)
+}
+
+/// An id as one segment of a path.
+///
+/// `.` and `..` are refused: every client and server may take them, in either spelling, for a step in the path.
+pub(crate) fn segment(name: &'static str, id: &str) -> Result<String, Unsendable> {
+    if matches!(id, "" | "." | "..") {
+        return Err(Unsendable::because(format!("{name} must be an id")));
+    }
+    Ok(utf8_percent_encode(id, SEGMENT).to_string())
+}
+
+/// A path and its query, with the values encoded.
+pub(crate) fn with_query(path: &str, query: &[(&str, &str)]) -> String {
+    let mut out = path.to_owned();
+    for (name, value) in query {
+        out.push(if out.contains('?') { '&' } else { '?' });
+        out.push_str(name);
+        out.push('=');
+        out.extend(utf8_percent_encode(value, SEGMENT));
+    }
+    out
+}
+
+/// Reads each response into memory, within the time limit of the attempt.
+#[derive(Clone, Debug)]
+struct Read<S>(S);
+
+impl<S, B> Service<Request<BufferedBody>> for Read<S>
+where
+    S: Service<Request<BufferedBody>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    B: Body<Error: Into<BoxError>, Data: Send> + Send + 'static,
+{
+    type Response = Response<BufferedBody>;
+    type Error = BoxError;
+    /// Boxed: a request over the network costs more than a box.
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        let sent = self.0.call(req);
+        Box::pin(async move {
+            let (head, body) = sent.await.map_err(Into::into)?.into_parts();
+            let body = read(body, !head.status.is_success()).await?;
+            Ok(Response::from_parts(head, body))
+        })
+    }
+}
+
+/// Reads a body up to the limit. What is longer is cut, or an error.
+async fn read<B>(body: B, cut: bool) -> Result<BufferedBody, TransportError>
+where
+    B: Body<Error: Into<BoxError>>,
+{
+    let mut body = pin!(body);
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::as_mut(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| TransportError::new(Outcome::transient(), error))?;
+        let Ok(mut data) = frame.into_data() else {
+            continue;
+        };
+        let room = MAX_RESPONSE - bytes.len();
+        if data.remaining() <= room {
+            bytes.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+        } else if cut {
+            bytes.extend_from_slice(&data.copy_to_bytes(room));
+            break;
+        } else {
+            let text = format!("the response is longer than {MAX_RESPONSE} bytes");
+            return Err(TransportError::new(Outcome::permanent(), text));
+        }
+    }
+    Ok(BufferedBody::new(bytes.freeze()))
+}

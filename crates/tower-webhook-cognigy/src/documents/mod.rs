@@ -1,1 +1,577 @@
-//! To come.
+//! The webhook API of the five documents: register, list, set a retry policy, validate.
+//!
+//! **This is not the official platform**, which is in [`platform`](crate::platform): the routes, bodies and
+//! event names here are those of five tutorials (S0 to S4) and have no trace in Cognigy's own documentation. Use it for a
+//! gateway or an in-house service that speaks their contract. Where the documents disagree about a path, both are there;
+//! all [`Paths`] can be set.
+//!
+//! | Call | Document | Request |
+//! | --- | --- | --- |
+//! | [`list`](Webhooks::list) | S0 | `GET /api/v2/bots/{bot}/webhooks?pageSize=100&cursor=` |
+//! | [`set_retry_policy`](Webhooks::set_retry_policy) | S0 | `PATCH /api/v2/bots/{bot}/webhooks/{webhook}` |
+//! | [`register`](Webhooks::register) a [`WebhookDefinition`] | S1 | `POST /api/v2/webhooks` |
+//! | [`register`](Webhooks::register) a [`WebhookEndpoint`] | S2 | `POST /api/v2/webhooks` |
+//! | [`register`](Webhooks::register) an [`EventWebhook`] | S4 | `POST /api/v1/webhooks` |
+//! | [`execution_limits`](Webhooks::execution_limits), [`validate`](Webhooks::validate) | S1 | `GET /api/v2/flows/execution-limits` |
+//! | [`Monitor::post`] | S2 | `POST` to a monitoring URL |
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use futures_util::TryStreamExt;
+//! use tower_webhook_cognigy::{
+//!     credential::Credential,
+//!     documents::{RetryPolicy, WebhookEndpoint, Webhooks},
+//! };
+//!
+//! # async fn run() -> Result<(), tower_webhook::BoxError> {
+//! let api = Webhooks::new("https://api.cognigy.ai", Credential::api_key("an api key")?)?;
+//!
+//! let orders = WebhookEndpoint::builder("orders", "https://example.com/hooks").build()?;
+//! println!("registered as {}", api.register(orders).await?.id());
+//!
+//! let mut hooks = std::pin::pin!(api.list("bot-1"));
+//! let policy = RetryPolicy::builder().max_attempts(5).build()?;
+//! while let Some(hook) = hooks.try_next().await? {
+//!     if let Some(id) = hook.id() {
+//!         api.set_retry_policy("bot-1", id, &policy, "retry-config-v1").await?;
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Errors
+//!
+//! [`ApiError`]. What its [kinds](crate::ApiErrorKind) mean here, by the documents:
+//!
+//! | Status | Meaning |
+//! | --- | --- |
+//! | 400, 422 | a field has a value outside the schema |
+//! | 401 | the credential is missing, malformed, expired, or of another region |
+//! | 403 | the scope `webhooks:write` is missing, or the role |
+//! | 409 | the webhook is locked by another process, or the idempotency key was used with another payload |
+//! | 429 | more than the rate limit, typically 60 requests a minute for a key |
+//!
+//! # Cancel safety
+//!
+//! As [`connection`](crate::connection): what was asked for may have been done. A stream that is dropped ends its request.
+
+mod audit;
+mod model;
+
+pub use self::{
+    audit::{Monitor, RegistrationRecord, RetryExhausted, RetrySuccess},
+    model::{
+        BackoffStrategy, EventWebhook, HookMethod, IntervalRetries, NewWebhook, PayloadFormat,
+        RetryPolicy, RetryPolicyBuilder, TimeoutPipeline, TriggerCondition, TriggerType,
+        WebhookDefinition, WebhookDefinitionBuilder, WebhookEndpoint, WebhookEndpointBuilder,
+    },
+};
+
+use crate::{
+    ApiError,
+    connection::{Connection, request, request_json, segment, with_query},
+    credential::Credential,
+    rate_limit::RateLimitLayer,
+};
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::time::sleep;
+use tower_webhook::{InvalidConfig, cognigy::presets, outcome::Unsendable};
+
+/// The page size of lists.
+const PAGE_SIZE: &str = "100";
+
+/// The greatest number of pages of a list: a million webhooks.
+const MAX_PAGES: usize = 10_000;
+
+/// The greatest number of webhooks whose last retry policy is remembered.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// The greatest number of times that a registration is sent again after 429 (S2).
+const MAX_REFUSED: u32 = 4;
+
+/// A client of the documents' API. Clones share everything.
+#[derive(Clone)]
+pub struct Webhooks {
+    connection: Connection,
+    paths: Arc<Paths>,
+    applied: Arc<Mutex<HashMap<[u8; 32], [u8; 32]>>>,
+}
+
+impl fmt::Debug for Webhooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Webhooks")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The paths of the API, and the name of a header. Each default is the documents' value.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Paths {
+    bot_webhooks: String,
+    webhooks: String,
+    event_webhooks: String,
+    execution_limits: String,
+    idempotency_key: HeaderName,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            bot_webhooks: "/api/v2/bots/{bot}/webhooks".to_owned(),
+            webhooks: "/api/v2/webhooks".to_owned(),
+            event_webhooks: "/api/v1/webhooks".to_owned(),
+            execution_limits: "/api/v2/flows/execution-limits".to_owned(),
+            idempotency_key: HeaderName::from_static("idempotency-key"),
+        }
+    }
+}
+
+impl Paths {
+    /// Sets the path of a bot's webhooks, in which `{bot}` stands for the bot's id. Default:
+    /// `/api/v2/bots/{bot}/webhooks`.
+    pub fn bot_webhooks(mut self, path: impl Into<String>) -> Self {
+        self.bot_webhooks = path.into();
+        self
+    }
+
+    /// Sets the path for registering the forms of S1 and S2. Default: `/api/v2/webhooks`.
+    pub fn webhooks(mut self, path: impl Into<String>) -> Self {
+        self.webhooks = path.into();
+        self
+    }
+
+    /// Sets the path for registering the form of S4. Default: `/api/v1/webhooks`.
+    pub fn event_webhooks(mut self, path: impl Into<String>) -> Self {
+        self.event_webhooks = path.into();
+        self
+    }
+
+    /// Sets the path of the execution limits. Default: `/api/v2/flows/execution-limits`.
+    pub fn execution_limits(mut self, path: impl Into<String>) -> Self {
+        self.execution_limits = path.into();
+        self
+    }
+
+    /// Sets the header of the idempotency key of a retry policy. Default: `Idempotency-Key`.
+    pub fn idempotency_key(mut self, name: HeaderName) -> Self {
+        self.idempotency_key = name;
+        self
+    }
+
+    fn of_bot(&self, bot: &str) -> Result<String, Unsendable> {
+        Ok(self
+            .bot_webhooks
+            .replace("{bot}", &segment("the bot", bot)?))
+    }
+}
+
+/// A webhook as the API lists it. The documents do not say its fields: all that it has are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ListedWebhook(Map<String, Value>);
+
+impl ListedWebhook {
+    /// The id: `id`, or `_id`.
+    pub fn id(&self) -> Option<&str> {
+        let id = self.0.get("id").or_else(|| self.0.get("_id"));
+        id.and_then(Value::as_str)
+    }
+
+    /// The name.
+    pub fn name(&self) -> Option<&str> {
+        self.0.get("name").and_then(Value::as_str)
+    }
+
+    /// All fields.
+    pub const fn fields(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+/// One page of a list. Both keys are optional.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default)]
+    items: Vec<ListedWebhook>,
+    #[serde(default)]
+    pagination: Option<Pagination>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Pagination {
+    next_cursor: Option<String>,
+}
+
+/// The answer to a registration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Registered {
+    id: String,
+    #[serde(flatten)]
+    more: Map<String, Value>,
+}
+
+impl Registered {
+    /// The id of the webhook.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its status, such as `active` (S1).
+    pub fn status(&self) -> Option<&str> {
+        self.more.get("status").and_then(Value::as_str)
+    }
+
+    /// When it was made, as RFC 3339 text (S1: `created_at`).
+    pub fn created_at(&self) -> Option<&str> {
+        self.more.get("created_at").and_then(Value::as_str)
+    }
+
+    /// All fields but the id.
+    pub const fn more(&self) -> &Map<String, Value> {
+        &self.more
+    }
+}
+
+/// What became of a retry policy.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum PolicyUpdate {
+    /// The webhook had this policy already, by this client: no request was sent. As JSON, in S0's form:
+    /// `{"status":"skipped","reason":"idempotent_duplicate"}`.
+    Skipped,
+    /// The API took the policy, and answered this.
+    Updated(Value),
+}
+
+impl Serialize for PolicyUpdate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Skipped => {
+                let mut map = serializer.serialize_map(Some(2))?;
+                map.serialize_entry("status", "skipped")?;
+                map.serialize_entry("reason", "idempotent_duplicate")?;
+                map.end()
+            }
+            Self::Updated(answer) => answer.serialize(serializer),
+        }
+    }
+}
+
+/// What the API permits to a flow's webhooks (S1). A value that is missing is the documents'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecutionLimits {
+    /// The longest time limit of a delivery, in seconds. Default: 30.
+    #[serde(default = "ExecutionLimits::timeout")]
+    pub max_webhook_timeout_seconds: u64,
+    /// The longest payload, in kilobytes. Default: 256.
+    #[serde(default = "ExecutionLimits::payload")]
+    pub max_webhook_payload_kb: u64,
+}
+
+impl ExecutionLimits {
+    const fn timeout() -> u64 {
+        30
+    }
+
+    const fn payload() -> u64 {
+        256
+    }
+
+    /// Whether a definition is within the limits.
+    pub fn permit(&self, definition: &WebhookDefinition) -> bool {
+        definition.timeout() <= Duration::from_secs(self.max_webhook_timeout_seconds)
+            && u64::from(definition.max_payload_size_kb()) <= self.max_webhook_payload_kb
+    }
+}
+
+/// The result of validating a definition (S1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Validation {
+    /// Whether the target answered.
+    pub endpoint_reachable: bool,
+    /// Whether the definition is within the API's limits. `None`, as JSON `null`: the limits could not be read, which is
+    /// no permission (S1 takes it for one).
+    pub within_flow_limits: Option<bool>,
+}
+
+/// The result of one registration of [`Webhooks::register_all`]. As JSON it has S2's form: `endpoint`, `success`, and
+/// `data` or `error`.
+#[derive(Debug)]
+pub struct BulkItem {
+    /// The place in the list that was given, from 0.
+    pub index: usize,
+    /// The name of the webhook.
+    pub name: String,
+    /// What became of it.
+    pub result: Result<Registered, ApiError>,
+}
+
+impl Serialize for BulkItem {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("endpoint", &self.name)?;
+        map.serialize_entry("success", &self.result.is_ok())?;
+        match &self.result {
+            Ok(data) => map.serialize_entry("data", data)?,
+            Err(error) => map.serialize_entry("error", &error.to_string())?,
+        }
+        map.end()
+    }
+}
+
+impl Webhooks {
+    /// A client of the API at this address, with the documents' rate limit of 60 requests a minute.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names `base`.
+    pub fn new(base: impl Into<String>, credential: Credential) -> Result<Self, InvalidConfig> {
+        let connection = Connection::builder(base)
+            .credential(credential)
+            .rate_limit(RateLimitLayer::documents());
+        Ok(Self::over(connection.build()?))
+    }
+
+    /// A client over a connection with settings of its own.
+    pub fn over(connection: Connection) -> Self {
+        Self {
+            connection,
+            paths: Arc::default(),
+            applied: Arc::default(),
+        }
+    }
+
+    /// Sets the paths. Default: the documents'.
+    #[must_use]
+    pub fn paths(mut self, paths: Paths) -> Self {
+        self.paths = Arc::new(paths);
+        self
+    }
+
+    /// The connection.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Lists the webhooks of a bot, page by page, as they are asked for (S0).
+    ///
+    /// # Errors
+    ///
+    /// The stream ends with the first [`ApiError`]. A cursor that comes again, or more than 10,000 pages, is
+    /// [`UnexpectedResponse`](crate::ApiErrorKind::UnexpectedResponse).
+    pub fn list(&self, bot: &str) -> impl Stream<Item = Result<ListedWebhook, ApiError>> + use<> {
+        const OPERATION: &str = "list webhooks";
+        struct At {
+            api: Webhooks,
+            bot: String,
+            cursor: Option<String>,
+            seen: HashSet<String>,
+        }
+        let start = At {
+            api: self.clone(),
+            bot: bot.to_owned(),
+            cursor: None,
+            seen: HashSet::new(),
+        };
+        stream::try_unfold(Some(start), async |at| {
+            let Some(mut at) = at else { return Ok(None) };
+            let mut query = vec![("pageSize", PAGE_SIZE)];
+            query.extend(at.cursor.as_deref().map(|cursor| ("cursor", cursor)));
+            let path = at.api.paths.of_bot(&at.bot);
+            let req = path.and_then(|path| request(Method::GET, &with_query(&path, &query)));
+            let page: Page = at.api.connection.json(OPERATION, req).await?;
+            let next = page.pagination.and_then(|page| page.next_cursor);
+            let next = match next.filter(|next| !next.is_empty()) {
+                None => None,
+                Some(next) => {
+                    if at.seen.len() == MAX_PAGES || !at.seen.insert(next.clone()) {
+                        return Err(ApiError::endless(OPERATION));
+                    }
+                    at.cursor = Some(next);
+                    Some(at)
+                }
+            };
+            Ok(Some((stream::iter(page.items.into_iter().map(Ok)), next)))
+        })
+        .try_flatten()
+    }
+
+    /// Registers a webhook, in one of the three documented forms.
+    ///
+    /// A registration that may have arrived is not sent again, because a second one would be a second webhook. After 429
+    /// it is sent again up to 4 times, when the server says so, or after 1 s, 2 s, 4 s and 8 s with up to 0.5 s of jitter
+    /// (S2).
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`]. Any 2xx with an `id` is a success.
+    pub async fn register(&self, webhook: impl Into<NewWebhook>) -> Result<Registered, ApiError> {
+        const OPERATION: &str = "register the webhook";
+        let webhook = webhook.into();
+        let path = match webhook {
+            NewWebhook::Definition(_) | NewWebhook::Endpoint(_) => &self.paths.webhooks,
+            NewWebhook::Events(_) => &self.paths.event_webhooks,
+        };
+        let schedule = presets::client_schedule();
+        let mut refused = 0;
+        loop {
+            let req = request_json(Method::POST, path, &webhook);
+            match self.connection.json(OPERATION, req).await {
+                Err(error)
+                    if error.status() == Some(StatusCode::TOO_MANY_REQUESTS)
+                        && refused < MAX_REFUSED =>
+                {
+                    refused += 1;
+                    let random = fastrand::u64(..);
+                    let own = schedule.backoff().delay(refused, Duration::ZERO, random);
+                    sleep(error.retry_after().unwrap_or_default().max(own)).await;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Registers many webhooks, up to `concurrency` at a time, and tells what became of each as it ends, in whatever
+    /// order. One that fails stops no other. Nothing is sent before the stream is polled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream drops the requests that run; what was not begun is not sent.
+    pub fn register_all<W: Into<NewWebhook>>(
+        &self,
+        webhooks: impl IntoIterator<Item = W>,
+        concurrency: usize,
+    ) -> impl Stream<Item = BulkItem> {
+        let one = move |(index, webhook): (usize, W)| {
+            let (api, webhook) = (self.clone(), webhook.into());
+            async move {
+                BulkItem {
+                    index,
+                    name: webhook.name().to_owned(),
+                    result: api.register(webhook).await,
+                }
+            }
+        };
+        stream::iter(webhooks.into_iter().enumerate())
+            .map(one)
+            .buffer_unordered(concurrency.max(1))
+    }
+
+    /// Sets the retry policy of a bot's webhook (S0), with an idempotency key, so that it may be sent again.
+    ///
+    /// A policy that this client set last for this webhook is not sent again. In S0 the same policy for another webhook is
+    /// skipped too; here it is not.
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`], of kind [`InvalidRequest`](crate::ApiErrorKind::InvalidRequest) if `key` is empty or no header can carry
+    /// it.
+    pub async fn set_retry_policy(
+        &self,
+        bot: &str,
+        webhook: &str,
+        policy: &RetryPolicy,
+        key: &str,
+    ) -> Result<PolicyUpdate, ApiError> {
+        const OPERATION: &str = "set the retry policy";
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            retry_policy: &'a RetryPolicy,
+        }
+        let build = || {
+            let path = format!(
+                "{}/{}",
+                self.paths.of_bot(bot)?,
+                segment("the webhook", webhook)?
+            );
+            let body = Body {
+                retry_policy: policy,
+            };
+            let mut req = request_json(Method::PATCH, &path, &body)?;
+            let key = HeaderValue::from_str(key)
+                .ok()
+                .filter(|key| !key.is_empty())
+                .ok_or_else(|| Unsendable::because("the idempotency key is no header value"))?;
+            req.headers_mut().insert(&self.paths.idempotency_key, key);
+            // Under any name, it is a key.
+            req.extensions_mut()
+                .insert(tower_webhook::outcome::Repeatable::Yes);
+            Ok((path, req))
+        };
+        let (path, req) =
+            build().map_err(|error: Unsendable| ApiError::invalid(OPERATION, error))?;
+        let target = digest(["PATCH", &path]);
+        // A `Value` writes its members in order, and here are only short ASCII texts and integers below 2^53: it is
+        // canonical JSON (RFC 8785).
+        let canonical = serde_json::to_value(policy).map(|policy| policy.to_string());
+        let canonical = canonical.map_err(|error| ApiError::invalid(OPERATION, error))?;
+        let payload = digest([canonical.as_str()]);
+        if self.applied().get(&target) == Some(&payload) {
+            return Ok(PolicyUpdate::Skipped);
+        }
+        // Until the answer is there nobody knows which policy the webhook has.
+        self.applied().remove(&target);
+        let answer = self.connection.json(OPERATION, Ok(req)).await?;
+        let mut applied = self.applied();
+        if applied.len() >= MAX_REMEMBERED {
+            // What is forgotten is sent once more, which does no harm.
+            applied.clear();
+        }
+        applied.insert(target, payload);
+        Ok(PolicyUpdate::Updated(answer))
+    }
+
+    fn applied(&self) -> MutexGuard<'_, HashMap<[u8; 32], [u8; 32]>> {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the API permits to a flow's webhooks (S1).
+    ///
+    /// # Errors
+    ///
+    /// [`ApiError`]: limits that cannot be read are not permission.
+    pub async fn execution_limits(&self) -> Result<ExecutionLimits, ApiError> {
+        let req = request(Method::GET, &self.paths.execution_limits);
+        self.connection.json("read the execution limits", req).await
+    }
+
+    /// Validates a definition (S1): with the result of a [probe](crate::probe) of its target, and the API's limits. If
+    /// these cannot be read, they are unknown.
+    pub async fn validate(
+        &self,
+        definition: &WebhookDefinition,
+        endpoint_reachable: bool,
+    ) -> Validation {
+        let limits = self.execution_limits().await.ok();
+        Validation {
+            endpoint_reachable,
+            within_flow_limits: limits.map(|limits| limits.permit(definition)),
+        }
+    }
+}
+
+/// SHA-256 over parts, each after its length.
+fn digest<const N: usize>(parts: [&str; N]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}

@@ -1,0 +1,74 @@
+//! Registering many.
+
+use super::{Fake, api, start};
+use axum::response::IntoResponse;
+use futures_util::StreamExt;
+use http::StatusCode;
+use std::{collections::BTreeSet, time::Duration};
+use tower_webhook_cognigy::{
+    documents::{BulkItem, WebhookEndpoint, Webhooks},
+    rate_limit::RateLimitLayer,
+};
+
+fn endpoints(count: usize) -> Vec<WebhookEndpoint> {
+    let one = |index| {
+        let endpoint = WebhookEndpoint::builder(format!("hook-{index}"), "https://example.com/");
+        endpoint.build().expect("an endpoint")
+    };
+    (0..count).map(one).collect()
+}
+
+#[tokio::test]
+async fn each_of_many_has_its_own_result_and_one_that_fails_stops_no_other() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for status in [200, 403, 200] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        fake.seen()
+            .script
+            .push_back((status, r#"{"id":"wh"}"#).into_response());
+    }
+    let items: Vec<BulkItem> = api.register_all(endpoints(3), 1).collect().await;
+    let json: Vec<_> = items
+        .iter()
+        .map(|item| serde_json::to_value(item).expect("JSON"))
+        .collect();
+    assert_eq!(
+        json[0],
+        serde_json::json!({"endpoint": "hook-0", "success": true, "data": {"id": "wh"}})
+    );
+    assert_eq!(json[1]["success"], false);
+    assert!(json[1]["error"].as_str().expect("text").contains("403"));
+    assert_eq!(json[2]["success"], true);
+    assert_eq!(
+        items.iter().map(|item| item.index).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
+}
+
+#[tokio::test]
+async fn a_thousand_registrations_hold_the_rate_limit_exactly() {
+    const LIMIT: usize = 100;
+    let fake = Fake::default();
+    let window = Duration::from_millis(200);
+    let (_server, connection) = start(&fake).await;
+    let limit = RateLimitLayer::new(LIMIT, window).expect("a limit");
+    let api = Webhooks::over(connection.rate_limit(limit).build().expect("a connection"));
+    let began = tokio::time::Instant::now();
+    let items: Vec<BulkItem> = api.register_all(endpoints(1000), 16).collect().await;
+    assert!(items.iter().all(|item| item.result.is_ok()));
+    let names: BTreeSet<_> = items.iter().map(|item| item.name.as_str()).collect();
+    assert_eq!((names.len(), fake.seen().registered.len()), (1000, 1000));
+    // The last hundred may not begin before nine windows have passed.
+    assert!(began.elapsed() >= 9 * window, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn dropping_the_stream_sends_no_more() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    let mut items = Box::pin(api.register_all(endpoints(100), 2));
+    items.next().await.expect("the first");
+    drop(items);
+    assert!(fake.seen().registered.len() <= 4);
+}

@@ -1,0 +1,248 @@
+//! What the server refuses, and what goes wrong on the way.
+
+use super::{Fake, api, fake_documents::MAX_BODY, start};
+use crate::https;
+use axum::{
+    Router,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use std::{error::Error, time::Duration};
+use tower_webhook_cognigy::{
+    ApiErrorKind,
+    credential::Credential,
+    documents::{RetryPolicy, WebhookDefinition, WebhookEndpoint, Webhooks},
+};
+
+fn answer(status: u16, content_type: &'static str, body: String) -> Response {
+    let status = StatusCode::from_u16(status).expect("a status");
+    (status, [("content-type", content_type)], body).into_response()
+}
+
+fn endpoint() -> WebhookEndpoint {
+    let endpoint = WebhookEndpoint::builder("abc", "https://example.com/");
+    endpoint.build().expect("an endpoint")
+}
+
+#[tokio::test]
+async fn each_status_is_a_kind_that_carries_what_the_server_said() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for (status, kind) in [
+        (400, ApiErrorKind::BadRequest),
+        (401, ApiErrorKind::Unauthorized),
+        (403, ApiErrorKind::Forbidden),
+        (404, ApiErrorKind::NotFound),
+        (409, ApiErrorKind::Conflict),
+        (410, ApiErrorKind::NotFound),
+        (413, ApiErrorKind::TooLarge),
+        (418, ApiErrorKind::Status),
+        (422, ApiErrorKind::Unprocessable),
+        (307, ApiErrorKind::Redirected),
+        (500, ApiErrorKind::Server),
+        (501, ApiErrorKind::Server),
+    ] {
+        let problem = r#"{"type":"about:blank","title":"T","detail":"the reason\u001b[31m","code":1004,"traceId":"t-1"}"#;
+        let problem = answer(status, "application/problem+json", problem.to_owned());
+        fake.seen().script.push_back(problem);
+        let error = api.register(endpoint()).await.expect_err("refused");
+        assert_eq!(error.kind(), kind, "{status}");
+        assert_eq!(error.status().map(|status| status.as_u16()), Some(status));
+        assert_eq!(error.detail(), Some("the reason\u{1b}[31m"));
+        assert_eq!(
+            (error.code(), error.trace_id()),
+            (Some("1004"), Some("t-1"))
+        );
+        let shown = error.to_string();
+        assert!(shown.contains("cannot register the webhook") && shown.contains("the reason"));
+        assert!(
+            !shown.contains('\u{1b}'),
+            "a terminal would obey it: {shown}"
+        );
+        assert_eq!(fake.seen().requests.len(), 1, "a registration is sent once");
+        fake.seen().requests.clear();
+    }
+}
+
+#[tokio::test]
+async fn other_forms_of_a_refusal_are_read_and_its_body_is_bounded() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    let long = "x".repeat(2 << 20);
+    for (body, detail) in [
+        (r#"{"message":"M"}"#.to_owned(), Some("M".to_owned())),
+        (
+            r#"{"error":"invalid_scope","error_description":"D"}"#.to_owned(),
+            Some("D".to_owned()),
+        ),
+        (
+            r#"{"title":"T","detail":""}"#.to_owned(),
+            Some("T".to_owned()),
+        ),
+        (
+            r#"{"detail":[{"loc":["body","url"],"msg":"invalid"}]}"#.to_owned(),
+            Some(r#"[{"loc":["body","url"],"msg":"invalid"}]"#.to_owned()),
+        ),
+        ("<html>Bad Gateway</html>".to_owned(), None),
+        ("[1]".to_owned(), None),
+        (String::new(), None),
+        (long.clone(), None),
+        (
+            format!(r#"{{"detail":"{}"}}"#, "y".repeat(9000)),
+            Some("y".repeat(512)),
+        ),
+    ] {
+        fake.seen()
+            .script
+            .push_back(answer(422, "text/plain", body.clone()));
+        let error = api.register(endpoint()).await.expect_err("422");
+        assert_eq!(error.detail(), detail.as_deref(), "{body:.60}");
+        let kept = &body.as_bytes()[..body.len().min(4096)];
+        assert_eq!(error.body(), kept);
+        assert!(error.to_string().len() < 700);
+    }
+}
+
+#[tokio::test]
+async fn what_is_safe_to_repeat_is_repeated_and_nothing_else() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    let fail = |count: usize, status: u16| {
+        for _ in 0..count {
+            fake.seen()
+                .script
+                .push_back(answer(status, "text/plain", String::new()));
+        }
+        fake.seen().requests.clear();
+    };
+    fake.seen().limits = Some(serde_json::json!({}));
+    fail(3, 503);
+    api.execution_limits().await.expect("the fourth attempt");
+    assert_eq!(fake.seen().requests.len(), 4);
+
+    // S0: a PATCH has a key, so it is repeated with it.
+    let policy = RetryPolicy::builder().build().expect("a policy");
+    fail(2, 500);
+    api.set_retry_policy("b", "h", &policy, "k")
+        .await
+        .expect("the third attempt");
+    let keys: Vec<_> = fake
+        .seen()
+        .requests
+        .iter()
+        .map(|of| of.1["idempotency-key"].clone())
+        .collect();
+    assert_eq!(keys, ["k"; 3]);
+
+    // A registration may have arrived.
+    fail(1, 503);
+    let error = api.register(endpoint()).await.expect_err("503");
+    assert_eq!(error.kind(), ApiErrorKind::Server);
+    assert_eq!(fake.seen().requests.len(), 1);
+    for status in [401, 409] {
+        fail(1, status);
+        api.execution_limits()
+            .await
+            .expect_err("never sent again blindly");
+        assert_eq!(fake.seen().requests.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn s2_a_registration_that_is_over_the_rate_limit_is_sent_again_when_the_server_says() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    let busy = || {
+        let mut busy = answer(429, "text/plain", String::new());
+        let soon = http::HeaderValue::from_static("0");
+        busy.headers_mut().insert("retry-after", soon);
+        busy
+    };
+    fake.seen().script.push_back(busy());
+    assert_eq!(
+        api.register(endpoint()).await.expect("registered").id(),
+        "wh_1"
+    );
+    assert_eq!(fake.seen().requests.len(), 2);
+}
+
+#[tokio::test]
+async fn a_wrong_credential_and_a_body_that_is_too_long_are_told_apart() {
+    let fake = Fake::default();
+    let (_server, connection) = start(&fake).await;
+    let wrong = connection.credential(Credential::api_key("wrong").expect("a key"));
+    let wrong = Webhooks::over(wrong.build().expect("a connection"));
+    let error = wrong.execution_limits().await.expect_err("401");
+    assert_eq!(error.kind(), ApiErrorKind::Unauthorized);
+    assert_eq!(error.detail(), Some("no such key"));
+
+    let (_server, api) = api(&fake).await;
+    let long = WebhookDefinition::builder("abc", "https://example.com/")
+        .payload_template("x".repeat(MAX_BODY));
+    let error = api
+        .register(long.build().expect("a definition"))
+        .await
+        .expect_err("413");
+    assert_eq!(error.kind(), ApiErrorKind::TooLarge);
+}
+
+#[tokio::test]
+async fn a_success_that_is_not_what_was_expected_is_an_error_that_names_the_field() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for (body, said) in [
+        ("<html>", "expected value"),
+        (r#"{"status":"active"}"#, "missing field `id`"),
+        (r#"{"id":7}"#, "expected a string"),
+        ("", "EOF"),
+    ] {
+        fake.seen()
+            .script
+            .push_back(answer(200, "text/html", body.to_owned()));
+        let error = api.register(endpoint()).await.expect_err("no registration");
+        assert_eq!(error.kind(), ApiErrorKind::UnexpectedResponse, "{body}");
+        let cause = error.source().expect("a cause").to_string();
+        assert!(cause.contains(said), "{body}: {cause}");
+        assert_eq!(error.body(), body);
+    }
+    fake.seen()
+        .script
+        .push_back(answer(200, "application/json", "x".repeat((1 << 20) + 1)));
+    let error = api.register(endpoint()).await.expect_err("too long");
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_left_after_the_time_limit() {
+    let app = Router::new().fallback(|| async {
+        std::future::pending::<()>().await;
+    });
+    let server = https::serve(app).await;
+    let connection = tower_webhook_cognigy::connection::Connection::builder(&server.url)
+        .rules(tower_webhook::target::TargetRules::new().allow_private(true))
+        .root_certificates(server.root.as_bytes())
+        .attempt_timeout(Duration::from_millis(50));
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    let error = api.register(endpoint()).await.expect_err("no answer");
+    assert_eq!(
+        (error.kind(), error.status()),
+        (ApiErrorKind::Transport, None)
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_refused_before_anything_is_sent() {
+    let fake = Fake::default();
+    let (server, _) = start(&fake).await;
+    let connection = tower_webhook_cognigy::connection::Connection::builder(&server.url)
+        .credential(Credential::api_key("a key").expect("a key"))
+        .rules(tower_webhook::target::TargetRules::new().allow_private(true))
+        .retry(super::quick_retry());
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    let error = api
+        .register(endpoint())
+        .await
+        .expect_err("an unknown authority");
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert!(fake.seen().requests.is_empty());
+}
