@@ -2,4 +2,6 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
+#[cfg(feature = "probe")]
+mod probe;
 mod rate_limit;
