@@ -2,7 +2,8 @@
 //! one that the documents accept.
 
 use http::{HeaderName, HeaderValue, Uri};
-use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
+use serde_json::Value;
 use std::{collections::BTreeMap, fmt, time::Duration};
 use tower_webhook::{
     InvalidConfig,
@@ -26,6 +27,25 @@ pub enum NewWebhook {
 }
 
 impl NewWebhook {
+    /// Reads a webhook as JSON, in the form whose fields it has: `target_url` is of S1, `events` of S4, all else S2.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidConfig`] names the first field outside its limits, or `json` with the path of one that does not fit. Fields
+    /// that the form does not have are refused.
+    pub fn from_json(value: &Value, rules: TargetRules) -> Result<Self, InvalidConfig> {
+        if value.get("target_url").is_some() {
+            let builder: WebhookDefinitionBuilder = fields(value)?;
+            builder.rules(rules).build().map(Self::Definition)
+        } else if value.get("events").is_some() {
+            fields::<EventFields>(value)?.build(rules).map(Self::Events)
+        } else {
+            fields::<EndpointFields>(value)?
+                .build(rules)
+                .map(Self::Endpoint)
+        }
+    }
+
     /// The name of the webhook.
     pub fn name(&self) -> &str {
         match self {
@@ -43,6 +63,21 @@ impl NewWebhook {
             Self::Events(webhook) => webhook.url(),
         }
     }
+}
+
+/// Reads the fields of a form. The error does not quote a value, which may be a secret.
+fn fields<T: DeserializeOwned>(value: &Value) -> Result<T, InvalidConfig> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let (path, said) = (error.path().to_string(), error.inner().to_string());
+        // serde quotes the value first, and what it expected last.
+        let said = match said.rsplit_once(", expected ") {
+            Some((begin, expected)) if !begin.starts_with("unknown field") => {
+                format!("must be {expected}")
+            }
+            _ => said,
+        };
+        InvalidConfig::new("json", format!("at `{path}`: {said}"))
+    })
 }
 
 macro_rules! form {
@@ -575,15 +610,22 @@ impl TryFrom<EndpointFields> for WebhookEndpoint {
     type Error = InvalidConfig;
 
     fn try_from(of: EndpointFields) -> Result<Self, InvalidConfig> {
-        let mut builder = Self::builder(of.name, of.url)
-            .fallback_urls(of.fallback_urls)
-            .method(of.method)
-            .payload_format(of.payload_format)
-            .active(of.is_active)
-            .retry_policy(of.retry_policy)
-            .timeout(Duration::from_millis(of.timeout_ms));
-        builder.headers = of.headers;
-        match (of.signature_header, of.signature_secret) {
+        of.build(TargetRules::new())
+    }
+}
+
+impl EndpointFields {
+    fn build(self, rules: TargetRules) -> Result<WebhookEndpoint, InvalidConfig> {
+        let mut builder = WebhookEndpoint::builder(self.name, self.url)
+            .fallback_urls(self.fallback_urls)
+            .method(self.method)
+            .payload_format(self.payload_format)
+            .active(self.is_active)
+            .retry_policy(self.retry_policy)
+            .timeout(Duration::from_millis(self.timeout_ms))
+            .rules(rules);
+        builder.headers = self.headers;
+        match (self.signature_header, self.signature_secret) {
             (Some(header), Some(secret)) => builder = builder.signature(header, secret),
             (None, None) => {}
             _ => {
@@ -774,13 +816,44 @@ impl WebhookEndpointBuilder {
 }
 
 /// A webhook as S4 registers it: the events that it gets, and the secret that signs them.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "EventFields")]
 pub struct EventWebhook {
     name: String,
     url: Url,
     secret: Secret,
     events: Vec<String>,
     active: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EventFields {
+    name: String,
+    url: String,
+    secret: String,
+    events: Option<Vec<String>>,
+    #[serde(default = "yes")]
+    active: bool,
+}
+
+impl TryFrom<EventFields> for EventWebhook {
+    type Error = InvalidConfig;
+
+    fn try_from(of: EventFields) -> Result<Self, InvalidConfig> {
+        of.build(TargetRules::new())
+    }
+}
+
+impl EventFields {
+    fn build(self, rules: TargetRules) -> Result<EventWebhook, InvalidConfig> {
+        let webhook = EventWebhook::within(rules, self.name, &self.url, self.secret)?;
+        let webhook = webhook.active(self.active);
+        match self.events {
+            Some(events) => webhook.events(events),
+            None => Ok(webhook),
+        }
+    }
 }
 
 /// The event types of S4.

@@ -1,0 +1,91 @@
+//! The command `cognigy`: the clients, the probe, the templates and the signatures of this workspace, from a shell.
+//!
+//! Results go to stdout, one a line; everything else to stderr. The exit status is 0 if all that was asked for was done, 1
+//! if something was refused, failed or is not as it should be, and 2 if the command or a file is not right.
+
+mod api;
+mod captured;
+mod output;
+mod webhooks;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use output::{Failure, Output};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cognigy",
+    version,
+    about = "Registers, lists, changes and tests Cognigy webhooks",
+    after_long_help = "The commands register, list and patch speak the webhook API of five tutorials, which is not part of the \
+        official platform; send, inject and notify speak to its endpoints.\n\n\
+        Exit status: 0 all was done; 1 something was refused or failed, or a signature is wrong; 2 the command or a file \
+        is not right.\n\n\
+        Secrets are better given in the environment than as flags, which others on this machine can see."
+)]
+struct Cli {
+    /// Write results, and the error, as JSON, one document a line.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Show no progress bar. Without the flag there is one where stderr is a terminal.
+    #[arg(long, global = true)]
+    quiet: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Register webhooks from files, in any of the three documented forms.
+    Register(webhooks::Register),
+    /// List the webhooks of a bot.
+    List(webhooks::List),
+    /// Set the retry policy of a webhook.
+    Patch(webhooks::Patch),
+    /// Ask targets whether they can be reached, and with which version of TLS.
+    Probe(webhooks::Targets),
+    /// Verify the signature of a captured request.
+    Verify(captured::Verify),
+    /// Write the completions of a shell to stdout.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output {
+        json: cli.json,
+        quiet: cli.quiet,
+    };
+    let done = match cli.command {
+        Command::Register(args) => args.run(&output).await,
+        Command::List(args) => args.run(&output).await,
+        Command::Patch(args) => args.run(&output).await,
+        Command::Probe(args) => args.run(&output).await,
+        Command::Verify(args) => args.run(&output),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "cognigy", &mut text);
+            output::write(&text)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output.fail(&failure);
+            failure.status()
+        }
+    }
+}
+
+impl From<tower_webhook::InvalidConfig> for Failure {
+    fn from(error: tower_webhook::InvalidConfig) -> Self {
+        Self::usage(error.to_string())
+    }
+}

@@ -1,0 +1,401 @@
+//! The command `cognigy`, as a process, against the strict fake.
+
+#[path = "support/fake_documents.rs"]
+mod fake_documents;
+#[path = "support/https.rs"]
+mod https;
+
+use fake_documents::{Fake, KEY};
+use serde_json::{Value, json};
+use std::{fs, path::PathBuf, process::Stdio};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+struct Ran {
+    status: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    /// The lines of stdout as JSON.
+    fn json(&self) -> Vec<Value> {
+        let lines = self.stdout.lines();
+        lines
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect()
+    }
+
+    fn error(&self) -> Value {
+        let error: Value = serde_json::from_str(&self.stderr).expect("JSON");
+        error["error"].clone()
+    }
+}
+
+/// Runs the command with nothing of this process's environment but the path.
+async fn run(args: &[&str], env: &[(&str, &str)], stdin: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cognigy"))
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the command");
+    let mut input = child.stdin.take().expect("piped");
+    // The command may end without reading it.
+    drop(input.write_all(stdin.as_bytes()).await);
+    drop(input);
+    let output = child.wait_with_output().await.expect("its output");
+    Ran {
+        status: output.status.code().expect("no signal"),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+struct Setup {
+    fake: Fake,
+    server: https::Server,
+    folder: TempDir,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let fake = Fake::default();
+        let server = https::serve(fake.app()).await;
+        let folder = TempDir::new().expect("a folder");
+        fs::write(folder.path().join("root.pem"), &server.root).expect("a file");
+        Self {
+            fake,
+            server,
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path: PathBuf = self.folder.path().join(name);
+        fs::write(&path, text).expect("a file");
+        self.path(name)
+    }
+
+    async fn run(&self, args: &[&str], stdin: &str) -> Ran {
+        let root = self.path("root.pem");
+        let mut all = vec![args[0], "--allow-private", "--root-certificates", &root];
+        all.extend(&args[1..]);
+        let env = [
+            ("COGNIGY_API_KEY", KEY),
+            ("COGNIGY_BASE_URL", &*self.server.url),
+        ];
+        run(&all, &env, stdin).await
+    }
+}
+
+#[tokio::test]
+async fn register_takes_the_three_forms_and_tells_what_became_of_each() {
+    let setup = Setup::new().await;
+    let target = &setup.server.url;
+    let two = json!([
+        {"name": "s2-form", "url": target, "signatureHeader": "X-Cognigy-Signature", "signatureSecret": "the secret"},
+        {"name": "s4-form", "url": target, "secret": "the secret", "events": ["DIALOG_STARTED"]},
+    ]);
+    let file = setup.file("two.json", &two.to_string());
+    let one = json!({"name": "s1-form", "target_url": target, "trigger_conditions": [], "payload_template": "{}"});
+    let ran = setup
+        .run(&["register", "--json", &file, "-"], &one.to_string())
+        .await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    let mut names: Vec<_> = ran
+        .json()
+        .iter()
+        .map(|item| item["endpoint"].clone())
+        .collect();
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, ["s1-form", "s2-form", "s4-form"]);
+    assert!(
+        ran.json()
+            .iter()
+            .all(|item| item["success"] == true && item["data"]["id"].is_string())
+    );
+    assert_eq!(setup.fake.seen().registered.len(), 3);
+
+    let ran = setup
+        .run(&["register", "--no-probe", "-"], &one.to_string())
+        .await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "registered\ts1-form\twh_4\n"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
+async fn register_does_not_register_what_cannot_be_reached_and_goes_on() {
+    let setup = Setup::new().await;
+    let gone = "https://localhost:1/";
+    let all = json!([
+        {"name": "unreachable", "url": gone},
+        {"name": "reachable", "url": setup.server.url},
+    ]);
+    let ran = setup
+        .run(&["register", "--json", "-"], &all.to_string())
+        .await;
+    assert_eq!(ran.status, 1);
+    let items = ran.json();
+    assert_eq!(
+        (&items[0]["endpoint"], &items[0]["success"]),
+        (&json!("unreachable"), &json!(false))
+    );
+    assert_eq!(
+        (&items[1]["endpoint"], &items[1]["success"]),
+        (&json!("reachable"), &json!(true))
+    );
+    assert_eq!(ran.error()["kind"], "some_failed");
+    assert_eq!(ran.error()["message"], "1 of 2 failed");
+    assert_eq!(setup.fake.seen().registered.len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_right_is_named_with_its_field_and_nothing_is_sent() {
+    let setup = Setup::new().await;
+    for (text, said) in [
+        ("", "EOF"),
+        ("{", "EOF"),
+        (r#"{"name":"abc"}"#, "missing field `url`"),
+        (
+            r#"{"name":"ab","url":"https://example.com/"}"#,
+            "`name` must be 3 to 100",
+        ),
+        (
+            r#"{"name":"abc","url":"https://example.com/","timeoutMs":"SECRET"}"#,
+            "timeoutMs",
+        ),
+        (
+            r#"[{"name":"abc","url":"https://example.com/"},{"name":"abc","url":"ftp://a"}]"#,
+            "webhook 2",
+        ),
+        (
+            r#"{"name":"abc","url":"https://example.com/","extra":1}"#,
+            "unknown field `extra`",
+        ),
+        ("7", "webhook 1"),
+    ] {
+        let ran = setup.run(&["register", "--no-probe", "-"], text).await;
+        assert_eq!((ran.status, &*ran.stdout), (2, ""), "{text}");
+        assert!(
+            ran.stderr.contains(said) && !ran.stderr.contains("SECRET"),
+            "{text}: {}",
+            ran.stderr
+        );
+    }
+    let ran = setup.run(&["register", "/no/such/file"], "").await;
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("/no/such/file"));
+    assert!(setup.fake.seen().requests.is_empty());
+}
+
+#[tokio::test]
+async fn list_writes_a_line_for_each_webhook_of_all_pages() {
+    let setup = Setup::new().await;
+    let page = |id: &str| vec![json!({"id": id, "name": "a\tname"})];
+    setup.fake.seen().pages.extend([
+        (String::new(), (page("a"), Some("next".to_owned()))),
+        ("next".to_owned(), (page("b"), None)),
+    ]);
+    let ran = setup.run(&["list", "bot"], "").await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "a\ta\\tname\nb\ta\\tname\n"),
+        "{}",
+        ran.stderr
+    );
+    let ran = setup.run(&["list", "bot", "--json"], "").await;
+    assert_eq!(ran.json(), [page("a"), page("b")].concat());
+
+    let ran = setup.run(&["list", "nobody", "--json"], "").await;
+    assert_eq!(ran.status, 1);
+    assert_eq!(ran.error()["kind"], "not_found");
+    assert_eq!(
+        (&ran.error()["status"], &ran.error()["detail"]),
+        (&json!(404), &json!("no such bot"))
+    );
+}
+
+#[tokio::test]
+async fn patch_sets_a_policy_and_refuses_one_outside_its_limits() {
+    let setup = Setup::new().await;
+    let ran = setup
+        .run(
+            &["patch", "bot", "hook", "--key", "k1", "--max-attempts", "5"],
+            "",
+        )
+        .await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "updated\thook\n"),
+        "{}",
+        ran.stderr
+    );
+    let policy = setup.fake.seen().policies[&("bot".to_owned(), "hook".to_owned())].clone();
+    assert_eq!(policy["retryPolicy"]["maxAttempts"], 5);
+    let ran = setup
+        .run(
+            &[
+                "patch",
+                "bot",
+                "hook",
+                "--key",
+                "k1",
+                "--max-attempts",
+                "11",
+            ],
+            "",
+        )
+        .await;
+    assert_eq!(ran.status, 2);
+    assert!(
+        ran.stderr.contains("`max_attempts` must be from 1 to 10"),
+        "{}",
+        ran.stderr
+    );
+    let ran = setup
+        .run(
+            &["patch", "bot", "hook", "--key", "k1", "--max-attempts", "6"],
+            "",
+        )
+        .await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("409"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn who_asks_must_be_said_and_a_secret_is_never_shown() {
+    let ran = run(&["list", "bot"], &[], "").await;
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("COGNIGY_API_KEY"));
+    let env = [
+        ("COGNIGY_API_KEY", "THE-KEY"),
+        ("COGNIGY_CLIENT_SECRET", "THE-SECRET"),
+    ];
+    for args in [
+        &["list", "--help"][..],
+        &["list"],
+        &["list", "bot", "--api", "no url"],
+    ] {
+        let ran = run(args, &env, "").await;
+        let all = ran.stdout + &ran.stderr;
+        assert!(
+            !all.contains("THE-KEY") && !all.contains("THE-SECRET"),
+            "{all}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn probe_tells_the_version_of_tls_and_why_a_target_is_refused() {
+    let setup = Setup::new().await;
+    let url = setup.server.url.clone();
+    let ran = setup
+        .run(&["probe", "--json", &url, "https://localhost:1/"], "")
+        .await;
+    assert_eq!(ran.status, 1);
+    let reports = ran.json();
+    assert_eq!(
+        (&reports[0]["is_reachable"], &reports[0]["tls_version"]),
+        (&json!(true), &json!("TLSv1.3"))
+    );
+    assert_eq!(reports[0]["url"], json!(url));
+    assert_eq!(
+        (&reports[1]["is_reachable"], &reports[1]["tls_version"]),
+        (&json!(false), &json!("none"))
+    );
+    let ran = run(&["probe", &url], &[], "").await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.stdout.starts_with("refused\t"), "{}", ran.stdout);
+    assert_eq!(run(&["probe", "no url"], &[], "").await.status, 2);
+}
+
+#[tokio::test]
+async fn verify_checks_a_captured_request() {
+    const BODY: &str = r#"{"eventId":"evt_1","type":"DIALOG_STARTED"}"#;
+    let hex = "3ed850e10f98e2977a8a8bc704966138973b5affe957229ecabc660d46523362";
+    let base64 = "PthQ4Q+Y4pd6iovHBJZhOJc7Wv/pVyKeyrxmDUZSM2I=";
+    let stamped = "1700000000,PthQ4Q+Y4pd6iovHBJZhOJc7Wv/pVyKeyrxmDUZSM2I=";
+    let captured = |signature: &str, end: &str| {
+        format!(
+            "POST /webhooks HTTP/1.1\r\nHost: a\r\nX-Cognigy-Signature: {signature}\r\nContent-Length: {}\r\n\r\n{BODY}{end}",
+            BODY.len()
+        )
+    };
+    let env = [("COGNIGY_WEBHOOK_SECRET", "an-old-secret,test-secret")];
+    let verify = async |args: &[&str], request: &str| {
+        let all = [&["verify", "-"], args].concat();
+        run(&all, &env, request).await
+    };
+    for signature in [hex, base64] {
+        // An editor's last line end is no part of the body.
+        let ran = verify(&["--json"], &captured(signature, "\n")).await;
+        assert_eq!(ran.status, 0, "{}", ran.stderr);
+        assert_eq!(
+            (&ran.json()[0]["valid"], &ran.json()[0]["secret"]),
+            (&json!(true), &json!("key-2"))
+        );
+    }
+    let at = ["--at", "1700000100"];
+    assert_eq!(verify(&at, &captured(stamped, "")).await.status, 0);
+    let stale = verify(&["--at", "1700000301"], &captured(stamped, "")).await;
+    assert_eq!(stale.status, 1);
+    assert_eq!(
+        verify(&["--form", "hex"], &captured(base64, ""))
+            .await
+            .status,
+        1
+    );
+    let forged = verify(&["--json"], &captured(&hex.replace('3', "4"), "")).await;
+    assert_eq!(forged.status, 1);
+    assert_eq!(forged.error()["kind"], "refused");
+    // Line ends of a file, in place of those of the protocol.
+    let lines = captured(hex, "").replace("\r\n", "\n");
+    assert_eq!(verify(&[], &lines).await.status, 0);
+    for (bad, said) in [
+        ("", "empty line"),
+        ("POST / HTTP/1.1\r\n", "empty line"),
+        ("hello\r\n\r\n", "no HTTP request"),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\nshort",
+            "5 of 9 bytes",
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0",
+            "Transfer-Encoding",
+        ),
+    ] {
+        let ran = verify(&[], bad).await;
+        assert_eq!(ran.status, 2, "{bad}");
+        assert!(ran.stderr.contains(said), "{bad}: {}", ran.stderr);
+    }
+}
+
+#[tokio::test]
+async fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = run(&["completions", shell], &[], "").await;
+        assert_eq!(ran.status, 0);
+        for command in ["register", "list", "patch", "probe", "verify"] {
+            assert!(ran.stdout.contains(command), "{shell}: {command}");
+        }
+    }
+    assert_eq!(run(&["completions", "cmd"], &[], "").await.status, 2);
+}
