@@ -389,11 +389,67 @@ async fn verify_checks_a_captured_request() {
 }
 
 #[tokio::test]
+async fn render_shows_what_would_be_sent_and_to_whom() {
+    let setup = Setup::new().await;
+    let definition = |name: &str, least: f64| {
+        json!({
+            "name": name,
+            "target_url": "https://example.com/hooks",
+            "trigger_conditions": [{"event_type": "intent", "threshold": least}],
+            "payload_template": "{\"said\": {{ payload.text }}}",
+        })
+    };
+    let event = json!({
+        "eventId": "evt_1",
+        "timestamp": "2024-01-15T10:00:00Z",
+        "type": "USER_INPUT_RECEIVED",
+        "payload": {"input": "x", "text": "a \"quote\"", "intent": "order", "intentScore": 0.5},
+    });
+    let event = setup.file("event.json", &event.to_string());
+    let one = setup.file("one.json", &definition("always", 0.0).to_string());
+    let ran = setup.run(&["render", &one, &event], "").await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "{\"said\": \"a \\\"quote\\\"\"}\n"),
+        "{}",
+        ran.stderr
+    );
+    let ran = setup.run(&["render", "--json", &one, &event], "").await;
+    assert_eq!(
+        ran.json()[0]["headers"]["x-webhook-source"],
+        "cognigy-router"
+    );
+    assert_eq!(
+        (&ran.json()[0]["method"], &ran.json()[0]["url"]),
+        (&json!("POST"), &json!("https://example.com/hooks"))
+    );
+
+    let sure = setup.file("sure.json", &definition("sure", 0.99).to_string());
+    let ran = setup.run(&["render", &sure, &event], "").await;
+    assert_eq!(ran.status, 1, "its score is not known to be so high");
+    let ran = setup.run(&["render", "--all", &sure, &event], "").await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+
+    let missing = setup.file("missing.json", r#"{"type":"intent","score":1}"#);
+    let ran = setup.run(&["render", "--all", &one, &missing], "").await;
+    assert_eq!(ran.status, 1);
+    assert!(ran.stdout.starts_with("failed\talways\t"), "{}", ran.stdout);
+    let bad = setup.file("bad.json", r#"{"name":"abc","target_url":"https://example.com/","trigger_conditions":[],"payload_template":"{{"}"#);
+    let ran = setup.run(&["render", &bad, &event], "").await;
+    assert_eq!(ran.status, 2);
+    assert!(
+        ran.stderr.contains("payload_template") && ran.stderr.contains("bad.json"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
 async fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = run(&["completions", shell], &[], "").await;
         assert_eq!(ran.status, 0);
-        for command in ["register", "list", "patch", "probe", "verify"] {
+        for command in ["register", "list", "patch", "probe", "render", "verify"] {
             assert!(ran.stdout.contains(command), "{shell}: {command}");
         }
     }

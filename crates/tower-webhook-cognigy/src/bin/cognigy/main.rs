@@ -6,6 +6,7 @@
 mod api;
 mod captured;
 mod output;
+mod render;
 mod webhooks;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -47,6 +48,8 @@ enum Command {
     Patch(webhooks::Patch),
     /// Ask targets whether they can be reached, and with which version of TLS.
     Probe(webhooks::Targets),
+    /// Render a template against an event, and send nothing.
+    Render(render::Render),
     /// Verify the signature of a captured request.
     Verify(captured::Verify),
     /// Write the completions of a shell to stdout.
@@ -68,6 +71,7 @@ async fn main() -> ExitCode {
         Command::List(args) => args.run(&output).await,
         Command::Patch(args) => args.run(&output).await,
         Command::Probe(args) => args.run(&output).await,
+        Command::Render(args) => args.run(&output).await,
         Command::Verify(args) => args.run(&output),
         Command::Completions { shell } => {
             let mut text = Vec::new();

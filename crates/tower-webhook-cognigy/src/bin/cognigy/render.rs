@@ -1,0 +1,121 @@
+//! Rendering a template against an event from a file.
+
+use crate::{
+    api::Network,
+    output::{self, Failure, Output},
+};
+use clap::Args;
+use serde_json::{Map, Value, json};
+use std::{path::PathBuf, sync::Arc};
+use tower_webhook::cognigy::{CognigyEvent, WebhookDelivery};
+use tower_webhook_cognigy::routing::{Definition, Input, LoadError, RouteError, Routes};
+
+#[derive(Args)]
+pub struct Render {
+    /// File with a definition, or a folder of definitions.
+    #[arg(value_name = "DEFINITION")]
+    definition: PathBuf,
+
+    /// File with an event, as JSON: of the documents, of the platform, or any object. `-` is stdin.
+    #[arg(value_name = "EVENT")]
+    event: PathBuf,
+
+    /// Render definitions too whose conditions the event does not meet.
+    #[arg(long)]
+    all: bool,
+
+    /// Name of a credential that definitions may ask for. Repeat the flag for several. Nothing is sent to a target; lookups
+    /// are sent without a credential.
+    #[arg(long, value_name = "NAME")]
+    credential: Vec<String>,
+
+    #[command(flatten)]
+    network: Network,
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+/// Reads an event in the form that it has.
+fn input(bytes: Vec<u8>) -> Result<Input, RouteError> {
+    if let Ok(event) = CognigyEvent::from_bytes(bytes.clone()) {
+        return Input::try_from(&event);
+    }
+    match WebhookDelivery::from_bytes(bytes.clone()) {
+        Ok(delivery) => Input::try_from(&delivery),
+        Err(_) => Input::trigger(bytes),
+    }
+}
+
+impl Render {
+    fn routes(&self) -> Result<Routes, Failure> {
+        let mut routes = Routes::builder()
+            .targets(self.network.rules())
+            .http(self.network.client()?);
+        if self.definition.is_dir() {
+            return Ok(routes
+                .credentials(&self.credential)
+                .load(&self.definition)?);
+        }
+        let name = self.definition.display();
+        let definition = Definition::from_json(&output::read(&self.definition)?)
+            .map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+        let asked = definition.credential().map(|of| of.as_str().to_owned());
+        routes = routes.credentials(self.credential.iter().cloned().chain(asked));
+        let routes = routes.build([definition]);
+        routes.map_err(|error| Failure::usage(format!("{name}: {error}")))
+    }
+
+    pub async fn run(self, output: &Output) -> Result<(), Failure> {
+        let routes = self.routes()?;
+        let name = self.event.display();
+        let input = input(output::read(&self.event)?)
+            .map_err(|error| Failure::usage(format!("{name}: {error}")))?;
+        let definitions: Vec<Arc<Definition>> = if self.all {
+            routes.definitions()
+        } else {
+            routes.matching(&input)
+        };
+        if definitions.is_empty() {
+            return Err(Failure::Refused(
+                "the event meets the conditions of no definition".to_owned(),
+            ));
+        }
+        let mut failed = 0;
+        for definition in &definitions {
+            let name = definition.name();
+            match routes.render(definition, &input).await {
+                Ok(req) => {
+                    let body = String::from_utf8_lossy(req.body().as_bytes());
+                    let headers = req.headers().iter().map(|(name, value)| {
+                        let value = String::from_utf8_lossy(value.as_bytes());
+                        (name.to_string(), Value::from(value))
+                    });
+                    let json = json!({
+                        "definition": name,
+                        "method": req.method().as_str(),
+                        "url": req.uri().to_string(),
+                        "headers": Map::from_iter(headers),
+                        "body": body,
+                    });
+                    output.result(&json, || body.into_owned())?;
+                }
+                Err(error) => {
+                    failed += 1;
+                    let json = json!({"definition": name, "error": error.to_string()});
+                    output.result(&json, || format!("failed\t{name}\t{error}"))?;
+                }
+            }
+        }
+        match failed {
+            0 => Ok(()),
+            failed => Err(Failure::Some {
+                failed,
+                of: definitions.len(),
+            }),
+        }
+    }
+}
