@@ -18,6 +18,8 @@ pub mod credential;
 pub mod documents;
 #[cfg(feature = "client")]
 mod error;
+#[cfg(any(feature = "documents", feature = "routing"))]
+pub mod hook;
 #[cfg(feature = "https")]
 pub mod https;
 #[cfg(feature = "platform")]

@@ -63,11 +63,13 @@ mod model;
 pub use self::{
     audit::{Monitor, RegistrationRecord, RetryExhausted, RetrySuccess},
     model::{
-        BackoffStrategy, EventWebhook, HookMethod, IntervalRetries, NewWebhook, PayloadFormat,
-        RetryPolicy, RetryPolicyBuilder, TimeoutPipeline, TriggerCondition, TriggerType,
-        WebhookDefinition, WebhookDefinitionBuilder, WebhookEndpoint, WebhookEndpointBuilder,
+        BackoffStrategy, EventWebhook, IntervalRetries, NewWebhook, RetryPolicy,
+        RetryPolicyBuilder, TimeoutPipeline, WebhookDefinition, WebhookDefinitionBuilder,
+        WebhookEndpoint, WebhookEndpointBuilder,
     },
 };
+#[doc(no_inline)]
+pub use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};
 
 use crate::{
     ApiError,

@@ -1,7 +1,8 @@
 //! What is sent to the documents' API. Each form checks its limits when it is built or read, so a value that exists is
 //! one that the documents accept.
 
-use http::{HeaderName, HeaderValue, Uri};
+use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap};
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, time::Duration};
@@ -161,88 +162,6 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Which events fire a webhook (S1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "TriggerFields")]
-pub struct TriggerCondition {
-    event_type: TriggerType,
-    threshold: f64,
-    negate: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TriggerFields {
-    event_type: TriggerType,
-    threshold: f64,
-    #[serde(default)]
-    negate: bool,
-}
-
-impl TryFrom<TriggerFields> for TriggerCondition {
-    type Error = InvalidConfig;
-
-    fn try_from(of: TriggerFields) -> Result<Self, InvalidConfig> {
-        Ok(Self {
-            negate: of.negate,
-            ..Self::new(of.event_type, of.threshold)?
-        })
-    }
-}
-
-/// The types of S1's trigger conditions: a closed set in the document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TriggerType {
-    /// An entity was found.
-    Entity,
-    /// A flow ended.
-    FlowEnd,
-    /// A flow began.
-    FlowStart,
-    /// An intent was recognised.
-    Intent,
-}
-
-impl TriggerCondition {
-    /// A condition that holds from this score.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidConfig`] names `threshold` outside 0 to 1.
-    pub fn new(event_type: TriggerType, threshold: f64) -> Result<Self, InvalidConfig> {
-        if !(0.0..=1.0).contains(&threshold) {
-            return Err(InvalidConfig::new("threshold", "must be from 0 to 1"));
-        }
-        Ok(Self {
-            event_type,
-            threshold,
-            negate: false,
-        })
-    }
-
-    /// Turns the condition around. Default: not.
-    pub const fn negate(mut self) -> Self {
-        self.negate = true;
-        self
-    }
-
-    /// The type of event.
-    pub const fn event_type(&self) -> TriggerType {
-        self.event_type
-    }
-
-    /// The least score, from 0 to 1.
-    pub const fn threshold(&self) -> f64 {
-        self.threshold
-    }
-
-    /// Whether the condition is turned around.
-    pub const fn is_negated(&self) -> bool {
-        self.negate
-    }
-}
-
 /// A webhook as S1 registers it: trigger conditions and a template.
 ///
 /// # Examples
@@ -382,7 +301,7 @@ impl WebhookDefinitionBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidConfig`] names the first field outside its limits.
+    /// [`InvalidConfig`] names the first field outside its limits, or `payload_template` if it cannot be parsed.
     pub fn build(self) -> Result<WebhookDefinition, InvalidConfig> {
         if !(1..=30).contains(&self.timeout_seconds) {
             return Err(InvalidConfig::new(
@@ -390,6 +309,19 @@ impl WebhookDefinitionBuilder {
                 "must be from 1 to 30",
             ));
         }
+        let open = |of: &TriggerCondition| matches!(of.event_type(), TriggerType::Other(_));
+        if self.trigger_conditions.iter().any(open) {
+            let why = "must be of the types `intent`, `entity`, `flow_start` and `flow_end`";
+            return Err(InvalidConfig::new("trigger_conditions", why));
+        }
+        let parsed = minijinja::Environment::new()
+            .template_from_str(&self.payload_template)
+            .map(drop);
+        parsed.map_err(|error| {
+            let line = error.line().unwrap_or(1);
+            let why = format!("is no template: {} in line {line}", error.kind());
+            InvalidConfig::new("payload_template", why)
+        })?;
         if self.max_payload_size_kb == 0 {
             return Err(InvalidConfig::new(
                 "max_payload_size_kb",
@@ -413,29 +345,6 @@ impl TryFrom<WebhookDefinitionBuilder> for WebhookDefinition {
     fn try_from(builder: WebhookDefinitionBuilder) -> Result<Self, InvalidConfig> {
         builder.build()
     }
-}
-
-/// How events are sent (S2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum HookMethod {
-    /// `POST`.
-    #[default]
-    #[serde(rename = "POST")]
-    Post,
-    /// `PUT`.
-    #[serde(rename = "PUT")]
-    Put,
-}
-
-/// The format of payloads (S2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum PayloadFormat {
-    /// JSON.
-    #[default]
-    Json,
-    /// XML.
-    Xml,
 }
 
 /// The retry policy of a [`WebhookEndpoint`] (S2): retries at a fixed interval.
@@ -532,7 +441,7 @@ pub struct WebhookEndpoint {
     name: String,
     url: Url,
     fallback_urls: Vec<Url>,
-    method: HookMethod,
+    method: Method,
     headers: BTreeMap<String, String>,
     payload_format: PayloadFormat,
     is_active: bool,
@@ -558,7 +467,7 @@ impl Serialize for WebhookEndpoint {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("name", &self.name)?;
         map.serialize_entry("url", &self.url)?;
-        map.serialize_entry("method", &self.method)?;
+        map.serialize_entry("method", self.method.as_str())?;
         map.serialize_entry("headers", &self.headers)?;
         map.serialize_entry("payloadFormat", &self.payload_format)?;
         map.serialize_entry("isActive", &self.is_active)?;
@@ -582,7 +491,7 @@ struct EndpointFields {
     #[serde(default)]
     fallback_urls: Vec<String>,
     #[serde(default)]
-    method: HookMethod,
+    method: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -616,9 +525,12 @@ impl TryFrom<EndpointFields> for WebhookEndpoint {
 
 impl EndpointFields {
     fn build(self, rules: TargetRules) -> Result<WebhookEndpoint, InvalidConfig> {
+        let method = self.method.as_deref().unwrap_or("POST");
+        let method = Method::from_bytes(method.as_bytes())
+            .map_err(|_| InvalidConfig::new("method", "must be `POST` or `PUT`"))?;
         let mut builder = WebhookEndpoint::builder(self.name, self.url)
             .fallback_urls(self.fallback_urls)
-            .method(self.method)
+            .method(method)
             .payload_format(self.payload_format)
             .active(self.is_active)
             .retry_policy(self.retry_policy)
@@ -644,7 +556,7 @@ pub struct WebhookEndpointBuilder {
     name: String,
     url: String,
     fallback_urls: Vec<String>,
-    method: HookMethod,
+    method: Method,
     headers: BTreeMap<String, String>,
     payload_format: PayloadFormat,
     is_active: bool,
@@ -669,7 +581,7 @@ impl WebhookEndpoint {
             name: name.into(),
             url: url.into(),
             fallback_urls: Vec::new(),
-            method: HookMethod::Post,
+            method: Method::POST,
             headers: BTreeMap::new(),
             payload_format: PayloadFormat::Json,
             is_active: true,
@@ -714,8 +626,8 @@ impl WebhookEndpointBuilder {
         self
     }
 
-    /// Sets the method of deliveries. Default: `POST`.
-    pub const fn method(mut self, method: HookMethod) -> Self {
+    /// Sets the method of deliveries: `POST` or `PUT`. Default: `POST`.
+    pub fn method(mut self, method: Method) -> Self {
         self.method = method;
         self
     }
@@ -772,6 +684,9 @@ impl WebhookEndpointBuilder {
         let wrong = |setting, why: &str| InvalidConfig::new(setting, why);
         if self.fallback_urls.len() > 5 {
             return Err(wrong("fallback_urls", "must be at most 5 URLs"));
+        }
+        if ![Method::POST, Method::PUT].contains(&self.method) {
+            return Err(wrong("method", "must be `POST` or `PUT`"));
         }
         if !(Duration::from_secs(1)..=Duration::from_secs(30)).contains(&self.timeout) {
             return Err(wrong("timeout", "must be from 1 s to 30 s"));

@@ -1,7 +1,8 @@
 use super::{
-    CredentialName, Input, LoadError, LookupRule, RouteErrorKind, TriggerCondition,
+    CredentialName, Input, LoadError, LookupRule, RouteErrorKind,
     template::{Context, Template},
 };
+use crate::hook::{PayloadFormat, TriggerCondition};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
     header::{self, CONTENT_TYPE},
@@ -60,28 +61,6 @@ const CREDENTIALS: &[&str] = &[
     "token",
     "webhookkey",
 ];
-
-/// The form of a payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
-#[non_exhaustive]
-pub enum PayloadFormat {
-    /// `JSON`, sent as `application/json`.
-    #[default]
-    #[serde(rename = "JSON")]
-    Json,
-    /// `XML`, sent as `application/xml`.
-    #[serde(rename = "XML")]
-    Xml,
-}
-
-impl PayloadFormat {
-    const fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Json => "application/json",
-            Self::Xml => "application/xml",
-        })
-    }
-}
 
 /// Where events go, under which conditions, and in which form: S1's `WebhookDefinition`, with more.
 ///

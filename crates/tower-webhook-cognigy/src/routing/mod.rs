@@ -103,11 +103,13 @@ mod xml;
 
 pub use self::{
     credential_name::CredentialName,
-    definition::{Definition, DefinitionBuilder, PayloadFormat},
+    definition::{Definition, DefinitionBuilder},
     error::{LoadError, RouteError, RouteErrorKind},
     input::Input,
     lookup::{Lookup, LookupRule, lookup_fn},
     router::{Routed, Router, RouterLayer},
     routes::{Routes, RoutesBuilder},
-    trigger::{Signals, TriggerCondition, TriggerType},
+    trigger::Signals,
 };
+#[doc(no_inline)]
+pub use crate::hook::{PayloadFormat, TriggerCondition, TriggerType};

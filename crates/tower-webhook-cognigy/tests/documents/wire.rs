@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use std::time::{Duration, UNIX_EPOCH};
 use tower_webhook::{InvalidConfig, target::TargetRules};
 use tower_webhook_cognigy::documents::{
-    BackoffStrategy, EventWebhook, HookMethod, IntervalRetries, PayloadFormat, RegistrationRecord,
+    BackoffStrategy, EventWebhook, IntervalRetries, PayloadFormat, RegistrationRecord,
     RetryExhausted, RetryPolicy, RetrySuccess, TimeoutPipeline, TriggerCondition, TriggerType,
     WebhookDefinition, WebhookEndpoint,
 };
@@ -197,7 +197,7 @@ fn s2_an_endpoint_has_the_documents_form_without_its_fallback_urls() {
     .fallback_urls(["https://backup.example.com/cognigy/orders"])
     .header("Authorization", "Bearer prod-token-123")
     .header("X-Environment", "production")
-    .method(HookMethod::Put)
+    .method(http::Method::PUT)
     .payload_format(PayloadFormat::Xml)
     .retry_policy(IntervalRetries::new(3, Duration::from_secs(5)).expect("a policy"))
     .timeout(Duration::from_secs(15))
@@ -227,6 +227,7 @@ fn s2_an_endpoint_outside_its_limits_cannot_be_built_or_read() {
         setting(of().fallback_urls(private).build()),
         "fallback_urls"
     );
+    assert_eq!(setting(of().method(http::Method::PATCH).build()), "method");
     let ms = Duration::from_millis;
     assert_eq!(setting(of().timeout(ms(999)).build()), "timeout");
     assert_eq!(setting(of().timeout(ms(30_001)).build()), "timeout");

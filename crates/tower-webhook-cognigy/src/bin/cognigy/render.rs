@@ -98,7 +98,7 @@ impl Render {
                         "definition": name,
                         "method": req.method().as_str(),
                         "url": req.uri().to_string(),
-                        "headers": Map::from_iter(headers),
+                        "headers": headers.collect::<Map<_, _>>(),
                         "body": body,
                     });
                     output.result(&json, || body.into_owned())?;
