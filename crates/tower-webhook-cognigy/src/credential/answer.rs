@@ -92,8 +92,8 @@ fn lifetime(told: Option<&Value>) -> Option<Duration> {
         Some(Value::String(text)) => text.trim().parse().ok()?,
         Some(_) => return None,
     };
-    // Also false for NaN.
-    let lives = seconds >= 1.0;
+    // Not for NaN either.
+    let lives = seconds >= 1.0 && seconds.is_finite();
     lives.then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
@@ -142,5 +142,182 @@ fn refusal(head: &Response<()>, body: &[u8], grant: &ClientCredentials) -> Facts
             .map(|text| shown(text, MAX_DESCRIPTION).into()),
         hint: outcome.retry_after(),
         ..Facts::new(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grant() -> ClientCredentials {
+        ClientCredentials::form("client", "s3cret")
+    }
+
+    fn answer(status: u16, retry_after: &str) -> Response<()> {
+        let answer = Response::builder().status(status);
+        answer.header("retry-after", retry_after).body(()).unwrap()
+    }
+
+    fn read(status: u16, body: &str) -> Result<Granted, Facts> {
+        super::read(&answer(status, ""), body.as_bytes(), &grant())
+    }
+
+    #[test]
+    fn a_lifetime_is_read_as_number_and_as_text_and_nothing_below_a_second_is_one() {
+        let hour = Some(UNTOLD_LIFETIME);
+        for (told, expected) in [
+            ("", hour),
+            (r#","expires_in":null"#, hour),
+            (r#","expires_in":3600"#, hour),
+            (r#","expires_in":"3600""#, hour),
+            (r#","expires_in":" 3600 ""#, hour),
+            (r#","expires_in":3600.0"#, hour),
+            (r#","expires_in":1.5"#, Some(Duration::from_millis(1500))),
+            (r#","expires_in":1e300"#, Some(Duration::MAX)),
+            (
+                r#","expires_in":99999999999999999999999"#,
+                Some(Duration::MAX),
+            ),
+            (r#","expires_in":"inf""#, None),
+            (r#","expires_in":0"#, None),
+            (r#","expires_in":-1"#, None),
+            (r#","expires_in":-3600"#, None),
+            (r#","expires_in":0.99"#, None),
+            (r#","expires_in":"0""#, None),
+            (r#","expires_in":"NaN""#, None),
+            (r#","expires_in":"soon""#, None),
+            (r#","expires_in":"""#, None),
+            (r#","expires_in":true"#, None),
+            (r#","expires_in":[3600]"#, None),
+        ] {
+            let body = format!(r#"{{"access_token":"t"{told}}}"#);
+            let granted = read(200, &body);
+            assert_eq!(
+                granted.ok().map(|granted| granted.lifetime),
+                expected,
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_bearer_token_cannot_be_used() {
+        for body in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            "<!DOCTYPE html><title>Log in</title>",
+            r#"{"access_token":null}"#,
+            r#"{"access_token":""}"#,
+            r#"{"access_token":7}"#,
+            r#"{"access_token":["t"]}"#,
+            r#"{"access_token":"t","token_type":"mac"}"#,
+            r#"{"access_token":"t","token_type":"Bearer "}"#,
+            r#"{"access_token":"t\r\nX-Admin: yes"}"#,
+            r#"{"access_token":"t\n"}"#,
+            r#"{"access_token":"t\u0000"}"#,
+            r#"{"access_token":"t\u007f"}"#,
+            r#"{"access_token":"a b"}"#,
+            r#"{"access_token":"tökén"}"#,
+            r#"{"access_token":"t"} trailing"#,
+            r#"{"access_token":"t""#,
+        ] {
+            let facts = read(200, body).unwrap_err();
+            assert_eq!(facts.kind, TokenErrorKind::InvalidAnswer, "{body}");
+            assert!(facts.is_temporary && facts.code.is_none(), "{body}");
+        }
+        for kind in ["", r#","token_type":"bearer""#, r#","token_type":"BEARER""#] {
+            let granted = read(201, &format!(r#"{{"access_token":"a.b-c_~+/="{kind}}}"#)).unwrap();
+            assert_eq!(granted.header, "Bearer a.b-c_~+/=");
+            assert!(granted.header.is_sensitive());
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_by_status_and_code() {
+        use TokenErrorKind::{Redirected, Rejected, Unavailable};
+        let code = |code: &str| format!(r#"{{"error":"{code}"}}"#);
+        for (status, body, kind) in [
+            (400, code("invalid_client"), Rejected),
+            (401, code("invalid_client"), Rejected),
+            (400, code("unheard_of"), Rejected),
+            (401, String::new(), Rejected),
+            (403, "<html>".to_owned(), Rejected),
+            (404, String::new(), Rejected),
+            (501, String::new(), Rejected),
+            (200, code("invalid_scope"), Rejected),
+            (400, code("temporarily_unavailable"), Unavailable),
+            (400, code("server_error"), Unavailable),
+            (200, code("temporarily_unavailable"), Unavailable),
+            (408, String::new(), Unavailable),
+            (429, String::new(), Unavailable),
+            (500, String::new(), Unavailable),
+            (503, "<html>".to_owned(), Unavailable),
+            (302, String::new(), Redirected),
+        ] {
+            let facts = read(status, &body).unwrap_err();
+            assert_eq!(facts.kind, kind, "{status} {body}");
+            assert_eq!(facts.is_temporary, kind == Unavailable);
+            assert_eq!(facts.status.unwrap().as_u16(), status);
+        }
+    }
+
+    #[test]
+    fn a_code_and_a_description_are_kept_within_bounds_and_without_the_secret() {
+        let long = "x".repeat(10_000);
+        let body = format!(
+            r#"{{"error":"no_s3cret{long}","error_description":"s3cret\n\u001b[31m is wrong {long}"}}"#
+        );
+        let facts = read(400, &body).unwrap_err();
+        let code = facts.code.unwrap();
+        assert!(code.as_str().starts_with("no_[redacted]x") && code.as_str().len() == MAX_CODE);
+        let description = facts.description.unwrap();
+        assert!(
+            description.starts_with("[redacted]  [31m is wrong x"),
+            "{description}"
+        );
+        assert_eq!(description.len(), MAX_DESCRIPTION);
+
+        // Of another type, they are not there.
+        let facts = read(400, r#"{"error":{"code":7}}"#).unwrap_err();
+        assert_eq!((facts.code, facts.description), (None, None));
+    }
+
+    #[test]
+    fn a_retry_after_is_read_up_to_five_minutes() {
+        for (header, expected) in [
+            ("7", Some(7)),
+            ("86400", Some(300)),
+            ("99999999999999999999", Some(300)),
+            ("-5", None),
+            ("inf", None),
+            ("soon", None),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+        ] {
+            for status in [429, 503] {
+                let facts = super::read(&answer(status, header), b"", &grant()).unwrap_err();
+                assert_eq!(facts.hint, expected.map(Duration::from_secs), "{header}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_answer_is_read_without_a_panic_and_any_token_fits_in_a_header(
+            status in 100_u16..1000,
+            body in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..64),
+                (any::<String>(), any::<f64>()).prop_map(|(token, seconds)| {
+                    serde_json::json!({"access_token": token, "expires_in": seconds}).to_string().into_bytes()
+                }),
+            ],
+        ) {
+            if let Ok(granted) = super::read(&answer(status, ""), &body, &grant()) {
+                prop_assert!(granted.header.as_bytes()[7..].iter().all(u8::is_ascii_graphic));
+                prop_assert!(granted.lifetime >= Duration::from_secs(1));
+            }
+        }
     }
 }

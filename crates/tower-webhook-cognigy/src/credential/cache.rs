@@ -182,3 +182,205 @@ impl<T> Held<T> {
 fn margin(lifetime: Duration) -> Duration {
     MARGIN.min(lifetime / 2)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Tokens = Cache<u32, &'static str>;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    /// A cache with the token 1 of this lifetime.
+    fn with_token(lifetime: Duration, now: Instant) -> Tokens {
+        let mut cache = Tokens::default();
+        assert_eq!(cache.next(now), Next::Wait { refresh: true });
+        assert_eq!(cache.succeeded(1, lifetime, now, now), Some(1));
+        cache
+    }
+
+    fn uses(token: u32, refresh: bool) -> Next<u32, &'static str> {
+        Next::Use {
+            token,
+            number: token.into(),
+            refresh,
+        }
+    }
+
+    #[test]
+    fn a_token_is_refreshed_a_minute_before_its_end_and_used_until_then() {
+        let now = Instant::now();
+        for (lifetime, refreshed) in [
+            (HOUR, seconds(3540)),
+            (seconds(121), seconds(61)),
+            (seconds(120), seconds(60)),
+            (seconds(60), seconds(30)),
+            (seconds(1), seconds(1) / 2),
+            (Duration::MAX, LONGEST - seconds(60)),
+        ] {
+            let instant = Duration::from_nanos(1);
+            let at = |after: Duration| with_token(lifetime, now).next(now + after);
+            assert_eq!(at(refreshed - instant), uses(1, false));
+            assert_eq!(at(refreshed), uses(1, true));
+            let lifetime = lifetime.min(LONGEST);
+            assert_eq!(at(lifetime - instant), uses(1, true));
+            assert_eq!(at(lifetime), Next::Wait { refresh: true });
+        }
+    }
+
+    #[test]
+    fn the_lifetime_counts_from_the_question() {
+        let now = Instant::now();
+        let mut cache = Tokens::default();
+        cache.next(now);
+        assert_eq!(cache.succeeded(1, seconds(5), now, now + seconds(5)), None);
+        cache.failed("late", None, now + seconds(5), 1.0);
+        let fails = Next::Fail {
+            error: "late",
+            retry_after: seconds(1),
+        };
+        assert_eq!(cache.next(now + seconds(5)), fails);
+    }
+
+    #[test]
+    fn a_wait_doubles_up_to_a_minute_and_is_at_least_what_the_endpoint_asks_for() {
+        let now = Instant::now();
+        let wait = |failures, hint, random| {
+            let mut cache = Tokens {
+                failures,
+                ..Tokens::default()
+            };
+            cache.failed("no", hint, now, random)
+        };
+        for (failures, expected) in [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (u32::MAX, 60)] {
+            assert_eq!(wait(failures, None, 1.0), seconds(expected));
+            assert_eq!(wait(failures, None, 0.0), seconds(expected) / 2);
+        }
+        assert_eq!(wait(0, Some(seconds(300)), 0.5), seconds(300));
+        assert_eq!(wait(6, Some(seconds(5)), 1.0), seconds(60));
+    }
+
+    #[test]
+    fn a_refusal_of_the_current_token_replaces_it_and_a_late_one_does_not() {
+        let now = Instant::now();
+        let mut cache = with_token(HOUR, now);
+        assert!(cache.rejected(1, now));
+        assert_eq!(cache.next(now), Next::Wait { refresh: true });
+        assert!(cache.rejected(1, now), "another call with the same token");
+        assert_eq!(cache.next(now), Next::Wait { refresh: false });
+        cache.succeeded(2, HOUR, now, now);
+        assert!(cache.rejected(1, now), "late");
+        assert_eq!(cache.next(now), uses(2, false));
+    }
+
+    #[test]
+    fn refreshes_are_forced_five_times_and_once_more_every_ten_seconds() {
+        let mut now = Instant::now();
+        let mut cache = with_token(HOUR, now);
+        let mut force = |now| {
+            let Next::Use { number, .. } = cache.next(now) else {
+                panic!("no token");
+            };
+            let forced = cache.rejected(number, now);
+            if forced {
+                assert_eq!(cache.next(now), Next::Wait { refresh: true });
+                cache.succeeded(u32::try_from(number).unwrap() + 1, HOUR, now, now);
+            }
+            forced
+        };
+        assert_eq!(
+            [(); 7].map(|()| force(now)),
+            [true, true, true, true, true, false, false]
+        );
+        now += seconds(10);
+        assert_eq!([(); 2].map(|()| force(now)), [true, false]);
+        now += seconds(1000);
+        assert_eq!(
+            [(); 6].map(|()| force(now)),
+            [true, true, true, true, true, false]
+        );
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Ask,
+        Fail(Option<u64>, f64),
+        Pass(u64),
+        Reject(u64),
+        Succeed(u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Ask),
+            1 => (proptest::option::of(0_u64..400), 0.0..=1.0).prop_map(|(hint, random)| Step::Fail(hint, random)),
+            3 => (0_u64..4000).prop_map(Step::Pass),
+            1 => (0_u64..4).prop_map(Step::Reject),
+            2 => (1_u64..8000).prop_map(Step::Succeed),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_one_refresh_runs_and_no_token_is_used_beyond_its_end(
+            steps in proptest::collection::vec(step(), 1..60),
+        ) {
+            let mut cache = Tokens::default();
+            let mut now = Instant::now();
+            // The refresh that runs, the valid tokens by number, and the end of the pause.
+            let mut asked = None;
+            let mut valid = std::collections::BTreeMap::new();
+            let (mut issued, mut paused) = (0, now);
+            for step in steps {
+                match step {
+                    Step::Ask => {
+                        let next = cache.next(now);
+                        let starts = matches!(next, Next::Use { refresh: true, .. } | Next::Wait { refresh: true });
+                        prop_assert!(!starts || (asked.is_none() && now >= paused), "{next:?}");
+                        if starts {
+                            asked = Some(now);
+                        }
+                        match next {
+                            Next::Use { number, .. } => {
+                                prop_assert_eq!(number, issued);
+                                prop_assert!(valid.get(&number).is_some_and(|end| now < *end));
+                            }
+                            Next::Wait { .. } => prop_assert!(asked.is_some()),
+                            Next::Fail { retry_after, .. } => {
+                                prop_assert_eq!(now + retry_after, paused);
+                                prop_assert!(asked.is_none() && valid.get(&issued).is_none_or(|end| now >= *end));
+                            }
+                        }
+                    }
+                    Step::Fail(hint, random) => {
+                        if asked.take().is_some() {
+                            paused = now + cache.failed("no", hint.map(seconds), now, random);
+                        }
+                    }
+                    Step::Pass(time) => now += seconds(time),
+                    Step::Reject(back) => {
+                        let number = issued.saturating_sub(back);
+                        if number > 0 && cache.rejected(number, now) && number == issued {
+                            valid.remove(&number);
+                        }
+                    }
+                    Step::Succeed(lifetime) => {
+                        let Some(from) = asked else { continue };
+                        if let Some(number) = cache.succeeded(0, seconds(lifetime), from, now) {
+                            issued += 1;
+                            prop_assert_eq!(number, issued);
+                            valid.insert(number, from + seconds(lifetime));
+                            asked = None;
+                            paused = now;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::secret_text;
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::{HeaderValue, Method, Request, Uri, header};
 use std::fmt;
 use tower_webhook::{InvalidConfig, body::BufferedBody, signature::Secret};
@@ -174,12 +175,19 @@ impl ClientCredentials {
         Bytes::from_owner(out)
     }
 
-    /// A text of the server without the secret, should it repeat it.
+    /// A text of the server or of the client, without the secret in any form in which it was sent.
     pub(super) fn redact(&self, text: &str) -> String {
-        let Ok(secret) = str::from_utf8(self.secret.as_bytes()) else {
-            return text.to_owned();
-        };
-        text.replace(secret, "[redacted]")
+        let secret = self.secret.as_bytes();
+        let pair = [self.id.as_bytes(), b":", secret].concat();
+        let mut encoded = Vec::new();
+        for &byte in secret {
+            push_form(&mut encoded, byte);
+        }
+        let sent = [secret.to_vec(), encoded, BASE64.encode(&pair).into_bytes()];
+        let sent = sent.iter().filter_map(|sent| str::from_utf8(sent).ok());
+        sent.fold(text.to_owned(), |text, sent| {
+            text.replace(sent, "[redacted]")
+        })
     }
 }
 
@@ -202,5 +210,57 @@ impl fmt::Debug for ClientCredentials {
             .field("form", &self.form)
             .field("scopes", &self.scopes)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_that_cannot_be_sent_is_refused() {
+        let basic = ClientCredentials::basic_form;
+        for (grant, problem) in [
+            (basic("", "s"), "`client_id` must not be empty"),
+            (basic("i", ""), "`client_secret` must not be empty"),
+            (
+                basic("a:b", "s"),
+                "`client_id` must not have a `:`, which ends it",
+            ),
+            (
+                basic("a\n", "s"),
+                "`client_id` must not have control characters",
+            ),
+            (
+                basic("a", "s\r\nX: y"),
+                "`client_secret` must not have control characters",
+            ),
+            (
+                ClientCredentials::form("", "s"),
+                "`client_id` must not be empty",
+            ),
+            (
+                ClientCredentials::platform("i", ""),
+                "`client_secret` must not be empty",
+            ),
+        ] {
+            assert_eq!(grant.check().unwrap_err().to_string(), problem);
+        }
+        for scope in ["", "a b", "a\"b", "a\\b", "a\nb", "ü"] {
+            let refused = basic("i", "s").scopes([scope]).check().unwrap_err();
+            assert_eq!(refused.setting(), "scopes", "{scope:?}");
+        }
+        // A form carries anything.
+        assert_eq!(ClientCredentials::form("a:b", "ü\n").check(), Ok(()));
+    }
+
+    #[test]
+    fn no_form_of_the_secret_stays_in_a_text() {
+        let grant = ClientCredentials::basic_form("client", "a&b");
+        let text = "got a&b as a%26b and Basic Y2xpZW50OmEmYg==";
+        assert_eq!(
+            grant.redact(text),
+            "got [redacted] as [redacted] and Basic [redacted]"
+        );
     }
 }

@@ -93,6 +93,9 @@
 //!
 //! [`TokenError`], boxed, if there is no token: the request was not sent. The errors of the service inside pass.
 //!
+//! A retry layer outside repeats such a call if it waits for refusals
+//! ([`Refusals::Wait`](tower_webhook::retry::Refusals::Wait)): by default, it gives up at once, as it does for an open circuit.
+//!
 //! # Cancel safety
 //!
 //! Dropping a response future drops the call inside, or its wait for a token; the refresh goes on. Nothing else is held.

@@ -229,7 +229,8 @@ impl Ending {
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        if !self.is_over {
+        // Without a refresh in the state the source is gone, and nobody waits.
+        if !self.is_over && lock(&self.state).refresh.is_some() {
             self.end(Err(ended()));
         }
     }
@@ -387,8 +388,9 @@ fn transport(error: &(dyn std::error::Error + 'static), grant: &ClientCredential
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSource")
-            .field("uri", &self.shared.uri)
-            .finish_non_exhaustive()
+        // Without a query, in which there may be a key.
+        let uri = &self.shared.uri;
+        let host = uri.authority().map_or("", http::uri::Authority::as_str);
+        write!(f, "TokenSource({host}{})", uri.path())
     }
 }

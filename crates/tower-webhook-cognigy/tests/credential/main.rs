@@ -1,6 +1,8 @@
 //! Credentials: over sockets what is sent where, under a paused clock when tokens are asked for.
 
 mod server;
+mod settings;
+mod time;
 mod wire;
 
 use http::{Request, Response};

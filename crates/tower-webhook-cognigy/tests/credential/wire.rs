@@ -5,12 +5,18 @@ use crate::{
     server::{Seen, Server, answer, token},
     tokens, with,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 use tower::ServiceExt;
-use tower_webhook_cognigy::credential::{ClientCredentials, Credential, TokenSource};
+use tower_webhook::outcome::{Outcome, OutcomeKind};
+use tower_webhook_cognigy::credential::{
+    ClientCredentials, Credential, TokenError, TokenErrorKind, TokenSource,
+};
 
 /// What the endpoint and then the API got of a call with a token of this grant.
 async fn exchange(grant: ClientCredentials) -> [Seen; 2] {
@@ -328,4 +334,52 @@ async fn the_service_is_polled_before_each_of_both_calls() {
     let api = tower::Layer::layer(&layer, limited);
     let refused = api.oneshot(get(&server.url("/api"))).await.unwrap();
     assert_eq!(refused.status(), 401);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_says_nothing_or_too_much_or_html_is_a_failure_and_the_api_is_not_called()
+{
+    let long = format!(r#"{{"access_token":"{}"}}"#, "x".repeat(1 << 20));
+    let endless = format!(
+        "HTTP/1.1 200 x\r\nconnection: close\r\n\r\n{}",
+        " ".repeat(1 << 20)
+    );
+    for (said, expected) in [
+        (String::new(), TokenErrorKind::Timeout),
+        (answer(200, "", &long), TokenErrorKind::InvalidAnswer),
+        (endless, TokenErrorKind::InvalidAnswer),
+        (
+            answer(200, "content-type: text/html\r\n", "<html>Log in</html>"),
+            TokenErrorKind::InvalidAnswer,
+        ),
+        (answer(500, "", &long), TokenErrorKind::Unavailable),
+        (
+            "no http at all\r\n\r\n".to_owned(),
+            TokenErrorKind::Transport,
+        ),
+    ] {
+        let server = Server::start(move |_| said.clone()).await;
+        let source =
+            TokenSource::builder(ClientCredentials::form("client", "secret"), server.url(""))
+                .rules(local())
+                .timeout(Duration::from_millis(300))
+                .build(client())
+                .unwrap();
+        let api = with(Credential::token(source), &server);
+        let error = send(&api, get(&server.url("/api"))).await.unwrap_err();
+        let error = error.downcast::<TokenError>().unwrap();
+        assert_eq!(error.kind(), expected, "{error}");
+        assert!(server.seen().iter().all(|seen| seen.method() == "POST"));
+    }
+    // Nobody listens.
+    let server = Server::start(|_| answer(200, "", "")).await;
+    let source = TokenSource::builder(
+        ClientCredentials::form("client", "secret"),
+        "http://127.0.0.1:1",
+    );
+    let source = source.rules(local()).build(client()).unwrap();
+    let api = with(Credential::token(source), &server);
+    let error = send(&api, get(&server.url("/api"))).await.unwrap_err();
+    assert_eq!(Outcome::of_error(&*error).kind(), OutcomeKind::Refused);
+    assert!(error.to_string().contains("refused"), "{error}");
 }
