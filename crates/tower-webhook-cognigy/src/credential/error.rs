@@ -1,19 +1,31 @@
 use http::StatusCode;
 use std::{convert::Infallible, error::Error, fmt, str::FromStr, sync::Arc, time::Duration};
-use tower_webhook::outcome::{LocallyRefused, Unsendable};
+use tower_webhook::outcome::{LocallyRefused, Outcome, TransportError, Unsendable};
 
 /// Why there is no token, so that a request was not sent.
 ///
 /// The layers of this workspace judge it rightly, as it stands in a chain of sources: nothing was sent, so it says nothing
-/// about the API that the request was for. What may pass ([`is_temporary`](Self::is_temporary)) is
-/// [`Refused`](tower_webhook::outcome::OutcomeKind::Refused), to be tried again after [`retry_after`](Self::retry_after), also
-/// for a POST without a key. The rest is [`Unsendable`](tower_webhook::outcome::OutcomeKind::Unsendable).
+/// about the API that the request was for, and a POST without a key may be repeated too.
+///
+/// | What happened | [`OutcomeKind`](tower_webhook::outcome::OutcomeKind) | Again after |
+/// | --- | --- | --- |
+/// | a refresh failed, and it [is temporary](Self::is_temporary) | `Unreached`, no evidence for a breaker | [`retry_after`](Self::retry_after) |
+/// | the last refresh failed so, and it is too early for another one | `Refused` | `retry_after` |
+/// | a refresh failed, and it is not temporary | `Unsendable` | never |
 ///
 /// It holds neither a secret nor a token.
 #[derive(Clone, Debug)]
 pub struct TokenError {
     facts: Arc<Facts>,
-    again: Option<LocallyRefused>,
+    verdict: Verdict,
+}
+
+/// The marker by which the error is judged.
+#[derive(Clone, Debug)]
+enum Verdict {
+    Failed(Arc<TransportError>),
+    Never,
+    Refused(LocallyRefused),
 }
 
 /// What a [`TokenError`] is about.
@@ -136,18 +148,28 @@ impl Facts {
 
 impl TokenError {
     pub(super) fn new(facts: Facts) -> Self {
-        let again = facts
-            .is_temporary
-            .then(|| LocallyRefused::after(facts.hint.unwrap_or_default()));
         Self {
             facts: Arc::new(facts),
-            again,
+            verdict: Verdict::Never,
         }
+        .failed(Duration::ZERO)
     }
 
-    /// The same error, for a caller that can try again after this long.
-    pub(super) fn after(mut self, wait: Duration) -> Self {
-        self.again = self.again.map(|_| LocallyRefused::after(wait));
+    /// The error of a call that waited for the refresh. It may be made again after this long.
+    pub(super) fn failed(mut self, wait: Duration) -> Self {
+        if self.facts.is_temporary {
+            let outcome = Outcome::unreached().with_retry_after(Some(wait));
+            let marker = TransportError::new(outcome.without_evidence(), "there is no token");
+            self.verdict = Verdict::Failed(Arc::new(marker));
+        }
+        self
+    }
+
+    /// The error of a call that came this long before the next refresh.
+    pub(super) fn refused(mut self, left: Duration) -> Self {
+        if self.facts.is_temporary {
+            self.verdict = Verdict::Refused(LocallyRefused::after(left));
+        }
         self
     }
 
@@ -183,7 +205,11 @@ impl TokenError {
     /// How long no token is asked for, counted from this error: calls until then fail at once. `None` if it is not
     /// [temporary](Self::is_temporary).
     pub fn retry_after(&self) -> Option<Duration> {
-        self.again.map(|again| again.retry_after())
+        match &self.verdict {
+            Verdict::Failed(marker) => marker.outcome().retry_after(),
+            Verdict::Never => None,
+            Verdict::Refused(marker) => Some(marker.retry_after()),
+        }
     }
 }
 
@@ -223,9 +249,10 @@ impl Error for TokenError {
     /// The marker by which it is judged.
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         static UNSENDABLE: Unsendable = Unsendable::new();
-        Some(match &self.again {
-            Some(again) => again,
-            None => &UNSENDABLE,
+        Some(match &self.verdict {
+            Verdict::Failed(marker) => &**marker,
+            Verdict::Never => &UNSENDABLE,
+            Verdict::Refused(marker) => marker,
         })
     }
 }

@@ -93,8 +93,9 @@
 //!
 //! [`TokenError`], boxed, if there is no token: the request was not sent. The errors of the service inside pass.
 //!
-//! A retry layer outside repeats such a call if it waits for refusals
-//! ([`Refusals::Wait`](tower_webhook::retry::Refusals::Wait)): by default, it gives up at once, as it does for an open circuit.
+//! A retry layer outside repeats a call whose token could not be had for now. A call that comes too early for another refresh
+//! is refused, as by an open circuit, and repeated by a layer that waits for refusals
+//! ([`Refusals::Wait`](tower_webhook::retry::Refusals::Wait)).
 //!
 //! # Cancel safety
 //!

@@ -122,7 +122,7 @@ impl TokenSource {
                 header: token,
                 number,
             }),
-            Next::Fail { error, retry_after } => Ask::Fails(error.after(retry_after)),
+            Next::Fail { error, retry_after } => Ask::Fails(error.refused(retry_after)),
             Next::Wait { .. } => Ask::Waits(Box::pin(async move {
                 let mut end = end;
                 let end = match &mut end {
@@ -219,7 +219,7 @@ impl Ending {
                 .cache
                 .failed(error.clone(), hint, now, fastrand::f64());
             tracing::warn!(host = %self.host, %error, ?wait, "no token");
-            error.after(wait)
+            error.failed(wait)
         });
         state.refresh = None;
         drop(state);

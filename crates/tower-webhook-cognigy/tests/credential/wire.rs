@@ -380,6 +380,6 @@ async fn an_endpoint_that_says_nothing_or_too_much_or_html_is_a_failure_and_the_
     let source = source.rules(local()).build(client()).unwrap();
     let api = with(Credential::token(source), &server);
     let error = send(&api, get(&server.url("/api"))).await.unwrap_err();
-    assert_eq!(Outcome::of_error(&*error).kind(), OutcomeKind::Refused);
+    assert_eq!(Outcome::of_error(&*error).kind(), OutcomeKind::Unreached);
     assert!(error.to_string().contains("refused"), "{error}");
 }
