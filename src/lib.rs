@@ -142,6 +142,7 @@
 //! | [`BufferBodyLayer`] | read the body once, under a limit and a deadline; every later layer shares its bytes |
 //! | [`SignatureVerifyLayer`] | refuse requests without a valid, recent signature |
 //! | [`EventLayer`](cognigy::EventLayer) | read the Cognigy event of a verified request, once |
+//! | [`LoopGuardLayer`] | mark what is sent, refuse what was sent from here |
 //! | [`IdempotencyLayer`] | run the handler once per key; repeats get the stored response |
 //! | [`SignLayer`] | sign each attempt afresh: same id, new timestamp |
 //! | [`RetryWithJitterLayer`] | retry what is safe to retry, inside a budget and a deadline |
@@ -164,9 +165,9 @@
 //! # Order
 //!
 //! ```text
-//! receive   verify head > buffer body > verify signature > idempotency > typed extractor > handler
-//!           verify head > buffer body > verify signature > enqueue ... worker > send
-//! send      metrics > dead letter > deadline > retry > failover > breaker > metrics > attempt timeout > sign > transport
+//! receive   verify head > buffer body > verify signature > loop guard > idempotency > typed extractor > handler
+//!           verify head > buffer body > verify signature > loop guard > enqueue ... worker > send
+//! send      metrics > dead letter > deadline > retry > failover > breaker > metrics > attempt timeout > mark > sign > transport
 //! ```
 //!
 //! Verify head is [`SignatureVerifyLayer::before_body`], which may be left out: it keeps the bodies of strangers out
@@ -174,7 +175,7 @@
 //!
 //! Each module says what must stand outside and inside it, and what goes wrong otherwise: anyone can use
 //! up an id that is remembered before it is verified; a request that is signed before it waits is stale when
-//! it arrives.
+//! it arrives. The loop guard and its mark, [`LoopGuardLayer::outgoing`], are for services that do both.
 //!
 //! # Features
 //!
@@ -262,6 +263,7 @@ pub mod fallback;
 pub mod grpc;
 #[cfg(feature = "idempotency")]
 pub mod idempotency;
+pub mod loop_guard;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 #[cfg(feature = "retry")]
@@ -310,11 +312,6 @@ mod original_uri;
 mod percent;
 #[cfg(feature = "dead-letter")]
 mod race;
-#[cfg(feature = "signature")]
-#[cfg_attr(
-    not(feature = "cognigy"),
-    allow(unreachable_pub, reason = "the future of its layer")
-)]
 mod refusal;
 #[cfg(feature = "failover")]
 mod unbuilt;
@@ -345,6 +342,7 @@ pub use self::{
     body::BufferBodyLayer,
     deadline::{AttemptTimeoutLayer, DeadlineLayer, PropagateDeadlineLayer},
     error::{InvalidConfig, StoreError, StoreErrorKind},
+    loop_guard::LoopGuardLayer,
 };
 #[cfg(feature = "failover")]
 #[doc(inline)]

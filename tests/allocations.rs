@@ -16,7 +16,7 @@ use std::{
 };
 use tower::{Layer, Service};
 use tower_webhook::{
-    BufferBodyLayer, StoreError,
+    BufferBodyLayer, LoopGuardLayer, StoreError,
     body::{BodyBudget, BufferedBody},
 };
 
@@ -66,6 +66,20 @@ fn the_counter_counts() {
     let (one, _boxed) = allocations(|| Box::new(7));
     assert_eq!((none, one), (0, 1));
     assert_eq!(count(&mut Bare, Request::new(())).0, 0);
+}
+
+#[test]
+fn a_message_that_was_nowhere_is_guarded_and_marked_without_an_allocation() {
+    let guard = LoopGuardLayer::new("orders").unwrap();
+    let request = || {
+        let mut req = Request::new(BufferedBody::default());
+        req.headers_mut().reserve(8);
+        req
+    };
+    let mut server = guard.layer(Bare);
+    assert_eq!(count(&mut server, request()).0, 0);
+    let mut client = guard.outgoing().layer(Bare);
+    assert_eq!(count(&mut client, request()).0, 0);
 }
 
 #[test]

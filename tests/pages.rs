@@ -15,8 +15,8 @@ use std::{
 use syn::{Attribute, Expr, FnArg, ImplItem, Item, Lit, Meta, Type, Visibility};
 use tower_webhook::{
     AttemptTimeoutLayer, BoxError, BufferBodyLayer, CircuitBreakerLayer, DeadLetterLayer,
-    DeliveryMetricsLayer, FailoverLayer, IdempotencyLayer, RetryWithJitterLayer, SignLayer,
-    SignatureVerifyLayer,
+    DeliveryMetricsLayer, FailoverLayer, IdempotencyLayer, LoopGuardLayer, RetryWithJitterLayer,
+    SignLayer, SignatureVerifyLayer,
     body::{BufferedBody, peek::PeekBodyLayer},
     circuit_breaker::BreakerConfig,
     cognigy::EventLayer,
@@ -50,6 +50,7 @@ const PAGES: &[(&str, &[&str])] = &[
     ("src/failover/mod.rs", &["src/failover"]),
     ("src/fallback/mod.rs", &["src/fallback"]),
     ("src/grpc.rs", &["src/grpc.rs"]),
+    ("src/loop_guard.rs", &["src/loop_guard.rs"]),
     ("src/metrics/mod.rs", &["src/metrics"]),
     ("src/idempotency/mod.rs", &["src/idempotency"]),
     ("src/queue/mod.rs", &["src/queue"]),
@@ -623,6 +624,34 @@ fn defaults_of_the_cognigy_layer() {
                 "clock: WallClock(system)",
             ),
         ],
+    );
+}
+
+#[test]
+fn defaults_of_the_loop_guard() {
+    const PAGE: &str = "src/loop_guard.rs";
+    let guard = LoopGuardLayer::new("orders").unwrap();
+    agree(
+        PAGE,
+        guard.clone(),
+        &[
+            ("LoopGuardLayer::max_hops", "10", "max_hops: 10"),
+            (
+                "LoopGuardLayer::refuse_with",
+                "`application/problem+json`",
+                "refuser: problem+json",
+            ),
+            (
+                "LoopGuardLayer::observe",
+                "none except `tracing`",
+                "observers: Observers(0)",
+            ),
+        ],
+    );
+    agree(
+        PAGE,
+        guard.outgoing(),
+        &[("MarkLayer::headers", "none", "headers: None")],
     );
 }
 

@@ -25,6 +25,7 @@ use std::{
 /// | 413 with a `Retry-After` | `Throttled` | too large for now only ([RFC 9110 §15.5.14](https://www.rfc-editor.org/rfc/rfc9110#section-15.5.14)) |
 /// | 408, 425, 5xx, 600 and up | `Transient` | a status above 599 counts as a 5xx (RFC 9110 §15) |
 /// | 501, 505, 511 | `Permanent` | about the method, the version or the network, which do not change soon |
+/// | 508 | `Permanent` | the message was there before ([`loop_guard`](crate::loop_guard)): a repetition is one more round |
 /// | 3xx | `Permanent` | see below |
 /// | other 4xx | `Permanent` | among them 401 and 409, which need another request, and 410, which ends a subscription |
 ///
@@ -304,7 +305,7 @@ pub(super) fn by_answer(status: StatusCode, headers: &HeaderMap) -> Outcome {
         200..=299 => Outcome::success(),
         429 | 503 => Outcome::throttled(None),
         413 if hint::says_temporary(headers) => Outcome::throttled(None),
-        501 | 505 | 511 => Outcome::permanent(),
+        501 | 505 | 508 | 511 => Outcome::permanent(),
         408 | 425 | 500.. => Outcome::transient(),
         _ => Outcome::permanent(),
     }

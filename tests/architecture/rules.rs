@@ -40,6 +40,7 @@ const LAYERS: &[&str] = &[
     "fallback",
     "grpc",
     "idempotency",
+    "loop_guard",
     "metrics",
     "retry",
     "signature",

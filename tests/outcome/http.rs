@@ -12,7 +12,7 @@ fn every_status_has_the_kind_of_the_documented_table() {
         let expected = match status {
             200..=299 => Success,
             429 | 503 => Throttled,
-            501 | 505 | 511 => Permanent,
+            501 | 505 | 508 | 511 => Permanent,
             408 | 425 | 500..=999 => Transient,
             _ => Permanent,
         };

@@ -13,6 +13,7 @@
 //! | `endpoint_schedule` | `retry::Schedule`, with limits | S2 |
 //! | `fallback_branch` | `FallbackLayer` | S3 |
 //! | `fallback_urls` | `FailoverLayer`, with limits | S2 |
+//! | `loop_headers` | `loop_guard::MarkLayer::headers` | S2 |
 //! | `metrics_facade` | `FacadeExporter` | S3 |
 //! | `WebhookPolicy` | `retry::Schedule`, with limits | S0 |
 
@@ -38,8 +39,9 @@ use crate::{
     failover::{FailoverLayer, FailoverLayerBuilder},
     fallback::{AnswerHttp, FallbackLayer},
 };
+use http::{HeaderMap, HeaderValue};
 #[cfg(feature = "failover")]
-use http::{HeaderValue, Response, Uri, header};
+use http::{Response, Uri, header};
 #[cfg(any(feature = "circuit-breaker", feature = "retry"))]
 use std::time::Duration;
 
@@ -125,6 +127,54 @@ pub fn endpoint_schedule(max_retries: u32, interval: Duration) -> Result<Schedul
         .cap(interval + spread)
         .jitter(Jitter::Additive(spread));
     Ok(Schedule::new(max_retries + 1, backoff.build_known()))
+}
+
+/// The loop-prevention headers of a delivery (S2): `X-Cognigy-Webhook-Source: bot-integration`, `Prevent-Loop: true`, and
+/// random UUIDs in `X-Request-Id` and `X-Correlation-Id`.
+///
+/// `X-Request-Id` is new in each attempt. An `X-Correlation-Id` that the request has is kept, so that it can be that of a
+/// whole delivery. S2 registers fixed ids, which are then the same in all deliveries. Its receivers look at none of these
+/// headers: what ends a loop is the mark beside them.
+///
+/// # Examples
+///
+/// ```
+/// use tower_webhook::{LoopGuardLayer, cognigy::presets};
+///
+/// let mark = LoopGuardLayer::new("orders")?.outgoing().headers(presets::loop_headers);
+/// # let _ = mark;
+/// # Ok::<_, tower_webhook::InvalidConfig>(())
+/// ```
+pub fn loop_headers(headers: &mut HeaderMap) {
+    headers.insert(
+        "x-cognigy-webhook-source",
+        HeaderValue::from_static("bot-integration"),
+    );
+    headers.insert("prevent-loop", HeaderValue::from_static("true"));
+    if let Some(id) = random_uuid() {
+        headers.insert("x-request-id", id);
+    }
+    if !headers.contains_key("x-correlation-id")
+        && let Some(id) = random_uuid()
+    {
+        headers.insert("x-correlation-id", id);
+    }
+}
+
+/// A UUID of version 4 (RFC 9562 §5.4). It identifies, and is no secret. Hexadecimal is always a header value.
+fn random_uuid() -> Option<HeaderValue> {
+    let random = fastrand::u128(..);
+    let id = random & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let part = |shift: u32, digits: u32| id >> shift & ((1 << (4 * digits)) - 1);
+    let text = format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        part(96, 8),
+        part(80, 4),
+        part(64, 4),
+        part(48, 4),
+        part(0, 12),
+    );
+    HeaderValue::try_from(text).ok()
 }
 
 /// The fallback branch (S3): answers 200, with which the dialog continues at `default_fallback_branch`,
