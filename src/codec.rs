@@ -23,7 +23,7 @@
 //! | all | `schemaVersion` (1) |
 //! | `History` | those of `history` in the [JSON form of an entry](crate::dead_letter::json) |
 //! | `Cause` | `reason`, `code`, `class`, `message` |
-//! | `About` | `eventId`, `eventTime` (an array: seconds since 1970, nanoseconds), `idempotencyKey`, `replayOf`, `replays`, `traceId` |
+//! | `About` | `eventId`, `eventTime` (an array: seconds since 1970, nanoseconds), `idempotencyKey`, `hops`, `replayOf`, `replays`, `traceId` |
 //!
 //! A value without `schemaVersion` has version 1, because SQLite files of builds before 0.1.0 hold such
 //! values; in an entry, which always had a version, the same is damage. 0 is damage in both. Members that a
@@ -249,6 +249,8 @@ mod about {
         #[serde(skip_serializing_if = "Option::is_none")]
         idempotency_key: Option<String>,
         #[serde(skip_serializing_if = "Option::is_none")]
+        hops: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
         replay_of: Option<String>,
         replays: u32,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -263,6 +265,7 @@ mod about {
                 event_id,
                 event_time,
                 idempotency_key,
+                hops,
                 replay_of,
                 replays,
                 trace_id,
@@ -272,6 +275,7 @@ mod about {
                 event_id,
                 event_time: event_time.map(since_epoch),
                 idempotency_key,
+                hops,
                 replay_of,
                 replays,
                 trace_id,
@@ -285,6 +289,7 @@ mod about {
                 event_id: wire.event_id,
                 event_time: wire.event_time.and_then(from_epoch),
                 idempotency_key: wire.idempotency_key,
+                hops: wire.hops,
                 replay_of: wire.replay_of,
                 replays: wire.replays,
                 trace_id: wire.trace_id,
@@ -341,6 +346,7 @@ mod tests {
                 event_id: text(),
                 event_time,
                 idempotency_key: text(),
+                hops: text(),
                 replay_of: text(),
                 replays: 3,
                 trace_id: text(),

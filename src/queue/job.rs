@@ -66,6 +66,9 @@ pub struct About {
     pub event_time: Option<SystemTime>,
     /// The idempotency key, by which a receiver recognizes a repetition.
     pub idempotency_key: Option<String>,
+    /// The deployments that the message has passed, as [`Hops::as_str`](crate::loop_guard::Hops::as_str) writes them. Whoever
+    /// sends it on reads them from here, so that a [loop](crate::loop_guard) ends that goes through a queue.
+    pub hops: Option<String>,
     /// The event, task or entry that this job repeats.
     pub replay_of: Option<String>,
     /// The number of times that an operator had it sent again.

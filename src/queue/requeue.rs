@@ -140,6 +140,8 @@ impl NewJob {
             event_id: entry.event_id.clone(),
             event_time: entry.event_time,
             idempotency_key: entry.idempotency_key.clone(),
+            // An operator has it sent anew.
+            hops: None,
             replay_of: entry.replay_of.clone(),
             replays: entry.replays,
             trace_id: entry.trace_id.clone(),

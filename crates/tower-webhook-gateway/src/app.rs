@@ -28,10 +28,11 @@ use tokio::sync::Semaphore;
 use tower::{ServiceBuilder, util::MapRequestLayer};
 use tower_http::{catch_panic::CatchPanicLayer, trace::TraceLayer};
 use tower_webhook::{
-    BufferBodyLayer, CognigyEvent, SignatureVerifyLayer,
+    BufferBodyLayer, CognigyEvent, LoopGuardLayer, SignatureVerifyLayer,
     body::{BodyBudget, BufferedBody},
     cognigy::{Ack, DialogAnswer, EventError, WebhookDelivery},
     idempotency::{IdempotencyKey, KeySource},
+    loop_guard::Hops,
     observe::{self, Id},
     problem::{Problem, Refusal},
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status},
@@ -75,8 +76,12 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .budget(app.bodies.clone())
         .map_err(|error| BadFlag::new("--body-budget", error))?
         .observe(app.deliverer.observers.clone());
-    let signed = guarded::<CognigyEvent>(app, scheme, &bodies);
-    let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), &bodies);
+    let loops = args
+        .loop_guard
+        .clone()
+        .observe(app.deliverer.observers.clone());
+    let signed = guarded::<CognigyEvent>(app, scheme, &bodies, &loops);
+    let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), &bodies, &loops);
     let operator = app.operator.router();
     let operator = operator.route_layer(middleware::from_fn(server::verified_by_success));
     Ok(Router::new()
@@ -99,11 +104,13 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
 }
 
 /// A route behind the receiving pipeline, outermost first: refuse what the head shows to be unsigned, buffer
-/// the body, verify the signature, accept the event once. Its key, the event and its job are one transaction.
+/// the body, verify the signature, refuse what was sent from here, accept the event once. Its key, the event and its job
+/// are one transaction.
 fn guarded<E: Event>(
     app: &Arc<App>,
     scheme: Arc<dyn Scheme>,
     bodies: &BufferBodyLayer,
+    loops: &LoopGuardLayer,
 ) -> MethodRouter<Arc<App>> {
     let (events, jobs) = (app.events.clone(), app.events.clone());
     let accept = move |job: NewJob| {
@@ -121,6 +128,7 @@ fn guarded<E: Event>(
             .layer(bodies.clone())
             .layer(verify)
             .layer(MapRequestLayer::new(server::verified::<BufferedBody>))
+            .layer(loops.clone())
             .service(enqueue),
     )
 }
@@ -138,7 +146,9 @@ fn job<E: Event>(req: &http::Request<BufferedBody>, events: &Events) -> Result<N
     let key = key.map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST).detail(format!("the event's id: {error}"))
     })?;
-    Ok(events.job(&AcceptedEvent::new(key, event.raw())))
+    let mut job = events.job(&AcceptedEvent::new(key, event.raw()));
+    job.about.hops = req.extensions().get::<Hops>().map(Hops::to_string);
+    Ok(job)
 }
 
 fn digest(req: &http::Request<BufferedBody>) -> Result<String, Problem> {

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tower_webhook::{
-    InvalidConfig,
+    InvalidConfig, LoopGuardLayer,
     signature::{
         Scheme, Secret, Secrets,
         scheme::{BasicAuth, Cognigy, CognigyFormat, SharedToken, StandardWebhooks},
@@ -166,6 +166,11 @@ struct Flags {
     )]
     fallback_url: Vec<String>,
 
+    /// Name of this deployment in the header `Webhook-Loop`: the same in all its instances and after a restart, and no
+    /// other's. A request that bears it, or ten others, is answered 508. Default: a random one at each start.
+    #[arg(long, env = "GATEWAY_LOOP_MARK", value_name = "NAME")]
+    loop_mark: Option<String>,
+
     /// Permit targets with http, a loopback or a private address. The built-in echo is always
     /// permitted.
     #[arg(long, env = "GATEWAY_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
@@ -296,6 +301,7 @@ pub(crate) struct Args {
     pub degraded_at: u64,
     pub downstream: Option<Uri>,
     pub fallbacks: Vec<Uri>,
+    pub loop_guard: LoopGuardLayer,
     pub allow_private: bool,
     pub delivery: Delivery,
     pub max_body: usize,
@@ -482,6 +488,7 @@ impl Args {
 impl Flags {
     fn check(self) -> Result<Args, Problem> {
         let delivery = self.delivery()?;
+        let loop_guard = self.loop_guard()?;
         let (downstream, fallbacks) = self.targets()?;
         let secret_is_generated = self.secret.is_empty();
         let secrets = if secret_is_generated {
@@ -558,6 +565,7 @@ impl Flags {
             store,
             downstream,
             fallbacks,
+            loop_guard,
             allow_private: self.allow_private,
             delivery,
             max_body: self.max_body,
@@ -590,6 +598,17 @@ impl Flags {
             downstream.transpose()?,
             fallbacks.collect::<Result<_, _>>()?,
         ))
+    }
+
+    fn loop_guard(&self) -> Result<LoopGuardLayer, Problem> {
+        let mark = match &self.loop_mark {
+            Some(mark) => mark.clone(),
+            None => format!(
+                "gateway-{}",
+                &data_encoding::HEXLOWER.encode(&random()?[..8])
+            ),
+        };
+        LoopGuardLayer::new(&mark).map_err(|error| Problem::new("--loop-mark", error))
     }
 
     fn delivery(&self) -> Result<Delivery, Problem> {

@@ -10,7 +10,7 @@ use crate::{
     interim::{self, Limited},
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
@@ -26,11 +26,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::{sleep, timeout};
-use tower::{
-    Layer, Service,
-    limit::GlobalConcurrencyLimitLayer,
-    util::{BoxCloneSyncService, MapRequestLayer},
-};
+use tower::{Layer, Service, limit::GlobalConcurrencyLimitLayer, util::BoxCloneSyncService};
 use tower_webhook::{
     BoxError, BoxFuture, InvalidConfig, RetryWithJitterLayer,
     body::{BufferedBody, collect},
@@ -39,6 +35,7 @@ use tower_webhook::{
     context::JudgedInside,
     dead_letter::Direction,
     idempotency::IdempotencyKey,
+    loop_guard::Hops,
     metrics::{DeliveryMetrics, FacadeExporter},
     observe::{Event, Id, JobEnd, Observer, Observers},
     peer::{ByHost, PeerKey},
@@ -149,10 +146,7 @@ impl Deliverer {
             .observe(exporter)
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
-            .each_attempt(MapRequestLayer::new(|mut req: Request<BufferedBody>| {
-                prevent_loop(req.headers_mut());
-                req
-            }))
+            .each_attempt(args.loop_guard.outgoing().headers(presets::loop_headers))
             .sign(scheme)
             .build()
             .map_err(unfit)?;
@@ -247,33 +241,6 @@ fn breaker(delivery: Delivery) -> Result<BreakerConfig, InvalidConfig> {
         .build()
 }
 
-/// The loop-prevention headers of the documents (S2), with new ids for each attempt.
-fn prevent_loop(headers: &mut HeaderMap) {
-    headers.insert(
-        "x-cognigy-webhook-source",
-        HeaderValue::from_static("bot-integration"),
-    );
-    headers.insert("prevent-loop", HeaderValue::from_static("true"));
-    for name in ["x-request-id", "x-correlation-id"] {
-        if let Some(id) = random_uuid() {
-            headers.insert(name, id);
-        }
-    }
-}
-
-/// A UUID of version 4; `None` where the operating system has no random bytes to give.
-fn random_uuid() -> Option<HeaderValue> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).ok()?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = data_encoding::HEXLOWER.encode(&bytes);
-    for at in [20, 16, 12, 8] {
-        text.insert(at, '-');
-    }
-    HeaderValue::try_from(text).ok()
-}
-
 /// The target of deliveries to this URL: its host.
 pub fn target(downstream: &Uri) -> String {
     let mut req = Request::new(());
@@ -289,7 +256,12 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let worker = Worker::http(app.queue.clone())
         .request([crate::events::KIND], move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
-            Ok::<_, BoxError>(requests.request(job.payload.clone(), id))
+            let mut req = requests.request(job.payload.clone(), id);
+            if let Some(hops) = &job.about.hops {
+                // Not reached: what cannot be read was refused.
+                req.extensions_mut().insert(hops.parse::<Hops>()?);
+            }
+            Ok::<_, BoxError>(req)
         })
         .classifier(JudgedInside)
         .result(answer)

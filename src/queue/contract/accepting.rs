@@ -37,6 +37,7 @@ pub async fn a_job_comes_out_as_it_went_in<S: Subject>(subject: &S) {
             event_id: Some(format!("evt_{index}")),
             event_time: Some(UNIX_EPOCH + Duration::from_millis(1_700_000_000_123)),
             idempotency_key: Some("\u{1f511}".to_owned()),
+            hops: Some("orders, billing".to_owned()),
             replay_of: Some("an event".to_owned()),
             replays: 3,
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),

@@ -974,12 +974,13 @@ fn size(job: &NewJob) -> usize {
         event_id,
         event_time: _,
         idempotency_key,
+        hops,
         replay_of,
         replays: _,
         trace_id,
         entry_id: _,
     } = &job.about;
-    let about = [event_id, idempotency_key, replay_of, trace_id];
+    let about = [event_id, idempotency_key, hops, replay_of, trace_id];
     let texts = about.into_iter().chain([&job.fifo_group]).flatten();
     let key = job.dedup_key.as_ref();
     texts

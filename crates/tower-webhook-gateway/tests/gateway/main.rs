@@ -7,6 +7,7 @@ mod connections;
 mod delivery;
 mod downstream;
 mod health;
+mod loops;
 mod operator;
 mod places;
 mod receiving;

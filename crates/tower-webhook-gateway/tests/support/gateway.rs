@@ -21,6 +21,7 @@ pub fn command() -> Command {
         "GATEWAY_FALLBACK_URLS",
         "GATEWAY_LISTEN",
         "GATEWAY_LOG",
+        "GATEWAY_LOOP_MARK",
         "GATEWAY_MAX_ATTEMPTS",
         "GATEWAY_MAX_BODY",
         "GATEWAY_MAX_DELAY_MS",

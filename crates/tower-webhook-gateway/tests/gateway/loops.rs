@@ -1,0 +1,122 @@
+//! Gateways that deliver to each other: the loop ends.
+
+use super::*;
+use crate::downstream::Downstream;
+use http::HeaderMap;
+
+/// Posts an event as a service does that sends on what it was sent: signed anew, with the header of the loop guard.
+fn send_on(server: &Server, id: &str, marks: &str) -> Curled {
+    let body = event(id);
+    let signature = openssl_hex(SECRET, body.as_bytes());
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-cognigy-signature", &signature),
+        ("webhook-loop", marks),
+    ];
+    curl(
+        &server.url("/webhooks/cognigy"),
+        &headers,
+        Some(body.as_bytes()),
+        &[],
+    )
+}
+
+fn marks(headers: &HeaderMap) -> &str {
+    headers["webhook-loop"].to_str().unwrap()
+}
+
+/// Waits for so many deliveries, and returns the marks of the last one.
+fn marks_of(seen: &Downstream, count: usize) -> String {
+    let got = eventually("the delivery arrives", || {
+        let got = seen.got();
+        (got.len() == count).then_some(got)
+    });
+    marks(&got[count - 1].0).to_owned()
+}
+
+#[test]
+fn two_gateways_that_deliver_to_each_other_end_where_the_loop_closes() {
+    let (from_one, from_other) = (Downstream::start(), Downstream::start());
+    let one = gateway(&["--loop-mark", "one", "--downstream", &from_one.url()]);
+    let other = gateway(&["--loop-mark", "other", "--downstream", &from_other.url()]);
+    // Each round is another event, because a repeat would be known.
+    assert_eq!(post(&one, event("evt_1").as_bytes()).status, 200);
+    let first = marks_of(&from_one, 1);
+    assert_eq!(first, "one");
+    assert_eq!(send_on(&other, "evt_2", &first).status, 200);
+    let second = marks_of(&from_other, 1);
+    assert_eq!(second, "one, other");
+
+    for server in [&one, &other] {
+        let refused = send_on(server, "evt_3", &second);
+        assert_eq!(refused.status, 508, "{refused:?}");
+        assert_eq!(refused.json()["detail"], "this message was sent from here");
+    }
+    assert_eq!((from_one.got().len(), from_other.got().len()), (1, 1));
+}
+
+#[test]
+fn a_loop_of_gateways_whose_marks_change_ends_at_the_hop_limit() {
+    let seen = Downstream::start();
+    let server = gateway(&["--downstream", &seen.url()]);
+    let mut carried = String::new();
+    for round in 1..=10 {
+        // As if it had been started again in each round, with another mark.
+        let accepted = send_on(&server, &format!("evt_{round}"), &carried);
+        assert_eq!(accepted.status, 200, "{round}: {accepted:?}");
+        let sent = marks_of(&seen, round);
+        let (before, own) = sent.rsplit_once(", ").unwrap_or(("", &sent));
+        assert_eq!(before, carried);
+        assert!(own.starts_with("gateway-") && own.len() == 24, "{own}");
+        carried = if carried.is_empty() {
+            "start-1".to_owned()
+        } else {
+            format!("{carried}, start-{round}")
+        };
+    }
+    let refused = send_on(&server, "evt_11", &carried);
+    assert_eq!(refused.status, 508);
+    let why = "this message has passed too many deployments";
+    assert_eq!(refused.json()["detail"], why);
+    let broken = send_on(&server, "evt_12", "hops=-1");
+    assert_eq!(broken.status, 508, "what cannot be read goes no further");
+    assert_eq!(seen.got().len(), 10);
+}
+
+#[test]
+fn a_delivery_that_is_refused_as_a_loop_is_not_repeated() {
+    let seen = Downstream::start();
+    seen.answer(508);
+    let server = gateway(&["--downstream", &seen.url(), "--base-delay-ms", "1"]);
+    let task = task_id(&post(&server, event("evt_1").as_bytes()));
+    let done = result_of(&server, &task).json();
+    assert_eq!(done["nextNode"], "default_fallback_branch");
+    assert_eq!(seen.got().len(), 1, "one attempt");
+}
+
+#[test]
+fn where_an_event_has_been_outlives_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("gateway.db");
+    let seen = Downstream::start();
+    seen.answer_first(&[(503, Some("3"))]);
+    let url = seen.url();
+    let flags = ["--loop-mark", "one", "--downstream", &url];
+    let server = gateway_on(&database, &flags);
+    assert_eq!(send_on(&server, "evt_1", "other").status, 200);
+    assert_eq!(marks_of(&seen, 1), "other, one");
+    drop(server);
+
+    let _again = gateway_on(&database, &flags);
+    assert_eq!(marks_of(&seen, 2), "other, one");
+}
+
+#[test]
+fn a_request_without_a_signature_learns_nothing_of_marks() {
+    let server = gateway(&["--loop-mark", "one"]);
+    let headers = [("webhook-loop", "one")];
+    let body = event("evt_1");
+    let url = server.url("/webhooks/cognigy");
+    let refused = curl(&url, &headers, Some(body.as_bytes()), &[]);
+    assert_eq!(refused.status, 401);
+}
