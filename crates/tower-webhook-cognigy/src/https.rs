@@ -2,8 +2,8 @@
 //!
 //! It has no default headers, no cookies, no proxy, and follows no redirect, so a credential that is attached to a request
 //! goes to the host of that request and nowhere else. Certificates are checked against the roots of Mozilla, which are
-//! compiled in, and those that are [added](HttpsClientBuilder::root_certificates). The cryptography is `ring`, whatever the
-//! process's default provider is.
+//! compiled in, and those that are [added](HttpsClientBuilder::root_certificates); one that is refused is not tried again.
+//! The cryptography is `ring`, whatever the process's default provider is.
 //!
 //! # Examples
 //!
@@ -44,8 +44,10 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use std::{
+    error::Error,
     fmt,
     future::Future,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -234,7 +236,7 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Called(call) => call.poll(cx),
+            StateProj::Called(call) => call.poll(cx).map_err(settled),
             StateProj::Forbidden(error) => {
                 // A future is not polled after its end.
                 error
@@ -243,6 +245,25 @@ impl Future for ResponseFuture {
             }
         }
     }
+}
+
+/// A certificate that is refused is refused again: such an error is no reason to try again.
+fn settled(error: TransportError) -> TransportError {
+    if is_of_certificate(&error) {
+        TransportError::new(Outcome::permanent(), error)
+    } else {
+        error
+    }
+}
+
+fn is_of_certificate(error: &(dyn Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // `source` of an I/O error leaves out the error that it was made of.
+    let made_of = error.downcast_ref().and_then(io::Error::get_ref);
+    let next = made_of.map(|inner| inner as _).or_else(|| error.source());
+    next.is_some_and(is_of_certificate)
 }
 
 impl fmt::Debug for ResponseFuture {

@@ -57,6 +57,9 @@
 //! | methods | GET, HEAD, OPTIONS, PUT, DELETE | the same |
 //! | no connection | any method | the same |
 //! | a connection that breaks | any method | of the methods above: another request may have arrived |
+//! | a name that is not known | never | as no connection: resolvers say the same while they fail |
+//! | a time limit | never | of the methods above |
+//! | a certificate that is refused | never | the same |
 //! | `Retry-After` | misread: "5" is a date to it | seconds or a date, and capped |
 //! | body of a GET | the query once more, as JSON, for which an installation may answer 403 | none |
 //!

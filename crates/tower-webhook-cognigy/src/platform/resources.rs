@@ -174,7 +174,8 @@ open_struct! {
 
 /// An API key of an endpoint as it is made. No other response has the key: keep it.
 ///
-/// `Debug` hides the key, and its memory is overwritten when it is dropped.
+/// `Debug` hides the key, and its memory is overwritten when it is dropped; that of the response, of which it is a copy,
+/// is not.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct NewEndpointKey {

@@ -21,7 +21,8 @@ use tower_webhook::{body::BufferedBody, target::TargetRules};
 use tower_webhook_cognigy::{
     ApiError, ApiErrorKind,
     connection::Connection,
-    credential::Credential,
+    credential::{ClientCredentials, Credential, TokenSource},
+    https::HttpsClient,
     platform::{
         ApiClient, AuditEventType, Channel, Endpoint, EndpointFields, EndpointOperation, ErrorCode,
         Host, ListQuery, MongoId, TaskStatus, WebhookSettings,
@@ -811,6 +812,97 @@ async fn b3_a_request_that_never_left_is_tried_again_whatever_its_method() {
         .unwrap_err();
     assert_eq!(error.kind(), ApiErrorKind::Transport);
     assert_eq!(metrics.snapshot().attempts().total(), 4);
+}
+
+#[tokio::test]
+async fn b3_oauth2_and_bearer_tokens_are_taken() {
+    let fake = Fake::default();
+    fill(&fake, 1);
+    let (server, _) = client(&fake).await;
+    let rules = TargetRules::new().allow_private(true);
+    let root = server.root.as_bytes();
+    let asks = HttpsClient::builder()
+        .rules(rules)
+        .root_certificates(root)
+        .unwrap()
+        .build();
+    let grant = ClientCredentials::platform("client-7", "its-secret");
+    let tokens = TokenSource::builder(grant, &server.url)
+        .rules(rules)
+        .build(asks)
+        .unwrap();
+    for credential in [
+        Credential::token(tokens),
+        Credential::bearer(fake_platform::TOKEN).unwrap(),
+    ] {
+        let connection = Connection::builder(&server.url)
+            .credential(credential)
+            .rules(rules)
+            .root_certificates(root);
+        let api = ApiClient::over(connection.build().unwrap());
+        let found: Vec<Endpoint> = api.endpoints(ListQuery::new()).try_collect().await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert_eq!(fake.last().1["authorization"], "Bearer a-token");
+        assert!(!fake.last().1.contains_key("x-api-key"));
+    }
+    let asked = fake
+        .seen()
+        .requests
+        .iter()
+        .filter(|(line, _, _)| line == "POST /auth/oauth2/token")
+        .count();
+    assert_eq!(asked, 1);
+}
+
+/// A server that reads a request and hangs up, and the number of its connections.
+async fn hangs_up() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = connections.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::Relaxed);
+            let read = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4096]).await;
+            drop((read, stream));
+        }
+    });
+    (url, connections)
+}
+
+#[tokio::test]
+async fn b3_a_connection_that_breaks_is_tried_again_for_idempotent_methods_only() {
+    let (url, connections) = hangs_up().await;
+    let connection = Connection::builder(url)
+        .rules(TargetRules::new().allow_private(true).allow_http(true))
+        .retry(super::quick_retry());
+    let api = ApiClient::over(connection.build().unwrap());
+    let error = api.task(&id(ID)).await.unwrap_err();
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert_eq!(connections.swap(0, Ordering::Relaxed), 4);
+    // It may have arrived.
+    let error = api.cancel_task(&id(ID)).await.unwrap_err();
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert_eq!(connections.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test]
+async fn b3_a_certificate_that_is_not_trusted_ends_the_call() {
+    let fake = Fake::default();
+    let (server, _) = client(&fake).await;
+    let connection = Connection::builder(&server.url)
+        .rules(TargetRules::new().allow_private(true))
+        .retry(super::quick_retry());
+    let connection = connection.build().unwrap();
+    let metrics = connection.metrics().clone();
+    let error = ApiClient::over(connection).task(&id(ID)).await.unwrap_err();
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert_eq!(fake.count(), 0);
+    assert_eq!(
+        metrics.snapshot().attempts().total(),
+        1,
+        "another attempt changes nothing"
+    );
 }
 
 #[test]

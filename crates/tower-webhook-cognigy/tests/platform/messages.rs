@@ -1,7 +1,12 @@
 //! `data._cognigy`.
 
 use super::unchanged;
-use serde_json::{Number, json};
+use proptest::{
+    collection::{btree_map, vec},
+    prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest},
+    sample::select,
+};
+use serde_json::{Number, Value, json};
 use tower_webhook::cognigy::WebhookDelivery;
 use tower_webhook_cognigy::platform::message::{
     AdaptiveCard, Audio, Button, ButtonType, Buttons, ControlCommand, ControlCommandType,
@@ -393,4 +398,65 @@ fn debug_shows_no_data() {
         !shown.contains("Postback 1") && !shown.contains("Quick Reply Text"),
         "{shown}"
     );
+}
+
+/// JSON whose names are those of messages, and others.
+fn any_data() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<u64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[a-z_-]{0,12}".prop_map(Value::from),
+    ];
+    let name = select(vec![
+        "_cognigy",
+        "_default",
+        "_webchat",
+        "_facebook",
+        "_webchat3",
+        "_plugin",
+        "_buttons",
+        "_quickReplies",
+        "_gallery",
+        "_list",
+        "_image",
+        "buttons",
+        "items",
+        "attachments",
+        "controlCommands",
+        "event",
+        "message",
+        "attachment",
+        "type",
+        "text",
+        "title",
+        "id",
+        "payload",
+        "position",
+        "size",
+        "button",
+        "other",
+        "x",
+    ]);
+    leaf.prop_recursive(6, 48, 5, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..3).prop_map(Value::from),
+            btree_map(name.clone().prop_map(str::to_owned), inner, 0..5)
+                .prop_map(|map| map.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn any_data_that_is_read_is_written_back_unchanged(data in any_data()) {
+        let text = data.to_string();
+        if let Ok(typed) = serde_json::from_str::<MessageData>(&text) {
+            let written = serde_json::to_string(&typed).unwrap();
+            let written: Value = serde_json::from_str(&written).unwrap();
+            prop_assert_eq!(written, serde_json::from_str::<Value>(&text).unwrap());
+        }
+    }
 }

@@ -17,6 +17,9 @@ use std::{
 
 /// The API key that it takes.
 pub const KEY: &str = "the-api-key-of-the-test";
+/// The token that it gives to a client.
+pub const TOKEN: &str = "a-token";
+const BEARER: &str = "Bearer a-token";
 /// The key of the endpoints, for `X-Webhook-Key`.
 pub const ENDPOINT_KEY: &str = "8a4fcd9b2e5f17b03f9c4a6d7c2e5f17b03f9c4a6d7c2e5f17b03f9c4a6d7c2e";
 /// The URL token of its REST Endpoint.
@@ -167,6 +170,20 @@ async fn serve(
     if method == Method::GET && !body.is_empty() {
         return problem(403, 403, "a GET with a body");
     }
+    if uri.path() == "/auth/oauth2/token" {
+        let form = "grant_type=client_credentials&client_id=client-7&client_secret=its-secret";
+        let is_form = header("content-type") == Some("application/x-www-form-urlencoded");
+        return if is_form && body == form {
+            Json(json!({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"}))
+                .into_response()
+        } else {
+            (
+                StatusCode::BAD_REQUEST,
+                Json(json!({"error": "invalid_request"})),
+            )
+                .into_response()
+        };
+    }
     let body = match serde_json::from_slice::<Map<String, Value>>(&body) {
         _ if body.is_empty() => None,
         _ if header("content-type") != Some("application/json") => {
@@ -177,7 +194,9 @@ async fn serve(
         Err(_) => return problem(400, 1005, "the body"),
     };
     let answer = match uri.path().strip_prefix("/new/v2.0/") {
-        Some(_) if header("x-api-key") != Some(KEY) => Err(refused(401, 401, "no such key")),
+        Some(_) if header("x-api-key") != Some(KEY) && header("authorization") != Some(BEARER) => {
+            Err(refused(401, 401, "no such key"))
+        }
         Some(path) => api(&mut seen, &method, path, uri.query().unwrap_or(""), body),
         None if seen.endpoints_need_key && header("x-webhook-key") != Some(ENDPOINT_KEY) => {
             Err(refused(401, 401, "no such key"))
