@@ -18,7 +18,7 @@ pub struct Foreign {
 }
 
 /// The interpreter of the virtual environment that `tests/run` makes.
-fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(path) = env::var_os("TOWER_WEBHOOK_PYTHON") {
         return path.into();
     }

@@ -15,8 +15,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-/// The credential that it takes.
+/// The credentials that it takes: S2's, and the token of S0, S1 and S4, which it gives for the client's id and secret.
 pub const KEY: &str = "the-api-key-of-the-test";
+pub const TOKEN: &str = "the-token-of-the-test";
+pub const CLIENT: (&str, &str) = ("a client", "its+secret");
 
 /// The longest body, in bytes.
 pub const MAX_BODY: usize = 64 << 10;
@@ -53,6 +55,8 @@ impl Fake {
             .route("/api/v2/webhooks", post(register))
             .route("/api/v1/webhooks", post(register_events))
             .route("/api/v2/flows/execution-limits", get(limits))
+            .route("/api/v2/auth/token", post(basic_token))
+            .route("/api/v1/auth/oauth/token", post(form_token))
             .layer(axum::middleware::from_fn_with_state(self.clone(), record))
             .with_state(self.clone())
     }
@@ -87,14 +91,18 @@ async fn record(
         return refused(413, "longer than 64 kB");
     }
     let header = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-    if header("x-api-key") != Some(KEY) {
-        return refused(401, "no such key");
-    }
-    if header("accept") != Some("application/json") {
-        return refused(400, "Accept: application/json is missing");
-    }
-    if !body.is_empty() && header("content-type") != Some("application/json") {
-        return refused(400, "Content-Type: application/json is missing");
+    if !head.uri.path().ends_with("/token") {
+        let bearer = header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        if header("x-api-key") != Some(KEY) && bearer != Some(TOKEN) {
+            return refused(401, "no such key");
+        }
+        // Only S2 asks for it, and only S2 has a key.
+        if bearer.is_none() && header("accept") != Some("application/json") {
+            return refused(400, "Accept: application/json is missing");
+        }
+        if !body.is_empty() && header("content-type") != Some("application/json") {
+            return refused(400, "Content-Type: application/json is missing");
+        }
     }
     next.run(http::Request::from_parts(head, body.into())).await
 }
@@ -245,6 +253,61 @@ async fn register_events(State(fake): State<Fake>, body: Bytes) -> Response {
     let mut seen = fake.seen();
     seen.registered.push(value);
     (StatusCode::CREATED, Json(json!({"id": "wh_events"}))).into_response()
+}
+
+fn granted() -> Response {
+    Json(json!({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"})).into_response()
+}
+
+/// The credentials in a Basic header, and a form (S0) or JSON (S1).
+async fn basic_token(headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let pair = format!("{}:{}", CLIENT.0, CLIENT.1);
+    let basic = format!("Basic {}", data_encoding::BASE64.encode(pair.as_bytes()));
+    if header("authorization") != Some(&basic) {
+        return refused(401, "no such client");
+    }
+    let fits = match header("content-type") {
+        Some("application/json") => &*body == br#"{"grant_type":"client_credentials"}"#,
+        Some("application/x-www-form-urlencoded") => {
+            fields(&body)
+                == [
+                    ("grant_type", "client_credentials"),
+                    ("scope", "bot%3Awebhooks%3Amanage"),
+                ]
+        }
+        _ => false,
+    };
+    if fits {
+        granted()
+    } else {
+        refused(400, "neither the form nor the JSON of a client")
+    }
+}
+
+/// All in a form (S4).
+async fn form_token(headers: HeaderMap, body: Bytes) -> Response {
+    let form = "application/x-www-form-urlencoded";
+    let fits = headers.get("content-type").is_some_and(|kind| kind == form);
+    let wants = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "a+client"),
+        ("client_secret", "its%2Bsecret"),
+        ("scope", "webhook%3Aread+webhook%3Awrite+dialog%3Aread"),
+    ];
+    if fits && fields(&body) == wants {
+        granted()
+    } else {
+        refused(400, "not the form of a client")
+    }
+}
+
+/// The fields of a form, as they are encoded.
+fn fields(body: &[u8]) -> Vec<(&str, &str)> {
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    text.split('&')
+        .map(|field| field.split_once('=').unwrap_or((field, "")))
+        .collect()
 }
 
 async fn limits(State(fake): State<Fake>) -> Response {

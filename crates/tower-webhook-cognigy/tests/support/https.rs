@@ -6,7 +6,7 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::sync::Arc;
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_rustls::{
@@ -40,12 +40,23 @@ pub async fn serve(app: Router) -> Server {
 
 /// Serves with these versions of TLS.
 pub async fn serve_with(app: Router, versions: &[&'static SupportedProtocolVersion]) -> Server {
+    serve_as(app, versions, vec!["localhost".to_owned()]).await
+}
+
+/// Serves with these versions of TLS, and a certificate for these names.
+pub async fn serve_as(
+    app: Router,
+    versions: &[&'static SupportedProtocolVersion],
+    names: Vec<String>,
+) -> Server {
     let mut params = CertificateParams::new(Vec::new()).expect("no names");
+    // Not that of the certificate: OpenSSL would take this for self-signed.
+    let name = &mut params.distinguished_name;
+    name.push(DnType::CommonName, "the authority of the tests");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate().expect("a key");
     let authority = CertifiedIssuer::self_signed(params, key).expect("an authority");
     let key = KeyPair::generate().expect("a key");
-    let names = ["localhost".to_owned()];
     let certificate = CertificateParams::new(names)
         .and_then(|params| params.signed_by(&key, &authority))
         .expect("a certificate");
