@@ -12,11 +12,19 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "client")]
+#[cfg_attr(
+    not(feature = "documents"),
+    allow(
+        dead_code,
+        reason = "what it has for one client, the other may not need"
+    )
+)]
 pub mod connection;
 pub mod credential;
 #[cfg(feature = "documents")]
 pub mod documents;
 #[cfg(feature = "client")]
+#[cfg_attr(not(feature = "documents"), allow(dead_code, reason = "as above"))]
 mod error;
 #[cfg(any(feature = "documents", feature = "routing"))]
 pub mod hook;

@@ -146,13 +146,11 @@ fn s1_a_definition_outside_its_limits_cannot_be_built_or_read() {
     json["timeout_seconds"] = json!(-5);
     assert!(read(&json).is_err());
     json["timeout_seconds"] = json!(15);
-    json["trigger_conditions"] = json!([{"event_type": "dialog", "threshold": 0.5}]);
-    assert!(
-        read(&json)
-            .unwrap_err()
-            .to_string()
-            .contains("unknown variant")
-    );
+    for unknown in ["dialog", "DIALOG_STARTED"] {
+        json["trigger_conditions"] = json!([{"event_type": unknown, "threshold": 0.5}]);
+        let error = read(&json).unwrap_err().to_string();
+        assert!(error.contains("`intent`"), "{error}");
+    }
     json["trigger_conditions"] = json!([{"event_type": "intent"}]);
     assert!(read(&json).unwrap_err().to_string().contains("threshold"));
 }
