@@ -72,7 +72,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::{ServiceExt, util::MapErr};
 use tower_webhook::{
     InvalidConfig,
@@ -167,12 +167,33 @@ impl Probe {
         ProbeReport { answer, tls }
     }
 
+    /// Connects to the target, with the handshake of TLS, and sends no request: for a target that counts requests. The
+    /// version of TLS, or `None` for `http`.
+    ///
+    /// # Errors
+    ///
+    /// [`ProbeError`] says why there is no connection.
+    pub async fn connect(&self, target: &Uri) -> Result<Option<TlsVersion>, ProbeError> {
+        let mut reached = Reached::default();
+        match timeout(self.time_limit, self.open(target, &mut reached)).await {
+            Ok(opened) => opened.map(|_| reached.tls),
+            Err(_) => Err(ProbeError::Timeout(reached.step)),
+        }
+    }
+
     async fn ask(&self, target: &Uri, reached: &mut Reached) -> Result<StatusCode, ProbeError> {
+        match self.open(target, reached).await? {
+            Opened::Plain(stream) => get(stream, target).await,
+            Opened::Tls(stream) => get(stream, target).await,
+        }
+    }
+
+    async fn open(&self, target: &Uri, reached: &mut Reached) -> Result<Opened, ProbeError> {
         self.rules.check(target).map_err(ProbeError::Forbidden)?;
-        let stream = self.connect(target).await?;
+        let stream = self.stream(target).await?;
         if target.scheme() == Some(&Scheme::HTTP) {
             reached.step = ProbeStep::Answer;
-            return get(stream, target).await;
+            return Ok(Opened::Plain(stream));
         }
         reached.step = ProbeStep::Handshake;
         let host = target.host().unwrap_or_default();
@@ -188,10 +209,10 @@ impl Probe {
         let (_, session) = stream.get_ref();
         reached.tls = session.protocol_version().map(TlsVersion::of);
         reached.step = ProbeStep::Answer;
-        get(stream, target).await
+        Ok(Opened::Tls(Box::new(stream)))
     }
 
-    async fn connect(&self, target: &Uri) -> Result<TcpStream, ProbeError> {
+    async fn stream(&self, target: &Uri) -> Result<TcpStream, ProbeError> {
         let resolver = MapErr::new(GaiResolver::new(), |error: io::Error| Unresolved(error));
         let mut connector = HttpConnector::new_with_resolver(self.rules.resolver(resolver));
         connector.enforce_http(false);
@@ -208,6 +229,12 @@ impl Default for Probe {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// A connection over which nothing was asked yet.
+enum Opened {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// How far a probe came.

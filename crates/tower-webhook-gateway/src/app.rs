@@ -80,8 +80,10 @@ pub fn router(app: &Arc<App>, args: &Args) -> Result<Router, BadFlag> {
         .loop_guard
         .clone()
         .observe(app.deliverer.observers.clone());
-    let signed = guarded::<CognigyEvent>(app, scheme, &bodies, &loops);
-    let platform = guarded::<WebhookDelivery>(app, Arc::new(endpoint_scheme), &bodies, &loops);
+    let strict = args.strict_events;
+    let signed = guarded::<CognigyEvent>(app, scheme, &bodies, &loops, strict);
+    let endpoint = Arc::new(endpoint_scheme);
+    let platform = guarded::<WebhookDelivery>(app, endpoint, &bodies, &loops, false);
     let operator = app.operator.router();
     let operator = operator.route_layer(middleware::from_fn(server::verified_by_success));
     Ok(Router::new()
@@ -111,6 +113,7 @@ fn guarded<E: Event>(
     scheme: Arc<dyn Scheme>,
     bodies: &BufferBodyLayer,
     loops: &LoopGuardLayer,
+    strict: bool,
 ) -> MethodRouter<Arc<App>> {
     let (events, jobs) = (app.events.clone(), app.events.clone());
     let accept = move |job: NewJob| {
@@ -118,7 +121,7 @@ fn guarded<E: Event>(
         Box::pin(async move { events.accept(job).await })
     };
     let observers = &app.deliverer.observers;
-    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs))
+    let enqueue = EnqueueService::new(accept, move |req| job::<E>(&req, &jobs, strict))
         .answer(acknowledge)
         .observe(observers.clone());
     let verify = SignatureVerifyLayer::new(scheme).observe(observers.clone());
@@ -134,9 +137,13 @@ fn guarded<E: Event>(
 }
 
 /// The delivery of the event that a request carries. Nothing is stored of an event that is refused here.
-fn job<E: Event>(req: &http::Request<BufferedBody>, events: &Events) -> Result<NewJob, Problem> {
-    let event =
-        E::read(req.body().as_bytes(), SystemTime::now()).map_err(|error| error.problem())?;
+fn job<E: Event>(
+    req: &http::Request<BufferedBody>,
+    events: &Events,
+    strict: bool,
+) -> Result<NewJob, Problem> {
+    let event = E::read(req.body().as_bytes(), SystemTime::now(), strict)
+        .map_err(|error| error.problem())?;
     // The id of an event is its key. The key of an event without an id is the digest of its body: a
     // repeat has the same bytes.
     let key = match event.id() {
@@ -173,7 +180,8 @@ trait Event: Sized + Send + 'static {
     /// Scopes of the key: of events with an id, and of events without.
     const SCOPES: [&'static str; 2];
 
-    fn read(body: &bytes::Bytes, now: SystemTime) -> Result<Self, EventError>;
+    /// `strict`: an event of a type that the documents do not name is refused.
+    fn read(body: &bytes::Bytes, now: SystemTime, strict: bool) -> Result<Self, EventError>;
     fn id(&self) -> Option<&str>;
     fn raw(&self) -> bytes::Bytes;
 }
@@ -182,8 +190,13 @@ impl Event for CognigyEvent {
     const SCOPES: [&'static str; 2] = [events::EVENT, "cognigy/dialog"];
 
     /// Refuses an event whose key is forgotten while it is still recent: it may be a captured one.
-    fn read(body: &bytes::Bytes, now: SystemTime) -> Result<Self, EventError> {
-        Self::from_bytes(body.clone())?.require_recent(now, events::KEPT)
+    fn read(body: &bytes::Bytes, now: SystemTime, strict: bool) -> Result<Self, EventError> {
+        let event = Self::from_bytes(body.clone())?.require_recent(now, events::KEPT)?;
+        if strict {
+            event.require_known_type()
+        } else {
+            Ok(event)
+        }
     }
 
     fn id(&self) -> Option<&str> {
@@ -199,7 +212,7 @@ impl Event for WebhookDelivery {
     const SCOPES: [&'static str; 2] = ["cognigy/endpoint-id", "cognigy/endpoint"];
 
     /// The platform's form has no timestamp.
-    fn read(body: &bytes::Bytes, _: SystemTime) -> Result<Self, EventError> {
+    fn read(body: &bytes::Bytes, _: SystemTime, _: bool) -> Result<Self, EventError> {
         Self::from_bytes(body.clone())
     }
 

@@ -64,6 +64,10 @@ struct Flags {
     )]
     secret: Vec<OsString>,
 
+    /// Refuse an event of a type that the documents do not name. Without the flag it is delivered like any other.
+    #[arg(long, env = "GATEWAY_STRICT_EVENTS", value_parser = BoolishValueParser::new())]
+    strict_events: bool,
+
     /// How senders sign; `any` accepts the three forms of the documents.
     #[arg(
         long,
@@ -288,6 +292,7 @@ pub(crate) struct Args {
     pub secrets: Vec<String>,
     pub secret_is_generated: bool,
     pub signature: Kind,
+    pub strict_events: bool,
     pub endpoint_user: String,
     pub endpoint_password: String,
     pub endpoint_auth_is_generated: bool,
@@ -546,6 +551,7 @@ impl Flags {
             secrets,
             secret_is_generated,
             signature: self.signature,
+            strict_events: self.strict_events,
             endpoint_user,
             endpoint_password,
             endpoint_auth_is_generated,

@@ -42,9 +42,10 @@ use tower_webhook::{
     queue::{Job, Queue, TaskId, Worker, WorkerHandle},
     retry::{Backoff, Budget, HttpExchange, Refusals, RetryConfig},
     stack,
-    target::GuardedResolver,
+    target::{GuardedResolver, TargetRules},
     transport,
 };
+use tower_webhook_cognigy::probe::Probe;
 
 /// The largest number of concurrent requests downstream.
 const MAX_CONCURRENT_REQUESTS: usize = 64;
@@ -216,6 +217,17 @@ pub fn posting(args: &Args) -> Result<Stack, Problem> {
         GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
             .layer(stack.layer(Client::new(args.allow_private))),
     ))
+}
+
+/// Asks the downstream once whether it is there, and warns if not. Events are accepted in any case.
+pub async fn probe(downstream: &Uri, rules: TargetRules) {
+    // No request: the downstream sees deliveries only.
+    if let Err(error) = Probe::new().rules(rules).connect(downstream).await {
+        tracing::warn!(
+            %error,
+            "the downstream cannot be reached now; events are accepted, and delivered when it can"
+        );
+    }
 }
 
 fn retry(delivery: Delivery) -> Result<RetryConfig, InvalidConfig> {

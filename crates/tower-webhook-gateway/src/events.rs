@@ -11,7 +11,7 @@ use tower_webhook::{
     observe::{Event, Id, Observers},
     queue::{Enqueued, NewJob, Queue},
 };
-use tower_webhook_operator::{EventLog, Trigger};
+use tower_webhook_operator::{EventDelivery, EventLog, EventStatus, Trigger};
 use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents};
 
 const HOUR: u64 = 60 * 60;
@@ -254,6 +254,22 @@ impl EventLog for Events {
             job.about.event_id = trigger.event_id;
         }
         Box::pin(async move { this.accept_by(job, "trigger", subject).await })
+    }
+
+    fn status(&self, event_id: &str) -> BoxFuture<Result<Option<EventStatus>, StoreError>> {
+        let (this, key) = (self.clone(), named(event_id));
+        Box::pin(async move {
+            let Some(key) = key else {
+                return Ok(None);
+            };
+            if let Some(task) = this.queue.find(key.clone()).await? {
+                let delivery = EventDelivery::new(task);
+                return Ok(Some(EventStatus::from(vec![delivery])));
+            }
+            // Stored, and its delivery is not in the queue yet.
+            let event = this.find(&key).await?;
+            Ok(event.map(|_| EventStatus::default()))
+        })
     }
 
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>> {

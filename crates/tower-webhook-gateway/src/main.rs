@@ -42,7 +42,7 @@ mod stores;
 
 use crate::{
     app::App,
-    args::{Args, Problem},
+    args::{Args, Problem, target_rules},
     dead_letters::DeadLetterHandling,
     deliver::Deliverer,
     events::Events,
@@ -118,6 +118,10 @@ async fn run(args: Args) -> Result<(), Problem> {
     hints::print(&args, address);
 
     let deliveries = deliver::start(&app)?;
+    let probing = args.downstream.clone().map(|url| {
+        let rules = target_rules(args.allow_private);
+        tokio::spawn(async move { deliver::probe(&url, rules).await })
+    });
     let taking_up = tokio::spawn(app.events.clone().take_up());
     let until = async {
         if args.demo {
@@ -142,6 +146,9 @@ async fn run(args: Args) -> Result<(), Problem> {
         app.operator.stop(REDRIVES).await;
         deliver::stop(deliveries).await;
         taking_up.abort();
+        if let Some(probing) = probing {
+            probing.abort();
+        }
         databases.close().await;
     });
     if ended.await.is_err() {

@@ -8,6 +8,7 @@
 //! | `DELETE /dead-letters/{id}` | discards it | 204, 404, 409 while it is being sent again |
 //! | `POST /dead-letters/{id}/redrive` | sends it again, in the background | 202 `{"status":"queued","matched":1,"queued":1}`, 404 |
 //! | `POST /dead-letters/redrive` | sends all entries again that match the filter in the body | 202 with counts |
+//! | `GET /webhooks/events/{eventId}` | shows what became of an event: `received`, `queued`, `delivered`, `dead-lettered` or `cancelled` | 200, 404 |
 //! | `POST /webhooks/replay/{eventId}` | delivers a stored event once more | 202 `{"status":"queued","taskId":ID}`, 404 |
 //! | `POST /api/v2/webhooks/trigger` | delivers a JSON object that an operator made | 202 with a task id |
 //!
@@ -75,7 +76,7 @@ use tower_webhook::{
     idempotency::IdempotencyKey,
     observe::{Event, Id, Observer, Observers},
     outcome::{Classify, MakeClassifier},
-    queue::Enqueued,
+    queue::{Enqueued, Task},
     signature::{Secrets, scheme::SharedToken},
 };
 
@@ -99,9 +100,51 @@ pub trait EventLog: Send + Sync + 'static {
     /// the same key gets the first one's task.
     fn trigger(&self, trigger: Trigger) -> BoxFuture<Result<Enqueued, StoreError>>;
 
+    /// What became of the event with this id, which is that of [`replay`](Self::replay). `None` if it is not known, or
+    /// not any more.
+    fn status(&self, event_id: &str) -> BoxFuture<Result<Option<EventStatus>, StoreError>>;
+
     /// Records that an operator asked for `action` (`discard`, `redrive`) on `subject`: an id, or a filter as JSON.
     /// Called before the action.
     fn audit(&self, action: &'static str, subject: &str) -> BoxFuture<Result<(), StoreError>>;
+}
+
+/// What became of an event: its deliveries. None, if it is stored and its delivery is not queued yet.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct EventStatus {
+    /// The deliveries of the event.
+    pub deliveries: Vec<EventDelivery>,
+}
+
+/// One delivery of an event.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EventDelivery {
+    /// What tells it apart from the other deliveries of the event, such as the name of a route. Default: nothing.
+    pub name: Option<String>,
+    /// The task of the delivery.
+    pub task: Task,
+}
+
+impl EventDelivery {
+    /// A delivery that needs no name.
+    pub const fn new(task: Task) -> Self {
+        Self { name: None, task }
+    }
+
+    /// Sets the name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+}
+
+impl From<Vec<EventDelivery>> for EventStatus {
+    fn from(deliveries: Vec<EventDelivery>) -> Self {
+        Self { deliveries }
+    }
 }
 
 /// An event that an operator made.

@@ -16,6 +16,7 @@ use axum::{
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{str::FromStr, sync::Arc, time::Duration};
@@ -27,7 +28,7 @@ use tower_webhook::{
     idempotency::{IdempotencyKey, KeySource},
     observe::{Event, Id},
     problem::Problem,
-    queue::{Enqueued, TaskId},
+    queue::{Enqueued, Status, TaskId},
     signature::scheme::SharedToken,
 };
 
@@ -39,6 +40,7 @@ const MAX_KEY: usize = 255;
 
 pub(crate) fn router(shared: Arc<Shared>, token: SharedToken, bodies: BufferBodyLayer) -> Router {
     let routes = Router::new()
+        .route("/webhooks/events/{event_id}", get(event))
         .route("/webhooks/replay/{event_id}", post(replay))
         .route("/dead-letters", get(list))
         .route("/dead-letters/redrive", post(redrive_many))
@@ -327,6 +329,70 @@ async fn redrive_many(State(shared): State<Arc<Shared>>, body: Bytes) -> Result<
 fn started(matched: u64, queued: u64) -> Response {
     let counts = json!({ "status": "queued", "matched": matched, "queued": queued });
     (StatusCode::ACCEPTED, Json(counts)).into_response()
+}
+
+/// `GET /webhooks/events/{eventId}`: what became of an event. It is as far as the worst of its deliveries.
+async fn event(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Refused> {
+    let id = id.map(|Path(id)| id).unwrap_or_default();
+    let found = shared.asked(shared.events()?.status(&id)).await?;
+    let deliveries = found.ok_or_else(not_found)?.deliveries;
+    let worst = deliveries.iter().map(|of| progress(&of.task.status)).max();
+    let attempts: u64 = deliveries
+        .iter()
+        .map(|of| u64::from(of.task.attempts))
+        .sum();
+    let deliveries = deliveries.iter().map(|of| {
+        let at = Timestamp::try_from(of.task.accepted_at).unwrap_or(Timestamp::UNIX_EPOCH);
+        let mut delivery = json!({
+            "taskId": of.task.id.to_string(),
+            "status": progress(&of.task.status).as_str(),
+            "attempts": of.task.attempts,
+            "acceptedAt": at.to_string(),
+        });
+        if let Some(name) = &of.name {
+            delivery["name"] = json!(name);
+        }
+        delivery
+    });
+    let answer = json!({
+        "eventId": id,
+        "status": worst.map_or("received", Progress::as_str),
+        "attempts": attempts,
+        "deliveries": deliveries.collect::<Vec<_>>(),
+    });
+    Ok(Json(answer).into_response())
+}
+
+/// How far a delivery is, from the best to the worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Delivered,
+    Queued,
+    Cancelled,
+    DeadLettered,
+}
+
+impl Progress {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Queued => "queued",
+            Self::Cancelled => "cancelled",
+            Self::DeadLettered => "dead-lettered",
+        }
+    }
+}
+
+const fn progress(status: &Status) -> Progress {
+    match status {
+        Status::Succeeded { .. } => Progress::Delivered,
+        Status::Queued | Status::Running => Progress::Queued,
+        Status::Cancelled => Progress::Cancelled,
+        Status::Failed => Progress::DeadLettered,
+    }
 }
 
 /// `POST /webhooks/replay/{eventId}`: delivers a stored event once more. It was verified when it was

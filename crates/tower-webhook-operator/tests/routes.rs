@@ -22,14 +22,14 @@ use tower_webhook::{
     },
     lease::{FencingToken, Settled},
     observe::{Event, observer_fn},
-    queue::{Enqueued, TaskId},
+    queue::{Enqueued, Status, Task, TaskId},
 };
-use tower_webhook_operator::{EventLog, Operator, Trigger};
+use tower_webhook_operator::{EventDelivery, EventLog, EventStatus, Operator, Trigger};
 
 const TOKEN: &str = "an operator token for the tests";
 
 /// Every route, with an id where there is one.
-const ROUTES: [(&str, &str); 7] = [
+const ROUTES: [(&str, &str); 8] = [
     ("GET", "/dead-letters"),
     ("GET", "/dead-letters/00000000000000000000000000000001"),
     ("DELETE", "/dead-letters/00000000000000000000000000000001"),
@@ -38,6 +38,7 @@ const ROUTES: [(&str, &str); 7] = [
         "/dead-letters/00000000000000000000000000000001/redrive",
     ),
     ("POST", "/dead-letters/redrive"),
+    ("GET", "/webhooks/events/evt"),
     ("POST", "/webhooks/replay/evt"),
     ("POST", "/api/v2/webhooks/trigger"),
 ];
@@ -412,6 +413,57 @@ async fn observers_hear_of_entries_that_are_discarded_and_of_what_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn an_event_is_as_far_as_the_worst_of_its_deliveries() {
+    let app = |log: Log| {
+        Operator::builder(TOKEN)
+            .events(log)
+            .build()
+            .unwrap()
+            .router()
+    };
+    let known = app(Log::default());
+    let ask_for = |id: &'static str| {
+        let known = known.clone();
+        async move { ask(&known, "GET", &format!("/webhooks/events/{id}"), "").await }
+    };
+    for (id, status, attempts) in [
+        ("received", "received", 0),
+        ("delivered", "delivered", 2),
+        ("two", "queued", 4),
+        ("three", "dead-lettered", 6),
+    ] {
+        let (code, told) = ask_for(id).await;
+        assert_eq!(
+            (code.as_u16(), &told["status"]),
+            (200, &json!(status)),
+            "{id}"
+        );
+        assert_eq!(
+            (&told["eventId"], &told["attempts"]),
+            (&json!(id), &json!(attempts))
+        );
+    }
+    let (_, two) = ask_for("two").await;
+    assert_eq!(
+        two["deliveries"][1],
+        json!({
+            "name": "a route",
+            "taskId": "02020202020202020202020202020202",
+            "status": "queued",
+            "attempts": 2,
+            "acceptedAt": "2023-11-14T22:13:20Z",
+        })
+    );
+    assert_eq!(ask_for("unknown").await.0, 404);
+    let failing = Log {
+        fails: true,
+        ..Log::default()
+    };
+    let (code, _) = ask(&app(failing), "GET", "/webhooks/events/delivered", "").await;
+    assert_eq!(code, 503);
+}
+
 /// One event, and everything that was asked.
 #[derive(Clone, Default)]
 struct Log {
@@ -439,6 +491,33 @@ impl EventLog for Log {
                 id,
                 repeated: false,
             })
+        })
+    }
+
+    fn status(&self, event_id: &str) -> BoxFuture<Result<Option<EventStatus>, StoreError>> {
+        let at = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        let task = |id, status| Task::new(TaskId::from_bytes([id; 16]), status, at, 2);
+        let done = Status::Succeeded { result: None };
+        let found = match event_id {
+            "received" => Some(vec![]),
+            "delivered" => Some(vec![EventDelivery::new(task(1, done))]),
+            "two" => Some(vec![
+                EventDelivery::new(task(1, done)),
+                EventDelivery::new(task(2, Status::Running)).named("a route"),
+            ]),
+            "three" => Some(vec![
+                EventDelivery::new(task(1, Status::Failed)),
+                EventDelivery::new(task(2, Status::Queued)),
+                EventDelivery::new(task(3, Status::Cancelled)),
+            ]),
+            _ => None,
+        };
+        let fails = self.fails;
+        Box::pin(async move {
+            if fails {
+                return Err(StoreError::new(StoreErrorKind::Unavailable));
+            }
+            Ok(found.map(EventStatus::from))
         })
     }
 

@@ -224,6 +224,20 @@ async fn a1_and_a2_tls_1_2_and_1_3_are_read_from_the_handshake_and_pass() {
 }
 
 #[tokio::test]
+async fn a_connection_alone_is_no_request() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost").config(&[&TLS12]);
+    let server = Server::start(Some(config), NO_CONTENT).await;
+    let version = authority.probe().connect(&server.https()).await;
+    assert_eq!(version, Ok(Some(TlsVersion::Tls12)));
+    // That of a check is the only one.
+    authority.probe().check(&server.https()).await;
+    assert_eq!(server.requests().len(), 1);
+    let stranger = Probe::new().rules(TargetRules::new().allow_private(true));
+    assert!(stranger.connect(&server.https()).await.is_err());
+}
+
+#[tokio::test]
 async fn a1_the_probe_is_a_get_with_the_validators_user_agent_and_no_credentials() {
     let authority = Authority::new();
     let config = authority.issue("localhost").config(&[&TLS13]);

@@ -99,6 +99,7 @@ fn operators_show_the_token_and_learn_nothing_without_it() {
         ("DELETE", known.clone(), None),
         ("POST", format!("{known}/redrive"), None),
         ("POST", "/dead-letters/redrive".to_owned(), Some("{}")),
+        ("GET", "/webhooks/events/evt_known".to_owned(), None),
         ("POST", "/webhooks/replay/evt_known".to_owned(), None),
         ("POST", "/webhooks/replay/evt_unknown".to_owned(), None),
         (
@@ -514,6 +515,47 @@ fn a_stored_event_is_replayed_although_it_is_known() {
             let path = format!("/webhooks/replay/{unknown}");
             is_problem(&ask(&server, "POST", &path, None), 404);
         }
+    }
+}
+
+#[test]
+fn the_state_of_an_event_is_told_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", folder.path().join("gateway.db").display());
+    let seen = Downstream::start();
+    for store in ["memory:", &store] {
+        let server = operated(&seen, &["--store", store]);
+        let state = |id: &str| ask(&server, "GET", &format!("/webhooks/events/{id}"), None);
+        is_problem(&state("evt_1"), 404);
+
+        let accepted = post(&server, event("evt_1").as_bytes());
+        let task = task_id(&accepted);
+        result_of(&server, &task);
+        let told = state("evt_1");
+        assert_eq!(told.status, 200, "{told:?}");
+        let told = told.json();
+        assert_eq!(
+            (&told["eventId"], &told["status"]),
+            (&json!("evt_1"), &json!("delivered"))
+        );
+        assert_eq!(told["attempts"], 1);
+        assert_eq!(told["deliveries"][0]["taskId"], task);
+
+        let entry = dead_letter(&server, &seen, "evt_2", 400);
+        assert_eq!(state("evt_2").json()["status"], "dead-lettered");
+        // Sent again, it is delivered.
+        seen.answer(200);
+        let path = format!("/dead-letters/{}/redrive", text(&entry, "id"));
+        assert_eq!(ask(&server, "POST", &path, None).status, 202);
+        eventually("it is delivered", || {
+            (state("evt_2").json()["status"] == "delivered").then_some(())
+        });
+
+        for unknown in ["evt_3", "..%2fevt_1", "%00", "%FF", "%25"] {
+            is_problem(&state(unknown), 404);
+        }
+        let stranger = ask_as(&server, "Bearer no", "GET", "/webhooks/events/evt_1", None);
+        assert_eq!(stranger.status, 401);
     }
 }
 

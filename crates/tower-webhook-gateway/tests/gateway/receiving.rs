@@ -243,6 +243,13 @@ fn what_is_no_event_is_refused_with_the_name_of_the_field() {
     // An unknown type is an event of tomorrow.
     let unknown = event("evt_new").replace("USER_INPUT_RECEIVED", "CONVERSATION_RATED");
     assert_eq!(post(&server, unknown.as_bytes()).status, 200);
+    let strict = gateway(&["--strict-events"]);
+    let refused = post(&strict, unknown.as_bytes());
+    assert_eq!(
+        (refused.status, &refused.json()["field"]),
+        (400, &json!("type"))
+    );
+    assert_eq!(post(&strict, event("evt_known").as_bytes()).status, 200);
 }
 
 #[test]

@@ -491,3 +491,24 @@ fn it_works_and_ends_well_when_nobody_reads_its_output() {
         assert_eq!(ended.code(), Some(status), "{flags:?}");
     }
 }
+
+#[test]
+fn a_downstream_that_is_not_there_is_warned_of_and_one_that_is_sees_no_request() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let mut server = gateway(&["--downstream", &nobody]);
+    eventually("it says so", || {
+        let said = server.written(Stream::Err);
+        said.contains("the downstream cannot be reached now")
+            .then_some(())
+    });
+
+    let seen = crate::downstream::Downstream::start();
+    let mut server = gateway(&["--downstream", &seen.url()]);
+    let accepted = post(&server, event("evt_1").as_bytes());
+    result_of(&server, &task_id(&accepted));
+    assert_eq!(seen.got().len(), 1, "the delivery alone");
+    let said = server.written(Stream::Err);
+    assert!(!said.contains("cannot be reached"), "{said}");
+}
