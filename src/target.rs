@@ -52,6 +52,7 @@ use tower_service::Service;
 pub struct TargetRules {
     allow_http: bool,
     allow_private: bool,
+    plain_query: bool,
 }
 
 impl TargetRules {
@@ -60,6 +61,7 @@ impl TargetRules {
         Self {
             allow_http: false,
             allow_private: false,
+            plain_query: false,
         }
     }
 
@@ -75,6 +77,13 @@ impl TargetRules {
     /// that embed an IPv4 address. Default: `false`.
     pub const fn allow_private(mut self, allow: bool) -> Self {
         self.allow_private = allow;
+        self
+    }
+
+    /// Sets whether the query of a URL may have only letters, digits and `-._~=&`: no escapes, no quotes, no URL inside the
+    /// URL. The Cognigy documents (S2) ask this of the targets of webhooks. Default: `false`.
+    pub const fn plain_query(mut self, plain: bool) -> Self {
+        self.plain_query = plain;
         self
     }
 
@@ -104,6 +113,10 @@ impl TargetRules {
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             return Err(ForbiddenTarget::NoHost);
+        }
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~=&".contains(&byte);
+        if self.plain_query && !uri.query().unwrap_or_default().bytes().all(is_plain) {
+            return Err(ForbiddenTarget::QueryCharacters);
         }
         match host.parse() {
             Ok(address) if !self.permits(address) => Err(ForbiddenTarget::NotPublic),
@@ -135,6 +148,8 @@ pub enum ForbiddenTarget {
     NotHttps,
     /// The host has no public address.
     NotPublic,
+    /// The query has other characters than letters, digits and `-._~=&`.
+    QueryCharacters,
 }
 
 impl fmt::Display for ForbiddenTarget {
@@ -145,6 +160,7 @@ impl fmt::Display for ForbiddenTarget {
             Self::NotHttp => "the URL of the target must begin with `https://` or `http://`",
             Self::NotHttps => "the URL of the target must begin with `https://`, as `http` is not permitted (`allow_http`)",
             Self::NotPublic => "the target is not at a public address, and others are not permitted (`allow_private`)",
+            Self::QueryCharacters => "the query of the target has other characters than letters, digits and `-._~=&`, which are not permitted (`plain_query`)",
         })
     }
 }
@@ -309,6 +325,31 @@ mod tests {
     }
 
     #[test]
+    fn s2_a_query_has_no_special_characters_where_that_is_asked_for() {
+        let plain = TargetRules::new().plain_query(true);
+        for query in ["", "?", "?tenant=7&kind=a-b_c.d~e", "?&&=="] {
+            let uri = format!("https://example.com/a%20b{query}");
+            assert_eq!(check(plain, &uri), Ok(()), "{uri}");
+        }
+        for query in [
+            "?a=%20",
+            "?a=b+c",
+            "?a=b;c",
+            "?a='1'",
+            "?a=$(id)",
+            "?a={{b}}",
+            "?to=https://example.com",
+            "?a[]=1",
+            "?a?b",
+        ] {
+            let uri = format!("https://example.com/{query}");
+            let refused = Err(ForbiddenTarget::QueryCharacters);
+            assert_eq!(check(plain, &uri), refused, "{uri}");
+            assert_eq!(check(TargetRules::new(), &uri), Ok(()), "{uri}");
+        }
+    }
+
+    #[test]
     fn a_forbidden_target_cannot_be_sent_to_and_is_no_evidence() {
         let outcome = crate::outcome::Outcome::of_error(&ForbiddenTarget::NotPublic);
         assert!(!outcome.may_retry());
@@ -396,5 +437,56 @@ mod tests {
             "{error}"
         );
         assert_eq!(resolve(rules, &[]).await.unwrap(), [""; 0], "nothing found");
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_public_first_and_private_second_is_refused_the_second_time() {
+        let answers = ["1.1.1.1:443", "[::ffff:169.254.169.254]:443"];
+        let mut answers = answers
+            .map(|at| at.parse::<SocketAddr>().unwrap())
+            .into_iter();
+        let rebinding =
+            service_fn(move |_: &str| std::future::ready(Ok::<_, Infallible>(answers.next())));
+        let mut resolver = TargetRules::new().resolver(rebinding);
+        let found = resolver.call("peer.test").await.unwrap();
+        assert_eq!(found.len(), 1);
+        let error = resolver.call("peer.test").await.unwrap_err();
+        assert_eq!(error.downcast_ref(), Some(&ForbiddenTarget::NotPublic));
+    }
+
+    #[cfg(feature = "hyper-util")]
+    #[tokio::test]
+    async fn every_spelling_of_an_address_is_refused_by_the_url_or_where_it_is_dialled() {
+        use hyper_util::client::legacy::connect::dns::GaiResolver;
+        let rules = TargetRules::new();
+        for host in [
+            "2130706433",
+            "0x7f000001",
+            "0x7f.0.0.1",
+            "017700000001",
+            "0177.0.0.1",
+            "127.1",
+            "127.0.0.1",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[::127.0.0.1]",
+            "[64:ff9b::7f00:1]",
+            "localhost",
+        ] {
+            let by_url = check(rules, &format!("https://{host}/"));
+            if by_url.is_err() {
+                assert_eq!(by_url, Err(ForbiddenTarget::NotPublic), "{host}");
+                continue;
+            }
+            let name = host.parse().unwrap();
+            let dialled = rules.resolver(GaiResolver::new()).oneshot(name).await;
+            let error = dialled.map(|_| host).unwrap_err();
+            let forbidden = error.downcast_ref();
+            assert_eq!(
+                forbidden,
+                Some(&ForbiddenTarget::NotPublic),
+                "{host}: {error}"
+            );
+        }
     }
 }
