@@ -111,13 +111,15 @@ enum Next {
     Cursor(String),
 }
 
-/// A page of a list. Old versions call the cursor `next`.
+/// A page of a list.
 #[derive(Deserialize)]
 struct Page<T> {
     items: Vec<T>,
     total: Option<u64>,
-    #[serde(rename = "nextCursor", alias = "next")]
+    #[serde(rename = "nextCursor")]
     next_cursor: Option<String>,
+    /// The cursor in old versions. Not an alias: both in one page would be an error.
+    next: Option<String>,
 }
 
 /// All items of a list, page by page, as they are asked for.
@@ -155,7 +157,8 @@ pub(super) fn pages<T: DeserializeOwned + Send + 'static>(
         let page: Page<T> = at.connection.json(operation, req).await?;
         at.read += page.items.len() as u64;
         at.pages += 1;
-        let cursor = page.next_cursor.filter(|cursor| !cursor.is_empty());
+        let cursor = page.next_cursor.or(page.next);
+        let cursor = cursor.filter(|cursor| !cursor.is_empty());
         let more = match (cursor, &at.next) {
             (Some(cursor), _) => {
                 if !at.seen.insert(cursor.clone()) {

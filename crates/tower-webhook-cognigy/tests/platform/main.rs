@@ -1,6 +1,7 @@
 //! The official platform: its messages, the payloads around it, their signatures, and the clients.
 //!
 //! The documented examples are literals. Those marked O are from the official documentation or its packages.
+#![cfg(feature = "platform")]
 
 #[path = "../support/fake_platform.rs"]
 mod fake_platform;

@@ -163,6 +163,20 @@ async fn b3_pages_that_loop_or_never_end_are_an_error() {
 }
 
 #[tokio::test]
+async fn b3_a_cursor_is_found_under_its_old_name_and_beside_its_new_one() {
+    let (api, calls) = answered(|at, _| {
+        let page = match at {
+            0 => json!({"items": [], "next": "000000000000000000000001", "previous": null}),
+            1 => json!({"items": [], "nextCursor": "000000000000000000000002", "next": "x"}),
+            _ => json!({"items": [], "nextCursor": null, "next": null}),
+        };
+        Response::new(BufferedBody::from(page.to_string()))
+    });
+    let found: Vec<Endpoint> = api.endpoints(ListQuery::new()).try_collect().await.unwrap();
+    assert_eq!((found.len(), calls.load(Ordering::Relaxed)), (0, 3));
+}
+
+#[tokio::test]
 async fn a_page_that_is_none_is_an_error_that_ends_the_stream() {
     for body in [
         "{}",
