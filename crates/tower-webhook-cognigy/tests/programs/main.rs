@@ -5,7 +5,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[path = "../support/fake_documents.rs"]
-#[allow(dead_code, reason = "each test file uses some of it")]
 mod fake_documents;
 #[path = "../../../../tests/support/foreign.rs"]
 #[allow(dead_code, reason = "each test file uses some of it")]
@@ -23,20 +22,31 @@ mod process;
 mod programs;
 
 mod recorder;
+mod s0;
+mod s1;
+mod s2;
 mod s3;
 mod s4;
 
-use http::{HeaderValue, Request, Response, StatusCode};
+use bytes::Bytes;
+use fake_documents::{Fake, KEY};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
 use tower_webhook::{
     body::BufferedBody,
+    retry::RetryConfig,
     signature::scheme::{Cognigy, CognigyFormat},
     stack,
     target::TargetRules,
 };
-use tower_webhook_cognigy::https::HttpsClient;
+use tower_webhook_cognigy::{
+    connection::Connection,
+    credential::{ClientCredentials, Credential, TokenSource},
+    documents::Webhooks,
+    https::HttpsClient,
+};
 
 const SECRET: &str = "a test secret of thirty-two bytes";
 
@@ -89,4 +99,35 @@ where
     let text = || Value::from(String::from_utf8_lossy(&bytes));
     let value = serde_json::from_slice(&bytes);
     (head.status, value.unwrap_or_else(|_| text()))
+}
+
+/// Our client of the fake, with its key or with tokens of this grant.
+async fn api(fake: &Fake, grant: Option<ClientCredentials>) -> (https::Server, Webhooks) {
+    let server = https::serve(fake.app()).await;
+    let rules = TargetRules::new().allow_private(true);
+    let root = server.root.as_bytes();
+    let credential = grant.map_or_else(
+        || Credential::api_key(KEY).unwrap(),
+        |grant| {
+            let client = HttpsClient::builder().rules(rules).root_certificates(root);
+            let tokens = TokenSource::builder(grant, &server.url).rules(rules);
+            Credential::token(tokens.build(client.unwrap().build()).unwrap())
+        },
+    );
+    let connection = Connection::builder(&server.url)
+        .credential(credential)
+        .rules(rules)
+        .root_certificates(root)
+        .retry(RetryConfig::builder().attempts(1).build().unwrap());
+    let api = Webhooks::over(connection.build().unwrap());
+    (server, api)
+}
+
+/// The requests, as method and target, and body.
+fn bodies(requests: &[(String, HeaderMap, Bytes)]) -> Vec<(&str, &str)> {
+    let text = |body| std::str::from_utf8(body).unwrap();
+    requests
+        .iter()
+        .map(|(line, _, body)| (line.as_str(), text(body)))
+        .collect()
 }

@@ -1,7 +1,9 @@
 //! The event processor: a `FastAPI` application with a database, a CRM that it asks, and a queue of dead letters.
 
 use crate::{
-    SECRET, deliver, get,
+    SECRET, api, bodies, deliver,
+    fake_documents::{CLIENT, Fake},
+    get,
     internet::Internet,
     process::{Server, Stream},
     programs::{Program, Programs},
@@ -11,6 +13,7 @@ use crate::{
 use http::StatusCode;
 use serde_json::{Value, json};
 use tower_webhook::signature::scheme::CognigyFormat::{Base64, Hex};
+use tower_webhook_cognigy::{credential::ClientCredentials, documents::EventWebhook};
 
 const EVENT: &str = r#"{"eventId":"evt-1","timestamp":"2024-01-15T10:00:00Z","type":"USER_INPUT_RECEIVED","payload":{"input":{"text":"hello"}},"externalId":"crm-1","userId":"user-1"}"#;
 
@@ -153,4 +156,33 @@ async fn s4_a_crm_that_fails_ends_in_500_until_the_dead_letter_is_mended() {
     assert!(letter["errorMessage"].as_str().unwrap().contains("503"));
     let raw: Value = serde_json::from_str(EVENT).unwrap();
     assert_eq!(letter["rawPayload"], raw);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s4_its_client_asks_for_a_token_and_registers_in_the_form_that_ours_sends() {
+    let Some(programs) = Programs::here() else {
+        return;
+    };
+    let fake = Fake::default();
+    let internet = Internet::of([("your-org.cognigy.com", fake.app())]).await;
+    let setup = programs
+        .program("s4-setup")
+        .behind(&internet.proxy, &internet.root)
+        .env("COGNIGY_CLIENT_ID", CLIENT.0)
+        .env("COGNIGY_CLIENT_SECRET", CLIENT.1)
+        .env("COGNIGY_WEBHOOK_SECRET", SECRET);
+    let said = setup.script(r#"answer(await register_webhook("https://example.com/hooks"))"#);
+    assert_eq!(said, json!({"id": "wh_events"}));
+    let theirs = std::mem::take(&mut fake.seen().requests);
+
+    let grant = ClientCredentials::form(CLIENT.0, CLIENT.1);
+    let (_server, api) = api(&fake, Some(grant)).await;
+    let webhook = EventWebhook::new(
+        "Python Event Processor",
+        "https://example.com/hooks",
+        SECRET,
+    );
+    api.register(webhook.unwrap()).await.unwrap();
+    let ours = std::mem::take(&mut fake.seen().requests);
+    assert_eq!(bodies(&theirs), bodies(&ours));
 }
