@@ -2,6 +2,9 @@
 
 #[path = "support/fake_documents.rs"]
 mod fake_documents;
+#[allow(dead_code, reason = "other tests need more of it")]
+#[path = "support/fake_platform.rs"]
+mod fake_platform;
 #[path = "support/https.rs"]
 mod https;
 
@@ -445,11 +448,87 @@ async fn render_shows_what_would_be_sent_and_to_whom() {
 }
 
 #[tokio::test]
+async fn send_inject_and_notify_reach_an_endpoint_and_never_show_its_token() {
+    use fake_platform::{ENDPOINT_KEY, REST, WEBHOOK};
+    let fake = fake_platform::Fake::default();
+    fake.seen().endpoints_need_key = true;
+    let server = https::serve(fake.app()).await;
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().join("root.pem");
+    fs::write(&root, &server.root).expect("a file");
+    let root = root.to_str().expect("UTF-8");
+    let call = async |args: &[&str], token: &str, key: &str| {
+        let whom = [
+            "--allow-private",
+            "--root-certificates",
+            root,
+            "--user",
+            "u",
+            "--session",
+            "s",
+        ];
+        let url = format!("{}/{token}", server.url);
+        let env = [
+            ("COGNIGY_ENDPOINT_URL", &*url),
+            ("COGNIGY_WEBHOOK_KEY", key),
+        ];
+        let ran = run(&[&args[..1], &whom, &args[1..]].concat(), &env, "").await;
+        assert!(
+            !ran.stderr.contains(token) && !ran.stderr.contains(ENDPOINT_KEY),
+            "{}",
+            ran.stderr
+        );
+        ran
+    };
+    let ran = call(&["send", "--json", "--text", "Hello"], REST, ENDPOINT_KEY).await;
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+    assert!(ran.json()[0]["outputStack"].is_array());
+    let ran = call(&["send", "--data", r#"{"a":1}"#], WEBHOOK, ENDPOINT_KEY).await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "accepted\n"),
+        "{}",
+        ran.stderr
+    );
+    let ran = call(&["inject", "--text", "Hello"], WEBHOOK, ENDPOINT_KEY).await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "injected\n"),
+        "{}",
+        ran.stderr
+    );
+    let ran = call(&["notify", "--text", "Hello"], WEBHOOK, ENDPOINT_KEY).await;
+    assert_eq!(
+        (ran.status, &*ran.stdout),
+        (0, "notified\n"),
+        "{}",
+        ran.stderr
+    );
+
+    let ran = call(&["send", "--json", "--text", "Hello"], REST, "another key").await;
+    assert_eq!(
+        (ran.status, &ran.error()["kind"]),
+        (1, &json!("unauthorized"))
+    );
+    for bad in [
+        &["send"][..],
+        &["send", "--data", "[1]"],
+        &["send", "--data", "{"],
+    ] {
+        assert_eq!(call(bad, REST, ENDPOINT_KEY).await.status, 2, "{bad:?}");
+    }
+    let ran = call(&["send", "--text", "x"], "no-token", ENDPOINT_KEY).await;
+    assert_eq!(ran.status, 2);
+}
+
+#[tokio::test]
 async fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let ran = run(&["completions", shell], &[], "").await;
         assert_eq!(ran.status, 0);
-        for command in ["register", "list", "patch", "probe", "render", "verify"] {
+        for command in [
+            "register", "list", "patch", "probe", "send", "inject", "notify", "render", "verify",
+        ] {
             assert!(ran.stdout.contains(command), "{shell}: {command}");
         }
     }

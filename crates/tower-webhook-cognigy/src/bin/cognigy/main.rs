@@ -5,12 +5,14 @@
 
 mod api;
 mod captured;
+mod messages;
 mod output;
 mod render;
 mod webhooks;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use messages::Way;
 use output::{Failure, Output};
 use std::process::ExitCode;
 
@@ -48,6 +50,12 @@ enum Command {
     Patch(webhooks::Patch),
     /// Ask targets whether they can be reached, and with which version of TLS.
     Probe(webhooks::Targets),
+    /// Send a message to a flow, as its user, and print what it says.
+    Send(messages::Send),
+    /// Send a message to a flow from outside of its conversation.
+    Inject(messages::Send),
+    /// Send a message to the user of a flow.
+    Notify(messages::Send),
     /// Render a template against an event, and send nothing.
     Render(render::Render),
     /// Verify the signature of a captured request.
@@ -71,6 +79,9 @@ async fn main() -> ExitCode {
         Command::List(args) => args.run(&output).await,
         Command::Patch(args) => args.run(&output).await,
         Command::Probe(args) => args.run(&output).await,
+        Command::Send(args) => args.run(Way::Send, &output).await,
+        Command::Inject(args) => args.run(Way::Inject, &output).await,
+        Command::Notify(args) => args.run(Way::Notify, &output).await,
         Command::Render(args) => args.run(&output).await,
         Command::Verify(args) => args.run(&output),
         Command::Completions { shell } => {
