@@ -230,7 +230,7 @@ async fn failures_are_backed_off_and_calls_until_then_fail_without_a_request() {
 
         advance(wait / 2).await;
         let (error, outcome) = failure(&api).await;
-        let left = wait.mul_f64(0.5);
+        let left = wait.saturating_sub(wait / 2);
         let early = Duration::from_millis(2);
         assert!(
             left <= error.retry_after().unwrap() + early && error.retry_after().unwrap() <= left
