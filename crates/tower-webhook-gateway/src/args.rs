@@ -1,7 +1,7 @@
 //! The flags, each of them also an environment variable. The error of a bad value names the flag and
 //! shows no secret.
 
-use crate::peer::TrustedProxies;
+use crate::{credential::CredentialFlags, peer::TrustedProxies};
 use clap::{Parser, ValueEnum, builder::BoolishValueParser};
 use http::Uri;
 use std::{
@@ -20,6 +20,7 @@ use tower_webhook::{
     },
     target::{ForbiddenTarget, TargetRules},
 };
+use tower_webhook_cognigy::credential::Credential;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -158,6 +159,9 @@ struct Flags {
         value_name = "URL"
     )]
     downstream: Option<String>,
+
+    #[command(flatten)]
+    credential: CredentialFlags,
 
     /// URL that is tried while the downstream is down. Repeat the flag, or separate several with
     /// commas: at most 5, tried in order.
@@ -305,6 +309,7 @@ pub(crate) struct Args {
     pub dead_letters: Place,
     pub degraded_at: u64,
     pub downstream: Option<Uri>,
+    pub credential: Credential,
     pub fallbacks: Vec<Uri>,
     pub loop_guard: LoopGuardLayer,
     pub allow_private: bool,
@@ -570,6 +575,7 @@ impl Flags {
             degraded_at: self.degraded_at,
             store,
             downstream,
+            credential: self.credential.check(self.allow_private)?,
             fallbacks,
             loop_guard,
             allow_private: self.allow_private,

@@ -7,6 +7,7 @@
 use crate::{
     app::App,
     args::{Args, Delivery, Place, Problem, target_rules},
+    credential,
     interim::{self, Limited},
 };
 use bytes::Bytes;
@@ -148,6 +149,8 @@ impl Deliverer {
             .failover(failover)
             .attempt_header(HeaderName::from_static("x-webhook-attempt"))
             .each_attempt(args.loop_guard.outgoing().headers(presets::loop_headers))
+            // Inside of the failover, which sets the target.
+            .each_attempt(credential::layer(&args.credential, &downstream).map_err(unfit)?)
             .sign(scheme)
             .build()
             .map_err(unfit)?;

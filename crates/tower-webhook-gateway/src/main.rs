@@ -26,6 +26,7 @@ macro_rules! say {
 
 mod app;
 mod args;
+mod credential;
 mod dead_letters;
 mod deliver;
 mod demo;

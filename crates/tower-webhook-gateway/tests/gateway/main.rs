@@ -4,6 +4,7 @@
 
 mod bodies;
 mod connections;
+mod credentials;
 mod delivery;
 mod downstream;
 mod health;

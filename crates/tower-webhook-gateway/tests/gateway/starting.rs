@@ -111,6 +111,57 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
             ],
             "--fallback-url",
         ),
+        (&["--downstream-token", ""], "--downstream-token"),
+        (&["--downstream-token", "hunter2\n"], "--downstream-token"),
+        (
+            &["--downstream-client", "me:hunter2"],
+            "--downstream-token-url",
+        ),
+        (&["--downstream-scope", "events"], "--downstream-token-url"),
+        (
+            &["--downstream-token-url", "https://id.example.com/token"],
+            "--downstream-client",
+        ),
+        (
+            &[
+                "--downstream-token-url",
+                "https://id.example.com/token",
+                "--downstream-client",
+                "hunter2",
+            ],
+            "--downstream-client",
+        ),
+        (
+            &[
+                "--downstream-token-url",
+                "https://u:hunter2@id.example.com/token",
+                "--downstream-client",
+                "me:hunter2",
+            ],
+            "--downstream-token-url",
+        ),
+        (
+            &[
+                "--downstream-token-url",
+                "https://id.example.com/token",
+                "--downstream-client",
+                "me:hunter2",
+                "--downstream-scope",
+                "two words",
+            ],
+            "--downstream-scope",
+        ),
+        (
+            &[
+                "--downstream-token-url",
+                "https://id.example.com/token",
+                "--downstream-client",
+                "me:hunter2",
+                "--downstream-token",
+                "hunter2",
+            ],
+            "--downstream-token",
+        ),
         (&["--max-attempts", "0"], "--max-attempts"),
         (&["--max-attempts", "11"], "--max-attempts"),
         (&["--max-attempts", "-1"], "--max-attempts"),
@@ -173,8 +224,11 @@ fn help_shows_no_value_of_the_environment() {
     let mut command = command();
     for variable in [
         "COGNIGY_WEBHOOK_SECRET",
+        "DOWNSTREAM_BEARER_TOKEN",
         "GATEWAY_ENDPOINT_AUTH",
         "GATEWAY_DOWNSTREAM",
+        "GATEWAY_DOWNSTREAM_CLIENT",
+        "GATEWAY_DOWNSTREAM_TOKEN_URL",
         "GATEWAY_STORE",
     ] {
         command.env(variable, "http://u:hunter2@host");

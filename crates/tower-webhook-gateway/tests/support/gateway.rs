@@ -8,6 +8,7 @@ pub fn command() -> Command {
     command.stdin(Stdio::null());
     for variable in [
         "COGNIGY_WEBHOOK_SECRET",
+        "DOWNSTREAM_BEARER_TOKEN",
         "GATEWAY_ALLOW_PRIVATE",
         "GATEWAY_ATTEMPT_TIMEOUT_MS",
         "GATEWAY_BASE_DELAY_MS",
@@ -17,6 +18,9 @@ pub fn command() -> Command {
         "GATEWAY_DEAD_LETTERS",
         "GATEWAY_DEGRADED_AT",
         "GATEWAY_DOWNSTREAM",
+        "GATEWAY_DOWNSTREAM_CLIENT",
+        "GATEWAY_DOWNSTREAM_SCOPES",
+        "GATEWAY_DOWNSTREAM_TOKEN_URL",
         "GATEWAY_ENDPOINT_AUTH",
         "GATEWAY_FALLBACK_URLS",
         "GATEWAY_LISTEN",

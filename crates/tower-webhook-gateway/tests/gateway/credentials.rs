@@ -1,0 +1,133 @@
+//! The credential of deliveries: who gets it, and who does not.
+
+use super::*;
+use crate::{downstream::Downstream, process::Stream};
+
+const TOKEN: &str = "downstream.token-of/tests";
+const OPERATOR: &str = "an operator token for the tests";
+
+/// The values of `authorization` that have arrived.
+fn authorizations(seen: &Downstream) -> Vec<Option<String>> {
+    let of = |headers: &http::HeaderMap| {
+        let value = headers.get("authorization")?.to_str().unwrap();
+        Some(value.to_owned())
+    };
+    seen.got().iter().map(|(headers, _)| of(headers)).collect()
+}
+
+fn deliver(server: &Server, id: &str) {
+    let accepted = post(server, event(id).as_bytes());
+    assert_eq!(result_of(server, &task_id(&accepted)).status, 200);
+}
+
+fn operator(server: &Server, method: &str, path: &str) -> Curled {
+    let authorization = format!("Bearer {OPERATOR}");
+    let headers = [("authorization", authorization.as_str())];
+    curl(&server.url(path), &headers, None, &["-X", method])
+}
+
+#[test]
+fn s3_a_delivery_carries_the_token_to_the_downstream_and_to_no_fallback_nor_record() {
+    let (seen, fallback) = (Downstream::start(), Downstream::start());
+    let mut command = command();
+    command.env("DOWNSTREAM_BEARER_TOKEN", TOKEN);
+    command.env("RUST_LOG", "debug");
+    command.args([
+        "--listen",
+        "127.0.0.1:0",
+        "--secret",
+        SECRET,
+        "--store",
+        "memory:",
+    ]);
+    command.args(["--allow-private", "--operator-token", OPERATOR]);
+    command.args(["--max-attempts", "1", "--breaker-failures", "1000"]);
+    command.args([
+        "--downstream",
+        &seen.url(),
+        "--fallback-url",
+        &fallback.url(),
+    ]);
+    let mut server = Server::start(command);
+    let bearer = Some(format!("Bearer {TOKEN}"));
+
+    deliver(&server, "evt_delivered");
+    assert_eq!(authorizations(&seen), [bearer.clone()]);
+    // A fallback on another port is another origin.
+    seen.answer(503);
+    fallback.answer(503);
+    deliver(&server, "evt_refused");
+    assert_eq!(authorizations(&seen), [bearer.clone(), bearer.clone()]);
+    assert_eq!(authorizations(&fallback), [None]);
+
+    let entries = eventually("the entry is there", || {
+        let answer = operator(&server, "GET", "/dead-letters");
+        let found = answer.json()["items"][0]["id"].as_str()?.to_owned();
+        Some((answer, found))
+    });
+    let (list, id) = entries;
+    let entry = operator(&server, "GET", &format!("/dead-letters/{id}"));
+    seen.answer(200);
+    let again = operator(&server, "POST", &format!("/dead-letters/{id}/redrive"));
+    assert_eq!(again.status, 202, "{again:?}");
+    eventually("it is sent again", || (seen.got().len() == 3).then_some(()));
+    assert_eq!(authorizations(&seen)[2], bearer);
+
+    server.terminate(Duration::from_secs(10));
+    let mut shown = vec![list.body, entry.body, again.body];
+    shown.extend([Stream::Out, Stream::Err].map(|stream| server.written(stream)));
+    for text in shown {
+        assert!(!text.contains(TOKEN), "{text}");
+    }
+}
+
+#[test]
+fn tokens_of_an_endpoint_are_kept_and_replaced_once_when_the_downstream_refuses_one() {
+    let (seen, endpoint) = (Downstream::start(), Downstream::start());
+    endpoint.say(r#"{"access_token":"t-1","expires_in":3600,"token_type":"Bearer"}"#);
+    let server = gateway(&[
+        "--downstream",
+        &seen.url(),
+        "--downstream-token-url",
+        &endpoint.url(),
+        "--downstream-client",
+        "gateway-7:its secret",
+        "--downstream-scope",
+        "api:customer:read",
+    ]);
+    deliver(&server, "evt_1");
+    deliver(&server, "evt_2");
+    let bearer = |token: &str| Some(format!("Bearer {token}"));
+    assert_eq!(authorizations(&seen), [bearer("t-1"), bearer("t-1")]);
+    let [(_, asked)] = &endpoint.got()[..] else {
+        panic!("more than one token");
+    };
+    let form = "grant_type=client_credentials&client_id=gateway-7&client_secret=its+secret&scope=api%3Acustomer%3Aread";
+    assert_eq!(str::from_utf8(asked).unwrap(), form);
+
+    endpoint.say(r#"{"access_token":"t-2"}"#);
+    seen.answer_first(&[(401, None)]);
+    deliver(&server, "evt_3");
+    assert_eq!(authorizations(&seen)[2..], [bearer("t-1"), bearer("t-2")]);
+    assert_eq!(endpoint.got().len(), 2);
+}
+
+#[test]
+fn a_delivery_waits_while_the_token_endpoint_is_down_and_is_then_made() {
+    let (seen, endpoint) = (Downstream::start(), Downstream::start());
+    endpoint.answer_first(&[(503, None), (503, None)]);
+    endpoint.say(r#"{"access_token":"t-1"}"#);
+    let server = gateway(&[
+        "--downstream",
+        &seen.url(),
+        "--downstream-token-url",
+        &endpoint.url(),
+        "--downstream-client",
+        "gateway-7:its secret",
+        "--base-delay-ms",
+        "10",
+    ]);
+    deliver(&server, "evt_1");
+    assert_eq!(authorizations(&seen), [Some("Bearer t-1".to_owned())]);
+    assert_eq!(endpoint.got().len(), 3);
+}
