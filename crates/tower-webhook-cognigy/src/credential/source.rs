@@ -22,6 +22,7 @@ use tower::{Service, ServiceExt};
 use tower_webhook::{
     BoxError, BoxFuture, InvalidConfig,
     body::{BufferedBody, collect},
+    observe::{Event, Id, Observer, Observers},
     outcome::{Outcome, OutcomeKind},
     target::TargetRules,
 };
@@ -44,6 +45,7 @@ pub struct TokenSourceBuilder {
     address: String,
     rules: TargetRules,
     timeout: Duration,
+    observers: Observers,
 }
 
 /// A token as the value of `Authorization`.
@@ -66,6 +68,7 @@ struct Shared {
     state: Arc<Mutex<State>>,
     fetch: Fetch,
     uri: Uri,
+    observers: Observers,
 }
 
 #[derive(Default)]
@@ -93,6 +96,7 @@ impl TokenSource {
             address: address.into(),
             rules: TargetRules::new(),
             timeout: Duration::from_secs(10),
+            observers: Observers::none(),
         }
     }
 
@@ -154,6 +158,7 @@ impl TokenSource {
             state: Arc::clone(&self.shared.state),
             tell,
             host: self.shared.uri.host().unwrap_or_default().into(),
+            observers: self.shared.observers.clone(),
             asked: Instant::now(),
             is_over: false,
         };
@@ -189,6 +194,7 @@ struct Ending {
     state: Arc<Mutex<State>>,
     tell: watch::Sender<End>,
     host: Box<str>,
+    observers: Observers,
     asked: Instant,
     is_over: bool,
 }
@@ -204,10 +210,7 @@ impl Ending {
                 .cache
                 .succeeded(header.clone(), lifetime, self.asked, now);
             match number {
-                Some(number) => {
-                    tracing::debug!(host = %self.host, lifetime = lifetime.as_secs(), "got a token");
-                    Ok(Token { header, number })
-                }
+                Some(number) => Ok(Token { header, number }),
                 None => Err(Facts::new(TokenErrorKind::InvalidAnswer)
                     .detail("the token was over before it arrived")),
             }
@@ -218,11 +221,18 @@ impl Ending {
             let wait = state
                 .cache
                 .failed(error.clone(), hint, now, fastrand::f64());
-            tracing::warn!(host = %self.host, %error, ?wait, "no token");
             error.failed(wait)
         });
         state.refresh = None;
         drop(state);
+        if let Err(error) = &end {
+            let detail = format!("{}: {error}", self.host);
+            self.observers.tell(|| Event::Trouble {
+                part: "credential",
+                what: "there is no new token",
+                detail: Some(Id::new(&detail)),
+            });
+        }
         self.tell.send_replace(Some(end));
     }
 }
@@ -261,6 +271,13 @@ impl TokenSourceBuilder {
         self
     }
 
+    /// Adds an observer, which is told of each refresh that fails ([`Event::Trouble`]), with the [`TokenError`]. Default: none
+    /// except `tracing`.
+    pub fn observe(mut self, observer: impl Observer) -> Self {
+        self.observers = self.observers.and(observer);
+        self
+    }
+
     /// Makes the source, over the service that requests for tokens are sent with. It must not follow redirects, since the new
     /// address would get the credentials. No token is asked for before the first call needs it.
     ///
@@ -281,6 +298,7 @@ impl TokenSourceBuilder {
             address,
             rules,
             timeout: limit,
+            observers,
         } = self;
         let uri = endpoint(&address, grant.path(), rules)?;
         grant.check()?;
@@ -308,6 +326,7 @@ impl TokenSourceBuilder {
                 state: Arc::default(),
                 fetch: Box::new(fetch),
                 uri,
+                observers,
             }),
         })
     }

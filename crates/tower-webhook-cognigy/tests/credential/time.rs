@@ -17,6 +17,7 @@ use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_webhook::{
     BoxError, RetryWithJitterLayer,
     body::BufferedBody,
+    observe::{Event, observer_fn},
     outcome::{Outcome, OutcomeKind, TransportError, Unreached, Unsendable},
     retry::RetryConfig,
 };
@@ -545,4 +546,39 @@ async fn a_refused_token_that_cannot_be_replaced_fails_the_call() {
         assert_eq!(outcome.kind(), expected);
     }
     assert_eq!(endpoint.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_that_fails_is_told_to_observers_without_a_secret() {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&told);
+    let observer = observer_fn(move |event: &Event<'_>| {
+        if let Event::Trouble { part, what, detail } = event {
+            let detail = detail.map(|detail| detail.to_string());
+            heard.lock().unwrap().push((*part, *what, detail.unwrap()));
+        }
+    });
+    let service = service_fn(|_: Request<BufferedBody>| async {
+        refused(
+            400,
+            r#"{"error":"invalid_client","error_description":"not s3cret"}"#,
+        )
+    });
+    let grant = ClientCredentials::form("client", "s3cret");
+    let source = TokenSource::builder(grant, URL).observe(observer);
+    let source = source.build(service).unwrap();
+    let layer = CredentialLayer::new(Credential::token(source), URL).unwrap();
+    let api = Api::new(layer.layer(service_fn(|_| async {
+        Ok::<_, Infallible>(Response::new(BufferedBody::default()))
+    })));
+    assert!(call(&api).await.is_err());
+    let told = told.lock().unwrap();
+    let [(part, what, detail)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!((*part, *what), ("credential", "there is no new token"));
+    assert_eq!(
+        detail,
+        "api.example.com: the token endpoint refused the client: status 400, invalid_client, not [redacted]"
+    );
 }
