@@ -52,7 +52,7 @@ fn s3_a_delivery_carries_the_token_to_the_downstream_and_to_no_fallback_nor_reco
     let bearer = Some(format!("Bearer {TOKEN}"));
 
     deliver(&server, "evt_delivered");
-    assert_eq!(authorizations(&seen), [bearer.clone()]);
+    assert_eq!(authorizations(&seen), std::slice::from_ref(&bearer));
     // A fallback on another port is another origin.
     seen.answer(503);
     fallback.answer(503);
