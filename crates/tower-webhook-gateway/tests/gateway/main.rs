@@ -11,6 +11,7 @@ mod health;
 mod loops;
 mod operator;
 mod places;
+mod programs;
 mod receiving;
 mod resilience;
 mod signatures;
