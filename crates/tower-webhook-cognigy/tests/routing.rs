@@ -25,16 +25,26 @@ use tower_webhook::{
     outcome::{Outcome, OutcomeKind},
     target::TargetRules,
 };
-use tower_webhook_cognigy::routing::{
-    CredentialName, Definition, DefinitionBuilder, Input, LookupRule, PayloadFormat, RouteError,
-    RouteErrorKind, RouterLayer, Routes, RoutesBuilder, Signals, TriggerCondition, TriggerType,
-    lookup_fn,
+use tower_webhook_cognigy::{
+    credential::{Credential, CredentialLayer, CredentialName, Credentials},
+    routing::{
+        Definition, DefinitionBuilder, Input, LookupRule, PayloadFormat, RouteError,
+        RouteErrorKind, RouterLayer, Routes, RoutesBuilder, Signals, TriggerCondition, TriggerType,
+        lookup_fn,
+    },
 };
 
 const TARGET: &str = "https://target.example/hook";
 
 fn definition(name: &str) -> DefinitionBuilder {
     Definition::builder(name, TARGET)
+}
+
+/// One credential, of this name, for this origin.
+fn credentials(name: &str, origin: &str) -> Credentials {
+    let token = Credential::bearer("t-1").unwrap();
+    let layer = CredentialLayer::new(token, origin).unwrap();
+    Credentials::new().with(CredentialName::new(name).unwrap(), layer)
 }
 
 fn condition(event_type: &str, threshold: f64) -> TriggerCondition {
@@ -262,6 +272,7 @@ mod definitions {
             "Prevent-Loop",
             "X-Cognigy-Webhook-Source",
             "X-Webhook-Source",
+            "Webhook-Loop",
             "Idempotency-Key",
             "no header",
         ] {
@@ -302,7 +313,7 @@ mod definitions {
             .method(&Method::PUT)
             .header("X-Team", "crm")
             .credential("crm-token");
-        let routes = Routes::builder().credentials(["crm-token"]);
+        let routes = Routes::builder().credentials(credentials("crm-token", TARGET));
         let event = trigger(&json!({"id": "evt_1", "n": 1}));
         let req = render_in(routes, put, &event).await.unwrap();
         assert_eq!(req.method(), Method::PUT);
@@ -1138,7 +1149,7 @@ mod lookups {
         };
         let ask = async |status, body| {
             let routes = Routes::builder()
-                .credentials(["crm-token"])
+                .credentials(credentials("crm-token", "https://crm.example"))
                 .http(answer(status, body));
             render_in(routes, asking(rule()), &trigger(&json!({"id": "a"}))).await
         };
@@ -1251,6 +1262,16 @@ mod registry {
                 "credential: there is no credential `nobody`",
             ),
             (
+                &*wire(&json!({"credential": "crm-token", "target_url": "https://evil.example/"})),
+                "credential: the credential `crm-token` is for https://crm.example:443 and no other",
+            ),
+            (
+                &*wire(&json!({"lookups": {"crm": {
+                    "url": "https://evil.example/{key}", "key": "/a", "credential": "crm-token"
+                }}})),
+                "lookups.crm.credential: the credential `crm-token` is for https://crm.example:443",
+            ),
+            (
                 &*wire(&json!({"lookups": {"crm": {"source": "nobody", "key": "/a"}}})),
                 "lookups.crm.source: there is no lookup `nobody`",
             ),
@@ -1279,7 +1300,9 @@ mod registry {
         ] {
             let fine = wire(&json!({"name": "fine"}));
             let directory = directory(&[("a-fine.json", &fine), ("b-bad.json", content)]);
-            let error = load(&directory).unwrap_err();
+            let routes =
+                Routes::builder().credentials(credentials("crm-token", "https://crm.example"));
+            let error = routes.load(directory.path()).unwrap_err();
             assert_eq!(
                 error.file(),
                 Some(&*directory.path().join("b-bad.json")),

@@ -38,6 +38,7 @@ use tower_webhook::{
     queue::{EnqueueService, Enqueued, NewJob, Queue, Status},
     signature::Scheme,
 };
+use tower_webhook_cognigy::routing::Routes;
 use tower_webhook_operator::Operator;
 use tower_webhook_sqlite::AcceptedEvent;
 
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub dead_letters: DeadLetterHandling,
     pub operator: Operator,
     pub deliverer: Arc<Deliverer>,
+    pub routes: Option<Routes>,
     pub page: MetricsPage,
     pub degraded_at: u64,
     /// One budget for the bodies of all routes.

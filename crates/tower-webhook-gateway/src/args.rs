@@ -1,7 +1,10 @@
 //! The flags, each of them also an environment variable. The error of a bad value names the flag and
 //! shows no secret.
 
-use crate::{credential::CredentialFlags, peer::TrustedProxies};
+use crate::{
+    credential::{CredentialFlags, TargetCredentials},
+    peer::TrustedProxies,
+};
 use clap::{Parser, ValueEnum, builder::BoolishValueParser};
 use http::Uri;
 use std::{
@@ -20,7 +23,6 @@ use tower_webhook::{
     },
     target::{ForbiddenTarget, TargetRules},
 };
-use tower_webhook_cognigy::credential::Credential;
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -179,6 +181,12 @@ struct Flags {
     #[arg(long, env = "GATEWAY_LOOP_MARK", value_name = "NAME")]
     loop_mark: Option<String>,
 
+    /// Directory of routing definitions, each a file `*.json`: trigger conditions, target and template. An event goes to the
+    /// target of every definition that it meets, beside the downstream; without --downstream, to those alone. They are
+    /// read again at SIGHUP.
+    #[arg(long, env = "GATEWAY_ROUTES", value_name = "DIR")]
+    routes: Option<PathBuf>,
+
     /// Permit targets with http, a loopback or a private address. The built-in echo is always
     /// permitted.
     #[arg(long, env = "GATEWAY_ALLOW_PRIVATE", value_parser = BoolishValueParser::new())]
@@ -309,9 +317,10 @@ pub(crate) struct Args {
     pub dead_letters: Place,
     pub degraded_at: u64,
     pub downstream: Option<Uri>,
-    pub credential: Credential,
+    pub credentials: TargetCredentials,
     pub fallbacks: Vec<Uri>,
     pub loop_guard: LoopGuardLayer,
+    pub routes: Option<PathBuf>,
     pub allow_private: bool,
     pub delivery: Delivery,
     pub max_body: usize,
@@ -574,10 +583,13 @@ impl Flags {
             max_event_bytes: self.max_event_bytes,
             degraded_at: self.degraded_at,
             store,
+            credentials: self
+                .credential
+                .check(downstream.as_ref(), self.allow_private)?,
             downstream,
-            credential: self.credential.check(self.allow_private)?,
             fallbacks,
             loop_guard,
+            routes: self.routes,
             allow_private: self.allow_private,
             delivery,
             max_body: self.max_body,

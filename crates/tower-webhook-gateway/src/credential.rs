@@ -1,4 +1,4 @@
-//! What the downstream knows the gateway by: a fixed bearer token, or tokens of its own token endpoint.
+//! What the targets know the gateway by: of the downstream in flags, of the targets of definitions in a file.
 
 use crate::{
     args::{Problem, target_rules},
@@ -6,15 +6,24 @@ use crate::{
 };
 use clap::Args;
 use http::Uri;
-use std::ffi::OsString;
-use tower_webhook::{InvalidConfig, target::TargetRules};
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    fs,
+    path::{Path, PathBuf},
+};
+use tower_webhook::InvalidConfig;
 use tower_webhook_cognigy::credential::{
-    ClientCredentials, Credential, CredentialLayer, TokenSource,
+    ClientCredentials, Credential, CredentialLayer, CredentialName, Credentials, TokenSource,
 };
 
 const TOKEN: &str = "--downstream-token";
 const TOKEN_URL: &str = "--downstream-token-url";
 const CLIENT: &str = "--downstream-client";
+const FILE: &str = "--credentials";
+
+/// The name of the downstream's credential.
+const DOWNSTREAM: &str = "downstream";
 
 #[derive(Args)]
 pub(crate) struct CredentialFlags {
@@ -56,11 +65,56 @@ pub(crate) struct CredentialFlags {
         value_name = "SCOPE"
     )]
     downstream_scope: Vec<String>,
+
+    /// File of the credentials that definitions of --routes name, each for one origin. It is read at the start.
+    #[arg(long, env = "GATEWAY_CREDENTIALS", value_name = "FILE")]
+    credentials: Option<PathBuf>,
+}
+
+/// The credentials of all targets.
+pub(crate) struct TargetCredentials {
+    pub all: Credentials,
+    /// The one among them that deliveries to the downstream carry.
+    pub downstream: Option<CredentialName>,
 }
 
 impl CredentialFlags {
-    /// The credential. No token is asked for before the first delivery.
-    pub fn check(self, allow_private: bool) -> Result<Credential, Problem> {
+    /// The credentials. No token is asked for before the first delivery.
+    pub fn check(
+        self,
+        downstream: Option<&Uri>,
+        allow_private: bool,
+    ) -> Result<TargetCredentials, Problem> {
+        let unfit = |error: InvalidConfig| Problem::new(FILE, error);
+        let mut targets = TargetCredentials {
+            all: match &self.credentials {
+                Some(file) => read(file, allow_private)?,
+                None => Credentials::new(),
+            },
+            downstream: None,
+        };
+        if let Some((flag, credential)) = self.downstream(allow_private)? {
+            let Some(downstream) = downstream else {
+                return Err(Problem::new(
+                    flag,
+                    "is for --downstream, which is not there",
+                ));
+            };
+            // Whether the target is permitted was asked when it was read.
+            let rules = target_rules(allow_private);
+            let layer = CredentialLayer::with_rules(credential, &downstream.to_string(), rules);
+            let name = CredentialName::new(DOWNSTREAM).map_err(unfit)?;
+            targets.all = targets.all.with(name.clone(), layer.map_err(unfit)?);
+            targets.downstream = Some(name);
+        }
+        Ok(targets)
+    }
+
+    /// The credential of the downstream, and the flag that gives it.
+    fn downstream(
+        self,
+        allow_private: bool,
+    ) -> Result<Option<(&'static str, Credential)>, Problem> {
         // Their values are not shown: they are secrets.
         let client = match (self.downstream_token_url, self.downstream_client) {
             (None, None) if self.downstream_scope.is_empty() => None,
@@ -75,12 +129,13 @@ impl CredentialFlags {
             }
         };
         match (self.downstream_token, client) {
-            (None, None) => Ok(Credential::none()),
+            (None, None) => Ok(None),
             (Some(_), Some(_)) => {
                 let why = "is one of two credentials: leave it out, or the token endpoint";
                 Err(Problem::new(TOKEN, why))
             }
             (Some(token), None) => Credential::bearer(token.into_encoded_bytes())
+                .map(|credential| Some((TOKEN, credential)))
                 .map_err(|error| Problem::new(TOKEN, error)),
             (None, Some((url, client))) => {
                 let client = client.to_str().and_then(|client| client.split_once(':'));
@@ -88,24 +143,21 @@ impl CredentialFlags {
                     return Err(Problem::new(CLIENT, "must be ID:SECRET"));
                 };
                 let grant = ClientCredentials::form(id, secret).scopes(self.downstream_scope);
-                TokenSource::builder(grant, url)
-                    .rules(target_rules(allow_private))
-                    .build(Client::new(allow_private))
-                    .map(Credential::token)
+                tokens(grant, url, allow_private)
+                    .map(|credential| Some((TOKEN_URL, credential)))
                     .map_err(|error| Problem::new(flag_of(&error), error))
             }
         }
     }
 }
 
-/// Attaches the credential to requests to the origin of `downstream`, and to no others.
-pub(crate) fn layer(
-    credential: &Credential,
-    downstream: &Uri,
-) -> Result<CredentialLayer, InvalidConfig> {
-    // Whether the target is permitted was asked when it was read; the built-in echo is in any case.
-    let rules = TargetRules::new().allow_http(true).allow_private(true);
-    CredentialLayer::with_rules(credential.clone(), &downstream.to_string(), rules)
+fn tokens(
+    grant: ClientCredentials,
+    url: String,
+    allow_private: bool,
+) -> Result<Credential, InvalidConfig> {
+    let source = TokenSource::builder(grant, url).rules(target_rules(allow_private));
+    Ok(Credential::token(source.build(Client::new(allow_private))?))
 }
 
 /// The flag of a setting that is wrong.
@@ -115,4 +167,15 @@ fn flag_of(error: &InvalidConfig) -> &'static str {
         "scopes" => "--downstream-scope",
         _ => TOKEN_URL,
     }
+}
+
+fn read(file: &Path, allow_private: bool) -> Result<Credentials, Problem> {
+    let problem = |why: &dyn Display| Problem::new(FILE, format!("{}: {why}", file.display()));
+    let json = fs::read(file).map_err(|error| problem(&error))?;
+    Credentials::from_json(
+        &json,
+        target_rules(allow_private),
+        &Client::new(allow_private),
+    )
+    .map_err(|error| problem(&error))
 }

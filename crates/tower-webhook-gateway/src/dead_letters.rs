@@ -3,6 +3,7 @@
 use crate::{
     args::{Args, Place, Problem},
     deliver::{self, Deliverer, POSTING, Redriven, posting},
+    routes::Errand,
     stores::Databases,
 };
 use http::{Request, Response};
@@ -23,6 +24,7 @@ use tower_webhook::{
     lease::FencingToken,
     queue::{Queue, TaskId},
 };
+use tower_webhook_cognigy::routing::Routes;
 use tower_webhook_sqlite::SqliteDeadLetters;
 
 /// How many times an entry may be sent again.
@@ -50,6 +52,9 @@ impl Resend for ToDownstream {
         }
         let body = entry.body.bytes().clone();
         let mut req = self.0.request(body, entry.idempotency_key.as_deref());
+        if let Some(errand) = Errand::of_entry(entry) {
+            req.extensions_mut().insert(errand);
+        }
         let task = TaskId::from_bytes(*entry.task_id.unwrap_or(entry.id).as_bytes());
         req.extensions_mut().insert(Redriven(task));
         Ok(req)
@@ -81,8 +86,10 @@ impl DeadLetterHandling {
         databases: &mut Databases,
         deliverer: &Arc<Deliverer>,
         queue: &Queue,
+        routes: Option<&Routes>,
     ) -> Result<Self, Problem> {
         const FLAG: &str = "--dead-letters";
+        let again = || deliverer.again(routes.cloned(), queue.clone());
         let unfit = |error: BoxError| Problem::new(FLAG, error);
         let (sink, kept) = match &args.dead_letters {
             Place::Callback(url) => {
@@ -102,14 +109,14 @@ impl DeadLetterHandling {
                     .observe(deliverer.observers.clone())
                     .open(path)
                     .map_err(|error| unfit(error.into()))?;
-                here(entries, deliverer, queue)?
+                here(entries, deliverer, again())?
             }
-            Place::Memory => here(MemoryDeadLetters::default(), deliverer, queue)?,
+            Place::Memory => here(MemoryDeadLetters::default(), deliverer, again())?,
             Place::Sqlite(path) => {
                 let database = databases.open(FLAG, path)?;
                 let entries =
                     SqliteDeadLetters::new(&database).map_err(|error| unfit(error.into()))?;
-                here(entries, deliverer, queue)?
+                here(entries, deliverer, again())?
             }
         };
         Ok(Self { sink, kept })
@@ -147,7 +154,7 @@ impl DeadLetterHandling {
 fn here<L: LetterStore + Clone>(
     entries: L,
     deliverer: &Arc<Deliverer>,
-    queue: &Queue,
+    again: deliver::Again,
 ) -> Result<(DeadLetters, Kept), Problem> {
     let again = Redrive::builder(Arc::new(entries.clone()))
         .max_replays(MAX_REPLAYS)
@@ -155,7 +162,7 @@ fn here<L: LetterStore + Clone>(
         .classifier(JudgedInside)
         .observe(deliverer.observers.clone())
         .resend(ToDownstream(Arc::clone(deliverer)))
-        .build(deliverer.again(queue.clone()))
+        .build(again)
         .map_err(|error| Problem::new("--dead-letters", error))?;
     Ok((DeadLetters::new(entries), Kept::Here(again)))
 }

@@ -7,8 +7,9 @@
 use crate::{
     app::App,
     args::{Args, Delivery, Place, Problem, target_rules},
-    credential,
+    events,
     interim::{self, Limited},
+    routes::{self, Errand, Routing},
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, header};
@@ -46,7 +47,7 @@ use tower_webhook::{
     target::{GuardedResolver, TargetRules},
     transport,
 };
-use tower_webhook_cognigy::probe::Probe;
+use tower_webhook_cognigy::{credential::CredentialName, probe::Probe, routing::Routes};
 
 /// The largest number of concurrent requests downstream.
 const MAX_CONCURRENT_REQUESTS: usize = 64;
@@ -58,6 +59,12 @@ const MAX_CLAIMED_JOBS: usize = MAX_CONCURRENT_REQUESTS + MAX_CONCURRENT_REQUEST
 
 /// The time limit of a delivery, with all attempts and waits: the documents' retry window.
 const DELIVERY: Duration = Duration::from_secs(3600);
+
+/// The largest number of claimed jobs of one target where there are many: half of the requests.
+pub const MOST_OF_A_TARGET: u32 = 32;
+
+/// The longest timeout that a definition may have.
+const LONGEST_ROUTED: Duration = Duration::from_secs(30);
 
 /// The time limit for posting a dead letter, with all attempts. If it fails, a worker tries again later.
 pub const POSTING: Duration = Duration::from_secs(20);
@@ -116,51 +123,70 @@ pub(crate) type Stack = BoxCloneSyncService<Request<BufferedBody>, Response<Inco
 pub(crate) struct Deliverer {
     /// The stack for one attempt.
     once: Stack,
-    downstream: Uri,
+    /// The same for the targets of definitions, which have no fallback and each their own timeout. It takes the places of the
+    /// other.
+    routed: Stack,
+    downstream: Option<Uri>,
+    /// What requests to the downstream carry.
+    credential: Option<CredentialName>,
     retry: RetryConfig,
     pub max_retries: u32,
     pub metrics: DeliveryMetrics,
-    pub breakers: Breakers,
+    /// Of the downstream and its fallbacks, and of the targets of definitions.
+    pub breakers: [Breakers; 2],
     /// The metrics and the exporter. Every layer, store and worker of the gateway tells them what happens.
     pub observers: Observers,
 }
 
 impl Deliverer {
     /// Builds the stack. `exporter` writes to the metrics page.
-    pub fn new(args: &Args, downstream: Uri, exporter: FacadeExporter) -> Result<Self, Problem> {
+    pub fn new(
+        args: &Args,
+        downstream: Option<Uri>,
+        exporter: &FacadeExporter,
+    ) -> Result<Self, Problem> {
         let Delivery { max_attempts, .. } = args.delivery;
         let metrics = DeliveryMetrics::new();
         let observers = Observers::new(metrics.clone()).and(exporter.clone());
-        let failover = presets::fallback_urls(args.fallbacks.clone())
-            .and_then(|uris| uris.observe(observers.clone()).build())
-            .map_err(|error| Problem::new("--fallback-url", error))?;
         let scheme = args
             .outgoing_scheme()
             .map_err(|error| Problem::new("--secret", error))?;
         // Not reached: the flags were checked.
         let unfit = |error: InvalidConfig| Problem::new("the delivery", error);
-
-        let stack = stack::attempt()
-            .breaker(breaker(args.delivery).map_err(unfit)?)
-            .attempt_timeout(args.delivery.attempt_timeout)
-            // Apart, because the stack observes with its metrics anyhow.
-            .metrics(metrics.clone())
-            .observe(exporter)
-            .failover(failover)
-            .attempt_header(HeaderName::from_static("x-webhook-attempt"))
-            .each_attempt(args.loop_guard.outgoing().headers(presets::loop_headers))
-            // Inside of the failover, which sets the target.
-            .each_attempt(credential::layer(&args.credential, &downstream).map_err(unfit)?)
-            .sign(scheme)
-            .build()
-            .map_err(unfit)?;
+        let breaker = breaker(args.delivery).map_err(unfit)?;
+        let stack = |fallbacks: Vec<Uri>, attempt_timeout: Duration| {
+            let failover = presets::fallback_urls(fallbacks)
+                .and_then(|uris| uris.observe(observers.clone()).build())
+                .map_err(|error| Problem::new("--fallback-url", error))?;
+            let stack = stack::attempt()
+                .breaker(breaker.clone())
+                .attempt_timeout(attempt_timeout)
+                // Apart, because the stack observes with its metrics anyhow.
+                .metrics(metrics.clone())
+                .observe(exporter.clone())
+                .failover(failover)
+                .attempt_header(HeaderName::from_static("x-webhook-attempt"))
+                .each_attempt(args.loop_guard.outgoing().headers(presets::loop_headers))
+                // Inside of the failover, which sets the target.
+                .each_attempt(args.credentials.all.clone())
+                .sign(scheme.clone())
+                .build()
+                .map_err(unfit)?;
+            let breakers = stack.breakers().clone();
+            Ok((
+                Stack::new(stack.layer(Client::new(args.allow_private))),
+                breakers,
+            ))
+        };
+        let (once, breakers) = stack(args.fallbacks.clone(), args.delivery.attempt_timeout)?;
+        // Breakers of its own: each stack tells the metrics of its own.
+        let (routed, routed_breakers) = stack(Vec::new(), LONGEST_ROUTED)?;
         Ok(Self {
-            breakers: stack.breakers().clone(),
-            once: Stack::new(
-                GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS)
-                    .layer(stack.layer(Client::new(args.allow_private))),
-            ),
+            once: Stack::new(GlobalConcurrencyLimitLayer::new(MAX_CONCURRENT_REQUESTS).layer(once)),
+            routed,
+            breakers: [breakers, routed_breakers],
             downstream,
+            credential: args.credentials.downstream.clone(),
             retry: retry(args.delivery).map_err(unfit)?,
             max_retries: max_attempts - 1,
             metrics,
@@ -168,24 +194,36 @@ impl Deliverer {
         })
     }
 
+    /// The stack for one attempt, with routing before it.
+    pub fn routing(&self, routes: Option<Routes>, queue: Queue) -> Routing {
+        let stacks = [self.once.clone(), self.routed.clone()];
+        let observers = self.observers.clone();
+        Routing::new(stacks, routes, self.downstream.is_some(), queue, observers)
+    }
+
     /// The client for re-drives, whose caller waits: all attempts are one call.
-    pub fn again(&self, queue: Queue) -> Again {
+    pub fn again(&self, routes: Option<Routes>, queue: Queue) -> Again {
         let retry = RetryWithJitterLayer::new(self.retry.clone())
             .classifier(JudgedInside)
             .observe(self.observers.clone())
             .exchange(HttpExchange::new());
         Again {
-            stack: Stack::new(retry.layer(self.once.clone())),
+            stack: BoxCloneSyncService::new(retry.layer(self.routing(routes, queue.clone()))),
             queue,
             observers: self.observers.clone(),
         }
     }
 
-    /// The request that delivers an event.
+    /// The request that delivers an event. The one of a definition is made when its turn comes.
     pub fn request(&self, body: Bytes, id: Option<&str>) -> Request<BufferedBody> {
         let mut req = Request::new(BufferedBody::new(body));
         *req.method_mut() = Method::POST;
-        *req.uri_mut() = self.downstream.clone();
+        if let Some(downstream) = &self.downstream {
+            *req.uri_mut() = downstream.clone();
+        }
+        if let Some(credential) = &self.credential {
+            req.extensions_mut().insert(credential.clone());
+        }
         let headers = req.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -204,7 +242,9 @@ pub fn handles(args: &Args) -> usize {
     // The built-in echo has the other ends too.
     let downstream = if args.downstream.is_some() { 1 } else { 2 };
     let posting = usize::from(matches!(args.dead_letters, Place::Callback(_)));
-    (downstream + args.fallbacks.len() + posting) * 2 * MAX_CONCURRENT_REQUESTS
+    // Many targets, and lookups, in the same places for requests.
+    let routed = 2 * usize::from(args.routes.is_some());
+    (downstream + args.fallbacks.len() + posting + routed) * 2 * MAX_CONCURRENT_REQUESTS
 }
 
 /// The stack that posts dead letters: without fallback targets, and not counted as deliveries.
@@ -266,15 +306,19 @@ pub fn target(downstream: &Uri) -> String {
 /// Starts the worker. It delivers the events of earlier starts first, then new ones.
 pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
     let deliverer = &app.deliverer;
+    let definitions = app.routes.clone();
     let requests = Arc::clone(&app.deliverer);
     let told = Arc::clone(&app.deliverer);
     let worker = Worker::http(app.queue.clone())
-        .request([crate::events::KIND], move |job: &Job| {
+        .request([events::KIND, routes::KIND], move |job: &Job| {
             let id = job.about.idempotency_key.as_deref();
             let mut req = requests.request(job.payload.clone(), id);
             if let Some(hops) = &job.about.hops {
                 // Not reached: what cannot be read was refused.
                 req.extensions_mut().insert(hops.parse::<Hops>()?);
+            }
+            if let Some(errand) = Errand::of_job(job) {
+                req.extensions_mut().insert(errand);
             }
             Ok::<_, BoxError>(req)
         })
@@ -285,15 +329,23 @@ pub fn start(app: &Arc<App>) -> Result<WorkerHandle, Problem> {
         .retry(deliverer.retry.clone())
         .dead_letters(app.dead_letters.sink())
         .observe(deliverer.observers.clone())
-        .describe(move |_, entry| {
+        .describe(move |job, entry| {
             entry.direction = Direction::Outbound;
-            entry.method = Some(Method::POST.to_string());
-            entry.uri = Some(told.downstream.to_string());
+            let to = if job.kind == routes::KIND {
+                let definition =
+                    Errand::of_job(job).and_then(|errand| errand.definition(definitions.as_ref()?));
+                definition.map(|found| (found.method().clone(), found.target_url().clone()))
+            } else {
+                told.downstream.clone().map(|uri| (Method::POST, uri))
+            };
+            let (method, uri) = to.unzip();
+            entry.method = method.map(|method| method.to_string());
+            entry.uri = uri.map(|uri| uri.to_string());
         })
         // The whole body: an entry that is cut cannot be sent again.
         .entry_body(usize::MAX)
         .observe(Watch(Arc::clone(app)))
-        .build(deliverer.once.clone())
+        .build(deliverer.routing(app.routes.clone(), app.queue.clone()))
         .map_err(|error| Problem::new("the delivery", error))?;
     Ok(worker.spawn())
 }
@@ -313,7 +365,11 @@ const MAX_ANSWER: usize = 64 << 10;
 /// entry is removed: if the process dies in between, it is sent once more.
 #[derive(Clone)]
 pub(crate) struct Again {
-    stack: Stack,
+    stack: BoxCloneSyncService<
+        Request<BufferedBody>,
+        <Routing as Service<Request<BufferedBody>>>::Response,
+        BoxError,
+    >,
     queue: Queue,
     observers: Observers,
 }
@@ -385,6 +441,7 @@ impl Observer for Watch {
         match event {
             Event::DeadLettered { .. } => app.dead_letters.written(),
             Event::JobEnded {
+                kind: events::KIND,
                 end: JobEnd::DeadLettered | JobEnd::Succeeded,
                 dedup_key: Some((scope, id)),
                 ..

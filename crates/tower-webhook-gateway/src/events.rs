@@ -32,7 +32,7 @@ const MAX_BYTES_IN_MEMORY: usize = 128 << 20;
 /// The queue counts as full for this long after it refused an event.
 const FULL: Duration = Duration::from_secs(10);
 
-/// The kind of all jobs.
+/// The kind of the jobs of events.
 pub const KIND: &str = "event";
 
 /// The scope of the keys of events that have an id of their own.
@@ -40,7 +40,7 @@ pub const EVENT: &str = "cognigy/event";
 
 /// The name of an event: downstream, in dead letters, and for operators. An event with an id of its own has
 /// that as its name; any other has its key with the scope, which is never the id of an event.
-fn name(key: &IdempotencyKey) -> String {
+pub fn name(key: &IdempotencyKey) -> String {
     match IdempotencyKey::new("", key.id()) {
         Ok(plain) if key.scope() == EVENT => plain.to_text(),
         _ => key.to_text(),
@@ -48,7 +48,7 @@ fn name(key: &IdempotencyKey) -> String {
 }
 
 /// The key of the event with this name.
-fn named(name: &str) -> Option<IdempotencyKey> {
+pub fn named(name: &str) -> Option<IdempotencyKey> {
     match IdempotencyKey::from_text(name).ok()? {
         plain if plain.scope().is_empty() => IdempotencyKey::new(EVENT, plain.id()).ok(),
         key => Some(key),

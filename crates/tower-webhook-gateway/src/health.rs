@@ -15,7 +15,7 @@ use std::{
 use tokio::{sync::Mutex, time::timeout};
 use tower_webhook::{
     BoxError, StoreErrorKind,
-    circuit_breaker::BreakerSnapshot,
+    circuit_breaker::{BreakerSnapshot, Breakers},
     metrics::LevelSnapshot,
     observe::{Event, Id},
     queue::Depth,
@@ -93,7 +93,8 @@ async fn accepts(events: &Events) -> Result<(), BoxError> {
 pub async fn health(State(app): State<Arc<App>>) -> Response {
     let stored = app.stores.get(ask(&app)).await;
     let full = app.events.was_full();
-    let mut breakers = app.deliverer.breakers.snapshots();
+    let breakers = app.deliverer.breakers.iter();
+    let mut breakers: Vec<_> = breakers.flat_map(Breakers::snapshots).collect();
     breakers.sort_by(|a, b| a.peer.cmp(&b.peer));
     let all_closed = !breakers.iter().any(|breaker| breaker.state.is_refusing());
 

@@ -10,8 +10,8 @@
 //! secrets, a signed `curl` command and the log go to stderr. `--help` lists the flags.
 //!
 //! Where to look: `app.rs` has the receiving pipeline and the routes, `events.rs` the accepted events,
-//! `deliver.rs` the worker and the delivery stack, `dead_letters.rs` the dead letters. The operator routes are
-//! `tower-webhook-operator`.
+//! `deliver.rs` the worker and the delivery stack, `routes.rs` the definitions of `--routes`, `dead_letters.rs` the
+//! dead letters. The operator routes are `tower-webhook-operator`.
 
 #![warn(clippy::print_stderr, clippy::print_stdout)]
 
@@ -38,6 +38,7 @@ mod hints;
 mod interim;
 mod metrics;
 mod peer;
+mod routes;
 mod server;
 mod stores;
 
@@ -86,19 +87,24 @@ async fn run(args: Args) -> Result<(), Problem> {
         .local_addr()
         .map_err(|error| Problem::new("--listen", error))?;
 
-    let (downstream, _echo) = if let Some(url) = &args.downstream {
-        (url.clone(), None)
-    } else {
-        let echo = echo::start().await?;
-        (echo.url(), Some(echo))
+    let routes = routes::load(&args)?;
+    let (downstream, _echo) = match &args.downstream {
+        Some(url) => (Some(url.clone()), None),
+        None if routes.is_some() => (None, None),
+        None => {
+            let echo = echo::start().await?;
+            (Some(echo.url()), Some(echo))
+        }
     };
 
-    let target = deliver::target(&downstream);
+    let target = downstream.as_ref();
+    let target = target.map_or_else(|| routes::TARGET.to_owned(), deliver::target);
     let page = MetricsPage::install()?;
-    let deliverer = Arc::new(Deliverer::new(&args, downstream, page.exporter()?)?);
+    let deliverer = Arc::new(Deliverer::new(&args, downstream, &page.exporter()?)?);
     let mut databases = Databases::new(deliverer.observers.clone());
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
-    let dead_letters = DeadLetterHandling::open(&args, &mut databases, &deliverer, &queue)?;
+    let dead_letters =
+        DeadLetterHandling::open(&args, &mut databases, &deliverer, &queue, routes.as_ref())?;
     let bodies = BodyBudget::new(args.body_budget)
         .share_by(|head| head.extensions.get::<peer::Peer>().copied());
     let operator = operator(&args, &bodies, &deliverer.observers, &dead_letters, &events)?;
@@ -108,6 +114,7 @@ async fn run(args: Args) -> Result<(), Problem> {
         dead_letters,
         operator,
         deliverer,
+        routes,
         page,
         degraded_at: args.degraded_at,
         bodies,

@@ -2,6 +2,7 @@
 
 use crate::{
     args::{Args, Place, Problem},
+    deliver,
     events::{Events, RETENTION},
 };
 use std::path::{Path, PathBuf};
@@ -81,11 +82,17 @@ pub async fn open(
         Place::Sqlite(path) => Some((path, databases.open("--store", path)?)),
         _ => None,
     };
-    // No limit per target: there is one downstream, and its breaker protects it.
+    // No limit per target where there is one downstream, which its breaker protects. Of many, one that hangs must not
+    // take the places of all.
+    let per_target = if args.routes.is_some() {
+        deliver::MOST_OF_A_TARGET
+    } else {
+        u32::MAX
+    };
     let (queue, jobs) = if let Place::Sqlite(path) = &args.queue {
         let database = databases.open("--queue", path)?;
         let mut jobs = SqliteQueue::builder()
-            .per_target(u32::MAX)
+            .per_target(per_target)
             .retention(RETENTION);
         if let Some(keys) = args.max_keys {
             jobs = jobs.max_keys(keys);
@@ -95,7 +102,7 @@ pub async fn open(
         (Queue::new(jobs.clone()), Some((path, jobs)))
     } else {
         let mut jobs = MemoryQueue::builder()
-            .per_target(u32::MAX)
+            .per_target(per_target)
             .retention(RETENTION)
             .observe(databases.observers.clone());
         if let Some(keys) = args.max_keys {

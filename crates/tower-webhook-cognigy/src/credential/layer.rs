@@ -58,6 +58,11 @@ impl CredentialLayer {
         let origin = Origin::read(origin, rules)?;
         Ok(Self { credential, origin })
     }
+
+    #[cfg(feature = "routing")]
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 impl<S> Layer<S> for CredentialLayer {
@@ -113,7 +118,7 @@ where
                         end,
                         round: Some(round),
                     },
-                    Ask::Fails(error) => Step::Failed { error: Some(error) },
+                    Ask::Fails(error) => Step::failed(error.into()),
                 }
             }
             Kind::Token(source) => {
@@ -158,7 +163,7 @@ enum Step<F, S, B> {
         call: Option<(Token, Round<S, B>)>,
     },
     Failed {
-        error: Option<TokenError>,
+        error: Option<BoxError>,
     },
     Waiting {
         end: BoxFuture<Result<Token, TokenError>>,
@@ -181,6 +186,22 @@ impl<F, S, B> Step<F, S, B> {
             future,
             again: None,
         }
+    }
+
+    const fn failed(error: BoxError) -> Self {
+        Self::Failed { error: Some(error) }
+    }
+}
+
+impl<F, S, B> ResponseFuture<F, S, B> {
+    pub(super) const fn plain(future: F) -> Self {
+        let step = Step::plain(future);
+        Self { step }
+    }
+
+    pub(super) const fn failed(error: BoxError) -> Self {
+        let step = Step::failed(error);
+        Self { step }
     }
 }
 
@@ -240,7 +261,7 @@ where
                                     end,
                                     round: Some(round),
                                 },
-                                Ask::Fails(error) => Step::Failed { error: Some(error) },
+                                Ask::Fails(error) => Step::failed(error.into()),
                             }
                         }
                         _ => return Poll::Ready(result),
@@ -257,7 +278,7 @@ where
                     }
                 }
                 StepProj::Failed { error } => match error.take() {
-                    Some(error) => return Poll::Ready(Err(error.into())),
+                    Some(error) => return Poll::Ready(Err(error)),
                     None => panic!("{TAKEN}"),
                 },
                 StepProj::Waiting { end, round } => {
@@ -284,7 +305,7 @@ impl<F, S, B> fmt::Debug for ResponseFuture<F, S, B> {
 
 /// Scheme, host and port.
 #[derive(Clone, PartialEq, Eq)]
-struct Origin {
+pub(super) struct Origin {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
@@ -308,7 +329,7 @@ impl Origin {
         })
     }
 
-    fn is_of(&self, uri: &Uri) -> bool {
+    pub(super) fn is_of(&self, uri: &Uri) -> bool {
         uri.scheme() == Some(&self.scheme)
             && uri
                 .host()

@@ -104,8 +104,10 @@
 mod answer;
 mod cache;
 mod error;
+mod file;
 mod grant;
 mod layer;
+mod named;
 mod secret_text;
 mod source;
 
@@ -113,6 +115,7 @@ pub use self::{
     error::{OAuthErrorCode, TokenError, TokenErrorKind},
     grant::ClientCredentials,
     layer::{CredentialLayer, ResponseFuture, WithCredential},
+    named::{CredentialName, Credentials, WithNamed},
     source::{TokenSource, TokenSourceBuilder},
 };
 

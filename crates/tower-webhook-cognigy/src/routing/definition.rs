@@ -1,7 +1,8 @@
 use super::{
-    CredentialName, Input, LoadError, LookupRule, RouteErrorKind,
+    Input, LoadError, LookupRule, RouteErrorKind,
     template::{Context, Template},
 };
+use crate::credential::CredentialName;
 use crate::hook::{PayloadFormat, TriggerCondition};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Uri,
@@ -39,6 +40,7 @@ const SET_ELSEWHERE: &[&str] = &[
     "trailer",
     "transfer-encoding",
     "upgrade",
+    "webhook-loop",
     "x-cognigy-webhook-source",
     "x-correlation-id",
     "x-request-id",
@@ -381,7 +383,7 @@ impl DefinitionBuilder {
     }
 
     /// Names the credential that the target asks for. Default: none. Each request carries the name as an extension, by
-    /// which a layer of the client attaches the credential.
+    /// which [`Credentials`](crate::credential::Credentials), a layer of the client, attach the credential.
     pub fn credential(mut self, name: impl Into<String>) -> Self {
         self.0.credential = Some(name.into());
         self

@@ -1,6 +1,7 @@
 //! External data by key: from whom, by which key, how long, and what if it fails.
 
-use super::{CredentialName, Input, RouteErrorKind, template};
+use super::{Input, RouteErrorKind, template};
+use crate::credential::CredentialName;
 use futures_util::{
     FutureExt,
     future::{Shared, WeakShared},

@@ -68,7 +68,7 @@
 //! | Setting | Default | Meaning |
 //! | --- | --- | --- |
 //! | [`targets`](RoutesBuilder::targets) | `https`, public addresses | which targets are permitted |
-//! | [`credentials`](RoutesBuilder::credentials) | none | the names that definitions may ask for |
+//! | [`credentials`](RoutesBuilder::credentials) | any | the credentials that definitions may name |
 //! | [`lookup`](RoutesBuilder::lookup) | none | external data by the name of their source |
 //! | [`http`](RoutesBuilder::http) | none | the client for lookups with a `url` |
 //! | [`concurrency`](RouterLayer::concurrency) | 16 | deliveries of one event at the same time |
@@ -89,7 +89,6 @@
 //! Dropping the future of [`Router`] drops all deliveries of the event, of which some may have arrived. A lookup goes on
 //! as long as another event waits for the same.
 
-mod credential_name;
 mod definition;
 mod error;
 mod index;
@@ -102,7 +101,6 @@ mod trigger;
 mod xml;
 
 pub use self::{
-    credential_name::CredentialName,
     definition::{Definition, DefinitionBuilder},
     error::{LoadError, RouteError, RouteErrorKind},
     input::Input,

@@ -1,13 +1,14 @@
 use super::{
-    CredentialName, Definition, Input, LoadError, Lookup, RouteError,
+    Definition, Input, LoadError, Lookup, RouteError,
     index::Index,
     lookup::{self, Client, Lookups},
 };
+use crate::credential::{CredentialName, Credentials};
 use futures_util::future::join_all;
 use http::{Request, Response, Uri};
 use http_body::Body;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     fmt, fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -62,7 +63,7 @@ struct Shared {
 /// What definitions are checked against.
 struct Rules {
     targets: TargetRules,
-    credentials: HashSet<String>,
+    credentials: Option<Credentials>,
     lookups: Arc<Lookups>,
 }
 
@@ -78,7 +79,7 @@ impl Routes {
     pub fn builder() -> RoutesBuilder {
         RoutesBuilder {
             targets: TargetRules::new(),
-            credentials: HashSet::new(),
+            credentials: None,
             named: HashMap::new(),
             client: None,
         }
@@ -232,21 +233,18 @@ impl Rules {
             let checked = self.targets.check(uri);
             checked.map_err(|error| LoadError::new(Some(field.to_owned()), error.to_string()))
         };
-        let known = |name: Option<&str>, field: &str| match name {
-            Some(name) if !self.credentials.contains(name) => {
-                let problem = format!("there is no credential `{name}`");
-                Err(LoadError::new(Some(field.to_owned()), problem))
-            }
-            _ => Ok(()),
+        let known = |name: Option<&CredentialName>, target: &Uri, field: &str| {
+            let checked = match (&self.credentials, name) {
+                (Some(credentials), Some(name)) => credentials.check(name, target),
+                _ => Ok(()),
+            };
+            checked.map_err(|problem| LoadError::new(Some(field.to_owned()), problem))
         };
         permitted(definition.target_url(), "target_url")?;
-        known(
-            definition.credential().map(CredentialName::as_str),
-            "credential",
-        )?;
+        let target = definition.target_url();
+        known(definition.credential(), target, "credential")?;
         for (name, rule) in definition.lookups() {
             let field = |field: &str| format!("lookups.{name}.{field}");
-            known(rule.credential.as_deref(), &field("credential"))?;
             if let Some(source) = &rule.source
                 && !self.lookups.named.contains_key(source)
             {
@@ -255,6 +253,11 @@ impl Rules {
             }
             if let Some(uri) = rule.url.as_deref().and_then(lookup::example) {
                 permitted(&uri, &field("url"))?;
+                let named = rule.credential.as_deref().map(CredentialName::new);
+                let named = named.transpose().map_err(|error| {
+                    LoadError::new(Some(field("credential")), error.to_string())
+                })?;
+                known(named.as_ref(), &uri, &field("credential"))?;
                 if self.lookups.client.is_none() {
                     let problem = "there is no client for lookups over HTTP";
                     return Err(LoadError::new(Some(field("url")), problem));
@@ -325,7 +328,7 @@ fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
 #[must_use]
 pub struct RoutesBuilder {
     targets: TargetRules,
-    credentials: HashSet<String>,
+    credentials: Option<Credentials>,
     named: HashMap<String, Arc<dyn Lookup>>,
     client: Option<Client>,
 }
@@ -338,10 +341,11 @@ impl RoutesBuilder {
         self
     }
 
-    /// Sets the names of the credentials that the client can attach. Default: none. A definition that names another is
-    /// refused.
-    pub fn credentials(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        self.credentials = names.into_iter().map(Into::into).collect();
+    /// Sets the credentials that definitions may name: one that names another is refused, and so is one whose target is
+    /// at another origin than the credential. Default: names are not checked. It is the client that attaches them: give it
+    /// the same layer, inside of what repeats requests.
+    pub fn credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = Some(credentials);
         self
     }
 

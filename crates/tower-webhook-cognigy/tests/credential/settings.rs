@@ -9,7 +9,7 @@ use std::{
 use tower::{Layer, Service};
 use tower_webhook::{InvalidConfig, body::BufferedBody, target::TargetRules};
 use tower_webhook_cognigy::credential::{
-    ClientCredentials, Credential, CredentialLayer, TokenSource, TokenSourceBuilder,
+    ClientCredentials, Credential, CredentialLayer, Credentials, TokenSource, TokenSourceBuilder,
 };
 
 /// Answers at once, without an allocation.
@@ -202,4 +202,58 @@ fn a_fixed_credential_costs_no_allocation() {
         });
         assert_eq!(counted.count_total, 0, "{url}");
     }
+}
+
+/// A file of this one credential.
+fn read(entry: &str) -> Result<Credentials, InvalidConfig> {
+    let file = format!(r#"{{"crm": {entry}}}"#);
+    Credentials::from_json(file.as_bytes(), TargetRules::new(), &Peer)
+}
+
+#[test]
+fn a_file_of_credentials_is_refused_with_the_place_and_without_the_secret() {
+    for (entry, said) in [
+        (r#"{"bearer": "5ecret"}"#, "crm: is missing, unknown"),
+        (
+            r#"{"origin": "https://crm.example", "bearer": "5ecret", "colour": 1}"#,
+            "crm.colour: is missing, unknown or of another type (line 1",
+        ),
+        (
+            r#"{"origin": "https://crm.example", "basic": "5ecret"}"#,
+            "crm.basic: is missing",
+        ),
+        (
+            r#"{"origin": "https://crm.example", "bearer": "5ecret", "header": {"name": "X", "value": "5ecret"}}"#,
+            "crm: `bearer` or `basic`, `header` or `token` must be there, and only one of them",
+        ),
+        (r#"{"origin": "https://crm.example"}"#, "only one of them"),
+        (
+            r#"{"origin": "http://crm.example", "bearer": "5ecret"}"#,
+            "crm: `origin` is not permitted",
+        ),
+        (
+            r#"{"origin": "https://crm.example", "bearer": "5ecret\n"}"#,
+            "crm: `token` must",
+        ),
+        (
+            r#"{"origin": "https://crm.example", "token": {"url": "https://10.0.0.1/token", "client_id": "i", "client_secret": "5ecret"}}"#,
+            "crm: `address`",
+        ),
+        (
+            r#"{"origin": "https://crm.example", "token": {"url": "https://a.example/t", "client_id": "i", "client_secret": "5ecret", "grant": "5ecret"}}"#,
+            "crm.token.grant: is missing, unknown",
+        ),
+        (r#""5ecret"} {"#, "crm: is missing"),
+    ] {
+        let error = read(entry).unwrap_err().to_string();
+        assert!(error.starts_with("`credentials` "), "{error}");
+        assert!(error.contains(said), "{entry}: {error}");
+        assert!(!error.contains("5ecret"), "{error}");
+    }
+    let fine = r#"{"origin": "https://crm.example", "bearer": "5ecret"}"#;
+    let shown = format!("{:?}", read(fine).unwrap());
+    assert!(
+        shown.contains("crm") && !shown.contains("5ecret"),
+        "{shown}"
+    );
 }

@@ -5,6 +5,7 @@ use crate::{
     server::{Seen, Server, answer, token},
     tokens, with,
 };
+use serde_json::json;
 use std::{
     sync::{
         Arc,
@@ -12,10 +13,11 @@ use std::{
     },
     time::Duration,
 };
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_webhook::outcome::{Outcome, OutcomeKind};
 use tower_webhook_cognigy::credential::{
-    ClientCredentials, Credential, TokenError, TokenErrorKind, TokenSource,
+    ClientCredentials, Credential, CredentialName, Credentials, TokenError, TokenErrorKind,
+    TokenSource,
 };
 
 /// What the endpoint and then the API got of a call with a token of this grant.
@@ -214,6 +216,57 @@ async fn what_the_caller_set_is_replaced_at_home_and_kept_elsewhere() {
             [format!("authorization: {expected}")]
         );
     }
+}
+
+/// Each kind of the file, the origin of each the server's own.
+#[tokio::test]
+async fn a_request_gets_the_credential_that_it_names_and_only_at_home() {
+    let (server, other) = tokio::join!(
+        Server::start(|seen| match seen.method() {
+            "POST" => token("t-1", 3600),
+            _ => answer(200, "", ""),
+        }),
+        Server::start(|_| answer(200, "", ""))
+    );
+    let origin = server.url("");
+    let file = json!({
+        "bearer": {"origin": origin, "bearer": "fixed"},
+        "basic": {"origin": origin, "basic": {"user": "bot", "password": "pw"}},
+        "header": {"origin": origin, "header": {"name": "X-API-Key", "value": "k-1"}},
+        "token": {"origin": origin, "token": {
+            "url": server.url("/token"), "client_id": "gateway-7", "client_secret": "s", "scopes": ["a", "b"]
+        }},
+    });
+    let credentials = Credentials::from_json(file.to_string().as_bytes(), local(), &client());
+    let api = credentials.unwrap().layer(client());
+    let ask = async |to: &Server, name: Option<&str>| {
+        let mut request = get(&to.url("/"));
+        if let Some(name) = name {
+            let name = CredentialName::new(name).unwrap();
+            request.extensions_mut().insert(name);
+        }
+        let answer = api.clone().oneshot(request).await;
+        answer.map(|_| to.seen().pop().unwrap().headers)
+    };
+    for (name, header) in [
+        ("bearer", "authorization: Bearer fixed"),
+        ("basic", "authorization: Basic Ym90OnB3"),
+        ("header", "x-api-key: k-1"),
+        ("token", "authorization: Bearer t-1"),
+    ] {
+        assert_eq!(ask(&server, Some(name)).await.unwrap(), [header]);
+        assert_eq!(ask(&other, Some(name)).await.unwrap(), [""; 0]);
+    }
+    let form = "grant_type=client_credentials&client_id=gateway-7&client_secret=s&scope=a+b";
+    assert!(server.seen().iter().any(|seen| seen.body == form));
+
+    let before = server.seen().len();
+    assert_eq!(ask(&server, None).await.unwrap(), [""; 0]);
+    let error = ask(&server, Some("nobody")).await.unwrap_err();
+    let outcome = Outcome::of_error(&*error);
+    assert!(!outcome.may_retry() && outcome.peer_is_healthy().is_none());
+    assert!(error.source().unwrap().to_string().contains("`nobody`"));
+    assert_eq!(server.seen().len(), before + 1, "it is not sent");
 }
 
 #[tokio::test]

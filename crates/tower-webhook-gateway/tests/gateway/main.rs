@@ -14,6 +14,7 @@ mod places;
 mod programs;
 mod receiving;
 mod resilience;
+mod routes;
 mod signatures;
 mod starting;
 mod strangers;

@@ -112,6 +112,9 @@ fn a_bad_value_ends_the_program_with_status_2_and_the_name_of_the_flag() {
             "--fallback-url",
         ),
         (&["--downstream-token", ""], "--downstream-token"),
+        // There is no downstream that could get it.
+        (&["--downstream-token", "hunter2"], "--downstream-token"),
+        (&["--credentials", "/no/such/file"], "--credentials"),
         (&["--downstream-token", "hunter2\n"], "--downstream-token"),
         (
             &["--downstream-client", "me:hunter2"],

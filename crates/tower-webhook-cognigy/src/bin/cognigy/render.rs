@@ -7,8 +7,12 @@ use crate::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 use std::{path::PathBuf, sync::Arc};
+use tower::Layer;
 use tower_webhook::cognigy::{CognigyEvent, WebhookDelivery};
-use tower_webhook_cognigy::routing::{Definition, Input, LoadError, RouteError, Routes};
+use tower_webhook_cognigy::{
+    credential::Credentials,
+    routing::{Definition, Input, LoadError, RouteError, Routes},
+};
 
 #[derive(Args)]
 pub struct Render {
@@ -24,10 +28,10 @@ pub struct Render {
     #[arg(long)]
     all: bool,
 
-    /// Name of a credential that definitions may ask for. Repeat the flag for several. Nothing is sent to a target; lookups
-    /// are sent without a credential.
-    #[arg(long, value_name = "NAME")]
-    credential: Vec<String>,
+    /// File of the credentials that definitions name, as the gateway reads it. Nothing is sent to a target; lookups are sent
+    /// with theirs. Default: names are not checked, and lookups are sent without.
+    #[arg(long, value_name = "FILE")]
+    credentials: Option<PathBuf>,
 
     #[command(flatten)]
     network: Network,
@@ -52,19 +56,26 @@ fn input(bytes: Vec<u8>) -> Result<Input, RouteError> {
 
 impl Render {
     fn routes(&self) -> Result<Routes, Failure> {
-        let mut routes = Routes::builder()
-            .targets(self.network.rules())
-            .http(self.network.client()?);
+        let (rules, client) = (self.network.rules(), self.network.client()?);
+        let routes = Routes::builder().targets(rules);
+        let routes = match &self.credentials {
+            None => routes.http(client),
+            Some(file) => {
+                let json = output::read(file)?;
+                let credentials = Credentials::from_json(&json, rules, &client);
+                let credentials = credentials
+                    .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
+                routes
+                    .credentials(credentials.clone())
+                    .http(credentials.layer(client))
+            }
+        };
         if self.definition.is_dir() {
-            return Ok(routes
-                .credentials(&self.credential)
-                .load(&self.definition)?);
+            return Ok(routes.load(&self.definition)?);
         }
         let name = self.definition.display();
         let definition = Definition::from_json(&output::read(&self.definition)?)
             .map_err(|error| Failure::usage(format!("{name}: {error}")))?;
-        let asked = definition.credential().map(|of| of.as_str().to_owned());
-        routes = routes.credentials(self.credential.iter().cloned().chain(asked));
         let routes = routes.build([definition]);
         routes.map_err(|error| Failure::usage(format!("{name}: {error}")))
     }

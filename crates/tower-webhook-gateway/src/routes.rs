@@ -1,0 +1,320 @@
+//! Routing, with `--routes`: the job of an event makes a job for each definition that matches it, with the target of the
+//! definition as its own, so that each is retried, dead-lettered and sent again for itself.
+//!
+//! The jobs are in the queue before the one of the event ends, and are known by the event's key and the definition's
+//! name: whatever is killed in between, none is lost and none is there twice.
+
+use crate::{
+    args::{Args, Problem, target_rules},
+    deliver::{self, Client, Stack},
+    events,
+};
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Either;
+use hyper::body::Incoming;
+use std::{
+    mem,
+    sync::Arc,
+    task::{Context, Poll},
+};
+use tokio::time::Instant;
+use tower::{Layer, Service, ServiceExt};
+use tower_webhook::{
+    BoxError, BoxFuture,
+    body::BufferedBody,
+    cognigy::{CognigyEvent, WebhookDelivery},
+    dead_letter::Entry,
+    deadline::Deadline,
+    idempotency::IdempotencyKey,
+    loop_guard::Hops,
+    observe::{Event, Id, Observers},
+    outcome::{Outcome, TransportError, Unsendable},
+    queue::{Job, NewJob, Queue, TaskId},
+};
+use tower_webhook_cognigy::routing::{Definition, Input, RouteError, Routes};
+
+/// The kind of the jobs that definitions have.
+pub const KIND: &str = "route";
+
+/// The target of the jobs of events where there is no downstream.
+pub const TARGET: &str = "routes";
+
+/// Jobs that are added in one step.
+const BATCH: usize = 64;
+
+/// Loads the definitions of `--routes`, and loads them again at each SIGHUP: a bad one then keeps those from before.
+pub fn load(args: &Args) -> Result<Option<Routes>, Problem> {
+    let Some(directory) = &args.routes else {
+        return Ok(None);
+    };
+    let problem = |error: BoxError| Problem::new("--routes", error);
+    let credentials = &args.credentials.all;
+    let routes = Routes::builder()
+        .targets(target_rules(args.allow_private))
+        .credentials(credentials.clone())
+        .http(credentials.layer(Client::new(args.allow_private)))
+        .load(directory)
+        .map_err(|error| problem(error.into()))?;
+    #[cfg(unix)]
+    reload_on_hangup(routes.clone()).map_err(|error| problem(error.into()))?;
+    Ok(Some(routes))
+}
+
+#[cfg(unix)]
+fn reload_on_hangup(routes: Routes) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangups = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let again = routes.clone();
+            // It reads files.
+            match tokio::task::spawn_blocking(move || again.reload()).await {
+                Ok(Ok(definitions)) => tracing::info!(definitions, "the routes are loaded again"),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "the routes are not loaded again: those from before stay");
+                }
+                // Only if the runtime ends.
+                Err(_) => {}
+            }
+        }
+    });
+    Ok(())
+}
+
+/// What a job does, in the extensions of its request.
+#[derive(Clone)]
+pub(crate) struct Errand {
+    event: IdempotencyKey,
+    /// The task that routes an event once more for an operator: its deliveries are no repeats of the first.
+    again: Option<TaskId>,
+    /// The definition that is delivered; without it, the event is routed.
+    definition: Option<Arc<str>>,
+}
+
+impl Errand {
+    pub fn of_job(job: &Job) -> Option<Self> {
+        let about = &job.about;
+        let event = match job.kind.as_str() {
+            KIND => about.event_id.as_deref(),
+            _ => about.idempotency_key.as_deref(),
+        };
+        Self::new(&job.kind, event?, job.dedup_key.clone(), job.id)
+    }
+
+    pub fn of_entry(entry: &Entry) -> Option<Self> {
+        let event = match entry.kind.as_str() {
+            KIND => entry.event_id.as_deref(),
+            _ => entry.idempotency_key.as_deref(),
+        };
+        let key = entry.dedup_key.as_deref();
+        let key = key.and_then(|key| IdempotencyKey::from_text(key).ok());
+        let task = TaskId::from_bytes(*entry.task_id.unwrap_or(entry.id).as_bytes());
+        Self::new(&entry.kind, event?, key, task)
+    }
+
+    fn new(kind: &str, event: &str, key: Option<IdempotencyKey>, task: TaskId) -> Option<Self> {
+        let event = events::named(event)?;
+        if kind != KIND {
+            let again = key.is_none().then_some(task);
+            return Some(Self {
+                event,
+                again,
+                definition: None,
+            });
+        }
+        let key = key?;
+        let (_, rest) = key.scope().split_once(':')?;
+        let (_, definition) = rest.split_once(':')?;
+        Some(Self {
+            event,
+            again: None,
+            definition: Some(definition.into()),
+        })
+    }
+
+    /// The definition that is delivered, if it is still there.
+    pub fn definition(&self, routes: &Routes) -> Option<Arc<Definition>> {
+        routes.get(self.definition.as_deref()?)
+    }
+
+    /// The event, read as the route reads it that accepted it.
+    fn input(&self, raw: Bytes) -> Result<Input, BoxError> {
+        let input = match self.event.scope() {
+            "trigger" => Input::trigger(raw)?,
+            scope if scope.starts_with("cognigy/endpoint") => {
+                Input::try_from(&WebhookDelivery::from_bytes(raw)?)?
+            }
+            _ => Input::try_from(&CognigyEvent::from_bytes(raw)?)?,
+        };
+        Ok(input.with_id(events::name(&self.event)))
+    }
+
+    /// The job that delivers the event to a definition. It has been where the event has been.
+    fn job(
+        &self,
+        raw: Bytes,
+        hops: Option<&Hops>,
+        definition: &Definition,
+    ) -> Result<NewJob, BoxError> {
+        let (scope, name) = (self.event.scope(), definition.name());
+        let key = match self.again {
+            None => IdempotencyKey::new(&format!("{KIND}:{scope}:{name}"), self.event.id()),
+            Some(task) => {
+                IdempotencyKey::new(&format!("{KIND}-again:{scope}:{name}"), &task.to_string())
+            }
+        };
+        let event = events::name(&self.event);
+        let mut job = NewJob::new(KIND, raw).dedup_key(key?);
+        job.about.idempotency_key = Some(format!("{event}/{name}"));
+        job.about.event_id = Some(event);
+        job.about.hops = hops.map(Hops::to_string);
+        Ok(job.target(deliver::target(definition.target_url())))
+    }
+}
+
+/// The stack of one attempt, with routing before it: of an event, to the jobs of its definitions; of such a job, to the
+/// request of its definition.
+#[derive(Clone)]
+pub(crate) struct Routing {
+    /// To the downstream. It has the places for requests, so that it is the one that is polled for all.
+    stack: Stack,
+    /// To the targets of definitions.
+    routed: Stack,
+    routes: Option<Routes>,
+    has_downstream: bool,
+    queue: Queue,
+    observers: Observers,
+}
+
+impl Routing {
+    pub fn new(
+        [stack, routed]: [Stack; 2],
+        routes: Option<Routes>,
+        has_downstream: bool,
+        queue: Queue,
+        observers: Observers,
+    ) -> Self {
+        Self {
+            stack,
+            routed,
+            routes,
+            has_downstream,
+            queue,
+            observers,
+        }
+    }
+
+    /// Puts the jobs of all definitions that match into the queue.
+    async fn route(
+        &self,
+        routes: &Routes,
+        errand: &Errand,
+        req: &Request<BufferedBody>,
+    ) -> Result<(), BoxError> {
+        let (raw, hops) = (req.body().as_bytes(), req.extensions().get());
+        let input = errand.input(raw.clone()).map_err(Unsendable::because)?;
+        for definitions in routes.matching(&input).chunks(BATCH) {
+            let jobs = definitions
+                .iter()
+                .map(|definition| errand.job(raw.clone(), hops, definition));
+            let jobs: Vec<_> = jobs
+                .collect::<Result<_, _>>()
+                .map_err(Unsendable::because)?;
+            // Not an attempt: nothing was sent, and there may be room later.
+            let held_back = |error| TransportError::new(Outcome::refused(None), error);
+            for queued in self.queue.enqueue_all(jobs).await.map_err(held_back)? {
+                queued.map_err(held_back)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The request of a definition.
+    async fn render(
+        &self,
+        errand: &Errand,
+        name: &str,
+        asked: &Request<BufferedBody>,
+    ) -> Result<(Arc<Definition>, Request<BufferedBody>), BoxError> {
+        let definition = self
+            .routes
+            .as_ref()
+            .and_then(|routes| Some((routes, routes.get(name)?)));
+        let Some((routes, definition)) = definition else {
+            let why = format!("there is no definition `{name}` any more");
+            return Err(Unsendable::because(why).into());
+        };
+        let raw = asked.body().as_bytes().clone();
+        let input = errand.input(raw).map_err(Unsendable::because)?;
+        let mut req = routes
+            .render(&definition, &input)
+            .await
+            .map_err(before_sending)?;
+        if let Some(hops) = asked.extensions().get::<Hops>() {
+            req.extensions_mut().insert(hops.clone());
+        }
+        Ok((definition, req))
+    }
+}
+
+/// A lookup that may succeed later: nothing has reached the target, so that it is tried again in any case.
+fn before_sending(error: RouteError) -> BoxError {
+    let outcome = Outcome::of_error(&error);
+    if !outcome.may_retry() {
+        return error.into();
+    }
+    let unreached = Outcome::unreached().with_retry_after(outcome.retry_after());
+    TransportError::new(unreached, error).into()
+}
+
+impl Service<Request<BufferedBody>> for Routing {
+    type Response = Response<Either<Incoming, BufferedBody>>;
+    type Error = BoxError;
+    type Future = BoxFuture<Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.stack.poll_ready(cx)
+    }
+
+    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+        let Some(errand) = req.extensions().get::<Errand>().cloned() else {
+            let sending = self.stack.call(req);
+            return Box::pin(async { Ok(sending.await?.map(Either::Left)) });
+        };
+        let clone = self.stack.clone();
+        // It keeps the place that it got in `poll_ready`.
+        let mut stack = mem::replace(&mut self.stack, clone);
+        let this = self.clone();
+        Box::pin(async move {
+            if let Some(name) = &errand.definition {
+                let (definition, req) = this.render(&errand, name, &req).await?;
+                let mut routed = this.routed.clone();
+                let routed = routed.ready().await?;
+                let until = Deadline::at(Instant::now() + definition.timeout());
+                let sent = until.scope(|| routed.call(req)).await?;
+                drop(stack);
+                return Ok(sent.map(Either::Left));
+            }
+            if let Some(routes) = &this.routes {
+                match this.route(routes, &errand, &req).await {
+                    // The downstream may take what has no form for templates.
+                    Err(error)
+                        if this.has_downstream && !Outcome::of_error(&*error).may_retry() =>
+                    {
+                        this.observers.tell(|| Event::Trouble {
+                            part: "routes",
+                            what: "an event cannot be routed; it goes to the downstream alone",
+                            detail: Some(Id::new(&error)),
+                        });
+                    }
+                    routed => routed?,
+                }
+            }
+            if this.has_downstream {
+                return Ok(stack.call(req).await?.map(Either::Left));
+            }
+            Ok(Response::new(Either::Right(BufferedBody::default())))
+        })
+    }
+}

@@ -1,0 +1,432 @@
+//! Routing with `--routes`: every definition that an event meets is a delivery of its own.
+
+use super::*;
+use crate::{downstream::Downstream, process::Stream};
+use serde_json::{Value, json};
+use std::{fs, path::Path, process::Command};
+use tempfile::TempDir;
+
+const TOKEN: &str = "an operator token for the tests";
+
+/// Tries again at once, and does not give a target up.
+const QUICK: [&str; 6] = [
+    "--base-delay-ms",
+    "50",
+    "--max-delay-ms",
+    "50",
+    "--breaker-failures",
+    "1000",
+];
+
+/// Writes a definition that sends every event there, with these fields instead of or beside its own.
+fn define(folder: &Path, name: &str, target: &str, fields: &Value) {
+    let mut definition = json!({
+        "name": name,
+        "target_url": target,
+        "trigger_conditions": [],
+    });
+    let fields = fields.as_object().unwrap().clone();
+    definition.as_object_mut().unwrap().extend(fields);
+    let file = folder.join(format!("{name}.json"));
+    fs::write(file, definition.to_string()).unwrap();
+}
+
+fn routed(folder: &TempDir, flags: &[&str]) -> Server {
+    let mut all = vec!["--routes", folder.path().to_str().unwrap()];
+    all.extend(["--operator-token", TOKEN]);
+    if !flags.contains(&QUICK[0]) {
+        all.extend(QUICK);
+    }
+    all.extend(flags);
+    gateway(&all)
+}
+
+/// The deliveries of an event with this key of a definition.
+fn of_key(seen: &Downstream, key: &str) -> Vec<Value> {
+    let got = seen.got().into_iter();
+    got.filter(|(headers, _)| headers["idempotency-key"] == key)
+        .map(|(_, body)| serde_json::from_slice(&body).unwrap())
+        .collect()
+}
+
+fn arrived(seen: &Downstream, key: &str) -> Value {
+    eventually(key, || of_key(seen, key).pop())
+}
+
+fn ask(server: &Server, method: &str, path: &str, body: Option<&str>) -> Curled {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let body = body.map(str::as_bytes);
+    curl(&server.url(path), &headers, body, &["-X", method])
+}
+
+fn entries(server: &Server) -> Vec<Value> {
+    let answer = ask(server, "GET", "/dead-letters", None);
+    answer.json()["items"].as_array().expect("items").clone()
+}
+
+#[test]
+fn an_event_goes_to_the_downstream_and_to_every_definition_that_it_meets() {
+    let (seen, target) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    define(
+        folder.path(),
+        "contacts",
+        &target.url(),
+        &json!({
+            "trigger_conditions": [{"event_type": "USER_INPUT_RECEIVED", "threshold": 1}],
+            "payload_template": "{\"said\": {{ payload.input }}, \"by\": {{ userId }}}",
+            "method": "PUT",
+            "headers": {"X-Team": "crm"},
+        }),
+    );
+    define(
+        folder.path(),
+        "never",
+        &target.url(),
+        &json!({"trigger_conditions": [{"event_type": "flow_end", "threshold": 0}]}),
+    );
+    let server = routed(&folder, &["--downstream", &seen.url()]);
+    seen.say(r#"{"nextNode":"greet","variables":{}}"#);
+    let accepted = post(&server, event("evt_1").as_bytes());
+    let done = result_of(&server, &task_id(&accepted)).json();
+    assert_eq!(
+        done["nextNode"], "greet",
+        "the downstream's answer is the result"
+    );
+
+    assert_eq!(
+        arrived(&target, "evt_1/contacts"),
+        json!({"said": "Grüße", "by": "u-1"})
+    );
+    let got = target.got();
+    let (headers, _) = &got[0];
+    assert_eq!(got.len(), 1, "of one definition");
+    assert_eq!(headers["x-team"], "crm");
+    assert_eq!(headers["x-webhook-source"], "cognigy-router");
+    assert_eq!(headers["prevent-loop"], "true");
+    assert!(headers.contains_key("webhook-loop"));
+    assert!(headers.contains_key("x-cognigy-signature"));
+    assert_eq!(seen.got().len(), 1);
+
+    // The repeat of an event is a repeat to the definitions too.
+    let again = post(&server, event("evt_1").as_bytes());
+    assert_eq!(again.json()["duplicate"], true);
+    post(&server, event("evt_2").as_bytes());
+    arrived(&target, "evt_2/contacts");
+    assert_eq!(of_key(&target, "evt_1/contacts").len(), 1);
+}
+
+#[test]
+fn without_a_downstream_an_event_is_only_routed() {
+    let target = Downstream::start();
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "all", &target.url(), &json!({}));
+    let server = routed(&folder, &[]);
+    let accepted = post(&server, event("evt_1").as_bytes());
+    let done = result_of(&server, &task_id(&accepted));
+    assert_eq!(
+        (done.status, done.json()["status"].clone()),
+        (200, json!("success"))
+    );
+    assert_eq!(
+        arrived(&target, "evt_1/all")["eventId"],
+        "evt_1",
+        "the event itself"
+    );
+
+    // Those of the platform have no id, and are routed by their own signals.
+    let dialog = r#"{"conversationId":"c-1","currentNode":"n","variables":{"customerId":"7"}}"#;
+    define(
+        folder.path(),
+        "dialogs",
+        &target.url(),
+        &json!({
+            "trigger_conditions": [{"event_type": "DIALOG_EVENT", "threshold": 1}],
+            "payload_template": "{\"conversationId\": {{ conversationId }}, \"externalId\": {{ variables.customerId }}, \"context\": {{ currentNode }}}",
+        }),
+    );
+    fs::remove_file(folder.path().join("all.json")).unwrap();
+    hang_up(&server);
+    eventually("it is routed by the new definitions", || {
+        let dialog = dialog.replace("c-1", &format!("c-{}", target.got().len()));
+        post(&server, dialog.as_bytes());
+        let bodies = target.got().into_iter();
+        let mut bodies = bodies.filter_map(|(_, body)| serde_json::from_slice::<Value>(&body).ok());
+        bodies.find(|body| body["externalId"] == "7" && body["context"] == "n")
+    });
+}
+
+/// S1's bug: one target that fails stalled all.
+#[test]
+fn each_definition_is_retried_and_dead_lettered_for_itself_and_sent_again() {
+    let (well, ill) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "well", &well.url(), &json!({}));
+    let template = json!({"payload_template": "{\"id\": {{ eventId }}}"});
+    define(folder.path(), "ill", &ill.url(), &template);
+    ill.answer(500);
+    let server = routed(&folder, &["--max-attempts", "2"]);
+    post(&server, event("evt_1").as_bytes());
+    arrived(&well, "evt_1/well");
+    let entry = eventually("the entry of the one", || entries(&server).pop());
+    assert_eq!(entry["kind"], "route");
+    assert_eq!(entry["eventId"], "evt_1");
+    assert_eq!(entry["uri"], ill.url());
+    assert_eq!(of_key(&ill, "evt_1/ill").len(), 2, "its attempts");
+    assert_eq!(entries(&server).len(), 1, "the other is delivered");
+
+    ill.answer(200);
+    let id = entry["id"].as_str().unwrap();
+    let redriven = ask(
+        &server,
+        "POST",
+        &format!("/dead-letters/{id}/redrive"),
+        None,
+    );
+    assert_eq!(redriven.status, 202, "{redriven:?}");
+    eventually("it is sent again and gone", || {
+        entries(&server).is_empty().then_some(())
+    });
+    assert_eq!(
+        of_key(&ill, "evt_1/ill").pop(),
+        Some(json!({"id": "evt_1"})),
+        "rendered again"
+    );
+    assert_eq!(of_key(&well, "evt_1/well").len(), 1);
+}
+
+/// More events than there are places for requests, and none of them is answered by the one.
+#[test]
+fn a_target_that_hangs_does_not_take_the_places_of_the_others() {
+    let target = Downstream::start();
+    let hanging = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", hanging.local_addr().unwrap());
+    let folder = TempDir::new().unwrap();
+    define(
+        folder.path(),
+        "hanging",
+        &url,
+        &json!({"timeout_seconds": 30}),
+    );
+    define(folder.path(), "well", &target.url(), &json!({}));
+    let server = routed(&folder, &[]);
+    let began = Instant::now();
+    for n in 0..80 {
+        post(&server, event(&format!("evt_{n}")).as_bytes());
+    }
+    for n in 0..80 {
+        arrived(&target, &format!("evt_{n}/well"));
+    }
+    assert!(
+        began.elapsed() < Duration::from_secs(25),
+        "before the first timeout"
+    );
+}
+
+#[test]
+fn a_template_that_fails_is_a_dead_letter_that_names_the_line() {
+    let target = Downstream::start();
+    let folder = TempDir::new().unwrap();
+    define(
+        folder.path(),
+        "broken",
+        &target.url(),
+        &json!({"payload_template": "{\n\"a\": {{ payload.nobody }}}"}),
+    );
+    define(folder.path(), "fine", &target.url(), &json!({}));
+    let server = routed(&folder, &[]);
+    post(&server, event("evt_1").as_bytes());
+    arrived(&target, "evt_1/fine");
+    let entry = eventually("its entry", || entries(&server).pop());
+    let cause = entry["reason"].to_string() + &entry.to_string();
+    assert!(
+        cause.contains("payload_template, line 2, `payload.nobody`"),
+        "{entry}"
+    );
+    assert_eq!(of_key(&target, "evt_1/broken").len(), 0);
+}
+
+#[test]
+fn a_lookup_enriches_the_payload_and_its_failure_is_tried_again() {
+    let (target, crm) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    let url = format!("http://{}/contacts?external_id={{key}}", crm.address);
+    define(
+        folder.path(),
+        "crm",
+        &target.url(),
+        &json!({
+            "payload_template": "{\"eventId\": {{ eventId }}, \"crm_context\": {{ crm_context }}}",
+            "lookups": {"crm_context": {"url": url, "key": ["/externalId", "/userId"]}},
+        }),
+    );
+    crm.say(r#"{"tier":"gold"}"#);
+    crm.answer_first(&[(503, None)]);
+    let server = routed(&folder, &[]);
+    post(&server, event("evt_1").as_bytes());
+    assert_eq!(
+        arrived(&target, "evt_1/crm"),
+        json!({"eventId": "evt_1", "crm_context": {"tier": "gold"}})
+    );
+    assert_eq!(crm.got().len(), 2);
+}
+
+/// A lookup and a target that want a credential each, of the file of `--credentials`.
+#[test]
+fn definitions_name_their_credentials_and_no_other_target_gets_them() {
+    let (target, crm, other) = (
+        Downstream::start(),
+        Downstream::start(),
+        Downstream::start(),
+    );
+    let folder = TempDir::new().unwrap();
+    let url = format!("http://{}/contacts/{{key}}", crm.address);
+    define(
+        folder.path(),
+        "crm",
+        &target.url(),
+        &json!({
+            "credential": "target",
+            "payload_template": "{\"crm_context\": {{ crm_context }}}",
+            "lookups": {"crm_context": {"url": url, "key": "/userId", "credential": "contacts"}},
+        }),
+    );
+    define(folder.path(), "other", &other.url(), &json!({}));
+    let file = folder.path().join("credentials");
+    let credentials = json!({
+        "target": {"origin": target.url(), "bearer": "the-target-token"},
+        "contacts": {"origin": crm.url(), "header": {"name": "X-API-Key", "value": "the-crm-key"}},
+    });
+    fs::write(&file, credentials.to_string()).unwrap();
+    crm.say(r#"{"tier":"gold"}"#);
+    target.answer_first(&[(503, None)]);
+    let mut server = routed(&folder, &["--credentials", file.to_str().unwrap()]);
+    post(&server, event("evt_1").as_bytes());
+    arrived(&other, "evt_1/other");
+    eventually("it is tried again", || {
+        (target.got().len() == 2).then_some(())
+    });
+    for (headers, _) in target.got() {
+        assert_eq!(headers["authorization"], "Bearer the-target-token");
+        assert!(!headers.contains_key("x-api-key"));
+    }
+    let (headers, _) = crm.got().remove(0);
+    assert_eq!(headers["x-api-key"], "the-crm-key");
+    assert!(!headers.contains_key("authorization"));
+    let (headers, _) = other.got().remove(0);
+    assert!(!headers.contains_key("authorization") && !headers.contains_key("x-api-key"));
+    server.terminate(Duration::from_secs(10));
+    for text in [Stream::Out, Stream::Err].map(|stream| server.written(stream)) {
+        assert!(!text.contains("the-target-token") && !text.contains("the-crm-key"));
+    }
+}
+
+/// Killed between: the children are in the queue before the job of the event ends, and each is there once.
+#[test]
+fn a_kill_loses_no_delivery_and_a_delivery_that_was_answered_is_not_sent_again() {
+    let (target, ill) = (Downstream::start(), Downstream::start());
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "a-well", &target.url(), &json!({}));
+    define(folder.path(), "b-ill", &ill.url(), &json!({}));
+    ill.answer(500);
+    let database = folder.path().join("gateway.db");
+    let store = format!("sqlite:{}", database.display());
+    let mut flags = vec!["--store", store.as_str(), "--max-attempts", "10"];
+    // Slow enough that the attempts do not end before the kill.
+    flags.extend(["--base-delay-ms", "1000", "--max-delay-ms", "1000"]);
+    flags.extend(["--breaker-failures", "1000"]);
+    let mut server = routed(&folder, &flags);
+    let ids: Vec<String> = (0..5).map(|n| format!("evt_{n}")).collect();
+    for id in &ids {
+        assert_eq!(post(&server, event(id).as_bytes()).status, 200);
+    }
+    for id in &ids {
+        arrived(&target, &format!("{id}/a-well"));
+    }
+    let before = target.got().len();
+    server.kill();
+    drop(server);
+    ill.answer(200);
+    let server = routed(&folder, &flags);
+    eventually("each is delivered to the one that was ill", || {
+        let (got, answers) = (ill.got(), ill.answers());
+        let taken = got
+            .iter()
+            .zip(&answers)
+            .filter(|(_, (_, status))| *status == 200);
+        let taken: Vec<_> = taken
+            .map(|((headers, _), _)| headers["idempotency-key"].to_str().unwrap())
+            .collect();
+        let all = ids
+            .iter()
+            .all(|id| taken.contains(&format!("{id}/b-ill").as_str()));
+        all.then_some(())
+    });
+    // All that could still come of the first target is in one file: those that were answered and not yet recorded.
+    let repeated = target.got().len() - before;
+    assert!(repeated <= ids.len(), "{repeated}");
+    assert!(entries(&server).is_empty());
+}
+
+fn hang_up(server: &Server) {
+    let sent = Command::new("kill")
+        .args(["-HUP", &server.id().to_string()])
+        .status();
+    assert!(sent.expect("kill runs").success());
+}
+
+#[test]
+fn definitions_are_read_again_at_sighup_and_a_bad_one_keeps_those_from_before() {
+    let target = Downstream::start();
+    let folder = TempDir::new().unwrap();
+    define(folder.path(), "first", &target.url(), &json!({}));
+    let mut server = routed(&folder, &[]);
+    fs::write(folder.path().join("bad.json"), r#"{"name": 7}"#).unwrap();
+    hang_up(&server);
+    let said = server.wait_for(Stream::Err, "those from before stay");
+    assert!(said.contains("bad.json: name: invalid type"), "{said}");
+    post(&server, event("evt_1").as_bytes());
+    arrived(&target, "evt_1/first");
+
+    fs::remove_file(folder.path().join("bad.json")).unwrap();
+    define(folder.path(), "second", &target.url(), &json!({}));
+    hang_up(&server);
+    server.wait_for(Stream::Err, "the routes are loaded again");
+    post(&server, event("evt_2").as_bytes());
+    arrived(&target, "evt_2/first");
+    arrived(&target, "evt_2/second");
+}
+
+#[test]
+fn a_bad_definition_ends_the_program_with_status_2_and_the_names_of_flag_file_and_field() {
+    let folder = TempDir::new().unwrap();
+    for (fields, said) in [
+        (json!({"timeout_seconds": 99}), "timeout_seconds"),
+        (json!({"target_url": "http://example.com/"}), "target_url"),
+        (
+            json!({"credential": "nobody"}),
+            "credential: there is no credential `nobody`",
+        ),
+        (json!({"payload_template": "{{ x"}), "payload_template"),
+        (json!({"color": 1}), "color"),
+    ] {
+        define(folder.path(), "bad", "https://example.com/", &fields);
+        let mut command = command();
+        command.current_dir(folder.path());
+        command.args(["--listen", "127.0.0.1:0", "--store", "memory:"]);
+        command.arg("--routes").arg(folder.path());
+        let ended = command.output().expect("it runs");
+        let written = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{written}");
+        let file = folder.path().join("bad.json");
+        let begin = format!("error: --routes: {}: ", file.display());
+        assert!(
+            written.contains(&begin) && written.contains(said),
+            "{written}"
+        );
+    }
+}
