@@ -1323,6 +1323,89 @@ mod registry {
         );
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_and_names_may_be_odd() {
+        use std::{ffi::OsStr, os::unix::ffi::OsStrExt, os::unix::fs::symlink};
+        // As Kubernetes mounts settings: links into a hidden folder that is replaced as a whole.
+        let folder = directory(&[]);
+        let hidden = folder.path().join("..2024");
+        fs::create_dir(&hidden).unwrap();
+        let linked =
+            json!({"name": "linked", "payload_template": null, "payload_template_file": "a.j2"});
+        fs::write(hidden.join("a.json"), wire(&linked)).unwrap();
+        fs::write(hidden.join("a.j2"), "{}").unwrap();
+        for name in ["a.json", "a.j2"] {
+            symlink(hidden.join(name), folder.path().join(name)).unwrap();
+        }
+        let odd = folder.path().join(OsStr::from_bytes(b"\xff \n.json"));
+        fs::write(&odd, wire(&json!({"name": "odd"}))).unwrap();
+        assert_eq!(load(&folder).unwrap().definitions().len(), 2);
+
+        fs::write(&odd, "{").unwrap();
+        assert_eq!(load(&folder).unwrap_err().file(), Some(&*odd));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_does_not_end_or_leads_nowhere_is_refused_and_named() {
+        use std::{os::unix::fs::symlink, process::Command};
+        type Make = fn(&std::path::Path);
+        let made: [(&str, Make); 6] = [
+            ("it is longer than 1 MiB", |path| {
+                fs::write(path, " ".repeat(1 << 20) + "{}").unwrap();
+            }),
+            // Hundreds of gigabytes, of a length that is told as zero.
+            ("cannot be read", |path| {
+                symlink("/proc/self/pagemap", path).unwrap();
+            }),
+            ("it is not a file", |path| {
+                symlink("/dev/zero", path).unwrap();
+            }),
+            ("it is not a file", |path| {
+                assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+            }),
+            ("No such file", |path| symlink("gone", path).unwrap()),
+            ("symbolic links", |path| symlink(path, path).unwrap()),
+        ];
+        for (said, make) in made {
+            for (name, error) in [
+                ("b.json", "the file cannot be read"),
+                ("a.j2", "`a.j2` cannot be read"),
+            ] {
+                let fields = json!({"payload_template": null, "payload_template_file": "a.j2"});
+                let folder = directory(&[("a.json", &wire(&fields)), ("a.j2", "{}")]);
+                let path = folder.path().join(name);
+                let _ = fs::remove_file(&path);
+                make(&path);
+                let refused = load(&folder).unwrap_err();
+                let cause = std::error::Error::source(&refused).map(ToString::to_string);
+                let refused = format!("{refused}: {}", cause.unwrap_or_default());
+                assert!(
+                    refused.contains(error) && refused.contains(said),
+                    "{refused}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn more_files_than_permitted_are_counted_and_not_read() {
+        let folder = directory(&[("file", "no JSON")]);
+        let file = folder.path().join("file");
+        for number in 0..=10_000 {
+            fs::hard_link(&file, folder.path().join(format!("{number}.json"))).unwrap();
+        }
+        let refused = load(&folder).unwrap_err();
+        assert_eq!(refused.file(), Some(folder.path()));
+        assert!(
+            refused
+                .to_string()
+                .ends_with(": there are more than 10000 definitions"),
+            "{refused}"
+        );
+    }
+
     #[test]
     fn a_lookup_may_go_only_where_a_target_may() {
         let rule = |url: &str| {

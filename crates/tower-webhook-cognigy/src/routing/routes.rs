@@ -10,6 +10,7 @@ use http_body::Body;
 use std::{
     collections::HashMap,
     fmt, fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -203,8 +204,7 @@ impl fmt::Debug for Routes {
 impl Table {
     fn new(read: Vec<(Option<PathBuf>, Definition)>, rules: &Rules) -> Result<Self, LoadError> {
         if read.len() > MOST_DEFINITIONS {
-            let problem = format!("there are more than {MOST_DEFINITIONS} definitions");
-            return Err(LoadError::new(None, problem));
+            return Err(too_many());
         }
         let mut table = Self::default();
         for (file, definition) in read {
@@ -268,6 +268,11 @@ impl Rules {
     }
 }
 
+fn too_many() -> LoadError {
+    let problem = format!("there are more than {MOST_DEFINITIONS} definitions");
+    LoadError::new(None, problem)
+}
+
 /// The definitions of a directory, in the order of the files' names.
 fn read(directory: &Path) -> Result<Vec<(Option<PathBuf>, Definition)>, LoadError> {
     let unreadable =
@@ -285,6 +290,10 @@ fn read(directory: &Path) -> Result<Vec<(Option<PathBuf>, Definition)>, LoadErro
         {
             files.push(path);
         }
+    }
+    // Before any is read.
+    if files.len() > MOST_DEFINITIONS {
+        return Err(too_many().at(directory.to_owned()));
     }
     files.sort();
     let definition = |file: PathBuf| {
@@ -313,15 +322,19 @@ fn template(directory: &Path, name: &str) -> Result<String, String> {
 }
 
 /// Reads a file, and no device or pipe that does not end.
-fn read_file(path: &Path) -> std::io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(std::io::Error::other("it is not a file"));
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // Before it is opened: a pipe would wait for a writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a file"));
     }
-    if metadata.len() > LONGEST_FILE {
-        return Err(std::io::Error::other("it is longer than 1 MiB"));
+    // Whatever length the system says: a file may grow, and some have none.
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path)?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(io::Error::other("it is longer than 1 MiB"));
     }
-    fs::read(path)
+    Ok(bytes)
 }
 
 /// Settings of [`Routes`].
