@@ -12,7 +12,10 @@ use fake_documents::{Fake, KEY};
 use serde_json::{Value, json};
 use std::{fs, path::PathBuf, process::Stdio};
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
 
 struct Ran {
     status: i32,
@@ -35,9 +38,9 @@ impl Ran {
     }
 }
 
-/// Runs the command with nothing of this process's environment but the path.
-async fn run(args: &[&str], env: &[(&str, &str)], stdin: &str) -> Ran {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cognigy"))
+/// Starts the command with nothing of this process's environment.
+fn start(args: &[&str], env: &[(&str, &str)]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_cognigy"))
         .args(args)
         .env_clear()
         .envs(env.iter().copied())
@@ -46,10 +49,15 @@ async fn run(args: &[&str], env: &[(&str, &str)], stdin: &str) -> Ran {
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .expect("the command");
+        .expect("the command")
+}
+
+/// Runs the command to its end.
+async fn run(args: &[&str], env: &[(&str, &str)], stdin: impl AsRef<[u8]>) -> Ran {
+    let mut child = start(args, env);
     let mut input = child.stdin.take().expect("piped");
     // The command may end without reading it.
-    drop(input.write_all(stdin.as_bytes()).await);
+    drop(input.write_all(stdin.as_ref()).await);
     drop(input);
     let output = child.wait_with_output().await.expect("its output");
     Ran {
@@ -93,15 +101,36 @@ impl Setup {
         self.path(name)
     }
 
-    async fn run(&self, args: &[&str], stdin: &str) -> Ran {
-        let root = self.path("root.pem");
-        let mut all = vec![args[0], "--allow-private", "--root-certificates", &root];
+    /// A command and its flags, and the environment, with which it reaches the fake.
+    fn reaching<'a>(
+        &'a self,
+        args: &[&'a str],
+        root: &'a str,
+    ) -> (Vec<&'a str>, [(&'a str, &'a str); 2]) {
+        let mut all = vec![args[0], "--allow-private", "--root-certificates", root];
         all.extend(&args[1..]);
         let env = [
             ("COGNIGY_API_KEY", KEY),
             ("COGNIGY_BASE_URL", &*self.server.url),
         ];
-        run(&all, &env, stdin).await
+        (all, env)
+    }
+
+    async fn run(&self, args: &[&str], stdin: impl AsRef<[u8]>) -> Ran {
+        let root = self.path("root.pem");
+        let (args, env) = self.reaching(args, &root);
+        run(&args, &env, stdin).await
+    }
+
+    /// Starts to register so many webhooks, one after the other.
+    fn registering(&self, count: usize) -> Child {
+        let one = |number: usize| json!({"name": format!("hook-{number}"), "url": "https://example.com/"});
+        let all: Vec<Value> = (0..count).map(one).collect();
+        let file = self.file("many.json", &json!(all).to_string());
+        let root = self.path("root.pem");
+        let args = ["register", "--no-probe", "--concurrency", "1", &file];
+        let (args, env) = self.reaching(&args, &root);
+        start(&args, &env)
     }
 }
 
@@ -533,4 +562,216 @@ async fn completions_name_every_command() {
         }
     }
     assert_eq!(run(&["completions", "cmd"], &[], "").await.status, 2);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_ends_the_command_quietly_and_not_with_success() {
+    let setup = Setup::new().await;
+    let mut child = setup.registering(10);
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().await.expect("it ends");
+    assert_eq!((ended.status.code(), &*ended.stderr), (Some(1), &b""[..]));
+    // What was under way, and nothing of the rest.
+    assert!((1..=2).contains(&setup.fake.seen().registered.len()));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn an_interrupt_ends_it_at_once_and_what_was_registered_has_been_said() {
+    use std::os::unix::process::ExitStatusExt;
+    const MINUTE: usize = 60;
+    let setup = Setup::new().await;
+    let mut child = setup.registering(2 * MINUTE);
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    // Then it waits for its turn, as the API permits sixty a minute.
+    for number in 0..MINUTE {
+        let line = lines.next_line().await.expect("text").expect("a line");
+        assert_eq!(
+            line,
+            format!("registered\thook-{number}\twh_{}", number + 1)
+        );
+    }
+    let id = child.id().expect("it runs").to_string();
+    let killed = Command::new("kill").args(["-INT", &id]).status().await;
+    assert!(killed.expect("kill is everywhere").success());
+    let ended = child.wait_with_output().await.expect("it ends");
+    assert_eq!((ended.status.signal(), &*ended.stderr), (Some(2), &b""[..]));
+    assert_eq!(lines.next_line().await.expect("text"), None);
+    assert_eq!(setup.fake.seen().registered.len(), MINUTE);
+}
+
+#[tokio::test]
+async fn hostile_files_are_refused_by_their_name_and_nothing_is_sent() {
+    let setup = Setup::new().await;
+    let definition = json!({"name": "all", "target_url": "https://example.com/", "trigger_conditions": [], "payload_template": "{}"});
+    let definition = setup.file("definition.json", &definition.to_string());
+    let deep = "[".repeat(1 << 20);
+    let long = " ".repeat((16 << 20) + 1);
+    let hostile: [&[u8]; 8] = [
+        b"",
+        b"\0\0\0\0",
+        b"\xff\xfe{\0}\0",
+        b"\xef\xbb\xbf{}",
+        b"{\"name\": \"\xff\"}",
+        b"{\"a\": 1e999999}",
+        deep.as_bytes(),
+        long.as_bytes(),
+    ];
+    for stdin in hostile {
+        for args in [
+            &["register", "--no-probe", "-"][..],
+            &["render", "--all", "-", &definition],
+            &["render", "--all", &definition, "-"],
+            &["verify", "--secret", "a secret of the test", "-"],
+        ] {
+            let ran = setup.run(args, stdin).await;
+            let shown = String::from_utf8_lossy(&stdin[..stdin.len().min(20)]);
+            assert_eq!(
+                (ran.status, &*ran.stdout),
+                (2, ""),
+                "{args:?} {shown}: {}",
+                ran.stderr
+            );
+            assert!(
+                ran.stderr.starts_with("error: ") && ran.stderr.len() < 400,
+                "{args:?} {shown}: {}",
+                ran.stderr
+            );
+        }
+    }
+    // A folder in the place of a file, and a file that is no certificate.
+    let folder = setup.path("");
+    assert_eq!(setup.run(&["register", &folder], "").await.status, 2);
+    let ran = run(
+        &[
+            "probe",
+            "--root-certificates",
+            &definition,
+            "https://localhost:1/",
+        ],
+        &[],
+        "",
+    )
+    .await;
+    assert_eq!(ran.status, 2, "{}", ran.stdout);
+    assert!(setup.fake.seen().requests.is_empty());
+}
+
+#[tokio::test]
+async fn no_terminal_is_made_to_obey_a_server() {
+    use axum::response::IntoResponse;
+    let setup = Setup::new().await;
+    let told = |body: &Value| axum::Json(body.clone()).into_response();
+    let id = json!({"id": "wh\u{1b}[2J\r\n\u{9b}1A"});
+    setup.fake.seen().script.push_back(told(&id));
+    let webhook = json!({"name": "abc", "url": "https://example.com/"}).to_string();
+    let ran = setup.run(&["register", "--no-probe", "-"], &webhook).await;
+    assert_eq!(ran.stdout, "registered\tabc\twh\\u{1b}[2J\\r\\n\\u{9b}1A\n");
+
+    let fake = fake_platform::Fake::default();
+    let said = json!({"text": "One\n\ttwo\u{1b}]0;title\u{7}", "data": {}, "outputStack": [{"text": "One\n\ttwo\u{1b}]0;title\u{7}", "data": {}}]});
+    fake.seen().script.push_back(told(&said));
+    let server = https::serve(fake.app()).await;
+    let root = setup.file("other.pem", &server.root);
+    let url = format!("{}/{}", server.url, fake_platform::REST);
+    let args = [
+        "send",
+        "--allow-private",
+        "--root-certificates",
+        &root,
+        "--user",
+        "u",
+        "--session",
+        "s",
+        "--text",
+        "x",
+    ];
+    let ran = run(&args, &[("COGNIGY_ENDPOINT_URL", &url)], "").await;
+    assert_eq!(
+        ran.stdout, "One\n\ttwo\\u{1b}]0;title\\u{7}\n",
+        "{}",
+        ran.stderr
+    );
+}
+
+#[tokio::test]
+async fn no_error_of_the_command_line_repeats_a_secret_of_it() {
+    const SECRET: &str = "S3CRET-of-the-test";
+    let url = format!("https://user:{SECRET}@localhost:1/");
+    let odd = format!("https://user:{SECRET} @localhost:1/");
+    for args in [
+        &["list", "bot", "--api-key", SECRET, "--client-id", "c"][..],
+        &["list", "bot", "--client-secret", SECRET],
+        &[
+            "list",
+            "bot",
+            "--client-id",
+            "c",
+            "--client-secret",
+            SECRET,
+            "--grant",
+            "none",
+        ],
+        &["list", "--api-key", SECRET],
+        &[
+            "list",
+            "bot",
+            "--api-key",
+            SECRET,
+            "--api",
+            "http://localhost:1",
+        ],
+        &["list", "bot", "--api-key", SECRET, "--api", &url],
+        &["list", "bot", "--api-key", "S3CRET-of-the-test\n"],
+        &["probe", &url],
+        &["probe", &odd],
+        &["verify", "/no/such/file", "--secret", SECRET],
+        &["send", "--text", "x", "--webhook-key", SECRET],
+        &[
+            "send",
+            "--user",
+            "u",
+            "--session",
+            "s",
+            "--text",
+            "x",
+            "--endpoint",
+            &url,
+        ],
+        &[
+            "send",
+            "--user",
+            "u",
+            "--session",
+            "s",
+            "--text",
+            "x",
+            "--endpoint",
+            &odd,
+        ],
+    ] {
+        for more in [&[][..], &["--json"]] {
+            let ran = run(&[args, more].concat(), &[], "").await;
+            assert_eq!(ran.status, 2, "{args:?}: {}", ran.stderr);
+            let all = ran.stdout + &ran.stderr;
+            assert!(!all.contains(SECRET), "{args:?}: {all}");
+        }
+    }
+    for command in ["list", "send", "verify"] {
+        let env = [
+            "COGNIGY_API_KEY",
+            "COGNIGY_BASE_URL",
+            "COGNIGY_CLIENT_SECRET",
+            "COGNIGY_ENDPOINT_URL",
+            "COGNIGY_WEBHOOK_KEY",
+            "COGNIGY_WEBHOOK_SECRET",
+        ];
+        let env = env.map(|name| (name, &*url));
+        let ran = run(&[command, "--help"], &env, "").await;
+        assert!(
+            ran.status == 0 && !ran.stdout.contains(SECRET),
+            "{}",
+            ran.stdout
+        );
+    }
 }

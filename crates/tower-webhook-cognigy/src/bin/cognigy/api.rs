@@ -66,6 +66,7 @@ pub struct Api {
     #[arg(
         long,
         env = "COGNIGY_BASE_URL",
+        hide_env_values = true,
         default_value = "https://api.cognigy.ai",
         value_name = "URL"
     )]

@@ -2,7 +2,7 @@
 
 use crate::{
     api::Network,
-    output::{Failure, Output},
+    output::{self, Failure, Output},
 };
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -117,7 +117,7 @@ impl Send {
                         .output_stack
                         .iter()
                         .filter_map(|one| one.text.as_deref());
-                    texts.collect::<Vec<_>>().join("\n")
+                    output::plain(&texts.collect::<Vec<_>>().join("\n"))
                 }),
                 _ => taken("accepted"),
             },

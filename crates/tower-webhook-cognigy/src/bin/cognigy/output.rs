@@ -55,20 +55,23 @@ impl Failure {
 
     fn message(&self) -> String {
         match self {
-            Self::Api(error) => {
-                let mut message = error.to_string();
-                let mut cause = error.source();
-                while let Some(error) = cause {
-                    message.push_str(": ");
-                    message.extend(error.to_string().escape_debug());
-                    cause = error.source();
-                }
-                message
-            }
+            Self::Api(error) => with_causes(&**error),
             Self::Some { failed, of } => format!("{failed} of {of} failed"),
             Self::Refused(why) | Self::Usage(why) => why.clone(),
         }
     }
+}
+
+/// An error and its causes.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        message.push_str(": ");
+        message.extend(error.to_string().escape_debug());
+        cause = error.source();
+    }
+    message
 }
 
 impl From<ApiError> for Failure {
@@ -128,12 +131,27 @@ impl Output {
     }
 }
 
-/// Writes bytes to stdout. A reader that has gone away, as `head` does, ends the command quietly.
+/// Text of others as one that a terminal does not obey: lines and tabs stay, other control characters are written as
+/// escapes.
+pub fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() && !matches!(character, '\n' | '\t') {
+            plain.extend(character.escape_debug());
+        } else {
+            plain.push(character);
+        }
+    }
+    plain
+}
+
+/// Writes bytes to stdout. A reader that has gone away, as `head` does, ends the command quietly, but not with success:
+/// what nobody could read of, such as the rest of many registrations, is not done.
 pub fn write(bytes: &[u8]) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        result => result.map_err(|error| Failure::usage(format!("stdout: {error}"))),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(1),
+        result => result.map_err(|error| Failure::Refused(format!("stdout: {error}"))),
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Render {
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        Self::usage(error.to_string())
+        Self::usage(output::with_causes(&error))
     }
 }
 
@@ -117,7 +117,8 @@ impl Render {
                 Err(error) => {
                     failed += 1;
                     let json = json!({"definition": name, "error": error.to_string()});
-                    output.result(&json, || format!("failed\t{name}\t{error}"))?;
+                    let why = output::with_causes(&error);
+                    output.result(&json, || format!("failed\t{name}\t{why}"))?;
                 }
             }
         }

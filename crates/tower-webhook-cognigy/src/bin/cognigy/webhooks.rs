@@ -99,8 +99,14 @@ impl Register {
             failed += usize::from(item.result.is_err());
             bar.suspend(|| {
                 output.result(&item, || match &item.result {
-                    Ok(registered) => format!("registered\t{}\t{}", item.name, registered.id()),
-                    Err(error) => format!("failed\t{}\t{error}", item.name),
+                    Ok(registered) => {
+                        let id = registered.id().escape_debug();
+                        format!("registered\t{}\t{id}", item.name)
+                    }
+                    Err(error) => {
+                        let why = output::with_causes(error);
+                        format!("failed\t{}\t{why}", item.name)
+                    }
                 })
             })?;
         }
@@ -225,11 +231,19 @@ pub struct Targets {
 impl Targets {
     pub async fn run(self, output: &Output) -> Result<(), Failure> {
         let probe = prober(&self.network)?;
-        let parse = |url: &String| {
-            url.parse::<Uri>()
-                .map_err(|_| Failure::usage(format!("`{}` is no URL", url.escape_debug())))
+        // None is shown that is refused: it may have a password in it.
+        let parse = |(index, url): (usize, &String)| {
+            let refused = |why| Failure::usage(format!("target {}: {why}", index + 1));
+            let url: Uri = url.parse().map_err(|_| refused("is no URL"))?;
+            match url.authority() {
+                Some(authority) if authority.as_str().contains('@') => {
+                    Err(refused("must have no user and no password"))
+                }
+                _ => Ok(url),
+            }
         };
-        let urls = self.urls.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        let urls = self.urls.iter().enumerate().map(parse);
+        let urls = urls.collect::<Result<Vec<_>, _>>()?;
         let mut failed = 0;
         for (text, url) in self.urls.iter().zip(&urls) {
             let report = probe.check(url).await;
