@@ -336,6 +336,61 @@ async fn who_asks_must_be_said_and_a_secret_is_never_shown() {
 }
 
 #[tokio::test]
+async fn s1_and_s4_a_key_or_a_client_with_its_secret_is_exchanged_for_a_token() {
+    let setup = Setup::new().await;
+    let root = setup.path("root.pem");
+    setup
+        .fake
+        .seen()
+        .pages
+        .insert(String::new(), (vec![json!({"id": "a"})], None));
+    let (id, secret) = fake_documents::CLIENT;
+    for (names, grant, asked) in [
+        (
+            ["COGNIGY_API_KEY", "COGNIGY_API_SECRET"],
+            &[][..],
+            "POST /api/v2/auth/token",
+        ),
+        (
+            ["COGNIGY_CLIENT_ID", "COGNIGY_CLIENT_SECRET"],
+            &["--grant", "form"],
+            "POST /api/v1/auth/oauth/token",
+        ),
+    ] {
+        let args = [
+            "list",
+            "bot",
+            "--allow-private",
+            "--root-certificates",
+            &root,
+        ];
+        let env = [
+            (names[0], id),
+            (names[1], secret),
+            ("COGNIGY_BASE_URL", &*setup.server.url),
+        ];
+        let ran = run(&[&args[..], grant].concat(), &env, "").await;
+        assert_eq!((ran.status, &*ran.stdout), (0, "a\t-\n"), "{}", ran.stderr);
+        let requests = std::mem::take(&mut setup.fake.seen().requests);
+        let lines: Vec<_> = requests.iter().map(|of| of.0.as_str()).collect();
+        let list = "GET /api/v2/bots/bot/webhooks?pageSize=100";
+        assert_eq!(lines, [asked, list]);
+        let token = format!("Bearer {}", fake_documents::TOKEN);
+        assert_eq!(requests[1].1["authorization"], token.as_str());
+        assert!(!requests[1].1.contains_key("x-api-key"));
+    }
+    let alone = [("COGNIGY_API_SECRET", secret)];
+    assert_eq!(run(&["list", "bot"], &alone, "").await.status, 2);
+    // What is asked where nothing is said: S0 and S2.
+    let help = run(&["list", "--help"], &[], "").await;
+    assert!(
+        help.stdout.contains("https://api.cognigy.ai"),
+        "{}",
+        help.stdout
+    );
+}
+
+#[tokio::test]
 async fn probe_tells_the_version_of_tls_and_why_a_target_is_refused() {
     let setup = Setup::new().await;
     let url = setup.server.url.clone();

@@ -82,6 +82,17 @@ pub struct Api {
     )]
     api_key: Option<String>,
 
+    /// Secret of the API key: both are exchanged for a token, as in S1.
+    #[arg(
+        long,
+        env = "COGNIGY_API_SECRET",
+        hide_env_values = true,
+        allow_hyphen_values = true,
+        value_name = "SECRET",
+        requires = "api_key"
+    )]
+    api_secret: Option<String>,
+
     /// Id of a client whose token is used in place of an API key.
     #[arg(
         long,
@@ -119,29 +130,34 @@ impl Api {
     pub fn webhooks(self) -> Result<Webhooks, Failure> {
         let client = self.network.client()?;
         let rules = self.network.rules();
-        let mut connection = Connection::builder(&self.api)
+        let connection = Connection::builder(&self.api)
             .rules(rules)
             .transport(client.clone())
             .rate_limit(RateLimitLayer::documents());
+        let token = |grant: ClientCredentials| {
+            let tokens = TokenSource::builder(grant, &self.api).rules(rules);
+            tokens.build(client).map(Credential::token)
+        };
         let id_and_secret = self.client_id.zip(self.client_secret);
-        match (self.api_key, id_and_secret) {
-            (Some(key), _) => connection = connection.credential(Credential::api_key(key)?),
-            (None, Some((id, secret))) => {
+        let credential = match (self.api_key, self.api_secret, id_and_secret) {
+            (Some(key), None, _) => Credential::api_key(key)?,
+            (Some(key), Some(secret), _) => {
+                token(ClientCredentials::basic_json(key, Secret::new(secret)))?
+            }
+            (None, _, Some((id, secret))) => {
                 let secret = Secret::new(secret);
-                let grant = match self.grant {
+                token(match self.grant {
                     Grant::BasicForm => ClientCredentials::basic_form(id, secret),
                     Grant::BasicJson => ClientCredentials::basic_json(id, secret),
                     Grant::Form => ClientCredentials::form(id, secret),
-                };
-                let tokens = TokenSource::builder(grant, &self.api).rules(rules);
-                connection = connection.credential(Credential::token(tokens.build(client)?));
+                })?
             }
-            (None, None) => {
+            (None, _, None) => {
                 return Err(Failure::usage(
                     "give --api-key, or --client-id and --client-secret, or COGNIGY_API_KEY in the environment",
                 ));
             }
-        }
-        Ok(Webhooks::over(connection.build()?))
+        };
+        Ok(Webhooks::over(connection.credential(credential).build()?))
     }
 }
