@@ -3,6 +3,7 @@
 //! It has no default headers, no cookies, no proxy, and follows no redirect, so a credential that is attached to a request
 //! goes to the host of that request and nowhere else. Certificates are checked against the roots of Mozilla, which are
 //! compiled in, and those that are [added](HttpsClientBuilder::root_certificates); one that is refused is not tried again.
+//! A host that does not take the connection is given up after 10 s; the rest of a call has no time limit here.
 //! The cryptography is `ring`, whatever the process's default provider is.
 //!
 //! # Examples
@@ -65,6 +66,9 @@ use tower_webhook::{
 /// How long an idle connection is kept.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// The time limit of a connection over all addresses of the host (S0, S2).
+const CONNECT: Duration = Duration::from_secs(10);
+
 type Inner =
     legacy::Client<HttpsConnector<HttpConnector<GuardedResolver<GaiResolver>>>, BufferedBody>;
 
@@ -89,6 +93,7 @@ impl HttpsClient {
     fn of(roots: Roots, rules: TargetRules) -> Self {
         let mut connector = HttpConnector::new_with_resolver(rules.resolver(GaiResolver::new()));
         connector.enforce_http(false);
+        connector.set_connect_timeout(Some(CONNECT));
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(roots.config())
             .https_or_http()

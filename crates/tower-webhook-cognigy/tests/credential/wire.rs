@@ -76,10 +76,10 @@ async fn a1_the_token_of_s1_is_asked_for_with_a_basic_header_and_json_without_a_
     assert_eq!(asked, expected);
     assert_eq!(called.header("authorization"), Some("Bearer t-1"));
 
-    let grant =
-        ClientCredentials::basic_json("key", "secret").scopes(["webhooks:write", "flows:read"]);
+    let documented = ["webhooks:write", "integrations:manage", "flows:read"];
+    let grant = ClientCredentials::basic_json("key", "secret").scopes(documented);
     let [asked, _] = exchange(grant).await;
-    let scoped = r#"{"grant_type":"client_credentials","scope":"webhooks:write flows:read"}"#;
+    let scoped = r#"{"grant_type":"client_credentials","scope":"webhooks:write integrations:manage flows:read"}"#;
     assert_eq!(asked.body, scoped);
 }
 

@@ -1,8 +1,8 @@
 //! What the calls do.
 
-use super::{Fake, api, start};
+use super::{Fake, KEY, api, start};
 use crate::https;
-use axum::{Json, Router, routing::post};
+use axum::{Json, Router, response::IntoResponse, routing::post};
 use futures_util::{StreamExt, TryStreamExt};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
@@ -70,6 +70,26 @@ async fn s0_a_list_is_read_page_by_page_as_it_is_asked_for() {
             "GET /api/v2/bots/bot-1/webhooks?pageSize=100&cursor=last",
         ]
     );
+}
+
+#[tokio::test]
+async fn s0_a_page_may_lack_its_webhooks_and_its_cursor() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for last in [
+        json!({}),
+        json!({"items": []}),
+        json!({"pagination": {}}),
+        json!({"items": [], "pagination": {"nextCursor": null}}),
+        json!({"items": [], "pagination": {"nextCursor": ""}}),
+    ] {
+        let first = json!({"items": [{"id": "a"}], "pagination": {"nextCursor": "next"}});
+        let pages = [Json(first).into_response(), Json(&last).into_response()];
+        fake.seen().script.extend(pages);
+        let all: Vec<_> = api.list("bot").try_collect().await.expect("two pages");
+        assert_eq!(json!(all), json!([{"id": "a"}]), "{last}");
+    }
+    assert_eq!(fake.seen().requests.len(), 10);
 }
 
 #[tokio::test]
@@ -226,6 +246,25 @@ async fn the_three_forms_are_registered() {
         ]
     );
     assert_eq!(seen.registered.len(), 3);
+    for (_, headers, _) in &seen.requests {
+        assert_eq!(headers["x-api-key"], KEY);
+        assert_eq!(headers["content-type"], "application/json");
+        assert_eq!(headers["accept"], "application/json");
+    }
+}
+
+#[tokio::test]
+async fn any_success_with_an_id_is_a_registration() {
+    // S2's program takes 201 for a failure; S1's takes any 2xx, S4's 200 and 201.
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for status in [StatusCode::OK, StatusCode::CREATED, StatusCode::ACCEPTED] {
+        let answer = (status, Json(json!({"id": "wh_8f3a2c", "status": "active"})));
+        fake.seen().script.push_back(answer.into_response());
+        let endpoint = WebhookEndpoint::builder("abc", "https://example.com/");
+        let registered = api.register(endpoint.build().expect("S2")).await;
+        assert_eq!(registered.expect("taken").id(), "wh_8f3a2c", "{status}");
+    }
 }
 
 #[tokio::test]

@@ -2,12 +2,15 @@
 
 #[path = "../support/fake_documents.rs"]
 mod fake_documents;
+#[path = "../support/full.rs"]
+mod full;
 #[path = "../support/https.rs"]
 mod https;
 
 mod bulk;
 mod client;
 mod errors;
+mod time;
 mod wire;
 
 use fake_documents::{Fake, KEY};

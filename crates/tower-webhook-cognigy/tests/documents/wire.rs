@@ -124,6 +124,10 @@ fn s1_a_definition_outside_its_limits_cannot_be_built_or_read() {
         "max_payload_size_kb"
     );
     assert_eq!(
+        setting(of("abc").payload_template("{\n{{ user").build()),
+        "payload_template"
+    );
+    assert_eq!(
         setting(TriggerCondition::new(TriggerType::Entity, 1.1)),
         "threshold"
     );
@@ -210,6 +214,22 @@ fn s2_an_endpoint_has_the_documents_form_without_its_fallback_urls() {
         !shown.contains("prod-token") && !shown.contains("your-hmac"),
         "{shown}"
     );
+}
+
+#[test]
+fn s2_an_endpoint_of_which_nothing_is_said_has_the_documents_defaults() {
+    let golden = r#"{"name":"abc","url":"https://example.com/hooks","method":"POST","headers":{},"payloadFormat":"JSON","isActive":true,"retryPolicy":{"maxRetries":3,"retryIntervalMs":5000},"timeout":10000}"#;
+    let json = |endpoint: &WebhookEndpoint| serde_json::to_string(endpoint).expect("JSON");
+    let built = WebhookEndpoint::builder("abc", "https://example.com/hooks").build();
+    let built = built.expect("an endpoint");
+    assert_eq!(json(&built), golden);
+    assert_eq!(built.fallback_urls().count(), 0);
+    let read = serde_json::from_str::<WebhookEndpoint>;
+    let least = read(r#"{"name":"abc","url":"https://example.com/hooks"}"#);
+    assert_eq!(json(&least.expect("an endpoint")), golden);
+    // What it is sent as can be read again; neither secret nor header is there without the other.
+    let off = golden.replace("true", "false");
+    assert_eq!(json(&read(&off).expect("an endpoint")), off);
 }
 
 #[test]

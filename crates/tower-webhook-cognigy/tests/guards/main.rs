@@ -3,5 +3,8 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)]
 
 #[cfg(feature = "probe")]
+#[path = "../support/full.rs"]
+mod full;
+#[cfg(feature = "probe")]
 mod probe;
 mod rate_limit;

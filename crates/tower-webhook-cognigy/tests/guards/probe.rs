@@ -1,5 +1,6 @@
 //! The probe against real servers: of every version of TLS, with bad certificates, and that misbehave.
 
+use crate::full::full;
 use http::Uri;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
@@ -11,7 +12,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
 use tokio_rustls::{
@@ -531,21 +532,30 @@ async fn a_target_that_wants_a_client_certificate_is_told_apart() {
     assert!(report.has_accepted_tls());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a1_a_probe_takes_five_seconds_unless_it_is_told_otherwise() {
+    let (full, _queued) = full().await;
+    let url: Uri = format!("https://{}/", full.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    // S2's probe takes ten.
+    let ten = local().time_limit(Duration::from_secs(10)).unwrap();
+    for (probe, seconds) in [(local(), 5), (ten, 10)] {
+        let began = tokio::time::Instant::now();
+        let report = probe.check(&url).await;
+        assert_refused(&report, &ProbeError::Timeout(ProbeStep::Connect));
+        assert_eq!(began.elapsed().as_secs(), seconds);
+    }
+}
+
 #[tokio::test]
 async fn each_step_of_a_target_that_hangs_ends_at_the_time_limit() {
     let authority = Authority::new();
     let probe = authority.probe();
     let probe = probe.time_limit(Duration::from_secs(1)).unwrap();
 
-    // A listener whose queue is full: the system drops what comes then.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let full = socket.listen(1).unwrap();
+    let (full, _queued) = full().await;
     let address = full.local_addr().unwrap();
-    let _queued = [
-        TcpStream::connect(address).await.unwrap(),
-        TcpStream::connect(address).await.unwrap(),
-    ];
     let report = probe.check(&at("https", address.port())).await;
     assert_refused(&report, &ProbeError::Timeout(ProbeStep::Connect));
 

@@ -1,0 +1,184 @@
+//! Under a paused clock: when a call is made again, when it is given up, and what is forgotten.
+
+use crate::full::full;
+use http::{Request, Response, header::RETRY_AFTER};
+use serde_json::json;
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use tokio::time::Instant;
+use tower::{ServiceExt, service_fn};
+use tower_webhook::{
+    BoxError,
+    body::BufferedBody,
+    outcome::{OutcomeKind, Unreached},
+    target::TargetRules,
+};
+use tower_webhook_cognigy::{
+    ApiErrorKind,
+    connection::Connection,
+    documents::{Monitor, PolicyUpdate, RetryPolicy, WebhookEndpoint, Webhooks},
+    https::HttpsClient,
+};
+
+const URL: &str = "https://api.cognigy.ai";
+
+type Answer = Result<Response<BufferedBody>, BoxError>;
+
+/// An API that answers with a script, and then with a webhook; and the moments at which it was asked.
+fn api<const N: usize>(script: [Answer; N]) -> (Webhooks, Arc<Mutex<Vec<Duration>>>) {
+    let (began, asked) = (Instant::now(), Arc::<Mutex<Vec<_>>>::default());
+    let (log, script) = (Arc::clone(&asked), Mutex::new(VecDeque::from(script)));
+    let script = Arc::new(script);
+    let transport = service_fn(move |_: Request<BufferedBody>| {
+        log.lock().expect("a log").push(began.elapsed());
+        let next = script.lock().expect("a script").pop_front();
+        let webhook = || Ok(Response::new(BufferedBody::from(r#"{"id":"wh_1"}"#)));
+        std::future::ready(next.unwrap_or_else(webhook))
+    });
+    let connection = Connection::builder(URL).transport(transport);
+    (
+        Webhooks::over(connection.build().expect("a connection")),
+        asked,
+    )
+}
+
+fn over_the_limit(retry_after: Option<&'static str>) -> Answer {
+    let mut answer = Response::new(BufferedBody::default());
+    *answer.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+    let value = retry_after.map(http::HeaderValue::from_static);
+    answer
+        .headers_mut()
+        .extend(value.map(|value| (RETRY_AFTER, value)));
+    Ok(answer)
+}
+
+fn endpoint() -> WebhookEndpoint {
+    let endpoint = WebhookEndpoint::builder("abc", "https://example.com/");
+    endpoint.build().expect("an endpoint")
+}
+
+fn policy() -> RetryPolicy {
+    RetryPolicy::builder().build().expect("the defaults")
+}
+
+/// The times between the requests, in seconds.
+fn waits(asked: &Mutex<Vec<Duration>>) -> Vec<f64> {
+    let asked = asked.lock().expect("a log");
+    let waits = asked.windows(2).map(|two| two[1].saturating_sub(two[0]));
+    waits.map(|wait| wait.as_secs_f64()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn s0_a_policy_over_the_rate_limit_is_sent_three_times_more_when_the_server_says() {
+    let busy = || over_the_limit(Some("7"));
+    let (api, asked) = api([busy(), busy(), busy()]);
+    let update = api.set_retry_policy("bot", "hook", &policy(), "key").await;
+    assert!(matches!(update, Ok(PolicyUpdate::Updated(_))));
+    let waited = waits(&asked);
+    assert_eq!(waited.len(), 3);
+    for (wait, own) in waited.iter().zip([2.0_f64, 4.0, 8.0]) {
+        // As long as the server says, or by the own delays where they are longer.
+        let least = own.max(7.0);
+        assert!((least..=least * 1.1 + 1.0).contains(wait), "{waited:?}");
+    }
+
+    let (api, asked) = self::api([busy(), busy(), busy(), busy()]);
+    let error = api.set_retry_policy("bot", "hook", &policy(), "key").await;
+    assert_eq!(error.expect_err("429").kind(), ApiErrorKind::Throttled);
+    assert_eq!(asked.lock().expect("a log").len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_a_registration_over_the_rate_limit_is_sent_four_times_more_after_growing_waits() {
+    let busy = || over_the_limit(None);
+    let (api, asked) = api([busy(), busy(), busy(), busy(), busy(), busy()]);
+    let error = api.register(endpoint()).await.expect_err("429");
+    assert_eq!(error.kind(), ApiErrorKind::Throttled);
+    let waited = waits(&asked);
+    assert_eq!(waited.len(), 4, "five requests");
+    for (wait, least) in waited.iter().zip([1.0, 2.0, 4.0, 8.0]) {
+        assert!((least..=least + 0.51).contains(wait), "{waited:?}");
+    }
+
+    let (api, asked) = self::api([over_the_limit(Some("20"))]);
+    api.register(endpoint()).await.expect("registered");
+    assert!((20.0..=20.51).contains(&waits(&asked)[0]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn s2_a_registration_that_may_have_arrived_is_not_sent_again_and_one_that_never_left_is() {
+    // The document's program sends both again, and registers the webhook twice.
+    let (api, asked) = api([Err("connection reset".into())]);
+    let error = api.register(endpoint()).await.expect_err("nobody knows");
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert_eq!(asked.lock().expect("a log").len(), 1);
+
+    let (api, asked) = self::api([Err(Unreached::new().into()), Err(Unreached::new().into())]);
+    api.register(endpoint()).await.expect("registered");
+    let waited = waits(&asked);
+    for (wait, least) in waited.iter().zip([2.0, 4.0]) {
+        assert!((least..=least + 1.01).contains(wait), "{waited:?}");
+    }
+    assert_eq!(waited.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s0_and_s2_a_host_that_takes_no_connection_is_given_up_after_ten_seconds() {
+    let (full, _queued) = full().await;
+    let address = full.local_addr().expect("an address");
+    let rules = TargetRules::new().allow_private(true);
+    let client = HttpsClient::builder().rules(rules).build();
+    let req = Request::get(format!("https://{address}/")).body(BufferedBody::default());
+    let began = Instant::now();
+    let error = client.oneshot(req.expect("a request")).await;
+    let error = error.expect_err("no connection");
+    assert_eq!(error.outcome().kind(), OutcomeKind::Unreached, "{error}");
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn s0_and_s2_an_attempt_is_given_up_after_thirty_seconds_and_a_record_after_ten() {
+    let hangs = || service_fn(|_: Request<BufferedBody>| pending::<Answer>());
+    let connection = Connection::builder(URL).transport(hangs());
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    let began = Instant::now();
+    let error = api.register(endpoint()).await.expect_err("no answer");
+    assert_eq!(error.kind(), ApiErrorKind::Transport);
+    assert_eq!(began.elapsed().as_secs(), 30);
+
+    let monitor = Monitor::with(
+        "https://monitoring.example.com/api/audits",
+        TargetRules::new(),
+        hangs(),
+    );
+    let began = Instant::now();
+    let posted = monitor.expect("a monitor").post(&json!({})).await;
+    assert_eq!(
+        posted.expect_err("no answer").kind(),
+        ApiErrorKind::Transport
+    );
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+/// In S0 the hashes of all policies are kept for ever.
+#[tokio::test(start_paused = true)]
+async fn s0_what_is_remembered_of_policies_is_bounded_and_what_is_forgotten_is_sent_again() {
+    const MOST: usize = 10_000;
+    let (api, asked) = api([]);
+    let set = async |hook: usize| {
+        let hook = format!("wh_{hook}");
+        let update = api.set_retry_policy("bot", &hook, &policy(), "key").await;
+        update.expect("taken")
+    };
+    for hook in 0..MOST {
+        set(hook).await;
+    }
+    assert_eq!(set(0).await, PolicyUpdate::Skipped);
+    assert!(matches!(set(MOST).await, PolicyUpdate::Updated(_)));
+    assert!(matches!(set(0).await, PolicyUpdate::Updated(_)));
+    assert_eq!(asked.lock().expect("a log").len(), MOST + 2);
+}
