@@ -139,6 +139,19 @@ async fn a_receiver_that_hangs_is_given_up_and_the_fallback_has_the_entry() {
     assert_eq!(fallback.len(), 1);
 }
 
+/// The time limit of S0's callback.
+#[tokio::test(start_paused = true)]
+async fn s0_a_receiver_has_fifteen_seconds() {
+    let hangs = tower::service_fn(|_: Request<BufferedBody>| {
+        std::future::pending::<Result<Response<BufferedBody>, BoxError>>()
+    });
+    let sink = CallbackSink::new("https://dead.example.com/ingest", hangs).unwrap();
+    let began = tokio::time::Instant::now();
+    let hung = sink.write(&entry()).await.unwrap_err();
+    assert_eq!(hung.kind(), StoreErrorKind::Timeout);
+    assert_eq!(began.elapsed().as_secs(), 15);
+}
+
 /// The path of a callback may be as good as a password, and clients quote it.
 #[tokio::test]
 async fn an_error_shows_neither_the_path_nor_the_clients_error_that_does() {

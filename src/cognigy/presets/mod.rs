@@ -395,6 +395,15 @@ mod tests {
         );
     }
 
+    /// S1's engine and S4's CRM call have no preset: theirs is a schedule like any other.
+    #[test]
+    fn s1_and_s4_wait_two_four_and_eight_seconds() {
+        let backoff = Backoff::exponential(secs(2), secs(8)).jitter(Jitter::None);
+        let four = Schedule::new(4, backoff.build().unwrap());
+        assert_eq!(shortest(&four), [2, 4, 8]);
+        assert_eq!(longest(&four), [2_000, 4_000, 8_000]);
+    }
+
     #[test]
     fn every_schedule_has_room_for_its_longest_waits() {
         let all = [

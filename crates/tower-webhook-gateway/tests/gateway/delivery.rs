@@ -193,6 +193,52 @@ fn health_tells_how_the_deliveries_went() {
     assert!(after["timestamp"].as_f64().unwrap() > 1.7e9);
 }
 
+/// S4 makes its slow work before its answer: up to 54 s, of which a sender waits for 10.
+#[test]
+fn s4_the_answer_comes_before_slow_work_whose_task_is_pending() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let server = gateway(&["--downstream", &url]);
+    let began = Instant::now();
+    let accepted = post(&server, event("evt_1").as_bytes());
+    assert_eq!(accepted.status, 200, "{accepted:?}");
+    assert!(began.elapsed() < Duration::from_secs(8));
+    eventually("the delivery is under way", || {
+        let health = get(&server, "/health").json();
+        (health["metrics"]["queue"]["running"] == 1).then_some(())
+    });
+    let path = format!("/webhooks/cognigy/status/{}", task_id(&accepted));
+    let pending = get(&server, &path);
+    assert_eq!(
+        (pending.status, &*pending.body),
+        (202, r#"{"status":"processing"}"#)
+    );
+}
+
+#[test]
+fn s1_the_success_rate_is_a_fraction_of_four_digits_and_the_latency_has_two() {
+    let seen = Downstream::start();
+    seen.answer_first(&[(500, None)]);
+    let once = ["--max-attempts", "1", "--downstream", &seen.url()];
+    let server = gateway(&once);
+    for n in 0..3 {
+        let accepted = post(&server, event(&format!("evt_{n}")).as_bytes());
+        assert_eq!(result_of(&server, &task_id(&accepted)).status, 200);
+    }
+    let metrics = get(&server, "/health").json()["metrics"].clone();
+    assert_eq!(metrics["total_requests"], 3);
+    assert_eq!(metrics["success_rate"], 0.6667);
+    assert_eq!(metrics["dead_letter_size"], 1);
+    let latency = metrics["avg_latency_ms"].to_string();
+    let digits = latency
+        .split_once('.')
+        .map_or(0, |(_, digits)| digits.len());
+    assert!(
+        digits <= 2 && metrics["avg_latency_ms"].as_f64() > Some(0.0),
+        "{latency}"
+    );
+}
+
 #[test]
 fn an_unknown_task_is_not_found() {
     let server = gateway(&[]);
