@@ -46,14 +46,14 @@ fn api<const N: usize>(script: [Answer; N]) -> (Webhooks, Arc<Mutex<Vec<Duration
     )
 }
 
-fn over_the_limit(retry_after: Option<&'static str>) -> Answer {
+fn over_the_limit(retry_after: Option<&'static str>) -> Response<BufferedBody> {
     let mut answer = Response::new(BufferedBody::default());
     *answer.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
     let value = retry_after.map(http::HeaderValue::from_static);
     answer
         .headers_mut()
         .extend(value.map(|value| (RETRY_AFTER, value)));
-    Ok(answer)
+    answer
 }
 
 fn endpoint() -> WebhookEndpoint {
@@ -74,7 +74,7 @@ fn waits(asked: &Mutex<Vec<Duration>>) -> Vec<f64> {
 
 #[tokio::test(start_paused = true)]
 async fn s0_a_policy_over_the_rate_limit_is_sent_three_times_more_when_the_server_says() {
-    let busy = || over_the_limit(Some("7"));
+    let busy = || Ok(over_the_limit(Some("7")));
     let (api, asked) = api([busy(), busy(), busy()]);
     let update = api.set_retry_policy("bot", "hook", &policy(), "key").await;
     assert!(matches!(update, Ok(PolicyUpdate::Updated(_))));
@@ -94,7 +94,7 @@ async fn s0_a_policy_over_the_rate_limit_is_sent_three_times_more_when_the_serve
 
 #[tokio::test(start_paused = true)]
 async fn s2_a_registration_over_the_rate_limit_is_sent_four_times_more_after_growing_waits() {
-    let busy = || over_the_limit(None);
+    let busy = || Ok(over_the_limit(None));
     let (api, asked) = api([busy(), busy(), busy(), busy(), busy(), busy()]);
     let error = api.register(endpoint()).await.expect_err("429");
     assert_eq!(error.kind(), ApiErrorKind::Throttled);
@@ -104,7 +104,7 @@ async fn s2_a_registration_over_the_rate_limit_is_sent_four_times_more_after_gro
         assert!((least..=least + 0.51).contains(wait), "{waited:?}");
     }
 
-    let (api, asked) = self::api([over_the_limit(Some("20"))]);
+    let (api, asked) = self::api([Ok(over_the_limit(Some("20")))]);
     api.register(endpoint()).await.expect("registered");
     assert!((20.0..=20.51).contains(&waits(&asked)[0]));
 }
