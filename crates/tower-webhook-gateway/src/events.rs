@@ -1,5 +1,6 @@
 //! Accepted events: in a file by `tower-webhook-sqlite`, or in memory.
 
+use crate::routes;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -11,6 +12,7 @@ use tower_webhook::{
     observe::{Event, Id, Observers},
     queue::{Enqueued, NewJob, Queue},
 };
+use tower_webhook_cognigy::routing::Routes;
 use tower_webhook_operator::{EventDelivery, EventLog, EventStatus, Trigger};
 use tower_webhook_sqlite::{AcceptedEvent, AcceptedEvents};
 
@@ -61,6 +63,7 @@ pub(crate) struct Events {
     queue: Queue,
     /// The target of all jobs: the downstream's host.
     target: Arc<str>,
+    routes: Option<Routes>,
     full: Arc<Mutex<Option<Instant>>>,
     /// When an event was stored last.
     stored: Arc<Mutex<Option<Instant>>>,
@@ -108,9 +111,16 @@ impl Events {
             kept,
             queue,
             target: target.into(),
+            routes: None,
             full: Arc::default(),
             stored: Arc::default(),
         }
+    }
+
+    /// Where events go beside the downstream.
+    pub fn with_routes(mut self, routes: Option<Routes>) -> Self {
+        self.routes = routes;
+        self
     }
 
     /// The delivery of an event.
@@ -262,13 +272,20 @@ impl EventLog for Events {
             let Some(key) = key else {
                 return Ok(None);
             };
-            if let Some(task) = this.queue.find(key.clone()).await? {
-                let delivery = EventDelivery::new(task);
-                return Ok(Some(EventStatus::from(vec![delivery])));
+            let task = this.queue.find(key.clone()).await?;
+            let event = match (&task, &this.routes) {
+                (Some(_), None) => None,
+                // Without a task it is stored, and its delivery is not in the queue yet.
+                _ => this.find(&key).await?,
+            };
+            if task.is_none() && event.is_none() {
+                return Ok(None);
             }
-            // Stored, and its delivery is not in the queue yet.
-            let event = this.find(&key).await?;
-            Ok(event.map(|_| EventStatus::default()))
+            let mut deliveries: Vec<_> = task.map(EventDelivery::new).into_iter().collect();
+            if let (Some(routes), Some(event)) = (&this.routes, event) {
+                deliveries.extend(routes::deliveries(routes, &this.queue, &key, event.body).await?);
+            }
+            Ok(Some(deliveries.into()))
         })
     }
 

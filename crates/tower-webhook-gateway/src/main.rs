@@ -103,6 +103,7 @@ async fn run(args: Args) -> Result<(), Problem> {
     let deliverer = Arc::new(Deliverer::new(&args, downstream, &page.exporter()?)?);
     let mut databases = Databases::new(deliverer.observers.clone());
     let (queue, events) = stores::open(&args, &mut databases, &target).await?;
+    let events = events.with_routes(routes.clone());
     let dead_letters =
         DeadLetterHandling::open(&args, &mut databases, &deliverer, &queue, routes.as_ref())?;
     let bodies = BodyBudget::new(args.body_budget)

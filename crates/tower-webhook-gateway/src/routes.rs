@@ -21,18 +21,19 @@ use std::{
 use tokio::time::Instant;
 use tower::{Layer, Service, ServiceExt};
 use tower_webhook::{
-    BoxError, BoxFuture,
+    BoxError, BoxFuture, StoreError,
     body::BufferedBody,
     cognigy::{CognigyEvent, WebhookDelivery},
     dead_letter::Entry,
     deadline::Deadline,
-    idempotency::IdempotencyKey,
+    idempotency::{IdempotencyKey, KeyError},
     loop_guard::Hops,
     observe::{Event, Id, Observers},
     outcome::{Outcome, TransportError, Unsendable},
     queue::{Job, NewJob, Queue, TaskId},
 };
 use tower_webhook_cognigy::routing::{Definition, Input, RouteError, Routes};
+use tower_webhook_operator::EventDelivery;
 
 /// The kind of the jobs that definitions have.
 pub const KIND: &str = "route";
@@ -138,18 +139,6 @@ impl Errand {
         routes.get(self.definition.as_deref()?)
     }
 
-    /// The event, read as the route reads it that accepted it.
-    fn input(&self, raw: Bytes) -> Result<Input, BoxError> {
-        let input = match self.event.scope() {
-            "trigger" => Input::trigger(raw)?,
-            scope if scope.starts_with("cognigy/endpoint") => {
-                Input::try_from(&WebhookDelivery::from_bytes(raw)?)?
-            }
-            _ => Input::try_from(&CognigyEvent::from_bytes(raw)?)?,
-        };
-        Ok(input.with_id(events::name(&self.event)))
-    }
-
     /// The job that delivers the event to a definition. It has been where the event has been.
     fn job(
         &self,
@@ -159,7 +148,7 @@ impl Errand {
     ) -> Result<NewJob, BoxError> {
         let (scope, name) = (self.event.scope(), definition.name());
         let key = match self.again {
-            None => IdempotencyKey::new(&format!("{KIND}:{scope}:{name}"), self.event.id()),
+            None => key(&self.event, name),
             Some(task) => {
                 IdempotencyKey::new(&format!("{KIND}-again:{scope}:{name}"), &task.to_string())
             }
@@ -171,6 +160,49 @@ impl Errand {
         job.about.hops = hops.map(Hops::to_string);
         Ok(job.target(deliver::target(definition.target_url())))
     }
+}
+
+/// The event of this key, read as the route reads it that accepted it.
+fn input(event: &IdempotencyKey, raw: Bytes) -> Result<Input, BoxError> {
+    let input = match event.scope() {
+        "trigger" => Input::trigger(raw)?,
+        scope if scope.starts_with("cognigy/endpoint") => {
+            Input::try_from(&WebhookDelivery::from_bytes(raw)?)?
+        }
+        _ => Input::try_from(&CognigyEvent::from_bytes(raw)?)?,
+    };
+    Ok(input.with_id(events::name(event)))
+}
+
+/// The key of the first delivery of an event to a definition.
+fn key(event: &IdempotencyKey, definition: &str) -> Result<IdempotencyKey, KeyError> {
+    IdempotencyKey::new(
+        &format!("{KIND}:{}:{definition}", event.scope()),
+        event.id(),
+    )
+}
+
+/// The deliveries of an event to the definitions that it meets now, by the definitions' names. One that has been removed
+/// or changed since is not among them.
+pub(crate) async fn deliveries(
+    routes: &Routes,
+    queue: &Queue,
+    event: &IdempotencyKey,
+    raw: Bytes,
+) -> Result<Vec<EventDelivery>, StoreError> {
+    // What cannot be read is not routed.
+    let Ok(input) = input(event, raw) else {
+        return Ok(Vec::new());
+    };
+    let mut found = Vec::new();
+    for definition in routes.matching(&input) {
+        let name = definition.name();
+        let Ok(key) = key(event, name) else { continue };
+        if let Some(task) = queue.find(key).await? {
+            found.push(EventDelivery::new(task).named(name));
+        }
+    }
+    Ok(found)
 }
 
 /// The stack of one attempt, with routing before it: of an event, to the jobs of its definitions; of such a job, to the
@@ -213,7 +245,7 @@ impl Routing {
         req: &Request<BufferedBody>,
     ) -> Result<(), BoxError> {
         let (raw, hops) = (req.body().as_bytes(), req.extensions().get());
-        let input = errand.input(raw.clone()).map_err(Unsendable::because)?;
+        let input = input(&errand.event, raw.clone()).map_err(Unsendable::because)?;
         for definitions in routes.matching(&input).chunks(BATCH) {
             let jobs = definitions
                 .iter()
@@ -246,7 +278,7 @@ impl Routing {
             return Err(Unsendable::because(why).into());
         };
         let raw = asked.body().as_bytes().clone();
-        let input = errand.input(raw).map_err(Unsendable::because)?;
+        let input = input(&errand.event, raw).map_err(Unsendable::because)?;
         let mut req = routes
             .render(&definition, &input)
             .await

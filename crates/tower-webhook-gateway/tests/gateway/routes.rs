@@ -178,6 +178,18 @@ fn each_definition_is_retried_and_dead_lettered_for_itself_and_sent_again() {
     assert_eq!(entry["uri"], ill.url());
     assert_eq!(of_key(&ill, "evt_1/ill").len(), 2, "its attempts");
     assert_eq!(entries(&server).len(), 1, "the other is delivered");
+    let state = || ask(&server, "GET", "/webhooks/events/evt_1", None).json();
+    let told = state();
+    let of = |name: &str| {
+        let all = told["deliveries"].as_array().unwrap();
+        let found = all.iter().find(|one| one["name"] == name);
+        found.unwrap_or_else(|| panic!("{name}: {told}"))["status"].clone()
+    };
+    assert_eq!(told["status"], "dead-lettered", "the worst counts");
+    assert_eq!(
+        (of("ill"), of("well")),
+        (json!("dead-lettered"), json!("delivered"))
+    );
 
     ill.answer(200);
     let id = entry["id"].as_str().unwrap();
@@ -197,6 +209,9 @@ fn each_definition_is_retried_and_dead_lettered_for_itself_and_sent_again() {
         "rendered again"
     );
     assert_eq!(of_key(&well, "evt_1/well").len(), 1);
+    eventually("all is delivered", || {
+        (state()["status"] == "delivered").then_some(())
+    });
 }
 
 /// More events than there are places for requests, and none of them is answered by the one.
