@@ -399,6 +399,11 @@ async fn an_endpoint_that_says_nothing_or_too_much_or_html_is_a_failure_and_the_
     );
     for (said, expected) in [
         (String::new(), TokenErrorKind::Timeout),
+        // It begins, and goes on never.
+        (
+            "HTTP/1.1 200 x\r\ncontent-length: 99\r\n\r\n{".to_owned(),
+            TokenErrorKind::Timeout,
+        ),
         (answer(200, "", &long), TokenErrorKind::InvalidAnswer),
         (endless, TokenErrorKind::InvalidAnswer),
         (

@@ -4,10 +4,20 @@ use super::{Fake, api, fake_documents::MAX_BODY, start};
 use crate::https;
 use axum::{
     Router,
+    body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
+use futures_util::{Stream, StreamExt, stream};
 use http::StatusCode;
-use std::{error::Error, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tower_webhook_cognigy::{
     ApiErrorKind,
     credential::Credential,
@@ -228,6 +238,75 @@ async fn a_server_that_hangs_is_left_after_the_time_limit() {
         (error.kind(), error.status()),
         (ApiErrorKind::Transport, None)
     );
+}
+
+/// An answer whose body goes on like this.
+fn streaming(status: u16, body: impl Stream<Item = Bytes> + Send + 'static) -> Response {
+    let body = Body::from_stream(body.map(Ok::<_, Infallible>));
+    (StatusCode::from_u16(status).expect("a status"), body).into_response()
+}
+
+#[tokio::test]
+async fn an_answer_without_an_end_is_read_to_the_bound_and_no_further() {
+    let fake = Fake::default();
+    let (_server, api) = api(&fake).await;
+    for (status, kind) in [(500, ApiErrorKind::Server), (200, ApiErrorKind::Transport)] {
+        let written = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&written);
+        let endless = stream::repeat_with(move || {
+            counted.fetch_add(64 << 10, Ordering::SeqCst);
+            Bytes::from_static(&[b'x'; 64 << 10])
+        });
+        fake.seen().script.push_back(streaming(status, endless));
+        let error = api.register(endpoint()).await.expect_err("no end");
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(error.body().len(), if status == 500 { 4096 } else { 0 });
+        // A MiB that is read, and what fits into the buffers of the sockets.
+        let written = written.load(Ordering::SeqCst);
+        assert!(written < 32 << 20, "{written}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_is_left_after_the_time_limit() {
+    let fake = Fake::default();
+    let (_server, connection) = start(&fake).await;
+    let connection = connection.attempt_timeout(Duration::from_millis(200));
+    let api = Webhooks::over(connection.build().expect("a connection"));
+    for status in [200, 500] {
+        let drips = stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            Some((Bytes::from_static(b" "), ()))
+        });
+        fake.seen().script.push_back(streaming(status, drips));
+        let error = api.register(endpoint()).await.expect_err("no end");
+        assert_eq!(
+            (error.kind(), error.status()),
+            (ApiErrorKind::Transport, None)
+        );
+    }
+    assert_eq!(fake.seen().requests.len(), 2, "a registration is sent once");
+}
+
+#[tokio::test]
+async fn a_redirect_is_an_error_and_no_other_place_is_sent_anything() {
+    let (fake, elsewhere) = (Fake::default(), Fake::default());
+    let (_server, api) = api(&fake).await;
+    let (other, _) = start(&elsewhere).await;
+    for status in [301, 302, 303, 307, 308] {
+        let location = [("location", format!("{}/api/v2/webhooks", other.url))];
+        let status = StatusCode::from_u16(status).expect("a status");
+        let redirect = || (status, location.clone()).into_response();
+        fake.seen().script.extend([redirect(), redirect()]);
+        let error = api.register(endpoint()).await.expect_err("not there");
+        assert_eq!(error.kind(), ApiErrorKind::Redirected);
+        let listed: Vec<_> = api.list("bot").collect().await;
+        assert!(
+            matches!(&listed[..], [Err(error)] if error.kind() == ApiErrorKind::Redirected),
+            "{listed:?}"
+        );
+    }
+    assert!(elsewhere.seen().requests.is_empty());
 }
 
 #[tokio::test]

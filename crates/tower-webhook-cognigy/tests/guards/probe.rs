@@ -7,7 +7,10 @@ use serde_json::json;
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -426,7 +429,72 @@ async fn each_fault_of_a_certificate_has_its_name() {
         let report = report_of(&probe, &issued).await;
         assert_refused(&report, &ProbeError::Certificate(problem));
         assert!(!report.has_accepted_tls());
+        #[cfg(feature = "https")]
+        is_refused_by_the_client(&authority, &issued).await;
     }
+}
+
+/// What the probe refuses, the client of the APIs refuses too, for good and before anything is sent.
+#[cfg(feature = "https")]
+async fn is_refused_by_the_client(authority: &Authority, issued: &Issued) {
+    use http::Request;
+    use tower::ServiceExt;
+    use tower_webhook::{body::BufferedBody, outcome::OutcomeKind};
+    use tower_webhook_cognigy::https::HttpsClient;
+
+    let server = Server::start(Some(issued.config(&[&TLS13, &TLS12])), NO_CONTENT).await;
+    let client = HttpsClient::builder().rules(TargetRules::new().allow_private(true));
+    let client = client.root_certificates(authority.pem.as_bytes()).unwrap();
+    let mut req = Request::new(BufferedBody::default());
+    *req.uri_mut() = server.https();
+    let error = client.build().oneshot(req).await.unwrap_err();
+    assert_eq!(error.outcome().kind(), OutcomeKind::Permanent, "{error}");
+    assert_eq!(server.requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_tarpit_is_left_at_the_time_limit_and_a_flood_at_a_bound() {
+    let probe = local().time_limit(Duration::from_millis(500)).unwrap();
+    let tarpit = Server::raw(|mut stream| async move {
+        let mut line = b"HTTP/1.1 200 OK\r\nx: ".to_vec();
+        // A byte at a time, for as long as there is somebody who reads.
+        while stream.write_all(&line).await.is_ok() {
+            line = b"y".to_vec();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let began = tokio::time::Instant::now();
+    let report = probe.check(&at("http", tarpit.port)).await;
+    assert_refused(&report, &ProbeError::Timeout(ProbeStep::Answer));
+    assert!(began.elapsed() < Duration::from_secs(5));
+
+    let probe = local().time_limit(Duration::from_secs(60)).unwrap();
+    for line in ["x: y\r\n", "y"] {
+        let (flood, written) = flooding(b"HTTP/1.1 200 OK\r\nx: ", line).await;
+        let report = probe.check(&at("http", flood.port)).await;
+        assert!(!report.is_reachable(), "{line:?}: {report:?}");
+        let written = written.load(Ordering::SeqCst);
+        assert!(written < 32 << 20, "{line:?}: {written}");
+    }
+}
+
+/// A server that begins like this and goes on with the same for ever, and the number of bytes that it has written.
+async fn flooding(begin: &'static [u8], line: &'static str) -> (Server, Arc<AtomicUsize>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&written);
+    let server = Server::raw(move |mut stream| {
+        let counted = Arc::clone(&counted);
+        async move {
+            drop(stream.write_all(begin).await);
+            let many = line.repeat(4096);
+            while stream.write_all(many.as_bytes()).await.is_ok() {
+                counted.fetch_add(many.len(), Ordering::SeqCst);
+            }
+        }
+    })
+    .await;
+    (server, written)
 }
 
 #[tokio::test]
