@@ -3,7 +3,8 @@
 //! It has no default headers, no cookies, no proxy, and follows no redirect, so a credential that is attached to a request
 //! goes to the host of that request and nowhere else. Certificates are checked against the roots of Mozilla, which are
 //! compiled in, and those that are [added](HttpsClientBuilder::root_certificates); one that is refused is not tried again.
-//! A host that does not take the connection is given up after 10 s; the rest of a call has no time limit here.
+//! A host that does not take the connection is given up after 10 s, and one that sends more than 16 interim answers (1xx)
+//! at once; the rest of a call has no time limit here.
 //! The cryptography is `ring`, whatever the process's default provider is.
 //!
 //! # Examples
@@ -28,6 +29,7 @@
 //!
 //! Dropping the future of a call closes its connection, unless the response is complete.
 
+use crate::interim::{Flood, MOST};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -217,10 +219,13 @@ impl Service<Request<BufferedBody>> for HttpsClient {
         Service::<Request<BufferedBody>>::poll_ready(&mut self.client, cx)
     }
 
-    fn call(&mut self, req: Request<BufferedBody>) -> Self::Future {
+    fn call(&mut self, mut req: Request<BufferedBody>) -> Self::Future {
         // The connector asks the resolver about names only: addresses in a URL are checked here.
         ResponseFuture(match self.rules.check(req.uri()) {
-            Ok(()) => State::Called(self.client.call(req)),
+            Ok(()) => {
+                let flood = Flood::of(&mut req);
+                State::Called(self.client.call(req), flood)
+            }
             Err(error) => State::Forbidden(Some(TransportError::new(Outcome::unsendable(), error))),
         })
     }
@@ -232,7 +237,10 @@ pub struct ResponseFuture(#[pin] State);
 
 #[pin_project(project = StateProj)]
 enum State {
-    Called(#[pin] transport::ResponseFuture<legacy::ResponseFuture>),
+    Called(
+        #[pin] transport::ResponseFuture<legacy::ResponseFuture>,
+        #[pin] Flood,
+    ),
     Forbidden(Option<TransportError>),
 }
 
@@ -241,7 +249,13 @@ impl Future for ResponseFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().0.project() {
-            StateProj::Called(call) => call.poll(cx).map_err(settled),
+            StateProj::Called(call, flood) => match flood.poll(cx) {
+                Poll::Ready(()) => {
+                    let why = format!("more than {MOST} interim answers (1xx) and no other");
+                    Poll::Ready(Err(TransportError::new(Outcome::transient(), why)))
+                }
+                Poll::Pending => call.poll(cx).map_err(settled),
+            },
             StateProj::Forbidden(error) => {
                 // A future is not polled after its end.
                 error

@@ -47,6 +47,7 @@
 //!
 //! Dropping the future of a probe closes its connection.
 
+use crate::interim::Flood;
 use http::{HeaderValue, Request, StatusCode, Uri, header, uri::Scheme};
 use hyper::client::conn::http1;
 use hyper_util::{
@@ -265,10 +266,14 @@ async fn get(
     headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 
+    let mut flood = pin!(Flood::of(&mut req));
     // Both in this task, so that nothing is left when the probe is dropped.
     let (mut connection, mut answer) = (pin!(connection), pin!(sender.send_request(req)));
     let mut ended = false;
     poll_fn(|cx| {
+        if flood.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(ProbeError::NotHttp));
+        }
         if !ended && let Poll::Ready(end) = connection.as_mut().poll(cx) {
             ended = true;
             end.map_err(of)?;
@@ -425,7 +430,7 @@ pub enum ProbeError {
     Closed,
     /// The rules do not permit the target, or none of the addresses of its name.
     Forbidden(ForbiddenTarget),
-    /// The target answered with something else than HTTP/1.
+    /// The target answered with something else than HTTP/1, or with interim answers (1xx) alone: more than 16.
     NotHttp,
     /// The target answered with something else than TLS, as a server for `http` does.
     NotTls,

@@ -756,6 +756,7 @@ async fn no_error_of_the_command_line_repeats_a_secret_of_it() {
     let odd = format!("https://user:{SECRET} @localhost:1/");
     for args in [
         &["list", "bot", "--api-key", SECRET, "--client-id", "c"][..],
+        &["list", "bot", "--api-secret", SECRET],
         &["list", "bot", "--client-secret", SECRET],
         &[
             "list",
@@ -815,6 +816,7 @@ async fn no_error_of_the_command_line_repeats_a_secret_of_it() {
     for command in ["list", "send", "verify"] {
         let env = [
             "COGNIGY_API_KEY",
+            "COGNIGY_API_SECRET",
             "COGNIGY_BASE_URL",
             "COGNIGY_CLIENT_SECRET",
             "COGNIGY_ENDPOINT_URL",

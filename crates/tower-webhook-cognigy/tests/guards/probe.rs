@@ -1,7 +1,7 @@
 //! The probe against real servers: of every version of TLS, with bad certificates, and that misbehave.
 
 use crate::full::full;
-use http::Uri;
+use http::{Request, Uri};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use serde_json::json;
 use std::{
@@ -28,9 +28,15 @@ use tokio_rustls::{
         version::{TLS12, TLS13},
     },
 };
-use tower_webhook::target::{ForbiddenTarget, TargetRules};
-use tower_webhook_cognigy::probe::{
-    CertificateProblem, Probe, ProbeError, ProbeReport, ProbeStep, TlsVersion,
+use tower::ServiceExt;
+use tower_webhook::{
+    body::BufferedBody,
+    outcome::OutcomeKind,
+    target::{ForbiddenTarget, TargetRules},
+};
+use tower_webhook_cognigy::{
+    https::HttpsClient,
+    probe::{CertificateProblem, Probe, ProbeError, ProbeReport, ProbeStep, TlsVersion},
 };
 
 const NO_CONTENT: &str = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -429,27 +435,34 @@ async fn each_fault_of_a_certificate_has_its_name() {
         let report = report_of(&probe, &issued).await;
         assert_refused(&report, &ProbeError::Certificate(problem));
         assert!(!report.has_accepted_tls());
-        #[cfg(feature = "https")]
         is_refused_by_the_client(&authority, &issued).await;
     }
 }
 
 /// What the probe refuses, the client of the APIs refuses too, for good and before anything is sent.
-#[cfg(feature = "https")]
 async fn is_refused_by_the_client(authority: &Authority, issued: &Issued) {
-    use http::Request;
-    use tower::ServiceExt;
-    use tower_webhook::{body::BufferedBody, outcome::OutcomeKind};
-    use tower_webhook_cognigy::https::HttpsClient;
-
     let server = Server::start(Some(issued.config(&[&TLS13, &TLS12])), NO_CONTENT).await;
-    let client = HttpsClient::builder().rules(TargetRules::new().allow_private(true));
-    let client = client.root_certificates(authority.pem.as_bytes()).unwrap();
-    let mut req = Request::new(BufferedBody::default());
-    *req.uri_mut() = server.https();
-    let error = client.build().oneshot(req).await.unwrap_err();
+    let call = client(Some(authority)).oneshot(get(&server.https()));
+    let error = call.await.unwrap_err();
     assert_eq!(error.outcome().kind(), OutcomeKind::Permanent, "{error}");
     assert_eq!(server.requests(), [""; 0]);
+}
+
+/// The client of the APIs, that may ask servers of this machine.
+fn client(authority: Option<&Authority>) -> HttpsClient {
+    let rules = TargetRules::new().allow_private(true).allow_http(true);
+    let client = HttpsClient::builder().rules(rules);
+    let client = match authority {
+        Some(authority) => client.root_certificates(authority.pem.as_bytes()).unwrap(),
+        None => client,
+    };
+    client.build()
+}
+
+fn get(uri: &Uri) -> Request<BufferedBody> {
+    let mut req = Request::new(BufferedBody::default());
+    *req.uri_mut() = uri.clone();
+    req
 }
 
 #[tokio::test]
@@ -479,14 +492,35 @@ async fn a_tarpit_is_left_at_the_time_limit_and_a_flood_at_a_bound() {
     }
 }
 
-/// A server that begins like this and goes on with the same for ever, and the number of bytes that it has written.
+#[tokio::test]
+async fn interim_answers_without_an_end_are_a_fault_and_a_few_are_not() {
+    const CONTINUE: &str = "HTTP/1.1 100 Continue\r\n\r\n";
+    let (flood, _) = flooding(b"", CONTINUE).await;
+    let uri = at("http", flood.port);
+    let probe = local().time_limit(Duration::from_secs(300)).unwrap();
+    assert_refused(&probe.check(&uri).await, &ProbeError::NotHttp);
+    let error = client(None).oneshot(get(&uri)).await.unwrap_err();
+    assert_eq!(error.outcome().kind(), OutcomeKind::Transient);
+    let said = "more than 16 interim answers (1xx) and no other";
+    let cause = std::error::Error::source(&error).map(ToString::to_string);
+    assert_eq!(cause.as_deref(), Some(said));
+
+    let few = CONTINUE.repeat(16) + NO_CONTENT;
+    let few = Server::start(None, few.leak()).await;
+    let uri = at("http", few.port);
+    assert_eq!(probe.check(&uri).await.status().unwrap(), 204);
+    assert_eq!(client(None).oneshot(get(&uri)).await.unwrap().status(), 204);
+}
+
+/// A server that answers like this and goes on with the same for ever, and the number of bytes that it has written.
 async fn flooding(begin: &'static [u8], line: &'static str) -> (Server, Arc<AtomicUsize>) {
     let written = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&written);
     let server = Server::raw(move |mut stream| {
         let counted = Arc::clone(&counted);
         async move {
-            drop(stream.write_all(begin).await);
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(begin).await;
             let many = line.repeat(4096);
             while stream.write_all(many.as_bytes()).await.is_ok() {
                 counted.fetch_add(many.len(), Ordering::SeqCst);
