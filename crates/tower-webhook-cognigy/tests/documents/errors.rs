@@ -253,9 +253,10 @@ async fn an_answer_without_an_end_is_read_to_the_bound_and_no_further() {
     for (status, kind) in [(500, ApiErrorKind::Server), (200, ApiErrorKind::Transport)] {
         let written = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&written);
+        let piece = Bytes::from("x".repeat(64 << 10));
         let endless = stream::repeat_with(move || {
-            counted.fetch_add(64 << 10, Ordering::SeqCst);
-            Bytes::from_static(&[b'x'; 64 << 10])
+            counted.fetch_add(piece.len(), Ordering::SeqCst);
+            piece.clone()
         });
         fake.seen().script.push_back(streaming(status, endless));
         let error = api.register(endpoint()).await.expect_err("no end");
