@@ -3,6 +3,14 @@
 use super::*;
 use crate::downstream::Downstream;
 use http::HeaderMap;
+use serde_json::{Value, json};
+use std::{
+    fs,
+    io::copy,
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    thread,
+};
 
 /// Posts an event as a service does that sends on what it was sent: signed anew, with the header of the loop guard.
 fn send_on(server: &Server, id: &str, marks: &str) -> Curled {
@@ -119,4 +127,92 @@ fn a_request_without_a_signature_learns_nothing_of_marks() {
     let url = server.url("/webhooks/cognigy");
     let refused = curl(&url, &headers, Some(body.as_bytes()), &[]);
     assert_eq!(refused.status, 401);
+}
+
+const TOKEN: &str = "an operator token for the tests";
+const PASSWORD: &str = "a password of some length";
+
+/// A gateway that sends each output of the platform, a little longer, to the endpoint of another gateway.
+fn sending_to(folder: &Path, mark: &str, other: &str) -> Server {
+    let output =
+        r#"{"text": {{ AIOutput.text ~ "!" }}, "traceId": "t", "disableSensitiveLogging": false}"#;
+    let output =
+        format!(r#"{{"userId": {{{{ userId }}}}, "sessionId": "s", "AIOutput": {output}}}"#);
+    let definition = json!({
+        "name": "send-on", "target_url": format!("{other}/webhooks/cognigy/endpoint"), "trigger_conditions": [],
+        "payload_template": output, "credential": "other",
+    });
+    let basic = json!({"user": "cognigy", "password": PASSWORD});
+    let credentials = json!({"other": {"origin": other, "basic": basic}});
+    let (routes, file) = (
+        folder.join(mark),
+        folder.join(format!("{mark}.credentials")),
+    );
+    fs::create_dir(&routes).unwrap();
+    fs::write(routes.join("on.json"), definition.to_string()).unwrap();
+    fs::write(&file, credentials.to_string()).unwrap();
+    let [routes, file] = [&routes, &file].map(|path| path.to_str().unwrap());
+    let password = format!("cognigy:{PASSWORD}");
+    let flags = [
+        "--routes",
+        routes,
+        "--credentials",
+        file,
+        "--loop-mark",
+        mark,
+    ];
+    let known = ["--endpoint-auth", &password, "--operator-token", TOKEN];
+    gateway(&[&flags[..], &known].concat())
+}
+
+/// Leads each connection on to this address.
+fn lead(listener: TcpListener, to: SocketAddr) {
+    thread::spawn(move || {
+        for one in listener.incoming() {
+            let (one, other) = (one.unwrap(), TcpStream::connect(to).unwrap());
+            let both = [(&one, &other), (&other, &one)];
+            for (from, to) in both.map(|(from, to)| (from.try_clone(), to.try_clone())) {
+                let (mut from, mut to) = (from.unwrap(), to.unwrap());
+                thread::spawn(move || {
+                    let _ = copy(&mut from, &mut to);
+                    to.shutdown(Shutdown::Write)
+                });
+            }
+        }
+    });
+}
+
+#[test]
+fn a_message_that_two_gateways_change_and_send_to_each_other_ends_after_one_round() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first has to know where the second will be.
+    let to_other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", to_other.local_addr().unwrap());
+    let one = sending_to(folder.path(), "one", &url);
+    let other = sending_to(folder.path(), "other", &one.url(""));
+    lead(to_other, other.address);
+
+    let user = format!("cognigy:{PASSWORD}");
+    let message = br#"{"userId":"u","sessionId":"s","AIOutput":{"text":"Hi","traceId":"t","disableSensitiveLogging":false}}"#;
+    let url = one.url("/webhooks/cognigy/endpoint");
+    assert_eq!(curl(&url, &[], Some(message), &["-u", &user]).status, 200);
+
+    let bearer = format!("Bearer {TOKEN}");
+    let entries = |server: &Server| -> Vec<Value> {
+        let url = server.url("/dead-letters");
+        let list = curl(&url, &[("authorization", &bearer)], None, &[]).json();
+        list["items"].as_array().unwrap().clone()
+    };
+    let refused = eventually("the second cannot send it on", || entries(&other).pop());
+    assert_eq!(
+        (&refused["lastStatus"], &refused["attempts"]),
+        (&json!(508), &json!(1))
+    );
+    // It came as another message than the first was sent, so it was no repeat that ended it.
+    let id = refused["id"].as_str().unwrap();
+    let url = other.url(&format!("/dead-letters/{id}"));
+    let whole = curl(&url, &[("authorization", &bearer)], None, &[]);
+    assert!(whole.body.contains("Hi!"), "{whole:?}");
+    assert!(!whole.body.contains(PASSWORD));
+    assert!(entries(&one).is_empty());
 }
