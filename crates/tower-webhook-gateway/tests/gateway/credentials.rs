@@ -131,3 +131,44 @@ fn a_delivery_waits_while_the_token_endpoint_is_down_and_is_then_made() {
     assert_eq!(authorizations(&seen), [Some("Bearer t-1".to_owned())]);
     assert_eq!(endpoint.got().len(), 3);
 }
+
+/// A server that sends every request on to this place, with this status.
+fn redirecting(status: u16, to: String) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // The request fits: it is small, and sent at once.
+            let _ = stream.read(&mut [0; 16 << 10]);
+            let answer = format!(
+                "HTTP/1.1 {status} X\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_redirect_of_the_downstream_or_of_its_token_endpoint_takes_nothing_elsewhere() {
+    let (elsewhere, seen) = (Downstream::start(), Downstream::start());
+    elsewhere.say(r#"{"access_token":"stolen","expires_in":3600}"#);
+    for status in [301, 302, 303, 307, 308] {
+        let url = redirecting(status, elsewhere.url());
+        let server = gateway(&["--downstream", &url, "--downstream-token", TOKEN]);
+        let id = format!("evt_{status}");
+        let task = task_id(&post(&server, event(&id).as_bytes()));
+        let done = result_of(&server, &task).json();
+        assert_eq!(done["nextNode"], "default_fallback_branch", "{status}");
+
+        let flags = ["--downstream", &seen.url(), "--downstream-token-url", &url];
+        let client = ["--downstream-client", "id:the-secret-of-a-client"];
+        let server = gateway(&[&flags[..], &client].concat());
+        let task = task_id(&post(&server, event(&id).as_bytes()));
+        let done = result_of(&server, &task).json();
+        assert_eq!(done["nextNode"], "default_fallback_branch", "{status}");
+    }
+    assert!(elsewhere.got().is_empty() && seen.got().is_empty());
+}
